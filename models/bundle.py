@@ -1,0 +1,317 @@
+"""One sealed file that holds all that changes a score.
+
+A bundle is an uncompressed zip: ``manifest.json`` first, then the parts that the manifest lists
+with their sizes and sha256. The **digest** of a bundle is the sha256 of its manifest's bytes: it
+covers every part through the manifest's own list, and stays the same when a signature is added.
+``README.md`` beside this file is the normative description.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.errors import BundleCorrupt, BundleMissing, BundleTooNew
+
+FORMAT_VERSION: Final = 1
+MANIFEST = "manifest.json"
+SIGNATURE = "manifest.json.minisig"
+NETWORK: Final = "network.tflite"
+KNOWN_ANSWERS: Final = "known_answers.json"
+FILE_SIZE_BYTES_MAX = 64 * 2**20
+
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same inputs give the same file
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    return value
+
+
+Finite = Annotated[float, AfterValidator(_finite)]
+Positive = Annotated[float, AfterValidator(_finite), Field(gt=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Channel(_Part):
+    """One channel, in the order the network takes them."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
+    unit: str = Field(max_length=16, description="As printed to people, e.g. mm/s")
+    low: Finite | None = Field(None, description="Below this the reading is rejected, in unit")
+    high: Finite | None = Field(None, description="Above this the reading is rejected, in unit")
+    center: Finite = Field(description="Subtracted before the network, in unit")
+    scale: Positive = Field(description="Divided by before the network, in unit")
+    stuck_samples: int | None = Field(
+        None, ge=2, description="This many equal samples in a row open a 'stuck' event"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Channel:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"channel {self.name}: low {self.low} is not below high {self.high}")
+        return self
+
+
+class Sampling(_Part):
+    """The grid samples lie on, and what a gap does."""
+
+    period_s: Positive
+    hold_samples_max: int = Field(
+        ge=0, description="A missing channel keeps its last value for this many samples"
+    )
+    missing_samples: int = Field(
+        ge=1, description="This many samples without a value open a 'missing' event"
+    )
+    reset_gap_samples: int = Field(
+        ge=1, description="After a longer gap the network starts from nothing again"
+    )
+    warm_up_samples: int = Field(ge=0, description="Samples after a start that get no score")
+
+
+class NetworkPart(_Part):
+    """The one-step network: ``sample, state -> prediction of the next sample, state``."""
+
+    file: Literal["network.tflite"] = NETWORK
+    layers: list[int] = Field(min_length=1, description="Cells per LSTM layer")
+    heads: list[Literal["value", "change"]] = Field(min_length=1)
+    state_size: int = Field(ge=1, description="Floats of state: h and c of each layer")
+    input_clip: Positive = Field(description="Scaled inputs are clipped to ±this")
+    quantization: str = Field(description="e.g. dynamic-range-int8")
+
+
+class Smoothing(_Part):
+    """Exponentially weighted mean of the absolute error; see ``models.telemanom.Smoother``."""
+
+    span_samples: Positive = Field(ge=1)
+
+
+class Threshold(_Part):
+    """Settings of the nonparametric dynamic threshold; see ``models.threshold``."""
+
+    history_samples: int = Field(ge=50, description="Errors of normal samples kept, per channel")
+    update_samples: int = Field(ge=1, description="The threshold is found anew after so many")
+    z_min: Positive
+    z_max: Positive
+    z_step: Positive
+    prune_drop: float = Field(ge=0, lt=1, description="Least relative drop to the next error")
+    floor: list[Positive] = Field(
+        min_length=1, description="Least threshold per error row, from the calibration part"
+    )
+
+
+class Events(_Part):
+    """From scores to events."""
+
+    on_samples: int = Field(ge=1, description="Samples above the threshold until opened")
+    off_samples: int = Field(ge=1, description="Samples below the deadband until closed")
+    deadband: float = Field(gt=0, le=1, description="Closed below this part of the threshold")
+
+
+class KnownAnswers(_Part):
+    """Inputs with the scores that the trainer got; replayed before a bundle goes live."""
+
+    file: Literal["known_answers.json"] = KNOWN_ANSWERS
+    tolerance: Positive = Field(description="Largest difference of a score, absolute + relative")
+
+
+class Lineage(_Part):
+    """Where the bundle comes from."""
+
+    data_digest: str = Field(description="sha256 over the recordings, in order")
+    data_files: list[str]
+    parts: dict[str, tuple[str, str, int]] = Field(
+        description="train, calibrate, test: first time, last time, number of samples"
+    )
+    config_digest: str
+    seed: int
+    software: dict[str, str]
+
+
+class FilePart(_Part):
+    """Size and digest of one part."""
+
+    size_bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Manifest(_Part):
+    """Everything but the network's weights; its bytes are what is digested and signed."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")
+    version: int = Field(ge=1, description="Counts up with each training of the same name")
+    created: str = Field(description="RFC 3339, UTC")
+    detector: Literal["telemanom"] = "telemanom"
+    channels: list[Channel] = Field(min_length=1)
+    sampling: Sampling
+    network: NetworkPart
+    smoothing: Smoothing
+    threshold: Threshold
+    events: Events
+    known_answers: KnownAnswers
+    lineage: Lineage
+    metrics: dict[str, Any] = Field(description="On the test part, through the deployed code")
+    files: dict[str, FilePart]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        names = self.channel_names
+        if len(set(names)) != len(names):
+            raise ValueError("channel names are not unique")
+        if self.network.state_size != 2 * sum(self.network.layers):
+            raise ValueError("network.state_size is not h and c of network.layers")
+        if len(self.threshold.floor) != self.error_rows:
+            raise ValueError(f"threshold.floor must have {self.error_rows} values")
+        return self
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the channels in the network's order."""
+        return tuple(channel.name for channel in self.channels)
+
+    @property
+    def error_rows(self) -> int:
+        """Errors per sample: one per head and channel, head by head."""
+        return len(self.network.heads) * len(self.channels)
+
+    def to_bytes(self) -> bytes:
+        """The canonical form: sorted keys, two spaces, one newline at the end."""
+        return (
+            json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=2, allow_nan=False)
+            + "\n"
+        ).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that was read and whose parts match their digests."""
+
+    manifest: Manifest
+    manifest_bytes: bytes
+    parts: Mapping[str, bytes]
+    signature: bytes | None
+    source: str
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the manifest's bytes, as hexadecimal digits."""
+        return hashlib.sha256(self.manifest_bytes).hexdigest()
+
+    @property
+    def network(self) -> bytes:
+        """The ``.tflite`` file."""
+        return self.parts[NETWORK]
+
+
+def file_part(data: bytes) -> FilePart:
+    """Size and digest of a part, for the manifest."""
+    return FilePart(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def write(
+    path: Path, manifest: Manifest, parts: Mapping[str, bytes], signature: bytes | None
+) -> None:
+    """Write a bundle to ``path`` as a whole or not at all.
+
+    ``manifest.files`` must be the ``file_part`` of each of ``parts``.
+    """
+    _check_parts(str(path), manifest, parts)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        entries = {MANIFEST: manifest.to_bytes()} | dict(sorted(parts.items()))
+        if signature is not None:
+            entries[SIGNATURE] = signature
+        for name, data in entries.items():
+            archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), data)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(buffer.getvalue())
+    partial.replace(path)
+
+
+def read(path: Path) -> Bundle:
+    """Read a bundle and check every part against the manifest.
+
+    Raises:
+        BundleMissing: no file there.
+        BundleCorrupt: truncated, altered, or not a bundle.
+        BundleTooNew: written by a newer version of this software.
+
+    """
+    try:
+        size = path.stat().st_size
+        if size > FILE_SIZE_BYTES_MAX:
+            raise BundleCorrupt(f"{path}: {size} bytes is more than a bundle may have")
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise BundleMissing(f"{path}: no such bundle; copy it there or mend the path") from None
+    except OSError as error:
+        raise BundleMissing(f"{path}: cannot be read: {error.strerror}") from error
+    entries = _entries(str(path), data)
+    signature = entries.pop(SIGNATURE, None)
+    manifest_bytes = entries.pop(MANIFEST, None)
+    if manifest_bytes is None:
+        raise BundleCorrupt(f"{path}: not a bundle: no {MANIFEST} in it")
+    manifest = _manifest(str(path), manifest_bytes)
+    _check_parts(str(path), manifest, entries)
+    return Bundle(manifest, manifest_bytes, entries, signature, str(path))
+
+
+def _entries(source: str, data: bytes) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = archive.infolist()
+            if sum(info.file_size for info in infos) > FILE_SIZE_BYTES_MAX:
+                raise BundleCorrupt(f"{source}: the parts are larger than a bundle may be")
+            if len({info.filename for info in infos}) != len(infos):
+                raise BundleCorrupt(f"{source}: a part occurs twice")
+            return {info.filename: archive.read(info) for info in infos}
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+        # zipfile raises all of these on damaged input, depending on where the damage is
+        raise BundleCorrupt(
+            f"{source}: truncated or altered ({error}); fetch the bundle again"
+        ) from error
+
+
+def _manifest(source: str, data: bytes) -> Manifest:
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise BundleCorrupt(f"{source}: {MANIFEST} is not JSON: {error}") from error
+    version = document.get("format_version") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise BundleTooNew(
+            f"{source}: format_version {version}; this software reads up to {FORMAT_VERSION}:"
+            " update fieldwatch on the gateway first"
+        )
+    try:
+        return Manifest.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise BundleCorrupt(f"{source}: {MANIFEST}: {where}: {first['msg']}") from error
+
+
+def _check_parts(source: str, manifest: Manifest, parts: Mapping[str, bytes]) -> None:
+    if parts.keys() != manifest.files.keys():
+        odd = sorted(parts.keys() ^ manifest.files.keys())
+        raise BundleCorrupt(f"{source}: parts and manifest differ: {', '.join(odd)}")
+    for needed in (manifest.network.file, manifest.known_answers.file):
+        if needed not in parts:
+            raise BundleCorrupt(f"{source}: {needed} is missing")
+    for name, data in parts.items():
+        if file_part(data) != manifest.files[name]:
+            raise BundleCorrupt(f"{source}: {name} was altered (sha256 differs); fetch it again")

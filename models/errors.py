@@ -1,0 +1,74 @@
+"""The errors of the product, classed by what the caller does about them.
+
+    FieldwatchError
+    ├── ConfigError            stop: says file, key, value and what is allowed      exit 78
+    ├── BundleError            refuse this bundle, keep the one that runs           exit 65
+    │   ├── BundleMissing      no such file
+    │   ├── BundleCorrupt      truncated, altered, or not a bundle
+    │   ├── BundleTooNew       format_version newer than this software reads
+    │   ├── SignatureInvalid   signature missing, by an unknown key, or wrong
+    │   └── KnownAnswerMismatch  this gateway does not compute what the trainer computed
+    ├── InterpreterMissing     no TFLite runtime, or one that cannot run here        exit 69
+    ├── StoreError             the database cannot be opened or written             exit 74
+    └── DataError              recordings that cannot be trained or scored on       exit 65
+
+A bad reading is no exception: it is one item among good ones, counted by its cause.
+"""
+
+from __future__ import annotations
+
+
+class FieldwatchError(Exception):
+    """Any error that the product raises on purpose; the text says what, where and what to do."""
+
+    exit_code = 1
+
+
+class ConfigError(FieldwatchError):
+    """A setting is wrong; nothing starts until it is mended."""
+
+    exit_code = 78
+
+
+class BundleError(FieldwatchError):
+    """A bundle cannot be used."""
+
+    exit_code = 65
+
+
+class BundleMissing(BundleError):
+    """There is no file at the bundle's path."""
+
+
+class BundleCorrupt(BundleError):
+    """The file is not a whole, unaltered bundle."""
+
+
+class BundleTooNew(BundleError):
+    """The bundle's format is newer than this software."""
+
+
+class SignatureInvalid(BundleError):
+    """The signature is missing, made by a key that is not trusted, or does not match."""
+
+
+class KnownAnswerMismatch(BundleError):
+    """The interpreter here does not reproduce the scores that the trainer sealed."""
+
+
+class InterpreterMissing(FieldwatchError):
+    """No usable TFLite interpreter is installed."""
+
+    exit_code = 69
+
+
+class StoreError(FieldwatchError):
+    """The local database cannot be opened, read or written."""
+
+    exit_code = 74
+
+
+class DataError(FieldwatchError):
+    """A recording cannot be trained, calibrated or scored on."""
+
+    exit_code = 65

@@ -1,0 +1,245 @@
+"""From scores to events that open and close: delays, deadband, and who contributed.
+
+One anomaly event per stream at a time, naming the channels that contribute; one ``stuck`` and
+one ``missing`` event per channel. Words after ISA-18.2: on-delay, off-delay, deadband.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from models.bundle import Manifest
+from models.messages import Contribution, Event, Float32, Float64
+from models.sensors import SENSOR_KINDS, SensorChecks, SensorKind, SensorRuns
+from models.threshold import Exceedance
+
+CONTRIBUTIONS_MAX = 8
+SENSOR_DETECTOR = "sensor"
+
+
+class Recent(NamedTuple):
+    """The samples of the threshold's current block; (U, …) each, positions as in the block."""
+
+    times: Float64
+    observed: Float32  # (U, C) channel units
+    expected: Float32  # (U, C) channel units
+
+
+@dataclass(slots=True)
+class EventState:
+    """What is open, and what is about to open, in one stream."""
+
+    next_number: int = 1
+    above_run: int = 0  # samples in a row above the threshold, before an event opened
+    calm_run: int = 0  # samples in a row below the deadband, while one is open
+    candidate: Event | None = None  # the anomaly event as it would open now
+    anomaly: Event | None = None  # open
+    sensors: dict[tuple[SensorKind, str], Event] = field(default_factory=dict)  # open ones
+
+    def take_number(self) -> int:
+        """Return the number of a new event."""
+        self.next_number += 1
+        return self.next_number - 1
+
+
+class EventRules:
+    """Opens and closes events; holds the settings, no memory."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._settings = manifest.events
+        self._detector = manifest.detector
+        self._channels = manifest.channel_names
+        self._period_s = manifest.sampling.period_s
+        self._limits = SensorChecks(manifest).limits
+
+    def start(self) -> EventState:
+        """Return the state before the first sample: nothing open."""
+        return EventState()
+
+    def step(
+        self,
+        state: EventState,
+        recent: Recent,
+        begin: int,
+        smoothed: Float32,
+        seen: Exceedance,
+        runs: SensorRuns,
+    ) -> list[Event]:
+        """Events of samples ``begin …`` of the block, in order; ``state`` moves on.
+
+        Args:
+            state: of this stream.
+            recent: the block up to and including these samples.
+            begin: position of the first of them in the block.
+            smoothed: (n, R) their errors.
+            seen: what the threshold made of the errors.
+            runs: (n, C) what the sensor checks counted.
+
+        """
+        sensors = self._sensor_changes(state, runs)
+        if not (seen.above.any() or seen.found or state.anomaly or state.candidate or sensors):
+            return []
+        ratio = smoothed / seen.threshold
+        events: list[Event] = []
+        for step in range(len(smoothed)):
+            at, above = begin + step, bool(seen.above[step].any())
+            events += self._sample(state, recent, at, ratio[step], above)
+            for kind, channel in sensors.get(step, ()):
+                events.append(self._sensor(state, kind, channel, recent, at, runs, step))
+        events += self._found(state, recent, begin + len(smoothed) - 1, seen)
+        return events
+
+    def _sample(
+        self, state: EventState, recent: Recent, at: int, ratio: Float32, above: bool
+    ) -> Iterator[Event]:
+        if state.anomaly is not None:
+            yield from self._while_open(state, state.anomaly, recent, at, ratio)
+        elif above:
+            worst = self._anomaly(recent, at, ratio)
+            state.candidate = worst if state.candidate is None else _worse(state.candidate, worst)
+            state.above_run += 1
+            if state.above_run >= self._settings.on_samples:
+                yield self._open(state, state.candidate, float(recent.times[at]))
+        else:
+            state.candidate, state.above_run = None, 0
+
+    def _while_open(
+        self, state: EventState, opened: Event, recent: Recent, at: int, ratio: Float32
+    ) -> Iterator[Event]:
+        if np.isnan(ratio).all():  # nothing to score is no sign of calm
+            return
+        highest = float(np.nanmax(ratio))
+        if highest > opened.score:
+            opened = _worse(opened, self._anomaly(recent, at, ratio))
+            state.anomaly = opened
+        state.calm_run = state.calm_run + 1 if highest < self._settings.deadband else 0
+        if state.calm_run >= self._settings.off_samples:
+            state.anomaly, state.calm_run = None, 0
+            yield replace(opened, state="closed", time=float(recent.times[at]))
+
+    def _found(
+        self, state: EventState, recent: Recent, at: int, seen: Exceedance
+    ) -> Iterator[Event]:
+        """Open an event for what the threshold's update found late, unless one is open."""
+        if not seen.found or state.anomaly is not None:
+            return
+        worst = max(seen.found, key=lambda found: found.score)
+        onset = min(found.onset for found in seen.found)
+        contributions = tuple(
+            self._contribution(found.row, found.score, recent, found.peak)
+            for found in sorted(seen.found, key=lambda found: -found.score)
+        )
+        candidate = Event(
+            number=0,
+            kind="anomaly",
+            detector=self._detector,
+            state="opened",
+            time=float(recent.times[at]),
+            onset=float(recent.times[onset]),
+            score=worst.score,
+            channels=_each_once(contributions),
+        )
+        yield self._open(state, candidate, candidate.time)
+
+    def _open(self, state: EventState, candidate: Event, time: float) -> Event:
+        state.anomaly = replace(candidate, number=state.take_number(), time=time)
+        state.candidate, state.above_run, state.calm_run = None, 0, 0
+        return state.anomaly
+
+    def _anomaly(self, recent: Recent, at: int, ratio: Float32) -> Event:
+        """Return the event of this one sample, its contributions worst first."""
+        rows = [row for row in np.argsort(-ratio) if ratio[row] > 1]
+        contributions = (
+            self._contribution(int(row), float(ratio[row]), recent, at)
+            for row in rows or [int(np.nanargmax(ratio))]
+        )
+        time = float(recent.times[at])
+        return Event(
+            number=0,
+            kind="anomaly",
+            detector=self._detector,
+            state="opened",
+            time=time,
+            onset=time,
+            score=float(np.nanmax(ratio)),
+            channels=_each_once(tuple(contributions)),
+        )
+
+    def _contribution(self, row: int, score: float, recent: Recent, at: int) -> Contribution:
+        channel = row % len(self._channels)
+        return Contribution(
+            channel=self._channels[channel],
+            score=score,
+            observed=_or_none(recent.observed[at, channel]),
+            expected=_or_none(recent.expected[at, channel]),
+        )
+
+    def _sensor_changes(
+        self, state: EventState, runs: SensorRuns
+    ) -> dict[int, list[tuple[SensorKind, int]]]:
+        """Which sensor events open or close at which step."""
+        changes: dict[int, list[tuple[SensorKind, int]]] = {}
+        for kind in SENSOR_KINDS:
+            over = getattr(runs, kind) >= self._limits[kind]
+            is_open = [(kind, name) in state.sensors for name in self._channels]
+            before = np.concatenate([np.array(is_open)[None, :], over[:-1]])
+            for step, channel in np.argwhere(over != before):
+                changes.setdefault(int(step), []).append((kind, int(channel)))
+        return changes
+
+    def _sensor(
+        self,
+        state: EventState,
+        kind: SensorKind,
+        channel: int,
+        recent: Recent,
+        at: int,
+        runs: SensorRuns,
+        step: int,
+    ) -> Event:
+        name, time = self._channels[channel], float(recent.times[at])
+        if (kind, name) in state.sensors:
+            return replace(state.sensors.pop((kind, name)), state="closed", time=time)
+        run = int(getattr(runs, kind)[step, channel])
+        opened = Event(
+            number=state.take_number(),
+            kind=kind,
+            detector=SENSOR_DETECTOR,
+            state="opened",
+            time=time,
+            onset=time - (run - 1) * self._period_s,
+            score=1.0,
+            channels=(
+                Contribution(
+                    channel=name,
+                    score=1.0,
+                    observed=_or_none(recent.observed[at, channel]),
+                    expected=_or_none(recent.expected[at, channel]),
+                ),
+            ),
+        )
+        state.sensors[kind, name] = opened
+        return opened
+
+
+def _each_once(contributions: tuple[Contribution, ...]) -> tuple[Contribution, ...]:
+    """Keep the first, that is the worst, of each channel: heads may name it twice."""
+    first: dict[str, Contribution] = {}
+    for contribution in contributions:
+        first.setdefault(contribution.channel, contribution)
+    return tuple(first.values())[:CONTRIBUTIONS_MAX]
+
+
+def _worse(event: Event, candidate: Event) -> Event:
+    """``event`` with the score and contributions of the worse of the two."""
+    if candidate.score <= event.score:
+        return event
+    return replace(event, score=candidate.score, channels=candidate.channels)
+
+
+def _or_none(value: np.float32) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,140 @@
+"""The only door to a TFLite interpreter: LiteRT (``ai-edge-litert``) or ``tflite-runtime``.
+
+Both have the same Python interface; LiteRT is 2-4 times faster but has no wheel for 32-bit Arm.
+The import happens when a network is loaded, so that commands which score nothing stay small.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from typing import Any, Literal
+
+import numpy as np
+
+from models.errors import BundleCorrupt, InterpreterMissing
+from models.messages import Float32
+
+Runtime = Literal["auto", "litert", "tflite"]
+
+_DISTRIBUTIONS = {
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "tflite-runtime": "tflite_runtime.interpreter",
+}
+_CHOICES: dict[Runtime, tuple[str, ...]] = {
+    "auto": ("ai-edge-litert", "tflite-runtime"),
+    "litert": ("ai-edge-litert",),
+    "tflite": ("tflite-runtime",),
+}
+_TENSORS = ("sample", "state", "prediction", "next_state")
+
+
+class StepNetwork:
+    """A one-step recurrent network: ``sample, state -> prediction, next_state``.
+
+    One instance is kept for life (an interpreter does not return its memory) and used by one
+    thread. The batch axis is open: ``B`` streams that share the network step in one call.
+
+    Raises:
+        BundleCorrupt: the bytes are no network of this form, or need a newer runtime.
+        InterpreterMissing: no runtime is installed.
+
+    """
+
+    def __init__(self, model: bytes, runtime: Runtime = "auto") -> None:
+        interpreter_class, self.runtime = _interpreter_class(runtime)
+        try:
+            self._interpreter = interpreter_class(model_content=model, num_threads=1)
+            tensors = _tensors(self._interpreter)
+        except (ValueError, RuntimeError) as error:
+            raise BundleCorrupt(f"{self.runtime} cannot load the network: {error}") from error
+        if tensors.keys() != set(_TENSORS):
+            raise BundleCorrupt(
+                f"the network's signature has {sorted(tensors)}, not {sorted(_TENSORS)}"
+            )
+        self._index = {name: int(tensor["index"]) for name, tensor in tensors.items()}
+        width = {name: int(tensor["shape"][-1]) for name, tensor in tensors.items()}
+        self.sample_size = width["sample"]  # C, the channels
+        self.state_size = width["state"]  # S, floats of state per stream
+        self.prediction_size = width["prediction"]  # P, heads × channels
+        self._batch = 0
+        self._resize(1)
+
+    def expect(self, sample_size: int, state_size: int, prediction_size: int) -> None:
+        """Refuse a network that does not fit its manifest.
+
+        Raises:
+            BundleCorrupt: a size differs.
+
+        """
+        found = (self.sample_size, self.state_size, self.prediction_size)
+        expected = (sample_size, state_size, prediction_size)
+        if found != expected:
+            raise BundleCorrupt(
+                f"the network takes and gives (sample, state, prediction) {found},"
+                f" the manifest says {expected}"
+            )
+
+    def run(self, samples: Float32, state: Float32) -> tuple[Float32, Float32]:
+        """Step through ``samples`` in order.
+
+        Args:
+            samples: ``(n, B, C)``, n ≥ 1, scaled and clipped.
+            state: ``(B, S)`` as the last call returned it; zeros to begin with.
+
+        Returns:
+            The predictions of each next sample, ``(n, B, P)``, and the state after the last,
+            ``(B, S)``.
+
+        """
+        steps, batch, _ = samples.shape
+        if batch != self._batch:
+            self._resize(batch)
+        interpreter = self._interpreter
+        sample, state_in, prediction, state_out = (
+            interpreter.tensor(self._index[name]) for name in _TENSORS
+        )
+        predictions = np.empty((steps, batch, self.prediction_size), np.float32)
+        for step in range(steps):
+            sample()[:] = samples[step]
+            state_in()[:] = state_out() if step else state
+            interpreter.invoke()
+            predictions[step] = prediction()
+        return predictions, state_out().copy()
+
+    def _resize(self, batch: int) -> None:
+        for name, width in (("sample", self.sample_size), ("state", self.state_size)):
+            self._interpreter.resize_tensor_input(self._index[name], [batch, width])
+        self._interpreter.allocate_tensors()
+        self._batch = batch
+
+
+def runtime_version(runtime: Runtime = "auto") -> str:
+    """Name and version of the interpreter in use, e.g. ``ai-edge-litert 2.3.0``."""
+    return _interpreter_class(runtime)[1]
+
+
+def _interpreter_class(runtime: Runtime) -> tuple[Any, str]:
+    reasons = []
+    for distribution in _CHOICES[runtime]:
+        try:
+            module = importlib.import_module(_DISTRIBUTIONS[distribution])
+        except ImportError as error:
+            reasons.append(f"{distribution}: {error}")
+            continue
+        if distribution == "tflite-runtime" and int(np.__version__.split(".")[0]) >= 2:
+            # built against numpy 1; it imports, and fails at the first Interpreter()
+            reasons.append(f"{distribution}: needs numpy < 2, found {np.__version__}")
+            continue
+        return module.Interpreter, f"{distribution} {importlib.metadata.version(distribution)}"
+    raise InterpreterMissing(
+        "no usable TFLite interpreter (" + "; ".join(reasons) + "); install ai-edge-litert,"
+        " or on 32-bit Arm: pip install 'fieldwatch[tflite]'"
+    )
+
+
+def _tensors(interpreter: Any) -> dict[str, dict[str, Any]]:
+    """Tensor details by their signature names; positions and raw names vary with the converter."""
+    # the runner holds a reference that forbids allocate_tensors(), so it must end with this scope
+    runner = interpreter.get_signature_runner("serving_default")
+    return dict(runner.get_input_details()) | dict(runner.get_output_details())

@@ -1,0 +1,102 @@
+"""Known answers: does this machine compute what the trainer computed?
+
+A bundle carries samples with the scores and events that its trainer got from them. They are
+replayed on the gateway's own interpreter before the bundle goes live: a kernel that differs, a
+CPU feature that misbehaves, or a part that was swapped shows here and not at 3 a.m.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from models.bundle import KNOWN_ANSWERS, Bundle
+from models.errors import BundleCorrupt, KnownAnswerMismatch
+from models.messages import Event, Float32, Samples
+from models.pipeline import Pipeline, Result
+
+_DIGITS = 9  # float32 comes back exactly from nine significant digits
+
+
+def record(samples: Samples, result: Result) -> bytes:
+    """Return the known answers as the bundle's part; ``result`` is of a fresh state."""
+    document = {
+        "times": samples.times.tolist(),
+        "values": [_numbers(row) for row in samples.values],
+        "score": _numbers(result.scores.score),
+        "events": [_brief(event) for event in result.events],
+    }
+    return (json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n").encode()
+
+
+def largest_difference(pipeline: Pipeline, bundle: Bundle) -> float:
+    """Replay the known answers and return the largest difference in units of the tolerance.
+
+    The tolerance is absolute + relative: ``|got - expected| / (tolerance * (1 + |expected|))``.
+
+    Raises:
+        BundleCorrupt: the part cannot be read.
+        KnownAnswerMismatch: scores are missing where there should be some, or events differ.
+
+    """
+    samples, expected, events = _read(bundle)
+    result = pipeline.step(pipeline.start(), samples)
+    got = result.scores.score
+    if not np.array_equal(np.isnan(got), np.isnan(expected)):
+        raise KnownAnswerMismatch(f"{bundle.source}: other samples are scored than in training")
+    found = [_brief(event) for event in result.events]
+    if found != events:
+        raise KnownAnswerMismatch(
+            f"{bundle.source}: the known answers give the events {found} here, not {events}"
+        )
+    allowed = bundle.manifest.known_answers.tolerance * (1 + np.abs(expected))
+    return float(np.nanmax(np.abs(got - expected) / allowed, initial=0.0))
+
+
+def check(pipeline: Pipeline, bundle: Bundle) -> None:
+    """Refuse a bundle whose known answers this machine does not reproduce.
+
+    Raises:
+        BundleCorrupt: the part cannot be read.
+        KnownAnswerMismatch: a score differs by more than the tolerance, or the events differ.
+
+    """
+    difference = largest_difference(pipeline, bundle)
+    if not difference <= 1:
+        raise KnownAnswerMismatch(
+            f"{bundle.source}: on {pipeline.runtime} a score differs from the trainer's by"
+            f" {difference:.1f} × the tolerance; the bundle is not used. Train it again with this"
+            " interpreter among those checked"
+        )
+
+
+def _read(bundle: Bundle) -> tuple[Samples, Float32, list[dict[str, Any]]]:
+    try:
+        document = json.loads(bundle.parts[KNOWN_ANSWERS])
+        values = np.array(document["values"], np.float32)
+        score = np.array(document["score"], np.float32)
+        times = np.array(document["times"], np.float64)
+        events = list(document["events"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleCorrupt(f"{bundle.source}: {KNOWN_ANSWERS} cannot be read: {error}") from error
+    channels = len(bundle.manifest.channels)
+    if len(times) == 0 or values.shape != (len(times), channels) or score.shape != times.shape:
+        raise BundleCorrupt(f"{bundle.source}: {KNOWN_ANSWERS} has rows of the wrong length")
+    return Samples(times, values), score, events
+
+
+def _numbers(row: Float32) -> list[float | None]:
+    return [None if np.isnan(value) else float(f"{value:.{_DIGITS}g}") for value in row]
+
+
+def _brief(event: Event) -> dict[str, Any]:
+    """What must be the same everywhere; scores are compared with a tolerance instead."""
+    return {
+        "number": event.number,
+        "kind": event.kind,
+        "state": event.state,
+        "time": event.time,
+        "onset": event.onset,
+    }

@@ -1,0 +1,90 @@
+"""What flows through the product: readings, samples, scores, events; and what central ops sees.
+
+Columns, not objects: ``n`` rows of ``C`` channels are two arrays, so that the cost per reading
+stays near that of the arrays. Times are Unix seconds, UTC, as float64 (exact to 0.3 µs).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+EventKind = Literal["anomaly", "stuck", "missing"]
+ClockQuality = Literal["synced", "unsynced", "unknown"]
+
+
+class Readings(NamedTuple):
+    """Rows as they came from an input, in its order, off the grid.
+
+    ``values[i, c]`` is NaN where row ``i`` carried nothing (or nothing usable) for channel ``c``.
+    """
+
+    times: Float64  # (n,) Unix seconds, from the device or from the moment of reading
+    values: Float32  # (n, C) in the channels' units
+
+
+class Samples(NamedTuple):
+    """Rows on a bundle's sampling grid, each slot once, in order.
+
+    A slot nothing was known for is NaN in ``values``. Where more slots are missing than the
+    bundle's ``reset_gap_samples``, the slots are absent and ``times`` jumps.
+    """
+
+    times: Float64  # (n,) Unix seconds, on the grid
+    values: Float32  # (n, C) in the channels' units
+
+
+class Scores(NamedTuple):
+    """What the pipeline says of ``n`` samples: numbers without an opinion.
+
+    ``score`` is the largest smoothed error over the channels, each divided by its channel's
+    threshold of that moment: 1 is the threshold. NaN where nothing could be scored (warm-up,
+    all channels missing).
+    """
+
+    times: Float64  # (n,)
+    score: Float32  # (n,) dimensionless
+    predicted: Float32  # (n, C) what the network expected of each sample, in the channels' units
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One channel's part in an event, at the event's worst sample so far."""
+
+    channel: str
+    score: float  # smoothed error / threshold; the number of samples for stuck and missing
+    observed: float | None  # channel units; None where the channel was missing
+    expected: float | None  # channel units; None where there was no prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A stretch of a stream that a detector finds out of the normal, opened and later closed.
+
+    Opening and closing are two ``Event`` values with the same ``number``.
+    """
+
+    number: int  # counts up from 1 per stream, over restarts
+    kind: EventKind
+    detector: str
+    state: Literal["opened", "closed"]
+    time: float  # of this transition: Unix seconds of the sample that made it
+    onset: float  # the first sample of the stretch; at or before the opening
+    score: float  # the worst so far, 1 is the threshold
+    channels: tuple[Contribution, ...] = field(default=())  # worst first
+
+
+def iso_time(unix_s: float) -> str:
+    """RFC 3339 in UTC with milliseconds, as every message carries it.
+
+    >>> iso_time(1_700_000_000.25)
+    '2023-11-14T22:13:20.250Z'
+    """
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -1,0 +1,140 @@
+"""The only path from samples to scores; calibration, evaluation and the agent all take it.
+
+    samples ─> telemanom (network, smoothed errors) ─> threshold ─┬─> events ─> Result
+            └> sensors (runs of equal and missing values) ────────┘
+
+There is one implementation and it streams: a batch is a call with many samples, and how a
+recording is cut into calls never changes a result. No score looks at the future.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from models import state as saved
+from models.bundle import Bundle
+from models.events import EventRules, Recent
+from models.interpreter import Runtime, StepNetwork
+from models.messages import Event, Float32, Samples, Scores
+from models.sensors import SensorChecks
+from models.state import State
+from models.telemanom import Errors, Telemanom
+from models.threshold import DynamicThreshold
+
+
+class Result(NamedTuple):
+    """What the pipeline made of ``n`` samples."""
+
+    scores: Scores
+    events: list[Event]  # opened and closed, in order
+    smoothed: Float32  # (n, R) smoothed errors in scaled units, NaN where not scored
+    threshold: Float32  # (n, R) that each was compared with
+
+
+class Pipeline:
+    """Scores the streams of one bundle; holds the network, no stream's memory.
+
+    Raises:
+        BundleCorrupt: the network does not load or does not fit the manifest.
+        InterpreterMissing: there is nothing to run it with.
+
+    """
+
+    def __init__(self, bundle: Bundle, runtime: Runtime = "auto") -> None:
+        manifest = bundle.manifest
+        self.digest = bundle.digest
+        self.detector = manifest.detector
+        self._network = StepNetwork(bundle.network, runtime)
+        self._network.expect(
+            len(manifest.channels), manifest.network.state_size, manifest.error_rows
+        )
+        self.runtime = self._network.runtime
+        self._telemanom = Telemanom(manifest, self._network)
+        self._threshold = DynamicThreshold(manifest.threshold)
+        self._sensors = SensorChecks(manifest)
+        self._events = EventRules(manifest)
+        self._channels = len(manifest.channels)
+
+    def start(self) -> State:
+        """Return the state of a stream before its first sample."""
+        block, channels = self._threshold.block_samples, self._channels
+        return State(
+            telemanom=self._telemanom.start(),
+            threshold=self._threshold.start(),
+            sensors=self._sensors.start(),
+            recent=Recent(
+                times=np.full(block, np.nan),
+                observed=np.full((block, channels), np.nan, np.float32),
+                expected=np.full((block, channels), np.nan, np.float32),
+            ),
+            events=self._events.start(),
+        )
+
+    def restore(self, parts: Mapping[str, bytes]) -> State:
+        """Return the state that ``changed_parts`` saved.
+
+        Raises:
+            StateMismatch: the parts are of another bundle, or damaged.
+
+        """
+        state = self.start()
+        saved.restore(state, parts, self.digest)
+        return state
+
+    def changed_parts(self, state: State) -> dict[str, bytes]:
+        """Return the parts of ``state`` to save: those that changed since the last call."""
+        return saved.changed_parts(state, self.digest)
+
+    def step(self, state: State, samples: Samples) -> Result:
+        """Score ``samples``, which follow those before; ``state`` moves on.
+
+        A jump in ``times`` is an interruption: the network starts from nothing and warms up.
+        """
+        blocks = list(self._blocks(state, samples))
+        rows = state.threshold.block.shape[1]
+        if not blocks:
+            empty = np.empty((0, rows), np.float32)
+            predicted = np.empty((0, self._channels), np.float32)
+            scores = Scores(samples.times, np.empty(0, np.float32), predicted)
+            return Result(scores, [], empty, empty)
+        smoothed = np.concatenate([errors.smoothed for errors, _, _ in blocks])
+        threshold = np.concatenate([limit for _, limit, _ in blocks])
+        return Result(
+            Scores(
+                samples.times,
+                _worst_ratio(smoothed, threshold),
+                np.concatenate([errors.predicted for errors, _, _ in blocks]),
+            ),
+            [event for _, _, events in blocks for event in events],
+            smoothed,
+            threshold,
+        )
+
+    def _blocks(
+        self, state: State, samples: Samples
+    ) -> Iterator[tuple[Errors, Float32, list[Event]]]:
+        """Step up to each update of the threshold, so that chunking does not matter."""
+        begin = 0
+        while begin < len(samples.times):
+            at = state.threshold.pending
+            end = min(begin + self._threshold.block_samples - at, len(samples.times))
+            block = Samples(samples.times[begin:end], samples.values[begin:end])
+            errors = self._telemanom.step(state.telemanom, block)
+            runs = self._sensors.step(state.sensors, block.values)
+            filled = slice(at, at + end - begin)
+            state.recent.times[filled] = block.times
+            state.recent.observed[filled] = block.values
+            state.recent.expected[filled] = errors.predicted
+            seen = self._threshold.step(state.threshold, errors.smoothed)
+            events = self._events.step(state.events, state.recent, at, errors.smoothed, seen, runs)
+            yield errors, seen.threshold, events
+            begin = end
+
+
+def _worst_ratio(smoothed: Float32, threshold: Float32) -> Float32:
+    """Largest error / threshold over the rows, (n,); NaN where no row has an error."""
+    ratio = np.where(np.isnan(smoothed), -1, smoothed / threshold).max(axis=1)
+    return np.where(ratio < 0, np.nan, ratio).astype(np.float32)

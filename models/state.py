@@ -1,0 +1,164 @@
+"""The memory of one stream, and its form on disk: named parts, only the changed ones.
+
+A stream's state commits with its scores, many times a minute, on SD cards: the part that always
+changes (``head``) is a few kilobytes, and the threshold's history goes to disk in small parts
+of which a commit rewrites one or two. No pickle: a line of JSON, then raw little-endian arrays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from models.events import EventState, Recent
+from models.messages import Contribution, Event
+from models.sensors import SENSOR_KINDS, SensorState
+from models.telemanom import TelemanomState
+from models.threshold import PART_COLUMNS, ThresholdState
+
+HEAD = "head"
+_HISTORY = "history."
+
+
+@dataclass(slots=True)
+class State:
+    """All that scoring remembers of one stream between two calls."""
+
+    telemanom: TelemanomState
+    threshold: ThresholdState
+    sensors: SensorState
+    recent: Recent
+    events: EventState
+
+
+class StateMismatch(ValueError):
+    """Saved parts do not belong to this bundle, or are damaged."""
+
+
+def changed_parts(state: State, digest: str) -> dict[str, bytes]:
+    """Return the parts that changed since the last call, for the store; marks them as saved."""
+    parts = {HEAD: _pack(_scalars(state) | {"digest": digest}, _arrays(state))}
+    for number in sorted(state.threshold.changed):
+        columns = slice(number * PART_COLUMNS, (number + 1) * PART_COLUMNS)
+        parts[f"{_HISTORY}{number}"] = state.threshold.history[:, columns].tobytes()
+    state.threshold.changed.clear()
+    return parts
+
+
+def restore(state: State, parts: Mapping[str, bytes], digest: str) -> None:
+    """Set ``state``, as just started, to what ``parts`` hold.
+
+    Raises:
+        StateMismatch: the parts are of another bundle, or damaged.
+
+    """
+    try:
+        scalars, arrays = _unpack(parts[HEAD])
+        if scalars["digest"] != digest:
+            raise StateMismatch(f"the saved state is of bundle {scalars['digest']}, not {digest}")
+        _set_arrays(state, arrays)
+        _set_scalars(state, scalars)
+        _set_history(state.threshold, parts)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateMismatch(f"the saved state cannot be read: {error}") from error
+
+
+def _arrays(state: State) -> dict[str, np.ndarray[Any, Any]]:
+    """Every array of the head, by a name that stays; the history has parts of its own."""
+    t, d, s, r = state.telemanom, state.threshold, state.sensors, state.recent
+    used = d.pending
+    return {
+        "network": t.network,
+        "prediction": t.prediction,
+        "last": t.last,
+        "smoothed_sum": t.smoothed_sum,
+        "smoothed_weight": t.smoothed_weight,
+        "written": d.written,
+        "threshold": d.threshold,
+        "block": d.block[:used],
+        "block_above": d.block_above[:used],
+        "times": r.times[:used],
+        "observed": r.observed[:used],
+        "expected": r.expected[:used],
+        "sensor_last": s.last,
+        "stuck": s.stuck,
+        "missing": s.missing,
+    }
+
+
+def _set_arrays(state: State, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    used = len(arrays["times"])
+    state.threshold.pending = used
+    for name, target in _arrays(state).items():
+        saved = arrays[name]
+        if saved.shape != target.shape or saved.dtype != target.dtype:
+            raise StateMismatch(f"{name} is {saved.dtype}{saved.shape}, not {target.shape}")
+        target[...] = saved
+
+
+def _scalars(state: State) -> dict[str, Any]:
+    telemanom, events = state.telemanom, state.events
+    return {
+        "since_start": telemanom.since_start,
+        "last_time": None if np.isnan(telemanom.last_time) else telemanom.last_time,
+        "next_number": events.next_number,
+        "above_run": events.above_run,
+        "calm_run": events.calm_run,
+        "candidate": events.candidate and asdict(events.candidate),
+        "anomaly": events.anomaly and asdict(events.anomaly),
+        "sensors": [asdict(event) for event in events.sensors.values()],
+    }
+
+
+def _set_scalars(state: State, scalars: Mapping[str, Any]) -> None:
+    telemanom, events = state.telemanom, state.events
+    telemanom.since_start = int(scalars["since_start"])
+    last_time = scalars["last_time"]
+    telemanom.last_time = float("nan") if last_time is None else float(last_time)
+    events.next_number = int(scalars["next_number"])
+    events.above_run = int(scalars["above_run"])
+    events.calm_run = int(scalars["calm_run"])
+    events.candidate = scalars["candidate"] and _event(scalars["candidate"])
+    events.anomaly = scalars["anomaly"] and _event(scalars["anomaly"])
+    opened = [_event(saved) for saved in scalars["sensors"]]
+    events.sensors = {
+        (kind, event.channels[0].channel): event
+        for kind in SENSOR_KINDS
+        for event in opened
+        if event.kind == kind
+    }
+
+
+def _event(saved: dict[str, Any]) -> Event:
+    channels = tuple(Contribution(**channel) for channel in saved["channels"])
+    return Event(**(saved | {"channels": channels}))
+
+
+def _set_history(threshold: ThresholdState, parts: Mapping[str, bytes]) -> None:
+    rows, size = threshold.history.shape
+    for begin in range(0, min(int(threshold.written.max(initial=0)), size), PART_COLUMNS):
+        target = threshold.history[:, begin : begin + PART_COLUMNS]
+        saved = np.frombuffer(parts[f"{_HISTORY}{begin // PART_COLUMNS}"], np.float32)
+        target[...] = saved.reshape(rows, -1)
+
+
+def _pack(scalars: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
+    shapes = {name: [array.dtype.str, array.shape] for name, array in arrays.items()}
+    line = json.dumps({"scalars": scalars, "arrays": shapes}, separators=(",", ":"))
+    return b"\n".join([line.encode(), b"".join(array.tobytes() for array in arrays.values())])
+
+
+def _unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+    line, _, raw = data.partition(b"\n")
+    header = json.loads(line)
+    arrays, offset = {}, 0
+    for name, (dtype, shape) in header["arrays"].items():
+        count = int(np.prod(shape, dtype=np.int64))
+        array = np.frombuffer(raw, np.dtype(dtype), count, offset)
+        arrays[name] = array.reshape(shape)
+        offset += array.nbytes
+    return header["scalars"], arrays

@@ -1,0 +1,156 @@
+"""Telemanom's errors, streaming: how far each sample is from what the network expected.
+
+After Hundman et al., KDD 2018. The published form re-runs its LSTM over a window for every
+sample; here the same network is exported as one step with its state as input and output, which
+gives the same predictions at a constant cost per sample. Errors stay one row per head and
+channel: a mean over channels would hide an anomaly in one of many.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from models.bundle import Manifest
+from models.interpreter import StepNetwork
+from models.messages import Float32, Float64, Samples
+
+SCALED_MAX = np.float32(1e6)  # a larger deviation says no more, and would overflow the mean
+
+
+class Errors(NamedTuple):
+    """What the network made of ``n`` samples; NaN where there was nothing to compare."""
+
+    smoothed: Float32  # (n, R) smoothed absolute errors, scaled units, head by head
+    predicted: Float32  # (n, C) the expected sample, in the channels' units
+
+
+@dataclass(slots=True)
+class TelemanomState:
+    """The memory of one stream; of constant size."""
+
+    network: Float32  # (S,) h and c of each layer
+    prediction: Float32  # (P,) of the next sample, scaled
+    last: Float32  # (C,) last known value of each channel, scaled; NaN before the first
+    smoothed_sum: Float64  # (R,) of the weighted mean
+    smoothed_weight: Float64  # (R,)
+    since_start: int  # samples since the network last started from nothing
+    last_time: float  # of the last sample; NaN before the first
+
+
+class Telemanom:
+    """From samples to smoothed errors; holds the network and its scaling, no stream's memory."""
+
+    def __init__(self, manifest: Manifest, network: StepNetwork) -> None:
+        self._network = network
+        self._heads = manifest.network.heads
+        self._clip = manifest.network.input_clip
+        self._center = np.array([c.center for c in manifest.channels], np.float32)
+        self._scale = np.array([c.scale for c in manifest.channels], np.float32)
+        self._warm_up = manifest.sampling.warm_up_samples
+        self._period_s = manifest.sampling.period_s
+        self._keep = 1.0 - 2.0 / (manifest.smoothing.span_samples + 1.0)
+
+    def start(self) -> TelemanomState:
+        """Return the state before the first sample."""
+        rows, channels = len(self._heads) * len(self._center), len(self._center)
+        return TelemanomState(
+            network=np.zeros(self._network.state_size, np.float32),
+            prediction=np.full(rows, np.nan, np.float32),
+            last=np.full(channels, np.nan, np.float32),
+            smoothed_sum=np.zeros(rows),
+            smoothed_weight=np.zeros(rows),
+            since_start=0,
+            last_time=float("nan"),
+        )
+
+    def step(self, state: TelemanomState, samples: Samples) -> Errors:
+        """Score ``samples``, in order, after those before; ``state`` moves on.
+
+        Where ``times`` does not go on by one period, the stream was interrupted: the network
+        and the smoothing start from nothing again, and warm up.
+        """
+        parts = []
+        for begin, end in self._unbroken(state.last_time, samples.times):
+            if begin or self._interrupted(state.last_time, samples.times[0]):
+                self._restart(state)
+            parts.append(self._step(state, samples.values[begin:end]))
+            state.last_time = float(samples.times[end - 1])
+        rows, channels = len(state.prediction), len(self._center)
+        if not parts:
+            return Errors(np.empty((0, rows), np.float32), np.empty((0, channels), np.float32))
+        return Errors(
+            np.concatenate([part.smoothed for part in parts]),
+            np.concatenate([part.predicted for part in parts]),
+        )
+
+    def _interrupted(self, before: float, after: float) -> bool:
+        return abs(after - before - self._period_s) > 0.5 * self._period_s
+
+    def _unbroken(self, last: float, times: Float64) -> list[tuple[int, int]]:
+        if len(times) == 0:
+            return []
+        breaks = np.abs(np.diff(times) - self._period_s) > 0.5 * self._period_s
+        edges = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(times)]
+        return list(itertools.pairwise(edges))
+
+    def _restart(self, state: TelemanomState) -> None:
+        fresh = self.start()
+        for name in ("network", "prediction", "last", "smoothed_sum", "smoothed_weight"):
+            setattr(state, name, getattr(fresh, name))
+        state.since_start = 0
+
+    def _step(self, state: TelemanomState, values: Float32) -> Errors:
+        scaled = np.clip((values - self._center) / self._scale, -SCALED_MAX, SCALED_MAX)
+        filled = _fill_forward(scaled, state.last)
+        inputs = np.clip(np.nan_to_num(filled), -self._clip, self._clip)
+        outputs, network = self._network.run(inputs[:, None, :], state.network[None, :])
+        expected = np.concatenate([state.prediction[None, :], outputs[:-1, 0]])
+        before = np.concatenate([state.last[None, :], filled[:-1]])
+        errors = np.abs(self._targets(scaled, before) - expected)
+        warming = max(0, self._warm_up - state.since_start)
+        errors[:warming] = np.nan
+        predicted = self._in_units(expected, before)
+        state.network = network[0]
+        state.prediction = outputs[-1, 0].copy()
+        state.last = filled[-1].copy()
+        state.since_start += len(values)
+        return Errors(self._smooth(state, errors), predicted)
+
+    def _targets(self, scaled: Float32, before: Float32) -> Float32:
+        """What each head should have predicted, (n, R)."""
+        forms = {"value": scaled, "change": scaled - before}
+        return np.concatenate([forms[head] for head in self._heads], axis=1)
+
+    def _in_units(self, expected: Float32, before: Float32) -> Float32:
+        """Return the expected sample (n, C) in the channels' units, by the first head."""
+        scaled = expected[:, : len(self._center)]
+        if self._heads[0] == "change":
+            scaled = scaled + before
+        return scaled * self._scale + self._center
+
+    def _smooth(self, state: TelemanomState, errors: Float32) -> Float32:
+        """Exponentially weighted mean of all errors so far, newest first in weight.
+
+        The mean is normalised by the weights seen (pandas' ``ewm(span, adjust=True)``, which
+        Telemanom uses): the plain recursion differs from it by up to 98 % at the start. A
+        missing error leaves its row as it was, and its smoothed value is NaN.
+        """
+        smoothed = np.full(errors.shape, np.nan, np.float32)
+        total, weight = state.smoothed_sum, state.smoothed_weight
+        for step, error in enumerate(errors):
+            known = ~np.isnan(error)
+            total[known] = total[known] * self._keep + error[known]
+            weight[known] = weight[known] * self._keep + 1.0
+            smoothed[step, known] = total[known] / weight[known]
+        return smoothed
+
+
+def _fill_forward(values: Float32, before: Float32) -> Float32:
+    """Replace each NaN by the last known value of its channel; ``before`` precedes row 0."""
+    rows = np.concatenate([before[None, :], values])
+    known = np.where(np.isnan(rows), 0, np.arange(len(rows))[:, None])
+    return np.take_along_axis(rows, np.maximum.accumulate(known, axis=0), axis=0)[1:]
