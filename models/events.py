@@ -1,7 +1,8 @@
 """From scores to events that open and close: delays, deadband, and who contributed.
 
 One anomaly event per stream at a time, naming the channels that contribute; one ``stuck`` and
-one ``missing`` event per channel. Words after ISA-18.2: on-delay, off-delay, deadband.
+one ``missing`` event per channel; one ``silent`` event for a stream that stopped altogether.
+Words after ISA-18.2: on-delay, off-delay, deadband.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class EventState:
     candidate: Event | None = None  # the anomaly event as it would open now
     anomaly: Event | None = None  # open
     sensors: dict[tuple[SensorKind, str], Event] = field(default_factory=dict)  # open ones
+    silence: Event | None = None  # open: the whole stream is without samples
 
     def take_number(self) -> int:
         """Return the number of a new event."""
@@ -59,6 +61,27 @@ class EventRules:
     def start(self) -> EventState:
         """Return the state before the first sample: nothing open."""
         return EventState()
+
+    def silent(self, state: EventState, time: float, since: float) -> list[Event]:
+        """Open the stream's ``silent`` event: at ``time``, nothing has come since ``since``."""
+        if state.silence is not None:
+            return []
+        state.silence = Event(
+            number=state.take_number(),
+            kind="silent",
+            detector=SENSOR_DETECTOR,
+            onset=since,
+            opened=time,
+            score=1.0,
+        )
+        return [state.silence]
+
+    def heard(self, state: EventState, time: float) -> list[Event]:
+        """Close the ``silent`` event, if one is open: there is a sample of ``time``."""
+        if state.silence is None:
+            return []
+        closed, state.silence = replace(state.silence, closed=time), None
+        return [closed]
 
     def step(
         self,
@@ -119,7 +142,7 @@ class EventRules:
         state.calm_run = state.calm_run + 1 if highest < self._settings.deadband else 0
         if state.calm_run >= self._settings.off_samples:
             state.anomaly, state.calm_run = None, 0
-            yield replace(opened, state="closed", time=float(recent.times[at]))
+            yield replace(opened, closed=float(recent.times[at]))
 
     def _found(
         self, state: EventState, recent: Recent, at: int, seen: Exceedance
@@ -137,16 +160,15 @@ class EventRules:
             number=0,
             kind="anomaly",
             detector=self._detector,
-            state="opened",
-            time=float(recent.times[at]),
             onset=float(recent.times[onset]),
+            opened=float(recent.times[at]),
             score=worst.score,
             channels=_each_once(contributions),
         )
-        yield self._open(state, candidate, candidate.time)
+        yield self._open(state, candidate, candidate.opened)
 
     def _open(self, state: EventState, candidate: Event, time: float) -> Event:
-        state.anomaly = replace(candidate, number=state.take_number(), time=time)
+        state.anomaly = replace(candidate, number=state.take_number(), opened=time)
         state.candidate, state.above_run, state.calm_run = None, 0, 0
         return state.anomaly
 
@@ -162,9 +184,8 @@ class EventRules:
             number=0,
             kind="anomaly",
             detector=self._detector,
-            state="opened",
-            time=time,
             onset=time,
+            opened=time,
             score=float(np.nanmax(ratio)),
             channels=_each_once(tuple(contributions)),
         )
@@ -203,14 +224,13 @@ class EventRules:
     ) -> Event:
         name, time = self._channels[channel], float(recent.times[at])
         if (kind, name) in state.sensors:
-            return replace(state.sensors.pop((kind, name)), state="closed", time=time)
+            return replace(state.sensors.pop((kind, name)), closed=time)
         run = int(getattr(runs, kind)[step, channel])
         opened = Event(
             number=state.take_number(),
             kind=kind,
             detector=SENSOR_DETECTOR,
-            state="opened",
-            time=time,
+            opened=time,
             onset=time - (run - 1) * self._period_s,
             score=1.0,
             channels=(

@@ -6,17 +6,18 @@ stays near that of the arrays. Times are Unix seconds, UTC, as float64 (exact to
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from models.times import iso_time as iso_time  # TODO
+
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-EventKind = Literal["anomaly", "stuck", "missing"]
+EventKind = Literal["anomaly", "stuck", "missing", "silent"]
 ClockQuality = Literal["synced", "unsynced", "unknown"]
 
 
@@ -68,23 +69,25 @@ class Contribution:
 class Event:
     """A stretch of a stream that a detector finds out of the normal, opened and later closed.
 
-    Opening and closing are two ``Event`` values with the same ``number``.
+    Opening and closing are two ``Event`` values with the same ``number``. Times are Unix
+    seconds of samples.
     """
 
     number: int  # counts up from 1 per stream, over restarts
     kind: EventKind
     detector: str
-    state: Literal["opened", "closed"]
-    time: float  # of this transition: Unix seconds of the sample that made it
     onset: float  # the first sample of the stretch; at or before the opening
+    opened: float  # the sample that opened it
     score: float  # the worst so far, 1 is the threshold
-    channels: tuple[Contribution, ...] = field(default=())  # worst first
+    channels: tuple[Contribution, ...] = ()  # worst first
+    closed: float | None = None  # the sample that closed it
 
+    @property
+    def state(self) -> Literal["opened", "closed"]:
+        """Which transition this is."""
+        return "opened" if self.closed is None else "closed"
 
-def iso_time(unix_s: float) -> str:
-    """RFC 3339 in UTC with milliseconds, as every message carries it.
-
-    >>> iso_time(1_700_000_000.25)
-    '2023-11-14T22:13:20.250Z'
-    """
-    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    @property
+    def time(self) -> float:
+        """Of this transition."""
+        return self.opened if self.closed is None else self.closed

@@ -93,6 +93,9 @@ class Pipeline:
 
         A jump in ``times`` is an interruption: the network starts from nothing and warms up.
         """
+        heard = (
+            self._events.heard(state.events, float(samples.times[0])) if len(samples.times) else []
+        )
         blocks = list(self._blocks(state, samples))
         rows = state.threshold.block.shape[1]
         if not blocks:
@@ -108,10 +111,17 @@ class Pipeline:
                 _worst_ratio(smoothed, threshold),
                 np.concatenate([errors.predicted for errors, _, _ in blocks]),
             ),
-            [event for _, _, events in blocks for event in events],
+            heard + [event for _, _, events in blocks for event in events],
             smoothed,
             threshold,
         )
+
+    def silent(self, state: State, time: float, since: float) -> list[Event]:
+        """Say that at ``time`` nothing has come since ``since`` (Unix seconds).
+
+        Only the gateway's clock can tell; the next sample closes the event.
+        """
+        return self._events.silent(state.events, time, since)
 
     def _blocks(
         self, state: State, samples: Samples

@@ -110,6 +110,7 @@ def _scalars(state: State) -> dict[str, Any]:
         "calm_run": events.calm_run,
         "candidate": events.candidate and asdict(events.candidate),
         "anomaly": events.anomaly and asdict(events.anomaly),
+        "silence": events.silence and asdict(events.silence),
         "sensors": [asdict(event) for event in events.sensors.values()],
     }
 
@@ -124,6 +125,7 @@ def _set_scalars(state: State, scalars: Mapping[str, Any]) -> None:
     events.calm_run = int(scalars["calm_run"])
     events.candidate = scalars["candidate"] and _event(scalars["candidate"])
     events.anomaly = scalars["anomaly"] and _event(scalars["anomaly"])
+    events.silence = scalars["silence"] and _event(scalars["silence"])
     opened = [_event(saved) for saved in scalars["sensors"]]
     events.sensors = {
         (kind, event.channels[0].channel): event

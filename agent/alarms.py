@@ -1,0 +1,61 @@
+"""Alarms: events that a person must act on, as stored, as sent, and as read.
+
+Imports no numpy, so that the ``alarms`` command starts at once on a small gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from models.times import iso_time
+
+if TYPE_CHECKING:
+    from models.messages import Event
+
+ACTIONS = {
+    "anomaly": "look at the machine: the channels named moved as they did not in normal operation",
+    "stuck": "check the sensor: its value does not change any more",
+    "missing": "check the sensor and its cable: it gives no usable value",
+    "silent": "check the device, its cable and power: nothing comes from it",
+}
+
+
+def alarm_document(stream: str, event: Event, units: Mapping[str, str]) -> dict[str, Any]:
+    """Return the alarm as JSON data: what the store keeps and central ops receives."""
+    return {
+        "stream": stream,
+        "number": event.number,
+        "kind": event.kind,
+        "state": event.state,
+        "onset": iso_time(event.onset),
+        "opened": iso_time(event.opened),
+        "closed": None if event.closed is None else iso_time(event.closed),
+        "score": event.score,
+        "action": ACTIONS[event.kind],
+        "channels": [
+            asdict(channel) | {"unit": units[channel.channel]} for channel in event.channels
+        ],
+    }
+
+
+def describe(alarm: Mapping[str, Any]) -> str:
+    """Return the alarm in one line for a person; times are UTC."""
+    until = f" until {alarm['closed']}" if alarm["closed"] else ", still open"
+    channels = "; ".join(_channel(alarm["kind"], channel) for channel in alarm["channels"])
+    what = f" (score {alarm['score']:.1f})" if alarm["kind"] == "anomaly" else ""
+    return (
+        f"{alarm['stream']} #{alarm['number']} {alarm['kind']}{what} since {alarm['onset']}{until}"
+        + (f": {channels}" if channels else "")
+        + f". To do: {alarm['action']}"
+    )
+
+
+def _channel(kind: str, channel: Mapping[str, Any]) -> str:
+    observed, expected, unit = channel["observed"], channel["expected"], channel["unit"]
+    if observed is None:
+        return f"{channel['channel']} no value"
+    if kind == "stuck" or expected is None:
+        return f"{channel['channel']} {observed:.4g} {unit}"
+    return f"{channel['channel']} {observed:.4g} {unit}, expected {expected:.4g}"

@@ -1,0 +1,258 @@
+"""The command ``fieldwatch-agent``: reads arguments, calls the room that does the work, prints.
+
+Each command imports what it needs when it runs, so that ``status`` and ``alarms`` start at once
+on a small gateway. Exit codes: 0 done, 1 trouble at run time, 2 wrong usage, 65 bundle or data
+refused, 69 something is missing, 74 database, 78 configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from models import __version__
+from models.errors import FieldwatchError
+
+DEFAULT_CONFIG = Path("/etc/fieldwatch/agent.toml")
+
+_config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    envvar="FIELDWATCH_CONFIG",
+    help="The agent's configuration.",
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def main() -> NoReturn:
+    """Run the command line; errors of ours end in one line and their exit code."""
+    try:
+        sys.exit(commands(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except FieldwatchError as error:
+        click.echo(f"fieldwatch-agent: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader, head or less, has gone
+        sys.stderr.close()
+        sys.exit(0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fieldwatch-agent")
+def commands() -> None:
+    """Score sensor streams on the gateway, keep them in SQLite, sync them over MQTT."""
+
+
+@commands.command()
+@_config_option
+def run(config_file: Path) -> int:
+    """Run the agent until SIGTERM (this is what systemd starts)."""
+    from agent import daemon
+
+    return daemon.run(config_file)
+
+
+@commands.command()
+@_config_option
+@_json_option
+def check(config_file: Path, as_json: bool) -> int:
+    """Check configuration, bundles, ports, store and broker; say what to mend."""
+    from agent import check as checks
+
+    findings = checks.check(config_file)
+    if as_json:
+        _print_json([finding._asdict() for finding in findings])
+    else:
+        for finding in findings:
+            mark = click.style("ok  ", fg="green") if finding.ok else click.style("FAIL", fg="red")
+            click.echo(f"{mark}  {finding.what}: {finding.detail}")
+    return next((finding.exit_code for finding in findings if not finding.ok), 0)
+
+
+@commands.command()
+@click.argument("recording", type=click.Path(path_type=Path))
+@click.option(
+    "--bundle",
+    "bundle_file",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The bundle to score with.",
+)
+@click.option("--interpreter", type=click.Choice(["auto", "litert", "tflite"]), default="auto")
+@_json_option
+def replay(recording: Path, bundle_file: Path, interpreter: Any, as_json: bool) -> int:
+    """Score a recording (CSV with a header) at full speed; print the events."""
+    from agent.replay import replay as replay_recording
+
+    outcome = replay_recording(recording, bundle_file, interpreter)
+    if as_json:
+        _print_json(outcome)
+        return 0
+    for event in outcome["events"]:
+        click.echo(_alarm_line(event))
+    click.echo(
+        f"{outcome['samples']} samples, {outcome['scored']} scored,"
+        f" {len(outcome['events'])} events opened or closed,"
+        f" {outcome['samples_per_s']:.0f} samples/s"
+    )
+    if outcome["rejected"]:
+        click.echo(f"rejected: {_counts(outcome['rejected'])}")
+    return 0
+
+
+@commands.command()
+@_config_option
+@click.option("--open", "open_only", is_flag=True, help="Only alarms that are open now.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--follow", is_flag=True, help="Go on printing alarms as they open and close.")
+@_json_option
+def alarms(
+    config_file: Path, open_only: bool, limit: int, follow: bool, as_json: bool
+) -> int:
+    """List the alarms this gateway raised, newest last."""
+    from agent import config
+    from agent.follow import follow_alarms
+    from agent.store import Reader
+
+    with Reader.open(config.store_directory(config_file)) as reader:
+        rows = reader.alarms(limit=limit, open_only=open_only)
+        _print_alarms(rows, as_json)
+        if follow:
+            for row in follow_alarms(reader, rows):
+                _print_alarms([row], as_json)
+    return 0
+
+
+@commands.command()
+@_config_option
+@_json_option
+def status(config_file: Path, as_json: bool) -> int:
+    """Show what the agent is doing: inputs, streams, alarms, link, counters."""
+    from agent import config
+    from agent.status import describe
+    from agent.store import Reader
+
+    with Reader.open(config.store_directory(config_file)) as reader:
+        document = reader.status()
+    if as_json:
+        _print_json(document)
+    else:
+        for line in describe(document):
+            click.echo(line)
+    return 0
+
+
+@commands.group()
+def bundle() -> None:
+    """Look into bundles."""
+
+
+@bundle.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_json_option
+def inspect(file: Path, as_json: bool) -> int:
+    """Show what a bundle holds: channels, grid, thresholds, lineage, metrics."""
+    from models import bundle as bundles
+
+    read = bundles.read(file)
+    manifest = read.manifest.model_dump(mode="json")
+    if as_json:
+        _print_json({"digest": read.digest, "signed": read.signature is not None} | manifest)
+        return 0
+    click.echo(f"digest         {read.digest}")
+    click.echo(f"signed         {'yes' if read.signature else 'no'}")
+    _print_tree(manifest)
+    return 0
+
+
+@bundle.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--keys", type=click.Path(path_type=Path), help="Directory of trusted *.pub keys.")
+@click.option("--require-signature", is_flag=True, help="Refuse an unsigned bundle.")
+@click.option("--interpreter", type=click.Choice(["auto", "litert", "tflite"]), default="auto")
+def verify(file: Path, keys: Path | None, require_signature: bool, interpreter: Any) -> int:
+    """Do what the gateway does before a bundle goes live: digests, signature, known answers."""
+    from agent.bundles import load
+
+    loaded, pipeline = load(file, interpreter, keys, require_signature)
+    manifest = loaded.manifest
+    click.echo(f"{file}: good on {pipeline.runtime}")
+    click.echo(f"  {manifest.name} version {manifest.version}, digest {loaded.digest}")
+    return 0
+
+
+@commands.command()
+@click.option("--seconds", type=click.IntRange(10), default=60, show_default=True)
+@click.option("--fault", default="cavitation", show_default=True, help="The fault to inject.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated pump.")
+@_json_option
+def demo(seconds: int, fault: str, seed: int, as_json: bool) -> int:
+    """Show the main job on a simulated pump: serial line, scores, alarm, SQLite, MQTT."""
+    from agent.demo.run import run_demo
+
+    outcome = run_demo(seconds, fault, seed, show=not as_json)
+    if as_json:
+        _print_json(outcome)
+    return 0
+
+
+@commands.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=1.0)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--faults/--no-faults", default=False, help="One of each kind, spread over the time.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Where to write the faults' times.")
+def simulate(
+    output: Path, hours: float, seed: int, faults: bool, labels: Path | None
+) -> int:
+    """Write a recording of the simulated pump as CSV, to try training and replay."""
+    from agent.plant import simulate as simulate_pump
+
+    rows = simulate_pump(output, hours, seed, faults, labels)
+    click.echo(f"{output}: {rows} samples")
+    return 0
+
+
+def _print_json(document: object) -> None:
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _print_alarms(rows: Iterable[Mapping[str, Any]], as_json: bool) -> None:
+    for row in rows:  # one JSON object a line, so that --follow can be piped
+        click.echo(json.dumps(row, ensure_ascii=False) if as_json else _alarm_line(row))
+
+
+def _alarm_line(alarm: Mapping[str, Any]) -> str:
+    from agent.alarms import describe
+
+    text = describe(alarm)
+    return click.style(text, fg="red") if alarm["state"] == "opened" else text
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{cause} {count}" for cause, count in sorted(counts.items()))
+
+
+def _print_tree(node: Mapping[str, Any], indent: int = 0) -> None:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            click.echo(f"{' ' * indent}{key}")
+            _print_tree(value, indent + 2)
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            click.echo(f"{' ' * indent}{key}")
+            for item in value:
+                click.echo(" " * (indent + 2) + ", ".join(f"{k} {v}" for k, v in item.items()))
+        else:
+            click.echo(f"{' ' * indent}{key:<{max(1, 14 - indent)}} {value}")

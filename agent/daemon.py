@@ -1,0 +1,55 @@
+"""The agent's wiring and its one loop.
+
+    reader threads ─chunks─> [queue] ─> loop: parse, align, score, alarms ─> commit (SQLite)
+                                          │            ▲ acknowledged                │ wake
+                                          └ watchdog   └───── [queue] <── uplink <───┘
+
+Threads only enqueue; everything between a reading and its commit happens here, in order, so
+that what is committed together happened together. Only this thread writes to the database.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from agent import config as configuration
+from agent.config import AgentConfig
+from agent.health import Health
+from agent.inputs import Chunk, ChunkQueue, Input, open_input
+from agent.sdnotify import Notifier
+from agent.store import Batch, Store
+from agent.stream import Stream
+from agent.uplink import Uplink
+from models.errors import StoreError
+
+_LOG = logging.getLogger(__name__)
+
+
+class Daemon:
+    """One gateway's agent: its inputs, streams, store and uplink, and the loop between them."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        store: Store,
+        streams: Mapping[str, Stream],
+        inputs: Sequence[Input],
+        chunks: ChunkQueue,
+        uplink: Uplink | None,
+        notifier: Notifier,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._streams = streams
+        self._inputs = {source.name: source for source in inputs}
+        self._chunks = chunks
+        self._uplink = uplink
+        self._notifier = notifier
+        self._batch = Batch()
+        self._stopping = False

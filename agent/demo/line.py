@@ -1,0 +1,56 @@
+"""The simulated pump on a virtual serial line, in real time."""
+
+from __future__ import annotations
+
+import os
+import pty
+import threading
+import time
+import tty
+
+from agent.plant import PERIOD_S, Pump, csv_line
+
+
+class PumpLine:
+    """Writes the pump's samples to a pseudo-terminal as a device would; a context manager."""
+
+    def __init__(self, pump: Pump) -> None:
+        self._pump = pump
+        self._controller, self._device = pty.openpty()
+        tty.setraw(self._device)
+        # a real line does not wait for its reader; what nobody reads is lost
+        os.set_blocking(self._controller, False)
+        self.port = os.ttyname(self._device)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._write, name="pump", daemon=True)
+        self.started_s = 0.0  # Unix time of the first sample
+        self.lines = 0
+
+    def __enter__(self) -> PumpLine:
+        """Start to write."""
+        self.started_s = time.time()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop writing and close the line."""
+        self.stop()
+        os.close(self._controller)
+        os.close(self._device)
+
+    def stop(self) -> None:
+        """Stop writing."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _write(self) -> None:
+        began = time.monotonic()
+        while not self._stop.wait(max(0.0, began + self.lines * PERIOD_S - time.monotonic())):
+            row = self._pump.run(1)[0]
+            text = csv_line(self.started_s + self.lines * PERIOD_S, row)
+            try:
+                os.write(self._controller, text.encode() + b"\n")
+            except BlockingIOError:
+                pass  # the terminal's buffer is full: nobody reads
+            self.lines += 1

@@ -1,0 +1,91 @@
+"""What a person sees of the demo: pure text from a view of the moment, so that it can be tested."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+CHART_WIDTH = 64
+CHART_HEIGHT = 8
+SCORE_TOP = 2.0  # the chart's upper edge, in thresholds
+_EIGHTHS = " ▁▂▃▄▅▆▇█"
+_RED, _DIM, _BOLD, _OFF = "\x1b[31m", "\x1b[2m", "\x1b[1m", "\x1b[0m"
+
+
+@dataclass(slots=True)
+class View:
+    """Everything the screen shows; times are seconds since the demo began."""
+
+    elapsed_s: float = 0.0
+    seconds: float = 0.0
+    readings: int = 0
+    readings_per_s: float = 0.0
+    scores: Sequence[float] = ()  # newest last; NaN where not scored
+    fault: str = ""
+    fault_at_s: float = 0.0
+    alarms: list[str] = field(default_factory=list)
+    published: int = 0
+    acknowledged: int = 0
+    outbox: int = 0
+    link: str = "starting"
+    ops: list[str] = field(default_factory=list)
+
+
+def chart(scores: Sequence[float], color: bool) -> list[str]:
+    """Draw the newest scores as columns; the dashed row is the threshold."""
+    newest = list(scores)[-CHART_WIDTH:]
+    padded = [math.nan] * (CHART_WIDTH - len(newest)) + newest
+    threshold_row = round(CHART_HEIGHT / SCORE_TOP)  # counted from the bottom
+    lines = []
+    for row in range(CHART_HEIGHT - 1, -1, -1):
+        at_threshold = row == threshold_row
+        cells = [_cell(score, row, at_threshold) for score in padded]
+        if color:
+            cells = [
+                f"{_RED}{cell}{_OFF}" if score > 1 and cell not in " -" else cell
+                for cell, score in zip(cells, padded, strict=True)
+            ]
+        label = "threshold" if at_threshold else ""
+        lines.append(f"  {label:>9} |{''.join(cells)}|")
+    return lines
+
+
+def _cell(score: float, row: int, at_threshold: bool) -> str:
+    blank = "-" if at_threshold else " "
+    if math.isnan(score):
+        return blank
+    filled = min(score, SCORE_TOP) / SCORE_TOP * CHART_HEIGHT - row
+    eighths = max(0, min(8, math.ceil(filled * 8)))
+    return blank if eighths == 0 else _EIGHTHS[eighths]
+
+
+def screen(view: View, color: bool) -> list[str]:
+    """Return the whole screen, line by line."""
+    bold, dim, off = (_BOLD, _DIM, _OFF) if color else ("", "", "")
+    to_fault = view.fault_at_s - view.elapsed_s
+    fault = (
+        f"{view.fault} in {to_fault:.0f} s"
+        if to_fault > 0
+        else f"{bold}{view.fault} since {-to_fault:.0f} s{off}"
+    )
+    return [
+        f"{bold}Fieldwatch demo{off}   {view.elapsed_s:5.1f} of {view.seconds:.0f} s",
+        "",
+        f"  serial line  {view.readings_per_s:6.1f} readings/s, {view.readings} in all",
+        f"  fault        {fault}",
+        "",
+        f"  {dim}score of the pump, newest right; above the dashed line is abnormal{off}",
+        *chart(view.scores, color),
+        "",
+        *_section("alarms on the gateway", view.alarms, 3),
+        "",
+        f"  MQTT         {view.link}; {view.published} published,"
+        f" {view.acknowledged} acknowledged, {view.outbox} waiting",
+        *_section("central ops receives", view.ops, 5),
+    ]
+
+
+def _section(title: str, lines: Sequence[str], count: int) -> list[str]:
+    newest = list(lines)[-count:]
+    return [f"  {title}", *(f"    {line}" for line in newest or ["(nothing yet)"])]
