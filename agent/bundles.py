@@ -1,6 +1,6 @@
 """From a bundle's path to a pipeline that may be trusted: nothing goes live on hope.
 
-    read (digests) ─> signature, where keys are configured ─> load ─> known answers ─> pipeline
+read (digests) ─> signature, where keys are configured ─> load ─> known answers ─> pipeline
 """
 
 from __future__ import annotations

@@ -118,9 +118,7 @@ def replay(recording: Path, bundle_file: Path, interpreter: Any, as_json: bool) 
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--follow", is_flag=True, help="Go on printing alarms as they open and close.")
 @_json_option
-def alarms(
-    config_file: Path, open_only: bool, limit: int, follow: bool, as_json: bool
-) -> int:
+def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json: bool) -> int:
     """List the alarms this gateway raised, newest last."""
     from agent import config
     from agent.follow import follow_alarms
@@ -214,9 +212,7 @@ def demo(seconds: int, fault: str, seed: int, as_json: bool) -> int:
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--faults/--no-faults", default=False, help="One of each kind, spread over the time.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Where to write the faults' times.")
-def simulate(
-    output: Path, hours: float, seed: int, faults: bool, labels: Path | None
-) -> int:
+def simulate(output: Path, hours: float, seed: int, faults: bool, labels: Path | None) -> int:
     """Write a recording of the simulated pump as CSV, to try training and replay."""
     from agent.plant import simulate as simulate_pump
 

@@ -52,4 +52,31 @@ class Daemon:
         self._uplink = uplink
         self._notifier = notifier
         self._batch = Batch()
+        self._arrivals: list[float] = []  # of the chunks in the batch, monotonic seconds
+        self._heard: dict[str, float] = {}  # stream -> arrival of its last chunk, monotonic
+        self._health = Health()
         self._stopping = False
+
+    def stop(self) -> None:
+        """Make ``run`` return soon; may be called from a signal handler."""
+        self._stopping = True
+        self._chunks.wake()
+
+    def run(self) -> None:
+        """Loop until ``stop``; everything taken in is committed before it returns."""
+        for source in self._inputs.values():
+            source.start(self._chunks.put)
+        if self._uplink:
+            self._uplink.start()
+        self._notifier.ready()
+        _LOG.info("ready: %d streams, %d inputs", len(self._streams), len(self._inputs))
+        next_commit = time.monotonic() + self._config.store.flush_interval_s
+        while not self._stopping:
+            for chunk in self._chunks.get(max(0.0, next_commit - time.monotonic())):
+                self._take(chunk)
+            self._listen()
+            if self._batch.alarms or time.monotonic() >= next_commit:
+                self._commit()
+                next_commit = time.monotonic() + self._config.store.flush_interval_s
+                self._notifier.watchdog()  # only a loop that still commits feeds it
+        self._finish()

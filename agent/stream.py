@@ -88,14 +88,14 @@ class Stream:
             batch.alarms.append(document)
             self._send("alarm", event.time, event.detector, document, batch)
             self.counters[f"alarms_{event.state}"] += 1
-            _LOG.warning("stream %s: alarm %d %s: %s", self.name, event.number, event.state, event.kind)
+            _LOG.warning(
+                "stream %s: alarm %d %s: %s", self.name, event.number, event.state, event.kind
+            )
 
     def _send(
         self, kind: Kind, time: float, detector: str, data: dict[str, Any], batch: Batch
     ) -> None:
-        batch.messages.append(
-            Outgoing(kind, self.name, time, data, self.bundle.digest, detector)
-        )
+        batch.messages.append(Outgoing(kind, self.name, time, data, self.bundle.digest, detector))
 
     def save(self, batch: Batch) -> None:
         """Put what changed of this stream's memory into ``batch``."""

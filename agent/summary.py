@@ -91,9 +91,7 @@ class Summary:
             "scored": self._scored,
             "score_max": self._score_max,
             "share_anomalous": self._anomalous / self._scored if self._scored else None,
-            "channels": {
-                name: self._channel(index) for index, name in enumerate(self._channels)
-            },
+            "channels": {name: self._channel(index) for index, name in enumerate(self._channels)},
         }
         self._clear(None)
         return [summary]
@@ -108,7 +106,9 @@ class Summary:
         }
         return {
             "missing": self._samples - known,
-            **{name: float(f"{value:.6g}") if known else None for name, value in statistics.items()},
+            **{
+                name: float(f"{value:.6g}") if known else None for name, value in statistics.items()
+            },
         }
 
     def to_bytes(self) -> bytes:

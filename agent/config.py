@@ -1,0 +1,373 @@
+"""The gateway's configuration: one TOML file, checked as a whole before anything starts.
+
+Nothing in it changes a score (that is the bundle's), and no secret is in it (those have files
+of their own). Only ``load`` reads; what a path or port points at is tried by ``check``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from models.bundle import Positive
+from models.errors import ConfigError
+
+TIME: Final = "time"  # the column of a line that holds its time
+IGNORED: Final = "-"  # a column that is not used
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
+_SECRETS = {"password", "secret", "token"}
+
+
+def _topic_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError(
+            "allowed are 1 to 64 letters, digits, '_', '.' and '-', the first a letter or digit"
+            " (it is part of MQTT topics)"
+        )
+    return value
+
+
+def _from_file(value: Path, info: ValidationInfo) -> Path:
+    """Relative paths are relative to the configuration file, wherever the agent is started."""
+    return (info.context or {}).get("directory", Path()) / value
+
+
+TopicName = Annotated[str, AfterValidator(_topic_name)]
+FilePath = Annotated[Path, AfterValidator(_from_file)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GatewayTable(_Table):
+    """Who this gateway is."""
+
+    site: TopicName = Field(description="The plant or site; part of every topic")
+    name: TopicName = Field(description="This gateway, unique within its site; part of every topic")
+
+
+class StoreTable(_Table):
+    """The local database."""
+
+    directory: FilePath = Field(
+        Path("/var/lib/fieldwatch"), description="Directory of the database files"
+    )
+    flush_interval_s: Positive = Field(
+        1.0, description="Commit this often; what is not committed is lost with the power"
+    )
+    ring_rows_max: Count = Field(
+        1_000_000, description="Samples kept with their scores, over all streams; oldest go first"
+    )
+    outbox_rows_max: Count = Field(
+        100_000, description="Messages kept while central ops cannot be reached; oldest go first"
+    )
+
+
+class MqttTable(_Table):
+    """The broker; without this table the gateway works alone."""
+
+    host: str = Field(min_length=1, description="Name or address of the broker")
+    port: int = Field(1883, ge=1, le=65535, description="1883, or usually 8883 with TLS")
+    username: str | None = Field(None, description="User at the broker")
+    password_file: FilePath | None = Field(
+        None, description="File that holds the password and nothing else"
+    )
+    tls_ca_file: FilePath | None = Field(
+        None, description="Certificates (PEM) that the broker's is checked against; turns TLS on"
+    )
+    tls_cert_file: FilePath | None = Field(
+        None, description="This gateway's certificate (PEM), where the broker asks for one"
+    )
+    tls_key_file: FilePath | None = Field(None, description="The key (PEM) to tls_cert_file")
+    protocol: Literal["auto", "5", "3.1.1"] = Field(
+        "auto", description="MQTT version; auto is 5, and 3.1.1 where the broker refuses that"
+    )
+    keepalive_s: int = Field(
+        60, ge=5, le=65535, description="A lost link is noticed after one and a half times this"
+    )
+    inflight_max: Count = Field(
+        20, description="Messages sent and not yet acknowledged; a broker may ask for fewer"
+    )
+    ack_timeout_s: Positive = Field(
+        60.0, description="Connect again if messages wait this long without any acknowledgement"
+    )
+    backoff_min_s: Positive = Field(1.0, description="First wait before connecting again, at most")
+    backoff_max_s: Positive = Field(60.0, description="Longest wait before connecting again")
+    stop_timeout_s: Positive = Field(
+        3.0, description="At a stop, wait this long for acknowledgements"
+    )
+    unsubscribed_retry_s: Positive = Field(
+        30.0, description="Send again after this where the broker says that nobody is subscribed"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MqttTable:
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs username")
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file go together")
+        if self.tls_cert_file is not None and self.tls_ca_file is None:
+            raise ValueError("tls_cert_file needs tls_ca_file: without it the link has no TLS")
+        if self.backoff_min_s > self.backoff_max_s:
+            raise ValueError(
+                f"backoff_min_s {self.backoff_min_s:g} is above backoff_max_s"
+                f" {self.backoff_max_s:g}"
+            )
+        return self
+
+
+class SummaryTable(_Table):
+    """What central ops hears of normal life."""
+
+    interval_s: Positive = Field(60.0, description="One summary per stream and this interval")
+
+
+class HealthTable(_Table):
+    """What central ops hears of the gateway itself."""
+
+    interval_s: Positive = Field(60.0, description="One health message per this interval")
+
+
+class BundlesTable(_Table):
+    """Which bundles are trusted."""
+
+    trusted_keys_dir: FilePath | None = Field(
+        None, description="Directory of public keys (*.pub); a signature must be by one of them"
+    )
+    require_signature: bool = Field(False, description="Refuse a bundle that is not signed")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BundlesTable:
+        if self.require_signature and self.trusted_keys_dir is None:
+            raise ValueError("require_signature needs trusted_keys_dir")
+        return self
+
+
+class RuntimeTable(_Table):
+    """How the agent runs on this machine."""
+
+    interpreter: Literal["auto", "litert", "tflite"] = Field(
+        "auto", description="What runs the networks; auto takes LiteRT, else tflite-runtime"
+    )
+    queue_chunks_max: Count = Field(
+        1000, description="Reads that wait for the loop; the oldest are dropped and counted"
+    )
+
+
+class StreamTable(_Table):
+    """One machine or sensor that is scored as a whole, by one bundle."""
+
+    name: TopicName = Field(description="Unique; part of every topic and of every alarm")
+    bundle: FilePath = Field(description="The bundle (*.fieldwatch) that scores this stream")
+    lateness_samples: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Wait this many samples for readings that come out of order",
+    )
+
+
+class InputTable(_Table):
+    """Where lines come from, and how a line is read; common to all kinds of input."""
+
+    name: TopicName = Field(description="Unique; names the input in logs and status")
+    stream: TopicName = Field(description="The stream that the readings belong to")
+    format: Literal["csv", "json"] = Field(
+        "csv", description="csv: values with commas between; json: one object per line"
+    )
+    columns: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="csv: what each column is: 'time', a channel of the bundle, or '-' to ignore",
+    )
+    time_key: str | None = Field(
+        None, min_length=1, description="json: the key of the time; without it arrival counts"
+    )
+    keys: dict[str, str] = Field(
+        default_factory=dict, description="json: channel = key, where the key is not the channel"
+    )
+    ignore_keys: list[str] = Field(
+        default_factory=list, description="json: keys that are not counted as unknown channels"
+    )
+    line_bytes_max: int = Field(
+        4096, ge=16, le=65536, description="A longer line is rejected as too_long"
+    )
+    rejects_kept: int = Field(
+        5, ge=0, le=100, description="Rejected lines kept for status, of each cause"
+    )
+
+    @model_validator(mode="after")
+    def _of_one_format(self) -> InputTable:
+        if self.format == "json":
+            if self.columns is not None:
+                raise ValueError("columns is for format = 'csv'; for json see keys")
+            return self
+        odd = [name for name in ("time_key", "keys", "ignore_keys") if getattr(self, name)]
+        if odd:
+            raise ValueError(f"{odd[0]} is for format = 'json'")
+        if self.columns is None:
+            raise ValueError("columns is needed with format = 'csv'")
+        twice = _repeated(column for column in self.columns if column != IGNORED)
+        if twice:
+            raise ValueError(f"columns: {twice[0]!r} is there twice")
+        if not set(self.columns) - {TIME, IGNORED}:
+            raise ValueError("columns: no channel among them")
+        return self
+
+
+class SerialTable(InputTable):
+    """A serial port."""
+
+    type: Literal["serial"] = Field("serial", description="The kind of input")
+    port: FilePath = Field(
+        description="The device, best by its lasting name below /dev/serial/by-id"
+    )
+    baud: int = Field(115200, ge=50, description="Bits per second, as the device is set")
+    bytesize: Literal[5, 6, 7, 8] = Field(8, description="Bits per character")
+    parity: Literal["none", "even", "odd", "mark", "space"] = Field(
+        "none", description="Parity bit"
+    )
+    stopbits: Literal[1, 2] = Field(1, description="Stop bits")
+    reconnect_delay_max_s: Positive = Field(
+        10.0, description="Longest wait before a lost port is tried again"
+    )
+
+
+class AgentConfig(_Table):
+    """The whole file; paths in it are resolved."""
+
+    gateway: GatewayTable = Field(description="Who this gateway is")
+    store: StoreTable = Field(StoreTable(), description="The local database")
+    mqtt: MqttTable | None = Field(None, description="The broker; absent: no central ops")
+    summary: SummaryTable = Field(SummaryTable(), description="Summaries to central ops")
+    health: HealthTable = Field(HealthTable(), description="Health messages to central ops")
+    bundles: BundlesTable = Field(BundlesTable(), description="Which bundles are trusted")
+    runtime: RuntimeTable = Field(RuntimeTable(), description="How the agent runs here")
+    streams: list[StreamTable] = Field(min_length=1, description="What is scored")
+    inputs: list[SerialTable] = Field(min_length=1, description="Where readings come from")
+
+    @model_validator(mode="after")
+    def _connected(self) -> AgentConfig:
+        problems = list(self._problems())
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        streams = [stream.name for stream in self.streams]
+        for what, names in (
+            ("streams: name", streams),
+            ("inputs: name", [source.name for source in self.inputs]),
+            ("inputs: port", [str(source.port) for source in self.inputs]),
+        ):
+            for name in _repeated(names):
+                yield f"{what} = {name!r} is there twice; it must be unique"
+        for index, source in enumerate(self.inputs):
+            if source.stream not in streams:
+                yield (
+                    f"inputs[{index}].stream = {source.stream!r}: there is no such stream"
+                    f"{_nearest(source.stream, streams)}"
+                )
+        for name in sorted(set(streams) - {source.stream for source in self.inputs}):
+            yield f"streams: {name!r} has no input; name it in the stream key of an [[inputs]]"
+
+
+def load(path: Path) -> AgentConfig:
+    """Read and check a configuration.
+
+    Raises:
+        ConfigError: not readable, not TOML, or settings are wrong: one line for each, with
+            file, key, value and what is allowed.
+
+    """
+    try:
+        document = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    try:
+        return AgentConfig.model_validate(document, context={"directory": path.parent.absolute()})
+    except ValidationError as error:
+        problems = [problem for wrong in error.errors() for problem in _explain(wrong)]
+        raise ConfigError("\n".join(f"{path}: {problem}" for problem in problems)) from error
+
+
+def store_directory(path: Path) -> Path:
+    """Where the agent of this configuration keeps its database.
+
+    Raises:
+        ConfigError: see ``load``.
+
+    """
+    return load(path).store.directory
+
+
+def _explain(wrong: Mapping[str, Any]) -> list[str]:
+    """Say what is wrong with one setting, in one line for each problem."""
+    location, key = wrong["loc"], _dotted(wrong["loc"])
+    if wrong["type"] == "extra_forbidden":
+        return [f"{key}: unknown key{_advice(location)}"]
+    if wrong["type"] == "missing":
+        return [f"{key}: missing; it has no default"]
+    reason = wrong["msg"].removeprefix("Value error, ")
+    if isinstance(wrong["input"], Mapping):  # of a table as a whole; its text names the keys
+        return [f"{key}: {line}" if key else line for line in reason.splitlines()]
+    return [f"{key} = {wrong['input']!r}: {reason}"]
+
+
+def _dotted(location: Iterable[int | str]) -> str:
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    return "".join(steps).removeprefix(".")
+
+
+def _advice(location: tuple[int | str, ...]) -> str:
+    key = str(location[-1])
+    if key in _SECRETS:
+        return (
+            ": secrets do not belong in this file; put it into a file of its own and set"
+            " mqtt.password_file"
+        )
+    keys = list(_table_at(location[:-1]).model_fields)
+    return _nearest(key, keys) or f"; allowed here are {', '.join(keys)}"
+
+
+def _nearest(name: str, allowed: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, allowed, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _table_at(location: Iterable[int | str]) -> type[BaseModel]:
+    """Return the model of the table at ``location``."""
+    table: type[BaseModel] = AgentConfig
+    for step in location:
+        if isinstance(step, str):
+            annotation = table.model_fields[step].annotation
+            table = next(
+                kind
+                for kind in (annotation, *get_args(annotation))
+                if isinstance(kind, type) and issubclass(kind, BaseModel)
+            )
+    return table
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return sorted(name for name, count in Counter(names).items() if count > 1)

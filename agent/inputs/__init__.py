@@ -1,0 +1,114 @@
+"""Inputs: what brings lines from devices into the agent; here what all of them have in common.
+
+An input's own thread only cuts bytes into lines and enqueues them; the agent's loop takes the
+chunks and reads the lines (``agent.inputs.lines``), so that all counting and deciding happens
+in one place and in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from agent.config import SerialTable
+
+
+class Chunk(NamedTuple):
+    """Lines that one read completed."""
+
+    input_name: str
+    arrived_s: float  # Unix seconds, by the gateway's clock
+    arrived_mono_s: float  # ``time.monotonic``, which no clock step changes
+    lines: list[bytes]  # whole lines, without their ends
+
+
+@dataclass(frozen=True, slots=True)
+class InputStatus:
+    """How an input is doing; counts since the agent started."""
+
+    connected: bool
+    since: float | None  # Unix seconds of the last change of ``connected``; None before any
+    last_error: str | None  # kept after the port is back
+    bytes: int
+    lines: int
+    lines_cut: int  # pieces of lines at the ends of a connection, which are not used
+    reconnects: int
+
+
+class Input(Protocol):
+    """One source of lines.
+
+    The loop's thread calls ``start`` once, then ``status`` as often as it likes (a few times a
+    minute), then ``stop`` once; never two of them at a time. ``put`` is called from the input's
+    own thread, for each read that completed lines, and returns at once.
+    """
+
+    name: str
+    stream: str  # the stream that its readings belong to
+
+    def start(self, put: Callable[[Chunk], None]) -> None:
+        """Begin to read; an absent device is a normal state and no error."""
+
+    def stop(self) -> None:
+        """End the reading within a second; nothing is put any more after it returns."""
+
+    def status(self) -> InputStatus:
+        """Say how it is doing."""
+
+
+class ChunkQueue:
+    """From the readers to the loop; bounded, and a reader never waits in it.
+
+    A reader that waited would leave its bytes to the kernel, which drops them uncounted.
+    """
+
+    def __init__(self, chunks_max: int) -> None:
+        self._chunks_max = chunks_max
+        # its put may be called by a signal handler that interrupts its get
+        self._waiting: SimpleQueue[Chunk | None] = SimpleQueue()
+        self._putting = Lock()
+        self.dropped_chunks = 0
+        self.dropped_lines = 0
+
+    def put(self, chunk: Chunk) -> None:
+        """Add a chunk; where the queue is full, the oldest is dropped and counted."""
+        with self._putting:
+            while self._waiting.qsize() >= self._chunks_max:
+                self._drop_oldest()
+            self._waiting.put(chunk)
+
+    def _drop_oldest(self) -> None:
+        try:
+            oldest = self._waiting.get_nowait()
+        except Empty:  # the loop was quicker
+            return
+        if oldest is not None:
+            self.dropped_chunks += 1
+            self.dropped_lines += len(oldest.lines)
+
+    def wake(self) -> None:
+        """Let ``take`` return now; safe in a signal handler."""
+        self._waiting.put(None)
+
+    def take(self, timeout_s: float) -> list[Chunk]:
+        """Return all that waits, in order; if nothing does, wait for it up to ``timeout_s``."""
+        try:
+            found = [self._waiting.get(timeout=timeout_s)]
+            while True:
+                found.append(self._waiting.get_nowait())
+                if len(found) >= self._chunks_max:
+                    break
+        except Empty:
+            pass
+        return [chunk for chunk in found if chunk is not None]
+
+
+def open_input(settings: SerialTable) -> Input:
+    """Return the input of this kind; its device is not touched before ``start``."""
+    from agent.inputs.serial import SerialInput  # other kinds are not loaded
+
+    return SerialInput(settings)

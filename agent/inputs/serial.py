@@ -1,0 +1,188 @@
+"""The serial input: one thread that reads a port, and finds it again when it was unplugged."""
+
+from __future__ import annotations
+
+import errno
+import grp
+import logging
+import random
+import termios
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import serial
+
+from agent.config import IGNORED, TIME, SerialTable
+from agent.inputs import Chunk, InputStatus
+from agent.inputs.lines import Framer
+
+_LOG = logging.getLogger(__name__)
+
+READ_BYTES_MAX: Final = 65536
+_READ_TIMEOUT_S = 0.25  # how long a stop may have to wait
+_RECONNECT_DELAY_S = 0.5  # bound of the first wait; doubles up to reconnect_delay_max_s
+_PARITY = {
+    "none": serial.PARITY_NONE,
+    "even": serial.PARITY_EVEN,
+    "odd": serial.PARITY_ODD,
+    "mark": serial.PARITY_MARK,
+    "space": serial.PARITY_SPACE,
+}
+# a port that goes away shows as any of these, depending on the call it happens in
+_PORT_ERRORS = (OSError, ValueError, termios.error)
+
+
+class SerialInput:
+    """Reads lines from a serial port; see ``agent.inputs.Input``."""
+
+    def __init__(self, settings: SerialTable) -> None:
+        self.name = settings.name
+        self.stream = settings.stream
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._connected = False
+        self._since: float | None = None
+        self._last_error: str | None = None
+        self._bytes = self._lines = self._lines_cut = self._connections = 0
+
+    def start(self, put: Callable[[Chunk], None]) -> None:
+        """Begin to read; waits for the port where it is absent."""
+        self._thread = threading.Thread(
+            target=self._run, args=(put,), name=f"input {self.name}", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the reading and close the port."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def status(self) -> InputStatus:
+        """Say how it is doing."""
+        return InputStatus(
+            connected=self._connected,
+            since=self._since,
+            last_error=self._last_error,
+            bytes=self._bytes,
+            lines=self._lines,
+            lines_cut=self._lines_cut,
+            reconnects=max(0, self._connections - 1),
+        )
+
+    def _run(self, put: Callable[[Chunk], None]) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            bytes_before = self._bytes
+            try:
+                with open_port(self._settings) as port:
+                    self._found()
+                    self._read(port, put)
+            except _PORT_ERRORS as error:
+                self._lost(error)
+            # a port that opens but gives nothing is not back yet
+            failures = failures + 1 if self._bytes == bytes_before else 1
+            self._stopping.wait(self._delay_s(failures))
+
+    def _read(self, port: serial.Serial, put: Callable[[Chunk], None]) -> None:
+        """Read until the stop, or until the port fails."""
+        framer = Framer(self._settings.line_bytes_max, self._first_may_mislead())
+        try:
+            while not self._stopping.is_set():
+                data = port.read(min(max(1, port.in_waiting), READ_BYTES_MAX))
+                lines = framer.push(data)
+                self._bytes += len(data)
+                self._lines += len(lines)
+                if lines:
+                    put(Chunk(self.name, time.time(), time.monotonic(), lines))
+        finally:
+            framer.end()
+            self._lines_cut += framer.lines_cut
+
+    def _first_may_mislead(self) -> bool:
+        """Tell whether the rest of a line, read from its middle on, can pass for a whole one.
+
+        A time or a JSON object that lacks its beginning is rejected; '12.5' cut to '2.5' is not.
+        """
+        columns = self._settings.columns
+        return columns is not None and columns[0] not in (TIME, IGNORED)
+
+    def _found(self) -> None:
+        self._connections += 1
+        self._change(True)
+        _LOG.info("input %s: reading %s", self.name, self._settings.port)
+
+    def _lost(self, error: Exception) -> None:
+        self._last_error = str(error)
+        if self._connected or self._since is None:
+            self._change(False)
+            _LOG.warning(
+                "input %s: %s; trying again until it is back",
+                self.name,
+                _explain(self._settings.port, error),
+            )
+
+    def _change(self, connected: bool) -> None:
+        self._connected, self._since = connected, time.time()
+
+    def _delay_s(self, failures: int) -> float:
+        """Exponential backoff with full jitter, so that many agents do not move in step."""
+        bound = _RECONNECT_DELAY_S * 2.0 ** min(failures - 1, 32)
+        return random.uniform(0, min(bound, self._settings.reconnect_delay_max_s))  # noqa: S311 - no secret
+
+
+def open_port(settings: SerialTable) -> serial.Serial:
+    """Open the port for this process alone.
+
+    Raises:
+        OSError: absent, not permitted, in use, or no serial port.
+        ValueError: the port cannot be set like this.
+        termios.error: the same, by some drivers.
+
+    """
+    return serial.Serial(
+        port=str(settings.port),
+        baudrate=settings.baud,
+        bytesize=settings.bytesize,
+        parity=_PARITY[settings.parity],
+        stopbits=settings.stopbits,
+        timeout=_READ_TIMEOUT_S,
+        exclusive=True,
+    )
+
+
+def probe_port(settings: SerialTable) -> str | None:
+    """Open the port as the agent would; say what is wrong and how to mend it, or None."""
+    try:
+        open_port(settings).close()
+    except _PORT_ERRORS as error:
+        return _explain(settings.port, error)
+    return None
+
+
+def _explain(port: Path, error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        return f"{port} does not exist: is the device plugged in? {_ports_there()}"
+    if number in (errno.EACCES, errno.EPERM):
+        return f"no permission to open {port}: add the agent's user to the group {_group(port)}"
+    if number in (errno.EBUSY, errno.EAGAIN):
+        return f"{port} is in use by another program (an agent that runs already?)"
+    return f"{port}: {error}"
+
+
+def _ports_there() -> str:
+    ports = sorted(str(port) for port in Path("/dev/serial/by-id").glob("*"))
+    return f"ports there: {', '.join(ports)}" if ports else "no port with a lasting name is there"
+
+
+def _group(port: Path) -> str:
+    """Return the group that may use the port: dialout on Debian, another elsewhere."""
+    try:
+        return grp.getgrgid(port.stat().st_gid).gr_name
+    except (KeyError, OSError):
+        return "dialout"

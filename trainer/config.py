@@ -1,0 +1,265 @@
+"""The trainer's configuration: one TOML file, checked as a whole before any work begins."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.bundle import Finite, Positive
+from models.errors import ConfigError
+
+LABELS_SUFFIX = ".labels.csv"
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BundleTable(_Table):
+    """What is made, and where it goes."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")
+    version: int = Field(1, ge=1, description="Count it up with each training of the same name")
+    output: str = Field(".", description="Directory of the bundle, its report and its metrics")
+
+
+class ChannelTable(_Table):
+    """One channel; the order of the tables is the order of the network's inputs."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
+    unit: str = Field("", max_length=16)
+    low: Finite | None = Field(None, description="Values below this are no measurements, in unit")
+    high: Finite | None = Field(None, description="Values above this are no measurements, in unit")
+    column: str | None = Field(None, description="The column in the recordings, if not the name")
+
+    @property
+    def source(self) -> str:
+        """The column of the recordings that holds this channel."""
+        return self.column or self.name
+
+
+class DataTable(_Table):
+    """The recordings of normal operation to learn from."""
+
+    files: list[str] = Field(min_length=1, description="Paths or patterns, e.g. recordings/*.csv")
+    time_column: str = "time"
+    channels: list[ChannelTable] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _unique(self) -> DataTable:
+        names = [channel.name for channel in self.channels]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"channel {twice[0]} is named twice")
+        return self
+
+
+class SamplingTable(_Table):
+    """The grid that readings are put on; see ``models.bundle.Sampling``."""
+
+    period_s: Positive
+    hold_samples_max: int = Field(2, ge=0)
+    missing_samples: int = Field(25, ge=1)
+    reset_gap_samples: int = Field(50, ge=1)
+    warm_up_samples: int = Field(100, ge=0)
+
+
+class SplitTable(_Table):
+    """Parts of the recordings, by time, in this order."""
+
+    train: Share = 0.6
+    calibrate: Share = 0.2
+    test: Share = 0.2
+
+    @model_validator(mode="after")
+    def _whole(self) -> SplitTable:
+        total = self.train + self.calibrate + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, calibrate and test must add up to 1, not {total:g}")
+        return self
+
+
+class NetworkTable(_Table):
+    """The recurrent network."""
+
+    layers: list[Annotated[int, Field(ge=1, le=1024)]] = Field([48, 48], min_length=1, max_length=8)
+    heads: list[Literal["value", "change"]] = Field(["value"], min_length=1, max_length=2)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    input_clip: Positive = 5.0
+
+
+class FitTable(_Table):
+    """How the network learns."""
+
+    epochs: int = Field(60, ge=1)
+    chunk_samples: int = Field(100, ge=2, description="Samples between two cuts of the gradient")
+    batch: int = Field(64, ge=1, description="Stretches of the recordings learnt side by side")
+    learning_rate: Positive = 0.004
+    gradient_norm_max: Positive = 1.0
+    patience: int = Field(12, ge=1, description="Epochs without progress until it stops")
+    validation: Share = Field(0.15, description="Share of the training part, at its end")
+    seed: int = Field(1, ge=0)
+
+
+class SmoothingTable(_Table):
+    """See ``models.bundle.Smoothing``."""
+
+    span_samples: Positive = Field(30, ge=1)
+
+
+class ThresholdTable(_Table):
+    """See ``models.threshold``."""
+
+    history_samples: int = Field(2100, ge=50)
+    update_samples: int = Field(70, ge=1)
+    z_min: Positive = 2.5
+    z_max: Positive = 12.0
+    z_step: Positive = 0.5
+    prune_drop: float = Field(0.13, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ThresholdTable:
+        if self.z_min > self.z_max:
+            raise ValueError(f"z_min {self.z_min:g} is above z_max {self.z_max:g}")
+        return self
+
+
+class EventsTable(_Table):
+    """See ``models.bundle.Events``."""
+
+    on_samples: int = Field(3, ge=1)
+    off_samples: int = Field(50, ge=1)
+    deadband: float = Field(0.8, gt=0, le=1)
+
+
+class CalibrateTable(_Table):
+    """How the least thresholds follow from the calibration part."""
+
+    floor_margin: Positive = Field(
+        1.3, description="Least threshold / largest smoothed error of the calibration part"
+    )
+
+
+class ParityTable(_Table):
+    """What quantization and another interpreter may change."""
+
+    score_tolerance: Positive = Field(
+        0.05, description="Largest difference of a score, absolute + relative"
+    )
+
+
+class EvaluateTable(_Table):
+    """Labelled recordings, which nothing is learnt or set from."""
+
+    files: list[str] = Field(
+        default_factory=list, description="Paths or patterns; labels beside each, as X.labels.csv"
+    )
+    grace_s: float = Field(
+        60.0, ge=0, description="An event this long after a fault's end still counts as found"
+    )
+
+
+class Config(_Table):
+    """The whole file."""
+
+    bundle: BundleTable
+    data: DataTable
+    sampling: SamplingTable
+    split: SplitTable = SplitTable()
+    network: NetworkTable = NetworkTable()
+    fit: FitTable = FitTable()
+    smoothing: SmoothingTable = SmoothingTable()
+    threshold: ThresholdTable = ThresholdTable()
+    events: EventsTable = EventsTable()
+    calibrate: CalibrateTable = CalibrateTable()
+    parity: ParityTable = ParityTable()
+    evaluate: EvaluateTable = EvaluateTable()
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A configuration and the file it came from: paths in it are relative to that file."""
+
+    path: Path
+    config: Config
+    digest: str  # sha256 of the file's bytes
+
+    def recordings(self, patterns: list[str], key: str) -> list[Path]:
+        """Return the files that ``patterns`` stand for, sorted within each pattern.
+
+        Files of labels are left out.
+
+        Raises:
+            ConfigError: a pattern finds nothing; ``key`` names the setting.
+
+        """
+        found: list[Path] = []
+        for pattern in patterns:
+            whole = (self.path.parent / pattern).absolute()
+            below = Path(whole.anchor).glob(str(whole.relative_to(whole.anchor)))
+            files = sorted(file for file in below if not file.name.endswith(LABELS_SUFFIX))
+            if not files:
+                raise ConfigError(f"{self.path}: {key} = {pattern!r}: there is no such file")
+            found += [file for file in files if file not in found]
+        return found
+
+    @property
+    def output(self) -> Path:
+        """The directory that the bundle goes to."""
+        return self.path.parent / self.config.bundle.output
+
+
+def read(path: Path) -> ConfigFile:
+    """Read and check a configuration.
+
+    Raises:
+        ConfigError: not readable, not TOML, or a setting is wrong; names file, key and value.
+
+    """
+    try:
+        data = path.read_bytes()
+        document = tomllib.loads(data.decode())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(path, error))) from error
+    return ConfigFile(path, config, hashlib.sha256(data).hexdigest())
+
+
+def _explain(path: Path, error: ValidationError) -> list[str]:
+    """One line per wrong setting: file, key, value, and what is allowed."""
+    lines = []
+    for wrong in error.errors():
+        key = ".".join(str(step) for step in wrong["loc"])
+        if wrong["type"] == "extra_forbidden":
+            lines.append(f"{path}: {key}: unknown key{_nearest(wrong['loc'])}")
+        elif wrong["type"] == "missing":
+            lines.append(f"{path}: {key}: missing; it has no default")
+        else:
+            reason = wrong["msg"].removeprefix("Value error, ")
+            lines.append(f"{path}: {key} = {wrong['input']!r}: {reason}")
+    return lines
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    """Name the valid key nearest to an unknown one, or all that its table allows."""
+    table: Any = Config
+    for step in location[:-1]:
+        if isinstance(step, str):
+            annotation = table.model_fields[step].annotation
+            table = next(iter(get_args(annotation)), annotation)
+    keys = list(table.model_fields)
+    near = difflib.get_close_matches(str(location[-1]), keys, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; allowed are {', '.join(keys)}"

@@ -1,0 +1,241 @@
+"""What a sealed bundle is worth: its forecasts, and its events against labels.
+
+Everything goes through ``models.pipeline`` on the network as it ships. Nothing here changes the
+bundle, and the labels choose nothing.
+
+Events are counted as Telemanom counts them, without point adjustment: a label that an event
+opens in is one true positive, one without is a false negative, and an event that opens in no
+label is a false positive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from models.bundle import Bundle, Channel, Sampling
+from models.messages import Event, Float32, Samples
+from models.pipeline import Pipeline, Result
+from trainer.config import ChannelTable, EvaluateTable
+from trainer.datasets import Label
+from trainer.datasets.csv_files import labels_path, read_labels, read_recording
+from trainer.prepare import align
+
+DAY_S = 86400.0
+
+
+class Labelled(NamedTuple):
+    """A recording on the sampling grid with the stretches of it that are known to be faulty."""
+
+    name: str
+    samples: Samples
+    labels: Sequence[Label]
+
+
+class Span(NamedTuple):
+    """An event from its opening to its closing."""
+
+    kind: str
+    opened: float  # Unix seconds
+    closed: float | None  # None while open at the end
+    score: float  # the worst
+    channels: tuple[str, ...]  # worst first
+
+
+class Detection(NamedTuple):
+    """A label and the first event that opened in it."""
+
+    label: Label
+    event: Span | None
+
+    @property
+    def delay_s(self) -> float | None:
+        """Seconds from the fault's start to the event's opening."""
+        return None if self.event is None else self.event.opened - self.label.start
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One recording through the bundle."""
+
+    name: str
+    samples: Samples
+    result: Result
+    spans: list[Span]
+    detections: list[Detection]
+    false: list[Span]  # opened in no label
+
+    @property
+    def scored_days(self) -> float:
+        """How long a score was given, in days."""
+        period_s = float(np.median(np.diff(self.samples.times)))
+        return int(np.count_nonzero(~np.isnan(self.result.scores.score))) * period_s / DAY_S
+
+
+class Judgement(NamedTuple):
+    """All that was judged: the test part, without faults, and the labelled recordings."""
+
+    normal: Judged
+    labelled: list[Judged]
+
+
+def read_labelled(
+    path: Path,
+    time_column: str,
+    channels: Sequence[ChannelTable],
+    sampling: Sampling,
+    labels: Path | None = None,
+) -> Labelled:
+    """Read a recording and its labels, from ``labels`` or from beside it.
+
+    Raises:
+        DataError: either cannot be read.
+
+    """
+    recording = read_recording(path, time_column, channels)
+    samples = align([recording], sampling)
+    marks = read_labels(labels or labels_path(path))
+    return Labelled(path.stem, samples, marks)
+
+
+def judge_all(
+    bundle: Bundle, test: Samples, labelled: Sequence[Labelled], settings: EvaluateTable
+) -> Judgement:
+    """Judge a bundle on its test part and on the labelled recordings."""
+    pipeline = Pipeline(bundle)
+    return Judgement(
+        judge(pipeline, Labelled("test part", test, []), settings.grace_s),
+        [judge(pipeline, recording, settings.grace_s) for recording in labelled],
+    )
+
+
+def metrics(judged: Judgement, channels: Sequence[Channel]) -> dict[str, Any]:
+    """Return the figures of a judgement, ready for JSON."""
+    found: dict[str, Any] = {
+        "forecast": forecast_metrics(judged.normal, channels),
+        "normal": normal_metrics(judged.normal),
+    }
+    if judged.labelled:
+        found["labelled"] = label_metrics(judged.labelled)
+    return found
+
+
+def judge(pipeline: Pipeline, recording: Labelled, grace_s: float) -> Judged:
+    """Score a recording from a fresh state and compare its events with its labels.
+
+    ``grace_s``: an event that opens this long after a label's end is still the label's.
+    """
+    name, samples, labels = recording
+    result = pipeline.step(pipeline.start(), samples)
+    opened = spans(result.events)
+    detections = [
+        Detection(label, next((span for span in opened if _in(span, label, grace_s)), None))
+        for label in labels
+    ]
+    false = [span for span in opened if not any(_in(span, label, grace_s) for label in labels)]
+    return Judged(name, samples, result, opened, detections, false)
+
+
+def spans(events: Sequence[Event]) -> list[Span]:
+    """Join the openings and closings of events, in order of opening."""
+    ends = {event.number: event for event in events if event.state == "closed"}
+    joined = []
+    for event in events:
+        if event.state == "opened":
+            end = ends.get(event.number, event)
+            joined.append(
+                Span(
+                    kind=event.kind,
+                    opened=event.time,
+                    closed=end.time if end is not event else None,
+                    score=end.score,
+                    channels=tuple(part.channel for part in end.channels),
+                )
+            )
+    return joined
+
+
+def _in(span: Span, label: Label, grace_s: float) -> bool:
+    return label.start <= span.opened <= label.end + grace_s
+
+
+def forecast_metrics(judged: Judged, channels: Sequence[Channel]) -> dict[str, dict[str, Any]]:
+    """Mean absolute error one sample ahead, per channel in its unit, beside the last value's.
+
+    A forecast that does not beat the last value repeated has learnt little about that channel.
+    """
+    values, predicted = judged.samples.values, judged.result.scores.predicted
+    errors = np.abs(values - predicted)[1:]
+    repeated = np.abs(np.diff(values, axis=0))
+    both = ~np.isnan(errors) & ~np.isnan(repeated)
+    errors, repeated = np.where(both, errors, np.nan), np.where(both, repeated, np.nan)
+    return {
+        channel.name: {
+            "unit": channel.unit,
+            "mae": _mean(errors[:, column]),
+            "last_value_mae": _mean(repeated[:, column]),
+        }
+        for column, channel in enumerate(channels)
+    }
+
+
+def normal_metrics(judged: Judged) -> dict[str, Any]:
+    """What a recording without faults says: events there are all false."""
+    days = judged.scored_days
+    score = judged.result.scores.score
+    return {
+        "days": round(days, 4),
+        "events": len(judged.spans),
+        "events_per_day": round(len(judged.spans) / days, 3) if days else None,
+        "score_max": _rounded(float(np.nanmax(score, initial=0.0))),
+    }
+
+
+def label_metrics(recordings: Sequence[Judged]) -> dict[str, Any]:
+    """Events against labels over all labelled recordings, and the delays per kind of fault."""
+    detections = [detection for judged in recordings for detection in judged.detections]
+    found = sum(detection.event is not None for detection in detections)
+    false = sum(len(judged.false) for judged in recordings)
+    precision, recall = _ratio(found, found + false), _ratio(found, len(detections))
+    kinds = sorted({detection.label.kind for detection in detections})
+    return {
+        "recordings": len(recordings),
+        "true_positives": found,
+        "false_positives": false,
+        "false_negatives": len(detections) - found,
+        "precision": precision,
+        "recall": recall,
+        "f1": _ratio(2 * found, len(detections) + found + false),
+        "kinds": {
+            kind: _kind_metrics([found for found in detections if found.label.kind == kind])
+            for kind in kinds
+        },
+    }
+
+
+def _kind_metrics(detections: Sequence[Detection]) -> dict[str, Any]:
+    delays = sorted(found.delay_s for found in detections if found.delay_s is not None)
+    return {
+        "labels": len(detections),
+        "found": len(delays),
+        "delay_s_median": round(median(delays), 3) if delays else None,
+        "delay_s_max": round(delays[-1], 3) if delays else None,
+    }
+
+
+def _mean(column: Float32) -> float | None:
+    known = column[~np.isnan(column)]
+    return _rounded(float(known.mean())) if len(known) else None
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")

@@ -1,0 +1,222 @@
+"""From recordings to what is learnt from: the grid, the parts, the scaling, the stretches.
+
+    recordings ─> align (as on a gateway) ─> split by time ─┬─> scaling, from the training part
+                                                            └> series: inputs and targets
+
+Nothing that is set from one part sees another; between two parts some samples belong to none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from models.align import Aligner
+from models.bundle import Channel, Sampling
+from models.errors import DataError
+from models.messages import Float32, Samples
+from models.telemanom import _fill_forward as fill_forward
+from trainer.config import ChannelTable, Config
+from trainer.datasets import Recording
+
+CALIBRATE_SAMPLES_MIN = 1000  # a largest error of fewer says little
+TEST_SAMPLES_MIN = 200
+
+_TAIL = 0.005  # share of the values at each end that the scale takes no notice of
+_TAILS_APART = 5.15  # standard deviations between these quantiles of a normal distribution
+_CONSTANT_SHARE = 0.01  # of its magnitude is the scale of a channel that never moved
+_FLOAT32_STEPS = 1e-6  # a scale below this share of the magnitude would be rounding noise
+
+_STUCK_FACTOR = 4  # times the longest run of equal values seen in normal operation
+_STUCK_SAMPLES_MIN = 25
+_STUCK_SHARE_MAX = 0.1  # of what was recorded; more says that the channel repeats by nature
+
+
+class Parts(NamedTuple):
+    """The samples by what they are for, in order of time."""
+
+    train: Samples
+    calibrate: Samples
+    test: Samples
+
+
+class Series(NamedTuple):
+    """One unbroken stretch, as the network sees it."""
+
+    inputs: Float32  # (n, C) scaled, clipped, the last known value where one is missing
+    targets: Float32  # (n, P) of the next sample, NaN where that is missing
+
+
+class Preprocessing(NamedTuple):
+    """How samples become the network's inputs and targets."""
+
+    center: Float32  # (C,)
+    scale: Float32  # (C,)
+    input_clip: float
+    heads: tuple[str, ...]
+
+
+def align(recordings: Sequence[Recording], sampling: Sampling) -> Samples:
+    """Put recordings on the sampling grid, one after the other, by the gateway's own code.
+
+    Raises:
+        DataError: two recordings overlap in time.
+
+    """
+    ordered = sorted(recordings, key=lambda recording: float(recording.readings.times.min()))
+    for before, after in zip(ordered, ordered[1:], strict=False):
+        if float(before.readings.times.max()) >= float(after.readings.times.min()):
+            raise DataError(f"{before.name} and {after.name} overlap in time; leave one out")
+    aligner = Aligner(sampling, ordered[0].readings.values.shape[1])
+    pieces = [aligner.push(recording.readings) for recording in ordered]
+    return Samples(
+        np.concatenate([piece.times for piece in pieces]),
+        np.concatenate([piece.values for piece in pieces]),
+    )
+
+
+def split(samples: Samples, config: Config) -> Parts:
+    """Cut the samples by time into the parts of the configuration.
+
+    The first ``warm_up_samples`` after a cut are in no part: a part's first errors would still
+    be near the last samples of the part before.
+
+    Raises:
+        DataError: a part is too short to be of use; says how much is needed and how much is there.
+
+    """
+    count, gap = len(samples.times), config.sampling.warm_up_samples
+    first = round(count * config.split.train)
+    second = round(count * (config.split.train + config.split.calibrate))
+    bounds = {
+        "train": (0, first),
+        "calibrate": (min(first + gap, second), second),
+        "test": (min(second + gap, count), count),
+    }
+    for name, needed in _needed(config).items():
+        begin, end = bounds[name]
+        if end - begin < needed:
+            raise DataError(_too_little(name, end - begin, needed, config))
+    return Parts(*(_cut(samples, begin, end) for begin, end in bounds.values()))
+
+
+def training_and_validation(part: Samples, config: Config) -> tuple[Samples, Samples]:
+    """Cut the training part into what is learnt from and the tail that says when to stop."""
+    cut = round(len(part.times) * (1 - config.fit.validation))
+    return _cut(part, 0, cut), _cut(part, cut, len(part.times))
+
+
+def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
+    """Describe the channels for the manifest: scaling and the limit of being stuck.
+
+    Raises:
+        DataError: a channel has no value in the training part.
+
+    """
+    held_out = np.concatenate([parts.train.values, parts.calibrate.values])
+    described = []
+    for column, table in enumerate(tables):
+        known = parts.train.values[:, column]
+        known = known[~np.isnan(known)].astype(np.float64)
+        if len(known) == 0:
+            raise DataError(
+                f"channel {table.name} (column {table.source!r}) has no value in the training"
+                " part: leave it out of data.channels, or mend the recordings"
+            )
+        center = float(np.median(known))
+        described.append(
+            Channel(
+                name=table.name,
+                unit=table.unit,
+                low=table.low,
+                high=table.high,
+                center=center,
+                scale=_scale(known, center),
+                stuck_samples=_stuck_samples(held_out[:, column]),
+            )
+        )
+    return described
+
+
+def preprocessing(
+    described: Sequence[Channel], input_clip: float, heads: Sequence[str]
+) -> Preprocessing:
+    """Return how the manifest's channels are scaled, in arrays."""
+    return Preprocessing(
+        np.array([channel.center for channel in described], np.float32),
+        np.array([channel.scale for channel in described], np.float32),
+        input_clip,
+        tuple(heads),
+    )
+
+
+def series(samples: Samples, how: Preprocessing, period_s: float) -> list[Series]:
+    """Return the unbroken stretches of ``samples`` as the network sees them."""
+    breaks = np.flatnonzero(np.abs(np.diff(samples.times) - period_s) > 0.5 * period_s) + 1
+    return [_series(values, how) for values in np.split(samples.values, breaks)]
+
+
+def _series(values: Float32, how: Preprocessing) -> Series:
+    scaled = (values - how.center) / how.scale
+    filled = fill_forward(scaled, np.full(scaled.shape[1], np.nan, np.float32))
+    inputs = np.clip(np.nan_to_num(filled), -how.input_clip, how.input_clip)
+    after = {"value": scaled[1:], "change": scaled[1:] - filled[:-1]}
+    targets = np.concatenate([after[head] for head in how.heads], axis=1)
+    return Series(inputs[:-1], targets)
+
+
+def _cut(samples: Samples, begin: int, end: int) -> Samples:
+    return Samples(samples.times[begin:end], samples.values[begin:end])
+
+
+def _needed(config: Config) -> dict[str, int]:
+    """Least number of samples of each part."""
+    warm_up, fit = config.sampling.warm_up_samples, config.fit
+    learn = (warm_up + 4 * fit.chunk_samples) / (1 - fit.validation)
+    validate = (warm_up + fit.chunk_samples) / fit.validation
+    return {
+        "train": int(np.ceil(max(learn, validate))) + 1,
+        "calibrate": warm_up + CALIBRATE_SAMPLES_MIN,
+        "test": warm_up + TEST_SAMPLES_MIN,
+    }
+
+
+def _too_little(name: str, found: int, needed: int, config: Config) -> str:
+    share, period_s = getattr(config.split, name), config.sampling.period_s
+    whole = needed / share + 2 * config.sampling.warm_up_samples
+    return (
+        f"too little data: the {name} part has {found} samples and needs {needed}"
+        f" ({needed * period_s:g} s). With split.{name} = {share:g} that takes recordings of"
+        f" about {whole * period_s / 3600:.2g} h without gaps"
+    )
+
+
+def _scale(known: np.ndarray[tuple[int], np.dtype[np.float64]], center: float) -> float:
+    """Spread of a channel in normal operation; never zero.
+
+    The distance of two quantiles near the ends, so that rare outliers do not count and every
+    operating mode does, in standard deviations of a normal distribution; at least the
+    channel's resolution. A channel that moved too rarely for that: its standard deviation. One
+    that never moved: a share of its magnitude, or 1 if that is zero.
+    """
+    low, high = np.quantile(known, [_TAIL, 1 - _TAIL])
+    steps = np.diff(np.unique(known))
+    if len(steps) == 0:
+        return abs(center) * _CONSTANT_SHARE or 1.0
+    spread = float(high - low) / _TAILS_APART or float(known.std())
+    return max(spread, float(steps.min()), abs(center) * _FLOAT32_STEPS)
+
+
+def _stuck_samples(values: Float32) -> int | None:
+    """How many equal values in a row are out of the normal; None where that is normal."""
+    run = _longest_run(values)
+    limit = max(_STUCK_FACTOR * run, _STUCK_SAMPLES_MIN)
+    return None if limit > _STUCK_SHARE_MAX * len(values) else limit
+
+
+def _longest_run(values: Float32) -> int:
+    """Most equal values in a row."""
+    changes = np.flatnonzero(values[1:] != values[:-1]) + 1  # NaN differs from NaN
+    return int(np.diff([0, *changes.tolist(), len(values)]).max())

@@ -1,0 +1,191 @@
+"""The report beside a bundle: one HTML file that needs nothing else to be read.
+
+It says first what a person wants to know (what is found, how late, how often for nothing), then
+shows it, then where it all comes from.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.bundle import Bundle, Manifest
+from trainer import figures
+from trainer.evaluate import Judged, Judgement
+
+if TYPE_CHECKING:
+    from trainer.fit import Epoch
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2937; max-width: 62rem;
+       margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+.lead { font-size: 1.05rem; } .quiet { color: #6b7280; overflow-wrap: anywhere; }
+table { border-collapse: collapse; } img { max-width: 100%; }
+th, td { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px solid #e5e7eb;
+         font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+"""
+
+
+def write(bundle: Bundle, judged: Judgement, epochs: Sequence[Epoch], path: Path) -> None:
+    """Write the report of a sealed bundle to ``path``."""
+    manifest = bundle.manifest
+    title = f"{manifest.name}, version {manifest.version}"
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="quiet">{escape(manifest.created)} · digest {bundle.digest}</p>',
+        f'<p class="lead">{escape(summary(manifest.metrics))}</p>',
+        *_found(manifest.metrics, judged),
+        *_forecast(manifest, judged),
+        *_network(manifest, epochs),
+        *_parity(manifest.metrics),
+        *_lineage(manifest),
+    ]
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    page = f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n'
+    path.write_text(page + "\n".join(body) + "\n</body></html>\n", encoding="utf-8")
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """Say in two or three sentences what the bundle is worth."""
+    normal, labelled = metrics["normal"], metrics.get("labelled")
+    sentences = [
+        f"{normal['days'] * 24:.1f} h of normal operation that nothing was learnt from:"
+        f" {_count(normal['events'], 'event')}, highest score {normal['score_max']:.2f}"
+        " (1 is the threshold)."
+    ]
+    if labelled is None:
+        return sentences[0] + " There were no labelled recordings to find faults in."
+    labels = labelled["true_positives"] + labelled["false_negatives"]
+    sentences.append(
+        f"Labelled recordings: {labelled['true_positives']} of {_count(labels, 'fault')} found,"
+        f" {_count(labelled['false_positives'], 'false event')}."
+    )
+    return " ".join(sentences)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _found(metrics: dict[str, Any], judged: Judgement) -> Iterable[str]:
+    labelled = metrics.get("labelled")
+    if labelled:
+        yield "<h2>Faults found</h2>"
+        yield _table(
+            ("fault", "labelled", "found", "delay, median", "delay, longest"),
+            (
+                (kind, row["labels"], row["found"], _s(row["delay_s_median"]), _s(row["delay_s_max"]))
+                for kind, row in labelled["kinds"].items()
+            ),
+        )
+        yield _table(
+            ("precision", "recall", "F1"),
+            [tuple(_or_dash(labelled[name]) for name in ("precision", "recall", "f1"))],
+        )
+    yield "<h2>Score against threshold</h2>"
+    for recording in (judged.normal, *judged.labelled):
+        yield _score(recording)
+
+
+def _score(recording: Judged) -> str:
+    return f"<h3>{escape(recording.name)}</h3>" + _image(
+        figures.score(recording), f"score over time, {recording.name}"
+    )
+
+
+def _forecast(manifest: Manifest, judged: Judgement) -> Iterable[str]:
+    yield "<h2>Forecast, one sample ahead</h2>"
+    yield _table(
+        ("channel", "unit", "mean absolute error", "of the last value repeated"),
+        (
+            (name, row["unit"], _or_dash(row["mae"]), _or_dash(row["last_value_mae"]))
+            for name, row in manifest.metrics["forecast"].items()
+        ),
+    )
+    yield _image(
+        figures.forecasts(judged.normal, manifest.channels), "observed and expected, per channel"
+    )
+
+
+def _network(manifest: Manifest, epochs: Sequence[Epoch]) -> Iterable[str]:
+    network, fit = manifest.metrics["network"], manifest.metrics["fit"]
+    yield "<h2>Network and training</h2>"
+    yield _table(
+        ("", ""),
+        (
+            ("LSTM cells per layer", ", ".join(map(str, manifest.network.layers))),
+            ("heads", ", ".join(manifest.network.heads)),
+            ("quantization", manifest.network.quantization),
+            ("file, float file", f"{network['size_bytes']:,} B, {network['float_size_bytes']:,} B"),
+            ("weights as 8-bit integers", f"{network['integer_weights']:,}"),
+            ("weights as floats", f"{network['float_weights']:,}"),
+            ("operators, all builtin", ", ".join(network["operators"])),
+            ("epochs, kept", f"{fit['epochs']}, {fit['best_epoch']}"),
+            ("seconds", f"{sum(epoch.seconds for epoch in epochs):.0f}"),
+        ),
+    )
+    yield _image(figures.training_curve(epochs), "loss over epochs")
+
+
+def _parity(metrics: dict[str, Any]) -> Iterable[str]:
+    yield "<h2>Does every interpreter score alike?</h2>"
+    yield (
+        "<p>Largest difference of a score to the first row, |a − b| / (1 + |b|), over the test"
+        " part and all labelled recordings.</p>"
+    )
+    yield _table(
+        ("network", "interpreter", "largest difference", "events"),
+        (
+            (
+                row["form"],
+                row["runtime"],
+                f"{row['difference']:.2g}",
+                "identical" if row["events_identical"] else "different",
+            )
+            for row in metrics["parity"]
+        ),
+    )
+    if not any("tflite-runtime" in row["runtime"] for row in metrics["parity"]):
+        yield "<p>tflite-runtime was not tried: name a Python that has it by --tflite-python.</p>"
+
+
+def _lineage(manifest: Manifest) -> Iterable[str]:
+    lineage = manifest.lineage
+    yield "<h2>Where it comes from</h2>"
+    yield _table(
+        ("part", "from", "to", "samples"),
+        ((name, *extent) for name, extent in lineage.parts.items()),
+    )
+    yield _table(
+        ("", ""),
+        (
+            ("recordings", ", ".join(lineage.data_files)),
+            ("sha256 of the recordings", lineage.data_digest),
+            ("sha256 of the configuration", lineage.config_digest),
+            ("seed", lineage.seed),
+            *lineage.software.items(),
+        ),
+    )
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = ["".join(f"<th>{escape(name)}</th>" for name in header)] if any(header) else []
+    lines += ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]
+    return "<table>" + "".join(f"<tr>{line}</tr>\n" for line in lines) + "</table>"
+
+
+def _image(svg: bytes, text: str) -> str:
+    data = base64.b64encode(svg).decode()
+    return f'<p><img alt="{escape(text)}" src="data:image/svg+xml;base64,{data}"></p>'
+
+
+def _s(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds:.1f} s"
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"

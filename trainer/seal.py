@@ -1,0 +1,83 @@
+"""Builds the manifest around a network and keeps it in step with its parts."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import models
+from models.bundle import (
+    Bundle,
+    Channel,
+    Events,
+    KnownAnswers,
+    Lineage,
+    Manifest,
+    NetworkPart,
+    Sampling,
+    Smoothing,
+    Threshold,
+    file_part,
+)
+from models.interpreter import runtime_version
+from trainer.config import Config
+
+_SOFTWARE = ("tensorflow", "keras", "numpy")
+
+
+def draft(
+    config: Config,
+    channels: Sequence[Channel],
+    lineage: Lineage,
+    created: datetime,
+    quantization: str,
+) -> Manifest:
+    """Return the manifest as far as it is known before calibration; its floors are 1."""
+    layers, heads = config.network.layers, config.network.heads
+    return Manifest(
+        name=config.bundle.name,
+        version=config.bundle.version,
+        created=created.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        channels=list(channels),
+        sampling=sampling(config),
+        network=NetworkPart(
+            layers=layers,
+            heads=heads,
+            state_size=2 * sum(layers),
+            input_clip=config.network.input_clip,
+            quantization=quantization,
+        ),
+        smoothing=Smoothing(**config.smoothing.model_dump()),
+        threshold=Threshold(
+            **config.threshold.model_dump(), floor=[1.0] * len(heads) * len(channels)
+        ),
+        events=Events(**config.events.model_dump()),
+        known_answers=KnownAnswers(tolerance=config.parity.score_tolerance),
+        lineage=lineage,
+        metrics={},
+        files={},
+    )
+
+
+def sampling(config: Config) -> Sampling:
+    """Return the sampling grid of a configuration."""
+    return Sampling(**config.sampling.model_dump())
+
+
+def assemble(manifest: Manifest, parts: Mapping[str, bytes]) -> Bundle:
+    """Return the bundle of these parts, in memory, its manifest listing their digests."""
+    files = {name: file_part(data) for name, data in parts.items()}
+    manifest = manifest.model_copy(update={"files": files})
+    return Bundle(manifest, manifest.to_bytes(), dict(parts), None, manifest.name)
+
+
+def software() -> dict[str, str]:
+    """Return the versions that a training depends on."""
+    versions = {name: importlib.metadata.version(name) for name in _SOFTWARE}
+    return versions | {
+        "fieldwatch": models.__version__,
+        "python": platform.python_version(),
+        "interpreter": runtime_version("litert"),
+    }

@@ -1,0 +1,219 @@
+"""The trainer's wiring: from a configuration to a sealed bundle with its report.
+
+    recordings ─> prepare ─> fit ─> export ─> calibrate ─> parity ─> evaluate ─> seal ─> report
+
+TensorFlow is imported here only once the configuration and the recordings are known to be good:
+it takes seconds, and a mistake should be told at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models import bundle as bundles
+from models import known_answers
+from models.bundle import KNOWN_ANSWERS, NETWORK, Bundle, Channel, Lineage
+from models.errors import DataError
+from models.messages import Samples, iso_time
+from models.pipeline import Pipeline
+from trainer import calibrate, evaluate, parity, prepare, report, seal
+from trainer.config import Config, ConfigFile
+from trainer.datasets import Recording
+from trainer.datasets.csv_files import read_recording
+from trainer.evaluate import Labelled
+from trainer.parity import Agreement
+from trainer.quiet import quiet
+
+if TYPE_CHECKING:
+    from trainer.export import Exported
+    from trainer.fit import Epoch
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the recordings gave."""
+
+    recordings: list[Recording]
+    parts: prepare.Parts
+    channels: list[Channel]
+    labelled: list[Labelled]
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What the training gave."""
+
+    exported: Exported
+    epochs: list[Epoch]
+    metrics: dict[str, Any]  # of the training itself
+
+
+def train(file: ConfigFile, output: Path, tflite_python: Path | None, say: Say) -> Path:
+    """Make the bundle that ``file`` describes, with its report and metrics; return its path.
+
+    Args:
+        file: the configuration.
+        output: directory for what is made; created if it is not there.
+        tflite_python: a Python with ``tflite-runtime`` to prove parity on; None for none.
+        say: called with each line of progress.
+
+    Raises:
+        DataError: the recordings cannot be used, or quantization changes the scores too much.
+        ConfigError: the configuration does not fit the recordings.
+
+    """
+    config = file.config
+    prepared = _prepare(file, say)
+    learnt = _learn(prepared, config, say)
+    bundle = _calibrate(_draft(file, prepared, learnt), prepared, config, say)
+    held_out = [prepared.parts.test, *(recording.samples for recording in prepared.labelled)]
+    agreements = parity.compare(bundle, learnt.exported.floating, held_out, tflite_python)
+    _check_parity(agreements, config.parity.score_tolerance, say)
+    judged = evaluate.judge_all(bundle, prepared.parts.test, prepared.labelled, config.evaluate)
+    metrics = learnt.metrics | evaluate.metrics(judged, prepared.channels)
+    metrics["parity"] = [agreement._asdict() for agreement in agreements]
+    output.mkdir(parents=True, exist_ok=True)
+    sealed = _seal(bundle, metrics, output / f"{config.bundle.name}.fieldwatch")
+    report.write(sealed, judged, learnt.epochs)
+    return Path(sealed.source)
+
+
+def _prepare(file: ConfigFile, say: Say) -> Prepared:
+    config = file.config
+    paths = file.recordings(config.data.files, "data.files")
+    recordings = [_read(path, config, say) for path in paths]
+    grid = seal.sampling(config)
+    samples = prepare.align(recordings, grid)
+    parts = prepare.split(samples, config)
+    channels = prepare.channels(parts, config.data.channels)
+    labelled = [
+        evaluate.read_labelled(path, config.data.time_column, config.data.channels, grid)
+        for path in file.recordings(config.evaluate.files, "evaluate.files")
+    ]
+    hours = [len(part.times) * config.sampling.period_s / 3600 for part in parts]
+    say("train {:.2f} h, calibrate {:.2f} h, test {:.2f} h".format(*hours))
+    return Prepared(recordings, parts, channels, labelled)
+
+
+def _read(path: Path, config: Config, say: Say) -> Recording:
+    recording = read_recording(path, config.data.time_column, config.data.channels)
+    count = len(recording.readings.times)
+    outside = f", {recording.out_of_range} values out of range" if recording.out_of_range else ""
+    say(f"read {path.name}: {count} rows{outside}")
+    return recording
+
+
+def _learn(prepared: Prepared, config: Config, say: Say) -> Learnt:
+    with quiet():
+        from trainer.export import contents, export
+        from trainer.fit import fit
+        from trainer.networks import Architecture
+    network, warm_up = config.network, config.sampling.warm_up_samples
+    architecture = Architecture(
+        len(prepared.channels), tuple(network.layers), tuple(network.heads), network.dropout
+    )
+    how = prepare.preprocessing(prepared.channels, network.input_clip, network.heads)
+    learn, validate = (
+        prepare.series(part, how, config.sampling.period_s)
+        for part in prepare.training_and_validation(prepared.parts.train, config)
+    )
+    fitted = fit(
+        architecture, learn, validate, config.fit, warm_up, lambda epoch: say(_line(epoch, config))
+    )
+    exported = export(fitted.network, architecture)
+    best = next(epoch for epoch in reversed(fitted.epochs) if epoch.best)
+    metrics = {
+        "fit": {
+            "epochs": len(fitted.epochs),
+            "best_epoch": best.number,
+            "loss": round(best.loss, 6),
+            "validation_loss": round(best.validation_loss, 6),
+        },
+        "network": {
+            "size_bytes": len(exported.quantized),
+            "float_size_bytes": len(exported.floating),
+        }
+        | contents(exported.quantized)._asdict(),
+    }
+    return Learnt(exported, fitted.epochs, metrics)
+
+
+def _line(epoch: Epoch, config: Config) -> str:
+    return (
+        f"epoch {epoch.number:3d}/{config.fit.epochs}  loss {epoch.loss:.5f}"
+        f"  validation {epoch.validation_loss:.5f}{' *' if epoch.best else '  '}"
+        f"  {epoch.seconds:.1f} s"
+    )
+
+
+def _draft(file: ConfigFile, prepared: Prepared, learnt: Learnt) -> Bundle:
+    lineage = Lineage(
+        data_digest=_data_digest(prepared.recordings),
+        data_files=[recording.name for recording in prepared.recordings],
+        parts={name: _extent(part) for name, part in prepared.parts._asdict().items()},
+        config_digest=file.digest,
+        seed=file.config.fit.seed,
+        software=seal.software(),
+    )
+    manifest = seal.draft(
+        file.config,
+        prepared.channels,
+        lineage,
+        datetime.now(UTC),
+        learnt.exported.quantization,
+    )
+    return seal.assemble(manifest, {NETWORK: learnt.exported.quantized})
+
+
+def _data_digest(recordings: Sequence[Recording]) -> str:
+    """The sha256 of the recordings' own sha256, in order."""
+    digests = "".join(recording.sha256 for recording in recordings)
+    return hashlib.sha256(digests.encode()).hexdigest()
+
+
+def _extent(part: Samples) -> tuple[str, str, int]:
+    return iso_time(part.times[0]), iso_time(part.times[-1]), len(part.times)
+
+
+def _calibrate(draft: Bundle, prepared: Prepared, config: Config, say: Say) -> Bundle:
+    """Set the floors and record the known answers, both on the calibration part."""
+    say("calibrating")
+    part = prepared.parts.calibrate
+    floor = calibrate.floors(draft, part, config.calibrate.floor_margin)
+    threshold = draft.manifest.threshold.model_copy(update={"floor": floor})
+    manifest = draft.manifest.model_copy(update={"threshold": threshold})
+    calibrated = seal.assemble(manifest, draft.parts)
+    answers = calibrate.known_answers(calibrated, part)
+    return seal.assemble(manifest, dict(draft.parts) | {KNOWN_ANSWERS: answers})
+
+
+def _check_parity(agreements: Sequence[Agreement], tolerance: float, say: Say) -> None:
+    for form, runtime, difference, identical in agreements:
+        events = "identical" if identical else "different"
+        say(f"{form} on {runtime}: scores within {difference:.2g}, events {events}")
+    worst = max(agreements, key=lambda agreement: agreement.difference)
+    if worst.difference > tolerance:
+        raise DataError(
+            f"the network {worst.form} on {worst.runtime} scores differ by {worst.difference:.3g}"
+            f" from the float network's; parity.score_tolerance allows {tolerance:g}."
+            " Train longer or with larger layers, or allow more"
+        )
+
+
+def _seal(bundle: Bundle, metrics: dict[str, Any], path: Path) -> Bundle:
+    """Write the bundle and its metrics, and prove what was written."""
+    manifest = bundle.manifest.model_copy(update={"metrics": metrics})
+    bundles.write(path, manifest, bundle.parts, None)
+    sealed = bundles.read(path)
+    known_answers.check(Pipeline(sealed), sealed)
+    document = {"digest": sealed.digest} | metrics
+    path.with_suffix(".metrics.json").write_text(json.dumps(document, indent=2) + "\n")
+    return sealed
