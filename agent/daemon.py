@@ -58,7 +58,7 @@ class Daemon:
         self._stopping = False
 
     def stop(self) -> None:
-        """Make ``run`` return soon; may be called from a signal handler."""
+        """Make ``run`` return soon; safe in a signal handler."""
         self._stopping = True
         self._chunks.wake()
 
@@ -70,13 +70,29 @@ class Daemon:
             self._uplink.start()
         self._notifier.ready()
         _LOG.info("ready: %d streams, %d inputs", len(self._streams), len(self._inputs))
-        next_commit = time.monotonic() + self._config.store.flush_interval_s
+        flush_s = self._config.store.flush_interval_s
+        next_commit = time.monotonic() + flush_s
         while not self._stopping:
-            for chunk in self._chunks.get(max(0.0, next_commit - time.monotonic())):
+            for chunk in self._chunks.take(max(0.0, next_commit - time.monotonic())):
                 self._take(chunk)
-            self._listen()
             if self._batch.alarms or time.monotonic() >= next_commit:
-                self._commit()
-                next_commit = time.monotonic() + self._config.store.flush_interval_s
-                self._notifier.watchdog()  # only a loop that still commits feeds it
+                self._tick()
+                next_commit = time.monotonic() + flush_s
         self._finish()
+
+    def _take(self, chunk: Chunk) -> None:
+        """Parse and score one chunk."""
+        readings = self._parsers[chunk.input_name].parse(chunk.lines, chunk.arrived_s)
+        stream = self._streams[self._inputs[chunk.input_name].stream]
+        stream.take(readings, self._batch)
+        if len(readings.times):
+            self._heard[stream.name] = (chunk.arrived_mono_s, chunk.arrived_s)
+            self._touched.add(stream.name)
+        self._arrivals.append(chunk.arrived_mono_s)
+
+    def _tick(self) -> None:
+        """What is done once an interval: look for silence, report, commit, feed the watchdog."""
+        self._look_for_silence()
+        self._report_health()
+        self._commit()
+        self._notifier.watchdog()  # only a loop that still gets here feeds it

@@ -132,7 +132,7 @@ class Pump:
         return rows
 
     def _block(self) -> Float32:
-        time_s: Float64 = np.arange(self._samples, self._samples + BLOCK_SAMPLES) * PERIOD_S
+        time_s = (self._samples + np.arange(BLOCK_SAMPLES, dtype=np.float64)) * np.float64(PERIOD_S)
         self._samples += BLOCK_SAMPLES
         values = self._physics(time_s)
         values += self._random.normal(0, 1, values.shape) * _NOISE
@@ -154,7 +154,7 @@ class Pump:
         flow = np.maximum(flow + 2.5 * surge, 0)
         delivered = flow * (1 - 0.08 * leak)
         ideal = flow / np.maximum(100.0 * speed, 1e-9)  # 1 at the best efficiency point
-        head = speed**2 * (9.2 - 2.6 * ideal**2) * (1 - 0.05 * cavitation)
+        head = speed**2 * (9.2 - 2.6 * ideal**2) * (1 - 0.1 * cavitation)
         pressure = 0.4 + head - 0.35 * leak + 0.12 * surge
         mains = 400.0 + self._wander("mains", 2.0) - 3.0 * speed**3
         power_kw = 4.0 + 22.0 * speed**3 * (0.45 + 0.55 * ideal) * (1 + 0.05 * wear)

@@ -96,12 +96,11 @@ class ChunkQueue:
 
     def take(self, timeout_s: float) -> list[Chunk]:
         """Return all that waits, in order; if nothing does, wait for it up to ``timeout_s``."""
+        found: list[Chunk | None] = []
         try:
-            found = [self._waiting.get(timeout=timeout_s)]
-            while True:
+            found.append(self._waiting.get(timeout=timeout_s))
+            while len(found) < self._chunks_max:
                 found.append(self._waiting.get_nowait())
-                if len(found) >= self._chunks_max:
-                    break
         except Empty:
             pass
         return [chunk for chunk in found if chunk is not None]

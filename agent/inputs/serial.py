@@ -31,8 +31,6 @@ _PARITY = {
     "mark": serial.PARITY_MARK,
     "space": serial.PARITY_SPACE,
 }
-# a port that goes away shows as any of these, depending on the call it happens in
-_PORT_ERRORS = (OSError, ValueError, termios.error)
 
 
 class SerialInput:
@@ -82,7 +80,7 @@ class SerialInput:
                 with open_port(self._settings) as port:
                     self._found()
                     self._read(port, put)
-            except _PORT_ERRORS as error:
+            except OSError as error:
                 self._lost(error)
             # a port that opens but gives nothing is not back yet
             failures = failures + 1 if self._bytes == bytes_before else 1
@@ -116,7 +114,7 @@ class SerialInput:
         self._change(True)
         _LOG.info("input %s: reading %s", self.name, self._settings.port)
 
-    def _lost(self, error: Exception) -> None:
+    def _lost(self, error: OSError) -> None:
         self._last_error = str(error)
         if self._connected or self._since is None:
             self._change(False)
@@ -139,38 +137,38 @@ def open_port(settings: SerialTable) -> serial.Serial:
     """Open the port for this process alone.
 
     Raises:
-        OSError: absent, not permitted, in use, or no serial port.
-        ValueError: the port cannot be set like this.
-        termios.error: the same, by some drivers.
+        OSError: absent, not permitted, in use, no serial port, or it cannot be set like this.
 
     """
-    return serial.Serial(
-        port=str(settings.port),
-        baudrate=settings.baud,
-        bytesize=settings.bytesize,
-        parity=_PARITY[settings.parity],
-        stopbits=settings.stopbits,
-        timeout=_READ_TIMEOUT_S,
-        exclusive=True,
-    )
+    try:
+        return serial.Serial(
+            port=str(settings.port),
+            baudrate=settings.baud,
+            bytesize=settings.bytesize,
+            parity=_PARITY[settings.parity],
+            stopbits=settings.stopbits,
+            timeout=_READ_TIMEOUT_S,
+            exclusive=True,
+        )
+    except (ValueError, termios.error) as error:  # so say some drivers that they refuse a setting
+        raise OSError(f"cannot be set to {settings.baud} baud: {error}") from error
 
 
 def probe_port(settings: SerialTable) -> str | None:
     """Open the port as the agent would; say what is wrong and how to mend it, or None."""
     try:
         open_port(settings).close()
-    except _PORT_ERRORS as error:
+    except OSError as error:
         return _explain(settings.port, error)
     return None
 
 
-def _explain(port: Path, error: Exception) -> str:
-    number = getattr(error, "errno", None)
-    if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+def _explain(port: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
         return f"{port} does not exist: is the device plugged in? {_ports_there()}"
-    if number in (errno.EACCES, errno.EPERM):
+    if error.errno in (errno.EACCES, errno.EPERM):
         return f"no permission to open {port}: add the agent's user to the group {_group(port)}"
-    if number in (errno.EBUSY, errno.EAGAIN):
+    if error.errno in (errno.EBUSY, errno.EAGAIN):
         return f"{port} is in use by another program (an agent that runs already?)"
     return f"{port}: {error}"
 
