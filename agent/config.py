@@ -45,7 +45,8 @@ def _topic_name(value: str) -> str:
 
 def _from_file(value: Path, info: ValidationInfo) -> Path:
     """Relative paths are relative to the configuration file, wherever the agent is started."""
-    return (info.context or {}).get("directory", Path()) / value
+    directory: Path = (info.context or {}).get("directory", Path())
+    return directory / value
 
 
 TopicName = Annotated[str, AfterValidator(_topic_name)]

@@ -12,23 +12,44 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import FrameType
+from dataclasses import asdict
+from typing import Any, Protocol
 
-from agent import config as configuration
+from agent.clock import clock_quality
 from agent.config import AgentConfig
-from agent.health import Health
-from agent.inputs import Chunk, ChunkQueue, Input, open_input
+from agent.envelope import Outgoing
+from agent.health import Latencies, rss_mb
+from agent.inputs import Chunk, ChunkQueue, Input
+from agent.inputs.lines import LineParser
 from agent.sdnotify import Notifier
 from agent.store import Batch, Store
 from agent.stream import Stream
-from agent.uplink import Uplink
+from models import __version__
 from models.errors import StoreError
+from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
+
+
+class Link(Protocol):
+    """What the loop needs of the uplink."""
+
+    def start(self) -> None:
+        """Begin to send."""
+
+    def wake(self) -> None:
+        """Say that there is something new in the outbox."""
+
+    def acknowledged(self) -> list[int]:
+        """Return the numbers of the messages acknowledged since the last call."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Say how the link is doing."""
+
+    def stop(self) -> None:
+        """Send what can be sent in time, say goodbye and end."""
 
 
 class Daemon:
@@ -40,22 +61,23 @@ class Daemon:
         store: Store,
         streams: Mapping[str, Stream],
         inputs: Sequence[Input],
-        chunks: ChunkQueue,
-        uplink: Uplink | None,
+        parsers: Mapping[str, LineParser],
+        uplink: Link | None,
         notifier: Notifier,
     ) -> None:
         self._config = config
         self._store = store
         self._streams = streams
         self._inputs = {source.name: source for source in inputs}
-        self._chunks = chunks
+        self._parsers = parsers
         self._uplink = uplink
         self._notifier = notifier
+        self._chunks = ChunkQueue(config.runtime.queue_chunks_max)
         self._batch = Batch()
         self._arrivals: list[float] = []  # of the chunks in the batch, monotonic seconds
-        self._heard: dict[str, float] = {}  # stream -> arrival of its last chunk, monotonic
-        self._health = Health()
+        self._latencies = Latencies()
         self._stopping = False
+        self._store_failing = False
 
     def stop(self) -> None:
         """Make ``run`` return soon; safe in a signal handler."""
@@ -64,35 +86,129 @@ class Daemon:
 
     def run(self) -> None:
         """Loop until ``stop``; everything taken in is committed before it returns."""
+        self._started_s = time.time()
+        now = time.monotonic()
+        self._heard = {name: (now, self._started_s) for name in self._streams}
+        self._next_health = now + self._config.health.interval_s
         for source in self._inputs.values():
             source.start(self._chunks.put)
         if self._uplink:
             self._uplink.start()
+        self._commit()  # a first status, for those who ask before any reading
         self._notifier.ready()
         _LOG.info("ready: %d streams, %d inputs", len(self._streams), len(self._inputs))
-        flush_s = self._config.store.flush_interval_s
-        next_commit = time.monotonic() + flush_s
+        next_tick = now
         while not self._stopping:
-            for chunk in self._chunks.take(max(0.0, next_commit - time.monotonic())):
+            for chunk in self._chunks.take(max(0.0, next_tick - time.monotonic())):
                 self._take(chunk)
-            if self._batch.alarms or time.monotonic() >= next_commit:
+            if self._batch.alarms or time.monotonic() >= next_tick:
                 self._tick()
-                next_commit = time.monotonic() + flush_s
+                next_tick = time.monotonic() + self._config.store.flush_interval_s
         self._finish()
 
     def _take(self, chunk: Chunk) -> None:
         """Parse and score one chunk."""
         readings = self._parsers[chunk.input_name].parse(chunk.lines, chunk.arrived_s)
         stream = self._streams[self._inputs[chunk.input_name].stream]
-        stream.take(readings, self._batch)
         if len(readings.times):
+            stream.take(readings, self._batch)
             self._heard[stream.name] = (chunk.arrived_mono_s, chunk.arrived_s)
-            self._touched.add(stream.name)
         self._arrivals.append(chunk.arrived_mono_s)
 
     def _tick(self) -> None:
-        """What is done once an interval: look for silence, report, commit, feed the watchdog."""
-        self._look_for_silence()
-        self._report_health()
+        """Do what is done once an interval, and feed the watchdog: only a live loop gets here."""
+        now = time.monotonic()
+        for name, (heard, heard_s) in self._heard.items():
+            if now - heard > self._streams[name].silent_after_s:
+                self._streams[name].silent(time.time(), heard_s, self._batch)
+        if now >= self._next_health:
+            self._next_health = now + self._config.health.interval_s
+            self._batch.messages.append(Outgoing("health", None, time.time(), self._document()))
         self._commit()
-        self._notifier.watchdog()  # only a loop that still gets here feeds it
+        self._notifier.watchdog()
+
+    def _commit(self) -> None:
+        """Write the batch in one go; if that fails, keep it and try again at the next tick."""
+        if self._uplink:
+            self._batch.acked += self._uplink.acknowledged()
+        for stream in self._streams.values():
+            stream.save(self._batch)
+        document = self._document()
+        self._batch.status = json.dumps(document).encode()
+        try:
+            self._store.commit(self._batch)
+        except StoreError as error:
+            if not self._store_failing:
+                _LOG.error("cannot store, trying again until it works: %s", error)
+            self._store_failing = True
+            return
+        if self._store_failing:
+            _LOG.warning("storing again")
+        self._store_failing = False
+        committed = time.monotonic()
+        for arrived in self._arrivals:
+            self._latencies.add(committed - arrived)
+        self._arrivals.clear()
+        if self._uplink and self._batch.messages:
+            self._uplink.wake()
+        self._batch = Batch()
+        self._notifier.status(_brief(document))
+
+    def _finish(self) -> None:
+        """Take in what has arrived, commit, say goodbye, and commit what that acknowledged."""
+        self._notifier.stopping()
+        for source in self._inputs.values():
+            source.stop()
+        for chunk in self._chunks.take(0.0):
+            self._take(chunk)
+        self._commit()
+        if self._uplink:
+            self._uplink.stop()
+            self._commit()
+        self._store.close()
+        _LOG.info("stopped")
+
+    def _document(self) -> dict[str, Any]:
+        """Say how everything is doing, for ``status`` and the health message."""
+        return {
+            "version": __version__,
+            "gateway": f"{self._config.gateway.site}/{self._config.gateway.name}",
+            "started": iso_time(self._started_s),
+            "updated": iso_time(time.time()),
+            "running": not self._stopping,
+            "clock": clock_quality(),
+            "rss_mb": rss_mb(),
+            "counters": self._counters(),
+            "latency": self._latencies.document(),
+            "inputs": {name: self._input(name) for name in self._inputs},
+            "streams": {name: stream.document() for name, stream in self._streams.items()},
+            "store": self._store.document(),
+            "uplink": self._uplink.snapshot() if self._uplink else None,
+        }
+
+    def _counters(self) -> dict[str, int]:
+        """Return the totals over all inputs and streams since the start."""
+        totals = {
+            "lines_dropped": self._chunks.dropped_lines,
+            "rejected": sum(sum(parser.counters.values()) for parser in self._parsers.values()),
+        }
+        for stream in self._streams.values():
+            for name, count in stream.counters.items():
+                totals[name] = totals.get(name, 0) + count
+        return totals
+
+    def _input(self, name: str) -> dict[str, Any]:
+        parser = self._parsers[name]
+        return asdict(self._inputs[name].status()) | {
+            "rejected": dict(parser.counters),
+            "rejects": [reject._asdict() for reject in parser.rejects()],
+        }
+
+
+def _brief(document: Mapping[str, Any]) -> str:
+    """Return one line for ``systemctl status``."""
+    scored = document["counters"].get("scored", 0)
+    opened = sum(len(stream["open_alarms"]) for stream in document["streams"].values())
+    link = document["uplink"]["state"] if document["uplink"] else "no uplink"
+    waiting = document["store"]["outbox_rows"]
+    return f"{scored} samples scored, {opened} alarms open, {link}, {waiting} messages waiting"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from agent.alarms import alarm_document
-from agent.envelope import Outgoing
+from agent.envelope import Kind, Outgoing
 from agent.store import Batch
 from agent.summary import Summary
 from models.align import Aligner
@@ -99,10 +99,11 @@ class Stream:
 
     def save(self, batch: Batch) -> None:
         """Put what changed of this stream's memory into ``batch``."""
-        batch.state[self.name] = self._pipeline.changed_parts(self._state) | {
-            _ALIGNER: self.aligner.to_bytes(),
-            _SUMMARY: self._summary.to_bytes(),
-        }
+        # a batch that could not be committed keeps the parts that have not changed since
+        parts = batch.state.setdefault(self.name, {})
+        parts |= self._pipeline.changed_parts(self._state)
+        parts[_ALIGNER] = self.aligner.to_bytes()
+        parts[_SUMMARY] = self._summary.to_bytes()
 
 
 def _or_none(value: np.float32) -> float | None:

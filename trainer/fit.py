@@ -78,7 +78,7 @@ def fit(
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
     train, check = _Chunks(training, settings, warm_up), _Chunks(validation, settings, warm_up)
-    learner = _Learner(architecture, settings, train.steps)
+    learner = _Learner(architecture, settings, train.steps, _row_weights(train.naive, architecture))
     random = np.random.default_rng(settings.seed)
     epochs: list[Epoch] = []
     best, weights = np.inf, learner.network.get_weights()
@@ -101,6 +101,20 @@ def fit(
     return Fitted(learner.network, epochs)
 
 
+def _naive_errors(stretches):
+    d = np.concatenate([np.abs(np.diff(series.inputs, axis=0)) for series in stretches])
+    return d.mean(axis=0)
+
+
+def _row_weights(naive, architecture):
+    import os
+    P=float(os.environ.get('WP','1')); CAP=float(os.environ.get('WC','20'))
+    w = 1/np.maximum(naive, naive.max()/CAP)**P
+    w = np.tile(w/w.mean(), len(architecture.heads)).astype(np.float32)
+    print('weights', w[:len(naive)].round(2))
+    return w
+
+
 class _Chunks:
     """The chunks of some stretches, in lanes."""
 
@@ -112,6 +126,7 @@ class _Chunks:
         self._inputs = np.concatenate([series.inputs for series in stretches])
         targets = np.concatenate([series.targets for series in stretches])
         self._known = ~np.isnan(targets)
+        self.naive = _naive_errors(stretches)
         self._targets = np.where(self._known, targets, np.float32(0))
         self.steps = self._lanes(0)[0].shape[1]
 
@@ -151,7 +166,8 @@ class _Chunks:
 class _Learner:
     """A network with its optimizer and its memory of each lane."""
 
-    def __init__(self, architecture: Architecture, settings: FitTable, steps: int) -> None:
+    def __init__(self, architecture: Architecture, settings: FitTable, steps: int, rows: Float32) -> None:
+        self._rows = rows
         self.network = sequence_network(architecture)
         self._state_size = architecture.state_size
         schedule = keras.optimizers.schedules.CosineDecay(
@@ -198,5 +214,5 @@ class _Learner:
         """Mean absolute error: it is what is scored, and no outlier dominates it."""
         inputs, targets, weight, carried = chunk
         predictions, state = self.network([inputs, state * carried], training=training)
-        errors = tf.abs(predictions - targets) * weight
+        errors = tf.abs(predictions - targets) * weight * self._rows
         return tf.reduce_sum(errors) / tf.maximum(tf.reduce_sum(weight), 1.0), state

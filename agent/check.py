@@ -1,0 +1,110 @@
+"""Tries all that the agent needs, before it is needed, and says what to mend.
+
+Each finding stands for itself: one broken port does not hide a broken bundle.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from agent import config as configuration
+from agent.bundles import load
+from agent.config import AgentConfig, SerialTable, StreamTable
+from agent.inputs.lines import LineParser
+from agent.inputs.serial import probe_port
+from agent.mqtt import probe_broker
+from models.bundle import Bundle
+from models.errors import BundleError, ConfigError, InterpreterMissing, StoreError
+
+UNAVAILABLE = 69  # sysexits: something outside that may come back; the agent would wait for it
+FREE_BYTES_MIN = 50 * 2**20
+
+
+class Finding(NamedTuple):
+    """What one trial showed."""
+
+    ok: bool
+    what: str
+    detail: str
+    exit_code: int = 0
+
+
+def check(config_file: Path) -> list[Finding]:
+    """Try everything that the configuration names."""
+    try:
+        config = configuration.load(config_file)
+    except ConfigError as error:
+        return [Finding(False, "configuration", str(error), error.exit_code)]
+    findings = [Finding(True, "configuration", str(config_file))]
+    bundles: dict[str, Bundle] = {}
+    for stream in config.streams:
+        findings.append(_stream(config, stream, bundles))
+    for source in config.inputs:
+        findings += _input(source, bundles)
+    findings.append(_store(config.store.directory))
+    findings += _broker(config)
+    return findings
+
+
+def _stream(config: AgentConfig, stream: StreamTable, bundles: dict[str, Bundle]) -> Finding:
+    what = f"stream {stream.name}"
+    keys, signature = config.bundles.trusted_keys_dir, config.bundles.require_signature
+    try:
+        bundle, pipeline = load(stream.bundle, config.runtime.interpreter, keys, signature)
+    except (BundleError, ConfigError, InterpreterMissing) as error:
+        return Finding(False, what, str(error), error.exit_code)
+    bundles[stream.name] = bundle
+    manifest = bundle.manifest
+    return Finding(
+        True,
+        what,
+        f"{manifest.name} version {manifest.version} gives its known answers on {pipeline.runtime}",
+    )
+
+
+def _input(source: SerialTable, bundles: dict[str, Bundle]) -> Iterator[Finding]:
+    what = f"input {source.name}"
+    if source.stream in bundles:
+        try:
+            LineParser(source, bundles[source.stream].manifest.channels)
+        except ConfigError as error:
+            yield Finding(False, what, str(error), error.exit_code)
+    trouble = probe_port(source)
+    if trouble is None:
+        yield Finding(True, what, f"{source.port} opens")
+    else:
+        yield Finding(False, what, trouble, UNAVAILABLE)
+
+
+def _store(directory: Path) -> Finding:
+    what = f"store {directory}"
+    code = StoreError.exit_code
+    if not directory.is_dir():
+        return Finding(False, what, "no such directory; make it, owned by the agent's user", code)
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        detail = f"cannot be written by user {os.getuid()}: {error.strerror}"
+        return Finding(False, what, detail, code)
+    free = shutil.disk_usage(directory).free
+    if free < FREE_BYTES_MIN:
+        return Finding(False, what, f"only {free // 2**20} MB free on its disk", code)
+    return Finding(True, what, f"can be written, {free // 2**20} MB free")
+
+
+def _broker(config: AgentConfig) -> Iterator[Finding]:
+    if config.mqtt is None:
+        yield Finding(True, "broker", "none configured; central ops hears nothing")
+        return
+    what = f"broker {config.mqtt.host}:{config.mqtt.port}"
+    trouble = probe_broker(config.mqtt)
+    if trouble is None:
+        yield Finding(True, what, "accepts the connection")
+    else:
+        yield Finding(False, what, trouble, UNAVAILABLE)

@@ -1,0 +1,257 @@
+"""The formats a line can have: text into numbers, which nobody has judged yet.
+
+Each format reads a block of clean lines at once and any line by itself, with the same result.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from agent.config import IGNORED, TIME, InputTable
+from agent.inputs.rejects import Rejects
+from models.errors import ConfigError
+from models.messages import Float64
+
+ABSENT = math.nan  # no value at all
+NOT_FINITE = math.inf  # a value that is NaN or infinite; NaN means absent already
+NO_TIME = math.nan
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+class Row(NamedTuple):
+    """One line as numbers, not yet judged."""
+
+    line: bytes
+    time: float  # Unix seconds; NaN where the line should have one and has not
+    values: list[float]  # one per channel; ``ABSENT`` and ``NOT_FINITE`` as such
+
+
+class Rows(NamedTuple):
+    """``n`` lines as numbers, not yet judged."""
+
+    lines: Sequence[bytes]
+    times: Float64  # (n,)
+    values: Float64  # (n, C)
+
+
+class Format(Protocol):
+    """How the text of a line holds numbers."""
+
+    has_time: bool
+
+    def block(self, lines: Sequence[bytes]) -> Rows | None:
+        """Read all lines at once; None, and nothing counted, where that cannot be."""
+
+    def line(self, line: bytes, text: str) -> Row | None:
+        """Read one line; None where it was rejected (and counted) or holds no readings."""
+
+
+class Csv:
+    """Values with commas between, each column as configured; a header line is passed over."""
+
+    def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
+        assert settings.columns is not None  # the configuration sees to it
+        columns = settings.columns
+        _expect(settings, "columns", set(columns) - {TIME, IGNORED}, names)
+        self._rejects = rejects
+        self._columns = columns
+        self._time = columns.index(TIME) if TIME in columns else None
+        self.has_time = self._time is not None
+        self._channels = [names.index(name) if name in names else None for name in columns]
+        self._used = [at for at, channel in enumerate(self._channels) if channel is not None]
+        self._order = [channel for channel in self._channels if channel is not None]
+        self._blank = [ABSENT] * len(names)
+
+    def block(self, lines: Sequence[bytes]) -> Rows | None:
+        """Read all lines at once, if each is whole and has a number in every column used."""
+        joined = b",\n,".join(lines)  # a field that no line can have marks where a line ends
+        if b"_" in joined or not joined.isascii():  # which float takes, in its own way
+            return None
+        fields = joined.decode().split(",")
+        width = len(self._columns)
+        ends = fields[width :: width + 1]
+        if len(fields) != len(lines) * (width + 1) - 1 or ends.count("\n") != len(lines) - 1:
+            return None
+        try:
+            columns = np.array([list(map(float, fields[at :: width + 1])) for at in self._used])
+        except ValueError:
+            return None
+        columns[np.isnan(columns)] = NOT_FINITE
+        values = np.full((len(lines), len(self._blank)), ABSENT)
+        values[:, self._order] = columns.T
+        return Rows(lines, self._times(fields), values)
+
+    def _times(self, fields: list[str]) -> Float64:
+        if self._time is None:
+            return np.empty(0)
+        texts = fields[self._time :: len(self._columns) + 1]
+        try:
+            return np.array(list(map(float, texts)))
+        except ValueError:
+            return np.array(list(map(_unix_time, texts)))
+
+    def line(self, line: bytes, text: str) -> Row | None:
+        """Read one line; None where it was rejected, or is the header."""
+        fields = text.split(",")
+        if len(fields) != len(self._columns):
+            short = len(fields) < len(self._columns)
+            self._rejects.add("truncated" if short else "malformed", line)
+            return None
+        values = self._blank.copy()
+        try:
+            for at, channel in zip(self._used, self._order, strict=True):
+                values[channel] = _value(fields[at])
+        except ValueError:
+            if not self._is_header(fields):
+                self._rejects.add("malformed", line)
+            return None
+        return Row(line, NO_TIME if self._time is None else _unix_time(fields[self._time]), values)
+
+    def _is_header(self, fields: Sequence[str]) -> bool:
+        return all(
+            column in (IGNORED, field.strip())
+            for column, field in zip(self._columns, fields, strict=True)
+        )
+
+
+class Json:
+    """One object per line; the values of its keys are numbers, or null for none."""
+
+    def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
+        _expect(settings, "keys", settings.keys, names)
+        self._rejects = rejects
+        self._keys = [settings.keys.get(name, name) for name in names]
+        self._time_key = settings.time_key
+        self.has_time = self._time_key is not None
+        self._channels = frozenset(self._keys)
+        times = [self._time_key] if self._time_key else []
+        self._expected = self._channels.union(times, settings.ignore_keys)
+
+    def block(self, lines: Sequence[bytes]) -> Rows | None:
+        """Read all lines at once, if each is one flat object."""
+        joined = b",\n".join(lines)
+        # Each line is a whole object, not two or half of one, if it has the only braces at its
+        # ends: no string can go over a line end, so these braces are in none.
+        if not (
+            joined.startswith(b"{")
+            and joined.endswith(b"}")
+            and joined.count(b"{") == joined.count(b"}") == len(lines)
+            and joined.count(b"},\n{") == len(lines) - 1
+        ):
+            return None
+        try:
+            documents = json.loads(f"[{joined.decode()}]")
+        except (ValueError, RecursionError):
+            return None
+        rows = map(self._row, lines, documents)
+        return stacked([row for row in rows if row], len(self._keys))
+
+    def line(self, line: bytes, text: str) -> Row | None:
+        """Read one line; None where it was rejected."""
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            whole = text.strip()
+            cut = whole.startswith("{") and not whole.endswith("}")
+            self._rejects.add("truncated" if cut else "malformed", line)
+            return None
+        if not isinstance(document, dict):
+            self._rejects.add("malformed", line)
+            return None
+        return self._row(line, document)
+
+    def _row(self, line: bytes, document: Mapping[str, Any]) -> Row | None:
+        if self._channels.isdisjoint(document):
+            self._rejects.add("unknown_channel", line)
+            return None
+        try:
+            values = [_json_value(document.get(key)) for key in self._keys]
+        except ValueError:
+            self._rejects.add("malformed", line)
+            return None
+        if not document.keys() <= self._expected:
+            for key in sorted(document.keys() - self._expected):
+                self._rejects.add("unknown_channel", line, key)
+        time = _json_time(document.get(self._time_key)) if self._time_key else NO_TIME
+        return Row(line, time, values)
+
+
+def stacked(rows: Sequence[Row], channels: int) -> Rows:
+    """Return single rows as one block."""
+    return Rows(
+        [row.line for row in rows],
+        np.array([row.time for row in rows], np.float64),
+        np.array([row.values for row in rows], np.float64).reshape(-1, channels),
+    )
+
+
+def _value(field: str) -> float:
+    """Return the number in a field of text; raises ValueError where there is none."""
+    if not field or field.isspace():
+        return ABSENT
+    number = _number(field)
+    return NOT_FINITE if math.isnan(number) else number
+
+
+def _number(text: str) -> float:
+    """As ``float``, which takes more than devices should send: 1_000, and digits of any script."""
+    if "_" in text or not text.isascii():
+        raise ValueError(text)
+    return float(text)
+
+
+def _unix_time(text: str) -> float:
+    """Return Unix seconds from a number of them or from RFC 3339; NaN from anything else."""
+    text = text.strip()
+    try:
+        if _RFC3339.fullmatch(text):
+            return datetime.fromisoformat(text.upper()).timestamp()
+        return _number(text)
+    except ValueError:
+        return NO_TIME
+
+
+def _json_value(value: object) -> float:
+    """Return the number that a JSON value is; raises ValueError where it is another thing."""
+    if type(value) is float:
+        return value if math.isfinite(value) else NOT_FINITE
+    if value is None:
+        return ABSENT
+    if type(value) is not int:  # a bool is none
+        raise ValueError(value)
+    return _from_int(value)
+
+
+def _json_time(value: object) -> float:
+    if type(value) is str:
+        return _unix_time(value)
+    if type(value) is float:
+        return value
+    return _from_int(value) if type(value) is int else NO_TIME
+
+
+def _from_int(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return NOT_FINITE
+
+
+def _expect(settings: InputTable, key: str, named: Iterable[str], names: Sequence[str]) -> None:
+    """Raise a ConfigError where ``named`` are not all channels of the bundle."""
+    for name in sorted(set(named) - set(names)):
+        near = difflib.get_close_matches(name, names, n=1)
+        advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+        raise ConfigError(
+            f"input {settings.name}: {key}: {name!r} is no channel of stream"
+            f" {settings.stream}'s bundle; {advice}"
+        )

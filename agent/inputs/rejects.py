@@ -1,0 +1,58 @@
+"""What was not used of an input's lines: counted by cause, and the last few kept to look at."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import Final, Literal, NamedTuple
+
+Cause = Literal[
+    "not_utf8",  # the line is no text
+    "too_long",  # more than line_bytes_max bytes
+    "malformed",  # no line of this format, or something that is no number in place of a value
+    "truncated",  # the line ends too early
+    "bad_time",  # no time, or one before 2000 or after 2100
+    "unknown_channel",  # json: a key that is no channel; costs the line only if none is
+    "not_finite",  # NaN or infinity in place of a value; the rest of the line is used
+    "out_of_range",  # outside the channel's low and high; the rest of the line is used
+]
+
+EXCERPT_BYTES_MAX: Final = 100
+
+
+class Reject(NamedTuple):
+    """A line that was not used, or one value of a line."""
+
+    time: float  # Unix seconds of its arrival
+    cause: Cause
+    excerpt: str  # printable and bounded
+    channel: str | None  # the channel or key of the value; None where the whole line went
+
+
+class Rejects:
+    """Counts by cause, and keeps the last few of each: a flood of one must not hide the others."""
+
+    def __init__(self, kept_max: int) -> None:
+        self.counters: Counter[str] = Counter()
+        self.arrived_s = 0.0  # Unix seconds, of the lines that are read now
+        self._kept_max = kept_max
+        self._kept: dict[Cause, deque[tuple[float, bytes, str | None]]] = {}
+
+    def add(self, cause: Cause, line: bytes, channel: str | None = None) -> None:
+        """Count a line, or the value of a channel or key in it."""
+        self.counters[cause] += 1
+        kept = self._kept.setdefault(cause, deque(maxlen=self._kept_max))
+        kept.append((self.arrived_s, line[:EXCERPT_BYTES_MAX], channel))
+
+    def last(self) -> list[Reject]:
+        """Return the last rejects of each cause, in the order they arrived."""
+        rejects = [
+            Reject(time, cause, _printable(line), channel and _printable(channel.encode()))
+            for cause, kept in self._kept.items()
+            for time, line, channel in kept
+        ]
+        return sorted(rejects, key=lambda reject: reject.time)
+
+
+def _printable(line: bytes) -> str:
+    text = line.decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,80 @@
+"""Scores a recording at full speed, through the parser, aligner and pipeline that run live."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from agent.alarms import alarm_document
+from agent.bundles import load
+from agent.config import IGNORED, TIME, InputTable
+from agent.inputs.lines import LineParser
+from models.align import Aligner
+from models.bundle import Manifest
+from models.errors import DataError
+from models.interpreter import Runtime
+
+CHUNK_LINES = 5000
+
+
+def replay(recording: Path, bundle_file: Path, interpreter: Runtime = "auto") -> dict[str, Any]:
+    """Return the events of a CSV recording, with counts; its header names the columns.
+
+    Columns that are no channel of the bundle are ignored.
+
+    Raises:
+        BundleError: the bundle is refused.
+        DataError: the recording cannot be read, or lacks the time or every channel.
+
+    """
+    bundle, pipeline = load(bundle_file, interpreter)
+    manifest = bundle.manifest
+    parser = LineParser(_columns(recording, manifest), manifest.channels)
+    aligner = Aligner(manifest.sampling, len(manifest.channels))
+    state = pipeline.start()
+    units = {channel.name: channel.unit for channel in manifest.channels}
+    events, samples, scored = [], 0, 0
+    began = time.perf_counter()
+    for lines in _chunks(recording):
+        result = pipeline.step(state, aligner.push(parser.parse(lines, 0.0)))
+        samples += len(result.scores.times)
+        scored += int((result.scores.score >= 0).sum())  # false for NaN
+        events += [alarm_document(recording.stem, event, units) for event in result.events]
+    return {
+        "recording": str(recording),
+        "bundle_digest": bundle.digest,
+        "interpreter": pipeline.runtime,
+        "samples": samples,
+        "scored": scored,
+        "rejected": dict(parser.counters + aligner.counters),
+        "events": events,
+        "samples_per_s": round(samples / max(time.perf_counter() - began, 1e-9)),
+    }
+
+
+def _columns(recording: Path, manifest: Manifest) -> InputTable:
+    """Read the header; return how the lines below it are to be read."""
+    try:
+        with recording.open(encoding="utf-8") as file:
+            header = [name.strip() for name in file.readline().split(",")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{recording}: cannot be read: {error}") from error
+    known = {TIME, *manifest.channel_names}
+    missing = sorted(known - set(header))
+    if TIME in missing or not known - {TIME} - set(missing):
+        raise DataError(
+            f"{recording}: the header has {', '.join(header)}; needed are {TIME} and"
+            f" channels of the bundle: {', '.join(manifest.channel_names)}"
+        )
+    columns = [name if name in known else IGNORED for name in header]
+    return InputTable(name="replay", stream="replay", columns=columns)
+
+
+def _chunks(recording: Path) -> Iterator[list[bytes]]:
+    with recording.open("rb") as file:
+        next(file)  # the header
+        while lines := [line.rstrip(b"\r\n") for line in islice(file, CHUNK_LINES)]:
+            yield lines
