@@ -1,0 +1,1 @@
+"""The gateway's side: reads sensors, scores them, keeps what it saw, tells central ops."""

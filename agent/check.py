@@ -103,7 +103,7 @@ def _broker(config: AgentConfig) -> Iterator[Finding]:
         yield Finding(True, "broker", "none configured; central ops hears nothing")
         return
     what = f"broker {config.mqtt.host}:{config.mqtt.port}"
-    trouble = probe_broker(config.mqtt)
+    trouble = probe_broker(config.mqtt, f"fieldwatch-{config.gateway.name}-check")
     if trouble is None:
         yield Finding(True, what, "accepts the connection")
     else:

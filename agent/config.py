@@ -178,6 +178,9 @@ class StreamTable(_Table):
 
     name: TopicName = Field(description="Unique; part of every topic and of every alarm")
     bundle: FilePath = Field(description="The bundle (*.fieldwatch) that scores this stream")
+    silent_after_s: Positive = Field(
+        30.0, description="Raise the alarm 'silent' after this long without any reading"
+    )
     lateness_samples: int = Field(
         0,
         ge=0,
@@ -265,31 +268,6 @@ class AgentConfig(_Table):
     streams: list[StreamTable] = Field(min_length=1, description="What is scored")
     inputs: list[SerialTable] = Field(min_length=1, description="Where readings come from")
 
-    @model_validator(mode="after")
-    def _connected(self) -> AgentConfig:
-        problems = list(self._problems())
-        if problems:
-            raise ValueError("\n".join(problems))
-        return self
-
-    def _problems(self) -> Iterator[str]:
-        streams = [stream.name for stream in self.streams]
-        for what, names in (
-            ("streams: name", streams),
-            ("inputs: name", [source.name for source in self.inputs]),
-            ("inputs: port", [str(source.port) for source in self.inputs]),
-        ):
-            for name in _repeated(names):
-                yield f"{what} = {name!r} is there twice; it must be unique"
-        for index, source in enumerate(self.inputs):
-            if source.stream not in streams:
-                yield (
-                    f"inputs[{index}].stream = {source.stream!r}: there is no such stream"
-                    f"{_nearest(source.stream, streams)}"
-                )
-        for name in sorted(set(streams) - {source.stream for source in self.inputs}):
-            yield f"streams: {name!r} has no input; name it in the stream key of an [[inputs]]"
-
 
 def load(path: Path) -> AgentConfig:
     """Read and check a configuration.
@@ -305,11 +283,14 @@ def load(path: Path) -> AgentConfig:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
+    crossed = list(_crossed(document))
     try:
-        return AgentConfig.model_validate(document, context={"directory": path.parent.absolute()})
+        config = AgentConfig.model_validate(document, context={"directory": path.parent.absolute()})
     except ValidationError as error:
-        problems = [problem for wrong in error.errors() for problem in _explain(wrong)]
-        raise ConfigError("\n".join(f"{path}: {problem}" for problem in problems)) from error
+        raise _refusal(path, [*map(_explain, error.errors()), *crossed]) from error
+    if crossed:
+        raise _refusal(path, crossed)
+    return config
 
 
 def store_directory(path: Path) -> Path:
@@ -322,17 +303,41 @@ def store_directory(path: Path) -> Path:
     return load(path).store.directory
 
 
-def _explain(wrong: Mapping[str, Any]) -> list[str]:
-    """Say what is wrong with one setting, in one line for each problem."""
+def _refusal(path: Path, problems: Iterable[str]) -> ConfigError:
+    return ConfigError("\n".join(f"{path}: {problem}" for problem in problems))
+
+
+def _crossed(document: Mapping[str, Any]) -> Iterator[str]:
+    """Say what does not fit together between tables; of a document that may be wrong besides."""
+    streams = _strings(document, "streams", "name")
+    fed = _strings(document, "inputs", "stream")
+    for table, key in (("streams", "name"), ("inputs", "name"), ("inputs", "port")):
+        for name in _repeated(_strings(document, table, key)):
+            yield f"{table}: {key} = {name!r} is there twice; it must be unique"
+    for name in sorted(set(fed) - set(streams)):
+        yield f"inputs: stream = {name!r}: there is no such stream{_nearest(name, streams)}"
+    for name in sorted(set(streams) - set(fed)):
+        yield f"streams: {name!r} has no input; name it as stream in a table [[inputs]]"
+
+
+def _strings(document: Mapping[str, Any], table: str, key: str) -> list[str]:
+    rows = document.get(table)
+    rows = rows if isinstance(rows, list) else []
+    values = [row.get(key) for row in rows if isinstance(row, dict)]
+    return [value for value in values if isinstance(value, str)]
+
+
+def _explain(wrong: Mapping[str, Any]) -> str:
+    """Say in one line what is wrong with one setting."""
     location, key = wrong["loc"], _dotted(wrong["loc"])
     if wrong["type"] == "extra_forbidden":
-        return [f"{key}: unknown key{_advice(location)}"]
+        return f"{key}: unknown key{_advice(location)}"
     if wrong["type"] == "missing":
-        return [f"{key}: missing; it has no default"]
+        return f"{key}: missing; it has no default"
     reason = wrong["msg"].removeprefix("Value error, ")
     if isinstance(wrong["input"], Mapping):  # of a table as a whole; its text names the keys
-        return [f"{key}: {line}" if key else line for line in reason.splitlines()]
-    return [f"{key} = {wrong['input']!r}: {reason}"]
+        return f"{key}: {reason}"
+    return f"{key} = {wrong['input']!r}: {reason}"
 
 
 def _dotted(location: Iterable[int | str]) -> str:

@@ -12,44 +12,36 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
+from agent import config as configuration
+from agent.bundles import load
 from agent.clock import clock_quality
 from agent.config import AgentConfig
 from agent.envelope import Outgoing
 from agent.health import Latencies, rss_mb
-from agent.inputs import Chunk, ChunkQueue, Input
+from agent.inputs import Chunk, ChunkQueue, Input, open_input
 from agent.inputs.lines import LineParser
 from agent.sdnotify import Notifier
 from agent.store import Batch, Store
 from agent.stream import Stream
+from agent.uplink import Uplink
 from models import __version__
+from models.bundle import Bundle
 from models.errors import StoreError
+from models.pipeline import Pipeline
 from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
 
 
-class Link(Protocol):
-    """What the loop needs of the uplink."""
-
-    def start(self) -> None:
-        """Begin to send."""
-
-    def wake(self) -> None:
-        """Say that there is something new in the outbox."""
-
-    def acknowledged(self) -> list[int]:
-        """Return the numbers of the messages acknowledged since the last call."""
-
-    def snapshot(self) -> dict[str, Any]:
-        """Say how the link is doing."""
-
-    def stop(self) -> None:
-        """Send what can be sent in time, say goodbye and end."""
+_PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
 
 class Daemon:
@@ -62,7 +54,7 @@ class Daemon:
         streams: Mapping[str, Stream],
         inputs: Sequence[Input],
         parsers: Mapping[str, LineParser],
-        uplink: Link | None,
+        uplink: Uplink | None,
         notifier: Notifier,
     ) -> None:
         self._config = config
@@ -134,9 +126,10 @@ class Daemon:
         for stream in self._streams.values():
             stream.save(self._batch)
         document = self._document()
-        self._batch.status = json.dumps(document).encode()
+        self._batch.status = json.dumps(document)
+        acked = self._batch.acked
         try:
-            self._store.commit(self._batch)
+            self._store.commit(self._batch, document["clock"])
         except StoreError as error:
             if not self._store_failing:
                 _LOG.error("cannot store, trying again until it works: %s", error)
@@ -149,9 +142,8 @@ class Daemon:
         for arrived in self._arrivals:
             self._latencies.add(committed - arrived)
         self._arrivals.clear()
-        if self._uplink and self._batch.messages:
-            self._uplink.wake()
-        self._batch = Batch()
+        if self._uplink:
+            self._uplink.committed(acked)
         self._notifier.status(_brief(document))
 
     def _finish(self) -> None:
@@ -212,3 +204,84 @@ def _brief(document: Mapping[str, Any]) -> str:
     link = document["uplink"]["state"] if document["uplink"] else "no uplink"
     waiting = document["store"]["outbox_rows"]
     return f"{scored} samples scored, {opened} alarms open, {link}, {waiting} messages waiting"
+
+
+def run(config_file: Path) -> int:
+    """Run the agent of this configuration until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        BundleError: a bundle is refused.
+        InterpreterMissing: there is nothing to score with.
+        StoreError: the database cannot be used.
+
+    """
+    _log_to_journal()
+    daemon = _assemble(configuration.load(config_file))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: daemon.stop())
+    daemon.run()
+    return 0
+
+
+def _assemble(config: AgentConfig) -> Daemon:
+    """Make all parts and join them; nothing runs yet."""
+    streams = _streams(config)
+    store = Store(
+        config.store.directory,
+        config.gateway.site,
+        config.gateway.name,
+        config.store.outbox_rows_max,
+        config.store.ring_rows_max,
+    )
+    parsers = {
+        source.name: LineParser(source, streams[source.stream].bundle.manifest.channels)
+        for source in config.inputs
+    }
+    store.open()
+    batch = Batch()
+    for name, stream in streams.items():
+        saved, number = store.state(name), store.last_alarm_number(name)
+        if not stream.restore(saved, store.open_alarms(name), number, batch):
+            store.forget_state(name)
+    store.commit(batch, clock_quality())
+    uplink = None
+    if config.mqtt is not None:
+        uplink = Uplink(config.mqtt, store.envelope, store.directory, lambda: store.last_seq)
+    inputs = [open_input(source) for source in config.inputs]
+    return Daemon(config, store, streams, inputs, parsers, uplink, Notifier())
+
+
+def _streams(config: AgentConfig) -> dict[str, Stream]:
+    """Return the streams, each with its bundle; streams of one bundle share its network."""
+    loaded: dict[Path, tuple[Bundle, Pipeline]] = {}
+    streams = {}
+    for table in config.streams:
+        if table.bundle not in loaded:
+            loaded[table.bundle] = load(
+                table.bundle,
+                config.runtime.interpreter,
+                config.bundles.trusted_keys_dir,
+                config.bundles.require_signature,
+            )
+        streams[table.name] = Stream(table, *loaded[table.bundle], config.summary.interval_s)
+    return streams
+
+
+def _log_to_journal() -> None:
+    """Log to stderr; under systemd with the prefixes that it takes for priorities."""
+    handler = logging.StreamHandler()
+    if "JOURNAL_STREAM" in os.environ:
+        handler.setFormatter(_JournalFormatter("%(name)s: %(message)s"))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class _JournalFormatter(logging.Formatter):
+    """Prefixes a line with its syslog priority, see ``sd-daemon(3)``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line."""
+        priority = next(number for level, number in _PRIORITIES if record.levelno >= level)
+        return f"<{priority}>{super().format(record)}"

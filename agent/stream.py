@@ -7,6 +7,7 @@ the summary in progress. Does no I/O: the daemon feeds it and commits what it pu
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from agent.alarms import alarm_document
+from agent.config import StreamTable
 from agent.envelope import Kind, Outgoing
 from agent.store import Batch
 from agent.summary import Summary
@@ -22,6 +24,7 @@ from models.bundle import Bundle
 from models.messages import Event, Readings, Samples
 from models.pipeline import Pipeline
 from models.state import StateMismatch
+from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
 _ALIGNER, _SUMMARY = "aligner", "summary"
@@ -31,10 +34,11 @@ class Stream:
     """Scores one stream by one bundle; one thread uses it."""
 
     def __init__(
-        self, name: str, bundle: Bundle, pipeline: Pipeline, summary_interval_s: float
+        self, settings: StreamTable, bundle: Bundle, pipeline: Pipeline, summary_interval_s: float
     ) -> None:
         manifest = bundle.manifest
-        self.name = name
+        self.name = settings.name
+        self.silent_after_s = settings.silent_after_s
         self.bundle = bundle
         self._pipeline = pipeline
         self._units = {channel.name: channel.unit for channel in manifest.channels}
@@ -44,21 +48,40 @@ class Stream:
         self.counters: Counter[str] = Counter()
         self.last_time: float | None = None  # of the last sample, Unix seconds
         self.last_score: float | None = None
-        self.open_alarms: dict[int, Event] = {}
+        self._open_alarms: dict[int, dict[str, Any]] = {}
 
-    def restore(self, parts: Mapping[str, bytes]) -> None:
-        """Go on where ``changed_parts`` left off; start anew if that was another bundle."""
-        if not parts:
-            return
+    def restore(
+        self,
+        parts: Mapping[str, bytes],
+        open_alarms: list[dict[str, Any]],
+        last_number: int,
+        batch: Batch,
+    ) -> bool:
+        """Go on where ``save`` left off; say whether that was possible.
+
+        If not (first start, other bundle), numbers go on after ``last_number`` and the alarms
+        that are open are closed: nobody watches them any more.
+        """
         try:
+            if not parts:
+                raise StateMismatch("nothing saved")
             self._state = self._pipeline.restore(parts)
         except StateMismatch as reason:
-            # a new bundle is a new measure: old errors and thresholds mean nothing to it
-            _LOG.warning("stream %s starts from nothing: %s", self.name, reason)
-            self.counters["state_discarded"] += 1
-            return
+            _LOG.info("stream %s starts from nothing: %s", self.name, reason)
+            self._state.events.next_number = last_number + 1
+            for alarm in open_alarms:
+                self._close(alarm, batch)
+            return False
         self.aligner.restore(parts[_ALIGNER])
         self._summary.restore(parts[_SUMMARY])
+        self._open_alarms = {alarm["number"]: alarm for alarm in open_alarms}
+        return True
+
+    def _close(self, alarm: dict[str, Any], batch: Batch) -> None:
+        now = time.time()
+        closed = alarm | {"state": "closed", "closed": iso_time(now)}
+        batch.alarms.append(closed)
+        self._send("alarm", now, self._pipeline.detector, closed, batch)
 
     def take(self, readings: Readings, batch: Batch) -> None:
         """Score what ``readings`` complete and put all that came of it into ``batch``."""
@@ -88,6 +111,10 @@ class Stream:
             batch.alarms.append(document)
             self._send("alarm", event.time, event.detector, document, batch)
             self.counters[f"alarms_{event.state}"] += 1
+            if event.state == "opened":
+                self._open_alarms[event.number] = document
+            else:
+                self._open_alarms.pop(event.number, None)
             _LOG.warning(
                 "stream %s: alarm %d %s: %s", self.name, event.number, event.state, event.kind
             )
@@ -96,6 +123,20 @@ class Stream:
         self, kind: Kind, time: float, detector: str, data: dict[str, Any], batch: Batch
     ) -> None:
         batch.messages.append(Outgoing(kind, self.name, time, data, self.bundle.digest, detector))
+
+    def document(self) -> dict[str, Any]:
+        """Say how the stream is doing, for ``status``."""
+        manifest = self.bundle.manifest
+        return {
+            "bundle": f"{manifest.name} version {manifest.version}",
+            "bundle_digest": self.bundle.digest,
+            "detector": self._pipeline.detector,
+            "interpreter": self._pipeline.runtime,
+            "last_sample": None if self.last_time is None else iso_time(self.last_time),
+            "last_score": self.last_score,
+            "open_alarms": list(self._open_alarms.values()),
+            "counters": dict(self.counters + self.aligner.counters),
+        }
 
     def save(self, batch: Batch) -> None:
         """Put what changed of this stream's memory into ``batch``."""

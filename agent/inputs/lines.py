@@ -84,7 +84,7 @@ class LineParser:
         return self._rejects.counters
 
     def rejects(self) -> list[Reject]:
-        """Return the last rejects of each cause, in the order they arrived."""
+        """Return the last rejects of each cause, the latest at the end."""
         return self._rejects.last()
 
     def parse(self, lines: Sequence[bytes], arrived_s: float) -> Readings:

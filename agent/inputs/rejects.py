@@ -44,13 +44,13 @@ class Rejects:
         kept.append((self.arrived_s, line[:EXCERPT_BYTES_MAX], channel))
 
     def last(self) -> list[Reject]:
-        """Return the last rejects of each cause, in the order they arrived."""
+        """Return the last rejects of each cause, the latest at the end."""
         rejects = [
             Reject(time, cause, _printable(line), channel and _printable(channel.encode()))
             for cause, kept in self._kept.items()
             for time, line, channel in kept
         ]
-        return sorted(rejects, key=lambda reject: reject.time)
+        return sorted(rejects, key=lambda reject: (reject.time, reject.cause))
 
 
 def _printable(line: bytes) -> str:

@@ -1,0 +1,215 @@
+"""The only door to paho: one connection to the broker, from its opening to its end.
+
+A ``Connection`` is used once. What paho keeps by itself (unacknowledged messages, which it would
+send all at once when it reconnects; packet numbers, the protocol version) ends with it, so
+that SQLite is the only queue. paho's callbacks run in its network thread, where a lock or an
+exception would hang or kill it: they only enqueue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import time
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.reasoncodes import ReasonCode
+
+from models.errors import FieldwatchError
+
+if TYPE_CHECKING:
+    from agent.config import MqttTable
+
+Protocol = Literal["5", "3.1.1"]
+
+CREDENTIAL = "mqtt.password"  # its name among systemd's credentials
+CONNECT_TIMEOUT_S = 10.0
+_GOODBYE_S_MAX = 1.0
+UNSUPPORTED_PROTOCOL = 0x84
+_RECEIVE_MAXIMUM = 65535  # where the broker names none
+_VERSIONS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
+
+
+class LinkError(FieldwatchError):
+    """The broker cannot be reached, or refuses; the text says why."""
+
+
+class Connected(NamedTuple):
+    """The broker accepted; it takes so many unacknowledged messages at a time."""
+
+    receive_maximum: int
+
+
+class Refused(NamedTuple):
+    """The broker does not accept this client."""
+
+    code: int
+    reason: str
+
+
+class Lost(NamedTuple):
+    """The connection is gone."""
+
+    reason: str
+
+
+class Acknowledged(NamedTuple):
+    """The broker answered for the message with this packet number; 0 is success."""
+
+    packet: int
+    code: int
+    failed: bool
+    reason: str
+
+
+Happening = Connected | Refused | Lost | Acknowledged
+
+
+class Connection:
+    """One connection; what happens on it comes out of ``happenings``, in order.
+
+    Nothing is opened before ``open``.
+    """
+
+    def __init__(self, settings: MqttTable, client_id: str, protocol: Protocol) -> None:
+        self._settings = settings
+        self.happenings: SimpleQueue[Happening] = SimpleQueue()
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=_VERSIONS[protocol],
+            reconnect_on_failure=False,
+        )
+        self._client.connect_timeout = CONNECT_TIMEOUT_S
+        # the sender keeps to the window; paho must never hold a message back by itself
+        self._client.max_inflight_messages_set(_RECEIVE_MAXIMUM)
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_publish = self._on_publish
+
+    def open(self, will_topic: str, will: bytes) -> None:
+        """Connect; the broker's answer comes as a happening. ``will`` is retained.
+
+        Raises:
+            LinkError: not reachable, or password or certificates cannot be used.
+
+        """
+        self._client.will_set(will_topic, will, qos=1, retain=True)
+        try:
+            self._authenticate()
+            self._client.connect(
+                self._settings.host, self._settings.port, keepalive=self._settings.keepalive_s
+            )
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise LinkError(
+                f"{self._settings.host}:{self._settings.port}: {_explain(error)}"
+            ) from error
+        self._client.loop_start()
+
+    def _authenticate(self) -> None:
+        """Read password and certificates anew each time: they are renewed while we run."""
+        settings = self._settings
+        if settings.username is not None:
+            self._client.username_pw_set(settings.username, _password(settings))
+        if settings.tls_ca_file is not None:
+            self._client.tls_set(
+                ca_certs=str(settings.tls_ca_file),
+                certfile=_text(settings.tls_cert_file),
+                keyfile=_text(settings.tls_key_file),
+            )
+
+    def answer(self) -> Connected | Refused:
+        """Wait for the broker's answer to the opening.
+
+        Raises:
+            LinkError: there is none.
+
+        """
+        try:
+            happening = self.happenings.get(timeout=CONNECT_TIMEOUT_S)
+        except Empty:
+            raise LinkError("the broker does not answer; is it an MQTT broker?") from None
+        if isinstance(happening, Connected | Refused):
+            return happening
+        raise LinkError("the broker closed the connection without an answer")
+
+    def publish(self, topic: str, body: bytes, retain: bool = False) -> int | None:
+        """Send at QoS 1; return the packet number, or None where the connection is gone."""
+        message = self._client.publish(topic, body, qos=1, retain=retain)
+        return message.mid if message.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    def close(self, politely: bool) -> None:
+        """End the connection; politely means that the broker drops the will."""
+        if politely and self._client.disconnect() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._wait_for_the_end()
+        with contextlib.suppress(OSError):  # the other side was faster
+            if isinstance(sock := self._client.socket(), socket.socket):
+                # a broker that hangs would keep the network thread, and us, waiting
+                sock.shutdown(socket.SHUT_RDWR)
+        self._client.loop_stop()
+
+    def _wait_for_the_end(self) -> None:
+        deadline = time.monotonic() + _GOODBYE_S_MAX
+        with contextlib.suppress(Empty):
+            while not isinstance(
+                self.happenings.get(timeout=max(0.0, deadline - time.monotonic())), Lost
+            ):
+                pass
+
+    def _on_connect(self, _: Any, __: Any, ___: Any, code: ReasonCode, properties: Any) -> None:
+        if code.is_failure:
+            self.happenings.put(Refused(code.value, str(code)))
+        else:
+            limit = getattr(properties, "ReceiveMaximum", _RECEIVE_MAXIMUM)
+            self.happenings.put(Connected(int(limit)))
+
+    def _on_disconnect(self, _: Any, __: Any, ___: Any, code: ReasonCode, ____: Any) -> None:
+        self.happenings.put(Lost(str(code)))
+
+    def _on_publish(self, _: Any, __: Any, packet: int, code: ReasonCode, ___: Any) -> None:
+        self.happenings.put(Acknowledged(packet, code.value, code.is_failure, str(code)))
+
+
+def probe_broker(settings: MqttTable, client_id: str) -> str | None:
+    """Connect as the agent would; say what is wrong, or None."""
+    protocols: list[Protocol] = (
+        ["5", "3.1.1"] if settings.protocol == "auto" else [settings.protocol]
+    )
+    for protocol in protocols:
+        connection = Connection(settings, client_id, protocol)
+        try:
+            connection.open(f"fieldwatch/check/{client_id}", b"")
+            answer = connection.answer()
+        except LinkError as error:
+            return str(error)
+        finally:
+            connection.close(politely=True)
+        if isinstance(answer, Connected):
+            return None
+        refusal = answer.reason
+    return f"the broker refuses: {refusal}"
+
+
+def _password(settings: MqttTable) -> str | None:
+    """Read it from the file configured, or from systemd's credentials; never from the settings."""
+    file = settings.password_file
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if file is None and directory is not None and Path(directory, CREDENTIAL).exists():
+        file = Path(directory, CREDENTIAL)
+    return None if file is None else file.read_text().strip()
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__

@@ -1,0 +1,288 @@
+"""The configuration: what is refused, and what the refusal says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from agent import config
+from models.errors import ConfigError
+
+EXAMPLE = Path(__file__).parents[2] / "systemd" / "agent.toml"
+
+MINIMAL = """
+[gateway]
+site = "plant-1"
+name = "gateway-1"
+
+[[streams]]
+name = "pump"
+bundle = "pump.fieldwatch"
+
+[[inputs]]
+name = "pump-serial"
+stream = "pump"
+port = "/dev/ttyUSB0"
+columns = ["time", "flow"]
+"""
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text: str) -> Path:
+        path = tmp_path / "agent.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def refusal(path: Path) -> list[str]:
+    """The lines of the refusal, each of which names the file."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(f"{path}: ") for line in lines)
+    return [line.removeprefix(f"{path}: ") for line in lines]
+
+
+def models(model: type[BaseModel] = config.AgentConfig) -> Iterator[tuple[str, type[BaseModel]]]:
+    for key, field in model.model_fields.items():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield key, kind
+
+
+# ---- what is right
+
+
+def test_a_minimal_file_has_the_documented_defaults(written):
+    loaded = config.load(written(MINIMAL))
+    assert loaded.mqtt is None
+    assert loaded.store.flush_interval_s == 1.0
+    assert loaded.summary.interval_s == 60
+    assert loaded.inputs[0].format == "csv"
+    assert not loaded.bundles.require_signature
+
+
+def test_mqtt_defaults(written):
+    mqtt = config.load(written(MINIMAL + '[mqtt]\nhost = "broker"\n')).mqtt
+    assert mqtt is not None
+    assert (mqtt.port, mqtt.protocol, mqtt.inflight_max) == (1883, "auto", 20)
+    assert (mqtt.ack_timeout_s, mqtt.backoff_min_s, mqtt.backoff_max_s) == (60, 1, 60)
+    assert (mqtt.stop_timeout_s, mqtt.unsubscribed_retry_s) == (3, 30)
+
+
+def test_relative_paths_are_relative_to_the_file(written, tmp_path, monkeypatch):
+    path = written(
+        MINIMAL + '[mqtt]\nhost = "b"\nusername = "u"\npassword_file = "secret/mqtt"\n'
+        '[store]\ndirectory = "data"\n'
+    )
+    monkeypatch.chdir("/")
+    loaded = config.load(path)
+    assert loaded.streams[0].bundle == tmp_path / "pump.fieldwatch"
+    assert loaded.mqtt is not None
+    assert loaded.mqtt.password_file == tmp_path / "secret" / "mqtt"
+    assert loaded.inputs[0].port == Path("/dev/ttyUSB0")
+    assert config.store_directory(path) == tmp_path / "data"
+
+
+def test_several_inputs_may_feed_one_stream(written):
+    second = '[[inputs]]\nname = "b"\nstream = "pump"\nport = "p"\nformat = "json"\n'
+    assert len(config.load(written(MINIMAL + second)).inputs) == 2
+
+
+def test_a_configuration_cannot_be_changed(written):
+    loaded = config.load(written(MINIMAL))
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.gateway.site = "other"
+
+
+# ---- what is refused
+
+
+def test_an_unknown_key_gets_the_nearest_one(written):
+    text = MINIMAL.replace("port =", "prot =") + "[store]\nflush_interval = 2\n[sumary]\n"
+    assert set(refusal(written(text))) == {
+        "inputs[0].port: missing; it has no default",
+        "inputs[0].prot: unknown key; did you mean 'port'?",
+        "store.flush_interval: unknown key; did you mean 'flush_interval_s'?",
+        "sumary: unknown key; did you mean 'summary'?",
+    }
+
+
+def test_an_unknown_key_like_no_other_gets_what_is_allowed(written):
+    (line,) = refusal(written(MINIMAL + "[runtime]\nxyzzy = 1\n"))
+    assert line == ("runtime.xyzzy: unknown key; allowed here are interpreter, queue_chunks_max")
+
+
+def test_a_password_in_the_file_is_refused_and_not_repeated(written):
+    (line,) = refusal(written(MINIMAL + '[mqtt]\nhost = "b"\npassword = "hunter2"\n'))
+    assert line.startswith("mqtt.password: unknown key: secrets do not belong in this file")
+    assert "mqtt.password_file" in line
+    assert "hunter2" not in line
+
+
+def test_every_problem_is_named_at_once(written):
+    text = MINIMAL.replace('site = "plant-1"', 'site = "plant/1"').replace(
+        'stream = "pump"', 'stream = "pmup"\nbaud = "fast"'
+    )
+    lines = refusal(written(text))
+    assert len(lines) == 4
+    assert lines[0].startswith("gateway.site = 'plant/1': allowed are 1 to 64 letters")
+    assert lines[1].startswith("inputs[0].baud = 'fast': ")
+    assert lines[2] == "inputs: stream = 'pmup': there is no such stream; did you mean 'pump'?"
+    assert lines[3].startswith("streams: 'pump' has no input")
+
+
+@pytest.mark.parametrize("name", ["a/b", "a+", "#", "", "ä", "a b", "$SYS", "x" * 65, "a\\nb"])
+@pytest.mark.parametrize("key", ['site = "plant-1"', 'name = "pump"', 'name = "pump-serial"'])
+def test_names_are_fit_for_topics(written, name, key):
+    replaced = f'{key.split(" = ")[0]} = "{name}"'
+    assert "letters, digits" in refusal(written(MINIMAL.replace(key, replaced)))[0]
+
+
+@pytest.mark.parametrize(
+    ("addition", "says"),
+    [
+        ('[[streams]]\nname = "pump"\nbundle = "b"\n', "streams: name = 'pump' is there twice"),
+        (
+            '[[inputs]]\nname = "pump-serial"\nstream = "pump"\nport = "p"\ncolumns = ["a"]\n',
+            "inputs: name = 'pump-serial' is there twice",
+        ),
+        (
+            '[[inputs]]\nname = "b"\nstream = "pump"\nport = "/dev/ttyUSB0"\ncolumns = ["a"]\n',
+            "inputs: port = '/dev/ttyUSB0' is there twice",
+        ),
+        ('[mqtt]\nhost = "b"\npassword_file = "p"\n', "mqtt: password_file needs username"),
+        ('[mqtt]\nhost = "b"\ntls_cert_file = "c"\n', "mqtt: tls_cert_file and tls_key_file go"),
+        (
+            '[mqtt]\nhost = "b"\ntls_cert_file = "c"\ntls_key_file = "k"\n',
+            "mqtt: tls_cert_file needs tls_ca_file",
+        ),
+        ('[mqtt]\nhost = "b"\nbackoff_min_s = 90\n', "mqtt: backoff_min_s 90 is above"),
+        ('[mqtt]\nhost = "b"\nprotocol = "3.1"\n', "mqtt.protocol = '3.1': Input should be 'auto'"),
+        ("[store]\nflush_interval_s = 0\n", "store.flush_interval_s = 0: Input should be greater"),
+        ("[store]\nflush_interval_s = inf\n", "store.flush_interval_s = inf: must be a finite"),
+        ("[summary]\ninterval_s = -1\n", "summary.interval_s = -1: "),
+        ("[bundles]\nrequire_signature = true\n", "bundles: require_signature needs trusted"),
+        ("store = 5\n", "store = 5: "),
+    ],
+)
+def test_what_does_not_fit_is_refused(written, addition, says):
+    # a key at the top must come before the first table
+    text = addition + MINIMAL if not addition.startswith("[") else MINIMAL + addition
+    (line,) = refusal(written(text))
+    assert line.startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ("", "columns is needed with format = 'csv'"),
+        ('columns = ["time"]', "columns: no channel among them"),
+        ('columns = ["time", "flow", "flow"]', "columns: 'flow' is there twice"),
+        ('columns = ["flow"]\nkeys = {flow = "q"}', "keys is for format = 'json'"),
+        ('columns = ["flow"]\ntime_key = "t"', "time_key is for format = 'json'"),
+        ('format = "json"\ncolumns = ["flow"]', "columns is for format = 'csv'; for json see keys"),
+    ],
+)
+def test_an_input_keeps_to_one_format(written, settings, says):
+    text = MINIMAL.replace('columns = ["time", "flow"]', settings)
+    assert refusal(written(text)) == [f"inputs[0]: {says}"]
+
+
+def test_ignored_columns_may_repeat(written):
+    text = MINIMAL.replace('["time", "flow"]', '["-", "flow", "-"]')
+    assert config.load(written(text)).inputs[0].columns == ["-", "flow", "-"]
+
+
+def test_streams_and_inputs_are_needed(written):
+    lines = refusal(written('[gateway]\nsite = "s"\nname = "g"\n'))
+    assert lines == [
+        "streams: missing; it has no default",
+        "inputs: missing; it has no default",
+    ]
+
+
+def test_a_missing_file(tmp_path):
+    assert refusal(tmp_path / "none.toml") == ["cannot be read: No such file or directory"]
+
+
+def test_not_toml_says_where(written):
+    (line,) = refusal(written("[gateway]\nsite = plant\n"))
+    assert line.startswith("not TOML: ")
+    assert "line 2" in line
+
+
+def test_not_text(tmp_path):
+    path = tmp_path / "agent.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert refusal(path)[0].startswith("not TOML: ")
+
+
+# ---- documentation that is checked
+
+
+def test_every_key_is_described():
+    described = {"AgentConfig": config.AgentConfig} | {
+        model.__name__: model for _, model in models()
+    }
+    assert len(described) == 10
+    for name, model in described.items():
+        for key, field in model.model_fields.items():
+            assert field.description, f"{name}.{key} has no description"
+
+
+def example_settings() -> dict[str, dict[str, str]]:
+    """Each table of the example, with the text of its settings, commented out or not."""
+    tables: dict[str, dict[str, str]] = {}
+    table = ""
+    for line in EXAMPLE.read_text().splitlines():
+        if header := re.fullmatch(r"\[+(\w+)\]+", line):
+            table = header[1]
+        elif setting := re.fullmatch(r"(?:# )?(\w+) = (.*)", line):
+            tables.setdefault(table, {}).setdefault(setting[1], setting[2])
+    return tables
+
+
+def test_the_example_loads():
+    assert config.load(EXAMPLE).streams[0].name == "pump-1"
+
+
+def test_the_example_shows_every_key():
+    settings = example_settings()
+    for table, model in models():
+        assert set(model.model_fields) == set(settings[table]), table
+
+
+def test_the_example_shows_the_defaults():
+    given = tomllib.loads(EXAMPLE.read_text())
+    settings = example_settings()
+    for table, model in models():
+        rows = given.get(table, {})
+        row = rows[0] if isinstance(rows, list) else rows
+        for key, field in model.model_fields.items():
+            if (
+                key in row
+                or field.is_required()
+                or not field.get_default(call_default_factory=True)
+            ):
+                continue
+            shown = tomllib.loads(f"{key} = {settings[table][key]}")[key]
+            assert shown == field.default or Path(str(shown)) == field.default, key
+
+
+def test_loading_is_cheap_on_a_small_gateway():
+    heavy = ("numpy", "pydantic_settings", "serial", "sqlite3", "paho")
+    code = f"import sys, agent.config; print([m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
