@@ -124,7 +124,7 @@ def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json
     from agent.follow import follow_alarms
     from agent.store import Reader
 
-    with Reader.open(config.store_directory(config_file)) as reader:
+    with Reader(config.store_directory(config_file)) as reader:
         rows = reader.alarms(limit=limit, open_only=open_only)
         _print_alarms(rows, as_json)
         if follow:
@@ -142,7 +142,7 @@ def status(config_file: Path, as_json: bool) -> int:
     from agent.status import describe
     from agent.store import Reader
 
-    with Reader.open(config.store_directory(config_file)) as reader:
+    with Reader(config.store_directory(config_file)) as reader:
         document = reader.status()
     if as_json:
         _print_json(document)
@@ -210,13 +210,12 @@ def demo(seconds: int, fault: str, seed: int, as_json: bool) -> int:
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=1.0)
 @click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--faults/--no-faults", default=False, help="One of each kind, spread over the time.")
-@click.option("--labels", type=click.Path(path_type=Path), help="Where to write the faults' times.")
-def simulate(output: Path, hours: float, seed: int, faults: bool, labels: Path | None) -> int:
+@click.option("--faults", is_flag=True, help="One fault of each kind; labels in OUTPUT.labels.csv.")
+def simulate(output: Path, hours: float, seed: int, faults: bool) -> int:
     """Write a recording of the simulated pump as CSV, to try training and replay."""
-    from agent.plant import simulate as simulate_pump
+    from agent import plant
 
-    rows = simulate_pump(output, hours, seed, faults, labels)
+    rows = plant.simulate(output, hours, seed, plant.one_of_each(hours, seed) if faults else ())
     click.echo(f"{output}: {rows} samples")
     return 0
 

@@ -11,7 +11,6 @@ a first-order lag; vibration follows speed and the distance from the best effici
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -109,6 +108,7 @@ class Pump:
 
     def __init__(self, seed: int, faults: Sequence[Fault] = ()) -> None:
         self._random = np.random.default_rng(seed)
+        self._phase = self._random.uniform(0, 2 * np.pi)  # the hour of day it begins at
         self._faults = tuple(faults)
         self._samples = 0  # of the blocks drawn so far
         self._ready = np.empty((0, len(CHANNELS)), np.float32)
@@ -163,7 +163,7 @@ class Pump:
         rough = 0.6 + 1.6 * speed**2 + 1.8 * off_best + 1.4 * wear + 1.3 * cavitation
         breadth = 0.05 * (1 + 2.5 * cavitation + 0.6 * wear)
         jitter = np.exp(self._random.normal(0, 1, (len(time_s), 2)) * breadth[:, None])
-        fluid = 28.0 + 4.0 * np.sin(2 * np.pi * time_s / _DAY_S) + 1.2 * speed**3
+        fluid = 28.0 + 4.0 * np.sin(2 * np.pi * time_s / _DAY_S + self._phase) + 1.2 * speed**3
         rise = 12.0 * speed**2 + 3.0 * rough + 9.0 * wear
         if not self._warm:  # the pump has been running before the recording began
             self._lagged["bearing"], self._warm = float(rise[0]), True
@@ -265,31 +265,26 @@ def sudden(kind: FaultKind, at_s: float, duration_s: float) -> Fault:
     return Fault(kind, at_s, 3 * PERIOD_S if kind == "spike" else duration_s)
 
 
-def simulate(
-    output: Path, hours: float, seed: int, faults: Sequence[Fault], labels: Path | None
-) -> int:
-    """Write a recording as CSV, and the faults' times beside it; return the number of rows.
+def simulate(output: Path, hours: float, seed: int, faults: Sequence[Fault]) -> int:
+    """Write a recording as CSV; return the number of rows.
 
-    The recording begins at 2024-01-01 plus ``seed`` days; labels are ``start,end,kind`` in Unix
-    seconds.
+    It begins at 2024-01-01 plus ``seed`` days. Where there are faults, their times are written
+    beside it as ``X.labels.csv``: ``start,end,kind`` in Unix seconds.
     """
     start_s = 1_704_067_200.0 + seed * _DAY_S
     samples = round(hours * 3600 / PERIOD_S)
     pump = Pump(seed, faults)
-    with output.open("w", newline="") as file:
+    with output.open("w") as file:
         file.write(",".join(["time", *(channel.name for channel in CHANNELS)]) + "\n")
         for begin, rows in _chunks(pump, samples):
             for index, row in enumerate(rows):
                 file.write(csv_line(start_s + (begin + index) * PERIOD_S, row) + "\n")
-    if labels is not None:
-        with labels.open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["start", "end", "kind"])
+    if faults:
+        with output.with_suffix(".labels.csv").open("w") as file:
+            file.write("start,end,kind\n")
             for fault in faults:
                 end_s = min(fault.at_s + fault.duration_s, hours * 3600)
-                table.writerow(
-                    [f"{start_s + fault.at_s:.3f}", f"{start_s + end_s:.3f}", fault.kind]
-                )
+                file.write(f"{start_s + fault.at_s:.3f},{start_s + end_s:.3f},{fault.kind}\n")
     return samples
 
 

@@ -7,6 +7,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 
 class Ops:
@@ -18,7 +19,7 @@ class Ops:
     def __init__(self, port: int) -> None:
         self._received: SimpleQueue[tuple[str, bytes]] = SimpleQueue()
         self._client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, client_id="demo-ops", protocol=mqtt.MQTTv311
+            CallbackAPIVersion.VERSION2, client_id="demo-ops", protocol=mqtt.MQTTv311
         )
         self._client.on_connect = self._on_connect
         self._client.on_message = self._on_message
@@ -41,7 +42,7 @@ class Ops:
         client.subscribe("fieldwatch/v1/#", qos=1)
 
     def _on_message(self, _: mqtt.Client, __: object, message: mqtt.MQTTMessage) -> None:
-        self._received.put((message.topic, message.payload))
+        self._received.put((message.topic, bytes(message.payload)))
 
     def drain(self) -> None:
         """Take in what has arrived since the last call."""

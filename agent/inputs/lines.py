@@ -33,11 +33,12 @@ class Framer:
         line_bytes_max: A longer line is cut, to one byte more than this.
         skip_first: Drop what comes before the first line end: its beginning may be missing.
 
+    ``lines_cut`` counts the pieces of lines that were dropped.
     """
 
     def __init__(self, line_bytes_max: int, skip_first: bool = False) -> None:
         self._kept_max = line_bytes_max + 1
-        self._skip = skip_first
+        self._skip_first = self._skip = skip_first
         self._rest = b""
         self.lines_cut = 0
 
@@ -52,9 +53,10 @@ class Framer:
         return [line for line in lines if line]
 
     def end(self) -> None:
-        """Drop the line in progress: what comes next does not continue it."""
+        """Drop the line in progress: what comes next is a new beginning."""
         self.lines_cut += bool(self._rest)
         self._rest = b""
+        self._skip = self._skip_first
 
 
 class LineParser:

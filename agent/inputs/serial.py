@@ -45,7 +45,8 @@ class SerialInput:
         self._connected = False
         self._since: float | None = None
         self._last_error: str | None = None
-        self._bytes = self._lines = self._lines_cut = self._connections = 0
+        self._bytes = self._lines = self._connections = 0
+        self._framer = Framer(settings.line_bytes_max, _first_may_mislead(settings))
 
     def start(self, put: Callable[[Chunk], None]) -> None:
         """Begin to read; waits for the port where it is absent."""
@@ -68,7 +69,7 @@ class SerialInput:
             last_error=self._last_error,
             bytes=self._bytes,
             lines=self._lines,
-            lines_cut=self._lines_cut,
+            lines_cut=self._framer.lines_cut,
             reconnects=max(0, self._connections - 1),
         )
 
@@ -88,26 +89,16 @@ class SerialInput:
 
     def _read(self, port: serial.Serial, put: Callable[[Chunk], None]) -> None:
         """Read until the stop, or until the port fails."""
-        framer = Framer(self._settings.line_bytes_max, self._first_may_mislead())
         try:
             while not self._stopping.is_set():
                 data = port.read(min(max(1, port.in_waiting), READ_BYTES_MAX))
-                lines = framer.push(data)
+                lines = self._framer.push(data)
                 self._bytes += len(data)
                 self._lines += len(lines)
                 if lines:
                     put(Chunk(self.name, time.time(), time.monotonic(), lines))
         finally:
-            framer.end()
-            self._lines_cut += framer.lines_cut
-
-    def _first_may_mislead(self) -> bool:
-        """Tell whether the rest of a line, read from its middle on, can pass for a whole one.
-
-        A time or a JSON object that lacks its beginning is rejected; '12.5' cut to '2.5' is not.
-        """
-        columns = self._settings.columns
-        return columns is not None and columns[0] not in (TIME, IGNORED)
+            self._framer.end()
 
     def _found(self) -> None:
         self._connections += 1
@@ -131,6 +122,15 @@ class SerialInput:
         """Exponential backoff with full jitter, so that many agents do not move in step."""
         bound = _RECONNECT_DELAY_S * 2.0 ** min(failures - 1, 32)
         return random.uniform(0, min(bound, self._settings.reconnect_delay_max_s))  # noqa: S311 - no secret
+
+
+def _first_may_mislead(settings: SerialTable) -> bool:
+    """Tell whether the rest of a line, read from its middle on, can pass for a whole one.
+
+    A time or a JSON object that lacks its beginning is rejected; '12.5' cut to '2.5' is not.
+    """
+    columns = settings.columns
+    return columns is not None and columns[0] not in (TIME, IGNORED)
 
 
 def open_port(settings: SerialTable) -> serial.Serial:

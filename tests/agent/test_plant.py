@@ -137,11 +137,11 @@ def test_unknown_faults_and_channels_are_refused_by_name() -> None:
 
 def test_a_recording_has_a_header_every_sample_and_labels(tmp_path: Path) -> None:
     faults = one_of_each(0.2, seed=4)
-    rows = simulate(tmp_path / "pump.csv", 0.2, 4, faults, tmp_path / "labels.csv")
+    rows = simulate(tmp_path / "pump.csv", 0.2, 4, faults)
     lines = (tmp_path / "pump.csv").read_text().splitlines()
     assert lines[0] == ",".join(["time", *NAMES])
     assert rows == len(lines) - 1 == 3600
-    with (tmp_path / "labels.csv").open() as file:
+    with (tmp_path / "pump.labels.csv").open() as file:
         labels = list(csv.DictReader(file))
     assert {label["kind"] for label in labels} == set(FAULT_KINDS)
     first, last = (float(lines[index].split(",")[0]) for index in (1, -1))
