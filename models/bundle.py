@@ -41,6 +41,9 @@ def _finite(value: float) -> float:
 Finite = Annotated[float, AfterValidator(_finite)]
 Positive = Annotated[float, AfterValidator(_finite), Field(gt=0)]
 
+# what a head of the network predicts: the next sample, or its difference from this one
+Head = Literal["value", "change"]
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -87,7 +90,7 @@ class NetworkPart(_Part):
 
     file: Literal["network.tflite"] = NETWORK
     layers: list[int] = Field(min_length=1, description="Cells per LSTM layer")
-    heads: list[Literal["value", "change"]] = Field(min_length=1)
+    heads: list[Head] = Field(min_length=1)
     state_size: int = Field(ge=1, description="Floats of state: h and c of each layer")
     input_clip: Positive = Field(description="Scaled inputs are clipped to ±this")
     quantization: str = Field(description="e.g. dynamic-range-int8")

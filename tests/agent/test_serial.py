@@ -155,9 +155,9 @@ def test_two_cannot_read_the_same_port(device):
 # ---- unplugging
 
 
-def test_an_absent_port_is_waited_for(device, caplog):
+def test_an_absent_port_is_waited_for(device):
     device.unplug()
-    with reading(settings(device.port)) as (source, queue), caplog.at_level("INFO"):
+    with reading(settings(device.port)) as (source, queue):
         wait_for(lambda: source.status().last_error is not None, "the first attempt")
         assert not source.status().connected
         device.plug_in()
@@ -168,7 +168,7 @@ def test_an_absent_port_is_waited_for(device, caplog):
 
 
 def test_a_port_that_goes_away_is_closed_and_found_again(device, caplog):
-    with reading(settings(device.port)) as (source, queue), caplog.at_level("INFO"):
+    with caplog.at_level("INFO"), reading(settings(device.port)) as (source, queue):
         connected(source)
         terminal = device.terminal
         device.write(b"1700000000,1\n17000")

@@ -1,0 +1,95 @@
+"""The status for a person: the document that the agent stores, in lines.
+
+Imports no numpy: the command is used on small gateways, over slow links, in a hurry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.alarms import describe as describe_alarm
+
+STALE_S = 30.0  # an agent that runs updates its status with every commit
+
+Document = Mapping[str, Any]
+
+
+def is_stale(document: Document, now: datetime) -> bool:
+    """Whether an agent that says it runs has been silent for too long."""
+    updated = datetime.fromisoformat(document["updated"])
+    return document["running"] and (now - updated).total_seconds() > STALE_S
+
+
+def describe(document: Document, now: datetime | None = None) -> Iterator[str]:
+    """Yield the status line by line."""
+    yield f"gateway   {document['gateway']}, fieldwatch {document['version']}"
+    yield f"agent     {_running(document, now or datetime.now(UTC))}"
+    latency = document["latency"]
+    if latency["reading_to_commit_ms_p50"] is not None:
+        yield (
+            f"latency   reading to commit {latency['reading_to_commit_ms_p50']} ms"
+            f" (p99 {latency['reading_to_commit_ms_p99']} ms)"
+        )
+    yield f"memory    {document['rss_mb']} MB, clock {document['clock']}"
+    for name, source in document["inputs"].items():
+        yield from _input(name, source)
+    for name, stream in document["streams"].items():
+        yield from _stream(name, stream)
+    yield from _store(document["store"])
+    yield from _uplink(document["uplink"])
+
+
+def _running(document: Document, now: datetime) -> str:
+    if not document["running"]:
+        return f"stopped at {document['updated']}"
+    if is_stale(document, now):
+        return f"NOT RESPONDING since {document['updated']}: see journalctl -u fieldwatch-agent"
+    return f"running since {document['started']}"
+
+
+def _input(name: str, source: Document) -> Iterator[str]:
+    state = "connected" if source["connected"] else f"NOT CONNECTED: {source['last_error']}"
+    yield (f"input     {name}: {state}; {source['lines']} lines, {source['reconnects']} reconnects")
+    if source["rejected"]:
+        yield f"          rejected: {_counts(source['rejected'])}"
+    for reject in source["rejects"]:
+        channel = f" ({reject['channel']})" if reject["channel"] else ""
+        yield f"            {reject['cause']}{channel}: {reject['excerpt']}"
+
+
+def _stream(name: str, stream: Document) -> Iterator[str]:
+    score = stream["last_score"]
+    yield (
+        f"stream    {name}: last sample {stream['last_sample'] or 'none yet'}, score"
+        f" {'none' if score is None else format(score, '.2f')} by {stream['bundle']}"
+        f" on {stream['interpreter']}"
+    )
+    yield f"          {_counts(stream['counters']) or 'nothing yet'}"
+    for alarm in stream["open_alarms"]:
+        yield f"  ALARM   {describe_alarm(alarm)}"
+
+
+def _store(store: Document) -> Iterator[str]:
+    yield (f"store     {store['ring_rows']} samples kept, {store['outbox_rows']} messages waiting")
+    evicted = {kind: count for kind, count in store["evicted"].items() if count}
+    if evicted:
+        yield f"          LOST because the outbox was full: {_counts(evicted)}"
+    for name in store["set_aside"]:
+        yield f"          a damaged database was set aside as {name}"
+
+
+def _uplink(link: Document | None) -> Iterator[str]:
+    if link is None:
+        yield "uplink    none configured"
+        return
+    trouble = f" ({link['last_error']})" if link["state"] != "online" and link["last_error"] else ""
+    yield (
+        f"uplink    {link['broker']} {link['state']} since {link['since']}{trouble};"
+        f" {link['published']} published, {link['acknowledged']} acknowledged"
+    )
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{cause} {count}" for cause, count in sorted(counts.items()) if count)
