@@ -70,20 +70,30 @@ class Store:
             StoreError: the directory cannot be used, or another agent uses it.
 
         """
-        try:
-            self._lock = _lock(self.directory)
-            self._records = self._opened(RECORDS, "FULL")
-            self._readings = self._opened(READINGS, "NORMAL")
-            meta = dict(self._records.execute("SELECT key, value FROM meta"))
-            (self._outbox_rows,) = self._records.execute("SELECT count(*) FROM outbox").fetchone()
-            (self._ring_rows,) = self._readings.execute(
-                "SELECT coalesce(sum(rows), 0) FROM samples"
-            ).fetchone()
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"{self.directory}: cannot be opened: {error}") from error
+        with contextlib.ExitStack() as opened:
+            try:
+                opened.enter_context(_lock(self.directory))
+                self._records = opened.enter_context(
+                    contextlib.closing(self._opened(RECORDS, "FULL"))
+                )
+                self._readings = opened.enter_context(
+                    contextlib.closing(self._opened(READINGS, "NORMAL"))
+                )
+                self._read_totals()
+            except (sqlite3.Error, OSError) as error:
+                raise StoreError(f"{self.directory}: cannot be opened: {error}") from error
+            self._opened_all = opened.pop_all()
+
+    def _read_totals(self) -> None:
+        """Read once what is then kept up to date in memory."""
+        meta = dict(self._records.execute("SELECT key, value FROM meta").fetchall())
         self._last_seq = int(meta["last_seq"])
         self._evicted = {kind: int(meta.get(f"evicted_{kind}", 0)) for kind in _EVICTION}
         self.envelope = Envelope(self._site, self._gateway, str(meta["epoch"]))
+        (self._outbox_rows,) = self._records.execute("SELECT count(*) FROM outbox").fetchone()
+        (self._ring_rows,) = self._readings.execute(
+            "SELECT coalesce(sum(rows), 0) FROM samples"
+        ).fetchone()
 
     def _opened(self, name: str, synchronous: str) -> sqlite3.Connection:
         path = self.directory / name
@@ -240,10 +250,8 @@ class Store:
         }
 
     def close(self) -> None:
-        """Close both files."""
-        for connection in (self._records, self._readings):
-            connection.close()
-        self._lock.close()
+        """Close both files and let others in."""
+        self._opened_all.close()
 
 
 class Reader:

@@ -42,7 +42,7 @@ class Stream:
         self.bundle = bundle
         self._pipeline = pipeline
         self._units = {channel.name: channel.unit for channel in manifest.channels}
-        self.aligner = Aligner(manifest.sampling, len(manifest.channels))
+        self.aligner = Aligner(manifest.sampling, len(manifest.channels), settings.lateness_samples)
         self._summary = Summary(manifest.channel_names, summary_interval_s)
         self._state = pipeline.start()
         self.counters: Counter[str] = Counter()

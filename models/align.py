@@ -5,6 +5,10 @@ same thing in both. The grid's phase is the first reading's; a reading belongs t
 slot. A slot is emitted as soon as every channel has a value, or when a reading of a later slot
 comes. What is missing is held for ``hold_samples_max`` slots, then NaN; after more than
 ``reset_gap_samples`` empty slots ``times`` jumps instead.
+
+Where time goes back by more than that gap, for ``FAR_LATE_ROWS`` rows running, the clock was
+set: the grid begins anew. One wild time, in either direction, thus costs a few rows, and no
+clock locks a stream up for ever.
 """
 
 from __future__ import annotations
@@ -14,134 +18,167 @@ import math
 from collections import Counter
 
 import numpy as np
+import numpy.typing as npt
 
 from models.bundle import Sampling
 from models.messages import Float32, Float64, Readings, Samples
 
-LATE_ROWS_MAX = 10  # so many in a row are no stragglers: the clock was set back
+Int64 = npt.NDArray[np.int64]
+
+FAR_LATE_ROWS = 10  # so many running are no stragglers
+
+_NEVER = -(2**62)  # the slot of a value that there was not
 
 
 class Aligner:
     """The place of one stream on its grid.
 
-    ``counters`` counts the readings that were not used: ``late`` (their slot is gone),
-    ``duplicate`` (the slot had that channel already; the newer value wins while it is open) and,
-    in rows, ``clock_step`` (the grid began anew because time went back for good).
+    ``counters`` counts rows: ``late`` (their slot is gone; not used), ``duplicate`` (their slot
+    has a value of the same channel; the newest wins while the slot is open), ``out_of_order``
+    (used, though a later row came before) and ``clock_step`` (the grid began anew).
+
+    Args:
+        sampling: The grid.
+        channels: Their number.
+        lateness_samples: A slot stays open until readings come that are this many slots later
+            than the next; 0 is for inputs that keep the order.
+
     """
 
-    def __init__(self, sampling: Sampling, channels: int) -> None:
+    def __init__(self, sampling: Sampling, channels: int, lateness_samples: int = 0) -> None:
         self._period_s = sampling.period_s
         self._hold_max = sampling.hold_samples_max
         self._gap_max = sampling.reset_gap_samples
+        self._lateness = lateness_samples
         self.counters: Counter[str] = Counter()
         self._phase_s = math.nan  # slots lie at phase + k * period
-        self._next = 0  # the first slot not emitted yet; the only one that may be open
-        self._open = np.full(channels, np.nan, np.float32)  # what that slot has so far
+        self._next = 0  # the first slot not emitted yet
+        self._newest = 0  # the last slot with a reading
+        self._newest_s = math.nan  # the latest time of a reading
+        self._open: dict[int, Float32] = {}  # what slots that may get more have so far
         self._held = np.full(channels, np.nan, np.float32)  # last value of each channel
-        self._age = np.zeros(channels, np.int64)  # slots since that value
-        self._late_rows = 0
+        self._held_slot = np.full(channels, _NEVER)  # the slot of that value
+        self._far_late_rows = 0
 
     def push(self, readings: Readings) -> Samples:
         """Take in readings, (n, C); return the samples they complete, in order."""
-        if len(readings.times) == 0:
-            return _samples([], [], len(self._open))
+        emitted = [Samples(np.empty(0), np.empty((0, len(self._held)), np.float32))]
+        begin = 0
+        while begin < len(readings.times):
+            rest = Readings(readings.times[begin:], readings.values[begin:])
+            begin += self._take_some(rest, emitted)
+        return Samples(*(np.concatenate(parts) for parts in zip(*emitted, strict=True)))
+
+    def _take_some(self, readings: Readings, emitted: list[Samples]) -> int:
+        """Take rows up to a clock step, or all; return how many."""
         if math.isnan(self._phase_s):
             self._begin(float(readings.times[0]))
-        slots = np.rint((readings.times - self._phase_s) / self._period_s)
-        if self._is_plain(slots, readings.values):
-            return self._pass_through(slots, readings.values)
-        times: list[float] = []
-        rows: list[Float32] = []
-        for time, values in zip(readings.times.tolist(), readings.values, strict=True):
-            self._take(time, values, times, rows)
-        return _samples(times, rows, len(self._open))
+        slots = np.rint((readings.times - self._phase_s) / self._period_s).astype(np.int64)
+        whole = np.logical_not(np.isnan(readings.values).any(axis=1))
+        breaks = np.flatnonzero(~whole[1:] | (np.diff(slots) != 1)) + 1
+        ends = np.append(breaks, len(slots))
+        at = 0
+        while at < len(slots):
+            if whole[at] and slots[at] == self._next and not self._open:
+                end = int(ends[np.searchsorted(ends, at, side="right")])
+                emitted.append(self._pass_through(readings, slots, at, end))
+                at = end
+            elif self._is_clock_step(int(slots[at])):
+                emitted += [self._emit(slot) for slot in sorted(self._open)]
+                self._phase_s = math.nan
+                return at
+            else:
+                self._take(readings, int(slots[at]), at, emitted)
+                at += 1
+        return at
 
     def _begin(self, time: float) -> None:
         """Start the grid at ``time``, with nothing held from before."""
         self._phase_s = math.fmod(time, self._period_s)
-        self._next = self._slot(time)
-        self._open[:] = np.nan
-        self._held[:] = np.nan
-        self._age[:] = 0
-        self._late_rows = 0
+        self._next = self._newest = round((time - self._phase_s) / self._period_s)
+        self._newest_s = time
+        self._held_slot[:] = _NEVER
+        self._far_late_rows = 0
 
-    def _slot(self, time: float) -> int:
-        return round((time - self._phase_s) / self._period_s)
+    def _pass_through(self, readings: Readings, slots: Int64, begin: int, end: int) -> Samples:
+        """Emit whole rows that are the next slots': the common case, done at once."""
+        self._newest, self._newest_s = int(slots[end - 1]), float(readings.times[end - 1])
+        self._next = self._newest + 1
+        self._held[:] = readings.values[end - 1]
+        self._held_slot[:] = self._newest
+        self._far_late_rows = 0
+        return Samples(self._times(slots[begin:end]), readings.values[begin:end])
 
-    def _is_plain(self, slots: Float64, values: Float32) -> bool:
-        """Whether each row is complete and the next slot's: the common case, done at once."""
-        return bool(
-            slots[0] == self._next
-            and (np.diff(slots) == 1).all()
-            and np.isnan(self._open).all()
-            and not np.isnan(values).any()
-        )
-
-    def _pass_through(self, slots: Float64, values: Float32) -> Samples:
-        self._next += len(slots)
-        self._held[:] = values[-1]
-        self._age[:] = 0
-        self._late_rows = 0
-        return Samples(self._phase_s + slots * self._period_s, values)
-
-    def _take(self, time: float, values: Float32, times: list[float], rows: list[Float32]) -> None:
-        """Put one row into its slot; emit what that completes."""
-        slot = self._slot(time)
-        if slot < self._next:
-            if not self._is_set_back(slot, values):
-                return
-            self._begin(time)
-            slot = self._next
-        self._late_rows = 0
-        self._advance(slot, times, rows)
-        known = ~np.isnan(values)
-        self.counters["duplicate"] += int((known & ~np.isnan(self._open)).sum())
-        self._open[known] = values[known]
-        if not np.isnan(self._open).any():
-            self._emit(times, rows)
-
-    def _is_set_back(self, slot: int, values: Float32) -> bool:
-        """Count a row whose slot is gone; say whether time itself went back."""
-        cause = "duplicate" if slot == self._next - 1 else "late"
-        self.counters[cause] += int((~np.isnan(values)).sum())
-        self._late_rows += self._next - slot > self._gap_max
-        if self._late_rows < LATE_ROWS_MAX:
+    def _is_clock_step(self, slot: int) -> bool:
+        """Tell whether a row, not taken yet, shows that time itself went back."""
+        far = slot < self._newest - self._gap_max
+        self._far_late_rows = self._far_late_rows + 1 if far else 0
+        if self._far_late_rows < FAR_LATE_ROWS:
             return False
         self.counters["clock_step"] += 1
         return True
 
-    def _advance(self, slot: int, times: list[float], rows: list[Float32]) -> None:
-        """Emit the open slot and the empty ones up to ``slot``, or jump a long gap."""
-        if slot == self._next:
+    def _take(self, readings: Readings, slot: int, at: int, emitted: list[Samples]) -> None:
+        """Put one row into its slot; emit what that completes."""
+        time, values = float(readings.times[at]), readings.values[at]
+        if slot < self._next:
+            # in order, its slot is gone only because it was complete
+            self.counters["late" if time < self._newest_s else "duplicate"] += 1
             return
-        if not np.isnan(self._open).all():
-            self._emit(times, rows)
-        if slot - self._next > self._gap_max:
-            self._held[:] = np.nan
-            self._next = slot
-        while self._next < slot:
-            self._emit(times, rows)
+        if time < self._newest_s:
+            self.counters["out_of_order"] += 1
+        self._newest, self._newest_s = max(self._newest, slot), max(self._newest_s, time)
+        self._merge(slot, values)
+        while self._open and self._is_due(first := min(self._open)):
+            emitted.append(self._emit(first))
 
-    def _emit(self, times: list[float], rows: list[Float32]) -> None:
-        """Emit the open slot; what it lacks is held, or NaN once held for too long."""
-        missing = np.isnan(self._open)
-        self._age = np.where(missing, self._age + 1, 0)
-        self._held = np.where(missing, self._held, self._open)
-        times.append(self._phase_s + self._next * self._period_s)
-        rows.append(np.where(self._age <= self._hold_max, self._held, np.float32(np.nan)))
-        self._open[:] = np.nan
-        self._next += 1
+    def _merge(self, slot: int, values: Float32) -> None:
+        so_far = self._open.setdefault(slot, np.full(len(values), np.nan, np.float32))
+        known = ~np.isnan(values)
+        if (known & ~np.isnan(so_far)).any():
+            self.counters["duplicate"] += 1
+        so_far[known] = values[known]
+
+    def _is_due(self, slot: int) -> bool:
+        """Tell whether the first open slot and the empty ones before it get nothing any more."""
+        first_waiting = self._newest - self._lateness
+        if slot < first_waiting:
+            return True
+        if slot not in (self._next, first_waiting):
+            return False
+        return not np.isnan(self._open[slot]).any()
+
+    def _emit(self, slot: int) -> Samples:
+        """Emit a slot with the empty ones before it; what they lack is held, or NaN."""
+        if slot - self._next > self._gap_max:
+            self._next = slot
+            self._held_slot[:] = _NEVER
+        row = self._open.pop(slot)
+        slots = np.arange(self._next, slot + 1)
+        fresh = slots[:, None] - self._held_slot <= self._hold_max
+        values = np.where(fresh, self._held, np.float32(np.nan))
+        known = ~np.isnan(row)
+        self._held[known], self._held_slot[known] = row[known], slot
+        values[-1, known] = row[known]
+        self._next = slot + 1
+        return Samples(self._times(slots), values)
+
+    def _times(self, slots: Int64) -> Float64:
+        return (self._phase_s + slots * self._period_s).astype(np.float64, copy=False)
 
     def to_bytes(self) -> bytes:
         """Return the place on the grid, for the store; a restart goes on from it."""
         if math.isnan(self._phase_s):
             return b"{}"
-        arrays = {"open": self._open, "held": self._held}
-        document = {name: _nullable(array) for name, array in arrays.items()} | {
+        document = {
             "phase_s": self._phase_s,
             "next": self._next,
-            "age": self._age.tolist(),
-            "late_rows": self._late_rows,
+            "newest": self._newest,
+            "newest_s": self._newest_s,
+            "open": [[slot, _nullable(row)] for slot, row in self._open.items()],
+            "held": _nullable(self._held),
+            "held_slot": self._held_slot.tolist(),
+            "far_late_rows": self._far_late_rows,
         }
         return json.dumps(document).encode()
 
@@ -151,15 +188,11 @@ class Aligner:
         if not document:
             return
         self._phase_s, self._next = document["phase_s"], document["next"]
-        self._open[:] = np.array(document["open"], np.float32)
+        self._newest, self._newest_s = document["newest"], document["newest_s"]
+        self._open = {slot: np.array(row, np.float32) for slot, row in document["open"]}
         self._held = np.array(document["held"], np.float32)
-        self._age = np.array(document["age"], np.int64)
-        self._late_rows = document["late_rows"]
-
-
-def _samples(times: list[float], rows: list[Float32], channels: int) -> Samples:
-    values = np.stack(rows) if rows else np.empty((0, channels), np.float32)
-    return Samples(np.array(times, np.float64), values)
+        self._held_slot = np.array(document["held_slot"], np.int64)
+        self._far_late_rows = document["far_late_rows"]
 
 
 def _nullable(array: Float32) -> list[float | None]:

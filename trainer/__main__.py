@@ -1,4 +1,4 @@
-"""``python -m trainer``: the same as the command ``fieldwatch-trainer``."""
+"""``python -m trainer`` is the same as ``fieldwatch-trainer``."""
 
 from trainer.cli import main
 

@@ -3,7 +3,8 @@
 The least threshold of each error row is a margin over the largest smoothed error that the
 calibration part shows: through the deployed code, on the network as it ships. What a machine
 did in hours of normal operation never raises an alarm, and the margin covers what it did not
-happen to do in them.
+happen to do in them. However well a channel is forecast, a deviation far below its normal
+spread is of no meaning to the machine: the floor has a least value too.
 """
 
 from __future__ import annotations
@@ -15,20 +16,19 @@ from models.errors import DataError
 from models.known_answers import record as recorded
 from models.messages import Samples
 from models.pipeline import Pipeline
-
-FLOOR_MIN = 0.01  # scaled units; a channel that never moved would alarm on its first digit
+from trainer.config import CalibrateTable
 
 KNOWN_SAMPLES = 100  # calm after the warm-up, as many disturbed, as many calm
 DISTURBANCE = np.float32(6.0)  # in units of the channels' scales
 
 
-def floors(draft: Bundle, samples: Samples, margin: float) -> list[float]:
+def floors(draft: Bundle, samples: Samples, settings: CalibrateTable) -> list[float]:
     """Return the least threshold of each error row, in scaled units.
 
     Args:
         draft: the bundle so far; its own floors do not matter.
         samples: the calibration part.
-        margin: least threshold / largest smoothed error.
+        settings: the margin over the largest smoothed error, and the least floor of all.
 
     Raises:
         DataError: a channel has no value in the calibration part.
@@ -42,7 +42,8 @@ def floors(draft: Bundle, samples: Samples, margin: float) -> list[float]:
         raise DataError(
             f"channel {name} has no value in the calibration part: its threshold cannot be set"
         )
-    return [max(FLOOR_MIN, margin * float(error)) for error in np.nanmax(smoothed, axis=0)]
+    largest = np.nanmax(smoothed, axis=0)
+    return [max(settings.floor_min, settings.floor_margin * float(error)) for error in largest]
 
 
 def known_answers(bundle: Bundle, samples: Samples) -> bytes:

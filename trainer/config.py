@@ -7,11 +7,11 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from models.bundle import Finite, Positive
+from models.bundle import Finite, Head, Positive
 from models.errors import ConfigError
 
 LABELS_SUFFIX = ".labels.csv"
@@ -90,8 +90,8 @@ class SplitTable(_Table):
 class NetworkTable(_Table):
     """The recurrent network."""
 
-    layers: list[Annotated[int, Field(ge=1, le=1024)]] = Field([48, 48], min_length=1, max_length=8)
-    heads: list[Literal["value", "change"]] = Field(["value"], min_length=1, max_length=2)
+    layers: list[Annotated[int, Field(ge=1, le=1024)]] = Field([64], min_length=1, max_length=8)
+    heads: list[Head] = Field(["value", "change"], min_length=1, max_length=2)
     dropout: float = Field(0.0, ge=0, lt=1)
     input_clip: Positive = 5.0
 
@@ -112,7 +112,7 @@ class FitTable(_Table):
 class SmoothingTable(_Table):
     """See ``models.bundle.Smoothing``."""
 
-    span_samples: Positive = Field(30, ge=1)
+    span_samples: Positive = Field(60, ge=1)
 
 
 class ThresholdTable(_Table):
@@ -144,7 +144,10 @@ class CalibrateTable(_Table):
     """How the least thresholds follow from the calibration part."""
 
     floor_margin: Positive = Field(
-        1.3, description="Least threshold / largest smoothed error of the calibration part"
+        1.5, description="Least threshold / largest smoothed error of the calibration part"
+    )
+    floor_min: Positive = Field(
+        0.1, description="Least threshold in any case, as a part of the channel's scale"
     )
 
 

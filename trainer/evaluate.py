@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from models import bundle as bundles
 from models.bundle import Bundle, Channel, Sampling
 from models.messages import Event, Float32, Samples
 from models.pipeline import Pipeline, Result
@@ -85,13 +86,9 @@ class Judgement(NamedTuple):
 
 
 def read_labelled(
-    path: Path,
-    time_column: str,
-    channels: Sequence[ChannelTable],
-    sampling: Sampling,
-    labels: Path | None = None,
+    path: Path, time_column: str, channels: Sequence[ChannelTable], sampling: Sampling
 ) -> Labelled:
-    """Read a recording and its labels, from ``labels`` or from beside it.
+    """Read a recording and the labels beside it.
 
     Raises:
         DataError: either cannot be read.
@@ -99,8 +96,48 @@ def read_labelled(
     """
     recording = read_recording(path, time_column, channels)
     samples = align([recording], sampling)
-    marks = read_labels(labels or labels_path(path))
-    return Labelled(path.stem, samples, marks)
+    return Labelled(path.stem, samples, read_labels(labels_path(path)))
+
+
+def evaluate(
+    source: Path,
+    recordings: Sequence[Path],
+    labels: Path | None,
+    time_column: str,
+    grace_s: float,
+) -> dict[str, Any]:
+    """Judge a sealed bundle on recordings; return the figures, ready for JSON.
+
+    Args:
+        source: the bundle.
+        recordings: CSV files with a column per channel of the bundle, by its name.
+        labels: of the only recording; else they lie beside each. A recording that has none is
+            taken to be free of faults.
+        time_column: of the recordings.
+        grace_s: see ``judge``.
+
+    Raises:
+        BundleError: the bundle cannot be used.
+        DataError: a recording or its labels cannot be read.
+
+    """
+    bundle = bundles.read(source)
+    pipeline, manifest = Pipeline(bundle), bundle.manifest
+    tables = [
+        ChannelTable(**channel.model_dump(include={"name", "unit", "low", "high"}))
+        for channel in manifest.channels
+    ]
+    judged = []
+    for path in recordings:
+        beside = labels or labels_path(path)
+        samples = align([read_recording(path, time_column, tables)], manifest.sampling)
+        marks = read_labels(beside) if labels or beside.exists() else []
+        judged.append(judge(pipeline, Labelled(path.stem, samples, marks), grace_s))
+    return {
+        "bundle": bundle.digest,
+        "recordings": [recording_metrics(each) for each in judged],
+        "labelled": label_metrics(judged),
+    }
 
 
 def judge_all(
@@ -193,6 +230,18 @@ def normal_metrics(judged: Judged) -> dict[str, Any]:
         "events": len(judged.spans),
         "events_per_day": round(len(judged.spans) / days, 3) if days else None,
         "score_max": _rounded(float(np.nanmax(score, initial=0.0))),
+    }
+
+
+def recording_metrics(judged: Judged) -> dict[str, Any]:
+    """One recording's events against its labels."""
+    return {
+        "name": judged.name,
+        "hours": round(judged.scored_days * 24, 3),
+        "faults": len(judged.detections),
+        "found": sum(detection.event is not None for detection in judged.detections),
+        "false_events": len(judged.false),
+        "score_max": _rounded(float(np.nanmax(judged.result.scores.score, initial=0.0))),
     }
 
 

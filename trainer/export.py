@@ -46,18 +46,14 @@ def export(network: Any, architecture: Architecture) -> Exported:
 def contents(model: bytes) -> Contents:
     """Read operators and weights out of a ``.tflite``."""
     parsed = schema.ModelT.InitFromPackedBuf(model, 0)
-    names = {
-        code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()
-    }
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
     operators = sorted({names[code.builtinCode] for code in parsed.operatorCodes})
     weights = {schema.TensorType.INT8: 0, schema.TensorType.FLOAT32: 0}
     for tensor in parsed.subgraphs[0].tensors:
         data = parsed.buffers[tensor.buffer].data
         if data is not None and tensor.type in weights:
             weights[tensor.type] += len(data) // _ITEM_BYTES[tensor.type]
-    return Contents(
-        operators, weights[schema.TensorType.INT8], weights[schema.TensorType.FLOAT32]
-    )
+    return Contents(operators, weights[schema.TensorType.INT8], weights[schema.TensorType.FLOAT32])
 
 
 _ITEM_BYTES = {schema.TensorType.INT8: 1, schema.TensorType.FLOAT32: 4}

@@ -22,7 +22,7 @@ POINTS_MAX = 900  # per curve: more than that nobody sees, and files grow
 STRETCH_SAMPLES = 400  # of each channel in signal against forecast
 
 _INK, _MODEL, _LIMIT, _FAULT, _EVENT = "#1f2937", "#2563eb", "#b91c1c", "#f59e0b", "#7c3aed"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fieldwatch",  # the same data gives the same file
     "font.family": "sans-serif",

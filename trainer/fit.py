@@ -23,7 +23,11 @@ from trainer.config import FitTable
 from trainer.networks import Architecture, sequence_network
 from trainer.prepare import Series
 
-LANE_CHUNKS_MIN = 4  # shorter lanes would be warm-up for the most part
+LANE_CHUNKS_MIN = 16  # with less data, fewer lanes: an epoch must not be one step
+ROW_WEIGHT_MAX = 20.0  # of the quietest channel, relative to the liveliest
+
+
+_TINY = 1e-9  # where no channel moves at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +82,11 @@ def fit(
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
     train, check = _Chunks(training, settings, warm_up), _Chunks(validation, settings, warm_up)
-    learner = _Learner(architecture, settings, train.steps, _row_weights(train.naive, architecture))
+    weights = _row_weights(training, len(architecture.heads))
+    learner = _Learner(architecture, settings, weights, train.steps)
     random = np.random.default_rng(settings.seed)
     epochs: list[Epoch] = []
-    best, weights = np.inf, learner.network.get_weights()
+    best, kept = np.inf, learner.network.get_weights()
     for number in range(1, settings.epochs + 1):
         began = time.perf_counter()
         loss = learner.learn(train.cut(int(random.integers(settings.chunk_samples))))
@@ -92,27 +97,24 @@ def fit(
             )
         improved = judged < best
         if improved:
-            best, weights = judged, learner.network.get_weights()
+            best, kept = judged, learner.network.get_weights()
         epochs.append(Epoch(number, loss, judged, improved, time.perf_counter() - began))
         on_epoch(epochs[-1])
         if number - max(epoch.number for epoch in epochs if epoch.best) >= settings.patience:
             break
-    learner.network.set_weights(weights)
+    learner.network.set_weights(kept)
     return Fitted(learner.network, epochs)
 
 
-def _naive_errors(stretches):
-    d = np.concatenate([np.abs(np.diff(series.inputs, axis=0)) for series in stretches])
-    return d.mean(axis=0)
+def _row_weights(stretches: Sequence[Series], heads: int) -> Float32:
+    """Weight of each error row (P,): errors count in units of the last value's error.
 
-
-def _row_weights(naive, architecture):
-    import os
-    P=float(os.environ.get('WP','1')); CAP=float(os.environ.get('WC','20'))
-    w = 1/np.maximum(naive, naive.max()/CAP)**P
-    w = np.tile(w/w.mean(), len(architecture.heads)).astype(np.float32)
-    print('weights', w[:len(naive)].round(2))
-    return w
+    Unweighted, the noise of a lively channel would drown what can be learnt about a quiet one.
+    """
+    changes = [np.abs(np.diff(series.inputs, axis=0)) for series in stretches]
+    naive = np.concatenate(changes).mean(axis=0)
+    weights = 1 / np.maximum(naive, max(float(naive.max()) / ROW_WEIGHT_MAX, _TINY))
+    return np.tile(weights / weights.mean(), heads).astype(np.float32)
 
 
 class _Chunks:
@@ -126,7 +128,6 @@ class _Chunks:
         self._inputs = np.concatenate([series.inputs for series in stretches])
         targets = np.concatenate([series.targets for series in stretches])
         self._known = ~np.isnan(targets)
-        self.naive = _naive_errors(stretches)
         self._targets = np.where(self._known, targets, np.float32(0))
         self.steps = self._lanes(0)[0].shape[1]
 
@@ -166,8 +167,10 @@ class _Chunks:
 class _Learner:
     """A network with its optimizer and its memory of each lane."""
 
-    def __init__(self, architecture: Architecture, settings: FitTable, steps: int, rows: Float32) -> None:
-        self._rows = rows
+    def __init__(
+        self, architecture: Architecture, settings: FitTable, row_weights: Float32, steps: int
+    ) -> None:
+        self._row_weights = row_weights  # (P,)
         self.network = sequence_network(architecture)
         self._state_size = architecture.state_size
         schedule = keras.optimizers.schedules.CosineDecay(
@@ -202,17 +205,15 @@ class _Learner:
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
             loss, state = self._loss(chunk, state, training=True)
-        self._optimizer.apply_gradients(
-            zip(tape.gradient(loss, variables), variables, strict=True)
-        )
+        self._optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss, state
 
     def _judge_chunk(self, chunk: Chunk, state: Any) -> tuple[Any, Any]:
         return self._loss(chunk, state, training=False)
 
     def _loss(self, chunk: Chunk, state: Any, training: bool) -> tuple[Any, Any]:
-        """Mean absolute error: it is what is scored, and no outlier dominates it."""
+        """Return the mean absolute error: it is what is scored, and no outlier dominates it."""
         inputs, targets, weight, carried = chunk
         predictions, state = self.network([inputs, state * carried], training=training)
-        errors = tf.abs(predictions - targets) * weight * self._rows
+        errors = tf.abs(predictions - targets) * weight * self._row_weights
         return tf.reduce_sum(errors) / tf.maximum(tf.reduce_sum(weight), 1.0), state

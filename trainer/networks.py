@@ -69,9 +69,7 @@ def step_network(architecture: Architecture) -> Any:
         flow, cell = _gated(gates, cell, size)
         memories += [flow, cell]
     prediction = keras.layers.Dense(architecture.prediction_size, name=_HEADS)(flow)
-    return keras.Model(
-        [sample, state], {"prediction": prediction, "next_state": _joined(memories)}
-    )
+    return keras.Model([sample, state], {"prediction": prediction, "next_state": _joined(memories)})
 
 
 def copy_weights(sequence: Any, step: Any, layers: int) -> None:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,6 +101,7 @@ def _replay_elsewhere(python: Path, bundle: Bundle, recordings: Sequence[Samples
     with tempfile.TemporaryDirectory() as directory:
         sealed, given, gotten = (Path(directory) / name for name in ("b", "given.npz", "got.npz"))
         bundles.write(sealed, bundle.manifest, bundle.parts, None)
+        arrays: dict[str, Any]
         arrays = {f"times_{i}": samples.times for i, samples in enumerate(recordings)}
         arrays |= {f"values_{i}": samples.values for i, samples in enumerate(recordings)}
         np.savez(given, **arrays)

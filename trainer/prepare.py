@@ -8,6 +8,7 @@ Nothing that is set from one part sees another; between two parts some samples b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 from models.align import Aligner
 from models.bundle import Channel, Sampling
 from models.errors import DataError
-from models.messages import Float32, Samples
+from models.messages import Float32, Float64, Samples
 from models.telemanom import _fill_forward as fill_forward
 from trainer.config import ChannelTable, Config
 from trainer.datasets import Recording
@@ -66,7 +67,7 @@ def align(recordings: Sequence[Recording], sampling: Sampling) -> Samples:
 
     """
     ordered = sorted(recordings, key=lambda recording: float(recording.readings.times.min()))
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in itertools.pairwise(ordered):
         if float(before.readings.times.max()) >= float(after.readings.times.min()):
             raise DataError(f"{before.name} and {after.name} overlap in time; leave one out")
     aligner = Aligner(sampling, ordered[0].readings.values.shape[1])
@@ -119,7 +120,7 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
     described = []
     for column, table in enumerate(tables):
         known = parts.train.values[:, column]
-        known = known[~np.isnan(known)].astype(np.float64)
+        known = known[~np.isnan(known)]
         if len(known) == 0:
             raise DataError(
                 f"channel {table.name} (column {table.source!r}) has no value in the training"
@@ -133,7 +134,7 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
                 low=table.low,
                 high=table.high,
                 center=center,
-                scale=_scale(known, center),
+                scale=_scale(known.astype(np.float64), center),
                 stuck_samples=_stuck_samples(held_out[:, column]),
             )
         )
@@ -193,7 +194,7 @@ def _too_little(name: str, found: int, needed: int, config: Config) -> str:
     )
 
 
-def _scale(known: np.ndarray[tuple[int], np.dtype[np.float64]], center: float) -> float:
+def _scale(known: Float64, center: float) -> float:
     """Spread of a channel in normal operation; never zero.
 
     The distance of two quantiles near the ends, so that rare outliers do not count and every

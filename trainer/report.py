@@ -78,7 +78,13 @@ def _found(metrics: dict[str, Any], judged: Judgement) -> Iterable[str]:
         yield _table(
             ("fault", "labelled", "found", "delay, median", "delay, longest"),
             (
-                (kind, row["labels"], row["found"], _s(row["delay_s_median"]), _s(row["delay_s_max"]))
+                (
+                    kind,
+                    row["labels"],
+                    row["found"],
+                    _s(row["delay_s_median"]),
+                    _s(row["delay_s_max"]),
+                )
                 for kind, row in labelled["kinds"].items()
             ),
         )

@@ -81,9 +81,11 @@ def train(file: ConfigFile, output: Path, tflite_python: Path | None, say: Say) 
     metrics = learnt.metrics | evaluate.metrics(judged, prepared.channels)
     metrics["parity"] = [agreement._asdict() for agreement in agreements]
     output.mkdir(parents=True, exist_ok=True)
-    sealed = _seal(bundle, metrics, output / f"{config.bundle.name}.fieldwatch")
-    report.write(sealed, judged, learnt.epochs)
-    return Path(sealed.source)
+    path = output / f"{config.bundle.name}.fieldwatch"
+    sealed = _seal(bundle, metrics, path)
+    report.write(sealed, judged, learnt.epochs, path.with_suffix(".report.html"))
+    say(report.summary(metrics))
+    return path
 
 
 def _prepare(file: ConfigFile, say: Say) -> Prepared:
@@ -187,7 +189,7 @@ def _calibrate(draft: Bundle, prepared: Prepared, config: Config, say: Say) -> B
     """Set the floors and record the known answers, both on the calibration part."""
     say("calibrating")
     part = prepared.parts.calibrate
-    floor = calibrate.floors(draft, part, config.calibrate.floor_margin)
+    floor = calibrate.floors(draft, part, config.calibrate)
     threshold = draft.manifest.threshold.model_copy(update={"floor": floor})
     manifest = draft.manifest.model_copy(update={"threshold": threshold})
     calibrated = seal.assemble(manifest, draft.parts)

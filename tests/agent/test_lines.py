@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.config import InputTable
@@ -262,6 +262,27 @@ def test_a_line_whose_values_are_all_bad_still_says_that_its_device_lives():
     ]
 
 
+@pytest.mark.parametrize(
+    "deep", [b"[" * 4000, b'{"x":' + b"[" * 2000 + b"]" * 2000 + b',"flow":5}']
+)
+def test_a_line_nested_too_deep_costs_only_itself(deep):
+    readings = json_lines().parse([b'{"flow":1}', deep, b'{"flow":2}'], ARRIVED)
+    assert [row[1] for row in rows(readings) if row[1] != 5] == [1.0, 2.0]
+
+
+def test_fields_do_not_move_over_the_end_of_a_line():
+    parser = csv("flow", "-")
+    assert rows(parser.parse([b"7", b"8,9,10"], ARRIVED)) == []
+    assert parser.counters == {"truncated": 1, "malformed": 1}
+
+
+def test_objects_do_not_move_over_the_end_of_a_line():
+    parser = json_lines()
+    lines = [b'{"flow":1},{"flow":2}', b"5", b'{"flow":3}']
+    assert rows(parser.parse(lines, ARRIVED)) == [(ARRIVED, 3.0, None)]
+    assert parser.counters == {"malformed": 2}
+
+
 # ---- what is kept of rejects
 
 
@@ -381,7 +402,10 @@ def test_chunking_changes_nothing_in_json(lines):
 
 
 @reproducible
-@given(st.lists(st.binary(max_size=40), max_size=20), st.integers(1, 12))
+@example([b"x", b"\r", b"x", b"\n"], 1)
+@given(
+    st.lists(st.sampled_from([b"x", b"xx\n", b"\r", b"\n", b"\r\n", b"xxxx"])), st.integers(1, 9)
+)
 def test_framing_does_not_depend_on_how_the_bytes_come(pieces, line_bytes_max):
     framer = Framer(line_bytes_max)
     lines = [line for piece in pieces for line in framer.push(piece)]
@@ -405,6 +429,9 @@ def test_what_comes_before_the_first_line_end_may_be_skipped():
     assert framer.push(b"2.5,") == []
     assert framer.push(b"3\n12.5,3\n1") == [b"12.5,3"]
     assert framer.lines_cut == 1
+    framer.end()
+    assert framer.push(b"5,3\n7,3\n") == [b"7,3"]
+    assert framer.lines_cut == 3
 
 
 def test_a_line_in_progress_at_the_end_is_dropped_and_counted():

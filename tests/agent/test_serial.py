@@ -220,10 +220,14 @@ def test_a_long_absence_is_logged_once(device, caplog):
 # ---- stopping
 
 
-def test_a_stop_does_not_wait_for_the_next_attempt(device):
-    device.unplug()
-    with reading(settings(device.port, reconnect_delay_max_s=1e6)) as (source, _):
-        wait_for(lambda: source.status().last_error is not None, "the first attempt")
+def test_a_stop_does_not_wait_for_the_next_attempt(tmp_path, monkeypatch):
+    monkeypatch.setattr("agent.inputs.serial._RECONNECT_DELAY_S", 1e6)
+    source = open_input(settings(tmp_path / "absent", reconnect_delay_max_s=1e6))
+    source.start(ChunkQueue(1).put)
+    wait_for(lambda: source.status().last_error is not None, "the first attempt")
+    stopper = threading.Thread(target=source.stop, daemon=True)
+    stopper.start()
+    stopper.join(WAIT_S_MAX)
     assert not is_running()
 
 

@@ -1,0 +1,247 @@
+"""The store: one commit is all or nothing, numbers have no gaps, and what goes is counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent.envelope import Kind, Outgoing
+from agent.store import READINGS, RECORDS, Batch, Reader, Store
+from models.errors import StoreError
+from models.messages import Samples, Scores
+
+
+def opened(directory: Path, outbox: int = 1000, ring: int = 10_000) -> Store:
+    store = Store(directory, "plant", "gw-1", outbox, ring)
+    store.open()
+    return store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = opened(tmp_path)
+    yield made
+    made.close()
+
+
+def message(kind: Kind = "summary", number: int = 0) -> Outgoing:
+    return Outgoing(kind, None if kind == "health" else "pump", 1.7e9, {"number": number})
+
+
+def samples(count: int, first: float = 0.0) -> tuple[str, Samples, Scores]:
+    times = np.arange(count) + first
+    values = np.ones((count, 2), np.float32)
+    return "pump", Samples(times, values), Scores(times, np.ones(count, np.float32), values)
+
+
+def queued(directory: Path, *kinds: str) -> list[int]:
+    with Reader(directory) as reader:
+        return [
+            seq for seq, _, _ in reader.outbox(kinds or ("alarm", "summary", "health"), 0, 10**6)
+        ]
+
+
+def test_numbers_begin_at_one_and_have_no_gaps(store: Store) -> None:
+    store.commit(Batch(messages=[message(), message("alarm")]), "synced")
+    store.commit(Batch(messages=[message("health")]), "synced")
+    assert queued(store.directory) == [1, 2, 3]
+    with Reader(store.directory) as reader:
+        bodies = [json.loads(body) for _, _, body in reader.outbox(("alarm",), 0, 10)]
+    assert bodies[0]["id"] == f"gw-1/{store.envelope.epoch}/2"
+
+
+def test_numbers_go_on_after_a_restart_even_when_all_are_acknowledged(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.commit(Batch(messages=[message()] * 5), "synced")
+    store.commit(Batch(acked=[1, 2, 3, 4, 5]), "synced")
+    epoch = store.envelope.epoch
+    store.close()
+    store = opened(tmp_path)
+    store.commit(Batch(messages=[message()]), "synced")
+    assert queued(tmp_path) == [6]
+    assert store.envelope.epoch == epoch
+    store.close()
+
+
+def test_acknowledging_twice_changes_nothing(store: Store) -> None:
+    store.commit(Batch(messages=[message()] * 3), "synced")
+    store.commit(Batch(acked=[2]), "synced")
+    store.commit(Batch(acked=[2, 99]), "synced")
+    assert queued(store.directory) == [1, 3]
+    assert store.document()["outbox_rows"] == 2
+
+
+def test_a_full_outbox_evicts_health_then_summaries_and_alarms_last(tmp_path: Path) -> None:
+    store = opened(tmp_path, outbox=4)
+    kinds: list[Kind] = ["alarm", "summary", "health", "alarm", "summary", "health", "alarm"]
+    store.commit(Batch(messages=[message(kind) for kind in kinds]), "synced")
+    assert queued(tmp_path) == [1, 4, 5, 7]
+    store.commit(Batch(messages=[message("alarm")] * 3), "synced")
+    assert queued(tmp_path, "alarm") == [7, 8, 9, 10]
+    assert store.document()["evicted"] == {"health": 2, "summary": 2, "alarm": 2}
+    store.close()
+    store = opened(tmp_path, outbox=4)
+    assert store.document()["evicted"] == {"health": 2, "summary": 2, "alarm": 2}
+    store.close()
+
+
+def test_the_ring_keeps_the_newest_samples(tmp_path: Path) -> None:
+    store = opened(tmp_path, ring=100)
+    for chunk in range(30):
+        store.commit(Batch(samples=[samples(10, chunk * 10.0)]), "synced")
+    with Reader(tmp_path) as reader:
+        chunks = reader.newest_samples("pump", 1000)
+        newest = reader.newest_samples("pump", 1)
+    times = np.concatenate([np.frombuffer(times) for times, _, _ in chunks])
+    assert times.tolist() == list(range(200, 300))
+    assert np.frombuffer(newest[0][0])[-1] == 299
+    store.close()
+
+
+def test_a_failed_commit_leaves_no_gap_and_loses_nothing(store: Store) -> None:
+    store.commit(Batch(messages=[message()]), "synced")
+    (pages,) = store._records.execute("PRAGMA page_count").fetchone()
+    store._records.execute(f"PRAGMA max_page_count = {pages + 1}")  # the disk is full
+    batch = Batch(messages=[message(number=n) for n in range(2000)], samples=[samples(5)])
+    with pytest.raises(StoreError, match=r"fieldwatch\.db.*full"):
+        store.commit(batch, "synced")
+    assert store.last_seq == 1
+    assert len(batch.messages) == 2000
+    store._records.execute("PRAGMA max_page_count = 1000000")
+    store.commit(batch, "synced")
+    assert queued(store.directory)[0] == 1002  # the outbox takes 1000, the oldest went
+    assert store.document()["evicted"]["summary"] == 1001
+    assert store.last_seq == 2001
+
+
+def test_state_comes_back_part_by_part(store: Store) -> None:
+    store.commit(Batch(state={"pump": {"head": b"1", "history.0": b"a"}}), "synced")
+    store.commit(Batch(state={"pump": {"head": b"2"}, "fan": {"head": b"x"}}), "synced")
+    assert store.state("pump") == {"head": b"2", "history.0": b"a"}
+    store.forget_state("pump")
+    assert store.state("pump") == {}
+    assert store.state("fan") == {"head": b"x"}
+
+
+def test_an_alarm_that_closes_replaces_the_open_one(store: Store) -> None:
+    alarm = {"stream": "pump", "number": 1, "state": "opened"}
+    store.commit(Batch(alarms=[alarm, alarm | {"number": 2}]), "synced")
+    store.commit(Batch(alarms=[alarm | {"state": "closed"}]), "synced")
+    with Reader(store.directory) as reader:
+        assert [(a["number"], a["state"]) for a in reader.alarms(10)] == [
+            (1, "closed"),
+            (2, "opened"),
+        ]
+        assert [a["number"] for a in reader.alarms(10, open_only=True)] == [2]
+    assert [a["number"] for a in store.open_alarms("pump")] == [2]
+    assert store.last_alarm_number("pump") == 2
+    assert store.last_alarm_number("fan") == 0
+
+
+def test_a_second_agent_is_kept_out_by_name(store: Store) -> None:
+    with pytest.raises(StoreError, match=f"another agent .process {os.getpid()}"):
+        opened(store.directory)
+
+
+@pytest.mark.parametrize("name", [RECORDS, READINGS])
+def test_a_damaged_file_is_set_aside_and_a_new_one_begun(tmp_path: Path, name: str) -> None:
+    store = opened(tmp_path)
+    store.commit(Batch(messages=[message()], samples=[samples(3)]), "synced")
+    epoch = store.envelope.epoch
+    store.close()
+    (tmp_path / name).write_bytes(b"not a database" * 1000)
+    store = opened(tmp_path)
+    assert len(store.set_aside) == 1
+    assert store.set_aside[0].read_bytes().startswith(b"not a database")
+    assert (store.envelope.epoch == epoch) == (name == READINGS)
+    store.commit(Batch(messages=[message()]), "synced")
+    store.close()
+
+
+def test_a_page_damaged_in_the_middle_is_noticed(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.commit(Batch(messages=[message(number=n) for n in range(500)]), "synced")
+    store.close()
+    data = bytearray((tmp_path / RECORDS).read_bytes())
+    data[8192:24576] = b"\xa5" * 16384
+    (tmp_path / RECORDS).write_bytes(data)
+    store = opened(tmp_path)
+    assert [path.name.split(".corrupt")[0] for path in store.set_aside] == [RECORDS]
+    store.close()
+
+
+def test_a_newer_database_is_refused(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    with sqlite3.connect(tmp_path / RECORDS) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StoreError, match="newer version"):
+        opened(tmp_path)
+
+
+def test_readers_work_beside_the_writer_and_after_a_clean_stop(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.commit(Batch(status='{"up": 1}'), "synced")
+    with Reader(tmp_path) as reader:
+        assert reader.status() == {"up": 1}
+        store.commit(Batch(status='{"up": 2}'), "synced")
+        assert reader.status() == {"up": 2}
+    store.close()
+    with Reader(tmp_path) as reader:
+        assert reader.status() == {"up": 2}
+    with Reader(tmp_path / "elsewhere") as reader, pytest.raises(StoreError, match="no such"):
+        reader.status()
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from agent.envelope import Outgoing
+from agent.store import Batch, Store
+store = Store(Path(sys.argv[1]), "plant", "gw-1", 10**6, 10**6)
+store.open()
+while True:
+    store.commit(Batch(messages=[Outgoing("summary", "pump", 0.0, {})] * 3), "synced")
+    print(store.last_seq, flush=True)
+"""
+
+
+def test_kill_9_at_random_moments_loses_nothing_committed(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    moments = random.Random(seed)
+    said = 0
+    for _ in range(10):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        first = writer.stdout.readline()
+        assert first, "the database did not open"
+        time.sleep(moments.uniform(0, 0.1))
+        writer.send_signal(signal.SIGKILL)
+        # a line may have been cut by the kill: only whole ones were said
+        lines = [first, *writer.stdout.read().splitlines(keepends=True)]
+        said = max(int(line) for line in lines if line.endswith("\n"))
+        writer.wait()
+        writer.stdout.close()
+    store = opened(tmp_path, outbox=10**6)
+    numbers = queued(tmp_path)
+    assert numbers[0] == 1
+    assert all(after - before == 1 for before, after in pairwise(numbers))
+    assert numbers[-1] >= said
+    assert numbers[-1] % 3 == 0  # no commit in part
+    assert store.last_seq == numbers[-1]
+    store.close()

@@ -1,0 +1,140 @@
+"""Real parts for the tests: a broker, the reference bundle, an agent as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from models import bundle as bundles
+from models.bundle import Bundle
+
+ROOT = Path(__file__).resolve().parent.parent
+ZOO_BUNDLE = ROOT / "models" / "zoo" / "pump.fieldwatch"
+PARTS = ROOT / ".parts"
+WAIT_S_MAX = 30.0
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = WAIT_S_MAX) -> None:
+    """Poll until ``condition`` holds; fail, naming what did not come, after a generous bound."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def zoo_bundle() -> Bundle:
+    return bundles.read(ZOO_BUNDLE)
+
+
+def mosquitto() -> tuple[str, dict[str, str]]:
+    """The program and its environment; see ``scripts/get-parts``."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    found = os.environ.get("FIELDWATCH_MOSQUITTO") or shutil.which("mosquitto", path=path)
+    if found:
+        return found, dict(os.environ)
+    unpacked = PARTS / "usr" / "sbin" / "mosquitto"
+    assert unpacked.exists(), "the tests need mosquitto; get it with: make test"
+    libraries = ":".join(str(directory) for directory in (PARTS / "usr" / "lib").glob("*-linux-*"))
+    return str(unpacked), os.environ | {"LD_LIBRARY_PATH": libraries}
+
+
+class RealBroker:
+    """A mosquitto on a port of its own, which can be killed and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self._config = directory / "mosquitto.conf"
+        self._config.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n"
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        program, environment = mosquitto()
+        self._process = subprocess.Popen(
+            [program, "-c", str(self._config)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(self._accepts, "mosquitto to accept connections")
+
+    def _accepts(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, "mosquitto ended by itself"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[RealBroker]:
+    real = RealBroker(tmp_path)
+    real.start()
+    yield real
+    real.kill()
+
+
+class RealAgent:
+    """``fieldwatch-agent run`` as a process; its log is kept for a failing test to show."""
+
+    def __init__(self, config: Path) -> None:
+        self.config = config
+        self._log = config.with_suffix(".log")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "agent", "run", "--config", str(self.config)],
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+            )
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code. The promise is five seconds."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(5.0)
+
+
+@pytest.fixture
+def start_agent() -> Iterator[Callable[[Path], RealAgent]]:
+    agents: list[RealAgent] = []
+
+    def start(config: Path) -> RealAgent:
+        agent = RealAgent(config)
+        agents.append(agent)
+        agent.start()
+        return agent
+
+    yield start
+    for agent in agents:
+        if agent.process is not None and agent.process.poll() is None:
+            agent.kill()

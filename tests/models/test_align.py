@@ -1,0 +1,348 @@
+"""Alignment to the grid: what a sample is, whatever the way readings come in."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.align import FAR_LATE_ROWS, Aligner
+from models.bundle import Sampling
+from models.messages import Readings, Samples
+
+NAN = math.nan
+START = 1_700_000_000.3
+GRID = Sampling(
+    period_s=1.0, hold_samples_max=2, missing_samples=3, reset_gap_samples=5, warm_up_samples=0
+)
+
+
+def aligner(lateness_samples: int = 0) -> Aligner:
+    return Aligner(GRID, 2, lateness_samples)
+
+
+def readings(*rows: tuple[float, float, float]) -> Readings:
+    """Rows of (seconds since START, value, value)."""
+    table = np.array(rows, np.float64).reshape(-1, 3)
+    return Readings(START + table[:, 0], table[:, 1:].astype(np.float32))
+
+
+def seen(samples: Samples) -> list[tuple[float, ...]]:
+    """Rows of (seconds since START, value, value); NaN as None, which is equal to itself."""
+    times = np.round(samples.times - START, 4).tolist()
+    return [
+        (time, *(None if math.isnan(value) else value for value in values))
+        for time, values in zip(times, samples.values.tolist(), strict=True)
+    ]
+
+
+def pushed(target: Aligner, *rows: tuple[float, float, float]) -> list[tuple[float, ...]]:
+    return seen(target.push(readings(*rows)))
+
+
+# ---- whole rows
+
+
+def test_rows_go_to_the_nearest_slot_of_the_first_rows_grid():
+    rows = [(0, 1, 10), (0.8, 2, 20), (2.4, 3, 30)]
+    assert pushed(aligner(), *rows) == [(0, 1, 10), (1, 2, 20), (2, 3, 30)]
+
+
+def test_types_and_shapes():
+    target = aligner()
+    for rows in ([], [(0, 1, 10)], [(1, NAN, 10), (2, 2, 20)]):
+        samples = target.push(readings(*rows))
+        assert samples.times.dtype == np.float64
+        assert samples.values.dtype == np.float32
+        assert samples.values.shape == (len(samples.times), 2)
+
+
+def test_the_grid_does_not_drift():
+    grid = GRID.model_copy(update={"period_s": 0.1})
+    times = START + np.arange(100_000) * 0.1
+    samples = Aligner(grid, 1).push(Readings(times, np.ones((len(times), 1), np.float32)))
+    assert np.abs(samples.times - times).max() < 1e-6
+
+
+# ---- parts of rows
+
+
+def test_a_slot_goes_out_as_soon_as_every_channel_has_a_value():
+    target = aligner()
+    assert pushed(target, (0, 1, NAN)) == []
+    assert pushed(target, (0.2, NAN, 10)) == [(0, 1, 10)]
+
+
+def test_a_later_reading_ends_a_slot():
+    target = aligner()
+    assert pushed(target, (0, 1, 10), (1, 2, NAN)) == [(0, 1, 10)]
+    assert pushed(target, (2, NAN, 30)) == [(1, 2, 10)]
+
+
+def test_a_missing_channel_is_held_for_so_long_and_no_longer():
+    rows = [(0, 1, 10), *((slot, slot + 1, NAN) for slot in range(1, 6))]
+    assert pushed(aligner(), *rows) == [
+        (0, 1, 10),
+        (1, 2, 10),
+        (2, 3, 10),
+        (3, 4, None),
+        (4, 5, None),
+    ]
+
+
+def test_a_row_without_any_value_still_moves_time_on():
+    rows = [(0, 1, 10), *((slot, NAN, NAN) for slot in range(1, 5))]
+    assert pushed(aligner(), *rows) == [(0, 1, 10), (1, 1, 10), (2, 1, 10), (3, None, None)]
+
+
+def test_nothing_is_held_before_the_first_value():
+    assert pushed(aligner(), (0, 1, NAN), (1, 2, 20)) == [(0, 1, None), (1, 2, 20)]
+
+
+# ---- gaps
+
+
+def test_missing_slots_are_held_then_nan():
+    assert pushed(aligner(), (0, 1, 10), (5, 6, 60)) == [
+        (0, 1, 10),
+        (1, 1, 10),
+        (2, 1, 10),
+        (3, None, None),
+        (4, None, None),
+        (5, 6, 60),
+    ]
+
+
+@pytest.mark.parametrize(("gap", "rows"), [(5, 7), (6, 2), (1e8, 2)])
+def test_a_gap_longer_than_the_limit_is_a_jump(gap, rows):
+    samples = pushed(aligner(), (0, 1, 10), (gap + 1, 2, 20))
+    assert len(samples) == rows
+    assert samples[-1] == (gap + 1, 2, 20)
+
+
+def test_nothing_is_held_over_a_jump():
+    target = Aligner(GRID.model_copy(update={"hold_samples_max": 100}), 2)
+    assert pushed(target, (0, 1, 10), (7, 2, NAN), (8, 3, 30)) == [
+        (0, 1, 10),
+        (7, 2, None),
+        (8, 3, 30),
+    ]
+
+
+# ---- order
+
+
+def test_the_newest_value_wins_while_the_slot_is_open():
+    target = aligner()
+    rows = [(0, 1, NAN), (0.3, 2, NAN), (0.1, 3, NAN), (0.2, NAN, 10)]
+    assert pushed(target, *rows) == [(0, 3, 10)]
+    assert target.counters == {"duplicate": 2, "out_of_order": 2}
+
+
+def test_a_second_row_for_a_slot_that_was_complete_is_a_duplicate():
+    target = aligner()
+    assert pushed(target, (0, 1, 10), (0.3, 2, 20), (1, 3, 30)) == [(0, 1, 10), (1, 3, 30)]
+    assert target.counters == {"duplicate": 1}
+
+
+def test_a_late_reading_is_counted_and_not_used():
+    target = aligner()
+    assert pushed(target, (0, 1, 10), (1, 2, 20), (0.1, 9, 90), (2, 3, 30)) == [
+        (0, 1, 10),
+        (1, 2, 20),
+        (2, 3, 30),
+    ]
+    assert target.counters == {"late": 1}
+
+
+def test_with_lateness_readings_are_put_back_into_order():
+    target = aligner(lateness_samples=2)
+    assert pushed(target, (0, 1, 10), (2, 3, 30), (1, 2, 20)) == [
+        (0, 1, 10),
+        (1, 2, 20),
+        (2, 3, 30),
+    ]
+    assert target.counters == {"out_of_order": 1}
+
+
+def test_with_lateness_a_slot_that_stays_empty_is_waited_for_only_so_long():
+    target = aligner(lateness_samples=2)
+    assert pushed(target, (0, 1, 10), (2, 3, 30), (3, 4, 40)) == [(0, 1, 10)]
+    assert pushed(target, (4, 5, 50)) == [
+        (0 + 1, 1, 10),
+        (2, 3, 30),
+        (3, 4, 40),
+        (4, 5, 50),
+    ]
+
+
+def test_a_reading_out_of_order_does_not_make_others_wait_longer():
+    target = aligner(lateness_samples=2)
+    assert pushed(target, (0, 1, 10), (4, 5, 50)) == [(0, 1, 10)]
+    assert pushed(target, (2, 3, 30)) == [(1, 1, 10), (2, 3, 30)]
+
+
+# ---- clocks
+
+
+def test_a_clock_set_back_begins_a_new_grid():
+    target = aligner()
+    pushed(target, (0, 1, 10), (1, 2, 20))
+    rows = [(slot + 0.4 - 3600, slot, slot) for slot in range(FAR_LATE_ROWS + 1)]
+    after = pushed(target, *rows)
+    assert [row[0] for row in after] == [rows[-2][0], rows[-1][0]]
+    assert target.counters == {"late": FAR_LATE_ROWS - 1, "clock_step": 1}
+
+
+def test_what_was_open_before_a_clock_step_is_not_lost():
+    target = aligner()
+    rows = [(slot - 3600, slot, slot) for slot in range(FAR_LATE_ROWS)]
+    assert pushed(target, (0, 1, NAN), *rows)[0] == (0, 1, None)
+
+
+def test_nothing_is_held_over_a_clock_step():
+    target = aligner()
+    rows = [(slot - 3600, slot, NAN) for slot in range(FAR_LATE_ROWS + 1)]
+    assert pushed(target, (0, 1, 10), *rows)[-1] == (rows[-2][0], rows[-2][1], None)
+
+
+def test_a_restart_does_not_hide_a_clock_step():
+    before, after = aligner(), aligner()
+    pushed(before, (0, 1, 10), *[(-3600, 2, 20)] * (FAR_LATE_ROWS - 1))
+    after.restore(before.to_bytes())
+    assert pushed(after, (-3600, 3, 30)) == [(-3600, 3, 30)]
+
+
+@pytest.mark.parametrize("in_time", [(1, 10), (1, NAN)])
+def test_stragglers_do_not_set_the_clock_back(in_time):
+    target = aligner()
+    for slot in range(100):
+        pushed(target, (slot, *in_time), *[(slot - 50, 9, 90)] * (FAR_LATE_ROWS - 1))
+    assert set(target.counters) == {"late"}
+
+
+def test_readings_within_the_gap_do_not_set_the_clock_back():
+    target = aligner()
+    pushed(target, (0, 1, 10), (5, 2, 20))
+    assert pushed(target, *[(0.1, 9, 90)] * (2 * FAR_LATE_ROWS)) == []
+    assert target.counters == {"late": 2 * FAR_LATE_ROWS}
+
+
+def test_one_wild_time_does_not_lock_the_stream():
+    target = aligner()
+    pushed(target, (0, 1, 10), (1e9, 2, 20))
+    after = pushed(target, *((slot, slot, slot) for slot in range(1, 50)))
+    assert len(after) == 50 - FAR_LATE_ROWS
+    assert after[-1] == (49, 49, 49)
+
+
+def test_a_clock_that_stands_still_gives_no_samples():
+    target = aligner()
+    assert len(pushed(target, *[(0, 1, 10)] * 1000)) == 1
+    assert target.counters == {"duplicate": 999}
+
+
+def test_a_small_step_back_is_waited_out():
+    target = aligner()
+    rows = [(slot, 1, 10) for slot in range(10)] + [(slot, 2, 20) for slot in range(6, 13)]
+    assert [row[0] for row in pushed(target, *rows)] == list(range(13))
+    assert target.counters == {"late": 3, "duplicate": 1}
+
+
+# ---- properties
+
+
+reproducible = settings(derandomize=True, deadline=None)
+
+STEPS = [1] * 8 + [0, 2, 4, 6, 7, 50]
+OFFSETS = [0] * 6 + [-1, -2]
+NUMBERS = [1.0, 2.0, 3.0]
+
+
+def streams(steps=STEPS, values=(*NUMBERS, NAN)) -> st.SearchStrategy[Readings]:
+    """Mostly rows in order; some gaps, doubles, stragglers, holes, and steps of the clock."""
+    row = st.tuples(
+        st.sampled_from(steps),
+        st.sampled_from(OFFSETS),
+        st.sampled_from([0, 0.3, -0.4]),
+        st.tuples(st.sampled_from(values), st.sampled_from(values)),
+    )
+    return st.lists(row, max_size=30).map(from_steps)
+
+
+def from_steps(rows) -> Readings:
+    slots = np.cumsum([step for step, _, _, _ in rows])
+    return readings(
+        *(
+            (slot + offset + jitter, *values)
+            for slot, (_, offset, jitter, values) in zip(slots, rows, strict=True)
+        )
+    )
+
+
+def in_pieces(target: Aligner, given: Readings, sizes: list[int]) -> list[tuple[float, ...]]:
+    found, begin = [], 0
+    for size in [*sizes, len(given.times)]:
+        part = slice(begin, begin + size)
+        found += seen(target.push(Readings(given.times[part], given.values[part])))
+        begin += size
+    return found
+
+
+@reproducible
+@given(streams([*STEPS, -100]), st.lists(st.integers(0, 9)), st.sampled_from([0, 1, 3]))
+def test_chunking_changes_nothing(given, sizes, lateness):
+    whole, pieces = aligner(lateness), aligner(lateness)
+    assert in_pieces(pieces, given, sizes) == seen(whole.push(given))
+    assert pieces.counters == whole.counters
+    assert pieces.to_bytes() == whole.to_bytes()
+
+
+@reproducible
+@given(streams([*STEPS, -100]), st.integers(0, 40), st.sampled_from([0, 3]))
+def test_a_restart_changes_nothing(given, at, lateness):
+    whole, before, after = aligner(lateness), aligner(lateness), aligner(lateness)
+    found = seen(before.push(Readings(given.times[:at], given.values[:at])))
+    after.restore(before.to_bytes())
+    found += seen(after.push(Readings(given.times[at:], given.values[at:])))
+    assert found == seen(whole.push(given))
+
+
+@reproducible
+@given(streams(values=NUMBERS), st.sampled_from([0, 1, 3]))
+def test_whole_rows_and_their_halves_give_the_same(given, lateness):
+    """Halves never take the way of whole rows, which is another one in the code."""
+    halves = np.repeat(given.values, 2, axis=0)
+    halves[::2, 1] = halves[1::2, 0] = NAN
+    split = aligner(lateness).push(Readings(np.repeat(given.times, 2), halves))
+    assert seen(split) == seen(aligner(lateness).push(given))
+
+
+@reproducible
+@given(streams())
+def test_samples_lie_on_the_grid_each_slot_once_in_order(given):
+    samples = aligner().push(given)
+    slots = samples.times - given.times[:1].sum()
+    assert np.abs(slots - np.round(slots)).max(initial=0) < 1e-6
+    steps = np.round(np.diff(samples.times))
+    assert (steps >= 1).all()
+    # a jump, or one slot after the other: never a gap that could have been filled
+    assert ((steps == 1) | (steps > GRID.reset_gap_samples + 1)).all()
+
+
+@reproducible
+@given(streams())
+def test_lateness_undoes_disorder(given):
+    """Where nothing comes later than the lateness, order is as if it had come in order."""
+    order = np.argsort(np.round(given.times - given.times[:1]), kind="stable")
+    first = int(order[0]) if len(order) else 0
+    if first != 0:  # the first reading defines where the stream begins
+        return
+    straight = aligner(8).push(Readings(given.times[order], given.values[order]))
+    crooked = aligner(8)
+    found = seen(crooked.push(given))
+    if not crooked.counters["late"]:
+        assert found == seen(straight)[: len(found)]

@@ -1,0 +1,130 @@
+"""The command ``fieldwatch-trainer``: reads arguments, calls the room that does the work, prints.
+
+Exit codes: 0 done, 2 wrong usage, 65 recordings or bundle refused, 69 the extra is not
+installed, 78 configuration.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from models import __version__
+from models.errors import FieldwatchError
+
+EXTRA = ("tensorflow", "matplotlib")
+EXTRA_MISSING_EXIT_CODE = 69
+
+_File = click.Path(path_type=Path, dir_okay=False)
+
+
+def main() -> NoReturn:
+    """Run the command line; errors of ours end in one line and their exit code."""
+    missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        click.echo(
+            f"fieldwatch-trainer: {', '.join(missing)} is not installed: the trainer needs its"
+            " extra, on a server rather than on a gateway: pip install 'fieldwatch[trainer]'",
+            err=True,
+        )
+        sys.exit(EXTRA_MISSING_EXIT_CODE)
+    try:
+        sys.exit(commands(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except FieldwatchError as error:
+        click.echo(f"fieldwatch-trainer: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fieldwatch-trainer")
+def commands() -> None:
+    """Train networks on recordings of normal operation, and make the bundles gateways run."""
+
+
+@commands.command()
+@click.argument("config", type=_File)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory for what is made, instead of bundle.output.",
+)
+@click.option(
+    "--tflite-python",
+    type=_File,
+    envvar="FIELDWATCH_TFLITE_PYTHON",
+    help="A Python that has tflite-runtime (and pydantic), to prove parity on it too.",
+)
+def train(config: Path, output: Path | None, tflite_python: Path | None) -> int:
+    """Train what CONFIG (TOML) describes: bundle, report (HTML) and metrics (JSON)."""
+    from trainer import config as configuration
+    from trainer import train as training
+
+    file = configuration.read(config)
+    bundle = training.train(file, output or file.output, tflite_python, click.echo)
+    click.echo(f"{bundle}\n{bundle.with_suffix('.report.html')}")
+    return 0
+
+
+@commands.command()
+@click.argument("bundle", type=_File)
+@click.argument("recordings", type=_File, nargs=-1, required=True)
+@click.option("--labels", type=_File, help="Faults of the one recording given: start,end,kind.")
+@click.option("--time-column", default="time", show_default=True)
+@click.option(
+    "--grace-s",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="An event this long after a fault's end is still the fault's.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def evaluate(
+    bundle: Path,
+    recordings: tuple[Path, ...],
+    labels: Path | None,
+    time_column: str,
+    grace_s: float,
+    as_json: bool,
+) -> int:
+    """Score RECORDINGS (CSV) with a sealed BUNDLE and compare its events with labels.
+
+    Labels lie beside X.csv as X.labels.csv; a recording without them is taken to be free of
+    faults.
+    """
+    from trainer import evaluate as evaluation
+
+    if labels is not None and len(recordings) != 1:
+        raise click.UsageError("--labels goes with one recording")
+    metrics = evaluation.evaluate(bundle, recordings, labels, time_column, grace_s)
+    if as_json:
+        click.echo(json.dumps(metrics, indent=2))
+    else:
+        _print_metrics(metrics)
+    return 0
+
+
+def _print_metrics(metrics: dict[str, Any]) -> None:
+    click.echo(f"{'recording':24}{'hours':>8}{'faults':>8}{'found':>7}{'false':>7}{'highest':>9}")
+    for row in metrics["recordings"]:
+        click.echo(
+            f"{row['name']:24}{row['hours']:8.2f}{row['faults']:8}{row['found']:7}"
+            f"{row['false_events']:7}{row['score_max']:9.2f}"
+        )
+    labelled = metrics["labelled"]
+    for kind, row in labelled["kinds"].items():
+        delay = row["delay_s_median"]
+        late = "" if delay is None else f", after {delay:.1f} s (median)"
+        click.echo(f"{kind}: {row['found']} of {row['labels']} found{late}")
+    for name in ("precision", "recall", "f1"):
+        if labelled[name] is not None:
+            click.echo(f"{name} {labelled[name]:.3f}")
