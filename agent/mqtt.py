@@ -192,8 +192,10 @@ def probe_broker(settings: MqttTable, client_id: str) -> str | None:
             connection.close(politely=True)
         if isinstance(answer, Connected):
             return None
-        refusal = answer.reason
-    return f"the broker refuses: {refusal}"
+        refusal = answer
+        if answer.code != UNSUPPORTED_PROTOCOL:
+            break
+    return f"the broker refuses: {refusal.reason}"
 
 
 def _password(settings: MqttTable) -> str | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from models.messages import Float32, Float64
 
@@ -46,17 +47,18 @@ class PlantChannel(NamedTuple):
     noise: float  # standard deviation, in unit
     resolution: float  # one step of its converter, in unit
     decimals: int
+    spike: float  # height of a spike of severity 1, in unit
 
 
 CHANNELS = (
-    PlantChannel("vibration_x", "mm/s", 0.0, 50.0, 0.0, 0.001, 3),
-    PlantChannel("vibration_y", "mm/s", 0.0, 50.0, 0.0, 0.001, 3),
-    PlantChannel("motor_current", "A", 0.0, 100.0, 0.08, 0.01, 2),
-    PlantChannel("discharge_pressure", "bar", 0.0, 16.0, 0.015, 0.002, 3),
-    PlantChannel("flow", "m3/h", 0.0, 150.0, 0.25, 0.02, 2),
-    PlantChannel("bearing_temperature", "degC", -40.0, 200.0, 0.03, 0.01, 2),
-    PlantChannel("fluid_temperature", "degC", -40.0, 150.0, 0.03, 0.01, 2),
-    PlantChannel("voltage", "V", 0.0, 500.0, 0.4, 0.05, 2),
+    PlantChannel("vibration_x", "mm/s", 0.0, 50.0, 0.0, 0.001, 3, 4.0),
+    PlantChannel("vibration_y", "mm/s", 0.0, 50.0, 0.0, 0.001, 3, 4.0),
+    PlantChannel("motor_current", "A", 0.0, 100.0, 0.08, 0.01, 2, 15.0),
+    PlantChannel("discharge_pressure", "bar", 0.0, 16.0, 0.015, 0.002, 3, 1.5),
+    PlantChannel("flow", "m3/h", 0.0, 150.0, 0.25, 0.02, 2, 25.0),
+    PlantChannel("bearing_temperature", "degC", -40.0, 200.0, 0.03, 0.01, 2, 10.0),
+    PlantChannel("fluid_temperature", "degC", -40.0, 150.0, 0.03, 0.01, 2, 8.0),
+    PlantChannel("voltage", "V", 0.0, 500.0, 0.4, 0.05, 2, 30.0),
 )
 _INDEX = {channel.name: index for index, channel in enumerate(CHANNELS)}
 _NOISE = np.array([channel.noise for channel in CHANNELS])
@@ -74,6 +76,8 @@ _RAMP_S = 4.0  # time constant of the drive
 _DRIFT_S = 300.0  # time constant of slow wandering: mains, demand
 _BEARING_S = 240.0  # thermal time constant
 _DAY_S = 86_400.0
+_RELEASE_S = 4.0  # over which the physics of a fault goes back, at the end of its duration
+_ROUNDING_S = 1e-6  # sample times are products of floats: equal within this
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +99,20 @@ class Fault:
         if self.channel not in _INDEX:
             raise ValueError(f"no channel {self.channel!r}; there are {', '.join(_INDEX)}")
 
-    def strength(self, time_s: Float64, grows_over_s: float) -> Float64:
-        """Return 0 before and after, ``severity`` once grown, for each time."""
+    def active(self, time_s: Float64) -> npt.NDArray[np.bool_]:
+        """Whether each time is within ``duration_s`` from ``at_s``."""
         since = time_s - self.at_s
-        active = (since >= 0) & (since < self.duration_s)
-        grown = np.clip(since / grows_over_s, 0, 1) if grows_over_s else np.ones_like(since)
-        return np.where(active, grown * self.severity, 0.0)
+        return (since >= -_ROUNDING_S) & (since < self.duration_s - _ROUNDING_S)
+
+    def strength(self, time_s: Float64, grows_over_s: float) -> Float64:
+        """Return 0 before and after, ``severity`` once grown, for each time.
+
+        It is back at 0 at the end of ``duration_s``, not after it: a label encloses the cause.
+        """
+        since = time_s - self.at_s
+        left = self.duration_s - since
+        grown = np.clip(np.minimum(since / grows_over_s, left / _RELEASE_S), 0, 1)
+        return np.where(self.active(time_s), grown * self.severity, 0.0)
 
 
 class Pump:
@@ -126,8 +138,9 @@ class Pump:
 
     def run(self, samples: int) -> Float32:
         """Return the next ``samples`` rows, (samples, 8); NaN where the signal is lost."""
-        while len(self._ready) < samples:
-            self._ready = np.concatenate([self._ready, self._block()])
+        blocks = math.ceil((samples - len(self._ready)) / BLOCK_SAMPLES)
+        if blocks > 0:
+            self._ready = np.concatenate([self._ready, *(self._block() for _ in range(blocks))])
         rows, self._ready = self._ready[:samples], self._ready[samples:]
         return rows
 
@@ -151,11 +164,12 @@ class Pump:
         surge = cavitation * chatter
 
         flow = 100.0 * speed * load * (1 - 0.5 * blocked) * (1 - 0.07 * cavitation)
-        flow = np.maximum(flow + 2.5 * surge, 0)
-        delivered = flow * (1 - 0.08 * leak)
+        flow = np.maximum(flow * (1 + 0.06 * leak) + 2.5 * surge, 0)  # through the impeller
+        delivered = flow * (1 - 0.13 * leak)  # what does not escape at the seal
         ideal = flow / np.maximum(100.0 * speed, 1e-9)  # 1 at the best efficiency point
         head = speed**2 * (9.2 - 2.6 * ideal**2) * (1 - 0.1 * cavitation)
-        pressure = 0.4 + head - 0.35 * leak + 0.12 * surge
+        # vapour takes flow and head together: more than the curve gives back when flow falls
+        pressure = 0.4 + head + 0.25 * surge
         mains = 400.0 + self._wander("mains", 2.0) - 3.0 * speed**3
         power_kw = 4.0 + 22.0 * speed**3 * (0.45 + 0.55 * ideal) * (1 + 0.05 * wear)
         current = power_kw * 1000 / (math.sqrt(3) * mains * 0.85)
@@ -224,7 +238,7 @@ class Pump:
         """Apply the faults of single sensors to what they would have shown."""
         for number, fault in enumerate(self._faults):
             channel = _INDEX[fault.channel]
-            active = fault.strength(time_s, 0.0) > 0
+            active = fault.active(time_s)
             if not active.any():
                 continue
             if fault.kind == "stuck_sensor":
@@ -233,7 +247,7 @@ class Pump:
             elif fault.kind == "loss_of_signal":
                 values[active, channel] = np.nan
             elif fault.kind == "spike":
-                values[active, channel] += np.float32(1.5 * fault.severity)
+                values[active, channel] += np.float32(CHANNELS[channel].spike * fault.severity)
         return np.clip(values, _LOW, _HIGH).astype(np.float32)
 
 
@@ -254,9 +268,9 @@ def one_of_each(hours: float, seed: int) -> list[Fault]:
     random = np.random.default_rng(seed)
     every_s = hours * 3600 / len(FAULT_KINDS)
     faults = []
-    for slot, kind in enumerate(random.permutation(np.array(FAULT_KINDS))):
+    for slot, kind in enumerate(random.permutation(len(FAULT_KINDS))):
         at_s = (slot + random.uniform(0.3, 0.5)) * every_s
-        faults.append(sudden(str(kind), at_s, every_s * 0.25))  # type: ignore[arg-type]
+        faults.append(sudden(FAULT_KINDS[kind], at_s, every_s * 0.25))
     return faults
 
 

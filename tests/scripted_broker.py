@@ -5,6 +5,7 @@ It speaks as much MQTT 5 and 3.1.1 as the uplink needs: CONNECT, PUBLISH at QoS 
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -45,6 +46,12 @@ class Session:
         tail = bytes([len(properties)]) + properties if self.protocol == 5 else b""
         self.send(CONNACK, bytes([0, code]) + tail)
 
+    def hang_up(self) -> None:
+        """Close the connection; a close alone would not wake the thread that reads."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+
     def answer(self, message: Published, code: int = 0) -> None:
         self.unanswered -= 1
         tail = bytes([code]) if self.protocol == 5 and code else b""
@@ -80,7 +87,7 @@ class ScriptedBroker:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for session in self.sessions:
-            session.sock.close()
+            session.hang_up()
         for thread in self._threads:
             thread.join()
 

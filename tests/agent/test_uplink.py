@@ -202,7 +202,7 @@ def test_the_window_is_what_the_broker_allows_also_after_a_reconnect(
         if len(scripted.sessions) > 2:
             session.answer(message)
         elif session.unanswered == 3:
-            session.sock.close()
+            session.hang_up()
 
     with ScriptedBroker(lambda session: session.accept(receive_maximum=3), on_publish) as scripted:
         one = gateway(scripted.port)
@@ -287,7 +287,7 @@ def test_the_password_comes_from_its_file_at_each_connection(
 
     def on_connect(session: Session) -> None:
         secret.write_text("second\n")  # renewed while the agent runs
-        session.sock.close() if len(scripted.sessions) == 1 else session.accept()
+        session.hang_up() if len(scripted.sessions) == 1 else session.accept()
 
     with ScriptedBroker(on_connect) as scripted:
         one = gateway(scripted.port, username="gw", password_file=secret)
@@ -303,7 +303,7 @@ def test_what_was_acknowledged_is_not_sent_again_after_a_reconnect(
     def on_publish(session: Session, message: Published) -> None:
         session.answer(message)
         if b'"seq":10,' in message.body and len(scripted.sessions) == 1:
-            session.sock.close()
+            session.hang_up()
 
     with ScriptedBroker(on_publish=on_publish) as scripted:
         one = gateway(scripted.port, inflight_max=1)
