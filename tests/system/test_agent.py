@@ -1,0 +1,411 @@
+"""The agent as a process, with a real serial line, a real broker and real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import random
+import subprocess
+import sys
+import threading
+import time
+import tty
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import paho.mqtt.client as paho
+import pytest
+import yaml
+from paho.mqtt.enums import CallbackAPIVersion
+
+from agent.plant import CHANNELS, PERIOD_S, Fault, Pump, csv_line
+from agent.store import Reader
+from models.bundle import Bundle
+from models.errors import StoreError
+from models.messages import Samples
+from models.pipeline import Pipeline
+from tests.conftest import ROOT, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
+
+START_S = 1_700_000_000.0
+StartAgent = Callable[[Path], RealAgent]
+
+
+class Line:
+    """A serial device on a path that stays, whatever terminal is behind it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptors: tuple[int, int] | None = None
+        self.plug_in()
+
+    def plug_in(self) -> None:
+        self._descriptors = pty.openpty()
+        tty.setraw(self._descriptors[1])
+        self.path.unlink(missing_ok=True)
+        self.path.symlink_to(os.ttyname(self._descriptors[1]))
+
+    def unplug(self) -> None:
+        assert self._descriptors is not None
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self.path.unlink()
+        self._descriptors = None
+
+    def write(self, data: bytes) -> None:
+        assert self._descriptors is not None
+        while data:
+            data = data[os.write(self._descriptors[0], data) :]
+
+    def close(self) -> None:
+        if self._descriptors is not None:
+            self.unplug()
+
+
+class Ops:
+    """A collector with a session that the broker keeps."""
+
+    def __init__(self, port: int) -> None:
+        self.messages: list[tuple[str, dict[str, Any]]] = []
+        self._subscribed = threading.Event()
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id="ops",
+            clean_session=False,
+            protocol=paho.MQTTv311,
+        )
+        self._client.on_connect = lambda client, *_: client.subscribe("fieldwatch/v1/#", qos=1)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = lambda _, __, message: self.messages.append(
+            (message.topic, json.loads(message.payload))
+        )
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert self._subscribed.wait(10)
+
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        return [body for topic, body in list(self.messages) if topic.split("/")[4] == kind]
+
+    def numbered(self) -> list[dict[str, Any]]:
+        return [body for topic, body in list(self.messages) if not topic.endswith("/status")]
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    made = Line(tmp_path / "ttyPUMP")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ops(broker: RealBroker) -> Iterator[Ops]:
+    made = Ops(broker.port)
+    yield made
+    made.close()
+
+
+def configure(directory: Path, line: Line, port: int, **changes: str) -> Path:
+    (directory / "data").mkdir(exist_ok=True)
+    settings = {"flush_interval_s": "0.1", "bundle": str(ZOO_BUNDLE), "silent_after_s": "30"}
+    settings |= changes
+    config = directory / "agent.toml"
+    config.write_text(f"""
+[gateway]
+site = "plant"
+name = "gw-1"
+[store]
+directory = "data"
+flush_interval_s = {settings["flush_interval_s"]}
+[mqtt]
+host = "127.0.0.1"
+port = {port}
+backoff_min_s = 0.1
+backoff_max_s = 0.5
+[summary]
+interval_s = 10
+[health]
+interval_s = 1
+[[streams]]
+name = "pump"
+bundle = "{settings["bundle"]}"
+silent_after_s = {settings["silent_after_s"]}
+[[inputs]]
+name = "line"
+port = "{line.path}"
+stream = "pump"
+columns = {["time", *(channel.name for channel in CHANNELS)]}
+""")
+    return config
+
+
+def lines(rows: np.ndarray[Any, Any], first: int = 0) -> bytes:
+    return b"".join(
+        csv_line(START_S + (first + index) * PERIOD_S, row).encode() + b"\n"
+        for index, row in enumerate(rows)
+    )
+
+
+def status(directory: Path) -> dict[str, Any]:
+    with Reader(directory / "data") as reader:
+        try:
+            return reader.status()
+        except StoreError:  # not yet
+            return {"running": False, "streams": {"pump": {"counters": {}}}, "inputs": {"line": {}}}
+
+
+def scored(directory: Path) -> int:
+    return int(status(directory)["streams"]["pump"]["counters"].get("samples", 0))
+
+
+def kept_scores(directory: Path) -> np.ndarray[Any, Any]:
+    with Reader(directory / "data") as reader:
+        chunks = reader.newest_samples("pump", 10**6)
+    return np.frombuffer(b"".join(scores for _, _, scores in chunks), np.float32)
+
+
+def running(directory: Path) -> bool:
+    current = status(directory)
+    return bool(current["running"] and current["inputs"]["line"]["connected"])
+
+
+def test_a_fault_becomes_an_alarm_at_ops_and_a_stop_leaves_nothing_behind(
+    tmp_path: Path, line: Line, broker: RealBroker, ops: Ops, start_agent: StartAgent
+) -> None:
+    agent = start_agent(configure(tmp_path, line, broker.port))
+    wait_until(lambda: running(tmp_path), "the agent")
+    rows = Pump(11, [Fault("cavitation", 100.0)]).run(700)
+    line.write(lines(rows))
+    wait_until(lambda: len(ops.of_kind("alarm")) >= 1, "the alarm")
+    wait_until(lambda: len(ops.of_kind("health")) >= 1, "a health message")
+    wait_until(lambda: scored(tmp_path) == 700, "all samples")
+    assert agent.stop() == 0, agent.log()
+    alarm = ops.of_kind("alarm")[0]
+    assert alarm["data"]["kind"] == "anomaly"
+    assert alarm["subject"] == "pump"
+    wait_until(lambda: ops.of_kind("status")[-1]["data"]["state"] == "offline", "the goodbye")
+    with Reader(tmp_path / "data") as reader:
+        assert reader.outbox_rows() == 0
+        assert reader.status()["running"] is False
+        assert reader.alarms(10)[0] == alarm["data"]
+    # summaries: 140 s of samples in intervals of 10 s
+    assert len(ops.of_kind("summary")) >= 13
+    assert sum(summary["data"]["n"] for summary in ops.of_kind("summary")) <= 700
+    assert sorted(body["seq"] for body in ops.numbered()) == list(range(1, len(ops.numbered()) + 1))
+    _check_against_asyncapi(ops)
+
+
+def _check_against_asyncapi(ops: Ops) -> None:
+    """Every message that ops really got is as ``docs/asyncapi.yaml`` says."""
+    document = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text())
+    for name, channel in document["channels"].items():
+        pattern = channel["address"].split("/")
+        received = [
+            (topic, body)
+            for topic, body in ops.messages
+            if len(topic.split("/")) == len(pattern) and topic.split("/")[4] == name
+        ]
+        assert received, f"no {name} message was received"
+        reference = f"#/components/schemas/{name.capitalize()}"
+        schema = {"$ref": reference, "components": document["components"]}
+        for topic, body in received:
+            for given, expected in zip(topic.split("/"), pattern, strict=True):
+                assert given == expected or expected.startswith("{")
+            jsonschema.Draft202012Validator(schema).validate(body)
+    assert sum(topic.split("/")[4] in document["channels"] for topic, _ in ops.messages) == len(
+        ops.messages
+    )
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+def test_a_restart_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path,
+    line: Line,
+    broker: RealBroker,
+    start_agent: StartAgent,
+    zoo_bundle: Bundle,
+    how: str,
+) -> None:
+    rows = Pump(12, [Fault("cavitation", 120.0, 20.0)]).run(900)
+    config = configure(tmp_path, line, broker.port)
+    agent = start_agent(config)
+    wait_until(lambda: running(tmp_path), "the agent")
+    line.write(lines(rows[:500]))
+    wait_until(lambda: scored(tmp_path) == 500, "the first part")
+    agent.stop() if how == "SIGTERM" else agent.kill()
+    before = status(tmp_path)["started"]
+    start_agent(config)
+    wait_until(lambda: running(tmp_path) and status(tmp_path)["started"] != before, "the restart")
+    line.write(lines(rows[500:], 500))
+    wait_until(lambda: scored(tmp_path) == 400, "the second part")
+    pipeline = Pipeline(zoo_bundle)
+    times = START_S + np.arange(900) * PERIOD_S
+    # what the line carries is rounded as the sensors' converters do
+    values = np.array(
+        [[float(field) for field in text.split(b",")[1:]] for text in lines(rows).split()],
+        np.float32,
+    )
+    uninterrupted = pipeline.step(pipeline.start(), Samples(times, values))
+    assert np.array_equal(kept_scores(tmp_path), uninterrupted.scores.score, equal_nan=True)
+    with Reader(tmp_path / "data") as reader:
+        alarms = [(a["number"], a["kind"], a["state"]) for a in reader.alarms(100)]
+    expected = {event.number: event for event in uninterrupted.events}
+    assert alarms == [(number, e.kind, e.state) for number, e in expected.items()]
+
+
+def test_bad_lines_are_counted_by_cause_and_the_good_ones_used(
+    tmp_path: Path, line: Line, broker: RealBroker, start_agent: StartAgent
+) -> None:
+    start_agent(configure(tmp_path, line, broker.port))
+    wait_until(lambda: running(tmp_path), "the agent")
+    good = lines(Pump(13).run(50)).splitlines(keepends=True)
+    bad = [
+        b"\xff\xfe\xfd\n",
+        b"x" * 5000 + b"\n",
+        b"1700000003.0,1.2\n",
+        b"yesterday,1,2,3,4,5,6,7,8\n",
+        good[20].replace(b",", b",nan,", 1)[: good[20].rfind(b",")] + b"\n",
+        good[10],
+    ]
+    mixed = [*good[:25], *bad, *good[25:]]
+    line.write(b"".join(mixed))
+    wait_until(lambda: scored(tmp_path) == 50, "the good lines")
+    rejected = status(tmp_path)["inputs"]["line"]["rejected"]
+    assert rejected["not_utf8"] == 1
+    assert rejected["too_long"] == 1
+    assert rejected["truncated"] == 1
+    assert rejected["bad_time"] == 1
+    assert status(tmp_path)["inputs"]["line"]["rejects"]
+    assert status(tmp_path)["streams"]["pump"]["counters"]["late"] >= 1
+
+
+def test_an_unplugged_port_is_found_again_and_the_gap_stays_a_gap(
+    tmp_path: Path, line: Line, broker: RealBroker, start_agent: StartAgent
+) -> None:
+    agent = start_agent(configure(tmp_path, line, broker.port, silent_after_s="0.5"))
+    wait_until(lambda: running(tmp_path), "the agent")
+    rows = Pump(14).run(2000)
+    line.write(lines(rows[:200]))
+    wait_until(lambda: scored(tmp_path) == 200, "the first part")
+    line.unplug()
+    wait_until(lambda: not running(tmp_path), "the loss")
+    wait_until(
+        lambda: len(status(tmp_path)["streams"]["pump"]["open_alarms"]) == 1, "the silent alarm"
+    )
+    assert status(tmp_path)["streams"]["pump"]["open_alarms"][0]["kind"] == "silent"
+    line.plug_in()
+    wait_until(lambda: running(tmp_path), "the port")
+    line.write(lines(rows[1500:1600], 1500))
+    wait_until(lambda: scored(tmp_path) == 300, "the second part")
+    with Reader(tmp_path / "data") as reader:
+        chunks = reader.newest_samples("pump", 10**6)
+        assert reader.alarms(10)[0]["state"] == "closed"
+    times = np.concatenate([np.frombuffer(times) for times, _, _ in chunks])
+    assert np.diff(times).max() == pytest.approx(1300 * PERIOD_S + PERIOD_S, abs=0.01)
+    assert agent.log().count("trying again until it is back") == 1
+
+
+def test_kill_9_under_load_loses_nothing_that_was_committed(
+    tmp_path: Path, line: Line, broker: RealBroker, ops: Ops, start_agent: StartAgent
+) -> None:
+    """The count of kills is small here; ``make bench-kill`` does many."""
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    outcome = kill_many_times(5, seed, tmp_path, line, broker, ops, start_agent)
+    assert outcome["numbers_missing_at_ops"] == 0
+    assert outcome["ids_changed"] == 0
+
+
+def kill_many_times(
+    kills: int,
+    seed: int,
+    directory: Path,
+    line: Line,
+    broker: RealBroker,
+    ops: Ops,
+    start_agent: StartAgent,
+) -> dict[str, int]:
+    """Kill the agent at random moments under load; count what ops lacks and what it got twice."""
+    moments = random.Random(seed)
+    config = configure(directory, line, broker.port, flush_interval_s="0.05")
+    stopping = threading.Event()
+    pump = Pump(15, [Fault("cavitation", at * 60.0, 20.0) for at in range(1, 4000)])
+
+    def load() -> None:
+        written = 0
+        while not stopping.is_set():
+            line.write(lines(pump.run(50), written))  # waits while nobody reads
+            written += 50
+
+    writer = threading.Thread(target=load, daemon=True)
+    writer.start()
+    for _ in range(kills):
+        agent = start_agent(config)
+        before = len(ops.numbered())
+        wait_until(lambda: len(ops.numbered()) > before, "messages")  # noqa: B023
+        time.sleep(moments.uniform(0, 0.5))
+        agent.kill()
+    before_last = status(directory)["started"]
+    agent = start_agent(config)
+    wait_until(lambda: status(directory)["started"] != before_last, "the agent")
+    stopping.set()
+    writer.join(10)
+    assert agent.stop() == 0, agent.log()
+    with Reader(directory / "data") as reader:
+        last, left = int(reader.meta("last_seq")), reader.outbox_rows()
+    wait_until(lambda: len({m["seq"] for m in ops.numbered()}) + left >= last, "the last messages")
+    by_number: dict[int, set[str]] = {}
+    for message in ops.numbered():
+        by_number.setdefault(message["seq"], set()).add(json.dumps(message, sort_keys=True))
+    return {
+        "kills": kills,
+        "committed": last,
+        "numbers_missing_at_ops": last - left - len(by_number),
+        "repeats_at_ops": len(ops.numbered()) - len(by_number),
+        "ids_changed": sum(len(bodies) > 1 for bodies in by_number.values()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "says"),
+    [
+        ({"bundle": "/nowhere/pump.fieldwatch"}, 65, "no such bundle"),
+        ({"flush_interval_s": "-1"}, 78, "store.flush_interval_s"),
+    ],
+)
+def test_what_a_restart_cannot_mend_ends_with_a_code_of_its_own(
+    tmp_path: Path, line: Line, change: dict[str, str], code: int, says: str
+) -> None:
+    config = configure(tmp_path, line, 1, **change)
+    ended = subprocess.run(
+        [sys.executable, "-m", "agent", "run", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert ended.returncode == code
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_altered_bundle_is_refused(tmp_path: Path, line: Line) -> None:
+    altered = bytearray(ZOO_BUNDLE.read_bytes())
+    altered[len(altered) // 2] ^= 1
+    (tmp_path / "altered.fieldwatch").write_bytes(altered)
+    config = configure(tmp_path, line, 1, bundle=str(tmp_path / "altered.fieldwatch"))
+    ended = subprocess.run(
+        [sys.executable, "-m", "agent", "run", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert ended.returncode == 65
+    assert "altered" in ended.stderr
