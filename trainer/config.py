@@ -121,7 +121,7 @@ class ThresholdTable(_Table):
     history_samples: int = Field(2100, ge=50)
     update_samples: int = Field(70, ge=1)
     z_min: Positive = 2.5
-    z_max: Positive = 12.0
+    z_max: Positive = 6.0
     z_step: Positive = 0.5
     prune_drop: float = Field(0.13, ge=0, lt=1)
 
@@ -136,8 +136,8 @@ class EventsTable(_Table):
     """See ``models.bundle.Events``."""
 
     on_samples: int = Field(3, ge=1)
-    off_samples: int = Field(50, ge=1)
-    deadband: float = Field(0.8, gt=0, le=1)
+    off_samples: int = Field(150, ge=1)
+    deadband: float = Field(0.7, gt=0, le=1)
 
 
 class CalibrateTable(_Table):

@@ -39,7 +39,7 @@ def export(network: Any, architecture: Architecture) -> Exported:
     ``next_state``; the batch axis is open.
     """
     step = step_network(architecture)
-    copy_weights(network, step, len(architecture.layers))
+    copy_weights(network, step, architecture)
     return Exported(_convert(step, quantize=True), _convert(step, quantize=False))
 
 

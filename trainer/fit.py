@@ -22,6 +22,7 @@ from models.messages import Float32
 from trainer.config import FitTable
 from trainer.networks import Architecture, sequence_network
 from trainer.prepare import Series
+from trainer.quiet import quiet
 
 LANE_CHUNKS_MIN = 16  # with less data, fewer lanes: an epoch must not be one step
 ROW_WEIGHT_MAX = 20.0  # of the quietest channel, relative to the liveliest
@@ -83,7 +84,8 @@ def fit(
     tf.config.experimental.enable_op_determinism()
     train, check = _Chunks(training, settings, warm_up), _Chunks(validation, settings, warm_up)
     weights = _row_weights(training, len(architecture.heads))
-    learner = _Learner(architecture, settings, weights, train.steps)
+    with quiet():  # the first operation looks for accelerators, and complains
+        learner = _Learner(architecture, settings, weights, train.steps)
     random = np.random.default_rng(settings.seed)
     epochs: list[Epoch] = []
     best, kept = np.inf, learner.network.get_weights()

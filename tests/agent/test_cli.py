@@ -1,0 +1,204 @@
+"""The command line: what it prints, and the code it ends with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from agent import plant
+from agent.alarms import describe
+from agent.cli import FAULTS, commands
+from agent.envelope import Outgoing
+from agent.store import Batch, Store
+from models.errors import BundleError
+from tests.conftest import ROOT, ZOO_BUNDLE, RealBroker
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(commands, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recordings") / "pump.csv"
+    faults = [plant.Fault("cavitation", 120.0, 30.0)]
+    plant.simulate(path, 0.08, 21, faults)
+    return path
+
+
+def configure(directory: Path, port: int = 1) -> Path:
+    (directory / "data").mkdir()
+    config = directory / "agent.toml"
+    config.write_text(f"""
+[gateway]
+site = "plant"
+name = "gw-1"
+[store]
+directory = "data"
+[mqtt]
+host = "127.0.0.1"
+port = {port}
+[[streams]]
+name = "pump"
+bundle = "{ZOO_BUNDLE}"
+[[inputs]]
+name = "line"
+port = "/dev/does-not-exist"
+stream = "pump"
+columns = ["time", "flow", "motor_current"]
+""")
+    return config
+
+
+def test_replay_prints_the_events_of_a_recording(recording: Path) -> None:
+    outcome = json.loads(call("replay", recording, "--bundle", ZOO_BUNDLE, "--json").output)
+    assert outcome["samples"] == 1440
+    assert outcome["scored"] > 1000
+    states = [event["state"] for event in outcome["events"] if event["kind"] == "anomaly"]
+    assert states[:2] == ["opened", "closed"]
+    text = call("replay", recording, "--bundle", ZOO_BUNDLE).output
+    assert "pump #1 anomaly" in text
+    assert "1440 samples" in text
+
+
+def test_replay_ignores_columns_it_does_not_know_and_counts_bad_lines(
+    recording: Path, tmp_path: Path
+) -> None:
+    header, *rows = recording.read_text().splitlines()
+    odd = tmp_path / "odd.csv"
+    odd.write_text(
+        "\n".join([f"note,{header}", *(f"fine,{row}" for row in rows[:100]), "fine,x,1", ""])
+    )
+    outcome = json.loads(call("replay", odd, "--bundle", ZOO_BUNDLE, "--json").output)
+    assert outcome["samples"] == 100
+    assert sum(outcome["rejected"].values()) == 1
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "time,colour\n1,2\n"])
+def test_replay_refuses_a_recording_without_the_channels(tmp_path: Path, text: str) -> None:
+    (tmp_path / "odd.csv").write_text(text)
+    error = call("replay", tmp_path / "odd.csv", "--bundle", ZOO_BUNDLE).exception
+    assert "needed are time and" in str(error)
+
+
+def test_check_finds_each_trouble_and_ends_with_the_first_ones_code(
+    tmp_path: Path, broker: RealBroker
+) -> None:
+    config = configure(tmp_path, broker.port)
+    outcome = CliRunner().invoke(commands, ["check", "--config", str(config), "--json"])
+    findings = {finding["what"]: finding for finding in json.loads(outcome.output)}
+    assert findings["stream pump"]["ok"]
+    assert not findings["input line"]["ok"]
+    assert "/dev/does-not-exist does not exist" in findings["input line"]["detail"]
+    assert findings[f"store {tmp_path / 'data'}"]["ok"]
+    assert findings[f"broker 127.0.0.1:{broker.port}"]["ok"]
+    assert main("check", "--config", config).returncode == 69
+
+
+def test_check_reports_a_wrong_configuration_and_a_missing_bundle(tmp_path: Path) -> None:
+    config = configure(tmp_path)
+    config.write_text(config.read_text().replace(str(ZOO_BUNDLE), "gone.fieldwatch"))
+    ended = main("check", "--config", config)
+    assert ended.returncode == BundleError.exit_code
+    assert "gone.fieldwatch: no such bundle" in ended.stdout
+    assert "broker 127.0.0.1:1" in ended.stdout
+    config.write_text(config.read_text().replace("site =", "sight ="))
+    ended = main("check", "--config", config)
+    assert ended.returncode == 78
+    assert "did you mean 'site'" in ended.stdout
+
+
+def main(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "agent", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["status", "--config", "/nowhere.toml"], 78, "/nowhere.toml: cannot be read"),
+        (["bundle", "verify", "/nowhere"], 65, "/nowhere: no such bundle"),
+        (["alarms", "--limit", "0"], 2, "Usage"),
+        (["replay", "/nowhere.csv", "--bundle", str(ZOO_BUNDLE)], 65, "/nowhere.csv"),
+    ],
+)
+def test_trouble_is_one_line_and_a_code(arguments: list[str], code: int, says: str) -> None:
+    ended = main(*arguments)
+    assert ended.returncode == code
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_bundle_inspect_and_verify_show_what_it_is() -> None:
+    verified = call("bundle", "verify", ZOO_BUNDLE).output
+    document = json.loads(call("bundle", "inspect", ZOO_BUNDLE, "--json").output)
+    assert document["digest"] in verified
+    assert document["name"] == "pump"
+    inspected = call("bundle", "inspect", ZOO_BUNDLE).output
+    assert "vibration_x" in inspected
+    assert document["digest"] in inspected
+
+
+ALARM: dict[str, Any] = {
+    "stream": "pump",
+    "number": 1,
+    "kind": "anomaly",
+    "state": "opened",
+    "onset": "2026-01-01T00:00:00.000Z",
+    "opened": "2026-01-01T00:00:01.000Z",
+    "closed": None,
+    "score": 2.5,
+    "action": "look",
+    "channels": [
+        {"channel": "flow", "unit": "m3/h", "score": 2.5, "observed": 43.21, "expected": 50.06}
+    ],
+}
+
+
+def test_alarms_lists_what_the_store_has(tmp_path: Path) -> None:
+    config = configure(tmp_path)
+    store = Store(tmp_path / "data", "plant", "gw-1", 100, 100)
+    store.open()
+    closed = ALARM | {"number": 2, "state": "closed", "closed": "2026-01-01T00:01:00.000Z"}
+    store.commit(Batch(alarms=[ALARM, closed], messages=[Outgoing("health", None, 0, {})]), "x")
+    store.close()
+    assert call("alarms", "--config", config).output.count("\n") == 2
+    only = call("alarms", "--config", config, "--open", "--json").output
+    assert [json.loads(line)["number"] for line in only.splitlines()] == [1]
+
+
+def test_an_alarm_reads_as_a_person_would_say_it() -> None:
+    assert describe(ALARM) == (
+        "pump #1 anomaly (score 2.5) since 2026-01-01T00:00:00.000Z, still open:"
+        " flow 43.21 m3/h, expected 50.06. To do: look"
+    )
+    missing = {"channel": "flow", "unit": "m3/h", "score": 1, "observed": None, "expected": 50.1}
+    assert "flow no value" in describe(ALARM | {"kind": "missing", "channels": [missing]})
+
+
+def test_the_faults_of_the_demo_are_the_plants() -> None:
+    assert FAULTS == plant.FAULT_KINDS
+
+
+def test_every_command_says_what_it_does() -> None:
+    listing = call("--help").output
+    for name, command in commands.commands.items():
+        assert name in listing
+        assert command.help
+        assert call(name, "--help").exit_code == 0
+
+
+def test_simulate_writes_a_recording_with_labels(tmp_path: Path) -> None:
+    assert call("simulate", tmp_path / "p.csv", "--hours", "0.05", "--faults").exit_code == 0
+    assert (tmp_path / "p.labels.csv").read_text().startswith("start,end,kind\n")

@@ -1,0 +1,87 @@
+"""Summaries: the statistics are those of all samples at once, however they came."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.summary import Summary
+from models.messages import Samples, Scores
+
+
+def made(seed: int, count: int = 400) -> tuple[Samples, Scores]:
+    random = np.random.default_rng(seed)
+    times = 1_700_000_000.0 + np.arange(count) * 0.5
+    values = random.normal(1000, 0.01, (count, 2)).astype(np.float32)
+    values[random.random((count, 2)) < 0.1] = np.nan
+    score = random.random(count).astype(np.float32) * 1.2
+    score[:20] = np.nan
+    return Samples(times, values), Scores(times, score, values)
+
+
+def summarise(samples: Samples, scores: Scores, cuts: list[int], restart: bool) -> list[Any]:
+    summary, found = Summary(["a", "b"], 60.0), []
+    for begin, end in pairwise([0, *sorted(cuts), len(samples.times)]):
+        part = Samples(samples.times[begin:end], samples.values[begin:end])
+        found += summary.add(
+            part, Scores(part.times, scores.score[begin:end], scores.predicted[begin:end])
+        )
+        if restart:
+            saved, summary = summary.to_bytes(), Summary(["a", "b"], 60.0)
+            summary.restore(saved)
+    return found + summary.close()
+
+
+def test_an_interval_is_what_numpy_says_of_its_samples() -> None:
+    samples, scores = made(1)
+    first = summarise(samples, scores, [], False)[0]
+    inside = samples.times < np.floor(samples.times[0] / 60) * 60 + 60
+    values, score = samples.values[inside].astype(np.float64), scores.score[inside]
+    assert first["n"] == inside.sum()
+    assert first["scored"] == (~np.isnan(score)).sum()
+    assert first["score_max"] == pytest.approx(np.nanmax(score))
+    assert first["share_anomalous"] == pytest.approx((score > 1).sum() / (~np.isnan(score)).sum())
+    for index, name in enumerate("ab"):
+        channel = first["channels"][name]
+        assert channel["missing"] == np.isnan(values[:, index]).sum()
+        assert channel["mean"] == pytest.approx(np.nanmean(values[:, index]), rel=1e-5)
+        assert channel["std"] == pytest.approx(np.nanstd(values[:, index]), rel=1e-4)
+        assert channel["min"] == pytest.approx(np.nanmin(values[:, index]), rel=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 400), max_size=12), st.booleans())
+def test_chunks_and_restarts_do_not_change_a_summary(cuts: list[int], restart: bool) -> None:
+    samples, scores = made(2)
+    whole = summarise(samples, scores, [], False)
+    parts = summarise(samples, scores, cuts, restart)
+    assert len(whole) == len(parts)
+    for one, other in zip(whole, parts, strict=True):
+        assert {k: v for k, v in one.items() if k != "channels"} == {
+            k: v for k, v in other.items() if k != "channels"
+        }
+        for name in "ab":
+            assert one["channels"][name] == pytest.approx(other["channels"][name], rel=1e-4)
+
+
+def test_a_channel_without_a_value_has_no_statistics() -> None:
+    samples, scores = made(3, 10)
+    samples.values[:, 0] = np.nan
+    summary = summarise(samples, scores, [], False)[0]
+    assert summary["channels"]["a"] == {
+        "missing": 10, "min": None, "mean": None, "max": None, "std": None,
+    }  # fmt: skip
+    assert summary["score_max"] is None
+    assert summary["share_anomalous"] is None
+
+
+def test_intervals_lie_on_multiples_of_their_length() -> None:
+    found = summarise(*made(4), [], False)
+    assert len(found) == 4
+    assert all(summary["from"].endswith(":00.000Z") for summary in found)
+    assert sum(summary["n"] for summary in found) == 400

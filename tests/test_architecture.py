@@ -1,0 +1,109 @@
+"""The architecture as two tables: what a package may import, and which file is the only door.
+
+Checked on the source with ``ast``; each rule is shown to bite on a planted violation.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+MAY_IMPORT = {  # besides itself and the standard library
+    "models": {"numpy", "pydantic"},
+    "agent": {"models", "numpy", "pydantic"},
+    "trainer": {"models", "numpy", "pydantic"},
+}
+ONLY_IN = {  # one door per outside world; a folder stands for all files in it
+    "ai_edge_litert": {"models/interpreter.py"},
+    "tflite_runtime": {"models/interpreter.py"},
+    "cryptography": {"models/signing.py"},
+    "sqlite3": {"agent/store.py", "agent/schema.py"},
+    "sqlite_utils": {"agent/schema.py"},
+    "paho": {"agent/mqtt.py", "agent/demo/"},
+    "amqtt": {"agent/demo/"},
+    "serial": {"agent/inputs/serial.py"},
+    "termios": {"agent/inputs/serial.py"},
+    "click": {"agent/cli.py", "trainer/cli.py"},
+    "matplotlib": {"trainer/figures.py", "trainer/report.py"},
+    "tensorflow": {"trainer/networks.py", "trainer/fit.py", "trainer/export.py"},
+    "keras": {"trainer/networks.py", "trainer/fit.py", "trainer/export.py"},
+}
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield (node.module or "").split(".")[0]
+
+
+def violations(root: Path) -> Iterator[str]:
+    for package, allowed in MAY_IMPORT.items():
+        for path in sorted((root / package).rglob("*.py")):
+            where = path.relative_to(root).as_posix()
+            for name in sorted(set(imported(path))):
+                if name in ONLY_IN:
+                    if not any(where.startswith(door) for door in ONLY_IN[name]):
+                        yield f"{where} imports {name}; only {sorted(ONLY_IN[name])} may"
+                elif name not in allowed | {package} | sys.stdlib_module_names:
+                    yield f"{where} imports {name}; {package} may import {sorted(allowed)}"
+
+
+def test_the_architecture_holds() -> None:
+    assert list(violations(ROOT)) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "line"),
+    [
+        ("models/scaling.py", "import agent.store"),
+        ("agent/daemon.py", "from trainer import fit"),
+        ("trainer/fit.py", "import agent"),
+        ("agent/uplink.py", "import sqlite3"),
+        ("agent/daemon.py", "import paho.mqtt.client"),
+        ("models/pipeline.py", "from tflite_runtime.interpreter import Interpreter"),
+        ("trainer/evaluate.py", "import tensorflow as tf"),
+        ("agent/stream.py", "import pandas"),
+    ],
+)
+def test_a_violation_is_found(tmp_path: Path, where: str, line: str) -> None:
+    planted = tmp_path / where
+    planted.parent.mkdir(parents=True)
+    planted.write_text(f"import json\n\ndef late():\n    {line}\n")
+    found = list(violations(tmp_path))
+    assert len(found) == 1
+    assert found[0].startswith(where)
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*sys.modules)"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return {name.split(".")[0] for name in ended.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import agent.cli",
+        "import agent.status, agent.alarms, agent.config, agent.store",  # status and alarms
+    ],
+)
+def test_commands_that_score_nothing_stay_light(statement: str) -> None:
+    heavy = {"numpy", "tensorflow", "paho", "serial", "ai_edge_litert", "tflite_runtime"}
+    assert not loaded_by(statement) & heavy
+
+
+def test_a_running_agent_does_not_load_what_it_does_not_need() -> None:
+    heavy = {"tensorflow", "keras", "sqlite_utils", "matplotlib", "amqtt", "cryptography"}
+    assert not loaded_by("import agent.daemon") & heavy
