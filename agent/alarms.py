@@ -6,7 +6,6 @@ Imports no numpy, so that the ``alarms`` command starts at once on a small gatew
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from models.times import iso_time
@@ -32,12 +31,24 @@ def alarm_document(stream: str, event: Event, units: Mapping[str, str]) -> dict[
         "onset": iso_time(event.onset),
         "opened": iso_time(event.opened),
         "closed": None if event.closed is None else iso_time(event.closed),
-        "score": event.score,
+        "score": _short(event.score),
         "action": ACTIONS[event.kind],
         "channels": [
-            asdict(channel) | {"unit": units[channel.channel]} for channel in event.channels
+            {
+                "channel": channel.channel,
+                "unit": units[channel.channel],
+                "score": _short(channel.score),
+                "observed": _short(channel.observed),
+                "expected": _short(channel.expected),
+            }
+            for channel in event.channels
         ],
     }
+
+
+def _short(value: float | None) -> float | None:
+    """Six digits: more is noise of float32, and has to be sent and read."""
+    return None if value is None else float(f"{value:.6g}")
 
 
 def describe(alarm: Mapping[str, Any]) -> str:

@@ -48,7 +48,7 @@ class Stream:
         self.counters: Counter[str] = Counter()
         self.last_time: float | None = None  # of the last sample, Unix seconds
         self.last_score: float | None = None
-        self._open_alarms: dict[int, dict[str, Any]] = {}
+        self._open_alarms: list[dict[str, Any]] = []  # as last stored
 
     def restore(
         self,
@@ -74,7 +74,7 @@ class Stream:
             return False
         self.aligner.restore(parts[_ALIGNER])
         self._summary.restore(parts[_SUMMARY])
-        self._open_alarms = {alarm["number"]: alarm for alarm in open_alarms}
+        self._open_alarms = open_alarms
         return True
 
     def _close(self, alarm: dict[str, Any], batch: Batch) -> None:
@@ -111,10 +111,6 @@ class Stream:
             batch.alarms.append(document)
             self._send("alarm", event.time, event.detector, document, batch)
             self.counters[f"alarms_{event.state}"] += 1
-            if event.state == "opened":
-                self._open_alarms[event.number] = document
-            else:
-                self._open_alarms.pop(event.number, None)
             _LOG.warning(
                 "stream %s: alarm %d %s: %s", self.name, event.number, event.state, event.kind
             )
@@ -134,12 +130,18 @@ class Stream:
             "interpreter": self._pipeline.runtime,
             "last_sample": None if self.last_time is None else iso_time(self.last_time),
             "last_score": self.last_score,
-            "open_alarms": list(self._open_alarms.values()),
+            "open_alarms": self._open_alarms,
             "counters": dict(self.counters + self.aligner.counters),
         }
 
     def save(self, batch: Batch) -> None:
-        """Put what changed of this stream's memory into ``batch``."""
+        """Put what changed of this stream's memory, and of its open alarms, into ``batch``."""
+        open_alarms = [
+            alarm_document(self.name, event, self._units)
+            for event in self._pipeline.open_events(self._state)
+        ]
+        batch.alarms += [alarm for alarm in open_alarms if alarm not in self._open_alarms]
+        self._open_alarms = open_alarms
         # a batch that could not be committed keeps the parts that have not changed since
         parts = batch.state.setdefault(self.name, {})
         parts |= self._pipeline.changed_parts(self._state)

@@ -58,6 +58,12 @@ class EventRules:
         self._period_s = manifest.sampling.period_s
         self._limits = SensorChecks(manifest).limits
 
+    @staticmethod
+    def open_events(state: EventState) -> list[Event]:
+        """Return the events that are open, with the worst so far."""
+        singles = [event for event in (state.anomaly, state.silence) if event is not None]
+        return [*singles, *state.sensors.values()]
+
     def start(self) -> EventState:
         """Return the state before the first sample: nothing open."""
         return EventState()

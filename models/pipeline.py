@@ -123,6 +123,10 @@ class Pipeline:
         """
         return self._events.silent(state.events, time, since)
 
+    def open_events(self, state: State) -> list[Event]:
+        """Return the events that are open, each with its worst sample so far."""
+        return self._events.open_events(state.events)
+
     def _blocks(
         self, state: State, samples: Samples
     ) -> Iterator[tuple[Errors, Float32, list[Event]]]:

@@ -154,8 +154,11 @@ class CalibrateTable(_Table):
 class ParityTable(_Table):
     """What quantization and another interpreter may change."""
 
-    score_tolerance: Positive = Field(
-        0.05, description="Largest difference of a score, absolute + relative"
+    quantization_tolerance: Positive = Field(
+        0.1, description="Largest change of a score of the test part, absolute + relative"
+    )
+    interpreter_tolerance: Positive = Field(
+        0.05, description="The same between interpreters; gateways check the known answers by it"
     )
 
 

@@ -1,6 +1,6 @@
 """Does the network that ships score as the trained one does, on every interpreter at hand?
 
-The reference is the float network on LiteRT. Beside it: the quantized network, and both under
+The quantized network is compared with the float one, both on LiteRT; then each with itself under
 ``tflite-runtime``, which cannot be installed next to TensorFlow and runs in a Python of its own
 (``python -m trainer.parity`` there; it needs ``models`` and its dependencies only).
 """
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -31,29 +31,37 @@ REPLAY_TIMEOUT_S = 600
 class Replayed(NamedTuple):
     """What one network on one interpreter made of some recordings."""
 
+    network: str  # float, or how it is quantized
     runtime: str  # name and version
-    score: Float32  # (n,) of all recordings, one after the other
-    events: list[str]  # kind, state and time of each, in order
+    scores: list[Float32]  # (n,) of each recording
+    events: list[list[str]]  # kind, state and time of each, in order, of each recording
 
 
 class Agreement(NamedTuple):
-    """A network on an interpreter against the float network on LiteRT."""
+    """What changed when the network was quantized, or ran on another interpreter.
 
-    form: str
+    A difference is the largest |a - b| / (1 + |b|) of a score. It counts in normal operation:
+    once an event is open, the dynamic threshold goes its own way from the smallest difference.
+    """
+
+    change: Literal["quantization", "interpreter"]
+    network: str
     runtime: str
-    difference: float  # largest |a - b| / (1 + |b|) of a score
-    events_identical: bool
+    difference: float  # on the first recording, the test part
+    difference_in_faults: float  # on the others
+    identical: int  # recordings with the same events, at the same samples
+    recordings: int
 
 
 def compare(
     bundle: Bundle, floating: bytes, recordings: Sequence[Samples], tflite_python: Path | None
 ) -> list[Agreement]:
-    """Replay recordings on every form and interpreter; the first row is the reference itself.
+    """Replay recordings on both networks and every interpreter.
 
     Args:
         bundle: with the network that ships.
         floating: the same network, not quantized.
-        recordings: to replay, each from a fresh state.
+        recordings: to replay, each from a fresh state; the first is of normal operation.
         tflite_python: a Python with ``tflite-runtime``; None where there is none.
 
     Raises:
@@ -61,43 +69,55 @@ def compare(
 
     """
     unquantized = assemble(bundle.manifest, dict(bundle.parts) | {NETWORK: floating})
-    forms = {"float": unquantized, bundle.manifest.network.quantization: bundle}
-    replays = [(form, replay(held, recordings, "litert")) for form, held in forms.items()]
+    network = bundle.manifest.network.quantization
+    reference = replay("float", unquantized, recordings, "litert")
+    quantized = replay(network, bundle, recordings, "litert")
+    agreements = [_agreement("quantization", quantized, reference)]
     if tflite_python is not None:
-        replays += [
-            (form, _replay_elsewhere(tflite_python, held, recordings))
-            for form, held in forms.items()
-        ]
-    reference = replays[0][1]
-    return [_agreement(form, replayed, reference) for form, replayed in replays]
+        for held, here in ((unquantized, reference), (bundle, quantized)):
+            there = _replay_elsewhere(tflite_python, here.network, held, recordings)
+            agreements.append(_agreement("interpreter", there, here))
+    return agreements
 
 
-def replay(bundle: Bundle, recordings: Sequence[Samples], runtime: Runtime) -> Replayed:
+def replay(
+    network: str, bundle: Bundle, recordings: Sequence[Samples], runtime: Runtime
+) -> Replayed:
     """Score recordings on one interpreter, each from a fresh state."""
     pipeline = Pipeline(bundle, runtime)
     results = [pipeline.step(pipeline.start(), samples) for samples in recordings]
     return Replayed(
+        network,
         pipeline.runtime,
-        np.concatenate([result.scores.score for result in results]),
+        [result.scores.score for result in results],
         [
-            f"{event.kind} {event.state} {event.time:.3f}"
+            [f"{event.kind} {event.state} {event.time:.3f}" for event in result.events]
             for result in results
-            for event in result.events
         ],
     )
 
 
-def _agreement(form: str, replayed: Replayed, reference: Replayed) -> Agreement:
-    difference = np.abs(replayed.score - reference.score) / (1 + np.abs(reference.score))
+def _agreement(
+    change: Literal["quantization", "interpreter"], replayed: Replayed, reference: Replayed
+) -> Agreement:
+    differences = [
+        float(np.nanmax(np.abs(a - b) / (1 + np.abs(b)), initial=0.0))
+        for a, b in zip(replayed.scores, reference.scores, strict=True)
+    ]
     return Agreement(
-        form,
+        change,
+        replayed.network,
         replayed.runtime,
-        float(np.nanmax(difference, initial=0.0)),
-        replayed.events == reference.events,
+        differences[0],
+        max(differences[1:], default=0.0),
+        sum(a == b for a, b in zip(replayed.events, reference.events, strict=True)),
+        len(differences),
     )
 
 
-def _replay_elsewhere(python: Path, bundle: Bundle, recordings: Sequence[Samples]) -> Replayed:
+def _replay_elsewhere(
+    python: Path, network: str, bundle: Bundle, recordings: Sequence[Samples]
+) -> Replayed:
     with tempfile.TemporaryDirectory() as directory:
         sealed, given, gotten = (Path(directory) / name for name in ("b", "given.npz", "got.npz"))
         bundles.write(sealed, bundle.manifest, bundle.parts, None)
@@ -107,7 +127,9 @@ def _replay_elsewhere(python: Path, bundle: Bundle, recordings: Sequence[Samples
         np.savez(given, **arrays)
         _run([str(python), "-m", "trainer.parity", str(sealed), str(given), str(gotten)])
         with np.load(gotten) as got:
-            return Replayed(str(got["runtime"]), got["score"], got["events"].tolist())
+            scores = [got[f"score_{i}"] for i in range(len(recordings))]
+            events = [got[f"events_{i}"].tolist() for i in range(len(recordings))]
+            return Replayed(network, str(got["runtime"]), scores, events)
 
 
 def _run(command: list[str]) -> None:
@@ -133,9 +155,11 @@ def _main(sealed: str, given: str, gotten: str) -> None:
         recordings = [
             Samples(arrays[f"times_{i}"], arrays[f"values_{i}"]) for i in range(len(arrays) // 2)
         ]
-    replayed = replay(bundles.read(Path(sealed)), recordings, "tflite")
-    events = np.array(replayed.events, np.str_)
-    np.savez(gotten, runtime=replayed.runtime, score=replayed.score, events=events)
+    replayed = replay("", bundles.read(Path(sealed)), recordings, "tflite")
+    results: dict[str, Any] = {"runtime": replayed.runtime}
+    results |= {f"score_{i}": score for i, score in enumerate(replayed.scores)}
+    results |= {f"events_{i}": np.array(said, np.str_) for i, said in enumerate(replayed.events)}
+    np.savez(gotten, **results)
 
 
 if __name__ == "__main__":

@@ -138,25 +138,27 @@ def _network(manifest: Manifest, epochs: Sequence[Epoch]) -> Iterable[str]:
 
 
 def _parity(metrics: dict[str, Any]) -> Iterable[str]:
-    yield "<h2>Does every interpreter score alike?</h2>"
+    yield "<h2>Does the network score alike everywhere?</h2>"
     yield (
-        "<p>Largest difference of a score to the first row, |a − b| / (1 + |b|), over the test"
-        " part and all labelled recordings.</p>"
+        "<p>Largest change of a score, |a − b| / (1 + |b|), by quantizing the network (against the"
+        " float one, on LiteRT) and by running it on another interpreter (against LiteRT).</p>"
     )
     yield _table(
-        ("network", "interpreter", "largest difference", "events"),
+        ("change", "network", "interpreter", "in the test part", "in faults", "same events"),
         (
             (
-                row["form"],
+                row["change"],
+                row["network"],
                 row["runtime"],
                 f"{row['difference']:.2g}",
-                "identical" if row["events_identical"] else "different",
+                f"{row['difference_in_faults']:.2g}",
+                f"in {row['identical']} of {row['recordings']} recordings",
             )
             for row in metrics["parity"]
         ),
     )
-    if not any("tflite-runtime" in row["runtime"] for row in metrics["parity"]):
-        yield "<p>tflite-runtime was not tried: name a Python that has it by --tflite-python.</p>"
+    if not any(row["change"] == "interpreter" for row in metrics["parity"]):
+        yield "<p>Only LiteRT was tried: no Python with tflite-runtime was named.</p>"
 
 
 def _lineage(manifest: Manifest) -> Iterable[str]:

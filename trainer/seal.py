@@ -54,7 +54,7 @@ def draft(
             **config.threshold.model_dump(), floor=[1.0] * len(heads) * len(channels)
         ),
         events=Events(**config.events.model_dump()),
-        known_answers=KnownAnswers(tolerance=config.parity.score_tolerance),
+        known_answers=KnownAnswers(tolerance=config.parity.interpreter_tolerance),
         lineage=lineage,
         metrics={},
         files={},

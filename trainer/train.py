@@ -23,7 +23,7 @@ from models.errors import DataError
 from models.messages import Samples, iso_time
 from models.pipeline import Pipeline
 from trainer import calibrate, evaluate, parity, prepare, report, seal
-from trainer.config import Config, ConfigFile
+from trainer.config import Config, ConfigFile, ParityTable
 from trainer.datasets import Recording
 from trainer.datasets.csv_files import read_recording
 from trainer.evaluate import Labelled
@@ -76,7 +76,7 @@ def train(file: ConfigFile, output: Path, tflite_python: Path | None, say: Say) 
     bundle = _calibrate(_draft(file, prepared, learnt), prepared, config, say)
     held_out = [prepared.parts.test, *(recording.samples for recording in prepared.labelled)]
     agreements = parity.compare(bundle, learnt.exported.floating, held_out, tflite_python)
-    _check_parity(agreements, config.parity.score_tolerance, say)
+    _check_parity(agreements, config.parity, say)
     judged = evaluate.judge_all(bundle, prepared.parts.test, prepared.labelled, config.evaluate)
     metrics = learnt.metrics | evaluate.metrics(judged, prepared.channels)
     metrics["parity"] = [agreement._asdict() for agreement in agreements]
@@ -197,17 +197,23 @@ def _calibrate(draft: Bundle, prepared: Prepared, config: Config, say: Say) -> B
     return seal.assemble(manifest, dict(draft.parts) | {KNOWN_ANSWERS: answers})
 
 
-def _check_parity(agreements: Sequence[Agreement], tolerance: float, say: Say) -> None:
-    for form, runtime, difference, identical in agreements:
-        events = "identical" if identical else "different"
-        say(f"{form} on {runtime}: scores within {difference:.2g}, events {events}")
-    worst = max(agreements, key=lambda agreement: agreement.difference)
-    if worst.difference > tolerance:
-        raise DataError(
-            f"the network {worst.form} on {worst.runtime} scores differ by {worst.difference:.3g}"
-            f" from the float network's; parity.score_tolerance allows {tolerance:g}."
-            " Train longer or with larger layers, or allow more"
+def _check_parity(agreements: Sequence[Agreement], settings: ParityTable, say: Say) -> None:
+    allowed = {
+        "quantization": settings.quantization_tolerance,
+        "interpreter": settings.interpreter_tolerance,
+    }
+    for found in agreements:
+        say(
+            f"{found.network} on {found.runtime}: {found.change} changes scores by"
+            f" {found.difference:.2g} at most, and no event in {found.identical} of"
+            f" {found.recordings} recordings"
         )
+        if not found.difference <= allowed[found.change]:
+            raise DataError(
+                f"{found.change} changes a score of the test part by {found.difference:.3g};"
+                f" parity.{found.change}_tolerance allows {allowed[found.change]:g}."
+                " Train longer or with larger layers, or allow more"
+            )
 
 
 def _seal(bundle: Bundle, metrics: dict[str, Any], path: Path) -> Bundle:
