@@ -41,6 +41,8 @@ from models.times import iso_time
 _LOG = logging.getLogger(__name__)
 
 
+WAITING_SAMPLES_MAX = 20_000  # kept in memory while the database cannot be written
+
 _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
 
@@ -70,6 +72,7 @@ class Daemon:
         self._latencies = Latencies()
         self._stopping = False
         self._store_failing = False
+        self._not_stored = 0
 
     def stop(self) -> None:
         """Make ``run`` return soon; safe in a signal handler."""
@@ -134,6 +137,7 @@ class Daemon:
             if not self._store_failing:
                 _LOG.error("cannot store, trying again until it works: %s", error)
             self._store_failing = True
+            self._not_stored += self._batch.shed_samples(WAITING_SAMPLES_MAX)
             return
         if self._store_failing:
             _LOG.warning("storing again")
@@ -182,6 +186,7 @@ class Daemon:
         """Return the totals over all inputs and streams since the start."""
         totals = {
             "lines_dropped": self._chunks.dropped_lines,
+            "samples_not_stored": self._not_stored,
             "rejected": sum(sum(parser.counters.values()) for parser in self._parsers.values()),
         }
         for stream in self._streams.values():

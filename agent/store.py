@@ -51,6 +51,13 @@ class Batch:
     acked: list[int] = field(default_factory=list)
     status: str | None = None
 
+    def shed_samples(self, rows_max: int) -> int:
+        """Drop the oldest samples beyond ``rows_max``; return how many. Nothing else is dropped."""
+        rows, dropped = sum(len(samples.times) for _, samples, _ in self.samples), 0
+        while rows - dropped > rows_max:
+            dropped += len(self.samples.pop(0)[1].times)
+        return dropped
+
 
 class Store:
     """The read-write side; one thread of one process uses it."""

@@ -24,6 +24,7 @@ from agent.mqtt import (
     CONNECT_TIMEOUT_S,
     UNSUPPORTED_PROTOCOL,
     Acknowledged,
+    Connected,
     Connection,
     LinkError,
     Lost,
@@ -142,7 +143,7 @@ class Uplink:
         polite = False
         try:
             connection.open(topic, self._status("offline", f"{number}-lost"))
-            answer = connection.answer()
+            answer = self._answer(connection)
             if isinstance(answer, Refused):
                 return self._may_fall_back(answer)
             self._connections = number
@@ -157,6 +158,15 @@ class Uplink:
         finally:
             self._inflight = 0
             connection.close(polite)
+
+    def _answer(self, connection: Connection) -> Connected | Refused:
+        """Wait for the broker; one that says nothing may not have understood the version."""
+        try:
+            return connection.answer()
+        except LinkError:
+            if self._settings.protocol == "auto":
+                self._protocol = "3.1.1" if self._protocol == "5" else "5"
+            raise
 
     def _may_fall_back(self, answer: Refused) -> bool:
         """Take MQTT 3.1.1 where the broker does not know 5, and we may."""

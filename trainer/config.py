@@ -158,7 +158,7 @@ class ParityTable(_Table):
         0.1, description="Largest change of a score of the test part, absolute + relative"
     )
     interpreter_tolerance: Positive = Field(
-        0.05, description="The same between interpreters; gateways check the known answers by it"
+        0.02, description="The same between interpreters; gateways check the known answers by it"
     )
 
 

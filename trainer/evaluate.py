@@ -22,7 +22,7 @@ from models import bundle as bundles
 from models.bundle import Bundle, Channel, Sampling
 from models.messages import Event, Float32, Samples
 from models.pipeline import Pipeline, Result
-from trainer.config import ChannelTable, EvaluateTable
+from trainer.config import LABELS_SUFFIX, ChannelTable, EvaluateTable
 from trainer.datasets import Label
 from trainer.datasets.csv_files import labels_path, read_labels, read_recording
 from trainer.prepare import align
@@ -95,7 +95,7 @@ def read_labelled(
 
     """
     recording = read_recording(path, time_column, channels)
-    samples = align([recording], sampling)
+    samples, _ = align([recording], sampling)
     return Labelled(path.stem, samples, read_labels(labels_path(path)))
 
 
@@ -129,8 +129,10 @@ def evaluate(
     ]
     judged = []
     for path in recordings:
+        if path.name.endswith(LABELS_SUFFIX):  # X*.csv on a command line finds both
+            continue
         beside = labels or labels_path(path)
-        samples = align([read_recording(path, time_column, tables)], manifest.sampling)
+        samples, _ = align([read_recording(path, time_column, tables)], manifest.sampling)
         marks = read_labels(beside) if labels or beside.exists() else []
         judged.append(judge(pipeline, Labelled(path.stem, samples, marks), grace_s))
     return {

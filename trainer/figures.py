@@ -72,24 +72,22 @@ def score(judged: Judged) -> bytes:
     begin = judged.samples.times[0]
     times, highest = _envelope(judged.samples.times - begin, judged.result.scores.score)
     with mpl.rc_context(_STYLE):
-        figure, axes = _axes(9, 1.9)
-        for detection in judged.detections:
-            start, end, kind = detection.label
-            axes.axvspan(
-                start - begin, end - begin, color=_FAULT, alpha=0.25, linewidth=0, label=kind
-            )
-        axes.plot(times, highest, color=_INK, linewidth=0.8)
+        figure, axes = _axes(9, 2.2)
+        axes.plot(times, highest, color=_INK, linewidth=0.8, label="score")
         axes.axhline(1, color=_LIMIT, linewidth=0.9, linestyle="--", label="threshold")
+        for start, end, kind in (detection.label for detection in judged.detections):
+            _mark_fault(axes, start - begin, end - begin, kind)
         for number, span in enumerate(judged.spans):
-            axes.axvline(
-                span.opened - begin,
-                color=_EVENT,
-                linewidth=1,
-                label="_" if number else "event opened",
-            )
+            label = "_" if number else "event opened"
+            axes.axvline(span.opened - begin, color=_EVENT, linewidth=1, label=label)
         axes.set(xlabel="seconds", ylabel="score", yscale="log")
-        axes.legend(loc="upper left", ncols=4)
+        figure.legend(loc="outside right upper")
         return _svg(figure)
+
+
+def _mark_fault(axes: Any, start: float, end: float, kind: str) -> None:
+    axes.axvspan(start, end, color=_FAULT, alpha=0.25, linewidth=0)
+    axes.annotate(kind, (start, 1.02), xycoords=("data", "axes fraction"), rotation=15, fontsize=7)
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Any]:

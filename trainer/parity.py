@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -75,7 +75,7 @@ def compare(
     agreements = [_agreement("quantization", quantized, reference)]
     if tflite_python is not None:
         for held, here in ((unquantized, reference), (bundle, quantized)):
-            there = _replay_elsewhere(tflite_python, here.network, held, recordings)
+            there = replay_elsewhere(tflite_python, here.network, held, recordings, "tflite")
             agreements.append(_agreement("interpreter", there, here))
     return agreements
 
@@ -115,9 +115,15 @@ def _agreement(
     )
 
 
-def _replay_elsewhere(
-    python: Path, network: str, bundle: Bundle, recordings: Sequence[Samples]
+def replay_elsewhere(
+    python: Path, network: str, bundle: Bundle, recordings: Sequence[Samples], runtime: Runtime
 ) -> Replayed:
+    """Do as ``replay`` does, in a process of another Python.
+
+    Raises:
+        DataError: it cannot; says what it printed.
+
+    """
     with tempfile.TemporaryDirectory() as directory:
         sealed, given, gotten = (Path(directory) / name for name in ("b", "given.npz", "got.npz"))
         bundles.write(sealed, bundle.manifest, bundle.parts, None)
@@ -125,7 +131,7 @@ def _replay_elsewhere(
         arrays = {f"times_{i}": samples.times for i, samples in enumerate(recordings)}
         arrays |= {f"values_{i}": samples.values for i, samples in enumerate(recordings)}
         np.savez(given, **arrays)
-        _run([str(python), "-m", "trainer.parity", str(sealed), str(given), str(gotten)])
+        _run([str(python), "-m", "trainer.parity", runtime, *map(str, (sealed, given, gotten))])
         with np.load(gotten) as got:
             scores = [got[f"score_{i}"] for i in range(len(recordings))]
             events = [got[f"events_{i}"].tolist() for i in range(len(recordings))]
@@ -149,13 +155,13 @@ def _run(command: list[str]) -> None:
         raise DataError(f"{command[0]} cannot replay: {error}") from error
 
 
-def _main(sealed: str, given: str, gotten: str) -> None:
+def _main(runtime: Runtime, sealed: str, given: str, gotten: str) -> None:
     """Be the other Python: replay there and leave the scores in a file."""
     with np.load(given) as arrays:
         recordings = [
             Samples(arrays[f"times_{i}"], arrays[f"values_{i}"]) for i in range(len(arrays) // 2)
         ]
-    replayed = replay("", bundles.read(Path(sealed)), recordings, "tflite")
+    replayed = replay("", bundles.read(Path(sealed)), recordings, runtime)
     results: dict[str, Any] = {"runtime": replayed.runtime}
     results |= {f"score_{i}": score for i, score in enumerate(replayed.scores)}
     results |= {f"events_{i}": np.array(said, np.str_) for i, said in enumerate(replayed.events)}
@@ -163,4 +169,4 @@ def _main(sealed: str, given: str, gotten: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    _main(cast(Runtime, sys.argv[1]), *sys.argv[2:])

@@ -9,6 +9,7 @@ Nothing that is set from one part sees another; between two parts some samples b
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -59,23 +60,36 @@ class Preprocessing(NamedTuple):
     heads: tuple[str, ...]
 
 
-def align(recordings: Sequence[Recording], sampling: Sampling) -> Samples:
+def align(recordings: Sequence[Recording], sampling: Sampling) -> tuple[Samples, Counter[str]]:
     """Put recordings on the sampling grid, one after the other, by the gateway's own code.
 
+    Returns:
+        The samples, and how many rows were ``late``, ``duplicate`` and so on; see
+        ``models.align``.
+
     Raises:
-        DataError: two recordings overlap in time.
+        DataError: two recordings overlap in time, or the grid is much finer than they are.
 
     """
+    for recording in recordings:
+        _check_period(recording, sampling.period_s)
     ordered = sorted(recordings, key=lambda recording: float(recording.readings.times.min()))
     for before, after in itertools.pairwise(ordered):
         if float(before.readings.times.max()) >= float(after.readings.times.min()):
             raise DataError(f"{before.name} and {after.name} overlap in time; leave one out")
     aligner = Aligner(sampling, ordered[0].readings.values.shape[1])
     pieces = [aligner.push(recording.readings) for recording in ordered]
-    return Samples(
-        np.concatenate([piece.times for piece in pieces]),
-        np.concatenate([piece.values for piece in pieces]),
-    )
+    samples = Samples(*(np.concatenate(parts) for parts in zip(*pieces, strict=True)))
+    return samples, aligner.counters
+
+
+def _check_period(recording: Recording, period_s: float) -> None:
+    apart = np.diff(recording.readings.times)
+    if len(apart) and float(np.median(apart)) > 1.5 * period_s:
+        raise DataError(
+            f"{recording.name} has a row every {np.median(apart):g} s, and sampling.period_s is"
+            f" {period_s:g}: most samples would be missing"
+        )
 
 
 def split(samples: Samples, config: Config) -> Parts:
@@ -116,7 +130,7 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
         DataError: a channel has no value in the training part.
 
     """
-    held_out = np.concatenate([parts.train.values, parts.calibrate.values])
+    normal = np.concatenate([parts.train.values, parts.calibrate.values])
     described = []
     for column, table in enumerate(tables):
         known = parts.train.values[:, column]
@@ -135,7 +149,7 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
                 high=table.high,
                 center=center,
                 scale=_scale(known.astype(np.float64), center),
-                stuck_samples=_stuck_samples(held_out[:, column]),
+                stuck_samples=_stuck_samples(normal[:, column]),
             )
         )
     return described

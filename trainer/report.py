@@ -144,7 +144,14 @@ def _parity(metrics: dict[str, Any]) -> Iterable[str]:
         " float one, on LiteRT) and by running it on another interpreter (against LiteRT).</p>"
     )
     yield _table(
-        ("change", "network", "interpreter", "in the test part", "in faults", "same events"),
+        (
+            "change",
+            "network",
+            "interpreter",
+            "in the test part",
+            "in faults",
+            "same events, to the sample",
+        ),
         (
             (
                 row["change"],

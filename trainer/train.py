@@ -93,7 +93,9 @@ def _prepare(file: ConfigFile, say: Say) -> Prepared:
     paths = file.recordings(config.data.files, "data.files")
     recordings = [_read(path, config, say) for path in paths]
     grid = seal.sampling(config)
-    samples = prepare.align(recordings, grid)
+    samples, counters = prepare.align(recordings, grid)
+    for cause, rows in sorted(counters.items()):
+        say(f"{rows} rows {cause.replace('_', ' ')}")
     parts = prepare.split(samples, config)
     channels = prepare.channels(parts, config.data.channels)
     labelled = [
@@ -205,8 +207,8 @@ def _check_parity(agreements: Sequence[Agreement], settings: ParityTable, say: S
     for found in agreements:
         say(
             f"{found.network} on {found.runtime}: {found.change} changes scores by"
-            f" {found.difference:.2g} at most, and no event in {found.identical} of"
-            f" {found.recordings} recordings"
+            f" {found.difference:.2g} at most; events are the same to the sample in"
+            f" {found.identical} of {found.recordings} recordings"
         )
         if not found.difference <= allowed[found.change]:
             raise DataError(

@@ -32,6 +32,7 @@ class Broker:
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
         self.name = ""
+        self.protocol = "auto"
 
     def __enter__(self) -> Broker:
         """Start it and wait until it accepts connections."""
@@ -61,7 +62,8 @@ class Broker:
             config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
             return [mosquitto, "-c", str(config)]
         if importlib.util.find_spec("amqtt") is not None:
-            self.name = "amqtt"
+            # it does not answer to MQTT 5 at all, and the agent would find out by waiting
+            self.name, self.protocol = "amqtt", "3.1.1"
             return [sys.executable, "-m", __spec__.name, str(self.port)]
         raise BrokerMissing(
             "no MQTT broker: install mosquitto (apt install mosquitto), or the embedded one"

@@ -55,7 +55,7 @@ class Demo:
         """Run it; return the summary."""
         with Broker(self._directory) as broker, Ops(broker.port) as ops:
             with PumpLine(self._pump) as line:
-                agent = self._start_agent(line.port, broker.port)
+                agent = self._start_agent(line.port, broker)
                 try:
                     self._watch(agent, line, ops, show)
                 finally:
@@ -66,13 +66,14 @@ class Demo:
             ops.drain()
             return self._summary(ops, fault_at, broker.name)
 
-    def _start_agent(self, port: str, broker_port: int) -> subprocess.Popen[bytes]:
+    def _start_agent(self, port: str, broker: Broker) -> subprocess.Popen[bytes]:
         config = self._directory / "agent.toml"
         (self._directory / "data").mkdir()
         config.write_text(
             _CONFIG.format(
                 directory=self._directory / "data",
-                broker_port=broker_port,
+                broker_port=broker.port,
+                protocol=broker.protocol,
                 stream=STREAM,
                 bundle=ZOO_BUNDLE,
                 port=port,
@@ -160,6 +161,7 @@ directory = "{directory}"
 [mqtt]
 host = "127.0.0.1"
 port = {broker_port}
+protocol = "{protocol}"
 
 [summary]
 interval_s = 10

@@ -279,6 +279,23 @@ def test_mqtt_3_is_taken_where_the_broker_knows_no_5(gateway: Callable[..., Gate
         assert probe_broker(settings, "check") is None
 
 
+def test_a_broker_that_is_silent_to_mqtt_5_gets_3_next(
+    gateway: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.mqtt.CONNECT_TIMEOUT_S", 0.2)
+
+    def on_connect(session: Session) -> None:
+        if session.protocol != 5:
+            session.accept()
+
+    with ScriptedBroker(on_connect) as scripted:
+        one = gateway(scripted.port)
+        one.put(3)
+        one.uplink.start()
+        wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox")
+        assert [session.protocol for session in scripted.sessions] == [5, 4]
+
+
 def test_the_password_comes_from_its_file_at_each_connection(
     tmp_path: Path, gateway: Callable[..., Gateway]
 ) -> None:

@@ -1,0 +1,108 @@
+"""A tiny machine to train on: three channels, seconds of training, the whole way through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import bundle as bundles
+from models.bundle import Bundle
+from models.messages import Float32, Float64
+from trainer import config, train
+from trainer.config import ConfigFile
+
+START_S = 1_700_000_000.0
+NAMES = ("load", "power", "supply")
+
+CONFIG = """
+[bundle]
+name = "tiny"
+
+[data]
+files = ["normal.csv"]
+
+[[data.channels]]
+name = "load"
+unit = "kW"
+low = -5.0
+high = 5.0
+
+[[data.channels]]
+name = "power"
+
+[[data.channels]]
+name = "supply"
+unit = "V"
+
+[sampling]
+period_s = 1.0
+warm_up_samples = 20
+
+[split]
+train = 0.4
+calibrate = 0.3
+test = 0.3
+
+[network]
+layers = [8]
+
+[fit]
+epochs = 6
+chunk_samples = 25
+learning_rate = 0.02
+
+[smoothing]
+span_samples = 10
+
+[evaluate]
+files = ["faulty.csv"]
+"""
+
+
+def machine(samples: int, seed: int) -> tuple[Float64, Float32]:
+    """A load that comes and goes, a power that follows it, and a supply that never moves."""
+    random = np.random.default_rng(seed)
+    times = START_S + seed * 1e6 + np.arange(samples, dtype=np.float64)
+    load = np.sin(np.arange(samples) / 9.0) + random.normal(0, 0.05, samples)
+    power = 3.0 * np.sin((np.arange(samples) - 2) / 9.0) + 10 + random.normal(0, 0.1, samples)
+    return times, np.stack([load, power, np.full(samples, 24.0)], axis=1).astype(np.float32)
+
+
+def write_recording(path: Path, times: Float64, values: Float32) -> None:
+    lines = ["time,load,power,supply"]
+    for time, row in zip(times, values, strict=True):
+        cells = ["" if np.isnan(value) else f"{value:.5f}" for value in row]
+        lines.append(",".join([f"{time:.3f}", *cells]))
+    path.write_text("\n".join(lines) + "\n")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one run of the trainer left, and what it said on the way."""
+
+    file: ConfigFile
+    path: Path
+    said: list[str]
+
+    @property
+    def bundle(self) -> Bundle:
+        return bundles.read(self.path)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    directory = tmp_path_factory.mktemp("tiny")
+    write_recording(directory / "normal.csv", *machine(4000, seed=1))
+    times, values = machine(600, seed=2)
+    values[300:360, 1] += 4.0
+    write_recording(directory / "faulty.csv", times, values)
+    (directory / "faulty.labels.csv").write_text(
+        f"start,end,kind\n{times[300]},{times[359]},overload\n"
+    )
+    (directory / "tiny.toml").write_text(CONFIG)
+    file = config.read(directory / "tiny.toml")
+    said: list[str] = []
+    return Trained(file, train.train(file, directory / "made", None, said.append), said)
