@@ -128,11 +128,10 @@ class Daemon:
             self._batch.acked += self._uplink.acknowledged()
         for stream in self._streams.values():
             stream.save(self._batch)
-        document = self._document()
-        self._batch.status = json.dumps(document)
+        self._batch.status = self._status
         acked = self._batch.acked
         try:
-            self._store.commit(self._batch, document["clock"])
+            self._store.commit(self._batch, clock_quality())
         except StoreError as error:
             if not self._store_failing:
                 _LOG.error("cannot store, trying again until it works: %s", error)
@@ -148,7 +147,6 @@ class Daemon:
         self._arrivals.clear()
         if self._uplink:
             self._uplink.committed(acked)
-        self._notifier.status(_brief(document))
 
     def _finish(self) -> None:
         """Take in what has arrived, commit, say goodbye, and commit what that acknowledged."""
@@ -163,6 +161,11 @@ class Daemon:
             self._commit()
         self._store.close()
         _LOG.info("stopped")
+
+    def _status(self) -> str:
+        document = self._document()
+        self._notifier.status(_brief(document))
+        return json.dumps(document)
 
     def _document(self) -> dict[str, Any]:
         """Say how everything is doing, for ``status`` and the health message."""

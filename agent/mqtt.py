@@ -12,6 +12,7 @@ import contextlib
 import os
 import socket
 import ssl
+import threading
 import time
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -30,9 +31,11 @@ Protocol = Literal["5", "3.1.1"]
 
 CREDENTIAL = "mqtt.password"  # its name among systemd's credentials
 CONNECT_TIMEOUT_S = 10.0
-_GOODBYE_S_MAX = 1.0
+GOODBYE_S_MAX = 0.5
 UNSUPPORTED_PROTOCOL = 0x84
 _RECEIVE_MAXIMUM = 65535  # where the broker names none
+_PACKET_BYTES_MAX = 268_435_455  # the longest that MQTT can express
+_UNSPECIFIED = 0x80  # paho's word for a connection that is simply gone
 _VERSIONS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
 
 
@@ -41,9 +44,10 @@ class LinkError(FieldwatchError):
 
 
 class Connected(NamedTuple):
-    """The broker accepted; it takes so many unacknowledged messages at a time."""
+    """The broker accepted, and says what it takes."""
 
-    receive_maximum: int
+    receive_maximum: int  # unacknowledged messages at a time
+    packet_bytes_max: int  # a longer packet would cost the connection
 
 
 class Refused(NamedTuple):
@@ -68,13 +72,17 @@ class Acknowledged(NamedTuple):
     reason: str
 
 
-Happening = Connected | Refused | Lost | Acknowledged
+class Woken(NamedTuple):
+    """Somebody on this side wants the sender to look up; nothing happened on the connection."""
+
+
+Happening = Connected | Refused | Lost | Acknowledged | Woken
 
 
 class Connection:
     """One connection; what happens on it comes out of ``happenings``, in order.
 
-    Nothing is opened before ``open``.
+    Nothing is opened before ``open``. One thread uses it; any thread may put ``Woken``.
     """
 
     def __init__(self, settings: MqttTable, client_id: str, protocol: Protocol) -> None:
@@ -124,20 +132,29 @@ class Connection:
                 keyfile=_text(settings.tls_key_file),
             )
 
-    def answer(self) -> Connected | Refused:
-        """Wait for the broker's answer to the opening.
+    def answer(self, stopping: threading.Event) -> Connected | Refused:
+        """Wait for the broker's answer to the opening, or until ``stopping`` is set.
 
         Raises:
             LinkError: there is none.
 
         """
+        deadline = time.monotonic() + CONNECT_TIMEOUT_S
+        while not stopping.is_set():
+            match self._next(deadline):
+                case Connected() | Refused() as answer:
+                    return answer
+                case Lost():
+                    raise LinkError("the broker closed the connection without an answer")
+                case None:
+                    raise LinkError("the broker does not answer; is it an MQTT broker?")
+        raise LinkError("stopped before the broker answered")
+
+    def _next(self, deadline: float) -> Happening | None:
         try:
-            happening = self.happenings.get(timeout=CONNECT_TIMEOUT_S)
+            return self.happenings.get(timeout=max(0.0, deadline - time.monotonic()))
         except Empty:
-            raise LinkError("the broker does not answer; is it an MQTT broker?") from None
-        if isinstance(happening, Connected | Refused):
-            return happening
-        raise LinkError("the broker closed the connection without an answer")
+            return None
 
     def publish(self, topic: str, body: bytes, retain: bool = False) -> int | None:
         """Send at QoS 1; return the packet number, or None where the connection is gone."""
@@ -153,24 +170,26 @@ class Connection:
                 # a broker that hangs would keep the network thread, and us, waiting
                 sock.shutdown(socket.SHUT_RDWR)
         self._client.loop_stop()
+        # paho's sockets go with it, at once, where nothing refers in a circle
+        client = self._client
+        client.on_connect = client.on_disconnect = client.on_publish = None
 
     def _wait_for_the_end(self) -> None:
-        deadline = time.monotonic() + _GOODBYE_S_MAX
-        with contextlib.suppress(Empty):
-            while not isinstance(
-                self.happenings.get(timeout=max(0.0, deadline - time.monotonic())), Lost
-            ):
-                pass
+        deadline = time.monotonic() + GOODBYE_S_MAX
+        while not isinstance(self._next(deadline), Lost | None):
+            pass
 
     def _on_connect(self, _: Any, __: Any, ___: Any, code: ReasonCode, properties: Any) -> None:
         if code.is_failure:
             self.happenings.put(Refused(code.value, str(code)))
         else:
-            limit = getattr(properties, "ReceiveMaximum", _RECEIVE_MAXIMUM)
-            self.happenings.put(Connected(int(limit)))
+            receive_maximum = getattr(properties, "ReceiveMaximum", _RECEIVE_MAXIMUM)
+            packet_bytes_max = getattr(properties, "MaximumPacketSize", _PACKET_BYTES_MAX)
+            self.happenings.put(Connected(receive_maximum, packet_bytes_max))
 
     def _on_disconnect(self, _: Any, __: Any, ___: Any, code: ReasonCode, ____: Any) -> None:
-        self.happenings.put(Lost(str(code)))
+        reason = "the connection broke" if code.value == _UNSPECIFIED else str(code)
+        self.happenings.put(Lost(reason))
 
     def _on_publish(self, _: Any, __: Any, packet: int, code: ReasonCode, ___: Any) -> None:
         self.happenings.put(Acknowledged(packet, code.value, code.is_failure, str(code)))
@@ -185,7 +204,7 @@ def probe_broker(settings: MqttTable, client_id: str) -> str | None:
         connection = Connection(settings, client_id, protocol)
         try:
             connection.open(f"fieldwatch/check/{client_id}", b"")
-            answer = connection.answer()
+            answer = connection.answer(threading.Event())
         except LinkError as error:
             return str(error)
         finally:
@@ -204,7 +223,8 @@ def _password(settings: MqttTable) -> str | None:
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if file is None and directory is not None and Path(directory, CREDENTIAL).exists():
         file = Path(directory, CREDENTIAL)
-    return None if file is None else file.read_text().strip()
+    # editors end a file with a line break; a blank may belong to the password
+    return None if file is None else file.read_text().rstrip("\r\n")
 
 
 def _text(path: Path | None) -> str | None:

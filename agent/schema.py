@@ -1,24 +1,206 @@
-"""The tables of the two database files, as ordered migrations.
+"""The database files: how they are opened, checked, kept to one writer; and their tables.
 
-Loaded only where a file is new or old: sqlite-utils costs a small gateway 15 MB and 0.15 s.
+Nothing else meets SQLite: ``agent.store``, which fills the tables, goes through here.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import logging
+import os
 import secrets
 import sqlite3
-from typing import Final
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from sqlite3 import Connection as Connection
+from typing import IO, TYPE_CHECKING, Final, Literal
 
-from sqlite_utils import Database, Migrations
+from models.errors import StoreError
 
-CURRENT: Final = 1  # PRAGMA user_version of an up-to-date file: the number of migrations
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
-records = Migrations("records")
-readings = Migrations("readings")
+_LOG = logging.getLogger(__name__)
+
+RECORDS = "fieldwatch.db"
+READINGS = "readings.db"
+LOCK = "lock"
+WAL_BYTES_MAX = 4 * 2**20  # what stays of the log after a checkpoint
+BUSY_MS = 5000
+
+Synchronous = Literal["FULL", "NORMAL"]
+
+# not the file's fault: it is left where it is, and may be whole
+_OUTSIDE = {
+    sqlite3.SQLITE_AUTH,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_READONLY,
+}
+_CUT_OFF = sqlite3.SQLITE_IOERR_SHORT_READ  # but this is: the file ends too early
 
 
-@records()
-def m001_records(database: Database) -> None:
+class _Damaged(Exception):
+    """The file is not, or no longer, a database of ours."""
+
+
+@contextlib.contextmanager
+def errors_of(path: Path) -> Iterator[None]:
+    """Raise SQLite's and the system's errors as ``StoreError`` that names ``path``."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"{path}: {error}") from error
+
+
+@contextlib.contextmanager
+def transaction(connection: Connection, path: Path) -> Iterator[None]:
+    """Commit what is done inside, or nothing of it.
+
+    Raises:
+        StoreError: nothing was written.
+
+    """
+    with errors_of(path):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # SQLite rolls back by itself where the disk is full
+                connection.execute("ROLLBACK")
+            raise
+
+
+def open_for_writing(path: Path, synchronous: Synchronous) -> tuple[Connection, Path | None]:
+    """Open ``RECORDS`` or ``READINGS``, made or brought up to date as needed, for its only writer.
+
+    A damaged file is set aside and a new one begun; returned is where the damaged one lies.
+
+    Raises:
+        StoreError: it cannot be opened, or is of a newer version of this software.
+
+    """
+    with errors_of(path):
+        try:
+            return _connect(path, synchronous), None
+        except _Damaged as damage:
+            _LOG.error("%s is damaged (%s); it is set aside and a new one begun", path, damage)
+            aside = _set_aside(path)
+            return _connect(path, synchronous), aside
+
+
+def _connect(path: Path, synchronous: Synchronous) -> Connection:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_MS / 1000)
+    try:
+        _prepare(connection, path, synchronous)
+    except BaseException as error:
+        connection.close()
+        if _is_damage(error):
+            raise _Damaged(str(error)) from error
+        raise
+    return connection
+
+
+def _is_damage(error: BaseException) -> bool:
+    if isinstance(error, UnicodeDecodeError):  # SQLite quotes the broken part of the file
+        return True
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return code is not None and (code & 0xFF not in _OUTSIDE or code == _CUT_OFF)
+
+
+def _prepare(connection: Connection, path: Path, synchronous: Synchronous) -> None:
+    (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if finding != "ok":
+        raise _Damaged(finding)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    current = len(_MIGRATIONS[path.name])
+    if version > current:
+        raise StoreError(f"{path}: written by a newer version of this software")
+    if version < current:
+        _migrate(connection, path.name)
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename a damaged file and its log; nothing is thrown away."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = path.with_name(f"{path.name}.corrupt-{stamp}")
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def open_for_reading(path: Path) -> tuple[Connection, bool]:
+    """Open a file that another connection may be writing; also say whether it may be kept open.
+
+    Raises:
+        StoreError: there is no such file.
+
+    """
+    if not path.exists():
+        raise StoreError(f"{path}: no such database; has the agent run with this configuration?")
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        # no -shm file and no right to make one: nobody writes, the file is all there is;
+        # that may end at any time, and this connection would not notice
+        connection.close()
+        return sqlite3.connect(f"{uri}&immutable=1", uri=True), False
+    return connection, True
+
+
+def lock(path: Path) -> IO[str]:
+    """Keep other agents out for as long as the returned file is open.
+
+    Two would number their messages alike.
+
+    Raises:
+        StoreError: another process has the lock.
+        OSError: the file cannot be made.
+
+    """
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with file:
+            file.seek(0)
+            holder = file.read().strip()
+        raise StoreError(f"{path.parent} is in use by another agent (process {holder})") from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def _migrate(connection: Connection, name: str) -> None:
+    """Bring a file's tables up to date; each migration as a whole or not at all."""
+    # only where a file is new or old: it costs a small gateway 15 MB and 0.15 s
+    from sqlite_utils import Database, Migrations
+
+    migrations = Migrations(name)
+    for migration in _MIGRATIONS[name]:
+        migrations()(migration)
+    migrations.apply(Database(connection))
+    connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS[name])}")
+
+
+def _m001_records(database: Database) -> None:
     """Alarms, the outbox, the streams' state: what must survive a power cut."""
     _execute(
         database,
@@ -31,26 +213,31 @@ def m001_records(database: Database) -> None:
         """CREATE TABLE outbox (
             seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, topic TEXT NOT NULL, body BLOB NOT NULL
         ) STRICT""",
-        "CREATE INDEX outbox_kind ON outbox (kind, seq)",
+        # the topic is in it so that held topics are passed over without reading their messages
+        "CREATE INDEX outbox_kind ON outbox (kind, seq, topic)",
         """CREATE TABLE state (
             stream TEXT NOT NULL, part TEXT NOT NULL, data BLOB NOT NULL,
             PRIMARY KEY (stream, part)
         ) STRICT, WITHOUT ROWID""",
     )
-    database.conn.execute("INSERT INTO meta VALUES ('epoch', ?)", [secrets.token_hex(8)])
-    database.conn.execute("INSERT INTO meta VALUES ('last_seq', 0)")
+    database.conn.execute(
+        "INSERT INTO meta VALUES ('epoch', ?), ('last_seq', 0)", [secrets.token_hex(8)]
+    )
 
 
-@readings()
-def m001_readings(database: Database) -> None:
-    """The ring of samples with their scores, and the status snapshot."""
+def _m001_readings(database: Database) -> None:
+    """The ring of samples with their scores, and the status snapshot.
+
+    A row is a chunk of one stream's samples; its ``number`` is that of its first sample, counted
+    over all streams, so that the ring's length needs no counting of rows.
+    """
     _execute(
         database,
         """CREATE TABLE samples (
-            id INTEGER PRIMARY KEY, stream TEXT NOT NULL, rows INTEGER NOT NULL,
+            number INTEGER PRIMARY KEY, rows INTEGER NOT NULL, stream TEXT NOT NULL,
             times BLOB NOT NULL, readings BLOB NOT NULL, scores BLOB NOT NULL
         ) STRICT""",
-        "CREATE INDEX samples_stream ON samples (stream, id)",
+        "CREATE INDEX samples_stream ON samples (stream, number)",
         "CREATE TABLE status (id INTEGER PRIMARY KEY, document TEXT NOT NULL) STRICT",
     )
 
@@ -60,7 +247,8 @@ def _execute(database: Database, *statements: str) -> None:
         database.conn.execute(statement)
 
 
-def migrate(connection: sqlite3.Connection, migrations: Migrations) -> None:
-    """Bring a file's tables up to date; each migration as a whole or not at all."""
-    migrations.apply(Database(connection))
-    connection.execute(f"PRAGMA user_version = {CURRENT}")
+# in order; PRAGMA user_version counts those a file has, and none is ever changed or removed
+_MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
+    RECORDS: [_m001_records],
+    READINGS: [_m001_readings],
+}

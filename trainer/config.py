@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import tomllib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -21,6 +23,12 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _refuse_repeated(names: Sequence[str], what: str) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{what}{twice[0]!r} is there twice")
 
 
 class BundleTable(_Table):
@@ -40,6 +48,12 @@ class ChannelTable(_Table):
     high: Finite | None = Field(None, description="Values above this are no measurements, in unit")
     column: str | None = Field(None, description="The column in the recordings, if not the name")
 
+    @model_validator(mode="after")
+    def _ordered(self) -> ChannelTable:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        return self
+
     @property
     def source(self) -> str:
         """The column of the recordings that holds this channel."""
@@ -55,10 +69,7 @@ class DataTable(_Table):
 
     @model_validator(mode="after")
     def _unique(self) -> DataTable:
-        names = [channel.name for channel in self.channels]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"channel {twice[0]} is named twice")
+        _refuse_repeated([channel.name for channel in self.channels], "channel ")
         return self
 
 
@@ -94,6 +105,11 @@ class NetworkTable(_Table):
     heads: list[Head] = Field(["value", "change"], min_length=1, max_length=2)
     dropout: float = Field(0.0, ge=0, lt=1)
     input_clip: Positive = 5.0
+
+    @model_validator(mode="after")
+    def _unique(self) -> NetworkTable:
+        _refuse_repeated(self.heads, "")
+        return self
 
 
 class FitTable(_Table):
@@ -248,18 +264,20 @@ def _explain(path: Path, error: ValidationError) -> list[str]:
     """One line per wrong setting: file, key, value, and what is allowed."""
     lines = []
     for wrong in error.errors():
-        key = ".".join(str(step) for step in wrong["loc"])
+        key = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in wrong["loc"])
+        said = f"{path}: {key.removeprefix('.')}"
         if wrong["type"] == "extra_forbidden":
-            lines.append(f"{path}: {key}: unknown key{_nearest(wrong['loc'])}")
+            lines.append(f"{said}: unknown key{_advice(wrong['loc'])}")
         elif wrong["type"] == "missing":
-            lines.append(f"{path}: {key}: missing; it has no default")
+            lines.append(f"{said}: missing; it has no default")
         else:
             reason = wrong["msg"].removeprefix("Value error, ")
-            lines.append(f"{path}: {key} = {wrong['input']!r}: {reason}")
+            whole = isinstance(wrong["input"], dict)  # of a table; its text names the keys
+            lines.append(f"{said}: {reason}" if whole else f"{said} = {wrong['input']!r}: {reason}")
     return lines
 
 
-def _nearest(location: tuple[int | str, ...]) -> str:
+def _advice(location: tuple[int | str, ...]) -> str:
     """Name the valid key nearest to an unknown one, or all that its table allows."""
     table: Any = Config
     for step in location[:-1]:
@@ -268,4 +286,4 @@ def _nearest(location: tuple[int | str, ...]) -> str:
             table = next(iter(get_args(annotation)), annotation)
     keys = list(table.model_fields)
     near = difflib.get_close_matches(str(location[-1]), keys, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; allowed are {', '.join(keys)}"
+    return f"; did you mean {near[0]!r}?" if near else f"; allowed here are {', '.join(keys)}"

@@ -172,12 +172,20 @@ def judge(pipeline: Pipeline, recording: Labelled, grace_s: float) -> Judged:
     name, samples, labels = recording
     result = pipeline.step(pipeline.start(), samples)
     opened = spans(result.events)
+    detections, false = match(opened, labels, grace_s)
+    return Judged(name, samples, result, opened, detections, false)
+
+
+def match(
+    opened: Sequence[Span], labels: Sequence[Label], grace_s: float
+) -> tuple[list[Detection], list[Span]]:
+    """Return each label with the first event that opened in it, and the events of no label."""
     detections = [
         Detection(label, next((span for span in opened if _in(span, label, grace_s)), None))
         for label in labels
     ]
     false = [span for span in opened if not any(_in(span, label, grace_s) for label in labels)]
-    return Judged(name, samples, result, opened, detections, false)
+    return detections, false
 
 
 def spans(events: Sequence[Event]) -> list[Span]:

@@ -77,12 +77,12 @@ def fit(
         on_epoch: called after each epoch.
 
     Raises:
-        DataError: too little data for one chunk, or the loss is no number.
+        DataError: no stretch is as long as a chunk, or the loss is no number any more.
 
     """
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
-    train, check = _Chunks(training, settings, warm_up), _Chunks(validation, settings, warm_up)
+    train, check = Chunks(training, settings, warm_up), Chunks(validation, settings, warm_up)
     weights = _row_weights(training, len(architecture.heads))
     with quiet():  # the first operation looks for accelerators, and complains
         learner = _Learner(architecture, settings, weights, train.steps)
@@ -119,7 +119,7 @@ def _row_weights(stretches: Sequence[Series], heads: int) -> Float32:
     return np.tile(weights / weights.mean(), heads).astype(np.float32)
 
 
-class _Chunks:
+class Chunks:
     """The chunks of some stretches, in lanes."""
 
     def __init__(self, stretches: Sequence[Series], settings: FitTable, warm_up: int) -> None:
@@ -149,7 +149,7 @@ class _Chunks:
             )
 
     def _lanes(self, offset: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """First row of each chunk, and how far into its stretch that is; (lanes, chunks) each."""
+        """Return each chunk's first row and how far into its stretch that is, both (B, chunks)."""
         starts: list[int] = []
         since: list[int] = []
         begin = 0
@@ -159,6 +159,11 @@ class _Chunks:
             starts += [begin + late + position for position in inside]
             since += inside
             begin += length
+        if not starts:
+            raise DataError(
+                f"there is no stretch of {self._size} samples without a gap; lower"
+                " fit.chunk_samples, or record without interruptions"
+            )
         lanes = max(1, min(self._batch, len(starts) // LANE_CHUNKS_MIN))
         steps = -(-len(starts) // lanes)
         first = np.linspace(0, len(starts) - steps, lanes).astype(int)

@@ -76,7 +76,7 @@ def train(file: ConfigFile, output: Path, tflite_python: Path | None, say: Say) 
     bundle = _calibrate(_draft(file, prepared, learnt), prepared, config, say)
     held_out = [prepared.parts.test, *(recording.samples for recording in prepared.labelled)]
     agreements = parity.compare(bundle, learnt.exported.floating, held_out, tflite_python)
-    _check_parity(agreements, config.parity, say)
+    check_parity(agreements, config.parity, say)
     judged = evaluate.judge_all(bundle, prepared.parts.test, prepared.labelled, config.evaluate)
     metrics = learnt.metrics | evaluate.metrics(judged, prepared.channels)
     metrics["parity"] = [agreement._asdict() for agreement in agreements]
@@ -199,7 +199,13 @@ def _calibrate(draft: Bundle, prepared: Prepared, config: Config, say: Say) -> B
     return seal.assemble(manifest, dict(draft.parts) | {KNOWN_ANSWERS: answers})
 
 
-def _check_parity(agreements: Sequence[Agreement], settings: ParityTable, say: Say) -> None:
+def check_parity(agreements: Sequence[Agreement], settings: ParityTable, say: Say) -> None:
+    """Refuse a network that scores otherwise than the trained one, or not alike everywhere.
+
+    Raises:
+        DataError: a score of the test part changes by more than the settings allow.
+
+    """
     allowed = {
         "quantization": settings.quantization_tolerance,
         "interpreter": settings.interpreter_tolerance,

@@ -193,10 +193,10 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
 
 def test_readers_work_beside_the_writer_and_after_a_clean_stop(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    store.commit(Batch(status='{"up": 1}'), "synced")
+    store.commit(Batch(status=lambda: '{"up": 1}'), "synced")
     with Reader(tmp_path) as reader:
         assert reader.status() == {"up": 1}
-        store.commit(Batch(status='{"up": 2}'), "synced")
+        store.commit(Batch(status=lambda: '{"up": 2}'), "synced")
         assert reader.status() == {"up": 2}
     store.close()
     with Reader(tmp_path) as reader:

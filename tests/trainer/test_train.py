@@ -1,12 +1,120 @@
+"""The whole way on a tiny machine: what is made, and what it is worth."""
+
 from __future__ import annotations
 
 import base64
 import json
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 
 from models import known_answers
+from models.errors import DataError
 from models.pipeline import Pipeline
-from tests.trainer.conftest import Trained
+from tests.trainer.conftest import CONFIG, Trained, machine, write_recording
+from trainer import config, train
+from trainer.parity import Agreement
+
+
+def test_the_bundle_reproduces_its_known_answers(trained: Trained) -> None:
+    bundle = trained.bundle
+    assert known_answers.largest_difference(Pipeline(bundle), bundle) == 0.0
+    events = json.loads(bundle.parts["known_answers.json"])["events"]
+    assert any(event["kind"] == "anomaly" for event in events)
+
+
+def test_the_manifest_says_where_it_comes_from(trained: Trained) -> None:
+    manifest = trained.bundle.manifest
+    assert manifest.channel_names == ("load", "power", "supply")
+    assert manifest.lineage.data_files == ["normal.csv"]
+    assert manifest.lineage.config_digest == trained.file.digest
+    assert {"tensorflow", "keras", "numpy", "python"} <= manifest.lineage.software.keys()
+    ends = [manifest.lineage.parts[part] for part in ("train", "calibrate", "test")]
+    # a warm-up lies between the end of a part and the start of the next
+    assert [count for _, _, count in ends] == [1600, 1180, 1180]
+
+
+def test_normal_operation_is_calm_and_the_fault_is_found(trained: Trained) -> None:
+    metrics = trained.bundle.manifest.metrics
+    assert metrics["normal"]["events"] == 0
+    assert metrics["normal"]["score_max"] < 1
+    assert metrics["labelled"]["true_positives"] == 1
+    assert metrics["labelled"]["false_positives"] == 0
+    overload = metrics["labelled"]["kinds"]["overload"]
+    assert overload["found"] == 1
+    assert 0 <= overload["delay_s_median"] < 15
+
+
+def test_the_forecast_beats_the_last_value_on_what_moves(trained: Trained) -> None:
+    forecast = trained.bundle.manifest.metrics["forecast"]
+    for channel in ("load", "power"):
+        assert forecast[channel]["mae"] < forecast[channel]["last_value_mae"]
+    assert forecast["supply"]["last_value_mae"] == 0.0
+
+
+def test_the_metrics_file_names_the_bundle(trained: Trained) -> None:
+    bundle = trained.bundle
+    document = json.loads(trained.path.with_suffix(".metrics.json").read_text())
+    assert document.pop("digest") == bundle.digest
+    assert document == bundle.manifest.metrics
+
+
+def test_the_report_is_whole_and_needs_nothing_else(trained: Trained) -> None:
+    page = trained.path.with_suffix(".report.html").read_text()
+    assert trained.bundle.digest in page
+    assert "overload" in page
+    images = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    assert len(images) == 4  # test part, faulty recording, forecasts, training curve
+    for image in images:
+        root = ElementTree.fromstring(base64.b64decode(image))
+        assert root.tag.endswith("svg")
+    assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_progress_is_told_epoch_by_epoch(trained: Trained) -> None:
+    epochs = [line for line in trained.said if line.startswith("epoch")]
+    assert 1 <= len(epochs) <= 6
+    assert re.match(r"epoch +1/6 +loss \d\.\d+ +validation \d\.\d+ \* +\d+\.\d s", epochs[0])
+    assert trained.said[0] == "read normal.csv: 4000 rows"
+
+
+def test_values_out_of_range_are_counted_and_left_out(tmp_path: Path) -> None:
+    times, values = machine(300, seed=3)
+    values[10:14, 0] = 99.0
+    write_recording(tmp_path / "normal.csv", times, values)
+    (tmp_path / "tiny.toml").write_text(CONFIG)
+    said: list[str] = []
+    with pytest.raises(DataError, match="too little data"):
+        train.train(config.read(tmp_path / "tiny.toml"), tmp_path, None, said.append)
+    assert said == ["read normal.csv: 300 rows, 4 values out of range"]
+
+
+def test_too_little_data_says_how_much_is_needed(tmp_path: Path) -> None:
+    write_recording(tmp_path / "normal.csv", *machine(3000, seed=3))
+    (tmp_path / "tiny.toml").write_text(CONFIG)
+    with pytest.raises(DataError) as refused:
+        train.train(config.read(tmp_path / "tiny.toml"), tmp_path, None, print)
+    assert "the calibrate part has 880 samples and needs 1020" in str(refused.value)
+
+
+def test_labels_must_be_there(tmp_path: Path) -> None:
+    for name in ("normal.csv", "faulty.csv"):
+        write_recording(tmp_path / name, *machine(4000, seed=4))
+    (tmp_path / "tiny.toml").write_text(CONFIG)
+    with pytest.raises(DataError, match=r"faulty\.labels\.csv: cannot be read"):
+        train.train(config.read(tmp_path / "tiny.toml"), tmp_path, None, print)
+
+
+def test_parity_is_a_gate(trained: Trained) -> None:
+    good = Agreement("quantization", "int8", "some runtime 1.0", 0.09, 0.7, 1, 2)
+    allowed = trained.file.config.parity
+    train.check_parity([good], allowed, lambda line: None)
+    with pytest.raises(DataError, match=r"quantization changes a score .* by 0\.11;"):
+        train.check_parity([good._replace(difference=0.11)], allowed, lambda line: None)
+    with pytest.raises(DataError, match=r"interpreter_tolerance allows 0\.02"):
+        train.check_parity([good._replace(change="interpreter")], allowed, lambda line: None)
+    with pytest.raises(DataError):
+        train.check_parity([good._replace(difference=np.nan)], allowed, lambda line: None)

@@ -1,0 +1,77 @@
+"""The envelope: CloudEvents' names, one number one id, and nothing that is not JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from agent.envelope import Envelope, Kind, Outgoing
+
+ENVELOPE = Envelope("plant", "gw-1", "00ff00ff00ff00ff")
+SUMMARY = Outgoing("summary", "pump", 1_700_000_000.25, {"n": 60}, "d" * 64, "telemanom")
+
+
+def numbered(message: Outgoing, seq: int = 7) -> dict[str, object]:
+    document: dict[str, object] = json.loads(ENVELOPE.numbered(message, seq, "synced"))
+    return document
+
+
+def test_a_summary_has_every_attribute() -> None:
+    assert numbered(SUMMARY) == {
+        "specversion": "1.0",
+        "id": "gw-1/00ff00ff00ff00ff/7",
+        "source": "/plant/gw-1",
+        "type": "fieldwatch.summary.v1",
+        "time": "2023-11-14T22:13:20.250Z",
+        "subject": "pump",
+        "datacontenttype": "application/json",
+        "epoch": "00ff00ff00ff00ff",
+        "seq": 7,
+        "stream": "pump",
+        "clock": "synced",
+        "bundle": "d" * 64,
+        "detector": "telemanom",
+        "data": {"n": 60},
+    }
+
+
+def test_attribute_names_are_those_that_cloudevents_allows() -> None:
+    assert all(re.fullmatch("[a-z0-9]{1,20}", name) for name in numbered(SUMMARY))
+
+
+def test_a_message_of_the_gateway_has_no_subject() -> None:
+    health = numbered(Outgoing("health", None, 0.0, {}))
+    assert "subject" not in health
+    assert health["stream"] is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "stream", "topic"),
+    [
+        ("status", None, "fieldwatch/v1/plant/gw-1/status"),
+        ("health", None, "fieldwatch/v1/plant/gw-1/health"),
+        ("summary", "pump", "fieldwatch/v1/plant/gw-1/summary/pump"),
+        ("alarm", "pump", "fieldwatch/v1/plant/gw-1/alarm/pump"),
+    ],
+)
+def test_topics(kind: Kind, stream: str | None, topic: str) -> None:
+    assert ENVELOPE.topic(kind, stream) == topic
+
+
+def test_statuses_show_the_last_number_but_have_ids_of_their_own() -> None:
+    statuses = [
+        json.loads(ENVELOPE.status(state, 0.0, 7, suffix, "unsynced"))
+        for state, suffix in (("offline", "1-lost"), ("online", "1-online"))
+    ]
+    assert [status["seq"] for status in statuses] == [7, 7]
+    assert [status["data"] for status in statuses] == [{"state": "offline"}, {"state": "online"}]
+    ids = {status["id"] for status in statuses} | {numbered(SUMMARY)["id"]}
+    assert len(ids) == 3
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_json_cannot_say_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        numbered(Outgoing("summary", "pump", 0.0, {"score_max": value}))

@@ -1,0 +1,225 @@
+"""Opening database files: damaged, of others, in use, full; and by those who may only read."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.envelope import Outgoing
+from agent.schema import LOCK, READINGS, RECORDS
+from agent.store import Batch, Reader, Store
+from models.errors import StoreError
+from tests.conftest import ROOT
+
+NOBODY = 65534
+
+
+def opened(directory: Path) -> Store:
+    store = Store(directory, "plant", "gw-1", 1000, 1000)
+    store.open()
+    return store
+
+
+def fill(store: Store) -> None:
+    for _ in range(10):
+        messages = [Outgoing("summary", "pump", 0.0, {"text": "x" * 300})] * 20
+        state = {"pump": {"head": os.urandom(3000)}}
+        store.commit(Batch(messages=messages, state=state, status='{"up": 1}'), "synced")
+
+
+@pytest.fixture(scope="module")
+def stopped_and_killed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The files as a clean stop leaves them, and as a kill does: much of it in the log."""
+    stopped, killed = (tmp_path_factory.mktemp(name) for name in ("stopped", "killed"))
+    store = opened(stopped)
+    fill(store)
+    shutil.copytree(stopped, killed, dirs_exist_ok=True)
+    store.close()
+    return [stopped, killed]
+
+
+def cut(data: bytearray, moment: random.Random) -> None:
+    del data[moment.randrange(len(data)) :]
+
+
+def change_the_head(data: bytearray, moment: random.Random) -> None:
+    data[moment.randrange(60)] ^= moment.randrange(1, 256)  # beyond is the version, ours
+
+
+def change_some_bytes(data: bytearray, moment: random.Random) -> None:
+    for _ in range(20):
+        data[moment.randrange(len(data))] ^= moment.randrange(1, 256)
+
+
+def overwrite_a_page(data: bytearray, moment: random.Random) -> None:
+    begin = moment.randrange(len(data) // 4096) * 4096
+    data[begin : begin + 4096] = moment.randbytes(4096)
+
+
+@pytest.mark.parametrize("damage", [cut, change_the_head, change_some_bytes, overwrite_a_page])
+def test_no_damage_keeps_the_agent_from_starting(
+    tmp_path: Path,
+    stopped_and_killed: list[Path],
+    damage: Callable[[bytearray, random.Random], None],
+) -> None:
+    moment = random.Random(2)
+    set_aside = 0
+    for number in range(24):
+        directory = tmp_path / str(number)
+        shutil.copytree(stopped_and_killed[number % 2], directory)
+        file = directory / moment.choice([RECORDS, READINGS])
+        data = bytearray(file.read_bytes())
+        damage(data, moment)
+        file.write_bytes(data)
+        store = opened(directory)
+        set_aside += len(store.set_aside)
+        assert all(path.exists() for path in store.set_aside)
+        store.close()
+    assert set_aside > 0
+
+
+def test_what_is_not_the_files_fault_does_not_set_it_aside(tmp_path: Path) -> None:
+    (tmp_path / READINGS).mkdir()  # not a file: cannot be opened
+    with pytest.raises(StoreError, match=r"readings\.db: unable to open"):
+        opened(tmp_path)
+    assert (tmp_path / READINGS).is_dir()
+    assert not list(tmp_path.glob("*.corrupt*"))
+
+
+def test_a_failed_opening_lets_others_in(tmp_path: Path) -> None:
+    (tmp_path / READINGS).mkdir()
+    with pytest.raises(StoreError):
+        opened(tmp_path)
+    (tmp_path / READINGS).rmdir()
+    opened(tmp_path).close()
+
+
+def test_no_directory_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="No such file or directory"):
+        opened(tmp_path / "absent")
+
+
+def test_a_lock_outlives_no_process(tmp_path: Path) -> None:
+    script = "import sys; from pathlib import Path; from agent.schema import lock; "
+    script += "held = lock(Path(sys.argv[1])); print('locked', flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / LOCK)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(StoreError, match=f"another agent .process {other.pid}"):
+            opened(tmp_path)
+        other.kill()
+    opened(tmp_path).close()
+
+
+@pytest.fixture
+def file_size_limit() -> Iterator[Callable[[int], None]]:
+    """Limit the size of files: a write beyond it fails, as on a broken disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_write_error_costs_nothing_once_the_disk_works_again(
+    tmp_path: Path, file_size_limit: Callable[[int], None]
+) -> None:
+    store = opened(tmp_path)
+    fill(store)
+    batch = Batch(messages=[Outgoing("alarm", "pump", 0.0, {"text": "x" * 300})] * 500)
+    file_size_limit((tmp_path / f"{RECORDS}-wal").stat().st_size)
+    with pytest.raises(StoreError, match=r"fieldwatch\.db: disk I/O error"):
+        store.commit(batch, "synced")
+    file_size_limit(resource.RLIM_INFINITY)
+    assert store.last_seq == 200
+    store.commit(batch, "synced")
+    assert store.last_seq == 700
+    with Reader(tmp_path) as reader:
+        rows = reader.outbox(["summary", "alarm"], 0, 10_000)
+    assert [seq for seq, _, _ in rows] == list(range(1, 701))
+    store.close()
+
+
+def test_a_current_file_opens_without_sqlite_utils(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    script = """if True:
+        import sys
+        from pathlib import Path
+        from agent.store import Store
+        store = Store(Path(sys.argv[1]), "plant", "gw-1", 10, 10)
+        store.open()
+        store.close()
+        assert not {"sqlite_utils", "numpy"} & set(sys.modules), "loaded"
+    """
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, cwd=ROOT)
+
+
+@pytest.fixture
+def public_directory() -> Iterator[Path]:
+    """A directory that every user may read; pytest's own are private."""
+    with tempfile.TemporaryDirectory(prefix="fieldwatch ?#%25 ") as name:  # and an ugly name
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
+
+
+def read_by_somebody_else(directory: Path) -> bool:
+    """Whether another user, who may only read, gets the status; by a fork, to be that user."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            if os.getuid() == 0:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            with Reader(directory) as reader:
+                code = 0 if reader.status() == {"up": 1} else 2
+        except StoreError:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_another_user_reads_beside_the_agent_after_a_stop_and_after_a_kill(
+    public_directory: Path, stopped_and_killed: list[Path]
+) -> None:
+    store = opened(public_directory)
+    fill(store)
+    assert read_by_somebody_else(public_directory)
+    store.close()
+    public_directory.chmod(0o555)  # without root, being the owner must not help
+    assert read_by_somebody_else(public_directory)
+    public_directory.chmod(0o755)
+    shutil.copytree(stopped_and_killed[1], public_directory, dirs_exist_ok=True)
+    public_directory.chmod(0o555)
+    assert read_by_somebody_else(public_directory)
+    public_directory.chmod(0o755)
+
+
+def test_a_reader_from_before_the_start_sees_what_is_written_after_it(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.commit(Batch(status='{"up": 1}'), "synced")
+    store.close()
+    with Reader(tmp_path) as reader:
+        assert reader.status() == {"up": 1}
+        store = opened(tmp_path)
+        store.commit(Batch(status='{"up": 2}'), "synced")
+        assert reader.status() == {"up": 2}
+        store.close()
+        assert reader.status() == {"up": 2}

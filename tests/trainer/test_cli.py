@@ -1,0 +1,73 @@
+"""The command ``fieldwatch-trainer``: what it prints and how it ends."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.conftest import CONFIG, Trained
+from trainer import cli
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["fieldwatch-trainer", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("train", "x.toml")])
+def test_without_its_extra_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert run(monkeypatch, *arguments) == 69
+    assert "pip install 'fieldwatch[trainer]'" in capsys.readouterr().err
+
+
+def test_a_wrong_configuration(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(CONFIG.replace("epochs", "epoch"))
+    assert run(monkeypatch, "train", path) == 78
+    assert f"{path}: fit.epoch: unknown key; did you mean 'epochs'?" in capsys.readouterr().err
+
+
+def test_recordings_that_are_not_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(CONFIG)
+    assert run(monkeypatch, "train", path) == 78
+    assert "data.files = 'normal.csv': there is no such file" in capsys.readouterr().err
+
+
+def test_evaluate_for_people_and_for_programs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], trained: Trained
+) -> None:
+    faulty = trained.file.path.parent / "faulty.csv"
+    assert run(monkeypatch, "evaluate", trained.path, faulty) == 0
+    shown = capsys.readouterr().out
+    assert "overload: 1 of 1 found" in shown
+    assert run(monkeypatch, "evaluate", trained.path, faulty, "--json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["labelled"]["recall"] == 1.0
+
+
+def test_labels_given_for_more_than_one_recording(
+    monkeypatch: pytest.MonkeyPatch, trained: Trained
+) -> None:
+    arguments = ("evaluate", trained.path, "a.csv", "b.csv", "--labels", "c.csv")
+    assert run(monkeypatch, *arguments) == 2
+
+
+def test_a_bundle_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(monkeypatch, "evaluate", tmp_path / "none", "a.csv") == 65
+    assert "no such bundle" in capsys.readouterr().err

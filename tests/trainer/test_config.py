@@ -1,0 +1,94 @@
+"""Configuration errors name file, key, value and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.errors import ConfigError
+from trainer import config
+
+GOOD = """
+[bundle]
+name = "pump"
+[data]
+files = ["*.csv"]
+[[data.channels]]
+name = "flow"
+[sampling]
+period_s = 1.0
+"""
+
+
+def read(directory: Path, text: str) -> config.ConfigFile:
+    path = directory / "pump.toml"
+    path.write_text(text)
+    return config.read(path)
+
+
+def refusal(directory: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as refused:
+        read(directory, text)
+    file = f"{directory / 'pump.toml'}: "
+    lines = str(refused.value).splitlines()
+    assert all(line.startswith(file) for line in lines)
+    return [line.removeprefix(file) for line in lines]
+
+
+def test_a_short_configuration_is_enough(tmp_path: Path) -> None:
+    file = read(tmp_path, GOOD)
+    assert file.config.network.heads == ["value", "change"]
+    assert file.output == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD + "[fit]\nepoch = 3\n", "fit.epoch: unknown key; did you mean 'epochs'?"),
+        (GOOD + "[smothing]\n", "smothing: unknown key; did you mean 'smoothing'?"),
+        (GOOD + "[parity]\nzzz = 1\n", "parity.zzz: unknown key; allowed here are "),
+        (GOOD.replace('name = "flow"', 'nam = "flow"'), "data.channels[0].name: missing"),
+        (GOOD.replace("[sampling]\nperiod_s = 1.0\n", ""), "sampling: missing"),
+        (GOOD.replace("1.0", "-1.0"), "sampling.period_s = -1.0: Input should be greater than 0"),
+        (GOOD.replace("1.0", "nan"), "sampling.period_s = nan: "),
+        (GOOD.replace("pump", "Pump"), "bundle.name = 'Pump': "),
+        (GOOD + "[split]\ntrain = 0.9\n", "split: train, calibrate and test must add up to 1"),
+        (GOOD + "[threshold]\nz_min = 9.0\n", "threshold: z_min 9 is above z_max 6"),
+        (GOOD + '[network]\nheads = ["level"]\n', "network.heads[0] = 'level': "),
+        (GOOD + '[network]\nheads = ["value", "value"]\n', "network: 'value' is there twice"),
+        (GOOD + '[[data.channels]]\nname = "flow"\n', "data: channel 'flow' is there twice"),
+        (
+            GOOD.replace('name = "flow"', 'name = "flow"\nlow = 2.0\nhigh = 1.0'),
+            "data.channels[0]: low 2 is not below high 1",
+        ),
+        ("[bundle\n", "not TOML: "),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
+    assert any(line.startswith(said) for line in refusal(tmp_path, text)), refusal(tmp_path, text)
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    assert len(refusal(tmp_path, GOOD + "[fit]\nepoch = 3\nseed = -1\n")) == 2
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read"):
+        config.read(tmp_path / "none.toml")
+
+
+def test_patterns_find_recordings_and_leave_labels_out(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.csv", "a.labels.csv"):
+        (tmp_path / name).touch()
+    file = read(tmp_path, GOOD)
+    assert [path.name for path in file.recordings(["*.csv", "a.csv"], "data.files")] == [
+        "a.csv",
+        "b.csv",
+    ]
+    assert file.recordings([str(tmp_path / "b.csv")], "data.files") == [tmp_path / "b.csv"]
+
+
+def test_a_pattern_that_finds_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.files = '\*\.cvs': there is no such file"):
+        read(tmp_path, GOOD).recordings(["*.cvs"], "data.files")

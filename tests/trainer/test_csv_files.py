@@ -1,0 +1,101 @@
+"""CSV recordings as they come: good ones are read, odd ones are refused with their line."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.errors import DataError
+from trainer.config import ChannelTable
+from trainer.datasets import Label
+from trainer.datasets.csv_files import labels_path, read_labels, read_recording
+
+CHANNELS = [ChannelTable(name="flow", low=0.0, high=100.0), ChannelTable(name="heat", column="T 1")]
+HEADER = "time,flow,T 1\n"
+
+
+def recording(directory: Path, text: str | bytes) -> Path:
+    path = directory / "recording.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_columns_are_found_by_name_in_any_order(tmp_path: Path) -> None:
+    path = recording(tmp_path, "\ufeffnote, T 1 ,time,flow\nx,20.5,1700000000.25,3\n\n")
+    read = read_recording(path, "time", CHANNELS)
+    assert read.readings.times.tolist() == [1_700_000_000.25]
+    assert read.readings.values.tolist() == [[3.0, 20.5]]
+    assert read.readings.values.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "time", ["2023-11-14T22:13:20.250Z", "2023-11-15 00:13:20.25+02:00", "1700000000.25"]
+)
+def test_times_are_unix_seconds_or_rfc_3339(tmp_path: Path, time: str) -> None:
+    path = recording(tmp_path, f"{HEADER}{time},3,4\n")
+    assert read_recording(path, "time", CHANNELS).readings.times.tolist() == [1_700_000_000.25]
+
+
+@pytest.mark.parametrize("cell", ["", " ", "nan", "NaN", "N/A", "null", "None", "-", "inf"])
+def test_what_says_that_nothing_is_there_is_missing(tmp_path: Path, cell: str) -> None:
+    read = read_recording(recording(tmp_path, f"{HEADER}1,{cell},4\n"), "time", CHANNELS)
+    assert math.isnan(read.readings.values[0, 0])
+    assert read.readings.values[0, 1] == 4.0
+    assert read.out_of_range == 0
+
+
+def test_values_out_of_range_are_missing_and_counted(tmp_path: Path) -> None:
+    text = HEADER + "1,-0.5,-999\n2,100.5,1\n3,0,1\n4,100,1\n"
+    read = read_recording(recording(tmp_path, text), "time", CHANNELS)
+    assert np.isnan(read.readings.values[:, 0]).tolist() == [True, True, False, False]
+    assert read.readings.values[0, 1] == -999.0
+    assert read.out_of_range == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("time,flow\n1,2\n", "no column 'T 1'; the header has: time, flow"),
+        ("time,flow,flow,T 1\n1,2,3,4\n", "more than one column 'flow'"),
+        (HEADER, "there are no rows"),
+        ("", "no column 'time'"),
+        (HEADER + "1,2,3\n2,high,3\n", "recording.csv:3: flow: 'high' is no number"),
+        (HEADER + "1,2,3\n2,2\n", "recording.csv:3: 2 cells, the header has 3"),
+        (HEADER + "1,2,3,4\n", "recording.csv:2: 4 cells, the header has 3"),
+        (HEADER + "noon,2,3\n", "recording.csv:2: 'noon' is no time"),
+        (HEADER + "2023-11-14T22:13:20,2,3\n", "has no offset from UTC"),
+        (HEADER + "1700000000000,2,3\n", "is not in Unix seconds"),
+        (HEADER + "nan,2,3\n", "is not in Unix seconds"),
+        (HEADER + '1,"2,3\n', "not CSV"),
+        (HEADER.encode() + b"1,\xff,3\n", "not UTF-8"),
+        (HEADER.replace(",", ";") + "1;2;3\n", "the header has: time;flow;T 1"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_its_place(
+    tmp_path: Path, text: str | bytes, said: str
+) -> None:
+    with pytest.raises(DataError) as refused:
+        read_recording(recording(tmp_path, text), "time", CHANNELS)
+    assert said in str(refused.value)
+
+
+def test_a_recording_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.csv: cannot be read: No such file"):
+        read_recording(tmp_path / "none.csv", "time", CHANNELS)
+
+
+def test_labels_lie_beside_the_recording(tmp_path: Path) -> None:
+    path = labels_path(tmp_path / "week.01.csv")
+    assert path.name == "week.01.labels.csv"
+    path.write_text("kind,start,end\nleak,10,20.5\nspike,1970-01-01T00:00:30Z,30\n")
+    assert read_labels(path) == [Label(10.0, 20.5, "leak"), Label(30.0, 30.0, "spike")]
+
+
+def test_a_label_that_ends_before_it_starts(tmp_path: Path) -> None:
+    path = tmp_path / "x.labels.csv"
+    path.write_text("start,end,kind\n1,2,leak\n20,10,leak\n")
+    with pytest.raises(DataError, match=r"x\.labels\.csv:3: the label ends before it starts"):
+        read_labels(path)

@@ -1,0 +1,123 @@
+"""Events against labels, counted by hand on events made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.bundle import Channel
+from models.errors import BundleMissing
+from models.messages import Contribution, Event, Samples, Scores
+from models.pipeline import Pipeline, Result
+from tests.trainer.conftest import Trained, machine, write_recording
+from trainer import evaluate
+from trainer.datasets import Label
+from trainer.evaluate import Judged, Labelled, Span
+
+
+def event(number: int, state: str, time: float, score: float = 2.0) -> Event:
+    part = Contribution("flow", score, 1.0, 0.0)
+    return Event(number, "anomaly", "telemanom", state, time, time - 1, score, (part,))  # type: ignore[arg-type]
+
+
+def span(opened: float) -> Span:
+    return Span("anomaly", opened, opened + 5, 2.0, ("flow",))
+
+
+def judged(labels: list[Label], opened: list[float], grace_s: float = 0.0) -> Judged:
+    spans = [span(time) for time in opened]
+    detections, false = evaluate.match(spans, labels, grace_s)
+    samples = Samples(np.arange(86400.0), np.zeros((86400, 1), np.float32))
+    scores = Scores(samples.times, np.full(86400, 0.5, np.float32), samples.values)
+    return Judged(
+        "x", samples, Result(scores, [], samples.values, samples.values), spans, detections, false
+    )
+
+
+def test_openings_and_closings_are_joined() -> None:
+    events = [event(1, "opened", 10), event(2, "opened", 12), event(1, "closed", 20, 7.0)]
+    assert evaluate.spans(events) == [
+        Span("anomaly", 10, 20, 7.0, ("flow",)),
+        Span("anomaly", 12, None, 2.0, ("flow",)),
+    ]
+
+
+def test_a_label_is_found_by_an_event_that_opens_in_it() -> None:
+    labels = [Label(100, 200, "leak"), Label(300, 400, "leak"), Label(500, 600, "wear")]
+    found = judged(labels, [99.0, 110.0, 150.0, 400.0, 700.0])
+    assert [detection.delay_s for detection in found.detections] == [10.0, 100.0, None]
+    assert [each.opened for each in found.false] == [99.0, 700.0]
+
+
+def test_an_event_soon_after_the_end_is_still_the_faults() -> None:
+    labels = [Label(100, 100.4, "spike")]
+    assert judged(labels, [101.0], grace_s=0.0).detections[0].event is None
+    assert judged(labels, [101.0], grace_s=1.0).detections[0].delay_s == 1.0
+
+
+def test_figures_of_labelled_recordings() -> None:
+    one = judged([Label(100, 200, "leak"), Label(300, 400, "wear")], [110.0, 120.0, 250.0])
+    two = judged([Label(100, 200, "leak")], [140.0])
+    figures = evaluate.label_metrics([one, two])
+    assert (figures["true_positives"], figures["false_positives"]) == (2, 1)
+    assert figures["false_negatives"] == 1
+    assert figures["precision"] == pytest.approx(2 / 3, abs=1e-4)
+    assert figures["recall"] == pytest.approx(2 / 3, abs=1e-4)
+    assert figures["f1"] == pytest.approx(2 / 3, abs=1e-4)
+    assert figures["kinds"] == {
+        "leak": {"labels": 2, "found": 2, "delay_s_median": 25.0, "delay_s_max": 40.0},
+        "wear": {"labels": 1, "found": 0, "delay_s_median": None, "delay_s_max": None},
+    }
+
+
+def test_figures_without_any_label_are_no_numbers() -> None:
+    figures = evaluate.label_metrics([judged([], [])])
+    assert figures["precision"] is None
+    assert figures["recall"] is None
+
+
+def test_events_per_day_of_normal_operation() -> None:
+    figures = evaluate.normal_metrics(judged([], [100.0, 200.0]))
+    assert figures == {"days": 1.0, "events": 2, "events_per_day": 2.0, "score_max": 0.5}
+
+
+def test_forecasts_are_compared_where_both_are_known() -> None:
+    values = np.array([[1.0], [2.0], [np.nan], [4.0], [5.0]], np.float32)
+    predicted = np.array([[np.nan], [2.5], [3.0], [4.0], [4.8]], np.float32)
+    samples = Samples(np.arange(5.0), values)
+    result = Result(Scores(samples.times, values[:, 0], predicted), [], values, values)
+    channel = Channel(
+        name="flow", unit="l/s", low=None, high=None, center=0.0, scale=1.0, stuck_samples=None
+    )
+    figures = evaluate.forecast_metrics(Judged("x", samples, result, [], [], []), [channel])
+    # only samples 1 and 4 have a forecast, a value, and a value before
+    assert figures == {"flow": {"unit": "l/s", "mae": pytest.approx(0.35), "last_value_mae": 1.0}}
+
+
+def test_a_recording_is_scored_from_a_fresh_state_each_time(trained: Trained) -> None:
+    pipeline = Pipeline(trained.bundle)
+    recording = Labelled("x", Samples(*machine(300, 5)), [])
+    first, second = (evaluate.judge(pipeline, recording, 0.0) for _ in range(2))
+    np.testing.assert_array_equal(first.result.scores.score, second.result.scores.score)
+    assert np.isnan(first.result.scores.score[:20]).all()
+
+
+def test_a_sealed_bundle_on_recordings(trained: Trained, tmp_path: Path) -> None:
+    write_recording(tmp_path / "calm.csv", *machine(600, 6))
+    faulty = trained.file.path.parent / "faulty.csv"
+    files = [tmp_path / "calm.csv", faulty, faulty.with_name("faulty.labels.csv")]
+    before = trained.path.read_bytes()
+    figures = evaluate.evaluate(trained.path, files, None, "time", 60.0)
+    assert trained.path.read_bytes() == before
+    assert figures["bundle"] == trained.bundle.digest
+    calm, fault = figures["recordings"]
+    assert (calm["faults"], calm["found"], calm["false_events"]) == (0, 0, 0)
+    assert (fault["faults"], fault["found"], fault["false_events"]) == (1, 1, 0)
+    assert figures["labelled"]["kinds"] == trained.bundle.manifest.metrics["labelled"]["kinds"]
+
+
+def test_a_bundle_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BundleMissing):
+        evaluate.evaluate(tmp_path / "none", [], None, "time", 0.0)

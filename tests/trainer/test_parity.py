@@ -1,0 +1,62 @@
+"""Differences between networks and interpreters, and the replay in another process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.bundle import NETWORK
+from models.errors import DataError
+from models.messages import Samples
+from tests.trainer.conftest import Trained, machine
+from trainer import parity, seal
+
+
+def recordings() -> list[Samples]:
+    faulty = Samples(*machine(200, 8))
+    faulty.values[100:150, 0] += 3.0
+    return [Samples(*machine(300, 7)), faulty]
+
+
+def test_a_network_agrees_with_itself(trained: Trained) -> None:
+    bundle = trained.bundle
+    [agreement] = parity.compare(bundle, bundle.network, recordings(), None)
+    assert agreement.change == "quantization"
+    assert (agreement.difference, agreement.difference_in_faults) == (0.0, 0.0)
+    assert (agreement.identical, agreement.recordings) == (2, 2)
+
+
+def test_a_network_with_other_weights_does_not(trained: Trained) -> None:
+    bundle = trained.bundle
+    model = bytearray(bundle.network)
+    weights = np.frombuffer(bytes(model), np.uint8)
+    # halve the largest run of float weights: a network that loads and scores otherwise
+    for at in range(len(weights) // 2, len(weights) - 4, 4):
+        value = np.frombuffer(bytes(model[at : at + 4]), np.float32)[0]
+        if 1e-3 < abs(value) < 10:
+            model[at : at + 4] = np.float32(value * 0.5).tobytes()
+    [agreement] = parity.compare(bundle, bytes(model), recordings(), None)
+    assert agreement.difference > 0.05
+
+
+def test_another_process_gives_the_same_scores_and_events(trained: Trained) -> None:
+    bundle, held_out = trained.bundle, recordings()
+    there = parity.replay_elsewhere(Path(sys.executable), "x", bundle, held_out, "litert")
+    here = parity.replay("x", bundle, held_out, "litert")
+    assert there.runtime == here.runtime
+    assert there.events == here.events
+    assert here.events[1], "the fault must raise an event, or nothing is compared"
+    for a, b in zip(there.scores, here.scores, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_python_that_cannot_replay_says_why(trained: Trained) -> None:
+    unfit = trained.bundle
+    broken = seal.assemble(unfit.manifest, dict(unfit.parts) | {NETWORK: b"no network"})
+    with pytest.raises(DataError, match="cannot load the network"):
+        parity.replay_elsewhere(Path(sys.executable), "x", broken, recordings(), "litert")
+    with pytest.raises(DataError, match="/none cannot replay: "):
+        parity.replay_elsewhere(Path("/none"), "x", unfit, recordings(), "litert")

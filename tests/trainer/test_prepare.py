@@ -1,0 +1,182 @@
+"""The parts, the scaling and the stretches that are learnt from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.bundle import Sampling
+from models.errors import DataError
+from models.messages import Float32, Float64, Readings, Samples
+from trainer import prepare
+from trainer.config import Config
+from trainer.datasets import Recording
+from trainer.prepare import Parts, Preprocessing
+
+SAMPLING = Sampling(
+    period_s=1.0, hold_samples_max=2, missing_samples=5, reset_gap_samples=10, warm_up_samples=20
+)
+
+
+def config(**tables: object) -> Config:
+    document = {
+        "bundle": {"name": "x"},
+        "data": {"files": ["x"], "channels": [{"name": "a"}]},
+        "sampling": {"period_s": 1.0, "warm_up_samples": 20},
+    }
+    return Config.model_validate(document | tables)
+
+
+def samples(values: Float32, start: float = 1000.0) -> Samples:
+    return Samples(start + np.arange(len(values), dtype=np.float64), values)
+
+
+def column(values: object) -> Float32:
+    return np.asarray(values, np.float32).reshape(-1, 1)
+
+
+def recording(name: str, times: Float64) -> Recording:
+    values = np.arange(len(times), dtype=np.float32).reshape(-1, 1)
+    return Recording(name, Readings(times, values), 0, "")
+
+
+def test_recordings_come_in_order_of_time() -> None:
+    late, early = (
+        recording("late", 2000.0 + np.arange(3)),
+        recording("early", 1000.0 + np.arange(4)),
+    )
+    aligned, _ = prepare.align([late, early], SAMPLING)
+    assert aligned.times.tolist() == [1000, 1001, 1002, 1003, 2000, 2001, 2002]
+    assert aligned.values[:, 0].tolist() == [0, 1, 2, 3, 0, 1, 2]
+
+
+def test_recordings_that_overlap_are_refused() -> None:
+    one, other = recording("one", 1000.0 + np.arange(4)), recording("other", 1003.0 + np.arange(4))
+    with pytest.raises(DataError, match="one and other overlap in time"):
+        prepare.align([other, one], SAMPLING)
+
+
+def test_a_grid_much_finer_than_the_recording_is_refused() -> None:
+    with pytest.raises(DataError, match=r"slow has a row every 60 s, and sampling\.period_s is 1"):
+        prepare.align([recording("slow", 1000.0 + 60.0 * np.arange(4))], SAMPLING)
+
+
+def test_no_sample_is_in_two_parts_and_a_warm_up_lies_between() -> None:
+    whole = samples(column(np.arange(10_000)))
+    parts = prepare.split(whole, config())
+    assert parts.train.times[0] == 1000
+    assert parts.test.times[-1] == 10_999
+    for before, after in ((parts.train, parts.calibrate), (parts.calibrate, parts.test)):
+        assert after.times[0] - before.times[-1] == 21
+    assert [len(part.times) for part in parts] == [6000, 1980, 1980]
+
+
+@pytest.mark.parametrize(
+    ("count", "split", "said"),
+    [
+        (500, {}, "the train part has 300 samples and needs 801"),
+        (4000, {}, "the calibrate part has 780 samples and needs 1020"),
+        (
+            4000,
+            {"train": 0.5, "calibrate": 0.45, "test": 0.05},
+            "the test part has 180 samples and needs 220",
+        ),
+        (0, {}, "the train part has 0 samples"),
+    ],
+)
+def test_too_little_data(count: int, split: dict[str, float], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        prepare.split(samples(column(np.zeros(count))), config(split=split))
+
+
+def scale_of(values: object) -> tuple[float, float]:
+    known = column(values)
+    tables = config().data.channels
+    nothing = samples(column([0.0, 1.0]))
+    [channel] = prepare.channels(Parts(samples(known), nothing, nothing), tables)
+    return channel.center, channel.scale
+
+
+def test_the_scale_is_about_one_standard_deviation() -> None:
+    center, scale = scale_of(np.random.default_rng(1).normal(50.0, 2.0, 20_000))
+    assert center == pytest.approx(50.0, abs=0.1)
+    assert scale == pytest.approx(2.0, rel=0.05)
+
+
+def test_rare_outliers_do_not_count() -> None:
+    values = np.random.default_rng(1).normal(0.0, 1.0, 20_000)
+    values[::1000] = 1e6
+    assert scale_of(values)[1] == pytest.approx(1.0, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        (np.full(100, 24.0), 0.24),  # never moved: a share of its magnitude
+        (np.zeros(100), 1.0),
+        (np.where(np.arange(1000) == 7, 10.0, 0.0), 10.0),  # one step: its resolution
+        (np.where(np.arange(100) % 2, 20.5, 20.0), 0.5),  # flickers by one step of its converter
+    ],
+)
+def test_the_scale_is_never_zero(values: Float64, scale: float) -> None:
+    assert scale_of(values)[1] == pytest.approx(scale)
+
+
+def test_a_scale_is_no_rounding_noise() -> None:
+    values = 1e6 + np.where(np.arange(1000) % 2, 0.0625, 0.0)
+    assert scale_of(values)[1] >= 1.0
+
+
+def test_a_channel_without_a_value_is_named() -> None:
+    with pytest.raises(DataError, match=r"channel a \(column 'a'\) has no value"):
+        scale_of(np.full(100, np.nan))
+
+
+def test_nothing_but_the_training_part_sets_the_scale() -> None:
+    values = column(np.random.default_rng(1).normal(0, 1, 1000))
+    tables, quiet = config().data.channels, samples(values)
+    wild = samples(values * 1000)
+    [alone] = prepare.channels(Parts(quiet, quiet, quiet), tables)
+    [beside] = prepare.channels(Parts(quiet, wild, wild), tables)
+    assert (alone.center, alone.scale) == (beside.center, beside.scale)
+
+
+def stuck_of(train: object, calibrate: object) -> int | None:
+    parts = Parts(samples(column(train)), samples(column(calibrate)), samples(column([0.0])))
+    return prepare.channels(parts, config().data.channels)[0].stuck_samples
+
+
+def test_stuck_is_four_times_the_longest_run_of_normal_operation() -> None:
+    moving = np.random.default_rng(1).normal(0, 1, 5000)
+    held = moving.copy()
+    held[100:110] = 3.0
+    assert stuck_of(moving, moving) == 25  # the least
+    assert stuck_of(held, moving) == 40
+    assert stuck_of(moving, held) == 40
+
+
+def test_what_repeats_by_nature_is_never_stuck() -> None:
+    assert stuck_of(np.full(1000, 24.0), np.full(1000, 24.0)) is None
+    assert stuck_of(np.repeat(np.arange(10.0), 100), np.arange(1000.0)) is None
+
+
+def test_missing_values_are_no_run() -> None:
+    values = np.random.default_rng(1).normal(0, 1, 5000)
+    values[100:2000] = np.nan
+    assert stuck_of(values, values) == 25
+
+
+def test_series_pair_each_sample_with_the_next() -> None:
+    how = Preprocessing(np.float32([10.0]), np.float32([2.0]), 1.5, ("value", "change"))
+    [stretch] = prepare.series(samples(column([10, 12, np.nan, 20])), how, 1.0)
+    # scaled 0, 1, missing, 5: the last known value stands in, and inputs are clipped
+    assert stretch.inputs[:, 0].tolist() == [0.0, 1.0, 1.0]
+    np.testing.assert_array_equal(stretch.targets, np.float32([[1, 1], [np.nan, np.nan], [5, 4]]))
+
+
+def test_series_end_where_time_jumps() -> None:
+    how = Preprocessing(np.float32([0.0]), np.float32([1.0]), 5.0, ("value",))
+    times = np.array([0.0, 1.0, 2.0, 20.0, 21.0])
+    stretches = prepare.series(Samples(times, column([0, 1, 2, 3, 4])), how, 1.0)
+    assert [stretch.inputs[:, 0].tolist() for stretch in stretches] == [[0, 1], [3]]
+    assert [stretch.targets[:, 0].tolist() for stretch in stretches] == [[1, 2], [4]]
