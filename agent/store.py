@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -47,7 +47,7 @@ class Batch:
     messages: list[Outgoing] = field(default_factory=list)
     state: dict[str, dict[str, bytes]] = field(default_factory=dict)  # stream -> part -> data
     acked: list[int] = field(default_factory=list)
-    status: str | None = None
+    status: Callable[[], str] | None = None  # asked once the rest is written, so that it counts it
 
     def shed_samples(self, rows_max: int) -> int:
         """Drop the oldest samples beyond ``rows_max``; return how many. Nothing else is dropped."""
@@ -218,32 +218,40 @@ class Store:
                 )
 
     def _commit_readings(self, batch: Batch) -> None:
-        next_sample = self._next_sample
-        with transaction(self._readings, self.directory / READINGS):
-            for stream, samples, scores in batch.samples:
-                rows = len(samples.times)
-                self._readings.execute(
-                    "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?)",
-                    (
-                        next_sample,
-                        rows,
-                        stream,
-                        samples.times.tobytes(),
-                        samples.values.tobytes(),
-                        scores.score.tobytes(),
-                    ),
-                )
-                next_sample += rows
-            self._readings.execute(
-                "DELETE FROM samples WHERE number < ?", [next_sample - self._ring_rows_max]
-            )
-            ring_rows = next_sample - self._oldest_sample(next_sample)
-            if batch.status is not None:
-                self._readings.execute(
-                    "INSERT OR REPLACE INTO status VALUES (1, ?)", [batch.status]
-                )
-        self._next_sample, self._ring_rows = next_sample, ring_rows
+        before = self._next_sample, self._ring_rows
+        try:
+            with transaction(self._readings, self.directory / READINGS):
+                self._write_samples(batch.samples)
+                if batch.status is not None:
+                    self._readings.execute(
+                        "INSERT OR REPLACE INTO status VALUES (1, ?)", [batch.status()]
+                    )
+        except StoreError:
+            self._next_sample, self._ring_rows = before
+            raise
         batch.samples, batch.status = [], None
+
+    def _write_samples(self, chunks: list[tuple[str, Samples, Scores]]) -> None:
+        if not chunks:
+            return
+        for stream, samples, scores in chunks:
+            rows = len(samples.times)
+            self._readings.execute(
+                "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    self._next_sample,
+                    rows,
+                    stream,
+                    samples.times.tobytes(),
+                    samples.values.tobytes(),
+                    scores.score.tobytes(),
+                ),
+            )
+            self._next_sample += rows
+        self._readings.execute(
+            "DELETE FROM samples WHERE number < ?", [self._next_sample - self._ring_rows_max]
+        )
+        self._ring_rows = self._next_sample - self._oldest_sample(self._next_sample)
 
     def state(self, stream: str) -> dict[str, bytes]:
         """Return the parts of a stream's state that were committed last."""

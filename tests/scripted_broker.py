@@ -35,14 +35,22 @@ class Session:
     published: list[Published] = field(default_factory=list)
     unanswered: int = 0
     unanswered_max: int = 0
+    said_goodbye: bool = False
 
     def send(self, kind: int, payload: bytes) -> None:
         self.sock.sendall(bytes([kind << 4, len(payload)]) + payload)
 
-    def accept(self, receive_maximum: int | None = None, code: int = 0) -> None:
-        properties = (
-            b"" if receive_maximum is None else b"\x21" + receive_maximum.to_bytes(2, "big")
-        )
+    def accept(
+        self,
+        receive_maximum: int | None = None,
+        packet_bytes_max: int | None = None,
+        code: int = 0,
+    ) -> None:
+        properties = b""
+        if receive_maximum is not None:
+            properties += b"\x21" + receive_maximum.to_bytes(2, "big")
+        if packet_bytes_max is not None:
+            properties += b"\x27" + packet_bytes_max.to_bytes(4, "big")
         tail = bytes([len(properties)]) + properties if self.protocol == 5 else b""
         self.send(CONNACK, bytes([0, code]) + tail)
 
@@ -129,6 +137,7 @@ class ScriptedBroker:
             session.unanswered_max = max(session.unanswered_max, session.unanswered)
             self._on_publish(session, message)
         elif head >> 4 == DISCONNECT:
+            session.said_goodbye = True
             raise ConnectionResetError
 
 

@@ -113,6 +113,32 @@ def evaluate(
     return 0
 
 
+@commands.command()
+@click.argument("key", type=_File)
+def keygen(key: Path) -> int:
+    """Make a key pair to sign bundles with: KEY stays secret, KEY.pub goes to the gateways."""
+    from models import signing
+
+    click.echo(f"{key} (secret), {signing.new_key(key)} (for gateways)")
+    return 0
+
+
+@commands.command()
+@click.argument("bundle", type=_File)
+@click.option("--key", type=_File, required=True, help="The secret key that keygen made.")
+def sign(bundle: Path, key: Path) -> int:
+    """Sign a sealed BUNDLE in place; its digest stays as it is."""
+    from models import bundle as bundles
+    from models import signing
+
+    read = bundles.read(bundle)
+    comment = f"{read.manifest.name} version {read.manifest.version}"
+    signature = signing.sign(read.manifest_bytes, key, comment)
+    bundles.write(bundle, read.manifest, read.parts, signature)
+    click.echo(f"{bundle}: signed, {comment}, digest {read.digest}")
+    return 0
+
+
 def _print_metrics(metrics: dict[str, Any]) -> None:
     click.echo(f"{'recording':24}{'hours':>8}{'faults':>8}{'found':>7}{'false':>7}{'highest':>9}")
     for row in metrics["recordings"]:

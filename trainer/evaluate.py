@@ -38,21 +38,11 @@ class Labelled(NamedTuple):
     labels: Sequence[Label]
 
 
-class Span(NamedTuple):
-    """An event from its opening to its closing."""
-
-    kind: str
-    opened: float  # Unix seconds
-    closed: float | None  # None while open at the end
-    score: float  # the worst
-    channels: tuple[str, ...]  # worst first
-
-
 class Detection(NamedTuple):
     """A label and the first event that opened in it."""
 
     label: Label
-    event: Span | None
+    event: Event | None
 
     @property
     def delay_s(self) -> float | None:
@@ -67,9 +57,9 @@ class Judged:
     name: str
     samples: Samples
     result: Result
-    spans: list[Span]
+    events: list[Event]  # each once, as it was at last
     detections: list[Detection]
-    false: list[Span]  # opened in no label
+    false: list[Event]  # opened in no label
 
     @property
     def scored_days(self) -> float:
@@ -171,44 +161,30 @@ def judge(pipeline: Pipeline, recording: Labelled, grace_s: float) -> Judged:
     """
     name, samples, labels = recording
     result = pipeline.step(pipeline.start(), samples)
-    opened = spans(result.events)
+    opened = each_once(result.events)
     detections, false = match(opened, labels, grace_s)
     return Judged(name, samples, result, opened, detections, false)
 
 
 def match(
-    opened: Sequence[Span], labels: Sequence[Label], grace_s: float
-) -> tuple[list[Detection], list[Span]]:
+    opened: Sequence[Event], labels: Sequence[Label], grace_s: float
+) -> tuple[list[Detection], list[Event]]:
     """Return each label with the first event that opened in it, and the events of no label."""
     detections = [
-        Detection(label, next((span for span in opened if _in(span, label, grace_s)), None))
+        Detection(label, next((event for event in opened if _in(event, label, grace_s)), None))
         for label in labels
     ]
-    false = [span for span in opened if not any(_in(span, label, grace_s) for label in labels)]
+    false = [event for event in opened if not any(_in(event, label, grace_s) for label in labels)]
     return detections, false
 
 
-def spans(events: Sequence[Event]) -> list[Span]:
-    """Join the openings and closings of events, in order of opening."""
-    ends = {event.number: event for event in events if event.state == "closed"}
-    joined = []
-    for event in events:
-        if event.state == "opened":
-            end = ends.get(event.number, event)
-            joined.append(
-                Span(
-                    kind=event.kind,
-                    opened=event.time,
-                    closed=end.time if end is not event else None,
-                    score=end.score,
-                    channels=tuple(part.channel for part in end.channels),
-                )
-            )
-    return joined
+def each_once(events: Sequence[Event]) -> list[Event]:
+    """Return every event as it was at last, in order of opening."""
+    return list({event.number: event for event in events}.values())
 
 
-def _in(span: Span, label: Label, grace_s: float) -> bool:
-    return label.start <= span.opened <= label.end + grace_s
+def _in(event: Event, label: Label, grace_s: float) -> bool:
+    return label.start <= event.opened <= label.end + grace_s
 
 
 def forecast_metrics(judged: Judged, channels: Sequence[Channel]) -> dict[str, dict[str, Any]]:
@@ -237,8 +213,8 @@ def normal_metrics(judged: Judged) -> dict[str, Any]:
     score = judged.result.scores.score
     return {
         "days": round(days, 4),
-        "events": len(judged.spans),
-        "events_per_day": round(len(judged.spans) / days, 3) if days else None,
+        "events": len(judged.events),
+        "events_per_day": round(len(judged.events) / days, 3) if days else None,
         "score_max": _rounded(float(np.nanmax(score, initial=0.0))),
     }
 

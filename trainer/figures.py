@@ -77,9 +77,9 @@ def score(judged: Judged) -> bytes:
         axes.axhline(1, color=_LIMIT, linewidth=0.9, linestyle="--", label="threshold")
         for start, end, kind in (detection.label for detection in judged.detections):
             _mark_fault(axes, start - begin, end - begin, kind)
-        for number, span in enumerate(judged.spans):
+        for number, event in enumerate(judged.events):
             label = "_" if number else "event opened"
-            axes.axvline(span.opened - begin, color=_EVENT, linewidth=1, label=label)
+            axes.axvline(event.opened - begin, color=_EVENT, linewidth=1, label=label)
         axes.set(xlabel="seconds", ylabel="score", yscale="log")
         figure.legend(loc="outside right upper")
         return _svg(figure)

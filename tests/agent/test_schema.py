@@ -34,7 +34,7 @@ def fill(store: Store) -> None:
     for _ in range(10):
         messages = [Outgoing("summary", "pump", 0.0, {"text": "x" * 300})] * 20
         state = {"pump": {"head": os.urandom(3000)}}
-        store.commit(Batch(messages=messages, state=state, status='{"up": 1}'), "synced")
+        store.commit(Batch(messages=messages, state=state, status=lambda: '{"up": 1}'), "synced")
 
 
 @pytest.fixture(scope="module")
@@ -214,12 +214,12 @@ def test_another_user_reads_beside_the_agent_after_a_stop_and_after_a_kill(
 
 def test_a_reader_from_before_the_start_sees_what_is_written_after_it(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    store.commit(Batch(status='{"up": 1}'), "synced")
+    store.commit(Batch(status=lambda: '{"up": 1}'), "synced")
     store.close()
     with Reader(tmp_path) as reader:
         assert reader.status() == {"up": 1}
         store = opened(tmp_path)
-        store.commit(Batch(status='{"up": 2}'), "synced")
+        store.commit(Batch(status=lambda: '{"up": 2}'), "synced")
         assert reader.status() == {"up": 2}
         store.close()
         assert reader.status() == {"up": 2}

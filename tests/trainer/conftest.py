@@ -50,7 +50,7 @@ test = 0.3
 layers = [8]
 
 [fit]
-epochs = 6
+epochs = 20
 chunk_samples = 25
 learning_rate = 0.02
 

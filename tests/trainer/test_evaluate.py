@@ -14,34 +14,27 @@ from models.pipeline import Pipeline, Result
 from tests.trainer.conftest import Trained, machine, write_recording
 from trainer import evaluate
 from trainer.datasets import Label
-from trainer.evaluate import Judged, Labelled, Span
+from trainer.evaluate import Judged, Labelled
 
 
-def event(number: int, state: str, time: float, score: float = 2.0) -> Event:
+def event(number: int, opened: float, closed: float | None = None, score: float = 2.0) -> Event:
     part = Contribution("flow", score, 1.0, 0.0)
-    return Event(number, "anomaly", "telemanom", state, time, time - 1, score, (part,))  # type: ignore[arg-type]
-
-
-def span(opened: float) -> Span:
-    return Span("anomaly", opened, opened + 5, 2.0, ("flow",))
+    return Event(number, "anomaly", "telemanom", opened - 1, opened, score, (part,), closed)
 
 
 def judged(labels: list[Label], opened: list[float], grace_s: float = 0.0) -> Judged:
-    spans = [span(time) for time in opened]
-    detections, false = evaluate.match(spans, labels, grace_s)
+    events = [event(number, time) for number, time in enumerate(opened)]
+    detections, false = evaluate.match(events, labels, grace_s)
     samples = Samples(np.arange(86400.0), np.zeros((86400, 1), np.float32))
     scores = Scores(samples.times, np.full(86400, 0.5, np.float32), samples.values)
     return Judged(
-        "x", samples, Result(scores, [], samples.values, samples.values), spans, detections, false
+        "x", samples, Result(scores, [], samples.values, samples.values), events, detections, false
     )
 
 
-def test_openings_and_closings_are_joined() -> None:
-    events = [event(1, "opened", 10), event(2, "opened", 12), event(1, "closed", 20, 7.0)]
-    assert evaluate.spans(events) == [
-        Span("anomaly", 10, 20, 7.0, ("flow",)),
-        Span("anomaly", 12, None, 2.0, ("flow",)),
-    ]
+def test_an_event_counts_once_as_it_was_at_last() -> None:
+    first, second, closed = event(1, 10), event(2, 12), event(1, 10, 20, 7.0)
+    assert evaluate.each_once([first, second, closed]) == [closed, second]
 
 
 def test_a_label_is_found_by_an_event_that_opens_in_it() -> None:

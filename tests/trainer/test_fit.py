@@ -21,7 +21,7 @@ WARM_UP = 10
 def wave(length: int, phase: float = 0.0) -> Series:
     angle = np.arange(length + 1) / 5.0 + phase
     values = np.stack([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
-    return Series(values[:-1], values[1:])
+    return Series(values[:-1].copy(), values[1:].copy())
 
 
 def fitted(seed: int = 1, **settings: Any) -> tuple[Fitted, list[Epoch]]:

@@ -167,15 +167,19 @@ def test_missing_values_are_no_run() -> None:
 
 
 def test_series_pair_each_sample_with_the_next() -> None:
-    how = Preprocessing(np.float32([10.0]), np.float32([2.0]), 1.5, ("value", "change"))
+    how = Preprocessing(
+        np.array([10.0], np.float32), np.array([2.0], np.float32), 1.5, ("value", "change")
+    )
     [stretch] = prepare.series(samples(column([10, 12, np.nan, 20])), how, 1.0)
     # scaled 0, 1, missing, 5: the last known value stands in, and inputs are clipped
     assert stretch.inputs[:, 0].tolist() == [0.0, 1.0, 1.0]
-    np.testing.assert_array_equal(stretch.targets, np.float32([[1, 1], [np.nan, np.nan], [5, 4]]))
+    np.testing.assert_array_equal(
+        stretch.targets, np.array([[1, 1], [np.nan, np.nan], [5, 4]], np.float32)
+    )
 
 
 def test_series_end_where_time_jumps() -> None:
-    how = Preprocessing(np.float32([0.0]), np.float32([1.0]), 5.0, ("value",))
+    how = Preprocessing(np.array([0.0], np.float32), np.array([1.0], np.float32), 5.0, ("value",))
     times = np.array([0.0, 1.0, 2.0, 20.0, 21.0])
     stretches = prepare.series(Samples(times, column([0, 1, 2, 3, 4])), how, 1.0)
     assert [stretch.inputs[:, 0].tolist() for stretch in stretches] == [[0, 1], [3]]

@@ -1,0 +1,86 @@
+"""The documentation is checked, not hoped for: commands, targets, links and examples are real."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import jsonschema
+import pytest
+import yaml
+
+from agent.cli import commands as agent_commands
+from models import __version__
+from trainer.cli import commands as trainer_commands
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = {page.name: page.read_text() for page in PAGES}
+
+
+def called(program: str) -> Iterator[tuple[str, list[str]]]:
+    """The words after ``program`` wherever a page calls it in code."""
+    for name, text in TEXT.items():
+        code = re.findall(r"```sh\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
+        for line in "\n".join(code).splitlines():
+            if match := re.search(rf"{program} ([^#;&|]*)", line):
+                yield name, match[1].split()
+
+
+@pytest.mark.parametrize(
+    ("program", "group"),
+    [("fieldwatch-agent", agent_commands), ("fieldwatch-trainer", trainer_commands)],
+)
+def test_every_command_in_the_pages_exists(program: str, group: click.Group) -> None:
+    calls = list(called(program))
+    assert calls
+    for page, words in calls:
+        command: click.Command = group
+        while isinstance(command, click.Group) and words:
+            assert words[0] in command.commands, f"{page}: {program} {words[0]}"
+            command = command.commands[words.pop(0)]
+        options = {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)}
+        for word in words:
+            if word.startswith("--") and word != "--help":
+                assert word.split("=")[0] in options, f"{page}: {program} … {word}"
+
+
+@pytest.mark.parametrize(
+    ("program", "group"),
+    [("fieldwatch-agent", agent_commands), ("fieldwatch-trainer", trainer_commands)],
+)
+def test_every_command_is_in_the_readme(program: str, group: click.Group) -> None:
+    for name in group.commands:
+        assert f"{program} {name}" in TEXT["README.md"], f"{program} {name} is not in README.md"
+
+
+def test_every_make_target_in_the_pages_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for page, text in TEXT.items():
+        for target in re.findall(r"(?:`|\n)make ([a-z][a-z-]*)", text):
+            assert re.search(rf"(?m)^{target}:", makefile), f"{page}: make {target}"
+
+
+def test_every_link_leads_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_examples_of_messages_are_as_the_asyncapi_document_says() -> None:
+    components = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text())["components"]
+    examples = re.findall(r"```json\n(.*?)```", TEXT["messages.md"], re.DOTALL)
+    kinds = set()
+    for example in map(json.loads, examples):
+        kind = example["type"].split(".")[1]
+        kinds.add(kind)
+        schema = {"$ref": f"#/components/schemas/{kind.capitalize()}", "components": components}
+        jsonschema.Draft202012Validator(schema).validate(example)
+    assert kinds == {"status", "summary", "alarm", "health"}
+
+
+def test_the_changes_of_this_version_are_told() -> None:
+    assert f"## {__version__}" in TEXT["CHANGELOG.md"]
