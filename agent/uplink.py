@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import random
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -57,11 +58,14 @@ class Uplink:
         self._envelope = envelope
         self._directory = directory
         self._last_seq = last_seq
+        self._topic = envelope.topic("status")
         self._client_id = f"fieldwatch-{envelope.site}-{envelope.gateway}"
         self._protocol: Protocol = "3.1.1" if settings.protocol == "3.1.1" else "5"
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
         self._stopping = threading.Event()
         self._stop_by = 0.0  # monotonic; once ``_stopping`` is set
+        self._run_id = secrets.token_hex(4)  # with the number, tells statuses from all others
+        self._number = 0  # of the connection, tried or open
         self._connection: Connection | None = None
         self._link = Link()
         self._ledger = Ledger()
@@ -135,31 +139,35 @@ class Uplink:
             StoreError: the outbox cannot be read.
 
         """
-        name = f"{self._link.connections + 1}"
-        topic = self._envelope.topic("status")
+        self._number += 1
         connection = Connection(self._settings, self._client_id, self._protocol)
         self._connection = connection
         polite = False
         try:
-            connection.open(topic, self._status("offline", f"{name}-lost"))
+            connection.open(self._topic, self._status("offline", "lost"))
             answer = self._answer(connection)
-            if not isinstance(answer, Connected):
+            if isinstance(answer, Connected):
+                self._came_up()
+                polite = self._send(
+                    Session(connection, answer, outbox, self._settings, self._link, self._ledger)
+                )
+            else:
                 self._fall_back(answer.code, answer.reason)
-                return
-            self._came_up()
-            session = Session(connection, answer, outbox, self._settings, self._link, self._ledger)
-            session.publish_status(topic, self._status("online", f"{name}-online"))
-            began = time.monotonic()
-            try:
-                session.send_until(self._stopping)
-            finally:
-                if time.monotonic() - began >= self._settings.backoff_max_s:
-                    self._failures = 0  # it was stable; new trouble starts with a short wait
-            polite = session.part(topic, self._status("offline", f"{name}-stopped"), self._stop_by)
         finally:
             self._connection = None
             connection.close(polite)
             self._link.in_flight, self._link.parked, self._link.held = 0, 0, ()
+
+    def _send(self, session: Session) -> bool:
+        """Send until the stop; say whether the broker knows of it."""
+        began = time.monotonic()
+        try:
+            session.publish_status(self._topic, self._status("online", "online"))
+            session.send_until(self._stopping)
+            return session.part(self._topic, self._status("offline", "stopped"), self._stop_by)
+        finally:
+            if time.monotonic() - began >= self._settings.backoff_max_s:
+                self._failures = 0  # it was stable; new trouble starts with a short wait
 
     def _answer(self, connection: Connection) -> Connected | Refused:
         """Wait for the broker; one that says nothing may not have understood the version."""
@@ -180,7 +188,8 @@ class Uplink:
             raise LinkError(f"the broker refuses: {reason}")
         self._protocol = "3.1.1"
 
-    def _status(self, state: Literal["online", "offline"], suffix: str) -> bytes:
+    def _status(self, state: Literal["online", "offline"], why: str) -> bytes:
+        suffix = f"{self._run_id}-{self._number}-{why}"
         return self._envelope.status(state, time.time(), self._last_seq(), suffix, clock_quality())
 
     def _came_up(self) -> None:

@@ -279,6 +279,8 @@ def _entries(source: str, data: bytes) -> dict[str, bytes]:
             infos = archive.infolist()
             if sum(info.file_size for info in infos) > FILE_SIZE_BYTES_MAX:
                 raise BundleCorrupt(f"{source}: the parts are larger than a bundle may be")
+            if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
+                raise BundleCorrupt(f"{source}: a part is compressed, which no bundle's is")
             if len({info.filename for info in infos}) != len(infos):
                 raise BundleCorrupt(f"{source}: a part occurs twice")
             return {info.filename: archive.read(info) for info in infos}

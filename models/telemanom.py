@@ -104,7 +104,8 @@ class Telemanom:
         state.since_start = 0
 
     def _step(self, state: TelemanomState, values: Float32) -> Errors:
-        scaled = np.clip((values - self._center) / self._scale, -SCALED_MAX, SCALED_MAX)
+        with np.errstate(over="ignore"):  # infinity is limited like any other outlier
+            scaled = np.clip((values - self._center) / self._scale, -SCALED_MAX, SCALED_MAX)
         filled = _fill_forward(scaled, state.last)
         inputs = np.clip(np.nan_to_num(filled), -self._clip, self._clip)
         outputs, network = self._network.run(inputs[:, None, :], state.network[None, :])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from models.bundle import Sampling
@@ -35,7 +38,7 @@ def column(values: object) -> Float32:
     return np.asarray(values, np.float32).reshape(-1, 1)
 
 
-def recording(name: str, times: Float64) -> Recording:
+def recording(name: str, times: npt.NDArray[Any]) -> Recording:
     values = np.arange(len(times), dtype=np.float32).reshape(-1, 1)
     return Recording(name, Readings(times, values), 0, "")
 

@@ -1,0 +1,32 @@
+"""A gateway that sends, and a collector that listens, for the tests of the uplink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import RealBroker
+from tests.uplink_rig import Gateway, Ops
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
+    made: list[Gateway] = []
+
+    def make(port: int, **settings: Any) -> Gateway:
+        made.append(Gateway(tmp_path, port, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def ops(broker: RealBroker) -> Iterator[Ops]:
+    made = Ops(broker.port)
+    yield made
+    made.close()

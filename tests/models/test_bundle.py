@@ -1,0 +1,176 @@
+"""The bundle's file: sealed as a whole, and every kind of damage is named."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from models import bundle as bundles
+from models.bundle import Bundle, Manifest
+from models.errors import BundleCorrupt, BundleError, BundleMissing, BundleTooNew
+from tests.conftest import ROOT, ZOO_BUNDLE
+
+
+def entries(path: Path = ZOO_BUNDLE) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def write_zip(path: Path, parts: list[tuple[str, bytes]]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in parts:
+            archive.writestr(name, data)
+    return path
+
+
+def altered_manifest(path: Path, change: str, value: object) -> Path:
+    parts = entries()
+    manifest = json.loads(parts["manifest.json"])
+    *steps, last = change.split(".")
+    table = manifest
+    for step in steps:
+        table = table[int(step) if step.isdigit() else step]
+    table[last] = value
+    parts["manifest.json"] = json.dumps(manifest).encode()
+    return write_zip(path, list(parts.items()))
+
+
+def test_what_is_written_is_read_and_the_same_again(tmp_path: Path, zoo_bundle: Bundle) -> None:
+    path = tmp_path / "b.fieldwatch"
+    bundles.write(path, zoo_bundle.manifest, zoo_bundle.parts, None)
+    once = path.read_bytes()
+    read = bundles.read(path)
+    assert read.manifest == zoo_bundle.manifest
+    assert read.parts == zoo_bundle.parts
+    bundles.write(path, zoo_bundle.manifest, zoo_bundle.parts, None)
+    assert path.read_bytes() == once
+    assert [file.name for file in tmp_path.iterdir()] == ["b.fieldwatch"]
+
+
+def test_a_signature_does_not_change_the_digest(tmp_path: Path, zoo_bundle: Bundle) -> None:
+    path = tmp_path / "b.fieldwatch"
+    bundles.write(path, zoo_bundle.manifest, zoo_bundle.parts, b"signature")
+    assert bundles.read(path).digest == zoo_bundle.digest
+    assert bundles.read(path).signature == b"signature"
+
+
+def test_any_flipped_byte_is_noticed_or_changes_nothing(tmp_path: Path, zoo_bundle: Bundle) -> None:
+    """Some bytes of a zip mean nothing (a date, say); none may change what is read."""
+    data = ZOO_BUNDLE.read_bytes()
+    path = tmp_path / "b.fieldwatch"
+    random.seed(7)
+    places = [
+        *range(200),
+        *range(len(data) - 400, len(data)),
+        *random.sample(range(len(data)), 300),
+    ]
+    refused = 0
+    for place in places:
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << random.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            read = bundles.read(path)
+        except BundleError as error:
+            assert str(path) in str(error)
+            refused += 1
+        else:
+            assert read.digest == zoo_bundle.digest
+            assert dict(read.parts) == dict(zoo_bundle.parts)
+    assert refused > len(places) / 2
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 0.9999])
+def test_a_truncated_bundle_is_refused(tmp_path: Path, share: float) -> None:
+    data = ZOO_BUNDLE.read_bytes()
+    path = tmp_path / "b.fieldwatch"
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(BundleCorrupt, match=re.escape(str(path))):
+        bundles.read(path)
+
+
+def test_a_missing_bundle_says_so(tmp_path: Path) -> None:
+    with pytest.raises(BundleMissing, match="no such bundle"):
+        bundles.read(tmp_path / "gone")
+    with pytest.raises(BundleMissing, match="cannot be read"):
+        bundles.read(tmp_path)
+
+
+def test_parts_that_lack_or_are_too_many_are_refused(tmp_path: Path) -> None:
+    parts = entries()
+    path = tmp_path / "b.fieldwatch"
+    for name in parts:
+        write_zip(path, [(other, data) for other, data in parts.items() if other != name])
+        with pytest.raises(BundleCorrupt):
+            bundles.read(path)
+    write_zip(path, [*parts.items(), ("extra.txt", b"hello")])
+    with pytest.raises(BundleCorrupt, match="differ: extra"):
+        bundles.read(path)
+    with pytest.warns(UserWarning, match="Duplicate"):
+        write_zip(path, [*parts.items(), ("network.tflite", b"other")])
+    with pytest.raises(BundleCorrupt, match="twice"):
+        bundles.read(path)
+
+
+def test_a_newer_format_asks_for_an_update(tmp_path: Path) -> None:
+    with pytest.raises(BundleTooNew, match="format_version 2; this software reads up to 1: update"):
+        bundles.read(altered_manifest(tmp_path / "b", "format_version", 2))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("format_version", 0),
+        ("name", "Pump!"),
+        ("channels.0.scale", 0),
+        ("channels.0.scale", float("nan")),
+        ("channels.0.name", "vibration_y"),
+        ("network.state_size", 5),
+        ("threshold.floor", [1.0]),
+        ("threshold.unheard_of", 1),
+        ("sampling.period_s", -1),
+        ("events.deadband", 1.5),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_refused_by_its_key(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    with pytest.raises(BundleCorrupt, match=r"manifest\.json"):
+        bundles.read(altered_manifest(tmp_path / "b", key, value))
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "b"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("manifest.json", b"0" * (bundles.FILE_SIZE_BYTES_MAX + 1))
+    with pytest.raises(BundleCorrupt, match="larger"):
+        bundles.read(path)
+
+
+def test_parts_must_fit_the_manifest_to_be_written(tmp_path: Path, zoo_bundle: Bundle) -> None:
+    parts = dict(zoo_bundle.parts) | {"network.tflite": b"other"}
+    with pytest.raises(BundleCorrupt, match="altered"):
+        bundles.write(tmp_path / "b", zoo_bundle.manifest, parts, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_zip_is_stored_and_begins_with_the_manifest() -> None:
+    with zipfile.ZipFile(io.BytesIO(ZOO_BUNDLE.read_bytes())) as archive:
+        infos = archive.infolist()
+    assert infos[0].filename == "manifest.json"
+    assert {info.compress_type for info in infos} == {zipfile.ZIP_STORED}
+
+
+def test_every_key_of_the_manifest_is_described() -> None:
+    text = (ROOT / "models" / "README.md").read_text()
+    schema = Manifest.model_json_schema()
+    keys = set(schema["properties"])
+    for table in schema["$defs"].values():
+        keys |= set(table["properties"])
+    assert [key for key in sorted(keys) if f"`{key}`" not in text] == []

@@ -1,0 +1,200 @@
+"""The one path from samples to scores: no cut, restart or odd value changes what it says."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.plant import CHANNELS, PERIOD_S
+from models.bundle import Bundle
+from models.messages import Event, Samples
+from models.pipeline import Pipeline, Result
+from models.state import StateMismatch
+from tests.models.conftest import START_S, Change, recorded
+
+NAMES = [channel.name for channel in CHANNELS]
+
+
+@pytest.fixture(scope="module")
+def pipeline(changed: Change) -> Pipeline:
+    return Pipeline(
+        changed(
+            sampling={"warm_up_samples": 20},
+            threshold={"history_samples": 300, "update_samples": 25},
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(pipeline: Pipeline, eventful: Samples) -> Result:
+    return pipeline.step(pipeline.start(), eventful)
+
+
+def kinds(events: list[Event]) -> list[tuple[str, str]]:
+    return [(event.kind, event.state) for event in events]
+
+
+def test_the_recording_has_every_kind_of_event(whole: Result) -> None:
+    assert {"anomaly", "stuck", "missing"} <= {event.kind for event in whole.events}
+    numbers = [event.number for event in whole.events if event.state == "opened"]
+    assert numbers == list(range(1, len(numbers) + 1))
+    times = [event.time for event in whole.events]
+    assert times == sorted(times)
+
+
+@settings(max_examples=15, deadline=None)
+@given(cuts=st.lists(st.integers(0, 2400), max_size=20), restarts=st.randoms(use_true_random=False))
+def test_cuts_and_restarts_change_nothing(
+    pipeline: Pipeline, eventful: Samples, whole: Result, cuts: list[int], restarts: object
+) -> None:
+    state, saved = pipeline.start(), {}
+    scores, events = [], []
+    for begin, end in pairwise([0, *sorted(cuts), 2400]):
+        part = Samples(eventful.times[begin:end], eventful.values[begin:end])
+        result = pipeline.step(state, part)
+        scores.append(result.scores.score)
+        events += result.events
+        saved |= pipeline.changed_parts(state)  # only what changed is written
+        if restarts.random() < 0.5:  # type: ignore[attr-defined]
+            state = pipeline.restore(saved)
+    assert np.array_equal(np.concatenate(scores), whole.scores.score, equal_nan=True)
+    assert events == whole.events
+
+
+def test_a_save_writes_little_and_only_what_changed(pipeline: Pipeline, eventful: Samples) -> None:
+    state = pipeline.start()
+    pipeline.step(state, Samples(eventful.times[:400], eventful.values[:400]))
+    pipeline.changed_parts(state)
+    assert pipeline.changed_parts(state).keys() == {"head"}
+    pipeline.step(state, Samples(eventful.times[400:405], eventful.values[400:405]))
+    parts = pipeline.changed_parts(state)
+    assert len(parts) <= 3
+    assert sum(map(len, parts.values())) < 16_000
+
+
+def test_state_of_another_bundle_or_damaged_is_refused(
+    pipeline: Pipeline, eventful: Samples, changed: Change
+) -> None:
+    state = pipeline.start()
+    pipeline.step(state, eventful)
+    saved = pipeline.changed_parts(state)
+    other = Pipeline(changed(events={"on_samples": 7}))
+    with pytest.raises(StateMismatch, match="is of bundle"):
+        other.restore(saved)
+    for damaged in (
+        {},
+        saved | {"head": b""},
+        saved | {"head": saved["head"][:-100]},
+        saved | {"head": saved["head"].replace(b'"stuck"', b'"stick"')},
+        {name: data for name, data in saved.items() if name != "history.0"},
+        saved | {"history.0": saved["history.0"][:-4]},
+    ):
+        with pytest.raises(StateMismatch):
+            pipeline.restore(damaged)
+
+
+def test_a_jump_in_time_starts_the_network_anew(pipeline: Pipeline) -> None:
+    samples = recorded(32, 400)
+    samples.times[200:] += 50.0
+    score = pipeline.step(pipeline.start(), samples).scores.score
+    warm_up = np.isnan(score)
+    assert warm_up[:20].all()
+    assert warm_up[200:220].all()
+    assert not warm_up[20:200].any()
+    assert not warm_up[220:].any()
+
+
+def test_nothing_looks_at_the_future(pipeline: Pipeline, eventful: Samples, whole: Result) -> None:
+    values = eventful.values.copy()
+    values[1000:] = 0.0
+    half = pipeline.step(pipeline.start(), Samples(eventful.times, values))
+    assert np.array_equal(half.scores.score[:1000], whole.scores.score[:1000], equal_nan=True)
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, 3e38, -3e38])
+def test_no_value_breaks_it_or_lasts(pipeline: Pipeline, value: float) -> None:
+    samples = recorded(33, 900)
+    samples.values[300:320] = value
+    result = pipeline.step(pipeline.start(), samples)
+    assert not np.isinf(result.scores.score).any()
+    assert not np.isnan(result.scores.score[330:]).any()
+    assert result.scores.score[-1] < 1
+
+
+def test_a_whole_stream_of_nothing_has_no_score_and_says_missing(pipeline: Pipeline) -> None:
+    samples = recorded(34, 200)
+    samples.values[:] = np.nan
+    result = pipeline.step(pipeline.start(), samples)
+    assert np.isnan(result.scores.score).all()
+    assert kinds(result.events) == [("missing", "opened")] * len(NAMES)
+
+
+def test_a_contribution_names_the_channel_with_what_was_seen_and_expected(
+    pipeline: Pipeline,
+) -> None:
+    samples = recorded(35, 400)
+    voltage = NAMES.index("voltage")
+    samples.values[300:320, voltage] += 40.0
+    opened = pipeline.step(pipeline.start(), samples).events[0]
+    worst = opened.channels[0]
+    assert worst.channel == "voltage"
+    assert worst.observed == pytest.approx(float(samples.values[:, voltage].max()), abs=3)
+    assert worst.expected is not None
+    assert opened.onset == pytest.approx(START_S + 300 * PERIOD_S)
+
+
+def test_silence_opens_once_and_the_next_sample_closes_it(pipeline: Pipeline) -> None:
+    state = pipeline.start()
+    opened = pipeline.silent(state, START_S, START_S - 30)
+    assert kinds(opened) == [("silent", "opened")]
+    assert opened[0].onset == START_S - 30
+    assert pipeline.silent(state, START_S + 1, START_S - 30) == []
+    state = pipeline.restore(pipeline.changed_parts(state))
+    closed = pipeline.step(state, recorded(36, 5)).events
+    assert kinds(closed) == [("silent", "closed")]
+    assert closed[0].number == opened[0].number
+
+
+def test_an_open_event_is_shown_with_its_worst_so_far(pipeline: Pipeline) -> None:
+    samples = recorded(37, 400)
+    samples.values[300:] += 20.0
+    state = pipeline.start()
+    opened = pipeline.step(state, samples).events[0]
+    shown = [event for event in pipeline.open_events(state) if event.number == opened.number]
+    assert shown[0].score > opened.score
+
+
+def test_streams_of_one_pipeline_do_not_touch_each_other(
+    pipeline: Pipeline, eventful: Samples, whole: Result
+) -> None:
+    one, other, scores = pipeline.start(), pipeline.start(), []
+    noise = recorded(38, 2400)
+    for begin in range(0, 2400, 100):
+        piece = slice(begin, begin + 100)
+        scores.append(
+            pipeline.step(one, Samples(eventful.times[piece], eventful.values[piece])).scores.score
+        )
+        pipeline.step(other, Samples(noise.times[piece], noise.values[piece]))
+    assert np.array_equal(np.concatenate(scores), whole.scores.score, equal_nan=True)
+
+
+def test_the_manifest_and_the_network_must_agree(zoo_bundle: Bundle) -> None:
+    from models.errors import BundleCorrupt
+    from tests.models.conftest import sealed
+
+    manifest = zoo_bundle.manifest.model_copy(
+        update={
+            "network": zoo_bundle.manifest.network.model_copy(
+                update={"layers": [8], "state_size": 16}
+            )
+        }
+    )
+    with pytest.raises(BundleCorrupt, match="the manifest says"):
+        Pipeline(sealed(manifest, dict(zoo_bundle.parts)))
+    broken = dict(zoo_bundle.parts) | {"network.tflite": b"TFL3 no network"}
+    with pytest.raises(BundleCorrupt, match="cannot load"):
+        Pipeline(sealed(zoo_bundle.manifest, broken))

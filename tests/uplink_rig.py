@@ -1,0 +1,87 @@
+"""What the tests of the uplink stand on: a gateway without its sensors, and central ops."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from agent.config import MqttTable
+from agent.envelope import Kind, Outgoing
+from agent.store import Batch, Store
+from agent.uplink import Uplink
+
+FAST = {
+    "backoff_min_s": 0.05,
+    "backoff_max_s": 0.2,
+    "unsubscribed_retry_s": 0.2,
+    "stop_timeout_s": 1,
+}
+
+
+class Ops:
+    """A collector with a session that the broker keeps, as central ops should have."""
+
+    def __init__(self, port: int, *topics: str) -> None:
+        self._topics = [(topic, 1) for topic in topics or ("fieldwatch/v1/#",)]
+        self.received: list[dict[str, Any]] = []
+        self.statuses: list[dict[str, Any]] = []
+        self._subscribed = threading.Event()
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id="ops",
+            clean_session=False,
+            protocol=paho.MQTTv311,
+        )
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_connect = lambda client, *_: client.subscribe(self._topics)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = self._on_message
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert self._subscribed.wait(10)
+
+    def _on_message(self, _: Any, __: Any, message: paho.MQTTMessage) -> None:
+        document = json.loads(message.payload)
+        status = message.topic.endswith("/status")
+        (self.statuses if status else self.received).append(document)
+
+    def numbers(self) -> list[int]:
+        """In order of their first arrival, repeats dropped."""
+        return list(dict.fromkeys(message["seq"] for message in self.received))
+
+    def subscribe(self, topic: str) -> None:
+        self._topics.append((topic, 1))
+        self._client.subscribe(topic, 1)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+class Gateway:
+    """Store and uplink with the part of the loop between them."""
+
+    def __init__(self, directory: Path, port: int, **settings: Any) -> None:
+        self.store = Store(directory, "plant", "gw-1", 100_000, 1000)
+        self.store.open()
+        mqtt = MqttTable(host="127.0.0.1", port=port, **(FAST | settings))
+        self.uplink = Uplink(mqtt, self.store.envelope, directory, lambda: self.store.last_seq)
+
+    def put(self, count: int, kind: Kind = "summary", stream: str = "pump") -> None:
+        batch = Batch(messages=[Outgoing(kind, stream, 0.0, {"n": n}) for n in range(count)])
+        self.store.commit(batch, "synced")
+
+    def delete_acknowledged(self) -> int:
+        acked = self.uplink.acknowledged()
+        self.store.commit(Batch(acked=acked), "synced")
+        self.uplink.committed(acked)
+        return int(self.store.document()["outbox_rows"])
+
+    def close(self) -> None:
+        self.uplink.stop()
+        self.store.close()
