@@ -110,6 +110,64 @@ def test_the_ring_keeps_the_newest_samples(tmp_path: Path) -> None:
     store.close()
 
 
+def test_no_more_chunks_are_read_than_asked_for(store: Store) -> None:
+    for chunk in range(10):
+        fan = ("fan", *samples(1, float(chunk))[1:])
+        store.commit(Batch(samples=[samples(5, chunk * 5.0), fan]), "synced")
+    with Reader(store.directory) as reader:
+        newest = [np.frombuffer(times).tolist() for times, _, _ in reader.newest_samples("pump", 7)]
+        assert newest == [[40, 41, 42, 43, 44], [45, 46, 47, 48, 49]]
+        ((times, values, scores),) = reader.newest_samples("fan", 1)
+        assert reader.newest_samples("nothing", 5) == []
+    assert np.frombuffer(times).tolist() == [9]
+    assert np.frombuffer(values, np.float32).tolist() == [1, 1]
+    assert np.frombuffer(scores, np.float32).tolist() == [1]
+
+
+def test_the_ring_goes_on_after_a_restart(tmp_path: Path) -> None:
+    for start in range(3):
+        store = opened(tmp_path, ring=25)
+        store.commit(Batch(samples=[samples(10, start * 10.0)]), "synced")
+        rows = store.document()["ring_rows"]
+        store.close()
+    assert rows == 20  # whole chunks, never more than the cap
+
+
+def test_old_closed_alarms_go_and_open_ones_stay(tmp_path: Path) -> None:
+    store = Store(tmp_path, "plant", "gw-1", 10, 10, alarm_rows_max=5)
+    store.open()
+    alarms = [{"stream": "pump", "number": n, "state": "opened"} for n in range(1, 21)]
+    store.commit(Batch(alarms=alarms), "synced")
+    store.commit(Batch(alarms=[a | {"state": "closed"} for a in alarms if a["number"] != 2]), "x")
+    with Reader(tmp_path) as reader:
+        assert [alarm["number"] for alarm in reader.alarms(100)] == [2, 16, 17, 18, 19, 20]
+    store.close()
+
+
+def test_a_message_that_is_not_json_leaves_no_gap(store: Store) -> None:
+    store.commit(Batch(messages=[message()]), "synced")
+    bad = Outgoing("summary", "pump", 0.0, {"mean": float("nan")})
+    with pytest.raises(ValueError, match="JSON"):
+        store.commit(Batch(messages=[message(), bad]), "synced")
+    store.commit(Batch(messages=[message()]), "synced")
+    assert queued(store.directory) == [1, 2]
+    assert store.document()["outbox_rows"] == 2
+
+
+def test_readings_that_cannot_be_written_do_not_hold_back_alarms(store: Store) -> None:
+    store._readings.execute("PRAGMA max_page_count = 1")  # the disk is full, for this file
+    batch = Batch(samples=[samples(5000)], messages=[message("alarm")])
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"readings\.db.*full"):
+            store.commit(batch, "synced")
+    assert queued(store.directory) == [1]
+    assert store.document()["ring_rows"] == 0
+    store._readings.execute("PRAGMA max_page_count = 1000000")
+    store.commit(batch, "synced")
+    assert store.document()["ring_rows"] == 5000
+    assert queued(store.directory) == [1]
+
+
 def test_a_failed_commit_leaves_no_gap_and_loses_nothing(store: Store) -> None:
     store.commit(Batch(messages=[message()]), "synced")
     (pages,) = store._records.execute("PRAGMA page_count").fetchone()
@@ -205,16 +263,22 @@ def test_readers_work_beside_the_writer_and_after_a_clean_stop(tmp_path: Path) -
         reader.status()
 
 
-_WRITER = """
-import sys
-from pathlib import Path
-from agent.envelope import Outgoing
-from agent.store import Batch, Store
-store = Store(Path(sys.argv[1]), "plant", "gw-1", 10**6, 10**6)
-store.open()
-while True:
-    store.commit(Batch(messages=[Outgoing("summary", "pump", 0.0, {})] * 3), "synced")
-    print(store.last_seq, flush=True)
+_WRITER = """if True:
+    import sys
+    from pathlib import Path
+    from agent.envelope import Outgoing
+    from agent.store import Batch, Store
+    store = Store(Path(sys.argv[1]), "plant", "gw-1", 10**6, 10**6)
+    store.open()
+    while True:
+        number = store.last_seq // 3 + 1
+        batch = Batch(
+            messages=[Outgoing("summary", "pump", 0.0, {})] * 3,
+            alarms=[{"stream": "pump", "number": number, "state": "opened"}],
+            state={"pump": {"head": str(number).encode() * 1000}},
+        )
+        store.commit(batch, "synced")
+        print(store.last_seq, flush=True)
 """
 
 
@@ -244,4 +308,7 @@ def test_kill_9_at_random_moments_loses_nothing_committed(tmp_path: Path) -> Non
     assert numbers[-1] >= said
     assert numbers[-1] % 3 == 0  # no commit in part
     assert store.last_seq == numbers[-1]
+    number = numbers[-1] // 3
+    assert store.last_alarm_number("pump") == number
+    assert store.state("pump") == {"head": str(number).encode() * 1000}
     store.close()

@@ -1,0 +1,66 @@
+"""The one-step network in the interpreter: batches and steps change nothing."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from models.bundle import Bundle
+from models.errors import BundleCorrupt, InterpreterMissing
+from models.interpreter import StepNetwork, runtime_version
+
+
+@pytest.fixture(scope="module")
+def network(zoo_bundle: Bundle) -> StepNetwork:
+    return StepNetwork(zoo_bundle.network)
+
+
+def made(network: StepNetwork, steps: int, batch: int) -> np.ndarray:
+    random = np.random.default_rng(5)
+    return random.standard_normal((steps, batch, network.sample_size)).astype(np.float32)
+
+
+def test_many_steps_at_once_are_the_same_as_one_by_one(network: StepNetwork) -> None:
+    samples = made(network, 30, 1)
+    state = np.zeros((1, network.state_size), np.float32)
+    whole, end = network.run(samples, state)
+    for step in range(30):
+        one, state = network.run(samples[step : step + 1], state)
+        assert np.array_equal(one[0], whole[step])
+    assert np.array_equal(state, end)
+
+
+def test_streams_in_a_batch_are_scored_as_if_alone(network: StepNetwork) -> None:
+    samples = made(network, 20, 5)
+    zeros = np.zeros((5, network.state_size), np.float32)
+    together, end = network.run(samples, zeros)
+    for stream in range(5):
+        alone, state = network.run(samples[:, stream : stream + 1], zeros[:1])
+        assert np.allclose(alone[:, 0], together[:, stream], atol=1e-5)
+        assert np.allclose(state[0], end[stream], atol=1e-5)
+
+
+def test_what_is_returned_is_not_overwritten_by_the_next_call(network: StepNetwork) -> None:
+    samples = made(network, 2, 1)
+    prediction, state = network.run(samples, np.zeros((1, network.state_size), np.float32))
+    kept = prediction.copy(), state.copy()
+    network.run(samples * 2, state)
+    assert np.array_equal(prediction, kept[0])
+    assert np.array_equal(state, kept[1])
+
+
+@pytest.mark.parametrize("model", [b"", b"no network", b"\0" * 1000])
+def test_what_is_no_network_is_a_corrupt_bundle(model: bytes) -> None:
+    with pytest.raises(BundleCorrupt, match="cannot load the network"):
+        StepNetwork(model)
+
+
+def test_without_any_runtime_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ai_edge_litert", "tflite_runtime"):
+        for module in [m for m in sys.modules if m.split(".")[0] == name] + [name]:
+            monkeypatch.setitem(sys.modules, module, None)
+        monkeypatch.setitem(sys.modules, f"{name}.interpreter", None)
+    with pytest.raises(InterpreterMissing, match="install ai-edge-litert"):
+        runtime_version()

@@ -1,0 +1,91 @@
+"""Known answers: this machine computes what the trainer computed, or the bundle is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from models import known_answers
+from models.bundle import KNOWN_ANSWERS, Bundle
+from models.errors import BundleCorrupt, KnownAnswerMismatch
+from models.interpreter import Runtime, StepNetwork
+from models.messages import Samples
+from models.pipeline import Pipeline
+from tests.models.conftest import sealed
+
+
+def with_answers(bundle: Bundle, change: Callable[[dict[str, Any]], None]) -> Bundle:
+    document = json.loads(bundle.parts[KNOWN_ANSWERS])
+    change(document)
+    parts = dict(bundle.parts) | {KNOWN_ANSWERS: json.dumps(document).encode()}
+    return sealed(bundle.manifest, parts)
+
+
+def test_the_reference_bundle_gives_its_known_answers_here(zoo_bundle: Bundle) -> None:
+    pipeline = Pipeline(zoo_bundle)
+    known_answers.check(pipeline, zoo_bundle)
+    document = json.loads(zoo_bundle.parts[KNOWN_ANSWERS])
+    assert document["events"], "known answers without an event prove little"
+    assert sum(score is not None for score in document["score"]) >= 100
+
+
+def test_a_difference_beyond_the_tolerance_is_refused(zoo_bundle: Bundle) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["score"][-1] += 3 * zoo_bundle.manifest.known_answers.tolerance
+
+    altered = with_answers(zoo_bundle, change)
+    with pytest.raises(KnownAnswerMismatch, match="a score differs"):
+        known_answers.check(Pipeline(altered), altered)
+
+
+def test_other_events_or_other_samples_scored_are_refused(zoo_bundle: Bundle) -> None:
+    altered = with_answers(zoo_bundle, lambda d: d["events"].pop())
+    with pytest.raises(KnownAnswerMismatch, match="give the events"):
+        known_answers.check(Pipeline(altered), altered)
+    altered = with_answers(zoo_bundle, lambda d: d["score"].__setitem__(-1, None))
+    with pytest.raises(KnownAnswerMismatch, match="other samples"):
+        known_answers.check(Pipeline(altered), altered)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b'{"times":[1],"values":[[1]],"score":[1],"events":[]}',
+        b'{"times":[],"values":[],"score":[],"events":[]}',
+    ],
+)
+def test_unreadable_answers_are_a_corrupt_bundle(zoo_bundle: Bundle, answers: bytes) -> None:
+    altered = sealed(zoo_bundle.manifest, dict(zoo_bundle.parts) | {KNOWN_ANSWERS: answers})
+    with pytest.raises(BundleCorrupt, match=r"known_answers\.json"):
+        known_answers.check(Pipeline(altered), altered)
+
+
+def test_recording_and_replaying_agree_exactly(zoo_bundle: Bundle, eventful: Samples) -> None:
+    pipeline = Pipeline(zoo_bundle)
+    part = Samples(eventful.times[:700], eventful.values[:700])
+    answers = known_answers.record(part, pipeline.step(pipeline.start(), part))
+    altered = sealed(zoo_bundle.manifest, dict(zoo_bundle.parts) | {KNOWN_ANSWERS: answers})
+    assert known_answers.largest_difference(Pipeline(altered), altered) < 0.01
+
+
+@pytest.mark.parametrize("runtime", ["litert", "tflite"])
+def test_a_runtime_that_is_not_there_says_what_to_install(
+    zoo_bundle: Bundle, runtime: Runtime
+) -> None:
+    from models.errors import InterpreterMissing
+
+    try:
+        network = StepNetwork(zoo_bundle.network, runtime)
+    except InterpreterMissing as error:
+        assert "install" in str(error)
+    else:
+        assert network.runtime.startswith(
+            {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}[runtime]
+        )

@@ -1,0 +1,92 @@
+"""Errors of the network, against a plain reimplementation step by step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.bundle import Bundle
+from models.interpreter import StepNetwork
+from models.messages import Samples
+from models.telemanom import Telemanom
+from tests.models.conftest import Change, recorded
+
+SPAN = 7.0
+
+
+@pytest.fixture(scope="module")
+def bundle(changed: Change) -> Bundle:
+    return changed(sampling={"warm_up_samples": 4}, smoothing={"span_samples": SPAN})
+
+
+@pytest.fixture(scope="module")
+def telemanom(bundle: Bundle) -> Telemanom:
+    return Telemanom(bundle.manifest, StepNetwork(bundle.network))
+
+
+def plainly(bundle: Bundle, samples: Samples) -> np.ndarray:
+    """Smoothed errors as models/README.md defines them, one sample and one channel at a time."""
+    manifest, network = bundle.manifest, StepNetwork(bundle.network)
+    center = np.array([channel.center for channel in manifest.channels], np.float32)
+    scale = np.array([channel.scale for channel in manifest.channels], np.float32)
+    state = np.zeros((1, network.state_size), np.float32)
+    heads = manifest.network.heads
+    last, prediction = np.full(len(center), np.nan, np.float32), None
+    seen: list[list[float]] = [[] for _ in range(manifest.error_rows)]
+    smoothed = np.full((len(samples.values), manifest.error_rows), np.nan)
+    keep = 1 - 2 / (SPAN + 1)
+    for step, values in enumerate(samples.values):
+        scaled = (values - center) / scale
+        forms = {"value": scaled, "change": scaled - last}
+        target = np.concatenate([forms[head] for head in heads])
+        last = np.where(np.isnan(scaled), last, scaled)
+        for row in range(manifest.error_rows):
+            if prediction is None or step < 4 or np.isnan(target[row]):
+                continue
+            seen[row].append(abs(float(target[row] - prediction[row])))
+            weights = keep ** np.arange(len(seen[row]))[::-1]
+            smoothed[step, row] = np.average(seen[row], weights=weights)
+        inputs = np.clip(np.nan_to_num(last), -5, 5).astype(np.float32)
+        outputs, state = network.run(inputs[None, None, :], state)
+        prediction = outputs[0, 0]
+    return smoothed
+
+
+def test_errors_and_their_mean_are_as_defined(bundle: Bundle, telemanom: Telemanom) -> None:
+    samples = recorded(41, 150)
+    samples.values[60:80, 2] = np.nan
+    samples.values[:10, 3] = np.nan
+    got = telemanom.step(telemanom.start(), samples).smoothed
+    expected = plainly(bundle, samples)
+    assert np.array_equal(np.isnan(got), np.isnan(expected))
+    assert np.allclose(got, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
+def test_a_value_beyond_the_clip_is_clipped_for_the_network_only(telemanom: Telemanom) -> None:
+    samples = recorded(42, 60)
+    samples.values[50] *= 1000
+    errors = telemanom.step(telemanom.start(), samples)
+    assert errors.smoothed[50].max() > 100  # the error tells how far out it was
+    assert np.isfinite(errors.smoothed[50:]).all()
+
+
+def test_the_prediction_is_in_the_channels_units(telemanom: Telemanom) -> None:
+    samples = recorded(43, 300)
+    predicted = telemanom.step(telemanom.start(), samples).predicted[100:]
+    error = np.abs(predicted - samples.values[100:]).mean(axis=0)
+    assert (error < 0.1 * samples.values[100:].mean(axis=0)).all()
+
+
+def test_an_interruption_forgets_the_smoothing(telemanom: Telemanom) -> None:
+    samples = recorded(44, 100)
+    samples.values[40:50] += 50
+    samples.times[50:] += 60
+    smoothed = telemanom.step(telemanom.start(), samples).smoothed
+    assert smoothed[49].max() > 10 * np.nanmax(smoothed[60:])
+
+
+def test_samples_that_step_back_in_time_are_an_interruption_too(telemanom: Telemanom) -> None:
+    samples = recorded(45, 60)
+    samples.times[30:] -= 1000
+    smoothed = telemanom.step(telemanom.start(), samples).smoothed
+    assert np.isnan(smoothed[30:34]).all()

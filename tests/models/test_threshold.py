@@ -1,0 +1,144 @@
+"""The dynamic threshold on errors made to have known anomalies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.bundle import Threshold
+from models.messages import Float32
+from models.threshold import DynamicThreshold, Found, ThresholdState
+
+BLOCK = 50
+
+
+def made(**changes: object) -> DynamicThreshold:
+    settings = {
+        "history_samples": 500,
+        "update_samples": BLOCK,
+        "z_min": 2.5,
+        "z_max": 12.0,
+        "z_step": 0.5,
+        "prune_drop": 0.1,
+        "floor": [0.14],  # above all of the noise, as a calibrated one is
+    }
+    return DynamicThreshold(Threshold.model_validate(settings | changes))
+
+
+def run(
+    threshold: DynamicThreshold, errors: Float32, state: ThresholdState | None = None
+) -> tuple[np.ndarray, np.ndarray, list[tuple[int, Found]]]:
+    """Above (n, R), thresholds (n, R), and what was found late with the sample of its update."""
+    state = threshold.start() if state is None else state
+    above, limits, found = [], [], []
+    for begin in range(0, len(errors), BLOCK):
+        seen = threshold.step(state, errors[begin : begin + BLOCK])
+        above.append(seen.above)
+        limits.append(seen.threshold)
+        found += [(begin, one) for one in seen.found]
+    return np.concatenate(above), np.concatenate(limits), found
+
+
+def noise(count: int, rows: int = 1, seed: int = 1) -> Float32:
+    random = np.random.default_rng(seed)
+    return (0.1 + 0.01 * random.standard_normal((count, rows))).astype(np.float32)
+
+
+def test_in_the_beginning_the_floor_decides() -> None:
+    errors = noise(BLOCK)
+    errors[10] = 0.5
+    above, limits, _ = run(made(floor=[0.3]), errors)
+    assert (limits == np.float32(0.3)).all()
+    assert np.flatnonzero(above[:, 0]).tolist() == [10]
+
+
+def test_a_large_error_is_above_at_once() -> None:
+    errors = noise(600)
+    errors[520:530] = 1.0
+    above, _, found = run(made(floor=[0.2]), errors)
+    assert np.flatnonzero(above[:, 0]).tolist() == list(range(520, 530))
+    assert found == []
+
+
+def test_a_smaller_one_is_found_by_the_next_update_with_its_place() -> None:
+    errors = noise(600)
+    errors[520:530] = 0.17  # seven deviations: below z_max, but it stands out
+    above, _, found = run(made(), errors)
+    assert not above[520:530].any()
+    ((begin, one),) = [(begin, one) for begin, one in found if begin >= 500]
+    assert begin + one.onset == 520
+    assert 520 <= begin + one.peak < 530
+    assert one.score > 1
+
+
+def test_normal_noise_is_never_above_and_seldom_found() -> None:
+    above, _, found = run(made(prune_drop=0.2), noise(20_000, seed=3))
+    assert above[BLOCK:].sum() == 0
+    assert len(found) <= 2
+
+
+def test_an_anomaly_does_not_raise_the_threshold_that_should_find_the_next() -> None:
+    errors = noise(4000)
+    for begin in range(1000, 4000, 200):  # each as large as the one before
+        errors[begin : begin + 20] = 0.17
+    _, limits, found = run(made(), errors)
+    onsets = {begin + one.onset for begin, one in found}
+    assert {begin for begin in range(1000, 4000, 200)} <= onsets
+    assert limits[-1, 0] < 1.3 * limits[900, 0]
+
+
+def test_what_does_not_stand_out_is_pruned() -> None:
+    errors = noise(600)
+    errors[100:500:25] = 0.15  # normal operation has peaks like this, again and again
+    errors[520] = 0.155
+    kept = [found for _, found in run(made(prune_drop=0.3), errors)[2]]
+    assert kept == []
+
+
+def test_the_floor_holds_where_errors_are_tiny() -> None:
+    errors = noise(2000) * 1e-4
+    errors[1500:1510] *= 50
+    above, limits, found = run(made(floor=[0.05]), errors)
+    assert not above.any()
+    assert found == []
+    assert limits.min() == np.float32(0.05)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.02])
+def test_constant_errors_divide_nothing_by_zero(value: float) -> None:
+    errors = np.full((500, 1), value, np.float32)
+    above, _, found = run(made(floor=[0.03]), errors)
+    assert not above.any()
+    assert found == []
+    errors[450] = 1.0
+    above, _, _ = run(made(floor=[0.03]), errors)
+    assert np.flatnonzero(above[:, 0]).tolist() == [450]
+
+
+def test_missing_errors_are_neither_above_nor_remembered() -> None:
+    errors = noise(300)
+    errors[100:200] = np.nan
+    state = made().start()
+    above, limits, _ = run(made(), errors, state)
+    assert not above[100:200].any()
+    assert not np.isnan(limits).any()
+    assert state.written[0] == 200
+
+
+def test_rows_are_judged_each_by_itself() -> None:
+    errors = noise(600, rows=2)
+    errors[:, 1] *= 10
+    errors[520:530, 0] = 0.9  # normal for the other row
+    above, _, _ = run(made(floor=[0.2, 2.0]), errors)
+    assert above[520:530, 0].all()
+    assert not above[:, 1].any()
+
+
+def test_the_history_is_bounded_and_keeps_the_newest() -> None:
+    threshold = made(history_samples=100)
+    state = threshold.start()
+    run(threshold, noise(1000), state)
+    assert state.history.shape == (1, 100)
+    small = (noise(200, seed=4) * 0.1).astype(np.float32)
+    run(threshold, small, state)
+    assert state.history.max() < 0.05
