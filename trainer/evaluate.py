@@ -193,7 +193,7 @@ def forecast_metrics(judged: Judged, channels: Sequence[Channel]) -> dict[str, d
     A forecast that does not beat the last value repeated has learnt little about that channel.
     """
     values, predicted = judged.samples.values, judged.result.scores.predicted
-    errors = np.abs(values - predicted)[:-1]
+    errors = np.abs(values - predicted)[1:]
     repeated = np.abs(np.diff(values, axis=0))
     both = ~np.isnan(errors) & ~np.isnan(repeated)
     errors, repeated = np.where(both, errors, np.nan), np.where(both, repeated, np.nan)

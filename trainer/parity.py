@@ -72,11 +72,11 @@ def compare(
     network = bundle.manifest.network.quantization
     reference = replay("float", unquantized, recordings, "litert")
     quantized = replay(network, bundle, recordings, "litert")
-    agreements = [_agreement("quantization", quantized, reference)]
+    agreements = [agreement("quantization", quantized, reference)]
     if tflite_python is not None:
         for held, here in ((unquantized, reference), (bundle, quantized)):
             there = replay_elsewhere(tflite_python, here.network, held, recordings, "tflite")
-            agreements.append(_agreement("interpreter", there, here))
+            agreements.append(agreement("interpreter", there, here))
     return agreements
 
 
@@ -97,9 +97,10 @@ def replay(
     )
 
 
-def _agreement(
+def agreement(
     change: Literal["quantization", "interpreter"], replayed: Replayed, reference: Replayed
 ) -> Agreement:
+    """Compare what two replays of the same recordings gave."""
     differences = [
         float(np.nanmax(np.abs(a - b) / (1 + np.abs(b)), initial=0.0))
         for a, b in zip(replayed.scores, reference.scores, strict=True)

@@ -75,7 +75,7 @@ def screen(view: View, color: bool) -> list[str]:
         f"  serial line  {view.readings_per_s:6.1f} readings/s, {view.readings} in all",
         f"  fault        {fault}",
         "",
-        f"  {dim}score of the pump, newest right; above the dashed line is abnormal{off}",
+        f"  {dim}{_caption(view.scores)}{off}",
         *chart(view.scores, color),
         "",
         *_section("alarms on the gateway", view.alarms, 3),
@@ -84,6 +84,12 @@ def screen(view: View, color: bool) -> list[str]:
         f" {view.acknowledged} acknowledged, {view.outbox} waiting",
         *_section("central ops receives", view.ops, 5),
     ]
+
+
+def _caption(scores: Sequence[float]) -> str:
+    if all(math.isnan(score) for score in scores):
+        return "the network warms up: it has to see some of the pump's life before it scores"
+    return "score of the pump, newest right; above the dashed line is abnormal"
 
 
 def _section(title: str, lines: Sequence[str], count: int) -> list[str]:

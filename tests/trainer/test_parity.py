@@ -23,6 +23,20 @@ def recordings() -> list[Samples]:
     return [Samples(*machine(300, 7)), faulty]
 
 
+def test_a_difference_is_absolute_and_relative() -> None:
+    nan = float("nan")
+
+    def replayed(*scores: list[float], events: list[list[str]]) -> parity.Replayed:
+        return parity.Replayed("x", "y", [np.array(each, np.float32) for each in scores], events)
+
+    reference = replayed([nan, 0.5, 1.0], [4.0], [2.0], events=[[], ["a"], ["b"]])
+    other = replayed([nan, 0.5, 1.2], [5.0], [2.0], events=[[], ["a"], ["c"]])
+    found = parity.agreement("quantization", other, reference)
+    assert found.difference == pytest.approx(0.2 / 2, rel=1e-5)
+    assert found.difference_in_faults == pytest.approx(1 / 5)
+    assert (found.identical, found.recordings) == (2, 3)
+
+
 def test_a_network_agrees_with_itself(trained: Trained) -> None:
     bundle = trained.bundle
     [agreement] = parity.compare(bundle, bundle.network, recordings(), None)
