@@ -168,10 +168,14 @@ class CalibrateTable(_Table):
 
 
 class ParityTable(_Table):
-    """What quantization and another interpreter may change."""
+    """What quantization and another interpreter may change.
+
+    The first default follows from ``floor_margin``: a score as high as any of the calibration
+    part (2/3) and changed by as much as is allowed still raises no alarm.
+    """
 
     quantization_tolerance: Positive = Field(
-        0.1, description="Largest change of a score of the test part, absolute + relative"
+        0.2, description="Largest change of a score of the test part, absolute + relative"
     )
     interpreter_tolerance: Positive = Field(
         0.02, description="The same between interpreters; gateways check the known answers by it"

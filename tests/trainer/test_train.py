@@ -109,11 +109,11 @@ def test_labels_must_be_there(tmp_path: Path) -> None:
 
 
 def test_parity_is_a_gate(trained: Trained) -> None:
-    good = Agreement("quantization", "int8", "some runtime 1.0", 0.09, 0.7, 1, 2)
+    good = Agreement("quantization", "int8", "some runtime 1.0", 0.19, 0.7, 1, 2)
     allowed = trained.file.config.parity
     train.check_parity([good], allowed, lambda line: None)
-    with pytest.raises(DataError, match=r"quantization changes a score .* by 0\.11;"):
-        train.check_parity([good._replace(difference=0.11)], allowed, lambda line: None)
+    with pytest.raises(DataError, match=r"quantization changes a score .* by 0\.21;"):
+        train.check_parity([good._replace(difference=0.21)], allowed, lambda line: None)
     with pytest.raises(DataError, match=r"interpreter_tolerance allows 0\.02"):
         train.check_parity([good._replace(change="interpreter")], allowed, lambda line: None)
     with pytest.raises(DataError):

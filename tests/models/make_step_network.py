@@ -1,0 +1,79 @@
+"""Makes the small step network that the tests of ``models`` run, and the weights it came from.
+
+Run by hand, with the extra ``trainer``, only when the contract of step networks changes:
+
+    python tests/models/make_step_network.py
+
+It writes ``data/step_network.tflite`` and ``data/step_network.npz``: the kernels and biases as
+floats, from which a test computes the same network in numpy. The weights are random (seeded), not
+trained, and scaled so that the gates leave the middle of their range. The first layer has more
+than 1,024 weights, so that the converter stores them as 8-bit integers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+DATA = Path(__file__).parent / "data"
+CHANNELS = 3
+LAYERS = (16, 4)
+HEADS = 2
+SEED = 20
+
+
+def weights() -> dict[str, np.ndarray[Any, Any]]:
+    """Return kernel (inputs, outputs) and bias of every dense layer."""
+    random = np.random.default_rng(SEED)
+    arrays, width = {}, CHANNELS
+    for number, size in enumerate(LAYERS):
+        arrays[f"kernel_{number}"] = random.normal(0, 0.4, (width + size, 4 * size))
+        arrays[f"bias_{number}"] = random.normal(0, 0.2, 4 * size)
+        width = size
+    arrays["kernel_heads"] = random.normal(0, 0.5, (width, HEADS * CHANNELS))
+    arrays["bias_heads"] = random.normal(0, 0.1, HEADS * CHANNELS)
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def network() -> Any:
+    """Return the step network, its weights not set."""
+    sample = keras.Input((CHANNELS,), name="sample")
+    state = keras.Input((2 * sum(LAYERS),), name="state")
+    flow, memories, begin = sample, [], 0
+    for number, size in enumerate(LAYERS):
+        hidden = state[:, begin : begin + size]
+        cell = state[:, begin + size : begin + 2 * size]
+        begin += 2 * size
+        entering = keras.layers.Concatenate()([flow, hidden])
+        gates = keras.layers.Dense(4 * size, name=f"{number}")(entering)
+        entry, forget, candidate, exit_ = (
+            gates[:, gate * size : (gate + 1) * size] for gate in range(4)
+        )
+        sigmoid, tanh = keras.ops.sigmoid, keras.ops.tanh
+        cell = sigmoid(forget) * cell + sigmoid(entry) * tanh(candidate)
+        flow = sigmoid(exit_) * tanh(cell)
+        memories += [flow, cell]
+    prediction = keras.layers.Dense(HEADS * CHANNELS, name="heads")(flow)
+    following = keras.layers.Concatenate()(memories)
+    return keras.Model([sample, state], {"prediction": prediction, "next_state": following})
+
+
+def main() -> None:
+    """Write both files."""
+    arrays, step = weights(), network()
+    for name in [*map(str, range(len(LAYERS))), "heads"]:
+        step.get_layer(name).set_weights([arrays[f"kernel_{name}"], arrays[f"bias_{name}"]])
+    converter = tf.lite.TFLiteConverter.from_keras_model(step)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    DATA.mkdir(exist_ok=True)
+    (DATA / "step_network.tflite").write_bytes(converter.convert())
+    np.savez(DATA / "step_network.npz", **arrays)
+
+
+if __name__ == "__main__":
+    main()
