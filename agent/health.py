@@ -1,15 +1,13 @@
-"""How the agent is doing: one document for ``status``, the health message and a person's eye."""
+"""What the agent measures of itself: latency and memory."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 LATENCIES_KEPT = 4096
 
-_STATM = Path("/proc/self/statm")
 _STATUS = Path("/proc/self/status")
 
 
@@ -57,8 +55,3 @@ def _status_mb(key: str, status: Path = _STATUS) -> float:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
-
-
-def document(**parts: Any) -> dict[str, Any]:
-    """Return the parts that are there, in the order of the schema."""
-    return parts

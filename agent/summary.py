@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,111 +17,132 @@ from models.messages import Float64, Samples, Scores
 from models.times import iso_time
 
 
+@dataclass(slots=True)
+class _Interval:
+    """What is known of the current interval; ``known`` to ``squares`` have a value per channel."""
+
+    number: int  # counted from 1970
+    last_time: float
+    known: Float64  # samples that had a value
+    low: Float64
+    high: Float64
+    mean: Float64
+    squares: Float64  # squared distances from the mean, summed
+    samples: int = 0
+    scored: int = 0
+    anomalous: int = 0
+    score_max: float | None = None
+
+
 class Summary:
     """Accumulates the current interval of one stream; of constant size."""
 
     def __init__(self, channels: Sequence[str], interval_s: float) -> None:
         self._channels = tuple(channels)
         self._interval_s = interval_s
-        self._clear(None)
-
-    def _clear(self, interval: int | None) -> None:
-        channels = len(self._channels)
-        self._interval = interval  # its number since 1970; None before the first sample
-        self._last_time = 0.0
-        self._samples = self._scored = self._anomalous = 0
-        self._score_max: float | None = None
-        self._known = np.zeros(channels)
-        self._low = np.full(channels, np.inf)
-        self._high = np.full(channels, -np.inf)
-        self._mean = np.zeros(channels)
-        self._squares = np.zeros(channels)  # squared distances from the mean, summed
+        self._now: _Interval | None = None  # None before the first sample
 
     def add(self, samples: Samples, scores: Scores) -> list[dict[str, Any]]:
         """Take in samples with their scores; return the summaries of the intervals they ended."""
         ended = []
-        intervals = np.floor(samples.times / self._interval_s).astype(np.int64)
-        edges = (np.flatnonzero(np.diff(intervals)) + 1).tolist()
-        for begin, end in zip([0, *edges], [*edges, len(intervals)], strict=True):
+        numbers = np.floor(samples.times / self._interval_s).astype(np.int64)
+        edges = (np.flatnonzero(np.diff(numbers)) + 1).tolist()
+        for begin, end in zip([0, *edges], [*edges, len(numbers)], strict=True):
             if begin == end:
                 continue
-            if intervals[begin] != self._interval:
+            if self._now is None or numbers[begin] != self._now.number:
                 ended += self.close()
-                self._interval = int(intervals[begin])
-            self._last_time = float(samples.times[end - 1])
-            self._add_values(samples.values[begin:end].astype(np.float64))
-            self._add_scores(scores.score[begin:end].astype(np.float64))
+                self._now = self._begin(int(numbers[begin]))
+            self._now.last_time = float(samples.times[end - 1])
+            _add_values(self._now, samples.values[begin:end].astype(np.float64))
+            _add_scores(self._now, scores.score[begin:end].astype(np.float64))
         return ended
 
-    def _add_values(self, values: Float64) -> None:
-        """Merge counts, means and squares (Chan, Golub & LeVeque 1979).
-
-        Stays exact where a large mean would swamp a plain sum of squares.
-        """
-        self._samples += len(values)
-        missing = np.isnan(values)
-        known = (~missing).sum(axis=0)
-        some = np.maximum(known, 1)
-        mean = np.where(missing, 0, values).sum(axis=0) / some
-        squares = np.where(missing, 0, (values - mean) ** 2).sum(axis=0)
-        total = np.maximum(self._known + known, 1)
-        apart = mean - self._mean
-        self._squares += squares + apart**2 * self._known * known / total
-        self._mean += np.where(known > 0, apart * known / total, 0)
-        self._known += known
-        self._low = np.minimum(self._low, np.where(missing, np.inf, values).min(axis=0))
-        self._high = np.maximum(self._high, np.where(missing, -np.inf, values).max(axis=0))
-
-    def _add_scores(self, scores: Float64) -> None:
-        scored = scores[~np.isnan(scores)]
-        if len(scored):
-            self._scored += len(scored)
-            self._anomalous += int((scored > 1).sum())
-            self._score_max = max(float(scored.max()), self._score_max or 0.0)
+    def _begin(self, number: int) -> _Interval:
+        zeros = np.zeros(len(self._channels))
+        return _Interval(
+            number=number,
+            last_time=0.0,
+            known=zeros.copy(),
+            low=zeros + np.inf,
+            high=zeros - np.inf,
+            mean=zeros.copy(),
+            squares=zeros.copy(),
+        )
 
     def close(self) -> list[dict[str, Any]]:
         """End the current interval; return its summary, or nothing if it had no sample."""
-        if self._interval is None:
+        now, self._now = self._now, None
+        if now is None:
             return []
-        begin = self._interval * self._interval_s
-        summary = {
-            "from": iso_time(begin),
-            "to": iso_time(begin + self._interval_s),
-            "last_sample": iso_time(self._last_time),
-            "n": self._samples,
-            "scored": self._scored,
-            "score_max": self._score_max,
-            "share_anomalous": self._anomalous / self._scored if self._scored else None,
-            "channels": {name: self._channel(index) for index, name in enumerate(self._channels)},
-        }
-        self._clear(None)
-        return [summary]
-
-    def _channel(self, index: int) -> dict[str, float | int | None]:
-        known = int(self._known[index])
-        statistics = {
-            "min": self._low[index],
-            "mean": self._mean[index],
-            "max": self._high[index],
-            "std": np.sqrt(self._squares[index] / max(known, 1)),
-        }
-        return {
-            "missing": self._samples - known,
-            **{
-                name: float(f"{value:.6g}") if known else None for name, value in statistics.items()
-            },
-        }
+        begin = now.number * self._interval_s
+        return [
+            {
+                "from": iso_time(begin),
+                "to": iso_time(begin + self._interval_s),
+                "last_sample": iso_time(now.last_time),
+                "n": now.samples,
+                "scored": now.scored,
+                "score_max": now.score_max,
+                "share_anomalous": now.anomalous / now.scored if now.scored else None,
+                "channels": {
+                    name: _channel(now, index) for index, name in enumerate(self._channels)
+                },
+            }
+        ]
 
     def to_bytes(self) -> bytes:
         """Return the interval so far, for the store."""
-        document = {
-            name: value.tolist() if isinstance(value, np.ndarray) else value
-            for name, value in vars(self).items()
-            if name not in ("_channels", "_interval_s")
-        }
-        return json.dumps(document).encode()
+        if self._now is None:
+            return b"null"
+        return json.dumps(asdict(self._now), default=np.ndarray.tolist).encode()
 
     def restore(self, data: bytes) -> None:
         """Go on with the interval that ``to_bytes`` saved."""
-        for name, value in json.loads(data).items():
-            setattr(self, name, np.array(value) if isinstance(value, list) else value)
+        saved = json.loads(data)
+        if saved is not None:
+            arrays = {
+                name: np.array(value) for name, value in saved.items() if isinstance(value, list)
+            }
+            self._now = _Interval(**(saved | arrays))
+
+
+def _add_values(now: _Interval, values: Float64) -> None:
+    """Merge counts, means and squares (Chan, Golub & LeVeque 1979).
+
+    Stays exact where a large mean would swamp a plain sum of squares.
+    """
+    missing = np.isnan(values)
+    known = (~missing).sum(axis=0)
+    mean = np.where(missing, 0, values).sum(axis=0) / np.maximum(known, 1)
+    squares = np.where(missing, 0, (values - mean) ** 2).sum(axis=0)
+    total = np.maximum(now.known + known, 1)
+    apart = mean - now.mean
+    now.squares += squares + apart**2 * now.known * known / total
+    now.mean += np.where(known > 0, apart * known / total, 0)
+    now.known += known
+    now.low = np.minimum(now.low, np.where(missing, np.inf, values).min(axis=0))
+    now.high = np.maximum(now.high, np.where(missing, -np.inf, values).max(axis=0))
+    now.samples += len(values)
+
+
+def _add_scores(now: _Interval, scores: Float64) -> None:
+    scored = scores[~np.isnan(scores)]
+    if len(scored):
+        now.scored += len(scored)
+        now.anomalous += int((scored > 1).sum())
+        now.score_max = max(float(scored.max()), now.score_max or 0.0)
+
+
+def _channel(now: _Interval, index: int) -> dict[str, float | int | None]:
+    known = int(now.known[index])
+    statistics = {
+        "min": now.low[index],
+        "mean": now.mean[index],
+        "max": now.high[index],
+        "std": np.sqrt(now.squares[index] / max(known, 1)),
+    }
+    return {
+        "missing": now.samples - known,
+        **{name: float(f"{value:.6g}") if known else None for name, value in statistics.items()},
+    }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
+import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,18 +28,29 @@ SIGNATURE = "manifest.json.minisig"
 NETWORK: Final = "network.tflite"
 KNOWN_ANSWERS: Final = "known_answers.json"
 FILE_SIZE_BYTES_MAX = 64 * 2**20
+SAMPLES_MAX = 1_000_000  # of any count of samples
+ERRORS_KEPT_BYTES_MAX = 64 * 2**20  # history and block of the threshold, per stream
+CANDIDATES_MAX = 1_000  # of the threshold, at each update
+PERIOD_S_MIN = 0.001
+MAGNITUDE_MAX = 1e30  # products and quotients of two such numbers and 10⁶ still fit a float32
+MAGNITUDE_MIN = 1e-30
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same inputs give the same file
 
 
 def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("must be a finite number")
+    if not abs(value) <= MAGNITUDE_MAX:
+        raise ValueError(f"must be a finite number of at most {MAGNITUDE_MAX:g}")
+    return value
+
+
+def _json(value: dict[str, Any]) -> dict[str, Any]:
+    json.dumps(value, allow_nan=False)
     return value
 
 
 Finite = Annotated[float, AfterValidator(_finite)]
-Positive = Annotated[float, AfterValidator(_finite), Field(gt=0)]
+Positive = Annotated[float, AfterValidator(_finite), Field(ge=MAGNITUDE_MIN)]
 
 # what a head of the network predicts: the next sample, or its difference from this one
 Head = Literal["value", "change"]
@@ -59,7 +70,10 @@ class Channel(_Part):
     center: Finite = Field(description="Subtracted before the network, in unit")
     scale: Positive = Field(description="Divided by before the network, in unit")
     stuck_samples: int | None = Field(
-        None, ge=2, description="This many equal samples in a row open a 'stuck' event"
+        None,
+        ge=2,
+        le=SAMPLES_MAX,
+        description="This many equal samples in a row open a 'stuck' event",
     )
 
     @model_validator(mode="after")
@@ -72,17 +86,21 @@ class Channel(_Part):
 class Sampling(_Part):
     """The grid samples lie on, and what a gap does."""
 
-    period_s: Positive
+    period_s: Positive = Field(ge=PERIOD_S_MIN)
     hold_samples_max: int = Field(
-        ge=0, description="A missing channel keeps its last value for this many samples"
+        ge=0,
+        le=SAMPLES_MAX,
+        description="A missing channel keeps its last value for this many samples",
     )
     missing_samples: int = Field(
-        ge=1, description="This many samples without a value open a 'missing' event"
+        ge=1, le=SAMPLES_MAX, description="This many samples without a value open a 'missing' event"
     )
     reset_gap_samples: int = Field(
-        ge=1, description="After a longer gap the network starts from nothing again"
+        ge=1, le=SAMPLES_MAX, description="After a longer gap the network starts from nothing again"
     )
-    warm_up_samples: int = Field(ge=0, description="Samples after a start that get no score")
+    warm_up_samples: int = Field(
+        ge=0, le=SAMPLES_MAX, description="Samples after a start that get no score"
+    )
 
 
 class NetworkPart(_Part):
@@ -105,8 +123,12 @@ class Smoothing(_Part):
 class Threshold(_Part):
     """Settings of the nonparametric dynamic threshold; see ``models.threshold``."""
 
-    history_samples: int = Field(ge=50, description="Errors of normal samples kept, per channel")
-    update_samples: int = Field(ge=1, description="The threshold is found anew after so many")
+    history_samples: int = Field(
+        ge=50, le=SAMPLES_MAX, description="Errors of normal samples kept, per error row"
+    )
+    update_samples: int = Field(
+        ge=1, le=SAMPLES_MAX, description="The threshold is found anew after so many"
+    )
     z_min: Positive
     z_max: Positive
     z_step: Positive
@@ -115,12 +137,25 @@ class Threshold(_Part):
         min_length=1, description="Least threshold per error row, from the calibration part"
     )
 
+    @model_validator(mode="after")
+    def _bounded(self) -> Threshold:
+        if not 0 <= (self.z_max - self.z_min) / self.z_step < CANDIDATES_MAX:
+            raise ValueError(f"z_min to z_max in steps of z_step: not 1 to {CANDIDATES_MAX} steps")
+        kept = 4 * len(self.floor) * (self.history_samples + self.update_samples)
+        if kept > ERRORS_KEPT_BYTES_MAX:
+            raise ValueError(f"history and block take {kept} bytes, over {ERRORS_KEPT_BYTES_MAX}")
+        return self
+
 
 class Events(_Part):
     """From scores to events."""
 
-    on_samples: int = Field(ge=1, description="Samples above the threshold until opened")
-    off_samples: int = Field(ge=1, description="Samples below the deadband until closed")
+    on_samples: int = Field(
+        ge=1, le=SAMPLES_MAX, description="Samples above the threshold until opened"
+    )
+    off_samples: int = Field(
+        ge=1, le=SAMPLES_MAX, description="Samples below the deadband until closed"
+    )
     deadband: float = Field(gt=0, le=1, description="Closed below this part of the threshold")
 
 
@@ -167,7 +202,9 @@ class Manifest(_Part):
     events: Events
     known_answers: KnownAnswers
     lineage: Lineage
-    metrics: dict[str, Any] = Field(description="On the test part, through the deployed code")
+    metrics: Annotated[dict[str, Any], AfterValidator(_json)] = Field(
+        description="On the test part, through the deployed code"
+    )
     files: dict[str, FilePart]
 
     @model_validator(mode="after")
@@ -175,6 +212,8 @@ class Manifest(_Part):
         names = self.channel_names
         if len(set(names)) != len(names):
             raise ValueError("channel names are not unique")
+        if len(set(self.network.heads)) != len(self.network.heads):
+            raise ValueError("network.heads are not unique")
         if self.network.state_size != 2 * sum(self.network.layers):
             raise ValueError("network.state_size is not h and c of network.layers")
         if len(self.threshold.floor) != self.error_rows:
@@ -241,8 +280,14 @@ def write(
         for name, data in entries.items():
             archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), data)
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(buffer.getvalue())
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut may leave the name without the bytes
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Bundle:
@@ -294,7 +339,7 @@ def _entries(source: str, data: bytes) -> dict[str, bytes]:
 def _manifest(source: str, data: bytes) -> Manifest:
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleCorrupt(f"{source}: {MANIFEST} is not JSON: {error}") from error
     version = document.get("format_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
@@ -303,7 +348,7 @@ def _manifest(source: str, data: bytes) -> Manifest:
             " update fieldwatch on the gateway first"
         )
     try:
-        return Manifest.model_validate(document)
+        return Manifest.model_validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])

@@ -16,7 +16,7 @@ import numpy as np
 from models.bundle import Manifest
 from models.messages import Contribution, Event, Float32, Float64
 from models.sensors import SENSOR_KINDS, SensorChecks, SensorKind, SensorRuns
-from models.threshold import Exceedance
+from models.threshold import Exceedance, Found
 
 CONTRIBUTIONS_MAX = 8
 SENSOR_DETECTOR = "sensor"
@@ -110,7 +110,7 @@ class EventRules:
 
         """
         sensors = self._sensor_changes(state, runs)
-        if not (seen.above.any() or seen.found or state.anomaly or state.candidate or sensors):
+        if not (seen.above.any() or state.anomaly or state.candidate or sensors):
             return []
         ratio = smoothed / seen.threshold
         events: list[Event] = []
@@ -119,7 +119,6 @@ class EventRules:
             events += self._sample(state, recent, at, ratio[step], above)
             for kind, channel in sensors.get(step, ()):
                 events.append(self._sensor(state, kind, channel, recent, at, runs, step))
-        events += self._found(state, recent, begin + len(smoothed) - 1, seen)
         return events
 
     def _sample(
@@ -150,28 +149,24 @@ class EventRules:
             state.anomaly, state.calm_run = None, 0
             yield replace(opened, closed=float(recent.times[at]))
 
-    def _found(
-        self, state: EventState, recent: Recent, at: int, seen: Exceedance
-    ) -> Iterator[Event]:
-        """Open an event for what the threshold's update found late, unless one is open."""
-        if not seen.found or state.anomaly is not None:
-            return
-        worst = max(seen.found, key=lambda found: found.score)
-        onset = min(found.onset for found in seen.found)
+    def found(self, state: EventState, recent: Recent, found: list[Found]) -> list[Event]:
+        """Open an event for what the threshold's update found, at the end of a full block."""
+        if not found or state.anomaly is not None:
+            return []
+        worst_first = sorted(found, key=lambda one: -one.score)
         contributions = tuple(
-            self._contribution(found.row, found.score, recent, found.peak)
-            for found in sorted(seen.found, key=lambda found: -found.score)
+            self._contribution(one.row, one.score, recent, one.peak) for one in worst_first
         )
         candidate = Event(
             number=0,
             kind="anomaly",
             detector=self._detector,
-            onset=float(recent.times[onset]),
-            opened=float(recent.times[at]),
-            score=worst.score,
+            onset=float(recent.times[min(one.onset for one in found)]),
+            opened=float(recent.times[-1]),
+            score=worst_first[0].score,
             channels=_each_once(contributions),
         )
-        yield self._open(state, candidate, candidate.opened)
+        return [self._open(state, candidate, candidate.opened)]
 
     def _open(self, state: EventState, candidate: Event, time: float) -> Event:
         state.anomaly = replace(candidate, number=state.take_number(), opened=time)
@@ -268,4 +263,4 @@ def _worse(event: Event, candidate: Event) -> Event:
 
 
 def _or_none(value: np.float32) -> float | None:
-    return None if np.isnan(value) else float(value)
+    return float(value) if np.isfinite(value) else None

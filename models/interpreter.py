@@ -46,19 +46,16 @@ class StepNetwork:
         try:
             self._interpreter = interpreter_class(model_content=model, num_threads=1)
             tensors = _tensors(self._interpreter)
+            _check_form(tensors)
+            self._index = {name: int(tensor["index"]) for name, tensor in tensors.items()}
+            width = {name: int(tensor["shape"][1]) for name, tensor in tensors.items()}
+            self.sample_size = width["sample"]  # C, the channels
+            self.state_size = width["state"]  # S, floats of state per stream
+            self.prediction_size = width["prediction"]  # P, heads × channels
+            self._batch = 0
+            self._resize(1)
         except (ValueError, RuntimeError) as error:
             raise BundleCorrupt(f"{self.runtime} cannot load the network: {error}") from error
-        if tensors.keys() != set(_TENSORS):
-            raise BundleCorrupt(
-                f"the network's signature has {sorted(tensors)}, not {sorted(_TENSORS)}"
-            )
-        self._index = {name: int(tensor["index"]) for name, tensor in tensors.items()}
-        width = {name: int(tensor["shape"][-1]) for name, tensor in tensors.items()}
-        self.sample_size = width["sample"]  # C, the channels
-        self.state_size = width["state"]  # S, floats of state per stream
-        self.prediction_size = width["prediction"]  # P, heads × channels
-        self._batch = 0
-        self._resize(1)
 
     def expect(self, sample_size: int, state_size: int, prediction_size: int) -> None:
         """Refuse a network that does not fit its manifest.
@@ -138,3 +135,16 @@ def _tensors(interpreter: Any) -> dict[str, dict[str, Any]]:
     # the runner holds a reference that forbids allocate_tensors(), so it must end with this scope
     runner = interpreter.get_signature_runner("serving_default")
     return dict(runner.get_input_details()) | dict(runner.get_output_details())
+
+
+def _check_form(tensors: dict[str, dict[str, Any]]) -> None:
+    """Refuse what would be cast or broadcast silently: other types, ranks or names."""
+    if tensors.keys() != set(_TENSORS):
+        raise BundleCorrupt(
+            f"the network's signature has {sorted(tensors)}, not {sorted(_TENSORS)}"
+        )
+    for name, tensor in tensors.items():
+        if tensor["dtype"] is not np.float32 or len(tensor["shape"]) != 2:
+            raise BundleCorrupt(f"the network's {name} is not a batch of rows of float32")
+    if tensors["state"]["shape"][1] != tensors["next_state"]["shape"][1]:
+        raise BundleCorrupt("the network's state and next_state differ in size")

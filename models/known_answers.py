@@ -75,14 +75,20 @@ def check(pipeline: Pipeline, bundle: Bundle) -> None:
 def _read(bundle: Bundle) -> tuple[Samples, Float32, list[dict[str, Any]]]:
     try:
         document = json.loads(bundle.parts[KNOWN_ANSWERS])
-        values = np.array(document["values"], np.float32)
-        score = np.array(document["score"], np.float32)
+        with np.errstate(over="raise"):
+            values = np.array(document["values"], np.float32)
+            score = np.array(document["score"], np.float32)
         times = np.array(document["times"], np.float64)
         events = list(document["events"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise BundleCorrupt(f"{bundle.source}: {KNOWN_ANSWERS} cannot be read: {error}") from error
     channels = len(bundle.manifest.channels)
-    if len(times) == 0 or values.shape != (len(times), channels) or score.shape != times.shape:
+    if (
+        times.ndim != 1
+        or len(times) == 0
+        or values.shape != (len(times), channels)
+        or score.shape != times.shape
+    ):
         raise BundleCorrupt(f"{bundle.source}: {KNOWN_ANSWERS} has rows of the wrong length")
     return Samples(times, values), score, events
 

@@ -60,7 +60,7 @@ class Contribution:
     """One channel's part in an event, at the event's worst sample so far."""
 
     channel: str
-    score: float  # smoothed error / threshold; the number of samples for stuck and missing
+    score: float  # smoothed error / threshold; 1 for stuck and missing
     observed: float | None  # channel units; None where the channel was missing
     expected: float | None  # channel units; None where there was no prediction
 

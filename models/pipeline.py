@@ -142,8 +142,13 @@ class Pipeline:
             state.recent.times[filled] = block.times
             state.recent.observed[filled] = block.values
             state.recent.expected[filled] = errors.predicted
-            seen = self._threshold.step(state.threshold, errors.smoothed)
+            seen = self._threshold.compare(state.threshold, errors.smoothed)
             events = self._events.step(state.events, state.recent, at, errors.smoothed, seen, runs)
+            if state.threshold.pending == self._threshold.block_samples:
+                found = self._threshold.update(
+                    state.threshold, hold=state.events.anomaly is not None
+                )
+                events += self._events.found(state.events, state.recent, found)
             yield errors, seen.threshold, events
             begin = end
 

@@ -47,6 +47,8 @@ def new_key(path: Path) -> Path:
     ed25519 = _ed25519()
     key_id, secret = os.urandom(_KEY_ID_BYTES), ed25519.Ed25519PrivateKey.generate()
     public = path.with_suffix(".pub")
+    if public == path:
+        raise ConfigError(f"{path}: .pub is for the public key; name the secret one otherwise")
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

@@ -8,6 +8,8 @@ of which a commit rewrites one or two. No pickle: a line of JSON, then raw littl
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -44,7 +46,7 @@ def changed_parts(state: State, digest: str) -> dict[str, bytes]:
     parts = {HEAD: _pack(_scalars(state) | {"digest": digest}, _arrays(state))}
     for number in sorted(state.threshold.changed):
         columns = slice(number * PART_COLUMNS, (number + 1) * PART_COLUMNS)
-        parts[f"{_HISTORY}{number}"] = state.threshold.history[:, columns].tobytes()
+        parts[f"{_HISTORY}{number}"] = _sealed(state.threshold.history[:, columns].tobytes())
     state.threshold.changed.clear()
     return parts
 
@@ -63,6 +65,8 @@ def restore(state: State, parts: Mapping[str, bytes], digest: str) -> None:
         _set_arrays(state, arrays)
         _set_scalars(state, scalars)
         _set_history(state.threshold, parts)
+    except StateMismatch:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise StateMismatch(f"the saved state cannot be read: {error}") from error
 
@@ -144,18 +148,19 @@ def _set_history(threshold: ThresholdState, parts: Mapping[str, bytes]) -> None:
     rows, size = threshold.history.shape
     for begin in range(0, min(int(threshold.written.max(initial=0)), size), PART_COLUMNS):
         target = threshold.history[:, begin : begin + PART_COLUMNS]
-        saved = np.frombuffer(parts[f"{_HISTORY}{begin // PART_COLUMNS}"], np.float32)
+        saved = np.frombuffer(_opened(parts[f"{_HISTORY}{begin // PART_COLUMNS}"]), np.float32)
         target[...] = saved.reshape(rows, -1)
 
 
 def _pack(scalars: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
     shapes = {name: [array.dtype.str, array.shape] for name, array in arrays.items()}
     line = json.dumps({"scalars": scalars, "arrays": shapes}, separators=(",", ":"))
-    return b"\n".join([line.encode(), b"".join(array.tobytes() for array in arrays.values())])
+    raw = b"".join(array.tobytes() for array in arrays.values())
+    return _sealed(line.encode() + b"\n" + raw)
 
 
 def _unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
-    line, _, raw = data.partition(b"\n")
+    line, _, raw = _opened(data).partition(b"\n")
     header = json.loads(line)
     arrays, offset = {}, 0
     for name, (dtype, shape) in header["arrays"].items():
@@ -164,3 +169,18 @@ def _unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]
         arrays[name] = array.reshape(shape)
         offset += array.nbytes
     return header["scalars"], arrays
+
+
+_CHECKSUM = struct.Struct("<I")
+
+
+def _sealed(data: bytes) -> bytes:
+    """Add the checksum that tells a damaged part, which would change scores in silence."""
+    return data + _CHECKSUM.pack(zlib.crc32(data))
+
+
+def _opened(part: bytes) -> bytes:
+    data, checksum = part[: -_CHECKSUM.size], part[-_CHECKSUM.size :]
+    if checksum != _CHECKSUM.pack(zlib.crc32(data)):
+        raise StateMismatch("the saved state is damaged: its checksum differs")
+    return data

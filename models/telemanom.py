@@ -53,6 +53,7 @@ class Telemanom:
         self._warm_up = manifest.sampling.warm_up_samples
         self._period_s = manifest.sampling.period_s
         self._keep = 1.0 - 2.0 / (manifest.smoothing.span_samples + 1.0)
+        self._weight_min = 0.5 / (1.0 - self._keep)  # half of what the weights add up to
 
     def start(self) -> TelemanomState:
         """Return the state before the first sample."""
@@ -106,7 +107,7 @@ class Telemanom:
     def _step(self, state: TelemanomState, values: Float32) -> Errors:
         with np.errstate(over="ignore"):  # infinity is limited like any other outlier
             scaled = np.clip((values - self._center) / self._scale, -SCALED_MAX, SCALED_MAX)
-        filled = _fill_forward(scaled, state.last)
+        filled = fill_forward(scaled, state.last)
         inputs = np.clip(np.nan_to_num(filled), -self._clip, self._clip)
         outputs, network = self._network.run(inputs[:, None, :], state.network[None, :])
         expected = np.concatenate([state.prediction[None, :], outputs[:-1, 0]])
@@ -137,8 +138,9 @@ class Telemanom:
         """Exponentially weighted mean of all errors so far, newest first in weight.
 
         The mean is normalised by the weights seen (pandas' ``ewm(span, adjust=True)``, which
-        Telemanom uses): the plain recursion differs from it by up to 98 % at the start. A
-        missing error leaves its row as it was, and its smoothed value is NaN.
+        Telemanom uses): the plain recursion differs from it by up to 98 % at the start. Until
+        half of the weight is there the mean of a few errors is too noisy to be judged, and NaN.
+        A missing error leaves its row as it was, and its smoothed value is NaN.
         """
         smoothed = np.full(errors.shape, np.nan, np.float32)
         total, weight = state.smoothed_sum, state.smoothed_weight
@@ -146,11 +148,12 @@ class Telemanom:
             known = ~np.isnan(error)
             total[known] = total[known] * self._keep + error[known]
             weight[known] = weight[known] * self._keep + 1.0
-            smoothed[step, known] = total[known] / weight[known]
+            enough = known & (weight >= self._weight_min)
+            smoothed[step, enough] = total[enough] / weight[enough]
         return smoothed
 
 
-def _fill_forward(values: Float32, before: Float32) -> Float32:
+def fill_forward(values: Float32, before: Float32) -> Float32:
     """Replace each NaN by the last known value of its channel; ``before`` precedes row 0."""
     rows = np.concatenate([before[None, :], values])
     known = np.where(np.isnan(rows), 0, np.arange(len(rows))[:, None])

@@ -9,8 +9,9 @@ What differs from the published batch form, and why:
 
 - **Causal.** A sample is compared with a threshold found before it; the selection over z runs
   every ``update_samples`` and can find, late by at most that much, what stayed below.
-- **The history keeps normal errors only.** What is found anomalous is left out, so that it does
-  not raise the threshold that should find the next one.
+- **The history keeps normal errors only.** What is found anomalous is left out, and nothing
+  enters while an anomaly is open: a fault's smaller errors would raise the threshold too, close
+  its own event and hide the next.
 - **A floor per row**, from held-out normal data: tiny errors on a quiet channel never alarm.
 """
 
@@ -44,7 +45,6 @@ class Exceedance(NamedTuple):
 
     threshold: Float32  # (n, R) the one each sample was compared with
     above: Bool  # (n, R)
-    found: list[Found]  # by the update, if this step completed a block
 
 
 @dataclass(slots=True)
@@ -87,11 +87,11 @@ class DynamicThreshold:
         """Samples between two updates."""
         return self._settings.update_samples
 
-    def step(self, state: ThresholdState, smoothed: Float32) -> Exceedance:
+    def compare(self, state: ThresholdState, smoothed: Float32) -> Exceedance:
         """Compare ``smoothed`` (n, R) with the threshold in force.
 
-        At most ``block_samples - state.pending`` rows a call, so that an update comes at the
-        end only. NaN (nothing to score) is never above and never enters the history.
+        At most ``block_samples - state.pending`` rows a call: ``update`` is due when the block
+        is full. NaN (nothing to score) is never above and never enters the history.
         """
         begin, end = state.pending, state.pending + len(smoothed)
         threshold = np.broadcast_to(state.threshold.copy(), smoothed.shape)
@@ -99,11 +99,17 @@ class DynamicThreshold:
         state.block[begin:end] = smoothed
         state.block_above[begin:end] = above
         state.pending = end
-        found = self._update(state) if end == self._settings.update_samples else []
-        return Exceedance(threshold, above, found)
+        return Exceedance(threshold, above)
 
-    def _update(self, state: ThresholdState) -> list[Found]:
-        """Find each row's threshold anew and move the block's normal errors to the history."""
+    def update(self, state: ThresholdState, hold: bool) -> list[Found]:
+        """Find each row's threshold anew and move the full block's normal errors to the history.
+
+        Returns what only this showed to be anomalous. With ``hold`` (an anomaly is open) the
+        block is dropped, and threshold and history stay as they are.
+        """
+        state.pending = 0
+        if hold:
+            return []
         sequences = []
         for row in range(len(self._floor)):
             errors, above = state.block[:, row], state.block_above[:, row]
@@ -117,7 +123,6 @@ class DynamicThreshold:
                 score = float(errors[peak] / state.threshold[row])
                 sequences.append(Found(row, int(np.argmax(found)), peak, score))
             self._remember(state, row, errors[known & ~above & ~found])
-        state.pending = 0
         return sequences
 
     def _kept(self, state: ThresholdState, row: int) -> Float32:
@@ -148,13 +153,13 @@ class DynamicThreshold:
             return none, floor
         mean, deviation = errors.mean(), errors.std()
         quiet = np.float32(max(floor, mean + self._z[-1] * deviation))
-        if not (recent[known] > max(floor, mean + self._z[0] * deviation)).any():
+        if not (recent[known] > np.float32(max(floor, mean + self._z[0] * deviation))).any():
             return none, quiet
-        chosen = max(float(floor), _most_telling(errors, mean, deviation, self._z))
+        chosen = np.float32(max(floor, _most_telling(errors, mean, deviation, self._z)))
         found = known & (recent > chosen)
         normal = errors[errors <= chosen]
         found &= _stands_out(recent, found, normal.max(initial=0.0), self._settings.prune_drop)
-        return found, np.float32(chosen) if found.any() else quiet
+        return found, chosen if found.any() else quiet
 
 
 def _most_telling(errors: Float64, mean: float, deviation: float, z: Float64) -> float:

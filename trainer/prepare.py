@@ -19,7 +19,7 @@ from models.align import Aligner
 from models.bundle import Channel, Sampling
 from models.errors import DataError
 from models.messages import Float32, Float64, Samples
-from models.telemanom import _fill_forward as fill_forward
+from models.telemanom import fill_forward as fill_forward
 from trainer.config import ChannelTable, Config
 from trainer.datasets import Recording
 

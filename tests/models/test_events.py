@@ -35,23 +35,18 @@ def play(
     ratios: list[float],
     found: list[Found] | None = None,
     state: EventState | None = None,
-    channel: int = 0,
 ) -> list[Event]:
     """Events of one channel's errors / thresholds; all other channels are calm."""
     ratio = np.zeros((len(ratios), 8), np.float32)
-    ratio[:, channel] = ratios
-    ratio[np.isnan(ratio[:, channel])] = np.nan
+    ratio[:, 0] = ratios
+    ratio[np.isnan(ratio[:, 0])] = np.nan
     limits = np.ones_like(ratio)
     recent = Recent(START_S + np.arange(len(ratios)), ratio * 10, ratio)
     zeros = np.zeros(ratio.shape, np.int64)
-    return rules.step(
-        state or rules.start(),
-        recent,
-        0,
-        ratio,
-        Exceedance(limits, ratio > limits, found or []),
-        SensorRuns(zeros, zeros),
-    )
+    state = state or rules.start()
+    seen = Exceedance(limits, ratio > limits)
+    events = rules.step(state, recent, 0, ratio, seen, SensorRuns(zeros, zeros))
+    return events + rules.found(state, recent, found or [])
 
 
 def brief(events: list[Event]) -> list[tuple[str, int, int]]:
@@ -121,7 +116,7 @@ def test_sensor_events_are_per_channel_and_in_order_of_time(
         Recent(START_S + np.arange(COUNT) * bundle.manifest.sampling.period_s, values, zeros),
         0,
         zeros,
-        Exceedance(zeros + 1, zeros > 1, []),
+        Exceedance(zeros + 1, zeros > 1),
         runs,
     )
     period = bundle.manifest.sampling.period_s

@@ -24,6 +24,7 @@ def pipeline(changed: Change) -> Pipeline:
     return Pipeline(
         changed(
             sampling={"warm_up_samples": 20},
+            smoothing={"span_samples": 5},
             threshold={"history_samples": 300, "update_samples": 25},
         )
     )
@@ -102,10 +103,10 @@ def test_a_jump_in_time_starts_the_network_anew(pipeline: Pipeline) -> None:
     samples.times[200:] += 50.0
     score = pipeline.step(pipeline.start(), samples).scores.score
     warm_up = np.isnan(score)
-    assert warm_up[:20].all()
-    assert warm_up[200:220].all()
-    assert not warm_up[20:200].any()
-    assert not warm_up[220:].any()
+    assert warm_up[:21].all()
+    assert warm_up[200:221].all()
+    assert not warm_up[21:200].any()
+    assert not warm_up[221:].any()
 
 
 def test_nothing_looks_at_the_future(pipeline: Pipeline, eventful: Samples, whole: Result) -> None:

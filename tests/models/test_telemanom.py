@@ -45,7 +45,8 @@ def plainly(bundle: Bundle, samples: Samples) -> np.ndarray:
                 continue
             seen[row].append(abs(float(target[row] - prediction[row])))
             weights = keep ** np.arange(len(seen[row]))[::-1]
-            smoothed[step, row] = np.average(seen[row], weights=weights)
+            if weights.sum() >= 0.5 / (1 - keep):
+                smoothed[step, row] = np.average(seen[row], weights=weights)
         inputs = np.clip(np.nan_to_num(last), -5, 5).astype(np.float32)
         outputs, state = network.run(inputs[None, None, :], state)
         prediction = outputs[0, 0]

@@ -26,16 +26,19 @@ def made(**changes: object) -> DynamicThreshold:
 
 
 def run(
-    threshold: DynamicThreshold, errors: Float32, state: ThresholdState | None = None
+    threshold: DynamicThreshold,
+    errors: Float32,
+    state: ThresholdState | None = None,
+    hold: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, Found]]]:
     """Above (n, R), thresholds (n, R), and what was found late with the sample of its update."""
     state = threshold.start() if state is None else state
     above, limits, found = [], [], []
     for begin in range(0, len(errors), BLOCK):
-        seen = threshold.step(state, errors[begin : begin + BLOCK])
+        seen = threshold.compare(state, errors[begin : begin + BLOCK])
         above.append(seen.above)
         limits.append(seen.threshold)
-        found += [(begin, one) for one in seen.found]
+        found += [(begin, one) for one in threshold.update(state, hold)]
     return np.concatenate(above), np.concatenate(limits), found
 
 
@@ -142,3 +145,14 @@ def test_the_history_is_bounded_and_keeps_the_newest() -> None:
     small = (noise(200, seed=4) * 0.1).astype(np.float32)
     run(threshold, small, state)
     assert state.history.max() < 0.05
+
+
+def test_while_an_anomaly_is_open_nothing_enters_the_history() -> None:
+    threshold = made()
+    state = threshold.start()
+    run(threshold, noise(500), state)
+    history, before = state.history.copy(), state.threshold.copy()
+    run(threshold, noise(500, seed=9) * 1.3, state, hold=True)
+    assert np.array_equal(state.history, history)
+    assert np.array_equal(state.threshold, before)
+    assert state.pending == 0
