@@ -6,18 +6,14 @@ of their own). Only ``load`` reads; what a path or port points at is tried by ``
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -25,13 +21,16 @@ from pydantic import (
 )
 
 from models.bundle import Positive
-from models.errors import ConfigError
+from models.settings import Table, explain, nearest, read_toml, refusal
 
 TIME: Final = "time"  # the column of a line that holds its time
 IGNORED: Final = "-"  # a column that is not used
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
-_SECRETS = {"password", "secret", "token"}
+_IN_ITS_OWN_FILE = (
+    ": secrets do not belong in this file; put it into a file of its own and set mqtt.password_file"
+)
+_HINTS = dict.fromkeys(("password", "secret", "token"), _IN_ITS_OWN_FILE)
 
 
 def _topic_name(value: str) -> str:
@@ -54,18 +53,14 @@ FilePath = Annotated[Path, AfterValidator(_from_file)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GatewayTable(_Table):
+class GatewayTable(Table):
     """Who this gateway is."""
 
     site: TopicName = Field(description="The plant or site; part of every topic")
     name: TopicName = Field(description="This gateway, unique within its site; part of every topic")
 
 
-class StoreTable(_Table):
+class StoreTable(Table):
     """The local database."""
 
     directory: FilePath = Field(
@@ -82,7 +77,7 @@ class StoreTable(_Table):
     )
 
 
-class MqttTable(_Table):
+class MqttTable(Table):
     """The broker; without this table the gateway works alone."""
 
     host: str = Field(min_length=1, description="Name or address of the broker")
@@ -135,19 +130,19 @@ class MqttTable(_Table):
         return self
 
 
-class SummaryTable(_Table):
+class SummaryTable(Table):
     """What central ops hears of normal life."""
 
     interval_s: Positive = Field(60.0, description="One summary per stream and this interval")
 
 
-class HealthTable(_Table):
+class HealthTable(Table):
     """What central ops hears of the gateway itself."""
 
     interval_s: Positive = Field(60.0, description="One health message per this interval")
 
 
-class BundlesTable(_Table):
+class BundlesTable(Table):
     """Which bundles are trusted."""
 
     trusted_keys_dir: FilePath | None = Field(
@@ -162,7 +157,7 @@ class BundlesTable(_Table):
         return self
 
 
-class RuntimeTable(_Table):
+class RuntimeTable(Table):
     """How the agent runs on this machine."""
 
     interpreter: Literal["auto", "litert", "tflite"] = Field(
@@ -173,7 +168,7 @@ class RuntimeTable(_Table):
     )
 
 
-class StreamTable(_Table):
+class StreamTable(Table):
     """One machine or sensor that is scored as a whole, by one bundle."""
 
     name: TopicName = Field(description="Unique; part of every topic and of every alarm")
@@ -189,7 +184,7 @@ class StreamTable(_Table):
     )
 
 
-class InputTable(_Table):
+class InputTable(Table):
     """Where lines come from, and how a line is read; common to all kinds of input."""
 
     name: TopicName = Field(description="Unique; names the input in logs and status")
@@ -255,7 +250,7 @@ class SerialTable(InputTable):
     )
 
 
-class AgentConfig(_Table):
+class AgentConfig(Table):
     """The whole file; paths in it are resolved."""
 
     gateway: GatewayTable = Field(description="Who this gateway is")
@@ -277,19 +272,14 @@ def load(path: Path) -> AgentConfig:
             file, key, value and what is allowed.
 
     """
-    try:
-        document = tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+    document, _ = read_toml(path)
     crossed = list(_crossed(document))
     try:
         config = AgentConfig.model_validate(document, context={"directory": path.parent.absolute()})
     except ValidationError as error:
-        raise _refusal(path, [*map(_explain, error.errors()), *crossed]) from error
+        raise refusal(path, [*explain(AgentConfig, error, _HINTS), *crossed]) from error
     if crossed:
-        raise _refusal(path, crossed)
+        raise refusal(path, crossed)
     return config
 
 
@@ -303,10 +293,6 @@ def store_directory(path: Path) -> Path:
     return load(path).store.directory
 
 
-def _refusal(path: Path, problems: Iterable[str]) -> ConfigError:
-    return ConfigError("\n".join(f"{path}: {problem}" for problem in problems))
-
-
 def _crossed(document: Mapping[str, Any]) -> Iterator[str]:
     """Say what does not fit together between tables; of a document that may be wrong besides."""
     streams = _strings(document, "streams", "name")
@@ -315,7 +301,7 @@ def _crossed(document: Mapping[str, Any]) -> Iterator[str]:
         for name in _repeated(_strings(document, table, key)):
             yield f"{table}: {key} = {name!r} is there twice; it must be unique"
     for name in sorted(set(fed) - set(streams)):
-        yield f"inputs: stream = {name!r}: there is no such stream{_nearest(name, streams)}"
+        yield f"inputs: stream = {name!r}: there is no such stream{nearest(name, streams)}"
     for name in sorted(set(streams) - set(fed)):
         yield f"streams: {name!r} has no input; name it as stream in a table [[inputs]]"
 
@@ -325,54 +311,6 @@ def _strings(document: Mapping[str, Any], table: str, key: str) -> list[str]:
     rows = rows if isinstance(rows, list) else []
     values = [row.get(key) for row in rows if isinstance(row, dict)]
     return [value for value in values if isinstance(value, str)]
-
-
-def _explain(wrong: Mapping[str, Any]) -> str:
-    """Say in one line what is wrong with one setting."""
-    location, key = wrong["loc"], _dotted(wrong["loc"])
-    if wrong["type"] == "extra_forbidden":
-        return f"{key}: unknown key{_advice(location)}"
-    if wrong["type"] == "missing":
-        return f"{key}: missing; it has no default"
-    reason = wrong["msg"].removeprefix("Value error, ")
-    if isinstance(wrong["input"], Mapping):  # of a table as a whole; its text names the keys
-        return f"{key}: {reason}"
-    return f"{key} = {wrong['input']!r}: {reason}"
-
-
-def _dotted(location: Iterable[int | str]) -> str:
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
-    return "".join(steps).removeprefix(".")
-
-
-def _advice(location: tuple[int | str, ...]) -> str:
-    key = str(location[-1])
-    if key in _SECRETS:
-        return (
-            ": secrets do not belong in this file; put it into a file of its own and set"
-            " mqtt.password_file"
-        )
-    keys = list(_table_at(location[:-1]).model_fields)
-    return _nearest(key, keys) or f"; allowed here are {', '.join(keys)}"
-
-
-def _nearest(name: str, allowed: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, allowed, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _table_at(location: Iterable[int | str]) -> type[BaseModel]:
-    """Return the model of the table at ``location``."""
-    table: type[BaseModel] = AgentConfig
-    for step in location:
-        if isinstance(step, str):
-            annotation = table.model_fields[step].annotation
-            table = next(
-                kind
-                for kind in (annotation, *get_args(annotation))
-                if isinstance(kind, type) and issubclass(kind, BaseModel)
-            )
-    return table
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

@@ -48,7 +48,7 @@ _OUTSIDE = {
 _CUT_OFF = sqlite3.SQLITE_IOERR_SHORT_READ  # but this is: the file ends too early
 
 
-class _Damaged(Exception):
+class _Damaged(StoreError):
     """The file is not, or no longer, a database of ours."""
 
 
@@ -93,8 +93,8 @@ def open_for_writing(path: Path, synchronous: Synchronous) -> tuple[Connection, 
         try:
             return _connect(path, synchronous), None
         except _Damaged as damage:
-            _LOG.error("%s is damaged (%s); it is set aside and a new one begun", path, damage)
             aside = _set_aside(path)
+            _LOG.error("%s; damaged, set aside as %s, and a new one begun", damage, aside.name)
             return _connect(path, synchronous), aside
 
 
@@ -105,7 +105,7 @@ def _connect(path: Path, synchronous: Synchronous) -> Connection:
     except BaseException as error:
         connection.close()
         if _is_damage(error):
-            raise _Damaged(str(error)) from error
+            raise _Damaged(f"{path}: {error}") from error
         raise
     return connection
 
@@ -120,7 +120,7 @@ def _is_damage(error: BaseException) -> bool:
 def _prepare(connection: Connection, path: Path, synchronous: Synchronous) -> None:
     (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if finding != "ok":
-        raise _Damaged(finding)
+        raise _Damaged(f"{path}: {finding}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")

@@ -26,14 +26,14 @@ FAST = {
 class Ops:
     """A collector with a session that the broker keeps, as central ops should have."""
 
-    def __init__(self, port: int, *topics: str) -> None:
+    def __init__(self, port: int, *topics: str, client_id: str = "ops") -> None:
         self._topics = [(topic, 1) for topic in topics or ("fieldwatch/v1/#",)]
         self.received: list[dict[str, Any]] = []
         self.statuses: list[dict[str, Any]] = []
         self._subscribed = threading.Event()
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
-            client_id="ops",
+            client_id=client_id,
             clean_session=False,
             protocol=paho.MQTTv311,
         )

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from models.bundle import Finite, Head, Positive
 from models.errors import ConfigError
+from models.settings import Table, explain, read_toml, refusal
 
 LABELS_SUFFIX = ".labels.csv"
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _refuse_repeated(names: Sequence[str], what: str) -> None:
@@ -31,7 +26,7 @@ def _refuse_repeated(names: Sequence[str], what: str) -> None:
         raise ValueError(f"{what}{twice[0]!r} is there twice")
 
 
-class BundleTable(_Table):
+class BundleTable(Table):
     """What is made, and where it goes."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")
@@ -39,7 +34,7 @@ class BundleTable(_Table):
     output: str = Field(".", description="Directory of the bundle, its report and its metrics")
 
 
-class ChannelTable(_Table):
+class ChannelTable(Table):
     """One channel; the order of the tables is the order of the network's inputs."""
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
@@ -60,7 +55,7 @@ class ChannelTable(_Table):
         return self.column or self.name
 
 
-class DataTable(_Table):
+class DataTable(Table):
     """The recordings of normal operation to learn from."""
 
     files: list[str] = Field(min_length=1, description="Paths or patterns, e.g. recordings/*.csv")
@@ -73,7 +68,7 @@ class DataTable(_Table):
         return self
 
 
-class SamplingTable(_Table):
+class SamplingTable(Table):
     """The grid that readings are put on; see ``models.bundle.Sampling``."""
 
     period_s: Positive
@@ -83,7 +78,7 @@ class SamplingTable(_Table):
     warm_up_samples: int = Field(100, ge=0)
 
 
-class SplitTable(_Table):
+class SplitTable(Table):
     """Parts of the recordings, by time, in this order."""
 
     train: Share = 0.6
@@ -98,7 +93,7 @@ class SplitTable(_Table):
         return self
 
 
-class NetworkTable(_Table):
+class NetworkTable(Table):
     """The recurrent network."""
 
     layers: list[Annotated[int, Field(ge=1, le=1024)]] = Field([64], min_length=1, max_length=8)
@@ -112,7 +107,7 @@ class NetworkTable(_Table):
         return self
 
 
-class FitTable(_Table):
+class FitTable(Table):
     """How the network learns."""
 
     epochs: int = Field(60, ge=1)
@@ -125,13 +120,13 @@ class FitTable(_Table):
     seed: int = Field(1, ge=0)
 
 
-class SmoothingTable(_Table):
+class SmoothingTable(Table):
     """See ``models.bundle.Smoothing``."""
 
     span_samples: Positive = Field(60, ge=1)
 
 
-class ThresholdTable(_Table):
+class ThresholdTable(Table):
     """See ``models.threshold``."""
 
     history_samples: int = Field(2100, ge=50)
@@ -148,7 +143,7 @@ class ThresholdTable(_Table):
         return self
 
 
-class EventsTable(_Table):
+class EventsTable(Table):
     """See ``models.bundle.Events``."""
 
     on_samples: int = Field(3, ge=1)
@@ -156,7 +151,7 @@ class EventsTable(_Table):
     deadband: float = Field(0.7, gt=0, le=1)
 
 
-class CalibrateTable(_Table):
+class CalibrateTable(Table):
     """How the least thresholds follow from the calibration part."""
 
     floor_margin: Positive = Field(
@@ -167,7 +162,7 @@ class CalibrateTable(_Table):
     )
 
 
-class ParityTable(_Table):
+class ParityTable(Table):
     """What quantization and another interpreter may change.
 
     The first default follows from ``floor_margin``: a score as high as any of the calibration
@@ -182,7 +177,7 @@ class ParityTable(_Table):
     )
 
 
-class EvaluateTable(_Table):
+class EvaluateTable(Table):
     """Labelled recordings, which nothing is learnt or set from."""
 
     files: list[str] = Field(
@@ -193,7 +188,7 @@ class EvaluateTable(_Table):
     )
 
 
-class Config(_Table):
+class Config(Table):
     """The whole file."""
 
     bundle: BundleTable
@@ -250,44 +245,9 @@ def read(path: Path) -> ConfigFile:
         ConfigError: not readable, not TOML, or a setting is wrong; names file, key and value.
 
     """
-    try:
-        data = path.read_bytes()
-        document = tomllib.loads(data.decode())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+    document, data = read_toml(path)
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(path, error))) from error
+        raise refusal(path, explain(Config, error)) from error
     return ConfigFile(path, config, hashlib.sha256(data).hexdigest())
-
-
-def _explain(path: Path, error: ValidationError) -> list[str]:
-    """One line per wrong setting: file, key, value, and what is allowed."""
-    lines = []
-    for wrong in error.errors():
-        key = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in wrong["loc"])
-        said = f"{path}: {key.removeprefix('.')}"
-        if wrong["type"] == "extra_forbidden":
-            lines.append(f"{said}: unknown key{_advice(wrong['loc'])}")
-        elif wrong["type"] == "missing":
-            lines.append(f"{said}: missing; it has no default")
-        else:
-            reason = wrong["msg"].removeprefix("Value error, ")
-            whole = isinstance(wrong["input"], dict)  # of a table; its text names the keys
-            lines.append(f"{said}: {reason}" if whole else f"{said} = {wrong['input']!r}: {reason}")
-    return lines
-
-
-def _advice(location: tuple[int | str, ...]) -> str:
-    """Name the valid key nearest to an unknown one, or all that its table allows."""
-    table: Any = Config
-    for step in location[:-1]:
-        if isinstance(step, str):
-            annotation = table.model_fields[step].annotation
-            table = next(iter(get_args(annotation)), annotation)
-    keys = list(table.model_fields)
-    near = difflib.get_close_matches(str(location[-1]), keys, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; allowed here are {', '.join(keys)}"

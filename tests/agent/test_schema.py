@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -83,6 +85,8 @@ def test_no_damage_keeps_the_agent_from_starting(
         file.write_bytes(data)
         store = opened(directory)
         set_aside += len(store.set_aside)
+        if [path for path in store.set_aside if path.name.startswith(RECORDS)]:
+            assert store.last_seq == 0  # nothing of the old file, or its log, is in the new one
         assert all(path.exists() for path in store.set_aside)
         store.close()
     assert set_aside > 0
@@ -93,6 +97,15 @@ def test_what_is_not_the_files_fault_does_not_set_it_aside(tmp_path: Path) -> No
     with pytest.raises(StoreError, match=r"readings\.db: unable to open"):
         opened(tmp_path)
     assert (tmp_path / READINGS).is_dir()
+    assert not list(tmp_path.glob("*.corrupt*"))
+
+
+def test_a_disk_that_fails_is_not_taken_for_a_damaged_file(
+    tmp_path: Path, file_size_limit: Callable[[int], None]
+) -> None:
+    file_size_limit(100)
+    with pytest.raises(StoreError, match=r"fieldwatch\.db: disk I/O error"):
+        opened(tmp_path)
     assert not list(tmp_path.glob("*.corrupt*"))
 
 
@@ -107,6 +120,14 @@ def test_a_failed_opening_lets_others_in(tmp_path: Path) -> None:
 def test_no_directory_is_said(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="No such file or directory"):
         opened(tmp_path / "absent")
+
+
+def test_the_lock_names_its_holder(tmp_path: Path) -> None:
+    (tmp_path / LOCK).write_text("999999999999")  # a longer number than any, from before
+    store = opened(tmp_path)
+    with pytest.raises(StoreError, match=rf"another agent \(process {os.getpid()}\)"):
+        opened(tmp_path)
+    store.close()
 
 
 def test_a_lock_outlives_no_process(tmp_path: Path) -> None:
@@ -177,38 +198,70 @@ def public_directory() -> Iterator[Path]:
         yield directory
 
 
-def read_by_somebody_else(directory: Path) -> bool:
-    """Whether another user, who may only read, gets the status; by a fork, to be that user."""
-    child = os.fork()
-    if child == 0:
-        code = 1
+class SomebodyElse:
+    """Another user, who may only read: a fork that becomes nobody, with one reader for life."""
+
+    def __init__(self, directory: Path) -> None:
+        self._here, there = socket.socketpair()
+        self._child = os.fork()
+        if self._child == 0:
+            self._here.close()
+            self._read_when_asked(there, directory)
+        there.close()
+
+    def _read_when_asked(self, asked: socket.socket, directory: Path) -> None:
         try:
             if os.getuid() == 0:
                 os.setgroups([])
                 os.setgid(NOBODY)
                 os.setuid(NOBODY)
             with Reader(directory) as reader:
-                code = 0 if reader.status() == {"up": 1} else 2
+                while asked.recv(1):
+                    asked.sendall(json.dumps(reader.status()).encode())
         except StoreError:
             traceback.print_exc()
         finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            os._exit(0)
+
+    def status(self) -> dict[str, int] | None:
+        """What it read; None where it could not."""
+        self._here.sendall(b"?")
+        answer = self._here.recv(1000)
+        return json.loads(answer) if answer else None
+
+    def close(self) -> None:
+        self._here.close()
+        os.waitpid(self._child, 0)
 
 
-def test_another_user_reads_beside_the_agent_after_a_stop_and_after_a_kill(
-    public_directory: Path, stopped_and_killed: list[Path]
+@pytest.fixture
+def somebody_else(public_directory: Path) -> Iterator[SomebodyElse]:
+    other = SomebodyElse(public_directory)
+    yield other
+    other.close()
+
+
+def test_another_user_reads_before_beside_and_after_the_agent(
+    public_directory: Path, somebody_else: SomebodyElse
 ) -> None:
-    store = opened(public_directory)
-    fill(store)
-    assert read_by_somebody_else(public_directory)
-    store.close()
-    public_directory.chmod(0o555)  # without root, being the owner must not help
-    assert read_by_somebody_else(public_directory)
-    public_directory.chmod(0o755)
+    opened(public_directory).close()
+    for run in range(1, 4):
+        store = opened(public_directory)
+        store.commit(Batch(status=lambda run=run: json.dumps({"up": run})), "synced")
+        if run > 1:  # its first look is at the files of an agent that is not running
+            assert somebody_else.status() == {"up": run}
+        store.close()
+        public_directory.chmod(0o555)  # without root, being the owner must not help
+        assert somebody_else.status() == {"up": run}
+        public_directory.chmod(0o755)
+
+
+def test_another_user_reads_what_a_kill_left(
+    public_directory: Path, somebody_else: SomebodyElse, stopped_and_killed: list[Path]
+) -> None:
     shutil.copytree(stopped_and_killed[1], public_directory, dirs_exist_ok=True)
     public_directory.chmod(0o555)
-    assert read_by_somebody_else(public_directory)
+    assert somebody_else.status() == {"up": 1}
     public_directory.chmod(0o755)
 
 

@@ -65,6 +65,7 @@ def test_nobody_subscribed_holds_the_messages_until_somebody_is(
     one.put(50)
     one.uplink.start()
     wait_until(lambda: one.uplink.snapshot()["state"] == "held", "the hold")
+    wait_until(lambda: one.uplink.snapshot()["in_flight"] == 0, "the other answers")
     assert one.delete_acknowledged() == 50
     collector = Ops(broker.port)
     wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox")
@@ -235,3 +236,61 @@ def test_a_message_longer_than_the_broker_takes_is_parked_and_not_sent(
         assert "longer" in one.uplink.snapshot()["last_error"]
         assert max(len(body) for body in scripted.bodies()) < 1000
         assert len(scripted.sessions) == 1
+
+
+def test_an_alarm_does_not_wait_for_answers_to_what_was_sent_before(
+    gateway: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.session._LOOK_S", 3600.0)
+
+    def on_publish(session: Session, message: Published) -> None:
+        if "/summary/" not in message.topic:
+            session.answer(message)
+
+    with ScriptedBroker(on_publish=on_publish) as scripted:
+        one = gateway(scripted.port)
+        one.put(1)
+        one.uplink.start()
+        wait_until(lambda: len(scripted.bodies()) == 1, "the summary, which stays unanswered")
+        one.put(1, "alarm")
+        one.uplink.committed([])
+        wait_until(lambda: len(scripted.bodies()) == 2, "the alarm")
+
+
+def test_what_is_under_way_is_not_sent_again_because_a_topic_is_held(
+    gateway: Callable[..., Gateway],
+) -> None:
+    unanswered: list[tuple[Session, Published]] = []
+
+    def on_publish(session: Session, message: Published) -> None:
+        if message.topic.endswith("/fan"):
+            unanswered.append((session, message))
+        else:
+            session.answer(message, 0x10 if message.topic.endswith("/pump") else 0)
+
+    with ScriptedBroker(on_publish=on_publish) as scripted:
+        one = gateway(scripted.port, unsubscribed_retry_s=0.02)
+        one.put(3, stream="fan")
+        one.put(1)
+        one.uplink.start()
+        wait_until(lambda: len(scripted.bodies()) >= 8, "the pump's message to ask again")
+        assert len(unanswered) == 3
+        for session, message in unanswered[:3]:
+            session.answer(message)
+        wait_until(lambda: one.delete_acknowledged() == 1, "all but the held one")
+
+
+def test_what_is_parked_stays_so_on_this_connection(gateway: Callable[..., Gateway]) -> None:
+    def on_publish(session: Session, message: Published) -> None:
+        code = {"fan": 0x87, "pump": 0x10}.get(message.topic.rsplit("/", 1)[-1], 0)
+        session.answer(message, code)
+
+    with ScriptedBroker(on_publish=on_publish) as scripted:
+        one = gateway(scripted.port, unsubscribed_retry_s=0.02)
+        one.put(2, stream="fan")
+        one.put(1)
+        one.uplink.start()
+        wait_until(lambda: len(scripted.bodies()) >= 8, "the pump's message to ask again")
+        seqs = [json.loads(body)["seq"] for body in scripted.bodies()]
+        assert (seqs.count(1), seqs.count(2)) == (1, 1)
+        assert one.uplink.snapshot()["parked"] == 2

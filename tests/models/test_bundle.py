@@ -7,7 +7,9 @@ import json
 import random
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,12 +132,25 @@ def test_a_newer_format_asks_for_an_update(tmp_path: Path) -> None:
         ("name", "Pump!"),
         ("channels.0.scale", 0),
         ("channels.0.scale", float("nan")),
+        ("channels.0.scale", 1e-300),  # 0 as a float32
+        ("channels.0.center", 1e300),  # infinite as a float32
+        ("channels.0.stuck_samples", 10**30),
         ("channels.0.name", "vibration_y"),
         ("network.state_size", 5),
+        ("network.heads", ["value", "value"]),
         ("threshold.floor", [1.0]),
+        ("threshold.z_min", 1000.0),
+        ("threshold.z_step", 1e-9),
+        ("threshold.history_samples", 10**15),
+        ("threshold.history_samples", 10**6),  # in all rows together over the limit
         ("threshold.unheard_of", 1),
         ("sampling.period_s", -1),
+        ("sampling.period_s", 1e-300),
+        ("sampling.missing_samples", 10**30),
         ("events.deadband", 1.5),
+        ("events.on_samples", "3"),
+        ("version", True),
+        ("metrics", {"deep": [float("nan")]}),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused_by_its_key(
@@ -143,6 +158,23 @@ def test_a_manifest_that_makes_no_sense_is_refused_by_its_key(
 ) -> None:
     with pytest.raises(BundleCorrupt, match=r"manifest\.json"):
         bundles.read(altered_manifest(tmp_path / "b", key, value))
+
+
+@pytest.mark.parametrize(
+    "manifest", [b"", b"[]", b"null", b"\xff", b"{", b"[" * 100_000, b'{"format_version": 1}']
+)
+def test_what_is_no_manifest_is_refused(tmp_path: Path, manifest: bytes) -> None:
+    path = write_zip(tmp_path / "b", list((entries() | {"manifest.json": manifest}).items()))
+    with pytest.raises(BundleCorrupt, match=r"manifest\.json"):
+        bundles.read(path)
+
+
+def test_a_compressed_part_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "b", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries().items():
+            archive.writestr(name, data)
+    with pytest.raises(BundleCorrupt, match="compressed"):
+        bundles.read(tmp_path / "b")
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
@@ -160,6 +192,14 @@ def test_parts_must_fit_the_manifest_to_be_written(tmp_path: Path, zoo_bundle: B
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, zoo_bundle: Bundle) -> None:
+    path = tmp_path / "b"
+    path.mkdir()  # a file cannot take its place
+    with pytest.raises(OSError, match="directory"):
+        bundles.write(path, zoo_bundle.manifest, zoo_bundle.parts, None)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_the_zip_is_stored_and_begins_with_the_manifest() -> None:
     with zipfile.ZipFile(io.BytesIO(ZOO_BUNDLE.read_bytes())) as archive:
         infos = archive.infolist()
@@ -167,10 +207,43 @@ def test_the_zip_is_stored_and_begins_with_the_manifest() -> None:
     assert {info.compress_type for info in infos} == {zipfile.ZIP_STORED}
 
 
-def test_every_key_of_the_manifest_is_described() -> None:
+def leaves(schema: dict[str, Any], key: str, whole: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every key below ``schema``, dotted, with its own schema."""
+    schema = whole["$defs"][schema["$ref"].split("/")[-1]] if "$ref" in schema else schema
+    if key:
+        yield key, schema
+    for name, inner in schema.get("properties", {}).items():
+        yield from leaves(inner, f"{key}.{name}" if key else name, whole)
+    for suffix, inside in (("[]", "items"), ("{}", "additionalProperties")):
+        if "$ref" in (inner := schema.get(inside) or {}):
+            yield from list(leaves(inner, key + suffix, whole))[1:]
+
+
+def limits(schema: Any) -> Iterator[str]:
+    """What a row must say of a value's limits, as the page writes them."""
+    for inner in schema.get("anyOf", ()):
+        yield from ["null"] if inner == {"type": "null"} else limits(inner)
+    signs = {"minimum": "≥", "maximum": "≤", "exclusiveMinimum": ">", "exclusiveMaximum": "<"}
+    for name, sign in signs.items():
+        if name in schema:
+            limit = f"{sign} {schema[name]:g}"
+            yield {"≥ 1e-30": "positive number", "≤ 1e+06": "count"}.get(limit, limit)
+    yield from (str(schema[name]) for name in ("pattern", "const", "maxLength") if name in schema)
+    if "minItems" in schema:
+        yield f"at least {schema['minItems']}"
+    items = schema.get("items", {})
+    yield from (item for item in items.get("enum", ()))
+    if "minimum" in items:
+        yield from {s.replace("number", "numbers") for s in limits(items)}
+
+
+def test_the_table_of_the_manifest_is_the_schema() -> None:
     text = (ROOT / "models" / "README.md").read_text()
+    section = text.split("## The manifest\n")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (.+ \| .+) \|$", section, re.MULTILINE))
     schema = Manifest.model_json_schema()
-    keys = set(schema["properties"])
-    for table in schema["$defs"].values():
-        keys |= set(table["properties"])
-    assert [key for key in sorted(keys) if f"`{key}`" not in text] == []
+    keys = dict(leaves(schema, "", schema))
+    assert list(rows) == list(keys)
+    for key, inner in keys.items():
+        for limit in limits(inner):
+            assert limit in rows[key], f"{key}: {limit}"

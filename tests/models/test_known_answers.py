@@ -59,6 +59,12 @@ def test_other_events_or_other_samples_scored_are_refused(zoo_bundle: Bundle) ->
         b"\xff",
         b'{"times":[1],"values":[[1]],"score":[1],"events":[]}',
         b'{"times":[],"values":[],"score":[],"events":[]}',
+        b'{"times":1,"values":[[1]],"score":[1],"events":[]}',
+        b'{"times":[[1,2]],"values":[[1,1,1,1,1,1,1,1]],"score":[[1,2]],"events":[]}',
+        b'{"times":[1],"values":[[1,1,1,1,1,1,1,1]],"score":[1e300],"events":[]}',
+        b'{"times":[1],"values":[[1,1,1,1,1,1,1,1]],"score":[1%s],"events":[]}' % (b"0" * 400),
+        b'{"times":[1],"values":[[1,1,1,1,1,1,1,1]],"score":[1],"events":5}',
+        b"[" * 100_000,
     ],
 )
 def test_unreadable_answers_are_a_corrupt_bundle(zoo_bundle: Bundle, answers: bytes) -> None:

@@ -98,6 +98,19 @@ def test_state_of_another_bundle_or_damaged_is_refused(
             pipeline.restore(damaged)
 
 
+def test_a_flipped_bit_of_a_saved_state_is_noticed(pipeline: Pipeline, eventful: Samples) -> None:
+    state = pipeline.start()
+    pipeline.step(state, eventful)
+    saved = pipeline.changed_parts(state)
+    random = np.random.default_rng(39)
+    for name, data in saved.items():
+        for place in random.integers(0, len(data), 20):
+            damaged = bytearray(data)
+            damaged[place] ^= 1 << int(random.integers(8))
+            with pytest.raises(StateMismatch):
+                pipeline.restore(saved | {name: bytes(damaged)})
+
+
 def test_a_jump_in_time_starts_the_network_anew(pipeline: Pipeline) -> None:
     samples = recorded(32, 400)
     samples.times[200:] += 50.0
@@ -116,12 +129,14 @@ def test_nothing_looks_at_the_future(pipeline: Pipeline, eventful: Samples, whol
     assert np.array_equal(half.scores.score[:1000], whole.scores.score[:1000], equal_nan=True)
 
 
-@pytest.mark.parametrize("value", [np.nan, 0.0, 3e38, -3e38])
+@pytest.mark.parametrize("value", [np.nan, 0.0, 3e38, -3e38, np.inf, -np.inf])
 def test_no_value_breaks_it_or_lasts(pipeline: Pipeline, value: float) -> None:
     samples = recorded(33, 900)
     samples.values[300:320] = value
     result = pipeline.step(pipeline.start(), samples)
     assert not np.isinf(result.scores.score).any()
+    told = [number for event in result.events for c in event.channels for number in (c.observed,)]
+    assert not any(number is not None and np.isinf(number) for number in told)
     assert not np.isnan(result.scores.score[330:]).any()
     assert result.scores.score[-1] < 1
 

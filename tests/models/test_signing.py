@@ -39,6 +39,12 @@ def test_the_secret_key_is_for_its_owner_alone_and_never_overwritten(key: Path) 
         signing.new_key(key)
 
 
+def test_the_public_key_never_takes_the_secret_ones_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="for the public key"):
+        signing.new_key(tmp_path / "ops.pub")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_unsigned_foreign_and_altered_are_refused(
     tmp_path: Path, key: Path, zoo_bundle: Bundle
 ) -> None:
@@ -60,7 +66,7 @@ def test_unsigned_foreign_and_altered_are_refused(
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"\n\n\n", b"a\n!!!!\nc\nd", b"a\nQUJD\ntrusted comment: x\n"]
+    "text", [b"", b"\n\n\n", b"a\n!!!!\nc\nd", b"a\nQUJD\ntrusted comment: x\n", b"\xff" * 300]
 )
 def test_an_unreadable_signature_is_refused(
     tmp_path: Path, key: Path, zoo_bundle: Bundle, text: bytes

@@ -50,7 +50,7 @@ def test_a_short_configuration_is_enough(tmp_path: Path) -> None:
         (GOOD + "[parity]\nzzz = 1\n", "parity.zzz: unknown key; allowed here are "),
         (GOOD.replace('name = "flow"', 'nam = "flow"'), "data.channels[0].name: missing"),
         (GOOD.replace("[sampling]\nperiod_s = 1.0\n", ""), "sampling: missing"),
-        (GOOD.replace("1.0", "-1.0"), "sampling.period_s = -1.0: Input should be greater than 0"),
+        (GOOD.replace("1.0", "-1.0"), "sampling.period_s = -1.0: "),
         (GOOD.replace("1.0", "nan"), "sampling.period_s = nan: "),
         (GOOD.replace("pump", "Pump"), "bundle.name = 'Pump': "),
         (GOOD + "[split]\ntrain = 0.9\n", "split: train, calibrate and test must add up to 1"),
