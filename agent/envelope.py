@@ -4,7 +4,8 @@ Summaries, alarms and health are **numbered**: ``seq`` counts up by one within a
 life of the gateway's database), ``id`` is ``gateway/epoch/seq`` and the same for each repeat, so
 that ops drops repeats and sees gaps. A **status** (online, offline, the last will) is the state
 of the link and no record: it bears the highest ``seq`` given so far, by which ops sees what has
-yet to come, and an ``id`` with a suffix of its own.
+yet to come, and an ``id`` with a suffix of its own. The last will is written when the connection
+opens: its ``time`` and ``seq`` are of that moment, not of the loss.
 """
 
 from __future__ import annotations

@@ -60,5 +60,8 @@ def _brief(kind: str, data: dict[str, Any]) -> str:
         return f"{data['kind']} {data['state']}, score {data['score']:.1f}"
     if kind == "summary":
         score = data["score_max"]
-        return f"{data['n']} samples, highest score {score if score is None else round(score, 2)}"
-    return str(data.get("state", ""))
+        highest = "not scored yet" if score is None else f"highest score {score:.2f}"
+        return f"{data['n']} samples, {highest}"
+    if kind == "health":
+        return f"{data['rss_mb']} MB, clock {data['clock']}"
+    return str(data["state"])

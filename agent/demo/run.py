@@ -20,9 +20,9 @@ from agent.alarms import describe
 from agent.demo.broker import Broker
 from agent.demo.line import PumpLine
 from agent.demo.ops import Ops
-from agent.demo.screen import CHART_WIDTH, View, screen
+from agent.demo.screen import CHART_WIDTH, COLUMN_SAMPLES, View, screen
 from agent.health import rss_max_mb
-from agent.plant import CHANNELS, FaultKind, Pump, sudden
+from agent.plant import CHANNELS, PERIOD_S, FaultKind, Pump, sudden
 from agent.store import Reader
 from models import bundle as bundles
 from models.errors import FieldwatchError, StoreError
@@ -225,9 +225,19 @@ def _show(view: View) -> None:
 
 
 def _scores(store: Reader) -> list[float]:
-    chunks = store.newest_samples(STREAM, CHART_WIDTH)
+    """The newest scores in columns of the chart, whose edges stay where they are."""
+    chunks = store.newest_samples(STREAM, CHART_WIDTH * COLUMN_SAMPLES)
     scores = np.frombuffer(b"".join(scores for _, _, scores in chunks), np.float32)
-    return [float(score) for score in scores]
+    times = np.frombuffer(b"".join(times for times, _, _ in chunks), np.float64)
+    columns: dict[int, float] = {}
+    for at, score in zip(times.tolist(), scores.tolist(), strict=True):
+        column = int(at / PERIOD_S) // COLUMN_SAMPLES
+        columns[column] = max(columns.get(column, math.nan), score, key=_known_first)
+    return list(columns.values())
+
+
+def _known_first(score: float) -> float:
+    return -1.0 if math.isnan(score) else score
 
 
 def _stop(agent: subprocess.Popen[bytes]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 CHART_WIDTH = 64
 CHART_HEIGHT = 8
+COLUMN_SAMPLES = 4  # a column is the highest score of so many
 SCORE_TOP = 2.0  # the chart's upper edge, in thresholds
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _RED, _DIM, _BOLD, _OFF = "\x1b[31m", "\x1b[2m", "\x1b[1m", "\x1b[0m"
@@ -33,7 +34,7 @@ class View:
 
 
 def chart(scores: Sequence[float], color: bool) -> list[str]:
-    """Draw the newest scores as columns; the dashed row is the threshold."""
+    """Draw the newest scores as columns, a value each; the dashed row is the threshold."""
     newest = list(scores)[-CHART_WIDTH:]
     padded = [math.nan] * (CHART_WIDTH - len(newest)) + newest
     threshold_row = round(CHART_HEIGHT / SCORE_TOP)  # counted from the bottom
