@@ -75,6 +75,9 @@ class StoreTable(Table):
     outbox_rows_max: Count = Field(
         100_000, description="Messages kept while central ops cannot be reached; oldest go first"
     )
+    alarm_rows_max: Count = Field(
+        100_000, description="Alarms kept for the alarms command; the oldest closed ones go first"
+    )
 
 
 class MqttTable(Table):

@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +26,7 @@ from agent.bundles import load
 from agent.clock import clock_quality
 from agent.config import AgentConfig
 from agent.envelope import Outgoing
-from agent.health import Latencies, rss_mb
+from agent.health import LATENCIES_KEPT, Latencies, rss_mb
 from agent.inputs import Chunk, ChunkQueue, Input, open_input
 from agent.inputs.lines import LineParser
 from agent.sdnotify import Notifier
@@ -68,7 +69,8 @@ class Daemon:
         self._notifier = notifier
         self._chunks = ChunkQueue(config.runtime.queue_chunks_max)
         self._batch = Batch()
-        self._arrivals: list[float] = []  # of the chunks in the batch, monotonic seconds
+        # of the chunks in the batch, monotonic seconds
+        self._arrivals: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._latencies = Latencies()
         self._stopping = False
         self._store_failing = False
@@ -241,6 +243,7 @@ def _assemble(config: AgentConfig) -> Daemon:
         config.gateway.name,
         config.store.outbox_rows_max,
         config.store.ring_rows_max,
+        alarm_rows_max=config.store.alarm_rows_max,
     )
     parsers = {
         source.name: LineParser(source, streams[source.stream].bundle.manifest.channels)

@@ -89,6 +89,10 @@ def _uplink(link: Document | None) -> Iterator[str]:
         f"uplink    {link['broker']} {link['state']} since {link['since']}{trouble};"
         f" {link['published']} published, {link['acknowledged']} acknowledged"
     )
+    if link["held"]:
+        yield f"          held, nobody is subscribed to: {', '.join(link['held'])}"
+    if link["parked"]:
+        yield f"          {link['parked']} messages that the broker will not take: see the log"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

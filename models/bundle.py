@@ -29,7 +29,7 @@ NETWORK: Final = "network.tflite"
 KNOWN_ANSWERS: Final = "known_answers.json"
 FILE_SIZE_BYTES_MAX = 64 * 2**20
 SAMPLES_MAX = 1_000_000  # of any count of samples
-ERRORS_KEPT_BYTES_MAX = 64 * 2**20  # history and block of the threshold, per stream
+ERRORS_KEPT_BYTES_MAX = 32 * 2**20  # history and block of the threshold, per stream
 CANDIDATES_MAX = 1_000  # of the threshold, at each update
 PERIOD_S_MIN = 0.001
 MAGNITUDE_MAX = 1e30  # products and quotients of two such numbers and 10⁶ still fit a float32
@@ -50,7 +50,7 @@ def _json(value: dict[str, Any]) -> dict[str, Any]:
 
 
 Finite = Annotated[float, AfterValidator(_finite)]
-Positive = Annotated[float, AfterValidator(_finite), Field(ge=MAGNITUDE_MIN)]
+Positive = Annotated[float, Field(ge=MAGNITUDE_MIN), AfterValidator(_finite)]
 
 # what a head of the network predicts: the next sample, or its difference from this one
 Head = Literal["value", "change"]
@@ -86,7 +86,7 @@ class Channel(_Part):
 class Sampling(_Part):
     """The grid samples lie on, and what a gap does."""
 
-    period_s: Positive = Field(ge=PERIOD_S_MIN)
+    period_s: Annotated[float, Field(ge=PERIOD_S_MIN), AfterValidator(_finite)]
     hold_samples_max: int = Field(
         ge=0,
         le=SAMPLES_MAX,
@@ -117,7 +117,7 @@ class NetworkPart(_Part):
 class Smoothing(_Part):
     """Exponentially weighted mean of the absolute error; see ``models.telemanom.Smoother``."""
 
-    span_samples: Positive = Field(ge=1)
+    span_samples: Annotated[float, Field(ge=1), AfterValidator(_finite)]
 
 
 class Threshold(_Part):

@@ -1,4 +1,4 @@
-"""Makes the small step network that the tests of ``models`` run, and the weights it came from.
+"""Makes the small networks that the tests of ``models`` run, and the weights of the good one.
 
 Run by hand, with the extra ``trainer``, only when the contract of step networks changes:
 
@@ -7,7 +7,8 @@ Run by hand, with the extra ``trainer``, only when the contract of step networks
 It writes ``data/step_network.tflite`` and ``data/step_network.npz``: the kernels and biases as
 floats, from which a test computes the same network in numpy. The weights are random (seeded), not
 trained, and scaled so that the gates leave the middle of their range. The first layer has more
-than 1,024 weights, so that the converter stores them as 8-bit integers.
+than 1,024 weights, so that the converter stores them as 8-bit integers. ``data/odd_*.tflite`` are
+networks that are no step networks, each for one reason.
 """
 
 from __future__ import annotations
@@ -62,16 +63,42 @@ def network() -> Any:
     return keras.Model([sample, state], {"prediction": prediction, "next_state": following})
 
 
+def odd_networks() -> dict[str, Any]:
+    """Return networks whose names, types, ranks or sizes are not a step network's."""
+    sample, state = keras.Input((CHANNELS,), name="sample"), keras.Input((4,), name="state")
+    whole = keras.Input((CHANNELS,), name="sample", dtype="int32")
+    window = keras.Input((5, CHANNELS), name="sample")
+    more, same = keras.layers.Dense(CHANNELS), keras.layers.Dense(4)(state)
+    as_floats = keras.ops.cast(whole, "float32")
+    return {
+        "names": keras.Model([sample, state], {"output": more(sample), "next_state": same}),
+        "type": keras.Model([whole, state], {"prediction": more(as_floats), "next_state": same}),
+        "rank": keras.Model([window, state], {"prediction": more(window), "next_state": same}),
+        "size": keras.Model(
+            [sample, state],
+            {"prediction": more(sample), "next_state": keras.layers.Dense(1)(state)},
+        ),
+    }
+
+
+def convert(model: Any) -> bytes:
+    """Return the dynamic-range quantized ``.tflite``."""
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    network: bytes = converter.convert()
+    return network
+
+
 def main() -> None:
-    """Write both files."""
+    """Write all files."""
     arrays, step = weights(), network()
     for name in [*map(str, range(len(LAYERS))), "heads"]:
         step.get_layer(name).set_weights([arrays[f"kernel_{name}"], arrays[f"bias_{name}"]])
-    converter = tf.lite.TFLiteConverter.from_keras_model(step)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     DATA.mkdir(exist_ok=True)
-    (DATA / "step_network.tflite").write_bytes(converter.convert())
+    (DATA / "step_network.tflite").write_bytes(convert(step))
+    for name, odd in odd_networks().items():
+        (DATA / f"odd_{name}.tflite").write_bytes(convert(odd))
     np.savez(DATA / "step_network.npz", **arrays)
 
 

@@ -215,7 +215,8 @@ def leaves(schema: dict[str, Any], key: str, whole: dict[str, Any]) -> Iterator[
     for name, inner in schema.get("properties", {}).items():
         yield from leaves(inner, f"{key}.{name}" if key else name, whole)
     for suffix, inside in (("[]", "items"), ("{}", "additionalProperties")):
-        if "$ref" in (inner := schema.get(inside) or {}):
+        inner = schema.get(inside)
+        if isinstance(inner, dict) and "$ref" in inner:
             yield from list(leaves(inner, key + suffix, whole))[1:]
 
 

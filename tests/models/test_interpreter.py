@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,10 @@ import pytest
 from models.bundle import Bundle
 from models.errors import BundleCorrupt, InterpreterMissing
 from models.interpreter import StepNetwork, runtime_version
+
+DATA = Path(__file__).parent / "data"  # made by make_step_network.py
+LAYERS = (16, 4)
+TOLERANCE = 0.03  # of 8-bit weights, on values of about 1
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +54,51 @@ def test_what_is_returned_is_not_overwritten_by_the_next_call(network: StepNetwo
     network.run(samples * 2, state)
     assert np.array_equal(prediction, kept[0])
     assert np.array_equal(state, kept[1])
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def test_a_network_computes_what_the_page_says() -> None:
+    """Gates, their order and the layout of the state, in numpy and with the weights as floats."""
+    weights = np.load(DATA / "step_network.npz")
+    network = StepNetwork((DATA / "step_network.tflite").read_bytes())
+    network.expect(sample_size=3, state_size=2 * sum(LAYERS), prediction_size=6)
+    samples = np.random.default_rng(6).standard_normal((60, 1, 3)).astype(np.float32)
+    got, end = network.run(samples, np.zeros((1, network.state_size), np.float32))
+    memory = [(np.zeros(size), np.zeros(size)) for size in LAYERS]
+    for step in range(60):
+        flow = samples[step, 0].astype(np.float64)
+        for number, (h, c) in enumerate(memory):
+            z = np.concatenate([flow, h]) @ weights[f"kernel_{number}"] + weights[f"bias_{number}"]
+            i, f, g, o = np.split(z, 4)
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            flow = sigmoid(o) * np.tanh(c)
+            memory[number] = flow, c
+        expected = flow @ weights["kernel_heads"] + weights["bias_heads"]
+        assert np.abs(got[step, 0] - expected).max() < TOLERANCE
+    assert np.abs(end[0] - np.concatenate([*memory[0], *memory[1]])).max() < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ("names", r"signature has \['next_state', 'output', 'sample', 'state'\]"),
+        ("type", "sample is not a batch of rows of float32"),
+        ("rank", "sample is not a batch of rows of float32"),
+        ("size", "state and next_state differ"),
+    ],
+)
+def test_a_network_of_another_form_is_a_corrupt_bundle(odd: str, said: str) -> None:
+    with pytest.raises(BundleCorrupt, match=said):
+        StepNetwork((DATA / f"odd_{odd}.tflite").read_bytes())
+
+
+def test_a_network_of_other_sizes_than_the_manifest_says_is_refused(network: StepNetwork) -> None:
+    network.expect(network.sample_size, network.state_size, network.prediction_size)
+    with pytest.raises(BundleCorrupt, match="the manifest says"):
+        network.expect(network.sample_size, network.state_size, network.prediction_size + 1)
 
 
 @pytest.mark.parametrize("model", [b"", b"no network", b"\0" * 1000])

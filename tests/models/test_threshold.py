@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import groupby, pairwise
+
 import numpy as np
 import pytest
 
 from models.bundle import Threshold
 from models.messages import Float32
-from models.threshold import DynamicThreshold, Found, ThresholdState
+from models.threshold import DynamicThreshold, Found, ThresholdState, _most_telling
 
 BLOCK = 50
 
@@ -156,3 +158,103 @@ def test_while_an_anomaly_is_open_nothing_enters_the_history() -> None:
     assert np.array_equal(state.history, history)
     assert np.array_equal(state.threshold, before)
     assert state.pending == 0
+
+
+def selected(errors: list[float], z: np.ndarray) -> float:
+    """The candidate of models/README.md, step 6, one by one."""
+    mean, deviation = np.mean(errors), np.std(errors)
+    best, best_merit = z[-1], 0.0
+    for factor in z:
+        over = [error > mean + factor * deviation for error in errors]
+        count = sum(over)
+        if count == 0 or mean == 0 or deviation == 0:
+            break
+        if 2 * count >= len(errors):
+            continue
+        rest = [error for error, is_over in zip(errors, over, strict=True) if not is_over]
+        runs = sum(b and not a for a, b in pairwise([False, *over]))
+        drop = (mean - np.mean(rest)) / mean + (deviation - np.std(rest)) / deviation
+        if drop / (runs**2 + count) >= best_merit:
+            best, best_merit = factor, drop / (runs**2 + count)
+    return float(mean + best * deviation)
+
+
+def sequences(found: list[bool]) -> list[list[int]]:
+    places = [place for place, one in enumerate(found) if one]
+    return [
+        [place for _, place in run]
+        for _, run in groupby(enumerate(places), lambda pair: pair[1] - pair[0])
+    ]
+
+
+def updated(
+    settings: Threshold, history: list[float], block: list[float], limit: float
+) -> tuple[float, list[int], list[float]]:
+    """Threshold, places of the block found, and history after one update of one row."""
+    floor = settings.floor[0]
+    usable = [error <= limit for error in block]  # false for NaN as well
+    kept = history + [error for error, use in zip(block, usable, strict=True) if use]
+    after = kept[-settings.history_samples :]
+    if len(kept) < settings.update_samples:
+        return floor, [], after
+    mean, deviation = np.mean(kept), np.std(kept)
+    quiet = max(floor, mean + settings.z_max * deviation)
+    least = np.float32(max(floor, mean + settings.z_min * deviation))
+    if not any(use and error > least for error, use in zip(block, usable, strict=True)):
+        return quiet, [], after
+    count = round((settings.z_max - settings.z_min) / settings.z_step) + 1
+    z = np.linspace(settings.z_min, settings.z_max, count)
+    chosen = float(np.float32(max(floor, selected(kept, z))))
+    over = [use and error > chosen for error, use in zip(block, usable, strict=True)]
+    runs = sorted(sequences(over), key=lambda run: -max(block[place] for place in run))
+    ladder = [max(block[place] for place in run) for run in runs]
+    ladder.append(max(error for error in kept if error <= chosen))
+    drops = [(a - b) / a >= settings.prune_drop for a, b in pairwise(ladder)]
+    left = [run for rank, run in enumerate(runs) if any(drops[rank:])]
+    found = sorted(place for run in left for place in run)
+    normal = [
+        e for at, (e, use) in enumerate(zip(block, usable, strict=True)) if use and at not in found
+    ]
+    return chosen if found else quiet, found, (history + normal)[-settings.history_samples :]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.5, 0.6])
+def test_what_half_of_the_errors_exceed_is_no_candidate(share: float) -> None:
+    errors = noise(100, seed=8)[:, 0].astype(np.float64)
+    errors[: round(100 * share)] += 1.0
+    z = np.linspace(0.1, 3.0, 30)
+    chosen = _most_telling(errors, errors.mean(), errors.std(), z)
+    assert chosen == pytest.approx(selected(errors.tolist(), z))
+    assert (chosen < 1.0) == (share < 0.5)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 5, 6, 7, 8, 11])
+def test_every_update_is_as_the_page_defines_it(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    changes: dict[str, object] = {
+        "history_samples": int(random.integers(60, 300)),
+        "z_max": float(random.uniform(3, 12)),
+        "z_step": float(random.uniform(0.3, 1.0)),
+        "prune_drop": float(random.choice([0.0, 0.1, 0.3])),
+        "floor": [float(random.choice([0.01, 0.12, 0.14]))],
+    }
+    threshold, state = made(**changes), made(**changes).start()
+    errors = noise(1500, seed=seed)[:, 0]
+    for begin in random.integers(0, 1500, 25):
+        errors[begin : begin + random.integers(1, 12)] *= random.uniform(1.1, 2.5)
+    errors[random.random(1500) < 0.02] = np.nan
+    history: list[float] = []
+    late = 0
+    for begin in range(0, 1500, BLOCK):
+        block = errors[begin : begin + BLOCK]
+        limit, found, history = updated(
+            threshold._settings, history, block.tolist(), float(state.threshold[0])
+        )
+        threshold.compare(state, block[:, None])
+        got = threshold.update(state, hold=False)
+        assert state.threshold[0] == pytest.approx(limit, rel=1e-6)
+        assert [one.onset for one in got] == found[:1]
+        assert [one.peak for one in got] == sorted(found, key=lambda at: -block[at])[:1]
+        assert threshold._kept(state, 0).tolist() == history
+        late += len(got)
+    assert late, "this seed shows nothing"
