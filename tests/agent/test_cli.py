@@ -15,7 +15,8 @@ from agent import plant
 from agent.alarms import describe
 from agent.cli import FAULTS, commands
 from agent.envelope import Outgoing
-from agent.store import Batch, Store
+from agent.follow import follow_alarms
+from agent.store import Batch, Reader, Store
 from models.errors import BundleError
 from tests.conftest import ROOT, ZOO_BUNDLE, RealBroker
 
@@ -202,3 +203,17 @@ def test_every_command_says_what_it_does() -> None:
 def test_simulate_writes_a_recording_with_labels(tmp_path: Path) -> None:
     assert call("simulate", tmp_path / "p.csv", "--hours", "0.05", "--faults").exit_code == 0
     assert (tmp_path / "p.labels.csv").read_text().startswith("start,end,kind\n")
+
+
+def test_following_shows_each_alarm_as_it_opens_and_as_it_closes(tmp_path: Path) -> None:
+    store = Store(tmp_path, "plant", "gw-1", 100, 100)
+    store.open()
+    store.commit(Batch(alarms=[ALARM]), "synced")
+    with Reader(tmp_path) as reader:
+        followed = follow_alarms(reader, reader.alarms(10), poll_s=0.001)
+        store.commit(Batch(alarms=[ALARM | {"number": 2}]), "synced")
+        assert next(followed)["number"] == 2
+        store.commit(Batch(alarms=[ALARM | {"state": "closed"}]), "synced")
+        closed = next(followed)
+        assert (closed["number"], closed["state"]) == (1, "closed")
+    store.close()

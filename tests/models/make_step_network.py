@@ -64,16 +64,23 @@ def network() -> Any:
 
 
 def odd_networks() -> dict[str, Any]:
-    """Return networks whose names, types, ranks or sizes are not a step network's."""
+    """Return networks whose names, types, ranks, sizes or batch are not a step network's."""
     sample, state = keras.Input((CHANNELS,), name="sample"), keras.Input((4,), name="state")
     whole = keras.Input((CHANNELS,), name="sample", dtype="int32")
     window = keras.Input((5, CHANNELS), name="sample")
     more, same = keras.layers.Dense(CHANNELS), keras.layers.Dense(4)(state)
     as_floats = keras.ops.cast(whole, "float32")
+    pair = keras.Input(batch_shape=(2, CHANNELS), name="sample")
+    mixed = keras.ops.reshape(keras.ops.tanh(keras.ops.reshape(pair, (CHANNELS, 2))), (2, CHANNELS))
+    pair_state = keras.Input(batch_shape=(2, 4), name="state")
     return {
         "names": keras.Model([sample, state], {"output": more(sample), "next_state": same}),
         "type": keras.Model([whole, state], {"prediction": more(as_floats), "next_state": same}),
         "rank": keras.Model([window, state], {"prediction": more(window), "next_state": same}),
+        "batch": keras.Model(
+            [pair, pair_state],
+            {"prediction": more(mixed), "next_state": keras.layers.Dense(4)(pair_state)},
+        ),
         "size": keras.Model(
             [sample, state],
             {"prediction": more(sample), "next_state": keras.layers.Dense(1)(state)},

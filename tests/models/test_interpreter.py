@@ -87,6 +87,7 @@ def test_a_network_computes_what_the_page_says() -> None:
         ("names", r"signature has \['next_state', 'output', 'sample', 'state'\]"),
         ("type", "sample is not a batch of rows of float32"),
         ("rank", "sample is not a batch of rows of float32"),
+        ("batch", "cannot load the network"),
         ("size", "state and next_state differ"),
     ],
 )
