@@ -267,14 +267,25 @@ def file_part(data: bytes) -> FilePart:
 def write(
     path: Path, manifest: Manifest, parts: Mapping[str, bytes], signature: bytes | None
 ) -> None:
-    """Write a bundle to ``path`` as a whole or not at all.
+    """Write a new bundle to ``path`` as a whole or not at all.
 
     ``manifest.files`` must be the ``file_part`` of each of ``parts``.
     """
     _check_parts(str(path), manifest, parts)
+    _write(path, manifest.to_bytes(), parts, signature)
+
+
+def write_signed(path: Path, bundle: Bundle, signature: bytes) -> None:
+    """Write ``bundle`` to ``path`` with a signature; its manifest stays as it is, byte for byte."""
+    _write(path, bundle.manifest_bytes, bundle.parts, signature)
+
+
+def _write(
+    path: Path, manifest: bytes, parts: Mapping[str, bytes], signature: bytes | None
+) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        entries = {MANIFEST: manifest.to_bytes()} | dict(sorted(parts.items()))
+        entries = {MANIFEST: manifest} | dict(sorted(parts.items()))
         if signature is not None:
             entries[SIGNATURE] = signature
         for name, data in entries.items():

@@ -134,7 +134,7 @@ def sign(bundle: Path, key: Path) -> int:
     read = bundles.read(bundle)
     comment = f"{read.manifest.name} version {read.manifest.version}"
     signature = signing.sign(read.manifest_bytes, key, comment)
-    bundles.write(bundle, read.manifest, read.parts, signature)
+    bundles.write_signed(bundle, read, signature)
     click.echo(f"{bundle}: signed, {comment}, digest {read.digest}")
     return 0
 

@@ -7,6 +7,8 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from pydantic import ValidationError
+
 import models
 from models.bundle import (
     Bundle,
@@ -21,7 +23,9 @@ from models.bundle import (
     Threshold,
     file_part,
 )
+from models.errors import ConfigError
 from models.interpreter import runtime_version
+from models.settings import explain
 from trainer.config import Config
 
 _SOFTWARE = ("tensorflow", "keras", "numpy")
@@ -34,7 +38,26 @@ def draft(
     created: datetime,
     quantization: str,
 ) -> Manifest:
-    """Return the manifest as far as it is known before calibration; its floors are 1."""
+    """Return the manifest as far as it is known before calibration; its floors are 1.
+
+    Raises:
+        ConfigError: settings that no bundle may have.
+
+    """
+    try:
+        return _draft(config, channels, lineage, created, quantization)
+    except ValidationError as error:
+        problems = explain(Manifest, error)
+        raise ConfigError("no bundle may have this: " + "; ".join(problems)) from error
+
+
+def _draft(
+    config: Config,
+    channels: Sequence[Channel],
+    lineage: Lineage,
+    created: datetime,
+    quantization: str,
+) -> Manifest:
     layers, heads = config.network.layers, config.network.heads
     return Manifest(
         name=config.bundle.name,

@@ -20,8 +20,9 @@ from models import bundle as bundles
 from models import known_answers
 from models.bundle import KNOWN_ANSWERS, NETWORK, Bundle, Channel, Lineage
 from models.errors import DataError
-from models.messages import Samples, iso_time
+from models.messages import Samples
 from models.pipeline import Pipeline
+from models.times import iso_time
 from trainer import calibrate, evaluate, parity, prepare, report, seal
 from trainer.config import Config, ConfigFile, ParityTable
 from trainer.datasets import Recording

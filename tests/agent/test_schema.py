@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -100,11 +101,11 @@ def test_what_is_not_the_files_fault_does_not_set_it_aside(tmp_path: Path) -> No
     assert not list(tmp_path.glob("*.corrupt*"))
 
 
-def test_a_disk_that_fails_is_not_taken_for_a_damaged_file(
-    tmp_path: Path, file_size_limit: Callable[[int], None]
-) -> None:
-    file_size_limit(100)
-    with pytest.raises(StoreError, match=r"fieldwatch\.db: disk I/O error"):
+def test_a_disk_that_fails_is_not_taken_for_a_damaged_file(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StoreError, match=r"fieldwatch\.db: disk I/O error"),
+        file_size_limit(100),
+    ):
         opened(tmp_path)
     assert not list(tmp_path.glob("*.corrupt*"))
 
@@ -148,24 +149,31 @@ def test_a_lock_outlives_no_process(tmp_path: Path) -> None:
     opened(tmp_path).close()
 
 
-@pytest.fixture
-def file_size_limit() -> Iterator[Callable[[int], None]]:
-    """Limit the size of files: a write beyond it fails, as on a broken disk."""
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Limit the size of files: a write beyond it fails, as on a broken disk.
+
+    Only while a test's own call runs: the limit is the process's, and the output of the tests
+    may be a file too.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_write_error_costs_nothing_once_the_disk_works_again(
-    tmp_path: Path, file_size_limit: Callable[[int], None]
-) -> None:
+def test_a_write_error_costs_nothing_once_the_disk_works_again(tmp_path: Path) -> None:
     store = opened(tmp_path)
     fill(store)
     batch = Batch(messages=[Outgoing("alarm", "pump", 0.0, {"text": "x" * 300})] * 500)
-    file_size_limit((tmp_path / f"{RECORDS}-wal").stat().st_size)
-    with pytest.raises(StoreError, match=r"fieldwatch\.db: disk I/O error"):
+    log_bytes = (tmp_path / f"{RECORDS}-wal").stat().st_size
+    with (
+        pytest.raises(StoreError, match=r"fieldwatch\.db: disk I/O error"),
+        file_size_limit(log_bytes),
+    ):
         store.commit(batch, "synced")
-    file_size_limit(resource.RLIM_INFINITY)
     assert store.last_seq == 200
     store.commit(batch, "synced")
     assert store.last_seq == 700

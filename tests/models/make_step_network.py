@@ -71,7 +71,7 @@ def odd_networks() -> dict[str, Any]:
     more, same = keras.layers.Dense(CHANNELS), keras.layers.Dense(4)(state)
     as_floats = keras.ops.cast(whole, "float32")
     pair = keras.Input(batch_shape=(2, CHANNELS), name="sample")
-    mixed = keras.ops.reshape(keras.ops.tanh(keras.ops.reshape(pair, (CHANNELS, 2))), (2, CHANNELS))
+    both = keras.layers.Dense(2 * CHANNELS)(keras.ops.reshape(pair, (1, 2 * CHANNELS)))
     pair_state = keras.Input(batch_shape=(2, 4), name="state")
     return {
         "names": keras.Model([sample, state], {"output": more(sample), "next_state": same}),
@@ -79,7 +79,10 @@ def odd_networks() -> dict[str, Any]:
         "rank": keras.Model([window, state], {"prediction": more(window), "next_state": same}),
         "batch": keras.Model(
             [pair, pair_state],
-            {"prediction": more(mixed), "next_state": keras.layers.Dense(4)(pair_state)},
+            {
+                "prediction": keras.ops.reshape(both, (2, CHANNELS)),
+                "next_state": keras.layers.Dense(4)(pair_state),
+            },
         ),
         "size": keras.Model(
             [sample, state],
@@ -99,6 +102,7 @@ def convert(model: Any) -> bytes:
 
 def main() -> None:
     """Write all files."""
+    keras.utils.set_random_seed(SEED)
     arrays, step = weights(), network()
     for name in [*map(str, range(len(LAYERS))), "heads"]:
         step.get_layer(name).set_weights([arrays[f"kernel_{name}"], arrays[f"bias_{name}"]])

@@ -225,7 +225,6 @@ def test_what_half_of_the_errors_exceed_is_no_candidate(share: float) -> None:
     z = np.linspace(0.1, 3.0, 30)
     chosen = _most_telling(errors, errors.mean(), errors.std(), z)
     assert chosen == pytest.approx(selected(errors.tolist(), z))
-    assert (chosen < errors.max()) == (share < 0.5)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 5, 6, 7, 8, 11])
