@@ -132,12 +132,11 @@ def test_what_is_learnt_from_is_what_a_gateway_feeds(
     smoothed = pipeline.step(state, samples).smoothed
     errors = np.abs(stretch.targets - predictions)
     known = ~np.isnan(errors)
-    # the first smoothed error of a row is its first error, and the sum tells of all others
-    for row in range(architecture.prediction_size):
-        first = int(np.argmax(known[:, row]))
-        np.testing.assert_allclose(smoothed[1 + first, row], errors[first, row], rtol=1e-4)
-    np.testing.assert_array_equal(np.isnan(smoothed[1:]), ~known)
     keep = 1 - 2 / (bundle.manifest.smoothing.span_samples + 1)
+    enough = known & (keep ** np.cumsum(known, axis=0) <= 0.5)  # half of the weight is there
+    assert enough.any(axis=0).all()
+    np.testing.assert_array_equal(np.isnan(smoothed[1:]), ~enough)
+    # the sum tells of every error
     for row in range(architecture.prediction_size):
         row_errors = errors[known[:, row], row]
         weights = keep ** np.arange(len(row_errors))[::-1]
