@@ -2,23 +2,30 @@
 
 PYTHON ?= python3
 VENV   := .venv
-PARTS  := .parts
 BIN    := $(VENV)/bin
+TFLITE := .venv-tflite
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format zoo wheel test-wheel test-tflite bench clean
+.PHONY: help demo test lint format zoo wheel test-wheel test-tflite test-systemd bench parts clean
 
 help:
-	@echo "make demo   show the main job on a simulated pump (ARGS='--seconds 90 --fault blocked_valve')"
-	@echo "make test   run all tests"
-	@echo "make lint   check style and types"
-	@echo "make zoo    train the reference bundle in models/zoo again"
-	@echo "make bench  measure detection on the simulated pump, and what kill -9 costs"
+	@echo "make demo          show the main job on a simulated pump (ARGS='--seconds 90 --fault blocked_valve')"
+	@echo "make test          run all tests (ARGS='tests/agent -k store')"
+	@echo "make lint          check style and types"
+	@echo "make format        mend the style"
+	@echo "make zoo           train the reference bundle in models/zoo again"
+	@echo "make bench         measure detection on the simulated pump, and what kill -9 costs"
+	@echo "make wheel         build the wheel into dist/"
+	@echo "make test-wheel    prove that the wheel alone is a gateway's agent"
+	@echo "make test-tflite   run the gateway's tests on tflite-runtime (needs Python 3.11)"
+	@echo "make test-systemd  boot systemd in a throw-away copy of this system and run the unit (needs root)"
+	@echo "make clean         remove all that was made here"
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/fieldwatch-agent demo $(ARGS)
 
-test: $(VENV)/dev.stamp $(PARTS)/stamp
+test: $(VENV)/dev.stamp parts
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/dev.stamp
@@ -30,46 +37,48 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-zoo: $(VENV)/dev.stamp .venv-tflite/stamp
-	scripts/zoo $(BIN) .venv-tflite/bin/python
+zoo: $(VENV)/dev.stamp $(TFLITE)/stamp
+	scripts/zoo $(BIN) $(TFLITE)/bin/python
 
-wheel: $(VENV)/dev.stamp
-	rm -rf build dist
-	$(BIN)/python -m build --wheel --outdir dist .
+wheel: $(BIN)/python
+	@rm -rf build/lib build/bdist.* dist
+	$(PIP) wheel --no-deps --wheel-dir dist .
 
-# the agent from its wheel, without TensorFlow and everything else that only the trainer needs
-test-wheel: wheel
-	PYTHON="$(PYTHON)" scripts/test-wheel
+test-wheel: wheel parts
+	scripts/test-wheel "$(PYTHON)"
 
-# the agent on the other interpreter, tflite-runtime with numpy < 2, which needs Python 3.11
-test-tflite: .venv-tflite/stamp $(PARTS)/stamp
-	.venv-tflite/bin/python -m pytest tests/models tests/agent tests/system/test_agent.py
+test-tflite: $(TFLITE)/stamp parts
+	$(TFLITE)/bin/python -m agent bundle verify --interpreter tflite models/zoo/pump.fieldwatch
+	$(TFLITE)/bin/python -m pytest tests/models tests/agent tests/system/test_agent.py
 
-bench: $(VENV)/dev.stamp $(PARTS)/stamp
+test-systemd: wheel
+	scripts/test-systemd
+
+bench: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.detection
 	$(BIN)/python -m tests.bench.kill
 
+# asks each time, which takes no time: a program that was there may be gone
+parts:
+	@scripts/get-parts mosquitto systemd-analyze:systemd
+
 clean:
-	rm -rf $(VENV) .venv-* $(PARTS) build dist *.egg-info
+	rm -rf $(VENV) $(TFLITE) .parts build dist *.egg-info
 
 $(BIN)/python:
 	@scripts/new-venv "$(PYTHON)" $(VENV)
 
 $(VENV)/demo.stamp: $(BIN)/python pyproject.toml
 	@echo "setting up the gateway's part in $(VENV) (once)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@$(PIP) install --editable '.[demo]'
 	@touch $@
 
 $(VENV)/dev.stamp: $(BIN)/python pyproject.toml
 	@echo "setting up everything, TensorFlow too, in $(VENV) (once; takes minutes)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(PIP) install --editable '.[dev]'
 	@touch $@ $(VENV)/demo.stamp
 
-.venv-tflite/stamp: scripts/new-tflite-venv pyproject.toml
-	@echo "setting up tflite-runtime in .venv-tflite (once)"
-	@scripts/new-tflite-venv
+$(TFLITE)/stamp: scripts/new-tflite-venv pyproject.toml
+	@echo "setting up tflite-runtime in $(TFLITE) (once)"
+	@scripts/new-tflite-venv $(TFLITE)
 	@touch $@
-
-$(PARTS)/stamp: scripts/get-parts
-	@scripts/get-parts mosquitto:mosquitto systemd-analyze:systemd
-	@mkdir -p $(PARTS) && touch $@

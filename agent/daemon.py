@@ -35,7 +35,7 @@ from agent.stream import Stream
 from agent.uplink import Uplink
 from models import __version__
 from models.bundle import Bundle
-from models.errors import StoreError
+from models.errors import ConfigError, StoreError
 from models.pipeline import Pipeline
 from models.times import iso_time
 
@@ -236,6 +236,8 @@ def run(config_file: Path) -> int:
 
 def _assemble(config: AgentConfig) -> Daemon:
     """Make all parts and join them; nothing runs yet."""
+    notifier = Notifier()
+    _check_watchdog(config, notifier)
     streams = _streams(config)
     store = Store(
         config.store.directory,
@@ -260,7 +262,17 @@ def _assemble(config: AgentConfig) -> Daemon:
     if config.mqtt is not None:
         uplink = Uplink(config.mqtt, store.envelope, store.directory, lambda: store.last_seq)
     inputs = [open_input(source) for source in config.inputs]
-    return Daemon(config, store, streams, inputs, parsers, uplink, Notifier())
+    return Daemon(config, store, streams, inputs, parsers, uplink, notifier)
+
+
+def _check_watchdog(config: AgentConfig, notifier: Notifier) -> None:
+    """Refuse a flush interval that would let systemd take the loop for hung."""
+    flush_s, watchdog_s = config.store.flush_interval_s, notifier.watchdog_s
+    if watchdog_s is not None and flush_s > watchdog_s / 2:
+        raise ConfigError(
+            f"store.flush_interval_s = {flush_s:g}: at most half of the unit's WatchdogSec,"
+            f" which is {watchdog_s:g}"
+        )
 
 
 def _streams(config: AgentConfig) -> dict[str, Stream]:

@@ -6,6 +6,8 @@ import os
 import socket
 from contextlib import suppress
 
+_READY_WAIT_S_MAX = 30.0  # said once only, so it must not be lost
+
 
 class Notifier:
     """Sends to the socket that systemd names in NOTIFY_SOCKET."""
@@ -13,9 +15,17 @@ class Notifier:
     def __init__(self, address: str | None = None) -> None:
         self._address = address or os.environ.get("NOTIFY_SOCKET")
 
+    @property
+    def watchdog_s(self) -> float | None:
+        """The longest that systemd waits to be fed, in seconds; None where it does not watch us."""
+        if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+            return None
+        interval_us = int(os.environ.get("WATCHDOG_USEC", "0"))
+        return interval_us / 1e6 if interval_us else None
+
     def ready(self) -> None:
         """Say that the start is over."""
-        self._send("READY=1")
+        self._send("READY=1", _READY_WAIT_S_MAX)
 
     def status(self, text: str) -> None:
         """Show a line in ``systemctl status``."""
@@ -29,11 +39,12 @@ class Notifier:
         """Say that a clean stop has begun."""
         self._send("STOPPING=1")
 
-    def _send(self, message: str) -> None:
+    def _send(self, message: str, wait_s_max: float = 0.0) -> None:
         if not self._address:
             return
         # an address that begins with @ lies in the abstract namespace
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, suppress(OSError):
-            # systemd that is gone, or too busy to take it, must not end the agent
+            # systemd that is gone, or too busy to take it, must not end the agent or hold it up
+            sock.settimeout(wait_s_max)
             sock.sendto(message.encode(), address)

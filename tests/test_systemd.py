@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from agent import config
+from agent.cli import DEFAULT_CONFIG
+from agent.mqtt import CREDENTIAL
 from models.errors import BundleError, ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 UNIT = ROOT / "systemd" / "fieldwatch-agent.service"
-EXPOSURE_MAX = "15"  # tenths: systemd calls up to 2.0 OK
+EXPOSURE_MAX = "17"  # tenths; 0.4 of it is ProtectClock=no, see the unit
 
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -57,29 +59,56 @@ def test_the_unit_is_locked_down(unit: Path) -> None:
     assert outcome.returncode == 0, outcome.stdout[-200:] + outcome.stderr
 
 
+def test_a_looser_unit_would_be_noticed(unit: Path) -> None:
+    unit.write_text(unit.read_text().replace("ProtectHome=yes", "ProtectHome=no"))
+    outcome = analyze("security", "--offline=yes", f"--threshold={EXPOSURE_MAX}", str(unit))
+    assert outcome.returncode != 0
+
+
+def setting(name: str) -> str:
+    found = re.findall(f"(?m)^{name}=(.*)$", UNIT.read_text())
+    assert len(found) == 1, f"{name}: {found}"
+    return str(found[0])
+
+
 def test_no_restart_where_a_restart_mends_nothing() -> None:
-    codes = re.search("(?m)^RestartPreventExitStatus=(.*)$", UNIT.read_text())
-    assert codes is not None
-    assert {int(code) for code in codes[1].split()} == {
-        BundleError.exit_code,
-        ConfigError.exit_code,
-    }
+    codes = {int(code) for code in setting("RestartPreventExitStatus").split()}
+    assert codes == {BundleError.exit_code, ConfigError.exit_code}
+
+
+def test_whatever_else_ends_it_is_tried_again_for_ever_but_slowly() -> None:
+    assert setting("Restart") == "on-failure"
+    assert setting("StartLimitIntervalSec") == "0"
+    assert 5 <= int(setting("RestartSec")) <= 60
+
+
+def test_the_interpreter_keeps_its_fast_kernels() -> None:
+    assert "\nProcSubset=" not in UNIT.read_text()
+
+
+def test_the_agent_may_ask_for_the_clocks_quality() -> None:
+    assert setting("ProtectClock") == "no"
+    assert "\nSystemCallFilter=adjtimex clock_adjtime clock_adjtime64\n" in UNIT.read_text()
+    assert setting("CapabilityBoundingSet") == ""
 
 
 def test_the_unit_agrees_with_the_example_configuration() -> None:
-    text = UNIT.read_text()
     example = config.load(ROOT / "systemd" / "agent.toml")
-    state = re.search("(?m)^StateDirectory=(.*)$", text)
-    assert state is not None
-    assert example.store.directory == Path("/var/lib") / state[1]
-    assert "--config /etc/fieldwatch/agent.toml" in text
-    assert "ConfigurationDirectory=fieldwatch\n" in text
-    assert "LoadCredential=mqtt.password\n" in text
+    configuration = Path("/etc") / setting("ConfigurationDirectory")
+    assert example.store.directory == Path("/var/lib") / setting("StateDirectory")
+    assert {stream.bundle.parent for stream in example.streams} == {configuration}
+    assert setting("ExecStart").endswith(f" run --config {DEFAULT_CONFIG}")
+    assert DEFAULT_CONFIG.parent == configuration
+    assert setting("LoadCredential") == CREDENTIAL
+
+
+def test_the_loop_feeds_the_watchdog_long_before_it_bites() -> None:
+    example = config.load(ROOT / "systemd" / "agent.toml")
+    assert example.store.flush_interval_s < int(setting("WatchdogSec")) / 4
 
 
 def test_the_user_of_the_unit_is_made_and_may_use_serial_ports() -> None:
     users = (ROOT / "systemd" / "fieldwatch.sysusers.conf").read_text()
-    user = re.search("(?m)^User=(.*)$", UNIT.read_text())
-    assert user is not None
-    assert re.search(rf"(?m)^u\s+{user[1]}\s", users)
-    assert re.search(rf"(?m)^m\s+{user[1]}\s+dialout$", users)
+    user = setting("User")
+    assert re.search(rf"(?m)^u\s+{user}\s.*/{setting('StateDirectory')}$", users)
+    assert re.search(rf"(?m)^m\s+{user}\s+{setting('SupplementaryGroups')}$", users)

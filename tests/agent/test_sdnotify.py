@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -11,11 +12,15 @@ from agent.sdnotify import Notifier
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_messages_arrive_as_systemd_expects_them(tmp_path: Path, abstract: bool) -> None:
+def test_messages_arrive_as_systemd_expects_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool
+) -> None:
     name = str(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", "@" + name if abstract else name)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.settimeout(10.0)
         systemd.bind("\0" + name if abstract else name)
-        notifier = Notifier("@" + name if abstract else name)
+        notifier = Notifier()
         notifier.ready()
         notifier.status("3 samples")
         notifier.watchdog()
@@ -31,3 +36,35 @@ def test_without_systemd_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_systemd_that_is_gone_does_not_end_the_agent(tmp_path: Path) -> None:
     Notifier(str(tmp_path / "nobody")).watchdog()
+
+
+def test_a_systemd_that_is_too_busy_does_not_hold_up_the_loop(tmp_path: Path) -> None:
+    name = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(name)
+        notifier = Notifier(name)
+        for _ in range(1000):  # far more than the socket holds, and nobody reads
+            notifier.watchdog()
+        assert systemd.recv(100) == b"WATCHDOG=1"
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "pid", "seconds"),
+    [
+        ("60000000", None, 60.0),
+        ("60000000", str(os.getpid()), 60.0),
+        ("60000000", "1", None),
+        (None, None, None),
+    ],
+)
+def test_the_watchdogs_interval_is_what_systemd_gave_to_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+    microseconds: str | None,
+    pid: str | None,
+    seconds: float | None,
+) -> None:
+    for name, value in (("WATCHDOG_USEC", microseconds), ("WATCHDOG_PID", pid)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert Notifier().watchdog_s == seconds

@@ -397,6 +397,20 @@ def test_what_a_restart_cannot_mend_ends_with_a_code_of_its_own(
     assert "Traceback" not in ended.stderr
 
 
+def test_an_interval_that_starves_the_watchdog_is_refused(tmp_path: Path, line: Line) -> None:
+    config = configure(tmp_path, line, 1, flush_interval_s="40")
+    ended = subprocess.run(
+        [sys.executable, "-m", "agent", "run", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+        env=os.environ | {"WATCHDOG_USEC": "60000000"},
+    )
+    assert ended.returncode == 78
+    assert "half of the unit's WatchdogSec" in ended.stderr
+
+
 def test_an_altered_bundle_is_refused(tmp_path: Path, line: Line) -> None:
     altered = bytearray(ZOO_BUNDLE.read_bytes())
     altered[len(altered) // 2] ^= 1

@@ -1,0 +1,130 @@
+"""What is installed, and what the set-up says to a person whose system lacks something."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+FILE = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = FILE["project"]
+SETUPTOOLS = FILE["tool"]["setuptools"]
+SCRIPTS = [ROOT / ".ci" / "run", *sorted((ROOT / "scripts").iterdir())]
+PYTHONS_OWN = "/usr/bin:/bin"
+
+
+def base(machine: str) -> dict[str, Requirement]:
+    """What pip installs on this kind of machine without any extra."""
+    found = {}
+    for line in PROJECT["dependencies"]:
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate({"platform_machine": machine}):
+            found[requirement.name] = requirement
+    return found
+
+
+@pytest.mark.parametrize(
+    ("machine", "interpreter"),
+    [("x86_64", "ai-edge-litert"), ("aarch64", "ai-edge-litert"), ("armv7l", "tflite-runtime")],
+)
+def test_a_gateway_gets_what_it_needs_and_one_interpreter(machine: str, interpreter: str) -> None:
+    own = {"numpy", "pydantic", "paho-mqtt", "pyserial", "sqlite-utils", "click"}
+    assert set(base(machine)) == own | {interpreter}
+
+
+def test_the_old_interpreter_never_meets_numpy_2() -> None:
+    extra = {
+        (need := Requirement(line)).name: need
+        for line in PROJECT["optional-dependencies"]["tflite"]
+    }
+    for requirements in (base("armv7l"), extra):
+        assert "tflite-runtime" in requirements
+        assert not requirements["numpy"].specifier.contains("2.0.0")
+
+
+def test_every_package_and_every_file_that_is_read_ships() -> None:
+    packages = set(SETUPTOOLS["packages"])
+    data = set(SETUPTOOLS["package-data"])
+    for top in ("agent", "models", "trainer"):
+        for file in (ROOT / top).rglob("__init__.py"):
+            package = ".".join(file.parent.relative_to(ROOT).parts)
+            assert package in packages, f"{package} is missing in pyproject.toml"
+    for package in packages:
+        directory = ROOT.joinpath(*package.split("."))
+        assert (directory / "__init__.py").exists() or package in data
+    for package, patterns in SETUPTOOLS["package-data"].items():
+        assert package in packages
+        for pattern in patterns:
+            assert list(ROOT.joinpath(*package.split(".")).glob(pattern)), f"{package}: {pattern}"
+    assert (ROOT / "LICENSE").read_text().count("Fieldwatch maintainers") == 1
+
+
+def test_the_console_scripts_lead_somewhere() -> None:
+    for target in PROJECT["scripts"].values():
+        module, function = target.split(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_every_script_can_be_run_and_parsed(script: Path) -> None:
+    assert script.stat().st_mode & 0o111
+    shell = re.fullmatch(r"#!/bin/(ba)?sh", script.read_text().splitlines()[0])
+    assert shell
+    assert subprocess.run([shell[0][2:], "-n", script], check=False).returncode == 0
+
+
+def new_venv(python: Path | str, directory: Path, path: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ROOT / "scripts" / "new-venv", str(python), str(directory)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": path},
+    )
+
+
+def executable(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_without_python_the_set_up_says_what_to_install(tmp_path: Path) -> None:
+    outcome = new_venv("python3.99", tmp_path / "venv", PYTHONS_OWN)
+    assert outcome.returncode == 1
+    assert "no python3.99: install Python 3.11" in outcome.stderr
+
+
+def test_an_old_python_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    old = executable(tmp_path / "python", '[ "$1" = --version ] && echo Python 3.9.2; exit 1')
+    outcome = new_venv(old, tmp_path / "venv", PYTHONS_OWN)
+    assert outcome.returncode == 1
+    assert "Python 3.9.2 is too old" in outcome.stderr
+    assert "make PYTHON=python3.12" in outcome.stderr
+
+
+def test_without_ensurepip_and_apt_the_set_up_says_what_to_install(tmp_path: Path) -> None:
+    for program in ("bash", "dirname", "id", "rm"):
+        found = next(Path(d, program) for d in PYTHONS_OWN.split(":") if Path(d, program).exists())
+        (tmp_path / program).symlink_to(found)
+    bare = executable(
+        tmp_path / "python", f'[ "$2" = "import ensurepip" ] && exit 1; exec {sys.executable} "$@"'
+    )
+    outcome = new_venv(bare, tmp_path / "venv", str(tmp_path))
+    assert outcome.returncode == 1
+    assert "there is no apt-get on this system" in outcome.stderr
+    assert "apt install python3-venv" in outcome.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_a_virtual_environment_that_is_made_has_pip(tmp_path: Path) -> None:
+    outcome = new_venv(sys.executable, tmp_path / "venv", PYTHONS_OWN)
+    assert outcome.returncode == 0, outcome.stderr
+    assert (tmp_path / "venv" / "bin" / "pip").exists()
