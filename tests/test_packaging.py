@@ -122,9 +122,3 @@ def test_without_ensurepip_and_apt_the_set_up_says_what_to_install(tmp_path: Pat
     assert "there is no apt-get on this system" in outcome.stderr
     assert "apt install python3-venv" in outcome.stderr
     assert not (tmp_path / "venv").exists()
-
-
-def test_a_virtual_environment_that_is_made_has_pip(tmp_path: Path) -> None:
-    outcome = new_venv(sys.executable, tmp_path / "venv", PYTHONS_OWN)
-    assert outcome.returncode == 0, outcome.stderr
-    assert (tmp_path / "venv" / "bin" / "pip").exists()
