@@ -31,8 +31,9 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "serial": {"agent/inputs/serial.py"},
     "termios": {"agent/inputs/serial.py"},
     "click": {"agent/cli.py", "trainer/cli.py"},
-    "matplotlib": {"trainer/figures.py", "trainer/report.py"},
+    "matplotlib": {"trainer/figures.py", "trainer/benchmark/figures.py"},
     "tensorflow": {"trainer/networks.py", "trainer/fit.py", "trainer/export.py"},
+    "aeon": {"trainer/benchmark/counts.py"},
     "keras": {"trainer/networks.py", "trainer/fit.py", "trainer/export.py"},
 }
 

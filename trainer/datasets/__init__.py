@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import NamedTuple
 
+from models.errors import DataError
 from models.messages import Readings
 
 
@@ -22,3 +25,21 @@ class Label(NamedTuple):
     start: float  # Unix seconds
     end: float
     kind: str
+
+
+def natural_order(name: str) -> list[tuple[str, int]]:
+    """Return what sorts names as a person counts: A-1, A-2, A-10."""
+    return [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        DataError: it cannot be read; names the file and the system's reason.
+
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error

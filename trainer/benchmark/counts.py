@@ -1,0 +1,242 @@
+"""What detections are worth against labels: by event, by point, and over all thresholds.
+
+None of the three adjusts points: a label is not taken as found whole because one sample in it
+was found. Indices are positions in the scored array; both ends of a sequence belong to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import ConfigError
+from models.messages import Float32, Float64
+
+Bool = npt.NDArray[np.bool_]
+
+VUS_BUFFER_SAMPLES_MAX = 100  # one for all, so that channels compare; 1 s per 8,500 samples
+_INSTALL = "pip install 'fieldwatch[benchmark]'"
+
+
+class Detected(NamedTuple):
+    """A detected sequence, and the sample at which the detector said so."""
+
+    start: int
+    end: int
+    opened: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventCounts:
+    """Labelled sequences found and missed, detected sequences that are false; they add up."""
+
+    tp: int = 0  # labels overlapped by a detection
+    fp: int = 0  # detections that overlap no label
+    fn: int = 0  # labels that no detection overlaps
+    delays: tuple[int, ...] = ()  # steps from a found label's start to the first opening, >= 0
+    steps: int = 0  # that were scored
+
+    def __add__(self, other: EventCounts) -> EventCounts:
+        return EventCounts(
+            self.tp + other.tp,
+            self.fp + other.fp,
+            self.fn + other.fn,
+            self.delays + other.delays,
+            self.steps + other.steps,
+        )
+
+    @property
+    def precision(self) -> float | None:
+        """Found labels among found labels and false detections; None without either."""
+        return _ratio(self.tp, self.tp + self.fp)
+
+    @property
+    def recall(self) -> float | None:
+        """Found labels among all labels; None without labels."""
+        return _ratio(self.tp, self.tp + self.fn)
+
+    @property
+    def f1(self) -> float | None:
+        """Harmonic mean of precision and recall; None without labels and detections."""
+        return _f_score(self.tp, self.fp, self.fn, beta=1.0)
+
+    @property
+    def f05(self) -> float | None:
+        """As ``f1``, with precision weighing twice as much as recall."""
+        return _f_score(self.tp, self.fp, self.fn, beta=0.5)
+
+    @property
+    def delay_steps_median(self) -> float | None:
+        """Median over the found labels; None without any."""
+        return float(median(self.delays)) if self.delays else None
+
+    @property
+    def false_per_10k(self) -> float | None:
+        """False detections per 10,000 scored steps; None if nothing was scored."""
+        return _ratio(10_000 * self.fp, self.steps)
+
+    def as_json(self) -> dict[str, float | None]:
+        """Return what the benchmark's JSON holds of a channel or of the total."""
+        return {
+            "tp": self.tp,
+            "fp": self.fp,
+            "fn": self.fn,
+            "precision": self.precision,
+            "recall": self.recall,
+            "f1": self.f1,
+            "f05": self.f05,
+            "delay_steps_median": self.delay_steps_median,
+            "false_per_10k": self.false_per_10k,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PointCounts:
+    """Samples by what was detected and what was labelled; they add up."""
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+    tn: int = 0
+
+    def __add__(self, other: PointCounts) -> PointCounts:
+        return PointCounts(
+            self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn
+        )
+
+    @property
+    def f1(self) -> float | None:
+        """Harmonic mean of precision and recall; None without labels and detections."""
+        return _f_score(self.tp, self.fp, self.fn, beta=1.0)
+
+    @property
+    def far(self) -> float | None:
+        """False alarm rate, in percent of the normal samples; None without any."""
+        return _ratio(100 * self.fp, self.fp + self.tn)
+
+    @property
+    def mar(self) -> float | None:
+        """Missed alarm rate, in percent of the labelled samples; None without any."""
+        return _ratio(100 * self.fn, self.fn + self.tp)
+
+    def as_json(self) -> dict[str, float | None]:
+        """Return the counts and the figures of SKAB's leaderboard."""
+        return {
+            "tp": self.tp,
+            "fp": self.fp,
+            "fn": self.fn,
+            "tn": self.tn,
+            "f1": self.f1,
+            "far": self.far,
+            "mar": self.mar,
+        }
+
+
+def count_events(
+    detected: Sequence[Detected], labels: Sequence[tuple[int, int]], steps: int
+) -> EventCounts:
+    """Count as Telemanom does (Hundman et al., KDD 2018).
+
+    A label overlapped by at least one detection is one true positive, however many they are;
+    a detection that overlaps several labels finds each of them. The delay of a found label
+    runs to the earliest opening among the detections that overlap it.
+    """
+    assert all(event.start <= event.end for event in detected)
+    found = [[event.opened for event in detected if _overlap(event, label)] for label in labels]
+    delays = tuple(
+        max(0, min(opened) - start)
+        for opened, (start, _) in zip(found, labels, strict=True)
+        if opened
+    )
+    false = [event for event in detected if not any(_overlap(event, label) for label in labels)]
+    return EventCounts(len(delays), len(false), len(labels) - len(delays), delays, steps)
+
+
+def point_mask(sequences: Iterable[tuple[int, int]], steps: int) -> Bool:
+    """Return which of ``steps`` samples lie in one of the sequences: (steps,)."""
+    mask = np.zeros(steps, np.bool_)
+    for start, end in sequences:
+        mask[start : end + 1] = True
+    return mask
+
+
+def count_points(detected: Bool, labels: Bool) -> PointCounts:
+    """Compare two masks of the same length, sample by sample."""
+    assert detected.shape == labels.shape
+    return PointCounts(
+        tp=int(np.count_nonzero(detected & labels)),
+        fp=int(np.count_nonzero(detected & ~labels)),
+        fn=int(np.count_nonzero(~detected & labels)),
+        tn=int(np.count_nonzero(~detected & ~labels)),
+    )
+
+
+def vus_pr(labels: Bool, score: Float32 | Float64) -> float | None:
+    """Return the volume under the precision-recall surface, between 0 and 1.
+
+    Paparrizos et al., PVLDB 15(11), 2022, as ``aeon`` computes it: the area under the
+    precision-recall curve, averaged over buffers of 0 to ``VUS_BUFFER_SAMPLES_MAX`` samples
+    that soften the ends of each label, with 250 thresholds spread evenly over the ranks of
+    the score. A perfect score comes near 1 and not to it, as the buffers belong half to the
+    label; a random one comes near the labelled fraction; a constant one orders nothing: 0.
+
+    Args:
+        labels: (n,) which samples are labelled.
+        score: (n,) higher is less normal; NaN is below any number.
+
+    Returns:
+        None if no sample is labelled, or every one is: then there is nothing to tell apart.
+
+    Raises:
+        ConfigError: ``aeon`` is not installed.
+
+    """
+    assert labels.shape == score.shape
+    if not labels.any() or labels.all():
+        return None
+    ranks = _ranks(score)
+    if ranks.max() == 0.0:
+        return 0.0
+    return float(_vus_pr()(labels.astype(np.int64), ranks, VUS_BUFFER_SAMPLES_MAX))
+
+
+def check_vus_pr() -> None:
+    """Find out before hours of training whether ``vus_pr`` can be computed after them.
+
+    Raises:
+        ConfigError: ``aeon`` is not installed.
+
+    """
+    _vus_pr()
+
+
+def _vus_pr() -> Callable[..., float]:
+    try:
+        from aeon.benchmarking.metrics.anomaly_detection import range_pr_vus_score
+    except ImportError:
+        raise ConfigError(f"VUS-PR needs the extra 'benchmark': {_INSTALL}") from None
+    return cast("Callable[..., float]", range_pr_vus_score)
+
+
+def _ranks(score: Float32 | Float64) -> Float64:
+    """Return 0 for the lowest value, and so on: all that the metric looks at, always finite."""
+    values = np.where(np.isnan(score), -np.inf, score)
+    return np.unique(values, return_inverse=True)[1].astype(np.float64)
+
+
+def _overlap(event: Detected, label: tuple[int, int]) -> bool:
+    return event.start <= label[1] and label[0] <= event.end
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def _f_score(tp: int, fp: int, fn: int, beta: float) -> float | None:
+    weight = beta * beta
+    return _ratio((1 + weight) * tp, (1 + weight) * tp + weight * fn + fp)

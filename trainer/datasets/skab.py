@@ -1,0 +1,162 @@
+"""SKAB, the Skoltech Anomaly Benchmark (Katser & Kozitsin, 2020): a water-circulation test bed.
+
+A file is one experiment at about 1 Hz: ``;``-separated, with eight sensors, ``datetime``, and,
+but for the anomaly-free run, the labels ``anomaly`` and ``changepoint``. The times have no
+offset from UTC and are taken as UTC, which only names them: all that matters is their distance.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import DataError
+from models.messages import Float32, Float64
+from trainer.datasets import natural_order, read_bytes
+
+LABELLED_FOLDERS = ("valve1", "valve2", "other")
+CHANNELS = (
+    "Accelerometer1RMS",
+    "Accelerometer2RMS",
+    "Current",
+    "Pressure",
+    "Temperature",
+    "Thermocouple",
+    "Voltage",
+    "Volume Flow RateRMS",
+)
+_TIME = "datetime"
+_ANOMALY = "anomaly"
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+class SkabFile(NamedTuple):
+    """One experiment, its rows as they are in the file: times may repeat or step back."""
+
+    name: str  # "valve1/0"
+    times: Float64  # (n,) Unix seconds
+    values: Float32  # (n, 8) NaN where a cell is empty or not finite
+    channels: tuple[str, ...]  # of the columns of values
+    anomaly: npt.NDArray[np.bool_] | None  # (n,); None if the file has no labels
+    sha256: str  # of the file's bytes
+
+
+def files(directory: Path) -> list[Path]:
+    """List the labelled files: other/1, …, valve1/0, valve1/1, …, valve1/10, valve2/0, ….
+
+    Raises:
+        DataError: no such folder, or no labelled files in it; says where was looked.
+
+    """
+    if not directory.is_dir():
+        raise DataError(f"{directory}: no such folder")
+    places = [directory, directory / "data"]
+    for place in places:
+        found = [path for part in LABELLED_FOLDERS for path in (place / part).glob("[!.]*.csv")]
+        if found:
+            return sorted(found, key=lambda path: natural_order(_name(path)))
+    raise DataError(
+        f"{directory}: no CSV files in {', '.join(LABELLED_FOLDERS)}; "
+        f"looked in {' and '.join(map(str, places))}"
+    )
+
+
+def read(path: Path) -> SkabFile:
+    """Read one experiment, with its labels if it has any.
+
+    Raises:
+        DataError: unreadable, a column is missing, or a cell is not what its column holds; names
+            file, line and column.
+
+    """
+    data = read_bytes(path)
+    rows = _rows(path, data)
+    header = next(rows).cells
+    columns = [_column(path, header, name) for name in (_TIME, *CHANNELS)]
+    label = _column(path, header, _ANOMALY) if _ANOMALY in header else None
+    times, values, anomaly = [], [], []
+    for row in rows:
+        time, *cells = (row.cells[column] for column in columns)
+        times.append(_time(row, time))
+        values.append([_value(row, *named) for named in zip(CHANNELS, cells, strict=True)])
+        if label is not None:
+            anomaly.append(_flag(row, row.cells[label]))
+    if np.isnan(values).all():  # of no values, too
+        raise DataError(f"{path}: no values below the header")
+    return SkabFile(
+        _name(path),
+        np.array(times, np.float64),
+        np.array(values, np.float32),
+        CHANNELS,
+        None if label is None else np.array(anomaly, np.bool_),
+        hashlib.sha256(data).hexdigest(),
+    )
+
+
+class _Row(NamedTuple):
+    where: str  # file:line
+    cells: list[str]
+
+
+def _name(path: Path) -> str:
+    return f"{path.absolute().parent.name}/{path.stem}"
+
+
+def _rows(path: Path, data: bytes) -> Iterator[_Row]:
+    """Yield the header, then every row that is not empty, all as long as the header."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from error
+    reader = csv.reader(text.splitlines(), delimiter=";", strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        yield _Row(str(path), header)
+        for cells in reader:
+            where = f"{path}:{reader.line_num}"
+            if len(cells) == len(header):
+                yield _Row(where, cells)
+            elif cells:
+                raise DataError(f"{where}: {len(cells)} cells, the header has {len(header)}")
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from error
+
+
+def _column(path: Path, header: list[str], name: str) -> int:
+    if header.count(name) != 1:
+        found = "more than one column" if name in header else "no column"
+        raise DataError(f"{path}: {found} {name!r}; the header has: {'; '.join(header)}")
+    return header.index(name)
+
+
+def _time(row: _Row, cell: str) -> float:
+    try:
+        moment = datetime.fromisoformat(cell.strip())
+    except ValueError:
+        raise DataError(
+            f"{row.where}: {_TIME}: {cell!r} is no time; it must be as 2020-03-09 10:14:33"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _value(row: _Row, channel: str, cell: str) -> float:
+    try:
+        value = float(cell) if cell.strip() else math.nan
+    except ValueError:
+        raise DataError(f"{row.where}: {channel}: {cell!r} is no number") from None
+    return value if abs(value) <= _FLOAT32_MAX else math.nan
+
+
+def _flag(row: _Row, cell: str) -> bool:
+    try:
+        return {0.0: False, 1.0: True}[float(cell)]
+    except (ValueError, KeyError):
+        raise DataError(f"{row.where}: {_ANOMALY}: {cell!r} is neither 0 nor 1") from None
