@@ -5,7 +5,7 @@ Imports no numpy, so that the ``alarms`` command starts at once on a small gatew
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from models.times import iso_time
@@ -32,6 +32,8 @@ def alarm_document(stream: str, event: Event, units: Mapping[str, str]) -> dict[
         "opened": iso_time(event.opened),
         "closed": None if event.closed is None else iso_time(event.closed),
         "score": _short(event.score),
+        "probability": _short(event.probability),
+        "severity": event.severity,
         "action": ACTIONS[event.kind],
         "channels": [
             {
@@ -46,6 +48,21 @@ def alarm_document(stream: str, event: Event, units: Mapping[str, str]) -> dict[
     }
 
 
+def gravest_first(alarms: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the alarms in the order to look at them: by severity, the rarer score first."""
+    return sorted(alarms, key=_gravity)
+
+
+def _gravity(alarm: Mapping[str, Any]) -> tuple[int, float]:
+    probability = alarm.get("probability")
+    # alarms stored before there were severities come after those that have one
+    severity = _SEVERITIES.index(alarm["severity"]) if "severity" in alarm else len(_SEVERITIES)
+    return severity, 1.0 if probability is None else float(probability)
+
+
+_SEVERITIES = ("high", "medium", "low")
+
+
 def _short(value: float | None) -> float | None:
     """Six digits: more is noise of float32, and has to be sent and read."""
     return None if value is None else float(f"{value:.6g}")
@@ -56,8 +73,10 @@ def describe(alarm: Mapping[str, Any]) -> str:
     until = f" until {alarm['closed']}" if alarm["closed"] else ", still open"
     channels = "; ".join(_channel(alarm["kind"], channel) for channel in alarm["channels"])
     what = f" (score {alarm['score']:.1f})" if alarm["kind"] == "anomaly" else ""
+    grave = f" {alarm['severity']}" if "severity" in alarm else ""
     return (
-        f"{alarm['stream']} #{alarm['number']} {alarm['kind']}{what} since {alarm['onset']}{until}"
+        f"{alarm['stream']} #{alarm['number']}{grave} {alarm['kind']}{what}"
+        f" since {alarm['onset']}{until}"
         + (f": {channels}" if channels else "")
         + f". To do: {alarm['action']}"
     )

@@ -124,19 +124,20 @@ def replay(recording: Path, bundle_file: Path, interpreter: Any, as_json: bool) 
 
 @commands.command()
 @_config_option
-@click.option("--open", "open_only", is_flag=True, help="Only alarms that are open now.")
+@click.option("--open", "open_only", is_flag=True, help="Only those open now, the gravest first.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--follow", is_flag=True, help="Go on printing alarms as they open and close.")
 @_json_option
 def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json: bool) -> int:
     """List the alarms this gateway raised, newest last."""
     from agent import config
+    from agent.alarms import gravest_first
     from agent.follow import follow_alarms
     from agent.store import Reader
 
     with Reader(config.store_directory(config_file)) as reader:
         rows = reader.alarms(limit=limit, open_only=open_only)
-        _print_alarms(rows, as_json)
+        _print_alarms(gravest_first(rows) if open_only else rows, as_json)
         if follow:
             for row in follow_alarms(reader, rows):
                 _print_alarms([row], as_json)

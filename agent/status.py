@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.alarms import describe as describe_alarm
+from agent.alarms import gravest_first
 
 STALE_S = 30.0  # an agent that runs updates its status with every commit
 
@@ -67,7 +68,7 @@ def _stream(name: str, stream: Document) -> Iterator[str]:
         f" on {stream['interpreter']}"
     )
     yield f"          {_counts(stream['counters']) or 'nothing yet'}"
-    for alarm in stream["open_alarms"]:
+    for alarm in gravest_first(stream["open_alarms"]):
         yield f"  ALARM   {describe_alarm(alarm)}"
 
 

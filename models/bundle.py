@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import zipfile
@@ -31,6 +32,7 @@ FILE_SIZE_BYTES_MAX = 64 * 2**20
 SAMPLES_MAX = 1_000_000  # of any count of samples
 ERRORS_KEPT_BYTES_MAX = 32 * 2**20  # history and block of the threshold, per stream
 CANDIDATES_MAX = 1_000  # of the threshold, at each update
+SPANS_MAX = 4  # of the smoothing
 PERIOD_S_MIN = 0.001
 MAGNITUDE_MAX = 1e30  # products and quotients of two such numbers and 10⁶ still fit a float32
 MAGNITUDE_MIN = 1e-30
@@ -51,9 +53,12 @@ def _json(value: dict[str, Any]) -> dict[str, Any]:
 
 Finite = Annotated[float, AfterValidator(_finite)]
 Positive = Annotated[float, Field(ge=MAGNITUDE_MIN), AfterValidator(_finite)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+NotNegative = Annotated[float, Field(ge=0), AfterValidator(_finite)]
 
 # what a head of the network predicts: the next sample, or its difference from this one
 Head = Literal["value", "change"]
+Severity = Literal["low", "medium", "high"]
 
 
 class _Part(BaseModel):
@@ -69,6 +74,9 @@ class Channel(_Part):
     high: Finite | None = Field(None, description="Above this the reading is rejected, in unit")
     center: Finite = Field(description="Subtracted before the network, in unit")
     scale: Positive = Field(description="Divided by before the network, in unit")
+    scored: bool = Field(
+        True, description="False: a command or set point, which the network sees and none expects"
+    )
     stuck_samples: int | None = Field(
         None,
         ge=2,
@@ -115,9 +123,13 @@ class NetworkPart(_Part):
 
 
 class Smoothing(_Part):
-    """Exponentially weighted mean of the absolute error; see ``models.telemanom.Smoother``."""
+    """Exponentially weighted means of the absolute error; see ``models.telemanom.Smoother``."""
 
-    span_samples: Annotated[float, Field(ge=1), AfterValidator(_finite)]
+    spans_samples: list[Annotated[float, Field(ge=1), AfterValidator(_finite)]] = Field(
+        min_length=1,
+        max_length=SPANS_MAX,
+        description="One mean, and one error row, each: a short one for spikes, a long for drifts",
+    )
 
 
 class Threshold(_Part):
@@ -133,14 +145,29 @@ class Threshold(_Part):
     z_max: Positive
     z_step: Positive
     prune_drop: float = Field(ge=0, lt=1, description="Least relative drop to the next error")
+    settle_samples: int = Field(
+        ge=0,
+        le=SAMPLES_MAX,
+        description="The first scored samples of a new stream enter the history unjudged",
+    )
+    adapt_samples: int = Field(
+        ge=1,
+        le=SAMPLES_MAX,
+        description="What an event has shown for so long is the new normal",
+    )
     floor: list[Positive] = Field(
         min_length=1, description="Least threshold per error row, from the calibration part"
+    )
+    calm: list[NotNegative] = Field(
+        min_length=1, description="An error below this is unnaturally small; 0: none is"
     )
 
     @model_validator(mode="after")
     def _bounded(self) -> Threshold:
         if not 0 <= (self.z_max - self.z_min) / self.z_step < CANDIDATES_MAX:
             raise ValueError(f"z_min to z_max in steps of z_step: not 1 to {CANDIDATES_MAX} steps")
+        if len(self.calm) != len(self.floor):
+            raise ValueError("floor and calm differ in length")
         kept = 4 * len(self.floor) * (self.history_samples + self.update_samples)
         if kept > ERRORS_KEPT_BYTES_MAX:
             raise ValueError(f"history and block take {kept} bytes, over {ERRORS_KEPT_BYTES_MAX}")
@@ -157,6 +184,44 @@ class Events(_Part):
         ge=1, le=SAMPLES_MAX, description="Samples below the deadband until closed"
     )
     deadband: float = Field(gt=0, le=1, description="Closed below this part of the threshold")
+
+
+class Tail(_Part):
+    """How rarely normal operation exceeds a score; see ``models.tail``."""
+
+    scores: list[Positive] = Field(
+        min_length=1, max_length=16, description="Rising; the tail begins at the last"
+    )
+    shares: list[Share] = Field(
+        min_length=1, max_length=16, description="Of normal operation, above each of scores"
+    )
+    shape: float = Field(ge=0, lt=1, description="Of the generalized Pareto distribution")
+    scale: Positive = Field(description="Of the same, in units of the score")
+    samples: int = Field(ge=1, description="Scores of normal operation that it was fitted to")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Tail:
+        if len(self.scores) != len(self.shares):
+            raise ValueError("scores and shares differ in length")
+        if any(a >= b for a, b in itertools.pairwise(self.scores)):
+            raise ValueError("scores do not rise")
+        if any(a <= b for a, b in itertools.pairwise(self.shares)):
+            raise ValueError("shares do not fall")
+        return self
+
+
+class Severities(_Part):
+    """How grave an event is, by how rarely normal operation exceeds its score."""
+
+    medium: Share = Field(description="From this probability downwards, an event is medium")
+    high: Share = Field(description="From this probability downwards, an event is high")
+    unrated: Severity = Field(description="Of events without a probability, as of a sensor")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Severities:
+        if self.high > self.medium:
+            raise ValueError(f"high {self.high:g} is above medium {self.medium:g}")
+        return self
 
 
 class KnownAnswers(_Part):
@@ -200,6 +265,8 @@ class Manifest(_Part):
     smoothing: Smoothing
     threshold: Threshold
     events: Events
+    tail: Tail | None = Field(None, description="None: the detector gives no probabilities")
+    severities: Severities
     known_answers: KnownAnswers
     lineage: Lineage
     metrics: Annotated[dict[str, Any], AfterValidator(_json)] = Field(
@@ -212,6 +279,8 @@ class Manifest(_Part):
         names = self.channel_names
         if len(set(names)) != len(names):
             raise ValueError("channel names are not unique")
+        if not self.scored:
+            raise ValueError("no channel is scored")
         if len(set(self.network.heads)) != len(self.network.heads):
             raise ValueError("network.heads are not unique")
         if self.network.state_size != 2 * sum(self.network.layers):
@@ -227,8 +296,18 @@ class Manifest(_Part):
 
     @property
     def error_rows(self) -> int:
-        """Errors per sample: one per head and channel, head by head."""
-        return len(self.network.heads) * len(self.channels)
+        """Smoothed errors per sample: span by span, within each head by head."""
+        return len(self.smoothing.spans_samples) * self.prediction_size
+
+    @property
+    def prediction_size(self) -> int:
+        """What the network predicts per sample: one value per head and scored channel."""
+        return len(self.network.heads) * len(self.scored)
+
+    @property
+    def scored(self) -> list[int]:
+        """Positions of the channels that are expected and judged."""
+        return [position for position, channel in enumerate(self.channels) if channel.scored]
 
     def to_bytes(self) -> bytes:
         """The canonical form: sorted keys, two spaces, one newline at the end."""

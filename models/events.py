@@ -9,17 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from models.bundle import Manifest
+from models.bundle import Manifest, Severities, Severity
 from models.messages import Contribution, Event, Float32, Float64
 from models.sensors import SENSOR_KINDS, SensorChecks, SensorKind, SensorRuns
+from models.tail import ScoreTail
 from models.threshold import Exceedance, Found
 
 CONTRIBUTIONS_MAX = 8
 SENSOR_DETECTOR = "sensor"
+
+
+class Rated(TypedDict):
+    """A score and what it means, as an ``Event`` takes them."""
+
+    score: float
+    probability: float | None
+    severity: Severity
 
 
 class Recent(NamedTuple):
@@ -35,12 +44,18 @@ class EventState:
     """What is open, and what is about to open, in one stream."""
 
     next_number: int = 1
-    above_run: int = 0  # samples in a row above the threshold, before an event opened
+    above_run: int = 0  # samples in a row outside the limits, before an event opened
     calm_run: int = 0  # samples in a row below the deadband, while one is open
+    open_run: int = 0  # scored samples since one opened
     candidate: Event | None = None  # the anomaly event as it would open now
     anomaly: Event | None = None  # open
     sensors: dict[tuple[SensorKind, str], Event] = field(default_factory=dict)  # open ones
     silence: Event | None = None  # open: the whole stream is without samples
+
+    @property
+    def open_samples(self) -> int | None:
+        """How long the anomaly has been open, in scored samples; None while there is none."""
+        return None if self.anomaly is None else self.open_run
 
     def take_number(self) -> int:
         """Return the number of a new event."""
@@ -57,6 +72,9 @@ class EventRules:
         self._channels = manifest.channel_names
         self._period_s = manifest.sampling.period_s
         self._limits = SensorChecks(manifest).limits
+        self._scored = manifest.scored
+        self._severities = manifest.severities
+        self._tail = None if manifest.tail is None else ScoreTail(manifest.tail)
 
     @staticmethod
     def open_events(state: EventState) -> list[Event]:
@@ -79,6 +97,8 @@ class EventRules:
             onset=since,
             opened=time,
             score=1.0,
+            probability=None,
+            severity=self._severities.unrated,
         )
         return [state.silence]
 
@@ -94,7 +114,6 @@ class EventRules:
         state: EventState,
         recent: Recent,
         begin: int,
-        smoothed: Float32,
         seen: Exceedance,
         runs: SensorRuns,
     ) -> list[Event]:
@@ -104,29 +123,27 @@ class EventRules:
             state: of this stream.
             recent: the block up to and including these samples.
             begin: position of the first of them in the block.
-            smoothed: (n, R) their errors.
             seen: what the threshold made of the errors.
             runs: (n, C) what the sensor checks counted.
 
         """
         sensors = self._sensor_changes(state, runs)
-        if not (seen.above.any() or state.anomaly or state.candidate or sensors):
+        if not (seen.outside.any() or state.anomaly or state.candidate or sensors):
             return []
-        ratio = smoothed / seen.threshold
         events: list[Event] = []
-        for step in range(len(smoothed)):
-            at, above = begin + step, bool(seen.above[step].any())
-            events += self._sample(state, recent, at, ratio[step], above)
+        for step in range(len(seen.ratio)):
+            at, outside = begin + step, bool(seen.outside[step].any())
+            events += self._sample(state, recent, at, seen.ratio[step], outside)
             for kind, channel in sensors.get(step, ()):
                 events.append(self._sensor(state, kind, channel, recent, at, runs, step))
         return events
 
     def _sample(
-        self, state: EventState, recent: Recent, at: int, ratio: Float32, above: bool
+        self, state: EventState, recent: Recent, at: int, ratio: Float32, outside: bool
     ) -> Iterator[Event]:
         if state.anomaly is not None:
             yield from self._while_open(state, state.anomaly, recent, at, ratio)
-        elif above:
+        elif outside:
             worst = self._anomaly(recent, at, ratio)
             state.candidate = worst if state.candidate is None else _worse(state.candidate, worst)
             state.above_run += 1
@@ -140,6 +157,7 @@ class EventRules:
     ) -> Iterator[Event]:
         if np.isnan(ratio).all():  # nothing to score is no sign of calm
             return
+        state.open_run += 1
         highest = float(np.nanmax(ratio))
         if highest > opened.score:
             opened = _worse(opened, self._anomaly(recent, at, ratio))
@@ -163,15 +181,24 @@ class EventRules:
             detector=self._detector,
             onset=float(recent.times[min(one.onset for one in found)]),
             opened=float(recent.times[-1]),
-            score=worst_first[0].score,
             channels=_each_once(contributions),
+            **self._rated(worst_first[0].score),
         )
         return [self._open(state, candidate, candidate.opened)]
 
     def _open(self, state: EventState, candidate: Event, time: float) -> Event:
         state.anomaly = replace(candidate, number=state.take_number(), opened=time)
-        state.candidate, state.above_run, state.calm_run = None, 0, 0
+        state.candidate, state.above_run, state.calm_run, state.open_run = None, 0, 0, 0
         return state.anomaly
+
+    def _rated(self, score: float) -> Rated:
+        """Return an event's score with what it means."""
+        probability = None
+        severity = self._severities.unrated
+        if self._tail is not None:
+            probability = float(self._tail.probability(np.array([score]))[0])
+            severity = severity_of(probability, self._severities)
+        return {"score": score, "probability": probability, "severity": severity}
 
     def _anomaly(self, recent: Recent, at: int, ratio: Float32) -> Event:
         """Return the event of this one sample, its contributions worst first."""
@@ -187,12 +214,12 @@ class EventRules:
             detector=self._detector,
             onset=time,
             opened=time,
-            score=float(np.nanmax(ratio)),
             channels=_each_once(tuple(contributions)),
+            **self._rated(float(np.nanmax(ratio))),
         )
 
     def _contribution(self, row: int, score: float, recent: Recent, at: int) -> Contribution:
-        channel = row % len(self._channels)
+        channel = self._scored[row % len(self._scored)]
         return Contribution(
             channel=self._channels[channel],
             score=score,
@@ -234,6 +261,8 @@ class EventRules:
             opened=time,
             onset=time - (run - 1) * self._period_s,
             score=1.0,
+            probability=None,
+            severity=self._severities.unrated,
             channels=(
                 Contribution(
                     channel=name,
@@ -248,18 +277,31 @@ class EventRules:
 
 
 def _each_once(contributions: tuple[Contribution, ...]) -> tuple[Contribution, ...]:
-    """Keep the first, that is the worst, of each channel: heads may name it twice."""
+    """Keep the first, that is the worst, of each channel: heads and spans may name it twice."""
     first: dict[str, Contribution] = {}
     for contribution in contributions:
         first.setdefault(contribution.channel, contribution)
     return tuple(first.values())[:CONTRIBUTIONS_MAX]
 
 
+def severity_of(probability: float, severities: Severities) -> Severity:
+    """Return how grave an event of this probability is."""
+    if probability <= severities.high:
+        return "high"
+    return "medium" if probability <= severities.medium else "low"
+
+
 def _worse(event: Event, candidate: Event) -> Event:
-    """``event`` with the score and contributions of the worse of the two."""
+    """``event`` with what is told of the worse of the two."""
     if candidate.score <= event.score:
         return event
-    return replace(event, score=candidate.score, channels=candidate.channels)
+    return replace(
+        event,
+        score=candidate.score,
+        probability=candidate.probability,
+        severity=candidate.severity,
+        channels=candidate.channels,
+    )
 
 
 def _or_none(value: np.float32) -> float | None:

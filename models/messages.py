@@ -7,10 +7,13 @@ stays near that of the arrays. Times are Unix seconds, UTC, as float64 (exact to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from models.bundle import Severity
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -45,11 +48,12 @@ class Scores(NamedTuple):
 
     ``score`` is the largest smoothed error over the channels, each divided by its channel's
     threshold of that moment: 1 is the threshold. NaN where nothing could be scored (warm-up,
-    all channels missing).
+    all channels missing). ``probability`` is how often normal operation exceeds that score.
     """
 
     times: Float64  # (n,)
     score: Float32  # (n,) dimensionless
+    probability: Float64  # (n,) NaN where there is no score, or the bundle has no tail
     predicted: Float32  # (n, C) what the network expected of each sample, in the channels' units
 
 
@@ -77,6 +81,8 @@ class Event:
     onset: float  # the first sample of the stretch; at or before the opening
     opened: float  # the sample that opened it
     score: float  # the worst so far, 1 is the threshold
+    probability: float | None  # how often normal operation exceeds the score; None: not known
+    severity: Severity  # follows from the probability, by the bundle
     channels: tuple[Contribution, ...] = ()  # worst first
     closed: float | None = None  # the sample that closed it
 

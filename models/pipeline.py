@@ -18,11 +18,12 @@ from models import state as saved
 from models.bundle import Bundle
 from models.events import EventRules, Recent
 from models.interpreter import Runtime, StepNetwork
-from models.messages import Event, Float32, Samples, Scores
+from models.messages import Event, Float32, Float64, Samples, Scores
 from models.sensors import SensorChecks
 from models.state import State
+from models.tail import ScoreTail
 from models.telemanom import Errors, Telemanom
-from models.threshold import DynamicThreshold
+from models.threshold import DynamicThreshold, Exceedance
 
 
 class Result(NamedTuple):
@@ -49,13 +50,14 @@ class Pipeline:
         self.detector = manifest.detector
         self._network = StepNetwork(bundle.network, runtime)
         self._network.expect(
-            len(manifest.channels), manifest.network.state_size, manifest.error_rows
+            len(manifest.channels), manifest.network.state_size, manifest.prediction_size
         )
         self.runtime = self._network.runtime
         self._telemanom = Telemanom(manifest, self._network)
         self._threshold = DynamicThreshold(manifest.threshold)
         self._sensors = SensorChecks(manifest)
         self._events = EventRules(manifest)
+        self._tail = None if manifest.tail is None else ScoreTail(manifest.tail)
         self._channels = len(manifest.channels)
 
     def start(self) -> State:
@@ -101,19 +103,19 @@ class Pipeline:
         if not blocks:
             empty = np.empty((0, rows), np.float32)
             predicted = np.empty((0, self._channels), np.float32)
-            scores = Scores(samples.times, np.empty(0, np.float32), predicted)
+            scores = Scores(samples.times, np.empty(0, np.float32), np.empty(0), predicted)
             return Result(scores, [], empty, empty)
-        smoothed = np.concatenate([errors.smoothed for errors, _, _ in blocks])
-        threshold = np.concatenate([limit for _, limit, _ in blocks])
+        score = np.concatenate([_worst(seen.ratio) for _, seen, _ in blocks])
         return Result(
             Scores(
                 samples.times,
-                _worst_ratio(smoothed, threshold),
+                score,
+                self._probability(score),
                 np.concatenate([errors.predicted for errors, _, _ in blocks]),
             ),
             heard + [event for _, _, events in blocks for event in events],
-            smoothed,
-            threshold,
+            np.concatenate([errors.smoothed for errors, _, _ in blocks]),
+            np.concatenate([seen.threshold for _, seen, _ in blocks]),
         )
 
     def silent(self, state: State, time: float, since: float) -> list[Event]:
@@ -127,9 +129,12 @@ class Pipeline:
         """Return the events that are open, each with its worst sample so far."""
         return self._events.open_events(state.events)
 
+    def _probability(self, score: Float32) -> Float64:
+        return np.full(len(score), np.nan) if self._tail is None else self._tail.probability(score)
+
     def _blocks(
         self, state: State, samples: Samples
-    ) -> Iterator[tuple[Errors, Float32, list[Event]]]:
+    ) -> Iterator[tuple[Errors, Exceedance, list[Event]]]:
         """Step up to each update of the threshold, so that chunking does not matter."""
         begin = 0
         while begin < len(samples.times):
@@ -143,17 +148,15 @@ class Pipeline:
             state.recent.observed[filled] = block.values
             state.recent.expected[filled] = errors.predicted
             seen = self._threshold.compare(state.threshold, errors.smoothed)
-            events = self._events.step(state.events, state.recent, at, errors.smoothed, seen, runs)
+            events = self._events.step(state.events, state.recent, at, seen, runs)
             if state.threshold.pending == self._threshold.block_samples:
-                found = self._threshold.update(
-                    state.threshold, hold=state.events.anomaly is not None
-                )
+                found = self._threshold.update(state.threshold, state.events.open_samples)
                 events += self._events.found(state.events, state.recent, found)
-            yield errors, seen.threshold, events
+            yield errors, seen, events
             begin = end
 
 
-def _worst_ratio(smoothed: Float32, threshold: Float32) -> Float32:
-    """Largest error / threshold over the rows, (n,); NaN where no row has an error."""
-    ratio = np.where(np.isnan(smoothed), -1, smoothed / threshold).max(axis=1)
-    return np.where(ratio < 0, np.nan, ratio).astype(np.float32)
+def _worst(ratio: Float32) -> Float32:
+    """Largest over the rows, (n,); NaN where no row has an error."""
+    worst = np.where(np.isnan(ratio), -1, ratio).max(axis=1)
+    return np.where(worst < 0, np.nan, worst).astype(np.float32)

@@ -83,8 +83,9 @@ def _arrays(state: State) -> dict[str, np.ndarray[Any, Any]]:
         "smoothed_weight": t.smoothed_weight,
         "written": d.written,
         "threshold": d.threshold,
+        "calm": d.calm,
         "block": d.block[:used],
-        "block_above": d.block_above[:used],
+        "block_outside": d.block_outside[:used],
         "times": r.times[:used],
         "observed": r.observed[:used],
         "expected": r.expected[:used],
@@ -109,9 +110,11 @@ def _scalars(state: State) -> dict[str, Any]:
     return {
         "since_start": telemanom.since_start,
         "last_time": None if np.isnan(telemanom.last_time) else telemanom.last_time,
+        "settled": state.threshold.settled,
         "next_number": events.next_number,
         "above_run": events.above_run,
         "calm_run": events.calm_run,
+        "open_run": events.open_run,
         "candidate": events.candidate and asdict(events.candidate),
         "anomaly": events.anomaly and asdict(events.anomaly),
         "silence": events.silence and asdict(events.silence),
@@ -124,9 +127,11 @@ def _set_scalars(state: State, scalars: Mapping[str, Any]) -> None:
     telemanom.since_start = int(scalars["since_start"])
     last_time = scalars["last_time"]
     telemanom.last_time = float("nan") if last_time is None else float(last_time)
+    state.threshold.settled = int(scalars["settled"])
     events.next_number = int(scalars["next_number"])
     events.above_run = int(scalars["above_run"])
     events.calm_run = int(scalars["calm_run"])
+    events.open_run = int(scalars["open_run"])
     events.candidate = scalars["candidate"] and _event(scalars["candidate"])
     events.anomaly = scalars["anomaly"] and _event(scalars["anomaly"])
     events.silence = scalars["silence"] and _event(scalars["silence"])

@@ -2,13 +2,15 @@
 
 After Hundman et al., KDD 2018. The published form re-runs its LSTM over a window for every
 sample; here the same network is exported as one step with its state as input and output, which
-gives the same predictions at a constant cost per sample. Errors stay one row per head and
-channel: a mean over channels would hide an anomaly in one of many.
+gives the same predictions at a constant cost per sample. Errors stay one row per smoothing span,
+head and channel: a mean over channels would hide an anomaly in one of many, one span either a
+spike or a slow drift.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,8 +26,8 @@ SCALED_MAX = np.float32(1e6)  # a larger deviation says no more, and would overf
 class Errors(NamedTuple):
     """What the network made of ``n`` samples; NaN where there was nothing to compare."""
 
-    smoothed: Float32  # (n, R) smoothed absolute errors, scaled units, head by head
-    predicted: Float32  # (n, C) the expected sample, in the channels' units
+    smoothed: Float32  # (n, R) smoothed absolute errors, scaled units, span by span, head by head
+    predicted: Float32  # (n, C) the expected sample, in units; NaN for channels not scored
 
 
 @dataclass(slots=True)
@@ -35,8 +37,8 @@ class TelemanomState:
     network: Float32  # (S,) h and c of each layer
     prediction: Float32  # (P,) of the next sample, scaled
     last: Float32  # (C,) last known value of each channel, scaled; NaN before the first
-    smoothed_sum: Float64  # (R,) of the weighted mean
-    smoothed_weight: Float64  # (R,)
+    smoothed_sum: Float64  # (spans, P) of the weighted mean
+    smoothed_weight: Float64  # (spans, P)
     since_start: int  # samples since the network last started from nothing
     last_time: float  # of the last sample; NaN before the first
 
@@ -52,18 +54,19 @@ class Telemanom:
         self._scale = np.array([c.scale for c in manifest.channels], np.float32)
         self._warm_up = manifest.sampling.warm_up_samples
         self._period_s = manifest.sampling.period_s
-        self._keep = 1.0 - 2.0 / (manifest.smoothing.span_samples + 1.0)
-        self._weight_min = 0.5 / (1.0 - self._keep)  # half of what the weights add up to
+        self._scored = manifest.scored
+        self._smoother = Smoother(manifest.smoothing.spans_samples)
 
     def start(self) -> TelemanomState:
         """Return the state before the first sample."""
-        rows, channels = len(self._heads) * len(self._center), len(self._center)
+        predicted, channels = len(self._heads) * len(self._scored), len(self._center)
+        smoothed_sum, smoothed_weight = self._smoother.start(predicted)
         return TelemanomState(
             network=np.zeros(self._network.state_size, np.float32),
-            prediction=np.full(rows, np.nan, np.float32),
+            prediction=np.full(predicted, np.nan, np.float32),
             last=np.full(channels, np.nan, np.float32),
-            smoothed_sum=np.zeros(rows),
-            smoothed_weight=np.zeros(rows),
+            smoothed_sum=smoothed_sum,
+            smoothed_weight=smoothed_weight,
             since_start=0,
             last_time=float("nan"),
         )
@@ -80,7 +83,7 @@ class Telemanom:
                 self._restart(state)
             parts.append(self._step(state, samples.values[begin:end]))
             state.last_time = float(samples.times[end - 1])
-        rows, channels = len(state.prediction), len(self._center)
+        rows, channels = state.smoothed_sum.size, len(self._center)
         if not parts:
             return Errors(np.empty((0, rows), np.float32), np.empty((0, channels), np.float32))
         return Errors(
@@ -120,37 +123,56 @@ class Telemanom:
         state.prediction = outputs[-1, 0].copy()
         state.last = filled[-1].copy()
         state.since_start += len(values)
-        return Errors(self._smooth(state, errors), predicted)
+        smoothed = self._smoother.smooth(errors, state.smoothed_sum, state.smoothed_weight)
+        return Errors(smoothed, predicted)
 
     def _targets(self, scaled: Float32, before: Float32) -> Float32:
-        """What each head should have predicted, (n, R)."""
+        """What each head should have predicted, (n, P)."""
+        scaled, before = scaled[:, self._scored], before[:, self._scored]
         forms = {"value": scaled, "change": scaled - before}
         return np.concatenate([forms[head] for head in self._heads], axis=1)
 
     def _in_units(self, expected: Float32, before: Float32) -> Float32:
         """Return the expected sample (n, C) in the channels' units, by the first head."""
-        scaled = expected[:, : len(self._center)]
+        scaled = np.full(before.shape, np.nan, np.float32)
+        scaled[:, self._scored] = expected[:, : len(self._scored)]
         if self._heads[0] == "change":
-            scaled = scaled + before
+            scaled += before
         return scaled * self._scale + self._center
 
-    def _smooth(self, state: TelemanomState, errors: Float32) -> Float32:
-        """Exponentially weighted mean of all errors so far, newest first in weight.
 
-        The mean is normalised by the weights seen (pandas' ``ewm(span, adjust=True)``, which
-        Telemanom uses): the plain recursion differs from it by up to 98 % at the start. Until
-        half of the weight is there the mean of a few errors is too noisy to be judged, and NaN.
-        A missing error leaves its row as it was, and its smoothed value is NaN.
+class Smoother:
+    """Exponentially weighted means of errors, newest first in weight, one per span.
+
+    A mean is normalised by the weights seen (pandas' ``ewm(span, adjust=True)``, which Telemanom
+    uses): the plain recursion differs from it by up to 98 % at the start. Until half of the
+    weight is there the mean of a few errors is too noisy to be judged, and NaN.
+    """
+
+    def __init__(self, spans: Sequence[float]) -> None:
+        self._keep = 1.0 - 2.0 / (np.array(spans)[:, None] + 1.0)  # (spans, 1)
+        self._weight_min = 0.5 / (1.0 - self._keep)  # half of what the weights add up to
+
+    def start(self, columns: int) -> tuple[Float64, Float64]:
+        """Return sum and weight before the first error, (spans, columns) each."""
+        shape = (len(self._keep), columns)
+        return np.zeros(shape), np.zeros(shape)
+
+    def smooth(self, errors: Float32, total: Float64, weight: Float64) -> Float32:
+        """Return the means after each of ``errors`` (n, columns), span by span (n, R).
+
+        ``total`` and ``weight`` move on. A missing error leaves its row as it was, and its
+        smoothed value is NaN.
         """
-        smoothed = np.full(errors.shape, np.nan, np.float32)
-        total, weight = state.smoothed_sum, state.smoothed_weight
-        for step, error in enumerate(errors):
-            known = ~np.isnan(error)
-            total[known] = total[known] * self._keep + error[known]
-            weight[known] = weight[known] * self._keep + 1.0
-            enough = known & (weight >= self._weight_min)
-            smoothed[step, enough] = total[enough] / weight[enough]
-        return smoothed
+        smoothed = np.full((len(errors), *total.shape), np.nan, np.float32)
+        known = ~np.isnan(errors)
+        for step in np.flatnonzero(known.any(axis=1)):
+            seen = known[step]
+            np.copyto(total, total * self._keep + errors[step], where=seen)
+            np.copyto(weight, weight * self._keep + 1.0, where=seen)
+            enough = seen & (weight >= self._weight_min)
+            np.divide(total, weight, out=smoothed[step], where=enough, casting="same_kind")
+        return smoothed.reshape(len(errors), -1)
 
 
 def fill_forward(values: Float32, before: Float32) -> Float32:

@@ -11,12 +11,19 @@ What differs from the published batch form, and why:
   every ``update_samples`` and can find, late by at most that much, what stayed below.
 - **The history keeps normal errors only.** What is found anomalous is left out, and nothing
   enters while an anomaly is open: a fault's smaller errors would raise the threshold too, close
-  its own event and hide the next.
+  its own event and hide the next. What has lasted for ``adapt_samples`` is the new normal: the
+  rows that show it begin a new history.
+- **A new stream settles first**: ``settle_samples`` enter the history unjudged, so that it is
+  this machine's own errors that the first verdict rests on.
 - **A floor per row**, from held-out normal data: tiny errors on a quiet channel never alarm.
+- **Both directions**: an error unnaturally small, below ``mean - z_max * deviation`` and below
+  what held-out normal data ever showed, is as telling as a large one: life has gone out of the
+  signal.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,6 +35,7 @@ from models.messages import Float32, Float64
 
 Bool = npt.NDArray[np.bool_]
 
+RATIO_MAX = np.float32(1e6)  # a score beyond says no more
 PART_COLUMNS = 64  # the history is saved in parts of so many columns, only the changed ones
 
 
@@ -37,14 +45,15 @@ class Found(NamedTuple):
     row: int
     onset: int  # position in the block
     peak: int  # position in the block
-    score: float  # error at the peak / threshold
+    score: float  # as in ``Exceedance.ratio``
 
 
 class Exceedance(NamedTuple):
     """What samples did against the threshold."""
 
     threshold: Float32  # (n, R) the one each sample was compared with
-    above: Bool  # (n, R)
+    ratio: Float32  # (n, R) how far out: error / threshold, or calm limit / error; 1 is the limit
+    outside: Bool  # (n, R) the ratio is above 1, and the stream has settled
 
 
 @dataclass(slots=True)
@@ -54,9 +63,11 @@ class ThresholdState:
     history: Float32  # (R, H) smoothed errors of normal samples, a ring per row
     written: npt.NDArray[np.int64]  # (R,) errors ever put into each ring
     block: Float32  # (U, R) smoothed errors since the last update
-    block_above: Bool  # (U, R)
+    block_outside: Bool  # (U, R)
     pending: int  # rows of the block in use
+    settled: int  # scored samples so far, counted up to ``settle_samples``
     threshold: Float32  # (R,) in force
+    calm: Float32  # (R,) in force: errors below it are unnaturally small
     changed: set[int]  # parts of the history changed since they were last saved
 
 
@@ -66,19 +77,22 @@ class DynamicThreshold:
     def __init__(self, settings: Threshold) -> None:
         self._settings = settings
         self._floor = np.asarray(settings.floor, np.float32)
+        self._calm = np.asarray(settings.calm, np.float32)
         count = round((settings.z_max - settings.z_min) / settings.z_step) + 1
         self._z = np.linspace(settings.z_min, settings.z_max, max(count, 1))
 
     def start(self) -> ThresholdState:
-        """Return the state before the first sample: the floor alone decides."""
+        """Return the state before the first sample: the limits of the bundle alone decide."""
         rows, settings = len(self._floor), self._settings
         return ThresholdState(
             history=np.zeros((rows, settings.history_samples), np.float32),
             written=np.zeros(rows, np.int64),
             block=np.full((settings.update_samples, rows), np.nan, np.float32),
-            block_above=np.zeros((settings.update_samples, rows), np.bool_),
+            block_outside=np.zeros((settings.update_samples, rows), np.bool_),
             pending=0,
+            settled=0,
             threshold=self._floor.copy(),
+            calm=self._calm.copy(),
             changed=set(),
         )
 
@@ -91,39 +105,64 @@ class DynamicThreshold:
         """Compare ``smoothed`` (n, R) with the threshold in force.
 
         At most ``block_samples - state.pending`` rows a call: ``update`` is due when the block
-        is full. NaN (nothing to score) is never above and never enters the history.
+        is full. NaN (nothing to score) is never outside and never enters the history.
         """
         begin, end = state.pending, state.pending + len(smoothed)
         threshold = np.broadcast_to(state.threshold.copy(), smoothed.shape)
-        above = smoothed > threshold
+        ratio = self._ratio(smoothed, state)
+        outside = (ratio > 1) & self._settled(state, smoothed)[:, None]
         state.block[begin:end] = smoothed
-        state.block_above[begin:end] = above
+        state.block_outside[begin:end] = outside
         state.pending = end
-        return Exceedance(threshold, above)
+        return Exceedance(threshold, ratio, outside)
 
-    def update(self, state: ThresholdState, hold: bool) -> list[Found]:
+    def update(self, state: ThresholdState, open_samples: int | None) -> list[Found]:
         """Find each row's threshold anew and move the full block's normal errors to the history.
 
-        Returns what only this showed to be anomalous. With ``hold`` (an anomaly is open) the
-        block is dropped, and threshold and history stay as they are.
+        Returns what only this showed to be anomalous. ``open_samples``: how long an anomaly has
+        been open, None while there is none. While one is, the block is dropped, and thresholds
+        and history stay as they are; from ``adapt_samples`` on, the block is the new normal.
         """
         state.pending = 0
-        if hold:
-            return []
-        sequences = []
+        if open_samples is None:
+            return [found for row in range(len(self._floor)) for found in self._learn(state, row)]
+        if open_samples >= self._settings.adapt_samples:
+            self._adapt(state)
+        return []
+
+    def _ratio(self, smoothed: Float32, state: ThresholdState) -> Float32:
+        with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0: no limit, and no error
+            small = state.calm / smoothed
+        large = smoothed / state.threshold
+        return np.asarray(np.minimum(np.fmax(large, small), RATIO_MAX))
+
+    def _settled(self, state: ThresholdState, smoothed: Float32) -> Bool:
+        """Which of the samples may be judged, (n,)."""
+        scored = state.settled + np.cumsum(~np.isnan(smoothed).all(axis=1))
+        state.settled = min(int(scored[-1]), self._settings.settle_samples)
+        return np.asarray(scored > self._settings.settle_samples)
+
+    def _learn(self, state: ThresholdState, row: int) -> Iterator[Found]:
+        errors = state.block[:, row]
+        normal = ~np.isnan(errors) & ~state.block_outside[:, row]
+        recent = np.where(normal, errors, np.nan)
+        settled = state.settled >= self._settings.settle_samples
+        found = self._select(state, row, self._kept(state, row), recent) & settled
+        if found.any():
+            peak = int(np.nanargmax(np.where(found, errors, np.nan)))
+            score = float(errors[peak] / state.threshold[row])
+            yield Found(row, int(np.argmax(found)), peak, score)
+        self._remember(state, row, errors[normal & ~found])
+
+    def _adapt(self, state: ThresholdState) -> None:
+        """Let the rows that have been outside begin a new history with this block."""
+        state.written[state.block_outside.any(axis=0)] = 0
+        state.block_outside[:] = False
         for row in range(len(self._floor)):
-            errors, above = state.block[:, row], state.block_above[:, row]
-            known = ~np.isnan(errors)
-            kept = self._kept(state, row)
-            found, state.threshold[row] = self._select(
-                row, kept, np.where(known & ~above, errors, np.nan)
-            )
-            if found.any():
-                peak = int(np.nanargmax(np.where(found, errors, np.nan)))
-                score = float(errors[peak] / state.threshold[row])
-                sequences.append(Found(row, int(np.argmax(found)), peak, score))
-            self._remember(state, row, errors[known & ~above & ~found])
-        return sequences
+            errors = state.block[:, row]
+            known = errors[~np.isnan(errors)]
+            self._limit(state, row, np.concatenate([self._kept(state, row), known]))
+            self._remember(state, row, known)
 
     def _kept(self, state: ThresholdState, row: int) -> Float32:
         """The row's history in order of time, oldest first."""
@@ -140,29 +179,48 @@ class DynamicThreshold:
         state.written[row] += len(errors)
         state.changed.update((columns // PART_COLUMNS).tolist())
 
-    def _select(self, row: int, kept: Float32, recent: Float32) -> tuple[Bool, np.float32]:
-        """Which of ``recent`` are anomalous, and the threshold for the samples to come.
+    def _select(self, state: ThresholdState, row: int, kept: Float32, recent: Float32) -> Bool:
+        """Set the row's limits for the samples to come; return which of ``recent`` are anomalous.
 
         Only errors of the block can be found: the history has been judged.
         """
-        floor = self._floor[row]
+        floor, known = self._floor[row], ~np.isnan(recent)
         none = np.zeros(len(recent), np.bool_)
-        known = ~np.isnan(recent)
-        errors = np.concatenate([kept, recent[known]]).astype(np.float64)
-        if len(errors) < self._settings.update_samples:
-            return none, floor
-        mean, deviation = errors.mean(), errors.std()
-        quiet = np.float32(max(floor, mean + self._z[-1] * deviation))
-        if not (recent[known] > np.float32(max(floor, mean + self._z[0] * deviation))).any():
-            return none, quiet
+        errors = np.concatenate([kept, recent[known]])
+        moments = self._limit(state, row, errors)
+        if moments is None:
+            return none
+        mean, deviation = moments
+        lowest = np.float32(max(floor, mean + self._z[0] * deviation))
+        if not (recent[known] > lowest).any():
+            return none
         chosen = np.float32(max(floor, _most_telling(errors, mean, deviation, self._z)))
         found = known & (recent > chosen)
-        normal = errors[errors <= chosen]
-        found &= _stands_out(recent, found, normal.max(initial=0.0), self._settings.prune_drop)
-        return found, chosen if found.any() else quiet
+        normal_max = float(errors[errors <= chosen].max(initial=0.0))
+        found &= _stands_out(recent, found, normal_max, self._settings.prune_drop)
+        if found.any():
+            state.threshold[row] = chosen
+        return found
+
+    def _limit(
+        self, state: ThresholdState, row: int, errors: Float32
+    ) -> tuple[float, float] | None:
+        """Set the row's limits to what these normal errors give; return mean and deviation.
+
+        With too few of them the limits are the bundle's alone.
+        """
+        floor, calm = self._floor[row], self._calm[row]
+        state.threshold[row], state.calm[row] = floor, calm
+        if len(errors) < self._settings.update_samples:
+            return None
+        mean, deviation = float(errors.mean(dtype=np.float64)), float(errors.std(dtype=np.float64))
+        far = self._z[-1] * deviation
+        state.threshold[row] = max(floor, mean + far)
+        state.calm[row] = max(0.0, min(calm, mean - far))
+        return mean, deviation
 
 
-def _most_telling(errors: Float64, mean: float, deviation: float, z: Float64) -> float:
+def _most_telling(errors: Float32, mean: float, deviation: float, z: Float64) -> float:
     """The candidate with the best (Δmean/mean + Δdeviation/deviation) / (sequences² + errors)."""
     best, best_merit = mean + z[-1] * deviation, 0.0
     if mean <= 0 or deviation <= 0:  # a constant history: nothing to weigh
@@ -175,7 +233,7 @@ def _most_telling(errors: Float64, mean: float, deviation: float, z: Float64) ->
             break  # no higher candidate has any either
         if count * 2 >= len(errors):
             continue
-        normal = errors[~above]
+        normal = errors[~above].astype(np.float64)
         drop = (mean - normal.mean()) / mean + (deviation - normal.std()) / deviation
         sequences = int(above[0]) + int((above[1:] & ~above[:-1]).sum())
         merit = drop / (sequences**2 + count)

@@ -1,26 +1,34 @@
 """The command ``fieldwatch-trainer``: reads arguments, calls the room that does the work, prints.
 
-Exit codes: 0 done, 2 wrong usage, 65 recordings or bundle refused, 69 the extra is not
-installed, 78 configuration.
+Exit codes: 0 done, 1 a benchmark's channel failed, 2 wrong usage, 65 recordings or bundle refused,
+69 the extra is not installed, 78 configuration, 130 interrupted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from models import __version__
 from models.errors import FieldwatchError
 
+if TYPE_CHECKING:
+    from trainer.benchmark.runs import Run
+    from trainer.benchmark.workers import Finished
+
 EXTRA = ("tensorflow", "matplotlib")
 EXTRA_MISSING_EXIT_CODE = 69
 
 _File = click.Path(path_type=Path, dir_okay=False)
+_Directory = click.Path(path_type=Path, file_okay=False)
 
 
 def main() -> NoReturn:
@@ -137,6 +145,121 @@ def sign(bundle: Path, key: Path) -> int:
     bundles.write_signed(bundle, read, signature)
     click.echo(f"{bundle}: signed, {comment}, digest {read.digest}")
     return 0
+
+
+@commands.group()
+def benchmark() -> None:
+    """Train and judge the detectors on public recordings, beside simple ones."""
+
+
+def _benchmark_options(command: Callable[..., int]) -> Callable[..., int]:
+    options = (
+        click.option("--data", type=_Directory, required=True, help="The data set, as downloaded."),
+        click.option("--channels", help="Only these, e.g. A-1,P-2.  [default: all]"),
+        click.option("--config", type=_File, help="Instead of the configuration that ships."),
+        click.option(
+            "--jobs",
+            type=click.IntRange(min=1),
+            default=os.cpu_count() or 1,
+            help="Channels at a time.  [default: as many as processors]",
+        ),
+        click.option(
+            "--work",
+            type=_Directory,
+            help="Where finished channels are kept.  [default: ./fieldwatch-benchmark-NAME]",
+        ),
+        click.option("--json", "json_path", type=_File, help="Write all figures there."),
+        click.option("--report", type=_File, help="HTML.  [default: report.html in --work]"),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@benchmark.command()
+@_benchmark_options
+def nasa(**options: Any) -> int:
+    """NASA's telemetry of SMAP and MSL, as published with Telemanom.
+
+    A run that was interrupted goes on where it stopped.
+    """
+    return _benchmark("nasa", **options)
+
+
+@benchmark.command()
+@_benchmark_options
+def skab(**options: Any) -> int:
+    """The Skoltech Anomaly Benchmark; its channels are files, e.g. valve1/0.
+
+    A run that was interrupted goes on where it stopped.
+    """
+    return _benchmark("skab", **options)
+
+
+def _benchmark(
+    name: str,
+    data: Path,
+    channels: str | None,
+    config: Path | None,
+    jobs: int,
+    work: Path | None,
+    json_path: Path | None,
+    report: Path | None,
+) -> int:
+    if importlib.util.find_spec("aeon") is None:
+        click.echo(
+            "fieldwatch-trainer: aeon is not installed: benchmarks need an extra:"
+            " pip install 'fieldwatch[benchmark]'",
+            err=True,
+        )
+        return EXTRA_MISSING_EXIT_CODE
+    from trainer.benchmark import report as page
+    from trainer.benchmark import runs, tables
+    from trainer.benchmark.cases import BENCHMARKS
+    from trainer.benchmark.outcome import WorkDirectory
+
+    chosen, kept = BENCHMARKS[name], WorkDirectory(work or Path(f"fieldwatch-benchmark-{name}"))
+    names = chosen.chosen(data, channels.split(",") if channels else [])
+    run = runs.plan(chosen, data, names, chosen.settings(config), kept)
+    if run.outcomes:
+        click.echo(f"from {kept.path}, unchanged: {', '.join(run.outcomes)}", err=True)
+    _show_progress(run, jobs)
+    document = run.document()
+    page.write(document, run.in_order(), kept, report or kept.path / "report.html")
+    if json_path is not None:
+        json_path.write_text(json.dumps(document, indent=2) + "\n")
+    for line in tables.lines(document):
+        click.echo(line)
+    for failed, message in run.failed.items():
+        click.echo(f"fieldwatch-trainer: {failed} failed: {message}", err=True)
+    return 1 if run.failed else 0
+
+
+def _show_progress(run: Run, jobs: int) -> None:
+    """Do the run's channels: a bar for people, a line for each channel elsewhere."""
+    show = _show_bar if sys.stderr.isatty() else _show_lines
+    try:
+        with contextlib.closing(run.go_on(jobs)) as ends:
+            show(ends, len(run.tasks))
+    except KeyboardInterrupt:
+        click.echo(f"stopped; what is done is kept in {run.work.path}: run it again", err=True)
+        raise
+
+
+def _show_bar(ends: Iterator[Finished], total: int) -> None:
+    with click.progressbar(
+        length=total,
+        file=sys.stderr,
+        show_pos=True,
+        item_show_func=lambda name: name or "",
+    ) as bar:
+        for finished in ends:
+            bar.update(1, finished.name)
+
+
+def _show_lines(ends: Iterator[Finished], total: int) -> None:
+    for number, finished in enumerate(ends, 1):
+        click.echo(f"{number}/{total} {finished.name}: {finished.error or 'done'}", err=True)
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:

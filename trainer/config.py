@@ -11,13 +11,11 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError, model_validator
 
-from models.bundle import Finite, Head, Positive
+from models.bundle import SPANS_MAX, Finite, Head, Positive, Severity, Share
 from models.errors import ConfigError
 from models.settings import Table, explain, read_toml, refusal
 
 LABELS_SUFFIX = ".labels.csv"
-
-Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 def _refuse_repeated(names: Sequence[str], what: str) -> None:
@@ -41,6 +39,9 @@ class ChannelTable(Table):
     unit: str = Field("", max_length=16)
     low: Finite | None = Field(None, description="Values below this are no measurements, in unit")
     high: Finite | None = Field(None, description="Values above this are no measurements, in unit")
+    scored: bool = Field(
+        True, description="False: a command or set point, seen by the network and not judged"
+    )
     column: str | None = Field(None, description="The column in the recordings, if not the name")
 
     @model_validator(mode="after")
@@ -65,6 +66,8 @@ class DataTable(Table):
     @model_validator(mode="after")
     def _unique(self) -> DataTable:
         _refuse_repeated([channel.name for channel in self.channels], "channel ")
+        if not any(channel.scored for channel in self.channels):
+            raise ValueError("no channel is scored")
         return self
 
 
@@ -123,7 +126,9 @@ class FitTable(Table):
 class SmoothingTable(Table):
     """See ``models.bundle.Smoothing``."""
 
-    span_samples: Positive = Field(60, ge=1)
+    spans_samples: list[Annotated[Positive, Field(ge=1)]] = Field(
+        [60.0], min_length=1, max_length=SPANS_MAX
+    )
 
 
 class ThresholdTable(Table):
@@ -135,6 +140,12 @@ class ThresholdTable(Table):
     z_max: Positive = 6.0
     z_step: Positive = 0.5
     prune_drop: float = Field(0.13, ge=0, lt=1)
+    settle_samples: int = Field(
+        0, ge=0, description="Of a new stream, unjudged: for machines that differ from the recorded"
+    )
+    adapt_samples: int = Field(
+        432_000, ge=1, description="An event's errors are the new normal after so long"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> ThresholdTable:
@@ -160,6 +171,28 @@ class CalibrateTable(Table):
     floor_min: Positive = Field(
         0.1, description="Least threshold in any case, as a part of the channel's scale"
     )
+    floor_changes: list[Annotated[float, Field(ge=0)]] = Field(
+        [0.0],
+        min_length=1,
+        description="Least threshold / largest smoothed change in normal operation, per span",
+    )
+    calm_margin: float = Field(
+        2.0, ge=1, description="Least smoothed error of the calibration part / the lower limit"
+    )
+
+
+class SeveritiesTable(Table):
+    """How grave an event is; see ``models.bundle.Severities``."""
+
+    medium: Share = 1e-4
+    high: Share = 1e-6
+    unrated: Severity = "medium"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SeveritiesTable:
+        if self.high > self.medium:
+            raise ValueError(f"high {self.high:g} is above medium {self.medium:g}")
+        return self
 
 
 class ParityTable(Table):
@@ -201,8 +234,15 @@ class Config(Table):
     threshold: ThresholdTable = ThresholdTable()
     events: EventsTable = EventsTable()
     calibrate: CalibrateTable = CalibrateTable()
+    severities: SeveritiesTable = SeveritiesTable()
     parity: ParityTable = ParityTable()
     evaluate: EvaluateTable = EvaluateTable()
+
+    @model_validator(mode="after")
+    def _per_span(self) -> Config:
+        if len(self.calibrate.floor_changes) != len(self.smoothing.spans_samples):
+            raise ValueError("calibrate.floor_changes needs a value per smoothing.spans_samples")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ memory of full integer quantization cost the most.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
@@ -41,6 +43,16 @@ def export(network: Any, architecture: Architecture) -> Exported:
     step = step_network(architecture)
     copy_weights(network, step, architecture)
     return Exported(_convert(step, quantize=True), _convert(step, quantize=False))
+
+
+def zero_network(channels: int, scored: Sequence[int]) -> bytes:
+    """Return a one-step network, as ``export`` makes them, that answers zero and nothing else.
+
+    It has one head and one cell; predictors without learning are made of it.
+    """
+    step = step_network(Architecture(channels, tuple(scored), layers=(1,), heads=("value",)))
+    step.set_weights([np.zeros_like(weights) for weights in step.get_weights()])
+    return _convert(step, quantize=False)
 
 
 def contents(model: bytes) -> Contents:

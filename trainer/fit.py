@@ -82,8 +82,10 @@ def fit(
     """
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
-    train, check = Chunks(training, settings, warm_up), Chunks(validation, settings, warm_up)
-    weights = _row_weights(training, len(architecture.heads))
+    longest = max((len(series.inputs) for series in validation), default=0)
+    whole = settings.model_copy(update={"chunk_samples": min(settings.chunk_samples, longest)})
+    train, check = Chunks(training, settings, warm_up), Chunks(validation, whole, warm_up)
+    weights = _row_weights(training, architecture)
     with quiet():  # the first operation looks for accelerators, and complains
         learner = _Learner(architecture, settings, weights, train.steps)
     random = np.random.default_rng(settings.seed)
@@ -108,15 +110,16 @@ def fit(
     return Fitted(learner.network, epochs)
 
 
-def _row_weights(stretches: Sequence[Series], heads: int) -> Float32:
+def _row_weights(stretches: Sequence[Series], architecture: Architecture) -> Float32:
     """Weight of each error row (P,): errors count in units of the last value's error.
 
     Unweighted, the noise of a lively channel would drown what can be learnt about a quiet one.
     """
-    changes = [np.abs(np.diff(series.inputs, axis=0)) for series in stretches]
+    scored = list(architecture.scored)
+    changes = [np.abs(np.diff(series.inputs[:, scored], axis=0)) for series in stretches]
     naive = np.concatenate(changes).mean(axis=0)
     weights = 1 / np.maximum(naive, max(float(naive.max()) / ROW_WEIGHT_MAX, _TINY))
-    return np.tile(weights / weights.mean(), heads).astype(np.float32)
+    return np.tile(weights / weights.mean(), len(architecture.heads)).astype(np.float32)
 
 
 class Chunks:
@@ -187,8 +190,8 @@ class _Learner:
             schedule, global_clipnorm=settings.gradient_norm_max
         )
         self._optimizer.build(self.network.trainable_variables)
-        self._learn = tf.function(self._learn_chunk, reduce_retracing=True)
-        self._judge = tf.function(self._judge_chunk, reduce_retracing=True)
+        self._learn = tf.function(self._learn_chunk, jit_compile=True)
+        self._judge = tf.function(self._judge_chunk, jit_compile=True)
 
     def learn(self, chunks: Iterator[Chunk]) -> float:
         """Go through the chunks once, learning; return the mean loss."""

@@ -22,7 +22,8 @@ from models.messages import Float32
 class Architecture:
     """Sizes of a recurrent forecaster of the next sample."""
 
-    channels: int
+    channels: int  # that the network sees
+    scored: tuple[int, ...]  # positions of those that it predicts
     layers: tuple[int, ...]  # cells per LSTM layer
     heads: tuple[Head, ...]
     dropout: float = 0.0  # between layers, while training
@@ -34,8 +35,8 @@ class Architecture:
 
     @property
     def prediction_size(self) -> int:
-        """Values predicted per sample: one per head and channel."""
-        return len(self.heads) * self.channels
+        """Values predicted per sample: one per head and scored channel."""
+        return len(self.heads) * len(self.scored)
 
 
 def sequence_network(architecture: Architecture) -> Any:
@@ -77,7 +78,7 @@ def step_network(architecture: Architecture) -> Any:
         flow, cell = _gated(_joined(entering) + recurrent, cell, size)
         memories += [flow, cell]
     heads = [
-        keras.layers.Dense(architecture.channels, name=name)(flow) for name in architecture.heads
+        keras.layers.Dense(len(architecture.scored), name=name)(flow) for name in architecture.heads
     ]
     return keras.Model(
         [sample, state], {"prediction": _joined(heads), "next_state": _joined(memories)}

@@ -31,7 +31,7 @@ _TAILS_APART = 5.15  # standard deviations between these quantiles of a normal d
 _CONSTANT_SHARE = 0.01  # of its magnitude is the scale of a channel that never moved
 _FLOAT32_STEPS = 1e-6  # a scale below this share of the magnitude would be rounding noise
 
-_STUCK_FACTOR = 4  # times the longest run of equal values seen in normal operation
+_STUCK_FACTOR = 2  # times the longest run of equal values seen in normal operation
 _STUCK_SAMPLES_MIN = 25
 _STUCK_SHARE_MAX = 0.1  # of what was recorded; more says that the channel repeats by nature
 
@@ -48,7 +48,7 @@ class Series(NamedTuple):
     """One unbroken stretch, as the network sees it."""
 
     inputs: Float32  # (n, C) scaled, clipped, the last known value where one is missing
-    targets: Float32  # (n, P) of the next sample, NaN where that is missing
+    targets: Float32  # (n, P) of the next sample's scored channels, NaN where that is missing
 
 
 class Preprocessing(NamedTuple):
@@ -56,6 +56,7 @@ class Preprocessing(NamedTuple):
 
     center: Float32  # (C,)
     scale: Float32  # (C,)
+    scored: list[int]  # positions of the channels that are predicted
     input_clip: float
     heads: tuple[str, ...]
 
@@ -117,10 +118,36 @@ def split(samples: Samples, config: Config) -> Parts:
     return Parts(*(_cut(samples, begin, end) for begin, end in bounds.values()))
 
 
+def split_all(samples: Samples, config: Config) -> Parts:
+    """Cut samples that are all there to learn from: no test part, and nothing left out.
+
+    For benchmarks, which bring a test recording of their own and may have little to learn from.
+
+    Raises:
+        DataError: there is not enough for one sequence of the network; says how much is needed.
+
+    """
+    count, shares = len(samples.times), config.split
+    cut = round(count * shares.train / (shares.train + shares.calibrate))
+    learnt = round(cut * (1 - config.fit.validation))
+    if learnt < config.fit.chunk_samples:
+        needed = int(np.ceil(config.fit.chunk_samples * count / max(learnt, 1)))
+        raise DataError(
+            f"too little data for one sequence: {count} samples leave {learnt} to learn from, and"
+            f" fit.chunk_samples is {config.fit.chunk_samples}: at least {needed} are needed"
+        )
+    return Parts(_cut(samples, 0, cut), _cut(samples, cut, count), _cut(samples, count, count))
+
+
 def training_and_validation(part: Samples, config: Config) -> tuple[Samples, Samples]:
-    """Cut the training part into what is learnt from and the tail that says when to stop."""
+    """Cut the training part into what is learnt from and the tail that says when to stop.
+
+    The tail begins with the last ``warm_up_samples`` of what is learnt from, which count for
+    nothing in it.
+    """
     cut = round(len(part.times) * (1 - config.fit.validation))
-    return _cut(part, 0, cut), _cut(part, cut, len(part.times))
+    warm = max(0, cut - config.sampling.warm_up_samples)
+    return _cut(part, 0, cut), _cut(part, warm, len(part.times))
 
 
 def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
@@ -149,6 +176,7 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
                 high=table.high,
                 center=center,
                 scale=_scale(known.astype(np.float64), center),
+                scored=table.scored,
                 stuck_samples=_stuck_samples(normal[:, column]),
             )
         )
@@ -162,6 +190,7 @@ def preprocessing(
     return Preprocessing(
         np.array([channel.center for channel in described], np.float32),
         np.array([channel.scale for channel in described], np.float32),
+        [position for position, channel in enumerate(described) if channel.scored],
         input_clip,
         tuple(heads),
     )
@@ -177,7 +206,8 @@ def _series(values: Float32, how: Preprocessing) -> Series:
     scaled = (values - how.center) / how.scale
     filled = fill_forward(scaled, np.full(scaled.shape[1], np.nan, np.float32))
     inputs = np.clip(np.nan_to_num(filled), -how.input_clip, how.input_clip)
-    after = {"value": scaled[1:], "change": scaled[1:] - filled[:-1]}
+    scored, before = scaled[1:, how.scored], filled[:-1, how.scored]
+    after = {"value": scored, "change": scored - before}
     targets = np.concatenate([after[head] for head in how.heads], axis=1)
     return Series(inputs[:-1], targets)
 

@@ -6,28 +6,17 @@ shows it, then where it all comes from.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.bundle import Bundle, Manifest
-from trainer import figures
+from trainer import figures, pages
 from trainer.evaluate import Judged, Judgement
 
 if TYPE_CHECKING:
     from trainer.fit import Epoch
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1f2937; max-width: 62rem;
-       margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-.lead { font-size: 1.05rem; } .quiet { color: #6b7280; overflow-wrap: anywhere; }
-table { border-collapse: collapse; } img { max-width: 100%; }
-th, td { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px solid #e5e7eb;
-         font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-"""
 
 
 def write(bundle: Bundle, judged: Judgement, epochs: Sequence[Epoch], path: Path) -> None:
@@ -44,9 +33,7 @@ def write(bundle: Bundle, judged: Judgement, epochs: Sequence[Epoch], path: Path
         *_parity(manifest.metrics),
         *_lineage(manifest),
     ]
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    page = f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n'
-    path.write_text(page + "\n".join(body) + "\n</body></html>\n", encoding="utf-8")
+    pages.write(path, title, body)
 
 
 def summary(metrics: dict[str, Any]) -> str:
@@ -75,7 +62,7 @@ def _found(metrics: dict[str, Any], judged: Judgement) -> Iterable[str]:
     labelled = metrics.get("labelled")
     if labelled:
         yield "<h2>Faults found</h2>"
-        yield _table(
+        yield pages.table(
             ("fault", "labelled", "found", "delay, median", "delay, longest"),
             (
                 (
@@ -88,7 +75,7 @@ def _found(metrics: dict[str, Any], judged: Judgement) -> Iterable[str]:
                 for kind, row in labelled["kinds"].items()
             ),
         )
-        yield _table(
+        yield pages.table(
             ("precision", "recall", "F1"),
             [tuple(_or_dash(labelled[name]) for name in ("precision", "recall", "f1"))],
         )
@@ -98,21 +85,21 @@ def _found(metrics: dict[str, Any], judged: Judgement) -> Iterable[str]:
 
 
 def _score(recording: Judged) -> str:
-    return f"<h3>{escape(recording.name)}</h3>" + _image(
+    return f"<h3>{escape(recording.name)}</h3>" + pages.image(
         figures.score(recording), f"score over time, {recording.name}"
     )
 
 
 def _forecast(manifest: Manifest, judged: Judgement) -> Iterable[str]:
     yield "<h2>Forecast, one sample ahead</h2>"
-    yield _table(
+    yield pages.table(
         ("channel", "unit", "mean absolute error", "of the last value repeated"),
         (
             (name, row["unit"], _or_dash(row["mae"]), _or_dash(row["last_value_mae"]))
             for name, row in manifest.metrics["forecast"].items()
         ),
     )
-    yield _image(
+    yield pages.image(
         figures.forecasts(judged.normal, manifest.channels), "observed and expected, per channel"
     )
 
@@ -120,7 +107,7 @@ def _forecast(manifest: Manifest, judged: Judgement) -> Iterable[str]:
 def _network(manifest: Manifest, epochs: Sequence[Epoch]) -> Iterable[str]:
     network, fit = manifest.metrics["network"], manifest.metrics["fit"]
     yield "<h2>Network and training</h2>"
-    yield _table(
+    yield pages.table(
         ("", ""),
         (
             ("LSTM cells per layer", ", ".join(map(str, manifest.network.layers))),
@@ -134,7 +121,7 @@ def _network(manifest: Manifest, epochs: Sequence[Epoch]) -> Iterable[str]:
             ("seconds", f"{sum(epoch.seconds for epoch in epochs):.0f}"),
         ),
     )
-    yield _image(figures.training_curve(epochs), "loss over epochs")
+    yield pages.image(figures.training_curve(epochs), "loss over epochs")
 
 
 def _parity(metrics: dict[str, Any]) -> Iterable[str]:
@@ -143,7 +130,7 @@ def _parity(metrics: dict[str, Any]) -> Iterable[str]:
         "<p>Largest change of a score, |a − b| / (1 + |b|), by quantizing the network (against the"
         " float one, on LiteRT) and by running it on another interpreter (against LiteRT).</p>"
     )
-    yield _table(
+    yield pages.table(
         (
             "change",
             "network",
@@ -171,11 +158,11 @@ def _parity(metrics: dict[str, Any]) -> Iterable[str]:
 def _lineage(manifest: Manifest) -> Iterable[str]:
     lineage = manifest.lineage
     yield "<h2>Where it comes from</h2>"
-    yield _table(
+    yield pages.table(
         ("part", "from", "to", "samples"),
         ((name, *extent) for name, extent in lineage.parts.items()),
     )
-    yield _table(
+    yield pages.table(
         ("", ""),
         (
             ("recordings", ", ".join(lineage.data_files)),
@@ -185,17 +172,6 @@ def _lineage(manifest: Manifest) -> Iterable[str]:
             *lineage.software.items(),
         ),
     )
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = ["".join(f"<th>{escape(name)}</th>" for name in header)] if any(header) else []
-    lines += ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]
-    return "<table>" + "".join(f"<tr>{line}</tr>\n" for line in lines) + "</table>"
-
-
-def _image(svg: bytes, text: str) -> str:
-    data = base64.b64encode(svg).decode()
-    return f'<p><img alt="{escape(text)}" src="data:image/svg+xml;base64,{data}"></p>'
 
 
 def _s(seconds: float | None) -> str:

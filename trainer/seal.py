@@ -19,6 +19,7 @@ from models.bundle import (
     Manifest,
     NetworkPart,
     Sampling,
+    Severities,
     Smoothing,
     Threshold,
     file_part,
@@ -40,6 +41,8 @@ def draft(
 ) -> Manifest:
     """Return the manifest as far as it is known before calibration; its floors are 1.
 
+    It has no lower limits and no tail yet.
+
     Raises:
         ConfigError: settings that no bundle may have.
 
@@ -59,6 +62,8 @@ def _draft(
     quantization: str,
 ) -> Manifest:
     layers, heads = config.network.layers, config.network.heads
+    scored = sum(channel.scored for channel in channels)
+    rows = len(config.smoothing.spans_samples) * len(heads) * scored
     return Manifest(
         name=config.bundle.name,
         version=config.bundle.version,
@@ -73,10 +78,10 @@ def _draft(
             quantization=quantization,
         ),
         smoothing=Smoothing(**config.smoothing.model_dump()),
-        threshold=Threshold(
-            **config.threshold.model_dump(), floor=[1.0] * len(heads) * len(channels)
-        ),
+        threshold=Threshold(**config.threshold.model_dump(), floor=[1.0] * rows, calm=[0.0] * rows),
         events=Events(**config.events.model_dump()),
+        tail=None,
+        severities=Severities(**config.severities.model_dump()),
         known_answers=KnownAnswers(tolerance=config.parity.interpreter_tolerance),
         lineage=lineage,
         metrics={},

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from models import bundle as bundles
 from models import known_answers
-from models.bundle import KNOWN_ANSWERS, NETWORK, Bundle, Channel, Lineage
+from models.bundle import KNOWN_ANSWERS, NETWORK, Bundle, Channel, Lineage, Manifest
 from models.errors import DataError
 from models.messages import Samples
 from models.pipeline import Pipeline
@@ -49,10 +49,11 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Learnt:
-    """What the training gave."""
+class Built:
+    """What the training gave: the same network as it ships and unquantized, each calibrated."""
 
-    exported: Exported
+    bundle: Bundle
+    floating: Bundle
     epochs: list[Epoch]
     metrics: dict[str, Any]  # of the training itself
 
@@ -73,20 +74,55 @@ def train(file: ConfigFile, output: Path, tflite_python: Path | None, say: Say) 
     """
     config = file.config
     prepared = _prepare(file, say)
-    learnt = _learn(prepared, config, say)
-    bundle = _calibrate(_draft(file, prepared, learnt), prepared, config, say)
+    lineage = _lineage(file, prepared)
+    built = build(config, prepared.parts, prepared.channels, lineage, tflite_python, say)
+    bundle = built.bundle
     held_out = [prepared.parts.test, *(recording.samples for recording in prepared.labelled)]
-    agreements = parity.compare(bundle, learnt.exported.floating, held_out, tflite_python)
+    agreements = parity.compare(bundle, built.floating.network, held_out, tflite_python)
     check_parity(agreements, config.parity, say)
     judged = evaluate.judge_all(bundle, prepared.parts.test, prepared.labelled, config.evaluate)
-    metrics = learnt.metrics | evaluate.metrics(judged, prepared.channels)
+    metrics = built.metrics | evaluate.metrics(judged, prepared.channels)
     metrics["parity"] = [agreement._asdict() for agreement in agreements]
     output.mkdir(parents=True, exist_ok=True)
     path = output / f"{config.bundle.name}.fieldwatch"
     sealed = _seal(bundle, metrics, path)
-    report.write(sealed, judged, learnt.epochs, path.with_suffix(".report.html"))
+    report.write(sealed, judged, built.epochs, path.with_suffix(".report.html"))
     say(report.summary(metrics))
     return path
+
+
+def build(
+    config: Config,
+    parts: prepare.Parts,
+    channels: list[Channel],
+    lineage: Lineage,
+    tflite_python: Path | None,
+    say: Say,
+) -> Built:
+    """Train, export and calibrate a network; nothing is written.
+
+    Args:
+        config: of the training; ``data`` is not looked at.
+        parts: on the sampling grid; the test part is not looked at.
+        channels: of the samples, in their order.
+        lineage: goes into the manifest.
+        tflite_python: a Python with ``tflite-runtime`` to choose the quantization on as well.
+        say: called with each line of progress.
+
+    Raises:
+        DataError: the samples cannot be used.
+        ConfigError: no bundle may have these settings.
+
+    """
+    created = datetime.now(UTC)
+    seal.draft(config, channels, lineage, created, "")  # refused before the work, not after it
+    exported, epochs, metrics = _learn(config, parts.train, channels, say)
+    say("calibrating")
+    draft = seal.draft(config, channels, lineage, created, exported.quantization)
+    bundle = _calibrated(draft, exported.quantized, parts, config)
+    floating = draft.network.model_copy(update={"quantization": "float32"})
+    draft = draft.model_copy(update={"network": floating})
+    return Built(bundle, _calibrated(draft, exported.floating, parts, config), epochs, metrics)
 
 
 def _prepare(file: ConfigFile, say: Say) -> Prepared:
@@ -116,19 +152,25 @@ def _read(path: Path, config: Config, say: Say) -> Recording:
     return recording
 
 
-def _learn(prepared: Prepared, config: Config, say: Say) -> Learnt:
+def _learn(
+    config: Config, part: Samples, channels: list[Channel], say: Say
+) -> tuple[Exported, list[Epoch], dict[str, Any]]:
     with quiet():
         from trainer.export import contents, export
         from trainer.fit import fit
         from trainer.networks import Architecture
     network, warm_up = config.network, config.sampling.warm_up_samples
+    how = prepare.preprocessing(channels, network.input_clip, network.heads)
     architecture = Architecture(
-        len(prepared.channels), tuple(network.layers), tuple(network.heads), network.dropout
+        channels=len(channels),
+        scored=tuple(how.scored),
+        layers=tuple(network.layers),
+        heads=tuple(network.heads),
+        dropout=network.dropout,
     )
-    how = prepare.preprocessing(prepared.channels, network.input_clip, network.heads)
     learn, validate = (
-        prepare.series(part, how, config.sampling.period_s)
-        for part in prepare.training_and_validation(prepared.parts.train, config)
+        prepare.series(samples, how, config.sampling.period_s)
+        for samples in prepare.training_and_validation(part, config)
     )
     fitted = fit(
         architecture, learn, validate, config.fit, warm_up, lambda epoch: say(_line(epoch, config))
@@ -148,7 +190,7 @@ def _learn(prepared: Prepared, config: Config, say: Say) -> Learnt:
         }
         | contents(exported.quantized)._asdict(),
     }
-    return Learnt(exported, fitted.epochs, metrics)
+    return exported, fitted.epochs, metrics
 
 
 def _line(epoch: Epoch, config: Config) -> str:
@@ -159,8 +201,8 @@ def _line(epoch: Epoch, config: Config) -> str:
     )
 
 
-def _draft(file: ConfigFile, prepared: Prepared, learnt: Learnt) -> Bundle:
-    lineage = Lineage(
+def _lineage(file: ConfigFile, prepared: Prepared) -> Lineage:
+    return Lineage(
         data_digest=_data_digest(prepared.recordings),
         data_files=[recording.name for recording in prepared.recordings],
         parts={name: _extent(part) for name, part in prepared.parts._asdict().items()},
@@ -168,14 +210,6 @@ def _draft(file: ConfigFile, prepared: Prepared, learnt: Learnt) -> Bundle:
         seed=file.config.fit.seed,
         software=seal.software(),
     )
-    manifest = seal.draft(
-        file.config,
-        prepared.channels,
-        lineage,
-        datetime.now(UTC),
-        learnt.exported.quantization,
-    )
-    return seal.assemble(manifest, {NETWORK: learnt.exported.quantized})
 
 
 def _data_digest(recordings: Sequence[Recording]) -> str:
@@ -188,16 +222,13 @@ def _extent(part: Samples) -> tuple[str, str, int]:
     return iso_time(part.times[0]), iso_time(part.times[-1]), len(part.times)
 
 
-def _calibrate(draft: Bundle, prepared: Prepared, config: Config, say: Say) -> Bundle:
-    """Set the floors and record the known answers, both on the calibration part."""
-    say("calibrating")
-    part = prepared.parts.calibrate
-    floor = calibrate.floors(draft, part, config.calibrate)
-    threshold = draft.manifest.threshold.model_copy(update={"floor": floor})
-    manifest = draft.manifest.model_copy(update={"threshold": threshold})
-    calibrated = seal.assemble(manifest, draft.parts)
-    answers = calibrate.known_answers(calibrated, part)
-    return seal.assemble(manifest, dict(draft.parts) | {KNOWN_ANSWERS: answers})
+def _calibrated(draft: Manifest, network: bytes, parts: prepare.Parts, config: Config) -> Bundle:
+    """Set the limits and record the known answers, both on the calibration part."""
+    files = {NETWORK: network}
+    manifest = calibrate.calibrated(draft, files, parts.train, parts.calibrate, config.calibrate)
+    bundle = seal.assemble(manifest, files)
+    answers = calibrate.known_answers(bundle, parts.calibrate)
+    return seal.assemble(manifest, files | {KNOWN_ANSWERS: answers})
 
 
 def check_parity(agreements: Sequence[Agreement], settings: ParityTable, say: Say) -> None:

@@ -160,6 +160,8 @@ ALARM: dict[str, Any] = {
     "opened": "2026-01-01T00:00:01.000Z",
     "closed": None,
     "score": 2.5,
+    "probability": 1e-05,
+    "severity": "medium",
     "action": "look",
     "channels": [
         {"channel": "flow", "unit": "m3/h", "score": 2.5, "observed": 43.21, "expected": 50.06}

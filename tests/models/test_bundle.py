@@ -207,11 +207,17 @@ def test_the_zip_is_stored_and_begins_with_the_manifest() -> None:
     assert {info.compress_type for info in infos} == {zipfile.ZIP_STORED}
 
 
+def referred(schema: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
+    return whole["$defs"][schema["$ref"].split("/")[-1]] if "$ref" in schema else schema
+
+
 def leaves(schema: dict[str, Any], key: str, whole: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Every key below ``schema``, dotted, with its own schema."""
-    schema = whole["$defs"][schema["$ref"].split("/")[-1]] if "$ref" in schema else schema
+    schema = referred(schema, whole)
     if key:
         yield key, schema
+    if optional := [inner for inner in schema.get("anyOf", ()) if "$ref" in inner]:
+        schema = referred(optional[0], whole)
     for name, inner in schema.get("properties", {}).items():
         yield from leaves(inner, f"{key}.{name}" if key else name, whole)
     for suffix, inside in (("[]", "items"), ("{}", "additionalProperties")):

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.bundle import Bundle
-from models.events import EventRules, EventState, Recent
+from models.bundle import Bundle, Severities, Tail
+from models.events import EventRules, EventState, Recent, severity_of
 from models.messages import Event
 from models.sensors import SensorChecks, SensorRuns
 from models.threshold import Exceedance, Found
@@ -44,8 +44,8 @@ def play(
     recent = Recent(START_S + np.arange(len(ratios)), ratio * 10, ratio)
     zeros = np.zeros(ratio.shape, np.int64)
     state = state or rules.start()
-    seen = Exceedance(limits, ratio > limits)
-    events = rules.step(state, recent, 0, ratio, seen, SensorRuns(zeros, zeros))
+    seen = Exceedance(limits, ratio, ratio > limits)
+    events = rules.step(state, recent, 0, seen, SensorRuns(zeros, zeros))
     return events + rules.found(state, recent, found or [])
 
 
@@ -100,6 +100,40 @@ def test_an_open_event_is_not_opened_again_by_an_update(rules: EventRules) -> No
     assert play(rules, [2] * 5, [Found(2, 0, 1, 1.5)], state) == []
 
 
+def test_the_worst_score_sets_probability_and_severity(changed: Change) -> None:
+    tail = Tail(scores=[0.5], shares=[0.01], shape=0.0, scale=0.1, samples=10**9)
+    severities = Severities(medium=1e-4, high=1e-6, unrated="low")
+    manifest = changed().manifest.model_copy(update={"tail": tail, "severities": severities})
+    rules, state = EventRules(manifest), EventState()
+    (opened,) = play(rules, [1.1] * 3, state=state)
+    assert opened.probability == pytest.approx(0.01 * np.exp(-6), rel=1e-4)
+    assert opened.severity == "medium"
+    play(rules, [2.0, 1.1], state=state)
+    (closed,) = play(rules, [0.0] * 150, state=state)
+    assert closed.severity == "high"
+    assert closed.probability == pytest.approx(0.01 * np.exp(-15), rel=1e-4)
+    assert [severity_of(p, severities) for p in (2e-4, 1e-4, 1e-6)] == ["low", "medium", "high"]
+
+
+def test_an_event_without_a_probability_is_unrated(changed: Change) -> None:
+    severities = Severities(medium=1e-4, high=1e-6, unrated="low")
+    manifest = changed().manifest.model_copy(update={"tail": None, "severities": severities})
+    rules = EventRules(manifest)
+    (opened,) = play(rules, [9.0] * 3)
+    (silent,) = rules.silent(EventState(), 2.0, 1.0)
+    assert {(e.probability, e.severity) for e in (opened, silent)} == {(None, "low")}
+
+
+def test_a_row_names_the_scored_channel_it_belongs_to(changed: Change) -> None:
+    manifest = changed().manifest
+    command = manifest.channels[0].model_copy(update={"scored": False})
+    manifest = manifest.model_copy(update={"channels": [command, *manifest.channels[1:]]})
+    (event,) = EventRules(manifest).found(
+        EventState(), Recent(np.zeros(4), np.zeros((4, 8)), np.zeros((4, 8))), [Found(9, 0, 1, 2.0)]
+    )
+    assert event.channels[0].channel == manifest.channel_names[3]  # second head, third scored
+
+
 def test_sensor_events_are_per_channel_and_in_order_of_time(
     bundle: Bundle, rules: EventRules
 ) -> None:
@@ -115,8 +149,7 @@ def test_sensor_events_are_per_channel_and_in_order_of_time(
         rules.start(),
         Recent(START_S + np.arange(COUNT) * bundle.manifest.sampling.period_s, values, zeros),
         0,
-        zeros,
-        Exceedance(zeros + 1, zeros > 1),
+        Exceedance(zeros + 1, zeros, zeros > 1),
         runs,
     )
     period = bundle.manifest.sampling.period_s

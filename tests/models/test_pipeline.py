@@ -24,7 +24,7 @@ def pipeline(changed: Change) -> Pipeline:
     return Pipeline(
         changed(
             sampling={"warm_up_samples": 20},
-            smoothing={"span_samples": 5},
+            smoothing={"spans_samples": [5]},
             threshold={"history_samples": 300, "update_samples": 25},
         )
     )

@@ -16,7 +16,7 @@ SPAN = 7.0
 
 @pytest.fixture(scope="module")
 def bundle(changed: Change) -> Bundle:
-    return changed(sampling={"warm_up_samples": 4}, smoothing={"span_samples": SPAN})
+    return changed(sampling={"warm_up_samples": 4}, smoothing={"spans_samples": [SPAN]})
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,18 @@ def test_errors_and_their_mean_are_as_defined(bundle: Bundle, telemanom: Teleman
     expected = plainly(bundle, samples)
     assert np.array_equal(np.isnan(got), np.isnan(expected))
     assert np.allclose(got, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
+def test_every_span_has_rows_of_its_own(changed: Change, bundle: Bundle) -> None:
+    both = changed(sampling={"warm_up_samples": 4}, smoothing={"spans_samples": [1.0, SPAN]})
+    network, samples = StepNetwork(both.network), recorded(46, 90)
+    one, two = Telemanom(bundle.manifest, network), Telemanom(both.manifest, network)
+    single, double = one.step(one.start(), samples), two.step(two.start(), samples)
+    width = single.smoothed.shape[1]
+    assert double.smoothed.shape[1] == 2 * width
+    assert np.array_equal(double.smoothed[:, width:], single.smoothed, equal_nan=True)
+    raw = np.abs(samples.values - double.predicted)[5:, 0] / both.manifest.channels[0].scale
+    assert np.allclose(double.smoothed[5:, 0], raw, atol=1e-4)  # a span of 1 smoothes nothing
 
 
 def test_a_value_beyond_the_clip_is_clipped_for_the_network_only(telemanom: Telemanom) -> None:

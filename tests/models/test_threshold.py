@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby, pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,32 +16,36 @@ BLOCK = 50
 
 
 def made(**changes: object) -> DynamicThreshold:
-    settings = {
+    settings: dict[str, Any] = {
         "history_samples": 500,
         "update_samples": BLOCK,
         "z_min": 2.5,
         "z_max": 12.0,
         "z_step": 0.5,
         "prune_drop": 0.1,
+        "settle_samples": 0,
+        "adapt_samples": 100_000,
         "floor": [0.14],  # above all of the noise, as a calibrated one is
     }
-    return DynamicThreshold(Threshold.model_validate(settings | changes))
+    settings |= changes
+    settings.setdefault("calm", [0.0] * len(settings["floor"]))
+    return DynamicThreshold(Threshold.model_validate(settings))
 
 
 def run(
     threshold: DynamicThreshold,
     errors: Float32,
     state: ThresholdState | None = None,
-    hold: bool = False,
+    open_samples: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, Found]]]:
-    """Above (n, R), thresholds (n, R), and what was found late with the sample of its update."""
+    """Outside (n, R), thresholds (n, R), and what was found late with the sample of its update."""
     state = threshold.start() if state is None else state
     above, limits, found = [], [], []
     for begin in range(0, len(errors), BLOCK):
         seen = threshold.compare(state, errors[begin : begin + BLOCK])
-        above.append(seen.above)
+        above.append(seen.outside)
         limits.append(seen.threshold)
-        found += [(begin, one) for one in threshold.update(state, hold)]
+        found += [(begin, one) for one in threshold.update(state, open_samples)]
     return np.concatenate(above), np.concatenate(limits), found
 
 
@@ -154,10 +159,62 @@ def test_while_an_anomaly_is_open_nothing_enters_the_history() -> None:
     state = threshold.start()
     run(threshold, noise(500), state)
     history, before = state.history.copy(), state.threshold.copy()
-    run(threshold, noise(500, seed=9) * 1.3, state, hold=True)
+    run(threshold, noise(500, seed=9) * 1.3, state, open_samples=7)
     assert np.array_equal(state.history, history)
     assert np.array_equal(state.threshold, before)
     assert state.pending == 0
+
+
+def test_what_an_event_showed_for_long_is_the_new_normal() -> None:
+    threshold = made(adapt_samples=150, floor=[0.14, 0.14])
+    state = threshold.start()
+    run(threshold, noise(500, rows=2), state)
+    shifted = noise(BLOCK, rows=2, seed=9)
+    shifted[:, 0] += 0.9
+    calm_row = state.history[1].copy()
+    outside, _, found = run(threshold, shifted, state, open_samples=149)
+    assert outside[:, 0].all()
+    assert not found
+    assert (state.written == 500).all()
+    run(threshold, shifted, state, open_samples=150)
+    assert state.written.tolist() == [BLOCK, 550]  # a new history, and one that went on
+    assert 1.0 < state.threshold[0] < 1.2
+    assert np.array_equal(state.history[1][BLOCK:], calm_row[BLOCK:])
+    assert not run(threshold, shifted, state, open_samples=200)[0].any()
+
+
+def test_a_new_stream_settles_before_it_is_judged() -> None:
+    errors = noise(600, seed=5) + np.float32(0.5)  # this machine differs from the recorded one
+    errors[:20] = np.nan  # what is not scored does not count
+    errors[50] = errors[300] = 2.0
+    outside, limits, found = run(made(settle_samples=120), errors)
+    assert np.flatnonzero(outside[:, 0]).tolist() == [300]
+    assert limits[3 * BLOCK :].min() > 0.6
+    assert not found
+    assert run(made(), errors)[0][20:].all()
+    exactly = np.full((30, 1), 1.0, np.float32)
+    assert np.flatnonzero(run(made(settle_samples=10), exactly)[0]).tolist() == list(range(10, 30))
+
+
+def test_unnaturally_small_errors_are_outside_too() -> None:
+    threshold = made(calm=[0.05], z_max=3.0)
+    errors = noise(600)
+    errors[520:540] = [[0.01]] * 20
+    state = threshold.start()
+    outside, _, _ = run(threshold, errors, state)
+    assert np.flatnonzero(outside[:, 0]).tolist() == list(range(520, 540))
+    assert threshold.compare(state, errors[530:531]).ratio[0, 0] == pytest.approx(5, rel=0.01)
+    spread = noise(600) * np.linspace(0.3, 3, 600, dtype=np.float32)[:, None]
+    assert not run(made(calm=[0.05], z_max=3.0, floor=[0.5]), spread)[0][300:].any()
+
+
+def test_an_error_of_nothing_is_far_out_but_not_infinitely() -> None:
+    state = made(calm=[0.05]).start()
+    zero = np.zeros((1, 1), np.float32)
+    assert made(calm=[0.05]).compare(state, zero).ratio[0, 0] == 1e6
+    assert made().compare(made().start(), zero).ratio[0, 0] == 0
+    missing = np.full((1, 1), np.nan, np.float32)
+    assert np.isnan(made(calm=[0.05]).compare(state, missing).ratio[0, 0])
 
 
 def selected(errors: list[float], z: np.ndarray) -> float:
@@ -250,7 +307,7 @@ def test_every_update_is_as_the_page_defines_it(seed: int) -> None:
             threshold._settings, history, block.tolist(), float(state.threshold[0])
         )
         threshold.compare(state, block[:, None])
-        got = threshold.update(state, hold=False)
+        got = threshold.update(state, None)
         assert state.threshold[0] == pytest.approx(limit, rel=1e-6)
         assert [one.onset for one in got] == found[:1]
         assert [one.peak for one in got] == sorted(found, key=lambda at: -block[at])[:1]

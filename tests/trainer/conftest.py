@@ -55,7 +55,7 @@ chunk_samples = 25
 learning_rate = 0.02
 
 [smoothing]
-span_samples = 10
+spans_samples = [10]
 
 [evaluate]
 files = ["faulty.csv"]

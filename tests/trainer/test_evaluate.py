@@ -19,14 +19,18 @@ from trainer.evaluate import Judged, Labelled
 
 def event(number: int, opened: float, closed: float | None = None, score: float = 2.0) -> Event:
     part = Contribution("flow", score, 1.0, 0.0)
-    return Event(number, "anomaly", "telemanom", opened - 1, opened, score, (part,), closed)
+    return Event(
+        number, "anomaly", "telemanom", opened - 1, opened, score, None, "low", (part,), closed
+    )
 
 
 def judged(labels: list[Label], opened: list[float], grace_s: float = 0.0) -> Judged:
     events = [event(number, time) for number, time in enumerate(opened)]
     detections, false = evaluate.match(events, labels, grace_s)
     samples = Samples(np.arange(86400.0), np.zeros((86400, 1), np.float32))
-    scores = Scores(samples.times, np.full(86400, 0.5, np.float32), samples.values)
+    scores = Scores(
+        samples.times, np.full(86400, 0.5, np.float32), np.full(86400, 0.1), samples.values
+    )
     return Judged(
         "x", samples, Result(scores, [], samples.values, samples.values), events, detections, false
     )
@@ -80,7 +84,7 @@ def test_forecasts_are_compared_where_both_are_known() -> None:
     values = np.array([[1.0], [2.0], [np.nan], [4.0], [5.0]], np.float32)
     predicted = np.array([[np.nan], [2.5], [3.0], [4.0], [4.8]], np.float32)
     samples = Samples(np.arange(5.0), values)
-    result = Result(Scores(samples.times, values[:, 0], predicted), [], values, values)
+    result = Result(Scores(samples.times, values[:, 0], np.zeros(5), predicted), [], values, values)
     channel = Channel(
         name="flow", unit="l/s", low=None, high=None, center=0.0, scale=1.0, stuck_samples=None
     )

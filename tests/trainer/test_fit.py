@@ -13,7 +13,7 @@ from trainer.fit import Chunks, Epoch, Fitted, fit
 from trainer.networks import Architecture
 from trainer.prepare import Series
 
-ARCHITECTURE = Architecture(2, (8,), ("value",))
+ARCHITECTURE = Architecture(2, (0, 1), (8,), ("value",))
 SETTINGS = FitTable(epochs=4, chunk_samples=20, batch=8, learning_rate=0.02)
 WARM_UP = 10
 

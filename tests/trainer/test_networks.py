@@ -29,7 +29,7 @@ FORMS: list[tuple[tuple[int, ...], tuple[Head, ...]]] = [
 @pytest.fixture(scope="module", params=FORMS, ids=str)
 def made(request: pytest.FixtureRequest) -> tuple[Architecture, Any, Exported]:
     layers, heads = request.param
-    architecture = Architecture(3, layers, heads)
+    architecture = Architecture(3, (0, 1, 2), layers, heads)
     network = sequence_network(architecture)
     random = np.random.default_rng(1)
     # as built, biases are 0 and 1: a mistake in copying them would not show
@@ -132,7 +132,7 @@ def test_what_is_learnt_from_is_what_a_gateway_feeds(
     smoothed = pipeline.step(state, samples).smoothed
     errors = np.abs(stretch.targets - predictions)
     known = ~np.isnan(errors)
-    keep = 1 - 2 / (bundle.manifest.smoothing.span_samples + 1)
+    keep = 1 - 2 / (bundle.manifest.smoothing.spans_samples[0] + 1)
     enough = known & (keep ** np.cumsum(known, axis=0) <= 0.5)  # half of the weight is there
     assert enough.any(axis=0).all()
     np.testing.assert_array_equal(np.isnan(smoothed[1:]), ~enough)
@@ -141,5 +141,5 @@ def test_what_is_learnt_from_is_what_a_gateway_feeds(
         row_errors = errors[known[:, row], row]
         weights = keep ** np.arange(len(row_errors))[::-1]
         np.testing.assert_allclose(
-            state.telemanom.smoothed_sum[row], (weights * row_errors).sum(), rtol=1e-4
+            state.telemanom.smoothed_sum[0, row], (weights * row_errors).sum(), rtol=1e-4
         )

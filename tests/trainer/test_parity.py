@@ -47,7 +47,7 @@ def test_a_network_agrees_with_itself(trained: Trained) -> None:
 
 def test_a_network_with_other_weights_does_not(trained: Trained) -> None:
     bundle = trained.bundle
-    architecture = Architecture(3, (8,), ("value", "change"))
+    architecture = Architecture(3, (0, 1, 2), (8,), ("value", "change"))
     untrained = export(sequence_network(architecture), architecture)
     [agreement] = parity.compare(bundle, untrained.floating, recordings(), None)
     assert agreement.difference > 0.05

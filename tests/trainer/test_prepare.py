@@ -149,10 +149,10 @@ def stuck_of(train: object, calibrate: object) -> int | None:
     return prepare.channels(parts, config().data.channels)[0].stuck_samples
 
 
-def test_stuck_is_four_times_the_longest_run_of_normal_operation() -> None:
+def test_stuck_is_twice_the_longest_run_of_normal_operation() -> None:
     moving = np.random.default_rng(1).normal(0, 1, 5000)
     held = moving.copy()
-    held[100:110] = 3.0
+    held[100:120] = 3.0
     assert stuck_of(moving, moving) == 25  # the least
     assert stuck_of(held, moving) == 40
     assert stuck_of(moving, held) == 40
@@ -160,7 +160,7 @@ def test_stuck_is_four_times_the_longest_run_of_normal_operation() -> None:
 
 def test_what_repeats_by_nature_is_never_stuck() -> None:
     assert stuck_of(np.full(1000, 24.0), np.full(1000, 24.0)) is None
-    assert stuck_of(np.repeat(np.arange(10.0), 100), np.arange(1000.0)) is None
+    assert stuck_of(np.repeat(np.arange(5.0), 200), np.arange(1000.0)) is None
 
 
 def test_missing_values_are_no_run() -> None:
@@ -171,7 +171,7 @@ def test_missing_values_are_no_run() -> None:
 
 def test_series_pair_each_sample_with_the_next() -> None:
     how = Preprocessing(
-        np.array([10.0], np.float32), np.array([2.0], np.float32), 1.5, ("value", "change")
+        np.array([10.0], np.float32), np.array([2.0], np.float32), [0], 1.5, ("value", "change")
     )
     [stretch] = prepare.series(samples(column([10, 12, np.nan, 20])), how, 1.0)
     # scaled 0, 1, missing, 5: the last known value stands in, and inputs are clipped
@@ -182,8 +182,41 @@ def test_series_pair_each_sample_with_the_next() -> None:
 
 
 def test_series_end_where_time_jumps() -> None:
-    how = Preprocessing(np.array([0.0], np.float32), np.array([1.0], np.float32), 5.0, ("value",))
+    how = Preprocessing(np.zeros(1, np.float32), np.ones(1, np.float32), [0], 5.0, ("value",))
     times = np.array([0.0, 1.0, 2.0, 20.0, 21.0])
     stretches = prepare.series(Samples(times, column([0, 1, 2, 3, 4])), how, 1.0)
     assert [stretch.inputs[:, 0].tolist() for stretch in stretches] == [[0, 1], [3]]
     assert [stretch.targets[:, 0].tolist() for stretch in stretches] == [[1, 2], [4]]
+
+
+def test_a_command_is_an_input_and_no_target() -> None:
+    values = np.stack([np.arange(4.0), np.array([0.0, 1.0, 1.0, 0.0])], axis=1)
+    both = Samples(np.arange(4.0), values.astype(np.float32))
+    how = Preprocessing(np.zeros(2, np.float32), np.ones(2, np.float32), [0], 5.0, ("value",))
+    [stretch] = prepare.series(both, how, 1.0)
+    assert stretch.inputs.shape == (3, 2)
+    assert stretch.targets.tolist() == [[1.0], [2.0], [3.0]]
+
+
+def test_without_a_test_part_nothing_is_left_out() -> None:
+    every = samples(column(np.arange(1000.0)))
+    parts = prepare.split_all(every, config())
+    assert len(parts.test.times) == 0
+    times = np.concatenate([parts.train.times, parts.calibrate.times])
+    assert np.array_equal(times, every.times)
+
+
+def test_too_little_for_one_sequence_says_how_much_is_needed() -> None:
+    settings, count = config(), 1
+    with pytest.raises(DataError, match="too little data for one sequence: 50 samples") as refused:
+        prepare.split_all(samples(column(np.arange(50.0))), settings)
+    count = int(str(refused.value).split("at least ")[1].split()[0])
+    prepare.split_all(samples(column(np.arange(float(count)))), settings)
+
+
+def test_validation_is_warm_when_it_begins() -> None:
+    part = samples(column(np.arange(1000.0)))
+    settings = config()
+    learnt, validated = prepare.training_and_validation(part, settings)
+    warm_up = settings.sampling.warm_up_samples
+    assert validated.times[warm_up] == learnt.times[-1] + 1

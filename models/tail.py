@@ -1,0 +1,48 @@
+"""How rarely normal operation exceeds a score: an extreme-value tail over an observed body.
+
+Peaks over threshold, after Siffer et al., "Anomaly Detection in Streams with Extreme Value
+Theory", KDD 2017: above a high level the excesses follow a generalized Pareto distribution,
+
+    P(score > s) = share * (1 + shape * (s - level) / scale) ** (-1 / shape),
+
+fitted by the trainer to the scores of held-out normal operation. Below the level the observed
+shares themselves are interpolated. The score is relative to a threshold that follows the
+stream, so one tail holds while the stream drifts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.bundle import Tail
+from models.messages import Float32, Float64
+
+# A tail foretells what is rarer than its data, but not without end: at most so many times rarer.
+FORESIGHT = 100.0
+_EXPONENTIAL = 1e-6  # a smaller shape is numerically zero, the exponential distribution
+
+
+class ScoreTail:
+    """The probability of scores in normal operation; holds the fitted settings, no memory."""
+
+    def __init__(self, settings: Tail) -> None:
+        self._scores = np.array([0.0, *settings.scores])
+        self._log_shares = np.log([1.0, *settings.shares])
+        self._level, self._share = settings.scores[-1], settings.shares[-1]
+        self._shape, self._scale = settings.shape, settings.scale
+        self._least = 1.0 / (FORESIGHT * settings.samples)
+
+    def probability(self, scores: Float32 | Float64) -> Float64:
+        """Return how often normal operation exceeds each of ``scores``; NaN for NaN.
+
+        Never less than 1 / (100 × the samples it was fitted to): no tail knows more.
+        """
+        known = np.nan_to_num(scores, nan=0.0).astype(np.float64)
+        body = np.exp(np.interp(known, self._scores, self._log_shares))
+        beyond = np.maximum(known - self._level, 0.0) / self._scale
+        if self._shape < _EXPONENTIAL:
+            tail = np.exp(-beyond)
+        else:
+            tail = (1.0 + self._shape * beyond) ** (-1.0 / self._shape)
+        found = np.where(known > self._level, self._share * tail, body)
+        return np.where(np.isnan(scores), np.nan, np.maximum(found, self._least))

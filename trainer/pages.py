@@ -1,0 +1,38 @@
+"""Pages of HTML that need nothing else to be read: the look of all reports, tables and images."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2937; max-width: 62rem;
+       margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+.lead { font-size: 1.05rem; } .quiet { color: #6b7280; overflow-wrap: anywhere; }
+table { border-collapse: collapse; } img { max-width: 100%; }
+th, td { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px solid #e5e7eb;
+         font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+"""
+
+
+def write(path: Path, title: str, body: Iterable[str]) -> None:
+    """Write a page of this title, whose body is HTML."""
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    page = f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n'
+    path.write_text(page + "\n".join(body) + "\n</body></html>\n", encoding="utf-8")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table of text; without a header if all of it is empty."""
+    lines = ["".join(f"<th>{escape(name)}</th>" for name in header)] if any(header) else []
+    lines += ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]
+    return "<table>" + "".join(f"<tr>{line}</tr>\n" for line in lines) + "</table>"
+
+
+def image(svg: bytes, text: str) -> str:
+    """Return a drawing with the text that stands for it."""
+    data = base64.b64encode(svg).decode()
+    return f'<p><img alt="{escape(text)}" src="data:image/svg+xml;base64,{data}"></p>'
