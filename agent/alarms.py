@@ -53,11 +53,11 @@ def gravest_first(alarms: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(alarms, key=_gravity)
 
 
-def _gravity(alarm: Mapping[str, Any]) -> tuple[int, float]:
+def _gravity(alarm: Mapping[str, Any]) -> tuple[int, float, float]:
     probability = alarm.get("probability")
     # alarms stored before there were severities come after those that have one
     severity = _SEVERITIES.index(alarm["severity"]) if "severity" in alarm else len(_SEVERITIES)
-    return severity, 1.0 if probability is None else float(probability)
+    return severity, 1.0 if probability is None else float(probability), -float(alarm["score"])
 
 
 _SEVERITIES = ("high", "medium", "low")

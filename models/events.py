@@ -182,7 +182,7 @@ class EventRules:
             onset=float(recent.times[min(one.onset for one in found)]),
             opened=float(recent.times[-1]),
             channels=_each_once(contributions),
-            **self._rated(worst_first[0].score),
+            **self._rated(worst_first[0].score, max(one.ratio for one in found)),
         )
         return [self._open(state, candidate, candidate.opened)]
 
@@ -191,12 +191,12 @@ class EventRules:
         state.candidate, state.above_run, state.calm_run, state.open_run = None, 0, 0, 0
         return state.anomaly
 
-    def _rated(self, score: float) -> Rated:
-        """Return an event's score with what it means."""
+    def _rated(self, score: float, ratio: float) -> Rated:
+        """Return an event's score with what it means, by the ratio that was the sample's score."""
         probability = None
         severity = self._severities.unrated
         if self._tail is not None:
-            probability = float(self._tail.probability(np.array([score]))[0])
+            probability = float(self._tail.probability(np.array([ratio]))[0])
             severity = severity_of(probability, self._severities)
         return {"score": score, "probability": probability, "severity": severity}
 
@@ -207,7 +207,7 @@ class EventRules:
             self._contribution(int(row), float(ratio[row]), recent, at)
             for row in rows or [int(np.nanargmax(ratio))]
         )
-        time = float(recent.times[at])
+        time, worst = float(recent.times[at]), float(np.nanmax(ratio))
         return Event(
             number=0,
             kind="anomaly",
@@ -215,7 +215,7 @@ class EventRules:
             onset=time,
             opened=time,
             channels=_each_once(tuple(contributions)),
-            **self._rated(float(np.nanmax(ratio))),
+            **self._rated(worst, worst),
         )
 
     def _contribution(self, row: int, score: float, recent: Recent, at: int) -> Contribution:

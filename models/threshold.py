@@ -45,7 +45,8 @@ class Found(NamedTuple):
     row: int
     onset: int  # position in the block
     peak: int  # position in the block
-    score: float  # as in ``Exceedance.ratio``
+    score: float  # error at the peak / the threshold that showed it
+    ratio: float  # the same / the threshold in force then, above which it was not
 
 
 class Exceedance(NamedTuple):
@@ -146,12 +147,13 @@ class DynamicThreshold:
         errors = state.block[:, row]
         normal = ~np.isnan(errors) & ~state.block_outside[:, row]
         recent = np.where(normal, errors, np.nan)
+        before = float(state.threshold[row])
         settled = state.settled >= self._settings.settle_samples
         found = self._select(state, row, self._kept(state, row), recent) & settled
         if found.any():
             peak = int(np.nanargmax(np.where(found, errors, np.nan)))
-            score = float(errors[peak] / state.threshold[row])
-            yield Found(row, int(np.argmax(found)), peak, score)
+            error, onset = float(errors[peak]), int(np.argmax(found))
+            yield Found(row, onset, peak, error / float(state.threshold[row]), error / before)
         self._remember(state, row, errors[normal & ~found])
 
     def _adapt(self, state: ThresholdState) -> None:

@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models import bundle as bundles
-from models.bundle import Bundle, Channel, Sampling
+from models.bundle import Bundle, Channel, Manifest, Sampling, Tail
 from models.messages import Event, Float32, Samples
 from models.pipeline import Pipeline, Result
+from trainer import tail
 from trainer.config import LABELS_SUFFIX, ChannelTable, EvaluateTable
 from trainer.datasets import Label
 from trainer.datasets.csv_files import labels_path, read_labels, read_recording
@@ -143,12 +144,14 @@ def judge_all(
     )
 
 
-def metrics(judged: Judgement, channels: Sequence[Channel]) -> dict[str, Any]:
+def metrics(judged: Judgement, manifest: Manifest) -> dict[str, Any]:
     """Return the figures of a judgement, ready for JSON."""
     found: dict[str, Any] = {
-        "forecast": forecast_metrics(judged.normal, channels),
+        "forecast": forecast_metrics(judged.normal, manifest.channels),
         "normal": normal_metrics(judged.normal),
     }
+    if manifest.tail is not None:
+        found["tail"] = tail_metrics(judged.normal, manifest.tail)
     if judged.labelled:
         found["labelled"] = label_metrics(judged.labelled)
     return found
@@ -216,6 +219,16 @@ def normal_metrics(judged: Judged) -> dict[str, Any]:
         "events": len(judged.events),
         "events_per_day": round(len(judged.events) / days, 3) if days else None,
         "score_max": _rounded(float(np.nanmax(score, initial=0.0))),
+    }
+
+
+def tail_metrics(judged: Judged, fitted: Tail) -> dict[str, Any]:
+    """What the tail foretells of normal operation beside what this recording did."""
+    found = tail.check(fitted, judged.result.scores.score)
+    return {
+        "predicted": [float(share) for share in found.predicted],
+        "observed": [float(f"{share:.3g}") for share in found.observed],
+        "samples": found.samples,
     }
 
 

@@ -67,6 +67,18 @@ def forecasts(judged: Judged, channels: Sequence[Channel]) -> bytes:
         return _svg(figure)
 
 
+def exceedance(predicted: Sequence[float], observed: Sequence[float]) -> bytes:
+    """Return how often normal operation exceeded scores against how often it should have."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes(3.6, 3.2)
+        axes.plot(predicted, predicted, color=_LIMIT, linewidth=0.9, linestyle="--", label="ideal")
+        seen = [(p, o) for p, o in zip(predicted, observed, strict=True) if o > 0]
+        axes.plot(*zip(*seen, strict=True), "o-", color=_MODEL, label="test part")
+        axes.set(xlabel="predicted share", ylabel="observed share", xscale="log", yscale="log")
+        axes.legend()
+        return _svg(figure)
+
+
 def score(judged: Judged) -> bytes:
     """Return a recording's score against the threshold, its faults and its events marked."""
     begin = judged.samples.times[0]

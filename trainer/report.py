@@ -28,6 +28,7 @@ def write(bundle: Bundle, judged: Judgement, epochs: Sequence[Epoch], path: Path
         f'<p class="quiet">{escape(manifest.created)} · digest {bundle.digest}</p>',
         f'<p class="lead">{escape(summary(manifest.metrics))}</p>',
         *_found(manifest.metrics, judged),
+        *_tail(manifest.metrics),
         *_forecast(manifest, judged),
         *_network(manifest, epochs),
         *_parity(manifest.metrics),
@@ -88,6 +89,24 @@ def _score(recording: Judged) -> str:
     return f"<h3>{escape(recording.name)}</h3>" + pages.image(
         figures.score(recording), f"score over time, {recording.name}"
     )
+
+
+def _tail(metrics: dict[str, Any]) -> Iterable[str]:
+    tail = metrics["tail"]
+    yield "<h2>Does the probability of a score hold?</h2>"
+    yield (
+        "<p>Every score comes with a probability: how often normal operation exceeds it, fitted to"
+        " the calibration part. Here it is on the test part, which nothing was fitted to.</p>"
+    )
+    yield pages.table(
+        ("samples that should exceed", *(f"{share:g}" for share in tail["predicted"])),
+        [("that did", *(f"{share:g}" for share in tail["observed"]))],
+    )
+    if any(tail["observed"]):
+        yield pages.image(
+            figures.exceedance(tail["predicted"], tail["observed"]),
+            "observed against predicted share of exceedances",
+        )
 
 
 def _forecast(manifest: Manifest, judged: Judgement) -> Iterable[str]:

@@ -81,7 +81,7 @@ def train(file: ConfigFile, output: Path, tflite_python: Path | None, say: Say) 
     agreements = parity.compare(bundle, built.floating.network, held_out, tflite_python)
     check_parity(agreements, config.parity, say)
     judged = evaluate.judge_all(bundle, prepared.parts.test, prepared.labelled, config.evaluate)
-    metrics = built.metrics | evaluate.metrics(judged, prepared.channels)
+    metrics = built.metrics | evaluate.metrics(judged, bundle.manifest)
     metrics["parity"] = [agreement._asdict() for agreement in agreements]
     output.mkdir(parents=True, exist_ok=True)
     path = output / f"{config.bundle.name}.fieldwatch"

@@ -21,7 +21,7 @@ def made(seed: int, count: int = 400) -> tuple[Samples, Scores]:
     values[random.random((count, 2)) < 0.1] = np.nan
     score = random.random(count).astype(np.float32) * 1.2
     score[:20] = np.nan
-    return Samples(times, values), Scores(times, score, values)
+    return Samples(times, values), Scores(times, score, np.full(count, 0.5), values)
 
 
 def summarise(samples: Samples, scores: Scores, cuts: list[int], restart: bool) -> list[Any]:
@@ -29,7 +29,13 @@ def summarise(samples: Samples, scores: Scores, cuts: list[int], restart: bool) 
     for begin, end in pairwise([0, *sorted(cuts), len(samples.times)]):
         part = Samples(samples.times[begin:end], samples.values[begin:end])
         found += summary.add(
-            part, Scores(part.times, scores.score[begin:end], scores.predicted[begin:end])
+            part,
+            Scores(
+                part.times,
+                scores.score[begin:end],
+                scores.probability[begin:end],
+                scores.predicted[begin:end],
+            ),
         )
         if restart:
             saved, summary = summary.to_bytes(), Summary(["a", "b"], 60.0)

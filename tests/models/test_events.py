@@ -87,7 +87,7 @@ def test_the_closing_tells_the_worst_of_all(rules: EventRules) -> None:
 
 
 def test_what_an_update_found_opens_at_once_with_its_onset(rules: EventRules) -> None:
-    events = play(rules, [0.5] * 10, [Found(row=2, onset=4, peak=6, score=1.3)])
+    events = play(rules, [0.5] * 10, [Found(row=2, onset=4, peak=6, score=1.3, ratio=0.9)])
     assert brief(events) == [("opened", 9, 4)]
     assert events[0].channels[0].channel == rules._channels[2]
     assert events[0].channels[0].observed == pytest.approx(0)
@@ -97,7 +97,7 @@ def test_what_an_update_found_opens_at_once_with_its_onset(rules: EventRules) ->
 def test_an_open_event_is_not_opened_again_by_an_update(rules: EventRules) -> None:
     state = rules.start()
     play(rules, [2] * 5, state=state)
-    assert play(rules, [2] * 5, [Found(2, 0, 1, 1.5)], state) == []
+    assert play(rules, [2] * 5, [Found(2, 0, 1, 1.5, 0.9)], state) == []
 
 
 def test_the_worst_score_sets_probability_and_severity(changed: Change) -> None:
@@ -112,6 +112,9 @@ def test_the_worst_score_sets_probability_and_severity(changed: Change) -> None:
     (closed,) = play(rules, [0.0] * 150, state=state)
     assert closed.severity == "high"
     assert closed.probability == pytest.approx(0.01 * np.exp(-15), rel=1e-4)
+    (late,) = play(rules, [0.5] * 9, [Found(row=2, onset=4, peak=6, score=1.3, ratio=0.9)])
+    assert late.probability == pytest.approx(0.01 * np.exp(-4), rel=1e-4)  # as its score was
+    assert late.severity == "low"
     assert [severity_of(p, severities) for p in (2e-4, 1e-4, 1e-6)] == ["low", "medium", "high"]
 
 
@@ -129,7 +132,9 @@ def test_a_row_names_the_scored_channel_it_belongs_to(changed: Change) -> None:
     command = manifest.channels[0].model_copy(update={"scored": False})
     manifest = manifest.model_copy(update={"channels": [command, *manifest.channels[1:]]})
     (event,) = EventRules(manifest).found(
-        EventState(), Recent(np.zeros(4), np.zeros((4, 8)), np.zeros((4, 8))), [Found(9, 0, 1, 2.0)]
+        EventState(),
+        Recent(np.zeros(4), np.zeros((4, 8)), np.zeros((4, 8))),
+        [Found(9, 0, 1, 2.0, 0.9)],
     )
     assert event.channels[0].channel == manifest.channel_names[3]  # second head, third scored
 

@@ -78,7 +78,7 @@ def test_a_smaller_one_is_found_by_the_next_update_with_its_place() -> None:
     ((begin, one),) = [(begin, one) for begin, one in found if begin >= 500]
     assert begin + one.onset == 520
     assert 520 <= begin + one.peak < 530
-    assert one.score > 1
+    assert one.score > 1 > one.ratio > 0.5
 
 
 def test_normal_noise_is_never_above_and_seldom_found() -> None:
