@@ -132,9 +132,9 @@ class DynamicThreshold:
         return []
 
     def _ratio(self, smoothed: Float32, state: ThresholdState) -> Float32:
-        with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0: no limit, and no error
-            small = state.calm / smoothed
-        large = smoothed / state.threshold
+        # infinity is limited; 0 / 0 is no limit, and no error
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            small, large = state.calm / smoothed, smoothed / state.threshold
         return np.asarray(np.minimum(np.fmax(large, small), RATIO_MAX))
 
     def _settled(self, state: ThresholdState, smoothed: Float32) -> Bool:

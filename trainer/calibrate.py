@@ -129,7 +129,7 @@ def calm(manifest: Manifest, smoothed: Float32, settings: CalibrateTable) -> lis
 def known_answers(bundle: Bundle, samples: Samples) -> bytes:
     """Return the known answers of a calibrated bundle, recorded on some of ``samples``.
 
-    Calm samples, then every other channel is lifted for a while, then calm ones again: an event
+    Calm samples, then every other channel swings for a while, then calm ones again: an event
     opens, far above its threshold on any machine. Samples that are too few are repeated.
 
     Raises:
@@ -142,7 +142,8 @@ def known_answers(bundle: Bundle, samples: Samples) -> bytes:
     values = np.resize(samples.values, (count, samples.values.shape[1]))
     lift = np.array([channel.scale for channel in manifest.channels], np.float32) * DISTURBANCE
     lifted = manifest.scored[::2]
-    values[-2 * KNOWN_SAMPLES : -KNOWN_SAMPLES, lifted] += lift[lifted]
+    swing = np.where(np.arange(KNOWN_SAMPLES) % 2, -1, 1)[:, None]
+    values[-2 * KNOWN_SAMPLES : -KNOWN_SAMPLES, lifted] += swing * lift[lifted]
     times = samples.times[0] + np.arange(count) * manifest.sampling.period_s
     disturbed = Samples(times, values)
     pipeline = Pipeline(bundle)
@@ -150,6 +151,6 @@ def known_answers(bundle: Bundle, samples: Samples) -> bytes:
     if not any(event.kind == "anomaly" for event in result.events):
         raise DataError(
             "the known answers raise no event: the calibration part is so unlike the training"
-            f" part that a lift by {DISTURBANCE:g} scales does not stand out; check the recordings"
+            f" part that a swing by {DISTURBANCE:g} scales does not stand out; check the recordings"
         )
     return recorded(disturbed, result)

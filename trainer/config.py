@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -16,6 +16,9 @@ from models.errors import ConfigError
 from models.settings import Table, explain, read_toml, refusal
 
 LABELS_SUFFIX = ".labels.csv"
+
+# how a network's numbers are stored; see ``trainer.export``
+Quantization = Literal["float32", "float16", "dynamic-range-int8", "int8", "int16x8"]
 
 
 def _refuse_repeated(names: Sequence[str], what: str) -> None:
@@ -202,8 +205,16 @@ class ParityTable(Table):
     part (2/3) and changed by as much as is allowed still raises no alarm.
     """
 
+    quantizations: list[Quantization] = Field(
+        ["dynamic-range-int8", "float16", "int8", "int16x8"],
+        min_length=1,
+        description="Forms of the network to try; the smallest that passes ships, else float32",
+    )
     quantization_tolerance: Positive = Field(
-        0.2, description="Largest change of a score of the test part, absolute + relative"
+        0.2, description="Largest change of a score in normal operation, absolute + relative"
+    )
+    event_tolerance_samples: int = Field(
+        3, ge=0, description="An event may open or close by so much earlier or later"
     )
     interpreter_tolerance: Positive = Field(
         0.02, description="The same between interpreters; gateways check the known answers by it"

@@ -102,8 +102,7 @@ def agreement(
 ) -> Agreement:
     """Compare what two replays of the same recordings gave."""
     differences = [
-        float(np.nanmax(np.abs(a - b) / (1 + np.abs(b)), initial=0.0))
-        for a, b in zip(replayed.scores, reference.scores, strict=True)
+        largest_change(a, b) for a, b in zip(replayed.scores, reference.scores, strict=True)
     ]
     return Agreement(
         change,
@@ -114,6 +113,11 @@ def agreement(
         sum(a == b for a, b in zip(replayed.events, reference.events, strict=True)),
         len(differences),
     )
+
+
+def largest_change(scores: Float32, reference: Float32) -> float:
+    """Return the largest |a - b| / (1 + |b|); 0 where there is nothing to compare."""
+    return float(np.nanmax(np.abs(scores - reference) / (1 + np.abs(reference)), initial=0.0))
 
 
 def replay_elsewhere(

@@ -31,6 +31,7 @@ def write(bundle: Bundle, judged: Judgement, epochs: Sequence[Epoch], path: Path
         *_tail(manifest.metrics),
         *_forecast(manifest, judged),
         *_network(manifest, epochs),
+        *_quantization(manifest.metrics),
         *_parity(manifest.metrics),
         *_lineage(manifest),
     ]
@@ -141,6 +142,33 @@ def _network(manifest: Manifest, epochs: Sequence[Epoch]) -> Iterable[str]:
         ),
     )
     yield pages.image(figures.training_curve(epochs), "loss over epochs")
+
+
+def _quantization(metrics: dict[str, Any]) -> Iterable[str]:
+    yield "<h2>How the network is stored</h2>"
+    yield (
+        "<p>Every form was replayed on the calibration part, as it is and with disturbances put in,"
+        " and compared with float32. The smallest that passed ships: the first.</p>"
+    )
+    yield pages.table(
+        ("form", "bytes", "µs per step", "change", "between interpreters", "same events", ""),
+        (
+            (
+                row["quantization"],
+                "–" if row["size_bytes"] is None else f"{row['size_bytes']:,}",
+                _or_dash(row["step_us"]),
+                _short(row["change"]),
+                _short(row["interpreter_change"]),
+                row["events"] or "–",
+                "passes" if row["passed"] else row["reason"],
+            )
+            for row in metrics["quantization"]
+        ),
+    )
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2g}"
 
 
 def _parity(metrics: dict[str, Any]) -> Iterable[str]:

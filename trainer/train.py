@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,12 +23,13 @@ from models.errors import DataError
 from models.messages import Samples
 from models.pipeline import Pipeline
 from models.times import iso_time
-from trainer import calibrate, evaluate, parity, prepare, report, seal
-from trainer.config import Config, ConfigFile, ParityTable
+from trainer import calibrate, evaluate, parity, prepare, quantize, report, seal
+from trainer.config import Config, ConfigFile, ParityTable, Quantization
 from trainer.datasets import Recording
 from trainer.datasets.csv_files import read_recording
 from trainer.evaluate import Labelled
 from trainer.parity import Agreement
+from trainer.quantize import Trial
 from trainer.quiet import quiet
 
 if TYPE_CHECKING:
@@ -115,14 +116,41 @@ def build(
 
     """
     created = datetime.now(UTC)
-    seal.draft(config, channels, lineage, created, "")  # refused before the work, not after it
+    draft = seal.draft(config, channels, lineage, created, "float32")  # refused before the work
     exported, epochs, metrics = _learn(config, parts.train, channels, say)
     say("calibrating")
-    draft = seal.draft(config, channels, lineage, created, exported.quantization)
-    bundle = _calibrated(draft, exported.quantized, parts, config)
-    floating = draft.network.model_copy(update={"quantization": "float32"})
-    draft = draft.model_copy(update={"network": floating})
-    return Built(bundle, _calibrated(draft, exported.floating, parts, config), epochs, metrics)
+    floating = _calibrated(draft, exported.networks["float32"], parts, config)
+    trials = quantize.choose(
+        floating, exported.networks, exported.refused, parts, config.parity, tflite_python
+    )
+    for trial in trials:
+        say(_gate_line(trial))
+    chosen = trials[0].quantization
+    metrics["quantization"] = [trial.as_json() for trial in trials]
+    metrics["network"] = _network_metrics(exported.networks, chosen)
+    if chosen == "float32":
+        return Built(floating, floating, epochs, metrics)
+    part = draft.network.model_copy(update={"quantization": chosen})
+    draft = draft.model_copy(update={"network": part})
+    bundle = _calibrated(draft, exported.networks[chosen], parts, config)
+    return Built(bundle, floating, epochs, metrics)
+
+
+def _gate_line(trial: Trial) -> str:
+    verdict = "passes" if trial.passed else trial.reason
+    size = "" if trial.size_bytes is None else f"{trial.size_bytes:,} B, "
+    return f"{trial.quantization}: {size}{verdict}"
+
+
+def _network_metrics(
+    networks: Mapping[Quantization, bytes], chosen: Quantization
+) -> dict[str, Any]:
+    from trainer.export import contents
+
+    return {
+        "size_bytes": len(networks[chosen]),
+        "float_size_bytes": len(networks["float32"]),
+    } | contents(networks[chosen])._asdict()
 
 
 def _prepare(file: ConfigFile, say: Say) -> Prepared:
@@ -156,7 +184,7 @@ def _learn(
     config: Config, part: Samples, channels: list[Channel], say: Say
 ) -> tuple[Exported, list[Epoch], dict[str, Any]]:
     with quiet():
-        from trainer.export import contents, export
+        from trainer.export import export
         from trainer.fit import fit
         from trainer.networks import Architecture
     network, warm_up = config.network, config.sampling.warm_up_samples
@@ -175,7 +203,7 @@ def _learn(
     fitted = fit(
         architecture, learn, validate, config.fit, warm_up, lambda epoch: say(_line(epoch, config))
     )
-    exported = export(fitted.network, architecture)
+    exported = export(fitted.network, architecture, config.parity.quantizations, learn[-1].inputs)
     best = next(epoch for epoch in reversed(fitted.epochs) if epoch.best)
     metrics = {
         "fit": {
@@ -183,12 +211,7 @@ def _learn(
             "best_epoch": best.number,
             "loss": round(best.loss, 6),
             "validation_loss": round(best.validation_loss, 6),
-        },
-        "network": {
-            "size_bytes": len(exported.quantized),
-            "float_size_bytes": len(exported.floating),
         }
-        | contents(exported.quantized)._asdict(),
     }
     return exported, fitted.epochs, metrics
 

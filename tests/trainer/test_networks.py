@@ -13,12 +13,13 @@ from models.interpreter import StepNetwork
 from models.messages import Samples
 from models.pipeline import Pipeline
 from trainer import prepare, seal
-from trainer.config import Config
+from trainer.config import Config, Quantization
 from trainer.export import Exported, contents, export
 from trainer.networks import Architecture, sequence_network
 
 BUILTIN = {"ADD", "CONCATENATION", "FULLY_CONNECTED", "LOGISTIC", "MUL", "STRIDED_SLICE", "TANH"}
 
+QUANTIZATIONS: list[Quantization] = ["float16", "dynamic-range-int8", "int8", "int16x8"]
 FORMS: list[tuple[tuple[int, ...], tuple[Head, ...]]] = [
     ((24,), ("value",)),
     ((24, 8), ("change",)),
@@ -34,7 +35,8 @@ def made(request: pytest.FixtureRequest) -> tuple[Architecture, Any, Exported]:
     random = np.random.default_rng(1)
     # as built, biases are 0 and 1: a mistake in copying them would not show
     network.set_weights([random.normal(0, 0.3, w.shape) for w in network.get_weights()])
-    return architecture, network, export(network, architecture)
+    inputs = np.random.default_rng(1).normal(size=(50, 3)).astype(np.float32)
+    return architecture, network, export(network, architecture, QUANTIZATIONS, inputs)
 
 
 def stepped(
@@ -54,25 +56,33 @@ def test_one_step_at_a_time_is_the_whole_sequence(
     samples = np.random.default_rng(2).normal(0, 1, (3, 60, 3)).astype(np.float32)
     nothing = np.zeros((3, architecture.state_size), np.float32)
     predictions, state = network([samples, nothing])
-    got, got_state = stepped(exported.floating, architecture, samples)
+    got, got_state = stepped(exported.networks["float32"], architecture, samples)
     np.testing.assert_allclose(got, predictions.numpy(), atol=2e-6)
     np.testing.assert_allclose(got_state, state.numpy(), atol=2e-6)
 
 
-def test_quantization_changes_little(made: tuple[Architecture, Any, Exported]) -> None:
+@pytest.mark.parametrize(
+    ("form", "limit"),
+    [("float16", 0.002), ("dynamic-range-int8", 0.05), ("int8", 0.5), ("int16x8", 1.0)],
+)
+def test_quantization_changes_little(
+    made: tuple[Architecture, Any, Exported], form: Quantization, limit: float
+) -> None:
     architecture, network, exported = made
+    assert not exported.refused
     samples = np.random.default_rng(2).normal(0, 1, (2, 60, 3)).astype(np.float32)
     nothing = np.zeros((2, architecture.state_size), np.float32)
     predictions, _ = network([samples, nothing])
-    got, _ = stepped(exported.quantized, architecture, samples)
-    assert np.abs(got - predictions.numpy()).max() < 0.05
+    got, _ = stepped(exported.networks[form], architecture, samples)
+    assert 0 < np.abs(got - predictions.numpy()).max() < limit
 
 
 def test_only_builtin_operators_and_8_bit_weights(
     made: tuple[Architecture, Any, Exported],
 ) -> None:
     architecture, _, exported = made
-    quantized, floating = contents(exported.quantized), contents(exported.floating)
+    quantized = contents(exported.networks["dynamic-range-int8"])
+    floating = contents(exported.networks["float32"])
     assert set(quantized.operators) <= BUILTIN
     recurrent = [4 * size * size for size in architecture.layers]
     assert quantized.integer_weights >= sum(size for size in recurrent if size >= 1024) > 0
@@ -84,7 +94,8 @@ def test_the_tensors_have_the_names_and_sizes_of_the_contract(
     made: tuple[Architecture, Any, Exported],
 ) -> None:
     architecture, _, exported = made
-    for model in (exported.quantized, exported.floating):
+    assert len(exported.networks) == 5
+    for model in exported.networks.values():
         network = StepNetwork(model, "litert")
         network.expect(3, architecture.state_size, architecture.prediction_size)
 
@@ -115,7 +126,7 @@ def test_what_is_learnt_from_is_what_a_gateway_feeds(
     made: tuple[Architecture, Any, Exported],
 ) -> None:
     architecture, network, exported = made
-    bundle = bundle_of(architecture, exported.floating)
+    bundle = bundle_of(architecture, exported.networks["float32"])
     random = np.random.default_rng(3)
     values = random.normal([0.0, 5.0, -100.0], [1.0, 0.1, 20.0], (80, 3)).astype(np.float32)
     values[5, 1] = 50.0  # far beyond the clip

@@ -48,8 +48,10 @@ def test_a_network_agrees_with_itself(trained: Trained) -> None:
 def test_a_network_with_other_weights_does_not(trained: Trained) -> None:
     bundle = trained.bundle
     architecture = Architecture(3, (0, 1, 2), (8,), ("value", "change"))
-    untrained = export(sequence_network(architecture), architecture)
-    [agreement] = parity.compare(bundle, untrained.floating, recordings(), None)
+    untrained = export(
+        sequence_network(architecture), architecture, [], np.zeros((1, 3), np.float32)
+    )
+    [agreement] = parity.compare(bundle, untrained.networks["float32"], recordings(), None)
     assert agreement.difference > 0.05
 
 
