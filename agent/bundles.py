@@ -1,18 +1,27 @@
 """From a bundle's path to a pipeline that may be trusted: nothing goes live on hope.
 
 read (digests) ─> signature, where keys are configured ─> load ─> known answers ─> pipeline
+
+A stream without a bundle is watched by the baseline, which its table sets up.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from agent.config import BaselineTable
 from models import bundle as bundles
 from models import known_answers, signing
-from models.bundle import Bundle
+from models.baseline import Baseline, BaselineSettings
+from models.bundle import Bundle, Channel, Events, Sampling, Severities
 from models.errors import SignatureInvalid
 from models.interpreter import Runtime
 from models.pipeline import Pipeline
+
+# of streams without a bundle; as the trainer's own
+HOLD_SAMPLES_MAX = 2
+RESET_GAP_SAMPLES = 50
+SEVERITIES = Severities(medium=1e-4, high=1e-6, unrated="medium")
 
 
 def load(
@@ -42,3 +51,41 @@ def load(
     pipeline = Pipeline(bundle, runtime)
     known_answers.check(pipeline, bundle)
     return bundle, pipeline
+
+
+def baseline(table: BaselineTable) -> Baseline:
+    """Return the detector of a stream without a bundle."""
+    channels = [
+        Channel(
+            name=channel.name,
+            unit=channel.unit,
+            low=channel.low,
+            high=channel.high,
+            center=0.0,
+            scale=1.0,
+        )
+        for channel in table.channels
+    ]
+    return Baseline(
+        BaselineSettings(
+            channels=channels,
+            resolution=[channel.resolution for channel in table.channels],
+            sampling=Sampling(
+                period_s=table.period_s,
+                hold_samples_max=HOLD_SAMPLES_MAX,
+                missing_samples=table.missing_samples,
+                reset_gap_samples=RESET_GAP_SAMPLES,
+                warm_up_samples=table.warm_up_samples,
+            ),
+            history_samples=table.history_samples,
+            update_samples=table.update_samples,
+            deviations_max=table.deviations_max,
+            adapt_samples=table.adapt_samples,
+            events=Events(
+                on_samples=table.on_samples,
+                off_samples=table.off_samples,
+                deadband=table.deadband,
+            ),
+            severities=SEVERITIES,
+        )
+    )

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent import config as configuration
-from agent.bundles import load
+from agent.bundles import baseline, load
 from agent.config import AgentConfig, SerialTable, StreamTable
 from agent.inputs.lines import LineParser
 from agent.inputs.serial import probe_port
 from agent.mqtt import probe_broker
-from models.bundle import Bundle
 from models.errors import BundleError, ConfigError, InterpreterMissing, StoreError
+from models.pipeline import Detector
 
 UNAVAILABLE = 69  # sysexits: something outside that may come back; the agent would wait for it
 FREE_BYTES_MIN = 50 * 2**20
@@ -41,25 +41,30 @@ def check(config_file: Path) -> list[Finding]:
     except ConfigError as error:
         return [Finding(False, "configuration", str(error), error.exit_code)]
     findings = [Finding(True, "configuration", str(config_file))]
-    bundles: dict[str, Bundle] = {}
+    detectors: dict[str, Detector] = {}
     for stream in config.streams:
-        findings.append(_stream(config, stream, bundles))
+        findings.append(_stream(config, stream, detectors))
     for source in config.inputs:
-        findings += _input(source, bundles)
+        findings += _input(source, detectors)
     findings.append(_store(config.store.directory))
     findings += _broker(config)
     return findings
 
 
-def _stream(config: AgentConfig, stream: StreamTable, bundles: dict[str, Bundle]) -> Finding:
+def _stream(config: AgentConfig, stream: StreamTable, detectors: dict[str, Detector]) -> Finding:
     what = f"stream {stream.name}"
+    if stream.baseline is not None:
+        detectors[stream.name] = baseline(stream.baseline)
+        channels = len(stream.baseline.channels)
+        return Finding(True, what, f"no bundle: the baseline watches {channels} channels")
+    assert stream.bundle is not None
     keys, signature = config.bundles.trusted_keys_dir, config.bundles.require_signature
     try:
-        bundle, pipeline = load(stream.bundle, config.runtime.interpreter, keys, signature)
+        _, pipeline = load(stream.bundle, config.runtime.interpreter, keys, signature)
     except (BundleError, ConfigError, InterpreterMissing) as error:
         return Finding(False, what, str(error), error.exit_code)
-    bundles[stream.name] = bundle
-    manifest = bundle.manifest
+    detectors[stream.name] = pipeline
+    manifest = pipeline.manifest
     return Finding(
         True,
         what,
@@ -67,11 +72,11 @@ def _stream(config: AgentConfig, stream: StreamTable, bundles: dict[str, Bundle]
     )
 
 
-def _input(source: SerialTable, bundles: dict[str, Bundle]) -> Iterator[Finding]:
+def _input(source: SerialTable, detectors: dict[str, Detector]) -> Iterator[Finding]:
     what = f"input {source.name}"
-    if source.stream in bundles:
+    if source.stream in detectors:
         try:
-            LineParser(source, bundles[source.stream].manifest.channels)
+            LineParser(source, detectors[source.stream].manifest.channels)
         except ConfigError as error:
             yield Finding(False, what, str(error), error.exit_code)
     trouble = probe_port(source)

@@ -1,7 +1,8 @@
 """The gateway's configuration: one TOML file, checked as a whole before anything starts.
 
-Nothing in it changes a score (that is the bundle's), and no secret is in it (those have files
-of their own). Only ``load`` reads; what a path or port points at is tried by ``check``.
+What changes the scores of a stream with a bundle is in the bundle, not here, and no secret is
+either (those have files of their own). Only ``load`` reads; what a path or port points at is tried
+by ``check``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from models.bundle import Positive
+from models.bundle import PERIOD_S_MIN, SAMPLES_MAX, Finite, NotNegative, Positive
 from models.settings import Table, explain, nearest, read_toml, refusal
 
 TIME: Final = "time"  # the column of a line that holds its time
@@ -171,11 +172,56 @@ class RuntimeTable(Table):
     )
 
 
+class BaselineChannelTable(Table):
+    """One channel of a stream without a bundle."""
+
+    name: str = Field(
+        min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$", description="Unique"
+    )
+    unit: str = Field("", max_length=16, description="As printed to people, e.g. mm/s")
+    low: Finite | None = Field(None, description="Below this the reading is rejected, in unit")
+    high: Finite | None = Field(None, description="Above this the reading is rejected, in unit")
+    resolution: NotNegative = Field(0.0, description="Least change that means anything, in unit")
+
+
+class BaselineTable(Table):
+    """Watches a stream without a bundle: robust distance from the median, see models.baseline."""
+
+    period_s: Annotated[float, Field(ge=PERIOD_S_MIN)] = Field(
+        description="Between two samples; readings are put on this grid"
+    )
+    channels: list[BaselineChannelTable] = Field(min_length=1, description="In any order")
+    deviations_max: Positive = Field(6.0, description="Farther from the median is an anomaly")
+    history_samples: int = Field(1000, ge=20, le=100_000, description="Normal values remembered")
+    update_samples: int = Field(50, ge=1, le=10_000, description="The median is found anew after")
+    warm_up_samples: int = Field(200, ge=1, le=100_000, description="No score before so many")
+    adapt_samples: int = Field(
+        432_000, ge=1, le=SAMPLES_MAX, description="What lasts for so long is the new normal"
+    )
+    missing_samples: int = Field(
+        25, ge=1, le=SAMPLES_MAX, description="Samples without a value until 'missing' is raised"
+    )
+    on_samples: int = Field(3, ge=1, le=SAMPLES_MAX, description="Samples outside until opened")
+    off_samples: int = Field(150, ge=1, le=SAMPLES_MAX, description="Samples inside until closed")
+    deadband: float = Field(0.7, gt=0, le=1, description="Closed below this part of the limit")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BaselineTable:
+        if self.warm_up_samples > self.history_samples:
+            raise ValueError("warm_up_samples is more than history_samples")
+        for name in _repeated([channel.name for channel in self.channels]):
+            raise ValueError(f"channel {name!r} is there twice")
+        return self
+
+
 class StreamTable(Table):
-    """One machine or sensor that is scored as a whole, by one bundle."""
+    """One machine or sensor that is scored as a whole, by one bundle or without one."""
 
     name: TopicName = Field(description="Unique; part of every topic and of every alarm")
-    bundle: FilePath = Field(description="The bundle (*.fieldwatch) that scores this stream")
+    bundle: FilePath | None = Field(
+        None, description="The bundle (*.fieldwatch) that scores this stream"
+    )
+    baseline: BaselineTable | None = Field(None, description="Instead of a bundle")
     silent_after_s: Positive = Field(
         30.0, description="Raise the alarm 'silent' after this long without any reading"
     )
@@ -185,6 +231,12 @@ class StreamTable(Table):
         le=1000,
         description="Wait this many samples for readings that come out of order",
     )
+
+    @model_validator(mode="after")
+    def _scored_by_one(self) -> StreamTable:
+        if (self.bundle is None) == (self.baseline is None):
+            raise ValueError("a stream needs a bundle or a table baseline, and not both")
+        return self
 
 
 class InputTable(Table):

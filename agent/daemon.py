@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from agent import config as configuration
-from agent.bundles import load
+from agent.bundles import baseline, load
 from agent.clock import clock_quality
-from agent.config import AgentConfig
+from agent.config import AgentConfig, StreamTable
 from agent.envelope import Outgoing
 from agent.health import LATENCIES_KEPT, Latencies, rss_mb
 from agent.inputs import Chunk, ChunkQueue, Input, open_input
@@ -34,9 +34,8 @@ from agent.store import Batch, Store
 from agent.stream import Stream
 from agent.uplink import Uplink
 from models import __version__
-from models.bundle import Bundle
 from models.errors import ConfigError, StoreError
-from models.pipeline import Pipeline
+from models.pipeline import Detector
 from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
@@ -248,7 +247,7 @@ def _assemble(config: AgentConfig) -> Daemon:
         alarm_rows_max=config.store.alarm_rows_max,
     )
     parsers = {
-        source.name: LineParser(source, streams[source.stream].bundle.manifest.channels)
+        source.name: LineParser(source, streams[source.stream].manifest.channels)
         for source in config.inputs
     }
     store.open()
@@ -276,19 +275,22 @@ def _check_watchdog(config: AgentConfig, notifier: Notifier) -> None:
 
 
 def _streams(config: AgentConfig) -> dict[str, Stream]:
-    """Return the streams, each with its bundle; streams of one bundle share its network."""
-    loaded: dict[Path, tuple[Bundle, Pipeline]] = {}
-    streams = {}
-    for table in config.streams:
-        if table.bundle not in loaded:
-            loaded[table.bundle] = load(
-                table.bundle,
-                config.runtime.interpreter,
-                config.bundles.trusted_keys_dir,
-                config.bundles.require_signature,
-            )
-        streams[table.name] = Stream(table, *loaded[table.bundle], config.summary.interval_s)
-    return streams
+    """Return the streams, each with its detector; streams of one bundle share its network."""
+    loaded: dict[Path, Detector] = {}
+    return {
+        table.name: Stream(table, _detector(config, table, loaded), config.summary.interval_s)
+        for table in config.streams
+    }
+
+
+def _detector(config: AgentConfig, table: StreamTable, loaded: dict[Path, Detector]) -> Detector:
+    if table.baseline is not None:
+        return baseline(table.baseline)
+    assert table.bundle is not None
+    if table.bundle not in loaded:
+        keys, signature = config.bundles.trusted_keys_dir, config.bundles.require_signature
+        _, loaded[table.bundle] = load(table.bundle, config.runtime.interpreter, keys, signature)
+    return loaded[table.bundle]
 
 
 def _log_to_journal() -> None:

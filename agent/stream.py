@@ -20,9 +20,8 @@ from agent.envelope import Kind, Outgoing
 from agent.store import Batch
 from agent.summary import Summary
 from models.align import Aligner
-from models.bundle import Bundle
 from models.messages import Event, Readings, Samples
-from models.pipeline import Pipeline
+from models.pipeline import Detector
 from models.state import StateMismatch
 from models.times import iso_time
 
@@ -31,20 +30,19 @@ _ALIGNER, _SUMMARY = "aligner", "summary"
 
 
 class Stream:
-    """Scores one stream by one bundle; one thread uses it."""
+    """Scores one stream by one detector; one thread uses it."""
 
     def __init__(
-        self, settings: StreamTable, bundle: Bundle, pipeline: Pipeline, summary_interval_s: float
+        self, settings: StreamTable, detector: Detector, summary_interval_s: float
     ) -> None:
-        manifest = bundle.manifest
+        self.manifest = manifest = detector.manifest
         self.name = settings.name
         self.silent_after_s = settings.silent_after_s
-        self.bundle = bundle
-        self._pipeline = pipeline
+        self._detector = detector
         self._units = {channel.name: channel.unit for channel in manifest.channels}
         self.aligner = Aligner(manifest.sampling, len(manifest.channels), settings.lateness_samples)
         self._summary = Summary(manifest.channel_names, summary_interval_s)
-        self._state = pipeline.start()
+        self._state = detector.start()
         self.counters: Counter[str] = Counter()
         self.last_time: float | None = None  # of the last sample, Unix seconds
         self.last_score: float | None = None
@@ -65,7 +63,7 @@ class Stream:
         try:
             if not parts:
                 raise StateMismatch("nothing saved")
-            self._state = self._pipeline.restore(parts)
+            self._state = self._detector.restore(parts)
         except StateMismatch as reason:
             _LOG.info("stream %s starts from nothing: %s", self.name, reason)
             self._state.events.next_number = last_number + 1
@@ -81,7 +79,7 @@ class Stream:
         now = time.time()
         closed = alarm | {"state": "closed", "closed": iso_time(now)}
         batch.alarms.append(closed)
-        self._send("alarm", now, self._pipeline.detector, closed, batch)
+        self._send("alarm", now, self._detector.detector, closed, batch)
 
     def take(self, readings: Readings, batch: Batch) -> None:
         """Score what ``readings`` complete and put all that came of it into ``batch``."""
@@ -91,7 +89,7 @@ class Stream:
             self._score(samples, batch)
 
     def _score(self, samples: Samples, batch: Batch) -> None:
-        result = self._pipeline.step(self._state, samples)
+        result = self._detector.step(self._state, samples)
         self.last_time = float(samples.times[-1])
         self.last_score = _or_none(result.scores.score[-1])
         self.counters["samples"] += len(samples.times)
@@ -99,11 +97,11 @@ class Stream:
         batch.samples.append((self.name, samples, result.scores))
         self._report(result.events, batch)
         for summary in self._summary.add(samples, result.scores):
-            self._send("summary", self.last_time, self._pipeline.detector, summary, batch)
+            self._send("summary", self.last_time, self._detector.detector, summary, batch)
 
     def silent(self, time: float, since: float, batch: Batch) -> None:
         """Open the alarm that says nothing comes any more (once, until something does)."""
-        self._report(self._pipeline.silent(self._state, time, since), batch)
+        self._report(self._detector.silent(self._state, time, since), batch)
 
     def _report(self, events: list[Event], batch: Batch) -> None:
         for event in events:
@@ -118,16 +116,18 @@ class Stream:
     def _send(
         self, kind: Kind, time: float, detector: str, data: dict[str, Any], batch: Batch
     ) -> None:
-        batch.messages.append(Outgoing(kind, self.name, time, data, self.bundle.digest, detector))
+        batch.messages.append(
+            Outgoing(kind, self.name, time, data, self._detector.digest, detector)
+        )
 
     def document(self) -> dict[str, Any]:
         """Say how the stream is doing, for ``status``."""
-        manifest = self.bundle.manifest
+        manifest = self.manifest
         return {
             "bundle": f"{manifest.name} version {manifest.version}",
-            "bundle_digest": self.bundle.digest,
-            "detector": self._pipeline.detector,
-            "interpreter": self._pipeline.runtime,
+            "bundle_digest": self._detector.digest,
+            "detector": self._detector.detector,
+            "interpreter": self._detector.runtime,
             "last_sample": None if self.last_time is None else iso_time(self.last_time),
             "last_score": self.last_score,
             "open_alarms": self._open_alarms,
@@ -138,13 +138,13 @@ class Stream:
         """Put what changed of this stream's memory, and of its open alarms, into ``batch``."""
         open_alarms = [
             alarm_document(self.name, event, self._units)
-            for event in self._pipeline.open_events(self._state)
+            for event in self._detector.open_events(self._state)
         ]
         batch.alarms += [alarm for alarm in open_alarms if alarm not in self._open_alarms]
         self._open_alarms = open_alarms
         # a batch that could not be committed keeps the parts that have not changed since
         parts = batch.state.setdefault(self.name, {})
-        parts |= self._pipeline.changed_parts(self._state)
+        parts |= self._detector.changed_parts(self._state)
         parts[_ALIGNER] = self.aligner.to_bytes()
         parts[_SUMMARY] = self._summary.to_bytes()
 

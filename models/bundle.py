@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -249,6 +249,31 @@ class FilePart(_Part):
 
     size_bytes: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class StreamRules(Protocol):
+    """What is known of a stream, whatever its detector: a manifest, or settings without one."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def version(self) -> int: ...  # noqa: D102
+    @property
+    def detector(self) -> str: ...  # noqa: D102
+    @property
+    def channels(self) -> list[Channel]: ...  # noqa: D102
+    @property
+    def channel_names(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def scored(self) -> list[int]: ...  # noqa: D102
+    @property
+    def sampling(self) -> Sampling: ...  # noqa: D102
+    @property
+    def events(self) -> Events: ...  # noqa: D102
+    @property
+    def tail(self) -> Tail | None: ...  # noqa: D102
+    @property
+    def severities(self) -> Severities: ...  # noqa: D102
 
 
 class Manifest(_Part):

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from models.bundle import Manifest, Severities, Severity
+from models.bundle import Severities, Severity, StreamRules
 from models.messages import Contribution, Event, Float32, Float64
 from models.sensors import SENSOR_KINDS, SensorChecks, SensorKind, SensorRuns
 from models.tail import ScoreTail
@@ -66,7 +66,7 @@ class EventState:
 class EventRules:
     """Opens and closes events; holds the settings, no memory."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: StreamRules) -> None:
         self._settings = manifest.events
         self._detector = manifest.detector
         self._channels = manifest.channel_names

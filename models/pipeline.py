@@ -10,12 +10,12 @@ recording is cut into calls never changes a result. No score looks at the future
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from models import state as saved
-from models.bundle import Bundle
+from models.bundle import Bundle, StreamRules
 from models.events import EventRules, Recent
 from models.interpreter import Runtime, StepNetwork
 from models.messages import Event, Float32, Float64, Samples, Scores
@@ -35,6 +35,23 @@ class Result(NamedTuple):
     threshold: Float32  # (n, R) that each was compared with
 
 
+class Detector(Protocol):
+    """What scores streams: the pipeline of a bundle, or the baseline; of a state only its own."""
+
+    digest: str  # of all that changes a score
+    detector: str
+    runtime: str  # what runs the network
+
+    @property
+    def manifest(self) -> StreamRules: ...  # noqa: D102
+    def start(self) -> Any: ...  # noqa: D102
+    def restore(self, parts: Mapping[str, bytes]) -> Any: ...  # noqa: D102
+    def changed_parts(self, state: Any) -> dict[str, bytes]: ...  # noqa: D102
+    def step(self, state: Any, samples: Samples) -> Result: ...  # noqa: D102
+    def silent(self, state: Any, time: float, since: float) -> list[Event]: ...  # noqa: D102
+    def open_events(self, state: Any) -> list[Event]: ...  # noqa: D102
+
+
 class Pipeline:
     """Scores the streams of one bundle; holds the network, no stream's memory.
 
@@ -45,9 +62,9 @@ class Pipeline:
     """
 
     def __init__(self, bundle: Bundle, runtime: Runtime = "auto") -> None:
-        manifest = bundle.manifest
+        self.manifest = manifest = bundle.manifest
         self.digest = bundle.digest
-        self.detector = manifest.detector
+        self.detector: str = manifest.detector
         self._network = StepNetwork(bundle.network, runtime)
         self._network.expect(
             len(manifest.channels), manifest.network.state_size, manifest.prediction_size
@@ -105,7 +122,7 @@ class Pipeline:
             predicted = np.empty((0, self._channels), np.float32)
             scores = Scores(samples.times, np.empty(0, np.float32), np.empty(0), predicted)
             return Result(scores, [], empty, empty)
-        score = np.concatenate([_worst(seen.ratio) for _, seen, _ in blocks])
+        score = np.concatenate([worst(seen.ratio) for _, seen, _ in blocks])
         return Result(
             Scores(
                 samples.times,
@@ -156,7 +173,7 @@ class Pipeline:
             begin = end
 
 
-def _worst(ratio: Float32) -> Float32:
+def worst(ratio: Float32) -> Float32:
     """Largest over the rows, (n,); NaN where no row has an error."""
     worst = np.where(np.isnan(ratio), -1, ratio).max(axis=1)
     return np.where(worst < 0, np.nan, worst).astype(np.float32)

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.bundle import Manifest
+from models.bundle import StreamRules
 from models.messages import Float32
 
 Int64 = npt.NDArray[np.int64]
@@ -40,7 +40,7 @@ class SensorState:
 class SensorChecks:
     """Counts runs of equal and of missing values; holds the limits, no memory."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: StreamRules) -> None:
         limits = [channel.stuck_samples or NEVER for channel in manifest.channels]
         self.limits: dict[SensorKind, Int64] = {
             "stuck": np.array(limits, np.int64),

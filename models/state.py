@@ -10,17 +10,18 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from models.events import EventState, Recent
+from models.history import PART_COLUMNS, History
 from models.messages import Contribution, Event
 from models.sensors import SENSOR_KINDS, SensorState
 from models.telemanom import TelemanomState
-from models.threshold import PART_COLUMNS, ThresholdState
+from models.threshold import ThresholdState
 
 HEAD = "head"
 _HISTORY = "history."
@@ -43,12 +44,8 @@ class StateMismatch(ValueError):
 
 def changed_parts(state: State, digest: str) -> dict[str, bytes]:
     """Return the parts that changed since the last call, for the store; marks them as saved."""
-    parts = {HEAD: _pack(_scalars(state) | {"digest": digest}, _arrays(state))}
-    for number in sorted(state.threshold.changed):
-        columns = slice(number * PART_COLUMNS, (number + 1) * PART_COLUMNS)
-        parts[f"{_HISTORY}{number}"] = _sealed(state.threshold.history[:, columns].tobytes())
-    state.threshold.changed.clear()
-    return parts
+    scalars = _scalars(state) | event_scalars(state.events)
+    return packed(scalars, _arrays(state), state.threshold.history, digest)
 
 
 def restore(state: State, parts: Mapping[str, bytes], digest: str) -> None:
@@ -58,17 +55,69 @@ def restore(state: State, parts: Mapping[str, bytes], digest: str) -> None:
         StateMismatch: the parts are of another bundle, or damaged.
 
     """
+
+    def take(scalars: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        state.threshold.pending = len(arrays["times"])
+        set_arrays(_arrays(state), arrays)
+        _set_scalars(state, scalars)
+        set_events(state.events, scalars)
+
+    unpacked(parts, digest, take, state.threshold.history)
+
+
+def packed(
+    scalars: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    history: History,
+    digest: str,
+) -> dict[str, bytes]:
+    """Return the head, and the parts of ``history`` that changed; marks them as saved."""
+    parts = {HEAD: _pack(dict(scalars) | {"digest": digest}, arrays)}
+    for number in sorted(history.changed):
+        columns = slice(number * PART_COLUMNS, (number + 1) * PART_COLUMNS)
+        parts[f"{_HISTORY}{number}"] = _sealed(history.values[:, columns].tobytes())
+    history.changed.clear()
+    return parts
+
+
+def unpacked(
+    parts: Mapping[str, bytes],
+    digest: str,
+    take: Callable[[Mapping[str, Any], Mapping[str, np.ndarray[Any, Any]]], None],
+    history: History,
+) -> None:
+    """Give the head's scalars and arrays to ``take``, and set ``history``.
+
+    Raises:
+        StateMismatch: the parts are of another bundle, or damaged.
+
+    """
     try:
         scalars, arrays = _unpack(parts[HEAD])
         if scalars["digest"] != digest:
             raise StateMismatch(f"the saved state is of bundle {scalars['digest']}, not {digest}")
-        _set_arrays(state, arrays)
-        _set_scalars(state, scalars)
-        _set_history(state.threshold, parts)
+        take(scalars, arrays)
+        _set_history(history, parts)
     except StateMismatch:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise StateMismatch(f"the saved state cannot be read: {error}") from error
+
+
+def set_arrays(
+    targets: Mapping[str, np.ndarray[Any, Any]], arrays: Mapping[str, np.ndarray[Any, Any]]
+) -> None:
+    """Set each array to what was saved under its name.
+
+    Raises:
+        StateMismatch: one has another type or shape.
+
+    """
+    for name, target in targets.items():
+        saved = arrays[name]
+        if saved.shape != target.shape or saved.dtype != target.dtype:
+            raise StateMismatch(f"{name} is {saved.dtype}{saved.shape}, not {target.shape}")
+        target[...] = saved
 
 
 def _arrays(state: State) -> dict[str, np.ndarray[Any, Any]]:
@@ -81,7 +130,7 @@ def _arrays(state: State) -> dict[str, np.ndarray[Any, Any]]:
         "last": t.last,
         "smoothed_sum": t.smoothed_sum,
         "smoothed_weight": t.smoothed_weight,
-        "written": d.written,
+        "written": d.history.written,
         "threshold": d.threshold,
         "calm": d.calm,
         "block": d.block[:used],
@@ -95,22 +144,25 @@ def _arrays(state: State) -> dict[str, np.ndarray[Any, Any]]:
     }
 
 
-def _set_arrays(state: State, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    used = len(arrays["times"])
-    state.threshold.pending = used
-    for name, target in _arrays(state).items():
-        saved = arrays[name]
-        if saved.shape != target.shape or saved.dtype != target.dtype:
-            raise StateMismatch(f"{name} is {saved.dtype}{saved.shape}, not {target.shape}")
-        target[...] = saved
-
-
 def _scalars(state: State) -> dict[str, Any]:
-    telemanom, events = state.telemanom, state.events
+    telemanom = state.telemanom
     return {
         "since_start": telemanom.since_start,
         "last_time": None if np.isnan(telemanom.last_time) else telemanom.last_time,
         "settled": state.threshold.settled,
+    }
+
+
+def _set_scalars(state: State, scalars: Mapping[str, Any]) -> None:
+    telemanom, last_time = state.telemanom, scalars["last_time"]
+    telemanom.since_start = int(scalars["since_start"])
+    telemanom.last_time = float("nan") if last_time is None else float(last_time)
+    state.threshold.settled = int(scalars["settled"])
+
+
+def event_scalars(events: EventState) -> dict[str, Any]:
+    """Return what is open, as JSON data."""
+    return {
         "next_number": events.next_number,
         "above_run": events.above_run,
         "calm_run": events.calm_run,
@@ -122,12 +174,8 @@ def _scalars(state: State) -> dict[str, Any]:
     }
 
 
-def _set_scalars(state: State, scalars: Mapping[str, Any]) -> None:
-    telemanom, events = state.telemanom, state.events
-    telemanom.since_start = int(scalars["since_start"])
-    last_time = scalars["last_time"]
-    telemanom.last_time = float("nan") if last_time is None else float(last_time)
-    state.threshold.settled = int(scalars["settled"])
+def set_events(events: EventState, scalars: Mapping[str, Any]) -> None:
+    """Set ``events`` to what ``event_scalars`` returned."""
     events.next_number = int(scalars["next_number"])
     events.above_run = int(scalars["above_run"])
     events.calm_run = int(scalars["calm_run"])
@@ -149,10 +197,10 @@ def _event(saved: dict[str, Any]) -> Event:
     return Event(**(saved | {"channels": channels}))
 
 
-def _set_history(threshold: ThresholdState, parts: Mapping[str, bytes]) -> None:
-    rows, size = threshold.history.shape
-    for begin in range(0, min(int(threshold.written.max(initial=0)), size), PART_COLUMNS):
-        target = threshold.history[:, begin : begin + PART_COLUMNS]
+def _set_history(history: History, parts: Mapping[str, bytes]) -> None:
+    rows, size = history.values.shape
+    for begin in range(0, min(int(history.written.max(initial=0)), size), PART_COLUMNS):
+        target = history.values[:, begin : begin + PART_COLUMNS]
         saved = np.frombuffer(_opened(parts[f"{_HISTORY}{begin // PART_COLUMNS}"]), np.float32)
         target[...] = saved.reshape(rows, -1)
 

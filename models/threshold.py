@@ -31,12 +31,12 @@ import numpy as np
 import numpy.typing as npt
 
 from models.bundle import Threshold
+from models.history import History
 from models.messages import Float32, Float64
 
 Bool = npt.NDArray[np.bool_]
 
 RATIO_MAX = np.float32(1e6)  # a score beyond says no more
-PART_COLUMNS = 64  # the history is saved in parts of so many columns, only the changed ones
 
 
 class Found(NamedTuple):
@@ -61,15 +61,13 @@ class Exceedance(NamedTuple):
 class ThresholdState:
     """The bounded memory of one stream: ``R`` rows of errors."""
 
-    history: Float32  # (R, H) smoothed errors of normal samples, a ring per row
-    written: npt.NDArray[np.int64]  # (R,) errors ever put into each ring
+    history: History  # smoothed errors of normal samples
     block: Float32  # (U, R) smoothed errors since the last update
     block_outside: Bool  # (U, R)
     pending: int  # rows of the block in use
     settled: int  # scored samples so far, counted up to ``settle_samples``
     threshold: Float32  # (R,) in force
     calm: Float32  # (R,) in force: errors below it are unnaturally small
-    changed: set[int]  # parts of the history changed since they were last saved
 
 
 class DynamicThreshold:
@@ -86,15 +84,13 @@ class DynamicThreshold:
         """Return the state before the first sample: the limits of the bundle alone decide."""
         rows, settings = len(self._floor), self._settings
         return ThresholdState(
-            history=np.zeros((rows, settings.history_samples), np.float32),
-            written=np.zeros(rows, np.int64),
+            history=History.empty(rows, settings.history_samples),
             block=np.full((settings.update_samples, rows), np.nan, np.float32),
             block_outside=np.zeros((settings.update_samples, rows), np.bool_),
             pending=0,
             settled=0,
             threshold=self._floor.copy(),
             calm=self._calm.copy(),
-            changed=set(),
         )
 
     @property
@@ -149,37 +145,22 @@ class DynamicThreshold:
         recent = np.where(normal, errors, np.nan)
         before = float(state.threshold[row])
         settled = state.settled >= self._settings.settle_samples
-        found = self._select(state, row, self._kept(state, row), recent) & settled
+        found = self._select(state, row, state.history.kept(row), recent) & settled
         if found.any():
             peak = int(np.nanargmax(np.where(found, errors, np.nan)))
             error, onset = float(errors[peak]), int(np.argmax(found))
             yield Found(row, onset, peak, error / float(state.threshold[row]), error / before)
-        self._remember(state, row, errors[normal & ~found])
+        state.history.remember(row, errors[normal & ~found])
 
     def _adapt(self, state: ThresholdState) -> None:
         """Let the rows that have been outside begin a new history with this block."""
-        state.written[state.block_outside.any(axis=0)] = 0
+        state.history.forget(np.asarray(state.block_outside.any(axis=0)))
         state.block_outside[:] = False
         for row in range(len(self._floor)):
             errors = state.block[:, row]
             known = errors[~np.isnan(errors)]
-            self._limit(state, row, np.concatenate([self._kept(state, row), known]))
-            self._remember(state, row, known)
-
-    def _kept(self, state: ThresholdState, row: int) -> Float32:
-        """The row's history in order of time, oldest first."""
-        size = state.history.shape[1]
-        written = int(state.written[row])
-        if written <= size:
-            return state.history[row, :written]
-        return np.roll(state.history[row], -(written % size))
-
-    def _remember(self, state: ThresholdState, row: int, errors: Float32) -> None:
-        size = state.history.shape[1]
-        columns = (int(state.written[row]) + np.arange(len(errors))) % size
-        state.history[row, columns] = errors
-        state.written[row] += len(errors)
-        state.changed.update((columns // PART_COLUMNS).tolist())
+            self._limit(state, row, np.concatenate([state.history.kept(row), known]))
+            state.history.remember(row, known)
 
     def _select(self, state: ThresholdState, row: int, kept: Float32, recent: Float32) -> Bool:
         """Set the row's limits for the samples to come; return which of ``recent`` are anomalous.

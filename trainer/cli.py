@@ -170,6 +170,12 @@ def _benchmark_options(command: Callable[..., int]) -> Callable[..., int]:
         ),
         click.option("--json", "json_path", type=_File, help="Write all figures there."),
         click.option("--report", type=_File, help="HTML.  [default: report.html in --work]"),
+        click.option(
+            "--tflite-python",
+            type=_File,
+            envvar="FIELDWATCH_TFLITE_PYTHON",
+            help="A Python that has tflite-runtime, to choose the quantization on it too.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -205,22 +211,19 @@ def _benchmark(
     work: Path | None,
     json_path: Path | None,
     report: Path | None,
+    tflite_python: Path | None,
 ) -> int:
-    if importlib.util.find_spec("aeon") is None:
-        click.echo(
-            "fieldwatch-trainer: aeon is not installed: benchmarks need an extra:"
-            " pip install 'fieldwatch[benchmark]'",
-            err=True,
-        )
-        return EXTRA_MISSING_EXIT_CODE
     from trainer.benchmark import report as page
     from trainer.benchmark import runs, tables
     from trainer.benchmark.cases import BENCHMARKS
+    from trainer.benchmark.counts import vus_pr_missing
     from trainer.benchmark.outcome import WorkDirectory
 
+    if missing := vus_pr_missing():
+        click.echo(missing, err=True)
     chosen, kept = BENCHMARKS[name], WorkDirectory(work or Path(f"fieldwatch-benchmark-{name}"))
     names = chosen.chosen(data, channels.split(",") if channels else [])
-    run = runs.plan(chosen, data, names, chosen.settings(config), kept)
+    run = runs.plan(chosen, data, names, chosen.settings(config), kept, tflite_python)
     if run.outcomes:
         click.echo(f"from {kept.path}, unchanged: {', '.join(run.outcomes)}", err=True)
     _show_progress(run, jobs)

@@ -177,7 +177,8 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
                 center=center,
                 scale=_scale(known.astype(np.float64), center),
                 scored=table.scored,
-                stuck_samples=_stuck_samples(normal[:, column]),
+                # a command may hold for as long as it likes
+                stuck_samples=_stuck_samples(normal[:, column]) if table.scored else None,
             )
         )
     return described

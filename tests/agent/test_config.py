@@ -54,11 +54,19 @@ def refusal(path: Path) -> list[str]:
     return [line.removeprefix(f"{path}: ") for line in lines]
 
 
-def models(model: type[BaseModel] = config.AgentConfig) -> Iterator[tuple[str, type[BaseModel]]]:
+def models(
+    model: type[BaseModel] = config.AgentConfig, inside: str = ""
+) -> Iterator[tuple[str, type[BaseModel]]]:
     for key, field in model.model_fields.items():
         for kind in (field.annotation, *get_args(field.annotation)):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield key, kind
+                yield inside + key, kind
+                yield from models(kind, f"{inside}{key}.")
+
+
+def own_keys(model: type[BaseModel]) -> set[str]:
+    """Without those that are tables of their own."""
+    return set(model.model_fields) - {key.split(".")[0] for key, _ in models(model)}
 
 
 # ---- what is right
@@ -229,6 +237,47 @@ def test_not_text(tmp_path):
     assert refusal(path)[0].startswith("not TOML: ")
 
 
+BASELINE = """
+[streams.baseline]
+period_s = 0.5
+[[streams.baseline.channels]]
+name = "flow"
+unit = "m3/h"
+"""
+
+
+def without_a_bundle(text: str = BASELINE) -> str:
+    return MINIMAL.replace('bundle = "pump.fieldwatch"\n', text)
+
+
+def test_a_stream_may_do_without_a_bundle(written):
+    stream = config.load(written(without_a_bundle())).streams[0]
+    assert stream.bundle is None
+    assert stream.baseline.deviations_max == 6.0
+    assert [channel.name for channel in stream.baseline.channels] == ["flow"]
+
+
+@pytest.mark.parametrize("text", ["", 'bundle = "pump.fieldwatch"\n' + BASELINE])
+def test_a_stream_has_a_bundle_or_a_baseline(written, text):
+    assert refusal(written(without_a_bundle(text))) == [
+        "streams[0]: a stream needs a bundle or a table baseline, and not both"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("period_s = 0.5", "period_s = 0.0", "streams[0].baseline.period_s = 0.0"),
+        ("period_s = 0.5", "period_s = 0.5\nwarm_up_samples = 2000", "more than history_samples"),
+        ("period_s = 0.5", "period_s = 0.5\ndeviation_max = 3", "did you mean 'deviations_max'"),
+        ('unit = "m3/h"', '[[streams.baseline.channels]]\nname = "flow"', "'flow' is there twice"),
+    ],
+)
+def test_a_baseline_is_checked(written, before, after, said):
+    (line,) = refusal(written(without_a_bundle(BASELINE.replace(before, after))))
+    assert said in line
+
+
 # ---- documentation that is checked
 
 
@@ -236,7 +285,7 @@ def test_every_key_is_described():
     described = {"AgentConfig": config.AgentConfig} | {
         model.__name__: model for _, model in models()
     }
-    assert len(described) == 10
+    assert len(described) == 12
     for name, model in described.items():
         for key, field in model.model_fields.items():
             assert field.description, f"{name}.{key} has no description"
@@ -247,7 +296,7 @@ def example_settings() -> dict[str, dict[str, str]]:
     tables: dict[str, dict[str, str]] = {}
     table = ""
     for line in EXAMPLE.read_text().splitlines():
-        if header := re.fullmatch(r"\[+(\w+)\]+", line):
+        if header := re.fullmatch(r"(?:# )?\[+([\w.]+)\]+", line):
             table = header[1]
         elif setting := re.fullmatch(r"(?:# )?(\w+) = (.*)", line):
             tables.setdefault(table, {}).setdefault(setting[1], setting[2])
@@ -261,7 +310,7 @@ def test_the_example_loads():
 def test_the_example_shows_every_key():
     settings = example_settings()
     for table, model in models():
-        assert set(model.model_fields) == set(settings[table]), table
+        assert own_keys(model) == set(settings[table]), table
 
 
 def test_the_example_shows_the_defaults():
@@ -270,7 +319,8 @@ def test_the_example_shows_the_defaults():
     for table, model in models():
         rows = given.get(table, {})
         row = rows[0] if isinstance(rows, list) else rows
-        for key, field in model.model_fields.items():
+        for key in own_keys(model):
+            field = model.model_fields[key]
             if (
                 key in row
                 or field.is_required()

@@ -43,7 +43,11 @@ def message(kind: Kind = "summary", number: int = 0) -> Outgoing:
 def samples(count: int, first: float = 0.0) -> tuple[str, Samples, Scores]:
     times = np.arange(count) + first
     values = np.ones((count, 2), np.float32)
-    return "pump", Samples(times, values), Scores(times, np.ones(count, np.float32), np.ones(count), values)
+    return (
+        "pump",
+        Samples(times, values),
+        Scores(times, np.ones(count, np.float32), np.ones(count), values),
+    )
 
 
 def queued(directory: Path, *kinds: str) -> list[int]:

@@ -132,7 +132,7 @@ def test_missing_errors_are_neither_above_nor_remembered() -> None:
     above, limits, _ = run(made(), errors, state)
     assert not above[100:200].any()
     assert not np.isnan(limits).any()
-    assert state.written[0] == 200
+    assert state.history.written[0] == 200
 
 
 def test_rows_are_judged_each_by_itself() -> None:
@@ -148,19 +148,19 @@ def test_the_history_is_bounded_and_keeps_the_newest() -> None:
     threshold = made(history_samples=100)
     state = threshold.start()
     run(threshold, noise(1000), state)
-    assert state.history.shape == (1, 100)
+    assert state.history.values.shape == (1, 100)
     small = (noise(200, seed=4) * 0.1).astype(np.float32)
     run(threshold, small, state)
-    assert state.history.max() < 0.05
+    assert state.history.values.max() < 0.05
 
 
 def test_while_an_anomaly_is_open_nothing_enters_the_history() -> None:
     threshold = made()
     state = threshold.start()
     run(threshold, noise(500), state)
-    history, before = state.history.copy(), state.threshold.copy()
+    history, before = state.history.values.copy(), state.threshold.copy()
     run(threshold, noise(500, seed=9) * 1.3, state, open_samples=7)
-    assert np.array_equal(state.history, history)
+    assert np.array_equal(state.history.values, history)
     assert np.array_equal(state.threshold, before)
     assert state.pending == 0
 
@@ -171,15 +171,15 @@ def test_what_an_event_showed_for_long_is_the_new_normal() -> None:
     run(threshold, noise(500, rows=2), state)
     shifted = noise(BLOCK, rows=2, seed=9)
     shifted[:, 0] += 0.9
-    calm_row = state.history[1].copy()
+    calm_row = state.history.values[1].copy()
     outside, _, found = run(threshold, shifted, state, open_samples=149)
     assert outside[:, 0].all()
     assert not found
-    assert (state.written == 500).all()
+    assert (state.history.written == 500).all()
     run(threshold, shifted, state, open_samples=150)
-    assert state.written.tolist() == [BLOCK, 550]  # a new history, and one that went on
+    assert state.history.written.tolist() == [BLOCK, 550]  # a new history, and one that went on
     assert 1.0 < state.threshold[0] < 1.2
-    assert np.array_equal(state.history[1][BLOCK:], calm_row[BLOCK:])
+    assert np.array_equal(state.history.values[1][BLOCK:], calm_row[BLOCK:])
     assert not run(threshold, shifted, state, open_samples=200)[0].any()
 
 
@@ -311,6 +311,6 @@ def test_every_update_is_as_the_page_defines_it(seed: int) -> None:
         assert state.threshold[0] == pytest.approx(limit, rel=1e-6)
         assert [one.onset for one in got] == found[:1]
         assert [one.peak for one in got] == sorted(found, key=lambda at: -block[at])[:1]
-        assert threshold._kept(state, 0).tolist() == history
+        assert state.history.kept(0).tolist() == history
         late += len(got)
     assert late, "this seed shows nothing"

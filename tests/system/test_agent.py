@@ -203,6 +203,33 @@ def test_a_fault_becomes_an_alarm_at_ops_and_a_stop_leaves_nothing_behind(
     _check_against_asyncapi(ops)
 
 
+def test_a_stream_without_a_bundle_is_watched_by_the_baseline(
+    tmp_path: Path, line: Line, broker: RealBroker, ops: Ops, start_agent: StartAgent
+) -> None:
+    config = configure(tmp_path, line, broker.port)
+    tables = "[streams.baseline]\nperiod_s = 0.2\n" + "".join(
+        f'[[streams.baseline.channels]]\nname = "{channel.name}"\nunit = "{channel.unit}"\n'
+        for channel in CHANNELS
+    )
+    text = config.read_text().replace(f'bundle = "{ZOO_BUNDLE}"\n', "")
+    config.write_text(text.replace("[[inputs]]", tables + "[[inputs]]"))
+    agent = start_agent(config)
+    wait_until(lambda: running(tmp_path), "the agent")
+    rows = Pump(11, [Fault("blocked_valve", 80.0)]).run(500)
+    line.write(lines(rows))
+    wait_until(lambda: scored(tmp_path) == 500, "all samples")
+    assert agent.stop() == 0, agent.log()
+    with Reader(tmp_path / "data") as reader:
+        alarm = reader.alarms(10)[0]
+        stream = reader.status()["streams"]["pump"]
+    assert (alarm["kind"], alarm["state"]) == ("anomaly", "opened")
+    assert {channel["channel"] for channel in alarm["channels"]} & {"flow", "discharge_pressure"}
+    assert (stream["detector"], stream["bundle"]) == ("hampel", "baseline version 1")
+    wait_until(lambda: ops.of_kind("alarm"), "the alarm")
+    assert ops.of_kind("alarm")[0]["detector"] == "hampel"
+    assert ops.of_kind("alarm")[0]["data"]["probability"] is None
+
+
 def _check_against_asyncapi(ops: Ops) -> None:
     """Every message that ops really got is as ``docs/asyncapi.yaml`` says."""
     document = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text())

@@ -6,6 +6,7 @@ was found. Indices are positions in the scored array; both ends of a sequence be
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -14,7 +15,6 @@ from typing import NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from models.errors import ConfigError
 from models.messages import Float32, Float64
 
 Bool = npt.NDArray[np.bool_]
@@ -190,14 +190,12 @@ def vus_pr(labels: Bool, score: Float32 | Float64) -> float | None:
         score: (n,) higher is less normal; NaN is below any number.
 
     Returns:
-        None if no sample is labelled, or every one is: then there is nothing to tell apart.
-
-    Raises:
-        ConfigError: ``aeon`` is not installed.
+        None if no sample is labelled, or every one is: then there is nothing to tell apart. None
+        as well where the package is not installed; see ``vus_pr_missing``.
 
     """
     assert labels.shape == score.shape
-    if not labels.any() or labels.all():
+    if not labels.any() or labels.all() or vus_pr_missing():
         return None
     ranks = _ranks(score)
     if ranks.max() == 0.0:
@@ -205,21 +203,16 @@ def vus_pr(labels: Bool, score: Float32 | Float64) -> float | None:
     return float(_vus_pr()(labels.astype(np.int64), ranks, VUS_BUFFER_SAMPLES_MAX))
 
 
-def check_vus_pr() -> None:
-    """Find out before hours of training whether ``vus_pr`` can be computed after them.
-
-    Raises:
-        ConfigError: ``aeon`` is not installed.
-
-    """
-    _vus_pr()
+def vus_pr_missing() -> str | None:
+    """Say what to install where ``vus_pr`` cannot be computed; None where it can."""
+    if importlib.util.find_spec("aeon") is None:
+        return f"VUS-PR is left out: it needs the extra 'benchmark': {_INSTALL}"
+    return None
 
 
 def _vus_pr() -> Callable[..., float]:
-    try:
-        from aeon.benchmarking.metrics.anomaly_detection import range_pr_vus_score
-    except ImportError:
-        raise ConfigError(f"VUS-PR needs the extra 'benchmark': {_INSTALL}") from None
+    from aeon.benchmarking.metrics.anomaly_detection import range_pr_vus_score
+
     return cast("Callable[..., float]", range_pr_vus_score)
 
 

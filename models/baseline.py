@@ -1,0 +1,266 @@
+"""The detector for streams without a bundle: robust distance from the median of normal life.
+
+A Hampel identifier (Hampel, JASA 1974) that streams: per channel, the distance of a value from the
+median of a bounded history, in robust deviations. It learns nothing of how channels move together
+or in time, and needs no training: it watches a stream until there is a network for it.
+
+- **The history keeps normal values only**, as the dynamic threshold's does: what is outside is left
+  out, and nothing enters while an anomaly is open, until ``adapt_samples`` make it the new normal.
+- **Exact for constant signals**: a value equal to all before it is never outside, and the least
+  change above the channel's resolution is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from models import state as saved
+from models.bundle import (
+    SAMPLES_MAX,
+    Channel,
+    Events,
+    NotNegative,
+    Positive,
+    Sampling,
+    Severities,
+    Tail,
+)
+from models.events import EventRules, EventState, Recent
+from models.history import History
+from models.messages import Event, Float32, Samples, Scores
+from models.pipeline import Result, worst
+from models.sensors import SensorChecks, SensorState
+from models.settings import Table
+from models.threshold import RATIO_MAX, Bool, Exceedance
+
+NORMAL_MAD: Final = 1.4826  # standard deviations per median absolute deviation, normal distribution
+NORMAL_QUANTILES: Final = (0.005, 0.995)
+NORMAL_SPAN: Final = 5.15  # standard deviations between these quantiles
+RESOLUTION: Final = 1e-6  # of a value's magnitude: a float32 cannot tell less apart
+
+
+class BaselineSettings(Table):
+    """All that changes a score of the baseline; see ``models.bundle`` for its parts."""
+
+    name: str = "baseline"
+    channels: list[Channel] = Field(min_length=1, description="Center and scale are not used")
+    resolution: list[NotNegative] = Field(description="Least change that counts, per channel")
+    sampling: Sampling
+    history_samples: int = Field(
+        1000, ge=20, le=SAMPLES_MAX, description="Normal values kept, per channel"
+    )
+    update_samples: int = Field(
+        50, ge=1, le=SAMPLES_MAX, description="Median and deviation are found anew after so many"
+    )
+    deviations_max: Positive = Field(6.0, description="A value farther from the median is outside")
+    adapt_samples: int = Field(
+        ge=1, le=SAMPLES_MAX, description="What an event has shown for so long is the new normal"
+    )
+    events: Events
+    severities: Severities
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BaselineSettings:
+        if len(self.resolution) != len(self.channels):
+            raise ValueError("resolution needs a value per channel")
+        if self.sampling.warm_up_samples > self.history_samples:
+            raise ValueError("sampling.warm_up_samples is more than history_samples")
+        return self
+
+    @property
+    def version(self) -> int:
+        """There is but one."""
+        return 1
+
+    @property
+    def detector(self) -> str:
+        """The detector's name in events."""
+        return "hampel"
+
+    @property
+    def tail(self) -> Tail | None:
+        """Without held-out normal life there are no probabilities."""
+        return None
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the channels, in order."""
+        return tuple(channel.name for channel in self.channels)
+
+    @property
+    def scored(self) -> list[int]:
+        """Positions of the channels that are judged."""
+        return [position for position, channel in enumerate(self.channels) if channel.scored]
+
+
+@dataclass(slots=True)
+class BaselineState:
+    """The memory of one stream; of constant size."""
+
+    history: History  # normal values of each scored channel
+    median: Float32  # (R,) NaN until there are enough values
+    deviation: Float32  # (R,)
+    outside: Bool  # (U, R) of the block
+    recent: Recent  # the block
+    pending: int  # rows of the block in use
+    sensors: SensorState
+    events: EventState
+
+
+class Baseline:
+    """Scores streams as ``models.pipeline.Pipeline`` does; holds the settings, no memory."""
+
+    def __init__(self, settings: BaselineSettings) -> None:
+        self.manifest = settings
+        self.digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
+        self.detector = settings.detector
+        self.runtime = "no network"
+        self._scored = settings.scored
+        self._resolution = np.array(settings.resolution, np.float32)[self._scored]
+        self._sensors = SensorChecks(settings)
+        self._events = EventRules(settings)
+
+    def start(self) -> BaselineState:
+        """Return the state of a stream before its first sample."""
+        settings, rows = self.manifest, len(self._scored)
+        block, channels = settings.update_samples, len(settings.channels)
+        return BaselineState(
+            history=History.empty(rows, settings.history_samples),
+            median=np.full(rows, np.nan, np.float32),
+            deviation=np.full(rows, np.nan, np.float32),
+            outside=np.zeros((block, rows), np.bool_),
+            recent=Recent(
+                times=np.full(block, np.nan),
+                observed=np.full((block, channels), np.nan, np.float32),
+                expected=np.full((block, channels), np.nan, np.float32),
+            ),
+            pending=0,
+            sensors=self._sensors.start(),
+            events=self._events.start(),
+        )
+
+    def restore(self, parts: Mapping[str, bytes]) -> BaselineState:
+        """Return the state that ``changed_parts`` saved.
+
+        Raises:
+            StateMismatch: the parts are of other settings, or damaged.
+
+        """
+        state = self.start()
+
+        def take(scalars: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+            state.pending = len(arrays["times"])
+            saved.set_arrays(_arrays(state), arrays)
+            saved.set_events(state.events, scalars)
+
+        saved.unpacked(parts, self.digest, take, state.history)
+        return state
+
+    def changed_parts(self, state: BaselineState) -> dict[str, bytes]:
+        """Return the parts of ``state`` to save: those that changed since the last call."""
+        scalars = saved.event_scalars(state.events)
+        return saved.packed(scalars, _arrays(state), state.history, self.digest)
+
+    def step(self, state: BaselineState, samples: Samples) -> Result:
+        """Score ``samples``, which follow those before; ``state`` moves on.
+
+        The score is the largest distance from the median over the channels, 1 at
+        ``deviations_max``. A jump in ``times`` changes nothing: a level does not depend on it.
+        """
+        times, count = samples.times, len(samples.times)
+        events = self._events.heard(state.events, float(times[0])) if count else []
+        ratio = np.full((count, len(self._scored)), np.nan, np.float32)
+        expected = np.full((count, len(self.manifest.channels)), np.nan, np.float32)
+        begin = 0
+        while begin < count:
+            end = min(begin + self.manifest.update_samples - state.pending, count)
+            block = Samples(times[begin:end], samples.values[begin:end])
+            expected[begin:end, self._scored] = state.median
+            ratio[begin:end] = self._ratio(state, block)
+            events += self._judge(state, block, ratio[begin:end], expected[begin:end])
+            begin = end
+        probability = np.full(count, np.nan)
+        scores = Scores(times, worst(ratio), probability, expected)
+        return Result(scores, events, ratio, np.ones_like(ratio))
+
+    def silent(self, state: BaselineState, time: float, since: float) -> list[Event]:
+        """Say that at ``time`` nothing has come since ``since`` (Unix seconds)."""
+        return self._events.silent(state.events, time, since)
+
+    def open_events(self, state: BaselineState) -> list[Event]:
+        """Return the events that are open, each with its worst sample so far."""
+        return self._events.open_events(state.events)
+
+    def _ratio(self, state: BaselineState, block: Samples) -> Float32:
+        """Distance from the median in units of the limit, (n, R)."""
+        limit = state.deviation * np.float32(self.manifest.deviations_max)
+        with np.errstate(over="ignore"):  # infinity is limited
+            ratio = np.abs(block.values[:, self._scored] - state.median) / limit
+        return np.asarray(np.minimum(ratio, RATIO_MAX))
+
+    def _judge(
+        self, state: BaselineState, block: Samples, ratio: Float32, expected: Float32
+    ) -> list[Event]:
+        begin, end = state.pending, state.pending + len(ratio)
+        state.recent.times[begin:end] = block.times
+        state.recent.observed[begin:end] = block.values
+        state.recent.expected[begin:end] = expected
+        state.outside[begin:end] = ratio > 1
+        state.pending = end
+        runs = self._sensors.step(state.sensors, block.values)
+        seen = Exceedance(np.ones_like(ratio), ratio, ratio > 1)
+        events = self._events.step(state.events, state.recent, begin, seen, runs)
+        if end == self.manifest.update_samples:
+            self._update(state)
+        return events
+
+    def _update(self, state: BaselineState) -> None:
+        """Move the full block's normal values to the history; find median and deviation anew."""
+        state.pending = 0
+        open_samples = state.events.open_samples
+        if open_samples is not None:
+            if open_samples < self.manifest.adapt_samples:
+                return
+            state.history.forget(np.asarray(state.outside.any(axis=0)))
+            state.outside[:] = False
+        for row, channel in enumerate(self._scored):
+            values = state.recent.observed[:, channel]
+            state.history.remember(row, values[~np.isnan(values) & ~state.outside[:, row]])
+            self._limit(state, row)
+
+    def _limit(self, state: BaselineState, row: int) -> None:
+        kept = state.history.kept(row)
+        first = np.isnan(state.median[row])
+        if len(kept) < (max(self.manifest.sampling.warm_up_samples, 1) if first else 1):
+            return
+        median = np.median(kept)
+        spread = float(np.median(np.abs(kept - median))) * NORMAL_MAD
+        # a channel of few levels has no deviation by its median, and moves all the same
+        low, high = np.quantile(kept, NORMAL_QUANTILES)
+        least = max(float(self._resolution[row]), RESOLUTION * abs(float(median)))
+        floor = max(least / self.manifest.deviations_max, float(np.finfo(np.float32).tiny))
+        state.median[row] = median
+        state.deviation[row] = max(spread, float(high - low) / NORMAL_SPAN, floor)
+
+
+def _arrays(state: BaselineState) -> dict[str, np.ndarray[Any, Any]]:
+    """Every array of the head, by a name that stays; the history has parts of its own."""
+    used, recent, sensors = state.pending, state.recent, state.sensors
+    return {
+        "written": state.history.written,
+        "median": state.median,
+        "deviation": state.deviation,
+        "outside": state.outside[:used],
+        "times": recent.times[:used],
+        "observed": recent.observed[:used],
+        "expected": recent.expected[:used],
+        "sensor_last": sensors.last,
+        "stuck": sensors.stuck,
+        "missing": sensors.missing,
+    }

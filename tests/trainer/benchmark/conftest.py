@@ -1,0 +1,100 @@
+"""Outcomes as a run leaves them, without a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.messages import Float32, Float64
+from trainer.benchmark.counts import EventCounts, PointCounts
+from trainer.benchmark.outcome import DETECTORS, Curve, Judged, Outcome
+
+STEPS = 8640
+
+MakeOutcome = Callable[..., Outcome]
+
+
+def judged(tp: int, fp: int, fn: int, vus_pr: float | None, model_bytes: int = 68_000) -> Judged:
+    return Judged(
+        events=EventCounts(tp, fp, fn, delays=tuple(range(tp)), steps=STEPS),
+        points=PointCounts(tp=10 * tp, fp=10 * fp, fn=10 * fn, tn=STEPS - 10 * (tp + fp + fn)),
+        vus_pr=vus_pr,
+        spans=[(100, 900), (4000, 4100)],
+        model_bytes=model_bytes,
+        us_per_sample=31.25,
+    )
+
+
+@pytest.fixture
+def make_outcome() -> MakeOutcome:
+    def make(name: str, key: str = "k", quantized: Judged | None = None) -> Outcome:
+        plain = judged(1, 1, 0, 0.5)
+        return Outcome(
+            name=name,
+            key=key,
+            steps=STEPS,
+            labels=[(500, 700)],
+            quantization="float16",
+            detectors=dict.fromkeys(DETECTORS, plain) | {"quantized": quantized or plain},
+        )
+
+    return make
+
+
+@pytest.fixture
+def curves() -> list[Curve]:
+    random = np.random.default_rng(5)
+
+    def noise() -> Float32:
+        return random.normal(0, 1, STEPS).astype(np.float32)
+
+    errors = np.abs(noise())
+    errors[:200] = np.nan  # the warm-up
+    limit = np.full(STEPS, 5, np.float32)
+    return [Curve("telemetry", row, noise(), noise(), errors, limit) for row in ("a", "b")]
+
+
+SKAB_HEADER = (
+    "datetime;Accelerometer1RMS;Accelerometer2RMS;Current;Pressure;Temperature;Thermocouple;"
+    "Voltage;Volume Flow RateRMS;anomaly;changepoint"
+)
+
+
+def write_nasa(directory: Path, names: Sequence[str], train: int, test: int) -> None:
+    """Channels with one command; in the last quarter of each test array a labelled shift."""
+    for part in ("train", "test"):
+        (directory / part).mkdir(parents=True)
+    start, end = test * 3 // 4, test * 3 // 4 + 99
+    lines = ["chan_id,spacecraft,anomaly_sequences,class,num_values"]
+    for seed, name in enumerate(names):
+        for part, steps in (("train", train), ("test", test)):
+            values = _telemetry(steps, seed)
+            if part == "test":
+                values[start : end + 1, 0] += 3.0
+            np.save(directory / part / f"{name}.npy", values)
+        lines.append(f'{name},SMAP,"[[{start}, {end}]]",[point],{test}')
+    (directory / "labeled_anomalies.csv").write_text("\n".join(lines) + "\n")
+
+
+def _telemetry(steps: int, seed: int) -> Float64:
+    random = np.random.default_rng([seed, steps])
+    command = np.arange(steps) // 20 % 2
+    value = 0.5 * command + 0.3 * np.sin(np.arange(steps) / 7) + random.normal(0, 0.02, steps)
+    return np.stack([value, command], axis=1)
+
+
+def write_skab(path: Path, rows: int, anomaly: range) -> None:
+    """A file of eight noisy sensors; the rows of ``anomaly`` are labelled and shifted."""
+    random = np.random.default_rng(rows)
+    lines = [SKAB_HEADER]
+    for row in range(rows):
+        flag = row in anomaly
+        values = random.normal(3.0 * flag, 0.1, 8) + np.sin(row / 9)
+        cells = ";".join(f"{value:.4f}" for value in values)
+        time = f"2020-03-09 {10 + row // 3600}:{row // 60 % 60:02d}:{row % 60:02d}"
+        lines.append(f"{time};{cells};{float(flag)};0.0")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")

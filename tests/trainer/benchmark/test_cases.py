@@ -1,0 +1,89 @@
+"""The protocols: which rows are trained on and judged, what counts as a detection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.errors import ConfigError, DataError
+from tests.trainer.benchmark.conftest import write_nasa, write_skab
+from trainer.benchmark import settings
+from trainer.benchmark.cases import BENCHMARKS, NASA, SKAB, sequences
+
+
+def test_a_channel_of_nasa(tmp_path: Path) -> None:
+    write_nasa(tmp_path, ["A-1", "A-10", "A-2"], train=50, test=80)
+    assert NASA.chosen(tmp_path, []) == ["A-1", "A-2", "A-10"]
+    case = NASA.read(tmp_path, "A-2")
+    assert (case.train.shape, case.test.shape) == ((50, 2), (80, 2))
+    assert case.labels == [(60, 79)]
+    assert [channel.scored for channel in case.channels] == [True, False]
+
+
+def test_a_file_of_skab_is_judged_after_its_first_400_rows(tmp_path: Path) -> None:
+    write_skab(tmp_path / "valve1" / "0.csv", 500, range(450, 480))
+    write_skab(tmp_path / "other" / "1.csv", 400, range(0))
+    assert SKAB.chosen(tmp_path, []) == ["other/1", "valve1/0"]
+    case = SKAB.read(tmp_path, "valve1/0")
+    assert (case.train.shape, case.test.shape) == ((400, 8), (100, 8))
+    assert case.labels == [(50, 79)]
+    assert case.channels[-1].name == "Volume_Flow_RateRMS"
+    with pytest.raises(DataError, match="400 rows"):
+        SKAB.read(tmp_path, "other/1")
+
+
+def test_a_file_of_skab_without_labels(tmp_path: Path) -> None:
+    path = tmp_path / "valve1" / "0.csv"
+    write_skab(path, 420, range(0))
+    path.write_text("\n".join(line.rsplit(";", 2)[0] for line in path.read_text().splitlines()))
+    with pytest.raises(DataError, match="no column 'anomaly'"):
+        SKAB.read(tmp_path, "valve1/0")
+
+
+def test_an_unknown_channel_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    write_nasa(tmp_path, ["A-1", "P-10"], train=5, test=8)
+    assert NASA.chosen(tmp_path, ["P-10"]) == ["P-10"]
+    with pytest.raises(DataError, match=r"no channel 'P10'; did you mean 'P-10'\?"):
+        NASA.chosen(tmp_path, ["A-1", "P10"])
+
+
+def test_runs_of_flags() -> None:
+    assert sequences(np.array([1, 1, 0, 1, 0, 0, 1], np.bool_)) == [(0, 1), (3, 3), (6, 6)]
+    assert sequences(np.zeros(3, np.bool_)) == []
+
+
+@pytest.mark.parametrize("name", list(BENCHMARKS))
+def test_the_configurations_that_ship_are_right(name: str) -> None:
+    assert BENCHMARKS[name].settings(None).digest == BENCHMARKS[name].settings(None).digest
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[data]\nfiles = ['x.csv']\n", r"\[data\]: a benchmark's channels have their own"),
+        ("[fit]\nepoch = 3\n", "fit.epoch: unknown key; did you mean 'epochs'"),
+        ("[fit]\nepochs = 0\n", "fit.epochs = 0"),
+    ],
+)
+def test_a_configuration_is_checked_before_anything_is_trained(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text("[sampling]\nperiod_s = 1.0\n" + text)
+    with pytest.raises(ConfigError, match=message):
+        settings.read(path)
+
+
+def test_the_digest_is_of_what_is_set(tmp_path: Path) -> None:
+    texts = {
+        "a": "[sampling]\nperiod_s = 1.0\n",
+        "b": "# a comment\n[sampling]\nperiod_s = 1\n[fit]\n",
+        "c": "[sampling]\nperiod_s = 2.0\n",
+    }
+    digests = {}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        digests[name] = settings.read(tmp_path / name).digest
+    assert digests["a"] == digests["b"] != digests["c"]

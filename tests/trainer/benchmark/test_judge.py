@@ -1,0 +1,73 @@
+"""Alarms as detected sequences, and what came before the judged samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.baseline import Baseline, BaselineSettings
+from models.bundle import Channel, Events, Sampling, Severities
+from models.messages import Event, EventKind
+from trainer.benchmark.cases import on_grid
+from trainer.benchmark.counts import Detected
+from trainer.benchmark.judge import detected, judge, score
+
+TIMES = np.arange(100.0, 200.0)
+
+
+def event(
+    number: int, onset: float, opened: float, closed: float | None, kind: EventKind = "anomaly"
+) -> Event:
+    return Event(number, kind, "x", onset, opened, 2.0, None, "low", (), closed)
+
+
+def test_positions_begin_with_the_judged_samples() -> None:
+    events = [event(1, 90, 95, 110), event(2, 120, 125, None), event(2, 120, 125, 130)]
+    assert detected(events, TIMES, 1.0) == [Detected(0, 10, 0), Detected(20, 30, 25)]
+    assert detected([event(3, 150, 151, None)], TIMES, 1.0) == [Detected(50, 99, 51)]
+
+
+def test_overlapping_alarms_are_one_and_alarms_of_the_line_are_none() -> None:
+    events = [
+        event(1, 110, 112, 120),
+        event(2, 118, 119, 140, "stuck"),
+        event(3, 125, 126, 130),
+        event(4, 160, 161, 170, "missing"),
+        event(5, 170, 171, 180, "silent"),
+    ]
+    assert detected(events, TIMES, 1.0) == [Detected(10, 40, 12)]
+
+
+@pytest.fixture
+def baseline() -> Baseline:
+    return Baseline(
+        BaselineSettings(
+            channels=[Channel(name="a", unit="", center=0, scale=1)],
+            resolution=[0.0],
+            sampling=Sampling(
+                period_s=1.0,
+                hold_samples_max=0,
+                missing_samples=5,
+                reset_gap_samples=5,
+                warm_up_samples=50,
+            ),
+            adapt_samples=10_000,
+            events=Events(on_samples=1, off_samples=5, deadband=0.9),
+            severities=Severities(medium=1e-4, high=1e-6, unrated="low"),
+        )
+    )
+
+
+def test_an_alarm_that_lasts_on_from_before_counts(baseline: Baseline) -> None:
+    values = np.random.default_rng(1).normal(0, 1, (400, 1)).astype(np.float32)
+    values[290:] += 30
+    before, after = on_grid(values[:300], 1.0), on_grid(values[300:], 1.0, 300)
+    scored = score(baseline, after, before)
+    assert detected(scored.events, after.times, 1.0) == [Detected(0, 99, 0)]
+    judged = judge(scored, [(0, 99)], 1.0, model_bytes=0)
+    assert (judged.events.tp, judged.events.fp, judged.points.tp) == (1, 0, 100)
+
+
+def test_without_what_came_before_it_begins_from_nothing(baseline: Baseline) -> None:
+    after = on_grid(np.full((100, 1), 30, np.float32), 1.0, 300)
+    assert score(baseline, after).events == []

@@ -1,0 +1,114 @@
+"""One channel of a benchmark, from its arrays to its outcome: what a worker does."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from models.baseline import Baseline, BaselineSettings
+from models.bundle import Bundle, Channel, Lineage, Manifest
+from models.pipeline import Pipeline
+from trainer import prepare, seal
+from trainer.benchmark.cases import BENCHMARKS, Case, on_grid
+from trainer.benchmark.curves import telling
+from trainer.benchmark.judge import judge, score
+from trainer.benchmark.outcome import Detector, Judged, Outcome, WorkDirectory
+from trainer.benchmark.references import HEADS, reference
+from trainer.benchmark.settings import Settings
+from trainer.config import Config
+from trainer.prepare import Parts
+from trainer.train import build
+
+
+class Task(NamedTuple):
+    """A channel to do; it is sent to a worker."""
+
+    benchmark: str
+    data: Path
+    name: str
+    settings: Settings
+    work: WorkDirectory
+    key: str
+    tflite_python: Path | None
+
+
+def perform(task: Task) -> None:
+    """Train and judge one channel, and keep its outcome.
+
+    Raises:
+        DataError: the channel's data cannot be used.
+
+    """
+    case = BENCHMARKS[task.benchmark].read(task.data, task.name)
+    config = task.settings.config
+    period_s = config.sampling.period_s
+    train = on_grid(case.train, period_s)
+    test = on_grid(case.test, period_s, len(case.train))
+    before = train if case.goes_on else None
+    bundles = _bundles(case, prepare.split_all(train, config), task)
+    judged: dict[Detector, Judged] = {}
+    for detector, bundle in bundles.items():
+        scored = score(Pipeline(bundle), test, before)
+        judged[detector] = judge(scored, case.labels, period_s, len(bundle.network))
+        if detector == "quantized":
+            curves = telling(bundle.manifest, test, scored.result)
+    baseline = score(_baseline(bundles["quantized"].manifest, config), test, train)
+    judged["baseline"] = judge(baseline, case.labels, period_s, model_bytes=0)
+    outcome = Outcome(
+        name=case.name,
+        key=task.key,
+        steps=len(case.test),
+        labels=case.labels,
+        quantization=bundles["quantized"].manifest.network.quantization,
+        detectors=judged,
+    )
+    task.work.keep(outcome, curves)
+
+
+def _baseline(manifest: Manifest, config: Config) -> Baseline:
+    """Return the baseline for the same stream; what it learns, it learns by watching."""
+    return Baseline(
+        BaselineSettings(
+            channels=manifest.channels,
+            resolution=[0.0] * len(manifest.channels),
+            sampling=manifest.sampling,
+            adapt_samples=config.threshold.adapt_samples,
+            events=manifest.events,
+            severities=manifest.severities,
+        )
+    )
+
+
+def _bundles(case: Case, parts: Parts, task: Task) -> dict[Detector, Bundle]:
+    """Return the detectors that are a network."""
+    config = task.settings.config
+    lineage = Lineage(
+        data_digest=case.sha256,
+        data_files=[case.name],
+        parts={},
+        config_digest=task.settings.digest,
+        seed=config.fit.seed,
+        software=seal.software(),
+    )
+    built = build(config, parts, _channels(case, parts), lineage, task.tflite_python, _say)
+    from trainer.export import zero_network  # TensorFlow is there now
+
+    zero = zero_network(len(case.channels), built.bundle.manifest.scored)
+    bundles: dict[Detector, Bundle] = {"quantized": built.bundle, "float": built.floating}
+    for detector, head in HEADS.items():
+        bundles[detector] = reference(built.bundle, head, zero, parts, config.calibrate)
+    return bundles
+
+
+def _say(line: str) -> None:
+    """Tell the progress of a training to the worker's log."""
+    sys.stderr.write(line + "\n")
+
+
+def _channels(case: Case, parts: Parts) -> list[Channel]:
+    described = prepare.channels(parts, case.channels)
+    if not case.prescaled:
+        return described
+    as_it_is = {"center": 0.0, "scale": 1.0}
+    return [channel.model_copy(update=as_it_is) for channel in described]

@@ -1,0 +1,37 @@
+"""The curves of a channel's plot: the error rows that say most, with their signals."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.bundle import Manifest
+from models.messages import Float32, Samples
+from models.pipeline import Result
+from trainer.benchmark.outcome import Curve
+
+ROWS_MAX = 2
+
+
+def telling(manifest: Manifest, samples: Samples, result: Result) -> list[Curve]:
+    """Return the ``ROWS_MAX`` error rows that come highest above their threshold, worst first."""
+    ratio = np.nan_to_num(result.smoothed / result.threshold)
+    rows = np.argsort(-ratio.max(axis=0, initial=0.0), kind="stable")[:ROWS_MAX]
+    return [_curve(manifest, samples, result, int(row)) for row in rows]
+
+
+def _curve(manifest: Manifest, samples: Samples, result: Result, row: int) -> Curve:
+    channel = manifest.scored[row % len(manifest.scored)]
+    head = manifest.network.heads[row % manifest.prediction_size // len(manifest.scored)]
+    span = manifest.smoothing.spans_samples[row // manifest.prediction_size]
+
+    def column(values: Float32, position: int) -> Float32:
+        return values[:, position].astype(np.float32)
+
+    return Curve(
+        channel=manifest.channel_names[channel],
+        row=f"{head}, span {span:g}",
+        signal=column(samples.values, channel),
+        predicted=column(result.scores.predicted, channel),
+        smoothed=column(result.smoothed, row),
+        threshold=column(result.threshold, row),
+    )
