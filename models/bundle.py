@@ -33,6 +33,7 @@ SAMPLES_MAX = 1_000_000  # of any count of samples
 ERRORS_KEPT_BYTES_MAX = 32 * 2**20  # history and block of the threshold, per stream
 CANDIDATES_MAX = 1_000  # of the threshold, at each update
 SPANS_MAX = 4  # of the smoothing
+HORIZON_MAX = 1_000  # samples that a prediction waits for its time, at most
 PERIOD_S_MIN = 0.001
 MAGNITUDE_MAX = 1e30  # products and quotients of two such numbers and 10⁶ still fit a float32
 MAGNITUDE_MIN = 1e-30
@@ -117,6 +118,9 @@ class NetworkPart(_Part):
     file: Literal["network.tflite"] = NETWORK
     layers: list[int] = Field(min_length=1, description="Cells per LSTM layer")
     heads: list[Head] = Field(min_length=1)
+    horizon_samples: int = Field(
+        1, ge=1, le=HORIZON_MAX, description="Heads predict the sample so far ahead"
+    )
     state_size: int = Field(ge=1, description="Floats of state: h and c of each layer")
     input_clip: Positive = Field(description="Scaled inputs are clipped to ±this")
     quantization: str = Field(description="e.g. dynamic-range-int8")

@@ -67,8 +67,8 @@ def _explain(root: type[BaseModel], wrong: Mapping[str, Any], hints: Mapping[str
     if wrong["type"] == "missing":
         return f"{key}: missing; it has no default"
     reason = wrong["msg"].removeprefix("Value error, ")
-    if isinstance(wrong["input"], Mapping):  # of a table as a whole; its text names the keys
-        return f"{key}: {reason}"
+    if isinstance(wrong["input"], Mapping):  # its text names the keys
+        return f"{key}: {reason}" if key else reason  # of the whole file, or of a table
     return f"{key} = {wrong['input']!r}: {reason}"
 
 

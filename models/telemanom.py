@@ -35,8 +35,8 @@ class TelemanomState:
     """The memory of one stream; of constant size."""
 
     network: Float32  # (S,) h and c of each layer
-    prediction: Float32  # (P,) of the next sample, scaled
-    last: Float32  # (C,) last known value of each channel, scaled; NaN before the first
+    prediction: Float32  # (H, P) of the next H samples, scaled, the nearest first
+    last: Float32  # (H, C) last known values at the last H samples, scaled; NaN before the first
     smoothed_sum: Float64  # (spans, P) of the weighted mean
     smoothed_weight: Float64  # (spans, P)
     since_start: int  # samples since the network last started from nothing
@@ -49,6 +49,7 @@ class Telemanom:
     def __init__(self, manifest: Manifest, network: StepNetwork) -> None:
         self._network = network
         self._heads = manifest.network.heads
+        self._horizon = manifest.network.horizon_samples
         self._clip = manifest.network.input_clip
         self._center = np.array([c.center for c in manifest.channels], np.float32)
         self._scale = np.array([c.scale for c in manifest.channels], np.float32)
@@ -63,8 +64,8 @@ class Telemanom:
         smoothed_sum, smoothed_weight = self._smoother.start(predicted)
         return TelemanomState(
             network=np.zeros(self._network.state_size, np.float32),
-            prediction=np.full(predicted, np.nan, np.float32),
-            last=np.full(channels, np.nan, np.float32),
+            prediction=np.full((self._horizon, predicted), np.nan, np.float32),
+            last=np.full((self._horizon, channels), np.nan, np.float32),
             smoothed_sum=smoothed_sum,
             smoothed_weight=smoothed_weight,
             since_start=0,
@@ -110,18 +111,19 @@ class Telemanom:
     def _step(self, state: TelemanomState, values: Float32) -> Errors:
         with np.errstate(over="ignore"):  # infinity is limited like any other outlier
             scaled = np.clip((values - self._center) / self._scale, -SCALED_MAX, SCALED_MAX)
-        filled = fill_forward(scaled, state.last)
+        filled = fill_forward(scaled, state.last[-1])
         inputs = np.clip(np.nan_to_num(filled), -self._clip, self._clip)
         outputs, network = self._network.run(inputs[:, None, :], state.network[None, :])
-        expected = np.concatenate([state.prediction[None, :], outputs[:-1, 0]])
-        before = np.concatenate([state.last[None, :], filled[:-1]])
+        made = np.concatenate([state.prediction, outputs[:, 0]])
+        known = np.concatenate([state.last, filled])
+        expected, before = made[: len(values)], known[: len(values)]
         errors = np.abs(self._targets(scaled, before) - expected)
         warming = max(0, self._warm_up - state.since_start)
         errors[:warming] = np.nan
         predicted = self._in_units(expected, before)
         state.network = network[0]
-        state.prediction = outputs[-1, 0].copy()
-        state.last = filled[-1].copy()
+        state.prediction = made[-self._horizon :].copy()
+        state.last = known[-self._horizon :].copy()
         state.since_start += len(values)
         smoothed = self._smoother.smooth(errors, state.smoothed_sum, state.smoothed_weight)
         return Errors(smoothed, predicted)

@@ -118,6 +118,10 @@ def test_without_ensurepip_and_apt_the_set_up_says_what_to_install(tmp_path: Pat
         tmp_path / "python", f'[ "$2" = "import ensurepip" ] && exit 1; exec {sys.executable} "$@"'
     )
     outcome = new_venv(bare, tmp_path / "venv", str(tmp_path))
+    if list(Path("/usr/share/python-wheels").glob("pip-*.whl")):  # it has the part that was missing
+        assert outcome.returncode == 0, outcome.stderr
+        assert (tmp_path / "venv" / "bin" / "pip").exists()
+        return
     assert outcome.returncode == 1
     assert "there is no apt-get on this system" in outcome.stderr
     assert "apt install python3-venv" in outcome.stderr

@@ -112,7 +112,8 @@ def floors(
     ``smoothed`` (n, R) are the errors of the calibration part, ``changes`` (R,) the largest
     smoothed changes of normal operation.
     """
-    per_row = np.repeat(settings.floor_changes, manifest.prediction_size)
+    per_span = settings.floor_changes or [0.0] * len(manifest.smoothing.spans_samples)
+    per_row = np.repeat(per_span, manifest.prediction_size)
     largest = settings.floor_margin * np.nanmax(smoothed, axis=0)
     found = np.maximum(np.maximum(per_row * changes, largest), settings.floor_min)
     return [float(floor) for floor in found]

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from models.bundle import SPANS_MAX, Finite, Head, Positive, Severity, Share
+from models.bundle import HORIZON_MAX, SPANS_MAX, Finite, Head, Positive, Severity, Share
 from models.errors import ConfigError
 from models.settings import Table, explain, read_toml, refusal
 
@@ -104,6 +104,9 @@ class NetworkTable(Table):
 
     layers: list[Annotated[int, Field(ge=1, le=1024)]] = Field([64], min_length=1, max_length=8)
     heads: list[Head] = Field(["value", "change"], min_length=1, max_length=2)
+    horizon_samples: int = Field(
+        1, ge=1, le=HORIZON_MAX, description="How far ahead the heads predict"
+    )
     dropout: float = Field(0.0, ge=0, lt=1)
     input_clip: Positive = 5.0
 
@@ -119,11 +122,18 @@ class FitTable(Table):
     epochs: int = Field(60, ge=1)
     chunk_samples: int = Field(100, ge=2, description="Samples between two cuts of the gradient")
     batch: int = Field(64, ge=1, description="Stretches of the recordings learnt side by side")
+    loss: Literal["absolute", "squared", "huber"] = Field(
+        "absolute", description="Of the errors; what is scored is absolute errors"
+    )
     learning_rate: Positive = 0.004
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="Of the learning rate, over all epochs"
+    )
     gradient_norm_max: Positive = 1.0
     patience: int = Field(12, ge=1, description="Epochs without progress until it stops")
     validation: Share = Field(0.15, description="Share of the training part, at its end")
     seed: int = Field(1, ge=0)
+    progress_epochs: int = Field(1, ge=0, description="Epochs per line of progress; 0: none")
 
 
 class SmoothingTable(Table):
@@ -175,9 +185,9 @@ class CalibrateTable(Table):
         0.1, description="Least threshold in any case, as a part of the channel's scale"
     )
     floor_changes: list[Annotated[float, Field(ge=0)]] = Field(
-        [0.0],
-        min_length=1,
-        description="Least threshold / largest smoothed change in normal operation, per span",
+        [],
+        description="Least threshold / largest smoothed change in normal operation, per span;"
+        " for recordings short enough to be learnt by heart",
     )
     calm_margin: float = Field(
         2.0, ge=1, description="Least smoothed error of the calibration part / the lower limit"
@@ -251,7 +261,8 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _per_span(self) -> Config:
-        if len(self.calibrate.floor_changes) != len(self.smoothing.spans_samples):
+        changes, spans = self.calibrate.floor_changes, self.smoothing.spans_samples
+        if changes and len(changes) != len(spans):
             raise ValueError("calibrate.floor_changes needs a value per smoothing.spans_samples")
         return self
 

@@ -174,6 +174,14 @@ class Chunks:
         return np.array(starts)[chosen], np.array(since)[chosen]
 
 
+def _huber(errors: Any) -> Any:
+    size = tf.abs(errors)
+    return tf.where(size < 1.0, 0.5 * tf.square(errors), size - 0.5)
+
+
+_LOSSES = {"absolute": tf.abs, "squared": tf.square, "huber": _huber}
+
+
 class _Learner:
     """A network with its optimizer and its memory of each lane."""
 
@@ -183,9 +191,12 @@ class _Learner:
         self._row_weights = row_weights  # (P,)
         self.network = sequence_network(architecture)
         self._state_size = architecture.state_size
-        schedule = keras.optimizers.schedules.CosineDecay(
-            settings.learning_rate, settings.epochs * steps, alpha=0.02
-        )
+        self._error = _LOSSES[settings.loss]
+        schedule: Any = settings.learning_rate
+        if settings.schedule == "cosine":
+            schedule = keras.optimizers.schedules.CosineDecay(
+                settings.learning_rate, settings.epochs * steps, alpha=0.02
+            )
         self._optimizer = keras.optimizers.Adam(
             schedule, global_clipnorm=settings.gradient_norm_max
         )
@@ -222,8 +233,11 @@ class _Learner:
         return self._loss(chunk, state, training=False)
 
     def _loss(self, chunk: Chunk, state: Any, training: bool) -> tuple[Any, Any]:
-        """Return the mean absolute error: it is what is scored, and no outlier dominates it."""
+        """Return the mean loss of the errors that count.
+
+        Absolute errors are what is scored, and no outlier dominates them.
+        """
         inputs, targets, weight, carried = chunk
         predictions, state = self.network([inputs, state * carried], training=training)
-        errors = tf.abs(predictions - targets) * weight * self._row_weights
+        errors = self._error(predictions - targets) * weight * self._row_weights
         return tf.reduce_sum(errors) / tf.maximum(tf.reduce_sum(weight), 1.0), state

@@ -20,7 +20,7 @@ from models.bundle import Channel, Sampling
 from models.errors import DataError
 from models.messages import Float32, Float64, Samples
 from models.telemanom import fill_forward as fill_forward
-from trainer.config import ChannelTable, Config
+from trainer.config import ChannelTable, Config, NetworkTable
 from trainer.datasets import Recording
 
 CALIBRATE_SAMPLES_MIN = 1000  # a largest error of fewer says little
@@ -48,7 +48,7 @@ class Series(NamedTuple):
     """One unbroken stretch, as the network sees it."""
 
     inputs: Float32  # (n, C) scaled, clipped, the last known value where one is missing
-    targets: Float32  # (n, P) of the next sample's scored channels, NaN where that is missing
+    targets: Float32  # (n, P) of the scored channels H samples on, NaN where they are missing
 
 
 class Preprocessing(NamedTuple):
@@ -59,6 +59,7 @@ class Preprocessing(NamedTuple):
     scored: list[int]  # positions of the channels that are predicted
     input_clip: float
     heads: tuple[str, ...]
+    horizon: int = 1  # samples ahead
 
 
 def align(recordings: Sequence[Recording], sampling: Sampling) -> tuple[Samples, Counter[str]]:
@@ -184,16 +185,15 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
     return described
 
 
-def preprocessing(
-    described: Sequence[Channel], input_clip: float, heads: Sequence[str]
-) -> Preprocessing:
+def preprocessing(described: Sequence[Channel], network: NetworkTable) -> Preprocessing:
     """Return how the manifest's channels are scaled, in arrays."""
     return Preprocessing(
         np.array([channel.center for channel in described], np.float32),
         np.array([channel.scale for channel in described], np.float32),
         [position for position, channel in enumerate(described) if channel.scored],
-        input_clip,
-        tuple(heads),
+        network.input_clip,
+        tuple(network.heads),
+        network.horizon_samples,
     )
 
 
@@ -207,10 +207,11 @@ def _series(values: Float32, how: Preprocessing) -> Series:
     scaled = (values - how.center) / how.scale
     filled = fill_forward(scaled, np.full(scaled.shape[1], np.nan, np.float32))
     inputs = np.clip(np.nan_to_num(filled), -how.input_clip, how.input_clip)
-    scored, before = scaled[1:, how.scored], filled[:-1, how.scored]
+    ahead = how.horizon
+    scored, before = scaled[ahead:, how.scored], filled[:-ahead, how.scored]
     after = {"value": scored, "change": scored - before}
     targets = np.concatenate([after[head] for head in how.heads], axis=1)
-    return Series(inputs[:-1], targets)
+    return Series(inputs[:-ahead], targets)
 
 
 def _cut(samples: Samples, begin: int, end: int) -> Samples:

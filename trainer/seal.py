@@ -73,6 +73,7 @@ def _draft(
         network=NetworkPart(
             layers=layers,
             heads=heads,
+            horizon_samples=config.network.horizon_samples,
             state_size=2 * sum(layers),
             input_clip=config.network.input_clip,
             quantization=quantization,

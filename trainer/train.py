@@ -188,7 +188,7 @@ def _learn(
         from trainer.fit import fit
         from trainer.networks import Architecture
     network, warm_up = config.network, config.sampling.warm_up_samples
-    how = prepare.preprocessing(channels, network.input_clip, network.heads)
+    how = prepare.preprocessing(channels, network)
     architecture = Architecture(
         channels=len(channels),
         scored=tuple(how.scored),
@@ -200,9 +200,13 @@ def _learn(
         prepare.series(samples, how, config.sampling.period_s)
         for samples in prepare.training_and_validation(part, config)
     )
-    fitted = fit(
-        architecture, learn, validate, config.fit, warm_up, lambda epoch: say(_line(epoch, config))
-    )
+
+    def progress(epoch: Epoch) -> None:
+        every = config.fit.progress_epochs
+        if every and epoch.number % every == 0:
+            say(_line(epoch, config))
+
+    fitted = fit(architecture, learn, validate, config.fit, warm_up, progress)
     exported = export(fitted.network, architecture, config.parity.quantizations, learn[-1].inputs)
     best = next(epoch for epoch in reversed(fitted.epochs) if epoch.best)
     metrics = {

@@ -34,7 +34,8 @@ def test_the_reference_bundle_gives_its_known_answers_here(zoo_bundle: Bundle) -
 
 def test_a_difference_beyond_the_tolerance_is_refused(zoo_bundle: Bundle) -> None:
     def change(document: dict[str, Any]) -> None:
-        document["score"][-1] += 3 * zoo_bundle.manifest.known_answers.tolerance
+        tolerance = zoo_bundle.manifest.known_answers.tolerance
+        document["score"][-1] += 3 * tolerance * (1 + document["score"][-1])
 
     altered = with_answers(zoo_bundle, change)
     with pytest.raises(KnownAnswerMismatch, match="a score differs"):

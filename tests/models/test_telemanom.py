@@ -75,6 +75,30 @@ def test_every_span_has_rows_of_its_own(changed: Change, bundle: Bundle) -> None
     assert np.allclose(double.smoothed[5:, 0], raw, atol=1e-4)  # a span of 1 smoothes nothing
 
 
+def test_a_prediction_waits_for_its_time(changed: Change, bundle: Bundle) -> None:
+    """With a horizon of 3, an error is that of what was predicted three samples before."""
+    ahead = changed(
+        sampling={"warm_up_samples": 4},
+        smoothing={"spans_samples": [1.0]},
+        network={"horizon_samples": 3},
+    )
+    network, samples = StepNetwork(bundle.network), recorded(47, 60)
+    channels = ahead.manifest.channels
+    center = np.array([channel.center for channel in channels], np.float32)
+    scale = np.array([channel.scale for channel in channels], np.float32)
+    scaled = (samples.values - center) / scale
+    inputs = np.clip(scaled, -5, 5)[:, None, :]
+    made, _ = network.run(inputs, np.zeros((1, network.state_size), np.float32))
+    value, change = np.split(made[:-3, 0], 2, axis=1)
+    expected = np.abs(np.concatenate([scaled[3:] - value, scaled[3:] - scaled[:-3] - change], 1))
+    telemanom = Telemanom(ahead.manifest, network)
+    state, parts = telemanom.start(), []
+    for cut in (slice(0, 2), slice(2, 3), slice(3, 40), slice(40, 60)):
+        part = Samples(samples.times[cut], samples.values[cut])
+        parts.append(telemanom.step(state, part).smoothed)
+    np.testing.assert_allclose(np.concatenate(parts)[4:], expected[1:], atol=1e-5)
+
+
 def test_a_value_beyond_the_clip_is_clipped_for_the_network_only(telemanom: Telemanom) -> None:
     samples = recorded(42, 60)
     samples.values[50] *= 1000

@@ -63,6 +63,22 @@ def test_a_short_configuration_is_enough(tmp_path: Path) -> None:
             "data.channels[0]: low 2 is not below high 1",
         ),
         ("[bundle\n", "not TOML: "),
+        (GOOD + "[network]\nhorizon_samples = 0\n", "network.horizon_samples = 0"),
+        (GOOD + "[network]\ndropout = 1.0\n", "network.dropout = 1.0"),
+        (GOOD + '[fit]\nloss = "l1"\n', "fit.loss = 'l1'"),
+        (GOOD + '[fit]\nschedule = "step"\n', "fit.schedule = 'step'"),
+        (GOOD + "[smoothing]\nspans_samples = []\n", "smoothing.spans_samples = []"),
+        (
+            GOOD + "[calibrate]\nfloor_changes = [1, 2]\n",
+            "calibrate.floor_changes needs a value per smoothing.spans_samples",
+        ),
+        (GOOD + "[threshold]\nadapt_samples = 0\n", "threshold.adapt_samples = 0"),
+        (GOOD + "[severities]\nhigh = 0.1\n", "severities: high 0.1 is above medium"),
+        (GOOD + '[parity]\nquantizations = ["int4"]\n', "parity.quantizations[0] = 'int4'"),
+        (
+            GOOD.replace('name = "flow"', 'name = "flow"\nscored = false'),
+            "data: no channel is scored",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:

@@ -38,6 +38,23 @@ def test_it_learns_and_tells_of_each_epoch() -> None:
     assert told[-1].validation_loss < 0.3 * told[0].validation_loss
 
 
+@pytest.mark.parametrize("loss", ["squared", "huber"])
+def test_it_learns_by_other_losses_too(loss: str) -> None:
+    (_, told), (_, absolute) = fitted(epochs=6, loss=loss), fitted(epochs=6)
+    assert told[-1].validation_loss < 0.3 * told[0].validation_loss
+    assert told[0].loss != absolute[0].loss
+
+
+def test_a_short_validation_part_still_says_when_to_stop() -> None:
+    result = fit(ARCHITECTURE, [wave(600)], [wave(17, 1.0)], SETTINGS, WARM_UP, lambda _: None)
+    assert all(np.isfinite(epoch.validation_loss) for epoch in result.epochs)
+
+
+def test_the_learning_rate_may_stay() -> None:
+    (_, falls), (_, stays) = fitted(epochs=8), fitted(epochs=8, schedule="constant")
+    assert falls[0].loss != stays[0].loss  # from the first step on
+
+
 def test_the_same_seed_gives_the_same_network() -> None:
     (one, _), (same, _), (other, _) = fitted(), fitted(), fitted(seed=2)
     for a, b in zip(one.network.get_weights(), same.network.get_weights(), strict=True):

@@ -13,7 +13,7 @@ from models.interpreter import StepNetwork
 from models.messages import Samples
 from models.pipeline import Pipeline
 from trainer import prepare, seal
-from trainer.config import Config, Quantization
+from trainer.config import Config, NetworkTable, Quantization
 from trainer.export import Exported, contents, export
 from trainer.networks import Architecture, sequence_network
 
@@ -133,7 +133,9 @@ def test_what_is_learnt_from_is_what_a_gateway_feeds(
     values[20:30, 0] = np.nan
     values[:3, 2] = np.nan  # unknown from the start
     samples = Samples(np.arange(80.0), values)
-    how = prepare.preprocessing(bundle.manifest.channels, 5.0, architecture.heads)
+    how = prepare.preprocessing(
+        bundle.manifest.channels, NetworkTable(heads=list(architecture.heads))
+    )
     [stretch] = prepare.series(samples, how, 1.0)
     nothing = np.zeros((1, architecture.state_size), np.float32)
     predictions = network([stretch.inputs[None], nothing])[0].numpy()[0]

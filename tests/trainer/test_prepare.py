@@ -220,3 +220,12 @@ def test_validation_is_warm_when_it_begins() -> None:
     learnt, validated = prepare.training_and_validation(part, settings)
     warm_up = settings.sampling.warm_up_samples
     assert validated.times[warm_up] == learnt.times[-1] + 1
+
+
+def test_targets_lie_as_far_ahead_as_the_horizon() -> None:
+    how = Preprocessing(
+        np.zeros(1, np.float32), np.ones(1, np.float32), [0], 50.0, ("value", "change"), horizon=3
+    )
+    [stretch] = prepare.series(samples(column([0, 1, 4, 9, 16])), how, 1.0)
+    assert stretch.inputs[:, 0].tolist() == [0, 1]
+    assert stretch.targets.tolist() == [[9, 9], [16, 15]]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from models import known_answers
-from models.errors import DataError
+from models.errors import ConfigError, DataError
 from models.pipeline import Pipeline
 from tests.trainer.conftest import CONFIG, Trained, machine, write_recording
 from trainer import config, train
@@ -67,7 +67,7 @@ def test_the_report_is_whole_and_needs_nothing_else(trained: Trained) -> None:
     assert trained.bundle.digest in page
     assert "overload" in page
     images = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
-    assert len(images) == 4  # test part, faulty recording, forecasts, training curve
+    assert len(images) == 5  # test part, faulty recording, forecasts, tail, training curve
     for image in images:
         root = ElementTree.fromstring(base64.b64decode(image))
         assert root.tag.endswith("svg")
@@ -79,6 +79,16 @@ def test_progress_is_told_epoch_by_epoch(trained: Trained) -> None:
     assert 1 <= len(epochs) <= 20
     assert re.match(r"epoch +1/20 +loss \d\.\d+ +validation \d\.\d+ \* +\d+\.\d s", epochs[0])
     assert trained.said[0] == "read normal.csv: 4000 rows"
+
+
+def test_what_no_bundle_may_have_is_refused_before_any_training(tmp_path: Path) -> None:
+    write_recording(tmp_path / "normal.csv", *machine(4000, seed=1))
+    text = CONFIG.replace('[evaluate]\nfiles = ["faulty.csv"]\n', "")
+    (tmp_path / "tiny.toml").write_text(text + "[threshold]\nhistory_samples = 2000000\n")
+    said: list[str] = []
+    with pytest.raises(ConfigError, match="no bundle may have this: threshold.history_samples"):
+        train.train(config.read(tmp_path / "tiny.toml"), tmp_path, None, said.append)
+    assert not any(line.startswith("epoch") for line in said)
 
 
 def test_values_out_of_range_are_counted_and_left_out(tmp_path: Path) -> None:
