@@ -19,7 +19,7 @@ import numpy as np
 from models.errors import DataError
 from models.messages import Float32, Readings
 from trainer.config import LABELS_SUFFIX, ChannelTable
-from trainer.datasets import Label, Recording
+from trainer.datasets import Label, Recording, read_bytes
 
 _MISSING = frozenset(("", "nan", "na", "n/a", "null", "none", "-"))
 _UNIX_S_MAX = 1e11  # the year 5138; a larger number is in milliseconds
@@ -33,7 +33,7 @@ def read_recording(path: Path, time_column: str, channels: Sequence[ChannelTable
             names file, line and column.
 
     """
-    data = _bytes(path)
+    data = read_bytes(path)
     columns = [time_column, *(channel.source for channel in channels)]
     rows = [_numbers(path, line, columns, cells) for line, cells in _cells(path, data, columns)]
     if not rows:
@@ -59,19 +59,12 @@ def read_labels(path: Path) -> list[Label]:
 
     """
     labels = []
-    for line, (start, end, kind) in _cells(path, _bytes(path), ["start", "end", "kind"]):
+    for line, (start, end, kind) in _cells(path, read_bytes(path), ["start", "end", "kind"]):
         label = Label(_time(path, line, start), _time(path, line, end), kind)
         if label.start > label.end:
             raise DataError(f"{path}:{line}: the label ends before it starts")
         labels.append(label)
     return labels
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _cells(path: Path, data: bytes, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
