@@ -144,8 +144,7 @@ class DynamicThreshold:
         normal = ~np.isnan(errors) & ~state.block_outside[:, row]
         recent = np.where(normal, errors, np.nan)
         before = float(state.threshold[row])
-        settled = state.settled >= self._settings.settle_samples
-        found = self._select(state, row, state.history.kept(row), recent) & settled
+        found = self._select(state, row, recent)
         if found.any():
             peak = int(np.nanargmax(np.where(found, errors, np.nan)))
             error, onset = float(errors[peak]), int(np.argmax(found))
@@ -162,16 +161,16 @@ class DynamicThreshold:
             self._limit(state, row, np.concatenate([state.history.kept(row), known]))
             state.history.remember(row, known)
 
-    def _select(self, state: ThresholdState, row: int, kept: Float32, recent: Float32) -> Bool:
+    def _select(self, state: ThresholdState, row: int, recent: Float32) -> Bool:
         """Set the row's limits for the samples to come; return which of ``recent`` are anomalous.
 
         Only errors of the block can be found: the history has been judged.
         """
         floor, known = self._floor[row], ~np.isnan(recent)
         none = np.zeros(len(recent), np.bool_)
-        errors = np.concatenate([kept, recent[known]])
+        errors = np.concatenate([state.history.kept(row), recent[known]])
         moments = self._limit(state, row, errors)
-        if moments is None:
+        if moments is None or state.settled < self._settings.settle_samples:
             return none
         mean, deviation = moments
         lowest = np.float32(max(floor, mean + self._z[0] * deviation))

@@ -196,6 +196,17 @@ def test_a_new_stream_settles_before_it_is_judged() -> None:
     assert np.flatnonzero(run(made(settle_samples=10), exactly)[0]).tolist() == list(range(10, 30))
 
 
+def test_while_it_settles_a_peak_lowers_no_threshold() -> None:
+    errors = noise(BLOCK * 4)
+    errors[BLOCK * 3 + 10 : BLOCK * 3 + 20] = 0.17  # it would be found, and the threshold chosen
+    quiet, chosen = (made(settle_samples=count) for count in (10_000, 0))
+    states = quiet.start(), chosen.start()
+    assert not run(quiet, errors, states[0])[2]
+    assert run(chosen, errors, states[1])[2]
+    assert states[0].threshold[0] > states[1].threshold[0]
+    assert states[0].history.written[0] == BLOCK * 4
+
+
 def test_unnaturally_small_errors_are_outside_too() -> None:
     threshold = made(calm=[0.05], z_max=3.0)
     errors = noise(600)
