@@ -27,6 +27,7 @@ FORMAT_VERSION: Final = 1
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.json.minisig"
 NETWORK: Final = "network.tflite"
+FORECASTER: Final = "forecaster.tflite"
 KNOWN_ANSWERS: Final = "known_answers.json"
 FILE_SIZE_BYTES_MAX = 64 * 2**20
 SAMPLES_MAX = 1_000_000  # of any count of samples
@@ -34,6 +35,9 @@ ERRORS_KEPT_BYTES_MAX = 32 * 2**20  # history and block of the threshold, per st
 CANDIDATES_MAX = 1_000  # of the threshold, at each update
 SPANS_MAX = 4  # of the smoothing
 HORIZON_MAX = 1_000  # samples that a prediction waits for its time, at most
+STEPS_MAX = 10_000  # of a forecaster's context and horizon
+OFFSETS_MAX = 100_000  # of a forecaster's quantiles, in all
+PENDING_BYTES_MAX = 16 * 2**20  # forecasts that wait for their time, per stream
 PERIOD_S_MIN = 0.001
 MAGNITUDE_MAX = 1e30  # products and quotients of two such numbers and 10⁶ still fit a float32
 MAGNITUDE_MIN = 1e-30
@@ -228,6 +232,90 @@ class Severities(_Part):
         return self
 
 
+class Imputation(_Part):
+    """How steps without a value are filled before a forecast; see ``models.impute``."""
+
+    method: Literal["linear", "seasonal"]
+    season_steps: int | None = Field(
+        None, ge=2, le=STEPS_MAX, description="seasonal: the step so long before is taken"
+    )
+    gap_steps_max: int = Field(
+        ge=0, le=STEPS_MAX, description="With more missing in a row there is no forecast"
+    )
+    missing_share_max: float = Field(
+        ge=0, lt=1, description="With more missing in the whole context there is no forecast"
+    )
+
+    @model_validator(mode="after")
+    def _has_season(self) -> Imputation:
+        if (self.method == "seasonal") != (self.season_steps is not None):
+            raise ValueError("season_steps is for method seasonal, which needs it")
+        return self
+
+
+class Intervals(_Part):
+    """What is added to the network's quantiles so that they cover; see ``models.intervals``."""
+
+    leads_steps: list[Annotated[int, Field(ge=1, le=STEPS_MAX)]] = Field(
+        min_length=1, description="Rising; offsets hold there and are interpolated between"
+    )
+    offsets: list[list[list[Finite]]] = Field(
+        description="Per quantile, scored channel and lead, in units of the context's scale"
+    )
+    rate: float = Field(
+        ge=0, lt=1, description="Of the adaptation to what the gateway sees; 0: none"
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Intervals:
+        if any(a >= b for a, b in itertools.pairwise(self.leads_steps)):
+            raise ValueError("leads_steps do not rise")
+        return self
+
+
+class ForecastPart(_Part):
+    """The forecaster: ``context -> quantiles`` of the steps after it; see ``models.forecaster``."""
+
+    file: Literal["forecaster.tflite"] = FORECASTER
+    step_samples: int = Field(
+        ge=1, le=SAMPLES_MAX, description="A step is the mean of so many samples"
+    )
+    context_steps: int = Field(ge=2, le=STEPS_MAX, description="That a forecast is made from")
+    horizon_steps: int = Field(ge=1, le=STEPS_MAX, description="That are forecast")
+    stride_steps: int = Field(ge=1, le=STEPS_MAX, description="From one forecast to the next")
+    quantiles: list[Share] = Field(
+        min_length=3, max_length=31, description="Rising, symmetric about 0.5, which is in it"
+    )
+    scale_floor: Positive = Field(
+        description="Least scale of a context, as a part of the channel's scale"
+    )
+    patch_steps: int = Field(ge=1, le=STEPS_MAX, description="Steps that the network reads at once")
+    width: int = Field(ge=1, description="Of the encoder, d_model")
+    heads: int = Field(ge=1, description="Of the attention")
+    layers: int = Field(ge=1, description="Of the encoder")
+    imputation: Imputation
+    intervals: Intervals
+    quantization: str = Field(description="e.g. dynamic-range-int8")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ForecastPart:
+        if any(a >= b for a, b in itertools.pairwise(self.quantiles)):
+            raise ValueError("quantiles do not rise")
+        mirrored = [1 - quantile for quantile in reversed(self.quantiles)]
+        if any(abs(a - b) > 1e-9 for a, b in zip(self.quantiles, mirrored, strict=True)):
+            raise ValueError("quantiles are not symmetric about 0.5")
+        if len(self.quantiles) % 2 == 0:
+            raise ValueError("quantiles lack 0.5")
+        if self.intervals.leads_steps[-1] != self.horizon_steps:
+            raise ValueError("intervals.leads_steps do not end at horizon_steps")
+        return self
+
+    @property
+    def slots(self) -> int:
+        """Forecasts that may wait for their last step at one time."""
+        return -(-self.horizon_steps // self.stride_steps)
+
+
 class KnownAnswers(_Part):
     """Inputs with the scores that the trainer got; replayed before a bundle goes live."""
 
@@ -296,6 +384,7 @@ class Manifest(_Part):
     events: Events
     tail: Tail | None = Field(None, description="None: the detector gives no probabilities")
     severities: Severities
+    forecaster: ForecastPart | None = Field(None, description="None: nothing is forecast")
     known_answers: KnownAnswers
     lineage: Lineage
     metrics: Annotated[dict[str, Any], AfterValidator(_json)] = Field(
@@ -316,6 +405,8 @@ class Manifest(_Part):
             raise ValueError("network.state_size is not h and c of network.layers")
         if len(self.threshold.floor) != self.error_rows:
             raise ValueError(f"threshold.floor must have {self.error_rows} values")
+        if self.forecaster is not None:
+            _check_forecaster(self.forecaster, len(self.scored))
         return self
 
     @property
@@ -344,6 +435,28 @@ class Manifest(_Part):
             json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=2, allow_nan=False)
             + "\n"
         ).encode()
+
+
+def _check_forecaster(part: ForecastPart, channels: int) -> None:
+    """Refuse offsets that do not fit, or that would take a gateway's memory."""
+    shape = (len(part.quantiles), channels, len(part.intervals.leads_steps))
+    offsets = part.intervals.offsets
+    inner = [row for quantile in offsets for row in quantile]
+    if (
+        len(offsets) != shape[0]
+        or any(len(quantile) != shape[1] for quantile in offsets)
+        or any(len(row) != shape[2] for row in inner)
+    ):
+        raise ValueError(f"forecaster.intervals.offsets are not {shape}")
+    count = shape[0] * shape[1] * shape[2]
+    if count > OFFSETS_MAX:
+        raise ValueError(f"forecaster.intervals.offsets are more than {OFFSETS_MAX}")
+    pending = 4 * part.slots * count
+    if pending > PENDING_BYTES_MAX:
+        raise ValueError(
+            f"forecasts that wait take {pending} bytes, over {PENDING_BYTES_MAX}: make"
+            " forecaster.stride_steps longer"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,7 +591,8 @@ def _check_parts(source: str, manifest: Manifest, parts: Mapping[str, bytes]) ->
     if parts.keys() != manifest.files.keys():
         odd = sorted(parts.keys() ^ manifest.files.keys())
         raise BundleCorrupt(f"{source}: parts and manifest differ: {', '.join(odd)}")
-    for needed in (manifest.network.file, manifest.known_answers.file):
+    forecaster = [] if manifest.forecaster is None else [manifest.forecaster.file]
+    for needed in (manifest.network.file, *forecaster, manifest.known_answers.file):
         if needed not in parts:
             raise BundleCorrupt(f"{source}: {needed} is missing")
     for name, data in parts.items():

@@ -26,7 +26,8 @@ _CHOICES: dict[Runtime, tuple[str, ...]] = {
     "litert": ("ai-edge-litert",),
     "tflite": ("tflite-runtime",),
 }
-_TENSORS = ("sample", "state", "prediction", "next_state")
+_TENSORS = {"sample": 2, "state": 2, "prediction": 2, "next_state": 2}  # name -> rank
+_FORECAST_TENSORS = {"context": 2, "quantiles": 3}
 
 
 class StepNetwork:
@@ -46,9 +47,11 @@ class StepNetwork:
         try:
             self._interpreter = interpreter_class(model_content=model, num_threads=1)
             tensors = _tensors(self._interpreter)
-            _check_form(tensors)
+            _check_form(tensors, _TENSORS)
             self._index = {name: int(tensor["index"]) for name, tensor in tensors.items()}
             width = {name: int(tensor["shape"][1]) for name, tensor in tensors.items()}
+            if width["state"] != width["next_state"]:
+                raise BundleCorrupt("the network's state and next_state differ in size")
             self.sample_size = width["sample"]  # C, the channels
             self.state_size = width["state"]  # S, floats of state per stream
             self.prediction_size = width["prediction"]  # P, heads × channels
@@ -106,6 +109,64 @@ class StepNetwork:
         self._batch = batch
 
 
+class ForecastNetwork:
+    """A forecaster: ``context -> quantiles`` of the steps that follow, one series a row.
+
+    Kept for life and used by one thread, as ``StepNetwork`` is.
+
+    Raises:
+        BundleCorrupt: the bytes are no network of this form, or need a newer runtime.
+        InterpreterMissing: no runtime is installed.
+
+    """
+
+    def __init__(self, model: bytes, runtime: Runtime = "auto") -> None:
+        interpreter_class, self.runtime = _interpreter_class(runtime)
+        try:
+            self._interpreter = interpreter_class(model_content=model, num_threads=1)
+            tensors = _tensors(self._interpreter)
+            _check_form(tensors, _FORECAST_TENSORS)
+            self._index = {name: int(tensor["index"]) for name, tensor in tensors.items()}
+            self._batch = 0
+            self._context_steps = int(tensors["context"]["shape"][1])
+            self._resize(1)
+            _, horizon, quantiles = self._interpreter.get_tensor(self._index["quantiles"]).shape
+        except (ValueError, RuntimeError) as error:
+            raise BundleCorrupt(f"{self.runtime} cannot load the forecaster: {error}") from error
+        self.shape = (self._context_steps, int(horizon), int(quantiles))  # L, H, Q
+
+    def expect(self, context_steps: int, horizon_steps: int, quantiles: int) -> None:
+        """Refuse a network that does not fit its manifest.
+
+        Raises:
+            BundleCorrupt: a size differs.
+
+        """
+        expected = (context_steps, horizon_steps, quantiles)
+        if self.shape != expected:
+            raise BundleCorrupt(
+                f"the forecaster takes and gives (context, horizon, quantiles) {self.shape},"
+                f" the manifest says {expected}"
+            )
+
+    def run(self, context: Float32) -> Float32:
+        """Return the quantiles (B, H, Q) of what follows each of ``context`` (B, L)."""
+        if len(context) != self._batch:
+            self._resize(len(context))
+        interpreter = self._interpreter
+        interpreter.tensor(self._index["context"])()[:] = context
+        interpreter.invoke()
+        quantiles: Float32 = interpreter.get_tensor(self._index["quantiles"])
+        return quantiles
+
+    def _resize(self, batch: int) -> None:
+        shape = [batch, self._context_steps]
+        self._interpreter.resize_tensor_input(self._index["context"], shape)
+        self._interpreter.allocate_tensors()
+        self._interpreter.invoke()  # shapes of outputs may be known only then
+        self._batch = batch
+
+
 def runtime_version(runtime: Runtime = "auto") -> str:
     """Name and version of the interpreter in use, e.g. ``ai-edge-litert 2.3.0``."""
     return _interpreter_class(runtime)[1]
@@ -137,14 +198,10 @@ def _tensors(interpreter: Any) -> dict[str, dict[str, Any]]:
     return dict(runner.get_input_details()) | dict(runner.get_output_details())
 
 
-def _check_form(tensors: dict[str, dict[str, Any]]) -> None:
+def _check_form(tensors: dict[str, dict[str, Any]], ranks: dict[str, int]) -> None:
     """Refuse what would be cast or broadcast silently: other types, ranks or names."""
-    if tensors.keys() != set(_TENSORS):
-        raise BundleCorrupt(
-            f"the network's signature has {sorted(tensors)}, not {sorted(_TENSORS)}"
-        )
+    if tensors.keys() != ranks.keys():
+        raise BundleCorrupt(f"the network's signature has {sorted(tensors)}, not {sorted(ranks)}")
     for name, tensor in tensors.items():
-        if tensor["dtype"] is not np.float32 or len(tensor["shape"]) != 2:
+        if tensor["dtype"] is not np.float32 or len(tensor["shape"]) != ranks[name]:
             raise BundleCorrupt(f"the network's {name} is not a batch of rows of float32")
-    if tensors["state"]["shape"][1] != tensors["next_state"]["shape"][1]:
-        raise BundleCorrupt("the network's state and next_state differ in size")

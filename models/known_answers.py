@@ -8,26 +8,52 @@ CPU feature that misbehaves, or a part that was swapped shows here and not at 3 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from models.bundle import KNOWN_ANSWERS, Bundle
 from models.errors import BundleCorrupt, KnownAnswerMismatch
-from models.messages import Event, Float32, Samples
+from models.forecaster import Forecaster, normalised
+from models.messages import Event, Float32, NoForecast, Samples
 from models.pipeline import Pipeline, Result
 
 _DIGITS = 9  # float32 comes back exactly from nine significant digits
 
 
-def record(samples: Samples, result: Result) -> bytes:
+class Foretold(NamedTuple):
+    """A forecaster's known answer."""
+
+    context: Float32  # (L, C) in units
+    quantiles: Float32  # (C, G, Q) in units, at the leads of the intervals
+
+
+def foretell(forecaster: Forecaster, context: Float32) -> Foretold:
+    """Return what a forecaster makes of a context, with the offsets as exported.
+
+    Raises:
+        BundleCorrupt: it makes nothing of it.
+
+    """
+    made = forecaster.forecast(context, 0, forecaster.intervals.start())
+    if isinstance(made, NoForecast):
+        raise BundleCorrupt(f"the known context gives no forecast: {made.detail}")
+    return Foretold(context, made.quantiles[:, forecaster.intervals.leads - 1])
+
+
+def record(samples: Samples, result: Result, foretold: Foretold | None = None) -> bytes:
     """Return the known answers as the bundle's part; ``result`` is of a fresh state."""
-    document = {
+    document: dict[str, Any] = {
         "times": samples.times.tolist(),
         "values": [_numbers(row) for row in samples.values],
         "score": _numbers(result.scores.score),
         "events": [_brief(event) for event in result.events],
     }
+    if foretold is not None:
+        document["forecast"] = {
+            "context": [_numbers(row) for row in foretold.context],
+            "quantiles": [[_numbers(row) for row in rows] for rows in foretold.quantiles],
+        }
     return (json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n").encode()
 
 
@@ -51,8 +77,20 @@ def largest_difference(pipeline: Pipeline, bundle: Bundle) -> float:
         raise KnownAnswerMismatch(
             f"{bundle.source}: the known answers give the events {found} here, not {events}"
         )
-    allowed = bundle.manifest.known_answers.tolerance * (1 + np.abs(expected))
-    return float(np.nanmax(np.abs(got - expected) / allowed, initial=0.0))
+    tolerance = bundle.manifest.known_answers.tolerance
+    change = np.abs(got - expected) / (tolerance * (1 + np.abs(expected)))
+    forecast = _forecast_difference(pipeline, bundle) / tolerance
+    return max(float(np.nanmax(change, initial=0.0)), forecast)
+
+
+def _forecast_difference(pipeline: Pipeline, bundle: Bundle) -> float:
+    """Return the largest difference of a quantile, in units of the context's scale."""
+    if pipeline.forecaster is None:
+        return 0.0
+    expected = _read_foretold(bundle)
+    got = foretell(pipeline.forecaster, expected.context)
+    _, _, scale = normalised(expected.context.T, float(np.finfo(np.float32).tiny))
+    return float(np.abs((got.quantiles - expected.quantiles) / scale[:, None, None]).max())
 
 
 def check(pipeline: Pipeline, bundle: Bundle) -> None:
@@ -66,7 +104,7 @@ def check(pipeline: Pipeline, bundle: Bundle) -> None:
     difference = largest_difference(pipeline, bundle)
     if not difference <= 1:
         raise KnownAnswerMismatch(
-            f"{bundle.source}: on {pipeline.runtime} a score differs from the trainer's by"
+            f"{bundle.source}: on {pipeline.runtime} an answer differs from the trainer's by"
             f" {difference:.1f} × the tolerance; the bundle is not used. Train it again with this"
             " interpreter among those checked"
         )
@@ -91,6 +129,24 @@ def _read(bundle: Bundle) -> tuple[Samples, Float32, list[dict[str, Any]]]:
     ):
         raise BundleCorrupt(f"{bundle.source}: {KNOWN_ANSWERS} has rows of the wrong length")
     return Samples(times, values), score, events
+
+
+def _read_foretold(bundle: Bundle) -> Foretold:
+    part = bundle.manifest.forecaster
+    assert part is not None
+    try:
+        answer = json.loads(bundle.parts[KNOWN_ANSWERS])["forecast"]
+        context = np.array(answer["context"], np.float32)
+        quantiles = np.array(answer["quantiles"], np.float32)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleCorrupt(
+            f"{bundle.source}: {KNOWN_ANSWERS} has no readable forecast: {error}"
+        ) from error
+    channels = len(bundle.manifest.scored)
+    shape = (channels, len(part.intervals.leads_steps), len(part.quantiles))
+    if context.shape != (part.context_steps, channels) or quantiles.shape != shape:
+        raise BundleCorrupt(f"{bundle.source}: {KNOWN_ANSWERS} has a forecast of the wrong shape")
+    return Foretold(context, quantiles)
 
 
 def _numbers(row: Float32) -> list[float | None]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-EventKind = Literal["anomaly", "stuck", "missing", "silent"]
+EventKind = Literal["anomaly", "stuck", "missing", "silent", "limit"]
 ClockQuality = Literal["synced", "unsynced", "unknown"]
 
 
@@ -55,6 +55,26 @@ class Scores(NamedTuple):
     score: Float32  # (n,) dimensionless
     probability: Float64  # (n,) NaN where there is no score, or the bundle has no tail
     predicted: Float32  # (n, C) what the network expected of each sample, in the channels' units
+
+
+class Forecast(NamedTuple):
+    """What is expected of the scored channels after a stream's last step, with quantiles."""
+
+    time: float  # of the last step that it was made from, Unix seconds
+    times: Float64  # (H,) of the steps forecast; the first is one step after ``time``
+    last: Float32  # (C,) the last step's values, in the channels' units
+    scale: Float32  # (C,) deviation of the context, in the channels' units
+    quantiles: Float32  # (C, H, Q) in the channels' units, rising along Q
+    trained_steps: int  # steps beyond so many were answered recursively: not calibrated
+    imputed: int  # values of the context that were filled in
+
+
+class NoForecast(NamedTuple):
+    """Why there is no forecast where one was due."""
+
+    time: float  # of the last step, Unix seconds
+    reason: Literal["short_history", "missing_values"]
+    detail: str  # for people
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The only path from samples to scores; calibration, evaluation and the agent all take it.
 
     samples ─> telemanom (network, smoothed errors) ─> threshold ─┬─> events ─> Result
-            └> sensors (runs of equal and missing values) ────────┘
+            ├> sensors (runs of equal and missing values) ────────┘              │
+            └> forecaster (steps, network, intervals) ───────────────────────────┘
 
 There is one implementation and it streams: a batch is a call with many samples, and how a
 recording is cut into calls never changes a result. No score looks at the future.
@@ -9,16 +10,17 @@ recording is cut into calls never changes a result. No score looks at the future
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from models import state as saved
-from models.bundle import Bundle, StreamRules
+from models.bundle import FORECASTER, Bundle, StreamRules
 from models.events import EventRules, Recent
-from models.interpreter import Runtime, StepNetwork
-from models.messages import Event, Float32, Float64, Samples, Scores
+from models.forecaster import Forecaster
+from models.interpreter import ForecastNetwork, Runtime, StepNetwork
+from models.messages import Event, Float32, Float64, Forecast, Samples, Scores
 from models.sensors import SensorChecks
 from models.state import State
 from models.tail import ScoreTail
@@ -33,6 +35,7 @@ class Result(NamedTuple):
     events: list[Event]  # opened and closed, in order
     smoothed: Float32  # (n, R) smoothed errors in scaled units, NaN where not scored
     threshold: Float32  # (n, R) that each was compared with
+    forecasts: Sequence[Forecast] = ()  # made during these samples, in order
 
 
 class Detector(Protocol):
@@ -74,6 +77,7 @@ class Pipeline:
         self._threshold = DynamicThreshold(manifest.threshold)
         self._sensors = SensorChecks(manifest)
         self._events = EventRules(manifest)
+        self.forecaster = _forecaster(bundle, runtime)
         self._tail = None if manifest.tail is None else ScoreTail(manifest.tail)
         self._channels = len(manifest.channels)
 
@@ -90,6 +94,7 @@ class Pipeline:
                 expected=np.full((block, channels), np.nan, np.float32),
             ),
             events=self._events.start(),
+            forecast=None if self.forecaster is None else self.forecaster.start(),
         )
 
     def restore(self, parts: Mapping[str, bytes]) -> State:
@@ -116,6 +121,7 @@ class Pipeline:
             self._events.heard(state.events, float(samples.times[0])) if len(samples.times) else []
         )
         blocks = list(self._blocks(state, samples))
+        forecasts = self._forecasts(state, samples)
         rows = state.threshold.block.shape[1]
         if not blocks:
             empty = np.empty((0, rows), np.float32)
@@ -133,6 +139,7 @@ class Pipeline:
             heard + [event for _, _, events in blocks for event in events],
             np.concatenate([errors.smoothed for errors, _, _ in blocks]),
             np.concatenate([seen.threshold for _, seen, _ in blocks]),
+            forecasts,
         )
 
     def silent(self, state: State, time: float, since: float) -> list[Event]:
@@ -145,6 +152,11 @@ class Pipeline:
     def open_events(self, state: State) -> list[Event]:
         """Return the events that are open, each with its worst sample so far."""
         return self._events.open_events(state.events)
+
+    def _forecasts(self, state: State, samples: Samples) -> list[Forecast]:
+        if self.forecaster is None or state.forecast is None:
+            return []
+        return self.forecaster.step(state.forecast, samples)
 
     def _probability(self, score: Float32) -> Float64:
         return np.full(len(score), np.nan) if self._tail is None else self._tail.probability(score)
@@ -171,6 +183,12 @@ class Pipeline:
                 events += self._events.found(state.events, state.recent, found)
             yield errors, seen, events
             begin = end
+
+
+def _forecaster(bundle: Bundle, runtime: Runtime) -> Forecaster | None:
+    if bundle.manifest.forecaster is None:
+        return None
+    return Forecaster(bundle.manifest, ForecastNetwork(bundle.parts[FORECASTER], runtime))
 
 
 def worst(ratio: Float32) -> Float32:

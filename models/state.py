@@ -7,24 +7,27 @@ of which a commit rewrites one or two. No pickle: a line of JSON, then raw littl
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from models.events import EventState, Recent
+from models.forecaster import ForecastState
 from models.history import PART_COLUMNS, History
-from models.messages import Contribution, Event
+from models.messages import Contribution, Event, Float32, NoForecast
 from models.sensors import SENSOR_KINDS, SensorState
 from models.telemanom import TelemanomState
 from models.threshold import ThresholdState
 
 HEAD = "head"
-_HISTORY = "history."
+HISTORY = "history."
+_FORECAST, _PENDING, _STEPS = "forecast", "forecast.pending", "forecast.history."
 
 
 @dataclass(slots=True)
@@ -36,6 +39,7 @@ class State:
     sensors: SensorState
     recent: Recent
     events: EventState
+    forecast: ForecastState | None = None  # where the bundle has a forecaster
 
 
 class StateMismatch(ValueError):
@@ -45,7 +49,10 @@ class StateMismatch(ValueError):
 def changed_parts(state: State, digest: str) -> dict[str, bytes]:
     """Return the parts that changed since the last call, for the store; marks them as saved."""
     scalars = _scalars(state) | event_scalars(state.events)
-    return packed(scalars, _arrays(state), state.threshold.history, digest)
+    parts = packed(scalars, _arrays(state), state.threshold.history, digest)
+    if state.forecast is not None:
+        parts |= _forecast_parts(state.forecast)
+    return parts
 
 
 def restore(state: State, parts: Mapping[str, bytes], digest: str) -> None:
@@ -63,6 +70,9 @@ def restore(state: State, parts: Mapping[str, bytes], digest: str) -> None:
         set_events(state.events, scalars)
 
     unpacked(parts, digest, take, state.threshold.history)
+    if state.forecast is not None:
+        with _as_mismatch():
+            _set_forecast(state.forecast, parts)
 
 
 def packed(
@@ -72,10 +82,15 @@ def packed(
     digest: str,
 ) -> dict[str, bytes]:
     """Return the head, and the parts of ``history`` that changed; marks them as saved."""
-    parts = {HEAD: _pack(dict(scalars) | {"digest": digest}, arrays)}
+    head = {HEAD: _pack(dict(scalars) | {"digest": digest}, arrays)}
+    return head | _history_parts(history, HISTORY)
+
+
+def _history_parts(history: History, prefix: str) -> dict[str, bytes]:
+    parts = {}
     for number in sorted(history.changed):
         columns = slice(number * PART_COLUMNS, (number + 1) * PART_COLUMNS)
-        parts[f"{_HISTORY}{number}"] = _sealed(history.values[:, columns].tobytes())
+        parts[f"{prefix}{number}"] = _sealed(history.values[:, columns].tobytes())
     history.changed.clear()
     return parts
 
@@ -92,12 +107,19 @@ def unpacked(
         StateMismatch: the parts are of another bundle, or damaged.
 
     """
-    try:
+    with _as_mismatch():
         scalars, arrays = _unpack(parts[HEAD])
         if scalars["digest"] != digest:
             raise StateMismatch(f"the saved state is of bundle {scalars['digest']}, not {digest}")
         take(scalars, arrays)
-        _set_history(history, parts)
+        _set_history(history, parts, HISTORY)
+
+
+@contextlib.contextmanager
+def _as_mismatch() -> Iterator[None]:
+    """Raise what unpacking damaged or foreign parts raises as ``StateMismatch``."""
+    try:
+        yield
     except StateMismatch:
         raise
     except (KeyError, TypeError, ValueError) as error:
@@ -124,7 +146,11 @@ def _arrays(state: State) -> dict[str, np.ndarray[Any, Any]]:
     """Every array of the head, by a name that stays; the history has parts of its own."""
     t, d, s, r = state.telemanom, state.threshold, state.sensors, state.recent
     used = d.pending
-    return {
+    forecast = state.forecast
+    in_progress = (
+        {} if forecast is None else {"step_total": forecast.total, "step_count": forecast.count}
+    )
+    return in_progress | {
         "network": t.network,
         "prediction": t.prediction,
         "last": t.last,
@@ -150,6 +176,7 @@ def _scalars(state: State) -> dict[str, Any]:
         "since_start": telemanom.since_start,
         "last_time": None if np.isnan(telemanom.last_time) else telemanom.last_time,
         "settled": state.threshold.settled,
+        "step": None if state.forecast is None else state.forecast.step,
     }
 
 
@@ -158,6 +185,64 @@ def _set_scalars(state: State, scalars: Mapping[str, Any]) -> None:
     telemanom.since_start = int(scalars["since_start"])
     telemanom.last_time = float("nan") if last_time is None else float(last_time)
     state.threshold.settled = int(scalars["settled"])
+    if state.forecast is not None:
+        state.forecast.step = int(scalars["step"])
+
+
+def _forecast_parts(state: ForecastState) -> dict[str, bytes]:
+    """Return what changed: with a step the small part, with a forecast what awaits its time."""
+    parts = _history_parts(state.history, _STEPS)
+    if state.changed:
+        scalars = {
+            "newest": state.newest,
+            "counters": dict(state.counters),
+            "refused": state.refused and state.refused._asdict(),
+        }
+        parts[_FORECAST] = _pack(scalars, _forecast_arrays(state))
+    if state.pending_changed:
+        parts[_PENDING] = _pack({}, _pending_arrays(state))
+    state.changed = state.pending_changed = False
+    return parts
+
+
+def _set_forecast(state: ForecastState, parts: Mapping[str, bytes]) -> None:
+    scalars, arrays = _unpack(parts[_FORECAST])
+    set_arrays(_forecast_arrays(state), arrays)
+    set_arrays(_pending_arrays(state), _unpack(parts[_PENDING])[1])
+    state.newest = int(scalars["newest"])
+    state.counters.update(scalars["counters"])
+    state.refused = scalars["refused"] and NoForecast(**scalars["refused"])
+    _set_history(state.history, parts, _STEPS)
+    state.changed = state.pending_changed = False
+
+
+def forecast_offsets(parts: Mapping[str, bytes]) -> Float32:
+    """Return the intervals' offsets (Q, C, G) among saved parts, for those who only read.
+
+    Raises:
+        StateMismatch: the parts have none, or are damaged.
+
+    """
+    with _as_mismatch():
+        return np.array(_unpack(parts[_FORECAST])[1]["offsets"])
+    raise AssertionError
+
+
+def _forecast_arrays(state: ForecastState) -> dict[str, np.ndarray[Any, Any]]:
+    judged = state.judged
+    return {
+        "steps_written": state.history.written,
+        "offsets": state.offsets,
+        "judged_weight": judged.weight,
+        "judged_error": judged.error,
+        "judged_absolute": judged.absolute,
+        "judged_inside": judged.inside,
+    }
+
+
+def _pending_arrays(state: ForecastState) -> dict[str, np.ndarray[Any, Any]]:
+    pending = state.pending
+    return {"made": pending.made, "shown": pending.shown, "scale": pending.scale}
 
 
 def event_scalars(events: EventState) -> dict[str, Any]:
@@ -197,11 +282,11 @@ def _event(saved: dict[str, Any]) -> Event:
     return Event(**(saved | {"channels": channels}))
 
 
-def _set_history(history: History, parts: Mapping[str, bytes]) -> None:
+def _set_history(history: History, parts: Mapping[str, bytes], prefix: str) -> None:
     rows, size = history.values.shape
     for begin in range(0, min(int(history.written.max(initial=0)), size), PART_COLUMNS):
         target = history.values[:, begin : begin + PART_COLUMNS]
-        saved = np.frombuffer(_opened(parts[f"{_HISTORY}{begin // PART_COLUMNS}"]), np.float32)
+        saved = np.frombuffer(_opened(parts[f"{prefix}{begin // PART_COLUMNS}"]), np.float32)
         target[...] = saved.reshape(rows, -1)
 
 

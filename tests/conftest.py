@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,11 +12,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from models import bundle as bundles
-from models.bundle import Bundle
+from models.bundle import FORECASTER, KNOWN_ANSWERS, NETWORK, Bundle, ForecastPart
+from models.forecaster import Forecaster
+from models.interpreter import ForecastNetwork
+from models.known_answers import foretell
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO_BUNDLE = ROOT / "models" / "zoo" / "pump.fieldwatch"
@@ -34,6 +40,58 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = WAIT_S
 @pytest.fixture(scope="session")
 def zoo_bundle() -> Bundle:
     return bundles.read(ZOO_BUNDLE)
+
+
+@pytest.fixture(scope="session")
+def forecasting_bundle(zoo_bundle: Bundle) -> Callable[..., Bundle]:
+    """The reference bundle's detector with the small forecaster of tests/models/data.
+
+    It forecasts a random walk, see tests/models/make_forecast_network.py: 24 steps of context, 12
+    of horizon. ``forecasting_bundle(stride_steps=4)`` changes settings of its part.
+    """
+    network = (ROOT / "tests" / "models" / "data" / "forecast_network.tflite").read_bytes()
+    channels = len(zoo_bundle.manifest.scored)
+    leads = [1, 3, 6, 12]
+    settings: dict[str, Any] = {
+        "step_samples": 5,
+        "context_steps": 24,
+        "horizon_steps": 12,
+        "stride_steps": 2,
+        "quantiles": [0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975],
+        "scale_floor": 0.01,
+        "patch_steps": 6,
+        "width": 8,
+        "heads": 2,
+        "layers": 1,
+        "imputation": {"method": "linear", "gap_steps_max": 4, "missing_share_max": 0.25},
+        "intervals": {
+            "leads_steps": leads,
+            "offsets": np.zeros((7, channels, len(leads))).tolist(),
+            "rate": 0.0,
+        },
+        "quantization": "float32",
+    }
+
+    def make(**changes: Any) -> Bundle:
+        part = ForecastPart.model_validate(settings | changes)
+        manifest = zoo_bundle.manifest.model_copy(update={"forecaster": part})
+        parts = {NETWORK: zoo_bundle.network, FORECASTER: network}
+        forecaster = Forecaster(manifest, ForecastNetwork(network))
+        steps = np.linspace(0, 1, part.context_steps, dtype=np.float32)[:, None]
+        center = np.array([channel.center for channel in forecaster.channels], np.float32)
+        scale = np.array([channel.scale for channel in forecaster.channels], np.float32)
+        known = json.loads(zoo_bundle.parts[KNOWN_ANSWERS])
+        foretold = foretell(forecaster, center + scale * steps)
+        known["forecast"] = {
+            "context": foretold.context.tolist(),
+            "quantiles": foretold.quantiles.tolist(),
+        }
+        parts[KNOWN_ANSWERS] = json.dumps(known).encode()
+        files = {name: bundles.file_part(data) for name, data in parts.items()}
+        manifest = manifest.model_copy(update={"files": files})
+        return Bundle(manifest, manifest.to_bytes(), parts, None, "forecasting")
+
+    return make
 
 
 def mosquitto() -> tuple[str, dict[str, str]]:

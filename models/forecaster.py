@@ -1,0 +1,309 @@
+"""The forecaster, streaming: what comes of each scored channel, with quantiles that cover.
+
+    samples ─> steps (means on a coarser grid) ─> context ─┬─> network ─> offsets ─> Forecast
+                                │                          └─ impute, instance scaling
+                                └─> judged: what was forecast for this step, against it
+
+A patch Transformer, after Nie et al., "A Time Series is Worth 64 Words" (PatchTST), ICLR 2023:
+each channel is forecast from its own past, all at once, by the same network. Its context is
+shifted to mean 0 and scaled to deviation 1 and the forecast back (reversible instance
+normalisation, Kim et al., ICLR 2022); that happens here and not in the network, which thus sees
+numbers near 1 only and quantizes well.
+
+Steps lie on multiples of the step's length in Unix time, so that a restart, or another cut into
+calls, makes the same steps. A step's time is its end.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from models.bundle import Manifest
+from models.history import History
+from models.impute import fill, longest_gap
+from models.interpreter import ForecastNetwork
+from models.intervals import Intervals, pairs
+from models.messages import Float32, Float64, Forecast, NoForecast, Samples
+
+NEVER = -(2**62)  # the number of a step that there was not
+JUDGED_MEMORY = 500  # forecasts per lead and channel that the rolling figures look back on
+_SAMPLE_SHARE = 1e-3  # of a sample's period: times are sums of floats
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Pending:
+    """Forecasts whose time has not come, in a ring; only at the leads that are judged."""
+
+    made: Int64  # (N,) number of the last step that each was made from
+    shown: Float32  # (N, G, C, Q) the quantiles as they were forecast, in units
+    scale: Float32  # (N, C) of the context, in units
+
+
+@dataclass(slots=True)
+class Judged:
+    """Rolling sums over the forecasts whose time has come; each new one fades the others."""
+
+    weight: Float64  # (G, C)
+    error: Float64  # (G, C) forecast - actual, in units
+    absolute: Float64  # (G, C)
+    inside: Float64  # (P, G, C) within each interval
+
+
+@dataclass(slots=True)
+class ForecastState:
+    """The memory of one stream; of constant size."""
+
+    total: Float64  # (C,) of the step in progress
+    count: Int64  # (C,) of values in it
+    step: int  # its number, NEVER before the first sample
+    newest: int  # number of the last whole step, NEVER before the first
+    history: History  # (C, L) of whole steps, NaN where missing
+    offsets: Float32  # (Q, C, G)
+    pending: Pending
+    judged: Judged
+    refused: NoForecast | None = None  # why there was none the last time one was due
+    counters: Counter[str] = field(default_factory=Counter)
+    changed: bool = True  # since it was last saved
+    pending_changed: bool = True
+
+
+class Forecaster:
+    """From samples to forecasts; holds the network and its scaling, no stream's memory."""
+
+    def __init__(self, manifest: Manifest, network: ForecastNetwork) -> None:
+        assert manifest.forecaster is not None
+        self.part = part = manifest.forecaster
+        network.expect(part.context_steps, part.horizon_steps, len(part.quantiles))
+        self._network = network
+        self.scored = manifest.scored
+        self.channels = [manifest.channels[position] for position in manifest.scored]
+        self.step_s = part.step_samples * manifest.sampling.period_s
+        self.intervals = Intervals(part)
+        self.pairs = pairs(part.quantiles)
+        self._period_s = manifest.sampling.period_s
+        self._scale_min = part.scale_floor * np.array([c.scale for c in self.channels], np.float32)
+        self._fade = 1.0 - 1.0 / JUDGED_MEMORY
+
+    def start(self) -> ForecastState:
+        """Return the state before the first sample."""
+        part, channels = self.part, len(self.scored)
+        leads, intervals = len(self.intervals.leads), len(self.pairs)
+        return ForecastState(
+            total=np.zeros(channels),
+            count=np.zeros(channels, np.int64),
+            step=NEVER,
+            newest=NEVER,
+            history=History.empty(channels, part.context_steps),
+            offsets=self.intervals.start(),
+            pending=Pending(
+                made=np.full(part.slots, NEVER),
+                shown=np.zeros((part.slots, leads, channels, len(part.quantiles)), np.float32),
+                scale=np.ones((part.slots, channels), np.float32),
+            ),
+            judged=Judged(
+                weight=np.zeros((leads, channels)),
+                error=np.zeros((leads, channels)),
+                absolute=np.zeros((leads, channels)),
+                inside=np.zeros((intervals, leads, channels)),
+            ),
+        )
+
+    def step(self, state: ForecastState, samples: Samples) -> list[Forecast]:
+        """Take in ``samples``, which follow those before; return the forecasts they made due."""
+        made = []
+        for step, rows in self._steps(samples):
+            if step != state.step:
+                if state.step != NEVER:  # the rest of it never came
+                    made += self._complete(state)
+                self._begin(state, step)
+            known = ~np.isnan(rows)
+            state.total += np.where(known, rows, 0).sum(axis=0, dtype=np.float64)
+            state.count += known.sum(axis=0)
+        if len(samples.times) and self._ends(float(samples.times[-1])):
+            made += self._complete(state)
+        return made
+
+    def _number(self, times: Float64) -> Int64:
+        late = _SAMPLE_SHARE * self._period_s
+        return np.ceil((times - late) / self.step_s).astype(np.int64)
+
+    def _ends(self, time: float) -> bool:
+        """Whether the sample after this one is the next step's."""
+        return bool(np.diff(self._number(np.array([time, time + self._period_s])))[0])
+
+    def _steps(self, samples: Samples) -> Iterator[tuple[int, Float32]]:
+        numbers = self._number(samples.times)
+        edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+        values = samples.values[:, self.scored]
+        for begin, end in itertools.pairwise(edges):
+            if begin < end:
+                yield int(numbers[begin]), values[begin:end]
+
+    def _begin(self, state: ForecastState, step: int) -> None:
+        if state.newest != NEVER and not 0 < step - state.newest <= self.part.context_steps:
+            self._restart(state)  # time went back, or nothing of the context is left
+        state.step = step
+        state.total[:], state.count[:] = 0, 0
+
+    def _restart(self, state: ForecastState) -> None:
+        """Forget the past; what was learnt of the intervals stays."""
+        state.history.forget(np.ones(len(self.scored), np.bool_))
+        state.pending.made[:] = NEVER
+        state.newest = NEVER
+        state.changed = state.pending_changed = True
+
+    def _complete(self, state: ForecastState) -> list[Forecast]:
+        """End the step in progress: judge, remember, and forecast if that is due."""
+        if state.step == NEVER or state.step == state.newest:
+            return []
+        missed = 0 if state.newest == NEVER else state.step - state.newest - 1
+        mean = np.divide(
+            state.total, state.count, out=np.full(len(self.scored), np.nan), where=state.count > 0
+        ).astype(np.float32)
+        rows = np.full((missed + 1, len(mean)), np.nan, np.float32)
+        rows[-1] = mean
+        for column, row in enumerate(rows.T):
+            state.history.remember(column, row)
+        state.newest = state.step
+        state.changed = True
+        self._judge(state, mean)
+        if state.step % self.part.stride_steps:
+            return []
+        outcome = self.forecast(self.context(state), state.newest, state.offsets)
+        if isinstance(outcome, NoForecast):
+            state.refused = outcome
+            state.counters[outcome.reason] += 1
+            return []
+        state.refused = None
+        state.counters["forecasts"] += 1
+        self._await(state, outcome)
+        return [outcome]
+
+    def context(self, state: ForecastState) -> Float32:
+        """Return the newest steps, (n, C), at most the context's length, oldest first."""
+        rows = [state.history.kept(column) for column in range(len(self.scored))]
+        return np.stack(rows, axis=1)
+
+    def forecast(
+        self, context: Float32, number: int, offsets: Float32, horizon: int | None = None
+    ) -> Forecast | NoForecast:
+        """Forecast what follows ``context`` (n, C), whose last step has this number.
+
+        Args:
+            context: NaN where a value is missing; at least the context's length.
+            number: of the last step.
+            offsets: (Q, C, G) of the intervals.
+            horizon: steps to forecast; None for the trained ones. What goes beyond them is
+                answered recursively: medians become the context, and the deviations add up as
+                those of independent stretches do. That part is not calibrated.
+
+        """
+        time = number * self.step_s
+        filled = self._filled(context, time)
+        if isinstance(filled, NoForecast):
+            return filled
+        trained = self.part.horizon_steps
+        horizon = trained if horizon is None else horizon
+        quantiles, scale = self._quantiles(filled, offsets)
+        known = filled
+        while quantiles.shape[1] < horizon:
+            known = np.concatenate([known, quantiles[:, -trained:, self.intervals.middle].T])
+            known = known[-self.part.context_steps :]
+            quantiles = self._appended(quantiles, self._quantiles(known, offsets)[0])
+        return Forecast(
+            time=time,
+            times=(number + np.arange(1, horizon + 1, dtype=np.float64)) * self.step_s,
+            last=filled[-1],
+            scale=scale,
+            quantiles=quantiles[:, :horizon],
+            trained_steps=trained,
+            imputed=int(np.isnan(context[-self.part.context_steps :]).sum()),
+        )
+
+    def _appended(self, before: Float32, after: Float32) -> Float32:
+        """Put a stretch behind another, its deviations widened by those that the other ends in."""
+        middle = self.intervals.middle
+        median = after[..., middle, None]
+        ended = before[:, -1:, :] - before[:, -1:, middle, None]
+        deviation = after - median
+        widened = np.sign(deviation) * np.hypot(deviation, ended)
+        return np.concatenate([before, (median + widened).astype(np.float32)], axis=1)
+
+    def _filled(self, context: Float32, time: float) -> Float32 | NoForecast:
+        """Return the context (L, C) without a hole, or why that cannot be."""
+        needed, settings = self.part.context_steps, self.part.imputation
+        if len(context) < needed:
+            detail = f"{len(context)} of {needed} steps of {self.step_s:g} s are there"
+            return NoForecast(time, "short_history", detail)
+        context = context[-needed:]
+        missing = np.isnan(context).sum(axis=0)
+        worst = int(missing.argmax())
+        name, gap = self.channels[worst].name, longest_gap(context)
+        if missing[worst] > settings.missing_share_max * needed:
+            detail = f"{name} has no value in {missing[worst]} of {needed} steps"
+            return NoForecast(time, "missing_values", detail)
+        if gap > settings.gap_steps_max:
+            detail = f"{gap} steps in a row are missing, {settings.gap_steps_max} may be"
+            return NoForecast(time, "missing_values", detail)
+        return fill(context, settings)
+
+    def _quantiles(self, context: Float32, offsets: Float32) -> tuple[Float32, Float32]:
+        """Return the quantiles (C, H, Q) in units, and the context's scale (C,)."""
+        scaled, mean, scale = normalised(context.T, self._scale_min)
+        widened = self.intervals.widen(self._network.run(scaled), offsets)
+        return widened * scale[:, None, None] + mean[:, None, None], scale
+
+    def _await(self, state: ForecastState, forecast: Forecast) -> None:
+        slot = state.newest // self.part.stride_steps % self.part.slots
+        state.pending.made[slot] = state.newest
+        state.pending.scale[slot] = forecast.scale
+        at_leads = forecast.quantiles[:, self.intervals.leads - 1]  # (C, G, Q)
+        state.pending.shown[slot] = at_leads.transpose(1, 0, 2)
+        state.pending_changed = True
+
+    def _judge(self, state: ForecastState, observed: Float32) -> None:
+        """Compare the step with what was forecast for it, and move the intervals by that."""
+        pending, judged = state.pending, state.judged
+        known = ~np.isnan(observed)
+        for position, lead in enumerate(self.intervals.leads.tolist()):
+            made = state.newest - lead
+            slot = made // self.part.stride_steps % self.part.slots
+            if made % self.part.stride_steps or pending.made[slot] != made:
+                continue
+            shown = pending.shown[slot, position]
+            self.intervals.adapt(state.offsets, position, observed, shown, pending.scale[slot])
+            error = np.where(known, shown[:, self.intervals.middle] - observed, 0)
+            fade = np.where(known, self._fade, 1.0)
+            judged.weight[position] = judged.weight[position] * fade + known
+            judged.error[position] = judged.error[position] * fade + error
+            judged.absolute[position] = judged.absolute[position] * fade + np.abs(error)
+            for row, (low, high) in enumerate(self.pairs.values()):
+                inside = (shown[:, low] <= observed) & (observed <= shown[:, high])
+                judged.inside[row, position] = judged.inside[row, position] * fade + inside
+            state.counters["judged"] += 1
+
+
+def normalised(context: Float32, scale_min: Float32 | float) -> tuple[Float32, Float32, Float32]:
+    """Shift and scale series to mean 0 and deviation 1.
+
+    Args:
+        context: (..., L) without NaN.
+        scale_min: least scale, (...) or for all: a constant series has no deviation.
+
+    Returns:
+        The series, their means (...) and their scales (...).
+
+    """
+    wide = context.astype(np.float64)
+    mean = wide.mean(axis=-1)
+    scale = np.maximum(wide.std(axis=-1), scale_min)
+    scaled = (wide - mean[..., None]) / scale[..., None]
+    return scaled.astype(np.float32), mean.astype(np.float32), scale.astype(np.float32)

@@ -1,0 +1,91 @@
+"""Quantiles that cover what they claim: offsets set on held-out data, then adapted.
+
+The network's quantiles are right on what it was trained on. To each is added an offset, per
+channel and lead time, in units of the context's scale:
+
+- at export, the offset that makes it cover on the calibration part (split-conformal quantile
+  regression in its asymmetric form, Romano, Patterson & Candès, NeurIPS 2019);
+- on the gateway, whenever a forecast's time has come, a step up or down (the quantile tracker of
+  Angelopoulos, Candès & Tibshirani, "Conformal PID Control for Time Series Prediction", NeurIPS
+  2023, which with a fixed step has the long-run coverage of Gibbs & Candès, NeurIPS 2021): a
+  quantile of level τ rises by ``τ`` steps where the value was above it, and falls by ``1 - τ``
+  where it was not. A step is ``rate`` times the width of the forecast's own quantiles.
+
+The median is the network's own: it is the forecast, and its bias is reported and not hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from models.bundle import ForecastPart
+from models.messages import Float32
+
+
+class Intervals:
+    """Adds offsets to quantiles, and moves offsets; holds the settings, no memory."""
+
+    def __init__(self, part: ForecastPart) -> None:
+        self.leads = np.array(part.intervals.leads_steps)  # (G,) in steps, from 1
+        self.levels = np.array(part.quantiles)  # (Q,)
+        self.middle = len(part.quantiles) // 2
+        self._start = np.array(part.intervals.offsets, np.float32)  # (Q, C, G)
+        self._rate = part.intervals.rate
+        self._weights = _between(self.leads, part.horizon_steps)
+        self._moves = np.arange(len(self.levels)) != self.middle
+
+    def start(self) -> Float32:
+        """Return the offsets as exported, (Q, C, G)."""
+        return self._start.copy()
+
+    def widen(self, quantiles: Float32, offsets: Float32) -> Float32:
+        """Return normalised ``quantiles`` (C, H, Q) with offsets (Q, C, G), still in order."""
+        moved = quantiles + np.einsum("hg,qcg->chq", self._weights, offsets)
+        median = quantiles[..., self.middle, None]
+        below = np.minimum(moved[..., : self.middle], median)
+        above = np.maximum(moved[..., self.middle + 1 :], median)
+        ordered = (
+            np.maximum.accumulate(below, axis=-1),
+            median,
+            np.minimum.accumulate(above[..., ::-1], axis=-1)[..., ::-1],
+        )
+        return np.concatenate(ordered, axis=-1).astype(np.float32)
+
+    def adapt(
+        self, offsets: Float32, lead: int, observed: Float32, shown: Float32, scale: Float32
+    ) -> None:
+        """Move ``offsets`` by what came of a forecast.
+
+        Args:
+            offsets: (Q, C, G), moved in place.
+            lead: position in ``leads``.
+            observed: (C,) in units; NaN moves nothing.
+            shown: (C, Q) the quantiles as they were forecast, in units.
+            scale: (C,) of the context that the forecast was made from.
+
+        """
+        if self._rate == 0:
+            return
+        width = (shown[:, -2] - shown[:, 1]) / scale
+        step = self._rate * np.where(np.isnan(observed), 0, width)  # (C,)
+        above = observed[:, None] > shown  # (C, Q)
+        toward = np.where(above, self.levels, self.levels - 1) * self._moves
+        offsets[:, :, lead] += (step[:, None] * toward).T.astype(np.float32)
+
+
+def _between(leads: np.ndarray[tuple[int], np.dtype[np.int64]], horizon: int) -> Float32:
+    """Return what each lead's offset counts at each step of the horizon, (H, G)."""
+    steps = np.arange(1, horizon + 1)
+    columns = [np.interp(steps, leads, unit) for unit in np.eye(len(leads))]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def pairs(quantiles: Sequence[float]) -> dict[int, tuple[int, int]]:
+    """Return positions of lower and upper quantile of each interval, by its level in percent."""
+    last = len(quantiles) - 1
+    return {
+        round(100 * (quantiles[last - low] - quantiles[low])): (low, last - low)
+        for low in range(len(quantiles) // 2)
+    }

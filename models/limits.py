@@ -1,0 +1,100 @@
+"""When will a channel pass its limit? Read off a forecast's quantile paths.
+
+The chance that a step lies beyond the limit follows from its quantiles: interpolated between
+them; beyond the outermost, an exponential tail through the outer two. A path that has passed its
+limit has passed it, so the chance to have passed by a step is the largest so far. (Quantile paths
+are taken as scenarios, each below or above for its whole length; without knowledge of how steps
+depend on each other this is the least chance that the quantiles allow.)
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from models.messages import Float32, Float64, Forecast
+
+Side = Literal["high", "low"]
+
+INTERVAL = 0.8  # of the time to the limit: from 10 % to 90 % of the chance
+_WIDTH_MIN = 1e-9  # of a tail, where two quantiles are equal
+
+
+class TimeToLimit(NamedTuple):
+    """When a limit will be passed; times in seconds after the forecast's last step.
+
+    A time is None where the chance does not get so far within the horizon.
+    """
+
+    probability: float  # to have passed it at the end of the horizon
+    median_s: float | None  # with a chance of 50 %
+    earliest_s: float | None  # 10 %
+    latest_s: float | None  # 90 %
+    horizon_s: float
+
+
+def time_to_limit(
+    forecast: Forecast, levels: Float64, channel: int, side: Side, limit: float
+) -> TimeToLimit:
+    """Return when a channel will be beyond ``limit``.
+
+    Args:
+        forecast: of the stream.
+        levels: (Q,) of its quantiles.
+        channel: position among the forecast's channels.
+        side: ``high``: above is beyond; ``low``: below is.
+        limit: in the channel's unit.
+
+    """
+    sign = 1.0 if side == "high" else -1.0
+    paths = sign * forecast.quantiles[channel].astype(np.float64)  # (H, Q)
+    paths = paths if sign > 0 else paths[:, ::-1]
+    beyond = np.array([_chance_above(path, levels, sign * limit) for path in paths])
+    now = float(sign * forecast.last[channel] > sign * limit)
+    passed = np.maximum.accumulate(np.concatenate([[now], beyond]))
+    times = np.concatenate([[0.0], forecast.times - forecast.time])
+    edge = (1 - INTERVAL) / 2
+    return TimeToLimit(
+        probability=float(passed[-1]),
+        median_s=_when(passed, times, 0.5),
+        earliest_s=_when(passed, times, edge),
+        latest_s=_when(passed, times, 1 - edge),
+        horizon_s=float(times[-1]),
+    )
+
+
+def _chance_above(quantiles: Float64, levels: Float64, limit: float) -> float:
+    """Return the chance of more than ``limit``; ``quantiles`` rise, their levels too."""
+    if limit < quantiles[0]:
+        return 1 - float(levels[0]) * _tail(
+            quantiles[0] - limit, quantiles[1] - quantiles[0], levels
+        )
+    if limit > quantiles[-1]:
+        over, width = limit - quantiles[-1], quantiles[-1] - quantiles[-2]
+        return float(levels[0]) * _tail(over, width, levels)
+    return 1 - float(np.interp(limit, quantiles, levels))
+
+
+def _tail(beyond: float, width: float, levels: Float64) -> float:
+    """Return how much of the outermost chance lies ``beyond`` it; levels are symmetric."""
+    per_width = float(np.log(levels[1] / levels[0]))
+    return float(np.exp(-beyond * per_width / max(width, _WIDTH_MIN)))
+
+
+def _when(passed: Float64, times: Float64, chance: float) -> float | None:
+    """Return when the chance is first reached, between steps on a straight line."""
+    reached = int(np.argmax(passed >= chance))
+    if passed[reached] < chance:
+        return None
+    if reached == 0:
+        return 0.0
+    before, after = passed[reached - 1], passed[reached]
+    share = (chance - before) / (after - before)
+    return float(times[reached - 1] + share * (times[reached] - times[reached - 1]))
+
+
+def median_path(forecast: Forecast, channel: int) -> Float32:
+    """Return what is expected of a channel, (H,), in its unit."""
+    path: Float32 = forecast.quantiles[channel, :, forecast.quantiles.shape[2] // 2]
+    return path
