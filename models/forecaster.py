@@ -132,8 +132,7 @@ class Forecaster:
         return made
 
     def _number(self, times: Float64) -> Int64:
-        late = _SAMPLE_SHARE * self._period_s
-        return np.ceil((times - late) / self.step_s).astype(np.int64)
+        return step_numbers(times, self.step_s, self._period_s)
 
     def _ends(self, time: float) -> bool:
         """Whether the sample after this one is the next step's."""
@@ -289,6 +288,11 @@ class Forecaster:
                 inside = (shown[:, low] <= observed) & (observed <= shown[:, high])
                 judged.inside[row, position] = judged.inside[row, position] * fade + inside
             state.counters["judged"] += 1
+
+
+def step_numbers(times: Float64, step_s: float, period_s: float) -> Int64:
+    """Return the number of the step that each sample belongs to; number × ``step_s`` is its end."""
+    return np.ceil((times - _SAMPLE_SHARE * period_s) / step_s).astype(np.int64)
 
 
 def normalised(context: Float32, scale_min: Float32 | float) -> tuple[Float32, Float32, Float32]:

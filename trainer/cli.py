@@ -202,6 +202,58 @@ def skab(**options: Any) -> int:
     return _benchmark("skab", **options)
 
 
+@benchmark.command()
+@click.option("--data", type=_File, required=True, help="ETTh1.csv, or another of its layout.")
+@click.option(
+    "--horizons", default="96,192,336,720", show_default=True, help="Steps, one network each."
+)
+@click.option("--config", type=_File, help="Instead of the configuration that ships.")
+@click.option("--seed", type=click.IntRange(0), help="Instead of the configuration's.")
+@click.option("--json", "json_path", type=_File, help="Write all figures there.")
+@click.option(
+    "--report", type=_File, default="fieldwatch-benchmark-ett.html", show_default=True, help="HTML."
+)
+@click.option(
+    "--tflite-python",
+    type=_File,
+    envvar="FIELDWATCH_TFLITE_PYTHON",
+    help="A Python that has tflite-runtime, to choose the quantization on it too.",
+)
+def ett(
+    data: Path,
+    horizons: str,
+    config: Path | None,
+    seed: int | None,
+    json_path: Path | None,
+    report: Path,
+    tflite_python: Path | None,
+) -> int:
+    """Electricity-transformer temperature: forecasts and their intervals."""
+    from trainer.benchmark import forecast_report, forecasting
+    from trainer.datasets import ett as files
+
+    wanted = _whole_numbers("--horizons", horizons)
+    settings, digest = forecasting.read_config(config, seed)
+    run = forecasting.EttBenchmark(files.read(data), settings, digest)
+    outcomes = []
+    for outcome in run.run(wanted, tflite_python, lambda line: click.echo(line, err=True)):
+        outcomes.append(outcome)
+        for line in forecasting.table([outcome]):
+            click.echo(line)
+    document = run.document(outcomes)
+    forecast_report.write(document, outcomes, run.channels, report)
+    if json_path is not None:
+        json_path.write_text(json.dumps(document, indent=2) + "\n")
+    return 0
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise click.UsageError(f"{option} {text!r}: whole numbers with commas between") from None
+
+
 def _benchmark(
     name: str,
     data: Path,

@@ -11,7 +11,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from models.bundle import HORIZON_MAX, SPANS_MAX, Finite, Head, Positive, Severity, Share
+from models.bundle import (
+    HORIZON_MAX,
+    SPANS_MAX,
+    STEPS_MAX,
+    Finite,
+    Head,
+    NotNegative,
+    Positive,
+    Severity,
+    Share,
+)
 from models.errors import ConfigError
 from models.settings import Table, explain, read_toml, refusal
 
@@ -231,6 +241,111 @@ class ParityTable(Table):
     )
 
 
+class EncoderTable(Table):
+    """The forecaster's network; see ``trainer.forecast.network``."""
+
+    patch_steps: int = Field(
+        24, ge=1, le=STEPS_MAX, description="Steps read at once; best the season, or a part of it"
+    )
+    d_model: int = Field(16, ge=1, le=1024, description="Width of the encoder")
+    num_heads: int = Field(4, ge=1, le=64, description="Of the attention; they share d_model")
+    layers: int = Field(2, ge=1, le=16)
+    feed_forward: int = Field(64, ge=1, le=4096, description="Width within a layer")
+    dropout: float = Field(0.3, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> EncoderTable:
+        if self.d_model % self.num_heads:
+            raise ValueError(
+                f"d_model {self.d_model} is not a multiple of num_heads {self.num_heads}"
+            )
+        return self
+
+
+class ForecastFitTable(Table):
+    """How the forecaster's network learns."""
+
+    epochs: int = Field(10, ge=1)
+    batch: int = Field(256, ge=1, description="Windows of one channel each, per step")
+    steps_per_epoch_max: int = Field(500, ge=1, description="Of long recordings, a part per epoch")
+    learning_rate: Positive = 0.0003
+    weight_decay: NotNegative = 0.0
+    gradient_norm_max: Positive = 1.0
+    squared_weight: NotNegative = Field(
+        0.5, description="Of the median's squared error, beside the quantiles' pinball loss"
+    )
+    patience: int = Field(3, ge=1, description="Epochs without progress until it stops")
+    validation: Share = Field(0.15, description="Share of the training part, at its end")
+    validation_windows_max: int = Field(2000, ge=1)
+    seed: int = Field(1, ge=0)
+
+
+class ImputationTable(Table):
+    """See ``models.bundle.Imputation``."""
+
+    method: Literal["linear", "seasonal"] = "linear"
+    season_steps: int | None = Field(None, ge=2, le=STEPS_MAX)
+    gap_steps_max: int = Field(12, ge=0, le=STEPS_MAX)
+    missing_share_max: float = Field(0.1, ge=0, lt=1)
+
+
+class IntervalsTable(Table):
+    """How the quantiles are made to cover; see ``models.intervals``."""
+
+    leads: int = Field(8, ge=1, le=64, description="Lead times with offsets, 1 to the horizon")
+    rate: float = Field(0.02, ge=0, lt=1, description="Of the adaptation on the gateway; 0: none")
+
+
+class ForecastParityTable(Table):
+    """What quantization and another interpreter may change of a forecast."""
+
+    quantizations: list[Quantization] = Field(
+        ["dynamic-range-int8", "float16", "int8", "int16x8"],
+        min_length=1,
+        description="Forms of the network to try; the smallest that passes ships, else float32",
+    )
+    error_tolerance: Positive = Field(
+        0.01, description="Largest relative change of the squared error on the calibration part"
+    )
+    interpreter_tolerance: Positive = Field(
+        0.02, description="Largest change of a quantile between interpreters, in context scales"
+    )
+
+
+class ForecastTable(Table):
+    """The forecaster; without this table the bundle has none."""
+
+    step_samples: int = Field(1, ge=1, description="A step is the mean of so many samples")
+    context_steps: int = Field(336, ge=2, le=STEPS_MAX, description="That a forecast is made from")
+    horizon_steps: int = Field(96, ge=1, le=STEPS_MAX, description="That are forecast")
+    stride_steps: int = Field(1, ge=1, le=STEPS_MAX, description="From one forecast to the next")
+    quantiles: list[Share] = Field(
+        [0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975],
+        min_length=5,
+        description="Rising, symmetric about 0.5; with those of the 80 % and 95 % intervals",
+    )
+    scale_floor: Positive = Field(
+        0.01, description="Least scale of a context, as a part of the channel's scale"
+    )
+    network: EncoderTable = EncoderTable()
+    fit: ForecastFitTable = ForecastFitTable()
+    imputation: ImputationTable = ImputationTable()
+    intervals: IntervalsTable = IntervalsTable()
+    parity: ForecastParityTable = ForecastParityTable()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ForecastTable:
+        missing = {0.025, 0.1, 0.5, 0.9, 0.975} - set(self.quantiles)
+        if missing:
+            raise ValueError(f"quantiles lack {', '.join(map(str, sorted(missing)))}")
+        if self.network.patch_steps > self.context_steps:
+            raise ValueError(
+                f"network.patch_steps {self.network.patch_steps} is more than context_steps"
+                f" {self.context_steps}"
+            )
+        return self
+
+
 class EvaluateTable(Table):
     """Labelled recordings, which nothing is learnt or set from."""
 
@@ -257,6 +372,7 @@ class Config(Table):
     calibrate: CalibrateTable = CalibrateTable()
     severities: SeveritiesTable = SeveritiesTable()
     parity: ParityTable = ParityTable()
+    forecast: ForecastTable | None = None
     evaluate: EvaluateTable = EvaluateTable()
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ Which one ships is decided by evidence; see ``trainer.quantize``.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ REPRESENTATIVE_SAMPLES = 200  # that the ranges of activations are set by
 
 
 class Exported(NamedTuple):
-    """The same one-step network in several forms."""
+    """The same network in several forms."""
 
     networks: dict[Quantization, bytes]  # float32 is always there
     refused: dict[Quantization, str]  # what did not convert, and why
@@ -61,12 +61,22 @@ def export(
     """
     step = step_network(architecture)
     copy_weights(network, step, architecture)
-    networks: dict[Quantization, bytes] = {"float32": _convert(step, "float32")}
+    floating = convert(step, "float32")
+    return in_every_form(step, floating, quantizations, _Representative(floating, inputs))
+
+
+def in_every_form(
+    network: Any,
+    floating: bytes,
+    quantizations: Sequence[Quantization],
+    seen: Callable[[], Iterator[dict[str, Float32]]],
+) -> Exported:
+    """Convert a Keras network, of which ``floating`` is the float32 form, to the forms wanted."""
+    networks: dict[Quantization, bytes] = {"float32": floating}
     refused: dict[Quantization, str] = {}
-    seen = _Representative(networks["float32"], inputs)
     for quantization in [one for one in quantizations if one not in networks]:
         try:
-            networks[quantization] = _convert(step, quantization, seen)
+            networks[quantization] = convert(network, quantization, seen)
         except (ConverterError, RuntimeError, ValueError) as error:
             refused[quantization] = str(error).strip().splitlines()[0]
     return Exported(networks, refused)
@@ -93,7 +103,7 @@ def zero_network(channels: int, scored: Sequence[int]) -> bytes:
     """
     step = step_network(Architecture(channels, tuple(scored), layers=(1,), heads=("value",)))
     step.set_weights([np.zeros_like(weights) for weights in step.get_weights()])
-    return _convert(step, "float32")
+    return convert(step, "float32")
 
 
 def contents(model: bytes) -> Contents:
@@ -112,8 +122,13 @@ def contents(model: bytes) -> Contents:
 _ITEM_BYTES = {schema.TensorType.INT8: 1, schema.TensorType.FLOAT32: 4}
 
 
-def _convert(step: Any, quantization: Quantization, seen: _Representative | None = None) -> bytes:
-    converter = tf.lite.TFLiteConverter.from_keras_model(step)
+def convert(
+    network: Any,
+    quantization: Quantization,
+    seen: Callable[[], Iterator[dict[str, Float32]]] | None = None,
+) -> bytes:
+    """Return a Keras network as ``.tflite``; ``seen`` yields inputs as it will meet them."""
+    converter = tf.lite.TFLiteConverter.from_keras_model(network)
     operators = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if quantization != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

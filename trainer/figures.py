@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from models.bundle import Channel
 from models.messages import Float32, Float64
+from trainer.drawing import EVENT, FAULT, INK, LIMIT, MODEL, style, svg
 from trainer.evaluate import Judged
 
 if TYPE_CHECKING:
@@ -21,84 +20,72 @@ if TYPE_CHECKING:
 POINTS_MAX = 900  # per curve: more than that nobody sees, and files grow
 STRETCH_SAMPLES = 400  # of each channel in signal against forecast
 
-_INK, _MODEL, _LIMIT, _FAULT, _EVENT = "#1f2937", "#2563eb", "#b91c1c", "#f59e0b", "#7c3aed"
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "fieldwatch",  # the same data gives the same file
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#9ca3af",
-    "legend.frameon": False,
-}
-
 
 def training_curve(epochs: Sequence[Epoch]) -> bytes:
     """Return loss over epochs, on what was learnt from and on the validation tail."""
     numbers = [epoch.number for epoch in epochs]
     best = next(epoch for epoch in reversed(epochs) if epoch.best)
-    with mpl.rc_context(_STYLE):
+    with style():
         figure, axes = _axes(6.4, 2.6)
-        axes.plot(numbers, [epoch.loss for epoch in epochs], color=_INK, label="training")
+        axes.plot(numbers, [epoch.loss for epoch in epochs], color=INK, label="training")
         validation = [epoch.validation_loss for epoch in epochs]
-        axes.plot(numbers, validation, color=_MODEL, label="validation")
-        axes.plot(best.number, best.validation_loss, "o", color=_MODEL, label="kept")
+        axes.plot(numbers, validation, color=MODEL, label="validation")
+        axes.plot(best.number, best.validation_loss, "o", color=MODEL, label="kept")
         axes.set(xlabel="epoch", ylabel="mean absolute error, scaled", yscale="log")
         axes.legend()
-        return _svg(figure)
+        return svg(figure)
 
 
 def forecasts(judged: Judged, channels: Sequence[Channel]) -> bytes:
     """Return the last stretch of every channel with what the network expected of it."""
     times = judged.samples.times[-STRETCH_SAMPLES:]
     since = times - times[0]
-    with mpl.rc_context(_STYLE):
+    with style():
         figure = Figure(figsize=(9, 1.3 * len(channels) + 0.6), layout="constrained")
         rows = figure.subplots(len(channels), 1, sharex=True, squeeze=False)[:, 0]
         for column, (axes, channel) in enumerate(zip(rows, channels, strict=True)):
             observed = judged.samples.values[-STRETCH_SAMPLES:, column]
             expected = judged.result.scores.predicted[-STRETCH_SAMPLES:, column]
-            axes.plot(since, observed, color=_INK, linewidth=0.9, label="observed")
-            axes.plot(since, expected, color=_MODEL, linewidth=0.9, label="expected")
+            axes.plot(since, observed, color=INK, linewidth=0.9, label="observed")
+            axes.plot(since, expected, color=MODEL, linewidth=0.9, label="expected")
             axes.set_ylabel(_named(channel), rotation=0, ha="right", va="center")
         rows[0].legend(loc="upper right", ncols=2)
         rows[-1].set_xlabel("seconds")
-        return _svg(figure)
+        return svg(figure)
 
 
 def exceedance(predicted: Sequence[float], observed: Sequence[float]) -> bytes:
     """Return how often normal operation exceeded scores against how often it should have."""
-    with mpl.rc_context(_STYLE):
+    with style():
         figure, axes = _axes(3.6, 3.2)
-        axes.plot(predicted, predicted, color=_LIMIT, linewidth=0.9, linestyle="--", label="ideal")
+        axes.plot(predicted, predicted, color=LIMIT, linewidth=0.9, linestyle="--", label="ideal")
         seen = [(p, o) for p, o in zip(predicted, observed, strict=True) if o > 0]
-        axes.plot(*zip(*seen, strict=True), "o-", color=_MODEL, label="test part")
+        axes.plot(*zip(*seen, strict=True), "o-", color=MODEL, label="test part")
         axes.set(xlabel="predicted share", ylabel="observed share", xscale="log", yscale="log")
         axes.legend()
-        return _svg(figure)
+        return svg(figure)
 
 
 def score(judged: Judged) -> bytes:
     """Return a recording's score against the threshold, its faults and its events marked."""
     begin = judged.samples.times[0]
     times, highest = _envelope(judged.samples.times - begin, judged.result.scores.score)
-    with mpl.rc_context(_STYLE):
+    with style():
         figure, axes = _axes(9, 2.2)
-        axes.plot(times, highest, color=_INK, linewidth=0.8, label="score")
-        axes.axhline(1, color=_LIMIT, linewidth=0.9, linestyle="--", label="threshold")
+        axes.plot(times, highest, color=INK, linewidth=0.8, label="score")
+        axes.axhline(1, color=LIMIT, linewidth=0.9, linestyle="--", label="threshold")
         for start, end, kind in (detection.label for detection in judged.detections):
             _mark_fault(axes, start - begin, end - begin, kind)
         for number, event in enumerate(judged.events):
             label = "_" if number else "event opened"
-            axes.axvline(event.opened - begin, color=_EVENT, linewidth=1, label=label)
+            axes.axvline(event.opened - begin, color=EVENT, linewidth=1, label=label)
         axes.set(xlabel="seconds", ylabel="score", yscale="log")
         figure.legend(loc="outside right upper")
-        return _svg(figure)
+        return svg(figure)
 
 
 def _mark_fault(axes: Any, start: float, end: float, kind: str) -> None:
-    axes.axvspan(start, end, color=_FAULT, alpha=0.25, linewidth=0)
+    axes.axvspan(start, end, color=FAULT, alpha=0.25, linewidth=0)
     axes.annotate(kind, (start, 1.02), xycoords=("data", "axes fraction"), rotation=15, fontsize=7)
 
 
@@ -116,9 +103,3 @@ def _envelope(times: Float64, values: Float32) -> tuple[Float64, npt.NDArray[Any
     edges = np.linspace(0, len(times), min(POINTS_MAX, len(times)) + 1).astype(int)[:-1]
     highest = np.fmax.reduceat(values, edges)
     return times[edges], highest
-
-
-def _svg(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()

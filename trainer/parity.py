@@ -136,18 +136,24 @@ def replay_elsewhere(
         arrays = {f"times_{i}": samples.times for i, samples in enumerate(recordings)}
         arrays |= {f"values_{i}": samples.values for i, samples in enumerate(recordings)}
         np.savez(given, **arrays)
-        _run([str(python), "-m", "trainer.parity", runtime, *map(str, (sealed, given, gotten))])
+        run_elsewhere(python, "trainer.parity", runtime, str(sealed), str(given), str(gotten))
         with np.load(gotten) as got:
             scores = [got[f"score_{i}"] for i in range(len(recordings))]
             events = [got[f"events_{i}"].tolist() for i in range(len(recordings))]
             return Replayed(network, str(got["runtime"]), scores, events)
 
 
-def _run(command: list[str]) -> None:
+def run_elsewhere(python: Path, module: str, *arguments: str) -> None:
+    """Run a module of ours in another Python.
+
+    Raises:
+        DataError: it fails; says what it printed.
+
+    """
     path = str(Path(__file__).resolve().parent.parent)
     try:
         subprocess.run(  # noqa: S603  whoever trains names this Python
-            command,
+            [str(python), "-m", module, *arguments],
             env=os.environ | {"PYTHONPATH": path},
             capture_output=True,
             text=True,
@@ -155,9 +161,9 @@ def _run(command: list[str]) -> None:
             check=True,
         )
     except subprocess.CalledProcessError as error:
-        raise DataError(f"{command[0]} cannot replay: {error.stderr.strip()}") from error
+        raise DataError(f"{python} cannot replay: {error.stderr.strip()}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise DataError(f"{command[0]} cannot replay: {error}") from error
+        raise DataError(f"{python} cannot replay: {error}") from error
 
 
 def _main(runtime: Runtime, sealed: str, given: str, gotten: str) -> None:

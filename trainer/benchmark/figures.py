@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from models.messages import Float32
 from trainer.benchmark.outcome import Curve, Outcome
+from trainer.drawing import EVENT, FAULT, INK, MODEL, SECOND, style, svg
 
 BUCKETS_MAX = 450  # per curve, each drawn from its lowest to its highest value
 ERROR_MIN = 1e-4  # in scaled units; the log axis shows nothing below
 
-_INK, _MODEL, _LABEL, _EVENT = "#1f2937", "#2563eb", "#f59e0b", "#7c3aed"
-_ROWS = (_INK, "#0d9488")
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "fieldwatch",  # the same data gives the same file
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#9ca3af",
-    "legend.frameon": False,
-}
+_ROWS = (INK, SECOND)
 
 
 def channel(outcome: Outcome, curves: Sequence[Curve]) -> bytes:
     """Return signals and predictions, and below them errors and thresholds, as one SVG."""
     signals = {curve.channel: curve for curve in reversed(curves)}
-    with mpl.rc_context(_STYLE):
+    with style():
         figure = Figure(figsize=(10, 1.5 * len(signals) + 1.9), layout="constrained")
         rows = figure.subplots(len(signals) + 1, 1, sharex=True)
         for axes, curve in zip(rows, signals.values(), strict=False):
-            _draw(axes, curve.signal, color=_INK, label="observed")
-            _draw(axes, curve.predicted, color=_MODEL, label="expected", alpha=0.8)
+            _draw(axes, curve.signal, color=INK, label="observed")
+            _draw(axes, curve.predicted, color=MODEL, label="expected", alpha=0.8)
             axes.set_ylabel(curve.channel)
             _mark(axes, outcome)
             _legend(axes)
@@ -46,7 +34,7 @@ def channel(outcome: Outcome, curves: Sequence[Curve]) -> bytes:
         _legend(rows[-1])
         _mark(rows[-1], outcome)
         rows[-1].set(xlabel="sample", xlim=(0, outcome.steps))
-        return _svg(figure)
+        return svg(figure)
 
 
 def _errors(axes: Any, curves: Sequence[Curve]) -> None:
@@ -61,10 +49,10 @@ def _errors(axes: Any, curves: Sequence[Curve]) -> None:
 def _mark(axes: Any, outcome: Outcome) -> None:
     for number, (start, end) in enumerate(outcome.labels):
         label = "_" if number else "labelled"
-        axes.axvspan(start, end + 1, color=_LABEL, alpha=0.25, linewidth=0, label=label)
+        axes.axvspan(start, end + 1, color=FAULT, alpha=0.25, linewidth=0, label=label)
     for number, (start, end) in enumerate(outcome.detectors["quantized"].spans):
         label = "_" if number else "detected"
-        axes.axvspan(start, end + 1, 0, 0.07, color=_EVENT, linewidth=0, label=label)
+        axes.axvspan(start, end + 1, 0, 0.07, color=EVENT, linewidth=0, label=label)
 
 
 def _legend(axes: Any) -> None:
@@ -83,9 +71,3 @@ def envelope(values: Float32) -> tuple[Float32, Float32]:
     edges = np.linspace(0, count, BUCKETS_MAX + 1).astype(int)[:-1]
     low, high = np.fmin.reduceat(values, edges), np.fmax.reduceat(values, edges)
     return np.repeat(edges, 2).astype(np.float32), np.stack([low, high], axis=1).ravel()
-
-
-def _svg(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()

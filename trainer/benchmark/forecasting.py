@@ -1,0 +1,274 @@
+"""The forecasting benchmark, by the standard protocol of ETT.
+
+12 months to learn from, 4 to validate on, 4 to test; a month has 30 days. Values are z-scored with
+mean and deviation of the training part; errors are means over all windows of the test part, stride
+1, and all variables. The validation part also sets form and intervals. Forecasts come from
+``models.forecaster``, streaming, on the ``.tflite``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from pydantic import ValidationError
+
+from models.bundle import Channel, Intervals, Lineage, Manifest
+from models.errors import ConfigError, DataError
+from models.messages import Float32, Samples
+from models.settings import Table, explain, read_toml, refusal
+from trainer import seal
+from trainer.config import (
+    BundleTable,
+    ChannelTable,
+    Config,
+    DataTable,
+    ForecastTable,
+    SamplingTable,
+)
+from trainer.datasets.ett import EttFile
+from trainer.forecast import references
+from trainer.forecast.build import BuiltForecaster, Form, Say, StepParts, build
+from trainer.forecast.evaluate import Accuracy, Told, evaluate, season_error
+from trainer.forecast.windows import Cutter, Steps
+
+PROTOCOL: Final = " ".join((__doc__ or "").split("\n\n", 1)[1].split()).replace("``", "")
+CONFIG: Final = Path(__file__).with_name("ett.toml")
+HORIZON_MAX: Final = 2000
+
+_MONTH_S = 30 * 86400.0
+_MONTHS = (12, 16, 20)  # ends of the training, validation and test parts
+_SEASON_S = 86400.0
+_TIMED_FORECASTS = 50
+
+
+class EttConfig(Table):
+    """The benchmark's configuration file."""
+
+    forecast: ForecastTable = ForecastTable()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One horizon."""
+
+    horizon: int
+    figures: dict[str, dict[str, Any]]  # by forecaster: quantized, float and the references
+    by_lead: dict[str, dict[str, list[float]]]
+    fans: list[Told]
+    trials: list[dict[str, Any]]
+    seconds: float
+
+
+def read_config(path: Path | None, seed: int | None) -> tuple[ForecastTable, str]:
+    """Return the settings and their digest.
+
+    Raises:
+        ConfigError: not readable, not TOML, or a setting is wrong; names file, key and value.
+
+    """
+    path = path or CONFIG
+    document, _ = read_toml(path)
+    try:
+        settings = EttConfig.model_validate(document).forecast
+    except ValidationError as error:
+        raise refusal(path, explain(EttConfig, error)) from error
+    if seed is not None:
+        fit = settings.fit.model_copy(update={"seed": seed})
+        settings = settings.model_copy(update={"fit": fit})
+    text = json.dumps(settings.model_dump(mode="json"), sort_keys=True)
+    return settings, hashlib.sha256(text.encode()).hexdigest()
+
+
+class EttBenchmark:
+    """A file, cut into its parts."""
+
+    def __init__(self, file: EttFile, settings: ForecastTable, digest: str) -> None:
+        self._file, self._settings, self._digest = file, settings, digest
+        ends = [round(months * _MONTH_S / file.period_s) for months in _MONTHS]
+        if len(file.values) < ends[-1]:
+            raise DataError(
+                f"{file.name}: {len(file.values)} rows every {file.period_s:g} s; 20 months of 30"
+                f" days, which are {ends[-1]} rows, are needed"
+            )
+        self._ends = ends
+        train = file.values[: ends[0]].astype(np.float64)
+        self._scales = np.maximum(np.nanstd(train, axis=0), 1e-9).astype(np.float32)
+        self._centers = np.nanmean(train, axis=0)
+        self._season = round(_SEASON_S / file.period_s)
+
+    def run(
+        self, horizons: Sequence[int], tflite_python: Path | None, say: Say
+    ) -> Iterator[Outcome]:
+        """Do one horizon after the other.
+
+        Raises:
+            ConfigError: a horizon does not fit the data.
+            DataError: the data cannot be used.
+
+        """
+        for horizon in horizons:
+            shortest = self._ends[2] - self._ends[1]
+            if not 1 <= horizon < min(shortest, HORIZON_MAX):
+                raise ConfigError(
+                    f"--horizons {horizon}: 1 to {min(shortest, HORIZON_MAX) - 1} are allowed"
+                )
+            began = time.perf_counter()
+            say(f"horizon {horizon}")
+            settings = self._settings.model_copy(update={"horizon_steps": horizon})
+            yield self._horizon(settings, tflite_python, say, began)
+
+    def _horizon(
+        self, settings: ForecastTable, tflite_python: Path | None, say: Say, began: float
+    ) -> Outcome:
+        first, second, _ = self._ends
+        context = settings.context_steps
+        train = self._file.values[:first]
+        held_out = self._file.values[first - context : second]
+        parts = StepParts(train, held_out, held_out)
+        built = build(settings, self._scales, parts, tflite_python, say)
+        figures, leads, fans = self._judge(built, settings)
+        for name, reference in self._references(Cutter(train, self._scales, settings), settings):
+            found = references.evaluate(reference, self._test(context), self._scales, settings)
+            figures[name] = found.total(self._naive())
+            leads[name] = {"mse": found.by_lead()["mse"]}
+        trials = [trial.as_json() for trial in built.trials]
+        seconds = round(time.perf_counter() - began, 1)
+        return Outcome(settings.horizon_steps, figures, leads, fans, trials, seconds)
+
+    def _judge(
+        self, built: BuiltForecaster, settings: ForecastTable
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, list[float]]], list[Told]]:
+        """Return figures and figures by lead of the forms, and some forecasts."""
+        figures, leads = {}, {}
+        fans: list[Told] = []
+        for name, form in (("quantized", built.shipped), ("float", built.floating)):
+            adaptive, told = self._evaluated(form, settings)
+            fixed, _ = self._evaluated(_without_adaptation(form), settings)
+            total, before = adaptive.total(self._naive()), fixed.total()
+            figures[name] = total | {
+                "before_adaptation": {key: before[key] for key in before if "_" in key},
+                "quantization": form.part.quantization,
+                "model_bytes": len(form.network),
+                "ms_per_forecast": self._ms_per_forecast(form, settings),
+            }
+            leads[name] = adaptive.by_lead()
+            leads[f"{name}, not adapted"] = fixed.by_lead()
+            fans = fans or told
+        return figures, leads, fans
+
+    def _evaluated(self, form: Form, settings: ForecastTable) -> tuple[Accuracy, list[Told]]:
+        context, begin = settings.context_steps, self._ends[1] - settings.context_steps
+        values = self._test(context)
+        numbers = np.arange(begin + 1, begin + 1 + len(values), dtype=np.float64)
+        samples = Samples(numbers * self._file.period_s, values)
+        forecaster = form.forecaster(self._manifest(settings))
+        return evaluate(forecaster, samples, Steps(begin + 1, values))
+
+    def _ms_per_forecast(self, form: Form, settings: ForecastTable) -> float:
+        """Return the time of one forecast of all channels, through the deployed code."""
+        forecaster = form.forecaster(self._manifest(settings))
+        context = self._test(settings.context_steps)[: settings.context_steps]
+        offsets = forecaster.intervals.start()
+        forecaster.forecast(context, 0, offsets)  # the first call prepares
+        began = time.perf_counter()
+        for _ in range(_TIMED_FORECASTS):
+            forecaster.forecast(context, 0, offsets)
+        return round((time.perf_counter() - began) / _TIMED_FORECASTS * 1e3, 3)
+
+    def _test(self, context: int) -> Float32:
+        return self._file.values[self._ends[1] - context : self._ends[2]]
+
+    def _naive(self) -> Any:
+        return season_error(self._file.values[: self._ends[0]], self._scales, self._season)
+
+    def _references(
+        self, train: Cutter, settings: ForecastTable
+    ) -> Iterator[tuple[str, references.Reference]]:
+        yield "linear", references.linear(train, settings)
+        yield "seasonal_naive", references.seasonal(settings, self._season)
+        yield "last_value", references.last_value(settings)
+
+    def _manifest(self, settings: ForecastTable) -> Manifest:
+        """Return a manifest of the file's channels; its detector's settings mean nothing here."""
+        names = [f"variable_{number}" for number in range(len(self._file.channels))]
+        config = Config(
+            bundle=BundleTable(name="benchmark"),
+            data=DataTable(
+                files=[self._file.name], channels=[ChannelTable(name=name) for name in names]
+            ),
+            sampling=SamplingTable(period_s=self._file.period_s),
+        )
+        channels = [
+            Channel(name=name, unit="", center=float(center), scale=float(scale))
+            for name, center, scale in zip(names, self._centers, self._scales, strict=True)
+        ]
+        lineage = Lineage(
+            data_digest=self._file.sha256,
+            data_files=[self._file.name],
+            parts={},
+            config_digest=self._digest,
+            seed=settings.fit.seed,
+            software=seal.software(),
+        )
+        return seal.draft(config, channels, lineage, datetime.now(UTC), "none")
+
+    def document(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        """Return the figures, ready for JSON."""
+        return {
+            "benchmark": "ett",
+            "file": self._file.name,
+            "sha256": self._file.sha256,
+            "protocol": PROTOCOL,
+            "config_digest": self._digest,
+            "seed": self._settings.fit.seed,
+            "software": seal.software(),
+            "horizons": {
+                str(outcome.horizon): outcome.figures
+                | {"forms": outcome.trials, "seconds": outcome.seconds}
+                for outcome in outcomes
+            },
+        }
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the file's variables."""
+        return self._file.channels
+
+
+def _without_adaptation(form: Form) -> Form:
+    settings = form.part.intervals.model_dump() | {"rate": 0.0}
+    fixed = form.part.model_copy(update={"intervals": Intervals(**settings)})
+    return Form(fixed, form.network)
+
+
+def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Yield the figures as a table for a terminal."""
+    for outcome in outcomes:
+        columns = (
+            f"{f'horizon {outcome.horizon}':16}{'MSE':>8}{'MAE':>8}{'MASE':>8}{'sMAPE':>8}"
+            f"{'pinball':>9}{'80 %':>7}{'95 %':>7}{'width 80':>10}{'bytes':>10}{'ms':>8}"
+        )
+        yield columns
+        for name, row in outcome.figures.items():
+            yield (
+                f"{name:16}{row['mse']:8.4f}{row['mae']:8.4f}{row['mase']:8.3f}{row['smape']:8.1f}"
+                + _rest(row)
+            )
+        yield ""
+
+
+def _rest(row: dict[str, Any]) -> str:
+    if "pinball" not in row:
+        return ""
+    return (
+        f"{row['pinball']:9.4f}{100 * row['coverage_80']:7.1f}{100 * row['coverage_95']:7.1f}"
+        f"{row['width_80']:10.3f}{row['model_bytes']:10,}{row['ms_per_forecast']:8.2f}"
+    )

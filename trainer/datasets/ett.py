@@ -1,0 +1,105 @@
+"""ETT, electricity-transformer temperature (Zhou et al., AAAI 2021), and files of its layout.
+
+A CSV file with ``date`` first and a column per variable, evenly spaced: hourly (ETTh) or every
+15 minutes (ETTm). The dates have no offset from UTC and are taken as UTC.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from models.errors import DataError
+from models.messages import Float32, Float64
+from trainer.datasets import read_bytes
+
+_TIME = "date"
+_UNEVEN_SHARE = 0.01  # of the period; more says that rows are missing or twice
+
+
+class EttFile(NamedTuple):
+    """The rows of one file, in order and without a gap in time."""
+
+    name: str
+    channels: tuple[str, ...]
+    times: Float64  # (n,) Unix seconds
+    values: Float32  # (n, C) NaN where a cell is empty
+    period_s: float
+    sha256: str  # of the file's bytes
+
+
+def read(path: Path) -> EttFile:
+    """Read a file.
+
+    Raises:
+        DataError: unreadable, not of this layout, or unevenly spaced; names file, line and column.
+
+    """
+    data = read_bytes(path)
+    try:
+        rows = list(csv.reader(data.decode("utf-8-sig").splitlines(), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file: {error}") from error
+    header = [name.strip() for name in rows[0]] if rows else []
+    if len(header) < 2 or header[0] != _TIME or len(set(header)) != len(header):
+        raise DataError(
+            f"{path}: the header must be {_TIME!r} and a name for each variable, each once; it is"
+            f" {', '.join(header) or 'empty'}"
+        )
+    body = [(f"{path}:{number}", row) for number, row in enumerate(rows[1:], 2) if row]
+    if len(body) < 2:
+        raise DataError(f"{path}: no rows below the header")
+    for where, row in body:
+        if len(row) != len(header):
+            raise DataError(f"{where}: {len(row)} cells, the header has {len(header)}")
+    times = np.array([_time(where, row[0]) for where, row in body])
+    values = [
+        [_value(where, name, cell) for name, cell in zip(header[1:], row[1:], strict=True)]
+        for where, row in body
+    ]
+    return EttFile(
+        path.stem,
+        tuple(header[1:]),
+        times,
+        np.array(values, np.float32),
+        _period(path, times, [where for where, _ in body]),
+        hashlib.sha256(data).hexdigest(),
+    )
+
+
+def _period(path: Path, times: Float64, wheres: list[str]) -> float:
+    apart = np.diff(times)
+    period = float(np.median(apart))
+    if period <= 0:
+        raise DataError(f"{path}: times do not rise")
+    uneven = np.flatnonzero(np.abs(apart - period) > _UNEVEN_SHARE * period)
+    if len(uneven):
+        raise DataError(
+            f"{wheres[int(uneven[0]) + 1]}: {apart[uneven[0]]:g} s after the row before; the"
+            f" others are {period:g} s apart"
+        )
+    return period
+
+
+def _time(where: str, cell: str) -> float:
+    try:
+        moment = datetime.fromisoformat(cell.strip())
+    except ValueError:
+        raise DataError(
+            f"{where}: {_TIME}: {cell!r} is no time; it must be as 2016-07-01 00:00:00"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _value(where: str, name: str, cell: str) -> float:
+    try:
+        value = float(cell) if cell.strip() else math.nan
+    except ValueError:
+        raise DataError(f"{where}: {name}: {cell!r} is no number") from None
+    return value if abs(value) <= np.finfo(np.float32).max else math.nan

@@ -1,0 +1,39 @@
+"""The look of all drawings: one style, a few colours, SVG whose bytes follow from the data."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, Final
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+INK: Final = "#1f2937"
+MODEL: Final = "#2563eb"
+LIMIT: Final = "#b91c1c"
+FAULT: Final = "#f59e0b"
+EVENT: Final = "#7c3aed"
+SECOND: Final = "#0d9488"
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fieldwatch",  # the same data gives the same file
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9ca3af",
+    "legend.frameon": False,
+}
+
+
+def style() -> Any:
+    """Return the context that a drawing is made in."""
+    return mpl.rc_context(_STYLE)
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a drawing as SVG, without a date."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()

@@ -1,0 +1,160 @@
+"""The forecaster's wiring: from steps to the part of a bundle.
+
+steps ─> fit ─> every form ─> choose ─> intervals ─> part of the manifest + network
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from models.bundle import ForecastPart, Imputation, Intervals, Manifest
+from models.forecaster import Forecaster
+from models.interpreter import ForecastNetwork, Runtime
+from models.messages import Float32
+from trainer.config import ForecastTable, Quantization
+from trainer.forecast import calibrate
+from trainer.forecast.choose import GATE_WINDOWS_MAX, Trial, choose, predict, representative
+from trainer.forecast.windows import Cutter, Windows
+from trainer.quiet import quiet
+
+if TYPE_CHECKING:
+    from trainer.fit import Epoch
+
+Say = Callable[[str], None]
+
+
+class StepParts(NamedTuple):
+    """Steps (n, C) in units, NaN where missing, by what they are for."""
+
+    train: Float32
+    validate: Float32  # says when to stop; may begin with a context of the part before
+    calibrate: Float32  # sets form and intervals
+
+
+class Form(NamedTuple):
+    """One form of the forecaster, with the intervals that belong to it."""
+
+    part: ForecastPart
+    network: bytes
+
+    def forecaster(self, manifest: Manifest, runtime: Runtime = "auto") -> Forecaster:
+        """Return it as it runs on a gateway, for the channels of ``manifest``."""
+        whole = manifest.model_copy(update={"forecaster": self.part})
+        return Forecaster(whole, ForecastNetwork(self.network, runtime))
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltForecaster:
+    """What the training gave: the same forecaster as it ships and unquantized."""
+
+    shipped: Form
+    floating: Form
+    epochs: list[Epoch]
+    trials: list[Trial]  # the chosen form first
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what the bundle tells of the training."""
+        best = next(epoch for epoch in reversed(self.epochs) if epoch.best)
+        return {
+            "epochs": len(self.epochs),
+            "best_epoch": best.number,
+            "validation_loss": round(best.validation_loss, 6),
+            "quantization": [trial.as_json() for trial in self.trials],
+        }
+
+
+def build(
+    settings: ForecastTable,
+    scales: Float32,
+    parts: StepParts,
+    tflite_python: Path | None,
+    say: Say,
+) -> BuiltForecaster:
+    """Train a forecaster and choose its form.
+
+    Args:
+        settings: of the forecaster.
+        scales: (C,) of the channels, in units.
+        parts: the steps.
+        tflite_python: a Python with ``tflite-runtime`` to choose the form on as well.
+        say: called with each line of progress.
+
+    Raises:
+        DataError: there is too little to learn from or to calibrate on.
+
+    """
+    with quiet():
+        from trainer.export import convert, in_every_form
+        from trainer.forecast.fit import fit
+    train, validate, held_out = (Cutter(values, scales, settings) for values in parts)
+    fitted = fit(train, validate, settings, lambda epoch: say(_line(epoch, settings)))
+    gate = held_out.cut(held_out.every(GATE_WINDOWS_MAX))
+    floating = convert(fitted.network, "float32")
+    exported = in_every_form(
+        fitted.network, floating, settings.parity.quantizations, lambda: representative(gate)
+    )
+    trials = choose(exported.networks, exported.refused, gate, settings.parity, tflite_python)
+    for trial in trials:
+        say(_gate_line(trial))
+    windows = held_out.cut(held_out.every(calibrate.WINDOWS_MAX))
+    forms = _Forms(exported.networks, windows, len(scales), settings)
+    return BuiltForecaster(
+        forms.calibrated(trials[0].quantization), forms.calibrated("float32"), fitted.epochs, trials
+    )
+
+
+class _Forms:
+    """Every form of one network, and the windows to set the intervals by."""
+
+    def __init__(
+        self,
+        networks: Mapping[Quantization, bytes],
+        windows: Windows,
+        channels: int,
+        settings: ForecastTable,
+    ) -> None:
+        self._networks, self._windows = networks, windows
+        self._channels, self._settings = channels, settings
+
+    def calibrated(self, name: Quantization) -> Form:
+        """Return a form with its intervals."""
+        network = self._networks[name]
+        quantiles = predict(network, self._windows.context)
+        found = calibrate.intervals(quantiles, self._windows, self._channels, self._settings)
+        return Form(_part(self._settings, name, found), network)
+
+
+def _part(settings: ForecastTable, quantization: str, intervals: Intervals) -> ForecastPart:
+    network = settings.network
+    return ForecastPart(
+        step_samples=settings.step_samples,
+        context_steps=settings.context_steps,
+        horizon_steps=settings.horizon_steps,
+        stride_steps=settings.stride_steps,
+        quantiles=settings.quantiles,
+        scale_floor=settings.scale_floor,
+        patch_steps=network.patch_steps,
+        width=network.d_model,
+        heads=network.num_heads,
+        layers=network.layers,
+        imputation=Imputation(**settings.imputation.model_dump()),
+        intervals=intervals,
+        quantization=quantization,
+    )
+
+
+def _line(epoch: Epoch, settings: ForecastTable) -> str:
+    return (
+        f"forecaster epoch {epoch.number:2d}/{settings.fit.epochs}  loss {epoch.loss:.5f}"
+        f"  validation {epoch.validation_loss:.5f}{' *' if epoch.best else '  '}"
+        f"  {epoch.seconds:.1f} s"
+    )
+
+
+def _gate_line(trial: Trial) -> str:
+    verdict = "passes" if trial.passed else trial.reason
+    size = "" if trial.size_bytes is None else f"{trial.size_bytes:,} B, "
+    return f"forecaster {trial.quantization}: {size}{verdict}"

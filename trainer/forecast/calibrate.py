@@ -1,0 +1,59 @@
+"""Sets the offsets that make the quantiles cover, on held-out data.
+
+Split-conformal quantile regression in its asymmetric form (Romano, Patterson & Candès, NeurIPS
+2019), for each quantile, channel and lead on its own: the offset is the quantile, of the same
+level, of what the actual values lie above the network's quantile in the calibration part.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.bundle import Intervals
+from models.errors import DataError
+from models.messages import Float32
+from trainer.config import ForecastTable
+from trainer.forecast.windows import Windows
+
+WINDOWS_MAX = 6000
+
+
+def leads(count: int, horizon: int) -> list[int]:
+    """Return at most ``count`` lead times from 1 to the horizon, near ones closer together."""
+    return sorted({round(lead) for lead in np.geomspace(1, horizon, count)} | {horizon})
+
+
+def intervals(
+    quantiles: Float32, windows: Windows, channels: int, settings: ForecastTable
+) -> Intervals:
+    """Return the offsets for ``quantiles`` (n, H, Q) of ``windows``, as the network gave them.
+
+    Raises:
+        DataError: a channel has no window, or no known value at a lead.
+
+    """
+    at = np.array(leads(settings.intervals.leads, settings.horizon_steps))
+    above = windows.future[:, at - 1, None] - quantiles[:, at - 1]  # (n, G, Q)
+    offsets = np.zeros((len(settings.quantiles), channels, len(at)))
+    for channel in range(channels):
+        mine = above[windows.channel == channel]
+        if len(mine) == 0 or np.isnan(mine[..., 0]).all(axis=0).any():
+            raise DataError(
+                "the calibration part is too short, or has too many gaps, for the forecaster's"
+                " intervals: lengthen it, or lower forecast.horizon_steps"
+            )
+        for position, level in enumerate(settings.quantiles):
+            found = np.nanquantile(mine[..., position], _corrected(level, len(mine)), axis=0)
+            offsets[position, channel] = found
+    offsets[len(settings.quantiles) // 2] = 0  # the median stays the network's
+    return Intervals(
+        leads_steps=at.tolist(),
+        offsets=np.round(offsets, 6).tolist(),
+        rate=settings.intervals.rate,
+    )
+
+
+def _corrected(level: float, count: int) -> float:
+    """Return the level with the correction for a finite number of windows, outwards."""
+    side = (count + 1) / count
+    return min(1.0, level * side) if level > 0.5 else max(0.0, 1 - (1 - level) * side)

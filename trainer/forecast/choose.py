@@ -1,0 +1,163 @@
+"""Chooses the form of a forecaster that ships: the smallest that forecasts as well as float32.
+
+Judged on windows of the calibration part: the squared error may hardly grow, and another
+interpreter may hardly change a quantile.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from models.errors import BundleCorrupt, DataError
+from models.interpreter import ForecastNetwork, Runtime
+from models.messages import Float32
+from trainer.config import ForecastParityTable, Quantization
+from trainer.forecast.windows import Windows
+from trainer.parity import run_elsewhere
+
+GATE_WINDOWS_MAX = 1000
+BATCH = 50
+REPRESENTATIVE_WINDOWS = 200  # that the ranges of activations are set by
+TIMED_RUNS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One form of the forecaster and what its gate found."""
+
+    quantization: Quantization
+    size_bytes: int | None  # None: there is no such file
+    window_ms: float | None  # one window, on LiteRT on this machine
+    error_change: float | None  # of the squared error, relative to float32's
+    interpreter_change: float | None  # largest of a quantile; None: one interpreter was tried
+    passed: bool
+    reason: str  # why not
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for the metrics."""
+        return asdict(self)
+
+
+def choose(
+    networks: Mapping[Quantization, bytes],
+    refused: Mapping[Quantization, str],
+    windows: Windows,
+    settings: ForecastParityTable,
+    tflite_python: Path | None,
+) -> list[Trial]:
+    """Try every form; return what was found, the chosen one first.
+
+    Args:
+        networks: every form that there is, float32 among them.
+        refused: what did not convert, and why.
+        windows: of the calibration part.
+        settings: what may change.
+        tflite_python: a Python with ``tflite-runtime``; None where there is none.
+
+    Raises:
+        DataError: not even float32 forecasts alike on every interpreter.
+
+    """
+    reference = _squared_error(predict(networks["float32"], windows.context), windows)
+    trials = [
+        _trial(name, network, reference, windows, settings, tflite_python)
+        for name, network in networks.items()
+    ]
+    trials += [_missing(name, f"does not convert: {why}") for name, why in refused.items()]
+    passed = [trial for trial in trials if trial.passed]
+    if not passed:
+        raise DataError(f"no form of the forecaster passes; float32: {trials[0].reason}")
+    chosen = min(passed, key=lambda trial: trial.size_bytes or 0)
+    return [chosen, *(trial for trial in trials if trial is not chosen)]
+
+
+def representative(windows: Windows) -> Iterator[dict[str, Float32]]:
+    """Yield contexts one by one, to set the ranges of activations by."""
+    for row in windows.context[:REPRESENTATIVE_WINDOWS]:
+        yield {"context": row[None]}
+
+
+def predict(model: bytes, contexts: Float32, runtime: Runtime = "litert") -> Float32:
+    """Return the network's quantiles (n, H, Q) of normalised contexts (n, L)."""
+    network = ForecastNetwork(model, runtime)
+    batches = [contexts[begin : begin + BATCH] for begin in range(0, len(contexts), BATCH)]
+    return np.concatenate([network.run(batch).copy() for batch in batches])
+
+
+def _trial(
+    name: Quantization,
+    network: bytes,
+    reference: float,
+    windows: Windows,
+    settings: ForecastParityTable,
+    tflite_python: Path | None,
+) -> Trial:
+    moved = None
+    try:
+        here = predict(network, windows.context)
+        if tflite_python is not None:
+            there = _predict_elsewhere(tflite_python, network, windows.context)
+            moved = float(np.abs(there - here).max())
+    except (BundleCorrupt, DataError) as error:  # an operator that a runtime lacks, for one
+        return _missing(name, str(error).strip().splitlines()[-1], len(network))
+    change = _squared_error(here, windows) / reference - 1
+    reasons = []
+    if not change <= settings.error_tolerance:
+        reasons.append(f"the squared error grows by {change:.2%}")
+    if moved is not None and not moved <= settings.interpreter_tolerance:
+        reasons.append(f"a quantile changes by {moved:.3g} between interpreters")
+    return Trial(
+        quantization=name,
+        size_bytes=len(network),
+        window_ms=_window_ms(network, windows.context[:1]),
+        error_change=change,
+        interpreter_change=moved,
+        passed=not reasons,
+        reason="; ".join(reasons),
+    )
+
+
+def _squared_error(quantiles: Float32, windows: Windows) -> float:
+    """Return the mean squared error of the median, in scales of the channels."""
+    errors = (quantiles[:, :, quantiles.shape[2] // 2] - windows.future) * windows.scale[:, None]
+    return float(np.nanmean(np.square(errors)))
+
+
+def _missing(name: Quantization, reason: str, size_bytes: int | None = None) -> Trial:
+    return Trial(name, size_bytes, None, None, None, False, reason)
+
+
+def _window_ms(model: bytes, context: Float32) -> float:
+    network = ForecastNetwork(model, "litert")
+    network.run(context)  # the first call prepares
+    began = time.perf_counter()
+    for _ in range(TIMED_RUNS):
+        network.run(context)
+    return round((time.perf_counter() - began) / TIMED_RUNS * 1e3, 3)
+
+
+def _predict_elsewhere(python: Path, model: bytes, contexts: Float32) -> Float32:
+    """Do as ``predict`` does, on ``tflite-runtime`` in a process of another Python."""
+    with tempfile.TemporaryDirectory() as directory:
+        network, given, gotten = (Path(directory) / name for name in ("n", "given.npy", "got.npy"))
+        network.write_bytes(model)
+        np.save(given, contexts)
+        run_elsewhere(python, "trainer.forecast.choose", *map(str, (network, given, gotten)))
+        return cast(Float32, np.load(gotten))
+
+
+def _main(network: str, given: str, gotten: str) -> None:
+    """Be the other Python: predict there and leave the quantiles in a file."""
+    np.save(gotten, predict(Path(network).read_bytes(), np.load(given), "tflite"))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

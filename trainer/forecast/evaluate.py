@@ -1,0 +1,158 @@
+"""What forecasts are worth, on data after all that anything was set from.
+
+Errors are in scales of the channels, so that channels may be averaged. MASE is the mean absolute
+error in units of that of the season repeated, in the training part (Hyndman & Koehler, 2006).
+sMAPE is |error| / mean of |actual| and |forecast|, in percent, with the least scale of a context
+as the least denominator: it stays finite at zero. Pinball is the mean over all quantiles.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from models.forecaster import Forecaster
+from models.intervals import pairs
+from models.messages import Float32, Float64, Forecast, Samples
+from trainer.forecast.windows import Steps
+
+TOLD = 4  # forecasts of a recording that are kept for its report
+
+
+class Told(NamedTuple):
+    """A forecast and what came, for the report."""
+
+    before: Float32  # (L, C) in units
+    forecast: Forecast
+    came: Float32  # (H, C) in units
+
+
+class Accuracy:
+    """Sums over forecasts; channels and leads apart, so that nothing has to be kept."""
+
+    def __init__(
+        self, scales: Float32, horizon: int, levels: list[float], scale_floor: float
+    ) -> None:
+        channels = len(scales)
+        self._scales = scales[:, None]
+        self._least = scale_floor * scales[:, None]
+        self._levels = np.array(levels)
+        self.pairs = pairs(levels)
+        self.count = np.zeros((channels, horizon))
+        self._squared = np.zeros((channels, horizon))
+        self._absolute = np.zeros((channels, horizon))
+        self._symmetric = np.zeros((channels, horizon))
+        self._pinball = np.zeros((channels, horizon))
+        self._inside = np.zeros((len(self.pairs), channels, horizon))
+        self._width = np.zeros((len(self.pairs), channels, horizon))
+
+    def add(self, quantiles: Float32, actual: Float32) -> None:
+        """Take in one forecast (C, H, Q), or a point forecast (C, H, 1), and what came (C, H)."""
+        known = ~np.isnan(actual)
+        truth = np.where(known, actual, 0).astype(np.float64)
+        point = quantiles[:, :, quantiles.shape[2] // 2]
+        error = (truth - point) / self._scales
+        self.count += known
+        self._squared += known * np.square(error)
+        self._absolute += known * np.abs(error)
+        size = np.maximum((np.abs(truth) + np.abs(point)) / 2, self._least)
+        self._symmetric += known * np.abs(truth - point) / size
+        if quantiles.shape[2] == len(self._levels):
+            self._add_quantiles(quantiles, truth, known)
+
+    def _add_quantiles(self, quantiles: Float32, truth: Float64, known: Any) -> None:
+        error = (truth[:, :, None] - quantiles) / self._scales[:, :, None]
+        pinball = np.maximum(self._levels * error, (self._levels - 1) * error)
+        self._pinball += known * pinball.mean(axis=2)
+        for row, (low, high) in enumerate(self.pairs.values()):
+            inside = (quantiles[:, :, low] <= truth) & (truth <= quantiles[:, :, high])
+            self._inside[row] += known & inside
+            self._width[row] += (
+                known * (quantiles[:, :, high] - quantiles[:, :, low]) / self._scales
+            )
+
+    def total(self, naive: Float64 | None = None) -> dict[str, float]:
+        """Return the figures over all leads and channels.
+
+        ``naive`` (C,) is the error of the season repeated in the training part.
+        """
+        whole = self.count.sum()
+        absolute = self._absolute.sum(axis=1) / np.maximum(self.count.sum(axis=1), 1)
+        found = {
+            "mse": float(self._squared.sum() / whole),
+            "mae": float(self._absolute.sum() / whole),
+            "rmse": float(np.sqrt(self._squared.sum() / whole)),
+            "smape": 100 * float(self._symmetric.sum() / whole),
+        }
+        if naive is not None:
+            found["mase"] = float((absolute / naive).mean())
+        if self._width.any():
+            found["pinball"] = float(self._pinball.sum() / whole)
+            for row, level in enumerate(self.pairs):
+                found[f"coverage_{level}"] = float(self._inside[row].sum() / whole)
+                found[f"width_{level}"] = float(self._width[row].sum() / whole)
+        return {name: float(f"{value:.5g}") for name, value in found.items()}
+
+    def by_lead(self) -> dict[str, list[float]]:
+        """Return the figures over the channels, one value per lead."""
+        whole = np.maximum(self.count.sum(axis=0), 1)
+        found = {
+            "mse": self._squared.sum(axis=0) / whole,
+            "mae": self._absolute.sum(axis=0) / whole,
+            "pinball": self._pinball.sum(axis=0) / whole,
+        }
+        for row, level in enumerate(self.pairs):
+            found[f"coverage_{level}"] = self._inside[row].sum(axis=0) / whole
+            found[f"width_{level}"] = self._width[row].sum(axis=0) / whole
+        return {name: [float(f"{v:.4g}") for v in values] for name, values in found.items()}
+
+    def by_channel(self, names: list[str]) -> dict[str, dict[str, float]]:
+        """Return mean absolute error and coverage of each channel, over its leads."""
+        count = np.maximum(self.count.sum(axis=1), 1)
+        figures = {"mae": self._absolute.sum(axis=1) / count}
+        for row, level in enumerate(self.pairs):
+            figures[f"coverage_{level}"] = self._inside[row].sum(axis=1) / count
+        return {
+            name: {figure: float(f"{values[at]:.4g}") for figure, values in figures.items()}
+            for at, name in enumerate(names)
+        }
+
+
+def evaluate(
+    forecaster: Forecaster, samples: Samples, actual: Steps
+) -> tuple[Accuracy, list[Told]]:
+    """Run a forecaster over a recording as a gateway does; compare what came.
+
+    Only forecasts whose whole horizon lies in the recording count. Some are kept, evenly spaced.
+
+    Args:
+        forecaster: as it ships.
+        samples: the recording, from a context before the first step that counts.
+        actual: the recording's steps.
+
+    """
+    part = forecaster.part
+    scales = np.array([channel.scale for channel in forecaster.channels], np.float32)
+    accuracy = Accuracy(scales, part.horizon_steps, part.quantiles, part.scale_floor)
+    state, told = forecaster.start(), list[Told]()
+    apart = max(1, (len(actual.values) - part.context_steps - part.horizon_steps) // TOLD)
+    chunk = max(1, part.step_samples * part.stride_steps)
+    for begin in range(0, len(samples.times), chunk):
+        rows = slice(begin, begin + chunk)
+        for made in forecaster.step(state, Samples(samples.times[rows], samples.values[rows])):
+            first = round(made.time / forecaster.step_s) + 1 - actual.first
+            came = actual.values[first : first + part.horizon_steps]
+            if len(came) < part.horizon_steps:
+                continue
+            accuracy.add(made.quantiles, came.T)
+            if first - part.context_steps >= len(told) * apart:
+                told.append(Told(actual.values[first - part.context_steps : first], made, came))
+    return accuracy, told
+
+
+def season_error(train: Float32, scales: Float32, season: int) -> Float64:
+    """Return the mean absolute error of the season repeated, (C,), in scales of the channels."""
+    apart = np.abs(train[season:] - train[:-season]) / scales
+    found: Float64 = np.nanmean(apart, axis=0).astype(np.float64)
+    return np.maximum(found, np.finfo(np.float64).tiny)

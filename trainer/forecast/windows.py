@@ -1,0 +1,88 @@
+"""Steps and windows of recordings, as the gateway's forecaster sees them.
+
+A window is a context and what came after it, of one channel. Windows are cut out of the steps
+when they are needed: a step is part of many hundreds of them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import DataError
+from models.forecaster import normalised, step_numbers
+from models.messages import Float32, Samples
+from trainer.config import ForecastTable
+
+Int64 = npt.NDArray[np.int64]
+
+
+class Steps(NamedTuple):
+    """One channel a column, one step a row, without a hole in the numbers."""
+
+    first: int  # number of the first step
+    values: Float32  # (n, C) in units, NaN where missing
+
+
+class Windows(NamedTuple):
+    """Normalised windows of single channels."""
+
+    context: Float32  # (n, L)
+    future: Float32  # (n, H), NaN where missing
+    scale: Float32  # (n,) of the context, in scales of the channel
+    channel: Int64  # (n,)
+
+
+def steps(samples: Samples, scored: list[int], step_samples: int, period_s: float) -> Steps:
+    """Return the steps of a recording, means of the known values in each; see the forecaster."""
+    numbers = step_numbers(samples.times, step_samples * period_s, period_s)
+    first = int(numbers[0])
+    known = ~np.isnan(samples.values[:, scored])
+    values = np.where(known, samples.values[:, scored], 0).astype(np.float64)
+    count = np.zeros((int(numbers[-1]) - first + 1, len(scored)), np.int64)
+    total = np.zeros(count.shape)
+    np.add.at(total, numbers - first, values)
+    np.add.at(count, numbers - first, known)
+    means = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return Steps(first, means.astype(np.float32))
+
+
+class Cutter:
+    """Cuts windows out of steps; only where the whole context is known."""
+
+    def __init__(self, values: Float32, scales: Float32, settings: ForecastTable) -> None:
+        """Take ``values`` (n, C) in units and the channels' ``scales`` (C,)."""
+        self._length = settings.context_steps + settings.horizon_steps
+        if len(values) < self._length:
+            raise DataError(
+                f"too little data for one window of the forecaster: {len(values)} steps, and"
+                f" forecast.context_steps + horizon_steps are {self._length}"
+            )
+        self._context = settings.context_steps
+        self._scale_floor = settings.scale_floor
+        self._scaled = (values / scales).astype(np.float32)
+        self.places = self._whole()
+
+    def _whole(self) -> Int64:
+        """Return start and channel of every window that can be used, (n, 2)."""
+        unknown = np.isnan(self._scaled)
+        before = np.concatenate([np.zeros((1, unknown.shape[1]), int), unknown.cumsum(axis=0)])
+        starts = np.arange(len(self._scaled) - self._length + 1)
+        missing = before[starts + self._context] - before[starts]
+        future = before[starts + self._length] - before[starts + self._context]
+        usable = (missing == 0) & (future < self._length - self._context)
+        return np.argwhere(usable)
+
+    def cut(self, places: Int64) -> Windows:
+        """Return the windows at ``places`` (n, 2)."""
+        rows = places[:, 0, None] + np.arange(self._length)
+        whole = self._scaled[rows, places[:, 1, None]]
+        context, mean, scale = normalised(whole[:, : self._context], self._scale_floor)
+        future = (whole[:, self._context :] - mean[:, None]) / scale[:, None]
+        return Windows(context, future.astype(np.float32), scale, places[:, 1])
+
+    def every(self, count_max: int) -> Int64:
+        """Return at most about so many places, evenly out of all."""
+        return self.places[:: max(1, -(-len(self.places) // count_max))]
