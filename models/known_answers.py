@@ -41,20 +41,31 @@ def foretell(forecaster: Forecaster, context: Float32) -> Foretold:
     return Foretold(context, made.quantiles[:, forecaster.intervals.leads - 1])
 
 
-def record(samples: Samples, result: Result, foretold: Foretold | None = None) -> bytes:
+def record(samples: Samples, result: Result) -> bytes:
     """Return the known answers as the bundle's part; ``result`` is of a fresh state."""
-    document: dict[str, Any] = {
+    return _encoded(_document(samples, result))
+
+
+def with_forecast(answers: bytes, foretold: Foretold) -> bytes:
+    """Return known answers with a forecaster's beside them."""
+    forecast = {
+        "context": [_numbers(row) for row in foretold.context],
+        "quantiles": [[_numbers(row) for row in rows] for rows in foretold.quantiles],
+    }
+    return _encoded(json.loads(answers) | {"forecast": forecast})
+
+
+def _encoded(document: dict[str, Any]) -> bytes:
+    return (json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n").encode()
+
+
+def _document(samples: Samples, result: Result) -> dict[str, Any]:
+    return {
         "times": samples.times.tolist(),
         "values": [_numbers(row) for row in samples.values],
         "score": _numbers(result.scores.score),
         "events": [_brief(event) for event in result.events],
     }
-    if foretold is not None:
-        document["forecast"] = {
-            "context": [_numbers(row) for row in foretold.context],
-            "quantiles": [[_numbers(row) for row in rows] for rows in foretold.quantiles],
-        }
-    return (json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n").encode()
 
 
 def largest_difference(pipeline: Pipeline, bundle: Bundle) -> float:

@@ -252,6 +252,9 @@ class EncoderTable(Table):
     layers: int = Field(2, ge=1, le=16)
     feed_forward: int = Field(64, ge=1, le=4096, description="Width within a layer")
     dropout: float = Field(0.3, ge=0, lt=1)
+    share: float = Field(
+        0.5, ge=0, le=1, description="Of the encoder in the median; the rest is the linear path's"
+    )
 
     @model_validator(mode="after")
     def _whole_heads(self) -> EncoderTable:
@@ -273,6 +276,13 @@ class ForecastFitTable(Table):
     gradient_norm_max: Positive = 1.0
     squared_weight: NotNegative = Field(
         0.5, description="Of the median's squared error, beside the quantiles' pinball loss"
+    )
+    trend_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Of the windows, that get a trend: machines drift as they wear, and recordings"
+        " of normal operation show none of it",
     )
     patience: int = Field(3, ge=1, description="Epochs without progress until it stops")
     validation: Share = Field(0.15, description="Share of the training part, at its end")

@@ -14,13 +14,21 @@ from typing import TYPE_CHECKING, Any
 from models.bundle import Bundle, Manifest
 from trainer import figures, pages
 from trainer.evaluate import Judged, Judgement
+from trainer.forecast import report as forecast_report
 
 if TYPE_CHECKING:
     from trainer.fit import Epoch
+    from trainer.forecast.bundle import Foretold
 
 
-def write(bundle: Bundle, judged: Judgement, epochs: Sequence[Epoch], path: Path) -> None:
-    """Write the report of a sealed bundle to ``path``."""
+def write(
+    bundle: Bundle,
+    judged: Judgement,
+    epochs: Sequence[Epoch],
+    foretold: Foretold | None,
+    path: Path,
+) -> None:
+    """Write the report of a sealed bundle to ``path``; ``foretold`` where it has a forecaster."""
     manifest = bundle.manifest
     title = f"{manifest.name}, version {manifest.version}"
     body = [
@@ -33,6 +41,7 @@ def write(bundle: Bundle, judged: Judgement, epochs: Sequence[Epoch], path: Path
         *_network(manifest, epochs),
         *_quantization(manifest.metrics),
         *_parity(manifest.metrics),
+        *([] if foretold is None else forecast_report.section(foretold)),
         *_lineage(manifest),
     ]
     pages.write(path, title, body)

@@ -1,6 +1,7 @@
 """The trainer's wiring: from a configuration to a sealed bundle with its report.
 
-    recordings ─> prepare ─> fit ─> export ─> calibrate ─> parity ─> evaluate ─> seal ─> report
+    recordings ─> prepare ─> fit ─> export ─> calibrate ─> parity ─> evaluate ─┬─> seal ─> report
+                        └─> forecaster (trainer.forecast) ─────────────────────┘
 
 TensorFlow is imported here only once the configuration and the recordings are known to be good:
 it takes seconds, and a mistake should be told at once.
@@ -28,6 +29,7 @@ from trainer.config import Config, ConfigFile, ParityTable, Quantization
 from trainer.datasets import Recording
 from trainer.datasets.csv_files import read_recording
 from trainer.evaluate import Labelled
+from trainer.forecast import bundle as forecasting
 from trainer.parity import Agreement
 from trainer.quantize import Trial
 from trainer.quiet import quiet
@@ -77,17 +79,22 @@ def train(file: ConfigFile, output: Path, tflite_python: Path | None, say: Say) 
     prepared = _prepare(file, say)
     lineage = _lineage(file, prepared)
     built = build(config, prepared.parts, prepared.channels, lineage, tflite_python, say)
-    bundle = built.bundle
+    bundle, foretold = built.bundle, None
     held_out = [prepared.parts.test, *(recording.samples for recording in prepared.labelled)]
     agreements = parity.compare(bundle, built.floating.network, held_out, tflite_python)
     check_parity(agreements, config.parity, say)
     judged = evaluate.judge_all(bundle, prepared.parts.test, prepared.labelled, config.evaluate)
     metrics = built.metrics | evaluate.metrics(judged, bundle.manifest)
     metrics["parity"] = [agreement._asdict() for agreement in agreements]
+    if config.forecast is not None:
+        bundle, foretold = forecasting.extend(
+            bundle, config.forecast, prepared.parts, tflite_python, say
+        )
+        metrics["forecaster"] = foretold.metrics
     output.mkdir(parents=True, exist_ok=True)
     path = output / f"{config.bundle.name}.fieldwatch"
     sealed = _seal(bundle, metrics, path)
-    report.write(sealed, judged, built.epochs, path.with_suffix(".report.html"))
+    report.write(sealed, judged, built.epochs, foretold, path.with_suffix(".report.html"))
     say(report.summary(metrics))
     return path
 

@@ -37,7 +37,7 @@ from trainer.datasets.ett import EttFile
 from trainer.forecast import references
 from trainer.forecast.build import BuiltForecaster, Form, Say, StepParts, build
 from trainer.forecast.evaluate import Accuracy, Told, evaluate, season_error
-from trainer.forecast.windows import Cutter, Steps
+from trainer.forecast.windows import Steps
 
 PROTOCOL: Final = " ".join((__doc__ or "").split("\n\n", 1)[1].split()).replace("``", "")
 CONFIG: Final = Path(__file__).with_name("ett.toml")
@@ -135,7 +135,7 @@ class EttBenchmark:
         parts = StepParts(train, held_out, held_out)
         built = build(settings, self._scales, parts, tflite_python, say)
         figures, leads, fans = self._judge(built, settings)
-        for name, reference in self._references(Cutter(train, self._scales, settings), settings):
+        for name, reference in self._references(built, settings):
             found = references.evaluate(reference, self._test(context), self._scales, settings)
             figures[name] = found.total(self._naive())
             leads[name] = {"mse": found.by_lead()["mse"]}
@@ -190,9 +190,9 @@ class EttBenchmark:
         return season_error(self._file.values[: self._ends[0]], self._scales, self._season)
 
     def _references(
-        self, train: Cutter, settings: ForecastTable
+        self, built: BuiltForecaster, settings: ForecastTable
     ) -> Iterator[tuple[str, references.Reference]]:
-        yield "linear", references.linear(train, settings)
+        yield "linear", references.linear(built.linear)
         yield "seasonal_naive", references.seasonal(settings, self._season)
         yield "last_value", references.last_value(settings)
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from models.bundle import ForecastPart, Imputation, Intervals, Manifest
+from models.errors import DataError
 from models.forecaster import Forecaster
 from models.interpreter import ForecastNetwork, Runtime
 from models.messages import Float32
 from trainer.config import ForecastTable, Quantization
-from trainer.forecast import calibrate
+from trainer.forecast import calibrate, linear
 from trainer.forecast.choose import GATE_WINDOWS_MAX, Trial, choose, predict, representative
 from trainer.forecast.windows import Cutter, Windows
 from trainer.quiet import quiet
@@ -52,6 +53,7 @@ class BuiltForecaster:
 
     shipped: Form
     floating: Form
+    linear: Float32  # (L, H) its linear path, which is a forecaster too
     epochs: list[Epoch]
     trials: list[Trial]  # the chosen form first
 
@@ -90,8 +92,10 @@ def build(
         from trainer.export import convert, in_every_form
         from trainer.forecast.fit import fit
     train, validate, held_out = (Cutter(values, scales, settings) for values in parts)
-    fitted = fit(train, validate, settings, lambda epoch: say(_line(epoch, settings)))
-    gate = held_out.cut(held_out.every(GATE_WINDOWS_MAX))
+    _check_windows(train, validate, held_out)
+    weights = linear.fit(train, validate, validate.some(settings.fit.validation_windows_max))
+    fitted = fit(train, validate, weights, settings, lambda epoch: say(_line(epoch, settings)))
+    gate = held_out.cut(held_out.some(GATE_WINDOWS_MAX))
     floating = convert(fitted.network, "float32")
     exported = in_every_form(
         fitted.network, floating, settings.parity.quantizations, lambda: representative(gate)
@@ -99,11 +103,24 @@ def build(
     trials = choose(exported.networks, exported.refused, gate, settings.parity, tflite_python)
     for trial in trials:
         say(_gate_line(trial))
-    windows = held_out.cut(held_out.every(calibrate.WINDOWS_MAX))
+    windows = held_out.cut(held_out.some(calibrate.WINDOWS_MAX))
     forms = _Forms(exported.networks, windows, len(scales), settings)
     return BuiltForecaster(
-        forms.calibrated(trials[0].quantization), forms.calibrated("float32"), fitted.epochs, trials
+        shipped=forms.calibrated(trials[0].quantization),
+        floating=forms.calibrated("float32"),
+        linear=weights,
+        epochs=fitted.epochs,
+        trials=trials,
     )
+
+
+def _check_windows(train: Cutter, validate: Cutter, held_out: Cutter) -> None:
+    for cutter, part in ((train, "training"), (validate, "validation"), (held_out, "calibration")):
+        if len(cutter.places) == 0:
+            raise DataError(
+                f"the {part} part has no window of the forecaster without a gap: make"
+                " forecast.context_steps shorter, or record without interruptions"
+            )
 
 
 class _Forms:

@@ -7,7 +7,7 @@ weigh as much as one that tells something.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -15,10 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from models.errors import DataError
-from trainer.config import ForecastTable
+from models.messages import Float32
+from trainer.config import ForecastFitTable, ForecastTable
 from trainer.fit import Epoch
-from trainer.forecast.network import forecast_network
-from trainer.forecast.windows import Cutter, Windows
+from trainer.forecast.network import forecast_network, mix
+from trainer.forecast.windows import Cutter, Int64
 from trainer.quiet import quiet
 
 SCHEDULE_END = 0.02  # of the learning rate, where it ends
@@ -27,13 +28,22 @@ SCHEDULE_END = 0.02  # of the learning rate, where it ends
 class Fitted(NamedTuple):
     """A trained network and how it got there."""
 
-    network: Any  # see ``network.forecast_network``, with the best epoch's weights
+    network: Any  # see ``network.forecast_network``, with the best epoch's weights, mixed
     epochs: list[Epoch]
+
+
+class Batch(NamedTuple):
+    """Windows to learn from; ``B`` of them."""
+
+    context: Float32  # (B, L)
+    future: Float32  # (B, H), 0 where it is not known
+    weight: Float32  # (B, H) scale of the window, 0 where the future is not known
 
 
 def fit(
     training: Cutter,
     validation: Cutter,
+    linear: Float32,
     settings: ForecastTable,
     on_epoch: Callable[[Epoch], None],
 ) -> Fitted:
@@ -42,19 +52,14 @@ def fit(
     Args:
         training: windows to learn from.
         validation: windows that decide when to stop.
+        linear: (L, H) of the linear path.
         settings: of the forecaster.
         on_epoch: called after each epoch.
 
     Raises:
-        DataError: there is no window to learn from, or the loss is no number any more.
+        DataError: the loss is no number any more.
 
     """
-    for cutter, part in ((training, "training"), (validation, "validation")):
-        if len(cutter.places) == 0:
-            raise DataError(
-                f"the {part} part has no window of the forecaster without a gap: make"
-                " forecast.context_steps shorter, or record without interruptions"
-            )
     how = settings.fit
     keras.utils.set_random_seed(how.seed)
     tf.config.experimental.enable_op_determinism()
@@ -62,14 +67,14 @@ def fit(
     steps = min(how.steps_per_epoch_max, max(1, len(training.places) // how.batch))
     with quiet():
         learner = _Learner(settings, steps)
-    check = validation.every(how.validation_windows_max)
+    check = validation.some(how.validation_windows_max)
     epochs: list[Epoch] = []
     best, kept = np.inf, learner.network.get_weights()
     for number in range(1, how.epochs + 1):
         began = time.perf_counter()
         order = random.permutation(len(training.places))[: steps * how.batch]
-        loss = learner.learn(training, training.places[order])
-        judged = learner.judge(validation, check)
+        loss = learner.learn(_batches(training, training.places[order], how, random))
+        judged = learner.judge(_batches(validation, check, how, np.random.default_rng(how.seed)))
         if not np.isfinite(loss + judged):
             raise DataError(
                 f"the forecaster's loss is no number any more in epoch {number}: lower"
@@ -83,7 +88,23 @@ def fit(
         if number - max(epoch.number for epoch in epochs if epoch.best) >= how.patience:
             break
     learner.network.set_weights(kept)
+    mix(learner.network, linear, settings.network.share)
     return Fitted(learner.network, epochs)
+
+
+def _batches(
+    cutter: Cutter, places: Int64, how: ForecastFitTable, random: np.random.Generator
+) -> Iterator[Batch]:
+    """Yield batches of one size: the last is filled up with windows from the beginning."""
+    count = -(-len(places) // how.batch) * how.batch
+    for batch in np.resize(places, (count, 2)).reshape(-1, how.batch, 2):
+        windows = cutter.cut_with_trends(batch, how.trend_share, random)
+        known = ~np.isnan(windows.future)
+        yield Batch(
+            windows.context,
+            np.where(known, windows.future, np.float32(0)),
+            (known * windows.scale[:, None]).astype(np.float32),
+        )
 
 
 class _Learner:
@@ -92,7 +113,6 @@ class _Learner:
     def __init__(self, settings: ForecastTable, steps: int) -> None:
         how = settings.fit
         self.network = forecast_network(settings)
-        self._batch = how.batch
         self._levels = tf.constant(settings.quantiles, tf.float32)
         self._middle = len(settings.quantiles) // 2
         self._squared_weight = how.squared_weight
@@ -106,29 +126,17 @@ class _Learner:
         self._learn = tf.function(self._learn_batch, jit_compile=True)
         self._judge = tf.function(self._judge_batch, jit_compile=True)
 
-    def learn(self, cutter: Cutter, places: Any) -> float:
-        """Learn from the windows at ``places``; return the mean loss."""
-        return self._through(cutter, places, self._learn)
+    def learn(self, batches: Iterator[Batch]) -> float:
+        """Go through the batches, learning; return the mean loss."""
+        return self._through(batches, self._learn)
 
-    def judge(self, cutter: Cutter, places: Any) -> float:
-        """Return the mean loss of the windows at ``places``."""
-        return self._through(cutter, places, self._judge)
+    def judge(self, batches: Iterator[Batch]) -> float:
+        """Go through the batches; return the mean loss."""
+        return self._through(batches, self._judge)
 
-    def _through(self, cutter: Cutter, places: Any, step: Any) -> float:
-        losses = [step(*batch) for batch in self._batches(cutter, places)]
+    def _through(self, batches: Iterator[Batch], step: Any) -> float:
+        losses = [step(*batch) for batch in batches]
         return float(np.mean([float(loss) for loss in losses]))
-
-    def _batches(self, cutter: Cutter, places: Any) -> Iterator[Sequence[Any]]:
-        """Yield batches of one size: the last is filled up with windows from the beginning."""
-        count = -(-len(places) // self._batch) * self._batch
-        for batch in np.resize(places, (count, 2)).reshape(-1, self._batch, 2):
-            windows: Windows = cutter.cut(batch)
-            known = ~np.isnan(windows.future)
-            yield (
-                windows.context,
-                np.where(known, windows.future, np.float32(0)),
-                (known * windows.scale[:, None]).astype(np.float32),
-            )
 
     def _learn_batch(self, context: Any, future: Any, weight: Any) -> Any:
         variables = self.network.trainable_variables
@@ -141,10 +149,7 @@ class _Learner:
         return self._loss(context, future, weight, training=False)
 
     def _loss(self, context: Any, future: Any, weight: Any, training: bool) -> Any:
-        """Return twice the mean pinball loss, and a share of the median's squared error.
-
-        ``weight`` (B, H) is the scale of each window, 0 where the future is not known.
-        """
+        """Return twice the mean pinball loss, and a share of the median's squared error."""
         quantiles = self.network(context, training=training)["quantiles"]
         errors = (future[:, :, None] - quantiles) * weight[:, :, None]
         pinball = tf.maximum(self._levels * errors, (self._levels - 1.0) * errors)

@@ -1,14 +1,20 @@
 """The forecaster's Keras architecture: a patch Transformer with quantile heads.
 
-    context ─> patches ─> embedding + position ─> encoder layers ─┬─> median ──────┐
-        └──> seasonal path: patches by their place in the patch ──┼──> + ──> median ─> quantiles
-                                                                  └─> widths ───────────┘
+    context ─┬─> patches ─┬─> embedding, position ─> encoder ─┬─> + ─┬─> + ─> median ─┬─> quantiles
+             │            └─> seasonal path ──────────────────│───┘  │                │
+             └─> linear path ─────────────────────────────────│──────┘                │
+                                                              └─> widths ─────────────┘
 
 Each row is one series, normalised (see ``models.forecaster``). The encoder follows PatchTST (Nie
 et al., ICLR 2023), with normalisation before each block and learned positions. Beside it goes a
 **seasonal path**: what stands at one place of the coming patches is a linear combination of what
 stood at that place of the past ones, the same for all places. It has a few hundred weights, is
 right where a season is a multiple of a patch, and leaves the encoder what is left to learn.
+
+The **linear path** is a forecaster of its own, fitted in closed form (``trainer.forecast.linear``).
+It takes no part in the training; afterwards the two are mixed (``mix``), by default in equal
+parts: they err differently, and a mean of forecasts is hard to beat (Bates & Granger, 1969). A
+proportion found on the validation part is not: what comes is rarely like the part just before.
 
 Quantiles cannot cross: each lies a positive width from the one nearer to the median. Widths share
 a narrow layer, since ``quantiles × horizon`` outputs of the whole encoder would be most of the
@@ -21,9 +27,12 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
+from models.messages import Float32
 from trainer.config import ForecastTable
 
+_MEDIAN, _SEASONAL, _LINEAR = "median", "seasonal", "linear"  # layers that add up to the median
 WIDTHS_SIZE = 32  # of the layer that all widths follow from
 
 
@@ -48,8 +57,11 @@ def forecast_network(settings: ForecastTable) -> Any:
     encoded = keras.layers.Flatten()(_encoder(patches, settings))
     horizon = settings.horizon_steps
     small = keras.initializers.RandomNormal(stddev=0.01)
-    median = keras.layers.Dense(horizon, kernel_initializer=small, name="median")(encoded)
-    median = median + _seasonal(patches, settings)
+    learnt = keras.layers.Dense(horizon, kernel_initializer=small, name=_MEDIAN)(encoded)
+    linear = keras.layers.Dense(
+        horizon, use_bias=False, kernel_initializer="zeros", trainable=False, name=_LINEAR
+    )(context)
+    median = learnt + _seasonal(patches, settings) + linear
     quantiles = _quantiles(median, encoded, settings)
     return keras.Model(context, {"quantiles": quantiles})
 
@@ -98,9 +110,17 @@ def _seasonal(patches: Any, settings: ForecastTable) -> Any:
     ahead = -(-settings.horizon_steps // size)
     mean = keras.initializers.Constant(1.0 / count)
     places = keras.layers.Permute((2, 1))(patches)
-    coming = keras.layers.Dense(ahead, use_bias=False, kernel_initializer=mean, name="seasonal")
+    coming = keras.layers.Dense(ahead, use_bias=False, kernel_initializer=mean, name=_SEASONAL)
     steps = keras.layers.Reshape((ahead * size,))(keras.layers.Permute((2, 1))(coming(places)))
     return steps[:, : settings.horizon_steps]
+
+
+def mix(network: Any, linear: Float32, share: float) -> None:
+    """Let the median be ``share`` of what was learnt and the rest of the linear map (L, H)."""
+    network.get_layer(_LINEAR).set_weights([linear * np.float32(1 - share)])
+    for name in (_MEDIAN, _SEASONAL):
+        layer = network.get_layer(name)
+        layer.set_weights([weights * np.float32(share) for weights in layer.get_weights()])
 
 
 def _quantiles(median: Any, encoded: Any, settings: ForecastTable) -> Any:

@@ -1,8 +1,4 @@
-"""Forecasts that a network has to beat: the last value, the season repeated, a linear map.
-
-The linear map has DLinear's form (Zeng et al., AAAI 2023: trend and remainder, a linear layer on
-each, which together are one linear map of the context), fitted by ridge regression.
-"""
+"""Forecasts that a network has to beat: the last value, the season repeated, a linear map."""
 
 from __future__ import annotations
 
@@ -10,16 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from models.forecaster import normalised
 from models.messages import Float32
 from trainer.config import ForecastTable
+from trainer.forecast import linear as maps
 from trainer.forecast.evaluate import Accuracy
-from trainer.forecast.windows import Cutter
 
 Reference = Callable[[Float32], Float32]  # contexts (C, L) in units -> forecasts (C, H)
-
-RIDGE = 1e-3  # of the mean square of the inputs
-BATCH = 4096
 
 
 def last_value(settings: ForecastTable) -> Reference:
@@ -33,24 +25,9 @@ def seasonal(settings: ForecastTable, season: int) -> Reference:
     return lambda context: context[:, at]
 
 
-def linear(train: Cutter, settings: ForecastTable) -> Reference:
-    """Return a linear map of the context, fitted to the training part."""
-    size, horizon = settings.context_steps, settings.horizon_steps
-    squares, products = np.zeros((size, size)), np.zeros((size, horizon))
-    for begin in range(0, len(train.places), BATCH):
-        windows = train.cut(train.places[begin : begin + BATCH])
-        known = ~np.isnan(windows.future).any(axis=1)
-        weighted = windows.context[known] * windows.scale[known, None]
-        squares += weighted.T @ weighted
-        products += weighted.T @ (windows.future[known] * windows.scale[known, None])
-    penalty = RIDGE * np.trace(squares) / size
-    weights = np.linalg.solve(squares + penalty * np.eye(size), products).astype(np.float32)
-
-    def forecast(context: Float32) -> Float32:
-        scaled, mean, scale = normalised(context, np.finfo(np.float32).tiny.item())
-        return np.asarray((scaled @ weights) * scale[:, None] + mean[:, None], np.float32)
-
-    return forecast
+def linear(weights: Float32) -> Reference:
+    """Return a linear map of the context; see ``trainer.forecast.linear``."""
+    return lambda context: maps.forecast(weights, context)
 
 
 def evaluate(

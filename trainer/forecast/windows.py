@@ -18,6 +18,8 @@ from trainer.config import ForecastTable
 
 Int64 = npt.NDArray[np.int64]
 
+TREND_MAX = 6.0  # scales of the context, over its length
+
 
 class Steps(NamedTuple):
     """One channel a column, one step a row, without a hole in the numbers."""
@@ -83,6 +85,28 @@ class Cutter:
         future = (whole[:, self._context :] - mean[:, None]) / scale[:, None]
         return Windows(context, future.astype(np.float32), scale, places[:, 1])
 
-    def every(self, count_max: int) -> Int64:
-        """Return at most about so many places, evenly out of all."""
-        return self.places[:: max(1, -(-len(self.places) // count_max))]
+    def cut_with_trends(self, places: Int64, share: float, random: np.random.Generator) -> Windows:
+        """Return the windows at ``places``; a share of them with a ramp added.
+
+        A ramp begins somewhere in the context and goes on to the end of the window; over one
+        context it rises or falls by up to ``TREND_MAX`` scales of the context.
+        """
+        plain = self.cut(places)
+        count, length = len(places), self._context
+        begin = random.uniform(0, length, count)
+        slope = random.uniform(-TREND_MAX, TREND_MAX, count) / length
+        slope = np.where(random.uniform(size=count) < share, slope, 0)
+        ramp = np.maximum(np.arange(self._length) - begin[:, None], 0) * slope[:, None]
+        context, mean, scale = normalised(
+            plain.context + ramp[:, :length].astype(np.float32), self._scale_floor
+        )
+        moved = plain.future + ramp[:, length:].astype(np.float32)
+        future = (moved - mean[:, None]) / scale[:, None]
+        return Windows(context, future, plain.scale * scale, plain.channel)
+
+    def some(self, count_max: int) -> Int64:
+        """Return at most so many places, of all channels alike, in order of time."""
+        if len(self.places) <= count_max:
+            return self.places
+        random = np.random.default_rng(0)  # even strides would fall on some channels only
+        return self.places[np.sort(random.permutation(len(self.places))[:count_max])]

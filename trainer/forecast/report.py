@@ -1,0 +1,85 @@
+"""What a forecaster is worth, for people: its table, its drawings, its part of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trainer import pages
+from trainer.forecast import figures
+from trainer.forecast.evaluate import Told
+
+if TYPE_CHECKING:
+    from trainer.forecast.bundle import Foretold
+
+_COLUMNS = (
+    ("MSE", "mse", ".4f"),
+    ("MAE", "mae", ".4f"),
+    ("RMSE", "rmse", ".4f"),
+    ("MASE", "mase", ".3f"),
+    ("sMAPE %", "smape", ".1f"),
+    ("pinball", "pinball", ".4f"),
+    ("80 % covers", "coverage_80", ".1%"),
+    ("95 % covers", "coverage_95", ".1%"),
+    ("width of 80 %", "width_80", ".3f"),
+    ("bytes", "model_bytes", ",d"),
+    ("ms per forecast", "ms_per_forecast", ".2f"),
+)
+
+
+def table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the figures of several forecasters; what one does not have is a dash."""
+    return pages.table(("", *(title for title, _, _ in _COLUMNS)), _rows(found))
+
+
+def _rows(found: Mapping[str, Mapping[str, Any]]) -> Iterable[Sequence[object]]:
+    for name, row in found.items():
+        cells = (format(row[key], form) if key in row else "–" for _, key, form in _COLUMNS)
+        yield name.replace("_", " "), *cells
+
+
+def drawings(
+    by_lead: figures.Leads, fans: Sequence[Told], channels: Sequence[str]
+) -> Iterator[str]:
+    """Yield coverage and error over the lead time, and some forecasts over what came."""
+    yield pages.image(figures.coverage_by_lead(by_lead), "coverage of the intervals by lead time")
+    yield pages.image(figures.error_by_lead(by_lead), "squared error by lead time")
+    for told in fans:
+        yield pages.image(figures.fans(told, channels), "forecast fans over what came")
+
+
+def section(foretold: Foretold) -> Iterator[str]:
+    """Yield the forecaster's part of a bundle's report."""
+    metrics = foretold.metrics
+    yield "<h2>What is forecast, and how well</h2>"
+    yield (
+        "<p>On the test part, in standard deviations of the channels; steps of"
+        f" {metrics['step_s']:g} s. A forecaster that does not beat the last value has learnt"
+        " little.</p>"
+    )
+    yield table(metrics["accuracy"])
+    yield pages.table(
+        ("channel", "mean absolute error", "80 % covers", "95 % covers"),
+        (
+            (name, row["mae"], f"{row['coverage_80']:.1%}", f"{row['coverage_95']:.1%}")
+            for name, row in metrics["channels"].items()
+        ),
+    )
+    yield from drawings(foretold.by_lead, foretold.fans, foretold.channels)
+    yield "<h3>How it is stored</h3>"
+    yield pages.table(
+        ("form", "bytes", "ms per window", "squared error grows", "between interpreters", ""),
+        map(_trial, metrics["quantization"]),
+    )
+
+
+def _trial(trial: Mapping[str, Any]) -> Sequence[object]:
+    forms = {
+        "size_bytes": ",d",
+        "window_ms": "g",
+        "error_change": ".2%",
+        "interpreter_change": ".2g",
+    }
+    cells = ["–" if trial[key] is None else format(trial[key], form) for key, form in forms.items()]
+    verdict = "passes" if trial["passed"] else trial["reason"]
+    return [trial["quantization"], *cells, verdict]
