@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from models.times import iso_time
 
 if TYPE_CHECKING:
-    from models.messages import Event
+    from models.messages import Event, LimitForecast
 
 ACTIONS = {
     "anomaly": "look at the machine: the channels named moved as they did not in normal operation",
     "stuck": "check the sensor: its value does not change any more",
     "missing": "check the sensor and its cable: it gives no usable value",
     "silent": "check the device, its cable and power: nothing comes from it",
+    "limit": "plan the work before the limit is passed, or take load off the machine",
 }
 
 
@@ -45,6 +46,21 @@ def alarm_document(stream: str, event: Event, units: Mapping[str, str]) -> dict[
             }
             for channel in event.channels
         ],
+        "limit": event.limit and _limit_document(event.limit),
+    }
+
+
+def _limit_document(limit: LimitForecast) -> dict[str, Any]:
+    return {
+        "side": limit.side,
+        "level": limit.level,
+        "value": limit.value,
+        "made": iso_time(limit.made),
+        "probability": _short(limit.probability),
+        "median_s": _short(limit.median_s),
+        "earliest_s": _short(limit.earliest_s),
+        "latest_s": _short(limit.latest_s),
+        "horizon_s": limit.horizon_s,
     }
 
 
@@ -72,6 +88,9 @@ def describe(alarm: Mapping[str, Any]) -> str:
     """Return the alarm in one line for a person; times are UTC."""
     until = f" until {alarm['closed']}" if alarm["closed"] else ", still open"
     channels = "; ".join(_channel(alarm["kind"], channel) for channel in alarm["channels"])
+    if alarm.get("limit"):  # alarms stored before there were forecasts have none
+        first = alarm["channels"][0]
+        channels = f"{first['channel']} {time_to_limit(alarm['limit'], first['unit'])}"
     what = f" (score {alarm['score']:.1f})" if alarm["kind"] == "anomaly" else ""
     grave = f" {alarm['severity']}" if "severity" in alarm else ""
     return (
@@ -80,6 +99,28 @@ def describe(alarm: Mapping[str, Any]) -> str:
         + (f": {channels}" if channels else "")
         + f". To do: {alarm['action']}"
     )
+
+
+def time_to_limit(limit: Mapping[str, Any], unit: str) -> str:
+    """Say when a limit will be passed, for a person."""
+    name = f"{limit['value']:g} {unit}".rstrip() + f" ({limit['side']} {limit['level']})"
+    chance = f"{100 * limit['probability']:.0f} % within {_span(limit['horizon_s'])}"
+    median = limit["median_s"]
+    if median == 0:
+        return f"has passed {name}"
+    if median is None:
+        return f"may pass {name}, chance {chance}"
+    earliest, latest = limit["earliest_s"], limit["latest_s"]
+    first = "now" if not earliest else _span(earliest)
+    last = f"later than {_span(limit['horizon_s'])}" if latest is None else _span(latest)
+    return f"will pass {name} in {_span(median)} (80 %: {first} to {last}), chance {chance}"
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _channel(kind: str, channel: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ by ``check``.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -214,6 +215,52 @@ class BaselineTable(Table):
         return self
 
 
+class LimitTable(Table):
+    """Engineering limits of one channel; a forecast that passes one raises an alarm before it."""
+
+    channel: str = Field(description="A channel of the stream's bundle")
+    unit: str | None = Field(
+        None, description="If given, it must be the channel's unit in the bundle: a safeguard"
+    )
+    high_critical: Finite | None = Field(None, description="Above is dangerous, in unit")
+    high_warning: Finite | None = Field(None, description="Above is to be planned for, in unit")
+    low_warning: Finite | None = Field(None, description="Below is to be planned for, in unit")
+    low_critical: Finite | None = Field(None, description="Below is dangerous, in unit")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LimitTable:
+        rising = ("low_critical", "low_warning", "high_warning", "high_critical")
+        given = [(name, getattr(self, name)) for name in rising if getattr(self, name) is not None]
+        if not given:
+            raise ValueError(f"no limit: give one of {', '.join(rising)}")
+        for (lower, low), (upper, high) in itertools.pairwise(given):
+            if low >= high:
+                raise ValueError(f"{lower} {low:g} is not below {upper} {high:g}")
+        return self
+
+
+class PredictionTable(Table):
+    """When a forecast raises an alarm; see ``agent.limits``."""
+
+    probability: float = Field(
+        0.5, gt=0, lt=1, description="Alarm from this chance to pass a limit within the horizon"
+    )
+    clear_probability: float = Field(
+        0.3, gt=0, lt=1, description="Closed below this chance; the difference is the deadband"
+    )
+    on_forecasts: Count = Field(3, description="Forecasts in a row until the alarm opens")
+    off_forecasts: Count = Field(3, description="Forecasts in a row until it closes")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PredictionTable:
+        if self.clear_probability > self.probability:
+            raise ValueError(
+                f"clear_probability {self.clear_probability:g} is above probability"
+                f" {self.probability:g}"
+            )
+        return self
+
+
 class StreamTable(Table):
     """One machine or sensor that is scored as a whole, by one bundle or without one."""
 
@@ -231,11 +278,23 @@ class StreamTable(Table):
         le=1000,
         description="Wait this many samples for readings that come out of order",
     )
+    limits: list[LimitTable] = Field(
+        default_factory=list, description="Needs a bundle with a forecaster"
+    )
+    prediction: PredictionTable = Field(
+        PredictionTable(), description="When a forecast raises an alarm"
+    )
 
     @model_validator(mode="after")
     def _scored_by_one(self) -> StreamTable:
         if (self.bundle is None) == (self.baseline is None):
             raise ValueError("a stream needs a bundle or a table baseline, and not both")
+        if self.limits and self.bundle is None:
+            raise ValueError(
+                "limits need a bundle with a forecaster; the baseline forecasts nothing"
+            )
+        for name in _repeated(limit.channel for limit in self.limits):
+            raise ValueError(f"limits: channel {name!r} is there twice")
         return self
 
 

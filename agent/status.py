@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.alarms import describe as describe_alarm
-from agent.alarms import gravest_first
+from agent.alarms import gravest_first, time_to_limit
 
 STALE_S = 30.0  # an agent that runs updates its status with every commit
 
@@ -68,8 +68,29 @@ def _stream(name: str, stream: Document) -> Iterator[str]:
         f" on {stream['interpreter']}"
     )
     yield f"          {_counts(stream['counters']) or 'nothing yet'}"
+    if stream["forecast"] is not None:
+        yield from _forecast(stream["forecast"])
     for alarm in gravest_first(stream["open_alarms"]):
         yield f"  ALARM   {describe_alarm(alarm)}"
+
+
+def _forecast(forecast: Document) -> Iterator[str]:
+    span = f"{forecast['horizon_s'] / 60:g} min ahead"
+    if forecast["refused"]:
+        yield f"forecast  none, {forecast['refused']}"
+    else:
+        yield f"forecast  {span}, from {forecast['last'] or 'nothing yet'}"
+    for name, figures in forecast["accuracy"]["channels"].items():
+        if figures["mae"] is not None:
+            unit, mae, bias = figures["unit"], figures["mae"], figures["bias"]
+            yield (
+                f"          {name}: off by {mae:g} {unit} on average (bias {bias:+g});"
+                f" the 80 % intervals covered {100 * figures['coverage_80']:.0f} %"
+            )
+    for limit in forecast["limits"]:
+        if limit["forecast"] is not None:
+            unit = forecast["accuracy"]["channels"][limit["channel"]]["unit"]
+            yield f"  LIMIT   {limit['channel']} {time_to_limit(limit['forecast'], unit)}"
 
 
 def _store(store: Document) -> Iterator[str]:

@@ -367,6 +367,11 @@ class Reader:
             [*kinds, after, *held, limit],
         )
 
+    def state(self, stream: str) -> dict[str, bytes]:
+        """Return the parts of a stream's state that were committed last."""
+        rows = self._query(RECORDS, "SELECT part, data FROM state WHERE stream = ?", [stream])
+        return dict(rows)
+
     def meta(self, key: str) -> Any:
         """Return the epoch, or another value that belongs to the whole database."""
         ((value,),) = self._query(RECORDS, "SELECT value FROM meta WHERE key = ?", [key])

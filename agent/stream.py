@@ -17,8 +17,10 @@ import numpy as np
 from agent.alarms import alarm_document
 from agent.config import StreamTable
 from agent.envelope import Kind, Outgoing
+from agent.limits import LimitWatch
 from agent.store import Batch
 from agent.summary import Summary
+from models.accuracy import rolling
 from models.align import Aligner
 from models.messages import Event, Readings, Samples
 from models.pipeline import Detector
@@ -26,7 +28,7 @@ from models.state import StateMismatch
 from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
-_ALIGNER, _SUMMARY = "aligner", "summary"
+_ALIGNER, _SUMMARY, _LIMITS = "aligner", "summary", "limits"
 
 
 class Stream:
@@ -42,6 +44,11 @@ class Stream:
         self._units = {channel.name: channel.unit for channel in manifest.channels}
         self.aligner = Aligner(manifest.sampling, len(manifest.channels), settings.lateness_samples)
         self._summary = Summary(manifest.channel_names, summary_interval_s)
+        self._forecaster = detector.forecaster
+        self._limits = LimitWatch(
+            settings.name, settings.limits, settings.prediction, detector.forecaster
+        )
+        self._last_forecast: float | None = None  # of the step it was made from, Unix seconds
         self._state = detector.start()
         self.counters: Counter[str] = Counter()
         self.last_time: float | None = None  # of the last sample, Unix seconds
@@ -72,6 +79,8 @@ class Stream:
             return False
         self.aligner.restore(parts[_ALIGNER])
         self._summary.restore(parts[_SUMMARY])
+        if _LIMITS in parts:  # of an agent before there were forecasts there are none
+            self._limits.restore(parts[_LIMITS])
         self._open_alarms = open_alarms
         return True
 
@@ -96,6 +105,9 @@ class Stream:
         self.counters["scored"] += int(np.count_nonzero(~np.isnan(result.scores.score)))
         batch.samples.append((self.name, samples, result.scores))
         self._report(result.events, batch)
+        for forecast in result.forecasts:
+            self._last_forecast = forecast.time
+            self._report(self._limits.take(forecast, self._state.events.take_number), batch)
         for summary in self._summary.add(samples, result.scores):
             self._send("summary", self.last_time, self._detector.detector, summary, batch)
 
@@ -132,13 +144,30 @@ class Stream:
             "last_score": self.last_score,
             "open_alarms": self._open_alarms,
             "counters": dict(self.counters + self.aligner.counters),
+            "forecast": self._forecast_document(),
+        }
+
+    def _forecast_document(self) -> dict[str, Any] | None:
+        """Say what is forecast and how good that has been; None where nothing is."""
+        forecaster, state = self._forecaster, self._state.forecast
+        if forecaster is None:
+            return None
+        refused = state.refused
+        return {
+            "step_s": forecaster.step_s,
+            "horizon_s": forecaster.part.horizon_steps * forecaster.step_s,
+            "last": None if self._last_forecast is None else iso_time(self._last_forecast),
+            "refused": refused and f"{refused.reason}: {refused.detail}",
+            "counters": dict(state.counters),
+            "limits": self._limits.document(),
+            "accuracy": rolling(forecaster, state),
         }
 
     def save(self, batch: Batch) -> None:
         """Put what changed of this stream's memory, and of its open alarms, into ``batch``."""
         open_alarms = [
             alarm_document(self.name, event, self._units)
-            for event in self._detector.open_events(self._state)
+            for event in [*self._detector.open_events(self._state), *self._limits.open_events()]
         ]
         batch.alarms += [alarm for alarm in open_alarms if alarm not in self._open_alarms]
         self._open_alarms = open_alarms
@@ -147,6 +176,8 @@ class Stream:
         parts |= self._detector.changed_parts(self._state)
         parts[_ALIGNER] = self.aligner.to_bytes()
         parts[_SUMMARY] = self._summary.to_bytes()
+        if self._forecaster is not None:
+            parts[_LIMITS] = self._limits.to_bytes()
 
 
 def _or_none(value: np.float32) -> float | None:

@@ -121,6 +121,7 @@ class Baseline:
         self.digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
         self.detector = settings.detector
         self.runtime = "no network"
+        self.forecaster = None
         self._scored = settings.scored
         self._resolution = np.array(settings.resolution, np.float32)[self._scored]
         self._sensors = SensorChecks(settings)

@@ -88,6 +88,24 @@ class Contribution:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitForecast:
+    """When a channel will pass a limit, as last forecast; times are seconds after ``made``.
+
+    A time is None where its chance is not reached within the horizon.
+    """
+
+    side: Literal["high", "low"]
+    level: Literal["warning", "critical"]
+    value: float  # the limit, in the channel's unit
+    made: float  # time of the forecast's last step, Unix seconds
+    probability: float  # to pass it within the horizon
+    median_s: float | None  # with a chance of 50 %
+    earliest_s: float | None  # 10 %
+    latest_s: float | None  # 90 %
+    horizon_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """A stretch of a stream that a detector finds out of the normal, opened and later closed.
 
@@ -105,6 +123,7 @@ class Event:
     severity: Severity  # follows from the probability, by the bundle
     channels: tuple[Contribution, ...] = ()  # worst first
     closed: float | None = None  # the sample that closed it
+    limit: LimitForecast | None = None  # of a predictive alarm
 
     @property
     def state(self) -> Literal["opened", "closed"]:

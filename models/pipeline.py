@@ -47,6 +47,8 @@ class Detector(Protocol):
 
     @property
     def manifest(self) -> StreamRules: ...  # noqa: D102
+    @property
+    def forecaster(self) -> Forecaster | None: ...  # noqa: D102
     def start(self) -> Any: ...  # noqa: D102
     def restore(self, parts: Mapping[str, bytes]) -> Any: ...  # noqa: D102
     def changed_parts(self, state: Any) -> dict[str, bytes]: ...  # noqa: D102

@@ -6,15 +6,18 @@
                                                               └─> widths ─────────────┘
 
 Each row is one series, normalised (see ``models.forecaster``). The encoder follows PatchTST (Nie
-et al., ICLR 2023), with normalisation before each block and learned positions. Beside it goes a
-**seasonal path**: what stands at one place of the coming patches is a linear combination of what
-stood at that place of the past ones, the same for all places. It has a few hundred weights, is
-right where a season is a multiple of a patch, and leaves the encoder what is left to learn.
+et al., ICLR 2023), with normalisation before each block and learned positions. It sees distances
+from the last value and forecasts such (as NLinear does, Zeng et al., AAAI 2023): what comes begins
+where the context ends, whatever level that is. Beside it goes a **seasonal path**: what stands at
+one place of the coming patches is a linear combination of what stood at that place of the past
+ones, the same for all places. It has a few hundred weights, is right where a season is a multiple
+of a patch, and leaves the encoder what is left to learn.
 
-The **linear path** is a forecaster of its own, fitted in closed form (``trainer.forecast.linear``).
-It takes no part in the training; afterwards the two are mixed (``mix``), by default in equal
-parts: they err differently, and a mean of forecasts is hard to beat (Bates & Granger, 1969). A
-proportion found on the validation part is not: what comes is rarely like the part just before.
+The **linear path** is a forecaster of its own, fitted in closed form (see
+``trainer.forecast.linear``). While the others learn it repeats the last value; afterwards they are
+mixed (``mix``), by default in equal parts: they err differently, and a mean of forecasts is hard
+to beat (Bates & Granger, 1969). A proportion found on the validation part is not: what comes is
+rarely like the part just before.
 
 Quantiles cannot cross: each lies a positive width from the one nearer to the median. Widths share
 a narrow layer, since ``quantiles × horizon`` outputs of the whole encoder would be most of the
@@ -53,15 +56,15 @@ class Positions(keras.layers.Layer):  # type: ignore[misc]
 def forecast_network(settings: ForecastTable) -> Any:
     """Return the network, ``context (B, L) -> quantiles (B, H, Q)``."""
     context = keras.Input((settings.context_steps,), name="context")
-    patches = _patches(context, settings)
+    patches = _patches(context - context[:, -1:], settings)
     encoded = keras.layers.Flatten()(_encoder(patches, settings))
     horizon = settings.horizon_steps
     small = keras.initializers.RandomNormal(stddev=0.01)
     learnt = keras.layers.Dense(horizon, kernel_initializer=small, name=_MEDIAN)(encoded)
-    linear = keras.layers.Dense(
-        horizon, use_bias=False, kernel_initializer="zeros", trainable=False, name=_LINEAR
-    )(context)
-    median = learnt + _seasonal(patches, settings) + linear
+    linear = keras.layers.Dense(horizon, use_bias=False, trainable=False, name=_LINEAR)
+    added = linear(context)
+    linear.set_weights([_last_value(settings)])
+    median = learnt + _seasonal(patches, settings) + added
     quantiles = _quantiles(median, encoded, settings)
     return keras.Model(context, {"quantiles": quantiles})
 
@@ -115,9 +118,17 @@ def _seasonal(patches: Any, settings: ForecastTable) -> Any:
     return steps[:, : settings.horizon_steps]
 
 
+def _last_value(settings: ForecastTable) -> Float32:
+    """Return the linear map (L, H) that repeats the last value."""
+    weights = np.zeros((settings.context_steps, settings.horizon_steps), np.float32)
+    weights[-1] = 1.0
+    return weights
+
+
 def mix(network: Any, linear: Float32, share: float) -> None:
     """Let the median be ``share`` of what was learnt and the rest of the linear map (L, H)."""
-    network.get_layer(_LINEAR).set_weights([linear * np.float32(1 - share)])
+    [last] = network.get_layer(_LINEAR).get_weights()
+    network.get_layer(_LINEAR).set_weights([linear * np.float32(1 - share) + last * share])
     for name in (_MEDIAN, _SEASONAL):
         layer = network.get_layer(name)
         layer.set_weights([weights * np.float32(share) for weights in layer.get_weights()])
