@@ -46,15 +46,17 @@ def alarm_document(stream: str, event: Event, units: Mapping[str, str]) -> dict[
             }
             for channel in event.channels
         ],
-        "limit": event.limit and _limit_document(event.limit),
+        "limit": event.limit and limit_document(event.limit),
     }
 
 
-def _limit_document(limit: LimitForecast) -> dict[str, Any]:
+def limit_document(limit: LimitForecast) -> dict[str, Any]:
+    """Return when a limit will be passed as JSON data, for alarms and ``status``."""
     return {
         "side": limit.side,
         "level": limit.level,
         "value": limit.value,
+        "unit": limit.unit,
         "made": iso_time(limit.made),
         "probability": _short(limit.probability),
         "median_s": _short(limit.median_s),
@@ -90,7 +92,7 @@ def describe(alarm: Mapping[str, Any]) -> str:
     channels = "; ".join(_channel(alarm["kind"], channel) for channel in alarm["channels"])
     if alarm.get("limit"):  # alarms stored before there were forecasts have none
         first = alarm["channels"][0]
-        channels = f"{first['channel']} {time_to_limit(alarm['limit'], first['unit'])}"
+        channels = f"{first['channel']} {time_to_limit(alarm['limit'])}"
     what = f" (score {alarm['score']:.1f})" if alarm["kind"] == "anomaly" else ""
     grave = f" {alarm['severity']}" if "severity" in alarm else ""
     return (
@@ -101,26 +103,45 @@ def describe(alarm: Mapping[str, Any]) -> str:
     )
 
 
-def time_to_limit(limit: Mapping[str, Any], unit: str) -> str:
-    """Say when a limit will be passed, for a person."""
-    name = f"{limit['value']:g} {unit}".rstrip() + f" ({limit['side']} {limit['level']})"
-    chance = f"{100 * limit['probability']:.0f} % within {_span(limit['horizon_s'])}"
+def time_to_limit(limit: Mapping[str, Any]) -> str:
+    """Say when a limit will be passed, for a person; counted from the forecast's last step."""
+    name = f"{limit['value']:g} {limit['unit']}".rstrip() + f" ({limit['side']} {limit['level']})"
+    chance = f"chance {_percent(limit['probability'])} within {span(limit['horizon_s'])}"
     median = limit["median_s"]
     if median == 0:
         return f"has passed {name}"
     if median is None:
-        return f"may pass {name}, chance {chance}"
-    earliest, latest = limit["earliest_s"], limit["latest_s"]
-    first = "now" if not earliest else _span(earliest)
-    last = f"later than {_span(limit['horizon_s'])}" if latest is None else _span(latest)
-    return f"will pass {name} in {_span(median)} (80 %: {first} to {last}), chance {chance}"
+        return f"may pass {name}, {chance}"
+    return f"will pass {name} in {span(median)} (80 %: {_interval(limit)}), {chance}"
 
 
-def _span(seconds: float) -> str:
+def _interval(limit: Mapping[str, Any]) -> str:
+    first = span(limit["earliest_s"])
+    if limit["latest_s"] is None:
+        return f"{first} or later than {span(limit['horizon_s'])}"
+    last = span(limit["latest_s"])
+    number, unit = first.split()
+    return f"{number}-{last}" if last.endswith(f" {unit}") else f"{first} to {last}"
+
+
+def span(seconds: float) -> str:
+    """Return a stretch of time in the unit that a person would choose.
+
+    >>> span(90), span(5400), span(11520)
+    ('90 s', '90.0 min', '3.2 h')
+    """
     for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def _percent(chance: float) -> str:
+    """Nothing that is forecast is certain: 0 % and 100 % are for what has been seen."""
+    percent = f"{100 * chance:.0f} %"
+    if chance < 1 and percent == "100 %":
+        return "over 99 %"
+    return "under 1 %" if chance > 0 and percent == "0 %" else percent
 
 
 def _channel(kind: str, channel: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from agent.bundles import baseline, load
 from agent.config import AgentConfig, SerialTable, StreamTable
 from agent.inputs.lines import LineParser
 from agent.inputs.serial import probe_port
+from agent.limits import LimitWatch
 from agent.mqtt import probe_broker
 from models.errors import BundleError, ConfigError, InterpreterMissing, StoreError
 from models.pipeline import Detector
@@ -64,6 +65,10 @@ def _stream(config: AgentConfig, stream: StreamTable, detectors: dict[str, Detec
     except (BundleError, ConfigError, InterpreterMissing) as error:
         return Finding(False, what, str(error), error.exit_code)
     detectors[stream.name] = pipeline
+    try:
+        LimitWatch(stream.name, stream.limits, stream.prediction, pipeline.forecaster)
+    except ConfigError as error:
+        return Finding(False, what, str(error), error.exit_code)
     manifest = pipeline.manifest
     return Finding(
         True,

@@ -163,6 +163,53 @@ def status(config_file: Path, as_json: bool) -> int:
     return 0
 
 
+@commands.command()
+@_config_option
+@click.option("--stream", required=True, help="The stream's name.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="CHANNEL=VALUE",
+    help="What if the last steps had been this (or CHANNEL+=VALUE, more by this)?",
+)
+@click.option(
+    "--hold",
+    type=click.IntRange(1),
+    metavar="STEPS",
+    help="For how many of them.  [default: patch]",
+)
+@click.option(
+    "--horizon", type=click.IntRange(1), metavar="STEPS", help="How far.  [default: as trained]"
+)
+@click.option("--recursive", is_flag=True, help="Go beyond the trained horizon, by guess.")
+@_json_option
+def forecast(
+    config_file: Path,
+    stream: str,
+    settings: tuple[str, ...],
+    hold: int | None,
+    horizon: int | None,
+    recursive: bool,
+    as_json: bool,
+) -> int:
+    """Forecast a stream from its stored history; and what if that had been otherwise."""
+    from agent import forecast as forecasts
+    from agent.forecast_text import describe
+
+    try:
+        wanted = [forecasts.parse_setting(text) for text in settings]
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--set") from error
+    document = forecasts.forecast(config_file, stream, wanted, hold, horizon, recursive)
+    if as_json:
+        _print_json(document)
+    else:
+        for line in describe(document):
+            click.echo(line)
+    return 0
+
+
 @commands.group()
 def bundle() -> None:
     """Look into bundles."""

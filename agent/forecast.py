@@ -41,7 +41,7 @@ def parse_setting(text: str) -> Setting:
     """Read ``CHANNEL=VALUE`` or ``CHANNEL+=VALUE``.
 
     Raises:
-        ConfigError: it is neither.
+        ValueError: it is neither.
 
     """
     match = _SETTING.fullmatch(text)
@@ -50,7 +50,7 @@ def parse_setting(text: str) -> Setting:
     except ValueError:
         value = float("nan")
     if match is None or not np.isfinite(value):
-        raise ConfigError(f"--set {text}: must be CHANNEL=NUMBER or CHANNEL+=NUMBER")
+        raise ValueError(f"{text!r}: must be CHANNEL=NUMBER or CHANNEL+=NUMBER, as flow=80")
     return Setting(match["channel"].strip(), bool(match["sign"]), value)
 
 
@@ -187,8 +187,8 @@ def _changed(
     changed = context.copy()
     for setting in settings:
         if setting.channel not in names:
-            found = nearest(setting.channel, names)
-            raise ConfigError(f"--set {setting.channel}: no such channel is forecast{found}")
+            advice = nearest(setting.channel, names) or f"; allowed are {', '.join(names)}"
+            raise ConfigError(f"--set {setting.channel}: no such channel is forecast{advice}")
         column = names.index(setting.channel)
         if setting.adds:
             changed[-steps:, column] += np.float32(setting.value)
@@ -206,6 +206,10 @@ def _document(forecaster: Forecaster, made: Forecast, watch: LimitWatch) -> dict
         "times": [iso_time(time) for time in made.times],
         "trained_steps": made.trained_steps,
         "imputed_values": made.imputed,
+        "intervals": {
+            str(level): [levels[low], levels[high]]
+            for level, (low, high) in forecaster.pairs.items()
+        },
         "channels": {
             channel.name: {
                 "unit": channel.unit,

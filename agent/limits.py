@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, NamedTuple
 
+from agent.alarms import limit_document
 from agent.config import LimitTable, PredictionTable
 from models.errors import ConfigError
 from models.forecaster import Forecaster
@@ -20,7 +21,9 @@ from models.limits import Side, time_to_limit
 from models.messages import Contribution, Event, Forecast, LimitForecast
 from models.settings import nearest
 
-DETECTOR: Final = "forecaster"
+DETECTOR: Final = "transformer"
+
+_ESTIMATES = ("made", "probability", "median_s", "earliest_s", "latest_s", "horizon_s")
 
 Level = Literal["warning", "critical"]
 
@@ -32,7 +35,8 @@ class Limit(NamedTuple):
     position: int  # of the channel among those forecast
     side: Side
     level: Level
-    value: float  # in the channel's unit
+    value: float  # in unit
+    unit: str  # the channel's
 
     @property
     def key(self) -> str:
@@ -66,12 +70,10 @@ class LimitWatch:
         self._limits = list(_limits(stream, tables, forecaster))
         self._levels = None if forecaster is None else forecaster.intervals.levels
         self._watches = {limit.key: _Watch() for limit in self._limits}
-        self._gone: list[Event] = []  # open events of limits that are not set any more
 
     def take(self, forecast: Forecast, take_number: Callable[[], int]) -> list[Event]:
         """Return what a forecast opens and closes."""
-        events = [replace(event, closed=forecast.time) for event in self._gone]
-        self._gone.clear()
+        events = []
         for limit in self._limits:
             found = _find(limit, forecast, self._levels)
             event = self._step(limit, self._watches[limit.key], found, forecast, take_number)
@@ -126,30 +128,27 @@ class LimitWatch:
         return [watch.event for watch in self._watches.values() if watch.event is not None]
 
     def document(self) -> list[dict[str, Any]]:
-        """Return what is known of each limit, for ``status``."""
-        return [
-            {"channel": limit.channel, "side": limit.side, "level": limit.level}
-            | {"value": limit.value, "forecast": now and asdict(now)}
-            for limit in self._limits
-            for now in [self._watches[limit.key].now]
-        ]
+        """Return when each limit will be passed, as last forecast, for ``status``."""
+        return [_document(limit, self._watches[limit.key].now) for limit in self._limits]
 
     def to_bytes(self) -> bytes:
         """Return runs and open events, for the store."""
         return json.dumps({key: asdict(watch) for key, watch in self._watches.items()}).encode()
 
-    def restore(self, data: bytes) -> None:
+    def restore(self, data: bytes) -> list[int]:
         """Go on where ``to_bytes`` left off.
 
-        An event of a limit that is not set any more is closed with the next forecast.
+        Returns the numbers of open events whose limits are not set any more: nobody watches them.
         """
+        left = []
         for key, saved in json.loads(data).items():
             event = saved["event"] and _event(saved["event"])
             now = saved["now"] and LimitForecast(**saved["now"])
             if key in self._watches:
                 self._watches[key] = _Watch(**(saved | {"event": event, "now": now}))
             elif event is not None:
-                self._gone.append(event)
+                left.append(event.number)
+        return left
 
 
 def _limits(
@@ -164,28 +163,29 @@ def _limits(
         assert forecaster is not None
         names = [channel.name for channel in forecaster.channels]
         if table.channel not in names:
+            advice = nearest(table.channel, names) or f"; allowed are {', '.join(names)}"
             raise ConfigError(
                 f"stream {stream}: limits: channel = {table.channel!r}: not forecast by the"
-                f" bundle{nearest(table.channel, names)}"
+                f" bundle{advice}"
             )
         position = names.index(table.channel)
         unit = forecaster.channels[position].unit
         if table.unit is not None and table.unit != unit:
             raise ConfigError(
-                f"stream {stream}: limits: {table.channel}: unit = {table.unit!r}: the bundle's is"
-                f" {unit!r}"
+                f"stream {stream}: limits: {table.channel}: unit = {table.unit!r}: must be that of"
+                f" the bundle, {unit!r}"
             )
-        yield from _of_channel(table, position)
+        yield from _of_channel(table, position, unit)
 
 
-def _of_channel(table: LimitTable, position: int) -> Iterator[Limit]:
+def _of_channel(table: LimitTable, position: int, unit: str) -> Iterator[Limit]:
     sides: tuple[Side, ...] = ("high", "low")
     levels: tuple[Level, ...] = ("critical", "warning")
     for side in sides:
         for level in levels:
             value = getattr(table, f"{side}_{level}")
             if value is not None:
-                yield Limit(table.channel, position, side, level, value)
+                yield Limit(table.channel, position, side, level, value, unit)
 
 
 def _find(limit: Limit, forecast: Forecast, levels: Any) -> LimitForecast:
@@ -194,9 +194,18 @@ def _find(limit: Limit, forecast: Forecast, levels: Any) -> LimitForecast:
         side=limit.side,
         level=limit.level,
         value=limit.value,
+        unit=limit.unit,
         made=forecast.time,
         **found._asdict(),
     )
+
+
+def _document(limit: Limit, now: LimitForecast | None) -> dict[str, Any]:
+    if now is not None:
+        return {"channel": limit.channel} | limit_document(now)
+    known = limit._asdict()
+    del known["position"]
+    return known | dict.fromkeys(_ESTIMATES)
 
 
 def _seen(

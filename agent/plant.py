@@ -25,7 +25,7 @@ from models.messages import Float32, Float64
 PERIOD_S = 0.2
 BLOCK_SAMPLES = 1500  # noise and schedule are drawn in blocks, so that chunking changes nothing
 
-FaultKind = Literal[
+SuddenKind = Literal[
     "bearing_wear",
     "cavitation",
     "seal_leak",
@@ -34,7 +34,10 @@ FaultKind = Literal[
     "spike",
     "loss_of_signal",
 ]
-FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
+SlowKind = Literal["cooling_loss"]  # a drift, over an hour or so
+FaultKind = SuddenKind | SlowKind
+FAULT_KINDS: tuple[SuddenKind, ...] = get_args(SuddenKind)
+SLOW_KINDS: tuple[SlowKind, ...] = get_args(SlowKind)
 
 
 class PlantChannel(NamedTuple):
@@ -94,8 +97,9 @@ class Fault:
     channel: str = "discharge_pressure"  # of a sensor fault
 
     def __post_init__(self) -> None:
-        if self.kind not in FAULT_KINDS:
-            raise ValueError(f"no fault {self.kind!r}; there are {', '.join(FAULT_KINDS)}")
+        kinds = (*FAULT_KINDS, *SLOW_KINDS)
+        if self.kind not in kinds:
+            raise ValueError(f"no fault {self.kind!r}; there are {', '.join(kinds)}")
         if self.channel not in _INDEX:
             raise ValueError(f"no channel {self.channel!r}; there are {', '.join(_INDEX)}")
 
@@ -177,7 +181,13 @@ class Pump:
         rough = 0.6 + 1.6 * speed**2 + 1.8 * off_best + 1.4 * wear + 1.3 * cavitation
         breadth = 0.05 * (1 + 2.5 * cavitation + 0.6 * wear)
         jitter = np.exp(self._random.normal(0, 1, (len(time_s), 2)) * breadth[:, None])
-        fluid = 28.0 + 4.0 * np.sin(2 * np.pi * time_s / _DAY_S + self._phase) + 1.2 * speed**3
+        fouled = self._strength("cooling_loss", time_s, 3600.0)
+        fluid = (
+            28.0
+            + 25.0 * fouled
+            + 4.0 * np.sin(2 * np.pi * time_s / _DAY_S + self._phase)
+            + 1.2 * speed**3
+        )
         rise = 12.0 * speed**2 + 3.0 * rough + 9.0 * wear
         if not self._warm:  # the pump has been running before the recording began
             self._lagged["bearing"], self._warm = float(rise[0]), True

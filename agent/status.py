@@ -5,12 +5,12 @@ Imports no numpy: the command is used on small gateways, over slow links, in a h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from agent.alarms import describe as describe_alarm
-from agent.alarms import gravest_first, time_to_limit
+from agent.alarms import gravest_first, span, time_to_limit
 
 STALE_S = 30.0  # an agent that runs updates its status with every commit
 
@@ -68,29 +68,42 @@ def _stream(name: str, stream: Document) -> Iterator[str]:
         f" on {stream['interpreter']}"
     )
     yield f"          {_counts(stream['counters']) or 'nothing yet'}"
-    if stream["forecast"] is not None:
+    if stream.get("forecast"):  # a status stored before there were forecasts has none
         yield from _forecast(stream["forecast"])
     for alarm in gravest_first(stream["open_alarms"]):
         yield f"  ALARM   {describe_alarm(alarm)}"
 
 
 def _forecast(forecast: Document) -> Iterator[str]:
-    span = f"{forecast['horizon_s'] / 60:g} min ahead"
     if forecast["refused"]:
-        yield f"forecast  none, {forecast['refused']}"
+        yield f"forecast  none: {forecast['refused']}"
     else:
-        yield f"forecast  {span}, from {forecast['last'] or 'nothing yet'}"
-    for name, figures in forecast["accuracy"]["channels"].items():
-        if figures["mae"] is not None:
-            unit, mae, bias = figures["unit"], figures["mae"], figures["bias"]
-            yield (
-                f"          {name}: off by {mae:g} {unit} on average (bias {bias:+g});"
-                f" the 80 % intervals covered {100 * figures['coverage_80']:.0f} %"
-            )
+        made = forecast["last_forecast"] or "nothing yet"
+        yield f"forecast  {span(forecast['horizon_s'])} ahead, from {made}"
+    judged = {name: one for name, one in forecast["accuracy"].items() if one["judged"]}
+    if judged:
+        yield f"          {_coverage(judged.values())}off on average by {_errors(judged)}"
     for limit in forecast["limits"]:
-        if limit["forecast"] is not None:
-            unit = forecast["accuracy"]["channels"][limit["channel"]]["unit"]
-            yield f"  LIMIT   {limit['channel']} {time_to_limit(limit['forecast'], unit)}"
+        if limit["probability"] is not None:
+            yield f"  LIMIT   {limit['channel']} {time_to_limit(limit)}"
+
+
+def _coverage(judged: Collection[Document]) -> str:
+    """Say what share the intervals told to people covered, where the bundle has them."""
+    weight = sum(one["judged"] for one in judged)
+    shares = {
+        level: sum(one[f"coverage_{level}"] * one["judged"] for one in judged) / weight
+        for level in (80, 95)
+        if all(f"coverage_{level}" in one for one in judged)
+    }
+    told = (f"{level} % intervals covered {100 * share:.0f} %, " for level, share in shares.items())
+    return "".join(told)
+
+
+def _errors(judged: Document) -> str:
+    return ", ".join(
+        f"{name} {one['mae']:.3g} {one['unit']}".rstrip() for name, one in judged.items()
+    )
 
 
 def _store(store: Document) -> Iterator[str]:

@@ -17,11 +17,13 @@ import numpy as np
 from agent.alarms import alarm_document
 from agent.config import StreamTable
 from agent.envelope import Kind, Outgoing
+from agent.limits import DETECTOR as FORECASTER
 from agent.limits import LimitWatch
 from agent.store import Batch
 from agent.summary import Summary
-from models.accuracy import rolling
+from models.accuracy import by_channel, by_lead
 from models.align import Aligner
+from models.forecaster import NEVER
 from models.messages import Event, Readings, Samples
 from models.pipeline import Detector
 from models.state import StateMismatch
@@ -48,7 +50,6 @@ class Stream:
         self._limits = LimitWatch(
             settings.name, settings.limits, settings.prediction, detector.forecaster
         )
-        self._last_forecast: float | None = None  # of the step it was made from, Unix seconds
         self._state = detector.start()
         self.counters: Counter[str] = Counter()
         self.last_time: float | None = None  # of the last sample, Unix seconds
@@ -79,16 +80,20 @@ class Stream:
             return False
         self.aligner.restore(parts[_ALIGNER])
         self._summary.restore(parts[_SUMMARY])
-        if _LIMITS in parts:  # of an agent before there were forecasts there are none
-            self._limits.restore(parts[_LIMITS])
-        self._open_alarms = open_alarms
+        # of an agent before there were forecasts there are none
+        left = self._limits.restore(parts[_LIMITS]) if _LIMITS in parts else []
+        for alarm in open_alarms:
+            if alarm["number"] in left:
+                self._close(alarm, batch)
+        self._open_alarms = [alarm for alarm in open_alarms if alarm["number"] not in left]
         return True
 
     def _close(self, alarm: dict[str, Any], batch: Batch) -> None:
         now = time.time()
         closed = alarm | {"state": "closed", "closed": iso_time(now)}
         batch.alarms.append(closed)
-        self._send("alarm", now, self._detector.detector, closed, batch)
+        by = FORECASTER if alarm["kind"] == "limit" else self._detector.detector
+        self._send("alarm", now, by, closed, batch)
 
     def take(self, readings: Readings, batch: Batch) -> None:
         """Score what ``readings`` complete and put all that came of it into ``batch``."""
@@ -106,7 +111,6 @@ class Stream:
         batch.samples.append((self.name, samples, result.scores))
         self._report(result.events, batch)
         for forecast in result.forecasts:
-            self._last_forecast = forecast.time
             self._report(self._limits.take(forecast, self._state.events.take_number), batch)
         for summary in self._summary.add(samples, result.scores):
             self._send("summary", self.last_time, self._detector.detector, summary, batch)
@@ -149,18 +153,20 @@ class Stream:
 
     def _forecast_document(self) -> dict[str, Any] | None:
         """Say what is forecast and how good that has been; None where nothing is."""
-        forecaster, state = self._forecaster, self._state.forecast
+        forecaster = self._forecaster
         if forecaster is None:
             return None
-        refused = state.refused
+        state = self._state.forecast
+        made, refused = int(state.pending.made.max()), state.refused
         return {
             "step_s": forecaster.step_s,
             "horizon_s": forecaster.part.horizon_steps * forecaster.step_s,
-            "last": None if self._last_forecast is None else iso_time(self._last_forecast),
-            "refused": refused and f"{refused.reason}: {refused.detail}",
+            "last_forecast": None if made == NEVER else iso_time(made * forecaster.step_s),
+            "refused": refused and f"{refused.reason.replace('_', ' ')}: {refused.detail}",
             "counters": dict(state.counters),
             "limits": self._limits.document(),
-            "accuracy": rolling(forecaster, state),
+            "accuracy": by_channel(forecaster, state.judged),
+            "by_lead": by_lead(forecaster, state.judged),
         }
 
     def save(self, batch: Batch) -> None:

@@ -1,7 +1,8 @@
 """What a stream's forecasts have been worth of late: error, bias, and what the intervals covered.
 
 Forecasts are kept until their time has come and compared with what came, at some lead times; each
-new comparison fades the older ones (see ``models.forecaster``).
+new comparison fades the older ones (see ``models.forecaster``). Errors are medians' against steps.
+``judged`` counts comparisons, as far as they have not faded; the figures are None before the first.
 """
 
 from __future__ import annotations
@@ -10,39 +11,36 @@ from typing import Any
 
 import numpy as np
 
-from models.forecaster import Forecaster, ForecastState
+from models.forecaster import Forecaster, Judged
 from models.messages import Float64
 
 
-def rolling(forecaster: Forecaster, state: ForecastState) -> dict[str, Any]:
-    """Return the figures per channel, over all leads, and per lead, over all channels.
-
-    Errors are in the channels' units, and per lead in their scales; bias is forecast - actual;
-    ``judged`` counts comparisons, as far as they have not faded. None before the first.
-    """
-    scales = np.array([channel.scale for channel in forecaster.channels])
-    ones = np.ones(len(scales))
+def by_channel(forecaster: Forecaster, judged: Judged) -> dict[str, Any]:
+    """Return the figures of each channel over all leads, in its unit; bias is forecast - actual."""
+    ones = np.ones(len(forecaster.channels))
     return {
-        "channels": {
-            channel.name: {"unit": channel.unit} | _figures(forecaster, state, ones, column)
-            for column, channel in enumerate(forecaster.channels)
-        },
-        "leads": [
-            {"lead_s": float(lead * forecaster.step_s)}
-            | _figures(forecaster, state, scales, slice(None), row)
-            for row, lead in enumerate(forecaster.intervals.leads.tolist())
-        ],
+        channel.name: {"unit": channel.unit} | _figures(forecaster, judged, ones, column)
+        for column, channel in enumerate(forecaster.channels)
     }
+
+
+def by_lead(forecaster: Forecaster, judged: Judged) -> list[dict[str, Any]]:
+    """Return the figures of each lead over all channels, errors in the channels' scales."""
+    scales = np.array([channel.scale for channel in forecaster.channels])
+    return [
+        {"lead_s": float(lead * forecaster.step_s)}
+        | _figures(forecaster, judged, scales, slice(None), row)
+        for row, lead in enumerate(forecaster.intervals.leads.tolist())
+    ]
 
 
 def _figures(
     forecaster: Forecaster,
-    state: ForecastState,
+    judged: Judged,
     scales: Float64,
     channels: int | slice,
     leads: int | slice = slice(None),
 ) -> dict[str, float | None]:
-    judged = state.judged
     weight = float(judged.weight[leads, channels].sum())
 
     def mean(sums: Float64) -> float | None:

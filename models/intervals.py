@@ -9,7 +9,9 @@ channel and lead time, in units of the context's scale:
   Angelopoulos, Candès & Tibshirani, "Conformal PID Control for Time Series Prediction", NeurIPS
   2023, which with a fixed step has the long-run coverage of Gibbs & Candès, NeurIPS 2021): a
   quantile of level τ rises by ``τ`` steps where the value was above it, and falls by ``1 - τ``
-  where it was not. A step is ``rate`` times the width of the forecast's own quantiles.
+  where it was not. A step is ``rate`` times the width of the forecast's own quantiles, and less
+  for long leads: what it changes shows only when the lead is over, and until then all steps that
+  follow go the same way.
 
 The median is the network's own: it is the forecast, and its bias is reported and not hidden.
 """
@@ -23,6 +25,8 @@ import numpy as np
 from models.bundle import ForecastPart
 from models.messages import Float32
 
+DELAY_SHARE = 0.5  # of the width, at most, is gone before the first step shows
+
 
 class Intervals:
     """Adds offsets to quantiles, and moves offsets; holds the settings, no memory."""
@@ -32,7 +36,8 @@ class Intervals:
         self.levels = np.array(part.quantiles)  # (Q,)
         self.middle = len(part.quantiles) // 2
         self._start = np.array(part.intervals.offsets, np.float32)  # (Q, C, G)
-        self._rate = part.intervals.rate
+        delays = np.maximum(self.leads / part.stride_steps, 1)  # in forecasts
+        self._rates = np.minimum(part.intervals.rate, DELAY_SHARE / delays)  # (G,)
         self._weights = _between(self.leads, part.horizon_steps)
         self._moves = np.arange(len(self.levels)) != self.middle
 
@@ -66,10 +71,8 @@ class Intervals:
             scale: (C,) of the context that the forecast was made from.
 
         """
-        if self._rate == 0:
-            return
         width = (shown[:, -2] - shown[:, 1]) / scale
-        step = self._rate * np.where(np.isnan(observed), 0, width)  # (C,)
+        step = self._rates[lead] * np.where(np.isnan(observed), 0, width)  # (C,)
         above = observed[:, None] > shown  # (C, Q)
         toward = np.where(above, self.levels, self.levels - 1) * self._moves
         offsets[:, :, lead] += (step[:, None] * toward).T.astype(np.float32)

@@ -96,7 +96,8 @@ class LimitForecast:
 
     side: Literal["high", "low"]
     level: Literal["warning", "critical"]
-    value: float  # the limit, in the channel's unit
+    value: float  # the limit, in unit
+    unit: str  # of the channel
     made: float  # time of the forecast's last step, Unix seconds
     probability: float  # to pass it within the horizon
     median_s: float | None  # with a chance of 50 %

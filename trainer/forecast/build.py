@@ -93,7 +93,8 @@ def build(
         from trainer.forecast.fit import fit
     train, validate, held_out = (Cutter(values, scales, settings) for values in parts)
     _check_windows(train, validate, held_out)
-    weights = linear.fit(train, validate, validate.some(settings.fit.validation_windows_max))
+    checked = validate.some(settings.fit.validation_windows_max)
+    weights = linear.fit(train, validate, checked)
     fitted = fit(train, validate, weights, settings, lambda epoch: say(_line(epoch, settings)))
     gate = held_out.cut(held_out.some(GATE_WINDOWS_MAX))
     floating = convert(fitted.network, "float32")

@@ -18,7 +18,7 @@ from trainer.config import ForecastTable
 
 Int64 = npt.NDArray[np.int64]
 
-TREND_MAX = 6.0  # scales of the context, over its length
+TREND_LEAST, TREND_MAX = 0.5, 30.0  # scales of the context, over its length
 
 
 class Steps(NamedTuple):
@@ -88,21 +88,21 @@ class Cutter:
     def cut_with_trends(self, places: Int64, share: float, random: np.random.Generator) -> Windows:
         """Return the windows at ``places``; a share of them with a ramp added.
 
-        A ramp begins somewhere in the context and goes on to the end of the window; over one
-        context it rises or falls by up to ``TREND_MAX`` scales of the context.
+        A ramp begins somewhere in the context and goes on to the end of the window. Over one
+        context it rises or falls by ``TREND_LEAST`` to ``TREND_MAX`` scales of the context, all
+        magnitudes alike: from what may be chance to what cannot be. The window still counts by
+        its scale without the ramp.
         """
         plain = self.cut(places)
         count, length = len(places), self._context
         begin = random.uniform(0, length, count)
-        slope = random.uniform(-TREND_MAX, TREND_MAX, count) / length
-        slope = np.where(random.uniform(size=count) < share, slope, 0)
-        ramp = np.maximum(np.arange(self._length) - begin[:, None], 0) * slope[:, None]
-        context, mean, scale = normalised(
-            plain.context + ramp[:, :length].astype(np.float32), self._scale_floor
-        )
-        moved = plain.future + ramp[:, length:].astype(np.float32)
-        future = (moved - mean[:, None]) / scale[:, None]
-        return Windows(context, future, plain.scale * scale, plain.channel)
+        rise = np.exp(random.uniform(np.log(TREND_LEAST), np.log(TREND_MAX), count))
+        chosen = random.choice([-1.0, 0.0, 1.0], count, p=[share / 2, 1 - share, share / 2])
+        ramp = np.maximum(np.arange(self._length) - begin[:, None], 0)
+        ramp = (ramp * (chosen * rise / length)[:, None]).astype(np.float32)
+        context, mean, scale = normalised(plain.context + ramp[:, :length], self._scale_floor)
+        future = (plain.future + ramp[:, length:] - mean[:, None]) / scale[:, None]
+        return Windows(context, future, plain.scale, plain.channel)
 
     def some(self, count_max: int) -> Int64:
         """Return at most so many places, of all channels alike, in order of time."""
