@@ -18,7 +18,7 @@ ACTIONS = {
     "stuck": "check the sensor: its value does not change any more",
     "missing": "check the sensor and its cable: it gives no usable value",
     "silent": "check the device, its cable and power: nothing comes from it",
-    "limit": "plan the work before the limit is passed, or take load off the machine",
+    "limit": "take load off the machine, and plan the work that it needs",
 }
 
 

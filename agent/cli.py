@@ -18,7 +18,7 @@ import click
 from models import __version__
 from models.errors import FieldwatchError
 
-# agent.plant.FAULT_KINDS, here so that --help does not load numpy; a test compares them
+# of agent.plant, here so that --help does not load numpy; a test compares them
 FAULTS = (
     "bearing_wear",
     "cavitation",
@@ -27,6 +27,7 @@ FAULTS = (
     "stuck_sensor",
     "spike",
     "loss_of_signal",
+    "cooling_loss",
 )
 DEFAULT_CONFIG = Path("/etc/fieldwatch/agent.toml")
 
@@ -256,7 +257,7 @@ def verify(file: Path, keys: Path | None, require_signature: bool, interpreter: 
     type=click.Choice(FAULTS),
     default="cavitation",
     show_default=True,
-    help="The fault to inject half-way.",
+    help="The fault to inject half-way; cooling_loss is a slow drift, shown at high speed.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated pump.")
 @_json_option

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from agent.alarms import time_to_limit
@@ -32,9 +32,9 @@ def describe(document: Document) -> Iterator[str]:
         yield ""
         yield from _channel(name, [made, supposed] if name in changed else [made])
     yield ""
-    yield from _limits("", made)
+    yield from _limits("", made, made["channels"])
     if supposed is not None:
-        yield from _limits("what if: ", supposed)
+        yield from _limits("what if: ", supposed, changed)
 
 
 def _setting(setting: Document) -> str:
@@ -67,7 +67,8 @@ def _cells(forecast: Document, name: str, step: int, intervals: Sequence[str]) -
     return median + "".join(f"{f'{low:.4g} to {high:.4g}':>22}" for low, high in bounds)
 
 
-def _limits(prefix: str, made: Document) -> Iterator[str]:
+def _limits(prefix: str, made: Document, channels: Container[str]) -> Iterator[str]:
     guess = f"; beyond the trained horizon {_GUESS}" * (len(made["times"]) > made["trained_steps"])
     for limit in made["limits"]:
-        yield f"{prefix}{limit['channel']} {time_to_limit(limit)}{guess}"
+        if limit["channel"] in channels:
+            yield f"{prefix}{limit['channel']} {time_to_limit(limit)}{guess}"

@@ -96,8 +96,8 @@ def _coverage(judged: Collection[Document]) -> str:
         for level in (80, 95)
         if all(f"coverage_{level}" in one for one in judged)
     }
-    told = (f"{level} % intervals covered {100 * share:.0f} %, " for level, share in shares.items())
-    return "".join(told)
+    told = (f"{level} % intervals covered {100 * share:.0f} %" for level, share in shares.items())
+    return f"{', '.join(told)}; " if shares else ""
 
 
 def _errors(judged: Document) -> str:

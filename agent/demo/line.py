@@ -14,8 +14,11 @@ from agent.plant import PERIOD_S, Pump, csv_line
 class PumpLine:
     """Writes the pump's samples to a pseudo-terminal as a device would; a context manager."""
 
-    def __init__(self, pump: Pump) -> None:
+    def __init__(self, pump: Pump, speed: float = 1.0, seconds: float = 0.0) -> None:
+        """Take the pump; its clock goes ``speed`` times as fast, and is right after ``seconds``."""
         self._pump = pump
+        self._every_s = PERIOD_S / speed
+        self._behind_s = (speed - 1) * seconds
         self._controller, self._device = pty.openpty()
         tty.setraw(self._device)
         # a real line does not wait for its reader; what nobody reads is lost
@@ -23,12 +26,12 @@ class PumpLine:
         self.port = os.ttyname(self._device)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write, name="pump", daemon=True)
-        self.started_s = 0.0  # Unix time of the first sample
+        self.started_s = 0.0  # Unix time of the first sample, by the pump's clock
         self.lines = 0
 
     def __enter__(self) -> PumpLine:
         """Start to write."""
-        self.started_s = time.time()
+        self.started_s = time.time() - self._behind_s
         self._thread.start()
         return self
 
@@ -46,7 +49,7 @@ class PumpLine:
 
     def _write(self) -> None:
         began = time.monotonic()
-        while not self._stop.wait(max(0.0, began + self.lines * PERIOD_S - time.monotonic())):
+        while not self._stop.wait(max(0.0, began + self.lines * self._every_s - time.monotonic())):
             row = self._pump.run(1)[0]
             text = csv_line(self.started_s + self.lines * PERIOD_S, row)
             try:

@@ -16,20 +16,26 @@ from typing import Any
 
 import numpy as np
 
-from agent.alarms import describe
+from agent.alarms import describe, time_to_limit
 from agent.demo.broker import Broker
+from agent.demo.fan import fan
 from agent.demo.line import PumpLine
 from agent.demo.ops import Ops
 from agent.demo.screen import CHART_WIDTH, COLUMN_SAMPLES, View, screen
+from agent.forecast import forecast
 from agent.health import rss_max_mb
-from agent.plant import CHANNELS, PERIOD_S, FaultKind, Pump, sudden
+from agent.plant import CHANNELS, PERIOD_S, SLOW_KINDS, FaultKind, Pump, sudden
 from agent.store import Reader
 from models import bundle as bundles
-from models.errors import FieldwatchError, StoreError
+from models.errors import DataError, FieldwatchError, StoreError
 
 ZOO_BUNDLE = Path(bundles.__file__).parent / "zoo" / "pump.fieldwatch"
 FAULT_AT_SHARE = 0.5  # of the demo's time
 REFRESH_S = 0.5
+DRIFT_LIFE_S = 5400.0  # of the pump, that a drift is shown in
+FORECAST_EVERY_S = 2.0
+FAN_STEPS = 144
+DRIFTING = "fluid_temperature"
 STREAM = "pump-1"
 _STOP_S_MAX = 10.0
 _CLEAR = "\x1b[H\x1b[J"
@@ -46,15 +52,19 @@ class Demo:
         self._directory = directory
         self._seconds = seconds
         self._fault = fault
-        at_s = seconds * FAULT_AT_SHARE
-        self._pump = Pump(seed, [sudden(fault, at_s, math.inf)])
-        self._fault_at_s = at_s
+        # a drift takes an hour, which the pump's clock then runs through in the demo's time
+        self._speed = DRIFT_LIFE_S / seconds if fault in SLOW_KINDS else 1.0
+        self._fault_at_s = seconds * self._speed * FAULT_AT_SHARE
+        self._pump = Pump(seed, [sudden(fault, self._fault_at_s, math.inf)])
+        self._foretold: dict[str, Any] | None = None
+        self._fan_lines: list[str] = []
+        self._look_again = 0.0  # monotonic
         self._rss_max_mb = 0.0
 
     def run(self, show: bool) -> dict[str, Any]:
         """Run it; return the summary."""
         with Broker(self._directory) as broker, Ops(broker.port) as ops:
-            with PumpLine(self._pump) as line:
+            with PumpLine(self._pump, self._speed, self._seconds) as line:
                 agent = self._start_agent(line.port, broker)
                 try:
                     self._watch(agent, line, ops, show)
@@ -77,6 +87,7 @@ class Demo:
                 stream=STREAM,
                 bundle=ZOO_BUNDLE,
                 port=port,
+                summary_s=10 * self._speed,
                 columns=["time", *(channel.name for channel in CHANNELS)],
             )
         )
@@ -90,8 +101,9 @@ class Demo:
             )
 
     def _watch(self, agent: subprocess.Popen[bytes], line: PumpLine, ops: Ops, show: bool) -> None:
+        began = time.monotonic()
         with Reader(self._directory / "data") as store:
-            while (elapsed := time.time() - line.started_s) < self._seconds:
+            while (elapsed := time.monotonic() - began) < self._seconds:
                 if agent.poll() is not None:
                     log = (self._directory / "agent.log").read_text(errors="replace")
                     raise AgentFailed(f"the agent ended with code {agent.returncode}:\n{log}")
@@ -106,8 +118,9 @@ class Demo:
             elapsed_s=elapsed,
             seconds=self._seconds,
             fault=self._fault,
-            fault_at_s=self._fault_at_s,
+            fault_at_s=self._fault_at_s / self._speed,
             ops=ops.lines,
+            speed=self._speed,
         )
         try:
             status = store.status()
@@ -122,7 +135,25 @@ class Demo:
         view.published = status["uplink"]["published"]
         view.acknowledged = status["uplink"]["acknowledged"]
         view.outbox = status["store"]["outbox_rows"]
+        if self._speed != 1.0:
+            view.fan = self._fan_lines = self._fan(store)
         return view
+
+    def _fan(self, store: Reader) -> list[str]:
+        """Draw the drifting channel's forecast; say why where there is none."""
+        if time.monotonic() >= self._look_again:
+            self._look_again = time.monotonic() + FORECAST_EVERY_S
+            try:
+                self._foretold = forecast(self._directory / "agent.toml", STREAM)["forecast"]
+            except (DataError, StoreError) as reason:
+                return [f"{reason}"]
+        if self._foretold is None:
+            return []
+        limits = [limit for limit in self._foretold["limits"] if limit["channel"] == DRIFTING]
+        channel = self._foretold["channels"][DRIFTING]
+        lines = fan(_steps(store, self._foretold["step_s"]), channel, limits)
+        told = (time_to_limit(limit) for limit in limits)
+        return [*lines, *(f"  {DRIFTING} {text}" for text in told)]
 
     def _summary(self, ops: Ops, fault_at: float, broker: str) -> dict[str, Any]:
         with Reader(self._directory / "data") as store:
@@ -147,6 +178,8 @@ class Demo:
             "interpreter": stream["interpreter"],
             "bundle_digest": stream["bundle_digest"],
             "broker": broker,
+            "limit_alarms": [alarm for alarm in alarms if alarm["kind"] == "limit"],
+            "fan": self._fan_lines,
         }
 
 
@@ -164,7 +197,7 @@ port = {broker_port}
 protocol = "{protocol}"
 
 [summary]
-interval_s = 10
+interval_s = {summary_s}
 
 [health]
 interval_s = 20
@@ -172,6 +205,18 @@ interval_s = 20
 [[streams]]
 name = "{stream}"
 bundle = "{bundle}"
+
+[[streams.limits]]
+channel = "fluid_temperature"
+unit = "degC"
+high_warning = 40
+high_critical = 45
+
+[[streams.limits]]
+channel = "bearing_temperature"
+unit = "degC"
+high_warning = 65
+high_critical = 75
 
 [[inputs]]
 name = "controller"
@@ -204,6 +249,8 @@ def _conclusion(outcome: dict[str, Any]) -> list[str]:
     found = f"found {delay} s after it set in" if delay is not None else "NOT FOUND"
     return [
         "",
+        *outcome["fan"],
+        "",
         f"The fault ({outcome['fault']}) was {found}; {outcome['false_alarms']} false alarms.",
         f"{outcome['readings']} readings, {outcome['scored']} samples scored by"
         f" {outcome['detector']} on {outcome['interpreter']};",
@@ -234,6 +281,18 @@ def _scores(store: Reader) -> list[float]:
         column = int(at / PERIOD_S) // COLUMN_SAMPLES
         columns[column] = max(columns.get(column, math.nan), score, key=_known_first)
     return list(columns.values())
+
+
+def _steps(store: Reader, step_s: float) -> list[float]:
+    """The drifting channel's newest steps."""
+    samples = round(step_s / PERIOD_S)
+    chunks = store.newest_samples(STREAM, FAN_STEPS * samples)
+    values = np.frombuffer(b"".join(values for _, values, _ in chunks), np.float32)
+    names = [channel.name for channel in CHANNELS]
+    column = values.reshape(-1, len(names))[:, names.index(DRIFTING)]
+    whole = len(column) // samples * samples
+    steps: list[float] = column[len(column) - whole :].reshape(-1, samples).mean(axis=1).tolist()
+    return steps
 
 
 def _known_first(score: float) -> float:

@@ -31,6 +31,8 @@ class View:
     outbox: int = 0
     link: str = "starting"
     ops: list[str] = field(default_factory=list)
+    speed: float = 1.0  # of the pump's clock
+    fan: list[str] = field(default_factory=list)  # a forecast, drawn
 
 
 def chart(scores: Sequence[float], color: bool) -> list[str]:
@@ -63,7 +65,7 @@ def _cell(score: float, row: int, at_threshold: bool) -> str:
 
 def screen(view: View, color: bool) -> list[str]:
     """Return the whole screen, line by line."""
-    bold, dim, off = (_BOLD, _DIM, _OFF) if color else ("", "", "")
+    bold, off = (_BOLD, _OFF) if color else ("", "")
     to_fault = view.fault_at_s - view.elapsed_s
     fault = (
         f"{view.fault} in {to_fault:.0f} s"
@@ -76,8 +78,7 @@ def screen(view: View, color: bool) -> list[str]:
         f"  serial line  {view.readings_per_s:6.1f} readings/s, {view.readings} in all",
         f"  fault        {fault}",
         "",
-        f"  {dim}{_caption(view.scores)}{off}",
-        *chart(view.scores, color),
+        *_picture(view, color),
         "",
         *_section("alarms on the gateway", view.alarms, 3),
         "",
@@ -85,6 +86,15 @@ def screen(view: View, color: bool) -> list[str]:
         f" {view.acknowledged} acknowledged, {view.outbox} waiting",
         *_section("central ops receives", view.ops, 5),
     ]
+
+
+def _picture(view: View, color: bool) -> list[str]:
+    """Return the score's chart, or where a drift is shown the forecast."""
+    dim, off = (_DIM, _OFF) if color else ("", "")
+    if view.speed == 1.0:
+        return [f"  {dim}{_caption(view.scores)}{off}", *chart(view.scores, color)]
+    caption = f"forecast of fluid_temperature; the pump's clock runs {view.speed:.0f} times as fast"
+    return [f"  {dim}{caption}{off}", *(view.fan or ["(nothing yet)"])]
 
 
 def _caption(scores: Sequence[float]) -> str:

@@ -278,6 +278,67 @@ def test_a_baseline_is_checked(written, before, after, said):
     assert said in line
 
 
+LIMITS = """
+[[streams.limits]]
+channel = "flow"
+unit = "m3/h"
+high_critical = 120
+high_warning = 110.5
+low_warning = 10
+low_critical = 5
+[streams.prediction]
+probability = 0.6
+"""
+
+
+def with_limits(text: str = LIMITS) -> str:
+    return MINIMAL.replace("[[inputs]]", text + "[[inputs]]")
+
+
+def test_limits_and_when_they_raise_an_alarm(written):
+    stream = config.load(written(with_limits())).streams[0]
+    (limit,) = stream.limits
+    assert (limit.channel, limit.high_critical, limit.low_warning) == ("flow", 120.0, 10.0)
+    prediction = stream.prediction
+    assert (prediction.probability, prediction.clear_probability) == (0.6, 0.3)
+    assert (prediction.on_forecasts, prediction.off_forecasts) == (3, 3)
+    assert config.load(written(MINIMAL)).streams[0].limits == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            "high_critical = 120",
+            "high_critical = 110.5",
+            "warning 110.5 is not below high_critical",
+        ),
+        ("high_warning = 110.5\nlow_warning = 10\n", "low_warning = 121\n", "not below high_crit"),
+        ("low_critical = 5", "low_critical = 10", "low_critical 10 is not below low_warning 10"),
+        ("low_critical = 5", "low_critical = nan", "low_critical = nan: must be a finite number"),
+        ("low_critical = 5", "low_critcal = 5", "did you mean 'low_critical'?"),
+        (LIMITS, '[[streams.limits]]\nchannel = "flow"\n', "streams[0].limits[0]: no limit: give"),
+        ("[streams.pred", LIMITS[: LIMITS.index("[streams.p")] + "[streams.pred", "there twice"),
+        (
+            "probability = 0.6",
+            "probability = 0.2",
+            "clear_probability 0.3 is above probability 0.2",
+        ),
+        ("probability = 0.6", "probability = 1", "streams[0].prediction.probability = 1: "),
+        ("probability = 0.6", "on_forecasts = 0", "streams[0].prediction.on_forecasts = 0: "),
+    ],
+)
+def test_limits_are_checked(written, before, after, said):
+    assert before in LIMITS
+    (line,) = refusal(written(with_limits(LIMITS.replace(before, after))))
+    assert said in line
+
+
+def test_the_baseline_has_no_limits(written):
+    (line,) = refusal(written(without_a_bundle(BASELINE + LIMITS)))
+    assert line.startswith("streams[0]: limits need a bundle with a forecaster")
+
+
 # ---- documentation that is checked
 
 
@@ -285,7 +346,7 @@ def test_every_key_is_described():
     described = {"AgentConfig": config.AgentConfig} | {
         model.__name__: model for _, model in models()
     }
-    assert len(described) == 12
+    assert len(described) == 14
     for name, model in described.items():
         for key, field in model.model_fields.items():
             assert field.description, f"{name}.{key} has no description"

@@ -28,6 +28,7 @@ from models.bundle import Bundle
 from models.errors import StoreError
 from models.messages import Samples
 from models.pipeline import Pipeline
+from tests import forecast_rig
 from tests.conftest import ROOT, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
 
 START_S = 1_700_000_000.0
@@ -228,6 +229,72 @@ def test_a_stream_without_a_bundle_is_watched_by_the_baseline(
     wait_until(lambda: ops.of_kind("alarm"), "the alarm")
     assert ops.of_kind("alarm")[0]["detector"] == "hampel"
     assert ops.of_kind("alarm")[0]["data"]["probability"] is None
+
+
+def test_a_drift_towards_a_limit_is_told_before_it_is_passed(
+    tmp_path: Path,
+    line: Line,
+    broker: RealBroker,
+    ops: Ops,
+    start_agent: StartAgent,
+    forecasting_bundle: Callable[..., Bundle],
+) -> None:
+    bundle = forecast_rig.write(tmp_path, forecasting_bundle())
+    config = configure(tmp_path, line, broker.port, bundle=str(bundle))
+    config.write_text(config.read_text().replace("[[inputs]]", forecast_rig.LIMITS + "[[inputs]]"))
+    agent = start_agent(config)
+    wait_until(lambda: running(tmp_path), "the agent")
+    steps = forecast_rig.RISE_STEPS + 6
+    rows = forecast_rig.rising(steps + 30)
+    first = forecast_rig.rising(steps)
+    line.write(lines(first))
+    wait_until(lambda: scored(tmp_path) == len(first), "all samples")
+    wait_until(lambda: limit_alarms(ops), "the alarm")
+    opened = limit_alarms(ops)[0]
+    assert opened["detector"] == "transformer"
+    assert (opened["data"]["state"], opened["data"]["severity"]) == ("opened", "high")
+    assert opened["data"]["limit"]["value"] == forecast_rig.LIMIT
+    stream = status(tmp_path)["streams"]["pump"]
+    shown = [alarm for alarm in stream["open_alarms"] if alarm["kind"] == "limit"]
+    assert [alarm["number"] for alarm in shown] == [opened["data"]["number"]]
+    commanded = forecast_command(config)
+    assert commanded["made"] == stream["forecast"]["last_forecast"]
+    assert commanded["limits"] == stream["forecast"]["limits"]
+    agent.kill()
+    before = status(tmp_path)["started"]
+    agent = start_agent(config)
+    wait_until(lambda: running(tmp_path) and status(tmp_path)["started"] != before, "the restart")
+    after = status(tmp_path)["streams"]["pump"]
+    assert [alarm for alarm in after["open_alarms"] if alarm["kind"] == "limit"] == shown
+    assert after["forecast"] == stream["forecast"]
+    line.write(lines(rows[len(first) :], len(first)))  # the rise has left the context
+    wait_until(lambda: len(limit_alarms(ops)) == 2, "the alarm's end")
+    closed = limit_alarms(ops)[1]["data"]
+    assert (closed["number"], closed["state"]) == (shown[0]["number"], "closed")
+    wait_until(lambda: scored(tmp_path) == len(rows) - len(first), "the rest")
+    messages = len(ops.of_kind("health"))
+    wait_until(lambda: len(ops.of_kind("health")) > messages, "a health message")
+    accuracy = ops.of_kind("health")[-1]["data"]["streams"]["pump"]["forecast"]["accuracy"]
+    assert accuracy["flow"]["judged"] > 0
+    assert agent.stop() == 0, agent.log()
+    _check_against_asyncapi(ops)
+
+
+def limit_alarms(ops: Ops) -> list[dict[str, Any]]:
+    return [alarm for alarm in ops.of_kind("alarm") if alarm["data"]["kind"] == "limit"]
+
+
+def forecast_command(config: Path) -> dict[str, Any]:
+    words = ["forecast", "--stream", "pump", "--json", "--config", str(config)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "agent", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    document: dict[str, Any] = json.loads(ended.stdout)["forecast"]
+    return document
 
 
 def _check_against_asyncapi(ops: Ops) -> None:

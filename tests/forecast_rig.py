@@ -1,0 +1,113 @@
+"""A stream that is forecast, for the tests of limits and of the command ``forecast``.
+
+The bearing's temperature rises and then stays just below ``LIMIT``; the small forecaster takes it
+for a random walk whose steps are as large as the rise was, so the chance to pass the limit grows
+with the rise and fades when the rise has left the context.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agent import config as configuration
+from agent.bundles import load
+from agent.plant import CHANNELS, PERIOD_S, Pump
+from agent.store import Batch, Store
+from agent.stream import Stream
+from models import bundle as bundles
+from models.bundle import Bundle
+from models.messages import Float32, Readings
+
+START_S = 1_700_000_000.0
+STEP_SAMPLES = 5  # of the forecasting bundle; its stride is two steps
+LIMIT = 60.0
+NAMES = [channel.name for channel in CHANNELS]
+BEARING = NAMES.index("bearing_temperature")
+LIMITS = f"""
+[[streams.limits]]
+channel = "bearing_temperature"
+unit = "degC"
+high_critical = {LIMIT}
+[streams.prediction]
+probability = 0.2
+clear_probability = 0.1
+on_forecasts = 2
+off_forecasts = 2
+"""
+
+
+def rising(steps: int, seed: int = 1) -> Float32:
+    """Return rows up to the end of so many steps, which is the time of the last."""
+    rows = Pump(seed).run(steps * STEP_SAMPLES + 1)
+    seconds = np.arange(len(rows)) * PERIOD_S
+    rows[:, BEARING] = np.minimum(40.0 + 0.5 * seconds, LIMIT - 0.5)
+    return rows
+
+
+RISE_STEPS = 40  # until the plateau is reached
+
+
+def write(directory: Path, bundle: Bundle) -> Path:
+    path = directory / "forecasting.fieldwatch"
+    bundles.write(path, bundle.manifest, bundle.parts, None)
+    return path
+
+
+def configure(directory: Path, bundle: Bundle, stream: str = LIMITS) -> Path:
+    (directory / "data").mkdir(exist_ok=True)
+    config = directory / "agent.toml"
+    config.write_text(f"""
+[gateway]
+site = "plant"
+name = "gw-1"
+[store]
+directory = "data"
+[[streams]]
+name = "pump"
+bundle = "{write(directory, bundle)}"
+{stream}
+[[inputs]]
+name = "line"
+port = "/dev/does-not-exist"
+stream = "pump"
+columns = {["time", *NAMES]}
+""")
+    return config
+
+
+class Gateway:
+    """What the agent's loop does with one stream and the store, without its line and its link."""
+
+    def __init__(self, config_file: Path) -> None:
+        config = configuration.load(config_file)
+        bundle = config.streams[0].bundle
+        assert bundle is not None
+        self._store = Store(config.store.directory, "plant", "gw-1", 1000, 100_000)
+        self._store.open()
+        self.stream = Stream(config.streams[0], load(bundle)[1], 60.0)
+        self._batch = Batch()
+        saved, number = self._store.state("pump"), self._store.last_alarm_number("pump")
+        self.stream.restore(saved, self._store.open_alarms("pump"), number, self._batch)
+        self.sent: list[dict[str, Any]] = []
+        self.commit()
+
+    def feed(self, rows: Float32, first: int = 0) -> None:
+        """Take in rows, the first of which has this number since the start, and commit."""
+        times = START_S + (first + np.arange(len(rows))) * PERIOD_S
+        self.stream.take(Readings(times, rows), self._batch)
+        self.commit()
+
+    def commit(self) -> None:
+        self.stream.save(self._batch)
+        self.sent += [
+            dict(message.data)
+            for message in self._batch.messages
+            if message.kind == "alarm" and message.data["kind"] == "limit"
+        ]
+        self._store.commit(self._batch, "synced")
+
+    def close(self) -> None:
+        self._store.close()

@@ -1,0 +1,176 @@
+"""The pieces of the forecaster's training, each against what it must be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from models.messages import Float32
+from trainer.config import EncoderTable, ForecastTable
+from trainer.export import convert
+from trainer.forecast import calibrate, linear, references
+from trainer.forecast.choose import choose, predict
+from trainer.forecast.evaluate import Accuracy, season_error
+from trainer.forecast.network import forecast_network, mix
+from trainer.forecast.windows import Cutter, Windows
+
+SETTINGS = ForecastTable(
+    context_steps=50,  # not whole patches: the oldest two are left out
+    horizon_steps=10,
+    network=EncoderTable(patch_steps=8, d_model=8, num_heads=2, layers=1, feed_forward=16),
+)
+
+
+def noise(shape: tuple[int, ...], seed: int = 1) -> Float32:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"d_model": 10, "num_heads": 4}, "d_model 10 is not a multiple of num_heads 4"),
+        ({"dropout": 1.0}, "less than 1"),
+        ({"patch_steps": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_an_odd_encoder_is_refused(settings: dict[str, float], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        EncoderTable.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"quantiles": [0.1, 0.25, 0.5, 0.75, 0.9]}, r"quantiles lack 0.025, 0.975"),
+        ({"context_steps": 12}, "patch_steps 24 is more than context_steps 12"),
+        ({"horizon_steps": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_an_odd_forecaster_is_refused(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        ForecastTable.model_validate(settings)
+
+
+def test_quantiles_cannot_cross_and_survive_the_export() -> None:
+    network = forecast_network(SETTINGS)
+    weights = [noise(kernel.shape, seed) for seed, kernel in enumerate(network.get_weights())]
+    network.set_weights(weights)  # wild ones
+    context = noise((20, 50))
+    quantiles = np.asarray(network(context)["quantiles"])
+    assert quantiles.shape == (20, 10, 7)
+    assert (np.diff(quantiles, axis=2) >= 0).all()
+    exported = predict(convert(network, "float32"), context)
+    np.testing.assert_allclose(exported, quantiles, rtol=1e-3, atol=1e-3)
+
+
+def test_a_share_of_nothing_is_the_linear_map() -> None:
+    network, weights, context = forecast_network(SETTINGS), noise((50, 10)), noise((5, 50))
+    before = np.asarray(network(context)["quantiles"])[:, :, 3]
+    mix(network, weights, 0.25)
+    mixed = np.asarray(network(context)["quantiles"])[:, :, 3]
+    np.testing.assert_allclose(mixed, 0.25 * before + 0.75 * context @ weights, atol=1e-4)
+    mix(network, weights, 0.0)
+    alone = np.asarray(network(context)["quantiles"])[:, :, 3]
+    np.testing.assert_allclose(alone, context @ weights, atol=1e-4)
+
+
+def test_the_linear_map_finds_a_linear_law() -> None:
+    at = np.arange(600)
+    values = np.stack([np.sin(at / 7) + 3, 5 * np.cos(at / 7)], axis=1).astype(np.float32)
+    cutter = Cutter(values, np.array([1.0, 5.0], np.float32), SETTINGS)
+    weights = linear.fit(cutter, cutter, cutter.some(200))
+    forecast = linear.forecast(weights, values[100:150].T)
+    np.testing.assert_allclose(forecast, values[150:160].T, atol=0.02)
+
+
+def test_references_are_what_they_are_called() -> None:
+    context = np.arange(50, dtype=np.float32)[None]
+    assert (references.last_value(SETTINGS)(context) == 49).all()
+    assert references.seasonal(SETTINGS, 4)(context)[0, :6].tolist() == [46, 47, 48, 49, 46, 47]
+    ramp = np.arange(100, dtype=np.float32)[:, None]
+    found = references.evaluate(references.last_value(SETTINGS), ramp, np.ones(1, "f"), SETTINGS)
+    assert found.total()["mae"] == 5.5  # 1 to 10 steps behind
+    assert found.count[0, 0] == 41
+
+
+def windows_of(quantiles: Float32, actual: Float32) -> Windows:
+    count = len(actual)
+    return Windows(noise((count, 50)), actual, np.ones(count, np.float32), np.zeros(count, int))
+
+
+def test_offsets_make_the_quantiles_cover() -> None:
+    actual = 3 * noise((4000, 10)) + 1  # wider than claimed, and off
+    claimed = np.broadcast_to(np.linspace(-0.3, 0.3, 7, dtype=np.float32), (4000, 10, 7))
+    found = calibrate.intervals(claimed, windows_of(claimed, actual), 1, SETTINGS)
+    assert found.leads_steps[0] == 1
+    assert found.leads_steps[-1] == 10
+    offsets = np.array(found.offsets)[:, 0]  # (Q, G)
+    assert (offsets[3] == 0).all()  # the median stays the network's
+    fresh = 3 * noise((20_000, 10), seed=9) + 1
+    at = np.array(found.leads_steps) - 1
+    moved = claimed[0, 0, :, None] + offsets
+    for position, level in enumerate(SETTINGS.quantiles):
+        if level != 0.5:
+            covered = (fresh[:, at] <= moved[position]).mean()
+            assert covered == pytest.approx(level, abs=0.015)
+
+
+def test_accuracy_is_computed_by_hand() -> None:
+    levels = SETTINGS.quantiles
+    accuracy = Accuracy(np.array([2.0], np.float32), 2, levels, 0.01)
+    quantiles = np.array([[[0, 1, 2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5, 6]]], np.float32)
+    accuracy.add(quantiles, np.array([[7.0, np.nan]], np.float32))
+    accuracy.add(quantiles, np.array([[5.0, 0.0]], np.float32))
+    total = accuracy.total(np.array([0.5]))
+    assert total["mae"] == pytest.approx((4 + 2 + 3) / 2 / 3, rel=1e-4)
+    assert total["mse"] == pytest.approx((4 + 1 + 2.25) / 3, rel=1e-4)
+    assert total["mase"] == pytest.approx(total["mae"] / 0.5, rel=1e-4)
+    assert total["coverage_95"] == pytest.approx(2 / 3, rel=1e-4)
+    assert total["coverage_80"] == pytest.approx(1 / 3, rel=1e-4)
+    assert total["width_80"] == pytest.approx(2.0)
+    assert total["smape"] == pytest.approx(100 * (4 / 5 + 2 / 4 + 3 / 1.5) / 3, rel=1e-4)
+    by_hand = sum(
+        max(t * (7 - q), (t - 1) * (7 - q)) for t, q in zip(levels, range(7), strict=True)
+    )
+    by_hand += sum(
+        max(t * (5 - q), (t - 1) * (5 - q)) for t, q in zip(levels, range(7), strict=True)
+    )
+    by_hand += sum(max(t * -q, (t - 1) * -q) for t, q in zip(levels, range(7), strict=True))
+    assert total["pinball"] == pytest.approx(by_hand / 7 / 2 / 3, rel=1e-4)
+    assert accuracy.by_lead()["mae"] == [1.5, 1.5]
+
+
+def test_figures_stay_finite_at_zero() -> None:
+    accuracy = Accuracy(np.ones(1, np.float32), 1, SETTINGS.quantiles, 0.01)
+    accuracy.add(np.zeros((1, 1, 1), np.float32), np.zeros((1, 1), np.float32))
+    assert accuracy.total()["smape"] == 0
+    constant = season_error(np.ones((10, 1), np.float32), np.ones(1, np.float32), 2)
+    assert constant[0] > 0  # what MASE divides by
+
+
+def test_the_smallest_form_that_forecasts_as_well_is_chosen() -> None:
+    network, context = forecast_network(SETTINGS), noise((60, 50))
+    good = convert(network, "float32")
+    actual = predict(good, context)[:, :, 3] + 0.5 * noise((60, 10))
+    windows = Windows(context, actual, np.ones(60, np.float32), np.zeros(60, int))
+    half = convert(network, "float16")
+    for layer in network.layers:
+        layer.set_weights([weights * 1.5 for weights in layer.get_weights()])
+    worse = convert(network, "dynamic-range-int8")
+    assert len(worse) < len(half) < len(good)
+    trials = choose(
+        {"float32": good, "dynamic-range-int8": worse, "float16": half},
+        {"int8": "no"},
+        windows,
+        SETTINGS.parity,
+        None,
+    )
+    assert [(trial.quantization, trial.passed) for trial in trials] == [
+        ("float16", True),
+        ("float32", True),
+        ("dynamic-range-int8", False),
+        ("int8", False),
+    ]
+    assert "squared error grows" in trials[2].reason
+    assert trials[3].reason == "does not convert: no"
