@@ -58,6 +58,7 @@ bench: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.detection
 	$(BIN)/python -m tests.bench.kill
 	$(BIN)/python -m tests.bench.windowed
+	$(BIN)/python -m tests.bench.adaptation
 
 # asks each time, which takes no time: a program that was there may be gone
 parts:

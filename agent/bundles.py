@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.config import BaselineTable
+from agent.stream_tables import BaselineTable
 from models import bundle as bundles
 from models import known_answers, signing
 from models.baseline import Baseline, BaselineSettings

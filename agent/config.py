@@ -7,10 +7,8 @@ by ``check``.
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -22,7 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from models.bundle import PERIOD_S_MIN, SAMPLES_MAX, Finite, NotNegative, Positive
+from agent.stream_tables import BaselineTable, Count, LimitTable, PredictionTable, repeated
+from models.bundle import Positive
 from models.settings import Table, explain, nearest, read_toml, refusal
 
 TIME: Final = "time"  # the column of a line that holds its time
@@ -52,7 +51,6 @@ def _from_file(value: Path, info: ValidationInfo) -> Path:
 
 TopicName = Annotated[str, AfterValidator(_topic_name)]
 FilePath = Annotated[Path, AfterValidator(_from_file)]
-Count = Annotated[int, Field(ge=1)]
 
 
 class GatewayTable(Table):
@@ -173,94 +171,6 @@ class RuntimeTable(Table):
     )
 
 
-class BaselineChannelTable(Table):
-    """One channel of a stream without a bundle."""
-
-    name: str = Field(
-        min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$", description="Unique"
-    )
-    unit: str = Field("", max_length=16, description="As printed to people, e.g. mm/s")
-    low: Finite | None = Field(None, description="Below this the reading is rejected, in unit")
-    high: Finite | None = Field(None, description="Above this the reading is rejected, in unit")
-    resolution: NotNegative = Field(0.0, description="Least change that means anything, in unit")
-
-
-class BaselineTable(Table):
-    """Watches a stream without a bundle: robust distance from the median, see models.baseline."""
-
-    period_s: Annotated[float, Field(ge=PERIOD_S_MIN)] = Field(
-        description="Between two samples; readings are put on this grid"
-    )
-    channels: list[BaselineChannelTable] = Field(min_length=1, description="In any order")
-    deviations_max: Positive = Field(6.0, description="Farther from the median is an anomaly")
-    history_samples: int = Field(1000, ge=20, le=100_000, description="Normal values remembered")
-    update_samples: int = Field(50, ge=1, le=10_000, description="The median is found anew after")
-    warm_up_samples: int = Field(200, ge=1, le=100_000, description="No score before so many")
-    adapt_samples: int = Field(
-        432_000, ge=1, le=SAMPLES_MAX, description="What lasts for so long is the new normal"
-    )
-    missing_samples: int = Field(
-        25, ge=1, le=SAMPLES_MAX, description="Samples without a value until 'missing' is raised"
-    )
-    on_samples: int = Field(3, ge=1, le=SAMPLES_MAX, description="Samples outside until opened")
-    off_samples: int = Field(150, ge=1, le=SAMPLES_MAX, description="Samples inside until closed")
-    deadband: float = Field(0.7, gt=0, le=1, description="Closed below this part of the limit")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> BaselineTable:
-        if self.warm_up_samples > self.history_samples:
-            raise ValueError("warm_up_samples is more than history_samples")
-        for name in _repeated([channel.name for channel in self.channels]):
-            raise ValueError(f"channel {name!r} is there twice")
-        return self
-
-
-class LimitTable(Table):
-    """Engineering limits of one channel; a forecast that passes one raises an alarm before it."""
-
-    channel: str = Field(description="A channel of the stream's bundle")
-    unit: str | None = Field(
-        None, description="If given, it must be the channel's unit in the bundle: a safeguard"
-    )
-    high_critical: Finite | None = Field(None, description="Above is dangerous, in unit")
-    high_warning: Finite | None = Field(None, description="Above is to be planned for, in unit")
-    low_warning: Finite | None = Field(None, description="Below is to be planned for, in unit")
-    low_critical: Finite | None = Field(None, description="Below is dangerous, in unit")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> LimitTable:
-        rising = ("low_critical", "low_warning", "high_warning", "high_critical")
-        given = [(name, getattr(self, name)) for name in rising if getattr(self, name) is not None]
-        if not given:
-            raise ValueError(f"no limit: give one of {', '.join(rising)}")
-        for (lower, low), (upper, high) in itertools.pairwise(given):
-            if low >= high:
-                raise ValueError(f"{lower} {low:g} is not below {upper} {high:g}")
-        return self
-
-
-class PredictionTable(Table):
-    """When a forecast raises an alarm; see ``agent.limits``."""
-
-    probability: float = Field(
-        0.5, gt=0, lt=1, description="Alarm from this chance to pass a limit within the horizon"
-    )
-    clear_probability: float = Field(
-        0.3, gt=0, lt=1, description="Closed below this chance; the difference is the deadband"
-    )
-    on_forecasts: Count = Field(3, description="Forecasts in a row until the alarm opens")
-    off_forecasts: Count = Field(3, description="Forecasts in a row until it closes")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> PredictionTable:
-        if self.clear_probability > self.probability:
-            raise ValueError(
-                f"clear_probability {self.clear_probability:g} is above probability"
-                f" {self.probability:g}"
-            )
-        return self
-
-
 class StreamTable(Table):
     """One machine or sensor that is scored as a whole, by one bundle or without one."""
 
@@ -293,7 +203,7 @@ class StreamTable(Table):
             raise ValueError(
                 "limits need a bundle with a forecaster; the baseline forecasts nothing"
             )
-        for name in _repeated(limit.channel for limit in self.limits):
+        for name in repeated(limit.channel for limit in self.limits):
             raise ValueError(f"limits: channel {name!r} is there twice")
         return self
 
@@ -338,7 +248,7 @@ class InputTable(Table):
             raise ValueError(f"{odd[0]} is for format = 'json'")
         if self.columns is None:
             raise ValueError("columns is needed with format = 'csv'")
-        twice = _repeated(column for column in self.columns if column != IGNORED)
+        twice = repeated(column for column in self.columns if column != IGNORED)
         if twice:
             raise ValueError(f"columns: {twice[0]!r} is there twice")
         if not set(self.columns) - {TIME, IGNORED}:
@@ -412,7 +322,7 @@ def _crossed(document: Mapping[str, Any]) -> Iterator[str]:
     streams = _strings(document, "streams", "name")
     fed = _strings(document, "inputs", "stream")
     for table, key in (("streams", "name"), ("inputs", "name"), ("inputs", "port")):
-        for name in _repeated(_strings(document, table, key)):
+        for name in repeated(_strings(document, table, key)):
             yield f"{table}: {key} = {name!r} is there twice; it must be unique"
     for name in sorted(set(fed) - set(streams)):
         yield f"inputs: stream = {name!r}: there is no such stream{nearest(name, streams)}"
@@ -425,7 +335,3 @@ def _strings(document: Mapping[str, Any], table: str, key: str) -> list[str]:
     rows = rows if isinstance(rows, list) else []
     values = [row.get(key) for row in rows if isinstance(row, dict)]
     return [value for value in values if isinstance(value, str)]
-
-
-def _repeated(names: Iterable[str]) -> list[str]:
-    return sorted(name for name, count in Counter(names).items() if count > 1)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, NamedTuple
 
 from agent.alarms import limit_document
-from agent.config import LimitTable, PredictionTable
+from agent.stream_tables import LimitTable, PredictionTable
 from models.errors import ConfigError
 from models.forecaster import Forecaster
 from models.limits import Side, time_to_limit

@@ -85,7 +85,7 @@ class Stream:
         for alarm in open_alarms:
             if alarm["number"] in left:
                 self._close(alarm, batch)
-        self._open_alarms = [alarm for alarm in open_alarms if alarm["number"] not in left]
+        self._open_alarms = open_alarms
         return True
 
     def _close(self, alarm: dict[str, Any], batch: Batch) -> None:

@@ -303,7 +303,7 @@ class IntervalsTable(Table):
     """How the quantiles are made to cover; see ``models.intervals``."""
 
     leads: int = Field(8, ge=1, le=64, description="Lead times with offsets, 1 to the horizon")
-    rate: float = Field(0.02, ge=0, lt=1, description="Of the adaptation on the gateway; 0: none")
+    rate: float = Field(0.01, ge=0, lt=1, description="Of the adaptation on the gateway; 0: none")
 
 
 class ForecastParityTable(Table):

@@ -119,6 +119,8 @@ def test_a_hypothetical_value_changes_its_channel_alone(
     assert document["hold_s"] == 6.0  # the bundle's patch
     assert supposed["flow"]["last"] == 80.0
     assert supposed["flow"]["quantiles"]["0.5"] == pytest.approx([80.0] * 12, abs=1e-3)
+    width = supposed["flow"]["quantiles"]["0.9"][-1] - supposed["flow"]["quantiles"]["0.1"][-1]
+    assert width > 2.0  # the steps before are as they were, so the change is seen as one
     assert {name: made[name] for name in NAMES if name != "flow"} == {
         name: supposed[name] for name in NAMES if name != "flow"
     }

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from agent.alarms import ACTIONS, describe, time_to_limit
-from agent.config import LimitTable, PredictionTable
 from agent.limits import LimitWatch
 from agent.status import describe as describe_status
 from agent.store import Reader
+from agent.stream_tables import LimitTable, PredictionTable
 from models.bundle import Bundle
 from models.errors import ConfigError
 from models.forecaster import Forecaster

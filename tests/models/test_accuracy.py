@@ -59,6 +59,7 @@ def test_figures_are_means_over_what_was_judged(forecaster: Forecaster) -> None:
     first, *_, last = by_lead(forecaster, judged)
     flow, voltage = (forecaster.channels[column].scale for column in (FLOW, VOLTAGE))
     assert first["mae"] == pytest.approx(5 / 3 / flow, 1e-3)
+    assert first["bias"] == pytest.approx(-3 / 3 / flow, 1e-3)
     assert first["coverage_80"] == pytest.approx(2 / 3, 1e-3)
     assert last["judged"] == 2.0
     assert last["mae"] == pytest.approx((7 / flow + 4 / voltage) / 2, 1e-3)

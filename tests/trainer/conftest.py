@@ -57,6 +57,27 @@ learning_rate = 0.02
 [smoothing]
 spans_samples = [10]
 
+[forecast]
+step_samples = 2
+context_steps = 40
+horizon_steps = 8
+stride_steps = 4
+
+[forecast.network]
+patch_steps = 8
+d_model = 8
+num_heads = 2
+layers = 1
+feed_forward = 16
+
+[forecast.fit]
+epochs = 3
+batch = 64
+learning_rate = 0.003
+
+[forecast.parity]
+quantizations = ["dynamic-range-int8"]
+
 [evaluate]
 files = ["faulty.csv"]
 """

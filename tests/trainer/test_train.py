@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from models import known_answers
-from models.errors import ConfigError, DataError
+from models.bundle import Bundle
+from models.errors import ConfigError, DataError, KnownAnswerMismatch
 from models.pipeline import Pipeline
 from tests.trainer.conftest import CONFIG, Trained, machine, write_recording
 from trainer import config, train
+from trainer.forecast.evaluate import TOLD
 from trainer.parity import Agreement
 
 
@@ -55,6 +57,33 @@ def test_the_forecast_beats_the_last_value_on_what_moves(trained: Trained) -> No
     assert forecast["supply"]["last_value_mae"] == 0.0
 
 
+def test_the_bundle_forecasts_and_says_how_well(trained: Trained) -> None:
+    part, metrics = trained.bundle.manifest.forecaster, trained.bundle.manifest.metrics
+    assert part is not None
+    assert (part.step_samples, part.context_steps, part.horizon_steps) == (2, 40, 8)
+    found = metrics["forecaster"]
+    assert part.quantization == found["quantization"][0]["quantization"]
+    accuracy = found["accuracy"]
+    # the supply never moves, and is right for all; the load is a sine
+    assert accuracy["quantized"]["mae"] < 0.6 * accuracy["last_value"]["mae"]
+    assert abs(accuracy["quantized"]["mse"] / accuracy["float"]["mse"] - 1) < 0.02
+    assert set(found["channels"]) == {"load", "power", "supply"}
+    assert found["channels"]["load"]["coverage_80"] == pytest.approx(0.8, abs=0.1)
+    text = trained.path.with_suffix(".report.html").read_text()
+    assert "What is forecast, and how well" in text
+
+
+def test_a_changed_forecaster_is_refused_by_the_known_answers(trained: Trained) -> None:
+    bundle = trained.bundle
+    assert bundle.manifest.forecaster is not None
+    answers = json.loads(bundle.parts["known_answers.json"])
+    answers["forecast"]["quantiles"][0][0][3] += 1.0
+    changed = dict(bundle.parts) | {"known_answers.json": json.dumps(answers).encode()}
+    altered = Bundle(bundle.manifest, bundle.manifest_bytes, changed, None, "altered")
+    with pytest.raises(KnownAnswerMismatch, match="an answer differs"):
+        known_answers.check(Pipeline(altered), altered)
+
+
 def test_the_metrics_file_names_the_bundle(trained: Trained) -> None:
     bundle = trained.bundle
     document = json.loads(trained.path.with_suffix(".metrics.json").read_text())
@@ -67,7 +96,9 @@ def test_the_report_is_whole_and_needs_nothing_else(trained: Trained) -> None:
     assert trained.bundle.digest in page
     assert "overload" in page
     images = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
-    assert len(images) == 5  # test part, faulty recording, forecasts, tail, training curve
+    # test part, faulty recording, forecasts, tail, training curve; then of the forecaster
+    # coverage and error by lead time, and some fans
+    assert len(images) == 5 + 2 + TOLD + 1
     for image in images:
         root = ElementTree.fromstring(base64.b64decode(image))
         assert root.tag.endswith("svg")
