@@ -44,8 +44,13 @@ def _linear(series: Float32) -> None:
 
 
 def _seasonal(series: Float32, season: int) -> None:
-    """Fill what a season tells, gap by gap, the oldest first."""
-    for begin, end in _gaps(np.isnan(series)):
+    """Fill what a season tells, in pieces of at most a season, the oldest first."""
+    pieces = [
+        (at, min(at + season, end))
+        for begin, end in _gaps(np.isnan(series))
+        for at in range(begin, end, season)
+    ]
+    for begin, end in pieces:
         for apart in (-season, season):
             model = _shifted(series, begin, end, apart)
             if model is not None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from models import known_answers
@@ -38,7 +39,7 @@ def test_a_difference_beyond_the_tolerance_is_refused(zoo_bundle: Bundle) -> Non
         document["score"][-1] += 3 * tolerance * (1 + document["score"][-1])
 
     altered = with_answers(zoo_bundle, change)
-    with pytest.raises(KnownAnswerMismatch, match="a score differs"):
+    with pytest.raises(KnownAnswerMismatch, match="an answer differs"):
         known_answers.check(Pipeline(altered), altered)
 
 
@@ -77,7 +78,13 @@ def test_unreadable_answers_are_a_corrupt_bundle(zoo_bundle: Bundle, answers: by
 def test_recording_and_replaying_agree_exactly(zoo_bundle: Bundle, eventful: Samples) -> None:
     pipeline = Pipeline(zoo_bundle)
     part = Samples(eventful.times[:700], eventful.values[:700])
-    answers = known_answers.record(part, pipeline.step(pipeline.start(), part))
+    forecast = json.loads(zoo_bundle.parts[KNOWN_ANSWERS])["forecast"]
+    assert pipeline.forecaster is not None
+    foretold = known_answers.foretell(
+        pipeline.forecaster, np.array(forecast["context"], np.float32)
+    )
+    recorded = known_answers.record(part, pipeline.step(pipeline.start(), part))
+    answers = known_answers.with_forecast(recorded, foretold)
     altered = sealed(zoo_bundle.manifest, dict(zoo_bundle.parts) | {KNOWN_ANSWERS: answers})
     assert known_answers.largest_difference(Pipeline(altered), altered) < 0.01
 
@@ -96,3 +103,19 @@ def test_a_runtime_that_is_not_there_says_what_to_install(
         assert network.runtime.startswith(
             {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}[runtime]
         )
+
+
+def test_another_forecast_is_refused(zoo_bundle: Bundle) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["forecast"]["quantiles"][0][0][0] *= 2
+
+    altered = with_answers(zoo_bundle, change)
+    with pytest.raises(KnownAnswerMismatch, match="an answer differs"):
+        known_answers.check(Pipeline(altered), altered)
+
+
+@pytest.mark.parametrize("forecast", [None, {}, {"context": [], "quantiles": []}, 7])
+def test_a_forecast_that_cannot_be_read_is_refused(zoo_bundle: Bundle, forecast: object) -> None:
+    altered = with_answers(zoo_bundle, lambda d: d.__setitem__("forecast", forecast))
+    with pytest.raises(BundleCorrupt, match="forecast"):
+        known_answers.check(Pipeline(altered), altered)
