@@ -15,7 +15,7 @@ help:
 	@echo "make lint          check style and types"
 	@echo "make format        mend the style"
 	@echo "make zoo           train the reference bundle in models/zoo again"
-	@echo "make bench         measure detection on the simulated pump, what kill -9 costs, what a window costs"
+	@echo "make bench         measure speed, detection on the simulated pump, what kill -9 costs, what a window costs"
 	@echo "make wheel         build the wheel into dist/"
 	@echo "make test-wheel    prove that the wheel alone is a gateway's agent"
 	@echo "make test-tflite   run the gateway's tests on tflite-runtime (needs Python 3.11)"
@@ -55,6 +55,7 @@ test-systemd: wheel
 	scripts/test-systemd
 
 bench: $(VENV)/dev.stamp parts
+	$(BIN)/fieldwatch-agent bench
 	$(BIN)/python -m tests.bench.detection
 	$(BIN)/python -m tests.bench.kill
 	$(BIN)/python -m tests.bench.windowed

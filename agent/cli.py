@@ -272,6 +272,45 @@ def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
 
 
 @commands.command()
+@click.option("--streams", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--channels", type=click.IntRange(1), default=8, show_default=True, help="Of each.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Lines per second and stream; 0 is as fast as it goes.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Of each of three runs.",
+)
+@click.option("--layers", default="80,80", show_default=True, help="Cells per layer.")
+@_json_option
+def bench(
+    streams: int, channels: int, rate: float, seconds: float, layers: str, as_json: bool
+) -> int:
+    """Measure what a reading costs here, stage by stage, beside the bare parts."""
+    from agent.bench.report import table
+    from agent.bench.run import bench as measure
+
+    try:
+        cells = [int(number) for number in layers.split(",")]
+    except ValueError as error:
+        raise click.BadParameter("numbers with commas between", param_hint="--layers") from error
+    document = measure(streams, channels, rate, seconds, cells)
+    if as_json:
+        _print_json(document)
+    else:
+        for line in table(document):
+            click.echo(line)
+    return 0
+
+
+@commands.command()
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=1.0)
 @click.option("--seed", type=int, default=1, show_default=True)

@@ -1,0 +1,147 @@
+"""What the parts cost by themselves: as little code around each as it can be used with.
+
+- ``parse``: the same lines, ``float`` of each field between commas, and nothing checked.
+- ``score``: the network stepped through samples by ``StepNetwork.run``, its tensors set and read
+  through views, at the batch of the run; nothing scaled, no state kept per stream.
+- ``commit``: the rows of the run, by ``executemany``, in as many transactions of the same files
+  with the same pragmas.
+
+All in CPU time. The uplink's bare part is in ``agent.bench.drain``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from agent.bench.lines import Lines
+from agent.bench.meters import Committed
+from agent.bench.new_store import GATEWAY, SITE, new_store
+from agent.clock import clock_quality
+from agent.envelope import Envelope, Outgoing
+from agent.schema import (
+    READINGS,
+    RECORDS,
+    Connection,
+    Synchronous,
+    open_for_reading,
+    open_for_writing,
+    transaction,
+)
+from models.bundle import Bundle
+from models.interpreter import StepNetwork
+
+WINDOW_SAMPLES: Final = 250  # of Telemanom's published form
+_LINES = 5000
+_REPEATS = 5  # of which the best counts: the others had company
+_STEPS = 200
+
+
+def parse_us(lines: Lines, streams: int) -> float:
+    """Return µs per line."""
+    texts = [lines.line(number % streams, number // streams) for number in range(_LINES)]
+
+    def run() -> None:
+        for text in texts:
+            list(map(float, text.split(b",")))
+
+    return _best_us(run) / _LINES
+
+
+def network_us(bundle: Bundle, streams: int) -> float:
+    """Return µs per sample of one step of all streams together."""
+    return _network_us(bundle, _STEPS, streams) / _STEPS
+
+
+def windowed_us(bundle: Bundle, streams: int) -> float:
+    """Return µs per sample of Telemanom's published form, a window of steps for every sample.
+
+    The window is stepped through from nothing by the same network, whose quantized operators have
+    no form with the loop inside; ``streams`` windows go together.
+    """
+    return _network_us(bundle, WINDOW_SAMPLES, streams)
+
+
+def _network_us(bundle: Bundle, steps: int, streams: int) -> float:
+    """Return µs per stream for so many steps from nothing."""
+    network = StepNetwork(bundle.network)
+    shape = (steps, streams, network.sample_size)
+    samples = np.random.default_rng(1).normal(0, 0.5, shape).astype(np.float32)
+    nothing = np.zeros((streams, network.state_size), np.float32)
+    network.run(samples[:1], nothing)  # takes the batch's memory
+    return _best_us(lambda: network.run(samples, nothing)) / streams
+
+
+def _best_us(run: Callable[[], object]) -> float:
+    times = []
+    for _ in range(_REPEATS):
+        began = time.thread_time()
+        run()
+        times.append(time.thread_time() - began)
+    return min(times) * 1e6
+
+
+def commit_s(run_directory: Path, committed: Committed, directory: Path) -> float:
+    """Return the CPU time of writing what a run's commits held, into new files."""
+    commits = len(committed.states)
+    new_store(directory)
+    samples = _stored_samples(run_directory / READINGS)
+    outbox = _outbox(committed.messages)
+    with contextlib.ExitStack() as closing:
+        readings = _new(directory / READINGS, "NORMAL", closing)
+        records = _new(directory / RECORDS, "FULL", closing)
+        began = time.thread_time()
+        for number in range(commits):
+            with transaction(records, directory / RECORDS):
+                records.executemany(
+                    "INSERT OR REPLACE INTO state VALUES (?, ?, ?)", committed.states[number]
+                )
+                records.executemany(
+                    "INSERT INTO outbox VALUES (?, ?, ?, ?)", _share(outbox, number, commits)
+                )
+            if samples:
+                marks = ", ".join("?" * len(samples[0]))
+                with transaction(readings, directory / READINGS):
+                    readings.executemany(
+                        f"INSERT INTO samples VALUES ({marks})",  # noqa: S608 - question marks
+                        _share(samples, number, commits),
+                    )
+        return time.thread_time() - began
+
+
+def _stored_samples(path: Path) -> list[tuple[Any, ...]]:
+    connection, _ = open_for_reading(path)
+    with contextlib.closing(connection):
+        return connection.execute("SELECT * FROM samples ORDER BY number").fetchall()
+
+
+def _new(path: Path, synchronous: Synchronous, closing: contextlib.ExitStack) -> Connection:
+    connection, _ = open_for_writing(path, synchronous)
+    return closing.enter_context(contextlib.closing(connection))
+
+
+def _outbox(messages: Sequence[Outgoing]) -> list[tuple[int, str, str, bytes]]:
+    return [
+        (seq, message.kind, topic, body)
+        for seq, (message, (topic, body)) in enumerate(
+            zip(messages, wrapped(messages), strict=True), 1
+        )
+    ]
+
+
+def wrapped(messages: Sequence[Outgoing]) -> list[tuple[str, bytes]]:
+    """Return topic and body of messages, as the store would number them."""
+    envelope, clock = Envelope(SITE, GATEWAY, "0" * 16), clock_quality()
+    return [
+        (envelope.topic(message.kind, message.stream), envelope.numbered(message, seq, clock))
+        for seq, message in enumerate(messages, 1)
+    ]
+
+
+def _share(rows: list[Any], number: int, of: int) -> list[Any]:
+    return rows[number * len(rows) // of : (number + 1) * len(rows) // of]

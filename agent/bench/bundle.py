@@ -1,0 +1,72 @@
+"""The bundle that the benchmark scores with: the reference bundle's rules, a network to choose.
+
+``networks/*.tflite`` are made by ``tests/bench/make_network.py``: random weights in the form that
+the trainer exports. What a network costs does not depend on what it has learnt. The limits are set
+so that the benchmark's lines (``agent.bench.lines``) raise alarms only where they have a fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from models import bundle as bundles
+from models.bundle import KNOWN_ANSWERS, NETWORK, Bundle, Manifest
+from models.errors import ConfigError
+
+REFERENCE_BUNDLE: Final = Path(bundles.__file__).parent / "zoo" / "pump.fieldwatch"
+_NETWORKS = Path(__file__).parent / "networks"
+_FLOOR = 5.0  # smoothed errors of the lines are below 1, those of a fault far above
+
+
+def bench_bundle(layers: Sequence[int], channels: int) -> Bundle:
+    """Return a bundle with a network of this size; its known answers are not its own.
+
+    Raises:
+        ConfigError: there is no such network; the text says which there are.
+
+    """
+    reference = bundles.read(REFERENCE_BUNDLE)
+    there = len(reference.manifest.channels)
+    if channels != there:
+        raise ConfigError(f"--channels {channels}: the networks there are have {there} channels")
+    parts = {
+        NETWORK: _network(list(layers), reference),
+        KNOWN_ANSWERS: reference.parts[KNOWN_ANSWERS],
+    }
+    manifest = _manifest(reference.manifest, list(layers), parts)
+    return Bundle(manifest, manifest.to_bytes(), parts, None, f"benchmark {list(layers)}")
+
+
+def _network(layers: list[int], reference: Bundle) -> bytes:
+    if layers == reference.manifest.network.layers:
+        return reference.network
+    shipped = {file.stem.replace("-", ","): file for file in sorted(_NETWORKS.glob("*.tflite"))}
+    wanted = ",".join(map(str, layers))
+    if wanted not in shipped:
+        known = [",".join(map(str, reference.manifest.network.layers)), *shipped]
+        raise ConfigError(f"--layers {wanted}: there is no such network; there are {known}")
+    return shipped[wanted].read_bytes()
+
+
+def _manifest(manifest: Manifest, layers: list[int], parts: dict[str, bytes]) -> Manifest:
+    rows = manifest.error_rows
+    changed = manifest.model_copy(
+        update={
+            "name": "benchmark",
+            "channels": [
+                channel.model_copy(update={"low": None, "high": None})
+                for channel in manifest.channels
+            ],
+            "network": manifest.network.model_copy(
+                update={"layers": layers, "state_size": 2 * sum(layers)}
+            ),
+            "threshold": manifest.threshold.model_copy(
+                update={"floor": [_FLOOR] * rows, "calm": [0.0] * rows}
+            ),
+            "forecaster": None,
+            "files": {name: bundles.file_part(data) for name, data in parts.items()},
+        }
+    )
+    return Manifest.model_validate(changed.model_dump())

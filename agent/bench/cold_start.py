@@ -1,0 +1,116 @@
+"""From ``fieldwatch-agent run`` to the first score that is stored, as a process of its own.
+
+The reference bundle, detector and forecaster, a database that is there already, and a line that
+sends all the time: what a restart on a gateway is. The database is committed and looked at every
+few milliseconds, so that neither is what is measured.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from agent.bench.bundle import REFERENCE_BUNDLE
+from agent.bench.devices import Send, terminals
+from agent.bench.lines import Lines
+from agent.bench.new_store import GATEWAY, SITE, new_store
+from agent.config import TIME
+from agent.store import Reader
+from models import bundle as bundles
+from models.errors import FieldwatchError, StoreError
+
+_START_S_MAX = 60.0
+_LOOK_S = 0.005
+_LINES_A_LOOK = 16
+_STREAM = "pump"
+
+
+class NotStarted(FieldwatchError):
+    """The agent has not scored anything; the text has its log."""
+
+
+def cold_start_s(directory: Path) -> float:
+    """Return the seconds until the first score.
+
+    Raises:
+        NotStarted: there was none.
+
+    """
+    data, config, log = directory / "data", directory / "agent.toml", directory / "agent.log"
+    directory.mkdir()
+    new_store(data)
+    manifest = bundles.read(REFERENCE_BUNDLE).manifest
+    columns = [TIME, *manifest.channel_names]
+    with terminals(1) as (ports, send), log.open("wb") as output:
+        config.write_text(
+            _CONFIG.format(
+                site=SITE,
+                gateway=GATEWAY,
+                directory=data,
+                stream=_STREAM,
+                bundle=REFERENCE_BUNDLE,
+                port=ports[0],
+                columns=columns,
+            )
+        )
+        command = [sys.executable, "-m", "agent", "run", "--config", str(config)]
+        began = time.monotonic()
+        agent = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603 - our own
+        try:
+            _wait_for_score(agent, data, Lines(manifest, 1), send)
+            return time.monotonic() - began
+        except NotStarted as error:
+            raise NotStarted(f"{error}:\n{log.read_text(errors='replace')}") from error
+        finally:
+            agent.kill()
+            agent.wait()
+
+
+def _wait_for_score(
+    agent: subprocess.Popen[bytes], directory: Path, lines: Lines, send: Send
+) -> None:
+    deadline = time.monotonic() + _START_S_MAX
+    sample = 0
+    with Reader(directory) as reader:
+        while agent.poll() is None and time.monotonic() < deadline:
+            for _ in range(_LINES_A_LOOK):
+                send(0, lines.line(0, sample))
+                sample += 1
+            if _scored(reader):
+                return
+            time.sleep(_LOOK_S)
+    raise NotStarted("the agent has not scored anything")
+
+
+def _scored(reader: Reader) -> bool:
+    try:
+        chunks = reader.newest_samples(_STREAM, 1)
+    except StoreError:  # it is being opened
+        return False
+    return any(not np.isnan(np.frombuffer(scores, np.float32)).all() for _, _, scores in chunks)
+
+
+_CONFIG = """\
+[gateway]
+site = "{site}"
+name = "{gateway}"
+
+[store]
+directory = "{directory}"
+flush_interval_s = 0.01
+
+[[streams]]
+name = "{stream}"
+bundle = "{bundle}"
+
+[[inputs]]
+name = "line"
+type = "serial"
+port = "{port}"
+stream = "{stream}"
+columns = {columns}
+"""

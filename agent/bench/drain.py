@@ -1,0 +1,72 @@
+"""How fast a full outbox is sent, beside paho alone with the same messages and the same window."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.bench.bare import wrapped
+from agent.bench.mqtt import NoAnswer, Publishing
+from agent.bench.new_store import GATEWAY, SITE, new_store
+from agent.clock import clock_quality
+from agent.config import MqttTable
+from agent.envelope import Outgoing
+from agent.store import Batch, Store
+from agent.uplink import Uplink
+
+_MESSAGES = 3000
+_LOOK_S = 0.001
+_DRAIN_S_MAX = 60.0
+
+
+class Rates(NamedTuple):
+    """Messages a second, and what paho alone costs."""
+
+    agent: float
+    bare: float
+    bare_cpu_s: float  # of a message
+
+
+def drain(messages: Sequence[Outgoing], mqtt: MqttTable, directory: Path) -> Rates | None:
+    """Measure with some messages, repeated as often as needed; None where there are none.
+
+    Raises:
+        NoAnswer: the broker does not acknowledge.
+
+    """
+    if not messages:
+        return None
+    many = list(islice(cycle(messages), _MESSAGES))
+    cpu_s, wall_s = Publishing(mqtt).run(wrapped(many))
+    return Rates(_agent(many, mqtt, directory), _MESSAGES / wall_s, cpu_s / _MESSAGES)
+
+
+def _agent(messages: list[Outgoing], mqtt: MqttTable, directory: Path) -> float:
+    new_store(directory)
+    store = Store(directory, SITE, GATEWAY, 2 * len(messages), 1)
+    store.open()
+    store.commit(Batch(messages=messages), clock_quality())
+    uplink = Uplink(mqtt, store.envelope, directory, lambda: store.last_seq)
+    uplink.start()
+    try:
+        return _rate(uplink, len(messages))
+    finally:
+        uplink.stop()
+        store.close()
+
+
+def _rate(uplink: Uplink, messages: int) -> float:
+    """Return messages a second, from the first acknowledgement seen to the last."""
+    deadline = time.monotonic() + _DRAIN_S_MAX
+    began, done_before = 0.0, 0
+    while time.monotonic() < deadline:
+        done: int = uplink.snapshot()["acknowledged"]
+        if done == messages:
+            return (done - done_before) / (time.monotonic() - began)
+        if done and not began:
+            began, done_before = time.monotonic(), done
+        time.sleep(_LOOK_S)
+    raise NoAnswer(f"the broker has not acknowledged {messages} messages")

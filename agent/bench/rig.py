@@ -1,0 +1,227 @@
+"""The daemon with meters at its ends: one run, in this process, for some seconds.
+
+Everything between an input and the broker is the daemon's own: queue, loop, parsers, streams,
+pipeline, store and uplink. Its streams go on from a saved state, as after a restart, so that the
+threshold's history is full and nothing warms up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.bench.devices import Devices, Send, memory_inputs, terminals
+from agent.bench.lines import PHASES, Lines
+from agent.bench.meters import Mark, Meter, MeteredParser, MeteredStore
+from agent.bench.new_store import GATEWAY, SITE, new_store
+from agent.bench.stages import Stopwatch
+from agent.clock import clock_quality
+from agent.config import TIME, AgentConfig, MqttTable
+from agent.daemon import Daemon
+from agent.inputs import Input, open_input
+from agent.sdnotify import Notifier
+from agent.store import Batch, Reader
+from agent.stream import Stream
+from agent.uplink import Uplink
+from models.bundle import Bundle
+from models.pipeline import Pipeline
+
+_QUEUE_CHUNKS_MIN = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What all runs have in common."""
+
+    bundle: Bundle
+    pipeline: Pipeline
+    lines: Lines
+    streams: int
+    rate: float  # lines per second and stream; 0: as fast as it goes
+    mqtt: MqttTable
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of a run."""
+
+    first: Mark
+    last: Mark
+    meter: Meter
+    status: dict[str, Any]  # as the daemon left it
+    directory: Path  # of the store
+
+    @property
+    def lines(self) -> int:
+        """Lines between the marks."""
+        return self.last.lines - self.first.lines
+
+    @property
+    def agent_s(self) -> float:
+        """CPU time of the agent between the marks: the process without the devices."""
+        devices_s = self.last.devices_s - self.first.devices_s
+        return self.last.process_s - self.first.process_s - devices_s
+
+    @property
+    def loop_s(self) -> float:
+        """CPU time of the agent's loop between the marks."""
+        return self.last.loop_s - self.first.loop_s
+
+
+def run_from_memory(
+    plan: Plan, directory: Path, seconds: float, stopwatch: Stopwatch | None = None
+) -> Run:
+    """Run with lines that are put into the queue.
+
+    Raises:
+        LineLost: the agent did not read what was sent.
+
+    """
+    config = _config(plan, directory, [f"memory-{number}" for number in range(plan.streams)])
+    inputs, send = memory_inputs([(source.name, source.stream) for source in config.inputs])
+    return _run(plan, config, inputs, send, seconds, stopwatch)
+
+
+def run_from_terminals(plan: Plan, directory: Path, seconds: float) -> Run:
+    """Run with pseudo-terminals, read by the serial input.
+
+    Raises:
+        LineLost: the agent did not read what was sent.
+
+    """
+    with terminals(plan.streams) as (ports, send):
+        config = _config(plan, directory, ports)
+        inputs = [open_input(source) for source in config.inputs]
+        return _run(plan, config, inputs, send, seconds, None)
+
+
+def _config(plan: Plan, directory: Path, ports: Sequence[str]) -> AgentConfig:
+    new_store(directory)
+    columns = [TIME, *plan.bundle.manifest.channel_names]
+    names = [f"stream-{number}" for number in range(plan.streams)]
+    return AgentConfig.model_validate(
+        {
+            "gateway": {"site": SITE, "name": GATEWAY},
+            "store": {"directory": directory},
+            "mqtt": plan.mqtt,
+            "runtime": {"queue_chunks_max": max(_QUEUE_CHUNKS_MIN, 2 * plan.streams)},
+            "streams": [{"name": name, "bundle": plan.bundle.source} for name in names],
+            "inputs": [
+                {"name": f"input-{name}", "stream": name, "port": port, "columns": columns}
+                for name, port in zip(names, ports, strict=True)
+            ],
+        }
+    )
+
+
+def _run(
+    plan: Plan,
+    config: AgentConfig,
+    inputs: Sequence[Input],
+    send: Send,
+    seconds: float,
+    stopwatch: Stopwatch | None,
+) -> Run:
+    store = MeteredStore(
+        config.store.directory,
+        config.gateway.site,
+        config.gateway.name,
+        config.store.outbox_rows_max,
+        config.store.ring_rows_max,
+        alarm_rows_max=config.store.alarm_rows_max,
+    )
+    store.open()
+    devices = Devices(
+        plan.lines,
+        plan.streams,
+        plan.rate,
+        send,
+        ready=lambda: all(source.status().connected for source in inputs),
+    )
+    meter = Meter(seconds, devices.cpu_s, lambda: _size(store.directory), stopwatch)
+    parsers = {
+        source.name: MeteredParser(source, plan.bundle.manifest.channels)
+        for source in config.inputs
+    }
+    for parser in parsers.values():
+        parser.meter, parser.read = meter, devices.read
+    streams = _going_on(plan, config, store)
+    uplink = Uplink(plan.mqtt, store.envelope, store.directory, lambda: store.last_seq)
+    daemon = Daemon(config, store, streams, inputs, parsers, uplink, Notifier())
+    store.meter, store.enough = meter, _both(devices.stop, daemon.stop)
+    devices.start(meter, lost=daemon.stop)
+    with _log_to_nowhere():
+        daemon.run()
+    devices.join()
+    return _outcome(meter, config.store.directory)
+
+
+def _outcome(meter: Meter, directory: Path) -> Run:
+    assert meter.first is not None
+    assert meter.last is not None
+    with Reader(directory) as reader:
+        status = reader.status()
+    return Run(meter.first, meter.last, meter, status, directory)
+
+
+def _going_on(plan: Plan, config: AgentConfig, store: MeteredStore) -> dict[str, Stream]:
+    """Return the streams, each with the memory of a stream that has run for a while."""
+    saved = _saved(plan, config)
+    streams, batch = {}, Batch()
+    for number, table in enumerate(config.streams):
+        stream = Stream(table, plan.pipeline, config.summary.interval_s)
+        parts = saved[number % len(saved)]
+        went_on = stream.restore(parts, [], 0, batch)
+        assert went_on
+        batch.state[table.name] = dict(parts)
+        streams[table.name] = stream
+    store.commit(batch, clock_quality())
+    return streams
+
+
+def _saved(plan: Plan, config: AgentConfig) -> list[dict[str, bytes]]:
+    """Return what streams saved whose history is full, each at another place in its block.
+
+    Streams ``PHASES`` apart go on from the same.
+    """
+    threshold = plan.bundle.manifest.threshold
+    table = config.streams[0]
+    saved = []
+    for phase in range(min(PHASES, plan.streams)):
+        samples = threshold.history_samples + threshold.update_samples
+        samples += phase * threshold.update_samples // PHASES
+        stream, batch = Stream(table, plan.pipeline, config.summary.interval_s), Batch()
+        stream.take(plan.lines.before(phase, samples), batch)
+        stream.save(batch)
+        saved.append(batch.state[table.name])
+    return saved
+
+
+def _size(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.iterdir())
+
+
+def _both(one: Callable[[], None], other: Callable[[], None]) -> Callable[[], None]:
+    def call() -> None:
+        one()
+        other()
+
+    return call
+
+
+@contextlib.contextmanager
+def _log_to_nowhere() -> Iterator[None]:
+    """Let the agent log as it does, at its cost, to where nobody reads."""
+    logger = logging.getLogger("agent")
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - no file
+        handler = logging.StreamHandler(nowhere)
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)

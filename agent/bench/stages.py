@@ -1,0 +1,100 @@
+"""Where the loop's CPU time goes: a stopwatch around the public methods of the parts it calls.
+
+While ``watch`` is on, every public method of the classes in ``_STAGES`` stops the clock of its
+caller's stage and runs its own; the network's time is thus not the detector's. What is called in a
+commit belongs to the commit, whatever it is. What none of the methods covers (the queue, the
+marks of the benchmark, the loop itself) is ``loop``. The watching costs some microseconds a sample:
+the shares are what can be taken from a watched run, not the sum.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from agent.inputs.lines import LineParser
+from agent.store import Store
+from agent.stream import Stream
+from models.align import Aligner
+from models.interpreter import StepNetwork
+from models.pipeline import Pipeline
+
+LOOP: Final = "loop"
+COMMIT: Final = "commit"
+_STAGES: dict[type, str] = {
+    LineParser: "parse",
+    Aligner: "align",
+    StepNetwork: "score",  # with the copies into and out of its tensors
+    Pipeline: "detect",  # scaling, smoothing, threshold, sensor checks, events
+    Stream: "alarms",  # what is made of the scores: alarms, summaries, counters
+    Store: COMMIT,
+}
+_SAVING = {(Stream, "save"), (Stream, "document")}  # part of a commit
+NAMES: Final = (*_STAGES.values(), LOOP)
+
+
+class Stopwatch:
+    """CPU time of the thread that uses it, by stage."""
+
+    def __init__(self) -> None:
+        self._spent_ns = dict.fromkeys(NAMES, 0)
+        self._stage = LOOP
+        self._since_ns = time.thread_time_ns()
+
+    def enter(self, stage: str) -> str:
+        """Go on in this stage, or in the commit that runs; return the stage before."""
+        before = self._stage
+        if before != COMMIT:
+            self._turn(stage)
+        return before
+
+    def leave(self, before: str) -> None:
+        """Go back to the stage before."""
+        self._turn(before)
+
+    def _turn(self, stage: str) -> None:
+        now = time.thread_time_ns()
+        self._spent_ns[self._stage] += now - self._since_ns
+        self._stage, self._since_ns = stage, now
+
+    def spent_s(self) -> dict[str, float]:
+        """Return the time in each stage so far."""
+        self._turn(self._stage)
+        return {stage: spent / 1e9 for stage, spent in self._spent_ns.items()}
+
+
+@contextlib.contextmanager
+def watch() -> Iterator[Stopwatch]:
+    """Time the stages of what this thread does; the methods are as before afterwards."""
+    stopwatch = Stopwatch()
+    with contextlib.ExitStack() as restoring:
+        for owner, stage in _STAGES.items():
+            for name, method in _public_methods(owner):
+                timed = COMMIT if (owner, name) in _SAVING else stage
+                setattr(owner, name, _timed(method, timed, stopwatch))
+                restoring.callback(setattr, owner, name, method)
+        yield stopwatch
+
+
+def _public_methods(owner: type) -> list[tuple[str, Callable[..., Any]]]:
+    return [
+        (name, member)
+        for name, member in vars(owner).items()
+        if inspect.isfunction(member) and not name.startswith("_")
+    ]
+
+
+def _timed(method: Callable[..., Any], stage: str, stopwatch: Stopwatch) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def timed(*arguments: Any, **named: Any) -> Any:
+        before = stopwatch.enter(stage)
+        try:
+            return method(*arguments, **named)
+        finally:
+            stopwatch.leave(before)
+
+    return timed
