@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.interpreter import StepNetwork, _interpreter_class
+from models.interpreter import StepNetwork, _module
 from trainer.export import export
 from trainer.networks import Architecture, sequence_network
 from trainer.quiet import quiet
@@ -60,8 +60,8 @@ def main() -> None:
     samples = np.random.default_rng(1).normal(0, 0.5, (WINDOW, 1, 25)).astype(np.float32)
     exported = export(network, ARCHITECTURE, ["dynamic-range-int8"], samples[:, 0]).networks
 
-    interpreter_class, _ = _interpreter_class("litert")
-    window = interpreter_class(model_content=windowed(network), num_threads=1)
+    module, _ = _module("litert")
+    window = module.Interpreter(model_content=windowed(network), num_threads=1)
     window.allocate_tensors()
     given = window.get_input_details()[0]["index"]
     answer = window.get_output_details()[0]["index"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -174,3 +178,36 @@ def test_the_smallest_form_that_forecasts_as_well_is_chosen() -> None:
     ]
     assert "squared error grows" in trials[2].reason
     assert trials[3].reason == "does not convert: no"
+
+
+def test_every_call_of_every_instance_forecasts_alike(tmp_path: Path) -> None:
+    network, contexts = forecast_network(ForecastTable()), noise((70, 336))
+    kernels = network.get_weights()
+    network.set_weights(
+        [kernel + 0.05 * noise(kernel.shape, at) for at, kernel in enumerate(kernels)]
+    )
+    expected = np.asarray(network(contexts)["quantiles"])
+    (tmp_path / "model.tflite").write_bytes(convert(network, "float32"))
+    np.save(tmp_path / "contexts.npy", contexts)
+    command = [sys.executable, "-c", EVERY_CALL, str(tmp_path)]  # as alone as on a gateway
+    subprocess.run(command, check=True)
+    found = np.load(tmp_path / "found.npy")
+    np.testing.assert_allclose(found, np.stack([expected] * len(found)), atol=1e-2, rtol=1e-2)
+
+
+EVERY_CALL = """
+import sys
+from pathlib import Path
+import numpy as np
+from models.interpreter import ForecastNetwork
+
+directory = Path(sys.argv[1])
+model, contexts = (directory / "model.tflite").read_bytes(), np.load(directory / "contexts.npy")
+found, random = [], np.random.default_rng(1)
+for _ in range(30):
+    ballast = np.ones(int(random.integers(1, 2_000_000)))  # none lies where the one before did
+    forecaster = ForecastNetwork(model, "litert")
+    calls = [forecaster.run(contexts[begin : begin + 7]) for begin in range(0, 70, 7)]
+    found.append(np.concatenate(calls))
+np.save(directory / "found.npy", found)
+"""
