@@ -153,6 +153,8 @@ class Daemon:
         """Take in what has arrived, commit, say goodbye, and commit what that acknowledged."""
         self._notifier.stopping()
         for source in self._inputs.values():
+            source.ask_to_stop()  # all at once: each may take a moment
+        for source in self._inputs.values():
             source.stop()
         for chunk in self._chunks.take(0.0):
             self._take(chunk)

@@ -47,6 +47,9 @@ class MemoryInput:
         """Take what is sent from now on."""
         self._put = put
 
+    def ask_to_stop(self) -> None:
+        """Have no thread that would have to end."""
+
     def stop(self) -> None:
         """Take nothing any more."""
         self._put = None

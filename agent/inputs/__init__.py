@@ -43,8 +43,8 @@ class Input(Protocol):
     """One source of lines.
 
     The loop's thread calls ``start`` once, then ``status`` as often as it likes (a few times a
-    minute), then ``stop`` once; never two of them at a time. ``put`` is called from the input's
-    own thread, for each read that completed lines, and returns at once.
+    minute), then ``ask_to_stop`` and ``stop`` once; never two of them at a time. ``put`` is called
+    from the input's own thread, for each read that completed lines, and returns at once.
     """
 
     name: str
@@ -52,6 +52,9 @@ class Input(Protocol):
 
     def start(self, put: Callable[[Chunk], None]) -> None:
         """Begin to read; an absent device is a normal state and no error."""
+
+    def ask_to_stop(self) -> None:
+        """Let the reading end; does not wait for it."""
 
     def stop(self) -> None:
         """End the reading within a second; nothing is put any more after it returns."""

@@ -55,9 +55,13 @@ class SerialInput:
         )
         self._thread.start()
 
+    def ask_to_stop(self) -> None:
+        """Let the reading end; does not wait for it."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """End the reading and close the port."""
-        self._stopping.set()
+        self.ask_to_stop()
         if self._thread is not None:
             self._thread.join()
 
