@@ -231,6 +231,10 @@ class EventRules:
         self, state: EventState, runs: SensorRuns
     ) -> dict[int, list[tuple[SensorKind, int]]]:
         """Which sensor events open or close at which step."""
+        if not state.sensors and not any(
+            (getattr(runs, kind) >= self._limits[kind]).any() for kind in SENSOR_KINDS
+        ):
+            return {}
         changes: dict[int, list[tuple[SensorKind, int]]] = {}
         for kind in SENSOR_KINDS:
             over = getattr(runs, kind) >= self._limits[kind]

@@ -118,8 +118,11 @@ class Forecaster:
 
     def step(self, state: ForecastState, samples: Samples) -> list[Forecast]:
         """Take in ``samples``, which follow those before; return the forecasts they made due."""
-        made = []
-        for step, rows in self._steps(samples):
+        made: list[Forecast] = []
+        if len(samples.times) == 0:
+            return made
+        numbers = self._number(samples.times)
+        for step, rows in self._steps(numbers, samples.values):
             if step != state.step:
                 if state.step != NEVER:  # the rest of it never came
                     made += self._complete(state)
@@ -127,24 +130,22 @@ class Forecaster:
             known = ~np.isnan(rows)
             state.total += np.where(known, rows, 0).sum(axis=0, dtype=np.float64)
             state.count += known.sum(axis=0)
-        if len(samples.times) and self._ends(float(samples.times[-1])):
-            made += self._complete(state)
+        if self._number(samples.times[-1:] + self._period_s)[0] != numbers[-1]:
+            made += self._complete(state)  # the next sample will be of another step
         return made
 
     def _number(self, times: Float64) -> Int64:
         return step_numbers(times, self.step_s, self._period_s)
 
-    def _ends(self, time: float) -> bool:
-        """Whether the sample after this one is the next step's."""
-        return bool(np.diff(self._number(np.array([time, time + self._period_s])))[0])
-
-    def _steps(self, samples: Samples) -> Iterator[tuple[int, Float32]]:
-        numbers = self._number(samples.times)
+    def _steps(self, numbers: Int64, every: Float32) -> Iterator[tuple[int, Float32]]:
+        """Yield the number of each step with its rows of the scored channels."""
+        values = every[:, self.scored]
+        if (numbers == numbers[0]).all():
+            yield int(numbers[0]), values
+            return
         edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-        values = samples.values[:, self.scored]
         for begin, end in itertools.pairwise(edges):
-            if begin < end:
-                yield int(numbers[begin]), values[begin:end]
+            yield int(numbers[begin]), values[begin:end]
 
     def _begin(self, state: ForecastState, step: int) -> None:
         if state.newest != NEVER and not 0 < step - state.newest <= self.part.context_steps:

@@ -37,7 +37,7 @@ class ScoreTail:
 
         Never less than 1 / (100 × the samples it was fitted to): no tail knows more.
         """
-        known = np.nan_to_num(scores, nan=0.0).astype(np.float64)
+        known = np.where(np.isnan(scores), 0.0, scores).astype(np.float64)
         body = np.exp(np.interp(known, self._scores, self._log_shares))
         beyond = np.maximum(known - self._level, 0.0) / self._scale
         if self._shape < _EXPONENTIAL:

@@ -96,8 +96,8 @@ class Telemanom:
         return abs(after - before - self._period_s) > 0.5 * self._period_s
 
     def _unbroken(self, last: float, times: Float64) -> list[tuple[int, int]]:
-        if len(times) == 0:
-            return []
+        if len(times) < 2:
+            return [(0, 1)] * len(times)
         breaks = np.abs(np.diff(times) - self._period_s) > 0.5 * self._period_s
         edges = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(times)]
         return list(itertools.pairwise(edges))
@@ -112,7 +112,8 @@ class Telemanom:
         with np.errstate(over="ignore"):  # infinity is limited like any other outlier
             scaled = np.clip((values - self._center) / self._scale, -SCALED_MAX, SCALED_MAX)
         filled = fill_forward(scaled, state.last[-1])
-        inputs = np.clip(np.nan_to_num(filled), -self._clip, self._clip)
+        known_so_far = np.where(np.isnan(filled), np.float32(0), filled)
+        inputs = np.minimum(np.maximum(known_so_far, -self._clip), self._clip)
         outputs, network = self._network.run(inputs[:, None, :], state.network[None, :])
         made = np.concatenate([state.prediction, outputs[:, 0]])
         known = np.concatenate([state.last, filled])
@@ -179,6 +180,8 @@ class Smoother:
 
 def fill_forward(values: Float32, before: Float32) -> Float32:
     """Replace each NaN by the last known value of its channel; ``before`` precedes row 0."""
+    if len(values) == 1:
+        return np.where(np.isnan(values), before, values)
     rows = np.concatenate([before[None, :], values])
     known = np.where(np.isnan(rows), 0, np.arange(len(rows))[:, None])
     return np.take_along_axis(rows, np.maximum.accumulate(known, axis=0), axis=0)[1:]

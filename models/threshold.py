@@ -135,6 +135,8 @@ class DynamicThreshold:
 
     def _settled(self, state: ThresholdState, smoothed: Float32) -> Bool:
         """Which of the samples may be judged, (n,)."""
+        if state.settled >= self._settings.settle_samples:
+            return np.ones(len(smoothed), np.bool_)  # what is not scored is never outside
         scored = state.settled + np.cumsum(~np.isnan(smoothed).all(axis=1))
         state.settled = min(int(scored[-1]), self._settings.settle_samples)
         return np.asarray(scored > self._settings.settle_samples)
