@@ -154,6 +154,7 @@ class EttBenchmark:
             fixed, _ = self._evaluated(_without_adaptation(form), settings)
             total, before = adaptive.total(self._naive()), fixed.total()
             figures[name] = total | {
+                "quantiles": adaptive.below(),
                 "before_adaptation": {key: before[key] for key in before if "_" in key},
                 "quantization": form.part.quantization,
                 "model_bytes": len(form.network),
@@ -232,6 +233,7 @@ class EttBenchmark:
             "software": seal.software(),
             "horizons": {
                 str(outcome.horizon): outcome.figures
+                | {"by_lead": outcome.by_lead}
                 | {"forms": outcome.trials, "seconds": outcome.seconds}
                 for outcome in outcomes
             },

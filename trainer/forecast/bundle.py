@@ -123,6 +123,7 @@ def _judge(
         "step_s": settings.step_samples * manifest.sampling.period_s,
         "accuracy": {name: accuracy.total(naive) for name, accuracy in judged.items()},
         "channels": judged["quantized"].by_channel(names),
+        "quantiles": judged["quantized"].below(),
     }
     leads = {name: accuracy.by_lead() for name, accuracy in judged.items()}
     return Foretold(metrics, leads, fans, names)

@@ -3,7 +3,8 @@
 Errors are in scales of the channels, so that channels may be averaged. MASE is the mean absolute
 error in units of that of the season repeated, in the training part (Hyndman & Koehler, 2006).
 sMAPE is |error| / mean of |actual| and |forecast|, in percent, with the least scale of a context
-as the least denominator: it stays finite at zero. Pinball is the mean over all quantiles.
+as the least denominator: it stays finite at zero. Pinball is the mean over all quantiles; twice
+that approximates the CRPS.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Accuracy:
         self._pinball = np.zeros((channels, horizon))
         self._inside = np.zeros((len(self.pairs), channels, horizon))
         self._width = np.zeros((len(self.pairs), channels, horizon))
+        self._below = np.zeros((len(levels), channels, horizon))
 
     def add(self, quantiles: Float32, actual: Float32) -> None:
         """Take in one forecast (C, H, Q), or a point forecast (C, H, 1), and what came (C, H)."""
@@ -65,6 +67,8 @@ class Accuracy:
         error = (truth[:, :, None] - quantiles) / self._scales[:, :, None]
         pinball = np.maximum(self._levels * error, (self._levels - 1) * error)
         self._pinball += known * pinball.mean(axis=2)
+        below = known[:, :, None] & (truth[:, :, None] <= quantiles)
+        self._below += below.transpose(2, 0, 1)
         for row, (low, high) in enumerate(self.pairs.values()):
             inside = (quantiles[:, :, low] <= truth) & (truth <= quantiles[:, :, high])
             self._inside[row] += known & inside
@@ -93,6 +97,14 @@ class Accuracy:
                 found[f"coverage_{level}"] = float(self._inside[row].sum() / whole)
                 found[f"width_{level}"] = float(self._width[row].sum() / whole)
         return {name: float(f"{value:.5g}") for name, value in found.items()}
+
+    def below(self) -> dict[str, float]:
+        """Return the share of the actual values at or below each quantile; its level is right."""
+        shares = self._below.sum(axis=(1, 2)) / self.count.sum()
+        return {
+            f"{level:g}": float(f"{share:.4g}")
+            for level, share in zip(self._levels, shares, strict=True)
+        }
 
     def by_lead(self) -> dict[str, list[float]]:
         """Return the figures over the channels, one value per lead."""

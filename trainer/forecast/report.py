@@ -65,6 +65,11 @@ def section(foretold: Foretold) -> Iterator[str]:
             for name, row in metrics["channels"].items()
         ),
     )
+    quantiles = metrics["quantiles"].items()
+    yield pages.table(
+        ("quantile", "actual values at or below it"),
+        ((level, f"{share:.1%}") for level, share in quantiles),
+    )
     yield from drawings(foretold.by_lead, foretold.fans, foretold.channels)
     yield "<h3>How it is stored</h3>"
     yield pages.table(

@@ -115,8 +115,11 @@ def test_the_benchmark_tells_all_that_it_promises(tmp_path: Path, config: Path) 
             assert row["model_bytes"] > 1000
             assert row["ms_per_forecast"] > 0
             assert 0 < row["width_80"] < row["width_95"]
+            for level, share in row["quantiles"].items():
+                assert abs(share - float(level)) < 0.06
             assert {"mae", "mase", "smape", "pinball", "before_adaptation"} <= row.keys()
         assert horizon["linear"]["mase"] < 1
+        assert len(horizon["by_lead"]["quantized"]["coverage_80"]) in (4, 8)
         assert horizon["float"]["quantization"] == "float32"
         assert abs(horizon["quantized"]["mse"] / horizon["float"]["mse"] - 1) < 0.02
     text = page.read_text()

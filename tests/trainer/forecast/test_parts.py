@@ -143,6 +143,8 @@ def test_accuracy_is_computed_by_hand() -> None:
     by_hand += sum(max(t * -q, (t - 1) * -q) for t, q in zip(levels, range(7), strict=True))
     assert total["pinball"] == pytest.approx(by_hand / 7 / 2 / 3, rel=1e-4)
     assert accuracy.by_lead()["mae"] == [1.5, 1.5]
+    below = accuracy.below()  # 7 is above all, 5 at or below two, 0 at or below all
+    assert (below["0.025"], below["0.9"]) == pytest.approx((1 / 3, 2 / 3), rel=1e-3)
 
 
 def test_figures_stay_finite_at_zero() -> None:
