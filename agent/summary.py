@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from models.messages import Float64, Samples, Scores
+from models.messages import Float32, Float64, Samples, Scores
 from models.times import iso_time
 
 
@@ -41,22 +41,46 @@ class Summary:
         self._channels = tuple(channels)
         self._interval_s = interval_s
         self._now: _Interval | None = None  # None before the first sample
+        self._waiting: list[
+            tuple[Samples, Scores]
+        ] = []  # of the current interval, not taken in yet
 
     def add(self, samples: Samples, scores: Scores) -> list[dict[str, Any]]:
-        """Take in samples with their scores; return the summaries of the intervals they ended."""
-        ended = []
+        """Take in samples with their scores; return the summaries of the intervals they ended.
+
+        Samples wait for the next commit, and are then taken in together: one by one they would
+        cost ten times as much.
+        """
+        ended: list[dict[str, Any]] = []
+        if len(samples.times) == 0:
+            return ended
         numbers = np.floor(samples.times / self._interval_s).astype(np.int64)
+        if self._now is not None and (numbers == self._now.number).all():
+            self._waiting.append((samples, scores))
+            return ended
+        self._take_in()
         edges = (np.flatnonzero(np.diff(numbers)) + 1).tolist()
         for begin, end in zip([0, *edges], [*edges, len(numbers)], strict=True):
-            if begin == end:
-                continue
             if self._now is None or numbers[begin] != self._now.number:
                 ended += self.close()
                 self._now = self._begin(int(numbers[begin]))
-            self._now.last_time = float(samples.times[end - 1])
-            _add_values(self._now, samples.values[begin:end].astype(np.float64))
-            _add_scores(self._now, scores.score[begin:end].astype(np.float64))
+            _add(
+                self._now,
+                samples.times[begin:end],
+                samples.values[begin:end],
+                scores.score[begin:end],
+            )
         return ended
+
+    def _take_in(self) -> None:
+        """Take in what waits."""
+        if not self._waiting or self._now is None:
+            return
+        times = np.concatenate([samples.times for samples, _ in self._waiting])
+        values = np.concatenate([samples.values for samples, _ in self._waiting])
+        scores = np.concatenate([scores.score for _, scores in self._waiting])
+        self._waiting.clear()
+        _add(self._now, times, values, scores)
 
     def _begin(self, number: int) -> _Interval:
         zeros = np.zeros(len(self._channels))
@@ -72,6 +96,7 @@ class Summary:
 
     def close(self) -> list[dict[str, Any]]:
         """End the current interval; return its summary, or nothing if it had no sample."""
+        self._take_in()
         now, self._now = self._now, None
         if now is None:
             return []
@@ -93,6 +118,7 @@ class Summary:
 
     def to_bytes(self) -> bytes:
         """Return the interval so far, for the store."""
+        self._take_in()
         if self._now is None:
             return b"null"
         return json.dumps(asdict(self._now), default=np.ndarray.tolist).encode()
@@ -105,6 +131,12 @@ class Summary:
                 name: np.array(value) for name, value in saved.items() if isinstance(value, list)
             }
             self._now = _Interval(**(saved | arrays))
+
+
+def _add(now: _Interval, times: Float64, values: Float32, scores: Float32) -> None:
+    now.last_time = float(times[-1])
+    _add_values(now, values.astype(np.float64))
+    _add_scores(now, scores.astype(np.float64))
 
 
 def _add_values(now: _Interval, values: Float64) -> None:

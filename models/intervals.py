@@ -56,7 +56,7 @@ class Intervals:
             median,
             np.minimum.accumulate(above[..., ::-1], axis=-1)[..., ::-1],
         )
-        return np.concatenate(ordered, axis=-1).astype(np.float32)
+        return np.asarray(np.concatenate(ordered, axis=-1), np.float32)
 
     def adapt(
         self, offsets: Float32, lead: int, observed: Float32, shown: Float32, scale: Float32
