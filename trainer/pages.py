@@ -14,7 +14,7 @@ h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top:
 .lead { font-size: 1.05rem; } .quiet { color: #6b7280; overflow-wrap: anywhere; }
 table { border-collapse: collapse; } img { max-width: 100%; }
 th, td { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px solid #e5e7eb;
-         font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+         font-variant-numeric: tabular-nums; overflow-wrap: break-word; }
 """
 
 
