@@ -131,12 +131,12 @@ def replay(recording: Path, bundle_file: Path, interpreter: Any, as_json: bool) 
 @_json_option
 def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json: bool) -> int:
     """List the alarms this gateway raised, newest last."""
-    from agent import config
     from agent.alarms import gravest_first
     from agent.follow import follow_alarms
+    from agent.location import store_directory
     from agent.store import Reader
 
-    with Reader(config.store_directory(config_file)) as reader:
+    with Reader(store_directory(config_file)) as reader:
         rows = reader.alarms(limit=limit, open_only=open_only)
         _print_alarms(gravest_first(rows) if open_only else rows, as_json)
         if follow:
@@ -150,11 +150,11 @@ def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json
 @_json_option
 def status(config_file: Path, as_json: bool) -> int:
     """Show what the agent is doing: inputs, streams, alarms, link, counters."""
-    from agent import config
+    from agent.location import store_directory
     from agent.status import describe
     from agent.store import Reader
 
-    with Reader(config.store_directory(config_file)) as reader:
+    with Reader(store_directory(config_file)) as reader:
         document = reader.status()
     if as_json:
         _print_json(document)

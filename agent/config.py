@@ -20,9 +20,11 @@ from pydantic import (
     model_validator,
 )
 
+from agent.location import STORE_DIRECTORY
 from agent.stream_tables import BaselineTable, Count, LimitTable, PredictionTable, repeated
 from models.bundle import Positive
-from models.settings import Table, explain, nearest, read_toml, refusal
+from models.settings import Table, explain, nearest, refusal
+from models.toml import read_toml
 
 TIME: Final = "time"  # the column of a line that holds its time
 IGNORED: Final = "-"  # a column that is not used
@@ -63,9 +65,7 @@ class GatewayTable(Table):
 class StoreTable(Table):
     """The local database."""
 
-    directory: FilePath = Field(
-        Path("/var/lib/fieldwatch"), description="Directory of the database files"
-    )
+    directory: FilePath = Field(STORE_DIRECTORY, description="Directory of the database files")
     flush_interval_s: Positive = Field(
         1.0, description="Commit this often; what is not committed is lost with the power"
     )
@@ -305,16 +305,6 @@ def load(path: Path) -> AgentConfig:
     if crossed:
         raise refusal(path, crossed)
     return config
-
-
-def store_directory(path: Path) -> Path:
-    """Where the agent of this configuration keeps its database.
-
-    Raises:
-        ConfigError: see ``load``.
-
-    """
-    return load(path).store.directory
 
 
 def _crossed(document: Mapping[str, Any]) -> Iterator[str]:

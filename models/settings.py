@@ -6,7 +6,6 @@ Every error says file, key, value and what is allowed; an unknown key names the 
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -20,22 +19,6 @@ class Table(BaseModel):
     """A table of a configuration file: no unknown keys, no change once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def read_toml(path: Path) -> tuple[dict[str, Any], bytes]:
-    """Return the document of a file, and the file's bytes.
-
-    Raises:
-        ConfigError: not readable, or not TOML.
-
-    """
-    try:
-        data = path.read_bytes()
-        return tomllib.loads(data.decode()), data
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
 
 
 def refusal(path: Path, problems: Iterable[str]) -> ConfigError:

@@ -23,7 +23,8 @@ from models.bundle import (
     Share,
 )
 from models.errors import ConfigError
-from models.settings import Table, explain, read_toml, refusal
+from models.settings import Table, explain, refusal
+from models.toml import read_toml
 
 LABELS_SUFFIX = ".labels.csv"
 

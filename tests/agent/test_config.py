@@ -13,7 +13,7 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from agent import config
+from agent import config, location
 from models.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "systemd" / "agent.toml"
@@ -100,7 +100,20 @@ def test_relative_paths_are_relative_to_the_file(written, tmp_path, monkeypatch)
     assert loaded.mqtt is not None
     assert loaded.mqtt.password_file == tmp_path / "secret" / "mqtt"
     assert loaded.inputs[0].port == Path("/dev/ttyUSB0")
-    assert config.store_directory(path) == tmp_path / "data"
+    assert location.store_directory(path) == loaded.store.directory == tmp_path / "data"
+
+
+def test_the_store_is_found_without_the_rest(written):
+    path = written("[gateway]\nsite = 7\n")  # what else is wrong, check tells
+    assert location.store_directory(path) == config.StoreTable().directory
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("[store]\ndirectory = 3", "= 3"), ("store = 1", "None"), ("[", "not TOML")]
+)
+def test_a_store_that_is_none_is_told(written, text, said):
+    with pytest.raises(ConfigError, match=said):
+        location.store_directory(written(text))
 
 
 def test_several_inputs_may_feed_one_stream(written):

@@ -23,7 +23,8 @@ from pydantic import ValidationError
 from models.bundle import Channel, Intervals, Lineage, Manifest
 from models.errors import ConfigError, DataError
 from models.messages import Float32, Samples
-from models.settings import Table, explain, read_toml, refusal
+from models.settings import Table, explain, refusal
+from models.toml import read_toml
 from trainer import seal
 from trainer.config import (
     BundleTable,

@@ -15,7 +15,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from models.errors import ConfigError
-from models.settings import explain, read_toml, refusal
+from models.settings import explain, refusal
+from models.toml import read_toml
 from trainer.config import Config
 
 _FOLLOWS: Final[dict[str, Any]] = {  # from the data, or from nothing
