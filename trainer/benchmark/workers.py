@@ -13,6 +13,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -124,14 +125,18 @@ def _start(
 
 @contextlib.contextmanager
 def _for_children() -> Iterator[None]:
-    """Let a process started inside have one thread, and leave Ctrl-C to its parent."""
+    """Let a process started inside have one thread, and leave Ctrl-C to its parent.
+
+    Blocked and not ignored: one that comes now is not lost, and the process inherits either.
+    """
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # where it is not, starting it would unblock Ctrl-C
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.environ.update(_ONE_THREAD)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
