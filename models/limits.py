@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from models.messages import Float32, Float64, Forecast
+from models.messages import Float64, Forecast
 
 Side = Literal["high", "low"]
 
@@ -92,9 +92,3 @@ def _when(passed: Float64, times: Float64, chance: float) -> float | None:
     before, after = passed[reached - 1], passed[reached]
     share = (chance - before) / (after - before)
     return float(times[reached - 1] + share * (times[reached] - times[reached - 1]))
-
-
-def median_path(forecast: Forecast, channel: int) -> Float32:
-    """Return what is expected of a channel, (H,), in its unit."""
-    path: Float32 = forecast.quantiles[channel, :, forecast.quantiles.shape[2] // 2]
-    return path

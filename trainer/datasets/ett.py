@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import math
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +15,9 @@ import numpy as np
 
 from models.errors import DataError
 from models.messages import Float32, Float64
-from trainer.datasets import read_bytes
+from trainer.datasets import number_in, read_bytes, time_in
 
-_TIME = "date"
+_TIME, _EXAMPLE = "date", "2016-07-01 00:00:00"
 _UNEVEN_SHARE = 0.01  # of the period; more says that rows are missing or twice
 
 
@@ -58,9 +56,9 @@ def read(path: Path) -> EttFile:
     for where, row in body:
         if len(row) != len(header):
             raise DataError(f"{where}: {len(row)} cells, the header has {len(header)}")
-    times = np.array([_time(where, row[0]) for where, row in body])
+    times = np.array([time_in(where, _TIME, row[0], _EXAMPLE) for where, row in body])
     values = [
-        [_value(where, name, cell) for name, cell in zip(header[1:], row[1:], strict=True)]
+        [number_in(where, name, cell) for name, cell in zip(header[1:], row[1:], strict=True)]
         for where, row in body
     ]
     return EttFile(
@@ -85,21 +83,3 @@ def _period(path: Path, times: Float64, wheres: list[str]) -> float:
             f" others are {period:g} s apart"
         )
     return period
-
-
-def _time(where: str, cell: str) -> float:
-    try:
-        moment = datetime.fromisoformat(cell.strip())
-    except ValueError:
-        raise DataError(
-            f"{where}: {_TIME}: {cell!r} is no time; it must be as 2016-07-01 00:00:00"
-        ) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _value(where: str, name: str, cell: str) -> float:
-    try:
-        value = float(cell) if cell.strip() else math.nan
-    except ValueError:
-        raise DataError(f"{where}: {name}: {cell!r} is no number") from None
-    return value if abs(value) <= np.finfo(np.float32).max else math.nan

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import math
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +18,7 @@ import numpy.typing as npt
 
 from models.errors import DataError
 from models.messages import Float32, Float64
-from trainer.datasets import natural_order, read_bytes
+from trainer.datasets import natural_order, number_in, read_bytes, time_in
 
 LABELLED_FOLDERS = ("valve1", "valve2", "other")
 CHANNELS = (
@@ -33,9 +31,8 @@ CHANNELS = (
     "Voltage",
     "Volume Flow RateRMS",
 )
-_TIME = "datetime"
+_TIME, _EXAMPLE = "datetime", "2020-03-09 10:14:33"
 _ANOMALY = "anomaly"
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class SkabFile(NamedTuple):
@@ -85,8 +82,8 @@ def read(path: Path) -> SkabFile:
     times, values, anomaly = [], [], []
     for row in rows:
         time, *cells = (row.cells[column] for column in columns)
-        times.append(_time(row, time))
-        values.append([_value(row, *named) for named in zip(CHANNELS, cells, strict=True)])
+        times.append(time_in(row.where, _TIME, time, _EXAMPLE))
+        values.append([number_in(row.where, *named) for named in zip(CHANNELS, cells, strict=True)])
         if label is not None:
             anomaly.append(_flag(row, row.cells[label]))
     if np.isnan(values).all():  # of no values, too
@@ -135,24 +132,6 @@ def _column(path: Path, header: list[str], name: str) -> int:
         found = "more than one column" if name in header else "no column"
         raise DataError(f"{path}: {found} {name!r}; the header has: {'; '.join(header)}")
     return header.index(name)
-
-
-def _time(row: _Row, cell: str) -> float:
-    try:
-        moment = datetime.fromisoformat(cell.strip())
-    except ValueError:
-        raise DataError(
-            f"{row.where}: {_TIME}: {cell!r} is no time; it must be as 2020-03-09 10:14:33"
-        ) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _value(row: _Row, channel: str, cell: str) -> float:
-    try:
-        value = float(cell) if cell.strip() else math.nan
-    except ValueError:
-        raise DataError(f"{row.where}: {channel}: {cell!r} is no number") from None
-    return value if abs(value) <= _FLOAT32_MAX else math.nan
 
 
 def _flag(row: _Row, cell: str) -> bool:
