@@ -210,7 +210,14 @@ def started(directory: Path, *more: object) -> tuple[subprocess.Popen[str], int]
     """Start the program; return it and its worker's process."""
     options = ("--channels", "A-1,A-2", "--jobs", 1, *more)
     command = [sys.executable, "-m", "trainer", *arguments(directory, *options)]
-    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    program = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a job in the background ignores Ctrl-C, and so would what it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     log = directory / "work" / "logs" / "A-2.log"
     until(log.exists)
     children = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
