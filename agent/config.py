@@ -169,6 +169,13 @@ class RuntimeTable(Table):
     queue_chunks_max: Count = Field(
         1000, description="Reads that wait for the loop; the oldest are dropped and counted"
     )
+    gather_s: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Wait this long for readings of other inputs, to score them together",
+    )
 
 
 class StreamTable(Table):

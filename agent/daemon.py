@@ -26,12 +26,13 @@ from agent.bundles import baseline, load
 from agent.clock import clock_quality
 from agent.config import AgentConfig, StreamTable
 from agent.envelope import Outgoing
+from agent.fleet import Fleet
 from agent.health import LATENCIES_KEPT, Latencies, rss_mb
 from agent.inputs import Chunk, ChunkQueue, Input, open_input
 from agent.inputs.lines import LineParser
+from agent.intake import Intake
 from agent.sdnotify import Notifier
 from agent.store import Batch, Store
-from agent.stream import Stream
 from agent.uplink import Uplink
 from models import __version__
 from models.errors import ConfigError, StoreError
@@ -53,20 +54,23 @@ class Daemon:
         self,
         config: AgentConfig,
         store: Store,
-        streams: Mapping[str, Stream],
+        fleets: Sequence[Fleet],
         inputs: Sequence[Input],
         parsers: Mapping[str, LineParser],
         uplink: Uplink | None,
         notifier: Notifier,
+        chunks: ChunkQueue,
     ) -> None:
         self._config = config
         self._store = store
-        self._streams = streams
+        self._fleets = fleets
+        self._streams = {stream.name: stream for fleet in fleets for stream in fleet.streams}
         self._inputs = {source.name: source for source in inputs}
         self._parsers = parsers
+        self._intake = Intake(fleets, {source.name: source.stream for source in inputs}, parsers)
         self._uplink = uplink
         self._notifier = notifier
-        self._chunks = ChunkQueue(config.runtime.queue_chunks_max)
+        self._chunks = chunks
         self._batch = Batch()
         # of the chunks in the batch, monotonic seconds
         self._arrivals: deque[float] = deque(maxlen=LATENCIES_KEPT)
@@ -95,21 +99,17 @@ class Daemon:
         _LOG.info("ready: %d streams, %d inputs", len(self._streams), len(self._inputs))
         next_tick = now
         while not self._stopping:
-            for chunk in self._chunks.take(max(0.0, next_tick - time.monotonic())):
-                self._take(chunk)
+            self._take(self._chunks.take(max(0.0, next_tick - time.monotonic())))
             if self._batch.alarms or time.monotonic() >= next_tick:
                 self._tick()
                 next_tick = time.monotonic() + self._config.store.flush_interval_s
         self._finish()
 
-    def _take(self, chunk: Chunk) -> None:
-        """Parse and score one chunk."""
-        readings = self._parsers[chunk.input_name].parse(chunk.lines, chunk.arrived_s)
-        stream = self._streams[self._inputs[chunk.input_name].stream]
-        if len(readings.times):
-            stream.take(readings, self._batch)
-            self._heard[stream.name] = (chunk.arrived_mono_s, chunk.arrived_s)
-        self._arrivals.append(chunk.arrived_mono_s)
+    def _take(self, chunks: Sequence[Chunk]) -> None:
+        """Parse and score what has come."""
+        for chunk, stream in self._intake.take(chunks, self._batch):
+            self._heard[stream] = (chunk.arrived_mono_s, chunk.arrived_s)
+        self._arrivals.extend(chunk.arrived_mono_s for chunk in chunks)
 
     def _tick(self) -> None:
         """Do what is done once an interval, and feed the watchdog: only a live loop gets here."""
@@ -127,6 +127,8 @@ class Daemon:
         """Write the batch in one go; if that fails, keep it and try again at the next tick."""
         if self._uplink:
             self._batch.acked += self._uplink.acknowledged()
+        for fleet in self._fleets:
+            fleet.flush(self._batch)
         for stream in self._streams.values():
             stream.save(self._batch)
         self._batch.status = self._status
@@ -156,8 +158,7 @@ class Daemon:
             source.ask_to_stop()  # all at once: each may take a moment
         for source in self._inputs.values():
             source.stop()
-        for chunk in self._chunks.take(0.0):
-            self._take(chunk)
+        self._take(self._chunks.take(0.0))
         self._commit()
         if self._uplink:
             self._uplink.stop()
@@ -239,7 +240,8 @@ def _assemble(config: AgentConfig) -> Daemon:
     """Make all parts and join them; nothing runs yet."""
     notifier = Notifier()
     _check_watchdog(config, notifier)
-    streams = _streams(config)
+    fleets = _fleets(config)
+    streams = {stream.name: stream for fleet in fleets for stream in fleet.streams}
     store = Store(
         config.store.directory,
         config.gateway.site,
@@ -263,7 +265,8 @@ def _assemble(config: AgentConfig) -> Daemon:
     if config.mqtt is not None:
         uplink = Uplink(config.mqtt, store.envelope, store.directory, lambda: store.last_seq)
     inputs = [open_input(source) for source in config.inputs]
-    return Daemon(config, store, streams, inputs, parsers, uplink, notifier)
+    chunks = ChunkQueue(config.runtime.queue_chunks_max, config.runtime.gather_s, len(inputs))
+    return Daemon(config, store, fleets, inputs, parsers, uplink, notifier, chunks)
 
 
 def _check_watchdog(config: AgentConfig, notifier: Notifier) -> None:
@@ -276,13 +279,13 @@ def _check_watchdog(config: AgentConfig, notifier: Notifier) -> None:
         )
 
 
-def _streams(config: AgentConfig) -> dict[str, Stream]:
-    """Return the streams, each with its detector; streams of one bundle share its network."""
+def _fleets(config: AgentConfig) -> list[Fleet]:
+    """Return the streams with their detectors; those of one bundle share its network."""
     loaded: dict[Path, Detector] = {}
-    return {
-        table.name: Stream(table, _detector(config, table, loaded), config.summary.interval_s)
-        for table in config.streams
-    }
+    tables: dict[Detector, list[StreamTable]] = {}
+    for table in config.streams:
+        tables.setdefault(_detector(config, table, loaded), []).append(table)
+    return [Fleet(detector, own, config.summary.interval_s) for detector, own in tables.items()]
 
 
 def _detector(config: AgentConfig, table: StreamTable, loaded: dict[Path, Detector]) -> Detector:

@@ -32,7 +32,7 @@ from agent.schema import RECORDS as RECORDS
 from models.errors import StoreError
 
 if TYPE_CHECKING:
-    from models.messages import Samples, Scores
+    from models.messages import Float32, Samples
 
 # evicted in this order when the outbox is full; alarms go only when nothing else is left
 _EVICTION = ("health", "summary", "alarm")
@@ -42,7 +42,7 @@ _EVICTION = ("health", "summary", "alarm")
 class Batch:
     """What one commit holds; the loop fills it."""
 
-    samples: list[tuple[str, Samples, Scores]] = field(default_factory=list)
+    samples: list[tuple[str, Samples, Float32]] = field(default_factory=list)  # with the scores
     alarms: list[dict[str, Any]] = field(default_factory=list)
     messages: list[Outgoing] = field(default_factory=list)
     state: dict[str, dict[str, bytes]] = field(default_factory=dict)  # stream -> part -> data
@@ -231,10 +231,10 @@ class Store:
             raise
         batch.samples, batch.status = [], None
 
-    def _write_samples(self, chunks: list[tuple[str, Samples, Scores]]) -> None:
+    def _write_samples(self, chunks: list[tuple[str, Samples, Float32]]) -> None:
         if not chunks:
             return
-        for stream, samples, scores in chunks:
+        for stream, samples, score in chunks:
             rows = len(samples.times)
             self._readings.execute(
                 "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?)",
@@ -244,7 +244,7 @@ class Store:
                     stream,
                     samples.times.tobytes(),
                     samples.values.tobytes(),
-                    scores.score.tobytes(),
+                    score.tobytes(),
                 ),
             )
             self._next_sample += rows

@@ -1,7 +1,7 @@
-"""One stream on its way through the agent: readings -> samples -> scores -> alarms, summaries.
+"""What is made of one stream's samples and events: alarms, summaries, messages, its saved memory.
 
-Holds what belongs to the stream alone: its place on the sampling grid, the pipeline's state and
-the summary in progress. Does no I/O: the daemon feeds it and commits what it put into the batch.
+The stream's fleet aligns and scores it together with the others of its bundle. Does no I/O: the
+daemon commits what it put into the batch.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from agent.limits import LimitWatch
 from agent.store import Batch
 from agent.summary import Summary
 from models.accuracy import by_channel, by_lead
-from models.align import Aligner
+from models.align import Aligners
 from models.forecaster import NEVER
-from models.messages import Event, Readings, Samples
+from models.messages import Event, Float32, Forecast, Samples
 from models.pipeline import Detector
 from models.state import StateMismatch
 from models.times import iso_time
@@ -34,23 +34,28 @@ _ALIGNER, _SUMMARY, _LIMITS = "aligner", "summary", "limits"
 
 
 class Stream:
-    """Scores one stream by one detector; one thread uses it."""
+    """One stream of a fleet, by its number there; one thread uses it."""
 
     def __init__(
-        self, settings: StreamTable, detector: Detector, summary_interval_s: float
+        self,
+        settings: StreamTable,
+        detector: Detector,
+        memory: Any,
+        number: int,
+        aligners: Aligners,
+        summary_interval_s: float,
     ) -> None:
         self.manifest = manifest = detector.manifest
         self.name = settings.name
         self.silent_after_s = settings.silent_after_s
-        self._detector = detector
+        self._detector, self._memory, self._number = detector, memory, number
+        self._aligners = aligners
         self._units = {channel.name: channel.unit for channel in manifest.channels}
-        self.aligner = Aligner(manifest.sampling, len(manifest.channels), settings.lateness_samples)
         self._summary = Summary(manifest.channel_names, summary_interval_s)
         self._forecaster = detector.forecaster
         self._limits = LimitWatch(
             settings.name, settings.limits, settings.prediction, detector.forecaster
         )
-        self._state = detector.start()
         self.counters: Counter[str] = Counter()
         self.last_time: float | None = None  # of the last sample, Unix seconds
         self.last_score: float | None = None
@@ -71,14 +76,15 @@ class Stream:
         try:
             if not parts:
                 raise StateMismatch("nothing saved")
-            self._state = self._detector.restore(parts)
+            restored = self._detector.restore(parts)
         except StateMismatch as reason:
             _LOG.info("stream %s starts from nothing: %s", self.name, reason)
-            self._state.events.next_number = last_number + 1
+            self._detector.events(self._memory, self._number).next_number = last_number + 1
             for alarm in open_alarms:
                 self._close(alarm, batch)
             return False
-        self.aligner.restore(parts[_ALIGNER])
+        self._detector.adopt(self._memory, self._number, restored)
+        self._aligners.restore(self._number, parts[_ALIGNER])
         self._summary.restore(parts[_SUMMARY])
         # of an agent before there were forecasts there are none
         left = self._limits.restore(parts[_LIMITS]) if _LIMITS in parts else []
@@ -95,31 +101,27 @@ class Stream:
         by = FORECASTER if alarm["kind"] == "limit" else self._detector.detector
         self._send("alarm", now, by, closed, batch)
 
-    def take(self, readings: Readings, batch: Batch) -> None:
-        """Score what ``readings`` complete and put all that came of it into ``batch``."""
-        samples = self.aligner.push(readings)
-        self.counters["readings"] += int(np.count_nonzero(~np.isnan(readings.values)))
-        if len(samples.times):
-            self._score(samples, batch)
-
-    def _score(self, samples: Samples, batch: Batch) -> None:
-        result = self._detector.step(self._state, samples)
+    def keep(self, samples: Samples, score: Float32, batch: Batch) -> None:
+        """Take note of samples with their scores, (n,), n ≥ 1: they are stored and summed up."""
         self.last_time = float(samples.times[-1])
-        self.last_score = _or_none(result.scores.score[-1])
+        self.last_score = _or_none(score[-1])
         self.counters["samples"] += len(samples.times)
-        self.counters["scored"] += int(np.count_nonzero(~np.isnan(result.scores.score)))
-        batch.samples.append((self.name, samples, result.scores))
-        self._report(result.events, batch)
-        for forecast in result.forecasts:
-            self._report(self._limits.take(forecast, self._state.events.take_number), batch)
-        for summary in self._summary.add(samples, result.scores):
+        self.counters["scored"] += int(np.count_nonzero(~np.isnan(score)))
+        batch.samples.append((self.name, samples, score))
+        for summary in self._summary.add(samples, score):
             self._send("summary", self.last_time, self._detector.detector, summary, batch)
+
+    def foretell(self, forecast: Forecast, batch: Batch) -> None:
+        """Raise and close the alarms of a forecast."""
+        events = self._detector.events(self._memory, self._number)
+        self.report(self._limits.take(forecast, events.take_number), batch)
 
     def silent(self, time: float, since: float, batch: Batch) -> None:
         """Open the alarm that says nothing comes any more (once, until something does)."""
-        self._report(self._detector.silent(self._state, time, since), batch)
+        self.report(self._detector.silent(self._memory, time, since, self._number), batch)
 
-    def _report(self, events: list[Event], batch: Batch) -> None:
+    def report(self, events: list[Event], batch: Batch) -> None:
+        """Make alarms of events."""
         for event in events:
             document = alarm_document(self.name, event, self._units)
             batch.alarms.append(document)
@@ -147,7 +149,7 @@ class Stream:
             "last_sample": None if self.last_time is None else iso_time(self.last_time),
             "last_score": self.last_score,
             "open_alarms": self._open_alarms,
-            "counters": dict(self.counters + self.aligner.counters),
+            "counters": dict(self.counters + self._aligners.of(self._number).counters),
             "forecast": self._forecast_document(),
         }
 
@@ -156,7 +158,7 @@ class Stream:
         forecaster = self._forecaster
         if forecaster is None:
             return None
-        state = self._state.forecast
+        state = self._detector.forecasts(self._memory, self._number)
         made, refused = int(state.pending.made.max()), state.refused
         return {
             "step_s": forecaster.step_s,
@@ -171,16 +173,17 @@ class Stream:
 
     def save(self, batch: Batch) -> None:
         """Put what changed of this stream's memory, and of its open alarms, into ``batch``."""
+        events = self._detector.open_events(self._memory, self._number)
         open_alarms = [
             alarm_document(self.name, event, self._units)
-            for event in [*self._detector.open_events(self._state), *self._limits.open_events()]
+            for event in [*events, *self._limits.open_events()]
         ]
         batch.alarms += [alarm for alarm in open_alarms if alarm not in self._open_alarms]
         self._open_alarms = open_alarms
         # a batch that could not be committed keeps the parts that have not changed since
         parts = batch.state.setdefault(self.name, {})
-        parts |= self._detector.changed_parts(self._state)
-        parts[_ALIGNER] = self.aligner.to_bytes()
+        parts |= self._detector.changed_parts(self._memory, self._number)
+        parts[_ALIGNER] = self._aligners.of(self._number).to_bytes()
         parts[_SUMMARY] = self._summary.to_bytes()
         if self._forecaster is not None:
             parts[_LIMITS] = self._limits.to_bytes()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from models.messages import Float32, Float64, Samples, Scores
+from models.messages import Float32, Float64, Samples
 from models.times import iso_time
 
 
@@ -41,24 +41,16 @@ class Summary:
         self._channels = tuple(channels)
         self._interval_s = interval_s
         self._now: _Interval | None = None  # None before the first sample
-        self._waiting: list[
-            tuple[Samples, Scores]
-        ] = []  # of the current interval, not taken in yet
 
-    def add(self, samples: Samples, scores: Scores) -> list[dict[str, Any]]:
-        """Take in samples with their scores; return the summaries of the intervals they ended.
+    def add(self, samples: Samples, score: Float32) -> list[dict[str, Any]]:
+        """Take in samples with their scores, (n,); return summaries of the intervals that ended.
 
-        Samples wait for the next commit, and are then taken in together: one by one they would
-        cost ten times as much.
+        Best many at a time: one by one they cost ten times as much.
         """
         ended: list[dict[str, Any]] = []
         if len(samples.times) == 0:
             return ended
         numbers = np.floor(samples.times / self._interval_s).astype(np.int64)
-        if self._now is not None and (numbers == self._now.number).all():
-            self._waiting.append((samples, scores))
-            return ended
-        self._take_in()
         edges = (np.flatnonzero(np.diff(numbers)) + 1).tolist()
         for begin, end in zip([0, *edges], [*edges, len(numbers)], strict=True):
             if self._now is None or numbers[begin] != self._now.number:
@@ -68,19 +60,9 @@ class Summary:
                 self._now,
                 samples.times[begin:end],
                 samples.values[begin:end],
-                scores.score[begin:end],
+                score[begin:end],
             )
         return ended
-
-    def _take_in(self) -> None:
-        """Take in what waits."""
-        if not self._waiting or self._now is None:
-            return
-        times = np.concatenate([samples.times for samples, _ in self._waiting])
-        values = np.concatenate([samples.values for samples, _ in self._waiting])
-        scores = np.concatenate([scores.score for _, scores in self._waiting])
-        self._waiting.clear()
-        _add(self._now, times, values, scores)
 
     def _begin(self, number: int) -> _Interval:
         zeros = np.zeros(len(self._channels))
@@ -96,7 +78,6 @@ class Summary:
 
     def close(self) -> list[dict[str, Any]]:
         """End the current interval; return its summary, or nothing if it had no sample."""
-        self._take_in()
         now, self._now = self._now, None
         if now is None:
             return []
@@ -118,7 +99,6 @@ class Summary:
 
     def to_bytes(self) -> bytes:
         """Return the interval so far, for the store."""
-        self._take_in()
         if self._now is None:
             return b"null"
         return json.dumps(asdict(self._now), default=np.ndarray.tolist).encode()

@@ -16,14 +16,13 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from models.bundle import Sampling
-from models.messages import Float32, Float64, Readings, Samples
-
-Int64 = npt.NDArray[np.int64]
+from models.messages import ALL, Float32, Float64, Index, Int64, Readings, Samples
 
 FAR_LATE_ROWS = 10  # so many running are no stragglers
 
@@ -102,12 +101,26 @@ class Aligner:
 
     def _pass_through(self, readings: Readings, slots: Int64, begin: int, end: int) -> Samples:
         """Emit whole rows that are the next slots': the common case, done at once."""
-        self._newest, self._newest_s = int(slots[end - 1]), float(readings.times[end - 1])
-        self._next = self._newest + 1
-        self._held[:] = readings.values[end - 1]
-        self._held_slot[:] = self._newest
-        self._far_late_rows = 0
+        last = end - 1
+        self.passed(int(slots[last]), float(readings.times[last]), readings.values[last])
         return Samples(self._times(slots[begin:end]), readings.values[begin:end])
+
+    @property
+    def next_whole_slot(self) -> float:
+        """The slot whose whole row would be emitted at once; NaN where none would."""
+        return math.nan if self._open or math.isnan(self._phase_s) else float(self._next)
+
+    @property
+    def phase_s(self) -> float:
+        """Slots lie at this + k * period; NaN before the first reading."""
+        return self._phase_s
+
+    def passed(self, slot: int, time: float, values: Float32) -> None:
+        """Take note that whole rows up to this one, of the next slots, were emitted elsewhere."""
+        self._newest, self._newest_s, self._next = slot, time, slot + 1
+        self._held[:] = values
+        self._held_slot[:] = slot
+        self._far_late_rows = 0
 
     def _is_clock_step(self, slot: int) -> bool:
         """Tell whether a row, not taken yet, shows that time itself went back."""
@@ -197,3 +210,84 @@ class Aligner:
 
 def _nullable(array: Float32) -> list[float | None]:
     return [None if math.isnan(value) else value for value in array.tolist()]
+
+
+class Aligned(NamedTuple):
+    """``n`` samples of each of ``B`` streams."""
+
+    who: Index  # which of the streams; none twice
+    times: Float64  # (n, B)
+    values: Float32  # (n, B, C)
+
+
+class Aligners:
+    """The places of ``N`` streams of one bundle, each on its own grid.
+
+    Whole rows of the next slots, which is what live streams mostly bring, are aligned for all
+    streams at once; all else goes to the stream's own ``Aligner``, with the same result.
+    """
+
+    def __init__(self, sampling: Sampling, channels: int, lateness_samples: Sequence[int]) -> None:
+        self._period_s = sampling.period_s
+        self._each = [Aligner(sampling, channels, lateness) for lateness in lateness_samples]
+        streams = len(self._each)
+        self._phase_s = np.full(streams, np.nan)
+        self._next = np.full(streams, np.nan)  # ``Aligner.next_whole_slot``
+        # the last rows that the aligners have not been told of
+        self._ahead = np.zeros(streams, np.bool_)
+        self._last_s = np.zeros(streams)
+        self._last = np.zeros((streams, channels), np.float32)
+
+    def of(self, stream: int) -> Aligner:
+        """Return a stream's own aligner, to look at or to save."""
+        own = self._each[stream]
+        if self._ahead[stream]:
+            slot = int(self._next[stream]) - 1
+            own.passed(slot, float(self._last_s[stream]), self._last[stream])
+            self._ahead[stream] = False
+        return own
+
+    def restore(self, stream: int, data: bytes) -> None:
+        """Go on where a stream's ``Aligner.to_bytes`` left off."""
+        self._ahead[stream] = False
+        self._each[stream].restore(data)
+        self._look_at(stream)
+
+    def push(self, streams: Int64, readings: Readings) -> list[Aligned]:
+        """Take in readings, (n, C), of these streams, (n,); return the samples they complete."""
+        order = np.argsort(streams, kind="stable")
+        sorted_streams = streams[order]
+        times, values = readings.times[order], readings.values[order]
+        first = np.flatnonzero(np.diff(sorted_streams, prepend=-1))
+        count = np.diff(first, append=len(order))
+        rank = np.arange(len(order)) - np.repeat(first, count)
+        slots = np.rint((times - self._phase_s[sorted_streams]) / self._period_s)
+        plain = (slots == self._next[sorted_streams] + rank) & ~np.isnan(values).any(axis=1)
+        pass_on = np.logical_and.reduceat(plain, first)
+        who = sorted_streams[first]
+        aligned = []
+        for size in np.unique(count[pass_on]).tolist():
+            chosen = pass_on & (count == size)
+            rows = first[chosen] + np.arange(size)[:, None]  # (n, B)
+            aligned.append(self._pass_on(who[chosen], slots[rows], times[rows], values[rows]))
+        for at in np.flatnonzero(~pass_on).tolist():
+            own = slice(first[at], first[at] + count[at])
+            aligned += self._push(int(who[at]), Readings(times[own], values[own]))
+        return aligned
+
+    def _pass_on(self, who: Int64, slots: Float64, times: Float64, values: Float32) -> Aligned:
+        self._next[who] = slots[-1] + 1
+        self._last_s[who], self._last[who], self._ahead[who] = times[-1], values[-1], True
+        on_grid = self._phase_s[who] + slots * self._period_s
+        return Aligned(ALL if len(who) == len(self._each) else who, on_grid, values)
+
+    def _push(self, stream: int, readings: Readings) -> list[Aligned]:
+        samples = self.of(stream).push(readings)
+        self._look_at(stream)
+        if len(samples.times) == 0:
+            return []
+        return [Aligned(np.array([stream]), samples.times[:, None], samples.values[:, None])]
+
+    def _look_at(self, stream: int) -> None:
+        own = self._each[stream]
+        self._phase_s[stream], self._next[stream] = own.phase_s, own.next_whole_slot

@@ -32,12 +32,13 @@ from models.bundle import (
     Tail,
 )
 from models.events import EventRules, EventState, Recent
+from models.forecaster import ForecastState
 from models.history import History
-from models.messages import Event, Float32, Samples, Scores
-from models.pipeline import Result, worst
+from models.messages import ALL, Bool, Event, Float32, Float64, Index, Samples
+from models.pipeline import Result, Together, worst
 from models.sensors import SensorChecks, SensorState
 from models.settings import Table
-from models.threshold import RATIO_MAX, Bool, Exceedance
+from models.threshold import RATIO_MAX, Exceedance
 
 NORMAL_MAD: Final = 1.4826  # standard deviations per median absolute deviation, normal distribution
 NORMAL_QUANTILES: Final = (0.005, 0.995)
@@ -127,8 +128,11 @@ class Baseline:
         self._sensors = SensorChecks(settings)
         self._events = EventRules(settings)
 
-    def start(self) -> BaselineState:
-        """Return the state of a stream before its first sample."""
+    def start(self, streams: int = 1) -> list[BaselineState]:
+        """Return the memory of so many streams, before their first samples."""
+        return [self._start() for _ in range(streams)]
+
+    def _start(self) -> BaselineState:
         settings, rows = self.manifest, len(self._scored)
         block, channels = settings.update_samples, len(settings.channels)
         return BaselineState(
@@ -146,14 +150,14 @@ class Baseline:
             events=self._events.start(),
         )
 
-    def restore(self, parts: Mapping[str, bytes]) -> BaselineState:
-        """Return the state that ``changed_parts`` saved.
+    def restore(self, parts: Mapping[str, bytes]) -> list[BaselineState]:
+        """Return the memory of one stream that ``changed_parts`` saved.
 
         Raises:
             StateMismatch: the parts are of other settings, or damaged.
 
         """
-        state = self.start()
+        state = self._start()
 
         def take(scalars: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
             state.pending = len(arrays["times"])
@@ -161,23 +165,53 @@ class Baseline:
             saved.set_events(state.events, scalars)
 
         saved.unpacked(parts, self.digest, take, state.history)
-        return state
+        return [state]
 
-    def changed_parts(self, state: BaselineState) -> dict[str, bytes]:
-        """Return the parts of ``state`` to save: those that changed since the last call."""
+    def adopt(self, states: list[BaselineState], stream: int, one: list[BaselineState]) -> None:
+        """Set the memory of one of ``N`` streams to that of the only one of ``one``."""
+        states[stream] = one[0]
+
+    def changed_parts(self, states: list[BaselineState], stream: int = 0) -> dict[str, bytes]:
+        """Return the parts of a stream's memory that changed since the last call, to be saved."""
+        state = states[stream]
         scalars = saved.event_scalars(state.events)
         return saved.packed(scalars, _arrays(state), state.history, self.digest)
 
-    def step(self, state: BaselineState, samples: Samples) -> Result:
-        """Score ``samples``, which follow those before; ``state`` moves on.
+    def step(self, states: list[BaselineState], samples: Samples) -> Result:
+        """Score ``samples`` of the only stream of ``states``, which follow those before."""
+        times, values = samples.times[:, None], samples.values[:, None]
+        return self.step_together(states, ALL, times, values).first(samples.times)
+
+    def step_together(
+        self, states: list[BaselineState], who: Index, times: Float64, values: Float32
+    ) -> Together:
+        """Score the samples that follow those before; see ``Pipeline.step_together``.
 
         The score is the largest distance from the median over the channels, 1 at
         ``deviations_max``. A jump in ``times`` changes nothing: a level does not depend on it.
         """
+        streams = np.arange(len(states))[who].tolist()
+        ratio = np.full((*times.shape, len(self._scored)), np.nan, np.float32)
+        expected = np.full(values.shape, np.nan, np.float32)
+        events = [
+            (column, event)
+            for column, stream in enumerate(streams)
+            for event in self._step(
+                states[stream],
+                Samples(times[:, column], values[:, column]),
+                ratio[:, column],
+                expected[:, column],
+            )
+        ]
+        probability = np.full(times.shape, np.nan)
+        return Together(worst(ratio), probability, expected, events, ratio, np.ones_like(ratio))
+
+    def _step(
+        self, state: BaselineState, samples: Samples, ratio: Float32, expected: Float32
+    ) -> list[Event]:
+        """Fill in ``ratio`` (n, R) and ``expected`` (n, C) of one stream; return its events."""
         times, count = samples.times, len(samples.times)
         events = self._events.heard(state.events, float(times[0])) if count else []
-        ratio = np.full((count, len(self._scored)), np.nan, np.float32)
-        expected = np.full((count, len(self.manifest.channels)), np.nan, np.float32)
         begin = 0
         while begin < count:
             end = min(begin + self.manifest.update_samples - state.pending, count)
@@ -186,17 +220,25 @@ class Baseline:
             ratio[begin:end] = self._ratio(state, block)
             events += self._judge(state, block, ratio[begin:end], expected[begin:end])
             begin = end
-        probability = np.full(count, np.nan)
-        scores = Scores(times, worst(ratio), probability, expected)
-        return Result(scores, events, ratio, np.ones_like(ratio))
+        return events
 
-    def silent(self, state: BaselineState, time: float, since: float) -> list[Event]:
-        """Say that at ``time`` nothing has come since ``since`` (Unix seconds)."""
-        return self._events.silent(state.events, time, since)
+    def silent(
+        self, states: list[BaselineState], time: float, since: float, stream: int = 0
+    ) -> list[Event]:
+        """Say that at ``time`` nothing has come of a stream since ``since`` (Unix seconds)."""
+        return self._events.silent(states[stream].events, time, since)
 
-    def open_events(self, state: BaselineState) -> list[Event]:
-        """Return the events that are open, each with its worst sample so far."""
-        return self._events.open_events(state.events)
+    def open_events(self, states: list[BaselineState], stream: int = 0) -> list[Event]:
+        """Return the events of a stream that are open, each with its worst sample so far."""
+        return self._events.open_events(states[stream].events)
+
+    def events(self, states: list[BaselineState], stream: int = 0) -> EventState:
+        """Return what is open of a stream, and about to open."""
+        return states[stream].events
+
+    def forecasts(self, states: list[BaselineState], stream: int = 0) -> ForecastState:
+        """There are none."""
+        raise NotImplementedError("the baseline forecasts nothing")
 
     def _ratio(self, state: BaselineState, block: Samples) -> Float32:
         """Distance from the median in units of the limit, (n, R)."""
@@ -214,7 +256,7 @@ class Baseline:
         state.recent.expected[begin:end] = expected
         state.outside[begin:end] = ratio > 1
         state.pending = end
-        runs = self._sensors.step(state.sensors, block.values)
+        runs = self._sensors.step(state.sensors, ALL, block.values[:, None]).of(0)
         seen = Exceedance(np.ones_like(ratio), ratio, ratio > 1)
         events = self._events.step(state.events, state.recent, begin, seen, runs)
         if end == self.manifest.update_samples:
@@ -261,7 +303,7 @@ def _arrays(state: BaselineState) -> dict[str, np.ndarray[Any, Any]]:
         "times": recent.times[:used],
         "observed": recent.observed[:used],
         "expected": recent.expected[:used],
-        "sensor_last": sensors.last,
-        "stuck": sensors.stuck,
-        "missing": sensors.missing,
+        "sensor_last": sensors.last[0],
+        "stuck": sensors.stuck[0],
+        "missing": sensors.missing[0],
     }

@@ -32,11 +32,18 @@ class Rated(TypedDict):
 
 
 class Recent(NamedTuple):
-    """The samples of the threshold's current block; (U, …) each, positions as in the block."""
+    """The samples of the current blocks of ``N`` streams; positions as in the block.
 
-    times: Float64
-    observed: Float32  # (U, C) channel units
-    expected: Float32  # (U, C) channel units
+    Of one stream it has no axis ``N``.
+    """
+
+    times: Float64  # (N, U)
+    observed: Float32  # (N, U, C) channel units
+    expected: Float32  # (N, U, C) channel units
+
+    def of(self, stream: int) -> Recent:
+        """Return those of one stream."""
+        return Recent(self.times[stream], self.observed[stream], self.expected[stream])
 
 
 @dataclass(slots=True)
@@ -56,6 +63,11 @@ class EventState:
     def open_samples(self) -> int | None:
         """How long the anomaly has been open, in scored samples; None while there is none."""
         return None if self.anomaly is None else self.open_run
+
+    @property
+    def watched(self) -> bool:
+        """Tell whether the next sample may close or go on with something."""
+        return bool(self.anomaly or self.candidate or self.sensors or self.silence)
 
     def take_number(self) -> int:
         """Return the number of a new event."""
@@ -121,7 +133,7 @@ class EventRules:
 
         Args:
             state: of this stream.
-            recent: the block up to and including these samples.
+            recent: the stream's block up to and including these samples.
             begin: position of the first of them in the block.
             seen: what the threshold made of the errors.
             runs: (n, C) what the sensor checks counted.

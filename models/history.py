@@ -43,3 +43,20 @@ class History:
     def forget(self, rows: npt.NDArray[np.bool_]) -> None:
         """Let some rows begin anew."""
         self.written[rows] = 0
+
+    def remember_where(self, values: Float32, chosen: npt.NDArray[np.bool_]) -> None:
+        """Put the ``chosen`` of new values, (R, n), into each row; the oldest go."""
+        if not chosen.all():
+            for row in range(len(values)):
+                self.remember(row, values[row, chosen[row]])
+            return
+        size = self.values.shape[1]
+        columns = (self.written[:, None] + np.arange(values.shape[1])) % size
+        self.values[np.arange(len(columns))[:, None], columns] = values
+        self.written += values.shape[1]
+        self.changed.update(np.unique(columns // PART_COLUMNS).tolist())
+
+    def in_use(self) -> npt.NDArray[np.bool_]:
+        """Tell which places of the rings hold a value, (R, H)."""
+        used: npt.NDArray[np.bool_] = np.arange(self.values.shape[1]) < self.written[:, None]
+        return used

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+# which of N streams whose memory lies together: all (in place, nothing copied), or their numbers
+Index = slice | Int64
+ALL = slice(None)
 
 EventKind = Literal["anomaly", "stuck", "missing", "silent", "limit"]
 ClockQuality = Literal["synced", "unsynced", "unknown"]

@@ -5,7 +5,8 @@
             └> forecaster (steps, network, intervals) ───────────────────────────┘
 
 There is one implementation and it streams: a batch is a call with many samples, and how a
-recording is cut into calls never changes a result. No score looks at the future.
+recording is cut into calls never changes a result. Streams of one bundle step together, in one
+call of the network, with the same results as one by one. No score looks at the future.
 """
 
 from __future__ import annotations
@@ -17,10 +18,20 @@ import numpy as np
 
 from models import state as saved
 from models.bundle import FORECASTER, Bundle, StreamRules
-from models.events import EventRules, Recent
-from models.forecaster import Forecaster
+from models.events import EventRules, EventState, Recent
+from models.forecaster import Forecaster, ForecastState
 from models.interpreter import ForecastNetwork, Runtime, StepNetwork
-from models.messages import Event, Float32, Float64, Forecast, Samples, Scores
+from models.messages import (
+    ALL,
+    Event,
+    Float32,
+    Float64,
+    Forecast,
+    Index,
+    Int64,
+    Samples,
+    Scores,
+)
 from models.sensors import SensorChecks
 from models.state import State
 from models.tail import ScoreTail
@@ -29,7 +40,7 @@ from models.threshold import DynamicThreshold, Exceedance
 
 
 class Result(NamedTuple):
-    """What the pipeline made of ``n`` samples."""
+    """What the pipeline made of ``n`` samples of one stream."""
 
     scores: Scores
     events: list[Event]  # opened and closed, in order
@@ -38,8 +49,33 @@ class Result(NamedTuple):
     forecasts: Sequence[Forecast] = ()  # made during these samples, in order
 
 
+class Together(NamedTuple):
+    """What a detector made of ``n`` samples of each of ``B`` streams; streams by their column."""
+
+    score: Float32  # (n, B), see ``models.messages.Scores``
+    probability: Float64  # (n, B)
+    predicted: Float32  # (n, B, C)
+    events: list[tuple[int, Event]]  # of each stream in order
+    smoothed: Float32  # (n, B, R)
+    threshold: Float32  # (n, B, R)
+    forecasts: Sequence[tuple[int, Forecast]] = ()  # of each stream in order
+
+    def first(self, times: Float64) -> Result:
+        """Return what was made of the first stream, whose samples are of ``times`` (n,)."""
+        return Result(
+            Scores(times, self.score[:, 0], self.probability[:, 0], self.predicted[:, 0]),
+            [event for column, event in self.events if column == 0],
+            self.smoothed[:, 0],
+            self.threshold[:, 0],
+            [forecast for column, forecast in self.forecasts if column == 0],
+        )
+
+
 class Detector(Protocol):
-    """What scores streams: the pipeline of a bundle, or the baseline; of a state only its own."""
+    """What scores streams: the pipeline of a bundle, or the baseline.
+
+    Its memory of ``N`` streams is its own; streams are named by their number in it.
+    """
 
     digest: str  # of all that changes a score
     detector: str
@@ -49,12 +85,18 @@ class Detector(Protocol):
     def manifest(self) -> StreamRules: ...  # noqa: D102
     @property
     def forecaster(self) -> Forecaster | None: ...  # noqa: D102
-    def start(self) -> Any: ...  # noqa: D102
+    def start(self, streams: int = 1) -> Any: ...  # noqa: D102
     def restore(self, parts: Mapping[str, bytes]) -> Any: ...  # noqa: D102
-    def changed_parts(self, state: Any) -> dict[str, bytes]: ...  # noqa: D102
-    def step(self, state: Any, samples: Samples) -> Result: ...  # noqa: D102
-    def silent(self, state: Any, time: float, since: float) -> list[Event]: ...  # noqa: D102
-    def open_events(self, state: Any) -> list[Event]: ...  # noqa: D102
+    def adopt(self, memory: Any, stream: int, one: Any) -> None: ...  # noqa: D102
+    def changed_parts(self, memory: Any, stream: int) -> dict[str, bytes]: ...  # noqa: D102
+    def step(self, memory: Any, samples: Samples) -> Result: ...  # noqa: D102
+    def step_together(  # noqa: D102
+        self, memory: Any, who: Index, times: Float64, values: Float32
+    ) -> Together: ...
+    def silent(self, memory: Any, time: float, since: float, stream: int = 0) -> list[Event]: ...  # noqa: D102
+    def open_events(self, memory: Any, stream: int = 0) -> list[Event]: ...  # noqa: D102
+    def events(self, memory: Any, stream: int) -> EventState: ...  # noqa: D102
+    def forecasts(self, memory: Any, stream: int) -> ForecastState: ...  # noqa: D102
 
 
 class Pipeline:
@@ -83,24 +125,26 @@ class Pipeline:
         self._tail = None if manifest.tail is None else ScoreTail(manifest.tail)
         self._channels = len(manifest.channels)
 
-    def start(self) -> State:
-        """Return the state of a stream before its first sample."""
-        block, channels = self._threshold.block_samples, self._channels
+    def start(self, streams: int = 1) -> State:
+        """Return the memory of so many streams, before their first samples."""
+        block = (streams, self._threshold.block_samples)
+        forecaster = self.forecaster
         return State(
-            telemanom=self._telemanom.start(),
-            threshold=self._threshold.start(),
-            sensors=self._sensors.start(),
+            telemanom=self._telemanom.start(streams),
+            threshold=self._threshold.start(streams),
+            sensors=self._sensors.start(streams),
             recent=Recent(
                 times=np.full(block, np.nan),
-                observed=np.full((block, channels), np.nan, np.float32),
-                expected=np.full((block, channels), np.nan, np.float32),
+                observed=np.full((*block, self._channels), np.nan, np.float32),
+                expected=np.full((*block, self._channels), np.nan, np.float32),
             ),
-            events=self._events.start(),
-            forecast=None if self.forecaster is None else self.forecaster.start(),
+            events=[self._events.start() for _ in range(streams)],
+            watched=np.zeros(streams, np.bool_),
+            forecast=[] if forecaster is None else [forecaster.start() for _ in range(streams)],
         )
 
     def restore(self, parts: Mapping[str, bytes]) -> State:
-        """Return the state that ``changed_parts`` saved.
+        """Return the memory of one stream that ``changed_parts`` saved.
 
         Raises:
             StateMismatch: the parts are of another bundle, or damaged.
@@ -110,81 +154,155 @@ class Pipeline:
         saved.restore(state, parts, self.digest)
         return state
 
-    def changed_parts(self, state: State) -> dict[str, bytes]:
-        """Return the parts of ``state`` to save: those that changed since the last call."""
-        return saved.changed_parts(state, self.digest)
+    def adopt(self, state: State, stream: int, one: State) -> None:
+        """Set the memory of one of ``N`` streams to that of the only one of ``one``."""
+        saved.adopt(state, stream, one)
+
+    def changed_parts(self, state: State, stream: int = 0) -> dict[str, bytes]:
+        """Return the parts of a stream's memory that changed since the last call, to be saved."""
+        return saved.changed_parts(state, stream, self.digest)
 
     def step(self, state: State, samples: Samples) -> Result:
-        """Score ``samples``, which follow those before; ``state`` moves on.
+        """Score ``samples`` of the only stream of ``state``, which follow those before."""
+        times, values = samples.times[:, None], samples.values[:, None]
+        return self.step_together(state, ALL, times, values).first(samples.times)
 
-        A jump in ``times`` is an interruption: the network starts from nothing and warms up.
+    def step_together(self, state: State, who: Index, times: Float64, values: Float32) -> Together:
+        """Score the samples that follow those before; ``state`` moves on.
+
+        A jump in a stream's ``times`` is an interruption: its network starts from nothing and
+        warms up.
+
+        Args:
+            state: of ``N`` streams.
+            who: which ``B`` of them; none twice.
+            times: (n, B) Unix seconds, on the grid of each stream.
+            values: (n, B, C) in the channels' units.
+
         """
-        heard = (
-            self._events.heard(state.events, float(samples.times[0])) if len(samples.times) else []
-        )
-        blocks = list(self._blocks(state, samples))
-        forecasts = self._forecasts(state, samples)
-        rows = state.threshold.block.shape[1]
-        if not blocks:
-            empty = np.empty((0, rows), np.float32)
-            predicted = np.empty((0, self._channels), np.float32)
-            scores = Scores(samples.times, np.empty(0, np.float32), np.empty(0), predicted)
-            return Result(scores, [], empty, empty)
-        score = np.concatenate([worst(seen.ratio) for _, seen, _ in blocks])
-        return Result(
-            Scores(
-                samples.times,
-                score,
-                self._probability(score),
-                np.concatenate([errors.predicted for errors, _, _ in blocks]),
-            ),
-            heard + [event for _, _, events in blocks for event in events],
-            np.concatenate([errors.smoothed for errors, _, _ in blocks]),
-            np.concatenate([seen.threshold for _, seen, _ in blocks]),
+        streams = np.arange(len(state.watched))[who]
+        heard = self._heard(state, streams, times)
+        parts = list(self._parts(state, who, streams, times, values))
+        forecasts = self._forecasts(state, streams, times, values)
+        if not parts:
+            return self._nothing(state, len(streams))
+        score = np.concatenate([worst(seen.ratio) for _, seen, _ in parts])
+        return Together(
+            score,
+            self._probability(score),
+            np.concatenate([errors.predicted for errors, _, _ in parts]),
+            heard + [event for _, _, events in parts for event in events],
+            np.concatenate([errors.smoothed for errors, _, _ in parts]),
+            np.concatenate([seen.threshold for _, seen, _ in parts]),
             forecasts,
         )
 
-    def silent(self, state: State, time: float, since: float) -> list[Event]:
-        """Say that at ``time`` nothing has come since ``since`` (Unix seconds).
+    def silent(self, state: State, time: float, since: float, stream: int = 0) -> list[Event]:
+        """Say that at ``time`` nothing has come of a stream since ``since`` (Unix seconds).
 
         Only the gateway's clock can tell; the next sample closes the event.
         """
-        return self._events.silent(state.events, time, since)
+        events = self._events.silent(state.events[stream], time, since)
+        state.watched[stream] = True
+        return events
 
-    def open_events(self, state: State) -> list[Event]:
-        """Return the events that are open, each with its worst sample so far."""
-        return self._events.open_events(state.events)
+    def open_events(self, state: State, stream: int = 0) -> list[Event]:
+        """Return the events of a stream that are open, each with its worst sample so far."""
+        return self._events.open_events(state.events[stream])
 
-    def _forecasts(self, state: State, samples: Samples) -> list[Forecast]:
-        if self.forecaster is None or state.forecast is None:
+    def events(self, state: State, stream: int = 0) -> EventState:
+        """Return what is open of a stream, and about to open."""
+        return state.events[stream]
+
+    def forecasts(self, state: State, stream: int = 0) -> ForecastState:
+        """Return what the forecaster remembers of a stream."""
+        return state.forecast[stream]
+
+    def _nothing(self, state: State, streams: int) -> Together:
+        rows = state.threshold.block.shape[-1]
+        empty = np.empty((0, streams, rows), np.float32)
+        predicted = np.empty((0, streams, self._channels), np.float32)
+        score = np.empty((0, streams), np.float32)
+        return Together(score, score.astype(np.float64), predicted, [], empty, empty)
+
+    def _heard(self, state: State, streams: Int64, times: Float64) -> list[tuple[int, Event]]:
+        if len(times) == 0 or not state.watched.any():
             return []
-        return self.forecaster.step(state.forecast, samples)
+        return [
+            (column, event)
+            for column, stream in enumerate(streams.tolist())
+            for event in self._events.heard(state.events[stream], float(times[0, column]))
+        ]
+
+    def _forecasts(
+        self, state: State, streams: Int64, times: Float64, values: Float32
+    ) -> list[tuple[int, Forecast]]:
+        if self.forecaster is None:
+            return []
+        return [
+            (column, forecast)
+            for column, stream in enumerate(streams.tolist())
+            for forecast in self.forecaster.step(
+                state.forecast[stream], Samples(times[:, column], values[:, column])
+            )
+        ]
 
     def _probability(self, score: Float32) -> Float64:
-        return np.full(len(score), np.nan) if self._tail is None else self._tail.probability(score)
+        return np.full(score.shape, np.nan) if self._tail is None else self._tail.probability(score)
 
-    def _blocks(
-        self, state: State, samples: Samples
-    ) -> Iterator[tuple[Errors, Exceedance, list[Event]]]:
-        """Step up to each update of the threshold, so that chunking does not matter."""
+    def _parts(
+        self, state: State, who: Index, streams: Int64, times: Float64, values: Float32
+    ) -> Iterator[tuple[Errors, Exceedance, list[tuple[int, Event]]]]:
+        """Step up to each interruption and each update of a threshold: chunking never matters."""
+        if len(times) == 0:
+            return
+        broken = self._telemanom.interruptions(state.telemanom, who, times)
+        starts = np.flatnonzero(broken.any(axis=1)).tolist()
         begin = 0
-        while begin < len(samples.times):
-            at = state.threshold.pending
-            end = min(begin + self._threshold.block_samples - at, len(samples.times))
-            block = Samples(samples.times[begin:end], samples.values[begin:end])
-            errors = self._telemanom.step(state.telemanom, block)
-            runs = self._sensors.step(state.sensors, block.values)
-            filled = slice(at, at + end - begin)
-            state.recent.times[filled] = block.times
-            state.recent.observed[filled] = block.values
-            state.recent.expected[filled] = errors.predicted
-            seen = self._threshold.compare(state.threshold, errors.smoothed)
-            events = self._events.step(state.events, state.recent, at, seen, runs)
-            if state.threshold.pending == self._threshold.block_samples:
-                found = self._threshold.update(state.threshold, state.events.open_samples)
-                events += self._events.found(state.events, state.recent, found)
-            yield errors, seen, events
+        while begin < len(times):
+            if begin in starts:
+                self._telemanom.restart(state.telemanom, streams[broken[begin]])
+            room = self._threshold.block_samples - int(state.threshold.pending[who].max())
+            next_start = next((start for start in starts if start > begin), len(times))
+            end = min(begin + room, next_start)
+            yield self._part(state, who, streams, times[begin:end], values[begin:end])
             begin = end
+
+    def _part(
+        self, state: State, who: Index, streams: Int64, times: Float64, values: Float32
+    ) -> tuple[Errors, Exceedance, list[tuple[int, Event]]]:
+        begin = state.threshold.pending[who].copy()
+        at = streams, begin + np.arange(len(times))[:, None]  # of the blocks: stream, position
+        errors = self._telemanom.step(state.telemanom, who, times, values)
+        runs = self._sensors.step(state.sensors, who, values)
+        state.recent.times[at], state.recent.observed[at] = times, values
+        state.recent.expected[at] = errors.predicted
+        seen = self._threshold.compare(state.threshold, who, at, errors.smoothed)
+        events: list[tuple[int, Event]] = []
+        notable = state.watched[who] | seen.outside.any(axis=(0, 2)) | self._sensors.over(runs)
+        for column in np.flatnonzero(notable).tolist():
+            events += [
+                (column, event)
+                for event in self._events.step(
+                    state.events[streams[column]],
+                    state.recent.of(int(streams[column])),
+                    int(begin[column]),
+                    seen.of(column),
+                    runs.of(column),
+                )
+            ]
+        full = np.flatnonzero(state.threshold.pending[who] == self._threshold.block_samples)
+        for column in full.tolist():
+            events += [(column, event) for event in self._update(state, int(streams[column]))]
+        for stream in streams[np.union1d(np.flatnonzero(notable), full)].tolist():
+            state.watched[stream] = state.events[stream].watched
+        return errors, seen, events
+
+    def _update(self, state: State, stream: int) -> list[Event]:
+        """Find a stream's threshold anew, at the end of its block."""
+        events = state.events[stream]
+        found = self._threshold.update(state.threshold, stream, events.open_samples)
+        return self._events.found(events, state.recent.of(stream), found)
 
 
 def _forecaster(bundle: Bundle, runtime: Runtime) -> Forecaster | None:
@@ -194,6 +312,6 @@ def _forecaster(bundle: Bundle, runtime: Runtime) -> Forecaster | None:
 
 
 def worst(ratio: Float32) -> Float32:
-    """Largest over the rows, (n,); NaN where no row has an error."""
-    worst = np.where(np.isnan(ratio), -1, ratio).max(axis=1)
-    return np.where(worst < 0, np.nan, worst).astype(np.float32)
+    """Largest over the rows, the last axis; NaN where no row has an error."""
+    largest: Float32 = np.fmax.reduce(ratio, axis=-1)
+    return largest

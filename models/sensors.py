@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from models.bundle import StreamRules
-from models.messages import Float32
+from models.messages import Bool, Float32, Index, Int64
 
-Int64 = npt.NDArray[np.int64]
 SensorKind = Literal["stuck", "missing"]
 SENSOR_KINDS: tuple[SensorKind, ...] = ("stuck", "missing")
 
@@ -22,19 +20,23 @@ NEVER = np.iinfo(np.int64).max
 
 
 class SensorRuns(NamedTuple):
-    """Length of the current run at each of ``n`` samples, per channel: (n, C) each."""
+    """Length of the current run at each of ``n`` samples, per channel: (n, B, C) each."""
 
     stuck: Int64  # equal values in a row, this one included; 0 while missing
     missing: Int64  # samples in a row without a value
 
+    def of(self, column: int) -> SensorRuns:
+        """Return those of one of the streams, (n, C) each."""
+        return SensorRuns(self.stuck[:, column], self.missing[:, column])
+
 
 @dataclass(slots=True)
 class SensorState:
-    """The runs in progress of one stream."""
+    """The runs in progress of ``N`` streams."""
 
-    last: Float32  # (C,) value of the last sample, NaN where missing
-    stuck: Int64  # (C,)
-    missing: Int64  # (C,)
+    last: Float32  # (N, C) value of the last sample, NaN where missing
+    stuck: Int64  # (N, C)
+    missing: Int64  # (N, C)
 
 
 class SensorChecks:
@@ -47,42 +49,42 @@ class SensorChecks:
             "missing": np.full(len(limits), manifest.sampling.missing_samples, np.int64),
         }
 
-    def start(self) -> SensorState:
+    def start(self, streams: int = 1) -> SensorState:
         """Return the state before the first sample."""
-        channels = len(self.limits["stuck"])
+        shape = (streams, len(self.limits["stuck"]))
         return SensorState(
-            last=np.full(channels, np.nan, np.float32),
-            stuck=np.zeros(channels, np.int64),
-            missing=np.zeros(channels, np.int64),
+            last=np.full(shape, np.nan, np.float32),
+            stuck=np.zeros(shape, np.int64),
+            missing=np.zeros(shape, np.int64),
         )
 
-    def step(self, state: SensorState, values: Float32) -> SensorRuns:
-        """Count on through ``values`` (n, C); ``state`` moves on."""
-        if len(values) == 0:
-            empty = np.empty(values.shape, np.int64)
-            return SensorRuns(empty, empty)
+    def step(self, state: SensorState, who: Index, values: Float32) -> SensorRuns:
+        """Count on through ``values`` (n, B, C), n ≥ 1, of these streams; ``state`` moves on."""
         missing = np.isnan(values)
-        if len(values) == 1:  # a live stream's common case, in a quarter of the time
-            stuck = np.where(values == state.last, state.stuck + 1, np.where(missing, 0, 1))
-            runs = SensorRuns(stuck, np.where(missing, state.missing + 1, 0))
-            state.last = values[0].copy()
-            state.stuck, state.missing = runs.stuck[0].copy(), runs.missing[0].copy()
-            return runs
-        before = np.concatenate([state.last[None, :], values[:-1]])
+        before = state.last[who][None]
+        if len(values) > 1:
+            before = np.concatenate([before, values[:-1]])
         runs = SensorRuns(
             # a first value is a run of one, so a run restarts at 1, a missing one at 0
-            stuck=_runs(values == before, state.stuck, np.where(missing, 0, 1)),
-            missing=_runs(missing, state.missing, np.zeros(values.shape, np.int64)),
+            stuck=_runs(values == before, state.stuck[who], np.where(missing, 0, 1)),
+            missing=_runs(missing, state.missing[who], np.zeros(values.shape, np.int64)),
         )
-        state.last = values[-1].copy()
-        state.stuck, state.missing = runs.stuck[-1].copy(), runs.missing[-1].copy()
+        state.last[who] = values[-1]
+        state.stuck[who], state.missing[who] = runs.stuck[-1], runs.missing[-1]
         return runs
 
+    def over(self, runs: SensorRuns) -> Bool:
+        """Tell which streams have a run that is too long, (B,)."""
+        over = (runs.stuck >= self.limits["stuck"]) | (runs.missing >= self.limits["missing"])
+        return np.asarray(over.any(axis=(0, 2)))
 
-def _runs(goes_on: npt.NDArray[np.bool_], before: Int64, restart: Int64) -> Int64:
-    """Per column: one more than the row above where the run goes on, else ``restart``."""
-    index = np.arange(1, len(goes_on) + 1)[:, None]
+
+def _runs(goes_on: Bool, before: Int64, restart: Int64) -> Int64:
+    """Per channel: one more than at the sample before where the run goes on, else ``restart``."""
+    if len(goes_on) == 1:  # a live stream's common case, in a quarter of the time
+        return np.where(goes_on, before + 1, restart)
+    index = np.arange(1, len(goes_on) + 1).reshape(-1, *[1] * before.ndim)
     broken_at = np.maximum.accumulate(np.where(goes_on, 0, index), axis=0)
-    base = np.concatenate([before[None, :], restart])
+    base = np.concatenate([before[None], restart])
     runs: Int64 = index - broken_at + np.take_along_axis(base, broken_at, axis=0)
     return runs

@@ -1,4 +1,4 @@
-"""The memory of one stream, and its form on disk: named parts, only the changed ones.
+"""The memory of streams, and the form of one on disk: named parts, only the changed ones.
 
 A stream's state commits with its scores, many times a minute, on SD cards: the part that always
 changes (``head``) is a few kilobytes, and the threshold's history goes to disk in small parts
@@ -12,7 +12,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy as np
 from models.events import EventState, Recent
 from models.forecaster import ForecastState
 from models.history import PART_COLUMNS, History
-from models.messages import Contribution, Event, Float32, NoForecast
+from models.messages import Bool, Contribution, Event, Float32, NoForecast
 from models.sensors import SENSOR_KINDS, SensorState
 from models.telemanom import TelemanomState
 from models.threshold import ThresholdState
@@ -32,31 +32,36 @@ _FORECAST, _PENDING, _STEPS = "forecast", "forecast.pending", "forecast.history.
 
 @dataclass(slots=True)
 class State:
-    """All that scoring remembers of one stream between two calls."""
+    """All that scoring remembers of ``N`` streams of one bundle between two calls.
+
+    Arrays over streams, so that streams can step together without being gathered.
+    """
 
     telemanom: TelemanomState
     threshold: ThresholdState
     sensors: SensorState
     recent: Recent
-    events: EventState
-    forecast: ForecastState | None = None  # where the bundle has a forecaster
+    events: list[EventState]  # (N)
+    watched: Bool  # (N,) ``EventState.watched`` of each
+    forecast: list[ForecastState]  # (N); empty where the bundle has no forecaster
 
 
 class StateMismatch(ValueError):
     """Saved parts do not belong to this bundle, or are damaged."""
 
 
-def changed_parts(state: State, digest: str) -> dict[str, bytes]:
-    """Return the parts that changed since the last call, for the store; marks them as saved."""
-    scalars = _scalars(state) | event_scalars(state.events)
-    parts = packed(scalars, _arrays(state), state.threshold.history, digest)
-    if state.forecast is not None:
-        parts |= _forecast_parts(state.forecast)
+def changed_parts(state: State, stream: int, digest: str) -> dict[str, bytes]:
+    """Return what changed of a stream since the last call, for the store; marks it as saved."""
+    scalars = _scalars(state, stream) | event_scalars(state.events[stream])
+    history = state.threshold.history[stream]
+    parts = packed(scalars, _arrays(state, stream), history, digest)
+    if state.forecast:
+        parts |= _forecast_parts(state.forecast[stream])
     return parts
 
 
 def restore(state: State, parts: Mapping[str, bytes], digest: str) -> None:
-    """Set ``state``, as just started, to what ``parts`` hold.
+    """Set ``state``, of one stream and as just started, to what ``parts`` hold.
 
     Raises:
         StateMismatch: the parts are of another bundle, or damaged.
@@ -64,15 +69,29 @@ def restore(state: State, parts: Mapping[str, bytes], digest: str) -> None:
     """
 
     def take(scalars: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        state.threshold.pending = len(arrays["times"])
-        set_arrays(_arrays(state), arrays)
+        state.threshold.pending[0] = len(arrays["times"])
+        set_arrays(_arrays(state, 0), arrays)
         _set_scalars(state, scalars)
-        set_events(state.events, scalars)
+        set_events(state.events[0], scalars)
+        state.watched[0] = state.events[0].watched
 
-    unpacked(parts, digest, take, state.threshold.history)
-    if state.forecast is not None:
+    unpacked(parts, digest, take, state.threshold.history[0])
+    if state.forecast:
         with _as_mismatch():
-            _set_forecast(state.forecast, parts)
+            _set_forecast(state.forecast[0], parts)
+
+
+def adopt(state: State, stream: int, one: State) -> None:
+    """Set the memory of one of ``N`` streams to that of the only one of ``one``."""
+    for name in ("telemanom", "threshold", "sensors"):
+        target, source = getattr(state, name), getattr(one, name)
+        for item in fields(target):
+            getattr(target, item.name)[stream] = getattr(source, item.name)[0]
+    for name in Recent._fields:
+        getattr(state.recent, name)[stream] = getattr(one.recent, name)[0]
+    state.events[stream], state.watched[stream] = one.events[0], one.watched[0]
+    if state.forecast:
+        state.forecast[stream] = one.forecast[0]
 
 
 def packed(
@@ -142,51 +161,51 @@ def set_arrays(
         target[...] = saved
 
 
-def _arrays(state: State) -> dict[str, np.ndarray[Any, Any]]:
-    """Every array of the head, by a name that stays; the history has parts of its own."""
+def _arrays(state: State, stream: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Every array of a stream's head, by a name that stays; the history has parts of its own."""
     t, d, s, r = state.telemanom, state.threshold, state.sensors, state.recent
-    used = d.pending
-    forecast = state.forecast
-    in_progress = (
-        {} if forecast is None else {"step_total": forecast.total, "step_count": forecast.count}
-    )
+    used = int(d.pending[stream])
+    in_progress = {}
+    if state.forecast:
+        forecast = state.forecast[stream]
+        in_progress = {"step_total": forecast.total, "step_count": forecast.count}
     return in_progress | {
-        "network": t.network,
-        "prediction": t.prediction,
-        "last": t.last,
-        "smoothed_sum": t.smoothed_sum,
-        "smoothed_weight": t.smoothed_weight,
-        "written": d.history.written,
-        "threshold": d.threshold,
-        "calm": d.calm,
-        "block": d.block[:used],
-        "block_outside": d.block_outside[:used],
-        "times": r.times[:used],
-        "observed": r.observed[:used],
-        "expected": r.expected[:used],
-        "sensor_last": s.last,
-        "stuck": s.stuck,
-        "missing": s.missing,
+        "network": t.network[stream],
+        "prediction": t.prediction[stream],
+        "last": t.last[stream],
+        "smoothed_sum": t.smoothed_sum[stream],
+        "smoothed_weight": t.smoothed_weight[stream],
+        "written": d.history[stream].written,
+        "threshold": d.threshold[stream],
+        "calm": d.calm[stream],
+        "block": d.block[stream, :used],
+        "block_outside": d.block_outside[stream, :used],
+        "times": r.times[stream, :used],
+        "observed": r.observed[stream, :used],
+        "expected": r.expected[stream, :used],
+        "sensor_last": s.last[stream],
+        "stuck": s.stuck[stream],
+        "missing": s.missing[stream],
     }
 
 
-def _scalars(state: State) -> dict[str, Any]:
-    telemanom = state.telemanom
+def _scalars(state: State, stream: int) -> dict[str, Any]:
+    last_time = float(state.telemanom.last_time[stream])
     return {
-        "since_start": telemanom.since_start,
-        "last_time": None if np.isnan(telemanom.last_time) else telemanom.last_time,
-        "settled": state.threshold.settled,
-        "step": None if state.forecast is None else state.forecast.step,
+        "since_start": int(state.telemanom.since_start[stream]),
+        "last_time": None if np.isnan(last_time) else last_time,
+        "settled": int(state.threshold.settled[stream]),
+        "step": state.forecast[stream].step if state.forecast else None,
     }
 
 
 def _set_scalars(state: State, scalars: Mapping[str, Any]) -> None:
     telemanom, last_time = state.telemanom, scalars["last_time"]
-    telemanom.since_start = int(scalars["since_start"])
-    telemanom.last_time = float("nan") if last_time is None else float(last_time)
-    state.threshold.settled = int(scalars["settled"])
-    if state.forecast is not None:
-        state.forecast.step = int(scalars["step"])
+    telemanom.since_start[0] = int(scalars["since_start"])
+    telemanom.last_time[0] = np.nan if last_time is None else float(last_time)
+    state.threshold.settled[0] = int(scalars["settled"])
+    if state.forecast:
+        state.forecast[0].step = int(scalars["step"])
 
 
 def _forecast_parts(state: ForecastState) -> dict[str, bytes]:

@@ -23,18 +23,14 @@ What differs from the published batch form, and why:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from models.bundle import Threshold
 from models.history import History
-from models.messages import Float32, Float64
-
-Bool = npt.NDArray[np.bool_]
+from models.messages import Bool, Float32, Float64, Index, Int64
 
 RATIO_MAX = np.float32(1e6)  # a score beyond says no more
 
@@ -50,24 +46,30 @@ class Found(NamedTuple):
 
 
 class Exceedance(NamedTuple):
-    """What samples did against the threshold."""
+    """What samples did against the threshold; of one stream without the axis ``B``."""
 
-    threshold: Float32  # (n, R) the one each sample was compared with
-    ratio: Float32  # (n, R) how far out: error / threshold, or calm limit / error; 1 is the limit
-    outside: Bool  # (n, R) the ratio is above 1, and the stream has settled
+    threshold: Float32  # (n, B, R) the one each sample was compared with
+    ratio: (
+        Float32  # (n, B, R) how far out: error / threshold, or calm limit / error; 1 is the limit
+    )
+    outside: Bool  # (n, B, R) the ratio is above 1, and the stream has settled
+
+    def of(self, column: int) -> Exceedance:
+        """Return what one of the streams did."""
+        return Exceedance(self.threshold[:, column], self.ratio[:, column], self.outside[:, column])
 
 
 @dataclass(slots=True)
 class ThresholdState:
-    """The bounded memory of one stream: ``R`` rows of errors."""
+    """The bounded memory of ``N`` streams, each with ``R`` rows of errors."""
 
-    history: History  # smoothed errors of normal samples
-    block: Float32  # (U, R) smoothed errors since the last update
-    block_outside: Bool  # (U, R)
-    pending: int  # rows of the block in use
-    settled: int  # scored samples so far, counted up to ``settle_samples``
-    threshold: Float32  # (R,) in force
-    calm: Float32  # (R,) in force: errors below it are unnaturally small
+    history: list[History]  # (N) smoothed errors of normal samples
+    block: Float32  # (N, U, R) smoothed errors since the last update
+    block_outside: Bool  # (N, U, R)
+    pending: Int64  # (N,) samples of the block in use
+    settled: Int64  # (N,) scored samples so far, counted up to ``settle_samples``
+    threshold: Float32  # (N, R) in force
+    calm: Float32  # (N, R) in force: errors below it are unnaturally small
 
 
 class DynamicThreshold:
@@ -80,17 +82,18 @@ class DynamicThreshold:
         count = round((settings.z_max - settings.z_min) / settings.z_step) + 1
         self._z = np.linspace(settings.z_min, settings.z_max, max(count, 1))
 
-    def start(self) -> ThresholdState:
+    def start(self, streams: int = 1) -> ThresholdState:
         """Return the state before the first sample: the limits of the bundle alone decide."""
         rows, settings = len(self._floor), self._settings
+        block = (streams, settings.update_samples, rows)
         return ThresholdState(
-            history=History.empty(rows, settings.history_samples),
-            block=np.full((settings.update_samples, rows), np.nan, np.float32),
-            block_outside=np.zeros((settings.update_samples, rows), np.bool_),
-            pending=0,
-            settled=0,
-            threshold=self._floor.copy(),
-            calm=self._calm.copy(),
+            history=[History.empty(rows, settings.history_samples) for _ in range(streams)],
+            block=np.full(block, np.nan, np.float32),
+            block_outside=np.zeros(block, np.bool_),
+            pending=np.zeros(streams, np.int64),
+            settled=np.zeros(streams, np.int64),
+            threshold=np.tile(self._floor, (streams, 1)),
+            calm=np.tile(self._calm, (streams, 1)),
         )
 
     @property
@@ -98,110 +101,145 @@ class DynamicThreshold:
         """Samples between two updates."""
         return self._settings.update_samples
 
-    def compare(self, state: ThresholdState, smoothed: Float32) -> Exceedance:
-        """Compare ``smoothed`` (n, R) with the threshold in force.
+    def compare(
+        self, state: ThresholdState, who: Index, at: tuple[Int64, Int64], smoothed: Float32
+    ) -> Exceedance:
+        """Compare ``smoothed`` (n, B, R) with the threshold in force.
 
-        At most ``block_samples - state.pending`` rows a call: ``update`` is due when the block
-        is full. NaN (nothing to score) is never outside and never enters the history.
+        ``at`` are streams (B,) and positions (n, B) in the blocks that they go to: ``update`` is
+        due when a block is full. NaN (nothing to score) is never outside and never enters the
+        history.
         """
-        begin, end = state.pending, state.pending + len(smoothed)
-        threshold = np.broadcast_to(state.threshold.copy(), smoothed.shape)
-        ratio = self._ratio(smoothed, state)
-        outside = (ratio > 1) & self._settled(state, smoothed)[:, None]
-        state.block[begin:end] = smoothed
-        state.block_outside[begin:end] = outside
-        state.pending = end
+        threshold = np.broadcast_to(state.threshold[who].copy(), smoothed.shape)
+        ratio = self._ratio(smoothed, state.calm[who], threshold)
+        outside = ratio > 1
+        if (state.settled[who] < self._settings.settle_samples).any():
+            outside &= self._settled(state, who, smoothed)[..., None]
+        state.block[at] = smoothed
+        state.block_outside[at] = outside
+        state.pending[who] += len(smoothed)
         return Exceedance(threshold, ratio, outside)
 
-    def update(self, state: ThresholdState, open_samples: int | None) -> list[Found]:
+    def update(self, state: ThresholdState, stream: int, open_samples: int | None) -> list[Found]:
         """Find each row's threshold anew and move the full block's normal errors to the history.
 
         Returns what only this showed to be anomalous. ``open_samples``: how long an anomaly has
         been open, None while there is none. While one is, the block is dropped, and thresholds
         and history stay as they are; from ``adapt_samples`` on, the block is the new normal.
         """
-        state.pending = 0
+        state.pending[stream] = 0
         if open_samples is None:
-            return [found for row in range(len(self._floor)) for found in self._learn(state, row)]
+            return self._learn(state, stream)
         if open_samples >= self._settings.adapt_samples:
-            self._adapt(state)
+            self._adapt(state, stream)
         return []
 
-    def _ratio(self, smoothed: Float32, state: ThresholdState) -> Float32:
+    @staticmethod
+    def _ratio(smoothed: Float32, calm: Float32, threshold: Float32) -> Float32:
         # infinity is limited; 0 / 0 is no limit, and no error
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            small, large = state.calm / smoothed, smoothed / state.threshold
+            small, large = calm / smoothed, smoothed / threshold
         return np.asarray(np.minimum(np.fmax(large, small), RATIO_MAX))
 
-    def _settled(self, state: ThresholdState, smoothed: Float32) -> Bool:
-        """Which of the samples may be judged, (n,)."""
-        if state.settled >= self._settings.settle_samples:
-            return np.ones(len(smoothed), np.bool_)  # what is not scored is never outside
-        scored = state.settled + np.cumsum(~np.isnan(smoothed).all(axis=1))
-        state.settled = min(int(scored[-1]), self._settings.settle_samples)
+    def _settled(self, state: ThresholdState, who: Index, smoothed: Float32) -> Bool:
+        """Which of the samples may be judged, (n, B)."""
+        scored = state.settled[who] + np.cumsum(~np.isnan(smoothed).all(axis=-1), axis=0)
+        state.settled[who] = np.minimum(scored[-1], self._settings.settle_samples)
         return np.asarray(scored > self._settings.settle_samples)
 
-    def _learn(self, state: ThresholdState, row: int) -> Iterator[Found]:
-        errors = state.block[:, row]
-        normal = ~np.isnan(errors) & ~state.block_outside[:, row]
-        recent = np.where(normal, errors, np.nan)
-        before = float(state.threshold[row])
-        found = self._select(state, row, recent)
-        if found.any():
-            peak = int(np.nanargmax(np.where(found, errors, np.nan)))
-            error, onset = float(errors[peak]), int(np.argmax(found))
-            yield Found(row, onset, peak, error / float(state.threshold[row]), error / before)
-        state.history.remember(row, errors[normal & ~found])
+    def _learn(self, state: ThresholdState, stream: int) -> list[Found]:
+        block, history = state.block[stream].T, state.history[stream]
+        normal = ~np.isnan(block) & ~state.block_outside[stream].T
+        before = state.threshold[stream].copy()
+        mean, deviation, enough = self._limit(state, stream, block, normal)
+        found: list[Found] = []
+        if state.settled[stream] >= self._settings.settle_samples:
+            lowest = np.maximum(self._floor, mean + self._z[0] * deviation).astype(np.float32)
+            telling = (normal & (block > lowest[:, None])).any(axis=1)
+            for row in np.flatnonzero(enough & telling).tolist():
+                anomalous = self._select(state, stream, row, block[row], normal[row])
+                if anomalous.any():
+                    found.append(_found(row, block[row], anomalous, state, stream, before[row]))
+                    normal[row] &= ~anomalous
+        history.remember_where(block, normal)
+        return found
 
-    def _adapt(self, state: ThresholdState) -> None:
+    def _adapt(self, state: ThresholdState, stream: int) -> None:
         """Let the rows that have been outside begin a new history with this block."""
-        state.history.forget(np.asarray(state.block_outside.any(axis=0)))
-        state.block_outside[:] = False
-        for row in range(len(self._floor)):
-            errors = state.block[:, row]
-            known = errors[~np.isnan(errors)]
-            self._limit(state, row, np.concatenate([state.history.kept(row), known]))
-            state.history.remember(row, known)
+        outside, history = state.block_outside[stream], state.history[stream]
+        history.forget(np.asarray(outside.any(axis=0)))
+        outside[:] = False
+        block = state.block[stream].T
+        known = ~np.isnan(block)
+        self._limit(state, stream, block, known)
+        history.remember_where(block, known)
 
-    def _select(self, state: ThresholdState, row: int, recent: Float32) -> Bool:
-        """Set the row's limits for the samples to come; return which of ``recent`` are anomalous.
+    def _select(
+        self, state: ThresholdState, stream: int, row: int, recent: Float32, normal: Bool
+    ) -> Bool:
+        """Choose the row's threshold for the samples to come; say which of ``recent`` it shows.
 
         Only errors of the block can be found: the history has been judged.
         """
-        floor, known = self._floor[row], ~np.isnan(recent)
-        none = np.zeros(len(recent), np.bool_)
-        errors = np.concatenate([state.history.kept(row), recent[known]])
-        moments = self._limit(state, row, errors)
-        if moments is None or state.settled < self._settings.settle_samples:
-            return none
-        mean, deviation = moments
-        lowest = np.float32(max(floor, mean + self._z[0] * deviation))
-        if not (recent[known] > lowest).any():
-            return none
+        floor, errors = self._floor[row], recent[normal]
+        errors = np.concatenate([state.history[stream].kept(row), errors])
+        mean, deviation = float(errors.mean(dtype=np.float64)), float(errors.std(dtype=np.float64))
         chosen = np.float32(max(floor, _most_telling(errors, mean, deviation, self._z)))
-        found = known & (recent > chosen)
+        found = normal & (recent > chosen)
         normal_max = float(errors[errors <= chosen].max(initial=0.0))
         found &= _stands_out(recent, found, normal_max, self._settings.prune_drop)
         if found.any():
-            state.threshold[row] = chosen
+            state.threshold[stream, row] = chosen
         return found
 
     def _limit(
-        self, state: ThresholdState, row: int, errors: Float32
-    ) -> tuple[float, float] | None:
-        """Set the row's limits to what these normal errors give; return mean and deviation.
+        self, state: ThresholdState, stream: int, block: Float32, normal: Bool
+    ) -> tuple[Float64, Float64, Bool]:
+        """Set the limits to what normal errors give: the history and those of ``block`` (R, U).
 
-        With too few of them the limits are the bundle's alone.
+        Returns mean and deviation of each row, (R,), and whether it has enough of them; with too
+        few the limits are the bundle's alone.
         """
-        floor, calm = self._floor[row], self._calm[row]
-        state.threshold[row], state.calm[row] = floor, calm
-        if len(errors) < self._settings.update_samples:
-            return None
-        mean, deviation = float(errors.mean(dtype=np.float64)), float(errors.std(dtype=np.float64))
+        history = state.history[stream]
+        errors = np.concatenate([history.values, block], axis=1)
+        counted = np.concatenate([history.in_use(), normal], axis=1)
+        mean, deviation, count = _moments(errors, counted)
+        enough = np.asarray(count >= self._settings.update_samples)
         far = self._z[-1] * deviation
-        state.threshold[row] = max(floor, mean + far)
-        state.calm[row] = max(0.0, min(calm, mean - far))
-        return mean, deviation
+        high = np.maximum(self._floor, mean + far)
+        low = np.maximum(0.0, np.minimum(self._calm, mean - far))
+        state.threshold[stream] = np.where(enough, high, self._floor)
+        state.calm[stream] = np.where(enough, low, self._calm)
+        return mean, deviation, enough
+
+
+def _moments(errors: Float32, counted: Bool) -> tuple[Float64, Float64, Int64]:
+    """Return mean, deviation and count of each row's values that are counted; (R,) each."""
+    count = counted.sum(axis=1)
+    if counted.all():
+        mean = errors.mean(axis=1, dtype=np.float64)
+        apart = errors - mean[:, None]
+    else:
+        kept = np.where(counted, errors, np.float32(0))
+        mean = kept.sum(axis=1, dtype=np.float64) / np.maximum(count, 1)
+        apart = np.where(counted, errors - mean[:, None], 0.0)
+    squares = np.einsum("ij,ij->i", apart, apart)
+    return mean, np.sqrt(squares / np.maximum(count, 1)), count
+
+
+def _found(
+    row: int,
+    errors: Float32,
+    anomalous: Bool,
+    state: ThresholdState,
+    stream: int,
+    before: np.float32,
+) -> Found:
+    """Describe what of a row's block was found; ``before`` is the threshold it was judged by."""
+    peak = int(np.nanargmax(np.where(anomalous, errors, np.nan)))
+    error, onset = float(errors[peak]), int(np.argmax(anomalous))
+    threshold = float(state.threshold[stream, row])
+    return Found(row, onset, peak, error / threshold, error / float(before))
 
 
 def _most_telling(errors: Float32, mean: float, deviation: float, z: Float64) -> float:

@@ -14,9 +14,9 @@ import numpy as np
 
 from agent import config as configuration
 from agent.bundles import load
+from agent.fleet import Fleet
 from agent.plant import CHANNELS, PERIOD_S, Pump
 from agent.store import Batch, Store
-from agent.stream import Stream
 from models import bundle as bundles
 from models.bundle import Bundle
 from models.messages import Float32, Readings
@@ -87,7 +87,8 @@ class Gateway:
         assert bundle is not None
         self._store = Store(config.store.directory, "plant", "gw-1", 1000, 100_000)
         self._store.open()
-        self.stream = Stream(config.streams[0], load(bundle)[1], 60.0)
+        self._fleet = Fleet(load(bundle)[1], config.streams, 60.0)
+        (self.stream,) = self._fleet.streams
         self._batch = Batch()
         saved, number = self._store.state("pump"), self._store.last_alarm_number("pump")
         self.stream.restore(saved, self._store.open_alarms("pump"), number, self._batch)
@@ -97,10 +98,11 @@ class Gateway:
     def feed(self, rows: Float32, first: int = 0) -> None:
         """Take in rows, the first of which has this number since the start, and commit."""
         times = START_S + (first + np.arange(len(rows))) * PERIOD_S
-        self.stream.take(Readings(times, rows), self._batch)
+        self._fleet.take(np.zeros(len(rows), np.int64), Readings(times, rows), self._batch)
         self.commit()
 
     def commit(self) -> None:
+        self._fleet.flush(self._batch)
         self.stream.save(self._batch)
         self.sent += [
             dict(message.data)

@@ -100,7 +100,7 @@ def smoothed_changes(manifest: Manifest, samples: Samples) -> Float32:
     changes = np.abs(np.diff(samples.values[:, scored], axis=0)) / scale
     errors = np.tile(changes, len(manifest.network.heads)).astype(np.float32)
     smoother = Smoother(manifest.smoothing.spans_samples)
-    smoothed = smoother.smooth(errors, *smoother.start(errors.shape[1]))
+    smoothed = smoother.smooth(errors, *smoother.start((), errors.shape[1]))
     return np.asarray(np.fmax.reduce(smoothed, axis=0, initial=np.float32(0)))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,9 +16,8 @@ from agent.bench.machine import disk_bytes_written
 from agent.bench.stages import Stopwatch
 from agent.envelope import Outgoing
 from agent.health import rss_mb
-from agent.inputs.lines import LineParser
+from agent.inputs import Chunk, ChunkQueue
 from agent.store import Batch, Store
-from models.messages import Readings
 
 
 class Arrival(NamedTuple):
@@ -130,15 +129,15 @@ class MeteredStore(Store):
             self.enough()
 
 
-class MeteredParser(LineParser):
-    """The parser, which counts the lines it has read."""
+class MeteredQueue(ChunkQueue):
+    """The queue, which counts the lines that the loop has taken."""
 
     meter: Meter
     read: Callable[[int], None]  # told the number of lines read so far, over all inputs
 
-    def parse(self, lines: Sequence[bytes], arrived_s: float) -> Readings:
-        """Read lines, and count them; see ``LineParser.parse``."""
-        readings = super().parse(lines, arrived_s)
-        self.meter.lines += len(lines)
+    def take(self, timeout_s: float) -> list[Chunk]:
+        """Take chunks, and count their lines; see ``ChunkQueue.take``."""
+        chunks = super().take(timeout_s)
+        self.meter.lines += sum(len(chunk.lines) for chunk in chunks)
         self.read(self.meter.lines)
-        return readings
+        return chunks

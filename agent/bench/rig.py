@@ -15,18 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from agent.bench.devices import Devices, Send, memory_inputs, terminals
 from agent.bench.lines import PHASES, Lines
-from agent.bench.meters import Mark, Meter, MeteredParser, MeteredStore
+from agent.bench.meters import Mark, Meter, MeteredQueue, MeteredStore
 from agent.bench.new_store import GATEWAY, SITE, new_store
 from agent.bench.stages import Stopwatch
 from agent.clock import clock_quality
 from agent.config import TIME, AgentConfig, MqttTable
 from agent.daemon import Daemon
+from agent.fleet import Fleet
 from agent.inputs import Input, open_input
+from agent.inputs.lines import LineParser
 from agent.sdnotify import Notifier
 from agent.store import Batch, Reader
-from agent.stream import Stream
 from agent.uplink import Uplink
 from models.bundle import Bundle
 from models.pipeline import Pipeline
@@ -145,14 +148,14 @@ def _run(
     )
     meter = Meter(seconds, devices.cpu_s, lambda: _size(store.directory), stopwatch)
     parsers = {
-        source.name: MeteredParser(source, plan.bundle.manifest.channels)
-        for source in config.inputs
+        source.name: LineParser(source, plan.bundle.manifest.channels) for source in config.inputs
     }
-    for parser in parsers.values():
-        parser.meter, parser.read = meter, devices.read
-    streams = _going_on(plan, config, store)
+    runtime = config.runtime
+    chunks = MeteredQueue(runtime.queue_chunks_max, runtime.gather_s, len(inputs))
+    chunks.meter, chunks.read = meter, devices.read
+    fleet = _going_on(plan, config, store)
     uplink = Uplink(plan.mqtt, store.envelope, store.directory, lambda: store.last_seq)
-    daemon = Daemon(config, store, streams, inputs, parsers, uplink, Notifier())
+    daemon = Daemon(config, store, [fleet], inputs, parsers, uplink, Notifier(), chunks)
     store.meter, store.enough = meter, _both(devices.stop, daemon.stop)
     devices.start(meter, lost=daemon.stop)
     with _log_to_nowhere():
@@ -169,19 +172,17 @@ def _outcome(meter: Meter, directory: Path) -> Run:
     return Run(meter.first, meter.last, meter, status, directory)
 
 
-def _going_on(plan: Plan, config: AgentConfig, store: MeteredStore) -> dict[str, Stream]:
+def _going_on(plan: Plan, config: AgentConfig, store: MeteredStore) -> Fleet:
     """Return the streams, each with the memory of a stream that has run for a while."""
-    saved = _saved(plan, config)
-    streams, batch = {}, Batch()
-    for number, table in enumerate(config.streams):
-        stream = Stream(table, plan.pipeline, config.summary.interval_s)
+    saved, batch = _saved(plan, config), Batch()
+    fleet = Fleet(plan.pipeline, config.streams, config.summary.interval_s)
+    for number, stream in enumerate(fleet.streams):
         parts = saved[number % len(saved)]
         went_on = stream.restore(parts, [], 0, batch)
         assert went_on
-        batch.state[table.name] = dict(parts)
-        streams[table.name] = stream
+        batch.state[stream.name] = dict(parts)
     store.commit(batch, clock_quality())
-    return streams
+    return fleet
 
 
 def _saved(plan: Plan, config: AgentConfig) -> list[dict[str, bytes]]:
@@ -190,15 +191,16 @@ def _saved(plan: Plan, config: AgentConfig) -> list[dict[str, bytes]]:
     Streams ``PHASES`` apart go on from the same.
     """
     threshold = plan.bundle.manifest.threshold
-    table = config.streams[0]
     saved = []
     for phase in range(min(PHASES, plan.streams)):
         samples = threshold.history_samples + threshold.update_samples
         samples += phase * threshold.update_samples // PHASES
-        stream, batch = Stream(table, plan.pipeline, config.summary.interval_s), Batch()
-        stream.take(plan.lines.before(phase, samples), batch)
+        fleet = Fleet(plan.pipeline, config.streams[:1], config.summary.interval_s)
+        (stream,), batch = fleet.streams, Batch()
+        fleet.take(np.zeros(samples, np.int64), plan.lines.before(phase, samples), batch)
+        fleet.flush(batch)
         stream.save(batch)
-        saved.append(batch.state[table.name])
+        saved.append(batch.state[stream.name])
     return saved
 
 

@@ -16,25 +16,29 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from agent.fleet import Fleet
 from agent.inputs.lines import LineParser
+from agent.intake import Intake
 from agent.store import Store
 from agent.stream import Stream
-from models.align import Aligner
+from models.align import Aligners
 from models.interpreter import StepNetwork
 from models.pipeline import Pipeline
 
 LOOP: Final = "loop"
 COMMIT: Final = "commit"
 _STAGES: dict[type, str] = {
+    Intake: "parse",
     LineParser: "parse",
-    Aligner: "align",
+    Aligners: "align",
     StepNetwork: "score",  # with the copies into and out of its tensors
     Pipeline: "detect",  # scaling, smoothing, threshold, sensor checks, events
-    Stream: "alarms",  # what is made of the scores: alarms, summaries, counters
+    Fleet: "alarms",  # what is made of the scores: alarms, summaries, counters
+    Stream: "alarms",
     Store: COMMIT,
 }
 _SAVING = {(Stream, "save"), (Stream, "document")}  # part of a commit
-NAMES: Final = (*_STAGES.values(), LOOP)
+NAMES: Final = (*dict.fromkeys(_STAGES.values()), LOOP)
 
 
 class Stopwatch:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from threading import Lock
+from threading import Event, Lock
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -67,10 +67,19 @@ class ChunkQueue:
     """From the readers to the loop; bounded, and a reader never waits in it.
 
     A reader that waited would leave its bytes to the kernel, which drops them uncounted.
+
+    Args:
+        chunks_max: How many wait at most.
+        gather_s: How long ``take`` waits for more once there is one ...
+        enough: ... unless there are so many.
+
     """
 
-    def __init__(self, chunks_max: int) -> None:
+    def __init__(self, chunks_max: int, gather_s: float = 0.0, enough: int = 1) -> None:
         self._chunks_max = chunks_max
+        self._gather_s = gather_s
+        self._enough = min(enough, chunks_max) - 1  # besides the one that ended the waiting
+        self._many = Event()
         # its put may be called by a signal handler that interrupts its get
         self._waiting: SimpleQueue[Chunk | None] = SimpleQueue()
         self._putting = Lock()
@@ -83,6 +92,8 @@ class ChunkQueue:
             while self._waiting.qsize() >= self._chunks_max:
                 self._drop_oldest()
             self._waiting.put(chunk)
+            if self._waiting.qsize() >= self._enough:
+                self._many.set()
 
     def _drop_oldest(self) -> None:
         try:
@@ -94,7 +105,7 @@ class ChunkQueue:
             self.dropped_lines += len(oldest.lines)
 
     def wake(self) -> None:
-        """Let ``take`` return now; safe in a signal handler."""
+        """Let ``take`` return soon; safe in a signal handler."""
         self._waiting.put(None)
 
     def take(self, timeout_s: float) -> list[Chunk]:
@@ -102,11 +113,18 @@ class ChunkQueue:
         found: list[Chunk | None] = []
         try:
             found.append(self._waiting.get(timeout=timeout_s))
+            self._gather()
             while len(found) < self._chunks_max:
                 found.append(self._waiting.get_nowait())
         except Empty:
             pass
         return [chunk for chunk in found if chunk is not None]
+
+    def _gather(self) -> None:
+        """Wait for more, with one chunk taken already."""
+        self._many.clear()
+        if self._waiting.qsize() < self._enough:
+            self._many.wait(self._gather_s)
 
 
 def open_input(settings: SerialTable) -> Input:

@@ -47,6 +47,7 @@ class Format(Protocol):
     """How the text of a line holds numbers."""
 
     has_time: bool
+    block_counts_nothing: bool  # for a block is either clean or not read at all
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
         """Read all lines at once; None, and nothing counted, where that cannot be."""
@@ -57,6 +58,8 @@ class Format(Protocol):
 
 class Csv:
     """Values with commas between, each column as configured; a header line is passed over."""
+
+    block_counts_nothing = True
 
     def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
         assert settings.columns is not None  # the configuration sees to it
@@ -125,6 +128,8 @@ class Csv:
 
 class Json:
     """One object per line; the values of its keys are numbers, or null for none."""
+
+    block_counts_nothing = False
 
     def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
         _expect(settings, "keys", settings.keys, names)

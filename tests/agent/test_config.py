@@ -142,7 +142,9 @@ def test_an_unknown_key_gets_the_nearest_one(written):
 
 def test_an_unknown_key_like_no_other_gets_what_is_allowed(written):
     (line,) = refusal(written(MINIMAL + "[runtime]\nxyzzy = 1\n"))
-    assert line == ("runtime.xyzzy: unknown key; allowed here are interpreter, queue_chunks_max")
+    assert line == (
+        "runtime.xyzzy: unknown key; allowed here are interpreter, queue_chunks_max, gather_s"
+    )
 
 
 def test_a_password_in_the_file_is_refused_and_not_repeated(written):

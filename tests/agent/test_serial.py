@@ -328,6 +328,19 @@ def test_a_waiting_loop_can_be_woken():
     assert queue.take(0) == [chunk(1)]
 
 
+def test_the_loop_waits_for_other_inputs_until_all_have_come():
+    queue = ChunkQueue(10, gather_s=3600, enough=3)
+    for delay_s in (0.02, 0.04, 0.06):
+        threading.Timer(delay_s, queue.put, [chunk(1)]).start()
+    assert queue.take(3600) == [chunk(1)] * 3
+
+
+def test_the_loop_does_not_wait_for_an_input_that_is_silent():
+    queue = ChunkQueue(10, gather_s=0.01, enough=3)
+    queue.put(chunk(1))
+    assert queue.take(3600) == [chunk(1)]
+
+
 def test_every_chunk_is_taken_or_counted():
     queue = ChunkQueue(5)
     put_each = 2000

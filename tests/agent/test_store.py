@@ -20,7 +20,7 @@ import pytest
 from agent.envelope import Kind, Outgoing
 from agent.store import READINGS, RECORDS, Batch, Reader, Store
 from models.errors import StoreError
-from models.messages import Samples, Scores
+from models.messages import Float32, Samples
 
 
 def opened(directory: Path, outbox: int = 1000, ring: int = 10_000) -> Store:
@@ -40,13 +40,13 @@ def message(kind: Kind = "summary", number: int = 0) -> Outgoing:
     return Outgoing(kind, None if kind == "health" else "pump", 1.7e9, {"number": number})
 
 
-def samples(count: int, first: float = 0.0) -> tuple[str, Samples, Scores]:
+def samples(count: int, first: float = 0.0) -> tuple[str, Samples, Float32]:
     times = np.arange(count) + first
     values = np.ones((count, 2), np.float32)
     return (
         "pump",
         Samples(times, values),
-        Scores(times, np.ones(count, np.float32), np.ones(count), values),
+        np.ones(count, np.float32),
     )
 
 

@@ -11,32 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.summary import Summary
-from models.messages import Samples, Scores
+from models.messages import Float32, Samples
 
 
-def made(seed: int, count: int = 400) -> tuple[Samples, Scores]:
+def made(seed: int, count: int = 400) -> tuple[Samples, Float32]:
     random = np.random.default_rng(seed)
     times = 1_700_000_000.0 + np.arange(count) * 0.5
     values = random.normal(1000, 0.01, (count, 2)).astype(np.float32)
     values[random.random((count, 2)) < 0.1] = np.nan
     score = random.random(count).astype(np.float32) * 1.2
     score[:20] = np.nan
-    return Samples(times, values), Scores(times, score, np.full(count, 0.5), values)
+    return Samples(times, values), score
 
 
-def summarise(samples: Samples, scores: Scores, cuts: list[int], restart: bool) -> list[Any]:
+def summarise(samples: Samples, score: Float32, cuts: list[int], restart: bool) -> list[Any]:
     summary, found = Summary(["a", "b"], 60.0), []
     for begin, end in pairwise([0, *sorted(cuts), len(samples.times)]):
         part = Samples(samples.times[begin:end], samples.values[begin:end])
-        found += summary.add(
-            part,
-            Scores(
-                part.times,
-                scores.score[begin:end],
-                scores.probability[begin:end],
-                scores.predicted[begin:end],
-            ),
-        )
+        found += summary.add(part, score[begin:end])
         if restart:
             saved, summary = summary.to_bytes(), Summary(["a", "b"], 60.0)
             summary.restore(saved)
@@ -47,7 +39,7 @@ def test_an_interval_is_what_numpy_says_of_its_samples() -> None:
     samples, scores = made(1)
     first = summarise(samples, scores, [], False)[0]
     inside = samples.times < np.floor(samples.times[0] / 60) * 60 + 60
-    values, score = samples.values[inside].astype(np.float64), scores.score[inside]
+    values, score = samples.values[inside].astype(np.float64), scores[inside]
     assert first["n"] == inside.sum()
     assert first["scored"] == (~np.isnan(score)).sum()
     assert first["score_max"] == pytest.approx(np.nanmax(score))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.align import FAR_LATE_ROWS, Aligner
+from models.align import FAR_LATE_ROWS, Aligner, Aligners
 from models.bundle import Sampling
 from models.messages import Readings, Samples
 
@@ -346,3 +346,43 @@ def test_lateness_undoes_disorder(given):
     found = seen(crooked.push(given))
     if not crooked.counters["late"]:
         assert found == seen(straight)[: len(found)]
+
+
+@reproducible
+@given(
+    st.lists(streams([1, 1, 1, *STEPS, -100]), min_size=3, max_size=3),
+    st.lists(st.integers(0, 2), min_size=1),
+    st.integers(1, 12),
+    st.sampled_from([0, 3]),
+)
+def test_together_is_as_each_by_itself(given, turns, size, lateness):
+    """Rows of three streams, mixed in any way, some of them restarted on their way."""
+    together = Aligners(GRID, 2, [lateness] * 3)
+    alone = [aligner(lateness) for _ in range(3)]
+    at, found, expected = [0, 0, 0], [[], [], []], [[], [], []]
+    mixed = [turns[row % len(turns)] for row in range(60)]
+    for begin in range(0, len(mixed), size):
+        part, rows = [], []
+        for stream in mixed[begin : begin + size]:
+            if at[stream] < len(given[stream].times):
+                part.append(stream)
+                rows.append(at[stream])
+                at[stream] += 1
+        if not part:
+            continue
+        times = np.array([given[stream].times[row] for stream, row in zip(part, rows, strict=True)])
+        values = np.array(
+            [given[stream].values[row] for stream, row in zip(part, rows, strict=True)]
+        )
+        for aligned in together.push(np.array(part), Readings(times, values)):
+            for column, stream in enumerate(np.arange(3)[aligned.who]):
+                samples = Samples(aligned.times[:, column], aligned.values[:, column])
+                found[stream] += seen(samples)
+        for stream, row in zip(part, rows, strict=True):
+            one = slice(row, row + 1)
+            push = Readings(given[stream].times[one], given[stream].values[one])
+            expected[stream] += seen(alone[stream].push(push))
+        together.restore(part[0], together.of(part[0]).to_bytes())
+    assert found == expected
+    for stream in range(3):
+        assert together.of(stream).to_bytes() == alone[stream].to_bytes()

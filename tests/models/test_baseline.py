@@ -125,7 +125,7 @@ def test_missing_values_have_no_score_and_are_not_remembered() -> None:
     state = made().start()
     result = run(made(), values, state)
     assert np.isnan(result.scores.score[300:400]).all()
-    assert state.history.written[0] == 500
+    assert state[0].history.written[0] == 500
     assert [event.kind for event in result.events] == ["missing", "missing"]
 
 
@@ -160,7 +160,7 @@ EVENTFUL[700:, 1] += 5
 def test_cuts_and_restarts_change_nothing(cuts: list[int], restarts: bool) -> None:
     baseline = made(2, adapt_samples=60)
     whole = run(baseline, EVENTFUL)
-    state: BaselineState = baseline.start()
+    state: list[BaselineState] = baseline.start()
     saved: dict[str, bytes] = {}
     scores, events = [], []
     for begin, end in pairwise([0, *sorted(cuts), 900]):

@@ -9,7 +9,7 @@ import pytest
 
 from models.bundle import Bundle, Severities, Tail
 from models.events import EventRules, EventState, Recent, severity_of
-from models.messages import Event
+from models.messages import ALL, Event
 from models.sensors import SensorChecks, SensorRuns
 from models.threshold import Exceedance, Found
 from tests.models.conftest import START_S, Change
@@ -148,7 +148,7 @@ def test_sensor_events_are_per_channel_and_in_order_of_time(
     values[5 : 5 + limit, 1] = 7.0
     values[10:20, 6] = np.nan
     checks = SensorChecks(bundle.manifest)
-    runs = checks.step(checks.start(), values)
+    runs = checks.step(checks.start(), ALL, values[:, None]).of(0)
     zeros = np.zeros(values.shape, np.float32)
     events = rules.step(
         rules.start(),
@@ -176,8 +176,10 @@ def test_sensor_events_are_per_channel_and_in_order_of_time(
 def test_a_run_is_counted_over_calls(bundle: Bundle) -> None:
     checks, values = SensorChecks(bundle.manifest), np.full((9, 8), 3.0, np.float32)
     values[4, 0] = np.nan
-    state, whole = checks.start(), checks.step(checks.start(), values)
-    parts = [checks.step(state, values[begin : begin + 2]) for begin in range(0, 9, 2)]
+    state, whole = checks.start(), checks.step(checks.start(), ALL, values[:, None]).of(0)
+    parts = [
+        checks.step(state, ALL, values[begin : begin + 2, None]).of(0) for begin in range(0, 9, 2)
+    ]
     assert np.array_equal(np.concatenate([part.stuck for part in parts]), whole.stuck)
     assert np.array_equal(np.concatenate([part.missing for part in parts]), whole.missing)
     assert whole.stuck[:, 1].tolist() == list(range(1, 10))

@@ -119,20 +119,18 @@ def test_a_restart_changes_nothing(forecasting_bundle: Bundles) -> None:
         stored |= pipeline.changed_parts(state)
         state = pipeline.restore(stored)
     assert same(got, list(uninterrupted))
-    assert state.forecast is not None
-    np.testing.assert_array_equal(forecast_offsets(stored), state.forecast.offsets)
-    assert (state.forecast.offsets != 0).any()
+    (forecast,) = state.forecast
+    np.testing.assert_array_equal(forecast_offsets(stored), forecast.offsets)
+    assert (forecast.offsets != 0).any()
 
 
 def test_what_refused_is_remembered_over_a_restart(forecasting_bundle: Bundles) -> None:
     pipeline = Pipeline(forecasting_bundle())
     state = pipeline.start()
     pipeline.step(state, walk(STEP * 10))
-    restored = pipeline.restore(pipeline.changed_parts(state))
-    assert state.forecast is not None
-    assert restored.forecast is not None
-    assert restored.forecast.refused == state.forecast.refused is not None
-    assert restored.forecast.counters == state.forecast.counters
+    restored = pipeline.restore(pipeline.changed_parts(state)).forecast[0]
+    assert restored.refused == state.forecast[0].refused is not None
+    assert restored.counters == state.forecast[0].counters
 
 
 @pytest.mark.parametrize("part", ["forecast", "forecast.pending", "forecast.history.0"])

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from agent.plant import CHANNELS, PERIOD_S
 from models.bundle import Bundle
-from models.messages import Event, Samples
-from models.pipeline import Pipeline, Result
+from models.messages import ALL, Event, Samples
+from models.pipeline import Pipeline, Result, Together
 from models.state import StateMismatch
 from tests.models.conftest import START_S, Change, recorded
 
@@ -182,6 +182,61 @@ def test_an_open_event_is_shown_with_its_worst_so_far(pipeline: Pipeline) -> Non
     opened = pipeline.step(state, samples).events[0]
     shown = [event for event in pipeline.open_events(state) if event.number == opened.number]
     assert shown[0].score > opened.score
+
+
+STREAMS = 5
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_together_is_as_one_by_one(pipeline: Pipeline, eventful: Samples, seed: int) -> None:
+    """Streams with interruptions, silences and places of their own, in rounds of any size."""
+    random = np.random.default_rng(seed)
+    streams = [_somewhere(eventful, random) for _ in range(STREAMS)]
+    memory, alone = pipeline.start(STREAMS), [pipeline.start() for _ in range(STREAMS)]
+    at = [0] * STREAMS
+    while max(at) < 740:
+        size = int(random.integers(1, 60)) if random.random() < 0.2 else 1
+        who = np.flatnonzero(random.random(STREAMS) < 0.7)
+        pieces = [slice(at[stream], at[stream] + size) for stream in who]
+        parts = [
+            Samples(streams[stream].times[piece], streams[stream].values[piece])
+            for stream, piece in zip(who, pieces, strict=True)
+        ]
+        if len(who) == 0:
+            continue
+        together = pipeline.step_together(
+            memory,
+            ALL if len(who) == STREAMS else who,
+            np.stack([part.times for part in parts], axis=1),
+            np.stack([part.values for part in parts], axis=1),
+        )
+        for column, (stream, part) in enumerate(zip(who, parts, strict=True)):
+            at[stream] += size
+            _same(together, column, pipeline.step(alone[stream], part))
+    for stream in range(STREAMS):
+        assert pipeline.changed_parts(memory, stream) == pipeline.changed_parts(alone[stream])
+
+
+def _somewhere(samples: Samples, random: np.random.Generator) -> Samples:
+    """A piece of a recording, with one interruption."""
+    begin = int(random.integers(0, 1600))
+    piece = slice(begin, begin + 800)
+    times = samples.times[piece].copy()
+    times[int(random.integers(1, 800)) :] += 40.0
+    return Samples(times, samples.values[piece])
+
+
+def _same(together: Together, column: int, one: Result) -> None:
+    for got, expected in (
+        (together.score, one.scores.score),
+        (together.probability, one.scores.probability),
+        (together.predicted, one.scores.predicted),
+        (together.smoothed, one.smoothed),
+        (together.threshold, one.threshold),
+    ):
+        np.testing.assert_array_equal(got[:, column], expected)
+    assert [event for where, event in together.events if where == column] == one.events
 
 
 def test_streams_of_one_pipeline_do_not_touch_each_other(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from models.bundle import Bundle
 from models.interpreter import StepNetwork
-from models.messages import Samples
-from models.telemanom import Telemanom
+from models.messages import ALL, Samples
+from models.telemanom import Errors, Telemanom, TelemanomState
 from tests.models.conftest import Change, recorded
 
 SPAN = 7.0
@@ -22,6 +24,20 @@ def bundle(changed: Change) -> Bundle:
 @pytest.fixture(scope="module")
 def telemanom(bundle: Bundle) -> Telemanom:
     return Telemanom(bundle.manifest, StepNetwork(bundle.network))
+
+
+def run(telemanom: Telemanom, samples: Samples, state: TelemanomState | None = None) -> Errors:
+    """Errors of one stream, which may be interrupted."""
+    state = telemanom.start() if state is None else state
+    times, values = samples.times[:, None], samples.values[:, None]
+    broken = telemanom.interruptions(state, ALL, times)[:, 0]
+    edges = sorted({0, *np.flatnonzero(broken).tolist(), len(times)})
+    parts = []
+    for begin, end in pairwise(edges):
+        if broken[begin]:
+            telemanom.restart(state, np.array([0]))
+        parts.append(telemanom.step(state, ALL, times[begin:end], values[begin:end]))
+    return Errors(*(np.concatenate(part)[:, 0] for part in zip(*parts, strict=True)))
 
 
 def plainly(bundle: Bundle, samples: Samples) -> np.ndarray:
@@ -57,7 +73,7 @@ def test_errors_and_their_mean_are_as_defined(bundle: Bundle, telemanom: Teleman
     samples = recorded(41, 150)
     samples.values[60:80, 2] = np.nan
     samples.values[:10, 3] = np.nan
-    got = telemanom.step(telemanom.start(), samples).smoothed
+    got = run(telemanom, samples).smoothed
     expected = plainly(bundle, samples)
     assert np.array_equal(np.isnan(got), np.isnan(expected))
     assert np.allclose(got, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
@@ -67,7 +83,7 @@ def test_every_span_has_rows_of_its_own(changed: Change, bundle: Bundle) -> None
     both = changed(sampling={"warm_up_samples": 4}, smoothing={"spans_samples": [1.0, SPAN]})
     network, samples = StepNetwork(both.network), recorded(46, 90)
     one, two = Telemanom(bundle.manifest, network), Telemanom(both.manifest, network)
-    single, double = one.step(one.start(), samples), two.step(two.start(), samples)
+    single, double = run(one, samples), run(two, samples)
     width = single.smoothed.shape[1]
     assert double.smoothed.shape[1] == 2 * width
     assert np.array_equal(double.smoothed[:, width:], single.smoothed, equal_nan=True)
@@ -95,21 +111,21 @@ def test_a_prediction_waits_for_its_time(changed: Change, bundle: Bundle) -> Non
     state, parts = telemanom.start(), []
     for cut in (slice(0, 2), slice(2, 3), slice(3, 40), slice(40, 60)):
         part = Samples(samples.times[cut], samples.values[cut])
-        parts.append(telemanom.step(state, part).smoothed)
+        parts.append(run(telemanom, part, state).smoothed)
     np.testing.assert_allclose(np.concatenate(parts)[4:], expected[1:], atol=1e-5)
 
 
 def test_a_value_beyond_the_clip_is_clipped_for_the_network_only(telemanom: Telemanom) -> None:
     samples = recorded(42, 60)
     samples.values[50] *= 1000
-    errors = telemanom.step(telemanom.start(), samples)
+    errors = run(telemanom, samples)
     assert errors.smoothed[50].max() > 100  # the error tells how far out it was
     assert np.isfinite(errors.smoothed[50:]).all()
 
 
 def test_the_prediction_is_in_the_channels_units(telemanom: Telemanom) -> None:
     samples = recorded(43, 300)
-    predicted = telemanom.step(telemanom.start(), samples).predicted[100:]
+    predicted = run(telemanom, samples).predicted[100:]
     error = np.abs(predicted - samples.values[100:]).mean(axis=0)
     assert (error < 0.1 * samples.values[100:].mean(axis=0)).all()
 
@@ -118,12 +134,12 @@ def test_an_interruption_forgets_the_smoothing(telemanom: Telemanom) -> None:
     samples = recorded(44, 100)
     samples.values[40:50] += 50
     samples.times[50:] += 60
-    smoothed = telemanom.step(telemanom.start(), samples).smoothed
+    smoothed = run(telemanom, samples).smoothed
     assert smoothed[49].max() > 10 * np.nanmax(smoothed[60:])
 
 
 def test_samples_that_step_back_in_time_are_an_interruption_too(telemanom: Telemanom) -> None:
     samples = recorded(45, 60)
     samples.times[30:] -= 1000
-    smoothed = telemanom.step(telemanom.start(), samples).smoothed
+    smoothed = run(telemanom, samples).smoothed
     assert np.isnan(smoothed[30:34]).all()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from models.bundle import Threshold
-from models.messages import Float32
-from models.threshold import DynamicThreshold, Found, ThresholdState, _most_telling
+from models.messages import ALL, Float32
+from models.threshold import DynamicThreshold, Exceedance, Found, ThresholdState, _most_telling
 
 BLOCK = 50
 
@@ -32,6 +32,12 @@ def made(**changes: object) -> DynamicThreshold:
     return DynamicThreshold(Threshold.model_validate(settings))
 
 
+def compare(threshold: DynamicThreshold, state: ThresholdState, errors: Float32) -> Exceedance:
+    """Of one stream, ``errors`` (n, R)."""
+    at = np.zeros(1, np.int64), state.pending + np.arange(len(errors))[:, None]
+    return threshold.compare(state, ALL, at, errors[:, None]).of(0)
+
+
 def run(
     threshold: DynamicThreshold,
     errors: Float32,
@@ -42,10 +48,10 @@ def run(
     state = threshold.start() if state is None else state
     above, limits, found = [], [], []
     for begin in range(0, len(errors), BLOCK):
-        seen = threshold.compare(state, errors[begin : begin + BLOCK])
+        seen = compare(threshold, state, errors[begin : begin + BLOCK])
         above.append(seen.outside)
         limits.append(seen.threshold)
-        found += [(begin, one) for one in threshold.update(state, open_samples)]
+        found += [(begin, one) for one in threshold.update(state, 0, open_samples)]
     return np.concatenate(above), np.concatenate(limits), found
 
 
@@ -132,7 +138,7 @@ def test_missing_errors_are_neither_above_nor_remembered() -> None:
     above, limits, _ = run(made(), errors, state)
     assert not above[100:200].any()
     assert not np.isnan(limits).any()
-    assert state.history.written[0] == 200
+    assert state.history[0].written[0] == 200
 
 
 def test_rows_are_judged_each_by_itself() -> None:
@@ -148,21 +154,21 @@ def test_the_history_is_bounded_and_keeps_the_newest() -> None:
     threshold = made(history_samples=100)
     state = threshold.start()
     run(threshold, noise(1000), state)
-    assert state.history.values.shape == (1, 100)
+    assert state.history[0].values.shape == (1, 100)
     small = (noise(200, seed=4) * 0.1).astype(np.float32)
     run(threshold, small, state)
-    assert state.history.values.max() < 0.05
+    assert state.history[0].values.max() < 0.05
 
 
 def test_while_an_anomaly_is_open_nothing_enters_the_history() -> None:
     threshold = made()
     state = threshold.start()
     run(threshold, noise(500), state)
-    history, before = state.history.values.copy(), state.threshold.copy()
+    history, before = state.history[0].values.copy(), state.threshold.copy()
     run(threshold, noise(500, seed=9) * 1.3, state, open_samples=7)
-    assert np.array_equal(state.history.values, history)
+    assert np.array_equal(state.history[0].values, history)
     assert np.array_equal(state.threshold, before)
-    assert state.pending == 0
+    assert state.pending[0] == 0
 
 
 def test_what_an_event_showed_for_long_is_the_new_normal() -> None:
@@ -171,15 +177,15 @@ def test_what_an_event_showed_for_long_is_the_new_normal() -> None:
     run(threshold, noise(500, rows=2), state)
     shifted = noise(BLOCK, rows=2, seed=9)
     shifted[:, 0] += 0.9
-    calm_row = state.history.values[1].copy()
+    calm_row = state.history[0].values[1].copy()
     outside, _, found = run(threshold, shifted, state, open_samples=149)
     assert outside[:, 0].all()
     assert not found
-    assert (state.history.written == 500).all()
+    assert (state.history[0].written == 500).all()
     run(threshold, shifted, state, open_samples=150)
-    assert state.history.written.tolist() == [BLOCK, 550]  # a new history, and one that went on
-    assert 1.0 < state.threshold[0] < 1.2
-    assert np.array_equal(state.history.values[1][BLOCK:], calm_row[BLOCK:])
+    assert state.history[0].written.tolist() == [BLOCK, 550]  # a new history, and one that went on
+    assert 1.0 < state.threshold[0, 0] < 1.2
+    assert np.array_equal(state.history[0].values[1][BLOCK:], calm_row[BLOCK:])
     assert not run(threshold, shifted, state, open_samples=200)[0].any()
 
 
@@ -203,8 +209,8 @@ def test_while_it_settles_a_peak_lowers_no_threshold() -> None:
     states = quiet.start(), chosen.start()
     assert not run(quiet, errors, states[0])[2]
     assert run(chosen, errors, states[1])[2]
-    assert states[0].threshold[0] > states[1].threshold[0]
-    assert states[0].history.written[0] == BLOCK * 4
+    assert states[0].threshold[0, 0] > states[1].threshold[0, 0]
+    assert states[0].history[0].written[0] == BLOCK * 4
 
 
 def test_unnaturally_small_errors_are_outside_too() -> None:
@@ -214,7 +220,7 @@ def test_unnaturally_small_errors_are_outside_too() -> None:
     state = threshold.start()
     outside, _, _ = run(threshold, errors, state)
     assert np.flatnonzero(outside[:, 0]).tolist() == list(range(520, 540))
-    assert threshold.compare(state, errors[530:531]).ratio[0, 0] == pytest.approx(5, rel=0.01)
+    assert compare(threshold, state, errors[530:531]).ratio[0, 0] == pytest.approx(5, rel=0.01)
     spread = noise(600) * np.linspace(0.3, 3, 600, dtype=np.float32)[:, None]
     assert not run(made(calm=[0.05], z_max=3.0, floor=[0.5]), spread)[0][300:].any()
 
@@ -222,10 +228,10 @@ def test_unnaturally_small_errors_are_outside_too() -> None:
 def test_an_error_of_nothing_is_far_out_but_not_infinitely() -> None:
     state = made(calm=[0.05]).start()
     zero = np.zeros((1, 1), np.float32)
-    assert made(calm=[0.05]).compare(state, zero).ratio[0, 0] == 1e6
-    assert made().compare(made().start(), zero).ratio[0, 0] == 0
+    assert compare(made(calm=[0.05]), state, zero).ratio[0, 0] == 1e6
+    assert compare(made(), made().start(), zero).ratio[0, 0] == 0
     missing = np.full((1, 1), np.nan, np.float32)
-    assert np.isnan(made(calm=[0.05]).compare(state, missing).ratio[0, 0])
+    assert np.isnan(compare(made(calm=[0.05]), state, missing).ratio[0, 0])
 
 
 def selected(errors: list[float], z: np.ndarray) -> float:
@@ -315,13 +321,13 @@ def test_every_update_is_as_the_page_defines_it(seed: int) -> None:
     for begin in range(0, 1500, BLOCK):
         block = errors[begin : begin + BLOCK]
         limit, found, history = updated(
-            threshold._settings, history, block.tolist(), float(state.threshold[0])
+            threshold._settings, history, block.tolist(), float(state.threshold[0, 0])
         )
-        threshold.compare(state, block[:, None])
-        got = threshold.update(state, None)
-        assert state.threshold[0] == pytest.approx(limit, rel=1e-6)
+        compare(threshold, state, block[:, None])
+        got = threshold.update(state, 0, None)
+        assert state.threshold[0, 0] == pytest.approx(limit, rel=1e-6)
         assert [one.onset for one in got] == found[:1]
         assert [one.peak for one in got] == sorted(found, key=lambda at: -block[at])[:1]
-        assert state.history.kept(0).tolist() == history
+        assert state.history[0].kept(0).tolist() == history
         late += len(got)
     assert late, "this seed shows nothing"

@@ -154,5 +154,5 @@ def test_what_is_learnt_from_is_what_a_gateway_feeds(
         row_errors = errors[known[:, row], row]
         weights = keep ** np.arange(len(row_errors))[::-1]
         np.testing.assert_allclose(
-            state.telemanom.smoothed_sum[0, row], (weights * row_errors).sum(), rtol=1e-4
+            state.telemanom.smoothed_sum[0, 0, row], (weights * row_errors).sum(), rtol=1e-4
         )

@@ -1,0 +1,91 @@
+"""From chunks of lines, of many inputs, to readings of many streams: at once where all is clean.
+
+Inputs whose lines look alike, for streams of one fleet, are read as one block of lines. A block
+that is not clean is read input by input, where each line is judged and each reject counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from agent.fleet import Fleet
+from agent.inputs import Chunk
+from agent.inputs.lines import LineParser
+from agent.store import Batch
+from models.messages import Float64, Int64
+
+
+class _Lane(NamedTuple):
+    """Where the lines of an input go."""
+
+    fleet: Fleet
+    stream: int  # number in the fleet
+    name: str  # of the stream
+    parser: LineParser
+
+
+class Intake:
+    """Reads chunks and gives what they hold to the fleets; one thread uses it."""
+
+    def __init__(
+        self,
+        fleets: Sequence[Fleet],
+        streams: Mapping[str, str],
+        parsers: Mapping[str, LineParser],
+    ) -> None:
+        lanes = {
+            stream.name: (fleet, number)
+            for fleet in fleets
+            for number, stream in enumerate(fleet.streams)
+        }
+        self._lanes: dict[str, _Lane] = {}
+        self._kinds: dict[str, int] = {}  # input -> the same for those that are read alike
+        numbers: dict[Hashable, int] = {}
+        inputs = Counter(streams.values())
+        for name, parser in parsers.items():
+            fleet, number = lanes[streams[name]]
+            self._lanes[name] = _Lane(fleet, number, streams[name], parser)
+            if inputs[streams[name]] == 1:
+                alike = (id(fleet), parser.layout)
+                self._kinds[name] = numbers.setdefault(alike, len(numbers))
+
+    def take(self, chunks: Sequence[Chunk], batch: Batch) -> list[tuple[Chunk, str]]:
+        """Score what chunks hold; return those with readings, each with its stream's name."""
+        heard: list[tuple[Chunk, str]] = []
+        kinds: dict[int, list[Chunk]] = {}
+        for chunk in chunks:
+            kind = self._kinds.get(chunk.input_name)
+            if kind is None:  # what several inputs bring for one stream must stay in order
+                heard += self._take_alike([chunk], batch)
+            else:
+                kinds.setdefault(kind, []).append(chunk)
+        for alike in kinds.values():
+            heard += self._take_alike(alike, batch)
+        return heard
+
+    def _take_alike(self, chunks: Sequence[Chunk], batch: Batch) -> list[tuple[Chunk, str]]:
+        lanes = [self._lanes[chunk.input_name] for chunk in chunks]
+        fleet, parser = lanes[0].fleet, lanes[0].parser
+        lines = [line for chunk in chunks for line in chunk.lines]
+        arrived_s, streams = _of_each_line(chunks, lanes)
+        readings = parser.parse_clean(lines, arrived_s)
+        if readings is not None:
+            fleet.take(streams, readings, batch)
+            return [(chunk, lane.name) for chunk, lane in zip(chunks, lanes, strict=True)]
+        heard = []
+        for chunk, lane in zip(chunks, lanes, strict=True):
+            readings = lane.parser.parse(chunk.lines, chunk.arrived_s)
+            if count := len(readings.times):
+                fleet.take(np.full(count, lane.stream), readings, batch)
+                heard.append((chunk, lane.name))
+        return heard
+
+
+def _of_each_line(chunks: Sequence[Chunk], lanes: Sequence[_Lane]) -> tuple[Float64, Int64]:
+    counts = [len(chunk.lines) for chunk in chunks]
+    arrived_s = np.repeat([chunk.arrived_s for chunk in chunks], counts)
+    return arrived_s, np.repeat([lane.stream for lane in lanes], counts)
