@@ -6,6 +6,7 @@ One call of the network serves all streams that have a sample, and what belongs 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,12 +21,12 @@ from models.pipeline import Detector
 
 
 class _Scored(NamedTuple):
-    """Rows that wait for the commit; of each stream in order."""
+    """Samples that wait for the commit: n of each of B streams, after those before."""
 
-    streams: Int64  # (n,)
-    times: Float64  # (n,)
-    values: Float32  # (n, C)
-    score: Float32  # (n,)
+    streams: Int64  # (B,)
+    times: Float64  # (n, B)
+    values: Float32  # (n, B, C)
+    score: Float32  # (n, B)
 
 
 class Fleet:
@@ -46,7 +47,9 @@ class Fleet:
             Stream(table, detector, self._memory, number, self._aligners, summary_interval_s)
             for number, table in enumerate(tables)
         ]
-        self._readings = np.zeros(len(tables), np.int64)  # since the last ``flush``
+        self._numbers = np.arange(len(tables))
+        # since the last ``flush``
+        self._taken: list[tuple[Int64, Float32]] = []  # streams (n,), values (n, C)
         self._scored: list[_Scored] = []
 
     def take(self, streams: Int64, readings: Readings, batch: Batch) -> None:
@@ -54,22 +57,14 @@ class Fleet:
 
         What came of it goes into ``batch``: events at once, the rest with ``flush``.
         """
-        known = np.count_nonzero(~np.isnan(readings.values), axis=1)
-        np.add.at(self._readings, streams, known)
+        self._taken.append((streams, readings.values))
         for aligned in self._aligners.push(streams, readings):
             self._score(aligned, batch)
 
     def _score(self, aligned: Aligned, batch: Batch) -> None:
-        streams = np.arange(len(self.streams))[aligned.who]
+        streams = self._numbers[aligned.who]
         found = self._detector.step_together(self._memory, *aligned)
-        self._scored.append(
-            _Scored(
-                np.tile(streams, len(aligned.times)),
-                aligned.times.ravel(),
-                aligned.values.reshape(-1, aligned.values.shape[-1]),
-                found.score.ravel(),
-            )
-        )
+        self._scored.append(_Scored(streams, aligned.times, aligned.values, found.score))
         for column, event in found.events:
             self.streams[streams[column]].report([event], batch)
         for column, forecast in found.forecasts:
@@ -77,19 +72,33 @@ class Fleet:
 
     def flush(self, batch: Batch) -> None:
         """Put the samples since the last call, with what they sum up to, into ``batch``."""
-        for stream in np.flatnonzero(self._readings).tolist():
-            self.streams[stream].counters["readings"] += int(self._readings[stream])
-        self._readings[:] = 0
+        self._count_readings()
         if not self._scored:
             return
-        streams, times, values, score = (
-            np.concatenate(parts) for parts in zip(*self._scored, strict=True)
-        )
+        streams = np.concatenate([np.tile(s.streams, len(s.times)) for s in self._scored])
+        times = np.concatenate([s.times.ravel() for s in self._scored])
+        score = np.concatenate([s.score.ravel() for s in self._scored])
+        rows = [s.values.reshape(-1, s.values.shape[-1]) for s in self._scored]
+        values = np.concatenate(rows)
         self._scored.clear()
-        order = np.argsort(streams, kind="stable")
+        order, edges = _by_stream(streams, len(self.streams))
         times, values, score = times[order], values[order], score[order]
-        edges = np.cumsum(np.bincount(streams, minlength=len(self.streams))).tolist()
-        for own, begin, end in zip(self.streams, [0, *edges], edges, strict=False):
+        for own, (begin, end) in zip(self.streams, edges, strict=True):
             if end > begin:
-                rows = slice(begin, end)
-                own.keep(Samples(times[rows], values[rows]), score[rows], batch)
+                own.keep(Samples(times[begin:end], values[begin:end]), score[begin:end], batch)
+
+    def _count_readings(self) -> None:
+        if not self._taken:
+            return
+        streams = np.concatenate([streams for streams, _ in self._taken])
+        known = ~np.isnan(np.concatenate([values for _, values in self._taken]))
+        self._taken.clear()
+        counts = np.bincount(streams, known.sum(axis=1), len(self.streams)).tolist()
+        for stream, count in zip(self.streams, counts, strict=True):
+            stream.counters["readings"] += int(count)
+
+
+def _by_stream(streams: Int64, count: int) -> tuple[Int64, list[tuple[int, int]]]:
+    """Return the order that puts each stream's rows together, and where they begin and end."""
+    ends = np.cumsum(np.bincount(streams, minlength=count)).tolist()
+    return np.argsort(streams, kind="stable"), list(itertools.pairwise([0, *ends]))

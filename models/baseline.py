@@ -180,7 +180,7 @@ class Baseline:
     def step(self, states: list[BaselineState], samples: Samples) -> Result:
         """Score ``samples`` of the only stream of ``states``, which follow those before."""
         times, values = samples.times[:, None], samples.values[:, None]
-        return self.step_together(states, ALL, times, values).first(samples.times)
+        return self.step_together(states, ALL, times, values).first(samples.times, None)
 
     def step_together(
         self, states: list[BaselineState], who: Index, times: Float64, values: Float32
@@ -203,8 +203,7 @@ class Baseline:
                 expected[:, column],
             )
         ]
-        probability = np.full(times.shape, np.nan)
-        return Together(worst(ratio), probability, expected, events, ratio, np.ones_like(ratio))
+        return Together(worst(ratio), expected, ratio, np.ones_like(ratio), events)
 
     def _step(
         self, state: BaselineState, samples: Samples, ratio: Float32, expected: Float32

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from models.messages import Float32
+from models.messages import Bool, Float32, Float64, Int64
 
 PART_COLUMNS = 64  # a history is saved in parts of so many columns, only the changed ones
+
+
+class Moments(NamedTuple):
+    """How many values, their mean, and their squared distances from it, summed; (…, R) each."""
+
+    counts: Int64
+    mean: Float64
+    squares: Float64
 
 
 @dataclass(slots=True)
@@ -17,8 +25,11 @@ class History:
     """The newest values of ``R`` rows."""
 
     values: Float32  # (R, H), a ring per row
-    written: npt.NDArray[np.int64]  # (R,) values ever put into each ring
+    written: Int64  # (R,) values ever put into each ring
     changed: set[int] = field(default_factory=set)  # parts changed since they were last saved
+    # of each part, (K, R), so that only those that changed are looked at again; None: not yet
+    _moments: Moments | None = None
+    _outdated: set[int] = field(default_factory=set)  # parts changed since
 
     @staticmethod
     def empty(rows: int, size: int) -> History:
@@ -38,13 +49,19 @@ class History:
         columns = (int(self.written[row]) + np.arange(len(values))) % size
         self.values[row, columns] = values
         self.written[row] += len(values)
-        self.changed.update((columns // PART_COLUMNS).tolist())
+        self._change(columns)
 
-    def forget(self, rows: npt.NDArray[np.bool_]) -> None:
+    def _change(self, columns: Int64) -> None:
+        parts = set((columns // PART_COLUMNS).ravel().tolist())
+        self.changed |= parts
+        self._outdated |= parts
+
+    def forget(self, rows: Bool) -> None:
         """Let some rows begin anew."""
         self.written[rows] = 0
+        self._moments = None
 
-    def remember_where(self, values: Float32, chosen: npt.NDArray[np.bool_]) -> None:
+    def remember_where(self, values: Float32, chosen: Bool) -> None:
         """Put the ``chosen`` of new values, (R, n), into each row; the oldest go."""
         if not chosen.all():
             for row in range(len(values)):
@@ -54,9 +71,43 @@ class History:
         columns = (self.written[:, None] + np.arange(values.shape[1])) % size
         self.values[np.arange(len(columns))[:, None], columns] = values
         self.written += values.shape[1]
-        self.changed.update(np.unique(columns // PART_COLUMNS).tolist())
+        self._change(columns)
 
-    def in_use(self) -> npt.NDArray[np.bool_]:
-        """Tell which places of the rings hold a value, (R, H)."""
-        used: npt.NDArray[np.bool_] = np.arange(self.values.shape[1]) < self.written[:, None]
-        return used
+    def moments(self) -> Moments:
+        """Return those of the parts, (K, R)."""
+        if self._moments is None:
+            shape = (-(-self.values.shape[1] // PART_COLUMNS), len(self.values))
+            self._moments = Moments(np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape))
+            self._outdated = set(range(shape[0]))
+        for part in self._outdated:
+            begin = part * PART_COLUMNS
+            values = self.values[:, begin : begin + PART_COLUMNS]
+            used = np.arange(begin, begin + values.shape[1]) < self.written[:, None]
+            for array, news in zip(self._moments, moments(values, used), strict=True):
+                array[part] = news
+        self._outdated.clear()
+        return self._moments
+
+
+def moments(values: Float32, counted: Bool) -> Moments:
+    """Return those of each row's values, (R, n), that are counted."""
+    if counted.all():
+        count = np.full(len(values), values.shape[1])
+        mean = values.mean(axis=1, dtype=np.float64)
+        apart = values - mean[:, None]
+    else:
+        count = counted.sum(axis=1)
+        kept = np.where(counted, values, np.float32(0))
+        mean = kept.sum(axis=1, dtype=np.float64) / np.maximum(count, 1)
+        apart = np.where(counted, values - mean[:, None], 0.0)
+    return Moments(count, mean, np.einsum("ij,ij->i", apart, apart))
+
+
+def merged(parts: Moments, more: Moments) -> Moments:
+    """Return those of parts, (K, R), and of one more, (R,), together (Chan et al. 1979); (R,)."""
+    count = parts.counts.sum(axis=0) + more.counts
+    total = (parts.counts * parts.mean).sum(axis=0) + more.counts * more.mean
+    mean = total / np.maximum(count, 1)
+    between = (parts.counts * (parts.mean - mean) ** 2).sum(axis=0)
+    squares = parts.squares.sum(axis=0) + between
+    return Moments(count, mean, squares + more.squares + more.counts * (more.mean - mean) ** 2)

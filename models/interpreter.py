@@ -90,15 +90,12 @@ class StepNetwork:
         steps, batch, _ = samples.shape
         if batch != self._batch:
             self._resize(batch)
-        interpreter = self._interpreter
-        sample, state_in, prediction, state_out = (
-            interpreter.tensor(self._index[name]) for name in _TENSORS
-        )
+        sample, state_in, prediction, state_out = self._views
         predictions = np.empty((steps, batch, self.prediction_size), np.float32)
         for step in range(steps):
             sample()[:] = samples[step]
             state_in()[:] = state_out() if step else state
-            interpreter.invoke()
+            self._interpreter.invoke()
             predictions[step] = prediction()
         return predictions, state_out().copy()
 
@@ -107,6 +104,8 @@ class StepNetwork:
             self._interpreter.resize_tensor_input(self._index[name], [batch, width])
         self._interpreter.allocate_tensors()
         self._batch = batch
+        # what they return is a view of the tensor, and must not be kept
+        self._views = [self._interpreter.tensor(self._index[name]) for name in _TENSORS]
 
 
 class ForecastNetwork:

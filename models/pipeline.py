@@ -23,6 +23,7 @@ from models.forecaster import Forecaster, ForecastState
 from models.interpreter import ForecastNetwork, Runtime, StepNetwork
 from models.messages import (
     ALL,
+    Bool,
     Event,
     Float32,
     Float64,
@@ -32,11 +33,11 @@ from models.messages import (
     Samples,
     Scores,
 )
-from models.sensors import SensorChecks
+from models.sensors import SensorChecks, SensorRuns
 from models.state import State
 from models.tail import ScoreTail
-from models.telemanom import Errors, Telemanom
-from models.threshold import DynamicThreshold, Exceedance
+from models.telemanom import Telemanom
+from models.threshold import DynamicThreshold
 
 
 class Result(NamedTuple):
@@ -53,17 +54,18 @@ class Together(NamedTuple):
     """What a detector made of ``n`` samples of each of ``B`` streams; streams by their column."""
 
     score: Float32  # (n, B), see ``models.messages.Scores``
-    probability: Float64  # (n, B)
     predicted: Float32  # (n, B, C)
-    events: list[tuple[int, Event]]  # of each stream in order
     smoothed: Float32  # (n, B, R)
     threshold: Float32  # (n, B, R)
+    events: list[tuple[int, Event]]  # of each stream in order
     forecasts: Sequence[tuple[int, Forecast]] = ()  # of each stream in order
 
-    def first(self, times: Float64) -> Result:
+    def first(self, times: Float64, tail: ScoreTail | None) -> Result:
         """Return what was made of the first stream, whose samples are of ``times`` (n,)."""
+        score = self.score[:, 0]
+        probability = np.full(len(score), np.nan) if tail is None else tail.probability(score)
         return Result(
-            Scores(times, self.score[:, 0], self.probability[:, 0], self.predicted[:, 0]),
+            Scores(times, score, probability, self.predicted[:, 0]),
             [event for column, event in self.events if column == 0],
             self.smoothed[:, 0],
             self.threshold[:, 0],
@@ -130,6 +132,7 @@ class Pipeline:
         block = (streams, self._threshold.block_samples)
         forecaster = self.forecaster
         return State(
+            numbers=np.arange(streams),
             telemanom=self._telemanom.start(streams),
             threshold=self._threshold.start(streams),
             sensors=self._sensors.start(streams),
@@ -165,7 +168,7 @@ class Pipeline:
     def step(self, state: State, samples: Samples) -> Result:
         """Score ``samples`` of the only stream of ``state``, which follow those before."""
         times, values = samples.times[:, None], samples.values[:, None]
-        return self.step_together(state, ALL, times, values).first(samples.times)
+        return self.step_together(state, ALL, times, values).first(samples.times, self._tail)
 
     def step_together(self, state: State, who: Index, times: Float64, values: Float32) -> Together:
         """Score the samples that follow those before; ``state`` moves on.
@@ -180,20 +183,22 @@ class Pipeline:
             values: (n, B, C) in the channels' units.
 
         """
-        streams = np.arange(len(state.watched))[who]
+        streams = state.numbers[who]
         heard = self._heard(state, streams, times)
-        parts = list(self._parts(state, who, streams, times, values))
-        forecasts = self._forecasts(state, streams, times, values)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            parts = list(self._parts(state, who, streams, times, values))
         if not parts:
             return self._nothing(state, len(streams))
-        score = np.concatenate([worst(seen.ratio) for _, seen, _ in parts])
+        forecasts = self._forecasts(state, streams, times, values)
+        events = heard + [event for part in parts for event in part.events]
+        if len(parts) == 1:
+            return parts[0]._replace(events=events, forecasts=forecasts)
         return Together(
-            score,
-            self._probability(score),
-            np.concatenate([errors.predicted for errors, _, _ in parts]),
-            heard + [event for _, _, events in parts for event in events],
-            np.concatenate([errors.smoothed for errors, _, _ in parts]),
-            np.concatenate([seen.threshold for _, seen, _ in parts]),
+            np.concatenate([part.score for part in parts]),
+            np.concatenate([part.predicted for part in parts]),
+            np.concatenate([part.smoothed for part in parts]),
+            np.concatenate([part.threshold for part in parts]),
+            events,
             forecasts,
         )
 
@@ -222,8 +227,7 @@ class Pipeline:
         rows = state.threshold.block.shape[-1]
         empty = np.empty((0, streams, rows), np.float32)
         predicted = np.empty((0, streams, self._channels), np.float32)
-        score = np.empty((0, streams), np.float32)
-        return Together(score, score.astype(np.float64), predicted, [], empty, empty)
+        return Together(np.empty((0, streams), np.float32), predicted, empty, empty, [])
 
     def _heard(self, state: State, streams: Int64, times: Float64) -> list[tuple[int, Event]]:
         if len(times) == 0 or not state.watched.any():
@@ -247,17 +251,14 @@ class Pipeline:
             )
         ]
 
-    def _probability(self, score: Float32) -> Float64:
-        return np.full(score.shape, np.nan) if self._tail is None else self._tail.probability(score)
-
     def _parts(
         self, state: State, who: Index, streams: Int64, times: Float64, values: Float32
-    ) -> Iterator[tuple[Errors, Exceedance, list[tuple[int, Event]]]]:
+    ) -> Iterator[Together]:
         """Step up to each interruption and each update of a threshold: chunking never matters."""
         if len(times) == 0:
             return
         broken = self._telemanom.interruptions(state.telemanom, who, times)
-        starts = np.flatnonzero(broken.any(axis=1)).tolist()
+        starts = broken.any(axis=1).nonzero()[0].tolist()
         begin = 0
         while begin < len(times):
             if begin in starts:
@@ -270,7 +271,7 @@ class Pipeline:
 
     def _part(
         self, state: State, who: Index, streams: Int64, times: Float64, values: Float32
-    ) -> tuple[Errors, Exceedance, list[tuple[int, Event]]]:
+    ) -> Together:
         begin = state.threshold.pending[who].copy()
         at = streams, begin + np.arange(len(times))[:, None]  # of the blocks: stream, position
         errors = self._telemanom.step(state.telemanom, who, times, values)
@@ -278,31 +279,39 @@ class Pipeline:
         state.recent.times[at], state.recent.observed[at] = times, values
         state.recent.expected[at] = errors.predicted
         seen = self._threshold.compare(state.threshold, who, at, errors.smoothed)
+        score = worst(seen.ratio)
         events: list[tuple[int, Event]] = []
-        notable = state.watched[who] | seen.outside.any(axis=(0, 2)) | self._sensors.over(runs)
-        for column in np.flatnonzero(notable).tolist():
-            events += [
-                (column, event)
-                for event in self._events.step(
-                    state.events[streams[column]],
-                    state.recent.of(int(streams[column])),
-                    int(begin[column]),
-                    seen.of(column),
-                    runs.of(column),
-                )
-            ]
-        full = np.flatnonzero(state.threshold.pending[who] == self._threshold.block_samples)
-        for column in full.tolist():
+        for column in self._notable(state, who, score, runs):
+            stream = int(streams[column])
+            opened = state.events[stream]
+            told = self._events.step(
+                opened,
+                state.recent.of(stream),
+                int(begin[column]),
+                seen.of(column),
+                runs.of(column),
+            )
+            events += [(column, event) for event in told]
+            state.watched[stream] = opened.watched
+        pending = state.threshold.pending[who]
+        full: Bool = pending == self._threshold.block_samples
+        for column in full.nonzero()[0].tolist():
             events += [(column, event) for event in self._update(state, int(streams[column]))]
-        for stream in streams[np.union1d(np.flatnonzero(notable), full)].tolist():
-            state.watched[stream] = state.events[stream].watched
-        return errors, seen, events
+        return Together(score, errors.predicted, errors.smoothed, seen.threshold, events)
+
+    def _notable(self, state: State, who: Index, score: Float32, runs: SensorRuns) -> list[int]:
+        """Return the columns of the streams whose events may change."""
+        notable = state.watched[who] | self._sensors.over(runs) | (score > 1).any(axis=0)
+        columns: list[int] = np.asarray(notable).nonzero()[0].tolist()
+        return columns
 
     def _update(self, state: State, stream: int) -> list[Event]:
         """Find a stream's threshold anew, at the end of its block."""
         events = state.events[stream]
         found = self._threshold.update(state.threshold, stream, events.open_samples)
-        return self._events.found(events, state.recent.of(stream), found)
+        opened = self._events.found(events, state.recent.of(stream), found)
+        state.watched[stream] = events.watched
+        return opened
 
 
 def _forecaster(bundle: Bundle, runtime: Runtime) -> Forecaster | None:

@@ -20,7 +20,7 @@ import numpy as np
 from models.events import EventState, Recent
 from models.forecaster import ForecastState
 from models.history import PART_COLUMNS, History
-from models.messages import Bool, Contribution, Event, Float32, NoForecast
+from models.messages import Bool, Contribution, Event, Float32, Int64, NoForecast
 from models.sensors import SENSOR_KINDS, SensorState
 from models.telemanom import TelemanomState
 from models.threshold import ThresholdState
@@ -37,6 +37,7 @@ class State:
     Arrays over streams, so that streams can step together without being gathered.
     """
 
+    numbers: Int64  # (N,) 0, 1, 2 …
     telemanom: TelemanomState
     threshold: ThresholdState
     sensors: SensorState

@@ -9,6 +9,7 @@ spike or a slow drift.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -95,35 +96,32 @@ class Telemanom:
             state: of ``N`` streams.
             who: which ``B`` of them.
             times: (n, B) Unix seconds.
-            values: (n, B, C) in units.
+            values: (n, B, C) in units; ``np.errstate`` for what overflows is the caller's.
 
         """
-        count, last = len(values), state.last[who]
-        with np.errstate(over="ignore"):  # infinity is limited like any other outlier
-            scaled = _limited((values - self._center) / self._scale, SCALED_MAX)
-        filled = fill_forward(scaled, last[:, -1])
-        known_so_far = np.where(np.isnan(filled), np.float32(0), filled)
+        last = state.last[who]
+        scaled = _limited((values - self._center) / self._scale, SCALED_MAX)
+        filled = known_so_far = scaled
+        if math.isnan(np.add.reduce(scaled, axis=None)):
+            filled = fill_forward(scaled, last[:, -1])
+            known_so_far = np.where(np.isnan(filled), np.float32(0), filled)
         outputs, network = self._network.run(_limited(known_so_far, self._clip), state.network[who])
-        made = np.concatenate([state.prediction[who].swapaxes(0, 1), outputs])
-        known = np.concatenate([last.swapaxes(0, 1), filled])
-        expected, before = made[:count], known[:count]
+        expected, state.prediction[who] = _delayed(state.prediction[who], outputs)
+        before, state.last[who] = _delayed(last, filled)
         errors = np.abs(self._targets(scaled, before) - expected)
         self._withhold(state, who, errors)
-        predicted = self._in_units(expected, before)
         state.network[who] = network
-        state.prediction[who] = made[-self._horizon :].swapaxes(0, 1)
-        state.last[who] = known[-self._horizon :].swapaxes(0, 1)
-        state.since_start[who] += count
+        state.since_start[who] += len(values)
         state.last_time[who] = times[-1]
         total, weight = state.smoothed_sum[who], state.smoothed_weight[who]
         smoothed = self._smoother.smooth(errors, total, weight)
         state.smoothed_sum[who], state.smoothed_weight[who] = total, weight
-        return Errors(smoothed, predicted)
+        return Errors(smoothed, self._in_units(expected, before))
 
     def _withhold(self, state: TelemanomState, who: Index, errors: Float32) -> None:
         """Blank the errors of streams that still warm up."""
         since = state.since_start[who]
-        if (since < self._warm_up).any():
+        if np.minimum.reduce(since) < self._warm_up:
             position = since + np.arange(len(errors))[:, None]
             errors[position < self._warm_up] = np.nan
 
@@ -131,14 +129,18 @@ class Telemanom:
         """What each head should have predicted, (n, B, P)."""
         scaled, before = scaled[..., self._scored], before[..., self._scored]
         forms = {"value": scaled, "change": scaled - before}
+        if len(self._heads) == 1:
+            return forms[self._heads[0]]
         return np.concatenate([forms[head] for head in self._heads], axis=-1)
 
     def _in_units(self, expected: Float32, before: Float32) -> Float32:
         """Return the expected sample (n, B, C) in the channels' units, by the first head."""
-        scaled = np.full(before.shape, np.nan, np.float32)
-        scaled[..., self._scored] = expected[..., : self._predicted // len(self._heads)]
+        scaled = expected[..., : self._predicted // len(self._heads)]
+        if self._scored is not ALL:
+            some, scaled = scaled, np.full(before.shape, np.nan, np.float32)
+            scaled[..., self._scored] = some
         if self._heads[0] == "change":
-            scaled += before
+            scaled = scaled + before
         return scaled * self._scale + self._center
 
 
@@ -167,6 +169,15 @@ class Smoother:
         """
         smoothed = np.full((len(errors), *total.shape), np.nan, np.float32)
         known = ~np.isnan(errors)
+        if known.all():
+            for row, newest in zip(smoothed, errors[..., None, :], strict=True):
+                np.multiply(total, self._keep, out=total)
+                np.add(total, newest, out=total)
+                np.multiply(weight, self._keep, out=weight)
+                np.add(weight, 1.0, out=weight)
+                enough = weight >= self._weight_min
+                np.divide(total, weight, out=row, where=enough, casting="same_kind")
+            return smoothed.reshape(*errors.shape[:-1], -1)
         for step in np.flatnonzero(known.reshape(len(errors), -1).any(axis=1)):
             seen, error = known[step][..., None, :], errors[step][..., None, :]
             np.copyto(total, total * self._keep + error, where=seen)
@@ -187,6 +198,15 @@ def fill_forward(values: Float32, before: Float32) -> Float32:
     index = np.arange(len(rows)).reshape(-1, *[1] * before.ndim)
     known = np.where(np.isnan(rows), 0, index)
     return np.take_along_axis(rows, np.maximum.accumulate(known, axis=0), axis=0)[1:]
+
+
+def _delayed(before: Float32, new: Float32) -> tuple[Float32, Float32]:
+    """Put ``new`` (n, B, …) behind ``before`` (B, H, …); return the first n and the last H."""
+    ahead = before.shape[1]
+    if len(new) == ahead == 1:
+        return before.swapaxes(0, 1).copy(), new.swapaxes(0, 1)
+    both = np.concatenate([before.swapaxes(0, 1), new])
+    return both[: len(new)], both[-ahead:].swapaxes(0, 1)
 
 
 def _limited(values: Float32, limit: float | np.float32) -> Float32:

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.bundle import Threshold
-from models.history import History
+from models.history import History, merged, moments
 from models.messages import Bool, Float32, Float64, Index, Int64
 
 RATIO_MAX = np.float32(1e6)  # a score beyond says no more
@@ -108,12 +108,12 @@ class DynamicThreshold:
 
         ``at`` are streams (B,) and positions (n, B) in the blocks that they go to: ``update`` is
         due when a block is full. NaN (nothing to score) is never outside and never enters the
-        history.
+        history. Divides by zero: ``np.errstate`` is the caller's.
         """
-        threshold = np.broadcast_to(state.threshold[who].copy(), smoothed.shape)
+        threshold = state.threshold[who][None].repeat(len(smoothed), axis=0)
         ratio = self._ratio(smoothed, state.calm[who], threshold)
         outside = ratio > 1
-        if (state.settled[who] < self._settings.settle_samples).any():
+        if np.minimum.reduce(state.settled[who]) < self._settings.settle_samples:
             outside &= self._settled(state, who, smoothed)[..., None]
         state.block[at] = smoothed
         state.block_outside[at] = outside
@@ -137,8 +137,7 @@ class DynamicThreshold:
     @staticmethod
     def _ratio(smoothed: Float32, calm: Float32, threshold: Float32) -> Float32:
         # infinity is limited; 0 / 0 is no limit, and no error
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            small, large = calm / smoothed, smoothed / threshold
+        small, large = calm / smoothed, smoothed / threshold
         return np.asarray(np.minimum(np.fmax(large, small), RATIO_MAX))
 
     def _settled(self, state: ThresholdState, who: Index, smoothed: Float32) -> Bool:
@@ -200,10 +199,8 @@ class DynamicThreshold:
         Returns mean and deviation of each row, (R,), and whether it has enough of them; with too
         few the limits are the bundle's alone.
         """
-        history = state.history[stream]
-        errors = np.concatenate([history.values, block], axis=1)
-        counted = np.concatenate([history.in_use(), normal], axis=1)
-        mean, deviation, count = _moments(errors, counted)
+        count, mean, squares = merged(state.history[stream].moments(), moments(block, normal))
+        deviation = np.sqrt(squares / np.maximum(count, 1))
         enough = np.asarray(count >= self._settings.update_samples)
         far = self._z[-1] * deviation
         high = np.maximum(self._floor, mean + far)
@@ -211,20 +208,6 @@ class DynamicThreshold:
         state.threshold[stream] = np.where(enough, high, self._floor)
         state.calm[stream] = np.where(enough, low, self._calm)
         return mean, deviation, enough
-
-
-def _moments(errors: Float32, counted: Bool) -> tuple[Float64, Float64, Int64]:
-    """Return mean, deviation and count of each row's values that are counted; (R,) each."""
-    count = counted.sum(axis=1)
-    if counted.all():
-        mean = errors.mean(axis=1, dtype=np.float64)
-        apart = errors - mean[:, None]
-    else:
-        kept = np.where(counted, errors, np.float32(0))
-        mean = kept.sum(axis=1, dtype=np.float64) / np.maximum(count, 1)
-        apart = np.where(counted, errors - mean[:, None], 0.0)
-    squares = np.einsum("ij,ij->i", apart, apart)
-    return mean, np.sqrt(squares / np.maximum(count, 1)), count
 
 
 def _found(

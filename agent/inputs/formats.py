@@ -76,31 +76,41 @@ class Csv:
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
         """Read all lines at once, if each is whole and has a number in every column used."""
-        joined = b",\n,".join(lines)  # a field that no line can have marks where a line ends
+        joined = b",".join(lines)
         if b"_" in joined or not joined.isascii():  # which float takes, in its own way
             return None
+        commas = len(self._columns) - 1
+        if any(line.count(b",") != commas for line in lines):
+            return None
         fields = joined.decode().split(",")
-        width = len(self._columns)
-        ends = fields[width :: width + 1]
-        if len(fields) != len(lines) * (width + 1) - 1 or ends.count("\n") != len(lines) - 1:
-            return None
         try:
-            columns = np.array([list(map(float, fields[at :: width + 1])) for at in self._used])
+            table = np.array(list(map(float, fields))).reshape(len(lines), -1)
         except ValueError:
-            return None
-        columns[np.isnan(columns)] = NOT_FINITE
-        values = np.full((len(lines), len(self._blank)), ABSENT)
-        values[:, self._order] = columns.T
-        return Rows(lines, self._times(fields), values)
+            return self._by_column(lines, fields)
+        return Rows(lines, *self._judged(table))
 
-    def _times(self, fields: list[str]) -> Float64:
-        if self._time is None:
-            return np.empty(0)
-        texts = fields[self._time :: len(self._columns) + 1]
+    def _by_column(self, lines: Sequence[bytes], fields: list[str]) -> Rows | None:
+        """Read a block in which times are no numbers, or columns that are not used."""
+        width = len(self._columns)
+        table = np.zeros((len(lines), width))
         try:
-            return np.array(list(map(float, texts)))
+            for at in self._used:
+                table[:, at] = list(map(float, fields[at::width]))
         except ValueError:
-            return np.array(list(map(_unix_time, texts)))
+            return None
+        if self._time is not None:
+            table[:, self._time] = list(map(_unix_time, fields[self._time :: width]))
+        return Rows(lines, *self._judged(table))
+
+    def _judged(self, table: Float64) -> tuple[Float64, Float64]:
+        """Return times and values of a table of all columns."""
+        times = np.empty(0) if self._time is None else table[:, self._time]
+        read = table[:, self._used]
+        if math.isnan(np.add.reduce(read, axis=None)):
+            read[np.isnan(read)] = NOT_FINITE
+        values = np.full((len(table), len(self._blank)), ABSENT)
+        values[:, self._order] = read
+        return times, values
 
     def line(self, line: bytes, text: str) -> Row | None:
         """Read one line; None where it was rejected, or is the header."""

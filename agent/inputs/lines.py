@@ -125,10 +125,10 @@ class LineParser:
         times = rows.times if self._format.has_time else arrived_s
         with np.errstate(over="ignore"):
             values = rows.values.astype(np.float32, order="C")
-        outside = (rows.values < self._low) | (rows.values > self._high) | np.isinf(values)
-        if outside.any() or not _timely(times).all():
+        inside = (rows.values >= self._low) & (rows.values <= self._high) & np.isfinite(values)
+        if not inside.all() and not (inside | np.isnan(rows.values)).all():
             return None
-        return Readings(times, values)
+        return Readings(times, values) if _timely(times).all() else None
 
     def _block(self, lines: Sequence[bytes]) -> Rows | None:
         if not lines or max(map(len, lines)) > self._line_bytes_max:

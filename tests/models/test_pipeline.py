@@ -230,7 +230,6 @@ def _somewhere(samples: Samples, random: np.random.Generator) -> Samples:
 def _same(together: Together, column: int, one: Result) -> None:
     for got, expected in (
         (together.score, one.scores.score),
-        (together.probability, one.scores.probability),
         (together.predicted, one.scores.predicted),
         (together.smoothed, one.smoothed),
         (together.threshold, one.threshold),

@@ -35,7 +35,8 @@ def made(**changes: object) -> DynamicThreshold:
 def compare(threshold: DynamicThreshold, state: ThresholdState, errors: Float32) -> Exceedance:
     """Of one stream, ``errors`` (n, R)."""
     at = np.zeros(1, np.int64), state.pending + np.arange(len(errors))[:, None]
-    return threshold.compare(state, ALL, at, errors[:, None]).of(0)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return threshold.compare(state, ALL, at, errors[:, None]).of(0)
 
 
 def run(
