@@ -23,7 +23,6 @@ from models.forecaster import Forecaster, ForecastState
 from models.interpreter import ForecastNetwork, Runtime, StepNetwork
 from models.messages import (
     ALL,
-    Bool,
     Event,
     Float32,
     Float64,
@@ -294,8 +293,8 @@ class Pipeline:
             events += [(column, event) for event in told]
             state.watched[stream] = opened.watched
         pending = state.threshold.pending[who]
-        full: Bool = pending == self._threshold.block_samples
-        for column in full.nonzero()[0].tolist():
+        (full,) = np.nonzero(pending == self._threshold.block_samples)
+        for column in full.tolist():
             events += [(column, event) for event in self._update(state, int(streams[column]))]
         return Together(score, errors.predicted, errors.smoothed, seen.threshold, events)
 
