@@ -1,10 +1,28 @@
-"""Whether the gateway's clock can be trusted: central ops is told with every message."""
+"""The gateway's time: steady for all that has an order, and the wall's for all that is told.
+
+A gateway boots in 1970, or an hour off, and is put right while it runs. What arrives is therefore
+stamped by a **steady** time, which only goes on, at the pace of ``time.monotonic``; the wall's time
+is that and a **correction**, which changes when the clock is set. Alignment, scores and
+forecasts know the steady time only, so that no step of the clock reorders, loses or interrupts
+anything; what is stored, sent and shown has the wall's.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from models.messages import ClockQuality
+
+_LOG = logging.getLogger(__name__)
+
+STEP_S: Final = (
+    0.5  # a time server lets a clock run faster or slower up to this, and sets it beyond
+)
 
 _STA_UNSYNC = 0x0040
 _TIME_ERROR = 5
@@ -22,6 +40,98 @@ class _Timex(ctypes.Structure):
         ("status", ctypes.c_int),
         ("rest", ctypes.c_byte * 256),
     )
+
+
+class Step(NamedTuple):
+    """The clock was set."""
+
+    by_s: float  # how far, forward if positive
+    # steady time since when the clock had not been in step with a time server; None: it was
+    unsure_since_s: float | None
+
+
+class Clock:
+    """Steady and wall's time; one thread uses it.
+
+    Args:
+        quality: Says whether a time server keeps the clock.
+        wall: Unix seconds; may be set at any time.
+        monotonic: Seconds since some moment; only goes on.
+
+    """
+
+    def __init__(
+        self,
+        quality: Callable[[], ClockQuality] | None = None,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._quality = quality or clock_quality
+        self._wall, self._monotonic = wall, monotonic
+        self._began_s = wall() - monotonic()
+        self.correction_s = 0.0  # the wall's time - the steady time
+        self._behind = False  # the wall's time is one that has been already
+        self._unsure_since_s: float | None = None  # see ``Step``
+        self._judge()
+
+    def restore(self, saved: bytes) -> None:
+        """Go on from what ``to_bytes`` returned in the run before."""
+        known = json.loads(saved)
+        self.correction_s = known["correction_s"]
+        self._unsure_since_s = known["unsure_since_s"]
+        self._began_s -= self.correction_s
+        if self.steady_s() < known["steady_s"]:  # a clock without a battery
+            self._behind = True
+            self._began_s = known["steady_s"] - self._monotonic()
+            _LOG.warning("the clock is behind the last time known; going on from that")
+        self._judge()
+
+    def monotonic_s(self) -> float:
+        """Return the moment by which arrivals are known."""
+        return self._monotonic()
+
+    def steady_s(self, monotonic_s: float | None = None) -> float:
+        """Return the steady time now, or at a moment of ``time.monotonic``."""
+        return self._began_s + (self._monotonic() if monotonic_s is None else monotonic_s)
+
+    def wall_s(self, monotonic_s: float | None = None) -> float:
+        """Return the wall's time, Unix seconds, as far as known."""
+        return self.steady_s(monotonic_s) + self.correction_s
+
+    def quality(self) -> ClockQuality:
+        """Return whether the wall's time can be trusted."""
+        quality = self._quality()
+        return "unsynced" if self._behind else quality
+
+    def look(self) -> Step | None:
+        """Say whether the clock was set since the last look, and go by it from now on."""
+        apart = self._wall() - self.wall_s()
+        if self._behind and apart < 0:
+            return None
+        self._behind = False
+        unsure = self._unsure_since_s
+        self._judge()
+        if abs(apart) < STEP_S:
+            return None
+        self.correction_s += apart
+        _LOG.warning("the clock was set %+.1f s; nothing is lost or reordered", apart)
+        return Step(apart, unsure)
+
+    def _judge(self) -> None:
+        """Remember since when the clock has not been kept by a time server."""
+        if self.quality() == "synced":
+            self._unsure_since_s = None
+        elif self._unsure_since_s is None:
+            self._unsure_since_s = self.steady_s()
+
+    def to_bytes(self) -> bytes:
+        """Return what the next run goes on from."""
+        known = {
+            "correction_s": self.correction_s,
+            "steady_s": self.steady_s(),
+            "unsure_since_s": self._unsure_since_s,
+        }
+        return json.dumps(known).encode()
 
 
 def clock_quality() -> ClockQuality:

@@ -23,7 +23,7 @@ from typing import Any
 
 from agent import config as configuration
 from agent.bundles import baseline, load
-from agent.clock import clock_quality
+from agent.clock import Clock
 from agent.config import AgentConfig, StreamTable
 from agent.envelope import Outgoing
 from agent.fleet import Fleet
@@ -44,6 +44,8 @@ _LOG = logging.getLogger(__name__)
 
 WAITING_SAMPLES_MAX = 20_000  # kept in memory while the database cannot be written
 
+CLOCK = "_clock"  # among the streams' states; no stream's name begins like this
+
 _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
 
@@ -60,6 +62,7 @@ class Daemon:
         uplink: Uplink | None,
         notifier: Notifier,
         chunks: ChunkQueue,
+        clock: Clock,
     ) -> None:
         self._config = config
         self._store = store
@@ -71,6 +74,7 @@ class Daemon:
         self._uplink = uplink
         self._notifier = notifier
         self._chunks = chunks
+        self._clock = clock
         self._batch = Batch()
         # of the chunks in the batch, monotonic seconds
         self._arrivals: deque[float] = deque(maxlen=LATENCIES_KEPT)
@@ -86,9 +90,8 @@ class Daemon:
 
     def run(self) -> None:
         """Loop until ``stop``; everything taken in is committed before it returns."""
-        self._started_s = time.time()
-        now = time.monotonic()
-        self._heard = {name: (now, self._started_s) for name in self._streams}
+        now = self._started_s = time.monotonic()
+        self._heard = dict.fromkeys(self._streams, now)
         self._next_health = now + self._config.health.interval_s
         for source in self._inputs.values():
             source.start(self._chunks.put)
@@ -108,18 +111,21 @@ class Daemon:
     def _take(self, chunks: Sequence[Chunk]) -> None:
         """Parse and score what has come."""
         for chunk, stream in self._intake.take(chunks, self._batch):
-            self._heard[stream] = (chunk.arrived_mono_s, chunk.arrived_s)
+            self._heard[stream] = chunk.arrived_mono_s
         self._arrivals.extend(chunk.arrived_mono_s for chunk in chunks)
 
     def _tick(self) -> None:
         """Do what is done once an interval, and feed the watchdog: only a live loop gets here."""
         now = time.monotonic()
-        for name, (heard, heard_s) in self._heard.items():
+        self._clock.look()
+        for name, heard in self._heard.items():
             if now - heard > self._streams[name].silent_after_s:
-                self._streams[name].silent(time.time(), heard_s, self._batch)
+                self._streams[name].silent(heard, self._batch)
         if now >= self._next_health:
             self._next_health = now + self._config.health.interval_s
-            self._batch.messages.append(Outgoing("health", None, time.time(), self._document()))
+            self._batch.messages.append(
+                Outgoing("health", None, self._clock.wall_s(), self._document())
+            )
         self._commit()
         self._notifier.watchdog()
 
@@ -131,10 +137,11 @@ class Daemon:
             fleet.flush(self._batch)
         for stream in self._streams.values():
             stream.save(self._batch)
+        self._batch.state[CLOCK] = {CLOCK: self._clock.to_bytes()}
         self._batch.status = self._status
         acked = self._batch.acked
         try:
-            self._store.commit(self._batch, clock_quality())
+            self._store.commit(self._batch, self._clock.quality())
         except StoreError as error:
             if not self._store_failing:
                 _LOG.error("cannot store, trying again until it works: %s", error)
@@ -176,10 +183,10 @@ class Daemon:
         return {
             "version": __version__,
             "gateway": f"{self._config.gateway.site}/{self._config.gateway.name}",
-            "started": iso_time(self._started_s),
-            "updated": iso_time(time.time()),
+            "started": iso_time(self._clock.wall_s(self._started_s)),
+            "updated": iso_time(self._clock.wall_s()),
             "running": not self._stopping,
-            "clock": clock_quality(),
+            "clock": self._clock.quality(),
             "rss_mb": rss_mb(),
             "counters": self._counters(),
             "latency": self._latencies.document(),
@@ -202,10 +209,14 @@ class Daemon:
         return totals
 
     def _input(self, name: str) -> dict[str, Any]:
-        parser = self._parsers[name]
-        return asdict(self._inputs[name].status()) | {
+        parser, source = self._parsers[name], self._inputs[name]
+        correction_s = self._streams[source.stream].correction_s
+        return asdict(source.status()) | {
             "rejected": dict(parser.counters),
-            "rejects": [reject._asdict() for reject in parser.rejects()],
+            "rejects": [
+                reject._asdict() | {"time": reject.time + correction_s}
+                for reject in parser.rejects()
+            ],
         }
 
 
@@ -240,7 +251,8 @@ def _assemble(config: AgentConfig) -> Daemon:
     """Make all parts and join them; nothing runs yet."""
     notifier = Notifier()
     _check_watchdog(config, notifier)
-    fleets = _fleets(config)
+    clock = Clock()
+    fleets = _fleets(config, clock)
     streams = {stream.name: stream for fleet in fleets for stream in fleet.streams}
     store = Store(
         config.store.directory,
@@ -255,18 +267,20 @@ def _assemble(config: AgentConfig) -> Daemon:
         for source in config.inputs
     }
     store.open()
+    if known := store.state(CLOCK):
+        clock.restore(known[CLOCK])
     batch = Batch()
     for name, stream in streams.items():
         saved, number = store.state(name), store.last_alarm_number(name)
         if not stream.restore(saved, store.open_alarms(name), number, batch):
             store.forget_state(name)
-    store.commit(batch, clock_quality())
+    store.commit(batch, clock.quality())
     uplink = None
     if config.mqtt is not None:
         uplink = Uplink(config.mqtt, store.envelope, store.directory, lambda: store.last_seq)
     inputs = [open_input(source) for source in config.inputs]
     chunks = ChunkQueue(config.runtime.queue_chunks_max, config.runtime.gather_s, len(inputs))
-    return Daemon(config, store, fleets, inputs, parsers, uplink, notifier, chunks)
+    return Daemon(config, store, fleets, inputs, parsers, uplink, notifier, chunks, clock)
 
 
 def _check_watchdog(config: AgentConfig, notifier: Notifier) -> None:
@@ -279,13 +293,14 @@ def _check_watchdog(config: AgentConfig, notifier: Notifier) -> None:
         )
 
 
-def _fleets(config: AgentConfig) -> list[Fleet]:
+def _fleets(config: AgentConfig, clock: Clock) -> list[Fleet]:
     """Return the streams with their detectors; those of one bundle share its network."""
     loaded: dict[Path, Detector] = {}
     tables: dict[Detector, list[StreamTable]] = {}
     for table in config.streams:
         tables.setdefault(_detector(config, table, loaded), []).append(table)
-    return [Fleet(detector, own, config.summary.interval_s) for detector, own in tables.items()]
+    interval_s = config.summary.interval_s
+    return [Fleet(detector, own, interval_s, clock) for detector, own in tables.items()]
 
 
 def _detector(config: AgentConfig, table: StreamTable, loaded: dict[Path, Detector]) -> Detector:

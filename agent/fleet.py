@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from agent.clock import Clock
 from agent.config import StreamTable
 from agent.store import Batch
 from agent.stream import Stream
@@ -33,7 +34,11 @@ class Fleet:
     """Streams that share a detector; one thread uses it."""
 
     def __init__(
-        self, detector: Detector, tables: Sequence[StreamTable], summary_interval_s: float
+        self,
+        detector: Detector,
+        tables: Sequence[StreamTable],
+        summary_interval_s: float,
+        clock: Clock,
     ) -> None:
         manifest = detector.manifest
         self._detector = detector
@@ -44,7 +49,7 @@ class Fleet:
             [table.lateness_samples for table in tables],
         )
         self.streams = [
-            Stream(table, detector, self._memory, number, self._aligners, summary_interval_s)
+            Stream(table, detector, self._memory, number, self._aligners, summary_interval_s, clock)
             for number, table in enumerate(tables)
         ]
         self._numbers = np.arange(len(tables))

@@ -221,7 +221,7 @@ def _document(forecaster: Forecaster, made: Forecast, watch: LimitWatch) -> dict
             }
             for column, channel in enumerate(forecaster.channels)
         },
-        "limits": watch.document(),
+        "limits": watch.document(0.0),
     }
 
 

@@ -16,6 +16,7 @@ from agent.fleet import Fleet
 from agent.inputs import Chunk
 from agent.inputs.lines import LineParser
 from agent.store import Batch
+from agent.stream import Stream
 from models.messages import Float64, Int64
 
 
@@ -24,8 +25,12 @@ class _Lane(NamedTuple):
 
     fleet: Fleet
     stream: int  # number in the fleet
-    name: str  # of the stream
     parser: LineParser
+
+    @property
+    def target(self) -> Stream:
+        """The stream itself."""
+        return self.fleet.streams[self.stream]
 
 
 class Intake:
@@ -48,10 +53,13 @@ class Intake:
         inputs = Counter(streams.values())
         for name, parser in parsers.items():
             fleet, number = lanes[streams[name]]
-            self._lanes[name] = _Lane(fleet, number, streams[name], parser)
+            self._lanes[name] = _Lane(fleet, number, parser)
             if inputs[streams[name]] == 1:
                 alike = (id(fleet), parser.layout)
                 self._kinds[name] = numbers.setdefault(alike, len(numbers))
+        for lane in self._lanes.values():
+            parts = [other for other in self._lanes.values() if other.target is lane.target]
+            lane.target.timed_by_arrival = not any(part.parser.has_time for part in parts)
 
     def take(self, chunks: Sequence[Chunk], batch: Batch) -> list[tuple[Chunk, str]]:
         """Score what chunks hold; return those with readings, each with its stream's name."""
@@ -75,17 +83,21 @@ class Intake:
         readings = parser.parse_clean(lines, arrived_s)
         if readings is not None:
             fleet.take(streams, readings, batch)
-            return [(chunk, lane.name) for chunk, lane in zip(chunks, lanes, strict=True)]
+            return [(chunk, lane.target.name) for chunk, lane in zip(chunks, lanes, strict=True)]
         heard = []
         for chunk, lane in zip(chunks, lanes, strict=True):
-            readings = lane.parser.parse(chunk.lines, chunk.arrived_s)
+            readings = lane.parser.parse(chunk.lines, _arrived_s(chunk, lane))
             if count := len(readings.times):
                 fleet.take(np.full(count, lane.stream), readings, batch)
-                heard.append((chunk, lane.name))
+                heard.append((chunk, lane.target.name))
         return heard
 
 
 def _of_each_line(chunks: Sequence[Chunk], lanes: Sequence[_Lane]) -> tuple[Float64, Int64]:
     counts = [len(chunk.lines) for chunk in chunks]
-    arrived_s = np.repeat([chunk.arrived_s for chunk in chunks], counts)
-    return arrived_s, np.repeat([lane.stream for lane in lanes], counts)
+    arrived_s = [_arrived_s(chunk, lane) for chunk, lane in zip(chunks, lanes, strict=True)]
+    return np.repeat(arrived_s, counts), np.repeat([lane.stream for lane in lanes], counts)
+
+
+def _arrived_s(chunk: Chunk, lane: _Lane) -> float:
+    return lane.target.arrived_s(chunk.arrived_mono_s)

@@ -127,9 +127,13 @@ class LimitWatch:
         """Return the events that are open, each as last forecast."""
         return [watch.event for watch in self._watches.values() if watch.event is not None]
 
-    def document(self) -> list[dict[str, Any]]:
-        """Return when each limit will be passed, as last forecast, for ``status``."""
-        return [_document(limit, self._watches[limit.key].now) for limit in self._limits]
+    def document(self, correction_s: float) -> list[dict[str, Any]]:
+        """Return when each limit will be passed, as last forecast, for ``status``.
+
+        ``correction_s`` is that of the gateway's clock.
+        """
+        found = [(limit, self._watches[limit.key].now) for limit in self._limits]
+        return [_document(limit, now and now.moved(correction_s)) for limit, now in found]
 
     def to_bytes(self) -> bytes:
         """Return runs and open events, for the store."""

@@ -7,7 +7,6 @@ daemon commits what it put into the batch.
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from agent.alarms import alarm_document
+from agent.clock import Clock
 from agent.config import StreamTable
 from agent.envelope import Kind, Outgoing
 from agent.limits import DETECTOR as FORECASTER
@@ -44,7 +44,10 @@ class Stream:
         number: int,
         aligners: Aligners,
         summary_interval_s: float,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
+        self.timed_by_arrival = False  # no input of it has a time of its own
         self.manifest = manifest = detector.manifest
         self.name = settings.name
         self.silent_after_s = settings.silent_after_s
@@ -94,8 +97,19 @@ class Stream:
         self._open_alarms = open_alarms
         return True
 
+    @property
+    def correction_s(self) -> float:
+        """What is to be added to the times inside; a device's own times are as they are."""
+        return self._clock.correction_s if self.timed_by_arrival else 0.0
+
+    def arrived_s(self, monotonic_s: float) -> float:
+        """Return the time of a reading that has none, by its arrival (``time.monotonic``)."""
+        clock = self._clock
+        steady = self.timed_by_arrival
+        return clock.steady_s(monotonic_s) if steady else clock.wall_s(monotonic_s)
+
     def _close(self, alarm: dict[str, Any], batch: Batch) -> None:
-        now = time.time()
+        now = self._clock.wall_s()
         closed = alarm | {"state": "closed", "closed": iso_time(now)}
         batch.alarms.append(closed)
         by = FORECASTER if alarm["kind"] == "limit" else self._detector.detector
@@ -103,6 +117,7 @@ class Stream:
 
     def keep(self, samples: Samples, score: Float32, batch: Batch) -> None:
         """Take note of samples with their scores, (n,), n ≥ 1: they are stored and summed up."""
+        samples = Samples(samples.times + self.correction_s, samples.values)
         self.last_time = float(samples.times[-1])
         self.last_score = _or_none(score[-1])
         self.counters["samples"] += len(samples.times)
@@ -116,13 +131,15 @@ class Stream:
         events = self._detector.events(self._memory, self._number)
         self.report(self._limits.take(forecast, events.take_number), batch)
 
-    def silent(self, time: float, since: float, batch: Batch) -> None:
+    def silent(self, since_monotonic_s: float, batch: Batch) -> None:
         """Open the alarm that says nothing comes any more (once, until something does)."""
-        self.report(self._detector.silent(self._memory, time, since, self._number), batch)
+        since, now = self.arrived_s(since_monotonic_s), self.arrived_s(self._clock.monotonic_s())
+        self.report(self._detector.silent(self._memory, now, since, self._number), batch)
 
     def report(self, events: list[Event], batch: Batch) -> None:
         """Make alarms of events."""
-        for event in events:
+        for inside in events:
+            event = inside.moved(self.correction_s)
             document = alarm_document(self.name, event, self._units)
             batch.alarms.append(document)
             self._send("alarm", event.time, event.detector, document, batch)
@@ -163,19 +180,24 @@ class Stream:
         return {
             "step_s": forecaster.step_s,
             "horizon_s": forecaster.part.horizon_steps * forecaster.step_s,
-            "last_forecast": None if made == NEVER else iso_time(made * forecaster.step_s),
+            "last_forecast": self._step_time(made),
             "refused": refused and f"{refused.reason.replace('_', ' ')}: {refused.detail}",
             "counters": dict(state.counters),
-            "limits": self._limits.document(),
+            "limits": self._limits.document(self.correction_s),
             "accuracy": by_channel(forecaster, state.judged),
             "by_lead": by_lead(forecaster, state.judged),
         }
+
+    def _step_time(self, number: int) -> str | None:
+        if number == NEVER or self._forecaster is None:
+            return None
+        return iso_time(number * self._forecaster.step_s + self.correction_s)
 
     def save(self, batch: Batch) -> None:
         """Put what changed of this stream's memory, and of its open alarms, into ``batch``."""
         events = self._detector.open_events(self._memory, self._number)
         open_alarms = [
-            alarm_document(self.name, event, self._units)
+            alarm_document(self.name, event.moved(self.correction_s), self._units)
             for event in [*events, *self._limits.open_events()]
         ]
         batch.alarms += [alarm for alarm in open_alarms if alarm not in self._open_alarms]

@@ -6,7 +6,7 @@ stays near that of the arrays. Times are Unix seconds, UTC, as float64 (exact to
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -111,6 +111,10 @@ class LimitForecast:
     latest_s: float | None  # 90 %
     horizon_s: float
 
+    def moved(self, by_s: float) -> LimitForecast:
+        """Return the forecast as a clock tells it that is so much ahead."""
+        return replace(self, made=self.made + by_s)
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -141,3 +145,15 @@ class Event:
     def time(self) -> float:
         """Of this transition."""
         return self.opened if self.closed is None else self.closed
+
+    def moved(self, by_s: float) -> Event:
+        """Return the event as a clock tells it that is so much ahead."""
+        if not by_s:
+            return self
+        return replace(
+            self,
+            onset=self.onset + by_s,
+            opened=self.opened + by_s,
+            closed=None if self.closed is None else self.closed + by_s,
+            limit=self.limit and self.limit.moved(by_s),
+        )

@@ -257,7 +257,7 @@ class Pipeline:
         if len(times) == 0:
             return
         broken = self._telemanom.interruptions(state.telemanom, who, times)
-        starts = broken.any(axis=1).nonzero()[0].tolist()
+        starts = np.flatnonzero(broken.any(axis=1)).tolist() if broken.any() else []
         begin = 0
         while begin < len(times):
             if begin in starts:

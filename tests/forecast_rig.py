@@ -14,6 +14,7 @@ import numpy as np
 
 from agent import config as configuration
 from agent.bundles import load
+from agent.clock import Clock
 from agent.fleet import Fleet
 from agent.plant import CHANNELS, PERIOD_S, Pump
 from agent.store import Batch, Store
@@ -87,7 +88,7 @@ class Gateway:
         assert bundle is not None
         self._store = Store(config.store.directory, "plant", "gw-1", 1000, 100_000)
         self._store.open()
-        self._fleet = Fleet(load(bundle)[1], config.streams, 60.0)
+        self._fleet = Fleet(load(bundle)[1], config.streams, 60.0, Clock())
         (self.stream,) = self._fleet.streams
         self._batch = Batch()
         saved, number = self._store.state("pump"), self._store.last_alarm_number("pump")

@@ -22,7 +22,7 @@ from agent.bench.lines import PHASES, Lines
 from agent.bench.meters import Mark, Meter, MeteredQueue, MeteredStore
 from agent.bench.new_store import GATEWAY, SITE, new_store
 from agent.bench.stages import Stopwatch
-from agent.clock import clock_quality
+from agent.clock import Clock, clock_quality
 from agent.config import TIME, AgentConfig, MqttTable
 from agent.daemon import Daemon
 from agent.fleet import Fleet
@@ -155,7 +155,7 @@ def _run(
     chunks.meter, chunks.read = meter, devices.read
     fleet = _going_on(plan, config, store)
     uplink = Uplink(plan.mqtt, store.envelope, store.directory, lambda: store.last_seq)
-    daemon = Daemon(config, store, [fleet], inputs, parsers, uplink, Notifier(), chunks)
+    daemon = Daemon(config, store, [fleet], inputs, parsers, uplink, Notifier(), chunks, Clock())
     store.meter, store.enough = meter, _both(devices.stop, daemon.stop)
     devices.start(meter, lost=daemon.stop)
     with _log_to_nowhere():
@@ -175,7 +175,7 @@ def _outcome(meter: Meter, directory: Path) -> Run:
 def _going_on(plan: Plan, config: AgentConfig, store: MeteredStore) -> Fleet:
     """Return the streams, each with the memory of a stream that has run for a while."""
     saved, batch = _saved(plan, config), Batch()
-    fleet = Fleet(plan.pipeline, config.streams, config.summary.interval_s)
+    fleet = Fleet(plan.pipeline, config.streams, config.summary.interval_s, Clock())
     for number, stream in enumerate(fleet.streams):
         parts = saved[number % len(saved)]
         went_on = stream.restore(parts, [], 0, batch)
@@ -195,7 +195,7 @@ def _saved(plan: Plan, config: AgentConfig) -> list[dict[str, bytes]]:
     for phase in range(min(PHASES, plan.streams)):
         samples = threshold.history_samples + threshold.update_samples
         samples += phase * threshold.update_samples // PHASES
-        fleet = Fleet(plan.pipeline, config.streams[:1], config.summary.interval_s)
+        fleet = Fleet(plan.pipeline, config.streams[:1], config.summary.interval_s, Clock())
         (stream,), batch = fleet.streams, Batch()
         fleet.take(np.zeros(samples, np.int64), plan.lines.before(phase, samples), batch)
         fleet.flush(batch)

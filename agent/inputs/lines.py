@@ -85,6 +85,11 @@ class LineParser:
         )
 
     @property
+    def has_time(self) -> bool:
+        """Tell whether a line has a time of its own."""
+        return self._format.has_time
+
+    @property
     def counters(self) -> Counter[str]:
         """Lines and values that were not used, by cause."""
         return self._rejects.counters
@@ -128,7 +133,9 @@ class LineParser:
         inside = (rows.values >= self._low) & (rows.values <= self._high) & np.isfinite(values)
         if not inside.all() and not (inside | np.isnan(rows.values)).all():
             return None
-        return Readings(times, values) if _timely(times).all() else None
+        if self._format.has_time and not _timely(times).all():
+            return None
+        return Readings(times, values)
 
     def _block(self, lines: Sequence[bytes]) -> Rows | None:
         if not lines or max(map(len, lines)) > self._line_bytes_max:

@@ -1,13 +1,25 @@
-"""The clock's quality, as the kernel says it."""
+"""The gateway's time: the clock's quality, and what its steps do to order and to scores."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 
+import numpy as np
 import pytest
 
-from agent.clock import _quality, _Timex, clock_quality
+from agent.bundles import load
+from agent.clock import STEP_S, Clock, Step, _quality, _Timex, clock_quality
+from agent.config import InputTable, StreamTable
+from agent.fleet import Fleet
+from agent.inputs import Chunk
+from agent.inputs.lines import LineParser
+from agent.intake import Intake
+from agent.plant import CHANNELS, PERIOD_S, Pump
+from agent.store import Batch
+from models.messages import ClockQuality
+from models.pipeline import Detector
+from tests.conftest import ZOO_BUNDLE
 
 OK, ERROR, REFUSED = 0, 5, -1
 SYNCED, UNSYNCED = 0x2001, 0x40  # PLL and nanoseconds; STA_UNSYNC
@@ -45,3 +57,144 @@ def test_the_structure_is_the_kernels() -> None:
         # after status come constant, precision, tolerance: 1 and 32768000 on every Linux
         after = (ctypes.c_long * 3).from_buffer_copy(timex, 6 * words)
         assert list(after)[1:] == [1, 32768000]
+
+
+YEAR_1970_S, NOW_S, HOUR_S = 100.0, 1_750_000_000.0, 3600.0
+
+
+class World:
+    """A wall clock that can be set, and the time that passes."""
+
+    def __init__(self, wall_s: float, quality: ClockQuality = "synced") -> None:
+        self.wall_s, self.passed_s = wall_s, 0.0
+        self.quality: ClockQuality = quality
+
+    def clock(self, saved: bytes | None = None) -> Clock:
+        clock = Clock(lambda: self.quality, lambda: self.wall_s, lambda: self.passed_s)
+        if saved is not None:
+            clock.restore(saved)
+        return clock
+
+    def wait(self, seconds: float) -> None:
+        self.wall_s += seconds
+        self.passed_s += seconds
+
+
+@pytest.mark.parametrize("by_s", [NOW_S - YEAR_1970_S, HOUR_S, -HOUR_S])
+def test_steady_time_goes_on_and_the_walls_is_put_right(by_s: float) -> None:
+    world = World(NOW_S, "unsynced")
+    clock = world.clock()
+    world.wait(10)
+    before = clock.steady_s()
+    assert clock.look() is None
+    assert clock.quality() == "unsynced"
+    world.wall_s, world.quality = world.wall_s + by_s, "synced"
+    assert clock.look() == Step(pytest.approx(by_s), NOW_S)
+    assert clock.steady_s() == before
+    assert clock.wall_s() == pytest.approx(world.wall_s)
+    assert clock.quality() == "synced"
+    world.wait(5)
+    assert clock.look() is None
+    assert clock.steady_s() == before + 5
+
+
+def test_a_clock_that_was_kept_is_trusted_for_what_lies_behind() -> None:
+    world = World(NOW_S)
+    clock = world.clock()
+    world.wall_s += HOUR_S
+    assert clock.look() == Step(pytest.approx(HOUR_S), None)
+
+
+def test_a_clock_that_runs_a_little_faster_is_no_step() -> None:
+    world = World(NOW_S)
+    clock = world.clock()
+    world.wall_s += 0.9 * STEP_S
+    assert clock.look() is None
+
+
+def test_a_boot_in_1970_goes_on_from_the_last_time_known() -> None:
+    first = World(NOW_S)
+    clock = first.clock()
+    first.wait(100)
+    saved = clock.to_bytes()
+    second = World(YEAR_1970_S, "synced")  # as an RTC that lost its battery would have it
+    clock = second.clock(saved)
+    assert clock.steady_s() == pytest.approx(NOW_S + 100)
+    assert clock.quality() == "unsynced"
+    second.wait(20)
+    assert clock.look() is None
+    assert clock.wall_s() == pytest.approx(NOW_S + 120)
+    second.wall_s = NOW_S + 5000
+    assert clock.look() == Step(pytest.approx(4880), pytest.approx(NOW_S + 100))
+    assert clock.wall_s() == pytest.approx(NOW_S + 5000)
+    assert clock.steady_s() == pytest.approx(NOW_S + 120)
+    assert clock.quality() == "synced"
+
+
+def test_steady_time_goes_on_over_a_restart_after_a_step() -> None:
+    world = World(NOW_S)
+    clock = world.clock()
+    world.wall_s -= HOUR_S
+    clock.look()
+    world.wait(30)
+    again = world.clock(clock.to_bytes())
+    assert again.steady_s() == pytest.approx(clock.steady_s())
+    assert again.wall_s() == pytest.approx(world.wall_s)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return load(ZOO_BUNDLE)[1]
+
+
+@pytest.mark.parametrize("device_time", [False, True])
+def test_no_step_loses_reorders_or_interrupts_a_stream(
+    detector: Detector, device_time: bool
+) -> None:
+    steps = {200: NOW_S - YEAR_1970_S, 300: -2 * HOUR_S, 350: HOUR_S}
+    calm, _ = scored(detector, {}, device_time)
+    stepped, world = scored(detector, steps, device_time)
+    assert len(stepped) == len(calm) == 400
+    scores = [np.array([score for _, score in rows]) for rows in (calm, stepped)]
+    np.testing.assert_array_equal(*scores)
+    assert np.isfinite(scores[0][-150:]).all()
+    times = np.array([time for time, _ in stepped])
+    if device_time:
+        np.testing.assert_allclose(np.diff(times), PERIOD_S, atol=1e-3)
+        return
+    moved = {at: by for at, by in enumerate(np.diff(times) - PERIOD_S, 1) if abs(by) > 1e-3}
+    assert moved == {at: pytest.approx(by, abs=1e-3) for at, by in steps.items()}
+    assert times[-1] == pytest.approx(world.wall_s, abs=PERIOD_S)
+
+
+def scored(
+    detector: Detector, steps: dict[int, float], device_time: bool
+) -> tuple[list[tuple[float, float]], World]:
+    """Times and scores as stored, of a stream that is read while the clock is set."""
+    world = World(YEAR_1970_S, "unsynced")
+    clock = world.clock()
+    table = StreamTable(name="pump", bundle=ZOO_BUNDLE)
+    fleet = Fleet(detector, [table], 60.0, clock)
+    names = [channel.name for channel in CHANNELS]
+    columns = ["time", *names] if device_time else names
+    settings = InputTable(name="line", stream="pump", columns=columns)
+    parser = LineParser(settings, detector.manifest.channels)
+    intake, batch = Intake([fleet], {"line": "pump"}, {"line": parser}), Batch()
+    for number, values in enumerate(Pump(3).run(400)):
+        world.wait(PERIOD_S)
+        if number in steps:
+            fleet.flush(batch)
+            world.wall_s += steps[number]
+            clock.look()
+        fields = [f"{value:.4f}" for value in values]
+        if device_time:
+            fields.insert(0, f"{NOW_S + number * PERIOD_S:.3f}")
+        chunk = Chunk("line", world.wall_s, clock.monotonic_s(), [",".join(fields).encode()])
+        intake.take([chunk], batch)
+    fleet.flush(batch)
+    rows = [
+        row
+        for _, samples, score in batch.samples
+        for row in zip(samples.times.tolist(), score.tolist(), strict=True)
+    ]
+    return rows, world

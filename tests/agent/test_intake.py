@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from agent.bundles import load
+from agent.clock import Clock
 from agent.config import InputTable, StreamTable
 from agent.fleet import Fleet
 from agent.inputs import Chunk
@@ -31,7 +32,7 @@ class Rig:
 
     def __init__(self, detector: Detector) -> None:
         tables = [StreamTable(name=f"s{n}", bundle=ZOO_BUNDLE) for n in range(STREAMS)]
-        self.fleet = Fleet(detector, tables, 60.0)
+        self.fleet = Fleet(detector, tables, 60.0, Clock())
         columns = {name: ["time", *NAMES] for name in ("a", "b")}
         columns |= {"c1": ["time", *NAMES[:4]], "c2": ["time", *NAMES[4:]]}
         streams = {"a": "s0", "b": "s1", "c1": "s2", "c2": "s2"}

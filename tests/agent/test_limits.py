@@ -151,17 +151,17 @@ def test_a_restart_changes_nothing(forecaster: Forecaster, after: int) -> None:
     parts.restart()
     parts.feed(*chances[after:])
     assert parts.events == whole.events
-    assert parts.watch.document() == whole.watch.document()
+    assert parts.watch.document(0.0) == whole.watch.document(0.0)
 
 
 def test_the_document_tells_every_limit_from_the_start(forecaster: Forecaster) -> None:
     watched = Watched(forecaster, {"high_critical": 80.0, "low_warning": 20.0})
-    high, low = watched.watch.document()
+    high, low = watched.watch.document(0.0)
     assert (high["side"], high["value"], high["unit"]) == ("high", 80.0, "degC")
     assert high["probability"] is None
     keys = set(low)
     watched.feed(0.75)
-    high, low = watched.watch.document()
+    high, low = watched.watch.document(0.0)
     assert set(high) == set(low) == keys
     assert (high["channel"], high["probability"]) == ("bearing_temperature", 0.75)
     assert high["median_s"] == pytest.approx(0.5 / 0.75, 1e-3)  # 1 s until the first step
