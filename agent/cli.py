@@ -11,12 +11,15 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from models import __version__
 from models.errors import FieldwatchError
+
+if TYPE_CHECKING:
+    from agent.check import Setting
 
 # of agent.plant, here so that --help does not load numpy; a test compares them
 FAULTS = (
@@ -77,11 +80,21 @@ def run(config_file: Path) -> int:
 
 @commands.command()
 @_config_option
+@click.option(
+    "--origins", is_flag=True, help="Only show every setting in effect, and where it was given."
+)
 @_json_option
-def check(config_file: Path, as_json: bool) -> int:
-    """Check configuration, bundles, ports, store and broker; say what to mend."""
+def check(config_file: Path, origins: bool, as_json: bool) -> int:
+    """Check configuration, bundles, ports, store and broker; say what to mend.
+
+    The configuration is the file, over it conf.d/*.toml beside it in the order of their names,
+    and over them variables such as FIELDWATCH_MQTT__PORT.
+    """
     from agent import check as checks
 
+    if origins:
+        _print_settings(checks.settings(config_file), as_json)
+        return 0
     findings = checks.check(config_file)
     if as_json:
         _print_json([finding._asdict() for finding in findings])
@@ -326,6 +339,14 @@ def simulate(output: Path, hours: float, seed: int, faults: bool) -> int:
 
 def _print_json(document: object) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _print_settings(settings: Iterable[Setting], as_json: bool) -> None:
+    if as_json:
+        _print_json([setting._asdict() for setting in settings])
+        return
+    for key, value, source in settings:
+        click.echo(f"{key} = {json.dumps(value, ensure_ascii=False)}  # {source}")
 
 
 def _print_alarms(rows: Iterable[Mapping[str, Any]], as_json: bool) -> None:
