@@ -31,6 +31,8 @@ from agent.health import LATENCIES_KEPT, Latencies, rss_mb
 from agent.inputs import Chunk, ChunkQueue, Input, open_input
 from agent.inputs.lines import LineParser
 from agent.intake import Intake
+from agent.relay import Relay
+from agent.reload import Reloader
 from agent.sdnotify import Notifier
 from agent.store import Batch, Store
 from agent.uplink import Uplink
@@ -60,6 +62,7 @@ class Daemon:
         uplink: Uplink | None,
         notifier: Notifier,
         chunks: ChunkQueue,
+        reloader: Reloader | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -68,8 +71,9 @@ class Daemon:
         self._inputs = {source.name: source for source in inputs}
         self._parsers = parsers
         self._intake = Intake(fleets, {source.name: source.stream for source in inputs}, parsers)
-        self._uplink = uplink
+        self._relay = Relay(uplink)
         self._notifier = notifier
+        self._reloader = reloader
         self._chunks = chunks
         self._batch = Batch()
         # of the chunks in the batch, monotonic seconds
@@ -84,6 +88,12 @@ class Daemon:
         self._stopping = True
         self._chunks.wake()
 
+    def reload(self) -> None:
+        """Make the loop read its configuration again soon; safe in a signal handler."""
+        if self._reloader:
+            self._reloader.ask()
+            self._chunks.wake()
+
     def run(self) -> None:
         """Loop until ``stop``; everything taken in is committed before it returns."""
         self._started_s = time.time()
@@ -92,8 +102,7 @@ class Daemon:
         self._next_health = now + self._config.health.interval_s
         for source in self._inputs.values():
             source.start(self._chunks.put)
-        if self._uplink:
-            self._uplink.start()
+        self._relay.start()
         self._commit()  # a first status, for those who ask before any reading
         self._notifier.ready()
         _LOG.info("ready: %d streams, %d inputs", len(self._streams), len(self._inputs))
@@ -103,6 +112,8 @@ class Daemon:
             if self._batch.alarms or time.monotonic() >= next_tick:
                 self._tick()
                 next_tick = time.monotonic() + self._config.store.flush_interval_s
+            if self._reloader and self._reloader.asked:
+                self._reload(self._reloader)
         self._finish()
 
     def _take(self, chunks: Sequence[Chunk]) -> None:
@@ -125,8 +136,7 @@ class Daemon:
 
     def _commit(self) -> None:
         """Write the batch in one go; if that fails, keep it and try again at the next tick."""
-        if self._uplink:
-            self._batch.acked += self._uplink.acknowledged()
+        self._batch.acked += self._relay.acknowledged()
         for fleet in self._fleets:
             fleet.flush(self._batch)
         for stream in self._streams.values():
@@ -148,8 +158,33 @@ class Daemon:
         for arrived in self._arrivals:
             self._latencies.add(committed - arrived)
         self._arrivals.clear()
-        if self._uplink:
-            self._uplink.committed(acked)
+        self._relay.committed(acked)
+
+    def _reload(self, reloader: Reloader) -> None:
+        """Take over what can change without a restart; a wrong configuration changes nothing."""
+        self._notifier.reloading()
+        config = reloader.load(self._config, self._check)
+        if config is not None:
+            self._apply(config)
+        self._commit()  # so that status tells
+        self._notifier.reloaded()
+
+    def _check(self, config: AgentConfig) -> None:
+        _check_watchdog(config, self._notifier)
+        for table in config.streams:
+            self._streams[table.name].check(table)
+
+    def _apply(self, config: AgentConfig) -> None:
+        self._commit()  # what was scored belongs to the old settings
+        before, self._config = self._config, config
+        store = config.store
+        self._store.limit(store.outbox_rows_max, store.ring_rows_max, store.alarm_rows_max)
+        for table in config.streams:
+            stream = self._streams[table.name]
+            stream.reconfigure(table, config.summary.interval_s, self._batch)
+        self._next_health = min(self._next_health, time.monotonic() + config.health.interval_s)
+        if config.mqtt != before.mqtt:
+            self._relay.replace(_uplink(config, self._store))
 
     def _finish(self) -> None:
         """Take in what has arrived, commit, say goodbye, and commit what that acknowledged."""
@@ -160,9 +195,8 @@ class Daemon:
             source.stop()
         self._take(self._chunks.take(0.0))
         self._commit()
-        if self._uplink:
-            self._uplink.stop()
-            self._commit()
+        self._relay.stop()
+        self._commit()
         self._store.close()
         _LOG.info("stopped")
 
@@ -186,7 +220,8 @@ class Daemon:
             "inputs": {name: self._input(name) for name in self._inputs},
             "streams": {name: stream.document() for name, stream in self._streams.items()},
             "store": self._store.document(),
-            "uplink": self._uplink.snapshot() if self._uplink else None,
+            "uplink": self._relay.snapshot(),
+            "configuration": self._reloader.document() if self._reloader else None,
         }
 
     def _counters(self) -> dict[str, int]:
@@ -229,14 +264,17 @@ def run(config_file: Path) -> int:
 
     """
     _log_to_journal()
-    daemon = _assemble(configuration.load(config_file))
+    reloader = Reloader(config_file)
+    signal.signal(signal.SIGHUP, lambda *_: reloader.ask())  # may come while the bundles load
+    daemon = _assemble(configuration.load(config_file), reloader)
+    signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
     daemon.run()
     return 0
 
 
-def _assemble(config: AgentConfig) -> Daemon:
+def _assemble(config: AgentConfig, reloader: Reloader) -> Daemon:
     """Make all parts and join them; nothing runs yet."""
     notifier = Notifier()
     _check_watchdog(config, notifier)
@@ -261,12 +299,16 @@ def _assemble(config: AgentConfig) -> Daemon:
         if not stream.restore(saved, store.open_alarms(name), number, batch):
             store.forget_state(name)
     store.commit(batch, clock_quality())
-    uplink = None
-    if config.mqtt is not None:
-        uplink = Uplink(config.mqtt, store.envelope, store.directory, lambda: store.last_seq)
+    uplink = _uplink(config, store)
     inputs = [open_input(source) for source in config.inputs]
     chunks = ChunkQueue(config.runtime.queue_chunks_max, config.runtime.gather_s, len(inputs))
-    return Daemon(config, store, fleets, inputs, parsers, uplink, notifier, chunks)
+    return Daemon(config, store, fleets, inputs, parsers, uplink, notifier, chunks, reloader)
+
+
+def _uplink(config: AgentConfig, store: Store) -> Uplink | None:
+    if config.mqtt is None:
+        return None
+    return Uplink(config.mqtt, store.envelope, store.directory, lambda: store.last_seq)
 
 
 def _check_watchdog(config: AgentConfig, notifier: Notifier) -> None:

@@ -40,6 +40,7 @@ def describe(document: Document, now: datetime | None = None) -> Iterator[str]:
         yield from _stream(name, stream)
     yield from _store(document["store"])
     yield from _uplink(document["uplink"])
+    yield from _configuration(document.get("configuration"))  # none of an older agent
 
 
 def _running(document: Document, now: datetime) -> str:
@@ -128,6 +129,15 @@ def _uplink(link: Document | None) -> Iterator[str]:
         yield f"          held, nobody is subscribed to: {', '.join(link['held'])}"
     if link["parked"]:
         yield f"          {link['parked']} messages that the broker will not take: see the log"
+
+
+def _configuration(configuration: Document | None) -> Iterator[str]:
+    if configuration is None:
+        return
+    for problem in (configuration["refused"] or "").splitlines():
+        yield f"config    NOT TAKEN OVER: {problem}"
+    if configuration["needs_restart"]:
+        yield f"config    needs a restart: {', '.join(configuration['needs_restart'])}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

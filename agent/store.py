@@ -85,6 +85,11 @@ class Store:
         self._alarm_rows_max = alarm_rows_max
         self.set_aside: list[Path] = []  # damaged files found at the opening
 
+    def limit(self, outbox_rows_max: int, ring_rows_max: int, alarm_rows_max: int) -> None:
+        """Set new caps; what is too much goes with the next commits."""
+        self._outbox_rows_max, self._ring_rows_max = outbox_rows_max, ring_rows_max
+        self._alarm_rows_max = alarm_rows_max
+
     def open(self) -> None:
         """Open both files, making or mending them as needed.
 
