@@ -19,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from agent import config as configuration
 from agent.config import AgentConfig
 from agent.envelope import Outgoing
+from agent.fleet import Fleet
 from agent.plant import PERIOD_S, Pump
 from agent.relay import Relay
 from agent.reload import RELOADED, differences, take_over, takes_effect
@@ -276,8 +277,9 @@ def test_every_setting_that_takes_effect_exists() -> None:
 # ---- the parts
 
 
-def stream_of(bundle: Bundle, **changes: Any) -> Stream:
-    return Stream(settings(**changes), Pipeline(bundle), 60.0)
+def fleet_of(bundle: Bundle) -> tuple[Fleet, Stream]:
+    fleet = Fleet(Pipeline(bundle), [settings()], 60.0)
+    return fleet, fleet.streams[0]
 
 
 def settings(**changes: Any) -> configuration.StreamTable:
@@ -285,7 +287,7 @@ def settings(**changes: Any) -> configuration.StreamTable:
 
 
 def test_limits_that_do_not_fit_are_refused_before_anything_changes(zoo_bundle: Bundle) -> None:
-    stream = stream_of(zoo_bundle)
+    _, stream = fleet_of(zoo_bundle)
     with pytest.raises(ConfigError, match="flwo"):
         stream.check(settings(limits=[{"channel": "flwo", "high_warning": 1}]))
 
@@ -295,15 +297,21 @@ def summaries(batch: Batch) -> list[Any]:
 
 
 def test_another_interval_ends_the_summary_in_progress(zoo_bundle: Bundle) -> None:
-    stream, batch, rows = stream_of(zoo_bundle), Batch(), Pump(1).run(126)
-    times = 1200.0 + np.arange(126) * PERIOD_S
-    stream.take(Readings(times[:51], rows[:51]), batch)
+    (fleet, stream), batch, rows = fleet_of(zoo_bundle), Batch(), Pump(1).run(126)
+    readings = Readings(1200.0 + np.arange(126) * PERIOD_S, rows)
+
+    def take(begin: int, end: int) -> None:
+        part = Readings(readings.times[begin:end], readings.values[begin:end])
+        fleet.take(np.zeros(end - begin, np.int64), part, batch)
+        fleet.flush(batch)
+
+    take(0, 51)
     stream.reconfigure(settings(), 60.0, batch)
     assert summaries(batch) == []
     stream.reconfigure(settings(), 10.0, batch)
     taken = stream.counters["samples"]
     assert [summary["n"] for summary in summaries(batch)] == [taken]
-    stream.take(Readings(times[51:], rows[51:]), batch)
+    take(51, 126)
     assert sum(summary["n"] for summary in summaries(batch)) == 100  # 25 are in progress
 
 
