@@ -27,7 +27,16 @@ from agent.clock import clock_quality
 from agent.config import AgentConfig, StreamTable
 from agent.envelope import Outgoing
 from agent.fleet import Fleet
-from agent.health import LATENCIES_KEPT, Latencies, rss_mb
+from agent.health import (
+    LATENCIES_KEPT,
+    Latencies,
+    LoopTimes,
+    Machine,
+    inference,
+    rejected,
+    rss_mb,
+    totals,
+)
 from agent.inputs import Chunk, ChunkQueue, Input, open_input
 from agent.inputs.lines import LineParser
 from agent.intake import Intake
@@ -82,6 +91,9 @@ class Daemon:
         self._stopping = False
         self._store_failing = False
         self._not_stored = 0
+        self._committed = 0  # samples
+        self._loop = LoopTimes()
+        self._machine = Machine(config.store.directory)
 
     def stop(self) -> None:
         """Make ``run`` return soon; safe in a signal handler."""
@@ -108,12 +120,16 @@ class Daemon:
         _LOG.info("ready: %d streams, %d inputs", len(self._streams), len(self._inputs))
         next_tick = now
         while not self._stopping:
-            self._take(self._chunks.take(max(0.0, next_tick - time.monotonic())))
+            chunks = self._chunks.take(max(0.0, next_tick - time.monotonic()))
+            woke = time.monotonic()
+            self._take(chunks)
             if self._batch.alarms or time.monotonic() >= next_tick:
+                self._loop.ticked(time.monotonic() - next_tick)
                 self._tick()
                 next_tick = time.monotonic() + self._config.store.flush_interval_s
             if self._reloader and self._reloader.asked:
                 self._reload(self._reloader)
+            self._loop.turned(time.monotonic() - woke)
         self._finish()
 
     def _take(self, chunks: Sequence[Chunk]) -> None:
@@ -142,10 +158,11 @@ class Daemon:
         for stream in self._streams.values():
             stream.save(self._batch)
         self._batch.status = self._status
-        acked = self._batch.acked
+        acked, waiting = self._batch.acked, self._batch.rows()
         try:
             self._store.commit(self._batch, clock_quality())
         except StoreError as error:
+            self._committed += waiting - self._batch.rows()
             if not self._store_failing:
                 _LOG.error("cannot store, trying again until it works: %s", error)
             self._store_failing = True
@@ -154,6 +171,7 @@ class Daemon:
         if self._store_failing:
             _LOG.warning("storing again")
         self._store_failing = False
+        self._committed += waiting
         committed = time.monotonic()
         for arrived in self._arrivals:
             self._latencies.add(committed - arrived)
@@ -207,6 +225,9 @@ class Daemon:
 
     def _document(self) -> dict[str, Any]:
         """Say how everything is doing, for ``status`` and the health message."""
+        inputs = {name: self._input(name) for name in self._inputs}
+        streams = {name: stream.document() for name, stream in self._streams.items()}
+        store, uplink = self._store.document(), self._relay.snapshot()
         return {
             "version": __version__,
             "gateway": f"{self._config.gateway.site}/{self._config.gateway.name}",
@@ -215,26 +236,30 @@ class Daemon:
             "running": not self._stopping,
             "clock": clock_quality(),
             "rss_mb": rss_mb(),
-            "counters": self._counters(),
+            "machine": self._machine.document(),
+            "counters": totals(inputs, streams, store, uplink) | self._own_counters(),
+            "rejected": rejected(inputs),
             "latency": self._latencies.document(),
-            "inputs": {name: self._input(name) for name in self._inputs},
-            "streams": {name: stream.document() for name, stream in self._streams.items()},
-            "store": self._store.document(),
-            "uplink": self._relay.snapshot(),
+            "loop": self._loop.document(),
+            "inference": inference(fleet.pace for fleet in self._fleets),
+            "queues": {
+                "chunks": self._chunks.waiting,
+                "outbox": store["outbox_rows"],
+                "in_flight": uplink["in_flight"] if uplink else 0,
+            },
+            "inputs": inputs,
+            "streams": streams,
+            "store": store,
+            "uplink": uplink,
             "configuration": self._reloader.document() if self._reloader else None,
         }
 
-    def _counters(self) -> dict[str, int]:
-        """Return the totals over all inputs and streams since the start."""
-        totals = {
+    def _own_counters(self) -> dict[str, int]:
+        return {
             "lines_dropped": self._chunks.dropped_lines,
+            "samples_committed": self._committed,
             "samples_not_stored": self._not_stored,
-            "rejected": sum(sum(parser.counters.values()) for parser in self._parsers.values()),
         }
-        for stream in self._streams.values():
-            for name, count in stream.counters.items():
-                totals[name] = totals.get(name, 0) + count
-        return totals
 
     def _input(self, name: str) -> dict[str, Any]:
         parser = self._parsers[name]

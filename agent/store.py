@@ -49,9 +49,13 @@ class Batch:
     acked: list[int] = field(default_factory=list)
     status: Callable[[], str] | None = None  # asked once the rest is written, so that it counts it
 
+    def rows(self) -> int:
+        """Return how many samples it holds."""
+        return sum(len(samples.times) for _, samples, _ in self.samples)
+
     def shed_samples(self, rows_max: int) -> int:
         """Drop the oldest samples beyond ``rows_max``; return how many. Nothing else is dropped."""
-        rows, dropped = sum(len(samples.times) for _, samples, _ in self.samples), 0
+        rows, dropped = self.rows(), 0
         while rows - dropped > rows_max:
             dropped += len(self.samples.pop(0)[1].times)
         return dropped
