@@ -160,16 +160,26 @@ def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json
 
 @commands.command()
 @_config_option
+@click.option("--prometheus", is_flag=True, help="Print Prometheus text.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write the Prometheus text to this file, at once; for node-exporter's textfile collector.",
+)
 @_json_option
-def status(config_file: Path, as_json: bool) -> int:
+def status(config_file: Path, prometheus: bool, output: Path | None, as_json: bool) -> int:
     """Show what the agent is doing: inputs, streams, alarms, link, counters."""
+    if output is not None and not prometheus:
+        raise click.UsageError("--output needs --prometheus")
     from agent.location import store_directory
     from agent.status import describe
     from agent.store import Reader
 
     with Reader(store_directory(config_file)) as reader:
         document = reader.status()
-    if as_json:
+    if prometheus:
+        _give_metrics(document, output)
+    elif as_json:
         _print_json(document)
     else:
         for line in describe(document):
@@ -339,6 +349,16 @@ def simulate(output: Path, hours: float, seed: int, faults: bool) -> int:
 
 def _print_json(document: object) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _give_metrics(document: Mapping[str, Any], output: Path | None) -> None:
+    from agent import prometheus
+
+    metrics = prometheus.text(document)
+    if output is None:
+        click.echo(metrics, nl=False)
+    else:
+        prometheus.write(metrics, output)
 
 
 def _print_settings(settings: Iterable[Setting], as_json: bool) -> None:
