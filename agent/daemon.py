@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import time
 from collections import deque
@@ -40,6 +39,7 @@ from agent.health import (
 from agent.inputs import Chunk, ChunkQueue, Input, open_input
 from agent.inputs.lines import LineParser
 from agent.intake import Intake
+from agent.journal import start_logging
 from agent.relay import Relay
 from agent.reload import Reloader
 from agent.sdnotify import Notifier
@@ -54,8 +54,6 @@ _LOG = logging.getLogger(__name__)
 
 
 WAITING_SAMPLES_MAX = 20_000  # kept in memory while the database cannot be written
-
-_PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
 
 class Daemon:
@@ -288,7 +286,7 @@ def run(config_file: Path) -> int:
         StoreError: the database cannot be used.
 
     """
-    _log_to_journal()
+    start_logging()
     reloader = Reloader(config_file)
     signal.signal(signal.SIGHUP, lambda *_: reloader.ask())  # may come while the bundles load
     daemon = _assemble(configuration.load(config_file), reloader)
@@ -363,22 +361,3 @@ def _detector(config: AgentConfig, table: StreamTable, loaded: dict[Path, Detect
         keys, signature = config.bundles.trusted_keys_dir, config.bundles.require_signature
         _, loaded[table.bundle] = load(table.bundle, config.runtime.interpreter, keys, signature)
     return loaded[table.bundle]
-
-
-def _log_to_journal() -> None:
-    """Log to stderr; under systemd with the prefixes that it takes for priorities."""
-    handler = logging.StreamHandler()
-    if "JOURNAL_STREAM" in os.environ:
-        handler.setFormatter(_JournalFormatter("%(name)s: %(message)s"))
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-
-
-class _JournalFormatter(logging.Formatter):
-    """Prefixes a line with its syslog priority, see ``sd-daemon(3)``."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line."""
-        priority = next(number for level, number in _PRIORITIES if record.levelno >= level)
-        return f"<{priority}>{super().format(record)}"

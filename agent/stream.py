@@ -17,6 +17,7 @@ import numpy as np
 from agent.alarms import alarm_document
 from agent.config import StreamTable
 from agent.envelope import Kind, Outgoing
+from agent.journal import STREAM
 from agent.limits import DETECTOR as FORECASTER
 from agent.limits import LimitWatch
 from agent.store import Batch
@@ -77,7 +78,9 @@ class Stream:
                 raise StateMismatch("nothing saved")
             restored = self._detector.restore(parts)
         except StateMismatch as reason:
-            _LOG.info("stream %s starts from nothing: %s", self.name, reason)
+            _LOG.info(
+                "stream %s starts from nothing: %s", self.name, reason, extra={STREAM: self.name}
+            )
             self._detector.events(self._memory, self._number).next_number = last_number + 1
             for alarm in open_alarms:
                 self._close(alarm, batch)
@@ -150,7 +153,12 @@ class Stream:
             self._send("alarm", event.time, event.detector, document, batch)
             self.counters[f"alarms_{event.state}"] += 1
             _LOG.warning(
-                "stream %s: alarm %d %s: %s", self.name, event.number, event.state, event.kind
+                "stream %s: alarm %d %s: %s",
+                self.name,
+                event.number,
+                event.state,
+                event.kind,
+                extra={STREAM: self.name},
             )
 
     def _send(
