@@ -106,6 +106,20 @@ def check(config_file: Path, origins: bool, as_json: bool) -> int:
 
 
 @commands.command()
+@click.option("--markdown", is_flag=True, help="Print a reference for people instead.")
+def schema(markdown: bool) -> int:
+    """Print the JSON schema of the configuration, for editors."""
+    from agent import reference
+
+    if markdown:
+        for line in reference.markdown():
+            click.echo(line)
+    else:
+        _print_json(reference.schema())
+    return 0
+
+
+@commands.command()
 @click.argument("recording", type=click.Path(path_type=Path))
 @click.option(
     "--bundle",

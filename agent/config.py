@@ -286,7 +286,7 @@ class SerialTable(InputTable):
 
 
 class AgentConfig(Table):
-    """The whole file; paths in it are resolved."""
+    """The whole configuration; paths in it are resolved."""
 
     gateway: GatewayTable = Field(description="Who this gateway is")
     store: StoreTable = Field(StoreTable(), description="The local database")

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from agent.layers import Layers
-from models.settings import tables_in
+from models.settings import is_list, tables_in
 
 PREFIX: Final = "FIELDWATCH_"
 _BETWEEN = "__"  # a table and a key in it
@@ -56,18 +56,14 @@ def _fields(
         tables = tables_in(field.annotation)
         if not tables:
             yield (*at, key), field
-        elif len(tables) == 1 and not _is_list(field.annotation):
+        elif len(tables) == 1 and not is_list(field.annotation):
             yield from _fields(tables[0], (*at, key))
-
-
-def _is_list(annotation: Any) -> bool:
-    return get_origin(annotation) is list or any(map(_is_list, get_args(annotation)))
 
 
 def _advice(variable: str, known: Mapping[str, object], root: type[BaseModel]) -> str:
     table = variable.removeprefix(PREFIX).split(_BETWEEN)[0].lower()
     field = root.model_fields.get(table)
-    if field is not None and _is_list(field.annotation):
+    if field is not None and is_list(field.annotation):
         return f"{table} is a list of tables; set it in a file, such as one in conf.d"
     names = [*(name.removeprefix(PREFIX) for name in known), *RESERVED]
     near = difflib.get_close_matches(variable.removeprefix(PREFIX).upper(), names, n=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -59,6 +59,11 @@ def tables_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [table for part in get_args(annotation) for table in tables_in(part)]
+
+
+def is_list(annotation: Any) -> bool:
+    """Whether a field holds a list, or may."""
+    return get_origin(annotation) is list or any(map(is_list, get_args(annotation)))
 
 
 def tags(table: type[BaseModel]) -> tuple[str, ...]:
