@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.health import LoopTimes, Pace, cpu_temperature_c, disk_free_mb, inference, totals
+from agent.status import describe
+from tests.conftest import ROOT
 
 
 def test_the_loop_remembers_the_last_and_the_worst() -> None:
@@ -74,3 +78,48 @@ def test_every_stage_has_its_total() -> None:
         "acknowledged": 6,
     }
     assert totals({}, {}, store, None)["reconnects"] == 0
+
+
+# ---- as a person reads it
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    """The health message of the pages."""
+    pages = (ROOT / "docs" / "messages.md").read_text()
+    examples = map(json.loads, re.findall(r"```json\n(.*?)```", pages, re.DOTALL))
+    return next(one["data"] for one in examples if one["type"] == "fieldwatch.health.v1")
+
+
+def test_a_person_reads_how_the_agent_is_doing(document: dict[str, Any]) -> None:
+    lines = list(describe(document | {"uplink": None}))
+    assert "machine   disk 22816 MB free, CPU 51 °C" in lines
+    assert (
+        "loop      tick 0.4 ms late (at most 3.1 ms), longest turn 12.6 ms, 0 reads waiting,"
+        " scoring 20.9 µs a sample" in lines
+    )
+    (counted,) = [line for line in lines if line.startswith("counted ")]
+    assert "samples_committed 95" in counted
+    assert not [line for line in lines if line.startswith("config ")]
+
+
+def test_a_person_reads_what_the_machine_does_not_tell(document: dict[str, Any]) -> None:
+    quiet = {"machine": dict.fromkeys(document["machine"]), "uplink": None}
+    assert "machine   disk unknown" in list(describe(document | quiet))
+
+
+def test_a_person_reads_what_became_of_a_reload(document: dict[str, Any]) -> None:
+    told = {"refused": "a.toml: x\nb.toml: y", "needs_restart": ["gateway.site", "streams.b"]}
+    configuration = document["configuration"] | told
+    lines = list(describe(document | {"uplink": None, "configuration": configuration}))
+    assert lines[-3:] == [
+        "config    NOT TAKEN OVER: a.toml: x",
+        "config    NOT TAKEN OVER: b.toml: y",
+        "config    needs a restart: gateway.site, streams.b",
+    ]
+
+
+def test_the_status_of_an_older_agent_can_be_read(document: dict[str, Any]) -> None:
+    for key in ("machine", "loop", "inference", "queues", "configuration"):
+        del document[key]
+    assert not [line for line in describe(document | {"uplink": None}) if "machine" in line]
