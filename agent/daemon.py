@@ -182,7 +182,6 @@ class Daemon:
         config = reloader.load(self._config, self._check)
         if config is not None:
             self._apply(config)
-        self._commit()  # so that status tells
         self._notifier.reloaded()
 
     def _check(self, config: AgentConfig) -> None:

@@ -115,16 +115,20 @@ def test_what_can_change_takes_effect_and_the_rest_is_told(
         agent,
         main,
         '[health]\ninterval_s = 0.1\n[[streams]]\nname = "pump"\nsilent_after_s = 0.1\n'
-        '[[inputs]]\nname = "line"\nbaud = 9600\n',
+        '[[inputs]]\nname = "line"\nbaud = 9600\n[gateway]\nsite = "other"\n'
+        f'[[streams]]\nname = "b"\nbundle = "{ZOO_BUNDLE}"\n'
+        '[[inputs]]\nname = "b"\nstream = "b"\nport = "b"\ncolumns = ["flow"]\n',
     )
     assert (
         "configuration loaded; changed: health.interval_s, streams.pump.silent_after_s\n"
         in agent.log()
     )
-    assert "until the agent is started again: inputs.line.baud\n" in agent.log()
+    waiting = ["gateway.site", "streams.b", "inputs.line.baud", "inputs.b"]
+    assert f"until the agent is started again: {', '.join(waiting)}\n" in agent.log()
     wait_until(lambda: opened(main) == ["silent"], "the alarm of a stream that is silent")
     wait_until(lambda: status(main)["store"]["outbox_rows"] >= 3, "health messages")
-    assert status(main)["configuration"]["needs_restart"] == ["inputs.line.baud"]
+    assert status(main)["configuration"]["needs_restart"] == waiting
+    assert status(main)["gateway"] == "plant/gw-1"
     assert agent.stop() == 0
 
 
