@@ -7,13 +7,14 @@ TFLITE := .venv-tflite
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format zoo wheel test-wheel test-tflite test-systemd bench parts clean
+.PHONY: help demo test lint format reference zoo wheel test-wheel test-tflite test-systemd bench parts clean
 
 help:
 	@echo "make demo          show the main job on a simulated pump (ARGS='--seconds 90 --fault blocked_valve')"
 	@echo "make test          run all tests (ARGS='tests/agent -k store')"
 	@echo "make lint          check style and types"
 	@echo "make format        mend the style"
+	@echo "make reference     write the reference of the configuration in docs/ again"
 	@echo "make zoo           train the reference bundle in models/zoo again"
 	@echo "make bench         measure speed, detection on the simulated pump, what kill -9 costs, what a window costs"
 	@echo "make wheel         build the wheel into dist/"
@@ -36,6 +37,11 @@ lint: $(VENV)/dev.stamp
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+reference: $(VENV)/dev.stamp
+	$(BIN)/fieldwatch-agent schema >docs/agent.schema.json
+	sed -i '/^<!-- from here/q' docs/configuration.md
+	$(BIN)/fieldwatch-agent schema --markdown >>docs/configuration.md
 
 zoo: $(VENV)/dev.stamp $(TFLITE)/stamp
 	scripts/zoo $(BIN) $(TFLITE)/bin/python

@@ -10,17 +10,19 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agent import config as configuration
 from agent.bundles import baseline, load
 from agent.config import AgentConfig, SerialTable, StreamTable
 from agent.inputs.lines import LineParser
 from agent.inputs.serial import probe_port
+from agent.layers import leaves
 from agent.limits import LimitWatch
 from agent.mqtt import probe_broker
 from models.errors import BundleError, ConfigError, InterpreterMissing, StoreError
 from models.pipeline import Detector
+from models.settings import dotted
 
 UNAVAILABLE = 69  # sysexits: something outside that may come back; the agent would wait for it
 FREE_BYTES_MIN = 50 * 2**20
@@ -33,6 +35,29 @@ class Finding(NamedTuple):
     what: str
     detail: str
     exit_code: int = 0
+
+
+class Setting(NamedTuple):
+    """One setting in effect."""
+
+    key: str
+    value: Any
+    source: str  # a file, a variable, or "default"
+
+
+def settings(config_file: Path) -> Iterator[Setting]:
+    """Yield every setting in effect, and where it was given.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+
+    """
+    config, layers = configuration.load_layers(config_file)
+    given = {location for location, _ in leaves(layers.document)}
+    for location, value in leaves(config.model_dump(mode="json", exclude_none=True)):
+        inside = any(place[: len(location)] == location for place in given)  # of a whole table
+        source = layers.origins(location)[-1].source if inside else "default"
+        yield Setting(dotted(location), value, source)
 
 
 def check(config_file: Path) -> list[Finding]:

@@ -11,12 +11,15 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from models import __version__
 from models.errors import FieldwatchError
+
+if TYPE_CHECKING:
+    from agent.check import Setting
 
 # of agent.plant, here so that --help does not load numpy; a test compares them
 FAULTS = (
@@ -77,11 +80,21 @@ def run(config_file: Path) -> int:
 
 @commands.command()
 @_config_option
+@click.option(
+    "--origins", is_flag=True, help="Only show every setting in effect, and where it was given."
+)
 @_json_option
-def check(config_file: Path, as_json: bool) -> int:
-    """Check configuration, bundles, ports, store and broker; say what to mend."""
+def check(config_file: Path, origins: bool, as_json: bool) -> int:
+    """Check configuration, bundles, ports, store and broker; say what to mend.
+
+    The configuration is the file, over it conf.d/*.toml beside it in the order of their names,
+    and over them variables such as FIELDWATCH_MQTT__PORT.
+    """
     from agent import check as checks
 
+    if origins:
+        _print_settings(checks.settings(config_file), as_json)
+        return 0
     findings = checks.check(config_file)
     if as_json:
         _print_json([finding._asdict() for finding in findings])
@@ -90,6 +103,20 @@ def check(config_file: Path, as_json: bool) -> int:
             mark = click.style("ok  ", fg="green") if finding.ok else click.style("FAIL", fg="red")
             click.echo(f"{mark}  {finding.what}: {finding.detail}")
     return next((finding.exit_code for finding in findings if not finding.ok), 0)
+
+
+@commands.command()
+@click.option("--markdown", is_flag=True, help="Print a reference for people instead.")
+def schema(markdown: bool) -> int:
+    """Print the JSON schema of the configuration, for editors."""
+    from agent import reference
+
+    if markdown:
+        for line in reference.markdown():
+            click.echo(line)
+    else:
+        _print_json(reference.schema())
+    return 0
 
 
 @commands.command()
@@ -147,16 +174,26 @@ def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json
 
 @commands.command()
 @_config_option
+@click.option("--prometheus", is_flag=True, help="Print Prometheus text.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write the Prometheus text to this file, at once; for node-exporter's textfile collector.",
+)
 @_json_option
-def status(config_file: Path, as_json: bool) -> int:
+def status(config_file: Path, prometheus: bool, output: Path | None, as_json: bool) -> int:
     """Show what the agent is doing: inputs, streams, alarms, link, counters."""
+    if output is not None and not prometheus:
+        raise click.UsageError("--output needs --prometheus")
     from agent.location import store_directory
     from agent.status import describe
     from agent.store import Reader
 
     with Reader(store_directory(config_file)) as reader:
         document = reader.status()
-    if as_json:
+    if prometheus:
+        _give_metrics(document, output)
+    elif as_json:
         _print_json(document)
     else:
         for line in describe(document):
@@ -326,6 +363,24 @@ def simulate(output: Path, hours: float, seed: int, faults: bool) -> int:
 
 def _print_json(document: object) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _give_metrics(document: Mapping[str, Any], output: Path | None) -> None:
+    from agent import prometheus
+
+    metrics = prometheus.text(document)
+    if output is None:
+        click.echo(metrics, nl=False)
+    else:
+        prometheus.write(metrics, output)
+
+
+def _print_settings(settings: Iterable[Setting], as_json: bool) -> None:
+    if as_json:
+        _print_json([setting._asdict() for setting in settings])
+        return
+    for key, value, source in settings:
+        click.echo(f"{key} = {json.dumps(value, ensure_ascii=False)}  # {source}")
 
 
 def _print_alarms(rows: Iterable[Mapping[str, Any]], as_json: bool) -> None:

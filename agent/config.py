@@ -1,4 +1,4 @@
-"""The gateway's configuration: one TOML file, checked as a whole before anything starts.
+"""The gateway's configuration: TOML and environment, checked as a whole before anything starts.
 
 What changes the scores of a stream with a bundle is in the bundle, not here, and no secret is
 either (those have files of their own). Only ``load`` reads; what a path or port points at is tried
@@ -7,6 +7,8 @@ by ``check``.
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,11 +22,13 @@ from pydantic import (
     model_validator,
 )
 
+from agent import environment
+from agent.layers import Layers, Location, read
 from agent.location import STORE_DIRECTORY
 from agent.stream_tables import BaselineTable, Count, LimitTable, PredictionTable, repeated
 from models.bundle import Positive
-from models.settings import Table, explain, nearest, refusal
-from models.toml import read_toml
+from models.errors import ConfigError
+from models.settings import Table, dotted, explain, nearest
 
 TIME: Final = "time"  # the column of a line that holds its time
 IGNORED: Final = "-"  # a column that is not used
@@ -282,7 +286,7 @@ class SerialTable(InputTable):
 
 
 class AgentConfig(Table):
-    """The whole file; paths in it are resolved."""
+    """The whole configuration; paths in it are resolved."""
 
     gateway: GatewayTable = Field(description="Who this gateway is")
     store: StoreTable = Field(StoreTable(), description="The local database")
@@ -296,39 +300,68 @@ class AgentConfig(Table):
 
 
 def load(path: Path) -> AgentConfig:
-    """Read and check a configuration.
+    """Read and check a configuration: its file, the drop-ins beside it, and the environment.
 
     Raises:
         ConfigError: not readable, not TOML, or settings are wrong: one line for each, with
             file, key, value and what is allowed.
 
     """
-    document, _ = read_toml(path)
-    crossed = list(_crossed(document))
+    return load_layers(path)[0]
+
+
+def load_layers(path: Path) -> tuple[AgentConfig, Layers]:
+    """Do what ``load`` does; return also where each setting came from."""
+    layers = read(path)
+    problems = environment.lay(layers, os.environ, AgentConfig)
+    config = None
     try:
-        config = AgentConfig.model_validate(document, context={"directory": path.parent.absolute()})
+        config = AgentConfig.model_validate(
+            layers.document, context={"directory": path.parent.absolute()}
+        )
     except ValidationError as error:
-        raise refusal(path, [*explain(AgentConfig, error, _HINTS), *crossed]) from error
-    if crossed:
-        raise refusal(path, crossed)
-    return config
+        problems += explain(AgentConfig, error, _HINTS, functools.partial(_place, layers))
+    problems += [
+        f"{layers.origins(location)[0].source}: {problem}"
+        for location, problem in _crossed(layers.document)
+    ]
+    if config is None or problems:
+        raise ConfigError("\n".join(problems))
+    return config, layers
 
 
-def _crossed(document: Mapping[str, Any]) -> Iterator[str]:
+def _place(layers: Layers, location: Location) -> str:
+    """Name the place of a setting as the person who wrote it knows it."""
+    origins = layers.origins(location)
+    sources = ", ".join(origin.source for origin in origins)
+    inside = origins[0].location  # None of a variable, whose name says all
+    return f"{sources}: {dotted(inside)}" if inside else sources
+
+
+def _crossed(document: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
     """Say what does not fit together between tables; of a document that may be wrong besides."""
     streams = _strings(document, "streams", "name")
     fed = _strings(document, "inputs", "stream")
     for table, key in (("streams", "name"), ("inputs", "name"), ("inputs", "port")):
-        for name in repeated(_strings(document, table, key)):
-            yield f"{table}: {key} = {name!r} is there twice; it must be unique"
-    for name in sorted(set(fed) - set(streams)):
-        yield f"inputs: stream = {name!r}: there is no such stream{nearest(name, streams)}"
-    for name in sorted(set(streams) - set(fed)):
-        yield f"streams: {name!r} has no input; name it as stream in a table [[inputs]]"
+        values = _strings(document, table, key)
+        for name in repeated(values.values()):
+            place = max(index for index, value in values.items() if value == name)
+            yield (table, place), f"{table}: {key} = {name!r} is there twice; it must be unique"
+    for index, name in fed.items():
+        if name not in streams.values():
+            near = nearest(name, streams.values())
+            yield ("inputs", index), f"inputs: stream = {name!r}: there is no such stream{near}"
+    for index, name in streams.items():
+        if name not in fed.values():
+            yield (
+                ("streams", index),
+                f"streams: {name!r} has no input; name it as stream in a table [[inputs]]",
+            )
 
 
-def _strings(document: Mapping[str, Any], table: str, key: str) -> list[str]:
+def _strings(document: Mapping[str, Any], table: str, key: str) -> dict[int, str]:
+    """Return a text of each table of a list, by its position."""
     rows = document.get(table)
     rows = rows if isinstance(rows, list) else []
-    values = [row.get(key) for row in rows if isinstance(row, dict)]
-    return [value for value in values if isinstance(value, str)]
+    values = {index: row.get(key) for index, row in enumerate(rows) if isinstance(row, dict)}
+    return {index: value for index, value in values.items() if isinstance(value, str)}

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import time
 from collections import deque
@@ -27,10 +26,22 @@ from agent.clock import Clock
 from agent.config import AgentConfig, StreamTable
 from agent.envelope import Outgoing
 from agent.fleet import Fleet
-from agent.health import LATENCIES_KEPT, Latencies, rss_mb
+from agent.health import (
+    LATENCIES_KEPT,
+    Latencies,
+    LoopTimes,
+    Machine,
+    inference,
+    rejected,
+    rss_mb,
+    totals,
+)
 from agent.inputs import Chunk, ChunkQueue, Input, open_input
 from agent.inputs.lines import LineParser
 from agent.intake import Intake
+from agent.journal import start_logging
+from agent.relay import Relay
+from agent.reload import Reloader
 from agent.sdnotify import Notifier
 from agent.store import Batch, Store
 from agent.uplink import Uplink
@@ -45,8 +56,6 @@ _LOG = logging.getLogger(__name__)
 WAITING_SAMPLES_MAX = 20_000  # kept in memory while the database cannot be written
 
 CLOCK = "_clock"  # among the streams' states; no stream's name begins like this
-
-_PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
 
 class Daemon:
@@ -63,6 +72,7 @@ class Daemon:
         notifier: Notifier,
         chunks: ChunkQueue,
         clock: Clock,
+        reloader: Reloader | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -71,8 +81,9 @@ class Daemon:
         self._inputs = {source.name: source for source in inputs}
         self._parsers = parsers
         self._intake = Intake(fleets, {source.name: source.stream for source in inputs}, parsers)
-        self._uplink = uplink
+        self._relay = Relay(uplink)
         self._notifier = notifier
+        self._reloader = reloader
         self._chunks = chunks
         self._clock = clock
         self._batch = Batch()
@@ -82,11 +93,20 @@ class Daemon:
         self._stopping = False
         self._store_failing = False
         self._not_stored = 0
+        self._committed = 0  # samples
+        self._loop = LoopTimes()
+        self._machine = Machine(config.store.directory)
 
     def stop(self) -> None:
         """Make ``run`` return soon; safe in a signal handler."""
         self._stopping = True
         self._chunks.wake()
+
+    def reload(self) -> None:
+        """Make the loop read its configuration again soon; safe in a signal handler."""
+        if self._reloader:
+            self._reloader.ask()
+            self._chunks.wake()
 
     def run(self) -> None:
         """Loop until ``stop``; everything taken in is committed before it returns."""
@@ -95,17 +115,22 @@ class Daemon:
         self._next_health = now + self._config.health.interval_s
         for source in self._inputs.values():
             source.start(self._chunks.put)
-        if self._uplink:
-            self._uplink.start()
+        self._relay.start()
         self._commit()  # a first status, for those who ask before any reading
         self._notifier.ready()
         _LOG.info("ready: %d streams, %d inputs", len(self._streams), len(self._inputs))
         next_tick = now
         while not self._stopping:
-            self._take(self._chunks.take(max(0.0, next_tick - time.monotonic())))
+            chunks = self._chunks.take(max(0.0, next_tick - time.monotonic()))
+            woke = time.monotonic()
+            self._take(chunks)
             if self._batch.alarms or time.monotonic() >= next_tick:
+                self._loop.ticked(time.monotonic() - next_tick)
                 self._tick()
                 next_tick = time.monotonic() + self._config.store.flush_interval_s
+            if self._reloader and self._reloader.asked:
+                self._reload(self._reloader)
+            self._loop.turned(time.monotonic() - woke)
         self._finish()
 
     def _take(self, chunks: Sequence[Chunk]) -> None:
@@ -131,18 +156,18 @@ class Daemon:
 
     def _commit(self) -> None:
         """Write the batch in one go; if that fails, keep it and try again at the next tick."""
-        if self._uplink:
-            self._batch.acked += self._uplink.acknowledged()
+        self._batch.acked += self._relay.acknowledged()
         for fleet in self._fleets:
             fleet.flush(self._batch)
         for stream in self._streams.values():
             stream.save(self._batch)
         self._batch.state[CLOCK] = {CLOCK: self._clock.to_bytes()}
         self._batch.status = self._status
-        acked = self._batch.acked
+        acked, waiting = self._batch.acked, self._batch.rows()
         try:
             self._store.commit(self._batch, self._clock.quality())
         except StoreError as error:
+            self._committed += waiting - self._batch.rows()
             if not self._store_failing:
                 _LOG.error("cannot store, trying again until it works: %s", error)
             self._store_failing = True
@@ -151,12 +176,37 @@ class Daemon:
         if self._store_failing:
             _LOG.warning("storing again")
         self._store_failing = False
+        self._committed += waiting
         committed = time.monotonic()
         for arrived in self._arrivals:
             self._latencies.add(committed - arrived)
         self._arrivals.clear()
-        if self._uplink:
-            self._uplink.committed(acked)
+        self._relay.committed(acked)
+
+    def _reload(self, reloader: Reloader) -> None:
+        """Take over what can change without a restart; a wrong configuration changes nothing."""
+        self._notifier.reloading()
+        config = reloader.load(self._config, self._check)
+        if config is not None:
+            self._apply(config)
+        self._notifier.reloaded()
+
+    def _check(self, config: AgentConfig) -> None:
+        _check_watchdog(config, self._notifier)
+        for table in config.streams:
+            self._streams[table.name].check(table)
+
+    def _apply(self, config: AgentConfig) -> None:
+        self._commit()  # what was scored belongs to the old settings
+        before, self._config = self._config, config
+        store = config.store
+        self._store.limit(store.outbox_rows_max, store.ring_rows_max, store.alarm_rows_max)
+        for table in config.streams:
+            stream = self._streams[table.name]
+            stream.reconfigure(table, config.summary.interval_s, self._batch)
+        self._next_health = min(self._next_health, time.monotonic() + config.health.interval_s)
+        if config.mqtt != before.mqtt:
+            self._relay.replace(_uplink(config, self._store))
 
     def _finish(self) -> None:
         """Take in what has arrived, commit, say goodbye, and commit what that acknowledged."""
@@ -167,9 +217,8 @@ class Daemon:
             source.stop()
         self._take(self._chunks.take(0.0))
         self._commit()
-        if self._uplink:
-            self._uplink.stop()
-            self._commit()
+        self._relay.stop()
+        self._commit()
         self._store.close()
         _LOG.info("stopped")
 
@@ -180,6 +229,9 @@ class Daemon:
 
     def _document(self) -> dict[str, Any]:
         """Say how everything is doing, for ``status`` and the health message."""
+        inputs = {name: self._input(name) for name in self._inputs}
+        streams = {name: stream.document() for name, stream in self._streams.items()}
+        store, uplink = self._store.document(), self._relay.snapshot()
         return {
             "version": __version__,
             "gateway": f"{self._config.gateway.site}/{self._config.gateway.name}",
@@ -188,25 +240,30 @@ class Daemon:
             "running": not self._stopping,
             "clock": self._clock.quality(),
             "rss_mb": rss_mb(),
-            "counters": self._counters(),
+            "machine": self._machine.document(),
+            "counters": totals(inputs, streams, store, uplink) | self._own_counters(),
+            "rejected": rejected(inputs),
             "latency": self._latencies.document(),
-            "inputs": {name: self._input(name) for name in self._inputs},
-            "streams": {name: stream.document() for name, stream in self._streams.items()},
-            "store": self._store.document(),
-            "uplink": self._uplink.snapshot() if self._uplink else None,
+            "loop": self._loop.document(),
+            "inference": inference(fleet.pace for fleet in self._fleets),
+            "queues": {
+                "chunks": self._chunks.waiting,
+                "outbox": store["outbox_rows"],
+                "in_flight": uplink["in_flight"] if uplink else 0,
+            },
+            "inputs": inputs,
+            "streams": streams,
+            "store": store,
+            "uplink": uplink,
+            "configuration": self._reloader.document() if self._reloader else None,
         }
 
-    def _counters(self) -> dict[str, int]:
-        """Return the totals over all inputs and streams since the start."""
-        totals = {
+    def _own_counters(self) -> dict[str, int]:
+        return {
             "lines_dropped": self._chunks.dropped_lines,
+            "samples_committed": self._committed,
             "samples_not_stored": self._not_stored,
-            "rejected": sum(sum(parser.counters.values()) for parser in self._parsers.values()),
         }
-        for stream in self._streams.values():
-            for name, count in stream.counters.items():
-                totals[name] = totals.get(name, 0) + count
-        return totals
 
     def _input(self, name: str) -> dict[str, Any]:
         parser, source = self._parsers[name], self._inputs[name]
@@ -239,15 +296,18 @@ def run(config_file: Path) -> int:
         StoreError: the database cannot be used.
 
     """
-    _log_to_journal()
-    daemon = _assemble(configuration.load(config_file))
+    start_logging()
+    reloader = Reloader(config_file)
+    signal.signal(signal.SIGHUP, lambda *_: reloader.ask())  # may come while the bundles load
+    daemon = _assemble(configuration.load(config_file), reloader)
+    signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
     daemon.run()
     return 0
 
 
-def _assemble(config: AgentConfig) -> Daemon:
+def _assemble(config: AgentConfig, reloader: Reloader) -> Daemon:
     """Make all parts and join them; nothing runs yet."""
     notifier = Notifier()
     _check_watchdog(config, notifier)
@@ -275,12 +335,16 @@ def _assemble(config: AgentConfig) -> Daemon:
         if not stream.restore(saved, store.open_alarms(name), number, batch):
             store.forget_state(name)
     store.commit(batch, clock.quality())
-    uplink = None
-    if config.mqtt is not None:
-        uplink = Uplink(config.mqtt, store.envelope, store.directory, lambda: store.last_seq)
+    uplink = _uplink(config, store)
     inputs = [open_input(source) for source in config.inputs]
     chunks = ChunkQueue(config.runtime.queue_chunks_max, config.runtime.gather_s, len(inputs))
-    return Daemon(config, store, fleets, inputs, parsers, uplink, notifier, chunks, clock)
+    return Daemon(config, store, fleets, inputs, parsers, uplink, notifier, chunks, clock, reloader)
+
+
+def _uplink(config: AgentConfig, store: Store) -> Uplink | None:
+    if config.mqtt is None:
+        return None
+    return Uplink(config.mqtt, store.envelope, store.directory, lambda: store.last_seq)
 
 
 def _check_watchdog(config: AgentConfig, notifier: Notifier) -> None:
@@ -311,22 +375,3 @@ def _detector(config: AgentConfig, table: StreamTable, loaded: dict[Path, Detect
         keys, signature = config.bundles.trusted_keys_dir, config.bundles.require_signature
         _, loaded[table.bundle] = load(table.bundle, config.runtime.interpreter, keys, signature)
     return loaded[table.bundle]
-
-
-def _log_to_journal() -> None:
-    """Log to stderr; under systemd with the prefixes that it takes for priorities."""
-    handler = logging.StreamHandler()
-    if "JOURNAL_STREAM" in os.environ:
-        handler.setFormatter(_JournalFormatter("%(name)s: %(message)s"))
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-
-
-class _JournalFormatter(logging.Formatter):
-    """Prefixes a line with its syslog priority, see ``sd-daemon(3)``."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line."""
-        priority = next(number for level, number in _PRIORITIES if record.levelno >= level)
-        return f"<{priority}>{super().format(record)}"

@@ -7,6 +7,7 @@ One call of the network serves all streams that have a sample, and what belongs 
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from agent.clock import Clock
 from agent.config import StreamTable
+from agent.health import Pace
 from agent.store import Batch
 from agent.stream import Stream
 from models.align import Aligned, Aligners
@@ -52,6 +54,7 @@ class Fleet:
             Stream(table, detector, self._memory, number, self._aligners, summary_interval_s, clock)
             for number, table in enumerate(tables)
         ]
+        self.pace = Pace()
         self._numbers = np.arange(len(tables))
         # since the last ``flush``
         self._taken: list[tuple[Int64, Float32]] = []  # streams (n,), values (n, C)
@@ -68,7 +71,9 @@ class Fleet:
 
     def _score(self, aligned: Aligned, batch: Batch) -> None:
         streams = self._numbers[aligned.who]
+        began = time.perf_counter()
         found = self._detector.step_together(self._memory, *aligned)
+        self.pace.add(time.perf_counter() - began, aligned.times.size)
         self._scored.append(_Scored(streams, aligned.times, aligned.values, found.score))
         for column, event in found.events:
             self.streams[streams[column]].report([event], batch)

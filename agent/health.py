@@ -1,14 +1,25 @@
-"""What the agent measures of itself: latency and memory."""
+"""What the agent measures of itself: latency, loop, inference, machine; and what it counted."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LATENCIES_KEPT = 4096
 
 _STATUS = Path("/proc/self/status")
+_THERMAL = Path("/sys/class/thermal")
+_CPU_ZONES = ("cpu", "soc", "x86_pkg_temp", "k10temp")  # what the types of a CPU's zones contain
+_LOOK_S = 10.0  # between two looks at the machine
+_WEIGHT = 0.02  # of the newest call in the moving inference time
+
+Document = Mapping[str, Any]
 
 
 class Latencies:
@@ -34,6 +45,136 @@ class Latencies:
             "reading_to_commit_ms_p50": _rounded(self.percentile(50)),
             "reading_to_commit_ms_p99": _rounded(self.percentile(99)),
         }
+
+
+@dataclass(slots=True)
+class LoopTimes:
+    """How late the loop's tick is, and how long a turn takes; since the start."""
+
+    lag_s: float = 0.0  # of the last tick
+    lag_s_max: float = 0.0
+    turn_s_max: float = 0.0  # for so long nobody looked at the queue
+
+    def ticked(self, late_s: float) -> None:
+        """Take note of a tick; one that is early, for an alarm, is not late."""
+        self.lag_s = max(0.0, late_s)
+        self.lag_s_max = max(self.lag_s_max, self.lag_s)
+
+    def turned(self, took_s: float) -> None:
+        """Take note of a turn: everything between two looks at the queue."""
+        self.turn_s_max = max(self.turn_s_max, took_s)
+
+    def document(self) -> dict[str, float]:
+        """Return it in ms, for ``status``."""
+        return {
+            "lag_ms_last": round(self.lag_s * 1000, 1),
+            "lag_ms_max": round(self.lag_s_max * 1000, 1),
+            "turn_ms_max": round(self.turn_s_max * 1000, 1),
+        }
+
+
+@dataclass(slots=True)
+class Pace:
+    """The time that scoring took."""
+
+    seconds: float = 0.0
+    samples: int = 0
+    us_moving: float | None = None  # per sample, over about the last fifty calls
+
+    def add(self, seconds: float, samples: int) -> None:
+        """Take note of one call that scored so many samples, at least one."""
+        self.seconds += seconds
+        self.samples += samples
+        us = seconds / samples * 1e6
+        self.us_moving = (
+            us if self.us_moving is None else self.us_moving * (1 - _WEIGHT) + us * _WEIGHT
+        )
+
+
+def inference(paces: Iterable[Pace]) -> dict[str, float | int | None]:
+    """Return what scoring took over all detectors; the slowest one's moving time."""
+    paces = list(paces)
+    moving = [pace.us_moving for pace in paces if pace.us_moving is not None]
+    return {
+        "seconds": round(sum(pace.seconds for pace in paces), 6),
+        "samples": sum(pace.samples for pace in paces),
+        "us_per_sample": _rounded(max(moving, default=None)),
+    }
+
+
+class Machine:
+    """The gateway itself; looked at now and then, as a look costs a little."""
+
+    def __init__(self, directory: Path) -> None:
+        """``directory`` is the store's."""
+        self._directory = directory
+        self._looked_s = -math.inf  # monotonic
+        self._seen: dict[str, float | None] = {}
+
+    def document(self) -> dict[str, float | None]:
+        """Return temperature and disk; None what this machine does not tell."""
+        now = time.monotonic()
+        if now - self._looked_s >= _LOOK_S:
+            self._looked_s = now
+            self._seen = {
+                "cpu_temperature_c": cpu_temperature_c(),
+                "disk_free_mb": disk_free_mb(self._directory),
+            }
+        return self._seen
+
+
+def cpu_temperature_c(thermal: Path = _THERMAL) -> float | None:
+    """Return the hottest of the CPU's zones; None where there is none."""
+    found = [_zone_c(zone) for zone in thermal.glob("thermal_zone*")]
+    return max((celsius for celsius in found if celsius is not None), default=None)
+
+
+def _zone_c(zone: Path) -> float | None:
+    try:
+        if any(word in (zone / "type").read_text().lower() for word in _CPU_ZONES):
+            return int((zone / "temp").read_text()) / 1000
+    except (OSError, ValueError):  # a sensor that is off
+        pass
+    return None
+
+
+def disk_free_mb(directory: Path) -> float | None:
+    """Return what the agent may still write to the directory's file system."""
+    try:
+        found = os.statvfs(directory)
+    except OSError:  # gone; the store says so
+        return None
+    return round(found.f_bavail * found.f_frsize / 2**20, 1)
+
+
+def rejected(inputs: Mapping[str, Document]) -> dict[str, int]:
+    """Return the rejects of all inputs by their cause."""
+    causes: Counter[str] = Counter()
+    for source in inputs.values():
+        causes.update(source["rejected"])
+    return dict(causes)
+
+
+def totals(
+    inputs: Mapping[str, Document],
+    streams: Mapping[str, Document],
+    store: Document,
+    uplink: Document | None,
+) -> dict[str, int]:
+    """Return the counters of every stage, over all inputs and streams."""
+    counts: Counter[str] = Counter()
+    for stream in streams.values():
+        counts.update(stream["counters"])
+    link = uplink or {}
+    return dict(counts) | {
+        "lines": sum(source["lines"] for source in inputs.values()),
+        "rejected": sum(rejected(inputs).values()),
+        "reconnects": sum(source["reconnects"] for source in inputs.values())
+        + max(0, link.get("connections", 0) - 1),
+        "evicted": sum(store["evicted"].values()),
+        "published": link.get("published", 0),
+        "acknowledged": link.get("acknowledged", 0),
+    }
 
 
 def rss_mb() -> float:

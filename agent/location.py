@@ -6,13 +6,17 @@ pydantic, which would take most of their time and memory. ``check`` reads all of
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
+from agent.layers import read
 from models.errors import ConfigError
-from models.toml import read_toml
 
 STORE_DIRECTORY: Final = Path("/var/lib/fieldwatch")
+
+_KEYS = ("store", "directory")
+_VARIABLE = "FIELDWATCH_STORE__DIRECTORY"  # as agent.environment names it; a test compares them
 
 
 def store_directory(config_file: Path) -> Path:
@@ -22,9 +26,12 @@ def store_directory(config_file: Path) -> Path:
         ConfigError: not readable, not TOML, or the directory is no text.
 
     """
-    document, _ = read_toml(config_file)
-    store = document.get("store", {})
+    layers = read(config_file)
+    if _VARIABLE in os.environ:
+        layers.set(_KEYS, os.environ[_VARIABLE], _VARIABLE)
+    store = layers.document.get("store", {})
     directory = store.get("directory", str(STORE_DIRECTORY)) if isinstance(store, dict) else None
     if not isinstance(directory, str):
-        raise ConfigError(f"{config_file}: store.directory = {directory!r}: must be a text")
+        source = layers.origins(_KEYS)[-1].source
+        raise ConfigError(f"{source}: store.directory = {directory!r}: must be a text")
     return config_file.parent.absolute() / directory

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from contextlib import suppress
 
 _READY_WAIT_S_MAX = 30.0  # said once only, so it must not be lost
+_RELOADED_WAIT_S_MAX = 1.0  # nor this; but the loop waits meanwhile
 
 
 class Notifier:
@@ -26,6 +28,14 @@ class Notifier:
     def ready(self) -> None:
         """Say that the start is over."""
         self._send("READY=1", _READY_WAIT_S_MAX)
+
+    def reloading(self) -> None:
+        """Say that the configuration is being read again."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def reloaded(self) -> None:
+        """Say that this is over."""
+        self._send("READY=1", _RELOADED_WAIT_S_MAX)
 
     def status(self, text: str) -> None:
         """Show a line in ``systemctl status``."""

@@ -33,13 +33,34 @@ def describe(document: Document, now: datetime | None = None) -> Iterator[str]:
             f"latency   reading to commit {latency['reading_to_commit_ms_p50']} ms"
             f" (p99 {latency['reading_to_commit_ms_p99']} ms)"
         )
-    yield f"memory    {document['rss_mb']} MB, clock {document['clock']}"
+    yield from _machine(document)
     for name, source in document["inputs"].items():
         yield from _input(name, source)
     for name, stream in document["streams"].items():
         yield from _stream(name, stream)
     yield from _store(document["store"])
     yield from _uplink(document["uplink"])
+    yield from _configuration(document.get("configuration"))  # none of an older agent
+
+
+def _machine(document: Document) -> Iterator[str]:
+    yield f"memory    {document['rss_mb']} MB, clock {document['clock']}"
+    if "machine" not in document:  # of an agent before it looked at its machine
+        return
+    machine, loop, pace = document["machine"], document["loop"], document["inference"]
+    free, celsius = machine["disk_free_mb"], machine["cpu_temperature_c"]
+    yield (
+        f"machine   disk {'unknown' if free is None else f'{free:.0f} MB free'}"
+        f"{'' if celsius is None else f', CPU {celsius:.0f} °C'}"
+    )
+    scoring = pace["us_per_sample"]
+    yield (
+        f"loop      tick {loop['lag_ms_last']} ms late (at most {loop['lag_ms_max']} ms), longest"
+        f" turn {loop['turn_ms_max']} ms, {document['queues']['chunks']} reads waiting"
+        f"{'' if scoring is None else f', scoring {scoring} µs a sample'}"
+    )
+    if counts := _counts(document["counters"]):
+        yield f"counted   {counts}"
 
 
 def _running(document: Document, now: datetime) -> str:
@@ -128,6 +149,15 @@ def _uplink(link: Document | None) -> Iterator[str]:
         yield f"          held, nobody is subscribed to: {', '.join(link['held'])}"
     if link["parked"]:
         yield f"          {link['parked']} messages that the broker will not take: see the log"
+
+
+def _configuration(configuration: Document | None) -> Iterator[str]:
+    if configuration is None:
+        return
+    for problem in (configuration["refused"] or "").splitlines():
+        yield f"config    NOT TAKEN OVER: {problem}"
+    if configuration["needs_restart"]:
+        yield f"config    needs a restart: {', '.join(configuration['needs_restart'])}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -49,9 +49,13 @@ class Batch:
     acked: list[int] = field(default_factory=list)
     status: Callable[[], str] | None = None  # asked once the rest is written, so that it counts it
 
+    def rows(self) -> int:
+        """Return how many samples it holds."""
+        return sum(len(samples.times) for _, samples, _ in self.samples)
+
     def shed_samples(self, rows_max: int) -> int:
         """Drop the oldest samples beyond ``rows_max``; return how many. Nothing else is dropped."""
-        rows, dropped = sum(len(samples.times) for _, samples, _ in self.samples), 0
+        rows, dropped = self.rows(), 0
         while rows - dropped > rows_max:
             dropped += len(self.samples.pop(0)[1].times)
         return dropped
@@ -84,6 +88,11 @@ class Store:
         self._outbox_rows_max, self._ring_rows_max = outbox_rows_max, ring_rows_max
         self._alarm_rows_max = alarm_rows_max
         self.set_aside: list[Path] = []  # damaged files found at the opening
+
+    def limit(self, outbox_rows_max: int, ring_rows_max: int, alarm_rows_max: int) -> None:
+        """Set new caps; what is too much goes with the next commits."""
+        self._outbox_rows_max, self._ring_rows_max = outbox_rows_max, ring_rows_max
+        self._alarm_rows_max = alarm_rows_max
 
     def open(self) -> None:
         """Open both files, making or mending them as needed.

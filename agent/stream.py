@@ -17,6 +17,7 @@ from agent.alarms import alarm_document
 from agent.clock import Clock
 from agent.config import StreamTable
 from agent.envelope import Kind, Outgoing
+from agent.journal import STREAM
 from agent.limits import DETECTOR as FORECASTER
 from agent.limits import LimitWatch
 from agent.store import Batch
@@ -51,14 +52,13 @@ class Stream:
         self.manifest = manifest = detector.manifest
         self.name = settings.name
         self.silent_after_s = settings.silent_after_s
+        self._settings = settings
         self._detector, self._memory, self._number = detector, memory, number
         self._aligners = aligners
         self._units = {channel.name: channel.unit for channel in manifest.channels}
         self._summary = Summary(manifest.channel_names, summary_interval_s)
         self._forecaster = detector.forecaster
-        self._limits = LimitWatch(
-            settings.name, settings.limits, settings.prediction, detector.forecaster
-        )
+        self._limits = self._watch(settings)
         self.counters: Counter[str] = Counter()
         self.last_time: float | None = None  # of the last sample, Unix seconds
         self.last_score: float | None = None
@@ -81,7 +81,9 @@ class Stream:
                 raise StateMismatch("nothing saved")
             restored = self._detector.restore(parts)
         except StateMismatch as reason:
-            _LOG.info("stream %s starts from nothing: %s", self.name, reason)
+            _LOG.info(
+                "stream %s starts from nothing: %s", self.name, reason, extra={STREAM: self.name}
+            )
             self._detector.events(self._memory, self._number).next_number = last_number + 1
             for alarm in open_alarms:
                 self._close(alarm, batch)
@@ -91,10 +93,8 @@ class Stream:
         self._summary.restore(parts[_SUMMARY])
         # of an agent before there were forecasts there are none
         left = self._limits.restore(parts[_LIMITS]) if _LIMITS in parts else []
-        for alarm in open_alarms:
-            if alarm["number"] in left:
-                self._close(alarm, batch)
         self._open_alarms = open_alarms
+        self._close_all(left, batch)
         return True
 
     @property
@@ -114,6 +114,31 @@ class Stream:
         batch.alarms.append(closed)
         by = FORECASTER if alarm["kind"] == "limit" else self._detector.detector
         self._send("alarm", now, by, closed, batch)
+
+    def _watch(self, settings: StreamTable) -> LimitWatch:
+        return LimitWatch(self.name, settings.limits, settings.prediction, self._forecaster)
+
+    def check(self, settings: StreamTable) -> None:
+        """Raise ConfigError where the settings do not fit the stream's bundle."""
+        self._watch(settings)
+
+    def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
+        """Go on with new settings; alarms of limits that are not set any more are closed."""
+        before, self._settings = self._settings, settings
+        self.silent_after_s = settings.silent_after_s
+        if (settings.limits, settings.prediction) != (before.limits, before.prediction):
+            runs, self._limits = self._limits.to_bytes(), self._watch(settings)
+            self._close_all(self._limits.restore(runs), batch)
+        if summary_interval_s != self._summary.interval_s:
+            for summary in self._summary.close():
+                sent_s = self.last_time or time.time()
+                self._send("summary", sent_s, self._detector.detector, summary, batch)
+            self._summary = Summary(self.manifest.channel_names, summary_interval_s)
+
+    def _close_all(self, numbers: list[int], batch: Batch) -> None:
+        for alarm in self._open_alarms:
+            if alarm["number"] in numbers:
+                self._close(alarm, batch)
 
     def keep(self, samples: Samples, score: Float32, batch: Batch) -> None:
         """Take note of samples with their scores, (n,), n ≥ 1: they are stored and summed up."""
@@ -145,7 +170,12 @@ class Stream:
             self._send("alarm", event.time, event.detector, document, batch)
             self.counters[f"alarms_{event.state}"] += 1
             _LOG.warning(
-                "stream %s: alarm %d %s: %s", self.name, event.number, event.state, event.kind
+                "stream %s: alarm %d %s: %s",
+                self.name,
+                event.number,
+                event.state,
+                event.kind,
+                extra={STREAM: self.name},
             )
 
     def _send(

@@ -28,7 +28,7 @@ class BaselineChannelTable(Table):
 
 
 class BaselineTable(Table):
-    """Watches a stream without a bundle: robust distance from the median, see models.baseline."""
+    """Watches a stream without a bundle, by each channel's robust distance from its median."""
 
     period_s: Annotated[float, Field(ge=PERIOD_S_MIN)] = Field(
         description="Between two samples; readings are put on this grid"
@@ -82,7 +82,7 @@ class LimitTable(Table):
 
 
 class PredictionTable(Table):
-    """When a forecast raises an alarm; see ``agent.limits``."""
+    """When a forecast that passes a limit raises an alarm."""
 
     probability: float = Field(
         0.5, gt=0, lt=1, description="Alarm from this chance to pass a limit within the horizon"

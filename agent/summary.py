@@ -39,7 +39,7 @@ class Summary:
 
     def __init__(self, channels: Sequence[str], interval_s: float) -> None:
         self._channels = tuple(channels)
-        self._interval_s = interval_s
+        self.interval_s = interval_s
         self._now: _Interval | None = None  # None before the first sample
 
     def add(self, samples: Samples, score: Float32) -> list[dict[str, Any]]:
@@ -50,7 +50,7 @@ class Summary:
         ended: list[dict[str, Any]] = []
         if len(samples.times) == 0:
             return ended
-        numbers = np.floor(samples.times / self._interval_s).astype(np.int64)
+        numbers = np.floor(samples.times / self.interval_s).astype(np.int64)
         edges = (np.flatnonzero(np.diff(numbers)) + 1).tolist()
         for begin, end in zip([0, *edges], [*edges, len(numbers)], strict=True):
             if self._now is None or numbers[begin] != self._now.number:
@@ -81,11 +81,11 @@ class Summary:
         now, self._now = self._now, None
         if now is None:
             return []
-        begin = now.number * self._interval_s
+        begin = now.number * self.interval_s
         return [
             {
                 "from": iso_time(begin),
-                "to": iso_time(begin + self._interval_s),
+                "to": iso_time(begin + self.interval_s),
                 "last_sample": iso_time(now.last_time),
                 "n": now.samples,
                 "scored": now.scored,

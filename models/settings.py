@@ -6,13 +6,15 @@ Every error says file, key, value and what is allowed; an unknown key names the 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.errors import ConfigError
+
+Location = tuple[int | str, ...]  # keys, and positions in lists, from the root of a document
 
 
 class Table(BaseModel):
@@ -27,13 +29,17 @@ def refusal(path: Path, problems: Iterable[str]) -> ConfigError:
 
 
 def explain(
-    root: type[BaseModel], error: ValidationError, hints: Mapping[str, str] | None = None
+    root: type[BaseModel],
+    error: ValidationError,
+    hints: Mapping[str, str] | None = None,
+    where: Callable[[Location], str] | None = None,
 ) -> list[str]:
     """Say in one line each what is wrong with the settings of ``root``.
 
-    ``hints`` has better advice than the nearest key, for some unknown keys.
+    ``hints`` has better advice than the nearest key, for some unknown keys. ``where`` names the
+    place of a setting; without it, that is its key with dots, such as ``inputs[0].port``.
     """
-    return [_explain(root, wrong, hints or {}) for wrong in error.errors()]
+    return [_explain(root, wrong, hints or {}, where or dotted) for wrong in error.errors()]
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -42,37 +48,72 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _explain(root: type[BaseModel], wrong: Mapping[str, Any], hints: Mapping[str, str]) -> str:
-    location, key = wrong["loc"], _dotted(wrong["loc"])
-    if wrong["type"] == "extra_forbidden":
-        advice = hints.get(str(location[-1])) or _allowed(root, location)
-        return f"{key}: unknown key{advice}"
-    if wrong["type"] == "missing":
-        return f"{key}: missing; it has no default"
-    reason = wrong["msg"].removeprefix("Value error, ")
-    if isinstance(wrong["input"], Mapping):  # its text names the keys
-        return f"{key}: {reason}" if key else reason  # of the whole file, or of a table
-    return f"{key} = {wrong['input']!r}: {reason}"
-
-
-def _dotted(location: Iterable[int | str]) -> str:
+def dotted(location: Location) -> str:
+    """Return a setting's place as people write it: ``inputs[0].port``."""
     steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
     return "".join(steps).removeprefix(".")
 
 
-def _allowed(root: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    keys = list(_table_at(root, location[:-1]).model_fields)
-    return nearest(str(location[-1]), keys) or f"; allowed here are {', '.join(keys)}"
+def tables_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the tables that a field may hold: several where it is a union by ``type``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [table for part in get_args(annotation) for table in tables_in(part)]
 
 
-def _table_at(table: type[BaseModel], location: Iterable[int | str]) -> type[BaseModel]:
-    """Return the model of the table at ``location`` below ``table``."""
+def is_list(annotation: Any) -> bool:
+    """Whether a field holds a list, or may."""
+    return get_origin(annotation) is list or any(map(is_list, get_args(annotation)))
+
+
+def tags(table: type[BaseModel]) -> tuple[str, ...]:
+    """Return the values of ``type`` that stand for this table in a union; none where it has no."""
+    field = table.model_fields.get("type")
+    return () if field is None else get_args(field.annotation)
+
+
+def _explain(
+    root: type[BaseModel],
+    wrong: Mapping[str, Any],
+    hints: Mapping[str, str],
+    where: Callable[[Location], str],
+) -> str:
+    location, table = _resolve(root, wrong["loc"])
+    place = where(location)
+    reason = wrong["msg"].removeprefix("Value error, ")
+    match wrong["type"]:
+        case "extra_forbidden":
+            name = str(location[-1])
+            return f"{place}: unknown key{hints.get(name) or _allowed(table, name)}"
+        case "missing":
+            return f"{place}: missing; it has no default"
+        case "union_tag_not_found":
+            return f"{where((*location, 'type'))}: missing; it has no default"
+        case "union_tag_invalid":
+            tag, expected = wrong["ctx"]["tag"], wrong["ctx"]["expected_tags"]
+            near = nearest(tag, [name.strip(" '") for name in expected.split(",")])
+            return f"{where((*location, 'type'))} = {tag!r}: allowed are {expected}{near}"
+    if isinstance(wrong["input"], Mapping):  # its text names the keys
+        return f"{place}: {reason}" if place else reason  # of the whole file, or of a table
+    return f"{place} = {wrong['input']!r}: {reason}"
+
+
+def _allowed(table: type[BaseModel] | None, name: str) -> str:
+    keys = [] if table is None else list(table.model_fields)
+    return nearest(name, keys) or f"; allowed here are {', '.join(keys)}"
+
+
+def _resolve(root: type[BaseModel], location: Location) -> tuple[Location, type[BaseModel] | None]:
+    """Return the place in the document, without pydantic's tags, and the innermost table there."""
+    place: list[int | str] = []
+    tables, inside = [root], None
     for step in location:
-        if isinstance(step, str):
-            annotation = table.model_fields[step].annotation
-            table = next(
-                kind
-                for kind in (annotation, *get_args(annotation))
-                if isinstance(kind, type) and issubclass(kind, BaseModel)
-            )
-    return table
+        if isinstance(step, str) and len(tables) > 1:
+            tables = [table for table in tables if step in tags(table)]
+            continue  # no key but the tag of a union
+        place.append(step)
+        if isinstance(step, str) and tables:
+            inside = tables[0]
+            field = inside.model_fields.get(step)
+            tables = [] if field is None else tables_in(field.annotation)
+    return tuple(place), inside

@@ -141,7 +141,7 @@ def loaded_by(statement: str) -> set[str]:
     "statement",
     [
         "import agent.cli",
-        "import agent.status, agent.alarms, agent.location, agent.store",  # status and alarms
+        "import agent.status, agent.alarms, agent.location, agent.store, agent.prometheus",
     ],
 )
 def test_commands_that_score_nothing_stay_light(statement: str) -> None:

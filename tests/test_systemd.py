@@ -94,6 +94,10 @@ def test_whatever_else_ends_it_is_tried_again_for_ever_but_slowly() -> None:
     assert 5 <= int(setting("RestartSec")) <= 60
 
 
+def test_a_reload_is_the_signal_that_the_agent_takes() -> None:
+    assert setting("ExecReload") == "/bin/kill -HUP $MAINPID"
+
+
 def test_the_interpreter_keeps_its_fast_kernels() -> None:
     assert "\nProcSubset=" not in UNIT.read_text()
 

@@ -104,6 +104,11 @@ class ChunkQueue:
             self.dropped_chunks += 1
             self.dropped_lines += len(oldest.lines)
 
+    @property
+    def waiting(self) -> int:
+        """How many chunks wait."""
+        return self._waiting.qsize()
+
     def wake(self) -> None:
         """Let ``take`` return soon; safe in a signal handler."""
         self._waiting.put(None)

@@ -18,6 +18,7 @@ import serial
 from agent.config import IGNORED, TIME, SerialTable
 from agent.inputs import Chunk, InputStatus
 from agent.inputs.lines import Framer
+from agent.journal import INPUT
 
 _LOG = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class SerialInput:
     def _found(self) -> None:
         self._connections += 1
         self._change(True)
-        _LOG.info("input %s: reading %s", self.name, self._settings.port)
+        _LOG.info("input %s: reading %s", self.name, self._settings.port, extra={INPUT: self.name})
 
     def _lost(self, error: OSError) -> None:
         self._last_error = str(error)
@@ -117,6 +118,7 @@ class SerialInput:
                 "input %s: %s; trying again until it is back",
                 self.name,
                 _explain(self._settings.port, error),
+                extra={INPUT: self.name},
             )
 
     def _change(self, connected: bool) -> None:
