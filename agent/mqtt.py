@@ -38,8 +38,6 @@ UNSUPPORTED_PROTOCOL = 0x84
 _RECEIVE_MAXIMUM = 65535  # where the broker names none
 _PACKET_BYTES_MAX = 268_435_455  # the longest that MQTT can express
 _UNSPECIFIED = 0x80  # paho's word for a connection that is simply gone
-_RECEIVED_BYTES_MAX = 65_536  # what is said to this side is short
-_RECEIVED_WAITING_MAX = 1000  # not yet looked at; what comes then is dropped
 _EXPIRY_S_MAX = 0xFFFFFFFF
 _VERSIONS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
 
@@ -100,13 +98,25 @@ Happening = Connected | Refused | Lost | Acknowledged | Subscribed | Received | 
 class Connection:
     """One connection; what happens on it comes out of ``happenings``, in order.
 
-    Nothing is opened before ``open``. One thread uses it; any thread may put ``Woken``.
+    Nothing is opened before ``open``. One thread uses it; any thread may put ``Woken``. What is
+    received while ``received_waiting_max`` happenings wait is dropped: with MQTT that is no loss
+    of what is said again (retained, or until it is acknowledged), and nothing else is received.
     """
 
-    def __init__(self, settings: MqttTable, client_id: str, protocol: Protocol) -> None:
+    def __init__(
+        self,
+        settings: MqttTable,
+        client_id: str,
+        protocol: Protocol,
+        *,
+        received_bytes_max: int = 65_536,
+        received_waiting_max: int = 1000,
+    ) -> None:
         self._settings = settings
         self._credentials = Credentials(settings)
         self._mqtt5 = protocol == "5"
+        self._received_bytes_max = received_bytes_max
+        self._received_waiting_max = received_waiting_max
         self.happenings: SimpleQueue[Happening] = SimpleQueue()
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
@@ -157,7 +167,7 @@ class Connection:
         if not self._mqtt5:
             return None
         properties = _properties(PacketTypes.CONNECT)
-        properties.MaximumPacketSize = _RECEIVED_BYTES_MAX
+        properties.MaximumPacketSize = self._received_bytes_max
         return properties
 
     def renewed(self) -> bool:
@@ -257,7 +267,7 @@ class Connection:
         except UnicodeDecodeError:
             self.happenings.put(Lost("the broker sends what is no MQTT: a topic that is no text"))
             return
-        if self.happenings.qsize() < _RECEIVED_WAITING_MAX:
+        if self.happenings.qsize() < self._received_waiting_max:
             self.happenings.put(Received(topic, bytes(message.payload)))
 
 

@@ -38,6 +38,18 @@ class Ranges:
         self._firsts[begin:end] = [first]
         self._lasts[begin:end] = [last]
 
+    def remove(self, first: int, last: int) -> None:
+        """Drop all from ``first`` to ``last``."""
+        begin = bisect_left(self._lasts, first)
+        end = bisect_right(self._firsts, last)
+        if begin >= end:
+            return
+        low, high = self._firsts[begin], self._lasts[end - 1]
+        rest = [(low, first - 1)] if low < first else []
+        rest += [(last + 1, high)] if high > last else []
+        self._firsts[begin:end] = [one for one, _ in rest]
+        self._lasts[begin:end] = [one for _, one in rest]
+
     def missing(self, first: int, last: int) -> Iterator[Range]:
         """Yield what lies from ``first`` to ``last`` and is not in the set."""
         at = bisect_left(self._lasts, first)
