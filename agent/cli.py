@@ -348,6 +348,29 @@ def bench(
 
 
 @commands.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--site", required=True, help="Whose gateways: gateway.site of their configuration.")
+@click.option("--host", required=True, help="Name or address of the broker.")
+@click.option("--port", type=click.IntRange(1, 65535), default=1883, show_default=True)
+@click.option("--username", help="User at the broker.")
+@click.option("--password-file", type=click.Path(), help="Holds the password and nothing else.")
+@click.option("--tls-ca-file", type=click.Path(), help="Turns TLS on (PEM).")
+@click.option("--tls-cert-file", type=click.Path(), help="Our certificate (PEM).")
+@click.option("--tls-key-file", type=click.Path(), help="The key to it (PEM).")
+@_json_option
+def collect(directory: Path, site: str, as_json: bool, **broker: Any) -> int:
+    """Collect and acknowledge what the gateways of a site send, until SIGTERM; for central ops.
+
+    Messages go to DIRECTORY/collected.db, each once; gateways with mqtt.acknowledgement =
+    "central" delete only what is there. With --json each new message is printed, too.
+    """
+    from agent.collector import line, run
+
+    run(site, directory, broker, lambda message: click.echo(line(message)) if as_json else None)
+    return 0
+
+
+@commands.command()
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=1.0)
 @click.option("--seed", type=int, default=1, show_default=True)

@@ -99,7 +99,9 @@ class MqttTable(Table):
     tls_cert_file: FilePath | None = Field(
         None, description="This gateway's certificate (PEM), where the broker asks for one"
     )
-    tls_key_file: FilePath | None = Field(None, description="The key (PEM) to tls_cert_file")
+    tls_key_file: FilePath | None = Field(
+        None, description="The key (PEM) to tls_cert_file, unless it is in that file too"
+    )
     protocol: Literal["auto", "5", "3.1.1"] = Field(
         "auto", description="MQTT version; auto is 5, and 3.1.1 where the broker refuses that"
     )
@@ -108,6 +110,19 @@ class MqttTable(Table):
     )
     inflight_max: Count = Field(
         20, description="Messages sent and not yet acknowledged; a broker may ask for fewer"
+    )
+    acknowledgement: Literal["broker", "central"] = Field(
+        "broker",
+        description="Whose word frees a message: the broker's, or that of a collector which has it",
+    )
+    central_timeout_s: Positive = Field(
+        60.0, description="central: send again what the collector has not acknowledged after this"
+    )
+    replay_rate_max: Positive = Field(
+        200.0, description="Summaries and health of the backlog sent per second, at most"
+    )
+    health_expiry_s: Positive = Field(
+        600.0, description="A health message older than this is dropped, here and by the broker"
     )
     ack_timeout_s: Positive = Field(
         60.0, description="Connect again if messages wait this long without any acknowledgement"
@@ -125,8 +140,8 @@ class MqttTable(Table):
     def _consistent(self) -> MqttTable:
         if self.password_file is not None and self.username is None:
             raise ValueError("password_file needs username")
-        if (self.tls_cert_file is None) != (self.tls_key_file is None):
-            raise ValueError("tls_cert_file and tls_key_file go together")
+        if self.tls_key_file is not None and self.tls_cert_file is None:
+            raise ValueError("tls_key_file needs tls_cert_file")
         if self.tls_cert_file is not None and self.tls_ca_file is None:
             raise ValueError("tls_cert_file needs tls_ca_file: without it the link has no TLS")
         if self.backoff_min_s > self.backoff_max_s:

@@ -5,21 +5,34 @@ life of the gateway's database), ``id`` is ``gateway/epoch/seq`` and the same fo
 that ops drops repeats and sees gaps. A **status** (online, offline, the last will) is the state
 of the link and no record: it bears the highest ``seq`` given so far, by which ops sees what has
 yet to come, and an ``id`` with a suffix of its own. The last will is written when the connection
-opens: its ``time`` and ``seq`` are of that moment, not of the loss.
+opens: its ``time`` and ``seq`` are of that moment, not of the loss. A **gone** message is no record
+either: it says which numbers will not come (any more). What central ops says is not wrapped.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from models.times import iso_time
 
-Kind = Literal["summary", "alarm", "health", "status"]
+Kind = Literal["summary", "alarm", "health", "status", "gone"]
 LinkState = Literal["online", "offline"]
 
 ROOT = "fieldwatch/v1"
+CENTRAL = "_central"  # in the place of a gateway; no gateway's name begins like this
+
+
+def central_status_topic(site: str) -> str:
+    """Return where the collector of a site says, retained, whether it is there."""
+    return f"{ROOT}/{site}/{CENTRAL}/status"
+
+
+def acknowledged_topic(site: str, gateway: str) -> str:
+    """Return where the collector says, retained, what it has of a gateway."""
+    return f"{ROOT}/{site}/{gateway}/acknowledged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +68,14 @@ class Envelope:
         """Return the retained status; ``seq`` is the highest number given so far."""
         identity = f"{self.gateway}/{self.epoch}/{seq}/{suffix}"
         return self._wrap(Outgoing("status", None, time, {"state": state}), identity, seq, clock)
+
+    def gone(
+        self, ranges: Sequence[tuple[int, int]], time: float, seq: int, suffix: str, clock: str
+    ) -> bytes:
+        """Return which numbers will not come; ``seq`` is the highest number given so far."""
+        identity = f"{self.gateway}/{self.epoch}/{seq}/{suffix}"
+        data = {"ranges": [list(one) for one in ranges]}
+        return self._wrap(Outgoing("gone", None, time, data), identity, seq, clock)
 
     def _wrap(self, message: Outgoing, identity: str, seq: int, clock: str) -> bytes:
         document: dict[str, Any] = {

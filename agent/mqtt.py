@@ -9,19 +9,22 @@ exception would hang or kill it: they only enqueue.
 from __future__ import annotations
 
 import contextlib
-import os
+import math
 import socket
 import ssl
 import threading
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from agent.credentials import Credentials
 from models.errors import FieldwatchError
 
 if TYPE_CHECKING:
@@ -29,13 +32,13 @@ if TYPE_CHECKING:
 
 Protocol = Literal["5", "3.1.1"]
 
-CREDENTIAL = "mqtt.password"  # its name among systemd's credentials
 CONNECT_TIMEOUT_S = 10.0
 GOODBYE_S_MAX = 0.5
 UNSUPPORTED_PROTOCOL = 0x84
 _RECEIVE_MAXIMUM = 65535  # where the broker names none
 _PACKET_BYTES_MAX = 268_435_455  # the longest that MQTT can express
 _UNSPECIFIED = 0x80  # paho's word for a connection that is simply gone
+_EXPIRY_S_MAX = 0xFFFFFFFF
 _VERSIONS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
 
 
@@ -72,21 +75,48 @@ class Acknowledged(NamedTuple):
     reason: str
 
 
+class Subscribed(NamedTuple):
+    """The broker answered to a subscription; ``refusal`` says why not, None is success."""
+
+    refusal: str | None
+
+
+class Received(NamedTuple):
+    """Somebody published to a topic that this side is subscribed to."""
+
+    topic: str
+    body: bytes
+
+
 class Woken(NamedTuple):
     """Somebody on this side wants the sender to look up; nothing happened on the connection."""
 
 
-Happening = Connected | Refused | Lost | Acknowledged | Woken
+Happening = Connected | Refused | Lost | Acknowledged | Subscribed | Received | Woken
 
 
 class Connection:
     """One connection; what happens on it comes out of ``happenings``, in order.
 
-    Nothing is opened before ``open``. One thread uses it; any thread may put ``Woken``.
+    Nothing is opened before ``open``. One thread uses it; any thread may put ``Woken``. What is
+    received while ``received_waiting_max`` happenings wait is dropped: with MQTT that is no loss
+    of what is said again (retained, or until it is acknowledged), and nothing else is received.
     """
 
-    def __init__(self, settings: MqttTable, client_id: str, protocol: Protocol) -> None:
+    def __init__(
+        self,
+        settings: MqttTable,
+        client_id: str,
+        protocol: Protocol,
+        *,
+        received_bytes_max: int = 65_536,
+        received_waiting_max: int = 1000,
+    ) -> None:
         self._settings = settings
+        self._credentials = Credentials(settings)
+        self._mqtt5 = protocol == "5"
+        self._received_bytes_max = received_bytes_max
+        self._received_waiting_max = received_waiting_max
         self.happenings: SimpleQueue[Happening] = SimpleQueue()
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
@@ -100,6 +130,8 @@ class Connection:
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
 
     def open(self, will_topic: str, will: bytes) -> None:
         """Connect; the broker's answer comes as a happening. ``will`` is retained.
@@ -112,7 +144,10 @@ class Connection:
         try:
             self._authenticate()
             self._client.connect(
-                self._settings.host, self._settings.port, keepalive=self._settings.keepalive_s
+                self._settings.host,
+                self._settings.port,
+                keepalive=self._settings.keepalive_s,
+                properties=self._opening(),
             )
         except (OSError, ssl.SSLError, ValueError) as error:
             raise LinkError(
@@ -122,15 +157,22 @@ class Connection:
 
     def _authenticate(self) -> None:
         """Read password and certificates anew each time: they are renewed while we run."""
-        settings = self._settings
-        if settings.username is not None:
-            self._client.username_pw_set(settings.username, _password(settings))
-        if settings.tls_ca_file is not None:
-            self._client.tls_set(
-                ca_certs=str(settings.tls_ca_file),
-                certfile=_text(settings.tls_cert_file),
-                keyfile=_text(settings.tls_key_file),
-            )
+        password, context = self._credentials.read()
+        if self._settings.username is not None:
+            self._client.username_pw_set(self._settings.username, password)
+        if context is not None:
+            self._client.tls_set_context(context)
+
+    def _opening(self) -> Properties | None:
+        if not self._mqtt5:
+            return None
+        properties = _properties(PacketTypes.CONNECT)
+        properties.MaximumPacketSize = self._received_bytes_max
+        return properties
+
+    def renewed(self) -> bool:
+        """Whether password or certificates were replaced since the opening, by usable ones."""
+        return self._credentials.renewed()
 
     def answer(self, stopping: threading.Event) -> Connected | Refused:
         """Wait for the broker's answer to the opening, or until ``stopping`` is set.
@@ -144,8 +186,8 @@ class Connection:
             match self._next(deadline):
                 case Connected() | Refused() as answer:
                     return answer
-                case Lost():
-                    raise LinkError("the broker closed the connection without an answer")
+                case Lost(reason):
+                    raise LinkError(f"the connection ended without an answer: {reason}")
                 case None:
                     raise LinkError("the broker does not answer; is it an MQTT broker?")
         raise LinkError("stopped before the broker answered")
@@ -156,10 +198,30 @@ class Connection:
         except Empty:
             return None
 
-    def publish(self, topic: str, body: bytes, retain: bool = False) -> int | None:
-        """Send at QoS 1; return the packet number, or None where the connection is gone."""
-        message = self._client.publish(topic, body, qos=1, retain=retain)
+    def publish(
+        self, topic: str, body: bytes, retain: bool = False, expiry_s: float | None = None
+    ) -> int | None:
+        """Send at QoS 1; return the packet number, or None where the connection is gone.
+
+        With MQTT 5 a broker that cannot hand the message over within ``expiry_s`` drops it.
+        """
+        properties = None
+        if expiry_s is not None and self._mqtt5:
+            properties = _properties(PacketTypes.PUBLISH)
+            properties.MessageExpiryInterval = min(math.ceil(expiry_s), _EXPIRY_S_MAX)
+        message = self._client.publish(topic, body, 1, retain, properties)
         return message.mid if message.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Ask for these topics at QoS 1; the answer comes as a happening.
+
+        Raises:
+            LinkError: the connection is gone.
+
+        """
+        code, _ = self._client.subscribe([(topic, 1) for topic in topics])
+        if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise LinkError("the connection is gone")
 
     def close(self, politely: bool) -> None:
         """End the connection; politely means that the broker drops the will."""
@@ -173,6 +235,7 @@ class Connection:
         # paho's sockets go with it, at once, where nothing refers in a circle
         client = self._client
         client.on_connect = client.on_disconnect = client.on_publish = None
+        client.on_subscribe = client.on_message = None
 
     def _wait_for_the_end(self) -> None:
         deadline = time.monotonic() + GOODBYE_S_MAX
@@ -193,6 +256,23 @@ class Connection:
 
     def _on_publish(self, _: Any, __: Any, packet: int, code: ReasonCode, ___: Any) -> None:
         self.happenings.put(Acknowledged(packet, code.value, code.is_failure, str(code)))
+
+    def _on_subscribe(self, _: Any, __: Any, ___: int, codes: list[ReasonCode], ____: Any) -> None:
+        refusal = next((str(code) for code in codes if code.is_failure), None)
+        self.happenings.put(Subscribed(refusal))
+
+    def _on_message(self, _: Any, __: Any, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            self.happenings.put(Lost("the broker sends what is no MQTT: a topic that is no text"))
+            return
+        if self.happenings.qsize() < self._received_waiting_max:
+            self.happenings.put(Received(topic, bytes(message.payload)))
+
+
+def _properties(kind: int) -> Properties:
+    return Properties(kind)  # type: ignore[no-untyped-call]
 
 
 def probe_broker(settings: MqttTable, client_id: str) -> str | None:
@@ -215,20 +295,6 @@ def probe_broker(settings: MqttTable, client_id: str) -> str | None:
         if answer.code != UNSUPPORTED_PROTOCOL:
             break
     return f"the broker refuses: {refusal.reason}"
-
-
-def _password(settings: MqttTable) -> str | None:
-    """Read it from the file configured, or from systemd's credentials; never from the settings."""
-    file = settings.password_file
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    if file is None and directory is not None and Path(directory, CREDENTIAL).exists():
-        file = Path(directory, CREDENTIAL)
-    # editors end a file with a line break; a blank may belong to the password
-    return None if file is None else file.read_text().rstrip("\r\n")
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
 
 
 def _explain(error: Exception) -> str:

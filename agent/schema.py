@@ -26,6 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 RECORDS = "fieldwatch.db"
 READINGS = "readings.db"
+COLLECTED = "collected.db"  # of a collector, not of a gateway
 LOCK = "lock"
 WAL_BYTES_MAX = 4 * 2**20  # what stays of the log after a checkpoint
 BUSY_MS = 5000
@@ -242,6 +243,21 @@ def _m001_readings(database: Database) -> None:
     )
 
 
+def _m001_collected(database: Database) -> None:
+    """Every message of every gateway once, and the books of their numbers."""
+    _execute(
+        database,
+        """CREATE TABLE messages (
+            site TEXT NOT NULL, gateway TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
+            topic TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (site, gateway, epoch, seq)
+        ) STRICT""",
+        """CREATE TABLE books (
+            site TEXT NOT NULL, gateway TEXT NOT NULL, epoch TEXT NOT NULL,
+            through_seq INTEGER NOT NULL, gone TEXT NOT NULL, PRIMARY KEY (site, gateway, epoch)
+        ) STRICT, WITHOUT ROWID""",
+    )
+
+
 def _execute(database: Database, *statements: str) -> None:
     for statement in statements:
         database.conn.execute(statement)
@@ -251,4 +267,5 @@ def _execute(database: Database, *statements: str) -> None:
 _MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
     RECORDS: [_m001_records],
     READINGS: [_m001_readings],
+    COLLECTED: [_m001_collected],
 }

@@ -7,26 +7,36 @@ topics go on.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from datetime import datetime
+from queue import Empty
+from typing import TYPE_CHECKING, NamedTuple
 
-from agent.mqtt import Acknowledged, Connected, Connection, LinkError, Lost, Woken
+from agent.lanes import Lanes, Row
+from agent.link import Ledger, Link
+from agent.mqtt import (
+    Acknowledged,
+    Connected,
+    Connection,
+    LinkError,
+    Lost,
+    Received,
+    Subscribed,
+    Woken,
+)
 
 if TYPE_CHECKING:
+    from agent.central import Central
     from agent.config import MqttTable
     from agent.store import Reader
 
 _LOG = logging.getLogger(__name__)
 
-# a lane each: alarms overtake what only informs; within a lane the order is that of the numbers
-_LANES = ("alarm", "summary", "health")
-_ROWS_READ = 100  # rows of a lane in memory at a time
+RENEWAL_LOOK_S = 5.0  # password and certificates are looked at this often
 _LOOK_S = 1.0  # the outbox is looked at this often even if nobody says that something is in it
 _DRAIN_SHARE = 0.6  # of the time for a stop; the rest is for the goodbye
 
@@ -34,55 +44,13 @@ NO_SUBSCRIBER = 0x10
 _NEVER = {0x87, 0x90, 0x95, 0x99}  # not authorised, bad topic, too large, bad format
 _PUBLISH_OVERHEAD_BYTES = 12  # header, lengths, packet number and properties, at most
 
-LinkState = Literal["offline", "online", "held", "stopped", "failed"]
-
-
-@dataclass(slots=True)
-class Link:
-    """How the link is doing: the sender writes it, the loop reads it."""
-
-    state: LinkState = "offline"
-    since_s: float = field(default_factory=time.time)
-    last_error: str | None = None
-    connections: int = 0
-    published: int = 0
-    acknowledged: int = 0
-    in_flight: int = 0
-    parked: int = 0  # messages that the broker of this connection will not take
-    held: tuple[str, ...] = ()  # topics that nobody is subscribed to
-
-    def change(self, state: LinkState) -> None:
-        """Take note of a new state, and since when."""
-        if state != self.state:
-            self.state, self.since_s = state, time.time()
-
-
-class Ledger:
-    """What the broker has acknowledged, until the loop has deleted it."""
-
-    def __init__(self) -> None:
-        self.acknowledged: SimpleQueue[int] = SimpleQueue()  # sender -> loop
-        self.deleted: SimpleQueue[int] = SimpleQueue()  # loop -> sender
-        self._done: set[int] = set()
-
-    def __contains__(self, seq: int) -> bool:
-        return seq in self._done
-
-    def add(self, seq: int) -> None:
-        """Take note of an acknowledgement."""
-        self._done.add(seq)
-        self.acknowledged.put(seq)
-
-    def forget_deleted(self) -> None:
-        """Drop what is gone from the outbox."""
-        self._done.difference_update(drain(self.deleted))
-
 
 class _Sent(NamedTuple):
     """A message that the broker has not answered yet."""
 
     topic: str
-    seq: int | None  # None: a status
+    seq: int | None  # None: no message of the outbox but a status, or what is gone
+    status: bool = False
 
 
 class Session:
@@ -96,28 +64,47 @@ class Session:
         settings: MqttTable,
         link: Link,
         ledger: Ledger,
+        last_seq: Callable[[], int],
+        central: Central | None,
     ) -> None:
         self._connection = connection
+        self._outbox = outbox
         self._settings = settings
         self._link = link
         self._ledger = ledger
-        self._lanes = [_Lane(outbox, kind) for kind in _LANES]
+        self._last_seq = last_seq
+        self._central = central
+        self._lanes = Lanes(outbox, settings.replay_rate_max)
+        self._backlog_through = last_seq()
         self._window = min(settings.inflight_max, broker.receive_maximum)
         self._packet_bytes_max = broker.packet_bytes_max
         self._in_flight: dict[int, _Sent] = {}  # by packet number
+        self._sent: set[int] = set()  # the numbers of those
         self._parked: set[int] = set()
         self._held: dict[str, float] = {}  # topic -> when one message may ask again, monotonic
         self._asking: set[str] = set()  # held topics whose next message asks
         self._progress = time.monotonic()  # of the last answer, or the first unanswered message
+        self._next_look = self._progress + RENEWAL_LOOK_S
+        self._renewed = False  # password or certificates; then this connection is let run out
+        self._begin_again()
 
-    def publish_status(self, topic: str, status: bytes) -> None:
-        """Publish a retained status."""
-        self._publish(_Sent(topic, None), status, retain=True)
+    def open(self, topic: str, status: bytes) -> None:
+        """Publish the retained status, and ask for what central ops says.
+
+        Raises:
+            LinkError: the connection is gone.
+
+        """
+        if self._central is not None:
+            self._central.connected()
+            self._connection.subscribe(self._central.topics)
+        self._publish(_Sent(topic, None, status=True), status, retain=True)
 
     def send_until(self, stopping: threading.Event) -> None:
         """Send what is in the outbox and what comes into it.
 
-        Once ``stopping`` is set, until all is answered or a share of ``stop_timeout_s`` is over.
+        Ends once ``stopping`` is set, or password or certificates were renewed: when all is
+        answered, or a share of ``stop_timeout_s`` is over.
 
         Raises:
             LinkError: the connection is gone, or the broker does not answer any more.
@@ -127,9 +114,12 @@ class Session:
         give_up: float | None = None
         while True:
             self._ledger.forget_deleted()
-            self._fill()
+            self._look_for_renewal()
+            if not self._renewed:
+                self._follow_central()
+                self._fill()
             wait_s = self._wait_s()
-            if stopping.is_set():
+            if stopping.is_set() or self._renewed:
                 now = time.monotonic()
                 give_up = give_up or now + _DRAIN_SHARE * self._settings.stop_timeout_s
                 if not self._in_flight or now >= give_up:
@@ -137,6 +127,12 @@ class Session:
                 wait_s = min(wait_s, give_up - now)
             self._take_in(wait_s)
             self._check_progress()
+
+    def _look_for_renewal(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + RENEWAL_LOOK_S
+            self._renewed = self._renewed or self._connection.renewed()
 
     def part(self, topic: str, status: bytes, deadline: float) -> bool:
         """Publish the last status; say whether the broker has it by ``deadline`` (monotonic).
@@ -151,53 +147,87 @@ class Session:
             self._take_in(deadline - time.monotonic())
         if len(self._in_flight) >= self._window:
             return False
-        self.publish_status(topic, status)
+        self._publish(_Sent(topic, None, status=True), status, retain=True)
         while self._status_unanswered() and time.monotonic() < deadline:
             self._take_in(deadline - time.monotonic())
         return not self._status_unanswered()
 
     def _status_unanswered(self) -> bool:
-        return any(sent.seq is None for sent in self._in_flight.values())
+        return any(sent.status for sent in self._in_flight.values())
+
+    def _follow_central(self) -> None:
+        """Send again what is overdue, and tell what is gone."""
+        if self._central is None:
+            return
+        overdue = self._central.overdue()
+        if overdue is not None:
+            self._backlog_through = max(self._backlog_through, overdue)
+            self._begin_again()
+        if len(self._in_flight) < self._window and (gone := self._central.gone(self._outbox)):
+            self._publish(_Sent(gone.topic, None), gone.body)
 
     def _fill(self) -> None:
         """Fill the window."""
         self._let_ask()
         while len(self._in_flight) < self._window:
-            row = next(filter(None, (lane.next(self._skip) for lane in self._lanes)), None)
+            if self._central is not None and self._central.full:
+                break
+            row = self._lanes.next(self._skip)
             if row is None:
                 break
-            self._send(*row)
+            self._send(row)
         self._link.in_flight = len(self._in_flight)
 
-    def _skip(self, seq: int) -> bool:
+    def _skip(self, row: Row) -> bool:
         return (
-            seq in self._ledger
-            or seq in self._parked
-            or any(sent.seq == seq for sent in self._in_flight.values())
+            row.seq in self._ledger
+            or row.seq in self._parked
+            or row.seq in self._sent
+            or (self._central is not None and row.seq in self._central)
+            or (row.kind == "health" and self._expired(row))
         )
 
-    def _send(self, seq: int, topic: str, body: bytes) -> None:
-        if len(topic) + len(body) + _PUBLISH_OVERHEAD_BYTES > self._packet_bytes_max:
-            self._park(seq, "longer than the broker takes")
-            return
-        self._publish(_Sent(topic, seq), body)
-        self._link.published += 1
-        if topic in self._asking:  # one asks for all
-            self._asking.remove(topic)
-            self._rewind()
+    def _expired(self, row: Row) -> bool:
+        """Whether it is too old to tell anything; then it may be deleted."""
+        if _age_s(row.body) <= self._settings.health_expiry_s:
+            return False
+        self._ledger.add(row.seq)
+        self._link.expired += 1
+        return True
 
-    def _publish(self, sent: _Sent, body: bytes, retain: bool = False) -> None:
+    def _send(self, row: Row) -> None:
+        if len(row.topic) + len(row.body) + _PUBLISH_OVERHEAD_BYTES > self._packet_bytes_max:
+            self._park(row.seq, "longer than the broker takes")
+            return
+        expiry_s = self._settings.health_expiry_s if row.kind == "health" else None
+        self._publish(_Sent(row.topic, row.seq), row.body, expiry_s=expiry_s)
+        self._link.published += 1
+        if row.topic in self._asking:  # one asks for all
+            self._asking.remove(row.topic)
+            self._begin_again()
+
+    def _publish(
+        self, sent: _Sent, body: bytes, retain: bool = False, expiry_s: float | None = None
+    ) -> None:
         if not self._in_flight:
             self._progress = time.monotonic()
-        packet = self._connection.publish(sent.topic, body, retain)
+        packet = self._connection.publish(sent.topic, body, retain, expiry_s)
         if packet is None:
             raise LinkError("the connection is gone")
         self._in_flight[packet] = sent
+        if sent.seq is not None:
+            self._sent.add(sent.seq)
 
     def _wait_s(self) -> float:
-        if not self._held:
-            return _LOOK_S
-        return min(_LOOK_S, min(self._held.values()) - time.monotonic())
+        waits = [_LOOK_S]
+        if self._held:
+            waits.append(min(self._held.values()) - time.monotonic())
+        if self._central is not None and (central_s := self._central.wait_s()) is not None:
+            waits.append(central_s)
+        room = len(self._in_flight) < self._window
+        if room and (backlog_s := self._lanes.wait_s()) is not None:
+            waits.append(backlog_s)
+        return min(waits)
 
     def _take_in(self, wait_s: float) -> None:
         """Take in what happened; wait for it at most so long."""
@@ -209,30 +239,51 @@ class Session:
                         raise LinkError(reason)
                     case Acknowledged():
                         self._answered(happening)
+                    case Received(topic, body):
+                        self._heard(topic, body)
+                    case Subscribed(str(refusal)):
+                        raise LinkError(f"the broker lets us not hear central ops: {refusal}")
                     case Woken():
-                        self._look_again()
+                        self._lanes.look_again()
                 happening = self._connection.happenings.get_nowait()
         except Empty:
             if not self._in_flight:
-                self._look_again()
+                self._lanes.look_again()
 
-    def _look_again(self) -> None:
-        for lane in self._lanes:
-            lane.look_again()
+    def _heard(self, topic: str, body: bytes) -> None:
+        if self._central is None:
+            return
+        was_online = self._central.online
+        self._central.heard(topic, body, self._outbox)
+        for seq in self._central.confirmed(self._outbox):
+            if seq not in self._ledger:
+                self._link.acknowledged += 1
+                self._ledger.add(seq)
+        if self._central.online != was_online:
+            self._backlog_through = self._last_seq()
+            self._begin_again()
 
     def _answered(self, answer: Acknowledged) -> None:
         self._progress = time.monotonic()
         sent = self._in_flight.pop(answer.packet, None)
         if sent is None or sent.seq is None:  # a status has done its work once it is retained
             return
+        self._sent.discard(sent.seq)
         if answer.code in _NEVER:
             self._park(sent.seq, answer.reason)
         elif answer.failed or answer.code == NO_SUBSCRIBER:
             self._hold(sent.topic, answer.reason)
         else:
-            self._link.acknowledged += 1
-            self._ledger.add(sent.seq)
+            self._taken(sent.seq)
             self._release(sent.topic)
+
+    def _taken(self, seq: int) -> None:
+        """Take note that the broker has it: done, or to be confirmed by central ops."""
+        if self._central is not None:
+            self._central.taken(seq)
+        elif seq not in self._ledger:
+            self._link.acknowledged += 1
+            self._ledger.add(seq)
 
     def _park(self, seq: int, reason: str) -> None:
         """Leave it in the outbox; the next connection tries again."""
@@ -248,13 +299,14 @@ class Session:
         self._held[topic] = time.monotonic() + self._settings.unsubscribed_retry_s
         self._link.last_error = reason
         self._link.change("held")
-        self._rewind()
+        self._begin_again()
 
     def _release(self, topic: str) -> None:
         if self._held.pop(topic, None) is None:
             return
         self._asking.discard(topic)
-        self._rewind()
+        self._backlog_through = self._last_seq()
+        self._begin_again()
         if not self._held:
             _LOG.info("messages are no longer held")
             self._link.change("online")
@@ -266,13 +318,13 @@ class Session:
         if due:
             self._held |= dict.fromkeys(due, now + self._settings.unsubscribed_retry_s)
             self._asking.update(due)
-            self._rewind()
+            self._begin_again()
 
-    def _rewind(self) -> None:
+    def _begin_again(self) -> None:
         """Begin with the oldest again, for what was passed over or answered in vain."""
         passed_over = [topic for topic in self._held if topic not in self._asking]
-        for lane in self._lanes:
-            lane.rewind(passed_over)
+        with_backlog = self._central is None or self._central.online
+        self._lanes.begin(self._backlog_through, with_backlog, passed_over)
         self._link.held = tuple(self._held)
 
     def _check_progress(self) -> None:
@@ -281,50 +333,6 @@ class Session:
             raise LinkError(f"no acknowledgement for {waited:.0f} s")
 
 
-class _Lane:
-    """The messages of one kind, in the order of their numbers."""
-
-    def __init__(self, outbox: Reader, kind: str) -> None:
-        self._outbox = outbox
-        self._kind = kind
-        self._passed_over: list[str] = []  # topics
-        self._rows: deque[tuple[int, str, bytes]] = deque()
-        self._after = 0
-        self._at_end = False
-
-    def next(self, skip: Callable[[int], bool]) -> tuple[int, str, bytes] | None:
-        """Return seq, topic and body of the next one to send; None if there is none now."""
-        while self._rows or self._read():
-            row = self._rows.popleft()
-            if not skip(row[0]):
-                return row
-        return None
-
-    def _read(self) -> bool:
-        if self._at_end:
-            return False
-        rows = self._outbox.outbox([self._kind], self._after, _ROWS_READ, self._passed_over)
-        self._at_end = len(rows) < _ROWS_READ
-        self._after = rows[-1][0] if rows else self._after
-        self._rows.extend(rows)
-        return bool(rows)
-
-    def look_again(self) -> None:
-        """There may be new ones."""
-        self._at_end = False
-
-    def rewind(self, passed_over: list[str]) -> None:
-        """Begin with the oldest again, leaving out these topics."""
-        self._passed_over = passed_over
-        self._rows.clear()
-        self._after, self._at_end = 0, False
-
-
-def drain(queue: SimpleQueue[int]) -> list[int]:
-    """Return all that is in a queue now."""
-    found = []
-    try:
-        while True:
-            found.append(queue.get_nowait())
-    except Empty:
-        return found
+def _age_s(body: bytes) -> float:
+    written = datetime.fromisoformat(json.loads(body)["time"])
+    return time.time() - written.timestamp()

@@ -376,6 +376,28 @@ class Reader:
             [*kinds, after, *held, limit],
         )
 
+    def waiting(self, first: int, last: int) -> list[int]:
+        """Return which numbers from ``first`` to ``last`` are in the outbox."""
+        rows = self._query(
+            RECORDS, "SELECT seq FROM outbox WHERE seq BETWEEN ? AND ? ORDER BY seq", [first, last]
+        )
+        return [seq for (seq,) in rows]
+
+    def waiting_above(self, low: int, limit: int) -> tuple[list[int], int]:
+        """Return the next numbers in the outbox above ``low``, and up to where that is all of them.
+
+        The end is the highest number given so far, where there are fewer than ``limit``.
+        """
+        rows = self._query(
+            RECORDS,
+            """SELECT seq, (SELECT value FROM meta WHERE key = 'last_seq') FROM (
+                SELECT seq FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?)
+            UNION ALL SELECT NULL, value FROM meta WHERE key = 'last_seq'""",
+            [low, limit],
+        )
+        seqs = [seq for seq, _ in rows if seq is not None]
+        return seqs, seqs[-1] if len(seqs) == limit else int(rows[-1][1])
+
     def state(self, stream: str) -> dict[str, bytes]:
         """Return the parts of a stream's state that were committed last."""
         rows = self._query(RECORDS, "SELECT part, data FROM state WHERE stream = ?", [stream])

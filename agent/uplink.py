@@ -1,12 +1,13 @@
 """Store and forward: the one thread that sends what waits in the outbox.
 
-    outbox (SQLite, read-only here) ─alarms first─> window ─QoS 1─> broker
-    loop (deletes in its next commit) <─acknowledged──────────────────┘
+    outbox (SQLite, read-only here) ─agent.lanes─> window ─QoS 1─> broker
+    loop (deletes in its next commit) <─acknowledged────────────────┘ or collector
 
-A message leaves the outbox only after the broker's PUBACK. Until the loop has deleted it, it is
-remembered as done, so that a new connection does not send it again. Nobody but SQLite queues:
-at most ``inflight_max`` messages, or what the broker allows, are with paho. ``agent.session`` is
-one connection's part in this.
+A message leaves the outbox only after the broker's PUBACK, or, with ``acknowledgement =
+"central"``, when the collector says that it has it (``agent.central``). Until the loop has deleted
+it, it is remembered as done, so that a new connection does not send it again. Nobody but SQLite
+queues: at most ``inflight_max`` messages, or what the broker allows, are with paho.
+``agent.session`` is one connection's part in this.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from agent.central import Central
 from agent.clock import clock_quality
+from agent.link import Ledger, Link, drain
 from agent.mqtt import (
     GOODBYE_S_MAX,
     UNSUPPORTED_PROTOCOL,
@@ -30,7 +33,7 @@ from agent.mqtt import (
     Refused,
     Woken,
 )
-from agent.session import Ledger, Link, Session, drain
+from agent.session import Session
 from agent.store import Reader
 from models.errors import StoreError
 from models.times import iso_time
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from agent.envelope import Envelope
 
 _LOG = logging.getLogger(__name__)
+
+_DELETED_MAX = 5000  # rows in one commit, which must not keep the loop from its work
 
 
 class Uplink:
@@ -69,6 +74,9 @@ class Uplink:
         self._connection: Connection | None = None
         self._link = Link()
         self._ledger = Ledger()
+        self._central: Central | None = None
+        if settings.acknowledgement == "central":
+            self._central = Central(envelope, settings.central_timeout_s)
         self._failures = 0  # since the last stable connection, for the backoff
 
     def start(self) -> None:
@@ -76,8 +84,8 @@ class Uplink:
         self._thread.start()
 
     def acknowledged(self) -> list[int]:
-        """Return the numbers acknowledged since the last call, to be deleted."""
-        return drain(self._ledger.acknowledged)
+        """Return numbers of messages that are to be deleted, each once."""
+        return drain(self._ledger.done, _DELETED_MAX)
 
     def committed(self, deleted: list[int]) -> None:
         """Say that there was a commit, and that these are gone from the outbox."""
@@ -97,11 +105,14 @@ class Uplink:
             "protocol": self._protocol,
             "last_error": link.last_error,
             "connections": link.connections,
+            "failures": link.failures,
             "published": link.published,
             "acknowledged": link.acknowledged,
             "in_flight": link.in_flight,
             "parked": link.parked,
             "held": list(link.held),
+            "expired": link.expired,
+            "central": self._central.document() if self._central else None,
         }
 
     def stop(self) -> None:
@@ -148,9 +159,7 @@ class Uplink:
             answer = self._answer(connection)
             if isinstance(answer, Connected):
                 self._came_up()
-                polite = self._send(
-                    Session(connection, answer, outbox, self._settings, self._link, self._ledger)
-                )
+                polite = self._send(connection, answer, outbox)
             else:
                 self._fall_back(answer.code, answer.reason)
         finally:
@@ -158,12 +167,25 @@ class Uplink:
             connection.close(polite)
             self._link.in_flight, self._link.parked, self._link.held = 0, 0, ()
 
-    def _send(self, session: Session) -> bool:
-        """Send until the stop; say whether the broker knows of it."""
+    def _send(self, connection: Connection, broker: Connected, outbox: Reader) -> bool:
+        """Send until the stop, or a renewal; say whether the will is to be dropped."""
         began = time.monotonic()
+        session = Session(
+            connection,
+            broker,
+            outbox,
+            self._settings,
+            self._link,
+            self._ledger,
+            self._last_seq,
+            self._central,
+        )
         try:
-            session.publish_status(self._topic, self._status("online", "online"))
+            session.open(self._topic, self._status("online", "online"))
             session.send_until(self._stopping)
+            if not self._stopping.is_set():
+                _LOG.info("password or certificates were renewed; connecting with the new ones")
+                return True
             return session.part(self._topic, self._status("offline", "stopped"), self._stop_by)
         finally:
             if time.monotonic() - began >= self._settings.backoff_max_s:
@@ -202,6 +224,7 @@ class Uplink:
             _LOG.warning("link to central ops lost: %s; trying again until it is back", reason)
         self._link.last_error = reason
         self._link.change("offline")
+        self._link.failures += 1
         self._failures += 1
 
     def _delay_s(self) -> float:

@@ -10,6 +10,8 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from agent.collected import Message
+from agent.collector import Collector
 from agent.config import MqttTable
 from agent.envelope import Kind, Outgoing
 from agent.store import Batch, Store
@@ -20,6 +22,8 @@ FAST = {
     "backoff_max_s": 0.2,
     "unsubscribed_retry_s": 0.2,
     "stop_timeout_s": 1,
+    "replay_rate_max": 1e6,
+    "health_expiry_s": 1e12,  # the rig's messages are of 1970
 }
 
 
@@ -46,6 +50,8 @@ class Ops:
         assert self._subscribed.wait(10)
 
     def _on_message(self, _: Any, __: Any, message: paho.MQTTMessage) -> None:
+        if message.topic.endswith("/acknowledged") or "/_central/" in message.topic:
+            return
         document = json.loads(message.payload)
         status = message.topic.endswith("/status")
         (self.statuses if status else self.received).append(document)
@@ -58,9 +64,32 @@ class Ops:
         self._topics.append((topic, 1))
         self._client.subscribe(topic, 1)
 
+    def say(self, topic: str, body: object) -> None:
+        """Publish, retained; bytes as they are, the rest as JSON."""
+        payload = body if isinstance(body, bytes) else json.dumps(body)
+        self._client.publish(topic, payload, qos=1, retain=True).wait_for_publish(10)
+
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+
+class Collecting:
+    """The reference collector, in a thread."""
+
+    def __init__(self, port: int, directory: Path) -> None:
+        settings = MqttTable(host="127.0.0.1", port=port, **FAST)
+        self.messages: list[Message] = []
+        self.collector = Collector(settings, "plant", directory, self.messages.append)
+        self._thread = threading.Thread(target=self.collector.run)
+        self._thread.start()
+
+    def numbers(self) -> list[int]:
+        return [message.seq for message in self.messages]
+
+    def close(self) -> None:
+        self.collector.stop()
+        self._thread.join()
 
 
 class Gateway:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import RealBroker
-from tests.uplink_rig import Gateway, Ops
+from tests.uplink_rig import Collecting, Gateway, Ops
 
 
 @pytest.fixture
@@ -30,3 +30,16 @@ def ops(broker: RealBroker) -> Iterator[Ops]:
     made = Ops(broker.port)
     yield made
     made.close()
+
+
+@pytest.fixture
+def collecting(tmp_path: Path) -> Iterator[Callable[..., Collecting]]:
+    made: list[Collecting] = []
+
+    def make(port: int, name: str = "central") -> Collecting:
+        made.append(Collecting(port, tmp_path / name))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()

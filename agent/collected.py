@@ -1,0 +1,210 @@
+"""What a collector has of each gateway: every message once, and the books of their numbers.
+
+A number is settled when its message is here, or its gateway said that it is gone; ``through_seq``
+of an acknowledgement is the end of the settled ones that follow each other from 1. A message that
+comes after it was said to be gone is taken in all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from agent.central import ALSO_MAX, GONE_MAX
+from agent.ranges import Range, Ranges, is_number, parse
+from agent.schema import COLLECTED, Connection, errors_of, lock, open_for_writing, transaction
+from models.errors import StoreError
+
+
+class Source(NamedTuple):
+    """A gateway in one life of its database."""
+
+    gateway: str
+    epoch: str
+
+
+class Message(NamedTuple):
+    """A numbered message as it came."""
+
+    source: Source
+    seq: int
+    topic: str
+    body: bytes
+    merged: list[Range]  # numbers of the messages that it takes the place of
+
+
+@dataclass(slots=True)
+class _Book:
+    """The numbers of one source."""
+
+    through: int = 0
+    beyond: Ranges = field(default_factory=Ranges)  # settled, above ``through``
+    gone: Ranges = field(default_factory=Ranges)  # settled, and not here
+
+    def has(self, seq: int) -> bool:
+        return (seq <= self.through or seq in self.beyond) and seq not in self.gone
+
+    def settle(self, first: int, last: int) -> None:
+        self.beyond.add(first, last)
+        self.through = self.beyond.take_through(self.through)
+
+
+class Collected:
+    """The collector's database; one thread of one process uses it."""
+
+    def __init__(self, directory: Path, site: str) -> None:
+        self._path = directory / COLLECTED
+        self._site = site
+        self._books: dict[Source, _Book] = {}
+        self._waiting: list[Message] = []
+        self._touched: dict[Source, None] = {}
+
+    def __enter__(self) -> Self:
+        """Open it, made as needed.
+
+        Raises:
+            StoreError: it cannot be used, or is damaged, or another collector uses it.
+
+        """
+        with contextlib.ExitStack() as opening, errors_of(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            opening.enter_context(lock(self._path.parent / f"{COLLECTED}.lock"))
+            self._database, aside = open_for_writing(self._path, "FULL")
+            opening.enter_context(contextlib.closing(self._database))
+            if aside is not None:
+                raise StoreError(f"{self._path} was damaged; it is now {aside.name}")
+            self._books = dict(_read_books(self._database, self._site))
+            self._closing = opening.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it; what was not committed is dropped."""
+        self._closing.close()
+
+    def take(self, message: Message) -> bool:
+        """Take in a message with the next commit; say whether it is new."""
+        book = self._books.setdefault(message.source, _Book())
+        self._touched[message.source] = None  # a repeat may be due to a lost acknowledgement
+        if book.has(message.seq):
+            return False
+        for first, last in [*message.merged, (message.seq, message.seq)]:
+            book.gone.remove(first, last)
+            book.settle(first, last)
+        self._waiting.append(message)
+        return True
+
+    def forgo(self, source: Source, ranges: Iterable[Range]) -> list[Range]:
+        """Take note of numbers that will not come; return those that were still missing."""
+        book = self._books.setdefault(source, _Book())
+        self._touched[source] = None
+        missing = [
+            hole
+            for first, last in ranges
+            for hole in book.beyond.missing(max(first, book.through + 1), last)
+        ]
+        for first, last in missing:
+            book.gone.add(first, last)
+            book.settle(first, last)
+        return missing
+
+    def commit(self) -> list[Message]:
+        """Write what was taken in; return the new messages.
+
+        Raises:
+            StoreError: nothing was written; what is in memory is ahead of it, so end here.
+
+        """
+        with transaction(self._database, self._path):
+            for message in self._waiting:
+                self._write(message)
+            self._database.executemany(
+                "INSERT OR REPLACE INTO books VALUES (?, ?, ?, ?, ?)",
+                [
+                    (self._site, *source, book.through, json.dumps(list(book.gone)))
+                    for source in self._touched
+                    for book in [self._books[source]]
+                ],
+            )
+        written, self._waiting = self._waiting, []
+        return written
+
+    def _write(self, message: Message) -> None:
+        key = (self._site, *message.source)
+        self._database.executemany(
+            """DELETE FROM messages
+            WHERE site = ? AND gateway = ? AND epoch = ? AND seq BETWEEN ? AND ?""",
+            [(*key, first, last) for first, last in message.merged],
+        )
+        self._database.execute(
+            "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)",
+            (*key, message.seq, message.topic, message.body),
+        )
+
+    def touched(self) -> list[Source]:
+        """Return whose books changed, or were asked for by a repeat, since the last call."""
+        touched, self._touched = list(self._touched), {}
+        return touched
+
+    def acknowledgement(self, source: Source) -> bytes:
+        """Return what a gateway may delete, as it is told."""
+        book = self._books[source]
+        also = [list(one) for one in book.beyond][:ALSO_MAX]
+        return json.dumps(
+            {"epoch": source.epoch, "through_seq": book.through, "also": also},
+            separators=(",", ":"),
+        ).encode()
+
+
+def _read_books(database: Connection, site: str) -> Iterable[tuple[Source, _Book]]:
+    rows = database.execute(
+        "SELECT gateway, epoch, through_seq, gone FROM books WHERE site = ?", [site]
+    ).fetchall()
+    for gateway, epoch, through, gone in rows:
+        book = _Book(through, gone=Ranges(map(tuple, json.loads(gone))))
+        for first, last in book.gone:
+            if last > through:
+                book.settle(first, last)
+        beyond = database.execute(
+            """SELECT seq FROM messages
+            WHERE site = ? AND gateway = ? AND epoch = ? AND seq > ? ORDER BY seq""",
+            [site, gateway, epoch, through],
+        )
+        for (seq,) in beyond:
+            book.settle(seq, seq)
+        yield Source(gateway, epoch), book
+
+
+def read_message(topic: str, body: bytes) -> Message | tuple[Source, list[Range]]:
+    """Return what a gateway published: a message, or which of its numbers are gone.
+
+    Raises:
+        ValueError: it is not as a gateway writes it.
+
+    """
+    document = json.loads(body)
+    if not isinstance(document, dict):
+        raise ValueError("no JSON object")
+    epoch, data = document.get("epoch"), document.get("data")
+    seq: Any = document.get("seq")
+    if not isinstance(epoch, str) or not is_number(seq) or not isinstance(data, dict):
+        raise ValueError("epoch, seq and data are wanted")
+    source = Source(topic.split("/")[3], epoch)
+    if not 0 <= seq < 2**63:
+        raise ValueError("seq is out of range")
+    if document.get("type") == "fieldwatch.gone.v1":
+        return source, _ranges(data.get("ranges"), seq)
+    if seq == 0:
+        raise ValueError("seq counts from 1")
+    merged = data.get("merged")
+    return Message(source, seq, topic, body, [] if merged is None else _ranges(merged, seq - 1))
+
+
+def _ranges(value: Any, highest: int) -> list[Range]:
+    ranges = parse(value, 0, GONE_MAX)
+    if ranges and ranges[-1][1] > highest:
+        raise ValueError(f"numbers above {highest} were not given yet")
+    return ranges

@@ -1,0 +1,241 @@
+"""The reference collector: the other side of ``mqtt.acknowledgement = "central"``.
+
+It subscribes to what the gateways of a site say, writes every message once into a database, and
+acknowledges what is on the disk, so that a gateway deletes nothing that the broker lost on the
+way. That it is there it says itself, retained; that it is not, the broker says (last will).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from agent.collected import Collected, Message, Source, read_message
+from agent.config import MqttTable
+from agent.envelope import ROOT, acknowledged_topic, central_status_topic
+from agent.mqtt import (
+    UNSUPPORTED_PROTOCOL,
+    Acknowledged,
+    Connected,
+    Connection,
+    Happening,
+    LinkError,
+    Lost,
+    Protocol,
+    Received,
+    Subscribed,
+)
+from models.errors import ConfigError
+from models.settings import explain
+
+_LOG = logging.getLogger(__name__)
+
+_COMMIT_S = 0.2  # what comes within this is written, and acknowledged, together
+_ROWS_MAX = 500
+_MESSAGE_BYTES_MAX = 16 * 2**20
+_WAITING_MAX = 20_000
+_ONLINE: Final = b'{"state":"online"}'
+_OFFLINE: Final = b'{"state":"offline"}'
+
+
+class Collector:
+    """Collects what the gateways of one site send."""
+
+    def __init__(
+        self,
+        settings: MqttTable,
+        site: str,
+        directory: Path,
+        on_message: Callable[[Message], None] = lambda message: None,
+    ) -> None:
+        self._settings = settings
+        self.site = site
+        self._directory = directory
+        self._on_message = on_message
+        self._protocol: Protocol = "3.1.1" if settings.protocol == "3.1.1" else "5"
+        self._stopping = threading.Event()
+        self._failures = 0
+        self.counters: Counter[str] = Counter()  # new, repeated, gone, rejected
+
+    def stop(self) -> None:
+        """Make ``run`` return soon; safe in a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Collect until ``stop``.
+
+        Raises:
+            StoreError: the database cannot be used; nothing is acknowledged that it has not.
+
+        """
+        with Collected(self._directory, self.site) as collected:
+            while not self._stopping.is_set():
+                try:
+                    self._connect_and_collect(collected)
+                except LinkError as error:
+                    if not self._stopping.is_set():
+                        _LOG.warning("link lost: %s; trying again", error)
+                    self._failures += 1
+                self._stopping.wait(self._delay_s())
+
+    def _delay_s(self) -> float:
+        bound = self._settings.backoff_min_s * 2.0 ** min(self._failures, 32)
+        return random.uniform(0, min(bound, self._settings.backoff_max_s))  # noqa: S311 - no secret
+
+    def _connect_and_collect(self, collected: Collected) -> None:
+        connection = Connection(
+            self._settings,
+            f"fieldwatch-collector-{self.site}",
+            self._protocol,
+            received_bytes_max=_MESSAGE_BYTES_MAX,
+            received_waiting_max=_WAITING_MAX,
+        )
+        status = central_status_topic(self.site)
+        try:
+            connection.open(status, _OFFLINE)
+            broker = self._answer(connection)
+            if broker is None:
+                return
+            self._failures = 0
+            kinds = ("alarm/+", "summary/+", "health", "gone")
+            connection.subscribe([f"{ROOT}/{self.site}/+/{kind}" for kind in kinds])
+            connection.publish(status, _ONLINE, retain=True)
+            _Collecting(self, connection, broker, collected).until(self._stopping)
+            connection.publish(status, _OFFLINE, retain=True)
+        finally:
+            connection.close(politely=self._stopping.is_set())
+
+    def _answer(self, connection: Connection) -> Connected | None:
+        """Wait for the broker; None where it wants the older protocol, which is then taken."""
+        answer = connection.answer(self._stopping)
+        if isinstance(answer, Connected):
+            _LOG.info("collecting from %s", self.site)
+            return answer
+        if answer.code != UNSUPPORTED_PROTOCOL or self._settings.protocol != "auto":
+            raise LinkError(f"the broker refuses: {answer.reason}")
+        self._protocol = "3.1.1"
+        return None
+
+    def take(self, received: Received, collected: Collected) -> None:
+        """Take in what a gateway said; what cannot be read is counted."""
+        try:
+            said = read_message(received.topic, received.body)
+        except (ValueError, RecursionError) as error:  # a JSONDecodeError is a ValueError
+            if not self.counters["rejected"]:
+                _LOG.warning("message on %s, perhaps others, rejected: %s", received.topic, error)
+            self.counters["rejected"] += 1
+            return
+        if isinstance(said, Message):
+            self.counters["new" if collected.take(said) else "repeated"] += 1
+            return
+        source, ranges = said
+        for first, last in collected.forgo(source, ranges):
+            _LOG.warning("%s: messages %d to %d will not come", source.gateway, first, last)
+            self.counters["gone"] += last - first + 1
+
+    def committed(self, messages: list[Message]) -> None:
+        """Hand on what is on the disk."""
+        for message in messages:
+            self._on_message(message)
+
+
+class _Collecting:
+    """What is collected on one connection."""
+
+    def __init__(
+        self, collector: Collector, connection: Connection, broker: Connected, collected: Collected
+    ) -> None:
+        self._collector = collector
+        self._connection = connection
+        self._collected = collected
+        self._site = collector.site
+        self._window = max(1, broker.receive_maximum - 1)  # the status needs one too
+        self._in_flight: set[int] = set()
+        self._to_tell: dict[Source, None] = {}
+        self._taken = 0
+
+    def until(self, stopping: threading.Event) -> None:
+        """Collect until ``stopping`` is set.
+
+        Raises:
+            LinkError: the connection is gone.
+            StoreError: the database cannot be written.
+
+        """
+        while not stopping.is_set():
+            deadline = time.monotonic() + _COMMIT_S
+            while time.monotonic() < deadline and self._taken < _ROWS_MAX:
+                self._take_in(deadline - time.monotonic())
+            self._commit()
+        self._commit()
+
+    def _take_in(self, wait_s: float) -> None:
+        try:
+            self._happened(self._connection.happenings.get(timeout=max(0.0, wait_s)))
+        except Empty:
+            return
+
+    def _happened(self, happening: Happening) -> None:
+        match happening:
+            case Lost(reason):
+                raise LinkError(reason)
+            case Subscribed(str(refusal)):
+                raise LinkError(f"the broker lets us not subscribe: {refusal}")
+            case Acknowledged(packet=packet):
+                self._in_flight.discard(packet)
+            case Received() as received:
+                self._taken += 1
+                self._collector.take(received, self._collected)
+
+    def _commit(self) -> None:
+        """Write, hand on, acknowledge: in this order, so that what is acknowledged is on disk."""
+        if self._taken:
+            self._collector.committed(self._collected.commit())
+            self._to_tell |= dict.fromkeys(self._collected.touched())
+            self._taken = 0
+        while self._to_tell and len(self._in_flight) < self._window:
+            source = next(iter(self._to_tell))
+            del self._to_tell[source]
+            topic = acknowledged_topic(self._site, source.gateway)
+            body = self._collected.acknowledgement(source)
+            packet = self._connection.publish(topic, body, retain=True)
+            if packet is None:
+                raise LinkError("the connection is gone")
+            self._in_flight.add(packet)
+
+
+def line(message: Message) -> str:
+    """Return a message for a program to read: one line, with the topic that it came on."""
+    return json.dumps({"topic": message.topic} | json.loads(message.body), ensure_ascii=False)
+
+
+def run(
+    site: str, directory: Path, broker: dict[str, Any], on_message: Callable[[Message], None]
+) -> None:
+    """Collect until SIGTERM or SIGINT; ``broker`` has settings of the table ``[mqtt]``.
+
+    Raises:
+        ConfigError: the settings do not fit together.
+        StoreError: the database cannot be used.
+
+    """
+    try:
+        settings = MqttTable.model_validate(broker)
+    except ValidationError as error:
+        raise ConfigError("; ".join(explain(MqttTable, error))) from error
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    collector = Collector(settings, site, directory, on_message)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: collector.stop())
+    collector.run()

@@ -1,0 +1,64 @@
+"""What the sender's thread tells the loop: how the link is doing, and what may be deleted."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Literal
+
+LinkState = Literal["offline", "online", "held", "stopped", "failed"]
+
+
+@dataclass(slots=True)
+class Link:
+    """How the link is doing: the sender writes it, the loop reads it."""
+
+    state: LinkState = "offline"
+    since_s: float = field(default_factory=time.time)
+    last_error: str | None = None
+    connections: int = 0
+    failures: int = 0  # connections lost, refused or not opened
+    published: int = 0
+    acknowledged: int = 0
+    in_flight: int = 0
+    parked: int = 0  # messages that the broker of this connection will not take
+    expired: int = 0  # health messages too old to be sent
+    held: tuple[str, ...] = ()  # topics that nobody is subscribed to
+
+    def change(self, state: LinkState) -> None:
+        """Take note of a new state, and since when."""
+        if state != self.state:
+            self.state, self.since_s = state, time.time()
+
+
+class Ledger:
+    """What needs not be sent (any more), until the loop has deleted it."""
+
+    def __init__(self) -> None:
+        self.done: SimpleQueue[int] = SimpleQueue()  # sender -> loop
+        self.deleted: SimpleQueue[int] = SimpleQueue()  # loop -> sender
+        self._done: set[int] = set()
+
+    def __contains__(self, seq: int) -> bool:
+        return seq in self._done
+
+    def add(self, seq: int) -> None:
+        """Take note that it may be deleted."""
+        self._done.add(seq)
+        self.done.put(seq)
+
+    def forget_deleted(self) -> None:
+        """Drop what is gone from the outbox."""
+        self._done.difference_update(drain(self.deleted))
+
+
+def drain(queue: SimpleQueue[int], limit: int | None = None) -> list[int]:
+    """Return what is in a queue now, at most ``limit``."""
+    found: list[int] = []
+    try:
+        while limit is None or len(found) < limit:
+            found.append(queue.get_nowait())
+    except Empty:
+        pass
+    return found

@@ -1,0 +1,96 @@
+"""Sets of whole numbers that mostly follow each other, as ranges: cheap for millions."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+Range = tuple[int, int]  # first and last, both in it
+
+
+class Ranges:
+    """A set of whole numbers; iteration gives its ranges, the lowest first."""
+
+    def __init__(self, ranges: Iterable[Range] = ()) -> None:
+        self._firsts: list[int] = []
+        self._lasts: list[int] = []
+        for first, last in ranges:
+            self.add(first, last)
+
+    def __iter__(self) -> Iterator[Range]:
+        return zip(self._firsts, self._lasts, strict=True)
+
+    def __len__(self) -> int:
+        return sum(last - first + 1 for first, last in self)
+
+    def __contains__(self, number: int) -> bool:
+        at = bisect_right(self._firsts, number) - 1
+        return at >= 0 and number <= self._lasts[at]
+
+    def add(self, first: int, last: int) -> None:
+        """Take in all from ``first`` to ``last``; ranges that touch become one."""
+        begin = bisect_left(self._lasts, first - 1)
+        end = bisect_right(self._firsts, last + 1)
+        if begin < end:
+            first = min(first, self._firsts[begin])
+            last = max(last, self._lasts[end - 1])
+        self._firsts[begin:end] = [first]
+        self._lasts[begin:end] = [last]
+
+    def remove(self, first: int, last: int) -> None:
+        """Drop all from ``first`` to ``last``."""
+        begin = bisect_left(self._lasts, first)
+        end = bisect_right(self._firsts, last)
+        if begin >= end:
+            return
+        low, high = self._firsts[begin], self._lasts[end - 1]
+        rest = [(low, first - 1)] if low < first else []
+        rest += [(last + 1, high)] if high > last else []
+        self._firsts[begin:end] = [one for one, _ in rest]
+        self._lasts[begin:end] = [one for _, one in rest]
+
+    def missing(self, first: int, last: int) -> Iterator[Range]:
+        """Yield what lies from ``first`` to ``last`` and is not in the set."""
+        at = bisect_left(self._lasts, first)
+        while first <= last:
+            known = at < len(self._firsts) and self._firsts[at] <= last
+            before = self._firsts[at] - 1 if known else last
+            if first <= before:
+                yield first, before
+            if not known:
+                return
+            first, at = self._lasts[at] + 1, at + 1
+
+    def take_through(self, low: int) -> int:
+        """Drop what is at or directly follows ``low``, and return where that ends."""
+        while self._firsts and self._firsts[0] <= low + 1:
+            low = max(low, self._lasts.pop(0))
+            self._firsts.pop(0)
+        return low
+
+
+def parse(value: Any, above: int, ranges_max: int) -> list[Range]:
+    """Check what came as JSON: pairs of whole numbers, rising, none at or below ``above``.
+
+    Raises:
+        ValueError: it is something else, or more than ``ranges_max`` ranges.
+
+    """
+    if not isinstance(value, list) or len(value) > ranges_max:
+        raise ValueError(f"a list of at most {ranges_max} ranges is wanted")
+    found: list[Range] = []
+    for pair in value:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(map(is_number, pair))):
+            raise ValueError("a range is a list of two whole numbers")
+        first, last = pair
+        if not above < first <= last:
+            raise ValueError("ranges must rise and not overlap")
+        above = last
+        found.append((first, last))
+    return found
+
+
+def is_number(value: Any) -> bool:
+    """Whether JSON gave a whole number; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
