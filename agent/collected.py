@@ -144,6 +144,15 @@ class Collected:
             (*key, message.seq, message.topic, message.body),
         )
 
+    def messages(self, source: Source) -> list[tuple[int, bytes]]:
+        """Return number and body of all that is here of a source, in order."""
+        with errors_of(self._path):
+            return self._database.execute(
+                """SELECT seq, body FROM messages
+                WHERE site = ? AND gateway = ? AND epoch = ? ORDER BY seq""",
+                [self._site, *source],
+            ).fetchall()
+
     def touched(self) -> list[Source]:
         """Return whose books changed, or were asked for by a repeat, since the last call."""
         touched, self._touched = list(self._touched), {}

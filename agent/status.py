@@ -132,6 +132,8 @@ def _store(store: Document) -> Iterator[str]:
     evicted = {kind: count for kind, count in store["evicted"].items() if count}
     if evicted:
         yield f"          LOST because the outbox was full: {_counts(evicted)}"
+    if store.get("merged"):  # a status stored by an older version has none
+        yield f"          {store['merged']} summaries merged into others: the outbox is crowded"
     for name in store["set_aside"]:
         yield f"          a damaged database was set aside as {name}"
 
@@ -143,8 +145,13 @@ def _uplink(link: Document | None) -> Iterator[str]:
     trouble = f" ({link['last_error']})" if link["state"] != "online" and link["last_error"] else ""
     yield (
         f"uplink    {link['broker']} {link['state']} since {link['since']}{trouble};"
-        f" {link['published']} published, {link['acknowledged']} acknowledged"
+        f" {link['published']} published, {link['acknowledged']} acknowledged,"
+        f" {link['failures']} failures"
     )
+    if link["central"]:
+        yield from _central(link["central"])
+    if link["expired"]:
+        yield f"          {link['expired']} health messages were too old to be sent"
     if link["held"]:
         yield f"          held, nobody is subscribed to: {', '.join(link['held'])}"
     if link["parked"]:
@@ -158,6 +165,17 @@ def _configuration(configuration: Document | None) -> Iterator[str]:
         yield f"config    NOT TAKEN OVER: {problem}"
     if configuration["needs_restart"]:
         yield f"config    needs a restart: {', '.join(configuration['needs_restart'])}"
+
+
+def _central(central: Document) -> Iterator[str]:
+    through = central["through_seq"]
+    has = "said nothing yet" if through is None else f"has all through {through}"
+    yield (
+        f"          collector {central['state']}, {has}; {central['unconfirmed']} to be confirmed,"
+        f" {central['resent']} sent again"
+    )
+    if any(central["rejected"].values()):
+        yield f"          acknowledgements rejected: {_counts(central['rejected'])}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

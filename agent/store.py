@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from agent.compaction import compact
 from agent.envelope import Envelope, Outgoing
 from agent.schema import (
     LOCK,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 # evicted in this order when the outbox is full; alarms go only when nothing else is left
 _EVICTION = ("health", "summary", "alarm")
+_CROWDED = 0.75  # of the outbox's cap; above it, summaries are merged
 
 
 @dataclass(slots=True)
@@ -68,6 +70,7 @@ class _Totals:
     last_seq: int
     outbox_rows: int
     evicted: dict[str, int]  # kind -> messages
+    merged: int  # summaries that others have taken in
 
 
 class Store:
@@ -87,6 +90,7 @@ class Store:
         self._site, self._gateway = site, gateway
         self._outbox_rows_max, self._ring_rows_max = outbox_rows_max, ring_rows_max
         self._alarm_rows_max = alarm_rows_max
+        self._compacted_through = 0  # seq where the next merging begins
         self.set_aside: list[Path] = []  # damaged files found at the opening
 
     def limit(self, outbox_rows_max: int, ring_rows_max: int, alarm_rows_max: int) -> None:
@@ -122,7 +126,9 @@ class Store:
         meta = dict(self._records.execute("SELECT key, value FROM meta").fetchall())
         (outbox_rows,) = self._records.execute("SELECT count(*) FROM outbox").fetchone()
         evicted = {kind: int(meta.get(f"evicted_{kind}", 0)) for kind in _EVICTION}
-        self._totals = _Totals(int(meta["last_seq"]), outbox_rows, evicted)
+        self._totals = _Totals(
+            int(meta["last_seq"]), outbox_rows, evicted, int(meta.get("merged", 0))
+        )
         self.envelope = Envelope(self._site, self._gateway, str(meta["epoch"]))
         newest = self._readings.execute(
             "SELECT number + rows FROM samples ORDER BY number DESC LIMIT 1"
@@ -191,6 +197,7 @@ class Store:
         self._records.executemany(
             "INSERT INTO outbox VALUES (?, ?, ?, ?)", self._numbered(messages, clock, totals)
         )
+        self._compact(totals)
         self._evict(totals)
         self._records.execute("UPDATE meta SET value = ? WHERE key = 'last_seq'", [totals.last_seq])
 
@@ -206,6 +213,16 @@ class Store:
                 self.envelope.topic(message.kind, message.stream),
                 self.envelope.numbered(message, totals.last_seq, clock),
             )
+
+    def _compact(self, totals: _Totals) -> None:
+        """Merge some summaries where the outbox is crowded: that costs detail, no message."""
+        if totals.outbox_rows <= _CROWDED * self._outbox_rows_max:
+            return
+        done = compact(self._records, self.envelope, totals.last_seq, self._compacted_through)
+        self._compacted_through, totals.last_seq = done.after, done.last_seq
+        totals.outbox_rows -= done.merged - done.written
+        totals.merged += done.merged - done.written
+        self._records.execute("INSERT OR REPLACE INTO meta VALUES ('merged', ?)", [totals.merged])
 
     def _evict(self, totals: _Totals) -> None:
         """Keep the outbox to its cap: health first, then summaries, oldest first; all counted."""
@@ -300,6 +317,7 @@ class Store:
             "outbox_rows": self._totals.outbox_rows,
             "ring_rows": self._ring_rows,
             "evicted": dict(self._totals.evicted),
+            "merged": self._totals.merged,
             "set_aside": [path.name for path in self.set_aside],
         }
 

@@ -131,7 +131,7 @@ class Stream:
             self._close_all(self._limits.restore(runs), batch)
         if summary_interval_s != self._summary.interval_s:
             for summary in self._summary.close():
-                sent_s = self.last_time or time.time()
+                sent_s = self.last_time or self._clock.wall_s()
                 self._send("summary", sent_s, self._detector.detector, summary, batch)
             self._summary = Summary(self.manifest.channel_names, summary_interval_s)
 

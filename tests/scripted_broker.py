@@ -1,6 +1,7 @@
 """The other side of the link, by a script: for what a good broker never does.
 
-It speaks as much MQTT 5 and 3.1.1 as the uplink needs: CONNECT, PUBLISH at QoS 1, DISCONNECT.
+It speaks as much MQTT 5 and 3.1.1 as the uplink needs: CONNECT, PUBLISH at QoS 1, SUBSCRIBE and
+DISCONNECT.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-CONNECT, CONNACK, PUBLISH, PUBACK, DISCONNECT = 1, 2, 3, 4, 14
+CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, DISCONNECT = 1, 2, 3, 4, 8, 9, 14
 
 
 @dataclass
@@ -54,6 +55,11 @@ class Session:
         tail = bytes([len(properties)]) + properties if self.protocol == 5 else b""
         self.send(CONNACK, bytes([0, code]) + tail)
 
+    def subscribed(self, packet: bytes, code: int = 1) -> None:
+        """Answer for the two topics that the uplink asks for."""
+        properties = b"\0" if self.protocol == 5 else b""
+        self.send(SUBACK, packet + properties + bytes([code, code]))
+
     def hang_up(self) -> None:
         """Close the connection; a close alone would not wake the thread that reads."""
         with contextlib.suppress(OSError):
@@ -75,8 +81,12 @@ class ScriptedBroker:
         on_publish: Callable[[Session, Published], None] = lambda session, message: session.answer(
             message
         ),
+        on_subscribe: Callable[[Session, bytes], None] = lambda session, packet: session.subscribed(
+            packet
+        ),
     ) -> None:
         self._on_connect, self._on_publish = on_connect, on_publish
+        self._on_subscribe = on_subscribe
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.sessions: list[Session] = []
@@ -136,6 +146,8 @@ class ScriptedBroker:
             session.unanswered += 1
             session.unanswered_max = max(session.unanswered_max, session.unanswered)
             self._on_publish(session, message)
+        elif head >> 4 == SUBSCRIBE:
+            self._on_subscribe(session, payload[:2])
         elif head >> 4 == DISCONNECT:
             session.said_goodbye = True
             raise ConnectionResetError

@@ -13,7 +13,7 @@ import pytest
 
 from agent import config
 from agent.cli import DEFAULT_CONFIG
-from agent.mqtt import CREDENTIAL
+from agent.credentials import CERTIFICATE, KEY, PASSWORD
 from models.errors import BundleError, ConfigError
 
 Analyze = Callable[..., subprocess.CompletedProcess[str]]
@@ -115,7 +115,8 @@ def test_the_unit_agrees_with_the_example_configuration() -> None:
     assert {stream.bundle.parent for stream in example.streams} == {configuration}
     assert setting("ExecStart").endswith(f" run --config {DEFAULT_CONFIG}")
     assert DEFAULT_CONFIG.parent == configuration
-    assert setting("LoadCredential") == CREDENTIAL
+    credentials = re.findall("(?m)^LoadCredential=(.*)$", UNIT.read_text())
+    assert credentials == [PASSWORD, CERTIFICATE, KEY]
 
 
 def test_the_loop_feeds_the_watchdog_long_before_it_bites() -> None:

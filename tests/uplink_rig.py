@@ -88,6 +88,7 @@ class Collecting:
         return [message.seq for message in self.messages]
 
     def close(self) -> None:
+        """Stop it; done twice, it does nothing."""
         self.collector.stop()
         self._thread.join()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import logging
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from agent.config import MqttTable
+from agent.credentials import Credentials
 from agent.mqtt import probe_broker
 from tests.conftest import RealBroker, wait_until
 from tests.scripted_broker import ScriptedBroker, Session
@@ -109,20 +112,115 @@ class Authority:
         return self._directory / name
 
 
+def tls_broker(directory: Path, authority: Authority) -> RealBroker:
+    """One that asks for a certificate of the same authority."""
+    server, server_key = authority.issue("broker")
+    broker = RealBroker(
+        directory,
+        f"user root\ncafile {authority.file}\ncertfile {server}\nkeyfile {server_key}\n"
+        "require_certificate true\n",
+    )
+    broker.start()
+    return broker
+
+
+def test_a_renewed_certificate_is_used_without_a_restart_and_half_a_renewal_is_not(
+    tmp_path: Path,
+    gateway: Callable[..., Gateway],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("agent.session.RENEWAL_LOOK_S", 0.05)
+    caplog.set_level(logging.DEBUG)
+    authority = Authority(tmp_path / "ours")
+    certificate, key = authority.issue("gw-1")
+    broker = tls_broker(tmp_path, authority)
+    try:
+        files = {"tls_ca_file": authority.file, "tls_cert_file": certificate, "tls_key_file": key}
+        one = gateway(broker.port, **files)
+        one.uplink.start()
+        wait_until(lambda: one.uplink.snapshot()["state"] == "online", "the link")
+        new_certificate, new_key = authority.issue("gw-1-renewed")
+        key.write_bytes(new_key.read_bytes())  # does not fit yet
+        context = Credentials(MqttTable(host="h", **files))
+        with pytest.raises(ssl.SSLError):
+            context.read()
+        one.put(3)
+        wait_until(lambda: one.uplink.snapshot()["state"] == "held", "an answer on the old link")
+        assert one.uplink.snapshot()["connections"] == 1
+        certificate.write_bytes(new_certificate.read_bytes())
+        wait_until(lambda: one.uplink.snapshot()["connections"] == 2, "the new connection")
+        assert one.uplink.snapshot()["failures"] == 0
+        assert "renewed" in caplog.text
+        secret = new_key.read_text().splitlines()[1]
+        assert secret not in caplog.text + str(one.uplink.snapshot())
+        one.uplink.stop()
+    finally:
+        broker.kill()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_certificate_and_key_may_be_credentials_of_systemd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    authority = Authority(tmp_path / "ours")
+    certificate, key = authority.issue("gw-1")
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    both = certificate.read_bytes() + key.read_bytes()
+    (credentials / "mqtt.tls_cert").write_bytes(both if together else certificate.read_bytes())
+    if not together:
+        (credentials / "mqtt.tls_key").write_bytes(key.read_bytes())
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    broker = tls_broker(tmp_path, authority)
+    try:
+        settings = MqttTable(host="127.0.0.1", port=broker.port, tls_ca_file=authority.file)
+        assert probe_broker(settings, "check") is None
+    finally:
+        broker.kill()
+
+
+def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ours")
+    certificate, key = authority.issue("gw-1")
+    private = serialization.load_pem_private_key(key.read_bytes(), None)
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"correct horse"),
+        )
+    )
+    files = {"tls_ca_file": authority.file, "tls_cert_file": certificate, "tls_key_file": key}
+    settings = MqttTable(host="127.0.0.1", port=1, **files)
+    assert "passphrase" in str(probe_broker(settings, "check"))
+
+
+def test_no_secret_is_in_the_log_or_in_the_status(
+    tmp_path: Path, gateway: Callable[..., Gateway], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = tmp_path / "password"
+    secret.write_text("hunter2-and-more\n")
+    refusals = iter([0x86, 0x87, 0])
+    with ScriptedBroker(lambda session: session.accept(code=next(refusals))) as scripted:
+        one = gateway(scripted.port, protocol="5", username="gw", password_file=secret)
+        one.uplink.start()
+        wait_until(lambda: one.uplink.snapshot()["state"] == "online", "the link")
+        assert [session.password for session in scripted.sessions] == ["hunter2-and-more"] * 3
+        said = caplog.text + str(one.uplink.snapshot()) + repr(one.uplink._settings)
+        assert "refuses" in said
+        assert "hunter2" not in said
+
+
 # paho leaves the socket of a failed handshake to the collector
 @pytest.mark.filterwarnings("ignore:.*SSLSocket:pytest.PytestUnraisableExceptionWarning")
 def test_tls_checks_the_broker_and_shows_the_gateways_certificate(
     tmp_path: Path, gateway: Callable[..., Gateway]
 ) -> None:
     ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
-    server, server_key = ours.issue("broker")
     client, client_key = ours.issue("gw-1")
-    broker = RealBroker(
-        tmp_path,
-        f"user root\ncafile {ours.file}\ncertfile {server}\nkeyfile {server_key}\n"
-        "require_certificate true\n",
-    )
-    broker.start()
+    broker = tls_broker(tmp_path, ours)
     try:
         own = {"tls_cert_file": client, "tls_key_file": client_key}
         good = MqttTable(host="127.0.0.1", port=broker.port, tls_ca_file=ours.file, **own)

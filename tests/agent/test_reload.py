@@ -17,6 +17,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from agent import config as configuration
+from agent.clock import Clock
 from agent.config import AgentConfig
 from agent.envelope import Outgoing
 from agent.fleet import Fleet
@@ -282,7 +283,7 @@ def test_every_setting_that_takes_effect_exists() -> None:
 
 
 def fleet_of(bundle: Bundle) -> tuple[Fleet, Stream]:
-    fleet = Fleet(Pipeline(bundle), [settings()], 60.0)
+    fleet = Fleet(Pipeline(bundle), [settings()], 60.0, Clock())
     return fleet, fleet.streams[0]
 
 
