@@ -60,7 +60,8 @@ def compact(outbox: Connection, envelope: Envelope, last_seq: int, after: int) -
 
 def _groups(documents: Sequence[Document]) -> Iterator[list[Document]]:
     """Yield what may be merged: of one stream and one detector, following each other."""
-    by_stream = sorted(documents, key=lambda one: (one["stream"], one["data"]["from"]))
+    mergeable = (one for one in documents if "from" in one["data"])
+    by_stream = sorted(mergeable, key=lambda one: (one["stream"], one["data"]["from"]))
     for _, run in groupby(by_stream, key=_likeness):
         group: list[Document] = []
         count = 0

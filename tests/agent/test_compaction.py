@@ -15,7 +15,7 @@ from agent.compaction import merge
 from agent.envelope import Outgoing
 from agent.store import Batch, Reader, Store
 from agent.summary import Summary
-from models.messages import Samples, Scores
+from models.messages import Samples
 from tests.conftest import RealBroker, wait_until
 from tests.uplink_rig import Collecting, Gateway
 
@@ -32,8 +32,7 @@ def summaries(interval_s: float, seconds: int = 120) -> list[dict[str, Any]]:
     score = rng.exponential(0.5, len(times)).astype(np.float32)
     score[:400] = np.nan
     summary = Summary(CHANNELS, interval_s)
-    scores = Scores(times, score, np.full(len(times), 0.5), values)
-    return [*summary.add(Samples(times, values), scores), *summary.close()]
+    return [*summary.add(Samples(times, values), score), *summary.close()]
 
 
 def documents(interval_s: float) -> list[dict[str, Any]]:

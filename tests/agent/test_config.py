@@ -186,7 +186,7 @@ def test_names_are_fit_for_topics(written, name, key):
             "inputs: port = '/dev/ttyUSB0' is there twice",
         ),
         ('[mqtt]\nhost = "b"\npassword_file = "p"\n', "mqtt: password_file needs username"),
-        ('[mqtt]\nhost = "b"\ntls_cert_file = "c"\n', "mqtt: tls_cert_file and tls_key_file go"),
+        ('[mqtt]\nhost = "b"\ntls_key_file = "k"\n', "mqtt: tls_key_file needs tls_cert_file"),
         (
             '[mqtt]\nhost = "b"\ntls_cert_file = "c"\ntls_key_file = "k"\n',
             "mqtt: tls_cert_file needs tls_ca_file",
