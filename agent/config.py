@@ -73,6 +73,11 @@ class StoreTable(Table):
     flush_interval_s: Positive = Field(
         1.0, description="Commit this often; what is not committed is lost with the power"
     )
+    state_interval_s: Positive = Field(
+        10.0,
+        description="Save the streams' memory this often, and with each message of the stream;"
+        " a restart scores the samples since then again",
+    )
     ring_rows_max: Count = Field(
         1_000_000, description="Samples kept with their scores, over all streams; oldest go first"
     )

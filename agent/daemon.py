@@ -20,6 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from agent import config as configuration
 from agent.bundles import baseline, load
 from agent.clock import Clock
@@ -47,6 +49,7 @@ from agent.store import Batch, Store
 from agent.uplink import Uplink
 from models import __version__
 from models.errors import ConfigError, StoreError
+from models.messages import Samples
 from models.pipeline import Detector
 from models.times import iso_time
 
@@ -112,7 +115,9 @@ class Daemon:
         """Loop until ``stop``; everything taken in is committed before it returns."""
         now = self._started_s = time.monotonic()
         self._heard = dict.fromkeys(self._streams, now)
+        self._next_save = now
         self._next_health = now + self._config.health.interval_s
+        self._catch_up()
         for source in self._inputs.values():
             source.start(self._chunks.put)
         self._relay.start()
@@ -142,7 +147,8 @@ class Daemon:
     def _tick(self) -> None:
         """Do what is done once an interval, and feed the watchdog: only a live loop gets here."""
         now = time.monotonic()
-        self._clock.look()
+        if self._clock.look():
+            self._next_save = now  # what is stored from now on has other times
         for name, heard in self._heard.items():
             if now - heard > self._streams[name].silent_after_s:
                 self._streams[name].silent(heard, self._batch)
@@ -159,9 +165,7 @@ class Daemon:
         self._batch.acked += self._relay.acknowledged()
         for fleet in self._fleets:
             fleet.flush(self._batch)
-        for stream in self._streams.values():
-            stream.save(self._batch)
-        self._batch.state[CLOCK] = {CLOCK: self._clock.to_bytes()}
+        self._save()
         self._batch.status = self._status
         acked, waiting = self._batch.acked, self._batch.rows()
         try:
@@ -182,6 +186,29 @@ class Daemon:
             self._latencies.add(committed - arrived)
         self._arrivals.clear()
         self._relay.committed(acked)
+
+    def _save(self) -> None:
+        """Put the streams' memory into the batch, whole where that is due."""
+        now = time.monotonic()
+        due = now >= self._next_save or self._stopping
+        if due:
+            self._next_save = now + self._config.store.state_interval_s
+        next_sample = self._store.next_sample + self._batch.rows()
+        for stream in self._streams.values():
+            stream.save(self._batch, next_sample, due)
+        if due:
+            self._batch.state[CLOCK] = {CLOCK: self._clock.to_bytes()}
+
+    def _catch_up(self) -> None:
+        """Score again what was stored after the streams' memory was last saved."""
+        for stream in self._streams.values():
+            if stream.saved_through is None:
+                continue
+            rows = self._store.samples_from(stream.name, stream.saved_through)
+            times = np.frombuffer(b"".join(times for times, _ in rows), np.float64)
+            values = np.frombuffer(b"".join(values for _, values in rows), np.float32)
+            if len(times):
+                stream.catch_up(Samples(times, values.reshape(len(times), -1)), self._batch)
 
     def _reload(self, reloader: Reloader) -> None:
         """Take over what can change without a restart; a wrong configuration changes nothing."""

@@ -283,6 +283,20 @@ class Store:
         """Return the parts of a stream's state that were committed last."""
         return dict(self._select("SELECT part, data FROM state WHERE stream = ?", stream))
 
+    @property
+    def next_sample(self) -> int:
+        """Number that the next sample will have, over all streams."""
+        return self._next_sample
+
+    def samples_from(self, stream: str, number: int) -> list[tuple[bytes, bytes]]:
+        """Return times (f8) and values (f4) of a stream's samples from this number on, in order."""
+        with errors_of(self.directory / READINGS):
+            return self._readings.execute(
+                "SELECT times, readings FROM samples WHERE stream = ? AND number >= ?"
+                " ORDER BY number",
+                [stream, number],
+            ).fetchall()
+
     def forget_state(self, stream: str) -> None:
         """Drop a stream's state: it belongs to another bundle."""
         with transaction(self._records, self.directory / RECORDS):

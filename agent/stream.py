@@ -32,6 +32,7 @@ from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
 _ALIGNER, _SUMMARY, _LIMITS = "aligner", "summary", "limits"
+_THROUGH = "through"  # number of the first stored sample that the other parts know nothing of
 
 
 class Stream:
@@ -63,6 +64,9 @@ class Stream:
         self.last_time: float | None = None  # of the last sample, Unix seconds
         self.last_score: float | None = None
         self._open_alarms: list[dict[str, Any]] = []  # as last stored
+        self._told = True  # something since the memory was last saved
+        self._aligner_saved = b""
+        self.saved_through: int | None = None  # see ``_THROUGH``; None: all that is stored
 
     def restore(
         self,
@@ -95,7 +99,19 @@ class Stream:
         left = self._limits.restore(parts[_LIMITS]) if _LIMITS in parts else []
         self._open_alarms = open_alarms
         self._close_all(left, batch)
+        if _THROUGH in parts:
+            self.saved_through = int(parts[_THROUGH])
         return True
+
+    def catch_up(self, samples: Samples, batch: Batch) -> None:
+        """Score again what was stored after the memory was last saved; it was all told, or calm."""
+        times, values = (samples.times - self.correction_s)[:, None], samples.values[:, None]
+        who = np.array([self._number])
+        found = self._detector.step_together(self._memory, who, times, values)
+        self.report([event for _, event in found.events], batch)
+        for _, forecast in found.forecasts:
+            self.foretell(forecast, batch)
+        self._take_note(samples, found.score[:, 0], batch)
 
     @property
     def correction_s(self) -> float:
@@ -143,11 +159,14 @@ class Stream:
     def keep(self, samples: Samples, score: Float32, batch: Batch) -> None:
         """Take note of samples with their scores, (n,), n ≥ 1: they are stored and summed up."""
         samples = Samples(samples.times + self.correction_s, samples.values)
-        self.last_time = float(samples.times[-1])
-        self.last_score = _or_none(score[-1])
+        batch.samples.append((self.name, samples, score))
         self.counters["samples"] += len(samples.times)
         self.counters["scored"] += int(np.count_nonzero(~np.isnan(score)))
-        batch.samples.append((self.name, samples, score))
+        self._take_note(samples, score, batch)
+
+    def _take_note(self, samples: Samples, score: Float32, batch: Batch) -> None:
+        self.last_time = float(samples.times[-1])
+        self.last_score = _or_none(score[-1])
         for summary in self._summary.add(samples, score):
             self._send("summary", self.last_time, self._detector.detector, summary, batch)
 
@@ -181,6 +200,7 @@ class Stream:
     def _send(
         self, kind: Kind, time: float, detector: str, data: dict[str, Any], batch: Batch
     ) -> None:
+        self._told = True
         batch.messages.append(
             Outgoing(kind, self.name, time, data, self._detector.digest, detector)
         )
@@ -223,8 +243,34 @@ class Stream:
             return None
         return iso_time(number * self._forecaster.step_s + self.correction_s)
 
-    def save(self, batch: Batch) -> None:
-        """Put what changed of this stream's memory, and of its open alarms, into ``batch``."""
+    def save(self, batch: Batch, next_sample: int, whole: bool = True) -> None:
+        """Put this stream's open alarms into ``batch``, its place on the grid, and its memory.
+
+        The memory only if ``whole``, or something was told since it was last saved: the rest
+        is scored again after a restart, from the stored samples.
+
+        Args:
+            batch: with all samples of the stream that are not stored yet.
+            next_sample: number that the next sample has when those of the batch are stored.
+            whole: the memory, too.
+
+        """
+        self._save_alarms(batch)
+        # a batch that could not be committed keeps the parts that have not changed since
+        parts = batch.state.setdefault(self.name, {})
+        aligner = self._aligners.of(self._number).to_bytes()
+        if aligner != self._aligner_saved:
+            parts[_ALIGNER] = self._aligner_saved = aligner
+        if not (whole or self._told):
+            return
+        self._told = False
+        parts |= self._detector.changed_parts(self._memory, self._number)
+        parts[_SUMMARY] = self._summary.to_bytes()
+        if self._forecaster is not None:
+            parts[_LIMITS] = self._limits.to_bytes()
+        parts[_THROUGH] = str(next_sample).encode()
+
+    def _save_alarms(self, batch: Batch) -> None:
         events = self._detector.open_events(self._memory, self._number)
         open_alarms = [
             alarm_document(self.name, event.moved(self.correction_s), self._units)
@@ -232,13 +278,6 @@ class Stream:
         ]
         batch.alarms += [alarm for alarm in open_alarms if alarm not in self._open_alarms]
         self._open_alarms = open_alarms
-        # a batch that could not be committed keeps the parts that have not changed since
-        parts = batch.state.setdefault(self.name, {})
-        parts |= self._detector.changed_parts(self._memory, self._number)
-        parts[_ALIGNER] = self._aligners.of(self._number).to_bytes()
-        parts[_SUMMARY] = self._summary.to_bytes()
-        if self._forecaster is not None:
-            parts[_LIMITS] = self._limits.to_bytes()
 
 
 def _or_none(value: np.float32) -> float | None:

@@ -104,7 +104,7 @@ class Gateway:
 
     def commit(self) -> None:
         self._fleet.flush(self._batch)
-        self.stream.save(self._batch)
+        self.stream.save(self._batch, self._store.next_sample + self._batch.rows())
         self.sent += [
             dict(message.data)
             for message in self._batch.messages

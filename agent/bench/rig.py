@@ -199,7 +199,7 @@ def _saved(plan: Plan, config: AgentConfig) -> list[dict[str, bytes]]:
         (stream,), batch = fleet.streams, Batch()
         fleet.take(np.zeros(samples, np.int64), plan.lines.before(phase, samples), batch)
         fleet.flush(batch)
-        stream.save(batch)
+        stream.save(batch, 1)
         saved.append(batch.state[stream.name])
     return saved
 

@@ -339,7 +339,7 @@ def test_an_alarm_goes_with_its_limit_and_stays_with_other_settings(
     assert [(closed["number"], closed["state"]) for closed in batch.alarms] == [
         (alarm["number"], "closed")
     ]
-    gateway.stream.save(batch)
+    gateway.stream.save(batch, 1)
     assert limit_alarms(gateway.stream) == []
     gateway.close()
 

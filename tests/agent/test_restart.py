@@ -1,0 +1,95 @@
+"""A crash between two saves of a stream's memory: it is scored again from what was stored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.bundles import load
+from agent.clock import Clock
+from agent.config import StreamTable
+from agent.fleet import Fleet
+from agent.plant import PERIOD_S, Pump, sudden
+from agent.store import Batch, Store
+from models.messages import Float32, Readings, Samples
+from models.pipeline import Detector
+from tests.conftest import ZOO_BUNDLE
+
+START_S = 1_700_000_000.0
+ROWS = 1200
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return load(ZOO_BUNDLE)[1]
+
+
+@pytest.fixture(scope="module")
+def rows() -> Float32:
+    return Pump(4, [sudden("blocked_valve", 180.0, 30.0)]).run(ROWS)
+
+
+class Gateway:
+    """One stream with its store, as the daemon's loop has them."""
+
+    def __init__(self, directory: Path, detector: Detector) -> None:
+        directory.mkdir(exist_ok=True)
+        self.store = Store(directory, "plant", "gw-1", 10_000, 100_000)
+        self.store.open()
+        table = StreamTable(name="pump", bundle=ZOO_BUNDLE)
+        self.fleet = Fleet(detector, [table], 10.0, Clock())
+        (self.stream,) = self.fleet.streams
+        self.batch = Batch()
+        saved, alarms = self.store.state("pump"), self.store.open_alarms("pump")
+        if self.stream.restore(saved, alarms, self.store.last_alarm_number("pump"), self.batch):
+            assert self.stream.saved_through is not None
+            chunks = self.store.samples_from("pump", self.stream.saved_through)
+            times = np.frombuffer(b"".join(times for times, _ in chunks), np.float64)
+            values = np.frombuffer(b"".join(values for _, values in chunks), np.float32)
+            self.caught_up = len(times)
+            if len(times):
+                self.stream.catch_up(Samples(times, values.reshape(len(times), -1)), self.batch)
+
+    def feed(self, rows: Float32, first: int, whole: bool) -> None:
+        times = START_S + (first + np.arange(len(rows))) * PERIOD_S
+        self.fleet.take(np.zeros(len(rows), np.int64), Readings(times, rows), self.batch)
+        self.fleet.flush(self.batch)
+        self.stream.save(self.batch, self.store.next_sample + self.batch.rows(), whole)
+        self.store.commit(self.batch, "synced")
+
+    def outcome(self) -> tuple[list[float], list[dict[str, Any]], dict[str, bytes]]:
+        """Scores, what was told, and the memory."""
+        rows = self.store._readings.execute("SELECT scores FROM samples ORDER BY number")
+        scores = np.frombuffer(b"".join(score for (score,) in rows), np.float32).tolist()
+        sent = self.store._records.execute("SELECT body FROM outbox ORDER BY seq").fetchall()
+        told = [json.loads(body) for (body,) in sent]
+        data = [{"seq": message["seq"], "data": message["data"]} for message in told]
+        self.stream.save(self.batch, 0, whole=True)
+        parts = {name: part for name, part in self.batch.state["pump"].items() if name == "head"}
+        self.store.close()
+        return scores, data, parts
+
+
+@pytest.mark.parametrize("crash_at", [3, 60, 95, 100, 119])
+def test_a_crash_between_two_saves_changes_nothing(
+    tmp_path: Path, detector: Detector, rows: Float32, crash_at: int
+) -> None:
+    calm, crashed = Gateway(tmp_path / "calm", detector), Gateway(tmp_path / "crashed", detector)
+    for number in range(ROWS // 10):
+        piece = rows[10 * number : 10 * number + 10]
+        if number == crash_at:
+            crashed.store.close()
+            crashed = Gateway(tmp_path / "crashed", detector)
+            assert crashed.caught_up > 0 or number in (100,)
+        calm.feed(piece, 10 * number, whole=True)
+        crashed.feed(piece, 10 * number, whole=number % 40 == 0)
+    scores, told, memory = calm.outcome()
+    scores_after, told_after, memory_after = crashed.outcome()
+    np.testing.assert_array_equal(scores_after, scores)
+    assert {message["data"].get("kind") for message in told} == {None, "anomaly"}
+    assert told_after == told
+    assert memory_after == memory
