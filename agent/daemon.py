@@ -46,6 +46,7 @@ from agent.relay import Relay
 from agent.reload import Reloader
 from agent.sdnotify import Notifier
 from agent.store import Batch, Store
+from agent.tables import bring_up_to_date
 from agent.uplink import Uplink
 from models import __version__
 from models.errors import ConfigError, StoreError
@@ -353,6 +354,7 @@ def _assemble(config: AgentConfig, reloader: Reloader) -> Daemon:
         source.name: LineParser(source, streams[source.stream].manifest.channels)
         for source in config.inputs
     }
+    bring_up_to_date(config.store.directory)
     store.open()
     if known := store.state(CLOCK):
         clock.restore(known[CLOCK])

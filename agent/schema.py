@@ -144,6 +144,22 @@ def _set_aside(path: Path) -> Path:
     return aside
 
 
+def outdated(path: Path) -> bool:
+    """Tell whether a file is absent, or its tables are of an older version.
+
+    A damaged file is not: what becomes of it is decided when it is opened.
+    """
+    if not path.exists():
+        return True
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    with contextlib.closing(connection):
+        try:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+        except sqlite3.Error:
+            return False
+    return bool(version < len(_MIGRATIONS[path.name]))
+
+
 def open_for_reading(path: Path) -> tuple[Connection, bool]:
     """Open a file that another connection may be writing; also say whether it may be kept open.
 
