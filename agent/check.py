@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from agent import config as configuration
 from agent.bundles import baseline, load
-from agent.config import AgentConfig, SerialTable, StreamTable
+from agent.config import AgentConfig, AnyInput, SerialTable, StreamTable
+from agent.inputs import open_input
 from agent.inputs.lines import LineParser
 from agent.inputs.serial import probe_port
 from agent.layers import leaves
@@ -102,18 +103,26 @@ def _stream(config: AgentConfig, stream: StreamTable, detectors: dict[str, Detec
     )
 
 
-def _input(source: SerialTable, detectors: dict[str, Detector]) -> Iterator[Finding]:
+def _input(source: AnyInput, detectors: dict[str, Detector]) -> Iterator[Finding]:
     what = f"input {source.name}"
     if source.stream in detectors:
         try:
-            LineParser(source, detectors[source.stream].manifest.channels)
+            LineParser(source.lines, detectors[source.stream].manifest.channels)
         except ConfigError as error:
             yield Finding(False, what, str(error), error.exit_code)
-    trouble = probe_port(source)
-    if trouble is None:
-        yield Finding(True, what, f"{source.port} opens")
+    if isinstance(source, SerialTable):
+        trouble = probe_port(source)
+        if trouble is None:
+            yield Finding(True, what, f"{source.port} opens")
+        else:
+            yield Finding(False, what, trouble, UNAVAILABLE)
+        return
+    try:
+        open_input(source)
+    except ConfigError as error:
+        yield Finding(False, what, str(error), error.exit_code)
     else:
-        yield Finding(False, what, trouble, UNAVAILABLE)
+        yield Finding(True, what, f"can be used; what it reads ({source.type}) was not tried")
 
 
 def _store(directory: Path) -> Finding:

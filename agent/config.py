@@ -9,54 +9,35 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import (
-    AfterValidator,
     Field,
     ValidationError,
-    ValidationInfo,
     model_validator,
 )
 
 from agent import environment
+from agent.broker_tables import MqttTable as MqttTable
+from agent.input_tables import IGNORED as IGNORED
+from agent.input_tables import TIME as TIME
+from agent.input_tables import AnyInput as AnyInput
+from agent.input_tables import InputTable as InputTable
+from agent.input_tables import SerialTable as SerialTable
 from agent.layers import Layers, Location, read
 from agent.location import STORE_DIRECTORY
-from agent.stream_tables import BaselineTable, Count, LimitTable, PredictionTable, repeated
+from agent.setting_types import Count, FilePath, TopicName
+from agent.stream_tables import BaselineTable, LimitTable, PredictionTable, repeated
 from models.bundle import Positive
 from models.errors import ConfigError
 from models.settings import Table, dotted, explain, nearest
 
-TIME: Final = "time"  # the column of a line that holds its time
-IGNORED: Final = "-"  # a column that is not used
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 _IN_ITS_OWN_FILE = (
     ": secrets do not belong in this file; put it into a file of its own and set mqtt.password_file"
 )
 _HINTS = dict.fromkeys(("password", "secret", "token"), _IN_ITS_OWN_FILE)
-
-
-def _topic_name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError(
-            "allowed are 1 to 64 letters, digits, '_', '.' and '-', the first a letter or digit"
-            " (it is part of MQTT topics)"
-        )
-    return value
-
-
-def _from_file(value: Path, info: ValidationInfo) -> Path:
-    """Relative paths are relative to the configuration file, wherever the agent is started."""
-    directory: Path = (info.context or {}).get("directory", Path())
-    return directory / value
-
-
-TopicName = Annotated[str, AfterValidator(_topic_name)]
-FilePath = Annotated[Path, AfterValidator(_from_file)]
 
 
 class GatewayTable(Table):
@@ -87,74 +68,6 @@ class StoreTable(Table):
     alarm_rows_max: Count = Field(
         100_000, description="Alarms kept for the alarms command; the oldest closed ones go first"
     )
-
-
-class MqttTable(Table):
-    """The broker; without this table the gateway works alone."""
-
-    host: str = Field(min_length=1, description="Name or address of the broker")
-    port: int = Field(1883, ge=1, le=65535, description="1883, or usually 8883 with TLS")
-    username: str | None = Field(None, description="User at the broker")
-    password_file: FilePath | None = Field(
-        None, description="File that holds the password and nothing else"
-    )
-    tls_ca_file: FilePath | None = Field(
-        None, description="Certificates (PEM) that the broker's is checked against; turns TLS on"
-    )
-    tls_cert_file: FilePath | None = Field(
-        None, description="This gateway's certificate (PEM), where the broker asks for one"
-    )
-    tls_key_file: FilePath | None = Field(
-        None, description="The key (PEM) to tls_cert_file, unless it is in that file too"
-    )
-    protocol: Literal["auto", "5", "3.1.1"] = Field(
-        "auto", description="MQTT version; auto is 5, and 3.1.1 where the broker refuses that"
-    )
-    keepalive_s: int = Field(
-        60, ge=5, le=65535, description="A lost link is noticed after one and a half times this"
-    )
-    inflight_max: Count = Field(
-        20, description="Messages sent and not yet acknowledged; a broker may ask for fewer"
-    )
-    acknowledgement: Literal["broker", "central"] = Field(
-        "broker",
-        description="Whose word frees a message: the broker's, or that of a collector which has it",
-    )
-    central_timeout_s: Positive = Field(
-        60.0, description="central: send again what the collector has not acknowledged after this"
-    )
-    replay_rate_max: Positive = Field(
-        200.0, description="Summaries and health of the backlog sent per second, at most"
-    )
-    health_expiry_s: Positive = Field(
-        600.0, description="A health message older than this is dropped, here and by the broker"
-    )
-    ack_timeout_s: Positive = Field(
-        60.0, description="Connect again if messages wait this long without any acknowledgement"
-    )
-    backoff_min_s: Positive = Field(1.0, description="First wait before connecting again, at most")
-    backoff_max_s: Positive = Field(60.0, description="Longest wait before connecting again")
-    stop_timeout_s: Positive = Field(
-        3.0, description="At a stop, wait this long for acknowledgements"
-    )
-    unsubscribed_retry_s: Positive = Field(
-        30.0, description="Send again after this where the broker says that nobody is subscribed"
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> MqttTable:
-        if self.password_file is not None and self.username is None:
-            raise ValueError("password_file needs username")
-        if self.tls_key_file is not None and self.tls_cert_file is None:
-            raise ValueError("tls_key_file needs tls_cert_file")
-        if self.tls_cert_file is not None and self.tls_ca_file is None:
-            raise ValueError("tls_cert_file needs tls_ca_file: without it the link has no TLS")
-        if self.backoff_min_s > self.backoff_max_s:
-            raise ValueError(
-                f"backoff_min_s {self.backoff_min_s:g} is above backoff_max_s"
-                f" {self.backoff_max_s:g}"
-            )
-        return self
 
 
 class SummaryTable(Table):
@@ -239,72 +152,6 @@ class StreamTable(Table):
         return self
 
 
-class InputTable(Table):
-    """Where lines come from, and how a line is read; common to all kinds of input."""
-
-    name: TopicName = Field(description="Unique; names the input in logs and status")
-    stream: TopicName = Field(description="The stream that the readings belong to")
-    format: Literal["csv", "json"] = Field(
-        "csv", description="csv: values with commas between; json: one object per line"
-    )
-    columns: list[str] | None = Field(
-        None,
-        min_length=1,
-        description="csv: what each column is: 'time', a channel of the bundle, or '-' to ignore",
-    )
-    time_key: str | None = Field(
-        None, min_length=1, description="json: the key of the time; without it arrival counts"
-    )
-    keys: dict[str, str] = Field(
-        default_factory=dict, description="json: channel = key, where the key is not the channel"
-    )
-    ignore_keys: list[str] = Field(
-        default_factory=list, description="json: keys that are not counted as unknown channels"
-    )
-    line_bytes_max: int = Field(
-        4096, ge=16, le=65536, description="A longer line is rejected as too_long"
-    )
-    rejects_kept: int = Field(
-        5, ge=0, le=100, description="Rejected lines kept for status, of each cause"
-    )
-
-    @model_validator(mode="after")
-    def _of_one_format(self) -> InputTable:
-        if self.format == "json":
-            if self.columns is not None:
-                raise ValueError("columns is for format = 'csv'; for json see keys")
-            return self
-        odd = [name for name in ("time_key", "keys", "ignore_keys") if getattr(self, name)]
-        if odd:
-            raise ValueError(f"{odd[0]} is for format = 'json'")
-        if self.columns is None:
-            raise ValueError("columns is needed with format = 'csv'")
-        twice = repeated(column for column in self.columns if column != IGNORED)
-        if twice:
-            raise ValueError(f"columns: {twice[0]!r} is there twice")
-        if not set(self.columns) - {TIME, IGNORED}:
-            raise ValueError("columns: no channel among them")
-        return self
-
-
-class SerialTable(InputTable):
-    """A serial port."""
-
-    type: Literal["serial"] = Field("serial", description="The kind of input")
-    port: FilePath = Field(
-        description="The device, best by its lasting name below /dev/serial/by-id"
-    )
-    baud: int = Field(115200, ge=50, description="Bits per second, as the device is set")
-    bytesize: Literal[5, 6, 7, 8] = Field(8, description="Bits per character")
-    parity: Literal["none", "even", "odd", "mark", "space"] = Field(
-        "none", description="Parity bit"
-    )
-    stopbits: Literal[1, 2] = Field(1, description="Stop bits")
-    reconnect_delay_max_s: Positive = Field(
-        10.0, description="Longest wait before a lost port is tried again"
-    )
-
-
 class AgentConfig(Table):
     """The whole configuration; paths in it are resolved."""
 
@@ -316,7 +163,7 @@ class AgentConfig(Table):
     bundles: BundlesTable = Field(BundlesTable(), description="Which bundles are trusted")
     runtime: RuntimeTable = Field(RuntimeTable(), description="How the agent runs here")
     streams: list[StreamTable] = Field(min_length=1, description="What is scored")
-    inputs: list[SerialTable] = Field(min_length=1, description="Where readings come from")
+    inputs: list[AnyInput] = Field(min_length=1, description="Where readings come from")
 
 
 def load(path: Path) -> AgentConfig:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent.config import MqttTable
+    from agent.broker_tables import BrokerTable
 
 # their names among systemd's credentials
 PASSWORD = "mqtt.password"  # noqa: S105 - a name
@@ -26,7 +26,7 @@ _Stamp = tuple[int, int, int] | None  # device, file and time of change; None: n
 class Credentials:
     """Password and certificates of one connection."""
 
-    def __init__(self, settings: MqttTable) -> None:
+    def __init__(self, settings: BrokerTable) -> None:
         self._settings = settings
         self._stamps: list[_Stamp] = []
 

@@ -94,6 +94,7 @@ class Daemon:
         # of the chunks in the batch, monotonic seconds
         self._arrivals: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._latencies = Latencies()
+        self._tokens: dict[str, list[int]] = {}  # of chunks not committed, by input
         self._stopping = False
         self._store_failing = False
         self._not_stored = 0
@@ -144,6 +145,9 @@ class Daemon:
         for chunk, stream in self._intake.take(chunks, self._batch):
             self._heard[stream] = chunk.arrived_mono_s
         self._arrivals.extend(chunk.arrived_mono_s for chunk in chunks)
+        for chunk in chunks:
+            if chunk.token:
+                self._tokens.setdefault(chunk.input_name, []).append(chunk.token)
 
     def _tick(self) -> None:
         """Do what is done once an interval, and feed the watchdog: only a live loop gets here."""
@@ -187,6 +191,9 @@ class Daemon:
             self._latencies.add(committed - arrived)
         self._arrivals.clear()
         self._relay.committed(acked)
+        for name, tokens in self._tokens.items():
+            self._inputs[name].committed(tokens)
+        self._tokens.clear()
 
     def _save(self) -> None:
         """Put the streams' memory into the batch, whole where that is due."""
@@ -351,7 +358,7 @@ def _assemble(config: AgentConfig, reloader: Reloader) -> Daemon:
         alarm_rows_max=config.store.alarm_rows_max,
     )
     parsers = {
-        source.name: LineParser(source, streams[source.stream].manifest.channels)
+        source.name: LineParser(source.lines, streams[source.stream].manifest.channels)
         for source in config.inputs
     }
     bring_up_to_date(config.store.directory)

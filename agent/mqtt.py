@@ -28,7 +28,7 @@ from agent.credentials import Credentials
 from models.errors import FieldwatchError
 
 if TYPE_CHECKING:
-    from agent.config import MqttTable
+    from agent.broker_tables import BrokerTable
 
 Protocol = Literal["5", "3.1.1"]
 
@@ -86,6 +86,7 @@ class Received(NamedTuple):
 
     topic: str
     body: bytes
+    packet: int  # to acknowledge it by, where that is not done at once
 
 
 class Woken(NamedTuple):
@@ -101,28 +102,34 @@ class Connection:
     Nothing is opened before ``open``. One thread uses it; any thread may put ``Woken``. What is
     received while ``received_waiting_max`` happenings wait is dropped: with MQTT that is no loss
     of what is said again (retained, or until it is acknowledged), and nothing else is received.
+    With ``session_expiry_s`` the broker keeps for that long what is published while we are away,
+    and what was received is acknowledged by ``acknowledge`` only.
     """
 
     def __init__(
         self,
-        settings: MqttTable,
+        settings: BrokerTable,
         client_id: str,
         protocol: Protocol,
         *,
         received_bytes_max: int = 65_536,
         received_waiting_max: int = 1000,
+        session_expiry_s: int | None = None,
     ) -> None:
         self._settings = settings
         self._credentials = Credentials(settings)
         self._mqtt5 = protocol == "5"
         self._received_bytes_max = received_bytes_max
         self._received_waiting_max = received_waiting_max
+        self._session_expiry_s = session_expiry_s
         self.happenings: SimpleQueue[Happening] = SimpleQueue()
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             protocol=_VERSIONS[protocol],
             reconnect_on_failure=False,
+            clean_session=None if self._mqtt5 else session_expiry_s is None,
+            manual_ack=session_expiry_s is not None,
         )
         self._client.connect_timeout = CONNECT_TIMEOUT_S
         # the sender keeps to the window; paho must never hold a message back by itself
@@ -133,14 +140,15 @@ class Connection:
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
 
-    def open(self, will_topic: str, will: bytes) -> None:
-        """Connect; the broker's answer comes as a happening. ``will`` is retained.
+    def open(self, will_topic: str | None = None, will: bytes = b"") -> None:
+        """Connect; the broker's answer comes as a happening. A will is retained.
 
         Raises:
             LinkError: not reachable, or password or certificates cannot be used.
 
         """
-        self._client.will_set(will_topic, will, qos=1, retain=True)
+        if will_topic is not None:
+            self._client.will_set(will_topic, will, qos=1, retain=True)
         try:
             self._authenticate()
             self._client.connect(
@@ -148,6 +156,7 @@ class Connection:
                 self._settings.port,
                 keepalive=self._settings.keepalive_s,
                 properties=self._opening(),
+                **self._start(),
             )
         except (OSError, ssl.SSLError, ValueError) as error:
             raise LinkError(
@@ -168,7 +177,17 @@ class Connection:
             return None
         properties = _properties(PacketTypes.CONNECT)
         properties.MaximumPacketSize = self._received_bytes_max
+        if self._session_expiry_s is not None:
+            properties.SessionExpiryInterval = self._session_expiry_s
+            properties.ReceiveMaximum = self._received_waiting_max
         return properties
+
+    def _start(self) -> dict[str, Any]:
+        return {"clean_start": self._session_expiry_s is None} if self._mqtt5 else {}
+
+    def acknowledge(self, packet: int) -> None:
+        """Say that a message received is in good hands; see ``session_expiry_s``."""
+        self._client.ack(packet, 1)
 
     def renewed(self) -> bool:
         """Whether password or certificates were replaced since the opening, by usable ones."""
@@ -268,14 +287,14 @@ class Connection:
             self.happenings.put(Lost("the broker sends what is no MQTT: a topic that is no text"))
             return
         if self.happenings.qsize() < self._received_waiting_max:
-            self.happenings.put(Received(topic, bytes(message.payload)))
+            self.happenings.put(Received(topic, bytes(message.payload), message.mid))
 
 
 def _properties(kind: int) -> Properties:
     return Properties(kind)  # type: ignore[no-untyped-call]
 
 
-def probe_broker(settings: MqttTable, client_id: str) -> str | None:
+def probe_broker(settings: BrokerTable, client_id: str) -> str | None:
     """Connect as the agent would; say what is wrong, or None."""
     protocols: list[Protocol] = (
         ["5", "3.1.1"] if settings.protocol == "auto" else [settings.protocol]

@@ -9,10 +9,9 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from agent.setting_types import Count
 from models.bundle import PERIOD_S_MIN, SAMPLES_MAX, Finite, NotNegative, Positive
 from models.settings import Table
-
-Count = Annotated[int, Field(ge=1)]
 
 
 class BaselineChannelTable(Table):

@@ -37,6 +37,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "paho": {"agent/mqtt.py", "agent/demo/", "agent/bench/mqtt.py"},
     "amqtt": {"agent/demo/"},
     "serial": {"agent/inputs/serial.py"},
+    "pymodbus": {"agent/inputs/modbus.py"},
     "termios": {"agent/inputs/serial.py"},
     "click": {"agent/cli.py", "trainer/cli.py"},
     "matplotlib": {

@@ -58,6 +58,9 @@ class MemoryInput:
         """Say how it is doing."""
         return InputStatus(self._put is not None, None, None, 0, self._lines, 0, 0)
 
+    def committed(self, tokens: Sequence[int]) -> None:
+        """Need not know."""
+
     def send(self, line: bytes) -> None:
         """Put a line as a chunk of its own, as a reader does with a line that comes alone."""
         if self._put is not None:

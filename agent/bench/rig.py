@@ -148,7 +148,8 @@ def _run(
     )
     meter = Meter(seconds, devices.cpu_s, lambda: _size(store.directory), stopwatch)
     parsers = {
-        source.name: LineParser(source, plan.bundle.manifest.channels) for source in config.inputs
+        source.name: LineParser(source.lines, plan.bundle.manifest.channels)
+        for source in config.inputs
     }
     runtime = config.runtime
     chunks = MeteredQueue(runtime.queue_chunks_max, runtime.gather_s, len(inputs))

@@ -7,14 +7,23 @@ in one place and in order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from queue import Empty, SimpleQueue
 from threading import Event, Lock
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from agent.config import SerialTable
+from agent.input_tables import (
+    ENTRY_POINTS,
+    FileTable,
+    ForeignTable,
+    ModbusRtuTable,
+    ModbusTcpTable,
+    MqttInputTable,
+    SerialTable,
+    SourceTable,
+)
 
 
 class Chunk(NamedTuple):
@@ -24,6 +33,7 @@ class Chunk(NamedTuple):
     arrived_s: float  # Unix seconds, by the gateway's clock
     arrived_mono_s: float  # ``time.monotonic``, which no clock step changes
     lines: list[bytes]  # whole lines, without their ends
+    token: int = 0  # by which the input knows the chunk when it is committed; 0: need not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,9 @@ class Input(Protocol):
 
     def status(self) -> InputStatus:
         """Say how it is doing."""
+
+    def committed(self, tokens: Sequence[int]) -> None:
+        """Take note that these chunks are on the disk; called by the loop, returns at once."""
 
 
 class ChunkQueue:
@@ -132,8 +145,33 @@ class ChunkQueue:
             self._many.wait(self._gather_s)
 
 
-def open_input(settings: SerialTable) -> Input:
-    """Return the input of this kind; its device is not touched before ``start``."""
-    from agent.inputs.serial import SerialInput  # other kinds are not loaded
+def open_input(settings: SourceTable) -> Input:
+    """Return the input of this kind; its device is not touched before ``start``.
 
-    return SerialInput(settings)
+    Raises:
+        ConfigError: what it needs is not installed, or a setting of another package's is wrong.
+
+    """
+    # other kinds are not loaded
+    match settings:
+        case SerialTable():
+            from agent.inputs.serial import SerialInput
+
+            return SerialInput(settings)
+        case MqttInputTable():
+            from agent.inputs.mqtt import MqttInput
+
+            return MqttInput(settings)
+        case FileTable():
+            from agent.inputs.file import FileInput
+
+            return FileInput(settings)
+        case ModbusTcpTable() | ModbusRtuTable():
+            from agent.inputs.modbus import ModbusInput
+
+            return ModbusInput(settings)
+        case ForeignTable():
+            (point,) = entry_points(group=ENTRY_POINTS, name=settings.type)
+            made: Input = point.load()(settings)
+            return made
+    raise AssertionError(settings)

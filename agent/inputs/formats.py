@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -149,6 +149,7 @@ class Json:
         self.has_time = self._time_key is not None
         self._channels = frozenset(self._keys)
         times = [self._time_key] if self._time_key else []
+        self._pointers = any(key.startswith("/") for key in [*self._keys, *times])
         self._expected = self._channels.union(times, settings.ignore_keys)
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
@@ -184,7 +185,18 @@ class Json:
             return None
         return self._row(line, document)
 
+    def _pointed_at(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is at the keys and JSON pointers (RFC 6901) expected, of what is there."""
+        found = {}
+        for key in self._expected:
+            value = _at(document, key) if key.startswith("/") else document.get(key, _NOTHING)
+            if value is not _NOTHING:
+                found[key] = value
+        return found
+
     def _row(self, line: bytes, document: Mapping[str, Any]) -> Row | None:
+        if self._pointers:
+            document = self._pointed_at(document)
         if self._channels.isdisjoint(document):
             self._rejects.add("unknown_channel", line)
             return None
@@ -198,6 +210,21 @@ class Json:
                 self._rejects.add("unknown_channel", line, key)
         time = _json_time(document.get(self._time_key)) if self._time_key else NO_TIME
         return Row(line, time, values)
+
+
+_NOTHING: Final = object()
+
+
+def _at(document: object, pointer: str) -> object:
+    for part in pointer[1:].split("/"):
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(document, dict) and key in document:
+            document = document[key]
+        elif isinstance(document, list) and key.isdecimal() and int(key) < len(document):
+            document = document[int(key)]
+        else:
+            return _NOTHING
+    return document
 
 
 def stacked(rows: Sequence[Row], channels: int) -> Rows:

@@ -9,7 +9,7 @@ import random
 import termios
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -77,6 +77,9 @@ class SerialInput:
             lines_cut=self._framer.lines_cut,
             reconnects=max(0, self._connections - 1),
         )
+
+    def committed(self, tokens: Sequence[int]) -> None:
+        """Nobody on the line waits for that."""
 
     def _run(self, put: Callable[[Chunk], None]) -> None:
         failures = 0

@@ -1,0 +1,126 @@
+"""The file input: one thread that follows a file, over rotation and truncation, as ``tail -F``."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from agent.input_tables import FileTable
+from agent.inputs import Chunk, InputStatus
+from agent.inputs.lines import Framer
+from agent.journal import INPUT
+
+_LOG = logging.getLogger(__name__)
+
+_READ_BYTES_MAX: Final = 65536
+
+
+class FileInput:
+    """Reads the lines that a file gets; see ``agent.inputs.Input``."""
+
+    def __init__(self, settings: FileTable) -> None:
+        self.name = settings.name
+        self.stream = settings.stream
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._file: io.FileIO | None = None
+        self._since: float | None = None
+        self._last_error: str | None = None
+        self._bytes = self._lines = self._openings = 0
+        self._framer = Framer(settings.line_bytes_max)
+
+    def start(self, put: Callable[[Chunk], None]) -> None:
+        """Begin to read; waits for the file where it is absent."""
+        self._thread = threading.Thread(
+            target=self._run, args=(put,), name=f"input {self.name}", daemon=True
+        )
+        self._thread.start()
+
+    def ask_to_stop(self) -> None:
+        """Let the reading end; does not wait for it."""
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """End the reading and close the file."""
+        self.ask_to_stop()
+        if self._thread is not None:
+            self._thread.join()
+
+    def status(self) -> InputStatus:
+        """Say how it is doing."""
+        return InputStatus(
+            connected=self._file is not None,
+            since=self._since,
+            last_error=self._last_error,
+            bytes=self._bytes,
+            lines=self._lines,
+            lines_cut=self._framer.lines_cut,
+            reconnects=max(0, self._openings - 1),
+        )
+
+    def committed(self, tokens: Sequence[int]) -> None:
+        """The file does not wait for that."""
+
+    def _run(self, put: Callable[[Chunk], None]) -> None:
+        begin_at_end = self._settings.begin == "end"
+        while not self._stopping.is_set():
+            try:
+                if self._file is None:
+                    self._open(begin_at_end)
+                begin_at_end = False  # what appears later is all new
+                self._read(put)
+                self._look_whether_replaced()
+            except OSError as error:
+                self._lost(error)
+                begin_at_end = False
+            self._stopping.wait(self._settings.poll_interval_s)
+        self._close()
+
+    def _open(self, at_end: bool) -> None:
+        file = io.FileIO(self._settings.path)
+        if at_end:
+            file.seek(0, os.SEEK_END)
+        self._file, self._since = file, time.time()
+        self._openings += 1
+        _LOG.info("reading %s", self._settings.path, extra={INPUT: self.name})
+
+    def _read(self, put: Callable[[Chunk], None]) -> None:
+        assert self._file is not None
+        while not self._stopping.is_set() and (data := self._file.read(_READ_BYTES_MAX)):
+            lines = self._framer.push(data)
+            self._bytes += len(data)
+            self._lines += len(lines)
+            if lines:
+                put(Chunk(self.name, time.time(), time.monotonic(), lines))
+
+    def _look_whether_replaced(self) -> None:
+        """Begin anew where the name stands for another file, or this one became shorter."""
+        assert self._file is not None
+        mine, there = os.fstat(self._file.fileno()), self._settings.path.stat()
+        if (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino):
+            self._close()
+        elif there.st_size < self._file.tell():
+            self._file.seek(0)
+            self._framer.end()
+
+    def _lost(self, error: OSError) -> None:
+        if self._file is not None or self._last_error is None:
+            _LOG.warning(
+                "cannot read: %s; trying again until it is there",
+                error,
+                extra={INPUT: self.name},
+            )
+        self._last_error = str(error)
+        self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file, self._since = None, time.time()
+        self._framer.end()

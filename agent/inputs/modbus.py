@@ -1,0 +1,217 @@
+"""The Modbus input: one thread that polls a device's registers (Modbus application protocol 1.1b3).
+
+Each poll makes one line, a value for each register in the channel's unit, empty where the device
+did not give it; from there on it is read and checked as any line.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from agent.input_tables import REGISTERS_MAX, ModbusRtuTable, ModbusTcpTable, RegisterTable
+from agent.inputs import Chunk, InputStatus
+from agent.journal import INPUT
+from models.errors import ConfigError
+
+_LOG = logging.getLogger(__name__)
+
+_RECONNECT_DELAY_S = 0.5  # bound of the first wait; doubles up to reconnect_delay_max_s
+_FORMS = {
+    "int16": ">h",
+    "uint16": ">H",
+    "int32": ">i",
+    "uint32": ">I",
+    "float32": ">f",
+    "float64": ">d",
+}
+
+
+class Block(NamedTuple):
+    """Registers that are read in one request."""
+
+    function: str
+    address: int
+    words: int
+
+
+class ModbusInput:
+    """Polls a device; see ``agent.inputs.Input``."""
+
+    def __init__(self, settings: ModbusTcpTable | ModbusRtuTable) -> None:
+        """Raise ConfigError where pymodbus is not installed."""
+        try:
+            import pymodbus.client as client  # only where a device is to be polled
+            from pymodbus.exceptions import ModbusException
+        except ImportError as error:
+            raise ConfigError(
+                f"input {settings.name}: Modbus needs pymodbus: pip install 'fieldwatch[modbus]'"
+            ) from error
+        self.name = settings.name
+        self.stream = settings.stream
+        self._settings = settings
+        self._module, self._failure = client, ModbusException
+        self._blocks = list(blocks(settings.registers))
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._connected = False
+        self._since: float | None = None
+        self._last_error: str | None = None
+        self._bytes = self._lines = self._connections = 0
+
+    def start(self, put: Callable[[Chunk], None]) -> None:
+        """Begin to poll; waits for the device where it is absent."""
+        self._thread = threading.Thread(
+            target=self._run, args=(put,), name=f"input {self.name}", daemon=True
+        )
+        self._thread.start()
+
+    def ask_to_stop(self) -> None:
+        """Let the polling end; does not wait for it."""
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """End the polling and close the connection."""
+        self.ask_to_stop()
+        if self._thread is not None:
+            self._thread.join()
+
+    def status(self) -> InputStatus:
+        """Say how it is doing."""
+        return InputStatus(
+            connected=self._connected,
+            since=self._since,
+            last_error=self._last_error,
+            bytes=self._bytes,
+            lines=self._lines,
+            lines_cut=0,
+            reconnects=max(0, self._connections - 1),
+        )
+
+    def committed(self, tokens: Sequence[int]) -> None:
+        """A device does not wait for that."""
+
+    def _run(self, put: Callable[[Chunk], None]) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            lines_before, device = self._lines, self._client()
+            try:
+                if not device.connect():
+                    raise ConnectionError(f"{self._where()} does not answer")
+                self._poll(device, put)
+            except (OSError, self._failure) as error:
+                self._lost(error)
+            finally:
+                device.close()
+            failures = failures + 1 if self._lines == lines_before else 1
+            self._stopping.wait(self._delay_s(failures))
+
+    def _client(self) -> Any:
+        settings = self._settings
+        if isinstance(settings, ModbusTcpTable):
+            return self._module.ModbusTcpClient(
+                settings.host, port=settings.port, timeout=settings.timeout_s, retries=0
+            )
+        return self._module.ModbusSerialClient(
+            str(settings.port),
+            baudrate=settings.baud,
+            parity=settings.parity[0].upper(),
+            stopbits=settings.stopbits,
+            timeout=settings.timeout_s,
+            retries=0,
+        )
+
+    def _where(self) -> str:
+        settings = self._settings
+        if isinstance(settings, ModbusTcpTable):
+            return f"{settings.host}:{settings.port}"
+        return str(settings.port)
+
+    def _poll(self, device: Any, put: Callable[[Chunk], None]) -> None:
+        """Poll until the stop, or until the device fails; at a steady pace."""
+        due = time.monotonic()
+        while not self._stopping.is_set():
+            read = {block: self._read(device, block) for block in self._blocks}
+            if not any(words is not None for words in read.values()):
+                raise ConnectionError(self._last_error or f"{self._where()} gives nothing")
+            self._found()
+            line = ",".join(_field(register, read) for register in self._settings.registers)
+            self._lines += 1
+            put(Chunk(self.name, time.time(), time.monotonic(), [line.encode()]))
+            due = max(due + self._settings.poll_interval_s, time.monotonic())
+            self._stopping.wait(due - time.monotonic())
+
+    def _read(self, device: Any, block: Block) -> list[int] | None:
+        """Return the words of a block; None where the device says that it cannot."""
+        ask = getattr(device, f"read_{block.function}_registers")
+        answer = ask(block.address, count=block.words, device_id=self._settings.unit)
+        if answer.isError():
+            self._last_error = (
+                f"unit {self._settings.unit}, {block.function} registers {block.address} to"
+                f" {block.address + block.words - 1}: {answer}"
+            )
+            return None
+        words: list[int] = answer.registers
+        self._bytes += 2 * len(words)
+        return words
+
+    def _found(self) -> None:
+        if not self._connected:
+            self._connections += 1
+            self._connected, self._since = True, time.time()
+            _LOG.info("polling %s", self._where(), extra={INPUT: self.name})
+
+    def _lost(self, error: Exception) -> None:
+        first = self._last_error is None
+        self._last_error = str(error)
+        if self._connected or first:
+            _LOG.warning("%s; trying again until it is back", error, extra={INPUT: self.name})
+        self._connected, self._since = False, time.time()
+
+    def _delay_s(self, failures: int) -> float:
+        """Exponential backoff with full jitter, so that many agents do not move in step."""
+        bound = _RECONNECT_DELAY_S * 2.0 ** min(failures - 1, 32)
+        return random.uniform(0, min(bound, self._settings.reconnect_delay_max_s))  # noqa: S311 - no secret
+
+
+def blocks(registers: Sequence[RegisterTable]) -> Iterator[Block]:
+    """Yield what to request: registers that lie side by side go together."""
+    begin, end, function = 0, 0, ""
+    for register in sorted(registers, key=lambda one: (one.function, one.address)):
+        last = register.address + register.words
+        beside = register.function == function and register.address <= end
+        if beside and last - begin <= REGISTERS_MAX:
+            end = max(end, last)
+            continue
+        if function:
+            yield Block(function, begin, end - begin)
+        begin, end, function = register.address, last, register.function
+    yield Block(function, begin, end - begin)
+
+
+def _field(register: RegisterTable, read: dict[Block, list[int] | None]) -> str:
+    for block, words in read.items():
+        at = register.address - block.address
+        if block.function == register.function and 0 <= at and at + register.words <= block.words:
+            if words is None or len(words) < at + register.words:
+                return ""
+            return _text(decoded(register, words[at : at + register.words]))
+    raise AssertionError(register)
+
+
+def decoded(register: RegisterTable, words: Sequence[int]) -> float:
+    """Return a register's value in the channel's unit."""
+    ordered = words if register.word_order == "big" else words[::-1]
+    packed = struct.pack(f">{len(ordered)}H", *ordered)
+    (raw,) = struct.unpack(_FORMS[register.type], packed)
+    return float(raw) * register.scale + register.offset
+
+
+def _text(value: float) -> str:
+    return "nan" if math.isnan(value) else repr(value)

@@ -1,0 +1,178 @@
+"""The MQTT input: one thread that receives messages, and acknowledges them once committed.
+
+The broker keeps what it sent until then, so that a gateway that dies with messages in its memory
+gets them again. What comes twice is told by its time, where it has one: the aligner drops it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Final
+
+from agent.input_tables import MqttInputTable
+from agent.inputs import Chunk, InputStatus
+from agent.journal import INPUT
+from agent.mqtt import (
+    UNSUPPORTED_PROTOCOL,
+    Connected,
+    Connection,
+    LinkError,
+    Lost,
+    Protocol,
+    Received,
+    Subscribed,
+    Woken,
+)
+
+_LOG = logging.getLogger(__name__)
+
+_WAITING_MAX: Final = 1000  # messages not acknowledged yet
+
+
+class MqttInput:
+    """Reads the lines in messages; see ``agent.inputs.Input``."""
+
+    def __init__(self, settings: MqttInputTable) -> None:
+        self.name = settings.name
+        self.stream = settings.stream
+        self._settings = settings
+        self._protocol: Protocol = "3.1.1" if settings.broker.protocol == "3.1.1" else "5"
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._connection: Connection | None = None
+        self._connected = False
+        self._since: float | None = None
+        self._last_error: str | None = None
+        self._bytes = self._lines = self._connections = 0
+        self._tokens = itertools.count(1)
+        self._packets: dict[int, int] = {}  # token -> packet number, of this connection
+        self._done: SimpleQueue[int] = SimpleQueue()  # tokens that are committed
+
+    def start(self, put: Callable[[Chunk], None]) -> None:
+        """Begin to receive; waits for the broker where it is away."""
+        self._thread = threading.Thread(
+            target=self._run, args=(put,), name=f"input {self.name}", daemon=True
+        )
+        self._thread.start()
+
+    def ask_to_stop(self) -> None:
+        """Let the receiving end; does not wait for it."""
+        self._stopping.set()
+        self._wake()
+
+    def stop(self) -> None:
+        """End the receiving; what is not acknowledged, the broker keeps."""
+        self.ask_to_stop()
+        if self._thread is not None:
+            self._thread.join()
+
+    def status(self) -> InputStatus:
+        """Say how it is doing."""
+        return InputStatus(
+            connected=self._connected,
+            since=self._since,
+            last_error=self._last_error,
+            bytes=self._bytes,
+            lines=self._lines,
+            lines_cut=0,
+            reconnects=max(0, self._connections - 1),
+        )
+
+    def committed(self, tokens: Sequence[int]) -> None:
+        """Have these messages acknowledged."""
+        for token in tokens:
+            self._done.put(token)
+        self._wake()
+
+    def _wake(self) -> None:
+        if (connection := self._connection) is not None:
+            connection.happenings.put(Woken())
+
+    def _run(self, put: Callable[[Chunk], None]) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            before = self._connections
+            try:
+                self._connect_and_receive(put)
+            except LinkError as error:
+                self._lost(error)
+            failures = failures + 1 if self._connections == before else 1
+            self._stopping.wait(self._delay_s(failures))
+
+    def _connect_and_receive(self, put: Callable[[Chunk], None]) -> None:
+        settings = self._settings
+        connection = Connection(
+            settings.broker,
+            f"fieldwatch-{socket.gethostname()}-{self.name}",
+            self._protocol,
+            received_waiting_max=_WAITING_MAX,
+            session_expiry_s=settings.session_expiry_s,
+        )
+        self._packets.clear()  # numbers of another connection mean nothing in this one
+        try:
+            connection.open()
+            answer = connection.answer(self._stopping)
+            if not isinstance(answer, Connected):
+                older = answer.code == UNSUPPORTED_PROTOCOL and settings.broker.protocol == "auto"
+                if older and self._protocol == "5":
+                    self._protocol = "3.1.1"
+                    return
+                raise LinkError(f"the broker refuses: {answer.reason}")
+            self._connection = connection
+            connection.subscribe(settings.topics)
+            self._found()
+            self._receive(connection, put)
+        finally:
+            self._connection = None
+            connection.close(politely=True)
+
+    def _receive(self, connection: Connection, put: Callable[[Chunk], None]) -> None:
+        while not self._stopping.is_set():
+            match connection.happenings.get():
+                case Received() as received:
+                    self._take(received, put)
+                case Lost(reason):
+                    raise LinkError(reason)
+                case Subscribed(str(refusal)):
+                    raise LinkError(f"the broker lets us not subscribe: {refusal}")
+            while not self._done.empty():
+                packet = self._packets.pop(self._done.get(), None)
+                if packet is not None:
+                    connection.acknowledge(packet)
+
+    def _take(self, received: Received, put: Callable[[Chunk], None]) -> None:
+        lines = [line.removesuffix(b"\r") for line in received.body.split(b"\n")]
+        token = next(self._tokens)
+        self._packets[token] = received.packet
+        self._bytes += len(received.body)
+        self._lines += len(lines)
+        put(Chunk(self.name, time.time(), time.monotonic(), lines, token))
+
+    def _found(self) -> None:
+        self._connections += 1
+        self._connected, self._since = True, time.time()
+        broker = self._settings.broker
+        _LOG.info("receiving from %s:%d", broker.host, broker.port, extra={INPUT: self.name})
+
+    def _lost(self, error: LinkError) -> None:
+        if self._stopping.is_set():
+            return
+        if self._connected or self._last_error is None:
+            _LOG.warning(
+                "link lost: %s; trying again until it is back", error, extra={INPUT: self.name}
+            )
+        self._last_error = str(error)
+        self._connected, self._since = False, time.time()
+
+    def _delay_s(self, failures: int) -> float:
+        """Exponential backoff with full jitter, so that many agents do not move in step."""
+        broker = self._settings.broker
+        bound = broker.backoff_min_s * 2.0 ** min(failures - 1, 32)
+        return random.uniform(0, min(bound, broker.backoff_max_s))  # noqa: S311 - no secret

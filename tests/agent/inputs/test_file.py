@@ -1,0 +1,90 @@
+"""The file input follows what another program writes, over rotation and truncation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.input_tables import FileTable
+from agent.inputs import Chunk, open_input
+from tests.conftest import wait_until
+
+
+class Tail:
+    """A running input on a file, and what it brought."""
+
+    def __init__(self, path: Path, **settings: object) -> None:
+        table = {"name": "log", "stream": "pump", "type": "file", "columns": ["flow"]}
+        given = table | {"path": path, "poll_interval_s": 0.01} | settings
+        self.input = open_input(FileTable.model_validate(given))
+        self.chunks: list[Chunk] = []
+        self.input.start(self.chunks.append)
+
+    def lines(self) -> list[bytes]:
+        return [line for chunk in self.chunks for line in chunk.lines]
+
+    def has(self, *lines: bytes) -> None:
+        wait_until(lambda: len(self.lines()) >= len(lines), f"{lines}")
+        assert self.lines() == list(lines)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log.csv"
+
+
+@pytest.fixture
+def tails() -> Iterator[list[Tail]]:
+    made: list[Tail] = []
+    yield made
+    for tail in made:
+        tail.input.stop()
+
+
+def append(path: Path, text: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(text)
+
+
+def test_what_is_there_is_read_where_that_is_asked_for(path: Path, tails: list[Tail]) -> None:
+    append(path, b"1\n2\n3")
+    tails.append(tail := Tail(path, begin="start"))
+    tail.has(b"1", b"2")
+    append(path, b"3\n")
+    tail.has(b"1", b"2", b"33")
+    assert tail.input.status().connected
+    assert tail.input.status().bytes == 7
+
+
+def test_only_what_comes_is_read_else(path: Path, tails: list[Tail]) -> None:
+    append(path, b"1\n")
+    tails.append(tail := Tail(path))
+    wait_until(lambda: tail.input.status().connected, "the file to be open")
+    append(path, b"2\n")
+    tail.has(b"2")
+
+
+def test_a_file_that_appears_later_is_read_from_its_beginning(
+    path: Path, tails: list[Tail]
+) -> None:
+    tails.append(tail := Tail(path))
+    wait_until(lambda: tail.input.status().last_error is not None, "the file to be missed")
+    assert not tail.input.status().connected
+    append(path, b"1\n")
+    tail.has(b"1")
+
+
+def test_it_goes_on_over_rotation_and_truncation(path: Path, tails: list[Tail]) -> None:
+    append(path, b"1\n")
+    tails.append(tail := Tail(path, begin="start"))
+    tail.has(b"1")
+    path.rename(path.with_suffix(".1"))
+    append(path, b"2\n")
+    tail.has(b"1", b"2")
+    assert tail.input.status().reconnects == 1
+    append(path, b"3\n4\n")
+    tail.has(b"1", b"2", b"3", b"4")
+    path.write_bytes(b"5\n")
+    tail.has(b"1", b"2", b"3", b"4", b"5")

@@ -1,0 +1,158 @@
+"""The Modbus input, against a real server on TCP."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pymodbus.datastore import (
+    ModbusDeviceContext,
+    ModbusSequentialDataBlock,
+    ModbusServerContext,
+)
+from pymodbus.server import ModbusTcpServer
+
+from agent.input_tables import ModbusTcpTable, RegisterTable
+from agent.inputs import Chunk, Input, open_input
+from agent.inputs.lines import LineParser
+from agent.inputs.modbus import Block, blocks, decoded
+from models.bundle import Channel
+from tests.conftest import wait_until
+
+REGISTERS = 200
+
+
+class Device:
+    """A server with a block of holding and one of input registers, which are 10 x their address."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.port = port or free_port()
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        assert self._started.wait(10)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve())
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        block = ModbusSequentialDataBlock(1, [10 * at for at in range(REGISTERS)])
+        context = ModbusServerContext(devices=ModbusDeviceContext(hr=block, ir=block), single=True)
+        self._server = ModbusTcpServer(context, address=("127.0.0.1", self.port))
+        await self._server.listen()
+        self._ended = asyncio.Event()
+        self._started.set()
+        await self._ended.wait()
+        await self._server.shutdown()
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join()
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def table(port: int, *registers: dict[str, Any], **more: Any) -> ModbusTcpTable:
+    settings = {"name": "plc", "stream": "pump", "type": "modbus-tcp", "host": "127.0.0.1"}
+    given = {"port": port, "poll_interval_s": 0.05, "timeout_s": 2.0, "registers": registers}
+    return ModbusTcpTable.model_validate(settings | given | more)
+
+
+@pytest.fixture
+def opened() -> Iterator[list[Input]]:
+    made: list[Input] = []
+    yield made
+    for source in made:
+        source.stop()
+
+
+def test_registers_become_a_line_that_is_read_as_any(opened: list[Input]) -> None:
+    device = Device()
+    settings = table(
+        device.port,
+        {"channel": "flow", "address": 3, "scale": 0.1, "offset": 1.0},
+        {"channel": "level", "address": 4, "function": "input", "type": "uint32"},
+        {"channel": "absent", "address": REGISTERS + 50},
+    )
+    chunks: list[Chunk] = []
+    opened.append(source := open_input(settings))
+    source.start(chunks.append)
+    wait_until(lambda: len(chunks) >= 3, "three polls")
+    device.stop()
+    assert chunks[0].lines == [f"4.0,{float(40 << 16 | 50)},".encode()]
+    channels = [Channel(name=name, unit="", center=0, scale=1) for name in ("flow", "level")]
+    channels.append(Channel(name="absent", unit="", center=0, scale=1))
+    readings = LineParser(settings.lines, channels).parse(chunks[0].lines, 5.0)
+    assert readings.times.tolist() == [5.0]
+    assert readings.values[0, :2].tolist() == [4.0, 40 << 16 | 50]
+    status = source.status()
+    assert status.last_error is not None
+    assert f"holding registers {REGISTERS + 50}" in status.last_error
+
+
+def test_a_device_that_was_away_is_found_again(opened: list[Input]) -> None:
+    port = free_port()
+    chunks: list[Chunk] = []
+    settings = table(port, {"channel": "flow", "address": 3}, reconnect_delay_max_s=0.1)
+    opened.append(source := open_input(settings))
+    source.start(chunks.append)
+    wait_until(lambda: source.status().last_error is not None, "the device to be missed")
+    assert not source.status().connected
+    device = Device(port)
+    wait_until(lambda: source.status().connected, "the device")
+    device.stop()
+    wait_until(lambda: not source.status().connected, "its loss")
+    device = Device(port)
+    wait_until(lambda: source.status().reconnects == 1, "the device again")
+    device.stop()
+
+
+def test_registers_side_by_side_are_read_together() -> None:
+    registers = [
+        RegisterTable(channel="a", address=10, type="float32"),
+        RegisterTable(channel="b", address=0),
+        RegisterTable(channel="c", address=12),
+        RegisterTable(channel="d", address=1, function="input"),
+        RegisterTable(channel="e", address=200, type="float64"),
+    ]
+    assert list(blocks(registers)) == [
+        Block("holding", 0, 1),
+        Block("holding", 10, 3),
+        Block("holding", 200, 4),
+        Block("input", 1, 1),
+    ]
+    many = [RegisterTable(channel=f"c{at}", address=at) for at in range(300)]
+    assert [block.words for block in blocks(many)] == [125, 125, 50]
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "value"),
+    [
+        ("int16", ">h", -2),
+        ("uint16", ">H", 65000),
+        ("int32", ">i", -70000),
+        ("uint32", ">I", 4_000_000_000),
+        ("float32", ">f", 1.5),
+        ("float64", ">d", -2.25),
+    ],
+)
+@pytest.mark.parametrize("order", ["big", "little"])
+def test_every_type_in_either_order(kind: str, form: str, value: float, order: str) -> None:
+    packed = struct.pack(form, value)
+    words = struct.unpack(f">{len(packed) // 2}H", packed)
+    settings = {"channel": "a", "address": 0, "type": kind, "word_order": order}
+    register = RegisterTable.model_validate(settings)
+    assert register.words == len(words)
+    assert decoded(register, words if order == "big" else words[::-1]) == value

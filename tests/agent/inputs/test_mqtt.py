@@ -1,0 +1,183 @@
+"""The MQTT input: nothing the broker had to give is lost, whatever becomes of the gateway."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from agent.input_tables import MqttInputTable
+from agent.inputs import Chunk, Input, open_input
+from agent.plant import CHANNELS, PERIOD_S, Pump
+from agent.store import Reader
+from models.errors import StoreError
+from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until
+
+NAMES = [channel.name for channel in CHANNELS]
+START_S = 1_700_000_000.0
+ROWS = 400
+
+
+class Publisher:
+    """A sensor that publishes at QoS 1, and waits until the broker has it."""
+
+    def __init__(self, port: int) -> None:
+        self._client = paho.Client(CallbackAPIVersion.VERSION2)
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+
+    def publish(self, topic: str, body: str) -> None:
+        self._client.publish(topic, body, qos=1).wait_for_publish(10)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+        self._client.on_connect = None
+
+
+@pytest.fixture
+def publisher(broker: RealBroker) -> Iterator[Publisher]:
+    made = Publisher(broker.port)
+    yield made
+    made.close()
+
+
+class Receiving:
+    """A running input, and what it brought."""
+
+    def __init__(self, port: int, **settings: object) -> None:
+        table = {"name": "plant", "stream": "pump", "type": "mqtt", "columns": ["flow"]}
+        given = table | {"topics": ["plant/+/flow"], "broker": broker_table(port)} | settings
+        self.input: Input = open_input(MqttInputTable.model_validate(given))
+        self.chunks: list[Chunk] = []
+        self.input.start(self.chunks.append)
+
+    def lines(self) -> list[bytes]:
+        return [line for chunk in self.chunks for line in chunk.lines]
+
+
+def broker_table(port: int) -> dict[str, object]:
+    return {"host": "127.0.0.1", "port": port, "backoff_max_s": 1.0}
+
+
+@pytest.fixture
+def receiving(broker: RealBroker) -> Iterator[Callable[..., Receiving]]:
+    made: list[Receiving] = []
+
+    def make(**settings: object) -> Receiving:
+        made.append(Receiving(broker.port, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.input.stop()
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_what_was_not_committed_comes_again_and_the_rest_does_not(
+    broker: RealBroker,
+    receiving: Callable[..., Receiving],
+    publisher: Publisher,
+    protocol: str,
+) -> None:
+    settings = {"broker": broker_table(broker.port) | {"protocol": protocol}}
+    first = receiving(**settings)
+    wait_until(lambda: first.input.status().connected, "the broker")
+    for number in range(6):
+        publisher.publish("plant/a/flow", f"{number}\n{number}.5")
+    wait_until(lambda: len(first.chunks) == 6, "six messages")
+    assert first.lines()[:3] == [b"0", b"0.5", b"1"]
+    first.input.committed([chunk.token for chunk in first.chunks[:4]])
+    publisher.publish("plant/b/else", "not for us")
+    publisher.publish("plant/a/flow", "6")
+    wait_until(lambda: len(first.chunks) == 7, "the seventh")  # by then, the four are told
+    first.input.stop()
+    publisher.publish("plant/a/flow", "7")  # while nobody is there
+    second = receiving(**settings)
+    wait_until(lambda: len(second.chunks) == 4, "what the broker kept")
+    assert second.lines() == [b"4", b"4.5", b"5", b"5.5", b"6", b"7"]
+
+
+def test_a_broker_that_was_away_is_found_again(
+    broker: RealBroker, receiving: Callable[..., Receiving]
+) -> None:
+    one = receiving()
+    wait_until(lambda: one.input.status().connected, "the broker")
+    broker.kill()
+    wait_until(lambda: not one.input.status().connected, "its loss")
+    assert one.input.status().last_error
+    broker.start()
+    wait_until(lambda: one.input.status().reconnects == 1, "the broker again")
+
+
+def test_a_killed_agent_gets_again_what_it_had_not_committed(
+    broker: RealBroker,
+    publisher: Publisher,
+    start_agent: Callable[[Path], RealAgent],
+    tmp_path: Path,
+) -> None:
+    """Of messages with nested JSON, one row each, over three kills: all rows, each once."""
+    (tmp_path / "data").mkdir()
+    keys = {name: f"/values/{name}" for name in NAMES}
+    pairs = ", ".join(f"{name} = {json.dumps(key)}" for name, key in keys.items())
+    config = tmp_path / "agent.toml"
+    config.write_text(f"""
+[gateway]
+site = "plant"
+name = "gw-1"
+[store]
+directory = "data"
+flush_interval_s = 0.3
+[[streams]]
+name = "pump"
+bundle = "{ZOO_BUNDLE}"
+lateness_samples = 1000
+[[inputs]]
+name = "bus"
+type = "mqtt"
+stream = "pump"
+format = "json"
+time_key = "/at"
+keys = {{ {pairs} }}
+topics = ["pumps/1"]
+broker = {{ host = "127.0.0.1", port = {broker.port}, backoff_min_s = 0.1, backoff_max_s = 0.2 }}
+""")
+    rows = Pump(2).run(ROWS)
+    agent = start_agent(config)
+    wait_until(lambda: "receiving from" in agent.log(), "the subscription")
+
+    def publish() -> None:
+        for number, row in enumerate(rows):
+            values = dict(zip(NAMES, (round(float(v), 4) for v in row), strict=True))
+            document = {"at": START_S + number * PERIOD_S, "values": values, "more": {"id": 7}}
+            publisher.publish("pumps/1", json.dumps(document))
+            ended.wait(0.005)
+
+    ended = threading.Event()
+    thread = threading.Thread(target=publish)
+    thread.start()
+    for share in (0.2, 0.5, 0.8):
+        wait_until(lambda share=share: stored(tmp_path) >= share * ROWS, f"{share} of the rows")
+        agent.kill()
+        agent = start_agent(config)
+    thread.join()
+    wait_until(lambda: stored(tmp_path) >= ROWS, "all rows")
+    assert agent.stop() == 0
+    assert stored(tmp_path) == ROWS
+
+
+def stored(directory: Path) -> int:
+    try:
+        with Reader(directory / "data") as reader:
+            chunks = reader.newest_samples("pump", 10 * ROWS)
+    except StoreError:
+        return 0
+    times = np.concatenate([np.frombuffer(times) for times, _, _ in chunks] or [np.empty(0)])
+    assert len(np.unique(times)) == len(times)
+    return len(times)
