@@ -382,7 +382,7 @@ def test_the_example_loads():
     assert config.load(EXAMPLE).streams[0].name == "pump-1"
 
 
-def shown() -> Iterator[tuple[str, type[BaseModel]]]:
+def exemplified() -> Iterator[tuple[str, type[BaseModel]]]:
     """The tables of the example; of inputs the usual kind, the others have pages of their own."""
     for table, model in models():
         if not table.startswith("inputs") or model is config.SerialTable:
@@ -391,14 +391,14 @@ def shown() -> Iterator[tuple[str, type[BaseModel]]]:
 
 def test_the_example_shows_every_key():
     settings = example_settings()
-    for table, model in shown():
+    for table, model in exemplified():
         assert own_keys(model) == set(settings[table]), table
 
 
 def test_the_example_shows_the_defaults():
     given = tomllib.loads(EXAMPLE.read_text())
     settings = example_settings()
-    for table, model in shown():
+    for table, model in exemplified():
         rows = given.get(table, {})
         row = rows[0] if isinstance(rows, list) else rows
         for key in own_keys(model):

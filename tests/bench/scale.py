@@ -110,8 +110,9 @@ def _with_history(samples: int, rows: int) -> tuple[float, float]:
     pipeline = Pipeline(Bundle(manifest, manifest.to_bytes(), dict(bundle.parts), None, "scale"))
     count, total = 64, samples + 100 + (REPEATS + 1) * rows
     times = np.tile(np.arange(total)[:, None] * manifest.sampling.period_s, count)
-    random = np.random.default_rng(1)
-    values = random.normal(0, 0.3, (rows, count, CHANNELS)).astype(np.float32)
+    center, scale = np.array([[one.center, one.scale] for one in manifest.channels]).T
+    noise = np.random.default_rng(1).normal(0, 0.3, (rows, count, CHANNELS))
+    values = (center + noise * scale).astype(np.float32)
     memory, at = pipeline.start(count), 0
 
     def step(size: int) -> None:
