@@ -274,6 +274,11 @@ def _m001_collected(database: Database) -> None:
     )
 
 
+def _m002_readings(database: Database) -> None:
+    """Without the index by stream: each commit wrote a page of it for each stream."""
+    _execute(database, "DROP INDEX samples_stream")
+
+
 def _execute(database: Database, *statements: str) -> None:
     for statement in statements:
         database.conn.execute(statement)
@@ -282,6 +287,6 @@ def _execute(database: Database, *statements: str) -> None:
 # in order; PRAGMA user_version counts those a file has, and none is ever changed or removed
 _MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
     RECORDS: [_m001_records],
-    READINGS: [_m001_readings],
+    READINGS: [_m001_readings, _m002_readings],
     COLLECTED: [_m001_collected],
 }

@@ -111,6 +111,7 @@ class Stream:
         self.report([event for _, event in found.events], batch)
         for _, forecast in found.forecasts:
             self.foretell(forecast, batch)
+        self._aligners.caught_up(self._number, float(times[-1, 0]), values[-1, 0])
         self._take_note(samples, found.score[:, 0], batch)
 
     @property
@@ -246,8 +247,9 @@ class Stream:
     def save(self, batch: Batch, next_sample: int, whole: bool = True) -> None:
         """Put this stream's open alarms into ``batch``, its place on the grid, and its memory.
 
-        The memory only if ``whole``, or something was told since it was last saved: the rest
-        is scored again after a restart, from the stored samples.
+        The place only where the last sample does not say it, the memory only if ``whole``, or
+        something was told since it was last saved: the rest is scored again after a restart,
+        from the stored samples.
 
         Args:
             batch: with all samples of the stream that are not stored yet.
@@ -258,10 +260,10 @@ class Stream:
         self._save_alarms(batch)
         # a batch that could not be committed keeps the parts that have not changed since
         parts = batch.state.setdefault(self.name, {})
-        aligner = self._aligners.of(self._number).to_bytes()
-        if aligner != self._aligner_saved:
-            parts[_ALIGNER] = self._aligner_saved = aligner
-        if not (whole or self._told):
+        whole = whole or self._told
+        if whole or not self._aligners.is_plain(self._number):
+            self._save_place(parts)
+        if not whole:
             return
         self._told = False
         parts |= self._detector.changed_parts(self._memory, self._number)
@@ -269,6 +271,11 @@ class Stream:
         if self._forecaster is not None:
             parts[_LIMITS] = self._limits.to_bytes()
         parts[_THROUGH] = str(next_sample).encode()
+
+    def _save_place(self, parts: dict[str, bytes]) -> None:
+        aligner = self._aligners.of(self._number).to_bytes()
+        if aligner != self._aligner_saved:
+            parts[_ALIGNER] = self._aligner_saved = aligner
 
     def _save_alarms(self, batch: Batch) -> None:
         events = self._detector.open_events(self._memory, self._number)

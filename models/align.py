@@ -26,6 +26,7 @@ from models.messages import ALL, Float32, Float64, Index, Int64, Readings, Sampl
 
 FAR_LATE_ROWS = 10  # so many running are no stragglers
 
+_ON_GRID_S = 1e-4  # times are sums of floats
 _NEVER = -(2**62)  # the slot of a value that there was not
 
 
@@ -121,6 +122,18 @@ class Aligner:
         self._held[:] = values
         self._held_slot[:] = slot
         self._far_late_rows = 0
+
+    def caught_up(self, time: float, values: Float32) -> None:
+        """Take note that a sample of this time was emitted, if that is not known yet.
+
+        It is for a place that was saved before: since then there were whole rows only.
+        """
+        slot = 0.0 if math.isnan(self._phase_s) else (time - self._phase_s) / self._period_s
+        if math.isnan(self._phase_s) or abs(slot - round(slot)) * self._period_s > _ON_GRID_S:
+            self._begin(time)  # the clock was set in between
+            slot = self._next
+        if round(slot) >= self._next:
+            self.passed(round(slot), time, values)
 
     def _is_clock_step(self, slot: int) -> bool:
         """Tell whether a row, not taken yet, shows that time itself went back."""
@@ -246,6 +259,15 @@ class Aligners:
             own.passed(slot, float(self._last_s[stream]), self._last[stream])
             self._ahead[stream] = False
         return own
+
+    def is_plain(self, stream: int) -> bool:
+        """Tell whether a stream's last rows were whole: its last sample says where it is."""
+        return bool(self._ahead[stream])
+
+    def caught_up(self, stream: int, time: float, values: Float32) -> None:
+        """See ``Aligner.caught_up``."""
+        self._each[stream].caught_up(time, values)
+        self._look_at(stream)
 
     def restore(self, stream: int, data: bytes) -> None:
         """Go on where a stream's ``Aligner.to_bytes`` left off."""
