@@ -65,6 +65,12 @@ class StoreTable(Table):
     outbox_rows_max: Count = Field(
         100_000, description="Messages kept while central ops cannot be reached; oldest go first"
     )
+    bytes_max: int = Field(
+        2**30,
+        ge=2**20,
+        description="Of both files without their logs (8 MB); then the oldest samples go, then"
+        " messages as from a full outbox",
+    )
     alarm_rows_max: Count = Field(
         100_000, description="Alarms kept for the alarms command; the oldest closed ones go first"
     )

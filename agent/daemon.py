@@ -235,7 +235,9 @@ class Daemon:
         self._commit()  # what was scored belongs to the old settings
         before, self._config = self._config, config
         store = config.store
-        self._store.limit(store.outbox_rows_max, store.ring_rows_max, store.alarm_rows_max)
+        self._store.limit(
+            store.outbox_rows_max, store.ring_rows_max, store.alarm_rows_max, store.bytes_max
+        )
         for table in config.streams:
             stream = self._streams[table.name]
             stream.reconfigure(table, config.summary.interval_s, self._batch)
@@ -356,6 +358,7 @@ def _assemble(config: AgentConfig, reloader: Reloader) -> Daemon:
         config.store.outbox_rows_max,
         config.store.ring_rows_max,
         alarm_rows_max=config.store.alarm_rows_max,
+        bytes_max=config.store.bytes_max,
     )
     parsers = {
         source.name: LineParser(source.lines, streams[source.stream].manifest.channels)

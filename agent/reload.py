@@ -29,6 +29,7 @@ RELOADED: Final = (
     ("store", "ring_rows_max"),
     ("store", "outbox_rows_max"),
     ("store", "alarm_rows_max"),
+    ("store", "bytes_max"),
     ("streams", "*", "silent_after_s"),
     ("streams", "*", "limits"),
     ("streams", "*", "prediction"),

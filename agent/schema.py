@@ -30,6 +30,8 @@ COLLECTED = "collected.db"  # of a collector, not of a gateway
 LOCK = "lock"
 WAL_BYTES_MAX = 4 * 2**20  # what stays of the log after a checkpoint
 BUSY_MS = 5000
+_FREE_PAGES_KEPT = 256  # to be used again: 1 MB
+_PAGES_GIVEN_BACK = 64  # in a commit
 
 Synchronous = Literal["FULL", "NORMAL"]
 
@@ -122,6 +124,8 @@ def _prepare(connection: Connection, path: Path, synchronous: Synchronous) -> No
     (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if finding != "ok":
         raise _Damaged(f"{path}: {finding}")
+    # of a new file; in an old one freed pages stay, and are used again
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
@@ -142,6 +146,23 @@ def _set_aside(path: Path) -> Path:
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
     return aside
+
+
+def bytes_used(connection: Connection) -> int:
+    """Return the size of what a file holds: without its log, and pages that are free."""
+    pages, free, size = (
+        connection.execute(f"PRAGMA {what}").fetchone()[0]
+        for what in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def give_back(connection: Connection) -> None:
+    """Return some free pages to the file system, few enough for no stall."""
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    if free > _FREE_PAGES_KEPT:
+        # execute() would step once, which is one page
+        connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})")
 
 
 def outdated(path: Path) -> bool:

@@ -129,6 +129,8 @@ def _errors(judged: Document) -> str:
 
 def _store(store: Document) -> Iterator[str]:
     yield (f"store     {store['ring_rows']} samples kept, {store['outbox_rows']} messages waiting")
+    if store.get("samples_evicted"):
+        yield f"          samples dropped because the store is full: {store['samples_evicted']}"
     evicted = {kind: count for kind, count in store["evicted"].items() if count}
     if evicted:
         yield f"          LOST because the outbox was full: {_counts(evicted)}"

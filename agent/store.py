@@ -22,7 +22,9 @@ from agent.schema import (
     LOCK,
     Connection,
     Synchronous,
+    bytes_used,
     errors_of,
+    give_back,
     lock,
     open_for_reading,
     open_for_writing,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from models.messages import Float32, Samples
 
 # evicted in this order when the outbox is full; alarms go only when nothing else is left
+_ROWS_DROPPED = 1000  # at a time, so that a commit does not take long
 _EVICTION = ("health", "summary", "alarm")
 _CROWDED = 0.75  # of the outbox's cap; above it, summaries are merged
 
@@ -85,18 +88,22 @@ class Store:
         ring_rows_max: int,
         *,
         alarm_rows_max: int = 100_000,
+        bytes_max: int = 2**30,
     ) -> None:
         self.directory = directory
         self._site, self._gateway = site, gateway
         self._outbox_rows_max, self._ring_rows_max = outbox_rows_max, ring_rows_max
-        self._alarm_rows_max = alarm_rows_max
+        self._alarm_rows_max, self._bytes_max = alarm_rows_max, bytes_max
+        self._samples_evicted = 0  # for the size, since the start
         self._compacted_through = 0  # seq where the next merging begins
         self.set_aside: list[Path] = []  # damaged files found at the opening
 
-    def limit(self, outbox_rows_max: int, ring_rows_max: int, alarm_rows_max: int) -> None:
+    def limit(
+        self, outbox_rows_max: int, ring_rows_max: int, alarm_rows_max: int, bytes_max: int
+    ) -> None:
         """Set new caps; what is too much goes with the next commits."""
         self._outbox_rows_max, self._ring_rows_max = outbox_rows_max, ring_rows_max
-        self._alarm_rows_max = alarm_rows_max
+        self._alarm_rows_max, self._bytes_max = alarm_rows_max, bytes_max
 
     def open(self) -> None:
         """Open both files, making or mending them as needed.
@@ -228,26 +235,38 @@ class Store:
         """Keep the outbox to its cap: health first, then summaries, oldest first; all counted."""
         for kind in _EVICTION:
             excess = totals.outbox_rows - self._outbox_rows_max
-            if excess <= 0:
-                return
-            gone = self._records.execute(
-                """DELETE FROM outbox WHERE seq IN
-                (SELECT seq FROM outbox WHERE kind = ? ORDER BY seq LIMIT ?)""",
-                [kind, excess],
-            ).rowcount
-            if gone:
-                totals.outbox_rows -= gone
-                totals.evicted[kind] += gone
-                self._records.execute(
-                    "INSERT OR REPLACE INTO meta VALUES (?, ?)",
-                    [f"evicted_{kind}", totals.evicted[kind]],
-                )
+            if excess > 0:
+                self._drop(kind, excess, totals)
+        for kind in _EVICTION:  # samples go first, with their own commits
+            while self._too_large() and not self._ring_rows:
+                if not self._drop(kind, _ROWS_DROPPED, totals):
+                    break
+
+    def _drop(self, kind: str, rows_max: int, totals: _Totals) -> int:
+        """Drop the oldest messages of a kind; return how many."""
+        gone = self._records.execute(
+            """DELETE FROM outbox WHERE seq IN
+            (SELECT seq FROM outbox WHERE kind = ? ORDER BY seq LIMIT ?)""",
+            [kind, rows_max],
+        ).rowcount
+        if gone:
+            totals.outbox_rows -= gone
+            totals.evicted[kind] += gone
+            self._records.execute(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+                [f"evicted_{kind}", totals.evicted[kind]],
+            )
+        return gone
+
+    def _too_large(self) -> bool:
+        return sum(map(bytes_used, (self._records, self._readings))) > self._bytes_max
 
     def _commit_readings(self, batch: Batch) -> None:
         before = self._next_sample, self._ring_rows
         try:
             with transaction(self._readings, self.directory / READINGS):
                 self._write_samples(batch.samples)
+                evicted = self._evict_samples()
                 if batch.status is not None:
                     self._readings.execute(
                         "INSERT OR REPLACE INTO status VALUES (1, ?)", [batch.status()]
@@ -255,7 +274,22 @@ class Store:
         except StoreError:
             self._next_sample, self._ring_rows = before
             raise
+        self._samples_evicted += evicted
         batch.samples, batch.status = [], None
+        for connection in (self._records, self._readings):
+            give_back(connection)
+
+    def _evict_samples(self) -> int:
+        """Drop the oldest samples while the store is too large, some a commit; return how many."""
+        before = self._ring_rows
+        if self._ring_rows and self._too_large():
+            self._readings.execute(
+                """DELETE FROM samples WHERE number IN
+                (SELECT number FROM samples ORDER BY number LIMIT ?)""",
+                [_ROWS_DROPPED],
+            )
+            self._ring_rows = self._next_sample - self._oldest_sample(self._next_sample)
+        return before - self._ring_rows
 
     def _write_samples(self, chunks: list[tuple[str, Samples, Float32]]) -> None:
         if not chunks:
@@ -331,6 +365,8 @@ class Store:
             "outbox_rows": self._totals.outbox_rows,
             "ring_rows": self._ring_rows,
             "evicted": dict(self._totals.evicted),
+            "samples_evicted": self._samples_evicted,
+            "bytes": sum(map(bytes_used, (self._records, self._readings))),
             "merged": self._totals.merged,
             "set_aside": [path.name for path in self.set_aside],
         }

@@ -388,7 +388,7 @@ def test_caps_that_shrink_take_effect_with_the_next_commit(tmp_path: Path) -> No
     store.open()
     batch = Batch(messages=[Outgoing("health", None, 0.0, {}) for _ in range(50)])
     store.commit(batch, "synced")
-    store.limit(10, 1000, 1000)
+    store.limit(10, 1000, 1000, 2**30)
     batch.messages = [Outgoing("health", None, 0.0, {})]
     store.commit(batch, "synced")
     assert store.document()["outbox_rows"] == 10

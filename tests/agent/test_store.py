@@ -317,3 +317,61 @@ def test_kill_9_at_random_moments_loses_nothing_committed(tmp_path: Path) -> Non
     assert store.last_alarm_number("pump") == number
     assert store.state("pump") == {"head": str(number).encode() * 1000}
     store.close()
+
+
+def full_store(directory: Path, bytes_max: int) -> Store:
+    store = Store(directory, "plant", "gw-1", 10**6, 10**6, bytes_max=bytes_max)
+    store.open()
+    return store
+
+
+def large(kind: Kind, count: int) -> list[Outgoing]:
+    return [Outgoing(kind, "pump", 1.7e9, {"text": "x" * 4000}) for _ in range(count)]
+
+
+def test_a_full_store_drops_samples_first_and_keeps_to_its_size(tmp_path: Path) -> None:
+    store, bytes_max = full_store(tmp_path, 4 * 2**20), 4 * 2**20
+    store.commit(Batch(messages=[*large("alarm", 50), *large("summary", 100)]), "synced")
+    for number in range(400):
+        store.commit(Batch(samples=[samples(1000, 1000.0 * number)]), "synced")
+        assert store.document()["bytes"] < bytes_max + 2**20
+    document = store.document()
+    assert document["samples_evicted"] > 100_000
+    assert document["ring_rows"] + document["samples_evicted"] == 400_000
+    assert document["evicted"] == {"health": 0, "summary": 0, "alarm": 0}
+    with Reader(tmp_path) as reader:
+        ((times, _, _),) = reader.newest_samples("pump", 1000)
+    assert np.frombuffer(times)[-1] == 399_999
+    store.close()
+    size = (tmp_path / READINGS).stat().st_size
+    assert size < bytes_max + 2 * 2**20
+
+
+def test_where_there_are_no_samples_left_health_and_summaries_go_before_alarms(
+    tmp_path: Path,
+) -> None:
+    store = full_store(tmp_path, 4 * 2**20)
+    store.commit(Batch(messages=large("alarm", 300)), "synced")
+    store.commit(Batch(messages=large("summary", 300)), "synced")
+    store.commit(Batch(messages=large("health", 300), samples=[samples(100)]), "synced")
+    for _ in range(8):
+        store.commit(Batch(messages=large("alarm", 60)), "synced")
+    document = store.document()
+    assert document["ring_rows"] == 0
+    assert document["evicted"]["health"] == 300
+    assert document["evicted"]["summary"] > 0
+    assert document["evicted"]["alarm"] == 0
+    assert document["bytes"] < 5 * 2**20
+    store.close()
+
+
+def test_freed_pages_are_given_back_to_the_file_system(tmp_path: Path) -> None:
+    store = full_store(tmp_path, 2**30)
+    for number in range(100):
+        store.commit(Batch(samples=[samples(1000, 1000.0 * number)]), "synced")
+    before = (tmp_path / READINGS).stat().st_size
+    store.limit(10**6, 1000, 1000, 2**30)
+    for number in range(100, 200):
+        store.commit(Batch(samples=[samples(10, 1000.0 * number)]), "synced")
+    store.close()
+    assert (tmp_path / READINGS).stat().st_size < before / 1.5
