@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
+from agent.collected import Collected, Message, read_message
 from agent.envelope import Envelope, Kind, Outgoing
+from tests.conftest import ROOT
 
 ENVELOPE = Envelope("plant", "gw-1", "00ff00ff00ff00ff")
 SUMMARY = Outgoing("summary", "pump", 1_700_000_000.25, {"n": 60}, "d" * 64, "telemanom")
@@ -75,3 +80,24 @@ def test_statuses_show_the_last_number_but_have_ids_of_their_own() -> None:
 def test_what_json_cannot_say_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         numbered(Outgoing("summary", "pump", 0.0, {"score_max": value}))
+
+
+def test_what_gateway_and_collector_say_to_each_other_is_as_the_asyncapi_document_says(
+    tmp_path: Path,
+) -> None:
+    document = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text())
+
+    def check(name: str, body: bytes) -> None:
+        schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        jsonschema.Draft202012Validator(schema).validate(json.loads(body))
+
+    check("Gone", ENVELOPE.gone([(1, 3), (7, 7)], 1_700_000_000.0, 9, "run", "synced"))
+    body = ENVELOPE.numbered(SUMMARY, 2, "synced")
+    message = read_message(ENVELOPE.topic("summary", "pump"), body)
+    assert isinstance(message, Message)
+    with Collected(tmp_path / "central", "plant") as collected:
+        assert collected.take(message)
+        collected.commit()
+        acknowledgement = collected.acknowledgement(message.source)
+    assert json.loads(acknowledgement)["also"] == [[2, 2]]
+    check("Acknowledged", acknowledgement)
