@@ -7,7 +7,7 @@ TFLITE := .venv-tflite
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format reference zoo wheel test-wheel test-tflite test-systemd bench parts clean
+.PHONY: help demo test lint format reference zoo wheel test-wheel test-tflite test-systemd bench soak parts clean
 
 help:
 	@echo "make demo          show the main job on a simulated pump (ARGS='--seconds 90 --fault blocked_valve')"
@@ -17,6 +17,7 @@ help:
 	@echo "make reference     write the reference of the configuration in docs/ again"
 	@echo "make zoo           train the reference bundle in models/zoo again"
 	@echo "make bench         measure speed, detection on the simulated pump, what kill -9 costs, what a window costs"
+	@echo "make soak          kill the agent 500 times, fuzz with a million lines per format"
 	@echo "make wheel         build the wheel into dist/"
 	@echo "make test-wheel    prove that the wheel alone is a gateway's agent"
 	@echo "make test-tflite   run the gateway's tests on tflite-runtime (needs Python 3.11)"
@@ -66,6 +67,11 @@ bench: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.kill
 	$(BIN)/python -m tests.bench.windowed
 	$(BIN)/python -m tests.bench.adaptation
+
+# half an hour: 500 kills, and the fuzzing with 50 times as many cases
+soak: $(VENV)/dev.stamp parts
+	$(BIN)/python -m tests.bench.kill --kills 500
+	FIELDWATCH_TEST_FUZZ=50 $(BIN)/python -m pytest tests/fuzz
 
 # asks each time, which takes no time: a program that was there may be gone
 parts:
