@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from agent.compaction import compact
+from agent.correction import Correction, correct_alarms, correct_messages, correct_samples
 from agent.envelope import Envelope, Outgoing
 from agent.schema import (
     LOCK,
@@ -327,6 +328,43 @@ class Store:
         )
         self._ring_rows = self._next_sample - self._oldest_sample(self._next_sample)
 
+    def correction(
+        self, by_s: float, since_s: float, until_s: float, streams: frozenset[str], batch: Batch
+    ) -> Correction:
+        """Return how to put right all that is stored, and in ``batch``; see ``Correction``."""
+        ((alarms,),) = self._select("SELECT ifnull(max(id), 0) + 1 FROM alarms")
+        return Correction(
+            by_s,
+            since_s,
+            until_s,
+            streams,
+            samples=self._next_sample + batch.rows(),
+            messages=self.last_seq + len(batch.messages) + 1,
+            alarms=alarms,
+        )
+
+    def correct(self, by: Correction) -> None:
+        """Move some of the times that were wrong; to be called until ``by`` is done.
+
+        Raises:
+            StoreError: nothing was moved; it can be called again.
+
+        """
+        before = replace(by)
+        try:
+            with transaction(self._records, self.directory / RECORDS):
+                correct_messages(self._records, by)
+                correct_alarms(self._records, by)
+        except StoreError:
+            by.messages, by.alarms = before.messages, before.alarms
+            raise
+        try:
+            with transaction(self._readings, self.directory / READINGS):
+                correct_samples(self._readings, by)
+        except StoreError:
+            by.samples = before.samples
+            raise
+
     def state(self, stream: str) -> dict[str, bytes]:
         """Return the parts of a stream's state that were committed last."""
         return dict(self._select("SELECT part, data FROM state WHERE stream = ?", stream))
@@ -362,9 +400,9 @@ class Store:
         ((number,),) = self._select("SELECT max(number) FROM alarms WHERE stream = ?", stream)
         return number or 0
 
-    def _select(self, statement: str, stream: str) -> list[Any]:
+    def _select(self, statement: str, *values: str) -> list[Any]:
         with errors_of(self.directory / RECORDS):
-            return self._records.execute(statement, [stream]).fetchall()
+            return self._records.execute(statement, values).fetchall()
 
     @property
     def last_seq(self) -> int:

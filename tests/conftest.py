@@ -153,8 +153,9 @@ def broker(tmp_path: Path) -> Iterator[RealBroker]:
 class RealAgent:
     """``fieldwatch-agent run`` as a process; its log is kept for a failing test to show."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, **environment: str) -> None:
         self.config = config
+        self._environment = environment
         self._log = config.with_suffix(".log")
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -165,6 +166,7 @@ class RealAgent:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
+                env=os.environ | self._environment,
             )
 
     def log(self) -> str:
@@ -183,11 +185,11 @@ class RealAgent:
 
 
 @pytest.fixture
-def start_agent() -> Iterator[Callable[[Path], RealAgent]]:
+def start_agent() -> Iterator[Callable[..., RealAgent]]:
     agents: list[RealAgent] = []
 
-    def start(config: Path) -> RealAgent:
-        agent = RealAgent(config)
+    def start(config: Path, **environment: str) -> RealAgent:
+        agent = RealAgent(config, **environment)
         agents.append(agent)
         agent.start()
         return agent
