@@ -5,12 +5,11 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
-
 from agent.broker_tables import BrokerTable
 from agent.setting_types import FilePath, TopicName
 from agent.stream_tables import repeated
 from models.bundle import Finite, Positive
+from models.fields import ConfigDict, Discriminator, Field, Tag, model_validator
 from models.settings import Table
 
 TIME: Final = "time"  # the column of a line that holds its time

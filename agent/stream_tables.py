@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import Field, model_validator
-
 from agent.setting_types import Count
 from models.bundle import PERIOD_S_MIN, SAMPLES_MAX, Finite, NotNegative, Positive
+from models.fields import Field, model_validator
 from models.settings import Table
 
 

@@ -2,16 +2,16 @@
 
 python -m tests.bench.memory [--streams 10] [--rate 10] [--minutes 2] [--maps] [--json FILE]
 
-MB are 2^20 bytes, of ``/proc/PID/smaps_rollup``. ``rss`` is what the goals speak of; ``pss`` counts
-what processes share by their number; ``anon`` is the daemon's alone, ``file`` can be read again from
-the disk. The slope is that of ``rss`` over the last three quarters of the time.
+MB are 2^20 bytes, of ``/proc/PID/smaps_rollup``. ``rss`` is what the goals speak of; ``pss``
+counts what processes share by their number; of that, ``anon`` is the daemon's alone, and ``file``
+can be read again from the disk. The slope is that of ``rss`` over the last three quarters of the
+time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -113,7 +113,7 @@ def _watch(
             rows.append({"s": round(now)} | figures(agent.pid))
             document |= {
                 "slope_mb_per_h": slope(rows),
-                "threads": len(os.listdir(f"/proc/{agent.pid}/task")),
+                "threads": len(list(Path(f"/proc/{agent.pid}/task").iterdir())),
                 "rows": rows,
             }
             show(document)
@@ -133,7 +133,8 @@ def slope(rows: list[dict[str, float]]) -> float | None:
     warm = [row for row in rows if row["s"] >= _WARM * rows[-1]["s"]]
     if len(warm) < 3:
         return None
-    return round(3600 * float(np.polyfit([r["s"] for r in warm], [r["rss"] for r in warm], 1)[0]), 2)
+    per_s = np.polyfit([row["s"] for row in warm], [row["rss"] for row in warm], 1)[0]
+    return round(3600 * float(per_s), 2)
 
 
 def by_file(pid: int) -> dict[str, float]:
