@@ -8,7 +8,6 @@ refused, 69 something is missing, 74 database, 78 configuration.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -74,13 +73,13 @@ def commands() -> None:
 @_config_option
 def run(config_file: Path) -> int:
     """Run the agent until SIGTERM (this is what systemd starts)."""
-    from agent.checking import Checker
-    from models import plain
+    from agent import lean
 
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads would only cost memory
-    plain.choose()
+    lean.begin()
+    from agent.checking import Checker
+
     checker = Checker()
-    checker.start()
+    checker.start()  # it loads its part while we load ours
     from agent import daemon
 
     return daemon.run(config_file, checker)
