@@ -19,8 +19,9 @@ from typing import Any, Final
 
 from models import plain
 
-# numpy 1 loads them with itself, numpy 2 when they are used
-_LATER: Final = ("numpy.fft", "numpy.ma", "numpy.polynomial", "numpy.random")
+# numpy 1 loads them with itself, numpy 2 when they are used; paho asks urllib for proxies of kinds
+# that another package would have to bring
+_LATER: Final = ("numpy.fft", "numpy.ma", "numpy.polynomial", "numpy.random", "urllib.request")
 # what hashlib has without OpenSSL, by the version of Python; some distributions leave them out
 _HASHES: Final = ("_md5", "_sha1", "_sha3", "_blake2")
 _SHA2: Final = ("_sha2",) if sys.version_info >= (3, 12) else ("_sha256", "_sha512")

@@ -91,7 +91,7 @@ class BaseModel:
         return {key: _dump(value) for key, value in self}
 
     def model_dump_json(self, *, include: set[str] | None = None) -> str:
-        """Return the values as JSON, byte for byte as pydantic writes them."""
+        """Return the values as JSON, byte for byte as pydantic writes it (numbers below 1e16)."""
         return "".join(_json({k: v for k, v in self if include is None or k in include}))
 
 
@@ -133,13 +133,11 @@ def _text(value: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Return the shortest digits, as Python does, with an exponent as Rust's ryu writes it."""
-    digits, _, exponent = repr(value).partition("e")
-    if not exponent:
-        return digits
-    if exponent == "-05":
+    """Return the shortest digits, as Python does; small ones as pydantic writes them."""
+    digits, _, exponent = repr(value).partition("e-")
+    if exponent == "05":
         return f"{value:.{len(digits.lstrip('-').replace('.', '')) + 4}f}"
-    return f"{digits}e{int(exponent)}"
+    return f"{digits}e-{int(exponent)}" if exponent else digits
 
 
 class ValidationError(ValueError):
