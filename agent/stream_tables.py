@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Annotated
 
 from agent.setting_types import Count
-from models.bundle import MAGNITUDE_MAX, PERIOD_S_MIN, SAMPLES_MAX, Finite, NotNegative, Positive
+from models.bundle import PERIOD_S_MIN, SAMPLES_MAX, Finite, NotNegative, Positive
 from models.fields import Field, model_validator
 from models.settings import Table
 
@@ -34,7 +34,7 @@ class BaselineChannelTable(Table):
 class BaselineTable(Table):
     """Watches a stream without a bundle, by each channel's robust distance from its median."""
 
-    period_s: Annotated[float, Field(ge=PERIOD_S_MIN, le=MAGNITUDE_MAX)] = Field(
+    period_s: Annotated[float, Field(ge=PERIOD_S_MIN, allow_inf_nan=False)] = Field(
         description="Between two samples; readings are put on this grid"
     )
     channels: list[BaselineChannelTable] = Field(min_length=1, description="In any order")
