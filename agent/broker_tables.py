@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
-
 from agent.setting_types import Count, FilePath
 from models.bundle import Positive
+from models.fields import Field, model_validator
 from models.settings import Table
 
 

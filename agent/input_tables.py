@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import Annotated, Any, Final, Literal
-
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from agent.broker_tables import BrokerTable
 from agent.setting_types import FilePath, TopicName
 from agent.stream_tables import repeated
 from models.bundle import Finite, Positive
+from models.fields import ConfigDict, Discriminator, Field, Tag, model_validator
 from models.settings import Table
 
 TIME: Final = "time"  # the column of a line that holds its time
@@ -201,9 +199,11 @@ class ForeignTable(InputTable):
 def _kind(value: Any) -> str:
     """Return which of the tables a value is for."""
     named = value.get("type", "serial") if isinstance(value, dict) else value.type
-    if named not in _BUILT_IN and entry_points(group=ENTRY_POINTS, name=str(named)):
-        return "other"
-    return str(named)
+    if named in _BUILT_IN:
+        return str(named)
+    from importlib.metadata import entry_points  # takes 1 MB, which few need
+
+    return "other" if entry_points(group=ENTRY_POINTS, name=str(named)) else str(named)
 
 
 _BUILT_IN = ("serial", "mqtt", "file", "modbus-tcp", "modbus-rtu")

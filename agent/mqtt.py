@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Sequence
@@ -159,7 +158,7 @@ class Connection:
                 properties=self._opening(),
                 **self._start(),
             )
-        except (OSError, ssl.SSLError, ValueError) as error:
+        except (OSError, ValueError) as error:  # an SSLError is an OSError
             raise LinkError(
                 f"{self._settings.host}:{self._settings.port}: {_explain(error)}"
             ) from error

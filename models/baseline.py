@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from pydantic import Field, model_validator
 
 from models import state as saved
 from models.bundle import (
@@ -32,6 +31,7 @@ from models.bundle import (
     Tail,
 )
 from models.events import EventRules, EventState, Recent
+from models.fields import Field, model_validator
 from models.forecaster import ForecastState
 from models.history import History
 from models.messages import ALL, Bool, Event, Float32, Float64, Index, Samples

@@ -14,14 +14,20 @@ import itertools
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Protocol
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-
 from models.errors import BundleCorrupt, BundleMissing, BundleTooNew
+from models.fields import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 FORMAT_VERSION: Final = 1
 MANIFEST = "manifest.json"
@@ -522,8 +528,36 @@ def _write(
         partial.unlink(missing_ok=True)
 
 
-def read(path: Path) -> Bundle:
+def manifest_of(source: str, data: bytes) -> Manifest:
+    """Return the manifest with these bytes; ``source`` names the bundle in errors.
+
+    Raises:
+        BundleCorrupt: it is no manifest.
+        BundleTooNew: written by a newer version of this software.
+
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BundleCorrupt(f"{source}: {MANIFEST} is not JSON: {error}") from error
+    version = document.get("format_version") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise BundleTooNew(
+            f"{source}: format_version {version}; this software reads up to {FORMAT_VERSION}:"
+            " update fieldwatch on the gateway first"
+        )
+    try:
+        return Manifest.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise BundleCorrupt(f"{source}: {MANIFEST}: {where}: {first['msg']}") from error
+
+
+def read(path: Path, manifest_of: Callable[[str, bytes], Manifest] = manifest_of) -> Bundle:
     """Read a bundle and check every part against the manifest.
+
+    ``manifest_of`` does what the function of this name does, perhaps elsewhere.
 
     Raises:
         BundleMissing: no file there.
@@ -545,7 +579,7 @@ def read(path: Path) -> Bundle:
     manifest_bytes = entries.pop(MANIFEST, None)
     if manifest_bytes is None:
         raise BundleCorrupt(f"{path}: not a bundle: no {MANIFEST} in it")
-    manifest = _manifest(str(path), manifest_bytes)
+    manifest = manifest_of(str(path), manifest_bytes)
     _check_parts(str(path), manifest, entries)
     return Bundle(manifest, manifest_bytes, entries, signature, str(path))
 
@@ -566,25 +600,6 @@ def _entries(source: str, data: bytes) -> dict[str, bytes]:
         raise BundleCorrupt(
             f"{source}: truncated or altered ({error}); fetch the bundle again"
         ) from error
-
-
-def _manifest(source: str, data: bytes) -> Manifest:
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BundleCorrupt(f"{source}: {MANIFEST} is not JSON: {error}") from error
-    version = document.get("format_version") if isinstance(document, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise BundleTooNew(
-            f"{source}: format_version {version}; this software reads up to {FORMAT_VERSION}:"
-            " update fieldwatch on the gateway first"
-        )
-    try:
-        return Manifest.model_validate_json(data, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
-        raise BundleCorrupt(f"{source}: {MANIFEST}: {where}: {first['msg']}") from error
 
 
 def _check_parts(source: str, manifest: Manifest, parts: Mapping[str, bytes]) -> None:

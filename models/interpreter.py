@@ -7,7 +7,6 @@ The import happens when a network is loaded, so that commands which score nothin
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from typing import Any, Literal
 
 import numpy as np
@@ -189,7 +188,9 @@ def _module(runtime: Runtime) -> tuple[Any, str]:
             # built against numpy 1; it imports, and fails at the first Interpreter()
             reasons.append(f"{distribution}: needs numpy < 2, found {np.__version__}")
             continue
-        return module, f"{distribution} {importlib.metadata.version(distribution)}"
+        # importlib.metadata knows it too, and takes 1 MB
+        package = importlib.import_module(_DISTRIBUTIONS[distribution].partition(".")[0])
+        return module, f"{distribution} {package.__version__}"
     raise InterpreterMissing(
         "no usable TFLite interpreter (" + "; ".join(reasons) + "); install ai-edge-litert,"
         " or on 32-bit Arm: pip install 'fieldwatch[tflite]'"

@@ -40,6 +40,14 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "pymodbus": {"agent/inputs/modbus.py"},
     "termios": {"agent/inputs/serial.py"},
     "click": {"agent/cli.py", "trainer/cli.py"},
+    # tables take it from models.fields: an agent that runs does without it
+    "pydantic": {
+        "models/fields.py",
+        "agent/environment.py",
+        "agent/reference.py",
+        "agent/collector.py",
+        "trainer/",
+    },
     "matplotlib": {
         "trainer/drawing.py",
         "trainer/figures.py",
@@ -153,4 +161,6 @@ def test_commands_that_score_nothing_stay_light(statement: str) -> None:
 
 def test_a_running_agent_does_not_load_what_it_does_not_need() -> None:
     heavy = {"tensorflow", "keras", "sqlite_utils", "matplotlib", "amqtt", "cryptography"}
-    assert not loaded_by("import agent.daemon") & heavy
+    heavy |= {"pydantic", "pydantic_core", "_ssl", "pymodbus"}
+    begin = "from agent import lean; lean.begin()"
+    assert not loaded_by(f"{begin}; import agent.daemon, agent.inputs.serial") & heavy

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from queue import Empty, SimpleQueue
 from threading import Event, Lock
 from typing import NamedTuple, Protocol
@@ -172,6 +171,8 @@ def open_input(settings: SourceTable) -> Input:
 
             return ModbusInput(settings)
         case ForeignTable():
+            from importlib.metadata import entry_points
+
             (point,) = entry_points(group=ENTRY_POINTS, name=settings.type)
             made: Input = point.load()(settings)
             return made

@@ -282,6 +282,8 @@ def test_a_stream_has_a_bundle_or_a_baseline(written, text):
     ("before", "after", "said"),
     [
         ("period_s = 0.5", "period_s = 0.0", "streams[0].baseline.period_s = 0.0"),
+        ("period_s = 0.5", "period_s = inf", "streams[0].baseline.period_s = inf"),
+        ('unit = "m3/h"', "low = 3.0\nhigh = 3.0", "low 3 is not below high 3"),
         ("period_s = 0.5", "period_s = 0.5\nwarm_up_samples = 2000", "more than history_samples"),
         ("period_s = 0.5", "period_s = 0.5\ndeviation_max = 3", "did you mean 'deviations_max'"),
         ('unit = "m3/h"', '[[streams.baseline.channels]]\nname = "flow"', "'flow' is there twice"),
