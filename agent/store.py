@@ -11,27 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from agent import salvage
 from agent.compaction import compact
 from agent.envelope import Envelope, Outgoing
-from agent.schema import (
-    LOCK,
-    Connection,
-    Synchronous,
-    bytes_used,
-    errors_of,
-    give_back,
-    lock,
-    open_for_reading,
-    open_for_writing,
-    transaction,
-)
+from agent.reader import Reader as Reader
+from agent.salvage import Numbers
+from agent.schema import LOCK, Connection, Damaged, errors_of, lock
 from agent.schema import READINGS as READINGS
 from agent.schema import RECORDS as RECORDS
+from agent.store_file import Mend, StoreFile
 from models.errors import StoreError
 
 if TYPE_CHECKING:
@@ -96,7 +89,14 @@ class Store:
         self._alarm_rows_max, self._bytes_max = alarm_rows_max, bytes_max
         self._samples_evicted = 0  # for the size, since the start
         self._compacted_through = 0  # seq where the next merging begins
-        self.set_aside: list[Path] = []  # damaged files found at the opening
+        self._totals = _Totals(0, 0, dict.fromkeys(_EVICTION, 0), 0)
+        self._next_sample = 1
+        self._records_file = StoreFile(
+            directory / RECORDS, "FULL", self._numbers, self._read_records
+        )
+        self._readings_file = StoreFile(
+            directory / READINGS, "NORMAL", lambda: None, self._read_readings
+        )
 
     def limit(
         self, outbox_rows_max: int, ring_rows_max: int, alarm_rows_max: int, bytes_max: int
@@ -105,7 +105,7 @@ class Store:
         self._outbox_rows_max, self._ring_rows_max = outbox_rows_max, ring_rows_max
         self._alarm_rows_max, self._bytes_max = alarm_rows_max, bytes_max
 
-    def open(self) -> None:
+    def open(self, mend: Mend = salvage.mend) -> None:
         """Open both files, making or mending them as needed.
 
         Raises:
@@ -115,21 +115,38 @@ class Store:
         with contextlib.ExitStack() as opening:
             with errors_of(self.directory):
                 opening.enter_context(lock(self.directory / LOCK))
-            self._records = self._opened(RECORDS, "FULL", opening)
-            self._readings = self._opened(READINGS, "NORMAL", opening)
+            for file in (self._records_file, self._readings_file):
+                file.open(mend)
+                opening.callback(file.close)
             with errors_of(self.directory):
-                self._read_totals()
+                self._read_records()
+                self._read_readings()
             self._closing = opening.pop_all()
 
-    def _opened(
-        self, name: str, synchronous: Synchronous, opening: contextlib.ExitStack
-    ) -> Connection:
-        connection, aside = open_for_writing(self.directory / name, synchronous)
-        if aside is not None:
-            self.set_aside.append(aside)
-        return opening.enter_context(contextlib.closing(connection))
+    @property
+    def _records(self) -> Connection:
+        return self._records_file.connection
 
-    def _read_totals(self) -> None:
+    @property
+    def _readings(self) -> Connection:
+        return self._readings_file.connection
+
+    @property
+    def set_aside(self) -> list[Path]:
+        """Damaged files, since the opening, that a new one took the place of."""
+        return [self.directory / report["file"] for report in self._reports()]
+
+    def _reports(self) -> list[salvage.Report]:
+        return [*self._records_file.reports, *self._readings_file.reports]
+
+    def outbox_damaged(self, why: object) -> None:
+        """Take note that a reader has found it damaged."""
+        self._records_file.damaged(why)
+
+    def _numbers(self) -> Numbers | None:
+        return Numbers(self.envelope.epoch, self.last_seq)
+
+    def _read_records(self) -> None:
         meta = dict(self._records.execute("SELECT key, value FROM meta").fetchall())
         (outbox_rows,) = self._records.execute("SELECT count(*) FROM outbox").fetchone()
         evicted = {kind: int(meta.get(f"evicted_{kind}", 0)) for kind in _EVICTION}
@@ -137,10 +154,12 @@ class Store:
             int(meta["last_seq"]), outbox_rows, evicted, int(meta.get("merged", 0))
         )
         self.envelope = Envelope(self._site, self._gateway, str(meta["epoch"]))
+
+    def _read_readings(self) -> None:
         newest = self._readings.execute(
             "SELECT number + rows FROM samples ORDER BY number DESC LIMIT 1"
         ).fetchone()
-        self._next_sample: int = newest[0] if newest else 1
+        self._next_sample = max(self._next_sample, newest[0] if newest else 1)
         self._ring_rows = self._next_sample - self._oldest_sample(self._next_sample)
 
     def _oldest_sample(self, next_sample: int) -> int:
@@ -169,12 +188,13 @@ class Store:
         if trouble is not None:
             raise trouble
         self._commit_status(batch)
-        for connection in (self._records, self._readings):
-            give_back(connection)
+        for file in (self._records_file, self._readings_file):
+            file.give_back()
 
     def _commit_records(self, batch: Batch, clock: str) -> None:
+        self._records_file.ready()
         totals = replace(self._totals, evicted=dict(self._totals.evicted))
-        with transaction(self._records, self.directory / RECORDS):
+        with self._records_file.transaction():
             self._write_alarms(batch.alarms)
             self._records.executemany(
                 "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET data = excluded.data",
@@ -271,12 +291,16 @@ class Store:
         return gone
 
     def _too_large(self) -> bool:
-        return sum(map(bytes_used, (self._records, self._readings))) > self._bytes_max
+        return self._bytes() > self._bytes_max
+
+    def _bytes(self) -> int:
+        return self._records_file.bytes() + self._readings_file.bytes()
 
     def _commit_samples(self, batch: Batch) -> None:
+        self._readings_file.ready()
         before = self._next_sample, self._ring_rows
         try:
-            with transaction(self._readings, self.directory / READINGS):
+            with self._readings_file.transaction():
                 self._write_samples(batch.samples)
                 evicted = self._evict_samples()
         except StoreError:
@@ -287,7 +311,7 @@ class Store:
 
     def _commit_status(self, batch: Batch) -> None:
         if batch.status is not None:
-            with transaction(self._readings, self.directory / READINGS):
+            with self._readings_file.transaction():
                 self._readings.execute(
                     "INSERT OR REPLACE INTO status VALUES (1, ?)", [batch.status()]
                 )
@@ -338,16 +362,19 @@ class Store:
 
     def samples_from(self, stream: str, number: int) -> list[tuple[bytes, bytes]]:
         """Return times (f8) and values (f4) of a stream's samples from this number on, in order."""
-        with errors_of(self.directory / READINGS):
-            return self._readings.execute(
-                "SELECT times, readings FROM samples WHERE stream = ? AND number >= ?"
-                " ORDER BY number",
-                [stream, number],
-            ).fetchall()
+        try:
+            with self._readings_file.reading() as readings:
+                return readings.execute(
+                    "SELECT times, readings FROM samples WHERE stream = ? AND number >= ?"
+                    " ORDER BY number",
+                    [stream, number],
+                ).fetchall()
+        except Damaged:  # which is seen to; what is lost is lost
+            return []
 
     def forget_state(self, stream: str) -> None:
         """Drop a stream's state: it belongs to another bundle."""
-        with transaction(self._records, self.directory / RECORDS):
+        with self._records_file.transaction():
             self._records.execute("DELETE FROM state WHERE stream = ?", [stream])
 
     def open_alarms(self, stream: str) -> list[dict[str, Any]]:
@@ -363,8 +390,8 @@ class Store:
         return number or 0
 
     def _select(self, statement: str, stream: str) -> list[Any]:
-        with errors_of(self.directory / RECORDS):
-            return self._records.execute(statement, [stream]).fetchall()
+        with self._records_file.reading() as records:
+            return records.execute(statement, [stream]).fetchall()
 
     @property
     def last_seq(self) -> int:
@@ -380,132 +407,12 @@ class Store:
             "ring_rows": self._ring_rows,
             "evicted": dict(self._totals.evicted),
             "samples_evicted": self._samples_evicted,
-            "bytes": sum(map(bytes_used, (self._records, self._readings))),
+            "bytes": self._bytes(),
             "merged": self._totals.merged,
             "set_aside": [path.name for path in self.set_aside],
+            "damage": self._reports(),
         }
 
     def close(self) -> None:
         """Close both files and let others in."""
         self._closing.close()
-
-
-class Reader:
-    """The read-only side: for ``status``, ``alarms``, the uplink and the demo; for one thread."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._connections: dict[str, Connection] = {}
-
-    def __enter__(self) -> Self:
-        """Return itself; files are opened when first asked."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close what was opened."""
-        for connection in self._connections.values():
-            connection.close()
-
-    def alarms(self, limit: int, open_only: bool = False) -> list[dict[str, Any]]:
-        """Return the newest alarms, oldest of them first."""
-        rows = self._query(
-            RECORDS,
-            f"""SELECT document FROM alarms {"WHERE state = 'opened'" if open_only else ""}
-            ORDER BY id DESC LIMIT ?""",  # noqa: S608 - no input in it
-            [limit],
-        )
-        return [json.loads(document) for (document,) in reversed(rows)]
-
-    def status(self) -> dict[str, Any]:
-        """Return the agent's last status.
-
-        Raises:
-            StoreError: there is no database, or it has no status yet.
-
-        """
-        rows = self._query(READINGS, "SELECT document FROM status", [])
-        if not rows:
-            raise StoreError(f"{self._directory}: no status yet; is the agent running?")
-        document: dict[str, Any] = json.loads(rows[0][0])
-        return document
-
-    def newest_samples(self, stream: str, rows: int) -> list[tuple[bytes, bytes, bytes]]:
-        """Return times (f8), values (f4) and scores (f4) of the newest samples, oldest first.
-
-        In the chunks they were stored in; the first may begin earlier than asked for.
-        """
-        chunks = self._query(
-            READINGS,
-            """SELECT times, readings, scores FROM (
-                SELECT *, sum(rows) OVER (ORDER BY number DESC) - rows AS newer FROM (
-                    SELECT * FROM samples WHERE stream = ? ORDER BY number DESC LIMIT ?))
-            WHERE newer < ? ORDER BY number""",
-            [stream, rows, rows],
-        )
-        return chunks
-
-    def outbox(
-        self, kinds: Sequence[str], after: int, limit: int, held: Sequence[str] = ()
-    ) -> list[tuple[int, str, bytes]]:
-        """Return seq, topic and body of the next messages of these kinds, in order.
-
-        Topics that are ``held`` are passed over.
-        """
-        return self._query(
-            RECORDS,
-            f"""SELECT seq, topic, body FROM outbox WHERE kind IN ({_marks(kinds)}) AND seq > ?
-            AND topic NOT IN ({_marks(held)}) ORDER BY seq LIMIT ?""",  # noqa: S608
-            [*kinds, after, *held, limit],
-        )
-
-    def waiting(self, first: int, last: int) -> list[int]:
-        """Return which numbers from ``first`` to ``last`` are in the outbox."""
-        rows = self._query(
-            RECORDS, "SELECT seq FROM outbox WHERE seq BETWEEN ? AND ? ORDER BY seq", [first, last]
-        )
-        return [seq for (seq,) in rows]
-
-    def waiting_above(self, low: int, limit: int) -> tuple[list[int], int]:
-        """Return the next numbers in the outbox above ``low``, and up to where that is all of them.
-
-        The end is the highest number given so far, where there are fewer than ``limit``.
-        """
-        rows = self._query(
-            RECORDS,
-            """SELECT seq, (SELECT value FROM meta WHERE key = 'last_seq') FROM (
-                SELECT seq FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?)
-            UNION ALL SELECT NULL, value FROM meta WHERE key = 'last_seq'""",
-            [low, limit],
-        )
-        seqs = [seq for seq, _ in rows if seq is not None]
-        return seqs, seqs[-1] if len(seqs) == limit else int(rows[-1][1])
-
-    def state(self, stream: str) -> dict[str, bytes]:
-        """Return the parts of a stream's state that were committed last."""
-        rows = self._query(RECORDS, "SELECT part, data FROM state WHERE stream = ?", [stream])
-        return dict(rows)
-
-    def meta(self, key: str) -> Any:
-        """Return the epoch, or another value that belongs to the whole database."""
-        ((value,),) = self._query(RECORDS, "SELECT value FROM meta WHERE key = ?", [key])
-        return value
-
-    def outbox_rows(self) -> int:
-        """Return how many messages wait."""
-        ((count,),) = self._query(RECORDS, "SELECT count(*) FROM outbox", [])
-        return int(count)
-
-    def _query(self, name: str, statement: str, values: Sequence[Any]) -> list[Any]:
-        with errors_of(self._directory / name):
-            if name in self._connections:
-                return self._connections[name].execute(statement, values).fetchall()
-            connection, lasting = open_for_reading(self._directory / name)
-            if lasting:
-                self._connections[name] = connection
-                return connection.execute(statement, values).fetchall()
-            with contextlib.closing(connection):
-                return connection.execute(statement, values).fetchall()
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ",".join("?" * len(values))

@@ -11,12 +11,10 @@ As a program it runs the agent with a disk that fails as a file says, which may 
 from __future__ import annotations
 
 import _sqlite3
-import contextlib
 import ctypes
-import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_int, c_int64, c_void_p, cast
 from pathlib import Path
 from typing import Any, NamedTuple
