@@ -46,7 +46,8 @@ from agent.relay import Relay
 from agent.reload import Reloader
 from agent.sdnotify import Notifier
 from agent.store import Batch, Store
-from agent.tables import bring_up_to_date
+from agent.tables import bring_up_to_date, mend_meanwhile
+from agent.trouble import Trouble
 from agent.uplink import Uplink
 from models import __version__
 from models.errors import ConfigError, StoreError
@@ -56,8 +57,6 @@ from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
 
-
-WAITING_SAMPLES_MAX = 20_000  # kept in memory while the database cannot be written
 
 CLOCK = "_clock"  # among the streams' states; no stream's name begins like this
 
@@ -96,9 +95,9 @@ class Daemon:
         self._latencies = Latencies()
         self._tokens: dict[str, list[int]] = {}  # of chunks not committed, by input
         self._stopping = False
-        self._store_failing = False
-        self._not_stored = 0
+        self._trouble = Trouble()  # of the store
         self._committed = 0  # samples
+        self._mended = 0  # database files, as ops have been told
         self._loop = LoopTimes()
         self._machine = Machine(config.store.directory)
 
@@ -131,7 +130,8 @@ class Daemon:
             chunks = self._chunks.take(max(0.0, next_tick - time.monotonic()))
             woke = time.monotonic()
             self._take(chunks)
-            if self._batch.alarms or time.monotonic() >= next_tick:
+            at_once = self._batch.alarms and not self._trouble.error
+            if at_once or time.monotonic() >= next_tick:
                 self._loop.ticked(time.monotonic() - next_tick)
                 self._tick()
                 next_tick = time.monotonic() + self._config.store.flush_interval_s
@@ -173,19 +173,20 @@ class Daemon:
         self._save()
         self._batch.status = self._status
         acked, waiting = self._batch.acked, self._batch.rows()
+        if self._relay.outbox_damaged():
+            self._store.outbox_damaged()
         try:
             self._store.commit(self._batch, self._clock.quality())
         except StoreError as error:
             self._committed += waiting - self._batch.rows()
-            if not self._store_failing:
-                _LOG.error("cannot store, trying again until it works: %s", error)
-            self._store_failing = True
-            self._not_stored += self._batch.shed_samples(WAITING_SAMPLES_MAX)
-            self._next_save = time.monotonic()  # what waits, and is shed, has other numbers then
+            self._not_committed(error)
+            if not self._batch.acked:  # those are deleted
+                self._relay.committed(acked)
             return
-        if self._store_failing:
-            _LOG.warning("storing again")
-        self._store_failing = False
+        if self._trouble.over():
+            self._relay.tell(None)
+        if self._store.mended > self._mended:  # ops are to hear of it soon
+            self._mended, self._next_health = self._store.mended, time.monotonic()
         self._committed += waiting
         committed = time.monotonic()
         for arrived in self._arrivals:
@@ -195,6 +196,13 @@ class Daemon:
         for name, tokens in self._tokens.items():
             self._inputs[name].committed(tokens)
         self._tokens.clear()
+
+    def _not_committed(self, error: StoreError) -> None:
+        """Keep what was not written in memory, and tell where that can be told."""
+        self._trouble.failed(error, self._batch, self._clock.wall_s())
+        self._notifier.status(self._trouble.brief())
+        self._relay.tell(self._trouble.news(self._batch))
+        self._next_save = time.monotonic()  # what waits, and is shed, has other numbers then
 
     def _save(self) -> None:
         """Put the streams' memory into the batch, whole where that is due."""
@@ -258,6 +266,9 @@ class Daemon:
         self._relay.stop()
         self._commit()
         self._store.close()
+        if self._trouble.error is not None:
+            rows, messages = self._batch.rows(), len(self._batch.messages)
+            _LOG.error("lost, as they cannot be stored: %d samples, %d messages", rows, messages)
         _LOG.info("stopped")
 
     def _status(self) -> str:
@@ -300,8 +311,7 @@ class Daemon:
         return {
             "lines_dropped": self._chunks.dropped_lines,
             "samples_committed": self._committed,
-            "samples_not_stored": self._not_stored,
-        }
+        } | self._trouble.counters()
 
     def _input(self, name: str) -> dict[str, Any]:
         parser, source = self._parsers[name], self._inputs[name]
@@ -366,7 +376,7 @@ def _assemble(config: AgentConfig, reloader: Reloader) -> Daemon:
         for source in config.inputs
     }
     bring_up_to_date(config.store.directory)
-    store.open()
+    store.open(mend_meanwhile)
     if known := store.state(CLOCK):
         clock.restore(known[CLOCK])
     batch = Batch()

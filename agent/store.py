@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import salvage
+from agent.batch import EVICTION
+from agent.batch import Batch as Batch
 from agent.compaction import compact
 from agent.envelope import Envelope, Outgoing
 from agent.reader import Reader as Reader
@@ -30,33 +32,8 @@ from models.errors import StoreError
 if TYPE_CHECKING:
     from models.messages import Float32, Samples
 
-# evicted in this order when the outbox is full; alarms go only when nothing else is left
 _ROWS_DROPPED = 1000  # at a time, so that a commit does not take long
-_EVICTION = ("health", "summary", "alarm")
 _CROWDED = 0.75  # of the outbox's cap; above it, summaries are merged
-
-
-@dataclass(slots=True)
-class Batch:
-    """What one commit holds; the loop fills it."""
-
-    samples: list[tuple[str, Samples, Float32]] = field(default_factory=list)  # with the scores
-    alarms: list[dict[str, Any]] = field(default_factory=list)
-    messages: list[Outgoing] = field(default_factory=list)
-    state: dict[str, dict[str, bytes]] = field(default_factory=dict)  # stream -> part -> data
-    acked: list[int] = field(default_factory=list)
-    status: Callable[[], str] | None = None  # asked once the rest is written, so that it counts it
-
-    def rows(self) -> int:
-        """Return how many samples it holds."""
-        return sum(len(samples.times) for _, samples, _ in self.samples)
-
-    def shed_samples(self, rows_max: int) -> int:
-        """Drop the oldest samples beyond ``rows_max``; return how many. Nothing else is dropped."""
-        rows, dropped = self.rows(), 0
-        while rows - dropped > rows_max:
-            dropped += len(self.samples.pop(0)[1].times)
-        return dropped
 
 
 @dataclass(slots=True)
@@ -89,7 +66,7 @@ class Store:
         self._alarm_rows_max, self._bytes_max = alarm_rows_max, bytes_max
         self._samples_evicted = 0  # for the size, since the start
         self._compacted_through = 0  # seq where the next merging begins
-        self._totals = _Totals(0, 0, dict.fromkeys(_EVICTION, 0), 0)
+        self._totals = _Totals(0, 0, dict.fromkeys(EVICTION, 0), 0)
         self._next_sample = 1
         self._records_file = StoreFile(
             directory / RECORDS, "FULL", self._numbers, self._read_records
@@ -139,9 +116,14 @@ class Store:
     def _reports(self) -> list[salvage.Report]:
         return [*self._records_file.reports, *self._readings_file.reports]
 
-    def outbox_damaged(self, why: object) -> None:
+    @property
+    def mended(self) -> int:
+        """How many damaged files a new one took the place of, since the start."""
+        return len(self._reports())
+
+    def outbox_damaged(self) -> None:
         """Take note that a reader has found it damaged."""
-        self._records_file.damaged(why)
+        self._records_file.suspect()
 
     def _numbers(self) -> Numbers | None:
         return Numbers(self.envelope.epoch, self.last_seq)
@@ -149,7 +131,7 @@ class Store:
     def _read_records(self) -> None:
         meta = dict(self._records.execute("SELECT key, value FROM meta").fetchall())
         (outbox_rows,) = self._records.execute("SELECT count(*) FROM outbox").fetchone()
-        evicted = {kind: int(meta.get(f"evicted_{kind}", 0)) for kind in _EVICTION}
+        evicted = {kind: int(meta.get(f"evicted_{kind}", 0)) for kind in EVICTION}
         self._totals = _Totals(
             int(meta["last_seq"]), outbox_rows, evicted, int(meta.get("merged", 0))
         )
@@ -265,11 +247,11 @@ class Store:
 
     def _evict(self, totals: _Totals) -> None:
         """Keep the outbox to its cap: health first, then summaries, oldest first; all counted."""
-        for kind in _EVICTION:
+        for kind in EVICTION:
             excess = totals.outbox_rows - self._outbox_rows_max
             if excess > 0:
                 self._drop(kind, excess, totals)
-        for kind in _EVICTION:  # samples go first, with their own commits
+        for kind in EVICTION:  # samples go first, with their own commits
             while self._too_large() and not self._ring_rows:
                 if not self._drop(kind, _ROWS_DROPPED, totals):
                     break

@@ -92,12 +92,28 @@ class StoreFile:
             StoreError: it is not over.
 
         """
-        if self._checking is not None and (found := self._checking.poll()) is not None:
+        self._look_at_the_check()
+        if self._damaged:
+            self._go_on_mending()
+
+    def _look_at_the_check(self) -> None:
+        if self._checking is None:
+            return
+        try:
+            found = self._checking.poll()
+        except StoreError as error:  # it may be the disk; whether it is, the next commit tells
+            self._checking = None
+            _LOG.warning("%s could not be checked: %s", self.path, error)
+            return
+        if found is not None:
             self._checking = None
             if "finding" in found:
                 self.damaged(found["finding"])
-        if self._damaged:
-            self._go_on_mending()
+
+    def suspect(self) -> None:
+        """Have the file read as a whole, beside the loop: a reader has found damage."""
+        if not self._damaged and self._checking is None:
+            self._checking = checking(self.path)
 
     def damaged(self, why: object) -> None:
         """Close the file, and let it be mended."""

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,18 +150,22 @@ def broker(tmp_path: Path) -> Iterator[RealBroker]:
     real.kill()
 
 
+AGENT = (sys.executable, "-m", "agent")
+
+
 class RealAgent:
     """``fieldwatch-agent run`` as a process; its log is kept for a failing test to show."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, program: Sequence[str] = AGENT) -> None:
         self.config = config
+        self._program = program
         self._log = config.with_suffix(".log")
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "agent", "run", "--config", str(self.config)],
+                [*self._program, "run", "--config", str(self.config)],
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
