@@ -123,25 +123,84 @@ def test_on_a_disk_that_fails_alarms_are_told_and_nothing_is_lost(
     assert status(tmp_path)["counters"]["samples_not_stored"] == 0
 
 
-def test_what_is_too_much_for_memory_is_counted(
+def damage(file: Path, pages: int) -> None:
+    """Overwrite pages that have summaries in them, in a file that the agent has open."""
+    moment = random.Random(3)
+    data = file.read_bytes()
+    head = 32 if file.name.endswith("-wal") else 0
+    step = PAGE + 24 if head else PAGE
+    starts = [
+        start
+        for start in range(head + step - PAGE, len(data), step)
+        if data[start] == 13 and b"fieldwatch.summary" in data[start : start + PAGE]
+    ]
+    assert len(starts) > pages
+    with file.open("r+b") as opened:
+        for start in starts[1 : 1 + pages]:
+            opened.seek(start)
+            opened.write(moment.randbytes(PAGE))
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_damage_while_it_runs_is_mended_and_told(
     tmp_path: Path,
     line: Line,
     broker: RealBroker,
-    ops: Ops,
-    disk: Path,
-    start_on_disk: Callable[[Path], RealAgent],
+    start_agent: Callable[[Path], RealAgent],
+    suffix: str,
 ) -> None:
-    agent = start_on_disk(configure(tmp_path, line, broker.port))
+    broker.kill()
+    config = configure(tmp_path, line, broker.port)
+    agent = start_agent(config)
     wait_until(lambda: running(tmp_path), "the agent")
-    disk.write_text("full")
-    line.write(lines(Pump(11).run(24_000)))
-    wait_until(lambda: unstored(ops) is not None, "the trouble in the status")
-    wait_until(lambda: agent_read(agent) >= 24_000, "all lines", 60)
-    disk.write_text("")
-    wait_until(lambda: scored(tmp_path) == 24_000, "all samples")
-    counters = status(tmp_path)["counters"]
-    assert counters["samples_not_stored"] >= 3000
-    assert counters["samples_committed"] + counters["samples_not_stored"] == 24_000
-    assert len(kept_scores(tmp_path)) == counters["samples_committed"]
+    rows = Pump(11).run(1800)
+    line.write(lines(rows[:1500]))
+    wait_until(lambda: scored(tmp_path) == 1500, "the first part")
+    if not suffix:  # a clean stop puts everything into the file itself
+        assert agent.stop() == 0
+        agent = start_agent(config)
+        wait_until(lambda: running(tmp_path), "the agent")
+    epoch = status(tmp_path)["store"]["epoch"]
+    damage(tmp_path / "data" / f"{RECORDS}{suffix}", 2)
+    broker.start()  # what is sent is read
+    ops = Ops(broker.port)
+    try:
+        wait_until(lambda: status(tmp_path)["store"]["set_aside"] != [], "a new file")
+        wait_until(lambda: ops.of_kind("health") != [], "a health message")
+        wait_until(lambda: bool(ops.of_kind("health")[-1]["data"]["store"]["damage"]), "the news")
+        (report,) = ops.of_kind("health")[-1]["data"]["store"]["damage"]
+        assert report["file"] == status(tmp_path)["store"]["set_aside"][0]
+        assert report["epoch"] == "kept"
+        assert report["saved"]["outbox"] > 0
+        assert report["lost"]["outbox"] is None or report["lost"]["outbox"] > 0
+        line.write(lines(rows[1500:], 1500))
+        wait_until(lambda: kept_times(tmp_path) == 1800, "the second part")
+        wait_until(lambda: status(tmp_path)["store"]["outbox_rows"] <= 1, "an empty outbox")
+        assert {one["epoch"] for one in ops.numbered()} == {epoch}
+        ids = {one["id"]: one for one in ops.numbered()}
+        assert all(ids[one["id"]] == one for one in ops.numbered())
+        assert "it is damaged: saving what can be read" in agent.log()
+    finally:
+        ops.close()
     assert agent.stop() == 0, agent.log()
-    assert "storing again; dropped meanwhile: samples" in agent.log()
+
+
+def kept_times(directory: Path) -> int:
+    return len(kept_scores(directory))
+
+
+def test_permission_that_is_lost_stops_no_agent_that_runs(
+    tmp_path: Path, line: Line, broker: RealBroker, start_agent: Callable[[Path], RealAgent]
+) -> None:
+    agent = start_agent(configure(tmp_path, line, broker.port))
+    wait_until(lambda: running(tmp_path), "the agent")
+    for name in (RECORDS, READINGS):
+        (tmp_path / "data" / name).chmod(0)
+    (tmp_path / "data").chmod(0o500)
+    line.write(lines(Pump(11).run(100)))
+    (tmp_path / "data").chmod(0o700)
+    for name in (RECORDS, READINGS):
+        (tmp_path / "data" / name).chmod(0o600)
+    wait_until(lambda: scored(tmp_path) == 100, "all samples")
+    assert agent.stop() == 0, agent.log()
+    assert "cannot store" not in agent.log()
