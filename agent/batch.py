@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 WAITING_SAMPLES_MAX: Final = 20_000
 WAITING_MESSAGES_MAX: Final = 2000  # some 8 MB
 WAITING_ALARMS_MAX: Final = 2000
+# part of a stream's state: number of the first stored sample that the other parts know nothing of
+THROUGH: Final = "through"
 EVICTION: Final = ("health", "summary", "alarm")  # in this order, oldest first
 
 
@@ -31,6 +33,11 @@ class Batch:
     def rows(self) -> int:
         """Return how many samples it holds."""
         return sum(len(samples.times) for _, samples, _ in self.samples)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether there is a stream's memory of samples in it."""
+        return any(THROUGH in parts for parts in self.state.values())
 
     def shed_samples(self, rows_max: int) -> int:
         """Drop the oldest samples beyond ``rows_max``; return how many. Nothing else is dropped."""

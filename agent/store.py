@@ -3,8 +3,8 @@
 Two files in one directory. ``fieldwatch.db`` has what must survive a power cut (alarms, the
 outbox, the streams' state): every commit is on the disk before it is over (synchronous=FULL).
 ``readings.db`` has the ring of samples and the status: consistent after a power cut, but the
-last commits may be gone (NORMAL). One read-write connection per file, the loop's; everyone else
-reads through ``Reader``, which can neither write nor checkpoint.
+commits since a stream's memory was last saved may be gone (NORMAL; with the memory, FULL). One
+read-write connection per file, the loop's; everyone else reads through ``agent.reader``.
 """
 
 from __future__ import annotations
@@ -282,7 +282,8 @@ class Store:
         self._readings_file.ready()
         before = self._next_sample, self._ring_rows
         try:
-            with self._readings_file.transaction():
+            # a memory of samples must not outlive them, nor be the only one to survive a power cut
+            with self._readings_file.transaction(durable=batch.remembers):
                 self._write_samples(batch.samples)
                 evicted = self._evict_samples()
         except StoreError:

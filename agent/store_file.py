@@ -158,14 +158,19 @@ class StoreFile:
             raise
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, durable: bool = False) -> Iterator[None]:
         """Commit what is done inside, or nothing of it; damage that shows up is mended.
+
+        If ``durable``, this commit and those before are on the disk when it is over.
 
         Raises:
             StoreError: nothing was written.
 
         """
         try:
+            with errors_of(self.path):
+                level = "FULL" if durable else self._synchronous
+                self.connection.execute(f"PRAGMA synchronous = {level}")
             with transaction(self.connection, self.path):
                 yield
         except Damaged as damage:
