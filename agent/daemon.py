@@ -48,7 +48,7 @@ from agent.sdnotify import Notifier
 from agent.store import Batch, Store
 from agent.tables import bring_up_to_date, mend_meanwhile
 from agent.trouble import Trouble
-from agent.uplink import Uplink
+from agent.uplink import DELETED_MAX, Uplink
 from models import __version__
 from models.errors import ConfigError, StoreError
 from models.messages import Samples
@@ -58,6 +58,7 @@ from models.times import iso_time
 _LOG = logging.getLogger(__name__)
 
 
+_DRAIN_S = 0.1  # between two commits while many messages are deleted
 CLOCK = "_clock"  # among the streams' states; no stream's name begins like this
 
 
@@ -97,6 +98,7 @@ class Daemon:
         self._stopping = False
         self._trouble = Trouble()  # of the store
         self._committed = 0  # samples
+        self._more_acknowledged = False
         self._mended = 0  # database files, as ops have been told
         self._loop = LoopTimes()
         self._machine = Machine(config.store.directory)
@@ -134,7 +136,7 @@ class Daemon:
             if at_once or time.monotonic() >= next_tick:
                 self._loop.ticked(time.monotonic() - next_tick)
                 self._tick()
-                next_tick = time.monotonic() + self._config.store.flush_interval_s
+                next_tick = time.monotonic() + self._interval_s()
             if self._reloader and self._reloader.asked:
                 self._reload(self._reloader)
             self._loop.turned(time.monotonic() - woke)
@@ -173,6 +175,7 @@ class Daemon:
         self._save()
         self._batch.status = self._status
         acked, waiting = self._batch.acked, self._batch.rows()
+        self._more_acknowledged = len(acked) >= DELETED_MAX and not self._trouble.error
         if self._relay.outbox_damaged():
             self._store.outbox_damaged()
         try:
@@ -196,6 +199,11 @@ class Daemon:
         for name, tokens in self._tokens.items():
             self._inputs[name].committed(tokens)
         self._tokens.clear()
+
+    def _interval_s(self) -> float:
+        """Return when to commit next: soon, where more was acknowledged than one commit deletes."""
+        interval_s = self._config.store.flush_interval_s
+        return min(interval_s, _DRAIN_S) if self._more_acknowledged else interval_s
 
     def _not_committed(self, error: StoreError) -> None:
         """Keep what was not written in memory, and tell where that can be told."""

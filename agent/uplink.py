@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-_DELETED_MAX = 5000  # rows in one commit, which must not keep the loop from its work
+DELETED_MAX = 1000  # rows in one commit, which must not keep the loop from its work
 
 
 class Uplink:
@@ -89,7 +89,7 @@ class Uplink:
 
     def acknowledged(self) -> list[int]:
         """Return numbers of messages that are to be deleted, each once."""
-        return drain(self._ledger.done, _DELETED_MAX)
+        return drain(self._ledger.done, DELETED_MAX)
 
     def committed(self, deleted: list[int]) -> None:
         """Say that there was a commit, and that these are gone from the outbox."""
