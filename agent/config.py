@@ -74,6 +74,12 @@ class StoreTable(Table):
     alarm_rows_max: Count = Field(
         100_000, description="Alarms kept for the alarms command; the oldest closed ones go first"
     )
+    samples_days_max: Positive | None = Field(
+        None, description="Drop samples that are older, by their own times; absent: no limit"
+    )
+    alarms_days_max: Positive | None = Field(
+        None, description="Drop alarms that have been closed for longer; absent: no limit"
+    )
 
 
 class SummaryTable(Table):

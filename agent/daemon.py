@@ -44,6 +44,7 @@ from agent.intake import Intake
 from agent.journal import start_logging
 from agent.relay import Relay
 from agent.reload import Reloader
+from agent.retention import Retention
 from agent.sdnotify import Notifier
 from agent.store import Batch, Store
 from agent.tables import bring_up_to_date, mend_meanwhile
@@ -253,7 +254,11 @@ class Daemon:
         before, self._config = self._config, config
         store = config.store
         self._store.limit(
-            store.outbox_rows_max, store.ring_rows_max, store.alarm_rows_max, store.bytes_max
+            store.outbox_rows_max,
+            store.ring_rows_max,
+            store.alarm_rows_max,
+            store.bytes_max,
+            Retention(store.samples_days_max, store.alarms_days_max),
         )
         for table in config.streams:
             stream = self._streams[table.name]
@@ -378,6 +383,7 @@ def _assemble(config: AgentConfig, reloader: Reloader) -> Daemon:
         config.store.ring_rows_max,
         alarm_rows_max=config.store.alarm_rows_max,
         bytes_max=config.store.bytes_max,
+        retention=Retention(config.store.samples_days_max, config.store.alarms_days_max),
     )
     parsers = {
         source.name: LineParser(source.lines, streams[source.stream].manifest.channels)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from agent.batch import Batch as Batch
 from agent.compaction import compact
 from agent.envelope import Envelope, Outgoing
 from agent.reader import Reader as Reader
+from agent.retention import FOREVER, LOOK_S, Retention, drop_alarms, drop_samples
 from agent.salvage import Numbers
 from agent.schema import LOCK, Connection, Damaged, errors_of, lock
 from agent.schema import READINGS as READINGS
@@ -59,12 +61,16 @@ class Store:
         *,
         alarm_rows_max: int = 100_000,
         bytes_max: int = 2**30,
+        retention: Retention = FOREVER,
     ) -> None:
         self.directory = directory
         self._site, self._gateway = site, gateway
         self._outbox_rows_max, self._ring_rows_max = outbox_rows_max, ring_rows_max
         self._alarm_rows_max, self._bytes_max = alarm_rows_max, bytes_max
-        self._samples_evicted = 0  # for the size, since the start
+        self._retention, self._next_look = retention, 0.0
+        # since the start
+        self._samples_evicted = 0  # for the size
+        self._dropped = {"samples_old": 0, "alarms_old": 0, "alarms_excess": 0}
         self._compacted_through = 0  # seq where the next merging begins
         self._totals = _Totals(0, 0, dict.fromkeys(EVICTION, 0), 0)
         self._next_sample = 1
@@ -76,9 +82,15 @@ class Store:
         )
 
     def limit(
-        self, outbox_rows_max: int, ring_rows_max: int, alarm_rows_max: int, bytes_max: int
+        self,
+        outbox_rows_max: int,
+        ring_rows_max: int,
+        alarm_rows_max: int,
+        bytes_max: int,
+        retention: Retention = FOREVER,
     ) -> None:
         """Set new caps; what is too much goes with the next commits."""
+        self._retention = retention
         self._outbox_rows_max, self._ring_rows_max = outbox_rows_max, ring_rows_max
         self._alarm_rows_max, self._bytes_max = alarm_rows_max, bytes_max
 
@@ -169,6 +181,10 @@ class Store:
         self._commit_records(batch, clock)
         if trouble is not None:
             raise trouble
+        due = clock == "synced" and self._retention != FOREVER
+        if due and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_S
+            self._drop_what_is_old(time.time())
         self._commit_status(batch)
         for file in (self._records_file, self._readings_file):
             file.give_back()
@@ -200,11 +216,13 @@ class Store:
             [(a["stream"], a["number"], a["state"], json.dumps(a)) for a in alarms],
         )
         # ids count up, so this needs no counting of rows; what is open stays
-        self._records.execute(
-            """DELETE FROM alarms
-            WHERE id <= (SELECT max(id) FROM alarms) - ? AND state = 'closed'""",
-            [self._alarm_rows_max],
+        excess = self._records.execute(
+            """DELETE FROM alarms WHERE id IN
+            (SELECT id FROM alarms WHERE id <= (SELECT max(id) FROM alarms) - ?
+            AND state = 'closed' ORDER BY id LIMIT ?)""",
+            [self._alarm_rows_max, len(alarms) + _ROWS_DROPPED],
         )
+        self._dropped["alarms_excess"] += excess.rowcount
 
     def _delete_acknowledged(self, acked: list[int], totals: _Totals) -> None:
         deleted = self._records.executemany(
@@ -219,7 +237,7 @@ class Store:
             "INSERT INTO outbox VALUES (?, ?, ?, ?)", self._numbered(messages, clock, totals)
         )
         self._compact(totals)
-        self._evict(totals)
+        self._evict(totals, len(messages) + _ROWS_DROPPED)
         self._records.execute("UPDATE meta SET value = ? WHERE key = 'last_seq'", [totals.last_seq])
 
     def _numbered(
@@ -245,12 +263,12 @@ class Store:
         totals.merged += done.merged - done.written
         self._records.execute("INSERT OR REPLACE INTO meta VALUES ('merged', ?)", [totals.merged])
 
-    def _evict(self, totals: _Totals) -> None:
+    def _evict(self, totals: _Totals, rows_max: int) -> None:
         """Keep the outbox to its cap: health first, then summaries, oldest first; all counted."""
         for kind in EVICTION:
-            excess = totals.outbox_rows - self._outbox_rows_max
+            excess = min(totals.outbox_rows - self._outbox_rows_max, rows_max)
             if excess > 0:
-                self._drop(kind, excess, totals)
+                rows_max -= self._drop(kind, excess, totals)
         for kind in EVICTION:  # samples go first, with their own commits
             while self._too_large() and not self._ring_rows:
                 if not self._drop(kind, _ROWS_DROPPED, totals):
@@ -292,6 +310,15 @@ class Store:
         self._samples_evicted += evicted
         batch.samples = []
 
+    def _drop_what_is_old(self, now_s: float) -> None:
+        with self._readings_file.transaction():
+            samples = drop_samples(self._readings, self._retention, now_s)
+        with self._records_file.transaction():
+            alarms = drop_alarms(self._records, self._retention, now_s)
+        self._ring_rows -= samples
+        self._dropped["samples_old"] += samples
+        self._dropped["alarms_old"] += alarms
+
     def _commit_status(self, batch: Batch) -> None:
         if batch.status is not None:
             with self._readings_file.transaction():
@@ -330,7 +357,9 @@ class Store:
             )
             self._next_sample += rows
         self._readings.execute(
-            "DELETE FROM samples WHERE number < ?", [self._next_sample - self._ring_rows_max]
+            """DELETE FROM samples WHERE number IN
+            (SELECT number FROM samples WHERE number < ? ORDER BY number LIMIT ?)""",
+            [self._next_sample - self._ring_rows_max, len(chunks) + _ROWS_DROPPED],
         )
         self._ring_rows = self._next_sample - self._oldest_sample(self._next_sample)
 
@@ -390,6 +419,7 @@ class Store:
             "ring_rows": self._ring_rows,
             "evicted": dict(self._totals.evicted),
             "samples_evicted": self._samples_evicted,
+            "dropped": dict(self._dropped),
             "bytes": self._bytes(),
             "merged": self._totals.merged,
             "set_aside": [path.name for path in self.set_aside],
