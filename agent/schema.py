@@ -249,6 +249,11 @@ def give_back(connection: Connection) -> None:
         connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})")
 
 
+def current_version(name: str) -> int:
+    """Return the version of a database's tables that this software makes."""
+    return len(_MIGRATIONS[name])
+
+
 def outdated(path: Path) -> bool:
     """Tell whether a file is absent, or its tables are of an older version.
 
