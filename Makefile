@@ -75,7 +75,7 @@ soak: $(VENV)/dev.stamp parts
 
 # asks each time, which takes no time: a program that was there may be gone
 parts:
-	@scripts/get-parts mosquitto systemd-analyze:systemd
+	@scripts/get-parts mosquitto faketime systemd-analyze:systemd
 
 clean:
 	rm -rf $(VENV) $(TFLITE) .parts build dist *.egg-info

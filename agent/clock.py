@@ -24,6 +24,8 @@ STEP_S: Final = (
     0.5  # a time server lets a clock run faster or slower up to this, and sets it beyond
 )
 
+_BUILT_S: Final = 1_735_689_600.0  # 2025-01-01: a clock before this software's time was never set
+
 _STA_UNSYNC = 0x0040
 _TIME_ERROR = 5
 
@@ -100,8 +102,8 @@ class Clock:
 
     def quality(self) -> ClockQuality:
         """Return whether the wall's time can be trusted."""
-        quality = self._quality()
-        return "unsynced" if self._behind else quality
+        never_set = self._behind or self._wall() < _BUILT_S
+        return "unsynced" if never_set else self._quality()
 
     def look(self) -> Step | None:
         """Say whether the clock was set since the last look, and go by it from now on."""

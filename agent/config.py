@@ -55,7 +55,7 @@ class StoreTable(Table):
         1.0, description="Commit this often; what is not committed is lost with the power"
     )
     state_interval_s: Positive = Field(
-        10.0,
+        30.0,
         description="Save the streams' memory this often, and with each message of the stream;"
         " a restart scores the samples since then again",
     )

@@ -24,8 +24,9 @@ import numpy as np
 
 from agent import config as configuration
 from agent.bundles import baseline, load
-from agent.clock import Clock
+from agent.clock import Clock, Step
 from agent.config import AgentConfig, StreamTable
+from agent.correction import Correction
 from agent.envelope import Outgoing
 from agent.fleet import Fleet
 from agent.health import (
@@ -101,6 +102,7 @@ class Daemon:
         self._committed = 0  # samples
         self._more_acknowledged = False
         self._mended = 0  # database files, as ops have been told
+        self._corrections: deque[Correction] = deque()  # that are not done, in order
         self._loop = LoopTimes()
         self._machine = Machine(config.store.directory)
 
@@ -155,8 +157,9 @@ class Daemon:
     def _tick(self) -> None:
         """Do what is done once an interval, and feed the watchdog: only a live loop gets here."""
         now = time.monotonic()
-        if self._clock.look():
+        if (step := self._clock.look()) is not None:
             self._next_save = now  # what is stored from now on has other times
+            self._begin_correction(step)
         for name, heard in self._heard.items():
             if now - heard > self._streams[name].silent_after_s:
                 self._streams[name].silent(heard, self._batch)
@@ -166,7 +169,36 @@ class Daemon:
                 Outgoing("health", None, self._clock.wall_s(), self._document())
             )
         self._commit()
+        self._correct()
         self._notifier.watchdog()
+
+    def _begin_correction(self, step: Step) -> None:
+        """Put right what was timed by a clock that no time server had set."""
+        if step.unsure_since_s is None:
+            return
+        before_s = self._clock.correction_s - step.by_s
+        by_arrival = [name for name, stream in self._streams.items() if stream.timed_by_arrival]
+        self._corrections.append(
+            self._store.correction(
+                step.by_s,
+                step.unsure_since_s + before_s,
+                self._clock.steady_s() + before_s,
+                frozenset(by_arrival),
+                self._batch,
+            )
+        )
+
+    def _correct(self) -> None:
+        if not self._corrections or self._trouble.error:
+            return
+        try:
+            self._store.correct(self._corrections[0])
+        except StoreError as error:
+            _LOG.error("times are not corrected, trying again: %s", error)
+            return
+        if self._corrections[0].done:
+            by_s = self._corrections.popleft().by_s
+            _LOG.info("stored times corrected by %+.1f s", by_s)
 
     def _commit(self) -> None:
         """Write the batch in one go; if that fails, keep it and try again at the next tick."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -57,7 +58,7 @@ class Reader:
         rows = self._query(READINGS, "SELECT document FROM status", [])
         if not rows:
             raise StoreError(f"{self._directory}: no status yet; is the agent running?")
-        document: dict[str, Any] = json.loads(rows[0][0])
+        document: dict[str, Any] = json.loads(zlib.decompress(rows[0][0]))
         return document
 
     def newest_samples(self, stream: str, rows: int) -> list[tuple[bytes, bytes, bytes]]:

@@ -12,6 +12,7 @@ import os
 import secrets
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from sqlite3 import Connection as Connection
@@ -389,6 +390,18 @@ def _m002_readings(database: Database) -> None:
     _execute(database, "DROP INDEX samples_stream")
 
 
+def _m003_readings(database: Database) -> None:
+    """The status compressed: it changes with each commit, and is then one page instead of five."""
+    found = database.conn.execute("SELECT id, document FROM status").fetchall()
+    _execute(
+        database,
+        "DROP TABLE status",
+        "CREATE TABLE status (id INTEGER PRIMARY KEY, document BLOB NOT NULL) STRICT",
+    )
+    packed = [(number, zlib.compress(document.encode())) for number, document in found]
+    database.conn.executemany("INSERT INTO status VALUES (?, ?)", packed)
+
+
 def _execute(database: Database, *statements: str) -> None:
     for statement in statements:
         database.conn.execute(statement)
@@ -397,6 +410,6 @@ def _execute(database: Database, *statements: str) -> None:
 # in order; PRAGMA user_version counts those a file has, and none is ever changed or removed
 _MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
     RECORDS: [_m001_records],
-    READINGS: [_m001_readings, _m002_readings],
+    READINGS: [_m001_readings, _m002_readings, _m003_readings],
     COLLECTED: [_m001_collected],
 }

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from agent import salvage
 from agent.batch import EVICTION
 from agent.batch import Batch as Batch
 from agent.compaction import compact
+from agent.correction import Correction, correct_alarms, correct_messages, correct_samples
 from agent.envelope import Envelope, Outgoing
 from agent.reader import Reader as Reader
 from agent.retention import FOREVER, LOOK_S, Retention, drop_alarms, drop_samples
@@ -34,6 +36,7 @@ from models.errors import StoreError
 if TYPE_CHECKING:
     from models.messages import Float32, Samples
 
+SYNC_S = 10.0  # samples are on the disk this often at least; a power cut costs what came since
 _ROWS_DROPPED = 1000  # at a time, so that a commit does not take long
 _CROWDED = 0.75  # of the outbox's cap; above it, summaries are merged
 
@@ -68,6 +71,7 @@ class Store:
         self._outbox_rows_max, self._ring_rows_max = outbox_rows_max, ring_rows_max
         self._alarm_rows_max, self._bytes_max = alarm_rows_max, bytes_max
         self._retention, self._next_look = retention, 0.0
+        self._next_sync = 0.0  # of the samples
         # since the start
         self._samples_evicted = 0  # for the size
         self._dropped = {"samples_old": 0, "alarms_old": 0, "alarms_excess": 0}
@@ -148,6 +152,7 @@ class Store:
             int(meta["last_seq"]), outbox_rows, evicted, int(meta.get("merged", 0))
         )
         self.envelope = Envelope(self._site, self._gateway, str(meta["epoch"]))
+        self._next_alarm = self._alarms_end()
 
     def _read_readings(self) -> None:
         newest = self._readings.execute(
@@ -223,6 +228,11 @@ class Store:
             [self._alarm_rows_max, len(alarms) + _ROWS_DROPPED],
         )
         self._dropped["alarms_excess"] += excess.rowcount
+        self._next_alarm = self._alarms_end()
+
+    def _alarms_end(self) -> int:
+        (newest,) = self._records.execute("SELECT ifnull(max(id), 0) FROM alarms").fetchone()
+        return int(newest) + 1
 
     def _delete_acknowledged(self, acked: list[int], totals: _Totals) -> None:
         deleted = self._records.executemany(
@@ -301,12 +311,15 @@ class Store:
         before = self._next_sample, self._ring_rows
         try:
             # a memory of samples must not outlive them, nor be the only one to survive a power cut
-            with self._readings_file.transaction(durable=batch.remembers):
+            due = time.monotonic() >= self._next_sync
+            with self._readings_file.transaction(durable=due or batch.remembers):
                 self._write_samples(batch.samples)
                 evicted = self._evict_samples()
         except StoreError:
             self._next_sample, self._ring_rows = before
             raise
+        if due:
+            self._next_sync = time.monotonic() + SYNC_S
         self._samples_evicted += evicted
         batch.samples = []
 
@@ -323,7 +336,8 @@ class Store:
         if batch.status is not None:
             with self._readings_file.transaction():
                 self._readings.execute(
-                    "INSERT OR REPLACE INTO status VALUES (1, ?)", [batch.status()]
+                    "INSERT OR REPLACE INTO status VALUES (1, ?)",
+                    [zlib.compress(batch.status().encode(), 1)],
                 )
         batch.status = None
 
@@ -362,6 +376,42 @@ class Store:
             [self._next_sample - self._ring_rows_max, len(chunks) + _ROWS_DROPPED],
         )
         self._ring_rows = self._next_sample - self._oldest_sample(self._next_sample)
+
+    def correction(
+        self, by_s: float, since_s: float, until_s: float, streams: frozenset[str], batch: Batch
+    ) -> Correction:
+        """Return how to put right all that is stored, and in ``batch``; see ``Correction``."""
+        return Correction(
+            by_s,
+            since_s,
+            until_s,
+            streams,
+            samples=self._next_sample + batch.rows(),
+            messages=self.last_seq + len(batch.messages) + 1,
+            alarms=self._next_alarm,
+        )
+
+    def correct(self, by: Correction) -> None:
+        """Move some of the times that were wrong; to be called until ``by`` is done.
+
+        Raises:
+            StoreError: nothing was moved; it can be called again.
+
+        """
+        before = replace(by)
+        try:
+            with self._records_file.transaction():
+                correct_messages(self._records, by)
+                correct_alarms(self._records, by)
+        except StoreError:
+            by.messages, by.alarms = before.messages, before.alarms
+            raise
+        try:
+            with self._readings_file.transaction():
+                correct_samples(self._readings, by)
+        except StoreError:
+            by.samples = before.samples
+            raise
 
     def state(self, stream: str) -> dict[str, bytes]:
         """Return the parts of a stream's state that were committed last."""

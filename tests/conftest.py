@@ -156,9 +156,9 @@ AGENT = (sys.executable, "-m", "agent")
 class RealAgent:
     """``fieldwatch-agent run`` as a process; its log is kept for a failing test to show."""
 
-    def __init__(self, config: Path, program: Sequence[str] = AGENT) -> None:
+    def __init__(self, config: Path, program: Sequence[str] = AGENT, **environment: str) -> None:
         self.config = config
-        self._program = program
+        self._program, self._environment = program, environment
         self._log = config.with_suffix(".log")
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -169,6 +169,7 @@ class RealAgent:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
+                env=os.environ | self._environment,
             )
 
     def log(self) -> str:
@@ -187,11 +188,11 @@ class RealAgent:
 
 
 @pytest.fixture
-def start_agent() -> Iterator[Callable[[Path], RealAgent]]:
+def start_agent() -> Iterator[Callable[..., RealAgent]]:
     agents: list[RealAgent] = []
 
-    def start(config: Path) -> RealAgent:
-        agent = RealAgent(config)
+    def start(config: Path, **environment: str) -> RealAgent:
+        agent = RealAgent(config, **environment)
         agents.append(agent)
         agent.start()
         return agent
