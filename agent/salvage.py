@@ -73,14 +73,15 @@ def mend(path: Path, numbers: Numbers | None = None, commits_lost: int = 0) -> R
         StoreError: there is no room for a new one, or the disk fails; nothing has changed.
 
     """
-    _prune(path.parent)
+    deleted = _prune(path.parent)
     new = path.with_name(f"{path.name}.mending")
     with errors_of(new):
         remove(new)
         with contextlib.closing(open_for_writing(new, "FULL", path.name)) as mended:
             report = _fill(mended, path, numbers, commits_lost)
         aside = take_the_place(new, path)
-        report = {"file": aside.name, "time": iso_time(time.time())} | report
+    report = {"file": aside.name, "time": iso_time(time.time())} | report | {"deleted": deleted}
+    with contextlib.suppress(OSError):  # a full disk; the agent says it all the same
         aside.with_name(f"{aside.name}.json").write_text(json.dumps(report) + "\n")
     return report
 
@@ -312,26 +313,32 @@ def _begin_epoch(new: Connection) -> None:
     new.execute("UPDATE meta SET value = ? WHERE key = 'last_seq'", [len(rows)])
 
 
-def reports(directory: Path) -> list[Report]:
-    """Return what is said of the damaged files that lie in a directory, the oldest first."""
+def reports(path: Path) -> list[Report]:
+    """Return what is said of the damaged files that lie beside a database, the oldest first."""
     found = []
-    for file in sorted(directory.glob(f"*{ASIDE}*.json"), key=lambda file: file.stat().st_mtime):
-        with contextlib.suppress(ValueError, OSError):  # cut off by a crash, or not for us to read
+    for file in sorted(path.parent.glob(f"{path.name}{ASIDE}*.json"), key=_age):
+        with contextlib.suppress(ValueError):  # cut off by a crash
             found.append(json.loads(file.read_text()))
     return found
 
 
-def _prune(directory: Path) -> None:
-    """Delete the oldest damaged files, so that there is room for one more."""
+def _prune(directory: Path) -> list[str]:
+    """Delete the oldest damaged files, so that there is room for one more; say which."""
     files = [file for name in (RECORDS, READINGS) for file in directory.glob(f"{name}{ASIDE}*")]
     groups: dict[str, list[Path]] = {}
-    for file in sorted(files, key=lambda file: file.stat().st_mtime):
+    for file in sorted(files, key=_age):
         stem = file.name.removesuffix(".json").removesuffix("-wal").removesuffix("-shm")
         groups.setdefault(stem, []).append(file)
     sizes = {stem: sum(file.stat().st_size for file in group) for stem, group in groups.items()}
-    for stem, group in list(groups.items()):
-        if len(sizes) < _ASIDE_MAX and sum(sizes.values()) < _ASIDE_BYTES_MAX:
-            break
-        del sizes[stem]
-        for file in group:
+    deleted = []
+    while sizes and (len(sizes) >= _ASIDE_MAX or sum(sizes.values()) >= _ASIDE_BYTES_MAX):
+        oldest = next(iter(sizes))
+        for file in groups[oldest]:
             file.unlink()
+        del sizes[oldest]
+        deleted.append(oldest)
+    return deleted
+
+
+def _age(file: Path) -> float:
+    return file.stat().st_mtime

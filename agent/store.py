@@ -126,7 +126,7 @@ class Store:
 
     @property
     def set_aside(self) -> list[Path]:
-        """Damaged files, since the opening, that a new one took the place of."""
+        """Damaged files in the directory, each of which a new one took the place of."""
         return [self.directory / report["file"] for report in self._reports()]
 
     def _reports(self) -> list[salvage.Report]:
@@ -134,7 +134,7 @@ class Store:
 
     @property
     def mended(self) -> int:
-        """How many damaged files a new one took the place of, since the start."""
+        """How many reports of damaged files there are."""
         return len(self._reports())
 
     def outbox_damaged(self) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from agent.salvage import Numbers, Report
+from agent.salvage import Numbers, Report, reports
 from agent.schema import (
     CHECKED_BYTES_MAX,
     Connection,
@@ -50,7 +50,7 @@ class StoreFile:
         self.path = path
         self._synchronous: Synchronous = synchronous
         self._numbers, self._mended = numbers, mended
-        self.reports: list[Report] = []  # of what was mended since the opening
+        self.reports: list[Report] = []  # of the damaged files that lie beside it
         self._damaged = False
         self._mending: Helper | None = None
         self._checking: Helper | None = None
@@ -65,6 +65,8 @@ class StoreFile:
             StoreError: it cannot be used.
 
         """
+        with errors_of(self.path):
+            self.reports = reports(self.path)
         try:
             self.connection = open_for_writing(self.path, self._synchronous)
         except Damaged as damage:
@@ -84,6 +86,8 @@ class StoreFile:
             report["saved"],
             lost,
         )
+        for name in report["deleted"]:
+            _LOG.warning("%s deleted: only the newest damaged files are kept", name)
 
     def ready(self) -> None:
         """Look how the mending goes on, where there is any.
