@@ -17,7 +17,7 @@ help:
 	@echo "make reference     write the reference of the configuration in docs/ again"
 	@echo "make zoo           train the reference bundle in models/zoo again"
 	@echo "make bench         measure speed, detection on the simulated pump, what kill -9 costs, what a window costs"
-	@echo "make soak          kill the agent 500 times, fuzz with a million lines per format"
+	@echo "make soak          kill the agent 500 times, cut the power 200 times, fuzz with a million lines per format"
 	@echo "make wheel         build the wheel into dist/"
 	@echo "make test-wheel    prove that the wheel alone is a gateway's agent"
 	@echo "make test-tflite   run the gateway's tests on tflite-runtime (needs Python 3.11)"
@@ -68,9 +68,10 @@ bench: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.windowed
 	$(BIN)/python -m tests.bench.adaptation
 
-# half an hour: 500 kills, and the fuzzing with 50 times as many cases
+# half an hour: 500 kills, 200 power cuts, and the fuzzing with 50 times as many cases
 soak: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.kill --kills 500
+	FIELDWATCH_TEST_CUTS=200 $(BIN)/python -m pytest tests/agent/test_power_cut.py
 	FIELDWATCH_TEST_FUZZ=50 $(BIN)/python -m pytest tests/fuzz
 
 # asks each time, which takes no time: a program that was there may be gone

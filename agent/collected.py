@@ -16,7 +16,16 @@ from typing import Any, NamedTuple, Self
 
 from agent.central import ALSO_MAX, GONE_MAX
 from agent.ranges import Range, Ranges, is_number, parse
-from agent.schema import COLLECTED, Connection, errors_of, lock, open_for_writing, transaction
+from agent.schema import (
+    COLLECTED,
+    Connection,
+    Damaged,
+    errors_of,
+    lock,
+    open_for_writing,
+    set_aside,
+    transaction,
+)
 from models.errors import StoreError
 
 
@@ -73,10 +82,12 @@ class Collected:
         with contextlib.ExitStack() as opening, errors_of(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             opening.enter_context(lock(self._path.parent / f"{COLLECTED}.lock"))
-            self._database, aside = open_for_writing(self._path, "FULL")
+            try:
+                self._database = open_for_writing(self._path, "FULL")
+            except Damaged as damage:
+                aside = set_aside(self._path)
+                raise StoreError(f"{damage}; it is now {aside.name}") from damage
             opening.enter_context(contextlib.closing(self._database))
-            if aside is not None:
-                raise StoreError(f"{self._path} was damaged; it is now {aside.name}")
             self._books = dict(_read_books(self._database, self._site))
             self._closing = opening.pop_all()
         return self

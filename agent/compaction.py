@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.schema import Connection
 
 _ROWS_READ = 200  # in one commit, which must not keep the loop from its work
+_ROWS_MERGED = 64  # in one commit; a group may be that large
 _MERGED_MAX = 60  # summaries in one: an hour of the default minutes
 
 Document = Mapping[str, Any]
@@ -43,7 +44,11 @@ def compact(outbox: Connection, envelope: Envelope, last_seq: int, after: int) -
     ).fetchall()
     documents = [json.loads(body) for (body,) in rows]
     merged, first = 0, last_seq
+    more = False
     for group in _groups(documents):
+        more = merged > 0 and merged + len(group) > _ROWS_MERGED
+        if more:  # the next commit goes on here
+            break
         last_seq += 1
         message = merge(group)
         topic = envelope.topic(message.kind, message.stream)
@@ -55,7 +60,8 @@ def compact(outbox: Connection, envelope: Envelope, last_seq: int, after: int) -
         )
         merged += len(group)
     at_end = len(rows) < _ROWS_READ
-    return Compacted(merged, last_seq - first, last_seq, 0 if at_end else documents[-1]["seq"])
+    next_after = after if more else 0 if at_end else documents[-1]["seq"]
+    return Compacted(merged, last_seq - first, last_seq, next_after)
 
 
 def _groups(documents: Sequence[Document]) -> Iterator[list[Document]]:

@@ -50,7 +50,7 @@ class StoreTable(Table):
         1.0, description="Commit this often; what is not committed is lost with the power"
     )
     state_interval_s: Positive = Field(
-        10.0,
+        30.0,
         description="Save the streams' memory this often, and with each message of the stream;"
         " a restart scores the samples since then again",
     )
@@ -68,6 +68,12 @@ class StoreTable(Table):
     )
     alarm_rows_max: Count = Field(
         100_000, description="Alarms kept for the alarms command; the oldest closed ones go first"
+    )
+    samples_days_max: Positive | None = Field(
+        None, description="Drop samples that are older, by their own times; absent: no limit"
+    )
+    alarms_days_max: Positive | None = Field(
+        None, description="Drop alarms that have been closed for longer; absent: no limit"
     )
 
 

@@ -46,10 +46,12 @@ from agent.intake import Intake
 from agent.journal import start_logging
 from agent.relay import Relay
 from agent.reload import Reloader
+from agent.retention import Retention
 from agent.sdnotify import Notifier
 from agent.store import Batch, Store
-from agent.tables import bring_up_to_date
-from agent.uplink import Uplink
+from agent.tables import bring_up_to_date, mend_meanwhile
+from agent.trouble import Trouble
+from agent.uplink import DELETED_MAX, Uplink
 from models import __version__
 from models import bundle as bundles
 from models.errors import ConfigError, StoreError
@@ -60,8 +62,7 @@ from models.times import iso_time
 _LOG = logging.getLogger(__name__)
 
 
-WAITING_SAMPLES_MAX = 20_000  # kept in memory while the database cannot be written
-
+_DRAIN_S = 0.1  # between two commits while many messages are deleted
 CLOCK = "_clock"  # among the streams' states; no stream's name begins like this
 
 
@@ -99,9 +100,10 @@ class Daemon:
         self._latencies = Latencies()
         self._tokens: dict[str, list[int]] = {}  # of chunks not committed, by input
         self._stopping = False
-        self._store_failing = False
-        self._not_stored = 0
+        self._trouble = Trouble()  # of the store
         self._committed = 0  # samples
+        self._more_acknowledged = False
+        self._mended = 0  # database files, as ops have been told
         self._corrections: deque[Correction] = deque()  # that are not done, in order
         self._loop = LoopTimes()
         self._machine = Machine(config.store.directory)
@@ -135,10 +137,11 @@ class Daemon:
             chunks = self._chunks.take(max(0.0, next_tick - time.monotonic()))
             woke = time.monotonic()
             self._take(chunks)
-            if self._batch.alarms or time.monotonic() >= next_tick:
+            at_once = self._batch.alarms and not self._trouble.error
+            if at_once or time.monotonic() >= next_tick:
                 self._loop.ticked(time.monotonic() - next_tick)
                 self._tick()
-                next_tick = time.monotonic() + self._config.store.flush_interval_s
+                next_tick = time.monotonic() + self._interval_s()
             if self._reloader and self._reloader.asked:
                 self._reload(self._reloader)
             self._loop.turned(time.monotonic() - woke)
@@ -188,7 +191,7 @@ class Daemon:
         )
 
     def _correct(self) -> None:
-        if not self._corrections or self._store_failing:
+        if not self._corrections or self._trouble.error:
             return
         try:
             self._store.correct(self._corrections[0])
@@ -207,19 +210,21 @@ class Daemon:
         self._save()
         self._batch.status = self._status
         acked, waiting = self._batch.acked, self._batch.rows()
+        self._more_acknowledged = len(acked) >= DELETED_MAX and not self._trouble.error
+        if self._relay.outbox_damaged():
+            self._store.outbox_damaged()
         try:
             self._store.commit(self._batch, self._clock.quality())
         except StoreError as error:
             self._committed += waiting - self._batch.rows()
-            if not self._store_failing:
-                _LOG.error("cannot store, trying again until it works: %s", error)
-            self._store_failing = True
-            self._not_stored += self._batch.shed_samples(WAITING_SAMPLES_MAX)
-            self._next_save = time.monotonic()  # what waits, and is shed, has other numbers then
+            self._not_committed(error)
+            if not self._batch.acked:  # those are deleted
+                self._relay.committed(acked)
             return
-        if self._store_failing:
-            _LOG.warning("storing again")
-        self._store_failing = False
+        if self._trouble.over():
+            self._relay.tell(None)
+        if self._store.mended > self._mended:  # ops are to hear of it soon
+            self._mended, self._next_health = self._store.mended, time.monotonic()
         self._committed += waiting
         committed = time.monotonic()
         for arrived in self._arrivals:
@@ -229,6 +234,18 @@ class Daemon:
         for name, tokens in self._tokens.items():
             self._inputs[name].committed(tokens)
         self._tokens.clear()
+
+    def _interval_s(self) -> float:
+        """Return when to commit next: soon, where more was acknowledged than one commit deletes."""
+        interval_s = self._config.store.flush_interval_s
+        return min(interval_s, _DRAIN_S) if self._more_acknowledged else interval_s
+
+    def _not_committed(self, error: StoreError) -> None:
+        """Keep what was not written in memory, and tell where that can be told."""
+        self._trouble.failed(error, self._batch, self._clock.wall_s())
+        self._notifier.status(self._trouble.brief())
+        self._relay.tell(self._trouble.news(self._batch))
+        self._next_save = time.monotonic()  # what waits, and is shed, has other numbers then
 
     def _save(self) -> None:
         """Put the streams' memory into the batch, whole where that is due."""
@@ -271,7 +288,11 @@ class Daemon:
         before, self._config = self._config, config
         store = config.store
         self._store.limit(
-            store.outbox_rows_max, store.ring_rows_max, store.alarm_rows_max, store.bytes_max
+            store.outbox_rows_max,
+            store.ring_rows_max,
+            store.alarm_rows_max,
+            store.bytes_max,
+            Retention(store.samples_days_max, store.alarms_days_max),
         )
         for table in config.streams:
             stream = self._streams[table.name]
@@ -292,6 +313,9 @@ class Daemon:
         self._relay.stop()
         self._commit()
         self._store.close()
+        if self._trouble.error is not None:
+            rows, messages = self._batch.rows(), len(self._batch.messages)
+            _LOG.error("lost, as they cannot be stored: %d samples, %d messages", rows, messages)
         _LOG.info("stopped")
 
     def _status(self) -> str:
@@ -334,8 +358,7 @@ class Daemon:
         return {
             "lines_dropped": self._chunks.dropped_lines,
             "samples_committed": self._committed,
-            "samples_not_stored": self._not_stored,
-        }
+        } | self._trouble.counters()
 
     def _input(self, name: str) -> dict[str, Any]:
         parser, source = self._parsers[name], self._inputs[name]
@@ -397,13 +420,14 @@ def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker) -> Daem
         config.store.ring_rows_max,
         alarm_rows_max=config.store.alarm_rows_max,
         bytes_max=config.store.bytes_max,
+        retention=Retention(config.store.samples_days_max, config.store.alarms_days_max),
     )
     parsers = {
         source.name: LineParser(source.lines, streams[source.stream].manifest.channels)
         for source in config.inputs
     }
     bring_up_to_date(config.store.directory)
-    store.open()
+    store.open(mend_meanwhile)
     if known := store.state(CLOCK):
         clock.restore(known[CLOCK])
     batch = Batch()

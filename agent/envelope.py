@@ -12,7 +12,7 @@ either: it says which numbers will not come (any more). What central ops says is
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ from models.times import iso_time
 
 Kind = Literal["summary", "alarm", "health", "status", "gone"]
 LinkState = Literal["online", "offline"]
+
+_NOTHING: Mapping[str, Any] = {}
 
 ROOT = "fieldwatch/v1"
 CENTRAL = "_central"  # in the place of a gateway; no gateway's name begins like this
@@ -64,10 +66,19 @@ class Envelope:
         identity = f"{self.gateway}/{self.epoch}/{seq}"
         return self._wrap(message, identity, seq, clock)
 
-    def status(self, state: LinkState, time: float, seq: int, suffix: str, clock: str) -> bytes:
+    def status(
+        self,
+        state: LinkState,
+        time: float,
+        seq: int,
+        suffix: str,
+        clock: str,
+        more: Mapping[str, Any] = _NOTHING,
+    ) -> bytes:
         """Return the retained status; ``seq`` is the highest number given so far."""
         identity = f"{self.gateway}/{self.epoch}/{seq}/{suffix}"
-        return self._wrap(Outgoing("status", None, time, {"state": state}), identity, seq, clock)
+        data = {"state": state, **more}
+        return self._wrap(Outgoing("status", None, time, data), identity, seq, clock)
 
     def gone(
         self, ranges: Sequence[tuple[int, int]], time: float, seq: int, suffix: str, clock: str

@@ -190,6 +190,15 @@ def _store(document: Document) -> Iterator[Metric]:
     committed, lost = counters["samples_committed"], counters["samples_not_stored"]
     yield _count("samples_committed_total", "Samples stored.", committed)
     yield _count("samples_not_stored_total", "Samples that could not be stored.", lost)
+    yield Metric(
+        "messages_not_stored_total",
+        "counter",
+        "Messages that could not be stored.",
+        [Value(counters.get("messages_not_stored", 0))],
+    )
+    yield Metric(
+        "damaged_files", "gauge", "Set aside since the start.", [Value(len(store["set_aside"]))]
+    )
     yield Metric("outbox_messages", "gauge", "Messages waiting.", [Value(store["outbox_rows"])])
     yield Metric("ring_samples", "gauge", "Samples kept.", [Value(store["ring_rows"])])
     evicted = [Value(count, {"kind": kind}) for kind, count in store["evicted"].items()]

@@ -37,6 +37,15 @@ class Relay:
             self._goodbye = threading.Thread(target=stop, name="goodbye", daemon=True)
             self._goodbye.start()
 
+    def tell(self, unstored: dict[str, Any] | None) -> None:
+        """Let central ops know of what cannot be stored; None: all is."""
+        if self._uplink:
+            self._uplink.tell(unstored)
+
+    def outbox_damaged(self) -> bool:
+        """Whether the outbox was found damaged since the last call."""
+        return self._uplink is not None and self._uplink.outbox_damaged()
+
     def acknowledged(self) -> list[int]:
         """Return the numbers acknowledged since the last call, to be deleted."""
         if self._uplink is None:

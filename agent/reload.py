@@ -31,6 +31,8 @@ RELOADED: Final = (
     ("store", "outbox_rows_max"),
     ("store", "alarm_rows_max"),
     ("store", "bytes_max"),
+    ("store", "samples_days_max"),
+    ("store", "alarms_days_max"),
     ("streams", "*", "silent_after_s"),
     ("streams", "*", "limits"),
     ("streams", "*", "prediction"),

@@ -1,28 +1,28 @@
 """The database files: how they are opened, checked, kept to one writer; and their tables.
 
-Nothing else meets SQLite: ``agent.store``, which fills the tables, goes through here.
+Nothing else meets SQLite: ``agent.store``, which fills the tables, and ``agent.salvage``, which
+reads damaged ones, go through here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import os
 import secrets
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from sqlite3 import Connection as Connection
 from typing import IO, TYPE_CHECKING, Final, Literal
 
+from agent.wal import Log, read_log
 from models.errors import StoreError
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
-
-_LOG = logging.getLogger(__name__)
 
 RECORDS = "fieldwatch.db"
 READINGS = "readings.db"
@@ -31,6 +31,9 @@ LOCK = "lock"
 WAL_BYTES_MAX = 4 * 2**20  # what stays of the log after a checkpoint
 BUSY_MS = 5000
 _CACHE_KIB = 256  # of pages, per connection; the system has its own of the file
+CHECKED_BYTES_MAX = 128 * 2**20  # at the opening; reading more would hold up the start
+ASIDE = ".corrupt-"  # in the names of damaged files, before the time
+_SUFFIXES = ("", "-wal", "-shm")
 _FREE_PAGES_KEPT = 256  # to be used again: 1 MB
 _PAGES_GIVEN_BACK = 64  # in a commit
 
@@ -52,16 +55,32 @@ _OUTSIDE = {
 _CUT_OFF = sqlite3.SQLITE_IOERR_SHORT_READ  # but this is: the file ends too early
 
 
-class _Damaged(StoreError):
+# what SQLite says of pages that it cannot read, in a file that was whole when it was opened
+_BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class Damaged(StoreError):
     """The file is not, or no longer, a database of ours."""
+
+    def __init__(self, path: Path, why: object, commits_lost: int = 0) -> None:
+        super().__init__(f"{path}: {why}")
+        self.path = path
+        self.commits_lost = commits_lost  # newer than all that can be read
 
 
 @contextlib.contextmanager
 def errors_of(path: Path) -> Iterator[None]:
-    """Raise SQLite's and the system's errors as ``StoreError`` that names ``path``."""
+    """Raise SQLite's and the system's errors as ``StoreError`` that names ``path``.
+
+    Raises:
+        Damaged: the file is; any other error is the disk's, or a mistake.
+
+    """
     try:
         yield
     except (sqlite3.Error, OSError) as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
+            raise Damaged(path, error) from error
         raise StoreError(f"{path}: {error}") from error
 
 
@@ -84,34 +103,39 @@ def transaction(connection: Connection, path: Path) -> Iterator[None]:
             raise
 
 
-def open_for_writing(path: Path, synchronous: Synchronous) -> tuple[Connection, Path | None]:
-    """Open ``RECORDS`` or ``READINGS``, made or brought up to date as needed, for its only writer.
+def open_for_writing(path: Path, synchronous: Synchronous, name: str = "") -> Connection:
+    """Open a database, made or brought up to date as needed, for its only writer.
 
-    A damaged file is set aside and a new one begun; returned is where the damaged one lies.
+    Args:
+        path: of the file.
+        synchronous: whether a commit is on the disk when it is over.
+        name: which of our databases it is, where its file is called otherwise.
 
     Raises:
+        Damaged: the file is no database of ours, or no whole one.
         StoreError: it cannot be opened, or is of a newer version of this software.
 
     """
     with errors_of(path):
+        finish_mending(path)
+        log = read_log(log_of(path))
+        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_MS / 1000)
         try:
-            return _connect(path, synchronous), None
-        except _Damaged as damage:
-            aside = _set_aside(path)
-            _LOG.error("%s; damaged, set aside as %s, and a new one begun", damage, aside.name)
-            return _connect(path, synchronous), aside
+            if synchronous == "FULL":  # else several may be lost with the power
+                _check_log(connection, path, log)
+            _prepare(connection, path, synchronous, name or path.name)
+        except BaseException as error:
+            connection.close()
+            if _is_damage(error):
+                raise Damaged(path, error) from error
+            raise
+        return connection
 
 
-def _connect(path: Path, synchronous: Synchronous) -> Connection:
-    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_MS / 1000)
-    try:
-        _prepare(connection, path, synchronous)
-    except BaseException as error:
-        connection.close()
-        if _is_damage(error):
-            raise _Damaged(f"{path}: {error}") from error
-        raise
-    return connection
+def _check_log(connection: Connection, path: Path, log: Log) -> None:
+    (_, frames, _) = connection.execute("PRAGMA wal_checkpoint").fetchone()
+    if lost := log.lost(frames):
+        raise Damaged(path, f"{lost} commits are lost with a part of the log", lost)
 
 
 def _is_damage(error: BaseException) -> bool:
@@ -121,10 +145,9 @@ def _is_damage(error: BaseException) -> bool:
     return code is not None and (code & 0xFF not in _OUTSIDE or code == _CUT_OFF)
 
 
-def _prepare(connection: Connection, path: Path, synchronous: Synchronous) -> None:
-    (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if finding != "ok":
-        raise _Damaged(f"{path}: {finding}")
+def _prepare(connection: Connection, path: Path, synchronous: Synchronous, name: str) -> None:
+    if path.stat().st_size <= CHECKED_BYTES_MAX:
+        check(connection, path)
     # of a new file; in an old one freed pages stay, and are used again
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
@@ -132,22 +155,84 @@ def _prepare(connection: Connection, path: Path, synchronous: Synchronous) -> No
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    current = len(_MIGRATIONS[path.name])
+    current = len(_MIGRATIONS[name])
     if version > current:
         raise StoreError(f"{path}: written by a newer version of this software")
     if version < current:
-        _migrate(connection, path.name)
+        _migrate(connection, name)
 
 
-def _set_aside(path: Path) -> Path:
+def check(connection: Connection, path: Path) -> None:
+    """Read all pages of a file (``PRAGMA quick_check``); the time goes with its size.
+
+    Raises:
+        Damaged: the file is.
+
+    """
+    (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if finding != "ok":
+        raise Damaged(path, finding)
+
+
+def log_of(path: Path) -> Path:
+    """Return where the log (WAL) of a database lies."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def set_aside(path: Path) -> Path:
     """Rename a damaged file and its log; nothing is thrown away."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = path.with_name(f"{path.name}.corrupt-{stamp}")
-    for suffix in ("", "-wal", "-shm"):
+    aside = path.with_name(f"{path.name}{ASIDE}{stamp}")
+    while aside.exists():
+        aside = aside.with_name(f"{aside.name}-1")
+    for suffix in _SUFFIXES:
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
     return aside
+
+
+def remove(path: Path) -> None:
+    """Delete a database with its log."""
+    for suffix in _SUFFIXES:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def take_the_place(new: Path, path: Path) -> Path:
+    """Put a new database, closed and whole, in the place of a damaged one; return where that is.
+
+    A crash in between leaves a file from which the next opening goes on: at no time would it find
+    nothing, or the old log beside the new file.
+    """
+    new.rename(_mended(path))
+    sync_directory(path.parent)
+    return _swap(path)
+
+
+def finish_mending(path: Path) -> None:
+    """Go on where a crash ended ``take_the_place``."""
+    if _mended(path).exists():
+        _swap(path)
+
+
+def _swap(path: Path) -> Path:
+    aside = set_aside(path)
+    _mended(path).rename(path)
+    sync_directory(path.parent)
+    return aside
+
+
+def _mended(path: Path) -> Path:
+    return path.with_name(f"{path.name}.mended")
+
+
+def sync_directory(directory: Path) -> None:
+    """Have the names in a directory on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def bytes_used(connection: Connection) -> int:
@@ -165,6 +250,11 @@ def give_back(connection: Connection) -> None:
     if free > _FREE_PAGES_KEPT:
         # execute() would step once, which is one page
         connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})")
+
+
+def current_version(name: str) -> int:
+    """Return the version of a database's tables that this software makes."""
+    return len(_MIGRATIONS[name])
 
 
 def outdated(path: Path) -> bool:
@@ -303,6 +393,18 @@ def _m002_readings(database: Database) -> None:
     _execute(database, "DROP INDEX samples_stream")
 
 
+def _m003_readings(database: Database) -> None:
+    """The status compressed: it changes with each commit, and is then one page instead of five."""
+    found = database.conn.execute("SELECT id, document FROM status").fetchall()
+    _execute(
+        database,
+        "DROP TABLE status",
+        "CREATE TABLE status (id INTEGER PRIMARY KEY, document BLOB NOT NULL) STRICT",
+    )
+    packed = [(number, zlib.compress(document.encode())) for number, document in found]
+    database.conn.executemany("INSERT INTO status VALUES (?, ?)", packed)
+
+
 def _execute(database: Database, *statements: str) -> None:
     for statement in statements:
         database.conn.execute(statement)
@@ -311,6 +413,6 @@ def _execute(database: Database, *statements: str) -> None:
 # in order; PRAGMA user_version counts those a file has, and none is ever changed or removed
 _MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
     RECORDS: [_m001_records],
-    READINGS: [_m001_readings, _m002_readings],
+    READINGS: [_m001_readings, _m002_readings, _m003_readings],
     COLLECTED: [_m001_collected],
 }

@@ -45,6 +45,10 @@ _NEVER = {0x87, 0x90, 0x95, 0x99}  # not authorised, bad topic, too large, bad f
 _PUBLISH_OVERHEAD_BYTES = 12  # header, lengths, packet number and properties, at most
 
 
+# returns number and body of the status, where it is not the one with this number; within bytes
+Status = Callable[[int | None, int], tuple[int, bytes] | None]
+
+
 class _Sent(NamedTuple):
     """A message that the broker has not answered yet."""
 
@@ -86,19 +90,30 @@ class Session:
         self._progress = time.monotonic()  # of the last answer, or the first unanswered message
         self._next_look = self._progress + RENEWAL_LOOK_S
         self._renewed = False  # password or certificates; then this connection is let run out
+        self._told: int | None = None  # number of the status
         self._begin_again()
 
-    def open(self, topic: str, status: bytes) -> None:
+    def open(self, topic: str, status: Status) -> None:
         """Publish the retained status, and ask for what central ops says.
 
         Raises:
             LinkError: the connection is gone.
 
         """
+        self._topic, self._status = topic, status
         if self._central is not None:
             self._central.connected()
             self._connection.subscribe(self._central.topics)
-        self._publish(_Sent(topic, None, status=True), status, retain=True)
+        self._tell_status()
+
+    def _tell_status(self) -> None:
+        """Publish the status where it has changed; it comes before all that waits."""
+        if len(self._in_flight) >= self._window:
+            return
+        room = self._packet_bytes_max - len(self._topic) - _PUBLISH_OVERHEAD_BYTES
+        if (news := self._status(self._told, room)) is not None:
+            self._told, body = news
+            self._publish(_Sent(self._topic, None, status=True), body, retain=True)
 
     def send_until(self, stopping: threading.Event) -> None:
         """Send what is in the outbox and what comes into it.
@@ -116,6 +131,7 @@ class Session:
             self._ledger.forget_deleted()
             self._look_for_renewal()
             if not self._renewed:
+                self._tell_status()
                 self._follow_central()
                 self._fill()
             wait_s = self._wait_s()

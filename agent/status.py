@@ -33,6 +33,7 @@ def describe(document: Document, now: datetime | None = None) -> Iterator[str]:
             f"latency   reading to commit {latency['reading_to_commit_ms_p50']} ms"
             f" (p99 {latency['reading_to_commit_ms_p99']} ms)"
         )
+    yield from _not_stored(document["counters"])
     yield from _machine(document)
     for name, source in document["inputs"].items():
         yield from _input(name, source)
@@ -41,6 +42,12 @@ def describe(document: Document, now: datetime | None = None) -> Iterator[str]:
     yield from _store(document["store"])
     yield from _uplink(document["uplink"])
     yield from _configuration(document.get("configuration"))  # none of an older agent
+
+
+def _not_stored(counters: Document) -> Iterator[str]:
+    lost = {name: counters.get(f"{name}_not_stored", 0) for name in ("samples", "messages")}
+    if any(lost.values()):
+        yield f"LOST      as they could not be stored: {_counts(lost)}"
 
 
 def _machine(document: Document) -> Iterator[str]:
@@ -67,7 +74,8 @@ def _running(document: Document, now: datetime) -> str:
     if not document["running"]:
         return f"stopped at {document['updated']}"
     if is_stale(document, now):
-        return f"NOT RESPONDING since {document['updated']}: see journalctl -u fieldwatch-agent"
+        since = document["updated"]
+        return f"NOT RESPONDING since {since}, or cannot store: see journalctl -u fieldwatch-agent"
     return f"running since {document['started']}"
 
 
@@ -136,8 +144,20 @@ def _store(store: Document) -> Iterator[str]:
         yield f"          LOST because the outbox was full: {_counts(evicted)}"
     if store.get("merged"):  # a status stored by an older version has none
         yield f"          {store['merged']} summaries merged into others: the outbox is crowded"
-    for name in store["set_aside"]:
-        yield f"          a damaged database was set aside as {name}"
+    if old := _counts(store.get("dropped", {})):
+        yield f"          dropped by age or number: {old}"
+    for report in store.get("damage", []):
+        yield from _damage(report)
+
+
+def _damage(report: Document) -> Iterator[str]:
+    yield f"          DAMAGED at {report['time']}: set aside as {report['file']}"
+    lost = ", ".join(
+        f"{table} {'an unknown number' if count is None else count}"
+        for table, count in report["lost"].items()
+        if count != 0
+    )
+    yield f"          saved {_counts(report['saved']) or 'nothing'}; lost: {lost or 'nothing'}"
 
 
 def _uplink(link: Document | None) -> Iterator[str]:

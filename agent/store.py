@@ -3,68 +3,42 @@
 Two files in one directory. ``fieldwatch.db`` has what must survive a power cut (alarms, the
 outbox, the streams' state): every commit is on the disk before it is over (synchronous=FULL).
 ``readings.db`` has the ring of samples and the status: consistent after a power cut, but the
-last commits may be gone (NORMAL). One read-write connection per file, the loop's; everyone else
-reads through ``Reader``, which can neither write nor checkpoint.
+commits since a stream's memory was last saved may be gone (NORMAL; with the memory, FULL). One
+read-write connection per file, the loop's; everyone else reads through ``agent.reader``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from agent import salvage
+from agent.batch import EVICTION
+from agent.batch import Batch as Batch
 from agent.compaction import compact
 from agent.correction import Correction, correct_alarms, correct_messages, correct_samples
 from agent.envelope import Envelope, Outgoing
-from agent.schema import (
-    LOCK,
-    Connection,
-    Synchronous,
-    bytes_used,
-    errors_of,
-    give_back,
-    lock,
-    open_for_reading,
-    open_for_writing,
-    transaction,
-)
+from agent.reader import Reader as Reader
+from agent.retention import FOREVER, LOOK_S, Retention, drop_alarms, drop_samples
+from agent.salvage import Numbers
+from agent.schema import LOCK, Connection, Damaged, errors_of, lock
 from agent.schema import READINGS as READINGS
 from agent.schema import RECORDS as RECORDS
+from agent.store_file import Mend, StoreFile
 from models.errors import StoreError
 
 if TYPE_CHECKING:
     from models.messages import Float32, Samples
 
-# evicted in this order when the outbox is full; alarms go only when nothing else is left
+SYNC_S = 10.0  # samples are on the disk this often at least; a power cut costs what came since
 _ROWS_DROPPED = 1000  # at a time, so that a commit does not take long
-_EVICTION = ("health", "summary", "alarm")
 _CROWDED = 0.75  # of the outbox's cap; above it, summaries are merged
-
-
-@dataclass(slots=True)
-class Batch:
-    """What one commit holds; the loop fills it."""
-
-    samples: list[tuple[str, Samples, Float32]] = field(default_factory=list)  # with the scores
-    alarms: list[dict[str, Any]] = field(default_factory=list)
-    messages: list[Outgoing] = field(default_factory=list)
-    state: dict[str, dict[str, bytes]] = field(default_factory=dict)  # stream -> part -> data
-    acked: list[int] = field(default_factory=list)
-    status: Callable[[], str] | None = None  # asked once the rest is written, so that it counts it
-
-    def rows(self) -> int:
-        """Return how many samples it holds."""
-        return sum(len(samples.times) for _, samples, _ in self.samples)
-
-    def shed_samples(self, rows_max: int) -> int:
-        """Drop the oldest samples beyond ``rows_max``; return how many. Nothing else is dropped."""
-        rows, dropped = self.rows(), 0
-        while rows - dropped > rows_max:
-            dropped += len(self.samples.pop(0)[1].times)
-        return dropped
 
 
 @dataclass(slots=True)
@@ -90,23 +64,41 @@ class Store:
         *,
         alarm_rows_max: int = 100_000,
         bytes_max: int = 2**30,
+        retention: Retention = FOREVER,
     ) -> None:
         self.directory = directory
         self._site, self._gateway = site, gateway
         self._outbox_rows_max, self._ring_rows_max = outbox_rows_max, ring_rows_max
         self._alarm_rows_max, self._bytes_max = alarm_rows_max, bytes_max
-        self._samples_evicted = 0  # for the size, since the start
+        self._retention, self._next_look = retention, 0.0
+        self._next_sync = 0.0  # of the samples
+        # since the start
+        self._samples_evicted = 0  # for the size
+        self._dropped = {"samples_old": 0, "alarms_old": 0, "alarms_excess": 0}
         self._compacted_through = 0  # seq where the next merging begins
-        self.set_aside: list[Path] = []  # damaged files found at the opening
+        self._totals = _Totals(0, 0, dict.fromkeys(EVICTION, 0), 0)
+        self._next_sample = 1
+        self._records_file = StoreFile(
+            directory / RECORDS, "FULL", self._numbers, self._read_records
+        )
+        self._readings_file = StoreFile(
+            directory / READINGS, "NORMAL", lambda: None, self._read_readings
+        )
 
     def limit(
-        self, outbox_rows_max: int, ring_rows_max: int, alarm_rows_max: int, bytes_max: int
+        self,
+        outbox_rows_max: int,
+        ring_rows_max: int,
+        alarm_rows_max: int,
+        bytes_max: int,
+        retention: Retention = FOREVER,
     ) -> None:
         """Set new caps; what is too much goes with the next commits."""
+        self._retention = retention
         self._outbox_rows_max, self._ring_rows_max = outbox_rows_max, ring_rows_max
         self._alarm_rows_max, self._bytes_max = alarm_rows_max, bytes_max
 
-    def open(self) -> None:
+    def open(self, mend: Mend = salvage.mend) -> None:
         """Open both files, making or mending them as needed.
 
         Raises:
@@ -116,32 +108,57 @@ class Store:
         with contextlib.ExitStack() as opening:
             with errors_of(self.directory):
                 opening.enter_context(lock(self.directory / LOCK))
-            self._records = self._opened(RECORDS, "FULL", opening)
-            self._readings = self._opened(READINGS, "NORMAL", opening)
+            for file in (self._records_file, self._readings_file):
+                file.open(mend)
+                opening.callback(file.close)
             with errors_of(self.directory):
-                self._read_totals()
+                self._read_records()
+                self._read_readings()
             self._closing = opening.pop_all()
 
-    def _opened(
-        self, name: str, synchronous: Synchronous, opening: contextlib.ExitStack
-    ) -> Connection:
-        connection, aside = open_for_writing(self.directory / name, synchronous)
-        if aside is not None:
-            self.set_aside.append(aside)
-        return opening.enter_context(contextlib.closing(connection))
+    @property
+    def _records(self) -> Connection:
+        return self._records_file.connection
 
-    def _read_totals(self) -> None:
+    @property
+    def _readings(self) -> Connection:
+        return self._readings_file.connection
+
+    @property
+    def set_aside(self) -> list[Path]:
+        """Damaged files in the directory, each of which a new one took the place of."""
+        return [self.directory / report["file"] for report in self._reports()]
+
+    def _reports(self) -> list[salvage.Report]:
+        return [*self._records_file.reports, *self._readings_file.reports]
+
+    @property
+    def mended(self) -> int:
+        """How many reports of damaged files there are."""
+        return len(self._reports())
+
+    def outbox_damaged(self) -> None:
+        """Take note that a reader has found it damaged."""
+        self._records_file.suspect()
+
+    def _numbers(self) -> Numbers | None:
+        return Numbers(self.envelope.epoch, self.last_seq)
+
+    def _read_records(self) -> None:
         meta = dict(self._records.execute("SELECT key, value FROM meta").fetchall())
         (outbox_rows,) = self._records.execute("SELECT count(*) FROM outbox").fetchone()
-        evicted = {kind: int(meta.get(f"evicted_{kind}", 0)) for kind in _EVICTION}
+        evicted = {kind: int(meta.get(f"evicted_{kind}", 0)) for kind in EVICTION}
         self._totals = _Totals(
             int(meta["last_seq"]), outbox_rows, evicted, int(meta.get("merged", 0))
         )
         self.envelope = Envelope(self._site, self._gateway, str(meta["epoch"]))
+        self._next_alarm = self._alarms_end()
+
+    def _read_readings(self) -> None:
         newest = self._readings.execute(
             "SELECT number + rows FROM samples ORDER BY number DESC LIMIT 1"
         ).fetchone()
-        self._next_sample: int = newest[0] if newest else 1
+        self._next_sample = max(self._next_sample, newest[0] if newest else 1)
         self._ring_rows = self._next_sample - self._oldest_sample(self._next_sample)
 
     def _oldest_sample(self, next_sample: int) -> int:
@@ -169,13 +186,18 @@ class Store:
         self._commit_records(batch, clock)
         if trouble is not None:
             raise trouble
+        due = clock == "synced" and self._retention != FOREVER
+        if due and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_S
+            self._drop_what_is_old(time.time())
         self._commit_status(batch)
-        for connection in (self._records, self._readings):
-            give_back(connection)
+        for file in (self._records_file, self._readings_file):
+            file.give_back()
 
     def _commit_records(self, batch: Batch, clock: str) -> None:
+        self._records_file.ready()
         totals = replace(self._totals, evicted=dict(self._totals.evicted))
-        with transaction(self._records, self.directory / RECORDS):
+        with self._records_file.transaction():
             self._write_alarms(batch.alarms)
             self._records.executemany(
                 "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET data = excluded.data",
@@ -199,11 +221,18 @@ class Store:
             [(a["stream"], a["number"], a["state"], json.dumps(a)) for a in alarms],
         )
         # ids count up, so this needs no counting of rows; what is open stays
-        self._records.execute(
-            """DELETE FROM alarms
-            WHERE id <= (SELECT max(id) FROM alarms) - ? AND state = 'closed'""",
-            [self._alarm_rows_max],
+        excess = self._records.execute(
+            """DELETE FROM alarms WHERE id IN
+            (SELECT id FROM alarms WHERE id <= (SELECT max(id) FROM alarms) - ?
+            AND state = 'closed' ORDER BY id LIMIT ?)""",
+            [self._alarm_rows_max, len(alarms) + _ROWS_DROPPED],
         )
+        self._dropped["alarms_excess"] += excess.rowcount
+        self._next_alarm = self._alarms_end()
+
+    def _alarms_end(self) -> int:
+        (newest,) = self._records.execute("SELECT ifnull(max(id), 0) FROM alarms").fetchone()
+        return int(newest) + 1
 
     def _delete_acknowledged(self, acked: list[int], totals: _Totals) -> None:
         deleted = self._records.executemany(
@@ -218,7 +247,7 @@ class Store:
             "INSERT INTO outbox VALUES (?, ?, ?, ?)", self._numbered(messages, clock, totals)
         )
         self._compact(totals)
-        self._evict(totals)
+        self._evict(totals, len(messages) + _ROWS_DROPPED)
         self._records.execute("UPDATE meta SET value = ? WHERE key = 'last_seq'", [totals.last_seq])
 
     def _numbered(
@@ -244,13 +273,13 @@ class Store:
         totals.merged += done.merged - done.written
         self._records.execute("INSERT OR REPLACE INTO meta VALUES ('merged', ?)", [totals.merged])
 
-    def _evict(self, totals: _Totals) -> None:
+    def _evict(self, totals: _Totals, rows_max: int) -> None:
         """Keep the outbox to its cap: health first, then summaries, oldest first; all counted."""
-        for kind in _EVICTION:
-            excess = totals.outbox_rows - self._outbox_rows_max
+        for kind in EVICTION:
+            excess = min(totals.outbox_rows - self._outbox_rows_max, rows_max)
             if excess > 0:
-                self._drop(kind, excess, totals)
-        for kind in _EVICTION:  # samples go first, with their own commits
+                rows_max -= self._drop(kind, excess, totals)
+        for kind in EVICTION:  # samples go first, with their own commits
             while self._too_large() and not self._ring_rows:
                 if not self._drop(kind, _ROWS_DROPPED, totals):
                     break
@@ -272,25 +301,43 @@ class Store:
         return gone
 
     def _too_large(self) -> bool:
-        return sum(map(bytes_used, (self._records, self._readings))) > self._bytes_max
+        return self._bytes() > self._bytes_max
+
+    def _bytes(self) -> int:
+        return self._records_file.bytes() + self._readings_file.bytes()
 
     def _commit_samples(self, batch: Batch) -> None:
+        self._readings_file.ready()
         before = self._next_sample, self._ring_rows
         try:
-            with transaction(self._readings, self.directory / READINGS):
+            # a memory of samples must not outlive them, nor be the only one to survive a power cut
+            due = time.monotonic() >= self._next_sync
+            with self._readings_file.transaction(durable=due or batch.remembers):
                 self._write_samples(batch.samples)
                 evicted = self._evict_samples()
         except StoreError:
             self._next_sample, self._ring_rows = before
             raise
+        if due:
+            self._next_sync = time.monotonic() + SYNC_S
         self._samples_evicted += evicted
         batch.samples = []
 
+    def _drop_what_is_old(self, now_s: float) -> None:
+        with self._readings_file.transaction():
+            samples = drop_samples(self._readings, self._retention, now_s)
+        with self._records_file.transaction():
+            alarms = drop_alarms(self._records, self._retention, now_s)
+        self._ring_rows -= samples
+        self._dropped["samples_old"] += samples
+        self._dropped["alarms_old"] += alarms
+
     def _commit_status(self, batch: Batch) -> None:
         if batch.status is not None:
-            with transaction(self._readings, self.directory / READINGS):
+            with self._readings_file.transaction():
                 self._readings.execute(
-                    "INSERT OR REPLACE INTO status VALUES (1, ?)", [batch.status()]
+                    "INSERT OR REPLACE INTO status VALUES (1, ?)",
+                    [zlib.compress(batch.status().encode(), 1)],
                 )
         batch.status = None
 
@@ -324,7 +371,9 @@ class Store:
             )
             self._next_sample += rows
         self._readings.execute(
-            "DELETE FROM samples WHERE number < ?", [self._next_sample - self._ring_rows_max]
+            """DELETE FROM samples WHERE number IN
+            (SELECT number FROM samples WHERE number < ? ORDER BY number LIMIT ?)""",
+            [self._next_sample - self._ring_rows_max, len(chunks) + _ROWS_DROPPED],
         )
         self._ring_rows = self._next_sample - self._oldest_sample(self._next_sample)
 
@@ -332,7 +381,6 @@ class Store:
         self, by_s: float, since_s: float, until_s: float, streams: frozenset[str], batch: Batch
     ) -> Correction:
         """Return how to put right all that is stored, and in ``batch``; see ``Correction``."""
-        ((alarms,),) = self._select("SELECT ifnull(max(id), 0) + 1 FROM alarms")
         return Correction(
             by_s,
             since_s,
@@ -340,7 +388,7 @@ class Store:
             streams,
             samples=self._next_sample + batch.rows(),
             messages=self.last_seq + len(batch.messages) + 1,
-            alarms=alarms,
+            alarms=self._next_alarm,
         )
 
     def correct(self, by: Correction) -> None:
@@ -352,14 +400,14 @@ class Store:
         """
         before = replace(by)
         try:
-            with transaction(self._records, self.directory / RECORDS):
+            with self._records_file.transaction():
                 correct_messages(self._records, by)
                 correct_alarms(self._records, by)
         except StoreError:
             by.messages, by.alarms = before.messages, before.alarms
             raise
         try:
-            with transaction(self._readings, self.directory / READINGS):
+            with self._readings_file.transaction():
                 correct_samples(self._readings, by)
         except StoreError:
             by.samples = before.samples
@@ -376,16 +424,19 @@ class Store:
 
     def samples_from(self, stream: str, number: int) -> list[tuple[bytes, bytes]]:
         """Return times (f8) and values (f4) of a stream's samples from this number on, in order."""
-        with errors_of(self.directory / READINGS):
-            return self._readings.execute(
-                "SELECT times, readings FROM samples WHERE stream = ? AND number >= ?"
-                " ORDER BY number",
-                [stream, number],
-            ).fetchall()
+        try:
+            with self._readings_file.reading() as readings:
+                return readings.execute(
+                    "SELECT times, readings FROM samples WHERE stream = ? AND number >= ?"
+                    " ORDER BY number",
+                    [stream, number],
+                ).fetchall()
+        except Damaged:  # which is seen to; what is lost is lost
+            return []
 
     def forget_state(self, stream: str) -> None:
         """Drop a stream's state: it belongs to another bundle."""
-        with transaction(self._records, self.directory / RECORDS):
+        with self._records_file.transaction():
             self._records.execute("DELETE FROM state WHERE stream = ?", [stream])
 
     def open_alarms(self, stream: str) -> list[dict[str, Any]]:
@@ -400,9 +451,9 @@ class Store:
         ((number,),) = self._select("SELECT max(number) FROM alarms WHERE stream = ?", stream)
         return number or 0
 
-    def _select(self, statement: str, *values: str) -> list[Any]:
-        with errors_of(self.directory / RECORDS):
-            return self._records.execute(statement, values).fetchall()
+    def _select(self, statement: str, stream: str) -> list[Any]:
+        with self._records_file.reading() as records:
+            return records.execute(statement, [stream]).fetchall()
 
     @property
     def last_seq(self) -> int:
@@ -418,132 +469,13 @@ class Store:
             "ring_rows": self._ring_rows,
             "evicted": dict(self._totals.evicted),
             "samples_evicted": self._samples_evicted,
-            "bytes": sum(map(bytes_used, (self._records, self._readings))),
+            "dropped": dict(self._dropped),
+            "bytes": self._bytes(),
             "merged": self._totals.merged,
             "set_aside": [path.name for path in self.set_aside],
+            "damage": self._reports(),
         }
 
     def close(self) -> None:
         """Close both files and let others in."""
         self._closing.close()
-
-
-class Reader:
-    """The read-only side: for ``status``, ``alarms``, the uplink and the demo; for one thread."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._connections: dict[str, Connection] = {}
-
-    def __enter__(self) -> Self:
-        """Return itself; files are opened when first asked."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close what was opened."""
-        for connection in self._connections.values():
-            connection.close()
-
-    def alarms(self, limit: int, open_only: bool = False) -> list[dict[str, Any]]:
-        """Return the newest alarms, oldest of them first."""
-        rows = self._query(
-            RECORDS,
-            f"""SELECT document FROM alarms {"WHERE state = 'opened'" if open_only else ""}
-            ORDER BY id DESC LIMIT ?""",  # noqa: S608 - no input in it
-            [limit],
-        )
-        return [json.loads(document) for (document,) in reversed(rows)]
-
-    def status(self) -> dict[str, Any]:
-        """Return the agent's last status.
-
-        Raises:
-            StoreError: there is no database, or it has no status yet.
-
-        """
-        rows = self._query(READINGS, "SELECT document FROM status", [])
-        if not rows:
-            raise StoreError(f"{self._directory}: no status yet; is the agent running?")
-        document: dict[str, Any] = json.loads(rows[0][0])
-        return document
-
-    def newest_samples(self, stream: str, rows: int) -> list[tuple[bytes, bytes, bytes]]:
-        """Return times (f8), values (f4) and scores (f4) of the newest samples, oldest first.
-
-        In the chunks they were stored in; the first may begin earlier than asked for.
-        """
-        chunks = self._query(
-            READINGS,
-            """SELECT times, readings, scores FROM (
-                SELECT *, sum(rows) OVER (ORDER BY number DESC) - rows AS newer FROM (
-                    SELECT * FROM samples WHERE stream = ? ORDER BY number DESC LIMIT ?))
-            WHERE newer < ? ORDER BY number""",
-            [stream, rows, rows],
-        )
-        return chunks
-
-    def outbox(
-        self, kinds: Sequence[str], after: int, limit: int, held: Sequence[str] = ()
-    ) -> list[tuple[int, str, bytes]]:
-        """Return seq, topic and body of the next messages of these kinds, in order.
-
-        Topics that are ``held`` are passed over.
-        """
-        return self._query(
-            RECORDS,
-            f"""SELECT seq, topic, body FROM outbox WHERE kind IN ({_marks(kinds)}) AND seq > ?
-            AND topic NOT IN ({_marks(held)}) ORDER BY seq LIMIT ?""",  # noqa: S608
-            [*kinds, after, *held, limit],
-        )
-
-    def waiting(self, first: int, last: int) -> list[int]:
-        """Return which numbers from ``first`` to ``last`` are in the outbox."""
-        rows = self._query(
-            RECORDS, "SELECT seq FROM outbox WHERE seq BETWEEN ? AND ? ORDER BY seq", [first, last]
-        )
-        return [seq for (seq,) in rows]
-
-    def waiting_above(self, low: int, limit: int) -> tuple[list[int], int]:
-        """Return the next numbers in the outbox above ``low``, and up to where that is all of them.
-
-        The end is the highest number given so far, where there are fewer than ``limit``.
-        """
-        rows = self._query(
-            RECORDS,
-            """SELECT seq, (SELECT value FROM meta WHERE key = 'last_seq') FROM (
-                SELECT seq FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?)
-            UNION ALL SELECT NULL, value FROM meta WHERE key = 'last_seq'""",
-            [low, limit],
-        )
-        seqs = [seq for seq, _ in rows if seq is not None]
-        return seqs, seqs[-1] if len(seqs) == limit else int(rows[-1][1])
-
-    def state(self, stream: str) -> dict[str, bytes]:
-        """Return the parts of a stream's state that were committed last."""
-        rows = self._query(RECORDS, "SELECT part, data FROM state WHERE stream = ?", [stream])
-        return dict(rows)
-
-    def meta(self, key: str) -> Any:
-        """Return the epoch, or another value that belongs to the whole database."""
-        ((value,),) = self._query(RECORDS, "SELECT value FROM meta WHERE key = ?", [key])
-        return value
-
-    def outbox_rows(self) -> int:
-        """Return how many messages wait."""
-        ((count,),) = self._query(RECORDS, "SELECT count(*) FROM outbox", [])
-        return int(count)
-
-    def _query(self, name: str, statement: str, values: Sequence[Any]) -> list[Any]:
-        with errors_of(self._directory / name):
-            if name in self._connections:
-                return self._connections[name].execute(statement, values).fetchall()
-            connection, lasting = open_for_reading(self._directory / name)
-            if lasting:
-                self._connections[name] = connection
-                return connection.execute(statement, values).fetchall()
-            with contextlib.closing(connection):
-                return connection.execute(statement, values).fetchall()
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ",".join("?" * len(values))

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from agent.alarms import alarm_document
+from agent.batch import THROUGH, Batch
 from agent.clock import Clock
 from agent.config import StreamTable
 from agent.envelope import Kind, Outgoing
 from agent.journal import STREAM
 from agent.limits import DETECTOR as FORECASTER
 from agent.limits import LimitWatch
-from agent.store import Batch
 from agent.summary import Summary
 from models.accuracy import by_channel, by_lead
 from models.align import Aligners
@@ -32,7 +32,6 @@ from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
 _ALIGNER, _SUMMARY, _LIMITS = "aligner", "summary", "limits"
-_THROUGH = "through"  # number of the first stored sample that the other parts know nothing of
 
 
 class Stream:
@@ -66,7 +65,7 @@ class Stream:
         self._open_alarms: list[dict[str, Any]] = []  # as last stored
         self._told = True  # something since the memory was last saved
         self._aligner_saved = b""
-        self.saved_through: int | None = None  # see ``_THROUGH``; None: all that is stored
+        self.saved_through: int | None = None  # see ``THROUGH``; None: all that is stored
 
     def restore(
         self,
@@ -99,8 +98,8 @@ class Stream:
         left = self._limits.restore(parts[_LIMITS]) if _LIMITS in parts else []
         self._open_alarms = open_alarms
         self._close_all(left, batch)
-        if _THROUGH in parts:
-            self.saved_through = int(parts[_THROUGH])
+        if THROUGH in parts:
+            self.saved_through = int(parts[THROUGH])
         return True
 
     def catch_up(self, samples: Samples, batch: Batch) -> None:
@@ -270,7 +269,7 @@ class Stream:
         parts[_SUMMARY] = self._summary.to_bytes()
         if self._forecaster is not None:
             parts[_LIMITS] = self._limits.to_bytes()
-        parts[_THROUGH] = str(next_sample).encode()
+        parts[THROUGH] = str(next_sample).encode()
 
     def _save_place(self, parts: dict[str, bytes]) -> None:
         aligner = self._aligners.of(self._number).to_bytes()

@@ -33,8 +33,9 @@ from agent.mqtt import (
     Refused,
     Woken,
 )
+from agent.reader import Reader
+from agent.schema import Damaged
 from agent.session import Session
-from agent.store import Reader
 from models.errors import StoreError
 from models.times import iso_time
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-_DELETED_MAX = 5000  # rows in one commit, which must not keep the loop from its work
+DELETED_MAX = 1000  # rows in one commit, which must not keep the loop from its work
 
 
 class Uplink:
@@ -77,6 +78,9 @@ class Uplink:
         self._central: Central | None = None
         if settings.acknowledgement == "central":
             self._central = Central(envelope, settings.central_timeout_s)
+        self._unstored: dict[str, Any] | None = None  # as central ops is to know it
+        self._news = 0  # counts its changes
+        self._damaged = threading.Event()  # the outbox
         self._failures = 0  # since the last stable connection, for the backoff
 
     def start(self) -> None:
@@ -85,13 +89,26 @@ class Uplink:
 
     def acknowledged(self) -> list[int]:
         """Return numbers of messages that are to be deleted, each once."""
-        return drain(self._ledger.done, _DELETED_MAX)
+        return drain(self._ledger.done, DELETED_MAX)
 
     def committed(self, deleted: list[int]) -> None:
         """Say that there was a commit, and that these are gone from the outbox."""
         for seq in deleted:
             self._ledger.deleted.put(seq)
         self._wake()
+
+    def tell(self, unstored: dict[str, Any] | None) -> None:
+        """Let central ops know of what cannot be stored, in the status; None: all is."""
+        if unstored != self._unstored:
+            self._unstored = unstored
+            self._news += 1
+            self._wake()
+
+    def outbox_damaged(self) -> bool:
+        """Whether the outbox was found damaged since the last call."""
+        found = self._damaged.is_set()
+        self._damaged.clear()
+        return found
 
     def snapshot(self) -> dict[str, Any]:
         """Say how the link is doing."""
@@ -137,6 +154,8 @@ class Uplink:
                 try:
                     self._connect_and_send(outbox)
                 except (LinkError, StoreError) as error:
+                    if isinstance(error, Damaged):
+                        self._damaged.set()
                     if not self._stopping.is_set():
                         self._failed(str(error))
                 self._stopping.wait(self._delay_s())
@@ -181,7 +200,7 @@ class Uplink:
             self._central,
         )
         try:
-            session.open(self._topic, self._status("online", "online"))
+            session.open(self._topic, self._online)
             session.send_until(self._stopping)
             if not self._stopping.is_set():
                 _LOG.info("password or certificates were renewed; connecting with the new ones")
@@ -210,9 +229,28 @@ class Uplink:
             raise LinkError(f"the broker refuses: {reason}")
         self._protocol = "3.1.1"
 
-    def _status(self, state: Literal["online", "offline"], why: str) -> bytes:
+    def _online(self, told: int | None, bytes_max: int) -> tuple[int, bytes] | None:
+        """Return the status, where it has changed since the one ``told``, and its number."""
+        number = self._news
+        if number == told:
+            return None
+        why = f"online-{number}" if number else "online"
+        unstored = self._unstored
+        status = self._status("online", why, unstored)
+        if unstored is not None and len(status) > bytes_max:
+            status = self._status("online", why, unstored | {"alarms": []})
+        return number, status
+
+    def _status(
+        self,
+        state: Literal["online", "offline"],
+        why: str,
+        unstored: dict[str, Any] | None = None,
+    ) -> bytes:
         suffix = f"{self._run_id}-{self._number}-{why}"
-        return self._envelope.status(state, time.time(), self._last_seq(), suffix, clock_quality())
+        more = {} if unstored is None else {"unstored": unstored}
+        quality = clock_quality()
+        return self._envelope.status(state, time.time(), self._last_seq(), suffix, quality, more)
 
     def _came_up(self) -> None:
         _LOG.info("link to central ops is up")

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,19 +150,22 @@ def broker(tmp_path: Path) -> Iterator[RealBroker]:
     real.kill()
 
 
+AGENT = (sys.executable, "-m", "agent")
+
+
 class RealAgent:
     """``fieldwatch-agent run`` as a process; its log is kept for a failing test to show."""
 
-    def __init__(self, config: Path, **environment: str) -> None:
+    def __init__(self, config: Path, program: Sequence[str] = AGENT, **environment: str) -> None:
         self.config = config
-        self._environment = environment
+        self._program, self._environment = program, environment
         self._log = config.with_suffix(".log")
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "agent", "run", "--config", str(self.config)],
+                [*self._program, "run", "--config", str(self.config)],
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,

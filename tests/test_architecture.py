@@ -31,7 +31,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "ai_edge_litert": {"models/interpreter.py"},
     "tflite_runtime": {"models/interpreter.py"},
     "cryptography": {"models/signing.py"},
-    "sqlite3": {"agent/store.py", "agent/schema.py"},
+    "sqlite3": {"agent/schema.py", "agent/salvage.py"},
     "sqlite_utils": {"agent/schema.py"},
     # the benchmark's subscriber, and paho alone to compare the uplink with
     "paho": {"agent/mqtt.py", "agent/demo/", "agent/bench/mqtt.py"},

@@ -121,8 +121,7 @@ def _stored_samples(path: Path) -> list[tuple[Any, ...]]:
 
 
 def _new(path: Path, synchronous: Synchronous, closing: contextlib.ExitStack) -> Connection:
-    connection, _ = open_for_writing(path, synchronous)
-    return closing.enter_context(contextlib.closing(connection))
+    return closing.enter_context(contextlib.closing(open_for_writing(path, synchronous)))
 
 
 def _outbox(messages: Sequence[Outgoing]) -> list[tuple[int, str, str, bytes]]:

@@ -51,6 +51,16 @@ def stopped_and_killed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [stopped, killed]
 
 
+def epoch_in(directory: Path) -> str:
+    with Reader(directory) as reader:
+        return str(reader.meta("epoch"))
+
+
+def queued(directory: Path) -> list[int]:
+    with Reader(directory) as reader:
+        return [seq for seq, _, _ in reader.outbox(["summary"], 0, 10_000)]
+
+
 def cut(data: bytearray, moment: random.Random) -> None:
     del data[moment.randrange(len(data)) :]
 
@@ -77,6 +87,7 @@ def test_no_damage_keeps_the_agent_from_starting(
 ) -> None:
     moment = random.Random(2)
     set_aside = 0
+    epochs = [epoch_in(directory) for directory in stopped_and_killed]
     for number in range(24):
         directory = tmp_path / str(number)
         shutil.copytree(stopped_and_killed[number % 2], directory)
@@ -87,7 +98,16 @@ def test_no_damage_keeps_the_agent_from_starting(
         store = opened(directory)
         set_aside += len(store.set_aside)
         if [path for path in store.set_aside if path.name.startswith(RECORDS)]:
-            assert store.last_seq == 0  # nothing of the old file, or its log, is in the new one
+            (report,) = store.document()["damage"]
+            numbers = queued(directory)
+            assert len(numbers) == report["saved"]["outbox"]
+            # the same numbers in the same epoch, or a new one from 1
+            if report["epoch"] == "kept":
+                assert store.last_seq == 200
+                assert store.envelope.epoch == epochs[number % 2]
+            else:
+                assert numbers == list(range(1, store.last_seq + 1))
+                assert store.envelope.epoch not in epochs
         assert all(path.exists() for path in store.set_aside)
         store.close()
     assert set_aside > 0

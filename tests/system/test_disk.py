@@ -1,0 +1,206 @@
+"""The agent on a disk that fails while it runs; see ``tests/disk_layer.py`` for how it fails."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.plant import PERIOD_S, Fault, Pump
+from agent.schema import READINGS, RECORDS
+from models.bundle import Bundle
+from models.messages import Samples
+from models.pipeline import Pipeline
+from tests.conftest import RealAgent, RealBroker, wait_until
+from tests.system.test_agent import (
+    START_S,
+    Line,
+    Ops,
+    configure,
+    kept_scores,
+    lines,
+    running,
+    scored,
+    status,
+)
+
+PAGE = 4096
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    made = Line(tmp_path / "ttyPUMP")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ops(broker: RealBroker) -> Iterator[Ops]:
+    made = Ops(broker.port)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """What it does: nothing, or one of ``tests.disk_layer.FAULTS``."""
+    file = tmp_path / "fault"
+    file.write_text("")
+    return file
+
+
+@pytest.fixture
+def start_on_disk(disk: Path) -> Iterator[Callable[[Path], RealAgent]]:
+    agents: list[RealAgent] = []
+
+    def start(config: Path) -> RealAgent:
+        program = [sys.executable, "-m", "tests.disk_layer", str(disk)]
+        agents.append(RealAgent(config, program))
+        agents[-1].start()
+        return agents[-1]
+
+    yield start
+    for agent in agents:
+        if agent.process is not None and agent.process.poll() is None:
+            agent.kill()
+
+
+def unstored(ops: Ops) -> dict[str, Any] | None:
+    """What central ops last heard of it."""
+    said: dict[str, Any] | None = ops.of_kind("status")[-1]["data"].get("unstored")
+    return said
+
+
+def alarm_numbers(ops: Ops) -> list[tuple[int, str]]:
+    return [(one["data"]["number"], one["data"]["state"]) for one in ops.of_kind("alarm")]
+
+
+@pytest.mark.parametrize("fault", ["full", "io", "sync", "readonly", "permission"])
+def test_on_a_disk_that_fails_alarms_are_told_and_nothing_is_lost(
+    tmp_path: Path,
+    line: Line,
+    broker: RealBroker,
+    ops: Ops,
+    disk: Path,
+    start_on_disk: Callable[[Path], RealAgent],
+    zoo_bundle: Bundle,
+    fault: str,
+) -> None:
+    agent = start_on_disk(configure(tmp_path, line, broker.port))
+    wait_until(lambda: running(tmp_path), "the agent")
+    rows = Pump(11, [Fault("cavitation", 100.0, 20.0)]).run(900)
+    line.write(lines(rows[:300]))
+    wait_until(lambda: scored(tmp_path) == 300, "the first part")
+    disk.write_text(fault)
+    line.write(lines(rows[300:700], 300))
+    wait_until(lambda: bool((unstored(ops) or {}).get("alarms")), "the alarm in the status")
+    said = unstored(ops)
+    assert said is not None
+    assert said["alarms_waiting"] >= 1
+    assert said["alarms"][0]["kind"] == "anomaly"
+    assert RECORDS in said["error"] or READINGS in said["error"]
+    assert ops.of_kind("alarm") == []  # no record before it is on the disk
+    line.write(lines(rows[700:], 700))
+    disk.write_text("")
+    wait_until(lambda: scored(tmp_path) == 900, "all samples")
+    wait_until(lambda: unstored(ops) is None, "the end of the trouble in the status")
+    wait_until(lambda: len(alarm_numbers(ops)) >= 1, "the alarm itself")
+    assert agent.stop() == 0, agent.log()
+    pipeline = Pipeline(zoo_bundle)
+    values = [[float(field) for field in row.split(b",")[1:]] for row in lines(rows).split()]
+    times = START_S + np.arange(900) * PERIOD_S
+    expected = pipeline.step(pipeline.start(), Samples(times, np.array(values, np.float32)))
+    assert np.array_equal(kept_scores(tmp_path), expected.scores.score, equal_nan=True)
+    assert alarm_numbers(ops) == [(event.number, event.state) for event in expected.events]
+    assert sorted(one["seq"] for one in ops.numbered()) == list(range(1, len(ops.numbered()) + 1))
+    assert agent.log().count("cannot store, trying again") == 1
+    assert agent.log().count("storing again; nothing was lost") == 1
+    assert status(tmp_path)["counters"]["samples_not_stored"] == 0
+
+
+def damage(file: Path, pages: int) -> None:
+    """Overwrite pages that have summaries in them, in a file that the agent has open."""
+    moment = random.Random(3)
+    data = file.read_bytes()
+    head = 32 if file.name.endswith("-wal") else 0
+    step = PAGE + 24 if head else PAGE
+    starts = [
+        start
+        for start in range(head + step - PAGE, len(data), step)
+        if data[start] == 13 and b"fieldwatch.summary" in data[start : start + PAGE]
+    ]
+    assert len(starts) > pages
+    with file.open("r+b") as opened:
+        for start in starts[1 : 1 + pages]:
+            opened.seek(start)
+            opened.write(moment.randbytes(PAGE))
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_damage_while_it_runs_is_mended_and_told(
+    tmp_path: Path,
+    line: Line,
+    broker: RealBroker,
+    start_agent: Callable[[Path], RealAgent],
+    suffix: str,
+) -> None:
+    broker.kill()
+    config = configure(tmp_path, line, broker.port)
+    agent = start_agent(config)
+    wait_until(lambda: running(tmp_path), "the agent")
+    rows = Pump(11).run(1800)
+    line.write(lines(rows[:1500]))
+    wait_until(lambda: scored(tmp_path) == 1500, "the first part")
+    if not suffix:  # a clean stop puts everything into the file itself
+        assert agent.stop() == 0
+        agent = start_agent(config)
+        wait_until(lambda: running(tmp_path), "the agent")
+    epoch = status(tmp_path)["store"]["epoch"]
+    damage(tmp_path / "data" / f"{RECORDS}{suffix}", 2)
+    broker.start()  # what is sent is read
+    ops = Ops(broker.port)
+    try:
+        wait_until(lambda: status(tmp_path)["store"]["set_aside"] != [], "a new file")
+        wait_until(lambda: ops.of_kind("health") != [], "a health message")
+        wait_until(lambda: bool(ops.of_kind("health")[-1]["data"]["store"]["damage"]), "the news")
+        (report,) = ops.of_kind("health")[-1]["data"]["store"]["damage"]
+        assert report["file"] == status(tmp_path)["store"]["set_aside"][0]
+        assert report["epoch"] == "kept"
+        assert report["saved"]["outbox"] > 0
+        assert report["lost"]["outbox"] is None or report["lost"]["outbox"] > 0
+        line.write(lines(rows[1500:], 1500))
+        wait_until(lambda: kept_times(tmp_path) == 1800, "the second part")
+        wait_until(lambda: status(tmp_path)["store"]["outbox_rows"] <= 1, "an empty outbox")
+        assert {one["epoch"] for one in ops.numbered()} == {epoch}
+        ids = {one["id"]: one for one in ops.numbered()}
+        assert all(ids[one["id"]] == one for one in ops.numbered())
+        assert "it is damaged: saving what can be read" in agent.log()
+    finally:
+        ops.close()
+    assert agent.stop() == 0, agent.log()
+
+
+def kept_times(directory: Path) -> int:
+    return len(kept_scores(directory))
+
+
+def test_permission_that_is_lost_stops_no_agent_that_runs(
+    tmp_path: Path, line: Line, broker: RealBroker, start_agent: Callable[[Path], RealAgent]
+) -> None:
+    agent = start_agent(configure(tmp_path, line, broker.port))
+    wait_until(lambda: running(tmp_path), "the agent")
+    for name in (RECORDS, READINGS):
+        (tmp_path / "data" / name).chmod(0)
+    (tmp_path / "data").chmod(0o500)
+    line.write(lines(Pump(11).run(100)))
+    (tmp_path / "data").chmod(0o700)
+    for name in (RECORDS, READINGS):
+        (tmp_path / "data" / name).chmod(0o600)
+    wait_until(lambda: scored(tmp_path) == 100, "all samples")
+    assert agent.stop() == 0, agent.log()
+    assert "cannot store" not in agent.log()
