@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from agent.broker_tables import BrokerTable
-from agent.setting_types import FilePath, TopicName
+from agent.line_patterns import REGEX_BYTES_MAX, channels_in
+from agent.setting_types import FilePath, PortPath, TopicName
 from agent.stream_tables import repeated
 from models.bundle import Finite, Positive
 from models.settings import Table
@@ -16,6 +19,7 @@ from models.settings import Table
 TIME: Final = "time"  # the column of a line that holds its time
 IGNORED: Final = "-"  # a column that is not used
 
+BY_ID: Final = Path("/dev/serial/by-id")  # where udev puts lasting names of serial devices
 ENTRY_POINTS: Final = "fieldwatch.inputs"  # where other packages name inputs of theirs
 REGISTERS_MAX = 125  # in one request of Modbus
 
@@ -33,27 +37,61 @@ class SourceTable(Table):
 class InputTable(SourceTable):
     """Where lines come from, and how a line is read."""
 
-    format: Literal["csv", "json"] = Field(
-        "csv", description="csv: values with commas between; json: one object per line"
+    format: Literal["csv", "json", "keyvalue", "regex"] = Field(
+        "csv",
+        description="csv: values with a separator between; json: one object per line; keyvalue:"
+        " pairs such as T=21.4 P=1.2; regex: whatever a regular expression finds",
     )
     columns: list[str] | None = Field(
         None,
         min_length=1,
         description="csv: what each column is: 'time', a channel of the bundle, or '-' to ignore",
     )
+    header: bool = Field(
+        False, description="csv: a line of names comes first, instead of columns; see keys"
+    )
+    separator: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        description="csv: between two values, the comma without it, a blank stands for any number"
+        " of blanks; keyvalue: between two pairs, blanks, commas and semicolons without it",
+    )
+    decimal: Literal[".", ","] = Field(".", description="csv: the decimal point, or comma")
+    pattern: str | None = Field(
+        None,
+        max_length=500,
+        description="regex: what a whole line looks like; a named group (?P<flow>...) is a channel"
+        " of the bundle, or 'time'",
+    )
     time_key: str | None = Field(
-        None, min_length=1, description="json: the key of the time; without it arrival counts"
+        None,
+        min_length=1,
+        description="json, keyvalue, header: the key of the time; without it arrival counts",
     )
     keys: dict[str, str] = Field(
         default_factory=dict,
-        description="json: channel = key, or a JSON pointer such as /data/flow; without it the"
-        " channel's name is the key",
+        description="channel = key (of json, keyvalue, header, or a group of regex), or a JSON"
+        " pointer such as /data/flow; without it the channel's name is the key",
     )
     ignore_keys: list[str] = Field(
-        default_factory=list, description="json: keys that are not counted as unknown channels"
+        default_factory=list,
+        description="json, keyvalue: keys that are not counted as unknown channels",
+    )
+    units: list[str] = Field(
+        default_factory=list,
+        description="keyvalue: what may stand behind a number, as 'C' in T=21.4C; it is dropped",
+    )
+    checksum: Literal["xor", "crc16-modbus", "crc32"] | None = Field(
+        None,
+        description="A line ends in * and this in hex, of all before the *; xor as in NMEA 0183,"
+        " without the $ or ! at the beginning",
     )
     line_bytes_max: int = Field(
-        4096, ge=16, le=65536, description="A longer line is rejected as too_long"
+        4096,
+        ge=16,
+        le=65536,
+        description=f"A longer line is rejected as too_long; regex: at most {REGEX_BYTES_MAX}",
     )
 
     @property
@@ -63,13 +101,25 @@ class InputTable(SourceTable):
 
     @model_validator(mode="after")
     def _of_one_format(self) -> InputTable:
-        if self.format == "json":
-            if self.columns is not None:
-                raise ValueError("columns is for format = 'csv'; for json see keys")
-            return self
-        odd = [name for name in ("time_key", "keys", "ignore_keys") if getattr(self, name)]
-        if odd:
-            raise ValueError(f"{odd[0]} is for format = 'json'")
+        kind = "header" if self.header else self.format
+        if self.header and self.format != "csv":
+            raise ValueError("header is for format = 'csv'")
+        for name, kinds in _ONLY_FOR.items():
+            if (
+                getattr(self, name)
+                != type(self).model_fields[name].get_default(call_default_factory=True)
+                and kind not in kinds
+            ):
+                raise ValueError(f"{name} is for {_told(kinds)}, not with {_told([kind])}")
+        if kind == "csv":
+            self._check_columns()
+        elif kind == "regex":
+            self._check_pattern()
+        if self.format == "csv":
+            self._check_separator()
+        return self
+
+    def _check_columns(self) -> None:
         if self.columns is None:
             raise ValueError("columns is needed with format = 'csv'")
         twice = repeated(column for column in self.columns if column != IGNORED)
@@ -77,25 +127,69 @@ class InputTable(SourceTable):
             raise ValueError(f"columns: {twice[0]!r} is there twice")
         if not set(self.columns) - {TIME, IGNORED}:
             raise ValueError("columns: no channel among them")
-        return self
+
+    def _check_separator(self) -> None:
+        separator = self.separator or ","
+        if separator.isalnum() or not separator.isascii() or separator in "+-._*\r\n":
+            raise ValueError(f"separator = {separator!r}: must not be a part of numbers or text")
+        if separator == self.decimal:
+            raise ValueError("decimal = ',' needs another separator, such as ';'")
+
+    def _check_pattern(self) -> None:
+        if self.pattern is None:
+            raise ValueError("pattern is needed with format = 'regex'")
+        if not set(channels_in(self.pattern)) - {TIME}:
+            raise ValueError("pattern: no named group such as (?P<flow>...), which is a channel")
+        if "line_bytes_max" in self.model_fields_set and self.line_bytes_max > REGEX_BYTES_MAX:
+            raise ValueError(f"line_bytes_max: at most {REGEX_BYTES_MAX} with format = 'regex'")
+
+
+# settings that mean something for some formats only; "header" is csv with header = true
+_ONLY_FOR: Final[dict[str, tuple[str, ...]]] = {
+    "columns": ("csv",),
+    "separator": ("csv", "header", "keyvalue"),
+    "decimal": ("csv", "header"),
+    "pattern": ("regex",),
+    "time_key": ("json", "keyvalue", "header"),
+    "keys": ("json", "keyvalue", "header", "regex"),
+    "ignore_keys": ("json", "keyvalue"),
+    "units": ("keyvalue",),
+}
+
+
+def _told(kinds: Iterable[str]) -> str:
+    return " or ".join(
+        "header = true" if kind == "header" else f"format = {kind!r}" for kind in kinds
+    )
 
 
 class SerialTable(InputTable):
     """A serial port."""
 
     type: Literal["serial"] = Field("serial", description="The kind of input")
-    port: FilePath = Field(
-        description="The device, best by its lasting name below /dev/serial/by-id"
+    port: PortPath = Field(
+        description="The device, best by its lasting name below /dev/serial/by-id; a pattern (*, ?)"
+        " that one device fits; or 'auto', the only one there is"
     )
+    by_id: FilePath = Field(BY_ID, description="Where 'auto' looks")
     baud: int = Field(115200, ge=50, description="Bits per second, as the device is set")
     bytesize: Literal[5, 6, 7, 8] = Field(8, description="Bits per character")
     parity: Literal["none", "even", "odd", "mark", "space"] = Field(
         "none", description="Parity bit"
     )
     stopbits: Literal[1, 2] = Field(1, description="Stop bits")
+    flow_control: Literal["none", "rtscts", "xonxoff"] = Field(
+        "none", description="Who may say wait: nobody, the lines RTS and CTS, or XON and XOFF"
+    )
     reconnect_delay_max_s: Positive = Field(
         10.0, description="Longest wait before a lost port is tried again"
     )
+
+    @model_validator(mode="after")
+    def _no_header(self) -> SerialTable:
+        if self.header:
+            raise ValueError("header is for files and messages; a serial line has columns")
+        return self
 
 
 class MqttInputTable(InputTable):
