@@ -17,6 +17,7 @@ from agent.bundles import baseline, load
 from agent.config import AgentConfig, AnyInput, SerialTable, StreamTable
 from agent.inputs import open_input
 from agent.inputs.lines import LineParser
+from agent.inputs.ports import named
 from agent.inputs.serial import probe_port
 from agent.layers import leaves
 from agent.limits import LimitWatch
@@ -113,7 +114,7 @@ def _input(source: AnyInput, detectors: dict[str, Detector]) -> Iterator[Finding
     if isinstance(source, SerialTable):
         trouble = probe_port(source)
         if trouble is None:
-            yield Finding(True, what, f"{source.port} opens")
+            yield Finding(True, what, f"{named(source.port, source.by_id)} opens")
         else:
             yield Finding(False, what, trouble, UNAVAILABLE)
         return

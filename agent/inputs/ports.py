@@ -31,6 +31,14 @@ def find(port: Path, by_id: Path) -> Path:
     raise FileNotFoundError(errno.ENOENT, f"no device is there as {pattern}; {ports_there(by_id)}")
 
 
+def named(port: Path, by_id: Path) -> str:
+    """Return the name of the device that ``port`` stands for; where that is unclear, its own."""
+    try:
+        return str(find(port, by_id))
+    except OSError:
+        return str(port)
+
+
 def ports_there(by_id: Path) -> str:
     """Say which serial devices have a lasting name."""
     ports = [str(port) for port in devices(by_id)]
