@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from agent.broker_tables import BrokerTable
+from agent.fault_kinds import FaultKind
 from agent.line_patterns import REGEX_BYTES_MAX, channels_in
 from agent.setting_types import FilePath, PortPath, TopicName
 from agent.stream_tables import repeated
@@ -22,6 +23,8 @@ IGNORED: Final = "-"  # a column that is not used
 BY_ID: Final = Path("/dev/serial/by-id")  # where udev puts lasting names of serial devices
 ENTRY_POINTS: Final = "fieldwatch.inputs"  # where other packages name inputs of theirs
 REGISTERS_MAX = 125  # in one request of Modbus
+BITS_MAX = 2000
+BIT_FUNCTIONS: Final = ("coil", "discrete")
 
 
 class SourceTable(Table):
@@ -219,25 +222,121 @@ class FileTable(InputTable):
     poll_interval_s: Positive = Field(0.5, description="Look for new lines this often")
 
 
+class ReplayTable(InputTable):
+    """A recording (CSV) that is played as if it came now, to try an installation."""
+
+    type: Literal["replay"] = Field(description="The kind of input")
+    path: FilePath = Field(description="The recording; its rows have times, in their order")
+    header: bool = Field(True, description="Its first line names the columns, else columns does")
+    time_key: str | None = Field("time", min_length=1, description="header: the column of the time")
+    times: Literal["now", "recorded"] = Field(
+        "now", description="now: rows get new times, from now on; recorded: they keep their own"
+    )
+    speed: float = Field(
+        1.0, gt=0, le=10_000, description="Times as fast as recorded; times then run ahead of now"
+    )
+    loop: bool = Field(False, description="Begin again at the end; the times go on")
+
+    @model_validator(mode="after")
+    def _has_times(self) -> ReplayTable:
+        if self.format != "csv":
+            raise ValueError("a replay has format = 'csv'")
+        if self.time_key is None if self.header else TIME not in (self.columns or ()):
+            raise ValueError("a replay needs times: a time_key, or 'time' among columns")
+        return self
+
+
+class SimulatorTable(SourceTable):
+    """The simulated pump of the demo, at its real pace: an input without any device."""
+
+    type: Literal["simulator"] = Field(description="The kind of input")
+    seed: int = Field(1, ge=0, description="Another seed is another pump")
+    channels: list[str] | None = Field(
+        None, min_length=1, description="Of its eight channels those that are used; without it all"
+    )
+    fault: FaultKind | None = Field(None, description="What goes wrong, if anything")
+    fault_at_s: float = Field(
+        120.0, ge=0, allow_inf_nan=False, description="So long after the agent's start"
+    )
+    fault_duration_s: Positive | None = Field(None, description="For so long; without it for good")
+
+    @property
+    def lines(self) -> InputTable:
+        """How the lines that the input brings are read."""
+        used = [name if name in (self.channels or _PUMP) else IGNORED for name in _PUMP]
+        return InputTable(
+            name=self.name,
+            stream=self.stream,
+            columns=[TIME, *used],
+            rejects_kept=self.rejects_kept,
+        )
+
+    @model_validator(mode="after")
+    def _of_the_pump(self) -> SimulatorTable:
+        for name in self.channels or ():
+            if name not in _PUMP:
+                raise ValueError(f"channels: {name!r} is none of the pump's: {', '.join(_PUMP)}")
+        return self
+
+
+# as agent.plant has them, which would load numpy; a test compares them
+_PUMP: Final = (
+    "vibration_x",
+    "vibration_y",
+    "motor_current",
+    "discharge_pressure",
+    "flow",
+    "bearing_temperature",
+    "fluid_temperature",
+    "voltage",
+)
+
+
 class RegisterTable(Table):
-    """A channel's register or registers."""
+    """A channel's register or registers, or its bit."""
 
     channel: str = Field(description="A channel of the bundle")
     address: int = Field(ge=0, le=65535, description="As in the request, counted from 0")
-    function: Literal["holding", "input"] = Field("holding", description="Function code 3 or 4")
-    type: Literal["int16", "uint16", "int32", "uint32", "float32", "float64"] = Field(
-        "int16", description="What the registers hold"
+    function: Literal["holding", "input", "coil", "discrete"] = Field(
+        "holding", description="Function code 3, 4, 1 or 2; coil and discrete are bits, 0 or 1"
     )
+    type: Literal[
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "uint64",
+        "float32",
+        "float64",
+        "bcd16",
+        "bcd32",
+    ] = Field("int16", description="What the registers hold; bcd is a decimal digit per half byte")
     word_order: Literal["big", "little"] = Field(
         "big", description="Of values of several registers: the high word first, or last"
+    )
+    byte_order: Literal["big", "little"] = Field(
+        "big", description="In each register: the high byte first, as the standard says, or last"
     )
     scale: Finite = Field(1.0, description="Times this ...")
     offset: Finite = Field(0.0, description="... and plus this is the value in the channel's unit")
 
     @property
+    def is_bit(self) -> bool:
+        """Whether it is one bit rather than registers."""
+        return self.function in BIT_FUNCTIONS
+
+    @property
     def words(self) -> int:
-        """How many registers it takes."""
-        return int(self.type.lstrip("uintfloa")) // 16
+        """How many registers it takes; a bit takes one place among bits."""
+        return 1 if self.is_bit else int(self.type.lstrip("uintfloabcd")) // 16
+
+    @model_validator(mode="after")
+    def _bits_have_no_type(self) -> RegisterTable:
+        given = self.model_fields_set & {"type", "word_order", "byte_order"}
+        if self.is_bit and given:
+            raise ValueError(f"{min(given)} is for registers; {self.function} is a bit")
+        return self
 
 
 class ModbusTable(SourceTable):
@@ -278,7 +377,11 @@ class ModbusRtuTable(ModbusTable):
     """A Modbus device on a serial line."""
 
     type: Literal["modbus-rtu"] = Field(description="The kind of input")
-    port: FilePath = Field(description="The line, best by its lasting name below /dev/serial/by-id")
+    port: PortPath = Field(
+        description="The line, best by its lasting name below /dev/serial/by-id; a pattern, or"
+        " 'auto', as for serial"
+    )
+    by_id: FilePath = Field(BY_ID, description="Where 'auto' looks")
     baud: int = Field(19200, ge=50, description="Bits per second, as the device is set")
     parity: Literal["none", "even", "odd"] = Field("even", description="Parity bit")
     stopbits: Literal[1, 2] = Field(1, description="Stop bits")
@@ -300,12 +403,14 @@ def _kind(value: Any) -> str:
     return str(named)
 
 
-_BUILT_IN = ("serial", "mqtt", "file", "modbus-tcp", "modbus-rtu")
+_BUILT_IN = ("serial", "mqtt", "file", "replay", "simulator", "modbus-tcp", "modbus-rtu")
 
 AnyInput = Annotated[
     Annotated[SerialTable, Tag("serial")]
     | Annotated[MqttInputTable, Tag("mqtt")]
     | Annotated[FileTable, Tag("file")]
+    | Annotated[ReplayTable, Tag("replay")]
+    | Annotated[SimulatorTable, Tag("simulator")]
     | Annotated[ModbusTcpTable, Tag("modbus-tcp")]
     | Annotated[ModbusRtuTable, Tag("modbus-rtu")]
     | Annotated[ForeignTable, Tag("other")],
