@@ -57,6 +57,12 @@ poll_interval_s = 0.02
 """
 
 
+def taken(directory: Path) -> list[int]:
+    """The lines of each input so far."""
+    with Reader(directory / "data") as reader:
+        return [one["lines"] for one in reader.status()["inputs"].values()]
+
+
 def stored(directory: Path) -> tuple[np.ndarray, np.ndarray]:
     """Times (n,) and values (n, 2) of the stream, in order."""
     try:
@@ -92,6 +98,7 @@ def test_a_serial_line_and_a_file_meet_on_the_grid_of_one_stream(
             log.write(f"{now:.1f};ok;{row / 4}\n".replace(".", ","))
             os.write(controller, signed(f"t={now:.2f} Q= {row}l".encode(), "xor") + b"\r\n")
             time.sleep(0.005 * (row % 3))
+        wait_until(lambda: min(taken(tmp_path)) >= ROWS, "all lines to be taken")
         # what is a thousand samples later ends the waiting
         os.write(controller, signed(f"t={now + 501:.2f} Q=0l".encode(), "xor") + b"\n")
         log.write(f"{now + 501:.1f};ok;0\n")
