@@ -10,11 +10,11 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 AUTO: Final = Path("auto")  # in place of a port: the only one there is
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 
 
 def _topic_name(value: str) -> str:
-    if not _NAME.fullmatch(value):
+    if not NAME.fullmatch(value):
         raise ValueError(
             "allowed are 1 to 64 letters, digits, '_', '.' and '-', the first a letter or digit"
             " (it is part of MQTT topics)"

@@ -170,6 +170,15 @@ def open_port(settings: SerialTable) -> serial.Serial:
         raise OSError(f"cannot be set to {settings.baud} baud: {error}") from error
 
 
+def sample(settings: SerialTable, seconds: float) -> bytes:
+    """Return what comes within some seconds; raises OSError as ``open_port`` does."""
+    data, until = b"", time.monotonic() + seconds
+    with open_port(settings) as port:
+        while time.monotonic() < until:
+            data += port.read(max(1, port.in_waiting))
+    return data
+
+
 def probe_port(settings: SerialTable) -> str | None:
     """Open the port as the agent would; say what is wrong and how to mend it, or None."""
     try:
