@@ -81,17 +81,20 @@ def probe(
 ) -> int | None:
     """Show live what an input yields, and propose the configuration for it.
 
-    Without anything, the serial devices that are there are listed.
+    Without anything, the serial devices that are there are listed. Ctrl-C ends the listening.
     """
     # what goes wrong is told once, at the end
     logging.getLogger().addHandler(logging.NullHandler())
     if context.invoked_subcommand is not None:
         return None
-    from agent.probe import report, run
-
     if name is not None:
+        from agent.probe import run
+
         return _print(run.probe_input(config_file, name, seconds, _shower(as_json)), as_json)
-    found = run.ports(by_id)
+    from agent.inputs.ports import devices
+    from agent.probe import report
+
+    found = [{"port": str(port), "target": str(port.resolve())} for port in devices(by_id)]
     if as_json:
         _print_json(found)
         return 0

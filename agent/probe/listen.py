@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -28,7 +29,6 @@ from agent.mqtt import (
 from agent.probe.measure import Arrival
 
 LINES_MAX: Final = 20_000  # kept; what comes after is only counted
-_LOOK_S: Final = 0.05
 _TAIL_BYTES: Final = 65_536  # of a file that is there already
 
 Show = Callable[[bytes], None]
@@ -66,7 +66,7 @@ def listen(table: AnyInput, seconds: float, show: Show) -> Heard:
             source.committed([chunk.token])
 
     source.start(take)
-    _wait(seconds)
+    heard.seconds = _wait(seconds)
     status: InputStatus = source.status()
     source.stop()
     heard.bytes = status.bytes
@@ -77,10 +77,13 @@ def listen(table: AnyInput, seconds: float, show: Show) -> Heard:
     return heard
 
 
-def _wait(seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, _LOOK_S))
+def _wait(seconds: float) -> float:
+    """Wait, or until Ctrl-C: then what came by then counts; return how long it was."""
+    began = time.monotonic()
+    with contextlib.suppress(KeyboardInterrupt):
+        time.sleep(seconds)
+        return seconds
+    return round(time.monotonic() - began, 1)
 
 
 def listen_to_file(table: FileTable, seconds: float, show: Show) -> Heard:
@@ -104,6 +107,7 @@ def listen_to_file(table: FileTable, seconds: float, show: Show) -> Heard:
     live = listen(table, seconds, show)
     heard.arrivals += live.arrivals
     heard.lines, heard.bytes = heard.lines + live.lines, size + live.bytes
+    heard.seconds = live.seconds
     heard.problem = live.problem
     return heard
 
@@ -120,7 +124,8 @@ def listen_to_broker(
             connection = Connection(broker, client_id, protocol)
             try:
                 if _subscribed(connection, topics):
-                    _receive(connection, heard, show)
+                    with contextlib.suppress(KeyboardInterrupt):  # what came by then counts
+                        _receive(connection, heard, show)
                     break
             finally:
                 connection.close(politely=True)

@@ -12,7 +12,7 @@ from agent import config as configuration
 from agent.broker_tables import BrokerTable
 from agent.config import AgentConfig, InputTable
 from agent.input_tables import FileTable, MqttInputTable, SerialTable
-from agent.inputs.ports import devices, find
+from agent.inputs.ports import find
 from agent.inputs.serial import probe_port, sample
 from agent.probe import baud as rates
 from agent.probe.guess import Guess, guess
@@ -31,11 +31,6 @@ _SAMPLE_S: Final = 2.0  # per rate, at most
 Document = dict[str, Any]
 Options = dict[str, Any]  # settings of the table that is proposed
 Tell = Callable[[str], None]
-
-
-def ports(by_id: Path) -> list[dict[str, str]]:
-    """Return the serial devices with a lasting name, and what that stands for now."""
-    return [{"port": str(port), "target": str(port.resolve())} for port in devices(by_id)]
 
 
 def probe_serial(
@@ -86,6 +81,7 @@ def probe_file(path: Path, stream: str, seconds: float, show: Show) -> Document:
     """Read a file and what it gets for some seconds."""
     settings = FileTable.model_validate(
         {"name": "probe", "type": "file", "stream": stream, "path": path, "format": "json"}
+        | {"poll_interval_s": 0.1}
     )
     try:
         heard = listen_to_file(settings, seconds, show)

@@ -6,6 +6,9 @@ import itertools
 import json
 import os
 import pty
+import signal
+import subprocess
+import sys
 import threading
 import tomllib
 import tty
@@ -23,7 +26,7 @@ from agent.cli import commands
 from agent.inputs.checksum import signed
 from agent.inputs.lines import LineParser
 from agent.probe.measure import plain_channels
-from tests.conftest import RealBroker
+from tests.conftest import ROOT, RealBroker, wait_until
 from tests.modbus_device import Device
 
 HEAD = '[gateway]\nsite = "plant"\nname = "gw-1"\n'
@@ -232,9 +235,31 @@ def test_a_file_with_a_header_and_what_it_gets(
     config = pasted(document, tmp_path)
     assert configuration.load(config).inputs[0].header
     assert reads(config, 0, [b"Flow [m3/h];at", b"7,5;1700000000"]) == [[7.5]]
-    again = found("--input", "log", "--config", config)
+    again = found("--input", "log", "--config", config, seconds=1.5)
     assert again["sources"][0]["readings"] > 0
     assert again["sources"][0]["rejected"] == {}
+
+
+def test_control_c_ends_the_listening_and_what_came_counts(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("1700000000,7\n1700000001,8\n")
+    arguments = ["-m", "agent", "probe", "file", str(path), "--seconds", "3600"]
+    process = subprocess.Popen(
+        [sys.executable, "-u", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "> '1700000000,7'\n"
+    assert process.stdout.readline() == "> '1700000001,8'\n"
+    wait_until(lambda: str(path) in opened_by(process.pid), "the file to be followed")
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert 'columns = ["time", "channel_2"]' in printed
+
+
+def opened_by(process: int) -> set[str]:
+    links = Path(f"/proc/{process}/fd").iterdir()
+    return {str(link.readlink()) for link in links if link.is_symlink()}
 
 
 @pytest.mark.parametrize("text", [None, ""])
