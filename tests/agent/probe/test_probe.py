@@ -147,9 +147,13 @@ def test_the_rate_of_a_line_is_looked_for(
 ) -> None:
     """At a terminal every rate is right: the first is taken."""
     controller, name = port
+    write(controller, b"a first line, whose beginning is missing")
     talking(lambda n: write(controller, b"%d,2" % n))
     document = found("serial", name)
     assert tomllib.loads(document["proposal"])["inputs"][0]["baud"] == 115200
+    write(controller, b"x")
+    (source,) = found("serial", name, "--baud", 9600)["sources"]
+    assert source["rejected"] == {}
 
 
 def test_ports_are_listed(port: tuple[int, Path], tmp_path: Path) -> None:
