@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from agent.probe.commands import probe
 from models import __version__
 from models.errors import FieldwatchError
 
@@ -83,6 +84,9 @@ def run(config_file: Path) -> int:
     from agent import daemon
 
     return daemon.run(config_file, checker)
+
+
+commands.add_command(probe)
 
 
 @commands.command()

@@ -39,7 +39,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "serial": {"agent/inputs/serial.py"},
     "pymodbus": {"agent/inputs/modbus.py"},
     "termios": {"agent/inputs/serial.py"},
-    "click": {"agent/cli.py", "trainer/cli.py"},
+    "click": {"agent/cli.py", "agent/probe/commands.py", "trainer/cli.py"},
     # tables take it from models.fields: an agent that runs does without it
     "pydantic": {
         "models/fields.py",

@@ -20,7 +20,9 @@ from agent.input_tables import (
     ModbusRtuTable,
     ModbusTcpTable,
     MqttInputTable,
+    ReplayTable,
     SerialTable,
+    SimulatorTable,
     SourceTable,
 )
 
@@ -166,6 +168,14 @@ def open_input(settings: SourceTable) -> Input:
             from agent.inputs.file import FileInput
 
             return FileInput(settings)
+        case ReplayTable():
+            from agent.inputs.replay import ReplayInput
+
+            return ReplayInput(settings)
+        case SimulatorTable():
+            from agent.inputs.simulator import SimulatorInput
+
+            return SimulatorInput(settings)
         case ModbusTcpTable() | ModbusRtuTable():
             from agent.inputs.modbus import ModbusInput
 

@@ -17,8 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.config import InputTable
+from agent.inputs import checksum
 from agent.inputs.formats import Csv, Format, Json, Rows, stacked
+from agent.inputs.headed import HeadedCsv
+from agent.inputs.keyvalue import KeyValue
+from agent.inputs.regex import Regex
 from agent.inputs.rejects import Cause, Reject, Rejects
+from agent.line_patterns import REGEX_BYTES_MAX
 from models.bundle import Channel
 from models.messages import Float32, Float64, Readings
 
@@ -74,9 +79,10 @@ class LineParser:
     def __init__(self, settings: InputTable, channels: Sequence[Channel]) -> None:
         self._names = [channel.name for channel in channels]
         self._rejects = Rejects(settings.rejects_kept)
-        kind = Csv if settings.format == "csv" else Json
-        self._format: Format = kind(settings, self._names, self._rejects)
-        self._line_bytes_max = settings.line_bytes_max
+        self._format = _format(settings, self._names, self._rejects)
+        self._checksum = settings.checksum
+        regex = settings.format == "regex"
+        self._line_bytes_max = min(settings.line_bytes_max, REGEX_BYTES_MAX if regex else 65536)
         self._low = _limits((channel.low for channel in channels), -np.inf)
         self._high = _limits((channel.high for channel in channels), np.inf)
         self.layout: Hashable = (
@@ -140,21 +146,37 @@ class LineParser:
     def _block(self, lines: Sequence[bytes]) -> Rows | None:
         if not lines or max(map(len, lines)) > self._line_bytes_max:
             return None
+        if self._checksum:
+            found = [checksum.checked(line, self._checksum) for line in lines]
+            lines = [body for body in found if body is not None]
+            if len(lines) < len(found):
+                return None
         return self._format.block(lines)
 
     def _one_by_one(self, lines: Iterable[bytes]) -> Rows:
         rows = [
             row
             for line in lines
-            if (text := self._text(line)) and (row := self._format.line(line, text))
+            if (body := self._body(line))
+            and (text := self._text(body))
+            and (row := self._format.line(body, text))
         ]
         return stacked(rows, len(self._names))
 
-    def _text(self, line: bytes) -> str | None:
-        """Return the line as text; None where it is none, or blank."""
+    def _body(self, line: bytes) -> bytes | None:
+        """Return the line without its checksum; None where it cannot be used, or is blank."""
         if len(line) > self._line_bytes_max:
             self._rejects.add("too_long", line)
             return None
+        if not self._checksum or line.isspace():
+            return line
+        body = checksum.checked(line, self._checksum)
+        if body is None:
+            self._rejects.add("bad_checksum", line)
+        return body
+
+    def _text(self, line: bytes) -> str | None:
+        """Return the line as text; None where it is none, or blank."""
         try:
             text = line.decode()
         except UnicodeDecodeError:
@@ -188,6 +210,20 @@ class LineParser:
             for row, channel in np.argwhere(bad).tolist():
                 self._rejects.add(cause, lines[row], self._names[channel])
             values[bad] = np.nan
+
+
+def _format(settings: InputTable, names: Sequence[str], rejects: Rejects) -> Format:
+    match settings.format:
+        case "json":
+            return Json(settings, names, rejects)
+        case "keyvalue":
+            return KeyValue(settings, names, rejects)
+        case "regex":
+            return Regex(settings, names, rejects)
+    if settings.header:
+        return HeadedCsv(settings, names, rejects)
+    assert settings.columns is not None  # the configuration sees to it
+    return Csv(settings, settings.columns, names, rejects)
 
 
 def _timely(times: Float64) -> npt.NDArray[np.bool_]:
