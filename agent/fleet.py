@@ -72,7 +72,9 @@ class Fleet:
     def _score(self, aligned: Aligned, batch: Batch) -> None:
         streams = self._numbers[aligned.who]
         began = time.perf_counter()
-        found = self._detector.step_together(self._memory, *aligned)
+        found = self._detector.step_together(
+            self._memory, aligned.who, aligned.times, aligned.values
+        )
         self.pace.add(time.perf_counter() - began, aligned.times.size)
         self._scored.append(_Scored(streams, aligned.times, aligned.values, found.score))
         for column, event in found.events:

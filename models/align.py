@@ -3,8 +3,15 @@
 Both sides use it: the trainer on recordings, the agent on live lines, so that a sample is the
 same thing in both. The grid's phase is the first reading's; a reading belongs to the nearest
 slot. A slot is emitted as soon as every channel has a value, or when a reading of a later slot
-comes. What is missing is held for ``hold_samples_max`` slots, then NaN; after more than
-``reset_gap_samples`` empty slots ``times`` jumps instead.
+comes; after more than ``reset_gap_samples`` empty slots ``times`` jumps instead.
+
+What a channel has no value for follows from the bundle's gap policy. ``hold``: the last value for
+``hold_samples_max`` slots, then NaN. ``missing``: NaN at once. ``interpolate``: the slots that a
+row ends a gap of are filled, for its channels, on the straight line from the last value to the
+new one, if there are at most ``hold_samples_max`` of them; else they are NaN. A slot that goes out
+before the channel's next value is there, since others went on, can not wait for it: there
+``interpolate`` holds. It is so for channels slower than the grid, on both sides, and however long
+a gateway waits for late readings: no sample hangs on what comes after it went out.
 
 Where time goes back by more than that gap, for ``FAR_LATE_ROWS`` rows running, the clock was
 set: the grid begins anew. One wild time, in either direction, thus costs a few rows, and no
@@ -22,7 +29,22 @@ from typing import NamedTuple
 import numpy as np
 
 from models.bundle import Sampling
-from models.messages import ALL, Float32, Float64, Index, Int64, Readings, Samples
+from models.messages import (
+    ALL,
+    GOOD,
+    HELD,
+    INTERPOLATED,
+    MISSING,
+    Bool,
+    Float32,
+    Float64,
+    Index,
+    Int64,
+    Readings,
+    Samples,
+    Uint8,
+    joined,
+)
 
 FAR_LATE_ROWS = 10  # so many running are no stragglers
 
@@ -47,7 +69,8 @@ class Aligner:
 
     def __init__(self, sampling: Sampling, channels: int, lateness_samples: int = 0) -> None:
         self._period_s = sampling.period_s
-        self._hold_max = sampling.hold_samples_max
+        self._hold_max = 0 if sampling.gap == "missing" else sampling.hold_samples_max
+        self._interpolates = sampling.gap == "interpolate"
         self._gap_max = sampling.reset_gap_samples
         self._lateness = lateness_samples
         self.counters: Counter[str] = Counter()
@@ -67,7 +90,7 @@ class Aligner:
         while begin < len(readings.times):
             rest = Readings(readings.times[begin:], readings.values[begin:])
             begin += self._take_some(rest, emitted)
-        return Samples(*(np.concatenate(parts) for parts in zip(*emitted, strict=True)))
+        return joined(emitted)
 
     def _take_some(self, readings: Readings, emitted: list[Samples]) -> int:
         """Take rows up to a clock step, or all; return how many."""
@@ -175,7 +198,7 @@ class Aligner:
         return not np.isnan(self._open[slot]).any()
 
     def _emit(self, slot: int) -> Samples:
-        """Emit a slot with the empty ones before it; what they lack is held, or NaN."""
+        """Emit a slot with the empty ones before it; what they lack is as the policy says."""
         if slot - self._next > self._gap_max:
             self._next = slot
             self._held_slot[:] = _NEVER
@@ -183,11 +206,26 @@ class Aligner:
         slots = np.arange(self._next, slot + 1)
         fresh = slots[:, None] - self._held_slot <= self._hold_max
         values = np.where(fresh, self._held, np.float32(np.nan))
+        quality = np.where(fresh, HELD, MISSING).astype(np.uint8)
         known = ~np.isnan(row)
+        if self._interpolates and len(slots) > 1:
+            self._interpolate(slots, row, known, values, quality)
         self._held[known], self._held_slot[known] = row[known], slot
-        values[-1, known] = row[known]
+        values[-1, known], quality[-1, known] = row[known], GOOD
         self._next = slot + 1
-        return Samples(self._times(slots), values)
+        return Samples(self._times(slots), values, quality if quality.any() else None)
+
+    def _interpolate(
+        self, slots: Int64, row: Float32, known: Bool, values: Float32, quality: Uint8
+    ) -> None:
+        """Fill the slots before the last one, whose ``row`` is ``known`` in some channels."""
+        span = slots[-1] - self._held_slot
+        short = span - 1 <= self._hold_max
+        share = (slots[:-1, None] - self._held_slot) / span
+        before, after = self._held.astype(np.float64), row.astype(np.float64)
+        line = (before + (after - before) * share).astype(np.float32)
+        values[:-1, known] = np.where(short, line, np.float32(np.nan))[:, known]
+        quality[:-1, known] = np.where(short, INTERPOLATED, MISSING)[known]
 
     def _times(self, slots: Int64) -> Float64:
         return (self._phase_s + slots * self._period_s).astype(np.float64, copy=False)
@@ -231,6 +269,7 @@ class Aligned(NamedTuple):
     who: Index  # which of the streams; none twice
     times: Float64  # (n, B)
     values: Float32  # (n, B, C)
+    quality: Uint8 | None = None  # (n, B, C), see ``Samples``
 
 
 class Aligners:
@@ -323,7 +362,15 @@ class Aligners:
         self._look_at(stream)
         if len(samples.times) == 0:
             return []
-        return [Aligned(np.array([stream]), samples.times[:, None], samples.values[:, None])]
+        who, quality = np.array([stream]), samples.quality
+        return [
+            Aligned(
+                who,
+                samples.times[:, None],
+                samples.values[:, None],
+                None if quality is None else quality[:, None],
+            )
+        ]
 
     def _look_at(self, stream: int) -> None:
         own = self._each[stream]

@@ -19,7 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Protocol
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from models.errors import BundleCorrupt, BundleMissing, BundleTooNew
 
@@ -64,6 +73,17 @@ NotNegative = Annotated[float, Field(ge=0), AfterValidator(_finite)]
 # what a head of the network predicts: the next sample, or its difference from this one
 Head = Literal["value", "change"]
 Severity = Literal["low", "medium", "high"]
+# what stands in a slot that a channel has no value for; see ``models.align``
+Gap = Literal["hold", "interpolate", "missing"]
+
+
+def _without(document: dict[str, Any], **defaults: object) -> dict[str, Any]:
+    """Leave out keys that came later and say nothing new: older digests stay what they are."""
+    return {
+        key: value
+        for key, value in document.items()
+        if key not in defaults or value != defaults[key]
+    }
 
 
 class _Part(BaseModel):
@@ -105,6 +125,7 @@ class Sampling(_Part):
         le=SAMPLES_MAX,
         description="A missing channel keeps its last value for this many samples",
     )
+    gap: Gap = Field("hold", description="What a channel without a value gets, so far")
     missing_samples: int = Field(
         ge=1, le=SAMPLES_MAX, description="This many samples without a value open a 'missing' event"
     )
@@ -114,6 +135,10 @@ class Sampling(_Part):
     warm_up_samples: int = Field(
         ge=0, le=SAMPLES_MAX, description="Samples after a start that get no score"
     )
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), gap="hold")
 
 
 class NetworkPart(_Part):

@@ -16,6 +16,7 @@ from models.bundle import (
     SPANS_MAX,
     STEPS_MAX,
     Finite,
+    Gap,
     Head,
     NotNegative,
     Positive,
@@ -90,6 +91,7 @@ class SamplingTable(Table):
 
     period_s: Positive
     hold_samples_max: int = Field(2, ge=0)
+    gap: Gap = Field("hold", description="hold, interpolate or missing; see ``models.align``")
     missing_samples: int = Field(25, ge=1)
     reset_gap_samples: int = Field(50, ge=1)
     warm_up_samples: int = Field(100, ge=0)

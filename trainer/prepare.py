@@ -18,7 +18,7 @@ import numpy as np
 from models.align import Aligner
 from models.bundle import Channel, Sampling
 from models.errors import DataError
-from models.messages import Float32, Float64, Samples
+from models.messages import Float32, Float64, Samples, joined
 from models.telemanom import fill_forward as fill_forward
 from trainer.config import ChannelTable, Config, NetworkTable
 from trainer.datasets import Recording
@@ -81,8 +81,7 @@ def align(recordings: Sequence[Recording], sampling: Sampling) -> tuple[Samples,
             raise DataError(f"{before.name} and {after.name} overlap in time; leave one out")
     aligner = Aligner(sampling, ordered[0].readings.values.shape[1])
     pieces = [aligner.push(recording.readings) for recording in ordered]
-    samples = Samples(*(np.concatenate(parts) for parts in zip(*pieces, strict=True)))
-    return samples, aligner.counters
+    return joined(pieces), aligner.counters
 
 
 def _check_period(recording: Recording, period_s: float) -> None:
