@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from agent.clock import Clock
 from agent.config import StreamTable
@@ -19,8 +20,18 @@ from agent.health import Pace
 from agent.store import Batch
 from agent.stream import Stream
 from models.align import Aligned, Aligners
-from models.messages import Float32, Float64, Int64, Readings, Samples
+from models.messages import (
+    Float32,
+    Float64,
+    Int64,
+    Readings,
+    Samples,
+    Uint8,
+    joined_quality,
+)
 from models.pipeline import Detector
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 
 class _Scored(NamedTuple):
@@ -30,6 +41,7 @@ class _Scored(NamedTuple):
     times: Float64  # (n, B)
     values: Float32  # (n, B, C)
     score: Float32  # (n, B)
+    quality: Uint8 | None  # (n, B, C)
 
 
 class Fleet:
@@ -76,9 +88,12 @@ class Fleet:
             self._memory, aligned.who, aligned.times, aligned.values
         )
         self.pace.add(time.perf_counter() - began, aligned.times.size)
-        self._scored.append(_Scored(streams, aligned.times, aligned.values, found.score))
+        self._scored.append(
+            _Scored(streams, aligned.times, aligned.values, found.score, aligned.quality)
+        )
         for column, event in found.events:
-            self.streams[streams[column]].report([event], batch)
+            quality = aligned.of(column).quality_at(event.time)
+            self.streams[streams[column]].report([event], batch, quality)
         for column, forecast in found.forecasts:
             self.streams[streams[column]].foretell(forecast, batch)
 
@@ -90,14 +105,20 @@ class Fleet:
         streams = np.concatenate([np.tile(s.streams, len(s.times)) for s in self._scored])
         times = np.concatenate([s.times.ravel() for s in self._scored])
         score = np.concatenate([s.score.ravel() for s in self._scored])
-        rows = [s.values.reshape(-1, s.values.shape[-1]) for s in self._scored]
-        values = np.concatenate(rows)
+        values = np.concatenate([_rows(s.values) for s in self._scored])
+        quality = joined_quality(
+            [
+                (None if s.quality is None else _rows(s.quality), _rows(s.values))
+                for s in self._scored
+            ]
+        )
         self._scored.clear()
         order, edges = _by_stream(streams, len(self.streams))
-        times, values, score = times[order], values[order], score[order]
+        samples = Samples(times[order], values[order], None if quality is None else quality[order])
+        score = score[order]
         for own, (begin, end) in zip(self.streams, edges, strict=True):
             if end > begin:
-                own.keep(Samples(times[begin:end], values[begin:end]), score[begin:end], batch)
+                own.keep(samples.part(begin, end), score[begin:end], batch)
 
     def _count_readings(self) -> None:
         if not self._taken:
@@ -108,6 +129,11 @@ class Fleet:
         counts = np.bincount(streams, known.sum(axis=1), len(self.streams)).tolist()
         for stream, count in zip(self.streams, counts, strict=True):
             stream.counters["readings"] += int(count)
+
+
+def _rows(array: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+    """Return (n, B, C) as (n B, C)."""
+    return array.reshape(-1, array.shape[-1])
 
 
 def _by_stream(streams: Int64, count: int) -> tuple[Int64, list[tuple[int, int]]]:

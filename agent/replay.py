@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,10 +13,12 @@ from agent.alarms import alarm_document
 from agent.bundles import load
 from agent.config import IGNORED, TIME, InputTable
 from agent.inputs.lines import LineParser
+from agent.summary import uncertain
 from models.align import Aligner
 from models.bundle import Manifest
 from models.errors import DataError
 from models.interpreter import Runtime
+from models.messages import QUALITIES, named_quality
 
 CHUNK_LINES = 5000
 
@@ -36,19 +39,34 @@ def replay(recording: Path, bundle_file: Path, interpreter: Runtime = "auto") ->
     aligner = Aligner(manifest.sampling, len(manifest.channels))
     state = pipeline.start()
     units = {channel.name: channel.unit for channel in manifest.channels}
-    events, samples, scored = [], 0, 0
+    events, samples, scored, doubtful = [], 0, 0, 0
+    made_up: Counter[str] = Counter()
+    opened_with: dict[int, dict[str, str]] = {}
     began = time.perf_counter()
     for lines in _chunks(recording):
-        result = pipeline.step(state, aligner.push(parser.parse(lines, 0.0)))
+        aligned = aligner.push(parser.parse(lines, 0.0))
+        result = pipeline.step(state, aligned)
         samples += len(result.scores.times)
         scored += int((result.scores.score >= 0).sum())  # false for NaN
-        events += [alarm_document(recording.stem, event, units) for event in result.events]
+        if aligned.quality is not None:
+            doubtful += uncertain(aligned.quality, result.scores.score)
+            made_up.update(
+                QUALITIES[code] for code in aligned.quality[aligned.quality > 0].tolist()
+            )
+        for event in result.events:
+            if event.state == "opened":
+                codes = aligned.quality_at(event.time)
+                opened_with[event.number] = named_quality(manifest.channel_names, codes)
+            quality = opened_with[event.number]
+            events.append(alarm_document(recording.stem, event, units, quality))
     return {
         "recording": str(recording),
         "bundle_digest": bundle.digest,
         "interpreter": pipeline.runtime,
         "samples": samples,
         "scored": scored,
+        "uncertain": doubtful,
+        "values": dict(made_up),
         "rejected": dict(parser.counters + aligner.counters),
         "events": events,
         "samples_per_s": round(samples / max(time.perf_counter() - began, 1e-9)),

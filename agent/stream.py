@@ -21,17 +21,28 @@ from agent.journal import STREAM
 from agent.limits import DETECTOR as FORECASTER
 from agent.limits import LimitWatch
 from agent.store import Batch
-from agent.summary import Summary
+from agent.summary import Summary, uncertain
 from models.accuracy import by_channel, by_lead
 from models.align import Aligners
 from models.forecaster import NEVER
-from models.messages import Event, Float32, Forecast, Samples
+from models.messages import (
+    HELD,
+    INTERPOLATED,
+    MISSING,
+    QUALITIES,
+    Event,
+    Float32,
+    Forecast,
+    Samples,
+    Uint8,
+    named_quality,
+)
 from models.pipeline import Detector
 from models.state import StateMismatch
 from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
-_ALIGNER, _SUMMARY, _LIMITS = "aligner", "summary", "limits"
+_ALIGNER, _SUMMARY, _DOUBTS, _LIMITS = "aligner", "summary", "doubts", "limits"
 _THROUGH = "through"  # number of the first stored sample that the other parts know nothing of
 
 
@@ -64,8 +75,10 @@ class Stream:
         self.last_time: float | None = None  # of the last sample, Unix seconds
         self.last_score: float | None = None
         self._open_alarms: list[dict[str, Any]] = []  # as last stored
+        self._opened_with: dict[int, dict[str, str]] = {}  # alarm -> channels not measured then
+        self._quality: Uint8 | None = None  # the worst per channel since the last commit
         self._told = True  # something since the memory was last saved
-        self._aligner_saved = b""
+        self._aligner_saved = self._doubts_saved = b""
         self.saved_through: int | None = None  # see ``_THROUGH``; None: all that is stored
 
     def restore(
@@ -97,7 +110,11 @@ class Stream:
         self._summary.restore(parts[_SUMMARY])
         # of an agent before there were forecasts there are none
         left = self._limits.restore(parts[_LIMITS]) if _LIMITS in parts else []
+        if _DOUBTS in parts:
+            self._doubts_saved = parts[_DOUBTS]
+            self._summary.restore_doubts(self._doubts_saved)
         self._open_alarms = open_alarms
+        self._opened_with = {alarm["number"]: alarm.get("quality", {}) for alarm in open_alarms}
         self._close_all(left, batch)
         if _THROUGH in parts:
             self.saved_through = int(parts[_THROUGH])
@@ -159,11 +176,21 @@ class Stream:
 
     def keep(self, samples: Samples, score: Float32, batch: Batch) -> None:
         """Take note of samples with their scores, (n,), n ≥ 1: they are stored and summed up."""
-        samples = Samples(samples.times + self.correction_s, samples.values)
+        samples = samples._replace(times=samples.times + self.correction_s)
         batch.samples.append((self.name, samples, score))
         self.counters["samples"] += len(samples.times)
         self.counters["scored"] += int(np.count_nonzero(~np.isnan(score)))
+        self._quality = None
+        if samples.quality is not None:
+            self._doubt(samples.quality, score)
         self._take_note(samples, score, batch)
+
+    def _doubt(self, quality: Uint8, score: Float32) -> None:
+        """Count what was not measured."""
+        self._quality = quality.max(axis=0)
+        self.counters["uncertain"] += uncertain(quality, score)
+        for code in (HELD, INTERPOLATED, MISSING):
+            self.counters[f"values_{QUALITIES[code]}"] += int((quality == code).sum())
 
     def _take_note(self, samples: Samples, score: Float32, batch: Batch) -> None:
         self.last_time = float(samples.times[-1])
@@ -181,11 +208,16 @@ class Stream:
         since, now = self.arrived_s(since_monotonic_s), self.arrived_s(self._clock.monotonic_s())
         self.report(self._detector.silent(self._memory, now, since, self._number), batch)
 
-    def report(self, events: list[Event], batch: Batch) -> None:
-        """Make alarms of events."""
+    def report(self, events: list[Event], batch: Batch, quality: Uint8 | None = None) -> None:
+        """Make alarms of events; ``quality`` (C,) is that of the sample they were found at."""
         for inside in events:
             event = inside.moved(self.correction_s)
-            document = alarm_document(self.name, event, self._units)
+            if event.state == "opened":
+                names = self.manifest.channel_names
+                self._opened_with[event.number] = named_quality(names, quality)
+            document = self._alarm(event)
+            if event.state == "closed":
+                self._opened_with.pop(event.number, None)
             batch.alarms.append(document)
             self._send("alarm", event.time, event.detector, document, batch)
             self.counters[f"alarms_{event.state}"] += 1
@@ -197,6 +229,10 @@ class Stream:
                 event.kind,
                 extra={STREAM: self.name},
             )
+
+    def _alarm(self, event: Event) -> dict[str, Any]:
+        quality = self._opened_with.get(event.number, {})
+        return alarm_document(self.name, event, self._units, quality)
 
     def _send(
         self, kind: Kind, time: float, detector: str, data: dict[str, Any], batch: Batch
@@ -216,6 +252,7 @@ class Stream:
             "interpreter": self._detector.runtime,
             "last_sample": None if self.last_time is None else iso_time(self.last_time),
             "last_score": self.last_score,
+            "quality": named_quality(manifest.channel_names, self._quality),
             "open_alarms": self._open_alarms,
             "counters": dict(self.counters + self._aligners.of(self._number).counters),
             "forecast": self._forecast_document(),
@@ -263,6 +300,8 @@ class Stream:
         whole = whole or self._told
         if whole or not self._aligners.is_plain(self._number):
             self._save_place(parts)
+        if (doubts := self._summary.doubts_to_bytes()) != self._doubts_saved:
+            parts[_DOUBTS] = self._doubts_saved = doubts
         if not whole:
             return
         self._told = False
@@ -280,7 +319,7 @@ class Stream:
     def _save_alarms(self, batch: Batch) -> None:
         events = self._detector.open_events(self._memory, self._number)
         open_alarms = [
-            alarm_document(self.name, event.moved(self.correction_s), self._units)
+            self._alarm(event.moved(self.correction_s))
             for event in [*events, *self._limits.open_events()]
         ]
         batch.alarms += [alarm for alarm in open_alarms if alarm not in self._open_alarms]

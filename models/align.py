@@ -271,6 +271,11 @@ class Aligned(NamedTuple):
     values: Float32  # (n, B, C)
     quality: Uint8 | None = None  # (n, B, C), see ``Samples``
 
+    def of(self, column: int) -> Samples:
+        """Return those of one stream."""
+        quality = None if self.quality is None else self.quality[:, column]
+        return Samples(self.times[:, column], self.values[:, column], quality)
+
 
 class Aligners:
     """The places of ``N`` streams of one bundle, each on its own grid.

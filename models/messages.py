@@ -55,6 +55,22 @@ class Samples(NamedTuple):
     values: Float32  # (n, C) in the channels' units
     quality: Uint8 | None = None  # (n, C) ``GOOD`` to ``MISSING``; None where all is good
 
+    def part(self, begin: int, end: int) -> Samples:
+        """Return samples ``begin`` to ``end``, this one not included."""
+        quality = None if self.quality is None else self.quality[begin:end]
+        return Samples(self.times[begin:end], self.values[begin:end], quality)
+
+    def quality_at(self, time: float) -> Uint8 | None:
+        """Return the qualities, (C,), at a time; at the last sample where there is none of it.
+
+        An event found at a block's end may be of an earlier call's sample.
+        """
+        if self.quality is None:
+            return None
+        (at,) = np.nonzero(self.times == time)
+        row: Uint8 = self.quality[at[-1] if len(at) else -1]
+        return row
+
 
 def joined(parts: Sequence[Samples]) -> Samples:
     """Return samples that follow each other, at least one part, as one."""
@@ -75,6 +91,12 @@ def joined_quality(parts: Sequence[tuple[Uint8 | None, Float32]]) -> Uint8 | Non
             for quality, values in parts
         ]
     )
+
+
+def named_quality(channels: Sequence[str], codes: Uint8 | None) -> dict[str, str]:
+    """Return the qualities, (C,), of the channels that were not measured; None: all were."""
+    found = [] if codes is None else codes.tolist()
+    return {name: QUALITIES[code] for name, code in zip(channels, found, strict=False) if code}
 
 
 class Scores(NamedTuple):
