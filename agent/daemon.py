@@ -361,7 +361,7 @@ def _assemble(config: AgentConfig, reloader: Reloader) -> Daemon:
         bytes_max=config.store.bytes_max,
     )
     parsers = {
-        source.name: LineParser(source.lines, streams[source.stream].manifest.channels)
+        source.name: LineParser(source.lines, streams[source.stream].manifest.source_channels)
         for source in config.inputs
     }
     bring_up_to_date(config.store.directory)

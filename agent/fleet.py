@@ -20,6 +20,7 @@ from agent.health import Pace
 from agent.store import Batch
 from agent.stream import Stream
 from models.align import Aligned, Aligners
+from models.features import features_of
 from models.messages import (
     Float32,
     Float64,
@@ -61,11 +62,15 @@ class Fleet:
             manifest.sampling,
             len(manifest.channels),
             [table.lateness_samples for table in tables],
+            anchored=bool(manifest.sources),
         )
+        self._features = [features for _ in tables if (features := features_of(manifest))]
         self.streams = [
             Stream(table, detector, self._memory, number, self._aligners, summary_interval_s, clock)
             for number, table in enumerate(tables)
         ]
+        for stream, features in zip(self.streams, self._features, strict=False):
+            stream.features = features
         self.pace = Pace()
         self._numbers = np.arange(len(tables))
         # since the last ``flush``
@@ -73,13 +78,29 @@ class Fleet:
         self._scored: list[_Scored] = []
 
     def take(self, streams: Int64, readings: Readings, batch: Batch) -> None:
-        """Score what the readings, (n, C), of these streams, (n,), complete.
+        """Score what the readings of these streams, (n,), complete; see ``source_channels``.
 
         What came of it goes into ``batch``: events at once, the rest with ``flush``.
         """
         self._taken.append((streams, readings.values))
+        if self._features:
+            streams, readings = self._extracted(streams, readings)
+            if len(streams) == 0:
+                return
         for aligned in self._aligners.push(streams, readings):
             self._score(aligned, batch)
+
+    def _extracted(self, streams: Int64, readings: Readings) -> tuple[Int64, Readings]:
+        """Return readings of the bundle's channels, made from raw ones, stream by stream."""
+        who: list[Int64] = []
+        made: list[Readings] = []
+        for stream in np.unique(streams).tolist():
+            own = streams == stream
+            raw = Readings(readings.times[own], readings.values[own])
+            made.append(self._features[stream].push(raw))
+            who.append(np.full(len(made[-1].times), stream))
+        times = np.concatenate([one.times for one in made])
+        return np.concatenate(who), Readings(times, np.concatenate([one.values for one in made]))
 
     def _score(self, aligned: Aligned, batch: Batch) -> None:
         streams = self._numbers[aligned.who]

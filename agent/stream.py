@@ -24,6 +24,7 @@ from agent.store import Batch
 from agent.summary import Summary, uncertain
 from models.accuracy import by_channel, by_lead
 from models.align import Aligners
+from models.features import Features
 from models.forecaster import NEVER
 from models.messages import (
     HELD,
@@ -42,7 +43,8 @@ from models.state import StateMismatch
 from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
-_ALIGNER, _SUMMARY, _DOUBTS, _LIMITS = "aligner", "summary", "doubts", "limits"
+_ALIGNER, _FEATURES, _SUMMARY, _DOUBTS = "aligner", "features", "summary", "doubts"
+_LIMITS = "limits"
 _THROUGH = "through"  # number of the first stored sample that the other parts know nothing of
 
 
@@ -71,6 +73,7 @@ class Stream:
         self._summary = Summary(manifest.channel_names, summary_interval_s)
         self._forecaster = detector.forecaster
         self._limits = self._watch(settings)
+        self.features: Features | None = None  # of a bundle that has some
         self.counters: Counter[str] = Counter()
         self.last_time: float | None = None  # of the last sample, Unix seconds
         self.last_score: float | None = None
@@ -107,6 +110,8 @@ class Stream:
             return False
         self._detector.adopt(self._memory, self._number, restored)
         self._aligners.restore(self._number, parts[_ALIGNER])
+        if self.features and _FEATURES in parts:
+            self.features.restore(parts[_FEATURES])
         self._summary.restore(parts[_SUMMARY])
         # of an agent before there were forecasts there are none
         left = self._limits.restore(parts[_LIMITS]) if _LIMITS in parts else []
@@ -254,9 +259,13 @@ class Stream:
             "last_score": self.last_score,
             "quality": named_quality(manifest.channel_names, self._quality),
             "open_alarms": self._open_alarms,
-            "counters": dict(self.counters + self._aligners.of(self._number).counters),
+            "counters": dict(self._all_counters()),
             "forecast": self._forecast_document(),
         }
+
+    def _all_counters(self) -> Counter[str]:
+        own = self.counters + self._aligners.of(self._number).counters
+        return own + self.features.counters if self.features else own
 
     def _forecast_document(self) -> dict[str, Any] | None:
         """Say what is forecast and how good that has been; None where nothing is."""
@@ -307,6 +316,9 @@ class Stream:
         self._told = False
         parts |= self._detector.changed_parts(self._memory, self._number)
         parts[_SUMMARY] = self._summary.to_bytes()
+        if self.features:
+            # the raw values are large: after a crash the first windows may be short
+            parts[_FEATURES] = self.features.to_bytes()
         if self._forecaster is not None:
             parts[_LIMITS] = self._limits.to_bytes()
         parts[_THROUGH] = str(next_sample).encode()

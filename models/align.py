@@ -64,15 +64,24 @@ class Aligner:
         channels: Their number.
         lateness_samples: A slot stays open until readings come that are this many slots later
             than the next; 0 is for inputs that keep the order.
+        anchored: Slots lie at multiples of the period in Unix time, as the windows of
+            ``models.features`` end; else the first reading says where.
 
     """
 
-    def __init__(self, sampling: Sampling, channels: int, lateness_samples: int = 0) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        channels: int,
+        lateness_samples: int = 0,
+        anchored: bool = False,
+    ) -> None:
         self._period_s = sampling.period_s
         self._hold_max = 0 if sampling.gap == "missing" else sampling.hold_samples_max
         self._interpolates = sampling.gap == "interpolate"
         self._gap_max = sampling.reset_gap_samples
         self._lateness = lateness_samples
+        self._anchored = anchored
         self.counters: Counter[str] = Counter()
         self._phase_s = math.nan  # slots lie at phase + k * period
         self._next = 0  # the first slot not emitted yet
@@ -117,7 +126,7 @@ class Aligner:
 
     def _begin(self, time: float) -> None:
         """Start the grid at ``time``, with nothing held from before."""
-        self._phase_s = math.fmod(time, self._period_s)
+        self._phase_s = 0.0 if self._anchored else math.fmod(time, self._period_s)
         self._next = self._newest = round((time - self._phase_s) / self._period_s)
         self._newest_s = time
         self._held_slot[:] = _NEVER
@@ -284,9 +293,17 @@ class Aligners:
     streams at once; all else goes to the stream's own ``Aligner``, with the same result.
     """
 
-    def __init__(self, sampling: Sampling, channels: int, lateness_samples: Sequence[int]) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        channels: int,
+        lateness_samples: Sequence[int],
+        anchored: bool = False,
+    ) -> None:
         self._period_s = sampling.period_s
-        self._each = [Aligner(sampling, channels, lateness) for lateness in lateness_samples]
+        self._each = [
+            Aligner(sampling, channels, lateness, anchored) for lateness in lateness_samples
+        ]
         streams = len(self._each)
         self._phase_s = np.full(streams, np.nan)
         self._next = np.full(streams, np.nan)  # ``Aligner.next_whole_slot``
