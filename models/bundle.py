@@ -555,14 +555,13 @@ def check_features(
     passing = {name for name, feature in channels.items() if feature is None}
     if both := sorted(by_name.keys() & passing):
         raise ValueError(f"{both[0]} is a channel and a source")
-    features = [feature for feature in channels.values() if feature is not None]
-    if idle := sorted(by_name.keys() - {feature.source for feature in features}):
-        raise ValueError(f"no feature is computed from source {idle[0]}")
     for source in sources:
         _check_source(source, sampling)
-    for name, feature in channels.items():
-        if feature is not None:
-            _check_feature(name, feature, by_name)
+    features = {name: feature for name, feature in channels.items() if feature is not None}
+    for name, feature in features.items():
+        _check_feature(name, feature, by_name)
+    if idle := sorted(by_name.keys() - {feature.source for feature in features.values()}):
+        raise ValueError(f"no feature is computed from source {idle[0]}")
 
 
 def _check_source(source: Source, sampling: Sampling) -> None:

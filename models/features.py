@@ -43,6 +43,7 @@ from models.align import FAR_LATE_ROWS
 from models.bundle import Feature, Sampling, Source, StreamRules
 from models.messages import Bool, Float32, Float64, Int64, Readings
 
+COUNTERS = ("raw_late", "windows_short")
 _ON_TIME = 1e-4  # of a period: times are sums of floats
 
 

@@ -74,6 +74,16 @@ def test_the_grid_does_not_drift():
     assert np.abs(samples.times - times).max() < 1e-6
 
 
+def test_an_anchored_grid_lies_on_multiples_of_the_period():
+    """As features' windows end, whatever reading came first, before a clock step and after."""
+    target = Aligner(GRID, 1, anchored=True)
+    times = np.array([1_700_000_000.3, 1_700_000_001.0, 1_700_000_002.4])
+    back = 1_600_000_000.7 + np.arange(FAR_LATE_ROWS + 2)
+    samples = target.push(Readings(np.append(times, back), np.ones((len(times) + len(back), 1))))
+    assert samples.times[:3].tolist() == [1_700_000_000, 1_700_000_001, 1_700_000_002]
+    assert samples.times[3:].tolist() == [1_600_000_010, 1_600_000_011, 1_600_000_012]
+
+
 # ---- parts of rows
 
 
