@@ -203,7 +203,7 @@ class Daemon:
             self._next_save = now + self._config.store.state_interval_s
         next_sample = self._store.next_sample + self._batch.rows()
         for stream in self._streams.values():
-            stream.save(self._batch, next_sample, due)
+            stream.save(self._batch, next_sample, due, self._stopping)
         if due:
             self._batch.state[CLOCK] = {CLOCK: self._clock.to_bytes()}
 

@@ -74,6 +74,7 @@ class Stream:
         self._forecaster = detector.forecaster
         self._limits = self._watch(settings)
         self.features: Features | None = None  # of a bundle that has some
+        self._raw_saved = False
         self.counters: Counter[str] = Counter()
         self.last_time: float | None = None  # of the last sample, Unix seconds
         self.last_score: float | None = None
@@ -110,8 +111,9 @@ class Stream:
             return False
         self._detector.adopt(self._memory, self._number, restored)
         self._aligners.restore(self._number, parts[_ALIGNER])
-        if self.features and _FEATURES in parts:
-            self.features.restore(parts[_FEATURES])
+        if self.features and (raw := parts.get(_FEATURES)):
+            self.features.restore(raw)
+            self._raw_saved = True
         self._summary.restore(parts[_SUMMARY])
         # of an agent before there were forecasts there are none
         left = self._limits.restore(parts[_LIMITS]) if _LIMITS in parts else []
@@ -290,7 +292,9 @@ class Stream:
             return None
         return iso_time(number * self._forecaster.step_s + self.correction_s)
 
-    def save(self, batch: Batch, next_sample: int, whole: bool = True) -> None:
+    def save(
+        self, batch: Batch, next_sample: int, whole: bool = True, stopping: bool = False
+    ) -> None:
         """Put this stream's open alarms into ``batch``, its place on the grid, and its memory.
 
         The place only where the last sample does not say it, the memory only if ``whole``, or
@@ -301,6 +305,8 @@ class Stream:
             batch: with all samples of the stream that are not stored yet.
             next_sample: number that the next sample has when those of the batch are stored.
             whole: the memory, too.
+            stopping: with the raw values of fast channels. They are large, and soon of the past:
+                after a crash the first windows may be short.
 
         """
         self._save_alarms(batch)
@@ -311,14 +317,14 @@ class Stream:
             self._save_place(parts)
         if (doubts := self._summary.doubts_to_bytes()) != self._doubts_saved:
             parts[_DOUBTS] = self._doubts_saved = doubts
+        if self.features and (stopping or self._raw_saved):
+            parts[_FEATURES] = self.features.to_bytes() if stopping else b""
+            self._raw_saved = stopping
         if not whole:
             return
         self._told = False
         parts |= self._detector.changed_parts(self._memory, self._number)
         parts[_SUMMARY] = self._summary.to_bytes()
-        if self.features:
-            # the raw values are large: after a crash the first windows may be short
-            parts[_FEATURES] = self.features.to_bytes()
         if self._forecaster is not None:
             parts[_LIMITS] = self._limits.to_bytes()
         parts[_THROUGH] = str(next_sample).encode()

@@ -15,7 +15,7 @@ import pytest
 from agent.plant import CHANNELS, PERIOD_S, Pump
 from agent.store import Reader
 from models import bundle as bundles
-from models.bundle import Bundle, Feature, Source
+from models.bundle import Bundle
 from models.errors import StoreError
 from models.messages import Samples
 from tests.conftest import RealAgent, wait_until
@@ -24,18 +24,10 @@ from trainer.datasets.csv_files import read_recording
 from trainer.prepare import Grid, align
 
 START_S = 1_700_000_000.0
-RATE_HZ = 250.0  # 50 values in a period of the grid
+RATE_HZ = 250.0  # of ``signal_bundle``: 50 values in a period of the grid
 SECONDS = 24
 NAMES = [channel.name for channel in CHANNELS]
 SLOW = NAMES[2:]  # the first two, of the vibration, are computed
-KINDS = {
-    "vibration_x": Feature(source="accel", kind="rms"),
-    "vibration_y": Feature(source="accel", kind="band_energy", low_hz=20.0, high_hz=60.0),
-}
-ACCEL = Source(
-    name="accel", unit="m/s2", low=-100, high=100, rate_hz=RATE_HZ, window_samples=64,
-    missing_share_max=0.1,
-)  # fmt: skip
 COLUMNS = ["time", "accel", *SLOW]
 
 AGENT = """
@@ -60,16 +52,9 @@ flush_interval_s = 0.1
 
 
 @pytest.fixture
-def bundle(tmp_path: Path, zoo_bundle: Bundle) -> Path:
-    """The reference bundle, two of whose channels are features."""
-    channels = [
-        channel.model_copy(update={"feature": KINDS.get(channel.name), "low": None, "high": None})
-        for channel in zoo_bundle.manifest.channels
-    ]
-    changes = {"channels": channels, "sources": [ACCEL]}
-    manifest = zoo_bundle.manifest.model_copy(update=changes)
+def bundle(tmp_path: Path, signal_bundle: Bundle) -> Path:
     path = tmp_path / "pump.fieldwatch"
-    bundles.write(path, manifest, dict(zoo_bundle.parts), None)
+    bundles.write(path, signal_bundle.manifest, dict(signal_bundle.parts), None)
     return path
 
 
@@ -143,7 +128,7 @@ def test_from_a_file_over_a_restart(
     wait_until(lambda: has(tmp_path, before), f"{before} samples")
     assert agent.stop() == 0, agent.log()
     again = start_agent(configured(tmp_path, bundle, source + '"end"'))
-    wait_until(lambda: "reading " in again.log().split("ready", 2)[-1], "the file to be opened")
+    wait_until(lambda: again.log().count(f"reading {recording}") == 2, "the file to be opened")
     with recording.open("a") as file:
         file.write("\n".join(lines[middle:]) + "\n")
     wait_until(lambda: has(tmp_path, len(samples.times)), f"{len(samples.times)} samples")
