@@ -452,6 +452,27 @@ def test_lateness_undoes_disorder(given):
 
 @reproducible
 @given(
+    st.lists(
+        st.tuples(st.sampled_from([1] * 8 + [2, 4, 6, 7, 50]), *[st.sampled_from([1.0, NAN])] * 2)
+    ),
+    st.sampled_from([1, 3]),
+    GAPS,
+)
+def test_of_readings_in_order_the_lateness_changes_nothing(rows, lateness, gap):
+    """Whatever is missing, and however slow a channel is; what waits at the end goes out later."""
+    slots = np.cumsum([step for step, *_ in rows])
+    given = readings(
+        *(
+            (slot, first * slot, second * slot)
+            for slot, (_, first, second) in zip(slots, rows, strict=True)
+        )
+    )
+    found = told(aligner(lateness, gap).push(given))
+    assert found == told(aligner(0, gap).push(given))[: len(found)]
+
+
+@reproducible
+@given(
     st.lists(streams([1, 1, 1, *STEPS, -100]), min_size=3, max_size=3),
     st.lists(st.integers(0, 2), min_size=1),
     st.integers(1, 12),
