@@ -29,7 +29,7 @@ from models.bundle import (
 )
 from models.forecaster import Forecaster
 from models.interpreter import ForecastNetwork
-from models.known_answers import foretell
+from models.known_answers import foretell, with_features
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO_BUNDLE = ROOT / "models" / "zoo" / "pump.fieldwatch"
@@ -72,7 +72,11 @@ def signal_bundle(zoo_bundle: Bundle) -> Bundle:
     ]
     changes = {"channels": channels, "sources": [accel]}
     manifest = zoo_bundle.manifest.model_copy(update=changes)
-    return Bundle(manifest, manifest.to_bytes(), zoo_bundle.parts, None, "signal")
+    parts = dict(zoo_bundle.parts)
+    parts[KNOWN_ANSWERS] = with_features(parts[KNOWN_ANSWERS], manifest)
+    files = {name: bundles.file_part(data) for name, data in parts.items()}
+    manifest = manifest.model_copy(update={"files": files})
+    return Bundle(manifest, manifest.to_bytes(), parts, None, "signal")
 
 
 @pytest.fixture(scope="session")
