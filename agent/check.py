@@ -110,7 +110,7 @@ def _input(source: AnyInput, detectors: dict[str, Detector]) -> Iterator[Finding
     what = f"input {source.name}"
     if source.stream in detectors:
         try:
-            LineParser(source.lines, detectors[source.stream].manifest.channels)
+            LineParser(source.lines, detectors[source.stream].manifest.source_channels)
         except ConfigError as error:
             yield Finding(False, what, str(error), error.exit_code)
     if isinstance(source, SerialTable):

@@ -255,7 +255,7 @@ class Daemon:
             self._next_save = now + self._config.store.state_interval_s
         next_sample = self._store.next_sample + self._batch.rows()
         for stream in self._streams.values():
-            stream.save(self._batch, next_sample, due)
+            stream.save(self._batch, next_sample, due, self._stopping)
         if due:
             self._batch.state[CLOCK] = {CLOCK: self._clock.to_bytes()}
 
@@ -423,7 +423,7 @@ def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker) -> Daem
         retention=Retention(config.store.samples_days_max, config.store.alarms_days_max),
     )
     parsers = {
-        source.name: LineParser(source.lines, streams[source.stream].manifest.channels)
+        source.name: LineParser(source.lines, streams[source.stream].manifest.source_channels)
         for source in config.inputs
     }
     bring_up_to_date(config.store.directory)

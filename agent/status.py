@@ -97,6 +97,9 @@ def _stream(name: str, stream: Document) -> Iterator[str]:
         f" on {stream['interpreter']}"
     )
     yield f"          {_counts(stream['counters']) or 'nothing yet'}"
+    if quality := stream.get("quality"):  # none of an older agent's
+        told = ", ".join(f"{channel} {what}" for channel, what in quality.items())
+        yield f"          not measured: {told}"
     if stream.get("forecast"):  # a status stored before there were forecasts has none
         yield from _forecast(stream["forecast"])
     for alarm in gravest_first(stream["open_alarms"]):

@@ -13,8 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from models.messages import Float32, Float64, Samples
+from models.messages import GOOD, HELD, INTERPOLATED, Bool, Float32, Float64, Samples, Uint8
 from models.times import iso_time
+
+
+@dataclass(slots=True)
+class _Doubts:
+    """What was not measured in an interval; saved apart, as no stored sample tells it."""
+
+    number: int  # of the interval
+    held: list[int]  # samples, per channel
+    interpolated: list[int]
+    uncertain: int = 0  # scored samples with a value that was not measured
 
 
 @dataclass(slots=True)
@@ -41,6 +51,7 @@ class Summary:
         self._channels = tuple(channels)
         self.interval_s = interval_s
         self._now: _Interval | None = None  # None before the first sample
+        self._doubts: _Doubts | None = None  # None where there were none yet
 
     def add(self, samples: Samples, score: Float32) -> list[dict[str, Any]]:
         """Take in samples with their scores, (n,); return summaries of the intervals that ended.
@@ -62,7 +73,19 @@ class Summary:
                 samples.values[begin:end],
                 score[begin:end],
             )
+            if samples.quality is not None:
+                self._doubt(samples.quality[begin:end], score[begin:end])
         return ended
+
+    def _doubt(self, quality: Uint8, score: Float32) -> None:
+        assert self._now is not None
+        doubts = self._doubts
+        if doubts is None or doubts.number != self._now.number:
+            none = [0] * len(self._channels)
+            self._doubts = doubts = _Doubts(self._now.number, none, none)
+        doubts.held = _counted_on(doubts.held, quality == HELD)
+        doubts.interpolated = _counted_on(doubts.interpolated, quality == INTERPOLATED)
+        doubts.uncertain += uncertain(quality, score)
 
     def _begin(self, number: int) -> _Interval:
         zeros = np.zeros(len(self._channels))
@@ -82,6 +105,9 @@ class Summary:
         if now is None:
             return []
         begin = now.number * self.interval_s
+        doubts = self._doubts
+        if doubts is not None and doubts.number != now.number:
+            doubts = None
         return [
             {
                 "from": iso_time(begin),
@@ -91,14 +117,23 @@ class Summary:
                 "scored": now.scored,
                 "score_max": now.score_max,
                 "share_anomalous": now.anomalous / now.scored if now.scored else None,
+                "uncertain": doubts.uncertain if doubts else 0,
                 "channels": {
-                    name: _channel(now, index) for index, name in enumerate(self._channels)
+                    name: _channel(now, doubts, index) for index, name in enumerate(self._channels)
                 },
             }
         ]
 
+    def doubts_to_bytes(self) -> bytes:
+        """Return what was not measured in the interval, for the store; empty: all was."""
+        return b"" if self._doubts is None else json.dumps(asdict(self._doubts)).encode()
+
+    def restore_doubts(self, data: bytes) -> None:
+        """Go on with what ``doubts_to_bytes`` saved."""
+        self._doubts = _Doubts(**json.loads(data)) if data else None
+
     def to_bytes(self) -> bytes:
-        """Return the interval so far, for the store."""
+        """Return the interval so far, for the store; what was not measured is not in it."""
         if self._now is None:
             return b"null"
         return json.dumps(asdict(self._now), default=np.ndarray.tolist).encode()
@@ -111,6 +146,16 @@ class Summary:
                 name: np.array(value) for name, value in saved.items() if isinstance(value, list)
             }
             self._now = _Interval(**(saved | arrays))
+
+
+def _counted_on(counts: list[int], samples: Bool) -> list[int]:
+    """Return counts per channel with those of more samples, (n, C), added."""
+    return [a + b for a, b in zip(counts, samples.sum(axis=0).tolist(), strict=True)]
+
+
+def uncertain(quality: Uint8, score: Float32) -> int:
+    """Return how many samples, (n, C), have a score, (n,), from values not all measured."""
+    return int(((quality != GOOD).any(axis=1) & ~np.isnan(score)).sum())
 
 
 def _add(now: _Interval, times: Float64, values: Float32, scores: Float32) -> None:
@@ -146,8 +191,12 @@ def _add_scores(now: _Interval, scores: Float64) -> None:
         now.score_max = max(float(scored.max()), now.score_max or 0.0)
 
 
-def _channel(now: _Interval, index: int) -> dict[str, float | int | None]:
+def _channel(now: _Interval, doubts: _Doubts | None, index: int) -> dict[str, float | int | None]:
     known = int(now.known[index])
+    made_up = {
+        "held": doubts.held[index] if doubts else 0,
+        "interpolated": doubts.interpolated[index] if doubts else 0,
+    }
     statistics = {
         "min": now.low[index],
         "mean": now.mean[index],
@@ -156,5 +205,6 @@ def _channel(now: _Interval, index: int) -> dict[str, float | int | None]:
     }
     return {
         "missing": now.samples - known,
+        **{name: count for name, count in made_up.items() if count},
         **{name: float(f"{value:.6g}") if known else None for name, value in statistics.items()},
     }

@@ -13,7 +13,7 @@ or in time, and needs no training: it watches a stream until there is a network 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from models.bundle import (
     Positive,
     Sampling,
     Severities,
+    Source,
     Tail,
 )
 from models.events import EventRules, EventState, Recent
@@ -88,6 +89,16 @@ class BaselineSettings(Table):
     def tail(self) -> Tail | None:
         """Without held-out normal life there are no probabilities."""
         return None
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """There are none: features are recorded in bundles."""
+        return ()
+
+    @property
+    def source_channels(self) -> list[Channel]:
+        """What inputs bring."""
+        return self.channels
 
     @property
     def channel_names(self) -> tuple[str, ...]:

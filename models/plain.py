@@ -40,6 +40,7 @@ class BaseModel:
     """A table: values by name, which do not change."""
 
     model_fields: ClassVar[dict[str, FieldInfo]] = {}
+    _serialized: ClassVar[Callable[..., dict[str, Any]] | None] = None  # see model_serializer
 
     def __init_subclass__(cls) -> None:
         """Collect the fields: those of the class it is made of, and its own."""
@@ -50,6 +51,9 @@ class BaseModel:
             if name in vars(cls):
                 delattr(cls, name)  # a value is the instance's
         cls.model_fields = fields
+        for value in list(vars(cls).values()):
+            if getattr(value, "serializes", False):
+                cls._serialized = value
 
     def __init__(self, **values: Any) -> None:
         for name, field in self.model_fields.items():
@@ -88,11 +92,17 @@ class BaseModel:
 
     def model_dump(self) -> dict[str, Any]:
         """Return the values, with those of the tables inside."""
-        return {key: _dump(value) for key, value in self}
+        return {key: _dump(value) for key, value in self.said().items()}
 
     def model_dump_json(self, *, include: set[str] | None = None) -> str:
         """Return the values as JSON, byte for byte as pydantic writes it (numbers below 1e16)."""
-        return "".join(_json({k: v for k, v in self if include is None or k in include}))
+        said = self.said().items()
+        return "".join(_json({k: v for k, v in said if include is None or k in include}))
+
+    def said(self) -> dict[str, Any]:
+        """Return the values that are written, as they are."""
+        own = vars(self).copy()
+        return own if self._serialized is None else self._serialized(lambda _: own)
 
 
 def _dump(value: Any) -> Any:
@@ -109,7 +119,7 @@ def _dump(value: Any) -> Any:
 def _json(value: Any) -> Iterator[str]:
     match value:
         case BaseModel():
-            yield from _json(vars(value))
+            yield from _json(value.said())
         case dict():
             for position, (key, inner) in enumerate(value.items()):
                 yield f"{',' if position else '{'}{_text(key)}:"
@@ -149,8 +159,19 @@ def model_validator(*, mode: str) -> Callable[[Any], Any]:
     return lambda method: method
 
 
+def model_serializer(*, mode: str) -> Callable[[Any], Any]:
+    """Take note of the method that leaves out values when a table is written."""
+
+    def noted(method: Any) -> Any:
+        method.serializes = True
+        return method
+
+    return noted
+
+
 def _nothing(*_: Any, **__: Any) -> None:
     """Stand for what only checking needs."""
 
 
 AfterValidator = ConfigDict = Discriminator = Tag = ValidationInfo = _nothing
+SerializerFunctionWrapHandler = _nothing
