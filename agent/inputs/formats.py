@@ -73,21 +73,28 @@ class Csv:
         self._used = [at for at, channel in enumerate(self._channels) if channel is not None]
         self._order = [channel for channel in self._channels if channel is not None]
         self._blank = [ABSENT] * len(names)
+        first = self._used[0] if self._used else 0
+        side_by_side = self._used == list(range(first, first + len(self._used)))
+        self._read_from = slice(first, first + len(self._used)) if side_by_side else self._used
+        self._in_order = self._order == list(range(len(names)))
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
         """Read all lines at once, if each is whole and has a number in every column used."""
-        joined = b",".join(lines)
+        joined = b"\n" + b",\n".join(lines)
         if b"_" in joined or not joined.isascii():  # which float takes, in its own way
             return None
-        commas = len(self._columns) - 1
-        if any(line.count(b",") != commas for line in lines):
+        fields, width, count = joined.decode().split(","), len(self._columns), len(lines)
+        # each line has its columns if all line ends, which float passes over, are before a first
+        if not (
+            len(fields) == count * width
+            and "".join(fields[::width]).count("\n") == count == joined.count(b"\n")
+        ):
             return None
-        fields = joined.decode().split(",")
         try:
-            table = np.array(list(map(float, fields))).reshape(len(lines), -1)
+            table = np.array(list(map(float, fields))).reshape(count, width)
         except ValueError:
             return self._by_column(lines, fields)
-        return Rows(lines, *self._judged(table))
+        return Rows(lines, *self._judged(table, b"n" in joined or b"N" in joined))
 
     def _by_column(self, lines: Sequence[bytes], fields: list[str]) -> Rows | None:
         """Read a block in which times are no numbers, or columns that are not used."""
@@ -100,17 +107,19 @@ class Csv:
             return None
         if self._time is not None:
             table[:, self._time] = list(map(_unix_time, fields[self._time :: width]))
-        return Rows(lines, *self._judged(table))
+        return Rows(lines, *self._judged(table, True))
 
-    def _judged(self, table: Float64) -> tuple[Float64, Float64]:
+    def _judged(self, table: Float64, has_nan: bool) -> tuple[Float64, Float64]:
         """Return times and values of a table of all columns."""
         times = np.empty(0) if self._time is None else table[:, self._time]
-        read = table[:, self._used]
-        if math.isnan(np.add.reduce(read, axis=None)):
-            read[np.isnan(read)] = NOT_FINITE
-        values = np.full((len(table), len(self._blank)), ABSENT)
-        values[:, self._order] = read
-        return times, values
+        values = table[:, self._read_from]
+        if has_nan:
+            values[np.isnan(values)] = NOT_FINITE
+        if self._in_order:
+            return times, values
+        ordered = np.full((len(table), len(self._blank)), ABSENT)
+        ordered[:, self._order] = values
+        return times, ordered
 
     def line(self, line: bytes, text: str) -> Row | None:
         """Read one line; None where it was rejected, or is the header."""
