@@ -11,7 +11,7 @@ call of the network, with the same results as one by one. No score looks at the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -32,11 +32,11 @@ from models.messages import (
     Samples,
     Scores,
 )
-from models.sensors import SensorChecks, SensorRuns
+from models.sensors import SensorChecks
 from models.state import State
 from models.tail import ScoreTail
 from models.telemanom import Telemanom
-from models.threshold import DynamicThreshold, Exceedance, Place
+from models.threshold import DynamicThreshold, Place
 
 
 class Result(NamedTuple):
@@ -229,12 +229,21 @@ class Pipeline:
         return Together(np.empty((0, streams), np.float32), predicted, empty, empty, [])
 
     def _heard(self, state: State, streams: Int64, times: Float64) -> list[tuple[int, Event]]:
+        return [
+            (column, event)
+            for column in self._watched(state, streams)
+            for event in self._events.heard(
+                state.events[int(streams[column])], float(times[0, column])
+            )
+        ]
+
+    @staticmethod
+    def _watched(state: State, streams: Int64) -> list[int]:
+        """Return the columns of the streams that are watched."""
         if not state.watched:
             return []
         return [
-            (column, event)
-            for column, stream in enumerate(streams.tolist())
-            for event in self._events.heard(state.events[stream], float(times[0, column]))
+            column for column, stream in enumerate(streams.tolist()) if stream in state.watched
         ]
 
     def _forecasts(
@@ -271,45 +280,31 @@ class Pipeline:
         self, state: State, who: Index, streams: Int64, times: Float64, values: Float32
     ) -> Together:
         errors = self._telemanom.step(state.telemanom, who, times, values)
-        runs = None
-        if not (errors.whole and self._sensors.step_calmly(state.sensors, who, values)):
+        if errors.whole and self._sensors.step_calmly(state.sensors, who, values):
+            runs, notable = None, set()
+        else:
             runs = self._sensors.step(state.sensors, who, values)
+            notable = set(self._sensors.over(runs))
         begin = state.threshold.pending[who].copy()
         at = _place(begin, streams, len(times))
         state.recent.times[at] = times.swapaxes(0, 1)
         state.recent.observed[at] = values.swapaxes(0, 1)
         state.recent.expected[at] = errors.predicted.swapaxes(0, 1)
         score, seen = self._threshold.compare(state.threshold, who, at, errors.smoothed)
+        if seen.some:
+            notable.update(np.flatnonzero(seen.outside.any(axis=(0, 2))).tolist())
         events: list[tuple[int, Event]] = []
-        if state.watched or seen.some or runs is not None:
-            events += self._events_of(state, streams, begin, seen, runs)
+        for column in sorted(notable.union(self._watched(state, streams))):
+            stream, first = int(streams[column]), int(begin[column])
+            own = self._sensors.now(state.sensors, stream) if runs is None else runs.of(column)
+            told = self._events.step(
+                state.events[stream], state.recent.of(stream), first, seen.of(column), own
+            )
+            state.watch(stream)
+            events += [(column, event) for event in told]
         for column in self._threshold.full(state.threshold, who):
             events += [(column, event) for event in self._update(state, int(streams[column]))]
         return Together(score, errors.predicted, errors.smoothed, seen.threshold, events)
-
-    def _events_of(
-        self,
-        state: State,
-        streams: Int64,
-        begin: Int64,
-        seen: Exceedance,
-        runs: SensorRuns | None,
-    ) -> Iterator[tuple[int, Event]]:
-        """Step the streams whose events may change."""
-        if runs is None:
-            runs = self._sensors.now(state.sensors, streams)
-        notable = seen.outside.any(axis=(0, 2)) | self._sensors.over(runs)
-        for column, stream in enumerate(streams.tolist()):
-            if notable[column] or stream in state.watched:
-                told = self._events.step(
-                    state.events[stream],
-                    state.recent.of(stream),
-                    int(begin[column]),
-                    seen.of(column),
-                    runs.of(column),
-                )
-                state.watch(stream)
-                yield from ((column, event) for event in told)
 
     def _update(self, state: State, stream: int) -> list[Event]:
         """Find a stream's threshold anew, at the end of its block."""

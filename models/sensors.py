@@ -68,11 +68,11 @@ class SensorChecks:
         if len(values) > 1 or state.calm < 1 or not state.complete:
             return False
         state.calm -= 1
-        stuck = state.stuck[who]
-        stuck *= values[0] == state.last[who]
-        stuck += 1
-        if who is not ALL:
-            state.stuck[who] = stuck
+        same = values[0] == state.last[who]
+        if True in same.ravel().tolist():
+            state.stuck[who] = state.stuck[who] * same + 1
+        else:
+            state.stuck[who] = 1
         state.last[who] = values[0]
         return True
 
@@ -94,14 +94,15 @@ class SensorChecks:
         return runs
 
     @staticmethod
-    def now(state: SensorState, streams: Int64) -> SensorRuns:
-        """Return the runs in progress of these streams, (1, B, C)."""
-        return SensorRuns(state.stuck[streams][None], state.missing[streams][None])
+    def now(state: SensorState, stream: int) -> SensorRuns:
+        """Return the runs in progress of a stream, (1, C) each."""
+        return SensorRuns(state.stuck[stream][None], state.missing[stream][None])
 
-    def over(self, runs: SensorRuns) -> Bool:
-        """Tell which streams have a run that is too long, (B,)."""
+    def over(self, runs: SensorRuns) -> list[int]:
+        """Return which streams have a run that is too long."""
         over = (runs.stuck >= self.limits["stuck"]) | (runs.missing >= self.limits["missing"])
-        return np.asarray(over.any(axis=(0, 2)))
+        columns: list[int] = np.flatnonzero(over.any(axis=(0, 2))).tolist()
+        return columns
 
 
 def _runs(goes_on: Bool, before: Int64, restart: Int64) -> Int64:

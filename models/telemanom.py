@@ -40,7 +40,7 @@ class TelemanomState:
     last: Float32  # (N, H, C) last known values at the last H samples, scaled; NaN before the first
     smoothed_sum: Float64  # (N, spans, P) of the weighted mean
     smoothed_weight: Float64  # (N, spans, P)
-    since_start: Int64  # (N,) samples since the network last started from nothing
+    since_start: Int64  # (N,) samples since the network started from nothing, up to the warm-up
     last_time: Float64  # (N,) of the last sample; NaN before the first
     steady: Bool  # (N,) all can be compared, and the means have their full weight
 
@@ -52,13 +52,15 @@ class Telemanom:
         self._network = network
         self._heads = manifest.network.heads
         self._horizon = manifest.network.horizon_samples
-        self._clip = np.float32(manifest.network.input_clip)
-        self._center = np.array([c.center for c in manifest.channels], np.float32)
-        self._scale = np.array([c.scale for c in manifest.channels], np.float32)
+        # (1, 1, C), as the samples of one stream: numpy takes three times as long to broadcast
+        self._center = np.array([[[c.center for c in manifest.channels]]], np.float32)
+        self._scale = np.array([[[c.scale for c in manifest.channels]]], np.float32)
+        self._clip = np.full(self._center.shape, manifest.network.input_clip, np.float32)
+        self._clip_low = -self._clip
         self._warm_up = manifest.sampling.warm_up_samples
         period_s = manifest.sampling.period_s
         self._period_min_s, self._period_max_s = 0.5 * period_s, 1.5 * period_s
-        every = len(manifest.scored) == len(self._center)
+        every = len(manifest.scored) == len(manifest.channels)
         self._scored: list[int] | slice = ALL if every else manifest.scored
         self._width = len(manifest.scored)
         self._predicted = len(self._heads) * self._width
@@ -66,7 +68,7 @@ class Telemanom:
 
     def start(self, streams: int = 1) -> TelemanomState:
         """Return the state before the first sample."""
-        channels, ahead = len(self._center), (streams, self._horizon)
+        channels, ahead = self._center.size, (streams, self._horizon)
         smoothed_sum, smoothed_weight = self._smoother.start((streams,), self._predicted)
         return TelemanomState(
             network=np.zeros((streams, self._network.state_size), np.float32),
@@ -85,6 +87,10 @@ class Telemanom:
         It was where time does not go on by one period. None: nowhere.
         """
         before = state.last_time[who][None]
+        if times.size == 1 and (
+            self._period_min_s <= times.item() - before.item() <= self._period_max_s
+        ):
+            return None
         if len(times) > 1:
             before = np.concatenate([before, times[:-1]])
         apart = times - before
@@ -117,7 +123,7 @@ class Telemanom:
         last = state.last[who]
         scaled = values - self._center
         scaled /= self._scale
-        filled, sample = scaled, np.fmax(scaled, -self._clip)
+        filled, sample = scaled, np.fmax(scaled, self._clip_low)
         np.fmin(sample, self._clip, out=sample)
         # as bytes, which is the quickest way for a few hundred of them
         whole = sample.tobytes() == scaled.tobytes()
@@ -131,14 +137,15 @@ class Telemanom:
         before, last = _delayed(last, filled)
         self._add(expected, before)
         errors = self._apart(scaled, expected)
-        steady = np.logical_and.reduce(state.steady[who])
+        steady = all(state.steady[who].tolist())
         if not steady:
             self._withhold(state, who, errors)
         smoothed = self._smooth(state, who, errors, whole and steady)
         state.prediction[who], state.last[who] = prediction, last
-        state.since_start[who] += len(values)
         state.last_time[who] = times[-1]
         if not steady:
+            since = state.since_start[who] + len(values)
+            state.since_start[who] = np.minimum(since, self._warm_up)
             state.steady[who] = self._steady(state, who)
         return Errors(smoothed, self._in_units(expected), whole)
 
@@ -192,7 +199,7 @@ class Telemanom:
         """Return the expected sample (n, B, C) in the channels' units, by the first head."""
         scaled = expected[..., : self._width]
         if self._scored is not ALL:
-            shape = (*expected.shape[:-1], len(self._center))
+            shape = (*expected.shape[:-1], self._center.size)
             some, scaled = scaled, np.full(shape, np.nan, np.float32)
             scaled[..., self._scored] = some
         units = scaled * self._scale
@@ -211,6 +218,7 @@ class Smoother:
     def __init__(self, spans: Sequence[float]) -> None:
         self._keep = 1.0 - 2.0 / (np.array(spans)[:, None] + 1.0)  # (spans, 1)
         self._weight_min = 0.5 / (1.0 - self._keep)  # half of what the weights add up to
+        self._factor = self._keep if len(spans) > 1 else self._keep.reshape(())  # the quicker form
 
     def start(self, streams: tuple[int, ...], columns: int) -> tuple[Float64, Float64]:
         """Return sum and weight before the first error, (…, spans, columns) each."""
@@ -237,9 +245,9 @@ class Smoother:
         """As ``smooth`` where no error is missing and every weight ``is_full``."""
         smoothed = np.empty((len(errors), *total.shape), np.float32)
         for row, newest in zip(smoothed, errors[..., None, :], strict=True):
-            np.multiply(total, self._keep, out=total)
-            np.add(total, newest, out=total)
-            np.divide(total, weight, out=row, casting="same_kind")
+            np.multiply(total, self._factor, total)
+            np.add(total, newest, total)
+            row[...] = total / weight
         return smoothed.reshape(*errors.shape[:-1], -1)
 
     def is_full(self, weight: Float64) -> Bool:

@@ -30,7 +30,7 @@ import numpy as np
 
 from models.bundle import Threshold
 from models.history import History, merged, moments
-from models.messages import Bool, Float32, Float64, Index, Int64
+from models.messages import ALL, Bool, Float32, Float64, Index, Int64
 
 RATIO_MAX = np.float32(1e6)  # a score beyond says no more
 
@@ -78,6 +78,7 @@ class ThresholdState:
     threshold: Float32  # (N, R) in force
     calm: Float32  # (N, R) in force: errors below it are unnaturally small
     room: int = 0  # so many samples fit into each block, or more
+    all_settled: bool = False
 
 
 class DynamicThreshold:
@@ -142,18 +143,22 @@ class DynamicThreshold:
         if self._judges_calm:  # 0 / 0 is no limit, and no error
             np.fmax(ratio, state.calm[who] / smoothed, out=ratio)
         score: Float32 = np.fmax.reduce(ratio, axis=-1)
-        some = bool(np.fmax.reduce(score, axis=None) > 1)
+        highest = score.item() if score.size == 1 else np.fmax.reduce(score, axis=None)
+        some = bool(highest > 1)
         outside = np.zeros(ratio.shape, np.bool_)
         if some:
             np.minimum(ratio, RATIO_MAX, out=ratio)  # infinity, too
             np.minimum(score, RATIO_MAX, out=score)
             np.greater(ratio, 1, out=outside)
-        if np.minimum.reduce(state.settled[who]) < self._settings.settle_samples:
+        if not state.all_settled:
             outside &= self._settled(state, who, smoothed)[..., None]
         state.block[at] = smoothed.swapaxes(0, 1)
         if some:
             state.block_outside[at] = outside.swapaxes(0, 1)
-        state.pending[who] += len(smoothed)
+        if who is ALL:
+            state.pending += len(smoothed)
+        else:
+            state.pending[who] += len(smoothed)
         state.room -= len(smoothed)
         return score, Exceedance(threshold.repeat(len(smoothed), axis=0), ratio, outside, some)
 
@@ -177,6 +182,7 @@ class DynamicThreshold:
         """Which of the samples may be judged, (n, B)."""
         scored = state.settled[who] + np.cumsum(~np.isnan(smoothed).all(axis=-1), axis=0)
         state.settled[who] = np.minimum(scored[-1], self._settings.settle_samples)
+        state.all_settled = bool(state.settled.min() >= self._settings.settle_samples)
         return np.asarray(scored > self._settings.settle_samples)
 
     def _learn(self, state: ThresholdState, stream: int) -> list[Found]:
