@@ -187,19 +187,26 @@ class DynamicThreshold:
 
     def _learn(self, state: ThresholdState, stream: int) -> list[Found]:
         block, history = state.block[stream].T, state.history[stream]
-        normal = ~np.isnan(block) & ~state.block_outside[stream].T
+        known = not np.isnan(np.add.reduce(block, axis=None))
+        normal = None  # all
+        if not known or state.block_outside[stream].any():
+            normal = ~np.isnan(block) & ~state.block_outside[stream].T
         before = state.threshold[stream].copy()
         mean, deviation, enough = self._limit(state, stream, block, normal)
         found: list[Found] = []
         if state.settled[stream] >= self._settings.settle_samples:
             lowest = np.maximum(self._floor, mean + self._z[0] * deviation).astype(np.float32)
-            telling = (normal & (block > lowest[:, None])).any(axis=1)
-            for row in np.flatnonzero(enough & telling).tolist():
+            highest = np.maximum.reduce(
+                block if normal is None else np.where(normal, block, np.float32(0)), axis=1
+            )
+            for row in np.flatnonzero(enough & (highest > lowest)).tolist():
+                if normal is None:
+                    normal = np.ones(block.shape, np.bool_)
                 anomalous = self._select(state, stream, row, block[row], normal[row])
                 if anomalous.any():
                     found.append(_found(row, block[row], anomalous, state, stream, before[row]))
                     normal[row] &= ~anomalous
-        history.remember_where(block, normal)
+        history.remember_where(block, None if normal is not None and normal.all() else normal)
         return found
 
     def _adapt(self, state: ThresholdState, stream: int) -> None:
@@ -209,7 +216,7 @@ class DynamicThreshold:
         block = state.block[stream].T
         known = ~np.isnan(block)
         self._limit(state, stream, block, known)
-        history.remember_where(block, known)
+        history.remember_where(block, None if known.all() else known)
 
     def _select(
         self, state: ThresholdState, stream: int, row: int, recent: Float32, normal: Bool
@@ -230,7 +237,7 @@ class DynamicThreshold:
         return found
 
     def _limit(
-        self, state: ThresholdState, stream: int, block: Float32, normal: Bool
+        self, state: ThresholdState, stream: int, block: Float32, normal: Bool | None
     ) -> tuple[Float64, Float64, Bool]:
         """Set the limits to what normal errors give: the history and those of ``block`` (R, U).
 
