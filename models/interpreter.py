@@ -194,6 +194,14 @@ class ForecastNetwork:
         self._batch = batch
 
 
+def opened(model: bytes, runtime: Runtime = "auto") -> Any:
+    """Return a network of any form in the interpreter, one thread, with memory for its tensors."""
+    module, _ = _module(runtime)
+    interpreter = module.Interpreter(model_content=model, num_threads=1)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
 def runtime_version(runtime: Runtime = "auto") -> str:
     """Name and version of the interpreter in use, e.g. ``ai-edge-litert 2.3.0``."""
     return _module(runtime)[1]
