@@ -6,6 +6,7 @@ fleet line up, and a restart goes on with the interval it was in.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -61,12 +62,10 @@ class Summary:
         ended: list[dict[str, Any]] = []
         if len(samples.times) == 0:
             return ended
-        numbers = np.floor(samples.times / self.interval_s).astype(np.int64)
-        edges = (np.flatnonzero(np.diff(numbers)) + 1).tolist()
-        for begin, end in zip([0, *edges], [*edges, len(numbers)], strict=True):
-            if self._now is None or numbers[begin] != self._now.number:
+        for number, begin, end in self._pieces(samples.times):
+            if self._now is None or number != self._now.number:
                 ended += self.close()
-                self._now = self._begin(int(numbers[begin]))
+                self._now = self._begin(number)
             _add(
                 self._now,
                 samples.times[begin:end],
@@ -86,6 +85,15 @@ class Summary:
         doubts.held = _counted_on(doubts.held, quality == HELD)
         doubts.interpolated = _counted_on(doubts.interpolated, quality == INTERPOLATED)
         doubts.uncertain += uncertain(quality, score)
+
+    def _pieces(self, times: Float64) -> list[tuple[int, int, int]]:
+        """Return the numbers of the intervals that follow each other, and where they lie."""
+        first, last = np.minimum.reduce(times), np.maximum.reduce(times)
+        if first // self.interval_s == last // self.interval_s:
+            return [(int(first // self.interval_s), 0, len(times))]
+        numbers = times // self.interval_s
+        edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(times)]
+        return [(int(numbers[begin]), begin, end) for begin, end in itertools.pairwise(edges)]
 
     def _begin(self, number: int) -> _Interval:
         zeros = np.zeros(len(self._channels))
@@ -169,26 +177,33 @@ def _add_values(now: _Interval, values: Float64) -> None:
 
     Stays exact where a large mean would swamp a plain sum of squares.
     """
-    missing = np.isnan(values)
-    known = (~missing).sum(axis=0)
-    mean = np.where(missing, 0, values).sum(axis=0) / np.maximum(known, 1)
-    squares = np.where(missing, 0, (values - mean) ** 2).sum(axis=0)
+    if np.isnan(np.add.reduce(values, axis=None)):
+        missing = np.isnan(values)
+        known = np.add.reduce(~missing, axis=0)
+        mean = np.add.reduce(np.where(missing, 0, values)) / np.maximum(known, 1)
+        apart = np.where(missing, 0, values - mean)
+        low, high = np.where(missing, np.inf, values), np.where(missing, -np.inf, values)
+    else:
+        known = np.full(values.shape[1], len(values))
+        mean = np.add.reduce(values) / len(values)
+        apart, low, high = values - mean, values, values
     total = np.maximum(now.known + known, 1)
-    apart = mean - now.mean
-    now.squares += squares + apart**2 * now.known * known / total
-    now.mean += np.where(known > 0, apart * known / total, 0)
+    moved = (mean - now.mean) * known / total  # of the mean; nothing where nothing is known
+    now.squares += np.einsum("ij,ij->j", apart, apart) + moved * (mean - now.mean) * now.known
+    now.mean += moved
     now.known += known
-    now.low = np.minimum(now.low, np.where(missing, np.inf, values).min(axis=0))
-    now.high = np.maximum(now.high, np.where(missing, -np.inf, values).max(axis=0))
+    np.minimum(now.low, np.minimum.reduce(low), out=now.low)
+    np.maximum(now.high, np.maximum.reduce(high), out=now.high)
     now.samples += len(values)
 
 
 def _add_scores(now: _Interval, scores: Float64) -> None:
     scored = scores[~np.isnan(scores)]
     if len(scored):
+        highest = float(np.maximum.reduce(scored))
         now.scored += len(scored)
-        now.anomalous += int((scored > 1).sum())
-        now.score_max = max(float(scored.max()), now.score_max or 0.0)
+        now.anomalous += int(np.count_nonzero(scored > 1)) if highest > 1 else 0
+        now.score_max = max(highest, now.score_max or 0.0)
 
 
 def _channel(now: _Interval, doubts: _Doubts | None, index: int) -> dict[str, float | int | None]:

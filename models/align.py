@@ -320,6 +320,7 @@ class Aligners:
             Aligner(sampling, channels, lateness, anchored) for lateness in lateness_samples
         ]
         streams = len(self._each)
+        self._all = np.arange(streams).tobytes()
         self._phase_s = np.full(streams, np.nan)
         self._next = np.full(streams, np.nan)  # ``Aligner.next_whole_slot``
         # the last rows that the aligners have not been told of
@@ -359,6 +360,8 @@ class Aligners:
         """Take in readings, (n, C), of these streams, (n,); return the samples they complete."""
         if len(streams) == 1:
             return self._push_one(int(streams[0]), readings)
+        if len(streams) == len(self._each) and (aligned := self._push_all(streams, readings)):
+            return aligned
         order = np.argsort(streams, kind="stable")
         sorted_streams = streams[order]
         times, values = readings.times[order], readings.values[order]
@@ -388,9 +391,29 @@ class Aligners:
         self._next[stream] = slot + 1
         self._last_s[stream], self._last[stream] = time, readings.values[0]
         self._ahead[stream] = True
-        on_grid = np.full((1, 1), phase_s + slot * self._period_s)
+        on_grid = np.array([[phase_s + slot * self._period_s]])
         who = ALL if len(self._each) == 1 else np.array([stream])
         return [Aligned(who, on_grid, readings.values[None])]
+
+    def _push_all(self, streams: Int64, readings: Readings) -> list[Aligned] | None:
+        """As ``push`` for a whole row, the next, of every stream; None where it is another case."""
+        times, values = readings
+        if streams.tobytes() != self._all:
+            order = np.argsort(streams)
+            if streams[order].tobytes() != self._all:
+                return None
+            times, values = times[order], values[order]
+        slots = times - self._phase_s
+        slots /= self._period_s
+        np.rint(slots, out=slots)
+        plain = np.logical_and.reduce(slots == self._next)
+        if not plain or math.isnan(np.add.reduce(values, axis=None)):
+            return None
+        np.add(slots, 1.0, out=self._next)
+        self._last_s[:], self._last[:], self._ahead[:] = times, values, True
+        slots *= self._period_s
+        slots += self._phase_s
+        return [Aligned(ALL, slots[None], values[None])]
 
     def _pass_on(self, who: Int64, slots: Float64, times: Float64, values: Float32) -> Aligned:
         self._next[who] = slots[-1] + 1

@@ -107,7 +107,7 @@ class ChunkQueue:
             while self._waiting.qsize() >= self._chunks_max:
                 self._drop_oldest()
             self._waiting.put(chunk)
-            if self._waiting.qsize() >= self._enough:
+            if 0 < self._enough <= self._waiting.qsize():
                 self._many.set()
 
     def _drop_oldest(self) -> None:
@@ -133,10 +133,11 @@ class ChunkQueue:
         found: list[Chunk | None] = []
         try:
             found.append(self._waiting.get(timeout=timeout_s))
-            self._gather()
-            while len(found) < self._chunks_max:
+            if self._enough > 0:
+                self._gather()
+            for _ in range(min(self._waiting.qsize(), self._chunks_max - 1)):
                 found.append(self._waiting.get_nowait())
-        except Empty:
+        except Empty:  # or its oldest was dropped just now
             pass
         return [chunk for chunk in found if chunk is not None]
 

@@ -68,14 +68,21 @@ class Columns:
         self._used = [at for at, channel in enumerate(channels) if channel is not None]
         self._order = [channel for channel in channels if channel is not None]
         self._blank = [ABSENT] * len(names)
+        first = self._used[0] if self._used else 0
+        side_by_side = self._used == list(range(first, first + len(self._used)))
+        self._read_from = slice(first, first + len(self._used)) if side_by_side else self._used
+        self._in_order = self._order == list(range(len(names)))
 
-    def block(self, lines: Sequence[bytes], fields: list[str]) -> Rows | None:
-        """Read the fields of all lines; None where one that is used holds no plain number."""
+    def block(self, lines: Sequence[bytes], fields: list[str], has_nan: bool = True) -> Rows | None:
+        """Read the fields of all lines; None where one that is used holds no plain number.
+
+        ``has_nan``: whether one may be NaN.
+        """
         try:
             table = np.array(list(map(float, fields))).reshape(len(lines), -1)
         except ValueError:
             return self._by_column(lines, fields)
-        return Rows(lines, *self._judged(table))
+        return Rows(lines, *self._judged(table, has_nan))
 
     def _by_column(self, lines: Sequence[bytes], fields: list[str]) -> Rows | None:
         """Read a block in which times are no numbers, or columns that are not used."""
@@ -87,17 +94,19 @@ class Columns:
             return None
         if self._time is not None:
             table[:, self._time] = list(map(unix_time, fields[self._time :: self.width]))
-        return Rows(lines, *self._judged(table))
+        return Rows(lines, *self._judged(table, True))
 
-    def _judged(self, table: Float64) -> tuple[Float64, Float64]:
+    def _judged(self, table: Float64, has_nan: bool) -> tuple[Float64, Float64]:
         """Return times and values of a table of all columns."""
         times = np.empty(0) if self._time is None else table[:, self._time]
-        read = table[:, self._used]
-        if math.isnan(np.add.reduce(read, axis=None)):
-            read[np.isnan(read)] = NOT_FINITE
-        values = np.full((len(table), len(self._blank)), ABSENT)
-        values[:, self._order] = read
-        return times, values
+        values = table[:, self._read_from]
+        if has_nan:
+            values[np.isnan(values)] = NOT_FINITE
+        if self._in_order:
+            return times, values
+        ordered = np.full((len(table), len(self._blank)), ABSENT)
+        ordered[:, self._order] = values
+        return times, ordered
 
     def row(self, line: bytes, fields: Sequence[str]) -> Row:
         """Read the fields of one line; raises ValueError where one that is used is no number."""
@@ -129,16 +138,23 @@ class Csv:
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
         """Read all lines at once, if each is whole and has a number in every column used."""
-        separator = self._separator.encode()
-        joined = separator.join(lines)
+        joined = b"\n" + (self._separator.encode() + b"\n").join(lines)
         if b"_" in joined or not joined.isascii():  # which float takes, in its own way
             return None
-        if separator == b" ":
-            if any(len(line.decode().split()) != self._columns.width for line in lines):
+        if self._separator == " ":
+            if any(len(line.split()) != self._columns.width for line in lines):
                 return None
-        elif any(line.count(separator) != self._columns.width - 1 for line in lines):
-            return None
-        return self._columns.block(lines, self.split(joined.decode()))
+            fields = self.split(joined.decode())
+        else:
+            fields, width, count = self.split(joined.decode()), self._columns.width, len(lines)
+            # each line has its columns if all line ends, which float passes over, are before a
+            # first field
+            if not (
+                len(fields) == count * width
+                and "".join(fields[::width]).count("\n") == count == joined.count(b"\n")
+            ):
+                return None
+        return self._columns.block(lines, fields, b"n" in joined or b"N" in joined)
 
     def split(self, text: str) -> list[str]:
         """Return the fields of a line."""
