@@ -181,6 +181,7 @@ class Daemon:
                 _LOG.error("cannot store, trying again until it works: %s", error)
             self._store_failing = True
             self._not_stored += self._batch.shed_samples(WAITING_SAMPLES_MAX)
+            self._next_save = time.monotonic()  # what waits, and is shed, has other numbers then
             return
         if self._store_failing:
             _LOG.warning("storing again")

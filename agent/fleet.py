@@ -69,6 +69,10 @@ class Fleet:
         for aligned in self._aligners.push(streams, readings):
             self._score(aligned, batch)
 
+    def news(self, stream: int, readings: Readings) -> Readings:
+        """Return those of a stream's readings whose samples are not made yet."""
+        return self._aligners.news(stream, readings)
+
     def _score(self, aligned: Aligned, batch: Batch) -> None:
         streams = self._numbers[aligned.who]
         began = time.perf_counter()

@@ -67,7 +67,8 @@ class Intake:
         kinds: dict[int, list[Chunk]] = {}
         for chunk in chunks:
             kind = self._kinds.get(chunk.input_name)
-            if kind is None:  # what several inputs bring for one stream must stay in order
+            # what several inputs bring for one stream must stay in order
+            if kind is None or chunk.again:
                 heard += self._take_alike([chunk], batch)
             else:
                 kinds.setdefault(kind, []).append(chunk)
@@ -80,13 +81,16 @@ class Intake:
         fleet, parser = lanes[0].fleet, lanes[0].parser
         lines = [line for chunk in chunks for line in chunk.lines]
         arrived_s, streams = _of_each_line(chunks, lanes)
-        readings = parser.parse_clean(lines, arrived_s)
+        again = any(chunk.again for chunk in chunks)
+        readings = None if again else parser.parse_clean(lines, arrived_s)
         if readings is not None:
             fleet.take(streams, readings, batch)
             return [(chunk, lane.target.name) for chunk, lane in zip(chunks, lanes, strict=True)]
         heard = []
         for chunk, lane in zip(chunks, lanes, strict=True):
             readings = lane.parser.parse(chunk.lines, _arrived_s(chunk, lane))
+            if chunk.again and lane.parser.has_time:
+                readings = fleet.news(lane.stream, readings)
             if count := len(readings.times):
                 fleet.take(np.full(count, lane.stream), readings, batch)
                 heard.append((chunk, lane.target.name))

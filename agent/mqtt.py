@@ -87,6 +87,7 @@ class Received(NamedTuple):
     topic: str
     body: bytes
     packet: int  # to acknowledge it by, where that is not done at once
+    again: bool  # the broker has sent it before, and was not answered
 
 
 class Woken(NamedTuple):
@@ -287,7 +288,8 @@ class Connection:
             self.happenings.put(Lost("the broker sends what is no MQTT: a topic that is no text"))
             return
         if self.happenings.qsize() < self._received_waiting_max:
-            self.happenings.put(Received(topic, bytes(message.payload), message.mid))
+            received = Received(topic, bytes(message.payload), message.mid, message.dup)
+            self.happenings.put(received)
 
 
 def _properties(kind: int) -> Properties:

@@ -239,7 +239,7 @@ class Session:
                         raise LinkError(reason)
                     case Acknowledged():
                         self._answered(happening)
-                    case Received(topic, body):
+                    case Received(topic=topic, body=body):
                         self._heard(topic, body)
                     case Subscribed(str(refusal)):
                         raise LinkError(f"the broker lets us not hear central ops: {refusal}")

@@ -148,7 +148,10 @@ class Store:
         return next_sample if oldest is None else int(oldest)
 
     def commit(self, batch: Batch, clock: str) -> None:
-        """Write the batch, one transaction per file, and empty it of what was written.
+        """Write the batch and empty it of what was written.
+
+        The samples first: what a kill leaves stored without the streams' memory of it is scored
+        again at the next start; a memory of samples that are not there would never miss them.
 
         ``clock`` is the quality of the gateway's clock, for the messages.
 
@@ -157,8 +160,17 @@ class Store:
                 written and can be committed again.
 
         """
+        trouble: StoreError | None = None
+        try:
+            self._commit_samples(batch)
+        except StoreError as error:  # does not hold back alarms
+            trouble = error
         self._commit_records(batch, clock)
-        self._commit_readings(batch)
+        if trouble is not None:
+            raise trouble
+        self._commit_status(batch)
+        for connection in (self._records, self._readings):
+            give_back(connection)
 
     def _commit_records(self, batch: Batch, clock: str) -> None:
         totals = replace(self._totals, evicted=dict(self._totals.evicted))
@@ -261,23 +273,25 @@ class Store:
     def _too_large(self) -> bool:
         return sum(map(bytes_used, (self._records, self._readings))) > self._bytes_max
 
-    def _commit_readings(self, batch: Batch) -> None:
+    def _commit_samples(self, batch: Batch) -> None:
         before = self._next_sample, self._ring_rows
         try:
             with transaction(self._readings, self.directory / READINGS):
                 self._write_samples(batch.samples)
                 evicted = self._evict_samples()
-                if batch.status is not None:
-                    self._readings.execute(
-                        "INSERT OR REPLACE INTO status VALUES (1, ?)", [batch.status()]
-                    )
         except StoreError:
             self._next_sample, self._ring_rows = before
             raise
         self._samples_evicted += evicted
-        batch.samples, batch.status = [], None
-        for connection in (self._records, self._readings):
-            give_back(connection)
+        batch.samples = []
+
+    def _commit_status(self, batch: Batch) -> None:
+        if batch.status is not None:
+            with transaction(self._readings, self.directory / READINGS):
+                self._readings.execute(
+                    "INSERT OR REPLACE INTO status VALUES (1, ?)", [batch.status()]
+                )
+        batch.status = None
 
     def _evict_samples(self) -> int:
         """Drop the oldest samples while the store is too large, some a commit; return how many."""

@@ -133,7 +133,20 @@ class Aligner:
             self._begin(time)  # the clock was set in between
             slot = self._next
         if round(slot) >= self._next:
+            self._open.clear()  # there were whole rows: nothing waited any more
             self.passed(round(slot), time, values)
+
+    def news(self, readings: Readings) -> Readings:
+        """Return the rows whose slots are open or to come; the others count as ``duplicate``.
+
+        For what may have come before: it says nothing about the clock.
+        """
+        if math.isnan(self._phase_s):
+            return readings
+        slots = np.rint((readings.times - self._phase_s) / self._period_s)
+        new = slots >= self._next
+        self.counters["duplicate"] += int(np.count_nonzero(~new))
+        return Readings(readings.times[new], readings.values[new])
 
     def _is_clock_step(self, slot: int) -> bool:
         """Tell whether a row, not taken yet, shows that time itself went back."""
@@ -268,6 +281,10 @@ class Aligners:
         """See ``Aligner.caught_up``."""
         self._each[stream].caught_up(time, values)
         self._look_at(stream)
+
+    def news(self, stream: int, readings: Readings) -> Readings:
+        """See ``Aligner.news``."""
+        return self.of(stream).news(readings)
 
     def restore(self, stream: int, data: bytes) -> None:
         """Go on where a stream's ``Aligner.to_bytes`` left off."""

@@ -34,6 +34,7 @@ class Chunk(NamedTuple):
     arrived_mono_s: float  # ``time.monotonic``, which no clock step changes
     lines: list[bytes]  # whole lines, without their ends
     token: int = 0  # by which the input knows the chunk when it is committed; 0: need not know
+    again: bool = False  # it may have come before: rows of a time that is past are no news
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ class MqttInput:
         self._packets[token] = received.packet
         self._bytes += len(received.body)
         self._lines += len(lines)
-        put(Chunk(self.name, time.time(), time.monotonic(), lines, token))
+        put(Chunk(self.name, time.time(), time.monotonic(), lines, token, received.again))
 
     def _found(self) -> None:
         self._connections += 1

@@ -125,7 +125,8 @@ def test_what_can_change_takes_effect_and_the_rest_is_told(
         in agent.log()
     )
     waiting = ["gateway.site", "streams.b", "inputs.line.baud", "inputs.b"]
-    assert f"until the agent is started again: {', '.join(waiting)}\n" in agent.log()
+    told = f"until the agent is started again: {', '.join(waiting)}\n"
+    wait_until(lambda: told in agent.log(), "what waits for a restart")
     wait_until(lambda: opened(main) == ["silent"], "the alarm of a stream that is silent")
     wait_until(lambda: status(main)["store"]["outbox_rows"] >= 3, "health messages")
     assert status(main)["configuration"]["needs_restart"] == waiting

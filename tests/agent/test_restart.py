@@ -55,11 +55,14 @@ class Gateway:
                 self.stream.catch_up(Samples(times, values.reshape(len(times), -1)), self.batch)
 
     def feed(self, rows: Float32, first: int, whole: bool) -> None:
+        self.score(rows, first, whole)
+        self.store.commit(self.batch, "synced")
+
+    def score(self, rows: Float32, first: int, whole: bool) -> None:
         times = START_S + (first + np.arange(len(rows))) * PERIOD_S
         self.fleet.take(np.zeros(len(rows), np.int64), Readings(times, rows), self.batch)
         self.fleet.flush(self.batch)
         self.stream.save(self.batch, self.store.next_sample + self.batch.rows(), whole)
-        self.store.commit(self.batch, "synced")
 
     def outcome(self) -> tuple[list[float], list[dict[str, Any]], dict[str, bytes]]:
         """Scores, what was told, and the memory."""
@@ -91,5 +94,29 @@ def test_a_crash_between_two_saves_changes_nothing(
     scores_after, told_after, memory_after = crashed.outcome()
     np.testing.assert_array_equal(scores_after, scores)
     assert {message["data"].get("kind") for message in told} == {None, "anomaly"}
+    assert told_after == told
+    assert memory_after == memory
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("crash_at", [1, 50, 95, 100])
+def test_a_crash_between_the_two_files_changes_nothing(
+    tmp_path: Path, detector: Detector, rows: Float32, crash_at: int, whole: bool
+) -> None:
+    calm, crashed = Gateway(tmp_path / "calm", detector), Gateway(tmp_path / "crashed", detector)
+    for number in range(ROWS // 10):
+        piece = rows[10 * number : 10 * number + 10]
+        calm.feed(piece, 10 * number, whole=True)
+        if number == crash_at:
+            crashed.score(piece, 10 * number, whole)
+            crashed.store._commit_samples(crashed.batch)
+            crashed.store.close()
+            crashed = Gateway(tmp_path / "crashed", detector)
+            assert crashed.caught_up >= 10
+            continue
+        crashed.feed(piece, 10 * number, whole=number % 40 == 0)
+    scores, told, memory = calm.outcome()
+    scores_after, told_after, memory_after = crashed.outcome()
+    np.testing.assert_array_equal(scores_after, scores)
     assert told_after == told
     assert memory_after == memory

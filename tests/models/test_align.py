@@ -348,6 +348,33 @@ def test_lateness_undoes_disorder(given):
         assert found == seen(straight)[: len(found)]
 
 
+# ---- what may have come before
+
+
+def test_what_comes_again_is_no_news_and_no_clock_step():
+    target = aligner()
+    rows = [(second, 1, 10) for second in range(40)]
+    pushed(target, *rows)
+    again = readings(*rows[:30], (40, 2, 20), (41, 3, 30))
+    assert seen(target.push(target.news(again))) == [(40, 2, 20), (41, 3, 30)]
+    assert target.counters == {"duplicate": 30}
+
+
+def test_before_the_first_reading_all_is_news():
+    assert len(aligner().news(readings((0, 1, 10))).times) == 1
+
+
+def test_rows_that_waited_are_forgotten_once_a_later_sample_is_known():
+    target = aligner(3)
+    pushed(target, (0, 1, 10), (2, 3, 30))  # the row of slot 1 may still come
+    saved = target.to_bytes()
+    pushed(target, (1, 2, 20), (3, 4, 40))
+    after = aligner(3)
+    after.restore(saved)
+    after.caught_up(START + 3, np.array([4, 40], np.float32))
+    assert pushed(after, (4, 5, 50)) == pushed(target, (4, 5, 50)) == [(4, 5, 50)]
+
+
 @reproducible
 @given(
     st.lists(streams([1, 1, 1, *STEPS, -100]), min_size=3, max_size=3),

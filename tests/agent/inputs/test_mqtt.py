@@ -168,6 +168,7 @@ broker = {{ host = "127.0.0.1", port = {broker.port}, backoff_min_s = 0.1, backo
         agent = start_agent(config)
     thread.join()
     wait_until(lambda: stored(tmp_path) >= ROWS, "all rows")
+    wait_until(lambda: agent.log().count("ready:") == 4, "the last agent to be ready")
     assert agent.stop() == 0
     assert stored(tmp_path) == ROWS
 
