@@ -28,7 +28,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.collected import Collected, Source
-from agent.plant import CHANNELS, PERIOD_S, Fault, Pump, csv_line
+from agent.plant import CHANNELS, PERIOD_S, Fault, FaultKind, Pump, csv_line
 from agent.store import READINGS, Reader
 from agent.summary import Summary
 from models import bundle as bundles
@@ -48,6 +48,7 @@ PAUSE_S = 0.02  # between them: some 400 rows a second
 ALIVE_S_MAX = 0.5  # after the first message of a life
 EARLY_SHARE = 0.2  # of the kills, while the agent starts
 START_S_MAX = 1.5
+KINDS: tuple[FaultKind, ...] = ("cavitation", "blocked_valve", "spike", "seal_leak")
 STATISTICS = ("min", "mean", "max", "std")
 
 Acknowledgement = Literal["broker", "central"]
@@ -56,8 +57,9 @@ StartAgent = Callable[[Path], RealAgent]
 
 
 def blocks() -> Iterator[tuple[list[float], list[str]]]:
-    """Times and lines of a pump that is faulty every minute, without end."""
-    pump = Pump(15, [Fault("cavitation", at * 60.0, 20.0) for at in range(1, 20_000)])
+    """Times and lines of a pump that is faulty every two minutes, without end."""
+    faults = zip(range(1, 20_000), itertools.cycle(KINDS), strict=False)
+    pump = Pump(15, [Fault(kind, at * 120.0, 15.0) for at, kind in faults])
     for first in itertools.count(0, ROWS):
         rows = pump.run(ROWS)
         times = [START_S + (first + index) * PERIOD_S for index in range(ROWS)]
