@@ -33,6 +33,7 @@ from agent.mqtt import (
     Refused,
     Woken,
 )
+from agent.payload import Payload
 from agent.session import Session
 from agent.store import Reader
 from models.errors import StoreError
@@ -77,6 +78,7 @@ class Uplink:
         self._central: Central | None = None
         if settings.acknowledgement == "central":
             self._central = Central(envelope, settings.central_timeout_s)
+        self._payload = Payload(settings.payload, settings.compression)
         self._failures = 0  # since the last stable connection, for the backoff
 
     def start(self) -> None:
@@ -179,6 +181,7 @@ class Uplink:
             self._ledger,
             self._last_seq,
             self._central,
+            self._payload,
         )
         try:
             session.open(self._topic, self._status("online", "online"))

@@ -14,12 +14,14 @@ import sys
 import tempfile
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from agent.bench.drain import drain
 from agent.bench.mqtt import Subscriber
 from agent.config import MqttTable
 from agent.envelope import Outgoing
+from agent.payload import Payload
 from tests.bench.kill import start
 from tests.conftest import RealBroker
 from tests.outage_rig import PERSISTENT, Ops, Outage, wrong
@@ -44,6 +46,24 @@ def beside_paho(ops: Ops, port: int, directory: Path) -> dict[str, Any]:
     }
 
 
+def bytes_by_form(ops: Ops) -> dict[str, dict[str, int]]:
+    """Mean length of the messages that came, in each of the forms they can be sent in."""
+    forms = {
+        "json": Payload(),
+        "cbor": Payload("cbor"),
+        "json, zstd": Payload("json", "zstd"),
+        "cbor, zstd": Payload("cbor", "zstd"),
+    }
+    return {
+        kind: {
+            name: round(fmean(len(form.encode(one.text)) for one in islice(came, 500)))
+            for name, form in forms.items()
+        }
+        for kind in ("summary", "alarm", "health")
+        if (came := ops.of_kind(kind))
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--days", type=float, default=7.0)
@@ -59,6 +79,7 @@ def main() -> int:
         try:
             outage = Outage(directory, broker, settings)
             report = outage.run(arguments.days, start)
+            report["bytes"] = bytes_by_form(outage.ops)
             report["without_limit"] = beside_paho(outage.ops, broker.port, directory)
         finally:
             broker.kill()
