@@ -97,7 +97,15 @@ def decoded(body: bytes) -> bytes:
 def _to_cbor() -> Callable[[bytes], bytes]:
     import cbor2
 
-    return lambda body: cbor2.dumps(json.loads(body))
+    def encode(body: bytes) -> bytes:
+        document = json.loads(body)
+        try:
+            return cbor2.dumps(document)
+        except UnicodeEncodeError:  # half of a pair of surrogates, which only JSON can write
+            text = json.dumps(document, ensure_ascii=False).encode(errors="replace")
+            return cbor2.dumps(json.loads(text))
+
+    return encode
 
 
 def _from_cbor(body: bytes) -> bytes:
