@@ -42,7 +42,7 @@ from tests.serial_line import Line
 from tests.uplink_rig import Ops
 
 START_S = 1_700_000_000.0
-SUMMARY_S = 10.0
+SUMMARY_S = 30.0
 ROWS = 10  # in a message, or written at once
 PAUSE_S = 0.02  # between them: some 400 rows a second
 ALIVE_S_MAX = 0.5  # after the first message of a life
