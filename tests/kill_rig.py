@@ -48,6 +48,8 @@ PAUSE_S = 0.02  # between them: some 400 rows a second
 ALIVE_S_MAX = 0.5  # after the first message of a life
 EARLY_SHARE = 0.2  # of the kills, while the agent starts
 START_S_MAX = 1.5
+AHEAD_MAX = 10_000  # rows
+STUCK_S = 20.0  # without any more samples: there are none
 KINDS: tuple[FaultKind, ...] = ("cavitation", "blocked_valve", "spike", "seal_leak")
 STATISTICS = ("min", "mean", "max", "std")
 
@@ -153,9 +155,19 @@ class Killing:
         stopping = threading.Event()
         writer = threading.Thread(target=self._send, args=(load, stopping), daemon=True)
         writer.start()
+        agent = None
         try:
-            for _ in range(kills):
+            for number in range(kills):
                 self._one_life(config, ops)
+                if number % 50 == 49:
+                    print(
+                        number + 1,
+                        "kills,",
+                        len(self.times),
+                        "rows sent:",
+                        self.committed[-1],
+                        flush=True,
+                    )
             agent = self.start_agent(config)
             last = self.committed[-1].samples
             wait_until(lambda: found(self.directory).samples > last, "some more samples", 60)
@@ -170,6 +182,8 @@ class Killing:
             stopping.set()
             ops.close()
             load.close()
+            if agent is not None and agent.process is not None and agent.process.poll() is None:
+                agent.kill()
             if collector is not None:
                 collector.end()
 
@@ -217,8 +231,16 @@ columns = {["time", *(channel.name for channel in CHANNELS)]}
         for times, lines in blocks():
             if stopping.wait(PAUSE_S):
                 return
+            while self._ahead() > AHEAD_MAX and not stopping.wait(0.1):
+                pass  # lives are too short for more
             load.send(lines)
             self.times += times
+
+    def _ahead(self) -> int:
+        """How many rows more were sent than there were at the last kill; of a line, none."""
+        if self.load == "serial" or not self.committed:
+            return 0
+        return len(self.times) - self.committed[-1].samples
 
     def _one_life(self, config: Path, ops: Ops) -> None:
         before = len(ops.received)
@@ -234,9 +256,18 @@ columns = {["time", *(channel.name for channel in CHANNELS)]}
 
     def _wait_for_the_rest(self, load: Load) -> None:
         if not load.loses:
-            total = len(self.times)
-            wait_until(lambda: found(self.directory).samples >= total, "all samples", 60)
+            self._wait_for_all_samples()
         wait_until(lambda: outbox_rows(self.directory) < 5, "the outbox to drain", 60)
+
+    def _wait_for_all_samples(self) -> None:
+        """Or until no more come: then some are missing, and are counted."""
+        before, until = -1, 0.0
+        while (samples := found(self.directory).samples) < len(self.times):
+            if samples > before:
+                before, until = samples, time.monotonic() + STUCK_S
+            elif time.monotonic() > until:
+                return
+            time.sleep(0.2)
 
     def _counts(self, kills: int, ops: Ops, load: Load) -> dict[str, int]:
         samples, scores = stored(self.directory)
@@ -272,14 +303,16 @@ columns = {["time", *(channel.name for channel in CHANNELS)]}
         return counts | compared(samples, scores, alarms, messages)
 
     def _missing(self, samples: Samples) -> int:
-        return len(set(np.round(self.times, 3)) - set(np.round(samples.times, 3)))
+        missing = sorted(set(np.round(self.times, 3)) - set(np.round(samples.times, 3)))
+        if missing:
+            print("missing, rows after the first:", [(at - START_S) / PERIOD_S for at in missing])
+        return len(missing)
 
     def _still_there(self, samples: Samples, last: Committed) -> Iterator[bool]:
         for then in self.committed:
-            if then.samples > len(samples.times):
-                yield False
-            elif then.samples:
-                yield samples.times[then.samples - 1] == then.last_time
+            if then.samples:
+                there = then.samples <= len(samples.times)
+                yield there and samples.times[then.samples - 1] == then.last_time
             yield last.last_seq >= then.last_seq
 
 

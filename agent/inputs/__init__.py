@@ -25,6 +25,8 @@ from agent.input_tables import (
     SourceTable,
 )
 
+LINES_TAKEN_MAX = 10_000  # at once, about: what follows has to end before the watchdog bites
+
 
 class Chunk(NamedTuple):
     """Lines that one read completed."""
@@ -128,16 +130,25 @@ class ChunkQueue:
         self._waiting.put(None)
 
     def take(self, timeout_s: float) -> list[Chunk]:
-        """Return all that waits, in order; if nothing does, wait for it up to ``timeout_s``."""
-        found: list[Chunk | None] = []
+        """Return what waits, in order; if nothing does, wait for it up to ``timeout_s``.
+
+        That is all, or about ``LINES_TAKEN_MAX`` lines of it.
+        """
+        found: list[Chunk] = []
+        lines = 0
         try:
-            found.append(self._waiting.get(timeout=timeout_s))
+            chunk = self._waiting.get(timeout=timeout_s)
             self._gather()
-            while len(found) < self._chunks_max:
-                found.append(self._waiting.get_nowait())
+            while True:
+                if chunk is not None:
+                    found.append(chunk)
+                    lines += len(chunk.lines)
+                if lines >= LINES_TAKEN_MAX or len(found) >= self._chunks_max:
+                    break
+                chunk = self._waiting.get_nowait()
         except Empty:
             pass
-        return [chunk for chunk in found if chunk is not None]
+        return found
 
     def _gather(self) -> None:
         """Wait for more, with one chunk taken already."""

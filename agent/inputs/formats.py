@@ -106,7 +106,9 @@ class Csv:
         """Return times and values of a table of all columns."""
         times = np.empty(0) if self._time is None else table[:, self._time]
         read = table[:, self._used]
-        if math.isnan(np.add.reduce(read, axis=None)):
+        with np.errstate(invalid="ignore"):  # of both infinities together
+            total = np.add.reduce(read, axis=None)
+        if math.isnan(total):
             read[np.isnan(read)] = NOT_FINITE
         values = np.full((len(table), len(self._blank)), ABSENT)
         values[:, self._order] = read

@@ -37,7 +37,7 @@ from tests.serial_line import Line
 
 START_S = 1_700_000_000
 LOOK_S = 5.0
-WARM_UP_SHARE = 0.2
+WARM_UP_SHARE = 1 / 3
 RING_ROWS_MAX = 100_000
 OUTBOX_ROWS_MAX = 20_000
 STORE_MB_MAX = 64
