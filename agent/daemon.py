@@ -308,7 +308,8 @@ class Daemon:
             source.ask_to_stop()  # all at once: each may take a moment
         for source in self._inputs.values():
             source.stop()
-        self._take(self._chunks.take(0.0))
+        while chunks := self._chunks.take(0.0):
+            self._take(chunks)
         self._commit()
         self._relay.stop()
         self._commit()

@@ -19,6 +19,7 @@ if TYPE_CHECKING or not plain.chosen:
     from pydantic import Tag as Tag
     from pydantic import ValidationError as ValidationError
     from pydantic import ValidationInfo as ValidationInfo
+    from pydantic import field_validator as field_validator
     from pydantic import model_serializer as model_serializer
     from pydantic import model_validator as model_validator
 else:
@@ -31,5 +32,6 @@ else:
     from models.plain import Tag as Tag
     from models.plain import ValidationError as ValidationError
     from models.plain import ValidationInfo as ValidationInfo
+    from models.plain import field_validator as field_validator
     from models.plain import model_serializer as model_serializer
     from models.plain import model_validator as model_validator

@@ -178,6 +178,13 @@ class RealBroker:
             self._process.wait()
             self._process = None
 
+    def stop(self) -> None:
+        """End it so that it saves what it has, where it is told to."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait()
+        self._process = None
+
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[RealBroker]:

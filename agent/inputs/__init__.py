@@ -26,6 +26,8 @@ from agent.input_tables import (
     SourceTable,
 )
 
+LINES_TAKEN_MAX = 10_000  # at once, about: what follows has to end before the watchdog bites
+
 
 class Chunk(NamedTuple):
     """Lines that one read completed."""
@@ -129,17 +131,28 @@ class ChunkQueue:
         self._waiting.put(None)
 
     def take(self, timeout_s: float) -> list[Chunk]:
-        """Return all that waits, in order; if nothing does, wait for it up to ``timeout_s``."""
-        found: list[Chunk | None] = []
+        """Return what waits, in order; if nothing does, wait for it up to ``timeout_s``.
+
+        That is all, or about ``LINES_TAKEN_MAX`` lines of it.
+        """
+        found: list[Chunk] = []
+        lines = 0
         try:
-            found.append(self._waiting.get(timeout=timeout_s))
+            chunk = self._waiting.get(timeout=timeout_s)
             if self._enough > 0:
                 self._gather()
-            for _ in range(min(self._waiting.qsize(), self._chunks_max - 1)):
-                found.append(self._waiting.get_nowait())
+            waiting = self._waiting.qsize()
+            while True:
+                if chunk is not None:
+                    found.append(chunk)
+                    lines += len(chunk.lines)
+                waiting -= 1
+                if waiting < 0 or lines >= LINES_TAKEN_MAX or len(found) >= self._chunks_max:
+                    break
+                chunk = self._waiting.get_nowait()
         except Empty:  # or its oldest was dropped just now
             pass
-        return [chunk for chunk in found if chunk is not None]
+        return found
 
     def _gather(self) -> None:
         """Wait for more, with one chunk taken already."""

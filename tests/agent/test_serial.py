@@ -408,6 +408,15 @@ def test_a_full_queue_drops_the_oldest_and_counts():
     assert queue.take(0) == [chunk(3), chunk(4), chunk(5)]
 
 
+def test_no_more_is_taken_at_once_than_a_turn_of_the_loop_may_take(monkeypatch):
+    monkeypatch.setattr("agent.inputs.LINES_TAKEN_MAX", 5)
+    queue = ChunkQueue(10)
+    for number in (2, 2, 2, 2, 7, 1):
+        queue.put(chunk(number))
+    taken = [queue.take(0) for _ in range(4)]
+    assert taken == [[chunk(2)] * 3, [chunk(2), chunk(7)], [chunk(1)], []]
+
+
 def test_a_waiting_loop_can_be_woken():
     queue = ChunkQueue(3)
     threading.Timer(0.05, queue.wake).start()
