@@ -104,9 +104,9 @@ def port(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     os.close(terminal)
 
 
-def write(controller: int, line: bytes) -> None:
+def write(controller: int, line: bytes, end: bytes = b"\r\n") -> None:
     try:
-        os.write(controller, line + b"\r\n")
+        os.write(controller, line + end)
     except BlockingIOError:  # nobody reads
         pass
 
@@ -147,13 +147,11 @@ def test_the_rate_of_a_line_is_looked_for(
 ) -> None:
     """At a terminal every rate is right: the first is taken."""
     controller, name = port
-    write(controller, b"a first line, whose beginning is missing")
-    talking(lambda n: write(controller, b"%d,2" % n))
+    talking(lambda n: write(controller, b"2\r\n%d," % n, end=b""))
     document = found("serial", name)
     assert tomllib.loads(document["proposal"])["inputs"][0]["baud"] == 115200
-    write(controller, b"x")
-    (source,) = found("serial", name, "--baud", 9600)["sources"]
-    assert source["rejected"] == {}
+    assert document["raw"][0].endswith(",2")  # the first line had lost its beginning
+    assert document["sources"][0]["rejected"] == {}
 
 
 def test_ports_are_listed(port: tuple[int, Path], tmp_path: Path) -> None:
@@ -301,6 +299,8 @@ def test_each_topic_of_a_broker_gets_an_input(
     about = {source["source"]: source for source in document["sources"]}
     assert set(about) == {"plant/1/flow", "plant/1/all", "plant/1/state"}
     assert about["plant/1/state"]["format"] is None
+    channels = tomllib.loads(document["stream"])["streams"][0]["baseline"]["channels"]
+    assert len(channels) == 3  # though two topics say "flow"
     config = pasted(document, tmp_path)
     tables = {
         table.topics[0]: number for number, table in enumerate(configuration.load(config).inputs)
