@@ -27,7 +27,7 @@ from agent.inputs.checksum import signed
 from agent.inputs.lines import LineParser
 from agent.probe.measure import plain_channels
 from tests.conftest import ROOT, RealBroker, wait_until
-from tests.modbus_device import Device
+from tests.modbus_device import Cable, Device
 
 HEAD = '[gateway]\nsite = "plant"\nname = "gw-1"\n'
 
@@ -362,6 +362,22 @@ def test_the_registers_of_a_device(tmp_path: Path) -> None:
     away = found("modbus-tcp", where, "--count", 1)
     assert "does not answer" in away["problem"]
     assert probe("modbus-tcp", where, "--function", "coil", "--type", "int16").exception
+
+
+def test_the_registers_of_a_device_at_a_serial_line(tmp_path: Path) -> None:
+    cable = Cable()
+    device = Device(line=cable.ends[1])
+    line = ("modbus-rtu", cable.ends[0], "--parity", "none", "--function", "input")
+    document = found(*line, "--address", 7, "--count", 1, "--interval", 0.1)
+    device.stop()
+    cable.close()
+    assert document["registers"][0]["last"] == 70
+    (table,) = configuration.load(pasted(document, tmp_path)).inputs
+    assert (table.type, table.parity, table.registers[0].function) == (
+        "modbus-rtu",
+        "none",
+        "input",
+    )
 
 
 # ---- a configured input
