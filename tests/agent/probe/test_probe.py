@@ -28,6 +28,7 @@ from agent.inputs.lines import LineParser
 from agent.probe.measure import plain_channels
 from tests.conftest import ROOT, RealBroker, wait_until
 from tests.modbus_device import Cable, Device
+from tests.scripted_broker import PUBLISH, SUBACK, ScriptedBroker, Session
 
 HEAD = '[gateway]\nsite = "plant"\nname = "gw-1"\n'
 
@@ -325,6 +326,56 @@ def test_what_is_wrong_with_a_broker_is_told(broker: RealBroker) -> None:
     assert "refused" in found("mqtt", f"127.0.0.1:{broker.port}", seconds=0.1)["problem"]
     wrong = probe("mqtt", "127.0.0.1", "--tls-key-file", "key.pem")
     assert "tls_key_file needs tls_cert_file" in str(wrong.exception)
+
+
+def granting(session: Session, packet: bytes) -> None:
+    """Grant one topic, and publish to it (QoS 0)."""
+    session.send(SUBACK, packet + bytes([0]))
+    session.send(PUBLISH, b"\x00\x01a" + b"41.5")
+
+
+@pytest.mark.parametrize(
+    ("code", "granted", "said"),
+    [
+        (0x84, granting, None),
+        (0x87, granting, "the broker refuses: Not authorized"),
+        (0x84, lambda session, packet: session.send(SUBACK, packet + b"\x80"), "not subscribe"),
+    ],
+)
+def test_an_older_broker_and_one_that_refuses(
+    code: int, granted: Callable[[Session, bytes], None], said: str | None
+) -> None:
+    def on_connect(session: Session) -> None:
+        session.accept(code=code if session.protocol == 5 else 0)
+
+    with ScriptedBroker(on_connect, on_subscribe=granted) as scripted:
+        document = found("mqtt", f"127.0.0.1:{scripted.port}", seconds=1.0)
+        protocols = [session.protocol for session in scripted.sessions]
+    if said is None:
+        assert (document["problem"], document["sources"][0]["readings"]) == (None, 1)
+    else:
+        assert said in document["problem"]
+    assert protocols == ([5] if code == 0x87 else [5, 4])
+
+
+def test_a_broker_too_old_for_what_is_configured(tmp_path: Path) -> None:
+    with ScriptedBroker(lambda session: session.accept(code=0x84)) as scripted:
+        config = tmp_path / "agent.toml"
+        broker = f'{{ host = "127.0.0.1", port = {scripted.port}, protocol = "5" }}'
+        config.write_text(f"""{HEAD}
+[[streams]]
+name = "pump"
+baseline = {{ period_s = 1.0, channels = [{{ name = "flow" }}] }}
+[[inputs]]
+name = "bus"
+type = "mqtt"
+stream = "pump"
+broker = {broker}
+topics = ["a"]
+columns = ["flow"]
+""")
+        document = found("--input", "bus", "--config", config)
+    assert document["problem"] == "the broker refuses: it does not speak this version of MQTT"
 
 
 # ---- Modbus
