@@ -329,7 +329,6 @@ MANIFEST = {"a": Feature(source="x", kind="rms"), "b": None}
     ("change", "message"),
     [
         ({"name": "b"}, "b is a channel and a source"),
-        ({"name": "y"}, "no feature is computed from source y"),
         ({"rate_hz": 1.5}, "not faster than the grid"),
         ({"window_samples": 16, "rate_hz": 1e-2}, "not faster than the grid"),
         ({"window_samples": 65536, "rate_hz": 10.0}, "6554 periods of the grid long, over 1000"),
@@ -341,6 +340,17 @@ def test_sources_that_make_no_sense_are_refused(change: dict[str, Any], message:
 
     with pytest.raises(ValueError, match=message):
         check_features(MANIFEST, [source(**{"name": "x"} | change)], GRID)
+
+
+def test_sources_are_each_there_once_and_used() -> None:
+    from models.bundle import check_features
+
+    one, other = source(name="x"), source(name="y")
+    check_features(MANIFEST, [one], GRID)
+    with pytest.raises(ValueError, match="no feature is computed from source y"):
+        check_features(MANIFEST, [one, other], GRID)
+    with pytest.raises(ValueError, match="names of sources are not unique"):
+        check_features(MANIFEST, [one, one], GRID)
 
 
 @pytest.mark.parametrize(
