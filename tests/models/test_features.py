@@ -251,6 +251,24 @@ def test_a_clock_set_back_begins_anew() -> None:
     assert target.counters["raw_late"] == FAR_LATE_ROWS - 1
 
 
+def test_stragglers_do_not_set_the_clock_back() -> None:
+    target = features()
+    target.push(rows(*ramp(0.1, 6.1), *[(4.5, NAN, 999.0)] * 3 * FAR_LATE_ROWS))
+    assert seen(target.push(rows(*ramp(6.1, 7.2))))[-1] == (7.0, None, np.mean(range(55, 71)), 15)
+    assert target.counters["raw_late"] == 3 * FAR_LATE_ROWS
+
+
+def test_a_value_at_the_very_end_of_a_period_belongs_to_it() -> None:
+    """Though its time divided by the period is not quite whole, as sums of floats are."""
+    grid = GRID.model_copy(update={"period_s": 0.2})
+    target = Features([Feature(source="a", kind="mean")], [source(rate_hz=80.0)], grid)
+    at = np.arange(1, 4802)
+    times = np.round(START_S + at / 80, 4)
+    assert (np.ceil(times[15::16] / 0.2) != np.round(times[15::16] / 0.2)).any()
+    found = target.push(Readings(times, at[:, None].astype(np.float32)))
+    np.testing.assert_array_equal(found.values[:, 0], np.arange(300) * 16 + 8.5)
+
+
 def test_one_wild_time_does_not_lock_the_signal() -> None:
     target = features()
     target.push(rows(*ramp(0.1, 3.1), (1e6, NAN, 5.0)))
