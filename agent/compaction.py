@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # in one commit, which must not keep the loop from its work
 _ROWS_READ = 30  # of a stream
-_STREAMS_TRIED = 5
+_STREAMS_TRIED = 2
 _MERGED_MAX = 60  # summaries in one: an hour of the default minutes
 
 _NEXT_OF_A_STREAM = """
