@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 TFLITE := .venv-tflite
+MINUTES ?= 60
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -17,7 +18,8 @@ help:
 	@echo "make reference     write the reference of the configuration in docs/ again"
 	@echo "make zoo           train the reference bundle in models/zoo again"
 	@echo "make bench         measure speed, detection on the simulated pump, what kill -9 costs, what a window costs"
-	@echo "make soak          kill the agent 500 times, cut the power 200 times, fuzz with a million lines per format"
+	@echo "make soak          kill the agent 600 times, cut the power 200 times, a week without a broker, an"
+	@echo "                   hour of flapping links (MINUTES=60), a million mutated lines per format; two hours"
 	@echo "make wheel         build the wheel into dist/"
 	@echo "make test-wheel    prove that the wheel alone is a gateway's agent"
 	@echo "make test-tflite   run the gateway's tests on tflite-runtime (needs Python 3.11)"
@@ -68,11 +70,15 @@ bench: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.windowed
 	$(BIN)/python -m tests.bench.adaptation
 
-# half an hour: 500 kills, 200 power cuts, and the fuzzing with 50 times as many cases
+# two hours: 600 kills (25 min), 200 power cuts, a week without a broker (5), links that flap (an hour, or MINUTES),
+# and the fuzzing at length (25)
 soak: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.kill --kills 500
+	$(BIN)/python -m tests.bench.kill --kills 100 --load serial --acknowledgement broker
 	FIELDWATCH_TEST_CUTS=200 $(BIN)/python -m pytest tests/agent/test_power_cut.py
-	FIELDWATCH_TEST_FUZZ=50 $(BIN)/python -m pytest tests/fuzz
+	$(BIN)/python -m tests.bench.outage
+	$(BIN)/python -m tests.bench.soak --minutes $(MINUTES)
+	FIELDWATCH_TEST_FUZZ=1 $(BIN)/python -m pytest tests/fuzz
 
 # asks each time, which takes no time: a program that was there may be gone
 parts:

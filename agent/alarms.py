@@ -22,8 +22,13 @@ ACTIONS = {
 }
 
 
-def alarm_document(stream: str, event: Event, units: Mapping[str, str]) -> dict[str, Any]:
-    """Return the alarm as JSON data: what the store keeps and central ops receives."""
+def alarm_document(
+    stream: str, event: Event, units: Mapping[str, str], quality: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the alarm as JSON data: what the store keeps and central ops receives.
+
+    ``quality``: of the channels that were not measured in the sample that opened the event.
+    """
     return {
         "stream": stream,
         "number": event.number,
@@ -46,6 +51,7 @@ def alarm_document(stream: str, event: Event, units: Mapping[str, str]) -> dict[
             }
             for channel in event.channels
         ],
+        "quality": dict(quality),
         "limit": event.limit and limit_document(event.limit),
     }
 
@@ -99,8 +105,20 @@ def describe(alarm: Mapping[str, Any]) -> str:
         f"{alarm['stream']} #{alarm['number']}{grave} {alarm['kind']}{what}"
         f" since {alarm['onset']}{until}"
         + (f": {channels}" if channels else "")
+        + _not_measured(alarm)
         + f". To do: {alarm['action']}"
     )
+
+
+def _not_measured(alarm: Mapping[str, Any]) -> str:
+    """Say which values were made up or missing when the alarm opened; what it is of, is known."""
+    missing = {channel["channel"] for channel in alarm["channels"] if alarm["kind"] == "missing"}
+    found = [
+        f"{channel} {quality}"
+        for channel, quality in alarm.get("quality", {}).items()  # none of an older agent's
+        if channel not in missing
+    ]
+    return f" (not measured then: {', '.join(found)})" if found else ""
 
 
 def time_to_limit(limit: Mapping[str, Any]) -> str:

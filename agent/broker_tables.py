@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
-
+from agent.payload import Compression, Form, missing
 from agent.setting_types import Count, FilePath
 from models.bundle import Positive
+from models.fields import Field, field_validator, model_validator
 from models.settings import Table
 
 
@@ -82,3 +82,16 @@ class MqttTable(BrokerTable):
     unsubscribed_retry_s: Positive = Field(
         30.0, description="Send again after this where the broker says that nobody is subscribed"
     )
+    payload: Form = Field(
+        "json", description="How summaries, alarms and health are sent; cbor needs the extra cbor"
+    )
+    compression: Compression = Field(
+        "none", description="Of each of these messages by itself; zstd needs the extra zstd"
+    )
+
+    @field_validator("payload", "compression")
+    @classmethod
+    def _installed(cls, form: str) -> str:
+        if (reason := missing(form)) is not None:
+            raise ValueError(reason)
+        return form

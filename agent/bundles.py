@@ -7,13 +7,14 @@ A stream without a bundle is watched by the baseline, which its table sets up.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.stream_tables import BaselineTable
 from models import bundle as bundles
 from models import known_answers, signing
 from models.baseline import Baseline, BaselineSettings
-from models.bundle import Bundle, Channel, Events, Sampling, Severities
+from models.bundle import Bundle, Channel, Events, Manifest, Sampling, Severities
 from models.errors import SignatureInvalid
 from models.interpreter import Runtime
 from models.pipeline import Pipeline
@@ -29,11 +30,12 @@ def load(
     runtime: Runtime = "auto",
     trusted_keys_dir: Path | None = None,
     require_signature: bool = False,
+    manifest_of: Callable[[str, bytes], Manifest] = bundles.manifest_of,
 ) -> tuple[Bundle, Pipeline]:
     """Return the bundle at ``path`` and its pipeline, or refuse it.
 
     Where ``trusted_keys_dir`` is given, a signature that is there must be by one of its keys;
-    ``require_signature`` refuses an unsigned bundle too.
+    ``require_signature`` refuses an unsigned bundle too. ``manifest_of``: see ``bundles.read``.
 
     Raises:
         BundleError: missing, altered, too new, wrongly signed, or its known answers differ.
@@ -41,7 +43,7 @@ def load(
         ConfigError: the trusted keys cannot be read.
 
     """
-    bundle = bundles.read(path)
+    bundle = bundles.read(path, manifest_of)
     if require_signature or (trusted_keys_dir is not None and bundle.signature is not None):
         if trusted_keys_dir is None:
             raise SignatureInvalid(

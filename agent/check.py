@@ -15,8 +15,11 @@ from typing import Any, NamedTuple
 from agent import config as configuration
 from agent.bundles import baseline, load
 from agent.config import AgentConfig, AnyInput, SerialTable, StreamTable
+from agent.input_tables import ReplayTable
 from agent.inputs import open_input
 from agent.inputs.lines import LineParser
+from agent.inputs.ports import named
+from agent.inputs.replay import probe_recording
 from agent.inputs.serial import probe_port
 from agent.layers import leaves
 from agent.limits import LimitWatch
@@ -107,13 +110,13 @@ def _input(source: AnyInput, detectors: dict[str, Detector]) -> Iterator[Finding
     what = f"input {source.name}"
     if source.stream in detectors:
         try:
-            LineParser(source.lines, detectors[source.stream].manifest.channels)
+            LineParser(source.lines, detectors[source.stream].manifest.source_channels)
         except ConfigError as error:
             yield Finding(False, what, str(error), error.exit_code)
     if isinstance(source, SerialTable):
         trouble = probe_port(source)
         if trouble is None:
-            yield Finding(True, what, f"{source.port} opens")
+            yield Finding(True, what, f"{named(source.port, source.by_id)} opens")
         else:
             yield Finding(False, what, trouble, UNAVAILABLE)
         return
@@ -121,6 +124,9 @@ def _input(source: AnyInput, detectors: dict[str, Detector]) -> Iterator[Finding
         open_input(source)
     except ConfigError as error:
         yield Finding(False, what, str(error), error.exit_code)
+        return
+    if isinstance(source, ReplayTable) and (trouble := probe_recording(source)):
+        yield Finding(False, what, trouble, UNAVAILABLE)
     else:
         yield Finding(True, what, f"can be used; what it reads ({source.type}) was not tried")
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from agent.probe.commands import probe
 from models import __version__
 from models.errors import FieldwatchError
 
@@ -73,9 +74,19 @@ def commands() -> None:
 @_config_option
 def run(config_file: Path) -> int:
     """Run the agent until SIGTERM (this is what systemd starts)."""
+    from agent import lean
+
+    lean.begin()
+    from agent.checking import Checker
+
+    checker = Checker()
+    checker.start()  # it loads its part while we load ours
     from agent import daemon
 
-    return daemon.run(config_file)
+    return daemon.run(config_file, checker)
+
+
+commands.add_command(probe)
 
 
 @commands.command()

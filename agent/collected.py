@@ -212,6 +212,8 @@ def read_message(topic: str, body: bytes) -> Message | tuple[Source, list[Range]
     seq: Any = document.get("seq")
     if not isinstance(epoch, str) or not is_number(seq) or not isinstance(data, dict):
         raise ValueError("epoch, seq and data are wanted")
+    if not epoch.isascii() or not epoch.isprintable():
+        raise ValueError("epoch is no word")
     source = Source(topic.split("/")[3], epoch)
     if not 0 <= seq < 2**63:
         raise ValueError("seq is out of range")

@@ -36,6 +36,7 @@ from agent.mqtt import (
     Received,
     Subscribed,
 )
+from agent.payload import BYTES_MAX, decoded
 from models.errors import ConfigError
 from models.settings import explain
 
@@ -43,7 +44,6 @@ _LOG = logging.getLogger(__name__)
 
 _COMMIT_S = 0.2  # what comes within this is written, and acknowledged, together
 _ROWS_MAX = 500
-_MESSAGE_BYTES_MAX = 16 * 2**20
 _WAITING_MAX = 20_000
 _ONLINE: Final = b'{"state":"online"}'
 _OFFLINE: Final = b'{"state":"offline"}'
@@ -98,7 +98,7 @@ class Collector:
             self._settings,
             f"fieldwatch-collector-{self.site}",
             self._protocol,
-            received_bytes_max=_MESSAGE_BYTES_MAX,
+            received_bytes_max=BYTES_MAX,
             received_waiting_max=_WAITING_MAX,
         )
         status = central_status_topic(self.site)
@@ -130,7 +130,7 @@ class Collector:
     def take(self, received: Received, collected: Collected) -> None:
         """Take in what a gateway said; what cannot be read is counted."""
         try:
-            said = read_message(received.topic, received.body)
+            said = read_message(received.topic, decoded(received.body))
         except (ValueError, RecursionError) as error:  # a JSONDecodeError is a ValueError
             if not self.counters["rejected"]:
                 _LOG.warning("message on %s, perhaps others, rejected: %s", received.topic, error)

@@ -114,6 +114,7 @@ def merge(documents: Sequence[Document]) -> Outgoing:
         "scored": scored,
         "score_max": max(scores, default=None),
         "share_anomalous": anomalous / scored if scored else None,
+        "uncertain": sum(data.get("uncertain", 0) for data in all_data),
         "channels": {
             name: _channel([(data["n"], data["channels"][name]) for data in all_data])
             for name in all_data[0]["channels"]
@@ -126,11 +127,14 @@ def merge(documents: Sequence[Document]) -> Outgoing:
 
 def _channel(parts: Sequence[tuple[int, Document]]) -> dict[str, float | int | None]:
     """Combine counts, means and squares; a part is its samples and its statistics."""
-    missing = sum(one["missing"] for _, one in parts)
+    counts = {"missing": sum(one["missing"] for _, one in parts)}
+    for name in ("held", "interpolated"):  # left out where there are none
+        if count := sum(one.get(name, 0) for _, one in parts):
+            counts[name] = count
     known = [(n - one["missing"], one) for n, one in parts if n > one["missing"]]
     total = sum(count for count, _ in known)
     if not total:
-        return {"missing": missing, "min": None, "mean": None, "max": None, "std": None}
+        return counts | dict.fromkeys(("min", "mean", "max", "std"))
     mean = sum(count * one["mean"] for count, one in known) / total
     squares = sum(count * (one["std"] ** 2 + (one["mean"] - mean) ** 2) for count, one in known)
     statistics = {
@@ -139,6 +143,4 @@ def _channel(parts: Sequence[tuple[int, Document]]) -> dict[str, float | int | N
         "max": max(one["max"] for _, one in known),
         "std": math.sqrt(squares / total),
     }
-    return {"missing": missing} | {
-        name: float(f"{value:.6g}") for name, value in statistics.items()
-    }
+    return counts | {name: float(f"{value:.6g}") for name, value in statistics.items()}

@@ -13,12 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import (
-    Field,
-    ValidationError,
-    model_validator,
-)
-
 from agent import environment
 from agent.broker_tables import MqttTable as MqttTable
 from agent.input_tables import IGNORED as IGNORED
@@ -32,6 +26,7 @@ from agent.setting_types import Count, FilePath, TopicName
 from agent.stream_tables import BaselineTable, LimitTable, PredictionTable, repeated
 from models.bundle import Positive
 from models.errors import ConfigError
+from models.fields import Field, ValidationError, model_validator
 from models.settings import Table, dotted, explain, nearest
 
 _IN_ITS_OWN_FILE = (

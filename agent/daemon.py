@@ -24,6 +24,7 @@ import numpy as np
 
 from agent import config as configuration
 from agent.bundles import baseline, load
+from agent.checking import Checker
 from agent.clock import Clock, Step
 from agent.config import AgentConfig, StreamTable
 from agent.correction import Correction
@@ -52,6 +53,7 @@ from agent.tables import bring_up_to_date, mend_meanwhile
 from agent.trouble import Trouble
 from agent.uplink import DELETED_MAX, Uplink
 from models import __version__
+from models import bundle as bundles
 from models.errors import ConfigError, StoreError
 from models.messages import Samples
 from models.pipeline import Detector
@@ -253,7 +255,7 @@ class Daemon:
             self._next_save = now + self._config.store.state_interval_s
         next_sample = self._store.next_sample + self._batch.rows()
         for stream in self._streams.values():
-            stream.save(self._batch, next_sample, due)
+            stream.save(self._batch, next_sample, due, self._stopping)
         if due:
             self._batch.state[CLOCK] = {CLOCK: self._clock.to_bytes()}
 
@@ -306,7 +308,8 @@ class Daemon:
             source.ask_to_stop()  # all at once: each may take a moment
         for source in self._inputs.values():
             source.stop()
-        self._take(self._chunks.take(0.0))
+        while chunks := self._chunks.take(0.0):
+            self._take(chunks)
         self._commit()
         self._relay.stop()
         self._commit()
@@ -379,20 +382,23 @@ def _brief(document: Mapping[str, Any]) -> str:
     return f"{scored} samples scored, {opened} alarms open, {link}, {waiting} messages waiting"
 
 
-def run(config_file: Path) -> int:
-    """Run the agent of this configuration until SIGTERM or SIGINT.
+def run(config_file: Path, checker: Checker) -> int:
+    """Run the agent of this configuration until SIGTERM or SIGINT; ``checker`` ends before.
 
     Raises:
         ConfigError: a setting is wrong.
         BundleError: a bundle is refused.
         InterpreterMissing: there is nothing to score with.
         StoreError: the database cannot be used.
+        NotChecked: nothing can be checked.
 
     """
     start_logging()
     reloader = Reloader(config_file)
     signal.signal(signal.SIGHUP, lambda *_: reloader.ask())  # may come while the bundles load
-    daemon = _assemble(configuration.load(config_file), reloader)
+    with checker:
+        config = checker.call(configuration.load, config_file)
+        daemon = _assemble(config, reloader, checker)
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
@@ -400,12 +406,12 @@ def run(config_file: Path) -> int:
     return 0
 
 
-def _assemble(config: AgentConfig, reloader: Reloader) -> Daemon:
+def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker) -> Daemon:
     """Make all parts and join them; nothing runs yet."""
     notifier = Notifier()
     _check_watchdog(config, notifier)
     clock = Clock()
-    fleets = _fleets(config, clock)
+    fleets = _fleets(config, clock, checker)
     streams = {stream.name: stream for fleet in fleets for stream in fleet.streams}
     store = Store(
         config.store.directory,
@@ -418,7 +424,7 @@ def _assemble(config: AgentConfig, reloader: Reloader) -> Daemon:
         retention=Retention(config.store.samples_days_max, config.store.alarms_days_max),
     )
     parsers = {
-        source.name: LineParser(source.lines, streams[source.stream].manifest.channels)
+        source.name: LineParser(source.lines, streams[source.stream].manifest.source_channels)
         for source in config.inputs
     }
     bring_up_to_date(config.store.directory)
@@ -453,21 +459,29 @@ def _check_watchdog(config: AgentConfig, notifier: Notifier) -> None:
         )
 
 
-def _fleets(config: AgentConfig, clock: Clock) -> list[Fleet]:
+def _fleets(config: AgentConfig, clock: Clock, checker: Checker) -> list[Fleet]:
     """Return the streams with their detectors; those of one bundle share its network."""
     loaded: dict[Path, Detector] = {}
     tables: dict[Detector, list[StreamTable]] = {}
     for table in config.streams:
-        tables.setdefault(_detector(config, table, loaded), []).append(table)
+        tables.setdefault(_detector(config, table, loaded, checker), []).append(table)
     interval_s = config.summary.interval_s
     return [Fleet(detector, own, interval_s, clock) for detector, own in tables.items()]
 
 
-def _detector(config: AgentConfig, table: StreamTable, loaded: dict[Path, Detector]) -> Detector:
+def _detector(
+    config: AgentConfig, table: StreamTable, loaded: dict[Path, Detector], checker: Checker
+) -> Detector:
     if table.baseline is not None:
         return baseline(table.baseline)
     assert table.bundle is not None
     if table.bundle not in loaded:
         keys, signature = config.bundles.trusted_keys_dir, config.bundles.require_signature
-        _, loaded[table.bundle] = load(table.bundle, config.runtime.interpreter, keys, signature)
+        _, loaded[table.bundle] = load(
+            table.bundle,
+            config.runtime.interpreter,
+            keys,
+            signature,
+            lambda source, data: checker.call(bundles.manifest_of, source, data),
+        )
     return loaded[table.bundle]

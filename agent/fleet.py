@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from agent.clock import Clock
 from agent.config import StreamTable
@@ -19,8 +20,19 @@ from agent.health import Pace
 from agent.store import Batch
 from agent.stream import Stream
 from models.align import Aligned, Aligners
-from models.messages import Float32, Float64, Int64, Readings, Samples
+from models.features import features_of
+from models.messages import (
+    Float32,
+    Float64,
+    Int64,
+    Readings,
+    Samples,
+    Uint8,
+    joined_quality,
+)
 from models.pipeline import Detector
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 
 class _Scored(NamedTuple):
@@ -30,6 +42,7 @@ class _Scored(NamedTuple):
     times: Float64  # (n, B)
     values: Float32  # (n, B, C)
     score: Float32  # (n, B)
+    quality: Uint8 | None  # (n, B, C)
 
 
 class Fleet:
@@ -49,11 +62,15 @@ class Fleet:
             manifest.sampling,
             len(manifest.channels),
             [table.lateness_samples for table in tables],
+            anchored=bool(manifest.sources),
         )
+        self._features = [features for _ in tables if (features := features_of(manifest))]
         self.streams = [
             Stream(table, detector, self._memory, number, self._aligners, summary_interval_s, clock)
             for number, table in enumerate(tables)
         ]
+        for stream, features in zip(self.streams, self._features, strict=False):
+            stream.features = features
         self.pace = Pace()
         self._numbers = np.arange(len(tables))
         # since the last ``flush``
@@ -61,26 +78,47 @@ class Fleet:
         self._scored: list[_Scored] = []
 
     def take(self, streams: Int64, readings: Readings, batch: Batch) -> None:
-        """Score what the readings, (n, C), of these streams, (n,), complete.
+        """Score what the readings of these streams, (n,), complete; see ``source_channels``.
 
         What came of it goes into ``batch``: events at once, the rest with ``flush``.
         """
         self._taken.append((streams, readings.values))
+        if self._features:
+            streams, readings = self._extracted(streams, readings)
+            if len(streams) == 0:
+                return
         for aligned in self._aligners.push(streams, readings):
             self._score(aligned, batch)
 
     def news(self, stream: int, readings: Readings) -> Readings:
         """Return those of a stream's readings whose samples are not made yet."""
-        return self._aligners.news(stream, readings)
+        return self._aligners.news(stream, readings, raw=bool(self._features))
+
+    def _extracted(self, streams: Int64, readings: Readings) -> tuple[Int64, Readings]:
+        """Return readings of the bundle's channels, made from raw ones, stream by stream."""
+        who: list[Int64] = []
+        made: list[Readings] = []
+        for stream in np.unique(streams).tolist():
+            own = streams == stream
+            raw = Readings(readings.times[own], readings.values[own])
+            made.append(self._features[stream].push(raw))
+            who.append(np.full(len(made[-1].times), stream))
+        times = np.concatenate([one.times for one in made])
+        return np.concatenate(who), Readings(times, np.concatenate([one.values for one in made]))
 
     def _score(self, aligned: Aligned, batch: Batch) -> None:
         streams = self._numbers[aligned.who]
         began = time.perf_counter()
-        found = self._detector.step_together(self._memory, *aligned)
+        found = self._detector.step_together(
+            self._memory, aligned.who, aligned.times, aligned.values
+        )
         self.pace.add(time.perf_counter() - began, aligned.times.size)
-        self._scored.append(_Scored(streams, aligned.times, aligned.values, found.score))
+        self._scored.append(
+            _Scored(streams, aligned.times, aligned.values, found.score, aligned.quality)
+        )
         for column, event in found.events:
-            self.streams[streams[column]].report([event], batch)
+            quality = aligned.of(column).quality_at(event.time)
+            self.streams[streams[column]].report([event], batch, quality)
         for column, forecast in found.forecasts:
             self.streams[streams[column]].foretell(forecast, batch)
 
@@ -92,14 +130,20 @@ class Fleet:
         streams = np.concatenate([np.tile(s.streams, len(s.times)) for s in self._scored])
         times = np.concatenate([s.times.ravel() for s in self._scored])
         score = np.concatenate([s.score.ravel() for s in self._scored])
-        rows = [s.values.reshape(-1, s.values.shape[-1]) for s in self._scored]
-        values = np.concatenate(rows)
+        values = np.concatenate([_rows(s.values) for s in self._scored])
+        quality = joined_quality(
+            [
+                (None if s.quality is None else _rows(s.quality), _rows(s.values))
+                for s in self._scored
+            ]
+        )
         self._scored.clear()
         order, edges = _by_stream(streams, len(self.streams))
-        times, values, score = times[order], values[order], score[order]
+        samples = Samples(times[order], values[order], None if quality is None else quality[order])
+        score = score[order]
         for own, (begin, end) in zip(self.streams, edges, strict=True):
             if end > begin:
-                own.keep(Samples(times[begin:end], values[begin:end]), score[begin:end], batch)
+                own.keep(samples.part(begin, end), score[begin:end], batch)
 
     def _count_readings(self) -> None:
         if not self._taken:
@@ -110,6 +154,11 @@ class Fleet:
         counts = np.bincount(streams, known.sum(axis=1), len(self.streams)).tolist()
         for stream, count in zip(self.streams, counts, strict=True):
             stream.counters["readings"] += int(count)
+
+
+def _rows(array: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+    """Return (n, B, C) as (n B, C)."""
+    return array.reshape(-1, array.shape[-1])
 
 
 def _by_stream(streams: Int64, count: int) -> tuple[Int64, list[tuple[int, int]]]:

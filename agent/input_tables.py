@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
-
 from agent.broker_tables import BrokerTable
-from agent.setting_types import FilePath, TopicName
+from agent.fault_kinds import FaultKind
+from agent.line_patterns import REGEX_BYTES_MAX, channels_in
+from agent.setting_types import FilePath, PortPath, TopicName
 from agent.stream_tables import repeated
 from models.bundle import Finite, Positive
+from models.fields import ConfigDict, Discriminator, Field, Tag, model_validator
 from models.settings import Table
 
 TIME: Final = "time"  # the column of a line that holds its time
 IGNORED: Final = "-"  # a column that is not used
 
+BY_ID: Final = Path("/dev/serial/by-id")  # where udev puts lasting names of serial devices
 ENTRY_POINTS: Final = "fieldwatch.inputs"  # where other packages name inputs of theirs
 REGISTERS_MAX = 125  # in one request of Modbus
+BITS_MAX = 2000
+BIT_FUNCTIONS: Final = ("coil", "discrete")
 
 
 class SourceTable(Table):
@@ -33,27 +38,61 @@ class SourceTable(Table):
 class InputTable(SourceTable):
     """Where lines come from, and how a line is read."""
 
-    format: Literal["csv", "json"] = Field(
-        "csv", description="csv: values with commas between; json: one object per line"
+    format: Literal["csv", "json", "keyvalue", "regex"] = Field(
+        "csv",
+        description="csv: values with a separator between; json: one object per line; keyvalue:"
+        " pairs such as T=21.4 P=1.2; regex: whatever a regular expression finds",
     )
     columns: list[str] | None = Field(
         None,
         min_length=1,
         description="csv: what each column is: 'time', a channel of the bundle, or '-' to ignore",
     )
+    header: bool = Field(
+        False, description="csv: a line of names comes first, instead of columns; see keys"
+    )
+    separator: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        description="csv: between two values, the comma without it, a blank stands for any number"
+        " of blanks; keyvalue: between two pairs, blanks, commas and semicolons without it",
+    )
+    decimal: Literal[".", ","] = Field(".", description="csv: the decimal point, or comma")
+    pattern: str | None = Field(
+        None,
+        max_length=500,
+        description="regex: what a whole line looks like; a named group (?P<flow>...) is a channel"
+        " of the bundle, or 'time'",
+    )
     time_key: str | None = Field(
-        None, min_length=1, description="json: the key of the time; without it arrival counts"
+        None,
+        min_length=1,
+        description="json, keyvalue, header: the key of the time; without it arrival counts",
     )
     keys: dict[str, str] = Field(
         default_factory=dict,
-        description="json: channel = key, or a JSON pointer such as /data/flow; without it the"
-        " channel's name is the key",
+        description="channel = key (of json, keyvalue, header, or a group of regex), or a JSON"
+        " pointer such as /data/flow; without it the channel's name is the key",
     )
     ignore_keys: list[str] = Field(
-        default_factory=list, description="json: keys that are not counted as unknown channels"
+        default_factory=list,
+        description="json, keyvalue: keys that are not counted as unknown channels",
+    )
+    units: list[str] = Field(
+        default_factory=list,
+        description="keyvalue: what may stand behind a number, as 'C' in T=21.4C; it is dropped",
+    )
+    checksum: Literal["xor", "crc16-modbus", "crc32"] | None = Field(
+        None,
+        description="A line ends in * and this in hex, of all before the *; xor as in NMEA 0183,"
+        " without the $ or ! at the beginning",
     )
     line_bytes_max: int = Field(
-        4096, ge=16, le=65536, description="A longer line is rejected as too_long"
+        4096,
+        ge=16,
+        le=65536,
+        description=f"A longer line is rejected as too_long; regex: at most {REGEX_BYTES_MAX}",
     )
 
     @property
@@ -63,13 +102,25 @@ class InputTable(SourceTable):
 
     @model_validator(mode="after")
     def _of_one_format(self) -> InputTable:
-        if self.format == "json":
-            if self.columns is not None:
-                raise ValueError("columns is for format = 'csv'; for json see keys")
-            return self
-        odd = [name for name in ("time_key", "keys", "ignore_keys") if getattr(self, name)]
-        if odd:
-            raise ValueError(f"{odd[0]} is for format = 'json'")
+        kind = "header" if self.header else self.format
+        if self.header and self.format != "csv":
+            raise ValueError("header is for format = 'csv'")
+        for name, kinds in _ONLY_FOR.items():
+            if (
+                getattr(self, name)
+                != type(self).model_fields[name].get_default(call_default_factory=True)
+                and kind not in kinds
+            ):
+                raise ValueError(f"{name} is for {_told(kinds)}, not with {_told([kind])}")
+        if kind == "csv":
+            self._check_columns()
+        elif kind == "regex":
+            self._check_pattern()
+        if self.format == "csv":
+            self._check_separator()
+        return self
+
+    def _check_columns(self) -> None:
         if self.columns is None:
             raise ValueError("columns is needed with format = 'csv'")
         twice = repeated(column for column in self.columns if column != IGNORED)
@@ -77,25 +128,69 @@ class InputTable(SourceTable):
             raise ValueError(f"columns: {twice[0]!r} is there twice")
         if not set(self.columns) - {TIME, IGNORED}:
             raise ValueError("columns: no channel among them")
-        return self
+
+    def _check_separator(self) -> None:
+        separator = self.separator or ","
+        if separator.isalnum() or not separator.isascii() or separator in "+-._*\r\n":
+            raise ValueError(f"separator = {separator!r}: must not be a part of numbers or text")
+        if separator == self.decimal:
+            raise ValueError("decimal = ',' needs another separator, such as ';'")
+
+    def _check_pattern(self) -> None:
+        if self.pattern is None:
+            raise ValueError("pattern is needed with format = 'regex'")
+        if not set(channels_in(self.pattern)) - {TIME}:
+            raise ValueError("pattern: no named group such as (?P<flow>...), which is a channel")
+        if "line_bytes_max" in self.model_fields_set and self.line_bytes_max > REGEX_BYTES_MAX:
+            raise ValueError(f"line_bytes_max: at most {REGEX_BYTES_MAX} with format = 'regex'")
+
+
+# settings that mean something for some formats only; "header" is csv with header = true
+_ONLY_FOR: Final[dict[str, tuple[str, ...]]] = {
+    "columns": ("csv",),
+    "separator": ("csv", "header", "keyvalue"),
+    "decimal": ("csv", "header"),
+    "pattern": ("regex",),
+    "time_key": ("json", "keyvalue", "header"),
+    "keys": ("json", "keyvalue", "header", "regex"),
+    "ignore_keys": ("json", "keyvalue"),
+    "units": ("keyvalue",),
+}
+
+
+def _told(kinds: Iterable[str]) -> str:
+    return " or ".join(
+        "header = true" if kind == "header" else f"format = {kind!r}" for kind in kinds
+    )
 
 
 class SerialTable(InputTable):
     """A serial port."""
 
     type: Literal["serial"] = Field("serial", description="The kind of input")
-    port: FilePath = Field(
-        description="The device, best by its lasting name below /dev/serial/by-id"
+    port: PortPath = Field(
+        description="The device, best by its lasting name below /dev/serial/by-id; a pattern (*, ?)"
+        " that one device fits; or 'auto', the only one there is"
     )
+    by_id: FilePath = Field(BY_ID, description="Where 'auto' looks")
     baud: int = Field(115200, ge=50, description="Bits per second, as the device is set")
     bytesize: Literal[5, 6, 7, 8] = Field(8, description="Bits per character")
     parity: Literal["none", "even", "odd", "mark", "space"] = Field(
         "none", description="Parity bit"
     )
     stopbits: Literal[1, 2] = Field(1, description="Stop bits")
+    flow_control: Literal["none", "rtscts", "xonxoff"] = Field(
+        "none", description="Who may say wait: nobody, the lines RTS and CTS, or XON and XOFF"
+    )
     reconnect_delay_max_s: Positive = Field(
         10.0, description="Longest wait before a lost port is tried again"
     )
+
+    @model_validator(mode="after")
+    def _no_header(self) -> SerialTable:
+        if self.header:
+            raise ValueError("header is for files and messages; a serial line has columns")
+        return self
 
 
 class MqttInputTable(InputTable):
@@ -125,25 +220,121 @@ class FileTable(InputTable):
     poll_interval_s: Positive = Field(0.5, description="Look for new lines this often")
 
 
+class ReplayTable(InputTable):
+    """A recording (CSV) that is played as if it came now, to try an installation."""
+
+    type: Literal["replay"] = Field(description="The kind of input")
+    path: FilePath = Field(description="The recording; its rows have times, in their order")
+    header: bool = Field(True, description="Its first line names the columns, else columns does")
+    time_key: str | None = Field("time", min_length=1, description="header: the column of the time")
+    times: Literal["now", "recorded"] = Field(
+        "now", description="now: rows get new times, from now on; recorded: they keep their own"
+    )
+    speed: float = Field(
+        1.0, gt=0, le=10_000, description="Times as fast as recorded; times then run ahead of now"
+    )
+    loop: bool = Field(False, description="Begin again at the end; the times go on")
+
+    @model_validator(mode="after")
+    def _has_times(self) -> ReplayTable:
+        if self.format != "csv":
+            raise ValueError("a replay has format = 'csv'")
+        if self.time_key is None if self.header else TIME not in (self.columns or ()):
+            raise ValueError("a replay needs times: a time_key, or 'time' among columns")
+        return self
+
+
+class SimulatorTable(SourceTable):
+    """The simulated pump of the demo, at its real pace: an input without any device."""
+
+    type: Literal["simulator"] = Field(description="The kind of input")
+    seed: int = Field(1, ge=0, description="Another seed is another pump")
+    channels: list[str] | None = Field(
+        None, min_length=1, description="Of its eight channels those that are used; without it all"
+    )
+    fault: FaultKind | None = Field(None, description="What goes wrong, if anything")
+    fault_at_s: float = Field(
+        120.0, ge=0, allow_inf_nan=False, description="So long after the agent's start"
+    )
+    fault_duration_s: Positive | None = Field(None, description="For so long; without it for good")
+
+    @property
+    def lines(self) -> InputTable:
+        """How the lines that the input brings are read."""
+        used = [name if name in (self.channels or _PUMP) else IGNORED for name in _PUMP]
+        return InputTable(
+            name=self.name,
+            stream=self.stream,
+            columns=[TIME, *used],
+            rejects_kept=self.rejects_kept,
+        )
+
+    @model_validator(mode="after")
+    def _of_the_pump(self) -> SimulatorTable:
+        for name in self.channels or ():
+            if name not in _PUMP:
+                raise ValueError(f"channels: {name!r} is none of the pump's: {', '.join(_PUMP)}")
+        return self
+
+
+# as agent.plant has them, which would load numpy; a test compares them
+_PUMP: Final = (
+    "vibration_x",
+    "vibration_y",
+    "motor_current",
+    "discharge_pressure",
+    "flow",
+    "bearing_temperature",
+    "fluid_temperature",
+    "voltage",
+)
+
+
 class RegisterTable(Table):
-    """A channel's register or registers."""
+    """A channel's register or registers, or its bit."""
 
     channel: str = Field(description="A channel of the bundle")
     address: int = Field(ge=0, le=65535, description="As in the request, counted from 0")
-    function: Literal["holding", "input"] = Field("holding", description="Function code 3 or 4")
-    type: Literal["int16", "uint16", "int32", "uint32", "float32", "float64"] = Field(
-        "int16", description="What the registers hold"
+    function: Literal["holding", "input", "coil", "discrete"] = Field(
+        "holding", description="Function code 3, 4, 1 or 2; coil and discrete are bits, 0 or 1"
     )
+    type: Literal[
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "uint64",
+        "float32",
+        "float64",
+        "bcd16",
+        "bcd32",
+    ] = Field("int16", description="What the registers hold; bcd is a decimal digit per half byte")
     word_order: Literal["big", "little"] = Field(
         "big", description="Of values of several registers: the high word first, or last"
+    )
+    byte_order: Literal["big", "little"] = Field(
+        "big", description="In each register: the high byte first, as the standard says, or last"
     )
     scale: Finite = Field(1.0, description="Times this ...")
     offset: Finite = Field(0.0, description="... and plus this is the value in the channel's unit")
 
     @property
+    def is_bit(self) -> bool:
+        """Whether it is one bit rather than registers."""
+        return self.function in BIT_FUNCTIONS
+
+    @property
     def words(self) -> int:
-        """How many registers it takes."""
-        return int(self.type.lstrip("uintfloa")) // 16
+        """How many registers it takes; a bit takes one place among bits."""
+        return 1 if self.is_bit else int(self.type.lstrip("uintfloabcd")) // 16
+
+    @model_validator(mode="after")
+    def _bits_have_no_type(self) -> RegisterTable:
+        given = self.model_fields_set & {"type", "word_order", "byte_order"}
+        if self.is_bit and given:
+            raise ValueError(f"{min(given)} is for registers; {self.function} is a bit")
+        return self
 
 
 class ModbusTable(SourceTable):
@@ -184,7 +375,11 @@ class ModbusRtuTable(ModbusTable):
     """A Modbus device on a serial line."""
 
     type: Literal["modbus-rtu"] = Field(description="The kind of input")
-    port: FilePath = Field(description="The line, best by its lasting name below /dev/serial/by-id")
+    port: PortPath = Field(
+        description="The line, best by its lasting name below /dev/serial/by-id; a pattern, or"
+        " 'auto', as for serial"
+    )
+    by_id: FilePath = Field(BY_ID, description="Where 'auto' looks")
     baud: int = Field(19200, ge=50, description="Bits per second, as the device is set")
     parity: Literal["none", "even", "odd"] = Field("even", description="Parity bit")
     stopbits: Literal[1, 2] = Field(1, description="Stop bits")
@@ -201,17 +396,21 @@ class ForeignTable(InputTable):
 def _kind(value: Any) -> str:
     """Return which of the tables a value is for."""
     named = value.get("type", "serial") if isinstance(value, dict) else value.type
-    if named not in _BUILT_IN and entry_points(group=ENTRY_POINTS, name=str(named)):
-        return "other"
-    return str(named)
+    if named in _BUILT_IN:
+        return str(named)
+    from importlib.metadata import entry_points  # takes 1 MB, which few need
+
+    return "other" if entry_points(group=ENTRY_POINTS, name=str(named)) else str(named)
 
 
-_BUILT_IN = ("serial", "mqtt", "file", "modbus-tcp", "modbus-rtu")
+_BUILT_IN = ("serial", "mqtt", "file", "replay", "simulator", "modbus-tcp", "modbus-rtu")
 
 AnyInput = Annotated[
     Annotated[SerialTable, Tag("serial")]
     | Annotated[MqttInputTable, Tag("mqtt")]
     | Annotated[FileTable, Tag("file")]
+    | Annotated[ReplayTable, Tag("replay")]
+    | Annotated[SimulatorTable, Tag("simulator")]
     | Annotated[ModbusTcpTable, Tag("modbus-tcp")]
     | Annotated[ModbusRtuTable, Tag("modbus-rtu")]
     | Annotated[ForeignTable, Tag("other")],

@@ -7,17 +7,17 @@ that is not clean is read input by input, where each line is judged and each rej
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from agent.fleet import Fleet
 from agent.inputs import Chunk
 from agent.inputs.lines import LineParser
 from agent.store import Batch
 from agent.stream import Stream
-from models.messages import Float64, Int64
 
 
 class _Lane(NamedTuple):
@@ -26,11 +26,8 @@ class _Lane(NamedTuple):
     fleet: Fleet
     stream: int  # number in the fleet
     parser: LineParser
-
-    @property
-    def target(self) -> Stream:
-        """The stream itself."""
-        return self.fleet.streams[self.stream]
+    target: Stream
+    kind: int | None  # the same for those that are read alike; None: alone, to stay in order
 
 
 class Intake:
@@ -42,21 +39,20 @@ class Intake:
         streams: Mapping[str, str],
         parsers: Mapping[str, LineParser],
     ) -> None:
-        lanes = {
+        places = {
             stream.name: (fleet, number)
             for fleet in fleets
             for number, stream in enumerate(fleet.streams)
         }
         self._lanes: dict[str, _Lane] = {}
-        self._kinds: dict[str, int] = {}  # input -> the same for those that are read alike
         numbers: dict[Hashable, int] = {}
         inputs = Counter(streams.values())
         for name, parser in parsers.items():
-            fleet, number = lanes[streams[name]]
-            self._lanes[name] = _Lane(fleet, number, parser)
+            fleet, number = places[streams[name]]
+            kind = None  # what several inputs bring for one stream must stay in order
             if inputs[streams[name]] == 1:
-                alike = (id(fleet), parser.layout)
-                self._kinds[name] = numbers.setdefault(alike, len(numbers))
+                kind = numbers.setdefault((id(fleet), parser.layout), len(numbers))
+            self._lanes[name] = _Lane(fleet, number, parser, fleet.streams[number], kind)
         for lane in self._lanes.values():
             parts = [other for other in self._lanes.values() if other.target is lane.target]
             lane.target.timed_by_arrival = not any(part.parser.has_time for part in parts)
@@ -64,30 +60,33 @@ class Intake:
     def take(self, chunks: Sequence[Chunk], batch: Batch) -> list[tuple[Chunk, str]]:
         """Score what chunks hold; return those with readings, each with its stream's name."""
         heard: list[tuple[Chunk, str]] = []
-        kinds: dict[int, list[Chunk]] = {}
+        kinds: dict[int, list[tuple[Chunk, _Lane]]] = {}
         for chunk in chunks:
-            kind = self._kinds.get(chunk.input_name)
-            # what several inputs bring for one stream must stay in order
-            if kind is None or chunk.again:
-                heard += self._take_alike([chunk], batch)
+            lane = self._lanes[chunk.input_name]
+            if lane.kind is None or chunk.again:
+                heard += self._take_alike([(chunk, lane)], batch)
+            elif lane.kind in kinds:
+                kinds[lane.kind].append((chunk, lane))
             else:
-                kinds.setdefault(kind, []).append(chunk)
+                kinds[lane.kind] = [(chunk, lane)]
         for alike in kinds.values():
             heard += self._take_alike(alike, batch)
         return heard
 
-    def _take_alike(self, chunks: Sequence[Chunk], batch: Batch) -> list[tuple[Chunk, str]]:
-        lanes = [self._lanes[chunk.input_name] for chunk in chunks]
-        fleet, parser = lanes[0].fleet, lanes[0].parser
-        lines = [line for chunk in chunks for line in chunk.lines]
-        arrived_s, streams = _of_each_line(chunks, lanes)
-        again = any(chunk.again for chunk in chunks)
+    def _take_alike(
+        self, alike: Sequence[tuple[Chunk, _Lane]], batch: Batch
+    ) -> list[tuple[Chunk, str]]:
+        _, (fleet, _, parser, *_) = alike[0]
+        lines = [line for chunk, _ in alike for line in chunk.lines]
+        arrived_s = None if parser.has_time else _of_each_line(alike, _arrived_s)
+        again = alike[0][0].again  # then there is no other
         readings = None if again else parser.parse_clean(lines, arrived_s)
         if readings is not None:
+            streams = _of_each_line(alike, _stream)
             fleet.take(streams, readings, batch)
-            return [(chunk, lane.target.name) for chunk, lane in zip(chunks, lanes, strict=True)]
+            return [(chunk, lane.target.name) for chunk, lane in alike]
         heard = []
-        for chunk, lane in zip(chunks, lanes, strict=True):
+        for chunk, lane in alike:
             readings = lane.parser.parse(chunk.lines, _arrived_s(chunk, lane))
             if chunk.again and lane.parser.has_time:
                 readings = fleet.news(lane.stream, readings)
@@ -97,10 +96,17 @@ class Intake:
         return heard
 
 
-def _of_each_line(chunks: Sequence[Chunk], lanes: Sequence[_Lane]) -> tuple[Float64, Int64]:
-    counts = [len(chunk.lines) for chunk in chunks]
-    arrived_s = [_arrived_s(chunk, lane) for chunk, lane in zip(chunks, lanes, strict=True)]
-    return np.repeat(arrived_s, counts), np.repeat([lane.stream for lane in lanes], counts)
+def _of_each_line(
+    alike: Sequence[tuple[Chunk, _Lane]], value: Callable[[Chunk, _Lane], float]
+) -> npt.NDArray[Any]:
+    """Return what each line of the chunks has of its chunk."""
+    values = np.array([value(chunk, lane) for chunk, lane in alike])
+    counts = [len(chunk.lines) for chunk, _ in alike]
+    return values if counts.count(1) == len(counts) else np.repeat(values, counts)
+
+
+def _stream(_: Chunk, lane: _Lane) -> int:
+    return lane.stream
 
 
 def _arrived_s(chunk: Chunk, lane: _Lane) -> float:

@@ -24,7 +24,7 @@ class Link:
     in_flight: int = 0
     parked: int = 0  # messages that the broker of this connection will not take
     expired: int = 0  # health messages too old to be sent
-    held: tuple[str, ...] = ()  # topics that nobody is subscribed to
+    held: tuple[str, ...] = ()  # topics that the broker takes nothing of for now
 
     def change(self, state: LinkState) -> None:
         """Take note of a new state, and since when."""

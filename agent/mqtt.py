@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from models.errors import FieldwatchError
 
 if TYPE_CHECKING:
     from agent.broker_tables import BrokerTable
+    from agent.payload import Payload
 
 Protocol = Literal["5", "3.1.1"]
 
@@ -159,7 +159,7 @@ class Connection:
                 properties=self._opening(),
                 **self._start(),
             )
-        except (OSError, ssl.SSLError, ValueError) as error:
+        except (OSError, ValueError) as error:  # an SSLError is an OSError
             raise LinkError(
                 f"{self._settings.host}:{self._settings.port}: {_explain(error)}"
             ) from error
@@ -219,16 +219,26 @@ class Connection:
             return None
 
     def publish(
-        self, topic: str, body: bytes, retain: bool = False, expiry_s: float | None = None
+        self,
+        topic: str,
+        body: bytes,
+        retain: bool = False,
+        expiry_s: float | None = None,
+        form: Payload | None = None,
     ) -> int | None:
         """Send at QoS 1; return the packet number, or None where the connection is gone.
 
-        With MQTT 5 a broker that cannot hand the message over within ``expiry_s`` drops it.
+        With MQTT 5 a broker that cannot hand the message over within ``expiry_s`` drops it, and
+        the message says what ``form`` it has.
         """
         properties = None
-        if expiry_s is not None and self._mqtt5:
+        if self._mqtt5 and (expiry_s is not None or form is not None):
             properties = _properties(PacketTypes.PUBLISH)
+        if properties and expiry_s is not None:
             properties.MessageExpiryInterval = min(math.ceil(expiry_s), _EXPIRY_S_MAX)
+        if properties and form is not None and form.content_type is not None:
+            properties.ContentType = form.content_type
+            properties.UserProperty = list(form.user_properties)
         message = self._client.publish(topic, body, 1, retain, properties)
         return message.mid if message.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 

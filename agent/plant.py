@@ -15,29 +15,18 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from agent.fault_kinds import FAULT_KINDS as FAULT_KINDS
+from agent.fault_kinds import SLOW_KINDS as SLOW_KINDS
+from agent.fault_kinds import FaultKind as FaultKind
 from models.messages import Float32, Float64
 
 PERIOD_S = 0.2
 BLOCK_SAMPLES = 1500  # noise and schedule are drawn in blocks, so that chunking changes nothing
-
-SuddenKind = Literal[
-    "bearing_wear",
-    "cavitation",
-    "seal_leak",
-    "blocked_valve",
-    "stuck_sensor",
-    "spike",
-    "loss_of_signal",
-]
-SlowKind = Literal["cooling_loss"]  # a drift, over an hour or so
-FaultKind = SuddenKind | SlowKind
-FAULT_KINDS: tuple[SuddenKind, ...] = get_args(SuddenKind)
-SLOW_KINDS: tuple[SlowKind, ...] = get_args(SlowKind)
 
 
 class PlantChannel(NamedTuple):

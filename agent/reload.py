@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent import config as configuration
+from agent.checking import Checker, NotChecked
 from agent.config import AgentConfig
 from models.errors import ConfigError
 from models.settings import Table
@@ -61,10 +62,11 @@ class Reloader:
         """
         self.asked = False
         try:
-            new = configuration.load(self._file)
+            with Checker() as checker:
+                new = checker.call(configuration.load, self._file)
             wanted = take_over(now, new)
             check(wanted)
-        except ConfigError as error:
+        except (ConfigError, NotChecked) as error:
             self._refused = str(error)
             _LOG.error("configuration refused, the one before stays in effect: %s", error)
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,10 +13,13 @@ from agent.alarms import alarm_document
 from agent.bundles import load
 from agent.config import IGNORED, TIME, InputTable
 from agent.inputs.lines import LineParser
+from agent.summary import uncertain
 from models.align import Aligner
 from models.bundle import Manifest
 from models.errors import DataError
+from models.features import features_of
 from models.interpreter import Runtime
+from models.messages import QUALITIES, named_quality
 
 CHUNK_LINES = 5000
 
@@ -32,24 +36,43 @@ def replay(recording: Path, bundle_file: Path, interpreter: Runtime = "auto") ->
     """
     bundle, pipeline = load(bundle_file, interpreter)
     manifest = bundle.manifest
-    parser = LineParser(_columns(recording, manifest), manifest.channels)
-    aligner = Aligner(manifest.sampling, len(manifest.channels))
+    parser = LineParser(_columns(recording, manifest), manifest.source_channels)
+    features = features_of(manifest)
+    aligner = Aligner(manifest.sampling, len(manifest.channels), anchored=bool(features))
     state = pipeline.start()
     units = {channel.name: channel.unit for channel in manifest.channels}
-    events, samples, scored = [], 0, 0
+    events, samples, scored, doubtful = [], 0, 0, 0
+    made_up: Counter[str] = Counter()
+    opened_with: dict[int, dict[str, str]] = {}
     began = time.perf_counter()
     for lines in _chunks(recording):
-        result = pipeline.step(state, aligner.push(parser.parse(lines, 0.0)))
+        readings = parser.parse(lines, 0.0)
+        aligned = aligner.push(features.push(readings) if features else readings)
+        result = pipeline.step(state, aligned)
         samples += len(result.scores.times)
         scored += int((result.scores.score >= 0).sum())  # false for NaN
-        events += [alarm_document(recording.stem, event, units) for event in result.events]
+        if aligned.quality is not None:
+            doubtful += uncertain(aligned.quality, result.scores.score)
+            made_up.update(
+                QUALITIES[code] for code in aligned.quality[aligned.quality > 0].tolist()
+            )
+        for event in result.events:
+            if event.state == "opened":
+                codes = aligned.quality_at(event.time)
+                opened_with[event.number] = named_quality(manifest.channel_names, codes)
+            quality = opened_with[event.number]
+            events.append(alarm_document(recording.stem, event, units, quality))
     return {
         "recording": str(recording),
         "bundle_digest": bundle.digest,
         "interpreter": pipeline.runtime,
         "samples": samples,
         "scored": scored,
-        "rejected": dict(parser.counters + aligner.counters),
+        "uncertain": doubtful,
+        "values": dict(made_up),
+        "rejected": dict(
+            parser.counters + aligner.counters + (features.counters if features else Counter())
+        ),
         "events": events,
         "samples_per_s": round(samples / max(time.perf_counter() - began, 1e-9)),
     }
@@ -62,12 +85,13 @@ def _columns(recording: Path, manifest: Manifest) -> InputTable:
             header = [name.strip() for name in file.readline().split(",")]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{recording}: cannot be read: {error}") from error
-    known = {TIME, *manifest.channel_names}
+    names = [channel.name for channel in manifest.source_channels]
+    known = {TIME, *names}
     missing = sorted(known - set(header))
     if TIME in missing or not known - {TIME} - set(missing):
         raise DataError(
             f"{recording}: the header has {', '.join(header)}; needed are {TIME} and"
-            f" channels of the bundle: {', '.join(manifest.channel_names)}"
+            f" channels of the bundle: {', '.join(names)}"
         )
     columns = [name if name in known else IGNORED for name in header]
     return InputTable(name="replay", stream="replay", columns=columns)

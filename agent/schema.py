@@ -30,6 +30,7 @@ COLLECTED = "collected.db"  # of a collector, not of a gateway
 LOCK = "lock"
 WAL_BYTES_MAX = 4 * 2**20  # what stays of the log after a checkpoint
 BUSY_MS = 5000
+_CACHE_KIB = 256  # of pages, per connection; the system has its own of the file
 CHECKED_BYTES_MAX = 128 * 2**20  # at the opening; reading more would hold up the start
 ASIDE = ".corrupt-"  # in the names of damaged files, before the time
 _SUFFIXES = ("", "-wal", "-shm")
@@ -149,6 +150,7 @@ def _prepare(connection: Connection, path: Path, synchronous: Synchronous, name:
         check(connection, path)
     # of a new file; in an old one freed pages stay, and are used again
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
@@ -283,6 +285,7 @@ def open_for_reading(path: Path) -> tuple[Connection, bool]:
     uri = f"{path.absolute().as_uri()}?mode=ro"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000)
     try:
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
         # no -shm file and no right to make one: nobody writes, the file is all there is;

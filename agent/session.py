@@ -32,6 +32,7 @@ from agent.mqtt import (
 if TYPE_CHECKING:
     from agent.central import Central
     from agent.config import MqttTable
+    from agent.payload import Payload
     from agent.store import Reader
 
 _LOG = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ _DRAIN_SHARE = 0.6  # of the time for a stop; the rest is for the goodbye
 
 NO_SUBSCRIBER = 0x10
 _NEVER = {0x87, 0x90, 0x95, 0x99}  # not authorised, bad topic, too large, bad format
-_PUBLISH_OVERHEAD_BYTES = 12  # header, lengths, packet number and properties, at most
+_PUBLISH_OVERHEAD_BYTES = 60  # header, lengths, packet number and properties, at most
 
 
 # returns number and body of the status, where it is not the one with this number; within bytes
@@ -70,6 +71,7 @@ class Session:
         ledger: Ledger,
         last_seq: Callable[[], int],
         central: Central | None,
+        payload: Payload,
     ) -> None:
         self._connection = connection
         self._outbox = outbox
@@ -78,6 +80,7 @@ class Session:
         self._ledger = ledger
         self._last_seq = last_seq
         self._central = central
+        self._payload = payload
         self._lanes = Lanes(outbox, settings.replay_rate_max)
         self._backlog_through = last_seq()
         self._window = min(settings.inflight_max, broker.receive_maximum)
@@ -212,22 +215,28 @@ class Session:
         return True
 
     def _send(self, row: Row) -> None:
-        if len(row.topic) + len(row.body) + _PUBLISH_OVERHEAD_BYTES > self._packet_bytes_max:
+        body = self._payload.encode(row.body)
+        if len(row.topic) + len(body) + _PUBLISH_OVERHEAD_BYTES > self._packet_bytes_max:
             self._park(row.seq, "longer than the broker takes")
             return
         expiry_s = self._settings.health_expiry_s if row.kind == "health" else None
-        self._publish(_Sent(row.topic, row.seq), row.body, expiry_s=expiry_s)
+        self._publish(_Sent(row.topic, row.seq), body, expiry_s=expiry_s, form=self._payload)
         self._link.published += 1
         if row.topic in self._asking:  # one asks for all
             self._asking.remove(row.topic)
             self._begin_again()
 
     def _publish(
-        self, sent: _Sent, body: bytes, retain: bool = False, expiry_s: float | None = None
+        self,
+        sent: _Sent,
+        body: bytes,
+        retain: bool = False,
+        expiry_s: float | None = None,
+        form: Payload | None = None,
     ) -> None:
         if not self._in_flight:
             self._progress = time.monotonic()
-        packet = self._connection.publish(sent.topic, body, retain, expiry_s)
+        packet = self._connection.publish(sent.topic, body, retain, expiry_s, form)
         if packet is None:
             raise LinkError("the connection is gone")
         self._in_flight[packet] = sent

@@ -40,7 +40,7 @@ def describe(document: Document, now: datetime | None = None) -> Iterator[str]:
     for name, stream in document["streams"].items():
         yield from _stream(name, stream)
     yield from _store(document["store"])
-    yield from _uplink(document["uplink"])
+    yield from uplink_lines(document["uplink"])
     yield from _configuration(document.get("configuration"))  # none of an older agent
 
 
@@ -97,6 +97,9 @@ def _stream(name: str, stream: Document) -> Iterator[str]:
         f" on {stream['interpreter']}"
     )
     yield f"          {_counts(stream['counters']) or 'nothing yet'}"
+    if quality := stream.get("quality"):  # none of an older agent's
+        told = ", ".join(f"{channel} {what}" for channel, what in quality.items())
+        yield f"          not measured: {told}"
     if stream.get("forecast"):  # a status stored before there were forecasts has none
         yield from _forecast(stream["forecast"])
     for alarm in gravest_first(stream["open_alarms"]):
@@ -160,7 +163,8 @@ def _damage(report: Document) -> Iterator[str]:
     yield f"          saved {_counts(report['saved']) or 'nothing'}; lost: {lost or 'nothing'}"
 
 
-def _uplink(link: Document | None) -> Iterator[str]:
+def uplink_lines(link: Document | None) -> Iterator[str]:
+    """Yield how the link is doing, as a person reads it."""
     if link is None:
         yield "uplink    none configured"
         return
@@ -175,7 +179,7 @@ def _uplink(link: Document | None) -> Iterator[str]:
     if link["expired"]:
         yield f"          {link['expired']} health messages were too old to be sent"
     if link["held"]:
-        yield f"          held, nobody is subscribed to: {', '.join(link['held'])}"
+        yield f"          held until the broker takes them: {', '.join(link['held'])}"
     if link["parked"]:
         yield f"          {link['parked']} messages that the broker will not take: see the log"
 

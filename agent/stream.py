@@ -21,17 +21,30 @@ from agent.envelope import Kind, Outgoing
 from agent.journal import STREAM
 from agent.limits import DETECTOR as FORECASTER
 from agent.limits import LimitWatch
-from agent.summary import Summary
+from agent.summary import Summary, uncertain
 from models.accuracy import by_channel, by_lead
 from models.align import Aligners
+from models.features import Features
 from models.forecaster import NEVER
-from models.messages import Event, Float32, Forecast, Samples
+from models.messages import (
+    HELD,
+    INTERPOLATED,
+    MISSING,
+    QUALITIES,
+    Event,
+    Float32,
+    Forecast,
+    Samples,
+    Uint8,
+    named_quality,
+)
 from models.pipeline import Detector
 from models.state import StateMismatch
 from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
-_ALIGNER, _SUMMARY, _LIMITS = "aligner", "summary", "limits"
+_ALIGNER, _FEATURES, _SUMMARY, _DOUBTS = "aligner", "features", "summary", "doubts"
+_LIMITS = "limits"
 
 
 class Stream:
@@ -59,12 +72,16 @@ class Stream:
         self._summary = Summary(manifest.channel_names, summary_interval_s)
         self._forecaster = detector.forecaster
         self._limits = self._watch(settings)
+        self.features: Features | None = None  # of a bundle that has some
+        self._raw_saved = False
         self.counters: Counter[str] = Counter()
         self.last_time: float | None = None  # of the last sample, Unix seconds
         self.last_score: float | None = None
         self._open_alarms: list[dict[str, Any]] = []  # as last stored
+        self._opened_with: dict[int, dict[str, str]] = {}  # alarm -> channels not measured then
+        self._quality: Uint8 | None = None  # the worst per channel since the last commit
         self._told = True  # something since the memory was last saved
-        self._aligner_saved = b""
+        self._aligner_saved = self._doubts_saved = b""
         self.saved_through: int | None = None  # see ``THROUGH``; None: all that is stored
 
     def restore(
@@ -93,10 +110,17 @@ class Stream:
             return False
         self._detector.adopt(self._memory, self._number, restored)
         self._aligners.restore(self._number, parts[_ALIGNER])
+        if self.features and (raw := parts.get(_FEATURES)):
+            self.features.restore(raw)
+            self._raw_saved = True
         self._summary.restore(parts[_SUMMARY])
         # of an agent before there were forecasts there are none
         left = self._limits.restore(parts[_LIMITS]) if _LIMITS in parts else []
+        if _DOUBTS in parts:
+            self._doubts_saved = parts[_DOUBTS]
+            self._summary.restore_doubts(self._doubts_saved)
         self._open_alarms = open_alarms
+        self._opened_with = {alarm["number"]: alarm.get("quality", {}) for alarm in open_alarms}
         self._close_all(left, batch)
         if THROUGH in parts:
             self.saved_through = int(parts[THROUGH])
@@ -158,11 +182,21 @@ class Stream:
 
     def keep(self, samples: Samples, score: Float32, batch: Batch) -> None:
         """Take note of samples with their scores, (n,), n ≥ 1: they are stored and summed up."""
-        samples = Samples(samples.times + self.correction_s, samples.values)
+        samples = samples._replace(times=samples.times + self.correction_s)
         batch.samples.append((self.name, samples, score))
         self.counters["samples"] += len(samples.times)
         self.counters["scored"] += int(np.count_nonzero(~np.isnan(score)))
+        self._quality = None
+        if samples.quality is not None:
+            self._doubt(samples.quality, score)
         self._take_note(samples, score, batch)
+
+    def _doubt(self, quality: Uint8, score: Float32) -> None:
+        """Count what was not measured."""
+        self._quality = quality.max(axis=0)
+        self.counters["uncertain"] += uncertain(quality, score)
+        for code in (HELD, INTERPOLATED, MISSING):
+            self.counters[f"values_{QUALITIES[code]}"] += int((quality == code).sum())
 
     def _take_note(self, samples: Samples, score: Float32, batch: Batch) -> None:
         self.last_time = float(samples.times[-1])
@@ -180,11 +214,16 @@ class Stream:
         since, now = self.arrived_s(since_monotonic_s), self.arrived_s(self._clock.monotonic_s())
         self.report(self._detector.silent(self._memory, now, since, self._number), batch)
 
-    def report(self, events: list[Event], batch: Batch) -> None:
-        """Make alarms of events."""
+    def report(self, events: list[Event], batch: Batch, quality: Uint8 | None = None) -> None:
+        """Make alarms of events; ``quality`` (C,) is that of the sample they were found at."""
         for inside in events:
             event = inside.moved(self.correction_s)
-            document = alarm_document(self.name, event, self._units)
+            if event.state == "opened":
+                names = self.manifest.channel_names
+                self._opened_with[event.number] = named_quality(names, quality)
+            document = self._alarm(event)
+            if event.state == "closed":
+                self._opened_with.pop(event.number, None)
             batch.alarms.append(document)
             self._send("alarm", event.time, event.detector, document, batch)
             self.counters[f"alarms_{event.state}"] += 1
@@ -196,6 +235,10 @@ class Stream:
                 event.kind,
                 extra={STREAM: self.name},
             )
+
+    def _alarm(self, event: Event) -> dict[str, Any]:
+        quality = self._opened_with.get(event.number, {})
+        return alarm_document(self.name, event, self._units, quality)
 
     def _send(
         self, kind: Kind, time: float, detector: str, data: dict[str, Any], batch: Batch
@@ -215,10 +258,15 @@ class Stream:
             "interpreter": self._detector.runtime,
             "last_sample": None if self.last_time is None else iso_time(self.last_time),
             "last_score": self.last_score,
+            "quality": named_quality(manifest.channel_names, self._quality),
             "open_alarms": self._open_alarms,
-            "counters": dict(self.counters + self._aligners.of(self._number).counters),
+            "counters": dict(self._all_counters()),
             "forecast": self._forecast_document(),
         }
+
+    def _all_counters(self) -> Counter[str]:
+        own = self.counters + self._aligners.of(self._number).counters
+        return own + self.features.counters if self.features else own
 
     def _forecast_document(self) -> dict[str, Any] | None:
         """Say what is forecast and how good that has been; None where nothing is."""
@@ -243,7 +291,9 @@ class Stream:
             return None
         return iso_time(number * self._forecaster.step_s + self.correction_s)
 
-    def save(self, batch: Batch, next_sample: int, whole: bool = True) -> None:
+    def save(
+        self, batch: Batch, next_sample: int, whole: bool = True, stopping: bool = False
+    ) -> None:
         """Put this stream's open alarms into ``batch``, its place on the grid, and its memory.
 
         The place only where the last sample does not say it, the memory only if ``whole``, or
@@ -254,6 +304,8 @@ class Stream:
             batch: with all samples of the stream that are not stored yet.
             next_sample: number that the next sample has when those of the batch are stored.
             whole: the memory, too.
+            stopping: with the raw values of fast channels. They are large, and soon of the past:
+                after a crash the first windows may be short.
 
         """
         self._save_alarms(batch)
@@ -262,6 +314,11 @@ class Stream:
         whole = whole or self._told
         if whole or not self._aligners.is_plain(self._number):
             self._save_place(parts)
+        if (doubts := self._summary.doubts_to_bytes()) != self._doubts_saved:
+            parts[_DOUBTS] = self._doubts_saved = doubts
+        if self.features and (stopping or self._raw_saved):
+            parts[_FEATURES] = self.features.to_bytes() if stopping else b""
+            self._raw_saved = stopping
         if not whole:
             return
         self._told = False
@@ -279,7 +336,7 @@ class Stream:
     def _save_alarms(self, batch: Batch) -> None:
         events = self._detector.open_events(self._memory, self._number)
         open_alarms = [
-            alarm_document(self.name, event.moved(self.correction_s), self._units)
+            self._alarm(event.moved(self.correction_s))
             for event in [*events, *self._limits.open_events()]
         ]
         batch.alarms += [alarm for alarm in open_alarms if alarm not in self._open_alarms]

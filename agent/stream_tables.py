@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import Field, model_validator
-
 from agent.setting_types import Count
 from models.bundle import PERIOD_S_MIN, SAMPLES_MAX, Finite, NotNegative, Positive
+from models.fields import Field, model_validator
 from models.settings import Table
 
 
@@ -25,11 +24,17 @@ class BaselineChannelTable(Table):
     high: Finite | None = Field(None, description="Above this the reading is rejected, in unit")
     resolution: NotNegative = Field(0.0, description="Least change that means anything, in unit")
 
+    @model_validator(mode="after")
+    def _ordered(self) -> BaselineChannelTable:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        return self
+
 
 class BaselineTable(Table):
     """Watches a stream without a bundle, by each channel's robust distance from its median."""
 
-    period_s: Annotated[float, Field(ge=PERIOD_S_MIN)] = Field(
+    period_s: Annotated[float, Field(ge=PERIOD_S_MIN, allow_inf_nan=False)] = Field(
         description="Between two samples; readings are put on this grid"
     )
     channels: list[BaselineChannelTable] = Field(min_length=1, description="In any order")

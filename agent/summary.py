@@ -6,6 +6,7 @@ fleet line up, and a restart goes on with the interval it was in.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,8 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from models.messages import Float32, Float64, Samples
+from models.messages import GOOD, HELD, INTERPOLATED, Bool, Float32, Float64, Samples, Uint8
 from models.times import iso_time
+
+
+@dataclass(slots=True)
+class _Doubts:
+    """What was not measured in an interval; saved apart, as no stored sample tells it."""
+
+    number: int  # of the interval
+    held: list[int]  # samples, per channel
+    interpolated: list[int]
+    uncertain: int = 0  # scored samples with a value that was not measured
 
 
 @dataclass(slots=True)
@@ -41,6 +52,7 @@ class Summary:
         self._channels = tuple(channels)
         self.interval_s = interval_s
         self._now: _Interval | None = None  # None before the first sample
+        self._doubts: _Doubts | None = None  # None where there were none yet
 
     def add(self, samples: Samples, score: Float32) -> list[dict[str, Any]]:
         """Take in samples with their scores, (n,); return summaries of the intervals that ended.
@@ -50,19 +62,38 @@ class Summary:
         ended: list[dict[str, Any]] = []
         if len(samples.times) == 0:
             return ended
-        numbers = np.floor(samples.times / self.interval_s).astype(np.int64)
-        edges = (np.flatnonzero(np.diff(numbers)) + 1).tolist()
-        for begin, end in zip([0, *edges], [*edges, len(numbers)], strict=True):
-            if self._now is None or numbers[begin] != self._now.number:
+        for number, begin, end in self._pieces(samples.times):
+            if self._now is None or number != self._now.number:
                 ended += self.close()
-                self._now = self._begin(int(numbers[begin]))
+                self._now = self._begin(number)
             _add(
                 self._now,
                 samples.times[begin:end],
                 samples.values[begin:end],
                 score[begin:end],
             )
+            if samples.quality is not None:
+                self._doubt(samples.quality[begin:end], score[begin:end])
         return ended
+
+    def _doubt(self, quality: Uint8, score: Float32) -> None:
+        assert self._now is not None
+        doubts = self._doubts
+        if doubts is None or doubts.number != self._now.number:
+            none = [0] * len(self._channels)
+            self._doubts = doubts = _Doubts(self._now.number, none, none)
+        doubts.held = _counted_on(doubts.held, quality == HELD)
+        doubts.interpolated = _counted_on(doubts.interpolated, quality == INTERPOLATED)
+        doubts.uncertain += uncertain(quality, score)
+
+    def _pieces(self, times: Float64) -> list[tuple[int, int, int]]:
+        """Return the numbers of the intervals that follow each other, and where they lie."""
+        first, last = np.minimum.reduce(times), np.maximum.reduce(times)
+        if first // self.interval_s == last // self.interval_s:
+            return [(int(first // self.interval_s), 0, len(times))]
+        numbers = times // self.interval_s
+        edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(times)]
+        return [(int(numbers[begin]), begin, end) for begin, end in itertools.pairwise(edges)]
 
     def _begin(self, number: int) -> _Interval:
         zeros = np.zeros(len(self._channels))
@@ -82,6 +113,9 @@ class Summary:
         if now is None:
             return []
         begin = now.number * self.interval_s
+        doubts = self._doubts
+        if doubts is not None and doubts.number != now.number:
+            doubts = None
         return [
             {
                 "from": iso_time(begin),
@@ -91,14 +125,23 @@ class Summary:
                 "scored": now.scored,
                 "score_max": now.score_max,
                 "share_anomalous": now.anomalous / now.scored if now.scored else None,
+                "uncertain": doubts.uncertain if doubts else 0,
                 "channels": {
-                    name: _channel(now, index) for index, name in enumerate(self._channels)
+                    name: _channel(now, doubts, index) for index, name in enumerate(self._channels)
                 },
             }
         ]
 
+    def doubts_to_bytes(self) -> bytes:
+        """Return what was not measured in the interval, for the store; empty: all was."""
+        return b"" if self._doubts is None else json.dumps(asdict(self._doubts)).encode()
+
+    def restore_doubts(self, data: bytes) -> None:
+        """Go on with what ``doubts_to_bytes`` saved."""
+        self._doubts = _Doubts(**json.loads(data)) if data else None
+
     def to_bytes(self) -> bytes:
-        """Return the interval so far, for the store."""
+        """Return the interval so far, for the store; what was not measured is not in it."""
         if self._now is None:
             return b"null"
         return json.dumps(asdict(self._now), default=np.ndarray.tolist).encode()
@@ -113,6 +156,16 @@ class Summary:
             self._now = _Interval(**(saved | arrays))
 
 
+def _counted_on(counts: list[int], samples: Bool) -> list[int]:
+    """Return counts per channel with those of more samples, (n, C), added."""
+    return [a + b for a, b in zip(counts, samples.sum(axis=0).tolist(), strict=True)]
+
+
+def uncertain(quality: Uint8, score: Float32) -> int:
+    """Return how many samples, (n, C), have a score, (n,), from values not all measured."""
+    return int(((quality != GOOD).any(axis=1) & ~np.isnan(score)).sum())
+
+
 def _add(now: _Interval, times: Float64, values: Float32, scores: Float32) -> None:
     now.last_time = float(times[-1])
     _add_values(now, values.astype(np.float64))
@@ -124,30 +177,41 @@ def _add_values(now: _Interval, values: Float64) -> None:
 
     Stays exact where a large mean would swamp a plain sum of squares.
     """
-    missing = np.isnan(values)
-    known = (~missing).sum(axis=0)
-    mean = np.where(missing, 0, values).sum(axis=0) / np.maximum(known, 1)
-    squares = np.where(missing, 0, (values - mean) ** 2).sum(axis=0)
+    if np.isnan(np.add.reduce(values, axis=None)):
+        missing = np.isnan(values)
+        known = np.add.reduce(~missing, axis=0)
+        mean = np.add.reduce(np.where(missing, 0, values)) / np.maximum(known, 1)
+        apart = np.where(missing, 0, values - mean)
+        low, high = np.where(missing, np.inf, values), np.where(missing, -np.inf, values)
+    else:
+        known = np.full(values.shape[1], len(values))
+        mean = np.add.reduce(values) / len(values)
+        apart, low, high = values - mean, values, values
     total = np.maximum(now.known + known, 1)
-    apart = mean - now.mean
-    now.squares += squares + apart**2 * now.known * known / total
-    now.mean += np.where(known > 0, apart * known / total, 0)
+    moved = (mean - now.mean) * known / total  # of the mean; nothing where nothing is known
+    now.squares += np.einsum("ij,ij->j", apart, apart) + moved * (mean - now.mean) * now.known
+    now.mean += moved
     now.known += known
-    now.low = np.minimum(now.low, np.where(missing, np.inf, values).min(axis=0))
-    now.high = np.maximum(now.high, np.where(missing, -np.inf, values).max(axis=0))
+    np.minimum(now.low, np.minimum.reduce(low), out=now.low)
+    np.maximum(now.high, np.maximum.reduce(high), out=now.high)
     now.samples += len(values)
 
 
 def _add_scores(now: _Interval, scores: Float64) -> None:
     scored = scores[~np.isnan(scores)]
     if len(scored):
+        highest = float(np.maximum.reduce(scored))
         now.scored += len(scored)
-        now.anomalous += int((scored > 1).sum())
-        now.score_max = max(float(scored.max()), now.score_max or 0.0)
+        now.anomalous += int(np.count_nonzero(scored > 1)) if highest > 1 else 0
+        now.score_max = max(highest, now.score_max or 0.0)
 
 
-def _channel(now: _Interval, index: int) -> dict[str, float | int | None]:
+def _channel(now: _Interval, doubts: _Doubts | None, index: int) -> dict[str, float | int | None]:
     known = int(now.known[index])
+    made_up = {
+        "held": doubts.held[index] if doubts else 0,
+        "interpolated": doubts.interpolated[index] if doubts else 0,
+    }
     statistics = {
         "min": now.low[index],
         "mean": now.mean[index],
@@ -156,5 +220,6 @@ def _channel(now: _Interval, index: int) -> dict[str, float | int | None]:
     }
     return {
         "missing": now.samples - known,
+        **{name: count for name, count in made_up.items() if count},
         **{name: float(f"{value:.6g}") if known else None for name, value in statistics.items()},
     }

@@ -33,6 +33,7 @@ from agent.mqtt import (
     Refused,
     Woken,
 )
+from agent.payload import Payload
 from agent.reader import Reader
 from agent.schema import Damaged
 from agent.session import Session
@@ -81,6 +82,7 @@ class Uplink:
         self._unstored: dict[str, Any] | None = None  # as central ops is to know it
         self._news = 0  # counts its changes
         self._damaged = threading.Event()  # the outbox
+        self._payload = Payload(settings.payload, settings.compression)
         self._failures = 0  # since the last stable connection, for the backoff
 
     def start(self) -> None:
@@ -198,6 +200,7 @@ class Uplink:
             self._ledger,
             self._last_seq,
             self._central,
+            self._payload,
         )
         try:
             session.open(self._topic, self._online)

@@ -3,8 +3,15 @@
 Both sides use it: the trainer on recordings, the agent on live lines, so that a sample is the
 same thing in both. The grid's phase is the first reading's; a reading belongs to the nearest
 slot. A slot is emitted as soon as every channel has a value, or when a reading of a later slot
-comes. What is missing is held for ``hold_samples_max`` slots, then NaN; after more than
-``reset_gap_samples`` empty slots ``times`` jumps instead.
+comes; after more than ``reset_gap_samples`` empty slots ``times`` jumps instead.
+
+What a channel has no value for follows from the bundle's gap policy. ``hold``: the last value for
+``hold_samples_max`` slots, then NaN. ``missing``: NaN at once. ``interpolate``: the slots that a
+row ends a gap of are filled, for its channels, on the straight line from the last value to the
+new one, if there are at most ``hold_samples_max`` of them; else they are NaN. A slot that goes out
+before the channel's next value is there, since others went on, can not wait for it: there
+``interpolate`` holds. It is so for channels slower than the grid, on both sides, and however long
+a gateway waits for late readings: no sample hangs on what comes after it went out.
 
 Where time goes back by more than that gap, for ``FAR_LATE_ROWS`` rows running, the clock was
 set: the grid begins anew. One wild time, in either direction, thus costs a few rows, and no
@@ -22,7 +29,22 @@ from typing import NamedTuple
 import numpy as np
 
 from models.bundle import Sampling
-from models.messages import ALL, Float32, Float64, Index, Int64, Readings, Samples
+from models.messages import (
+    ALL,
+    GOOD,
+    HELD,
+    INTERPOLATED,
+    MISSING,
+    Bool,
+    Float32,
+    Float64,
+    Index,
+    Int64,
+    Readings,
+    Samples,
+    Uint8,
+    joined,
+)
 
 FAR_LATE_ROWS = 10  # so many running are no stragglers
 
@@ -42,14 +64,24 @@ class Aligner:
         channels: Their number.
         lateness_samples: A slot stays open until readings come that are this many slots later
             than the next; 0 is for inputs that keep the order.
+        anchored: Slots lie at multiples of the period in Unix time, as the windows of
+            ``models.features`` end; else the first reading says where.
 
     """
 
-    def __init__(self, sampling: Sampling, channels: int, lateness_samples: int = 0) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        channels: int,
+        lateness_samples: int = 0,
+        anchored: bool = False,
+    ) -> None:
         self._period_s = sampling.period_s
-        self._hold_max = sampling.hold_samples_max
+        self._hold_max = 0 if sampling.gap == "missing" else sampling.hold_samples_max
+        self._interpolates = sampling.gap == "interpolate"
         self._gap_max = sampling.reset_gap_samples
         self._lateness = lateness_samples
+        self._anchored = anchored
         self.counters: Counter[str] = Counter()
         self._phase_s = math.nan  # slots lie at phase + k * period
         self._next = 0  # the first slot not emitted yet
@@ -67,7 +99,7 @@ class Aligner:
         while begin < len(readings.times):
             rest = Readings(readings.times[begin:], readings.values[begin:])
             begin += self._take_some(rest, emitted)
-        return Samples(*(np.concatenate(parts) for parts in zip(*emitted, strict=True)))
+        return joined(emitted)
 
     def _take_some(self, readings: Readings, emitted: list[Samples]) -> int:
         """Take rows up to a clock step, or all; return how many."""
@@ -94,7 +126,7 @@ class Aligner:
 
     def _begin(self, time: float) -> None:
         """Start the grid at ``time``, with nothing held from before."""
-        self._phase_s = math.fmod(time, self._period_s)
+        self._phase_s = 0.0 if self._anchored else math.fmod(time, self._period_s)
         self._next = self._newest = round((time - self._phase_s) / self._period_s)
         self._newest_s = time
         self._held_slot[:] = _NEVER
@@ -136,14 +168,16 @@ class Aligner:
             self._open.clear()  # there were whole rows: nothing waited any more
             self.passed(round(slot), time, values)
 
-    def news(self, readings: Readings) -> Readings:
+    def news(self, readings: Readings, raw: bool = False) -> Readings:
         """Return the rows whose slots are open or to come; the others count as ``duplicate``.
 
-        For what may have come before: it says nothing about the clock.
+        For what may have come before: it says nothing about the clock. ``raw``: the rows go into
+        windows that end at the slots.
         """
         if math.isnan(self._phase_s):
             return readings
-        slots = np.rint((readings.times - self._phase_s) / self._period_s)
+        places = (readings.times - self._phase_s) / self._period_s
+        slots = np.ceil(places - _ON_GRID_S / self._period_s) if raw else np.rint(places)
         new = slots >= self._next
         self.counters["duplicate"] += int(np.count_nonzero(~new))
         return Readings(readings.times[new], readings.values[new])
@@ -188,7 +222,7 @@ class Aligner:
         return not np.isnan(self._open[slot]).any()
 
     def _emit(self, slot: int) -> Samples:
-        """Emit a slot with the empty ones before it; what they lack is held, or NaN."""
+        """Emit a slot with the empty ones before it; what they lack is as the policy says."""
         if slot - self._next > self._gap_max:
             self._next = slot
             self._held_slot[:] = _NEVER
@@ -196,11 +230,26 @@ class Aligner:
         slots = np.arange(self._next, slot + 1)
         fresh = slots[:, None] - self._held_slot <= self._hold_max
         values = np.where(fresh, self._held, np.float32(np.nan))
+        quality = np.where(fresh, HELD, MISSING).astype(np.uint8)
         known = ~np.isnan(row)
+        if self._interpolates and len(slots) > 1:
+            self._interpolate(slots, row, known, values, quality)
         self._held[known], self._held_slot[known] = row[known], slot
-        values[-1, known] = row[known]
+        values[-1, known], quality[-1, known] = row[known], GOOD
         self._next = slot + 1
-        return Samples(self._times(slots), values)
+        return Samples(self._times(slots), values, quality if quality.any() else None)
+
+    def _interpolate(
+        self, slots: Int64, row: Float32, known: Bool, values: Float32, quality: Uint8
+    ) -> None:
+        """Fill the slots before the last one, whose ``row`` is ``known`` in some channels."""
+        span = slots[-1] - self._held_slot
+        short = span - 1 <= self._hold_max
+        share = (slots[:-1, None] - self._held_slot) / span
+        before, after = self._held.astype(np.float64), row.astype(np.float64)
+        line = (before + (after - before) * share).astype(np.float32)
+        values[:-1, known] = np.where(short, line, np.float32(np.nan))[:, known]
+        quality[:-1, known] = np.where(short, INTERPOLATED, MISSING)[known]
 
     def _times(self, slots: Int64) -> Float64:
         return (self._phase_s + slots * self._period_s).astype(np.float64, copy=False)
@@ -244,6 +293,12 @@ class Aligned(NamedTuple):
     who: Index  # which of the streams; none twice
     times: Float64  # (n, B)
     values: Float32  # (n, B, C)
+    quality: Uint8 | None = None  # (n, B, C), see ``Samples``
+
+    def of(self, column: int) -> Samples:
+        """Return those of one stream."""
+        quality = None if self.quality is None else self.quality[:, column]
+        return Samples(self.times[:, column], self.values[:, column], quality)
 
 
 class Aligners:
@@ -253,10 +308,19 @@ class Aligners:
     streams at once; all else goes to the stream's own ``Aligner``, with the same result.
     """
 
-    def __init__(self, sampling: Sampling, channels: int, lateness_samples: Sequence[int]) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        channels: int,
+        lateness_samples: Sequence[int],
+        anchored: bool = False,
+    ) -> None:
         self._period_s = sampling.period_s
-        self._each = [Aligner(sampling, channels, lateness) for lateness in lateness_samples]
+        self._each = [
+            Aligner(sampling, channels, lateness, anchored) for lateness in lateness_samples
+        ]
         streams = len(self._each)
+        self._all = np.arange(streams).tobytes()
         self._phase_s = np.full(streams, np.nan)
         self._next = np.full(streams, np.nan)  # ``Aligner.next_whole_slot``
         # the last rows that the aligners have not been told of
@@ -282,9 +346,9 @@ class Aligners:
         self._each[stream].caught_up(time, values)
         self._look_at(stream)
 
-    def news(self, stream: int, readings: Readings) -> Readings:
+    def news(self, stream: int, readings: Readings, raw: bool = False) -> Readings:
         """See ``Aligner.news``."""
-        return self.of(stream).news(readings)
+        return self.of(stream).news(readings, raw)
 
     def restore(self, stream: int, data: bytes) -> None:
         """Go on where a stream's ``Aligner.to_bytes`` left off."""
@@ -296,6 +360,8 @@ class Aligners:
         """Take in readings, (n, C), of these streams, (n,); return the samples they complete."""
         if len(streams) == 1:
             return self._push_one(int(streams[0]), readings)
+        if len(streams) == len(self._each) and (aligned := self._push_all(streams, readings)):
+            return aligned
         order = np.argsort(streams, kind="stable")
         sorted_streams = streams[order]
         times, values = readings.times[order], readings.values[order]
@@ -325,9 +391,29 @@ class Aligners:
         self._next[stream] = slot + 1
         self._last_s[stream], self._last[stream] = time, readings.values[0]
         self._ahead[stream] = True
-        on_grid = np.full((1, 1), phase_s + slot * self._period_s)
+        on_grid = np.array([[phase_s + slot * self._period_s]])
         who = ALL if len(self._each) == 1 else np.array([stream])
         return [Aligned(who, on_grid, readings.values[None])]
+
+    def _push_all(self, streams: Int64, readings: Readings) -> list[Aligned] | None:
+        """As ``push`` for a whole row, the next, of every stream; None where it is another case."""
+        times, values = readings
+        if streams.tobytes() != self._all:
+            order = np.argsort(streams)
+            if streams[order].tobytes() != self._all:
+                return None
+            times, values = times[order], values[order]
+        slots = times - self._phase_s
+        slots /= self._period_s
+        np.rint(slots, out=slots)
+        plain = np.logical_and.reduce(slots == self._next)
+        if not plain or math.isnan(np.add.reduce(values, axis=None)):
+            return None
+        np.add(slots, 1.0, out=self._next)
+        self._last_s[:], self._last[:], self._ahead[:] = times, values, True
+        slots *= self._period_s
+        slots += self._phase_s
+        return [Aligned(ALL, slots[None], values[None])]
 
     def _pass_on(self, who: Int64, slots: Float64, times: Float64, values: Float32) -> Aligned:
         self._next[who] = slots[-1] + 1
@@ -340,7 +426,15 @@ class Aligners:
         self._look_at(stream)
         if len(samples.times) == 0:
             return []
-        return [Aligned(np.array([stream]), samples.times[:, None], samples.values[:, None])]
+        who, quality = np.array([stream]), samples.quality
+        return [
+            Aligned(
+                who,
+                samples.times[:, None],
+                samples.values[:, None],
+                None if quality is None else quality[:, None],
+            )
+        ]
 
     def _look_at(self, stream: int) -> None:
         own = self._each[stream]

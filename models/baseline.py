@@ -13,12 +13,11 @@ or in time, and needs no training: it watches a stream until there is a network 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from pydantic import Field, model_validator
 
 from models import state as saved
 from models.bundle import (
@@ -29,9 +28,11 @@ from models.bundle import (
     Positive,
     Sampling,
     Severities,
+    Source,
     Tail,
 )
 from models.events import EventRules, EventState, Recent
+from models.fields import Field, model_validator
 from models.forecaster import ForecastState
 from models.history import History
 from models.messages import ALL, Bool, Event, Float32, Float64, Index, Samples
@@ -88,6 +89,16 @@ class BaselineSettings(Table):
     def tail(self) -> Tail | None:
         """Without held-out normal life there are no probabilities."""
         return None
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """There are none: features are recorded in bundles."""
+        return ()
+
+    @property
+    def source_channels(self) -> list[Channel]:
+        """What inputs bring."""
+        return self.channels
 
     @property
     def channel_names(self) -> tuple[str, ...]:

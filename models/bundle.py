@@ -14,14 +14,23 @@ import itertools
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Protocol
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-
 from models.errors import BundleCorrupt, BundleMissing, BundleTooNew
+from models.fields import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 FORMAT_VERSION: Final = 1
 MANIFEST = "manifest.json"
@@ -39,6 +48,10 @@ STEPS_MAX = 10_000  # of a forecaster's context and horizon
 OFFSETS_MAX = 100_000  # of a forecaster's quantiles, in all
 PENDING_BYTES_MAX = 16 * 2**20  # forecasts that wait for their time, per stream
 PERIOD_S_MIN = 0.001
+SOURCES_MAX = 16
+WINDOW_SAMPLES_MIN = 16
+WINDOW_SAMPLES_MAX = 65_536
+WINDOW_PERIODS_MAX = 1_000  # of the grid
 MAGNITUDE_MAX = 1e30  # products and quotients of two such numbers and 10⁶ still fit a float32
 MAGNITUDE_MIN = 1e-30
 
@@ -64,10 +77,62 @@ NotNegative = Annotated[float, Field(ge=0), AfterValidator(_finite)]
 # what a head of the network predicts: the next sample, or its difference from this one
 Head = Literal["value", "change"]
 Severity = Literal["low", "medium", "high"]
+# what is computed from a window of a fast channel; see ``models.features``
+FeatureKind = Literal[
+    "mean", "rms", "peak", "peak_to_peak", "crest_factor", "kurtosis", "band_energy"
+]
+# what stands in a slot that a channel has no value for; see ``models.align``
+Gap = Literal["hold", "interpolate", "missing"]
+
+
+def _without(document: dict[str, Any], **defaults: object) -> dict[str, Any]:
+    """Leave out keys that came later and say nothing new: older digests stay what they are."""
+    return {
+        key: value
+        for key, value in document.items()
+        if key not in defaults or value != defaults[key]
+    }
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Feature(_Part):
+    """How a channel is made from a source; see ``models.features``."""
+
+    source: str = Field(description="Name of the source that it is computed from")
+    kind: FeatureKind
+    low_hz: NotNegative | None = Field(None, description="Of a band_energy: from here")
+    high_hz: Positive | None = Field(None, description="Of a band_energy: up to here")
+
+    @model_validator(mode="after")
+    def _has_band(self) -> Feature:
+        if (self.kind == "band_energy") != (self.low_hz is not None and self.high_hz is not None):
+            raise ValueError("low_hz and high_hz are for kind band_energy, which needs both")
+        if self.low_hz is not None and self.high_hz is not None and self.low_hz >= self.high_hz:
+            raise ValueError(f"low_hz {self.low_hz:g} is not below high_hz {self.high_hz:g}")
+        return self
+
+
+class Source(_Part):
+    """A raw channel, much faster than the grid, that features are computed from."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
+    unit: str = Field(max_length=16, description="As printed to people, e.g. m/s2")
+    low: Finite | None = Field(None, description="Below this the value is rejected, in unit")
+    high: Finite | None = Field(None, description="Above this the value is rejected, in unit")
+    rate_hz: Positive = Field(description="Values per second, evenly spaced")
+    window_samples: int = Field(
+        ge=WINDOW_SAMPLES_MIN, le=WINDOW_SAMPLES_MAX, description="That a feature is computed from"
+    )
+    missing_share_max: float = Field(
+        ge=0, lt=1, description="A window that lacks more of its values has no features"
+    )
+
+    def periods(self, sampling: Sampling) -> int:
+        """Return how many periods of the grid a window reaches back, at least 1."""
+        return ceil(self.window_samples / self.rate_hz / sampling.period_s - 1e-9)
 
 
 class Channel(_Part):
@@ -88,6 +153,11 @@ class Channel(_Part):
         le=SAMPLES_MAX,
         description="This many equal samples in a row open a 'stuck' event",
     )
+    feature: Feature | None = Field(None, description="None: its readings come as they are")
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), feature=None)
 
     @model_validator(mode="after")
     def _ordered(self) -> Channel:
@@ -105,6 +175,7 @@ class Sampling(_Part):
         le=SAMPLES_MAX,
         description="A missing channel keeps its last value for this many samples",
     )
+    gap: Gap = Field("hold", description="What a channel without a value gets, so far")
     missing_samples: int = Field(
         ge=1, le=SAMPLES_MAX, description="This many samples without a value open a 'missing' event"
     )
@@ -114,6 +185,10 @@ class Sampling(_Part):
     warm_up_samples: int = Field(
         ge=0, le=SAMPLES_MAX, description="Samples after a start that get no score"
     )
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), gap="hold")
 
 
 class NetworkPart(_Part):
@@ -359,6 +434,10 @@ class StreamRules(Protocol):
     @property
     def scored(self) -> list[int]: ...  # noqa: D102
     @property
+    def sources(self) -> Sequence[Source]: ...  # noqa: D102
+    @property
+    def source_channels(self) -> list[Channel]: ...  # noqa: D102
+    @property
     def sampling(self) -> Sampling: ...  # noqa: D102
     @property
     def events(self) -> Events: ...  # noqa: D102
@@ -377,6 +456,9 @@ class Manifest(_Part):
     created: str = Field(description="RFC 3339, UTC")
     detector: Literal["telemanom"] = "telemanom"
     channels: list[Channel] = Field(min_length=1)
+    sources: list[Source] = Field(
+        [], max_length=SOURCES_MAX, description="Raw channels that features are computed from"
+    )
     sampling: Sampling
     network: NetworkPart
     smoothing: Smoothing
@@ -399,6 +481,11 @@ class Manifest(_Part):
             raise ValueError("channel names are not unique")
         if not self.scored:
             raise ValueError("no channel is scored")
+        check_features(
+            {channel.name: channel.feature for channel in self.channels},
+            self.sources,
+            self.sampling,
+        )
         if len(set(self.network.heads)) != len(self.network.heads):
             raise ValueError("network.heads are not unique")
         if self.network.state_size != 2 * sum(self.network.layers):
@@ -409,10 +496,30 @@ class Manifest(_Part):
             _check_forecaster(self.forecaster, len(self.scored))
         return self
 
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), sources=[])
+
     @property
     def channel_names(self) -> tuple[str, ...]:
         """Names of the channels in the network's order."""
         return tuple(channel.name for channel in self.channels)
+
+    @property
+    def source_channels(self) -> list[Channel]:
+        """What inputs bring: the channels that are no features, then the sources."""
+        passing = [channel for channel in self.channels if channel.feature is None]
+        return passing + [
+            Channel(
+                name=source.name,
+                unit=source.unit,
+                low=source.low,
+                high=source.high,
+                center=0.0,
+                scale=1.0,
+            )
+            for source in self.sources
+        ]
 
     @property
     def error_rows(self) -> int:
@@ -435,6 +542,59 @@ class Manifest(_Part):
             json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=2, allow_nan=False)
             + "\n"
         ).encode()
+
+
+def check_features(
+    channels: Mapping[str, Feature | None], sources: Sequence[Source], sampling: Sampling
+) -> None:
+    """Raise ValueError where features, by their channel, and sources do not fit each other."""
+    by_name = {source.name: source for source in sources}
+    if len(by_name) < len(sources):
+        raise ValueError("names of sources are not unique")
+    passing = {name for name, feature in channels.items() if feature is None}
+    if both := sorted(by_name.keys() & passing):
+        raise ValueError(f"{both[0]} is a channel and a source")
+    for source in sources:
+        _check_source(source, sampling)
+    features = {name: feature for name, feature in channels.items() if feature is not None}
+    for name, feature in features.items():
+        _check_feature(name, feature, by_name)
+    if idle := sorted(by_name.keys() - {feature.source for feature in features.values()}):
+        raise ValueError(f"no feature is computed from source {idle[0]}")
+
+
+def _check_source(source: Source, sampling: Sampling) -> None:
+    if source.low is not None and source.high is not None and source.low >= source.high:
+        raise ValueError(f"source {source.name}: low {source.low} is not below high {source.high}")
+    if source.rate_hz * sampling.period_s < 2:
+        raise ValueError(
+            f"source {source.name}: {source.rate_hz:g} Hz is not faster than the grid, a period of"
+            f" which is {sampling.period_s:g} s: make it a channel"
+        )
+    if (periods := source.periods(sampling)) > WINDOW_PERIODS_MAX:
+        raise ValueError(
+            f"source {source.name}: a window is {periods} periods of the grid long, over"
+            f" {WINDOW_PERIODS_MAX}"
+        )
+
+
+def _check_feature(name: str, feature: Feature, sources: Mapping[str, Source]) -> None:
+    source = sources.get(feature.source)
+    if source is None:
+        raise ValueError(f"channel {name}: there is no source {feature.source}")
+    if feature.low_hz is None or feature.high_hz is None:
+        return
+    if feature.high_hz > source.rate_hz / 2:
+        raise ValueError(
+            f"channel {name}: high_hz {feature.high_hz:g} is over half of the rate of source"
+            f" {source.name}, {source.rate_hz:g} Hz"
+        )
+    resolution = source.rate_hz / source.window_samples
+    if feature.high_hz - feature.low_hz < resolution:
+        raise ValueError(
+            f"channel {name}: a band of {feature.high_hz - feature.low_hz:g} Hz is narrower than"
+            f" what a window can tell apart, {resolution:g} Hz: make window_samples larger"
+        )
 
 
 def _check_forecaster(part: ForecastPart, channels: int) -> None:
@@ -522,8 +682,36 @@ def _write(
         partial.unlink(missing_ok=True)
 
 
-def read(path: Path) -> Bundle:
+def manifest_of(source: str, data: bytes) -> Manifest:
+    """Return the manifest with these bytes; ``source`` names the bundle in errors.
+
+    Raises:
+        BundleCorrupt: it is no manifest.
+        BundleTooNew: written by a newer version of this software.
+
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BundleCorrupt(f"{source}: {MANIFEST} is not JSON: {error}") from error
+    version = document.get("format_version") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise BundleTooNew(
+            f"{source}: format_version {version}; this software reads up to {FORMAT_VERSION}:"
+            " update fieldwatch on the gateway first"
+        )
+    try:
+        return Manifest.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise BundleCorrupt(f"{source}: {MANIFEST}: {where}: {first['msg']}") from error
+
+
+def read(path: Path, manifest_of: Callable[[str, bytes], Manifest] = manifest_of) -> Bundle:
     """Read a bundle and check every part against the manifest.
+
+    ``manifest_of`` does what the function of this name does, perhaps elsewhere.
 
     Raises:
         BundleMissing: no file there.
@@ -545,7 +733,7 @@ def read(path: Path) -> Bundle:
     manifest_bytes = entries.pop(MANIFEST, None)
     if manifest_bytes is None:
         raise BundleCorrupt(f"{path}: not a bundle: no {MANIFEST} in it")
-    manifest = _manifest(str(path), manifest_bytes)
+    manifest = manifest_of(str(path), manifest_bytes)
     _check_parts(str(path), manifest, entries)
     return Bundle(manifest, manifest_bytes, entries, signature, str(path))
 
@@ -566,25 +754,6 @@ def _entries(source: str, data: bytes) -> dict[str, bytes]:
         raise BundleCorrupt(
             f"{source}: truncated or altered ({error}); fetch the bundle again"
         ) from error
-
-
-def _manifest(source: str, data: bytes) -> Manifest:
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BundleCorrupt(f"{source}: {MANIFEST} is not JSON: {error}") from error
-    version = document.get("format_version") if isinstance(document, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise BundleTooNew(
-            f"{source}: format_version {version}; this software reads up to {FORMAT_VERSION}:"
-            " update fieldwatch on the gateway first"
-        )
-    try:
-        return Manifest.model_validate_json(data, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
-        raise BundleCorrupt(f"{source}: {MANIFEST}: {where}: {first['msg']}") from error
 
 
 def _check_parts(source: str, manifest: Manifest, parts: Mapping[str, bytes]) -> None:

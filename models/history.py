@@ -61,39 +61,54 @@ class History:
         self.written[rows] = 0
         self._moments = None
 
-    def remember_where(self, values: Float32, chosen: Bool) -> None:
-        """Put the ``chosen`` of new values, (R, n), into each row; the oldest go."""
-        if not chosen.all():
-            for row in range(len(values)):
-                self.remember(row, values[row, chosen[row]])
+    def remember_where(self, values: Float32, chosen: Bool | None) -> None:
+        """Put the ``chosen`` of new values, (R, n), None: all, into each row; the oldest go."""
+        written = self.written.tolist()
+        if chosen is None and written.count(written[0]) == len(written):
+            self._remember_all(values, written[0])
             return
-        size = self.values.shape[1]
-        columns = (self.written[:, None] + np.arange(values.shape[1])) % size
-        self.values[np.arange(len(columns))[:, None], columns] = values
-        self.written += values.shape[1]
-        self._change(columns)
+        for row in range(len(values)):
+            self.remember(row, values[row] if chosen is None else values[row, chosen[row]])
+
+    def _remember_all(self, values: Float32, written: int) -> None:
+        """Put new values, (R, n), into the rows, which all have as many."""
+        size, count = self.values.shape[1], values.shape[1]
+        skipped = max(0, count - size)  # they would be overwritten at once
+        at, first = (written + skipped) % size, min(size, count)
+        end = min(size, at + first)
+        self.values[:, at:end] = values[:, skipped : skipped + end - at]
+        self.values[:, : at + first - end] = values[:, skipped + end - at :]
+        self.written += count
+        parts = {*range(at // PART_COLUMNS, (end - 1) // PART_COLUMNS + 1)}
+        parts |= {*range(-(-(at + first - end) // PART_COLUMNS))}
+        self.changed |= parts
+        self._outdated |= parts
 
     def moments(self) -> Moments:
         """Return those of the parts, (K, R)."""
+        size = self.values.shape[1]
         if self._moments is None:
-            shape = (-(-self.values.shape[1] // PART_COLUMNS), len(self.values))
+            shape = (-(-size // PART_COLUMNS), len(self.values))
             self._moments = Moments(np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape))
             self._outdated = set(range(shape[0]))
+        full = min(self.written.tolist()) >= size
         for part in self._outdated:
             begin = part * PART_COLUMNS
             values = self.values[:, begin : begin + PART_COLUMNS]
-            used = np.arange(begin, begin + values.shape[1]) < self.written[:, None]
+            used = None
+            if not full:
+                used = np.arange(begin, begin + values.shape[1]) < self.written[:, None]
             for array, news in zip(self._moments, moments(values, used), strict=True):
                 array[part] = news
         self._outdated.clear()
         return self._moments
 
 
-def moments(values: Float32, counted: Bool) -> Moments:
-    """Return those of each row's values, (R, n), that are counted."""
-    if counted.all():
+def moments(values: Float32, counted: Bool | None) -> Moments:
+    """Return those of each row's values, (R, n), that are counted; None: all."""
+    if counted is None or counted.all():
         count = np.full(len(values), values.shape[1])
-        mean = values.mean(axis=1, dtype=np.float64)
+        mean = np.add.reduce(values, axis=1, dtype=np.float64) / values.shape[1]
         apart = values - mean[:, None]
     else:
         count = counted.sum(axis=1)
@@ -105,9 +120,10 @@ def moments(values: Float32, counted: Bool) -> Moments:
 
 def merged(parts: Moments, more: Moments) -> Moments:
     """Return those of parts, (K, R), and of one more, (R,), together (Chan et al. 1979); (R,)."""
-    count = parts.counts.sum(axis=0) + more.counts
-    total = (parts.counts * parts.mean).sum(axis=0) + more.counts * more.mean
+    count = np.add.reduce(parts.counts) + more.counts
+    total = np.add.reduce(parts.counts * parts.mean) + more.counts * more.mean
     mean = total / np.maximum(count, 1)
-    between = (parts.counts * (parts.mean - mean) ** 2).sum(axis=0)
-    squares = parts.squares.sum(axis=0) + between
-    return Moments(count, mean, squares + more.squares + more.counts * (more.mean - mean) ** 2)
+    apart = parts.mean - mean
+    squares = np.add.reduce(parts.squares) + np.add.reduce(parts.counts * (apart * apart))
+    apart = more.mean - mean
+    return Moments(count, mean, squares + more.squares + more.counts * (apart * apart))

@@ -6,8 +6,8 @@ The import happens when a network is loaded, so that commands which score nothin
 
 from __future__ import annotations
 
+import ctypes
 import importlib
-import importlib.metadata
 from typing import Any, Literal
 
 import numpy as np
@@ -75,12 +75,15 @@ class StepNetwork:
                 f" the manifest says {expected}"
             )
 
-    def run(self, samples: Float32, state: Float32) -> tuple[Float32, Float32]:
+    def run(
+        self, samples: Float32, state: Float32, after: Float32 | None = None
+    ) -> tuple[Float32, Float32]:
         """Step through ``samples`` in order.
 
         Args:
             samples: ``(n, B, C)``, n ≥ 1, scaled and clipped.
             state: ``(B, S)`` as the last call returned it; zeros to begin with.
+            after: ``(B, S)`` that is filled with the state after the last, may be ``state`` itself.
 
         Returns:
             The predictions of each next sample, ``(n, B, P)``, and the state after the last,
@@ -92,20 +95,39 @@ class StepNetwork:
             self._resize(batch)
         sample, state_in, prediction, state_out = self._views
         predictions = np.empty((steps, batch, self.prediction_size), np.float32)
+        state_in[...] = state
         for step in range(steps):
-            sample()[:] = samples[step]
-            state_in()[:] = state_out() if step else state
+            if step:
+                state_in[...] = state_out
+            sample[...] = samples[step]
             self._interpreter.invoke()
-            predictions[step] = prediction()
-        return predictions, state_out().copy()
+            predictions[step] = prediction
+        if after is None:
+            return predictions, state_out.copy()
+        after[...] = state_out
+        return predictions, after
 
     def _resize(self, batch: int) -> None:
         for name, width in (("sample", self.sample_size), ("state", self.state_size)):
             self._interpreter.resize_tensor_input(self._index[name], [batch, width])
         self._interpreter.allocate_tensors()
         self._batch = batch
-        # what they return is a view of the tensor, and must not be kept
-        self._views = [self._interpreter.tensor(self._index[name]) for name in _TENSORS]
+        tensors = [self._interpreter.tensor(self._index[name]) for name in _TENSORS]
+        before = [tensor().ctypes.data for tensor in tensors]
+        self._interpreter.invoke()
+        if [tensor().ctypes.data for tensor in tensors] != before:
+            raise ValueError("its tensors do not keep their places")
+        self._views = [_lasting(tensor()) for tensor in tensors]
+
+
+def _lasting(tensor: Float32) -> Float32:
+    """Return a view of a tensor that may be kept until the next ``allocate_tensors``.
+
+    The interpreter's own views refer to it, and while there is one it refuses to run: they would
+    have to be made anew for each call.
+    """
+    floats = (ctypes.c_float * tensor.size).from_address(tensor.ctypes.data)
+    return np.frombuffer(floats, np.float32).reshape(tensor.shape)
 
 
 class ForecastNetwork:
@@ -171,6 +193,14 @@ class ForecastNetwork:
         self._batch = batch
 
 
+def opened(model: bytes, runtime: Runtime = "auto") -> Any:
+    """Return a network of any form in the interpreter, one thread, with memory for its tensors."""
+    module, _ = _module(runtime)
+    interpreter = module.Interpreter(model_content=model, num_threads=1)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
 def runtime_version(runtime: Runtime = "auto") -> str:
     """Name and version of the interpreter in use, e.g. ``ai-edge-litert 2.3.0``."""
     return _module(runtime)[1]
@@ -189,7 +219,9 @@ def _module(runtime: Runtime) -> tuple[Any, str]:
             # built against numpy 1; it imports, and fails at the first Interpreter()
             reasons.append(f"{distribution}: needs numpy < 2, found {np.__version__}")
             continue
-        return module, f"{distribution} {importlib.metadata.version(distribution)}"
+        # importlib.metadata knows it too, and takes 1 MB
+        package = importlib.import_module(_DISTRIBUTIONS[distribution].partition(".")[0])
+        return module, f"{distribution} {package.__version__}"
     raise InterpreterMissing(
         "no usable TFLite interpreter (" + "; ".join(reasons) + "); install ai-edge-litert,"
         " or on 32-bit Arm: pip install 'fieldwatch[tflite]'"

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.bundle import KNOWN_ANSWERS, Bundle
+from models.bundle import KNOWN_ANSWERS, Bundle, Manifest, StreamRules
 from models.errors import BundleCorrupt, KnownAnswerMismatch
+from models.features import figure
 from models.forecaster import Forecaster, normalised
 from models.messages import Event, Float32, NoForecast, Samples
 from models.pipeline import Pipeline, Result
@@ -55,6 +56,29 @@ def with_forecast(answers: bytes, foretold: Foretold) -> bytes:
     return _encoded(json.loads(answers) | {"forecast": forecast})
 
 
+def with_features(answers: bytes, manifest: Manifest) -> bytes:
+    """Return known answers with the features of a known signal, where there are features."""
+    if not manifest.sources:
+        return answers
+    return _encoded(json.loads(answers) | {"features": _numbers(_known_features(manifest))})
+
+
+def _known_features(manifest: StreamRules) -> Float32:
+    """Return each feature of a window of a signal that any second implementation can make.
+
+    A sine that rises from 0 to half of the rate, on a mean, with impulses.
+    """
+    sources = {source.name: source for source in manifest.sources}
+    figures = []
+    for channel in manifest.channels:
+        if channel.feature is not None:
+            source = sources[channel.feature.source]
+            at = np.arange(source.window_samples, dtype=np.float64)
+            window = 1 + np.sin(np.pi * at * at / (2 * len(at))) + 3 * (at % 97 == 0)
+            figures.append(figure(channel.feature, window, source.rate_hz))
+    return np.array(figures, np.float32)
+
+
 def _encoded(document: dict[str, Any]) -> bytes:
     return (json.dumps(document, allow_nan=False, separators=(",", ":")) + "\n").encode()
 
@@ -90,8 +114,26 @@ def largest_difference(pipeline: Pipeline, bundle: Bundle) -> float:
         )
     tolerance = bundle.manifest.known_answers.tolerance
     change = np.abs(got - expected) / (tolerance * (1 + np.abs(expected)))
-    forecast = _forecast_difference(pipeline, bundle) / tolerance
-    return max(float(np.nanmax(change, initial=0.0)), forecast)
+    others = max(_forecast_difference(pipeline, bundle), _feature_difference(bundle)) / tolerance
+    return max(float(np.nanmax(change, initial=0.0)), others)
+
+
+def _feature_difference(bundle: Bundle) -> float:
+    """Return the largest difference of a feature, absolute + relative."""
+    if not bundle.manifest.sources:
+        return 0.0
+    got = _known_features(bundle.manifest)
+    try:
+        with np.errstate(over="raise"):
+            expected = np.array(json.loads(bundle.parts[KNOWN_ANSWERS])["features"], np.float32)
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+        raise BundleCorrupt(
+            f"{bundle.source}: {KNOWN_ANSWERS} has no readable features: {error}"
+        ) from error
+    if got.shape != expected.shape:
+        raise BundleCorrupt(f"{bundle.source}: {KNOWN_ANSWERS} has not one figure per feature")
+    difference = float((np.abs(got - expected) / (1 + np.abs(expected))).max())
+    return difference if difference >= 0 else np.inf  # a figure that is none
 
 
 def _forecast_difference(pipeline: Pipeline, bundle: Bundle) -> float:

@@ -6,6 +6,7 @@ stays near that of the arrays. Times are Unix seconds, UTC, as float64 (exact to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -19,10 +20,15 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
+Uint8 = npt.NDArray[np.uint8]
 
 # which of N streams whose memory lies together: all (in place, nothing copied), or their numbers
 Index = slice | Int64
 ALL = slice(None)
+
+# where a sample's value comes from, the better the lower
+GOOD, INTERPOLATED, HELD, MISSING = range(4)
+QUALITIES = ("good", "interpolated", "held", "missing")
 
 EventKind = Literal["anomaly", "stuck", "missing", "silent", "limit"]
 ClockQuality = Literal["synced", "unsynced", "unknown"]
@@ -47,6 +53,50 @@ class Samples(NamedTuple):
 
     times: Float64  # (n,) Unix seconds, on the grid
     values: Float32  # (n, C) in the channels' units
+    quality: Uint8 | None = None  # (n, C) ``GOOD`` to ``MISSING``; None where all is good
+
+    def part(self, begin: int, end: int) -> Samples:
+        """Return samples ``begin`` to ``end``, this one not included."""
+        quality = None if self.quality is None else self.quality[begin:end]
+        return Samples(self.times[begin:end], self.values[begin:end], quality)
+
+    def quality_at(self, time: float) -> Uint8 | None:
+        """Return the qualities, (C,), at a time; at the last sample where there is none of it.
+
+        An event found at a block's end may be of an earlier call's sample.
+        """
+        if self.quality is None:
+            return None
+        (at,) = np.nonzero(self.times == time)
+        row: Uint8 = self.quality[at[-1] if len(at) else -1]
+        return row
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Return samples that follow each other, at least one part, as one."""
+    return Samples(
+        np.concatenate([part.times for part in parts]),
+        np.concatenate([part.values for part in parts]),
+        joined_quality([(part.quality, part.values) for part in parts]),
+    )
+
+
+def joined_quality(parts: Sequence[tuple[Uint8 | None, Float32]]) -> Uint8 | None:
+    """Return the qualities of samples that follow each other, each beside its values."""
+    if all(quality is None for quality, _ in parts):
+        return None
+    return np.concatenate(
+        [
+            np.full(values.shape, GOOD, np.uint8) if quality is None else quality
+            for quality, values in parts
+        ]
+    )
+
+
+def named_quality(channels: Sequence[str], codes: Uint8 | None) -> dict[str, str]:
+    """Return the qualities, (C,), of the channels that were not measured; None: all were."""
+    found = [] if codes is None else codes.tolist()
+    return {name: QUALITIES[code] for name, code in zip(channels, found, strict=False) if code}
 
 
 class Scores(NamedTuple):

@@ -11,7 +11,7 @@ call of the network, with the same results as one by one. No score looks at the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -32,11 +32,11 @@ from models.messages import (
     Samples,
     Scores,
 )
-from models.sensors import SensorChecks, SensorRuns
+from models.sensors import SensorChecks
 from models.state import State
 from models.tail import ScoreTail
 from models.telemanom import Telemanom
-from models.threshold import DynamicThreshold
+from models.threshold import DynamicThreshold, Place
 
 
 class Result(NamedTuple):
@@ -141,7 +141,7 @@ class Pipeline:
                 expected=np.full((*block, self._channels), np.nan, np.float32),
             ),
             events=[self._events.start() for _ in range(streams)],
-            watched=np.zeros(streams, np.bool_),
+            watched=set(),
             forecast=[] if forecaster is None else [forecaster.start() for _ in range(streams)],
         )
 
@@ -183,15 +183,15 @@ class Pipeline:
 
         """
         streams = state.numbers[who]
+        if len(times) == 0:
+            return self._nothing(state, len(streams))
         heard = self._heard(state, streams, times)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            parts = list(self._parts(state, who, streams, times, values))
-        if not parts:
-            return self._nothing(state, len(streams))
+            parts = self._parts(state, who, streams, times, values)
         forecasts = self._forecasts(state, streams, times, values)
+        if len(parts) == 1 and not heard and not forecasts:
+            return parts[0]
         events = heard + [event for part in parts for event in part.events]
-        if len(parts) == 1:
-            return parts[0]._replace(events=events, forecasts=forecasts)
         return Together(
             np.concatenate([part.score for part in parts]),
             np.concatenate([part.predicted for part in parts]),
@@ -207,7 +207,7 @@ class Pipeline:
         Only the gateway's clock can tell; the next sample closes the event.
         """
         events = self._events.silent(state.events[stream], time, since)
-        state.watched[stream] = True
+        state.watched.add(stream)
         return events
 
     def open_events(self, state: State, stream: int = 0) -> list[Event]:
@@ -229,13 +229,20 @@ class Pipeline:
         return Together(np.empty((0, streams), np.float32), predicted, empty, empty, [])
 
     def _heard(self, state: State, streams: Int64, times: Float64) -> list[tuple[int, Event]]:
-        if len(times) == 0 or not state.watched.any():
-            return []
         return [
             (column, event)
-            for column, stream in enumerate(streams.tolist())
-            for event in self._events.heard(state.events[stream], float(times[0, column]))
+            for column in self._watched(state, streams)
+            for event in self._events.heard(
+                state.events[int(streams[column])], float(times[0, column])
+            )
         ]
+
+    @staticmethod
+    def _watched(state: State, streams: Int64) -> list[int]:
+        """Return the columns of the streams that are watched."""
+        if not state.watched:
+            return []
+        return [column for column, stream in enumerate(streams.tolist()) if stream in state.watched]
 
     def _forecasts(
         self, state: State, streams: Int64, times: Float64, values: Float32
@@ -252,65 +259,66 @@ class Pipeline:
 
     def _parts(
         self, state: State, who: Index, streams: Int64, times: Float64, values: Float32
-    ) -> Iterator[Together]:
+    ) -> list[Together]:
         """Step up to each interruption and each update of a threshold: chunking never matters."""
-        if len(times) == 0:
-            return
         broken = self._telemanom.interruptions(state.telemanom, who, times)
-        starts = np.flatnonzero(broken.any(axis=1)).tolist() if broken.any() else []
-        begin = 0
+        starts = [] if broken is None else np.flatnonzero(broken.any(axis=1)).tolist()
+        parts, begin = [], 0
         while begin < len(times):
-            if begin in starts:
+            if broken is not None and begin in starts:
                 self._telemanom.restart(state.telemanom, streams[broken[begin]])
-            room = self._threshold.block_samples - int(state.threshold.pending[who].max())
             next_start = next((start for start in starts if start > begin), len(times))
+            room = self._threshold.room(state.threshold, who, next_start - begin)
             end = min(begin + room, next_start)
-            yield self._part(state, who, streams, times[begin:end], values[begin:end])
+            parts.append(self._part(state, who, streams, times[begin:end], values[begin:end]))
             begin = end
+        return parts
 
     def _part(
         self, state: State, who: Index, streams: Int64, times: Float64, values: Float32
     ) -> Together:
-        begin = state.threshold.pending[who].copy()
-        at = streams, begin + np.arange(len(times))[:, None]  # of the blocks: stream, position
         errors = self._telemanom.step(state.telemanom, who, times, values)
-        runs = self._sensors.step(state.sensors, who, values)
-        state.recent.times[at], state.recent.observed[at] = times, values
-        state.recent.expected[at] = errors.predicted
-        seen = self._threshold.compare(state.threshold, who, at, errors.smoothed)
-        score = worst(seen.ratio)
+        if errors.whole and self._sensors.step_calmly(state.sensors, who, values):
+            runs, notable = None, set()
+        else:
+            runs = self._sensors.step(state.sensors, who, values)
+            notable = set(self._sensors.over(runs))
+        begin = state.threshold.pending[who].copy()
+        at = _place(begin, streams, len(times))
+        state.recent.times[at] = times.swapaxes(0, 1)
+        state.recent.observed[at] = values.swapaxes(0, 1)
+        state.recent.expected[at] = errors.predicted.swapaxes(0, 1)
+        score, seen = self._threshold.compare(state.threshold, who, at, errors.smoothed)
+        if seen.some:
+            notable.update(np.flatnonzero(seen.outside.any(axis=(0, 2))).tolist())
         events: list[tuple[int, Event]] = []
-        for column in self._notable(state, who, score, runs):
-            stream = int(streams[column])
-            opened = state.events[stream]
+        for column in sorted(notable.union(self._watched(state, streams))):
+            stream, first = int(streams[column]), int(begin[column])
+            own = self._sensors.now(state.sensors, stream) if runs is None else runs.of(column)
             told = self._events.step(
-                opened,
-                state.recent.of(stream),
-                int(begin[column]),
-                seen.of(column),
-                runs.of(column),
+                state.events[stream], state.recent.of(stream), first, seen.of(column), own
             )
+            state.watch(stream)
             events += [(column, event) for event in told]
-            state.watched[stream] = opened.watched
-        pending = state.threshold.pending[who]
-        (full,) = np.nonzero(pending == self._threshold.block_samples)
-        for column in full.tolist():
+        for column in self._threshold.full(state.threshold, who):
             events += [(column, event) for event in self._update(state, int(streams[column]))]
         return Together(score, errors.predicted, errors.smoothed, seen.threshold, events)
-
-    def _notable(self, state: State, who: Index, score: Float32, runs: SensorRuns) -> list[int]:
-        """Return the columns of the streams whose events may change."""
-        notable = state.watched[who] | self._sensors.over(runs) | (score > 1).any(axis=0)
-        columns: list[int] = np.asarray(notable).nonzero()[0].tolist()
-        return columns
 
     def _update(self, state: State, stream: int) -> list[Event]:
         """Find a stream's threshold anew, at the end of its block."""
         events = state.events[stream]
         found = self._threshold.update(state.threshold, stream, events.open_samples)
         opened = self._events.found(events, state.recent.of(stream), found)
-        state.watched[stream] = events.watched
+        state.watch(stream)
         return opened
+
+
+def _place(begin: Int64, streams: Int64, samples: int) -> Place:
+    """Return where in the blocks the next samples of these streams go, each at its ``begin``."""
+    if len(begin) == 1:
+        first, stream = int(begin[0]), int(streams[0])
+        return slice(stream, stream + 1), slice(first, first + samples)
+    return streams[:, None], begin[:, None] + np.arange(samples)
 
 
 def _forecaster(bundle: Bundle, runtime: Runtime) -> Forecaster | None:

@@ -37,6 +37,8 @@ class SensorState:
     last: Float32  # (N, C) value of the last sample, NaN where missing
     stuck: Int64  # (N, C)
     missing: Int64  # (N, C)
+    complete: bool = False  # nothing was missing in the last sample of any stream
+    calm: int = 0  # for so many samples, or more, no run can be too long if nothing is missing
 
 
 class SensorChecks:
@@ -58,6 +60,22 @@ class SensorChecks:
             missing=np.zeros(shape, np.int64),
         )
 
+    def step_calmly(self, state: SensorState, who: Index, values: Float32) -> bool:
+        """Count on through one sample (1, B, C) with all its values, if no run can get too long.
+
+        Returns whether that was so; if not, nothing is done, and ``step`` has to.
+        """
+        if len(values) > 1 or state.calm < 1 or not state.complete:
+            return False
+        state.calm -= 1
+        same = values[0] == state.last[who]
+        if True in same.ravel().tolist():
+            state.stuck[who] = state.stuck[who] * same + 1
+        else:
+            state.stuck[who] = 1
+        state.last[who] = values[0]
+        return True
+
     def step(self, state: SensorState, who: Index, values: Float32) -> SensorRuns:
         """Count on through ``values`` (n, B, C), n ≥ 1, of these streams; ``state`` moves on."""
         missing = np.isnan(values)
@@ -71,12 +89,20 @@ class SensorChecks:
         )
         state.last[who] = values[-1]
         state.stuck[who], state.missing[who] = runs.stuck[-1], runs.missing[-1]
+        state.complete = not state.missing.any()
+        state.calm = int((self.limits["stuck"] - state.stuck).min()) - 1
         return runs
 
-    def over(self, runs: SensorRuns) -> Bool:
-        """Tell which streams have a run that is too long, (B,)."""
+    @staticmethod
+    def now(state: SensorState, stream: int) -> SensorRuns:
+        """Return the runs in progress of a stream, (1, C) each."""
+        return SensorRuns(state.stuck[stream][None], state.missing[stream][None])
+
+    def over(self, runs: SensorRuns) -> list[int]:
+        """Return which streams have a run that is too long."""
         over = (runs.stuck >= self.limits["stuck"]) | (runs.missing >= self.limits["missing"])
-        return np.asarray(over.any(axis=(0, 2)))
+        columns: list[int] = np.flatnonzero(over.any(axis=(0, 2))).tolist()
+        return columns
 
 
 def _runs(goes_on: Bool, before: Int64, restart: Int64) -> Int64:

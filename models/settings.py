@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from models.errors import ConfigError
+from models.fields import BaseModel, ConfigDict, ValidationError
 
 Location = tuple[int | str, ...]  # keys, and positions in lists, from the root of a document
 

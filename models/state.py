@@ -20,7 +20,7 @@ import numpy as np
 from models.events import EventState, Recent
 from models.forecaster import ForecastState
 from models.history import PART_COLUMNS, History
-from models.messages import Bool, Contribution, Event, Float32, Int64, NoForecast
+from models.messages import Contribution, Event, Float32, Int64, NoForecast
 from models.sensors import SENSOR_KINDS, SensorState
 from models.telemanom import TelemanomState
 from models.threshold import ThresholdState
@@ -43,8 +43,15 @@ class State:
     sensors: SensorState
     recent: Recent
     events: list[EventState]  # (N)
-    watched: Bool  # (N,) ``EventState.watched`` of each
+    watched: set[int]  # the streams that are ``EventState.watched``
     forecast: list[ForecastState]  # (N); empty where the bundle has no forecaster
+
+    def watch(self, stream: int) -> None:
+        """Take note of whether a stream is ``watched``."""
+        if self.events[stream].watched:
+            self.watched.add(stream)
+        else:
+            self.watched.discard(stream)
 
 
 class StateMismatch(ValueError):
@@ -74,7 +81,7 @@ def restore(state: State, parts: Mapping[str, bytes], digest: str) -> None:
         set_arrays(_arrays(state, 0), arrays)
         _set_scalars(state, scalars)
         set_events(state.events[0], scalars)
-        state.watched[0] = state.events[0].watched
+        state.watch(0)
 
     unpacked(parts, digest, take, state.threshold.history[0])
     if state.forecast:
@@ -87,10 +94,15 @@ def adopt(state: State, stream: int, one: State) -> None:
     for name in ("telemanom", "threshold", "sensors"):
         target, source = getattr(state, name), getattr(one, name)
         for item in fields(target):
-            getattr(target, item.name)[stream] = getattr(source, item.name)[0]
+            own = getattr(source, item.name)
+            if isinstance(own, int):  # what holds for all streams, which has to be seen anew
+                setattr(target, item.name, type(own)())
+            else:
+                getattr(target, item.name)[stream] = own[0]
     for name in Recent._fields:
         getattr(state.recent, name)[stream] = getattr(one.recent, name)[0]
-    state.events[stream], state.watched[stream] = one.events[0], one.watched[0]
+    state.events[stream] = one.events[0]
+    state.watch(stream)
     if state.forecast:
         state.forecast[stream] = one.forecast[0]
 

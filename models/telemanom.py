@@ -9,7 +9,6 @@ spike or a slow drift.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -28,6 +27,7 @@ class Errors(NamedTuple):
 
     smoothed: Float32  # (n, B, R) smoothed absolute errors, scaled, span by span, head by head
     predicted: Float32  # (n, B, C) the expected sample, in units; NaN for channels not scored
+    whole: bool  # no value was missing, or so far out that it was clipped
 
 
 @dataclass(slots=True)
@@ -39,8 +39,9 @@ class TelemanomState:
     last: Float32  # (N, H, C) last known values at the last H samples, scaled; NaN before the first
     smoothed_sum: Float64  # (N, spans, P) of the weighted mean
     smoothed_weight: Float64  # (N, spans, P)
-    since_start: Int64  # (N,) samples since the network last started from nothing
+    since_start: Int64  # (N,) samples since the network started from nothing, up to the warm-up
     last_time: Float64  # (N,) of the last sample; NaN before the first
+    steady: Bool  # (N,) all can be compared, and the means have their full weight
 
 
 class Telemanom:
@@ -50,19 +51,23 @@ class Telemanom:
         self._network = network
         self._heads = manifest.network.heads
         self._horizon = manifest.network.horizon_samples
-        self._clip = manifest.network.input_clip
-        self._center = np.array([c.center for c in manifest.channels], np.float32)
-        self._scale = np.array([c.scale for c in manifest.channels], np.float32)
+        # (1, 1, C), as the samples of one stream: numpy takes three times as long to broadcast
+        self._center = np.array([[[c.center for c in manifest.channels]]], np.float32)
+        self._scale = np.array([[[c.scale for c in manifest.channels]]], np.float32)
+        self._clip = np.full(self._center.shape, manifest.network.input_clip, np.float32)
+        self._clip_low = -self._clip
         self._warm_up = manifest.sampling.warm_up_samples
-        self._period_s = manifest.sampling.period_s
-        every = len(manifest.scored) == len(self._center)
+        period_s = manifest.sampling.period_s
+        self._period_min_s, self._period_max_s = 0.5 * period_s, 1.5 * period_s
+        every = len(manifest.scored) == len(manifest.channels)
         self._scored: list[int] | slice = ALL if every else manifest.scored
-        self._predicted = len(self._heads) * len(manifest.scored)
+        self._width = len(manifest.scored)
+        self._predicted = len(self._heads) * self._width
         self._smoother = Smoother(manifest.smoothing.spans_samples)
 
     def start(self, streams: int = 1) -> TelemanomState:
         """Return the state before the first sample."""
-        channels, ahead = len(self._center), (streams, self._horizon)
+        channels, ahead = self._center.size, (streams, self._horizon)
         smoothed_sum, smoothed_weight = self._smoother.start((streams,), self._predicted)
         return TelemanomState(
             network=np.zeros((streams, self._network.state_size), np.float32),
@@ -72,15 +77,29 @@ class Telemanom:
             smoothed_weight=smoothed_weight,
             since_start=np.zeros(streams, np.int64),
             last_time=np.full(streams, np.nan),
+            steady=np.zeros(streams, np.bool_),
         )
 
-    def interruptions(self, state: TelemanomState, who: Index, times: Float64) -> Bool:
+    def interruptions(self, state: TelemanomState, who: Index, times: Float64) -> Bool | None:
         """Tell before which of the samples at ``times`` (n, B) the stream was interrupted, (n, B).
 
-        It was where time does not go on by one period.
+        It was where time does not go on by one period. None: nowhere.
         """
-        before = np.concatenate([state.last_time[who][None], times[:-1]])
-        return np.asarray(np.abs(times - before - self._period_s) > 0.5 * self._period_s)
+        before = state.last_time[who][None]
+        if times.size == 1 and (
+            self._period_min_s <= times.item() - before.item() <= self._period_max_s
+        ):
+            return None
+        if len(times) > 1:
+            before = np.concatenate([before, times[:-1]])
+        apart = times - before
+        if (
+            np.minimum.reduce(apart, axis=None) >= self._period_min_s
+            and np.maximum.reduce(apart, axis=None) <= self._period_max_s
+        ):
+            return None
+        broken = (apart < self._period_min_s) | (apart > self._period_max_s)
+        return broken if broken.any() else None
 
     def restart(self, state: TelemanomState, streams: Int64) -> None:
         """Let the network and the smoothing of these streams start from nothing, and warm up."""
@@ -88,6 +107,7 @@ class Telemanom:
         for name in ("network", "prediction", "last", "smoothed_sum", "smoothed_weight"):
             getattr(state, name)[streams] = getattr(fresh, name)
         state.since_start[streams] = 0
+        state.steady[streams] = False
 
     def step(self, state: TelemanomState, who: Index, times: Float64, values: Float32) -> Errors:
         """Score samples that go on without interruption; ``state`` moves on.
@@ -100,23 +120,63 @@ class Telemanom:
 
         """
         last = state.last[who]
-        scaled = _limited((values - self._center) / self._scale, SCALED_MAX)
-        filled = known_so_far = scaled
-        if math.isnan(np.add.reduce(scaled, axis=None)):
+        scaled = values - self._center
+        scaled /= self._scale
+        filled, sample = scaled, np.fmax(scaled, self._clip_low)
+        np.fmin(sample, self._clip, out=sample)
+        # as bytes, which is the quickest way for a few hundred of them
+        whole = sample.tobytes() == scaled.tobytes()
+        if not whole:  # some are missing, or far out
+            scaled = _limited(scaled, SCALED_MAX)
             filled = fill_forward(scaled, last[:, -1])
             known_so_far = np.where(np.isnan(filled), np.float32(0), filled)
-        outputs, network = self._network.run(_limited(known_so_far, self._clip), state.network[who])
-        expected, state.prediction[who] = _delayed(state.prediction[who], outputs)
-        before, state.last[who] = _delayed(last, filled)
-        errors = np.abs(self._targets(scaled, before) - expected)
-        self._withhold(state, who, errors)
-        state.network[who] = network
-        state.since_start[who] += len(values)
+            sample = _limited(known_so_far, self._clip)
+        outputs = self._run(state, who, sample)
+        expected, prediction = _delayed(state.prediction[who], outputs)
+        before, last = _delayed(last, filled)
+        self._add(expected, before)
+        errors = self._apart(scaled, expected)
+        steady = all(state.steady[who].tolist())
+        if not steady:
+            self._withhold(state, who, errors)
+        smoothed = self._smooth(state, who, errors, whole and steady)
+        state.prediction[who], state.last[who] = prediction, last
         state.last_time[who] = times[-1]
+        if not steady:
+            since = state.since_start[who] + len(values)
+            state.since_start[who] = np.minimum(since, self._warm_up)
+            state.steady[who] = self._steady(state, who)
+        return Errors(smoothed, self._in_units(expected), whole)
+
+    def _run(self, state: TelemanomState, who: Index, samples: Float32) -> Float32:
+        network = state.network[who]
+        outputs, _ = self._network.run(samples, network, network)
+        if who is not ALL:
+            state.network[who] = network
+        return outputs
+
+    def _add(self, expected: Float32, before: Float32) -> None:
+        """Make expected samples, scaled, of the heads' predictions (n, B, P), in place."""
+        for head, form in enumerate(self._heads):
+            if form == "change":
+                own = expected[..., head * self._width : (head + 1) * self._width]
+                own += before[..., self._scored]
+
+    def _apart(self, scaled: Float32, expected: Float32) -> Float32:
+        """Return the errors (n, B, P) of samples (n, B, C) against what each head expected."""
+        by_head = expected.reshape(*expected.shape[:-1], len(self._heads), self._width)
+        errors = scaled[..., None, self._scored] - by_head
+        return np.abs(errors, out=errors).reshape(expected.shape)
+
+    def _smooth(self, state: TelemanomState, who: Index, errors: Float32, steady: bool) -> Float32:
         total, weight = state.smoothed_sum[who], state.smoothed_weight[who]
-        smoothed = self._smoother.smooth(errors, total, weight)
-        state.smoothed_sum[who], state.smoothed_weight[who] = total, weight
-        return Errors(smoothed, self._in_units(expected, before))
+        if steady:
+            smoothed = self._smoother.smooth_on(errors, total, weight)
+        else:
+            smoothed = self._smoother.smooth(errors, total, weight)
+        if who is not ALL:
+            state.smoothed_sum[who], state.smoothed_weight[who] = total, weight
+        return smoothed
 
     def _withhold(self, state: TelemanomState, who: Index, errors: Float32) -> None:
         """Blank the errors of streams that still warm up."""
@@ -125,23 +185,23 @@ class Telemanom:
             position = since + np.arange(len(errors))[:, None]
             errors[position < self._warm_up] = np.nan
 
-    def _targets(self, scaled: Float32, before: Float32) -> Float32:
-        """What each head should have predicted, (n, B, P)."""
-        scaled, before = scaled[..., self._scored], before[..., self._scored]
-        forms = {"value": scaled, "change": scaled - before}
-        if len(self._heads) == 1:
-            return forms[self._heads[0]]
-        return np.concatenate([forms[head] for head in self._heads], axis=-1)
+    def _steady(self, state: TelemanomState, who: Index) -> Bool:
+        """Tell of which streams nothing is withheld or unknown until a restart, (B,)."""
+        known = np.isfinite(state.prediction[who]).all(axis=(1, 2))
+        known &= np.isfinite(state.last[who]).all(axis=(1, 2))
+        known &= state.since_start[who] >= self._warm_up
+        return known & self._smoother.is_full(state.smoothed_weight[who])
 
-    def _in_units(self, expected: Float32, before: Float32) -> Float32:
+    def _in_units(self, expected: Float32) -> Float32:
         """Return the expected sample (n, B, C) in the channels' units, by the first head."""
-        scaled = expected[..., : self._predicted // len(self._heads)]
+        scaled = expected[..., : self._width]
         if self._scored is not ALL:
-            some, scaled = scaled, np.full(before.shape, np.nan, np.float32)
+            shape = (*expected.shape[:-1], self._center.size)
+            some, scaled = scaled, np.full(shape, np.nan, np.float32)
             scaled[..., self._scored] = some
-        if self._heads[0] == "change":
-            scaled = scaled + before
-        return scaled * self._scale + self._center
+        units = scaled * self._scale
+        units += self._center
+        return units
 
 
 class Smoother:
@@ -155,6 +215,7 @@ class Smoother:
     def __init__(self, spans: Sequence[float]) -> None:
         self._keep = 1.0 - 2.0 / (np.array(spans)[:, None] + 1.0)  # (spans, 1)
         self._weight_min = 0.5 / (1.0 - self._keep)  # half of what the weights add up to
+        self._factor = self._keep if len(spans) > 1 else self._keep.reshape(())  # the quicker form
 
     def start(self, streams: tuple[int, ...], columns: int) -> tuple[Float64, Float64]:
         """Return sum and weight before the first error, (…, spans, columns) each."""
@@ -169,15 +230,6 @@ class Smoother:
         """
         smoothed = np.full((len(errors), *total.shape), np.nan, np.float32)
         known = ~np.isnan(errors)
-        if known.all():
-            for row, newest in zip(smoothed, errors[..., None, :], strict=True):
-                np.multiply(total, self._keep, out=total)
-                np.add(total, newest, out=total)
-                np.multiply(weight, self._keep, out=weight)
-                np.add(weight, 1.0, out=weight)
-                enough = weight >= self._weight_min
-                np.divide(total, weight, out=row, where=enough, casting="same_kind")
-            return smoothed.reshape(*errors.shape[:-1], -1)
         for step in np.flatnonzero(known.reshape(len(errors), -1).any(axis=1)):
             seen, error = known[step][..., None, :], errors[step][..., None, :]
             np.copyto(total, total * self._keep + error, where=seen)
@@ -185,6 +237,20 @@ class Smoother:
             enough = seen & (weight >= self._weight_min)
             np.divide(total, weight, out=smoothed[step], where=enough, casting="same_kind")
         return smoothed.reshape(*errors.shape[:-1], -1)
+
+    def smooth_on(self, errors: Float32, total: Float64, weight: Float64) -> Float32:
+        """As ``smooth`` where no error is missing and every weight ``is_full``."""
+        smoothed = np.empty((len(errors), *total.shape), np.float32)
+        for row, newest in zip(smoothed, errors[..., None, :], strict=True):
+            np.multiply(total, self._factor, total)
+            np.add(total, newest, total)
+            row[...] = total / weight
+        return smoothed.reshape(*errors.shape[:-1], -1)
+
+    def is_full(self, weight: Float64) -> Bool:
+        """Tell where weights, (…, spans, columns), do not grow any more, (…)."""
+        full: Bool = (weight * self._keep + 1.0 == weight).all(axis=(-2, -1))
+        return full
 
 
 def fill_forward(values: Float32, before: Float32) -> Float32:

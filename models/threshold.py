@@ -30,9 +30,13 @@ import numpy as np
 
 from models.bundle import Threshold
 from models.history import History, merged, moments
-from models.messages import Bool, Float32, Float64, Index, Int64
+from models.messages import ALL, Bool, Float32, Float64, Index, Int64
 
 RATIO_MAX = np.float32(1e6)  # a score beyond says no more
+
+
+# of blocks, (B, n): all streams at the same positions, or each stream's number with its own
+Place = tuple[slice, slice] | tuple[Int64, Int64]
 
 
 class Found(NamedTuple):
@@ -53,10 +57,13 @@ class Exceedance(NamedTuple):
         Float32  # (n, B, R) how far out: error / threshold, or calm limit / error; 1 is the limit
     )
     outside: Bool  # (n, B, R) the ratio is above 1, and the stream has settled
+    some: bool = True  # of them may be outside; False: none is
 
     def of(self, column: int) -> Exceedance:
         """Return what one of the streams did."""
-        return Exceedance(self.threshold[:, column], self.ratio[:, column], self.outside[:, column])
+        return Exceedance(
+            self.threshold[:, column], self.ratio[:, column], self.outside[:, column], self.some
+        )
 
 
 @dataclass(slots=True)
@@ -65,11 +72,13 @@ class ThresholdState:
 
     history: list[History]  # (N) smoothed errors of normal samples
     block: Float32  # (N, U, R) smoothed errors since the last update
-    block_outside: Bool  # (N, U, R)
+    block_outside: Bool  # (N, U, R) False where the block is not in use
     pending: Int64  # (N,) samples of the block in use
     settled: Int64  # (N,) scored samples so far, counted up to ``settle_samples``
     threshold: Float32  # (N, R) in force
     calm: Float32  # (N, R) in force: errors below it are unnaturally small
+    room: int = 0  # so many samples fit into each block, or more
+    all_settled: bool = False
 
 
 class DynamicThreshold:
@@ -79,6 +88,7 @@ class DynamicThreshold:
         self._settings = settings
         self._floor = np.asarray(settings.floor, np.float32)
         self._calm = np.asarray(settings.calm, np.float32)
+        self._judges_calm = bool((self._calm > 0).any())
         count = round((settings.z_max - settings.z_min) / settings.z_step) + 1
         self._z = np.linspace(settings.z_min, settings.z_max, max(count, 1))
 
@@ -101,24 +111,56 @@ class DynamicThreshold:
         """Samples between two updates."""
         return self._settings.update_samples
 
-    def compare(
-        self, state: ThresholdState, who: Index, at: tuple[Int64, Int64], smoothed: Float32
-    ) -> Exceedance:
-        """Compare ``smoothed`` (n, B, R) with the threshold in force.
+    def room(self, state: ThresholdState, who: Index, samples: int) -> int:
+        """Return how many samples of these streams fit into their blocks, if not all ``samples``.
 
-        ``at`` are streams (B,) and positions (n, B) in the blocks that they go to: ``update`` is
-        due when a block is full. NaN (nothing to score) is never outside and never enters the
-        history. Divides by zero: ``np.errstate`` is the caller's.
+        At least one: a full block is emptied by ``update``.
         """
-        threshold = state.threshold[who][None].repeat(len(smoothed), axis=0)
-        ratio = self._ratio(smoothed, state.calm[who], threshold)
-        outside = ratio > 1
-        if np.minimum.reduce(state.settled[who]) < self._settings.settle_samples:
+        if state.room >= samples:
+            return state.room
+        state.room = self.block_samples - int(np.maximum.reduce(state.pending))
+        return self.block_samples - int(np.maximum.reduce(state.pending[who]))
+
+    def full(self, state: ThresholdState, who: Index) -> list[int]:
+        """Return the columns of the streams whose ``update`` is due."""
+        if state.room > 0:
+            return []
+        columns: list[int] = np.flatnonzero(state.pending[who] == self.block_samples).tolist()
+        return columns
+
+    def compare(
+        self, state: ThresholdState, who: Index, at: Place, smoothed: Float32
+    ) -> tuple[Float32, Exceedance]:
+        """Compare ``smoothed`` (n, B, R) with the threshold in force; return the scores, (n, B).
+
+        A score is the largest ratio of its sample. NaN (nothing to score) is never outside and
+        never enters the history. ``at`` are the places, (B, n), that they go to in the blocks:
+        ``update`` is due when a block is ``full``. Divides by zero: ``np.errstate`` is the
+        caller's.
+        """
+        threshold = state.threshold[who][None]
+        ratio = smoothed / threshold
+        if self._judges_calm:  # 0 / 0 is no limit, and no error
+            np.fmax(ratio, state.calm[who] / smoothed, out=ratio)
+        score: Float32 = np.fmax.reduce(ratio, axis=-1)
+        highest = score.item() if score.size == 1 else np.fmax.reduce(score, axis=None)
+        some = bool(highest > 1)
+        outside = np.zeros(ratio.shape, np.bool_)
+        if some:
+            np.minimum(ratio, RATIO_MAX, out=ratio)  # infinity, too
+            np.minimum(score, RATIO_MAX, out=score)
+            np.greater(ratio, 1, out=outside)
+        if not state.all_settled:
             outside &= self._settled(state, who, smoothed)[..., None]
-        state.block[at] = smoothed
-        state.block_outside[at] = outside
-        state.pending[who] += len(smoothed)
-        return Exceedance(threshold, ratio, outside)
+        state.block[at] = smoothed.swapaxes(0, 1)
+        if some:
+            state.block_outside[at] = outside.swapaxes(0, 1)
+        if who is ALL:
+            state.pending += len(smoothed)
+        else:
+            state.pending[who] += len(smoothed)
+        state.room -= len(smoothed)
+        return score, Exceedance(threshold.repeat(len(smoothed), axis=0), ratio, outside, some)
 
     def update(self, state: ThresholdState, stream: int, open_samples: int | None) -> list[Found]:
         """Find each row's threshold anew and move the full block's normal errors to the history.
@@ -127,51 +169,54 @@ class DynamicThreshold:
         been open, None while there is none. While one is, the block is dropped, and thresholds
         and history stay as they are; from ``adapt_samples`` on, the block is the new normal.
         """
-        state.pending[stream] = 0
+        found: list[Found] = []
         if open_samples is None:
-            return self._learn(state, stream)
-        if open_samples >= self._settings.adapt_samples:
+            found = self._learn(state, stream)
+        elif open_samples >= self._settings.adapt_samples:
             self._adapt(state, stream)
-        return []
-
-    @staticmethod
-    def _ratio(smoothed: Float32, calm: Float32, threshold: Float32) -> Float32:
-        # infinity is limited; 0 / 0 is no limit, and no error
-        small, large = calm / smoothed, smoothed / threshold
-        return np.asarray(np.minimum(np.fmax(large, small), RATIO_MAX))
+        state.pending[stream] = 0
+        state.block_outside[stream] = False
+        return found
 
     def _settled(self, state: ThresholdState, who: Index, smoothed: Float32) -> Bool:
         """Which of the samples may be judged, (n, B)."""
         scored = state.settled[who] + np.cumsum(~np.isnan(smoothed).all(axis=-1), axis=0)
         state.settled[who] = np.minimum(scored[-1], self._settings.settle_samples)
+        state.all_settled = bool(state.settled.min() >= self._settings.settle_samples)
         return np.asarray(scored > self._settings.settle_samples)
 
     def _learn(self, state: ThresholdState, stream: int) -> list[Found]:
         block, history = state.block[stream].T, state.history[stream]
-        normal = ~np.isnan(block) & ~state.block_outside[stream].T
+        known = not np.isnan(np.add.reduce(block, axis=None))
+        normal = None  # all
+        if not known or state.block_outside[stream].any():
+            normal = ~np.isnan(block) & ~state.block_outside[stream].T
         before = state.threshold[stream].copy()
         mean, deviation, enough = self._limit(state, stream, block, normal)
         found: list[Found] = []
         if state.settled[stream] >= self._settings.settle_samples:
             lowest = np.maximum(self._floor, mean + self._z[0] * deviation).astype(np.float32)
-            telling = (normal & (block > lowest[:, None])).any(axis=1)
-            for row in np.flatnonzero(enough & telling).tolist():
+            highest = np.maximum.reduce(
+                block if normal is None else np.where(normal, block, np.float32(0)), axis=1
+            )
+            for row in np.flatnonzero(enough & (highest > lowest)).tolist():
+                if normal is None:
+                    normal = np.ones(block.shape, np.bool_)
                 anomalous = self._select(state, stream, row, block[row], normal[row])
                 if anomalous.any():
                     found.append(_found(row, block[row], anomalous, state, stream, before[row]))
                     normal[row] &= ~anomalous
-        history.remember_where(block, normal)
+        history.remember_where(block, None if normal is not None and normal.all() else normal)
         return found
 
     def _adapt(self, state: ThresholdState, stream: int) -> None:
         """Let the rows that have been outside begin a new history with this block."""
         outside, history = state.block_outside[stream], state.history[stream]
         history.forget(np.asarray(outside.any(axis=0)))
-        outside[:] = False
         block = state.block[stream].T
         known = ~np.isnan(block)
         self._limit(state, stream, block, known)
-        history.remember_where(block, known)
+        history.remember_where(block, None if known.all() else known)
 
     def _select(
         self, state: ThresholdState, stream: int, row: int, recent: Float32, normal: Bool
@@ -192,7 +237,7 @@ class DynamicThreshold:
         return found
 
     def _limit(
-        self, state: ThresholdState, stream: int, block: Float32, normal: Bool
+        self, state: ThresholdState, stream: int, block: Float32, normal: Bool | None
     ) -> tuple[Float64, Float64, Bool]:
         """Set the limits to what normal errors give: the history and those of ``block`` (R, U).
 

@@ -18,10 +18,18 @@ import numpy as np
 import pytest
 
 from models import bundle as bundles
-from models.bundle import FORECASTER, KNOWN_ANSWERS, NETWORK, Bundle, ForecastPart
+from models.bundle import (
+    FORECASTER,
+    KNOWN_ANSWERS,
+    NETWORK,
+    Bundle,
+    Feature,
+    ForecastPart,
+    Source,
+)
 from models.forecaster import Forecaster
 from models.interpreter import ForecastNetwork
-from models.known_answers import foretell
+from models.known_answers import foretell, with_features
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO_BUNDLE = ROOT / "models" / "zoo" / "pump.fieldwatch"
@@ -40,6 +48,35 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = WAIT_S
 @pytest.fixture(scope="session")
 def zoo_bundle() -> Bundle:
     return bundles.read(ZOO_BUNDLE)
+
+
+@pytest.fixture(scope="session")
+def signal_bundle(zoo_bundle: Bundle) -> Bundle:
+    """The reference bundle, its vibration computed from a raw channel: 250 values a second."""
+    kinds = {
+        "vibration_x": Feature(source="accel", kind="rms"),
+        "vibration_y": Feature(source="accel", kind="band_energy", low_hz=20.0, high_hz=60.0),
+    }
+    accel = Source(
+        name="accel",
+        unit="m/s2",
+        low=-100.0,
+        high=100.0,
+        rate_hz=250.0,
+        window_samples=64,
+        missing_share_max=0.1,
+    )
+    channels = [
+        channel.model_copy(update={"feature": kinds.get(channel.name)})
+        for channel in zoo_bundle.manifest.channels
+    ]
+    changes = {"channels": channels, "sources": [accel]}
+    manifest = zoo_bundle.manifest.model_copy(update=changes)
+    parts = dict(zoo_bundle.parts)
+    parts[KNOWN_ANSWERS] = with_features(parts[KNOWN_ANSWERS], manifest)
+    files = {name: bundles.file_part(data) for name, data in parts.items()}
+    manifest = manifest.model_copy(update={"files": files})
+    return Bundle(manifest, manifest.to_bytes(), parts, None, "signal")
 
 
 @pytest.fixture(scope="session")
@@ -140,6 +177,13 @@ class RealBroker:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def stop(self) -> None:
+        """End it so that it saves what it has, where it is told to."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait()
+        self._process = None
 
 
 @pytest.fixture

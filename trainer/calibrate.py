@@ -19,6 +19,7 @@ import numpy as np
 from models.bundle import Bundle, Manifest
 from models.errors import DataError
 from models.known_answers import record as recorded
+from models.known_answers import with_features
 from models.messages import Float32, Samples
 from models.pipeline import Pipeline, Result
 from models.telemanom import Smoother
@@ -154,4 +155,4 @@ def known_answers(bundle: Bundle, samples: Samples) -> bytes:
             "the known answers raise no event: the calibration part is so unlike the training"
             f" part that a swing by {DISTURBANCE:g} scales does not stand out; check the recordings"
         )
-    return recorded(disturbed, result)
+    return with_features(recorded(disturbed, result), manifest)

@@ -7,20 +7,28 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from models.bundle import (
     HORIZON_MAX,
+    SOURCES_MAX,
     SPANS_MAX,
     STEPS_MAX,
+    WINDOW_SAMPLES_MAX,
+    WINDOW_SAMPLES_MIN,
+    Feature,
     Finite,
+    Gap,
     Head,
     NotNegative,
     Positive,
+    Sampling,
     Severity,
     Share,
+    Source,
+    check_features,
 )
 from models.errors import ConfigError
 from models.settings import Table, explain, refusal
@@ -46,20 +54,17 @@ class BundleTable(Table):
     output: str = Field(".", description="Directory of the bundle, its report and its metrics")
 
 
-class ChannelTable(Table):
-    """One channel; the order of the tables is the order of the network's inputs."""
+class ColumnTable(Table):
+    """What a column of the recordings holds."""
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
     unit: str = Field("", max_length=16)
     low: Finite | None = Field(None, description="Values below this are no measurements, in unit")
     high: Finite | None = Field(None, description="Values above this are no measurements, in unit")
-    scored: bool = Field(
-        True, description="False: a command or set point, seen by the network and not judged"
-    )
     column: str | None = Field(None, description="The column in the recordings, if not the name")
 
     @model_validator(mode="after")
-    def _ordered(self) -> ChannelTable:
+    def _ordered(self) -> Self:
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
         return self
@@ -70,12 +75,51 @@ class ChannelTable(Table):
         return self.column or self.name
 
 
+class ChannelTable(ColumnTable):
+    """One channel; the order of the tables is the order of the network's inputs."""
+
+    scored: bool = Field(
+        True, description="False: a command or set point, seen by the network and not judged"
+    )
+    feature: Feature | None = Field(
+        None, description="Computed from a source; without it the recordings have a column"
+    )
+
+    @model_validator(mode="after")
+    def _either(self) -> ChannelTable:
+        odd = [name for name in ("low", "high", "column") if getattr(self, name) is not None]
+        if self.feature is not None and odd:
+            raise ValueError(f"{odd[0]} is for the feature's source, not for the feature")
+        return self
+
+
+class SourceTable(ColumnTable):
+    """A raw channel, much faster than the grid, that features are computed from."""
+
+    rate_hz: Positive = Field(description="Values per second, evenly spaced")
+    window_samples: int = Field(
+        ge=WINDOW_SAMPLES_MIN, le=WINDOW_SAMPLES_MAX, description="That a feature is computed from"
+    )
+    missing_share_max: float = Field(
+        0.1, ge=0, lt=1, description="A window that lacks more of its values has no features"
+    )
+
+
 class DataTable(Table):
     """The recordings of normal operation to learn from."""
 
     files: list[str] = Field(min_length=1, description="Paths or patterns, e.g. recordings/*.csv")
     time_column: str = "time"
     channels: list[ChannelTable] = Field(min_length=1)
+    sources: list[SourceTable] = Field(
+        [], max_length=SOURCES_MAX, description="Raw channels that features are computed from"
+    )
+
+    @property
+    def columns(self) -> list[ColumnTable]:
+        """What is read of the recordings: the channels that are no features, then the sources."""
+        passing = [channel for channel in self.channels if channel.feature is None]
+        return [*passing, *self.sources]
 
     @model_validator(mode="after")
     def _unique(self) -> DataTable:
@@ -90,6 +134,7 @@ class SamplingTable(Table):
 
     period_s: Positive
     hold_samples_max: int = Field(2, ge=0)
+    gap: Gap = Field("hold", description="hold, interpolate or missing; see ``models.align``")
     missing_samples: int = Field(25, ge=1)
     reset_gap_samples: int = Field(50, ge=1)
     warm_up_samples: int = Field(100, ge=0)
@@ -387,11 +432,24 @@ class Config(Table):
     evaluate: EvaluateTable = EvaluateTable()
 
     @model_validator(mode="after")
+    def _features(self) -> Config:
+        features = {channel.name: channel.feature for channel in self.data.channels}
+        sources = [source_part(source) for source in self.data.sources]
+        if sources or any(features.values()):
+            check_features(features, sources, Sampling(**self.sampling.model_dump()))
+        return self
+
+    @model_validator(mode="after")
     def _per_span(self) -> Config:
         changes, spans = self.calibrate.floor_changes, self.smoothing.spans_samples
         if changes and len(changes) != len(spans):
             raise ValueError("calibrate.floor_changes needs a value per smoothing.spans_samples")
         return self
+
+
+def source_part(source: SourceTable) -> Source:
+    """Return a source as a bundle has it."""
+    return Source(**source.model_dump(exclude={"column"}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models import bundle as bundles
-from models.bundle import Bundle, Channel, Manifest, Sampling, Tail
+from models.bundle import Bundle, Channel, Manifest, Tail
 from models.messages import Event, Float32, Samples
 from models.pipeline import Pipeline, Result
 from trainer import tail
-from trainer.config import LABELS_SUFFIX, ChannelTable, EvaluateTable
+from trainer.config import LABELS_SUFFIX, ColumnTable, EvaluateTable
 from trainer.datasets import Label
 from trainer.datasets.csv_files import labels_path, read_labels, read_recording
-from trainer.prepare import align
+from trainer.prepare import Grid, align
 
 DAY_S = 86400.0
 
@@ -77,7 +77,7 @@ class Judgement(NamedTuple):
 
 
 def read_labelled(
-    path: Path, time_column: str, channels: Sequence[ChannelTable], sampling: Sampling
+    path: Path, time_column: str, columns: Sequence[ColumnTable], grid: Grid
 ) -> Labelled:
     """Read a recording and the labels beside it.
 
@@ -85,8 +85,8 @@ def read_labelled(
         DataError: either cannot be read.
 
     """
-    recording = read_recording(path, time_column, channels)
-    samples, _ = align([recording], sampling)
+    recording = read_recording(path, time_column, columns)
+    samples, _ = align([recording], grid)
     return Labelled(path.stem, samples, read_labels(labels_path(path)))
 
 
@@ -101,7 +101,8 @@ def evaluate(
 
     Args:
         source: the bundle.
-        recordings: CSV files with a column per channel of the bundle, by its name.
+        recordings: CSV files with a column per channel of the bundle, by its name; for features
+            per source.
         labels: of the only recording; else they lie beside each. A recording that has none is
             taken to be free of faults.
         time_column: of the recordings.
@@ -114,16 +115,16 @@ def evaluate(
     """
     bundle = bundles.read(source)
     pipeline, manifest = Pipeline(bundle), bundle.manifest
-    tables = [
-        ChannelTable(**channel.model_dump(include={"name", "unit", "low", "high"}))
-        for channel in manifest.channels
+    columns = [
+        ColumnTable(**channel.model_dump(include={"name", "unit", "low", "high"}))
+        for channel in manifest.source_channels
     ]
     judged = []
     for path in recordings:
         if path.name.endswith(LABELS_SUFFIX):  # X*.csv on a command line finds both
             continue
         beside = labels or labels_path(path)
-        samples, _ = align([read_recording(path, time_column, tables)], manifest.sampling)
+        samples, _ = align([read_recording(path, time_column, columns)], Grid.of(manifest))
         marks = read_labels(beside) if labels or beside.exists() else []
         judged.append(judge(pipeline, Labelled(path.stem, samples, marks), grace_s))
     return {

@@ -16,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from models.align import Aligner
-from models.bundle import Channel, Sampling
+from models.bundle import Channel, Feature, Sampling, Source, StreamRules
 from models.errors import DataError
-from models.messages import Float32, Float64, Samples
+from models.features import Features
+from models.messages import Float32, Float64, Samples, joined
 from models.telemanom import fill_forward as fill_forward
 from trainer.config import ChannelTable, Config, NetworkTable
 from trainer.datasets import Recording
@@ -30,6 +31,8 @@ _TAIL = 0.005  # share of the values at each end that the scale takes no notice 
 _TAILS_APART = 5.15  # standard deviations between these quantiles of a normal distribution
 _CONSTANT_SHARE = 0.01  # of its magnitude is the scale of a channel that never moved
 _FLOAT32_STEPS = 1e-6  # a scale below this share of the magnitude would be rounding noise
+
+_RATE_TOLERANCE = 0.05  # of a source's rate, that clocks may be off by
 
 _STUCK_FACTOR = 2  # times the longest run of equal values seen in normal operation
 _STUCK_SAMPLES_MIN = 25
@@ -62,27 +65,52 @@ class Preprocessing(NamedTuple):
     horizon: int = 1  # samples ahead
 
 
-def align(recordings: Sequence[Recording], sampling: Sampling) -> tuple[Samples, Counter[str]]:
+class Grid(NamedTuple):
+    """What samples are: the grid, how each of the channels is made, and the raw channels."""
+
+    sampling: Sampling
+    features: Sequence[Feature | None]  # None: a channel's readings come as they are
+    sources: Sequence[Source]
+
+    @classmethod
+    def of(cls, rules: StreamRules) -> Grid:
+        """Return that of a manifest."""
+        made = [channel.feature for channel in rules.channels]
+        return cls(rules.sampling, made, rules.sources)
+
+    def start(self) -> Features | None:
+        """Return what makes features of raw readings; None where there are none."""
+        return Features(self.features, self.sources, self.sampling) if self.sources else None
+
+
+def align(recordings: Sequence[Recording], grid: Grid) -> tuple[Samples, Counter[str]]:
     """Put recordings on the sampling grid, one after the other, by the gateway's own code.
+
+    Their columns are the channels that are no features, then the sources.
 
     Returns:
         The samples, and how many rows were ``late``, ``duplicate`` and so on; see
-        ``models.align``.
+        ``models.align`` and ``models.features``.
 
     Raises:
-        DataError: two recordings overlap in time, or the grid is much finer than they are.
+        DataError: two recordings overlap in time, or the grid is much finer than they are; or a
+            source has another rate than is said.
 
     """
+    sampling, features = grid.sampling, grid.start()
     for recording in recordings:
         _check_period(recording, sampling.period_s)
+        _check_rates(recording, grid)
     ordered = sorted(recordings, key=lambda recording: float(recording.readings.times.min()))
     for before, after in itertools.pairwise(ordered):
         if float(before.readings.times.max()) >= float(after.readings.times.min()):
             raise DataError(f"{before.name} and {after.name} overlap in time; leave one out")
-    aligner = Aligner(sampling, ordered[0].readings.values.shape[1])
-    pieces = [aligner.push(recording.readings) for recording in ordered]
-    samples = Samples(*(np.concatenate(parts) for parts in zip(*pieces, strict=True)))
-    return samples, aligner.counters
+    aligner = Aligner(sampling, len(grid.features), anchored=features is not None)
+    pieces = []
+    for recording in ordered:
+        readings = features.push(recording.readings) if features else recording.readings
+        pieces.append(aligner.push(readings))
+    return joined(pieces), aligner.counters + (features.counters if features else Counter())
 
 
 def _check_period(recording: Recording, period_s: float) -> None:
@@ -92,6 +120,23 @@ def _check_period(recording: Recording, period_s: float) -> None:
             f"{recording.name} has a row every {np.median(apart):g} s, and sampling.period_s is"
             f" {period_s:g}: most samples would be missing"
         )
+
+
+def _check_rates(recording: Recording, grid: Grid) -> None:
+    """Refuse a source with another rate: its frequencies would be wrong, or its windows short."""
+    times, values = recording.readings
+    for position, source in enumerate(grid.sources, len(values.T) - len(grid.sources)):
+        known = times[~np.isnan(values[:, position])]
+        _, counts = np.unique(np.floor(known / grid.sampling.period_s), return_counts=True)
+        if len(counts) == 0:
+            raise DataError(f"{recording.name} has no value of source {source.name}")
+        found = float(np.median(counts)) / grid.sampling.period_s
+        most_off = _RATE_TOLERANCE * source.rate_hz + 1 / grid.sampling.period_s
+        if abs(found - source.rate_hz) > most_off:
+            raise DataError(
+                f"{recording.name} has {found:g} values of source {source.name} a second, and its"
+                f" rate_hz is {source.rate_hz:g}"
+            )
 
 
 def split(samples: Samples, config: Config) -> Parts:
@@ -165,7 +210,7 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
         known = known[~np.isnan(known)]
         if len(known) == 0:
             raise DataError(
-                f"channel {table.name} (column {table.source!r}) has no value in the training"
+                f"channel {table.name} ({_origin(table)}) has no value in the training"
                 " part: leave it out of data.channels, or mend the recordings"
             )
         center = float(np.median(known))
@@ -178,11 +223,18 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
                 center=center,
                 scale=_scale(known.astype(np.float64), center),
                 scored=table.scored,
+                feature=table.feature,
                 # a command may hold for as long as it likes
                 stuck_samples=_stuck_samples(normal[:, column]) if table.scored else None,
             )
         )
     return described
+
+
+def _origin(table: ChannelTable) -> str:
+    if table.feature is None:
+        return f"column {table.source!r}"
+    return f"{table.feature.kind} of source {table.feature.source}"
 
 
 def preprocessing(described: Sequence[Channel], network: NetworkTable) -> Preprocessing:

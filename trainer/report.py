@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import Bundle, Manifest
+from models.bundle import Bundle, Feature, Manifest
 from trainer import figures, pages
 from trainer.evaluate import Judged, Judgement
 from trainer.forecast import report as forecast_report
@@ -38,6 +38,7 @@ def write(
         *_found(manifest.metrics, judged),
         *_tail(manifest.metrics),
         *_forecast(manifest, judged),
+        *(_features(manifest) if manifest.sources else []),
         *_network(manifest, epochs),
         *_quantization(manifest.metrics),
         *_parity(manifest.metrics),
@@ -130,6 +131,39 @@ def _forecast(manifest: Manifest, judged: Judgement) -> Iterable[str]:
     )
     yield pages.image(
         figures.forecasts(judged.normal, manifest.channels), "observed and expected, per channel"
+    )
+
+
+def _features(manifest: Manifest) -> Iterable[str]:
+    yield "<h2>Signal features</h2>"
+    yield "<p>Computed alike here and on gateways, once per period of the grid.</p>"
+    yield pages.table(
+        ("source", "unit", "values per second", "window", "may lack"),
+        (
+            (
+                source.name,
+                source.unit,
+                f"{source.rate_hz:g}",
+                f"{source.window_samples} ({source.window_samples / source.rate_hz:.3g} s)",
+                f"{100 * source.missing_share_max:g} %",
+            )
+            for source in manifest.sources
+        ),
+    )
+    yield pages.table(
+        ("channel", "unit", "source", "what"),
+        (
+            (channel.name, channel.unit, feature.source, _what(feature))
+            for channel in manifest.channels
+            if (feature := channel.feature) is not None
+        ),
+    )
+
+
+def _what(feature: Feature) -> str:
+    name = feature.kind.replace("_", " ")
+    return (
+        name if feature.low_hz is None else f"{name}, {feature.low_hz:g} to {feature.high_hz:g} Hz"
     )
 
 

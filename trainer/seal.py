@@ -27,7 +27,8 @@ from models.bundle import (
 from models.errors import ConfigError
 from models.interpreter import runtime_version
 from models.settings import explain
-from trainer.config import Config
+from trainer.config import Config, source_part
+from trainer.prepare import Grid
 
 _SOFTWARE = ("tensorflow", "keras", "numpy")
 
@@ -69,6 +70,7 @@ def _draft(
         version=config.bundle.version,
         created=created.isoformat(timespec="seconds").replace("+00:00", "Z"),
         channels=list(channels),
+        sources=[source_part(source) for source in config.data.sources],
         sampling=sampling(config),
         network=NetworkPart(
             layers=layers,
@@ -88,6 +90,13 @@ def _draft(
         metrics={},
         files={},
     )
+
+
+def grid(config: Config) -> Grid:
+    """Return what samples are, of a configuration."""
+    data = config.data
+    made = [channel.feature for channel in data.channels]
+    return Grid(sampling(config), made, [source_part(source) for source in data.sources])
 
 
 def sampling(config: Config) -> Sampling:

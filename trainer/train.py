@@ -11,21 +11,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from models import bundle as bundles
 from models import known_answers
 from models.bundle import KNOWN_ANSWERS, NETWORK, Bundle, Channel, Lineage, Manifest
 from models.errors import DataError
-from models.messages import Samples
+from models.features import COUNTERS as FEATURE_COUNTERS
+from models.messages import QUALITIES, Samples
 from models.pipeline import Pipeline
 from models.times import iso_time
 from trainer import calibrate, evaluate, parity, prepare, quantize, report, seal
-from trainer.config import Config, ConfigFile, ParityTable, Quantization
+from trainer.config import ChannelTable, Config, ConfigFile, ParityTable, Quantization
 from trainer.datasets import Recording
 from trainer.datasets.csv_files import read_recording
 from trainer.evaluate import Labelled
@@ -164,14 +167,16 @@ def _prepare(file: ConfigFile, say: Say) -> Prepared:
     config = file.config
     paths = file.recordings(config.data.files, "data.files")
     recordings = [_read(path, config, say) for path in paths]
-    grid = seal.sampling(config)
+    grid = seal.grid(config)
     samples, counters = prepare.align(recordings, grid)
     for cause, rows in sorted(counters.items()):
-        say(f"{rows} rows {cause.replace('_', ' ')}")
+        say(f"{rows} {'' if cause in FEATURE_COUNTERS else 'rows '}{cause.replace('_', ' ')}")
+    for line in _made_up(samples, config.data.channels):
+        say(line)
     parts = prepare.split(samples, config)
     channels = prepare.channels(parts, config.data.channels)
     labelled = [
-        evaluate.read_labelled(path, config.data.time_column, config.data.channels, grid)
+        evaluate.read_labelled(path, config.data.time_column, config.data.columns, grid)
         for path in file.recordings(config.evaluate.files, "evaluate.files")
     ]
     hours = [len(part.times) * config.sampling.period_s / 3600 for part in parts]
@@ -179,8 +184,23 @@ def _prepare(file: ConfigFile, say: Say) -> Prepared:
     return Prepared(recordings, parts, channels, labelled)
 
 
+def _made_up(samples: Samples, tables: Sequence[ChannelTable]) -> Iterator[str]:
+    """Say of which channels much was not measured, but held, interpolated or missing."""
+    if samples.quality is None:
+        return
+    for column, table in enumerate(tables):
+        codes = np.bincount(samples.quality[:, column], minlength=len(QUALITIES)).tolist()
+        told = [
+            f"{100 * count / len(samples.times):.1f} % {name}"
+            for name, count in zip(QUALITIES[1:], codes[1:], strict=True)
+            if count
+        ]
+        if told:
+            yield f"{table.name}: {', '.join(told)}"
+
+
 def _read(path: Path, config: Config, say: Say) -> Recording:
-    recording = read_recording(path, config.data.time_column, config.data.channels)
+    recording = read_recording(path, config.data.time_column, config.data.columns)
     count = len(recording.readings.times)
     outside = f", {recording.out_of_range} values out of range" if recording.out_of_range else ""
     say(f"read {path.name}: {count} rows{outside}")

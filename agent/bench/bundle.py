@@ -1,7 +1,8 @@
 """The bundle that the benchmark scores with: the reference bundle's rules, a network to choose.
 
 ``networks/*.tflite`` are made by ``tests/bench/make_network.py``: random weights in the form that
-the trainer exports. What a network costs does not depend on what it has learnt. The limits are set
+the trainer exports, and in ``windowed`` the same layers in Telemanom's published form. What a
+network costs does not depend on what it has learnt. The limits are set
 so that the benchmark's lines (``agent.bench.lines``) raise alarms only where they have a fault.
 """
 
@@ -37,6 +38,12 @@ def bench_bundle(layers: Sequence[int], channels: int) -> Bundle:
     }
     manifest = _manifest(reference.manifest, list(layers), parts)
     return Bundle(manifest, manifest.to_bytes(), parts, None, f"benchmark {list(layers)}")
+
+
+def windowed_network(bundle: Bundle) -> bytes:
+    """Return Telemanom's published form of the bundle's network: it takes a window of samples."""
+    name = "-".join(map(str, bundle.manifest.network.layers))
+    return (_NETWORKS / "windowed" / f"{name}.tflite").read_bytes()
 
 
 def _network(layers: list[int], reference: Bundle) -> bytes:

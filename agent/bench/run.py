@@ -121,16 +121,19 @@ def _comparison(plan: Plan, stages: dict[str, float], parts: dict[str, float]) -
     """Return the stages, and what they are compared with."""
     channels = len(plan.bundle.manifest.channels)
     bare_sum = sum(parts.values())
-    windowed = bare.windowed_us(plan.bundle, 1)
+    windowed, stepped = bare.windowed_us(plan.bundle), bare.stepped_us(plan.bundle, 1)
+    score_us = stages["score"] * channels  # of a sample
     return {
         "stages": {stage: _rounded(us) for stage, us in stages.items()},
         "bare": {part: _rounded(us) for part, us in parts.items()} | {"sum": _rounded(bare_sum)},
         "ratio_to_bare": _rounded(sum(stages.values()) / bare_sum),
-        "ratio_to_windowed": _rounded(windowed / (stages["score"] * channels)),
+        "ratio_to_windowed": _rounded(windowed / score_us),
+        "ratio_to_stepped_window": _rounded(stepped / score_us),
         "windowed": {
             "window_samples": bare.WINDOW_SAMPLES,
             "us_per_sample": _rounded(windowed),
-            "us_per_sample_together": _rounded(bare.windowed_us(plan.bundle, plan.streams)),
+            "us_per_sample_stepped": _rounded(stepped),
+            "us_per_sample_stepped_together": _rounded(bare.stepped_us(plan.bundle, plan.streams)),
         },
     }
 

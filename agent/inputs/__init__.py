@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from queue import Empty, SimpleQueue
 from threading import Event, Lock
 from typing import NamedTuple, Protocol
@@ -21,9 +20,13 @@ from agent.input_tables import (
     ModbusRtuTable,
     ModbusTcpTable,
     MqttInputTable,
+    ReplayTable,
     SerialTable,
+    SimulatorTable,
     SourceTable,
 )
+
+LINES_TAKEN_MAX = 10_000  # at once, about: what follows has to end before the watchdog bites
 
 
 class Chunk(NamedTuple):
@@ -106,7 +109,7 @@ class ChunkQueue:
             while self._waiting.qsize() >= self._chunks_max:
                 self._drop_oldest()
             self._waiting.put(chunk)
-            if self._waiting.qsize() >= self._enough:
+            if 0 < self._enough <= self._waiting.qsize():
                 self._many.set()
 
     def _drop_oldest(self) -> None:
@@ -128,16 +131,28 @@ class ChunkQueue:
         self._waiting.put(None)
 
     def take(self, timeout_s: float) -> list[Chunk]:
-        """Return all that waits, in order; if nothing does, wait for it up to ``timeout_s``."""
-        found: list[Chunk | None] = []
+        """Return what waits, in order; if nothing does, wait for it up to ``timeout_s``.
+
+        That is all, or about ``LINES_TAKEN_MAX`` lines of it.
+        """
+        found: list[Chunk] = []
+        lines = 0
         try:
-            found.append(self._waiting.get(timeout=timeout_s))
-            self._gather()
-            while len(found) < self._chunks_max:
-                found.append(self._waiting.get_nowait())
-        except Empty:
+            chunk = self._waiting.get(timeout=timeout_s)
+            if self._enough > 0:
+                self._gather()
+            waiting = self._waiting.qsize()
+            while True:
+                if chunk is not None:
+                    found.append(chunk)
+                    lines += len(chunk.lines)
+                waiting -= 1
+                if waiting < 0 or lines >= LINES_TAKEN_MAX or len(found) >= self._chunks_max:
+                    break
+                chunk = self._waiting.get_nowait()
+        except Empty:  # or its oldest was dropped just now
             pass
-        return [chunk for chunk in found if chunk is not None]
+        return found
 
     def _gather(self) -> None:
         """Wait for more, with one chunk taken already."""
@@ -167,11 +182,21 @@ def open_input(settings: SourceTable) -> Input:
             from agent.inputs.file import FileInput
 
             return FileInput(settings)
+        case ReplayTable():
+            from agent.inputs.replay import ReplayInput
+
+            return ReplayInput(settings)
+        case SimulatorTable():
+            from agent.inputs.simulator import SimulatorInput
+
+            return SimulatorInput(settings)
         case ModbusTcpTable() | ModbusRtuTable():
             from agent.inputs.modbus import ModbusInput
 
             return ModbusInput(settings)
         case ForeignTable():
+            from importlib.metadata import entry_points
+
             (point,) = entry_points(group=ENTRY_POINTS, name=settings.type)
             made: Input = point.load()(settings)
             return made

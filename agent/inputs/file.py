@@ -34,6 +34,7 @@ class FileInput:
         self._last_error: str | None = None
         self._bytes = self._lines = self._openings = 0
         self._framer = Framer(settings.line_bytes_max)
+        self._header: bytes | None = None  # of this file, where it has one
 
     def start(self, put: Callable[[Chunk], None]) -> None:
         """Begin to read; waits for the file where it is absent."""
@@ -84,20 +85,35 @@ class FileInput:
 
     def _open(self, at_end: bool) -> None:
         file = io.FileIO(self._settings.path)
-        if at_end:
+        if at_end and self._knows_header(file):
             file.seek(0, os.SEEK_END)
         self._file, self._since = file, time.time()
         self._openings += 1
         _LOG.info("reading %s", self._settings.path, extra={INPUT: self.name})
+
+    def _knows_header(self, file: io.FileIO) -> bool:
+        """Read the header where there is to be one; False where it is not there yet."""
+        if not self._settings.header:
+            return True
+        line = file.readline(self._settings.line_bytes_max + 1)
+        if not line.endswith(b"\n"):
+            file.seek(0)
+            return False
+        self._header = line.rstrip(b"\r\n")
+        return True
 
     def _read(self, put: Callable[[Chunk], None]) -> None:
         assert self._file is not None
         while not self._stopping.is_set() and (data := self._file.read(_READ_BYTES_MAX)):
             lines = self._framer.push(data)
             self._bytes += len(data)
+            if self._settings.header and self._header is None and lines:
+                self._header = lines.pop(0)
             self._lines += len(lines)
             if lines:
-                put(Chunk(self.name, time.time(), time.monotonic(), lines))
+                # each chunk with the header: one that was dropped must not cost the next
+                head = [] if self._header is None else [self._header]
+                put(Chunk(self.name, time.time(), time.monotonic(), [*head, *lines]))
 
     def _look_whether_replaced(self) -> None:
         """Begin anew where the name stands for another file, or this one became shorter."""
@@ -107,7 +123,7 @@ class FileInput:
             self._close()
         elif there.st_size < self._file.tell():
             self._file.seek(0)
-            self._framer.end()
+            self._begin_anew()
 
     def _lost(self, error: OSError) -> None:
         if self._file is not None or self._last_error is None:
@@ -123,4 +139,8 @@ class FileInput:
         if self._file is not None:
             self._file.close()
             self._file, self._since = None, time.time()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._framer.end()
+        self._header = None

@@ -24,6 +24,7 @@ ABSENT = math.nan  # no value at all
 NOT_FINITE = math.inf  # a value that is NaN or infinite; NaN means absent already
 NO_TIME = math.nan
 
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")  # of RFC 6901
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -56,83 +57,129 @@ class Format(Protocol):
         """Read one line; None where it was rejected (and counted) or holds no readings."""
 
 
-class Csv:
-    """Values with commas between, each column as configured; a header line is passed over."""
+class Columns:
+    """Fields of text in a fixed order: one is the time, others are channels, the rest ignored."""
 
-    block_counts_nothing = True
-
-    def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
-        assert settings.columns is not None  # the configuration sees to it
-        columns = settings.columns
-        _expect(settings, "columns", set(columns) - {TIME, IGNORED}, names)
-        self._rejects = rejects
-        self._columns = columns
+    def __init__(self, columns: Sequence[str], names: Sequence[str]) -> None:
+        self.width = len(columns)
         self._time = columns.index(TIME) if TIME in columns else None
         self.has_time = self._time is not None
-        self._channels = [names.index(name) if name in names else None for name in columns]
-        self._used = [at for at, channel in enumerate(self._channels) if channel is not None]
-        self._order = [channel for channel in self._channels if channel is not None]
+        channels = [names.index(name) if name in names else None for name in columns]
+        self._used = [at for at, channel in enumerate(channels) if channel is not None]
+        self._order = [channel for channel in channels if channel is not None]
         self._blank = [ABSENT] * len(names)
+        first = self._used[0] if self._used else 0
+        side_by_side = self._used == list(range(first, first + len(self._used)))
+        self._read_from = slice(first, first + len(self._used)) if side_by_side else self._used
+        self._in_order = self._order == list(range(len(names)))
 
-    def block(self, lines: Sequence[bytes]) -> Rows | None:
-        """Read all lines at once, if each is whole and has a number in every column used."""
-        joined = b",".join(lines)
-        if b"_" in joined or not joined.isascii():  # which float takes, in its own way
-            return None
-        commas = len(self._columns) - 1
-        if any(line.count(b",") != commas for line in lines):
-            return None
-        fields = joined.decode().split(",")
+    def block(self, lines: Sequence[bytes], fields: list[str], has_nan: bool = True) -> Rows | None:
+        """Read the fields of all lines; None where one that is used holds no plain number.
+
+        ``has_nan``: whether one may be NaN.
+        """
         try:
             table = np.array(list(map(float, fields))).reshape(len(lines), -1)
         except ValueError:
             return self._by_column(lines, fields)
-        return Rows(lines, *self._judged(table))
+        return Rows(lines, *self._judged(table, has_nan))
 
     def _by_column(self, lines: Sequence[bytes], fields: list[str]) -> Rows | None:
         """Read a block in which times are no numbers, or columns that are not used."""
-        width = len(self._columns)
-        table = np.zeros((len(lines), width))
+        table = np.zeros((len(lines), self.width))
         try:
             for at in self._used:
-                table[:, at] = list(map(float, fields[at::width]))
+                table[:, at] = list(map(float, fields[at :: self.width]))
         except ValueError:
             return None
         if self._time is not None:
-            table[:, self._time] = list(map(_unix_time, fields[self._time :: width]))
-        return Rows(lines, *self._judged(table))
+            table[:, self._time] = list(map(unix_time, fields[self._time :: self.width]))
+        return Rows(lines, *self._judged(table, True))
 
-    def _judged(self, table: Float64) -> tuple[Float64, Float64]:
+    def _judged(self, table: Float64, has_nan: bool) -> tuple[Float64, Float64]:
         """Return times and values of a table of all columns."""
         times = np.empty(0) if self._time is None else table[:, self._time]
-        read = table[:, self._used]
-        if math.isnan(np.add.reduce(read, axis=None)):
-            read[np.isnan(read)] = NOT_FINITE
-        values = np.full((len(table), len(self._blank)), ABSENT)
-        values[:, self._order] = read
-        return times, values
+        values = table[:, self._read_from]
+        if has_nan:
+            values[np.isnan(values)] = NOT_FINITE
+        if self._in_order:
+            return times, values
+        ordered = np.full((len(table), len(self._blank)), ABSENT)
+        ordered[:, self._order] = values
+        return times, ordered
+
+    def row(self, line: bytes, fields: Sequence[str]) -> Row:
+        """Read the fields of one line; raises ValueError where one that is used is no number."""
+        values = self._blank.copy()
+        for at, channel in zip(self._used, self._order, strict=True):
+            values[channel] = value_in(fields[at])
+        return Row(line, NO_TIME if self._time is None else unix_time(fields[self._time]), values)
+
+
+class Csv:
+    """Values with a separator between, each column as configured; a header is passed over."""
+
+    block_counts_nothing = True
+
+    def __init__(
+        self,
+        settings: InputTable,
+        columns: Sequence[str],
+        names: Sequence[str],
+        rejects: Rejects,
+    ) -> None:
+        expect(settings, "columns", set(columns) - {TIME, IGNORED}, names)
+        self._rejects = rejects
+        self._names = columns
+        self._columns = Columns(columns, names)
+        self.has_time = self._columns.has_time
+        self._separator = settings.separator or ","
+        self._decimal_comma = settings.decimal == ","
+
+    def block(self, lines: Sequence[bytes]) -> Rows | None:
+        """Read all lines at once, if each is whole and has a number in every column used."""
+        joined = b"\n" + (self._separator.encode() + b"\n").join(lines)
+        if b"_" in joined or not joined.isascii():  # which float takes, in its own way
+            return None
+        if self._separator == " ":
+            if any(len(line.split()) != self._columns.width for line in lines):
+                return None
+            fields = self.split(joined.decode())
+        else:
+            fields, width, count = self.split(joined.decode()), self._columns.width, len(lines)
+            # each line has its columns if all line ends, which float passes over, are before a
+            # first field
+            if not (
+                len(fields) == count * width
+                and "".join(fields[::width]).count("\n") == count == joined.count(b"\n")
+            ):
+                return None
+        return self._columns.block(lines, fields, b"n" in joined or b"N" in joined)
+
+    def split(self, text: str) -> list[str]:
+        """Return the fields of a line."""
+        if self._decimal_comma:
+            text = text.replace(",", ".")
+        return text.split() if self._separator == " " else text.split(self._separator)
 
     def line(self, line: bytes, text: str) -> Row | None:
         """Read one line; None where it was rejected, or is the header."""
-        fields = text.split(",")
-        if len(fields) != len(self._columns):
-            short = len(fields) < len(self._columns)
+        fields = self.split(text)
+        if len(fields) != self._columns.width:
+            short = len(fields) < self._columns.width
             self._rejects.add("truncated" if short else "malformed", line)
             return None
-        values = self._blank.copy()
         try:
-            for at, channel in zip(self._used, self._order, strict=True):
-                values[channel] = _value(fields[at])
+            return self._columns.row(line, fields)
         except ValueError:
             if not self._is_header(fields):
                 self._rejects.add("malformed", line)
             return None
-        return Row(line, NO_TIME if self._time is None else _unix_time(fields[self._time]), values)
 
     def _is_header(self, fields: Sequence[str]) -> bool:
         return all(
             column in (IGNORED, field.strip())
-            for column, field in zip(self._columns, fields, strict=True)
+            for column, field in zip(self._names, fields, strict=True)
         )
 
 
@@ -142,7 +189,7 @@ class Json:
     block_counts_nothing = False
 
     def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
-        _expect(settings, "keys", settings.keys, names)
+        expect(settings, "keys", settings.keys, names)
         self._rejects = rejects
         self._keys = [settings.keys.get(name, name) for name in names]
         self._time_key = settings.time_key
@@ -220,7 +267,7 @@ def _at(document: object, pointer: str) -> object:
         key = part.replace("~1", "/").replace("~0", "~")
         if isinstance(document, dict) and key in document:
             document = document[key]
-        elif isinstance(document, list) and key.isdecimal() and int(key) < len(document):
+        elif isinstance(document, list) and _INDEX.fullmatch(key) and int(key) < len(document):
             document = document[int(key)]
         else:
             return _NOTHING
@@ -236,7 +283,7 @@ def stacked(rows: Sequence[Row], channels: int) -> Rows:
     )
 
 
-def _value(field: str) -> float:
+def value_in(field: str) -> float:
     """Return the number in a field of text; raises ValueError where there is none."""
     if not field or field.isspace():
         return ABSENT
@@ -251,7 +298,7 @@ def _number(text: str) -> float:
     return float(text)
 
 
-def _unix_time(text: str) -> float:
+def unix_time(text: str) -> float:
     """Return Unix seconds from a number of them or from RFC 3339; NaN from anything else."""
     text = text.strip()
     try:
@@ -275,7 +322,7 @@ def _json_value(value: object) -> float:
 
 def _json_time(value: object) -> float:
     if type(value) is str:
-        return _unix_time(value)
+        return unix_time(value)
     if type(value) is float:
         return value
     return _from_int(value) if type(value) is int else NO_TIME
@@ -288,7 +335,7 @@ def _from_int(value: int) -> float:
         return NOT_FINITE
 
 
-def _expect(settings: InputTable, key: str, named: Iterable[str], names: Sequence[str]) -> None:
+def expect(settings: InputTable, key: str, named: Iterable[str], names: Sequence[str]) -> None:
     """Raise a ConfigError where ``named`` are not all channels of the bundle."""
     for name in sorted(set(named) - set(names)):
         near = difflib.get_close_matches(name, names, n=1)

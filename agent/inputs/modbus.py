@@ -1,4 +1,4 @@
-"""The Modbus input: one thread that polls a device's registers (Modbus application protocol 1.1b3).
+"""The Modbus input: one thread that polls registers and bits (Modbus application protocol 1.1b3).
 
 Each poll makes one line, a value for each register in the channel's unit, empty where the device
 did not give it; from there on it is read and checked as any line.
@@ -15,8 +15,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from agent.input_tables import REGISTERS_MAX, ModbusRtuTable, ModbusTcpTable, RegisterTable
+from agent.input_tables import (
+    BIT_FUNCTIONS,
+    BITS_MAX,
+    REGISTERS_MAX,
+    ModbusRtuTable,
+    ModbusTcpTable,
+    RegisterTable,
+)
 from agent.inputs import Chunk, InputStatus
+from agent.inputs.ports import find
 from agent.journal import INPUT
 from models.errors import ConfigError
 
@@ -28,8 +36,16 @@ _FORMS = {
     "uint16": ">H",
     "int32": ">i",
     "uint32": ">I",
+    "int64": ">q",
+    "uint64": ">Q",
     "float32": ">f",
     "float64": ">d",
+}
+_ASK = {
+    "holding": "read_holding_registers",
+    "input": "read_input_registers",
+    "coil": "read_coils",
+    "discrete": "read_discrete_inputs",
 }
 
 
@@ -100,17 +116,21 @@ class ModbusInput:
     def _run(self, put: Callable[[Chunk], None]) -> None:
         failures = 0
         while not self._stopping.is_set():
-            lines_before, device = self._lines, self._client()
+            lines_before = self._lines
             try:
-                if not device.connect():
-                    raise ConnectionError(f"{self._where()} does not answer")
-                self._poll(device, put)
+                self._connect_and_poll(self._client(), put)
             except (OSError, self._failure) as error:
                 self._lost(error)
-            finally:
-                device.close()
             failures = failures + 1 if self._lines == lines_before else 1
             self._stopping.wait(self._delay_s(failures))
+
+    def _connect_and_poll(self, device: Any, put: Callable[[Chunk], None]) -> None:
+        try:
+            if not device.connect():
+                raise ConnectionError(f"{self._where()} does not answer")
+            self._poll(device, put)
+        finally:
+            device.close()
 
     def _client(self) -> Any:
         settings = self._settings
@@ -119,7 +139,7 @@ class ModbusInput:
                 settings.host, port=settings.port, timeout=settings.timeout_s, retries=0
             )
         return self._module.ModbusSerialClient(
-            str(settings.port),
+            str(find(settings.port, settings.by_id)),
             baudrate=settings.baud,
             parity=settings.parity[0].upper(),
             stopbits=settings.stopbits,
@@ -148,15 +168,20 @@ class ModbusInput:
             self._stopping.wait(due - time.monotonic())
 
     def _read(self, device: Any, block: Block) -> list[int] | None:
-        """Return the words of a block; None where the device says that it cannot."""
-        ask = getattr(device, f"read_{block.function}_registers")
+        """Return the words or bits of a block; None where the device says that it cannot."""
+        ask = getattr(device, _ASK[block.function])
         answer = ask(block.address, count=block.words, device_id=self._settings.unit)
+        bits = block.function in BIT_FUNCTIONS
         if answer.isError():
+            what = f"{block.function} {'bits' if bits else 'registers'}"
             self._last_error = (
-                f"unit {self._settings.unit}, {block.function} registers {block.address} to"
+                f"unit {self._settings.unit}, {what} {block.address} to"
                 f" {block.address + block.words - 1}: {answer}"
             )
             return None
+        if bits:  # in whole bytes; more than asked for
+            self._bytes += len(answer.bits) // 8
+            return [int(bit) for bit in answer.bits[: block.words]]
         words: list[int] = answer.registers
         self._bytes += 2 * len(words)
         return words
@@ -181,12 +206,12 @@ class ModbusInput:
 
 
 def blocks(registers: Sequence[RegisterTable]) -> Iterator[Block]:
-    """Yield what to request: registers that lie side by side go together."""
+    """Yield what to request: registers, or bits, that lie side by side go together."""
     begin, end, function = 0, 0, ""
     for register in sorted(registers, key=lambda one: (one.function, one.address)):
         last = register.address + register.words
         beside = register.function == function and register.address <= end
-        if beside and last - begin <= REGISTERS_MAX:
+        if beside and last - begin <= (BITS_MAX if register.is_bit else REGISTERS_MAX):
             end = max(end, last)
             continue
         if function:
@@ -206,10 +231,17 @@ def _field(register: RegisterTable, read: dict[Block, list[int] | None]) -> str:
 
 
 def decoded(register: RegisterTable, words: Sequence[int]) -> float:
-    """Return a register's value in the channel's unit."""
+    """Return a register's value in the channel's unit; NaN where it is no number."""
+    if register.is_bit:
+        return float(words[0]) * register.scale + register.offset
     ordered = words if register.word_order == "big" else words[::-1]
-    packed = struct.pack(f">{len(ordered)}H", *ordered)
-    (raw,) = struct.unpack(_FORMS[register.type], packed)
+    high_byte_first = register.byte_order == "big"
+    packed = struct.pack(f"{'>' if high_byte_first else '<'}{len(ordered)}H", *ordered)
+    if register.type.startswith("bcd"):
+        digits = packed.hex()
+        raw = int(digits) if digits.isdecimal() else math.nan
+    else:
+        (raw,) = struct.unpack(_FORMS[register.type], packed)
     return float(raw) * register.scale + register.offset
 
 

@@ -149,8 +149,10 @@ class MqttInput:
 
     def _take(self, received: Received, put: Callable[[Chunk], None]) -> None:
         lines = [line.removesuffix(b"\r") for line in received.body.split(b"\n")]
-        token = next(self._tokens)
-        self._packets[token] = received.packet
+        token = 0
+        if received.packet:  # one at QoS 0 has no number, and no acknowledgement
+            token = next(self._tokens)
+            self._packets[token] = received.packet
         self._bytes += len(received.body)
         self._lines += len(lines)
         put(Chunk(self.name, time.time(), time.monotonic(), lines, token, received.again))

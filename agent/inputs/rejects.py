@@ -8,10 +8,11 @@ from typing import Final, Literal, NamedTuple
 Cause = Literal[
     "not_utf8",  # the line is no text
     "too_long",  # more than line_bytes_max bytes
+    "bad_checksum",  # no checksum, or not that of the line
     "malformed",  # no line of this format, or something that is no number in place of a value
     "truncated",  # the line ends too early
     "bad_time",  # no time, or one before 2000 or after 2100
-    "unknown_channel",  # json: a key that is no channel; costs the line only if none is
+    "unknown_channel",  # json, keyvalue: a key that is no channel; costs the line only if none is
     "not_finite",  # NaN or infinity in place of a value; the rest of the line is used
     "out_of_range",  # outside the channel's low and high; the rest of the line is used
 ]

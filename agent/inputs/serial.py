@@ -18,6 +18,7 @@ import serial
 from agent.config import IGNORED, TIME, SerialTable
 from agent.inputs import Chunk, InputStatus
 from agent.inputs.lines import Framer
+from agent.inputs.ports import find, ports_there
 from agent.journal import INPUT
 
 _LOG = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class SerialInput:
             bytes_before = self._bytes
             try:
                 with open_port(self._settings) as port:
-                    self._found()
+                    self._found(port)
                     self._read(port, put)
             except OSError as error:
                 self._lost(error)
@@ -108,19 +109,19 @@ class SerialInput:
         finally:
             self._framer.end()
 
-    def _found(self) -> None:
+    def _found(self, port: serial.Serial) -> None:
         self._connections += 1
         self._change(True)
-        _LOG.info("input %s: reading %s", self.name, self._settings.port, extra={INPUT: self.name})
+        _LOG.info("input %s: reading %s", self.name, port.port, extra={INPUT: self.name})
 
     def _lost(self, error: OSError) -> None:
-        self._last_error = str(error)
+        self._last_error = error.strerror or str(error)
         if self._connected or self._since is None:
             self._change(False)
             _LOG.warning(
                 "input %s: %s; trying again until it is back",
                 self.name,
-                _explain(self._settings.port, error),
+                _explain(self._settings, error),
                 extra={INPUT: self.name},
             )
 
@@ -136,10 +137,13 @@ class SerialInput:
 def _first_may_mislead(settings: SerialTable) -> bool:
     """Tell whether the rest of a line, read from its middle on, can pass for a whole one.
 
-    A time or a JSON object that lacks its beginning is rejected; '12.5' cut to '2.5' is not.
+    A time or a JSON object that lacks its beginning is rejected; '12.5' cut to '2.5' is not, nor
+    'inflow=7' cut to 'flow=7'.
     """
-    columns = settings.columns
-    return columns is not None and columns[0] not in (TIME, IGNORED)
+    if settings.format == "csv":
+        assert settings.columns is not None  # the configuration sees to it
+        return settings.columns[0] not in (TIME, IGNORED)
+    return settings.format != "json"
 
 
 def open_port(settings: SerialTable) -> serial.Serial:
@@ -149,13 +153,16 @@ def open_port(settings: SerialTable) -> serial.Serial:
         OSError: absent, not permitted, in use, no serial port, or it cannot be set like this.
 
     """
+    port = find(settings.port, settings.by_id)
     try:
         return serial.Serial(
-            port=str(settings.port),
+            port=str(port),
             baudrate=settings.baud,
             bytesize=settings.bytesize,
             parity=_PARITY[settings.parity],
             stopbits=settings.stopbits,
+            rtscts=settings.flow_control == "rtscts",
+            xonxoff=settings.flow_control == "xonxoff",
             timeout=_READ_TIMEOUT_S,
             exclusive=True,
         )
@@ -163,28 +170,36 @@ def open_port(settings: SerialTable) -> serial.Serial:
         raise OSError(f"cannot be set to {settings.baud} baud: {error}") from error
 
 
+def sample(settings: SerialTable, seconds: float) -> bytes:
+    """Return what comes within some seconds; raises OSError as ``open_port`` does."""
+    data, until = b"", time.monotonic() + seconds
+    with open_port(settings) as port:
+        while time.monotonic() < until:
+            data += port.read(max(1, port.in_waiting))
+    return data
+
+
 def probe_port(settings: SerialTable) -> str | None:
     """Open the port as the agent would; say what is wrong and how to mend it, or None."""
     try:
         open_port(settings).close()
     except OSError as error:
-        return _explain(settings.port, error)
+        return _explain(settings, error)
     return None
 
 
-def _explain(port: Path, error: OSError) -> str:
+def _explain(settings: SerialTable, error: OSError) -> str:
+    try:
+        port = find(settings.port, settings.by_id)
+    except OSError as unclear:
+        return unclear.strerror or str(unclear)
     if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
-        return f"{port} does not exist: is the device plugged in? {_ports_there()}"
+        return f"{port} does not exist: is the device plugged in? {ports_there(settings.by_id)}"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"no permission to open {port}: add the agent's user to the group {_group(port)}"
     if error.errno in (errno.EBUSY, errno.EAGAIN):
         return f"{port} is in use by another program (an agent that runs already?)"
     return f"{port}: {error}"
-
-
-def _ports_there() -> str:
-    ports = sorted(str(port) for port in Path("/dev/serial/by-id").glob("*"))
-    return f"ports there: {', '.join(ports)}" if ports else "no port with a lasting name is there"
 
 
 def _group(port: Path) -> str:

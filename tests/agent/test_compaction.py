@@ -15,7 +15,7 @@ from agent.compaction import merge
 from agent.envelope import Outgoing
 from agent.store import Batch, Reader, Store
 from agent.summary import Summary
-from models.messages import Samples
+from models.messages import GOOD, HELD, INTERPOLATED, MISSING, Samples
 from tests.conftest import RealBroker, wait_until
 from tests.uplink_rig import Collecting, Gateway
 
@@ -32,7 +32,10 @@ def summaries(interval_s: float, seconds: int = 120) -> list[dict[str, Any]]:
     score = rng.exponential(0.5, len(times)).astype(np.float32)
     score[:400] = np.nan
     summary = Summary(CHANNELS, interval_s)
-    return [*summary.add(Samples(times, values), score), *summary.close()]
+    codes = rng.choice([GOOD, HELD, INTERPOLATED], values.shape, p=[0.99, 0.009, 0.001])
+    quality = np.where(np.isnan(values), MISSING, codes).astype(np.uint8)
+    quality[:, 1] = np.where(quality[:, 1] == HELD, GOOD, quality[:, 1])
+    return [*summary.add(Samples(times, values, quality), score), *summary.close()]
 
 
 def documents(interval_s: float) -> list[dict[str, Any]]:
@@ -65,6 +68,9 @@ def test_merged_summaries_are_as_one_long_one() -> None:
     once = merge(short)
     numbers = once.data.pop("merged")
     assert_same(once.data, long["data"])
+    assert long["data"]["uncertain"] > 0
+    assert long["data"]["channels"]["flow"]["held"] > 0
+    assert "held" not in once.data["channels"]["pressure"]
     assert numbers == [[3 * number + 1] * 2 for number in range(120)]
     halves = [merge(short[:50]), merge(short[50:])]
     again = merge(

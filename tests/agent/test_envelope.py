@@ -101,3 +101,10 @@ def test_what_gateway_and_collector_say_to_each_other_is_as_the_asyncapi_documen
         acknowledgement = collected.acknowledgement(message.source)
     assert json.loads(acknowledgement)["also"] == [[2, 2]]
     check("Acknowledged", acknowledgement)
+
+
+@pytest.mark.parametrize("epoch", ["\\ud800", "a\\u0000", "\\n", "ü"])
+def test_an_epoch_that_no_database_can_hold_is_refused(epoch: str) -> None:
+    body = f'{{"epoch": "{epoch}", "seq": 1, "data": {{}}}}'.encode()
+    with pytest.raises(ValueError, match="epoch is no word"):
+        read_message(ENVELOPE.topic("summary", "pump"), body)

@@ -42,6 +42,23 @@ def test_the_password_comes_from_its_file_at_each_connection(
         assert credentials == [("gw", "first"), ("gw", "second")]
 
 
+def test_a_renewed_password_is_used_without_a_restart(
+    tmp_path: Path, gateway: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.session.RENEWAL_LOOK_S", 0.05)
+    secret = tmp_path / "password"
+    secret.write_text("first\n")
+    with ScriptedBroker() as scripted:
+        one = gateway(scripted.port, username="gw", password_file=secret)
+        one.uplink.start()
+        wait_until(lambda: one.uplink.snapshot()["state"] == "online", "the link")
+        secret.write_text("second\n")
+        wait_until(lambda: one.uplink.snapshot()["connections"] == 2, "the new connection")
+        assert [session.password for session in scripted.sessions] == ["first", "second"]
+        assert scripted.sessions[0].said_goodbye
+        assert one.uplink.snapshot()["failures"] == 0
+
+
 def test_the_password_may_be_a_credential_of_systemd(
     tmp_path: Path, gateway: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:

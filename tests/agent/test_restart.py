@@ -30,7 +30,10 @@ def detector() -> Detector:
 
 @pytest.fixture(scope="module")
 def rows() -> Float32:
-    return Pump(4, [sudden("blocked_valve", 180.0, 30.0)]).run(ROWS)
+    """A fault, and a channel that now and then has no value, which is held."""
+    made = Pump(4, [sudden("blocked_valve", 180.0, 30.0)]).run(ROWS)
+    made[7::17, 2] = np.nan
+    return made
 
 
 class Gateway:
@@ -94,6 +97,7 @@ def test_a_crash_between_two_saves_changes_nothing(
     scores_after, told_after, memory_after = crashed.outcome()
     np.testing.assert_array_equal(scores_after, scores)
     assert {message["data"].get("kind") for message in told} == {None, "anomaly"}
+    assert sum(message["data"].get("uncertain", 0) for message in told) > 20
     assert told_after == told
     assert memory_after == memory
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pty
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from agent.config import SerialTable
 from agent.inputs import Chunk, ChunkQueue, open_input
+from agent.inputs.ports import find, named
 from agent.inputs.serial import open_port, probe_port
 
 WAIT_S_MAX = 20.0
@@ -23,8 +25,8 @@ WAIT_S_MAX = 20.0
 class Device:
     """A device on a virtual line, which can be unplugged and plugged in again elsewhere."""
 
-    def __init__(self, directory: Path) -> None:
-        self.port = directory / "port"  # as a name below /dev/serial/by-id
+    def __init__(self, directory: Path, name: str = "port") -> None:
+        self.port = directory / name  # as a name below /dev/serial/by-id
         self.terminal = ""
         self._controller = -1
 
@@ -217,6 +219,93 @@ def test_a_long_absence_is_logged_once(device, caplog):
     assert threading.active_count() == before
 
 
+# ---- a pattern, or the only one
+
+
+class Bus:
+    """A directory such as /dev/serial/by-id, with devices that come and go."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "by-id"
+        self.directory.mkdir()
+        self._devices: dict[str, Device] = {}
+
+    def plug_in(self, name: str) -> Device:
+        device = self._devices[name] = Device(self.directory, name)
+        device.plug_in()
+        return device
+
+    def close(self) -> None:
+        for device in self._devices.values():
+            device.close()
+
+
+@pytest.fixture
+def bus(tmp_path) -> Iterator[Bus]:
+    made = Bus(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("port", ["auto", "usb-FTDI_*"])
+def test_a_device_that_comes_back_under_another_name_is_taken(bus, port):
+    table = settings(Path(port) if port == "auto" else bus.directory / port, by_id=bus.directory)
+    with reading(table) as (source, queue):
+        wait_for(lambda: source.status().last_error is not None, "the first attempt")
+        assert "no device is there as" in source.status().last_error
+        first = bus.plug_in("usb-FTDI_A-if00")
+        connected(source)
+        first.write(b"1700000000,1\n")
+        assert take_lines(queue, 1) == [b"1700000000,1"]
+        first.unplug()
+        wait_for(lambda: not source.status().connected, "the loss")
+        second = bus.plug_in("usb-FTDI_B-if00")
+        connected(source)
+        second.write(b"1700000001,2\n")
+        assert take_lines(queue, 1) == [b"1700000001,2"]
+    assert probe_port(table) is None
+    assert named(table.port, table.by_id) == str(bus.directory / "usb-FTDI_B-if00")
+
+
+def test_several_that_fit_are_named_until_one_is_left(bus):
+    first, second = bus.plug_in("usb-FTDI_A"), bus.plug_in("usb-FTDI_B")
+    bus.plug_in("usb-Prolific")
+    table = settings(bus.directory / "usb-FTDI_?", by_id=bus.directory)
+    trouble = probe_port(table)
+    assert trouble is not None
+    assert f"fits 2 devices, name one of them: {first.port}, {second.port}" in trouble
+    assert named(table.port, table.by_id) == str(table.port)
+    with reading(table) as (source, _):
+        wait_for(lambda: source.status().last_error is not None, "the first attempt")
+        assert source.status().last_error == trouble
+        first.unplug()
+        connected(source)
+
+
+def test_none_that_fits_names_those_that_are_there(bus):
+    there = bus.plug_in("usb-Prolific")
+    trouble = probe_port(settings(bus.directory / "usb-FTDI_*", by_id=bus.directory))
+    assert trouble == (
+        f"no device is there as {bus.directory}/usb-FTDI_*; ports there: {there.port}"
+    )
+
+
+def test_a_name_with_brackets_is_no_pattern_where_it_is_there(bus):
+    there = bus.plug_in("usb-[odd]")
+    assert find(there.port, bus.directory) == there.port
+
+
+# ---- flow control
+
+
+@pytest.mark.parametrize("flow_control", ["none", "rtscts", "xonxoff"])
+def test_the_line_is_set_to_the_flow_control_asked_for(device, flow_control):
+    with open_port(settings(device.port, flow_control=flow_control)) as port:
+        input_flags, _, control_flags, *_ = termios.tcgetattr(port.fd)
+    assert bool(input_flags & (termios.IXON | termios.IXOFF)) == (flow_control == "xonxoff")
+    assert bool(control_flags & termios.CRTSCTS) == (flow_control == "rtscts")
+
+
 # ---- stopping
 
 
@@ -317,6 +406,15 @@ def test_a_full_queue_drops_the_oldest_and_counts():
         queue.put(chunk(number))
     assert (queue.dropped_chunks, queue.dropped_lines) == (2, 1 + 2)
     assert queue.take(0) == [chunk(3), chunk(4), chunk(5)]
+
+
+def test_no_more_is_taken_at_once_than_a_turn_of_the_loop_may_take(monkeypatch):
+    monkeypatch.setattr("agent.inputs.LINES_TAKEN_MAX", 5)
+    queue = ChunkQueue(10)
+    for number in (2, 2, 2, 2, 7, 1):
+        queue.put(chunk(number))
+    taken = [queue.take(0) for _ in range(4)]
+    assert taken == [[chunk(2)] * 3, [chunk(2), chunk(7)], [chunk(1)], []]
 
 
 def test_a_waiting_loop_can_be_woken():

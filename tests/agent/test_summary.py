@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.summary import Summary
-from models.messages import Float32, Samples
+from models.messages import GOOD, HELD, INTERPOLATED, MISSING, Float32, Samples
 
 
 def made(seed: int, count: int = 400) -> tuple[Samples, Float32]:
@@ -21,17 +21,20 @@ def made(seed: int, count: int = 400) -> tuple[Samples, Float32]:
     values[random.random((count, 2)) < 0.1] = np.nan
     score = random.random(count).astype(np.float32) * 1.2
     score[:20] = np.nan
-    return Samples(times, values), score
+    codes = random.choice([GOOD, HELD, INTERPOLATED], (count, 2), p=[0.8, 0.1, 0.1])
+    quality = np.where(np.isnan(values), MISSING, codes).astype(np.uint8)
+    return Samples(times, values, quality), score
 
 
 def summarise(samples: Samples, score: Float32, cuts: list[int], restart: bool) -> list[Any]:
     summary, found = Summary(["a", "b"], 60.0), []
     for begin, end in pairwise([0, *sorted(cuts), len(samples.times)]):
-        part = Samples(samples.times[begin:end], samples.values[begin:end])
-        found += summary.add(part, score[begin:end])
+        found += summary.add(samples.part(begin, end), score[begin:end])
         if restart:
-            saved, summary = summary.to_bytes(), Summary(["a", "b"], 60.0)
+            saved, doubts = summary.to_bytes(), summary.doubts_to_bytes()
+            summary = Summary(["a", "b"], 60.0)
             summary.restore(saved)
+            summary.restore_doubts(doubts)
     return found + summary.close()
 
 
@@ -50,6 +53,20 @@ def test_an_interval_is_what_numpy_says_of_its_samples() -> None:
         assert channel["mean"] == pytest.approx(np.nanmean(values[:, index]), rel=1e-5)
         assert channel["std"] == pytest.approx(np.nanstd(values[:, index]), rel=1e-4)
         assert channel["min"] == pytest.approx(np.nanmin(values[:, index]), rel=1e-5)
+        assert samples.quality is not None
+        quality = samples.quality[inside, index]
+        assert channel["held"] == (quality == HELD).sum() > 0
+        assert channel["interpolated"] == (quality == INTERPOLATED).sum() > 0
+    doubted = (samples.quality[inside] != GOOD).any(axis=1)
+    assert 0 < first["uncertain"] == (doubted & ~np.isnan(score)).sum() < first["scored"]
+
+
+def test_where_all_was_measured_nothing_is_said_of_it() -> None:
+    samples, scores = made(5)
+    calm = Samples(samples.times, np.nan_to_num(samples.values))
+    for summary in summarise(calm, scores, [], False):
+        assert summary["uncertain"] == 0
+        assert summary["channels"]["a"].keys() == {"missing", "min", "mean", "max", "std"}
 
 
 @settings(max_examples=25, deadline=None)
@@ -70,6 +87,7 @@ def test_chunks_and_restarts_do_not_change_a_summary(cuts: list[int], restart: b
 def test_a_channel_without_a_value_has_no_statistics() -> None:
     samples, scores = made(3, 10)
     samples.values[:, 0] = np.nan
+    samples = Samples(samples.times, samples.values)
     summary = summarise(samples, scores, [], False)[0]
     assert summary["channels"]["a"] == {
         "missing": 10, "min": None, "mean": None, "max": None, "std": None,

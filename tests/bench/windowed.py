@@ -26,15 +26,15 @@ ARCHITECTURE = Architecture(25, (0,), (80, 80), ("value",))
 REPEATS = 5
 
 
-def windowed(network: keras.Model) -> bytes:
+def windowed(network: keras.Model, architecture: Architecture, samples: int) -> bytes:
     """Return the network as a ``.tflite`` that takes a whole window and predicts after it."""
-    window = keras.Input(batch_shape=(1, WINDOW, ARCHITECTURE.channels), name="window")
+    window = keras.Input(batch_shape=(1, samples, architecture.channels), name="window")
     flow = window
-    for number, size in enumerate(ARCHITECTURE.layers):
+    for number, size in enumerate(architecture.layers):
         layer = keras.layers.LSTM(size, return_sequences=True, name=f"windowed_{number}")
         flow = layer(flow)
         layer.set_weights(network.get_layer(f"cell_{number}").get_weights())
-    head = keras.layers.Dense(ARCHITECTURE.prediction_size, name="head")
+    head = keras.layers.Dense(architecture.prediction_size, name="head")
     model = keras.Model(window, head(flow[:, -1]))
     head.set_weights(network.get_layer("heads").get_weights())
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
@@ -61,7 +61,9 @@ def main() -> None:
     exported = export(network, ARCHITECTURE, ["dynamic-range-int8"], samples[:, 0]).networks
 
     module, _ = _module("litert")
-    window = module.Interpreter(model_content=windowed(network), num_threads=1)
+    window = module.Interpreter(
+        model_content=windowed(network, ARCHITECTURE, WINDOW), num_threads=1
+    )
     window.allocate_tensors()
     given = window.get_input_details()[0]["index"]
     answer = window.get_output_details()[0]["index"]

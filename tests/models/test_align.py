@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.align import FAR_LATE_ROWS, Aligner, Aligners
-from models.bundle import Sampling
-from models.messages import Readings, Samples
+from models.bundle import Gap, Sampling
+from models.messages import QUALITIES, Readings, Samples
 
 NAN = math.nan
 START = 1_700_000_000.3
@@ -20,8 +20,8 @@ GRID = Sampling(
 )
 
 
-def aligner(lateness_samples: int = 0) -> Aligner:
-    return Aligner(GRID, 2, lateness_samples)
+def aligner(lateness_samples: int = 0, gap: Gap = "hold") -> Aligner:
+    return Aligner(GRID.model_copy(update={"gap": gap}), 2, lateness_samples)
 
 
 def readings(*rows: tuple[float, float, float]) -> Readings:
@@ -37,6 +37,13 @@ def seen(samples: Samples) -> list[tuple[float, ...]]:
         (time, *(None if math.isnan(value) else value for value in values))
         for time, values in zip(times, samples.values.tolist(), strict=True)
     ]
+
+
+def flags(samples: Samples) -> list[tuple[str, ...]]:
+    """The qualities by name; what is not flagged is good."""
+    if samples.quality is None:
+        return [("good",) * samples.values.shape[1] for _ in samples.times]
+    return [tuple(QUALITIES[code] for code in row) for row in samples.quality.tolist()]
 
 
 def pushed(target: Aligner, *rows: tuple[float, float, float]) -> list[tuple[float, ...]]:
@@ -65,6 +72,16 @@ def test_the_grid_does_not_drift():
     times = START + np.arange(100_000) * 0.1
     samples = Aligner(grid, 1).push(Readings(times, np.ones((len(times), 1), np.float32)))
     assert np.abs(samples.times - times).max() < 1e-6
+
+
+def test_an_anchored_grid_lies_on_multiples_of_the_period():
+    """As features' windows end, whatever reading came first, before a clock step and after."""
+    target = Aligner(GRID, 1, anchored=True)
+    times = np.array([1_700_000_000.3, 1_700_000_001.0, 1_700_000_002.4])
+    back = 1_600_000_000.7 + np.arange(FAR_LATE_ROWS + 2)
+    samples = target.push(Readings(np.append(times, back), np.ones((len(times) + len(back), 1))))
+    assert samples.times[:3].tolist() == [1_700_000_000, 1_700_000_001, 1_700_000_002]
+    assert samples.times[3:].tolist() == [1_600_000_010, 1_600_000_011, 1_600_000_012]
 
 
 # ---- parts of rows
@@ -130,6 +147,73 @@ def test_nothing_is_held_over_a_jump():
         (7, 2, None),
         (8, 3, 30),
     ]
+
+
+# ---- gap policies, and where a value comes from
+
+
+def test_with_missing_nothing_is_held():
+    rows = [(0, 1, 10), (1, 2, NAN), (3, 4, 40)]
+    samples = aligner(gap="missing").push(readings(*rows))
+    assert seen(samples) == [(0, 1, 10), (1, 2, None), (2, None, None), (3, 4, 40)]
+    assert flags(samples) == [
+        ("good", "good"),
+        ("good", "missing"),
+        ("missing", "missing"),
+        ("good", "good"),
+    ]
+
+
+def test_a_row_that_ends_a_short_gap_fills_it_with_a_straight_line():
+    samples = aligner(gap="interpolate").push(readings((0, 1, 10), (3, 4, 70)))
+    assert seen(samples) == [(0, 1, 10), (1, 2, 30), (2, 3, 50), (3, 4, 70)]
+    between = ("interpolated", "interpolated")
+    assert flags(samples) == [("good", "good"), between, between, ("good", "good")]
+
+
+def test_a_longer_gap_is_missing_from_its_beginning():
+    samples = aligner(gap="interpolate").push(readings((0, 1, 10), (4, 5, 50)))
+    assert seen(samples)[1:4] == [(1, None, None), (2, None, None), (3, None, None)]
+    assert flags(samples)[1:4] == [("missing", "missing")] * 3
+
+
+def test_no_line_is_drawn_over_a_jump():
+    grid = GRID.model_copy(update={"gap": "interpolate", "hold_samples_max": 100})
+    samples = Aligner(grid, 2).push(readings((0, 1, 10), (7, 2, NAN), (9, 4, 40)))
+    assert seen(samples)[1:] == [(7, 2, None), (8, 3, None), (9, 4, 40)]
+
+
+def test_a_channel_that_the_ending_row_lacks_is_held():
+    samples = aligner(gap="interpolate").push(readings((0, 1, 10), (2, 3, NAN), (3, 4, 40)))
+    assert seen(samples) == [(0, 1, 10), (1, 2, 10), (2, 3, 10), (3, 4, 40)]
+    assert flags(samples)[1:3] == [("interpolated", "held"), ("good", "held")]
+
+
+@pytest.mark.parametrize("lateness", [0, 3])
+@pytest.mark.parametrize(
+    ("gap", "slow", "quality"),
+    [
+        ("hold", [10, 10, 10, 40, 40, 40, 70], "held"),
+        ("interpolate", [10, 10, 10, 40, 40, 40, 70], "held"),
+        ("missing", [10, None, None, 40, None, None, 70], "missing"),
+    ],
+)
+def test_a_channel_slower_than_the_grid(gap, slow, quality, lateness):
+    """Its next value is not there yet when a sample goes out, however late readings may come."""
+    rows = [(slot, slot, 10 + 10 * slot if slot % 3 == 0 else NAN) for slot in range(11)]
+    samples = aligner(lateness, gap).push(readings(*rows))
+    assert [row[2] for row in seen(samples)][:7] == slow
+    assert flags(samples)[:4] == [("good", "good"), *[("good", quality)] * 2, ("good", "good")]
+
+
+def test_a_line_begins_at_the_last_value_not_at_the_last_sample():
+    """The slow channel's last value is older than the gap."""
+    samples = aligner(gap="interpolate").push(readings((0, 1, 10), (1, 2, NAN), (3, 4, 40)))
+    assert seen(samples) == [(0, 1, 10), (1, 2, 10), (2, 3, 30), (3, 4, 40)]
+
+
+def test_whole_rows_in_order_have_no_flags():
+    assert aligner().push(readings((0, 1, 10), (1, 2, 20))).quality is None
 
 
 # ---- order
@@ -260,6 +344,7 @@ reproducible = settings(derandomize=True, deadline=None)
 STEPS = [1] * 8 + [0, 2, 4, 6, 7, 50]
 OFFSETS = [0] * 6 + [-1, -2]
 NUMBERS = [1.0, 2.0, 3.0]
+GAPS = st.sampled_from(["hold", "interpolate", "missing"])
 
 
 def streams(steps=STEPS, values=(*NUMBERS, NAN)) -> st.SearchStrategy[Readings]:
@@ -287,38 +372,55 @@ def in_pieces(target: Aligner, given: Readings, sizes: list[int]) -> list[tuple[
     found, begin = [], 0
     for size in [*sizes, len(given.times)]:
         part = slice(begin, begin + size)
-        found += seen(target.push(Readings(given.times[part], given.values[part])))
+        samples = target.push(Readings(given.times[part], given.values[part]))
+        found += told(samples)
         begin += size
     return found
 
 
+def told(samples: Samples) -> list[tuple[float, ...]]:
+    """All of the samples, flags too."""
+    return [(*row, *flag) for row, flag in zip(seen(samples), flags(samples), strict=True)]
+
+
 @reproducible
-@given(streams([*STEPS, -100]), st.lists(st.integers(0, 9)), st.sampled_from([0, 1, 3]))
-def test_chunking_changes_nothing(given, sizes, lateness):
-    whole, pieces = aligner(lateness), aligner(lateness)
-    assert in_pieces(pieces, given, sizes) == seen(whole.push(given))
+@given(streams([*STEPS, -100]), st.lists(st.integers(0, 9)), st.sampled_from([0, 1, 3]), GAPS)
+def test_chunking_changes_nothing(given, sizes, lateness, gap):
+    whole, pieces = aligner(lateness, gap), aligner(lateness, gap)
+    assert in_pieces(pieces, given, sizes) == told(whole.push(given))
     assert pieces.counters == whole.counters
     assert pieces.to_bytes() == whole.to_bytes()
 
 
 @reproducible
-@given(streams([*STEPS, -100]), st.integers(0, 40), st.sampled_from([0, 3]))
-def test_a_restart_changes_nothing(given, at, lateness):
-    whole, before, after = aligner(lateness), aligner(lateness), aligner(lateness)
-    found = seen(before.push(Readings(given.times[:at], given.values[:at])))
+@given(streams([*STEPS, -100]), st.integers(0, 40), st.sampled_from([0, 3]), GAPS)
+def test_a_restart_changes_nothing(given, at, lateness, gap):
+    whole, before, after = (aligner(lateness, gap) for _ in range(3))
+    found = told(before.push(Readings(given.times[:at], given.values[:at])))
     after.restore(before.to_bytes())
-    found += seen(after.push(Readings(given.times[at:], given.values[at:])))
-    assert found == seen(whole.push(given))
+    found += told(after.push(Readings(given.times[at:], given.values[at:])))
+    assert found == told(whole.push(given))
 
 
 @reproducible
-@given(streams(values=NUMBERS), st.sampled_from([0, 1, 3]))
-def test_whole_rows_and_their_halves_give_the_same(given, lateness):
-    """Halves never take the way of whole rows, which is another one in the code."""
+@given(streams(values=NUMBERS), st.sampled_from([0, 2, 3]), GAPS)
+def test_whole_rows_and_their_halves_give_the_same(given, lateness, gap):
+    """Halves never take the way of whole rows, which is another one in the code.
+
+    A row later than the lateness allows would go out with its first half.
+    """
     halves = np.repeat(given.values, 2, axis=0)
     halves[::2, 1] = halves[1::2, 0] = NAN
-    split = aligner(lateness).push(Readings(np.repeat(given.times, 2), halves))
-    assert seen(split) == seen(aligner(lateness).push(given))
+    split = aligner(lateness, gap).push(Readings(np.repeat(given.times, 2), halves))
+    assert told(split) == told(aligner(lateness, gap).push(given))
+
+
+@reproducible
+@given(streams([*STEPS, -100]), st.sampled_from([0, 3]), GAPS)
+def test_a_flag_says_missing_where_there_is_no_value_and_only_there(given, lateness, gap):
+    samples = aligner(lateness, gap).push(given)
+    missing = [tuple(one == "missing" for one in row) for row in flags(samples)]
+    assert missing == [tuple(row) for row in np.isnan(samples.values).tolist()]
 
 
 @reproducible
@@ -360,6 +462,14 @@ def test_what_comes_again_is_no_news_and_no_clock_step():
     assert target.counters == {"duplicate": 30}
 
 
+def test_raw_rows_are_news_as_long_as_their_window_is_not_over():
+    target = aligner()
+    pushed(target, *[(second, 1, 10) for second in range(5)])
+    raw = readings((3.2, 1, 10), (4.0, 1, 10), (4.3, 1, 10), (5.0, 1, 10))
+    assert seen(target.news(raw, raw=True))[0][0] == 4.3
+    assert seen(target.news(raw)) == [(5, 1, 10)]
+
+
 def test_before_the_first_reading_all_is_news():
     assert len(aligner().news(readings((0, 1, 10))).times) == 1
 
@@ -377,15 +487,37 @@ def test_rows_that_waited_are_forgotten_once_a_later_sample_is_known():
 
 @reproducible
 @given(
+    st.lists(
+        st.tuples(st.sampled_from([1] * 8 + [2, 4, 6, 7, 50]), *[st.sampled_from([1.0, NAN])] * 2)
+    ),
+    st.sampled_from([1, 3]),
+    GAPS,
+)
+def test_of_readings_in_order_the_lateness_changes_nothing(rows, lateness, gap):
+    """Whatever is missing, and however slow a channel is; what waits at the end goes out later."""
+    slots = np.cumsum([step for step, *_ in rows])
+    given = readings(
+        *(
+            (slot, first * slot, second * slot)
+            for slot, (_, first, second) in zip(slots, rows, strict=True)
+        )
+    )
+    found = told(aligner(lateness, gap).push(given))
+    assert found == told(aligner(0, gap).push(given))[: len(found)]
+
+
+@reproducible
+@given(
     st.lists(streams([1, 1, 1, *STEPS, -100]), min_size=3, max_size=3),
     st.lists(st.integers(0, 2), min_size=1),
     st.integers(1, 12),
     st.sampled_from([0, 3]),
+    GAPS,
 )
-def test_together_is_as_each_by_itself(given, turns, size, lateness):
+def test_together_is_as_each_by_itself(given, turns, size, lateness, gap):
     """Rows of three streams, mixed in any way, some of them restarted on their way."""
-    together = Aligners(GRID, 2, [lateness] * 3)
-    alone = [aligner(lateness) for _ in range(3)]
+    together = Aligners(GRID.model_copy(update={"gap": gap}), 2, [lateness] * 3)
+    alone = [aligner(lateness, gap) for _ in range(3)]
     at, found, expected = [0, 0, 0], [[], [], []], [[], [], []]
     mixed = [turns[row % len(turns)] for row in range(60)]
     for begin in range(0, len(mixed), size):
@@ -403,12 +535,13 @@ def test_together_is_as_each_by_itself(given, turns, size, lateness):
         )
         for aligned in together.push(np.array(part), Readings(times, values)):
             for column, stream in enumerate(np.arange(3)[aligned.who]):
-                samples = Samples(aligned.times[:, column], aligned.values[:, column])
-                found[stream] += seen(samples)
+                quality = None if aligned.quality is None else aligned.quality[:, column]
+                samples = Samples(aligned.times[:, column], aligned.values[:, column], quality)
+                found[stream] += told(samples)
         for stream, row in zip(part, rows, strict=True):
             one = slice(row, row + 1)
             push = Readings(given[stream].times[one], given[stream].values[one])
-            expected[stream] += seen(alone[stream].push(push))
+            expected[stream] += told(alone[stream].push(push))
         together.restore(part[0], together.of(part[0]).to_bytes())
     assert found == expected
     for stream in range(3):

@@ -55,6 +55,14 @@ def test_what_is_written_is_read_and_the_same_again(tmp_path: Path, zoo_bundle: 
     assert [file.name for file in tmp_path.iterdir()] == ["b.fieldwatch"]
 
 
+def test_keys_that_came_later_change_no_older_digest(zoo_bundle: Bundle) -> None:
+    assert zoo_bundle.manifest.to_bytes() == zoo_bundle.manifest_bytes
+    sampling = zoo_bundle.manifest.sampling.model_copy(update={"gap": "missing"})
+    manifest = zoo_bundle.manifest.model_copy(update={"sampling": sampling})
+    assert json.loads(manifest.to_bytes())["sampling"]["gap"] == "missing"
+    assert Manifest.model_validate_json(manifest.to_bytes()) == manifest
+
+
 def test_a_signature_does_not_change_the_digest(tmp_path: Path, zoo_bundle: Bundle) -> None:
     path = tmp_path / "b.fieldwatch"
     bundles.write(path, zoo_bundle.manifest, zoo_bundle.parts, b"signature")
@@ -147,6 +155,7 @@ def test_a_newer_format_asks_for_an_update(tmp_path: Path) -> None:
         ("sampling.period_s", -1),
         ("sampling.period_s", 1e-300),
         ("sampling.missing_samples", 10**30),
+        ("sampling.gap", "guess"),
         ("events.deadband", 1.5),
         ("events.on_samples", "3"),
         ("version", True),

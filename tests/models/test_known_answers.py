@@ -52,6 +52,28 @@ def test_other_events_or_other_samples_scored_are_refused(zoo_bundle: Bundle) ->
         known_answers.check(Pipeline(altered), altered)
 
 
+def test_features_are_computed_as_the_trainer_did(signal_bundle: Bundle) -> None:
+    rms, band = json.loads(signal_bundle.parts[KNOWN_ANSWERS])["features"]
+    assert 0.7 < rms < 0.9  # of a sine, and an impulse
+    assert 0 < band < rms**2
+    known_answers.check(Pipeline(signal_bundle), signal_bundle)
+    altered = with_answers(signal_bundle, lambda d: d["features"].__setitem__(1, band + 0.1))
+    with pytest.raises(KnownAnswerMismatch, match="an answer differs"):
+        known_answers.check(Pipeline(altered), altered)
+
+
+@pytest.mark.parametrize(
+    "features", [None, [], [1.0], "ab", [[1.0, 2.0]], ["a", "b"], [1e300, 1.0]]
+)
+def test_unreadable_features_are_a_corrupt_bundle(signal_bundle: Bundle, features: Any) -> None:
+    altered = with_answers(signal_bundle, lambda d: d.update(features=features))
+    with pytest.raises(BundleCorrupt, match=r"known_answers\.json"):
+        known_answers.check(Pipeline(altered), altered)
+    missing = with_answers(signal_bundle, lambda d: d.pop("features"))
+    with pytest.raises(BundleCorrupt, match="no readable features"):
+        known_answers.check(Pipeline(missing), missing)
+
+
 @pytest.mark.parametrize(
     "answers",
     [

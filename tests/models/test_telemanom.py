@@ -30,14 +30,19 @@ def run(telemanom: Telemanom, samples: Samples, state: TelemanomState | None = N
     """Errors of one stream, which may be interrupted."""
     state = telemanom.start() if state is None else state
     times, values = samples.times[:, None], samples.values[:, None]
-    broken = telemanom.interruptions(state, ALL, times)[:, 0]
-    edges = sorted({0, *np.flatnonzero(broken).tolist(), len(times)})
+    broken = telemanom.interruptions(state, ALL, times)
+    starts = [] if broken is None else np.flatnonzero(broken).tolist()
+    edges = sorted({0, *starts, len(times)})
     parts = []
     for begin, end in pairwise(edges):
-        if broken[begin]:
+        if begin in starts:
             telemanom.restart(state, np.array([0]))
         parts.append(telemanom.step(state, ALL, times[begin:end], values[begin:end]))
-    return Errors(*(np.concatenate(part)[:, 0] for part in zip(*parts, strict=True)))
+    return Errors(
+        np.concatenate([part.smoothed[:, 0] for part in parts]),
+        np.concatenate([part.predicted[:, 0] for part in parts]),
+        all(part.whole for part in parts),
+    )
 
 
 def plainly(bundle: Bundle, samples: Samples) -> np.ndarray:

@@ -34,9 +34,10 @@ def made(**changes: object) -> DynamicThreshold:
 
 def compare(threshold: DynamicThreshold, state: ThresholdState, errors: Float32) -> Exceedance:
     """Of one stream, ``errors`` (n, R)."""
-    at = np.zeros(1, np.int64), state.pending + np.arange(len(errors))[:, None]
+    begin = int(state.pending[0])
+    at = ALL, slice(begin, begin + len(errors))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return threshold.compare(state, ALL, at, errors[:, None]).of(0)
+        return threshold.compare(state, ALL, at, errors[:, None])[1].of(0)
 
 
 def run(

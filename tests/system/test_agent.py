@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import random
 import subprocess
 import sys
 import threading
-import time
-import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,40 +26,10 @@ from models.messages import Samples
 from models.pipeline import Pipeline
 from tests import forecast_rig
 from tests.conftest import ROOT, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
+from tests.serial_line import Line
 
 START_S = 1_700_000_000.0
 StartAgent = Callable[[Path], RealAgent]
-
-
-class Line:
-    """A serial device on a path that stays, whatever terminal is behind it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptors: tuple[int, int] | None = None
-        self.plug_in()
-
-    def plug_in(self) -> None:
-        self._descriptors = pty.openpty()
-        tty.setraw(self._descriptors[1])
-        self.path.unlink(missing_ok=True)
-        self.path.symlink_to(os.ttyname(self._descriptors[1]))
-
-    def unplug(self) -> None:
-        assert self._descriptors is not None
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        self.path.unlink()
-        self._descriptors = None
-
-    def write(self, data: bytes) -> None:
-        assert self._descriptors is not None
-        while data:
-            data = data[os.write(self._descriptors[0], data) :]
-
-    def close(self) -> None:
-        if self._descriptors is not None:
-            self.unplug()
 
 
 class Ops:
@@ -406,67 +372,6 @@ def test_an_unplugged_port_is_found_again_and_the_gap_stays_a_gap(
     times = np.concatenate([np.frombuffer(times) for times, _, _ in chunks])
     assert np.diff(times).max() == pytest.approx(1300 * PERIOD_S + PERIOD_S, abs=0.01)
     assert agent.log().count("trying again until it is back") == 1
-
-
-def test_kill_9_under_load_loses_nothing_that_was_committed(
-    tmp_path: Path, line: Line, broker: RealBroker, ops: Ops, start_agent: StartAgent
-) -> None:
-    """The count of kills is small here; ``make bench-kill`` does many."""
-    seed = random.randrange(2**32)
-    print("seed", seed)
-    outcome = kill_many_times(5, seed, tmp_path, line, broker, ops, start_agent)
-    assert outcome["numbers_missing_at_ops"] == 0
-    assert outcome["ids_changed"] == 0
-
-
-def kill_many_times(
-    kills: int,
-    seed: int,
-    directory: Path,
-    line: Line,
-    broker: RealBroker,
-    ops: Ops,
-    start_agent: StartAgent,
-) -> dict[str, int]:
-    """Kill the agent at random moments under load; count what ops lacks and what it got twice."""
-    moments = random.Random(seed)
-    config = configure(directory, line, broker.port, flush_interval_s="0.05")
-    stopping = threading.Event()
-    pump = Pump(15, [Fault("cavitation", at * 60.0, 20.0) for at in range(1, 4000)])
-
-    def load() -> None:
-        written = 0
-        while not stopping.is_set():
-            line.write(lines(pump.run(50), written))  # waits while nobody reads
-            written += 50
-
-    writer = threading.Thread(target=load, daemon=True)
-    writer.start()
-    for _ in range(kills):
-        agent = start_agent(config)
-        before = len(ops.numbered())
-        wait_until(lambda: len(ops.numbered()) > before, "messages")  # noqa: B023
-        time.sleep(moments.uniform(0, 0.5))
-        agent.kill()
-    before_last = status(directory)["started"]
-    agent = start_agent(config)
-    wait_until(lambda: status(directory)["started"] != before_last, "the agent")
-    stopping.set()
-    writer.join(10)
-    assert agent.stop() == 0, agent.log()
-    with Reader(directory / "data") as reader:
-        last, left = int(reader.meta("last_seq")), reader.outbox_rows()
-    wait_until(lambda: len({m["seq"] for m in ops.numbered()}) + left >= last, "the last messages")
-    by_number: dict[int, set[str]] = {}
-    for message in ops.numbered():
-        by_number.setdefault(message["seq"], set()).add(json.dumps(message, sort_keys=True))
-    return {
-        "kills": kills,
-        "committed": last,
-        "numbers_missing_at_ops": last - left - len(by_number),
-        "repeats_at_ops": len(ops.numbered()) - len(by_number),
-        "ids_changed": sum(len(bodies) > 1 for bodies in by_number.values()),
-    }
 
 
 @pytest.mark.parametrize(

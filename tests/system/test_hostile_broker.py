@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from agent.status import uplink_lines
 from tests.conftest import wait_until
 from tests.scripted_broker import DISCONNECT, PUBLISH, Published, ScriptedBroker, Session
 from tests.uplink_rig import Gateway
@@ -63,16 +64,21 @@ def a_topic_that_is_no_text(session: Session, _: Published) -> None:
     session.send(PUBLISH, b"\x00\x02\xff\xfe" + properties + b"{}")
 
 
-def taken_over(session: Session, _: Published) -> None:
-    session.send(DISCONNECT, b"\x8e\x00")
-
-
-def too_large(session: Session, _: Published) -> None:
-    session.send(DISCONNECT, b"\x95\x00")
-
-
 def hang_up(session: Session, _: Published) -> None:
     session.hang_up()
+
+
+def accept_and_leave_in_the_middle(session: Session) -> None:
+    session.accept()
+    session.sock.recv(20)  # of the first message
+    session.hang_up()
+
+
+def end_with(code: int) -> Callable[[Session, Published], None]:
+    def on_publish(session: Session, _: Published) -> None:
+        session.send(DISCONNECT, bytes([code, 0]))
+
+    return on_publish
 
 
 @dataclass(frozen=True)
@@ -92,21 +98,27 @@ CASES = {
         "offline", "no acknowledgement", on_publish=nothing, settings={"ack_timeout_s": 0.2}
     ),
     "drops mid-publish": Case("offline", "broke", on_publish=hang_up),
+    "leaves in the middle of a message": Case("offline", "broke", accept_and_leave_in_the_middle),
     "refuses, 3.1.1": Case(
         "offline", "ot authorized", lambda s: s.accept(code=5), settings={"protocol": "3.1.1"}
+    ),
+    "refuses the password, 3.1.1": Case(
+        "offline", "ad user name", lambda s: s.accept(code=4), settings={"protocol": "3.1.1"}
     ),
     "refuses the password": Case("offline", "Bad user name", lambda s: s.accept(code=0x86)),
     "refuses, 5": Case("offline", "Not authorized", lambda s: s.accept(code=0x87)),
     "is busy": Case("offline", "Server busy", lambda s: s.accept(code=0x89)),
+    "quota exceeded at the door": Case("offline", "Quota exceeded", lambda s: s.accept(code=0x97)),
+    "quota exceeded, and ends": Case("offline", "Quota exceeded", on_publish=end_with(0x97)),
     "quota exceeded": Case("held", "Quota exceeded", on_publish=answer_with(0x97)),
     "nobody is subscribed": Case("held", "No matching subscribers", on_publish=answer_with(0x10)),
     "unspecified error": Case("held", "Unspecified error", on_publish=answer_with(0x80)),
-    "packet too large, and ends": Case("offline", "Packet too large", on_publish=too_large),
+    "packet too large, and ends": Case("offline", "Packet too large", on_publish=end_with(0x95)),
     "garbage later": Case("offline", "Protocol error", accept_then_garbage),
     "a topic that is no text": Case(
         "offline", "what is no MQTT", on_publish=a_topic_that_is_no_text
     ),
-    "session taken over": Case("offline", "Session taken over", on_publish=taken_over),
+    "session taken over": Case("offline", "Session taken over", on_publish=end_with(0x8E)),
 }
 
 
@@ -151,6 +163,9 @@ def test_nothing_is_lost_and_status_says_what_is_wrong(
         link = one.uplink.snapshot
         wait_until(lambda: case.error in (link()["last_error"] or ""), f"{case.error!r} in status")
         wait_until(lambda: link()["state"] == case.state, f"the state {case.state}")
+        shown = " ".join(uplink_lines(link()))
+        assert case.state in shown
+        assert case.error in shown
         if case.state == "offline":
             wait_until(lambda: link()["failures"] >= 3, "some more attempts")
             assert link()["last_error"]

@@ -19,6 +19,12 @@ name = "flow"
 [sampling]
 period_s = 1.0
 """
+X = 'name = "x"\nrate_hz = 20.0\nwindow_samples = 20 \n'
+SIGNAL = GOOD.replace(
+    "[sampling]",
+    '[[data.channels]]\nname = "flow_rms"\nfeature = {source = "x", kind = "rms"}\n'
+    f"[[data.sources]]\n{X}[sampling]",
+)
 
 
 def read(directory: Path, text: str) -> config.ConfigFile:
@@ -42,6 +48,11 @@ def test_a_short_configuration_is_enough(tmp_path: Path) -> None:
     assert file.output == tmp_path
 
 
+def test_features_need_their_source_and_no_column(tmp_path: Path) -> None:
+    data = read(tmp_path, SIGNAL).config.data
+    assert [column.name for column in data.columns] == ["flow", "x"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -61,6 +72,20 @@ def test_a_short_configuration_is_enough(tmp_path: Path) -> None:
         (
             GOOD.replace('name = "flow"', 'name = "flow"\nlow = 2.0\nhigh = 1.0'),
             "data.channels[0]: low 2 is not below high 1",
+        ),
+        (GOOD + 'gap = "guess"\n', "sampling.gap = 'guess'"),
+        (SIGNAL.replace('"rms"', '"loudness"'), "data.channels[1].feature.kind = 'loudness'"),
+        (SIGNAL.replace('source = "x"', 'source = "y"'), "channel flow_rms: there is no source y"),
+        (SIGNAL.replace("[sampling]", "[[data.sources]]\n" + X + "[sampling]"), "names of sources"),
+        (SIGNAL.replace("20.0", "1.0"), "source x: 1 Hz is not faster than the grid"),
+        (SIGNAL.replace("= 20 ", "= 2 "), "data.sources[0].window_samples = 2"),
+        (
+            SIGNAL.replace('kind = "rms"', 'kind = "band_energy"'),
+            "data.channels[1].feature: low_hz",
+        ),
+        (
+            SIGNAL.replace('name = "flow_rms"', 'name = "flow_rms"\nlow = 0.0'),
+            "data.channels[1]: low is for the feature's source",
         ),
         ("[bundle\n", "not TOML: "),
         (GOOD + "[network]\nhorizon_samples = 0\n", "network.horizon_samples = 0"),

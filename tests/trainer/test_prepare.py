@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from models.bundle import Sampling
+from models.bundle import Feature, Sampling, Source
 from models.errors import DataError
 from models.messages import Float32, Float64, Readings, Samples
 from trainer import prepare
@@ -19,6 +19,7 @@ from trainer.prepare import Parts, Preprocessing
 SAMPLING = Sampling(
     period_s=1.0, hold_samples_max=2, missing_samples=5, reset_gap_samples=10, warm_up_samples=20
 )
+GRID = prepare.Grid(SAMPLING, [None], [])
 
 
 def config(**tables: object) -> Config:
@@ -48,7 +49,7 @@ def test_recordings_come_in_order_of_time() -> None:
         recording("late", 2000.0 + np.arange(3)),
         recording("early", 1000.0 + np.arange(4)),
     )
-    aligned, _ = prepare.align([late, early], SAMPLING)
+    aligned, _ = prepare.align([late, early], GRID)
     assert aligned.times.tolist() == [1000, 1001, 1002, 1003, 2000, 2001, 2002]
     assert aligned.values[:, 0].tolist() == [0, 1, 2, 3, 0, 1, 2]
 
@@ -56,12 +57,48 @@ def test_recordings_come_in_order_of_time() -> None:
 def test_recordings_that_overlap_are_refused() -> None:
     one, other = recording("one", 1000.0 + np.arange(4)), recording("other", 1003.0 + np.arange(4))
     with pytest.raises(DataError, match="one and other overlap in time"):
-        prepare.align([other, one], SAMPLING)
+        prepare.align([other, one], GRID)
 
 
 def test_a_grid_much_finer_than_the_recording_is_refused() -> None:
     with pytest.raises(DataError, match=r"slow has a row every 60 s, and sampling\.period_s is 1"):
-        prepare.align([recording("slow", 1000.0 + 60.0 * np.arange(4))], SAMPLING)
+        prepare.align([recording("slow", 1000.0 + 60.0 * np.arange(4))], GRID)
+
+
+def raw(rate_hz: float) -> Recording:
+    """Ten seconds of a sine of 2 Hz and amplitude 3, after half a second without it."""
+    times = 1000.5 + np.arange(0, 10, 1 / rate_hz)
+    values = 3 * np.sin(2 * np.pi * 2 * times)
+    return Recording("raw", Readings(times, column(values)), 0, "")
+
+
+SOURCE = Source(name="x", unit="g", rate_hz=20.0, window_samples=20, missing_share_max=0.1)
+BAND = Feature(source="x", kind="band_energy", low_hz=1.0, high_hz=4.0)
+FEATURES = prepare.Grid(SAMPLING, [Feature(source="x", kind="mean"), BAND], [SOURCE])
+
+
+def test_features_are_computed_from_raw_recordings() -> None:
+    aligned, counters = prepare.align([raw(20.0)], FEATURES)
+    assert aligned.times.tolist() == list(range(1001, 1011))
+    np.testing.assert_allclose(aligned.values[1:], [[0.0, 4.5]] * 9, atol=1e-5)
+    assert np.isnan(aligned.values[0]).all()
+    assert counters == {"windows_short": 1}
+
+
+@pytest.mark.parametrize(("rate_hz", "refused"), [(19.6, False), (30.0, True), (15.0, True)])
+def test_another_rate_than_is_said_is_refused(rate_hz: float, refused: bool) -> None:
+    if not refused:
+        prepare.align([raw(rate_hz)], FEATURES)
+        return
+    with pytest.raises(DataError, match=rf"has {rate_hz:g} values of source x a second, and"):
+        prepare.align([raw(rate_hz)], FEATURES)
+
+
+def test_a_source_without_any_value_is_refused() -> None:
+    silent = raw(20.0)
+    silent.readings.values[:] = np.nan
+    with pytest.raises(DataError, match="raw has no value of source x"):
+        prepare.align([silent], FEATURES)
 
 
 def test_no_sample_is_in_two_parts_and_a_warm_up_lies_between() -> None:

@@ -18,14 +18,14 @@ import numpy as np
 
 from models.errors import DataError
 from models.messages import Float32, Readings
-from trainer.config import LABELS_SUFFIX, ChannelTable
+from trainer.config import LABELS_SUFFIX, ColumnTable
 from trainer.datasets import Label, Recording, read_bytes
 
 _MISSING = frozenset(("", "nan", "na", "n/a", "null", "none", "-"))
 _UNIX_S_MAX = 1e11  # the year 5138; a larger number is in milliseconds
 
 
-def read_recording(path: Path, time_column: str, channels: Sequence[ChannelTable]) -> Recording:
+def read_recording(path: Path, time_column: str, channels: Sequence[ColumnTable]) -> Recording:
     """Read one recording.
 
     Raises:
@@ -143,7 +143,7 @@ def _check_time(path: Path, line: int, seconds: float) -> None:
         raise DataError(f"{path}:{line}: time {seconds} is not in Unix seconds")
 
 
-def _drop_out_of_range(values: Float32, channels: Sequence[ChannelTable]) -> int:
+def _drop_out_of_range(values: Float32, channels: Sequence[ColumnTable]) -> int:
     """Set to missing what a gateway would reject; return how many values that were."""
     low = np.array([-np.inf if c.low is None else c.low for c in channels], np.float32)
     high = np.array([np.inf if c.high is None else c.high for c in channels], np.float32)

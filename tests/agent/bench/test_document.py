@@ -20,6 +20,7 @@ KEYS = {
     "bare",
     "ratio_to_bare",
     "ratio_to_windowed",
+    "ratio_to_stepped_window",
     "windowed",
     "commit_ms_p50",
     "commit_ms_p99",

@@ -88,3 +88,28 @@ def test_it_goes_on_over_rotation_and_truncation(path: Path, tails: list[Tail]) 
     tail.has(b"1", b"2", b"3", b"4")
     path.write_bytes(b"5\n")
     tail.has(b"1", b"2", b"3", b"4", b"5")
+
+
+def test_each_chunk_has_the_header_of_its_file(path: Path, tails: list[Tail]) -> None:
+    append(path, b"time,flow\r\n1,1\n")
+    tails.append(tail := Tail(path, columns=None, header=True))
+    wait_until(lambda: tail.input.status().connected, "the file to be open")
+    append(path, b"2,2\n")
+    tail.has(b"time,flow", b"2,2")
+    path.rename(path.with_suffix(".1"))
+    append(path, b"flow,")  # a header in two pieces
+    wait_until(lambda: tail.input.status().reconnects == 1, "the new file")
+    append(path, b"time\n3,3\n")
+    tail.has(b"time,flow", b"2,2", b"flow,time", b"3,3")
+    assert tail.input.status().lines == 2
+    path.write_bytes(b"time\n")
+    append(path, b"4\n")
+    tail.has(b"time,flow", b"2,2", b"flow,time", b"3,3", b"time", b"4")
+
+
+def test_a_header_that_is_not_there_yet_is_waited_for(path: Path, tails: list[Tail]) -> None:
+    append(path, b"time,f")
+    tails.append(tail := Tail(path, columns=None, header=True))
+    wait_until(lambda: tail.input.status().bytes == 6, "its beginning")
+    append(path, b"low\n1,1\n")
+    tail.has(b"time,flow", b"1,1")

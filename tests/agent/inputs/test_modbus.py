@@ -2,66 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
+import math
 import struct
-import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pymodbus.datastore import (
-    ModbusDeviceContext,
-    ModbusSequentialDataBlock,
-    ModbusServerContext,
-)
-from pymodbus.server import ModbusTcpServer
 
-from agent.input_tables import ModbusTcpTable, RegisterTable
+from agent.input_tables import ModbusRtuTable, ModbusTcpTable, RegisterTable
 from agent.inputs import Chunk, Input, open_input
 from agent.inputs.lines import LineParser
 from agent.inputs.modbus import Block, blocks, decoded
 from models.bundle import Channel
 from tests.conftest import wait_until
-
-REGISTERS = 200
-
-
-class Device:
-    """A server with a block of holding and one of input registers, which are 10 x their address."""
-
-    def __init__(self, port: int = 0) -> None:
-        self.port = port or free_port()
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._started.wait(10)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
-
-    async def _serve(self) -> None:
-        block = ModbusSequentialDataBlock(1, [10 * at for at in range(REGISTERS)])
-        context = ModbusServerContext(devices=ModbusDeviceContext(hr=block, ir=block), single=True)
-        self._server = ModbusTcpServer(context, address=("127.0.0.1", self.port))
-        await self._server.listen()
-        self._ended = asyncio.Event()
-        self._started.set()
-        await self._ended.wait()
-        await self._server.shutdown()
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._ended.set)
-        self._thread.join()
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+from tests.modbus_device import REGISTERS, Device, free_port
 
 
 def table(port: int, *registers: dict[str, Any], **more: Any) -> ModbusTcpTable:
@@ -100,6 +55,42 @@ def test_registers_become_a_line_that_is_read_as_any(opened: list[Input]) -> Non
     status = source.status()
     assert status.last_error is not None
     assert f"holding registers {REGISTERS + 50}" in status.last_error
+
+
+def test_bits_are_numbers(opened: list[Input]) -> None:
+    device = Device()
+    settings = table(
+        device.port,
+        {"channel": "on", "address": 3, "function": "coil"},
+        {"channel": "open", "address": 5, "function": "discrete"},
+        {"channel": "closed", "address": 6, "function": "discrete", "scale": -1.0, "offset": 1.0},
+        {"channel": "absent", "address": REGISTERS + 50, "function": "coil"},
+    )
+    chunks: list[Chunk] = []
+    opened.append(source := open_input(settings))
+    source.start(chunks.append)
+    wait_until(lambda: len(chunks) >= 1, "a poll")
+    device.stop()
+    assert chunks[0].lines == [b"1.0,0.0,0.0,"]
+    assert f"coil bits {REGISTERS + 50} to" in str(source.status().last_error)
+
+
+def test_a_bit_has_no_type() -> None:
+    with pytest.raises(ValueError, match="type is for registers; coil is a bit"):
+        RegisterTable.model_validate(
+            {"channel": "a", "address": 0, "function": "coil", "type": "int16"}
+        )
+
+
+def test_a_line_of_none_or_several_devices_waits_and_says_so(
+    opened: list[Input], tmp_path: Path
+) -> None:
+    given = {"name": "plc", "stream": "pump", "type": "modbus-rtu", "port": "auto"}
+    given |= {"by_id": str(tmp_path), "registers": [{"channel": "a", "address": 0}]}
+    opened.append(source := open_input(ModbusRtuTable.model_validate(given)))
+    source.start(lambda _: None)
+    wait_until(lambda: source.status().last_error is not None, "the first attempt")
+    assert f"no device is there as {tmp_path}/*" in str(source.status().last_error)
 
 
 def test_a_device_that_was_away_is_found_again(opened: list[Input]) -> None:
@@ -144,15 +135,28 @@ def test_registers_side_by_side_are_read_together() -> None:
         ("uint16", ">H", 65000),
         ("int32", ">i", -70000),
         ("uint32", ">I", 4_000_000_000),
+        ("int64", ">q", -(2**40)),
+        ("uint64", ">Q", 2**50 + 1),
+        ("bcd16", ">H", 0x1234),
+        ("bcd32", ">I", 0x12345678),
         ("float32", ">f", 1.5),
         ("float64", ">d", -2.25),
     ],
 )
-@pytest.mark.parametrize("order", ["big", "little"])
-def test_every_type_in_either_order(kind: str, form: str, value: float, order: str) -> None:
+@pytest.mark.parametrize("words", ["big", "little"])
+@pytest.mark.parametrize("in_word", ["big", "little"])
+def test_every_type_in_every_order(
+    kind: str, form: str, value: float, words: str, in_word: str
+) -> None:
     packed = struct.pack(form, value)
-    words = struct.unpack(f">{len(packed) // 2}H", packed)
-    settings = {"channel": "a", "address": 0, "type": kind, "word_order": order}
-    register = RegisterTable.model_validate(settings)
-    assert register.words == len(words)
-    assert decoded(register, words if order == "big" else words[::-1]) == value
+    sent = struct.unpack(f"{'>' if in_word == 'big' else '<'}{len(packed) // 2}H", packed)
+    settings = {"channel": "a", "address": 0, "type": kind}
+    register = RegisterTable.model_validate(settings | {"word_order": words, "byte_order": in_word})
+    assert register.words == len(sent)
+    expected = int(f"{value:x}") if kind.startswith("bcd") else value
+    assert decoded(register, sent if words == "big" else sent[::-1]) == expected
+
+
+def test_what_is_no_decimal_digit_is_no_number() -> None:
+    register = RegisterTable(channel="a", address=0, type="bcd16")
+    assert math.isnan(decoded(register, [0x12A4]))

@@ -32,8 +32,8 @@ class Publisher:
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
 
-    def publish(self, topic: str, body: str) -> None:
-        self._client.publish(topic, body, qos=1).wait_for_publish(10)
+    def publish(self, topic: str, body: str, qos: int = 1) -> None:
+        self._client.publish(topic, body, qos=qos).wait_for_publish(10)
 
     def close(self) -> None:
         self._client.disconnect()
@@ -102,6 +102,28 @@ def test_what_was_not_committed_comes_again_and_the_rest_does_not(
     second = receiving(**settings)
     wait_until(lambda: len(second.chunks) == 4, "what the broker kept")
     assert second.lines() == [b"4", b"4.5", b"5", b"5.5", b"6", b"7"]
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_what_needs_no_acknowledgement_gets_none(
+    broker: RealBroker,
+    receiving: Callable[..., Receiving],
+    publisher: Publisher,
+    protocol: str,
+) -> None:
+    """A sensor may publish at QoS 0; an acknowledgement of that would be an error of ours."""
+    one = receiving(broker=broker_table(broker.port) | {"protocol": protocol})
+    wait_until(lambda: one.input.status().connected, "the broker")
+    for number in range(5):
+        publisher.publish("plant/a/flow", str(number), qos=0)
+        wait_until(lambda number=number: len(one.chunks) > number, "the message")
+        one.input.committed([one.chunks[-1].token])
+    publisher.publish("plant/a/flow", "5")
+    wait_until(lambda: len(one.chunks) == 6, "the last")
+    one.input.committed([one.chunks[-1].token])
+    assert [chunk.token for chunk in one.chunks[:5]] == [0] * 5
+    assert one.input.status().reconnects == 0
+    assert one.lines() == [b"0", b"1", b"2", b"3", b"4", b"5"]
 
 
 def test_a_broker_that_was_away_is_found_again(

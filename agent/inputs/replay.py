@@ -1,0 +1,195 @@
+"""The replay input: one thread that plays a recording at the pace it was recorded at, or faster."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import BinaryIO, Final
+
+from agent.input_tables import TIME, ReplayTable
+from agent.inputs import Chunk, InputStatus
+from agent.inputs.formats import unix_time
+from agent.journal import INPUT
+
+_LOG = logging.getLogger(__name__)
+
+_RETRY_S: Final = 1.0
+_CHUNK_LINES_MAX: Final = 500
+_AHEAD_MAX: Final = 50  # chunks not committed; at high speed the store sets the pace
+_LOOK_S: Final = 0.05
+_STEP_S: Final = 1.0  # between two passes, of a recording that does not say
+
+
+class ReplayInput:
+    """Puts the rows of a recording when they are due; see ``agent.inputs.Input``."""
+
+    def __init__(self, settings: ReplayTable) -> None:
+        self.name = settings.name
+        self.stream = settings.stream
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._connected = False
+        self._since: float | None = None
+        self._last_error: str | None = None
+        self._bytes = self._lines = self._passes = 0
+        self._put_so_far = self._committed = 0  # chunks
+        self._shift_s = 0.0  # added to the recorded times
+        self._next_s: float | None = None  # time of the next pass's first row
+        self._next_begin_s: float | None = None  # when that is due, monotonic
+
+    def start(self, put: Callable[[Chunk], None]) -> None:
+        """Begin to play; waits for the recording where it is absent."""
+        self._thread = threading.Thread(
+            target=self._run, args=(put,), name=f"input {self.name}", daemon=True
+        )
+        self._thread.start()
+
+    def ask_to_stop(self) -> None:
+        """Let the playing end; does not wait for it."""
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """End the playing."""
+        self.ask_to_stop()
+        if self._thread is not None:
+            self._thread.join()
+
+    def status(self) -> InputStatus:
+        """Say how it is doing; one at its end is not connected any more."""
+        return InputStatus(
+            connected=self._connected,
+            since=self._since,
+            last_error=self._last_error,
+            bytes=self._bytes,
+            lines=self._lines,
+            lines_cut=0,
+            reconnects=max(0, self._passes - 1),
+        )
+
+    def committed(self, tokens: Sequence[int]) -> None:
+        """Take note of how far the store is."""
+        self._committed = max(self._committed, *tokens)
+
+    def _run(self, put: Callable[[Chunk], None]) -> None:
+        while not self._stopping.is_set():
+            try:
+                with self._settings.path.open("rb") as file:
+                    self._play(file, put)
+            except OSError as error:
+                self._pause(str(error))
+                self._stopping.wait(_RETRY_S)
+                continue
+            if not self._settings.loop:
+                self._pause("the recording is at its end")
+                return
+
+    def _play(self, file: BinaryIO, put: Callable[[Chunk], None]) -> None:
+        """Play the recording once; raises OSError where it cannot be played."""
+        head, at = recorded(self._settings, file)
+        self._connected, self._since = True, time.time()
+        self._passes += 1
+        _LOG.info("playing %s", self._settings.path, extra={INPUT: self.name})
+        began = self._next_begin_s or time.monotonic()
+        first, last, step, due = math.nan, math.nan, _STEP_S, began
+        waiting: list[bytes] = []
+        while not self._stopping.is_set() and (line := file.readline()):
+            line = line.rstrip(b"\r\n")
+            recorded_s = self._time(line, at)
+            if not math.isnan(recorded_s):
+                if math.isnan(first):
+                    first = recorded_s
+                    self._set_shift(first)
+                elif recorded_s > last:
+                    step = recorded_s - last
+                last = recorded_s
+                due = began + (recorded_s - first) / self._settings.speed
+                line = self._moved(line, at, recorded_s)
+            if waiting and (due > time.monotonic() or len(waiting) >= _CHUNK_LINES_MAX):
+                self._put(head, waiting, put)
+                waiting = []
+            self._stopping.wait(max(0.0, due - time.monotonic()))
+            waiting.append(line)
+        if self._stopping.is_set():
+            return
+        if math.isnan(first):
+            raise OSError(f"{self._settings.path} has no row with a time")
+        if waiting:
+            self._put(head, waiting, put)
+        self._next_s = last + self._shift_s + step
+        self._next_begin_s = began + (last - first + step) / self._settings.speed
+
+    def _set_shift(self, first: float) -> None:
+        """Let the first row of a pass follow the last of the one before, or be now."""
+        if self._next_s is not None:
+            self._shift_s = self._next_s - first
+        elif self._settings.times == "now":
+            self._shift_s = time.time() - first
+
+    def _time(self, line: bytes, at: int) -> float:
+        fields = self._split(line)
+        if at >= len(fields):
+            return math.nan
+        recorded_s = unix_time(fields[at].decode(errors="replace"))
+        return recorded_s if math.isfinite(recorded_s) else math.nan
+
+    def _split(self, line: bytes) -> list[bytes]:
+        if self._settings.decimal == ",":
+            line = line.replace(b",", b".")
+        separator = self._settings.separator or ","
+        return line.split() if separator == " " else line.split(separator.encode())
+
+    def _moved(self, line: bytes, at: int, recorded_s: float) -> bytes:
+        """Return the row with its new time."""
+        if self._shift_s == 0.0:
+            return line
+        fields = self._split(line)
+        fields[at] = f"{recorded_s + self._shift_s:.6f}".encode()
+        return (self._settings.separator or ",").encode().join(fields)
+
+    def _put(self, head: list[bytes], lines: list[bytes], put: Callable[[Chunk], None]) -> None:
+        while self._put_so_far - self._committed >= _AHEAD_MAX and not self._stopping.is_set():
+            self._stopping.wait(_LOOK_S)
+        self._put_so_far += 1
+        self._lines += len(lines)
+        self._bytes += sum(map(len, lines))
+        now, now_mono = time.time(), time.monotonic()
+        put(Chunk(self.name, now, now_mono, [*head, *lines], self._put_so_far))
+
+    def _pause(self, reason: str) -> None:
+        if self._last_error != reason:
+            _LOG.warning("%s", reason, extra={INPUT: self.name})
+        self._last_error = reason
+        self._connected, self._since = False, time.time()
+
+
+def recorded(settings: ReplayTable, file: BinaryIO) -> tuple[list[bytes], int]:
+    """Read up to the first row; return the header, if there is one, and the place of the time.
+
+    Raises:
+        OSError: the header does not name the time.
+
+    """
+    if not settings.header:
+        assert settings.columns is not None  # the configuration sees to it
+        return [], settings.columns.index(TIME)
+    header = file.readline(settings.line_bytes_max).rstrip(b"\r\n")
+    text = header.decode("utf-8-sig", errors="replace")
+    separator = settings.separator or ","
+    names = text.split() if separator == " " else [name.strip() for name in text.split(separator)]
+    if settings.time_key not in names:
+        raise OSError(f"{settings.path}: no column {settings.time_key!r} among {', '.join(names)}")
+    return [header], names.index(settings.time_key)
+
+
+def probe_recording(settings: ReplayTable) -> str | None:
+    """Say what is wrong with a recording, or None."""
+    try:
+        with settings.path.open("rb") as file:
+            recorded(settings, file)
+    except OSError as error:
+        return str(error)
+    return None

@@ -1,0 +1,63 @@
+"""Tables of the configuration as TOML, ready to paste."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_NO_NAME = re.compile(r"[^A-Za-z0-9_.\-]+")
+_LINE_MAX: Final = 100
+_PERIOD_S: Final = 1.0  # where nothing is known
+
+
+def input_name(text: str, taken: set[str]) -> str:
+    """Return a name for an input, made of what it reads, and put it to those that are taken."""
+    plain = _NO_NAME.sub("-", text).strip("-_.")[:60] or "input"
+    names = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
+    name = next(name for name in names if name not in taken)
+    taken.add(name)
+    return name
+
+
+def input_table(settings: Mapping[str, Any]) -> str:
+    """Return a table ``[[inputs]]``."""
+    return "\n".join(["[[inputs]]", *_pairs(settings)]) + "\n"
+
+
+def stream_table(name: str, channels: Sequence[str], period_s: float | None) -> str:
+    """Return tables for the stream, which watch it until there is a bundle."""
+    period_s = _PERIOD_S if period_s is None else max(period_s, 0.001)
+    rows = [{"name": channel, "unit": ""} for channel in channels]
+    lines = ["[[streams]]", *_pairs({"name": name}), "[streams.baseline]"]
+    return "\n".join([*lines, *_pairs({"period_s": period_s, "channels": rows})]) + "\n"
+
+
+def _pairs(settings: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in settings.items():
+        line = f"{key} = {_value(value)}"
+        if len(line) > _LINE_MAX and isinstance(value, list):
+            yield f"{key} = ["
+            yield from (f"    {_value(item)}," for item in value)
+            yield "]"
+        else:
+            yield line
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{_key(key)} = {_value(one)}" for key, one in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, str):
+        # a JSON string is one of TOML, but for DEL, which TOML wants escaped
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value)
+
+
+def _key(key: str) -> str:
+    return key if _BARE.fullmatch(key) else _value(key)

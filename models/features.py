@@ -1,0 +1,344 @@
+"""Signal features of fast channels: from raw readings to readings of the bundle's channels.
+
+    raw readings ─> windows, one per period of the grid ─> figures ─┬─> readings ─> models.align
+    other channels ─────────────────────────────────────────────────┘
+
+Trainer and agent both come through here, so that a figure is the same in both. A window ends at
+each multiple of the grid's period, in Unix time: it has the newest ``window_samples`` raw values up
+to then, and its figures are readings of that time. Raw values are taken to be evenly spaced, in the
+order in which they came: coarse times, or the same one for all that a read brought, do no harm. A
+raw value whose window is over is late and not used. Holes close up; a window has no figures if it
+lacks more than ``missing_share_max`` of its values, or would have to reach back more periods than
+it is long.
+
+The figures are those of condition monitoring by vibration (ISO 13373-1, ISO 13373-2, ISO 20816-1;
+kurtosis after Dyer and Stewart, J. Mech. Design 1978; the spectrum's scaling after Harris, Proc.
+IEEE 1978). All but the mean are of the alternating part, that is after the mean was subtracted:
+
+- ``mean``;
+- ``rms``: root of the mean square;
+- ``peak``: largest magnitude;
+- ``peak_to_peak``: largest minus least;
+- ``crest_factor``: peak / rms; 1, its least, for a signal that does not move;
+- ``kurtosis``: fourth moment / square of the second (Pearson: 3 for a normal distribution); 1, its
+  least, for a signal that does not move;
+- ``band_energy``: mean square from ``low_hz`` to ``high_hz``, this one not included unless it is
+  half of the rate; a sine of amplitude A within gives A²/2, and bands side by side add up.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from models.align import FAR_LATE_ROWS
+from models.bundle import Feature, Sampling, Source, StreamRules
+from models.messages import Bool, Float32, Float64, Int64, Readings
+
+COUNTERS = ("raw_late", "windows_short")
+_ON_TIME = 1e-4  # of a period: times are sums of floats
+
+
+def figure(feature: Feature, window: Float64, rate_hz: float) -> float:
+    """Return a feature of a window, (n,) evenly spaced values; see the module for what it is."""
+    mean = float(window.mean())
+    if feature.kind == "mean":
+        return mean
+    moving = window - mean
+    squares = moving * moving
+    power = float(squares.mean())
+    match feature.kind:
+        case "rms":
+            return math.sqrt(power)
+        case "peak":
+            return float(np.abs(moving).max())
+        case "peak_to_peak":
+            return float(moving.max() - moving.min())
+        case "crest_factor":
+            return float(np.abs(moving).max()) / math.sqrt(power) if power else 1.0
+        case "kurtosis":
+            return float((squares * squares).mean()) / power**2 if power else 1.0
+        case "band_energy":
+            assert feature.low_hz is not None and feature.high_hz is not None
+            return _band_energy(moving, feature.low_hz / rate_hz, feature.high_hz / rate_hz)
+
+
+def _band_energy(moving: Float64, low: float, high: float) -> float:
+    """Return the mean square between two frequencies, as parts of the rate.
+
+    By Parseval's theorem the squares of a one-sided spectrum add up to the mean square, here that
+    of a Hann window's, by which a sine's leaks no farther than to the next bins.
+    """
+    count = len(moving)
+    hann = _hann(count)
+    squares = np.abs(np.fft.rfft(moving * hann)) ** 2
+    squares[1 : (count + 1) // 2] *= 2  # those that stand for a negative frequency, too
+    first = math.ceil(low * count - _ON_TIME)
+    end = len(squares) if high >= 0.5 else math.ceil(high * count - _ON_TIME)
+    return float(squares[first:end].sum() / (count * (hann * hann).sum()))
+
+
+@functools.lru_cache(maxsize=8)
+def _hann(count: int) -> Float64:
+    """Return the periodic window: a sine on a bin leaks into its two neighbours only."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(count) / count)
+
+
+@dataclass(slots=True)
+class _Signal:
+    """The newest values of one source; of bounded size."""
+
+    values: Float32  # at most ``window_samples``, oldest first
+    counts: Int64  # values that came in each of the last periods, the current one last
+    period: int | None = None  # number of the current one; None before the first value
+    far_late_rows: int = 0
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.values, self.counts[:], self.period = self.values[:0], 0, None
+        self.far_late_rows = 0
+
+
+class _Window(NamedTuple):
+    """A period of a source that is over."""
+
+    at: int  # the row that ended it
+    period: int
+    values: Float32 | None  # None where there are too few
+
+
+class _Cutter:
+    """Cuts one source's values into windows."""
+
+    def __init__(self, source: Source, sampling: Sampling, counters: Counter[str]) -> None:
+        self._size = source.window_samples
+        self._needed = math.ceil((1 - source.missing_share_max) * self._size)
+        self._periods = source.periods(sampling)
+        self._gap_max = sampling.reset_gap_samples
+        self._counters = counters
+
+    def start(self) -> _Signal:
+        """Return a signal before its first value."""
+        return _Signal(np.empty(0, np.float32), np.zeros(self._periods, np.int64))
+
+    def take(
+        self, signal: _Signal, rows: Int64, periods: Int64, values: Float32, in_time: Bool
+    ) -> Iterator[_Window]:
+        """Take in values, (n,), of these rows and periods; yield the windows that they end.
+
+        ``in_time``, by row, becomes False where a value is late.
+        """
+        breaks = (np.flatnonzero(np.diff(periods)) + 1).tolist()
+        for begin, end in itertools.pairwise([0, *breaks, len(rows)]):
+            period = int(periods[begin])
+            if signal.period is not None and period < signal.period:
+                first = begin + self._late(signal, period, end - begin)
+                in_time[rows[begin:first]] = False
+                begin = first
+            elif signal.period is not None and period > signal.period:
+                yield from self._move_on(signal, period, int(rows[begin]))
+            if begin < end:
+                signal.period, signal.far_late_rows = period, 0
+                signal.values = np.concatenate([signal.values, values[begin:end]])[-self._size :]
+                signal.counts[-1] += end - begin
+
+    def _late(self, signal: _Signal, period: int, count: int) -> int:
+        """Return how many of the next are late; not all are, if they show that the clock was set.
+
+        That is as in ``models.align``: the signal begins anew.
+        """
+        assert signal.period is not None
+        far = period < signal.period - self._gap_max
+        rows = signal.far_late_rows + count if far else 0
+        late = count
+        if rows >= FAR_LATE_ROWS:
+            late = FAR_LATE_ROWS - 1 - signal.far_late_rows
+            signal.forget()
+        else:
+            signal.far_late_rows = rows
+        self._counters["raw_late"] += late
+        return late
+
+    def _move_on(self, signal: _Signal, period: int, at: int) -> Iterator[_Window]:
+        """Yield the windows up to a period, as far as there is anything in them."""
+        assert signal.period is not None
+        for over in range(signal.period, min(period, signal.period + self._periods)):
+            count = min(int(signal.counts.sum()), len(signal.values))
+            if count:
+                enough = count >= self._needed
+                self._counters["windows_short"] += not enough
+                yield _Window(at, over, signal.values[-count:] if enough else None)
+            signal.counts[:-1], signal.counts[-1] = signal.counts[1:].copy(), 0
+
+
+class Features:
+    """The raw signals of one stream, and what stands beside them.
+
+    Takes readings of the channels that pass as they are, in their order, then of the sources
+    (``StreamRules.source_channels``), and gives readings of the bundle's channels. Other channels
+    in a row with a source's value stand in the reading of the window's end, the newest of each; so
+    a device that tells all of its channels in every row gives one whole reading per period. Other
+    rows pass, those without any value once per period: they move time on.
+
+    ``counters``: ``raw_late`` values, and ``windows_short``: those that had too few.
+
+    Args:
+        channels: How each of the bundle's channels is made; None: it passes.
+        sources: The raw channels.
+        sampling: The grid.
+
+    """
+
+    def __init__(
+        self, channels: Sequence[Feature | None], sources: Sequence[Source], sampling: Sampling
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self._channels = len(channels)
+        self._period_s = sampling.period_s
+        self._passing = [at for at, feature in enumerate(channels) if feature is None]
+        self._made = [
+            [
+                (at, feature)
+                for at, feature in enumerate(channels)
+                if feature is not None and feature.source == source.name
+            ]
+            for source in sources
+        ]
+        self._rates_hz = [source.rate_hz for source in sources]
+        self._cutters = [_Cutter(source, sampling, self.counters) for source in sources]
+        self._signals = [cutter.start() for cutter in self._cutters]
+        self._beside = np.full(len(self._passing), np.nan, np.float32)
+        self._empty_period = -1  # the last in which a row without any value passed
+
+    def push(self, readings: Readings) -> Readings:
+        """Take in readings, (n, P + S); return those, (m, C), that are complete."""
+        periods = np.ceil(readings.times / self._period_s - _ON_TIME).astype(np.int64)
+        beside, raw = np.split(readings.values, [len(self._passing)], axis=1)
+        known = ~np.isnan(raw)
+        in_time = known.copy()
+        ends: dict[tuple[int, int], Float32] = {}  # by the row that ended it, and the period
+        for source, (cutter, signal) in enumerate(zip(self._cutters, self._signals, strict=True)):
+            (rows,) = np.nonzero(known[:, source])
+            if len(rows) == 0:
+                continue
+            taken = cutter.take(signal, rows, periods[rows], raw[rows, source], in_time[:, source])
+            for window in taken:
+                row = ends.setdefault((window.at, window.period), self._blank())
+                self._fill(row, source, window.values)
+        lent = np.asarray(in_time.any(axis=1))
+        self._lend(ends, beside, lent)
+        empty = np.asarray(np.isnan(readings.values).all(axis=1))
+        passed = self._passed(beside, ~lent, empty, periods)
+        return self._in_order(ends, passed, readings.times, beside)
+
+    def _blank(self) -> Float32:
+        return np.full(self._channels, np.nan, np.float32)
+
+    def _fill(self, row: Float32, source: int, values: Float32 | None) -> None:
+        """Put a source's figures into a reading; what a float32 cannot hold is missing."""
+        if values is None:
+            return
+        window = values.astype(np.float64)
+        for channel, feature in self._made[source]:
+            found = figure(feature, window, self._rates_hz[source])
+            with np.errstate(over="ignore"):
+                row[channel] = found
+            if np.isinf(row[channel]):
+                row[channel] = np.nan
+
+    def _lend(self, ends: Mapping[tuple[int, int], Float32], beside: Float32, lent: Bool) -> None:
+        """Put the other channels' values of rows with a source's into the next window's end."""
+        begin = 0
+        for at, period in sorted(ends):
+            self._newest_of(beside[begin:at][lent[begin:at]])
+            ends[at, period][self._passing] = self._beside
+            self._beside[:] = np.nan
+            begin = at
+        self._newest_of(beside[begin:][lent[begin:]])
+
+    def _newest_of(self, rows: Float32) -> None:
+        for column, values in enumerate(rows.T):
+            (known,) = np.nonzero(~np.isnan(values))
+            if len(known):
+                self._beside[column] = values[known[-1]]
+
+    def _passed(self, beside: Float32, alone: Bool, empty: Bool, periods: Int64) -> Int64:
+        """Return the rows that pass: with values of their own, and of those without any the first.
+
+        Args:
+            beside: (n, P) the other channels.
+            alone: (n,) whether the row has no value that is in a window.
+            empty: (n,) whether it has no value at all.
+            periods: (n,) that it is of.
+
+        """
+        passes = alone & ~np.isnan(beside).all(axis=1)
+        for row in np.flatnonzero(empty).tolist():
+            if periods[row] != self._empty_period:
+                self._empty_period = int(periods[row])
+                passes[row] = True
+        return np.flatnonzero(passes)
+
+    def _in_order(
+        self,
+        ends: Mapping[tuple[int, int], Float32],
+        passed: Int64,
+        times: Float64,
+        beside: Float32,
+    ) -> Readings:
+        """Return the readings of windows and the rows that pass, as they came."""
+        made = sorted(ends)
+        rows = np.full((len(made) + len(passed), self._channels), np.nan, np.float32)
+        for number, end in enumerate(made):
+            rows[number] = ends[end]
+        rows[len(made) :, self._passing] = beside[passed]
+        ended_s = np.array([period for _, period in made], np.float64) * self._period_s
+        came = np.concatenate([np.array([at for at, _ in made], np.int64), passed])
+        order = np.argsort(came, kind="stable")
+        return Readings(np.concatenate([ended_s, times[passed]])[order], rows[order])
+
+    def to_bytes(self) -> bytes:
+        """Return the signals so far, for the store: a line of JSON, then the raw values."""
+        document = {
+            "signals": [
+                {
+                    "size": len(signal.values),
+                    "counts": signal.counts.tolist(),
+                    "period": signal.period,
+                    "far_late_rows": signal.far_late_rows,
+                }
+                for signal in self._signals
+            ],
+            "beside": [None if math.isnan(value) else value for value in self._beside.tolist()],
+            "empty_period": self._empty_period,
+        }
+        values = b"".join(signal.values.tobytes() for signal in self._signals)
+        return json.dumps(document).encode() + b"\n" + values
+
+    def restore(self, data: bytes) -> None:
+        """Go on where ``to_bytes`` left off."""
+        head, _, values = data.partition(b"\n")
+        document, begin = json.loads(head), 0
+        for signal, saved in zip(self._signals, document["signals"], strict=True):
+            signal.values = np.frombuffer(values, np.float32, saved["size"], begin)
+            begin += signal.values.nbytes
+            signal.counts = np.array(saved["counts"], np.int64)
+            signal.period, signal.far_late_rows = saved["period"], saved["far_late_rows"]
+        self._beside = np.array(document["beside"], np.float32)
+        self._empty_period = document["empty_period"]
+
+
+def features_of(rules: StreamRules) -> Features | None:
+    """Return what makes the readings of a stream's channels; None where they come as they are."""
+    if not rules.sources:
+        return None
+    made = [channel.feature for channel in rules.channels]
+    return Features(made, rules.sources, rules.sampling)

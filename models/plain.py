@@ -1,0 +1,182 @@
+"""Tables without pydantic: for a process that only holds what another one has checked.
+
+pydantic and what it makes of the tables take 15 MB, which an agent that runs for years would keep
+for what it does once, at its start. After ``choose`` the tables are made of the words below, which
+mean to ``models.fields`` what pydantic's of the same names do; they check nothing, and of a table
+they have what the agent uses. Tables that pydantic has checked arrive here by ``pickle``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+chosen = False
+
+
+def choose() -> None:
+    """Make all tables plain ones, in this process; before any is defined."""
+    global chosen
+    assert "models.fields" not in sys.modules
+    chosen = True
+
+
+class FieldInfo(NamedTuple):
+    """A field of a table; of what is said about it only the default matters here."""
+
+    default: Any
+    default_factory: Callable[[], Any] | None
+
+
+def Field(default: Any = ..., *, default_factory: Callable[[], Any] | None = None, **_: Any) -> Any:
+    """Take note of a field's default; ``...`` for none."""
+    return FieldInfo(default, default_factory)
+
+
+class BaseModel:
+    """A table: values by name, which do not change."""
+
+    model_fields: ClassVar[dict[str, FieldInfo]] = {}
+    _serialized: ClassVar[Callable[..., dict[str, Any]] | None] = None  # see model_serializer
+
+    def __init_subclass__(cls) -> None:
+        """Collect the fields: those of the class it is made of, and its own."""
+        fields = dict(cls.model_fields)
+        for name in inspect.get_annotations(cls):
+            given = vars(cls).get(name, ...)
+            fields[name] = given if isinstance(given, FieldInfo) else FieldInfo(given, None)
+            if name in vars(cls):
+                delattr(cls, name)  # a value is the instance's
+        cls.model_fields = fields
+        for value in list(vars(cls).values()):
+            if getattr(value, "serializes", False):
+                cls._serialized = value
+
+    def __init__(self, **values: Any) -> None:
+        for name, field in self.model_fields.items():
+            if name not in values:
+                values[name] = field.default_factory() if field.default_factory else field.default
+        assert values.keys() == self.model_fields.keys(), values.keys() ^ self.model_fields.keys()
+        assert ... not in values.values(), f"{type(self).__name__}: a value is missing"
+        vars(self).update({name: values[name] for name in self.model_fields})
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Take the values that pydantic's ``__getstate__`` gave, where it was checked."""
+        vars(self).update(state["__dict__"] | (state["__pydantic_extra__"] or {}))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__}.{name} does not change")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return iter(vars(self).items())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self)})"
+
+    @property
+    def model_extra(self) -> dict[str, Any]:
+        """Values that are no fields; some tables may have them."""
+        return {key: value for key, value in self if key not in self.model_fields}
+
+    def model_copy(self, *, update: Mapping[str, Any]) -> BaseModel:
+        """Return the same table with other values."""
+        copy = object.__new__(type(self))
+        vars(copy).update({**vars(self), **update})
+        return copy
+
+    def model_dump(self) -> dict[str, Any]:
+        """Return the values, with those of the tables inside."""
+        return {key: _dump(value) for key, value in self.said().items()}
+
+    def model_dump_json(self, *, include: set[str] | None = None) -> str:
+        """Return the values as JSON, byte for byte as pydantic writes it (numbers below 1e16)."""
+        said = self.said().items()
+        return "".join(_json({k: v for k, v in said if include is None or k in include}))
+
+    def said(self) -> dict[str, Any]:
+        """Return the values that are written, as they are."""
+        own = vars(self).copy()
+        return own if self._serialized is None else self._serialized(lambda _: own)
+
+
+def _dump(value: Any) -> Any:
+    match value:
+        case BaseModel():
+            return value.model_dump()
+        case list() | tuple():
+            return type(value)(_dump(inner) for inner in value)
+        case dict():
+            return {key: _dump(inner) for key, inner in value.items()}
+    return value
+
+
+def _json(value: Any) -> Iterator[str]:
+    match value:
+        case BaseModel():
+            yield from _json(value.said())
+        case dict():
+            for position, (key, inner) in enumerate(value.items()):
+                yield f"{',' if position else '{'}{_text(key)}:"
+                yield from _json(inner)
+            yield "}" if value else "{}"
+        case list() | tuple():
+            for position, inner in enumerate(value):
+                yield "," if position else "["
+                yield from _json(inner)
+            yield "]" if value else "[]"
+        case float():
+            yield _number(value)
+        case bool() | int() | None:
+            yield json.dumps(value)
+        case _:
+            yield _text(str(value))
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _number(value: float) -> str:
+    """Return the shortest digits, as Python does; small ones as pydantic writes them."""
+    digits, _, exponent = repr(value).partition("e-")
+    if exponent == "05":
+        return f"{value:.{len(digits.lstrip('-').replace('.', '')) + 4}f}"
+    return f"{digits}e-{int(exponent)}" if exponent else digits
+
+
+class ValidationError(ValueError):
+    """Never raised: nothing is checked."""
+
+
+def field_validator(*_: str) -> Callable[[Any], Any]:
+    """Leave the method as it is; nobody calls it."""
+    return lambda method: method
+
+
+def model_validator(*, mode: str) -> Callable[[Any], Any]:
+    """Leave the method as it is; nobody calls it."""
+    return lambda method: method
+
+
+def model_serializer(*, mode: str) -> Callable[[Any], Any]:
+    """Take note of the method that leaves out values when a table is written."""
+
+    def noted(method: Any) -> Any:
+        method.serializes = True
+        return method
+
+    return noted
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Stand for what only checking needs."""
+
+
+AfterValidator = ConfigDict = Discriminator = Tag = ValidationInfo = _nothing
+SerializerFunctionWrapHandler = _nothing

@@ -1,0 +1,70 @@
+"""What ``check`` says of inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.check import Finding, check
+
+CONFIG = """
+[gateway]
+site = "plant"
+name = "gw-1"
+[store]
+directory = "."
+[[streams]]
+name = "pump"
+[streams.baseline]
+period_s = 0.2
+channels = [{ name = "flow" }, { name = "voltage" }]
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "by-id").mkdir()
+    return tmp_path
+
+
+def finding(directory: Path, table: str) -> Finding:
+    path = directory / "agent.toml"
+    path.write_text(f'{CONFIG}[[inputs]]\nname = "in"\nstream = "pump"\n{table}')
+    found = [one for one in check(path) if one.what in ("input in", "configuration")]
+    return next((one for one in found if not one.ok), found[-1])
+
+
+def test_an_unclear_port_is_told(directory: Path) -> None:
+    table = 'port = "auto"\nby_id = "by-id"\ncolumns = ["flow"]\n'
+    none = finding(directory, table)
+    assert (none.ok, none.exit_code) == (False, 69)
+    assert f"no device is there as {directory}/by-id/*; no port with a lasting" in none.detail
+    for name in ("usb-a", "usb-b"):
+        (directory / "by-id" / name).touch()
+    assert "fits 2 devices, name one of them:" in finding(directory, table).detail
+    one = finding(directory, table.replace("auto", "by-id/*a"))
+    assert one.detail.startswith(f"{directory}/by-id/usb-a: ")  # a file, which is no port
+
+
+def test_a_recording_is_looked_into(directory: Path) -> None:
+    table = 'type = "replay"\npath = "monday.csv"\n'
+    assert "No such file" in finding(directory, table).detail
+    (directory / "monday.csv").write_text("at,flow\n1700000000,1\n")
+    wrong = finding(directory, table)
+    assert (wrong.ok, wrong.exit_code) == (False, 69)
+    assert "no column 'time' among at, flow" in wrong.detail
+    assert finding(directory, table + 'time_key = "at"').ok
+
+
+def test_the_simulator_has_to_fit_the_stream(directory: Path) -> None:
+    wrong = finding(directory, 'type = "simulator"\n')
+    assert "is no channel of stream pump" in wrong.detail
+    assert finding(directory, 'type = "simulator"\nchannels = ["flow", "voltage"]\n').ok
+
+
+def test_a_pattern_has_to_fit_the_stream(directory: Path) -> None:
+    table = 'type = "file"\npath = "x"\nformat = "regex"\n'
+    assert finding(directory, table + "pattern = '(?P<flow>.*)'").ok
+    wrong = finding(directory, table + "pattern = '(?P<flwo>.*)'")
+    assert (wrong.exit_code, "did you mean 'flow'?" in wrong.detail) == (78, True)

@@ -1,0 +1,40 @@
+"""The reference collector as a process of its own, for the tests."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import ROOT
+
+
+class CollectorProcess:
+    """``fieldwatch-agent collect``, which can be stopped and go on."""
+
+    def __init__(self, port: int, directory: Path) -> None:
+        directory.mkdir()
+        self._output = directory / "messages"
+        command = [sys.executable, "-m", "agent", "collect", str(directory), "--json"]
+        command += ["--site", "plant", "--host", "127.0.0.1", "--port", str(port)]
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.DEVNULL, cwd=ROOT
+            )
+
+    def messages(self) -> list[dict[str, Any]]:
+        lines = self._output.read_text().split("\n")
+        return [json.loads(line) for line in lines[:-1]]
+
+    def seqs(self) -> list[int]:
+        return [message["seq"] for message in self.messages()]
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
