@@ -20,9 +20,15 @@ from agent.ranges import Ranges
 if TYPE_CHECKING:
     from agent.schema import Connection
 
-_ROWS_READ = 200  # in one commit, which must not keep the loop from its work
-_ROWS_MERGED = 64  # in one commit; a group may be that large
+# in one commit, which must not keep the loop from its work
+_ROWS_READ = 30  # of a stream
+_STREAMS_TRIED = 2
 _MERGED_MAX = 60  # summaries in one: an hour of the default minutes
+
+_NEXT_OF_A_STREAM = """
+    SELECT seq, body FROM outbox WHERE kind = 'summary' AND seq > :after AND topic = (
+        SELECT topic FROM outbox WHERE kind = 'summary' AND seq > :after ORDER BY seq LIMIT 1)
+    ORDER BY seq LIMIT :rows"""
 
 Document = Mapping[str, Any]
 
@@ -37,31 +43,28 @@ class Compacted(NamedTuple):
 
 
 def compact(outbox: Connection, envelope: Envelope, last_seq: int, after: int) -> Compacted:
-    """Merge among the next summaries after ``after``, within the caller's transaction."""
-    rows = outbox.execute(
-        "SELECT body FROM outbox WHERE kind = 'summary' AND seq > ? ORDER BY seq LIMIT ?",
-        [after, _ROWS_READ],
-    ).fetchall()
-    documents = [json.loads(body) for (body,) in rows]
-    merged, first = 0, last_seq
-    more = False
-    for group in _groups(documents):
-        more = merged > 0 and merged + len(group) > _ROWS_MERGED
-        if more:  # the next commit goes on here
-            break
-        last_seq += 1
-        message = merge(group)
-        topic = envelope.topic(message.kind, message.stream)
-        body = envelope.numbered(message, last_seq, group[-1]["clock"])
-        outbox.executemany("DELETE FROM outbox WHERE seq = ?", [(one["seq"],) for one in group])
-        outbox.execute(
-            "INSERT INTO outbox (seq, kind, topic, body) VALUES (?, ?, ?, ?)",
-            (last_seq, message.kind, topic, body),
-        )
-        merged += len(group)
-    at_end = len(rows) < _ROWS_READ
-    next_after = after if more else 0 if at_end else documents[-1]["seq"]
-    return Compacted(merged, last_seq - first, last_seq, next_after)
+    """Merge some of one stream's summaries after ``after``, within the caller's transaction."""
+    for _ in range(_STREAMS_TRIED):
+        rows = outbox.execute(_NEXT_OF_A_STREAM, {"after": after, "rows": _ROWS_READ}).fetchall()
+        if not rows:
+            return Compacted(0, 0, last_seq, 0)
+        group = next(_groups([json.loads(body) for _, body in rows]), None)
+        if group is not None:
+            _replace(group, outbox, envelope, last_seq + 1)
+            return Compacted(len(group), 1, last_seq + 1, after)
+        after = rows[0][0]
+    return Compacted(0, 0, last_seq, after)
+
+
+def _replace(group: Sequence[Document], outbox: Connection, envelope: Envelope, seq: int) -> None:
+    message = merge(group)
+    topic = envelope.topic(message.kind, message.stream)
+    body = envelope.numbered(message, seq, group[-1]["clock"])
+    outbox.executemany("DELETE FROM outbox WHERE seq = ?", [(one["seq"],) for one in group])
+    outbox.execute(
+        "INSERT INTO outbox (seq, kind, topic, body) VALUES (?, ?, ?, ?)",
+        (seq, message.kind, topic, body),
+    )
 
 
 def _groups(documents: Sequence[Document]) -> Iterator[list[Document]]:

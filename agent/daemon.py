@@ -81,7 +81,9 @@ class Daemon:
         chunks: ChunkQueue,
         clock: Clock,
         reloader: Reloader | None = None,
+        batch: Batch | None = None,
     ) -> None:
+        """``batch`` is to be committed first."""
         self._config = config
         self._store = store
         self._fleets = fleets
@@ -94,7 +96,7 @@ class Daemon:
         self._reloader = reloader
         self._chunks = chunks
         self._clock = clock
-        self._batch = Batch()
+        self._batch = batch or Batch()
         # of the chunks in the batch, monotonic seconds
         self._arrivals: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._latencies = Latencies()
@@ -436,11 +438,12 @@ def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker) -> Daem
         saved, number = store.state(name), store.last_alarm_number(name)
         if not stream.restore(saved, store.open_alarms(name), number, batch):
             store.forget_state(name)
-    store.commit(batch, clock.quality())
     uplink = _uplink(config, store)
     inputs = [open_input(source) for source in config.inputs]
     chunks = ChunkQueue(config.runtime.queue_chunks_max, config.runtime.gather_s, len(inputs))
-    return Daemon(config, store, fleets, inputs, parsers, uplink, notifier, chunks, clock, reloader)
+    return Daemon(
+        config, store, fleets, inputs, parsers, uplink, notifier, chunks, clock, reloader, batch
+    )
 
 
 def _uplink(config: AgentConfig, store: Store) -> Uplink | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import time
 from collections import deque
@@ -78,7 +79,10 @@ def mend(path: Path, numbers: Numbers | None = None, commits_lost: int = 0) -> R
     with errors_of(new):
         remove(new)
         with contextlib.closing(open_for_writing(new, "FULL", path.name)) as mended:
+            mended.execute("PRAGMA synchronous = OFF")  # it is worth nothing before its end
             report = _fill(mended, path, numbers, commits_lost)
+        with new.open("rb+") as file:
+            os.fsync(file.fileno())
         aside = take_the_place(new, path)
     report = {"file": aside.name, "time": iso_time(time.time())} | report | {"deleted": deleted}
     with contextlib.suppress(OSError):  # a full disk; the agent says it all the same
@@ -91,13 +95,15 @@ def _fill(new: Connection, path: Path, numbers: Numbers | None, commits_lost: in
         old, _ = open_for_reading(path)
     except (sqlite3.DatabaseError, UnicodeDecodeError):  # not even its head
         old = sqlite3.connect(":memory:")
-    with contextlib.closing(old), transaction(new, path):
+    with contextlib.closing(old):
         if path.name == READINGS:
             return _report([_copy(old, new, _SAMPLES)])
         found = [_copy(old, new, _ALARMS), _copy(old, new, _OUTBOX)]
-        meta = _meta(old, new)
-        state = _state(old, new)
-        return _report([*found, state]) | {"epoch": _number(new, meta, numbers, commits_lost)}
+        with transaction(new, path):
+            meta = _meta(old, new)
+            state = _state(old, new)
+            epoch = _number(new, meta, numbers, commits_lost)
+        return _report([*found, state]) | {"epoch": epoch}
 
 
 class _Copied(NamedTuple):
@@ -119,10 +125,12 @@ def _copy(old: Connection, new: Connection, table: _Table) -> _Copied:
     marks = ", ".join("?" * (table.columns.count(",") + 1))
     statement = f"INSERT OR IGNORE INTO {table.name} ({table.columns}) VALUES ({marks})"  # noqa: S608
     saved = 0
-    for row in reading.rows():
-        if table.good(row):
+    for rows in reading.rows():
+        new.execute("BEGIN")
+        for row in filter(table.good, rows):
             with contextlib.suppress(sqlite3.IntegrityError):  # of another type than the column's
                 saved += new.execute(statement, row).rowcount
+        new.execute("COMMIT")
     return _Copied(table.name, saved, reading.lost(saved))
 
 
@@ -133,7 +141,8 @@ class _Reading:
         self._old, self._table = old, table
         self._failed = False
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[list[Row]]:
+        """Yield what can be read, up to ``_ROWS_READ`` at a time."""
         low, high = self._bounds()
         if self._table.rows_max is not None:
             low = max(low, self._newest(self._table.rows_max) or low)
@@ -152,7 +161,7 @@ class _Reading:
                     ranges += [(low, middle), (middle + 1, high)]
                 continue
             any_read = any_read or bool(found)
-            yield from found
+            yield found
             if len(found) == _ROWS_READ:
                 ranges.appendleft((found[-1][0] + 1, high))
         self._failed = True

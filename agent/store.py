@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 SYNC_S = 10.0  # samples are on the disk this often at least; a power cut costs what came since
 _ROWS_DROPPED = 1000  # at a time, so that a commit does not take long
+_BYTES_DROPPED = 2**19  # of samples
 _CROWDED = 0.75  # of the outbox's cap; above it, summaries are merged
 
 
@@ -314,7 +316,7 @@ class Store:
             due = time.monotonic() >= self._next_sync
             with self._readings_file.transaction(durable=due or batch.remembers):
                 self._write_samples(batch.samples)
-                evicted = self._evict_samples()
+                evicted = self._evict_samples(_bytes(batch.samples))
         except StoreError:
             self._next_sample, self._ring_rows = before
             raise
@@ -341,17 +343,27 @@ class Store:
                 )
         batch.status = None
 
-    def _evict_samples(self) -> int:
+    def _evict_samples(self, bytes_written: int) -> int:
         """Drop the oldest samples while the store is too large, some a commit; return how many."""
         before = self._ring_rows
         if self._ring_rows and self._too_large():
-            self._readings.execute(
-                """DELETE FROM samples WHERE number IN
-                (SELECT number FROM samples ORDER BY number LIMIT ?)""",
-                [_ROWS_DROPPED],
-            )
-            self._ring_rows = self._next_sample - self._oldest_sample(self._next_sample)
+            self._drop_samples(self._next_sample, bytes_written)
         return before - self._ring_rows
+
+    def _drop_samples(self, below: int, bytes_written: int) -> None:
+        """Drop the oldest samples with numbers below this one, but not many more than came."""
+        rows = self._readings.execute(
+            """SELECT number, length(times) + length(readings) + length(scores) FROM samples
+            WHERE number < ? ORDER BY number LIMIT ?""",
+            [below, _ROWS_DROPPED],
+        ).fetchall()
+        room = _BYTES_DROPPED + 2 * bytes_written
+        sizes = accumulate(size for _, size in rows)
+        last = [number for (number, _), size in zip(rows, sizes, strict=True) if size <= room][-1:]
+        self._readings.execute(
+            "DELETE FROM samples WHERE number <= ?", last or [number for number, _ in rows[:1]]
+        )
+        self._ring_rows = self._next_sample - self._oldest_sample(self._next_sample)
 
     def _write_samples(self, chunks: list[tuple[str, Samples, Float32]]) -> None:
         if not chunks:
@@ -370,12 +382,9 @@ class Store:
                 ),
             )
             self._next_sample += rows
-        self._readings.execute(
-            """DELETE FROM samples WHERE number IN
-            (SELECT number FROM samples WHERE number < ? ORDER BY number LIMIT ?)""",
-            [self._next_sample - self._ring_rows_max, len(chunks) + _ROWS_DROPPED],
-        )
         self._ring_rows = self._next_sample - self._oldest_sample(self._next_sample)
+        if self._ring_rows > self._ring_rows_max:
+            self._drop_samples(self._next_sample - self._ring_rows_max, _bytes(chunks))
 
     def correction(
         self, by_s: float, since_s: float, until_s: float, streams: frozenset[str], batch: Batch
@@ -479,3 +488,9 @@ class Store:
     def close(self) -> None:
         """Close both files and let others in."""
         self._closing.close()
+
+
+def _bytes(chunks: list[tuple[str, Samples, Float32]]) -> int:
+    return sum(
+        samples.times.nbytes + samples.values.nbytes + score.nbytes for _, samples, score in chunks
+    )
