@@ -242,9 +242,7 @@ class Pipeline:
         """Return the columns of the streams that are watched."""
         if not state.watched:
             return []
-        return [
-            column for column, stream in enumerate(streams.tolist()) if stream in state.watched
-        ]
+        return [column for column, stream in enumerate(streams.tolist()) if stream in state.watched]
 
     def _forecasts(
         self, state: State, streams: Int64, times: Float64, values: Float32

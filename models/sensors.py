@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from models.bundle import StreamRules
-from models.messages import ALL, Bool, Float32, Index, Int64
+from models.messages import Bool, Float32, Index, Int64
 
 SensorKind = Literal["stuck", "missing"]
 SENSOR_KINDS: tuple[SensorKind, ...] = ("stuck", "missing")

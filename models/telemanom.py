@@ -9,7 +9,6 @@ spike or a slow drift.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -151,7 +150,7 @@ class Telemanom:
 
     def _run(self, state: TelemanomState, who: Index, samples: Float32) -> Float32:
         network = state.network[who]
-        outputs, _ = self._network.run(samples, network, network)
+        outputs, _ = self._network.run(samples, network, after=network)
         if who is not ALL:
             state.network[who] = network
         return outputs
@@ -166,12 +165,11 @@ class Telemanom:
     def _apart(self, scaled: Float32, expected: Float32) -> Float32:
         """Return the errors (n, B, P) of samples (n, B, C) against what each head expected."""
         by_head = expected.reshape(*expected.shape[:-1], len(self._heads), self._width)
-        errors = scaled[..., None, self._scored] - by_head
-        return np.abs(errors, out=errors).reshape(expected.shape)
+        errors: Float32 = scaled[..., None, self._scored] - by_head
+        np.abs(errors, out=errors)
+        return errors.reshape(expected.shape)
 
-    def _smooth(
-        self, state: TelemanomState, who: Index, errors: Float32, steady: bool
-    ) -> Float32:
+    def _smooth(self, state: TelemanomState, who: Index, errors: Float32, steady: bool) -> Float32:
         total, weight = state.smoothed_sum[who], state.smoothed_weight[who]
         if steady:
             smoothed = self._smoother.smooth_on(errors, total, weight)
@@ -278,6 +276,6 @@ def _delayed(before: Float32, new: Float32) -> tuple[Float32, Float32]:
     return both[: len(new)], both[-ahead:].swapaxes(0, 1)
 
 
-def _limited(values: Float32, limit: float | np.float32) -> Float32:
+def _limited(values: Float32, limit: Float32 | np.float32) -> Float32:
     """As ``np.clip``, which takes three times as long for small arrays."""
     return np.asarray(np.minimum(np.maximum(values, -limit), limit))

@@ -117,9 +117,7 @@ class LineParser:
             times = np.full(len(rows.lines), arrived_s)
         return Readings(times, self._good_values(rows))
 
-    def parse_clean(
-        self, lines: Sequence[bytes], arrived_s: Float64 | None
-    ) -> Readings | None:
+    def parse_clean(self, lines: Sequence[bytes], arrived_s: Float64 | None) -> Readings | None:
         """As ``parse`` for lines of any inputs whose ``layout`` is this one's, if all is good.
 
         Args:

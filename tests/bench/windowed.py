@@ -61,7 +61,9 @@ def main() -> None:
     exported = export(network, ARCHITECTURE, ["dynamic-range-int8"], samples[:, 0]).networks
 
     module, _ = _module("litert")
-    window = module.Interpreter(model_content=windowed(network, ARCHITECTURE, WINDOW), num_threads=1)
+    window = module.Interpreter(
+        model_content=windowed(network, ARCHITECTURE, WINDOW), num_threads=1
+    )
     window.allocate_tensors()
     given = window.get_input_details()[0]["index"]
     answer = window.get_output_details()[0]["index"]

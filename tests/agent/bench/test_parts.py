@@ -18,7 +18,6 @@ from agent.bench.rig import Plan, Run, run_from_memory
 from agent.bench.run import bytes_written
 from agent.bench.stages import COMMIT, LOOP, Stopwatch, watch
 from agent.config import InputTable, MqttTable
-from agent.daemon import CLOCK
 from agent.inputs import Chunk
 from agent.inputs.lines import LineParser
 from agent.schema import READINGS, RECORDS, open_for_reading
