@@ -33,7 +33,7 @@ def describe(document: Document, now: datetime | None = None) -> Iterator[str]:
             f"latency   reading to commit {latency['reading_to_commit_ms_p50']} ms"
             f" (p99 {latency['reading_to_commit_ms_p99']} ms)"
         )
-    yield from _not_stored(document["counters"])
+    yield from _not_stored(document.get("counters", {}))
     yield from _machine(document)
     for name, source in document["inputs"].items():
         yield from _input(name, source)

@@ -63,7 +63,8 @@ class Gateway:
 
     def score(self, rows: Float32, first: int, whole: bool) -> None:
         times = START_S + (first + np.arange(len(rows))) * PERIOD_S
-        self.fleet.take(np.zeros(len(rows), np.int64), Readings(times, rows), self.batch)
+        readings = self.fleet.news(0, Readings(times, rows))  # all, but after a crash
+        self.fleet.take(np.zeros(len(readings.times), np.int64), readings, self.batch)
         self.fleet.flush(self.batch)
         self.stream.save(self.batch, self.store.next_sample + self.batch.rows(), whole)
 
@@ -104,7 +105,7 @@ def test_a_crash_between_two_saves_changes_nothing(
 
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("crash_at", [1, 50, 95, 100])
-def test_a_crash_between_the_two_files_changes_nothing(
+def test_a_crash_between_the_two_files_changes_nothing_but_what_was_held(
     tmp_path: Path, detector: Detector, rows: Float32, crash_at: int, whole: bool
 ) -> None:
     calm, crashed = Gateway(tmp_path / "calm", detector), Gateway(tmp_path / "crashed", detector)
@@ -116,11 +117,20 @@ def test_a_crash_between_the_two_files_changes_nothing(
             crashed.store._commit_samples(crashed.batch)
             crashed.store.close()
             crashed = Gateway(tmp_path / "crashed", detector)
-            assert crashed.caught_up >= 10
-            continue
+            assert crashed.caught_up >= 9
+        # what was not acknowledged comes again
         crashed.feed(piece, 10 * number, whole=number % 40 == 0)
     scores, told, memory = calm.outcome()
     scores_after, told_after, memory_after = crashed.outcome()
     np.testing.assert_array_equal(scores_after, scores)
-    assert told_after == told
+    assert [measured(message) for message in told_after] == [measured(message) for message in told]
     assert memory_after == memory
+
+
+def measured(message: dict[str, Any]) -> dict[str, Any]:
+    """Without what was held: a stored value does not say it, so that commit's is not counted."""
+    data = message["data"] | {"uncertain": None}
+    channels = data.get("channels")
+    if isinstance(channels, dict):  # of a summary
+        data["channels"] = {name: one | {"held": None} for name, one in channels.items()}
+    return message | {"data": data}
