@@ -137,6 +137,8 @@ def test_on_a_full_disk_the_agent_starts_and_scores(
     agent.kill()
     disk.write_text("full")
     agent = start_on_disk(config)
+    wait_until(lambda: agent.log().count("reading") == 2, "the second start")
+    wait_until(lambda: agent.log().count("ready:") == 2, "the second start")
     line.write(lines(Pump(11, [Fault("cavitation", 60.0)]).run(500)))
     wait_until(lambda: bool((unstored(ops) or {}).get("alarms")), "the alarm in the status")
     disk.write_text("")
