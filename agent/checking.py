@@ -35,10 +35,18 @@ class Checker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; it gets ready while the agent does other things."""
-        self._process = subprocess.Popen(  # noqa: S603 - our own command line
-            [sys.executable, "-m", __spec__.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        """Start it; it gets ready while the agent does other things.
+
+        Raises:
+            NotChecked: it cannot be started.
+
+        """
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own command line
+                [sys.executable, "-m", __spec__.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+        except OSError as error:  # no memory, too many processes
+            raise NotChecked(f"the process that checks cannot be started: {error}") from error
 
     def close(self) -> None:
         """End it."""
@@ -70,7 +78,7 @@ class Checker:
             answer = pickle.load(process.stdout)  # noqa: S301 - our own process
         except (BrokenPipeError, EOFError, pickle.UnpicklingError):
             raise NotChecked(
-                f"the process that checks has ended without an answer (code {process.wait()});"
+                f"the process that checks has ended without an answer (code {_end(process)});"
                 " its message is in the log, if it had one"
             ) from None
         if isinstance(answer, FieldwatchError):
@@ -79,10 +87,19 @@ class Checker:
         return result
 
 
+def _end(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait(_SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
 def main() -> None:
     """Answer until the other side closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the agent
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr  # for whatever is printed
     import agent.config  # noqa: F401 - while the agent loads its own
 
     while True:

@@ -116,8 +116,7 @@ class InputTable(SourceTable):
             self._check_columns()
         elif kind == "regex":
             self._check_pattern()
-        if self.format == "csv":
-            self._check_separator()
+        self._check_separator()
         return self
 
     def _check_columns(self) -> None:
@@ -131,9 +130,9 @@ class InputTable(SourceTable):
 
     def _check_separator(self) -> None:
         separator = self.separator or ","
-        if separator.isalnum() or not separator.isascii() or separator in "+-._*\r\n":
+        if separator.isalnum() or not separator.isascii() or separator in "+-._*=:\r\n":
             raise ValueError(f"separator = {separator!r}: must not be a part of numbers or text")
-        if separator == self.decimal:
+        if separator == self.decimal == ",":
             raise ValueError("decimal = ',' needs another separator, such as ';'")
 
     def _check_pattern(self) -> None:

@@ -385,8 +385,10 @@ class Aligners:
     def _push_one(self, stream: int, readings: Readings) -> list[Aligned]:
         """As ``push`` for a single row: a third of the time."""
         time, phase_s = float(readings.times[0]), float(self._phase_s[stream])
-        slot = float(np.rint((time - phase_s) / self._period_s))
-        if slot != self._next[stream] or math.isnan(np.add.reduce(readings.values, axis=None)):
+        slot = (time - phase_s) / self._period_s
+        slot = math.nan if math.isnan(slot) else float(round(slot))
+        # a sum of floats is quicker than one of a few float32
+        if slot != self._next[stream] or math.isnan(sum(readings.values[0].tolist())):
             return self._push(stream, readings)
         self._next[stream] = slot + 1
         self._last_s[stream], self._last[stream] = time, readings.values[0]

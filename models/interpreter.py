@@ -127,7 +127,8 @@ def _lasting(tensor: Float32) -> Float32:
     have to be made anew for each call.
     """
     floats = (ctypes.c_float * tensor.size).from_address(tensor.ctypes.data)
-    return np.frombuffer(floats, np.float32).reshape(tensor.shape)
+    view: Float32 = np.frombuffer(memoryview(floats), np.float32).reshape(tensor.shape)
+    return view
 
 
 class ForecastNetwork:

@@ -140,17 +140,18 @@ class Telemanom:
         if not steady:
             self._withhold(state, who, errors)
         smoothed = self._smooth(state, who, errors, whole and steady)
+        predicted = self._in_units(expected)
         state.prediction[who], state.last[who] = prediction, last
         state.last_time[who] = times[-1]
         if not steady:
             since = state.since_start[who] + len(values)
             state.since_start[who] = np.minimum(since, self._warm_up)
             state.steady[who] = self._steady(state, who)
-        return Errors(smoothed, self._in_units(expected), whole)
+        return Errors(smoothed, predicted, whole)
 
     def _run(self, state: TelemanomState, who: Index, samples: Float32) -> Float32:
         network = state.network[who]
-        outputs, _ = self._network.run(samples, network, network)
+        outputs, _ = self._network.run(samples, network, after=network)
         if who is not ALL:
             state.network[who] = network
         return outputs
@@ -165,8 +166,9 @@ class Telemanom:
     def _apart(self, scaled: Float32, expected: Float32) -> Float32:
         """Return the errors (n, B, P) of samples (n, B, C) against what each head expected."""
         by_head = expected.reshape(*expected.shape[:-1], len(self._heads), self._width)
-        errors = scaled[..., None, self._scored] - by_head
-        return np.abs(errors, out=errors).reshape(expected.shape)
+        errors: Float32 = scaled[..., None, self._scored] - by_head
+        np.abs(errors, out=errors)
+        return errors.reshape(expected.shape)
 
     def _smooth(self, state: TelemanomState, who: Index, errors: Float32, steady: bool) -> Float32:
         total, weight = state.smoothed_sum[who], state.smoothed_weight[who]
@@ -241,7 +243,8 @@ class Smoother:
     def smooth_on(self, errors: Float32, total: Float64, weight: Float64) -> Float32:
         """As ``smooth`` where no error is missing and every weight ``is_full``."""
         smoothed = np.empty((len(errors), *total.shape), np.float32)
-        for row, newest in zip(smoothed, errors[..., None, :], strict=True):
+        exact = errors[..., None, :].astype(np.float64)
+        for row, newest in zip(smoothed, exact, strict=True):
             np.multiply(total, self._factor, total)
             np.add(total, newest, total)
             row[...] = total / weight
@@ -267,14 +270,17 @@ def fill_forward(values: Float32, before: Float32) -> Float32:
 
 
 def _delayed(before: Float32, new: Float32) -> tuple[Float32, Float32]:
-    """Put ``new`` (n, B, …) behind ``before`` (B, H, …); return the first n and the last H."""
+    """Put ``new`` (n, B, …) behind ``before`` (B, H, …); return the first n and the last H.
+
+    They may be views of both.
+    """
     ahead = before.shape[1]
     if len(new) == ahead == 1:
-        return before.swapaxes(0, 1).copy(), new.swapaxes(0, 1)
+        return before.swapaxes(0, 1), new.swapaxes(0, 1)
     both = np.concatenate([before.swapaxes(0, 1), new])
     return both[: len(new)], both[-ahead:].swapaxes(0, 1)
 
 
-def _limited(values: Float32, limit: float | np.float32) -> Float32:
+def _limited(values: Float32, limit: Float32 | np.float32) -> Float32:
     """As ``np.clip``, which takes three times as long for small arrays."""
     return np.asarray(np.minimum(np.maximum(values, -limit), limit))

@@ -160,7 +160,8 @@ class DynamicThreshold:
         else:
             state.pending[who] += len(smoothed)
         state.room -= len(smoothed)
-        return score, Exceedance(threshold.repeat(len(smoothed), axis=0), ratio, outside, some)
+        shown = threshold.repeat(len(smoothed), axis=0)  # of its own: it changes with the update
+        return score, Exceedance(shown, ratio, outside, some)
 
     def update(self, state: ThresholdState, stream: int, open_samples: int | None) -> list[Found]:
         """Find each row's threshold anew and move the full block's normal errors to the history.

@@ -1,17 +1,23 @@
-"""A Modbus device on TCP, for the tests of what polls one."""
+"""A Modbus device, on TCP or at a serial line, for the tests of what polls one."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import pty
+import select
 import socket
 import threading
+import tty
+from pathlib import Path
 
 from pymodbus.datastore import (
     ModbusDeviceContext,
     ModbusSequentialDataBlock,
     ModbusServerContext,
 )
-from pymodbus.server import ModbusTcpServer
+from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 
 REGISTERS = 200
 
@@ -19,8 +25,9 @@ REGISTERS = 200
 class Device:
     """A server: registers of either kind are 10 x their address, every third bit of either is 1."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, line: Path | None = None) -> None:
         self.port = port or free_port()
+        self._line = line
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -37,7 +44,11 @@ class Device:
         bits = ModbusSequentialDataBlock(1, [at % 3 == 0 for at in range(REGISTERS)])
         blocks = ModbusDeviceContext(hr=block, ir=block, co=bits, di=bits)
         context = ModbusServerContext(devices=blocks, single=True)
-        self._server = ModbusTcpServer(context, address=("127.0.0.1", self.port))
+        self._server: ModbusSerialServer | ModbusTcpServer
+        if self._line is None:
+            self._server = ModbusTcpServer(context, address=("127.0.0.1", self.port))
+        else:
+            self._server = ModbusSerialServer(context, port=str(self._line), baudrate=19200)
         await self._server.listen()
         self._ended = asyncio.Event()
         self._started.set()
@@ -47,6 +58,35 @@ class Device:
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
+
+
+class Cable:
+    """Two pseudo-terminals, each of which gets what is written to the other."""
+
+    def __init__(self) -> None:
+        pairs = [pty.openpty() for _ in range(2)]
+        for _, terminal in pairs:
+            tty.setraw(terminal)
+        self.ends = [Path(os.ttyname(terminal)) for _, terminal in pairs]
+        self._open = [descriptor for pair in pairs for descriptor in pair]
+        self._controllers = [controller for controller, _ in pairs]
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._carry, daemon=True)
+        self._thread.start()
+
+    def _carry(self) -> None:
+        first, second = self._controllers
+        while not self._ended.is_set():
+            ready, _, _ = select.select(self._controllers, [], [], 0.05)
+            for controller in ready:
+                with contextlib.suppress(OSError):  # an end that was closed
+                    os.write(second if controller == first else first, os.read(controller, 4096))
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        for descriptor in self._open:
+            os.close(descriptor)
 
 
 def free_port() -> int:

@@ -1,4 +1,7 @@
-"""How fast a full outbox is sent, beside paho alone with the same messages and the same window."""
+"""How fast a full outbox is sent, beside paho alone with the same messages and the same window.
+
+By turns, and the best of each counts: the others had company.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from agent.store import Batch, Store
 from agent.uplink import Uplink
 
 _MESSAGES = 3000
+_TURNS = 3
 _LOOK_S = 0.001
 _DRAIN_S_MAX = 60.0
 _UNTHROTTLED = 1e9  # messages a second: what is asked is how fast it could be
@@ -41,8 +45,13 @@ def drain(messages: Sequence[Outgoing], mqtt: MqttTable, directory: Path) -> Rat
     if not messages:
         return None
     many = list(islice(cycle(messages), _MESSAGES))
-    cpu_s, wall_s = Publishing(mqtt).run(wrapped(many))
-    return Rates(_agent(many, mqtt, directory), _MESSAGES / wall_s, cpu_s / _MESSAGES)
+    directory.mkdir()
+    bare, agent = [], []
+    for turn in range(_TURNS):
+        bare.append(Publishing(mqtt).run(wrapped(many)))
+        agent.append(_agent(many, mqtt, directory / str(turn)))
+    cpu_s, wall_s = (min(times) for times in zip(*bare, strict=True))
+    return Rates(max(agent), _MESSAGES / wall_s, cpu_s / _MESSAGES)
 
 
 def _agent(messages: list[Outgoing], mqtt: MqttTable, directory: Path) -> float:

@@ -88,8 +88,8 @@ class LineParser:
         self._low = _limits((channel.low for channel in channels), -np.inf)
         self._high = _limits((channel.high for channel in channels), np.inf)
         # what float32 cannot hold is not clean
-        self._clean_low = np.maximum(self._low, -_FLOAT32_MAX)
-        self._clean_high = np.minimum(self._high, _FLOAT32_MAX)
+        self._clean_low = np.maximum(self._low, -_FLOAT32_MAX)[None]  # (1, C), as a line's values
+        self._clean_high = np.minimum(self._high, _FLOAT32_MAX)[None]
         self.layout: Hashable = (
             settings.model_dump_json(include=set(InputTable.model_fields) - {"name", "stream"}),
             tuple(channel.model_dump_json() for channel in channels),

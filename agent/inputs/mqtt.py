@@ -27,6 +27,7 @@ from agent.mqtt import (
     Lost,
     Protocol,
     Received,
+    Refused,
     Subscribed,
     Woken,
 )
@@ -118,7 +119,7 @@ class MqttInput:
         self._packets.clear()  # numbers of another connection mean nothing in this one
         try:
             connection.open()
-            answer = connection.answer(self._stopping)
+            answer = self._answer(connection)
             if not isinstance(answer, Connected):
                 older = answer.code == UNSUPPORTED_PROTOCOL and settings.broker.protocol == "auto"
                 if older and self._protocol == "5":
@@ -132,6 +133,15 @@ class MqttInput:
         finally:
             self._connection = None
             connection.close(politely=True)
+
+    def _answer(self, connection: Connection) -> Connected | Refused:
+        """Wait for the broker; one that says nothing may not have understood the version."""
+        try:
+            return connection.answer(self._stopping)
+        except LinkError:
+            if self._settings.broker.protocol == "auto":
+                self._protocol = "3.1.1" if self._protocol == "5" else "5"
+            raise
 
     def _receive(self, connection: Connection, put: Callable[[Chunk], None]) -> None:
         while not self._stopping.is_set():

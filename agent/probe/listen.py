@@ -129,6 +129,8 @@ def listen_to_broker(
                     break
             finally:
                 connection.close(politely=True)
+        else:
+            heard.problem = "the broker refuses: it does not speak this version of MQTT"
     except LinkError as error:
         heard.problem = str(error)
     return heard

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -11,6 +12,8 @@ from typing import Any, Final
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_.\-]+")
 _LINE_MAX: Final = 100
+_USUAL: Final = (1.0, 2.0, 2.5, 4.0, 5.0, 6.0, 8.0, 10.0)  # digits of periods
+_NEAR: Final = 0.07
 _PERIOD_S: Final = 1.0  # where nothing is known
 
 
@@ -30,10 +33,21 @@ def input_table(settings: Mapping[str, Any]) -> str:
 
 def stream_table(name: str, channels: Sequence[str], period_s: float | None) -> str:
     """Return tables for the stream, which watch it until there is a bundle."""
-    period_s = _PERIOD_S if period_s is None else max(period_s, 0.001)
+    period_s = _PERIOD_S if period_s is None else max(rounded(period_s), 0.001)
     rows = [{"name": channel, "unit": ""} for channel in channels]
     lines = ["[[streams]]", *_pairs({"name": name}), "[streams.baseline]"]
     return "\n".join([*lines, *_pairs({"period_s": period_s, "channels": rows})]) + "\n"
+
+
+def rounded(period_s: float) -> float:
+    """Return the period that a device was likely set to, if one is near what was measured.
+
+    >>> [rounded(period_s) for period_s in (0.106, 0.99, 0.26, 60.2, 0.33)]
+    [0.1, 1.0, 0.25, 60.0, 0.33]
+    """
+    decade = 10.0 ** math.floor(math.log10(period_s))
+    usual = min(_USUAL, key=lambda factor: abs(period_s / decade - factor)) * decade
+    return float(f"{usual:.3g}") if abs(period_s / usual - 1) <= _NEAR else period_s
 
 
 def _pairs(settings: Mapping[str, Any]) -> Iterator[str]:

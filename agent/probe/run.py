@@ -26,6 +26,7 @@ from models.settings import explain
 RAW_MAX: Final = 20  # lines
 SOURCES_MAX: Final = 20  # topics
 _SAMPLE_S: Final = 2.0  # per rate, at most
+_SILENT: Final = "is the device on, does it send by itself, are its lines the right way round?"
 
 Document = dict[str, Any]
 Options = dict[str, Any]  # settings of the table that is proposed
@@ -61,9 +62,6 @@ def probe_serial(
         )
     given = {"port": str(port), "baud": settings.baud} | options
     return _document(heard, {"type": "serial"} | given, stream, port.name)
-
-
-_SILENT = "is the device on, does it send by itself, are its lines the right way round?"
 
 
 def _rate(settings: SerialTable, seconds: float, tell: Tell) -> int | None:

@@ -78,7 +78,11 @@ def test_a_reload_that_cannot_be_checked_changes_nothing(
     changed = reloader.load(now, lambda _: None)
     assert changed is not None and changed.store.flush_interval_s == 0.7
 
-    monkeypatch.setattr("sys.executable", "/bin/false")
-    assert reloader.load(now, lambda _: None) is None
-    assert "ended without an answer (code 1)" in reloader.document()["refused"]
-    assert "configuration refused" in caplog.text
+    for program, said in (
+        ("/bin/false", "ended without an answer (code 1)"),
+        ("/not/there", "cannot be started: [Errno 2]"),
+    ):
+        monkeypatch.setattr("sys.executable", program)
+        assert reloader.load(now, lambda _: None) is None
+        assert said in reloader.document()["refused"]
+        assert said in caplog.text

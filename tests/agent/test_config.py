@@ -223,6 +223,7 @@ def test_what_does_not_fit_is_refused(written, addition, says):
         ("header = true", "header is for files and messages"),
         ('columns = ["flow"]\nseparator = "1"', "separator = '1': must not be a part of numbers"),
         ('columns = ["flow"]\ndecimal = ","', "decimal = ',' needs another separator"),
+        ('format = "keyvalue"\nseparator = ":"', "separator = ':': must not be a part of"),
         ('format = "json"\nunits = ["C"]', "units is for format = 'keyvalue'"),
         ('format = "regex"', "pattern is needed with format = 'regex'"),
         ("format = 'regex'\npattern = '(?P<flow'", "pattern: no regular expression: "),

@@ -61,6 +61,16 @@ def test_an_interval_is_what_numpy_says_of_its_samples() -> None:
     assert 0 < first["uncertain"] == (doubted & ~np.isnan(score)).sum() < first["scored"]
 
 
+def test_each_interval_counts_its_own() -> None:
+    samples, scores = made(2)
+    found = summarise(samples, scores, [100, 200], False)
+    assert samples.quality is not None
+    assert len(found) > 2
+    for index, name in enumerate("ab"):
+        held = sum(summary["channels"][name].get("held", 0) for summary in found)
+        assert held == (samples.quality[:, index] == HELD).sum()
+
+
 def test_where_all_was_measured_nothing_is_said_of_it() -> None:
     samples, scores = made(5)
     calm = Samples(samples.times, np.nan_to_num(samples.values))

@@ -509,8 +509,8 @@ def test_of_readings_in_order_the_lateness_changes_nothing(rows, lateness, gap):
 @reproducible
 @given(
     st.lists(streams([1, 1, 1, *STEPS, -100]), min_size=3, max_size=3),
-    st.lists(st.integers(0, 2), min_size=1),
-    st.integers(1, 12),
+    st.permutations([0, 1, 2]) | st.lists(st.integers(0, 2), min_size=1),
+    st.just(3) | st.integers(1, 12),  # with a permutation, 3 are rounds
     st.sampled_from([0, 3]),
     GAPS,
 )
@@ -544,5 +544,33 @@ def test_together_is_as_each_by_itself(given, turns, size, lateness, gap):
             expected[stream] += told(alone[stream].push(push))
         together.restore(part[0], together.of(part[0]).to_bytes())
     assert found == expected
+    for stream in range(3):
+        assert together.of(stream).to_bytes() == alone[stream].to_bytes()
+
+
+def test_whole_rounds_in_any_order_are_as_each_by_itself():
+    random = np.random.default_rng(11)
+    together = Aligners(GRID, 2, [0] * 3)
+    alone = [aligner() for _ in range(3)]
+    begins = random.uniform(0, 10, 3)
+    for number in range(40):
+        streams = random.permutation(3)
+        times = begins[streams] + number + random.uniform(-0.3, 0.3, 3) * (number > 0)
+        values = random.random((3, 2), np.float32)
+        if number % 10 == 9:
+            values[number % 3, 0] = NAN
+        found = together.push(streams, Readings(times, values))
+        whole = number > 0 and number % 10 not in (9, 0)
+        assert not whole or len(found) == 1  # at once
+        for row, stream in enumerate(streams.tolist()):
+            own = alone[stream].push(Readings(times[row : row + 1], values[row : row + 1]))
+            got = [
+                sample
+                for aligned in found
+                for column, who in enumerate(np.arange(3)[aligned.who].tolist())
+                if who == stream
+                for sample in seen(Samples(aligned.times[:, column], aligned.values[:, column]))
+            ]
+            assert got == seen(own)
     for stream in range(3):
         assert together.of(stream).to_bytes() == alone[stream].to_bytes()

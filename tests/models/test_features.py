@@ -251,6 +251,23 @@ def test_a_clock_set_back_begins_anew() -> None:
     assert target.counters["raw_late"] == FAR_LATE_ROWS - 1
 
 
+def test_stragglers_do_not_set_the_clock_back() -> None:
+    target = features()
+    target.push(rows(*ramp(0.1, 6.1), *[(4.5, NAN, 999.0)] * 3 * FAR_LATE_ROWS))
+    assert seen(target.push(rows(*ramp(6.1, 7.2))))[-1] == (7.0, None, np.mean(range(55, 71)), 15)
+    assert target.counters["raw_late"] == 3 * FAR_LATE_ROWS
+
+
+def test_a_value_at_the_very_end_of_a_period_belongs_to_it() -> None:
+    """Though its time is a microsecond beyond, by rounding."""
+    grid = GRID.model_copy(update={"period_s": 0.2})
+    target = Features([Feature(source="a", kind="mean")], [source(rate_hz=80.0)], grid)
+    at = np.arange(1, 4802)
+    times = START_S + at / 80 + np.where(at % 2, 0, 1e-6)
+    found = target.push(Readings(times, at[:, None].astype(np.float32)))
+    np.testing.assert_array_equal(found.values[:, 0], np.arange(300) * 16 + 8.5)
+
+
 def test_one_wild_time_does_not_lock_the_signal() -> None:
     target = features()
     target.push(rows(*ramp(0.1, 3.1), (1e6, NAN, 5.0)))
@@ -329,7 +346,6 @@ MANIFEST = {"a": Feature(source="x", kind="rms"), "b": None}
     ("change", "message"),
     [
         ({"name": "b"}, "b is a channel and a source"),
-        ({"name": "y"}, "no feature is computed from source y"),
         ({"rate_hz": 1.5}, "not faster than the grid"),
         ({"window_samples": 16, "rate_hz": 1e-2}, "not faster than the grid"),
         ({"window_samples": 65536, "rate_hz": 10.0}, "6554 periods of the grid long, over 1000"),
@@ -341,6 +357,17 @@ def test_sources_that_make_no_sense_are_refused(change: dict[str, Any], message:
 
     with pytest.raises(ValueError, match=message):
         check_features(MANIFEST, [source(**{"name": "x"} | change)], GRID)
+
+
+def test_sources_are_each_there_once_and_used() -> None:
+    from models.bundle import check_features
+
+    one, other = source(name="x"), source(name="y")
+    check_features(MANIFEST, [one], GRID)
+    with pytest.raises(ValueError, match="no feature is computed from source y"):
+        check_features(MANIFEST, [one, other], GRID)
+    with pytest.raises(ValueError, match="names of sources are not unique"):
+        check_features(MANIFEST, [one, one], GRID)
 
 
 @pytest.mark.parametrize(

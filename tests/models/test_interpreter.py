@@ -56,6 +56,19 @@ def test_what_is_returned_is_not_overwritten_by_the_next_call(network: StepNetwo
     assert np.array_equal(state, kept[1])
 
 
+def test_the_state_after_may_take_the_place_of_the_one_before(network: StepNetwork) -> None:
+    """Also where calls of other sizes, for which the tensors move, come between."""
+    samples = made(network, 6, 3)
+    state, kept = np.zeros((2, 3, network.state_size), np.float32)
+    for step in range(6):
+        expected, state = network.run(samples[step : step + 1], state)
+        got, after = network.run(samples[step : step + 1], kept, after=kept)
+        assert after is kept
+        assert np.array_equal(got, expected)
+        assert np.array_equal(kept, state)
+        network.run(made(network, 2, 40), np.zeros((40, network.state_size), np.float32))
+
+
 def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 

@@ -57,7 +57,8 @@ def is_at_work(directory: Path, samples: int) -> bool:
         return False
     scored: int = status["counters"].get("scored", 0)
     reading = all(source["connected"] for source in status["inputs"].values())
-    return scored >= samples and reading and status["uplink"]["state"] == "online"
+    linked = status["uplink"]["state"] in ("online", "held")  # there is no collector
+    return scored >= samples and reading and linked
 
 
 def work(directory: Path, each: list[Line]) -> None:

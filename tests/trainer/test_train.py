@@ -130,7 +130,10 @@ def test_values_out_of_range_are_counted_and_left_out(tmp_path: Path) -> None:
     said: list[str] = []
     with pytest.raises(DataError, match="too little data"):
         train.train(config.read(tmp_path / "tiny.toml"), tmp_path, None, said.append)
-    assert said == ["read normal.csv: 300 rows, 4 values out of range"]
+    assert said == [
+        "read normal.csv: 300 rows, 4 values out of range",
+        "load: 0.7 % held, 0.7 % missing",
+    ]
 
 
 def test_too_little_data_says_how_much_is_needed(tmp_path: Path) -> None:

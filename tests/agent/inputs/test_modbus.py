@@ -16,7 +16,7 @@ from agent.inputs.lines import LineParser
 from agent.inputs.modbus import Block, blocks, decoded
 from models.bundle import Channel
 from tests.conftest import wait_until
-from tests.modbus_device import REGISTERS, Device, free_port
+from tests.modbus_device import REGISTERS, Cable, Device, free_port
 
 
 def table(port: int, *registers: dict[str, Any], **more: Any) -> ModbusTcpTable:
@@ -55,6 +55,27 @@ def test_registers_become_a_line_that_is_read_as_any(opened: list[Input]) -> Non
     status = source.status()
     assert status.last_error is not None
     assert f"holding registers {REGISTERS + 50}" in status.last_error
+
+
+def test_a_device_at_a_serial_line(opened: list[Input], tmp_path: Path) -> None:
+    cable = Cable()
+    device = Device(line=cable.ends[1])
+    (tmp_path / "usb-485").symlink_to(cable.ends[0])
+    given = {"name": "plc", "stream": "pump", "type": "modbus-rtu", "port": "auto"}
+    given |= {"by_id": str(tmp_path), "parity": "none", "poll_interval_s": 0.05}
+    registers = [
+        {"channel": "flow", "address": 3, "scale": 0.1},
+        {"channel": "on", "address": 6, "function": "discrete"},
+    ]
+    chunks: list[Chunk] = []
+    settings = ModbusRtuTable.model_validate(given | {"registers": registers})
+    opened.append(source := open_input(settings))
+    source.start(chunks.append)
+    wait_until(lambda: len(chunks) >= 2, "two polls")
+    assert chunks[1].lines == [b"3.0,1.0"]
+    source.stop()
+    device.stop()
+    cable.close()
 
 
 def test_bits_are_numbers(opened: list[Input]) -> None:

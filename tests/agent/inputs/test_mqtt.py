@@ -18,6 +18,7 @@ from agent.plant import CHANNELS, PERIOD_S, Pump
 from agent.store import Reader
 from models.errors import StoreError
 from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until
+from tests.scripted_broker import ScriptedBroker, Session
 
 NAMES = [channel.name for channel in CHANNELS]
 START_S = 1_700_000_000.0
@@ -124,6 +125,20 @@ def test_what_needs_no_acknowledgement_gets_none(
     assert [chunk.token for chunk in one.chunks[:5]] == [0] * 5
     assert one.input.status().reconnects == 0
     assert one.lines() == [b"0", b"1", b"2", b"3", b"4", b"5"]
+
+
+def test_a_broker_that_is_silent_to_mqtt_5_gets_3_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.mqtt.CONNECT_TIMEOUT_S", 0.5)
+
+    def on_connect(session: Session) -> None:
+        if session.protocol != 5:
+            session.accept()
+
+    with ScriptedBroker(on_connect) as scripted:
+        one = Receiving(scripted.port, broker=broker_table(scripted.port))
+        wait_until(lambda: one.input.status().connected, "the connection")
+        one.input.stop()
+        assert [session.protocol for session in scripted.sessions] == [5, 4]
 
 
 def test_a_broker_that_was_away_is_found_again(

@@ -13,7 +13,7 @@ from agent.plant import CHANNELS, Pump, csv_line
 from agent.probe.baud import RATES, choose, is_clear
 from agent.probe.guess import Guess, guess
 from agent.probe.measure import Arrival, measured, plain_channels
-from agent.probe.propose import input_name, input_table
+from agent.probe.propose import input_name, input_table, rounded
 
 PUMP = [csv_line(1.7e9 + n / 5, row).encode() for n, row in enumerate(Pump(1).run(20))]
 
@@ -163,6 +163,14 @@ def test_odd_texts_are_written_as_toml() -> None:
 
     settings = {"a": 'q"\\\t\x7fé\n', "b": {"x y": 1.5, "z": [True]}, "c": ["l" * 60, "m" * 60]}
     assert tomllib.loads(input_table(settings))["inputs"] == [settings]
+
+
+@pytest.mark.parametrize(
+    ("measured_s", "proposed_s"),
+    [(0.106, 0.1), (0.0961, 0.1), (0.99, 1.0), (0.26, 0.25), (60.2, 60.0), (0.33, 0.33), (7, 7)],
+)
+def test_a_period_near_a_usual_one_is_that(measured_s: float, proposed_s: float) -> None:
+    assert rounded(measured_s) == proposed_s
 
 
 # ---- the rate of a serial line

@@ -27,7 +27,8 @@ from agent.inputs.checksum import signed
 from agent.inputs.lines import LineParser
 from agent.probe.measure import plain_channels
 from tests.conftest import ROOT, RealBroker, wait_until
-from tests.modbus_device import Device
+from tests.modbus_device import Cable, Device
+from tests.scripted_broker import PUBLISH, SUBACK, ScriptedBroker, Session
 
 HEAD = '[gateway]\nsite = "plant"\nname = "gw-1"\n'
 
@@ -104,9 +105,9 @@ def port(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     os.close(terminal)
 
 
-def write(controller: int, line: bytes) -> None:
+def write(controller: int, line: bytes, end: bytes = b"\r\n") -> None:
     try:
-        os.write(controller, line + b"\r\n")
+        os.write(controller, line + end)
     except BlockingIOError:  # nobody reads
         pass
 
@@ -147,13 +148,11 @@ def test_the_rate_of_a_line_is_looked_for(
 ) -> None:
     """At a terminal every rate is right: the first is taken."""
     controller, name = port
-    write(controller, b"a first line, whose beginning is missing")
-    talking(lambda n: write(controller, b"%d,2" % n))
+    talking(lambda n: write(controller, b"2\r\n%d," % n, end=b""))
     document = found("serial", name)
     assert tomllib.loads(document["proposal"])["inputs"][0]["baud"] == 115200
-    write(controller, b"x")
-    (source,) = found("serial", name, "--baud", 9600)["sources"]
-    assert source["rejected"] == {}
+    assert document["raw"][0].endswith(",2")  # the first line had lost its beginning
+    assert document["sources"][0]["rejected"] == {}
 
 
 def test_ports_are_listed(port: tuple[int, Path], tmp_path: Path) -> None:
@@ -301,6 +300,8 @@ def test_each_topic_of_a_broker_gets_an_input(
     about = {source["source"]: source for source in document["sources"]}
     assert set(about) == {"plant/1/flow", "plant/1/all", "plant/1/state"}
     assert about["plant/1/state"]["format"] is None
+    channels = tomllib.loads(document["stream"])["streams"][0]["baseline"]["channels"]
+    assert len(channels) == 3  # though two topics say "flow"
     config = pasted(document, tmp_path)
     tables = {
         table.topics[0]: number for number, table in enumerate(configuration.load(config).inputs)
@@ -325,6 +326,56 @@ def test_what_is_wrong_with_a_broker_is_told(broker: RealBroker) -> None:
     assert "refused" in found("mqtt", f"127.0.0.1:{broker.port}", seconds=0.1)["problem"]
     wrong = probe("mqtt", "127.0.0.1", "--tls-key-file", "key.pem")
     assert "tls_key_file needs tls_cert_file" in str(wrong.exception)
+
+
+def granting(session: Session, packet: bytes) -> None:
+    """Grant one topic, and publish to it (QoS 0)."""
+    session.send(SUBACK, packet + bytes([0]))
+    session.send(PUBLISH, b"\x00\x01a" + b"41.5")
+
+
+@pytest.mark.parametrize(
+    ("code", "granted", "said"),
+    [
+        (0x84, granting, None),
+        (0x87, granting, "the broker refuses: Not authorized"),
+        (0x84, lambda session, packet: session.send(SUBACK, packet + b"\x80"), "not subscribe"),
+    ],
+)
+def test_an_older_broker_and_one_that_refuses(
+    code: int, granted: Callable[[Session, bytes], None], said: str | None
+) -> None:
+    def on_connect(session: Session) -> None:
+        session.accept(code=code if session.protocol == 5 else 0)
+
+    with ScriptedBroker(on_connect, on_subscribe=granted) as scripted:
+        document = found("mqtt", f"127.0.0.1:{scripted.port}", seconds=1.0)
+        protocols = [session.protocol for session in scripted.sessions]
+    if said is None:
+        assert (document["problem"], document["sources"][0]["readings"]) == (None, 1)
+    else:
+        assert said in document["problem"]
+    assert protocols == ([5] if code == 0x87 else [5, 4])
+
+
+def test_a_broker_too_old_for_what_is_configured(tmp_path: Path) -> None:
+    with ScriptedBroker(lambda session: session.accept(code=0x84)) as scripted:
+        config = tmp_path / "agent.toml"
+        broker = f'{{ host = "127.0.0.1", port = {scripted.port}, protocol = "5" }}'
+        config.write_text(f"""{HEAD}
+[[streams]]
+name = "pump"
+baseline = {{ period_s = 1.0, channels = [{{ name = "flow" }}] }}
+[[inputs]]
+name = "bus"
+type = "mqtt"
+stream = "pump"
+broker = {broker}
+topics = ["a"]
+columns = ["flow"]
+""")
+        document = found("--input", "bus", "--config", config)
+    assert document["problem"] == "the broker refuses: it does not speak this version of MQTT"
 
 
 # ---- Modbus
@@ -362,6 +413,22 @@ def test_the_registers_of_a_device(tmp_path: Path) -> None:
     away = found("modbus-tcp", where, "--count", 1)
     assert "does not answer" in away["problem"]
     assert probe("modbus-tcp", where, "--function", "coil", "--type", "int16").exception
+
+
+def test_the_registers_of_a_device_at_a_serial_line(tmp_path: Path) -> None:
+    cable = Cable()
+    device = Device(line=cable.ends[1])
+    line = ("modbus-rtu", cable.ends[0], "--parity", "none", "--function", "input")
+    document = found(*line, "--address", 7, "--count", 1, "--interval", 0.1)
+    device.stop()
+    cable.close()
+    assert document["registers"][0]["last"] == 70
+    (table,) = configuration.load(pasted(document, tmp_path)).inputs
+    assert (table.type, table.parity, table.registers[0].function) == (
+        "modbus-rtu",
+        "none",
+        "input",
+    )
 
 
 # ---- a configured input
