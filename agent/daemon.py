@@ -436,7 +436,8 @@ def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker) -> Daem
     batch = Batch()
     for name, stream in streams.items():
         saved, number = store.state(name), store.last_alarm_number(name)
-        if not stream.restore(saved, store.open_alarms(name), number, batch):
+        restored = stream.restore(saved, store.open_alarms(name), number, batch)
+        if saved and not restored:
             store.forget_state(name)
     uplink = _uplink(config, store)
     inputs = [open_input(source) for source in config.inputs]

@@ -133,7 +133,12 @@ def open_for_writing(path: Path, synchronous: Synchronous, name: str = "") -> Co
 
 
 def _check_log(connection: Connection, path: Path, log: Log) -> None:
-    (_, frames, _) = connection.execute("PRAGMA wal_checkpoint").fetchone()
+    try:
+        (_, frames, _) = connection.execute("PRAGMA wal_checkpoint").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            return  # a disk that cannot be written is no reason not to start
+        raise
     if lost := log.lost(frames):
         raise Damaged(path, f"{lost} commits are lost with a part of the log", lost)
 
@@ -148,8 +153,9 @@ def _is_damage(error: BaseException) -> bool:
 def _prepare(connection: Connection, path: Path, synchronous: Synchronous, name: str) -> None:
     if path.stat().st_size <= CHECKED_BYTES_MAX:
         check(connection, path)
-    # of a new file; in an old one freed pages stay, and are used again
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    if not pages:  # in an older file freed pages stay, and are used again
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")

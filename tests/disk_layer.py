@@ -70,7 +70,7 @@ class Op(NamedTuple):
 # what a system call would answer -> what SQLite makes of it (unixWrite, unixOpen)
 FAULTS = {
     "": {},
-    "full": {"write": _FULL, "open": _CANTOPEN},  # ENOSPC
+    "full": {"write": _FULL},  # ENOSPC
     "io": {"write": _IOERR_WRITE, "sync": _IOERR_FSYNC, "read": _IOERR_READ, "open": _CANTOPEN},
     "sync": {"sync": _IOERR_FSYNC},  # EIO of fsync only
     "readonly": {"write": _IOERR_WRITE, "open": _CANTOPEN},  # EROFS on what is open

@@ -123,6 +123,30 @@ def test_on_a_disk_that_fails_alarms_are_told_and_nothing_is_lost(
     assert status(tmp_path)["counters"]["samples_not_stored"] == 0
 
 
+def test_on_a_full_disk_the_agent_starts_and_scores(
+    tmp_path: Path,
+    line: Line,
+    broker: RealBroker,
+    ops: Ops,
+    disk: Path,
+    start_on_disk: Callable[[Path], RealAgent],
+) -> None:
+    config = configure(tmp_path, line, broker.port)
+    agent = start_on_disk(config)
+    wait_until(lambda: running(tmp_path), "the agent")
+    agent.kill()
+    disk.write_text("full")
+    agent = start_on_disk(config)
+    wait_until(lambda: agent.log().count("reading") == 2, "the second start")
+    wait_until(lambda: agent.log().count("ready:") == 2, "the second start")
+    line.write(lines(Pump(11, [Fault("cavitation", 60.0)]).run(500)))
+    wait_until(lambda: bool((unstored(ops) or {}).get("alarms")), "the alarm in the status")
+    disk.write_text("")
+    wait_until(lambda: scored(tmp_path) == 500, "all samples")
+    wait_until(lambda: len(alarm_numbers(ops)) == 1, "the alarm itself")
+    assert agent.stop() == 0, agent.log()
+
+
 def damage(file: Path, pages: int) -> None:
     """Overwrite pages that have summaries in them, in a file that the agent has open."""
     moment = random.Random(3)
