@@ -18,6 +18,7 @@ from agent.journal import INPUT
 _LOG = logging.getLogger(__name__)
 
 _READ_BYTES_MAX: Final = 65536
+_UNCOMMITTED_MAX: Final = 64  # reads; a file can wait, where the loop's queue would drop
 
 
 class FileInput:
@@ -33,6 +34,8 @@ class FileInput:
         self._since: float | None = None
         self._last_error: str | None = None
         self._bytes = self._lines = self._openings = 0
+        self._put = self._committed = 0  # reads, by their tokens
+        self._there_at_start = 0  # bytes
         self._framer = Framer(settings.line_bytes_max)
         self._header: bytes | None = None  # of this file, where it has one
 
@@ -66,7 +69,8 @@ class FileInput:
         )
 
     def committed(self, tokens: Sequence[int]) -> None:
-        """The file does not wait for that."""
+        """Take note that there is room for more."""
+        self._committed = max(tokens)
 
     def _run(self, put: Callable[[Chunk], None]) -> None:
         begin_at_end = self._settings.begin == "end"
@@ -87,6 +91,8 @@ class FileInput:
         file = io.FileIO(self._settings.path)
         if at_end and self._knows_header(file):
             file.seek(0, os.SEEK_END)
+        # all that is there may have been read before a restart; later files are new
+        self._there_at_start = 0 if self._openings else os.fstat(file.fileno()).st_size
         self._file, self._since = file, time.time()
         self._openings += 1
         _LOG.info("reading %s", self._settings.path, extra={INPUT: self.name})
@@ -104,7 +110,10 @@ class FileInput:
 
     def _read(self, put: Callable[[Chunk], None]) -> None:
         assert self._file is not None
-        while not self._stopping.is_set() and (data := self._file.read(_READ_BYTES_MAX)):
+        while not self._stopping.is_set() and self._put - self._committed < _UNCOMMITTED_MAX:
+            again = self._file.tell() < self._there_at_start
+            if not (data := self._file.read(_READ_BYTES_MAX)):
+                break
             lines = self._framer.push(data)
             self._bytes += len(data)
             if self._settings.header and self._header is None and lines:
@@ -113,7 +122,9 @@ class FileInput:
             if lines:
                 # each chunk with the header: one that was dropped must not cost the next
                 head = [] if self._header is None else [self._header]
-                put(Chunk(self.name, time.time(), time.monotonic(), [*head, *lines]))
+                self._put += 1
+                now = time.time(), time.monotonic()
+                put(Chunk(self.name, *now, [*head, *lines], token=self._put, again=again))
 
     def _look_whether_replaced(self) -> None:
         """Begin anew where the name stands for another file, or this one became shorter."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agent.input_tables import FileTable
 from agent.inputs import Chunk, open_input
-from tests.conftest import wait_until
+from agent.plant import CHANNELS, PERIOD_S, Pump, csv_line
+from agent.store import Reader
+from models.errors import StoreError
+from tests.conftest import ZOO_BUNDLE, RealAgent, wait_until
 
 
 class Tail:
@@ -113,3 +117,77 @@ def test_a_header_that_is_not_there_yet_is_waited_for(path: Path, tails: list[Ta
     wait_until(lambda: tail.input.status().bytes == 6, "its beginning")
     append(path, b"low\n1,1\n")
     tail.has(b"time,flow", b"1,1")
+
+
+def test_what_was_there_at_the_start_may_have_come_before_and_no_other(
+    path: Path, tails: list[Tail]
+) -> None:
+    append(path, b"1\n2\n")
+    tails.append(tail := Tail(path, begin="start"))
+    tail.has(b"1", b"2")
+    append(path, b"3\n")
+    tail.has(b"1", b"2", b"3")
+    path.rename(path.with_suffix(".old"))
+    append(path, b"4\n")
+    tail.has(b"1", b"2", b"3", b"4")
+    assert [chunk.again for chunk in tail.chunks] == [True, False, False]
+
+
+def test_a_long_file_waits_until_what_was_read_is_committed(path: Path, tails: list[Tail]) -> None:
+    line = b"1" * 1023 + b"\n"
+    append(path, line * 64 * 100)  # 100 reads
+    tails.append(tail := Tail(path, begin="start"))
+    wait_until(lambda: len(tail.chunks) == 64, "the first reads")
+    assert len(tail.chunks) == 64
+    tail.input.committed([chunk.token for chunk in tail.chunks])
+    wait_until(lambda: len(tail.lines()) == 6400, "the rest")
+
+
+def test_a_restart_reads_what_was_written_meanwhile_and_nothing_twice(
+    path: Path, start_agent: Callable[[Path], RealAgent]
+) -> None:
+    lines = [
+        csv_line(1.7e9 + number * PERIOD_S, row).encode() + b"\n"
+        for number, row in enumerate(Pump(2).run(300))
+    ]
+    config, data = path.with_name("agent.toml"), path.with_name("data")
+    data.mkdir()
+    config.write_text(f"""
+[gateway]
+site = "plant"
+name = "gw-1"
+[store]
+directory = "data"
+flush_interval_s = 0.1
+[[streams]]
+name = "pump"
+bundle = "{ZOO_BUNDLE}"
+[[inputs]]
+name = "log"
+type = "file"
+stream = "pump"
+path = "{path}"
+begin = "start"
+columns = {["time", *(channel.name for channel in CHANNELS)]}
+""")
+
+    def stored() -> int:
+        try:
+            with Reader(data) as reader:
+                chunks = reader.newest_samples("pump", 10**6)
+        except StoreError:  # not yet
+            return 0
+        times = np.concatenate([np.frombuffer(times) for times, _, _ in chunks] or [np.empty(0)])
+        assert len(np.unique(times)) == len(times)
+        return len(times)
+
+    append(path, b"".join(lines[:100]))
+    agent = start_agent(config)
+    wait_until(lambda: stored() == 100, "what was there")
+    agent.kill()
+    append(path, b"".join(lines[100:200]))
+    agent = start_agent(config)
+    wait_until(lambda: stored() == 200, "what was written meanwhile")
+    append(path, b"".join(lines[200:]))
+    wait_until(lambda: stored() == 300, "what came then")
+    assert agent.stop() == 0
