@@ -165,6 +165,12 @@ _STREAM_COUNTERS = (
     ("late", "Rows too late for their sample."),
     ("duplicate", "Rows whose sample was there already."),
     ("out_of_order", "Rows out of order, and used."),
+    ("values_held", "Values of a sample that are held from one before."),
+    ("values_interpolated", "Values of a sample that are interpolated."),
+    ("values_missing", "Values that a sample lacks."),
+    ("raw_late", "Raw values too late for their window."),
+    ("windows_short", "Windows of raw values with too few."),
+    ("uncertain", "Samples scored with values that were not measured."),
     ("alarms_opened", "Alarms opened."),
     ("alarms_closed", "Alarms closed."),
 )

@@ -16,7 +16,7 @@ from models.bundle import KNOWN_ANSWERS, Bundle, Manifest, StreamRules
 from models.errors import BundleCorrupt, KnownAnswerMismatch
 from models.features import figure
 from models.forecaster import Forecaster, normalised
-from models.messages import Event, Float32, NoForecast, Samples
+from models.messages import Event, Float32, Float64, NoForecast, Samples
 from models.pipeline import Pipeline, Result
 
 _DIGITS = 9  # float32 comes back exactly from nine significant digits
@@ -132,8 +132,13 @@ def _feature_difference(bundle: Bundle) -> float:
         ) from error
     if got.shape != expected.shape:
         raise BundleCorrupt(f"{bundle.source}: {KNOWN_ANSWERS} has not one figure per feature")
-    difference = float((np.abs(got - expected) / (1 + np.abs(expected))).max())
-    return difference if difference >= 0 else np.inf  # a figure that is none
+    return _largest(np.abs(got - expected) / (1 + np.abs(expected)))
+
+
+def _largest(differences: Float32 | Float64) -> float:
+    """Infinite where one is NaN: a figure that is none."""
+    difference = float(differences.max())
+    return np.inf if np.isnan(difference) else difference
 
 
 def _forecast_difference(pipeline: Pipeline, bundle: Bundle) -> float:
@@ -143,7 +148,7 @@ def _forecast_difference(pipeline: Pipeline, bundle: Bundle) -> float:
     expected = _read_foretold(bundle)
     got = foretell(pipeline.forecaster, expected.context)
     _, _, scale = normalised(expected.context.T, float(np.finfo(np.float32).tiny))
-    return float(np.abs((got.quantiles - expected.quantiles) / scale[:, None, None]).max())
+    return _largest(np.abs((got.quantiles - expected.quantiles) / scale[:, None, None]))
 
 
 def check(pipeline: Pipeline, bundle: Bundle) -> None:

@@ -138,7 +138,7 @@ def _channels(config: AgentConfig, name: str) -> Sequence[Channel]:
     (stream,) = (one for one in config.streams if one.name == name)
     if stream.baseline is None:
         assert stream.bundle is not None  # the configuration sees to it
-        return bundles.read(stream.bundle).manifest.channels
+        return bundles.read(stream.bundle).manifest.source_channels
     return [
         Channel(name=one.name, unit=one.unit, low=one.low, high=one.high, center=0.0, scale=1.0)
         for one in stream.baseline.channels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -130,6 +131,15 @@ def test_a_runtime_that_is_not_there_says_what_to_install(
 def test_another_forecast_is_refused(zoo_bundle: Bundle) -> None:
     def change(document: dict[str, Any]) -> None:
         document["forecast"]["quantiles"][0][0][0] *= 2
+
+    altered = with_answers(zoo_bundle, change)
+    with pytest.raises(KnownAnswerMismatch, match="an answer differs"):
+        known_answers.check(Pipeline(altered), altered)
+
+
+def test_a_forecast_that_is_no_number_is_no_agreement(zoo_bundle: Bundle) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["forecast"]["quantiles"][0][0][0] = math.nan
 
     altered = with_answers(zoo_bundle, change)
     with pytest.raises(KnownAnswerMismatch, match="an answer differs"):
