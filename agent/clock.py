@@ -10,6 +10,7 @@ anything; what is stored, sent and shown has the wall's.
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import logging
 import time
@@ -138,11 +139,16 @@ class Clock:
 
 def clock_quality() -> ClockQuality:
     """Ask the kernel (``adjtimex(2)``) whether a time server disciplines the clock."""
-    timex = _Timex()
-    libc = ctypes.CDLL(None, use_errno=True)
+    timex, libc = _Timex(), _libc()
     if not hasattr(libc, "adjtimex"):
         return "unknown"
     return _quality(libc.adjtimex(ctypes.byref(timex)), timex.status)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    """Once: each one makes classes of its own, which an agent that runs for years would litter."""
+    return ctypes.CDLL(None)
 
 
 def _quality(state: int, status: int) -> ClockQuality:
