@@ -41,6 +41,7 @@ SYNC_S = 10.0  # samples are on the disk this often at least; a power cut costs 
 _ROWS_DROPPED = 1000  # at a time, so that a commit does not take long
 _BYTES_DROPPED = 2**19  # of samples
 _CROWDED = 0.75  # of the outbox's cap; above it, summaries are merged
+_MERGINGS_MAX = 20  # in one commit, which must not take long
 
 
 @dataclass(slots=True)
@@ -266,13 +267,19 @@ class Store:
             )
 
     def _compact(self, totals: _Totals) -> None:
-        """Merge some summaries where the outbox is crowded: that costs detail, no message."""
+        """Merge some summaries where the outbox is crowded: that costs detail, no message.
+
+        More of them where it is too full: what would be dropped next is rather merged.
+        """
         if totals.outbox_rows <= _CROWDED * self._outbox_rows_max:
             return
-        done = compact(self._records, self.envelope, totals.last_seq, self._compacted_through)
-        self._compacted_through, totals.last_seq = done.after, done.last_seq
-        totals.outbox_rows -= done.merged - done.written
-        totals.merged += done.merged - done.written
+        for _ in range(_MERGINGS_MAX):
+            done = compact(self._records, self.envelope, totals.last_seq, self._compacted_through)
+            self._compacted_through, totals.last_seq = done.after, done.last_seq
+            totals.outbox_rows -= done.merged - done.written
+            totals.merged += done.merged - done.written
+            if totals.outbox_rows <= self._outbox_rows_max:
+                break
         self._records.execute("INSERT OR REPLACE INTO meta VALUES ('merged', ?)", [totals.merged])
 
     def _evict(self, totals: _Totals, rows_max: int) -> None:
