@@ -124,6 +124,8 @@ class Connection:
         self._received_waiting_max = received_waiting_max
         self._session_expiry_s = session_expiry_s
         self.happenings: SimpleQueue[Happening] = SimpleQueue()
+        # of published messages; there are few kinds
+        self._properties: dict[tuple[float | None, Payload | None], Properties] = {}
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -231,16 +233,24 @@ class Connection:
         With MQTT 5 a broker that cannot hand the message over within ``expiry_s`` drops it, and
         the message says what ``form`` it has.
         """
-        properties = None
-        if self._mqtt5 and (expiry_s is not None or form is not None):
-            properties = _properties(PacketTypes.PUBLISH)
-        if properties and expiry_s is not None:
-            properties.MessageExpiryInterval = min(math.ceil(expiry_s), _EXPIRY_S_MAX)
-        if properties and form is not None and form.content_type is not None:
-            properties.ContentType = form.content_type
-            properties.UserProperty = list(form.user_properties)
+        properties = self._told_of(expiry_s, form) if self._mqtt5 else None
         message = self._client.publish(topic, body, 1, retain, properties)
         return message.mid if message.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    def _told_of(self, expiry_s: float | None, form: Payload | None) -> Properties | None:
+        """Return the properties of a message; made once, as that takes longer than to send one."""
+        if form is not None and form.content_type is None:
+            form = None
+        if expiry_s is None and form is None:
+            return None
+        if (expiry_s, form) not in self._properties:
+            made = self._properties[expiry_s, form] = _properties(PacketTypes.PUBLISH)
+            if expiry_s is not None:
+                made.MessageExpiryInterval = min(math.ceil(expiry_s), _EXPIRY_S_MAX)
+            if form is not None and form.content_type is not None:
+                made.ContentType = form.content_type
+                made.UserProperty = list(form.user_properties)
+        return self._properties[expiry_s, form]
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """Ask for these topics at QoS 1; the answer comes as a happening.
