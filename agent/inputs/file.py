@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from agent.input_tables import FileTable
-from agent.inputs import Chunk, InputStatus
+from agent.inputs import Chunk
 from agent.inputs.lines import Framer
+from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
 
 _LOG = logging.getLogger(__name__)
@@ -21,56 +21,24 @@ _READ_BYTES_MAX: Final = 65536
 _UNCOMMITTED_MAX: Final = 64  # reads; a file can wait, where the loop's queue would drop
 
 
-class FileInput:
+class FileInput(ThreadedInput):
     """Reads the lines that a file gets; see ``agent.inputs.Input``."""
 
     def __init__(self, settings: FileTable) -> None:
-        self.name = settings.name
-        self.stream = settings.stream
+        super().__init__(settings)
         self._settings = settings
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
         self._file: io.FileIO | None = None
-        self._since: float | None = None
-        self._last_error: str | None = None
-        self._bytes = self._lines = self._openings = 0
         self._put = self._committed = 0  # reads, by their tokens
         self._there_at_start = 0  # bytes
         self._framer = Framer(settings.line_bytes_max)
         self._header: bytes | None = None  # of this file, where it has one
 
-    def start(self, put: Callable[[Chunk], None]) -> None:
-        """Begin to read; waits for the file where it is absent."""
-        self._thread = threading.Thread(
-            target=self._run, args=(put,), name=f"input {self.name}", daemon=True
-        )
-        self._thread.start()
-
-    def ask_to_stop(self) -> None:
-        """Let the reading end; does not wait for it."""
-        self._stopping.set()
-
-    def stop(self) -> None:
-        """End the reading and close the file."""
-        self.ask_to_stop()
-        if self._thread is not None:
-            self._thread.join()
-
-    def status(self) -> InputStatus:
-        """Say how it is doing."""
-        return InputStatus(
-            connected=self._file is not None,
-            since=self._since,
-            last_error=self._last_error,
-            bytes=self._bytes,
-            lines=self._lines,
-            lines_cut=self._framer.lines_cut,
-            reconnects=max(0, self._openings - 1),
-        )
-
     def committed(self, tokens: Sequence[int]) -> None:
         """Take note that there is room for more."""
         self._committed = max(tokens)
+
+    def _lines_cut(self) -> int:
+        return self._framer.lines_cut
 
     def _run(self, put: Callable[[Chunk], None]) -> None:
         begin_at_end = self._settings.begin == "end"
@@ -92,9 +60,9 @@ class FileInput:
         if at_end and self._knows_header(file):
             file.seek(0, os.SEEK_END)
         # all that is there may have been read before a restart; later files are new
-        self._there_at_start = 0 if self._openings else os.fstat(file.fileno()).st_size
-        self._file, self._since = file, time.time()
-        self._openings += 1
+        self._there_at_start = 0 if self._connections else os.fstat(file.fileno()).st_size
+        self._file, self._connected, self._since = file, True, time.time()
+        self._connections += 1
         _LOG.info("reading %s", self._settings.path, extra={INPUT: self.name})
 
     def _knows_header(self, file: io.FileIO) -> bool:
@@ -149,7 +117,7 @@ class FileInput:
     def _close(self) -> None:
         if self._file is not None:
             self._file.close()
-            self._file, self._since = None, time.time()
+            self._file, self._connected, self._since = None, False, time.time()
         self._begin_anew()
 
     def _begin_anew(self) -> None:

@@ -10,7 +10,6 @@ import logging
 import math
 import random
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -23,8 +22,9 @@ from agent.input_tables import (
     ModbusTcpTable,
     RegisterTable,
 )
-from agent.inputs import Chunk, InputStatus
+from agent.inputs import Chunk
 from agent.inputs.ports import find
+from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
 from models.errors import ConfigError
 
@@ -57,7 +57,7 @@ class Block(NamedTuple):
     words: int
 
 
-class ModbusInput:
+class ModbusInput(ThreadedInput):
     """Polls a device; see ``agent.inputs.Input``."""
 
     def __init__(self, settings: ModbusTcpTable | ModbusRtuTable) -> None:
@@ -69,49 +69,10 @@ class ModbusInput:
             raise ConfigError(
                 f"input {settings.name}: Modbus needs pymodbus: pip install 'fieldwatch[modbus]'"
             ) from error
-        self.name = settings.name
-        self.stream = settings.stream
+        super().__init__(settings)
         self._settings = settings
         self._module, self._failure = client, ModbusException
         self._blocks = list(blocks(settings.registers))
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._connected = False
-        self._since: float | None = None
-        self._last_error: str | None = None
-        self._bytes = self._lines = self._connections = 0
-
-    def start(self, put: Callable[[Chunk], None]) -> None:
-        """Begin to poll; waits for the device where it is absent."""
-        self._thread = threading.Thread(
-            target=self._run, args=(put,), name=f"input {self.name}", daemon=True
-        )
-        self._thread.start()
-
-    def ask_to_stop(self) -> None:
-        """Let the polling end; does not wait for it."""
-        self._stopping.set()
-
-    def stop(self) -> None:
-        """End the polling and close the connection."""
-        self.ask_to_stop()
-        if self._thread is not None:
-            self._thread.join()
-
-    def status(self) -> InputStatus:
-        """Say how it is doing."""
-        return InputStatus(
-            connected=self._connected,
-            since=self._since,
-            last_error=self._last_error,
-            bytes=self._bytes,
-            lines=self._lines,
-            lines_cut=0,
-            reconnects=max(0, self._connections - 1),
-        )
-
-    def committed(self, tokens: Sequence[int]) -> None:
-        """A device does not wait for that."""
 
     def _run(self, put: Callable[[Chunk], None]) -> None:
         failures = 0

@@ -10,14 +10,14 @@ import itertools
 import logging
 import random
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Final
 
 from agent.input_tables import MqttInputTable
-from agent.inputs import Chunk, InputStatus
+from agent.inputs import Chunk
+from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
 from agent.mqtt import (
     UNSUPPORTED_PROTOCOL,
@@ -37,54 +37,22 @@ _LOG = logging.getLogger(__name__)
 _WAITING_MAX: Final = 1000  # messages not acknowledged yet
 
 
-class MqttInput:
+class MqttInput(ThreadedInput):
     """Reads the lines in messages; see ``agent.inputs.Input``."""
 
     def __init__(self, settings: MqttInputTable) -> None:
-        self.name = settings.name
-        self.stream = settings.stream
+        super().__init__(settings)
         self._settings = settings
         self._protocol: Protocol = "3.1.1" if settings.broker.protocol == "3.1.1" else "5"
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
-        self._connected = False
-        self._since: float | None = None
-        self._last_error: str | None = None
-        self._bytes = self._lines = self._connections = 0
         self._tokens = itertools.count(1)
         self._packets: dict[int, int] = {}  # token -> packet number, of this connection
         self._done: SimpleQueue[int] = SimpleQueue()  # tokens that are committed
 
-    def start(self, put: Callable[[Chunk], None]) -> None:
-        """Begin to receive; waits for the broker where it is away."""
-        self._thread = threading.Thread(
-            target=self._run, args=(put,), name=f"input {self.name}", daemon=True
-        )
-        self._thread.start()
-
     def ask_to_stop(self) -> None:
-        """Let the receiving end; does not wait for it."""
-        self._stopping.set()
+        """Let the receiving end; what is not acknowledged, the broker keeps."""
+        super().ask_to_stop()
         self._wake()
-
-    def stop(self) -> None:
-        """End the receiving; what is not acknowledged, the broker keeps."""
-        self.ask_to_stop()
-        if self._thread is not None:
-            self._thread.join()
-
-    def status(self) -> InputStatus:
-        """Say how it is doing."""
-        return InputStatus(
-            connected=self._connected,
-            since=self._since,
-            last_error=self._last_error,
-            bytes=self._bytes,
-            lines=self._lines,
-            lines_cut=0,
-            reconnects=max(0, self._connections - 1),
-        )
 
     def committed(self, tokens: Sequence[int]) -> None:
         """Have these messages acknowledged."""

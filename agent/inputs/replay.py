@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import BinaryIO, Final
 
 from agent.input_tables import TIME, ReplayTable
-from agent.inputs import Chunk, InputStatus
+from agent.inputs import Chunk
 from agent.inputs.formats import unix_time
+from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
 
 _LOG = logging.getLogger(__name__)
@@ -23,52 +23,16 @@ _LOOK_S: Final = 0.05
 _STEP_S: Final = 1.0  # between two passes, of a recording that does not say
 
 
-class ReplayInput:
+class ReplayInput(ThreadedInput):
     """Puts the rows of a recording when they are due; see ``agent.inputs.Input``."""
 
     def __init__(self, settings: ReplayTable) -> None:
-        self.name = settings.name
-        self.stream = settings.stream
+        super().__init__(settings)
         self._settings = settings
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._connected = False
-        self._since: float | None = None
-        self._last_error: str | None = None
-        self._bytes = self._lines = self._passes = 0
         self._put_so_far = self._committed = 0  # chunks
         self._shift_s = 0.0  # added to the recorded times
         self._next_s: float | None = None  # time of the next pass's first row
         self._next_begin_s: float | None = None  # when that is due, monotonic
-
-    def start(self, put: Callable[[Chunk], None]) -> None:
-        """Begin to play; waits for the recording where it is absent."""
-        self._thread = threading.Thread(
-            target=self._run, args=(put,), name=f"input {self.name}", daemon=True
-        )
-        self._thread.start()
-
-    def ask_to_stop(self) -> None:
-        """Let the playing end; does not wait for it."""
-        self._stopping.set()
-
-    def stop(self) -> None:
-        """End the playing."""
-        self.ask_to_stop()
-        if self._thread is not None:
-            self._thread.join()
-
-    def status(self) -> InputStatus:
-        """Say how it is doing; one at its end is not connected any more."""
-        return InputStatus(
-            connected=self._connected,
-            since=self._since,
-            last_error=self._last_error,
-            bytes=self._bytes,
-            lines=self._lines,
-            lines_cut=0,
-            reconnects=max(0, self._passes - 1),
-        )
 
     def committed(self, tokens: Sequence[int]) -> None:
         """Take note of how far the store is."""
@@ -91,7 +55,7 @@ class ReplayInput:
         """Play the recording once; raises OSError where it cannot be played."""
         head, at = recorded(self._settings, file)
         self._connected, self._since = True, time.time()
-        self._passes += 1
+        self._connections += 1
         _LOG.info("playing %s", self._settings.path, extra={INPUT: self.name})
         began = self._next_begin_s or time.monotonic()
         first, last, step, due = math.nan, math.nan, _STEP_S, began

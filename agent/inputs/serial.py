@@ -7,18 +7,18 @@ import grp
 import logging
 import random
 import termios
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import serial
 
 from agent.config import IGNORED, TIME, SerialTable
-from agent.inputs import Chunk, InputStatus
+from agent.inputs import Chunk
 from agent.inputs.lines import Framer
 from agent.inputs.ports import find, ports_there
+from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
 
 _LOG = logging.getLogger(__name__)
@@ -35,52 +35,16 @@ _PARITY = {
 }
 
 
-class SerialInput:
+class SerialInput(ThreadedInput):
     """Reads lines from a serial port; see ``agent.inputs.Input``."""
 
     def __init__(self, settings: SerialTable) -> None:
-        self.name = settings.name
-        self.stream = settings.stream
+        super().__init__(settings)
         self._settings = settings
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._connected = False
-        self._since: float | None = None
-        self._last_error: str | None = None
-        self._bytes = self._lines = self._connections = 0
         self._framer = Framer(settings.line_bytes_max, _first_may_mislead(settings))
 
-    def start(self, put: Callable[[Chunk], None]) -> None:
-        """Begin to read; waits for the port where it is absent."""
-        self._thread = threading.Thread(
-            target=self._run, args=(put,), name=f"input {self.name}", daemon=True
-        )
-        self._thread.start()
-
-    def ask_to_stop(self) -> None:
-        """Let the reading end; does not wait for it."""
-        self._stopping.set()
-
-    def stop(self) -> None:
-        """End the reading and close the port."""
-        self.ask_to_stop()
-        if self._thread is not None:
-            self._thread.join()
-
-    def status(self) -> InputStatus:
-        """Say how it is doing."""
-        return InputStatus(
-            connected=self._connected,
-            since=self._since,
-            last_error=self._last_error,
-            bytes=self._bytes,
-            lines=self._lines,
-            lines_cut=self._framer.lines_cut,
-            reconnects=max(0, self._connections - 1),
-        )
-
-    def committed(self, tokens: Sequence[int]) -> None:
-        """Nobody on the line waits for that."""
+    def _lines_cut(self) -> int:
+        return self._framer.lines_cut
 
     def _run(self, put: Callable[[Chunk], None]) -> None:
         failures = 0

@@ -1,0 +1,66 @@
+"""What inputs that read in a thread of their own have in common: its life, and its counters."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from agent.input_tables import SourceTable
+from agent.inputs import Chunk, InputStatus
+
+
+class ThreadedInput(ABC):
+    """Reads in ``_run`` until ``_stopping`` is set; see ``agent.inputs.Input``.
+
+    The thread keeps ``_connected`` and the counters, and nobody else writes them.
+    """
+
+    def __init__(self, settings: SourceTable) -> None:
+        self.name = settings.name
+        self.stream = settings.stream
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._connected = False
+        self._since: float | None = None  # Unix seconds of the last change of ``_connected``
+        self._last_error: str | None = None
+        self._bytes = self._lines = self._connections = 0
+
+    def start(self, put: Callable[[Chunk], None]) -> None:
+        """Begin to read; waits for the device where it is absent."""
+        self._thread = threading.Thread(
+            target=self._run, args=(put,), name=f"input {self.name}", daemon=True
+        )
+        self._thread.start()
+
+    def ask_to_stop(self) -> None:
+        """Let the reading end; does not wait for it."""
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """End the reading and close what was opened."""
+        self.ask_to_stop()
+        if self._thread is not None:
+            self._thread.join()
+
+    def status(self) -> InputStatus:
+        """Say how it is doing."""
+        return InputStatus(
+            connected=self._connected,
+            since=self._since,
+            last_error=self._last_error,
+            bytes=self._bytes,
+            lines=self._lines,
+            lines_cut=self._lines_cut(),
+            reconnects=max(0, self._connections - 1),
+        )
+
+    def committed(self, tokens: Sequence[int]) -> None:  # noqa: B027 - few have to
+        """Take note that these chunks are on the disk; most sources do not wait for that."""
+
+    def _lines_cut(self) -> int:
+        return 0
+
+    @abstractmethod
+    def _run(self, put: Callable[[Chunk], None]) -> None:
+        """Read until ``_stopping`` is set; whatever is opened is closed at the end."""
