@@ -366,7 +366,8 @@ def test_an_uplink_that_leaves_takes_its_acknowledgements_along(
     relay.start()
     batch.messages = [Outgoing("health", None, 0.0, {}) for _ in range(50)]
     store.commit(batch, "synced")
-    relay.replace(uplink())
+    second = uplink()
+    relay.replace(second)
 
     def turn() -> dict[str, Any]:
         batch.acked += relay.acknowledged()
@@ -375,7 +376,7 @@ def test_an_uplink_that_leaves_takes_its_acknowledgements_along(
         relay.committed(acked)
         return relay.snapshot() or {}
 
-    wait_until(lambda: turn()["state"] == "stopped", "the first to stop")
+    wait_until(lambda: bool(turn()) and relay._uplink is second, "the first to stop")
     wait_until(lambda: turn()["state"] == "online", "the second to be online")
     wait_until(lambda: turn() and store.document()["outbox_rows"] == 0, "all to be sent")
     relay.stop()

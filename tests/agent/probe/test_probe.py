@@ -248,7 +248,12 @@ def test_control_c_ends_the_listening_and_what_came_counts(tmp_path: Path) -> No
     path.write_text("1700000000,7\n1700000001,8\n")
     arguments = ["-m", "agent", "probe", "file", str(path), "--seconds", "3600"]
     process = subprocess.Popen(
-        [sys.executable, "-u", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-u", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        # a job in the background ignores Ctrl-C, and so would what it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "> '1700000000,7'\n"
