@@ -41,6 +41,8 @@ RENEWAL_LOOK_S = 5.0  # password and certificates are looked at this often
 _LOOK_S = 1.0  # the outbox is looked at this often even if nobody says that something is in it
 _DRAIN_SHARE = 0.6  # of the time for a stop; the rest is for the goodbye
 
+_REASON_S = 0.2  # for the news of a lost connection to come
+
 NO_SUBSCRIBER = 0x10
 _NEVER = {0x87, 0x90, 0x95, 0x99}  # not authorised, bad topic, too large, bad format
 _PUBLISH_OVERHEAD_BYTES = 60  # header, lengths, packet number and properties, at most
@@ -238,6 +240,7 @@ class Session:
             self._progress = time.monotonic()
         packet = self._connection.publish(sent.topic, body, retain, expiry_s, form)
         if packet is None:
+            self._take_in(_REASON_S)  # which raises with the broker's reason, if it gave one
             raise LinkError("the connection is gone")
         self._in_flight[packet] = sent
         if sent.seq is not None:
