@@ -387,7 +387,7 @@ class ModbusRtuTable(ModbusTable):
 class ForeignTable(InputTable):
     """An input of another package, by its entry point; its own settings stand beside these."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
     type: str = Field(description="Name of an entry point of the group fieldwatch.inputs")
 

@@ -95,7 +95,7 @@ def _without(document: dict[str, Any], **defaults: object) -> dict[str, Any]:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Feature(_Part):

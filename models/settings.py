@@ -19,7 +19,7 @@ Location = tuple[int | str, ...]  # keys, and positions in lists, from the root 
 class Table(BaseModel):
     """A table of a configuration file: no unknown keys, no change once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def refusal(path: Path, problems: Iterable[str]) -> ConfigError:

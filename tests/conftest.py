@@ -245,3 +245,5 @@ def start_agent() -> Iterator[Callable[..., RealAgent]]:
     for agent in agents:
         if agent.process is not None and agent.process.poll() is None:
             agent.kill()
+    for log in {agent.log() for agent in agents}:
+        print(log)  # which pytest shows of a test that failed

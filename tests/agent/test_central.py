@@ -135,7 +135,10 @@ def test_a_collector_that_lost_its_books_starts_where_the_outbox_does(
     one.uplink.start()
     wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox")
     first.close()
+    wait_until(lambda: one.uplink.snapshot()["central"]["state"] == "offline", "its goodbye")
     second = collecting(broker.port, "second")
+    # what meets nobody is held and comes after what follows it in the window
+    wait_until(lambda: one.uplink.snapshot()["central"]["state"] == "online", "the second")
     one.put(5)
     wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox again")
     assert second.numbers() == list(range(31, 36))
