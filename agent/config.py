@@ -111,7 +111,8 @@ class RuntimeTable(Table):
         "auto", description="What runs the networks; auto takes LiteRT, else tflite-runtime"
     )
     queue_chunks_max: Count = Field(
-        1000, description="Reads that wait for the loop; the oldest are dropped and counted"
+        1000,
+        description="Reads that wait for the loop; the oldest that cannot come again are dropped and counted",
     )
     gather_s: float = Field(
         0.05,

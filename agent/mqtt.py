@@ -101,10 +101,10 @@ class Connection:
     """One connection; what happens on it comes out of ``happenings``, in order.
 
     Nothing is opened before ``open``. One thread uses it; any thread may put ``Woken``. What is
-    received while ``received_waiting_max`` happenings wait is dropped: with MQTT that is no loss
-    of what is said again (retained, or until it is acknowledged), and nothing else is received.
-    With ``session_expiry_s`` the broker keeps for that long what is published while we are away,
-    and what was received is acknowledged by ``acknowledge`` only.
+    received while ``received_waiting_max`` happenings wait is dropped: that is no loss of what is
+    said again. With ``session_expiry_s`` the broker keeps for that long what is published while we
+    are away, and what was received is acknowledged by ``acknowledge`` only: what is dropped then
+    comes again on the next connection, and this one is ``Lost``.
     """
 
     def __init__(
@@ -310,6 +310,8 @@ class Connection:
         if self.happenings.qsize() < self._received_waiting_max:
             received = Received(topic, bytes(message.payload), message.mid, message.dup)
             self.happenings.put(received)
+        elif self._session_expiry_s is not None:
+            self.happenings.put(Lost("the broker sends more than is taken from its connection"))
 
 
 def _properties(kind: int) -> Properties:

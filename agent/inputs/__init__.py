@@ -7,6 +7,7 @@ in one place and in order.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -83,7 +84,8 @@ class Input(Protocol):
 class ChunkQueue:
     """From the readers to the loop; bounded, and a reader never waits in it.
 
-    A reader that waited would leave its bytes to the kernel, which drops them uncounted.
+    A reader that waited would leave its bytes to the kernel, which drops them uncounted. What has
+    a token is never dropped: its input hears of its commit, and brings no more than so much before.
 
     Args:
         chunks_max: How many wait at most.
@@ -100,6 +102,7 @@ class ChunkQueue:
         # its put may be called by a signal handler that interrupts its get
         self._waiting: SimpleQueue[Chunk | None] = SimpleQueue()
         self._putting = Lock()
+        self._kept: deque[Chunk] = deque()  # before all that waits: not to be dropped
         self.dropped_chunks = 0
         self.dropped_lines = 0
 
@@ -117,14 +120,16 @@ class ChunkQueue:
             oldest = self._waiting.get_nowait()
         except Empty:  # the loop was quicker
             return
-        if oldest is not None:
+        if oldest is not None and oldest.token:
+            self._kept.append(oldest)
+        elif oldest is not None:
             self.dropped_chunks += 1
             self.dropped_lines += len(oldest.lines)
 
     @property
     def waiting(self) -> int:
         """How many chunks wait."""
-        return self._waiting.qsize()
+        return len(self._kept) + self._waiting.qsize()
 
     def wake(self) -> None:
         """Let ``take`` return soon; safe in a signal handler."""
@@ -135,6 +140,8 @@ class ChunkQueue:
 
         That is all, or about ``LINES_TAKEN_MAX`` lines of it.
         """
+        if self._kept:
+            return self._take_kept()
         found: list[Chunk] = []
         lines = 0
         try:
@@ -152,6 +159,14 @@ class ChunkQueue:
                 chunk = self._waiting.get_nowait()
         except Empty:  # or its oldest was dropped just now
             pass
+        return found
+
+    def _take_kept(self) -> list[Chunk]:
+        found: list[Chunk] = []
+        lines = 0
+        while self._kept and lines < LINES_TAKEN_MAX and len(found) < self._chunks_max:
+            found.append(self._kept.popleft())
+            lines += len(found[-1].lines)
         return found
 
     def _gather(self) -> None:

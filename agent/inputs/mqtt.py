@@ -34,7 +34,8 @@ from agent.mqtt import (
 
 _LOG = logging.getLogger(__name__)
 
-_WAITING_MAX: Final = 1000  # messages not acknowledged yet
+# messages not acknowledged yet; MQTT 5 tells the broker, with 3.1.1 it has a number of its own
+_WAITING_MAX: Final = 1000
 
 
 class MqttInput(ThreadedInput):
@@ -126,9 +127,20 @@ class MqttInput(ThreadedInput):
                     connection.acknowledge(packet)
 
     def _take(self, received: Received, put: Callable[[Chunk], None]) -> None:
+        """Pass on what a message holds.
+
+        Raises:
+            LinkError: it is too much for the memory; the broker sends it again later.
+
+        """
         lines = [line.removesuffix(b"\r") for line in received.body.split(b"\n")]
         token = 0
         if received.packet:  # one at QoS 0 has no number, and no acknowledgement
+            if len(self._packets) >= _WAITING_MAX:
+                raise LinkError(
+                    f"{_WAITING_MAX} messages wait for their commit, and the broker sends more;"
+                    " it should send fewer before they are acknowledged"
+                )
             token = next(self._tokens)
             self._packets[token] = received.packet
         self._bytes += len(received.body)

@@ -206,7 +206,9 @@ interval_s = 1
             assert agent.process is not None
             assert agent.process.poll() is None, agent.log()
             self.looks.append(look(agent.process.pid, at_s, self.directory))
-            print(*(f"{key} {value:.4g}" for key, value in vars(self.looks[-1]).items()), flush=True)
+            print(
+                *(f"{key} {value:.4g}" for key, value in vars(self.looks[-1]).items()), flush=True
+            )
             self._stopping.wait(LOOK_S)
 
     def _end(self, agent: RealAgent, collector: CollectorProcess) -> dict[str, Any]:

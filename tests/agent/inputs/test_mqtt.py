@@ -18,7 +18,7 @@ from agent.plant import CHANNELS, PERIOD_S, Pump
 from agent.store import Reader
 from models.errors import StoreError
 from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until
-from tests.scripted_broker import ScriptedBroker, Session
+from tests.scripted_broker import PUBLISH, ScriptedBroker, Session
 
 NAMES = [channel.name for channel in CHANNELS]
 START_S = 1_700_000_000.0
@@ -139,6 +139,28 @@ def test_a_broker_that_is_silent_to_mqtt_5_gets_3_next(monkeypatch: pytest.Monke
         wait_until(lambda: one.input.status().connected, "the connection")
         one.input.stop()
         assert [session.protocol for session in scripted.sessions] == [5, 4]
+
+
+def test_a_broker_that_sends_without_end_is_left_and_sends_the_rest_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MQTT 3.1.1 has no word for how much a client takes at a time."""
+    monkeypatch.setattr("agent.inputs.mqtt._WAITING_MAX", 5)
+
+    def on_subscribe(session: Session, packet: bytes) -> None:
+        session.subscribed(packet)
+        for number in range(1, 9):
+            topic = b"plant/a/flow"
+            rest = len(topic).to_bytes(2, "big") + topic + number.to_bytes(2, "big") + b"1"
+            session.sock.sendall(bytes([PUBLISH << 4 | 2, len(rest)]) + rest)
+
+    with ScriptedBroker(on_subscribe=on_subscribe) as scripted:
+        one = Receiving(scripted.port, broker=broker_table(scripted.port) | {"protocol": "3.1.1"})
+        wait_until(lambda: one.input.status().reconnects > 0, "another connection")
+        status = one.input.status()
+        one.input.stop()
+        assert "messages wait for their commit" in str(status.last_error)
+        assert len(one.chunks) <= 5 * len(scripted.sessions)
 
 
 def test_a_broker_that_was_away_is_found_again(
