@@ -112,7 +112,7 @@ class RuntimeTable(Table):
     )
     queue_chunks_max: Count = Field(
         1000,
-        description="Reads that wait for the loop; the oldest that cannot come again are dropped and counted",
+        description="Reads that wait for the loop; of more, the oldest that cannot come again go",
     )
     gather_s: float = Field(
         0.05,
