@@ -60,7 +60,10 @@ class Central:
         self.rejected: dict[Cause, int] = {"malformed": 0, "foreign_epoch": 0, "beyond": 0}
         self.through_seq: int | None = None  # None: nothing heard on this connection
         self._also = Ranges()
-        # seq -> when the broker took it, monotonic; the oldest first
+        # only while it is there can it confirm anything: so much of that time there was, s
+        self._online_s = 0.0
+        self._online_since = 0.0  # monotonic
+        # seq -> when the broker took it, by that time; the oldest first
         self._unconfirmed: dict[int, float] = {}
         self._looked = 0.0  # for what is gone, monotonic
         self._told: list[Range] = []
@@ -79,15 +82,25 @@ class Central:
         """Whether the collector has to confirm something before more is sent."""
         return len(self._unconfirmed) >= UNCONFIRMED_MAX
 
-    def connected(self) -> None:
-        """Forget what the last connection said: the broker repeats what still holds."""
-        self.online, self.through_seq, self._also = False, None, Ranges()
+    def disconnected(self) -> None:
+        """Forget what was heard on this connection: on the next the broker repeats what holds."""
+        self._be_online(online=False)
+        self.through_seq, self._also = None, Ranges()
         self._told = []
+
+    def _be_online(self, online: bool) -> None:
+        self._online_s, self._online_since = self._waited_s(), time.monotonic()
+        self.online = online
+
+    def _waited_s(self) -> float:
+        """Return how long the collector has been there, over all connections."""
+        since_s = time.monotonic() - self._online_since if self.online else 0.0
+        return self._online_s + since_s
 
     def taken(self, seq: int) -> None:
         """Take note that the broker has it."""
         if not self.has(seq):
-            self._unconfirmed[seq] = time.monotonic()
+            self._unconfirmed[seq] = self._waited_s()
 
     def heard(self, topic: str, body: bytes, outbox: Reader) -> None:
         """Take in what the collector says; what cannot be used is counted by cause.
@@ -114,9 +127,7 @@ class Central:
             raise _Rejected("malformed", "state is neither online nor offline")
         if self.online != (state == "online"):
             _LOG.info("the collector is %s", state)
-        self.online = state == "online"
-        if self.online:  # what went into its queue meanwhile has its time from now on
-            self._unconfirmed = dict.fromkeys(self._unconfirmed, time.monotonic())
+        self._be_online(state == "online")
 
     def _take_acknowledgement(self, said: dict[str, Any], last_seq: int) -> None:
         through: Any = said.get("through_seq")
@@ -157,13 +168,13 @@ class Central:
         first = next(iter(self._unconfirmed.values()), None)
         if first is None or not self.online:
             return None
-        return max(0.0, first + self._timeout_s - time.monotonic())
+        return max(0.0, first + self._timeout_s - self._waited_s())
 
     def overdue(self) -> int | None:
         """Return the highest of the numbers that are to be sent again, and let them go."""
         if self.wait_s() != 0:
             return None
-        due = time.monotonic() - self._timeout_s
+        due = self._waited_s() - self._timeout_s
         late = [seq for seq, taken in self._unconfirmed.items() if taken <= due]
         for seq in late:
             del self._unconfirmed[seq]

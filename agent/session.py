@@ -107,7 +107,6 @@ class Session:
         """
         self._topic, self._status = topic, status
         if self._central is not None:
-            self._central.connected()
             self._connection.subscribe(self._central.topics)
         self._tell_status()
 
@@ -288,6 +287,8 @@ class Session:
                 self._link.acknowledged += 1
                 self._ledger.add(seq)
         if self._central.online != was_online:
+            if self._central.online:  # it has subscribed before it says so
+                self._held = dict.fromkeys(self._held, time.monotonic())
             self._backlog_through = self._last_seq()
             self._begin_again()
 

@@ -186,6 +186,8 @@ class Uplink:
         finally:
             self._connection = None
             connection.close(polite)
+            if self._central is not None:
+                self._central.disconnected()
             self._link.in_flight, self._link.parked, self._link.held = 0, 0, ()
 
     def _send(self, connection: Connection, broker: Connected, outbox: Reader) -> bool:

@@ -27,7 +27,7 @@ from agent.input_tables import (
     SourceTable,
 )
 
-LINES_TAKEN_MAX = 10_000  # at once, about: what follows has to end before the watchdog bites
+LINES_TAKEN_MAX = 2000  # at once, about: a loop that is behind takes no more memory for that
 
 
 class Chunk(NamedTuple):

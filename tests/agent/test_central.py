@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -143,6 +144,39 @@ def test_a_collector_that_lost_its_books_starts_where_the_outbox_does(
     wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox again")
     assert second.numbers() == list(range(31, 36))
     wait_until(lambda: second.collector.counters["gone"] == 30, "word of what went before")
+
+
+def test_what_met_nobody_goes_as_soon_as_the_collector_is_there(
+    broker: RealBroker, collecting: Callable[..., Collecting], gateway: Callable[..., Gateway]
+) -> None:
+    one = gateway(
+        broker.port, acknowledgement="central", central_timeout_s=3600, unsubscribed_retry_s=3600
+    )
+    one.uplink.start()
+    wait_until(lambda: one.uplink.snapshot()["state"] == "online", "the link")
+    one.put(3)
+    one.uplink.committed([])
+    wait_until(lambda: one.uplink.snapshot()["state"] == "held", "the answer that nobody is there")
+    central = collecting(broker.port)
+    wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox")
+    assert central.numbers() == [1, 2, 3]
+
+
+def test_a_link_that_is_never_up_for_long_gets_everything_through_all_the_same(
+    broker: RealBroker, ops: Ops, gateway: Callable[..., Gateway]
+) -> None:
+    """What the broker took and lost is sent again once the collector was there for the time."""
+    one = gateway(broker.port, acknowledgement="central", central_timeout_s=1.0)
+    one.put(2)
+    one.uplink.start()
+    for _ in range(5):
+        ops.say(STATUS, {"state": "online"})
+        wait_until(lambda: one.uplink.snapshot()["central"]["state"] == "online", "the word")
+        time.sleep(0.4)
+        ops.say(STATUS, {"state": "offline"})
+        wait_until(lambda: one.uplink.snapshot()["central"]["state"] == "offline", "the word")
+    assert sorted({message["seq"] for message in ops.received}) == [1, 2]
+    assert len([message for message in ops.received if message["seq"] == 1]) >= 2
 
 
 def test_health_that_is_too_old_is_dropped_counted_and_told(
