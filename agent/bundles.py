@@ -14,7 +14,7 @@ from agent.stream_tables import BaselineTable
 from models import bundle as bundles
 from models import known_answers, signing
 from models.baseline import Baseline, BaselineSettings
-from models.bundle import Bundle, Channel, Events, Manifest, Sampling, Severities
+from models.bundle import Bundle, Events, Manifest, Sampling, Severities, unscaled
 from models.errors import SignatureInvalid
 from models.interpreter import Runtime
 from models.pipeline import Pipeline
@@ -58,14 +58,7 @@ def load(
 def baseline(table: BaselineTable) -> Baseline:
     """Return the detector of a stream without a bundle."""
     channels = [
-        Channel(
-            name=channel.name,
-            unit=channel.unit,
-            low=channel.low,
-            high=channel.high,
-            center=0.0,
-            scale=1.0,
-        )
+        unscaled(channel.name, channel.unit, channel.low, channel.high)
         for channel in table.channels
     ]
     return Baseline(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from contextlib import closing
@@ -31,7 +32,7 @@ from agent.schema import (
 )
 from models.errors import StoreError
 
-_SECONDS_MAX = 600.0  # a migration may rewrite all there is
+_SECONDS_MAX = 600  # a migration may rewrite all there is
 _NOT_POSSIBLE = 3
 
 
@@ -45,6 +46,11 @@ class Helper:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    @property
+    def pid(self) -> int:
+        """Its number in the system."""
+        return self._process.pid
 
     def poll(self) -> Report | None:
         """Return what it reports, once it has ended.
@@ -62,11 +68,9 @@ class Helper:
             StoreError: it could not be done; the text says why.
 
         """
-        try:
-            out, err = self._process.communicate(timeout=_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            self.stop()
-            raise StoreError(f"not done after {_SECONDS_MAX:.0f} s") from None
+        out, err = self._process.communicate()
+        if self._process.returncode == -signal.SIGALRM:
+            raise StoreError(f"not done after {_SECONDS_MAX} s")
         if self._process.returncode == _NOT_POSSIBLE:
             raise StoreError(err.strip())
         if self._process.returncode:
@@ -113,7 +117,8 @@ def checking(path: Path) -> Helper:
 
 
 def main(words: list[str]) -> int:
-    """Do it, here."""
+    """Do it, here, or be ended by the system's alarm clock."""
+    signal.alarm(_SECONDS_MAX)
     logging.basicConfig(format="%(message)s")
     try:
         match words:

@@ -166,6 +166,11 @@ class Channel(_Part):
         return self
 
 
+def unscaled(name: str, unit: str, low: float | None, high: float | None) -> Channel:
+    """Return a channel that no network takes, or one that takes it as it is."""
+    return Channel(name=name, unit=unit, low=low, high=high, center=0.0, scale=1.0)
+
+
 class Sampling(_Part):
     """The grid samples lie on, and what a gap does."""
 
@@ -510,15 +515,7 @@ class Manifest(_Part):
         """What inputs bring: the channels that are no features, then the sources."""
         passing = [channel for channel in self.channels if channel.feature is None]
         return passing + [
-            Channel(
-                name=source.name,
-                unit=source.unit,
-                low=source.low,
-                high=source.high,
-                center=0.0,
-                scale=1.0,
-            )
-            for source in self.sources
+            unscaled(source.name, source.unit, source.low, source.high) for source in self.sources
         ]
 
     @property

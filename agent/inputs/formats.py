@@ -183,21 +183,33 @@ class Csv:
         )
 
 
+class Keys:
+    """Which keys of a line are read, and what they are.
+
+    Raises:
+        ConfigError: a key is named for a channel that the bundle does not have.
+
+    """
+
+    def __init__(self, settings: InputTable, names: Sequence[str]) -> None:
+        expect(settings, "keys", settings.keys, names)
+        self.channels = [settings.keys.get(name, name) for name in names]
+        self.time = settings.time_key
+        self.read = [*self.channels, *([self.time] if self.time else [])]
+        self.known = frozenset(self.channels)
+        self.expected = frozenset([*self.read, *settings.ignore_keys])
+
+
 class Json:
     """One object per line; the values of its keys are numbers, or null for none."""
 
     block_counts_nothing = False
 
     def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
-        expect(settings, "keys", settings.keys, names)
         self._rejects = rejects
-        self._keys = [settings.keys.get(name, name) for name in names]
-        self._time_key = settings.time_key
-        self.has_time = self._time_key is not None
-        self._channels = frozenset(self._keys)
-        times = [self._time_key] if self._time_key else []
-        self._pointers = any(key.startswith("/") for key in [*self._keys, *times])
-        self._expected = self._channels.union(times, settings.ignore_keys)
+        self._keys = Keys(settings, names)
+        self.has_time = self._keys.time is not None
+        self._pointers = any(key.startswith("/") for key in self._keys.read)
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
         """Read all lines at once, if each is one flat object."""
@@ -216,7 +228,7 @@ class Json:
         except (ValueError, RecursionError):
             return None
         rows = map(self._row, lines, documents)
-        return stacked([row for row in rows if row], len(self._keys))
+        return stacked([row for row in rows if row], len(self._keys.channels))
 
     def line(self, line: bytes, text: str) -> Row | None:
         """Read one line; None where it was rejected."""
@@ -235,7 +247,7 @@ class Json:
     def _pointed_at(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Return what is at the keys and JSON pointers (RFC 6901) expected, of what is there."""
         found = {}
-        for key in self._expected:
+        for key in self._keys.expected:
             value = _at(document, key) if key.startswith("/") else document.get(key, _NOTHING)
             if value is not _NOTHING:
                 found[key] = value
@@ -244,18 +256,19 @@ class Json:
     def _row(self, line: bytes, document: Mapping[str, Any]) -> Row | None:
         if self._pointers:
             document = self._pointed_at(document)
-        if self._channels.isdisjoint(document):
+        keys = self._keys
+        if keys.known.isdisjoint(document):
             self._rejects.add("unknown_channel", line)
             return None
         try:
-            values = [_json_value(document.get(key)) for key in self._keys]
+            values = [_json_value(document.get(key)) for key in keys.channels]
         except ValueError:
             self._rejects.add("malformed", line)
             return None
-        if not document.keys() <= self._expected:
-            for key in sorted(document.keys() - self._expected):
+        if not document.keys() <= keys.expected:
+            for key in sorted(document.keys() - keys.expected):
                 self._rejects.add("unknown_channel", line, key)
-        time = _json_time(document.get(self._time_key)) if self._time_key else NO_TIME
+        time = _json_time(document.get(keys.time)) if keys.time else NO_TIME
         return Row(line, time, values)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from agent.config import InputTable
-from agent.inputs.formats import NO_TIME, Row, Rows, expect, stacked, unix_time, value_in
+from agent.inputs.formats import NO_TIME, Keys, Row, Rows, stacked, unix_time, value_in
 from agent.inputs.rejects import Rejects
 
 _TO_BLANKS = str.maketrans(",;", "  ")
@@ -17,14 +17,9 @@ class KeyValue:
     block_counts_nothing = True
 
     def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
-        expect(settings, "keys", settings.keys, names)
         self._rejects = rejects
-        self._keys = [settings.keys.get(name, name) for name in names]
-        self._time_key = settings.time_key
-        self.has_time = self._time_key is not None
-        self._channels = frozenset(self._keys)
-        times = [self._time_key] if self._time_key else []
-        self._expected = self._channels.union(times, settings.ignore_keys)
+        self._keys = Keys(settings, names)
+        self.has_time = self._keys.time is not None
         self._separator = settings.separator
         self._units = sorted(settings.units, key=len, reverse=True)
         self._words = frozenset([*settings.ignore_keys, *settings.units])  # no pairs, passed over
@@ -35,12 +30,12 @@ class KeyValue:
         try:
             for line in lines:
                 pairs = self._pairs(line.decode())
-                if not pairs.keys() <= self._expected or self._channels.isdisjoint(pairs):
+                if not pairs.keys() <= self._keys.expected or self._keys.known.isdisjoint(pairs):
                     return None
                 rows.append(self._row(line, pairs))
         except ValueError:
             return None
-        return stacked(rows, len(self._keys))
+        return stacked(rows, len(self._keys.channels))
 
     def line(self, line: bytes, text: str) -> Row | None:
         """Read one line; None where it was rejected."""
@@ -49,7 +44,7 @@ class KeyValue:
         except _NoPair as odd:
             self._rejects.add("truncated" if odd.last else "malformed", line)
             return None
-        if self._channels.isdisjoint(pairs):
+        if self._keys.known.isdisjoint(pairs):
             self._rejects.add("unknown_channel", line)
             return None
         try:
@@ -57,7 +52,7 @@ class KeyValue:
         except ValueError:
             self._rejects.add("malformed", line)
             return None
-        for key in sorted(pairs.keys() - self._expected):
+        for key in sorted(pairs.keys() - self._keys.expected):
             self._rejects.add("unknown_channel", line, key)
         return row
 
@@ -92,8 +87,8 @@ class KeyValue:
         return text.split()
 
     def _row(self, line: bytes, pairs: Mapping[str, str]) -> Row:
-        values = [value_in(self._without_unit(pairs.get(key, ""))) for key in self._keys]
-        time = unix_time(pairs.get(self._time_key, "")) if self._time_key else NO_TIME
+        values = [value_in(self._without_unit(pairs.get(key, ""))) for key in self._keys.channels]
+        time = unix_time(pairs.get(self._keys.time, "")) if self._keys.time else NO_TIME
         return Row(line, time, values)
 
     def _without_unit(self, value: str) -> str:

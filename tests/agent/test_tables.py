@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 
 from agent.schema import LOCK, READINGS, RECORDS, lock, outdated
 from agent.store import Store
-from agent.tables import bring_up_to_date
+from agent.tables import bring_up_to_date, checking
 from models.errors import StoreError
 
 PROGRAM = """
@@ -55,3 +57,10 @@ def test_the_reason_is_told_where_it_cannot_be_done(tmp_path: Path) -> None:
 def test_a_damaged_file_is_left_to_the_opening(tmp_path: Path) -> None:
     (tmp_path / RECORDS).write_bytes(b"no database" * 500)
     assert not outdated(tmp_path / RECORDS)
+
+
+def test_a_process_that_takes_too_long_is_told(tmp_path: Path) -> None:
+    helper = checking(tmp_path / RECORDS)
+    os.kill(helper.pid, signal.SIGALRM)  # as the system does after the time
+    with pytest.raises(StoreError, match="not done after 600 s"):
+        helper.wait()

@@ -15,10 +15,9 @@ import numpy as np
 
 from agent.plant import CHANNELS, PERIOD_S, Pump, csv_line
 from agent.store import Reader
+from tests.agent_rig import Ops, configure, status
 from tests.conftest import PARTS, RealAgent, RealBroker, wait_until
-from tests.system.test_agent import Line, Ops, configure, status
-from tests.system.test_agent import line as line
-from tests.system.test_agent import ops as ops
+from tests.serial_line import Line
 
 HOUR_S = 3600.0
 

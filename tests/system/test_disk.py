@@ -16,10 +16,8 @@ from agent.schema import READINGS, RECORDS
 from models.bundle import Bundle
 from models.messages import Samples
 from models.pipeline import Pipeline
-from tests.conftest import RealAgent, RealBroker, wait_until
-from tests.system.test_agent import (
+from tests.agent_rig import (
     START_S,
-    Line,
     Ops,
     configure,
     kept_scores,
@@ -28,22 +26,10 @@ from tests.system.test_agent import (
     scored,
     status,
 )
+from tests.conftest import RealAgent, RealBroker, wait_until
+from tests.serial_line import Line
 
 PAGE = 4096
-
-
-@pytest.fixture
-def line(tmp_path: Path) -> Iterator[Line]:
-    made = Line(tmp_path / "ttyPUMP")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def ops(broker: RealBroker) -> Iterator[Ops]:
-    made = Ops(broker.port)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from agent.plant import CHANNELS, Pump
 from agent.store import Reader
 from models.errors import StoreError
 from tests.agent.test_mqtt import Authority, tls_broker
+from tests.agent_rig import lines
 from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until
-from tests.system.test_agent import Line, lines
+from tests.serial_line import Line
 
 STREAMS = 3
 SAMPLES = 300
