@@ -11,6 +11,9 @@ WITHOUT_NUMBERS := central cli clock compaction config envelope journal layers m
 	store tables uplink wal
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
+# where it is set, each agent that the tests start would compile all of itself again
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format reference zoo wheel test-wheel test-tflite test-systemd bench soak parts clean
 

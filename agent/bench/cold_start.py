@@ -7,6 +7,7 @@ few milliseconds, so that neither is what is measured.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ _START_S_MAX = 60.0
 _LOOK_S = 0.005
 _LINES_A_LOOK = 16
 _STREAM = "pump"
+_UNCOMPILED = "PYTHONDONTWRITEBYTECODE"
 
 
 class NotStarted(FieldwatchError):
@@ -34,12 +36,21 @@ class NotStarted(FieldwatchError):
 
 
 def cold_start_s(directory: Path) -> float:
-    """Return the seconds until the first score.
+    """Return the seconds until the first score, of the second of two starts.
+
+    What is installed is compiled; from a checkout, the first start sees to that.
 
     Raises:
         NotStarted: there was none.
 
     """
+    directory.mkdir()
+    _start_s(directory / "first")
+    return _start_s(directory / "second")
+
+
+def _start_s(directory: Path) -> float:
+    environment = {key: os.environ[key] for key in os.environ.keys() - {_UNCOMPILED}}
     data, config, log = directory / "data", directory / "agent.toml", directory / "agent.log"
     directory.mkdir()
     new_store(data)
@@ -59,7 +70,9 @@ def cold_start_s(directory: Path) -> float:
         )
         command = [sys.executable, "-m", "agent", "run", "--config", str(config)]
         began = time.monotonic()
-        agent = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603 - our own
+        agent = subprocess.Popen(  # noqa: S603 - our own
+            command, stdout=output, stderr=output, env=environment
+        )
         try:
             _wait_for_score(agent, data, Lines(manifest, 1), send)
             return time.monotonic() - began
