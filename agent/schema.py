@@ -139,7 +139,8 @@ def _check_log(connection: Connection, path: Path, log: Log) -> None:
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             return  # a disk that cannot be written is no reason not to start
         raise
-    if lost := log.lost(frames):
+    # below 0: another process checkpoints it just now, and how much it read is not known
+    if frames >= 0 and (lost := log.lost(frames)):
         raise Damaged(path, f"{lost} commits are lost with a part of the log", lost)
 
 

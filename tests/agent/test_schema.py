@@ -9,6 +9,7 @@ import random
 import resource
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,14 @@ from models.errors import StoreError
 from tests.conftest import ROOT
 
 NOBODY = 65534
+# has the lock of the log's index that says "I checkpoint", as SQLite takes it
+CHECKPOINTING = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as index:
+    fcntl.lockf(index, fcntl.LOCK_EX, 1, 121)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def opened(directory: Path) -> Store:
@@ -128,6 +137,27 @@ def test_a_disk_that_fails_is_not_taken_for_a_damaged_file(tmp_path: Path) -> No
     ):
         opened(tmp_path)
     assert not list(tmp_path.glob("*.corrupt*"))
+
+
+def test_a_checkpoint_of_another_process_is_not_taken_for_damage(
+    stopped_and_killed: list[Path], tmp_path: Path
+) -> None:
+    """Somebody looks at the file of a killed agent with a tool that checkpoints."""
+    _, killed = stopped_and_killed
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
+    for name in (RECORDS, READINGS):
+        (tmp_path / f"{name}-shm").unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(tmp_path / RECORDS)) as tool:
+        tool.execute("SELECT * FROM meta").fetchall()  # makes the -shm file
+        hold = [sys.executable, "-c", CHECKPOINTING, str(tmp_path / f"{RECORDS}-shm")]
+        with subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            store = opened(tmp_path)
+            holder.communicate()
+    assert store.set_aside == []
+    assert store.document()["outbox_rows"] == 200
+    store.close()
 
 
 def test_a_failed_opening_lets_others_in(tmp_path: Path) -> None:
