@@ -25,7 +25,7 @@ from agent.bench.meters import Arrival, Meter
 from agent.inputs import Chunk, InputStatus
 from models.errors import FieldwatchError
 
-_READ_S_MAX = 30.0  # a round that is not read in this time was lost
+_DONE_S_MAX = 30.0  # a round that is not scored in this time was lost
 
 Send = Callable[[int, bytes], None]  # stream, line without its end
 
@@ -100,7 +100,7 @@ class Devices:
         self._send = send
         self._ready = ready
         self._stopping = threading.Event()
-        self._all_read = threading.Event()
+        self._all_done = threading.Event()
         self._awaited = 0  # lines, the last round's included
         self._sent = 0
         self._thread = threading.Thread(target=self._run, name="devices", daemon=True)
@@ -114,7 +114,7 @@ class Devices:
     def stop(self) -> None:
         """Send no more; does not wait."""
         self._stopping.set()
-        self._all_read.set()
+        self._all_done.set()
 
     def join(self) -> None:
         """Wait for the end of the thread.
@@ -131,10 +131,10 @@ class Devices:
         """Return the CPU time of the sending so far."""
         return thread_cpu_s(self._thread)
 
-    def read(self, lines: int) -> None:
-        """Take note of how many lines the agent has read so far."""
+    def done(self, lines: int) -> None:
+        """Take note of how many lines the agent has scored so far."""
         if lines >= self._awaited:
-            self._all_read.set()
+            self._all_done.set()
 
     def _run(self) -> None:
         while not self._ready():
@@ -148,14 +148,14 @@ class Devices:
     def _send_in_rounds(self) -> None:
         sample = 0
         while not self._stopping.is_set():
-            self._all_read.clear()
+            self._all_done.clear()
             self._awaited += self._streams
             self._meter.arrivals.append(Arrival(time.monotonic(), self._awaited))
             for stream in range(self._streams):
                 self._send(stream, self._lines.line(stream, sample))
             self._sent = self._awaited
             sample += 1
-            if not self._all_read.wait(_READ_S_MAX):
+            if not self._all_done.wait(_DONE_S_MAX):
                 self._lost = True
                 self._give_up()
                 return

@@ -133,11 +133,11 @@ class MeteredQueue(ChunkQueue):
     """The queue, which counts the lines that the loop has taken."""
 
     meter: Meter
-    read: Callable[[int], None]  # told the number of lines read so far, over all inputs
+    done: Callable[[int], None]  # told the number of lines scored so far, over all inputs
 
     def take(self, timeout_s: float) -> list[Chunk]:
         """Take chunks, and count their lines; see ``ChunkQueue.take``."""
+        self.done(self.meter.lines)
         chunks = super().take(timeout_s)
         self.meter.lines += sum(len(chunk.lines) for chunk in chunks)
-        self.read(self.meter.lines)
         return chunks

@@ -153,7 +153,7 @@ def _run(
     }
     runtime = config.runtime
     chunks = MeteredQueue(runtime.queue_chunks_max, runtime.gather_s, len(inputs))
-    chunks.meter, chunks.read = meter, devices.read
+    chunks.meter, chunks.done = meter, devices.done
     fleet = _going_on(plan, config, store)
     uplink = Uplink(plan.mqtt, store.envelope, store.directory, lambda: store.last_seq)
     daemon = Daemon(config, store, [fleet], inputs, parsers, uplink, Notifier(), chunks, Clock())
