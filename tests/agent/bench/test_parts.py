@@ -83,7 +83,7 @@ def test_what_was_before_the_lines_joins_on(bundle: Bundle) -> None:
     assert lines.before(1, 509).values[0] == pytest.approx(after.values[0], abs=1e-6)
 
 
-def test_a_round_comes_once_the_last_is_read(bundle: Bundle) -> None:
+def test_a_round_comes_once_the_last_is_scored(bundle: Bundle) -> None:
     streams, rounds = 3, 4
     sent: list[int] = []
     enough = threading.Event()
@@ -91,9 +91,9 @@ def test_a_round_comes_once_the_last_is_read(bundle: Bundle) -> None:
     def send(stream: int, line: bytes) -> None:
         sent.append(stream)
         if len(sent) < rounds * streams:
-            devices.read(len(sent))
+            devices.done(len(sent))
         else:
-            enough.set()  # the last round is never read
+            enough.set()  # the last round is never scored
 
     devices = Devices(Lines(bundle.manifest, streams), streams, 0.0, send, lambda: True)
     meter = Meter(1.0, devices.cpu_s, lambda: 0)
@@ -108,7 +108,7 @@ def test_a_round_comes_once_the_last_is_read(bundle: Bundle) -> None:
 def test_lines_that_nobody_reads_end_the_run(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.bench.devices._READ_S_MAX", 0.05)
+    monkeypatch.setattr("agent.bench.devices._DONE_S_MAX", 0.05)
     gave_up = threading.Event()
     devices = Devices(Lines(bundle.manifest, 3), 3, 0.0, lambda *_: None, lambda: True)
     devices.start(Meter(1.0, devices.cpu_s, lambda: 0), gave_up.set)
