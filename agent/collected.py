@@ -28,6 +28,8 @@ from agent.schema import (
 )
 from models.errors import StoreError
 
+_BOOKS_MAX = 1000  # in memory; a garbled epoch begins one, too
+
 
 class Source(NamedTuple):
     """A gateway in one life of its database."""
@@ -68,7 +70,7 @@ class Collected:
     def __init__(self, directory: Path, site: str) -> None:
         self._path = directory / COLLECTED
         self._site = site
-        self._books: dict[Source, _Book] = {}
+        self._books: dict[Source, _Book] = {}  # the last ones used, the last at the end
         self._waiting: list[Message] = []
         self._touched: dict[Source, None] = {}
 
@@ -88,7 +90,6 @@ class Collected:
                 aside = set_aside(self._path)
                 raise StoreError(f"{damage}; it is now {aside.name}") from damage
             opening.enter_context(contextlib.closing(self._database))
-            self._books = dict(_read_books(self._database, self._site))
             self._closing = opening.pop_all()
         return self
 
@@ -98,7 +99,7 @@ class Collected:
 
     def take(self, message: Message) -> bool:
         """Take in a message with the next commit; say whether it is new."""
-        book = self._books.setdefault(message.source, _Book())
+        book = self._book(message.source)
         self._touched[message.source] = None  # a repeat may be due to a lost acknowledgement
         if book.has(message.seq):
             return False
@@ -110,7 +111,7 @@ class Collected:
 
     def forgo(self, source: Source, ranges: Iterable[Range]) -> list[Range]:
         """Take note of numbers that will not come; return those that were still missing."""
-        book = self._books.setdefault(source, _Book())
+        book = self._book(source)
         self._touched[source] = None
         missing = [
             hole
@@ -137,11 +138,21 @@ class Collected:
                 [
                     (self._site, *source, book.through, json.dumps(list(book.gone)))
                     for source in self._touched
-                    for book in [self._books[source]]
+                    for book in [self._book(source)]
                 ],
             )
         written, self._waiting = self._waiting, []
+        while len(self._books) > _BOOKS_MAX:
+            del self._books[next(iter(self._books))]
         return written
+
+    def _book(self, source: Source) -> _Book:
+        book = self._books.pop(source, None)
+        if book is None:
+            with errors_of(self._path):
+                book = _read_book(self._database, (self._site, *source))
+        self._books[source] = book
+        return book
 
     def _write(self, message: Message) -> None:
         key = (self._site, *message.source)
@@ -171,7 +182,7 @@ class Collected:
 
     def acknowledgement(self, source: Source) -> bytes:
         """Return what a gateway may delete, as it is told."""
-        book = self._books[source]
+        book = self._book(source)
         also = [list(one) for one in book.beyond][:ALSO_MAX]
         return json.dumps(
             {"epoch": source.epoch, "through_seq": book.through, "also": also},
@@ -179,23 +190,24 @@ class Collected:
         ).encode()
 
 
-def _read_books(database: Connection, site: str) -> Iterable[tuple[Source, _Book]]:
-    rows = database.execute(
-        "SELECT gateway, epoch, through_seq, gone FROM books WHERE site = ?", [site]
-    ).fetchall()
-    for gateway, epoch, through, gone in rows:
-        book = _Book(through, gone=Ranges(map(tuple, json.loads(gone))))
-        for first, last in book.gone:
-            if last > through:
-                book.settle(first, last)
-        beyond = database.execute(
-            """SELECT seq FROM messages
-            WHERE site = ? AND gateway = ? AND epoch = ? AND seq > ? ORDER BY seq""",
-            [site, gateway, epoch, through],
-        )
-        for (seq,) in beyond:
-            book.settle(seq, seq)
-        yield Source(gateway, epoch), book
+def _read_book(database: Connection, key: tuple[str, str, str]) -> _Book:
+    """Return the numbers of a site's gateway in one epoch; none, where it is new."""
+    where = "WHERE site = ? AND gateway = ? AND epoch = ?"
+    row = database.execute(f"SELECT through_seq, gone FROM books {where}", key).fetchone()  # noqa: S608
+    if row is None:
+        return _Book()
+    through, gone = row
+    book = _Book(through, gone=Ranges(map(tuple, json.loads(gone))))
+    for first, last in book.gone:
+        if last > through:
+            book.settle(first, last)
+    beyond = database.execute(
+        f"SELECT seq FROM messages {where} AND seq > ? ORDER BY seq",  # noqa: S608
+        [*key, through],
+    )
+    for (seq,) in beyond:
+        book.settle(seq, seq)
+    return book
 
 
 def read_message(topic: str, body: bytes) -> Message | tuple[Source, list[Range]]:

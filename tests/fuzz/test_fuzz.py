@@ -12,6 +12,7 @@ import logging
 import os
 import random
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from queue import SimpleQueue
@@ -111,6 +112,7 @@ WHOLE_LINE = ("not_utf8", "too_long", "bad_checksum", "malformed", "truncated", 
 
 @pytest.fixture(autouse=True)
 def _memory_is_bounded() -> Iterator[None]:
+    import_module("sqlite_utils")  # with all that it looks for, as much as is allowed here
     before = rss_mb()
     yield
     faulthandler.cancel_dump_traceback_later()
