@@ -7,6 +7,7 @@ in one place and in order.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -97,82 +98,68 @@ class ChunkQueue:
     def __init__(self, chunks_max: int, gather_s: float = 0.0, enough: int = 1) -> None:
         self._chunks_max = chunks_max
         self._gather_s = gather_s
-        self._enough = min(enough, chunks_max) - 1  # besides the one that ended the waiting
+        self._enough = min(enough, chunks_max)
+        self._guard = Lock()
+        self._chunks: deque[Chunk] = deque()
         self._many = Event()
         # its put may be called by a signal handler that interrupts its get
-        self._waiting: SimpleQueue[Chunk | None] = SimpleQueue()
-        self._putting = Lock()
-        self._kept: deque[Chunk] = deque()  # before all that waits: not to be dropped
+        self._wakes: SimpleQueue[None] = SimpleQueue()
         self.dropped_chunks = 0
         self.dropped_lines = 0
 
     def put(self, chunk: Chunk) -> None:
         """Add a chunk; where the queue is full, the oldest is dropped and counted."""
-        with self._putting:
-            while self._waiting.qsize() >= self._chunks_max:
+        with self._guard:
+            if len(self._chunks) >= self._chunks_max:
                 self._drop_oldest()
-            self._waiting.put(chunk)
-            if 0 < self._enough <= self._waiting.qsize():
-                self._many.set()
+            self._chunks.append(chunk)
+            waiting = len(self._chunks)
+            if waiting == 1:
+                self._wakes.put(None)
+        if 1 < self._enough <= waiting:
+            self._many.set()
 
     def _drop_oldest(self) -> None:
-        try:
-            oldest = self._waiting.get_nowait()
-        except Empty:  # the loop was quicker
-            return
-        if oldest is not None and oldest.token:
-            self._kept.append(oldest)
-        elif oldest is not None:
-            self.dropped_chunks += 1
-            self.dropped_lines += len(oldest.lines)
+        for at, chunk in enumerate(self._chunks):
+            if not chunk.token:
+                del self._chunks[at]
+                self.dropped_chunks += 1
+                self.dropped_lines += len(chunk.lines)
+                return
 
     @property
     def waiting(self) -> int:
         """How many chunks wait."""
-        return len(self._kept) + self._waiting.qsize()
+        return len(self._chunks)
 
     def wake(self) -> None:
         """Let ``take`` return soon; safe in a signal handler."""
-        self._waiting.put(None)
+        self._wakes.put(None)
 
     def take(self, timeout_s: float) -> list[Chunk]:
         """Return what waits, in order; if nothing does, wait for it up to ``timeout_s``.
 
         That is all, or about ``LINES_TAKEN_MAX`` lines of it.
         """
-        if self._kept:
-            return self._take_kept()
+        if not self._chunks:
+            with contextlib.suppress(Empty):
+                self._wakes.get(timeout=timeout_s)
+        if self._chunks and self._enough > 1:
+            self._gather()
         found: list[Chunk] = []
         lines = 0
-        try:
-            chunk = self._waiting.get(timeout=timeout_s)
-            if self._enough > 0:
-                self._gather()
-            waiting = self._waiting.qsize()
-            while True:
-                if chunk is not None:
-                    found.append(chunk)
-                    lines += len(chunk.lines)
-                waiting -= 1
-                if waiting < 0 or lines >= LINES_TAKEN_MAX or len(found) >= self._chunks_max:
-                    break
-                chunk = self._waiting.get_nowait()
-        except Empty:  # or its oldest was dropped just now
-            pass
-        return found
-
-    def _take_kept(self) -> list[Chunk]:
-        found: list[Chunk] = []
-        lines = 0
-        while self._kept and lines < LINES_TAKEN_MAX and len(found) < self._chunks_max:
-            found.append(self._kept.popleft())
-            lines += len(found[-1].lines)
+        with self._guard:
+            while not self._wakes.empty():
+                self._wakes.get_nowait()
+            while self._chunks and lines < LINES_TAKEN_MAX and len(found) < self._chunks_max:
+                found.append(self._chunks.popleft())
+                lines += len(found[-1].lines)
         return found
 
     def _gather(self) -> None:
-        """Wait for more, with one chunk taken already."""
+        """Wait for more, where some are there."""
         self._many.clear()
-        if self._waiting.qsize() < self._enough:
+        if len(self._chunks) < self._enough:
             self._many.wait(self._gather_s)
 
 
