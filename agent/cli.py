@@ -38,7 +38,7 @@ DEFAULT_CONFIG = Path("/etc/fieldwatch/agent.toml")
 _config_option = click.option(
     "--config",
     "config_file",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     default=DEFAULT_CONFIG,
     show_default=True,
     envvar="FIELDWATCH_CONFIG",

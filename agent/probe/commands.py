@@ -104,7 +104,7 @@ def probe(
 
 
 @probe.command()
-@click.argument("port", type=click.Path(path_type=Path))
+@click.argument("port", type=click.Path(path_type=Path, readable=False))
 @click.option("--baud", default="auto", show_default=True, help="Bits per second, or auto.")
 @click.option("--bytesize", type=click.Choice(["5", "6", "7", "8"]), help="Bits per character.")
 @click.option("--parity", type=click.Choice(["none", "even", "odd", "mark", "space"]))
