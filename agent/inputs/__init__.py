@@ -7,7 +7,6 @@ in one place and in order.
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -142,8 +141,10 @@ class ChunkQueue:
         That is all, or about ``LINES_TAKEN_MAX`` lines of it.
         """
         if not self._chunks:
-            with contextlib.suppress(Empty):
+            try:
                 self._wakes.get(timeout=timeout_s)
+            except Empty:
+                return []
         if self._chunks and self._enough > 1:
             self._gather()
         found: list[Chunk] = []
