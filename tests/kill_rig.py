@@ -399,9 +399,10 @@ def compared(
 
 
 def alike(one: dict[str, Any], two: dict[str, Any]) -> bool:
-    """Equal, but for the order in which means were added up."""
+    """Equal, but for the order in which means were added up, and quality, which is not stored."""
+    unknown = {"channels": None, "uncertain": None}
     channels = zip(one["channels"].values(), two["channels"].values(), strict=True)
-    return one | {"channels": None} == two | {"channels": None} and all(
+    return one | unknown == two | unknown and all(
         a["missing"] == b["missing"]
         and all(
             a[name] == b[name] or math.isclose(a[name], b[name], rel_tol=1e-4, abs_tol=1e-5)
