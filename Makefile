@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 TFLITE := .venv-tflite
 MINUTES ?= 60
 # tests to which it is all one which interpreter and which numpy there are: make test runs them
-WITHOUT_NUMBERS := bench probe test_central.py test_cli.py test_clock.py test_collected.py \
+INDIFFERENT := probe test_central.py test_cli.py test_clock.py test_collected.py \
 	test_compaction.py test_config.py test_envelope.py test_journal.py test_layers.py \
 	test_migrations.py test_mqtt.py test_payload.py test_power_cut.py test_prometheus.py \
 	test_ranges.py test_reference.py test_retention.py test_salvage.py test_schema.py \
@@ -69,7 +69,7 @@ test-wheel: wheel parts
 test-tflite: $(TFLITE)/stamp parts
 	$(TFLITE)/bin/python -m agent bundle verify --interpreter tflite models/zoo/pump.fieldwatch
 	$(TFLITE)/bin/python -m pytest tests/models tests/agent tests/system/test_agent.py \
-		$(WITHOUT_NUMBERS:%=--ignore=tests/agent/%)
+		$(INDIFFERENT:%=--ignore=tests/agent/%)
 
 test-systemd: wheel
 	scripts/test-systemd

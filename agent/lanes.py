@@ -81,7 +81,7 @@ class Lanes:
         """
         self._backlog_waits = False
         for lane in self._free:
-            if not lane.at_end and (row := lane.next(skip)) is not None:
+            if (row := lane.next(skip)) is not None:
                 return row
         if self._allowance.wait_s() > 0:
             self._backlog_waits = bool(self._throttled)
@@ -114,31 +114,26 @@ class _Lane:
         self._after, self._through = after, through
         self._passed_over = passed_over  # topics
         self._rows: deque[tuple[int, str, bytes]] = deque()
-        self._all_read = False
-
-    @property
-    def at_end(self) -> bool:
-        """Whether ``next`` has nothing until ``look_again``."""
-        return self._all_read and not self._rows
+        self._at_end = False
 
     def next(self, skip: Callable[[Row], bool]) -> Row | None:
         while self._rows or self._read():
             seq, topic, body = self._rows.popleft()
             if self._through is not None and seq > self._through:
                 self._rows.clear()
-                self._all_read = True
+                self._at_end = True
             elif not skip(row := Row(seq, self._kind, topic, body)):
                 return row
         return None
 
     def _read(self) -> bool:
-        if self._all_read:
+        if self._at_end:
             return False
         rows = self._outbox.outbox([self._kind], self._after, _ROWS_READ, self._passed_over)
-        self._all_read = len(rows) < _ROWS_READ
+        self._at_end = len(rows) < _ROWS_READ
         self._after = rows[-1][0] if rows else self._after
         self._rows.extend(rows)
         return bool(rows)
 
     def look_again(self) -> None:
-        self._all_read = False
+        self._at_end = False

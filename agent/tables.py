@@ -47,11 +47,6 @@ class Helper:
             text=True,
         )
 
-    @property
-    def pid(self) -> int:
-        """Its number in the system."""
-        return self._process.pid
-
     def poll(self) -> Report | None:
         """Return what it reports, once it has ended.
 

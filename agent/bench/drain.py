@@ -22,7 +22,7 @@ from agent.uplink import Uplink
 
 _MESSAGES = 3000
 _TURNS = 3
-_LOOK_S = 0.005
+_LOOK_S = 0.005  # a look takes the interpreter from the sender
 _DRAIN_S_MAX = 60.0
 _UNTHROTTLED = 1e9  # messages a second: what is asked is how fast it could be
 

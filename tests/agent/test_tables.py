@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -61,6 +60,6 @@ def test_a_damaged_file_is_left_to_the_opening(tmp_path: Path) -> None:
 
 def test_a_process_that_takes_too_long_is_told(tmp_path: Path) -> None:
     helper = checking(tmp_path / RECORDS)
-    os.kill(helper.pid, signal.SIGALRM)  # as the system does after the time
+    helper._process.send_signal(signal.SIGALRM)  # as the system does after the time
     with pytest.raises(StoreError, match="not done after 600 s"):
         helper.wait()
