@@ -54,7 +54,7 @@ class Heard:
 
 
 def listen(table: AnyInput, seconds: float, show: Show) -> Heard:
-    """Run an input; raises ConfigError where it cannot be used."""
+    """Run an input for so long, or until Ctrl-C; raises ConfigError where it cannot be used."""
     heard, lock = Heard(seconds), threading.Lock()
     source = open_input(table)
 
@@ -65,8 +65,12 @@ def listen(table: AnyInput, seconds: float, show: Show) -> Heard:
         if chunk.token:
             source.committed([chunk.token])
 
-    source.start(take)
-    heard.seconds = _wait(seconds)
+    began = time.monotonic()
+    try:
+        source.start(take)
+        time.sleep(seconds)
+    except KeyboardInterrupt:  # what came by then counts
+        heard.seconds = round(time.monotonic() - began, 1)
     status: InputStatus = source.status()
     source.stop()
     heard.bytes = status.bytes
@@ -75,15 +79,6 @@ def listen(table: AnyInput, seconds: float, show: Show) -> Heard:
     else:
         heard.problem = status.last_error
     return heard
-
-
-def _wait(seconds: float) -> float:
-    """Wait, or until Ctrl-C: then what came by then counts; return how long it was."""
-    began = time.monotonic()
-    with contextlib.suppress(KeyboardInterrupt):
-        time.sleep(seconds)
-        return seconds
-    return round(time.monotonic() - began, 1)
 
 
 def listen_to_file(table: FileTable, seconds: float, show: Show) -> Heard:
