@@ -7,11 +7,11 @@ measured is therefore from one commit to another, with all commits between.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from agent.bench.devices import Devices
 from agent.bench.machine import disk_bytes_written
 from agent.bench.stages import Stopwatch
 from agent.envelope import Outgoing
@@ -20,20 +20,13 @@ from agent.inputs import Chunk, ChunkQueue
 from agent.store import Batch, Store
 
 
-class Arrival(NamedTuple):
-    """Lines that came at one moment."""
-
-    time_s: float  # monotonic
-    lines_so_far: int  # with these
-
-
 class Mark(NamedTuple):
     """The clocks and counters at the end of a commit."""
 
     wall_s: float  # monotonic
     process_s: float  # CPU time of all threads
     loop_s: float  # of the daemon's loop
-    devices_s: float  # of the thread that plays the devices
+    devices_s: float  # of what plays the devices; not in ``loop_s``
     lines: int  # read so far
     disk_bytes: int | None
     store_bytes: int  # size of the store's files
@@ -54,16 +47,15 @@ class Meter:
     def __init__(
         self,
         seconds: float,
-        devices_s: Callable[[], float],
+        devices: Devices,
         store_bytes: Callable[[], int],
         stopwatch: Stopwatch | None = None,
     ) -> None:
         self._seconds = seconds
-        self._devices_s = devices_s
+        self._devices = devices
         self._store_bytes = store_bytes
         self._stopwatch = stopwatch
         self.lines = 0  # read by the loop
-        self.arrivals: deque[Arrival] = deque()  # of lines that are not committed; others append
         self.first: Mark | None = None
         self.last: Mark | None = None
         self.delays_s: list[float] = []  # of each arrival, from the device to the commit
@@ -96,8 +88,8 @@ class Meter:
         return Mark(
             wall_s=time.monotonic(),
             process_s=time.process_time(),
-            loop_s=time.thread_time(),
-            devices_s=self._devices_s(),
+            loop_s=time.thread_time() - self._devices.loop_cpu_s(),
+            devices_s=self._devices.cpu_s(),
             lines=self.lines,
             disk_bytes=disk_bytes_written(),
             store_bytes=self._store_bytes(),
@@ -105,8 +97,9 @@ class Meter:
         )
 
     def _take_delays(self, now: Mark, begun: bool) -> None:
-        while self.arrivals and self.arrivals[0].lines_so_far <= now.lines:
-            arrived = self.arrivals.popleft()
+        arrivals = self._devices.arrivals
+        while arrivals and arrivals[0].lines_so_far <= now.lines:
+            arrived = arrivals.popleft()
             if begun:
                 self.delays_s.append(now.wall_s - arrived.time_s)
                 self.weights.append(arrived.lines_so_far - self._lines_done)
@@ -133,11 +126,11 @@ class MeteredQueue(ChunkQueue):
     """The queue, which counts the lines that the loop has taken."""
 
     meter: Meter
-    done: Callable[[int], None]  # told the number of lines scored so far, over all inputs
+    devices: Devices
 
     def take(self, timeout_s: float) -> list[Chunk]:
         """Take chunks, and count their lines; see ``ChunkQueue.take``."""
-        self.done(self.meter.lines)
+        self.devices.between_turns(self.meter.lines)
         chunks = super().take(timeout_s)
         self.meter.lines += sum(len(chunk.lines) for chunk in chunks)
         return chunks

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.bench.devices import Devices, Send, memory_inputs, terminals
+from agent.bench.devices import Devices, Rounds, Send, Steady, memory_inputs, terminals
 from agent.bench.lines import PHASES, Lines
 from agent.bench.meters import Mark, Meter, MeteredQueue, MeteredStore
 from agent.bench.new_store import GATEWAY, SITE, new_store
@@ -139,30 +139,33 @@ def _run(
         alarm_rows_max=config.store.alarm_rows_max,
     )
     store.open()
-    devices = Devices(
-        plan.lines,
-        plan.streams,
-        plan.rate,
-        send,
-        ready=lambda: all(source.status().connected for source in inputs),
-    )
-    meter = Meter(seconds, devices.cpu_s, lambda: _size(store.directory), stopwatch)
+    devices = _devices(plan, inputs, send)
+    meter = Meter(seconds, devices, lambda: _size(store.directory), stopwatch)
     parsers = {
         source.name: LineParser(source.lines, plan.bundle.manifest.channels)
         for source in config.inputs
     }
     runtime = config.runtime
     chunks = MeteredQueue(runtime.queue_chunks_max, runtime.gather_s, len(inputs))
-    chunks.meter, chunks.done = meter, devices.done
+    chunks.meter, chunks.devices = meter, devices
     fleet = _going_on(plan, config, store)
     uplink = Uplink(plan.mqtt, store.envelope, store.directory, lambda: store.last_seq)
     daemon = Daemon(config, store, [fleet], inputs, parsers, uplink, Notifier(), chunks, Clock())
     store.meter, store.enough = meter, _both(devices.stop, daemon.stop)
-    devices.start(meter, lost=daemon.stop)
+    devices.start(lost=daemon.stop)
     with _log_to_nowhere():
         daemon.run()
     devices.join()
     return _outcome(meter, config.store.directory)
+
+
+def _devices(plan: Plan, inputs: Sequence[Input], send: Send) -> Devices:
+    def ready() -> bool:
+        return all(source.status().connected for source in inputs)
+
+    if plan.rate:
+        return Steady(plan.lines, plan.streams, plan.rate, send, ready)
+    return Rounds(plan.lines, plan.streams, send, ready)
 
 
 def _outcome(meter: Meter, directory: Path) -> Run:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from agent.bench.devices import Rounds
 from agent.fleet import Fleet
 from agent.inputs.lines import LineParser
 from agent.intake import Intake
@@ -26,6 +27,7 @@ from models.interpreter import StepNetwork
 from models.pipeline import Pipeline
 
 LOOP: Final = "loop"
+_DEVICES: Final = "devices"  # no stage, but what plays them in the loop's thread
 COMMIT: Final = "commit"
 _STAGES: dict[type, str] = {
     Intake: "parse",
@@ -38,14 +40,14 @@ _STAGES: dict[type, str] = {
     Store: COMMIT,
 }
 _SAVING = {(Stream, "save"), (Stream, "document")}  # part of a commit
-NAMES: Final = (*dict.fromkeys(_STAGES.values()), LOOP)
+STAGES: Final = tuple(dict.fromkeys([*_STAGES.values(), LOOP]))
 
 
 class Stopwatch:
     """CPU time of the thread that uses it, by stage."""
 
     def __init__(self) -> None:
-        self._spent_ns = dict.fromkeys(NAMES, 0)
+        self._spent_ns = dict.fromkeys((*STAGES, _DEVICES), 0)
         self._stage = LOOP
         self._since_ns = time.thread_time_ns()
 
@@ -68,7 +70,7 @@ class Stopwatch:
     def spent_s(self) -> dict[str, float]:
         """Return the time in each stage so far."""
         self._turn(self._stage)
-        return {stage: spent / 1e9 for stage, spent in self._spent_ns.items()}
+        return {stage: self._spent_ns[stage] / 1e9 for stage in STAGES}
 
 
 @contextlib.contextmanager
@@ -76,7 +78,7 @@ def watch() -> Iterator[Stopwatch]:
     """Time the stages of what this thread does; the methods are as before afterwards."""
     stopwatch = Stopwatch()
     with contextlib.ExitStack() as restoring:
-        for owner, stage in _STAGES.items():
+        for owner, stage in (_STAGES | {Rounds: _DEVICES}).items():
             for name, method in _public_methods(owner):
                 timed = COMMIT if (owner, name) in _SAVING else stage
                 setattr(owner, name, _timed(method, timed, stopwatch))

@@ -11,9 +11,9 @@ import pytest
 
 from agent.bench import bare
 from agent.bench.bundle import REFERENCE_BUNDLE, bench_bundle
-from agent.bench.devices import Devices, LineLost, MemoryInput
+from agent.bench.devices import LineLost, MemoryInput, Rounds, Steady
 from agent.bench.lines import Lines
-from agent.bench.meters import Mark, Meter
+from agent.bench.meters import Mark
 from agent.bench.rig import Plan, Run, run_from_memory
 from agent.bench.run import bytes_written
 from agent.bench.stages import COMMIT, LOOP, Stopwatch, watch
@@ -84,37 +84,39 @@ def test_what_was_before_the_lines_joins_on(bundle: Bundle) -> None:
 
 
 def test_a_round_comes_once_the_last_is_scored(bundle: Bundle) -> None:
-    streams, rounds = 3, 4
     sent: list[int] = []
-    enough = threading.Event()
-
-    def send(stream: int, line: bytes) -> None:
-        sent.append(stream)
-        if len(sent) < rounds * streams:
-            devices.done(len(sent))
-        else:
-            enough.set()  # the last round is never scored
-
-    devices = Devices(Lines(bundle.manifest, streams), streams, 0.0, send, lambda: True)
-    meter = Meter(1.0, devices.cpu_s, lambda: 0)
-    devices.start(meter, lambda: None)
-    assert enough.wait(30.0)
-    devices.stop()
-    devices.join()
-    assert sent == [0, 1, 2] * rounds
-    assert [arrival.lines_so_far for arrival in meter.arrivals] == [3, 6, 9, 12]
+    agent_listens = False
+    rounds = Rounds(
+        Lines(bundle.manifest, 3), 3, lambda stream, _: sent.append(stream), lambda: agent_listens
+    )
+    rounds.start(pytest.fail)
+    rounds.between_turns(0)
+    assert sent == []
+    agent_listens = True
+    for scored in (0, 1, 2, 3, 5, 6):
+        rounds.between_turns(scored)
+    assert sent == [0, 1, 2] * 3
+    assert [arrival.lines_so_far for arrival in rounds.arrivals] == [3, 6, 9]
+    assert rounds.loop_cpu_s() == rounds.cpu_s() > 0
+    rounds.stop()
+    rounds.between_turns(9)
+    rounds.join()
+    assert len(sent) == 9
 
 
 def test_lines_that_nobody_reads_end_the_run(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.bench.devices._DONE_S_MAX", 0.05)
+    monkeypatch.setattr("agent.bench.devices._DONE_S_MAX", -1.0)
     gave_up = threading.Event()
-    devices = Devices(Lines(bundle.manifest, 3), 3, 0.0, lambda *_: None, lambda: True)
-    devices.start(Meter(1.0, devices.cpu_s, lambda: 0), gave_up.set)
-    assert gave_up.wait(30.0)
-    with pytest.raises(LineLost, match="3 lines were sent, and only 0 read"):
-        devices.join()
+    rounds = Rounds(Lines(bundle.manifest, 3), 3, lambda *_: None, lambda: True)
+    rounds.start(gave_up.set)
+    rounds.between_turns(0)
+    assert not gave_up.is_set()
+    rounds.between_turns(2)
+    assert gave_up.is_set()
+    with pytest.raises(LineLost, match="3 lines were sent, and only 2 read"):
+        rounds.join()
 
 
 def test_the_rate_is_kept(bundle: Bundle) -> None:
@@ -129,9 +131,9 @@ def test_the_rate_is_kept(bundle: Bundle) -> None:
             enough.set()
 
     lines = Lines(bundle.manifest, streams)
-    devices = Devices(lines, streams, rate, send, lambda: True)
+    devices = Steady(lines, streams, rate, send, lambda: True)
     began = time.monotonic()
-    devices.start(Meter(1.0, devices.cpu_s, lambda: 0), lambda: None)
+    devices.start(lambda: None)
     assert enough.wait(30.0)
     devices.stop()
     devices.join()
