@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import grp
 import logging
+import os
 import random
+import select
 import termios
 import time
 from collections.abc import Callable
@@ -62,9 +64,10 @@ class SerialInput(ThreadedInput):
 
     def _read(self, port: serial.Serial, put: Callable[[Chunk], None]) -> None:
         """Read until the stop, or until the port fails."""
+        arriving = Arriving(port.fileno())
         try:
             while not self._stopping.is_set():
-                data = port.read(min(max(1, port.in_waiting), READ_BYTES_MAX))
+                data = arriving.read()
                 lines = self._framer.push(data)
                 self._bytes += len(data)
                 self._lines += len(lines)
@@ -96,6 +99,36 @@ class SerialInput(ThreadedInput):
         """Exponential backoff with full jitter, so that many agents do not move in step."""
         bound = _RECONNECT_DELAY_S * 2.0 ** min(failures - 1, 32)
         return random.uniform(0, min(bound, self._settings.reconnect_delay_max_s))  # noqa: S311 - no secret
+
+
+class Arriving:
+    """What comes at an open port, by its descriptor.
+
+    Takes two calls of the kernel where ``Serial.read`` takes six; at each a thread gives the
+    interpreter away, and with many ports has to wait for the others to get it back.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._fd = descriptor
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
+
+    def read(self) -> bytes:
+        """Return what has come, or nothing after ``_READ_TIMEOUT_S``.
+
+        Raises:
+            OSError: the port is gone.
+
+        """
+        if not self._poll.poll(1000 * _READ_TIMEOUT_S):
+            return b""
+        try:
+            data = os.read(self._fd, READ_BYTES_MAX)
+        except BlockingIOError:  # another program was faster
+            return b""
+        if not data:  # such a port is always ready
+            raise OSError(errno.ENODEV, "the device is gone")
+        return data
 
 
 def _first_may_mislead(settings: SerialTable) -> bool:

@@ -17,7 +17,7 @@ import pytest
 from agent.config import SerialTable
 from agent.inputs import Chunk, ChunkQueue, open_input
 from agent.inputs.ports import find, named
-from agent.inputs.serial import open_port, probe_port
+from agent.inputs.serial import Arriving, open_port, probe_port
 
 WAIT_S_MAX = 20.0
 
@@ -206,6 +206,11 @@ def open_files() -> Iterator[str]:
             yield str(link.readlink())
         except OSError:  # closed meanwhile
             continue
+
+
+def test_a_port_that_is_always_ready_and_gives_nothing_is_gone():
+    with Path("/dev/null").open("rb") as port, pytest.raises(OSError, match="the device is gone"):
+        Arriving(port.fileno()).read()
 
 
 def test_a_long_absence_is_logged_once(device, caplog):
