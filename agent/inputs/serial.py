@@ -25,7 +25,7 @@ from agent.journal import INPUT
 
 _LOG = logging.getLogger(__name__)
 
-READ_BYTES_MAX: Final = 65536
+_READ_BYTES_MAX: Final = 4096  # what Linux keeps of a port; more takes room in the heap each time
 _READ_TIMEOUT_S = 0.25  # how long a stop may have to wait
 _RECONNECT_DELAY_S = 0.5  # bound of the first wait; doubles up to reconnect_delay_max_s
 _PARITY = {
@@ -123,7 +123,7 @@ class Arriving:
         if not self._poll.poll(1000 * _READ_TIMEOUT_S):
             return b""
         try:
-            data = os.read(self._fd, READ_BYTES_MAX)
+            data = os.read(self._fd, _READ_BYTES_MAX)
         except BlockingIOError:  # another program was faster
             return b""
         if not data:  # such a port is always ready
