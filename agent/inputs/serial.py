@@ -160,7 +160,6 @@ def open_port(settings: SerialTable) -> serial.Serial:
             stopbits=settings.stopbits,
             rtscts=settings.flow_control == "rtscts",
             xonxoff=settings.flow_control == "xonxoff",
-            timeout=_READ_TIMEOUT_S,
             exclusive=True,
         )
     except (ValueError, termios.error) as error:  # so say some drivers that they refuse a setting
@@ -171,8 +170,9 @@ def sample(settings: SerialTable, seconds: float) -> bytes:
     """Return what comes within some seconds; raises OSError as ``open_port`` does."""
     data, until = b"", time.monotonic() + seconds
     with open_port(settings) as port:
+        arriving = Arriving(port.fileno())
         while time.monotonic() < until:
-            data += port.read(max(1, port.in_waiting))
+            data += arriving.read()
     return data
 
 
