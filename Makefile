@@ -81,7 +81,7 @@ bench: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.windowed
 	$(BIN)/python -m tests.bench.adaptation
 
-# two hours: 600 kills (25 min), 200 power cuts, a week without a broker (5), links that flap (an hour, or MINUTES),
+# two hours: 600 kills (10 min), 200 power cuts, a week without a broker (5), links that flap (an hour, or MINUTES),
 # and the fuzzing at length (25)
 soak: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.kill --kills 500
