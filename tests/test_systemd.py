@@ -88,6 +88,10 @@ def test_no_restart_where_a_restart_mends_nothing() -> None:
     assert codes == {BundleError.exit_code, ConfigError.exit_code}
 
 
+def test_a_crash_leaves_no_password_in_a_dump() -> None:
+    assert setting("LimitCORE") == "0"
+
+
 def test_whatever_else_ends_it_is_tried_again_for_ever_but_slowly() -> None:
     assert setting("Restart") == "on-failure"
     assert setting("StartLimitIntervalSec") == "0"

@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ from models.messages import Readings
 from models.pipeline import Pipeline
 from models.settings import tables_in
 from tests import forecast_rig
-from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until
+from tests.conftest import WAIT_S_MAX, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
 
 MAIN = f"""
 [gateway]
@@ -205,9 +206,12 @@ def test_systemd_is_told(
     agent = start_agent(main)
 
     def told(what: bytes) -> bytes:
-        while not (message := systemd.recv(4096)).startswith(what):
-            pass
-        return message
+        """Wait for it in all: an agent that lives says something else each interval."""
+        deadline = time.monotonic() + WAIT_S_MAX
+        while time.monotonic() < deadline:
+            if (message := systemd.recv(4096)).startswith(what):
+                return message
+        pytest.fail(f"waited {WAIT_S_MAX:.0f} s for {what!r}")
 
     told(b"READY=1")
     drop_in(main, text)

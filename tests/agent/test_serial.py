@@ -224,6 +224,52 @@ def test_a_long_absence_is_logged_once(device, caplog):
     assert threading.active_count() == before
 
 
+TRIES_MAX = 1000
+LOOKED_S = 1.0
+
+
+class Tries:
+    """Counts how often a port is opened; the opening itself is the real one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.enough = threading.Event()
+
+    def open(self, table: SerialTable):
+        self.count += 1
+        if self.count >= TRIES_MAX:
+            self.enough.set()
+        return open_port(table)
+
+
+@pytest.mark.parametrize("there", ["nothing", "no port"])
+def test_a_port_that_is_not_back_is_not_opened_again_and_again(tmp_path, monkeypatch, there):
+    """A thousand tries take milliseconds without a pause, and many minutes with it."""
+    tries = Tries()
+    monkeypatch.setattr("agent.inputs.serial.open_port", tries.open)
+    port = tmp_path / "ttyUSB0"
+    if there == "no port":
+        port.touch()
+    with reading(settings(port, reconnect_delay_max_s=60)) as (source, _):
+        wait_for(lambda: source.status().last_error is not None, "the first attempt")
+        assert not tries.enough.wait(LOOKED_S)
+    assert 1 <= tries.count < TRIES_MAX
+
+
+def test_each_pause_may_be_twice_as_long_up_to_a_limit(tmp_path, monkeypatch):
+    bounds: list[float] = []
+
+    def drawn(low: float, high: float) -> float:
+        bounds.append(high)
+        return low
+
+    monkeypatch.setattr("agent.inputs.serial.random.uniform", drawn)
+    with reading(settings(tmp_path / "ttyUSB0", reconnect_delay_max_s=7)):
+        wait_for(lambda: len(bounds) >= 50, "fifty attempts")
+    assert bounds[:6] == [0.5, 1.0, 2.0, 4.0, 7, 7]
+    assert set(bounds[6:]) == {7}
+
+
 # ---- a pattern, or the only one
 
 
