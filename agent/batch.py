@@ -28,6 +28,7 @@ class Batch:
     messages: list[Outgoing] = field(default_factory=list)
     state: dict[str, dict[str, bytes]] = field(default_factory=dict)  # stream -> part -> data
     acked: list[int] = field(default_factory=list)
+    clock: bytes | None = None  # its state, stored with the samples
     status: Callable[[], str] | None = None  # asked once the rest is written, so that it counts it
 
     def rows(self) -> int:

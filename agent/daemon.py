@@ -258,7 +258,10 @@ class Daemon:
         next_sample = self._store.next_sample + self._batch.rows()
         for stream in self._streams.values():
             stream.save(self._batch, next_sample, due, self._stopping)
-        if due:
+        self._batch.clock = self._clock.packed()
+        batch = self._batch
+        # no write of its own, where what needs it is written to the same file
+        if due or batch.messages or (batch.state and not batch.samples):
             self._batch.state[CLOCK] = {CLOCK: self._clock.to_bytes()}
 
     def _catch_up(self) -> None:
@@ -431,8 +434,8 @@ def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker) -> Daem
     }
     bring_up_to_date(config.store.directory)
     store.open(mend_meanwhile)
-    if known := store.state(CLOCK):
-        clock.restore(known[CLOCK])
+    if known := [saved for saved in (store.state(CLOCK).get(CLOCK), store.clock()) if saved]:
+        clock.restore(*known)
     batch = Batch()
     for name, stream in streams.items():
         saved, number = store.state(name), store.last_alarm_number(name)

@@ -412,6 +412,11 @@ def _m003_readings(database: Database) -> None:
     database.conn.executemany("INSERT INTO status VALUES (?, ?)", packed)
 
 
+def _m004_readings(database: Database) -> None:
+    """The clock's state, in the last row of each commit: no time of arrival comes twice."""
+    _execute(database, "ALTER TABLE samples ADD COLUMN clock BLOB")
+
+
 def _execute(database: Database, *statements: str) -> None:
     for statement in statements:
         database.conn.execute(statement)
@@ -420,6 +425,6 @@ def _execute(database: Database, *statements: str) -> None:
 # in order; PRAGMA user_version counts those a file has, and none is ever changed or removed
 _MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
     RECORDS: [_m001_records],
-    READINGS: [_m001_readings, _m002_readings, _m003_readings],
+    READINGS: [_m001_readings, _m002_readings, _m003_readings, _m004_readings],
     COLLECTED: [_m001_collected],
 }

@@ -322,7 +322,7 @@ class Store:
             # a memory of samples must not outlive them, nor be the only one to survive a power cut
             due = time.monotonic() >= self._next_sync
             with self._readings_file.transaction(durable=due or batch.remembers):
-                self._write_samples(batch.samples)
+                self._write_samples(batch.samples, batch.clock)
                 evicted = self._evict_samples(_bytes(batch.samples))
         except StoreError:
             self._next_sample, self._ring_rows = before
@@ -372,13 +372,17 @@ class Store:
         )
         self._ring_rows = self._next_sample - self._oldest_sample(self._next_sample)
 
-    def _write_samples(self, chunks: list[tuple[str, Samples, Float32]]) -> None:
+    def _write_samples(
+        self, chunks: list[tuple[str, Samples, Float32]], clock: bytes | None
+    ) -> None:
+        """Store samples; the last row has the clock's state, which costs no page of its own."""
         if not chunks:
             return
-        for stream, samples, score in chunks:
+        for number, (stream, samples, score) in enumerate(chunks, 1):
             rows = len(samples.times)
             self._readings.execute(
-                "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO samples (number, rows, stream, times, readings, scores, clock)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     self._next_sample,
                     rows,
@@ -386,6 +390,7 @@ class Store:
                     samples.times.tobytes(),
                     samples.values.tobytes(),
                     score.tobytes(),
+                    clock if number == len(chunks) else None,
                 ),
             )
             self._next_sample += rows
@@ -432,6 +437,17 @@ class Store:
     def state(self, stream: str) -> dict[str, bytes]:
         """Return the parts of a stream's state that were committed last."""
         return dict(self._select("SELECT part, data FROM state WHERE stream = ?", stream))
+
+    def clock(self) -> bytes | None:
+        """Return the clock's state as of the newest samples; None where there is none."""
+        try:
+            with self._readings_file.reading() as readings:
+                newest = readings.execute(
+                    "SELECT clock FROM samples ORDER BY number DESC LIMIT 1"
+                ).fetchone()
+        except Damaged:  # which is seen to
+            return None
+        return newest[0] if newest else None
 
     @property
     def next_sample(self) -> int:

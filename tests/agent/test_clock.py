@@ -131,6 +131,29 @@ def test_a_boot_in_1970_goes_on_from_the_last_time_known() -> None:
     assert clock.quality() == "synced"
 
 
+def test_a_start_goes_on_from_the_latest_that_was_saved() -> None:
+    """Of the state that is saved now and then, and of what each commit of samples has."""
+    world = World(NOW_S, "unsynced")
+    clock = world.clock()
+    world.wait(10)
+    clock.look()
+    early, early_packed = clock.to_bytes(), clock.packed()
+    world.wait(20)
+    world.wall_s, world.quality = world.wall_s + HOUR_S, "synced"
+    clock.look()
+    late, late_packed = clock.to_bytes(), clock.packed()
+    assert len(late_packed) == 24
+    for saved in ([late], [late_packed], [early, late_packed], [late, early_packed]):
+        again = Clock(lambda: "synced", lambda: YEAR_1970_S, lambda: 0.0)
+        again.restore(*saved)
+        assert again.steady_s() == pytest.approx(clock.steady_s())
+        assert again.wall_s() == pytest.approx(world.wall_s)
+    unsure = [Clock(lambda: "synced", lambda: NOW_S, lambda: 0.0) for _ in range(2)]
+    for again, saved in zip(unsure, (early, early_packed), strict=True):
+        again.restore(saved)
+    assert len({again.to_bytes() for again in unsure}) == 1
+
+
 def test_steady_time_goes_on_over_a_restart_after_a_step() -> None:
     world = World(NOW_S)
     clock = world.clock()

@@ -39,13 +39,17 @@ def rows() -> Float32:
 class Gateway:
     """One stream with its store, as the daemon's loop has them."""
 
-    def __init__(self, directory: Path, detector: Detector) -> None:
+    def __init__(self, directory: Path, detector: Detector, correction_s: float = 0.0) -> None:
+        """The clock was set by ``correction_s``, and readings are timed by their arrival."""
         directory.mkdir(exist_ok=True)
         self.store = Store(directory, "plant", "gw-1", 10_000, 100_000)
         self.store.open()
         table = StreamTable(name="pump", bundle=ZOO_BUNDLE)
-        self.fleet = Fleet(detector, [table], 10.0, Clock())
+        clock = Clock()
+        clock.correction_s = correction_s
+        self.fleet = Fleet(detector, [table], 10.0, clock)
         (self.stream,) = self.fleet.streams
+        self.stream.timed_by_arrival = True
         self.batch = Batch()
         saved, alarms = self.store.state("pump"), self.store.open_alarms("pump")
         if self.stream.restore(saved, alarms, self.store.last_alarm_number("pump"), self.batch):
@@ -101,6 +105,27 @@ def test_a_crash_between_two_saves_changes_nothing(
     assert sum(message["data"].get("uncertain", 0) for message in told) > 20
     assert told_after == told
     assert memory_after == memory
+
+
+@pytest.mark.parametrize("correction_s", [0.0, -7200.0, 1e9, 0.1])
+def test_what_was_stored_is_scored_again_at_its_place_although_the_clock_was_set(
+    tmp_path: Path, detector: Detector, rows: Float32, correction_s: float
+) -> None:
+    """Stored times are the wall's; the grid, the scores and the forecasts know the steady time."""
+    calm = Gateway(tmp_path / "calm", detector, correction_s)
+    crashed = Gateway(tmp_path / "crashed", detector, correction_s)
+    for number in range(40):
+        if number in (13, 28):
+            crashed.store.close()
+            crashed = Gateway(tmp_path / "crashed", detector, correction_s)
+            assert crashed.caught_up > 0
+        for gateway in (calm, crashed):
+            gateway.feed(rows[10 * number : 10 * number + 10], 10 * number, whole=number % 20 == 0)
+        assert not {"late", "duplicate"} & crashed.stream.document()["counters"].keys()
+    scores, told, _ = calm.outcome()
+    scores_after, told_after, _ = crashed.outcome()
+    np.testing.assert_array_equal(scores_after, scores)
+    assert told_after == told
 
 
 @pytest.mark.parametrize("whole", [True, False])

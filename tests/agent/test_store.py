@@ -137,6 +137,21 @@ def test_the_ring_goes_on_after_a_restart(tmp_path: Path) -> None:
     assert rows == 20  # whole chunks, never more than the cap
 
 
+def test_the_clock_is_stored_with_the_newest_samples(tmp_path: Path) -> None:
+    store = Store(tmp_path, "plant", "gw-1", 10, 25)
+    store.open()
+    assert store.clock() is None
+    for number in range(8):
+        pieces = [samples(5, number * 10.0), samples(5, number * 10.0 + 5)]
+        store.commit(Batch(samples=pieces, clock=b"clock %d" % number), "synced")
+    store.commit(Batch(clock=b"without samples"), "synced")
+    assert store.clock() == b"clock 7"
+    store.close()
+    with Reader(tmp_path) as reader:
+        stored = reader._query(READINGS, "SELECT clock FROM samples ORDER BY number", [])
+    assert [clock for (clock,) in stored[-4:]] == [None, b"clock 6", None, b"clock 7"]
+
+
 def test_old_closed_alarms_go_and_open_ones_stay(tmp_path: Path) -> None:
     store = Store(tmp_path, "plant", "gw-1", 10, 10, alarm_rows_max=5)
     store.open()

@@ -5,8 +5,11 @@ The clock is faked below the agent by libfaketime; monotonic time is the machine
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +18,8 @@ import numpy as np
 
 from agent.plant import CHANNELS, PERIOD_S, Pump, csv_line
 from agent.store import Reader
-from tests.agent_rig import Ops, configure, status
-from tests.conftest import PARTS, RealAgent, RealBroker, wait_until
+from tests.agent_rig import START_S, Ops, configure, status
+from tests.conftest import PARTS, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
 from tests.serial_line import Line
 
 HOUR_S = 3600.0
@@ -128,3 +131,112 @@ def test_a_boot_in_1970_and_steps_lose_and_reorder_nothing_and_are_corrected(
     assert len(kept) >= len(rows) - counts.get("duplicate", 0) - 2  # two rows may be alike
     numbers = sorted(message["seq"] for message in ops.numbered())
     assert all(after - before <= 1 for before, after in pairwise(numbers))
+
+
+# what the clock does between a kill and the next start; the agent has no other witness of time
+BEFORE_A_START: dict[str, Callable[[float], float]] = {
+    "behind": lambda off_s: off_s - HOUR_S,
+    "ahead": lambda off_s: off_s + HOUR_S,
+    "none": lambda off_s: off_s,
+    "1970": lambda _: -time.time() + 100,
+}
+TIMED_BY = ("arrival", "device")
+ROWS_A_LIFE = 12
+
+
+def configure_both(directory: Path) -> Path:
+    """A stream that is timed by arrival and one with times; memory is hardly ever saved."""
+    (directory / "data").mkdir()
+    names = [channel.name for channel in CHANNELS]
+    config = directory / "agent.toml"
+    config.write_text(
+        """
+[gateway]
+site = "plant"
+name = "gw-1"
+[store]
+directory = "data"
+flush_interval_s = 0.1
+state_interval_s = 3600
+[summary]
+interval_s = 5
+[health]
+interval_s = 3600
+"""
+        + "".join(
+            f"""
+[[streams]]
+name = "{by}"
+bundle = "{ZOO_BUNDLE}"
+[[inputs]]
+name = "{by}"
+port = "{directory / by}"
+stream = "{by}"
+columns = {["time", *names] if by == "device" else names}
+"""
+            for by in TIMED_BY
+        )
+    )
+    return config
+
+
+def test_no_kill_with_any_clock_takes_time_back(
+    tmp_path: Path, start_agent: Callable[..., RealAgent]
+) -> None:
+    """Each step after each other one, at random: ring times go on, and no interval comes twice."""
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    steps = list(BEFORE_A_START) * 2
+    chance.shuffle(steps)
+    print("steps", steps)
+    clock, off_s, sent = FakeClock(tmp_path / "off"), 0.0, 0
+    config, pump = configure_both(tmp_path), Pump(2)
+    lines = {by: Line(tmp_path / by) for by in TIMED_BY}
+    try:
+        for life, step in enumerate(["none", *steps], 1):
+            off_s = BEFORE_A_START[step](off_s)
+            clock.set(off_s)
+            agent = start_agent(config, **clock.environment)
+            wait_until(lambda agent=agent, life=life: is_reading(agent, life), "the ports")
+            for line in lines.values():
+                line.write(b"\n")  # what comes before the first line end may be cut
+            for row in pump.run(ROWS_A_LIFE):
+                text = csv_line(START_S + sent * PERIOD_S, row)
+                lines["device"].write(text.encode() + b"\n")
+                lines["arrival"].write(text.partition(",")[2].encode() + b"\n")
+                sent += 1
+                time.sleep(PERIOD_S)
+            wait_until(lambda: all_taken(tmp_path), "what the rows made")
+            time.sleep(chance.uniform(0, 0.2))
+            agent.kill()
+            assert_time_goes_on(tmp_path, step)
+    finally:
+        for line in lines.values():
+            line.close()
+
+
+def is_reading(agent: RealAgent, life: int) -> bool:
+    """Whether the agent of this life has begun, and opened its ports."""
+    log = agent.log()
+    return log.count("ready:") == life and log.count(": reading ") == life * len(TIMED_BY)
+
+
+def all_taken(directory: Path) -> bool:
+    streams = status(directory)["streams"]
+    counts = [streams[by]["counters"].get("readings", 0) for by in TIMED_BY]
+    return min(counts) >= ROWS_A_LIFE * len(CHANNELS)
+
+
+def assert_time_goes_on(directory: Path, step: str) -> None:
+    for by in TIMED_BY:
+        counts = status(directory)["streams"][by]["counters"]
+        assert not {"late", "out_of_order", "clock_step"} & counts.keys(), (by, step)
+        with Reader(directory / "data") as reader:
+            chunks = reader.newest_samples(by, 10**6)
+            summaries = reader.outbox(["summary"], 0, 10**6)
+        times = np.concatenate([np.frombuffer(times) for times, *_ in chunks])
+        assert np.diff(times).min() > 0, (by, step)
+        said = [json.loads(body) for _, _, body in summaries]
+        told = Counter((one["stream"], one["data"]["from"]) for one in said)
+        assert max(told.values(), default=0) <= 1, (by, step, told.most_common(3))
