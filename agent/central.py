@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from agent.clock import clock_quality
 from agent.envelope import Envelope, acknowledged_topic, central_status_topic
 from agent.ranges import Range, Ranges, is_number, parse
+from models.printable import printable
 
 if TYPE_CHECKING:
     from agent.store import Reader
@@ -140,7 +141,8 @@ class Central:
             raise _Rejected("malformed", f"also: {error}") from error
         if epoch != self._envelope.epoch:
             raise _Rejected(
-                "foreign_epoch", f"of epoch {epoch:.64}; here it is {self._envelope.epoch}"
+                "foreign_epoch",
+                f"of epoch {printable(epoch, 64)}; here it is {self._envelope.epoch}",
             )
         highest = also[-1][1] if also else through
         if highest > last_seq:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 from agent.central import ALSO_MAX, GONE_MAX
 from agent.ranges import Range, Ranges, is_number, parse
@@ -26,8 +26,11 @@ from agent.schema import (
     set_aside,
     transaction,
 )
+from agent.setting_types import NAME
 from models.errors import StoreError
+from models.printable import printable
 
+_EPOCH_CHARACTERS_MAX = 64
 _BOOKS_MAX = 1000  # in memory; a garbled epoch begins one, too
 
 
@@ -217,16 +220,19 @@ def read_message(topic: str, body: bytes) -> Message | tuple[Source, list[Range]
         ValueError: it is not as a gateway writes it.
 
     """
-    document = json.loads(body)
+    document = json.loads(body, parse_constant=_refuse_constant)
     if not isinstance(document, dict):
         raise ValueError("no JSON object")
     epoch, data = document.get("epoch"), document.get("data")
     seq: Any = document.get("seq")
     if not isinstance(epoch, str) or not is_number(seq) or not isinstance(data, dict):
         raise ValueError("epoch, seq and data are wanted")
-    if not epoch.isascii() or not epoch.isprintable():
+    if not epoch.isascii() or not epoch.isprintable() or len(epoch) > _EPOCH_CHARACTERS_MAX:
         raise ValueError("epoch is no word")
-    source = Source(topic.split("/")[3], epoch)
+    gateway = topic.split("/")[3]
+    if not NAME.fullmatch(gateway):  # it becomes part of the topic of the acknowledgement
+        raise ValueError(f"{printable(gateway)} is no name of a gateway")
+    source = Source(gateway, epoch)
     if not 0 <= seq < 2**63:
         raise ValueError("seq is out of range")
     if document.get("type") == "fieldwatch.gone.v1":
@@ -235,6 +241,10 @@ def read_message(topic: str, body: bytes) -> Message | tuple[Source, list[Range]
         raise ValueError("seq counts from 1")
     merged = data.get("merged")
     return Message(source, seq, topic, body, [] if merged is None else _ranges(merged, seq - 1))
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _ranges(value: Any, highest: int) -> list[Range]:

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from agent.collected import Collected, Message, Source, read_message
 from agent.config import MqttTable
 from agent.envelope import ROOT, acknowledged_topic, central_status_topic
+from agent.journal import log_to_stderr
 from agent.mqtt import (
     UNSUPPORTED_PROTOCOL,
     Acknowledged,
@@ -38,6 +39,7 @@ from agent.mqtt import (
 )
 from agent.payload import BYTES_MAX, decoded
 from models.errors import ConfigError
+from models.printable import json_text
 from models.settings import explain
 
 _LOG = logging.getLogger(__name__)
@@ -217,7 +219,8 @@ class _Collecting:
 
 def line(message: Message) -> str:
     """Return a message for a program to read: one line, with the topic that it came on."""
-    return json.dumps({"topic": message.topic} | json.loads(message.body), ensure_ascii=False)
+    topic = {"topic": message.topic}
+    return json_text(topic | json.loads(message.body) | topic)  # first, and ours
 
 
 def run(
@@ -234,7 +237,7 @@ def run(
         settings = MqttTable.model_validate(broker)
     except ValidationError as error:
         raise ConfigError("; ".join(explain(MqttTable, error))) from error
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    log_to_stderr("%(levelname)s %(message)s", logging.INFO)
     collector = Collector(settings, site, directory, on_message)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: collector.stop())

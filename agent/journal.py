@@ -2,6 +2,9 @@
 
 A message about one stream or one input carries its name, so that ``journalctl
 FIELDWATCH_STREAM=pump-1`` finds it: ``_LOG.info("…", extra={STREAM: name})``.
+
+Messages may quote what comes from outside. Whoever wrote that can neither begin a line of the log,
+nor reach the terminal it is read in, nor stop the thread that logs it.
 """
 
 from __future__ import annotations
@@ -10,13 +13,17 @@ import logging
 import os
 import socket
 import struct
+import textwrap
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from models.printable import printable, printable_lines
 
 STREAM: Final = "FIELDWATCH_STREAM"
 INPUT: Final = "FIELDWATCH_INPUT"
 
 SOCKET: Final = Path("/run/systemd/journal/socket")
+MESSAGE_CHARACTERS_MAX: Final = 8000
 _IDENTIFIER = "fieldwatch-agent"  # as in the unit
 _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
@@ -27,10 +34,17 @@ def start_logging() -> None:
     if "JOURNAL_STREAM" in os.environ:
         handler.setFormatter(PrefixFormatter("%(name)s: %(message)s"))
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     if _stderr_is_the_journal():
         handler = JournalHandler(SOCKET, handler)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def log_to_stderr(form: str, level: int) -> None:
+    """Log to stderr, in this form of ``logging``: of commands that people start."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter(form))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def _stderr_is_the_journal() -> bool:
@@ -49,7 +63,7 @@ class JournalHandler(logging.Handler):
         super().__init__()
         self._address = str(address)
         self._otherwise = otherwise
-        self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        self.setFormatter(LineFormatter("%(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record; never waits for journald."""
@@ -59,7 +73,9 @@ class JournalHandler(logging.Handler):
             "SYSLOG_IDENTIFIER": _IDENTIFIER,
         }
         fields |= {
-            key: str(value) for key, value in vars(record).items() if key.startswith("FIELDWATCH_")
+            key: printable(str(value))
+            for key, value in vars(record).items()
+            if key.startswith("FIELDWATCH_")
         }
         data = b"".join(_field(name, value.encode()) for name, value in fields.items())
         try:
@@ -77,7 +93,19 @@ def _field(name: str, value: bytes) -> bytes:
     return name.encode() + b"=" + value + b"\n"
 
 
-class PrefixFormatter(logging.Formatter):
+class LineFormatter(logging.Formatter):
+    """Makes one printable line of a message, and below it indented lines of a trace."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the message in its line."""
+        return printable(super().formatMessage(record), MESSAGE_CHARACTERS_MAX)
+
+    def formatException(self, ei: Any) -> str:
+        """Return the trace; an exception's text may have come from outside."""
+        return textwrap.indent(printable_lines(super().formatException(ei)), "  ", lambda _: True)
+
+
+class PrefixFormatter(LineFormatter):
     """Prefixes a line with its syslog priority, see ``sd-daemon(3)``."""
 
     def format(self, record: logging.LogRecord) -> str:

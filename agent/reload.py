@@ -68,7 +68,8 @@ class Reloader:
             check(wanted)
         except (ConfigError, NotChecked) as error:
             self._refused = str(error)
-            _LOG.error("configuration refused, the one before stays in effect: %s", error)
+            problems = self._refused.replace("\n", "; ")
+            _LOG.error("configuration refused, the one before stays in effect: %s", problems)
             return None
         self._loaded_s, self._refused = time.time(), None
         changed, self._waiting = list(differences(now, wanted)), list(differences(wanted, new))

@@ -7,6 +7,8 @@ import socket
 import time
 from contextlib import suppress
 
+from models.printable import printable
+
 _READY_WAIT_S_MAX = 30.0  # said once only, so it must not be lost
 _RELOADED_WAIT_S_MAX = 1.0  # nor this; but the loop waits meanwhile
 
@@ -39,7 +41,7 @@ class Notifier:
 
     def status(self, text: str) -> None:
         """Show a line in ``systemctl status``."""
-        self._send(f"STATUS={text}")
+        self._send(f"STATUS={printable(text)}")  # a line end would begin another word
 
     def watchdog(self) -> None:
         """Feed the watchdog."""

@@ -17,6 +17,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from agent.journal import log_to_stderr
 from agent.salvage import Numbers, Report, mend
 from agent.schema import (
     LOCK,
@@ -114,7 +115,7 @@ def checking(path: Path) -> Helper:
 def main(words: list[str]) -> int:
     """Do it, here, or be ended by the system's alarm clock."""
     signal.alarm(_SECONDS_MAX)
-    logging.basicConfig(format="%(message)s")
+    log_to_stderr("%(message)s", logging.WARNING)
     try:
         match words:
             case ["--mend", path, epoch, last_seq, commits_lost]:

@@ -52,16 +52,22 @@ def printable_lines(text: str) -> str:
 def json_text(value: object, indent: int | None = None) -> str:
     r"""Return JSON as people read it, letters as they are; what isn't printable is escaped.
 
-    The text means the same as with the characters themselves, and can be encoded as UTF-8.
+    It means the same as with the characters themselves, but for surrogates: many a reader stops
+    at half of a pair, so those become the text of their escape.
 
-    >>> json_text({"unit": "m³/h", "key": "\ud800\x1b"})
-    '{"unit": "m³/h", "key": "\\ud800\\u001b"}'
+    >>> print(json_text({"unit": "m³/h", "key": "\ud800\x1b"}))
+    {"unit": "m³/h", "key": "\\ud800\u001b"}
     """
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     if text.isprintable():
         return text
     # a line end is between the values: json escapes those in them
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c).strip('"') for c in text)
+    return "".join(c if c.isprintable() or c == "\n" else _json_escape(c) for c in text)
+
+
+def _json_escape(character: str) -> str:
+    escape = json.dumps(character).strip('"')
+    return f"\\{escape}" if "\ud800" <= character <= "\udfff" else escape
 
 
 def _escaped(text: str) -> str:

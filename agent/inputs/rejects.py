@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import Final, Literal, NamedTuple
 
+from models.printable import printable
+
 Cause = Literal[
     "not_utf8",  # the line is no text
     "too_long",  # more than line_bytes_max bytes
@@ -18,6 +20,7 @@ Cause = Literal[
 ]
 
 EXCERPT_BYTES_MAX: Final = 100
+_KEY_CHARACTERS_MAX: Final = 100
 
 
 class Reject(NamedTuple):
@@ -42,18 +45,17 @@ class Rejects:
         """Count a line, or the value of a channel or key in it."""
         self.counters[cause] += 1
         kept = self._kept.setdefault(cause, deque(maxlen=self._kept_max))
-        kept.append((self.arrived_s, line[:EXCERPT_BYTES_MAX], channel))
+        key = channel and channel[:_KEY_CHARACTERS_MAX]
+        kept.append((self.arrived_s, line[:EXCERPT_BYTES_MAX], key))
 
     def last(self) -> list[Reject]:
         """Return the last rejects of each cause, the latest at the end."""
         rejects = [
-            Reject(time, cause, _printable(line), channel and _printable(channel.encode()))
+            # a byte is four characters at most: \xff
+            Reject(
+                time, cause, printable(line, 4 * EXCERPT_BYTES_MAX), channel and printable(channel)
+            )
             for cause, kept in self._kept.items()
             for time, line, channel in kept
         ]
         return sorted(rejects, key=lambda reject: (reject.time, reject.cause))
-
-
-def _printable(line: bytes) -> str:
-    text = line.decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

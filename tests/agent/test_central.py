@@ -10,6 +10,7 @@ import pytest
 from agent.envelope import Outgoing
 from agent.store import Batch
 from tests.conftest import RealBroker, wait_until
+from tests.hostile import HOSTILE, SHOWN
 from tests.uplink_rig import Collecting, Gateway, Ops
 
 STATUS = "fieldwatch/v1/plant/_central/status"
@@ -72,6 +73,24 @@ def test_an_acknowledgement_that_cannot_be_right_is_counted_and_deletes_nothing(
         lambda: one.uplink.snapshot()["central"]["rejected"][cause] == expected, "the rejection"
     )
     assert one.delete_acknowledged() == 3
+
+
+def test_a_retained_acknowledgement_of_any_text_does_not_end_the_link(
+    broker: RealBroker,
+    ops: Ops,
+    gateway: Callable[..., Gateway],
+    journal_entries: Callable[[], list[bytes]],
+) -> None:
+    """The rejection is logged, to the journal: there no text may raise in the sender's thread."""
+    ops.say(ACKNOWLEDGED, {"epoch": HOSTILE, "through_seq": 3})
+    one = gateway(broker.port, **SLOW)
+    one.put(3)
+    one.uplink.start()
+    rejected = "foreign_epoch"
+    wait_until(lambda: one.uplink.snapshot()["central"]["rejected"][rejected] == 1, "a rejection")
+    ops.say(ACKNOWLEDGED, {"epoch": one.store.envelope.epoch, "through_seq": 2})
+    wait_until(lambda: one.delete_acknowledged() == 1, "an acknowledgement to be followed")
+    assert any(SHOWN.encode() in entry for entry in journal_entries())
 
 
 def test_what_is_overdue_is_sent_again_and_nothing_else(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
-from agent.collected import Collected, Message, Source
+from agent.collected import Collected, Message, Source, read_message
+from agent.collector import line
+from tests.hostile import HOSTILE, assert_harmless
 
 
 def message(source: Source, seq: int) -> Message:
@@ -37,3 +40,35 @@ def test_books_that_are_not_in_memory_are_on_the_disk(
             said = json.loads(collected.acknowledgement(source))
             assert (said["through_seq"], said["also"]) == (6, [[9, 9]])
             assert [seq for seq, _ in collected.messages(source)] == [1, 2, 3, 4, 6, 9]
+
+
+TOPIC = "fieldwatch/v1/plant/gw-1/health"
+GOOD = {"epoch": "0" * 16, "seq": 1, "data": {}}
+
+
+@pytest.mark.parametrize(
+    ("topic", "changes", "said"),
+    [
+        (TOPIC, {"epoch": HOSTILE}, "epoch is no word"),
+        (TOPIC, {"epoch": "e" * 65}, "epoch is no word"),
+        (TOPIC, {"data": {"score": math.nan}}, "NaN is no JSON"),
+        (TOPIC.replace("gw-1", "gw\x1b[2J"), {}, r"gw\\x1b\[2J is no name of a gateway"),
+        (TOPIC.replace("gw-1", "+"), {}, r"\+ is no name of a gateway"),
+    ],
+)
+def test_what_no_gateway_would_say_is_refused(
+    topic: str, changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_message(topic, json.dumps(GOOD | changes).encode())
+
+
+def test_a_line_for_a_program_is_json_in_utf_8_and_has_the_topic_it_came_on() -> None:
+    body = GOOD | {"topic": "another", HOSTILE: [HOSTILE, "°C"]}
+    message = read_message(TOPIC, json.dumps(body).encode())
+    assert isinstance(message, Message)
+    printed = line(message)
+    assert_harmless(printed.encode())
+    assert "\n" not in printed
+    shown = HOSTILE.replace("\ud800", "\\ud800")
+    assert json.loads(printed) == GOOD | {"topic": TOPIC, shown: [shown, "°C"]}

@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 from agent import journal
-from agent.journal import INPUT, STREAM, JournalHandler, PrefixFormatter
+from agent.journal import (
+    INPUT,
+    MESSAGE_CHARACTERS_MAX,
+    STREAM,
+    JournalHandler,
+    PrefixFormatter,
+)
+from tests.conftest import ROOT
+from tests.hostile import HOSTILE, SHOWN
 
 LOG = logging.getLogger("agent.test")
 
@@ -68,10 +76,48 @@ def test_a_message_has_its_fields(journald: socket.socket) -> None:
 
 
 @pytest.mark.usefixtures("otherwise")
-def test_lines_and_what_looks_like_a_field_stay_in_the_message(journald: socket.socket) -> None:
+def test_what_looks_like_a_line_or_a_field_stays_in_the_message(journald: socket.socket) -> None:
     LOG.error("a\nPRIORITY=7\nb")
     found = fields(journald.recv(9999))
-    assert (found["MESSAGE"], found["PRIORITY"]) == ("agent.test: a\nPRIORITY=7\nb", "3")
+    assert (found["MESSAGE"], found["PRIORITY"]) == ("agent.test: a\\nPRIORITY=7\\nb", "3")
+
+
+@pytest.mark.usefixtures("otherwise")
+def test_text_from_outside_is_logged_whatever_is_in_it(journald: socket.socket) -> None:
+    """No UTF-8 has half a pair of surrogates: encoding it would end the thread that logs."""
+    LOG.error("epoch %s", HOSTILE, extra={INPUT: HOSTILE})
+    found = fields(journald.recv(9999))
+    assert found["MESSAGE"] == f"agent.test: epoch {SHOWN}"
+    assert found["FIELDWATCH_INPUT"] == SHOWN
+
+
+@pytest.mark.usefixtures("otherwise")
+def test_a_trace_is_told_from_the_lines_of_the_log(journald: socket.socket) -> None:
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        LOG.exception("failed")
+    message, *trace = fields(journald.recv(9999))["MESSAGE"].split("\n")
+    assert message == "agent.test: failed"
+    assert trace[-2:] == ["  ValueError: \\ud800\\x1b[2J", "  <0>root: forged\\u202e"]
+    assert all(line.startswith("  ") and line.isprintable() for line in trace)
+
+
+def test_a_log_on_stderr_has_no_line_and_no_control_from_outside() -> None:
+    code = (
+        "import logging; from agent.journal import start_logging; start_logging();"
+        f" logging.error('epoch %s', {HOSTILE!a})"
+    )
+    for environment in ({}, {"JOURNAL_STREAM": "1:2"}, {"PYTHONIOENCODING": "ascii:strict"}):
+        ended = subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ended.stderr.endswith(f"root: epoch {SHOWN}\n")
+        assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.usefixtures("otherwise")
@@ -97,8 +143,19 @@ def test_a_journald_that_does_not_read_holds_nobody_up(
     assert otherwise.read_text().startswith("<4>agent.test: again\n")
 
 
-def test_a_message_too_long_for_it_goes_to_stderr(journald: socket.socket, otherwise: Path) -> None:
-    LOG.warning("x" * 2_000_000)
+def test_a_long_message_is_cut(journald: socket.socket, otherwise: Path) -> None:
+    LOG.warning("°" * 2_000_000)
+    message = fields(journald.recv(99_999))["MESSAGE"]
+    assert len(message) == MESSAGE_CHARACTERS_MAX
+    assert message.endswith("°…")
+    assert otherwise.read_text() == ""
+
+
+def test_a_trace_too_long_for_it_goes_to_stderr(journald: socket.socket, otherwise: Path) -> None:
+    try:
+        raise ValueError("x" * 2_000_000)
+    except ValueError:
+        LOG.exception("failed")
     assert len(otherwise.read_text()) > 2_000_000
 
 

@@ -18,6 +18,7 @@ from agent.inputs.rejects import EXCERPT_BYTES_MAX
 from models.bundle import Channel
 from models.errors import ConfigError
 from models.messages import Readings
+from tests.hostile import HOSTILE, SHOWN
 
 ARRIVED = 1_700_000_000.0
 CHANNELS = [
@@ -313,6 +314,22 @@ def test_excerpts_are_printable_and_bounded():
     assert reject.excerpt.startswith("\\x1b[2J\\xff\\ré")
     assert reject.excerpt.isprintable()
     assert len(reject.excerpt) <= 4 * EXCERPT_BYTES_MAX
+
+
+def test_a_key_of_any_text_is_counted_and_costs_nothing():
+    parser = json_lines()
+    got = parser.parse([json.dumps({"flow": 51, HOSTILE: 1, "k" * 1000: 2}).encode()], ARRIVED)
+    assert got.values[:, 0].tolist() == [51]
+    assert parser.counters == {"unknown_channel": 2}
+    for reject, key in zip(parser.rejects(), ("k" * 100, SHOWN), strict=True):
+        assert reject.channel == key
+        json.dumps(reject, ensure_ascii=False).encode()
+
+
+def test_half_a_pair_of_surrogates_in_a_line_is_no_text():
+    parser = json_lines()
+    assert len(parser.parse([b'{"flow": 1, "\xed\xa0\x80": 2}'], ARRIVED).times) == 0
+    assert parser.counters == {"not_utf8": 1}
 
 
 # ---- settings that do not fit the bundle

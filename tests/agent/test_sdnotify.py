@@ -22,11 +22,16 @@ def test_messages_arrive_as_systemd_expects_them(
         systemd.bind("\0" + name if abstract else name)
         notifier = Notifier()
         notifier.ready()
-        notifier.status("3 samples")
+        notifier.status("3 samples\nSTOPPING=1\ud800")
         notifier.watchdog()
         notifier.stopping()
         received = [systemd.recv(100) for _ in range(4)]
-    assert received == [b"READY=1", b"STATUS=3 samples", b"WATCHDOG=1", b"STOPPING=1"]
+    assert received == [
+        b"READY=1",
+        rb"STATUS=3 samples\nSTOPPING=1\ud800",
+        b"WATCHDOG=1",
+        b"STOPPING=1",
+    ]
 
 
 def test_without_systemd_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
