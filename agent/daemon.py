@@ -20,8 +20,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from agent import config as configuration
 from agent.bundles import baseline, load
 from agent.checking import Checker
@@ -55,7 +53,7 @@ from agent.uplink import DELETED_MAX, Uplink
 from models import __version__
 from models import bundle as bundles
 from models.errors import ConfigError, StoreError
-from models.messages import Samples
+from models.messages import stored_samples
 from models.pipeline import Detector
 from models.times import iso_time
 
@@ -270,10 +268,9 @@ class Daemon:
             if stream.saved_through is None:
                 continue
             rows = self._store.samples_from(stream.name, stream.saved_through)
-            times = np.frombuffer(b"".join(times for times, _ in rows), np.float64)
-            values = np.frombuffer(b"".join(values for _, values in rows), np.float32)
-            if len(times):
-                stream.catch_up(Samples(times, values.reshape(len(times), -1)), self._batch)
+            if rows:
+                samples = stored_samples(rows, len(stream.manifest.channels))
+                stream.catch_up(samples, self._batch)
 
     def _reload(self, reloader: Reloader) -> None:
         """Take over what can change without a restart; a wrong configuration changes nothing."""

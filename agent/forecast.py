@@ -20,7 +20,7 @@ from agent.limits import LimitWatch
 from agent.store import Reader
 from models.errors import ConfigError, DataError
 from models.forecaster import Forecaster, ForecastState
-from models.messages import Float32, Forecast, NoForecast, Samples
+from models.messages import Float32, Forecast, NoForecast, Samples, stored_samples
 from models.pipeline import Pipeline
 from models.settings import nearest
 from models.state import StateMismatch, forecast_offsets
@@ -154,9 +154,8 @@ def _samples(reader: Reader, stream: str, pipeline: Pipeline) -> Samples:
     assert part is not None
     rows = (part.context_steps + 1) * part.step_samples
     chunks = reader.newest_samples(stream, rows)
-    times = np.frombuffer(b"".join(times for times, _, _ in chunks), np.float64)
-    values = np.frombuffer(b"".join(values for _, values, _ in chunks), np.float32)
-    return Samples(times, values.reshape(len(times), len(manifest.channels)))
+    parts = [(chunk.times, chunk.values, chunk.quality) for chunk in chunks]
+    return stored_samples(parts, len(manifest.channels))
 
 
 def _history(pipeline: Pipeline, samples: Samples) -> ForecastState:

@@ -22,6 +22,15 @@ class _Opened(NamedTuple):
     file: tuple[int, int] | None  # device and inode
 
 
+class Stored(NamedTuple):
+    """Samples that follow each other, as they are stored."""
+
+    times: bytes  # f8
+    values: bytes  # f4
+    scores: bytes  # f4
+    quality: bytes | None  # u1; None: all was measured, or an older version did not keep it
+
+
 class Reader:
     """Reads both files; for one thread."""
 
@@ -61,20 +70,22 @@ class Reader:
         document: dict[str, Any] = json.loads(zlib.decompress(rows[0][0]))
         return document
 
-    def newest_samples(self, stream: str, rows: int) -> list[tuple[bytes, bytes, bytes]]:
-        """Return times (f8), values (f4) and scores (f4) of the newest samples, oldest first.
+    def newest_samples(self, stream: str, rows: int) -> list[Stored]:
+        """Return the newest samples, oldest first.
 
         In the chunks they were stored in; the first may begin earlier than asked for.
         """
+        columns = self._query(READINGS, "SELECT name FROM pragma_table_info('samples')", [])
+        quality = "quality" if ("quality",) in columns else "NULL"  # of an older version's file
         chunks = self._query(
             READINGS,
-            """SELECT times, readings, scores FROM (
+            f"""SELECT times, readings, scores, {quality} FROM (
                 SELECT *, sum(rows) OVER (ORDER BY number DESC) - rows AS newer FROM (
                     SELECT * FROM samples WHERE stream = ? ORDER BY number DESC LIMIT ?))
-            WHERE newer < ? ORDER BY number""",
+            WHERE newer < ? ORDER BY number""",  # noqa: S608 - no input in it
             [stream, rows, rows],
         )
-        return chunks
+        return [Stored(*chunk) for chunk in chunks]
 
     def outbox(
         self, kinds: Sequence[str], after: int, limit: int, held: Sequence[str] = ()

@@ -42,6 +42,7 @@ _IN_VAIN_MAX = 500  # of these, where no row has been read yet
 _SAMPLE_ROWS_MAX = 200_000  # of the ring, the newest
 _ASIDE_MAX = 3  # files, of the directory
 _ASIDE_BYTES_MAX = 2**30
+_CLOCK_BYTES = 24  # of ``Clock.packed``
 
 Row = tuple[Any, ...]
 Report = dict[str, Any]
@@ -97,7 +98,7 @@ def _fill(new: Connection, path: Path, numbers: Numbers | None, commits_lost: in
         old = sqlite3.connect(":memory:")
     with contextlib.closing(old):
         if path.name == READINGS:
-            return _report([_copy(old, new, _SAMPLES)])
+            return _report([_copy(old, new, _samples_table(old))])
         found = [_copy(old, new, _ALARMS), _copy(old, new, _OUTBOX)]
         with transaction(new, path):
             meta = _meta(old, new)
@@ -222,7 +223,8 @@ def _is_message(row: Row) -> bool:
 
 
 def _is_chunk(row: Row) -> bool:
-    _, rows, _, times, readings, scores = row
+    _, rows, _, times, readings, scores, *later = row
+    clock, quality = (*later, None, None)[:2]
     blobs = isinstance(times, bytes) and isinstance(readings, bytes) and isinstance(scores, bytes)
     return bool(
         blobs
@@ -230,7 +232,13 @@ def _is_chunk(row: Row) -> bool:
         and rows > 0
         and (len(times), len(scores)) == (8 * rows, 4 * rows)
         and len(readings) % (4 * rows) == 0
+        and _is_blob_or_none(clock, _CLOCK_BYTES)
+        and _is_blob_or_none(quality, len(readings) // 4)
     )
+
+
+def _is_blob_or_none(data: Any, size: int) -> bool:
+    return data is None or (isinstance(data, bytes) and len(data) == size)
 
 
 def _read(document: Any) -> dict[str, Any]:
@@ -246,11 +254,21 @@ _ALARMS: Final = _Table("alarms", "id, stream, number, state, document", "id", _
 _OUTBOX: Final = _Table("outbox", "seq, kind, topic, body", "seq", _is_message)
 _SAMPLES: Final = _Table(
     "samples",
-    "number, rows, stream, times, readings, scores",
+    "number, rows, stream, times, readings, scores, clock, quality",
     "number",
     _is_chunk,
     _SAMPLE_ROWS_MAX,
 )
+
+
+def _samples_table(old: Connection) -> _Table:
+    """Return it with the columns that there are: an older file is not migrated before."""
+    try:
+        found = {name for _, name, *_ in old.execute("PRAGMA table_info(samples)")}
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
+        return _SAMPLES
+    columns = [name for name in _SAMPLES.columns.split(", ") if name in found]
+    return _SAMPLES._replace(columns=", ".join(columns)) if columns else _SAMPLES
 
 
 def _both_ways(old: Connection, statement: str, key: str) -> tuple[dict[Any, Row], bool]:

@@ -417,6 +417,11 @@ def _m004_readings(database: Database) -> None:
     _execute(database, "ALTER TABLE samples ADD COLUMN clock BLOB")
 
 
+def _m005_readings(database: Database) -> None:
+    """With the samples' quality; NULL: all was measured, or an older version did not keep it."""
+    _execute(database, "ALTER TABLE samples ADD COLUMN quality BLOB")
+
+
 def _execute(database: Database, *statements: str) -> None:
     for statement in statements:
         database.conn.execute(statement)
@@ -425,6 +430,6 @@ def _execute(database: Database, *statements: str) -> None:
 # in order; PRAGMA user_version counts those a file has, and none is ever changed or removed
 _MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
     RECORDS: [_m001_records],
-    READINGS: [_m001_readings, _m002_readings, _m003_readings, _m004_readings],
+    READINGS: [_m001_readings, _m002_readings, _m003_readings, _m004_readings, _m005_readings],
     COLLECTED: [_m001_collected],
 }

@@ -381,8 +381,7 @@ class Store:
         for number, (stream, samples, score) in enumerate(chunks, 1):
             rows = len(samples.times)
             self._readings.execute(
-                "INSERT INTO samples (number, rows, stream, times, readings, scores, clock)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     self._next_sample,
                     rows,
@@ -391,6 +390,7 @@ class Store:
                     samples.values.tobytes(),
                     score.tobytes(),
                     clock if number == len(chunks) else None,
+                    samples.quality_bytes(),
                 ),
             )
             self._next_sample += rows
@@ -454,12 +454,12 @@ class Store:
         """Number that the next sample will have, over all streams."""
         return self._next_sample
 
-    def samples_from(self, stream: str, number: int) -> list[tuple[bytes, bytes]]:
-        """Return times (f8) and values (f4) of a stream's samples from this number on, in order."""
+    def samples_from(self, stream: str, number: int) -> list[tuple[bytes, bytes, bytes | None]]:
+        """Return a stream's samples from this number on, in order; see ``stored_samples``."""
         try:
             with self._readings_file.reading() as readings:
                 return readings.execute(
-                    "SELECT times, readings FROM samples WHERE stream = ? AND number >= ?"
+                    "SELECT times, readings, quality FROM samples WHERE stream = ? AND number >= ?"
                     " ORDER BY number",
                     [stream, number],
                 ).fetchall()

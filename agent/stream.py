@@ -128,13 +128,15 @@ class Stream:
 
     def catch_up(self, samples: Samples, batch: Batch) -> None:
         """Score again what was stored after the memory was last saved; it was all told, or calm."""
-        times, values = (samples.times - self.correction_s)[:, None], samples.values[:, None]
-        who = np.array([self._number])
-        found = self._detector.step_together(self._memory, who, times, values)
-        self.report([event for _, event in found.events], batch)
+        inside = samples._replace(times=samples.times - self.correction_s)
+        found = self._detector.step_together(
+            self._memory, np.array([self._number]), inside.times[:, None], inside.values[:, None]
+        )
+        for _, event in found.events:
+            self.report([event], batch, inside.quality_at(event.time))
         for _, forecast in found.forecasts:
             self.foretell(forecast, batch)
-        self._aligners.caught_up(self._number, float(times[-1, 0]), values[-1, 0])
+        self._aligners.caught_up(self._number, inside)
         self._take_note(samples, found.score[:, 0], batch)
 
     @property
@@ -314,8 +316,6 @@ class Stream:
         whole = whole or self._told
         if whole or not self._aligners.is_plain(self._number):
             self._save_place(parts)
-        if (doubts := self._summary.doubts_to_bytes()) != self._doubts_saved:
-            parts[_DOUBTS] = self._doubts_saved = doubts
         if self.features and (stopping or self._raw_saved):
             parts[_FEATURES] = self.features.to_bytes() if stopping else b""
             self._raw_saved = stopping
@@ -324,6 +324,8 @@ class Stream:
         self._told = False
         parts |= self._detector.changed_parts(self._memory, self._number)
         parts[_SUMMARY] = self._summary.to_bytes()
+        if (doubts := self._summary.doubts_to_bytes()) != self._doubts_saved:
+            parts[_DOUBTS] = self._doubts_saved = doubts
         if self._forecaster is not None:
             parts[_LIMITS] = self._limits.to_bytes()
         parts[THROUGH] = str(next_sample).encode()

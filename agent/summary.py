@@ -20,7 +20,7 @@ from models.times import iso_time
 
 @dataclass(slots=True)
 class _Doubts:
-    """What was not measured in an interval; saved apart, as no stored sample tells it."""
+    """What was not measured in an interval; saved apart, as mostly there is nothing."""
 
     number: int  # of the interval
     held: list[int]  # samples, per channel

@@ -155,18 +155,34 @@ class Aligner:
         self._held_slot[:] = slot
         self._far_late_rows = 0
 
-    def caught_up(self, time: float, values: Float32) -> None:
-        """Take note that a sample of this time was emitted, if that is not known yet.
-
-        It is for a place that was saved before: since then there were whole rows only.
-        """
+    def caught_up(self, samples: Samples) -> None:
+        """Take note of samples, n ≥ 1, that were emitted after the place was saved, or before."""
+        time = float(samples.times[-1])
         slot = 0.0 if math.isnan(self._phase_s) else (time - self._phase_s) / self._period_s
         if math.isnan(self._phase_s) or abs(slot - round(slot)) * self._period_s > _ON_GRID_S:
             self._begin(time)  # the clock was set in between
             slot = self._next
         if round(slot) >= self._next:
-            self._open.clear()  # there were whole rows: nothing waited any more
-            self.passed(round(slot), time, values)
+            self._emitted(round(slot), samples)
+
+    def _emitted(self, last: int, samples: Samples) -> None:
+        """Go on after slot ``last``, the one of the newest sample."""
+        self._open = {slot: row for slot, row in self._open.items() if slot > last}
+        slots = last - np.rint((samples.times[-1] - samples.times) / self._period_s).astype(
+            np.int64
+        )
+        good: Bool = np.logical_not(np.isnan(samples.values))
+        good[slots > last] = False  # of before the clock was set back
+        if samples.quality is not None:
+            good &= samples.quality == GOOD
+        known = np.logical_or.reduce(good)
+        newest = len(samples.times) - 1 - np.argmax(good[::-1], axis=0)  # good one of each channel
+        self._held[known] = samples.values[newest, np.arange(len(known))][known]
+        self._held_slot[known] = slots[newest][known]
+        self._next = last + 1
+        self._newest = max(self._newest, last)
+        self._newest_s = max(self._newest_s, float(samples.times[-1]))
+        self._far_late_rows = 0
 
     def news(self, readings: Readings, raw: bool = False) -> Readings:
         """Return the rows whose slots are open or to come; the others count as ``duplicate``.
@@ -341,9 +357,9 @@ class Aligners:
         """Tell whether a stream's last rows were whole: its last sample says where it is."""
         return bool(self._ahead[stream])
 
-    def caught_up(self, stream: int, time: float, values: Float32) -> None:
+    def caught_up(self, stream: int, samples: Samples) -> None:
         """See ``Aligner.caught_up``."""
-        self._each[stream].caught_up(time, values)
+        self._each[stream].caught_up(samples)
         self._look_at(stream)
 
     def news(self, stream: int, readings: Readings, raw: bool = False) -> Readings:

@@ -60,6 +60,11 @@ class Samples(NamedTuple):
         quality = None if self.quality is None else self.quality[begin:end]
         return Samples(self.times[begin:end], self.values[begin:end], quality)
 
+    def quality_bytes(self) -> bytes | None:
+        """Return the qualities for the store, a byte each; None where all is good."""
+        codes = b"" if self.quality is None else self.quality.tobytes()
+        return codes if codes.strip(b"\0") else None
+
     def quality_at(self, time: float) -> Uint8 | None:
         """Return the qualities, (C,), at a time; at the last sample where there is none of it.
 
@@ -79,6 +84,18 @@ def joined(parts: Sequence[Samples]) -> Samples:
         np.concatenate([part.values for part in parts]),
         joined_quality([(part.quality, part.values) for part in parts]),
     )
+
+
+def stored_samples(chunks: Sequence[tuple[bytes, bytes, bytes | None]], channels: int) -> Samples:
+    """Return samples of stored times (f8), values (f4) and qualities (u1), in one piece."""
+    parts = [_stored(*chunk, channels) for chunk in chunks]
+    return joined(parts) if parts else Samples(np.empty(0), np.empty((0, channels), np.float32))
+
+
+def _stored(times: bytes, values: bytes, quality: bytes | None, channels: int) -> Samples:
+    rows = np.frombuffer(values, np.float32).reshape(-1, channels)
+    codes = None if quality is None else np.frombuffer(quality, np.uint8).reshape(rows.shape)
+    return Samples(np.frombuffer(times, np.float64), rows, codes)
 
 
 def joined_quality(parts: Sequence[tuple[Uint8 | None, Float32]]) -> Uint8 | None:

@@ -110,7 +110,7 @@ def scored(directory: Path) -> int:
 def kept_scores(directory: Path) -> np.ndarray[Any, Any]:
     with Reader(directory / "data") as reader:
         chunks = reader.newest_samples("pump", 10**6)
-    return np.frombuffer(b"".join(scores for _, _, scores in chunks), np.float32)
+    return np.frombuffer(b"".join(scores for _, _, scores, _ in chunks), np.float32)
 
 
 def running(directory: Path) -> bool:

@@ -33,7 +33,7 @@ from agent.store import READINGS, Reader
 from agent.summary import Summary
 from models import bundle as bundles
 from models.errors import StoreError
-from models.messages import Float32, Samples
+from models.messages import Float32, Samples, stored_samples
 from models.pipeline import Pipeline
 from models.times import iso_time
 from tests.collector_process import CollectorProcess
@@ -52,6 +52,8 @@ AHEAD_MAX = 10_000  # rows
 STUCK_S = 20.0  # without any more samples: there are none
 KINDS: tuple[FaultKind, ...] = ("cavitation", "blocked_valve", "spike", "seal_leak")
 STATISTICS = ("min", "mean", "max", "std")
+COUNTS = ("missing", "held", "interpolated")
+GAPS = {3: slice(4, 5), 7: slice(2, 7)}  # each so many blocks, rows in which a channel is silent
 
 Acknowledgement = Literal["broker", "central"]
 LoadKind = Literal["serial", "mqtt"]
@@ -64,6 +66,9 @@ def blocks() -> Iterator[tuple[list[float], list[str]]]:
     pump = Pump(15, [Fault(kind, at * 120.0, 15.0) for at, kind in faults])
     for first in itertools.count(0, ROWS):
         rows = pump.run(ROWS)
+        for every, silent in GAPS.items():  # never the last row, which would wait for one more
+            if first // ROWS % every == 0:
+                rows[silent, first // ROWS % len(CHANNELS)] = np.nan
         times = [START_S + (first + index) * PERIOD_S for index in range(ROWS)]
         yield times, [csv_line(at, row) for at, row in zip(times, rows, strict=True)]
 
@@ -356,9 +361,9 @@ def found(directory: Path) -> Committed:
 def stored(directory: Path) -> tuple[Samples, Float32]:
     with Reader(directory / "data") as reader:
         chunks = reader.newest_samples("pump", 10**7)
-    times, values, scores = (b"".join(parts) for parts in zip(*chunks, strict=True))
-    rows = np.frombuffer(values, np.float32).reshape(-1, len(CHANNELS))
-    return Samples(np.frombuffer(times), rows), np.frombuffer(scores, np.float32)
+    parts = [(chunk.times, chunk.values, chunk.quality) for chunk in chunks]
+    scores = np.frombuffer(b"".join(chunk.scores for chunk in chunks), np.float32)
+    return stored_samples(parts, len(CHANNELS)), scores
 
 
 def compared(
@@ -399,11 +404,11 @@ def compared(
 
 
 def alike(one: dict[str, Any], two: dict[str, Any]) -> bool:
-    """Equal, but for the order in which means were added up, and quality, which is not stored."""
-    unknown = {"channels": None, "uncertain": None}
+    """Equal, but for the order in which means were added up."""
+    unknown = {"channels": None}
     channels = zip(one["channels"].values(), two["channels"].values(), strict=True)
     return one | unknown == two | unknown and all(
-        a["missing"] == b["missing"]
+        all(a.get(name, 0) == b.get(name, 0) for name in COUNTS)
         and all(
             a[name] == b[name] or math.isclose(a[name], b[name], rel_tol=1e-4, abs_tol=1e-5)
             for name in STATISTICS

@@ -213,7 +213,7 @@ def check(directory: Path, said: Said, epoch: str, remarks: list[Said], cost: Co
             raise Finding("a message is gone that nobody acknowledged")
         if any(body["id"] != f"gw-1/{store.envelope.epoch}/{body['seq']}" for body in bodies):
             raise Finding("another id")
-        kept = np.concatenate([np.frombuffer(times) for times, _, _ in chunks] or [np.empty(0)])
+        kept = np.concatenate([np.frombuffer(times) for times, *_ in chunks] or [np.empty(0)])
         if len(kept) and not np.array_equal(kept, kept[0] + np.arange(len(kept))):
             raise Finding("the ring has a hole")
         newest = int(kept[-1]) + 1 if len(kept) else 0

@@ -104,7 +104,7 @@ def _scored(reader: Reader) -> bool:
         chunks = reader.newest_samples(_STREAM, 1)
     except StoreError:  # it is being opened
         return False
-    return any(not np.isnan(np.frombuffer(scores, np.float32)).all() for _, _, scores in chunks)
+    return any(not np.isnan(np.frombuffer(chunk.scores, np.float32)).all() for chunk in chunks)
 
 
 _CONFIG = """\

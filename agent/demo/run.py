@@ -274,8 +274,8 @@ def _show(view: View) -> None:
 def _scores(store: Reader) -> list[float]:
     """The newest scores in columns of the chart, whose edges stay where they are."""
     chunks = store.newest_samples(STREAM, CHART_WIDTH * COLUMN_SAMPLES)
-    scores = np.frombuffer(b"".join(scores for _, _, scores in chunks), np.float32)
-    times = np.frombuffer(b"".join(times for times, _, _ in chunks), np.float64)
+    scores = np.frombuffer(b"".join(chunk.scores for chunk in chunks), np.float32)
+    times = np.frombuffer(b"".join(chunk.times for chunk in chunks), np.float64)
     columns: dict[int, float] = {}
     for at, score in zip(times.tolist(), scores.tolist(), strict=True):
         column = int(at / PERIOD_S) // COLUMN_SAMPLES
@@ -287,7 +287,7 @@ def _steps(store: Reader, step_s: float) -> list[float]:
     """The drifting channel's newest steps."""
     samples = round(step_s / PERIOD_S)
     chunks = store.newest_samples(STREAM, FAN_STEPS * samples)
-    values = np.frombuffer(b"".join(values for _, values, _ in chunks), np.float32)
+    values = np.frombuffer(b"".join(chunk.values for chunk in chunks), np.float32)
     names = [channel.name for channel in CHANNELS]
     column = values.reshape(-1, len(names))[:, names.index(DRIFTING)]
     whole = len(column) // samples * samples

@@ -94,8 +94,8 @@ def test_samples_and_alarms_of_arrivals_are_moved_and_older_ones_not(store: Stor
     store.commit(Batch(samples=rows, alarms=alarms), "unsynced")
     correct(store, Batch())
     with Reader(store.directory) as reader:
-        first, second = (np.frombuffer(t) for t, _, _ in reader.newest_samples("line", 100))
-        (third,) = (np.frombuffer(t) for t, _, _ in reader.newest_samples("device", 100))
+        first, second = (np.frombuffer(t) for t, *_ in reader.newest_samples("line", 100))
+        (third,) = (np.frombuffer(t) for t, *_ in reader.newest_samples("device", 100))
         assert (first[0], second[0], third[0]) == (SYNCED_BEFORE_S, RIGHT_S, 50.0)
         moved = alarm("line", 2, RIGHT_S + 5, RIGHT_S + 9)
         assert reader.alarms(10) == [alarms[0], moved, alarms[2]]
@@ -118,8 +118,8 @@ def test_many_take_several_commits_and_what_comes_meanwhile_is_not_touched(store
     assert {message["time"][:7] for message in queued(store.directory)} == {iso_time(RIGHT_S)[:7]}
     with Reader(store.directory) as reader:
         chunks = reader.newest_samples("line", 10**6)
-    assert min(np.frombuffer(times)[0] for times, _, _ in chunks) == pytest.approx(RIGHT_S)
-    assert max(np.frombuffer(times)[0] for times, _, _ in chunks) == RIGHT_S + 61
+    assert min(np.frombuffer(times)[0] for times, *_ in chunks) == pytest.approx(RIGHT_S)
+    assert max(np.frombuffer(times)[0] for times, *_ in chunks) == RIGHT_S + 61
 
 
 def test_a_disk_that_is_full_leaves_it_for_later(store: Store) -> None:

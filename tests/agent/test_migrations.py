@@ -85,7 +85,7 @@ def test_the_store_goes_on_with_old_files(tmp_path: Path, version: int) -> None:
     assert bool(store.clock()) == (version >= 4)
     with Reader(tmp_path) as reader:
         assert reader.status() == {"running": True}
-    times = [np.frombuffer(times).tolist() for times, _ in store.samples_from("pump", 11)]
+    times = [np.frombuffer(times).tolist() for times, *_ in store.samples_from("pump", 11)]
     assert times == [[1.7e9 + 15 + n for n in range(5)]]
     store.commit(Batch(messages=[message()], samples=[samples(4)]), "synced")
     assert queued(tmp_path) == [3, 4, 5, 6, 7]
@@ -94,6 +94,13 @@ def test_the_store_goes_on_with_old_files(tmp_path: Path, version: int) -> None:
         bodies = [json.loads(body) for _, _, body in reader.outbox(["alarm", "summary"], 0, 9)]
     assert len({body["epoch"] for body in bodies}) == 1
     store.close()
+
+
+def test_samples_of_an_older_version_are_read_without_their_quality(tmp_path: Path) -> None:
+    make(tmp_path, READINGS, 3)  # as beside an agent that was not started again
+    with Reader(tmp_path) as reader:
+        chunks = reader.newest_samples("pump", 100)
+    assert [chunk.quality for chunk in chunks] == [None] * 3
 
 
 def test_a_collector_goes_on_with_its_old_file(tmp_path: Path) -> None:

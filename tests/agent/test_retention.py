@@ -42,7 +42,7 @@ def test_samples_and_closed_alarms_go_by_their_own_times(tmp_path: Path) -> None
     store = opened(tmp_path, Retention(samples_days_max=3, alarms_days_max=7))
     fill(store, "synced")
     with Reader(tmp_path) as reader:
-        kept = np.concatenate([np.frombuffer(t) for t, _, _ in reader.newest_samples("pump", 100)])
+        kept = np.concatenate([np.frombuffer(t) for t, *_ in reader.newest_samples("pump", 100)])
         alarms = [(alarm["stream"], alarm["number"]) for alarm in reader.alarms(100)]
     assert len(kept) == 20
     assert kept.min() > time.time() - 2 * DAY_S

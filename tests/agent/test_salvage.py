@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent import salvage
+from agent.clock import Clock
 from agent.envelope import Outgoing
 from agent.salvage import Numbers, mend
 from agent.schema import log_of
@@ -205,3 +207,29 @@ def test_where_there_is_no_room_nothing_is_changed(
     with pytest.raises(StoreError, match="full"):
         mend(path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_what_was_held_is_saved_where_the_file_knows_it(tmp_path: Path, version: int) -> None:
+    script = (Path(__file__).parent / "data" / f"readings-{version}.sql").read_text()
+    path = tmp_path / READINGS
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+    assert mend(path)["saved"] == {"samples": 3}
+    with Reader(tmp_path) as reader:
+        found = [chunk.quality for chunk in reader.newest_samples("pump", 100)]
+        saved = reader._query(READINGS, "SELECT clock FROM samples", [])
+    assert {len(clock or b"") for (clock,) in saved} == {
+        len(Clock().packed()) if version >= 4 else 0
+    }
+    assert found == [None, None, bytes([0, 0, 2, 0, 0, 0, 0, 0, 0, 3]) if version == 5 else None]
+
+
+def test_a_quality_of_another_length_is_not_taken_for_one(tmp_path: Path) -> None:
+    path = tmp_path / READINGS
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        script = (Path(__file__).parent / "data" / "readings-5.sql").read_text()
+        connection.executescript(script)
+        connection.execute("UPDATE samples SET quality = x'00' WHERE number = 6")
+        connection.commit()
+    assert mend(path)["saved"] == {"samples": 2}

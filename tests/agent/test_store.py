@@ -20,7 +20,7 @@ import pytest
 from agent.envelope import Kind, Outgoing
 from agent.store import READINGS, RECORDS, Batch, Reader, Store
 from models.errors import StoreError
-from models.messages import Float32, Samples
+from models.messages import HELD, Float32, Samples, stored_samples
 
 
 def opened(directory: Path, outbox: int = 1000, ring: int = 10_000) -> Store:
@@ -101,6 +101,31 @@ def test_a_full_outbox_evicts_health_then_summaries_and_alarms_last(tmp_path: Pa
     store.close()
 
 
+@pytest.mark.parametrize("rows", [1, 3, 4, 61])
+def test_where_values_came_from_is_stored_and_read(tmp_path: Path, rows: int) -> None:
+    chance = np.random.default_rng(rows)
+    values = chance.normal(size=(rows, 3)).astype(np.float32)
+    quality = chance.integers(0, 4, (rows, 3), np.uint8)
+    quality[0, 0] = HELD
+    times, score = 1.7e9 + np.arange(rows), np.ones(rows, np.float32)
+    none = np.zeros_like(quality)
+    store = opened(tmp_path)
+    made = [
+        ("pump", Samples(times, values, quality), score),
+        ("pump", Samples(times + rows, values, none), score),
+    ]
+    store.commit(Batch(samples=made), "synced")
+    stored = stored_samples(store.samples_from("pump", 0), 3)
+    assert stored.quality is not None
+    assert stored.quality.tolist() == [*quality.tolist(), *none.tolist()]
+    assert stored.times.tolist() == [*times, *(times + rows)]
+    with Reader(tmp_path) as reader:
+        first, second = reader.newest_samples("pump", 100)
+    assert len(first.quality or b"") == quality.size
+    assert second.quality is None
+    store.close()
+
+
 def test_the_ring_keeps_the_newest_samples(tmp_path: Path) -> None:
     store = opened(tmp_path, ring=100)
     for chunk in range(30):
@@ -108,7 +133,7 @@ def test_the_ring_keeps_the_newest_samples(tmp_path: Path) -> None:
     with Reader(tmp_path) as reader:
         chunks = reader.newest_samples("pump", 1000)
         newest = reader.newest_samples("pump", 1)
-    times = np.concatenate([np.frombuffer(times) for times, _, _ in chunks])
+    times = np.concatenate([np.frombuffer(times) for times, *_ in chunks])
     assert times.tolist() == list(range(200, 300))
     assert np.frombuffer(newest[0][0])[-1] == 299
     store.close()
@@ -119,11 +144,12 @@ def test_no_more_chunks_are_read_than_asked_for(store: Store) -> None:
         fan = ("fan", *samples(1, float(chunk))[1:])
         store.commit(Batch(samples=[samples(5, chunk * 5.0), fan]), "synced")
     with Reader(store.directory) as reader:
-        newest = [np.frombuffer(times).tolist() for times, _, _ in reader.newest_samples("pump", 7)]
+        newest = [np.frombuffer(times).tolist() for times, *_ in reader.newest_samples("pump", 7)]
         assert newest == [[40, 41, 42, 43, 44], [45, 46, 47, 48, 49]]
-        ((times, values, scores),) = reader.newest_samples("fan", 1)
+        ((times, values, scores, quality),) = reader.newest_samples("fan", 1)
         assert reader.newest_samples("nothing", 5) == []
     assert np.frombuffer(times).tolist() == [9]
+    assert quality is None
     assert np.frombuffer(values, np.float32).tolist() == [1, 1]
     assert np.frombuffer(scores, np.float32).tolist() == [1]
 
@@ -355,7 +381,7 @@ def test_a_full_store_drops_samples_first_and_keeps_to_its_size(tmp_path: Path) 
     assert document["ring_rows"] + document["samples_evicted"] == 400_000
     assert document["evicted"] == {"health": 0, "summary": 0, "alarm": 0}
     with Reader(tmp_path) as reader:
-        ((times, _, _),) = reader.newest_samples("pump", 1000)
+        ((times, *_),) = reader.newest_samples("pump", 1000)
     assert np.frombuffer(times)[-1] == 399_999
     store.close()
     size = (tmp_path / READINGS).stat().st_size

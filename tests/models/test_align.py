@@ -345,6 +345,7 @@ STEPS = [1] * 8 + [0, 2, 4, 6, 7, 50]
 OFFSETS = [0] * 6 + [-1, -2]
 NUMBERS = [1.0, 2.0, 3.0]
 GAPS = st.sampled_from(["hold", "interpolate", "missing"])
+VALUES = st.sampled_from([1.0, 2.0, NAN])
 
 
 def streams(steps=STEPS, values=(*NUMBERS, NAN)) -> st.SearchStrategy[Readings]:
@@ -481,8 +482,32 @@ def test_rows_that_waited_are_forgotten_once_a_later_sample_is_known():
     pushed(target, (1, 2, 20), (3, 4, 40))
     after = aligner(3)
     after.restore(saved)
-    after.caught_up(START + 3, np.array([4, 40], np.float32))
+    after.caught_up(Samples(np.array([START + 3]), np.array([[4, 40]], np.float32)))
     assert pushed(after, (4, 5, 50)) == pushed(target, (4, 5, 50)) == [(4, 5, 50)]
+
+
+@reproducible
+@given(
+    *[st.lists(st.tuples(st.sampled_from([1, 1, 1, 2, 4, 7, -1]), VALUES, VALUES))] * 3,
+    st.sampled_from([0, 3]),
+    GAPS,
+)
+def test_samples_made_after_the_place_was_saved_say_where_it_is(before, lost, after, late, gap):
+    """What was held, missing or waiting then is so again; what was not acknowledged comes anew."""
+    rows = [*before, *lost, *after]
+    seconds = np.cumsum([step for step, *_ in rows])
+    given = [(second, *values) for second, (_, *values) in zip(seconds, rows, strict=True)]
+    calm, crashed = aligner(late, gap), aligner(late, gap)
+    pushed(calm, *given[: len(before)])
+    crashed.restore(calm.to_bytes())
+    again = readings(*given[len(before) : len(before) + len(lost)])
+    made = calm.push(again)
+    if len(made.times):
+        crashed.caught_up(made)
+    assert seen(crashed.push(crashed.news(again))) == []
+    rest = readings(*given[len(before) + len(lost) :])
+    expected, found = calm.push(rest), crashed.push(rest)
+    assert (seen(found), flags(found)) == (seen(expected), flags(expected))
 
 
 @reproducible

@@ -263,7 +263,7 @@ def test_an_unplugged_port_is_found_again_and_the_gap_stays_a_gap(
     with Reader(tmp_path / "data") as reader:
         chunks = reader.newest_samples("pump", 10**6)
         assert reader.alarms(10)[0]["state"] == "closed"
-    times = np.concatenate([np.frombuffer(times) for times, _, _ in chunks])
+    times = np.concatenate([np.frombuffer(times) for times, *_ in chunks])
     assert np.diff(times).max() == pytest.approx(1300 * PERIOD_S + PERIOD_S, abs=0.01)
     assert agent.log().count("trying again until it is back") == 1
 

@@ -53,8 +53,8 @@ def stored(directory: Path) -> tuple[np.ndarray, np.ndarray]:
     """Times, and values of the first channel."""
     with Reader(directory / "data") as reader:
         chunks = reader.newest_samples("pump", 10**6)
-    times = [np.frombuffer(times) for times, _, _ in chunks]
-    values = [np.frombuffer(values, np.float32) for _, values, _ in chunks]
+    times = [np.frombuffer(times) for times, *_ in chunks]
+    values = [np.frombuffer(values, np.float32) for _, values, *_ in chunks]
     return (
         np.concatenate(times or [np.empty(0)]),
         np.concatenate(values or [np.empty(0)]).reshape(-1, len(CHANNELS))[:, 0],

@@ -90,8 +90,8 @@ def configured(tmp_path: Path, bundle: Path, source: str) -> Path:
 def stored(tmp_path: Path) -> Samples:
     with Reader(tmp_path / "store") as reader:
         chunks = reader.newest_samples("pump", 100_000)
-    times = np.frombuffer(b"".join(times for times, _, _ in chunks), np.float64)
-    values = np.frombuffer(b"".join(values for _, values, _ in chunks), np.float32)
+    times = np.frombuffer(b"".join(times for times, *_ in chunks), np.float64)
+    values = np.frombuffer(b"".join(values for _, values, *_ in chunks), np.float32)
     return Samples(times, values.reshape(len(times), len(NAMES)))
 
 

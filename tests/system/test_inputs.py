@@ -70,8 +70,8 @@ def stored(directory: Path) -> tuple[np.ndarray, np.ndarray]:
             chunks = list(reader.newest_samples("pump", 10_000))
     except StoreError:
         chunks = []
-    times = np.concatenate([np.frombuffer(times) for times, _, _ in chunks] or [np.empty(0)])
-    values = [np.frombuffer(values, np.float32) for _, values, _ in chunks]
+    times = np.concatenate([np.frombuffer(times) for times, *_ in chunks] or [np.empty(0)])
+    values = [np.frombuffer(values, np.float32) for _, values, *_ in chunks]
     order = np.argsort(times)
     table = np.concatenate(values).reshape(len(times), -1) if values else np.empty((0, 2))
     return times[order], table[order]

@@ -177,7 +177,7 @@ columns = {["time", *(channel.name for channel in CHANNELS)]}
                 chunks = reader.newest_samples("pump", 10**6)
         except StoreError:  # not yet
             return 0
-        times = np.concatenate([np.frombuffer(times) for times, _, _ in chunks] or [np.empty(0)])
+        times = np.concatenate([np.frombuffer(times) for times, *_ in chunks] or [np.empty(0)])
         assert len(np.unique(times)) == len(times)
         return len(times)
 

@@ -239,6 +239,6 @@ def stored(directory: Path) -> int:
             chunks = reader.newest_samples("pump", 10 * ROWS)
     except StoreError:
         return 0
-    times = np.concatenate([np.frombuffer(times) for times, _, _ in chunks] or [np.empty(0)])
+    times = np.concatenate([np.frombuffer(times) for times, *_ in chunks] or [np.empty(0)])
     assert len(np.unique(times)) == len(times)
     return len(times)
