@@ -206,6 +206,11 @@ class MqttInputTable(InputTable):
         le=2**32 - 2,
         description="The broker keeps messages this long (MQTT 5)",
     )
+    use_retained: bool = Field(
+        False,
+        description="Take a retained message without a time of its own for a reading of now; else"
+        " it is rejected as retained",
+    )
 
 
 class FileTable(InputTable):

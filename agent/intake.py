@@ -63,7 +63,9 @@ class Intake:
         kinds: dict[int, list[tuple[Chunk, _Lane]]] = {}
         for chunk in chunks:
             lane = self._lanes[chunk.input_name]
-            if lane.kind is None or chunk.again:
+            if chunk.old and not lane.parser.has_time:
+                lane.parser.refuse(chunk.lines, "retained", _arrived_s(chunk, lane))
+            elif lane.kind is None or chunk.again:
                 heard += self._take_alike([(chunk, lane)], batch)
             elif lane.kind in kinds:
                 kinds[lane.kind].append((chunk, lane))

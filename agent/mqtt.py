@@ -88,6 +88,7 @@ class Received(NamedTuple):
     body: bytes
     packet: int  # to acknowledge it by, where that is not done at once
     again: bool  # the broker has sent it before, and was not answered
+    retained: bool = False  # it was there before the subscription; nobody knows since when
 
 
 class Woken(NamedTuple):
@@ -308,7 +309,9 @@ class Connection:
             self.happenings.put(Lost("the broker sends what is no MQTT: a topic that is no text"))
             return
         if self.happenings.qsize() < self._received_waiting_max:
-            received = Received(topic, bytes(message.payload), message.mid, message.dup)
+            received = Received(
+                topic, bytes(message.payload), message.mid, message.dup, message.retain
+            )
             self.happenings.put(received)
         elif self._session_expiry_s is not None:
             self.happenings.put(Lost("the broker sends more than is taken from its connection"))

@@ -39,6 +39,7 @@ class Chunk(NamedTuple):
     lines: list[bytes]  # whole lines, without their ends
     token: int = 0  # by which the input knows the chunk when it is committed; 0: need not know
     again: bool = False  # it may have come before: rows of a time that is past are no news
+    old: bool = False  # nobody knows when it was sent: without a time of its own it tells nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,13 @@ class LineParser:
         """Return the last rejects of each cause, the latest at the end."""
         return self._rejects.last()
 
+    def refuse(self, lines: Sequence[bytes], cause: Cause, arrived_s: float) -> None:
+        """Reject lines as a whole, unread; ``arrived_s`` (Unix seconds) is when they came."""
+        self._rejects.arrived_s = arrived_s
+        for line in lines:
+            if line and not line.isspace():
+                self._rejects.add(cause, line)
+
     def parse(self, lines: Sequence[bytes], arrived_s: float) -> Readings:
         """Return the readings in ``lines``, in their order.
 

@@ -145,7 +145,11 @@ class MqttInput(ThreadedInput):
             self._packets[token] = received.packet
         self._bytes += len(received.body)
         self._lines += len(lines)
-        put(Chunk(self.name, time.time(), time.monotonic(), lines, token, received.again))
+        # a retained message comes with each new connection
+        again, old = received.again or received.retained, received.retained
+        if self._settings.use_retained:
+            old = False
+        put(Chunk(self.name, time.time(), time.monotonic(), lines, token, again, old))
 
     def _found(self) -> None:
         self._connections += 1

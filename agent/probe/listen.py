@@ -44,6 +44,7 @@ class Heard:
     bytes: int = 0
     problem: str | None = None  # why there is nothing, or no more
     note: str | None = None  # what went wrong besides
+    retained: int = 0  # messages of a broker that were there before
 
     def add(self, arrival: Arrival, show: Show) -> None:
         """Keep a line, and show it."""
@@ -158,9 +159,11 @@ def _receive(connection: Connection, heard: Heard, show: Show) -> None:
         match happening:
             case Received() as received:
                 heard.bytes += len(received.body)
+                heard.retained += received.retained
+                came = None if received.retained else time.monotonic()
                 for line in received.body.split(b"\n"):
                     if plain := line.removesuffix(b"\r"):
-                        heard.add(Arrival(received.topic, time.monotonic(), plain), show)
+                        heard.add(Arrival(received.topic, came, plain), show)
             case Lost(reason):
                 raise LinkError(reason)
             case Subscribed(str(refusal)):

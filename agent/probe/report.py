@@ -30,6 +30,11 @@ def lines(document: Document) -> Iterator[str]:
             yield from _source(source)
         if left_out := document.get("sources_left_out"):
             yield f"{left_out} more topics are not shown"
+    if retained := document.get("retained"):
+        yield (
+            f"messages retained by the broker, nobody knows since when: {retained}."
+            " The agent uses one only if it has a time, or with use_retained = true"
+        )
     if document["note"]:
         yield f"also: {document['note']}"
     if document["proposal"]:

@@ -157,6 +157,7 @@ def _heard(heard: Heard) -> Document:
         "raw": [_printable(arrival.line) for arrival in heard.arrivals[:RAW_MAX]],
         "problem": heard.problem,
         "note": heard.note,
+        "retained": heard.retained,
     }
 
 

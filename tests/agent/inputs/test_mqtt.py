@@ -33,8 +33,8 @@ class Publisher:
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
 
-    def publish(self, topic: str, body: str, qos: int = 1) -> None:
-        self._client.publish(topic, body, qos=qos).wait_for_publish(10)
+    def publish(self, topic: str, body: str, qos: int = 1, retain: bool = False) -> None:
+        self._client.publish(topic, body, qos=qos, retain=retain).wait_for_publish(10)
 
     def close(self) -> None:
         self._client.disconnect()
@@ -173,6 +173,91 @@ def test_a_broker_that_was_away_is_found_again(
     assert one.input.status().last_error
     broker.start()
     wait_until(lambda: one.input.status().reconnects == 1, "the broker again")
+
+
+RETAINED = {  # stream: settings of its input
+    "untimed": "",
+    "timed": 'time_key = "at"',
+    "used": "use_retained = true",
+}
+
+
+def configure_retained(directory: Path, port: int, protocol: str) -> Path:
+    config = directory / "agent.toml"
+    config.write_text(
+        """
+[gateway]
+site = "plant"
+name = "gw-1"
+[store]
+directory = "."
+flush_interval_s = 0.1
+"""
+        + "".join(
+            f"""
+[[streams]]
+name = "{name}"
+[streams.baseline]
+period_s = 0.1
+channels = [{{ name = "flow" }}]
+[[inputs]]
+name = "{name}"
+type = "mqtt"
+stream = "{name}"
+topics = ["plant/#"]
+format = "json"
+ignore_keys = ["at"]
+broker = {{ host = "127.0.0.1", port = {port}, protocol = "{protocol}", backoff_min_s = 0.1 }}
+{settings}
+"""
+            for name, settings in RETAINED.items()
+        )
+    )
+    return config
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_retained_message_without_a_time_is_no_reading_of_now(
+    broker: RealBroker,
+    publisher: Publisher,
+    start_agent: Callable[[Path], RealAgent],
+    tmp_path: Path,
+    protocol: str,
+) -> None:
+    """It is counted, with each connection again; one that has a time is used, once."""
+    publisher.publish("plant/a", json.dumps({"flow": 77.75, "at": START_S}), retain=True)
+    agent = start_agent(configure_retained(tmp_path, broker.port, protocol))
+
+    def counts() -> dict[str, tuple[int, int, int]]:
+        """Rejected as retained, readings, and rows that came before, of each stream."""
+        try:
+            with Reader(tmp_path) as reader:
+                found = reader.status()
+        except StoreError:
+            return {}
+        streams = {name: found["streams"][name]["counters"] for name in RETAINED}
+        return {
+            name: (
+                found["inputs"][name]["rejected"].get("retained", 0),
+                counters.get("readings", 0),
+                counters.get("duplicate", 0),
+            )
+            for name, counters in streams.items()
+        }
+
+    expected = {"untimed": (1, 0, 0), "timed": (0, 1, 0), "used": (0, 1, 0)}
+    wait_until(lambda: counts() == expected, "the retained message")
+    publisher.publish("plant/a", json.dumps({"flow": 5.5, "at": START_S + 60}))
+    expected = {"untimed": (1, 1, 0), "timed": (0, 2, 0), "used": (0, 2, 0)}
+    wait_until(lambda: counts() == expected, "a message of now")
+    assert agent.stop() == 0
+    with Reader(tmp_path) as reader:
+        ((_, values, _),) = reader.newest_samples("untimed", 100)
+    assert np.frombuffer(values, np.float32).tolist() == [5.5]
+    agent = start_agent(agent.config)  # a new subscription, and what is retained comes again
+    expected = {"untimed": (1, 0, 0), "timed": (0, 0, 1), "used": (0, 1, 0)}
+    wait_until(lambda: counts() == expected, "the retained message again")
+    assert agent.stop() == 0
 
 
 def test_a_killed_agent_gets_again_what_it_had_not_committed(

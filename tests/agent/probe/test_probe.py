@@ -25,6 +25,7 @@ from agent import config as configuration
 from agent.cli import commands
 from agent.inputs.checksum import signed
 from agent.inputs.lines import LineParser
+from agent.probe import report
 from agent.probe.measure import plain_channels
 from tests.conftest import ROOT, RealBroker, wait_until
 from tests.modbus_device import Cable, Device
@@ -319,6 +320,20 @@ def test_each_topic_of_a_broker_gets_an_input(
     again = found("--input", "plant-1-all", "--config", config)
     assert again["sources"][0]["rejected"] == {}
     assert again["sources"][0]["readings"] > 0
+    client.disconnect()
+    client.loop_stop()
+    client.on_connect = None
+
+
+def test_what_the_broker_retained_is_told(broker: RealBroker) -> None:
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.connect("127.0.0.1", broker.port)
+    client.loop_start()
+    client.publish("plant/1/flow", "41.5", qos=1, retain=True).wait_for_publish(10)
+    document = found("mqtt", f"127.0.0.1:{broker.port}", "--topic", "plant/#", seconds=0.5)
+    assert (document["lines"], document["retained"]) == (1, 1)
+    (said,) = [line for line in report.lines(document) if "retained by the broker" in line]
+    assert ": 1." in said
     client.disconnect()
     client.loop_stop()
     client.on_connect = None
