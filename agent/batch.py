@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +39,13 @@ class Batch:
     def remembers(self) -> bool:
         """Whether there is a stream's memory of samples in it."""
         return any(THROUGH in parts for parts in self.state.values())
+
+    def forgo(self, streams: Collection[str]) -> None:
+        """Drop all that is of these streams."""
+        self.samples = [one for one in self.samples if one[0] not in streams]
+        self.alarms = [alarm for alarm in self.alarms if alarm["stream"] not in streams]
+        self.messages = [one for one in self.messages if one.stream not in streams]
+        self.state = {name: parts for name, parts in self.state.items() if name not in streams}
 
     def shed_samples(self, rows_max: int) -> int:
         """Drop the oldest samples beyond ``rows_max``; return how many. Nothing else is dropped."""

@@ -2,7 +2,7 @@
 
 Each command imports what it needs when it runs, so that ``status`` and ``alarms`` start at once
 on a small gateway. Exit codes: 0 done, 1 trouble at run time, 2 wrong usage, 65 bundle or data
-refused, 69 something is missing, 74 database, 78 configuration.
+refused, 69 something is missing, 70 a defect, 74 database, 78 configuration.
 """
 
 from __future__ import annotations

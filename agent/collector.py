@@ -38,6 +38,7 @@ from agent.mqtt import (
     Subscribed,
 )
 from agent.payload import BYTES_MAX, decoded
+from agent.threads import Watch
 from models.errors import ConfigError
 from models.printable import json_text
 from models.settings import explain
@@ -231,6 +232,7 @@ def run(
     Raises:
         ConfigError: the settings do not fit together.
         StoreError: the database cannot be used.
+        Defect: a thread ended by one.
 
     """
     try:
@@ -241,4 +243,7 @@ def run(
     collector = Collector(settings, site, directory, on_message)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: collector.stop())
+    watch = Watch(collector.stop)
+    watch.begin()
     collector.run()
+    watch.check()

@@ -48,11 +48,12 @@ from agent.retention import Retention
 from agent.sdnotify import Notifier
 from agent.store import Batch, Store
 from agent.tables import bring_up_to_date, mend_meanwhile
+from agent.threads import Watch
 from agent.trouble import Trouble
 from agent.uplink import DELETED_MAX, Uplink
 from models import __version__
 from models import bundle as bundles
-from models.errors import ConfigError, StoreError
+from models.errors import ConfigError, Defect, StoreError
 from models.messages import stored_samples
 from models.pipeline import Detector
 from models.times import iso_time
@@ -87,6 +88,7 @@ class Daemon:
         self._fleets = fleets
         self._streams = {stream.name: stream for fleet in fleets for stream in fleet.streams}
         self._inputs = {source.name: source for source in inputs}
+        self._reading: list[Input] = []
         self._parsers = parsers
         self._intake = Intake(fleets, {source.name: source.stream for source in inputs}, parsers)
         self._relay = Relay(uplink)
@@ -99,6 +101,7 @@ class Daemon:
         self._arrivals: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._latencies = Latencies()
         self._tokens: dict[str, list[int]] = {}  # of chunks not committed, by input
+        self._in_hand: Sequence[Chunk] = ()  # those that are being scored
         self._stopping = False
         self._trouble = Trouble()  # of the store
         self._committed = 0  # samples
@@ -120,7 +123,27 @@ class Daemon:
             self._chunks.wake()
 
     def run(self) -> None:
-        """Loop until ``stop``; everything taken in is committed before it returns."""
+        """Loop until ``stop``; everything taken in is committed before it returns.
+
+        Raises:
+            StoreError: what was stored cannot be read.
+            Defect: there is a mistake in what the loop calls.
+
+        """
+        try:
+            self._start()
+            self._loop_until_stopped()
+            self._take_what_is_left()
+        except StoreError:
+            raise
+        except BaseException as error:  # also what a parser of another package may raise
+            _LOG.critical("the loop ended by a defect; to be started again", exc_info=error)
+            self._rescue()
+            raise Defect("the loop ended by a defect; the log has its traceback") from error
+        self._finish()
+
+    def _start(self) -> None:
+        """Bring everything to life."""
         now = self._started_s = time.monotonic()
         self._heard = dict.fromkeys(self._streams, now)
         self._next_save = now
@@ -128,11 +151,14 @@ class Daemon:
         self._catch_up()
         for source in self._inputs.values():
             source.start(self._chunks.put)
+            self._reading.append(source)
         self._relay.start()
         self._commit()  # a first status, for those who ask before any reading
         self._notifier.ready()
         _LOG.info("ready: %d streams, %d inputs", len(self._streams), len(self._inputs))
-        next_tick = now
+
+    def _loop_until_stopped(self) -> None:
+        next_tick = time.monotonic()
         while not self._stopping:
             chunks = self._chunks.take(max(0.0, next_tick - time.monotonic()))
             woke = time.monotonic()
@@ -145,16 +171,17 @@ class Daemon:
             if self._reloader and self._reloader.asked:
                 self._reload(self._reloader)
             self._loop.turned(time.monotonic() - woke)
-        self._finish()
 
     def _take(self, chunks: Sequence[Chunk]) -> None:
         """Parse and score what has come."""
+        self._in_hand = chunks
         for chunk, stream in self._intake.take(chunks, self._batch):
             self._heard[stream] = chunk.arrived_mono_s
         self._arrivals.extend(chunk.arrived_mono_s for chunk in chunks)
         for chunk in chunks:
             if chunk.token:
                 self._tokens.setdefault(chunk.input_name, []).append(chunk.token)
+        self._in_hand = ()
 
     def _tick(self) -> None:
         """Do what is done once an interval, and feed the watchdog: only a live loop gets here."""
@@ -202,13 +229,13 @@ class Daemon:
             by_s = self._corrections.popleft().by_s
             _LOG.info("stored times corrected by %+.1f s", by_s)
 
-    def _commit(self) -> None:
+    def _commit(self, with_status: bool = True) -> None:
         """Write the batch in one go; if that fails, keep it and try again at the next tick."""
         self._batch.acked += self._relay.acknowledged()
         for fleet in self._fleets:
             fleet.flush(self._batch)
         self._save()
-        self._batch.status = self._status
+        self._batch.status = self._status if with_status else None
         acked, waiting = self._batch.acked, self._batch.rows()
         self._more_acknowledged = len(acked) >= DELETED_MAX and not self._trouble.error
         if self._relay.outbox_damaged():
@@ -303,15 +330,44 @@ class Daemon:
         if config.mqtt != before.mqtt:
             self._relay.replace(_uplink(config, self._store))
 
-    def _finish(self) -> None:
-        """Take in what has arrived, commit, say goodbye, and commit what that acknowledged."""
-        self._notifier.stopping()
+    def _rescue(self) -> None:
+        """Commit what a defect did not touch, and close; the rest is as after a kill.
+
+        Streams whose chunks were in hand keep what was committed last: their samples, their memory
+        and what they told go together, and one of these is wrong. Nor is there a status: what
+        makes it may be what failed.
+        """
+        touched = {self._inputs[chunk.input_name].stream for chunk in self._in_hand}
+        for fleet in self._fleets:
+            fleet.flush(self._batch)
+        self._batch.forgo(touched)
+        self._streams = {
+            name: stream for name, stream in self._streams.items() if name not in touched
+        }
         for source in self._inputs.values():
+            if source.stream in touched:
+                self._tokens.pop(source.name, None)
+        self._commit(with_status=False)
+        self._stop_inputs()
+        self._relay.stop()
+        self._commit(with_status=False)
+        self._store.close()
+
+    def _stop_inputs(self) -> None:
+        for source in self._reading:
             source.ask_to_stop()  # all at once: each may take a moment
-        for source in self._inputs.values():
-            source.stop()
+        while self._reading:
+            self._reading.pop().stop()
+
+    def _take_what_is_left(self) -> None:
+        """Stop the inputs, and take in what has arrived."""
+        self._notifier.stopping()
+        self._stop_inputs()
         while chunks := self._chunks.take(0.0):
             self._take(chunks)
+
+    def _finish(self) -> None:
+        """Commit, say goodbye, and commit what that acknowledged."""
         self._commit()
         self._relay.stop()
         self._commit()
@@ -393,6 +449,7 @@ def run(config_file: Path, checker: Checker) -> int:
         InterpreterMissing: there is nothing to score with.
         StoreError: the database cannot be used.
         NotChecked: nothing can be checked.
+        Defect: the loop, or a thread, ended by one; what could be committed is.
 
     """
     start_logging()
@@ -404,7 +461,10 @@ def run(config_file: Path, checker: Checker) -> int:
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
+    watch = Watch(daemon.stop)
+    watch.begin()
     daemon.run()
+    watch.check()
     return 0
 
 

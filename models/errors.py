@@ -10,6 +10,7 @@
     │   └── KnownAnswerMismatch  this gateway does not compute what the trainer computed
     ├── InterpreterMissing     no TFLite runtime, or one that cannot run here        exit 69
     ├── StoreError             the database cannot be opened or written             exit 74
+    ├── Defect                 a mistake of this software; start it again           exit 70
     └── DataError              recordings that cannot be trained or scored on       exit 65
 
 A bad reading is no exception: it is one item among good ones, counted by its cause.
@@ -66,6 +67,12 @@ class StoreError(FieldwatchError):
     """The local database cannot be opened, read or written."""
 
     exit_code = 74
+
+
+class Defect(FieldwatchError):
+    """A mistake of this software ended it; the log has the traceback."""
+
+    exit_code = 70
 
 
 class DataError(FieldwatchError):

@@ -15,10 +15,12 @@ from tests.conftest import ROOT
 class CollectorProcess:
     """``fieldwatch-agent collect``, which can be stopped and go on."""
 
-    def __init__(self, port: int, directory: Path) -> None:
+    def __init__(self, port: int, directory: Path, mistake: str | None = None) -> None:
+        """``mistake`` is planted; see ``tests.planted``."""
         directory.mkdir()
         self._output = directory / "messages"
-        command = [sys.executable, "-m", "agent", "collect", str(directory), "--json"]
+        program = ["agent"] if mistake is None else ["tests.planted", mistake]
+        command = [sys.executable, "-m", *program, "collect", str(directory), "--json"]
         command += ["--site", "plant", "--host", "127.0.0.1", "--port", str(port)]
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
@@ -34,6 +36,10 @@ class CollectorProcess:
 
     def send_signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
+
+    def ended(self, seconds: float) -> int:
+        """Wait for its end; return the exit code."""
+        return self._process.wait(seconds)
 
     def end(self) -> None:
         self._process.kill()

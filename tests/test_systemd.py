@@ -14,7 +14,7 @@ import pytest
 from agent import config
 from agent.cli import DEFAULT_CONFIG
 from agent.credentials import CERTIFICATE, KEY, PASSWORD
-from models.errors import BundleError, ConfigError
+from models.errors import BundleError, ConfigError, Defect
 
 Analyze = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -86,6 +86,7 @@ def setting(name: str) -> str:
 def test_no_restart_where_a_restart_mends_nothing() -> None:
     codes = {int(code) for code in setting("RestartPreventExitStatus").split()}
     assert codes == {BundleError.exit_code, ConfigError.exit_code}
+    assert Defect.exit_code not in codes
 
 
 def test_a_crash_leaves_no_password_in_a_dump() -> None:

@@ -1,0 +1,111 @@
+"""An agent with a mistake planted into it: ``python -m tests.planted MISTAKE run --config …``.
+
+MISTAKE is what a line with ``MARK`` in it does to the agent (``ENDS``), or, for a method that fails
+from when FILE is there, ``MODULE:CLASS:METHOD:FILE``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from agent import cli, lean
+
+if TYPE_CHECKING:
+    from models.messages import Float64, Readings
+
+MARK = b"424242"  # a number, so that a line with it is a good one
+
+
+class Planted(Exception):
+    """What nobody foresaw."""
+
+
+def kill() -> NoReturn:
+    """As a mistake in C, or the system where memory is short: nothing more can be done."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def fail() -> NoReturn:
+    raise Planted
+
+
+def leave() -> NoReturn:
+    sys.exit(0)
+
+
+ENDS: dict[str, Callable[[], NoReturn]] = {"kill": kill, "fail": fail, "leave": leave}
+
+
+def plant(end: Callable[[], NoReturn]) -> None:
+    """Have lines with the mark end the loop; it says how many it has met."""
+    from agent.inputs.lines import LineParser
+
+    parse, parse_clean = LineParser.parse, LineParser.parse_clean
+
+    met = itertools.count(1)
+
+    def meet(lines: Sequence[bytes]) -> None:
+        for line in lines:
+            if MARK in line:
+                end()
+            print("met", next(met), file=sys.stderr, flush=True)
+
+    def parse_(self: LineParser, lines: Sequence[bytes], arrived_s: float) -> Readings:
+        meet(lines)
+        return parse(self, lines, arrived_s)
+
+    def clean_(
+        self: LineParser, lines: Sequence[bytes], arrived_s: Float64 | None
+    ) -> Readings | None:
+        meet(lines)
+        return parse_clean(self, lines, arrived_s)
+
+    LineParser.parse, LineParser.parse_clean = parse_, clean_  # type: ignore[method-assign]
+
+
+def plant_in_method(module: str, of: str, method: str, trigger: Path) -> None:
+    """Have a method fail from when a file is there."""
+    kind = getattr(importlib.import_module(module), of)
+    right = getattr(kind, method)
+
+    def wrong(*given: Any, **named: Any) -> Any:
+        if trigger.exists():
+            raise Planted
+        return right(*given, **named)
+
+    setattr(kind, method, wrong)
+
+
+def plant_by(mistake: str) -> None:
+    if mistake in ENDS:
+        plant(ENDS[mistake])
+    else:
+        module, of, method, trigger = mistake.split(":")
+        plant_in_method(module, of, method, Path(trigger))
+
+
+def main() -> None:
+    mistake = sys.argv.pop(1)
+    if sys.argv[1] == "run":
+        begin = lean.begin
+
+        def begin_planted() -> None:
+            begin()  # before anything else is loaded
+            plant_by(mistake)
+
+        lean.begin = begin_planted
+    else:
+        plant_by(mistake)
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
