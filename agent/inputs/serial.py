@@ -37,6 +37,44 @@ _PARITY = {
 }
 
 
+_PSEUDO_TERMINALS = range(136, 144)  # major numbers of devices that have no real speed
+
+
+class Port(serial.Serial):
+    """A port whose waiting bytes are kept at the opening; pyserial throws them away.
+
+    What came at another speed is noise, and is thrown away.
+    """
+
+    _noise = False  # what waits
+
+    def _reconfigure_port(self, force_update: bool = False) -> None:
+        assert self.fd is not None
+        before = _line_settings(self.fd)
+        super()._reconfigure_port(force_update)  # type: ignore[misc]  # the stubs lack it
+        self._noise = before is not None and before != _line_settings(self.fd)
+
+    def _reset_input_buffer(self) -> None:
+        if self._noise:
+            self.discard()
+
+    def discard(self) -> None:
+        """Throw away what waits."""
+        assert self.fd is not None
+        termios.tcflush(self.fd, termios.TCIFLUSH)
+
+
+def _line_settings(descriptor: int) -> list[int] | None:
+    """Return speed, bits and parity; None where there are none."""
+    try:
+        _, _, flags, _, speed, _, _ = termios.tcgetattr(descriptor)
+    except termios.error:
+        return None
+    if os.major(os.fstat(descriptor).st_rdev) in _PSEUDO_TERMINALS:
+        return None
+    return [speed, flags & (termios.CSIZE | termios.CSTOPB | termios.PARENB | termios.PARODD)]
+
+
 class SerialInput(ThreadedInput):
     """Reads lines from a serial port; see ``agent.inputs.Input``."""
 
@@ -62,7 +100,7 @@ class SerialInput(ThreadedInput):
             failures = failures + 1 if self._bytes == bytes_before else 1
             self._stopping.wait(self._delay_s(failures))
 
-    def _read(self, port: serial.Serial, put: Callable[[Chunk], None]) -> None:
+    def _read(self, port: Port, put: Callable[[Chunk], None]) -> None:
         """Read until the stop, or until the port fails."""
         arriving = Arriving(port.fileno())
         try:
@@ -76,7 +114,7 @@ class SerialInput(ThreadedInput):
         finally:
             self._framer.end()
 
-    def _found(self, port: serial.Serial) -> None:
+    def _found(self, port: Port) -> None:
         self._connections += 1
         self._change(True)
         _LOG.info("input %s: reading %s", self.name, port.port, extra={INPUT: self.name})
@@ -143,8 +181,8 @@ def _first_may_mislead(settings: SerialTable) -> bool:
     return settings.format != "json"
 
 
-def open_port(settings: SerialTable) -> serial.Serial:
-    """Open the port for this process alone.
+def open_port(settings: SerialTable) -> Port:
+    """Open the port for this process alone; what waits there can be read.
 
     Raises:
         OSError: absent, not permitted, in use, no serial port, or it cannot be set like this.
@@ -152,7 +190,7 @@ def open_port(settings: SerialTable) -> serial.Serial:
     """
     port = find(settings.port, settings.by_id)
     try:
-        return serial.Serial(
+        return Port(
             port=str(port),
             baudrate=settings.baud,
             bytesize=settings.bytesize,
@@ -170,6 +208,7 @@ def sample(settings: SerialTable, seconds: float) -> bytes:
     """Return what comes within some seconds; raises OSError as ``open_port`` does."""
     data, until = b"", time.monotonic() + seconds
     with open_port(settings) as port:
+        port.discard()  # it came at another speed
         arriving = Arriving(port.fileno())
         while time.monotonic() < until:
             data += arriving.read()

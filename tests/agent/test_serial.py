@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import pty
+import struct
 import termios
 import threading
 import time
@@ -17,7 +19,7 @@ import pytest
 from agent.config import SerialTable
 from agent.inputs import Chunk, ChunkQueue, open_input
 from agent.inputs.ports import find, named
-from agent.inputs.serial import Arriving, open_port, probe_port
+from agent.inputs.serial import Arriving, open_port, probe_port, sample
 
 WAIT_S_MAX = 20.0
 
@@ -108,6 +110,57 @@ def test_lines_arrive_whole_and_in_order(device):
         status = source.status()
     assert (status.bytes, status.lines, status.lines_cut) == (40, 3, 0)
     assert (status.reconnects, status.last_error) == (0, None)
+
+
+def test_lines_that_wait_at_the_opening_are_read(device):
+    device.write(b"1700000000,1\n1700000001,2\n17000")
+    with reading(settings(device.port)) as (_, queue):
+        assert take_lines(queue, 2) == [b"1700000000,1", b"1700000001,2"]
+        device.write(b"00002,3\n")
+        assert take_lines(queue, 1) == [b"1700000002,3"]
+    device.write(b"1700000003,4\n1700000004,5\n")  # while nobody reads
+    with reading(settings(device.port)) as (source, queue):
+        assert take_lines(queue, 2) == [b"1700000003,4", b"1700000004,5"]
+        assert source.status().lines_cut == 0
+
+
+def test_of_what_waits_the_first_piece_is_skipped_where_it_could_mislead(device):
+    device.write(b"5,0.3\n12.5,0.4\n")
+    with reading(settings(device.port, columns=["flow", "current"])) as (source, queue):
+        assert take_lines(queue, 1) == [b"12.5,0.4"]
+        assert source.status().lines_cut == 1
+
+
+def test_all_that_the_kernel_keeps_of_a_port_is_read_after_a_restart(device):
+    with reading(settings(device.port)) as (source, _):
+        connected(source)
+    lines = [b"%d,%d" % (1700000000 + number, number) for number in range(250)]
+    device.write(b"".join(b"%s\n" % line for line in lines))  # some 3.8 KB
+    with reading(settings(device.port)) as (_, queue):
+        assert take_lines(queue, 250) == lines
+
+
+@pytest.mark.parametrize("change", [{"baud": 19200}, {"stopbits": 2}])
+def test_what_came_at_another_speed_is_thrown_away(device, monkeypatch, change):
+    monkeypatch.setattr("agent.inputs.serial._PSEUDO_TERMINALS", ())  # this one passes for a real
+    with open_port(settings(device.port, baud=9600)):
+        device.write(b"noise\n")
+        wait_for(lambda: waiting(device) == 6, "the noise")
+    with open_port(settings(device.port, baud=9600)) as port:
+        assert port.in_waiting == 6
+    with open_port(settings(device.port, **{"baud": 9600} | change)) as port:
+        assert port.in_waiting == 0
+
+
+def waiting(device: Device) -> int:
+    with Path(device.terminal).open("rb", buffering=0) as terminal:
+        (count,) = struct.unpack("i", fcntl.ioctl(terminal, termios.FIONREAD, bytes(4)))
+        return int(count)
+
+
+def test_a_sample_is_of_its_own_speed_only(device):
+    device.write(b"noise\n")
+    assert sample(settings(device.port), 0.1) == b""
 
 
 def test_a_chunk_says_where_and_when_it_came(device):

@@ -242,6 +242,22 @@ def test_bad_lines_are_counted_by_cause_and_the_good_ones_used(
     assert status(tmp_path)["streams"]["pump"]["counters"]["late"] >= 1
 
 
+def test_lines_that_come_while_the_agent_is_down_are_read(
+    tmp_path: Path, line: Line, broker: RealBroker, start_agent: StartAgent
+) -> None:
+    """Before the first start, after a kill, and after a stop; as far as the kernel keeps them."""
+    config, rows = configure(tmp_path, line, broker.port), Pump(14).run(150)
+    for number, ending in enumerate(("kill", "stop", "stop")):
+        line.write(lines(rows[50 * number : 50 * number + 30], 50 * number))
+        agent = start_agent(config)
+        wait_until(lambda: running(tmp_path), "the agent")
+        wait_until(lambda part=number: len(kept_scores(tmp_path)) == 50 * part + 30, "what waited")
+        line.write(lines(rows[50 * number + 30 : 50 * number + 50], 50 * number + 30))
+        wait_until(lambda part=number: len(kept_scores(tmp_path)) == 50 * part + 50, "what came")
+        agent.kill() if ending == "kill" else agent.stop()
+    assert status(tmp_path)["inputs"]["line"]["rejected"] == {}
+
+
 def test_an_unplugged_port_is_found_again_and_the_gap_stays_a_gap(
     tmp_path: Path, line: Line, broker: RealBroker, start_agent: StartAgent
 ) -> None:
