@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from models.grid import begun_by
 from models.messages import GOOD, HELD, INTERPOLATED, Bool, Float32, Float64, Samples, Uint8
 from models.times import iso_time
 
@@ -88,10 +89,11 @@ class Summary:
 
     def _pieces(self, times: Float64) -> list[tuple[int, int, int]]:
         """Return the numbers of the intervals that follow each other, and where they lie."""
-        first, last = np.minimum.reduce(times), np.maximum.reduce(times)
-        if first // self.interval_s == last // self.interval_s:
-            return [(int(first // self.interval_s), 0, len(times))]
-        numbers = times // self.interval_s
+        ends = np.array([np.minimum.reduce(times), np.maximum.reduce(times)])
+        first, last = begun_by(ends, self.interval_s).tolist()
+        if first == last:
+            return [(int(first), 0, len(times))]
+        numbers = begun_by(times, self.interval_s)
         edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(times)]
         return [(int(numbers[begin]), begin, end) for begin, end in itertools.pairwise(edges)]
 

@@ -29,6 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.bundle import Sampling
+from models.grid import half, slot_of, slots_of, windows_of
 from models.messages import (
     ALL,
     GOOD,
@@ -105,7 +106,7 @@ class Aligner:
         """Take rows up to a clock step, or all; return how many."""
         if math.isnan(self._phase_s):
             self._begin(float(readings.times[0]))
-        slots = np.rint((readings.times - self._phase_s) / self._period_s).astype(np.int64)
+        slots = slots_of(readings.times, self._phase_s, self._period_s).astype(np.int64)
         whole = np.logical_not(np.isnan(readings.values).any(axis=1))
         breaks = np.flatnonzero(~whole[1:] | (np.diff(slots) != 1)) + 1
         ends = np.append(breaks, len(slots))
@@ -127,7 +128,7 @@ class Aligner:
     def _begin(self, time: float) -> None:
         """Start the grid at ``time``, with nothing held from before."""
         self._phase_s = 0.0 if self._anchored else math.fmod(time, self._period_s)
-        self._next = self._newest = round((time - self._phase_s) / self._period_s)
+        self._next = self._newest = slot_of(time, self._phase_s, self._period_s)
         self._newest_s = time
         self._held_slot[:] = _NEVER
         self._far_late_rows = 0
@@ -192,8 +193,10 @@ class Aligner:
         """
         if math.isnan(self._phase_s):
             return readings
-        places = (readings.times - self._phase_s) / self._period_s
-        slots = np.ceil(places - _ON_GRID_S / self._period_s) if raw else np.rint(places)
+        if raw:
+            slots = windows_of(readings.times - self._phase_s, self._period_s)
+        else:
+            slots = slots_of(readings.times, self._phase_s, self._period_s)
         new = slots >= self._next
         self.counters["duplicate"] += int(np.count_nonzero(~new))
         return Readings(readings.times[new], readings.values[new])
@@ -332,6 +335,7 @@ class Aligners:
         anchored: bool = False,
     ) -> None:
         self._period_s = sampling.period_s
+        self._half = half(sampling.period_s)
         self._each = [
             Aligner(sampling, channels, lateness, anchored) for lateness in lateness_samples
         ]
@@ -384,7 +388,7 @@ class Aligners:
         first = np.flatnonzero(np.diff(sorted_streams, prepend=-1))
         count = np.diff(first, append=len(order))
         rank = np.arange(len(order)) - np.repeat(first, count)
-        slots = np.rint((times - self._phase_s[sorted_streams]) / self._period_s)
+        slots = slots_of(times, self._phase_s[sorted_streams], self._period_s)
         plain = (slots == self._next[sorted_streams] + rank) & ~np.isnan(values).any(axis=1)
         pass_on = np.logical_and.reduceat(plain, first)
         who = sorted_streams[first]
@@ -401,8 +405,8 @@ class Aligners:
     def _push_one(self, stream: int, readings: Readings) -> list[Aligned]:
         """As ``push`` for a single row: a third of the time."""
         time, phase_s = float(readings.times[0]), float(self._phase_s[stream])
-        slot = (time - phase_s) / self._period_s
-        slot = math.nan if math.isnan(slot) else float(round(slot))
+        place = (time - phase_s) / self._period_s + self._half
+        slot = math.nan if math.isnan(place) else float(math.floor(place))
         # a sum of floats is quicker than one of a few float32
         if slot != self._next[stream] or math.isnan(sum(readings.values[0].tolist())):
             return self._push(stream, readings)
@@ -423,7 +427,8 @@ class Aligners:
             times, values = times[order], values[order]
         slots = times - self._phase_s
         slots /= self._period_s
-        np.rint(slots, out=slots)
+        slots += self._half
+        np.floor(slots, out=slots)
         plain = np.logical_and.reduce(slots == self._next)
         if not plain or math.isnan(np.add.reduce(values, axis=None)):
             return None

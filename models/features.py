@@ -41,10 +41,11 @@ import numpy as np
 
 from models.align import FAR_LATE_ROWS
 from models.bundle import Feature, Sampling, Source, StreamRules
+from models.grid import windows_of
 from models.messages import Bool, Float32, Float64, Int64, Readings
 
 COUNTERS = ("raw_late", "windows_short")
-_ON_TIME = 1e-4  # of a period: times are sums of floats
+_ON_TIME = 1e-4  # of a line of the spectrum: frequencies are quotients of floats
 
 
 def figure(feature: Feature, window: Float64, rate_hz: float) -> float:
@@ -220,7 +221,7 @@ class Features:
 
     def push(self, readings: Readings) -> Readings:
         """Take in readings, (n, P + S); return those, (m, C), that are complete."""
-        periods = np.ceil(readings.times / self._period_s - _ON_TIME).astype(np.int64)
+        periods = windows_of(readings.times, self._period_s).astype(np.int64)
         beside, raw = np.split(readings.values, [len(self._passing)], axis=1)
         known = ~np.isnan(raw)
         in_time = known.copy()

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.bundle import Manifest
+from models.grid import ended_by
 from models.history import History
 from models.impute import fill, longest_gap
 from models.interpreter import ForecastNetwork
@@ -293,7 +294,7 @@ class Forecaster:
 
 def step_numbers(times: Float64, step_s: float, period_s: float) -> Int64:
     """Return the number of the step that each sample belongs to; number × ``step_s`` is its end."""
-    return np.ceil((times - _SAMPLE_SHARE * period_s) / step_s).astype(np.int64)
+    return ended_by(times, step_s, _SAMPLE_SHARE * period_s).astype(np.int64)
 
 
 def normalised(context: Float32, scale_min: Float32 | float) -> tuple[Float32, Float32, Float32]:
