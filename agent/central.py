@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from agent.clock import clock_quality
 from agent.envelope import Envelope, acknowledged_topic, central_status_topic
@@ -29,7 +29,7 @@ GONE_MAX = 1000  # ranges in a gone message
 _LOOK_ROWS = 5000  # of the outbox, for what is gone
 LOOK_S = 1.0  # between two such looks
 
-Cause = Literal["malformed", "foreign_epoch", "beyond"]
+Cause = Literal["malformed", "foreign_epoch", "beyond", "too_large"]
 
 
 class _Rejected(Exception):
@@ -58,7 +58,7 @@ class Central:
         self.topics = (self._status_topic, self._acknowledged_topic)
         self.online = False
         self.resent = 0
-        self.rejected: dict[Cause, int] = {"malformed": 0, "foreign_epoch": 0, "beyond": 0}
+        self.rejected: dict[Cause, int] = dict.fromkeys(get_args(Cause), 0)
         self.through_seq: int | None = None  # None: nothing heard on this connection
         self._also = Ranges()
         # only while it is there can it confirm anything: so much of that time there was, s
@@ -118,9 +118,21 @@ class Central:
                 # not what the loop says: the collector may be faster than the end of its commit
                 self._take_acknowledgement(said, int(outbox.meta("last_seq")))
         except _Rejected as error:
-            if not self.rejected[error.cause]:
-                _LOG.warning("message on %s rejected, %s: %s", topic, error.cause, error)
-            self.rejected[error.cause] += 1
+            self._reject(topic, error)
+
+    def too_large(self, topic: str, size_bytes: int) -> None:
+        """Count a message that was thrown away as it came."""
+        self._reject(topic, _Rejected("too_large", f"{size_bytes} bytes"))
+
+    def _reject(self, topic: str, why: _Rejected) -> None:
+        if not self.rejected[why.cause]:
+            _LOG.warning(
+                "message on %s rejected, %s: %s; others like it are counted only",
+                printable(topic),
+                why.cause,
+                why,
+            )
+        self.rejected[why.cause] += 1
 
     def _take_status(self, said: dict[str, Any]) -> None:
         state = said.get("state")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 import signal
 import threading
@@ -36,11 +37,12 @@ from agent.mqtt import (
     Protocol,
     Received,
     Subscribed,
+    TooLarge,
 )
 from agent.payload import BYTES_MAX, decoded
 from agent.threads import Watch
 from models.errors import ConfigError
-from models.printable import json_text
+from models.printable import json_text, printable
 from models.settings import explain
 
 _LOG = logging.getLogger(__name__)
@@ -48,8 +50,28 @@ _LOG = logging.getLogger(__name__)
 _COMMIT_S = 0.2  # what comes within this is written, and acknowledged, together
 _ROWS_MAX = 500
 _WAITING_MAX = 20_000
+_TELL_S = 60.0  # between two lines of the log about the same
 _ONLINE: Final = b'{"state":"online"}'
 _OFFLINE: Final = b'{"state":"offline"}'
+
+
+class _Tally:
+    """Counts what may come in floods, and logs how much that was: at once, then once a minute."""
+
+    def __init__(self, told: str) -> None:
+        self._told = told
+        self._count, self._last = 0, ""
+        self._next_s = -math.inf  # monotonic
+
+    def add(self, count: int, which: str) -> None:
+        self._count += count
+        self._last = which
+
+    def tell(self) -> None:
+        now_s = time.monotonic()
+        if self._count and now_s >= self._next_s:
+            _LOG.warning(self._told, self._count, self._last)
+            self._count, self._next_s = 0, now_s + _TELL_S
 
 
 class Collector:
@@ -70,6 +92,8 @@ class Collector:
         self._stopping = threading.Event()
         self._failures = 0
         self.counters: Counter[str] = Counter()  # new, repeated, gone, rejected
+        self._gone_log = _Tally("%d messages will not come; the last ones are %s")
+        self._rejected_log = _Tally("%d messages rejected; the last one is on %s")
 
     def stop(self) -> None:
         """Make ``run`` return soon; safe in a signal handler."""
@@ -135,17 +159,25 @@ class Collector:
         try:
             said = read_message(received.topic, decoded(received.body))
         except (ValueError, RecursionError) as error:  # a JSONDecodeError is a ValueError
-            if not self.counters["rejected"]:
-                _LOG.warning("message on %s, perhaps others, rejected: %s", received.topic, error)
-            self.counters["rejected"] += 1
+            self.reject(received.topic, str(error))
             return
         if isinstance(said, Message):
             self.counters["new" if collected.take(said) else "repeated"] += 1
             return
         source, ranges = said
         for first, last in collected.forgo(source, ranges):
-            _LOG.warning("%s: messages %d to %d will not come", source.gateway, first, last)
             self.counters["gone"] += last - first + 1
+            self._gone_log.add(last - first + 1, f"{source.gateway}: {first} to {last}")
+
+    def reject(self, topic: str, why: str) -> None:
+        """Count a message that cannot be used."""
+        self.counters["rejected"] += 1
+        self._rejected_log.add(1, f"{printable(topic)}: {why}")
+
+    def tell(self) -> None:
+        """Log what was counted, now and then."""
+        self._gone_log.tell()
+        self._rejected_log.tell()
 
     def committed(self, messages: list[Message]) -> None:
         """Hand on what is on the disk."""
@@ -200,9 +232,12 @@ class _Collecting:
             case Received() as received:
                 self._taken += 1
                 self._collector.take(received, self._collected)
+            case TooLarge(topic=topic, size_bytes=size_bytes):
+                self._collector.reject(topic, f"{size_bytes} bytes are too large")
 
     def _commit(self) -> None:
         """Write, hand on, acknowledge: in this order, so that what is acknowledged is on disk."""
+        self._collector.tell()
         if self._taken:
             self._collector.committed(self._collected.commit())
             self._to_tell |= dict.fromkeys(self._collected.touched())

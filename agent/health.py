@@ -169,6 +169,9 @@ def totals(
     return dict(counts) | {
         "lines": sum(source["lines"] for source in inputs.values()),
         "rejected": sum(rejected(inputs).values()),
+        "messages_too_large": sum(
+            source.get("messages_too_large", 0) for source in inputs.values()
+        ),
         "reconnects": sum(source["reconnects"] for source in inputs.values())
         + max(0, link.get("connections", 0) - 1),
         "evicted": sum(store["evicted"].values()),

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import paho.mqtt.client as paho
@@ -23,7 +23,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from agent.bounded_queue import BoundedQueue
 from agent.credentials import Credentials
+from agent.packets import BoundedSocket
 from models.errors import FieldwatchError
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ GOODBYE_S_MAX = 0.5
 UNSUPPORTED_PROTOCOL = 0x84
 _RECEIVE_MAXIMUM = 65535  # where the broker names none
 _PACKET_BYTES_MAX = 268_435_455  # the longest that MQTT can express
+RECEIVED_BYTES_MAX = 65_536  # of a packet, where nobody asks for more
+_WAITING_BYTES_MAX = 8 * 2**20  # received, and not fetched; then nothing more is read
 _UNSPECIFIED = 0x80  # paho's word for a connection that is simply gone
 _EXPIRY_S_MAX = 0xFFFFFFFF
 _VERSIONS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
@@ -91,11 +95,19 @@ class Received(NamedTuple):
     retained: bool = False  # it was there before the subscription; nobody knows since when
 
 
+class TooLarge(NamedTuple):
+    """Somebody published what is longer than this side takes; it was thrown away as it came."""
+
+    topic: str
+    size_bytes: int  # of the packet
+    retained: bool  # it lies at the broker, and comes again with each subscription
+
+
 class Woken(NamedTuple):
     """Somebody on this side wants the sender to look up; nothing happened on the connection."""
 
 
-Happening = Connected | Refused | Lost | Acknowledged | Subscribed | Received | Woken
+Happening = Connected | Refused | Lost | Acknowledged | Subscribed | Received | TooLarge | Woken
 
 
 class Connection:
@@ -114,7 +126,7 @@ class Connection:
         client_id: str,
         protocol: Protocol,
         *,
-        received_bytes_max: int = 65_536,
+        received_bytes_max: int = RECEIVED_BYTES_MAX,
         received_waiting_max: int = 1000,
         session_expiry_s: int | None = None,
     ) -> None:
@@ -124,11 +136,12 @@ class Connection:
         self._received_bytes_max = received_bytes_max
         self._received_waiting_max = received_waiting_max
         self._session_expiry_s = session_expiry_s
-        self.happenings: SimpleQueue[Happening] = SimpleQueue()
+        self.happenings: BoundedQueue[Happening] = BoundedQueue(_WAITING_BYTES_MAX)
         # of published messages; there are few kinds
         self._properties: dict[tuple[float | None, Payload | None], Properties] = {}
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2,
+        self._client = _Client(
+            self.happenings,
+            received_bytes_max,
             client_id=client_id,
             protocol=_VERSIONS[protocol],
             reconnect_on_failure=False,
@@ -264,14 +277,26 @@ class Connection:
         if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise LinkError("the connection is gone")
 
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Let the broker send nothing more of these.
+
+        Raises:
+            LinkError: the connection is gone.
+
+        """
+        code, _ = self._client.unsubscribe(list(topics))
+        if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise LinkError("the connection is gone")
+
     def close(self, politely: bool) -> None:
         """End the connection; politely means that the broker drops the will."""
+        self.happenings.close()
         if politely and self._client.disconnect() == MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._wait_for_the_end()
         with contextlib.suppress(OSError):  # the other side was faster
-            if isinstance(sock := self._client.socket(), socket.socket):
+            if self._client.bounded is not None:
                 # a broker that hangs would keep the network thread, and us, waiting
-                sock.shutdown(socket.SHUT_RDWR)
+                self._client.bounded.shutdown(socket.SHUT_RDWR)
         self._client.loop_stop()
         # paho's sockets go with it, at once, where nothing refers in a circle
         client = self._client
@@ -292,8 +317,10 @@ class Connection:
             self.happenings.put(Connected(receive_maximum, packet_bytes_max))
 
     def _on_disconnect(self, _: Any, __: Any, ___: Any, code: ReasonCode, ____: Any) -> None:
+        bounded = self._client.bounded
+        trouble = None if bounded is None else bounded.trouble
         reason = "the connection broke" if code.value == _UNSPECIFIED else str(code)
-        self.happenings.put(Lost(reason))
+        self.happenings.put(Lost(trouble or reason))
 
     def _on_publish(self, _: Any, __: Any, packet: int, code: ReasonCode, ___: Any) -> None:
         self.happenings.put(Acknowledged(packet, code.value, code.is_failure, str(code)))
@@ -308,13 +335,52 @@ class Connection:
         except UnicodeDecodeError:
             self.happenings.put(Lost("the broker sends what is no MQTT: a topic that is no text"))
             return
-        if self.happenings.qsize() < self._received_waiting_max:
-            received = Received(
-                topic, bytes(message.payload), message.mid, message.dup, message.retain
-            )
-            self.happenings.put(received)
+        bounded = self._client.bounded
+        assert bounded is not None  # nothing else brings messages
+        if (size := bounded.too_large(message.payload)) is not None:
+            if message.qos:
+                self.acknowledge(message.mid)
+            self.happenings.put(TooLarge(topic, size, message.retain), len(topic))
+        elif self.happenings.qsize() < self._received_waiting_max:
+            body = bytes(message.payload)
+            received = Received(topic, body, message.mid, message.dup, message.retain)
+            self.happenings.put(received, len(body))
         elif self._session_expiry_s is not None:
             self.happenings.put(Lost("the broker sends more than is taken from its connection"))
+
+
+class _Client(paho.Client):
+    """paho, with a bounded socket; and its network thread cannot end without a word.
+
+    The two methods are not of paho's public interface. Tests fail if paho calls them no more.
+    """
+
+    def __init__(
+        self, happenings: BoundedQueue[Happening], packet_bytes_max: int, **settings: Any
+    ) -> None:
+        super().__init__(CallbackAPIVersion.VERSION2, **settings)
+        self._happenings = happenings
+        self._packet_bytes_max = packet_bytes_max
+        self.bounded: BoundedSocket | None = None
+
+    def _create_socket(self) -> BoundedSocket:
+        sock = super()._create_socket()
+        assert isinstance(sock, socket.socket)  # a TLS one is; we use neither web nor Unix sockets
+        mqtt5 = self.protocol == paho.MQTTv5
+        room = self._happenings.wait_for_room
+        self.bounded = BoundedSocket(sock, self._packet_bytes_max, mqtt5, room)
+        return self.bounded
+
+    def _thread_main(self) -> None:
+        try:
+            super()._thread_main()
+        finally:
+            self._happenings.put(Lost("the connection ended"))
+
+
+def matches(topic_filter: str, topic: str) -> bool:
+    """Whether a subscription to ``topic_filter`` brings what is published on ``topic``."""
+    return paho.topic_matches_sub(topic_filter, topic)
 
 
 def _properties(kind: int) -> Properties:

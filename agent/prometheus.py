@@ -147,6 +147,21 @@ def _inputs(inputs: Mapping[str, Document]) -> Iterator[Metric]:
     yield Metric("input_received_bytes_total", "counter", "Bytes received.", each("bytes"))
     yield Metric("input_reconnects_total", "counter", "Times it came back.", each("reconnects"))
     yield Metric(
+        "input_messages_too_large_total",
+        "counter",
+        "Messages thrown away as they came.",
+        each("messages_too_large"),
+    )
+    yield Metric(
+        "input_topics_given_up",
+        "gauge",
+        "Topics not subscribed to, as they bring too large messages.",
+        [
+            Value(len(source.get("topics_given_up", ())), {"input": name})
+            for name, source in inputs.items()
+        ],
+    )
+    yield Metric(
         "rejected_total",
         "counter",
         "What could not be used, by cause.",

@@ -26,6 +26,7 @@ from agent.mqtt import (
     Lost,
     Received,
     Subscribed,
+    TooLarge,
     Woken,
 )
 
@@ -268,6 +269,9 @@ class Session:
                         self._answered(happening)
                     case Received(topic=topic, body=body):
                         self._heard(topic, body)
+                    case TooLarge(topic=topic, size_bytes=size_bytes):
+                        if self._central is not None:
+                            self._central.too_large(topic, size_bytes)
                     case Subscribed(str(refusal)):
                         raise LinkError(f"the broker lets us not hear central ops: {refusal}")
                     case Woken():

@@ -84,6 +84,13 @@ def _input(name: str, source: Document) -> Iterator[str]:
     yield (f"input     {name}: {state}; {source['lines']} lines, {source['reconnects']} reconnects")
     if source["rejected"]:
         yield f"          rejected: {_counts(source['rejected'])}"
+    if count := source.get("messages_too_large"):  # none of an older agent's
+        yield f"          {count} messages were too large, and thrown away as they came"
+    if given_up := source.get("topics_given_up"):
+        yield (
+            f"          NOT SUBSCRIBED to {', '.join(given_up)}: each connection brings a retained"
+            " message that is too large; clear it at the broker, then restart the agent"
+        )
     for reject in source["rejects"]:
         channel = f" ({reject['channel']})" if reject["channel"] else ""
         yield f"            {reject['cause']}{channel}: {reject['excerpt']}"

@@ -1,7 +1,7 @@
 """The other side of the link, by a script: for what a good broker never does.
 
-It speaks as much MQTT 5 and 3.1.1 as the uplink needs: CONNECT, PUBLISH at QoS 1, SUBSCRIBE and
-DISCONNECT.
+It speaks as much MQTT 5 and 3.1.1 as we need: CONNECT, PUBLISH at QoS 1, SUBSCRIBE, UNSUBSCRIBE
+and DISCONNECT.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from types import TracebackType
 from typing import Self
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, DISCONNECT = 1, 2, 3, 4, 8, 9, 14
+UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP = 10, 11, 12, 13
+_PIECE = bytes(65_536)
 
 
 @dataclass
@@ -37,6 +39,8 @@ class Session:
     unanswered: int = 0
     unanswered_max: int = 0
     said_goodbye: bool = False
+    acknowledged: list[int] = field(default_factory=list)  # packet numbers of messages to it
+    unsubscribed: list[str] = field(default_factory=list)
 
     def send(self, kind: int, payload: bytes) -> None:
         self.sock.sendall(bytes([kind << 4, len(payload)]) + payload)
@@ -59,6 +63,20 @@ class Session:
         """Answer for the two topics that the uplink asks for."""
         properties = b"\0" if self.protocol == 5 else b""
         self.send(SUBACK, packet + properties + bytes([code, code]))
+
+    def publish(
+        self, topic: str, size_bytes: int = 1, packet: int = 0, retain: bool = False
+    ) -> None:
+        """Send zeros, however many: a broker that does not care what the client takes."""
+        head = len(topic.encode()).to_bytes(2, "big") + topic.encode()
+        head += packet.to_bytes(2, "big") if packet else b""
+        head += b"\0" if self.protocol == 5 else b""
+        first = PUBLISH << 4 | (2 if packet else 0) | retain
+        self.sock.sendall(fixed_header(first, len(head) + size_bytes) + head)
+        while size_bytes:
+            piece = _PIECE[:size_bytes]
+            self.sock.sendall(piece)
+            size_bytes -= len(piece)
 
     def hang_up(self) -> None:
         """Close the connection; a close alone would not wake the thread that reads."""
@@ -148,9 +166,32 @@ class ScriptedBroker:
             self._on_publish(session, message)
         elif head >> 4 == SUBSCRIBE:
             self._on_subscribe(session, payload[:2])
+        elif head >> 4 == PUBACK:
+            session.acknowledged.append(int.from_bytes(payload[:2], "big"))
+        elif head >> 4 == UNSUBSCRIBE:
+            session.unsubscribed += _read_topics(session, payload)
+            properties = b"\0" if session.protocol == 5 else b""
+            codes = bytes(len(session.unsubscribed)) if session.protocol == 5 else b""
+            session.send(UNSUBACK, payload[:2] + properties + codes)
+        elif head >> 4 == PINGREQ:
+            session.send(PINGRESP, b"")
         elif head >> 4 == DISCONNECT:
             session.said_goodbye = True
             raise ConnectionResetError
+
+
+def fixed_header(first: int, length: int) -> bytes:
+    digits = [length >> 7 * at & 127 for at in range(4) if length >> 7 * at] or [0]
+    return bytes([first, *(digit | 128 for digit in digits[:-1]), digits[-1]])
+
+
+def _read_topics(session: Session, payload: bytes) -> list[str]:
+    at, topics = 3 if session.protocol == 5 else 2, []
+    while at < len(payload):
+        length = int.from_bytes(payload[at : at + 2], "big")
+        topics.append(payload[at + 2 : at + 2 + length].decode())
+        at += 2 + length
+    return topics
 
 
 def _read_packet(sock: socket.socket) -> tuple[int, bytes]:

@@ -77,8 +77,8 @@ class Ops:
 class Collecting:
     """The reference collector, in a thread."""
 
-    def __init__(self, port: int, directory: Path) -> None:
-        settings = MqttTable(host="127.0.0.1", port=port, **FAST)
+    def __init__(self, port: int, directory: Path, **more: Any) -> None:
+        settings = MqttTable(host="127.0.0.1", port=port, **(FAST | more))
         self.messages: list[Message] = []
         self.collector = Collector(settings, "plant", directory, self.messages.append)
         self._thread = threading.Thread(target=self.collector.run)

@@ -53,6 +53,8 @@ class InputStatus:
     lines: int
     lines_cut: int  # pieces of lines at the ends of a connection, which are not used
     reconnects: int
+    messages_too_large: int = 0  # thrown away as they came
+    topics_given_up: tuple[str, ...] = ()  # as each connection brought such a message on them
 
 
 class Input(Protocol):

@@ -2,6 +2,9 @@
 
 The broker keeps what it sent until then, so that a gateway that dies with messages in its memory
 gets them again. What comes twice is told by its time, where it has one: the aligner drops it.
+
+What waits for its commit is bounded in bytes, too: while it is too much, nothing is fetched from
+the connection, which then reads nothing, so that the broker waits.
 """
 
 from __future__ import annotations
@@ -12,14 +15,16 @@ import random
 import socket
 import time
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from agent.input_tables import MqttInputTable
 from agent.inputs import Chunk
+from agent.inputs.subscriptions import GIVEN_UP_S, Subscriptions
 from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
 from agent.mqtt import (
+    RECEIVED_BYTES_MAX,
     UNSUPPORTED_PROTOCOL,
     Connected,
     Connection,
@@ -29,13 +34,18 @@ from agent.mqtt import (
     Received,
     Refused,
     Subscribed,
+    TooLarge,
     Woken,
 )
+from models.printable import printable
 
 _LOG = logging.getLogger(__name__)
 
 # messages not acknowledged yet; MQTT 5 tells the broker, with 3.1.1 it has a number of its own
 _WAITING_MAX: Final = 1000
+_WAITING_BYTES_MAX: Final = 16 * 2**20  # of those, as they lie in memory
+_LINE_BYTES: Final = 48  # that a line takes beside its text
+_LOOK_S: Final = 60.0  # this often, whether a topic may be asked for again
 
 
 class MqttInput(ThreadedInput):
@@ -47,12 +57,17 @@ class MqttInput(ThreadedInput):
         self._protocol: Protocol = "3.1.1" if settings.broker.protocol == "3.1.1" else "5"
         self._connection: Connection | None = None
         self._tokens = itertools.count(1)
-        self._packets: dict[int, int] = {}  # token -> packet number, of this connection
+        # token -> packet number, of this connection, and bytes
+        self._packets: dict[int, tuple[int, int]] = {}
+        self._waiting_bytes = 0
+        self._subscriptions = Subscriptions(settings.topics)
+        self._asked: list[str] = []  # topics, on this connection
         self._done: SimpleQueue[int] = SimpleQueue()  # tokens that are committed
 
     def ask_to_stop(self) -> None:
         """Let the receiving end; what is not acknowledged, the broker keeps."""
         super().ask_to_stop()
+        self._done.put(0)  # for who waits for a commit
         self._wake()
 
     def committed(self, tokens: Sequence[int]) -> None:
@@ -85,7 +100,9 @@ class MqttInput(ThreadedInput):
             received_waiting_max=_WAITING_MAX,
             session_expiry_s=settings.session_expiry_s,
         )
-        self._packets.clear()  # numbers of another connection mean nothing in this one
+        # numbers of another connection mean nothing in this one
+        self._packets.clear()
+        self._waiting_bytes = 0
         try:
             connection.open()
             answer = self._answer(connection)
@@ -96,7 +113,9 @@ class MqttInput(ThreadedInput):
                     return
                 raise LinkError(f"the broker refuses: {answer.reason}")
             self._connection = connection
-            connection.subscribe(settings.topics)
+            self._subscriptions.begin()
+            self._asked = []
+            self._subscribe(connection)
             self._found()
             self._receive(connection, put)
         finally:
@@ -112,19 +131,85 @@ class MqttInput(ThreadedInput):
                 self._protocol = "3.1.1" if self._protocol == "5" else "5"
             raise
 
+    def _subscribe(self, connection: Connection) -> None:
+        """Ask for all topics but those that are given up; the broker may have a session with those.
+
+        Raises:
+            LinkError: the connection is gone.
+
+        """
+        wanted, given_up = self._subscriptions.wanted(), self._subscriptions.given_up()
+        if given_up:
+            connection.unsubscribe(given_up)
+        if new := [topic for topic in wanted if topic not in self._asked]:
+            connection.subscribe(new)
+        self._asked, self._topics_given_up = wanted, tuple(given_up)
+
     def _receive(self, connection: Connection, put: Callable[[Chunk], None]) -> None:
         while not self._stopping.is_set():
-            match connection.happenings.get():
+            try:
+                happening = connection.happenings.get(_LOOK_S)
+            except Empty:
+                if self._subscriptions.wanted() != self._asked:
+                    self._subscribe(connection)
+                continue
+            match happening:
                 case Received() as received:
                     self._take(received, put)
+                case TooLarge() as message:
+                    self._refuse(message, connection)
                 case Lost(reason):
                     raise LinkError(reason)
                 case Subscribed(str(refusal)):
                     raise LinkError(f"the broker lets us not subscribe: {refusal}")
-            while not self._done.empty():
-                packet = self._packets.pop(self._done.get(), None)
-                if packet is not None:
-                    connection.acknowledge(packet)
+            self._acknowledge(connection)
+
+    def _acknowledge(self, connection: Connection) -> None:
+        """Acknowledge what is committed; wait for that while too much is not."""
+        while True:
+            try:
+                token = self._done.get(timeout=self._commit_wait_s())
+            except Empty:
+                if not self._commit_wait_s():
+                    return
+                continue
+            packet, size_bytes = self._packets.pop(token, (None, 0))
+            self._waiting_bytes -= size_bytes
+            if packet is not None:
+                connection.acknowledge(packet)
+
+    def _commit_wait_s(self) -> float:
+        crowded = self._waiting_bytes > _WAITING_BYTES_MAX
+        return 1.0 if crowded and not self._stopping.is_set() else 0.0
+
+    def _refuse(self, message: TooLarge, connection: Connection) -> None:
+        """Count a message that was too large; give its topic up where it comes again and again.
+
+        Raises:
+            LinkError: the connection is gone.
+
+        """
+        self._messages_too_large += 1
+        if self._messages_too_large == 1:
+            _LOG.warning(
+                "a message of %d bytes on %s, perhaps others, was not taken; at most %d are",
+                message.size_bytes,
+                printable(message.topic),
+                RECEIVED_BYTES_MAX,
+                extra={INPUT: self.name},
+            )
+        given_up = self._subscriptions.too_large(message.topic) if message.retained else []
+        if given_up:
+            _LOG.error(
+                "no longer subscribed to %s for %.0f h: each connection brings a retained message"
+                " of %d bytes on %s; clear it at the broker, then restart",
+                ", ".join(given_up),
+                GIVEN_UP_S / 3600,
+                message.size_bytes,
+                printable(message.topic),
+                extra={INPUT: self.name},
+            )
+            self._subscribe(connection)
 
     def _take(self, received: Received, put: Callable[[Chunk], None]) -> None:
         """Pass on what a message holds.
@@ -142,7 +227,9 @@ class MqttInput(ThreadedInput):
                     " it should send fewer before they are acknowledged"
                 )
             token = next(self._tokens)
-            self._packets[token] = received.packet
+            size_bytes = len(received.body) + _LINE_BYTES * len(lines)
+            self._packets[token] = received.packet, size_bytes
+            self._waiting_bytes += size_bytes
         self._bytes += len(received.body)
         self._lines += len(lines)
         # a retained message comes with each new connection

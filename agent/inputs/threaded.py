@@ -25,6 +25,8 @@ class ThreadedInput(ABC):
         self._since: float | None = None  # Unix seconds of the last change of ``_connected``
         self._last_error: str | None = None
         self._bytes = self._lines = self._connections = 0
+        self._messages_too_large = 0
+        self._topics_given_up: tuple[str, ...] = ()
 
     def start(self, put: Callable[[Chunk], None]) -> None:
         """Begin to read; waits for the device where it is absent."""
@@ -53,6 +55,8 @@ class ThreadedInput(ABC):
             lines=self._lines,
             lines_cut=self._lines_cut(),
             reconnects=max(0, self._connections - 1),
+            messages_too_large=self._messages_too_large,
+            topics_given_up=self._topics_given_up,
         )
 
     def committed(self, tokens: Sequence[int]) -> None:  # noqa: B027 - few have to

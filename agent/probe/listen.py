@@ -17,6 +17,7 @@ from agent.config import AnyInput
 from agent.input_tables import FileTable
 from agent.inputs import Chunk, InputStatus, open_input
 from agent.mqtt import (
+    RECEIVED_BYTES_MAX,
     UNSUPPORTED_PROTOCOL,
     Connected,
     Connection,
@@ -25,10 +26,13 @@ from agent.mqtt import (
     Protocol,
     Received,
     Subscribed,
+    TooLarge,
 )
 from agent.probe.measure import Arrival
+from models.printable import printable
 
 LINES_MAX: Final = 20_000  # kept; what comes after is only counted
+BYTES_MAX: Final = 16 * 2**20  # in those lines
 _TAIL_BYTES: Final = 65_536  # of a file that is there already
 
 Show = Callable[[bytes], None]
@@ -42,6 +46,7 @@ class Heard:
     arrivals: list[Arrival] = field(default_factory=list)
     lines: int = 0
     bytes: int = 0
+    bytes_kept: int = 0
     problem: str | None = None  # why there is nothing, or no more
     note: str | None = None  # what went wrong besides
     retained: int = 0  # messages of a broker that were there before
@@ -49,8 +54,9 @@ class Heard:
     def add(self, arrival: Arrival, show: Show) -> None:
         """Keep a line, and show it."""
         self.lines += 1
-        if len(self.arrivals) < LINES_MAX:
+        if len(self.arrivals) < LINES_MAX and self.bytes_kept < BYTES_MAX:
             self.arrivals.append(arrival)
+            self.bytes_kept += len(arrival.line)
         show(b"%b %b" % (arrival.source.encode(), arrival.line) if arrival.source else arrival.line)
 
 
@@ -164,6 +170,11 @@ def _receive(connection: Connection, heard: Heard, show: Show) -> None:
                 for line in received.body.split(b"\n"):
                     if plain := line.removesuffix(b"\r"):
                         heard.add(Arrival(received.topic, came, plain), show)
+            case TooLarge() as message:
+                heard.note = (
+                    f"a message of {message.size_bytes} bytes on {printable(message.topic)} was not"
+                    f" taken, as the agent would not; at most {RECEIVED_BYTES_MAX} are"
+                )
             case Lost(reason):
                 raise LinkError(reason)
             case Subscribed(str(refusal)):

@@ -40,8 +40,8 @@ def ops(broker: RealBroker) -> Iterator[Ops]:
 def collecting(tmp_path: Path) -> Iterator[Callable[..., Collecting]]:
     made: list[Collecting] = []
 
-    def make(port: int, name: str = "central") -> Collecting:
-        made.append(Collecting(port, tmp_path / name))
+    def make(port: int, name: str = "central", **settings: Any) -> Collecting:
+        made.append(Collecting(port, tmp_path / name, **settings))
         return made[-1]
 
     yield make

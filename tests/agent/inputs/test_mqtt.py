@@ -252,7 +252,7 @@ def test_a_retained_message_without_a_time_is_no_reading_of_now(
     wait_until(lambda: counts() == expected, "a message of now")
     assert agent.stop() == 0
     with Reader(tmp_path) as reader:
-        ((_, values, _),) = reader.newest_samples("untimed", 100)
+        ((_, values, *_),) = reader.newest_samples("untimed", 100)
     assert np.frombuffer(values, np.float32).tolist() == [5.5]
     agent = start_agent(agent.config)  # a new subscription, and what is retained comes again
     expected = {"untimed": (1, 0, 0), "timed": (0, 0, 1), "used": (0, 1, 0)}
