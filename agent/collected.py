@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
 
 from agent.central import ALSO_MAX, GONE_MAX
+from agent.payload import DEPTH_MAX
 from agent.ranges import Range, Ranges, is_number, parse
 from agent.schema import (
     COLLECTED,
@@ -223,6 +224,8 @@ def read_message(topic: str, body: bytes) -> Message | tuple[Source, list[Range]
     document = json.loads(body, parse_constant=_refuse_constant)
     if not isinstance(document, dict):
         raise ValueError("no JSON object")
+    if _deeper_than(DEPTH_MAX, document):
+        raise ValueError(f"more than {DEPTH_MAX} lists and objects in each other")
     epoch, data = document.get("epoch"), document.get("data")
     seq: Any = document.get("seq")
     if not isinstance(epoch, str) or not is_number(seq) or not isinstance(data, dict):
@@ -241,6 +244,18 @@ def read_message(topic: str, body: bytes) -> Message | tuple[Source, list[Range]
         raise ValueError("seq counts from 1")
     merged = data.get("merged")
     return Message(source, seq, topic, body, [] if merged is None else _ranges(merged, seq - 1))
+
+
+def _deeper_than(depth_max: int, value: Any) -> bool:
+    level = [value]
+    for _ in range(depth_max):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return any(isinstance(value, dict | list) for value in level)
 
 
 def _refuse_constant(name: str) -> NoReturn:

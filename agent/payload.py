@@ -19,10 +19,13 @@ Compression = Literal["none", "zstd"]
 
 CONTENT_TYPES: Final[dict[Form, str]] = {"json": "application/json", "cbor": "application/cbor"}
 ENCODING: Final = "content-encoding"  # name of the user property (MQTT 5)
-BYTES_MAX: Final = 16 * 2**20  # of a message, decompressed
+BYTES_MAX: Final = 2**20  # of a message, as it comes and as it is read
+EXPANSION_MAX: Final = 200  # times its compressed size; ours have 2, and 114 where all is alike ...
+EXPANDED_BYTES_MIN: Final = 65_536  # ... and this much is always taken
+DEPTH_MAX: Final = 32  # of lists and objects in each other
+_WINDOW_BYTES_MAX: Final = 2**23  # of zstd; what every reader should have, says RFC 8878
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"  # RFC 8878
 _CBOR_MAPS: Final = range(0xA0, 0xBC)  # first byte of a map of known size (RFC 8949)
-_DEPTH_MAX: Final = 32
 # what a decoder would make of tags: references, which can make much of little, and types of its own
 _TAGS: Final = (
     *range(6),
@@ -81,16 +84,23 @@ def decoded(body: bytes) -> bytes:
     """Return a message of any form as JSON.
 
     The first byte tells: ``{`` is JSON, 0xA0 to 0xBB a CBOR map, 0x28 begins the magic number of
-    zstd, in which is one of the others.
+    zstd, in which is one of the others. No more memory is taken than a message of ``BYTES_MAX``
+    needs, and little for a short one: what its beginning says of its size is not trusted.
 
     Raises:
         ValueError: it is none of these, or damaged, or too long, or what it needs is not installed.
 
     """
+    bytes_max = BYTES_MAX
     if body.startswith(_ZSTD_MAGIC):
-        body = _decompressed(body)
+        bytes_max = min(BYTES_MAX, max(EXPANDED_BYTES_MIN, EXPANSION_MAX * len(body)))
+        body = _decompressed(body, bytes_max)
+        if len(body) > bytes_max:
+            raise ValueError(f"more than {bytes_max} bytes when decompressed")
     if body and body[0] in _CBOR_MAPS:
-        return _from_cbor(body)
+        body = _from_cbor(body)
+    if len(body) > bytes_max:
+        raise ValueError(f"more than {bytes_max} bytes as JSON")
     return body
 
 
@@ -117,7 +127,7 @@ def _from_cbor(body: bytes) -> bytes:
     try:
         document = cbor2.load(
             rest,
-            max_depth=_DEPTH_MAX,
+            max_depth=DEPTH_MAX,
             allow_indefinite=False,
             allow_duplicate_keys=False,
             strict_hashable_types=True,
@@ -145,24 +155,23 @@ def _compressor() -> Callable[[bytes], bytes]:
     return zstandard.ZstdCompressor().compress
 
 
-def _decompressed(body: bytes) -> bytes:
+def _decompressed(body: bytes, bytes_max: int) -> bytes:
+    """Return what is in a frame; a byte more than ``bytes_max`` where that is more."""
     if reason := missing("zstd"):
         raise ValueError(reason)
     if sys.version_info >= (3, 14):
         from compression import zstd
 
+        window = {zstd.DecompressionParameter.window_log_max: _WINDOW_BYTES_MAX.bit_length() - 1}
         try:
-            text = zstd.ZstdDecompressor().decompress(body, BYTES_MAX + 1)
+            return zstd.ZstdDecompressor(options=window).decompress(body, bytes_max + 1)
         except zstd.ZstdError as error:
             raise ValueError(f"damaged: {error}") from error
-    else:
-        import zstandard
+    import zstandard
 
-        try:
-            # not by what the frame says of its size: that may be anything
-            text = zstandard.ZstdDecompressor().stream_reader(body).read(BYTES_MAX + 1)
-        except zstandard.ZstdError as error:
-            raise ValueError(f"damaged: {error}") from error
-    if len(text) > BYTES_MAX:
-        raise ValueError(f"more than {BYTES_MAX} bytes when decompressed")
-    return text
+    try:
+        # not by what the frame says of its size: that may be anything
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES_MAX)
+        return decompressor.stream_reader(body).read(bytes_max + 1)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"damaged: {error}") from error

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent.collected import Collected, Message, Source, read_message
-from agent.collector import line
+from agent.collector import Collector, line
+from agent.config import MqttTable
+from agent.mqtt import Received
 from tests.hostile import HOSTILE, assert_harmless
 
 
@@ -46,10 +48,23 @@ TOPIC = "fieldwatch/v1/plant/gw-1/health"
 GOOD = {"epoch": "0" * 16, "seq": 1, "data": {}}
 
 
+def nested(depth: int) -> dict[str, object]:
+    value: dict[str, object] = {}
+    for _ in range(depth - 1):
+        value = {"a": value}
+    return value
+
+
+def test_what_is_as_deep_as_may_be_is_taken() -> None:
+    assert read_message(TOPIC, json.dumps(GOOD | {"data": nested(31)}).encode())
+
+
 @pytest.mark.parametrize(
     ("topic", "changes", "said"),
     [
         (TOPIC, {"epoch": HOSTILE}, "epoch is no word"),
+        (TOPIC, {"data": nested(32)}, "more than 32 lists and objects in each other"),
+        (TOPIC, {"data": nested(500)}, "more than 32 lists and objects in each other"),
         (TOPIC, {"epoch": "e" * 65}, "epoch is no word"),
         (TOPIC, {"data": {"score": math.nan}}, "NaN is no JSON"),
         (TOPIC.replace("gw-1", "gw\x1b[2J"), {}, r"gw\\x1b\[2J is no name of a gateway"),
@@ -61,6 +76,26 @@ def test_what_no_gateway_would_say_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         read_message(topic, json.dumps(GOOD | changes).encode())
+
+
+def received(body: dict[str, object], topic: str = TOPIC) -> Received:
+    return Received(topic, json.dumps(GOOD | body).encode(), 1, False)
+
+
+def test_a_flood_of_what_is_gone_or_wrong_is_counted_and_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    collector = Collector(MqttTable(host="h"), "plant", tmp_path)
+    with Collected(tmp_path, "plant") as collected:
+        for number in range(1, 200):
+            ranges = [[seq, seq] for seq in range(number * 2000, number * 2000 + 1000, 2)]
+            gone = {"type": "fieldwatch.gone.v1", "seq": 2**50, "data": {"ranges": ranges}}
+            collector.take(received(gone), collected)
+            collector.take(received({"seq": -1}, f"{TOPIC}\n{number}"), collected)
+            collector.tell()
+    assert collector.counters == {"gone": 199 * 500, "rejected": 199}
+    assert len(caplog.messages) == 2
+    assert "\n" not in caplog.text.strip().replace("\nWARNING", "")
 
 
 def test_a_line_for_a_program_is_json_in_utf_8_and_has_the_topic_it_came_on() -> None:

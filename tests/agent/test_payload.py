@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from agent import config as configuration
 from agent.envelope import Envelope, Outgoing
-from agent.payload import BYTES_MAX, Compression, Form, Payload, decoded
+from agent.payload import BYTES_MAX, EXPANDED_BYTES_MIN, Compression, Form, Payload, decoded
 from agent.store import Reader
 from models.errors import ConfigError
 from tests.conftest import ROOT, RealBroker, wait_until
@@ -65,6 +66,9 @@ def test_the_first_byte_tells_the_form() -> None:
     assert sizes[0] > max(sizes[1:])
 
 
+NOISE = random.Random(1).randbytes(BYTES_MAX // 90)
+
+
 def zstd(body: bytes) -> bytes:
     return Payload("json", "zstd").encode(body)
 
@@ -79,13 +83,55 @@ def zstd(body: bytes) -> bytes:
         (b"\xa1\x61a\xd8\x1c\x81\x01", "no CBOR message"),  # a tag: a reference
         (b"\xa1\x61a" * 1000 + b"\xf6", "no CBOR message"),  # deep
         (b"\xbb" + b"\xff" * 8, "no CBOR message"),  # of 2^64 entries
-        (zstd(b" " * (BYTES_MAX + 1)), "when decompressed"),
+        (zstd(b" " * (BYTES_MAX + 1)), "more than 65536 bytes when decompressed"),
+        (zstd(b" " * (BYTES_MAX + 1) + NOISE), f"more than {BYTES_MAX} bytes when decompressed"),
+        (zstd(b"{" + b" " * EXPANDED_BYTES_MIN), "more than 65536 bytes when decompressed"),
+        (zstd(b"\xa1\x61a\x79\xff\x00" + b"\0" * 0xFF00), "more than 65536 bytes as JSON"),
+        (b"{" + b" " * BYTES_MAX, f"more than {BYTES_MAX} bytes"),
+        (b"\xa1\x61a\x7a\0\x0f\0\0" + b"\0" * 0xF0000, f"more than {BYTES_MAX} bytes"),
+        (b"\xa1\x61a\x9a\xff\xff\xff\xff", "no CBOR message"),  # a list of 2^32
+        (b"\xa1\x61a\x7b\0\0\1\0\0\0\0\0", "no CBOR message"),  # a text of 2^40 bytes
+        (b"\xa1\x61a\x9f\x01\xff", "no CBOR message"),  # no length
+        (b"\xa1\x61a\x7f\x61a\xff", "no CBOR message"),
+        (b"\xa1\x61a\xc2\x42\xff\xff", "no CBOR message"),  # a tag: a number of any size
+        (b"\x28\xb5\x2f\xfd\x00\xa0" + zstd(BODY)[6:], "damaged"),  # a window of 1 GB
         (zstd(BODY)[:7] + b"\x07" + zstd(BODY)[8:], "damaged"),  # a kind of block there is not
     ],
 )
 def test_what_is_damaged_or_too_much_is_refused(bad: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         decoded(bad)
+
+
+def test_what_is_refused_takes_little_memory() -> None:
+    """What a message says of its sizes is not believed."""
+    code = """
+import sys
+from agent.health import rss_max_mb, rss_mb
+from agent.payload import Payload, decoded
+bombs = [Payload("json", "zstd").encode(b" " * 200_000_000)]
+bombs += [b"\\xa1\\x61a" + head + b"\\xff" * 4 for head in (b"\\x9a", b"\\xba", b"\\x5a", b"\\x7a")]
+before = rss_max_mb()
+for bomb in bombs * 3:
+    try:
+        sys.exit(f"taken: {decoded(bomb)[:100]}")
+    except ValueError:
+        pass
+print(rss_max_mb() - before)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert float(ended.stdout) < 20
+
+
+@pytest.mark.parametrize(("form", "compression"), FORMS)
+def test_a_long_message_of_ours_is_taken_in_all_forms(form: Form, compression: Compression) -> None:
+    stream = {"counters": dict.fromkeys("abcdefghijklmnopqrst", 0), "last_sample": None}
+    streams = {f"stream-{number}": stream for number in range(1000)}
+    body = json.dumps({"type": "fieldwatch.health.v1", "data": {"streams": streams}})
+    sent = Payload(form, compression).encode(body.encode())
+    assert json.loads(decoded(sent)) == json.loads(body)
 
 
 @pytest.mark.parametrize(("form", "compression"), FORMS)
