@@ -40,6 +40,7 @@ from agent.mqtt import (
     TooLarge,
 )
 from agent.payload import BYTES_MAX, decoded
+from agent.setting_types import topic_name
 from agent.threads import Watch
 from models.errors import ConfigError
 from models.printable import json_text, printable
@@ -265,7 +266,7 @@ def run(
     """Collect until SIGTERM or SIGINT; ``broker`` has settings of the table ``[mqtt]``.
 
     Raises:
-        ConfigError: the settings do not fit together.
+        ConfigError: the settings do not fit together, or no gateway can be of this site.
         StoreError: the database cannot be used.
         Defect: a thread ended by one.
 
@@ -274,6 +275,10 @@ def run(
         settings = MqttTable.model_validate(broker)
     except ValidationError as error:
         raise ConfigError("; ".join(explain(MqttTable, error))) from error
+    try:
+        topic_name(site)
+    except ValueError as error:
+        raise ConfigError(f"site = {printable(site)!r}: {error}") from error
     log_to_stderr("%(levelname)s %(message)s", logging.INFO)
     collector = Collector(settings, site, directory, on_message)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from agent.broker_tables import BrokerTable
 from agent.fault_kinds import FaultKind
 from agent.line_patterns import REGEX_BYTES_MAX, channels_in
-from agent.setting_types import FilePath, PortPath, TopicName
+from agent.setting_types import FilePath, PortPath, TopicFilter, TopicName
 from agent.stream_tables import repeated
 from models.bundle import Finite, Positive
 from models.fields import ConfigDict, Discriminator, Field, Tag, model_validator
@@ -199,7 +199,9 @@ class MqttInputTable(InputTable):
     broker: BrokerTable = Field(
         BrokerTable(host="127.0.0.1"), description="Where the messages come from"
     )
-    topics: list[str] = Field(min_length=1, description="Topic filters; + and # are allowed")
+    topics: list[TopicFilter] = Field(
+        min_length=1, description="Topic filters; + and # are allowed"
+    )
     session_expiry_s: int = Field(
         86_400,
         ge=0,

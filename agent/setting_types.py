@@ -13,12 +13,40 @@ AUTO: Final = Path("auto")  # in place of a port: the only one there is
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 
 
-def _topic_name(value: str) -> str:
+_FILTER_BYTES_MAX: Final = 65_535  # what MQTT can express
+
+
+def topic_name(value: str) -> str:
+    """Return a name that may be a level of a topic: of a site, gateway, stream or input.
+
+    Raises:
+        ValueError: it may not, as it is empty, too long, or has a wildcard or worse in it.
+
+    """
     if not NAME.fullmatch(value):
         raise ValueError(
             "allowed are 1 to 64 letters, digits, '_', '.' and '-', the first a letter or digit"
             " (it is part of MQTT topics)"
         )
+    return value
+
+
+def topic_filter(value: str) -> str:
+    """Return what one may subscribe to.
+
+    Raises:
+        ValueError: one may not.
+
+    """
+    if not value or len(value.encode(errors="surrogatepass")) > _FILTER_BYTES_MAX:
+        raise ValueError(f"a topic has 1 to {_FILTER_BYTES_MAX} bytes")
+    if not value.isprintable():
+        raise ValueError("what is not printable is no part of a topic")
+    *before, last = value.split("/")
+    if any("#" in level for level in before) or ("#" in last and last != "#"):
+        raise ValueError("a # stands alone, at the end: plant/#")
+    if any("+" in level and level != "+" for level in [*before, last]):
+        raise ValueError("a + stands alone between two slashes: plant/+/flow")
     return value
 
 
@@ -32,7 +60,8 @@ def _port(value: Path, info: ValidationInfo) -> Path:
     return value if value == AUTO else _from_file(value, info)
 
 
-TopicName = Annotated[str, AfterValidator(_topic_name)]
+TopicName = Annotated[str, AfterValidator(topic_name)]
+TopicFilter = Annotated[str, AfterValidator(topic_filter)]
 FilePath = Annotated[Path, AfterValidator(_from_file)]
 PortPath = Annotated[Path, AfterValidator(_port)]
 Count = Annotated[int, Field(ge=1)]

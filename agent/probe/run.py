@@ -17,10 +17,12 @@ from agent.probe.guess import Guess, guess
 from agent.probe.listen import Heard, Show, listen, listen_to_broker, listen_to_file
 from agent.probe.measure import Arrival, measured, plain_channels
 from agent.probe.propose import input_name, input_table, stream_table
+from agent.setting_types import topic_filter
 from models import bundle as bundles
 from models.bundle import Channel
 from models.errors import ConfigError
 from models.fields import ValidationError
+from models.printable import printable
 from models.settings import explain
 
 RAW_MAX: Final = 20  # lines
@@ -103,6 +105,11 @@ def probe_mqtt(
         settings = BrokerTable.model_validate(broker)
     except ValidationError as error:
         raise ConfigError("\n".join(explain(BrokerTable, error))) from error
+    for topic in topics:
+        try:
+            topic_filter(topic)
+        except ValueError as error:
+            raise ConfigError(f"--topic {printable(topic)!r}: {error}") from error
     heard = listen_to_broker(settings, topics, seconds, show)
     if heard.problem is None and not heard.lines:
         heard.problem = f"nobody published to {', '.join(topics)} in {seconds:g} s"

@@ -234,3 +234,18 @@ def test_following_shows_each_alarm_as_it_opens_and_as_it_closes(tmp_path: Path)
         closed = next(followed)
         assert (closed["number"], closed["state"]) == (1, "closed")
     store.close()
+
+
+@pytest.mark.parametrize("site", ["+", "#", "", "a/b", "$SYS", "a b", "x" * 65, "a\x1b[2J"])
+def test_a_collector_of_a_site_that_no_gateway_can_have_is_refused(
+    tmp_path: Path, site: str
+) -> None:
+    """The wildcard would collect, and acknowledge, what is other sites'."""
+    words = ["-m", "agent", "collect", str(tmp_path), "--host", "127.0.0.1", "--site", site]
+    ended = subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert ended.returncode == 78
+    assert "allowed are 1 to 64 letters" in ended.stderr
+    assert "\x1b" not in ended.stderr
+    assert not list(tmp_path.iterdir())

@@ -172,6 +172,47 @@ def test_names_are_fit_for_topics(written, name, key):
     assert "letters, digits" in refusal(written(MINIMAL.replace(key, replaced)))[0]
 
 
+MQTT_INPUT = """
+gateway = { site = "plant-1", name = "gw-1" }
+[[streams]]
+name = "pump"
+bundle = "b"
+[[inputs]]
+name = "bus"
+type = "mqtt"
+stream = "pump"
+columns = ["flow"]
+topics = ["TOPIC"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("topic", "says"),
+    [
+        ("", "a topic has 1 to 65535 bytes"),
+        ("x" * 65_536, "a topic has 1 to 65535 bytes"),
+        ("a/#/b", "a # stands alone, at the end"),
+        ("a#", "a # stands alone, at the end"),
+        ("a/b+/c", "a + stands alone between two slashes"),
+        ("a/++", "a + stands alone between two slashes"),
+        ("a\\u0000b", "not printable"),
+        ("a\\u202eb", "not printable"),
+    ],
+)
+def test_a_topic_that_one_cannot_subscribe_to_is_refused(written, topic, says):
+    """The client would say so by an exception, in the thread of the input."""
+    (line,) = refusal(written(MQTT_INPUT.replace("TOPIC", topic)))
+    assert line.startswith("inputs[0].topics[0]")
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    "topic", ["#", "+", "a/+/b", "+/a/#", "/", "$SYS/#", "$share/g/a/#", "ä b"]
+)
+def test_a_topic_that_one_can_subscribe_to_is_taken(written, topic):
+    config.load(written(MQTT_INPUT.replace("TOPIC", topic)))
+
+
 @pytest.mark.parametrize(
     ("addition", "says"),
     [

@@ -27,6 +27,7 @@ from agent.inputs.checksum import signed
 from agent.inputs.lines import LineParser
 from agent.probe import report
 from agent.probe.measure import plain_channels
+from models.errors import ConfigError
 from tests.conftest import ROOT, RealBroker, wait_until
 from tests.modbus_device import Cable, Device
 from tests.scripted_broker import PUBLISH, SUBACK, ScriptedBroker, Session
@@ -346,6 +347,15 @@ def test_what_is_wrong_with_a_broker_is_told(broker: RealBroker) -> None:
     assert "refused" in found("mqtt", f"127.0.0.1:{broker.port}", seconds=0.1)["problem"]
     wrong = probe("mqtt", "127.0.0.1", "--tls-key-file", "key.pem")
     assert "tls_key_file needs tls_cert_file" in str(wrong.exception)
+
+
+@pytest.mark.parametrize("topic", ["a/#/b", "", "a+"])
+def test_a_topic_that_one_cannot_subscribe_to_is_refused(topic: str) -> None:
+    outcome = CliRunner().invoke(
+        commands, ["probe", "mqtt", "127.0.0.1", "--topic", topic], standalone_mode=False
+    )
+    assert isinstance(outcome.exception, ConfigError)
+    assert "--topic" in str(outcome.exception)
 
 
 def granting(session: Session, packet: bytes) -> None:
