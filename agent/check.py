@@ -24,6 +24,8 @@ from agent.inputs.serial import probe_port
 from agent.layers import leaves
 from agent.limits import LimitWatch
 from agent.mqtt import probe_broker
+from agent.obstacles import refuse_obstacle, refuse_obstacles
+from agent.schema import LOCK, READINGS, RECORDS
 from models.errors import BundleError, ConfigError, InterpreterMissing, StoreError
 from models.pipeline import Detector
 from models.settings import dotted
@@ -134,8 +136,12 @@ def _input(source: AnyInput, detectors: dict[str, Detector]) -> Iterator[Finding
 def _store(directory: Path) -> Finding:
     what = f"store {directory}"
     code = StoreError.exit_code
-    if not directory.is_dir():
-        return Finding(False, what, "no such directory; make it, owned by the agent's user", code)
+    try:
+        for name in (RECORDS, READINGS):
+            refuse_obstacles(directory / name, writing=True)
+        refuse_obstacle(directory / LOCK, writing=True)
+    except StoreError as error:
+        return Finding(False, what, str(error), code)
     try:
         with tempfile.TemporaryFile(dir=directory):
             pass

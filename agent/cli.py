@@ -359,7 +359,7 @@ def bench(
 
 
 @commands.command()
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False, readable=False))
 @click.option("--site", required=True, help="Whose gateways: gateway.site of their configuration.")
 @click.option("--host", required=True, help="Name or address of the broker.")
 @click.option("--port", type=click.IntRange(1, 65535), default=1883, show_default=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from sqlite3 import Connection as Connection
 from typing import IO, TYPE_CHECKING, Final, Literal
 
+from agent.obstacles import BESIDE, refuse_obstacle, refuse_obstacles
 from agent.wal import Log, read_log
 from models.errors import StoreError
 
@@ -33,7 +34,7 @@ BUSY_MS = 5000
 _CACHE_KIB = 256  # of pages, per connection; the system has its own of the file
 CHECKED_BYTES_MAX = 128 * 2**20  # at the opening; reading more would hold up the start
 ASIDE = ".corrupt-"  # in the names of damaged files, before the time
-_SUFFIXES = ("", "-wal", "-shm")
+_SUFFIXES = ("", *BESIDE)
 _FREE_PAGES_KEPT = 256  # to be used again: 1 MB
 _PAGES_GIVEN_BACK = 64  # in a commit
 
@@ -81,7 +82,8 @@ def errors_of(path: Path) -> Iterator[None]:
     except (sqlite3.Error, OSError) as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
             raise Damaged(path, error) from error
-        raise StoreError(f"{path}: {error}") from error
+        why = getattr(error, "strerror", None) or error  # without its number
+        raise StoreError(f"{getattr(error, 'filename', None) or path}: {why}") from error
 
 
 @contextlib.contextmanager
@@ -117,6 +119,7 @@ def open_for_writing(path: Path, synchronous: Synchronous, name: str = "") -> Co
 
     """
     with errors_of(path):
+        refuse_obstacles(path, writing=True)
         finish_mending(path)
         log = read_log(log_of(path))
         connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_MS / 1000)
@@ -268,7 +271,12 @@ def outdated(path: Path) -> bool:
     """Tell whether a file is absent, or its tables are of an older version.
 
     A damaged file is not: what becomes of it is decided when it is opened.
+
+    Raises:
+        StoreError: it cannot be looked at.
+
     """
+    refuse_obstacles(path, writing=True)
     if not path.exists():
         return True
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
@@ -284,9 +292,10 @@ def open_for_reading(path: Path) -> tuple[Connection, bool]:
     """Open a file that another connection may be writing; also say whether it may be kept open.
 
     Raises:
-        StoreError: there is no such file.
+        StoreError: there is no such file, or it cannot be read.
 
     """
+    refuse_obstacles(path, writing=False)
     if not path.exists():
         raise StoreError(f"{path}: no such database; has the agent run with this configuration?")
     uri = f"{path.absolute().as_uri()}?mode=ro"
@@ -308,10 +317,11 @@ def lock(path: Path) -> IO[str]:
     Two would number their messages alike.
 
     Raises:
-        StoreError: another process has the lock.
+        StoreError: another process has the lock, or something else is in the file's place.
         OSError: the file cannot be made.
 
     """
+    refuse_obstacle(path, writing=True)
     file = path.open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -124,7 +124,9 @@ def test_no_damage_keeps_the_agent_from_starting(
 
 def test_what_is_not_the_files_fault_does_not_set_it_aside(tmp_path: Path) -> None:
     (tmp_path / READINGS).mkdir()  # not a file: cannot be opened
-    with pytest.raises(StoreError, match=r"readings\.db: unable to open"):
+    with pytest.raises(
+        StoreError, match=r"readings\.db is a directory, where a file belongs: move it away"
+    ):
         opened(tmp_path)
     assert (tmp_path / READINGS).is_dir()
     assert not list(tmp_path.glob("*.corrupt*"))
@@ -169,7 +171,7 @@ def test_a_failed_opening_lets_others_in(tmp_path: Path) -> None:
 
 
 def test_no_directory_is_said(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="No such file or directory"):
+    with pytest.raises(StoreError, match="does not exist: make it, owned by the agent's user"):
         opened(tmp_path / "absent")
 
 
