@@ -7,7 +7,6 @@ refused, 69 something is missing, 70 a defect, 74 database, 78 configuration.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,8 +15,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from agent.probe.commands import probe
-from models import __version__
-from models.errors import FieldwatchError
+from models import __version__, console
+from models.console import Colored, say, say_error, say_json, say_lines
+from models.errors import DataError, FieldwatchError
+from models.printable import json_text
 
 if TYPE_CHECKING:
     from agent.check import Setting
@@ -49,15 +50,19 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON 
 
 def main() -> NoReturn:
     """Run the command line; errors of ours end in one line and their exit code."""
+    console.begin()
     try:
         sys.exit(commands(standalone_mode=False))
     except click.ClickException as error:
-        error.show()
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            say_lines(error.ctx.get_usage(), error=True)
+            say(f"Try '{error.ctx.command_path} --help' for help.", error=True)
+        say(f"Error: {error.format_message()}", error=True)
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
     except FieldwatchError as error:
-        click.echo(f"fieldwatch-agent: {error}", err=True)
+        say_error("fieldwatch-agent", str(error))
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader, head or less, has gone
         sys.stderr.close()
@@ -108,11 +113,14 @@ def check(config_file: Path, origins: bool, as_json: bool) -> int:
         return 0
     findings = checks.check(config_file)
     if as_json:
-        _print_json([finding._asdict() for finding in findings])
+        say_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            mark = click.style("ok  ", fg="green") if finding.ok else click.style("FAIL", fg="red")
-            click.echo(f"{mark}  {finding.what}: {finding.detail}")
+            mark = Colored("ok  ", "green") if finding.ok else Colored("FAIL", "red")
+            first, *more = finding.detail.split("\n")
+            say(mark, f"  {finding.what}: {first}")
+            for line in more:
+                say(f"      {line}")
     return next((finding.exit_code for finding in findings if not finding.ok), 0)
 
 
@@ -124,9 +132,9 @@ def schema(markdown: bool) -> int:
 
     if markdown:
         for line in reference.markdown():
-            click.echo(line)
+            say(line)
     else:
-        _print_json(reference.schema())
+        say_json(reference.schema())
     return 0
 
 
@@ -147,17 +155,17 @@ def replay(recording: Path, bundle_file: Path, interpreter: Any, as_json: bool) 
 
     outcome = replay_recording(recording, bundle_file, interpreter)
     if as_json:
-        _print_json(outcome)
+        say_json(outcome)
         return 0
     for event in outcome["events"]:
-        click.echo(_alarm_line(event))
-    click.echo(
+        say(_alarm_line(event))
+    say(
         f"{outcome['samples']} samples, {outcome['scored']} scored,"
         f" {len(outcome['events'])} events opened or closed,"
         f" {outcome['samples_per_s']:.0f} samples/s"
     )
     if outcome["rejected"]:
-        click.echo(f"rejected: {_counts(outcome['rejected'])}")
+        say(f"rejected: {_counts(outcome['rejected'])}")
     return 0
 
 
@@ -205,10 +213,10 @@ def status(config_file: Path, prometheus: bool, output: Path | None, as_json: bo
     if prometheus:
         _give_metrics(document, output)
     elif as_json:
-        _print_json(document)
+        say_json(document)
     else:
         for line in describe(document):
-            click.echo(line)
+            say(line)
     return 0
 
 
@@ -252,10 +260,10 @@ def forecast(
         raise click.BadParameter(str(error), param_hint="--set") from error
     document = forecasts.forecast(config_file, stream, wanted, hold, horizon, recursive)
     if as_json:
-        _print_json(document)
+        say_json(document)
     else:
         for line in describe(document):
-            click.echo(line)
+            say(line)
     return 0
 
 
@@ -274,10 +282,10 @@ def inspect(file: Path, as_json: bool) -> int:
     read = bundles.read(file)
     manifest = read.manifest.model_dump(mode="json")
     if as_json:
-        _print_json({"digest": read.digest, "signed": read.signature is not None} | manifest)
+        say_json({"digest": read.digest, "signed": read.signature is not None} | manifest)
         return 0
-    click.echo(f"digest         {read.digest}")
-    click.echo(f"signed         {'yes' if read.signature else 'no'}")
+    say(f"digest         {read.digest}")
+    say(f"signed         {'yes' if read.signature else 'no'}")
     _print_tree(manifest)
     return 0
 
@@ -293,8 +301,8 @@ def verify(file: Path, keys: Path | None, require_signature: bool, interpreter: 
 
     loaded, pipeline = load(file, interpreter, keys, require_signature)
     manifest = loaded.manifest
-    click.echo(f"{file}: good on {pipeline.runtime}")
-    click.echo(f"  {manifest.name} version {manifest.version}, digest {loaded.digest}")
+    say(f"{file}: good on {pipeline.runtime}")
+    say(f"  {manifest.name} version {manifest.version}, digest {loaded.digest}")
     return 0
 
 
@@ -315,7 +323,7 @@ def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
 
     outcome = run_demo(seconds, fault, seed, show=not as_json)
     if as_json:
-        _print_json(outcome)
+        say_json(outcome)
     return 0
 
 
@@ -351,10 +359,10 @@ def bench(
         raise click.BadParameter("numbers with commas between", param_hint="--layers") from error
     document = measure(streams, channels, rate, seconds, cells)
     if as_json:
-        _print_json(document)
+        say_json(document)
     else:
         for line in table(document):
-            click.echo(line)
+            say(line)
     return 0
 
 
@@ -377,7 +385,7 @@ def collect(directory: Path, site: str, as_json: bool, **broker: Any) -> int:
     """
     from agent.collector import line, run
 
-    run(site, directory, broker, lambda message: click.echo(line(message)) if as_json else None)
+    run(site, directory, broker, lambda message: say_lines(line(message)) if as_json else None)
     return 0
 
 
@@ -390,13 +398,12 @@ def simulate(output: Path, hours: float, seed: int, faults: bool) -> int:
     """Write a recording of the simulated pump as CSV, to try training and replay."""
     from agent import plant
 
-    rows = plant.simulate(output, hours, seed, plant.one_of_each(hours, seed) if faults else ())
-    click.echo(f"{output}: {rows} samples")
+    try:
+        rows = plant.simulate(output, hours, seed, plant.one_of_each(hours, seed) if faults else ())
+    except OSError as error:
+        raise DataError(f"{output}: cannot be written: {error.strerror}") from error
+    say(f"{output}: {rows} samples")
     return 0
-
-
-def _print_json(document: object) -> None:
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def _give_metrics(document: Mapping[str, Any], output: Path | None) -> None:
@@ -404,29 +411,32 @@ def _give_metrics(document: Mapping[str, Any], output: Path | None) -> None:
 
     metrics = prometheus.text(document)
     if output is None:
-        click.echo(metrics, nl=False)
+        say_lines(metrics.removesuffix("\n"))
     else:
         prometheus.write(metrics, output)
 
 
 def _print_settings(settings: Iterable[Setting], as_json: bool) -> None:
     if as_json:
-        _print_json([setting._asdict() for setting in settings])
+        say_json([setting._asdict() for setting in settings])
         return
     for key, value, source in settings:
-        click.echo(f"{key} = {json.dumps(value, ensure_ascii=False)}  # {source}")
+        say(f"{key} = {json_text(value)}  # {source}")
 
 
 def _print_alarms(rows: Iterable[Mapping[str, Any]], as_json: bool) -> None:
     for row in rows:  # one JSON object a line, so that --follow can be piped
-        click.echo(json.dumps(row, ensure_ascii=False) if as_json else _alarm_line(row))
+        if as_json:
+            say_lines(json_text(row))
+        else:
+            say(_alarm_line(row))
 
 
-def _alarm_line(alarm: Mapping[str, Any]) -> str:
+def _alarm_line(alarm: Mapping[str, Any]) -> str | Colored:
     from agent.alarms import describe
 
     text = describe(alarm)
-    return click.style(text, fg="red") if alarm["state"] == "opened" else text
+    return Colored(text, "red") if alarm["state"] == "opened" else text
 
 
 def _counts(counts: Mapping[str, int]) -> str:
@@ -436,11 +446,11 @@ def _counts(counts: Mapping[str, int]) -> str:
 def _print_tree(node: Mapping[str, Any], indent: int = 0) -> None:
     for key, value in node.items():
         if isinstance(value, Mapping):
-            click.echo(f"{' ' * indent}{key}")
+            say(f"{' ' * indent}{key}")
             _print_tree(value, indent + 2)
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            click.echo(f"{' ' * indent}{key}")
+            say(f"{' ' * indent}{key}")
             for item in value:
-                click.echo(" " * (indent + 2) + ", ".join(f"{k} {v}" for k, v in item.items()))
+                say(" " * (indent + 2) + ", ".join(f"{k} {v}" for k, v in item.items()))
         else:
-            click.echo(f"{' ' * indent}{key:<{max(1, 14 - indent)}} {value}")
+            say(f"{' ' * indent}{key:<{max(1, 14 - indent)}} {value}")

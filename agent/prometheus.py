@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from agent.status import is_stale
 from models.errors import StoreError
+from models.printable import printable
 
 Document = Mapping[str, Any]
 _MB = 2**20
@@ -63,7 +64,7 @@ def write(text: str, path: Path) -> None:
     partial = None
     try:
         with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as file:
             partial = Path(file.name)
             file.write(text)
@@ -89,7 +90,7 @@ def _lines(metric: Metric) -> Iterator[str]:
 
 
 def _escaped(label: str) -> str:
-    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return printable(label).replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _metrics(document: Document, now: datetime) -> Iterator[Metric]:

@@ -41,7 +41,7 @@ def new_key(path: Path) -> Path:
     """Make a key pair: the secret one at ``path`` (mode 0600), the public one beside it as .pub.
 
     Raises:
-        ConfigError: a key is there already, or ``cryptography`` is missing.
+        ConfigError: a key is there already, or cannot be written; or ``cryptography`` is missing.
 
     """
     ed25519 = _ed25519()
@@ -53,6 +53,8 @@ def new_key(path: Path) -> Path:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise ConfigError(f"{path}: there is a key already; it is not overwritten") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
     with os.fdopen(descriptor, "w") as file:
         body = _PUBLIC_ALGORITHM + key_id + secret.private_bytes_raw()
         file.write(f"untrusted comment: fieldwatch secret key {key_id.hex()}\n{_text(body)}\n")

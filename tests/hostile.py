@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 import random
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, NoReturn
+from unittest import mock
 
 HOSTILE: Final = "\ud800\x1b[2J\n<0>root: forged\u202e"
 SHOWN: Final = "\\ud800\\x1b[2J\\n<0>root: forged\\u202e"
@@ -20,7 +24,49 @@ def hostile_text(chance: random.Random) -> str:
     return "".join(chance.choices(PIECES, k=chance.randint(1, 4)))
 
 
-def assert_harmless(output: bytes) -> None:
-    """What a command printed: UTF-8, in which nothing but letters, blanks and line ends."""
-    for line in output.decode().split("\n"):
+class Printed(NamedTuple):
+    """What a command printed, and how it ended."""
+
+    code: object
+    out: str
+    err: str
+
+
+def printed(
+    main: Callable[[], NoReturn], name: str, words: Sequence[str], encoding: str
+) -> Printed:
+    """Run a command as from a shell, on a terminal of this encoding which takes nothing else."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding, write_through=True) for _ in range(2))
+    code: object = None
+    with (
+        mock.patch("sys.argv", [name, *words]),
+        mock.patch("sys.stdout", out),
+        mock.patch("sys.stderr", err),
+    ):
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+    told = [stream.buffer.getvalue().decode(encoding) for stream in (out, err)]  # type: ignore[attr-defined]
+    return Printed(code, *told)
+
+
+def assert_harmless(told: Printed, as_json: bool = False) -> None:
+    """Nothing but letters, blanks and line ends; and what is for programs is for programs."""
+    for line in (told.out + told.err).split("\n"):
         assert line.isprintable(), ascii(line)
+        assert not line.startswith("<0>root"), "a forged line"
+    assert "Traceback" not in told.err
+    if as_json and told.out:
+        documents(told.out)
+
+
+def documents(text: str) -> list[object]:
+    """Read one JSON document, or one a line; all texts in it are texts."""
+    json.dumps(text, ensure_ascii=False).encode()
+    try:
+        found = [json.loads(text)]
+    except json.JSONDecodeError:
+        found = [json.loads(line) for line in text.splitlines()]
+    json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+    return found

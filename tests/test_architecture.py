@@ -141,6 +141,42 @@ def test_a_violation_is_found(tmp_path: Path, where: str, line: str) -> None:
     assert found[0].startswith(where)
 
 
+PRINTING = {"echo", "secho", "print"}
+MAY_PRINT = {  # the door; a screen that is redrawn; processes that talk to each other
+    "models/console.py",
+    "agent/demo/run.py",
+    "agent/tables.py",
+    "agent/checking.py",
+    "agent/bench/mqtt.py",
+}
+
+
+def prints(path: Path) -> Iterator[str]:
+    """Whatever writes to the terminal past ``models.console``."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in PRINTING:
+                yield name
+            case ast.Attribute(value=ast.Name(id="sys"), attr="stdout"):
+                yield "sys.stdout"
+
+
+def printing(root: Path) -> set[str]:
+    files = (path for package in MAY_IMPORT for path in (root / package).rglob("*.py"))
+    return {path.relative_to(root).as_posix() for path in files if any(prints(path))}
+
+
+def test_all_that_is_printed_goes_through_one_door() -> None:
+    assert printing(ROOT) <= MAY_PRINT
+
+
+@pytest.mark.parametrize("line", ["click.echo('a')", "print('a')", "sys.stdout.write('a')"])
+def test_what_prints_past_the_door_is_found(tmp_path: Path, line: str) -> None:
+    (tmp_path / "agent").mkdir()
+    (tmp_path / "agent" / "cli.py").write_text(f"{line}\n")
+    assert printing(tmp_path) == {"agent/cli.py"}
+
+
 def loaded_by(statement: str) -> set[str]:
     code = f"import sys; {statement}; print(*sys.modules)"
     ended = subprocess.run(

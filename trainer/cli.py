@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from models import __version__
+from models import __version__, console
+from models.console import say, say_error, say_json, say_lines
 from models.errors import FieldwatchError
+from models.printable import printable
 
 if TYPE_CHECKING:
     from trainer.benchmark.runs import Run
@@ -33,23 +35,27 @@ _Directory = click.Path(path_type=Path, file_okay=False)
 
 def main() -> NoReturn:
     """Run the command line; errors of ours end in one line and their exit code."""
+    console.begin()
     missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
     if missing:
-        click.echo(
+        say(
             f"fieldwatch-trainer: {', '.join(missing)} is not installed: the trainer needs its"
             " extra, on a server rather than on a gateway: pip install 'fieldwatch[trainer]'",
-            err=True,
+            error=True,
         )
         sys.exit(EXTRA_MISSING_EXIT_CODE)
     try:
         sys.exit(commands(standalone_mode=False))
     except click.ClickException as error:
-        error.show()
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            say_lines(error.ctx.get_usage(), error=True)
+            say(f"Try '{error.ctx.command_path} --help' for help.", error=True)
+        say(f"Error: {error.format_message()}", error=True)
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
     except FieldwatchError as error:
-        click.echo(f"fieldwatch-trainer: {error}", err=True)
+        say_error("fieldwatch-trainer", str(error))
         sys.exit(error.exit_code)
 
 
@@ -78,8 +84,9 @@ def train(config: Path, output: Path | None, tflite_python: Path | None) -> int:
     from trainer import train as training
 
     file = configuration.read(config)
-    bundle = training.train(file, output or file.output, tflite_python, click.echo)
-    click.echo(f"{bundle}\n{bundle.with_suffix('.report.html')}")
+    bundle = training.train(file, output or file.output, tflite_python, say)
+    say(f"{bundle}")
+    say(f"{bundle.with_suffix('.report.html')}")
     return 0
 
 
@@ -115,7 +122,7 @@ def evaluate(
         raise click.UsageError("--labels goes with one recording")
     metrics = evaluation.evaluate(bundle, recordings, labels, time_column, grace_s)
     if as_json:
-        click.echo(json.dumps(metrics, indent=2))
+        say_json(metrics)
     else:
         _print_metrics(metrics)
     return 0
@@ -127,7 +134,7 @@ def keygen(key: Path) -> int:
     """Make a key pair to sign bundles with: KEY stays secret, KEY.pub goes to the gateways."""
     from models import signing
 
-    click.echo(f"{key} (secret), {signing.new_key(key)} (for gateways)")
+    say(f"{key} (secret), {signing.new_key(key)} (for gateways)")
     return 0
 
 
@@ -143,7 +150,7 @@ def sign(bundle: Path, key: Path) -> int:
     comment = f"{read.manifest.name} version {read.manifest.version}"
     signature = signing.sign(read.manifest_bytes, key, comment)
     bundles.write_signed(bundle, read, signature)
-    click.echo(f"{bundle}: signed, {comment}, digest {read.digest}")
+    say(f"{bundle}: signed, {comment}, digest {read.digest}")
     return 0
 
 
@@ -236,10 +243,10 @@ def ett(
     settings, digest = forecasting.read_config(config, seed)
     run = forecasting.EttBenchmark(files.read(data), settings, digest)
     outcomes = []
-    for outcome in run.run(wanted, tflite_python, lambda line: click.echo(line, err=True)):
+    for outcome in run.run(wanted, tflite_python, lambda line: say(line, error=True)):
         outcomes.append(outcome)
         for line in forecasting.table([outcome]):
-            click.echo(line)
+            say(line)
     document = run.document(outcomes)
     forecast_report.write(document, outcomes, run.channels, report)
     if json_path is not None:
@@ -272,21 +279,21 @@ def _benchmark(
     from trainer.benchmark.outcome import WorkDirectory
 
     if missing := vus_pr_missing():
-        click.echo(missing, err=True)
+        say(missing, error=True)
     chosen, kept = BENCHMARKS[name], WorkDirectory(work or Path(f"fieldwatch-benchmark-{name}"))
     names = chosen.chosen(data, channels.split(",") if channels else [])
     run = runs.plan(chosen, data, names, chosen.settings(config), kept, tflite_python)
     if run.outcomes:
-        click.echo(f"from {kept.path}, unchanged: {', '.join(run.outcomes)}", err=True)
+        say(f"from {kept.path}, unchanged: {', '.join(run.outcomes)}", error=True)
     _show_progress(run, jobs)
     document = run.document()
     page.write(document, run.in_order(), kept, report or kept.path / "report.html")
     if json_path is not None:
         json_path.write_text(json.dumps(document, indent=2) + "\n")
     for line in tables.lines(document):
-        click.echo(line)
+        say(line)
     for failed, message in run.failed.items():
-        click.echo(f"fieldwatch-trainer: {failed} failed: {message}", err=True)
+        say(f"fieldwatch-trainer: {failed} failed: {message}", error=True)
     return 1 if run.failed else 0
 
 
@@ -297,7 +304,7 @@ def _show_progress(run: Run, jobs: int) -> None:
         with contextlib.closing(run.go_on(jobs)) as ends:
             show(ends, len(run.tasks))
     except KeyboardInterrupt:
-        click.echo(f"stopped; what is done is kept in {run.work.path}: run it again", err=True)
+        say(f"stopped; what is done is kept in {run.work.path}: run it again", error=True)
         raise
 
 
@@ -306,21 +313,25 @@ def _show_bar(ends: Iterator[Finished], total: int) -> None:
         length=total,
         file=sys.stderr,
         show_pos=True,
-        item_show_func=lambda name: name or "",
+        item_show_func=_item,
     ) as bar:
         for finished in ends:
             bar.update(1, finished.name)
 
 
+def _item(name: str | None) -> str:
+    return printable(name or "")
+
+
 def _show_lines(ends: Iterator[Finished], total: int) -> None:
     for number, finished in enumerate(ends, 1):
-        click.echo(f"{number}/{total} {finished.name}: {finished.error or 'done'}", err=True)
+        say(f"{number}/{total} {finished.name}: {finished.error or 'done'}", error=True)
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:
-    click.echo(f"{'recording':24}{'hours':>8}{'faults':>8}{'found':>7}{'false':>7}{'highest':>9}")
+    say(f"{'recording':24}{'hours':>8}{'faults':>8}{'found':>7}{'false':>7}{'highest':>9}")
     for row in metrics["recordings"]:
-        click.echo(
+        say(
             f"{row['name']:24}{row['hours']:8.2f}{row['faults']:8}{row['found']:7}"
             f"{row['false_events']:7}{row['score_max']:9.2f}"
         )
@@ -328,7 +339,7 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
     for kind, row in labelled["kinds"].items():
         delay = row["delay_s_median"]
         late = "" if delay is None else f", after {delay:.1f} s (median)"
-        click.echo(f"{kind}: {row['found']} of {row['labels']} found{late}")
+        say(f"{kind}: {row['found']} of {row['labels']} found{late}")
     for name in ("precision", "recall", "f1"):
         if labelled[name] is not None:
-            click.echo(f"{name} {labelled[name]:.3f}")
+            say(f"{name} {labelled[name]:.3f}")

@@ -31,6 +31,7 @@ from models.bundle import (
     check_features,
 )
 from models.errors import ConfigError
+from models.printable import printable
 from models.settings import Table, explain, refusal
 from models.toml import read_toml
 
@@ -120,6 +121,16 @@ class DataTable(Table):
         """What is read of the recordings: the channels that are no features, then the sources."""
         passing = [channel for channel in self.channels if channel.feature is None]
         return [*passing, *self.sources]
+
+    @model_validator(mode="after")
+    def _printable(self) -> DataTable:
+        for column in (*self.channels, *self.sources):
+            if printable(column.unit) != column.unit:
+                raise ValueError(
+                    f"unit of {column.name}: {printable(column.unit)!r} is not all printable"
+                    " letters and plain blanks, as people see it in alarms and reports"
+                )
+        return self
 
     @model_validator(mode="after")
     def _unique(self) -> DataTable:

@@ -7,6 +7,9 @@ from typing import Any, Final
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from models.printable import printable
 
 INK: Final = "#1f2937"
 MODEL: Final = "#2563eb"
@@ -33,7 +36,15 @@ def style() -> Any:
 
 
 def svg(figure: Figure) -> bytes:
-    """Return a drawing as SVG, without a date."""
+    """Return a drawing as SVG, without a date; texts are shown as they are, "$" too.
+
+    What is given before this stands in them. Numbers at the axes come when it is drawn, and are
+    set as mathematics.
+    """
+    for text in figure.findobj(Text):
+        if given := text.get_text():
+            text.set_text("\n".join(map(printable, given.split("\n"))))
+            text.set_parse_math(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()

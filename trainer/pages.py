@@ -6,7 +6,11 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
+from typing import Final
 
+from models.printable import printable
+
+TEXT_CHARACTERS_MAX: Final = 10_000
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2937; max-width: 62rem;
        margin: 2rem auto; padding: 0 1rem; }
@@ -20,19 +24,24 @@ th, td { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px so
 
 def write(path: Path, title: str, body: Iterable[str]) -> None:
     """Write a page of this title, whose body is HTML."""
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    head = f'<meta charset="utf-8"><title>{text(title)}</title><style>{_STYLE}</style>'
     page = f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n'
     path.write_text(page + "\n".join(body) + "\n</body></html>\n", encoding="utf-8")
 
 
+def text(value: object) -> str:
+    """Return a value as text in HTML, whatever is in it."""
+    return escape(printable(str(value), TEXT_CHARACTERS_MAX))
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table of text; without a header if all of it is empty."""
-    lines = ["".join(f"<th>{escape(name)}</th>" for name in header)] if any(header) else []
-    lines += ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]
+    lines = ["".join(f"<th>{text(name)}</th>" for name in header)] if any(header) else []
+    lines += ["".join(f"<td>{text(cell)}</td>" for cell in row) for row in rows]
     return "<table>" + "".join(f"<tr>{line}</tr>\n" for line in lines) + "</table>"
 
 
-def image(svg: bytes, text: str) -> str:
+def image(svg: bytes, instead: str) -> str:
     """Return a drawing with the text that stands for it."""
     data = base64.b64encode(svg).decode()
-    return f'<p><img alt="{escape(text)}" src="data:image/svg+xml;base64,{data}"></p>'
+    return f'<p><img alt="{text(instead)}" src="data:image/svg+xml;base64,{data}"></p>'

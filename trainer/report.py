@@ -7,7 +7,6 @@ shows it, then where it all comes from.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +31,9 @@ def write(
     manifest = bundle.manifest
     title = f"{manifest.name}, version {manifest.version}"
     body = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="quiet">{escape(manifest.created)} · digest {bundle.digest}</p>',
-        f'<p class="lead">{escape(summary(manifest.metrics))}</p>',
+        f"<h1>{pages.text(title)}</h1>",
+        f'<p class="quiet">{pages.text(manifest.created)} · digest {bundle.digest}</p>',
+        f'<p class="lead">{pages.text(summary(manifest.metrics))}</p>',
         *_found(manifest.metrics, judged),
         *_tail(manifest.metrics),
         *_forecast(manifest, judged),
@@ -97,7 +96,7 @@ def _found(metrics: dict[str, Any], judged: Judgement) -> Iterable[str]:
 
 
 def _score(recording: Judged) -> str:
-    return f"<h3>{escape(recording.name)}</h3>" + pages.image(
+    return f"<h3>{pages.text(recording.name)}</h3>" + pages.image(
         figures.score(recording), f"score over time, {recording.name}"
     )
 

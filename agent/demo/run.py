@@ -27,6 +27,7 @@ from agent.health import rss_max_mb
 from agent.plant import CHANNELS, PERIOD_S, SLOW_KINDS, FaultKind, Pump, sudden
 from agent.store import Reader
 from models import bundle as bundles
+from models.console import say
 from models.errors import DataError, FieldwatchError, StoreError
 
 ZOO_BUNDLE = Path(bundles.__file__).parent / "zoo" / "pump.fieldwatch"
@@ -240,7 +241,7 @@ def run_demo(seconds: float, fault: FaultKind, seed: int, show: bool) -> dict[st
         outcome = Demo(Path(directory), seconds, fault, seed).run(show)
     if show:
         for line in _conclusion(outcome):
-            print(line)
+            say(line)
     return outcome
 
 
@@ -268,7 +269,7 @@ def _show(view: View) -> None:
         width = shutil.get_terminal_size().columns
         print(_CLEAR + "\n".join(line if "\x1b" in line else line[:width] for line in lines))
     else:
-        print(" ".join(line.strip() for line in lines[2:4]), flush=True)
+        say(" ".join(line.strip() for line in lines[2:4]))
 
 
 def _scores(store: Reader) -> list[float]:

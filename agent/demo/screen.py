@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from models.printable import printable
+
 CHART_WIDTH = 64
 CHART_HEIGHT = 8
 COLUMN_SAMPLES = 4  # a column is the highest score of so many
@@ -105,4 +107,4 @@ def _caption(scores: Sequence[float]) -> str:
 
 def _section(title: str, lines: Sequence[str], count: int) -> list[str]:
     newest = list(lines)[-count:]
-    return [f"  {title}", *(f"    {line}" for line in newest or ["(nothing yet)"])]
+    return [f"  {title}", *(f"    {printable(line)}" for line in newest or ["(nothing yet)"])]

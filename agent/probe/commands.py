@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from models.console import say, say_error, say_json
+from models.printable import printable
 
 UNAVAILABLE = 69  # as of agent.check: something outside that may come back
 BY_ID = Path("/dev/serial/by-id")
@@ -96,10 +98,10 @@ def probe(
 
     found = [{"port": str(port), "target": str(port.resolve())} for port in devices(by_id)]
     if as_json:
-        _print_json(found)
+        say_json(found)
         return 0
     for line in report.ports(found, by_id):
-        click.echo(line)
+        say(line)
     return 0
 
 
@@ -242,7 +244,7 @@ def _address(text: str) -> dict[str, Any]:
 
 
 def _teller(as_json: bool) -> Callable[[str], None]:
-    return lambda text: None if as_json else click.echo(text)
+    return lambda text: None if as_json else say(text)
 
 
 def _shower(as_json: bool) -> Callable[[bytes], None]:
@@ -253,9 +255,9 @@ def _shower(as_json: bool) -> Callable[[bytes], None]:
         nonlocal shown
         shown += 1
         if not as_json and shown <= SHOWN_MAX:
-            click.echo(f"> {line.decode(errors='backslashreplace')!r}"[:200])
+            say(f"> '{printable(line)}'")
         if not as_json and shown == SHOWN_MAX:
-            click.echo("> ... and so on")
+            say("> ... and so on")
 
     return show
 
@@ -264,15 +266,11 @@ def _print(document: dict[str, Any], as_json: bool) -> int:
     from agent.probe import report
 
     if as_json:
-        _print_json(document)
+        say_json(document)
     else:
         for line in report.lines(document):
-            click.echo(line)
+            say(line)
     problem = document["problem"]
     if problem and not as_json:
-        click.echo(f"fieldwatch-agent: {problem}", err=True)
+        say_error("fieldwatch-agent", problem)
     return UNAVAILABLE if problem else 0
-
-
-def _print_json(document: object) -> None:
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))

@@ -18,6 +18,7 @@ from agent.config import IGNORED, TIME
 from agent.inputs import checksum
 from agent.inputs.formats import unix_time
 from agent.inputs.lines import TIME_MAX, TIME_MIN
+from models.printable import printable
 
 _MOST: Final = 0.8  # of the lines must look alike
 _DEPTH_MAX: Final = 8
@@ -26,6 +27,7 @@ _SEPARATORS: Final = (",", ";", "\t", "|", " ")
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 _COMMA_NUMBER = re.compile(r"[-+]?\d+,\d+", re.ASCII)
+_SURROGATES = re.compile("[\ud800-\udfff]")  # halves of pairs, as JSON can write them
 _KEY = re.compile(r"[A-Za-z_][^\s=:,;]*")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_.\-]+")
 
@@ -107,6 +109,9 @@ def _json(texts: Sequence[str], found: Guess) -> bool:
     for document in documents:
         for pointer, value in _leaves(document, "", 0):
             leaves.setdefault(pointer, []).append(value)
+    for pointer in [pointer for pointer in leaves if _SURROGATES.search(pointer)]:
+        del leaves[pointer]
+        found.notes.append(f"{printable(pointer)} is no text: no configuration can name it")
     found.settings["format"] = "json"
     nested = any("/" in pointer[1:] and _is_numbers(values) for pointer, values in leaves.items())
     keys, ignored = {}, []

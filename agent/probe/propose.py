@@ -68,9 +68,17 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, str):
-        # a JSON string is one of TOML, but for DEL, which TOML wants escaped
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return f'"{"".join(map(_in_string, value))}"'
     return json.dumps(value)
+
+
+def _in_string(character: str) -> str:
+    """Return a character as TOML has it, and as it can be pasted from any terminal."""
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    return f"\\u{ord(character):04x}" if character <= "\uffff" else f"\\U{ord(character):08x}"
 
 
 def _key(key: str) -> str:

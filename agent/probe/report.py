@@ -40,10 +40,10 @@ def lines(document: Document) -> Iterator[str]:
     if document["proposal"]:
         yield ""
         yield "# for the configuration; give the channels their names"
-        yield from document["proposal"].splitlines()
+        yield from document["proposal"].rstrip("\n").split("\n")
         yield ""
         yield "# and for the stream, until there is a bundle for it"
-        yield from document["stream"].splitlines()
+        yield from document["stream"].rstrip("\n").split("\n")
 
 
 def _source(source: Document) -> Iterator[str]:

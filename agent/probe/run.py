@@ -26,6 +26,7 @@ from models.printable import printable
 from models.settings import explain
 
 RAW_MAX: Final = 20  # lines
+RAW_CHARACTERS_MAX: Final = 2000  # of each
 SOURCES_MAX: Final = 20  # topics
 _SAMPLE_S: Final = 2.0  # per rate, at most
 _SILENT: Final = "is the device on, does it send by itself, are its lines the right way round?"
@@ -161,7 +162,9 @@ def _heard(heard: Heard) -> Document:
         "seconds": heard.seconds,
         "bytes": heard.bytes,
         "lines": heard.lines,
-        "raw": [_printable(arrival.line) for arrival in heard.arrivals[:RAW_MAX]],
+        "raw": [
+            printable(arrival.line, RAW_CHARACTERS_MAX) for arrival in heard.arrivals[:RAW_MAX]
+        ],
         "problem": heard.problem,
         "note": heard.note,
         "retained": heard.retained,
@@ -230,10 +233,3 @@ def _described(source: str, found: Guess, about: Document) -> Document:
             name: {"from": where} | ranges[name] for name, where in found.channels.items()
         },
     }
-
-
-def _printable(line: bytes) -> str:
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode()
-        for c in line.decode(errors="backslashreplace")
-    )

@@ -88,10 +88,10 @@ def test_what_the_machine_does_not_tell_is_left_out(document: dict[str, Any]) ->
 
 
 def test_labels_are_escaped(document: dict[str, Any]) -> None:
-    odd = 'a"b\\c\nd'
+    odd = 'a"b\\c\nd\ud800'
     inputs = {odd: document["inputs"]["controller"]}
     values = read(prometheus.text(document | {"inputs": inputs}))
-    assert values["fieldwatch_input_lines_total"] == {(odd,): 101}
+    assert values["fieldwatch_input_lines_total"] == {('a"b\\c\\nd\\ud800',): 101}
 
 
 def test_the_status_of_an_older_agent_is_refused(document: dict[str, Any]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from models.baseline import Baseline, BaselineSettings
 from models.bundle import Bundle, Channel, Lineage, Manifest
+from models.console import say
 from models.pipeline import Pipeline
 from trainer import prepare, seal
 from trainer.benchmark.cases import BENCHMARKS, Case, on_grid
@@ -103,7 +103,7 @@ def _bundles(case: Case, parts: Parts, task: Task) -> dict[Detector, Bundle]:
 
 def _say(line: str) -> None:
     """Tell the progress of a training to the worker's log."""
-    sys.stderr.write(line + "\n")
+    say(line, error=True)
 
 
 def _channels(case: Case, parts: Parts) -> list[Channel]:

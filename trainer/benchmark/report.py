@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ def write(
 def _body(
     title: str, document: Mapping[str, Any], outcomes: Sequence[Outcome], work: WorkDirectory
 ) -> Iterator[str]:
-    yield f"<h1>{escape(title)}</h1>"
-    yield f'<p class="lead">{escape(document["protocol"])}</p>'
+    yield f"<h1>{pages.text(title)}</h1>"
+    yield f'<p class="lead">{pages.text(document["protocol"])}</p>'
     if document["failed"]:
         yield "<h2>Failed</h2>"
         yield pages.table(("channel", "reason"), document["failed"].items())
@@ -49,13 +48,13 @@ def _table(title: str, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
 def _plot(outcome: Outcome, work: WorkDirectory) -> Iterator[str]:
     curves = work.curves(outcome.name)
     events = outcome.detectors["quantized"].events
-    yield f"<h3>{escape(outcome.name)}</h3>"
+    yield f"<h3>{pages.text(outcome.name)}</h3>"
     yield (
         f'<p class="quiet">{events.tp} of {len(outcome.labels)} labelled sequences found,'
-        f" {events.fp} false; quantization: {escape(outcome.quantization)}</p>"
+        f" {events.fp} false; quantization: {pages.text(outcome.quantization)}</p>"
     )
     if curves is None:
-        yield f'<p class="quiet">Its curves are not in {escape(str(work.path))} any more.</p>'
+        yield f'<p class="quiet">Its curves are not in {pages.text(work.path)} any more.</p>'
         return
     drawn = figures.channel(outcome, curves)
     yield pages.image(drawn, f"signal, error, labels and detections of {outcome.name}")
