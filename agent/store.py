@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 SYNC_S = 10.0  # samples are on the disk this often at least; a power cut costs what came since
 _ROWS_DROPPED = 1000  # at a time, so that a commit does not take long
 _BYTES_DROPPED = 2**19  # of samples
+_LAST_ALARM = "last_alarm/"  # in the keys of ``meta``, before a stream's name
 _CROWDED = 0.75  # of the outbox's cap; above it, summaries are merged
 _MERGINGS_MAX = 20  # in one commit, which must not take long
 
@@ -222,6 +223,11 @@ class Store:
             """INSERT INTO alarms (stream, number, state, document) VALUES (?, ?, ?, ?)
             ON CONFLICT DO UPDATE SET state = excluded.state, document = excluded.document""",
             [(a["stream"], a["number"], a["state"], json.dumps(a)) for a in alarms],
+        )
+        self._records.executemany(
+            """INSERT INTO meta VALUES (?, ?)
+            ON CONFLICT DO UPDATE SET value = max(value, excluded.value)""",
+            [(_LAST_ALARM + alarm["stream"], alarm["number"]) for alarm in alarms],
         )
         # ids count up, so this needs no counting of rows; what is open stays
         excess = self._records.execute(
@@ -479,13 +485,15 @@ class Store:
         return [json.loads(document) for (document,) in rows]
 
     def last_alarm_number(self, stream: str) -> int:
-        """Return the number of the stream's newest alarm; 0 before the first."""
-        ((number,),) = self._select("SELECT max(number) FROM alarms WHERE stream = ?", stream)
-        return number or 0
+        """Return the highest number of the stream's alarms, kept or dropped; 0 before the first."""
+        # a version that did not note it has told no higher one than it kept
+        rows = self._select("SELECT max(number) FROM alarms WHERE stream = ?", stream)
+        rows += self._select("SELECT value FROM meta WHERE key = ?", _LAST_ALARM + stream)
+        return max(number or 0 for (number,) in rows)
 
-    def _select(self, statement: str, stream: str) -> list[Any]:
+    def _select(self, statement: str, key: str) -> list[Any]:
         with self._records_file.reading() as records:
-            return records.execute(statement, [stream]).fetchall()
+            return records.execute(statement, [key]).fetchall()
 
     @property
     def last_seq(self) -> int:

@@ -151,11 +151,10 @@ class Stream:
         return clock.steady_s(monotonic_s) if steady else clock.wall_s(monotonic_s)
 
     def _close(self, alarm: dict[str, Any], batch: Batch) -> None:
+        """Close an alarm that nobody watches any more."""
         now = self._clock.wall_s()
-        closed = alarm | {"state": "closed", "closed": iso_time(now)}
-        batch.alarms.append(closed)
         by = FORECASTER if alarm["kind"] == "limit" else self._detector.detector
-        self._send("alarm", now, by, closed, batch)
+        self._tell(alarm | {"state": "closed", "closed": iso_time(now)}, now, by, batch)
 
     def _watch(self, settings: StreamTable) -> LimitWatch:
         return LimitWatch(self.name, settings.limits, settings.prediction, self._forecaster)
@@ -223,20 +222,26 @@ class Stream:
             if event.state == "opened":
                 names = self.manifest.channel_names
                 self._opened_with[event.number] = named_quality(names, quality)
-            document = self._alarm(event)
-            if event.state == "closed":
-                self._opened_with.pop(event.number, None)
-            batch.alarms.append(document)
-            self._send("alarm", event.time, event.detector, document, batch)
-            self.counters[f"alarms_{event.state}"] += 1
-            _LOG.warning(
-                "stream %s: alarm %d %s: %s",
-                self.name,
-                event.number,
-                event.state,
-                event.kind,
-                extra={STREAM: self.name},
-            )
+            self._tell(self._alarm(event), event.time, event.detector, batch)
+
+    def _tell(self, alarm: dict[str, Any], time: float, detector: str, batch: Batch) -> None:
+        """Have an alarm stored and sent, opened or closed; count it.
+
+        The log has no number of it: that is told by what is on the disk.
+        """
+        if alarm["state"] == "closed":
+            self._opened_with.pop(alarm["number"], None)
+        batch.alarms.append(alarm)
+        self._send("alarm", time, detector, alarm, batch)
+        self.counters[f"alarms_{alarm['state']}"] += 1
+        _LOG.warning(
+            "stream %s: alarm %s: %s since %s",
+            self.name,
+            alarm["state"],
+            alarm["kind"],
+            alarm["onset"],
+            extra={STREAM: self.name},
+        )
 
     def _alarm(self, event: Event) -> dict[str, Any]:
         quality = self._opened_with.get(event.number, {})

@@ -2,7 +2,8 @@
 
 Staff learn it from the log and from systemd's status line, as the status itself cannot be stored;
 central ops from the retained status of the link, which names the alarms that wait. A message gets
-its number, and is a record, only once it is on the disk.
+its number, and is a record, only once it is on the disk; so does an alarm: a number that was told
+before would be given again if the agent ended meanwhile.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Trouble:
         """Return what central ops is to know; None where all is stored."""
         if self.error is None:
             return None
-        alarms = [message.data for message in batch.messages if message.kind == "alarm"]
+        alarms = [m.data | {"number": None} for m in batch.messages if m.kind == "alarm"]
         return {
             "since": iso_time(self._since_s),
             "error": self.error,

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.bundles import load
+from agent.bundles import baseline, load
 from agent.clock import Clock
 from agent.config import StreamTable
 from agent.fleet import Fleet
 from agent.plant import PERIOD_S, Pump, sudden
-from agent.store import Batch, Store
+from agent.store import Batch, Reader, Store
+from agent.stream_tables import BaselineChannelTable, BaselineTable
 from models.messages import Float32, Readings, stored_samples
 from models.pipeline import Detector
 from tests.conftest import ZOO_BUNDLE
@@ -149,3 +150,33 @@ def test_a_crash_between_the_two_files_changes_nothing(
     np.testing.assert_array_equal(scores_after, scores)
     assert told_after == told
     assert memory_after == memory
+
+
+def test_alarms_that_are_open_are_closed_where_another_bundle_watches(
+    tmp_path: Path, detector: Detector, rows: Float32, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = Gateway(tmp_path, detector)
+    before.feed(rows[:1000], 0, whole=True)
+    (open_alarm,) = before.store.open_alarms("pump")
+    before.store.close()
+    channels = [
+        BaselineChannelTable(name=channel.name, unit=channel.unit)
+        for channel in detector.manifest.channels
+    ]
+    other = baseline(BaselineTable(period_s=PERIOD_S, channels=channels))
+    after = Gateway(tmp_path, other)
+    assert after.stream.counters == {"alarms_closed": 1}
+    assert "alarm closed: anomaly since" in caplog.text
+    after.feed(rows[1000:], 1000, whole=True)
+    assert after.store.open_alarms("pump") == []
+    with Reader(tmp_path) as reader:
+        (alarm,) = reader.alarms(10)
+        told = [json.loads(body)["data"] for _, _, body in reader.outbox(["alarm"], 0, 100)]
+    assert [(one["number"], one["state"]) for one in told] == [(1, "opened"), (1, "closed")]
+    assert alarm == told[-1]
+    assert alarm | {"state": "opened", "closed": None} == open_alarm
+    assert after.fleet._detector.events(after.fleet._memory, 0).next_number == 2
+    after.store.close()
+    again = Gateway(tmp_path, other)  # and stays closed
+    assert (again.stream.counters, again.batch.messages) == ({}, [])
+    again.store.close()

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from agent.envelope import Kind, Outgoing
+from agent.salvage import mend
 from agent.store import READINGS, RECORDS, Batch, Reader, Store
 from models.errors import StoreError
 from models.messages import HELD, Float32, Samples, stored_samples
@@ -98,6 +99,22 @@ def test_a_full_outbox_evicts_health_then_summaries_and_alarms_last(tmp_path: Pa
     store.close()
     store = opened(tmp_path, outbox=4)
     assert store.document()["evicted"] == {"health": 2, "summary": 2, "alarm": 2}
+    store.close()
+
+
+def test_the_number_of_an_alarm_that_was_dropped_is_not_given_again(tmp_path: Path) -> None:
+    store = Store(tmp_path, "plant", "gw-1", 100, 100, alarm_rows_max=5)
+    store.open()
+    for stream, number in [("pump", 7), *(("fan", number) for number in range(1, 11))]:
+        alarm = {"stream": stream, "number": number, "state": "closed"}
+        store.commit(Batch(alarms=[alarm]), "synced")
+    with Reader(tmp_path) as reader:
+        assert {alarm["stream"] for alarm in reader.alarms(100)} == {"fan"}
+    store.close()
+    mend(tmp_path / RECORDS)
+    store = opened(tmp_path)
+    assert (store.last_alarm_number("pump"), store.last_alarm_number("fan")) == (7, 10)
+    assert store.last_alarm_number("nothing") == 0
     store.close()
 
 

@@ -89,6 +89,7 @@ def test_on_a_disk_that_fails_alarms_are_told_and_nothing_is_lost(
     assert said is not None
     assert said["alarms_waiting"] >= 1
     assert said["alarms"][0]["kind"] == "anomaly"
+    assert said["alarms"][0]["number"] is None
     assert RECORDS in said["error"] or READINGS in said["error"]
     assert ops.of_kind("alarm") == []  # no record before it is on the disk
     line.write(lines(rows[700:], 700))
@@ -107,6 +108,49 @@ def test_on_a_disk_that_fails_alarms_are_told_and_nothing_is_lost(
     assert agent.log().count("cannot store, trying again") == 1
     assert agent.log().count("storing again; nothing was lost") == 1
     assert status(tmp_path)["counters"]["samples_not_stored"] == 0
+
+
+def test_a_number_that_was_told_of_an_alarm_is_of_no_other(
+    tmp_path: Path,
+    line: Line,
+    broker: RealBroker,
+    ops: Ops,
+    disk: Path,
+    start_on_disk: Callable[[Path], RealAgent],
+) -> None:
+    """The disk is full, central ops hears of an alarm, the agent is killed: nobody knows of it."""
+    config = configure(tmp_path, line, broker.port)
+    agent = start_on_disk(config)
+    wait_until(lambda: running(tmp_path), "the agent")
+    rows = Pump(11, [Fault("cavitation", at, 20.0) for at in (100.0, 220.0)]).run(1500)
+    line.write(lines(rows[:300]))
+    wait_until(lambda: scored(tmp_path) == 300, "the first part")
+    disk.write_text("full")
+    line.write(lines(rows[300:700], 300))
+    wait_until(lambda: bool((unstored(ops) or {}).get("alarms")), "the alarm in the status")
+    agent.kill()
+    disk.write_text("")
+    agent = start_on_disk(config)
+    wait_until(lambda: agent.log().count("ready:") == 2, "the second start")
+    line.write(lines(rows[1000:], 1000))
+    wait_until(lambda: len(alarm_numbers(ops)) >= 1, "another alarm")
+    assert agent.stop() == 0, agent.log()
+    heard = [
+        alarm
+        for one in ops.of_kind("status")
+        for alarm in one["data"].get("unstored", {}).get("alarms", [])
+    ]
+    heard += [one["data"] for one in ops.of_kind("alarm")]
+    assert len({alarm["onset"] for alarm in heard}) >= 2
+    onsets: dict[int, set[str]] = {}
+    for alarm in heard:
+        if alarm["number"] is not None:
+            onsets.setdefault(alarm["number"], set()).add(alarm["onset"])
+    assert onsets
+    assert all(len(of_number) == 1 for of_number in onsets.values()), onsets
+    said = [text for text in agent.log().splitlines() if "alarm" in text]
+    assert said
+    assert not any(f"alarm {number}" in text for text in said for number in onsets)
 
 
 def test_on_a_full_disk_the_agent_starts_and_scores(
