@@ -85,9 +85,8 @@ def plant_in_method(module: str, of: str, method: str, trigger: Path) -> None:
 
 
 def plant_by(mistake: str) -> None:
-    if mistake in ENDS:
-        plant(ENDS[mistake])
-    else:
+    plant(ENDS.get(mistake, fail))
+    if mistake not in ENDS:
         module, of, method, trigger = mistake.split(":")
         plant_in_method(module, of, method, Path(trigger))
 
