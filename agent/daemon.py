@@ -42,6 +42,7 @@ from agent.inputs import Chunk, ChunkQueue, Input, open_input
 from agent.inputs.lines import LineParser
 from agent.intake import Intake
 from agent.journal import start_logging
+from agent.quarantine import Quarantine
 from agent.relay import Relay
 from agent.reload import Reloader
 from agent.retention import Retention
@@ -104,6 +105,8 @@ class Daemon:
         self._in_hand: Sequence[Chunk] = ()  # those that are being scored
         self._stopping = False
         self._trouble = Trouble()  # of the store
+        headed = [source.name for source in config.inputs if source.lines.header]
+        self._quarantine = Quarantine(config.store.directory, headed)
         self._committed = 0  # samples
         self._more_acknowledged = False
         self._mended = 0  # database files, as ops have been told
@@ -148,6 +151,7 @@ class Daemon:
         self._heard = dict.fromkeys(self._streams, now)
         self._next_save = now
         self._next_health = now + self._config.health.interval_s
+        self._quarantine.open()
         self._catch_up()
         for source in self._inputs.values():
             source.start(self._chunks.put)
@@ -173,7 +177,34 @@ class Daemon:
             self._loop.turned(time.monotonic() - woke)
 
     def _take(self, chunks: Sequence[Chunk]) -> None:
-        """Parse and score what has come."""
+        """Take in what has come; alone, what may have ended the agent before."""
+        if self._quarantine.at_rest:
+            self._take_together(chunks)
+            return
+        together: list[Chunk] = []
+        for chunk in chunks:
+            if not (self._quarantine.careful and chunk.again):
+                together.append(self._quarantine.cleared(chunk))
+                continue
+            self._take_together(together)
+            together = []
+            self._take_alone(chunk)
+        self._take_together(together)
+        self._quarantine.settle()
+
+    def _take_alone(self, chunk: Chunk) -> None:
+        """Take in and commit what a chunk has; an end meanwhile is that chunk's, or that line's."""
+        for digest, part in self._quarantine.parts(chunk):
+            if self._stopping:  # it comes again
+                return
+            self._quarantine.hold(digest)
+            self._take_together([part])
+            self._tick()
+            if not self._trouble.error:
+                self._quarantine.passed(digest)
+
+    def _take_together(self, chunks: Sequence[Chunk]) -> None:
+        """Parse and score."""
         self._in_hand = chunks
         for chunk, stream in self._intake.take(chunks, self._batch):
             self._heard[stream] = chunk.arrived_mono_s
@@ -371,6 +402,7 @@ class Daemon:
         self._commit()
         self._relay.stop()
         self._commit()
+        self._quarantine.close()
         self._store.close()
         if self._trouble.error is not None:
             rows, messages = self._batch.rows(), len(self._batch.messages)
@@ -410,6 +442,7 @@ class Daemon:
             "streams": streams,
             "store": store,
             "uplink": uplink,
+            "set_aside": self._quarantine.document(),
             "configuration": self._reloader.document() if self._reloader else None,
         }
 
@@ -417,6 +450,7 @@ class Daemon:
         return {
             "lines_dropped": self._chunks.dropped_lines,
             "samples_committed": self._committed,
+            "set_aside": self._quarantine.count,
         } | self._trouble.counters()
 
     def _input(self, name: str) -> dict[str, Any]:

@@ -137,6 +137,8 @@ def _agent(document: Document, now: datetime) -> Iterator[Metric]:
     yield one("queue_chunks", "Reads that wait for the loop.", document["queues"]["chunks"])
     dropped = document["counters"]["lines_dropped"]
     yield _count("lines_dropped_total", "Lines dropped as the loop was too slow.", dropped)
+    aside = document["counters"].get("set_aside", 0)
+    yield _count("set_aside_total", "Lines not used, as they ended the agent.", aside)
 
 
 def _inputs(inputs: Mapping[str, Document]) -> Iterator[Metric]:

@@ -39,6 +39,7 @@ def describe(document: Document, now: datetime | None = None) -> Iterator[str]:
         yield from _input(name, source)
     for name, stream in document["streams"].items():
         yield from _stream(name, stream)
+    yield from _set_aside(document.get("set_aside"))  # none of an older agent
     yield from _store(document["store"])
     yield from uplink_lines(document["uplink"])
     yield from _configuration(document.get("configuration"))  # none of an older agent
@@ -94,6 +95,20 @@ def _input(name: str, source: Document) -> Iterator[str]:
     for reject in source["rejects"]:
         channel = f" ({reject['channel']})" if reject["channel"] else ""
         yield f"            {reject['cause']}{channel}: {reject['excerpt']}"
+
+
+def _set_aside(aside: Document | None) -> Iterator[str]:
+    if not aside or not aside["count"]:
+        return
+    yield (
+        f"SET ASIDE {aside['count']} lines, as the agent ended {aside['ends']} times with each of"
+        " these in hand; please report it:"
+    )
+    for one in aside["last"]:
+        yield (
+            f"          {one['time']} {one['input']} {one['origin']}, {one['bytes']} bytes,"
+            f" {one['digest'][:12]}: {one['excerpt']}"
+        )
 
 
 def _stream(name: str, stream: Document) -> Iterator[str]:

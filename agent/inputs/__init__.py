@@ -40,6 +40,7 @@ class Chunk(NamedTuple):
     token: int = 0  # by which the input knows the chunk when it is committed; 0: need not know
     again: bool = False  # it may have come before: rows of a time that is past are no news
     old: bool = False  # nobody knows when it was sent: without a time of its own it tells nothing
+    origin: str = ""  # where in the input it came from: a topic
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,7 +236,8 @@ class MqttInput(ThreadedInput):
         again, old = received.again or received.retained, received.retained
         if self._settings.use_retained:
             old = False
-        put(Chunk(self.name, time.time(), time.monotonic(), lines, token, again, old))
+        now = time.time(), time.monotonic()
+        put(Chunk(self.name, *now, lines, token, again, old, received.topic))
 
     def _found(self) -> None:
         self._connections += 1

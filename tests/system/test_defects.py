@@ -104,7 +104,10 @@ def test_a_collectors_thread_that_dies_takes_it_along(tmp_path: Path, broker: Re
     trigger.touch()
     mistake = f"agent.mqtt:Connection:_on_subscribe:{trigger}"
     collector = CollectorProcess(broker.port, tmp_path / "central", mistake=mistake)
-    assert collector.ended(END_S_MAX) == Defect.exit_code
+    try:
+        assert collector.ended(END_S_MAX) == Defect.exit_code
+    finally:
+        collector.end()
 
 
 @pytest.fixture

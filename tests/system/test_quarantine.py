@@ -1,0 +1,302 @@
+"""What ends the agent whenever it is delivered is set aside, and everything else is committed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from agent import prometheus
+from agent.plant import CHANNELS, PERIOD_S, Pump
+from agent.quarantine import ENDS_MAX, KEPT, NOTES
+from agent.status import describe
+from agent.store import Reader
+from models.errors import StoreError
+from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until
+from tests.planted import MARK
+
+START_S = 1_700_000_000.0
+NAMES = [channel.name for channel in CHANNELS]
+TOPIC = "pumps/1"
+HEAD = f"""
+[gateway]
+site = "plant"
+name = "gw-1"
+[store]
+directory = "data"
+flush_interval_s = 0.3
+[[streams]]
+name = "pump"
+bundle = "{ZOO_BUNDLE}"
+silent_after_s = 3600
+[[inputs]]
+name = "bus"
+stream = "pump"
+"""
+_ROWS = np.round(Pump(2).run(400).astype(float), 4)
+
+
+def row(number: int, mark: bool = False) -> str:
+    values = _ROWS[number].tolist()
+    if mark:
+        values[-1] = int(MARK)
+    return ",".join(map(str, [START_S + number * PERIOD_S, *values]))
+
+
+class Sensor:
+    """Publishes at QoS 1, and waits until the broker has it."""
+
+    def __init__(self, port: int) -> None:
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="sensor")
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+
+    def publish(self, *lines: str, qos: int = 1, retain: bool = False) -> None:
+        self._client.publish(TOPIC, "\n".join(lines), qos, retain).wait_for_publish(30)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def sensor(broker: RealBroker) -> Iterator[Sensor]:
+    made = Sensor(broker.port)
+    yield made
+    made.close()
+
+
+class Gateway:
+    """An agent with a planted mistake, and somebody who starts it again as systemd does."""
+
+    def __init__(self, directory: Path, source: str) -> None:
+        self.directory = directory
+        (directory / "data").mkdir()
+        self.config = directory / "agent.toml"
+        self.config.write_text(f"{HEAD}columns = {json.dumps(['time', *NAMES])}\n{source}")
+        self.ends = 0
+        self.agent: RealAgent | None = None
+
+    def start(self, mistake: str) -> None:
+        program = [sys.executable, "-m", "tests.planted", mistake]
+        self.agent = RealAgent(self.config, program)
+        self._before = len(self.agent.log()) if self.config.with_suffix(".log").exists() else 0
+        self.agent.start()
+
+    def wait_until_ready(self) -> None:
+        wait_until(lambda: "ready:" in self.log(), "the agent")
+
+    def log(self) -> str:
+        """Of the newest agent."""
+        assert self.agent is not None
+        return self.agent.log()[self._before :]
+
+    def ended(self) -> bool:
+        assert self.agent is not None
+        assert self.agent.process is not None
+        return self.agent.process.poll() is not None
+
+    def run_until(self, done: Callable[[], bool], mistake: str) -> None:
+        def look() -> bool:
+            if self.ended():
+                self.ends += 1
+                self.start(mistake)
+            return done()
+
+        wait_until(look, "the rest", 120)
+
+    def wait_for_the_input(self) -> None:
+        wait_until(lambda: bool(self.status()["inputs"]["bus"]["connected"]), "the input")
+
+    def status(self) -> dict[str, Any]:
+        try:
+            with Reader(self.directory / "data") as reader:
+                return reader.status()
+        except StoreError:
+            return {"inputs": {"bus": {"connected": False}}}
+
+    def stored(self) -> list[int]:
+        """Numbers of the rows that are stored."""
+        try:
+            with Reader(self.directory / "data") as reader:
+                chunks = reader.newest_samples("pump", 10_000)
+        except StoreError:
+            return []
+        times = np.concatenate([np.frombuffer(times) for times, *_ in chunks] or [np.empty(0)])
+        return np.rint((times - START_S) / PERIOD_S).astype(int).tolist()
+
+    def stop(self) -> None:
+        assert self.agent is not None
+        assert self.agent.stop() == 0
+
+    def set_aside(self, count: int) -> list[dict[str, Any]]:
+        """What the status says of it, each in its own way."""
+        document = self.status()
+        assert document["set_aside"]["count"] == count
+        assert document["counters"]["set_aside"] == count
+        assert f"fieldwatch_set_aside_total {count}\n" in prometheus.text(document)
+        last: list[dict[str, Any]] = document["set_aside"]["last"]
+        told = "\n".join(describe(document))
+        assert f"SET ASIDE {count} lines" in told
+        for one in last:
+            assert one["excerpt"] in told
+            kept = (self.directory / "data" / KEPT / one["digest"]).read_bytes()
+            assert MARK in kept
+        return last
+
+
+Start = Callable[[str], Gateway]
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Start]:
+    made: list[Gateway] = []
+
+    def make(source: str) -> Gateway:
+        made.append(Gateway(tmp_path, source))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if one.agent is not None:
+            if not one.ended():
+                one.agent.kill()
+            print(one.agent.log())
+
+
+def mqtt(broker: RealBroker, protocol: str) -> str:
+    return (
+        f'type = "mqtt"\ntopics = ["pumps/+"]\nbroker = {{ host = "127.0.0.1",'
+        f' port = {broker.port}, protocol = "{protocol}", backoff_min_s = 0.1,'
+        " backoff_max_s = 0.2 }\n"
+    )
+
+
+@pytest.mark.parametrize(("mistake", "protocol"), [("kill", "5"), ("fail", "3.1.1")])
+def test_a_message_that_ends_the_agent_is_set_aside_and_the_others_are_committed(
+    broker: RealBroker, sensor: Sensor, gateway: Start, mistake: str, protocol: str
+) -> None:
+    one = gateway(mqtt(broker, protocol))
+    one.start(mistake)
+    one.wait_for_the_input()
+    good = [number for number in range(40) if number != 20]
+    for number in range(40):
+        sensor.publish(row(number, mark=number == 20))
+    one.run_until(lambda: set(good) <= set(one.stored()), mistake)
+    assert one.ends == 1 + ENDS_MAX
+    assert sorted(set(one.stored()) - {20}) == good  # 20 may be interpolated
+    assert len(one.stored()) == len(set(one.stored()))
+    (aside,) = one.set_aside(1)
+    assert (aside["input"], aside["origin"]) == ("bus", TOPIC)
+    assert str(START_S + 20 * PERIOD_S) in aside["excerpt"]
+    one.stop()
+    # nothing is left that ends the next one, which is told of a clean stop
+    one.start(mistake)
+    one.wait_until_ready()
+    noted = (one.directory / "data" / NOTES).read_bytes()
+    sensor.publish(row(40))
+    wait_until(lambda: 40 in one.stored(), "a message of now")
+    assert not one.ended()
+    assert (one.directory / "data" / NOTES).read_bytes() == noted  # nothing, for a message
+    assert not one.status()["set_aside"]["careful"]
+    # the same once more: it is known
+    sensor.publish(row(20, mark=True))
+    sensor.publish(row(41))
+    wait_until(lambda: 41 in one.stored(), "the message after it")
+    assert not one.ended()
+    one.stop()
+    one.set_aside(2)
+
+
+def test_of_a_message_with_many_lines_the_one_line_is_set_aside(
+    broker: RealBroker, sensor: Sensor, gateway: Start
+) -> None:
+    one = gateway(mqtt(broker, "5"))
+    one.start("kill")
+    one.wait_for_the_input()
+    sensor.publish(*(row(number, mark=number == 7) for number in range(10)))
+    good = [number for number in range(10) if number != 7]
+    one.run_until(lambda: set(good) <= set(one.stored()), "kill")
+    assert one.ends == 2 + ENDS_MAX
+    assert len(one.set_aside(1)) == 1
+    one.stop()
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_retained_message_is_set_aside_too(
+    broker: RealBroker, sensor: Sensor, gateway: Start, qos: int
+) -> None:
+    """It comes with each connection, as if it were new, and at QoS 0 without a number."""
+    sensor.publish(row(0, mark=True), qos=qos, retain=True)
+    one = gateway(mqtt(broker, "5"))
+    one.start("kill")
+    one.run_until(lambda: bool(one.status().get("set_aside", {}).get("count")), "kill")
+    assert one.ends == 1 + ENDS_MAX
+    sensor.publish(row(1))
+    wait_until(lambda: 1 in one.stored(), "a message of now")
+    one.stop()
+    one.set_aside(1 + qos * one.ends)  # at QoS 1 the broker has kept one of each connection
+
+
+@pytest.mark.parametrize("header", [False, True])
+def test_a_line_of_a_file_that_is_read_again_is_set_aside(
+    tmp_path: Path, gateway: Start, header: bool
+) -> None:
+    log = tmp_path / "log.csv"
+    source = f'type = "file"\nbegin = "start"\npoll_interval_s = 0.05\npath = "{log}"\n'
+    one = gateway(source)
+    if header:
+        text = one.config.read_text().replace("columns = ", "header = true\n# ")
+        one.config.write_text(text + 'time_key = "time"\n')
+    numbers = range(60)
+    lines = [row(number, mark=number == 30) for number in numbers]
+    head = [",".join(["time", *NAMES])] if header else []
+    log.write_text("".join(f"{line}\n" for line in head + lines))
+    one.start("kill")
+    good = set(numbers) - {30}
+    one.run_until(lambda: good <= set(one.stored()), "kill")
+    assert one.ends == 2 + ENDS_MAX
+    one.set_aside(1)
+    one.stop()
+    # and each start after it passes it over
+    one.start("kill")
+    with log.open("a") as file:
+        file.write(f"{row(60)}\n")
+    wait_until(lambda: 60 in one.stored(), "a line of now")
+    assert not one.ended()
+    one.stop()
+    one.set_aside(2)
+
+
+def test_ends_from_outside_cost_no_good_message(
+    broker: RealBroker, sensor: Sensor, gateway: Start
+) -> None:
+    """Hundreds in hand, and more kills than a message may have: all is there in the end."""
+    one = gateway(mqtt(broker, "5"))
+    settings = one.config.read_text()
+    slow = settings.replace("flush_interval_s = 0.3", "flush_interval_s = 3600")
+    one.config.write_text(slow)
+    one.start("kill")
+    wait_until(lambda: "receiving" in one.log(), "the input")
+    for number in range(400):
+        sensor.publish(row(number))
+    for share in (0, 0.1, 0.2, 0.3, 0.4):
+        wait_until(lambda share=share: len(one.stored()) >= 400 * share, f"{share} of them")
+        assert one.agent is not None
+        one.agent.kill()
+        one.start("kill")
+    one.wait_until_ready()
+    one.stop()  # in the middle of it
+    one.config.write_text(settings)
+    one.start("kill")
+    wait_until(lambda: len(one.stored()) >= 400, "all of them")
+    assert one.status()["set_aside"]["count"] == 0
+    one.stop()
+    assert sorted(one.stored()) == list(range(400))
