@@ -151,7 +151,14 @@ def _store(directory: Path) -> Finding:
     free = shutil.disk_usage(directory).free
     if free < FREE_BYTES_MIN:
         return Finding(False, what, f"only {free // 2**20} MB free on its disk", code)
-    return Finding(True, what, f"can be written, {free // 2**20} MB free")
+    return Finding(True, what, f"can be written, {free // 2**20} MB free{_open_to_all(directory)}")
+
+
+def _open_to_all(directory: Path) -> str:
+    """Say which of the files every user of this machine can read; older versions made such."""
+    files = [directory / name for name in (RECORDS, READINGS)]
+    found = [str(file) for file in files if file.exists() and file.stat().st_mode & 0o007]
+    return f"; every user can read {' and '.join(found)}, chmod o= ends that" if found else ""
 
 
 def _broker(config: AgentConfig) -> Iterator[Finding]:

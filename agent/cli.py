@@ -7,6 +7,7 @@ refused, 69 something is missing, 70 a defect, 74 database, 78 configuration.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -34,6 +35,7 @@ FAULTS = (
     "loss_of_signal",
     "cooling_loss",
 )
+_PRIVATE = 0o027  # of a file's mode, this is left out
 DEFAULT_CONFIG = Path("/etc/fieldwatch/agent.toml")
 
 _config_option = click.option(
@@ -79,6 +81,7 @@ def commands() -> None:
 @_config_option
 def run(config_file: Path) -> int:
     """Run the agent until SIGTERM (this is what systemd starts)."""
+    _keep_private()
     from agent import lean
 
     lean.begin()
@@ -385,6 +388,7 @@ def collect(directory: Path, site: str, as_json: bool, **broker: Any) -> int:
     """
     from agent.collector import line, run
 
+    _keep_private()
     run(site, directory, broker, lambda message: say_lines(line(message)) if as_json else None)
     return 0
 
@@ -404,6 +408,11 @@ def simulate(output: Path, hours: float, seed: int, faults: bool) -> int:
         raise DataError(f"{output}: cannot be written: {error.strerror}") from error
     say(f"{output}: {rows} samples")
     return 0
+
+
+def _keep_private() -> None:
+    """Let nobody but our user and group read the files that are made, whatever the umask was."""
+    os.umask(os.umask(_PRIVATE) | _PRIVATE)
 
 
 def _give_metrics(document: Mapping[str, Any], output: Path | None) -> None:

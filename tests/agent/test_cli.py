@@ -16,7 +16,7 @@ from agent.alarms import describe, gravest_first
 from agent.cli import FAULTS, commands
 from agent.envelope import Outgoing
 from agent.follow import follow_alarms
-from agent.store import Batch, Reader, Store
+from agent.store import READINGS, Batch, Reader, Store
 from models.errors import BundleError
 from tests.conftest import ROOT, ZOO_BUNDLE, RealBroker
 
@@ -100,6 +100,16 @@ def test_check_finds_each_trouble_and_ends_with_the_first_ones_code(
     assert findings[f"store {tmp_path / 'data'}"]["ok"]
     assert findings[f"broker 127.0.0.1:{broker.port}"]["ok"]
     assert main("check", "--config", config).returncode == 69
+
+
+def test_check_says_which_files_every_user_can_read(tmp_path: Path) -> None:
+    config, database = configure(tmp_path), tmp_path / "data" / READINGS
+    database.touch()
+    for mode, said in (0o640, False), (0o644, True):
+        database.chmod(mode)
+        assert (
+            f"every user can read {database}" in main("check", "--config", config).stdout
+        ) == said
 
 
 def test_check_reports_a_wrong_configuration_and_a_missing_bundle(tmp_path: Path) -> None:

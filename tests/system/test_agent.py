@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from agent.plant import CHANNELS, PERIOD_S, Fault, Pump
+from agent.schema import COLLECTED, LOCK, READINGS, RECORDS
 from agent.store import Reader
 from models.bundle import Bundle
 from models.messages import Samples
@@ -32,6 +33,7 @@ from tests.agent_rig import (
     scored,
     status,
 )
+from tests.collector_process import CollectorProcess
 from tests.conftest import ROOT, ZOO_BUNDLE, RealBroker, wait_until
 from tests.serial_line import Line
 
@@ -62,6 +64,30 @@ def test_a_fault_becomes_an_alarm_at_ops_and_a_stop_leaves_nothing_behind(
     assert sum(summary["data"]["n"] for summary in ops.of_kind("summary")) <= 700
     assert sorted(body["seq"] for body in ops.numbered()) == list(range(1, len(ops.numbered()) + 1))
     _check_against_asyncapi(ops)
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_nobody_else_can_read_the_files_whatever_the_umask(
+    tmp_path: Path, line: Line, broker: RealBroker, start_agent: StartAgent, umask: int
+) -> None:
+    config = configure(tmp_path, line, broker.port)
+    was = os.umask(umask)
+    try:
+        collector = CollectorProcess(broker.port, tmp_path / "central")
+        start_agent(config)
+    finally:
+        os.umask(was)
+    wait_until(lambda: running(tmp_path), "the agent")
+    wait_until(lambda: (tmp_path / "central" / COLLECTED).exists(), "the collector")
+    modes = {
+        file.name: file.stat().st_mode & 0o777
+        for directory in ("data", "central")
+        for file in (tmp_path / directory).glob("[!m]*")  # "messages" is the test's
+    }
+    collector.end()
+    assert {RECORDS, READINGS, f"{RECORDS}-wal", f"{READINGS}-shm", LOCK, COLLECTED} <= set(modes)
+    expected = 0o600 if umask == 0o077 else 0o640
+    assert all(mode == expected for mode in modes.values()), modes
 
 
 def test_a_stream_without_a_bundle_is_watched_by_the_baseline(

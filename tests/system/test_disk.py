@@ -234,6 +234,9 @@ def test_damage_while_it_runs_is_mended_and_told(
         ids = {one["id"]: one for one in ops.numbered()}
         assert all(ids[one["id"]] == one for one in ops.numbered())
         assert "it is damaged: saving what can be read" in agent.log()
+        modes = {file.name: file.stat().st_mode & 0o027 for file in (tmp_path / "data").iterdir()}
+        assert set(modes) > {report["file"], f"{report['file']}.json"}
+        assert not any(modes.values()), modes
     finally:
         ops.close()
     assert agent.stop() == 0, agent.log()
