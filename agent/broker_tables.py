@@ -82,6 +82,9 @@ class MqttTable(BrokerTable):
     unsubscribed_retry_s: Positive = Field(
         30.0, description="Send again after this where the broker says that nobody is subscribed"
     )
+    denied_retry_s: Positive = Field(
+        600.0, description="Send again after this to a topic that the broker does not let us use"
+    )
     payload: Form = Field(
         "json", description="How summaries, alarms and health are sent; cbor needs the extra cbor"
     )

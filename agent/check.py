@@ -23,7 +23,7 @@ from agent.inputs.replay import probe_recording
 from agent.inputs.serial import probe_port
 from agent.layers import leaves
 from agent.limits import LimitWatch
-from agent.mqtt import probe_broker
+from agent.mqtt import LinkError, probe_broker
 from agent.obstacles import refuse_obstacle, refuse_obstacles
 from agent.schema import LOCK, READINGS, RECORDS
 from models.errors import BundleError, ConfigError, InterpreterMissing, StoreError
@@ -32,6 +32,11 @@ from models.settings import dotted
 
 UNAVAILABLE = 69  # sysexits: something outside that may come back; the agent would wait for it
 FREE_BYTES_MIN = 50 * 2**20
+_LOSSY = (
+    " with MQTT 3.1.1. Note: where its access list denies a topic, 3.1.1 has no word for that; the"
+    " message counts as taken, and is lost. See that this user may publish to all topics, or use"
+    " MQTT 5"
+)
 
 
 class Finding(NamedTuple):
@@ -166,8 +171,9 @@ def _broker(config: AgentConfig) -> Iterator[Finding]:
         yield Finding(True, "broker", "none configured; central ops hears nothing")
         return
     what = f"broker {config.mqtt.host}:{config.mqtt.port}"
-    trouble = probe_broker(config.mqtt, f"fieldwatch-{config.gateway.name}-check")
-    if trouble is None:
-        yield Finding(True, what, "accepts the connection")
-    else:
-        yield Finding(False, what, trouble, UNAVAILABLE)
+    try:
+        protocol = probe_broker(config.mqtt, f"fieldwatch-{config.gateway.name}-check")
+    except LinkError as error:
+        yield Finding(False, what, str(error), UNAVAILABLE)
+        return
+    yield Finding(True, what, f"accepts the connection{_LOSSY if protocol == '3.1.1' else ''}")

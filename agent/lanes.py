@@ -72,17 +72,19 @@ class Lanes:
         kinds = ("summary", "health") if with_backlog else ()
         self._throttled = [lane(kind, 0, backlog_through) for kind in kinds]
 
-    def next(self, skip: Callable[[Row], bool]) -> Row | None:
-        """Return the next one to send; None if there is none now.
+    def next(self, skip: Callable[[Row], bool], only_alarms: bool = False) -> Row | None:
+        """Return the next one to send, or the next alarm; None if there is none now.
 
         Raises:
             StoreError: the outbox cannot be read.
 
         """
         self._backlog_waits = False
-        for lane in self._free:
+        for lane in self._free[:1] if only_alarms else self._free:
             if (row := lane.next(skip)) is not None:
                 return row
+        if only_alarms:
+            return None
         if self._allowance.wait_s() > 0:
             self._backlog_waits = bool(self._throttled)
             return None

@@ -25,6 +25,7 @@ class Link:
     parked: int = 0  # messages that the broker of this connection will not take
     expired: int = 0  # health messages too old to be sent
     held: tuple[str, ...] = ()  # topics that the broker takes nothing of for now
+    denied: tuple[str, ...] = ()  # topics that the broker does not let us publish to
 
     def change(self, state: LinkState) -> None:
         """Take note of a new state, and since when."""

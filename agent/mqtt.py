@@ -387,8 +387,13 @@ def _properties(kind: int) -> Properties:
     return Properties(kind)  # type: ignore[no-untyped-call]
 
 
-def probe_broker(settings: BrokerTable, client_id: str) -> str | None:
-    """Connect as the agent would; say what is wrong, or None."""
+def probe_broker(settings: BrokerTable, client_id: str) -> Protocol:
+    """Connect as the agent would; return the version of MQTT that the broker takes.
+
+    Raises:
+        LinkError: it cannot be reached, or refuses.
+
+    """
     protocols: list[Protocol] = (
         ["5", "3.1.1"] if settings.protocol == "auto" else [settings.protocol]
     )
@@ -397,16 +402,14 @@ def probe_broker(settings: BrokerTable, client_id: str) -> str | None:
         try:
             connection.open(f"fieldwatch/check/{client_id}", b"")
             answer = connection.answer(threading.Event())
-        except LinkError as error:
-            return str(error)
         finally:
             connection.close(politely=True)
         if isinstance(answer, Connected):
-            return None
+            return protocol
         refusal = answer
         if answer.code != UNSUPPORTED_PROTOCOL:
             break
-    return f"the broker refuses: {refusal.reason}"
+    raise LinkError(f"the broker refuses: {refusal.reason}")
 
 
 def _explain(error: Exception) -> str:

@@ -237,6 +237,8 @@ def _uplink(link: Document) -> Iterator[Metric]:
     yield _count("uplink_acknowledged_total", "Messages acknowledged.", link["acknowledged"])
     in_flight = [Value(link["in_flight"])]
     yield Metric("uplink_in_flight_messages", "gauge", "Sent, not yet acknowledged.", in_flight)
+    denied = [Value(len(link.get("denied", ())))]  # none of an older agent's
+    yield Metric("uplink_denied_topics", "gauge", "Topics we may not publish to.", denied)
 
 
 def _count(name: str, help: str, value: float) -> Metric:

@@ -2,7 +2,7 @@
 
 Where the broker answers that nobody is subscribed to a topic, the messages of that topic are
 held: they stay in the outbox, and one of them asks again every ``unsubscribed_retry_s``. Other
-topics go on.
+topics go on. So it is with a topic that the broker does not let us publish to (``agent.denials``).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from datetime import datetime
 from queue import Empty
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.denials import Denials
 from agent.lanes import Lanes, Row
 from agent.link import Ledger, Link
 from agent.mqtt import (
@@ -45,7 +46,9 @@ _DRAIN_SHARE = 0.6  # of the time for a stop; the rest is for the goodbye
 _REASON_S = 0.2  # for the news of a lost connection to come
 
 NO_SUBSCRIBER = 0x10
-_NEVER = {0x87, 0x90, 0x95, 0x99}  # not authorised, bad topic, too large, bad format
+_DENIED = {0x87, 0x90}  # not authorised, bad topic
+_NEVER = _DENIED | {0x95, 0x99}  # too large, bad format
+_NO_PACKET = -1  # in place of a packet number
 _PUBLISH_OVERHEAD_BYTES = 60  # header, lengths, packet number and properties, at most
 
 
@@ -75,6 +78,7 @@ class Session:
         last_seq: Callable[[], int],
         central: Central | None,
         payload: Payload,
+        denials: Denials,
     ) -> None:
         self._connection = connection
         self._outbox = outbox
@@ -84,15 +88,18 @@ class Session:
         self._last_seq = last_seq
         self._central = central
         self._payload = payload
+        self._denials = denials
         self._lanes = Lanes(outbox, settings.replay_rate_max)
         self._backlog_through = last_seq()
-        self._window = min(settings.inflight_max, broker.receive_maximum)
+        self._window_max = min(settings.inflight_max, broker.receive_maximum)
         self._packet_bytes_max = broker.packet_bytes_max
         self._in_flight: dict[int, _Sent] = {}  # by packet number
         self._sent: set[int] = set()  # the numbers of those
         self._parked: set[int] = set()
+        self._refused: dict[int, str] = {}  # those of them whose topic was denied -> topic
+        self._pardoned: set[int] = set()  # parked for that once, and not any more
         self._held: dict[str, float] = {}  # topic -> when one message may ask again, monotonic
-        self._asking: set[str] = set()  # held topics whose next message asks
+        self._asking: set[str] = set()  # held or parked topics whose next message asks
         self._progress = time.monotonic()  # of the last answer, or the first unanswered message
         self._next_look = self._progress + RENEWAL_LOOK_S
         self._renewed = False  # password or certificates; then this connection is let run out
@@ -111,9 +118,18 @@ class Session:
             self._connection.subscribe(self._central.topics)
         self._tell_status()
 
+    @property
+    def _window(self) -> int:
+        return 1 if self._denials.suspicious else self._window_max
+
+    def suspect(self) -> None:
+        """Take note that the connection has ended, not by us: who was in flight may be why."""
+        self._denials.dropped([sent.topic for sent in self._in_flight.values()])
+        self._link.denied = self._denials.topics
+
     def _tell_status(self) -> None:
         """Publish the status where it has changed; it comes before all that waits."""
-        if len(self._in_flight) >= self._window:
+        if len(self._in_flight) >= self._window or self._is_parked(self._topic):
             return
         room = self._packet_bytes_max - len(self._topic) - _PUBLISH_OVERHEAD_BYTES
         if (news := self._status(self._told, room)) is not None:
@@ -166,7 +182,7 @@ class Session:
         """
         while len(self._in_flight) >= self._window and time.monotonic() < deadline:
             self._take_in(deadline - time.monotonic())
-        if len(self._in_flight) >= self._window:
+        if len(self._in_flight) >= self._window or self._is_parked(topic):
             return False
         self._publish(_Sent(topic, None, status=True), status, retain=True)
         while self._status_unanswered() and time.monotonic() < deadline:
@@ -184,19 +200,21 @@ class Session:
         if overdue is not None:
             self._backlog_through = max(self._backlog_through, overdue)
             self._begin_again()
-        if len(self._in_flight) < self._window and (gone := self._central.gone(self._outbox)):
+        room = len(self._in_flight) < self._window
+        if room and (gone := self._central.gone(self._outbox)) and not self._is_parked(gone.topic):
             self._publish(_Sent(gone.topic, None), gone.body)
 
     def _fill(self) -> None:
         """Fill the window."""
         self._let_ask()
         while len(self._in_flight) < self._window:
-            if self._central is not None and self._central.full:
-                break
-            row = self._lanes.next(self._skip)
+            full = self._central is not None and self._central.full
+            row = self._lanes.next(self._skip, only_alarms=full)
             if row is None:
                 break
             self._send(row)
+        if not self._in_flight:
+            self._denials.nothing_waits()
         self._link.in_flight = len(self._in_flight)
 
     def _skip(self, row: Row) -> bool:
@@ -228,6 +246,15 @@ class Session:
             self._asking.remove(row.topic)
             self._begin_again()
 
+    def _is_parked(self, topic: str) -> bool:
+        """Whether a message beside the outbox has to wait; where its time has come, it asks."""
+        if topic not in self._denials:
+            return False
+        self._let_ask()
+        asks = topic in self._asking
+        self._asking.discard(topic)
+        return not asks
+
     def _publish(
         self,
         sent: _Sent,
@@ -240,6 +267,7 @@ class Session:
             self._progress = time.monotonic()
         packet = self._connection.publish(sent.topic, body, retain, expiry_s, form)
         if packet is None:
+            self._in_flight[_NO_PACKET] = sent  # it may have gone out, and be the reason
             self._take_in(_REASON_S)  # which raises with the broker's reason, if it gave one
             raise LinkError("the connection is gone")
         self._in_flight[packet] = sent
@@ -250,6 +278,8 @@ class Session:
         waits = [_LOOK_S]
         if self._held:
             waits.append(min(self._held.values()) - time.monotonic())
+        if (denied_s := self._denials.wait_s()) is not None:
+            waits.append(denied_s)
         if self._central is not None and (central_s := self._central.wait_s()) is not None:
             waits.append(central_s)
         room = len(self._in_flight) < self._window
@@ -299,7 +329,13 @@ class Session:
     def _answered(self, answer: Acknowledged) -> None:
         self._progress = time.monotonic()
         sent = self._in_flight.pop(answer.packet, None)
-        if sent is None or sent.seq is None:  # a status has done its work once it is retained
+        if sent is None:
+            return
+        if answer.code in _DENIED:
+            self._deny(sent, answer.reason)
+        elif self._denials.taken(sent.topic):
+            self._pardon(sent.topic)
+        if sent.seq is None:  # a status has done its work once it is retained
             return
         self._sent.discard(sent.seq)
         if answer.code in _NEVER:
@@ -320,10 +356,28 @@ class Session:
 
     def _park(self, seq: int, reason: str) -> None:
         """Leave it in the outbox; the next connection tries again."""
-        if not self._parked:
+        if not self._parked and seq not in self._refused:
             _LOG.error("the broker will not take message %d, perhaps others: %s", seq, reason)
         self._parked.add(seq)
         self._link.parked, self._link.last_error = len(self._parked), reason
+
+    def _deny(self, sent: _Sent, reason: str) -> None:
+        self._denials.deny(sent.topic, reason)
+        self._link.last_error = reason
+        if sent.seq is not None and sent.seq not in self._pardoned:
+            self._refused[sent.seq] = sent.topic
+        self._begin_again()
+
+    def _pardon(self, topic: str) -> None:
+        """Send again what was refused because of its topic, which is taken now."""
+        pardoned = {seq for seq, refused in self._refused.items() if refused == topic}
+        self._pardoned |= pardoned
+        self._parked -= pardoned
+        self._link.parked = len(self._parked)
+        for seq in pardoned:
+            del self._refused[seq]
+        self._backlog_through = self._last_seq()
+        self._begin_again()
 
     def _hold(self, topic: str, reason: str) -> None:
         """Nobody would get it, or the broker is full: keep it, and ask again slowly."""
@@ -348,17 +402,19 @@ class Session:
         """Let one message of each topic ask whose time has come, now or when it has one."""
         now = time.monotonic()
         due = [topic for topic, time_s in self._held.items() if time_s <= now]
+        self._held |= dict.fromkeys(due, now + self._settings.unsubscribed_retry_s)
+        due += self._denials.due()
         if due:
-            self._held |= dict.fromkeys(due, now + self._settings.unsubscribed_retry_s)
             self._asking.update(due)
             self._begin_again()
 
     def _begin_again(self) -> None:
         """Begin with the oldest again, for what was passed over or answered in vain."""
-        passed_over = [topic for topic in self._held if topic not in self._asking]
+        waiting = [*self._held, *self._denials.topics]
+        passed_over = [topic for topic in waiting if topic not in self._asking]
         with_backlog = self._central is None or self._central.online
         self._lanes.begin(self._backlog_through, with_backlog, passed_over)
-        self._link.held = tuple(self._held)
+        self._link.held, self._link.denied = tuple(self._held), self._denials.topics
 
     def _check_progress(self) -> None:
         waited = time.monotonic() - self._progress

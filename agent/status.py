@@ -202,6 +202,8 @@ def uplink_lines(link: Document | None) -> Iterator[str]:
         yield f"          {link['expired']} health messages were too old to be sent"
     if link["held"]:
         yield f"          held until the broker takes them: {', '.join(link['held'])}"
+    if denied := link.get("denied"):  # none of an older agent's
+        yield f"          DENIED by the broker, messages wait: {', '.join(denied)}"
     if link["parked"]:
         yield f"          {link['parked']} messages that the broker will not take: see the log"
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agent.central import Central
 from agent.clock import clock_quality
+from agent.denials import Denials
 from agent.link import Ledger, Link, drain
 from agent.mqtt import (
     GOODBYE_S_MAX,
@@ -83,6 +84,7 @@ class Uplink:
         self._news = 0  # counts its changes
         self._damaged = threading.Event()  # the outbox
         self._payload = Payload(settings.payload, settings.compression)
+        self._denials = Denials(settings.denied_retry_s)
         self._failures = 0  # since the last stable connection, for the backoff
 
     def start(self) -> None:
@@ -130,6 +132,7 @@ class Uplink:
             "in_flight": link.in_flight,
             "parked": link.parked,
             "held": list(link.held),
+            "denied": list(link.denied),
             "expired": link.expired,
             "central": self._central.document() if self._central else None,
         }
@@ -203,6 +206,7 @@ class Uplink:
             self._last_seq,
             self._central,
             self._payload,
+            self._denials,
         )
         try:
             session.open(self._topic, self._online)
@@ -211,6 +215,9 @@ class Uplink:
                 _LOG.info("password or certificates were renewed; connecting with the new ones")
                 return True
             return session.part(self._topic, self._status("offline", "stopped"), self._stop_by)
+        except LinkError:
+            session.suspect()
+            raise
         finally:
             if time.monotonic() - began >= self._settings.backoff_max_s:
                 self._failures = 0  # it was stable; new trouble starts with a short wait

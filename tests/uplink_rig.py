@@ -21,6 +21,7 @@ FAST = {
     "backoff_min_s": 0.05,
     "backoff_max_s": 0.2,
     "unsubscribed_retry_s": 0.2,
+    "denied_retry_s": 0.2,
     "stop_timeout_s": 1,
     "replay_rate_max": 1e6,
     "health_expiry_s": 1e12,  # the rig's messages are of 1970

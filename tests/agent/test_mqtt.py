@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from agent.config import MqttTable
 from agent.credentials import Credentials
-from agent.mqtt import probe_broker
+from agent.mqtt import LinkError, probe_broker
 from tests.conftest import RealBroker, wait_until
 from tests.scripted_broker import ScriptedBroker, Session
 from tests.uplink_rig import Gateway
@@ -192,7 +192,7 @@ def test_certificate_and_key_may_be_credentials_of_systemd(
     broker = tls_broker(tmp_path, authority)
     try:
         settings = MqttTable(host="127.0.0.1", port=broker.port, tls_ca_file=authority.file)
-        assert probe_broker(settings, "check") is None
+        assert probe_broker(settings, "check") == "5"
     finally:
         broker.kill()
 
@@ -210,7 +210,8 @@ def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path:
     )
     files = {"tls_ca_file": authority.file, "tls_cert_file": certificate, "tls_key_file": key}
     settings = MqttTable(host="127.0.0.1", port=1, **files)
-    assert "passphrase" in str(probe_broker(settings, "check"))
+    with pytest.raises(LinkError, match="passphrase"):
+        probe_broker(settings, "check")
 
 
 def test_no_secret_is_in_the_log_or_in_the_status(
@@ -242,8 +243,9 @@ def test_tls_checks_the_broker_and_shows_the_gateways_certificate(
         own = {"tls_cert_file": client, "tls_key_file": client_key}
         good = MqttTable(host="127.0.0.1", port=broker.port, tls_ca_file=ours.file, **own)
         bad = MqttTable(host="127.0.0.1", port=broker.port, tls_ca_file=theirs.file, **own)
-        assert "certificate verify failed" in str(probe_broker(bad, "check"))
-        assert probe_broker(good, "check") is None
+        with pytest.raises(LinkError, match="certificate verify failed"):
+            probe_broker(bad, "check")
+        assert probe_broker(good, "check") == "5"
         one = gateway(broker.port, tls_ca_file=ours.file, **own)
         one.uplink.start()
         wait_until(lambda: one.uplink.snapshot()["state"] == "online", "the link")

@@ -336,7 +336,7 @@ def test_probe_and_check_tell_of_it_and_go_on(broker: RealBroker) -> None:
         session.accept()
 
     with ScriptedBroker(rude) as scripted:
-        assert probe_broker(MqttTable(host="127.0.0.1", port=scripted.port), "check") is None
+        assert probe_broker(MqttTable(host="127.0.0.1", port=scripted.port), "check") == "5"
 
 
 RECEIVE = """

@@ -13,7 +13,7 @@ import pytest
 
 from agent.config import MqttTable
 from agent.envelope import Envelope
-from agent.mqtt import probe_broker
+from agent.mqtt import LinkError, probe_broker
 from agent.uplink import Uplink
 from tests.conftest import ROOT, RealBroker, wait_until
 from tests.scripted_broker import Published, ScriptedBroker, Session
@@ -82,7 +82,8 @@ def test_a_refusal_says_why(gateway: Callable[..., Gateway]) -> None:
         wait_until(lambda: one.uplink.snapshot()["last_error"] is not None, "the refusal")
         assert "Not authorized" in one.uplink.snapshot()["last_error"]
         settings = MqttTable(host="127.0.0.1", port=scripted.port)
-        assert "Not authorized" in str(probe_broker(settings, "check"))
+        with pytest.raises(LinkError, match="Not authorized"):
+            probe_broker(settings, "check")
 
 
 def test_mqtt_3_is_taken_where_the_broker_knows_no_5(gateway: Callable[..., Gateway]) -> None:
@@ -96,7 +97,7 @@ def test_mqtt_3_is_taken_where_the_broker_knows_no_5(gateway: Callable[..., Gate
         wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox")
         assert [session.protocol for session in scripted.sessions] == [5, 4]
         settings = MqttTable(host="127.0.0.1", port=scripted.port)
-        assert probe_broker(settings, "check") is None
+        assert probe_broker(settings, "check") == "3.1.1"
 
 
 def test_a_broker_that_is_silent_to_mqtt_5_gets_3_next(

@@ -178,20 +178,27 @@ def test_nothing_is_lost_and_status_says_what_is_wrong(
         assert link()["state"] == "online"
 
 
-def test_messages_not_allowed_for_now_are_parked_and_go_over_the_next_connection(
+def test_a_topic_not_allowed_for_now_is_parked_and_asks_again(
     gateway: Callable[..., Gateway],
 ) -> None:
+    allowed = threading.Event()
+
     def on_publish(session: Session, message: Published) -> None:
-        first = session is scripted.sessions[0] and not message.retain
-        session.answer(message, 0x87 if first else 0)
+        session.answer(message, 0 if allowed.is_set() or message.retain else 0x87)
 
     with ScriptedBroker(on_publish=on_publish) as scripted:
         one = gateway(scripted.port)
-        wait_until(lambda: one.uplink.snapshot()["parked"] == MESSAGES, "all to be parked")
-        assert one.uplink.snapshot()["last_error"] == "Not authorized"
+        link = one.uplink.snapshot
+        wait_until(lambda: bool(link()["denied"]), "the topic to be parked")
+        assert "Not authorized" in link()["last_error"]
+        assert "DENIED by the broker" in " ".join(uplink_lines(link()))
         assert one.delete_acknowledged() == MESSAGES
-        scripted.sessions[0].hang_up()
+        sent = len(scripted.bodies())
+        wait_until(lambda: len(scripted.bodies()) > sent, "another question")
+        allowed.set()
         wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox")
+        assert (link()["denied"], link()["parked"]) == ([], 0)
+        assert len(scripted.sessions) == 1
 
 
 def test_one_message_at_a_time_where_the_broker_wants_no_more(

@@ -1,0 +1,93 @@
+"""Topics that the broker does not let this gateway publish to, over all connections.
+
+A broker with an access list may answer that it does not let us (MQTT 5), end the connection, or
+both. One such topic must not cost the others theirs: it is parked, and asks again after a while.
+Where the connection ends without a word, all topics without an answer are suspects. Until each has
+had an answer, one message is sent at a time, alarms first, which shows who ends the connection.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from models.printable import printable
+
+_LOG = logging.getLogger(__name__)
+
+_STRIKES: Final = 3  # connections that ended with the topic in flight, and no answer between
+
+
+class Denials:
+    """Which topics are parked, and which are suspected; the sender's thread uses it."""
+
+    def __init__(self, retry_s: float) -> None:
+        self._retry_s = retry_s
+        self._asks_at: dict[str, float] = {}  # parked topics -> monotonic
+        self._strikes: dict[str, int] = {}
+        self._suspects: set[str] = set()
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that are parked."""
+        return tuple(self._asks_at)
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether one message is to be sent at a time, to find who ends the connection."""
+        return bool(self._suspects)
+
+    def __contains__(self, topic: str) -> bool:
+        return topic in self._asks_at
+
+    def wait_s(self) -> float | None:
+        """Return how long until a parked topic asks again; None where none is parked."""
+        if not self._asks_at:
+            return None
+        return max(0.0, min(self._asks_at.values()) - time.monotonic())
+
+    def due(self) -> list[str]:
+        """Return the topics of which one message asks now; the next one does after a while."""
+        now = time.monotonic()
+        due = [topic for topic, asks_at in self._asks_at.items() if asks_at <= now]
+        self._asks_at |= dict.fromkeys(due, now + self._retry_s)
+        return due
+
+    def deny(self, topic: str, reason: str) -> None:
+        """Park a topic."""
+        if topic not in self._asks_at:
+            _LOG.error(
+                "the broker lets us not publish to %s: %s; its messages wait, one asks again each"
+                " %.0f s",
+                printable(topic),
+                reason,
+                self._retry_s,
+            )
+        self._asks_at[topic] = time.monotonic() + self._retry_s
+        self._acquit(topic)
+
+    def dropped(self, topics: Sequence[str]) -> None:
+        """Take note that the connection ended before messages of these had an answer, in order."""
+        self._suspects.update(topics)
+        for topic in topics[:1]:  # a broker answers in order
+            strikes = self._strikes[topic] = self._strikes.get(topic, 0) + 1
+            if strikes >= _STRIKES or topic in self._asks_at:
+                self.deny(topic, "the connection ends each time")
+
+    def nothing_waits(self) -> None:
+        """Take note that suspects have nothing to send."""
+        self._suspects.clear()
+
+    def _acquit(self, topic: str) -> None:
+        self._strikes.pop(topic, None)
+        self._suspects.discard(topic)
+
+    def taken(self, topic: str) -> bool:
+        """Take note that the broker takes it; return whether it was parked."""
+        self._acquit(topic)
+        parked = self._asks_at.pop(topic, None) is not None
+        if parked:
+            _LOG.info("the broker lets us publish to %s again", printable(topic))
+        return parked
