@@ -23,6 +23,7 @@ from models.printable import json_text
 
 if TYPE_CHECKING:
     from agent.check import Setting
+    from agent.collected import Message
 
 # of agent.plant, here so that --help does not load numpy; a test compares them
 FAULTS = (
@@ -386,10 +387,14 @@ def collect(directory: Path, site: str, as_json: bool, **broker: Any) -> int:
     Messages go to DIRECTORY/collected.db, each once; gateways with mqtt.acknowledgement =
     "central" delete only what is there. With --json each new message is printed, too.
     """
-    from agent.collector import line, run
+    from agent.collector import document, run
+
+    def tell(message: Message) -> None:
+        if as_json:
+            say_json(document(message), indent=None)
 
     _keep_private()
-    run(site, directory, broker, lambda message: say_lines(line(message)) if as_json else None)
+    run(site, directory, broker, tell)
     return 0
 
 
@@ -436,7 +441,7 @@ def _print_settings(settings: Iterable[Setting], as_json: bool) -> None:
 def _print_alarms(rows: Iterable[Mapping[str, Any]], as_json: bool) -> None:
     for row in rows:  # one JSON object a line, so that --follow can be piped
         if as_json:
-            say_lines(json_text(row))
+            say_json(row, indent=None)
         else:
             say(_alarm_line(row))
 

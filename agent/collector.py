@@ -43,7 +43,7 @@ from agent.payload import BYTES_MAX, decoded
 from agent.setting_types import topic_name
 from agent.threads import Watch
 from models.errors import ConfigError
-from models.printable import json_text, printable
+from models.printable import printable
 from models.settings import explain
 
 _LOG = logging.getLogger(__name__)
@@ -254,10 +254,11 @@ class _Collecting:
             self._in_flight.add(packet)
 
 
-def line(message: Message) -> str:
-    """Return a message for a program to read: one line, with the topic that it came on."""
+def document(message: Message) -> dict[str, Any]:
+    """Return a message for a program, with the topic that it came on."""
     topic = {"topic": message.topic}
-    return json_text(topic | json.loads(message.body) | topic)  # first, and ours
+    body: dict[str, Any] = json.loads(message.body)
+    return topic | body | topic  # first, and ours
 
 
 def run(

@@ -13,11 +13,10 @@ import logging
 import os
 import socket
 import struct
-import textwrap
 from pathlib import Path
 from typing import Any, Final
 
-from models.printable import printable, printable_lines
+from models.printable import indented, printable
 
 STREAM: Final = "FIELDWATCH_STREAM"
 INPUT: Final = "FIELDWATCH_INPUT"
@@ -102,7 +101,7 @@ class LineFormatter(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:
         """Return the trace; an exception's text may have come from outside."""
-        return textwrap.indent(printable_lines(super().formatException(ei)), "  ", lambda _: True)
+        return indented(super().formatException(ei))
 
 
 class PrefixFormatter(LineFormatter):

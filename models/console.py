@@ -10,9 +10,11 @@ from __future__ import annotations
 import io
 import os
 import sys
+import traceback
+from types import TracebackType
 from typing import Final, Literal, NamedTuple
 
-from models.printable import json_text, printable, printable_lines
+from models.printable import indented, json_text, printable, printable_lines
 
 LINE_CHARACTERS_MAX: Final = 20_000
 _COLORS: Final = {"red": "\x1b[31m", "green": "\x1b[32m"}
@@ -27,10 +29,18 @@ class Colored(NamedTuple):
 
 
 def begin() -> None:
-    """Show what the terminal's encoding lacks as escapes, whoever prints; once, at the start."""
+    """Show what the terminal's encoding lacks as escapes, whoever prints; once, at the start.
+
+    The trace of a defect becomes printable, too: its text may quote what led to it.
+    """
+    sys.excepthook = _trace
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _trace(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
+    say_lines(indented("".join(traceback.format_exception(error)).rstrip("\n")), error=True)
 
 
 def say(*parts: str | Colored, error: bool = False) -> None:
@@ -60,6 +70,6 @@ def say_error(command: str, text: str) -> None:
         say(f"  {line}", error=True)
 
 
-def say_json(document: object) -> None:
-    """Print a document for programs."""
-    say_lines(json_text(document, indent=2))
+def say_json(document: object, indent: int | None = 2) -> None:
+    """Print a document for programs: over several lines, or in one without an ``indent``."""
+    say_lines(json_text(document, indent, sys.stdout.encoding))

@@ -11,6 +11,7 @@ A backslash stays what it is, so that a text made printable twice is the same as
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import Final
 
 CHARACTERS_MAX: Final = 200
@@ -49,20 +50,29 @@ def printable_lines(text: str) -> str:
     return text if text.isprintable() else "\n".join(map(_escaped, text.split("\n")))
 
 
-def json_text(value: object, indent: int | None = None) -> str:
+def indented(text: str) -> str:
+    """Return lines of text that nobody takes for lines of ours: traces of exceptions."""
+    return textwrap.indent(printable_lines(text), "  ", lambda _: True)
+
+
+def json_text(value: object, indent: int | None = None, encoding: str = "utf-8") -> str:
     r"""Return JSON as people read it, letters as they are; what isn't printable is escaped.
 
     It means the same as with the characters themselves, but for surrogates: many a reader stops
-    at half of a pair, so those become the text of their escape.
+    at half of a pair, so those become the text of their escape. It can be written in ``encoding``.
 
     >>> print(json_text({"unit": "m³/h", "key": "\ud800\x1b"}))
     {"unit": "m³/h", "key": "\\ud800\u001b"}
     """
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    if text.isprintable():
-        return text
-    # a line end is between the values: json escapes those in them
-    return "".join(c if c.isprintable() or c == "\n" else _json_escape(c) for c in text)
+    if not text.isprintable():
+        # a line end is between the values: json escapes those in them
+        text = "".join(c if c.isprintable() or c == "\n" else _json_escape(c) for c in text)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = "".join(c if c.isascii() else _json_escape(c) for c in text)
+    return text
 
 
 def _json_escape(character: str) -> str:

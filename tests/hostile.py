@@ -42,6 +42,7 @@ def printed(
         mock.patch("sys.argv", [name, *words]),
         mock.patch("sys.stdout", out),
         mock.patch("sys.stderr", err),
+        mock.patch("sys.excepthook"),
     ):
         try:
             main()

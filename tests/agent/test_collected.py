@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from agent.collected import Collected, Message, Source, read_message
-from agent.collector import Collector, line
+from agent.collector import Collector, document
 from agent.config import MqttTable
 from agent.mqtt import Received
+from models.printable import json_text
 from tests.hostile import HOSTILE
 
 
@@ -102,7 +103,7 @@ def test_a_line_for_a_program_is_json_in_utf_8_and_has_the_topic_it_came_on() ->
     body = GOOD | {"topic": "another", HOSTILE: [HOSTILE, "°C"]}
     message = read_message(TOPIC, json.dumps(body).encode())
     assert isinstance(message, Message)
-    printed = line(message)
+    printed = json_text(document(message))
     assert printed.isprintable()
     shown = HOSTILE.replace("\ud800", "\\ud800")
     assert json.loads(printed) == GOOD | {"topic": TOPIC, shown: [shown, "°C"]}

@@ -24,7 +24,7 @@ from tests.hostile import HOSTILE, SHOWN, Printed, assert_harmless, printed
 STEPS = RISE_STEPS + 6
 UNIT = "\x1b[2J\n\u202e$x$\x9b"  # 16 characters at most; a bundle has no surrogates
 UNIT_SHOWN = r"\x1b[2J\n\u202e$x$\x9b"
-UTF_8_HOSTILE = HOSTILE.replace("\ud800", "")
+UTF_8_HOSTILE = HOSTILE.replace("\ud800", "°C 温")
 
 
 def call(*words: object, encoding: str = "utf-8") -> Printed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 import unicodedata
+from itertools import product
 from typing import Any
 
 import pytest
@@ -80,10 +81,10 @@ def test_lines_stay_lines_and_nothing_else_gets_through(text: str) -> None:
 
 @given(st.recursive(ANY_TEXT, lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner)))
 def test_json_means_the_same_and_has_nothing_but_printables(value: object) -> None:
-    for indent in (None, 2):
-        text = json_text(value, indent)
+    for indent, encoding in product((None, 2), ("utf-8", "latin-1", "ascii")):
+        text = json_text(value, indent, encoding)
         assert text.replace("\n", "").isprintable()
-        json_text(json.loads(text), indent).encode()
+        text.encode(encoding)
         assert json.loads(text) == without_surrogates(value)
 
 
