@@ -64,7 +64,7 @@ def probe_serial(
             else f"nothing came in {seconds:g} s: {_SILENT}"
         )
     given = {"port": str(port), "baud": settings.baud} | options
-    return _document(heard, {"type": "serial"} | given, stream, port.name)
+    return document_of(heard, {"type": "serial"} | given, stream, port.name)
 
 
 def _rate(settings: SerialTable, seconds: float, tell: Tell) -> int | None:
@@ -90,7 +90,7 @@ def probe_file(path: Path, stream: str, seconds: float, show: Show) -> Document:
     if heard.problem is None and not heard.lines:
         heard.problem = f"{path} is empty, and nothing came in {seconds:g} s"
     given = {"type": "file", "path": str(path.absolute()), "begin": "end"}
-    return _document(heard, given, stream, path.stem)
+    return document_of(heard, given, stream, path.stem)
 
 
 def probe_mqtt(
@@ -114,7 +114,7 @@ def probe_mqtt(
     heard = listen_to_broker(settings, topics, seconds, show)
     if heard.problem is None and not heard.lines:
         heard.problem = f"nobody published to {', '.join(topics)} in {seconds:g} s"
-    return _document(heard, {"type": "mqtt", "broker": dict(broker)}, stream, "mqtt")
+    return document_of(heard, {"type": "mqtt", "broker": dict(broker)}, stream, "mqtt")
 
 
 def probe_input(config_file: Path, name: str, seconds: float, show: Show) -> Document:
@@ -154,7 +154,7 @@ def _channels(config: AgentConfig, name: str) -> Sequence[Channel]:
 
 
 def _failed(seconds: float, problem: str) -> Document:
-    return _document(Heard(seconds, problem=problem), {}, "", "")
+    return document_of(Heard(seconds, problem=problem), {}, "", "")
 
 
 def _heard(heard: Heard) -> Document:
@@ -171,7 +171,8 @@ def _heard(heard: Heard) -> Document:
     }
 
 
-def _document(heard: Heard, given: Options, stream: str, name: str) -> Document:
+def document_of(heard: Heard, given: Options, stream: str, name: str) -> Document:
+    """Return all that was found, and what it proposes to put into the configuration."""
     by_source: dict[str, list[Arrival]] = {}
     for arrival in heard.arrivals:
         by_source.setdefault(arrival.source, []).append(arrival)

@@ -6,12 +6,15 @@ A case that takes longer than ``CASE_S_MAX`` ends the run with a trace of where 
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import logging
 import os
 import random
-from collections.abc import Iterable, Iterator
+import socket
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from itertools import product
 from pathlib import Path
@@ -24,7 +27,7 @@ import pytest
 from agent import config as configuration
 from agent.central import Central
 from agent.collected import Collected, Source
-from agent.collector import Collector
+from agent.collector import Collector, document
 from agent.config import InputTable, MqttTable
 from agent.envelope import Envelope, Outgoing, acknowledged_topic
 from agent.health import rss_mb
@@ -32,15 +35,22 @@ from agent.input_tables import MqttInputTable
 from agent.inputs import Chunk, open_input
 from agent.inputs.checksum import checked, signed
 from agent.inputs.lines import Framer, LineParser
+from agent.journal import JournalHandler
 from agent.mqtt import Received
 from agent.payload import Payload
+from agent.probe.listen import Heard
+from agent.probe.measure import Arrival
+from agent.probe.report import lines as lines_of
+from agent.probe.run import document_of as described
 from agent.store import Batch, Reader, Store
 from models import bundle as bundles
 from models import known_answers
 from models.bundle import Channel
 from models.errors import BundleError, ConfigError
 from models.pipeline import Pipeline
+from models.printable import json_text, printable
 from tests.conftest import ROOT, ZOO_BUNDLE, wait_until
+from tests.hostile import hostile_text
 from tests.scripted_broker import PUBLISH, SUBACK, ScriptedBroker, Session
 
 LONG = "FIELDWATCH_TEST_FUZZ" in os.environ
@@ -105,6 +115,13 @@ PIECES = [
         b"time,flow,pressure,level",
         b"flow,pressure,level,x",
     ),
+]
+PIECES += [
+    b'"\\ud800":1,',
+    b'"\\u001b[2J\\n":1,',
+    b"\xed\xa0\x80",
+    b"\x1b[2J",
+    "\u202e\u2028\x85".encode(),
 ]
 TOPIC = "plant/pump"
 WHOLE_LINE = ("not_utf8", "too_long", "bad_checksum", "malformed", "truncated", "bad_time")
@@ -186,8 +203,15 @@ def test_every_line_is_a_row_or_counted(kind: str) -> None:
         assert np.isfinite(got.times).all()
         lines_in, rows_out = lines_in + len(lines), rows_out + len(got.times)
         passed_over += sum(silent(line, settings) for line in lines)
+        assert_printable(parser)
     assert block.counters == single.counters
     assert_counted(parser, settings, lines_in, rows_out, passed_over)
+
+
+def assert_printable(parser: LineParser) -> None:
+    for reject in parser.rejects():
+        assert reject.excerpt.isprintable()
+        assert reject.channel is None or reject.channel.isprintable()
 
 
 def assert_counted(
@@ -394,3 +418,133 @@ def test_a_mutated_acknowledgement_is_followed_or_counted(tmp_path: Path) -> Non
     assert sum(central.rejected.values()) + followed == PAYLOADS
     assert central.rejected["malformed"]
     assert central.rejected["foreign_epoch"]
+
+
+def meant(chance: random.Random) -> Any:
+    """A value that JSON can have, of texts and numbers as nobody should send them."""
+    match chance.randrange(8):
+        case 0:
+            return [meant(chance) for _ in range(chance.randrange(3))]
+        case 1:
+            return {hostile_text(chance): meant(chance) for _ in range(chance.randrange(3))}
+        case 2 | 3 | 4:
+            return hostile_text(chance)
+    return chance.choice([0, 1, -1, 2**53, 2**63, 10**400, 1.5, -0.0, 1e308, 1e-308, True, None])
+
+
+LINES_OF: dict[str, Callable[[random.Random], str]] = {
+    "json": lambda chance: json.dumps(
+        {"flow": 1, "t": 1.7e9, hostile_text(chance): meant(chance), "level": meant(chance)}
+    ),
+    "json pointers": lambda chance: json.dumps(
+        {
+            "t": chance.choice([1.7e9, meant(chance)]),
+            "d": [1.5, meant(chance)],
+            "e": {hostile_text(chance): meant(chance)},
+        }
+    ),
+    "keyvalue": lambda chance: (
+        f"flow=1.5 t=1700000000 {hostile_text(chance)}={hostile_text(chance)} level={meant(chance)}"
+    ),
+    "csv": lambda chance: f"1700000000.25,1.5,{hostile_text(chance)},{meant(chance)}",
+    "regex": lambda chance: (
+        f"[2023-11-14T22:13:20Z] flow {meant(chance)} m3/h, pressure -2.25"
+        f" (level {hostile_text(chance)}) ok"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LINES_OF)
+def test_whatever_a_device_means_the_rejects_can_be_shown(kind: str) -> None:
+    chance = random.Random(SEED)
+    table = {"name": "a", "stream": "s", "line_bytes_max": 500, "rejects_kept": 3}
+    parser = LineParser(InputTable.model_validate(table | FORMATS[kind][0]), CHANNELS)
+    rows = 0
+    for _ in each_in_time(range(FRAMES // 10)):
+        lines = [LINES_OF[kind](chance).encode(errors="surrogatepass") for _ in range(10)]
+        rows += len(parser.parse(lines, 1.7e9).times)
+        assert_printable(parser)
+    assert rows
+    assert parser.counters.total()
+
+
+def test_whatever_is_meant_by_an_acknowledgement_is_logged_and_counted(tmp_path: Path) -> None:
+    """Each is the first of its cause to its link, so that each is logged, to the journal."""
+    chance, store = random.Random(SEED), Store(tmp_path, "plant", "gw-1", 100, 100)
+    store.open()
+    topic, rejected, entries = acknowledged_topic("plant", "gw-1"), 0, 0
+    with (
+        Reader(tmp_path) as outbox,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald,
+        logged_to(tmp_path / "journald"),
+    ):
+        journald.bind(str(tmp_path / "journald"))
+        for _ in each_in_time(range(PAYLOADS)):
+            central = Central(store.envelope, 60.0)
+            said = {"epoch": hostile_text(chance), "through_seq": 0, "also": meant(chance)}
+            said |= {} if chance.random() < 0.5 else {"also": []}
+            said |= {} if chance.random() < 0.8 else {hostile_text(chance): meant(chance)}
+            central.heard(topic, json.dumps(said).encode(), outbox)
+            if sum(central.rejected.values()):
+                rejected += 1
+                entry = journald.recv(100_000).decode()
+                entries += entry.count("MESSAGE=")
+                assert entry.replace("\n", "").isprintable()
+    store.close()
+    assert entries == rejected == PAYLOADS
+
+
+@contextlib.contextmanager
+def logged_to(journald: Path) -> Iterator[None]:
+    handler, root = JournalHandler(journald, logging.NullHandler()), logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+
+
+def test_whatever_is_meant_by_a_message_the_collector_keeps_and_prints_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chance, kept = random.Random(SEED), 0
+    caplog.set_level(logging.CRITICAL)
+    collector = Collector(MqttTable(host="h"), "plant", tmp_path)
+    with Collected(tmp_path, "plant") as collected:
+        for seq in each_in_time(range(1, PAYLOADS + 1)):
+            gateway = chance.choice(["gw-1", hostile_text(chance).replace("\ud800", "")])
+            said = {"epoch": "e" * 16, "seq": seq, "data": {hostile_text(chance): meant(chance)}}
+            said |= {} if chance.random() < 0.7 else {"epoch": hostile_text(chance)}
+            said |= {} if chance.random() < 0.9 else {hostile_text(chance): meant(chance)}
+            topic = f"fieldwatch/v1/plant/{gateway}/health"
+            collector.take(Received(topic, json.dumps(said).encode(), 1, False), collected)
+            if seq % 100 == 0:
+                for message in collected.commit():
+                    kept += 1
+                    text = json_text(document(message))
+                    assert text.isprintable()
+                    json.dumps(json.loads(text), ensure_ascii=False).encode()
+                for source in collected.touched():
+                    collected.acknowledgement(source)
+    assert kept
+    assert collector.counters["rejected"]
+
+
+def test_whatever_comes_a_probe_shows_it_and_proposes_what_can_be_read(tmp_path: Path) -> None:
+    """The proposal is TOML, and its text is printable, whatever the keys and topics are."""
+    chance, proposed = random.Random(SEED), 0
+    for _ in each_in_time(range(FILES)):
+        key, line = hostile_text(chance), LINES_OF[chance.choice(["json", "json pointers"])](chance)
+        body = json.dumps(json.loads(line) | {key: 2.5}).encode()
+        heard, source = Heard(1.0), hostile_text(chance).replace("\ud800", "").replace("\udfff", "")
+        for _ in range(3):
+            heard.add(Arrival(source, 1.0, body), lambda _: None)
+        found = described(heard, {"type": "mqtt", "broker": {"host": "h"}}, "s", "mqtt")
+        for text in lines_of(found):
+            printable(text).encode()
+        if found["proposal"]:
+            proposed += 1
+            assert found["proposal"].replace("\n", "").isprintable()
+            (table,) = tomllib.loads(found["proposal"])["inputs"]
+            assert table.get("topics", [""]) == [source]
+    assert proposed > 0.5 * FILES
