@@ -35,7 +35,7 @@ from agent.input_tables import MqttInputTable
 from agent.inputs import Chunk, open_input
 from agent.inputs.checksum import checked, signed
 from agent.inputs.lines import Framer, LineParser
-from agent.journal import JournalHandler
+from agent.journal import INPUT, JournalHandler
 from agent.mqtt import Received
 from agent.payload import Payload
 from agent.probe.listen import Heard
@@ -490,6 +490,9 @@ def test_whatever_is_meant_by_an_acknowledgement_is_logged_and_counted(tmp_path:
                 entry = journald.recv(100_000).decode()
                 entries += entry.count("MESSAGE=")
                 assert entry.replace("\n", "").isprintable()
+            text = hostile_text(chance)
+            logging.getLogger("agent.fuzz").warning("%s", text, extra={INPUT: text})
+            assert journald.recv(100_000).decode().replace("\n", "").isprintable()
     store.close()
     assert entries == rejected == PAYLOADS
 
