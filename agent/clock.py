@@ -87,6 +87,7 @@ class Clock:
         self.correction_s = 0.0  # the wall's time - the steady time
         self._behind = False  # the wall's time is one that has been already
         self._unsure_since_s: float | None = None  # see ``Step``
+        self.synced = False  # as of the last look
         self._judge()
 
     def restore(self, *saved: bytes) -> None:
@@ -134,7 +135,8 @@ class Clock:
 
     def _judge(self) -> None:
         """Remember since when the clock has not been kept by a time server."""
-        if self.quality() == "synced":
+        self.synced = self.quality() == "synced"
+        if self.synced:
             self._unsure_since_s = None
         elif self._unsure_since_s is None:
             self._unsure_since_s = self.steady_s()

@@ -134,6 +134,12 @@ class StreamTable(Table):
     silent_after_s: Positive = Field(
         30.0, description="Raise the alarm 'silent' after this long without any reading"
     )
+    leap_agreed_s: Positive = Field(
+        60.0,
+        description="Follow an input whose times leap ahead, while no time server has set the"
+        " gateway's clock, once it has gone on there for this long, or ten rows, and no other"
+        " input of the stream went on as before; at once if most of them leap together",
+    )
     lateness_samples: int = Field(
         0,
         ge=0,

@@ -220,6 +220,8 @@ class Daemon:
         if (step := self._clock.look()) is not None:
             self._next_save = now  # what is stored from now on has other times
             self._begin_correction(step)
+        for name in self._intake.look(self._batch):
+            self._heard[name] = now
         for name, heard in self._heard.items():
             if now - heard > self._streams[name].silent_after_s:
                 self._streams[name].silent(heard, self._batch)

@@ -56,6 +56,7 @@ class Fleet:
         clock: Clock,
     ) -> None:
         manifest = detector.manifest
+        self.clock = clock
         self._detector = detector
         self._memory = detector.start(len(tables))
         self._aligners = Aligners(
@@ -89,6 +90,11 @@ class Fleet:
                 return
         for aligned in self._aligners.push(streams, readings):
             self._score(aligned, batch)
+
+    @property
+    def newest_s(self) -> Float64:
+        """The latest time of a reading, of each stream; NaN before the first."""
+        return self._aligners.newest_s
 
     def news(self, stream: int, readings: Readings) -> Readings:
         """Return those of a stream's readings whose samples are not made yet."""

@@ -95,6 +95,18 @@ class InputTable(SourceTable):
         description=f"A longer line is rejected as too_long; regex: at most {REGEX_BYTES_MAX}",
     )
 
+    channels: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Channels that the input may bring; values for others are rejected as"
+        " not_its_channel. Without it, all",
+    )
+    ahead_max_s: Positive | None = Field(
+        86_400.0,
+        description="Lines whose time is farther ahead of the gateway's clock are rejected as"
+        " in_future; while no time server has set that clock, see leap_agreed_s",
+    )
+
     @property
     def lines(self) -> InputTable:
         """How the lines that the input brings are read."""
@@ -240,6 +252,9 @@ class ReplayTable(InputTable):
         1.0, gt=0, le=10_000, description="Times as fast as recorded; times then run ahead of now"
     )
     loop: bool = Field(False, description="Begin again at the end; the times go on")
+    ahead_max_s: Positive | None = Field(
+        None, description="A recording may run ahead of the clock; see the other inputs"
+    )
 
     @model_validator(mode="after")
     def _has_times(self) -> ReplayTable:
@@ -273,6 +288,7 @@ class SimulatorTable(SourceTable):
             stream=self.stream,
             columns=[TIME, *used],
             rejects_kept=self.rejects_kept,
+            ahead_max_s=None,  # its times begin now, and go on whatever the clock does
         )
 
     @model_validator(mode="after")

@@ -65,6 +65,7 @@ class Stream:
         self.manifest = manifest = detector.manifest
         self.name = settings.name
         self.silent_after_s = settings.silent_after_s
+        self.leap_agreed_s = settings.leap_agreed_s
         self._settings = settings
         self._detector, self._memory, self._number = detector, memory, number
         self._aligners = aligners

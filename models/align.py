@@ -149,6 +149,11 @@ class Aligner:
         """Slots lie at this + k * period; NaN before the first reading."""
         return self._phase_s
 
+    @property
+    def newest_s(self) -> float:
+        """The latest time of a reading; NaN before the first."""
+        return self._newest_s
+
     def passed(self, slot: int, time: float, values: Float32) -> None:
         """Take note that whole rows up to this one, of the next slots, were emitted elsewhere."""
         self._newest, self._newest_s, self._next = slot, time, slot + 1
@@ -343,10 +348,15 @@ class Aligners:
         self._all = np.arange(streams).tobytes()
         self._phase_s = np.full(streams, np.nan)
         self._next = np.full(streams, np.nan)  # ``Aligner.next_whole_slot``
-        # the last rows that the aligners have not been told of
+        # the last rows; whether the aligners have not been told of them
         self._ahead = np.zeros(streams, np.bool_)
-        self._last_s = np.zeros(streams)
+        self._last_s = np.full(streams, np.nan)
         self._last = np.zeros((streams, channels), np.float32)
+
+    @property
+    def newest_s(self) -> Float64:
+        """The latest time of a reading, of each stream; NaN before the first."""
+        return self._last_s
 
     def of(self, stream: int) -> Aligner:
         """Return a stream's own aligner, to look at or to save."""
@@ -462,3 +472,4 @@ class Aligners:
     def _look_at(self, stream: int) -> None:
         own = self._each[stream]
         self._phase_s[stream], self._next[stream] = own.phase_s, own.next_whole_slot
+        self._last_s[stream] = own.newest_s

@@ -9,23 +9,23 @@ A bad line never costs a good neighbour, and a value out of range none in its ow
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from agent.config import InputTable
 from agent.inputs import checksum
-from agent.inputs.formats import Csv, Format, Json, Rows, stacked
+from agent.inputs.formats import Csv, Format, Json, Rows, expect, stacked
 from agent.inputs.headed import HeadedCsv
 from agent.inputs.keyvalue import KeyValue
 from agent.inputs.regex import Regex
 from agent.inputs.rejects import Cause, Reject, Rejects
 from agent.line_patterns import REGEX_BYTES_MAX
 from models.bundle import Channel
-from models.messages import Float32, Float64, Readings
+from models.messages import Bool, Float32, Float64, Readings
 
 TIME_MIN: Final = 946_684_800.0  # 2000-01-01; before it, a clock that was never set
 TIME_MAX: Final = 4_102_444_800.0  # 2100-01-01
@@ -90,6 +90,9 @@ class LineParser:
         # what float32 cannot hold is not clean
         self._clean_low = np.maximum(self._low, -_FLOAT32_MAX)[None]  # (1, C), as a line's values
         self._clean_high = np.minimum(self._high, _FLOAT32_MAX)[None]
+        expect(settings, "channels", settings.channels or (), self._names)
+        self._foreign = _foreign(settings.channels, self._names)
+        self.ahead_max_s = math.inf if settings.ahead_max_s is None else settings.ahead_max_s
         self.layout: Hashable = (
             settings.model_dump_json(include=set(InputTable.model_fields) - {"name", "stream"}),
             tuple(channel.model_dump_json() for channel in channels),
@@ -116,30 +119,37 @@ class LineParser:
             if line and not line.isspace():
                 self._rejects.add(cause, line)
 
-    def parse(self, lines: Sequence[bytes], arrived_s: float) -> Readings:
+    def parse(
+        self, lines: Sequence[bytes], arrived_s: float, latest_s: float = math.inf
+    ) -> Readings:
         """Return the readings in ``lines``, in their order.
 
-        ``arrived_s`` (Unix seconds) is their time where lines of this format have none.
+        ``arrived_s`` (Unix seconds) is their time where lines of this format have none. Those with
+        a time of their own after ``latest_s`` are rejected.
         """
         self._rejects.arrived_s = arrived_s
         rows = self._block(lines) or self._one_by_one(lines)
         if self._format.has_time:
-            rows = self._with_good_time(rows)
-            times = rows.times
-        else:
-            times = np.full(len(rows.lines), arrived_s)
+            rows = self._with_time(rows, _timely(rows.times), "bad_time")
+            rows = self._with_time(rows, rows.times <= latest_s, "in_future")
+        if len(self._foreign):
+            rows = self._of_its_channels(rows)
+        times = rows.times if self._format.has_time else np.full(len(rows.lines), arrived_s)
         return Readings(times, self._good_values(rows))
 
-    def parse_clean(self, lines: Sequence[bytes], arrived_s: Float64 | None) -> Readings | None:
+    def parse_clean(
+        self, lines: Sequence[bytes], arrived_s: Float64 | None, latest_s: float = TIME_MAX
+    ) -> Readings | None:
         """As ``parse`` for lines of any inputs whose ``layout`` is this one's, if all is good.
 
         Args:
             lines: n of them.
             arrived_s: (n,) Unix seconds; not asked for where lines have a time of their own.
+            latest_s: No time may be after this.
 
         Returns:
             A row for each line, in their order. None, and nothing is counted, where a line or a
-            value in it would be rejected or passed over.
+            value in it would be rejected or passed over, or is of a later time.
 
         """
         rows = self._block(lines) if self._format.block_counts_nothing else None
@@ -149,10 +159,14 @@ class LineParser:
         np.fmin(limited, self._clean_high, out=limited)
         if limited.tobytes() != rows.values.tobytes() and not self._is_clean(rows.values):
             return None
+        if len(self._foreign) and not np.isnan(rows.values[:, self._foreign]).all():
+            return None
         if not self._format.has_time:
             assert arrived_s is not None
+            if arrived_s[-1] > latest_s:
+                return None
             return Readings(arrived_s, rows.values.astype(np.float32, order="C"))
-        if not _all_timely(rows.times):
+        if not _all_timely(rows.times, min(latest_s, TIME_MAX)):
             return None
         return Readings(rows.times, rows.values.astype(np.float32, order="C"))
 
@@ -202,14 +216,26 @@ class LineParser:
             return None
         return None if text.isspace() else text
 
-    def _with_good_time(self, rows: Rows) -> Rows:
-        good = _timely(rows.times)
+    def _with_time(self, rows: Rows, good: Bool, cause: Cause) -> Rows:
+        """Return the rows whose time is ``good``, (n,)."""
         if good.all():
             return rows
         for index in np.flatnonzero(~good).tolist():
-            self._rejects.add("bad_time", rows.lines[index])
-        lines = [rows.lines[index] for index in np.flatnonzero(good).tolist()]
-        return Rows(lines, rows.times[good], rows.values[good])
+            self._rejects.add(cause, rows.lines[index])
+        return _chosen(rows, good)
+
+    def _of_its_channels(self, rows: Rows) -> Rows:
+        """Return the rows without values of channels that are not the input's; none of no value."""
+        refused = ~np.isnan(rows.values[:, self._foreign])
+        if not refused.any():
+            return rows
+        for row, at in np.argwhere(refused).tolist():
+            name = self._names[self._foreign[at]]
+            self._rejects.add("not_its_channel", rows.lines[row], name)
+        values = rows.values.copy()
+        values[:, self._foreign] = np.nan
+        left: Bool = np.logical_not(refused.any(axis=1) & np.isnan(values).all(axis=1))
+        return _chosen(rows._replace(values=values), left)
 
     def _good_values(self, rows: Rows) -> Float32:
         """Return the values (n, C) with NaN in place of those that cannot be used."""
@@ -221,9 +247,7 @@ class LineParser:
         self._drop(values, outside, "out_of_range", rows.lines)
         return values
 
-    def _drop(
-        self, values: Float32, bad: npt.NDArray[np.bool_], cause: Cause, lines: Sequence[bytes]
-    ) -> None:
+    def _drop(self, values: Float32, bad: Bool, cause: Cause, lines: Sequence[bytes]) -> None:
         if bad.any():
             for row, channel in np.argwhere(bad).tolist():
                 self._rejects.add(cause, lines[row], self._names[channel])
@@ -244,14 +268,27 @@ def _format(settings: InputTable, names: Sequence[str], rejects: Rejects) -> For
     return Csv(settings, settings.columns, names, rejects)
 
 
-def _all_timely(times: Float64) -> bool:
-    """As ``_timely`` of all, in a third of the time; there is at least one."""
+def _foreign(channels: Sequence[str] | None, names: Sequence[str]) -> list[int]:
+    """Return the places of channels that an input must not bring."""
+    if channels is None:
+        return []
+    return [at for at, name in enumerate(names) if name not in channels]
+
+
+def _chosen(rows: Rows, which: Bool) -> Rows:
+    lines = [rows.lines[index] for index in np.flatnonzero(which).tolist()]
+    times = rows.times[which] if len(rows.times) else rows.times
+    return Rows(lines, times, rows.values[which])
+
+
+def _all_timely(times: Float64, latest_s: float) -> bool:
+    """Tell whether all times can be used; there is at least one."""
     if len(times) == 1:
-        return bool(TIME_MIN <= times[0] <= TIME_MAX)
-    return bool(TIME_MIN <= np.minimum.reduce(times) and np.maximum.reduce(times) <= TIME_MAX)
+        return bool(TIME_MIN <= times[0] <= latest_s)
+    return bool(TIME_MIN <= np.minimum.reduce(times) and np.maximum.reduce(times) <= latest_s)
 
 
-def _timely(times: Float64) -> npt.NDArray[np.bool_]:
+def _timely(times: Float64) -> Bool:
     return np.asarray((times >= TIME_MIN) & (times <= TIME_MAX))
 
 

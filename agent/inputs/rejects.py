@@ -14,8 +14,10 @@ Cause = Literal[
     "malformed",  # no line of this format, or something that is no number in place of a value
     "truncated",  # the line ends too early
     "bad_time",  # no time, or one before 2000 or after 2100
+    "in_future",  # ahead_max_s or more ahead of a clock that is right, or of the stream and alone
     "retained",  # mqtt: a retained message without a time of its own; nobody knows how old it is
     "unknown_channel",  # json, keyvalue: a key that is no channel; costs the line only if none is
+    "not_its_channel",  # a value for a channel that the input's channels lack; the rest is used
     "not_finite",  # NaN or infinity in place of a value; the rest of the line is used
     "out_of_range",  # outside the channel's low and high; the rest of the line is used
 ]

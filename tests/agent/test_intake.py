@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -12,8 +14,9 @@ from agent.fleet import Fleet
 from agent.inputs import Chunk
 from agent.inputs.lines import LineParser
 from agent.intake import Intake
-from agent.plant import CHANNELS, PERIOD_S
+from agent.plant import CHANNELS, PERIOD_S, Pump, sudden
 from agent.store import Batch
+from models.errors import ConfigError
 from models.pipeline import Detector
 from tests.conftest import ZOO_BUNDLE
 
@@ -93,6 +96,85 @@ def test_every_input_reaches_its_stream(detector: Detector, rounds_together: int
         np.testing.assert_allclose(values, np.array(expected, np.float32))
         assert rig.fleet.streams[stream].counters["readings"] == count * len(NAMES)
         assert rig.fleet.streams[stream].counters["samples"] == count
+
+
+@pytest.mark.parametrize("wild", [False, True])
+def test_a_wild_time_now_and_then_holds_back_no_alarm(detector: Detector, wild: bool) -> None:
+    rig, rows = Rig(detector), Pump(4, [sudden("blocked_valve", 180.0, 30.0)]).run(1100)
+    ahead = START_S + 2_000_000_000
+    for sample, row in enumerate(rows.tolist()):
+        halves = [chunk("c1", line(sample, row[:4])), chunk("c2", line(sample, row[4:]))]
+        if wild and sample % 5 == 4:
+            text = line(sample, row[4:]).replace(f"{START_S:.0f}"[:2], f"{ahead:.0f}"[:2], 1)
+            halves.insert(1, chunk("c2", text))
+        rig.take(halves)
+    assert len(rig.stored()["s2"]) == 1100
+    assert [alarm["kind"] for alarm in rig.batch.alarms][:1] == ["anomaly"]
+    assert rig.parsers["c2"].counters["in_future"] == 220 * wild
+
+
+def test_an_input_brings_its_own_channels_only(detector: Detector) -> None:
+    """What it has of others is counted; a line with nothing else is no reading."""
+    channels = detector.manifest.channels
+    own = {"c1": NAMES[:4], "c2": NAMES[4:]}
+    given = {"stream": "s2", "format": "json", "time_key": "at"}
+
+    def values_of(lines: list[bytes], allowed: bool) -> dict[str, list[list[float]]]:
+        parsers = {
+            name: LineParser(
+                InputTable.model_validate(
+                    given | {"name": name} | ({"channels": names} if allowed else {})
+                ),
+                channels,
+            )
+            for name, names in own.items()
+        }
+        found = {}
+        for name, parser in parsers.items():
+            readings = parser.parse(lines, START_S)
+            found[name] = readings.values.tolist()
+            refused = parser.counters["not_its_channel"]
+            assert refused == (np.isfinite(both).sum() // 2 if allowed else 0)
+            if allowed:
+                assert {reject.channel for reject in parser.rejects()} <= set(NAMES) - set(
+                    own[name]
+                )
+        return found
+
+    both = np.array([value(sample, 0) for sample in range(6)])
+    both[2, :4] = np.nan  # this one has nothing for c1
+    both[3, 4:] = np.nan
+    lines = [
+        json.dumps(
+            {"at": START_S + at}
+            | {name: one for name, one in zip(NAMES, row, strict=True) if one == one}
+        ).encode()
+        for at, row in enumerate(both.tolist())
+    ]
+    np.testing.assert_array_equal(values_of(lines, False)["c1"], both.astype(np.float32))
+    kept = values_of(lines, True)
+    for name, mine in (("c1", slice(0, 4)), ("c2", slice(4, 8))):
+        expected = np.full_like(both, np.nan)
+        expected[:, mine] = both[:, mine]
+        expected = expected[~np.isnan(expected).all(axis=1)]
+        assert len(expected) == 5
+        np.testing.assert_array_equal(kept[name], expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("given", [NAMES, NAMES[1:], NAMES[:1]])
+def test_a_block_with_channels_of_others_is_not_clean(detector: Detector, given: list[str]) -> None:
+    columns, channels = ["time", *NAMES], detector.manifest.channels
+    table = InputTable(name="a", stream="s0", columns=columns, channels=given)
+    parser, lines = LineParser(table, channels), [line(at, value(at, 0)).encode() for at in (0, 1)]
+    assert (parser.parse_clean(lines, None) is None) == (given != NAMES)
+    assert np.isfinite(parser.parse(lines, 0.0).values).sum() == 2 * len(given)
+    assert parser.counters["not_its_channel"] == 2 * (len(NAMES) - len(given))
+
+
+def test_channels_are_the_bundles(detector: Detector) -> None:
+    table = InputTable(name="a", stream="s0", columns=["flow"], channels=["flaw"])
+    with pytest.raises(ConfigError, match=r"channels: 'flaw' is no channel .* did you mean 'flow'"):
+        LineParser(table, detector.manifest.channels)
 
 
 def test_a_bad_line_is_counted_at_its_input_and_costs_no_other(detector: Detector) -> None:

@@ -1,0 +1,171 @@
+"""Times that leap ahead while nobody knows what time it is: held until others agree, or dropped.
+
+A time far ahead of a clock that a time server keeps is wrong, and rejected where lines are read.
+Without such a clock the device may be right: it was away, or its own clock was set. It may be
+wrong, too, and a stream that followed it would take all other readings for late ones. So the
+stream's own past is the witness. What is ahead of that, and of the gateway's own clock, is held:
+
+- a later row of the same input that is at the stream's pace again makes what is held an outlier;
+- it is used, in order of time, as soon as most of the inputs heard lately have leapt to there;
+- or once the input has gone on there for ten rows, or two and ``agreed_after_s``, and no other
+  input has gone on as before for so long.
+
+One wild time thus costs its own row, and a clock that was set a short wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from models.align import FAR_LATE_ROWS
+from models.messages import Float64, Int64, Readings
+
+_AGREED_ROWS: Final = FAR_LATE_ROWS  # running, as where time goes back
+_HELD_ROWS_MAX: Final = 1000  # of an input
+
+
+class _Run:
+    """Rows of one input that have leapt ahead, one after the other."""
+
+    def __init__(self, since_mono_s: float) -> None:
+        self.since_mono_s = since_mono_s
+        self.rows: list[Readings] = []
+
+    @property
+    def count(self) -> int:
+        return sum(len(rows.times) for rows in self.rows)
+
+    @property
+    def newest_s(self) -> float:
+        return float(self.rows[-1].times[-1])
+
+
+class Leaps:
+    """What is held of one stream's inputs; one thread uses it.
+
+    Args:
+        agreed_after_s: see the module.
+        ahead_max_s: of each input; times that are no farther apart agree.
+        drop: is told the input, and the times, of rows that are not used.
+
+    """
+
+    def __init__(
+        self,
+        agreed_after_s: float,
+        ahead_max_s: dict[str, float],
+        drop: Callable[[str, Float64], None],
+    ) -> None:
+        self._agreed_after_s = agreed_after_s
+        self._ahead_max_s = ahead_max_s
+        self._drop = drop
+        self._runs: dict[str, _Run] = {}
+        self._heard_mono_s: dict[str, float] = {}  # when inputs last had a row at the stream's pace
+
+    @property
+    def held(self) -> bool:
+        """Whether anything is."""
+        return bool(self._runs)
+
+    def goes_on(self, name: str, mono_s: float) -> None:
+        """Take note that an input brought a row at the stream's pace, after all it has held."""
+        self._heard_mono_s[name] = mono_s
+        if (run := self._runs.pop(name, None)) is not None:
+            self._drop_rows(name, run.rows)
+
+    def judge(self, name: str, readings: Readings, latest_s: float, mono_s: float) -> Readings:
+        """Return what can be used now; rows after ``latest_s`` are held."""
+        leapt = readings.times > latest_s
+        at_pace, end = np.flatnonzero(~leapt), 0
+        if len(at_pace):
+            end = int(at_pace[-1]) + 1
+            self.goes_on(name, mono_s)
+            self._drop_rows(name, [_part(readings, np.flatnonzero(leapt[:end]))])
+        if end < len(leapt):
+            self._hold(name, _part(readings, np.arange(end, len(leapt))), mono_s)
+        return _together([_part(readings, at_pace), *self._agreed(name, mono_s)])
+
+    def look(self, mono_s: float) -> Readings | None:
+        """Return what has become usable by the time that has passed."""
+        for name in list(self._runs):
+            if agreed := self._agreed(name, mono_s):
+                return _together(agreed)
+        return None
+
+    def settle(self, latest_s: float) -> Readings | None:
+        """Return what was right after all, now that the time is known; the rest is dropped."""
+        runs, self._runs = self._runs, {}
+        good: list[Readings] = []
+        for name, run in runs.items():
+            rows = _joined(run.rows)
+            right = rows.times <= latest_s
+            good.append(_part(rows, np.flatnonzero(right)))
+            self._drop_rows(name, [_part(rows, np.flatnonzero(~right))])
+        return _together(good) if any(len(rows.times) for rows in good) else None
+
+    def _hold(self, name: str, rows: Readings, mono_s: float) -> None:
+        """Add rows to an input's run, or begin one anew where their times do not agree."""
+        run = self._runs.get(name)
+        before = rows.times[:1] if run is None else np.array([run.newest_s])
+        apart = np.abs(np.diff(np.concatenate([before, rows.times])))
+        (breaks,) = np.nonzero(apart > self._ahead_max_s[name])
+        if len(breaks):
+            last = int(breaks[-1])
+            self._drop_rows(name, [*(run.rows if run else ()), _part(rows, np.arange(last))])
+            run, rows = None, _part(rows, np.arange(last, len(rows.times)))
+        if run is None:
+            run = self._runs[name] = _Run(mono_s)
+        run.rows.append(rows)
+        while run.count > _HELD_ROWS_MAX and len(run.rows) > 1:
+            self._drop_rows(name, [run.rows.pop(0)])
+
+    def _agreed(self, name: str, mono_s: float) -> list[Readings]:
+        """Return what is held at the times of an input's run, if the stream is to follow it."""
+        run = self._runs.get(name)
+        if run is None:
+            return []
+        near_s = self._ahead_max_s[name]
+        allies = [
+            other
+            for other, its in self._runs.items()
+            if other == name or abs(its.newest_s - run.newest_s) <= near_s
+        ]
+        against = [
+            other
+            for other, heard in self._heard_mono_s.items()
+            if other not in self._runs and mono_s - heard <= self._agreed_after_s
+        ]
+        waited = run.count >= 2 and mono_s - run.since_mono_s >= self._agreed_after_s
+        alone = not against and (waited or run.count >= _AGREED_ROWS)
+        if not alone and not (len(allies) > 1 and len(allies) > len(against)):
+            return []
+        for other in allies:
+            self._heard_mono_s[other] = mono_s
+        return [rows for other in allies for rows in self._runs.pop(other).rows]
+
+    def _drop_rows(self, name: str, rows: list[Readings]) -> None:
+        times = np.concatenate([part.times for part in rows])
+        if len(times):
+            self._drop(name, times)
+
+
+def _part(readings: Readings, rows: Int64) -> Readings:
+    return Readings(readings.times[rows], readings.values[rows])
+
+
+def _joined(parts: list[Readings]) -> Readings:
+    return Readings(
+        np.concatenate([part.times for part in parts]),
+        np.concatenate([part.values for part in parts]),
+    )
+
+
+def _together(parts: list[Readings]) -> Readings:
+    """Return rows of several inputs in order of time; of one they stay as they came."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = _joined(parts)
+    return _part(joined, np.argsort(joined.times, kind="stable"))
