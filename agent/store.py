@@ -381,28 +381,32 @@ class Store:
     def _write_samples(
         self, chunks: list[tuple[str, Samples, Float32]], clock: bytes | None
     ) -> None:
-        """Store samples; the last row has the clock's state, which costs no page of its own."""
         if not chunks:
             return
-        for number, (stream, samples, score) in enumerate(chunks, 1):
-            rows = len(samples.times)
-            self._readings.execute(
-                "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    self._next_sample,
-                    rows,
-                    stream,
-                    samples.times.tobytes(),
-                    samples.values.tobytes(),
-                    score.tobytes(),
-                    clock if number == len(chunks) else None,
-                    samples.quality_bytes(),
-                ),
-            )
-            self._next_sample += rows
+        self._readings.executemany(
+            "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?)", self._rows(chunks, clock)
+        )
         self._ring_rows = self._next_sample - self._oldest_sample(self._next_sample)
         if self._ring_rows > self._ring_rows_max:
             self._drop_samples(self._next_sample - self._ring_rows_max, _bytes(chunks))
+
+    def _rows(
+        self, chunks: list[tuple[str, Samples, Float32]], clock: bytes | None
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield a row for each; the last one has the clock's state, which costs no page so."""
+        for number, (stream, samples, score) in enumerate(chunks, 1):
+            rows = len(samples.times)
+            yield (
+                self._next_sample,
+                rows,
+                stream,
+                samples.times.tobytes(),
+                samples.values.tobytes(),
+                score.tobytes(),
+                clock if number == len(chunks) else None,
+                samples.quality_bytes(),
+            )
+            self._next_sample += rows
 
     def correction(
         self, by_s: float, since_s: float, until_s: float, streams: frozenset[str], batch: Batch

@@ -62,7 +62,9 @@ class Samples(NamedTuple):
 
     def quality_bytes(self) -> bytes | None:
         """Return the qualities for the store, a byte each; None where all is good."""
-        codes = b"" if self.quality is None else self.quality.tobytes()
+        if self.quality is None:
+            return None
+        codes = self.quality.tobytes()
         return codes if codes.strip(b"\0") else None
 
     def quality_at(self, time: float) -> Uint8 | None:
