@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from agent import config as configuration
 from agent.bundles import baseline, load
 from agent.config import AgentConfig, AnyInput, SerialTable, StreamTable
+from agent.hostile_lines import slow_line
 from agent.input_tables import ReplayTable
 from agent.inputs import open_input
 from agent.inputs.lines import LineParser
@@ -28,10 +29,16 @@ from agent.obstacles import refuse_obstacle, refuse_obstacles
 from agent.schema import LOCK, READINGS, RECORDS
 from models.errors import BundleError, ConfigError, InterpreterMissing, StoreError
 from models.pipeline import Detector
+from models.printable import printable
 from models.settings import dotted
 
 UNAVAILABLE = 69  # sysexits: something outside that may come back; the agent would wait for it
 FREE_BYTES_MIN = 50 * 2**20
+_SLOW = (
+    "pattern: several repeats can share the same text, and it takes too long to try how. Say what"
+    " stands between them: \\d+(?:\\.\\d+)? in place of \\d+\\.?\\d*. The agent would reject lines"
+    " such as "
+)
 _LOSSY = (
     " with MQTT 3.1.1. Note: where its access list denies a topic, 3.1.1 has no word for that; the"
     " message counts as taken, and is lost. See that this user may publish to all topics, or use"
@@ -120,6 +127,8 @@ def _input(source: AnyInput, detectors: dict[str, Detector]) -> Iterator[Finding
             LineParser(source.lines, detectors[source.stream].manifest.source_channels)
         except ConfigError as error:
             yield Finding(False, what, str(error), error.exit_code)
+    if source.lines.pattern is not None and (line := slow_line(source.lines.pattern)) is not None:
+        yield Finding(False, what, f"{_SLOW}{printable(line)!r}", ConfigError.exit_code)
     if isinstance(source, SerialTable):
         trouble = probe_port(source)
         if trouble is None:

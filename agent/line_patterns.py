@@ -1,7 +1,9 @@
 """Regular expressions for lines: which are refused, since one hostile line would hold up the agent.
 
 Python's ``re`` tries every way in which repeats can share the text. Repeats inside of a repeat
-have exponentially many of them, and neighbours that fit the same text a power of its length.
+have exponentially many of them, and neighbours that fit the same text a power of its length. The
+first are refused here. The others are measured by ``check`` (``agent.hostile_lines``), and each
+line has a limit where they are used (``agent.time_limit``).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Final
 REGEX_BYTES_MAX: Final = 512  # of a line; NMEA 0183, for one, keeps to 82
 _ANYTHING_MAX: Final = 2  # repeats of "."
 
-_PIECE = re.compile(
+PIECE = re.compile(
     r"\\."  # an escape
     r"|\[\^?\]?(?:\\.|[^\]\\])*\]"  # a set of characters
     r"|\((?:\?(?:P?<[^>=!]*>|P=[^)]*|P>|[:>]|<?[=!]|#[^)]*))?"  # the beginning of a group
@@ -42,7 +44,7 @@ def _refuse_slow(pattern: str) -> None:
     """Raise ValueError where a group holds a repeat or a choice and is itself repeated."""
     open_groups = [False]  # of each group that is open: whether it can match in several ways
     last, last_varies, anything = "", False, 0
-    for piece in _PIECE.findall(pattern):
+    for piece in PIECE.findall(pattern):
         varies = False
         if piece.startswith("("):
             open_groups.append(False)
@@ -66,3 +68,14 @@ def _refuse_slow(pattern: str) -> None:
 
 def _is_repeat(piece: str) -> bool:
     return piece[0] in "*+?" or (piece[0] == "{" and len(piece) > 2)
+
+
+def repeat_of(piece: str) -> tuple[int, int] | None:
+    """Return how often a piece lets the one before it come, at least and at most; or None."""
+    if not _is_repeat(piece):
+        return None
+    if piece[0] != "{":
+        return int(piece[0] == "+"), 1 if piece[0] == "?" else REGEX_BYTES_MAX
+    low, comma, high = piece.strip("?+").strip("{}").partition(",")
+    least = int(low or 0)
+    return least, min(int(high), REGEX_BYTES_MAX) if high else REGEX_BYTES_MAX if comma else least

@@ -12,6 +12,7 @@ Cause = Literal[
     "too_long",  # more than line_bytes_max bytes
     "bad_checksum",  # no checksum, or not that of the line
     "malformed",  # no line of this format, or something that is no number in place of a value
+    "too_slow",  # regex: the pattern takes too long for it, or did for lines just before
     "truncated",  # the line ends too early
     "bad_time",  # no time, or one before 2000 or after 2100
     "in_future",  # ahead_max_s or more ahead of a clock that is right, or of the stream and alone
