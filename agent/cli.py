@@ -380,13 +380,31 @@ def bench(
 @click.option("--tls-ca-file", type=click.Path(), help="Turns TLS on (PEM).")
 @click.option("--tls-cert-file", type=click.Path(), help="Our certificate (PEM).")
 @click.option("--tls-key-file", type=click.Path(), help="The key to it (PEM).")
+@click.option(
+    "--days-max", type=click.FloatRange(0, min_open=True), help="Drop messages that are older."
+)
+@click.option(
+    "--bytes-max",
+    type=click.IntRange(2**20),
+    default=10 * 2**30,
+    show_default="10 GiB",
+    help="Of the database without its log (8 MB); then the oldest messages go.",
+)
 @_json_option
-def collect(directory: Path, site: str, as_json: bool, **broker: Any) -> int:
+def collect(
+    directory: Path,
+    site: str,
+    days_max: float | None,
+    bytes_max: int,
+    as_json: bool,
+    **broker: Any,
+) -> int:
     """Collect and acknowledge what the gateways of a site send, until SIGTERM; for central ops.
 
     Messages go to DIRECTORY/collected.db, each once; gateways with mqtt.acknowledgement =
     "central" delete only what is there. With --json each new message is printed, too.
     """
+    from agent.collected_retention import Keeping
     from agent.collector import document, run
 
     def tell(message: Message) -> None:
@@ -394,7 +412,7 @@ def collect(directory: Path, site: str, as_json: bool, **broker: Any) -> int:
             say_json(document(message), indent=None)
 
     _keep_private()
-    run(site, directory, broker, tell)
+    run(site, directory, broker, tell, Keeping(days_max, bytes_max))
     return 0
 
 

@@ -9,12 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+import math
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
 
 from agent.central import ALSO_MAX, GONE_MAX
+from agent.collected_retention import (
+    FOREVER,
+    LOOK_S,
+    ROWS_A_LOOK,
+    Book,
+    Keeping,
+    Row,
+    drop,
+    to_drop,
+    unused_books,
+)
 from agent.payload import DEPTH_MAX
 from agent.ranges import Range, Ranges, is_number, parse
 from agent.schema import (
@@ -22,6 +35,7 @@ from agent.schema import (
     Connection,
     Damaged,
     errors_of,
+    give_back,
     lock,
     open_for_writing,
     set_aside,
@@ -33,6 +47,7 @@ from models.printable import printable
 
 _EPOCH_CHARACTERS_MAX = 64
 _BOOKS_MAX = 1000  # in memory; a garbled epoch begins one, too
+_RANGES_MAX = 10_000  # of a book, each of its sets
 
 
 class Source(NamedTuple):
@@ -58,7 +73,19 @@ class _Book:
 
     through: int = 0
     beyond: Ranges = field(default_factory=Ranges)  # settled, above ``through``
-    gone: Ranges = field(default_factory=Ranges)  # settled, and not here
+    gone: Ranges = field(default_factory=Ranges)  # settled, and was never here
+    dropped: Ranges = field(default_factory=Ranges)  # of ``beyond``, what is not here any more
+
+    def expect(self, seq: int) -> None:
+        """Raise ValueError where a number would leave too many gaps: no gateway does that."""
+        new = seq - 1 not in self.beyond and seq + 1 not in self.beyond and seq > self.through + 1
+        if new and self.beyond.count() >= _RANGES_MAX:
+            raise ValueError(f"more than {_RANGES_MAX} gaps in the numbers")
+
+    def drop(self, seq: int) -> None:
+        """Take note that a message is not here any more; it stays settled."""
+        if seq > self.through:
+            self.dropped.add(seq, seq)
 
     def has(self, seq: int) -> bool:
         return (seq <= self.through or seq in self.beyond) and seq not in self.gone
@@ -67,13 +94,22 @@ class _Book:
         self.beyond.add(first, last)
         self.through = self.beyond.take_through(self.through)
 
+    def row(self) -> tuple[int, str, str | None, float]:
+        """Return the book as it is stored; of what was never here the newest ranges."""
+        self.dropped.remove(0, self.through)
+        self.gone.keep_last(_RANGES_MAX)
+        dropped = json.dumps(list(self.dropped)) if self.dropped.count() else None
+        return self.through, json.dumps(list(self.gone)), dropped, time.time()
+
 
 class Collected:
     """The collector's database; one thread of one process uses it."""
 
-    def __init__(self, directory: Path, site: str) -> None:
+    def __init__(self, directory: Path, site: str, keeping: Keeping = FOREVER) -> None:
         self._path = directory / COLLECTED
         self._site = site
+        self._keeping = keeping
+        self._next_look_s = -math.inf  # monotonic
         self._books: dict[Source, _Book] = {}  # the last ones used, the last at the end
         self._waiting: list[Message] = []
         self._touched: dict[Source, None] = {}
@@ -102,8 +138,14 @@ class Collected:
         self._closing.close()
 
     def take(self, message: Message) -> bool:
-        """Take in a message with the next commit; say whether it is new."""
+        """Take in a message with the next commit; say whether it is new.
+
+        Raises:
+            ValueError: its number leaves too many gaps.
+
+        """
         book = self._book(message.source)
+        book.expect(message.seq)
         self._touched[message.source] = None  # a repeat may be due to a lost acknowledgement
         if book.has(message.seq):
             return False
@@ -114,7 +156,12 @@ class Collected:
         return True
 
     def forgo(self, source: Source, ranges: Iterable[Range]) -> list[Range]:
-        """Take note of numbers that will not come; return those that were still missing."""
+        """Take note of numbers that will not come; return those that were still missing.
+
+        Raises:
+            ValueError: that leaves too many gaps.
+
+        """
         book = self._book(source)
         self._touched[source] = None
         missing = [
@@ -123,6 +170,7 @@ class Collected:
             for hole in book.beyond.missing(max(first, book.through + 1), last)
         ]
         for first, last in missing:
+            book.expect(first)
             book.gone.add(first, last)
             book.settle(first, last)
         return missing
@@ -137,18 +185,50 @@ class Collected:
         with transaction(self._database, self._path):
             for message in self._waiting:
                 self._write(message)
-            self._database.executemany(
-                "INSERT OR REPLACE INTO books VALUES (?, ?, ?, ?, ?)",
-                [
-                    (self._site, *source, book.through, json.dumps(list(book.gone)))
-                    for source in self._touched
-                    for book in [self._book(source)]
-                ],
-            )
+            self._write_books(self._touched)
         written, self._waiting = self._waiting, []
         while len(self._books) > _BOOKS_MAX:
             del self._books[next(iter(self._books))]
         return written
+
+    def _write_books(self, sources: Iterable[Source]) -> None:
+        self._database.executemany(
+            "INSERT OR REPLACE INTO books VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(self._site, *source, *self._book(source).row()) for source in sources],
+        )
+
+    def drop_old(self) -> int:
+        """Delete the oldest messages, where they are too old or too many; return how many.
+
+        To be called after a commit, as often as one likes: it looks now and then.
+
+        Raises:
+            StoreError: nothing was deleted; what is in memory is ahead of it, so end here.
+
+        """
+        now_s = time.monotonic()
+        if now_s < self._next_look_s:
+            return 0
+        with errors_of(self._path):
+            rows = to_drop(self._database, self._site, self._keeping, time.time())
+            books = unused_books(self._database)
+        if rows or books:
+            self._drop(rows, books)
+        if len(rows) < ROWS_A_LOOK:
+            self._next_look_s = now_s + LOOK_S
+        return len(rows)
+
+    def _drop(self, rows: Sequence[Row], books: Sequence[Book]) -> None:
+        with transaction(self._database, self._path):
+            for row in rows:
+                self._book(Source(row.gateway, row.epoch)).drop(row.seq)
+            drop(self._database, rows, books)
+            self._write_books(dict.fromkeys(Source(row.gateway, row.epoch) for row in rows))
+        for site, gateway, epoch in books:
+            if site == self._site:
+                self._books.pop(Source(gateway, epoch), None)
+        with errors_of(self._path):
+            give_back(self._database)
 
     def _book(self, source: Source) -> _Book:
         book = self._books.pop(source, None)
@@ -166,8 +246,8 @@ class Collected:
             [(*key, first, last) for first, last in message.merged],
         )
         self._database.execute(
-            "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)",
-            (*key, message.seq, message.topic, message.body),
+            "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (*key, message.seq, message.topic, message.body, time.time()),
         )
 
     def messages(self, source: Source) -> list[tuple[int, bytes]]:
@@ -197,12 +277,15 @@ class Collected:
 def _read_book(database: Connection, key: tuple[str, str, str]) -> _Book:
     """Return the numbers of a site's gateway in one epoch; none, where it is new."""
     where = "WHERE site = ? AND gateway = ? AND epoch = ?"
-    row = database.execute(f"SELECT through_seq, gone FROM books {where}", key).fetchone()  # noqa: S608
+    row = database.execute(
+        f"SELECT through_seq, gone, dropped FROM books {where}",  # noqa: S608
+        key,
+    ).fetchone()
     if row is None:
         return _Book()
-    through, gone = row
-    book = _Book(through, gone=Ranges(map(tuple, json.loads(gone))))
-    for first, last in book.gone:
+    through, gone, dropped = row
+    book = _Book(through, gone=_stored(gone), dropped=_stored(dropped or "[]"))
+    for first, last in [*book.gone, *book.dropped]:
         if last > through:
             book.settle(first, last)
     beyond = database.execute(
@@ -212,6 +295,10 @@ def _read_book(database: Connection, key: tuple[str, str, str]) -> _Book:
     for (seq,) in beyond:
         book.settle(seq, seq)
     return book
+
+
+def _stored(ranges: str) -> Ranges:
+    return Ranges(map(tuple, json.loads(ranges)))
 
 
 def read_message(topic: str, body: bytes) -> Message | tuple[Source, list[Range]]:

@@ -23,6 +23,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from agent.collected import Collected, Message, Source, read_message
+from agent.collected_retention import FOREVER, Keeping
 from agent.config import MqttTable
 from agent.envelope import ROOT, acknowledged_topic, central_status_topic
 from agent.journal import log_to_stderr
@@ -40,6 +41,7 @@ from agent.mqtt import (
     TooLarge,
 )
 from agent.payload import BYTES_MAX, decoded
+from agent.ranges import Range
 from agent.setting_types import topic_name
 from agent.threads import Watch
 from models.errors import ConfigError
@@ -84,16 +86,19 @@ class Collector:
         site: str,
         directory: Path,
         on_message: Callable[[Message], None] = lambda message: None,
+        keeping: Keeping = FOREVER,
     ) -> None:
         self._settings = settings
+        self._keeping = keeping
         self.site = site
         self._directory = directory
         self._on_message = on_message
         self._protocol: Protocol = "3.1.1" if settings.protocol == "3.1.1" else "5"
         self._stopping = threading.Event()
         self._failures = 0
-        self.counters: Counter[str] = Counter()  # new, repeated, gone, rejected
+        self.counters: Counter[str] = Counter()  # new, repeated, gone, rejected, dropped
         self._gone_log = _Tally("%d messages will not come; the last ones are %s")
+        self._dropped_log = _Tally("%d old messages dropped, %s")
         self._rejected_log = _Tally("%d messages rejected; the last one is on %s")
 
     def stop(self) -> None:
@@ -107,7 +112,7 @@ class Collector:
             StoreError: the database cannot be used; nothing is acknowledged that it has not.
 
         """
-        with Collected(self._directory, self.site) as collected:
+        with Collected(self._directory, self.site, self._keeping) as collected:
             while not self._stopping.is_set():
                 try:
                     self._connect_and_collect(collected)
@@ -162,6 +167,12 @@ class Collector:
         except (ValueError, RecursionError) as error:  # a JSONDecodeError is a ValueError
             self.reject(received.topic, str(error))
             return
+        try:
+            self._keep(said, collected)
+        except ValueError as error:
+            self.reject(received.topic, str(error))
+
+    def _keep(self, said: Message | tuple[Source, list[Range]], collected: Collected) -> None:
         if isinstance(said, Message):
             self.counters["new" if collected.take(said) else "repeated"] += 1
             return
@@ -175,9 +186,17 @@ class Collector:
         self.counters["rejected"] += 1
         self._rejected_log.add(1, f"{printable(topic)}: {why}")
 
+    def drop_old(self, collected: Collected) -> None:
+        """Let go of what is too old or too much."""
+        if not (count := collected.drop_old()):
+            return
+        self.counters["dropped"] += count
+        self._dropped_log.add(count, "by --days-max or --bytes-max")
+
     def tell(self) -> None:
         """Log what was counted, now and then."""
         self._gone_log.tell()
+        self._dropped_log.tell()
         self._rejected_log.tell()
 
     def committed(self, messages: list[Message]) -> None:
@@ -243,6 +262,7 @@ class _Collecting:
             self._collector.committed(self._collected.commit())
             self._to_tell |= dict.fromkeys(self._collected.touched())
             self._taken = 0
+        self._collector.drop_old(self._collected)
         while self._to_tell and len(self._in_flight) < self._window:
             source = next(iter(self._to_tell))
             del self._to_tell[source]
@@ -262,7 +282,11 @@ def document(message: Message) -> dict[str, Any]:
 
 
 def run(
-    site: str, directory: Path, broker: dict[str, Any], on_message: Callable[[Message], None]
+    site: str,
+    directory: Path,
+    broker: dict[str, Any],
+    on_message: Callable[[Message], None],
+    keeping: Keeping,
 ) -> None:
     """Collect until SIGTERM or SIGINT; ``broker`` has settings of the table ``[mqtt]``.
 
@@ -281,7 +305,7 @@ def run(
     except ValueError as error:
         raise ConfigError(f"site = {printable(site)!r}: {error}") from error
     log_to_stderr("%(levelname)s %(message)s", logging.INFO)
-    collector = Collector(settings, site, directory, on_message)
+    collector = Collector(settings, site, directory, on_message, keeping)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: collector.stop())
     watch = Watch(collector.stop)

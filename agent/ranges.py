@@ -62,6 +62,14 @@ class Ranges:
                 return
             first, at = self._lasts[at] + 1, at + 1
 
+    def count(self) -> int:
+        """Return how many ranges there are."""
+        return len(self._firsts)
+
+    def keep_last(self, count: int) -> None:
+        """Drop all but the highest ranges."""
+        del self._firsts[:-count], self._lasts[:-count]
+
     def take_through(self, low: int) -> int:
         """Drop what is at or directly follows ``low``, and return where that ends."""
         while self._firsts and self._firsts[0] <= low + 1:

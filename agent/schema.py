@@ -405,6 +405,20 @@ def _m001_collected(database: Database) -> None:
     )
 
 
+def _m002_collected(database: Database) -> None:
+    """With what retention needs; NULL: from before that.
+
+    A message has when it came, a book when it was used, and the numbers beyond ``through_seq``
+    whose messages were here and were dropped.
+    """
+    _execute(
+        database,
+        "ALTER TABLE messages ADD COLUMN received REAL",
+        "ALTER TABLE books ADD COLUMN dropped TEXT",
+        "ALTER TABLE books ADD COLUMN used REAL",
+    )
+
+
 def _m002_readings(database: Database) -> None:
     """Without the index by stream: each commit wrote a page of it for each stream."""
     _execute(database, "DROP INDEX samples_stream")
@@ -441,5 +455,5 @@ def _execute(database: Database, *statements: str) -> None:
 _MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
     RECORDS: [_m001_records],
     READINGS: [_m001_readings, _m002_readings, _m003_readings, _m004_readings, _m005_readings],
-    COLLECTED: [_m001_collected],
+    COLLECTED: [_m001_collected, _m002_collected],
 }

@@ -49,8 +49,9 @@ def rows(connection: sqlite3.Connection) -> dict[str, list[Any]]:
             (number, document if isinstance(document, str) else zlib.decompress(document).decode())
             for number, document in found["status"]
         ]
-    if "samples" in found:  # columns were added, which have nothing in old rows
-        found["samples"] = [_without_empty_end(row) for row in found["samples"]]
+    for table in {"samples", "messages", "books"} & found.keys():
+        # columns were added, which have nothing in old rows
+        found[table] = [_without_empty_end(row) for row in found[table]]
     return found
 
 
@@ -103,8 +104,9 @@ def test_samples_of_an_older_version_are_read_without_their_quality(tmp_path: Pa
     assert [chunk.quality for chunk in chunks] == [None] * 3
 
 
-def test_a_collector_goes_on_with_its_old_file(tmp_path: Path) -> None:
-    make(tmp_path, COLLECTED, 1)
+@pytest.mark.parametrize("version", range(1, current_version(COLLECTED) + 1))
+def test_a_collector_goes_on_with_its_old_file(tmp_path: Path, version: int) -> None:
+    make(tmp_path, COLLECTED, version)
     with Collected(tmp_path, "plant") as collected:
         said = json.loads(collected.acknowledgement(Source("gw-1", "e" * 16)))
     assert (said["through_seq"], said["also"]) == (2, [[4, 4]])
