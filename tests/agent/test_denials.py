@@ -201,7 +201,7 @@ def test_one_bad_message_of_a_good_topic_does_not_hold_it_for_ever(
         wait_until(lambda: one.delete_acknowledged() == 1, "all but the bad one")
         one.put(5)
         wait_until(lambda: one.delete_acknowledged() == 1, "the new ones")
-        assert one.uplink.snapshot()["parked"] == 1
+        wait_until(lambda: one.uplink.snapshot()["parked"] == 1, "it to be parked")
 
 
 def test_mosquitto_with_an_access_list(tmp_path: Path, gateway: Callable[..., Gateway]) -> None:

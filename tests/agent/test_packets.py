@@ -132,7 +132,7 @@ def test_nobody_can_send_what_looks_like_a_message_that_was_too_large(reading: C
         (b"\x32\xe9\x07\xff\xff" + b"x" * 2000, "a topic longer than its packet"),
         (b"\x34\x05\0\1a\0\1", "a message at QoS 2"),
         (message(5000, qos=2), "a message at QoS 2"),
-        (b"\x36", "a message at QoS 2"),
+        (b"\x36\0", "a message at QoS 2"),
     ],
 )
 def test_what_is_no_mqtt_or_no_message_and_too_large_ends_the_connection(

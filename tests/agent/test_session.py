@@ -116,7 +116,7 @@ def test_a_message_that_the_broker_will_not_take_is_parked_and_the_rest_goes(
         one.put(4)
         one.uplink.start()
         wait_until(lambda: one.delete_acknowledged() == 1, "all but the refused one")
-        assert one.uplink.snapshot()["parked"] == 1
+        wait_until(lambda: one.uplink.snapshot()["parked"] == 1, "it to be parked")
 
 
 def test_a_full_broker_gets_the_message_again_later(gateway: Callable[..., Gateway]) -> None:
@@ -232,7 +232,7 @@ def test_a_message_longer_than_the_broker_takes_is_parked_and_not_sent(
         one.put(3)
         one.uplink.start()
         wait_until(lambda: one.delete_acknowledged() == 1, "all but the long one")
-        assert one.uplink.snapshot()["parked"] == 1
+        wait_until(lambda: one.uplink.snapshot()["parked"] == 1, "it to be parked")
         assert "longer" in one.uplink.snapshot()["last_error"]
         assert max(len(body) for body in scripted.bodies()) < 1000
         assert len(scripted.sessions) == 1

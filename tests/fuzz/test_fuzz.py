@@ -37,6 +37,7 @@ from agent.inputs.checksum import checked, signed
 from agent.inputs.lines import Framer, LineParser
 from agent.journal import INPUT, JournalHandler
 from agent.mqtt import Received
+from agent.packets import BoundedSocket
 from agent.payload import Payload
 from agent.probe.listen import Heard
 from agent.probe.measure import Arrival
@@ -51,7 +52,7 @@ from models.pipeline import Pipeline
 from models.printable import json_text, printable
 from tests.conftest import ROOT, ZOO_BUNDLE, wait_until
 from tests.hostile import hostile_text
-from tests.scripted_broker import PUBLISH, SUBACK, ScriptedBroker, Session
+from tests.scripted_broker import PUBLISH, SUBACK, ScriptedBroker, Session, fixed_header
 
 LONG = "FIELDWATCH_TEST_FUZZ" in os.environ
 FRAMES = 1_000_000 if LONG else 10_000  # per format
@@ -284,6 +285,43 @@ def test_every_message_of_an_mqtt_input_is_a_row_or_counted() -> None:
             source.stop()
     assert source.status().reconnects == 0
     assert_counted(parser, settings, lines_in, rows_out, passed_over)
+
+
+def test_whatever_a_broker_sends_is_passed_on_shortened_or_ends_the_connection() -> None:
+    chance = random.Random(SEED)
+    for _ in each_in_time(range(PAYLOADS)):
+        sent = [packet_of(chance) for _ in range(chance.randrange(1, 6))]
+        stream = b"".join(sent)
+        broken = chance.random() < 0.3
+        if broken:
+            stream = mutated(stream, chance)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            for side in (ours, theirs):
+                side.settimeout(10)
+            theirs.sendall(stream)
+            theirs.shutdown(socket.SHUT_WR)
+            bounded = BoundedSocket(ours, 1000, chance.random() < 0.5, lambda: None)
+            got = b""
+            with contextlib.suppress(ConnectionAbortedError):
+                while more := bounded.recv(chance.choice([1, 2, 100, 100_000])):
+                    got += more
+        if not broken and bounded.trouble is None and all(len(one) <= 1000 for one in sent):
+            assert got == stream
+        assert len(got) <= len(stream) + 100 * len(sent)
+
+
+def packet_of(chance: random.Random) -> bytes:
+    first = chance.choice([0x20, 0x30, 0x31, 0x32, 0x33, 0x40, 0x90, 0xD0, chance.randrange(256)])
+    size = chance.choice([0, 1, 2, 10, 127, 128, 900, 3000, 20_000])
+    if first >> 4 == PUBLISH:
+        topic = b"plant/" + b"x" * chance.randrange(10)
+        return packet(first, len(topic).to_bytes(2, "big") + topic + b"\0\1" + bytes(size))
+    return packet(first, chance.randbytes(min(size, 900)))
+
+
+def packet(first: int, body: bytes) -> bytes:
+    return fixed_header(first, len(body)) + body
 
 
 def published(body: bytes, packet: int) -> bytes:
