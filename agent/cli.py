@@ -387,8 +387,7 @@ def bench(
     "--bytes-max",
     type=click.IntRange(2**20),
     default=10 * 2**30,
-    show_default="10 GiB",
-    help="Of the database without its log (8 MB); then the oldest messages go.",
+    help="Of the database without its log (8 MB), 10 GiB by default; then the oldest messages go.",
 )
 @_json_option
 def collect(

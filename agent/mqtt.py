@@ -41,6 +41,7 @@ _RECEIVE_MAXIMUM = 65535  # where the broker names none
 _PACKET_BYTES_MAX = 268_435_455  # the longest that MQTT can express
 RECEIVED_BYTES_MAX = 65_536  # of a packet, where nobody asks for more
 _WAITING_BYTES_MAX = 8 * 2**20  # received, and not fetched; then nothing more is read
+_SHARED = "$share/"  # before the name of a group, and what it shares
 _UNSPECIFIED = 0x80  # paho's word for a connection that is simply gone
 _EXPIRY_S_MAX = 0xFFFFFFFF
 _VERSIONS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
@@ -380,6 +381,8 @@ class _Client(paho.Client):
 
 def matches(topic_filter: str, topic: str) -> bool:
     """Whether a subscription to ``topic_filter`` brings what is published on ``topic``."""
+    if topic_filter.startswith(_SHARED):
+        topic_filter = topic_filter.removeprefix(_SHARED).partition("/")[2]
     return paho.topic_matches_sub(topic_filter, topic)
 
 

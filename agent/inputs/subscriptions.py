@@ -27,15 +27,17 @@ class Subscriptions:
         self._filters = filters
         self._clock_s = clock_s
         self._strikes = dict.fromkeys(filters, 0)
+        self._asked: list[str] = []  # on this connection, at its beginning
         self._struck: set[str] = set()  # on this connection
         self._until_s = dict.fromkeys(filters, -math.inf)  # given up until then
 
     def begin(self) -> None:
         """Begin a connection; what the last one did not bring has had no strike there."""
-        for one in self.wanted():
+        for one in self._asked:
             if one not in self._struck:
                 self._strikes[one] = 0
         self._struck.clear()
+        self._asked = self.wanted()
 
     def wanted(self) -> list[str]:
         """Return the filters to subscribe to now."""
