@@ -29,6 +29,7 @@ STEP_S: Final = (
 
 _BUILT_S: Final = 1_735_689_600.0  # 2025-01-01: a clock before this software's time was never set
 
+_SECONDS_MAX: Final = 1e10  # some 300 years
 _PACKED = struct.Struct("<3d")  # as in ``_Known``; NaN for None
 
 _STA_UNSYNC = 0x0040
@@ -92,7 +93,12 @@ class Clock:
 
     def restore(self, *saved: bytes) -> None:
         """Go on from the latest of what ``to_bytes`` and ``packed`` returned in runs before."""
-        known = max(map(_known, saved), key=lambda known: known.steady_s)
+        readable = [known for one in saved if (known := _known(one)) is not None]
+        if len(readable) < len(saved):
+            _LOG.warning("a saved state of the clock cannot be read; going on without it")
+        if not readable:
+            return
+        known = max(readable, key=lambda known: known.steady_s)
         self.correction_s = known.correction_s
         self._unsure_since_s = known.unsure_since_s
         self._began_s -= self.correction_s
@@ -156,11 +162,18 @@ class Clock:
         return _PACKED.pack(self.steady_s(), self.correction_s, unsure_s)
 
 
-def _known(saved: bytes) -> _Known:
-    if len(saved) != _PACKED.size:  # the JSON is longer
-        return _Known(**json.loads(saved))
-    steady_s, correction_s, unsure_s = _PACKED.unpack(saved)
-    return _Known(steady_s, correction_s, None if math.isnan(unsure_s) else unsure_s)
+def _known(saved: bytes) -> _Known | None:
+    """Return what is saved; None where that is damaged: a disk may have anything."""
+    try:
+        if len(saved) != _PACKED.size:  # the JSON is longer
+            known = _Known(**json.loads(saved))
+        else:
+            steady_s, correction_s, unsure_s = _PACKED.unpack(saved)
+            known = _Known(steady_s, correction_s, None if math.isnan(unsure_s) else unsure_s)
+        sane = all(abs(value or 0.0) < _SECONDS_MAX for value in known)
+    except (ValueError, TypeError):
+        return None
+    return known if sane else None
 
 
 def clock_quality() -> ClockQuality:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import struct
 import sys
 
 import numpy as np
@@ -152,6 +154,31 @@ def test_a_start_goes_on_from_the_latest_that_was_saved() -> None:
     for again, saved in zip(unsure, (early, early_packed), strict=True):
         again.restore(saved)
     assert len({again.to_bytes() for again in unsure}) == 1
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"\xff" * 23,
+        b"{}",
+        b"[1, 2, 3]",
+        b'{"steady_s": "x", "correction_s": 0, "unsure_since_s": null}',
+        struct.pack("<3d", 1e300, 0.0, 0.0),
+        struct.pack("<3d", math.nan, 0.0, 0.0),
+        struct.pack("<3d", NOW_S, -math.inf, 0.0),
+        b'{"steady_s": 1e999, "correction_s": 0, "unsure_since_s": null}',
+    ],
+)
+def test_a_saved_state_that_is_damaged_is_passed_over(damaged: bytes) -> None:
+    world = World(NOW_S)
+    clock = world.clock()
+    world.wait(100)
+    saved = clock.packed()
+    for states, expected_s in (([damaged], NOW_S), ([damaged, saved], NOW_S + 100)):
+        again = World(NOW_S).clock()
+        again.restore(*states)
+        assert again.steady_s() == pytest.approx(expected_s)
 
 
 def test_steady_time_goes_on_over_a_restart_after_a_step() -> None:

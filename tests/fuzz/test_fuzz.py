@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import json
 import logging
+import math
 import os
 import random
 import socket
@@ -34,7 +35,7 @@ from agent.health import rss_mb
 from agent.input_tables import MqttInputTable
 from agent.inputs import Chunk, open_input
 from agent.inputs.checksum import checked, signed
-from agent.inputs.lines import Framer, LineParser
+from agent.inputs.lines import TIME_MAX, Framer, LineParser
 from agent.journal import INPUT, JournalHandler
 from agent.mqtt import Received
 from agent.packets import BoundedSocket
@@ -50,12 +51,15 @@ from models.bundle import Channel
 from models.errors import BundleError, ConfigError
 from models.pipeline import Pipeline
 from models.printable import json_text, printable
+from tests.agent.test_clock import HOUR_S, NOW_S
+from tests.agent.test_leaps import QUALITIES, Rig
 from tests.conftest import ROOT, ZOO_BUNDLE, wait_until
 from tests.hostile import hostile_text
 from tests.scripted_broker import PUBLISH, SUBACK, ScriptedBroker, Session, fixed_header
 
 LONG = "FIELDWATCH_TEST_FUZZ" in os.environ
 FRAMES = 1_000_000 if LONG else 10_000  # per format
+TIMELINES = 2000 if LONG else 40  # of some 100 rows
 FILES = 100_000 if LONG else 200
 PAYLOADS = 100_000 if LONG else 2000
 NETWORKS = 1000 if LONG else 50
@@ -207,6 +211,49 @@ def test_every_line_is_a_row_or_counted(kind: str) -> None:
         assert_printable(parser)
     assert block.counters == single.counters
     assert_counted(parser, settings, lines_in, rows_out, passed_over)
+
+
+def test_times_of_any_kind_lose_no_row_uncounted_and_blind_no_other_input() -> None:
+    """Of two inputs one has right times; the clock is kept, or not, and is set now and then."""
+    chance = random.Random(SEED)
+    for _ in each_in_time(range(TIMELINES)):
+        rig, sent = Rig(chance.choice(QUALITIES), 2), 0
+        for second in range(1, 41):
+            rig.world.wait(1.0)
+            if chance.random() < 0.05:
+                rig.world.wall_s += chance.choice([-HOUR_S, HOUR_S, -1e8])
+            if chance.random() < 0.05:
+                rig.world.quality = chance.choice(QUALITIES)
+            rig.clock.look()
+            for _ in range(chance.randrange(4)):
+                rig.bring((0, some_time(NOW_S + second, chance), 1.0))
+                sent += 1
+            rig.bring((1, NOW_S + second, 2.0))
+            rig.intake.look(rig.batch)
+        rig.world.wall_s, rig.world.quality = NOW_S + 40, "synced"
+        rig.clock.look()
+        rig.intake.look(rig.batch)  # nothing is held any more
+        rig.fleet.flush(rig.batch)
+        rejected = rig.parsers["i0"].counters
+        assert rig.parsers["i1"].counters["in_future"] == 0
+        assert rig.counters()["readings"] == sent + 40 - rejected.total()
+
+
+def some_time(now_s: float, chance: random.Random) -> float:
+    """Right, a little off, a leap, a border of the grid, or no time at all."""
+    return chance.choice(
+        [
+            now_s,
+            now_s - 0.5,
+            now_s + chance.gauss(0, 5),
+            now_s + chance.uniform(-3e9, 3e9),
+            now_s + 10 ** chance.uniform(0, 9.5),
+            TIME_MAX,
+            math.inf,
+            math.nan,
+            -1e300,
+        ]
+    )
 
 
 def assert_printable(parser: LineParser) -> None:
