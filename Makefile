@@ -86,7 +86,7 @@ bench: $(VENV)/dev.stamp parts
 soak: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.kill --kills 500
 	$(BIN)/python -m tests.bench.kill --kills 100 --load serial --acknowledgement broker
-	FIELDWATCH_TEST_CUTS=200 $(BIN)/python -m pytest tests/agent/test_power_cut.py
+	FIELDWATCH_TEST_CUTS=200 $(BIN)/python -m pytest tests/agent/store/test_power_cut.py
 	$(BIN)/python -m tests.bench.outage
 	$(BIN)/python -m tests.bench.soak --minutes $(MINUTES)
 	FIELDWATCH_TEST_FUZZ=1 $(BIN)/python -m pytest tests/fuzz

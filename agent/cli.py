@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from agent.probe.commands import probe
+from agent.commands.probe.commands import probe
 from models import __version__, console
 from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import DataError, FieldwatchError
 from models.printable import json_text
 
 if TYPE_CHECKING:
-    from agent.check import Setting
-    from agent.collected import Message
+    from agent.collector.books import Message
+    from agent.commands.check import Setting
 
-# of agent.plant, here so that --help does not load numpy; a test compares them
+# of agent.inputs.plant, here so that --help does not load numpy; a test compares them
 FAULTS = (
     "bearing_wear",
     "cavitation",
@@ -83,10 +83,10 @@ def commands() -> None:
 def run(config_file: Path) -> int:
     """Run the agent until SIGTERM (this is what systemd starts)."""
     _keep_private()
-    from agent import lean
+    from agent import memory as lean
 
     lean.begin()
-    from agent.checking import Checker
+    from agent.config.checker import Checker
 
     checker = Checker()
     checker.start()  # it loads its part while we load ours
@@ -110,7 +110,7 @@ def check(config_file: Path, origins: bool, as_json: bool) -> int:
     The configuration is the file, over it conf.d/*.toml beside it in the order of their names,
     and over them variables such as FIELDWATCH_MQTT__PORT.
     """
-    from agent import check as checks
+    from agent.commands import check as checks
 
     if origins:
         _print_settings(checks.settings(config_file), as_json)
@@ -132,7 +132,7 @@ def check(config_file: Path, origins: bool, as_json: bool) -> int:
 @click.option("--markdown", is_flag=True, help="Print a reference for people instead.")
 def schema(markdown: bool) -> int:
     """Print the JSON schema of the configuration, for editors."""
-    from agent import reference
+    from agent.config import reference
 
     if markdown:
         for line in reference.markdown():
@@ -155,7 +155,7 @@ def schema(markdown: bool) -> int:
 @_json_option
 def replay(recording: Path, bundle_file: Path, interpreter: Any, as_json: bool) -> int:
     """Score a recording (CSV with a header) at full speed; print the events."""
-    from agent.replay import replay as replay_recording
+    from agent.commands.replay import replay as replay_recording
 
     outcome = replay_recording(recording, bundle_file, interpreter)
     if as_json:
@@ -181,10 +181,10 @@ def replay(recording: Path, bundle_file: Path, interpreter: Any, as_json: bool) 
 @_json_option
 def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json: bool) -> int:
     """List the alarms this gateway raised, newest last."""
-    from agent.alarms import gravest_first
-    from agent.follow import follow_alarms
-    from agent.location import store_directory
-    from agent.store import Reader
+    from agent.alarms.document import gravest_first
+    from agent.commands.follow import follow_alarms
+    from agent.config.location import store_directory
+    from agent.store.reader import Reader
 
     with Reader(store_directory(config_file)) as reader:
         rows = reader.alarms(limit=limit, open_only=open_only)
@@ -208,9 +208,9 @@ def status(config_file: Path, prometheus: bool, output: Path | None, as_json: bo
     """Show what the agent is doing: inputs, streams, alarms, link, counters."""
     if output is not None and not prometheus:
         raise click.UsageError("--output needs --prometheus")
-    from agent.location import store_directory
-    from agent.status import describe
-    from agent.store import Reader
+    from agent.config.location import store_directory
+    from agent.health.status import describe
+    from agent.store.reader import Reader
 
     with Reader(store_directory(config_file)) as reader:
         document = reader.status()
@@ -255,8 +255,8 @@ def forecast(
     as_json: bool,
 ) -> int:
     """Forecast a stream from its stored history; and what if that had been otherwise."""
-    from agent import forecast as forecasts
-    from agent.forecast_text import describe
+    from agent.commands import forecast as forecasts
+    from agent.commands.forecast_text import describe
 
     try:
         wanted = [forecasts.parse_setting(text) for text in settings]
@@ -301,7 +301,7 @@ def inspect(file: Path, as_json: bool) -> int:
 @click.option("--interpreter", type=click.Choice(["auto", "litert", "tflite"]), default="auto")
 def verify(file: Path, keys: Path | None, require_signature: bool, interpreter: Any) -> int:
     """Do what the gateway does before a bundle goes live: digests, signature, known answers."""
-    from agent.bundles import load
+    from agent.bundles.load import load
 
     loaded, pipeline = load(file, interpreter, keys, require_signature)
     manifest = loaded.manifest
@@ -403,8 +403,8 @@ def collect(
     Messages go to DIRECTORY/collected.db, each once; gateways with mqtt.acknowledgement =
     "central" delete only what is there. With --json each new message is printed, too.
     """
-    from agent.collected_retention import Keeping
-    from agent.collector import document, run
+    from agent.collector.retention import Keeping
+    from agent.collector.run import document, run
 
     def tell(message: Message) -> None:
         if as_json:
@@ -422,7 +422,7 @@ def collect(
 @click.option("--faults", is_flag=True, help="One fault of each kind; labels in OUTPUT.labels.csv.")
 def simulate(output: Path, hours: float, seed: int, faults: bool) -> int:
     """Write a recording of the simulated pump as CSV, to try training and replay."""
-    from agent import plant
+    from agent.inputs import plant
 
     try:
         rows = plant.simulate(output, hours, seed, plant.one_of_each(hours, seed) if faults else ())
@@ -438,7 +438,7 @@ def _keep_private() -> None:
 
 
 def _give_metrics(document: Mapping[str, Any], output: Path | None) -> None:
-    from agent import prometheus
+    from agent.health import prometheus
 
     metrics = prometheus.text(document)
     if output is None:
@@ -464,7 +464,7 @@ def _print_alarms(rows: Iterable[Mapping[str, Any]], as_json: bool) -> None:
 
 
 def _alarm_line(alarm: Mapping[str, Any]) -> str | Colored:
-    from agent.alarms import describe
+    from agent.alarms.document import describe
 
     text = describe(alarm)
     return Colored(text, "red") if alarm["state"] == "opened" else text

@@ -20,15 +20,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from agent import config as configuration
-from agent.bundles import baseline, load
-from agent.checking import Checker
+from agent.bundles.load import baseline, load
 from agent.clock import Clock, Step
-from agent.config import AgentConfig, StreamTable
-from agent.correction import Correction
-from agent.envelope import Outgoing
-from agent.fleet import Fleet
-from agent.health import (
+from agent.config import load as configuration
+from agent.config.checker import Checker
+from agent.config.load import AgentConfig, StreamTable
+from agent.config.reload import Reloader
+from agent.defects.quarantine import Quarantine
+from agent.defects.threads import Watch
+from agent.health.measured import (
     LATENCIES_KEPT,
     Latencies,
     LoopTimes,
@@ -38,20 +38,23 @@ from agent.health import (
     rss_mb,
     totals,
 )
-from agent.inputs import Chunk, ChunkQueue, Input, open_input
-from agent.inputs.lines import LineParser
-from agent.intake import Intake
+from agent.health.sdnotify import Notifier
+from agent.inputs.kinds import open_input
+from agent.inputs.queue import ChunkQueue
+from agent.inputs.source import Chunk, Input
 from agent.journal import start_logging
-from agent.quarantine import Quarantine
-from agent.relay import Relay
-from agent.reload import Reloader
-from agent.retention import Retention
-from agent.sdnotify import Notifier
-from agent.store import Batch, Store
-from agent.tables import bring_up_to_date, mend_meanwhile
-from agent.threads import Watch
-from agent.trouble import Trouble
-from agent.uplink import DELETED_MAX, Uplink
+from agent.parsing.lines import LineParser
+from agent.scoring.fleet import Fleet
+from agent.scoring.intake import Intake
+from agent.store.batch import Batch
+from agent.store.correction import Correction
+from agent.store.degraded import Trouble
+from agent.store.envelope import Outgoing
+from agent.store.maintenance import bring_up_to_date, mend_meanwhile
+from agent.store.retention import Retention
+from agent.store.writer import Store
+from agent.uplink.handover import Relay
+from agent.uplink.sender import DELETED_MAX, Uplink
 from models import __version__
 from models import bundle as bundles
 from models.errors import ConfigError, Defect, StoreError

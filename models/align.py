@@ -28,8 +28,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.bundle import Sampling
 from models.grid import half, slot_of, slots_of, windows_of
+from models.manifest import Sampling
 from models.messages import (
     ALL,
     GOOD,

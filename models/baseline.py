@@ -20,7 +20,11 @@ from typing import Any, Final
 import numpy as np
 
 from models import state as saved
-from models.bundle import (
+from models.events import EventRules, EventState, Recent
+from models.fields import Field, model_validator
+from models.forecaster import ForecastState
+from models.history import History
+from models.manifest import (
     SAMPLES_MAX,
     Channel,
     Events,
@@ -31,10 +35,6 @@ from models.bundle import (
     Source,
     Tail,
 )
-from models.events import EventRules, EventState, Recent
-from models.fields import Field, model_validator
-from models.forecaster import ForecastState
-from models.history import History
 from models.messages import ALL, Bool, Event, Float32, Float64, Index, Samples
 from models.pipeline import Result, Together, worst
 from models.sensors import SensorChecks, SensorState

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from models.bundle import Severities, Severity, StreamRules
+from models.manifest import Severities, Severity, StreamRules
 from models.messages import Contribution, Event, Float32, Float64
 from models.sensors import SENSOR_KINDS, SensorChecks, SensorKind, SensorRuns
 from models.tail import ScoreTail

@@ -40,8 +40,8 @@ from typing import NamedTuple
 import numpy as np
 
 from models.align import FAR_LATE_ROWS
-from models.bundle import Feature, Sampling, Source, StreamRules
 from models.grid import windows_of
+from models.manifest import Feature, Sampling, Source, StreamRules
 from models.messages import Bool, Float32, Float64, Int64, Readings
 
 COUNTERS = ("raw_late", "windows_short")

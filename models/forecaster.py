@@ -24,12 +24,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from models.bundle import Manifest
 from models.grid import ended_by
 from models.history import History
 from models.impute import fill, longest_gap
 from models.interpreter import ForecastNetwork
 from models.intervals import Intervals, pairs
+from models.manifest import Manifest
 from models.messages import Float32, Float64, Forecast, NoForecast, Samples
 
 NEVER = -(2**62)  # the number of a step that there was not

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from models.bundle import Imputation
+from models.manifest import Imputation
 from models.messages import Float32
 
 

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.bundle import ForecastPart
+from models.manifest import ForecastPart
 from models.messages import Float32
 
 DELAY_SHARE = 0.5  # of the width, at most, is gone before the first step shows

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.bundle import KNOWN_ANSWERS, Bundle, Manifest, StreamRules
+from models.bundle import Bundle
 from models.errors import BundleCorrupt, KnownAnswerMismatch
 from models.features import figure
 from models.forecaster import Forecaster, normalised
+from models.manifest import KNOWN_ANSWERS, Manifest, StreamRules
 from models.messages import Event, Float32, Float64, NoForecast, Samples
 from models.pipeline import Pipeline, Result
 

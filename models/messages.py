@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from models.bundle import Severity
+    from models.manifest import Severity
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

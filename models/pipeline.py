@@ -17,10 +17,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from models import state as saved
-from models.bundle import FORECASTER, Bundle, StreamRules
+from models.bundle import Bundle
 from models.events import EventRules, EventState, Recent
 from models.forecaster import Forecaster, ForecastState
 from models.interpreter import ForecastNetwork, Runtime, StepNetwork
+from models.manifest import FORECASTER, StreamRules
 from models.messages import (
     ALL,
     Event,

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from models.bundle import StreamRules
+from models.manifest import StreamRules
 from models.messages import Bool, Float32, Index, Int64
 
 SensorKind = Literal["stuck", "missing"]

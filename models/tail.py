@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.bundle import Tail
+from models.manifest import Tail
 from models.messages import Float32, Float64
 
 # A tail foretells what is rarer than its data, but not without end: at most so many times rarer.

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.bundle import Manifest
 from models.interpreter import StepNetwork
+from models.manifest import Manifest
 from models.messages import ALL, Bool, Float32, Float64, Index, Int64
 
 SCALED_MAX = np.float32(1e6)  # a larger deviation says no more, and would overflow the mean

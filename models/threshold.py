@@ -28,8 +28,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.bundle import Threshold
 from models.history import History, merged, moments
+from models.manifest import Threshold
 from models.messages import ALL, Bool, Float32, Float64, Index, Int64
 
 RATIO_MAX = np.float32(1e6)  # a score beyond says no more

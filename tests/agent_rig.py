@@ -12,8 +12,8 @@ import numpy as np
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from agent.plant import CHANNELS, PERIOD_S, csv_line
-from agent.store import Reader
+from agent.inputs.plant import CHANNELS, PERIOD_S, csv_line
+from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.conftest import ZOO_BUNDLE, RealAgent
 from tests.serial_line import Line

@@ -18,18 +18,11 @@ import numpy as np
 import pytest
 
 from models import bundle as bundles
-from models.bundle import (
-    FORECASTER,
-    KNOWN_ANSWERS,
-    NETWORK,
-    Bundle,
-    Feature,
-    ForecastPart,
-    Source,
-)
+from models.bundle import Bundle
 from models.forecaster import Forecaster
 from models.interpreter import ForecastNetwork
 from models.known_answers import foretell, with_features
+from models.manifest import FORECASTER, KNOWN_ANSWERS, NETWORK, Feature, ForecastPart, Source
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO_BUNDLE = ROOT / "models" / "zoo" / "pump.fieldwatch"

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from agent import config as configuration
-from agent.bundles import load
+from agent.bundles.load import load
 from agent.clock import Clock
-from agent.fleet import Fleet
-from agent.plant import CHANNELS, PERIOD_S, Pump
-from agent.store import Batch, Store
+from agent.config import load as configuration
+from agent.inputs.plant import CHANNELS, PERIOD_S, Pump
+from agent.scoring.fleet import Fleet
+from agent.store.batch import Batch
+from agent.store.writer import Store
 from models import bundle as bundles
 from models.bundle import Bundle
 from models.messages import Float32, Readings

@@ -27,10 +27,12 @@ import numpy as np
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from agent.collected import Collected, Source
-from agent.plant import CHANNELS, PERIOD_S, Fault, FaultKind, Pump, csv_line
-from agent.store import READINGS, Reader
-from agent.summary import Summary
+from agent.collector.books import Collected, Source
+from agent.config.fault_kinds import FaultKind
+from agent.inputs.plant import CHANNELS, PERIOD_S, Fault, Pump, csv_line
+from agent.scoring.summary import Summary
+from agent.store.migrations import READINGS
+from agent.store.reader import Reader
 from models import bundle as bundles
 from models.errors import StoreError
 from models.messages import Float32, Samples, stored_samples

@@ -22,9 +22,10 @@ import numpy as np
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from agent.plant import CHANNELS, Fault, FaultKind, Pump, csv_line
-from agent.ranges import Ranges
-from agent.store import Reader
+from agent.config.fault_kinds import FaultKind
+from agent.inputs.plant import CHANNELS, Fault, Pump, csv_line
+from agent.store.ranges import Ranges
+from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.conftest import RealAgent, RealBroker, wait_until
 from tests.serial_line import Line

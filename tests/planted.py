@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from agent import cli, lean
+from agent import cli
+from agent import memory as lean
 
 if TYPE_CHECKING:
     from models.messages import Float64, Readings
@@ -46,7 +47,7 @@ ENDS: dict[str, Callable[[], NoReturn]] = {"kill": kill, "fail": fail, "leave": 
 
 def plant(end: Callable[[], NoReturn]) -> None:
     """Have lines with the mark end the loop; it says how many it has met."""
-    from agent.inputs.lines import LineParser
+    from agent.parsing.lines import LineParser
 
     parse, parse_clean = LineParser.parse, LineParser.parse_clean
 

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.batch import THROUGH
-from agent.envelope import Kind, Outgoing
-from agent.store import Batch, Reader, Store
+from agent.store.batch import THROUGH, Batch
+from agent.store.envelope import Kind, Outgoing
+from agent.store.reader import Reader
+from agent.store.writer import Store
 from models.messages import Samples
 from tests.conftest import ROOT
 from tests.disk_layer import Layer, Op

@@ -21,9 +21,9 @@ MAY_IMPORT = {  # besides itself and the standard library
     "trainer": {"models", "numpy", "pydantic"},
 }
 _TRAINING = {
-    "trainer/networks.py",
-    "trainer/fit.py",
-    "trainer/export.py",
+    "trainer/detector/networks.py",
+    "trainer/detector/fit.py",
+    "trainer/detector/export.py",
     "trainer/forecast/network.py",
     "trainer/forecast/fit.py",
 }
@@ -31,24 +31,24 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "ai_edge_litert": {"models/interpreter.py"},
     "tflite_runtime": {"models/interpreter.py"},
     "cryptography": {"models/signing.py"},
-    "sqlite3": {"agent/schema.py", "agent/salvage.py"},
-    "sqlite_utils": {"agent/schema.py"},
+    "sqlite3": {"agent/store/sqlite.py", "agent/store/salvage.py"},
+    "sqlite_utils": {"agent/store/sqlite.py"},
     # the benchmark's subscriber, and paho alone to compare the uplink with
-    "paho": {"agent/mqtt.py", "agent/demo/", "agent/bench/mqtt.py"},
+    "paho": {"agent/mqtt/connection.py", "agent/demo/", "agent/bench/mqtt.py"},
     "amqtt": {"agent/demo/"},
-    "cbor2": {"agent/payload.py"},
-    "zstandard": {"agent/payload.py"},
-    "compression": {"agent/payload.py"},
+    "cbor2": {"agent/mqtt/payload.py"},
+    "zstandard": {"agent/mqtt/payload.py"},
+    "compression": {"agent/mqtt/payload.py"},
     "serial": {"agent/inputs/serial.py"},
     "pymodbus": {"agent/inputs/modbus.py"},
     "termios": {"agent/inputs/serial.py"},
-    "click": {"agent/cli.py", "agent/probe/commands.py", "trainer/cli.py"},
+    "click": {"agent/cli.py", "agent/commands/probe/commands.py", "trainer/cli.py"},
     # tables take it from models.fields: an agent that runs does without it
     "pydantic": {
         "models/fields.py",
-        "agent/environment.py",
-        "agent/reference.py",
-        "agent/collector.py",
+        "agent/config/environment.py",
+        "agent/config/reference.py",
+        "agent/collector/run.py",
         "trainer/",
     },
     "matplotlib": {
@@ -112,24 +112,24 @@ def test_every_door_is_there_and_every_name_goes_through_one() -> None:
 @pytest.mark.parametrize(
     ("where", "line"),
     [
-        ("models/scaling.py", "import agent.store"),
+        ("models/scaling.py", "import agent.store.writer"),
         ("agent/daemon.py", "from trainer import fit"),
-        ("trainer/fit.py", "import agent"),
-        ("agent/uplink.py", "import sqlite3"),
+        ("trainer/detector/fit.py", "import agent"),
+        ("agent/uplink/sender.py", "import sqlite3"),
         ("agent/daemon.py", "import paho.mqtt.client"),
         ("models/pipeline.py", "from tflite_runtime.interpreter import Interpreter"),
         ("trainer/evaluate.py", "import tensorflow as tf"),
-        ("agent/stream.py", "import pandas"),
-        ("agent/stream.py", "import pathlib, scipy.signal"),
-        ("agent/inputs/lines.py", "from serial import Serial"),
-        ("agent/config.py", "import click"),
-        ("agent/uplink.py", "import amqtt"),
+        ("agent/scoring/stream.py", "import pandas"),
+        ("agent/scoring/stream.py", "import pathlib, scipy.signal"),
+        ("agent/parsing/lines.py", "from serial import Serial"),
+        ("agent/config/load.py", "import click"),
+        ("agent/uplink/sender.py", "import amqtt"),
         ("models/bundle.py", "from cryptography.hazmat.primitives import hashes"),
         ("models/bundle.py", "import click"),
         ("trainer/train.py", "import matplotlib.pyplot as plt"),
         ("trainer/evaluate.py", "importlib.import_module('tensorflow.lite')"),
         ("agent/daemon.py", "__import__('keras')"),
-        ("agent/mqtt.py.py", "import paho"),
+        ("agent/mqtt/connection.py.py", "import paho"),
     ],
 )
 def test_a_violation_is_found(tmp_path: Path, where: str, line: str) -> None:
@@ -145,8 +145,8 @@ PRINTING = {"echo", "secho", "print"}
 MAY_PRINT = {  # the door; a screen that is redrawn; processes that talk to each other
     "models/console.py",
     "agent/demo/run.py",
-    "agent/tables.py",
-    "agent/checking.py",
+    "agent/store/maintenance.py",
+    "agent/config/checker.py",
     "agent/bench/mqtt.py",
 }
 
@@ -189,7 +189,7 @@ def loaded_by(statement: str) -> set[str]:
     "statement",
     [
         "import agent.cli",
-        "import agent.status, agent.alarms, agent.location, agent.store, agent.prometheus",
+        "import agent.health.status, agent.alarms.document, agent.config.location, agent.store.writer, agent.health.prometheus",
     ],
 )
 def test_commands_that_score_nothing_stay_light(statement: str) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import config
 from agent.cli import DEFAULT_CONFIG
-from agent.credentials import CERTIFICATE, KEY, PASSWORD
+from agent.config import load as config
+from agent.mqtt.credentials import CERTIFICATE, KEY, PASSWORD
 from models.errors import BundleError, ConfigError, Defect
 
 Analyze = Callable[..., subprocess.CompletedProcess[str]]

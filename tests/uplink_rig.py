@@ -10,12 +10,13 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from agent.collected import Message
-from agent.collector import Collector
-from agent.config import MqttTable
-from agent.envelope import Kind, Outgoing
-from agent.store import Batch, Store
-from agent.uplink import Uplink
+from agent.collector.books import Message
+from agent.collector.run import Collector
+from agent.config.broker import MqttTable
+from agent.store.batch import Batch
+from agent.store.envelope import Kind, Outgoing
+from agent.store.writer import Store
+from agent.uplink.sender import Uplink
 
 FAST = {
     "backoff_min_s": 0.05,

@@ -11,7 +11,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from models.bundle import (
+from models.errors import ConfigError
+from models.manifest import (
     HORIZON_MAX,
     SOURCES_MAX,
     SPANS_MAX,
@@ -30,14 +31,13 @@ from models.bundle import (
     Source,
     check_features,
 )
-from models.errors import ConfigError
 from models.printable import printable
 from models.settings import Table, explain, refusal
 from models.toml import read_toml
 
 LABELS_SUFFIX = ".labels.csv"
 
-# how a network's numbers are stored; see ``trainer.export``
+# how a network's numbers are stored; see ``trainer.detector.export``
 Quantization = Literal["float32", "float16", "dynamic-range-int8", "int8", "int16x8"]
 
 

@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models import bundle as bundles
-from models.bundle import Bundle, Channel, Manifest, Tail
+from models.bundle import Bundle
+from models.manifest import Channel, Manifest, Tail
 from models.messages import Event, Float32, Samples
 from models.pipeline import Pipeline, Result
-from trainer import tail
 from trainer.config import LABELS_SUFFIX, ColumnTable, EvaluateTable
 from trainer.datasets import Label
 from trainer.datasets.csv_files import labels_path, read_labels, read_recording
+from trainer.detector import tail
 from trainer.prepare import Grid, align
 
 DAY_S = 86400.0

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from models.bundle import Channel
+from models.manifest import Channel
 from models.messages import Float32, Float64
 from trainer.drawing import EVENT, FAULT, INK, LIMIT, MODEL, style, svg
 from trainer.evaluate import Judged
 
 if TYPE_CHECKING:
-    from trainer.fit import Epoch
+    from trainer.detector.fit import Epoch
 
 POINTS_MAX = 900  # per curve: more than that nobody sees, and files grow
 STRETCH_SAMPLES = 400  # of each channel in signal against forecast

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from models.align import Aligner
-from models.bundle import Channel, Feature, Sampling, Source, StreamRules
 from models.errors import DataError
 from models.features import Features
+from models.manifest import Channel, Feature, Sampling, Source, StreamRules
 from models.messages import Float32, Float64, Samples, joined
 from models.telemanom import fill_forward as fill_forward
 from trainer.config import ChannelTable, Config, NetworkTable

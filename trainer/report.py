@@ -10,13 +10,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.bundle import Bundle, Feature, Manifest
+from models.bundle import Bundle
+from models.manifest import Feature, Manifest
 from trainer import figures, pages
 from trainer.evaluate import Judged, Judgement
 from trainer.forecast import report as forecast_report
 
 if TYPE_CHECKING:
-    from trainer.fit import Epoch
+    from trainer.detector.fit import Epoch
     from trainer.forecast.bundle import Foretold
 
 

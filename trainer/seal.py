@@ -10,8 +10,10 @@ from datetime import datetime
 from pydantic import ValidationError
 
 import models
-from models.bundle import (
-    Bundle,
+from models.bundle import Bundle, file_part
+from models.errors import ConfigError
+from models.interpreter import runtime_version
+from models.manifest import (
     Channel,
     Events,
     KnownAnswers,
@@ -22,10 +24,7 @@ from models.bundle import (
     Severities,
     Smoothing,
     Threshold,
-    file_part,
 )
-from models.errors import ConfigError
-from models.interpreter import runtime_version
 from models.settings import explain
 from trainer.config import Config, source_part
 from trainer.prepare import Grid

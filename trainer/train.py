@@ -21,25 +21,27 @@ import numpy as np
 
 from models import bundle as bundles
 from models import known_answers
-from models.bundle import KNOWN_ANSWERS, NETWORK, Bundle, Channel, Lineage, Manifest
+from models.bundle import Bundle
 from models.errors import DataError
 from models.features import COUNTERS as FEATURE_COUNTERS
+from models.manifest import KNOWN_ANSWERS, NETWORK, Channel, Lineage, Manifest
 from models.messages import QUALITIES, Samples
 from models.pipeline import Pipeline
 from models.times import iso_time
-from trainer import calibrate, evaluate, parity, prepare, quantize, report, seal
+from trainer import evaluate, prepare, report, seal
 from trainer.config import ChannelTable, Config, ConfigFile, ParityTable, Quantization
 from trainer.datasets import Recording
 from trainer.datasets.csv_files import read_recording
+from trainer.detector import calibrate, parity, quantize
+from trainer.detector.parity import Agreement
+from trainer.detector.quantize import Trial
 from trainer.evaluate import Labelled
 from trainer.forecast import bundle as forecasting
-from trainer.parity import Agreement
-from trainer.quantize import Trial
 from trainer.quiet import quiet
 
 if TYPE_CHECKING:
-    from trainer.export import Exported
-    from trainer.fit import Epoch
+    from trainer.detector.export import Exported
+    from trainer.detector.fit import Epoch
 
 Say = Callable[[str], None]
 
@@ -155,7 +157,7 @@ def _gate_line(trial: Trial) -> str:
 def _network_metrics(
     networks: Mapping[Quantization, bytes], chosen: Quantization
 ) -> dict[str, Any]:
-    from trainer.export import contents
+    from trainer.detector.export import contents
 
     return {
         "size_bytes": len(networks[chosen]),
@@ -211,9 +213,9 @@ def _learn(
     config: Config, part: Samples, channels: list[Channel], say: Say
 ) -> tuple[Exported, list[Epoch], dict[str, Any]]:
     with quiet():
-        from trainer.export import export
-        from trainer.fit import fit
-        from trainer.networks import Architecture
+        from trainer.detector.export import export
+        from trainer.detector.fit import fit
+        from trainer.detector.networks import Architecture
     network, warm_up = config.network, config.sampling.warm_up_samples
     how = prepare.preprocessing(channels, network)
     architecture = Architecture(

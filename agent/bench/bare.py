@@ -25,10 +25,9 @@ from agent.bench.lines import Lines
 from agent.bench.meters import Committed
 from agent.bench.new_store import GATEWAY, SITE, new_store
 from agent.clock import clock_quality
-from agent.envelope import Envelope, Outgoing
-from agent.schema import (
-    READINGS,
-    RECORDS,
+from agent.store.envelope import Envelope, Outgoing
+from agent.store.migrations import READINGS, RECORDS
+from agent.store.sqlite import (
     Connection,
     Synchronous,
     open_for_reading,

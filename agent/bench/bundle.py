@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from models import bundle as bundles
-from models.bundle import KNOWN_ANSWERS, NETWORK, Bundle, Manifest
+from models.bundle import Bundle
 from models.errors import ConfigError
+from models.manifest import KNOWN_ANSWERS, NETWORK, Manifest
 
 REFERENCE_BUNDLE: Final = Path(bundles.__file__).parent / "zoo" / "pump.fieldwatch"
 _NETWORKS = Path(__file__).parent / "networks"

@@ -19,8 +19,8 @@ from agent.bench.bundle import REFERENCE_BUNDLE
 from agent.bench.devices import Send, terminals
 from agent.bench.lines import Lines
 from agent.bench.new_store import GATEWAY, SITE, new_store
-from agent.config import TIME
-from agent.store import Reader
+from agent.config.inputs import TIME
+from agent.store.reader import Reader
 from models import bundle as bundles
 from models.errors import FieldwatchError, StoreError
 

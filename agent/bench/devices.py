@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from agent.bench.lines import Lines
 from agent.bench.machine import thread_cpu_s
-from agent.inputs import Chunk, InputStatus
+from agent.inputs.source import Chunk, InputStatus
 from models.errors import FieldwatchError
 
 _DONE_S_MAX = 30.0  # a round that is not scored in this time was lost

@@ -16,10 +16,11 @@ from agent.bench.bare import wrapped
 from agent.bench.mqtt import NoAnswer, Publishing
 from agent.bench.new_store import GATEWAY, SITE, new_store
 from agent.clock import clock_quality
-from agent.config import MqttTable
-from agent.envelope import Outgoing
-from agent.store import Batch, Store
-from agent.uplink import Uplink
+from agent.config.broker import MqttTable
+from agent.store.batch import Batch
+from agent.store.envelope import Outgoing
+from agent.store.writer import Store
+from agent.uplink.sender import Uplink
 
 _MESSAGES = 3000
 _TURNS = 3

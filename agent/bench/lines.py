@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from models.bundle import Manifest
+from models.manifest import Manifest
 from models.messages import Readings
 
 START_S: Final = 1_700_000_000.0  # Unix seconds

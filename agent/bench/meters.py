@@ -14,10 +14,12 @@ from typing import NamedTuple
 from agent.bench.devices import Devices
 from agent.bench.machine import disk_bytes_written
 from agent.bench.stages import Stopwatch
-from agent.envelope import Outgoing
-from agent.health import rss_mb
-from agent.inputs import Chunk, ChunkQueue
-from agent.store import Batch, Store
+from agent.health.measured import rss_mb
+from agent.inputs.queue import ChunkQueue
+from agent.inputs.source import Chunk
+from agent.store.batch import Batch
+from agent.store.envelope import Outgoing
+from agent.store.writer import Store
 
 
 class Mark(NamedTuple):

@@ -16,8 +16,8 @@ from typing import Any, Self
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from agent.config import MqttTable
-from agent.envelope import ROOT
+from agent.config.broker import MqttTable
+from agent.store.envelope import ROOT
 from models.errors import FieldwatchError
 
 _ANSWER_S_MAX = 30.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.tables import bring_up_to_date
+from agent.store.maintenance import bring_up_to_date
 
 SITE, GATEWAY = "bench", "gateway"
 

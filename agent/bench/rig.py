@@ -23,14 +23,18 @@ from agent.bench.meters import Mark, Meter, MeteredQueue, MeteredStore
 from agent.bench.new_store import GATEWAY, SITE, new_store
 from agent.bench.stages import Stopwatch
 from agent.clock import Clock, clock_quality
-from agent.config import TIME, AgentConfig, MqttTable
+from agent.config.broker import MqttTable
+from agent.config.inputs import TIME
+from agent.config.load import AgentConfig
 from agent.daemon import Daemon
-from agent.fleet import Fleet
-from agent.inputs import Input, open_input
-from agent.inputs.lines import LineParser
-from agent.sdnotify import Notifier
-from agent.store import Batch, Reader
-from agent.uplink import Uplink
+from agent.health.sdnotify import Notifier
+from agent.inputs.kinds import open_input
+from agent.inputs.source import Input
+from agent.parsing.lines import LineParser
+from agent.scoring.fleet import Fleet
+from agent.store.batch import Batch
+from agent.store.reader import Reader
+from agent.uplink.sender import Uplink
 from models.bundle import Bundle
 from models.pipeline import Pipeline
 

@@ -24,7 +24,7 @@ from agent.bench.lines import Lines
 from agent.bench.mqtt import Subscriber
 from agent.bench.rig import Plan, Run, run_from_memory, run_from_terminals
 from agent.bench.stages import watch
-from agent.config import MqttTable
+from agent.config.broker import MqttTable
 from agent.demo.broker import Broker
 from models.pipeline import Pipeline
 

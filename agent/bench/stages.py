@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from agent.bench.devices import Rounds
-from agent.fleet import Fleet
-from agent.inputs.lines import LineParser
-from agent.intake import Intake
-from agent.store import Store
-from agent.stream import Stream
+from agent.parsing.lines import LineParser
+from agent.scoring.fleet import Fleet
+from agent.scoring.intake import Intake
+from agent.scoring.stream import Stream
+from agent.store.writer import Store
 from models.align import Aligners
 from models.interpreter import StepNetwork
 from models.pipeline import Pipeline

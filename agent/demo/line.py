@@ -8,7 +8,7 @@ import threading
 import time
 import tty
 
-from agent.plant import PERIOD_S, Pump, csv_line
+from agent.inputs.plant import PERIOD_S, Pump, csv_line
 
 
 class PumpLine:

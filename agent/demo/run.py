@@ -16,16 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from agent.alarms import describe, time_to_limit
+from agent.alarms.document import describe, time_to_limit
+from agent.commands.forecast import forecast
+from agent.config.fault_kinds import SLOW_KINDS, FaultKind
 from agent.demo.broker import Broker
 from agent.demo.fan import fan
 from agent.demo.line import PumpLine
 from agent.demo.ops import Ops
 from agent.demo.screen import CHART_WIDTH, COLUMN_SAMPLES, View, screen
-from agent.forecast import forecast
-from agent.health import rss_max_mb
-from agent.plant import CHANNELS, PERIOD_S, SLOW_KINDS, FaultKind, Pump, sudden
-from agent.store import Reader
+from agent.health.measured import rss_max_mb
+from agent.inputs.plant import CHANNELS, PERIOD_S, Pump, sudden
+from agent.store.reader import Reader
 from models import bundle as bundles
 from models.console import say
 from models.errors import DataError, FieldwatchError, StoreError

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from agent.input_tables import FileTable
-from agent.inputs import Chunk
-from agent.inputs.lines import Framer
+from agent.config.inputs import FileTable
+from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
+from agent.parsing.lines import Framer
 
 _LOG = logging.getLogger(__name__)
 

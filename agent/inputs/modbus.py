@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from agent.input_tables import (
+from agent.config.inputs import (
     BIT_FUNCTIONS,
     BITS_MAX,
     REGISTERS_MAX,
@@ -22,8 +22,8 @@ from agent.input_tables import (
     ModbusTcpTable,
     RegisterTable,
 )
-from agent.inputs import Chunk
 from agent.inputs.ports import find
+from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
 from models.errors import ConfigError

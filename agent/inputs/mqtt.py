@@ -18,12 +18,12 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from agent.input_tables import MqttInputTable
-from agent.inputs import Chunk
+from agent.config.inputs import MqttInputTable
+from agent.inputs.source import Chunk
 from agent.inputs.subscriptions import GIVEN_UP_S, Subscriptions
 from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
-from agent.mqtt import (
+from agent.mqtt.connection import (
     RECEIVED_BYTES_MAX,
     UNSUPPORTED_PROTOCOL,
     Connected,

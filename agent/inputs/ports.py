@@ -6,7 +6,7 @@ import errno
 import glob
 from pathlib import Path
 
-from agent.setting_types import AUTO
+from agent.config.kinds import AUTO
 
 
 def find(port: Path, by_id: Path) -> Path:

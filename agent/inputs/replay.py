@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import BinaryIO, Final
 
-from agent.input_tables import TIME, ReplayTable
-from agent.inputs import Chunk
-from agent.inputs.formats import unix_time
+from agent.config.inputs import TIME, ReplayTable
+from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
+from agent.parsing.formats import unix_time
 
 _LOG = logging.getLogger(__name__)
 

@@ -16,12 +16,12 @@ from typing import Final
 
 import serial
 
-from agent.config import IGNORED, TIME, SerialTable
-from agent.inputs import Chunk
-from agent.inputs.lines import Framer
+from agent.config.inputs import IGNORED, TIME, SerialTable
 from agent.inputs.ports import find, ports_there
+from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
+from agent.parsing.lines import Framer
 
 _LOG = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ import math
 import time
 from collections.abc import Callable
 
-from agent.input_tables import SimulatorTable
-from agent.inputs import Chunk
+from agent.config.inputs import SimulatorTable
+from agent.inputs.plant import PERIOD_S, Fault, Pump, csv_line
+from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
-from agent.plant import PERIOD_S, Fault, Pump, csv_line
 
 
 class SimulatorInput(ThreadedInput):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from agent.mqtt import matches
+from agent.mqtt.connection import matches
 
 GIVEN_UP_S: Final = 86_400.0
 _STRIKES: Final = 2  # connections in a row

@@ -6,8 +6,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-from agent.input_tables import SourceTable
-from agent.inputs import Chunk, InputStatus
+from agent.config.inputs import SourceTable
+from agent.inputs.source import Chunk, InputStatus
 
 
 class ThreadedInput(ABC):

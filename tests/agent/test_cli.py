@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from agent import plant
-from agent.alarms import describe, gravest_first
+from agent.alarms.document import describe, gravest_first
 from agent.cli import FAULTS, commands
-from agent.envelope import Outgoing
-from agent.follow import follow_alarms
-from agent.store import READINGS, Batch, Reader, Store
+from agent.commands.follow import follow_alarms
+from agent.inputs import plant
+from agent.store.batch import Batch
+from agent.store.envelope import Outgoing
+from agent.store.migrations import READINGS
+from agent.store.reader import Reader
+from agent.store.writer import Store
 from models.errors import BundleError
 from tests.conftest import ROOT, ZOO_BUNDLE, RealBroker
 

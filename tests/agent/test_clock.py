@@ -10,15 +10,16 @@ import sys
 import numpy as np
 import pytest
 
-from agent.bundles import load
+from agent.bundles.load import load
 from agent.clock import STEP_S, Clock, Step, _quality, _Timex, clock_quality
-from agent.config import InputTable, StreamTable
-from agent.fleet import Fleet
-from agent.inputs import Chunk
-from agent.inputs.lines import LineParser
-from agent.intake import Intake
-from agent.plant import CHANNELS, PERIOD_S, Pump
-from agent.store import Batch
+from agent.config.inputs import InputTable
+from agent.config.load import StreamTable
+from agent.inputs.plant import CHANNELS, PERIOD_S, Pump
+from agent.inputs.source import Chunk
+from agent.parsing.lines import LineParser
+from agent.scoring.fleet import Fleet
+from agent.scoring.intake import Intake
+from agent.store.batch import Batch
 from models.messages import ClockQuality
 from models.pipeline import Detector
 from tests.conftest import ZOO_BUNDLE

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from agent import plant
 from agent.cli import main
-from agent.salvage import Report
-from agent.store import Batch, Store
+from agent.inputs import plant
+from agent.store.batch import Batch
+from agent.store.salvage import Report
+from agent.store.writer import Store
 from models import bundle as bundles
 from models.bundle import Bundle
 from tests.conftest import ROOT

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from agent.plant import PERIOD_S, Pump
+from agent.inputs.plant import PERIOD_S, Pump
 from models import bundle as bundles
-from models.bundle import FORECASTER, Bundle
+from models.bundle import Bundle
 from models.forecaster import Forecaster
 from models.interpreter import ForecastNetwork
+from models.manifest import FORECASTER
 from models.messages import Float32, Samples
 from tests.conftest import ZOO_BUNDLE
 

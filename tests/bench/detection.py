@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from agent.bundles import load
-from agent.plant import FAULT_KINDS, PERIOD_S, FaultKind, Pump, sudden
+from agent.bundles.load import load
+from agent.config.fault_kinds import FAULT_KINDS, FaultKind
+from agent.inputs.plant import PERIOD_S, Pump, sudden
 from models.messages import Event, Samples
 from models.pipeline import Pipeline
 from tests.conftest import ZOO_BUNDLE

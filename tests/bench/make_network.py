@@ -19,8 +19,8 @@ import numpy as np
 
 from agent.bench.bare import WINDOW_SAMPLES
 from tests.bench.windowed import windowed
-from trainer.export import export
-from trainer.networks import Architecture, sequence_network
+from trainer.detector.export import export
+from trainer.detector.networks import Architecture, sequence_network
 
 NETWORKS = Path(__file__).resolve().parents[2] / "agent" / "bench" / "networks"
 CHANNELS = 8

@@ -27,9 +27,9 @@ from agent.bench.bundle import REFERENCE_BUNDLE
 from agent.bench.devices import Send, terminals
 from agent.bench.lines import Lines
 from agent.bench.new_store import GATEWAY, SITE, new_store
-from agent.config import TIME
+from agent.config.inputs import TIME
 from agent.demo.broker import Broker
-from agent.store import Reader
+from agent.store.reader import Reader
 from models import bundle as bundles
 
 _FIGURES = {"rss": "Rss:", "pss": "Pss:", "anon": "Pss_Anon:", "file": "Pss_File:"}

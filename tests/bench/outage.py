@@ -19,9 +19,9 @@ from typing import Any
 
 from agent.bench.drain import drain
 from agent.bench.mqtt import Subscriber
-from agent.config import MqttTable
-from agent.envelope import Outgoing
-from agent.payload import Payload
+from agent.config.broker import MqttTable
+from agent.mqtt.payload import Payload
+from agent.store.envelope import Outgoing
 from tests.bench.kill import start
 from tests.conftest import RealBroker
 from tests.outage_rig import PERSISTENT, Ops, Outage, wrong

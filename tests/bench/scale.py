@@ -25,11 +25,13 @@ from agent.bench.bundle import bench_bundle
 from agent.bench.lines import Lines
 from agent.bench.new_store import GATEWAY, SITE, new_store
 from agent.bench.rig import Plan, Run, run_from_memory
-from agent.config import MqttTable
+from agent.config.broker import MqttTable
 from agent.demo.broker import Broker
-from agent.envelope import Outgoing
-from agent.schema import RECORDS
-from agent.store import Batch, Reader, Store
+from agent.store.batch import Batch
+from agent.store.envelope import Outgoing
+from agent.store.migrations import RECORDS
+from agent.store.reader import Reader
+from agent.store.writer import Store
 from models.bundle import Bundle
 from models.messages import ALL, Samples
 from models.pipeline import Pipeline

@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from agent.collected import Collected, Source
-from agent.plant import CHANNELS, PERIOD_S, Fault, Pump, csv_line
-from agent.store import Reader
+from agent.collector.books import Collected, Source
+from agent.inputs.plant import CHANNELS, PERIOD_S, Fault, Pump, csv_line
+from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.collector_process import CollectorProcess
 from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from agent.batch import THROUGH
-from agent.envelope import Outgoing
-from agent.store import Batch, Reader, Store
-from agent.uplink import DELETED_MAX
+from agent.store.batch import THROUGH, Batch
+from agent.store.envelope import Outgoing
+from agent.store.reader import Reader
+from agent.store.writer import Store
+from agent.uplink.sender import DELETED_MAX
 from models.messages import Samples
 
 STREAMS = 10

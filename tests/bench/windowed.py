@@ -17,8 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from models.interpreter import StepNetwork, _module
-from trainer.export import export
-from trainer.networks import Architecture, sequence_network
+from trainer.detector.export import export
+from trainer.detector.networks import Architecture, sequence_network
 from trainer.quiet import quiet
 
 WINDOW = 250

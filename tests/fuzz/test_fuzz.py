@@ -25,34 +25,37 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from agent import config as configuration
-from agent.central import Central
-from agent.collected import Collected, Source
-from agent.collector import Collector, document
-from agent.config import InputTable, MqttTable
-from agent.envelope import Envelope, Outgoing, acknowledged_topic
-from agent.health import rss_mb
-from agent.input_tables import MqttInputTable
-from agent.inputs import Chunk, open_input
-from agent.inputs.checksum import checked, signed
-from agent.inputs.lines import TIME_MAX, Framer, LineParser
+from agent.collector.books import Collected, Source
+from agent.collector.run import Collector, document
+from agent.commands.probe.listen import Heard
+from agent.commands.probe.measure import Arrival
+from agent.commands.probe.report import lines as lines_of
+from agent.commands.probe.run import document_of as described
+from agent.config import load as configuration
+from agent.config.broker import MqttTable
+from agent.config.inputs import InputTable, MqttInputTable
+from agent.health.measured import rss_mb
+from agent.inputs.kinds import open_input
+from agent.inputs.source import Chunk
 from agent.journal import INPUT, JournalHandler
-from agent.mqtt import Received
-from agent.packets import BoundedSocket
-from agent.payload import Payload
-from agent.probe.listen import Heard
-from agent.probe.measure import Arrival
-from agent.probe.report import lines as lines_of
-from agent.probe.run import document_of as described
-from agent.store import Batch, Reader, Store
+from agent.mqtt.connection import Received
+from agent.mqtt.packets import BoundedSocket
+from agent.mqtt.payload import Payload
+from agent.parsing.checksum import checked, signed
+from agent.parsing.lines import TIME_MAX, Framer, LineParser
+from agent.store.batch import Batch
+from agent.store.envelope import Envelope, Outgoing, acknowledged_topic
+from agent.store.reader import Reader
+from agent.store.writer import Store
+from agent.uplink.acknowledgements import Central
 from models import bundle as bundles
 from models import known_answers
-from models.bundle import Channel
 from models.errors import BundleError, ConfigError
+from models.manifest import Channel
 from models.pipeline import Pipeline
 from models.printable import json_text, printable
+from tests.agent.scoring.test_leaps import QUALITIES, Rig
 from tests.agent.test_clock import HOUR_S, NOW_S
-from tests.agent.test_leaps import QUALITIES, Rig
 from tests.conftest import ROOT, ZOO_BUNDLE, wait_until
 from tests.hostile import hostile_text
 from tests.scripted_broker import PUBLISH, SUBACK, ScriptedBroker, Session, fixed_header

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.plant import PERIOD_S, Fault, Pump
+from agent.inputs.plant import PERIOD_S, Fault, Pump
 from models import bundle as bundles
-from models.bundle import Bundle, Manifest
+from models.bundle import Bundle
+from models.manifest import Manifest
 from models.messages import Samples
 
 START_S = 1_700_000_000.0

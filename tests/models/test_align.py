@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.align import FAR_LATE_ROWS, Aligner, Aligners
-from models.bundle import Gap, Sampling
+from models.manifest import Gap, Sampling
 from models.messages import QUALITIES, Readings, Samples
 
 NAN = math.nan

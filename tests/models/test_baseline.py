@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.baseline import Baseline, BaselineSettings, BaselineState
-from models.bundle import Channel, Events, Sampling, Severities
+from models.manifest import Channel, Events, Sampling, Severities
 from models.messages import Event, Float32, Samples
 from models.pipeline import Detector, Result
 from models.state import StateMismatch

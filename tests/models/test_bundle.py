@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from models import bundle as bundles
-from models.bundle import Bundle, Manifest
+from models.bundle import Bundle
 from models.errors import BundleCorrupt, BundleError, BundleMissing, BundleTooNew
+from models.manifest import Manifest
 from tests.conftest import ROOT, ZOO_BUNDLE
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.bundle import Bundle, Severities, Tail
+from models.bundle import Bundle
 from models.events import EventRules, EventState, Recent, severity_of
+from models.manifest import Severities, Tail
 from models.messages import ALL, Event
 from models.sensors import SensorChecks, SensorRuns
 from models.threshold import Exceedance, Found

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.align import FAR_LATE_ROWS
-from models.bundle import Feature, Manifest, Sampling, Source
 from models.features import Features, features_of, figure
+from models.manifest import Feature, Manifest, Sampling, Source
 from models.messages import Float64, Readings
 
 NAN = math.nan
@@ -353,14 +353,14 @@ MANIFEST = {"a": Feature(source="x", kind="rms"), "b": None}
     ],
 )
 def test_sources_that_make_no_sense_are_refused(change: dict[str, Any], message: str) -> None:
-    from models.bundle import check_features
+    from models.manifest import check_features
 
     with pytest.raises(ValueError, match=message):
         check_features(MANIFEST, [source(**{"name": "x"} | change)], GRID)
 
 
 def test_sources_are_each_there_once_and_used() -> None:
-    from models.bundle import check_features
+    from models.manifest import check_features
 
     one, other = source(name="x"), source(name="y")
     check_features(MANIFEST, [one], GRID)
@@ -382,7 +382,7 @@ def test_sources_are_each_there_once_and_used() -> None:
     ],
 )
 def test_features_that_make_no_sense_are_refused(feature: dict[str, Any], message: str) -> None:
-    from models.bundle import check_features
+    from models.manifest import check_features
 
     with pytest.raises(ValueError, match=message):
         made = Feature.model_validate({"source": "x"} | feature)

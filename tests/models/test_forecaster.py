@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from models.bundle import FORECASTER, Bundle, ForecastPart, Manifest
+from models.bundle import Bundle
 from models.errors import BundleCorrupt
 from models.forecaster import Forecaster, ForecastState
 from models.interpreter import ForecastNetwork
+from models.manifest import FORECASTER, ForecastPart, Manifest
 from models.messages import Forecast, NoForecast, Samples
 from models.pipeline import Pipeline
 from models.state import StateMismatch, forecast_offsets

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.summary import Summary
+from agent.scoring.summary import Summary
 from models.align import Aligned, Aligner, Aligners
-from models.bundle import Sampling
 from models.forecaster import step_numbers
 from models.grid import BORDER_S, begun_by, ended_by, slot_of, slots_of, windows_of
+from models.manifest import Sampling
 from models.messages import Readings, Samples
 
 # as somebody writes them: what a float64 makes of them is not exact

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.bundle import Imputation
 from models.impute import fill, longest_gap
+from models.manifest import Imputation
 from models.messages import Float32
 
 LINEAR = Imputation(method="linear", gap_steps_max=50, missing_share_max=0.5)

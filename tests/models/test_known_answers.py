@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from models import known_answers
-from models.bundle import KNOWN_ANSWERS, Bundle
+from models.bundle import Bundle
 from models.errors import BundleCorrupt, KnownAnswerMismatch
 from models.interpreter import Runtime, StepNetwork
+from models.manifest import KNOWN_ANSWERS
 from models.messages import Samples
 from models.pipeline import Pipeline
 from tests.models.conftest import sealed

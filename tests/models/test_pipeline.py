@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.plant import CHANNELS, PERIOD_S
+from agent.inputs.plant import CHANNELS, PERIOD_S
 from models.bundle import Bundle
 from models.messages import ALL, Event, Samples
 from models.pipeline import Pipeline, Result, Together

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from agent import config as configuration
+from agent.config import load as configuration
 from models import plain
 from models.bundle import Bundle
 from tests.conftest import ROOT

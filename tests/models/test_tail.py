@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.bundle import Tail
+from models.manifest import Tail
 from models.tail import FORESIGHT, ScoreTail
-from trainer import tail as fitting
+from trainer.detector import tail as fitting
 
 
 def tail(**changes: object) -> Tail:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.bundle import Threshold
+from models.manifest import Threshold
 from models.messages import ALL, Float32
 from models.threshold import DynamicThreshold, Exceedance, Found, ThresholdState, _most_telling
 

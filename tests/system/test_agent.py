@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import yaml
 
-from agent.plant import CHANNELS, PERIOD_S, Fault, Pump
-from agent.schema import COLLECTED, LOCK, READINGS, RECORDS
-from agent.store import Reader
+from agent.inputs.plant import CHANNELS, PERIOD_S, Fault, Pump
+from agent.store.migrations import COLLECTED, READINGS, RECORDS
+from agent.store.reader import Reader
+from agent.store.sqlite import LOCK
 from models.bundle import Bundle
 from models.messages import Samples
 from models.pipeline import Pipeline

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.plant import CHANNELS, PERIOD_S, Pump, csv_line
-from agent.store import Reader
+from agent.inputs.plant import CHANNELS, PERIOD_S, Pump, csv_line
+from agent.store.reader import Reader
 from tests.agent_rig import START_S, Ops, configure, status
 from tests.conftest import PARTS, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
 from tests.serial_line import Line

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.plant import Pump
-from agent.store import Reader
+from agent.inputs.plant import Pump
+from agent.store.reader import Reader
 from models.errors import Defect
 from tests.agent_rig import Ops, configure, kept_scores, lines, running, scored, status
 from tests.collector_process import CollectorProcess
@@ -55,9 +55,9 @@ def end(agent: RealAgent) -> int:
 THREADS = {
     "an input's": ("agent.inputs.serial:SerialInput:_read", "input line"),
     "an input's, while it looks for its device": ("agent.inputs.serial:SerialInput:_lost", "input"),
-    "the uplink's": ("agent.session:Session:_fill", "uplink"),
-    "the uplink's, while it waits": ("agent.uplink:Uplink:_failed", "uplink"),
-    "paho's": ("agent.mqtt:Connection:_on_publish", "paho"),
+    "the uplink's": ("agent.uplink.session:Session:_fill", "uplink"),
+    "the uplink's, while it waits": ("agent.uplink.sender:Uplink:_failed", "uplink"),
+    "paho's": ("agent.mqtt.connection:Connection:_on_publish", "paho"),
 }
 
 
@@ -91,7 +91,7 @@ def test_a_thread_that_dies_takes_the_agent_with_it_and_no_reading(
         broker.start()
     assert end(agent) == Defect.exit_code
     log = agent.log()
-    assert f"CRITICAL agent.threads: thread '{thread}" in log
+    assert f"CRITICAL agent.defects.threads: thread '{thread}" in log
     assert "Planted" in log
     assert "Traceback" in log
     assert log.splitlines()[-1].startswith("fieldwatch-agent: thread")
@@ -102,7 +102,7 @@ def test_a_thread_that_dies_takes_the_agent_with_it_and_no_reading(
 def test_a_collectors_thread_that_dies_takes_it_along(tmp_path: Path, broker: RealBroker) -> None:
     trigger = tmp_path / "now"
     trigger.touch()
-    mistake = f"agent.mqtt:Connection:_on_subscribe:{trigger}"
+    mistake = f"agent.mqtt.connection:Connection:_on_subscribe:{trigger}"
     collector = CollectorProcess(broker.port, tmp_path / "central", mistake=mistake)
     try:
         assert collector.ended(END_S_MAX) == Defect.exit_code

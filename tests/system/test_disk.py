@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.plant import PERIOD_S, Fault, Pump
-from agent.schema import READINGS, RECORDS
+from agent.inputs.plant import PERIOD_S, Fault, Pump
+from agent.store.migrations import READINGS, RECORDS
 from models.bundle import Bundle
 from models.messages import Samples
 from models.pipeline import Pipeline

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.plant import CHANNELS, PERIOD_S, Pump
-from agent.store import Reader
+from agent.inputs.plant import CHANNELS, PERIOD_S, Pump
+from agent.store.reader import Reader
 from models import bundle as bundles
 from models.bundle import Bundle
 from models.errors import StoreError

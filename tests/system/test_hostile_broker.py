@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from agent.status import uplink_lines
+from agent.health.status import uplink_lines
 from tests.conftest import wait_until
 from tests.scripted_broker import DISCONNECT, PUBLISH, Published, ScriptedBroker, Session
 from tests.uplink_rig import Gateway
@@ -124,7 +124,7 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.mqtt.CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("agent.mqtt.connection.CONNECT_TIMEOUT_S", 0.2)
 
 
 @pytest.fixture

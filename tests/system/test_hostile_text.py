@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.cli import main
-from agent.store import Reader
+from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.agent_rig import Ops
 from tests.conftest import RealAgent, RealBroker, wait_until

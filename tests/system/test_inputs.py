@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.inputs.checksum import signed
-from agent.store import Reader
+from agent.parsing.checksum import signed
+from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.conftest import ZOO_BUNDLE, RealAgent, wait_until
 

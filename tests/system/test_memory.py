@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.plant import CHANNELS, Pump
-from agent.store import Reader
+from agent.inputs.plant import CHANNELS, Pump
+from agent.store.reader import Reader
 from models.errors import StoreError
-from tests.agent.test_mqtt import Authority, tls_broker
+from tests.agent.mqtt.test_connection import Authority, tls_broker
 from tests.agent_rig import lines
 from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until
 from tests.serial_line import Line

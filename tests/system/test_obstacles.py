@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.collected import Collected
-from agent.schema import COLLECTED, LOCK, READINGS, RECORDS
-from agent.store import Batch, Store
+from agent.collector.books import Collected
+from agent.store.batch import Batch
+from agent.store.migrations import COLLECTED, READINGS, RECORDS
+from agent.store.sqlite import LOCK
+from agent.store.writer import Store
 from tests.conftest import AGENT, ROOT, ZOO_BUNDLE
 
 WRITERS = {"run", "check", "collect"}

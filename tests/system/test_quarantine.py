@@ -13,11 +13,11 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from agent import prometheus
-from agent.plant import CHANNELS, PERIOD_S, Pump
-from agent.quarantine import ENDS_MAX, KEPT, NOTES
-from agent.status import describe
-from agent.store import Reader
+from agent.defects.quarantine import ENDS_MAX, KEPT, NOTES
+from agent.health import prometheus
+from agent.health.status import describe
+from agent.inputs.plant import CHANNELS, PERIOD_S, Pump
+from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until
 from tests.planted import MARK

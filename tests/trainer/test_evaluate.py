@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.bundle import Channel
 from models.errors import BundleMissing
+from models.manifest import Channel
 from models.messages import Contribution, Event, Samples, Scores
 from models.pipeline import Pipeline, Result
 from tests.trainer.conftest import Trained, machine, write_recording

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.replay import replay
+from agent.commands.replay import replay
 from models import bundle as bundles
-from models.bundle import Feature
+from models.manifest import Feature
 from tests.trainer.conftest import START_S
 from trainer import config, evaluate, prepare, seal, train
 from trainer.datasets.csv_files import read_recording

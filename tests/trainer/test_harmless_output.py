@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from agent import plant
+from agent.inputs import plant
 from models import bundle as bundles
 from models.bundle import Bundle
 from models.errors import ConfigError
@@ -20,7 +20,7 @@ from trainer import config as configuration
 from trainer import evaluate, report
 from trainer.cli import main
 from trainer.config import ColumnTable, EvaluateTable
-from trainer.fit import Epoch
+from trainer.detector.fit import Epoch
 from trainer.prepare import Grid
 
 UNIT = "\x1b[2J\n\u202e$\\x$\x9b"  # 16 characters at most

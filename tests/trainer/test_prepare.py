@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from models.bundle import Feature, Sampling, Source
 from models.errors import DataError
+from models.manifest import Feature, Sampling, Source
 from models.messages import Float32, Float64, Readings, Samples
 from trainer import prepare
 from trainer.config import Config

@@ -17,8 +17,8 @@ from models.errors import ConfigError, DataError, KnownAnswerMismatch
 from models.pipeline import Pipeline
 from tests.trainer.conftest import CONFIG, Trained, machine, write_recording
 from trainer import config, train
+from trainer.detector.parity import Agreement
 from trainer.forecast.evaluate import TOLD
-from trainer.parity import Agreement
 
 
 def test_the_bundle_reproduces_its_known_answers(trained: Trained) -> None:

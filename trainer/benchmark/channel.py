@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.baseline import Baseline, BaselineSettings
-from models.bundle import Bundle, Channel, Lineage, Manifest
+from models.bundle import Bundle
 from models.console import say
+from models.manifest import Channel, Lineage, Manifest
 from models.pipeline import Pipeline
 from trainer import prepare, seal
 from trainer.benchmark.cases import BENCHMARKS, Case, on_grid
@@ -92,7 +93,7 @@ def _bundles(case: Case, parts: Parts, task: Task) -> dict[Detector, Bundle]:
         software=seal.software(),
     )
     built = build(config, parts, _channels(case, parts), lineage, task.tflite_python, _say)
-    from trainer.export import zero_network  # TensorFlow is there now
+    from trainer.detector.export import zero_network
 
     zero = zero_network(len(case.channels), built.bundle.manifest.scored)
     bundles: dict[Detector, Bundle] = {"quantized": built.bundle, "float": built.floating}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.bundle import Manifest
+from models.manifest import Manifest
 from models.messages import Float32, Samples
 from models.pipeline import Result
 from trainer.benchmark.outcome import Curve

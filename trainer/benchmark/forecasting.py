@@ -20,8 +20,8 @@ from typing import Any, Final
 import numpy as np
 from pydantic import ValidationError
 
-from models.bundle import Channel, Intervals, Lineage, Manifest
 from models.errors import ConfigError, DataError
+from models.manifest import Channel, Intervals, Lineage, Manifest
 from models.messages import Float32, Samples
 from models.settings import Table, explain, refusal
 from models.toml import read_toml

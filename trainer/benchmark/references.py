@@ -12,11 +12,12 @@ from typing import Final
 
 import numpy as np
 
-from models.bundle import NETWORK, Bundle, Channel, Head, NetworkPart
+from models.bundle import Bundle
+from models.manifest import NETWORK, Channel, Head, NetworkPart
 from models.messages import Samples
 from trainer.benchmark.outcome import Detector
-from trainer.calibrate import calibrated
 from trainer.config import CalibrateTable
+from trainer.detector.calibrate import calibrated
 from trainer.prepare import Parts
 from trainer.seal import assemble
 
@@ -33,7 +34,7 @@ def reference(
     Args:
         bundle: of the trained network.
         head: what zero means.
-        zero: the network, see ``trainer.export.zero_network``.
+        zero: the network, see ``trainer.detector.export.zero_network``.
         parts: that ``bundle`` was trained and calibrated on.
         settings: that it was calibrated by.
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from models.bundle import ForecastPart, Imputation, Intervals, Manifest
 from models.errors import DataError
 from models.forecaster import Forecaster
 from models.interpreter import ForecastNetwork, Runtime
+from models.manifest import ForecastPart, Imputation, Intervals, Manifest
 from models.messages import Float32
 from trainer.config import ForecastTable, Quantization
 from trainer.forecast import calibrate, linear
@@ -22,7 +22,7 @@ from trainer.forecast.windows import Cutter, Windows
 from trainer.quiet import quiet
 
 if TYPE_CHECKING:
-    from trainer.fit import Epoch
+    from trainer.detector.fit import Epoch
 
 Say = Callable[[str], None]
 
@@ -89,7 +89,7 @@ def build(
 
     """
     with quiet():
-        from trainer.export import convert, in_every_form
+        from trainer.detector.export import convert, in_every_form
         from trainer.forecast.fit import fit
     train, validate, held_out = (Cutter(values, scales, settings) for values in parts)
     _check_windows(train, validate, held_out)

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.bundle import FORECASTER, KNOWN_ANSWERS, Bundle, Manifest
+from models.bundle import Bundle
 from models.forecaster import Forecaster
 from models.impute import fill
 from models.interpreter import ForecastNetwork
 from models.known_answers import foretell, with_forecast
+from models.manifest import FORECASTER, KNOWN_ANSWERS, Manifest
 from models.messages import Float32, Samples
 from trainer import prepare
 from trainer.config import ForecastTable

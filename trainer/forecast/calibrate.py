@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.bundle import Intervals
 from models.errors import DataError
+from models.manifest import Intervals
 from models.messages import Float32
 from trainer.config import ForecastTable
 from trainer.forecast.windows import Windows

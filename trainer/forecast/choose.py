@@ -20,8 +20,8 @@ from models.errors import BundleCorrupt, DataError
 from models.interpreter import ForecastNetwork, Runtime
 from models.messages import Float32
 from trainer.config import ForecastParityTable, Quantization
+from trainer.detector.parity import run_elsewhere
 from trainer.forecast.windows import Windows
-from trainer.parity import run_elsewhere
 
 GATE_WINDOWS_MAX = 1000
 BATCH = 50

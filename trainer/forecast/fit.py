@@ -17,7 +17,7 @@ import tensorflow as tf
 from models.errors import DataError
 from models.messages import Float32
 from trainer.config import ForecastFitTable, ForecastTable
-from trainer.fit import Epoch
+from trainer.detector.fit import Epoch
 from trainer.forecast.network import forecast_network, mix
 from trainer.forecast.windows import Cutter, Int64
 from trainer.quiet import quiet

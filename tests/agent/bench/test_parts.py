@@ -17,10 +17,12 @@ from agent.bench.meters import Mark
 from agent.bench.rig import Plan, Run, run_from_memory
 from agent.bench.run import bytes_written
 from agent.bench.stages import COMMIT, LOOP, Stopwatch, watch
-from agent.config import InputTable, MqttTable
-from agent.inputs import Chunk
-from agent.inputs.lines import LineParser
-from agent.schema import READINGS, RECORDS, open_for_reading
+from agent.config.broker import MqttTable
+from agent.config.inputs import InputTable
+from agent.inputs.source import Chunk
+from agent.parsing.lines import LineParser
+from agent.store.migrations import READINGS, RECORDS
+from agent.store.sqlite import open_for_reading
 from models import bundle as bundles
 from models.bundle import Bundle
 from models.messages import Samples

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.check import Finding, check
+from agent.commands.check import Finding, check
 
 CONFIG = """
 [gateway]

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.input_tables import FileTable
-from agent.inputs import Chunk, open_input
-from agent.plant import CHANNELS, PERIOD_S, Pump, csv_line
-from agent.store import Reader
+from agent.config.inputs import FileTable
+from agent.inputs.kinds import open_input
+from agent.inputs.plant import CHANNELS, PERIOD_S, Pump, csv_line
+from agent.inputs.source import Chunk
+from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.conftest import ZOO_BUNDLE, RealAgent, wait_until
 

@@ -40,7 +40,7 @@ class Counting:
 PROGRAM = """
 import sys
 from agent.inputs import open_input
-from agent.config import AgentConfig
+from agent.config.load import AgentConfig
 
 table = {"name": "a", "stream": "s", "columns": ["flow"], "type": sys.argv[1], **eval(sys.argv[2])}
 streams = [{"name": "s", "bundle": "b"}]

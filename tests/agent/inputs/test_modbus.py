@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from agent.input_tables import ModbusRtuTable, ModbusTcpTable, RegisterTable
-from agent.inputs import Chunk, Input, open_input
-from agent.inputs.lines import LineParser
+from agent.config.inputs import ModbusRtuTable, ModbusTcpTable, RegisterTable
+from agent.inputs.kinds import open_input
 from agent.inputs.modbus import Block, blocks, decoded
-from models.bundle import Channel
+from agent.inputs.source import Chunk, Input
+from agent.parsing.lines import LineParser
+from models.manifest import Channel
 from tests.conftest import wait_until
 from tests.modbus_device import REGISTERS, Cable, Device, free_port
 

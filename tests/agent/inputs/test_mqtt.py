@@ -12,10 +12,11 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from agent.input_tables import MqttInputTable
-from agent.inputs import Chunk, Input, open_input
-from agent.plant import CHANNELS, PERIOD_S, Pump
-from agent.store import Reader
+from agent.config.inputs import MqttInputTable
+from agent.inputs.kinds import open_input
+from agent.inputs.plant import CHANNELS, PERIOD_S, Pump
+from agent.inputs.source import Chunk, Input
+from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until
 from tests.scripted_broker import PUBLISH, ScriptedBroker, Session
@@ -128,7 +129,7 @@ def test_what_needs_no_acknowledgement_gets_none(
 
 
 def test_a_broker_that_is_silent_to_mqtt_5_gets_3_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.mqtt.CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("agent.mqtt.connection.CONNECT_TIMEOUT_S", 0.5)
 
     def on_connect(session: Session) -> None:
         if session.protocol != 5:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import config as configuration
+from agent.config import load as configuration
 from tests.conftest import ROOT
 
 EXAMPLES = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "inputs.md").read_text(), re.DOTALL)

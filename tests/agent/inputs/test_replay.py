@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from agent import input_tables, plant
-from agent.input_tables import ReplayTable, SimulatorTable
-from agent.inputs import Chunk, Input, open_input
-from agent.inputs.lines import LineParser
+from agent.config import inputs as input_tables
+from agent.config.inputs import ReplayTable, SimulatorTable
+from agent.inputs import plant
+from agent.inputs.kinds import open_input
 from agent.inputs.replay import probe_recording
-from models.bundle import Channel
+from agent.inputs.source import Chunk, Input
+from agent.parsing.lines import LineParser
+from models.manifest import Channel
 from models.messages import Readings
 from tests.conftest import wait_until
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.inputs.subscriptions import GIVEN_UP_S, Subscriptions
-from agent.mqtt import matches
+from agent.mqtt.connection import matches
 
 
 class Clock:

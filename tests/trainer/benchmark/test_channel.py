@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle import Channel, Lineage, Manifest
+from models.manifest import Channel, Lineage, Manifest
 from models.messages import Float32, Samples, Scores
 from models.pipeline import Result
 from trainer import seal

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.baseline import Baseline, BaselineSettings
-from models.bundle import Channel, Events, Sampling, Severities
+from models.manifest import Channel, Events, Sampling, Severities
 from models.messages import Event, EventKind
 from trainer.benchmark.cases import on_grid
 from trainer.benchmark.counts import Detected

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from models.messages import Float32
 from trainer.config import EncoderTable, ForecastTable
-from trainer.export import convert
+from trainer.detector.export import convert
 from trainer.forecast import calibrate, linear, references
 from trainer.forecast.choose import choose, predict
 from trainer.forecast.evaluate import Accuracy, season_error

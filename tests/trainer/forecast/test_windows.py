@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from models.bundle import FORECASTER, Bundle
+from models.bundle import Bundle
 from models.errors import DataError
 from models.forecaster import Forecaster
 from models.interpreter import ForecastNetwork
+from models.manifest import FORECASTER
 from models.messages import Samples
 from trainer.config import ForecastTable
 from trainer.forecast.windows import TREND_LEAST, Cutter, steps

@@ -1,0 +1,231 @@
+"""Predictive alarms: a channel will pass an engineering limit within the forecaster's horizon.
+
+Limits are the stream's, from the configuration; the chance to pass one follows from each forecast
+(``models.limits``). An alarm opens after some forecasts in a row above a chance, and closes after
+some below a lower one: the delays and the deadband that keep it from chattering (ISA-18.2). While
+there is no forecast, nothing changes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Literal, NamedTuple
+
+from agent.alarms.document import limit_document
+from agent.config.streams import LimitTable, PredictionTable
+from models.errors import ConfigError
+from models.forecaster import Forecaster
+from models.limits import Side, time_to_limit
+from models.messages import Contribution, Event, Forecast, LimitForecast
+from models.settings import nearest
+
+DETECTOR: Final = "transformer"
+
+_ESTIMATES = ("made", "probability", "median_s", "earliest_s", "latest_s", "horizon_s")
+
+Level = Literal["warning", "critical"]
+
+
+class Limit(NamedTuple):
+    """One limit of one channel."""
+
+    channel: str
+    position: int  # of the channel among those forecast
+    side: Side
+    level: Level
+    value: float  # in unit
+    unit: str  # the channel's
+
+    @property
+    def key(self) -> str:
+        """What tells it from the stream's other limits."""
+        return f"{self.channel} {self.side} {self.level} {self.value!r}"
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What is known of one limit."""
+
+    now: LimitForecast | None = None  # as last forecast
+    over_run: int = 0  # forecasts in a row above the chance, while none is open
+    calm_run: int = 0  # forecasts in a row below the lower one, while one is open
+    onset: float = 0.0  # of the first of over_run
+    event: Event | None = None  # open
+
+
+class LimitWatch:
+    """Watches the limits of one stream; does no I/O."""
+
+    def __init__(
+        self,
+        stream: str,
+        tables: Sequence[LimitTable],
+        settings: PredictionTable,
+        forecaster: Forecaster | None,
+    ) -> None:
+        """Raise ConfigError where a limit does not fit the stream's bundle."""
+        self._settings = settings
+        self._limits = list(_limits(stream, tables, forecaster))
+        self._levels = None if forecaster is None else forecaster.intervals.levels
+        self._watches = {limit.key: _Watch() for limit in self._limits}
+
+    def take(self, forecast: Forecast, take_number: Callable[[], int]) -> list[Event]:
+        """Return what a forecast opens and closes."""
+        events = []
+        for limit in self._limits:
+            found = _find(limit, forecast, self._levels)
+            event = self._step(limit, self._watches[limit.key], found, forecast, take_number)
+            events += [] if event is None else [event]
+        return events
+
+    def look(self, forecast: Forecast) -> None:
+        """Take note of a forecast without any alarm."""
+        for limit in self._limits:
+            self._watches[limit.key].now = _find(limit, forecast, self._levels)
+
+    def _step(
+        self,
+        limit: Limit,
+        watch: _Watch,
+        found: LimitForecast,
+        forecast: Forecast,
+        take_number: Callable[[], int],
+    ) -> Event | None:
+        settings, watch.now = self._settings, found
+        if watch.event is not None:
+            watch.event = _seen(watch.event, limit, found, forecast, settings)
+            calm = found.probability < settings.clear_probability
+            watch.calm_run = watch.calm_run + 1 if calm else 0
+            if watch.calm_run < settings.off_forecasts:
+                return None
+            closed, watch.event, watch.calm_run = watch.event, None, 0
+            return replace(closed, closed=found.made)
+        if found.probability < settings.probability:
+            watch.over_run = 0
+            return None
+        watch.onset = watch.onset if watch.over_run else found.made
+        watch.over_run += 1
+        if watch.over_run < settings.on_forecasts:
+            return None
+        watch.over_run = 0
+        opened = Event(
+            number=take_number(),
+            kind="limit",
+            detector=DETECTOR,
+            onset=watch.onset,
+            opened=found.made,
+            score=0.0,
+            probability=None,
+            severity="high" if limit.level == "critical" else "medium",
+        )
+        watch.event = _seen(opened, limit, found, forecast, settings)
+        return watch.event
+
+    def open_events(self) -> list[Event]:
+        """Return the events that are open, each as last forecast."""
+        return [watch.event for watch in self._watches.values() if watch.event is not None]
+
+    def document(self, correction_s: float) -> list[dict[str, Any]]:
+        """Return when each limit will be passed, as last forecast, for ``status``.
+
+        ``correction_s`` is that of the gateway's clock.
+        """
+        found = [(limit, self._watches[limit.key].now) for limit in self._limits]
+        return [_document(limit, now and now.moved(correction_s)) for limit, now in found]
+
+    def to_bytes(self) -> bytes:
+        """Return runs and open events, for the store."""
+        return json.dumps({key: asdict(watch) for key, watch in self._watches.items()}).encode()
+
+    def restore(self, data: bytes) -> list[int]:
+        """Go on where ``to_bytes`` left off.
+
+        Returns the numbers of open events whose limits are not set any more: nobody watches them.
+        """
+        left = []
+        for key, saved in json.loads(data).items():
+            event = saved["event"] and _event(saved["event"])
+            now = saved["now"] and LimitForecast(**saved["now"])
+            if key in self._watches:
+                self._watches[key] = _Watch(**(saved | {"event": event, "now": now}))
+            elif event is not None:
+                left.append(event.number)
+        return left
+
+
+def _limits(
+    stream: str, tables: Sequence[LimitTable], forecaster: Forecaster | None
+) -> Iterator[Limit]:
+    if tables and forecaster is None:
+        raise ConfigError(
+            f"stream {stream}: limits need a bundle with a forecaster, and this bundle has none:"
+            " train it with a table [forecast], or leave out the limits"
+        )
+    for table in tables:
+        assert forecaster is not None
+        names = [channel.name for channel in forecaster.channels]
+        if table.channel not in names:
+            advice = nearest(table.channel, names) or f"; allowed are {', '.join(names)}"
+            raise ConfigError(
+                f"stream {stream}: limits: channel = {table.channel!r}: not forecast by the"
+                f" bundle{advice}"
+            )
+        position = names.index(table.channel)
+        unit = forecaster.channels[position].unit
+        if table.unit is not None and table.unit != unit:
+            raise ConfigError(
+                f"stream {stream}: limits: {table.channel}: unit = {table.unit!r}: must be that of"
+                f" the bundle, {unit!r}"
+            )
+        yield from _of_channel(table, position, unit)
+
+
+def _of_channel(table: LimitTable, position: int, unit: str) -> Iterator[Limit]:
+    sides: tuple[Side, ...] = ("high", "low")
+    levels: tuple[Level, ...] = ("critical", "warning")
+    for side in sides:
+        for level in levels:
+            value = getattr(table, f"{side}_{level}")
+            if value is not None:
+                yield Limit(table.channel, position, side, level, value, unit)
+
+
+def _find(limit: Limit, forecast: Forecast, levels: Any) -> LimitForecast:
+    found = time_to_limit(forecast, levels, limit.position, limit.side, limit.value)
+    return LimitForecast(
+        side=limit.side,
+        level=limit.level,
+        value=limit.value,
+        unit=limit.unit,
+        made=forecast.time,
+        **found._asdict(),
+    )
+
+
+def _document(limit: Limit, now: LimitForecast | None) -> dict[str, Any]:
+    if now is not None:
+        return {"channel": limit.channel} | limit_document(now)
+    known = limit._asdict()
+    del known["position"]
+    return known | dict.fromkeys(_ESTIMATES)
+
+
+def _seen(
+    event: Event, limit: Limit, found: LimitForecast, forecast: Forecast, settings: PredictionTable
+) -> Event:
+    """Return the event as the newest forecast shows it; a score of 1 is the chance to open."""
+    path = forecast.quantiles[limit.position, :, forecast.quantiles.shape[2] // 2]
+    worst = float(path.max() if limit.side == "high" else path.min())
+    score = found.probability / settings.probability
+    contribution = Contribution(
+        limit.channel, score, observed=float(forecast.last[limit.position]), expected=worst
+    )
+    return replace(event, score=score, channels=(contribution,), limit=found)
+
+
+def _event(saved: Mapping[str, Any]) -> Event:
+    channels = tuple(Contribution(**channel) for channel in saved["channels"])
+    limit = saved["limit"] and LimitForecast(**saved["limit"])
+    return Event(**(dict(saved) | {"channels": channels, "limit": limit}))

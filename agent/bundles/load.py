@@ -1,0 +1,87 @@
+"""From a bundle's path to a pipeline that may be trusted: nothing goes live on hope.
+
+read (digests) ─> signature, where keys are configured ─> load ─> known answers ─> pipeline
+
+A stream without a bundle is watched by the baseline, which its table sets up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.config.streams import BaselineTable
+from models import bundle as bundles
+from models import known_answers, signing
+from models.baseline import Baseline, BaselineSettings
+from models.bundle import Bundle
+from models.errors import SignatureInvalid
+from models.interpreter import Runtime
+from models.manifest import Events, Manifest, Sampling, Severities, unscaled
+from models.pipeline import Pipeline
+
+# of streams without a bundle; as the trainer's own
+HOLD_SAMPLES_MAX = 2
+RESET_GAP_SAMPLES = 50
+SEVERITIES = Severities(medium=1e-4, high=1e-6, unrated="medium")
+
+
+def load(
+    path: Path,
+    runtime: Runtime = "auto",
+    trusted_keys_dir: Path | None = None,
+    require_signature: bool = False,
+    manifest_of: Callable[[str, bytes], Manifest] = bundles.manifest_of,
+) -> tuple[Bundle, Pipeline]:
+    """Return the bundle at ``path`` and its pipeline, or refuse it.
+
+    Where ``trusted_keys_dir`` is given, a signature that is there must be by one of its keys;
+    ``require_signature`` refuses an unsigned bundle too. ``manifest_of``: see ``bundles.read``.
+
+    Raises:
+        BundleError: missing, altered, too new, wrongly signed, or its known answers differ.
+        InterpreterMissing: there is nothing to run it with.
+        ConfigError: the trusted keys cannot be read.
+
+    """
+    bundle = bundles.read(path, manifest_of)
+    if require_signature or (trusted_keys_dir is not None and bundle.signature is not None):
+        if trusted_keys_dir is None:
+            raise SignatureInvalid(
+                f"{path}: a signature is required, but bundles.trusted_keys_dir is not set"
+            )
+        signing.check(bundle, signing.read_public_keys(trusted_keys_dir))
+    pipeline = Pipeline(bundle, runtime)
+    known_answers.check(pipeline, bundle)
+    return bundle, pipeline
+
+
+def baseline(table: BaselineTable) -> Baseline:
+    """Return the detector of a stream without a bundle."""
+    channels = [
+        unscaled(channel.name, channel.unit, channel.low, channel.high)
+        for channel in table.channels
+    ]
+    return Baseline(
+        BaselineSettings(
+            channels=channels,
+            resolution=[channel.resolution for channel in table.channels],
+            sampling=Sampling(
+                period_s=table.period_s,
+                hold_samples_max=HOLD_SAMPLES_MAX,
+                missing_samples=table.missing_samples,
+                reset_gap_samples=RESET_GAP_SAMPLES,
+                warm_up_samples=table.warm_up_samples,
+            ),
+            history_samples=table.history_samples,
+            update_samples=table.update_samples,
+            deviations_max=table.deviations_max,
+            adapt_samples=table.adapt_samples,
+            events=Events(
+                on_samples=table.on_samples,
+                off_samples=table.off_samples,
+                deadband=table.deadband,
+            ),
+            severities=SEVERITIES,
+        )
+    )

@@ -1,0 +1,356 @@
+"""What a collector has of each gateway: every message once, and the books of their numbers.
+
+A number is settled when its message is here, or its gateway said that it is gone; ``through_seq``
+of an acknowledgement is the end of the settled ones that follow each other from 1. A message that
+comes after it was said to be gone is taken in all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, Self
+
+from agent.collector.retention import (
+    FOREVER,
+    LOOK_S,
+    ROWS_A_LOOK,
+    Book,
+    Keeping,
+    Row,
+    drop,
+    to_drop,
+    unused_books,
+)
+from agent.config.kinds import NAME
+from agent.mqtt.payload import DEPTH_MAX
+from agent.store.migrations import COLLECTED
+from agent.store.ranges import Range, Ranges, is_number, parse
+from agent.store.sqlite import (
+    Connection,
+    Damaged,
+    errors_of,
+    give_back,
+    lock,
+    open_for_writing,
+    set_aside,
+    transaction,
+)
+from agent.uplink.acknowledgements import ALSO_MAX, GONE_MAX
+from models.errors import StoreError
+from models.printable import printable
+
+_EPOCH_CHARACTERS_MAX = 64
+_BOOKS_MAX = 1000  # in memory; a garbled epoch begins one, too
+_RANGES_MAX = 10_000  # of a book, each of its sets
+
+
+class Source(NamedTuple):
+    """A gateway in one life of its database."""
+
+    gateway: str
+    epoch: str
+
+
+class Message(NamedTuple):
+    """A numbered message as it came."""
+
+    source: Source
+    seq: int
+    topic: str
+    body: bytes
+    merged: list[Range]  # numbers of the messages that it takes the place of
+
+
+@dataclass(slots=True)
+class _Book:
+    """The numbers of one source."""
+
+    through: int = 0
+    beyond: Ranges = field(default_factory=Ranges)  # settled, above ``through``
+    gone: Ranges = field(default_factory=Ranges)  # settled, and was never here
+    dropped: Ranges = field(default_factory=Ranges)  # of ``beyond``, what is not here any more
+
+    def expect(self, seq: int) -> None:
+        """Raise ValueError where a number would leave too many gaps: no gateway does that."""
+        new = seq - 1 not in self.beyond and seq + 1 not in self.beyond and seq > self.through + 1
+        if new and self.beyond.count() >= _RANGES_MAX:
+            raise ValueError(f"more than {_RANGES_MAX} gaps in the numbers")
+
+    def drop(self, seq: int) -> None:
+        """Take note that a message is not here any more; it stays settled."""
+        if seq > self.through:
+            self.dropped.add(seq, seq)
+
+    def has(self, seq: int) -> bool:
+        return (seq <= self.through or seq in self.beyond) and seq not in self.gone
+
+    def settle(self, first: int, last: int) -> None:
+        self.beyond.add(first, last)
+        self.through = self.beyond.take_through(self.through)
+
+    def row(self) -> tuple[int, str, str | None, float]:
+        """Return the book as it is stored; of what was never here the newest ranges."""
+        self.dropped.remove(0, self.through)
+        self.gone.keep_last(_RANGES_MAX)
+        dropped = json.dumps(list(self.dropped)) if self.dropped.count() else None
+        return self.through, json.dumps(list(self.gone)), dropped, time.time()
+
+
+class Collected:
+    """The collector's database; one thread of one process uses it."""
+
+    def __init__(self, directory: Path, site: str, keeping: Keeping = FOREVER) -> None:
+        self._path = directory / COLLECTED
+        self._site = site
+        self._keeping = keeping
+        self._next_look_s = -math.inf  # monotonic
+        self._books: dict[Source, _Book] = {}  # the last ones used, the last at the end
+        self._waiting: list[Message] = []
+        self._touched: dict[Source, None] = {}
+
+    def __enter__(self) -> Self:
+        """Open it, made as needed.
+
+        Raises:
+            StoreError: it cannot be used, or is damaged, or another collector uses it.
+
+        """
+        with contextlib.ExitStack() as opening, errors_of(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            opening.enter_context(lock(self._path.parent / f"{COLLECTED}.lock"))
+            try:
+                self._database = open_for_writing(self._path, "FULL")
+            except Damaged as damage:
+                aside = set_aside(self._path)
+                raise StoreError(f"{damage}; it is now {aside.name}") from damage
+            opening.enter_context(contextlib.closing(self._database))
+            self._closing = opening.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it; what was not committed is dropped."""
+        self._closing.close()
+
+    def take(self, message: Message) -> bool:
+        """Take in a message with the next commit; say whether it is new.
+
+        Raises:
+            ValueError: its number leaves too many gaps.
+
+        """
+        book = self._book(message.source)
+        book.expect(message.seq)
+        self._touched[message.source] = None  # a repeat may be due to a lost acknowledgement
+        if book.has(message.seq):
+            return False
+        for first, last in [*message.merged, (message.seq, message.seq)]:
+            book.gone.remove(first, last)
+            book.settle(first, last)
+        self._waiting.append(message)
+        return True
+
+    def forgo(self, source: Source, ranges: Iterable[Range]) -> list[Range]:
+        """Take note of numbers that will not come; return those that were still missing.
+
+        Raises:
+            ValueError: that leaves too many gaps.
+
+        """
+        book = self._book(source)
+        self._touched[source] = None
+        missing = [
+            hole
+            for first, last in ranges
+            for hole in book.beyond.missing(max(first, book.through + 1), last)
+        ]
+        for first, last in missing:
+            book.expect(first)
+            book.gone.add(first, last)
+            book.settle(first, last)
+        return missing
+
+    def commit(self) -> list[Message]:
+        """Write what was taken in; return the new messages.
+
+        Raises:
+            StoreError: nothing was written; what is in memory is ahead of it, so end here.
+
+        """
+        with transaction(self._database, self._path):
+            for message in self._waiting:
+                self._write(message)
+            self._write_books(self._touched)
+        written, self._waiting = self._waiting, []
+        while len(self._books) > _BOOKS_MAX:
+            del self._books[next(iter(self._books))]
+        return written
+
+    def _write_books(self, sources: Iterable[Source]) -> None:
+        self._database.executemany(
+            "INSERT OR REPLACE INTO books VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(self._site, *source, *self._book(source).row()) for source in sources],
+        )
+
+    def drop_old(self) -> int:
+        """Delete the oldest messages, where they are too old or too many; return how many.
+
+        To be called after a commit, as often as one likes: it looks now and then.
+
+        Raises:
+            StoreError: nothing was deleted; what is in memory is ahead of it, so end here.
+
+        """
+        now_s = time.monotonic()
+        if now_s < self._next_look_s:
+            return 0
+        with errors_of(self._path):
+            rows = to_drop(self._database, self._site, self._keeping, time.time())
+            books = unused_books(self._database)
+        if rows or books:
+            self._drop(rows, books)
+        if len(rows) < ROWS_A_LOOK:
+            self._next_look_s = now_s + LOOK_S
+        return len(rows)
+
+    def _drop(self, rows: Sequence[Row], books: Sequence[Book]) -> None:
+        with transaction(self._database, self._path):
+            for row in rows:
+                self._book(Source(row.gateway, row.epoch)).drop(row.seq)
+            drop(self._database, rows, books)
+            self._write_books(dict.fromkeys(Source(row.gateway, row.epoch) for row in rows))
+        for site, gateway, epoch in books:
+            if site == self._site:
+                self._books.pop(Source(gateway, epoch), None)
+        with errors_of(self._path):
+            give_back(self._database)
+
+    def _book(self, source: Source) -> _Book:
+        book = self._books.pop(source, None)
+        if book is None:
+            with errors_of(self._path):
+                book = _read_book(self._database, (self._site, *source))
+        self._books[source] = book
+        return book
+
+    def _write(self, message: Message) -> None:
+        key = (self._site, *message.source)
+        self._database.executemany(
+            """DELETE FROM messages
+            WHERE site = ? AND gateway = ? AND epoch = ? AND seq BETWEEN ? AND ?""",
+            [(*key, first, last) for first, last in message.merged],
+        )
+        self._database.execute(
+            "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (*key, message.seq, message.topic, message.body, time.time()),
+        )
+
+    def messages(self, source: Source) -> list[tuple[int, bytes]]:
+        """Return number and body of all that is here of a source, in order."""
+        with errors_of(self._path):
+            return self._database.execute(
+                """SELECT seq, body FROM messages
+                WHERE site = ? AND gateway = ? AND epoch = ? ORDER BY seq""",
+                [self._site, *source],
+            ).fetchall()
+
+    def touched(self) -> list[Source]:
+        """Return whose books changed, or were asked for by a repeat, since the last call."""
+        touched, self._touched = list(self._touched), {}
+        return touched
+
+    def acknowledgement(self, source: Source) -> bytes:
+        """Return what a gateway may delete, as it is told."""
+        book = self._book(source)
+        also = [list(one) for one in book.beyond][:ALSO_MAX]
+        return json.dumps(
+            {"epoch": source.epoch, "through_seq": book.through, "also": also},
+            separators=(",", ":"),
+        ).encode()
+
+
+def _read_book(database: Connection, key: tuple[str, str, str]) -> _Book:
+    """Return the numbers of a site's gateway in one epoch; none, where it is new."""
+    where = "WHERE site = ? AND gateway = ? AND epoch = ?"
+    row = database.execute(
+        f"SELECT through_seq, gone, dropped FROM books {where}",  # noqa: S608
+        key,
+    ).fetchone()
+    if row is None:
+        return _Book()
+    through, gone, dropped = row
+    book = _Book(through, gone=_stored(gone), dropped=_stored(dropped or "[]"))
+    for first, last in [*book.gone, *book.dropped]:
+        if last > through:
+            book.settle(first, last)
+    beyond = database.execute(
+        f"SELECT seq FROM messages {where} AND seq > ? ORDER BY seq",  # noqa: S608
+        [*key, through],
+    )
+    for (seq,) in beyond:
+        book.settle(seq, seq)
+    return book
+
+
+def _stored(ranges: str) -> Ranges:
+    return Ranges(map(tuple, json.loads(ranges)))
+
+
+def read_message(topic: str, body: bytes) -> Message | tuple[Source, list[Range]]:
+    """Return what a gateway published: a message, or which of its numbers are gone.
+
+    Raises:
+        ValueError: it is not as a gateway writes it.
+
+    """
+    document = json.loads(body, parse_constant=_refuse_constant)
+    if not isinstance(document, dict):
+        raise ValueError("no JSON object")
+    if _deeper_than(DEPTH_MAX, document):
+        raise ValueError(f"more than {DEPTH_MAX} lists and objects in each other")
+    epoch, data = document.get("epoch"), document.get("data")
+    seq: Any = document.get("seq")
+    if not isinstance(epoch, str) or not is_number(seq) or not isinstance(data, dict):
+        raise ValueError("epoch, seq and data are wanted")
+    if not epoch.isascii() or not epoch.isprintable() or len(epoch) > _EPOCH_CHARACTERS_MAX:
+        raise ValueError("epoch is no word")
+    gateway = topic.split("/")[3]
+    if not NAME.fullmatch(gateway):  # it becomes part of the topic of the acknowledgement
+        raise ValueError(f"{printable(gateway)} is no name of a gateway")
+    source = Source(gateway, epoch)
+    if not 0 <= seq < 2**63:
+        raise ValueError("seq is out of range")
+    if document.get("type") == "fieldwatch.gone.v1":
+        return source, _ranges(data.get("ranges"), seq)
+    if seq == 0:
+        raise ValueError("seq counts from 1")
+    merged = data.get("merged")
+    return Message(source, seq, topic, body, [] if merged is None else _ranges(merged, seq - 1))
+
+
+def _deeper_than(depth_max: int, value: Any) -> bool:
+    level = [value]
+    for _ in range(depth_max):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return any(isinstance(value, dict | list) for value in level)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _ranges(value: Any, highest: int) -> list[Range]:
+    ranges = parse(value, 0, GONE_MAX)
+    if ranges and ranges[-1][1] > highest:
+        raise ValueError(f"numbers above {highest} were not given yet")
+    return ranges

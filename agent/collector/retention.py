@@ -1,0 +1,97 @@
+"""What a collector lets go of, so that its database does not grow for ever: the oldest messages.
+
+Age is told by when a message came, by the clock of the collector. The books stay right: a number is
+settled whether its message is still here or not. Looked at a few rows at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from agent.store.sqlite import Connection, bytes_used
+
+BYTES_MAX: Final = 10 * 2**30
+BOOKS_MAX: Final = 100_000  # of gateways and their epochs
+LOOK_S: Final = 10.0  # between two looks, where the last one found not too much
+ROWS_A_LOOK: Final = 1000
+_DAY_S: Final = 86_400.0
+
+
+Book = tuple[str, str, str]  # of which site, gateway and epoch
+
+
+class Keeping(NamedTuple):
+    """How much is kept; None has no limit."""
+
+    days_max: float | None = None
+    bytes_max: int | None = BYTES_MAX
+
+
+FOREVER: Final = Keeping(bytes_max=None)
+
+
+class Row(NamedTuple):
+    """Which message is in a row."""
+
+    number: int  # in order of arrival
+    received_s: float | None  # Unix seconds; None: before an older version was replaced
+    gateway: str
+    epoch: str
+    seq: int
+    size_bytes: int
+
+
+def to_drop(database: Connection, site: str, keeping: Keeping, now_s: float) -> list[Row]:
+    """Return the oldest messages that are too many or too old, at most ``ROWS_A_LOOK``."""
+    rows = _oldest(database, site)
+    too_many = 0 if keeping.bytes_max is None else bytes_used(database) - keeping.bytes_max
+    before_s = None if keeping.days_max is None else now_s - keeping.days_max * _DAY_S
+    count = max(_as_many_as(rows, too_many), _older(rows, before_s))
+    return rows[:count]
+
+
+def _oldest(database: Connection, site: str) -> list[Row]:
+    found = database.execute(
+        """SELECT rowid, received, gateway, epoch, seq, length(body) + length(topic) FROM messages
+        WHERE site = ? ORDER BY rowid LIMIT ?""",
+        [site, ROWS_A_LOOK],
+    )
+    return [Row(*row) for row in found]
+
+
+def _as_many_as(rows: Sequence[Row], size_bytes: int) -> int:
+    count = 0
+    while size_bytes > 0 and count < len(rows):
+        size_bytes -= rows[count].size_bytes
+        count += 1
+    return count
+
+
+def _older(rows: Sequence[Row], before_s: float | None) -> int:
+    """Return how many came before; one without a time came before those that have one."""
+    if before_s is None:
+        return 0
+    known = [at for at, row in enumerate(rows) if row.received_s is not None]
+    old = [at for at in known if (rows[at].received_s or 0.0) < before_s]
+    return old[-1] + 1 if old else 0
+
+
+def unused_books(database: Connection) -> list[Book]:
+    """Return those that were not used for the longest, and have no message, of too many."""
+    (count,) = database.execute("SELECT count(*) FROM books").fetchone()
+    if count <= BOOKS_MAX:
+        return []
+    return database.execute(
+        """SELECT site, gateway, epoch FROM books WHERE NOT EXISTS (
+            SELECT 1 FROM messages WHERE messages.site = books.site
+            AND messages.gateway = books.gateway AND messages.epoch = books.epoch
+        ) ORDER BY used LIMIT ?""",
+        [min(count - BOOKS_MAX, ROWS_A_LOOK)],
+    ).fetchall()
+
+
+def drop(database: Connection, rows: Sequence[Row], books: Sequence[Book]) -> None:
+    """Delete messages and books."""
+    database.executemany("DELETE FROM messages WHERE rowid = ?", [(row.number,) for row in rows])
+    database.executemany("DELETE FROM books WHERE site = ? AND gateway = ? AND epoch = ?", books)

@@ -1,0 +1,314 @@
+"""The reference collector: the other side of ``mqtt.acknowledgement = "central"``.
+
+It subscribes to what the gateways of a site say, writes every message once into a database, and
+acknowledges what is on the disk, so that a gateway deletes nothing that the broker lost on the
+way. That it is there it says itself, retained; that it is not, the broker says (last will).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from agent.collector.books import Collected, Message, Source, read_message
+from agent.collector.retention import FOREVER, Keeping
+from agent.config.broker import MqttTable
+from agent.config.kinds import topic_name
+from agent.defects.threads import Watch
+from agent.journal import log_to_stderr
+from agent.mqtt.connection import (
+    UNSUPPORTED_PROTOCOL,
+    Acknowledged,
+    Connected,
+    Connection,
+    Happening,
+    LinkError,
+    Lost,
+    Protocol,
+    Received,
+    Subscribed,
+    TooLarge,
+)
+from agent.mqtt.payload import BYTES_MAX, decoded
+from agent.store.envelope import ROOT, acknowledged_topic, central_status_topic
+from agent.store.ranges import Range
+from models.errors import ConfigError
+from models.printable import printable
+from models.settings import explain
+
+_LOG = logging.getLogger(__name__)
+
+_COMMIT_S = 0.2  # what comes within this is written, and acknowledged, together
+_ROWS_MAX = 500
+_WAITING_MAX = 20_000
+_TELL_S = 60.0  # between two lines of the log about the same
+_ONLINE: Final = b'{"state":"online"}'
+_OFFLINE: Final = b'{"state":"offline"}'
+
+
+class _Tally:
+    """Counts what may come in floods, and logs how much that was: at once, then once a minute."""
+
+    def __init__(self, told: str) -> None:
+        self._told = told
+        self._count, self._last = 0, ""
+        self._next_s = -math.inf  # monotonic
+
+    def add(self, count: int, which: str) -> None:
+        self._count += count
+        self._last = which
+
+    def tell(self) -> None:
+        now_s = time.monotonic()
+        if self._count and now_s >= self._next_s:
+            _LOG.warning(self._told, self._count, self._last)
+            self._count, self._next_s = 0, now_s + _TELL_S
+
+
+class Collector:
+    """Collects what the gateways of one site send."""
+
+    def __init__(
+        self,
+        settings: MqttTable,
+        site: str,
+        directory: Path,
+        on_message: Callable[[Message], None] = lambda message: None,
+        keeping: Keeping = FOREVER,
+    ) -> None:
+        self._settings = settings
+        self._keeping = keeping
+        self.site = site
+        self._directory = directory
+        self._on_message = on_message
+        self._protocol: Protocol = "3.1.1" if settings.protocol == "3.1.1" else "5"
+        self._stopping = threading.Event()
+        self._failures = 0
+        self.counters: Counter[str] = Counter()  # new, repeated, gone, rejected, dropped
+        self._gone_log = _Tally("%d messages will not come; the last ones are %s")
+        self._dropped_log = _Tally("%d old messages dropped, %s")
+        self._rejected_log = _Tally("%d messages rejected; the last one is on %s")
+
+    def stop(self) -> None:
+        """Make ``run`` return soon; safe in a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Collect until ``stop``.
+
+        Raises:
+            StoreError: the database cannot be used; nothing is acknowledged that it has not.
+
+        """
+        with Collected(self._directory, self.site, self._keeping) as collected:
+            while not self._stopping.is_set():
+                try:
+                    self._connect_and_collect(collected)
+                except LinkError as error:
+                    if not self._stopping.is_set():
+                        _LOG.warning("link lost: %s; trying again", error)
+                    self._failures += 1
+                self._stopping.wait(self._delay_s())
+
+    def _delay_s(self) -> float:
+        bound = self._settings.backoff_min_s * 2.0 ** min(self._failures, 32)
+        return random.uniform(0, min(bound, self._settings.backoff_max_s))  # noqa: S311 - no secret
+
+    def _connect_and_collect(self, collected: Collected) -> None:
+        connection = Connection(
+            self._settings,
+            f"fieldwatch-collector-{self.site}",
+            self._protocol,
+            received_bytes_max=BYTES_MAX,
+            received_waiting_max=_WAITING_MAX,
+        )
+        status = central_status_topic(self.site)
+        try:
+            connection.open(status, _OFFLINE)
+            broker = self._answer(connection)
+            if broker is None:
+                return
+            self._failures = 0
+            kinds = ("alarm/+", "summary/+", "health", "gone")
+            connection.subscribe([f"{ROOT}/{self.site}/+/{kind}" for kind in kinds])
+            connection.publish(status, _ONLINE, retain=True)
+            _Collecting(self, connection, broker, collected).until(self._stopping)
+            connection.publish(status, _OFFLINE, retain=True)
+        finally:
+            connection.close(politely=self._stopping.is_set())
+
+    def _answer(self, connection: Connection) -> Connected | None:
+        """Wait for the broker; None where it wants the older protocol, which is then taken."""
+        answer = connection.answer(self._stopping)
+        if isinstance(answer, Connected):
+            _LOG.info("collecting from %s", self.site)
+            return answer
+        if answer.code != UNSUPPORTED_PROTOCOL or self._settings.protocol != "auto":
+            raise LinkError(f"the broker refuses: {answer.reason}")
+        self._protocol = "3.1.1"
+        return None
+
+    def take(self, received: Received, collected: Collected) -> None:
+        """Take in what a gateway said; what cannot be read is counted."""
+        try:
+            said = read_message(received.topic, decoded(received.body))
+        except (ValueError, RecursionError) as error:  # a JSONDecodeError is a ValueError
+            self.reject(received.topic, str(error))
+            return
+        try:
+            self._keep(said, collected)
+        except ValueError as error:
+            self.reject(received.topic, str(error))
+
+    def _keep(self, said: Message | tuple[Source, list[Range]], collected: Collected) -> None:
+        if isinstance(said, Message):
+            self.counters["new" if collected.take(said) else "repeated"] += 1
+            return
+        source, ranges = said
+        for first, last in collected.forgo(source, ranges):
+            self.counters["gone"] += last - first + 1
+            self._gone_log.add(last - first + 1, f"{source.gateway}: {first} to {last}")
+
+    def reject(self, topic: str, why: str) -> None:
+        """Count a message that cannot be used."""
+        self.counters["rejected"] += 1
+        self._rejected_log.add(1, f"{printable(topic)}: {why}")
+
+    def drop_old(self, collected: Collected) -> None:
+        """Let go of what is too old or too much."""
+        if not (count := collected.drop_old()):
+            return
+        self.counters["dropped"] += count
+        self._dropped_log.add(count, "by --days-max or --bytes-max")
+
+    def tell(self) -> None:
+        """Log what was counted, now and then."""
+        self._gone_log.tell()
+        self._dropped_log.tell()
+        self._rejected_log.tell()
+
+    def committed(self, messages: list[Message]) -> None:
+        """Hand on what is on the disk."""
+        for message in messages:
+            self._on_message(message)
+
+
+class _Collecting:
+    """What is collected on one connection."""
+
+    def __init__(
+        self, collector: Collector, connection: Connection, broker: Connected, collected: Collected
+    ) -> None:
+        self._collector = collector
+        self._connection = connection
+        self._collected = collected
+        self._site = collector.site
+        self._window = max(1, broker.receive_maximum - 1)  # the status needs one too
+        self._in_flight: set[int] = set()
+        self._to_tell: dict[Source, None] = {}
+        self._taken = 0
+
+    def until(self, stopping: threading.Event) -> None:
+        """Collect until ``stopping`` is set.
+
+        Raises:
+            LinkError: the connection is gone.
+            StoreError: the database cannot be written.
+
+        """
+        while not stopping.is_set():
+            deadline = time.monotonic() + _COMMIT_S
+            while time.monotonic() < deadline and self._taken < _ROWS_MAX:
+                self._take_in(deadline - time.monotonic())
+            self._commit()
+        self._commit()
+
+    def _take_in(self, wait_s: float) -> None:
+        try:
+            self._happened(self._connection.happenings.get(timeout=max(0.0, wait_s)))
+        except Empty:
+            return
+
+    def _happened(self, happening: Happening) -> None:
+        match happening:
+            case Lost(reason):
+                raise LinkError(reason)
+            case Subscribed(str(refusal)):
+                raise LinkError(f"the broker lets us not subscribe: {refusal}")
+            case Acknowledged(packet=packet):
+                self._in_flight.discard(packet)
+            case Received() as received:
+                self._taken += 1
+                self._collector.take(received, self._collected)
+            case TooLarge(topic=topic, size_bytes=size_bytes):
+                self._collector.reject(topic, f"{size_bytes} bytes are too large")
+
+    def _commit(self) -> None:
+        """Write, hand on, acknowledge: in this order, so that what is acknowledged is on disk."""
+        self._collector.tell()
+        if self._taken:
+            self._collector.committed(self._collected.commit())
+            self._to_tell |= dict.fromkeys(self._collected.touched())
+            self._taken = 0
+        self._collector.drop_old(self._collected)
+        while self._to_tell and len(self._in_flight) < self._window:
+            source = next(iter(self._to_tell))
+            del self._to_tell[source]
+            topic = acknowledged_topic(self._site, source.gateway)
+            body = self._collected.acknowledgement(source)
+            packet = self._connection.publish(topic, body, retain=True)
+            if packet is None:
+                raise LinkError("the connection is gone")
+            self._in_flight.add(packet)
+
+
+def document(message: Message) -> dict[str, Any]:
+    """Return a message for a program, with the topic that it came on."""
+    topic = {"topic": message.topic}
+    body: dict[str, Any] = json.loads(message.body)
+    return topic | body | topic  # first, and ours
+
+
+def run(
+    site: str,
+    directory: Path,
+    broker: dict[str, Any],
+    on_message: Callable[[Message], None],
+    keeping: Keeping,
+) -> None:
+    """Collect until SIGTERM or SIGINT; ``broker`` has settings of the table ``[mqtt]``.
+
+    Raises:
+        ConfigError: the settings do not fit together, or no gateway can be of this site.
+        StoreError: the database cannot be used.
+        Defect: a thread ended by one.
+
+    """
+    try:
+        settings = MqttTable.model_validate(broker)
+    except ValidationError as error:
+        raise ConfigError("; ".join(explain(MqttTable, error))) from error
+    try:
+        topic_name(site)
+    except ValueError as error:
+        raise ConfigError(f"site = {printable(site)!r}: {error}") from error
+    log_to_stderr("%(levelname)s %(message)s", logging.INFO)
+    collector = Collector(settings, site, directory, on_message, keeping)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: collector.stop())
+    watch = Watch(collector.stop)
+    watch.begin()
+    collector.run()
+    watch.check()

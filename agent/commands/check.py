@@ -1,0 +1,189 @@
+"""Tries all that the agent needs, before it is needed, and says what to mend.
+
+Each finding stands for itself: one broken port does not hide a broken bundle.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agent.alarms.predicted import LimitWatch
+from agent.bundles.load import baseline, load
+from agent.config import load as configuration
+from agent.config.hostile_lines import slow_line
+from agent.config.inputs import AnyInput, ReplayTable, SerialTable
+from agent.config.layers import leaves
+from agent.config.load import AgentConfig, StreamTable
+from agent.inputs.kinds import open_input
+from agent.inputs.ports import named
+from agent.inputs.replay import probe_recording
+from agent.inputs.serial import probe_port
+from agent.mqtt.connection import LinkError, probe_broker
+from agent.parsing.lines import LineParser
+from agent.store.migrations import READINGS, RECORDS
+from agent.store.obstacles import refuse_obstacle, refuse_obstacles
+from agent.store.sqlite import LOCK
+from models.errors import BundleError, ConfigError, InterpreterMissing, StoreError
+from models.pipeline import Detector
+from models.printable import printable
+from models.settings import dotted
+
+UNAVAILABLE = 69  # sysexits: something outside that may come back; the agent would wait for it
+FREE_BYTES_MIN = 50 * 2**20
+_SLOW = (
+    "pattern: several repeats can share the same text, and it takes too long to try how. Say what"
+    " stands between them: \\d+(?:\\.\\d+)? in place of \\d+\\.?\\d*. The agent would reject lines"
+    " such as "
+)
+_LOSSY = (
+    " with MQTT 3.1.1. Note: where its access list denies a topic, 3.1.1 has no word for that; the"
+    " message counts as taken, and is lost. See that this user may publish to all topics, or use"
+    " MQTT 5"
+)
+
+
+class Finding(NamedTuple):
+    """What one trial showed."""
+
+    ok: bool
+    what: str
+    detail: str
+    exit_code: int = 0
+
+
+class Setting(NamedTuple):
+    """One setting in effect."""
+
+    key: str
+    value: Any
+    source: str  # a file, a variable, or "default"
+
+
+def settings(config_file: Path) -> Iterator[Setting]:
+    """Yield every setting in effect, and where it was given.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+
+    """
+    config, layers = configuration.load_layers(config_file)
+    given = {location for location, _ in leaves(layers.document)}
+    for location, value in leaves(config.model_dump(mode="json", exclude_none=True)):
+        inside = any(place[: len(location)] == location for place in given)  # of a whole table
+        source = layers.origins(location)[-1].source if inside else "default"
+        yield Setting(dotted(location), value, source)
+
+
+def check(config_file: Path) -> list[Finding]:
+    """Try everything that the configuration names."""
+    try:
+        config = configuration.load(config_file)
+    except ConfigError as error:
+        return [Finding(False, "configuration", str(error), error.exit_code)]
+    findings = [Finding(True, "configuration", str(config_file))]
+    detectors: dict[str, Detector] = {}
+    for stream in config.streams:
+        findings.append(_stream(config, stream, detectors))
+    for source in config.inputs:
+        findings += _input(source, detectors)
+    findings.append(_store(config.store.directory))
+    findings += _broker(config)
+    return findings
+
+
+def _stream(config: AgentConfig, stream: StreamTable, detectors: dict[str, Detector]) -> Finding:
+    what = f"stream {stream.name}"
+    if stream.baseline is not None:
+        detectors[stream.name] = baseline(stream.baseline)
+        channels = len(stream.baseline.channels)
+        return Finding(True, what, f"no bundle: the baseline watches {channels} channels")
+    assert stream.bundle is not None
+    keys, signature = config.bundles.trusted_keys_dir, config.bundles.require_signature
+    try:
+        _, pipeline = load(stream.bundle, config.runtime.interpreter, keys, signature)
+    except (BundleError, ConfigError, InterpreterMissing) as error:
+        return Finding(False, what, str(error), error.exit_code)
+    detectors[stream.name] = pipeline
+    try:
+        LimitWatch(stream.name, stream.limits, stream.prediction, pipeline.forecaster)
+    except ConfigError as error:
+        return Finding(False, what, str(error), error.exit_code)
+    manifest = pipeline.manifest
+    return Finding(
+        True,
+        what,
+        f"{manifest.name} version {manifest.version} gives its known answers on {pipeline.runtime}",
+    )
+
+
+def _input(source: AnyInput, detectors: dict[str, Detector]) -> Iterator[Finding]:
+    what = f"input {source.name}"
+    if source.stream in detectors:
+        try:
+            LineParser(source.lines, detectors[source.stream].manifest.source_channels)
+        except ConfigError as error:
+            yield Finding(False, what, str(error), error.exit_code)
+    if source.lines.pattern is not None and (line := slow_line(source.lines.pattern)) is not None:
+        yield Finding(False, what, f"{_SLOW}{printable(line)!r}", ConfigError.exit_code)
+    if isinstance(source, SerialTable):
+        trouble = probe_port(source)
+        if trouble is None:
+            yield Finding(True, what, f"{named(source.port, source.by_id)} opens")
+        else:
+            yield Finding(False, what, trouble, UNAVAILABLE)
+        return
+    try:
+        open_input(source)
+    except ConfigError as error:
+        yield Finding(False, what, str(error), error.exit_code)
+        return
+    if isinstance(source, ReplayTable) and (trouble := probe_recording(source)):
+        yield Finding(False, what, trouble, UNAVAILABLE)
+    else:
+        yield Finding(True, what, f"can be used; what it reads ({source.type}) was not tried")
+
+
+def _store(directory: Path) -> Finding:
+    what = f"store {directory}"
+    code = StoreError.exit_code
+    try:
+        for name in (RECORDS, READINGS):
+            refuse_obstacles(directory / name, writing=True)
+        refuse_obstacle(directory / LOCK, writing=True)
+    except StoreError as error:
+        return Finding(False, what, str(error), code)
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        detail = f"cannot be written by user {os.getuid()}: {error.strerror}"
+        return Finding(False, what, detail, code)
+    free = shutil.disk_usage(directory).free
+    if free < FREE_BYTES_MIN:
+        return Finding(False, what, f"only {free // 2**20} MB free on its disk", code)
+    return Finding(True, what, f"can be written, {free // 2**20} MB free{_open_to_all(directory)}")
+
+
+def _open_to_all(directory: Path) -> str:
+    """Say which of the files every user of this machine can read; older versions made such."""
+    files = [directory / name for name in (RECORDS, READINGS)]
+    found = [str(file) for file in files if file.exists() and file.stat().st_mode & 0o007]
+    return f"; every user can read {' and '.join(found)}, chmod o= ends that" if found else ""
+
+
+def _broker(config: AgentConfig) -> Iterator[Finding]:
+    if config.mqtt is None:
+        yield Finding(True, "broker", "none configured; central ops hears nothing")
+        return
+    what = f"broker {config.mqtt.host}:{config.mqtt.port}"
+    try:
+        protocol = probe_broker(config.mqtt, f"fieldwatch-{config.gateway.name}-check")
+    except LinkError as error:
+        yield Finding(False, what, str(error), UNAVAILABLE)
+        return
+    yield Finding(True, what, f"accepts the connection{_LOSSY if protocol == '3.1.1' else ''}")

@@ -1,0 +1,26 @@
+"""Follows the alarms of a running agent: the store is read again, the agent is not disturbed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agent.store.reader import Reader
+
+POLL_S = 0.5
+
+
+def follow_alarms(
+    reader: Reader, seen: Sequence[Mapping[str, Any]], poll_s: float = POLL_S
+) -> Iterator[Mapping[str, Any]]:
+    """Yield each alarm as it opens and again as it closes, after those in ``seen``; endless."""
+    states = {(row["stream"], row["number"]): row["state"] for row in seen}
+    while True:
+        for row in reader.alarms(limit=1000, open_only=False):
+            key = (row["stream"], row["number"])
+            if states.get(key) != row["state"]:
+                states[key] = row["state"]
+                yield row
+        time.sleep(poll_s)

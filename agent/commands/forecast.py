@@ -1,0 +1,228 @@
+"""The command ``forecast``: what comes, from the stored history; and what if it had been otherwise.
+
+Goes the agent's own way: the samples of the store, through the bundle's forecaster, with the
+intervals as the agent has adapted them. It only reads, and may run beside the agent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from agent.alarms.predicted import LimitWatch
+from agent.bundles.load import load
+from agent.config import load as configuration
+from agent.config.load import AgentConfig, StreamTable
+from agent.store.reader import Reader
+from models.errors import ConfigError, DataError
+from models.forecaster import Forecaster, ForecastState
+from models.messages import Float32, Forecast, NoForecast, Samples, stored_samples
+from models.pipeline import Pipeline
+from models.settings import nearest
+from models.state import StateMismatch, forecast_offsets
+from models.times import iso_time
+
+_SETTING = re.compile(r"(?P<channel>[^=+]+)(?P<sign>\+?)=(?P<value>.+)")
+
+
+class Setting(NamedTuple):
+    """A hypothetical value: ``flow=80`` sets, ``flow+=5`` adds."""
+
+    channel: str
+    adds: bool
+    value: float
+
+
+def parse_setting(text: str) -> Setting:
+    """Read ``CHANNEL=VALUE`` or ``CHANNEL+=VALUE``.
+
+    Raises:
+        ValueError: it is neither.
+
+    """
+    match = _SETTING.fullmatch(text)
+    try:
+        value = float(match["value"]) if match else float("nan")
+    except ValueError:
+        value = float("nan")
+    if match is None or not np.isfinite(value):
+        raise ValueError(f"{text!r}: must be CHANNEL=NUMBER or CHANNEL+=NUMBER, as flow=80")
+    return Setting(match["channel"].strip(), bool(match["sign"]), value)
+
+
+def forecast(
+    config_file: Path,
+    stream: str,
+    settings: Sequence[Setting] = (),
+    hold_steps: int | None = None,
+    horizon_steps: int | None = None,
+    recursive: bool = False,
+) -> dict[str, Any]:
+    """Return the forecast of a stream, and the hypothetical one beside it, ready for JSON.
+
+    Args:
+        config_file: the agent's.
+        stream: its name.
+        settings: hypothetical values of the last steps.
+        hold_steps: for how many of them; None for as many as the network reads at once.
+        horizon_steps: how far; None for as far as the bundle was trained.
+        recursive: allow more than that.
+
+    Raises:
+        ConfigError: there is no such stream, channel or horizon.
+        DataError: there is no forecast from this history; says why.
+        StoreError: the agent's database cannot be read.
+        BundleError: the bundle is refused.
+
+    """
+    config = configuration.load(config_file)
+    table = _stream(config, stream)
+    pipeline = _pipeline(config, table)
+    forecaster = pipeline.forecaster
+    assert forecaster is not None
+    _check_horizon(forecaster, horizon_steps, recursive)
+    with Reader(config.store.directory) as reader:
+        offsets = _offsets(pipeline, reader.state(stream))
+        state = _history(pipeline, _samples(reader, stream, pipeline))
+    context = forecaster.context(state)
+    made = _made(forecaster, context, state, offsets, horizon_steps)
+    watch = LimitWatch(stream, table.limits, table.prediction, forecaster)
+    document: dict[str, Any] = {
+        "stream": stream,
+        "bundle_digest": pipeline.digest,
+        "interpreter": pipeline.runtime,
+        "forecast": _document(forecaster, made, watch),
+        "hypothetical": None,
+        "set": [setting._asdict() for setting in settings],
+    }
+    if settings:
+        steps = hold_steps or forecaster.part.patch_steps
+        changed = _changed(forecaster, context, settings, steps)
+        supposed = _made(forecaster, changed, state, offsets, horizon_steps)
+        document["hypothetical"] = _document(forecaster, supposed, watch)
+        document["hold_s"] = steps * forecaster.step_s
+    return document
+
+
+def _stream(config: AgentConfig, name: str) -> StreamTable:
+    tables = {table.name: table for table in config.streams}
+    if name not in tables:
+        raise ConfigError(f"no stream {name!r}{nearest(name, tables)}")
+    return tables[name]
+
+
+def _pipeline(config: AgentConfig, table: StreamTable) -> Pipeline:
+    if table.bundle is None:
+        raise ConfigError(
+            f"stream {table.name} is watched by the baseline, which forecasts nothing"
+        )
+    keys, signature = config.bundles.trusted_keys_dir, config.bundles.require_signature
+    _, pipeline = load(table.bundle, config.runtime.interpreter, keys, signature)
+    if pipeline.forecaster is None:
+        raise ConfigError(
+            f"{table.bundle}: this bundle has no forecaster: train it with a table [forecast]"
+        )
+    return pipeline
+
+
+def _check_horizon(forecaster: Forecaster, horizon: int | None, recursive: bool) -> None:
+    trained, step_s = forecaster.part.horizon_steps, forecaster.step_s
+    if horizon is not None and horizon > trained and not recursive:
+        raise ConfigError(
+            f"--horizon {horizon}: this bundle forecasts {trained} steps of {step_s:g} s; ask for"
+            " less, or add --recursive to have the rest guessed from the forecast itself"
+        )
+
+
+def _offsets(pipeline: Pipeline, parts: dict[str, bytes]) -> Float32:
+    """Return the intervals as the agent has adapted them, or as exported before it ran."""
+    assert pipeline.forecaster is not None
+    try:
+        pipeline.restore(parts)  # of this bundle, and whole
+        return forecast_offsets(parts)
+    except StateMismatch:
+        return pipeline.forecaster.intervals.start()
+
+
+def _samples(reader: Reader, stream: str, pipeline: Pipeline) -> Samples:
+    manifest = pipeline.manifest
+    part = manifest.forecaster
+    assert part is not None
+    rows = (part.context_steps + 1) * part.step_samples
+    chunks = reader.newest_samples(stream, rows)
+    parts = [(chunk.times, chunk.values, chunk.quality) for chunk in chunks]
+    return stored_samples(parts, len(manifest.channels))
+
+
+def _history(pipeline: Pipeline, samples: Samples) -> ForecastState:
+    assert pipeline.forecaster is not None
+    state = pipeline.forecaster.start()
+    pipeline.forecaster.step(state, samples)
+    return state
+
+
+def _made(
+    forecaster: Forecaster,
+    context: Float32,
+    state: ForecastState,
+    offsets: Float32,
+    horizon: int | None,
+) -> Forecast:
+    made = forecaster.forecast(context, state.newest, offsets, horizon)
+    if isinstance(made, NoForecast):
+        raise DataError(f"no forecast: {made.reason.replace('_', ' ')}: {made.detail}")
+    return made
+
+
+def _changed(
+    forecaster: Forecaster, context: Float32, settings: Sequence[Setting], steps: int
+) -> Float32:
+    """Return the context with the hypothetical values in its last steps."""
+    names = [channel.name for channel in forecaster.channels]
+    changed = context.copy()
+    for setting in settings:
+        if setting.channel not in names:
+            advice = nearest(setting.channel, names) or f"; allowed are {', '.join(names)}"
+            raise ConfigError(f"--set {setting.channel}: no such channel is forecast{advice}")
+        column = names.index(setting.channel)
+        if setting.adds:
+            changed[-steps:, column] += np.float32(setting.value)
+        else:
+            changed[-steps:, column] = np.float32(setting.value)
+    return changed
+
+
+def _document(forecaster: Forecaster, made: Forecast, watch: LimitWatch) -> dict[str, Any]:
+    watch.look(made)
+    levels = [f"{level:g}" for level in forecaster.part.quantiles]
+    return {
+        "made": iso_time(made.time),
+        "step_s": forecaster.step_s,
+        "times": [iso_time(time) for time in made.times],
+        "trained_steps": made.trained_steps,
+        "imputed_values": made.imputed,
+        "intervals": {
+            str(level): [levels[low], levels[high]]
+            for level, (low, high) in forecaster.pairs.items()
+        },
+        "channels": {
+            channel.name: {
+                "unit": channel.unit,
+                "last": _short(made.last[column]),
+                "quantiles": {
+                    level: [_short(value) for value in made.quantiles[column, :, position]]
+                    for position, level in enumerate(levels)
+                },
+            }
+            for column, channel in enumerate(forecaster.channels)
+        },
+        "limits": watch.document(0.0),
+    }
+
+
+def _short(value: np.float32) -> float:
+    return float(f"{value:.6g}")

@@ -1,0 +1,33 @@
+"""Which speed a serial device is set to: that at which its bytes are text that can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from agent.commands.probe.guess import guess
+
+RATES: Final = (115200, 9600, 57600, 38400, 19200, 4800, 230400, 2400, 1200)  # likely ones first
+
+
+def choose(samples: Mapping[int, bytes]) -> int | None:
+    """Return the rate whose sample is text best; None where nothing came at any.
+
+    At a wrong rate come other bytes than were sent: control characters, and what is no UTF-8.
+    """
+    heard = {rate: sample for rate, sample in samples.items() if sample}
+    return min(heard, key=lambda rate: unreadable(heard[rate])) if heard else None
+
+
+def unreadable(sample: bytes) -> tuple[float, float, int]:
+    """Say how bad a sample is: share of odd characters, whether no format fits, few bytes."""
+    text = sample.decode(errors="replace")
+    odd = sum(not (c.isprintable() or c in "\r\n\t") or c == "\ufffd" for c in text)
+    lines = sample.replace(b"\r", b"").split(b"\n")[1:-1]  # the first and the last may be cut
+    return odd / len(text), float(guess(lines) is None), -len(sample)
+
+
+def is_clear(sample: bytes) -> bool:
+    """Tell whether a sample is read so well that no other rate need be tried."""
+    odd, no_format, _ = unreadable(sample)
+    return odd == 0.0 and not no_format and sample.count(b"\n") > 2

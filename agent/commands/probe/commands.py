@@ -1,0 +1,276 @@
+"""The command ``fieldwatch-agent probe``: what an input yields, and the configuration for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from models.console import say, say_error, say_json
+from models.printable import printable
+
+UNAVAILABLE = 69  # as of agent.commands.check: something outside that may come back
+BY_ID = Path("/dev/serial/by-id")
+SHOWN_MAX = 20  # lines, as they come
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_seconds = click.option(
+    "--seconds",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Listen for so long.",
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def _name(_: click.Context, __: click.Parameter, value: str) -> str:
+    from agent.config.kinds import NAME
+
+    if not NAME.fullmatch(value):
+        raise click.BadParameter("1 to 64 letters, digits, '_', '.' and '-'")
+    return value
+
+
+_stream = click.option(
+    "--stream",
+    default="stream-1",
+    show_default=True,
+    callback=_name,
+    help="Its name in the proposal.",
+)
+_by_id = click.option(
+    "--by-id",
+    type=click.Path(path_type=Path),
+    default=BY_ID,
+    show_default=True,
+    help="Where the lasting names of serial devices are.",
+)
+
+
+def _common(function: Decorated) -> Decorated:
+    for option in (_as_json, _stream, _seconds):
+        function = option(function)
+    return function
+
+
+@click.group(invoke_without_command=True)
+@click.option("--input", "name", help="Probe this input of the configuration.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    default=Path("/etc/fieldwatch/agent.toml"),
+    show_default=True,
+    envvar="FIELDWATCH_CONFIG",
+    help="The agent's configuration, with --input.",
+)
+@_by_id
+@_seconds
+@_as_json
+@click.pass_context
+def probe(
+    context: click.Context,
+    name: str | None,
+    config_file: Path,
+    by_id: Path,
+    seconds: float,
+    as_json: bool,
+) -> int | None:
+    """Show live what an input yields, and propose the configuration for it.
+
+    Without anything, the serial devices that are there are listed. Ctrl-C ends the listening.
+    """
+    # what goes wrong is told once, at the end
+    logging.getLogger().addHandler(logging.NullHandler())
+    if context.invoked_subcommand is not None:
+        return None
+    if name is not None:
+        from agent.commands.probe import run
+
+        return _print(run.probe_input(config_file, name, seconds, _shower(as_json)), as_json)
+    from agent.commands.probe import report
+    from agent.inputs.ports import devices
+
+    found = [{"port": str(port), "target": str(port.resolve())} for port in devices(by_id)]
+    if as_json:
+        say_json(found)
+        return 0
+    for line in report.ports(found, by_id):
+        say(line)
+    return 0
+
+
+@probe.command()
+@click.argument("port", type=click.Path(path_type=Path, readable=False))
+@click.option("--baud", default="auto", show_default=True, help="Bits per second, or auto.")
+@click.option("--bytesize", type=click.Choice(["5", "6", "7", "8"]), help="Bits per character.")
+@click.option("--parity", type=click.Choice(["none", "even", "odd", "mark", "space"]))
+@click.option("--stopbits", type=click.Choice(["1", "2"]))
+@click.option("--flow-control", type=click.Choice(["none", "rtscts", "xonxoff"]))
+@_by_id
+@_common
+def serial(
+    port: Path, baud: str, by_id: Path, seconds: float, stream: str, as_json: bool, **line: Any
+) -> int:
+    """Probe a serial port; PORT is a device, a pattern below /dev/serial/by-id, or auto."""
+    from agent.commands.probe import run
+
+    options: dict[str, Any] = {key: value for key, value in line.items() if value is not None}
+    for key in ("bytesize", "stopbits"):
+        if key in options:
+            options[key] = int(options[key])
+    if baud != "auto":
+        if not baud.isdecimal() or int(baud) < 50:
+            raise click.BadParameter("a number of at least 50, or auto", param_hint="--baud")
+        options["baud"] = int(baud)
+    tell = _teller(as_json)
+    document = run.probe_serial(port, by_id, options, stream, seconds, tell, _shower(as_json))
+    return _print(document, as_json)
+
+
+@probe.command()
+@click.argument("broker", metavar="HOST[:PORT]")
+@click.option("--topic", "topics", multiple=True, default=["#"], show_default=True, help="Filter.")
+@click.option("--username", help="User at the broker.")
+@click.option("--password-file", type=click.Path(), help="Holds the password and nothing else.")
+@click.option("--tls-ca-file", type=click.Path(), help="Turns TLS on (PEM).")
+@click.option("--tls-cert-file", type=click.Path(), help="Our certificate (PEM).")
+@click.option("--tls-key-file", type=click.Path(), help="The key to it (PEM).")
+@_common
+def mqtt(
+    broker: str, topics: tuple[str, ...], seconds: float, stream: str, as_json: bool, **login: Any
+) -> int:
+    """Probe a broker: each topic that somebody publishes to gets an input."""
+    from agent.commands.probe import run
+
+    settings = _address(broker) | {key: value for key, value in login.items() if value is not None}
+    document = run.probe_mqtt(settings, topics, stream, seconds, _shower(as_json))
+    return _print(document, as_json)
+
+
+@probe.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@_common
+def file(path: Path, seconds: float, stream: str, as_json: bool) -> int:
+    """Probe a file: what is in it, and what it gets."""
+    from agent.commands.probe import run
+
+    return _print(run.probe_file(path, stream, seconds, _shower(as_json)), as_json)
+
+
+def _registers(function: Decorated) -> Decorated:
+    types = ["int16", "uint16", "int32", "uint32", "int64", "uint64"]
+    types += ["float32", "float64", "bcd16", "bcd32"]
+    orders = click.Choice(["big", "little"])
+    options = (
+        click.option("--unit", type=click.IntRange(0, 247), default=1, show_default=True),
+        click.option("--address", type=click.IntRange(0, 65535), default=0, show_default=True),
+        click.option("--count", type=click.IntRange(1, 125), default=10, show_default=True),
+        click.option(
+            "--function",
+            type=click.Choice(["holding", "input", "coil", "discrete"]),
+            default="holding",
+            show_default=True,
+        ),
+        click.option("--type", "kind", type=click.Choice(types), help="What they hold."),
+        click.option("--word-order", type=orders, help="Of values of several registers."),
+        click.option("--byte-order", type=orders, help="In each register."),
+        click.option(
+            "--interval",
+            "poll_interval_s",
+            type=click.FloatRange(0.01, 60),
+            default=1.0,
+            show_default=True,
+            help="Seconds between two polls.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@probe.command("modbus-tcp")
+@click.argument("device", metavar="HOST[:PORT]")
+@_registers
+@_common
+def modbus_tcp(device: str, **given: Any) -> int:
+    """Probe the registers, or bits, of a Modbus device on the network."""
+    return _probe_registers({"type": "modbus-tcp"} | _address(device), given)
+
+
+@probe.command("modbus-rtu")
+@click.argument("port", type=click.Path())
+@click.option("--baud", type=click.IntRange(50), default=19200, show_default=True)
+@click.option("--parity", type=click.Choice(["none", "even", "odd"]), default="even")
+@click.option("--stopbits", type=click.Choice(["1", "2"]), default="1")
+@_registers
+@_common
+def modbus_rtu(port: str, baud: int, parity: str, stopbits: str, **given: Any) -> int:
+    """Probe the registers, or bits, of a Modbus device on a serial line."""
+    line = {"port": port, "baud": baud, "parity": parity, "stopbits": int(stopbits)}
+    return _probe_registers({"type": "modbus-rtu"} | line, given)
+
+
+def _probe_registers(device: dict[str, Any], given: dict[str, Any]) -> int:
+    from agent.commands.probe.registers import probe_registers
+
+    chosen = {"function": given["function"], "type": given["kind"]}
+    chosen |= {key: given[key] for key in ("word_order", "byte_order")}
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    if given["function"] in ("coil", "discrete") and len(chosen) > 1:
+        raise click.UsageError(
+            f"--type and --*-order are for registers, not for {given['function']}"
+        )
+    settings = device | {"unit": given["unit"], "poll_interval_s": given["poll_interval_s"]}
+    begin = given["address"]
+    addresses = range(begin, min(begin + given["count"], 65536))
+    as_json = given["as_json"]
+    document = probe_registers(
+        settings, addresses, chosen, given["stream"], given["seconds"], _shower(as_json)
+    )
+    return _print(document, as_json)
+
+
+def _address(text: str) -> dict[str, Any]:
+    host, _, port = text.rpartition(":")
+    if host and port.isdecimal() and not host.endswith(":"):
+        return {"host": host.strip("[]"), "port": int(port)}
+    return {"host": text.strip("[]")}
+
+
+def _teller(as_json: bool) -> Callable[[str], None]:
+    return lambda text: None if as_json else say(text)
+
+
+def _shower(as_json: bool) -> Callable[[bytes], None]:
+    """Return what prints the first lines as they come."""
+    shown = 0
+
+    def show(line: bytes) -> None:
+        nonlocal shown
+        shown += 1
+        if not as_json and shown <= SHOWN_MAX:
+            say(f"> '{printable(line)}'")
+        if not as_json and shown == SHOWN_MAX:
+            say("> ... and so on")
+
+    return show
+
+
+def _print(document: dict[str, Any], as_json: bool) -> int:
+    from agent.commands.probe import report
+
+    if as_json:
+        say_json(document)
+    else:
+        for line in report.lines(document):
+            say(line)
+    problem = document["problem"]
+    if problem and not as_json:
+        say_error("fieldwatch-agent", problem)
+    return UNAVAILABLE if problem else 0

@@ -1,0 +1,312 @@
+"""What lines of a device seem to be: format, separator, keys, time, checksum. Pure.
+
+A guess is settings of the configuration, and it is worth what the agent's own parser makes of the
+lines with them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from agent.config.inputs import IGNORED, TIME
+from agent.parsing import checksum
+from agent.parsing.formats import unix_time
+from agent.parsing.lines import TIME_MAX, TIME_MIN
+from models.printable import printable
+
+_MOST: Final = 0.8  # of the lines must look alike
+_DEPTH_MAX: Final = 8
+_WORDS_MAX: Final = 5  # without a value, in lines of pairs
+_SEPARATORS: Final = (",", ";", "\t", "|", " ")
+
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+_COMMA_NUMBER = re.compile(r"[-+]?\d+,\d+", re.ASCII)
+_SURROGATES = re.compile("[\ud800-\udfff]")  # halves of pairs, as JSON can write them
+_KEY = re.compile(r"[A-Za-z_][^\s=:,;]*")
+_NO_NAME = re.compile(r"[^A-Za-z0-9_.\-]+")
+
+
+@dataclass
+class Guess:
+    """How lines are to be read."""
+
+    settings: dict[str, Any]  # of an input's table
+    channels: dict[str, str] = field(default_factory=dict)  # name -> column, key or pointer
+    time: str | None = None  # column, key or pointer of the time
+    header: list[str] | None = None  # names of the columns, as the lines have them
+    notes: list[str] = field(default_factory=list)
+
+    label: str = ""  # of where the lines come from, for names
+    taken: frozenset[str] = frozenset()  # names of other channels of the stream
+
+    def name(self, wanted: str, where: str) -> str:
+        """Add a channel for what is at ``where``; return its name, unique and allowed."""
+        plain = _NO_NAME.sub("_", wanted).strip("_")[:40] or "channel"
+        if plain in (TIME, IGNORED):
+            plain = f"{plain}_value"
+        labelled = f"{_NO_NAME.sub('_', self.label)[:20]}_{plain}" if self.label else plain
+        names = itertools.chain(
+            (plain, labelled), (f"{labelled}_{number}" for number in itertools.count(2))
+        )
+        name = next(name for name in names if name not in self.channels and name not in self.taken)
+        self.channels[name] = where
+        return name
+
+
+def guess(
+    lines: Sequence[bytes], label: str = "", taken: frozenset[str] = frozenset()
+) -> Guess | None:
+    """Return how these lines are best read; None where they look like nothing known.
+
+    ``label`` says where they come from, ``taken`` are names that no channel may get.
+    """
+    kind = _checksum(lines)
+    if kind is not None:
+        bodies = (checksum.checked(line, kind) for line in lines)
+        lines = [body for body in bodies if body is not None]
+    texts = list(_texts(lines))
+    for look in (_json, _pairs, _csv):
+        found = Guess({}, label=label, taken=taken)
+        if texts and look(texts, found) and found.channels:
+            if kind is not None:
+                found.settings["checksum"] = kind
+            return found
+    return None
+
+
+def _checksum(lines: Sequence[bytes]) -> checksum.Kind | None:
+    for kind in checksum.KINDS:
+        good = sum(checksum.checked(line, kind) is not None for line in lines)
+        if good and good >= _MOST * len(lines):
+            return kind
+    return None
+
+
+def _texts(lines: Sequence[bytes]) -> Iterator[str]:
+    for line in lines:
+        try:
+            text = line.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            continue
+        if text and not text.isspace():
+            yield text
+
+
+# ---- JSON
+
+
+def _json(texts: Sequence[str], found: Guess) -> bool:
+    documents = [document for document in map(_object, texts) if document is not None]
+    if len(documents) < _MOST * len(texts):
+        return False
+    leaves: dict[str, list[Any]] = {}
+    for document in documents:
+        for pointer, value in _leaves(document, "", 0):
+            leaves.setdefault(pointer, []).append(value)
+    for pointer in [pointer for pointer in leaves if _SURROGATES.search(pointer)]:
+        del leaves[pointer]
+        found.notes.append(f"{printable(pointer)} is no text: no configuration can name it")
+    found.settings["format"] = "json"
+    nested = any("/" in pointer[1:] and _is_numbers(values) for pointer, values in leaves.items())
+    keys, ignored = {}, []
+    for pointer, values in leaves.items():
+        plain = pointer[1:].replace("~1", "/").replace("~0", "~")
+        # a plain key that begins with / would be taken for a pointer
+        where = pointer if nested or plain.startswith("/") else plain
+        if found.time is None and _are_times(list(map(str, values))):
+            found.time = found.settings["time_key"] = where
+        elif _is_numbers(values) and not _are_milliseconds(found, where, list(map(str, values))):
+            name = found.name(_last_part(pointer), where)
+            if name != where:
+                keys[name] = where
+        else:
+            ignored.append(plain.split("/")[0] if "/" in pointer[1:] else plain)
+    if keys:
+        found.settings["keys"] = keys
+    if ignored and not any(where.startswith("/") for where in found.channels.values()):
+        found.settings["ignore_keys"] = sorted(set(ignored))
+    return True
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _leaves(value: Any, pointer: str, depth: int) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict | list) and depth < _DEPTH_MAX:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in items:
+            escaped = str(key).replace("~", "~0").replace("/", "~1")
+            yield from _leaves(inner, f"{pointer}/{escaped}", depth + 1)
+    else:
+        yield pointer, value
+
+
+def _last_part(pointer: str) -> str:
+    parts = pointer[1:].split("/")
+    if parts[-1].isdecimal() and len(parts) > 1:
+        return "_".join(parts[-2:])
+    return parts[-1].replace("~1", "/").replace("~0", "~")
+
+
+def _is_numbers(values: Sequence[Any]) -> bool:
+    known = [value for value in values if value is not None]
+    return bool(known) and all(type(value) in (int, float) for value in known)
+
+
+# ---- pairs
+
+
+def _pairs(texts: Sequence[str], found: Guess) -> bool:
+    lines = [_words(text) for text in texts]
+    good = [pairs for pairs, _ in lines if any(_NUMBER.match(value) for value in pairs.values())]
+    words = Counter(word for pairs, bare in lines if pairs for word in set(bare))
+    if len(good) < _MOST * len(texts) or len(words) > _WORDS_MAX:
+        return False
+    found.settings["format"] = "keyvalue"
+    columns: dict[str, list[str]] = {}
+    for pairs in good:
+        for key, value in pairs.items():
+            columns.setdefault(key, []).append(value)
+    keys: dict[str, str] = {}
+    ignored, units = sorted(words), set[str]()
+    for key, values in columns.items():
+        suffixes = {_suffix(value) for value in values if value}
+        if found.time is None and _are_times(values):
+            found.time = found.settings["time_key"] = key
+        elif None in suffixes or not suffixes or _are_milliseconds(found, key, values):
+            ignored.append(key)
+        else:
+            units |= {suffix for suffix in suffixes if suffix}
+            name = found.name(key, key)
+            if name != key:
+                keys[name] = key
+    optional = {"keys": keys, "ignore_keys": ignored, "units": sorted(units)}
+    found.settings |= {setting: given for setting, given in optional.items() if given}
+    return True
+
+
+def _words(text: str) -> tuple[dict[str, str], list[str]]:
+    """Return pairs and words that are none, as ``agent.parsing.keyvalue`` splits a line."""
+    text = " ".join(text.replace(",", " ").replace(";", " ").split())
+    for sign in ("=", ":"):
+        text = text.replace(f" {sign}", sign).replace(f"{sign} ", sign)
+    pairs: dict[str, str] = {}
+    bare: list[str] = []
+    for word in text.split():
+        key, sign, value = word.partition("=")
+        if not sign:
+            key, sign, value = word.partition(":")
+        if sign and _KEY.fullmatch(key):
+            pairs[key] = value
+        else:
+            bare.append(word)
+    return pairs, bare
+
+
+def _suffix(value: str) -> str | None:
+    """Return what stands behind a number; None where there is no number, or more numbers."""
+    match = _NUMBER.match(value)
+    if match is None:
+        return None
+    rest = value[match.end() :]
+    return None if re.search(r"\d[.:\d]", rest) or "_" in rest else rest
+
+
+# ---- values with a separator between
+
+
+def _csv(texts: Sequence[str], found: Guess) -> bool:
+    best: tuple[float, str, str, list[list[str]]] | None = None
+    for separator in _SEPARATORS:
+        rows = [_split(text, separator) for text in texts]
+        width, count = Counter(map(len, rows)).most_common(1)[0]
+        if count < _MOST * len(rows) or (width < 2 and separator != ","):
+            continue
+        rows = [row for row in rows if len(row) == width]
+        decimal = _decimal(rows) if separator != "," else "."
+        share = _share_of_numbers(rows, decimal)
+        if best is None or share > best[0] or (share == best[0] and width > len(best[3][0])):
+            best = (share, separator, decimal, rows)
+    if best is None or best[0] == 0.0:
+        return False
+    _, separator, decimal, rows = best
+    found.settings["format"] = "csv"
+    if separator != ",":
+        found.settings["separator"] = separator
+    if decimal != ".":
+        found.settings["decimal"] = decimal
+    rows = [[cell.replace(decimal, ".") for cell in row] for row in rows]
+    if len(rows) > 1 and not any(map(_is_value, rows[0])) and all(rows[0]):
+        found.header, rows = rows[0], rows[1:]
+    _name_columns(found, rows)
+    return True
+
+
+def _split(text: str, separator: str) -> list[str]:
+    parts = text.split() if separator == " " else text.split(separator)
+    return [part.strip() for part in parts]
+
+
+def _decimal(rows: Sequence[Sequence[str]]) -> str:
+    cells = [cell for row in rows for cell in row]
+    return "," if any(_COMMA_NUMBER.fullmatch(cell) for cell in cells) else "."
+
+
+def _share_of_numbers(rows: Sequence[Sequence[str]], decimal: str) -> float:
+    cells = [cell.replace(decimal, ".") for row in rows for cell in row]
+    return sum(map(_is_value, cells)) / max(1, len(cells))
+
+
+def _is_value(cell: str) -> bool:
+    return bool(_NUMBER.fullmatch(cell)) or _is_time(cell)
+
+
+def _name_columns(found: Guess, rows: Sequence[Sequence[str]]) -> None:
+    columns = []
+    for at, cells in enumerate(zip(*rows, strict=True), 1):
+        label = found.header[at - 1] if found.header else f"column {at}"
+        known = [cell for cell in cells if cell]
+        numbers = sum(bool(_NUMBER.fullmatch(cell)) for cell in known)
+        if found.time is None and _are_times(cells):
+            found.time = label
+            columns.append(TIME)
+        elif not known or numbers < _MOST * len(known) or _are_milliseconds(found, label, cells):
+            columns.append(IGNORED)
+        else:
+            wanted = found.label if len(rows[0]) == 1 and found.label else f"channel_{at}"
+            columns.append(found.name(label if found.header else wanted, label))
+    found.settings["columns"] = columns
+
+
+# ---- times
+
+
+def _is_time(text: str) -> bool:
+    return TIME_MIN <= unix_time(text) <= TIME_MAX
+
+
+def _are_times(texts: Sequence[str]) -> bool:
+    return bool(texts) and sum(map(_is_time, texts)) >= _MOST * len(texts)
+
+
+def _are_milliseconds(found: Guess, where: str, texts: Sequence[str]) -> bool:
+    """Tell of what looks like a time that the agent does not read."""
+    known = [text for text in texts if text and _NUMBER.fullmatch(text)]
+    if not known or not all(TIME_MIN <= float(text) / 1000 <= TIME_MAX for text in known):
+        return False
+    found.notes.append(
+        f"{where} looks like Unix time in milliseconds, which is not read as a time;"
+        " the time of arrival counts"
+    )
+    return True

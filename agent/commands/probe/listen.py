@@ -1,0 +1,181 @@
+"""Listens to an input for some seconds, through the agent's own inputs where that is possible."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from queue import Empty
+from typing import Final
+
+from agent.commands.probe.measure import Arrival
+from agent.config.broker import BrokerTable
+from agent.config.inputs import AnyInput, FileTable
+from agent.inputs.kinds import open_input
+from agent.inputs.source import Chunk, InputStatus
+from agent.mqtt.connection import (
+    RECEIVED_BYTES_MAX,
+    UNSUPPORTED_PROTOCOL,
+    Connected,
+    Connection,
+    LinkError,
+    Lost,
+    Protocol,
+    Received,
+    Subscribed,
+    TooLarge,
+)
+from models.printable import printable
+
+LINES_MAX: Final = 20_000  # kept; what comes after is only counted
+BYTES_MAX: Final = 16 * 2**20  # in those lines
+_TAIL_BYTES: Final = 65_536  # of a file that is there already
+
+Show = Callable[[bytes], None]
+
+
+@dataclass
+class Heard:
+    """What came."""
+
+    seconds: float
+    arrivals: list[Arrival] = field(default_factory=list)
+    lines: int = 0
+    bytes: int = 0
+    bytes_kept: int = 0
+    problem: str | None = None  # why there is nothing, or no more
+    note: str | None = None  # what went wrong besides
+    retained: int = 0  # messages of a broker that were there before
+
+    def add(self, arrival: Arrival, show: Show) -> None:
+        """Keep a line, and show it."""
+        self.lines += 1
+        if len(self.arrivals) < LINES_MAX and self.bytes_kept < BYTES_MAX:
+            self.arrivals.append(arrival)
+            self.bytes_kept += len(arrival.line)
+        show(b"%b %b" % (arrival.source.encode(), arrival.line) if arrival.source else arrival.line)
+
+
+def listen(table: AnyInput, seconds: float, show: Show) -> Heard:
+    """Run an input for so long, or until Ctrl-C; raises ConfigError where it cannot be used."""
+    heard, lock = Heard(seconds), threading.Lock()
+    source = open_input(table)
+
+    def take(chunk: Chunk) -> None:
+        with lock:
+            for line in chunk.lines:
+                heard.add(Arrival("", chunk.arrived_mono_s, line), show)
+        if chunk.token:
+            source.committed([chunk.token])
+
+    began = time.monotonic()
+    try:
+        source.start(take)
+        time.sleep(seconds)
+    except KeyboardInterrupt:  # what came by then counts
+        heard.seconds = round(time.monotonic() - began, 1)
+    status: InputStatus = source.status()
+    source.stop()
+    heard.bytes = status.bytes
+    if heard.lines and status.connected:
+        heard.note = status.last_error
+    else:
+        heard.problem = status.last_error
+    return heard
+
+
+def listen_to_file(table: FileTable, seconds: float, show: Show) -> Heard:
+    """Return the first line of a file, its end, and what it gets meanwhile.
+
+    Raises:
+        OSError: the file cannot be read.
+
+    """
+    heard = Heard(seconds)
+    with table.path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        first = file.readline(table.line_bytes_max + 1)
+        rest_at = max(file.tell(), size - _TAIL_BYTES)
+        cut = rest_at > file.tell()
+        file.seek(rest_at)
+        lines = file.read(_TAIL_BYTES).split(b"\n")[:-1]
+    for line in [first, *(lines[1:] if cut else lines)]:
+        if plain := line.rstrip(b"\r\n"):
+            heard.add(Arrival("", None, plain), show)
+    live = listen(table, seconds, show)
+    heard.arrivals += live.arrivals
+    heard.lines, heard.bytes = heard.lines + live.lines, size + live.bytes
+    heard.seconds = live.seconds
+    heard.problem = live.problem
+    return heard
+
+
+def listen_to_broker(
+    broker: BrokerTable, topics: Sequence[str], seconds: float, show: Show
+) -> Heard:
+    """Subscribe for some seconds, as a guest that leaves nothing behind at the broker."""
+    heard = Heard(seconds)
+    protocols: list[Protocol] = ["5", "3.1.1"] if broker.protocol == "auto" else [broker.protocol]
+    try:
+        for protocol in protocols:
+            client_id = f"fieldwatch-{socket.gethostname()}-probe-{os.getpid()}"
+            connection = Connection(broker, client_id, protocol)
+            try:
+                if _subscribed(connection, topics):
+                    with contextlib.suppress(KeyboardInterrupt):  # what came by then counts
+                        _receive(connection, heard, show)
+                    break
+            finally:
+                connection.close(politely=True)
+        else:
+            heard.problem = "the broker refuses: it does not speak this version of MQTT"
+    except LinkError as error:
+        heard.problem = str(error)
+    return heard
+
+
+def _subscribed(connection: Connection, topics: Sequence[str]) -> bool:
+    """Connect and subscribe; False where the broker does not speak this version.
+
+    Raises:
+        LinkError: it cannot be reached, or refuses.
+
+    """
+    connection.open()
+    answer = connection.answer(threading.Event())
+    if isinstance(answer, Connected):
+        connection.subscribe(topics)
+        return True
+    if answer.code == UNSUPPORTED_PROTOCOL:
+        return False
+    raise LinkError(f"the broker refuses: {answer.reason}")
+
+
+def _receive(connection: Connection, heard: Heard, show: Show) -> None:
+    until = time.monotonic() + heard.seconds
+    while (left := until - time.monotonic()) > 0:
+        try:
+            happening = connection.happenings.get(timeout=left)
+        except Empty:
+            return
+        match happening:
+            case Received() as received:
+                heard.bytes += len(received.body)
+                heard.retained += received.retained
+                came = None if received.retained else time.monotonic()
+                for line in received.body.split(b"\n"):
+                    if plain := line.removesuffix(b"\r"):
+                        heard.add(Arrival(received.topic, came, plain), show)
+            case TooLarge() as message:
+                heard.note = (
+                    f"a message of {message.size_bytes} bytes on {printable(message.topic)} was not"
+                    f" taken, as the agent would not; at most {RECEIVED_BYTES_MAX} are"
+                )
+            case Lost(reason):
+                raise LinkError(reason)
+            case Subscribed(str(refusal)):
+                raise LinkError(f"the broker lets us not subscribe: {refusal}")

@@ -1,0 +1,78 @@
+"""What the agent's own parser makes of lines: readings, rejects by cause, ranges, the rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from agent.config.inputs import InputTable
+from agent.parsing.lines import LineParser
+from models.manifest import Channel
+from models.messages import Float64
+
+REJECTS_SHOWN = 3  # of each cause
+
+
+class Arrival(NamedTuple):
+    """One line."""
+
+    source: str  # the topic of MQTT; else empty
+    arrived_s: float | None  # monotonic seconds; None where it was there before
+    line: bytes
+
+
+def measured(
+    table: InputTable, channels: Sequence[Channel], arrivals: Sequence[Arrival]
+) -> dict[str, Any]:
+    """Return how many of the lines are understood, why others are not, and what the values are."""
+    parser = LineParser(table.model_copy(update={"rejects_kept": REJECTS_SHOWN}), channels)
+    parts = [parser.parse([arrival.line], arrival.arrived_s or 0.0) for arrival in arrivals]
+    width = len(channels)
+    values = np.concatenate([part.values for part in parts] or [np.empty((0, width), np.float32)])
+    times = np.concatenate([part.times for part in parts] or [np.empty(0)])
+    if not parser.has_time:
+        times = np.array([one.arrived_s for one in arrivals if one.arrived_s is not None])
+    return {
+        "lines": len(arrivals),
+        "readings": len(values),
+        "rejected": dict(parser.counters),
+        "rejects": [
+            {"cause": reject.cause, "line": reject.excerpt, "channel": reject.channel}
+            for reject in parser.rejects()
+        ],
+        "period_s": _period_s(times, steady=parser.has_time),
+        "channels": {channel.name: _range(values[:, at]) for at, channel in enumerate(channels)},
+    }
+
+
+def plain_channels(names: Sequence[str]) -> list[Channel]:
+    """Return channels of these names without limits."""
+    return [Channel(name=name, unit="", center=0.0, scale=1.0) for name in names]
+
+
+def _period_s(times: Float64, steady: bool) -> float | None:
+    """Return the time between two readings; None where that cannot be said.
+
+    Of times that the device gives, the median; arrivals come in heaps, so of those the mean.
+    """
+    steps = np.diff(times)
+    if len(steps) == 0:
+        return None
+    if steady:
+        steps = steps[steps > 0]
+        period_s = float(np.median(steps)) if len(steps) else 0.0
+    else:
+        period_s = float(times[-1] - times[0]) / len(steps)
+    return float(f"{period_s:.3g}") if period_s > 0 else None
+
+
+def _range(values: np.ndarray[Any, Any]) -> dict[str, float | None]:
+    known = [float(f"{value:.6g}") for value in values.tolist() if not math.isnan(value)]
+    return {
+        "low": min(known, default=None),
+        "high": max(known, default=None),
+        "last": known[-1] if known else None,
+    }

@@ -1,0 +1,129 @@
+"""Probes a Modbus device: what its registers hold, read in each of the usual ways."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from agent.commands.probe.listen import Show, listen
+from agent.commands.probe.propose import input_table, stream_table
+from agent.config.inputs import ModbusRtuTable, ModbusTcpTable, RegisterTable
+from agent.inputs.modbus import decoded
+
+_PAIRS: Final = (  # of two registers
+    ("float32", {"type": "float32"}),
+    ("float32, low word first", {"type": "float32", "word_order": "little"}),
+    ("int32", {"type": "int32"}),
+    ("int32, low word first", {"type": "int32", "word_order": "little"}),
+)
+
+
+def probe_registers(
+    device: dict[str, Any],
+    addresses: range,
+    kind: dict[str, Any],
+    stream: str,
+    seconds: float,
+    show: Show,
+) -> dict[str, Any]:
+    """Poll registers for some seconds.
+
+    Args:
+        device: settings of the input's table: type, host or port, unit ...
+        addresses: of the registers, or bits.
+        kind: function and type of the registers that are proposed.
+        stream: for the proposal.
+        seconds: how long to poll.
+        show: told each poll.
+
+    """
+    function = kind.get("function", "holding")
+    plain = {"function": function}
+    if function not in ("coil", "discrete"):
+        plain["type"] = "uint16"
+    kind_of_table = ModbusTcpTable if device["type"] == "modbus-tcp" else ModbusRtuTable
+    words_table = kind_of_table.model_validate(
+        {
+            "name": "probe",
+            "stream": stream,
+            **device,
+            "registers": [{"channel": f"r{at}", "address": at} | plain for at in addresses],
+        }
+    )
+    heard = listen(words_table, seconds, show)
+    polls = [_words(arrival.line) for arrival in heard.arrivals]
+    rows = _proposed(addresses, kind)
+    registers = [RegisterTable.model_validate(row) for row in rows]
+    if heard.problem is None and not polls:
+        heard.problem = f"no answer in {seconds:g} s"
+    seen = addresses if polls else range(0)
+    channels = [register.channel for register in registers]
+    head = {"name": _name(device), "type": device["type"], "stream": stream}
+    interval_s = words_table.poll_interval_s
+    return {
+        "seconds": seconds,
+        "polls": len(polls),
+        "problem": heard.problem,
+        "note": heard.note,
+        "registers": [_seen(at, polls, addresses, "type" in plain) for at in seen],
+        "channels": {
+            register.channel: _range(register, polls, addresses)
+            for register in (registers if polls else ())
+        },
+        "proposal": input_table(head | dict(device) | {"registers": rows}) if polls else None,
+        "stream": stream_table(stream, channels, interval_s) if polls else None,
+    }
+
+
+def _name(device: dict[str, Any]) -> str:
+    return f"{device['type']}-unit-{device.get('unit', 1)}"
+
+
+def _proposed(addresses: range, kind: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return tables of registers that lie one after the other."""
+    function = kind.get("function", "holding")
+    words = RegisterTable.model_validate({"channel": "a", "address": 0} | kind).words
+    return [
+        {"channel": f"{function}_{at}", "address": at} | kind
+        for at in addresses[::words]
+        if at + words <= addresses.stop
+    ]
+
+
+def _words(line: bytes) -> list[int | None]:
+    return [int(float(field)) if field else None for field in line.decode().split(",")]
+
+
+def _seen(
+    at: int, polls: Sequence[Sequence[int | None]], addresses: range, registers: bool
+) -> dict[str, Any]:
+    """Say what a register or bit holds, and a register with the next."""
+    index = at - addresses.start
+    known = [words[index] for words in polls if words[index] is not None]
+    seen: dict[str, Any] = {"address": at, "last": known[-1] if known else None}
+    seen["changes"] = len(set(known)) > 1
+    pair = polls[-1][index : index + 2]
+    if len(pair) == 2 and None not in pair and registers:
+        for label, settings in _PAIRS:
+            register = RegisterTable.model_validate({"channel": "a", "address": at} | settings)
+            value = decoded(register, [word for word in pair if word is not None])
+            seen[label] = float(f"{value:.7g}") if math.isfinite(value) else None
+    return seen
+
+
+def _range(
+    register: RegisterTable, polls: Sequence[Sequence[int | None]], addresses: range
+) -> dict[str, float | None]:
+    begin = register.address - addresses.start
+    values = []
+    for poll in polls:
+        words = [word for word in poll[begin : begin + register.words] if word is not None]
+        if len(words) == register.words:
+            values.append(decoded(register, words))
+    known = [float(f"{value:.7g}") for value in values if math.isfinite(value)]
+    return {
+        "low": min(known, default=None),
+        "high": max(known, default=None),
+        "last": known[-1] if known else None,
+    }

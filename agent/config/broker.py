@@ -1,0 +1,113 @@
+"""Tables of the configuration that name an MQTT broker."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from typing import Literal
+
+from agent.config.kinds import Count, FilePath
+from models.fields import Field, field_validator, model_validator
+from models.manifest import Positive
+from models.settings import Table
+
+Form = Literal["json", "cbor"]
+Compression = Literal["none", "zstd"]
+
+
+def missing(form: str) -> str | None:
+    """Say what has to be installed for a form of message; None where nothing is missing."""
+    if form == "cbor" and find_spec("cbor2") is None:
+        return "CBOR needs cbor2: pip install 'fieldwatch[cbor]'"
+    if form == "zstd" and sys.version_info < (3, 14) and find_spec("zstandard") is None:
+        return "zstd needs zstandard: pip install 'fieldwatch[zstd]'"
+    return None
+
+
+class BrokerTable(Table):
+    """An MQTT broker, and how to get in."""
+
+    host: str = Field(min_length=1, description="Name or address of the broker")
+    port: int = Field(1883, ge=1, le=65535, description="1883, or usually 8883 with TLS")
+    username: str | None = Field(None, description="User at the broker")
+    password_file: FilePath | None = Field(
+        None, description="File that holds the password and nothing else"
+    )
+    tls_ca_file: FilePath | None = Field(
+        None, description="Certificates (PEM) that the broker's is checked against; turns TLS on"
+    )
+    tls_cert_file: FilePath | None = Field(
+        None, description="This gateway's certificate (PEM), where the broker asks for one"
+    )
+    tls_key_file: FilePath | None = Field(
+        None, description="The key (PEM) to tls_cert_file, unless it is in that file too"
+    )
+    protocol: Literal["auto", "5", "3.1.1"] = Field(
+        "auto", description="MQTT version; auto is 5, and 3.1.1 where the broker refuses that"
+    )
+    keepalive_s: int = Field(
+        60, ge=5, le=65535, description="A lost link is noticed after one and a half times this"
+    )
+    backoff_min_s: Positive = Field(1.0, description="First wait before connecting again, at most")
+    backoff_max_s: Positive = Field(60.0, description="Longest wait before connecting again")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BrokerTable:
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs username")
+        if self.tls_key_file is not None and self.tls_cert_file is None:
+            raise ValueError("tls_key_file needs tls_cert_file")
+        if self.tls_cert_file is not None and self.tls_ca_file is None:
+            raise ValueError("tls_cert_file needs tls_ca_file: without it the link has no TLS")
+        if self.backoff_min_s > self.backoff_max_s:
+            raise ValueError(
+                f"backoff_min_s {self.backoff_min_s:g} is above backoff_max_s"
+                f" {self.backoff_max_s:g}"
+            )
+        return self
+
+
+class MqttTable(BrokerTable):
+    """The broker; without this table the gateway works alone."""
+
+    inflight_max: Count = Field(
+        20, description="Messages sent and not yet acknowledged; a broker may ask for fewer"
+    )
+    acknowledgement: Literal["broker", "central"] = Field(
+        "broker",
+        description="Whose word frees a message: the broker's, or that of a collector which has it",
+    )
+    central_timeout_s: Positive = Field(
+        60.0, description="central: send again what the collector has not acknowledged after this"
+    )
+    replay_rate_max: Positive = Field(
+        200.0, description="Summaries and health of the backlog sent per second, at most"
+    )
+    health_expiry_s: Positive = Field(
+        600.0, description="A health message older than this is dropped, here and by the broker"
+    )
+    ack_timeout_s: Positive = Field(
+        60.0, description="Connect again if messages wait this long without any acknowledgement"
+    )
+    stop_timeout_s: Positive = Field(
+        3.0, description="At a stop, wait this long for acknowledgements"
+    )
+    unsubscribed_retry_s: Positive = Field(
+        30.0, description="Send again after this where the broker says that nobody is subscribed"
+    )
+    denied_retry_s: Positive = Field(
+        600.0, description="Send again after this to a topic that the broker does not let us use"
+    )
+    payload: Form = Field(
+        "json", description="How summaries, alarms and health are sent; cbor needs the extra cbor"
+    )
+    compression: Compression = Field(
+        "none", description="Of each of these messages by itself; zstd needs the extra zstd"
+    )
+
+    @field_validator("payload", "compression")
+    @classmethod
+    def _installed(cls, form: str) -> str:
+        if (reason := missing(form)) is not None:
+            raise ValueError(reason)
+        return form

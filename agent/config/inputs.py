@@ -1,0 +1,440 @@
+"""Tables of the configuration for inputs, one for each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from agent.config.broker import BrokerTable
+from agent.config.fault_kinds import FaultKind
+from agent.config.kinds import FilePath, PortPath, TopicFilter, TopicName
+from agent.config.line_patterns import REGEX_BYTES_MAX, channels_in
+from agent.config.streams import repeated
+from models.fields import ConfigDict, Discriminator, Field, Tag, model_validator
+from models.manifest import Finite, Positive
+from models.settings import Table
+
+TIME: Final = "time"  # the column of a line that holds its time
+IGNORED: Final = "-"  # a column that is not used
+
+BY_ID: Final = Path("/dev/serial/by-id")  # where udev puts lasting names of serial devices
+ENTRY_POINTS: Final = "fieldwatch.inputs"  # where other packages name inputs of theirs
+REGISTERS_MAX = 125  # in one request of Modbus
+BITS_MAX = 2000
+BIT_FUNCTIONS: Final = ("coil", "discrete")
+
+
+class SourceTable(Table):
+    """Where readings come from; common to all kinds of input."""
+
+    name: TopicName = Field(description="Unique; names the input in logs and status")
+    stream: TopicName = Field(description="The stream that the readings belong to")
+    rejects_kept: int = Field(
+        5, ge=0, le=100, description="Rejected lines kept for status, of each cause"
+    )
+
+
+class InputTable(SourceTable):
+    """Where lines come from, and how a line is read."""
+
+    format: Literal["csv", "json", "keyvalue", "regex"] = Field(
+        "csv",
+        description="csv: values with a separator between; json: one object per line; keyvalue:"
+        " pairs such as T=21.4 P=1.2; regex: whatever a regular expression finds",
+    )
+    columns: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="csv: what each column is: 'time', a channel of the bundle, or '-' to ignore",
+    )
+    header: bool = Field(
+        False, description="csv: a line of names comes first, instead of columns; see keys"
+    )
+    separator: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        description="csv: between two values, the comma without it, a blank stands for any number"
+        " of blanks; keyvalue: between two pairs, blanks, commas and semicolons without it",
+    )
+    decimal: Literal[".", ","] = Field(".", description="csv: the decimal point, or comma")
+    pattern: str | None = Field(
+        None,
+        max_length=500,
+        description="regex: what a whole line looks like; a named group (?P<flow>...) is a channel"
+        " of the bundle, or 'time'",
+    )
+    time_key: str | None = Field(
+        None,
+        min_length=1,
+        description="json, keyvalue, header: the key of the time; without it arrival counts",
+    )
+    keys: dict[str, str] = Field(
+        default_factory=dict,
+        description="channel = key (of json, keyvalue, header, or a group of regex), or a JSON"
+        " pointer such as /data/flow; without it the channel's name is the key",
+    )
+    ignore_keys: list[str] = Field(
+        default_factory=list,
+        description="json, keyvalue: keys that are not counted as unknown channels",
+    )
+    units: list[str] = Field(
+        default_factory=list,
+        description="keyvalue: what may stand behind a number, as 'C' in T=21.4C; it is dropped",
+    )
+    checksum: Literal["xor", "crc16-modbus", "crc32"] | None = Field(
+        None,
+        description="A line ends in * and this in hex, of all before the *; xor as in NMEA 0183,"
+        " without the $ or ! at the beginning",
+    )
+    line_bytes_max: int = Field(
+        4096,
+        ge=16,
+        le=65536,
+        description=f"A longer line is rejected as too_long; regex: at most {REGEX_BYTES_MAX}",
+    )
+
+    channels: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Channels that the input may bring; values for others are rejected as"
+        " not_its_channel. Without it, all",
+    )
+    ahead_max_s: Positive | None = Field(
+        86_400.0,
+        description="Lines whose time is farther ahead of the gateway's clock are rejected as"
+        " in_future; while no time server has set that clock, see leap_agreed_s",
+    )
+
+    @property
+    def lines(self) -> InputTable:
+        """How the lines that the input brings are read."""
+        return self
+
+    @model_validator(mode="after")
+    def _of_one_format(self) -> InputTable:
+        kind = "header" if self.header else self.format
+        if self.header and self.format != "csv":
+            raise ValueError("header is for format = 'csv'")
+        for name, kinds in _ONLY_FOR.items():
+            if (
+                getattr(self, name)
+                != type(self).model_fields[name].get_default(call_default_factory=True)
+                and kind not in kinds
+            ):
+                raise ValueError(f"{name} is for {_told(kinds)}, not with {_told([kind])}")
+        if kind == "csv":
+            self._check_columns()
+        elif kind == "regex":
+            self._check_pattern()
+        self._check_separator()
+        return self
+
+    def _check_columns(self) -> None:
+        if self.columns is None:
+            raise ValueError("columns is needed with format = 'csv'")
+        twice = repeated(column for column in self.columns if column != IGNORED)
+        if twice:
+            raise ValueError(f"columns: {twice[0]!r} is there twice")
+        if not set(self.columns) - {TIME, IGNORED}:
+            raise ValueError("columns: no channel among them")
+
+    def _check_separator(self) -> None:
+        separator = self.separator or ","
+        if separator.isalnum() or not separator.isascii() or separator in "+-._*=:\r\n":
+            raise ValueError(f"separator = {separator!r}: must not be a part of numbers or text")
+        if separator == self.decimal == ",":
+            raise ValueError("decimal = ',' needs another separator, such as ';'")
+
+    def _check_pattern(self) -> None:
+        if self.pattern is None:
+            raise ValueError("pattern is needed with format = 'regex'")
+        if not set(channels_in(self.pattern)) - {TIME}:
+            raise ValueError("pattern: no named group such as (?P<flow>...), which is a channel")
+        if "line_bytes_max" in self.model_fields_set and self.line_bytes_max > REGEX_BYTES_MAX:
+            raise ValueError(f"line_bytes_max: at most {REGEX_BYTES_MAX} with format = 'regex'")
+
+
+# settings that mean something for some formats only; "header" is csv with header = true
+_ONLY_FOR: Final[dict[str, tuple[str, ...]]] = {
+    "columns": ("csv",),
+    "separator": ("csv", "header", "keyvalue"),
+    "decimal": ("csv", "header"),
+    "pattern": ("regex",),
+    "time_key": ("json", "keyvalue", "header"),
+    "keys": ("json", "keyvalue", "header", "regex"),
+    "ignore_keys": ("json", "keyvalue"),
+    "units": ("keyvalue",),
+}
+
+
+def _told(kinds: Iterable[str]) -> str:
+    return " or ".join(
+        "header = true" if kind == "header" else f"format = {kind!r}" for kind in kinds
+    )
+
+
+class SerialTable(InputTable):
+    """A serial port."""
+
+    type: Literal["serial"] = Field("serial", description="The kind of input")
+    port: PortPath = Field(
+        description="The device, best by its lasting name below /dev/serial/by-id; a pattern (*, ?)"
+        " that one device fits; or 'auto', the only one there is"
+    )
+    by_id: FilePath = Field(BY_ID, description="Where 'auto' looks")
+    baud: int = Field(115200, ge=50, description="Bits per second, as the device is set")
+    bytesize: Literal[5, 6, 7, 8] = Field(8, description="Bits per character")
+    parity: Literal["none", "even", "odd", "mark", "space"] = Field(
+        "none", description="Parity bit"
+    )
+    stopbits: Literal[1, 2] = Field(1, description="Stop bits")
+    flow_control: Literal["none", "rtscts", "xonxoff"] = Field(
+        "none", description="Who may say wait: nobody, the lines RTS and CTS, or XON and XOFF"
+    )
+    reconnect_delay_max_s: Positive = Field(
+        10.0, description="Longest wait before a lost port is tried again"
+    )
+
+    @model_validator(mode="after")
+    def _no_header(self) -> SerialTable:
+        if self.header:
+            raise ValueError("header is for files and messages; a serial line has columns")
+        return self
+
+
+class MqttInputTable(InputTable):
+    """Messages of a broker, each of one or more lines; acknowledged when they are committed."""
+
+    type: Literal["mqtt"] = Field(description="The kind of input")
+    broker: BrokerTable = Field(
+        BrokerTable(host="127.0.0.1"), description="Where the messages come from"
+    )
+    topics: list[TopicFilter] = Field(
+        min_length=1, description="Topic filters; + and # are allowed"
+    )
+    session_expiry_s: int = Field(
+        86_400,
+        ge=0,
+        le=2**32 - 2,
+        description="The broker keeps messages this long (MQTT 5)",
+    )
+    use_retained: bool = Field(
+        False,
+        description="Take a retained message without a time of its own for a reading of now; else"
+        " it is rejected as retained",
+    )
+
+
+class FileTable(InputTable):
+    """A file that another program writes lines to; it may be rotated."""
+
+    type: Literal["file"] = Field(description="The kind of input")
+    path: FilePath = Field(description="The file; it may be absent for now")
+    begin: Literal["start", "end"] = Field(
+        "end", description="Where to begin in a file that is there at the start"
+    )
+    poll_interval_s: Positive = Field(0.5, description="Look for new lines this often")
+
+
+class ReplayTable(InputTable):
+    """A recording (CSV) that is played as if it came now, to try an installation."""
+
+    type: Literal["replay"] = Field(description="The kind of input")
+    path: FilePath = Field(description="The recording; its rows have times, in their order")
+    header: bool = Field(True, description="Its first line names the columns, else columns does")
+    time_key: str | None = Field("time", min_length=1, description="header: the column of the time")
+    times: Literal["now", "recorded"] = Field(
+        "now", description="now: rows get new times, from now on; recorded: they keep their own"
+    )
+    speed: float = Field(
+        1.0, gt=0, le=10_000, description="Times as fast as recorded; times then run ahead of now"
+    )
+    loop: bool = Field(False, description="Begin again at the end; the times go on")
+    ahead_max_s: Positive | None = Field(
+        None, description="A recording may run ahead of the clock; see the other inputs"
+    )
+
+    @model_validator(mode="after")
+    def _has_times(self) -> ReplayTable:
+        if self.format != "csv":
+            raise ValueError("a replay has format = 'csv'")
+        if self.time_key is None if self.header else TIME not in (self.columns or ()):
+            raise ValueError("a replay needs times: a time_key, or 'time' among columns")
+        return self
+
+
+class SimulatorTable(SourceTable):
+    """The simulated pump of the demo, at its real pace: an input without any device."""
+
+    type: Literal["simulator"] = Field(description="The kind of input")
+    seed: int = Field(1, ge=0, description="Another seed is another pump")
+    channels: list[str] | None = Field(
+        None, min_length=1, description="Of its eight channels those that are used; without it all"
+    )
+    fault: FaultKind | None = Field(None, description="What goes wrong, if anything")
+    fault_at_s: float = Field(
+        120.0, ge=0, allow_inf_nan=False, description="So long after the agent's start"
+    )
+    fault_duration_s: Positive | None = Field(None, description="For so long; without it for good")
+
+    @property
+    def lines(self) -> InputTable:
+        """How the lines that the input brings are read."""
+        used = [name if name in (self.channels or _PUMP) else IGNORED for name in _PUMP]
+        return InputTable(
+            name=self.name,
+            stream=self.stream,
+            columns=[TIME, *used],
+            rejects_kept=self.rejects_kept,
+            ahead_max_s=None,  # its times begin now, and go on whatever the clock does
+        )
+
+    @model_validator(mode="after")
+    def _of_the_pump(self) -> SimulatorTable:
+        for name in self.channels or ():
+            if name not in _PUMP:
+                raise ValueError(f"channels: {name!r} is none of the pump's: {', '.join(_PUMP)}")
+        return self
+
+
+# as agent.inputs.plant has them, which would load numpy; a test compares them
+_PUMP: Final = (
+    "vibration_x",
+    "vibration_y",
+    "motor_current",
+    "discharge_pressure",
+    "flow",
+    "bearing_temperature",
+    "fluid_temperature",
+    "voltage",
+)
+
+
+class RegisterTable(Table):
+    """A channel's register or registers, or its bit."""
+
+    channel: str = Field(description="A channel of the bundle")
+    address: int = Field(ge=0, le=65535, description="As in the request, counted from 0")
+    function: Literal["holding", "input", "coil", "discrete"] = Field(
+        "holding", description="Function code 3, 4, 1 or 2; coil and discrete are bits, 0 or 1"
+    )
+    type: Literal[
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "uint64",
+        "float32",
+        "float64",
+        "bcd16",
+        "bcd32",
+    ] = Field("int16", description="What the registers hold; bcd is a decimal digit per half byte")
+    word_order: Literal["big", "little"] = Field(
+        "big", description="Of values of several registers: the high word first, or last"
+    )
+    byte_order: Literal["big", "little"] = Field(
+        "big", description="In each register: the high byte first, as the standard says, or last"
+    )
+    scale: Finite = Field(1.0, description="Times this ...")
+    offset: Finite = Field(0.0, description="... and plus this is the value in the channel's unit")
+
+    @property
+    def is_bit(self) -> bool:
+        """Whether it is one bit rather than registers."""
+        return self.function in BIT_FUNCTIONS
+
+    @property
+    def words(self) -> int:
+        """How many registers it takes; a bit takes one place among bits."""
+        return 1 if self.is_bit else int(self.type.lstrip("uintfloabcd")) // 16
+
+    @model_validator(mode="after")
+    def _bits_have_no_type(self) -> RegisterTable:
+        given = self.model_fields_set & {"type", "word_order", "byte_order"}
+        if self.is_bit and given:
+            raise ValueError(f"{min(given)} is for registers; {self.function} is a bit")
+        return self
+
+
+class ModbusTable(SourceTable):
+    """A Modbus device, polled; needs the extra ``modbus``."""
+
+    unit: int = Field(1, ge=0, le=247, description="The device's address")
+    poll_interval_s: Positive = Field(1.0, description="Between two polls")
+    timeout_s: Positive = Field(1.0, description="Wait this long for an answer")
+    registers: list[RegisterTable] = Field(min_length=1, description="What is read")
+    reconnect_delay_max_s: Positive = Field(
+        10.0, description="Longest wait before a lost device is tried again"
+    )
+
+    @model_validator(mode="after")
+    def _each_channel_once(self) -> ModbusTable:
+        for name in repeated(register.channel for register in self.registers):
+            raise ValueError(f"registers: channel {name!r} is there twice")
+        return self
+
+    @property
+    def lines(self) -> InputTable:
+        """How the lines that the input brings are read: a value for each register."""
+        channels = [register.channel for register in self.registers]
+        return InputTable(
+            name=self.name, stream=self.stream, columns=channels, rejects_kept=self.rejects_kept
+        )
+
+
+class ModbusTcpTable(ModbusTable):
+    """A Modbus device on the network."""
+
+    type: Literal["modbus-tcp"] = Field(description="The kind of input")
+    host: str = Field(min_length=1, description="Name or address of the device")
+    port: int = Field(502, ge=1, le=65535, description="Of the device")
+
+
+class ModbusRtuTable(ModbusTable):
+    """A Modbus device on a serial line."""
+
+    type: Literal["modbus-rtu"] = Field(description="The kind of input")
+    port: PortPath = Field(
+        description="The line, best by its lasting name below /dev/serial/by-id; a pattern, or"
+        " 'auto', as for serial"
+    )
+    by_id: FilePath = Field(BY_ID, description="Where 'auto' looks")
+    baud: int = Field(19200, ge=50, description="Bits per second, as the device is set")
+    parity: Literal["none", "even", "odd"] = Field("even", description="Parity bit")
+    stopbits: Literal[1, 2] = Field(1, description="Stop bits")
+
+
+class ForeignTable(InputTable):
+    """An input of another package, by its entry point; its own settings stand beside these."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
+
+    type: str = Field(description="Name of an entry point of the group fieldwatch.inputs")
+
+
+def _kind(value: Any) -> str:
+    """Return which of the tables a value is for."""
+    named = value.get("type", "serial") if isinstance(value, dict) else value.type
+    if named in _BUILT_IN:
+        return str(named)
+    from importlib.metadata import entry_points  # takes 1 MB, which few need
+
+    return "other" if entry_points(group=ENTRY_POINTS, name=str(named)) else str(named)
+
+
+_BUILT_IN = ("serial", "mqtt", "file", "replay", "simulator", "modbus-tcp", "modbus-rtu")
+
+AnyInput = Annotated[
+    Annotated[SerialTable, Tag("serial")]
+    | Annotated[MqttInputTable, Tag("mqtt")]
+    | Annotated[FileTable, Tag("file")]
+    | Annotated[ReplayTable, Tag("replay")]
+    | Annotated[SimulatorTable, Tag("simulator")]
+    | Annotated[ModbusTcpTable, Tag("modbus-tcp")]
+    | Annotated[ModbusRtuTable, Tag("modbus-rtu")]
+    | Annotated[ForeignTable, Tag("other")],
+    Discriminator(_kind),
+]

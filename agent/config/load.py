@@ -1,0 +1,248 @@
+"""The gateway's configuration: TOML and environment, checked as a whole before anything starts.
+
+What changes the scores of a stream with a bundle is in the bundle, not here, and no secret is
+either (those have files of their own). Only ``load`` reads; what a path or port points at is tried
+by ``check``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from agent.config import environment
+from agent.config.broker import MqttTable as MqttTable
+from agent.config.inputs import IGNORED as IGNORED
+from agent.config.inputs import TIME as TIME
+from agent.config.inputs import AnyInput as AnyInput
+from agent.config.inputs import InputTable as InputTable
+from agent.config.inputs import SerialTable as SerialTable
+from agent.config.kinds import Count, FilePath, TopicName
+from agent.config.layers import Layers, Location, read
+from agent.config.location import STORE_DIRECTORY
+from agent.config.streams import BaselineTable, LimitTable, PredictionTable, repeated
+from models.errors import ConfigError
+from models.fields import Field, ValidationError, model_validator
+from models.manifest import Positive
+from models.settings import Table, dotted, explain, nearest
+
+_IN_ITS_OWN_FILE = (
+    ": secrets do not belong in this file; put it into a file of its own and set mqtt.password_file"
+)
+_HINTS = dict.fromkeys(("password", "secret", "token"), _IN_ITS_OWN_FILE)
+
+
+class GatewayTable(Table):
+    """Who this gateway is."""
+
+    site: TopicName = Field(description="The plant or site; part of every topic")
+    name: TopicName = Field(description="This gateway, unique within its site; part of every topic")
+
+
+class StoreTable(Table):
+    """The local database."""
+
+    directory: FilePath = Field(STORE_DIRECTORY, description="Directory of the database files")
+    flush_interval_s: Positive = Field(
+        1.0, description="Commit this often; what is not committed is lost with the power"
+    )
+    state_interval_s: Positive = Field(
+        30.0,
+        description="Save the streams' memory this often, and with each message of the stream;"
+        " a restart scores the samples since then again",
+    )
+    ring_rows_max: Count = Field(
+        1_000_000, description="Samples kept with their scores, over all streams; oldest go first"
+    )
+    outbox_rows_max: Count = Field(
+        100_000, description="Messages kept while central ops cannot be reached; oldest go first"
+    )
+    bytes_max: int = Field(
+        2**30,
+        ge=2**20,
+        description="Of both files without their logs (8 MB); then the oldest samples go, then"
+        " messages as from a full outbox",
+    )
+    alarm_rows_max: Count = Field(
+        100_000, description="Alarms kept for the alarms command; the oldest closed ones go first"
+    )
+    samples_days_max: Positive | None = Field(
+        None, description="Drop samples that are older, by their own times; absent: no limit"
+    )
+    alarms_days_max: Positive | None = Field(
+        None, description="Drop alarms that have been closed for longer; absent: no limit"
+    )
+
+
+class SummaryTable(Table):
+    """What central ops hears of normal life."""
+
+    interval_s: Positive = Field(60.0, description="One summary per stream and this interval")
+
+
+class HealthTable(Table):
+    """What central ops hears of the gateway itself."""
+
+    interval_s: Positive = Field(60.0, description="One health message per this interval")
+
+
+class BundlesTable(Table):
+    """Which bundles are trusted."""
+
+    trusted_keys_dir: FilePath | None = Field(
+        None, description="Directory of public keys (*.pub); a signature must be by one of them"
+    )
+    require_signature: bool = Field(False, description="Refuse a bundle that is not signed")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BundlesTable:
+        if self.require_signature and self.trusted_keys_dir is None:
+            raise ValueError("require_signature needs trusted_keys_dir")
+        return self
+
+
+class RuntimeTable(Table):
+    """How the agent runs on this machine."""
+
+    interpreter: Literal["auto", "litert", "tflite"] = Field(
+        "auto", description="What runs the networks; auto takes LiteRT, else tflite-runtime"
+    )
+    queue_chunks_max: Count = Field(
+        1000,
+        description="Reads that wait for the loop; of more, the oldest that cannot come again go",
+    )
+    gather_s: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Wait this long for readings of other inputs, to score them together",
+    )
+
+
+class StreamTable(Table):
+    """One machine or sensor that is scored as a whole, by one bundle or without one."""
+
+    name: TopicName = Field(description="Unique; part of every topic and of every alarm")
+    bundle: FilePath | None = Field(
+        None, description="The bundle (*.fieldwatch) that scores this stream"
+    )
+    baseline: BaselineTable | None = Field(None, description="Instead of a bundle")
+    silent_after_s: Positive = Field(
+        30.0, description="Raise the alarm 'silent' after this long without any reading"
+    )
+    leap_agreed_s: Positive = Field(
+        60.0,
+        description="Follow an input whose times leap ahead, while no time server has set the"
+        " gateway's clock, once it has gone on there for this long, or ten rows, and no other"
+        " input of the stream went on as before; at once if most of them leap together",
+    )
+    lateness_samples: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Wait this many samples for readings that come out of order",
+    )
+    limits: list[LimitTable] = Field(
+        default_factory=list, description="Needs a bundle with a forecaster"
+    )
+    prediction: PredictionTable = Field(
+        PredictionTable(), description="When a forecast raises an alarm"
+    )
+
+    @model_validator(mode="after")
+    def _scored_by_one(self) -> StreamTable:
+        if (self.bundle is None) == (self.baseline is None):
+            raise ValueError("a stream needs a bundle or a table baseline, and not both")
+        if self.limits and self.bundle is None:
+            raise ValueError(
+                "limits need a bundle with a forecaster; the baseline forecasts nothing"
+            )
+        for name in repeated(limit.channel for limit in self.limits):
+            raise ValueError(f"limits: channel {name!r} is there twice")
+        return self
+
+
+class AgentConfig(Table):
+    """The whole configuration; paths in it are resolved."""
+
+    gateway: GatewayTable = Field(description="Who this gateway is")
+    store: StoreTable = Field(StoreTable(), description="The local database")
+    mqtt: MqttTable | None = Field(None, description="The broker; absent: no central ops")
+    summary: SummaryTable = Field(SummaryTable(), description="Summaries to central ops")
+    health: HealthTable = Field(HealthTable(), description="Health messages to central ops")
+    bundles: BundlesTable = Field(BundlesTable(), description="Which bundles are trusted")
+    runtime: RuntimeTable = Field(RuntimeTable(), description="How the agent runs here")
+    streams: list[StreamTable] = Field(min_length=1, description="What is scored")
+    inputs: list[AnyInput] = Field(min_length=1, description="Where readings come from")
+
+
+def load(path: Path) -> AgentConfig:
+    """Read and check a configuration: its file, the drop-ins beside it, and the environment.
+
+    Raises:
+        ConfigError: not readable, not TOML, or settings are wrong: one line for each, with
+            file, key, value and what is allowed.
+
+    """
+    return load_layers(path)[0]
+
+
+def load_layers(path: Path) -> tuple[AgentConfig, Layers]:
+    """Do what ``load`` does; return also where each setting came from."""
+    layers = read(path)
+    problems = environment.lay(layers, os.environ, AgentConfig)
+    config = None
+    try:
+        config = AgentConfig.model_validate(
+            layers.document, context={"directory": path.parent.absolute()}
+        )
+    except ValidationError as error:
+        problems += explain(AgentConfig, error, _HINTS, functools.partial(_place, layers))
+    problems += [
+        f"{layers.origins(location)[0].source}: {problem}"
+        for location, problem in _crossed(layers.document)
+    ]
+    if config is None or problems:
+        raise ConfigError("\n".join(problems))
+    return config, layers
+
+
+def _place(layers: Layers, location: Location) -> str:
+    """Name the place of a setting as the person who wrote it knows it."""
+    origins = layers.origins(location)
+    sources = ", ".join(origin.source for origin in origins)
+    inside = origins[0].location  # None of a variable, whose name says all
+    return f"{sources}: {dotted(inside)}" if inside else sources
+
+
+def _crossed(document: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
+    """Say what does not fit together between tables; of a document that may be wrong besides."""
+    streams = _strings(document, "streams", "name")
+    fed = _strings(document, "inputs", "stream")
+    for table, key in (("streams", "name"), ("inputs", "name"), ("inputs", "port")):
+        values = _strings(document, table, key)
+        for name in repeated(values.values()):
+            place = max(index for index, value in values.items() if value == name)
+            yield (table, place), f"{table}: {key} = {name!r} is there twice; it must be unique"
+    for index, name in fed.items():
+        if name not in streams.values():
+            near = nearest(name, streams.values())
+            yield ("inputs", index), f"inputs: stream = {name!r}: there is no such stream{near}"
+    for index, name in streams.items():
+        if name not in fed.values():
+            yield (
+                ("streams", index),
+                f"streams: {name!r} has no input; name it as stream in a table [[inputs]]",
+            )
+
+
+def _strings(document: Mapping[str, Any], table: str, key: str) -> dict[int, str]:
+    """Return a text of each table of a list, by its position."""
+    rows = document.get(table)
+    rows = rows if isinstance(rows, list) else []
+    values = {index: row.get(key) for index, row in enumerate(rows) if isinstance(row, dict)}
+    return {index: value for index, value in values.items() if isinstance(value, str)}

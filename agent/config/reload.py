@@ -1,0 +1,152 @@
+"""A new configuration for an agent that runs: what of it takes effect, and what needs a restart.
+
+SIGHUP asks for it. A configuration that is wrong changes nothing; one that is right takes effect in
+the settings of ``RELOADED``, all others stay as they are until the agent is started again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from agent.config import load as configuration
+from agent.config.checker import Checker, NotChecked
+from agent.config.load import AgentConfig
+from models.errors import ConfigError
+from models.settings import Table
+from models.times import iso_time
+
+_LOG = logging.getLogger(__name__)
+
+# "*" stands for each table of a list; a table stands for all that is in it
+RELOADED: Final = (
+    ("mqtt",),
+    ("health", "interval_s"),
+    ("summary", "interval_s"),
+    ("store", "flush_interval_s"),
+    ("store", "ring_rows_max"),
+    ("store", "outbox_rows_max"),
+    ("store", "alarm_rows_max"),
+    ("store", "bytes_max"),
+    ("store", "samples_days_max"),
+    ("store", "alarms_days_max"),
+    ("streams", "*", "silent_after_s"),
+    ("streams", "*", "limits"),
+    ("streams", "*", "prediction"),
+)
+
+Place = tuple[str, ...]
+
+
+class Reloader:
+    """Reads the configuration again when asked; the loop's thread uses it, but for ``ask``."""
+
+    def __init__(self, config_file: Path) -> None:
+        self._file = config_file
+        self.asked = False
+        self._loaded_s = time.time()
+        self._refused: str | None = None  # why, if the last one was
+        self._waiting: list[str] = []  # keys that need a restart
+
+    def ask(self) -> None:
+        """Say that there is a new configuration; safe in a signal handler."""
+        self.asked = True
+
+    def load(self, now: AgentConfig, check: Callable[[AgentConfig], None]) -> AgentConfig | None:
+        """Return the configuration to apply, or None where there is nothing new to apply.
+
+        ``check`` raises ConfigError where it does not fit what runs. The log has what changed.
+        """
+        self.asked = False
+        try:
+            with Checker() as checker:
+                new = checker.call(configuration.load, self._file)
+            wanted = take_over(now, new)
+            check(wanted)
+        except (ConfigError, NotChecked) as error:
+            self._refused = str(error)
+            problems = self._refused.replace("\n", "; ")
+            _LOG.error("configuration refused, the one before stays in effect: %s", problems)
+            return None
+        self._loaded_s, self._refused = time.time(), None
+        changed, self._waiting = list(differences(now, wanted)), list(differences(wanted, new))
+        _LOG.info("configuration loaded; changed: %s", ", ".join(changed) or "nothing")
+        if self._waiting:
+            _LOG.warning(
+                "these stay as they are until the agent is started again: %s",
+                ", ".join(self._waiting),
+            )
+        return wanted if changed else None
+
+    def document(self) -> dict[str, Any]:
+        """Say what is in effect, for ``status``."""
+        return {
+            "file": str(self._file),
+            "loaded": iso_time(self._loaded_s),
+            "refused": self._refused,
+            "needs_restart": self._waiting,
+        }
+
+
+def takes_effect(place: Place) -> bool:
+    """Whether a change of the setting takes effect without a restart; ``*`` for each of a list."""
+    return any(place[: len(live)] == live for live in RELOADED)
+
+
+def take_over(now: AgentConfig, new: AgentConfig) -> AgentConfig:
+    """Return ``now`` with the settings of ``new`` that take effect at once."""
+    wanted = _taken_over(now, new, ())
+    assert isinstance(wanted, AgentConfig)
+    return wanted
+
+
+def _taken_over(now: Table, new: Table, at: Place) -> Table:
+    changes: dict[str, Any] = {}
+    for key, value in now:
+        place = (*at, key)
+        other: Any = getattr(new, key)
+        if takes_effect(place):
+            changes[key] = other
+        elif isinstance(value, Table) and isinstance(other, type(value)):
+            changes[key] = _taken_over(value, other, place)
+        elif isinstance(value, list) and isinstance(other, list):
+            changes[key] = [_row(row, other, (*place, "*")) for row in value]
+    return now.model_copy(update=changes)
+
+
+def _row(row: Any, others: list[Any], at: Place) -> Any:
+    """Return a table of a list with what takes effect of the one that has its name there."""
+    for other in others:
+        if isinstance(row, Table) and type(other) is type(row) and _name(other) == _name(row):
+            return _taken_over(row, other, at)
+    return row
+
+
+def _name(row: object) -> object:
+    return getattr(row, "name", row)  # a table without a name is like no other
+
+
+def differences(old: Table, new: Table) -> Iterator[str]:
+    """Yield the keys whose values differ; tables of a list go by their names."""
+    yield from _differences(old.model_dump(), new.model_dump(), "")
+
+
+def _differences(old: Any, new: Any, at: str) -> Iterator[str]:
+    if isinstance(old, list) and isinstance(new, list):
+        old, new = _by_name(old), _by_name(new)
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        if old != new:
+            yield at
+        return
+    for key in [*old, *(key for key in new if key not in old)]:
+        yield from _differences(old.get(key), new.get(key), f"{at}.{key}".removeprefix("."))
+
+
+def _by_name(rows: list[Any]) -> Any:
+    """Return named tables by their names, and any other list as it is."""
+    if all(isinstance(row, Mapping) and ("name" in row or "channel" in row) for row in rows):
+        return {row.get("name", row.get("channel")): row for row in rows}
+    return rows

@@ -1,0 +1,112 @@
+"""Tables of the configuration inside a stream's: the baseline, limits, when forecasts alarm."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable
+from typing import Annotated
+
+from agent.config.kinds import Count
+from models.fields import Field, model_validator
+from models.manifest import PERIOD_S_MIN, SAMPLES_MAX, Finite, NotNegative, Positive
+from models.settings import Table
+
+
+class BaselineChannelTable(Table):
+    """One channel of a stream without a bundle."""
+
+    name: str = Field(
+        min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$", description="Unique"
+    )
+    unit: str = Field("", max_length=16, description="As printed to people, e.g. mm/s")
+    low: Finite | None = Field(None, description="Below this the reading is rejected, in unit")
+    high: Finite | None = Field(None, description="Above this the reading is rejected, in unit")
+    resolution: NotNegative = Field(0.0, description="Least change that means anything, in unit")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BaselineChannelTable:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        return self
+
+
+class BaselineTable(Table):
+    """Watches a stream without a bundle, by each channel's robust distance from its median."""
+
+    period_s: Annotated[float, Field(ge=PERIOD_S_MIN, allow_inf_nan=False)] = Field(
+        description="Between two samples; readings are put on this grid"
+    )
+    channels: list[BaselineChannelTable] = Field(min_length=1, description="In any order")
+    deviations_max: Positive = Field(6.0, description="Farther from the median is an anomaly")
+    history_samples: int = Field(1000, ge=20, le=100_000, description="Normal values remembered")
+    update_samples: int = Field(50, ge=1, le=10_000, description="The median is found anew after")
+    warm_up_samples: int = Field(200, ge=1, le=100_000, description="No score before so many")
+    adapt_samples: int = Field(
+        432_000, ge=1, le=SAMPLES_MAX, description="What lasts for so long is the new normal"
+    )
+    missing_samples: int = Field(
+        25, ge=1, le=SAMPLES_MAX, description="Samples without a value until 'missing' is raised"
+    )
+    on_samples: int = Field(3, ge=1, le=SAMPLES_MAX, description="Samples outside until opened")
+    off_samples: int = Field(150, ge=1, le=SAMPLES_MAX, description="Samples inside until closed")
+    deadband: float = Field(0.7, gt=0, le=1, description="Closed below this part of the limit")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BaselineTable:
+        if self.warm_up_samples > self.history_samples:
+            raise ValueError("warm_up_samples is more than history_samples")
+        for name in repeated([channel.name for channel in self.channels]):
+            raise ValueError(f"channel {name!r} is there twice")
+        return self
+
+
+class LimitTable(Table):
+    """Engineering limits of one channel; a forecast that passes one raises an alarm before it."""
+
+    channel: str = Field(description="A channel of the stream's bundle")
+    unit: str | None = Field(
+        None, description="If given, it must be the channel's unit in the bundle: a safeguard"
+    )
+    high_critical: Finite | None = Field(None, description="Above is dangerous, in unit")
+    high_warning: Finite | None = Field(None, description="Above is to be planned for, in unit")
+    low_warning: Finite | None = Field(None, description="Below is to be planned for, in unit")
+    low_critical: Finite | None = Field(None, description="Below is dangerous, in unit")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LimitTable:
+        rising = ("low_critical", "low_warning", "high_warning", "high_critical")
+        given = [(name, getattr(self, name)) for name in rising if getattr(self, name) is not None]
+        if not given:
+            raise ValueError(f"no limit: give one of {', '.join(rising)}")
+        for (lower, low), (upper, high) in itertools.pairwise(given):
+            if low >= high:
+                raise ValueError(f"{lower} {low:g} is not below {upper} {high:g}")
+        return self
+
+
+class PredictionTable(Table):
+    """When a forecast that passes a limit raises an alarm."""
+
+    probability: float = Field(
+        0.5, gt=0, lt=1, description="Alarm from this chance to pass a limit within the horizon"
+    )
+    clear_probability: float = Field(
+        0.3, gt=0, lt=1, description="Closed below this chance; the difference is the deadband"
+    )
+    on_forecasts: Count = Field(3, description="Forecasts in a row until the alarm opens")
+    off_forecasts: Count = Field(3, description="Forecasts in a row until it closes")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PredictionTable:
+        if self.clear_probability > self.probability:
+            raise ValueError(
+                f"clear_probability {self.clear_probability:g} is above probability"
+                f" {self.probability:g}"
+            )
+        return self
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """Return the names that are there more than once."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)

@@ -1,0 +1,228 @@
+"""Sets aside what ended the agent again and again, so that no message can hold it in a loop.
+
+    an end that was no clean stop
+      └> the next agent is careful: what is delivered again it takes alone, and commits, and has the
+         digest of what is in hand on the disk before
+           └> it ends again with that in hand, ``ENDS_MAX`` times: that is set aside, counted and
+              acknowledged, and the rest goes on
+
+Without such an end nothing is written but at the start and at the stop. What is committed was
+innocent, and its ends are forgotten: power cuts cost no good message. A read of many lines is first
+taken as a whole, and line by line only where that ended the agent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from agent.defects.notes import Notes
+from agent.inputs.source import Chunk
+from agent.journal import INPUT
+from models import __version__
+from models.printable import printable
+from models.times import iso_time
+
+_LOG = logging.getLogger(__name__)
+
+ENDS_MAX: Final = 3  # with the same in hand, and nothing else of what is delivered again
+NOTES: Final = "in-hand"  # beside the database
+KEPT: Final = "set-aside"  # a directory beside it, with what was set aside
+KEPT_MAX: Final = 20  # of what was set aside, the newest
+KEPT_BYTES_MAX: Final = 65_536  # of each
+_ORIGIN_MAX: Final = 100  # characters
+_EXCERPT_MAX: Final = 120  # characters
+_TOLD_MAX: Final = 5  # of what was set aside, in a status
+_SUSPECTS_MAX: Final = 100
+_READ: Final = "read "  # before the digest of a read's first line: stands for all of its lines
+
+
+class Quarantine:
+    """What was in hand when the agent ended, and what is set aside; the loop's thread uses it."""
+
+    def __init__(self, directory: Path, headed: Collection[str]) -> None:
+        """``headed`` are inputs of which each read begins with a header."""
+        self._directory, self._headed = directory, headed
+        self.careful = False  # the last end was no clean stop
+        self.count = 0  # set aside, or passed over as it was before; in all
+        self._ends: dict[str, int] = {}  # by digest
+        self._aside: list[dict[str, Any]] = []  # oldest first
+        self._known: dict[str, dict[str, Any]] = {}  # those of them that are passed over
+        self._hand: str | None = None
+        self._noted: str | None = None  # in hand, as the disk has it
+        self._notes: Notes | None = None
+        self._trouble = False  # with the disk, as was said
+
+    def open(self) -> None:
+        """Find out how the last agent ended, and note that this one runs."""
+        try:
+            self._notes = Notes(self._directory / NOTES)
+        except OSError as error:
+            self._complain(error)
+            return
+        found = self._notes.read()
+        self.careful = bool(found.get("running", False))
+        self.count = int(found.get("count", 0))
+        self._ends, self._aside = dict(found.get("ends", {})), list(found.get("aside", []))
+        if self.careful and (hand := found.get("hand")):
+            self._ends[hand] = self._ends.pop(hand, 0) + 1
+            for digest in list(self._ends)[:-_SUSPECTS_MAX]:
+                del self._ends[digest]
+        # a newer version may know better
+        self._known = {one["digest"]: one for one in self._aside if one["version"] == __version__}
+        if self.careful:
+            _LOG.warning("the last end was no clean stop: what comes again is taken one by one")
+        self._write()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether there is nothing to be careful about."""
+        return not self.careful and not self._known
+
+    def cleared(self, chunk: Chunk) -> Chunk:
+        """Return a chunk without what is set aside."""
+        if not any(one["input"] == chunk.input_name for one in self._known.values()):
+            return chunk
+        units = list(self._units(chunk))
+        good = [unit for unit in units if not self._passed_over(chunk, unit)]
+        return chunk if len(good) == len(units) else self._joined(chunk, good)
+
+    def parts(self, chunk: Chunk) -> Iterator[tuple[str, Chunk]]:
+        """Yield what to take alone of a chunk, with the digest for ``hold`` and ``passed``.
+
+        The last one has the token; where all is set aside, it has no lines.
+        """
+        units = list(self._units(chunk))
+        first = _READ + _digest(chunk, units[0] if units else [])
+        if len(units) > 1 and first not in self._ends:
+            yield first, self.cleared(chunk)
+            return
+        good = [unit for unit in units if not self._suspect(chunk, unit)]
+        for unit in good[:-1]:
+            yield _digest(chunk, unit), self._joined(chunk, [unit])._replace(token=0)
+        yield _digest(chunk, good[-1] if good else []), self._joined(chunk, good[-1:])
+        self._ends.pop(first, None)
+
+    def _units(self, chunk: Chunk) -> Iterator[list[bytes]]:
+        """Yield what can be taken alone: a line; of some inputs the header, then lines below it."""
+        if chunk.input_name not in self._headed:
+            yield from ([line] for line in chunk.lines)
+            return
+        head = chunk.lines[:1]
+        yield head
+        yield from ([*head, line] for line in chunk.lines[1:])
+
+    def _joined(self, chunk: Chunk, units: Sequence[list[bytes]]) -> Chunk:
+        head = chunk.lines[:1] if chunk.input_name in self._headed and units else []
+        return chunk._replace(
+            lines=[*head, *(line for unit in units for line in unit[len(head) :])]
+        )
+
+    def _suspect(self, chunk: Chunk, unit: list[bytes]) -> bool:
+        """Whether a unit is set aside, as it was before or from now on."""
+        if self._passed_over(chunk, unit):
+            return True
+        digest = _digest(chunk, unit)
+        if self._ends.get(digest, 0) < ENDS_MAX:
+            return False
+        self._set_aside(chunk, unit, digest)
+        return True
+
+    def _passed_over(self, chunk: Chunk, unit: list[bytes]) -> bool:
+        """Whether a unit is set aside, or the header above it."""
+        found = not self._known.keys().isdisjoint((_digest(chunk, unit), _digest(chunk, unit[:1])))
+        self.count += found
+        return found
+
+    def _set_aside(self, chunk: Chunk, unit: list[bytes], digest: str) -> None:
+        data = b"\n".join(unit)
+        entry = {
+            "digest": digest,
+            "input": chunk.input_name,
+            "origin": printable(chunk.origin, _ORIGIN_MAX),
+            "time": iso_time(chunk.arrived_s),
+            "bytes": len(data),
+            "excerpt": printable(unit[-1], _EXCERPT_MAX),
+            "version": __version__,
+        }
+        _LOG.error(
+            "set aside, as the agent ended %d times with it in hand: %s%s%s",
+            self._ends.pop(digest),
+            entry["origin"],
+            ": " if entry["origin"] else "",
+            entry["excerpt"],
+            extra={INPUT: chunk.input_name},
+        )
+        self.count += 1
+        self._aside.append(entry)
+        self._known[digest] = entry
+        self._keep(digest, data)
+        while len(self._aside) > KEPT_MAX:
+            oldest = self._aside.pop(0)["digest"]
+            self._known.pop(oldest, None)
+            with contextlib.suppress(OSError):
+                (self._directory / KEPT / oldest).unlink()
+        self._write()
+
+    def _keep(self, digest: str, data: bytes) -> None:
+        """Keep a copy for those who mend it."""
+        with contextlib.suppress(OSError):  # a full disk: the excerpt is all there is
+            (self._directory / KEPT).mkdir(mode=0o700, exist_ok=True)
+            (self._directory / KEPT / digest).write_bytes(data[:KEPT_BYTES_MAX])
+
+    def hold(self, digest: str) -> None:
+        """Have on the disk what is in hand from now on."""
+        self._hand = digest
+        self._write()
+
+    def passed(self, digest: str) -> None:
+        """Take note that this is committed, and was no mistake."""
+        self._ends.pop(digest, None)
+        self._hand = None
+
+    def settle(self) -> None:
+        """Have on the disk that nothing is in hand, where it says otherwise."""
+        if self._hand is None and self._noted is not None:
+            self._write()
+
+    def close(self) -> None:
+        """Note that this is a clean stop."""
+        if self._notes is not None:
+            self._hand = None
+            self._write(running=False)
+            self._notes.close()
+
+    def _write(self, running: bool = True) -> None:
+        if self._notes is None:
+            return
+        document = {
+            "running": running,
+            "count": self.count,
+            "hand": self._hand,
+            "ends": self._ends,
+            "aside": self._aside,
+        }
+        try:
+            self._notes.write(document)
+        except OSError as error:
+            self._complain(error)
+        else:
+            self._noted, self._trouble = self._hand, False
+
+    def _complain(self, error: OSError) -> None:
+        if not self._trouble:
+            _LOG.error("what is in hand cannot be noted, going on without: %s", error)
+        self._trouble = True
+
+    def document(self) -> dict[str, Any]:
+        """Say what is set aside, for ``status``."""
+        told = self._aside[-_TOLD_MAX:]
+        return {"count": self.count, "ends": ENDS_MAX, "careful": self.careful, "last": told}
+
+
+def _digest(chunk: Chunk, unit: Sequence[bytes]) -> str:
+    return hashlib.sha256(b"\n".join((chunk.input_name.encode(), *unit))).hexdigest()

@@ -1,0 +1,253 @@
+"""The status as Prometheus text, for node-exporter's textfile collector.
+
+Imports neither numpy nor pydantic: a timer starts this once a minute on a small gateway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from agent.health.status import is_stale
+from models.errors import StoreError
+from models.printable import printable
+
+Document = Mapping[str, Any]
+_MB = 2**20
+
+
+class Value(NamedTuple):
+    """One value of a metric; None is not shown."""
+
+    value: float | None
+    labels: Mapping[str, str] = {}
+
+
+class Metric(NamedTuple):
+    """A metric with all its values; a name ends in its unit, and a counter's in ``_total``."""
+
+    name: str  # without the prefix
+    kind: Literal["counter", "gauge"]
+    help: str
+    values: Iterable[Value]
+
+
+def text(document: Document, now: datetime | None = None) -> str:
+    """Return the status in Prometheus' text format, version 0.0.4.
+
+    Raises:
+        StoreError: the status was stored by an older agent.
+
+    """
+    if "loop" not in document:
+        raise StoreError(
+            f"the status is of fieldwatch {document['version']}; start the agent again"
+        )
+    return "".join(
+        line + "\n"
+        for metric in _metrics(document, now or datetime.now(UTC))
+        for line in _lines(metric)
+    )
+
+
+def write(text: str, path: Path) -> None:
+    """Put ``text`` into a file at once: who reads it sees the old one or the new one.
+
+    Raises:
+        StoreError: it cannot be written.
+
+    """
+    partial = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            partial = Path(file.name)
+            file.write(text)
+        partial.chmod(0o644)  # another user reads it
+        partial.replace(path)
+    except OSError as error:
+        if partial is not None:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _lines(metric: Metric) -> Iterator[str]:
+    values = [value for value in metric.values if value.value is not None]
+    if not values:
+        return
+    name = f"fieldwatch_{metric.name}"
+    yield f"# HELP {name} {metric.help}"
+    yield f"# TYPE {name} {metric.kind}"
+    for value in values:
+        labels = ",".join(f'{key}="{_escaped(label)}"' for key, label in value.labels.items())
+        yield f"{name}{{{labels}}} {value.value:.15g}" if labels else f"{name} {value.value:.15g}"
+
+
+def _escaped(label: str) -> str:
+    return printable(label).replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _metrics(document: Document, now: datetime) -> Iterator[Metric]:
+    yield from _agent(document, now)
+    yield from _inputs(document["inputs"])
+    yield from _streams(document["streams"])
+    yield from _store(document)
+    if document["uplink"]:
+        yield from _uplink(document["uplink"])
+
+
+def _agent(document: Document, now: datetime) -> Iterator[Metric]:
+    def one(name: str, help: str, value: float | None) -> Metric:
+        return Metric(name, "gauge", help, [Value(value)])
+
+    runs = document["running"] and not is_stale(document, now)
+    loop, pace = document["loop"], document["inference"]
+    machine, latency = document["machine"], document["latency"]
+    about = {"version": document["version"], "gateway": document["gateway"]}
+    yield Metric("info", "gauge", "Version and name of the agent.", [Value(1, about)])
+    yield one("up", "Whether the agent runs and answers.", int(runs))
+    yield one("start_time_seconds", "When the agent started.", _seconds(document["started"]))
+    yield one("status_time_seconds", "When this was measured.", _seconds(document["updated"]))
+    yield one("clock_synced", "Whether the clock is set.", int(document["clock"] == "synced"))
+    yield one("resident_memory_bytes", "Resident memory.", document["rss_mb"] * _MB)
+    yield one("cpu_temperature_celsius", "Of the hottest CPU zone.", machine["cpu_temperature_c"])
+    yield one("disk_free_bytes", "Free where the store is.", _scaled(machine["disk_free_mb"], _MB))
+    yield one("loop_lag_seconds", "How late the last tick was.", loop["lag_ms_last"] / 1000)
+    yield one("loop_lag_max_seconds", "How late a tick was at most.", loop["lag_ms_max"] / 1000)
+    yield one("loop_turn_max_seconds", "Longest turn of the loop.", loop["turn_ms_max"] / 1000)
+    yield Metric(
+        "commit_latency_seconds",
+        "gauge",
+        "From reading to commit, of the newest readings.",
+        [
+            Value(
+                _scaled(latency[f"reading_to_commit_ms_p{percent}"], 1e-3), {"quantile": quantile}
+            )
+            for percent, quantile in ((50, "0.5"), (99, "0.99"))
+        ],
+    )
+    yield _count("inference_seconds_total", "Time spent on scoring.", pace["seconds"])
+    yield _count("inference_samples_total", "Samples in that time.", pace["samples"])
+    yield one("queue_chunks", "Reads that wait for the loop.", document["queues"]["chunks"])
+    dropped = document["counters"]["lines_dropped"]
+    yield _count("lines_dropped_total", "Lines dropped as the loop was too slow.", dropped)
+    aside = document["counters"].get("set_aside", 0)
+    yield _count("set_aside_total", "Lines not used, as they ended the agent.", aside)
+
+
+def _inputs(inputs: Mapping[str, Document]) -> Iterator[Metric]:
+    def each(key: str) -> list[Value]:
+        return [Value(source.get(key), {"input": name}) for name, source in inputs.items()]
+
+    yield Metric("input_connected", "gauge", "Whether the input is connected.", each("connected"))
+    yield Metric("input_lines_total", "counter", "Lines received.", each("lines"))
+    yield Metric("input_received_bytes_total", "counter", "Bytes received.", each("bytes"))
+    yield Metric("input_reconnects_total", "counter", "Times it came back.", each("reconnects"))
+    yield Metric(
+        "input_messages_too_large_total",
+        "counter",
+        "Messages thrown away as they came.",
+        each("messages_too_large"),
+    )
+    yield Metric(
+        "input_topics_given_up",
+        "gauge",
+        "Topics not subscribed to, as they bring too large messages.",
+        [
+            Value(len(source.get("topics_given_up", ())), {"input": name})
+            for name, source in inputs.items()
+        ],
+    )
+    yield Metric(
+        "rejected_total",
+        "counter",
+        "What could not be used, by cause.",
+        [
+            Value(count, {"input": name, "cause": cause})
+            for name, source in inputs.items()
+            for cause, count in source["rejected"].items()
+        ],
+    )
+
+
+_STREAM_COUNTERS = (
+    ("readings", "Readings taken in."),
+    ("samples", "Samples aligned to the grid."),
+    ("scored", "Samples scored."),
+    ("late", "Rows too late for their sample."),
+    ("duplicate", "Rows whose sample was there already."),
+    ("out_of_order", "Rows out of order, and used."),
+    ("values_held", "Values of a sample that are held from one before."),
+    ("values_interpolated", "Values of a sample that are interpolated."),
+    ("values_missing", "Values that a sample lacks."),
+    ("raw_late", "Raw values too late for their window."),
+    ("windows_short", "Windows of raw values with too few."),
+    ("uncertain", "Samples scored with values that were not measured."),
+    ("alarms_opened", "Alarms opened."),
+    ("alarms_closed", "Alarms closed."),
+)
+
+
+def _streams(streams: Mapping[str, Document]) -> Iterator[Metric]:
+    for key, told in _STREAM_COUNTERS:
+        values = [
+            Value(stream["counters"].get(key, 0), {"stream": name})
+            for name, stream in streams.items()
+        ]
+        yield Metric(f"stream_{key}_total", "counter", told, values)
+    opened = [Value(len(one["open_alarms"]), {"stream": name}) for name, one in streams.items()]
+    yield Metric("stream_alarms_open", "gauge", "Alarms open now.", opened)
+    scores = [Value(one["last_score"], {"stream": name}) for name, one in streams.items()]
+    yield Metric("stream_score", "gauge", "Last score; 1 is the threshold.", scores)
+    last = [Value(_seconds(one["last_sample"]), {"stream": name}) for name, one in streams.items()]
+    yield Metric("stream_last_sample_time_seconds", "gauge", "Time of the last sample.", last)
+
+
+def _store(document: Document) -> Iterator[Metric]:
+    store, counters = document["store"], document["counters"]
+    committed, lost = counters["samples_committed"], counters["samples_not_stored"]
+    yield _count("samples_committed_total", "Samples stored.", committed)
+    yield _count("samples_not_stored_total", "Samples that could not be stored.", lost)
+    yield Metric(
+        "messages_not_stored_total",
+        "counter",
+        "Messages that could not be stored.",
+        [Value(counters.get("messages_not_stored", 0))],
+    )
+    yield Metric(
+        "damaged_files", "gauge", "Set aside since the start.", [Value(len(store["set_aside"]))]
+    )
+    yield Metric("outbox_messages", "gauge", "Messages waiting.", [Value(store["outbox_rows"])])
+    yield Metric("ring_samples", "gauge", "Samples kept.", [Value(store["ring_rows"])])
+    evicted = [Value(count, {"kind": kind}) for kind, count in store["evicted"].items()]
+    yield Metric("evicted_total", "counter", "Lost because the store was full.", evicted)
+
+
+def _uplink(link: Document) -> Iterator[Metric]:
+    online = Value(int(link["state"] in ("online", "held")))
+    yield Metric("uplink_connected", "gauge", "Whether the broker is connected.", [online])
+    yield _count("uplink_connections_total", "Connections made.", link["connections"])
+    yield _count("uplink_published_total", "Messages sent.", link["published"])
+    yield _count("uplink_acknowledged_total", "Messages acknowledged.", link["acknowledged"])
+    in_flight = [Value(link["in_flight"])]
+    yield Metric("uplink_in_flight_messages", "gauge", "Sent, not yet acknowledged.", in_flight)
+    denied = [Value(len(link.get("denied", ())))]  # none of an older agent's
+    yield Metric("uplink_denied_topics", "gauge", "Topics we may not publish to.", denied)
+
+
+def _count(name: str, help: str, value: float) -> Metric:
+    return Metric(name, "counter", help, [Value(value)])
+
+
+def _seconds(time: str | None) -> float | None:
+    return None if time is None else datetime.fromisoformat(time).timestamp()
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor

@@ -1,0 +1,232 @@
+"""The status for a person: the document that the agent stores, in lines.
+
+Imports no numpy: the command is used on small gateways, over slow links, in a hurry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.alarms.document import describe as describe_alarm
+from agent.alarms.document import gravest_first, span, time_to_limit
+
+STALE_S = 30.0  # an agent that runs updates its status with every commit
+
+Document = Mapping[str, Any]
+
+
+def is_stale(document: Document, now: datetime) -> bool:
+    """Whether an agent that says it runs has been silent for too long."""
+    updated = datetime.fromisoformat(document["updated"])
+    return document["running"] and (now - updated).total_seconds() > STALE_S
+
+
+def describe(document: Document, now: datetime | None = None) -> Iterator[str]:
+    """Yield the status line by line."""
+    yield f"gateway   {document['gateway']}, fieldwatch {document['version']}"
+    yield f"agent     {_running(document, now or datetime.now(UTC))}"
+    latency = document["latency"]
+    if latency["reading_to_commit_ms_p50"] is not None:
+        yield (
+            f"latency   reading to commit {latency['reading_to_commit_ms_p50']} ms"
+            f" (p99 {latency['reading_to_commit_ms_p99']} ms)"
+        )
+    yield from _not_stored(document.get("counters", {}))
+    yield from _machine(document)
+    for name, source in document["inputs"].items():
+        yield from _input(name, source)
+    for name, stream in document["streams"].items():
+        yield from _stream(name, stream)
+    yield from _set_aside(document.get("set_aside"))  # none of an older agent
+    yield from _store(document["store"])
+    yield from uplink_lines(document["uplink"])
+    yield from _configuration(document.get("configuration"))  # none of an older agent
+
+
+def _not_stored(counters: Document) -> Iterator[str]:
+    lost = {name: counters.get(f"{name}_not_stored", 0) for name in ("samples", "messages")}
+    if any(lost.values()):
+        yield f"LOST      as they could not be stored: {_counts(lost)}"
+
+
+def _machine(document: Document) -> Iterator[str]:
+    yield f"memory    {document['rss_mb']} MB, clock {document['clock']}"
+    if "machine" not in document:  # of an agent before it looked at its machine
+        return
+    machine, loop, pace = document["machine"], document["loop"], document["inference"]
+    free, celsius = machine["disk_free_mb"], machine["cpu_temperature_c"]
+    yield (
+        f"machine   disk {'unknown' if free is None else f'{free:.0f} MB free'}"
+        f"{'' if celsius is None else f', CPU {celsius:.0f} °C'}"
+    )
+    scoring = pace["us_per_sample"]
+    yield (
+        f"loop      tick {loop['lag_ms_last']} ms late (at most {loop['lag_ms_max']} ms), longest"
+        f" turn {loop['turn_ms_max']} ms, {document['queues']['chunks']} reads waiting"
+        f"{'' if scoring is None else f', scoring {scoring} µs a sample'}"
+    )
+    if counts := _counts(document["counters"]):
+        yield f"counted   {counts}"
+
+
+def _running(document: Document, now: datetime) -> str:
+    if not document["running"]:
+        return f"stopped at {document['updated']}"
+    if is_stale(document, now):
+        since = document["updated"]
+        return f"NOT RESPONDING since {since}, or cannot store: see journalctl -u fieldwatch-agent"
+    return f"running since {document['started']}"
+
+
+def _input(name: str, source: Document) -> Iterator[str]:
+    state = "connected" if source["connected"] else f"NOT CONNECTED: {source['last_error']}"
+    yield (f"input     {name}: {state}; {source['lines']} lines, {source['reconnects']} reconnects")
+    if source["rejected"]:
+        yield f"          rejected: {_counts(source['rejected'])}"
+    if count := source.get("messages_too_large"):  # none of an older agent's
+        yield f"          {count} messages were too large, and thrown away as they came"
+    if given_up := source.get("topics_given_up"):
+        yield (
+            f"          NOT SUBSCRIBED to {', '.join(given_up)}: each connection brings a retained"
+            " message that is too large; clear it at the broker, then restart the agent"
+        )
+    for reject in source["rejects"]:
+        channel = f" ({reject['channel']})" if reject["channel"] else ""
+        yield f"            {reject['cause']}{channel}: {reject['excerpt']}"
+
+
+def _set_aside(aside: Document | None) -> Iterator[str]:
+    if not aside or not aside["count"]:
+        return
+    yield (
+        f"SET ASIDE {aside['count']} lines, as the agent ended {aside['ends']} times with each of"
+        " these in hand; please report it:"
+    )
+    for one in aside["last"]:
+        yield (
+            f"          {one['time']} {one['input']} {one['origin']}, {one['bytes']} bytes,"
+            f" {one['digest'][:12]}: {one['excerpt']}"
+        )
+
+
+def _stream(name: str, stream: Document) -> Iterator[str]:
+    score = stream["last_score"]
+    yield (
+        f"stream    {name}: last sample {stream['last_sample'] or 'none yet'}, score"
+        f" {'none' if score is None else format(score, '.2f')} by {stream['bundle']}"
+        f" on {stream['interpreter']}"
+    )
+    yield f"          {_counts(stream['counters']) or 'nothing yet'}"
+    if quality := stream.get("quality"):  # none of an older agent's
+        told = ", ".join(f"{channel} {what}" for channel, what in quality.items())
+        yield f"          not measured: {told}"
+    if stream.get("forecast"):  # a status stored before there were forecasts has none
+        yield from _forecast(stream["forecast"])
+    for alarm in gravest_first(stream["open_alarms"]):
+        yield f"  ALARM   {describe_alarm(alarm)}"
+
+
+def _forecast(forecast: Document) -> Iterator[str]:
+    if forecast["refused"]:
+        yield f"forecast  none: {forecast['refused']}"
+    else:
+        made = forecast["last_forecast"] or "nothing yet"
+        yield f"forecast  {span(forecast['horizon_s'])} ahead, from {made}"
+    judged = {name: one for name, one in forecast["accuracy"].items() if one["judged"]}
+    if judged:
+        yield f"          {_coverage(judged.values())}off on average by {_errors(judged)}"
+    for limit in forecast["limits"]:
+        if limit["probability"] is not None:
+            yield f"  LIMIT   {limit['channel']} {time_to_limit(limit)}"
+
+
+def _coverage(judged: Collection[Document]) -> str:
+    """Say what share the intervals told to people covered, where the bundle has them."""
+    weight = sum(one["judged"] for one in judged)
+    shares = {
+        level: sum(one[f"coverage_{level}"] * one["judged"] for one in judged) / weight
+        for level in (80, 95)
+        if all(f"coverage_{level}" in one for one in judged)
+    }
+    told = (f"{level} % intervals covered {100 * share:.0f} %" for level, share in shares.items())
+    return f"{', '.join(told)}; " if shares else ""
+
+
+def _errors(judged: Document) -> str:
+    return ", ".join(
+        f"{name} {one['mae']:.3g} {one['unit']}".rstrip() for name, one in judged.items()
+    )
+
+
+def _store(store: Document) -> Iterator[str]:
+    yield (f"store     {store['ring_rows']} samples kept, {store['outbox_rows']} messages waiting")
+    if store.get("samples_evicted"):
+        yield f"          samples dropped because the store is full: {store['samples_evicted']}"
+    evicted = {kind: count for kind, count in store["evicted"].items() if count}
+    if evicted:
+        yield f"          LOST because the outbox was full: {_counts(evicted)}"
+    if store.get("merged"):  # a status stored by an older version has none
+        yield f"          {store['merged']} summaries merged into others: the outbox is crowded"
+    if old := _counts(store.get("dropped", {})):
+        yield f"          dropped by age or number: {old}"
+    for report in store.get("damage", []):
+        yield from _damage(report)
+
+
+def _damage(report: Document) -> Iterator[str]:
+    yield f"          DAMAGED at {report['time']}: set aside as {report['file']}"
+    lost = ", ".join(
+        f"{table} {'an unknown number' if count is None else count}"
+        for table, count in report["lost"].items()
+        if count != 0
+    )
+    yield f"          saved {_counts(report['saved']) or 'nothing'}; lost: {lost or 'nothing'}"
+
+
+def uplink_lines(link: Document | None) -> Iterator[str]:
+    """Yield how the link is doing, as a person reads it."""
+    if link is None:
+        yield "uplink    none configured"
+        return
+    trouble = f" ({link['last_error']})" if link["state"] != "online" and link["last_error"] else ""
+    yield (
+        f"uplink    {link['broker']} {link['state']} since {link['since']}{trouble};"
+        f" {link['published']} published, {link['acknowledged']} acknowledged,"
+        f" {link['failures']} failures"
+    )
+    if link["central"]:
+        yield from _central(link["central"])
+    if link["expired"]:
+        yield f"          {link['expired']} health messages were too old to be sent"
+    if link["held"]:
+        yield f"          held until the broker takes them: {', '.join(link['held'])}"
+    if denied := link.get("denied"):  # none of an older agent's
+        yield f"          DENIED by the broker, messages wait: {', '.join(denied)}"
+    if link["parked"]:
+        yield f"          {link['parked']} messages that the broker will not take: see the log"
+
+
+def _configuration(configuration: Document | None) -> Iterator[str]:
+    if configuration is None:
+        return
+    for problem in (configuration["refused"] or "").splitlines():
+        yield f"config    NOT TAKEN OVER: {problem}"
+    if configuration["needs_restart"]:
+        yield f"config    needs a restart: {', '.join(configuration['needs_restart'])}"
+
+
+def _central(central: Document) -> Iterator[str]:
+    through = central["through_seq"]
+    has = "said nothing yet" if through is None else f"has all through {through}"
+    yield (
+        f"          collector {central['state']}, {has}; {central['unconfirmed']} to be confirmed,"
+        f" {central['resent']} sent again"
+    )
+    if any(central["rejected"].values()):
+        yield f"          acknowledgements rejected: {_counts(central['rejected'])}"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{cause} {count}" for cause, count in sorted(counts.items()) if count)

@@ -1,0 +1,62 @@
+"""What an input is to the agent: a source of chunks with a life of five calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class Chunk(NamedTuple):
+    """Lines that one read completed."""
+
+    input_name: str
+    arrived_s: float  # Unix seconds, by the gateway's clock
+    arrived_mono_s: float  # ``time.monotonic``, which no clock step changes
+    lines: list[bytes]  # whole lines, without their ends
+    token: int = 0  # by which the input knows the chunk when it is committed; 0: need not know
+    again: bool = False  # it may have come before: rows of a time that is past are no news
+    old: bool = False  # nobody knows when it was sent: without a time of its own it tells nothing
+    origin: str = ""  # where in the input it came from: a topic
+
+
+@dataclass(frozen=True, slots=True)
+class InputStatus:
+    """How an input is doing; counts since the agent started."""
+
+    connected: bool
+    since: float | None  # Unix seconds of the last change of ``connected``; None before any
+    last_error: str | None  # kept after the port is back
+    bytes: int
+    lines: int
+    lines_cut: int  # pieces of lines at the ends of a connection, which are not used
+    reconnects: int
+    messages_too_large: int = 0  # thrown away as they came
+    topics_given_up: tuple[str, ...] = ()  # as each connection brought such a message on them
+
+
+class Input(Protocol):
+    """One source of lines.
+
+    The loop's thread calls ``start`` once, then ``status`` as often as it likes (a few times a
+    minute), then ``ask_to_stop`` and ``stop`` once; never two of them at a time. ``put`` is called
+    from the input's own thread, for each read that completed lines, and returns at once.
+    """
+
+    name: str
+    stream: str  # the stream that its readings belong to
+
+    def start(self, put: Callable[[Chunk], None]) -> None:
+        """Begin to read; an absent device is a normal state and no error."""
+
+    def ask_to_stop(self) -> None:
+        """Let the reading end; does not wait for it."""
+
+    def stop(self) -> None:
+        """End the reading within a second; nothing is put any more after it returns."""
+
+    def status(self) -> InputStatus:
+        """Say how it is doing."""
+
+    def committed(self, tokens: Sequence[int]) -> None:
+        """Take note that these chunks are on the disk; called by the loop, returns at once."""

@@ -1,0 +1,99 @@
+"""Who this gateway is to the broker: password and certificates, read anew at each connection.
+
+They are in files that the configuration names, or among systemd's credentials; never in the
+configuration itself, and nothing here is ever logged. Files that are replaced while a connection
+is open are noticed; systemd's credentials are copies of the start and stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.config.broker import BrokerTable
+
+# their names among systemd's credentials
+PASSWORD = "mqtt.password"  # noqa: S105 - a name
+CERTIFICATE = "mqtt.tls_cert"
+KEY = "mqtt.tls_key"
+
+_Stamp = tuple[int, int, int] | None  # device, file and time of change; None: no such file
+
+
+class Credentials:
+    """Password and certificates of one connection."""
+
+    def __init__(self, settings: BrokerTable) -> None:
+        self._settings = settings
+        self._stamps: list[_Stamp] = []
+
+    def read(self) -> tuple[str | None, ssl.SSLContext | None]:
+        """Return the password, and what TLS needs; None where there is none.
+
+        Raises:
+            OSError: a file cannot be read.
+            ssl.SSLError: it holds no certificate, or the key does not fit.
+            ValueError: the key is encrypted, or the password is not text.
+
+        """
+        self._stamps = self._stamps_now()  # before the reading: a change in between is seen
+        return self._password(), self._context()
+
+    def renewed(self) -> bool:
+        """Whether the files changed since they were read, and the new ones can be used.
+
+        Certificate and key are two files: between the two writes of a renewal they do not fit.
+        """
+        if self._stamps_now() == self._stamps:
+            return False
+        try:
+            self._password(), self._context()
+        except (OSError, ValueError):  # an SSLError is an OSError
+            return False
+        return True
+
+    def _password(self) -> str | None:
+        file = self._settings.password_file or _credential(PASSWORD)
+        # editors end a file with a line break; a blank may belong to the password
+        return None if file is None else file.read_text().rstrip("\r\n")
+
+    def _context(self) -> ssl.SSLContext | None:
+        if self._settings.tls_ca_file is None:
+            return None
+        context = ssl.create_default_context(cafile=str(self._settings.tls_ca_file))
+        certificate, key = self._own()
+        if certificate is not None:
+            context.load_cert_chain(certificate, key, password=_no_passphrase)
+        return context
+
+    def _own(self) -> tuple[Path | None, Path | None]:
+        """Certificate and key; without a file for the key, it is in the certificate's."""
+        certificate = self._settings.tls_cert_file or _credential(CERTIFICATE)
+        return certificate, self._settings.tls_key_file or _credential(KEY)
+
+    def _stamps_now(self) -> list[_Stamp]:
+        files = [self._settings.tls_ca_file, self._settings.password_file, *self._own()]
+        return [_stamp(file) for file in files if file is not None]
+
+
+def _credential(name: str) -> Path | None:
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if directory is None or not Path(directory, name).exists():
+        return None
+    return Path(directory, name)
+
+
+def _stamp(file: Path) -> _Stamp:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _no_passphrase() -> str:
+    """Keep OpenSSL from asking at a terminal."""
+    raise ValueError("the key is encrypted; nobody is there to type a passphrase")

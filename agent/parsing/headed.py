@@ -1,0 +1,58 @@
+"""CSV whose columns are named by a line of the file or message itself, its header."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.config.inputs import IGNORED, TIME, InputTable
+from agent.parsing.formats import Csv, Row, Rows, expect, stacked
+from agent.parsing.rejects import Rejects
+
+
+class HeadedCsv:
+    """Values below a header; it may come again, and name other columns then.
+
+    A line is a header if it names the time (where there is a ``time_key``) and a channel. Lines
+    before any are malformed.
+    """
+
+    block_counts_nothing = False  # a header is a line without a row
+
+    def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
+        expect(settings, "keys", settings.keys, names)
+        self._settings, self._names, self._rejects = settings, names, rejects
+        self._meaning = {settings.keys.get(name, name): name for name in names}
+        self.has_time = settings.time_key is not None
+        if settings.time_key is not None:
+            self._meaning[settings.time_key] = TIME
+        self._header = b""
+        self._csv: Csv | None = None
+        self._splitter = Csv(settings, (), names, rejects)
+
+    def block(self, lines: Sequence[bytes]) -> Rows | None:
+        """Read all lines at once, below the header known or one that is the same."""
+        if self._csv is None:
+            return None
+        rows = lines[1:] if lines[0] == self._header else lines
+        return self._csv.block(rows) if rows else stacked([], len(self._names))
+
+    def line(self, line: bytes, text: str) -> Row | None:
+        """Read one line; None where it was rejected, or is a header."""
+        columns = self._columns(text)
+        if columns is not None:
+            self._header = line
+            self._csv = Csv(self._settings, columns, self._names, self._rejects)
+            return None
+        if self._csv is None:
+            self._rejects.add("malformed", line)
+            return None
+        return self._csv.line(line, text)
+
+    def _columns(self, text: str) -> list[str] | None:
+        """Return what each column is, if this is a header; of two of a name, the first counts."""
+        columns: list[str] = []
+        for field in self._splitter.split(text.removeprefix("\ufeff")):
+            meaning = self._meaning.get(field.strip(), IGNORED)
+            columns.append(IGNORED if meaning in columns else meaning)
+        named = set(columns) - {IGNORED}
+        return columns if named - {TIME} and (TIME in named) == self.has_time else None

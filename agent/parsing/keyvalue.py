@@ -1,0 +1,107 @@
+"""Pairs of key and value on a line: ``T=21.4 P=1.2;RPM=1490``, or ``T: 21.4, P: 1.2``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from agent.config.inputs import InputTable
+from agent.parsing.formats import NO_TIME, Keys, Row, Rows, stacked, unix_time, value_in
+from agent.parsing.rejects import Rejects
+
+_TO_BLANKS = str.maketrans(",;", "  ")
+
+
+class KeyValue:
+    """Pairs in any order; a value is a number, with a unit where it is configured, or nothing."""
+
+    block_counts_nothing = True
+
+    def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
+        self._rejects = rejects
+        self._keys = Keys(settings, names)
+        self.has_time = self._keys.time is not None
+        self._separator = settings.separator
+        self._units = sorted(settings.units, key=len, reverse=True)
+        self._words = frozenset([*settings.ignore_keys, *settings.units])  # no pairs, passed over
+
+    def block(self, lines: Sequence[bytes]) -> Rows | None:
+        """Read all lines at once, if each has nothing but expected pairs."""
+        rows = []
+        try:
+            for line in lines:
+                pairs = self._pairs(line.decode())
+                if not pairs.keys() <= self._keys.expected or self._keys.known.isdisjoint(pairs):
+                    return None
+                rows.append(self._row(line, pairs))
+        except ValueError:
+            return None
+        return stacked(rows, len(self._keys.channels))
+
+    def line(self, line: bytes, text: str) -> Row | None:
+        """Read one line; None where it was rejected."""
+        try:
+            pairs = self._pairs(text)
+        except _NoPair as odd:
+            self._rejects.add("truncated" if odd.last else "malformed", line)
+            return None
+        if self._keys.known.isdisjoint(pairs):
+            self._rejects.add("unknown_channel", line)
+            return None
+        try:
+            row = self._row(line, pairs)
+        except ValueError:
+            self._rejects.add("malformed", line)
+            return None
+        for key in sorted(pairs.keys() - self._keys.expected):
+            self._rejects.add("unknown_channel", line, key)
+        return row
+
+    def _pairs(self, text: str) -> dict[str, str]:
+        """Return the value of each key as text, of a key that comes twice the last.
+
+        Raises:
+            _NoPair: something is no pair.
+
+        """
+        pairs: dict[str, str] = {}
+        words = self._split(text)
+        for number, word in enumerate(words, 1):
+            key, sign, value = word.partition("=")
+            if not sign:
+                key, sign, value = word.partition(":")
+            key = key.strip()
+            if sign and key:
+                pairs[key] = value
+            elif word not in self._words:
+                raise _NoPair(last=number == len(words) and not sign)
+        return pairs
+
+    def _split(self, text: str) -> list[str]:
+        if self._separator is not None and self._separator != " ":
+            return [word for part in text.split(self._separator) if (word := part.strip())]
+        if self._separator is None:
+            text = text.translate(_TO_BLANKS)
+        text = " ".join(text.split())
+        for near in ("=", ":"):  # "T = 21.4" is one pair, too
+            text = text.replace(f" {near}", near).replace(f"{near} ", near)
+        return text.split()
+
+    def _row(self, line: bytes, pairs: Mapping[str, str]) -> Row:
+        values = [value_in(self._without_unit(pairs.get(key, ""))) for key in self._keys.channels]
+        time = unix_time(pairs.get(self._keys.time, "")) if self._keys.time else NO_TIME
+        return Row(line, time, values)
+
+    def _without_unit(self, value: str) -> str:
+        value = value.strip()
+        for unit in self._units:
+            if value.endswith(unit):
+                return value.removesuffix(unit)
+        return value
+
+
+class _NoPair(ValueError):
+    """A word without a = or :, or without a key before it."""
+
+    def __init__(self, last: bool) -> None:
+        super().__init__("no pair of key and value")
+        self.last = last  # the last word of the line, which may be cut

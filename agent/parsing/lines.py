@@ -1,0 +1,296 @@
+"""Line protocols: bytes into lines, lines into readings. Pure: no I/O, no clock.
+
+    bytes ─Framer─> lines ─LineParser─> Readings
+                               └──────> counters and last rejects, by cause
+
+Blocks of lines are read as a whole where all are clean, else line by line, with the same result.
+A bad line never costs a good neighbour, and a value out of range none in its own line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Final
+
+import numpy as np
+
+from agent.config.inputs import InputTable
+from agent.config.line_patterns import REGEX_BYTES_MAX
+from agent.parsing import checksum
+from agent.parsing.formats import Csv, Format, Json, Rows, expect, stacked
+from agent.parsing.headed import HeadedCsv
+from agent.parsing.keyvalue import KeyValue
+from agent.parsing.regex import Regex
+from agent.parsing.rejects import Cause, Reject, Rejects
+from models.manifest import Channel
+from models.messages import Bool, Float32, Float64, Readings
+
+TIME_MIN: Final = 946_684_800.0  # 2000-01-01; before it, a clock that was never set
+TIME_MAX: Final = 4_102_444_800.0  # 2100-01-01
+
+_FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
+
+
+class Framer:
+    """Cuts a stream of bytes into lines; holds at most one line.
+
+    Args:
+        line_bytes_max: A longer line is cut, to one byte more than this.
+        skip_first: Drop what comes before the first line end: its beginning may be missing.
+
+    ``lines_cut`` counts the pieces of lines that were dropped.
+    """
+
+    def __init__(self, line_bytes_max: int, skip_first: bool = False) -> None:
+        self._kept_max = line_bytes_max + 1
+        self._skip_first = self._skip = skip_first
+        self._rest = b""
+        self.lines_cut = 0
+
+    def push(self, data: bytes) -> list[bytes]:
+        """Return the lines that ``data`` completes, without their ends; blank ones are dropped."""
+        *ended, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[: self._kept_max + 1]  # its last byte may be the first of "\r\n"
+        if self._skip and ended:
+            self._skip = False
+            self.lines_cut += bool(ended.pop(0))
+        lines = [line.removesuffix(b"\r")[: self._kept_max] for line in ended]
+        return [line for line in lines if line]
+
+    def end(self) -> None:
+        """Drop the line in progress: what comes next is a new beginning."""
+        self.lines_cut += bool(self._rest)
+        self._rest = b""
+        self._skip = self._skip_first
+
+
+class LineParser:
+    """Reads the lines of one input; one thread uses it.
+
+    Args:
+        settings: The format and its limits.
+        channels: Of the stream's bundle, in its order.
+
+    Raises:
+        ConfigError: the settings name a channel that the bundle does not have.
+
+    """
+
+    def __init__(self, settings: InputTable, channels: Sequence[Channel]) -> None:
+        self._names = [channel.name for channel in channels]
+        self._rejects = Rejects(settings.rejects_kept)
+        self._format = _format(settings, self._names, self._rejects)
+        self._checksum = settings.checksum
+        regex = settings.format == "regex"
+        self._line_bytes_max = min(settings.line_bytes_max, REGEX_BYTES_MAX if regex else 65536)
+        self._low = _limits((channel.low for channel in channels), -np.inf)
+        self._high = _limits((channel.high for channel in channels), np.inf)
+        # what float32 cannot hold is not clean
+        self._clean_low = np.maximum(self._low, -_FLOAT32_MAX)[None]  # (1, C), as a line's values
+        self._clean_high = np.minimum(self._high, _FLOAT32_MAX)[None]
+        expect(settings, "channels", settings.channels or (), self._names)
+        self._foreign = _foreign(settings.channels, self._names)
+        self.ahead_max_s = math.inf if settings.ahead_max_s is None else settings.ahead_max_s
+        self.layout: Hashable = (
+            settings.model_dump_json(include=set(InputTable.model_fields) - {"name", "stream"}),
+            tuple(channel.model_dump_json() for channel in channels),
+        )
+
+    @property
+    def has_time(self) -> bool:
+        """Tell whether a line has a time of its own."""
+        return self._format.has_time
+
+    @property
+    def counters(self) -> Counter[str]:
+        """Lines and values that were not used, by cause."""
+        return self._rejects.counters
+
+    def rejects(self) -> list[Reject]:
+        """Return the last rejects of each cause, the latest at the end."""
+        return self._rejects.last()
+
+    def refuse(self, lines: Sequence[bytes], cause: Cause, arrived_s: float) -> None:
+        """Reject lines as a whole, unread; ``arrived_s`` (Unix seconds) is when they came."""
+        self._rejects.arrived_s = arrived_s
+        for line in lines:
+            if line and not line.isspace():
+                self._rejects.add(cause, line)
+
+    def parse(
+        self, lines: Sequence[bytes], arrived_s: float, latest_s: float = math.inf
+    ) -> Readings:
+        """Return the readings in ``lines``, in their order.
+
+        ``arrived_s`` (Unix seconds) is their time where lines of this format have none. Those with
+        a time of their own after ``latest_s`` are rejected.
+        """
+        self._rejects.arrived_s = arrived_s
+        rows = self._block(lines) or self._one_by_one(lines)
+        if self._format.has_time:
+            rows = self._with_time(rows, _timely(rows.times), "bad_time")
+            rows = self._with_time(rows, rows.times <= latest_s, "in_future")
+        if len(self._foreign):
+            rows = self._of_its_channels(rows)
+        times = rows.times if self._format.has_time else np.full(len(rows.lines), arrived_s)
+        return Readings(times, self._good_values(rows))
+
+    def parse_clean(
+        self, lines: Sequence[bytes], arrived_s: Float64 | None, latest_s: float = TIME_MAX
+    ) -> Readings | None:
+        """As ``parse`` for lines of any inputs whose ``layout`` is this one's, if all is good.
+
+        Args:
+            lines: n of them.
+            arrived_s: (n,) Unix seconds; not asked for where lines have a time of their own.
+            latest_s: No time may be after this.
+
+        Returns:
+            A row for each line, in their order. None, and nothing is counted, where a line or a
+            value in it would be rejected or passed over, or is of a later time.
+
+        """
+        rows = self._block(lines) if self._format.block_counts_nothing else None
+        if rows is None:
+            return None
+        limited = np.fmax(rows.values, self._clean_low)
+        np.fmin(limited, self._clean_high, out=limited)
+        if limited.tobytes() != rows.values.tobytes() and not self._is_clean(rows.values):
+            return None
+        if len(self._foreign) and not np.isnan(rows.values[:, self._foreign]).all():
+            return None
+        if not self._format.has_time:
+            assert arrived_s is not None
+            if arrived_s[-1] > latest_s:
+                return None
+            return Readings(arrived_s, rows.values.astype(np.float32, order="C"))
+        if not _all_timely(rows.times, min(latest_s, TIME_MAX)):
+            return None
+        return Readings(rows.times, rows.values.astype(np.float32, order="C"))
+
+    def _is_clean(self, values: Float64) -> bool:
+        """Tell whether all values that there are can be used."""
+        inside = (values >= self._clean_low) & (values <= self._clean_high)
+        return bool((inside | np.isnan(values)).all())
+
+    def _block(self, lines: Sequence[bytes]) -> Rows | None:
+        if not lines or max(map(len, lines)) > self._line_bytes_max:
+            return None
+        if self._checksum:
+            found = [checksum.checked(line, self._checksum) for line in lines]
+            lines = [body for body in found if body is not None]
+            if len(lines) < len(found):
+                return None
+        return self._format.block(lines)
+
+    def _one_by_one(self, lines: Iterable[bytes]) -> Rows:
+        rows = [
+            row
+            for line in lines
+            if (body := self._body(line))
+            and (text := self._text(body))
+            and (row := self._format.line(body, text))
+        ]
+        return stacked(rows, len(self._names))
+
+    def _body(self, line: bytes) -> bytes | None:
+        """Return the line without its checksum; None where it cannot be used, or is blank."""
+        if len(line) > self._line_bytes_max:
+            self._rejects.add("too_long", line)
+            return None
+        if not self._checksum or line.isspace():
+            return line
+        body = checksum.checked(line, self._checksum)
+        if body is None:
+            self._rejects.add("bad_checksum", line)
+        return body
+
+    def _text(self, line: bytes) -> str | None:
+        """Return the line as text; None where it is none, or blank."""
+        try:
+            text = line.decode()
+        except UnicodeDecodeError:
+            self._rejects.add("not_utf8", line)
+            return None
+        return None if text.isspace() else text
+
+    def _with_time(self, rows: Rows, good: Bool, cause: Cause) -> Rows:
+        """Return the rows whose time is ``good``, (n,)."""
+        if good.all():
+            return rows
+        for index in np.flatnonzero(~good).tolist():
+            self._rejects.add(cause, rows.lines[index])
+        return _chosen(rows, good)
+
+    def _of_its_channels(self, rows: Rows) -> Rows:
+        """Return the rows without values of channels that are not the input's; none of no value."""
+        refused = ~np.isnan(rows.values[:, self._foreign])
+        if not refused.any():
+            return rows
+        for row, at in np.argwhere(refused).tolist():
+            name = self._names[self._foreign[at]]
+            self._rejects.add("not_its_channel", rows.lines[row], name)
+        values = rows.values.copy()
+        values[:, self._foreign] = np.nan
+        left: Bool = np.logical_not(refused.any(axis=1) & np.isnan(values).all(axis=1))
+        return _chosen(rows._replace(values=values), left)
+
+    def _good_values(self, rows: Rows) -> Float32:
+        """Return the values (n, C) with NaN in place of those that cannot be used."""
+        with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
+            values = rows.values.astype(np.float32, order="C")
+        not_finite = np.isinf(values)
+        outside = ((rows.values < self._low) | (rows.values > self._high)) & ~not_finite
+        self._drop(values, not_finite, "not_finite", rows.lines)
+        self._drop(values, outside, "out_of_range", rows.lines)
+        return values
+
+    def _drop(self, values: Float32, bad: Bool, cause: Cause, lines: Sequence[bytes]) -> None:
+        if bad.any():
+            for row, channel in np.argwhere(bad).tolist():
+                self._rejects.add(cause, lines[row], self._names[channel])
+            values[bad] = np.nan
+
+
+def _format(settings: InputTable, names: Sequence[str], rejects: Rejects) -> Format:
+    match settings.format:
+        case "json":
+            return Json(settings, names, rejects)
+        case "keyvalue":
+            return KeyValue(settings, names, rejects)
+        case "regex":
+            return Regex(settings, names, rejects)
+    if settings.header:
+        return HeadedCsv(settings, names, rejects)
+    assert settings.columns is not None  # the configuration sees to it
+    return Csv(settings, settings.columns, names, rejects)
+
+
+def _foreign(channels: Sequence[str] | None, names: Sequence[str]) -> list[int]:
+    """Return the places of channels that an input must not bring."""
+    if channels is None:
+        return []
+    return [at for at, name in enumerate(names) if name not in channels]
+
+
+def _chosen(rows: Rows, which: Bool) -> Rows:
+    lines = [rows.lines[index] for index in np.flatnonzero(which).tolist()]
+    times = rows.times[which] if len(rows.times) else rows.times
+    return Rows(lines, times, rows.values[which])
+
+
+def _all_timely(times: Float64, latest_s: float) -> bool:
+    """Tell whether all times can be used; there is at least one."""
+    if len(times) == 1:
+        return bool(TIME_MIN <= times[0] <= latest_s)
+    return bool(TIME_MIN <= np.minimum.reduce(times) and np.maximum.reduce(times) <= latest_s)
+
+
+def _timely(times: Float64) -> Bool:
+    return np.asarray((times >= TIME_MIN) & (times <= TIME_MAX))
+
+
+def _limits(limits: Iterable[float | None], default: float) -> Float64:
+    return np.array([default if limit is None else limit for limit in limits])

@@ -1,0 +1,105 @@
+"""Lines that a regular expression describes: its named groups are channels, or the time.
+
+A line for which the pattern takes too long is rejected, and where many do, lines are rejected
+unread, so that no more than about a tenth of the time goes into them.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from agent.config.inputs import IGNORED, TIME, InputTable
+from agent.config.time_limit import LIMIT_S, TIME_LIMIT, TooSlow
+from agent.parsing.formats import Columns, Row, Rows, expect
+from agent.parsing.rejects import Rejects
+from models.printable import printable
+
+_LOG = logging.getLogger(__name__)
+
+_USUAL_S: Final = 0.001  # that a line takes at most; a hundred times of what it should
+_SHARE: Final = 0.1  # of the time may go into longer ones ...
+_AHEAD_S: Final = 1.0  # ... or this much at once
+
+
+class Regex:
+    """One pattern that a whole line must match; see ``agent.config.line_patterns`` for which may be."""
+
+    block_counts_nothing = True
+
+    def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
+        assert settings.pattern is not None  # the configuration sees to it
+        expect(settings, "keys", settings.keys, names)
+        self._rejects = rejects
+        self._pattern = re.compile(settings.pattern)
+        self._groups = list(self._pattern.groupindex.values())
+        channels = {group: channel for channel, group in settings.keys.items()}
+        columns = [channels.get(group, group) for group in self._pattern.groupindex]
+        expect(settings, "pattern", set(columns) - {TIME, IGNORED}, names)
+        self._columns = Columns(columns, names)
+        self.has_time = self._columns.has_time
+        self._rested_s = -math.inf  # monotonic; when slow lines are made up for
+
+    def block(self, lines: Sequence[bytes]) -> Rows | None:
+        """Read all lines at once, if each matches and has a plain number in every group used."""
+        fields: list[str] = []
+        try:
+            for line in lines:
+                found = self._fields(line.decode())
+                if found is None:
+                    return None
+                fields += found
+        except (UnicodeDecodeError, TooSlow):
+            return None
+        # which float takes, in its own way
+        if any("_" in field or not field.isascii() for field in fields):
+            return None
+        return self._columns.block(lines, fields)
+
+    def line(self, line: bytes, text: str) -> Row | None:
+        """Read one line; None where it was rejected."""
+        try:
+            fields = self._fields(text)
+        except TooSlow:
+            self._rejects.add("too_slow", line)
+            return None
+        try:
+            if fields is not None:
+                return self._columns.row(line, fields)
+        except ValueError:
+            pass
+        self._rejects.add("malformed", line)
+        return None
+
+    def _fields(self, text: str) -> list[str] | None:
+        """Return what the groups are; None where the line does not match.
+
+        Raises:
+            TooSlow: that takes too long, or did for too many lines just before.
+
+        """
+        began = time.monotonic()
+        if self._rested_s > began + _AHEAD_S / _SHARE:
+            raise TooSlow
+        TIME_LIMIT.begin()
+        try:
+            match = self._pattern.fullmatch(text)
+        finally:
+            TIME_LIMIT.end()
+            if (took_s := time.monotonic() - began) > _USUAL_S:
+                self._rest(began, took_s)
+        return None if match is None else [match[group] or "" for group in self._groups]
+
+    def _rest(self, began: float, took_s: float) -> None:
+        if took_s > LIMIT_S and self._rested_s == -math.inf:
+            _LOG.warning(
+                "the pattern %s took %.2f s for a line; such lines are rejected as too_slow, see"
+                " fieldwatch-agent check",
+                printable(self._pattern.pattern),
+                took_s,
+            )
+        self._rested_s = max(self._rested_s, began) + took_s / _SHARE

@@ -1,0 +1,173 @@
+"""The streams of one detector, aligned and scored together; what they bring is kept for the commit.
+
+One call of the network serves all streams that have a sample, and what belongs to a stream alone
+(counters, summaries, rows to store) is made once a commit, not once a sample.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.clock import Clock
+from agent.config.load import StreamTable
+from agent.health.measured import Pace
+from agent.scoring.stream import Stream
+from agent.store.batch import Batch
+from models.align import Aligned, Aligners
+from models.features import features_of
+from models.messages import (
+    Float32,
+    Float64,
+    Int64,
+    Readings,
+    Samples,
+    Uint8,
+    joined_quality,
+)
+from models.pipeline import Detector
+
+_Number = TypeVar("_Number", bound=np.generic)
+
+
+class _Scored(NamedTuple):
+    """Samples that wait for the commit: n of each of B streams, after those before."""
+
+    streams: Int64  # (B,)
+    times: Float64  # (n, B)
+    values: Float32  # (n, B, C)
+    score: Float32  # (n, B)
+    quality: Uint8 | None  # (n, B, C)
+
+
+class Fleet:
+    """Streams that share a detector; one thread uses it."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        tables: Sequence[StreamTable],
+        summary_interval_s: float,
+        clock: Clock,
+    ) -> None:
+        manifest = detector.manifest
+        self.clock = clock
+        self._detector = detector
+        self._memory = detector.start(len(tables))
+        self._aligners = Aligners(
+            manifest.sampling,
+            len(manifest.channels),
+            [table.lateness_samples for table in tables],
+            anchored=bool(manifest.sources),
+        )
+        self._features = [features for _ in tables if (features := features_of(manifest))]
+        self.streams = [
+            Stream(table, detector, self._memory, number, self._aligners, summary_interval_s, clock)
+            for number, table in enumerate(tables)
+        ]
+        for stream, features in zip(self.streams, self._features, strict=False):
+            stream.features = features
+        self.pace = Pace()
+        self._numbers = np.arange(len(tables))
+        # since the last ``flush``
+        self._taken: list[tuple[Int64, Float32]] = []  # streams (n,), values (n, C)
+        self._scored: list[_Scored] = []
+
+    def take(self, streams: Int64, readings: Readings, batch: Batch) -> None:
+        """Score what the readings of these streams, (n,), complete; see ``source_channels``.
+
+        What came of it goes into ``batch``: events at once, the rest with ``flush``.
+        """
+        self._taken.append((streams, readings.values))
+        if self._features:
+            streams, readings = self._extracted(streams, readings)
+            if len(streams) == 0:
+                return
+        for aligned in self._aligners.push(streams, readings):
+            self._score(aligned, batch)
+
+    @property
+    def newest_s(self) -> Float64:
+        """The latest time of a reading, of each stream; NaN before the first."""
+        return self._aligners.newest_s
+
+    def news(self, stream: int, readings: Readings) -> Readings:
+        """Return those of a stream's readings whose samples are not made yet."""
+        return self._aligners.news(stream, readings, raw=bool(self._features))
+
+    def _extracted(self, streams: Int64, readings: Readings) -> tuple[Int64, Readings]:
+        """Return readings of the bundle's channels, made from raw ones, stream by stream."""
+        who: list[Int64] = []
+        made: list[Readings] = []
+        for stream in np.unique(streams).tolist():
+            own = streams == stream
+            raw = Readings(readings.times[own], readings.values[own])
+            made.append(self._features[stream].push(raw))
+            who.append(np.full(len(made[-1].times), stream))
+        times = np.concatenate([one.times for one in made])
+        return np.concatenate(who), Readings(times, np.concatenate([one.values for one in made]))
+
+    def _score(self, aligned: Aligned, batch: Batch) -> None:
+        streams = self._numbers[aligned.who]
+        began = time.perf_counter()
+        found = self._detector.step_together(
+            self._memory, aligned.who, aligned.times, aligned.values
+        )
+        self.pace.add(time.perf_counter() - began, aligned.times.size)
+        self._scored.append(
+            _Scored(streams, aligned.times, aligned.values, found.score, aligned.quality)
+        )
+        for column, event in found.events:
+            quality = aligned.of(column).quality_at(event.time)
+            self.streams[streams[column]].report([event], batch, quality)
+        for column, forecast in found.forecasts:
+            self.streams[streams[column]].foretell(forecast, batch)
+
+    def flush(self, batch: Batch) -> None:
+        """Put the samples since the last call, with what they sum up to, into ``batch``."""
+        self._count_readings()
+        if not self._scored:
+            return
+        streams = np.concatenate([np.tile(s.streams, len(s.times)) for s in self._scored])
+        times = np.concatenate([s.times.ravel() for s in self._scored])
+        score = np.concatenate([s.score.ravel() for s in self._scored])
+        values = np.concatenate([_rows(s.values) for s in self._scored])
+        quality = joined_quality(
+            [
+                (None if s.quality is None else _rows(s.quality), _rows(s.values))
+                for s in self._scored
+            ]
+        )
+        self._scored.clear()
+        order, edges = _by_stream(streams, len(self.streams))
+        samples = Samples(times[order], values[order], None if quality is None else quality[order])
+        score = score[order]
+        for own, (begin, end) in zip(self.streams, edges, strict=True):
+            if end > begin:
+                own.keep(samples.part(begin, end), score[begin:end], batch)
+
+    def _count_readings(self) -> None:
+        if not self._taken:
+            return
+        streams = np.concatenate([streams for streams, _ in self._taken])
+        known = ~np.isnan(np.concatenate([values for _, values in self._taken]))
+        self._taken.clear()
+        counts = np.bincount(streams, known.sum(axis=1), len(self.streams)).tolist()
+        for stream, count in zip(self.streams, counts, strict=True):
+            stream.counters["readings"] += int(count)
+
+
+def _rows(array: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+    """Return (n, B, C) as (n B, C)."""
+    return array.reshape(-1, array.shape[-1])
+
+
+def _by_stream(streams: Int64, count: int) -> tuple[Int64, list[tuple[int, int]]]:
+    """Return the order that puts each stream's rows together, and where they begin and end."""
+    ends = np.cumsum(np.bincount(streams, minlength=count)).tolist()
+    return np.argsort(streams, kind="stable"), list(itertools.pairwise([0, *ends]))

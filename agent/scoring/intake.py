@@ -1,0 +1,215 @@
+"""From chunks of lines, of many inputs, to readings of many streams: at once where all is clean.
+
+Inputs whose lines look alike, for streams of one fleet, are read as one block of lines. A block
+that is not clean is read input by input, where each line is judged and each reject counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.inputs.source import Chunk
+from agent.parsing.lines import TIME_MIN, LineParser
+from agent.scoring.fleet import Fleet
+from agent.scoring.leaps import Leaps
+from agent.scoring.stream import Stream
+from agent.store.batch import Batch
+from models.messages import Float64, Int64, Readings
+from models.times import iso_time
+
+
+class _Lane(NamedTuple):
+    """Where the lines of an input go."""
+
+    name: str  # of the input
+    fleet: Fleet
+    stream: int  # number in the fleet
+    parser: LineParser
+    target: Stream
+    kind: int | None  # the same for those that are read alike; None: alone, to stay in order
+    leaps: Leaps | None  # of the stream; None: its times are steady, or may run ahead
+
+
+class Intake:
+    """Reads chunks and gives what they hold to the fleets; one thread uses it."""
+
+    def __init__(
+        self,
+        fleets: Sequence[Fleet],
+        streams: Mapping[str, str],
+        parsers: Mapping[str, LineParser],
+    ) -> None:
+        self._clock = fleets[0].clock
+        self._mono_s, self._wall_s = self._clock.monotonic_s(), 0.0  # of the chunks taken now
+        # while the clock is not kept: when each stream last brought a reading, monotonic seconds
+        self._heard_mono_s = {id(one): np.full(len(one.streams), self._mono_s) for one in fleets}
+        self._parsers = parsers
+        self._lanes: dict[str, _Lane] = {}
+        self._holding: dict[Leaps, _Lane] = {}  # those that hold rows
+        places = {
+            stream.name: (fleet, number)
+            for fleet in fleets
+            for number, stream in enumerate(fleet.streams)
+        }
+        numbers: dict[Hashable, int] = {}
+        for stream, (fleet, number) in places.items():
+            names = [name for name in parsers if streams[name] == stream]
+            target = fleet.streams[number]
+            target.timed_by_arrival = not any(parsers[name].has_time for name in names)
+            ahead_max_s = {name: parsers[name].ahead_max_s for name in names}
+            leaps = Leaps(target.leap_agreed_s, ahead_max_s, self._drop)
+            for name in names:
+                parser = parsers[name]
+                kind = None  # what several inputs bring for one stream must stay in order
+                if len(names) == 1:
+                    kind = numbers.setdefault((id(fleet), parser.layout), len(numbers))
+                judged = not target.timed_by_arrival and math.isfinite(parser.ahead_max_s)
+                self._lanes[name] = _Lane(
+                    name, fleet, number, parser, target, kind, leaps if judged else None
+                )
+
+    def take(self, chunks: Sequence[Chunk], batch: Batch) -> list[tuple[Chunk, str]]:
+        """Score what chunks hold; return those with readings, each with its stream's name."""
+        self._look_at_the_clock()
+        heard: list[tuple[Chunk, str]] = []
+        kinds: dict[int, list[tuple[Chunk, _Lane]]] = {}
+        for chunk in chunks:
+            lane = self._lanes[chunk.input_name]
+            if chunk.old and not lane.parser.has_time:
+                lane.parser.refuse(chunk.lines, "retained", _arrived_s(chunk, lane))
+            elif lane.kind is None or chunk.again:
+                heard += self._take_alike([(chunk, lane)], batch)
+            elif lane.kind in kinds:
+                kinds[lane.kind].append((chunk, lane))
+            else:
+                kinds[lane.kind] = [(chunk, lane)]
+        for alike in kinds.values():
+            heard += self._take_alike(alike, batch)
+        return heard
+
+    def look(self, batch: Batch) -> list[str]:
+        """Score what was held and has become usable; return the names of its streams."""
+        self._look_at_the_clock()
+        heard: list[str] = []
+        for leaps, lane in list(self._holding.items()):
+            if self._clock.synced:
+                readings = leaps.settle(self._latest_s(lane, np.array([lane.stream])))
+            else:
+                readings = leaps.look(self._mono_s)
+            self._note_held(lane)
+            if readings is not None:
+                self._give(lane, np.full(len(readings.times), lane.stream), readings, batch)
+                heard.append(lane.target.name)
+        return heard
+
+    def _look_at_the_clock(self) -> None:
+        self._mono_s = self._clock.monotonic_s()
+        self._wall_s = self._clock.wall_s(self._mono_s)
+
+    def _take_alike(
+        self, alike: Sequence[tuple[Chunk, _Lane]], batch: Batch
+    ) -> list[tuple[Chunk, str]]:
+        first, lane = alike[0]
+        parser = lane.parser
+        lines = [line for chunk, _ in alike for line in chunk.lines]
+        streams = _of_each_line(alike, _stream)
+        arrived_s = None if parser.has_time else _of_each_line(alike, _arrived_s)
+        # what comes again is alone
+        one_by_one = first.again or (
+            self._holding and any(lane.leaps in self._holding for _, lane in alike)
+        )
+        readings = None
+        if not one_by_one:
+            readings = parser.parse_clean(lines, arrived_s, self._latest_s(lane, streams))
+        if readings is not None:
+            if lane.kind is None and lane.leaps is not None and not self._clock.synced:
+                lane.leaps.goes_on(lane.name, self._mono_s)
+            self._give(lane, streams, readings, batch)
+            return [(chunk, lane.target.name) for chunk, lane in alike]
+        heard = []
+        for chunk, lane in alike:
+            readings = self._read(chunk, lane)
+            if count := len(readings.times):
+                self._give(lane, np.full(count, lane.stream), readings, batch)
+                heard.append((chunk, lane.target.name))
+        return heard
+
+    def _give(self, lane: _Lane, streams: Int64, readings: Readings, batch: Batch) -> None:
+        if lane.leaps is not None and not self._clock.synced:
+            heard_mono_s = self._heard_mono_s[id(lane.fleet)]
+            heard_mono_s[lane.stream if len(streams) == 1 else streams] = self._mono_s
+        lane.fleet.take(streams, readings, batch)
+
+    def _read(self, chunk: Chunk, lane: _Lane) -> Readings:
+        """Return what can be used of a chunk, and of what was held before."""
+        synced = self._clock.synced
+        latest_s = self._latest_s(lane, np.array([lane.stream]))
+        readings = lane.parser.parse(
+            chunk.lines, _arrived_s(chunk, lane), latest_s if synced else math.inf
+        )
+        if chunk.again and lane.parser.has_time:
+            readings = lane.fleet.news(lane.stream, readings)
+        if lane.leaps is not None and not synced:
+            readings = lane.leaps.judge(lane.name, readings, latest_s, self._mono_s)
+            self._note_held(lane)
+        return readings
+
+    def _latest_s(self, lane: _Lane, streams: Int64) -> float:
+        """Return after what no time of these streams, (n,), is taken as it is.
+
+        That is so far ahead of the clock; or, if no time server keeps it, of what it shows and of
+        where the streams would be by their own past, whichever is later.
+        """
+        if lane.leaps is None:
+            return math.inf
+        now_s = self._wall_s
+        if not self._clock.synced:
+            if not lane.parser.has_time:  # the clock is no witness of what it said itself
+                now_s = -math.inf
+            now_s = self._by_their_past(lane, streams, now_s)
+            if now_s < TIME_MIN:  # a clock that was never set knows nothing
+                return math.inf
+        return now_s + lane.parser.ahead_max_s
+
+    def _by_their_past(self, lane: _Lane, streams: Int64, now_s: float) -> float:
+        """Return the least of what time it is to the streams, each at least ``now_s``."""
+        newest_s, heard_mono_s = lane.fleet.newest_s, self._heard_mono_s[id(lane.fleet)]
+        if len(streams) == 1:  # a third of the time
+            alone_s = newest_s.item(lane.stream) - heard_mono_s.item(lane.stream) + self._mono_s
+            return alone_s if alone_s > now_s else now_s  # NaN is not
+        each_s = (newest_s - heard_mono_s)[streams] + self._mono_s
+        return float(np.minimum.reduce(np.fmax(each_s, now_s)))
+
+    def _note_held(self, lane: _Lane) -> None:
+        assert lane.leaps is not None
+        if lane.leaps.held:
+            self._holding[lane.leaps] = lane
+        else:
+            self._holding.pop(lane.leaps, None)
+
+    def _drop(self, name: str, times: Float64) -> None:
+        """Count rows that were held and are not used."""
+        said = [iso_time(time).encode() for time in times.tolist()]
+        self._parsers[name].refuse(said, "in_future", self._wall_s)
+
+
+def _of_each_line(
+    alike: Sequence[tuple[Chunk, _Lane]], value: Callable[[Chunk, _Lane], float]
+) -> npt.NDArray[Any]:
+    """Return what each line of the chunks has of its chunk."""
+    values = np.array([value(chunk, lane) for chunk, lane in alike])
+    counts = [len(chunk.lines) for chunk, _ in alike]
+    return values if counts.count(1) == len(counts) else np.repeat(values, counts)
+
+
+def _stream(_: Chunk, lane: _Lane) -> int:
+    return lane.stream
+
+
+def _arrived_s(chunk: Chunk, lane: _Lane) -> float:
+    return lane.target.arrived_s(chunk.arrived_mono_s)

@@ -1,0 +1,79 @@
+"""What one commit holds; and what is kept of it in memory while nothing can be committed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from agent.store.envelope import Outgoing
+    from models.messages import Float32, Samples
+
+WAITING_SAMPLES_MAX: Final = 20_000
+WAITING_MESSAGES_MAX: Final = 2000  # some 8 MB
+WAITING_ALARMS_MAX: Final = 2000
+# part of a stream's state: number of the first stored sample that the other parts know nothing of
+THROUGH: Final = "through"
+EVICTION: Final = ("health", "summary", "alarm")  # in this order, oldest first
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one commit holds; the loop fills it."""
+
+    samples: list[tuple[str, Samples, Float32]] = field(default_factory=list)  # with the scores
+    alarms: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[Outgoing] = field(default_factory=list)
+    state: dict[str, dict[str, bytes]] = field(default_factory=dict)  # stream -> part -> data
+    acked: list[int] = field(default_factory=list)
+    clock: bytes | None = None  # its state, stored with the samples
+    status: Callable[[], str] | None = None  # asked once the rest is written, so that it counts it
+
+    def rows(self) -> int:
+        """Return how many samples it holds."""
+        return sum(len(samples.times) for _, samples, _ in self.samples)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether there is a stream's memory of samples in it."""
+        return any(THROUGH in parts for parts in self.state.values())
+
+    def forgo(self, streams: Collection[str]) -> None:
+        """Drop all that is of these streams."""
+        self.samples = [one for one in self.samples if one[0] not in streams]
+        self.alarms = [alarm for alarm in self.alarms if alarm["stream"] not in streams]
+        self.messages = [one for one in self.messages if one.stream not in streams]
+        self.state = {name: parts for name, parts in self.state.items() if name not in streams}
+
+    def shed_samples(self, rows_max: int) -> int:
+        """Drop the oldest samples beyond ``rows_max``; return how many. Nothing else is dropped."""
+        rows, dropped = self.rows(), 0
+        while rows - dropped > rows_max:
+            dropped += len(self.samples.pop(0)[1].times)
+        return dropped
+
+    def shed(self) -> Counter[str]:
+        """Drop what is too much to be kept in memory; return how many of what.
+
+        Samples, oldest first; messages in the order in which the outbox drops them. Of an alarm
+        only the latest state is kept, and closed ones go first.
+        """
+        shed = Counter(samples=self.shed_samples(WAITING_SAMPLES_MAX))
+        for kind in EVICTION:
+            excess = len(self.messages) - WAITING_MESSAGES_MAX
+            if excess > 0:
+                shed[kind] += self._drop(kind, excess)
+        latest = {(alarm["stream"], alarm["number"]): alarm for alarm in self.alarms}
+        for key in sorted(latest, key=lambda key: latest[key]["state"])[:-WAITING_ALARMS_MAX]:
+            del latest[key]
+        self.alarms = list(latest.values())
+        return shed
+
+    def _drop(self, kind: str, count: int) -> int:
+        """Drop the oldest messages of a kind; return how many."""
+        of_kind = [index for index, one in enumerate(self.messages) if one.kind == kind][:count]
+        gone = set(of_kind)
+        self.messages = [one for index, one in enumerate(self.messages) if index not in gone]
+        return len(gone)

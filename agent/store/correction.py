@@ -1,0 +1,142 @@
+"""Times given while the clock was wrong, put right once it is set.
+
+A gateway that booted in 1970 stores and queues with times that are all off by the same amount. Once
+the clock is set, that amount is known: what is still here is moved by it, newest first and some a
+commit, and messages then say ``corrected``. What was sent meanwhile said ``unsynced``. Times that
+devices gave are not the gateway's to correct.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from models.times import iso_time
+
+if TYPE_CHECKING:
+    from agent.store.sqlite import Connection
+
+_ROWS = 500  # of a table in one commit, which must not keep the loop from its work
+_SLACK_S = 1.0  # a commit's worth on either side of the window
+
+# of the data of each kind, what is a time by the gateway's clock
+_TIMES: Final = {
+    "summary": ("from", "to", "last_sample"),
+    "alarm": ("onset", "opened", "closed"),
+    "health": ("started", "updated"),
+}
+
+
+@dataclass(slots=True)
+class Correction:
+    """How to put right what was timed in a while; the rows below ``samples`` … are yet to be seen.
+
+    Args:
+        by_s: What is missing to the true time.
+        since_s: The while, Unix seconds as the clock had them.
+        until_s: Its end, when the clock was set.
+        streams: Those that have no time of their device's.
+        samples: Number of the first sample after it.
+        messages: Number of the first message after it.
+        alarms: Number of the first row of the alarms after it.
+
+    """
+
+    by_s: float
+    since_s: float
+    until_s: float
+    streams: frozenset[str]
+    samples: int
+    messages: int
+    alarms: int
+
+    @property
+    def done(self) -> bool:
+        """Whether all has been seen to."""
+        return not (self.samples or self.messages or self.alarms)
+
+    def covers(self, time: float) -> bool:
+        """Whether a time was given in that while."""
+        return self.since_s - _SLACK_S <= time <= self.until_s + _SLACK_S
+
+
+def correct_messages(connection: Connection, by: Correction) -> None:
+    """Move the times of some messages that wait; within the caller's transaction."""
+    rows = connection.execute(
+        "SELECT seq, kind, body FROM outbox WHERE seq < ? ORDER BY seq DESC LIMIT ?",
+        [by.messages, _ROWS],
+    ).fetchall()
+    moved: list[tuple[bytes, int]] = []
+    by.messages = rows[-1][0] if len(rows) == _ROWS else 0
+    for seq, kind, body in rows:
+        message = json.loads(body)
+        given = by.covers(_unix_s(message["time"]))
+        if message["clock"] == "synced" and not given:  # and so were those before
+            by.messages = 0
+            break
+        if message["stream"] is None or message["stream"] in by.streams:
+            _move(message, ("time",), by)
+            _move_data(message["data"], kind, by)
+            message["clock"] = "corrected"
+            moved.append((json.dumps(message, separators=(",", ":")).encode(), seq))
+    connection.executemany("UPDATE outbox SET body = ? WHERE seq = ?", moved)
+
+
+def correct_alarms(connection: Connection, by: Correction) -> None:
+    """Move the times of some alarms as staff sees them; within the caller's transaction."""
+    rows = connection.execute(
+        "SELECT id, stream, document FROM alarms WHERE id < ? ORDER BY id DESC LIMIT ?",
+        [by.alarms, _ROWS],
+    ).fetchall()
+    moved: list[tuple[str, int]] = []
+    by.alarms = rows[-1][0] if len(rows) == _ROWS else 0
+    for number, stream, document in rows:
+        if stream not in by.streams:
+            continue
+        alarm = json.loads(document)
+        if not by.covers(_unix_s(alarm["opened"])):
+            by.alarms = 0
+            break
+        _move_data(alarm, "alarm", by)
+        moved.append((json.dumps(alarm), number))
+    connection.executemany("UPDATE alarms SET document = ? WHERE id = ?", moved)
+
+
+def correct_samples(connection: Connection, by: Correction) -> None:
+    """Move the times of some stored samples; within the caller's transaction."""
+    import numpy as np  # where this is imported without a need for it, it stays out
+
+    rows = connection.execute(
+        "SELECT number, stream, times FROM samples WHERE number < ? ORDER BY number DESC LIMIT ?",
+        [by.samples, _ROWS],
+    ).fetchall()
+    moved: list[tuple[bytes, int]] = []
+    by.samples = rows[-1][0] if len(rows) == _ROWS else 0
+    for number, stream, data in rows:
+        if stream not in by.streams:
+            continue
+        times = np.frombuffer(data, np.float64)
+        if not by.covers(float(times[-1])):
+            by.samples = 0
+            break
+        moved.append(((times + by.by_s).tobytes(), number))
+    connection.executemany("UPDATE samples SET times = ? WHERE number = ?", moved)
+
+
+def _move_data(data: dict[str, Any], kind: str, by: Correction) -> None:
+    _move(data, _TIMES[kind], by)
+    if limit := data.get("limit"):
+        _move(limit, ("made",), by)
+
+
+def _move(document: dict[str, Any], keys: Sequence[str], by: Correction) -> None:
+    for key in keys:
+        if (given := document.get(key)) is not None:
+            document[key] = iso_time(_unix_s(given) + by.by_s)
+
+
+def _unix_s(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()

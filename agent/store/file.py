@@ -1,0 +1,207 @@
+"""One database file of the store with its only writer, and what becomes of it when it is damaged.
+
+What SQLite cannot read at the opening is mended before it is used. Damage that shows up later is
+mended by another process, beside the loop: until that is done nothing can be written to the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from agent.store.maintenance import Helper, checking, mending
+from agent.store.salvage import Numbers, Report, reports
+from agent.store.sqlite import (
+    CHECKED_BYTES_MAX,
+    Connection,
+    Damaged,
+    Synchronous,
+    bytes_used,
+    errors_of,
+    give_back,
+    open_for_writing,
+    transaction,
+)
+from models.errors import StoreError
+
+_LOG = logging.getLogger(__name__)
+
+_RETRY_S = 10.0  # to mend, where that failed
+
+Mend = Callable[[Path, Numbers | None, int], Report]
+
+
+class StoreFile:
+    """A file and its connection; one thread uses it."""
+
+    connection: Connection  # closed while the file is mended
+
+    def __init__(
+        self,
+        path: Path,
+        synchronous: Synchronous,
+        numbers: Callable[[], Numbers | None],
+        mended: Callable[[], None],
+    ) -> None:
+        """``numbers`` go on in a new file; ``mended`` is called when there is one."""
+        self.path = path
+        self._synchronous: Synchronous = synchronous
+        self._numbers, self._mended = numbers, mended
+        self.reports: list[Report] = []  # of the damaged files that lie beside it
+        self._damaged = False
+        self._mending: Helper | None = None
+        self._checking: Helper | None = None
+        self._failure = ""
+        self._retry_at = 0.0  # monotonic
+        self._bytes = 0
+
+    def open(self, mend: Mend) -> None:
+        """Open the file, made or mended as needed.
+
+        Raises:
+            StoreError: it cannot be used.
+
+        """
+        with errors_of(self.path):
+            self.reports = reports(self.path)
+        try:
+            self.connection = open_for_writing(self.path, self._synchronous)
+        except Damaged as damage:
+            _LOG.error("%s; it is damaged: saving what can be read", damage)
+            self._take_note(mend(self.path, None, damage.commits_lost))
+            self.connection = open_for_writing(self.path, self._synchronous)
+        if self.path.stat().st_size > CHECKED_BYTES_MAX:
+            self._checking = checking(self.path)
+
+    def _take_note(self, report: Report) -> None:
+        self.reports.append(report)
+        lost = {table: "unknown" if n is None else n for table, n in report["lost"].items()}
+        _LOG.error(
+            "%s was set aside as %s, and a new one begun; rows saved: %s, lost: %s",
+            self.path,
+            report["file"],
+            report["saved"],
+            lost,
+        )
+        for name in report["deleted"]:
+            _LOG.warning("%s deleted: only the newest damaged files are kept", name)
+
+    def ready(self) -> None:
+        """Look how the mending goes on, where there is any.
+
+        Raises:
+            StoreError: it is not over.
+
+        """
+        self._look_at_the_check()
+        if self._damaged:
+            self._go_on_mending()
+
+    def _look_at_the_check(self) -> None:
+        if self._checking is None:
+            return
+        try:
+            found = self._checking.poll()
+        except StoreError as error:  # it may be the disk; whether it is, the next commit tells
+            self._checking = None
+            _LOG.warning("%s could not be checked: %s", self.path, error)
+            return
+        if found is not None:
+            self._checking = None
+            if "finding" in found:
+                self.damaged(found["finding"])
+
+    def suspect(self) -> None:
+        """Have the file read as a whole, beside the loop: a reader has found damage."""
+        if not self._damaged and self._checking is None:
+            self._checking = checking(self.path)
+
+    def damaged(self, why: object) -> None:
+        """Close the file, and let it be mended."""
+        if not self._damaged:
+            _LOG.error("%s; it is damaged: saving what can be read", why)
+            self._damaged, self._retry_at = True, 0.0
+            self.connection.close()
+
+    def _go_on_mending(self) -> None:
+        if self._mending is None:
+            if time.monotonic() < self._retry_at:
+                raise StoreError(self._failure)
+            self._mending = mending(self.path, self._numbers())
+        try:
+            report = self._mending.poll()
+        except StoreError as error:
+            self._mending = None
+            self._failure = f"{self.path} is damaged and cannot be mended: {error}"
+            self._retry_at = time.monotonic() + _RETRY_S
+            raise StoreError(self._failure) from error
+        if report is None:
+            raise StoreError(f"{self.path}: it is being mended")
+        self._mending = None
+        self.connection = open_for_writing(self.path, self._synchronous)
+        self._damaged = False
+        self._take_note(report)
+        self._mended()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Read; damage that shows up is mended.
+
+        Raises:
+            StoreError: the file cannot be read.
+
+        """
+        try:
+            with errors_of(self.path):
+                yield self.connection
+        except Damaged as damage:
+            self.damaged(damage)
+            raise
+
+    @contextlib.contextmanager
+    def transaction(self, durable: bool = False) -> Iterator[None]:
+        """Commit what is done inside, or nothing of it; damage that shows up is mended.
+
+        If ``durable``, this commit and those before are on the disk when it is over.
+
+        Raises:
+            StoreError: nothing was written.
+
+        """
+        try:
+            with errors_of(self.path):
+                level = "FULL" if durable else self._synchronous
+                self.connection.execute(f"PRAGMA synchronous = {level}")
+            with transaction(self.connection, self.path):
+                yield
+        except Damaged as damage:
+            self.damaged(damage)
+            raise
+
+    def give_back(self) -> None:
+        """Return some free pages to the file system.
+
+        Raises:
+            StoreError: the disk fails.
+
+        """
+        with self.reading() as connection:
+            give_back(connection)
+
+    def bytes(self) -> int:
+        """Return the size of what it holds; the last one known, where it cannot be read."""
+        if not self._damaged:
+            with contextlib.suppress(StoreError), errors_of(self.path):
+                self._bytes = bytes_used(self.connection)
+        return self._bytes
+
+    def close(self) -> None:
+        """Close it; a mending that is not over is begun again by the next opening."""
+        for helper in (self._mending, self._checking):
+            if helper is not None:
+                helper.stop()
+        if not self._damaged:
+            self.connection.close()

@@ -1,0 +1,161 @@
+"""Makes, migrates and mends the database files in a process of its own.
+
+``python -m`` with the directory, ``--mend FILE`` or ``--check FILE``. What makes tables
+(sqlite-utils) takes 33 MB, which would stay with an agent that runs for years; and to mend or
+check a large file takes seconds, in which the agent's loop goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from agent.journal import log_to_stderr
+from agent.store.migrations import READINGS, RECORDS
+from agent.store.salvage import Numbers, Report, mend
+from agent.store.sqlite import (
+    LOCK,
+    Damaged,
+    check,
+    errors_of,
+    lock,
+    open_for_reading,
+    open_for_writing,
+    outdated,
+)
+from models.errors import StoreError
+
+_SECONDS_MAX = 600  # a migration may rewrite all there is
+_NOT_POSSIBLE = 3
+
+
+class Helper:
+    """A process that does one of these things, beside the loop or while it waits."""
+
+    def __init__(self, *words: str) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - our own command line
+            [sys.executable, "-m", __spec__.name, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def poll(self) -> Report | None:
+        """Return what it reports, once it has ended.
+
+        Raises:
+            StoreError: it could not be done; the text says why.
+
+        """
+        return None if self._process.poll() is None else self.wait()
+
+    def wait(self) -> Report:
+        """Wait for its end; return what it reports.
+
+        Raises:
+            StoreError: it could not be done; the text says why.
+
+        """
+        out, err = self._process.communicate()
+        if self._process.returncode == -signal.SIGALRM:
+            raise StoreError(f"not done after {_SECONDS_MAX} s")
+        if self._process.returncode == _NOT_POSSIBLE:
+            raise StoreError(err.strip())
+        if self._process.returncode:
+            raise StoreError(f"a process that makes the tables failed:\n{err}")
+        report: Report = json.loads(out)
+        return report
+
+    def stop(self) -> None:
+        """End it; what it was about is left as it was."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+
+def bring_up_to_date(directory: Path) -> None:
+    """Make the files in ``directory``, or migrate them, where that is needed.
+
+    Raises:
+        StoreError: it cannot be done; the text says why.
+
+    """
+    if not any(outdated(directory / name) for name in (RECORDS, READINGS)):
+        return
+    with errors_of(directory):
+        Helper(str(directory)).wait()
+
+
+def mending(path: Path, numbers: Numbers | None = None, commits_lost: int = 0) -> Helper:
+    """Begin to mend a file; see ``agent.store.salvage.mend``. The caller has the lock."""
+    epoch, last_seq = numbers or ("", 0)
+    with errors_of(path):
+        return Helper("--mend", str(path), epoch, str(last_seq), str(commits_lost))
+
+
+def mend_meanwhile(path: Path, numbers: Numbers | None, commits_lost: int) -> Report:
+    """Do what ``agent.store.salvage.mend`` does, in another process, and wait for it."""
+    return mending(path, numbers, commits_lost).wait()
+
+
+def checking(path: Path) -> Helper:
+    """Begin to read all of a file; what it reports is empty, or has a ``finding``."""
+    with errors_of(path):
+        return Helper("--check", str(path))
+
+
+def main(words: list[str]) -> int:
+    """Do it, here, or be ended by the system's alarm clock."""
+    signal.alarm(_SECONDS_MAX)
+    log_to_stderr("%(message)s", logging.WARNING)
+    try:
+        match words:
+            case ["--mend", path, epoch, last_seq, commits_lost]:
+                numbers = Numbers(epoch, int(last_seq)) if epoch else None
+                _say(mend(Path(path), numbers, int(commits_lost)))
+            case ["--check", path]:
+                _say(_finding(Path(path)))
+            case [directory]:
+                _make(Path(directory))
+                _say({})
+            case _:
+                raise AssertionError(words)
+    except StoreError as error:
+        sys.stderr.write(f"{error}\n")
+        return _NOT_POSSIBLE
+    return 0
+
+
+def _say(report: Report) -> None:
+    sys.stdout.write(json.dumps(report))
+
+
+def _make(directory: Path) -> None:
+    with errors_of(directory), lock(directory / LOCK):
+        for name in (RECORDS, READINGS):
+            try:
+                open_for_writing(directory / name, "FULL").close()
+            except Damaged:  # the agent has it mended when it opens it
+                continue
+
+
+def _finding(path: Path) -> dict[str, Any]:
+    os.nice(19)
+    connection, _ = open_for_reading(path)
+    with closing(connection), errors_of(path):
+        try:
+            check(connection, path)
+        except Damaged as damage:
+            return {"finding": str(damage)}
+    return {}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

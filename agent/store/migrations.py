@@ -1,0 +1,142 @@
+"""The tables of each database file, and how an older file becomes one of today.
+
+Every migration is kept for ever: a gateway may be updated from any version.
+"""
+
+from __future__ import annotations
+
+import secrets
+import zlib
+from collections.abc import Callable
+from sqlite3 import Connection as Connection
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+RECORDS = "fieldwatch.db"
+READINGS = "readings.db"
+COLLECTED = "collected.db"  # of a collector, not of a gateway
+
+
+def migrate(connection: Connection, name: str) -> None:
+    """Bring a file's tables up to date; each migration as a whole or not at all."""
+    # only where a file is new or old: it costs a small gateway 15 MB and 0.15 s
+    from sqlite_utils import Database, Migrations
+
+    migrations = Migrations(name)
+    for migration in MIGRATIONS[name]:
+        migrations()(migration)
+    migrations.apply(Database(connection))
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS[name])}")
+
+
+def _m001_records(database: Database) -> None:
+    """Alarms, the outbox, the streams' state: what must survive a power cut."""
+    _execute(
+        database,
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID",
+        """CREATE TABLE alarms (
+            id INTEGER PRIMARY KEY, stream TEXT NOT NULL, number INTEGER NOT NULL,
+            state TEXT NOT NULL, document TEXT NOT NULL, UNIQUE (stream, number)
+        ) STRICT""",
+        "CREATE INDEX alarms_open ON alarms (id) WHERE state = 'opened'",
+        """CREATE TABLE outbox (
+            seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, topic TEXT NOT NULL, body BLOB NOT NULL
+        ) STRICT""",
+        # the topic is in it so that held topics are passed over without reading their messages
+        "CREATE INDEX outbox_kind ON outbox (kind, seq, topic)",
+        """CREATE TABLE state (
+            stream TEXT NOT NULL, part TEXT NOT NULL, data BLOB NOT NULL,
+            PRIMARY KEY (stream, part)
+        ) STRICT, WITHOUT ROWID""",
+    )
+    database.conn.execute(
+        "INSERT INTO meta VALUES ('epoch', ?), ('last_seq', 0)", [secrets.token_hex(8)]
+    )
+
+
+def _m001_readings(database: Database) -> None:
+    """The ring of samples with their scores, and the status snapshot.
+
+    A row is a chunk of one stream's samples; its ``number`` is that of its first sample, counted
+    over all streams, so that the ring's length needs no counting of rows.
+    """
+    _execute(
+        database,
+        """CREATE TABLE samples (
+            number INTEGER PRIMARY KEY, rows INTEGER NOT NULL, stream TEXT NOT NULL,
+            times BLOB NOT NULL, readings BLOB NOT NULL, scores BLOB NOT NULL
+        ) STRICT""",
+        "CREATE INDEX samples_stream ON samples (stream, number)",
+        "CREATE TABLE status (id INTEGER PRIMARY KEY, document TEXT NOT NULL) STRICT",
+    )
+
+
+def _m001_collected(database: Database) -> None:
+    """Every message of every gateway once, and the books of their numbers."""
+    _execute(
+        database,
+        """CREATE TABLE messages (
+            site TEXT NOT NULL, gateway TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
+            topic TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (site, gateway, epoch, seq)
+        ) STRICT""",
+        """CREATE TABLE books (
+            site TEXT NOT NULL, gateway TEXT NOT NULL, epoch TEXT NOT NULL,
+            through_seq INTEGER NOT NULL, gone TEXT NOT NULL, PRIMARY KEY (site, gateway, epoch)
+        ) STRICT, WITHOUT ROWID""",
+    )
+
+
+def _m002_collected(database: Database) -> None:
+    """With what retention needs; NULL: from before that.
+
+    A message has when it came, a book when it was used, and the numbers beyond ``through_seq``
+    whose messages were here and were dropped.
+    """
+    _execute(
+        database,
+        "ALTER TABLE messages ADD COLUMN received REAL",
+        "ALTER TABLE books ADD COLUMN dropped TEXT",
+        "ALTER TABLE books ADD COLUMN used REAL",
+    )
+
+
+def _m002_readings(database: Database) -> None:
+    """Without the index by stream: each commit wrote a page of it for each stream."""
+    _execute(database, "DROP INDEX samples_stream")
+
+
+def _m003_readings(database: Database) -> None:
+    """The status compressed: it changes with each commit, and is then one page instead of five."""
+    found = database.conn.execute("SELECT id, document FROM status").fetchall()
+    _execute(
+        database,
+        "DROP TABLE status",
+        "CREATE TABLE status (id INTEGER PRIMARY KEY, document BLOB NOT NULL) STRICT",
+    )
+    packed = [(number, zlib.compress(document.encode())) for number, document in found]
+    database.conn.executemany("INSERT INTO status VALUES (?, ?)", packed)
+
+
+def _m004_readings(database: Database) -> None:
+    """The clock's state, in the last row of each commit: no time of arrival comes twice."""
+    _execute(database, "ALTER TABLE samples ADD COLUMN clock BLOB")
+
+
+def _m005_readings(database: Database) -> None:
+    """With the samples' quality; NULL: all was measured, or an older version did not keep it."""
+    _execute(database, "ALTER TABLE samples ADD COLUMN quality BLOB")
+
+
+def _execute(database: Database, *statements: str) -> None:
+    for statement in statements:
+        database.conn.execute(statement)
+
+
+# in order; PRAGMA user_version counts those a file has, and none is ever changed or removed
+MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
+    RECORDS: [_m001_records],
+    READINGS: [_m001_readings, _m002_readings, _m003_readings, _m004_readings, _m005_readings],
+    COLLECTED: [_m001_collected, _m002_collected],
+}

@@ -1,0 +1,178 @@
+"""The read-only side of the store: for ``status``, ``alarms``, the uplink and the demo.
+
+It can neither write nor checkpoint. Where a damaged file was replaced, it goes on with the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from agent.store.migrations import READINGS, RECORDS
+from agent.store.sqlite import Connection, errors_of, open_for_reading
+from models.errors import StoreError
+
+
+class _Opened(NamedTuple):
+    connection: Connection
+    file: tuple[int, int] | None  # device and inode
+
+
+class Stored(NamedTuple):
+    """Samples that follow each other, as they are stored."""
+
+    times: bytes  # f8
+    values: bytes  # f4
+    scores: bytes  # f4
+    quality: bytes | None  # u1; None: all was measured, or an older version did not keep it
+
+
+class Reader:
+    """Reads both files; for one thread."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._opened: dict[str, _Opened] = {}
+
+    def __enter__(self) -> Self:
+        """Return itself; files are opened when first asked."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close what was opened."""
+        for opened in self._opened.values():
+            opened.connection.close()
+
+    def alarms(self, limit: int, open_only: bool = False) -> list[dict[str, Any]]:
+        """Return the newest alarms, oldest of them first."""
+        rows = self._query(
+            RECORDS,
+            f"""SELECT document FROM alarms {"WHERE state = 'opened'" if open_only else ""}
+            ORDER BY id DESC LIMIT ?""",  # noqa: S608 - no input in it
+            [limit],
+        )
+        return [json.loads(document) for (document,) in reversed(rows)]
+
+    def status(self) -> dict[str, Any]:
+        """Return the agent's last status.
+
+        Raises:
+            StoreError: there is no database, or it has no status yet.
+
+        """
+        rows = self._query(READINGS, "SELECT document FROM status", [])
+        if not rows:
+            raise StoreError(f"{self._directory}: no status yet; is the agent running?")
+        document: dict[str, Any] = json.loads(zlib.decompress(rows[0][0]))
+        return document
+
+    def newest_samples(self, stream: str, rows: int) -> list[Stored]:
+        """Return the newest samples, oldest first.
+
+        In the chunks they were stored in; the first may begin earlier than asked for.
+        """
+        columns = self._query(READINGS, "SELECT name FROM pragma_table_info('samples')", [])
+        quality = "quality" if ("quality",) in columns else "NULL"  # of an older version's file
+        chunks = self._query(
+            READINGS,
+            f"""SELECT times, readings, scores, {quality} FROM (
+                SELECT *, sum(rows) OVER (ORDER BY number DESC) - rows AS newer FROM (
+                    SELECT * FROM samples WHERE stream = ? ORDER BY number DESC LIMIT ?))
+            WHERE newer < ? ORDER BY number""",  # noqa: S608 - no input in it
+            [stream, rows, rows],
+        )
+        return [Stored(*chunk) for chunk in chunks]
+
+    def outbox(
+        self, kinds: Sequence[str], after: int, limit: int, held: Sequence[str] = ()
+    ) -> list[tuple[int, str, bytes]]:
+        """Return seq, topic and body of the next messages of these kinds, in order.
+
+        Topics that are ``held`` are passed over.
+        """
+        return self._query(
+            RECORDS,
+            f"""SELECT seq, topic, body FROM outbox WHERE kind IN ({_marks(kinds)}) AND seq > ?
+            AND topic NOT IN ({_marks(held)}) ORDER BY seq LIMIT ?""",  # noqa: S608
+            [*kinds, after, *held, limit],
+        )
+
+    def waiting(self, first: int, last: int) -> list[int]:
+        """Return which numbers from ``first`` to ``last`` are in the outbox."""
+        rows = self._query(
+            RECORDS, "SELECT seq FROM outbox WHERE seq BETWEEN ? AND ? ORDER BY seq", [first, last]
+        )
+        return [seq for (seq,) in rows]
+
+    def waiting_above(self, low: int, limit: int) -> tuple[list[int], int]:
+        """Return the next numbers in the outbox above ``low``, and up to where that is all of them.
+
+        The end is the highest number given so far, where there are fewer than ``limit``.
+        """
+        rows = self._query(
+            RECORDS,
+            """SELECT seq, (SELECT value FROM meta WHERE key = 'last_seq') FROM (
+                SELECT seq FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?)
+            UNION ALL SELECT NULL, value FROM meta WHERE key = 'last_seq'""",
+            [low, limit],
+        )
+        seqs = [seq for seq, _ in rows if seq is not None]
+        return seqs, seqs[-1] if len(seqs) == limit else int(rows[-1][1])
+
+    def state(self, stream: str) -> dict[str, bytes]:
+        """Return the parts of a stream's state that were committed last."""
+        rows = self._query(RECORDS, "SELECT part, data FROM state WHERE stream = ?", [stream])
+        return dict(rows)
+
+    def meta(self, key: str) -> Any:
+        """Return the epoch, or another value that belongs to the whole database."""
+        ((value,),) = self._query(RECORDS, "SELECT value FROM meta WHERE key = ?", [key])
+        return value
+
+    def outbox_rows(self) -> int:
+        """Return how many messages wait."""
+        ((count,),) = self._query(RECORDS, "SELECT count(*) FROM outbox", [])
+        return int(count)
+
+    def _query(self, name: str, statement: str, values: Sequence[Any]) -> list[Any]:
+        path = self._directory / name
+        with errors_of(path):
+            connection = self._open(name, path)
+            if connection is not None:
+                return connection.execute(statement, values).fetchall()
+            connection, lasting = open_for_reading(path)
+            if lasting:
+                self._opened[name] = _Opened(connection, _file_at(path))
+                return connection.execute(statement, values).fetchall()
+            with contextlib.closing(connection):
+                return connection.execute(statement, values).fetchall()
+
+    def _open(self, name: str, path: Path) -> Connection | None:
+        """Return the open connection, unless its file has been replaced by another."""
+        opened = self._opened.get(name)
+        if opened is None:
+            return None
+        file = _file_at(path)
+        if file is None or file == opened.file:
+            return opened.connection
+        del self._opened[name]
+        opened.connection.close()
+        return None
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Return which file it is; None where that cannot be told, as while one is being replaced."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - called for each query; a Path costs as much again
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))

@@ -1,0 +1,68 @@
+"""What goes from the store because it is old: samples, and alarms that are closed.
+
+Age is told by the samples' own times and the alarms' ends, and only while the gateway's clock is
+set: a clock that is ahead must not empty the store. Looked at a few rows at a time, oldest first.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from agent.store.sqlite import Connection
+
+LOOK_S: Final = 10.0  # between two looks
+_DAY_S = 86400.0
+_CHUNKS_READ = 500  # at a look: more than come in between, so that a shorter time takes effect
+_ALARMS_READ = 200
+
+
+class Retention(NamedTuple):
+    """How long things are kept, in days; None has no limit."""
+
+    samples_days_max: float | None = None
+    alarms_days_max: float | None = None
+
+
+FOREVER: Final = Retention()
+
+
+def drop_samples(readings: Connection, retention: Retention, now_s: float) -> int:
+    """Delete chunks whose last sample is too old; return how many samples that were."""
+    if retention.samples_days_max is None:
+        return 0
+    before_s = now_s - retention.samples_days_max * _DAY_S
+    rows = readings.execute(
+        "SELECT number, rows, substr(times, -8) FROM samples ORDER BY number LIMIT ?",
+        [_CHUNKS_READ],
+    ).fetchall()
+    old = [(number, count) for number, count, last in rows if _seconds(last) < before_s]
+    readings.executemany("DELETE FROM samples WHERE number = ?", [(number,) for number, _ in old])
+    return sum(count for _, count in old)
+
+
+def _seconds(last: bytes) -> float:
+    (seconds,) = struct.unpack("<d", last)
+    return float(seconds)
+
+
+def drop_alarms(records: Connection, retention: Retention, now_s: float) -> int:
+    """Delete alarms that have been closed for too long; return how many."""
+    if retention.alarms_days_max is None:
+        return 0
+    before_s = now_s - retention.alarms_days_max * _DAY_S
+    rows = records.execute(
+        "SELECT id, document FROM alarms WHERE state = 'closed' ORDER BY id LIMIT ?",
+        [_ALARMS_READ],
+    ).fetchall()
+    old = [(number,) for number, document in rows if _closed_s(document) < before_s]
+    records.executemany("DELETE FROM alarms WHERE id = ?", old)
+    return len(old)
+
+
+def _closed_s(document: str) -> float:
+    closed = json.loads(document).get("closed")
+    return datetime.fromisoformat(closed).timestamp() if closed else float("inf")

@@ -1,0 +1,370 @@
+"""A new database in the place of a damaged one, with what of that can still be read.
+
+SQLite reads a table page by page. A page that it cannot read takes a range of row numbers with
+it, which is narrowed down by halving; everything else is copied, row by row, if it is what it
+should be. The damaged file is set aside with a report beside it (``.json``), the newest few are
+kept.
+
+Numbers of messages are never used twice. They go on where the highest number is known: to the
+running agent, or from a file that has it and has lost no commit. Elsewhere a new epoch begins, in
+which what still waits gets new numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from agent.store.migrations import READINGS, RECORDS
+from agent.store.sqlite import (
+    ASIDE,
+    Connection,
+    errors_of,
+    open_for_reading,
+    open_for_writing,
+    remove,
+    take_the_place,
+    transaction,
+)
+from models.times import iso_time
+
+_ROWS_READ = 1000  # at a time
+_QUERIES_MAX = 20_000  # of a table, to narrow down what cannot be read
+_IN_VAIN_MAX = 500  # of these, where no row has been read yet
+_SAMPLE_ROWS_MAX = 200_000  # of the ring, the newest
+_ASIDE_MAX = 3  # files, of the directory
+_ASIDE_BYTES_MAX = 2**30
+_CLOCK_BYTES = 24  # of ``Clock.packed``
+
+Row = tuple[Any, ...]
+Report = dict[str, Any]
+
+
+class Numbers(NamedTuple):
+    """What the running agent knows of its messages' numbers."""
+
+    epoch: str
+    last_seq: int
+
+
+class _Table(NamedTuple):
+    name: str
+    columns: str
+    key: str  # the row's number
+    good: Callable[[Row], bool]  # whether a row is what it should be
+    rows_max: int | None = None  # the newest
+
+
+def mend(path: Path, numbers: Numbers | None = None, commits_lost: int = 0) -> Report:
+    """Set a damaged file aside, and put a new one there with what could be read; say what that is.
+
+    Args:
+        path: of the file; nobody writes to it.
+        numbers: that go on; None where they must be found in the file.
+        commits_lost: newer than all that can be read.
+
+    Raises:
+        StoreError: there is no room for a new one, or the disk fails; nothing has changed.
+
+    """
+    deleted = _prune(path.parent)
+    new = path.with_name(f"{path.name}.mending")
+    with errors_of(new):
+        remove(new)
+        with contextlib.closing(open_for_writing(new, "FULL", path.name)) as mended:
+            mended.execute("PRAGMA synchronous = OFF")  # it is worth nothing before its end
+            report = _fill(mended, path, numbers, commits_lost)
+        with new.open("rb+") as file:
+            os.fsync(file.fileno())
+        aside = take_the_place(new, path)
+    report = {"file": aside.name, "time": iso_time(time.time())} | report | {"deleted": deleted}
+    with contextlib.suppress(OSError):  # a full disk; the agent says it all the same
+        aside.with_name(f"{aside.name}.json").write_text(json.dumps(report) + "\n")
+    return report
+
+
+def _fill(new: Connection, path: Path, numbers: Numbers | None, commits_lost: int) -> Report:
+    try:
+        old, _ = open_for_reading(path)
+    except (sqlite3.DatabaseError, UnicodeDecodeError):  # not even its head
+        old = sqlite3.connect(":memory:")
+    with contextlib.closing(old):
+        if path.name == READINGS:
+            return _report([_copy(old, new, _samples_table(old))])
+        found = [_copy(old, new, _ALARMS), _copy(old, new, _OUTBOX)]
+        with transaction(new, path):
+            meta = _meta(old, new)
+            state = _state(old, new)
+            epoch = _number(new, meta, numbers, commits_lost)
+        return _report([*found, state]) | {"epoch": epoch}
+
+
+class _Copied(NamedTuple):
+    table: str
+    saved: int
+    lost: int | None  # None: nobody knows
+
+
+def _report(copied: list[_Copied]) -> Report:
+    return {
+        "saved": {one.table: one.saved for one in copied},
+        "lost": {one.table: one.lost for one in copied},
+    }
+
+
+def _copy(old: Connection, new: Connection, table: _Table) -> _Copied:
+    """Copy the rows of a table that can be read."""
+    reading = _Reading(old, table)
+    marks = ", ".join("?" * (table.columns.count(",") + 1))
+    statement = f"INSERT OR IGNORE INTO {table.name} ({table.columns}) VALUES ({marks})"  # noqa: S608
+    saved = 0
+    for rows in reading.rows():
+        new.execute("BEGIN")
+        for row in filter(table.good, rows):
+            with contextlib.suppress(sqlite3.IntegrityError):  # of another type than the column's
+                saved += new.execute(statement, row).rowcount
+        new.execute("COMMIT")
+    return _Copied(table.name, saved, reading.lost(saved))
+
+
+class _Reading:
+    """What can be read of a table."""
+
+    def __init__(self, old: Connection, table: _Table) -> None:
+        self._old, self._table = old, table
+        self._failed = False
+
+    def rows(self) -> Iterator[list[Row]]:
+        """Yield what can be read, up to ``_ROWS_READ`` at a time."""
+        low, high = self._bounds()
+        if self._table.rows_max is not None:
+            low = max(low, self._newest(self._table.rows_max) or low)
+        ranges = deque([(low, high)])
+        any_read = False
+        for number in range(_QUERIES_MAX):
+            if not ranges:
+                return
+            if number == _IN_VAIN_MAX and not any_read:
+                break
+            low, high = ranges.popleft()
+            found = self._between(low, high)
+            if found is None:
+                if low < high:
+                    middle = (low + high) // 2
+                    ranges += [(low, middle), (middle + 1, high)]
+                continue
+            any_read = any_read or bool(found)
+            yield found
+            if len(found) == _ROWS_READ:
+                ranges.appendleft((found[-1][0] + 1, high))
+        self._failed = True
+
+    def lost(self, saved: int) -> int | None:
+        """Return how many are missing; an index may know what the table does not."""
+        if not self._failed:
+            return 0
+        counted = self._one(f"SELECT count(*) FROM {self._table.name}")  # noqa: S608
+        return None if counted is None else max(0, counted - saved)
+
+    def _between(self, low: int, high: int) -> list[Row] | None:
+        table = self._table
+        try:
+            return self._old.execute(
+                f"SELECT {table.columns} FROM {table.name}"  # noqa: S608 - no input in it
+                f" WHERE {table.key} BETWEEN ? AND ? ORDER BY {table.key} LIMIT ?",
+                [low, high, _ROWS_READ],
+            ).fetchall()
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
+            self._failed = True
+            return None
+
+    def _bounds(self) -> tuple[int, int]:
+        bounds = [
+            self._one(f"SELECT {which}({self._table.key}) FROM {self._table.name}")  # noqa: S608
+            for which in ("min", "max")
+        ]
+        low, high = bounds
+        return 1 if low is None else low, _FAR if high is None else high
+
+    def _newest(self, rows: int) -> int | None:
+        table = self._table
+        return self._one(
+            f"SELECT {table.key} FROM {table.name}"  # noqa: S608
+            f" ORDER BY {table.key} DESC LIMIT 1 OFFSET {rows}"
+        )
+
+    def _one(self, statement: str) -> int | None:
+        try:
+            row = self._old.execute(statement).fetchone()
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
+            self._failed = True
+            return None
+        return row[0] if row and isinstance(row[0], int) else None
+
+
+def _is_alarm(row: Row) -> bool:
+    _, stream, number, state, document = row
+    said = _read(document)
+    return (said.get("stream"), said.get("number"), said.get("state")) == (stream, number, state)
+
+
+def _is_message(row: Row) -> bool:
+    seq, kind, topic, body = row
+    said = _read(body)
+    return said.get("seq") == seq and kind in str(topic) and "data" in said
+
+
+def _is_chunk(row: Row) -> bool:
+    _, rows, _, times, readings, scores, *later = row
+    clock, quality = (*later, None, None)[:2]
+    blobs = isinstance(times, bytes) and isinstance(readings, bytes) and isinstance(scores, bytes)
+    return bool(
+        blobs
+        and isinstance(rows, int)
+        and rows > 0
+        and (len(times), len(scores)) == (8 * rows, 4 * rows)
+        and len(readings) % (4 * rows) == 0
+        and _is_blob_or_none(clock, _CLOCK_BYTES)
+        and _is_blob_or_none(quality, len(readings) // 4)
+    )
+
+
+def _is_blob_or_none(data: Any, size: int) -> bool:
+    return data is None or (isinstance(data, bytes) and len(data) == size)
+
+
+def _read(document: Any) -> dict[str, Any]:
+    try:
+        said = json.loads(document)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+_FAR: Final = 2**40  # more than there will ever be
+_ALARMS: Final = _Table("alarms", "id, stream, number, state, document", "id", _is_alarm)
+_OUTBOX: Final = _Table("outbox", "seq, kind, topic, body", "seq", _is_message)
+_SAMPLES: Final = _Table(
+    "samples",
+    "number, rows, stream, times, readings, scores, clock, quality",
+    "number",
+    _is_chunk,
+    _SAMPLE_ROWS_MAX,
+)
+
+
+def _samples_table(old: Connection) -> _Table:
+    """Return it with the columns that there are: an older file is not migrated before."""
+    try:
+        found = {name for _, name, *_ in old.execute("PRAGMA table_info(samples)")}
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
+        return _SAMPLES
+    columns = [name for name in _SAMPLES.columns.split(", ") if name in found]
+    return _SAMPLES._replace(columns=", ".join(columns)) if columns else _SAMPLES
+
+
+def _both_ways(old: Connection, statement: str, key: str) -> tuple[dict[Any, Row], bool]:
+    """Return the rows of a table without row numbers, read from both ends; and if that is all."""
+    found: dict[Any, Row] = {}
+    whole = True
+    for order in ("ASC", "DESC"):
+        try:
+            for row in old.execute(f"{statement} ORDER BY {key} {order}"):
+                found[row[:-1]] = row
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
+            whole = False
+        if whole:
+            break
+    return found, whole
+
+
+def _state(old: Connection, new: Connection) -> _Copied:
+    """Copy the streams' memory; its parts are sealed, a damaged one is noticed when it is read."""
+    found, whole = _both_ways(old, "SELECT stream, part, data FROM state", "stream, part")
+    saved = 0
+    for row in found.values():
+        with contextlib.suppress(sqlite3.IntegrityError):
+            saved += new.execute("INSERT INTO state VALUES (?, ?, ?)", row).rowcount
+    return _Copied("state", saved, 0 if whole else None)
+
+
+def _meta(old: Connection, new: Connection) -> dict[str, Any]:
+    """Copy the counters; return all there is where that can be trusted, else nothing."""
+    found, whole = _both_ways(old, "SELECT key, value FROM meta", "key")
+    meta = {key: value for key, value in found.values() if isinstance(key, str)}
+    for key, value in meta.items():
+        if isinstance(value, int) and key != "last_seq":
+            new.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", [key, value])
+    return meta if whole else {}
+
+
+def _number(
+    new: Connection, meta: dict[str, Any], numbers: Numbers | None, commits_lost: int
+) -> str:
+    """Let the numbers go on, or begin a new epoch; say which."""
+    (highest,) = new.execute("SELECT max(seq) FROM outbox").fetchone()
+    if numbers is None and not commits_lost:
+        epoch, last_seq = meta.get("epoch"), meta.get("last_seq")
+        if isinstance(epoch, str) and isinstance(last_seq, int) and last_seq >= (highest or 0):
+            numbers = Numbers(epoch, last_seq)
+    if numbers is None:
+        _begin_epoch(new)
+        return "new"
+    new.executemany(
+        "UPDATE meta SET value = ? WHERE key = ?",
+        [(numbers.epoch, "epoch"), (numbers.last_seq, "last_seq")],
+    )
+    return "kept"
+
+
+def _begin_epoch(new: Connection) -> None:
+    """Number what waits from 1, in its order."""
+    (epoch,) = new.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+    rows = new.execute("SELECT seq, kind, topic, body FROM outbox ORDER BY seq").fetchall()
+    new.execute("DELETE FROM outbox")
+    for seq, (_, kind, topic, body) in enumerate(rows, 1):
+        said = json.loads(body)
+        gateway = str(said["id"]).partition("/")[0]
+        said |= {"id": f"{gateway}/{epoch}/{seq}", "epoch": epoch, "seq": seq}
+        said["data"].pop("merged", None)  # numbers of the old epoch
+        text = json.dumps(said, separators=(",", ":")).encode()
+        new.execute("INSERT INTO outbox VALUES (?, ?, ?, ?)", [seq, kind, topic, text])
+    new.execute("UPDATE meta SET value = ? WHERE key = 'last_seq'", [len(rows)])
+
+
+def reports(path: Path) -> list[Report]:
+    """Return what is said of the damaged files that lie beside a database, the oldest first."""
+    found = []
+    for file in sorted(path.parent.glob(f"{path.name}{ASIDE}*.json"), key=_age):
+        with contextlib.suppress(ValueError):  # cut off by a crash
+            found.append(json.loads(file.read_text()))
+    return found
+
+
+def _prune(directory: Path) -> list[str]:
+    """Delete the oldest damaged files, so that there is room for one more; say which."""
+    files = [file for name in (RECORDS, READINGS) for file in directory.glob(f"{name}{ASIDE}*")]
+    groups: dict[str, list[Path]] = {}
+    for file in sorted(files, key=_age):
+        stem = file.name.removesuffix(".json").removesuffix("-wal").removesuffix("-shm")
+        groups.setdefault(stem, []).append(file)
+    sizes = {stem: sum(file.stat().st_size for file in group) for stem, group in groups.items()}
+    deleted = []
+    while sizes and (len(sizes) >= _ASIDE_MAX or sum(sizes.values()) >= _ASIDE_BYTES_MAX):
+        oldest = next(iter(sizes))
+        for file in groups[oldest]:
+            file.unlink()
+        del sizes[oldest]
+        deleted.append(oldest)
+    return deleted
+
+
+def _age(file: Path) -> float:
+    return file.stat().st_mtime

@@ -1,0 +1,332 @@
+"""The database files: how they are opened, checked, kept to one writer; and their tables.
+
+Nothing else meets SQLite: ``agent.store.writer``, which fills the tables, and ``agent.store.salvage``, which
+reads damaged ones, go through here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from sqlite3 import Connection as Connection
+from typing import IO, TYPE_CHECKING, Literal
+
+from agent.store.migrations import MIGRATIONS, migrate
+from agent.store.obstacles import BESIDE, refuse_obstacle, refuse_obstacles
+from agent.store.wal import Log, read_log
+from models.errors import StoreError
+
+if TYPE_CHECKING:
+    pass
+
+LOCK = "lock"
+WAL_BYTES_MAX = 4 * 2**20  # what stays of the log after a checkpoint
+BUSY_MS = 5000
+_CACHE_KIB = 256  # of pages, per connection; the system has its own of the file
+CHECKED_BYTES_MAX = 128 * 2**20  # at the opening; reading more would hold up the start
+ASIDE = ".corrupt-"  # in the names of damaged files, before the time
+_SUFFIXES = ("", *BESIDE)
+_FREE_PAGES_KEPT = 256  # to be used again: 1 MB
+_PAGES_GIVEN_BACK = 64  # in a commit
+
+Synchronous = Literal["FULL", "NORMAL"]
+
+# not the file's fault: it is left where it is, and may be whole
+_OUTSIDE = {
+    sqlite3.SQLITE_AUTH,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_READONLY,
+}
+_CUT_OFF = sqlite3.SQLITE_IOERR_SHORT_READ  # but this is: the file ends too early
+
+
+# what SQLite says of pages that it cannot read, in a file that was whole when it was opened
+_BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class Damaged(StoreError):
+    """The file is not, or no longer, a database of ours."""
+
+    def __init__(self, path: Path, why: object, commits_lost: int = 0) -> None:
+        super().__init__(f"{path}: {why}")
+        self.path = path
+        self.commits_lost = commits_lost  # newer than all that can be read
+
+
+@contextlib.contextmanager
+def errors_of(path: Path) -> Iterator[None]:
+    """Raise SQLite's and the system's errors as ``StoreError`` that names ``path``.
+
+    Raises:
+        Damaged: the file is; any other error is the disk's, or a mistake.
+
+    """
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
+            raise Damaged(path, error) from error
+        why = getattr(error, "strerror", None) or error  # without its number
+        raise StoreError(f"{getattr(error, 'filename', None) or path}: {why}") from error
+
+
+@contextlib.contextmanager
+def transaction(connection: Connection, path: Path) -> Iterator[None]:
+    """Commit what is done inside, or nothing of it.
+
+    Raises:
+        StoreError: nothing was written.
+
+    """
+    with errors_of(path):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # SQLite rolls back by itself where the disk is full
+                connection.execute("ROLLBACK")
+            raise
+
+
+def open_for_writing(path: Path, synchronous: Synchronous, name: str = "") -> Connection:
+    """Open a database, made or brought up to date as needed, for its only writer.
+
+    Args:
+        path: of the file.
+        synchronous: whether a commit is on the disk when it is over.
+        name: which of our databases it is, where its file is called otherwise.
+
+    Raises:
+        Damaged: the file is no database of ours, or no whole one.
+        StoreError: it cannot be opened, or is of a newer version of this software.
+
+    """
+    with errors_of(path):
+        refuse_obstacles(path, writing=True)
+        finish_mending(path)
+        log = read_log(log_of(path))
+        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_MS / 1000)
+        try:
+            if synchronous == "FULL":  # else several may be lost with the power
+                _check_log(connection, path, log)
+            _prepare(connection, path, synchronous, name or path.name)
+        except BaseException as error:
+            connection.close()
+            if _is_damage(error):
+                raise Damaged(path, error) from error
+            raise
+        return connection
+
+
+def _check_log(connection: Connection, path: Path, log: Log) -> None:
+    try:
+        (_, frames, _) = connection.execute("PRAGMA wal_checkpoint").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            return  # a disk that cannot be written is no reason not to start
+        raise
+    # below 0: another process checkpoints it just now, and how much it read is not known
+    if frames >= 0 and (lost := log.lost(frames)):
+        raise Damaged(path, f"{lost} commits are lost with a part of the log", lost)
+
+
+def _is_damage(error: BaseException) -> bool:
+    if isinstance(error, UnicodeDecodeError):  # SQLite quotes the broken part of the file
+        return True
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return code is not None and (code & 0xFF not in _OUTSIDE or code == _CUT_OFF)
+
+
+def _prepare(connection: Connection, path: Path, synchronous: Synchronous, name: str) -> None:
+    if path.stat().st_size <= CHECKED_BYTES_MAX:
+        check(connection, path)
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    if not pages:  # in an older file freed pages stay, and are used again
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    current = len(MIGRATIONS[name])
+    if version > current:
+        raise StoreError(f"{path}: written by a newer version of this software")
+    if version < current:
+        migrate(connection, name)
+
+
+def check(connection: Connection, path: Path) -> None:
+    """Read all pages of a file (``PRAGMA quick_check``); the time goes with its size.
+
+    Raises:
+        Damaged: the file is.
+
+    """
+    (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if finding != "ok":
+        raise Damaged(path, finding)
+
+
+def log_of(path: Path) -> Path:
+    """Return where the log (WAL) of a database lies."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file and its log; nothing is thrown away."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = path.with_name(f"{path.name}{ASIDE}{stamp}")
+    while aside.exists():
+        aside = aside.with_name(f"{aside.name}-1")
+    for suffix in _SUFFIXES:
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def remove(path: Path) -> None:
+    """Delete a database with its log."""
+    for suffix in _SUFFIXES:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def take_the_place(new: Path, path: Path) -> Path:
+    """Put a new database, closed and whole, in the place of a damaged one; return where that is.
+
+    A crash in between leaves a file from which the next opening goes on: at no time would it find
+    nothing, or the old log beside the new file.
+    """
+    new.rename(_mended(path))
+    sync_directory(path.parent)
+    return _swap(path)
+
+
+def finish_mending(path: Path) -> None:
+    """Go on where a crash ended ``take_the_place``."""
+    if _mended(path).exists():
+        _swap(path)
+
+
+def _swap(path: Path) -> Path:
+    aside = set_aside(path)
+    _mended(path).rename(path)
+    sync_directory(path.parent)
+    return aside
+
+
+def _mended(path: Path) -> Path:
+    return path.with_name(f"{path.name}.mended")
+
+
+def sync_directory(directory: Path) -> None:
+    """Have the names in a directory on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def bytes_used(connection: Connection) -> int:
+    """Return the size of what a file holds: without its log, and pages that are free."""
+    pages, free, size = (
+        connection.execute(f"PRAGMA {what}").fetchone()[0]
+        for what in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def give_back(connection: Connection) -> None:
+    """Return some free pages to the file system, few enough for no stall."""
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    if free > _FREE_PAGES_KEPT:
+        # execute() would step once, which is one page
+        connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})")
+
+
+def current_version(name: str) -> int:
+    """Return the version of a database's tables that this software makes."""
+    return len(MIGRATIONS[name])
+
+
+def outdated(path: Path) -> bool:
+    """Tell whether a file is absent, or its tables are of an older version.
+
+    A damaged file is not: what becomes of it is decided when it is opened.
+
+    Raises:
+        StoreError: it cannot be looked at.
+
+    """
+    refuse_obstacles(path, writing=True)
+    if not path.exists():
+        return True
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    with contextlib.closing(connection):
+        try:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+        except sqlite3.Error:
+            return False
+    return bool(version < len(MIGRATIONS[path.name]))
+
+
+def open_for_reading(path: Path) -> tuple[Connection, bool]:
+    """Open a file that another connection may be writing; also say whether it may be kept open.
+
+    Raises:
+        StoreError: there is no such file, or it cannot be read.
+
+    """
+    refuse_obstacles(path, writing=False)
+    if not path.exists():
+        raise StoreError(f"{path}: no such database; has the agent run with this configuration?")
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000)
+    try:
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        # no -shm file and no right to make one: nobody writes, the file is all there is;
+        # that may end at any time, and this connection would not notice
+        connection.close()
+        return sqlite3.connect(f"{uri}&immutable=1", uri=True), False
+    return connection, True
+
+
+def lock(path: Path) -> IO[str]:
+    """Keep other agents out for as long as the returned file is open.
+
+    Two would number their messages alike.
+
+    Raises:
+        StoreError: another process has the lock, or something else is in the file's place.
+        OSError: the file cannot be made.
+
+    """
+    refuse_obstacle(path, writing=True)
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with file:
+            file.seek(0)
+            holder = file.read().strip()
+        raise StoreError(f"{path.parent} is in use by another agent (process {holder})") from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file

@@ -1,0 +1,240 @@
+"""What central ops says to this gateway, and what it has yet to confirm (``acknowledgement``).
+
+The collector says, retained, whether it is there, and which messages it has: all of an epoch up to
+``through_seq``, and the ranges ``also`` beyond. A message that the broker took stays in the outbox
+until the collector has it, and is sent again after a while. What is not in the outbox any more
+(dropped, merged into another) is told to the collector, which would wait for it for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+from agent.clock import clock_quality
+from agent.store.envelope import Envelope, acknowledged_topic, central_status_topic
+from agent.store.ranges import Range, Ranges, is_number, parse
+from models.printable import printable
+
+if TYPE_CHECKING:
+    from agent.store.reader import Reader
+
+_LOG = logging.getLogger(__name__)
+
+UNCONFIRMED_MAX = 2000  # messages that the broker has, and the collector has not confirmed
+ALSO_MAX = 100  # ranges beyond through_seq, in an acknowledgement
+GONE_MAX = 1000  # ranges in a gone message
+_LOOK_ROWS = 5000  # of the outbox, for what is gone
+LOOK_S = 1.0  # between two such looks
+
+Cause = Literal["malformed", "foreign_epoch", "beyond", "too_large"]
+
+
+class _Rejected(Exception):
+    """What was said cannot be used."""
+
+    def __init__(self, cause: Cause, reason: str) -> None:
+        super().__init__(reason)
+        self.cause = cause
+
+
+class Gone(NamedTuple):
+    """A message that says which numbers will not come."""
+
+    topic: str
+    body: bytes
+
+
+class Central:
+    """The collector as this gateway knows it, over all connections; the sender's thread uses it."""
+
+    def __init__(self, envelope: Envelope, timeout_s: float) -> None:
+        self._envelope = envelope
+        self._timeout_s = timeout_s
+        self._status_topic = central_status_topic(envelope.site)
+        self._acknowledged_topic = acknowledged_topic(envelope.site, envelope.gateway)
+        self.topics = (self._status_topic, self._acknowledged_topic)
+        self.online = False
+        self.resent = 0
+        self.rejected: dict[Cause, int] = dict.fromkeys(get_args(Cause), 0)
+        self.through_seq: int | None = None  # None: nothing heard on this connection
+        self._also = Ranges()
+        # only while it is there can it confirm anything: so much of that time there was, s
+        self._online_s = 0.0
+        self._online_since = 0.0  # monotonic
+        # seq -> when the broker took it, by that time; the oldest first
+        self._unconfirmed: dict[int, float] = {}
+        self._looked = 0.0  # for what is gone, monotonic
+        self._told: list[Range] = []
+        self._told_at = 0.0
+
+    def __contains__(self, seq: int) -> bool:
+        """Whether the broker has it, and the collector may yet confirm it."""
+        return seq in self._unconfirmed
+
+    def has(self, seq: int) -> bool:
+        """Whether the collector says that it has it."""
+        return (self.through_seq is not None and seq <= self.through_seq) or seq in self._also
+
+    @property
+    def full(self) -> bool:
+        """Whether the collector has to confirm something before more is sent."""
+        return len(self._unconfirmed) >= UNCONFIRMED_MAX
+
+    def disconnected(self) -> None:
+        """Forget what was heard on this connection: on the next the broker repeats what holds."""
+        self._be_online(online=False)
+        self.through_seq, self._also = None, Ranges()
+        self._told = []
+
+    def _be_online(self, online: bool) -> None:
+        self._online_s, self._online_since = self._waited_s(), time.monotonic()
+        self.online = online
+
+    def _waited_s(self) -> float:
+        """Return how long the collector has been there, over all connections."""
+        since_s = time.monotonic() - self._online_since if self.online else 0.0
+        return self._online_s + since_s
+
+    def taken(self, seq: int) -> None:
+        """Take note that the broker has it."""
+        if not self.has(seq):
+            self._unconfirmed[seq] = self._waited_s()
+
+    def heard(self, topic: str, body: bytes, outbox: Reader) -> None:
+        """Take in what the collector says; what cannot be used is counted by cause.
+
+        Raises:
+            StoreError: the outbox cannot be read.
+
+        """
+        try:
+            said = _read(body)
+            if topic == self._status_topic:
+                self._take_status(said)
+            elif topic == self._acknowledged_topic:
+                # not what the loop says: the collector may be faster than the end of its commit
+                self._take_acknowledgement(said, int(outbox.meta("last_seq")))
+        except _Rejected as error:
+            self._reject(topic, error)
+
+    def too_large(self, topic: str, size_bytes: int) -> None:
+        """Count a message that was thrown away as it came."""
+        self._reject(topic, _Rejected("too_large", f"{size_bytes} bytes"))
+
+    def _reject(self, topic: str, why: _Rejected) -> None:
+        if not self.rejected[why.cause]:
+            _LOG.warning(
+                "message on %s rejected, %s: %s; others like it are counted only",
+                printable(topic),
+                why.cause,
+                why,
+            )
+        self.rejected[why.cause] += 1
+
+    def _take_status(self, said: dict[str, Any]) -> None:
+        state = said.get("state")
+        if state not in ("online", "offline"):
+            raise _Rejected("malformed", "state is neither online nor offline")
+        if self.online != (state == "online"):
+            _LOG.info("the collector is %s", state)
+        self._be_online(state == "online")
+
+    def _take_acknowledgement(self, said: dict[str, Any], last_seq: int) -> None:
+        through: Any = said.get("through_seq")
+        epoch = said.get("epoch")
+        if not isinstance(epoch, str) or not is_number(through) or through < 0:
+            raise _Rejected("malformed", "epoch and through_seq are wanted")
+        try:
+            also = parse(said.get("also", []), through, ALSO_MAX)
+        except ValueError as error:
+            raise _Rejected("malformed", f"also: {error}") from error
+        if epoch != self._envelope.epoch:
+            raise _Rejected(
+                "foreign_epoch",
+                f"of epoch {printable(epoch, 64)}; here it is {self._envelope.epoch}",
+            )
+        highest = also[-1][1] if also else through
+        if highest > last_seq:
+            raise _Rejected("beyond", f"of number {highest}; the highest so far is {last_seq}")
+        self.through_seq, self._also = through, Ranges(also)
+        self._looked = 0.0
+
+    def confirmed(self, outbox: Reader) -> list[int]:
+        """Return which messages in the outbox the collector has.
+
+        Raises:
+            StoreError: the outbox cannot be read.
+
+        """
+        if self.through_seq is None:
+            return []
+        ranges = [(0, self.through_seq), *self._also]
+        found = [seq for first, last in ranges for seq in outbox.waiting(first, last)]
+        for seq in [seq for seq in self._unconfirmed if self.has(seq)]:
+            del self._unconfirmed[seq]
+        return found
+
+    def wait_s(self) -> float | None:
+        """Return how long until the next message is to be sent again; None if there is none."""
+        first = next(iter(self._unconfirmed.values()), None)
+        if first is None or not self.online:
+            return None
+        return max(0.0, first + self._timeout_s - self._waited_s())
+
+    def overdue(self) -> int | None:
+        """Return the highest of the numbers that are to be sent again, and let them go."""
+        if self.wait_s() != 0:
+            return None
+        due = self._waited_s() - self._timeout_s
+        late = [seq for seq, taken in self._unconfirmed.items() if taken <= due]
+        for seq in late:
+            del self._unconfirmed[seq]
+        self.resent += len(late)
+        return max(late, default=None)
+
+    def gone(self, outbox: Reader) -> Gone | None:
+        """Return what the collector is to be told now: numbers that it lacks and will not get.
+
+        Raises:
+            StoreError: the outbox cannot be read.
+
+        """
+        now = time.monotonic()
+        if not self.online or self.through_seq is None or now - self._looked < LOOK_S:
+            return None
+        self._looked = now
+        waiting, through = outbox.waiting_above(self.through_seq, _LOOK_ROWS)
+        known = Ranges([*self._also, *((seq, seq) for seq in waiting)])
+        gone = list(known.missing(self.through_seq + 1, through))[:GONE_MAX]
+        if gone == self._told and now - self._told_at < self._timeout_s:
+            return None
+        self._told, self._told_at = gone, now
+        return self._message(gone, through) if gone else None
+
+    def _message(self, gone: list[Range], seq: int) -> Gone:
+        suffix = f"gone-{gone[0][0]}-{gone[-1][1]}"
+        body = self._envelope.gone(gone, time.time(), seq, suffix, clock_quality())
+        return Gone(self._envelope.topic("gone"), body)
+
+    def document(self) -> dict[str, Any]:
+        """Say how it is doing, for ``status``."""
+        return {
+            "state": "online" if self.online else "offline",
+            "through_seq": self.through_seq,
+            "unconfirmed": len(self._unconfirmed),
+            "resent": self.resent,
+            "rejected": dict(self.rejected),
+        }
+
+
+def _read(body: bytes) -> dict[str, Any]:
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise _Rejected("malformed", "no JSON") from error
+    if not isinstance(said, dict):
+        raise _Rejected("malformed", "no JSON object")
+    return said

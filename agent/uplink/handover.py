@@ -1,0 +1,78 @@
+"""The uplink that is, and the one that follows when ``mqtt`` changes: the loop sees one.
+
+An uplink takes seconds to say goodbye. The loop does not wait for it, and the next one starts when
+what the last one got acknowledged has been deleted, so that nothing is sent again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from agent.uplink.sender import Uplink
+
+_LOG = logging.getLogger(__name__)
+
+
+class Relay:
+    """Has one uplink or none at a time; the loop's thread uses it."""
+
+    def __init__(self, uplink: Uplink | None) -> None:
+        self._uplink = uplink
+        self._following: Uplink | None = None
+        self._goodbye: threading.Thread | None = None  # while the uplink is being replaced
+        self._drained = False  # what it got acknowledged was fetched
+
+    def start(self) -> None:
+        """Begin to send."""
+        if self._uplink:
+            self._uplink.start()
+
+    def replace(self, following: Uplink | None) -> None:
+        """Let the uplink end, and then start ``following``."""
+        self._following = following
+        if self._goodbye is None:
+            stop = self._uplink.stop if self._uplink else lambda: None
+            self._goodbye = threading.Thread(target=stop, name="goodbye", daemon=True)
+            self._goodbye.start()
+
+    def tell(self, unstored: dict[str, Any] | None) -> None:
+        """Let central ops know of what cannot be stored; None: all is."""
+        if self._uplink:
+            self._uplink.tell(unstored)
+
+    def outbox_damaged(self) -> bool:
+        """Whether the outbox was found damaged since the last call."""
+        return self._uplink is not None and self._uplink.outbox_damaged()
+
+    def acknowledged(self) -> list[int]:
+        """Return the numbers acknowledged since the last call, to be deleted."""
+        if self._uplink is None:
+            self._drained = True
+            return []
+        ended = self._goodbye is not None and not self._goodbye.is_alive()
+        numbers = self._uplink.acknowledged()
+        self._drained = ended and not numbers
+        return numbers
+
+    def committed(self, deleted: list[int]) -> None:
+        """Say that there was a commit, and that these are gone from the outbox."""
+        if self._uplink:
+            self._uplink.committed(deleted)
+        if self._goodbye is None or self._goodbye.is_alive() or not self._drained:
+            return
+        self._uplink, self._following, self._goodbye = self._following, None, None
+        _LOG.info("the link to central ops has its new settings")
+        self.start()
+
+    def snapshot(self) -> dict[str, Any] | None:
+        """Say how the link is doing; None where none is configured."""
+        return self._uplink.snapshot() if self._uplink else None
+
+    def stop(self) -> None:
+        """Send what can be sent, say goodbye and end."""
+        if self._goodbye:
+            self._goodbye.join()
+        elif self._uplink:
+            self._uplink.stop()

@@ -1,0 +1,285 @@
+"""Store and forward: the one thread that sends what waits in the outbox.
+
+    outbox (SQLite, read-only here) ─agent.uplink.priorities─> window ─QoS 1─> broker
+    loop (deletes in its next commit) <─acknowledged────────────────┘ or collector
+
+A message leaves the outbox only after the broker's PUBACK, or, with ``acknowledgement =
+"central"``, when the collector says that it has it (``agent.uplink.acknowledgements``). Until the loop has deleted
+it, it is remembered as done, so that a new connection does not send it again. Nobody but SQLite
+queues: at most ``inflight_max`` messages, or what the broker allows, are with paho.
+``agent.uplink.session`` is one connection's part in this.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+from agent.clock import clock_quality
+from agent.mqtt.connection import (
+    GOODBYE_S_MAX,
+    UNSUPPORTED_PROTOCOL,
+    Connected,
+    Connection,
+    LinkError,
+    Protocol,
+    Refused,
+    Woken,
+)
+from agent.mqtt.payload import Payload
+from agent.store.reader import Reader
+from agent.store.sqlite import Damaged
+from agent.uplink.acknowledgements import Central
+from agent.uplink.denials import Denials
+from agent.uplink.link import Ledger, Link, drain
+from agent.uplink.session import Session
+from models.errors import StoreError
+from models.times import iso_time
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.config.broker import MqttTable
+    from agent.store.envelope import Envelope
+
+_LOG = logging.getLogger(__name__)
+
+DELETED_MAX = 1000  # rows in one commit, which must not keep the loop from its work
+
+
+class Uplink:
+    """Sends the outbox; the loop's thread calls the public methods."""
+
+    def __init__(
+        self,
+        settings: MqttTable,
+        envelope: Envelope,
+        directory: Path,
+        last_seq: Callable[[], int],
+    ) -> None:
+        self._settings = settings
+        self._envelope = envelope
+        self._directory = directory
+        self._last_seq = last_seq
+        self._topic = envelope.topic("status")
+        self._client_id = f"fieldwatch-{envelope.site}-{envelope.gateway}"
+        self._protocol: Protocol = "3.1.1" if settings.protocol == "3.1.1" else "5"
+        self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
+        self._stopping = threading.Event()
+        self._stop_by = 0.0  # monotonic; once ``_stopping`` is set
+        self._run_id = secrets.token_hex(4)  # with the number, tells statuses from all others
+        self._number = 0  # of the connection, tried or open
+        self._connection: Connection | None = None
+        self._link = Link()
+        self._ledger = Ledger()
+        self._central: Central | None = None
+        if settings.acknowledgement == "central":
+            self._central = Central(envelope, settings.central_timeout_s)
+        self._unstored: dict[str, Any] | None = None  # as central ops is to know it
+        self._news = 0  # counts its changes
+        self._damaged = threading.Event()  # the outbox
+        self._payload = Payload(settings.payload, settings.compression)
+        self._denials = Denials(settings.denied_retry_s)
+        self._failures = 0  # since the last stable connection, for the backoff
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def acknowledged(self) -> list[int]:
+        """Return numbers of messages that are to be deleted, each once."""
+        return drain(self._ledger.done, DELETED_MAX)
+
+    def committed(self, deleted: list[int]) -> None:
+        """Say that there was a commit, and that these are gone from the outbox."""
+        for seq in deleted:
+            self._ledger.deleted.put(seq)
+        self._wake()
+
+    def tell(self, unstored: dict[str, Any] | None) -> None:
+        """Let central ops know of what cannot be stored, in the status; None: all is."""
+        if unstored != self._unstored:
+            self._unstored = unstored
+            self._news += 1
+            self._wake()
+
+    def outbox_damaged(self) -> bool:
+        """Whether the outbox was found damaged since the last call."""
+        found = self._damaged.is_set()
+        self._damaged.clear()
+        return found
+
+    def snapshot(self) -> dict[str, Any]:
+        """Say how the link is doing."""
+        link = self._link
+        if self._thread.ident and not self._thread.is_alive() and not self._stopping.is_set():
+            link.change("failed")  # a defect; the log has its trace
+        return {
+            "state": link.state,
+            "since": iso_time(link.since_s),
+            "broker": f"{self._settings.host}:{self._settings.port}",
+            "protocol": self._protocol,
+            "last_error": link.last_error,
+            "connections": link.connections,
+            "failures": link.failures,
+            "published": link.published,
+            "acknowledged": link.acknowledged,
+            "in_flight": link.in_flight,
+            "parked": link.parked,
+            "held": list(link.held),
+            "denied": list(link.denied),
+            "expired": link.expired,
+            "central": self._central.document() if self._central else None,
+        }
+
+    def stop(self) -> None:
+        """Send what can be sent, say goodbye and end, within ``stop_timeout_s``.
+
+        A thread that hangs in a name look-up or a handshake is left behind: it has nothing to
+        lose, and the process ends without it.
+        """
+        self._stop_by = time.monotonic() + self._settings.stop_timeout_s
+        self._stopping.set()
+        self._wake()
+        self._thread.join(self._settings.stop_timeout_s + 2 * GOODBYE_S_MAX)
+
+    def _wake(self) -> None:
+        connection = self._connection  # the sender may be about to drop it
+        if connection is not None:
+            connection.happenings.put(Woken())
+
+    def _run(self) -> None:
+        with Reader(self._directory) as outbox:
+            while not self._stopping.is_set():
+                try:
+                    self._connect_and_send(outbox)
+                except (LinkError, StoreError) as error:
+                    if isinstance(error, Damaged):
+                        self._damaged.set()
+                    if not self._stopping.is_set():
+                        self._failed(str(error))
+                self._stopping.wait(self._delay_s())
+        self._link.change("stopped")
+
+    def _connect_and_send(self, outbox: Reader) -> None:
+        """One connection, from its opening to its end.
+
+        Raises:
+            LinkError: why it could not be opened, or why it ended.
+            StoreError: the outbox cannot be read.
+
+        """
+        self._number += 1
+        connection = Connection(self._settings, self._client_id, self._protocol)
+        self._connection = connection
+        polite = False
+        try:
+            connection.open(self._topic, self._status("offline", "lost"))
+            answer = self._answer(connection)
+            if isinstance(answer, Connected):
+                self._came_up()
+                polite = self._send(connection, answer, outbox)
+            else:
+                self._fall_back(answer.code, answer.reason)
+        finally:
+            self._connection = None
+            connection.close(polite)
+            if self._central is not None:
+                self._central.disconnected()
+            self._link.in_flight, self._link.parked, self._link.held = 0, 0, ()
+
+    def _send(self, connection: Connection, broker: Connected, outbox: Reader) -> bool:
+        """Send until the stop, or a renewal; say whether the will is to be dropped."""
+        began = time.monotonic()
+        session = Session(
+            connection,
+            broker,
+            outbox,
+            self._settings,
+            self._link,
+            self._ledger,
+            self._last_seq,
+            self._central,
+            self._payload,
+            self._denials,
+        )
+        try:
+            session.open(self._topic, self._online)
+            session.send_until(self._stopping)
+            if not self._stopping.is_set():
+                _LOG.info("password or certificates were renewed; connecting with the new ones")
+                return True
+            return session.part(self._topic, self._status("offline", "stopped"), self._stop_by)
+        except LinkError:
+            session.suspect()
+            raise
+        finally:
+            if time.monotonic() - began >= self._settings.backoff_max_s:
+                self._failures = 0  # it was stable; new trouble starts with a short wait
+
+    def _answer(self, connection: Connection) -> Connected | Refused:
+        """Wait for the broker; one that says nothing may not have understood the version."""
+        try:
+            return connection.answer(self._stopping)
+        except LinkError:
+            if self._settings.protocol == "auto":
+                self._protocol = "3.1.1" if self._protocol == "5" else "5"
+            raise
+
+    def _fall_back(self, code: int, reason: str) -> None:
+        """Take MQTT 3.1.1 where the broker does not know 5, and we may."""
+        if not (
+            code == UNSUPPORTED_PROTOCOL
+            and self._protocol == "5"
+            and self._settings.protocol == "auto"
+        ):
+            raise LinkError(f"the broker refuses: {reason}")
+        self._protocol = "3.1.1"
+
+    def _online(self, told: int | None, bytes_max: int) -> tuple[int, bytes] | None:
+        """Return the status, where it has changed since the one ``told``, and its number."""
+        number = self._news
+        if number == told:
+            return None
+        why = f"online-{number}" if number else "online"
+        unstored = self._unstored
+        status = self._status("online", why, unstored)
+        if unstored is not None and len(status) > bytes_max:
+            status = self._status("online", why, unstored | {"alarms": []})
+        return number, status
+
+    def _status(
+        self,
+        state: Literal["online", "offline"],
+        why: str,
+        unstored: dict[str, Any] | None = None,
+    ) -> bytes:
+        suffix = f"{self._run_id}-{self._number}-{why}"
+        more = {} if unstored is None else {"unstored": unstored}
+        quality = clock_quality()
+        return self._envelope.status(state, time.time(), self._last_seq(), suffix, quality, more)
+
+    def _came_up(self) -> None:
+        _LOG.info("link to central ops is up")
+        self._link.connections += 1
+        self._link.change("online")
+
+    def _failed(self, reason: str) -> None:
+        if self._link.state != "offline" or self._link.last_error is None:
+            _LOG.warning("link to central ops lost: %s; trying again until it is back", reason)
+        self._link.last_error = reason
+        self._link.change("offline")
+        self._link.failures += 1
+        self._failures += 1
+
+    def _delay_s(self) -> float:
+        """Exponential backoff with full jitter, so that a fleet does not come back in step."""
+        if not self._failures:
+            return 0.0
+        bound = self._settings.backoff_min_s * 2.0 ** min(self._failures - 1, 32)
+        return random.uniform(0, min(bound, self._settings.backoff_max_s))  # noqa: S311 - no secret

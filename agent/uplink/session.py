@@ -1,0 +1,427 @@
+"""What the uplink sends and the broker acknowledges, on one connection.
+
+Where the broker answers that nobody is subscribed to a topic, the messages of that topic are
+held: they stay in the outbox, and one of them asks again every ``unsubscribed_retry_s``. Other
+topics go on. So it is with a topic that the broker does not let us publish to (``agent.uplink.denials``).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from queue import Empty
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.mqtt.connection import (
+    Acknowledged,
+    Connected,
+    Connection,
+    LinkError,
+    Lost,
+    Received,
+    Subscribed,
+    TooLarge,
+    Woken,
+)
+from agent.uplink.denials import Denials
+from agent.uplink.link import Ledger, Link
+from agent.uplink.priorities import Lanes, Row
+
+if TYPE_CHECKING:
+    from agent.config.broker import MqttTable
+    from agent.mqtt.payload import Payload
+    from agent.store.reader import Reader
+    from agent.uplink.acknowledgements import Central
+
+_LOG = logging.getLogger(__name__)
+
+RENEWAL_LOOK_S = 5.0  # password and certificates are looked at this often
+_LOOK_S = 1.0  # the outbox is looked at this often even if nobody says that something is in it
+_DRAIN_SHARE = 0.6  # of the time for a stop; the rest is for the goodbye
+
+_REASON_S = 0.2  # for the news of a lost connection to come
+
+NO_SUBSCRIBER = 0x10
+_DENIED = {0x87, 0x90}  # not authorised, bad topic
+_NEVER = _DENIED | {0x95, 0x99}  # too large, bad format
+_NO_PACKET = -1  # in place of a packet number
+_PUBLISH_OVERHEAD_BYTES = 60  # header, lengths, packet number and properties, at most
+
+
+# returns number and body of the status, where it is not the one with this number; within bytes
+Status = Callable[[int | None, int], tuple[int, bytes] | None]
+
+
+class _Sent(NamedTuple):
+    """A message that the broker has not answered yet."""
+
+    topic: str
+    seq: int | None  # None: no message of the outbox but a status, or what is gone
+    status: bool = False
+
+
+class Session:
+    """What is sent and acknowledged on one connection; the sender's thread uses it."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        broker: Connected,
+        outbox: Reader,
+        settings: MqttTable,
+        link: Link,
+        ledger: Ledger,
+        last_seq: Callable[[], int],
+        central: Central | None,
+        payload: Payload,
+        denials: Denials,
+    ) -> None:
+        self._connection = connection
+        self._outbox = outbox
+        self._settings = settings
+        self._link = link
+        self._ledger = ledger
+        self._last_seq = last_seq
+        self._central = central
+        self._payload = payload
+        self._denials = denials
+        self._lanes = Lanes(outbox, settings.replay_rate_max)
+        self._backlog_through = last_seq()
+        self._window_max = min(settings.inflight_max, broker.receive_maximum)
+        self._packet_bytes_max = broker.packet_bytes_max
+        self._in_flight: dict[int, _Sent] = {}  # by packet number
+        self._sent: set[int] = set()  # the numbers of those
+        self._parked: set[int] = set()
+        self._refused: dict[int, str] = {}  # those of them whose topic was denied -> topic
+        self._pardoned: set[int] = set()  # parked for that once, and not any more
+        self._held: dict[str, float] = {}  # topic -> when one message may ask again, monotonic
+        self._asking: set[str] = set()  # held or parked topics whose next message asks
+        self._progress = time.monotonic()  # of the last answer, or the first unanswered message
+        self._next_look = self._progress + RENEWAL_LOOK_S
+        self._renewed = False  # password or certificates; then this connection is let run out
+        self._told: int | None = None  # number of the status
+        self._begin_again()
+
+    def open(self, topic: str, status: Status) -> None:
+        """Publish the retained status, and ask for what central ops says.
+
+        Raises:
+            LinkError: the connection is gone.
+
+        """
+        self._topic, self._status = topic, status
+        if self._central is not None:
+            self._connection.subscribe(self._central.topics)
+        self._tell_status()
+
+    @property
+    def _window(self) -> int:
+        return 1 if self._denials.suspicious else self._window_max
+
+    def suspect(self) -> None:
+        """Take note that the connection has ended, not by us: who was in flight may be why."""
+        self._denials.dropped([sent.topic for sent in self._in_flight.values()])
+        self._link.denied = self._denials.topics
+
+    def _tell_status(self) -> None:
+        """Publish the status where it has changed; it comes before all that waits."""
+        if len(self._in_flight) >= self._window or self._is_parked(self._topic):
+            return
+        room = self._packet_bytes_max - len(self._topic) - _PUBLISH_OVERHEAD_BYTES
+        if (news := self._status(self._told, room)) is not None:
+            self._told, body = news
+            self._publish(_Sent(self._topic, None, status=True), body, retain=True)
+
+    def send_until(self, stopping: threading.Event) -> None:
+        """Send what is in the outbox and what comes into it.
+
+        Ends once ``stopping`` is set, or password or certificates were renewed: when all is
+        answered, or a share of ``stop_timeout_s`` is over.
+
+        Raises:
+            LinkError: the connection is gone, or the broker does not answer any more.
+            StoreError: the outbox cannot be read.
+
+        """
+        give_up: float | None = None
+        while True:
+            self._ledger.forget_deleted()
+            self._look_for_renewal()
+            if not self._renewed:
+                self._tell_status()
+                self._follow_central()
+                self._fill()
+            wait_s = self._wait_s()
+            if stopping.is_set() or self._renewed:
+                now = time.monotonic()
+                give_up = give_up or now + _DRAIN_SHARE * self._settings.stop_timeout_s
+                if not self._in_flight or now >= give_up:
+                    return
+                wait_s = min(wait_s, give_up - now)
+            self._take_in(wait_s)
+            self._check_progress()
+
+    def _look_for_renewal(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + RENEWAL_LOOK_S
+            self._renewed = self._renewed or self._connection.renewed()
+
+    def part(self, topic: str, status: bytes, deadline: float) -> bool:
+        """Publish the last status; say whether the broker has it by ``deadline`` (monotonic).
+
+        If not, an end without a goodbye makes the broker publish the will instead.
+
+        Raises:
+            LinkError: the connection is gone.
+
+        """
+        while len(self._in_flight) >= self._window and time.monotonic() < deadline:
+            self._take_in(deadline - time.monotonic())
+        if len(self._in_flight) >= self._window or self._is_parked(topic):
+            return False
+        self._publish(_Sent(topic, None, status=True), status, retain=True)
+        while self._status_unanswered() and time.monotonic() < deadline:
+            self._take_in(deadline - time.monotonic())
+        return not self._status_unanswered()
+
+    def _status_unanswered(self) -> bool:
+        return any(sent.status for sent in self._in_flight.values())
+
+    def _follow_central(self) -> None:
+        """Send again what is overdue, and tell what is gone."""
+        if self._central is None:
+            return
+        overdue = self._central.overdue()
+        if overdue is not None:
+            self._backlog_through = max(self._backlog_through, overdue)
+            self._begin_again()
+        room = len(self._in_flight) < self._window
+        if room and (gone := self._central.gone(self._outbox)) and not self._is_parked(gone.topic):
+            self._publish(_Sent(gone.topic, None), gone.body)
+
+    def _fill(self) -> None:
+        """Fill the window."""
+        self._let_ask()
+        while len(self._in_flight) < self._window:
+            full = self._central is not None and self._central.full
+            row = self._lanes.next(self._skip, only_alarms=full)
+            if row is None:
+                break
+            self._send(row)
+        if not self._in_flight:
+            self._denials.nothing_waits()
+        self._link.in_flight = len(self._in_flight)
+
+    def _skip(self, row: Row) -> bool:
+        return (
+            row.seq in self._ledger
+            or row.seq in self._parked
+            or row.seq in self._sent
+            or (self._central is not None and row.seq in self._central)
+            or (row.kind == "health" and self._expired(row))
+        )
+
+    def _expired(self, row: Row) -> bool:
+        """Whether it is too old to tell anything; then it may be deleted."""
+        if _age_s(row.body) <= self._settings.health_expiry_s:
+            return False
+        self._ledger.add(row.seq)
+        self._link.expired += 1
+        return True
+
+    def _send(self, row: Row) -> None:
+        body = self._payload.encode(row.body)
+        if len(row.topic) + len(body) + _PUBLISH_OVERHEAD_BYTES > self._packet_bytes_max:
+            self._park(row.seq, "longer than the broker takes")
+            return
+        expiry_s = self._settings.health_expiry_s if row.kind == "health" else None
+        self._publish(_Sent(row.topic, row.seq), body, expiry_s=expiry_s, form=self._payload)
+        self._link.published += 1
+        if row.topic in self._asking:  # one asks for all
+            self._asking.remove(row.topic)
+            self._begin_again()
+
+    def _is_parked(self, topic: str) -> bool:
+        """Whether a message beside the outbox has to wait; where its time has come, it asks."""
+        if topic not in self._denials:
+            return False
+        self._let_ask()
+        asks = topic in self._asking
+        self._asking.discard(topic)
+        return not asks
+
+    def _publish(
+        self,
+        sent: _Sent,
+        body: bytes,
+        retain: bool = False,
+        expiry_s: float | None = None,
+        form: Payload | None = None,
+    ) -> None:
+        if not self._in_flight:
+            self._progress = time.monotonic()
+        packet = self._connection.publish(sent.topic, body, retain, expiry_s, form)
+        if packet is None:
+            self._in_flight[_NO_PACKET] = sent  # it may have gone out, and be the reason
+            self._take_in(_REASON_S)  # which raises with the broker's reason, if it gave one
+            raise LinkError("the connection is gone")
+        self._in_flight[packet] = sent
+        if sent.seq is not None:
+            self._sent.add(sent.seq)
+
+    def _wait_s(self) -> float:
+        waits = [_LOOK_S]
+        if self._held:
+            waits.append(min(self._held.values()) - time.monotonic())
+        if (denied_s := self._denials.wait_s()) is not None:
+            waits.append(denied_s)
+        if self._central is not None and (central_s := self._central.wait_s()) is not None:
+            waits.append(central_s)
+        room = len(self._in_flight) < self._window
+        if room and (backlog_s := self._lanes.wait_s()) is not None:
+            waits.append(backlog_s)
+        return min(waits)
+
+    def _take_in(self, wait_s: float) -> None:
+        """Take in what happened; wait for it at most so long."""
+        try:
+            happening = self._connection.happenings.get(timeout=max(0.0, wait_s))
+            while True:
+                match happening:
+                    case Lost(reason):
+                        raise LinkError(reason)
+                    case Acknowledged():
+                        self._answered(happening)
+                    case Received(topic=topic, body=body):
+                        self._heard(topic, body)
+                    case TooLarge(topic=topic, size_bytes=size_bytes):
+                        if self._central is not None:
+                            self._central.too_large(topic, size_bytes)
+                    case Subscribed(str(refusal)):
+                        raise LinkError(f"the broker lets us not hear central ops: {refusal}")
+                    case Woken():
+                        self._lanes.look_again()
+                happening = self._connection.happenings.get_nowait()
+        except Empty:
+            if not self._in_flight:
+                self._lanes.look_again()
+
+    def _heard(self, topic: str, body: bytes) -> None:
+        if self._central is None:
+            return
+        was_online = self._central.online
+        self._central.heard(topic, body, self._outbox)
+        for seq in self._central.confirmed(self._outbox):
+            if seq not in self._ledger:
+                self._link.acknowledged += 1
+                self._ledger.add(seq)
+        if self._central.online != was_online:
+            if self._central.online:  # it has subscribed before it says so
+                self._held = dict.fromkeys(self._held, time.monotonic())
+            self._backlog_through = self._last_seq()
+            self._begin_again()
+
+    def _answered(self, answer: Acknowledged) -> None:
+        self._progress = time.monotonic()
+        sent = self._in_flight.pop(answer.packet, None)
+        if sent is None:
+            return
+        if answer.code in _DENIED:
+            self._deny(sent, answer.reason)
+        elif self._denials.taken(sent.topic):
+            self._pardon(sent.topic)
+        if sent.seq is None:  # a status has done its work once it is retained
+            return
+        self._sent.discard(sent.seq)
+        if answer.code in _NEVER:
+            self._park(sent.seq, answer.reason)
+        elif answer.failed or answer.code == NO_SUBSCRIBER:
+            self._hold(sent.topic, answer.reason)
+        else:
+            self._taken(sent.seq)
+            self._release(sent.topic)
+
+    def _taken(self, seq: int) -> None:
+        """Take note that the broker has it: done, or to be confirmed by central ops."""
+        if self._central is not None:
+            self._central.taken(seq)
+        elif seq not in self._ledger:
+            self._link.acknowledged += 1
+            self._ledger.add(seq)
+
+    def _park(self, seq: int, reason: str) -> None:
+        """Leave it in the outbox; the next connection tries again."""
+        if not self._parked and seq not in self._refused:
+            _LOG.error("the broker will not take message %d, perhaps others: %s", seq, reason)
+        self._parked.add(seq)
+        self._link.parked, self._link.last_error = len(self._parked), reason
+
+    def _deny(self, sent: _Sent, reason: str) -> None:
+        self._denials.deny(sent.topic, reason)
+        self._link.last_error = reason
+        if sent.seq is not None and sent.seq not in self._pardoned:
+            self._refused[sent.seq] = sent.topic
+        self._begin_again()
+
+    def _pardon(self, topic: str) -> None:
+        """Send again what was refused because of its topic, which is taken now."""
+        pardoned = {seq for seq, refused in self._refused.items() if refused == topic}
+        self._pardoned |= pardoned
+        self._parked -= pardoned
+        self._link.parked = len(self._parked)
+        for seq in pardoned:
+            del self._refused[seq]
+        self._backlog_through = self._last_seq()
+        self._begin_again()
+
+    def _hold(self, topic: str, reason: str) -> None:
+        """Nobody would get it, or the broker is full: keep it, and ask again slowly."""
+        if not self._held:
+            _LOG.warning("messages on %s, perhaps others, are held: %s", topic, reason)
+        self._held[topic] = time.monotonic() + self._settings.unsubscribed_retry_s
+        self._link.last_error = reason
+        self._link.change("held")
+        self._begin_again()
+
+    def _release(self, topic: str) -> None:
+        if self._held.pop(topic, None) is None:
+            return
+        self._asking.discard(topic)
+        self._backlog_through = self._last_seq()
+        self._begin_again()
+        if not self._held:
+            _LOG.info("messages are no longer held")
+            self._link.change("online")
+
+    def _let_ask(self) -> None:
+        """Let one message of each topic ask whose time has come, now or when it has one."""
+        now = time.monotonic()
+        due = [topic for topic, time_s in self._held.items() if time_s <= now]
+        self._held |= dict.fromkeys(due, now + self._settings.unsubscribed_retry_s)
+        due += self._denials.due()
+        if due:
+            self._asking.update(due)
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        """Begin with the oldest again, for what was passed over or answered in vain."""
+        waiting = [*self._held, *self._denials.topics]
+        passed_over = [topic for topic in waiting if topic not in self._asking]
+        with_backlog = self._central is None or self._central.online
+        self._lanes.begin(self._backlog_through, with_backlog, passed_over)
+        self._link.held, self._link.denied = tuple(self._held), self._denials.topics
+
+    def _check_progress(self) -> None:
+        waited = time.monotonic() - self._progress
+        if self._in_flight and waited > self._settings.ack_timeout_s:
+            raise LinkError(f"no acknowledgement for {waited:.0f} s")
+
+
+def _age_s(body: bytes) -> float:
+    written = datetime.fromisoformat(json.loads(body)["time"])
+    return time.time() - written.timestamp()

@@ -1,0 +1,629 @@
+"""The manifest of a bundle: what it may hold, and what of it must fit together.
+
+``README.md`` beside this file is the normative description.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from math import ceil
+from typing import Annotated, Any, Final, Literal, Protocol
+
+from models.errors import BundleCorrupt, BundleTooNew
+from models.fields import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+FORMAT_VERSION: Final = 1
+MANIFEST = "manifest.json"
+NETWORK: Final = "network.tflite"
+FORECASTER: Final = "forecaster.tflite"
+KNOWN_ANSWERS: Final = "known_answers.json"
+SAMPLES_MAX = 1_000_000  # of any count of samples
+ERRORS_KEPT_BYTES_MAX = 32 * 2**20  # history and block of the threshold, per stream
+CANDIDATES_MAX = 1_000  # of the threshold, at each update
+SPANS_MAX = 4  # of the smoothing
+HORIZON_MAX = 1_000  # samples that a prediction waits for its time, at most
+STEPS_MAX = 10_000  # of a forecaster's context and horizon
+OFFSETS_MAX = 100_000  # of a forecaster's quantiles, in all
+PENDING_BYTES_MAX = 16 * 2**20  # forecasts that wait for their time, per stream
+PERIOD_S_MIN = 0.001
+SOURCES_MAX = 16
+WINDOW_SAMPLES_MIN = 16
+WINDOW_SAMPLES_MAX = 65_536
+WINDOW_PERIODS_MAX = 1_000  # of the grid
+MAGNITUDE_MAX = 1e30  # products and quotients of two such numbers and 10⁶ still fit a float32
+MAGNITUDE_MIN = 1e-30
+
+
+def _finite(value: float) -> float:
+    if not abs(value) <= MAGNITUDE_MAX:
+        raise ValueError(f"must be a finite number of at most {MAGNITUDE_MAX:g}")
+    return value
+
+
+def _json(value: dict[str, Any]) -> dict[str, Any]:
+    json.dumps(value, allow_nan=False)
+    return value
+
+
+Finite = Annotated[float, AfterValidator(_finite)]
+Positive = Annotated[float, Field(ge=MAGNITUDE_MIN), AfterValidator(_finite)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+NotNegative = Annotated[float, Field(ge=0), AfterValidator(_finite)]
+
+# what a head of the network predicts: the next sample, or its difference from this one
+Head = Literal["value", "change"]
+Severity = Literal["low", "medium", "high"]
+# what is computed from a window of a fast channel; see ``models.features``
+FeatureKind = Literal[
+    "mean", "rms", "peak", "peak_to_peak", "crest_factor", "kurtosis", "band_energy"
+]
+# what stands in a slot that a channel has no value for; see ``models.align``
+Gap = Literal["hold", "interpolate", "missing"]
+
+
+def _without(document: dict[str, Any], **defaults: object) -> dict[str, Any]:
+    """Leave out keys that came later and say nothing new: older digests stay what they are."""
+    return {
+        key: value
+        for key, value in document.items()
+        if key not in defaults or value != defaults[key]
+    }
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+class Feature(_Part):
+    """How a channel is made from a source; see ``models.features``."""
+
+    source: str = Field(description="Name of the source that it is computed from")
+    kind: FeatureKind
+    low_hz: NotNegative | None = Field(None, description="Of a band_energy: from here")
+    high_hz: Positive | None = Field(None, description="Of a band_energy: up to here")
+
+    @model_validator(mode="after")
+    def _has_band(self) -> Feature:
+        if (self.kind == "band_energy") != (self.low_hz is not None and self.high_hz is not None):
+            raise ValueError("low_hz and high_hz are for kind band_energy, which needs both")
+        if self.low_hz is not None and self.high_hz is not None and self.low_hz >= self.high_hz:
+            raise ValueError(f"low_hz {self.low_hz:g} is not below high_hz {self.high_hz:g}")
+        return self
+
+
+class Source(_Part):
+    """A raw channel, much faster than the grid, that features are computed from."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
+    unit: str = Field(max_length=16, description="As printed to people, e.g. m/s2")
+    low: Finite | None = Field(None, description="Below this the value is rejected, in unit")
+    high: Finite | None = Field(None, description="Above this the value is rejected, in unit")
+    rate_hz: Positive = Field(description="Values per second, evenly spaced")
+    window_samples: int = Field(
+        ge=WINDOW_SAMPLES_MIN, le=WINDOW_SAMPLES_MAX, description="That a feature is computed from"
+    )
+    missing_share_max: float = Field(
+        ge=0, lt=1, description="A window that lacks more of its values has no features"
+    )
+
+    def periods(self, sampling: Sampling) -> int:
+        """Return how many periods of the grid a window reaches back, at least 1."""
+        return ceil(self.window_samples / self.rate_hz / sampling.period_s - 1e-9)
+
+
+class Channel(_Part):
+    """One channel, in the order the network takes them."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
+    unit: str = Field(max_length=16, description="As printed to people, e.g. mm/s")
+    low: Finite | None = Field(None, description="Below this the reading is rejected, in unit")
+    high: Finite | None = Field(None, description="Above this the reading is rejected, in unit")
+    center: Finite = Field(description="Subtracted before the network, in unit")
+    scale: Positive = Field(description="Divided by before the network, in unit")
+    scored: bool = Field(
+        True, description="False: a command or set point, which the network sees and none expects"
+    )
+    stuck_samples: int | None = Field(
+        None,
+        ge=2,
+        le=SAMPLES_MAX,
+        description="This many equal samples in a row open a 'stuck' event",
+    )
+    feature: Feature | None = Field(None, description="None: its readings come as they are")
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), feature=None)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Channel:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"channel {self.name}: low {self.low} is not below high {self.high}")
+        return self
+
+
+def unscaled(name: str, unit: str, low: float | None, high: float | None) -> Channel:
+    """Return a channel that no network takes, or one that takes it as it is."""
+    return Channel(name=name, unit=unit, low=low, high=high, center=0.0, scale=1.0)
+
+
+class Sampling(_Part):
+    """The grid samples lie on, and what a gap does."""
+
+    period_s: Annotated[float, Field(ge=PERIOD_S_MIN), AfterValidator(_finite)]
+    hold_samples_max: int = Field(
+        ge=0,
+        le=SAMPLES_MAX,
+        description="A missing channel keeps its last value for this many samples",
+    )
+    gap: Gap = Field("hold", description="What a channel without a value gets, so far")
+    missing_samples: int = Field(
+        ge=1, le=SAMPLES_MAX, description="This many samples without a value open a 'missing' event"
+    )
+    reset_gap_samples: int = Field(
+        ge=1, le=SAMPLES_MAX, description="After a longer gap the network starts from nothing again"
+    )
+    warm_up_samples: int = Field(
+        ge=0, le=SAMPLES_MAX, description="Samples after a start that get no score"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), gap="hold")
+
+
+class NetworkPart(_Part):
+    """The one-step network: ``sample, state -> prediction of the next sample, state``."""
+
+    file: Literal["network.tflite"] = NETWORK
+    layers: list[int] = Field(min_length=1, description="Cells per LSTM layer")
+    heads: list[Head] = Field(min_length=1)
+    horizon_samples: int = Field(
+        1, ge=1, le=HORIZON_MAX, description="Heads predict the sample so far ahead"
+    )
+    state_size: int = Field(ge=1, description="Floats of state: h and c of each layer")
+    input_clip: Positive = Field(description="Scaled inputs are clipped to ±this")
+    quantization: str = Field(description="e.g. dynamic-range-int8")
+
+
+class Smoothing(_Part):
+    """Exponentially weighted means of the absolute error; see ``models.telemanom.Smoother``."""
+
+    spans_samples: list[Annotated[float, Field(ge=1), AfterValidator(_finite)]] = Field(
+        min_length=1,
+        max_length=SPANS_MAX,
+        description="One mean, and one error row, each: a short one for spikes, a long for drifts",
+    )
+
+
+class Threshold(_Part):
+    """Settings of the nonparametric dynamic threshold; see ``models.threshold``."""
+
+    history_samples: int = Field(
+        ge=50, le=SAMPLES_MAX, description="Errors of normal samples kept, per error row"
+    )
+    update_samples: int = Field(
+        ge=1, le=SAMPLES_MAX, description="The threshold is found anew after so many"
+    )
+    z_min: Positive
+    z_max: Positive
+    z_step: Positive
+    prune_drop: float = Field(ge=0, lt=1, description="Least relative drop to the next error")
+    settle_samples: int = Field(
+        ge=0,
+        le=SAMPLES_MAX,
+        description="The first scored samples of a new stream enter the history unjudged",
+    )
+    adapt_samples: int = Field(
+        ge=1,
+        le=SAMPLES_MAX,
+        description="What an event has shown for so long is the new normal",
+    )
+    floor: list[Positive] = Field(
+        min_length=1, description="Least threshold per error row, from the calibration part"
+    )
+    calm: list[NotNegative] = Field(
+        min_length=1, description="An error below this is unnaturally small; 0: none is"
+    )
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Threshold:
+        if not 0 <= (self.z_max - self.z_min) / self.z_step < CANDIDATES_MAX:
+            raise ValueError(f"z_min to z_max in steps of z_step: not 1 to {CANDIDATES_MAX} steps")
+        if len(self.calm) != len(self.floor):
+            raise ValueError("floor and calm differ in length")
+        kept = 4 * len(self.floor) * (self.history_samples + self.update_samples)
+        if kept > ERRORS_KEPT_BYTES_MAX:
+            raise ValueError(f"history and block take {kept} bytes, over {ERRORS_KEPT_BYTES_MAX}")
+        return self
+
+
+class Events(_Part):
+    """From scores to events."""
+
+    on_samples: int = Field(
+        ge=1, le=SAMPLES_MAX, description="Samples above the threshold until opened"
+    )
+    off_samples: int = Field(
+        ge=1, le=SAMPLES_MAX, description="Samples below the deadband until closed"
+    )
+    deadband: float = Field(gt=0, le=1, description="Closed below this part of the threshold")
+
+
+class Tail(_Part):
+    """How rarely normal operation exceeds a score; see ``models.tail``."""
+
+    scores: list[Positive] = Field(
+        min_length=1, max_length=16, description="Rising; the tail begins at the last"
+    )
+    shares: list[Share] = Field(
+        min_length=1, max_length=16, description="Of normal operation, above each of scores"
+    )
+    shape: float = Field(ge=0, lt=1, description="Of the generalized Pareto distribution")
+    scale: Positive = Field(description="Of the same, in units of the score")
+    samples: int = Field(ge=1, description="Scores of normal operation that it was fitted to")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Tail:
+        if len(self.scores) != len(self.shares):
+            raise ValueError("scores and shares differ in length")
+        if any(a >= b for a, b in itertools.pairwise(self.scores)):
+            raise ValueError("scores do not rise")
+        if any(a <= b for a, b in itertools.pairwise(self.shares)):
+            raise ValueError("shares do not fall")
+        return self
+
+
+class Severities(_Part):
+    """How grave an event is, by how rarely normal operation exceeds its score."""
+
+    medium: Share = Field(description="From this probability downwards, an event is medium")
+    high: Share = Field(description="From this probability downwards, an event is high")
+    unrated: Severity = Field(description="Of events without a probability, as of a sensor")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Severities:
+        if self.high > self.medium:
+            raise ValueError(f"high {self.high:g} is above medium {self.medium:g}")
+        return self
+
+
+class Imputation(_Part):
+    """How steps without a value are filled before a forecast; see ``models.impute``."""
+
+    method: Literal["linear", "seasonal"]
+    season_steps: int | None = Field(
+        None, ge=2, le=STEPS_MAX, description="seasonal: the step so long before is taken"
+    )
+    gap_steps_max: int = Field(
+        ge=0, le=STEPS_MAX, description="With more missing in a row there is no forecast"
+    )
+    missing_share_max: float = Field(
+        ge=0, lt=1, description="With more missing in the whole context there is no forecast"
+    )
+
+    @model_validator(mode="after")
+    def _has_season(self) -> Imputation:
+        if (self.method == "seasonal") != (self.season_steps is not None):
+            raise ValueError("season_steps is for method seasonal, which needs it")
+        return self
+
+
+class Intervals(_Part):
+    """What is added to the network's quantiles so that they cover; see ``models.intervals``."""
+
+    leads_steps: list[Annotated[int, Field(ge=1, le=STEPS_MAX)]] = Field(
+        min_length=1, description="Rising; offsets hold there and are interpolated between"
+    )
+    offsets: list[list[list[Finite]]] = Field(
+        description="Per quantile, scored channel and lead, in units of the context's scale"
+    )
+    rate: float = Field(
+        ge=0, lt=1, description="Of the adaptation to what the gateway sees; 0: none"
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Intervals:
+        if any(a >= b for a, b in itertools.pairwise(self.leads_steps)):
+            raise ValueError("leads_steps do not rise")
+        return self
+
+
+class ForecastPart(_Part):
+    """The forecaster: ``context -> quantiles`` of the steps after it; see ``models.forecaster``."""
+
+    file: Literal["forecaster.tflite"] = FORECASTER
+    step_samples: int = Field(
+        ge=1, le=SAMPLES_MAX, description="A step is the mean of so many samples"
+    )
+    context_steps: int = Field(ge=2, le=STEPS_MAX, description="That a forecast is made from")
+    horizon_steps: int = Field(ge=1, le=STEPS_MAX, description="That are forecast")
+    stride_steps: int = Field(ge=1, le=STEPS_MAX, description="From one forecast to the next")
+    quantiles: list[Share] = Field(
+        min_length=3, max_length=31, description="Rising, symmetric about 0.5, which is in it"
+    )
+    scale_floor: Positive = Field(
+        description="Least scale of a context, as a part of the channel's scale"
+    )
+    patch_steps: int = Field(ge=1, le=STEPS_MAX, description="Steps that the network reads at once")
+    width: int = Field(ge=1, description="Of the encoder, d_model")
+    heads: int = Field(ge=1, description="Of the attention")
+    layers: int = Field(ge=1, description="Of the encoder")
+    imputation: Imputation
+    intervals: Intervals
+    quantization: str = Field(description="e.g. dynamic-range-int8")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ForecastPart:
+        if any(a >= b for a, b in itertools.pairwise(self.quantiles)):
+            raise ValueError("quantiles do not rise")
+        mirrored = [1 - quantile for quantile in reversed(self.quantiles)]
+        if any(abs(a - b) > 1e-9 for a, b in zip(self.quantiles, mirrored, strict=True)):
+            raise ValueError("quantiles are not symmetric about 0.5")
+        if len(self.quantiles) % 2 == 0:
+            raise ValueError("quantiles lack 0.5")
+        if self.intervals.leads_steps[-1] != self.horizon_steps:
+            raise ValueError("intervals.leads_steps do not end at horizon_steps")
+        return self
+
+    @property
+    def slots(self) -> int:
+        """Forecasts that may wait for their last step at one time."""
+        return -(-self.horizon_steps // self.stride_steps)
+
+
+class KnownAnswers(_Part):
+    """Inputs with the scores that the trainer got; replayed before a bundle goes live."""
+
+    file: Literal["known_answers.json"] = KNOWN_ANSWERS
+    tolerance: Positive = Field(description="Largest difference of a score, absolute + relative")
+
+
+class Lineage(_Part):
+    """Where the bundle comes from."""
+
+    data_digest: str = Field(description="sha256 over the recordings, in order")
+    data_files: list[str]
+    parts: dict[str, tuple[str, str, int]] = Field(
+        description="train, calibrate, test: first time, last time, number of samples"
+    )
+    config_digest: str
+    seed: int
+    software: dict[str, str]
+
+
+class FilePart(_Part):
+    """Size and digest of one part."""
+
+    size_bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class StreamRules(Protocol):
+    """What is known of a stream, whatever its detector: a manifest, or settings without one."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def version(self) -> int: ...  # noqa: D102
+    @property
+    def detector(self) -> str: ...  # noqa: D102
+    @property
+    def channels(self) -> list[Channel]: ...  # noqa: D102
+    @property
+    def channel_names(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def scored(self) -> list[int]: ...  # noqa: D102
+    @property
+    def sources(self) -> Sequence[Source]: ...  # noqa: D102
+    @property
+    def source_channels(self) -> list[Channel]: ...  # noqa: D102
+    @property
+    def sampling(self) -> Sampling: ...  # noqa: D102
+    @property
+    def events(self) -> Events: ...  # noqa: D102
+    @property
+    def tail(self) -> Tail | None: ...  # noqa: D102
+    @property
+    def severities(self) -> Severities: ...  # noqa: D102
+
+
+class Manifest(_Part):
+    """Everything but the network's weights; its bytes are what is digested and signed."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")
+    version: int = Field(ge=1, description="Counts up with each training of the same name")
+    created: str = Field(description="RFC 3339, UTC")
+    detector: Literal["telemanom"] = "telemanom"
+    channels: list[Channel] = Field(min_length=1)
+    sources: list[Source] = Field(
+        [], max_length=SOURCES_MAX, description="Raw channels that features are computed from"
+    )
+    sampling: Sampling
+    network: NetworkPart
+    smoothing: Smoothing
+    threshold: Threshold
+    events: Events
+    tail: Tail | None = Field(None, description="None: the detector gives no probabilities")
+    severities: Severities
+    forecaster: ForecastPart | None = Field(None, description="None: nothing is forecast")
+    known_answers: KnownAnswers
+    lineage: Lineage
+    metrics: Annotated[dict[str, Any], AfterValidator(_json)] = Field(
+        description="On the test part, through the deployed code"
+    )
+    files: dict[str, FilePart]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        names = self.channel_names
+        if len(set(names)) != len(names):
+            raise ValueError("channel names are not unique")
+        if not self.scored:
+            raise ValueError("no channel is scored")
+        check_features(
+            {channel.name: channel.feature for channel in self.channels},
+            self.sources,
+            self.sampling,
+        )
+        if len(set(self.network.heads)) != len(self.network.heads):
+            raise ValueError("network.heads are not unique")
+        if self.network.state_size != 2 * sum(self.network.layers):
+            raise ValueError("network.state_size is not h and c of network.layers")
+        if len(self.threshold.floor) != self.error_rows:
+            raise ValueError(f"threshold.floor must have {self.error_rows} values")
+        if self.forecaster is not None:
+            _check_forecaster(self.forecaster, len(self.scored))
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), sources=[])
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the channels in the network's order."""
+        return tuple(channel.name for channel in self.channels)
+
+    @property
+    def source_channels(self) -> list[Channel]:
+        """What inputs bring: the channels that are no features, then the sources."""
+        passing = [channel for channel in self.channels if channel.feature is None]
+        return passing + [
+            unscaled(source.name, source.unit, source.low, source.high) for source in self.sources
+        ]
+
+    @property
+    def error_rows(self) -> int:
+        """Smoothed errors per sample: span by span, within each head by head."""
+        return len(self.smoothing.spans_samples) * self.prediction_size
+
+    @property
+    def prediction_size(self) -> int:
+        """What the network predicts per sample: one value per head and scored channel."""
+        return len(self.network.heads) * len(self.scored)
+
+    @property
+    def scored(self) -> list[int]:
+        """Positions of the channels that are expected and judged."""
+        return [position for position, channel in enumerate(self.channels) if channel.scored]
+
+    def to_bytes(self) -> bytes:
+        """The canonical form: sorted keys, two spaces, one newline at the end."""
+        return (
+            json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=2, allow_nan=False)
+            + "\n"
+        ).encode()
+
+
+def check_features(
+    channels: Mapping[str, Feature | None], sources: Sequence[Source], sampling: Sampling
+) -> None:
+    """Raise ValueError where features, by their channel, and sources do not fit each other."""
+    by_name = {source.name: source for source in sources}
+    if len(by_name) < len(sources):
+        raise ValueError("names of sources are not unique")
+    passing = {name for name, feature in channels.items() if feature is None}
+    if both := sorted(by_name.keys() & passing):
+        raise ValueError(f"{both[0]} is a channel and a source")
+    for source in sources:
+        _check_source(source, sampling)
+    features = {name: feature for name, feature in channels.items() if feature is not None}
+    for name, feature in features.items():
+        _check_feature(name, feature, by_name)
+    if idle := sorted(by_name.keys() - {feature.source for feature in features.values()}):
+        raise ValueError(f"no feature is computed from source {idle[0]}")
+
+
+def _check_source(source: Source, sampling: Sampling) -> None:
+    if source.low is not None and source.high is not None and source.low >= source.high:
+        raise ValueError(f"source {source.name}: low {source.low} is not below high {source.high}")
+    if source.rate_hz * sampling.period_s < 2:
+        raise ValueError(
+            f"source {source.name}: {source.rate_hz:g} Hz is not faster than the grid, a period of"
+            f" which is {sampling.period_s:g} s: make it a channel"
+        )
+    if (periods := source.periods(sampling)) > WINDOW_PERIODS_MAX:
+        raise ValueError(
+            f"source {source.name}: a window is {periods} periods of the grid long, over"
+            f" {WINDOW_PERIODS_MAX}"
+        )
+
+
+def _check_feature(name: str, feature: Feature, sources: Mapping[str, Source]) -> None:
+    source = sources.get(feature.source)
+    if source is None:
+        raise ValueError(f"channel {name}: there is no source {feature.source}")
+    if feature.low_hz is None or feature.high_hz is None:
+        return
+    if feature.high_hz > source.rate_hz / 2:
+        raise ValueError(
+            f"channel {name}: high_hz {feature.high_hz:g} is over half of the rate of source"
+            f" {source.name}, {source.rate_hz:g} Hz"
+        )
+    resolution = source.rate_hz / source.window_samples
+    if feature.high_hz - feature.low_hz < resolution:
+        raise ValueError(
+            f"channel {name}: a band of {feature.high_hz - feature.low_hz:g} Hz is narrower than"
+            f" what a window can tell apart, {resolution:g} Hz: make window_samples larger"
+        )
+
+
+def _check_forecaster(part: ForecastPart, channels: int) -> None:
+    """Refuse offsets that do not fit, or that would take a gateway's memory."""
+    shape = (len(part.quantiles), channels, len(part.intervals.leads_steps))
+    offsets = part.intervals.offsets
+    inner = [row for quantile in offsets for row in quantile]
+    if (
+        len(offsets) != shape[0]
+        or any(len(quantile) != shape[1] for quantile in offsets)
+        or any(len(row) != shape[2] for row in inner)
+    ):
+        raise ValueError(f"forecaster.intervals.offsets are not {shape}")
+    count = shape[0] * shape[1] * shape[2]
+    if count > OFFSETS_MAX:
+        raise ValueError(f"forecaster.intervals.offsets are more than {OFFSETS_MAX}")
+    pending = 4 * part.slots * count
+    if pending > PENDING_BYTES_MAX:
+        raise ValueError(
+            f"forecasts that wait take {pending} bytes, over {PENDING_BYTES_MAX}: make"
+            " forecaster.stride_steps longer"
+        )
+
+
+def manifest_of(source: str, data: bytes) -> Manifest:
+    """Return the manifest with these bytes; ``source`` names the bundle in errors.
+
+    Raises:
+        BundleCorrupt: it is no manifest.
+        BundleTooNew: written by a newer version of this software.
+
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BundleCorrupt(f"{source}: {MANIFEST} is not JSON: {error}") from error
+    version = document.get("format_version") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise BundleTooNew(
+            f"{source}: format_version {version}; this software reads up to {FORMAT_VERSION}:"
+            " update fieldwatch on the gateway first"
+        )
+    try:
+        return Manifest.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise BundleCorrupt(f"{source}: {MANIFEST}: {where}: {first['msg']}") from error

@@ -1,0 +1,109 @@
+"""What a collector has: messages once, and the books of their numbers, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from agent.collector.books import Collected, Message, Source, read_message
+from agent.collector.run import Collector, document
+from agent.config.broker import MqttTable
+from agent.mqtt.connection import Received
+from models.printable import json_text
+from tests.hostile import HOSTILE
+
+
+def message(source: Source, seq: int) -> Message:
+    return Message(source, seq, "topic", b"{}", [])
+
+
+def test_books_that_are_not_in_memory_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.collector.books._BOOKS_MAX", 2)
+    sources = [Source(f"gw-{number}", "0" * 16) for number in range(5)]
+    with Collected(tmp_path, "plant") as collected:
+        for source in sources:
+            assert collected.forgo(source, [(4, 5)]) == [(4, 5)]
+            assert all(collected.take(message(source, seq)) for seq in (1, 2, 6, 9))
+        assert len(collected.commit()) == 20
+        assert len(collected._books) == 2
+        for source in collected.touched():
+            said = json.loads(collected.acknowledgement(source))
+            assert (said["through_seq"], said["also"]) == (2, [[4, 6], [9, 9]])
+        for source in sources:
+            assert not collected.take(message(source, 6))
+            assert collected.take(message(source, 3))
+            assert collected.take(message(source, 4))  # it came after all
+            collected.commit()
+        for source in sources:
+            said = json.loads(collected.acknowledgement(source))
+            assert (said["through_seq"], said["also"]) == (6, [[9, 9]])
+            assert [seq for seq, _ in collected.messages(source)] == [1, 2, 3, 4, 6, 9]
+
+
+TOPIC = "fieldwatch/v1/plant/gw-1/health"
+GOOD = {"epoch": "0" * 16, "seq": 1, "data": {}}
+
+
+def nested(depth: int) -> dict[str, object]:
+    value: dict[str, object] = {}
+    for _ in range(depth - 1):
+        value = {"a": value}
+    return value
+
+
+def test_what_is_as_deep_as_may_be_is_taken() -> None:
+    assert read_message(TOPIC, json.dumps(GOOD | {"data": nested(31)}).encode())
+
+
+@pytest.mark.parametrize(
+    ("topic", "changes", "said"),
+    [
+        (TOPIC, {"epoch": HOSTILE}, "epoch is no word"),
+        (TOPIC, {"data": nested(32)}, "more than 32 lists and objects in each other"),
+        (TOPIC, {"data": nested(500)}, "more than 32 lists and objects in each other"),
+        (TOPIC, {"epoch": "e" * 65}, "epoch is no word"),
+        (TOPIC, {"data": {"score": math.nan}}, "NaN is no JSON"),
+        (TOPIC.replace("gw-1", "gw\x1b[2J"), {}, r"gw\\x1b\[2J is no name of a gateway"),
+        (TOPIC.replace("gw-1", "+"), {}, r"\+ is no name of a gateway"),
+    ],
+)
+def test_what_no_gateway_would_say_is_refused(
+    topic: str, changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_message(topic, json.dumps(GOOD | changes).encode())
+
+
+def received(body: dict[str, object], topic: str = TOPIC) -> Received:
+    return Received(topic, json.dumps(GOOD | body).encode(), 1, False)
+
+
+def test_a_flood_of_what_is_gone_or_wrong_is_counted_and_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    collector = Collector(MqttTable(host="h"), "plant", tmp_path)
+    with Collected(tmp_path, "plant") as collected:
+        for number in range(1, 200):
+            ranges = [[seq, seq] for seq in range(number * 2000, number * 2000 + 80, 2)]
+            gone = {"type": "fieldwatch.gone.v1", "seq": 2**50, "data": {"ranges": ranges}}
+            collector.take(received(gone), collected)
+            collector.take(received({"seq": -1}, f"{TOPIC}\n{number}"), collected)
+            collector.tell()
+    assert collector.counters == {"gone": 199 * 40, "rejected": 199}
+    assert len(caplog.messages) == 2
+    assert "\n" not in caplog.text.strip().replace("\nWARNING", "")
+
+
+def test_a_line_for_a_program_is_json_in_utf_8_and_has_the_topic_it_came_on() -> None:
+    body = GOOD | {"topic": "another", HOSTILE: [HOSTILE, "°C"]}
+    message = read_message(TOPIC, json.dumps(body).encode())
+    assert isinstance(message, Message)
+    printed = json_text(document(message))
+    assert printed.isprintable()
+    shown = HOSTILE.replace("\ud800", "\\ud800")
+    assert json.loads(printed) == GOOD | {"topic": TOPIC, shown: [shown, "°C"]}

@@ -1,0 +1,199 @@
+"""What lines are taken for: the agent's own parser must read all of them with the guess."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from agent.commands.probe.baud import RATES, choose, is_clear
+from agent.commands.probe.guess import Guess, guess
+from agent.commands.probe.measure import Arrival, measured, plain_channels
+from agent.commands.probe.propose import input_name, input_table, rounded
+from agent.config.inputs import InputTable
+from agent.inputs.plant import CHANNELS, Pump, csv_line
+from agent.parsing.checksum import KINDS, Kind, signed
+
+PUMP = [csv_line(1.7e9 + n / 5, row).encode() for n, row in enumerate(Pump(1).run(20))]
+
+
+def understood(found: Guess, lines: list[bytes]) -> int:
+    table = InputTable.model_validate({"name": "a", "stream": "s"} | found.settings)
+    arrivals = [Arrival("", float(number), line) for number, line in enumerate(lines)]
+    about = measured(table, plain_channels(list(found.channels)), arrivals)
+    assert about["readings"] + sum(about["rejected"].values()) == len(lines)
+    return int(about["readings"])
+
+
+LINES: dict[str, tuple[list[bytes], dict[str, Any]]] = {
+    "csv": (
+        PUMP,
+        {"format": "csv", "columns": ["time", *(f"channel_{n}" for n in range(2, 10))]},
+    ),
+    "one number": ([b"1.5", b"2", b"-3e2"], {"format": "csv", "columns": ["channel_1"]}),
+    "other columns": (
+        [b"pump;7;2023-11-14T22:13:20Z;;1", b"pump;8;2023-11-14T22:13:21Z;;2"],
+        {
+            "format": "csv",
+            "separator": ";",
+            "columns": ["-", "channel_2", "time", "-", "channel_5"],
+        },
+    ),
+    "decimal commas": (
+        [b"7,25;1,5", b"8,5;2,5"],
+        {
+            "format": "csv",
+            "separator": ";",
+            "decimal": ",",
+            "columns": ["channel_1", "channel_2"],
+        },
+    ),
+    "blanks": (
+        [b"  7.5   8.5 ok", b" 17.5   8.5 ok"],
+        {"format": "csv", "separator": " ", "columns": ["channel_1", "channel_2", "-"]},
+    ),
+    "tabs": (
+        [b"7.5\t8.5", b"1\t2"],
+        {"format": "csv", "separator": "\t", "columns": ["channel_1", "channel_2"]},
+    ),
+    "json": (
+        [b'{"at": 1700000000.5, "q": 7, "id": "p", "on": true, "p in": null}'] * 2
+        + [b'{"at": 1700000001.5, "q": null, "id": "p", "on": true, "p in": 2}'],
+        {
+            "format": "json",
+            "time_key": "at",
+            "keys": {"p_in": "p in"},
+            "ignore_keys": ["id", "on"],
+        },
+    ),
+    "nested json": (
+        [b'{"t": "2023-11-14T22:13:20Z", "v": {"q": 7, "a/b": [1, {"x": 2}]}, "id": "p"}'],
+        {
+            "format": "json",
+            "time_key": "/t",
+            "keys": {"q": "/v/q", "b_0": "/v/a~1b/0", "x": "/v/a~1b/1/x"},
+        },
+    ),
+    "pairs": (
+        [b"PUMP1 T=21.4C, P = 1.2bar; id=x7 at=1700000000", b"PUMP1 at=1700000001 T=-3C P= 2bar"],
+        {
+            "format": "keyvalue",
+            "time_key": "at",
+            "ignore_keys": ["PUMP1", "id"],
+            "units": ["C", "bar"],
+        },
+    ),
+    "pairs with colons": (
+        [b"Temp: 21.4, Hum(%): 40", b"Temp: 21.5, Hum(%): 41"],
+        {"format": "keyvalue", "keys": {"Hum": "Hum(%)"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_lines_are_recognised_and_all_are_read(name: str) -> None:
+    lines, settings = LINES[name]
+    found = guess(lines)
+    assert found is not None
+    if name == "nested json":
+        assert set(found.settings["keys"].values()) == set(settings["keys"].values())
+        found.settings["keys"] = settings["keys"]
+        found.channels = settings["keys"]
+    assert found.settings == settings
+    assert understood(found, lines) == len(lines)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checksum_is_recognised(kind: Kind) -> None:
+    lines = [signed(line, kind) for line in PUMP]
+    found = guess([*lines, b"broken"])
+    assert found is not None
+    assert found.settings["checksum"] == kind
+    assert understood(found, lines) == len(lines)
+
+
+def test_a_header_names_the_channels() -> None:
+    names = ["time", *(channel.name for channel in CHANNELS)]
+    found = guess([",".join(names).encode(), *PUMP])
+    assert found is not None
+    assert found.header == names
+    assert found.settings["columns"] == names
+    odd = guess([b"Zeit;Durchfluss [m3/h];time", b"2023-11-14T22:13:20Z;7;1"])
+    assert odd is not None
+    assert odd.time == "Zeit"
+    assert odd.settings["columns"] == ["time", "Durchfluss_m3_h", "time_value"]
+
+
+def test_milliseconds_are_told_and_not_taken() -> None:
+    for lines in (
+        [b"1700000000123,7"],
+        [b'{"t": 1700000000123, "q": 7}'],
+        [b"t=1700000000123 q=7"],
+    ):
+        found = guess(lines)
+        assert found is not None
+        assert len(found.channels) == 1
+        assert "in milliseconds, which is not read" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    "lines", [[], [b""], [b"\xff\xfe\x00"] * 3, [b"hello there"] * 3, [b'{"a": "b"}'], [b"a,b,c"]]
+)
+def test_what_is_nothing_known_is_not_guessed(lines: list[bytes]) -> None:
+    assert guess(lines) is None
+
+
+def test_channels_of_several_sources_have_names_of_their_own() -> None:
+    first = guess([b"41.7"], "flow")
+    assert first is not None
+    assert first.settings["columns"] == ["flow"]
+    second = guess([b'{"v": 1}'], "a")
+    third = guess([b'{"v": 1, "v ": 2}'], "b", frozenset(["v"]))
+    assert second is not None
+    assert third is not None
+    assert (list(second.channels), list(third.channels)) == (["v"], ["b_v", "b_v_2"])
+    assert third.settings["keys"] == {"b_v": "v", "b_v_2": "v "}
+    taken: set[str] = set()
+    assert [input_name(text, taken) for text in ("a/b", "a b", "+")] == ["a-b", "a-b-2", "input"]
+
+
+def test_odd_texts_are_written_as_toml() -> None:
+    import tomllib
+
+    settings = {"a": 'q"\\\t\x7fé\n', "b": {"x y": 1.5, "z": [True]}, "c": ["l" * 60, "m" * 60]}
+    assert tomllib.loads(input_table(settings))["inputs"] == [settings]
+
+
+@pytest.mark.parametrize(
+    ("measured_s", "proposed_s"),
+    [(0.106, 0.1), (0.0961, 0.1), (0.99, 1.0), (0.26, 0.25), (60.2, 60.0), (0.33, 0.33), (7, 7)],
+)
+def test_a_period_near_a_usual_one_is_that(measured_s: float, proposed_s: float) -> None:
+    assert rounded(measured_s) == proposed_s
+
+
+# ---- the rate of a serial line
+
+
+def at_a_wrong_rate(data: bytes) -> bytes:
+    """As bits of another length are read: bytes that have little to do with those sent."""
+    return bytes((byte * 37 + 128) & 0xFF | (0x80 if byte % 3 else 0) for byte in data[::2])
+
+
+def test_the_rate_is_that_at_which_text_comes() -> None:
+    good = b"\n".join(PUMP)
+    samples = dict.fromkeys(RATES, at_a_wrong_rate(good))
+    assert choose(samples | {9600: good, 115200: b""}) == 9600
+    assert is_clear(good)
+    assert not is_clear(at_a_wrong_rate(good))
+    cut = at_a_wrong_rate(good)[:9] + good  # some dirt at the beginning
+    assert choose(samples | {1200: cut}) == 1200
+    assert choose(dict.fromkeys(RATES, b"")) is None
+
+
+def test_of_two_that_are_text_the_one_that_can_be_read_is_taken() -> None:
+    words = b"\n".join([b"some words"] * 5)
+    values = b"\n".join(json.dumps({"q": n}).encode() for n in range(5))
+    assert choose({9600: words, 19200: values}) == 19200
+    assert not is_clear(words)

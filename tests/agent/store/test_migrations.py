@@ -1,0 +1,115 @@
+"""Files of every older schema are brought up to date with all that is in them.
+
+``data/NAME-VERSION.sql`` was dumped from a file that the code of that version had made; a new
+migration needs the dump of the version before it, and none is ever changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.collector.books import Collected, Source
+from agent.store.batch import Batch
+from agent.store.migrations import COLLECTED, READINGS, RECORDS
+from agent.store.reader import Reader
+from agent.store.sqlite import current_version, open_for_writing
+from agent.store.writer import Store
+from tests.agent.store.test_writer import message, queued, samples
+
+DATA = Path(__file__).parents[1] / "data"
+VERSIONS = [
+    (name, version)
+    for name in (RECORDS, READINGS, COLLECTED)
+    for version in range(1, current_version(name) + 1)
+]
+
+
+def make(directory: Path, name: str, version: int) -> dict[str, list[Any]]:
+    """Make the file of a version; return its rows by table."""
+    script = (DATA / f"{name.removesuffix('.db')}-{version}.sql").read_text()
+    with contextlib.closing(sqlite3.connect(directory / name)) as connection:
+        connection.executescript(script)
+        return rows(connection)
+
+
+def rows(connection: sqlite3.Connection) -> dict[str, list[Any]]:
+    tables = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '%sqlite%'"
+    ).fetchall()
+    found = {
+        name: sorted(connection.execute(f"SELECT * FROM {name}").fetchall()) for (name,) in tables
+    }
+    if "status" in found:  # text once, now compressed
+        found["status"] = [
+            (number, document if isinstance(document, str) else zlib.decompress(document).decode())
+            for number, document in found["status"]
+        ]
+    for table in {"samples", "messages", "books"} & found.keys():
+        # columns were added, which have nothing in old rows
+        found[table] = [_without_empty_end(row) for row in found[table]]
+    return found
+
+
+def _without_empty_end(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    while row[-1] is None:
+        row = row[:-1]
+    return row
+
+
+@pytest.mark.parametrize(("name", "version"), VERSIONS)
+def test_every_version_is_brought_up_to_date(tmp_path: Path, name: str, version: int) -> None:
+    before = make(tmp_path, name, version)
+    with contextlib.closing(open_for_writing(tmp_path / name, "FULL")) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (current_version(name),)
+        assert rows(connection) == before
+        schema = "SELECT sql FROM sqlite_master WHERE name NOT LIKE '%sqlite%' ORDER BY name"
+        migrated = connection.execute(schema).fetchall()
+    (tmp_path / "new").mkdir()
+    with contextlib.closing(open_for_writing(tmp_path / "new" / name, "FULL")) as connection:
+        assert connection.execute(schema).fetchall() == migrated
+
+
+@pytest.mark.parametrize("version", range(1, current_version(READINGS) + 1))
+def test_the_store_goes_on_with_old_files(tmp_path: Path, version: int) -> None:
+    make(tmp_path, RECORDS, min(version, current_version(RECORDS)))
+    make(tmp_path, READINGS, version)
+    store = Store(tmp_path, "plant", "gw-1", 100, 1000)
+    store.open()
+    assert (store.last_seq, store.next_sample) == (6, 16)
+    assert [alarm["number"] for alarm in store.open_alarms("pump")] == [3]
+    assert store.state("pump") == {"head": b"head 3", "through": b"16"}
+    assert bool(store.clock()) == (version >= 4)
+    with Reader(tmp_path) as reader:
+        assert reader.status() == {"running": True}
+    times = [np.frombuffer(times).tolist() for times, *_ in store.samples_from("pump", 11)]
+    assert times == [[1.7e9 + 15 + n for n in range(5)]]
+    store.commit(Batch(messages=[message()], samples=[samples(4)]), "synced")
+    assert queued(tmp_path) == [3, 4, 5, 6, 7]
+    with Reader(tmp_path) as reader:
+        assert len(reader.newest_samples("pump", 100)) == 4
+        bodies = [json.loads(body) for _, _, body in reader.outbox(["alarm", "summary"], 0, 9)]
+    assert len({body["epoch"] for body in bodies}) == 1
+    store.close()
+
+
+def test_samples_of_an_older_version_are_read_without_their_quality(tmp_path: Path) -> None:
+    make(tmp_path, READINGS, 3)  # as beside an agent that was not started again
+    with Reader(tmp_path) as reader:
+        chunks = reader.newest_samples("pump", 100)
+    assert [chunk.quality for chunk in chunks] == [None] * 3
+
+
+@pytest.mark.parametrize("version", range(1, current_version(COLLECTED) + 1))
+def test_a_collector_goes_on_with_its_old_file(tmp_path: Path, version: int) -> None:
+    make(tmp_path, COLLECTED, version)
+    with Collected(tmp_path, "plant") as collected:
+        said = json.loads(collected.acknowledgement(Source("gw-1", "e" * 16)))
+    assert (said["through_seq"], said["also"]) == (2, [[4, 4]])

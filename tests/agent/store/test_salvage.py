@@ -1,0 +1,238 @@
+"""What is saved of a damaged database, and how its numbers go on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from agent.clock import Clock
+from agent.store import salvage
+from agent.store.batch import Batch
+from agent.store.envelope import Outgoing
+from agent.store.migrations import READINGS, RECORDS
+from agent.store.reader import Reader
+from agent.store.salvage import Numbers, mend
+from agent.store.sqlite import log_of
+from agent.store.writer import Store
+from models.errors import StoreError
+from tests.agent.store.test_writer import message, opened, queued, samples
+
+PAGE = 4096
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Store:
+    """A store with 300 messages, 20 alarms and a stream's memory; closed."""
+    store = opened(tmp_path)
+    for number in range(1, 21):
+        alarm = {"stream": "pump", "number": number, "state": "closed", "text": "x" * 900}
+        text = Outgoing("summary", "pump", 1.7e9, {"text": "x" * 900})
+        batch = Batch(messages=[text] * 15, alarms=[alarm], samples=[samples(50, number * 50.0)])
+        batch.state = {"pump": {"head": b"memory"}}
+        store.commit(batch, "synced")
+    store.commit(Batch(acked=list(range(1, 11))), "synced")
+    store.close()
+    return store
+
+
+def overwrite(file: Path, marker: bytes, pages: int) -> None:
+    """Overwrite leaf pages with ``marker`` in them."""
+    moment = random.Random(5)
+    data = bytearray(file.read_bytes())
+    found = [
+        start
+        for start in range(PAGE, len(data), PAGE)
+        if data[start] == 13 and marker in data[start : start + PAGE]
+    ]
+    for start in found[1 : 1 + pages]:
+        data[start : start + PAGE] = moment.randbytes(PAGE)
+    file.write_bytes(data)
+
+
+def test_rows_beside_a_damaged_page_are_saved_and_the_numbers_go_on(filled: Store) -> None:
+    directory, epoch = filled.directory, filled.envelope.epoch
+    overwrite(directory / RECORDS, b"fieldwatch.summary", 2)
+    store = opened(directory)
+    (report,) = store.document()["damage"]
+    assert report["epoch"] == "kept"
+    assert report["saved"]["outbox"] + report["lost"]["outbox"] == 290
+    assert 0 < report["lost"]["outbox"] <= 10  # two pages of them
+    assert (report["saved"]["alarms"], report["lost"]["alarms"]) == (20, 0)
+    assert store.state("pump") == {"head": b"memory"}
+    assert store.envelope.epoch == epoch
+    store.commit(Batch(messages=[message()]), "synced")
+    numbers = queued(directory)
+    assert numbers[-1] == store.last_seq == 301
+    assert len(numbers) == report["saved"]["outbox"] + 1
+    assert min(numbers) > 10  # what was acknowledged is not back
+    store.close()
+
+
+def test_where_the_highest_number_is_gone_a_new_epoch_begins(filled: Store) -> None:
+    directory, epoch = filled.directory, filled.envelope.epoch
+    overwrite(directory / RECORDS, b"fieldwatch.summary", 1)  # or it would not be looked at
+    with sqlite3.connect(directory / RECORDS) as connection:
+        connection.execute("DELETE FROM meta WHERE key = 'last_seq'")
+    connection.close()
+    store = opened(directory)
+    (report,) = store.document()["damage"]
+    assert report["epoch"] == "new"
+    assert store.envelope.epoch != epoch
+    assert queued(directory) == list(range(1, report["saved"]["outbox"] + 1))
+    with Reader(directory) as reader:
+        for seq, _, body in reader.outbox(["summary"], 0, 1000):
+            said = json.loads(body)
+            assert said["id"] == f"gw-1/{store.envelope.epoch}/{seq}"
+            assert (said["epoch"], said["seq"]) == (store.envelope.epoch, seq)
+    store.close()
+
+
+def test_numbers_that_the_agent_knows_go_on_in_any_case(filled: Store) -> None:
+    path = filled.directory / RECORDS
+    path.write_bytes(b"nothing" * 1000)
+    assert mend(path, Numbers("e" * 16, 777))["epoch"] == "kept"
+    store = opened(filled.directory)
+    assert (store.envelope.epoch, store.last_seq) == ("e" * 16, 777)
+    store.close()
+
+
+def test_commits_lost_with_the_log_make_a_new_epoch(tmp_path: Path) -> None:
+    (tmp_path / "live").mkdir()
+    store = opened(tmp_path / "live")
+    for _ in range(10):
+        store.commit(Batch(messages=[message()]), "synced")
+    (tmp_path / "copy").mkdir()
+    for file in (tmp_path / "live").iterdir():
+        shutil.copy(file, tmp_path / "copy" / file.name)
+    epoch = store.envelope.epoch
+    store.close()
+    log = log_of(tmp_path / "copy" / RECORDS)
+    data = bytearray(log.read_bytes())
+    data[len(data) // 2] ^= 1  # one bit, which SQLite takes for the end of the log
+    log.write_bytes(data)
+    store = opened(tmp_path / "copy")
+    (report,) = store.document()["damage"]
+    assert report["epoch"] == "new"
+    assert store.envelope.epoch != epoch
+    assert store.last_seq < 10
+    store.close()
+
+
+def test_the_ring_is_saved_too(filled: Store) -> None:
+    overwrite(filled.directory / READINGS, b"pump", 1)
+    store = opened(filled.directory)
+    (report,) = store.document()["damage"]
+    assert report["file"].startswith(READINGS)
+    assert 0 < report["saved"]["samples"] < 20
+    assert store.next_sample == 1001
+    store.close()
+
+
+def test_a_mending_that_a_crash_ended_is_finished(filled: Store) -> None:
+    directory = filled.directory
+    (directory / "new").mkdir()
+    new = opened(directory / "new")
+    new.close()
+    (directory / "new" / RECORDS).rename(directory / f"{RECORDS}.mended")
+    log_of(directory / RECORDS).write_bytes(b"the old log")
+    store = opened(directory)
+    assert store.envelope.epoch == new.envelope.epoch
+    (aside,) = [file for file in directory.glob("*.corrupt-*") if not file.name.endswith("-wal")]
+    assert log_of(aside).read_bytes() == b"the old log"
+    store.close()
+
+
+def test_only_the_newest_damaged_files_are_kept(filled: Store) -> None:
+    for _ in range(5):
+        (filled.directory / READINGS).write_bytes(b"nothing" * 1000)
+        opened(filled.directory).close()
+    asides = [file for file in filled.directory.glob("*.corrupt-*") if file.suffix != ".json"]
+    assert len(asides) == 3
+
+
+def test_damage_while_it_runs_is_mended_beside_the_loop(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    for number in range(60):
+        store.commit(Batch(samples=[samples(1000, number * 1000.0)]), "synced")
+    store._readings.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store._readings.execute("PRAGMA cache_size = 10")
+    store._readings.execute("PRAGMA shrink_memory")
+    data = bytearray((tmp_path / READINGS).read_bytes())
+    moment = random.Random(1)
+    for page in range(2, len(data) // PAGE):
+        data[page * PAGE : page * PAGE + PAGE] = moment.randbytes(PAGE)
+    (tmp_path / READINGS).write_bytes(data)
+    batch = Batch(samples=[samples(1000, 1e6)], messages=[message("alarm")])
+    with pytest.raises(StoreError, match=r"readings\.db.*(malformed|mended)"):
+        store.commit(batch, "synced")
+    assert queued(tmp_path) == [1]  # the other file is as it was
+    deadline = time.monotonic() + 30
+    while batch.samples and time.monotonic() < deadline:
+        try:
+            store.commit(batch, "synced")
+        except StoreError as error:
+            assert "it is being mended" in str(error)
+            time.sleep(0.05)
+    assert not batch.samples
+    assert [path.name.split(".corrupt")[0] for path in store.set_aside] == [READINGS]
+    assert store.next_sample == 61_001
+    store.close()
+
+
+def test_a_reader_goes_on_with_the_new_file(filled: Store) -> None:
+    with Reader(filled.directory) as reader:
+        before = reader.outbox_rows()
+        overwrite(filled.directory / RECORDS, b"fieldwatch.summary", 2)
+        store = opened(filled.directory)
+        assert reader.outbox_rows() == store.document()["outbox_rows"] < before
+        store.commit(Batch(messages=[message()]), "synced")
+        assert reader.outbox_rows() == store.document()["outbox_rows"]
+        store.close()
+
+
+def test_where_there_is_no_room_nothing_is_changed(
+    filled: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = filled.directory / RECORDS
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(salvage, "_fill", full)
+    with pytest.raises(StoreError, match="full"):
+        mend(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_what_was_held_is_saved_where_the_file_knows_it(tmp_path: Path, version: int) -> None:
+    script = (Path(__file__).parents[1] / "data" / f"readings-{version}.sql").read_text()
+    path = tmp_path / READINGS
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+    assert mend(path)["saved"] == {"samples": 3}
+    with Reader(tmp_path) as reader:
+        found = [chunk.quality for chunk in reader.newest_samples("pump", 100)]
+        saved = reader._query(READINGS, "SELECT clock FROM samples", [])
+    assert {len(clock or b"") for (clock,) in saved} == {
+        len(Clock().packed()) if version >= 4 else 0
+    }
+    assert found == [None, None, bytes([0, 0, 2, 0, 0, 0, 0, 0, 0, 3]) if version == 5 else None]
+
+
+def test_a_quality_of_another_length_is_not_taken_for_one(tmp_path: Path) -> None:
+    path = tmp_path / READINGS
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        script = (Path(__file__).parents[1] / "data" / "readings-5.sql").read_text()
+        connection.executescript(script)
+        connection.execute("UPDATE samples SET quality = x'00' WHERE number = 6")
+        connection.commit()
+    assert mend(path)["saved"] == {"samples": 2}

@@ -1,0 +1,159 @@
+"""Sets what is left to set once the network is there, on held-out normal data only.
+
+The least threshold of each error row is a margin over the largest smoothed error that the
+calibration part shows: through the deployed code, on the network as it ships. What a machine
+did in hours of normal operation never raises an alarm, and the margin covers what it did not
+happen to do in them. However well a channel is forecast, a deviation far below its normal
+spread is of no meaning to the machine, nor is one that a few ordinary changes at another moment
+than expected explain: a network that learnt its recordings by heart shows no such errors in
+them, and makes them ever after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil
+
+import numpy as np
+
+from models.bundle import Bundle
+from models.errors import DataError
+from models.known_answers import record as recorded
+from models.known_answers import with_features
+from models.manifest import Manifest
+from models.messages import Float32, Samples
+from models.pipeline import Pipeline, Result
+from models.telemanom import Smoother
+from trainer.config import CalibrateTable
+from trainer.detector import tail
+from trainer.seal import assemble
+
+KNOWN_SAMPLES = 100  # calm after the warm-up, as many disturbed, as many calm
+DISTURBANCE = np.float32(6.0)  # in units of the channels' scales
+
+
+def calibrated(
+    draft: Manifest,
+    parts: Mapping[str, bytes],
+    train: Samples,
+    samples: Samples,
+    settings: CalibrateTable,
+) -> Manifest:
+    """Return ``draft`` with floors, lower limits and the tail of the score.
+
+    Args:
+        draft: the manifest so far; its own limits do not matter.
+        parts: with the network.
+        train: the training part, which shows what changes are ordinary.
+        samples: the calibration part, which the network has not seen.
+        settings: the margins.
+
+    Raises:
+        DataError: a channel has no value in the calibration part.
+
+    """
+    replay = _Replay(draft, train, samples)
+    smoothed = replay(assemble(draft, parts)).smoothed
+    _check_known(draft, smoothed)
+    changes = np.fmax(smoothed_changes(draft, train), smoothed_changes(draft, samples))
+    limits = {
+        "floor": floors(draft, smoothed, changes, settings),
+        "calm": calm(draft, smoothed, settings),
+    }
+    threshold = draft.threshold.model_copy(update=limits)
+    limited = draft.model_copy(update={"threshold": threshold})
+    scores = replay(assemble(limited, parts)).scores.score
+    return limited.model_copy(update={"tail": tail.fit(scores)})
+
+
+class _Replay:
+    """Scores the calibration part; the network is warm where it goes on from the training part."""
+
+    def __init__(self, draft: Manifest, train: Samples, samples: Samples) -> None:
+        spans = draft.smoothing.spans_samples
+        before = draft.sampling.warm_up_samples + draft.threshold.settle_samples + ceil(max(spans))
+        self._before = Samples(train.times[-before:], train.values[-before:])
+        self._samples = samples
+
+    def __call__(self, bundle: Bundle) -> Result:
+        pipeline = Pipeline(bundle)
+        state = pipeline.start()
+        pipeline.step(state, self._before)
+        return pipeline.step(state, self._samples)
+
+
+def _check_known(manifest: Manifest, smoothed: Float32) -> None:
+    unknown = np.flatnonzero(np.isnan(smoothed).all(axis=0))
+    if len(unknown):
+        scored = manifest.scored
+        name = manifest.channel_names[scored[unknown[0] % len(scored)]]
+        raise DataError(
+            f"channel {name} has no value in the calibration part: its threshold cannot be set"
+        )
+
+
+def smoothed_changes(manifest: Manifest, samples: Samples) -> Float32:
+    """Return the largest smoothed change from sample to sample of each error row, scaled, (R,).
+
+    It is the smoothed error that the last value repeated would have had.
+    """
+    scored = manifest.scored
+    scale = np.array([manifest.channels[position].scale for position in scored], np.float32)
+    changes = np.abs(np.diff(samples.values[:, scored], axis=0)) / scale
+    errors = np.tile(changes, len(manifest.network.heads)).astype(np.float32)
+    smoother = Smoother(manifest.smoothing.spans_samples)
+    smoothed = smoother.smooth(errors, *smoother.start((), errors.shape[1]))
+    return np.asarray(np.fmax.reduce(smoothed, axis=0, initial=np.float32(0)))
+
+
+def floors(
+    manifest: Manifest, smoothed: Float32, changes: Float32, settings: CalibrateTable
+) -> list[float]:
+    """Return the least threshold of each error row, in scaled units: the largest of three.
+
+    ``smoothed`` (n, R) are the errors of the calibration part, ``changes`` (R,) the largest
+    smoothed changes of normal operation.
+    """
+    per_span = settings.floor_changes or [0.0] * len(manifest.smoothing.spans_samples)
+    per_row = np.repeat(per_span, manifest.prediction_size)
+    largest = settings.floor_margin * np.nanmax(smoothed, axis=0)
+    found = np.maximum(np.maximum(per_row * changes, largest), settings.floor_min)
+    return [float(floor) for floor in found]
+
+
+def calm(manifest: Manifest, smoothed: Float32, settings: CalibrateTable) -> list[float]:
+    """Return the lower limit of each error row: 0, none, but for the longest span's rows."""
+    spans = manifest.smoothing.spans_samples
+    longest = np.repeat(np.array(spans) == max(spans), manifest.prediction_size)
+    least = np.nanmin(smoothed, axis=0) / settings.calm_margin
+    return [float(limit) for limit in np.where(longest, least, 0.0)]
+
+
+def known_answers(bundle: Bundle, samples: Samples) -> bytes:
+    """Return the known answers of a calibrated bundle, recorded on some of ``samples``.
+
+    Calm samples, then every other channel swings for a while, then calm ones again: an event
+    opens, far above its threshold on any machine. Samples that are too few are repeated.
+
+    Raises:
+        DataError: no event opened: the thresholds are too high to find anything.
+
+    """
+    manifest = bundle.manifest
+    before = manifest.sampling.warm_up_samples + manifest.threshold.settle_samples
+    count = before + 3 * KNOWN_SAMPLES
+    values = np.resize(samples.values, (count, samples.values.shape[1]))
+    lift = np.array([channel.scale for channel in manifest.channels], np.float32) * DISTURBANCE
+    lifted = manifest.scored[::2]
+    swing = np.where(np.arange(KNOWN_SAMPLES) % 2, -1, 1)[:, None]
+    values[-2 * KNOWN_SAMPLES : -KNOWN_SAMPLES, lifted] += swing * lift[lifted]
+    times = samples.times[0] + np.arange(count) * manifest.sampling.period_s
+    disturbed = Samples(times, values)
+    pipeline = Pipeline(bundle)
+    result = pipeline.step(pipeline.start(), disturbed)
+    if not any(event.kind == "anomaly" for event in result.events):
+        raise DataError(
+            "the known answers raise no event: the calibration part is so unlike the training"
+            f" part that a swing by {DISTURBANCE:g} scales does not stand out; check the recordings"
+        )
+    return with_features(recorded(disturbed, result), manifest)

@@ -1,0 +1,243 @@
+"""Training many-to-many: a loss at every sample, on chunks cut out of the whole recordings.
+
+Every unbroken stretch of a recording is cut into chunks of equal length. Side by side, many
+lanes go through consecutive chunks; the network's memory is carried from chunk to chunk as it
+is on a gateway, only the gradient is cut. Where a lane enters a new stretch the memory starts
+from nothing, and the first samples, the warm-up, count for nothing, as on a gateway.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models.errors import DataError
+from models.messages import Float32
+from trainer.config import FitTable
+from trainer.detector.networks import Architecture, sequence_network
+from trainer.prepare import Series
+from trainer.quiet import quiet
+
+LANE_CHUNKS_MIN = 16  # with less data, fewer lanes: an epoch must not be one step
+ROW_WEIGHT_MAX = 20.0  # of the quietest channel, relative to the liveliest
+
+
+_TINY = 1e-9  # where no channel moves at all
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One pass over the training part."""
+
+    number: int
+    loss: float
+    validation_loss: float
+    best: bool  # the lowest validation loss so far
+    seconds: float
+
+
+class Fitted(NamedTuple):
+    """A trained network and how it got there."""
+
+    network: Any  # see ``networks.sequence_network``, with the best epoch's weights
+    epochs: list[Epoch]
+
+
+class Chunk(NamedTuple):
+    """One chunk of every lane; ``B`` lanes of ``T`` samples."""
+
+    inputs: Float32  # (B, T, C)
+    targets: Float32  # (B, T, P), 0 where there is none
+    weight: Float32  # (B, T, P), 0 where nothing is to be learnt
+    carried: Float32  # (B, 1), 0 where the memory starts from nothing
+
+
+def fit(
+    architecture: Architecture,
+    training: Sequence[Series],
+    validation: Sequence[Series],
+    settings: FitTable,
+    warm_up: int,
+    on_epoch: Callable[[Epoch], None],
+) -> Fitted:
+    """Train a network; the same seed, data and software give the same network.
+
+    Args:
+        architecture: what to train.
+        training: unbroken stretches to learn from.
+        validation: unbroken stretches that decide when to stop.
+        settings: of the training.
+        warm_up: samples after a start that nothing is learnt from.
+        on_epoch: called after each epoch.
+
+    Raises:
+        DataError: no stretch is as long as a chunk, or the loss is no number any more.
+
+    """
+    keras.utils.set_random_seed(settings.seed)
+    tf.config.experimental.enable_op_determinism()
+    longest = max((len(series.inputs) for series in validation), default=0)
+    whole = settings.model_copy(update={"chunk_samples": min(settings.chunk_samples, longest)})
+    train, check = Chunks(training, settings, warm_up), Chunks(validation, whole, warm_up)
+    weights = _row_weights(training, architecture)
+    with quiet():  # the first operation looks for accelerators, and complains
+        learner = _Learner(architecture, settings, weights, train.steps)
+    random = np.random.default_rng(settings.seed)
+    epochs: list[Epoch] = []
+    best, kept = np.inf, learner.network.get_weights()
+    for number in range(1, settings.epochs + 1):
+        began = time.perf_counter()
+        loss = learner.learn(train.cut(int(random.integers(settings.chunk_samples))))
+        judged = learner.judge(check.cut(0))
+        if not np.isfinite(loss + judged):
+            raise DataError(
+                f"the loss is no number any more in epoch {number}: lower fit.learning_rate"
+            )
+        improved = judged < best
+        if improved:
+            best, kept = judged, learner.network.get_weights()
+        epochs.append(Epoch(number, loss, judged, improved, time.perf_counter() - began))
+        on_epoch(epochs[-1])
+        if number - max(epoch.number for epoch in epochs if epoch.best) >= settings.patience:
+            break
+    learner.network.set_weights(kept)
+    return Fitted(learner.network, epochs)
+
+
+def _row_weights(stretches: Sequence[Series], architecture: Architecture) -> Float32:
+    """Weight of each error row (P,): errors count in units of the last value's error.
+
+    Unweighted, the noise of a lively channel would drown what can be learnt about a quiet one.
+    """
+    scored = list(architecture.scored)
+    changes = [np.abs(np.diff(series.inputs[:, scored], axis=0)) for series in stretches]
+    naive = np.concatenate(changes).mean(axis=0)
+    weights = 1 / np.maximum(naive, max(float(naive.max()) / ROW_WEIGHT_MAX, _TINY))
+    return np.tile(weights / weights.mean(), len(architecture.heads)).astype(np.float32)
+
+
+class Chunks:
+    """The chunks of some stretches, in lanes."""
+
+    def __init__(self, stretches: Sequence[Series], settings: FitTable, warm_up: int) -> None:
+        self._size = settings.chunk_samples
+        self._warm_up = warm_up
+        self._batch = settings.batch
+        self._lengths = [len(series.inputs) for series in stretches]
+        self._inputs = np.concatenate([series.inputs for series in stretches])
+        targets = np.concatenate([series.targets for series in stretches])
+        self._known = ~np.isnan(targets)
+        self._targets = np.where(self._known, targets, np.float32(0))
+        self.steps = self._lanes(0)[0].shape[1]
+
+    def cut(self, offset: int) -> Iterator[Chunk]:
+        """Yield one chunk of every lane at a time, the first cut ``offset`` samples late."""
+        lanes, since = self._lanes(offset)
+        for column in range(lanes.shape[1]):
+            rows = lanes[:, column, None] + np.arange(self._size)
+            age = since[:, column, None] + np.arange(self._size)
+            # a lane starts from nothing in its first column, wherever in the stretch that is
+            age = np.minimum(age, column * self._size + np.arange(self._size))
+            yield Chunk(
+                self._inputs[rows],
+                self._targets[rows],
+                (self._known[rows] & (age >= self._warm_up)[..., None]).astype(np.float32),
+                (age[:, :1] > 0).astype(np.float32),
+            )
+
+    def _lanes(self, offset: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Return each chunk's first row and how far into its stretch that is, both (B, chunks)."""
+        starts: list[int] = []
+        since: list[int] = []
+        begin = 0
+        for length in self._lengths:
+            late = min(offset, max(0, length - self._size))
+            inside = range(0, length - late - self._size + 1, self._size)
+            starts += [begin + late + position for position in inside]
+            since += inside
+            begin += length
+        if not starts:
+            raise DataError(
+                f"there is no stretch of {self._size} samples without a gap; lower"
+                " fit.chunk_samples, or record without interruptions"
+            )
+        lanes = max(1, min(self._batch, len(starts) // LANE_CHUNKS_MIN))
+        steps = -(-len(starts) // lanes)
+        first = np.linspace(0, len(starts) - steps, lanes).astype(int)
+        chosen = first[:, None] + np.arange(steps)
+        return np.array(starts)[chosen], np.array(since)[chosen]
+
+
+def _huber(errors: Any) -> Any:
+    size = tf.abs(errors)
+    return tf.where(size < 1.0, 0.5 * tf.square(errors), size - 0.5)
+
+
+_LOSSES = {"absolute": tf.abs, "squared": tf.square, "huber": _huber}
+
+
+class _Learner:
+    """A network with its optimizer and its memory of each lane."""
+
+    def __init__(
+        self, architecture: Architecture, settings: FitTable, row_weights: Float32, steps: int
+    ) -> None:
+        self._row_weights = row_weights  # (P,)
+        self.network = sequence_network(architecture)
+        self._state_size = architecture.state_size
+        self._error = _LOSSES[settings.loss]
+        schedule: Any = settings.learning_rate
+        if settings.schedule == "cosine":
+            schedule = keras.optimizers.schedules.CosineDecay(
+                settings.learning_rate, settings.epochs * steps, alpha=0.02
+            )
+        self._optimizer = keras.optimizers.Adam(
+            schedule, global_clipnorm=settings.gradient_norm_max
+        )
+        self._optimizer.build(self.network.trainable_variables)
+        self._learn = tf.function(self._learn_chunk, jit_compile=True)
+        self._judge = tf.function(self._judge_chunk, jit_compile=True)
+
+    def learn(self, chunks: Iterator[Chunk]) -> float:
+        """Go through the chunks once, learning; return the mean loss."""
+        return self._through(chunks, self._learn)
+
+    def judge(self, chunks: Iterator[Chunk]) -> float:
+        """Go through the chunks once; return the mean loss."""
+        return self._through(chunks, self._judge)
+
+    def _through(self, chunks: Iterator[Chunk], step: Any) -> float:
+        total, weight, state = 0.0, 0.0, None
+        for chunk in chunks:
+            if state is None:
+                state = tf.zeros((len(chunk.inputs), self._state_size))
+            loss, state = step(chunk, state)
+            count = float(chunk.weight.sum())
+            total, weight = total + float(loss) * count, weight + count
+        return total / weight if weight else float("nan")
+
+    def _learn_chunk(self, chunk: Chunk, state: Any) -> tuple[Any, Any]:
+        variables = self.network.trainable_variables
+        with tf.GradientTape() as tape:
+            loss, state = self._loss(chunk, state, training=True)
+        self._optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return loss, state
+
+    def _judge_chunk(self, chunk: Chunk, state: Any) -> tuple[Any, Any]:
+        return self._loss(chunk, state, training=False)
+
+    def _loss(self, chunk: Chunk, state: Any, training: bool) -> tuple[Any, Any]:
+        """Return the mean loss of the errors that count.
+
+        Absolute errors are what is scored, and no outlier dominates them.
+        """
+        inputs, targets, weight, carried = chunk
+        predictions, state = self.network([inputs, state * carried], training=training)
+        errors = self._error(predictions - targets) * weight * self._row_weights
+        return tf.reduce_sum(errors) / tf.maximum(tf.reduce_sum(weight), 1.0), state

@@ -1,0 +1,186 @@
+"""Does the network that ships score as the trained one does, on every interpreter at hand?
+
+The quantized network is compared with the float one, both on LiteRT; then each with itself under
+``tflite-runtime``, which cannot be installed next to TensorFlow and runs in a Python of its own
+(``python -m trainer.detector.parity`` there; it needs ``models`` and its dependencies only).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
+
+import numpy as np
+
+from models import bundle as bundles
+from models.bundle import Bundle
+from models.errors import DataError
+from models.interpreter import Runtime
+from models.manifest import NETWORK
+from models.messages import Float32, Samples
+from models.pipeline import Pipeline
+from trainer.seal import assemble
+
+REPLAY_TIMEOUT_S = 600
+
+
+class Replayed(NamedTuple):
+    """What one network on one interpreter made of some recordings."""
+
+    network: str  # float, or how it is quantized
+    runtime: str  # name and version
+    scores: list[Float32]  # (n,) of each recording
+    events: list[list[str]]  # kind, state and time of each, in order, of each recording
+
+
+class Agreement(NamedTuple):
+    """What changed when the network was quantized, or ran on another interpreter.
+
+    A difference is the largest |a - b| / (1 + |b|) of a score. It counts in normal operation:
+    once an event is open, the dynamic threshold goes its own way from the smallest difference.
+    """
+
+    change: Literal["quantization", "interpreter"]
+    network: str
+    runtime: str
+    difference: float  # on the first recording, the test part
+    difference_in_faults: float  # on the others
+    identical: int  # recordings with the same events, at the same samples
+    recordings: int
+
+
+def compare(
+    bundle: Bundle, floating: bytes, recordings: Sequence[Samples], tflite_python: Path | None
+) -> list[Agreement]:
+    """Replay recordings on both networks and every interpreter.
+
+    Args:
+        bundle: with the network that ships.
+        floating: the same network, not quantized.
+        recordings: to replay, each from a fresh state; the first is of normal operation.
+        tflite_python: a Python with ``tflite-runtime``; None where there is none.
+
+    Raises:
+        DataError: ``tflite_python`` cannot replay; says what it printed.
+
+    """
+    unquantized = assemble(bundle.manifest, dict(bundle.parts) | {NETWORK: floating})
+    network = bundle.manifest.network.quantization
+    reference = replay("float", unquantized, recordings, "litert")
+    quantized = replay(network, bundle, recordings, "litert")
+    agreements = [agreement("quantization", quantized, reference)]
+    if tflite_python is not None:
+        for held, here in ((unquantized, reference), (bundle, quantized)):
+            there = replay_elsewhere(tflite_python, here.network, held, recordings, "tflite")
+            agreements.append(agreement("interpreter", there, here))
+    return agreements
+
+
+def replay(
+    network: str, bundle: Bundle, recordings: Sequence[Samples], runtime: Runtime
+) -> Replayed:
+    """Score recordings on one interpreter, each from a fresh state."""
+    pipeline = Pipeline(bundle, runtime)
+    results = [pipeline.step(pipeline.start(), samples) for samples in recordings]
+    return Replayed(
+        network,
+        pipeline.runtime,
+        [result.scores.score for result in results],
+        [
+            [f"{event.kind} {event.state} {event.time:.3f}" for event in result.events]
+            for result in results
+        ],
+    )
+
+
+def agreement(
+    change: Literal["quantization", "interpreter"], replayed: Replayed, reference: Replayed
+) -> Agreement:
+    """Compare what two replays of the same recordings gave."""
+    differences = [
+        largest_change(a, b) for a, b in zip(replayed.scores, reference.scores, strict=True)
+    ]
+    return Agreement(
+        change,
+        replayed.network,
+        replayed.runtime,
+        differences[0],
+        max(differences[1:], default=0.0),
+        sum(a == b for a, b in zip(replayed.events, reference.events, strict=True)),
+        len(differences),
+    )
+
+
+def largest_change(scores: Float32, reference: Float32) -> float:
+    """Return the largest |a - b| / (1 + |b|); 0 where there is nothing to compare."""
+    return float(np.nanmax(np.abs(scores - reference) / (1 + np.abs(reference)), initial=0.0))
+
+
+def replay_elsewhere(
+    python: Path, network: str, bundle: Bundle, recordings: Sequence[Samples], runtime: Runtime
+) -> Replayed:
+    """Do as ``replay`` does, in a process of another Python.
+
+    Raises:
+        DataError: it cannot; says what it printed.
+
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        sealed, given, gotten = (Path(directory) / name for name in ("b", "given.npz", "got.npz"))
+        bundles.write(sealed, bundle.manifest, bundle.parts, None)
+        arrays: dict[str, Any]
+        arrays = {f"times_{i}": samples.times for i, samples in enumerate(recordings)}
+        arrays |= {f"values_{i}": samples.values for i, samples in enumerate(recordings)}
+        np.savez(given, **arrays)
+        run_elsewhere(
+            python, "trainer.detector.parity", runtime, str(sealed), str(given), str(gotten)
+        )
+        with np.load(gotten) as got:
+            scores = [got[f"score_{i}"] for i in range(len(recordings))]
+            events = [got[f"events_{i}"].tolist() for i in range(len(recordings))]
+            return Replayed(network, str(got["runtime"]), scores, events)
+
+
+def run_elsewhere(python: Path, module: str, *arguments: str) -> None:
+    """Run a module of ours in another Python.
+
+    Raises:
+        DataError: it fails; says what it printed.
+
+    """
+    path = str(Path(__file__).resolve().parent.parent)
+    try:
+        subprocess.run(  # noqa: S603  whoever trains names this Python
+            [str(python), "-m", module, *arguments],
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=REPLAY_TIMEOUT_S,
+            check=True,
+        )
+    except subprocess.CalledProcessError as error:
+        raise DataError(f"{python} cannot replay: {error.stderr.strip()}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DataError(f"{python} cannot replay: {error}") from error
+
+
+def _main(runtime: Runtime, sealed: str, given: str, gotten: str) -> None:
+    """Be the other Python: replay there and leave the scores in a file."""
+    with np.load(given) as arrays:
+        recordings = [
+            Samples(arrays[f"times_{i}"], arrays[f"values_{i}"]) for i in range(len(arrays) // 2)
+        ]
+    replayed = replay("", bundles.read(Path(sealed)), recordings, runtime)
+    results: dict[str, Any] = {"runtime": replayed.runtime}
+    results |= {f"score_{i}": score for i, score in enumerate(replayed.scores)}
+    results |= {f"events_{i}": np.array(said, np.str_) for i, said in enumerate(replayed.events)}
+    np.savez(gotten, **results)
+
+
+if __name__ == "__main__":
+    _main(cast(Runtime, sys.argv[1]), *sys.argv[2:])

@@ -1,0 +1,72 @@
+"""Fits the extreme-value tail of the score to held-out normal operation, and checks it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from models.manifest import Tail
+from models.messages import Float32, Float64
+from models.tail import ScoreTail
+
+BODY_SHARES = (0.5, 0.2, 0.1, 0.05, 0.02)  # of the scores above; the tail begins at the last
+CHECK_SHARES = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+
+_SCALE_MIN = 0.01  # of the threshold: scores that never moved say nothing of how far they could
+_SCORE_STEP = 1e-6  # the body's scores rise at least by this, where normal scores are all equal
+
+
+class Exceedances(NamedTuple):
+    """A tail's claims beside what other normal operation did."""
+
+    predicted: Float64  # shares of the scores that should lie above each level
+    observed: Float64  # shares that do
+    samples: int
+
+
+def fit(scores: Float32) -> Tail:
+    """Return the tail of the scores of normal operation, (n,); NaN are left out.
+
+    Shape and scale by probability-weighted moments (Hosking & Wallis, Technometrics 1987), which
+    hold for few excesses as well. A negative shape would claim that nothing beyond some score is
+    possible, which no finite recording shows: the tail is then exponential.
+    """
+    known = np.sort(scores[~np.isnan(scores)].astype(np.float64))
+    levels = np.quantile(known, [1 - share for share in BODY_SHARES])
+    levels = np.maximum.accumulate(levels) + _SCORE_STEP * np.arange(1, len(levels) + 1)
+    excesses = known[known > levels[-1]] - levels[-1]
+    shape, scale = _moments(excesses)
+    return Tail(
+        scores=levels.tolist(),
+        shares=list(BODY_SHARES),
+        shape=shape,
+        scale=max(scale, _SCALE_MIN),
+        samples=len(known),
+    )
+
+
+def _moments(excesses: Float64) -> tuple[float, float]:
+    """Return shape and scale of sorted excesses."""
+    count = len(excesses)
+    if count < 2:
+        return 0.0, 0.0
+    mean = float(excesses.mean())
+    weighted = float((excesses * (count - 1 - np.arange(count))).mean() / (count - 1))
+    ratio = mean - 2 * weighted
+    shape = 2 - mean / ratio if ratio > 0 else 0.0
+    if shape <= 0:
+        return 0.0, mean
+    return min(shape, _SHAPE_MAX), 2 * mean * weighted / ratio
+
+
+_SHAPE_MAX = 0.9  # with a shape of 1 or more the mean is infinite, and the moments mean nothing
+
+
+def check(tail: Tail, scores: Float32) -> Exceedances:
+    """Return how often ``scores`` of other normal operation exceed what the tail foretells."""
+    known = scores[~np.isnan(scores)]
+    claimed = ScoreTail(tail).probability(known)
+    predicted = np.array(CHECK_SHARES)
+    observed = np.array([float(np.mean(claimed <= share)) for share in predicted])
+    return Exceedances(predicted, observed, len(known))
