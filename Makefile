@@ -6,12 +6,9 @@ BIN    := $(VENV)/bin
 TFLITE := .venv-tflite
 MINUTES ?= 60
 # tests to which it is all one which interpreter and which numpy there are: make test runs them
-INDIFFERENT := probe test_central.py test_cli.py test_clock.py test_collected.py \
-	test_compaction.py test_config.py test_envelope.py test_journal.py test_layers.py \
-	test_migrations.py test_mqtt.py test_payload.py test_power_cut.py test_prometheus.py \
-	test_ranges.py test_reference.py test_retention.py test_salvage.py test_schema.py \
-	test_sdnotify.py test_serial.py test_session.py test_store.py test_tables.py test_uplink.py \
-	test_wal.py
+INDIFFERENT := collector commands/probe config/test_layers.py config/test_load.py \
+	config/test_reference.py test_journal.py health/test_prometheus.py \
+	health/test_sdnotify.py inputs/test_serial.py mqtt store test_cli.py test_clock.py uplink
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 # where it is set, each agent that the tests start would compile all of itself again

@@ -83,9 +83,9 @@ def commands() -> None:
 def run(config_file: Path) -> int:
     """Run the agent until SIGTERM (this is what systemd starts)."""
     _keep_private()
-    from agent import memory as lean
+    from agent import memory
 
-    lean.begin()
+    memory.begin()
     from agent.config.checker import Checker
 
     checker = Checker()

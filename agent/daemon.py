@@ -56,8 +56,8 @@ from agent.store.writer import Store
 from agent.uplink.handover import Relay
 from agent.uplink.sender import DELETED_MAX, Uplink
 from models import __version__
-from models import bundle as bundles
 from models.errors import ConfigError, Defect, StoreError
+from models.manifest import manifest_of
 from models.messages import stored_samples
 from models.pipeline import Detector
 from models.times import iso_time
@@ -585,6 +585,6 @@ def _detector(
             config.runtime.interpreter,
             keys,
             signature,
-            lambda source, data: checker.call(bundles.manifest_of, source, data),
+            lambda source, data: checker.call(manifest_of, source, data),
         )
     return loaded[table.bundle]

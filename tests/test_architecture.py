@@ -1,4 +1,5 @@
-"""The architecture as two tables: what a package may import, and which file is the only door.
+"""The architecture as three tables: what a package may import, which room may import which room
+of the agent, and which file is the only door to a part of the outside world.
 
 Checked on the source with ``ast``; each rule is shown to bite on a planted violation.
 """
@@ -9,6 +10,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,26 @@ MAY_IMPORT = {  # besides itself and the standard library
     "models": {"numpy", "pydantic"},
     "agent": {"models", "numpy", "pydantic"},
     "trainer": {"models", "numpy", "pydantic"},
+}
+# rooms of the agent: which others each may import; no circle, so data flows one way
+_SEES_ALL = {"__main__", "bench", "cli", "daemon", "demo"}
+ROOMS: dict[str, set[str]] = {
+    "clock": set(),
+    "journal": set(),
+    "memory": set(),
+    "config": set(),
+    "store": {"journal"},  # knows no configuration: its limits are numbers
+    "mqtt": {"config"},
+    "parsing": {"config"},
+    "alarms": {"config"},
+    "bundles": {"config"},
+    "defects": {"inputs", "journal"},
+    "health": {"alarms"},
+    "inputs": {"config", "journal", "mqtt", "parsing"},  # neither store nor uplink
+    "scoring": {"alarms", "clock", "config", "health", "inputs", "journal", "parsing", "store"},
+    "uplink": {"clock", "config", "mqtt", "store"},  # never meets scoring
+    "collector": {"config", "defects", "journal", "mqtt", "store", "uplink"},
+    "commands": {"alarms", "bundles", "config", "inputs", "mqtt", "parsing", "scoring", "store"},
 }
 _TRAINING = {
     "trainer/detector/networks.py",
@@ -31,8 +53,8 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "ai_edge_litert": {"models/interpreter.py"},
     "tflite_runtime": {"models/interpreter.py"},
     "cryptography": {"models/signing.py"},
-    "sqlite3": {"agent/store/sqlite.py", "agent/store/salvage.py"},
-    "sqlite_utils": {"agent/store/sqlite.py"},
+    "sqlite3": {"agent/store/migrations.py", "agent/store/salvage.py", "agent/store/sqlite.py"},
+    "sqlite_utils": {"agent/store/migrations.py"},
     # the benchmark's subscriber, and paho alone to compare the uplink with
     "paho": {"agent/mqtt/connection.py", "agent/demo/", "agent/bench/mqtt.py"},
     "amqtt": {"agent/demo/"},
@@ -64,19 +86,20 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
 
 
 def imported(path: Path) -> Iterator[str]:
+    """Yield the dotted name of all that a file imports, wherever in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
             case ast.Import(names=names):
-                yield from (alias.name.split(".")[0] for alias in names)
-            case ast.ImportFrom(module=module, level=level):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
                 assert level == 0, f"{path}: relative import"
-                yield str(module).split(".")[0]
+                yield from (f"{module}.{alias.name}" for alias in names)
             case ast.Call(
                 func=ast.Name(id="__import__" | "import_module")
                 | ast.Attribute(attr="import_module"),
                 args=[ast.Constant(value=str(name)), *_],
             ):
-                yield name.split(".")[0]
+                yield name
 
 
 def passes(where: str, door: str) -> bool:
@@ -87,16 +110,40 @@ def violations(root: Path) -> Iterator[str]:
     for package, allowed in MAY_IMPORT.items():
         for path in sorted((root / package).rglob("*.py")):
             where = path.relative_to(root).as_posix()
-            for name in sorted(set(imported(path))):
+            for name in sorted({name.split(".")[0] for name in imported(path)}):
                 if name in ONLY_IN:
                     if not any(passes(where, door) for door in ONLY_IN[name]):
                         yield f"{where} imports {name}; only {sorted(ONLY_IN[name])} may"
                 elif name not in allowed | {package} | sys.stdlib_module_names:
                     yield f"{where} imports {name}; {package} may import {sorted(allowed)}"
+    yield from trespasses(root)
+
+
+def room_of(where: str) -> str:
+    """Return the room of a file of the agent: its folder, or its own name beside the rooms."""
+    return where.split("/")[1].removesuffix(".py")
+
+
+def trespasses(root: Path) -> Iterator[str]:
+    for path in sorted((root / "agent").rglob("*.py")):
+        where = path.relative_to(root).as_posix()
+        room = room_of(where)
+        if room in _SEES_ALL or where == "agent/__init__.py":
+            continue
+        names = {name.split(".")[1] for name in imported(path) if name.startswith("agent.")}
+        for other in sorted(names - {room} - ROOMS.get(room, set())):
+            yield f"{where} imports the room {other}; {room} may import {sorted(ROOMS[room])}"
 
 
 def test_the_architecture_holds() -> None:
     assert list(violations(ROOT)) == []
+
+
+def test_every_room_is_in_the_table_and_the_table_has_no_circle() -> None:
+    files = (path.relative_to(ROOT).as_posix() for path in (ROOT / "agent").rglob("*.py"))
+    rooms = {room_of(where) for where in files if where != "agent/__init__.py"}
+    assert rooms == ROOMS.keys() | _SEES_ALL
+    TopologicalSorter(ROOMS).prepare()  # raises CycleError
 
 
 def test_every_door_is_there_and_every_name_goes_through_one() -> None:
@@ -189,7 +236,8 @@ def loaded_by(statement: str) -> set[str]:
     "statement",
     [
         "import agent.cli",
-        "import agent.health.status, agent.alarms.document, agent.config.location, agent.store.writer, agent.health.prometheus",
+        "import agent.health.status, agent.alarms.document, agent.config.location,"
+        " agent.store.writer, agent.health.prometheus",
     ],
 )
 def test_commands_that_score_nothing_stay_light(statement: str) -> None:
@@ -201,5 +249,5 @@ def test_commands_that_score_nothing_stay_light(statement: str) -> None:
 def test_a_running_agent_does_not_load_what_it_does_not_need() -> None:
     heavy = {"tensorflow", "keras", "sqlite_utils", "matplotlib", "amqtt", "cryptography"}
     heavy |= {"pydantic", "pydantic_core", "_ssl", "pymodbus"}
-    begin = "from agent import lean; lean.begin()"
+    begin = "from agent import memory; memory.begin()"
     assert not loaded_by(f"{begin}; import agent.daemon, agent.inputs.serial") & heavy

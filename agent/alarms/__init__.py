@@ -1,1 +1,1 @@
-"""alarms."""
+"""What an alarm says, and the alarms that a forecast raises."""

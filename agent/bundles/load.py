@@ -17,7 +17,7 @@ from models.baseline import Baseline, BaselineSettings
 from models.bundle import Bundle
 from models.errors import SignatureInvalid
 from models.interpreter import Runtime
-from models.manifest import Events, Manifest, Sampling, Severities, unscaled
+from models.manifest import Events, Manifest, Sampling, Severities, manifest_of, unscaled
 from models.pipeline import Pipeline
 
 # of streams without a bundle; as the trainer's own
@@ -31,7 +31,7 @@ def load(
     runtime: Runtime = "auto",
     trusted_keys_dir: Path | None = None,
     require_signature: bool = False,
-    manifest_of: Callable[[str, bytes], Manifest] = bundles.manifest_of,
+    manifest_of: Callable[[str, bytes], Manifest] = manifest_of,
 ) -> tuple[Bundle, Pipeline]:
     """Return the bundle at ``path`` and its pipeline, or refuse it.
 

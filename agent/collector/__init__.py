@@ -1,1 +1,1 @@
-"""collector."""
+"""The reference collector at central ops: it keeps each message once and acknowledges it."""

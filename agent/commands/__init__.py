@@ -1,1 +1,1 @@
-"""commands."""
+"""What ``fieldwatch-agent`` does beside running: check, replay, forecast, follow, probe."""

@@ -2,8 +2,8 @@
 
 Python's ``re`` tries every way in which repeats can share the text. Repeats inside of a repeat
 have exponentially many of them, and neighbours that fit the same text a power of its length. The
-first are refused here. The others are measured by ``check`` (``agent.config.hostile_lines``), and each
-line has a limit where they are used (``agent.config.time_limit``).
+first are refused here. The others are measured by ``check`` (``agent.config.hostile_lines``), and
+each line has a limit where they are used (``agent.config.time_limit``).
 """
 
 from __future__ import annotations

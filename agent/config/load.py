@@ -14,12 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agent.config import environment
-from agent.config.broker import MqttTable as MqttTable
-from agent.config.inputs import IGNORED as IGNORED
-from agent.config.inputs import TIME as TIME
-from agent.config.inputs import AnyInput as AnyInput
-from agent.config.inputs import InputTable as InputTable
-from agent.config.inputs import SerialTable as SerialTable
+from agent.config.broker import MqttTable
+from agent.config.inputs import AnyInput
 from agent.config.kinds import Count, FilePath, TopicName
 from agent.config.layers import Layers, Location, read
 from agent.config.location import STORE_DIRECTORY

@@ -16,9 +16,7 @@ from models.errors import ConfigError
 STORE_DIRECTORY: Final = Path("/var/lib/fieldwatch")
 
 _KEYS = ("store", "directory")
-_VARIABLE = (
-    "FIELDWATCH_STORE__DIRECTORY"  # as agent.config.environment names it; a test compares them
-)
+_VARIABLE = "FIELDWATCH_STORE__DIRECTORY"  # named as in environment; a test compares them
 
 
 def store_directory(config_file: Path) -> Path:

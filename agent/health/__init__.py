@@ -1,1 +1,1 @@
-"""health."""
+"""What the agent tells of itself: measures, status, metrics, and systemd."""

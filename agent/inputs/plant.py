@@ -20,9 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from agent.config.fault_kinds import FAULT_KINDS as FAULT_KINDS
-from agent.config.fault_kinds import SLOW_KINDS as SLOW_KINDS
-from agent.config.fault_kinds import FaultKind as FaultKind
+from agent.config.fault_kinds import FAULT_KINDS, SLOW_KINDS, FaultKind
 from models.messages import Float32, Float64
 
 PERIOD_S = 0.2

@@ -27,7 +27,7 @@ _AHEAD_S: Final = 1.0  # ... or this much at once
 
 
 class Regex:
-    """One pattern that a whole line must match; see ``agent.config.line_patterns`` for which may be."""
+    """One pattern that a whole line must match; see ``config.line_patterns``."""
 
     block_counts_nothing = True
 

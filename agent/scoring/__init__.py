@@ -1,1 +1,4 @@
-"""scoring."""
+"""Readings into scores, summaries and alarms; what the loop does between queue and commit.
+
+chunks ─intake─> readings ─fleet─> samples, scores ─stream─> batch
+"""

@@ -1,1 +1,7 @@
-"""store."""
+"""What the gateway keeps: the only room that meets SQLite.
+
+    batch ─writer─> fieldwatch.db, readings.db ─reader─> commands, uplink
+
+``sqlite`` opens files, ``migrations`` makes their tables, ``salvage`` reads damaged ones.
+``retention`` and ``compaction`` keep them small, ``correction`` puts times right.
+"""

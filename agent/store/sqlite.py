@@ -1,7 +1,7 @@
 """The database files: how they are opened, checked, kept to one writer; and their tables.
 
-Nothing else meets SQLite: ``agent.store.writer``, which fills the tables, and ``agent.store.salvage``, which
-reads damaged ones, go through here.
+Nothing else meets SQLite: ``agent.store.writer``, which fills the tables, and
+``agent.store.salvage``, which reads damaged ones, go through here.
 """
 
 from __future__ import annotations

@@ -20,15 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.store import salvage
-from agent.store.batch import EVICTION
-from agent.store.batch import Batch as Batch
+from agent.store.batch import EVICTION, Batch
 from agent.store.compaction import compact
 from agent.store.correction import Correction, correct_alarms, correct_messages, correct_samples
 from agent.store.envelope import Envelope, Outgoing
 from agent.store.file import Mend, StoreFile
-from agent.store.migrations import READINGS as READINGS
-from agent.store.migrations import RECORDS as RECORDS
-from agent.store.reader import Reader as Reader
+from agent.store.migrations import READINGS, RECORDS
 from agent.store.retention import FOREVER, LOOK_S, Retention, drop_alarms, drop_samples
 from agent.store.salvage import Numbers
 from agent.store.sqlite import LOCK, Connection, Damaged, errors_of, lock

@@ -4,9 +4,10 @@
     loop (deletes in its next commit) <─acknowledged────────────────┘ or collector
 
 A message leaves the outbox only after the broker's PUBACK, or, with ``acknowledgement =
-"central"``, when the collector says that it has it (``agent.uplink.acknowledgements``). Until the loop has deleted
-it, it is remembered as done, so that a new connection does not send it again. Nobody but SQLite
-queues: at most ``inflight_max`` messages, or what the broker allows, are with paho.
+"central"``, when the collector says that it has it (``agent.uplink.acknowledgements``). Until the
+loop has deleted it, it is remembered as done, so that a new connection does not send it again.
+Nobody but SQLite queues: at most ``inflight_max`` messages, or what the broker allows, are with
+paho.
 ``agent.uplink.session`` is one connection's part in this.
 """
 

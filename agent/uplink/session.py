@@ -2,7 +2,8 @@
 
 Where the broker answers that nobody is subscribed to a topic, the messages of that topic are
 held: they stay in the outbox, and one of them asks again every ``unsubscribed_retry_s``. Other
-topics go on. So it is with a topic that the broker does not let us publish to (``agent.uplink.denials``).
+topics go on. So it is with a topic that the broker does not let us publish to
+(``agent.uplink.denials``).
 """
 
 from __future__ import annotations

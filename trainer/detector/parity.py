@@ -137,9 +137,8 @@ def replay_elsewhere(
         arrays = {f"times_{i}": samples.times for i, samples in enumerate(recordings)}
         arrays |= {f"values_{i}": samples.values for i, samples in enumerate(recordings)}
         np.savez(given, **arrays)
-        run_elsewhere(
-            python, "trainer.detector.parity", runtime, str(sealed), str(given), str(gotten)
-        )
+        words = runtime, str(sealed), str(given), str(gotten)
+        run_elsewhere(python, "trainer.detector.parity", *words)
         with np.load(gotten) as got:
             scores = [got[f"score_{i}"] for i in range(len(recordings))]
             events = [got[f"events_{i}"].tolist() for i in range(len(recordings))]
