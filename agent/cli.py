@@ -286,9 +286,13 @@ def inspect(file: Path, as_json: bool) -> int:
     read = bundles.read(file)
     manifest = read.manifest.model_dump(mode="json")
     if as_json:
-        say_json({"digest": read.digest, "signed": read.signature is not None} | manifest)
+        signed = read.signature is not None
+        evaluated = {"evaluated_digest": read.evaluated_digest, "evaluated": read.evaluated}
+        say_json({"digest": read.digest, "signed": signed} | evaluated | manifest)
         return 0
     say(f"digest         {read.digest}")
+    told = "what its metrics were measured on" if read.evaluated else "its metrics do not say"
+    say(f"evaluated      {read.evaluated_digest}: {told}")
     say(f"signed         {'yes' if read.signature else 'no'}")
     _print_tree(manifest)
     return 0

@@ -56,6 +56,7 @@ from agent.store.writer import Store
 from agent.uplink.handover import Relay
 from agent.uplink.sender import DELETED_MAX, Uplink
 from models import __version__
+from models.detector import Detector
 from models.errors import ConfigError, Defect, StoreError
 from models.manifest import manifest_of
 from models.messages import stored_samples

@@ -1,10 +1,12 @@
 """The contract between trainer and gateway: what one exports, the other runs.
 
-    bundle ──> interpreter ─┐
-    samples ─> scaling ─> telemanom ─> threshold ─> pipeline ─> scores, events
+    bundle ─> families ─> detector ─┬─ pipeline: interpreter, telemanom, threshold, forecaster
+    readings ─> align ─> samples ───┤
+                                    └─ baseline: history, median
+                                         └─> sensors, events ─> scores, events, forecasts
 
-``pipeline`` is the only way from samples to scores: calibration, evaluation and the agent all
-call it on the same ``.tflite``. ``README.md`` beside this file is the normative format.
+``families.detector_of`` is the only way from a sealed bundle to scores: evaluation and the agent
+both take it, and calibration the same pipeline. ``README.md`` is the normative format.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,6 @@
-"""The detector for streams without a bundle: robust distance from the median of normal life.
+"""The family ``hampel``: robust distance from the median of normal life, without a network.
+
+It watches streams without a bundle, which set it up in the gateway's configuration.
 
 A Hampel identifier (Hampel, JASA 1974) that streams: per channel, the distance of a value from the
 median of a bounded history, in robust deviations. It learns nothing of how channels move together
@@ -20,25 +22,33 @@ from typing import Any, Final
 import numpy as np
 
 from models import state as saved
+from models.bundle import Bundle
+from models.detector import Result, Together
 from models.events import EventRules, EventState, Recent
 from models.fields import Field, model_validator
 from models.forecaster import ForecastState
 from models.history import History
 from models.manifest import (
-    SAMPLES_MAX,
+    HAMPEL,
+    AdaptSamples,
     Channel,
     Events,
+    HampelManifest,
+    HistorySamples,
     NotNegative,
     Positive,
     Sampling,
     Severities,
     Source,
+    StreamRules,
     Tail,
+    UpdateSamples,
+    check_baseline,
 )
 from models.messages import ALL, Bool, Event, Float32, Float64, Index, Samples
-from models.pipeline import Result, Together, worst
 from models.sensors import SensorChecks, SensorState
 from models.settings import Table
+from models.tail import ScoreTail
 from models.threshold import RATIO_MAX, Exceedance
 
 NORMAL_MAD: Final = 1.4826  # standard deviations per median absolute deviation, normal distribution
@@ -54,26 +64,34 @@ class BaselineSettings(Table):
     channels: list[Channel] = Field(min_length=1, description="Center and scale are not used")
     resolution: list[NotNegative] = Field(description="Least change that counts, per channel")
     sampling: Sampling
-    history_samples: int = Field(
-        1000, ge=20, le=SAMPLES_MAX, description="Normal values kept, per channel"
-    )
-    update_samples: int = Field(
-        50, ge=1, le=SAMPLES_MAX, description="Median and deviation are found anew after so many"
-    )
+    history_samples: HistorySamples = 1000
+    update_samples: UpdateSamples = 50
     deviations_max: Positive = Field(6.0, description="A value farther from the median is outside")
-    adapt_samples: int = Field(
-        ge=1, le=SAMPLES_MAX, description="What an event has shown for so long is the new normal"
-    )
+    adapt_samples: AdaptSamples
     events: Events
     severities: Severities
 
     @model_validator(mode="after")
     def _consistent(self) -> BaselineSettings:
-        if len(self.resolution) != len(self.channels):
-            raise ValueError("resolution needs a value per channel")
-        if self.sampling.warm_up_samples > self.history_samples:
-            raise ValueError("sampling.warm_up_samples is more than history_samples")
+        check_baseline(self.channels, self.resolution, self.sampling, self.history_samples)
         return self
+
+    @classmethod
+    def of(cls, manifest: HampelManifest) -> BaselineSettings:
+        """Return those of a bundle."""
+        return cls(
+            name=manifest.name,
+            channels=manifest.channels,
+            sampling=manifest.sampling,
+            events=manifest.events,
+            severities=manifest.severities,
+            **dict(manifest.baseline),
+        )
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of all that changes a score; saved state of every version belongs to it."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     @property
     def version(self) -> int:
@@ -83,7 +101,7 @@ class BaselineSettings(Table):
     @property
     def detector(self) -> str:
         """The detector's name in events."""
-        return "hampel"
+        return HAMPEL
 
     @property
     def tail(self) -> Tail | None:
@@ -128,23 +146,26 @@ class BaselineState:
 class Baseline:
     """Scores streams as ``models.pipeline.Pipeline`` does; holds the settings, no memory."""
 
-    def __init__(self, settings: BaselineSettings) -> None:
-        self.manifest = settings
-        self.digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
+    def __init__(self, settings: BaselineSettings, sealed: Bundle | None = None) -> None:
+        """``sealed``: the bundle that the settings are of; None where a configuration has them."""
+        self.manifest: StreamRules = settings if sealed is None else sealed.manifest
+        self.digest = settings.digest if sealed is None else sealed.digest
         self.detector = settings.detector
         self.runtime = "no network"
         self.forecaster = None
+        self._settings = settings
+        self._tail = None if self.manifest.tail is None else ScoreTail(self.manifest.tail)
         self._scored = settings.scored
         self._resolution = np.array(settings.resolution, np.float32)[self._scored]
-        self._sensors = SensorChecks(settings)
-        self._events = EventRules(settings)
+        self._sensors = SensorChecks(self.manifest)
+        self._events = EventRules(self.manifest)
 
     def start(self, streams: int = 1) -> list[BaselineState]:
         """Return the memory of so many streams, before their first samples."""
         return [self._start() for _ in range(streams)]
 
     def _start(self) -> BaselineState:
-        settings, rows = self.manifest, len(self._scored)
+        settings, rows = self._settings, len(self._scored)
         block, channels = settings.update_samples, len(settings.channels)
         return BaselineState(
             history=History.empty(rows, settings.history_samples),
@@ -191,7 +212,7 @@ class Baseline:
     def step(self, states: list[BaselineState], samples: Samples) -> Result:
         """Score ``samples`` of the only stream of ``states``, which follow those before."""
         times, values = samples.times[:, None], samples.values[:, None]
-        return self.step_together(states, ALL, times, values).first(samples.times, None)
+        return self.step_together(states, ALL, times, values).first(samples.times, self._tail)
 
     def step_together(
         self, states: list[BaselineState], who: Index, times: Float64, values: Float32
@@ -214,7 +235,7 @@ class Baseline:
                 expected[:, column],
             )
         ]
-        return Together(worst(ratio), expected, ratio, np.ones_like(ratio), events)
+        return Together(_worst(ratio), expected, ratio, np.ones_like(ratio), events)
 
     def _step(
         self, state: BaselineState, samples: Samples, ratio: Float32, expected: Float32
@@ -224,7 +245,7 @@ class Baseline:
         events = self._events.heard(state.events, float(times[0])) if count else []
         begin = 0
         while begin < count:
-            end = min(begin + self.manifest.update_samples - state.pending, count)
+            end = min(begin + self._settings.update_samples - state.pending, count)
             block = Samples(times[begin:end], samples.values[begin:end])
             expected[begin:end, self._scored] = state.median
             ratio[begin:end] = self._ratio(state, block)
@@ -246,13 +267,13 @@ class Baseline:
         """Return what is open of a stream, and about to open."""
         return states[stream].events
 
-    def forecasts(self, states: list[BaselineState], stream: int = 0) -> ForecastState:
-        """There are none."""
-        raise NotImplementedError("the baseline forecasts nothing")
+    def forecasts(self, states: list[BaselineState], stream: int = 0) -> ForecastState | None:
+        """Return None: it forecasts nothing."""
+        return None
 
     def _ratio(self, state: BaselineState, block: Samples) -> Float32:
         """Distance from the median in units of the limit, (n, R)."""
-        limit = state.deviation * np.float32(self.manifest.deviations_max)
+        limit = state.deviation * np.float32(self._settings.deviations_max)
         with np.errstate(over="ignore"):  # infinity is limited
             ratio = np.abs(block.values[:, self._scored] - state.median) / limit
         return np.asarray(np.minimum(ratio, RATIO_MAX))
@@ -269,7 +290,7 @@ class Baseline:
         runs = self._sensors.step(state.sensors, ALL, block.values[:, None]).of(0)
         seen = Exceedance(np.ones_like(ratio), ratio, ratio > 1)
         events = self._events.step(state.events, state.recent, begin, seen, runs)
-        if end == self.manifest.update_samples:
+        if end == self._settings.update_samples:
             self._update(state)
         return events
 
@@ -278,7 +299,7 @@ class Baseline:
         state.pending = 0
         open_samples = state.events.open_samples
         if open_samples is not None:
-            if open_samples < self.manifest.adapt_samples:
+            if open_samples < self._settings.adapt_samples:
                 return
             state.history.forget(np.asarray(state.outside.any(axis=0)))
             state.outside[:] = False
@@ -290,16 +311,22 @@ class Baseline:
     def _limit(self, state: BaselineState, row: int) -> None:
         kept = state.history.kept(row)
         first = np.isnan(state.median[row])
-        if len(kept) < (max(self.manifest.sampling.warm_up_samples, 1) if first else 1):
+        if len(kept) < (max(self._settings.sampling.warm_up_samples, 1) if first else 1):
             return
         median = np.median(kept)
         spread = float(np.median(np.abs(kept - median))) * NORMAL_MAD
         # a channel of few levels has no deviation by its median, and moves all the same
         low, high = np.quantile(kept, NORMAL_QUANTILES)
         least = max(float(self._resolution[row]), RESOLUTION * abs(float(median)))
-        floor = max(least / self.manifest.deviations_max, float(np.finfo(np.float32).tiny))
+        floor = max(least / self._settings.deviations_max, float(np.finfo(np.float32).tiny))
         state.median[row] = median
         state.deviation[row] = max(spread, float(high - low) / NORMAL_SPAN, floor)
+
+
+def _worst(ratio: Float32) -> Float32:
+    """Largest over the rows, the last axis; NaN where no row has an error."""
+    largest: Float32 = np.fmax.reduce(ratio, axis=-1)
+    return largest
 
 
 def _arrays(state: BaselineState) -> dict[str, np.ndarray[Any, Any]]:

@@ -16,8 +16,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.errors import BundleCorrupt, BundleMissing
-from models.manifest import MANIFEST, NETWORK, FilePart, Manifest, manifest_of
+from models.errors import BundleCorrupt, BundleMissing, FamilyUnfit
+from models.manifest import (
+    EVALUATED,
+    MANIFEST,
+    NETWORK,
+    TELEMANOM,
+    FilePart,
+    Manifest,
+    TelemanomManifest,
+    evaluated_digest,
+    manifest_of,
+)
 
 SIGNATURE = "manifest.json.minisig"
 FILE_SIZE_BYTES_MAX = 64 * 2**20
@@ -41,8 +51,33 @@ class Bundle:
         return hashlib.sha256(self.manifest_bytes).hexdigest()
 
     @property
+    def evaluated_digest(self) -> str:
+        """What ``digest`` was before the metrics were known; see ``models.manifest``."""
+        return evaluated_digest(self.manifest_bytes)
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether the metrics say that they are of this bundle; checked where it was read."""
+        return self.manifest.metrics.get(EVALUATED) == self.evaluated_digest
+
+    @property
+    def telemanom(self) -> TelemanomManifest:
+        """The manifest of a bundle of this family.
+
+        Raises:
+            FamilyUnfit: it is of another one.
+
+        """
+        if not isinstance(self.manifest, TelemanomManifest):
+            raise FamilyUnfit(
+                f"{self.source}: this takes a bundle of the family {TELEMANOM}; this one is of the"
+                f" family {self.manifest.detector}"
+            )
+        return self.manifest
+
+    @property
     def network(self) -> bytes:
-        """The ``.tflite`` file."""
+        """The ``.tflite`` file of a bundle of the family telemanom."""
         return self.parts[NETWORK]
 
 
@@ -97,6 +132,7 @@ def read(path: Path, manifest_of: Callable[[str, bytes], Manifest] = manifest_of
         BundleMissing: no file there.
         BundleCorrupt: truncated, altered, or not a bundle.
         BundleTooNew: written by a newer version of this software.
+        FamilyUnknown: nothing that is installed knows its family.
 
     """
     try:
@@ -140,8 +176,7 @@ def _check_parts(source: str, manifest: Manifest, parts: Mapping[str, bytes]) ->
     if parts.keys() != manifest.files.keys():
         odd = sorted(parts.keys() ^ manifest.files.keys())
         raise BundleCorrupt(f"{source}: parts and manifest differ: {', '.join(odd)}")
-    forecaster = [] if manifest.forecaster is None else [manifest.forecaster.file]
-    for needed in (manifest.network.file, *forecaster, manifest.known_answers.file):
+    for needed in manifest.parts_needed:
         if needed not in parts:
             raise BundleCorrupt(f"{source}: {needed} is missing")
     for name, data in parts.items():

@@ -6,6 +6,8 @@
     │   ├── BundleMissing      no such file
     │   ├── BundleCorrupt      truncated, altered, or not a bundle
     │   ├── BundleTooNew       format_version newer than this software reads
+    │   ├── FamilyUnknown      no installed package knows the bundle's family
+    │   ├── FamilyUnfit        the bundle is of a family that cannot do what is asked
     │   ├── SignatureInvalid   signature missing, by an unknown key, or wrong
     │   └── KnownAnswerMismatch  this gateway does not compute what the trainer computed
     ├── InterpreterMissing     no TFLite runtime, or one that cannot run here        exit 69
@@ -47,6 +49,14 @@ class BundleCorrupt(BundleError):
 
 class BundleTooNew(BundleError):
     """The bundle's format is newer than this software."""
+
+
+class FamilyUnknown(BundleError):
+    """The bundle is of a family of models that no installed package knows."""
+
+
+class FamilyUnfit(BundleError):
+    """What is asked takes a bundle of another family."""
 
 
 class SignatureInvalid(BundleError):

@@ -29,7 +29,7 @@ from models.history import History
 from models.impute import fill, longest_gap
 from models.interpreter import ForecastNetwork
 from models.intervals import Intervals, pairs
-from models.manifest import Manifest
+from models.manifest import TelemanomManifest
 from models.messages import Float32, Float64, Forecast, NoForecast, Samples
 
 NEVER = -(2**62)  # the number of a step that there was not
@@ -79,7 +79,7 @@ class ForecastState:
 class Forecaster:
     """From samples to forecasts; holds the network and its scaling, no stream's memory."""
 
-    def __init__(self, manifest: Manifest, network: ForecastNetwork) -> None:
+    def __init__(self, manifest: TelemanomManifest, network: ForecastNetwork) -> None:
         assert manifest.forecaster is not None
         self.part = part = manifest.forecaster
         network.expect(part.context_steps, part.horizon_steps, len(part.quantiles))

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.bundle import Bundle
+from models.detector import Detector, Result
 from models.errors import BundleCorrupt, KnownAnswerMismatch
 from models.features import figure
 from models.forecaster import Forecaster, normalised
-from models.manifest import KNOWN_ANSWERS, Manifest, StreamRules
+from models.manifest import KNOWN_ANSWERS, ForecastPart, Manifest, StreamRules
 from models.messages import Event, Float32, Float64, NoForecast, Samples
-from models.pipeline import Pipeline, Result
 
 _DIGITS = 9  # float32 comes back exactly from nine significant digits
 
@@ -93,7 +93,7 @@ def _document(samples: Samples, result: Result) -> dict[str, Any]:
     }
 
 
-def largest_difference(pipeline: Pipeline, bundle: Bundle) -> float:
+def largest_difference(detector: Detector, bundle: Bundle) -> float:
     """Replay the known answers and return the largest difference in units of the tolerance.
 
     The tolerance is absolute + relative: ``|got - expected| / (tolerance * (1 + |expected|))``.
@@ -104,7 +104,7 @@ def largest_difference(pipeline: Pipeline, bundle: Bundle) -> float:
 
     """
     samples, expected, events = _read(bundle)
-    result = pipeline.step(pipeline.start(), samples)
+    result = detector.step(detector.start(), samples)
     got = result.scores.score
     if not np.array_equal(np.isnan(got), np.isnan(expected)):
         raise KnownAnswerMismatch(f"{bundle.source}: other samples are scored than in training")
@@ -115,7 +115,7 @@ def largest_difference(pipeline: Pipeline, bundle: Bundle) -> float:
         )
     tolerance = bundle.manifest.known_answers.tolerance
     change = np.abs(got - expected) / (tolerance * (1 + np.abs(expected)))
-    others = max(_forecast_difference(pipeline, bundle), _feature_difference(bundle)) / tolerance
+    others = max(_forecast_difference(detector, bundle), _feature_difference(bundle)) / tolerance
     return max(float(np.nanmax(change, initial=0.0)), others)
 
 
@@ -142,17 +142,17 @@ def _largest(differences: Float32 | Float64) -> float:
     return np.inf if np.isnan(difference) else difference
 
 
-def _forecast_difference(pipeline: Pipeline, bundle: Bundle) -> float:
+def _forecast_difference(detector: Detector, bundle: Bundle) -> float:
     """Return the largest difference of a quantile, in units of the context's scale."""
-    if pipeline.forecaster is None:
+    if detector.forecaster is None:
         return 0.0
-    expected = _read_foretold(bundle)
-    got = foretell(pipeline.forecaster, expected.context)
+    expected = _read_foretold(bundle, detector.forecaster.part)
+    got = foretell(detector.forecaster, expected.context)
     _, _, scale = normalised(expected.context.T, float(np.finfo(np.float32).tiny))
     return _largest(np.abs((got.quantiles - expected.quantiles) / scale[:, None, None]))
 
 
-def check(pipeline: Pipeline, bundle: Bundle) -> None:
+def check(detector: Detector, bundle: Bundle) -> None:
     """Refuse a bundle whose known answers this machine does not reproduce.
 
     Raises:
@@ -160,10 +160,10 @@ def check(pipeline: Pipeline, bundle: Bundle) -> None:
         KnownAnswerMismatch: a score differs by more than the tolerance, or the events differ.
 
     """
-    difference = largest_difference(pipeline, bundle)
+    difference = largest_difference(detector, bundle)
     if not difference <= 1:
         raise KnownAnswerMismatch(
-            f"{bundle.source}: on {pipeline.runtime} an answer differs from the trainer's by"
+            f"{bundle.source}: on {detector.runtime} an answer differs from the trainer's by"
             f" {difference:.1f} × the tolerance; the bundle is not used. Train it again with this"
             " interpreter among those checked"
         )
@@ -190,9 +190,7 @@ def _read(bundle: Bundle) -> tuple[Samples, Float32, list[dict[str, Any]]]:
     return Samples(times, values), score, events
 
 
-def _read_foretold(bundle: Bundle) -> Foretold:
-    part = bundle.manifest.forecaster
-    assert part is not None
+def _read_foretold(bundle: Bundle, part: ForecastPart) -> Foretold:
     try:
         answer = json.loads(bundle.parts[KNOWN_ANSWERS])["forecast"]
         context = np.array(answer["context"], np.float32)

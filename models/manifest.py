@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Annotated, Any, Final, Literal, Protocol
 
-from models.errors import BundleCorrupt, BundleTooNew
+from models.errors import BundleCorrupt, BundleTooNew, FamilyUnknown
 from models.fields import (
     AfterValidator,
     BaseModel,
@@ -23,7 +25,11 @@ from models.fields import (
     model_validator,
 )
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2  # the newest that is read; see ``Manifest.format_version``
+TELEMANOM: Final = "telemanom"
+HAMPEL: Final = "hampel"
+EVALUATED: Final = "evaluated_digest"  # among the metrics: of what they were measured on
+FAMILIES: Final = "fieldwatch.families"  # entry points by which other packages bring some
 MANIFEST = "manifest.json"
 NETWORK: Final = "network.tflite"
 FORECASTER: Final = "forecaster.tflite"
@@ -56,10 +62,27 @@ def _json(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+_FAMILY: Final = r"^[a-z0-9][a-z0-9.\-]{0,63}$"  # a name of a family
+
 Finite = Annotated[float, AfterValidator(_finite)]
 Positive = Annotated[float, Field(ge=MAGNITUDE_MIN), AfterValidator(_finite)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0), AfterValidator(_finite)]
+
+# of the baseline, sealed or in a gateway's configuration
+HistorySamples = Annotated[
+    int, Field(ge=20, le=SAMPLES_MAX, description="Normal values kept, per channel")
+]
+UpdateSamples = Annotated[
+    int,
+    Field(ge=1, le=SAMPLES_MAX, description="Median and deviation are found anew after so many"),
+]
+AdaptSamples = Annotated[
+    int,
+    Field(
+        ge=1, le=SAMPLES_MAX, description="What an event has shown for so long is the new normal"
+    ),
+]
 
 # what a head of the network predicts: the next sample, or its difference from this one
 Head = Literal["value", "change"]
@@ -247,6 +270,16 @@ class Threshold(_Part):
         if kept > ERRORS_KEPT_BYTES_MAX:
             raise ValueError(f"history and block take {kept} bytes, over {ERRORS_KEPT_BYTES_MAX}")
         return self
+
+
+class BaselinePart(_Part):
+    """Settings of the robust distance from the median; see ``models.baseline``."""
+
+    resolution: list[NotNegative] = Field(description="Least change that counts, per channel")
+    history_samples: HistorySamples
+    update_samples: UpdateSamples
+    deviations_max: Positive = Field(description="A value farther from the median is outside")
+    adapt_samples: AdaptSamples
 
 
 class Events(_Part):
@@ -440,25 +473,24 @@ class StreamRules(Protocol):
 
 
 class Manifest(_Part):
-    """Everything but the network's weights; its bytes are what is digested and signed."""
+    """What the manifest of every family has; its bytes are what is digested and signed.
 
-    format_version: Literal[1] = FORMAT_VERSION
+    ``detector`` is the tag that says which family's form the whole has: see ``MANIFESTS``.
+    """
+
+    format_version: int = Field(description="1, or 2 where the family came with that format")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")
     version: int = Field(ge=1, description="Counts up with each training of the same name")
     created: str = Field(description="RFC 3339, UTC")
-    detector: Literal["telemanom"] = "telemanom"
+    detector: str = Field(description="The family; named in every score, alarm and message")
     channels: list[Channel] = Field(min_length=1)
     sources: list[Source] = Field(
         [], max_length=SOURCES_MAX, description="Raw channels that features are computed from"
     )
     sampling: Sampling
-    network: NetworkPart
-    smoothing: Smoothing
-    threshold: Threshold
     events: Events
     tail: Tail | None = Field(None, description="None: the detector gives no probabilities")
     severities: Severities
-    forecaster: ForecastPart | None = Field(None, description="None: nothing is forecast")
     known_answers: KnownAnswers
     lineage: Lineage
     metrics: Annotated[dict[str, Any], AfterValidator(_json)] = Field(
@@ -478,14 +510,6 @@ class Manifest(_Part):
             self.sources,
             self.sampling,
         )
-        if len(set(self.network.heads)) != len(self.network.heads):
-            raise ValueError("network.heads are not unique")
-        if self.network.state_size != 2 * sum(self.network.layers):
-            raise ValueError("network.state_size is not h and c of network.layers")
-        if len(self.threshold.floor) != self.error_rows:
-            raise ValueError(f"threshold.floor must have {self.error_rows} values")
-        if self.forecaster is not None:
-            _check_forecaster(self.forecaster, len(self.scored))
         return self
 
     @model_serializer(mode="wrap")
@@ -493,8 +517,13 @@ class Manifest(_Part):
         return _without(serialize(self), sources=[])
 
     @property
+    def parts_needed(self) -> tuple[str, ...]:
+        """Names of the parts without which a bundle cannot score."""
+        return (self.known_answers.file,)
+
+    @property
     def channel_names(self) -> tuple[str, ...]:
-        """Names of the channels in the network's order."""
+        """Names of the channels in the detector's order."""
         return tuple(channel.name for channel in self.channels)
 
     @property
@@ -506,6 +535,44 @@ class Manifest(_Part):
         ]
 
     @property
+    def scored(self) -> list[int]:
+        """Positions of the channels that are expected and judged."""
+        return [position for position, channel in enumerate(self.channels) if channel.scored]
+
+    def to_bytes(self) -> bytes:
+        """The canonical form: sorted keys, two spaces, one newline at the end."""
+        return _canonical(self.model_dump(mode="json"))
+
+
+class TelemanomManifest(Manifest):
+    """Of a network that expects the next sample; see ``models.pipeline``."""
+
+    format_version: Literal[1] = 1
+    detector: Literal["telemanom"] = TELEMANOM
+    network: NetworkPart
+    smoothing: Smoothing
+    threshold: Threshold
+    forecaster: ForecastPart | None = Field(None, description="None: nothing is forecast")
+
+    @model_validator(mode="after")
+    def _fitting(self) -> TelemanomManifest:
+        if len(set(self.network.heads)) != len(self.network.heads):
+            raise ValueError("network.heads are not unique")
+        if self.network.state_size != 2 * sum(self.network.layers):
+            raise ValueError("network.state_size is not h and c of network.layers")
+        if len(self.threshold.floor) != self.error_rows:
+            raise ValueError(f"threshold.floor must have {self.error_rows} values")
+        if self.forecaster is not None:
+            _check_forecaster(self.forecaster, len(self.scored))
+        return self
+
+    @property
+    def parts_needed(self) -> tuple[str, ...]:
+        """Names of the parts without which a bundle cannot score."""
+        forecaster = () if self.forecaster is None else (self.forecaster.file,)
+        return (self.network.file, *forecaster, self.known_answers.file)
+
+    @property
     def error_rows(self) -> int:
         """Smoothed errors per sample: span by span, within each head by head."""
         return len(self.smoothing.spans_samples) * self.prediction_size
@@ -515,17 +582,53 @@ class Manifest(_Part):
         """What the network predicts per sample: one value per head and scored channel."""
         return len(self.network.heads) * len(self.scored)
 
-    @property
-    def scored(self) -> list[int]:
-        """Positions of the channels that are expected and judged."""
-        return [position for position, channel in enumerate(self.channels) if channel.scored]
 
-    def to_bytes(self) -> bytes:
-        """The canonical form: sorted keys, two spaces, one newline at the end."""
-        return (
-            json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=2, allow_nan=False)
-            + "\n"
-        ).encode()
+class HampelManifest(Manifest):
+    """Of a robust distance from the median, without any network; see ``models.baseline``."""
+
+    format_version: Literal[2] = 2
+    detector: Literal["hampel"] = HAMPEL
+    baseline: BaselinePart
+
+    @model_validator(mode="after")
+    def _fitting(self) -> HampelManifest:
+        part = self.baseline
+        check_baseline(self.channels, part.resolution, self.sampling, part.history_samples)
+        return self
+
+
+class ForeignManifest(Manifest):
+    """Of a family of another package, which checks its settings itself."""
+
+    format_version: Literal[2] = 2
+    detector: str = Field(pattern=_FAMILY)
+    settings: Annotated[dict[str, Any], AfterValidator(_json)] = Field(
+        {}, description="The family's own"
+    )
+
+
+# by ``detector``; what is in none is foreign
+MANIFESTS: Final[Mapping[str, type[Manifest]]] = {
+    TELEMANOM: TelemanomManifest,
+    HAMPEL: HampelManifest,
+}
+
+
+def _canonical(document: dict[str, Any]) -> bytes:
+    return (json.dumps(document, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
+
+
+def check_baseline(
+    channels: Sequence[Channel],
+    resolution: Sequence[float],
+    sampling: Sampling,
+    history_samples: int,
+) -> None:
+    """Raise ValueError where settings of a baseline do not fit each other."""
+    if len(resolution) != len(channels):
+        raise ValueError("resolution needs a value per channel")
+    if sampling.warm_up_samples > history_samples:
+        raise ValueError("sampling.warm_up_samples is more than history_samples")
 
 
 def check_features(
@@ -607,23 +710,70 @@ def manifest_of(source: str, data: bytes) -> Manifest:
     """Return the manifest with these bytes; ``source`` names the bundle in errors.
 
     Raises:
-        BundleCorrupt: it is no manifest.
+        BundleCorrupt: it is no manifest, or its metrics are of another bundle.
         BundleTooNew: written by a newer version of this software.
+        FamilyUnknown: nothing that is installed knows its family.
 
     """
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise BundleCorrupt(f"{source}: {MANIFEST} is not JSON: {error}") from error
-    version = document.get("format_version") if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        raise BundleCorrupt(f"{source}: {MANIFEST} is no JSON object")
+    version = document.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise BundleTooNew(
             f"{source}: format_version {version}; this software reads up to {FORMAT_VERSION}:"
             " update fieldwatch on the gateway first"
         )
     try:
-        return Manifest.model_validate_json(data, strict=True)
+        manifest = _form(source, document).model_validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
         raise BundleCorrupt(f"{source}: {MANIFEST}: {where}: {first['msg']}") from error
+    _check_evaluated(source, manifest, data)
+    return manifest
+
+
+def evaluated_digest(data: bytes) -> str:
+    """Return the digest of a manifest before it had metrics, the only thing that is added then.
+
+    ``data`` is the manifest's bytes; the metrics of a bundle are of the file with this digest.
+    """
+    return hashlib.sha256(_canonical(json.loads(data) | {"metrics": {}})).hexdigest()
+
+
+def _check_evaluated(source: str, manifest: Manifest, data: bytes) -> None:
+    """Refuse metrics that are of another bundle; bundles of before do not say of which they are."""
+    said = manifest.metrics.get(EVALUATED)
+    if said is not None and said != (found := evaluated_digest(data)):
+        raise BundleCorrupt(
+            f"{source}: {MANIFEST}: metrics.{EVALUATED} does not match: what was evaluated is not"
+            f" what is in this file, which is {found} without its metrics; train it again"
+        )
+
+
+def _form(source: str, document: Mapping[str, Any]) -> type[Manifest]:
+    """Return the form of the document's family; the first format's where it says none."""
+    family = document.get("detector", TELEMANOM)
+    if not isinstance(family, str) or not re.fullmatch(_FAMILY, family):
+        raise BundleCorrupt(f"{source}: {MANIFEST}: detector: is no name of a family of models")
+    if family in MANIFESTS:
+        return MANIFESTS[family]
+    foreign = foreign_families()
+    if family in foreign:
+        return ForeignManifest
+    raise FamilyUnknown(
+        f"{source}: its model is of the family {family!r}, which nothing installed here knows;"
+        f" known are {', '.join(sorted([*MANIFESTS, *foreign]))}. Install the package that"
+        f" brings {family!r} (its entry point is in the group {FAMILIES}), or use another bundle"
+    )
+
+
+def foreign_families() -> list[str]:
+    """Return the names of the families that other packages bring; none of them is loaded."""
+    from importlib.metadata import entry_points  # takes 1 MB, which few need
+
+    return sorted(entry_points(group=FAMILIES).names - MANIFESTS.keys())

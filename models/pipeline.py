@@ -1,9 +1,10 @@
-"""The only path from samples to scores; calibration, evaluation and the agent all take it.
+"""The family ``telemanom``: the only path from samples to scores of a bundle with a network.
 
     samples ─> telemanom (network, smoothed errors) ─> threshold ─┬─> events ─> Result
             ├> sensors (runs of equal and missing values) ────────┘              │
             └> forecaster (steps, network, intervals) ───────────────────────────┘
 
+Calibration, evaluation and the agent all take it; see ``models.detector`` for what its parts are.
 There is one implementation and it streams: a batch is a call with many samples, and how a
 recording is cut into calls never changes a result. Streams of one bundle step together, in one
 call of the network, with the same results as one by one. No score looks at the future.
@@ -11,17 +12,17 @@ call of the network, with the same results as one by one. No score looks at the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping
 
 import numpy as np
 
 from models import state as saved
 from models.bundle import Bundle
+from models.detector import Result, Together
 from models.events import EventRules, EventState, Recent
 from models.forecaster import Forecaster, ForecastState
 from models.interpreter import ForecastNetwork, Runtime, StepNetwork
-from models.manifest import FORECASTER, StreamRules
+from models.manifest import FORECASTER, TelemanomManifest
 from models.messages import (
     ALL,
     Event,
@@ -31,7 +32,6 @@ from models.messages import (
     Index,
     Int64,
     Samples,
-    Scores,
 )
 from models.sensors import SensorChecks
 from models.state import State
@@ -40,78 +40,18 @@ from models.telemanom import Telemanom
 from models.threshold import DynamicThreshold, Place
 
 
-class Result(NamedTuple):
-    """What the pipeline made of ``n`` samples of one stream."""
-
-    scores: Scores
-    events: list[Event]  # opened and closed, in order
-    smoothed: Float32  # (n, R) smoothed errors in scaled units, NaN where not scored
-    threshold: Float32  # (n, R) that each was compared with
-    forecasts: Sequence[Forecast] = ()  # made during these samples, in order
-
-
-class Together(NamedTuple):
-    """What a detector made of ``n`` samples of each of ``B`` streams; streams by their column."""
-
-    score: Float32  # (n, B), see ``models.messages.Scores``
-    predicted: Float32  # (n, B, C)
-    smoothed: Float32  # (n, B, R)
-    threshold: Float32  # (n, B, R)
-    events: list[tuple[int, Event]]  # of each stream in order
-    forecasts: Sequence[tuple[int, Forecast]] = ()  # of each stream in order
-
-    def first(self, times: Float64, tail: ScoreTail | None) -> Result:
-        """Return what was made of the first stream, whose samples are of ``times`` (n,)."""
-        score = self.score[:, 0]
-        probability = np.full(len(score), np.nan) if tail is None else tail.probability(score)
-        return Result(
-            Scores(times, score, probability, self.predicted[:, 0]),
-            [event for column, event in self.events if column == 0],
-            self.smoothed[:, 0],
-            self.threshold[:, 0],
-            [forecast for column, forecast in self.forecasts if column == 0],
-        )
-
-
-class Detector(Protocol):
-    """What scores streams: the pipeline of a bundle, or the baseline.
-
-    Its memory of ``N`` streams is its own; streams are named by their number in it.
-    """
-
-    digest: str  # of all that changes a score
-    detector: str
-    runtime: str  # what runs the network
-
-    @property
-    def manifest(self) -> StreamRules: ...  # noqa: D102
-    @property
-    def forecaster(self) -> Forecaster | None: ...  # noqa: D102
-    def start(self, streams: int = 1) -> Any: ...  # noqa: D102
-    def restore(self, parts: Mapping[str, bytes]) -> Any: ...  # noqa: D102
-    def adopt(self, memory: Any, stream: int, one: Any) -> None: ...  # noqa: D102
-    def changed_parts(self, memory: Any, stream: int) -> dict[str, bytes]: ...  # noqa: D102
-    def step(self, memory: Any, samples: Samples) -> Result: ...  # noqa: D102
-    def step_together(  # noqa: D102
-        self, memory: Any, who: Index, times: Float64, values: Float32
-    ) -> Together: ...
-    def silent(self, memory: Any, time: float, since: float, stream: int = 0) -> list[Event]: ...  # noqa: D102
-    def open_events(self, memory: Any, stream: int = 0) -> list[Event]: ...  # noqa: D102
-    def events(self, memory: Any, stream: int) -> EventState: ...  # noqa: D102
-    def forecasts(self, memory: Any, stream: int) -> ForecastState: ...  # noqa: D102
-
-
 class Pipeline:
     """Scores the streams of one bundle; holds the network, no stream's memory.
 
     Raises:
+        FamilyUnfit: the bundle is of another family.
         BundleCorrupt: the network does not load or does not fit the manifest.
         InterpreterMissing: there is nothing to run it with.
 
     """
 
     def __init__(self, bundle: Bundle, runtime: Runtime = "auto") -> None:
-        self.manifest = manifest = bundle.manifest
+        self.manifest = manifest = bundle.telemanom
         self.digest = bundle.digest
         self.detector: str = manifest.detector
         self._network = StepNetwork(bundle.network, runtime)
@@ -123,7 +63,7 @@ class Pipeline:
         self._threshold = DynamicThreshold(manifest.threshold)
         self._sensors = SensorChecks(manifest)
         self._events = EventRules(manifest)
-        self.forecaster = _forecaster(bundle, runtime)
+        self.forecaster = _forecaster(bundle, manifest, runtime)
         self._tail = None if manifest.tail is None else ScoreTail(manifest.tail)
         self._channels = len(manifest.channels)
 
@@ -219,9 +159,9 @@ class Pipeline:
         """Return what is open of a stream, and about to open."""
         return state.events[stream]
 
-    def forecasts(self, state: State, stream: int = 0) -> ForecastState:
-        """Return what the forecaster remembers of a stream."""
-        return state.forecast[stream]
+    def forecasts(self, state: State, stream: int = 0) -> ForecastState | None:
+        """Return what the forecaster remembers of a stream; None where there is none."""
+        return state.forecast[stream] if state.forecast else None
 
     def _nothing(self, state: State, streams: int) -> Together:
         rows = state.threshold.block.shape[-1]
@@ -322,13 +262,7 @@ def _place(begin: Int64, streams: Int64, samples: int) -> Place:
     return streams[:, None], begin[:, None] + np.arange(samples)
 
 
-def _forecaster(bundle: Bundle, runtime: Runtime) -> Forecaster | None:
-    if bundle.manifest.forecaster is None:
+def _forecaster(bundle: Bundle, manifest: TelemanomManifest, runtime: Runtime) -> Forecaster | None:
+    if manifest.forecaster is None:
         return None
-    return Forecaster(bundle.manifest, ForecastNetwork(bundle.parts[FORECASTER], runtime))
-
-
-def worst(ratio: Float32) -> Float32:
-    """Largest over the rows, the last axis; NaN where no row has an error."""
-    largest: Float32 = np.fmax.reduce(ratio, axis=-1)
-    return largest
+    return Forecaster(manifest, ForecastNetwork(bundle.parts[FORECASTER], runtime))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.interpreter import StepNetwork
-from models.manifest import Manifest
+from models.manifest import TelemanomManifest
 from models.messages import ALL, Bool, Float32, Float64, Index, Int64
 
 SCALED_MAX = np.float32(1e6)  # a larger deviation says no more, and would overflow the mean
@@ -47,7 +47,7 @@ class TelemanomState:
 class Telemanom:
     """From samples to smoothed errors; holds the network and its scaling, no stream's memory."""
 
-    def __init__(self, manifest: Manifest, network: StepNetwork) -> None:
+    def __init__(self, manifest: TelemanomManifest, network: StepNetwork) -> None:
         self._network = network
         self._heads = manifest.network.heads
         self._horizon = manifest.network.horizon_samples

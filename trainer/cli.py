@@ -1,7 +1,8 @@
 """The command ``fieldwatch-trainer``: reads arguments, calls the room that does the work, prints.
 
-Exit codes: 0 done, 1 a benchmark's channel failed, 2 wrong usage, 65 recordings or bundle refused,
-69 the extra is not installed, 78 configuration, 130 interrupted.
+Exit codes: 0 done, 1 a benchmark's channel failed or a bundle's figures are not its own, 2 wrong
+usage, 65 recordings or bundle refused, 69 the extra is not installed, 78 configuration, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def train(config: Path, output: Path | None, tflite_python: Path | None) -> int:
 
 @commands.command()
 @click.argument("bundle", type=_File)
-@click.argument("recordings", type=_File, nargs=-1, required=True)
+@click.argument("recordings", type=_File, nargs=-1)
 @click.option("--labels", type=_File, help="Faults of the one recording given: start,end,kind.")
 @click.option("--time-column", default="time", show_default=True)
 @click.option(
@@ -102,6 +103,13 @@ def train(config: Path, output: Path | None, tflite_python: Path | None) -> int:
     show_default=True,
     help="An event this long after a fault's end is still the fault's.",
 )
+@click.option(
+    "--trained-on",
+    type=_File,
+    multiple=True,
+    help="A recording that the bundle was trained on. Give all of them: the figures of their test"
+    " part are compared with those in the bundle.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def evaluate(
     bundle: Path,
@@ -109,23 +117,27 @@ def evaluate(
     labels: Path | None,
     time_column: str,
     grace_s: float,
+    trained_on: tuple[Path, ...],
     as_json: bool,
 ) -> int:
     """Score RECORDINGS (CSV) with a sealed BUNDLE and compare its events with labels.
 
     Labels lie beside X.csv as X.labels.csv; a recording without them is taken to be free of
-    faults.
+    faults. With --trained-on it also shows that the figures in the bundle are the bundle's own;
+    the exit code is 1 where they are not.
     """
     from trainer import evaluate as evaluation
 
+    if not recordings and not trained_on:
+        raise click.UsageError("give RECORDINGS, or --trained-on, or both")
     if labels is not None and len(recordings) != 1:
         raise click.UsageError("--labels goes with one recording")
-    metrics = evaluation.evaluate(bundle, recordings, labels, time_column, grace_s)
+    metrics = evaluation.evaluate(bundle, recordings, labels, time_column, grace_s, trained_on)
     if as_json:
         say_json(metrics)
     else:
         _print_metrics(metrics)
-    return 0
+    return 0 if metrics.get("as_sealed", True) else 1
 
 
 @commands.command()
@@ -343,3 +355,6 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
     for name in ("precision", "recall", "f1"):
         if labelled[name] is not None:
             say(f"{name} {labelled[name]:.3f}")
+    if "as_sealed" in metrics:
+        same = "the same figures as" if metrics["as_sealed"] else "OTHER FIGURES than"
+        say(f"test part: {same} in the bundle (evaluated as {metrics['evaluated_digest']})")

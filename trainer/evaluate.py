@@ -1,7 +1,7 @@
 """What a sealed bundle is worth: its forecasts, and its events against labels.
 
-Everything goes through ``models.pipeline`` on the network as it ships. Nothing here changes the
-bundle, and the labels choose nothing.
+Everything goes the gateway's way, from the sealed file through ``models.families``. Nothing here
+changes the bundle, and the labels choose nothing.
 
 Events are counted as Telemanom counts them, without point adjustment: a label that an event
 opens in is one true positive, one without is a false negative, and an event that opens in no
@@ -20,14 +20,16 @@ import numpy as np
 
 from models import bundle as bundles
 from models.bundle import Bundle
+from models.detector import DetectorOf, M, Result
+from models.families import detector_of
 from models.manifest import Channel, Manifest, Tail
 from models.messages import Event, Float32, Samples
-from models.pipeline import Pipeline, Result
 from trainer.config import LABELS_SUFFIX, ColumnTable, EvaluateTable
 from trainer.datasets import Label
 from trainer.datasets.csv_files import labels_path, read_labels, read_recording
 from trainer.detector import tail
-from trainer.prepare import Grid, align
+from trainer.forecast import evaluate as forecasts
+from trainer.prepare import Grid, Parts, align, parts_of
 
 DAY_S = 86400.0
 
@@ -97,6 +99,7 @@ def evaluate(
     labels: Path | None,
     time_column: str,
     grace_s: float,
+    trained_on: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Judge a sealed bundle on recordings; return the figures, ready for JSON.
 
@@ -108,14 +111,16 @@ def evaluate(
             taken to be free of faults.
         time_column: of the recordings.
         grace_s: see ``judge``.
+        trained_on: all recordings that the bundle was trained on, in any order: their test part
+            is judged as in the training.
 
     Raises:
         BundleError: the bundle cannot be used.
-        DataError: a recording or its labels cannot be read.
+        DataError: a recording or its labels cannot be read, or ``trained_on`` are other ones.
 
     """
     bundle = bundles.read(source)
-    pipeline, manifest = Pipeline(bundle), bundle.manifest
+    detector, manifest = detector_of(bundle), bundle.manifest
     columns = [
         ColumnTable(**channel.model_dump(include={"name", "unit", "low", "high"}))
         for channel in manifest.source_channels
@@ -127,22 +132,47 @@ def evaluate(
         beside = labels or labels_path(path)
         samples, _ = align([read_recording(path, time_column, columns)], Grid.of(manifest))
         marks = read_labels(beside) if labels or beside.exists() else []
-        judged.append(judge(pipeline, Labelled(path.stem, samples, marks), grace_s))
-    return {
+        judged.append(judge(detector, Labelled(path.stem, samples, marks), grace_s))
+    figures: dict[str, Any] = {
         "bundle": bundle.digest,
+        "evaluated_digest": bundle.evaluated_digest,
         "recordings": [recording_metrics(each) for each in judged],
         "labelled": label_metrics(judged),
     }
+    if trained_on:
+        learnt = [read_recording(path, time_column, columns) for path in trained_on]
+        found = test_part_metrics(bundle, parts_of(learnt, manifest))
+        figures |= {"test_part": found, "as_sealed": as_sealed(found, manifest.metrics)}
+    return figures
+
+
+def test_part_metrics(bundle: Bundle, parts: Parts) -> dict[str, Any]:
+    """Return those of a sealed bundle's metrics that its file and its recordings give again."""
+    detector = detector_of(bundle)
+    normal = judge(detector, Labelled("test part", parts.test, []), grace_s=0.0)
+    found = metrics(Judgement(normal, []), bundle.manifest)
+    if detector.forecaster is not None:
+        found["forecaster"] = forecasts.judge(bundle, parts).metrics
+    return found
+
+
+def as_sealed(found: Any, sealed: Any) -> bool:
+    """Tell whether figures are, bit for bit, among those of a bundle, which may have more."""
+    if isinstance(found, dict):
+        return isinstance(sealed, dict) and all(
+            key in sealed and as_sealed(value, sealed[key]) for key, value in found.items()
+        )
+    return bool(found == sealed)
 
 
 def judge_all(
     bundle: Bundle, test: Samples, labelled: Sequence[Labelled], settings: EvaluateTable
 ) -> Judgement:
     """Judge a bundle on its test part and on the labelled recordings."""
-    pipeline = Pipeline(bundle)
+    detector = detector_of(bundle)
     return Judgement(
-        judge(pipeline, Labelled("test part", test, []), settings.grace_s),
-        [judge(pipeline, recording, settings.grace_s) for recording in labelled],
+        judge(detector, Labelled("test part", test, []), settings.grace_s),
+        [judge(detector, recording, settings.grace_s) for recording in labelled],
     )
 
 
@@ -159,13 +189,13 @@ def metrics(judged: Judgement, manifest: Manifest) -> dict[str, Any]:
     return found
 
 
-def judge(pipeline: Pipeline, recording: Labelled, grace_s: float) -> Judged:
+def judge(detector: DetectorOf[M], recording: Labelled, grace_s: float) -> Judged:
     """Score a recording from a fresh state and compare its events with its labels.
 
     ``grace_s``: an event that opens this long after a label's end is still the label's.
     """
     name, samples, labels = recording
-    result = pipeline.step(pipeline.start(), samples)
+    result = detector.step(detector.start(), samples)
     opened = each_once(result.events)
     detections, false = match(opened, labels, grace_s)
     return Judged(name, samples, result, opened, detections, false)

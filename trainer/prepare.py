@@ -8,6 +8,7 @@ Nothing that is set from one part sees another; between two parts some samples b
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Sequence
@@ -18,11 +19,12 @@ import numpy as np
 from models.align import Aligner
 from models.errors import DataError
 from models.features import Features
-from models.manifest import Channel, Feature, Sampling, Source, StreamRules
+from models.manifest import Channel, Feature, Manifest, Sampling, Source, StreamRules
 from models.messages import Float32, Float64, Samples, joined
 from models.telemanom import fill_forward as fill_forward
+from models.times import iso_time
 from trainer.config import ChannelTable, Config, NetworkTable
-from trainer.datasets import Recording
+from trainer.datasets import Recording, time_in
 
 CALIBRATE_SAMPLES_MIN = 1000  # a largest error of fewer says little
 TEST_SAMPLES_MIN = 200
@@ -162,6 +164,50 @@ def split(samples: Samples, config: Config) -> Parts:
         if end - begin < needed:
             raise DataError(_too_little(name, end - begin, needed, config))
     return Parts(*(_cut(samples, begin, end) for begin, end in bounds.values()))
+
+
+def parts_of(recordings: Sequence[Recording], manifest: Manifest) -> Parts:
+    """Cut recordings into the parts that a bundle was made of, as its lineage says.
+
+    Args:
+        recordings: those that it was trained on, in any order.
+        manifest: of the bundle.
+
+    Raises:
+        DataError: they are other recordings, or give other samples.
+
+    """
+    files, lineage = list(recordings), manifest.lineage
+    order = {name: place for place, name in enumerate(lineage.data_files)}
+    files.sort(key=lambda recording: order.get(recording.name, len(order)))
+    if data_digest(files) != lineage.data_digest:
+        raise DataError(
+            "these are not the recordings that the bundle was trained on, byte for byte: it names"
+            f" {', '.join(lineage.data_files)}"
+        )
+    samples, _ = align(files, Grid.of(manifest))
+    return Parts(*(_part(samples, name, manifest) for name in Parts._fields))
+
+
+def _part(samples: Samples, name: str, manifest: Manifest) -> Samples:
+    if name not in manifest.lineage.parts:
+        raise DataError(f"{manifest.name}: its lineage does not say which samples were its {name}")
+    *ends, count = manifest.lineage.parts[name]
+    first, last = (time_in("lineage", f"parts.{name}", end, iso_time(0)) for end in ends)
+    half = manifest.sampling.period_s / 2
+    begin, end = np.searchsorted(samples.times, [first - half, last + half]).tolist()
+    if end - begin != count:
+        raise DataError(
+            f"the recordings give {end - begin} samples of the {name} part, and the bundle's had"
+            f" {count}: another version of this software put them on the grid otherwise"
+        )
+    return _cut(samples, begin, end)
+
+
+def data_digest(recordings: Sequence[Recording]) -> str:
+    """Return the sha256 of the recordings' own sha256, in order."""
+    digests = "".join(recording.sha256 for recording in recordings)
+    return hashlib.sha256(digests.encode()).hexdigest()
 
 
 def split_all(samples: Samples, config: Config) -> Parts:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.bundle import Bundle
-from models.manifest import Feature, Manifest
+from models.manifest import Feature, Manifest, TelemanomManifest
 from trainer import figures, pages
 from trainer.evaluate import Judged, Judgement
 from trainer.forecast import report as forecast_report
@@ -29,7 +29,7 @@ def write(
     path: Path,
 ) -> None:
     """Write the report of a sealed bundle to ``path``; ``foretold`` where it has a forecaster."""
-    manifest = bundle.manifest
+    manifest = bundle.telemanom
     title = f"{manifest.name}, version {manifest.version}"
     body = [
         f"<h1>{pages.text(title)}</h1>",
@@ -167,7 +167,7 @@ def _what(feature: Feature) -> str:
     )
 
 
-def _network(manifest: Manifest, epochs: Sequence[Epoch]) -> Iterable[str]:
+def _network(manifest: TelemanomManifest, epochs: Sequence[Epoch]) -> Iterable[str]:
     network, fit = manifest.metrics["network"], manifest.metrics["fit"]
     yield "<h2>Network and training</h2>"
     yield pages.table(

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 import models
+from models import bundle as bundles
+from models import known_answers
 from models.bundle import Bundle, file_part
 from models.errors import ConfigError
+from models.families import detector_of
 from models.interpreter import runtime_version
 from models.manifest import (
+    EVALUATED,
     Channel,
     Events,
     KnownAnswers,
     Lineage,
-    Manifest,
     NetworkPart,
     Sampling,
     Severities,
     Smoothing,
+    TelemanomManifest,
     Threshold,
 )
 from models.settings import explain
@@ -38,7 +45,7 @@ def draft(
     lineage: Lineage,
     created: datetime,
     quantization: str,
-) -> Manifest:
+) -> TelemanomManifest:
     """Return the manifest as far as it is known before calibration; its floors are 1.
 
     It has no lower limits and no tail yet.
@@ -50,7 +57,7 @@ def draft(
     try:
         return _draft(config, channels, lineage, created, quantization)
     except ValidationError as error:
-        problems = explain(Manifest, error)
+        problems = explain(TelemanomManifest, error)
         raise ConfigError("no bundle may have this: " + "; ".join(problems)) from error
 
 
@@ -60,11 +67,11 @@ def _draft(
     lineage: Lineage,
     created: datetime,
     quantization: str,
-) -> Manifest:
+) -> TelemanomManifest:
     layers, heads = config.network.layers, config.network.heads
     scored = sum(channel.scored for channel in channels)
     rows = len(config.smoothing.spans_samples) * len(heads) * scored
-    return Manifest(
+    return TelemanomManifest(
         name=config.bundle.name,
         version=config.bundle.version,
         created=created.isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -103,11 +110,46 @@ def sampling(config: Config) -> Sampling:
     return Sampling(**config.sampling.model_dump())
 
 
-def assemble(manifest: Manifest, parts: Mapping[str, bytes]) -> Bundle:
+def assemble(manifest: TelemanomManifest, parts: Mapping[str, bytes]) -> Bundle:
     """Return the bundle of these parts, in memory, its manifest listing their digests."""
     files = {name: file_part(data) for name, data in parts.items()}
     manifest = manifest.model_copy(update={"files": files})
     return Bundle(manifest, manifest.to_bytes(), dict(parts), None, manifest.name)
+
+
+def sealed(bundle: Bundle) -> Bundle:
+    """Return a bundle as a gateway reads it from its file: what is evaluated is this.
+
+    Its ``digest`` is the ``evaluated_digest`` of the file that ships, which has metrics besides.
+
+    Raises:
+        KnownAnswerMismatch: it does not compute what it did in memory.
+
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / f"{bundle.manifest.name}.fieldwatch"
+        bundles.write(path, bundle.manifest, bundle.parts, None)
+        return _opened(path)
+
+
+def ship(bundle: Bundle, metrics: Mapping[str, Any], path: Path) -> Bundle:
+    """Write a sealed bundle with what it is worth to ``path``; return what is in the file.
+
+    Raises:
+        BundleCorrupt: it is not what was evaluated, but for the metrics.
+        KnownAnswerMismatch: it does not compute what it did before.
+
+    """
+    told = dict(metrics) | {EVALUATED: bundle.digest}
+    manifest = bundle.manifest.model_copy(update={"metrics": told})
+    bundles.write(path, manifest, bundle.parts, None)
+    return _opened(path)
+
+
+def _opened(path: Path) -> Bundle:
+    bundle = bundles.read(path)
+    known_answers.check(detector_of(bundle), bundle)
+    return bundle
 
 
 def software() -> dict[str, str]:

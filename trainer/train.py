@@ -1,7 +1,9 @@
 """The trainer's wiring: from a configuration to a sealed bundle with its report.
 
-    recordings ─> prepare ─> fit ─> export ─> calibrate ─> parity ─> evaluate ─┬─> seal ─> report
-                        └─> forecaster (trainer.forecast) ─────────────────────┘
+    recordings ─> prepare ─> fit ─> export ─> calibrate ─> parity ─┐
+                        └─> forecaster (trainer.forecast) ─────────┴─> seal ─> evaluate ─> report
+
+What is evaluated is a sealed file, opened as a gateway opens it; only the metrics are added then.
 
 TensorFlow is imported here only once the configuration and the recordings are known to be good:
 it takes seconds, and a mistake should be told at once.
@@ -9,7 +11,6 @@ it takes seconds, and a mistake should be told at once.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models import bundle as bundles
-from models import known_answers
 from models.bundle import Bundle
 from models.errors import DataError
 from models.features import COUNTERS as FEATURE_COUNTERS
-from models.manifest import KNOWN_ANSWERS, NETWORK, Channel, Lineage, Manifest
+from models.manifest import KNOWN_ANSWERS, NETWORK, Channel, Lineage, TelemanomManifest
 from models.messages import QUALITIES, Samples
-from models.pipeline import Pipeline
 from models.times import iso_time
 from trainer import evaluate, prepare, report, seal
 from trainer.config import ChannelTable, Config, ConfigFile, ParityTable, Quantization
@@ -84,22 +82,26 @@ def train(file: ConfigFile, output: Path, tflite_python: Path | None, say: Say) 
     prepared = _prepare(file, say)
     lineage = _lineage(file, prepared)
     built = build(config, prepared.parts, prepared.channels, lineage, tflite_python, say)
-    bundle, foretold = built.bundle, None
     held_out = [prepared.parts.test, *(recording.samples for recording in prepared.labelled)]
-    agreements = parity.compare(bundle, built.floating.network, held_out, tflite_python)
+    agreements = parity.compare(built.bundle, built.floating.network, held_out, tflite_python)
     check_parity(agreements, config.parity, say)
-    judged = evaluate.judge_all(bundle, prepared.parts.test, prepared.labelled, config.evaluate)
-    metrics = built.metrics | evaluate.metrics(judged, bundle.manifest)
-    metrics["parity"] = [agreement._asdict() for agreement in agreements]
+    bundle, forecaster, foretold = built.bundle, None, None
     if config.forecast is not None:
-        bundle, foretold = forecasting.extend(
+        bundle, forecaster = forecasting.extend(
             bundle, config.forecast, prepared.parts, tflite_python, say
         )
+    sealed = seal.sealed(bundle)
+    judged = evaluate.judge_all(sealed, prepared.parts.test, prepared.labelled, config.evaluate)
+    metrics = built.metrics | evaluate.metrics(judged, sealed.manifest)
+    metrics["parity"] = [agreement._asdict() for agreement in agreements]
+    if config.forecast is not None and forecaster is not None:
+        foretold = forecasting.judge(sealed, forecaster, prepared.parts, config.forecast)
         metrics["forecaster"] = foretold.metrics
     output.mkdir(parents=True, exist_ok=True)
     path = output / f"{config.bundle.name}.fieldwatch"
-    sealed = _seal(bundle, metrics, path)
-    report.write(sealed, judged, built.epochs, foretold, path.with_suffix(".report.html"))
+    shipped = seal.ship(sealed, metrics, path)
+    _write_metrics(shipped, path.with_suffix(".metrics.json"))
+    report.write(shipped, judged, built.epochs, foretold, path.with_suffix(".report.html"))
     say(report.summary(metrics))
     return path
 
@@ -259,7 +261,7 @@ def _line(epoch: Epoch, config: Config) -> str:
 
 def _lineage(file: ConfigFile, prepared: Prepared) -> Lineage:
     return Lineage(
-        data_digest=_data_digest(prepared.recordings),
+        data_digest=prepare.data_digest(prepared.recordings),
         data_files=[recording.name for recording in prepared.recordings],
         parts={name: _extent(part) for name, part in prepared.parts._asdict().items()},
         config_digest=file.digest,
@@ -268,17 +270,13 @@ def _lineage(file: ConfigFile, prepared: Prepared) -> Lineage:
     )
 
 
-def _data_digest(recordings: Sequence[Recording]) -> str:
-    """The sha256 of the recordings' own sha256, in order."""
-    digests = "".join(recording.sha256 for recording in recordings)
-    return hashlib.sha256(digests.encode()).hexdigest()
-
-
 def _extent(part: Samples) -> tuple[str, str, int]:
     return iso_time(part.times[0]), iso_time(part.times[-1]), len(part.times)
 
 
-def _calibrated(draft: Manifest, network: bytes, parts: prepare.Parts, config: Config) -> Bundle:
+def _calibrated(
+    draft: TelemanomManifest, network: bytes, parts: prepare.Parts, config: Config
+) -> Bundle:
     """Set the limits and record the known answers, both on the calibration part."""
     files = {NETWORK: network}
     manifest = calibrate.calibrated(draft, files, parts.train, parts.calibrate, config.calibrate)
@@ -312,12 +310,6 @@ def check_parity(agreements: Sequence[Agreement], settings: ParityTable, say: Sa
             )
 
 
-def _seal(bundle: Bundle, metrics: dict[str, Any], path: Path) -> Bundle:
-    """Write the bundle and its metrics, and prove what was written."""
-    manifest = bundle.manifest.model_copy(update={"metrics": metrics})
-    bundles.write(path, manifest, bundle.parts, None)
-    sealed = bundles.read(path)
-    known_answers.check(Pipeline(sealed), sealed)
-    document = {"digest": sealed.digest} | metrics
-    path.with_suffix(".metrics.json").write_text(json.dumps(document, indent=2) + "\n")
-    return sealed
+def _write_metrics(bundle: Bundle, path: Path) -> None:
+    document = {"digest": bundle.digest} | bundle.manifest.metrics
+    path.write_text(json.dumps(document, indent=2) + "\n")

@@ -15,7 +15,7 @@ from typing import Final
 from models import bundle as bundles
 from models.bundle import Bundle
 from models.errors import ConfigError
-from models.manifest import KNOWN_ANSWERS, NETWORK, Manifest
+from models.manifest import KNOWN_ANSWERS, NETWORK, TelemanomManifest
 
 REFERENCE_BUNDLE: Final = Path(bundles.__file__).parent / "zoo" / "pump.fieldwatch"
 _NETWORKS = Path(__file__).parent / "networks"
@@ -37,28 +37,30 @@ def bench_bundle(layers: Sequence[int], channels: int) -> Bundle:
         NETWORK: _network(list(layers), reference),
         KNOWN_ANSWERS: reference.parts[KNOWN_ANSWERS],
     }
-    manifest = _manifest(reference.manifest, list(layers), parts)
+    manifest = _manifest(reference.telemanom, list(layers), parts)
     return Bundle(manifest, manifest.to_bytes(), parts, None, f"benchmark {list(layers)}")
 
 
 def windowed_network(bundle: Bundle) -> bytes:
     """Return Telemanom's published form of the bundle's network: it takes a window of samples."""
-    name = "-".join(map(str, bundle.manifest.network.layers))
+    name = "-".join(map(str, bundle.telemanom.network.layers))
     return (_NETWORKS / "windowed" / f"{name}.tflite").read_bytes()
 
 
 def _network(layers: list[int], reference: Bundle) -> bytes:
-    if layers == reference.manifest.network.layers:
+    if layers == reference.telemanom.network.layers:
         return reference.network
     shipped = {file.stem.replace("-", ","): file for file in sorted(_NETWORKS.glob("*.tflite"))}
     wanted = ",".join(map(str, layers))
     if wanted not in shipped:
-        known = [",".join(map(str, reference.manifest.network.layers)), *shipped]
+        known = [",".join(map(str, reference.telemanom.network.layers)), *shipped]
         raise ConfigError(f"--layers {wanted}: there is no such network; there are {known}")
     return shipped[wanted].read_bytes()
 
 
-def _manifest(manifest: Manifest, layers: list[int], parts: dict[str, bytes]) -> Manifest:
+def _manifest(
+    manifest: TelemanomManifest, layers: list[int], parts: dict[str, bytes]
+) -> TelemanomManifest:
     rows = manifest.error_rows
     changed = manifest.model_copy(
         update={
@@ -77,4 +79,4 @@ def _manifest(manifest: Manifest, layers: list[int], parts: dict[str, bytes]) ->
             "files": {name: bundles.file_part(data) for name, data in parts.items()},
         }
     )
-    return Manifest.model_validate(changed.model_dump())
+    return TelemanomManifest.model_validate(changed.model_dump())

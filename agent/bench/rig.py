@@ -36,7 +36,7 @@ from agent.store.batch import Batch
 from agent.store.reader import Reader
 from agent.uplink.sender import Uplink
 from models.bundle import Bundle
-from models.pipeline import Pipeline
+from models.detector import Detector
 
 _QUEUE_CHUNKS_MIN = 1000
 
@@ -46,7 +46,7 @@ class Plan:
     """What all runs have in common."""
 
     bundle: Bundle
-    pipeline: Pipeline
+    detector: Detector
     lines: Lines
     streams: int
     rate: float  # lines per second and stream; 0: as fast as it goes
@@ -183,7 +183,7 @@ def _outcome(meter: Meter, directory: Path) -> Run:
 def _going_on(plan: Plan, config: AgentConfig, store: MeteredStore) -> Fleet:
     """Return the streams, each with the memory of a stream that has run for a while."""
     saved, batch = _saved(plan, config), Batch()
-    fleet = Fleet(plan.pipeline, config.streams, config.summary.interval_s, Clock())
+    fleet = Fleet(plan.detector, config.streams, config.summary.interval_s, Clock())
     for number, stream in enumerate(fleet.streams):
         parts = saved[number % len(saved)]
         went_on = stream.restore(parts, [], 0, batch)
@@ -198,12 +198,12 @@ def _saved(plan: Plan, config: AgentConfig) -> list[dict[str, bytes]]:
 
     Streams ``PHASES`` apart go on from the same.
     """
-    threshold = plan.bundle.manifest.threshold
+    threshold = plan.bundle.telemanom.threshold
     saved = []
     for phase in range(min(PHASES, plan.streams)):
         samples = threshold.history_samples + threshold.update_samples
         samples += phase * threshold.update_samples // PHASES
-        fleet = Fleet(plan.pipeline, config.streams[:1], config.summary.interval_s, Clock())
+        fleet = Fleet(plan.detector, config.streams[:1], config.summary.interval_s, Clock())
         (stream,), batch = fleet.streams, Batch()
         fleet.take(np.zeros(samples, np.int64), plan.lines.before(phase, samples), batch)
         fleet.flush(batch)

@@ -26,7 +26,7 @@ from agent.bench.rig import Plan, Run, run_from_memory, run_from_terminals
 from agent.bench.stages import watch
 from agent.config.broker import MqttTable
 from agent.demo.broker import Broker
-from models.pipeline import Pipeline
+from models.families import detector_of
 
 TERMINALS_MAX: Final = 64  # each takes a thread and four descriptors
 _WATCHED_S_MAX = 3.0  # what is committed is kept in memory
@@ -60,7 +60,7 @@ def bench(
             {"host": "127.0.0.1", "port": broker.port, "protocol": broker.protocol}
         )
         lines = Lines(bundle.manifest, streams)
-        plan = Plan(bundle, Pipeline(bundle), lines, streams, rate, mqtt)
+        plan = Plan(bundle, detector_of(bundle), lines, streams, rate, mqtt)
         plain = run_from_memory(plan, directory / "plain", seconds)
         with watch() as stopwatch:
             watched_s = min(seconds, _WATCHED_S_MAX)
@@ -73,7 +73,7 @@ def bench(
         document["pty"] = _terminals(plan, directory, seconds, document["us_per_reading"])
         document["cold_start_s"] = round(cold_start_s(directory / "start"), 3)
         document["settings"] = _settings(plan, plain, seconds, broker.name, directory)
-    return document | {"interpreter": plan.pipeline.runtime, "machine": machine.describe()}
+    return document | {"interpreter": plan.detector.runtime, "machine": machine.describe()}
 
 
 def _bare(plan: Plan, watched: Run, rates: Rates | None, directory: Path) -> dict[str, float]:
@@ -183,7 +183,7 @@ def bytes_written(run: Run) -> tuple[int, str]:
 
 
 def _settings(plan: Plan, run: Run, seconds: float, broker: str, directory: Path) -> dict[str, Any]:
-    manifest = plan.bundle.manifest
+    manifest = plan.bundle.telemanom
     return {
         "streams": plan.streams,
         "channels": len(manifest.channels),

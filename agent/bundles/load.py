@@ -1,6 +1,6 @@
-"""From a bundle's path to a pipeline that may be trusted: nothing goes live on hope.
+"""From a bundle's path to a detector that may be trusted: nothing goes live on hope.
 
-read (digests) ─> signature, where keys are configured ─> load ─> known answers ─> pipeline
+read (digests) ─> signature, where keys are configured ─> family ─> known answers ─> detector
 
 A stream without a bundle is watched by the baseline, which its table sets up.
 """
@@ -13,12 +13,13 @@ from pathlib import Path
 from agent.config.streams import BaselineTable
 from models import bundle as bundles
 from models import known_answers, signing
-from models.baseline import Baseline, BaselineSettings
+from models.baseline import BaselineSettings
 from models.bundle import Bundle
+from models.detector import Detector
 from models.errors import SignatureInvalid
+from models.families import detector_of
 from models.interpreter import Runtime
 from models.manifest import Events, Manifest, Sampling, Severities, manifest_of, unscaled
-from models.pipeline import Pipeline
 
 # of streams without a bundle; as the trainer's own
 HOLD_SAMPLES_MAX = 2
@@ -32,14 +33,15 @@ def load(
     trusted_keys_dir: Path | None = None,
     require_signature: bool = False,
     manifest_of: Callable[[str, bytes], Manifest] = manifest_of,
-) -> tuple[Bundle, Pipeline]:
-    """Return the bundle at ``path`` and its pipeline, or refuse it.
+) -> tuple[Bundle, Detector]:
+    """Return the bundle at ``path`` and its detector, or refuse it.
 
     Where ``trusted_keys_dir`` is given, a signature that is there must be by one of its keys;
     ``require_signature`` refuses an unsigned bundle too. ``manifest_of``: see ``bundles.read``.
 
     Raises:
-        BundleError: missing, altered, too new, wrongly signed, or its known answers differ.
+        BundleError: missing, altered, too new, wrongly signed, of an unknown family, or its known
+            answers differ.
         InterpreterMissing: there is nothing to run it with.
         ConfigError: the trusted keys cannot be read.
 
@@ -51,18 +53,18 @@ def load(
                 f"{path}: a signature is required, but bundles.trusted_keys_dir is not set"
             )
         signing.check(bundle, signing.read_public_keys(trusted_keys_dir))
-    pipeline = Pipeline(bundle, runtime)
-    known_answers.check(pipeline, bundle)
-    return bundle, pipeline
+    detector = detector_of(bundle, runtime)
+    known_answers.check(detector, bundle)
+    return bundle, detector
 
 
-def baseline(table: BaselineTable) -> Baseline:
+def baseline(table: BaselineTable) -> Detector:
     """Return the detector of a stream without a bundle."""
     channels = [
         unscaled(channel.name, channel.unit, channel.low, channel.high)
         for channel in table.channels
     ]
-    return Baseline(
+    return detector_of(
         BaselineSettings(
             channels=channels,
             resolution=[channel.resolution for channel in table.channels],

@@ -28,6 +28,7 @@ from agent.parsing.lines import LineParser
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.obstacles import refuse_obstacle, refuse_obstacles
 from agent.store.sqlite import LOCK
+from models.detector import Detector
 from models.errors import BundleError, ConfigError, InterpreterMissing, StoreError
 from models.pipeline import Detector
 from models.printable import printable

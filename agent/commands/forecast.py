@@ -18,10 +18,10 @@ from agent.bundles.load import load
 from agent.config import load as configuration
 from agent.config.load import AgentConfig, StreamTable
 from agent.store.reader import Reader
+from models.detector import Detector
 from models.errors import ConfigError, DataError
 from models.forecaster import Forecaster, ForecastState
 from models.messages import Float32, Forecast, NoForecast, Samples, stored_samples
-from models.pipeline import Pipeline
 from models.settings import nearest
 from models.state import StateMismatch, forecast_offsets
 from models.times import iso_time
@@ -81,20 +81,20 @@ def forecast(
     """
     config = configuration.load(config_file)
     table = _stream(config, stream)
-    pipeline = _pipeline(config, table)
-    forecaster = pipeline.forecaster
+    detector = _detector(config, table)
+    forecaster = detector.forecaster
     assert forecaster is not None
     _check_horizon(forecaster, horizon_steps, recursive)
     with Reader(config.store.directory) as reader:
-        offsets = _offsets(pipeline, reader.state(stream))
-        state = _history(pipeline, _samples(reader, stream, pipeline))
+        offsets = _offsets(detector, reader.state(stream))
+        state = _history(detector, _samples(reader, stream, detector))
     context = forecaster.context(state)
     made = _made(forecaster, context, state, offsets, horizon_steps)
     watch = LimitWatch(stream, table.limits, table.prediction, forecaster)
     document: dict[str, Any] = {
         "stream": stream,
-        "bundle_digest": pipeline.digest,
-        "interpreter": pipeline.runtime,
+        "bundle_digest": detector.digest,
+        "interpreter": detector.runtime,
         "forecast": _document(forecaster, made, watch),
         "hypothetical": None,
         "set": [setting._asdict() for setting in settings],
@@ -115,18 +115,18 @@ def _stream(config: AgentConfig, name: str) -> StreamTable:
     return tables[name]
 
 
-def _pipeline(config: AgentConfig, table: StreamTable) -> Pipeline:
+def _detector(config: AgentConfig, table: StreamTable) -> Detector:
     if table.bundle is None:
         raise ConfigError(
             f"stream {table.name} is watched by the baseline, which forecasts nothing"
         )
     keys, signature = config.bundles.trusted_keys_dir, config.bundles.require_signature
-    _, pipeline = load(table.bundle, config.runtime.interpreter, keys, signature)
-    if pipeline.forecaster is None:
+    _, detector = load(table.bundle, config.runtime.interpreter, keys, signature)
+    if detector.forecaster is None:
         raise ConfigError(
             f"{table.bundle}: this bundle has no forecaster: train it with a table [forecast]"
         )
-    return pipeline
+    return detector
 
 
 def _check_horizon(forecaster: Forecaster, horizon: int | None, recursive: bool) -> None:
@@ -138,30 +138,29 @@ def _check_horizon(forecaster: Forecaster, horizon: int | None, recursive: bool)
         )
 
 
-def _offsets(pipeline: Pipeline, parts: dict[str, bytes]) -> Float32:
+def _offsets(detector: Detector, parts: dict[str, bytes]) -> Float32:
     """Return the intervals as the agent has adapted them, or as exported before it ran."""
-    assert pipeline.forecaster is not None
+    assert detector.forecaster is not None
     try:
-        pipeline.restore(parts)  # of this bundle, and whole
+        detector.restore(parts)  # of this bundle, and whole
         return forecast_offsets(parts)
     except StateMismatch:
-        return pipeline.forecaster.intervals.start()
+        return detector.forecaster.intervals.start()
 
 
-def _samples(reader: Reader, stream: str, pipeline: Pipeline) -> Samples:
-    manifest = pipeline.manifest
-    part = manifest.forecaster
-    assert part is not None
+def _samples(reader: Reader, stream: str, detector: Detector) -> Samples:
+    assert detector.forecaster is not None
+    part = detector.forecaster.part
     rows = (part.context_steps + 1) * part.step_samples
     chunks = reader.newest_samples(stream, rows)
     parts = [(chunk.times, chunk.values, chunk.quality) for chunk in chunks]
-    return stored_samples(parts, len(manifest.channels))
+    return stored_samples(parts, len(detector.manifest.channels))
 
 
-def _history(pipeline: Pipeline, samples: Samples) -> ForecastState:
-    assert pipeline.forecaster is not None
-    state = pipeline.forecaster.start()
-    pipeline.forecaster.step(state, samples)
+def _history(detector: Detector, samples: Samples) -> ForecastState:
+    assert detector.forecaster is not None
+    state = detector.forecaster.start()
+    detector.forecaster.step(state, samples)
     return state
 
 

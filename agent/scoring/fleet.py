@@ -20,6 +20,7 @@ from agent.health.measured import Pace
 from agent.scoring.stream import Stream
 from agent.store.batch import Batch
 from models.align import Aligned, Aligners
+from models.detector import Detector
 from models.features import features_of
 from models.messages import (
     Float32,
@@ -30,7 +31,6 @@ from models.messages import (
     Uint8,
     joined_quality,
 )
-from models.pipeline import Detector
 
 _Number = TypeVar("_Number", bound=np.generic)
 

@@ -24,6 +24,7 @@ from agent.store.batch import THROUGH, Batch
 from agent.store.envelope import Kind, Outgoing
 from models.accuracy import by_channel, by_lead
 from models.align import Aligners
+from models.detector import Detector, Memory
 from models.features import Features
 from models.forecaster import NEVER
 from models.messages import (
@@ -38,7 +39,6 @@ from models.messages import (
     Uint8,
     named_quality,
 )
-from models.pipeline import Detector
 from models.state import StateMismatch
 from models.times import iso_time
 
@@ -54,7 +54,7 @@ class Stream:
         self,
         settings: StreamTable,
         detector: Detector,
-        memory: Any,
+        memory: Memory,
         number: int,
         aligners: Aligners,
         summary_interval_s: float,
@@ -279,9 +279,9 @@ class Stream:
     def _forecast_document(self) -> dict[str, Any] | None:
         """Say what is forecast and how good that has been; None where nothing is."""
         forecaster = self._forecaster
-        if forecaster is None:
-            return None
         state = self._detector.forecasts(self._memory, self._number)
+        if forecaster is None or state is None:
+            return None
         made, refused = int(state.pending.made.max()), state.refused
         return {
             "step_s": forecaster.step_s,

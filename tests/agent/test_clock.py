@@ -20,8 +20,8 @@ from agent.parsing.lines import LineParser
 from agent.scoring.fleet import Fleet
 from agent.scoring.intake import Intake
 from agent.store.batch import Batch
+from models.detector import Detector
 from models.messages import ClockQuality
-from models.pipeline import Detector
 from tests.conftest import ZOO_BUNDLE
 
 OK, ERROR, REFUSED = 0, 5, -1

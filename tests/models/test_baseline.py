@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.baseline import Baseline, BaselineSettings, BaselineState
+from models.detector import Detector, Result
 from models.manifest import Channel, Events, Sampling, Severities
 from models.messages import Event, Float32, Samples
-from models.pipeline import Detector, Result
 from models.state import StateMismatch
 
 

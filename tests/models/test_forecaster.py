@@ -16,7 +16,7 @@ from models.bundle import Bundle
 from models.errors import BundleCorrupt
 from models.forecaster import Forecaster, ForecastState
 from models.interpreter import ForecastNetwork
-from models.manifest import FORECASTER, ForecastPart, Manifest
+from models.manifest import FORECASTER, ForecastPart, TelemanomManifest
 from models.messages import Forecast, NoForecast, Samples
 from models.pipeline import Pipeline
 from models.state import StateMismatch, forecast_offsets
@@ -304,7 +304,7 @@ def test_offsets_that_do_not_fit_are_refused(
     document = forecasting_bundle().manifest.model_dump()
     document["forecaster"]["intervals"] |= intervals
     with pytest.raises(ValidationError, match=said):
-        Manifest.model_validate(document)
+        TelemanomManifest.model_validate(document)
 
 
 def test_a_network_that_does_not_fit_is_refused(forecasting_bundle: Bundles) -> None:

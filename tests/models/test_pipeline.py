@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from agent.inputs.plant import CHANNELS, PERIOD_S
 from models.bundle import Bundle
+from models.detector import Result, Together
 from models.messages import ALL, Event, Samples
-from models.pipeline import Pipeline, Result, Together
+from models.pipeline import Pipeline
 from models.state import StateMismatch
 from tests.models.conftest import START_S, Change, recorded
 

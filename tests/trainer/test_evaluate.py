@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.detector import Result
 from models.errors import BundleMissing
 from models.manifest import Channel
 from models.messages import Contribution, Event, Samples, Scores
-from models.pipeline import Pipeline, Result
+from models.pipeline import Pipeline
 from tests.trainer.conftest import Trained, machine, write_recording
 from trainer import evaluate
 from trainer.datasets import Label

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from models.baseline import Baseline, BaselineSettings
+from models.baseline import BaselineSettings
 from models.bundle import Bundle
 from models.console import say
+from models.detector import Detector as Scorer
+from models.families import detector_of
 from models.manifest import Channel, Lineage, Manifest
-from models.pipeline import Pipeline
 from trainer import prepare, seal
 from trainer.benchmark.cases import BENCHMARKS, Case, on_grid
 from trainer.benchmark.curves import telling
@@ -50,10 +51,10 @@ def perform(task: Task) -> None:
     bundles = _bundles(case, prepare.split_all(train, config), task)
     judged: dict[Detector, Judged] = {}
     for detector, bundle in bundles.items():
-        scored = score(Pipeline(bundle), test, before)
+        scored = score(detector_of(bundle), test, before)
         judged[detector] = judge(scored, case.labels, period_s, len(bundle.network))
         if detector == "quantized":
-            curves = telling(bundle.manifest, test, scored.result)
+            curves = telling(bundle.telemanom, test, scored.result)
     baseline = score(_baseline(bundles["quantized"].manifest, config), test, train)
     judged["baseline"] = judge(baseline, case.labels, period_s, model_bytes=0)
     outcome = Outcome(
@@ -61,15 +62,15 @@ def perform(task: Task) -> None:
         key=task.key,
         steps=len(case.test),
         labels=case.labels,
-        quantization=bundles["quantized"].manifest.network.quantization,
+        quantization=bundles["quantized"].telemanom.network.quantization,
         detectors=judged,
     )
     task.work.keep(outcome, curves)
 
 
-def _baseline(manifest: Manifest, config: Config) -> Baseline:
+def _baseline(manifest: Manifest, config: Config) -> Scorer:
     """Return the baseline for the same stream; what it learns, it learns by watching."""
-    return Baseline(
+    return detector_of(
         BaselineSettings(
             channels=manifest.channels,
             resolution=[0.0] * len(manifest.channels),

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.manifest import Manifest
+from models.detector import Result
+from models.manifest import TelemanomManifest
 from models.messages import Float32, Samples
-from models.pipeline import Result
 from trainer.benchmark.outcome import Curve
 
 ROWS_MAX = 2
 
 
-def telling(manifest: Manifest, samples: Samples, result: Result) -> list[Curve]:
+def telling(manifest: TelemanomManifest, samples: Samples, result: Result) -> list[Curve]:
     """Return the ``ROWS_MAX`` error rows that come highest above their threshold, worst first."""
     ratio = np.nan_to_num(result.smoothed / result.threshold)
     rows = np.argsort(-ratio.max(axis=0, initial=0.0), kind="stable")[:ROWS_MAX]
     return [_curve(manifest, samples, result, int(row)) for row in rows]
 
 
-def _curve(manifest: Manifest, samples: Samples, result: Result, row: int) -> Curve:
+def _curve(manifest: TelemanomManifest, samples: Samples, result: Result, row: int) -> Curve:
     channel = manifest.scored[row % len(manifest.scored)]
     head = manifest.network.heads[row % manifest.prediction_size // len(manifest.scored)]
     span = manifest.smoothing.spans_samples[row // manifest.prediction_size]

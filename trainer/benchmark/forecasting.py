@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from models.errors import ConfigError, DataError
-from models.manifest import Channel, Intervals, Lineage, Manifest
+from models.manifest import Channel, Intervals, Lineage, TelemanomManifest
 from models.messages import Float32, Samples
 from models.settings import Table, explain, refusal
 from models.toml import read_toml
@@ -198,7 +198,7 @@ class EttBenchmark:
         yield "seasonal_naive", references.seasonal(settings, self._season)
         yield "last_value", references.last_value(settings)
 
-    def _manifest(self, settings: ForecastTable) -> Manifest:
+    def _manifest(self, settings: ForecastTable) -> TelemanomManifest:
         """Return a manifest of the file's channels; its detector's settings mean nothing here."""
         names = [f"variable_{number}" for number in range(len(self._file.channels))]
         config = Config(

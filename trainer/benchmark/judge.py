@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from models.detector import DetectorOf, M, Result
 from models.messages import Event, Float64, Samples
-from models.pipeline import Detector, Result
 from trainer.benchmark.counts import Detected, count_events, count_points, point_mask, vus_pr
 from trainer.benchmark.outcome import Judged
 from trainer.evaluate import each_once
@@ -27,7 +27,7 @@ class Scored(NamedTuple):
     us_per_sample: float
 
 
-def score(detector: Detector, samples: Samples, before: Samples | None = None) -> Scored:
+def score(detector: DetectorOf[M], samples: Samples, before: Samples | None = None) -> Scored:
     """Score ``samples`` from a fresh state, and take the processor time.
 
     ``before``: what the detector has seen when they begin; its alarms count where they last on.

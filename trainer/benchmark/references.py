@@ -39,7 +39,7 @@ def reference(
         settings: that it was calibrated by.
 
     """
-    manifest = bundle.manifest
+    manifest = bundle.telemanom
     network = NetworkPart(
         layers=_LAYERS,
         heads=[head],

@@ -17,12 +17,13 @@ from math import ceil
 import numpy as np
 
 from models.bundle import Bundle
+from models.detector import Result
 from models.errors import DataError
 from models.known_answers import record as recorded
 from models.known_answers import with_features
-from models.manifest import Manifest
+from models.manifest import TelemanomManifest
 from models.messages import Float32, Samples
-from models.pipeline import Pipeline, Result
+from models.pipeline import Pipeline
 from models.telemanom import Smoother
 from trainer.config import CalibrateTable
 from trainer.detector import tail
@@ -33,12 +34,12 @@ DISTURBANCE = np.float32(6.0)  # in units of the channels' scales
 
 
 def calibrated(
-    draft: Manifest,
+    draft: TelemanomManifest,
     parts: Mapping[str, bytes],
     train: Samples,
     samples: Samples,
     settings: CalibrateTable,
-) -> Manifest:
+) -> TelemanomManifest:
     """Return ``draft`` with floors, lower limits and the tail of the score.
 
     Args:
@@ -69,7 +70,7 @@ def calibrated(
 class _Replay:
     """Scores the calibration part; the network is warm where it goes on from the training part."""
 
-    def __init__(self, draft: Manifest, train: Samples, samples: Samples) -> None:
+    def __init__(self, draft: TelemanomManifest, train: Samples, samples: Samples) -> None:
         spans = draft.smoothing.spans_samples
         before = draft.sampling.warm_up_samples + draft.threshold.settle_samples + ceil(max(spans))
         self._before = Samples(train.times[-before:], train.values[-before:])
@@ -82,7 +83,7 @@ class _Replay:
         return pipeline.step(state, self._samples)
 
 
-def _check_known(manifest: Manifest, smoothed: Float32) -> None:
+def _check_known(manifest: TelemanomManifest, smoothed: Float32) -> None:
     unknown = np.flatnonzero(np.isnan(smoothed).all(axis=0))
     if len(unknown):
         scored = manifest.scored
@@ -92,7 +93,7 @@ def _check_known(manifest: Manifest, smoothed: Float32) -> None:
         )
 
 
-def smoothed_changes(manifest: Manifest, samples: Samples) -> Float32:
+def smoothed_changes(manifest: TelemanomManifest, samples: Samples) -> Float32:
     """Return the largest smoothed change from sample to sample of each error row, scaled, (R,).
 
     It is the smoothed error that the last value repeated would have had.
@@ -107,7 +108,7 @@ def smoothed_changes(manifest: Manifest, samples: Samples) -> Float32:
 
 
 def floors(
-    manifest: Manifest, smoothed: Float32, changes: Float32, settings: CalibrateTable
+    manifest: TelemanomManifest, smoothed: Float32, changes: Float32, settings: CalibrateTable
 ) -> list[float]:
     """Return the least threshold of each error row, in scaled units: the largest of three.
 
@@ -121,7 +122,7 @@ def floors(
     return [float(floor) for floor in found]
 
 
-def calm(manifest: Manifest, smoothed: Float32, settings: CalibrateTable) -> list[float]:
+def calm(manifest: TelemanomManifest, smoothed: Float32, settings: CalibrateTable) -> list[float]:
     """Return the lower limit of each error row: 0, none, but for the longest span's rows."""
     spans = manifest.smoothing.spans_samples
     longest = np.repeat(np.array(spans) == max(spans), manifest.prediction_size)
@@ -139,7 +140,7 @@ def known_answers(bundle: Bundle, samples: Samples) -> bytes:
         DataError: no event opened: the thresholds are too high to find anything.
 
     """
-    manifest = bundle.manifest
+    manifest = bundle.telemanom
     before = manifest.sampling.warm_up_samples + manifest.threshold.settle_samples
     count = before + 3 * KNOWN_SAMPLES
     values = np.resize(samples.values, (count, samples.values.shape[1]))

@@ -69,8 +69,8 @@ def compare(
         DataError: ``tflite_python`` cannot replay; says what it printed.
 
     """
-    unquantized = assemble(bundle.manifest, dict(bundle.parts) | {NETWORK: floating})
-    network = bundle.manifest.network.quantization
+    unquantized = assemble(bundle.telemanom, dict(bundle.parts) | {NETWORK: floating})
+    network = bundle.telemanom.network.quantization
     reference = replay("float", unquantized, recordings, "litert")
     quantized = replay(network, bundle, recordings, "litert")
     agreements = [agreement("quantization", quantized, reference)]

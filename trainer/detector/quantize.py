@@ -18,7 +18,7 @@ import numpy as np
 from models.bundle import Bundle
 from models.errors import BundleCorrupt
 from models.interpreter import StepNetwork
-from models.manifest import NETWORK, Manifest
+from models.manifest import NETWORK, TelemanomManifest
 from models.messages import Float32, Samples
 from trainer.config import ParityTable, Quantization
 from trainer.detector.parity import Replayed, largest_change, replay, replay_elsewhere
@@ -69,7 +69,7 @@ def choose(
         tflite_python: a Python with ``tflite-runtime``; None where there is none.
 
     """
-    gate = _Gate(floating, recordings(floating.manifest, parts), settings, tflite_python)
+    gate = _Gate(floating, recordings(floating.telemanom, parts), settings, tflite_python)
     trials = [gate.trial(name, network) for name, network in networks.items()]
     trials += [_missing(name, f"does not convert: {reason}") for name, reason in refused.items()]
     # float32 is what the others are compared with: it ships if none of them passes
@@ -81,7 +81,7 @@ def choose(
     return [chosen, *(trial for trial in trials if trial is not chosen)]
 
 
-def recordings(manifest: Manifest, parts: Parts) -> list[Samples]:
+def recordings(manifest: TelemanomManifest, parts: Parts) -> list[Samples]:
     """Return the calibration part, as it is and disturbed, after what makes the network warm.
 
     Of a long part its end is enough.
@@ -94,7 +94,7 @@ def recordings(manifest: Manifest, parts: Parts) -> list[Samples]:
     return [Samples(times, calm), Samples(times, _disturbed(manifest, calm, count))]
 
 
-def _disturbed(manifest: Manifest, values: Float32, count: int) -> Float32:
+def _disturbed(manifest: TelemanomManifest, values: Float32, count: int) -> Float32:
     """Lift, drop, swing and freeze scored channels within the last ``count`` samples."""
     changed = values.copy()
     scored, length = manifest.scored, min(DISTURBED_SAMPLES, count // 8)
@@ -125,7 +125,7 @@ class _Gate:
 
     def trial(self, name: Quantization, network: bytes) -> Trial:
         """Put one form through the gate."""
-        bundle = assemble(self._floating.manifest, dict(self._floating.parts) | {NETWORK: network})
+        bundle = assemble(self._floating.telemanom, dict(self._floating.parts) | {NETWORK: network})
         try:
             here = replay(name, bundle, self._given, "litert")
         except BundleCorrupt as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from models.errors import DataError
 from models.forecaster import Forecaster
 from models.interpreter import ForecastNetwork, Runtime
-from models.manifest import ForecastPart, Imputation, Intervals, Manifest
+from models.manifest import ForecastPart, Imputation, Intervals, TelemanomManifest
 from models.messages import Float32
 from trainer.config import ForecastTable, Quantization
 from trainer.forecast import calibrate, linear
@@ -41,7 +41,7 @@ class Form(NamedTuple):
     part: ForecastPart
     network: bytes
 
-    def forecaster(self, manifest: Manifest, runtime: Runtime = "auto") -> Forecaster:
+    def forecaster(self, manifest: TelemanomManifest, runtime: Runtime = "auto") -> Forecaster:
         """Return it as it runs on a gateway, for the channels of ``manifest``."""
         whole = manifest.model_copy(update={"forecaster": self.part})
         return Forecaster(whole, ForecastNetwork(self.network, runtime))

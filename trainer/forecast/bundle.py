@@ -1,10 +1,10 @@
-"""Puts a forecaster into a bundle: trained on its training part, judged on its test part."""
+"""Puts a forecaster into a bundle, and tells what the sealed one is worth beside simple ones."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +17,10 @@ from models.manifest import FORECASTER, KNOWN_ANSWERS, Manifest
 from models.messages import Float32, Samples
 from trainer import prepare
 from trainer.config import ForecastTable
-from trainer.forecast import references
+from trainer.forecast import evaluate, references
 from trainer.forecast.build import BuiltForecaster, Say, StepParts, build
-from trainer.forecast.evaluate import Accuracy, Told, evaluate, season_error
-from trainer.forecast.windows import Steps, steps
+from trainer.forecast.evaluate import Accuracy, Told
+from trainer.forecast.windows import steps
 from trainer.seal import assemble
 
 
@@ -34,27 +34,19 @@ class Foretold:
     channels: list[str]
 
 
-class _Parts(NamedTuple):
-    """Steps of the bundle's parts."""
-
-    train: Steps
-    calibrate: Steps
-    test: Steps
-
-
 def extend(
     bundle: Bundle,
     settings: ForecastTable,
     parts: prepare.Parts,
     tflite_python: Path | None,
     say: Say,
-) -> tuple[Bundle, Foretold]:
-    """Return the bundle with a forecaster, and what that is worth.
+) -> tuple[Bundle, BuiltForecaster]:
+    """Return the bundle with a forecaster, and what its training gave.
 
     Args:
         bundle: calibrated; its detector stays as it is.
         settings: of the forecaster.
-        parts: on the sampling grid.
+        parts: on the sampling grid; the test part is not looked at.
         tflite_python: a Python with ``tflite-runtime`` to choose the form on as well.
         say: called with each line of progress.
 
@@ -64,15 +56,18 @@ def extend(
     """
     manifest, period_s = bundle.manifest, bundle.manifest.sampling.period_s
     scored, count = manifest.scored, settings.step_samples
-    cut = _Parts(*(steps(part, scored, count, period_s) for part in parts))
-    scales = np.array([manifest.channels[position].scale for position in scored], np.float32)
-    train, validate = _training_and_validation(cut.train.values, settings)
-    built = build(
-        settings, scales, StepParts(train, validate, cut.calibrate.values), tflite_python, say
+    learnt, held_out = (
+        steps(part, scored, count, period_s).values for part in (parts.train, parts.calibrate)
     )
-    extended = _assembled(bundle, built, cut.calibrate.values)
-    foretold = _judge(extended.manifest, built, cut, parts.test, settings)
-    return extended, foretold
+    train, validate = _training_and_validation(learnt, settings)
+    built = build(
+        settings, _scales(manifest), StepParts(train, validate, held_out), tflite_python, say
+    )
+    return _assembled(bundle, built, held_out), built
+
+
+def _scales(manifest: Manifest) -> Float32:
+    return np.array([manifest.channels[position].scale for position in manifest.scored], np.float32)
 
 
 def _training_and_validation(values: Float32, settings: ForecastTable) -> tuple[Float32, Float32]:
@@ -86,7 +81,7 @@ def _training_and_validation(values: Float32, settings: ForecastTable) -> tuple[
 
 
 def _assembled(bundle: Bundle, built: BuiltForecaster, calibrate: Float32) -> Bundle:
-    manifest = bundle.manifest.model_copy(update={"forecaster": built.shipped.part})
+    manifest = bundle.telemanom.model_copy(update={"forecaster": built.shipped.part})
     forecaster = Forecaster(manifest, ForecastNetwork(built.shipped.network))
     context = calibrate[-built.shipped.part.context_steps :]
     answer = foretell(forecaster, fill(context, built.shipped.part.imputation))
@@ -95,36 +90,41 @@ def _assembled(bundle: Bundle, built: BuiltForecaster, calibrate: Float32) -> Bu
     return assemble(manifest, dict(bundle.parts) | parts)
 
 
-def _judge(
-    manifest: Manifest,
-    built: BuiltForecaster,
-    cut: _Parts,
-    test: Samples,
-    settings: ForecastTable,
+def judge(
+    bundle: Bundle, built: BuiltForecaster, parts: prepare.Parts, settings: ForecastTable
 ) -> Foretold:
-    names = [manifest.channels[position].name for position in manifest.scored]
-    scales = np.array([manifest.channels[position].scale for position in manifest.scored])
-    scales = scales.astype(np.float32)
-    season = settings.imputation.season_steps or 1
-    naive = season_error(cut.train.values, scales, season)
-    judged: dict[str, Accuracy] = {}
-    fans: list[Told] = []
-    for name, form in (("quantized", built.shipped), ("float", built.floating)):
-        judged[name], told = evaluate(form.forecaster(manifest), test, cut.test)
-        fans = fans or told
-    beside = {
+    """Judge the forecaster of a sealed bundle, and beside it what it has to beat.
+
+    Args:
+        bundle: sealed; its forecaster is opened as a gateway opens it.
+        built: what its training gave, for the comparison.
+        parts: that it was trained on; the test part is judged.
+        settings: of the forecaster.
+
+    """
+    sealed = evaluate.judge(bundle, parts)
+    judged = {evaluate.SEALED: sealed.accuracy} | _beside(bundle, built, parts.test, settings)
+    metrics = built.metrics() | sealed.metrics
+    metrics["accuracy"] = {name: one.total(sealed.naive) for name, one in judged.items()}
+    leads = {name: accuracy.by_lead() for name, accuracy in judged.items()}
+    names = [bundle.manifest.channels[position].name for position in bundle.manifest.scored]
+    return Foretold(metrics, leads, sealed.told, names)
+
+
+def _beside(
+    bundle: Bundle, built: BuiltForecaster, test: Samples, settings: ForecastTable
+) -> dict[str, Accuracy]:
+    """Return what the unquantized form, and forecasters without learning, are worth."""
+    manifest, season = bundle.manifest, settings.imputation.season_steps or 1
+    cut = steps(test, manifest.scored, settings.step_samples, manifest.sampling.period_s)
+    floating, _ = evaluate.evaluate(built.floating.forecaster(bundle.telemanom), test, cut)
+    simple = {
         "linear": references.linear(built.linear),
         "last_value": references.last_value(settings),
     }
     if season > 1:
-        beside["seasonal_naive"] = references.seasonal(settings, season)
-    for name, reference in beside.items():
-        judged[name] = references.evaluate(reference, cut.test.values, scales, settings)
-    metrics = built.metrics() | {
-        "step_s": settings.step_samples * manifest.sampling.period_s,
-        "accuracy": {name: accuracy.total(naive) for name, accuracy in judged.items()},
-        "channels": judged["quantized"].by_channel(names),
-        "quantiles": judged["quantized"].below(),
+        simple["seasonal_naive"] = references.seasonal(settings, season)
+    return {"float": floating} | {
+        name: references.evaluate(reference, cut.values, _scales(manifest), settings)
+        for name, reference in simple.items()
     }
-    leads = {name: accuracy.by_lead() for name, accuracy in judged.items()}
-    return Foretold(metrics, leads, fans, names)

@@ -13,11 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from models.bundle import Bundle
+from models.families import detector_of
 from models.forecaster import Forecaster
 from models.intervals import pairs
 from models.messages import Float32, Float64, Forecast, Samples
-from trainer.forecast.windows import Steps
+from trainer.forecast.windows import Steps, steps
+from trainer.prepare import Parts
 
+SEALED = "quantized"  # the forecaster that ships, among those it is compared with
 TOLD = 4  # forecasts of a recording that are kept for its report
 
 
@@ -27,6 +31,15 @@ class Told(NamedTuple):
     before: Float32  # (L, C) in units
     forecast: Forecast
     came: Float32  # (H, C) in units
+
+
+class Sealed(NamedTuple):
+    """What the forecaster of a sealed bundle is worth on the test part."""
+
+    accuracy: Accuracy
+    metrics: dict[str, Any]
+    naive: Float64  # (C,) see ``season_error``
+    told: list[Told]
 
 
 class Accuracy:
@@ -161,6 +174,34 @@ def evaluate(
             if first - part.context_steps >= len(told) * apart:
                 told.append(Told(actual.values[first - part.context_steps : first], made, came))
     return accuracy, told
+
+
+def judge(bundle: Bundle, parts: Parts) -> Sealed:
+    """Judge the forecaster of a bundle, as its family opens it, on the test part.
+
+    Args:
+        bundle: sealed, with a forecaster.
+        parts: that the bundle was trained on.
+
+    """
+    forecaster = detector_of(bundle).forecaster
+    assert forecaster is not None
+    manifest, part = bundle.manifest, forecaster.part
+    period_s = manifest.sampling.period_s
+    train, test = (
+        steps(samples, manifest.scored, part.step_samples, period_s)
+        for samples in (parts.train, parts.test)
+    )
+    scales = np.array([channel.scale for channel in forecaster.channels], np.float32)
+    naive = season_error(train.values, scales, part.imputation.season_steps or 1)
+    accuracy, told = evaluate(forecaster, parts.test, test)
+    metrics = {
+        "step_s": part.step_samples * period_s,
+        "accuracy": {SEALED: accuracy.total(naive)},
+        "channels": accuracy.by_channel([channel.name for channel in forecaster.channels]),
+        "quantiles": accuracy.below(),
+    }
+    return Sealed(accuracy, metrics, naive, told)
 
 
 def season_error(train: Float32, scales: Float32, season: int) -> Float64:

@@ -194,7 +194,7 @@ def test_watching_ends(plan: Plan) -> None:
     with watch() as stopwatch:
         assert (Pipeline.step, LineParser.parse) != before
         readings = plan.lines.before(0, 100)
-        plan.pipeline.step(plan.pipeline.start(), Samples(readings.times, readings.values))
+        plan.detector.step(plan.detector.start(), Samples(readings.times, readings.values))
         spent = stopwatch.spent_s()
     assert (Pipeline.step, LineParser.parse) == before
     assert spent["score"] > 0

@@ -17,6 +17,7 @@ from agent.parsing.lines import LineParser
 from agent.scoring.fleet import Fleet
 from agent.scoring.intake import Intake
 from agent.store.batch import Batch
+from models.detector import Detector
 from models.errors import ConfigError
 from models.pipeline import Detector
 from tests.conftest import ZOO_BUNDLE

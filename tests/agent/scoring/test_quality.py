@@ -17,8 +17,8 @@ from agent.config.load import StreamTable
 from agent.inputs.plant import CHANNELS, PERIOD_S, Pump, sudden
 from agent.scoring.fleet import Fleet
 from agent.store.batch import Batch
+from models.detector import Detector
 from models.messages import Float32, Float64, Readings
-from models.pipeline import Detector
 from tests.conftest import ZOO_BUNDLE
 
 START_S = 1_700_000_000.0

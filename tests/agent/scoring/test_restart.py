@@ -18,6 +18,7 @@ from agent.scoring.fleet import Fleet
 from agent.store.batch import Batch
 from agent.store.reader import Reader
 from agent.store.writer import Store
+from models.detector import Detector
 from models.messages import Float32, Readings, stored_samples
 from models.pipeline import Detector
 from tests.conftest import ZOO_BUNDLE

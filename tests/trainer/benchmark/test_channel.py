@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.manifest import Channel, Lineage, Manifest
+from models.detector import Result
+from models.manifest import Channel, Lineage, TelemanomManifest
 from models.messages import Float32, Samples, Scores
-from models.pipeline import Result
 from trainer import seal
 from trainer.benchmark import settings
 from trainer.benchmark.curves import telling
@@ -31,7 +31,7 @@ floor_changes = [1, 1]
 """
 
 
-def manifest(directory: Path) -> Manifest:
+def manifest(directory: Path) -> TelemanomManifest:
     """Two spans, two heads, and three channels of which the second is a command."""
     path = directory / "x.toml"
     path.write_text(CONFIG)

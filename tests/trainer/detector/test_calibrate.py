@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.errors import DataError
-from models.manifest import Manifest
+from models.manifest import TelemanomManifest
 from models.messages import Samples
 from models.pipeline import Pipeline
 from tests.trainer.conftest import Trained, machine
@@ -22,7 +22,9 @@ def part(seed: int = 9, samples: int = 1200) -> Samples:
     return Samples(*machine(samples, seed))
 
 
-def calibrated(trained: Trained, train: Samples, samples: Samples, **settings: Any) -> Manifest:
+def calibrated(
+    trained: Trained, train: Samples, samples: Samples, **settings: Any
+) -> TelemanomManifest:
     bundle = trained.bundle
     table = CalibrateTable.model_validate(settings)
     return calibrate.calibrated(bundle.manifest, bundle.parts, train, samples, table)
