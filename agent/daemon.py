@@ -60,7 +60,6 @@ from models.detector import Detector
 from models.errors import ConfigError, Defect, StoreError
 from models.manifest import manifest_of
 from models.messages import stored_samples
-from models.pipeline import Detector
 from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)

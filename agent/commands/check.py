@@ -30,7 +30,6 @@ from agent.store.obstacles import refuse_obstacle, refuse_obstacles
 from agent.store.sqlite import LOCK
 from models.detector import Detector
 from models.errors import BundleError, ConfigError, InterpreterMissing, StoreError
-from models.pipeline import Detector
 from models.printable import printable
 from models.settings import dotted
 

@@ -162,6 +162,8 @@ def test_bundle_inspect_and_verify_show_what_it_is() -> None:
     inspected = call("bundle", "inspect", ZOO_BUNDLE).output
     assert "vibration_x" in inspected
     assert document["digest"] in inspected
+    assert f"evaluated      {document['evaluated_digest']}: its metrics do not say" in inspected
+    assert document["evaluated"] is False
 
 
 ALARM: dict[str, Any] = {

@@ -15,6 +15,7 @@ import os
 import random
 import socket
 import tomllib
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from itertools import product
@@ -469,6 +470,38 @@ def test_a_mutated_manifest_or_network_is_refused(tmp_path: Path) -> None:
         except BundleError:
             refused += 1
     assert refused > 0
+
+
+ODD_VALUES: list[Any] = [
+    *(None, True, 0, -1, 2, 3, 10**30, 1e308, "", "x" * 300, [], {}, [[]], {"a": None}),
+    *("telemanom", "hampel", "oracle", "../oracle", "\ud800", "0" * 64),
+]
+
+
+def test_a_manifest_with_odd_values_is_read_or_refused(tmp_path: Path) -> None:
+    """Whatever its family says, and whatever its metrics say they are of."""
+    bundle, chance = bundles.read(ZOO_BUNDLE), random.Random(SEED)
+    file, refused = tmp_path / "mutated.fieldwatch", 0
+    for _ in each_in_time(range(FILES)):
+        document = json.loads(bundle.manifest_bytes)
+        if chance.random() < 0.3:
+            document["metrics"] = {"evaluated_digest": chance.choice(ODD_VALUES)}
+        if chance.random() < 0.3:
+            document["detector"] = chance.choice(ODD_VALUES)
+        table = document
+        while isinstance(inner := table[name := chance.choice(list(table))], dict) and inner:
+            table = inner
+        table[name] = chance.choice(ODD_VALUES)
+        entries = {bundles.MANIFEST: json.dumps(document).encode()} | dict(bundle.parts)
+        with zipfile.ZipFile(file, "w") as archive:
+            for member, data in entries.items():
+                archive.writestr(member, data)
+        try:
+            bundles.read(file)
+        except BundleError as error:
+            assert "mutated.fieldwatch" in str(error)
+            refused += 1
+    assert 0 < refused < FILES
 
 
 def test_a_mutated_configuration_is_loaded_or_refused_with_its_name(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,6 +112,15 @@ class Trained:
     @property
     def bundle(self) -> Bundle:
         return bundles.read(self.path)
+
+    def altered(self, path: Path, **metrics: Any) -> Path:
+        """Write the bundle with a lower threshold, and with metrics as they are or changed."""
+        manifest = self.bundle.telemanom
+        floor = [value / 20 for value in manifest.threshold.floor]
+        threshold = manifest.threshold.model_copy(update={"floor": floor})
+        changes = {"threshold": threshold, "metrics": manifest.metrics | metrics}
+        bundles.write(path, manifest.model_copy(update=changes), self.bundle.parts, None)
+        return path
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,24 @@ def test_evaluate_for_people_and_for_programs(
     assert figures["labelled"]["recall"] == 1.0
 
 
+def test_evaluate_proves_the_figures_inside(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    trained: Trained,
+    tmp_path: Path,
+) -> None:
+    recorded = trained.file.path.parent / "normal.csv"
+    arguments = ("evaluate", trained.path, "--trained-on", recorded)
+    assert run(monkeypatch, *arguments) == 0
+    digest = trained.bundle.evaluated_digest
+    said = f"test part: the same figures as in the bundle (evaluated as {digest})"
+    assert said in capsys.readouterr().out
+    other = trained.altered(tmp_path / "b", evaluated_digest=None)
+    assert run(monkeypatch, "evaluate", other, "--trained-on", recorded) == 1
+    assert "test part: OTHER FIGURES than in the bundle" in capsys.readouterr().out
+    assert run(monkeypatch, "evaluate", trained.path) == 2
+
+
 def test_labels_given_for_more_than_one_recording(
     monkeypatch: pytest.MonkeyPatch, trained: Trained
 ) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from models import bundle as bundles
 from models.detector import Result
-from models.errors import BundleMissing
+from models.errors import BundleCorrupt, BundleMissing, DataError
 from models.manifest import Channel
 from models.messages import Contribution, Event, Samples, Scores
 from models.pipeline import Pipeline
@@ -119,3 +122,63 @@ def test_a_sealed_bundle_on_recordings(trained: Trained, tmp_path: Path) -> None
 def test_a_bundle_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BundleMissing):
         evaluate.evaluate(tmp_path / "none", [], None, "time", 0.0)
+
+
+def test_the_shipped_file_gives_its_metrics_again_bit_for_bit(trained: Trained) -> None:
+    recorded, sealed = trained.file.path.parent, trained.bundle.manifest.metrics
+    figures = evaluate.evaluate(
+        trained.path, [recorded / "faulty.csv"], None, "time", 60.0, [recorded / "normal.csv"]
+    )
+    found = json.loads(json.dumps(figures["test_part"]))
+    assert found.keys() == {"forecast", "normal", "tail", "forecaster"}
+    shipped = found.pop("forecaster")
+    assert found == {name: sealed[name] for name in found}
+    assert shipped.pop("accuracy") == {"quantized": sealed["forecaster"]["accuracy"]["quantized"]}
+    assert shipped == {name: sealed["forecaster"][name] for name in shipped}
+    assert figures["as_sealed"] is True
+    assert figures["labelled"] == sealed["labelled"]
+    assert figures["evaluated_digest"] == sealed["evaluated_digest"]
+
+
+def test_what_was_evaluated_is_what_ships_but_for_the_metrics(trained: Trained) -> None:
+    bundle = trained.bundle
+    assert bundle.manifest.forecaster is not None
+    bare = bundle.manifest.model_copy(update={"metrics": {}})
+    evaluated = hashlib.sha256(bare.to_bytes()).hexdigest()
+    assert bundle.manifest.metrics["evaluated_digest"] == evaluated == bundle.evaluated_digest
+    assert bundle.evaluated
+
+
+def test_metrics_of_what_was_changed_afterwards_are_refused(
+    trained: Trained, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleCorrupt, match="evaluated_digest does not match"):
+        bundles.read(trained.altered(tmp_path / "b"))
+
+
+def test_figures_that_are_not_the_bundles_own_are_told(trained: Trained, tmp_path: Path) -> None:
+    path = trained.altered(tmp_path / "b", evaluated_digest=None)  # as of before there was one
+    recorded = [trained.file.path.parent / "normal.csv"]
+    figures = evaluate.evaluate(path, [], None, "time", 60.0, recorded)
+    assert figures["as_sealed"] is False
+    sealed = trained.bundle.manifest.metrics
+    assert figures["test_part"]["normal"]["score_max"] > sealed["normal"]["score_max"]
+
+
+@pytest.mark.parametrize("name", ["faulty.csv", "longer.csv"])
+def test_other_recordings_are_not_the_test_part(
+    trained: Trained, tmp_path: Path, name: str
+) -> None:
+    path = trained.file.path.parent / name
+    if not path.exists():
+        path = tmp_path / name
+        path.write_text((trained.file.path.parent / "normal.csv").read_text() + "1900000000,1,2,3")
+    with pytest.raises(DataError, match=r"not the recordings .* byte for byte: it names normal"):
+        evaluate.evaluate(trained.path, [], None, "time", 60.0, [path])
+
+
+def test_figures_are_among_others_or_not() -> None:
+    assert evaluate.as_sealed({"a": {"b": [1.0]}}, {"a": {"b": [1.0], "c": 2}, "d": 3})
+    assert not evaluate.as_sealed({"a": {"b": [1.0]}}, {"a": {"b": [1.0000001]}})
+    assert not evaluate.as_sealed({"a": {"b": 1}}, {"a": 1})
+    assert not evaluate.as_sealed({"a": 1}, {})

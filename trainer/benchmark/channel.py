@@ -8,7 +8,6 @@ from typing import NamedTuple
 from models.baseline import BaselineSettings
 from models.bundle import Bundle
 from models.console import say
-from models.detector import Detector as Scorer
 from models.families import detector_of
 from models.manifest import Channel, Lineage, Manifest
 from trainer import prepare, seal
@@ -55,7 +54,7 @@ def perform(task: Task) -> None:
         judged[detector] = judge(scored, case.labels, period_s, len(bundle.network))
         if detector == "quantized":
             curves = telling(bundle.telemanom, test, scored.result)
-    baseline = score(_baseline(bundles["quantized"].manifest, config), test, train)
+    baseline = score(detector_of(_baseline(bundles["quantized"].manifest, config)), test, train)
     judged["baseline"] = judge(baseline, case.labels, period_s, model_bytes=0)
     outcome = Outcome(
         name=case.name,
@@ -68,17 +67,15 @@ def perform(task: Task) -> None:
     task.work.keep(outcome, curves)
 
 
-def _baseline(manifest: Manifest, config: Config) -> Scorer:
+def _baseline(manifest: Manifest, config: Config) -> BaselineSettings:
     """Return the baseline for the same stream; what it learns, it learns by watching."""
-    return detector_of(
-        BaselineSettings(
-            channels=manifest.channels,
-            resolution=[0.0] * len(manifest.channels),
-            sampling=manifest.sampling,
-            adapt_samples=config.threshold.adapt_samples,
-            events=manifest.events,
-            severities=manifest.severities,
-        )
+    return BaselineSettings(
+        channels=manifest.channels,
+        resolution=[0.0] * len(manifest.channels),
+        sampling=manifest.sampling,
+        adapt_samples=config.threshold.adapt_samples,
+        events=manifest.events,
+        severities=manifest.severities,
     )
 
 

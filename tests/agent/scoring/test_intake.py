@@ -19,7 +19,6 @@ from agent.scoring.intake import Intake
 from agent.store.batch import Batch
 from models.detector import Detector
 from models.errors import ConfigError
-from models.pipeline import Detector
 from tests.conftest import ZOO_BUNDLE
 
 NAMES = [channel.name for channel in CHANNELS]

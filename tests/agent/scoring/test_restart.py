@@ -20,7 +20,6 @@ from agent.store.reader import Reader
 from agent.store.writer import Store
 from models.detector import Detector
 from models.messages import Float32, Readings, stored_samples
-from models.pipeline import Detector
 from tests.conftest import ZOO_BUNDLE
 
 START_S = 1_700_000_000.0
