@@ -52,7 +52,7 @@ from agent.uplink.acknowledgements import Central
 from models import bundle as bundles
 from models import known_answers
 from models.errors import BundleError, ConfigError
-from models.manifest import Channel
+from models.manifest import KNOWN_ANSWERS, MANIFEST, NETWORK, Channel
 from models.pipeline import Pipeline
 from models.printable import json_text, printable
 from tests.agent.scoring.test_leaps import QUALITIES, Rig
@@ -454,7 +454,7 @@ def test_a_mutated_manifest_or_network_is_refused(tmp_path: Path) -> None:
     refused = 0
     for _ in each_in_time(range(NETWORKS)):
         parts = dict(bundle.parts)
-        name = chance.choice([bundles.NETWORK, bundles.KNOWN_ANSWERS])
+        name = chance.choice([NETWORK, KNOWN_ANSWERS])
         data = bytearray(parts[name])
         data[chance.randrange(min(64, len(data)))] ^= 1 << chance.randrange(8)
         parts[name] = bytes(data)
@@ -464,7 +464,7 @@ def test_a_mutated_manifest_or_network_is_refused(tmp_path: Path) -> None:
         try:
             bundles.write(file, manifest, parts, None)
             bundles.read(file)
-            if name == bundles.KNOWN_ANSWERS:
+            if name == KNOWN_ANSWERS:
                 read = bundles.read(file)
                 known_answers.check(Pipeline(read), read)
         except BundleError:
@@ -492,7 +492,7 @@ def test_a_manifest_with_odd_values_is_read_or_refused(tmp_path: Path) -> None:
         while isinstance(inner := table[name := chance.choice(list(table))], dict) and inner:
             table = inner
         table[name] = chance.choice(ODD_VALUES)
-        entries = {bundles.MANIFEST: json.dumps(document).encode()} | dict(bundle.parts)
+        entries = {MANIFEST: json.dumps(document).encode()} | dict(bundle.parts)
         with zipfile.ZipFile(file, "w") as archive:
             for member, data in entries.items():
                 archive.writestr(member, data)
