@@ -111,9 +111,12 @@ def sampling(config: Config) -> Sampling:
 
 
 def assemble(manifest: TelemanomManifest, parts: Mapping[str, bytes]) -> Bundle:
-    """Return the bundle of these parts, in memory, its manifest listing their digests."""
+    """Return the bundle of these parts, in memory, its manifest listing their digests.
+
+    It has no metrics: those that the manifest may have are of other parts.
+    """
     files = {name: file_part(data) for name, data in parts.items()}
-    manifest = manifest.model_copy(update={"files": files})
+    manifest = manifest.model_copy(update={"files": files, "metrics": {}})
     return Bundle(manifest, manifest.to_bytes(), dict(parts), None, manifest.name)
 
 
