@@ -294,7 +294,8 @@ def inspect(file: Path, as_json: bool) -> int:
     told = "what its metrics were measured on" if read.evaluated else "its metrics do not say"
     say(f"evaluated      {read.evaluated_digest}: {told}")
     say(f"signed         {'yes' if read.signature else 'no'}")
-    _print_tree(manifest)
+    long = {name: manifest.pop(name) for name in ("lineage", "metrics", "files")}
+    _print_tree(manifest | long)  # these last
     return 0
 
 

@@ -218,6 +218,19 @@ def test_without_its_package_it_is_refused_by_name(package: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_an_agent_without_its_package_says_so_and_ends(
+    package: Path, tmp_path: Path, start_agent: Callable[..., RealAgent]
+) -> None:
+    sealed(package)
+    (tmp_path / "data").mkdir()
+    config = tmp_path / "agent.toml"
+    config.write_text(CONFIG)
+    agent = start_agent(config, PYTHONPATH=path_with(None))
+    assert agent.process is not None
+    assert agent.process.wait(60) == 65
+    assert "its model is of the family 'size', which nothing installed here knows" in agent.log()
+
+
 def test_its_settings_are_its_own_to_check(package: Path) -> None:
     ended = run(package, "-c", MAKE, package / "b", '{"largest": "very"}')
     assert "settings.largest: a number is needed" in ended.stderr
