@@ -455,7 +455,8 @@ def _messages(expected: Document, seen: Seen) -> Iterator[str]:
             topics = ", ".join(sorted({topic for topic, _ in seen.messages}))
             yield f"{where}: expected one on {wanted['topic']}, seen only {topics or 'none'}"
         elif all(unlikes):
-            yield f"of {len(unlikes)} on {wanted['topic']}, the nearest: {'; '.join(min(unlikes, key=len))}"
+            nearest = min(unlikes, key=lambda one: len(one))
+            yield f"of {len(unlikes)} on {wanted['topic']} the nearest: {'; '.join(nearest)}"
         elif "count" in wanted and (count := unlikes.count([])) != wanted["count"]:
             yield f"{where}: expected {wanted['count']} of them, seen {count}"
 

@@ -17,8 +17,14 @@ from models import __version__
 from trainer.cli import commands as trainer_commands
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-TEXT = {page.name: page.read_text() for page in PAGES}
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "tests" / "cases" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+TEXT = {page.relative_to(ROOT).as_posix().removeprefix("docs/"): page.read_text() for page in PAGES}
 
 
 def called(program: str) -> Iterator[tuple[str, list[str]]]:
@@ -68,6 +74,34 @@ def test_every_link_leads_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def missing(text: str) -> list[str]:
+    """Return the paths in a text that are not there; of those with a placeholder, their folders."""
+    found = re.findall(
+        r"(?<![\w./-])(?:\.ci|agent|docs|models|scripts|tests|trainer)/[\w./-]*", text
+    )
+    paths = [path.rstrip(".") for path in found]
+    folders = [
+        path.split("NAME")[0].rpartition("/")[0] if "NAME" in path else path for path in paths
+    ]
+    return [path for path in folders if not (ROOT / path).exists()]
+
+
+@pytest.mark.parametrize("page", TEXT)
+def test_every_file_that_a_page_names_is_there(page: str) -> None:
+    assert missing(TEXT[page]) == []
+
+
+def test_a_file_that_is_not_there_is_found() -> None:
+    text = "see `agent/nowhere.py`, agent/daemon.py. And agent/no/NAME.py, agent/inputs/NAME.py"
+    assert missing(text) == ["agent/nowhere.py", "agent/no"]
+
+
+def test_the_page_of_the_architecture_names_files_of_every_room() -> None:
+    rooms = {path.parent.name for path in (ROOT / "agent").glob("*/__init__.py")}
+    named = set(re.findall(r"agent/(\w+)/", TEXT["architecture.md"]))
+    assert rooms - named == {"bench", "demo"}  # which look at it from outside
 
 
 def test_the_examples_of_messages_are_as_the_asyncapi_document_says() -> None:

@@ -1,85 +1,115 @@
-"""An input of another package, found by its entry point without touching the agent."""
+"""An input of another package, found by its entry point: the one that CONTRIBUTING.md makes."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from agent.store.reader import Reader
+from models.errors import StoreError
+from tests.conftest import ROOT, RealAgent, wait_until
 
-MODULE = """
-from agent.inputs import Chunk, InputStatus
-from models.errors import ConfigError
-
-
-class Counting:
-    def __init__(self, settings):
-        self.name, self.stream = settings.name, settings.stream
-        self.count = settings.model_extra.get("count")
-        if not isinstance(self.count, int):
-            raise ConfigError(f"input {self.name}: count: a whole number is needed")
-
-    def start(self, put):
-        put(Chunk(self.name, 0.0, 0.0, [b"%d" % n for n in range(self.count)]))
-
-    def ask_to_stop(self):
-        pass
-
-    def stop(self):
-        pass
-
-    def committed(self, tokens):
-        pass
-
-    def status(self):
-        return InputStatus(True, None, None, 0, self.count, 0, 0)
+HEADING = "## An input\n"
+HEAD = """
+[gateway]
+site = "plant"
+name = "gw-1"
+[store]
+directory = "data"
+flush_interval_s = 0.1
 """
-PROGRAM = """
-import sys
-from agent.inputs import open_input
-from agent.config.load import AgentConfig
 
-table = {"name": "a", "stream": "s", "columns": ["flow"], "type": sys.argv[1], **eval(sys.argv[2])}
-streams = [{"name": "s", "bundle": "b"}]
-gateway = {"site": "p", "name": "g"}
-config = AgentConfig.model_validate({"gateway": gateway, "streams": streams, "inputs": [table]})
-open_input(config.inputs[0]).start(lambda chunk: print(chunk.lines))
-"""
+
+def blocks(language: str) -> list[str]:
+    """Return the blocks of code of the section, without the indentation of its list."""
+    section = (ROOT / "CONTRIBUTING.md").read_text().split(HEADING)[1].split("\n## ")[0]
+    found = re.findall(rf"^   ```{language}\n(.*?)^   ```$", section, re.DOTALL | re.MULTILINE)
+    return [re.sub(r"(?m)^   ", "", block) for block in found]
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    (tmp_path / "counting.py").write_text(MODULE)
-    information = tmp_path / "counting-1.0.dist-info"
+    """The package as installed: its module, and the entry points of its pyproject.toml."""
+    directory = tmp_path / "site-packages"
+    directory.mkdir()
+    (module,) = blocks("python")
+    (directory / "machine_load.py").write_text(module)
+    project = tomllib.loads(blocks("toml")[0])["project"]
+    information = directory / f"machine_load-{project['version']}.dist-info"
     information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: counting\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text(
-        "[fieldwatch.inputs]\ncounting = counting:Counting\n"
+    about = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (information / "METADATA").write_text(about)
+    points = "".join(
+        f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in targets.items())
+        for group, targets in project["entry-points"].items()
     )
-    return tmp_path
+    (information / "entry_points.txt").write_text(points)
+    return directory
 
 
-def run(package: Path, kind: str, settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM, kind, settings],
+def configured(tmp_path: Path, *change: str) -> Path:
+    tables = blocks("toml")[1]
+    if change:
+        assert change[0] in tables
+        tables = tables.replace(*change)
+    (tmp_path / "data").mkdir()
+    config = tmp_path / "agent.toml"
+    config.write_text(HEAD + tables)
+    return config
+
+
+def refused(config: Path, package: Path) -> str:
+    """Return what an agent says that ends at once."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "agent", "run", "--config", str(config)],
         env={"PYTHONPATH": f"{ROOT}:{package}", "PATH": "/usr/bin"},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+    assert ended.returncode == 78
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
 
 
-def test_it_is_found_and_used(package: Path) -> None:
-    assert run(package, "counting", "{'count': 3}").stdout == "[b'0', b'1', b'2']\n"
+def loads(directory: Path) -> list[float]:
+    """Return the stored values of the stream."""
+    try:
+        with Reader(directory / "data") as reader:
+            chunks = reader.newest_samples("gateway", 100)
+    except StoreError:  # not yet
+        return []
+    return np.frombuffer(b"".join(values for _, values, _ in chunks), np.float32).tolist()
 
 
-def test_its_settings_are_its_own_to_check(package: Path) -> None:
-    assert "count: a whole number is needed" in run(package, "counting", "{}").stderr
+def test_it_is_found_and_an_agent_reads_with_it(
+    start_agent: Callable[..., RealAgent], package: Path, tmp_path: Path
+) -> None:
+    config = configured(tmp_path)
+    agent = start_agent(config, PYTHONPATH=f"{ROOT}:{package}")
+    wait_until(lambda: len(loads(tmp_path)) >= 2, "two samples")
+    assert agent.stop() == 0
+    assert all(0 <= load < 10_000 for load in loads(tmp_path))
+    with Reader(tmp_path / "data") as reader:
+        source = reader.status()["inputs"]["machine"]
+    assert source["connected"]
+    assert source["lines"] >= 2
+    assert source["rejected"] == {}
 
 
-def test_a_kind_that_nobody_has_is_refused(package: Path) -> None:
-    assert "does not match any of the expected tags" in run(package, "countink", "{}").stderr
+def test_its_settings_are_its_own_to_check(package: Path, tmp_path: Path) -> None:
+    config = configured(tmp_path, "interval_s = 0.5", 'interval_s = "often"')
+    assert "input machine: interval_s: a number above 0 is needed" in refused(config, package)
+
+
+def test_a_type_that_nobody_has_is_refused(package: Path, tmp_path: Path) -> None:
+    config = configured(tmp_path, 'type = "load"', 'type = "laod"')
+    assert "inputs[0].type = 'laod'" in refused(config, package)
