@@ -280,8 +280,8 @@ class Case:
         else:
             names = [channel["name"] for channel in stream["baseline"]["channels"]]
         chunks = reader.newest_samples(stream["name"], 10**6)
-        times = np.frombuffer(b"".join(times for times, _, _ in chunks), np.float64)
-        values = np.frombuffer(b"".join(values for _, values, _ in chunks), np.float32)
+        times = np.frombuffer(b"".join(chunk[0] for chunk in chunks), np.float64)
+        values = np.frombuffer(b"".join(chunk[1] for chunk in chunks), np.float32)
         return Table(names, times, values.reshape(-1, len(names)))
 
 
