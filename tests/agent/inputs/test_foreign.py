@@ -87,7 +87,7 @@ def loads(directory: Path) -> list[float]:
             chunks = reader.newest_samples("gateway", 100)
     except StoreError:  # not yet
         return []
-    return np.frombuffer(b"".join(values for _, values, _ in chunks), np.float32).tolist()
+    return np.frombuffer(b"".join(chunk[1] for chunk in chunks), np.float32).tolist()
 
 
 def test_it_is_found_and_an_agent_reads_with_it(

@@ -1,0 +1,147 @@
+"""What a stream promises of its alarms, its memory and its times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent.store.batch import THROUGH, Batch
+from tests.agent.test_clock import World
+from tests.fleet_rig import FAR, NORMAL, START_S, WARM_UP, Fleeting, rows
+
+CALM = WARM_UP + 20  # samples, after which the baseline knows what is normal
+HOUR_S = 3600.0
+
+
+def alarmed(**settings: Any) -> Fleeting:
+    """Return a stream with an alarm that is open."""
+    fleet = Fleeting("pump", **settings)
+    fleet.take(rows(CALM))
+    fleet.take(rows(5, FAR), CALM)
+    return fleet
+
+
+def saved(fleet: Fleeting) -> Batch:
+    """Return a batch as the loop would commit it, with the whole memory."""
+    fleet.fleet.flush(fleet.batch)
+    fleet.stream.save(fleet.batch, fleet.batch.rows())
+    return fleet.flush()
+
+
+def states(batch: Batch) -> list[tuple[int, str, str]]:
+    return [(alarm["number"], alarm["kind"], alarm["state"]) for alarm in batch.alarms]
+
+
+def test_an_alarm_is_kept_sent_and_counted_when_it_opens_and_when_it_closes() -> None:
+    fleet = alarmed()
+    fleet.take(rows(10, NORMAL), CALM + 5)
+    batch = fleet.flush()
+    both = [(1, "anomaly", "opened"), (1, "anomaly", "closed")]
+    assert states(batch) == both
+    sent = [message.data for message in batch.messages if message.kind == "alarm"]
+    assert sent == batch.alarms
+    assert {channel["channel"] for channel in batch.alarms[0]["channels"]} == {"flow"}
+    counters = fleet.stream.counters
+    assert (counters["alarms_opened"], counters["alarms_closed"]) == (1, 1)
+
+
+def test_an_alarm_stays_open_over_a_restart_and_closes_after_it() -> None:
+    before = alarmed()
+    batch = saved(before)
+    after = Fleeting("pump")
+    alarms = after.batch.alarms
+    assert after.stream.restore(batch.state["pump"], batch.alarms[-1:], 1, after.batch)
+    assert alarms == []
+    after.take(rows(10, NORMAL), CALM + 5)
+    assert states(after.flush()) == [(1, "anomaly", "closed")]
+
+
+@pytest.mark.parametrize("parts", ["nothing saved", "another detector"])
+def test_where_the_memory_is_of_no_use_nobody_watches_open_alarms_and_numbers_go_on(
+    parts: str,
+) -> None:
+    batch = saved(alarmed())
+    after = Fleeting("pump", deviations_max=7.0)
+    memory = batch.state["pump"] if parts == "another detector" else {}
+    assert not after.stream.restore(memory, batch.alarms[-1:], 1, after.batch)
+    closed = after.flush()
+    assert states(closed) == [(1, "anomaly", "closed")]
+    assert closed.alarms[0]["closed"] is not None
+    assert [message.data for message in closed.messages] == closed.alarms
+    after.take(rows(CALM))
+    after.take(rows(5, FAR), CALM)
+    assert states(after.flush()) == [(2, "anomaly", "opened")]
+
+
+def test_a_part_that_an_older_version_did_not_save_has_a_default() -> None:
+    batch = saved(alarmed())
+    needed = {"aligner", "summary"}
+    optional = {"doubts", "limits", "features", THROUGH}
+    parts = {name: part for name, part in batch.state["pump"].items() if name not in optional}
+    assert needed <= parts.keys()
+    assert Fleeting("pump").stream.restore(parts, batch.alarms[-1:], 1, Batch())
+
+
+def test_silence_is_told_once_and_ends_with_the_next_reading() -> None:
+    world = World(START_S)
+    fleet = Fleeting("pump", clock=world.clock())
+    fleet.take(rows(3))
+    world.wait(60)
+    for _ in range(3):
+        fleet.stream.silent(2.0, fleet.batch)
+    assert states(fleet.batch) == [(1, "silent", "opened")]
+    fleet.take(rows(1), 60)
+    assert states(fleet.flush()) == [(1, "silent", "opened"), (1, "silent", "closed")]
+
+
+def test_the_memory_is_saved_where_that_is_due_or_something_was_told() -> None:
+    fleet = Fleeting("pump")
+    fleet.take(rows(CALM // 10 * 10 + 5))
+    assert THROUGH in saved(fleet).state["pump"]
+
+    def parts(first: int, made: list[list[float]]) -> dict[str, bytes]:
+        fleet.take(made, first)
+        fleet.fleet.flush(fleet.batch)
+        fleet.stream.save(fleet.batch, 100, whole=False)
+        return fleet.flush().state["pump"]
+
+    assert THROUGH not in parts(CALM + 5, rows(2))  # within an interval of the summary
+    assert parts(CALM + 7, rows(5, FAR))[THROUGH] == b"100"
+
+
+def test_times_of_arrival_move_with_the_clock_and_a_devices_own_do_not() -> None:
+    for by_arrival in (True, False):
+        world = World(START_S, "unsynced")
+        clock = world.clock()
+        fleet = Fleeting("pump", clock=clock)
+        fleet.stream.timed_by_arrival = by_arrival
+        world.wall_s += HOUR_S
+        assert clock.look() is not None
+        fleet.take(rows(CALM))
+        fleet.take(rows(5, FAR), CALM)
+        batch = fleet.flush()
+        ((_, samples, _),) = batch.samples
+        moved = HOUR_S if by_arrival else 0.0
+        assert samples.times[0] == START_S + moved
+        (message,) = [one for one in batch.messages if one.kind == "alarm"]
+        assert START_S + moved + CALM <= message.time < START_S + moved + CALM + 5
+        assert fleet.stream.document()["last_sample"] == (
+            "2023-11-14T23:14:04.000Z" if by_arrival else "2023-11-14T22:14:04.000Z"
+        )
+
+
+def test_the_document_says_what_the_last_commit_knew() -> None:
+    fleet = Fleeting("pump")
+    before = fleet.stream.document()
+    assert (before["last_sample"], before["last_score"], before["open_alarms"]) == (None, None, [])
+    fleet.take(rows(CALM))
+    fleet.take(rows(5, FAR), CALM)
+    assert fleet.stream.document()["open_alarms"] == []
+    saved(fleet)
+    after = fleet.stream.document()
+    assert after["detector"] == "hampel"
+    assert after["last_score"] > 1
+    assert [alarm["number"] for alarm in after["open_alarms"]] == [1]
+    assert after["counters"]["samples"] == CALM + 5
+    assert after["counters"]["readings"] == 2 * (CALM + 5)
