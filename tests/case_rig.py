@@ -113,6 +113,9 @@ class Case:
             self._ops = Ops(self._broker.port)
             parts.callback(self._ops.close)
         for one in inputs:
+            file = self._input_file(one)
+            given = file.exists() or "refused" in self.expected
+            assert given, f"tests/cases/{self.name}: no file {file.name}, for an input of this name"
             if kind(one) == "serial":
                 self._lines[one["name"]] = line = Line(self.directory / f"tty-{one['name']}")
                 parts.callback(line.close)
@@ -237,7 +240,7 @@ class Case:
             process = self._agent.process
             ended = process is None or process.poll() is not None
             assert not ended, (
-                f"{self.name}: the agent ended by itself; its log: {self._agent.log()}"
+                f"tests/cases/{self.name}: the agent ended; its log:\n{self._agent.log()}"
             )
             return bool(condition())
 
@@ -357,8 +360,7 @@ def write(line: Line, data: bytes) -> None:
 
 def differences(expected: Document, seen: Seen) -> Iterator[str]:
     """Yield what was not as expected, a sentence each."""
-    known = {"about", "inputs", "streams", "alarms", "messages"}
-    yield from _unknown("expected.toml", expected, known)
+    yield from unknown_keys(expected)
     for name, wanted in expected.get("inputs", {}).items():
         yield from unlike(f"inputs.{name}", wanted, seen.status["inputs"].get(name))
     for name, wanted in expected.get("streams", {}).items():
@@ -483,6 +485,8 @@ def _same(wanted: Any, found: Any) -> bool:
     return bool(wanted == found)
 
 
-def _unknown(where: str, given: Document, known: set[str]) -> Iterator[str]:
-    for key in given.keys() - known:
-        yield f"{where}: {key} is no key; there are {', '.join(sorted(known))}"
+def unknown_keys(expected: Document) -> Iterator[str]:
+    """Yield what nobody looks at: a mistyped expectation must not hold."""
+    known = ("about", "inputs", "streams", "alarms", "messages")
+    for key in expected.keys() - set(known):
+        yield f"expected.toml: {key} is no key; there are {', '.join(known)}"

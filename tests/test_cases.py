@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.case_rig import CASES, Case, Seen, Table, differences
+from tests.case_rig import CASES, Case, Seen, Table, differences, unknown_keys
 
 FOLDERS = sorted(path for path in CASES.iterdir() if path.is_dir())
 
@@ -27,6 +28,16 @@ def test_a_case_says_in_one_line_what_it_shows_and_expects_something(folder: Pat
     about = expected.pop("about")
     assert about.endswith(".") and "\n" not in about
     assert expected
+
+
+def test_the_examples_of_the_guide_are_in_the_format() -> None:
+    examples = re.findall(r"```toml\n(.*?)```", (CASES / "README.md").read_text(), re.DOTALL)
+    found = [tomllib.loads(example) for example in examples]
+    assert [sorted(one.keys() - {"about"}) for one in found] == [
+        ["alarms", "inputs", "messages", "streams"],
+        ["refused"],
+    ]
+    assert list(unknown_keys(found[0])) == []
 
 
 SEEN = Seen(

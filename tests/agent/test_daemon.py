@@ -64,10 +64,10 @@ columns = {["time", *CHANNELS]}
 def started(start: StartAgent, config: Path) -> RealAgent:
     """Start an agent; return it once it is ready and reads its line."""
     log = config.with_suffix(".log")
-    before = log.read_text().count if log.exists() else "".count
+    said = log.read_text() if log.exists() else ""
     agent = start(config)
-    for words in (": ready: ", f": reading {config.parent}"):
-        wait_until(lambda words=words: agent.log().count(words) > before(words), words)
+    wait_until(lambda: ": ready: " in agent.log()[len(said) :], "the agent")
+    wait_until(lambda: f": reading {config.parent}" in agent.log()[len(said) :], "its line")
     return agent
 
 

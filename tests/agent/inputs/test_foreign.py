@@ -54,11 +54,10 @@ def package(tmp_path: Path) -> Path:
     return directory
 
 
-def configured(tmp_path: Path, *change: str) -> Path:
+def configured(tmp_path: Path, written: str = "", instead: str = "") -> Path:
     tables = blocks("toml")[1]
-    if change:
-        assert change[0] in tables
-        tables = tables.replace(*change)
+    assert written in tables
+    tables = tables.replace(written, instead)
     (tmp_path / "data").mkdir()
     config = tmp_path / "agent.toml"
     config.write_text(HEAD + tables)

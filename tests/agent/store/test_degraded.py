@@ -17,7 +17,7 @@ from agent.store.degraded import Trouble
 from agent.store.envelope import Outgoing
 from agent.store.writer import Store
 from models.errors import StoreError
-from models.messages import Samples
+from models.messages import Float32, Samples
 
 NOW_S = 1_700_000_000.0
 SINCE = "2023-11-14T22:13:20.000Z"
@@ -28,9 +28,9 @@ def alarm(number: int, state: str = "opened") -> Outgoing:
     return Outgoing("alarm", "pump", NOW_S, data)
 
 
-def samples(count: int) -> tuple[str, Samples, np.ndarray]:
+def samples(count: int) -> tuple[str, Samples, Float32]:
     values = np.zeros((count, 2), np.float32)
-    return "pump", Samples(NOW_S + np.arange(count), values), np.zeros(count, np.float32)
+    return "pump", Samples(NOW_S + np.arange(float(count)), values), np.zeros(count, np.float32)
 
 
 @pytest.fixture
