@@ -141,7 +141,7 @@ class DataTable(Table):
 
 
 class SamplingTable(Table):
-    """The grid that readings are put on; see ``models.bundle.Sampling``."""
+    """The grid that readings are put on; see ``models.manifest.Sampling``."""
 
     period_s: Positive
     hold_samples_max: int = Field(2, ge=0)
@@ -204,7 +204,7 @@ class FitTable(Table):
 
 
 class SmoothingTable(Table):
-    """See ``models.bundle.Smoothing``."""
+    """See ``models.manifest.Smoothing``."""
 
     spans_samples: list[Annotated[Positive, Field(ge=1)]] = Field(
         [60.0], min_length=1, max_length=SPANS_MAX
@@ -235,7 +235,7 @@ class ThresholdTable(Table):
 
 
 class EventsTable(Table):
-    """See ``models.bundle.Events``."""
+    """See ``models.manifest.Events``."""
 
     on_samples: int = Field(3, ge=1)
     off_samples: int = Field(150, ge=1)
@@ -262,7 +262,7 @@ class CalibrateTable(Table):
 
 
 class SeveritiesTable(Table):
-    """How grave an event is; see ``models.bundle.Severities``."""
+    """How grave an event is; see ``models.manifest.Severities``."""
 
     medium: Share = 1e-4
     high: Share = 1e-6
@@ -348,7 +348,7 @@ class ForecastFitTable(Table):
 
 
 class ImputationTable(Table):
-    """See ``models.bundle.Imputation``."""
+    """See ``models.manifest.Imputation``."""
 
     method: Literal["linear", "seasonal"] = "linear"
     season_steps: int | None = Field(None, ge=2, le=STEPS_MAX)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-BEGIN = "import sys; from agent import lean; lean.begin()\n"
+BEGIN = "import sys; from agent import memory; memory.begin()\n"
 
 
 def printed(code: str) -> str:

@@ -525,7 +525,7 @@ def test_what_is_told_of_its_commit_is_never_dropped_and_stays_in_order():
 
 
 def test_no_more_is_taken_at_once_than_a_turn_of_the_loop_may_take(monkeypatch):
-    monkeypatch.setattr("agent.inputs.LINES_TAKEN_MAX", 5)
+    monkeypatch.setattr("agent.inputs.queue.LINES_TAKEN_MAX", 5)
     queue = ChunkQueue(10)
     for number in (2, 2, 2, 2, 7, 1):
         queue.put(chunk(number))

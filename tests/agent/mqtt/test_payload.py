@@ -196,7 +196,7 @@ def test_a_form_that_is_not_installed_is_refused_with_what_to_install(
     file = tmp_path / "agent.toml"
     file.write_text(example.replace("[mqtt]\n", f"[mqtt]\n{setting}\n"))
     configuration.load(file)
-    monkeypatch.setattr("agent.mqtt.payload.find_spec", lambda _: None)
+    monkeypatch.setattr("agent.config.broker.find_spec", lambda _: None)
     with pytest.raises(ConfigError) as error:
         configuration.load(file)
     assert f"mqtt.{setting.split()[0]}" in str(error.value)
@@ -205,7 +205,8 @@ def test_a_form_that_is_not_installed_is_refused_with_what_to_install(
 
 def test_nothing_of_it_is_loaded_where_messages_are_plain_json() -> None:
     code = (
-        "import sys; from agent import daemon, collector, payload; payload.Payload();"
+        "import sys, agent.daemon, agent.collector.run; from agent.mqtt import payload;"
+        "payload.Payload();"
         "payload.decoded(b'{}'); print(sorted({'cbor2', 'zstandard'} & set(sys.modules)))"
     )
     ended = subprocess.run(
