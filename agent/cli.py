@@ -2,7 +2,8 @@
 
 Each command imports what it needs when it runs, so that ``status`` and ``alarms`` start at once
 on a small gateway. Exit codes: 0 done, 1 trouble at run time, 2 wrong usage, 65 bundle or data
-refused, 69 something is missing, 70 a defect, 74 database, 78 configuration.
+refused, 69 something is missing, such as an agent that runs, 70 a defect, 74 database, 75 try
+again, 77 not allowed, 78 configuration.
 """
 
 from __future__ import annotations
@@ -226,6 +227,45 @@ def status(config_file: Path, prometheus: bool, output: Path | None, as_json: bo
 
 @commands.command()
 @_config_option
+@_json_option
+def state(config_file: Path, as_json: bool) -> int:
+    """Ask the agent that runs what it is doing now; `status` shows what it stored last."""
+    from agent.health.status import describe
+
+    document = _ask(config_file, "state")
+    if as_json:
+        _print_json(document)
+    else:
+        for line in describe(document):
+            click.echo(line)
+    return 0
+
+
+@commands.command()
+@_config_option
+def flush(config_file: Path) -> int:
+    """Have the agent that runs store all that has arrived; end when that is on the disk.
+
+    For use before the power is cut on purpose.
+    """
+    _ask(config_file, "flush")
+    click.echo("stored: all that had arrived is on the disk")
+    return 0
+
+
+@commands.command()
+@_config_option
+def reload(config_file: Path) -> int:
+    """Have the agent that runs take over its configuration; say what of it took effect."""
+    outcome = _ask(config_file, "reload")
+    click.echo(f"taken over: {', '.join(outcome['changed']) or 'nothing has changed'}")
+    if outcome["needs_restart"]:
+        click.echo(f"needs a restart: {', '.join(outcome['needs_restart'])}")
+    return 0
+
+
+@commands.command()
+@_config_option
 @click.option("--stream", required=True, help="The stream's name.")
 @click.option(
     "--set",
@@ -440,6 +480,17 @@ def simulate(output: Path, hours: float, seed: int, faults: bool) -> int:
 def _keep_private() -> None:
     """Let nobody but our user and group read the files that are made, whatever the umask was."""
     os.umask(os.umask(_PRIVATE) | _PRIVATE)
+
+
+def _ask(config_file: Path, command: str) -> dict[str, Any]:
+    """Send a command to the agent of this configuration; return the result."""
+    from agent.config.location import control_socket
+    from agent.control.client import NoAgent, ask
+
+    path = control_socket(config_file)
+    if path is None:
+        raise NoAgent(f'{config_file}: control.socket is "off", so that agent takes no commands')
+    return ask(path, command)
 
 
 def _give_metrics(document: Mapping[str, Any], output: Path | None) -> None:

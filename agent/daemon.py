@@ -1,8 +1,9 @@
 """The agent's wiring and its one loop.
 
     reader threads ─chunks─> [queue] ─> loop: parse, align, score, alarms ─> commit (SQLite)
-                                          │            ▲ acknowledged                │ wake
-                                          └ watchdog   └───── [queue] <── uplink <───┘
+                                          │  ▲         ▲ acknowledged                │ wake
+                                 watchdog ┘  │         └───── [queue] <── uplink <───┘
+    signals, socket ─commands─> [inbox] ─────┘ each answered after its commit
 
 Threads only enqueue; everything between a reading and its commit happens here, in order, so
 that what is committed together happened together. Only this thread writes to the database.
@@ -23,9 +24,13 @@ from typing import Any
 from agent.bundles.load import baseline, load
 from agent.clock import Clock, Step
 from agent.config import load as configuration
-from agent.config.checker import Checker
+from agent.config.checker import Checker, NotChecked
 from agent.config.load import AgentConfig, StreamTable
 from agent.config.reload import Reloader
+from agent.control.dispatch import Dispatcher, Verb
+from agent.control.door import Door
+from agent.control.inbox import Command, Inbox
+from agent.control.protocol import Refused
 from agent.defects.quarantine import Quarantine
 from agent.defects.threads import Watch
 from agent.health.measured import (
@@ -85,6 +90,8 @@ class Daemon:
         clock: Clock,
         reloader: Reloader | None = None,
         batch: Batch | None = None,
+        inbox: Inbox | None = None,
+        door: Door | None = None,
     ) -> None:
         """``batch`` is to be committed first."""
         self._config = config
@@ -98,6 +105,14 @@ class Daemon:
         self._relay = Relay(uplink)
         self._notifier = notifier
         self._reloader = reloader
+        self._inbox, self._door = inbox or Inbox(), door
+        self._dispatcher = Dispatcher(
+            {
+                "reload": Verb(self._reload),
+                "flush": Verb(self._flush),
+                "state": Verb(lambda _: self._document(), changes=False),
+            }
+        )
         self._chunks = chunks
         self._clock = clock
         self._batch = batch or Batch()
@@ -122,11 +137,15 @@ class Daemon:
         self._stopping = True
         self._chunks.wake()
 
+    def ask(self, command: Command) -> None:
+        """Have the loop carry out a command soon; any thread but a signal handler may call it."""
+        self._inbox.put(command)
+        self._chunks.wake()
+
     def reload(self) -> None:
         """Make the loop read its configuration again soon; safe in a signal handler."""
-        if self._reloader:
-            self._reloader.ask()
-            self._chunks.wake()
+        self._inbox.signal("reload", "SIGHUP")
+        self._chunks.wake()
 
     def run(self) -> None:
         """Loop until ``stop``; everything taken in is committed before it returns.
@@ -161,6 +180,8 @@ class Daemon:
             self._reading.append(source)
         self._relay.start()
         self._commit()  # a first status, for those who ask before any reading
+        if self._door is not None:
+            self._door.open(self.ask)
         self._notifier.ready()
         _LOG.info("ready: %d streams, %d inputs", len(self._streams), len(self._inputs))
 
@@ -175,8 +196,7 @@ class Daemon:
                 self._loop.ticked(time.monotonic() - next_tick)
                 self._tick()
                 next_tick = time.monotonic() + self._interval_s()
-            if self._reloader and self._reloader.asked:
-                self._reload(self._reloader)
+            self._obey()
             self._loop.turned(time.monotonic() - woke)
 
     def _take(self, chunks: Sequence[Chunk]) -> None:
@@ -335,13 +355,34 @@ class Daemon:
                 samples = stored_samples(rows, len(stream.manifest.channels))
                 stream.catch_up(samples, self._batch)
 
-    def _reload(self, reloader: Reloader) -> None:
+    def _obey(self) -> None:
+        """Carry out the commands that wait; what they change is on the disk before the answer."""
+        if self._dispatcher.run(self._inbox.take()):
+            self._commit()
+            self._dispatcher.committed(self._trouble.error)
+
+    def _flush(self, _: Command) -> dict[str, Any]:
+        """Take in what has arrived, and have the commit that follows sync all of it to the disk."""
+        waiting = self._chunks.waiting
+        while waiting > 0 and (chunks := self._chunks.take(0.0)):
+            self._take(chunks)
+            waiting -= len(chunks)
+        self._next_save = time.monotonic()
+        return {"stored": iso_time(self._clock.wall_s())}
+
+    def _reload(self, _: Command) -> dict[str, Any]:
         """Take over what can change without a restart; a wrong configuration changes nothing."""
+        assert self._reloader is not None  # whoever can ask has given one
         self._notifier.reloading()
-        config = reloader.load(self._config, self._check)
-        if config is not None:
-            self._apply(config)
+        try:
+            loaded = self._reloader.load(self._config, self._check)
+        except (ConfigError, NotChecked) as error:
+            self._notifier.reloaded()
+            raise Refused("configuration", str(error)) from error
+        if loaded.changed:
+            self._apply(loaded.config)
         self._notifier.reloaded()
+        return {"changed": loaded.changed, "needs_restart": loaded.needs_restart}
 
     def _check(self, config: AgentConfig) -> None:
         _check_watchdog(config, self._notifier)
@@ -373,6 +414,7 @@ class Daemon:
         and what they told go together, and one of these is wrong. Nor is there a status: what
         makes it may be what failed.
         """
+        self._inbox.close()
         touched = {self._inputs[chunk.input_name].stream for chunk in self._in_hand}
         for fleet in self._fleets:
             fleet.flush(self._batch)
@@ -387,6 +429,8 @@ class Daemon:
         self._stop_inputs()
         self._relay.stop()
         self._commit(with_status=False)
+        if self._door is not None:
+            self._door.close()
         self._store.close()
 
     def _stop_inputs(self) -> None:
@@ -398,6 +442,7 @@ class Daemon:
     def _take_what_is_left(self) -> None:
         """Stop the inputs, and take in what has arrived."""
         self._notifier.stopping()
+        self._inbox.close()
         self._stop_inputs()
         while chunks := self._chunks.take(0.0):
             self._take(chunks)
@@ -408,6 +453,8 @@ class Daemon:
         self._relay.stop()
         self._commit()
         self._quarantine.close()
+        if self._door is not None:
+            self._door.close()
         self._store.close()
         if self._trouble.error is not None:
             rows, messages = self._batch.rows(), len(self._batch.messages)
@@ -449,7 +496,15 @@ class Daemon:
             "uplink": uplink,
             "set_aside": self._quarantine.document(),
             "configuration": self._reloader.document() if self._reloader else None,
+            "control": self._control(),
         }
+
+    def _control(self) -> dict[str, Any]:
+        door = self._door.document() if self._door else {"socket": None}
+        refused = self._inbox.refused() + self._dispatcher.refused()
+        if self._door:
+            refused += self._door.refused()
+        return door | {"commands": self._dispatcher.done(), "refused": dict(refused)}
 
     def _own_counters(self) -> dict[str, int]:
         return {
@@ -492,11 +547,12 @@ def run(config_file: Path, checker: Checker) -> int:
 
     """
     start_logging()
-    reloader = Reloader(config_file)
-    signal.signal(signal.SIGHUP, lambda *_: reloader.ask())  # may come while the bundles load
+    reloader, inbox = Reloader(config_file), Inbox()
+    # may come while the bundles load
+    signal.signal(signal.SIGHUP, lambda *_: inbox.signal("reload", "SIGHUP"))
     with checker:
         config = checker.call(configuration.load, config_file)
-        daemon = _assemble(config, reloader, checker)
+        daemon = _assemble(config, reloader, checker, inbox)
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
@@ -507,7 +563,7 @@ def run(config_file: Path, checker: Checker) -> int:
     return 0
 
 
-def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker) -> Daemon:
+def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker, inbox: Inbox) -> Daemon:
     """Make all parts and join them; nothing runs yet."""
     notifier = Notifier()
     _check_watchdog(config, notifier)
@@ -542,7 +598,19 @@ def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker) -> Daem
     inputs = [open_input(source) for source in config.inputs]
     chunks = ChunkQueue(config.runtime.queue_chunks_max, config.runtime.gather_s, len(inputs))
     return Daemon(
-        config, store, fleets, inputs, parsers, uplink, notifier, chunks, clock, reloader, batch
+        config,
+        store,
+        fleets,
+        inputs,
+        parsers,
+        uplink,
+        notifier,
+        chunks,
+        clock,
+        reloader,
+        batch,
+        inbox,
+        None if config.control_socket is None else Door(config.control_socket),
     )
 
 

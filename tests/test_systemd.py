@@ -13,6 +13,7 @@ import pytest
 
 from agent.cli import DEFAULT_CONFIG
 from agent.config import load as config
+from agent.control.door import MODE
 from agent.mqtt.credentials import CERTIFICATE, KEY, PASSWORD
 from models.errors import BundleError, ConfigError, Defect
 
@@ -20,7 +21,8 @@ Analyze = Callable[..., subprocess.CompletedProcess[str]]
 
 ROOT = Path(__file__).resolve().parent.parent
 UNIT = ROOT / "systemd" / "fieldwatch-agent.service"
-EXPOSURE_MAX = "17"  # tenths; 0.4 of it is ProtectClock=no, see the unit
+# tenths; 4 of them are ProtectClock=no, 2 PrivateUsers=no, see the unit
+EXPOSURE_MAX = "19"
 
 
 @pytest.fixture
@@ -113,10 +115,20 @@ def test_the_agent_may_ask_for_the_clocks_quality() -> None:
     assert setting("CapabilityBoundingSet") == ""
 
 
+def test_the_group_may_send_commands_and_the_agent_knows_who_does() -> None:
+    assert setting("RuntimeDirectoryMode") == "0750"
+    assert setting("Group") == setting("User")
+    assert MODE == 0o660
+    assert setting("PrivateUsers") == "no"  # else SO_PEERCRED says "nobody" of all other users
+    assert "AF_UNIX" in setting("RestrictAddressFamilies").split()
+
+
 def test_the_unit_agrees_with_the_example_configuration() -> None:
     example = config.load(ROOT / "systemd" / "agent.toml")
     configuration = Path("/etc") / setting("ConfigurationDirectory")
     assert example.store.directory == Path("/var/lib") / setting("StateDirectory")
+    socket = example.control_socket
+    assert socket is not None and socket.parent == Path("/run") / setting("RuntimeDirectory")
     assert {stream.bundle.parent for stream in example.streams} == {configuration}
     assert setting("ExecStart").endswith(f" run --config {DEFAULT_CONFIG}")
     assert DEFAULT_CONFIG.parent == configuration

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Final
 
+from agent.config.location import SOCKET_OFF
 from models.fields import AfterValidator, Field, ValidationInfo
 
 AUTO: Final = Path("auto")  # in place of a port: the only one there is
+OFF: Final = Path(SOCKET_OFF)  # in place of a socket: none
+
+_SOCKET_BYTES_MAX: Final = 107  # of its path, by unix(7)
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 
@@ -60,8 +65,20 @@ def _port(value: Path, info: ValidationInfo) -> Path:
     return value if value == AUTO else _from_file(value, info)
 
 
+def _socket(value: Path, info: ValidationInfo) -> Path:
+    if value == OFF:
+        return value
+    path = _from_file(value, info)
+    if (size := len(os.fsencode(path))) > _SOCKET_BYTES_MAX:
+        raise ValueError(
+            f"the whole path has {size} bytes; that of a socket has at most {_SOCKET_BYTES_MAX}"
+        )
+    return path
+
+
 TopicName = Annotated[str, AfterValidator(topic_name)]
 TopicFilter = Annotated[str, AfterValidator(topic_filter)]
 FilePath = Annotated[Path, AfterValidator(_from_file)]
 PortPath = Annotated[Path, AfterValidator(_port)]
+SocketPath = Annotated[Path, AfterValidator(_socket)]
 Count = Annotated[int, Field(ge=1)]

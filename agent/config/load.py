@@ -16,9 +16,9 @@ from typing import Any, Literal
 from agent.config import environment
 from agent.config.broker import MqttTable
 from agent.config.inputs import AnyInput
-from agent.config.kinds import Count, FilePath, TopicName
+from agent.config.kinds import OFF, Count, FilePath, SocketPath, TopicName
 from agent.config.layers import Layers, Location, read
-from agent.config.location import STORE_DIRECTORY
+from agent.config.location import STORE_DIRECTORY, socket_beside
 from agent.config.streams import BaselineTable, LimitTable, PredictionTable, repeated
 from models.errors import ConfigError
 from models.fields import Field, ValidationError, model_validator
@@ -83,6 +83,16 @@ class HealthTable(Table):
     """What central ops hears of the gateway itself."""
 
     interval_s: Positive = Field(60.0, description="One health message per this interval")
+
+
+class ControlTable(Table):
+    """Commands to the agent while it runs."""
+
+    socket: SocketPath | None = Field(
+        None,
+        description='Unix socket that reload, flush and state go through, or "off"; absent:'
+        " control.sock in store.directory",
+    )
 
 
 class BundlesTable(Table):
@@ -170,10 +180,18 @@ class AgentConfig(Table):
     mqtt: MqttTable | None = Field(None, description="The broker; absent: no central ops")
     summary: SummaryTable = Field(SummaryTable(), description="Summaries to central ops")
     health: HealthTable = Field(HealthTable(), description="Health messages to central ops")
+    control: ControlTable = Field(ControlTable(), description="Commands to the agent that runs")
     bundles: BundlesTable = Field(BundlesTable(), description="Which bundles are trusted")
     runtime: RuntimeTable = Field(RuntimeTable(), description="How the agent runs here")
     streams: list[StreamTable] = Field(min_length=1, description="What is scored")
     inputs: list[AnyInput] = Field(min_length=1, description="Where readings come from")
+
+    @property
+    def control_socket(self) -> Path | None:
+        """Where the agent takes commands; None for nowhere."""
+        if self.control.socket is None:
+            return socket_beside(self.store.directory)
+        return None if self.control.socket == OFF else self.control.socket
 
 
 def load(path: Path) -> AgentConfig:

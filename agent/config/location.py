@@ -1,4 +1,4 @@
-"""Where the agent keeps its database, for commands that only look into that.
+"""Where the agent keeps its database and listens, for commands that need nothing else.
 
 They run on small gateways, in a hurry: what they need of the configuration is read without
 pydantic, which would take most of their time and memory. ``check`` reads all of it.
@@ -10,13 +10,13 @@ import os
 from pathlib import Path
 from typing import Final
 
-from agent.config.layers import read
+from agent.config.layers import Layers, read
 from models.errors import ConfigError
 
 STORE_DIRECTORY: Final = Path("/var/lib/fieldwatch")
 
-_KEYS = ("store", "directory")
-_VARIABLE = "FIELDWATCH_STORE__DIRECTORY"  # named as in environment; a test compares them
+SOCKET_OFF: Final = "off"
+_SOCKET = "control.sock"
 
 
 def store_directory(config_file: Path) -> Path:
@@ -26,12 +26,41 @@ def store_directory(config_file: Path) -> Path:
         ConfigError: not readable, not TOML, or the directory is no text.
 
     """
-    layers = read(config_file)
-    if _VARIABLE in os.environ:
-        layers.set(_KEYS, os.environ[_VARIABLE], _VARIABLE)
-    store = layers.document.get("store", {})
-    directory = store.get("directory", str(STORE_DIRECTORY)) if isinstance(store, dict) else None
-    if not isinstance(directory, str):
-        source = layers.origins(_KEYS)[-1].source
-        raise ConfigError(f"{source}: store.directory = {directory!r}: must be a text")
+    directory = _text(read(config_file), "store", "directory") or str(STORE_DIRECTORY)
     return config_file.parent.absolute() / directory
+
+
+def control_socket(config_file: Path) -> Path | None:
+    """Return the socket that the agent of this configuration takes commands at; None for off.
+
+    Raises:
+        ConfigError: not readable, not TOML, or the path is no text.
+
+    """
+    path = _text(read(config_file), "control", "socket")
+    if path == SOCKET_OFF:
+        return None
+    if path is None:
+        return socket_beside(store_directory(config_file))
+    return config_file.parent.absolute() / path
+
+
+def socket_beside(store: Path) -> Path:
+    """Return the socket of an agent whose configuration names none."""
+    return store / _SOCKET
+
+
+def _text(layers: Layers, table: str, key: str) -> str | None:
+    """Return a setting that is a text; None where it is not set."""
+    keys = (table, key)
+    variable = f"FIELDWATCH_{table}__{key}".upper()  # as in environment; a test compares them
+    if variable in os.environ:
+        layers.set(keys, os.environ[variable], variable)
+    settings = layers.document.get(table, {})
+    source = layers.origins(keys)[-1].source
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{source}: {table} = {settings!r}: must be a table")
+    value = settings.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"{source}: {table}.{key} = {value!r}: must be a text")
+    return value

@@ -1,7 +1,8 @@
 """A new configuration for an agent that runs: what of it takes effect, and what needs a restart.
 
-SIGHUP asks for it. A configuration that is wrong changes nothing; one that is right takes effect in
-the settings of ``RELOADED``, all others stay as they are until the agent is started again.
+The command ``reload`` and SIGHUP ask for it. A configuration that is wrong changes nothing. One
+that is right takes effect in the settings of ``RELOADED``; all others stay as they are until the
+agent is started again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from agent.config import load as configuration
 from agent.config.checker import Checker, NotChecked
@@ -41,26 +42,31 @@ RELOADED: Final = (
 Place = tuple[str, ...]
 
 
+class Reloaded(NamedTuple):
+    """What became of a new configuration that is right."""
+
+    config: AgentConfig  # to apply
+    changed: list[str]  # keys that take effect with it
+    needs_restart: list[str]  # keys that do not
+
+
 class Reloader:
-    """Reads the configuration again when asked; the loop's thread uses it, but for ``ask``."""
+    """Reads the configuration again; the loop's thread uses it."""
 
     def __init__(self, config_file: Path) -> None:
         self._file = config_file
-        self.asked = False
         self._loaded_s = time.time()
         self._refused: str | None = None  # why, if the last one was
         self._waiting: list[str] = []  # keys that need a restart
 
-    def ask(self) -> None:
-        """Say that there is a new configuration; safe in a signal handler."""
-        self.asked = True
+    def load(self, now: AgentConfig, check: Callable[[AgentConfig], None]) -> Reloaded:
+        """Return the configuration to apply, and what is new in it. The log has it, too.
 
-    def load(self, now: AgentConfig, check: Callable[[AgentConfig], None]) -> AgentConfig | None:
-        """Return the configuration to apply, or None where there is nothing new to apply.
+        Raises:
+            ConfigError: it is wrong, or ``check`` says that it does not fit what runs.
+            NotChecked: it cannot be checked.
 
-        ``check`` raises ConfigError where it does not fit what runs. The log has what changed.
         """
-        self.asked = False
         try:
             with Checker() as checker:
                 new = checker.call(configuration.load, self._file)
@@ -70,7 +76,7 @@ class Reloader:
             self._refused = str(error)
             problems = self._refused.replace("\n", "; ")
             _LOG.error("configuration refused, the one before stays in effect: %s", problems)
-            return None
+            raise
         self._loaded_s, self._refused = time.time(), None
         changed, self._waiting = list(differences(now, wanted)), list(differences(wanted, new))
         _LOG.info("configuration loaded; changed: %s", ", ".join(changed) or "nothing")
@@ -79,7 +85,7 @@ class Reloader:
                 "these stay as they are until the agent is started again: %s",
                 ", ".join(self._waiting),
             )
-        return wanted if changed else None
+        return Reloaded(wanted, changed, self._waiting)
 
     def document(self) -> dict[str, Any]:
         """Say what is in effect, for ``status``."""

@@ -100,6 +100,8 @@ def _metrics(document: Document, now: datetime) -> Iterator[Metric]:
     yield from _store(document)
     if document["uplink"]:
         yield from _uplink(document["uplink"])
+    if document.get("control"):  # none of an older agent
+        yield from _control(document["control"])
 
 
 def _agent(document: Document, now: datetime) -> Iterator[Metric]:
@@ -239,6 +241,20 @@ def _uplink(link: Document) -> Iterator[Metric]:
     yield Metric("uplink_in_flight_messages", "gauge", "Sent, not yet acknowledged.", in_flight)
     denied = [Value(len(link.get("denied", ())))]  # none of an older agent's
     yield Metric("uplink_denied_topics", "gauge", "Topics we may not publish to.", denied)
+
+
+def _control(control: Document) -> Iterator[Metric]:
+    def each(key: str, label: str) -> list[Value]:
+        return [Value(count, {label: name}) for name, count in control.get(key, {}).items()]
+
+    yield Metric("commands_total", "counter", "Commands done.", each("commands", "command"))
+    refused = each("refused", "cause")
+    yield Metric("commands_refused_total", "counter", "Commands refused, by cause.", refused)
+    dropped = each("clients_dropped", "cause")
+    yield Metric("control_clients_dropped_total", "counter", "Clients dropped.", dropped)
+    if control["socket"] is not None:
+        usable = [Value(int(control["error"] is None))]
+        yield Metric("control_up", "gauge", "Whether commands can be sent.", usable)
 
 
 def _count(name: str, help: str, value: float) -> Metric:

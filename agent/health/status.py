@@ -43,6 +43,7 @@ def describe(document: Document, now: datetime | None = None) -> Iterator[str]:
     yield from _store(document["store"])
     yield from uplink_lines(document["uplink"])
     yield from _configuration(document.get("configuration"))  # none of an older agent
+    yield from _control(document.get("control"))  # nor this
 
 
 def _not_stored(counters: Document) -> Iterator[str]:
@@ -215,6 +216,19 @@ def _configuration(configuration: Document | None) -> Iterator[str]:
         yield f"config    NOT TAKEN OVER: {problem}"
     if configuration["needs_restart"]:
         yield f"config    needs a restart: {', '.join(configuration['needs_restart'])}"
+
+
+def _control(control: Document | None) -> Iterator[str]:
+    if control is None or control["socket"] is None:
+        return
+    if control["error"]:
+        yield f"control   NO COMMANDS can be sent: {control['error']}"
+        return
+    yield f"control   {control['socket']}; commands: {_counts(control['commands']) or 'none yet'}"
+    if refused := _counts(control["refused"]):
+        yield f"          commands refused: {refused}"
+    if dropped := _counts(control["clients_dropped"]):
+        yield f"          clients dropped: {dropped}"
 
 
 def _central(central: Document) -> Iterator[str]:

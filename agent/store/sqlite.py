@@ -101,6 +101,12 @@ def transaction(connection: Connection, path: Path) -> Iterator[None]:
             raise
 
 
+def touch(connection: Connection) -> None:
+    """Write something in this transaction: SQLite syncs nothing where nothing was written."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    connection.execute(f"PRAGMA user_version = {version}")
+
+
 def open_for_writing(path: Path, synchronous: Synchronous, name: str = "") -> Connection:
     """Open a database, made or brought up to date as needed, for its only writer.
 

@@ -28,7 +28,7 @@ from agent.store.file import Mend, StoreFile
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.retention import FOREVER, LOOK_S, Retention, drop_alarms, drop_samples
 from agent.store.salvage import Numbers
-from agent.store.sqlite import LOCK, Connection, Damaged, errors_of, lock
+from agent.store.sqlite import LOCK, Connection, Damaged, errors_of, lock, touch
 from models.errors import StoreError
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Store:
         self._alarm_rows_max, self._bytes_max = alarm_rows_max, bytes_max
         self._retention, self._next_look = retention, 0.0
         self._next_sync = 0.0  # of the samples
+        self._unsynced = False  # whether some are stored, and not on the disk for sure
         # since the start
         self._samples_evicted = 0  # for the size
         self._dropped = {"samples_old": 0, "alarms_old": 0, "alarms_excess": 0}
@@ -324,14 +325,18 @@ class Store:
         try:
             # a memory of samples must not outlive them, nor be the only one to survive a power cut
             due = time.monotonic() >= self._next_sync
-            with self._readings_file.transaction(durable=due or batch.remembers):
+            durable = due or batch.remembers
+            with self._readings_file.transaction(durable):
                 self._write_samples(batch.samples, batch.clock)
                 evicted = self._evict_samples(_bytes(batch.samples))
+                if durable and self._unsynced and not batch.samples:
+                    touch(self._readings)
         except StoreError:
             self._next_sample, self._ring_rows = before
             raise
         if due:
             self._next_sync = time.monotonic() + SYNC_S
+        self._unsynced = not durable and (self._unsynced or bool(batch.samples))
         self._samples_evicted += evicted
         batch.samples = []
 

@@ -75,14 +75,16 @@ def test_a_reload_that_cannot_be_checked_changes_nothing(
     file = written(tmp_path, "0.5")
     now, reloader = configuration.load(file), Reloader(file)
     written(tmp_path, "0.7")
-    changed = reloader.load(now, lambda _: None)
-    assert changed is not None and changed.store.flush_interval_s == 0.7
+    loaded = reloader.load(now, lambda _: None)
+    assert loaded.config.store.flush_interval_s == 0.7
+    assert loaded.changed == ["store.flush_interval_s"]
 
     for program, said in (
         ("/bin/false", "ended without an answer (code 1)"),
         ("/not/there", "cannot be started: [Errno 2]"),
     ):
         monkeypatch.setattr("sys.executable", program)
-        assert reloader.load(now, lambda _: None) is None
+        with pytest.raises(NotChecked):
+            reloader.load(now, lambda _: None)
         assert said in reloader.document()["refused"]
         assert said in caplog.text

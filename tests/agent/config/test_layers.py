@@ -248,8 +248,12 @@ def test_reserved_names_are_no_settings(
 
 def test_the_light_commands_know_the_same_variable() -> None:
     layers = Layers("main")
-    assert environment.lay(layers, {location._VARIABLE: "x"}, config.AgentConfig) == []
-    assert [place for place, _ in leaves(layers.document)] == [location._KEYS]
+    variables = {"FIELDWATCH_STORE__DIRECTORY": "x", "FIELDWATCH_CONTROL__SOCKET": "y"}
+    assert environment.lay(layers, variables, config.AgentConfig) == []
+    assert {place for place, _ in leaves(layers.document)} == {
+        ("store", "directory"),
+        ("control", "socket"),
+    }
 
 
 # ---- what came from where

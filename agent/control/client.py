@@ -1,0 +1,111 @@
+"""The other end of the control socket: asks the agent that runs, and waits for its answer."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from agent.control.protocol import Refused, parse_answer, request_line
+from models.errors import FieldwatchError
+
+ANSWER_S_MAX: Final = 60.0  # a reload may take half of it
+
+
+class NoAgent(FieldwatchError):
+    """No agent listens there."""
+
+    exit_code = 69  # as EX_UNAVAILABLE of sysexits.h
+
+
+class NotAllowed(FieldwatchError):
+    """The user may not send commands to this agent."""
+
+    exit_code = 77  # as EX_NOPERM
+
+
+class NoAnswer(FieldwatchError):
+    """The agent took the command and did not answer: it may be done or not."""
+
+    exit_code = 75  # as EX_TEMPFAIL
+
+
+def ask(
+    path: Path,
+    command: str,
+    arguments: Mapping[str, Any] | None = None,
+    seconds_max: float = ANSWER_S_MAX,
+) -> dict[str, Any]:
+    """Send a command to the agent that listens at ``path``; return the result.
+
+    Raises:
+        NoAgent: none listens there.
+        NotAllowed: by the socket's permissions.
+        NoAnswer: none came within ``seconds_max``, or the agent ended before.
+        Refused: the agent did not do it; the code says why.
+
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        _connect(connection, path)
+        try:
+            answer = _exchange(connection, request_line(command, arguments or {}), seconds_max)
+        except TimeoutError as error:
+            raise NoAnswer(
+                f"the agent at {path} has not answered within {seconds_max:.0f} s; whether"
+                f" {command} is done is not known. See: journalctl -u fieldwatch-agent"
+            ) from error
+        except ConnectionError:
+            answer = b""
+    if not answer.endswith(b"\n"):
+        raise NoAnswer(
+            f"the agent at {path} ended before it answered; whether {command} is done is not"
+            " known. See: systemctl status fieldwatch-agent"
+        )
+    try:
+        return parse_answer(answer)
+    except ValueError as error:
+        raise NoAnswer(f"what listens at {path} gives no answer of this version: {error}") from None
+
+
+def _connect(connection: socket.socket, path: Path) -> None:
+    try:
+        connection.setblocking(False)
+        connection.connect(str(path))
+    except FileNotFoundError as error:
+        raise NoAgent(
+            f"no agent answers at {path}: there is no such socket. Start the agent, or see"
+            " control.socket in its configuration and its log"
+        ) from error
+    except ConnectionRefusedError as error:
+        raise NoAgent(
+            f"no agent answers at {path}: the one that did was killed. Start the agent again"
+        ) from error
+    except PermissionError as error:
+        raise NotAllowed(
+            f"{path}: you may not send commands to this agent. Use sudo, or become a member of"
+            " the socket's group"
+        ) from error
+    except BlockingIOError as error:
+        raise Refused("busy", f"the agent at {path} has too many clients; try again") from error
+    except OSError as error:  # the path is too long, or no socket
+        raise NoAgent(f"no agent answers at {path}: {error.strerror or error}") from error
+
+
+def _exchange(connection: socket.socket, request: bytes, seconds_max: float) -> bytes:
+    """Return the answer with the end of its line; without it where the agent ended."""
+    deadline = time.monotonic() + seconds_max
+    connection.settimeout(seconds_max)
+    try:
+        connection.sendall(request)
+    except BrokenPipeError:  # it may have said why before it hung up
+        pass
+    answer = bytearray()
+    while not answer.endswith(b"\n"):
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
+        data = connection.recv(65536)
+        if not data:
+            break
+        answer += data
+    return bytes(answer)

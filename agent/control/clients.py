@@ -1,0 +1,236 @@
+"""The clients of the control socket, and the thread that owns them.
+
+The loop gets their commands by the inbox and hands each answer to ``_answered``, which only
+enqueues it. One request of a client is in work at a time: what it sends meanwhile stays in the
+kernel, so that a client costs a line, an answer, and no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pwd
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from agent.control.inbox import Answer, Asker, Command
+from agent.control.protocol import (
+    REQUEST_BYTES_MAX,
+    Code,
+    Refused,
+    done_line,
+    parse_request,
+    refused_line,
+)
+
+CLIENTS_MAX: Final = 16
+REQUEST_S_MAX: Final = 30.0  # until a client has sent a whole line
+ANSWER_S_MAX: Final = 10.0  # until it has read an answer
+_STOP_S_MAX = 1.0  # for answers that are not read when the agent stops
+_LOOK_S = 1.0  # between two looks for clients that are too slow
+_READ_BYTES = 4096
+_PEER = struct.Struct("3i")  # pid, uid, gid
+
+Put = Callable[[Command], None]
+
+
+class _Client:
+    """One connection; ``deadline`` is the monotonic time by which it has to do its part."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.asker = _peer(connection)
+        self.received = bytearray()
+        self.to_send = memoryview(b"")
+        self.in_work = False  # its command is, or waits to be
+        self.ended = False  # it sends nothing more, and may read on
+        self.deadline = time.monotonic() + REQUEST_S_MAX
+
+
+class Clients:
+    """Serves those who connect to ``listener``, from ``start`` to ``stop``."""
+
+    def __init__(self, listener: socket.socket, put: Put) -> None:
+        self._listener, self._put = listener, put
+        self._stopping = False
+        self._selector = selectors.DefaultSelector()
+        self._wakes = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._clients: set[_Client] = set()
+        self._answers: deque[tuple[_Client, bytes]] = deque()
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+        self.refused: Counter[Code] = Counter()  # requests that are no command
+        self.dropped = {"too_many": 0, "slow": 0, "gone": 0}
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._wakes, selectors.EVENT_READ)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let nobody in any more, give what answers there are, and end."""
+        self._stopping = True
+        self._wake()
+        self._thread.join()
+        self._selector.close()
+        os.close(self._wakes)
+
+    def __len__(self) -> int:
+        """Return how many are connected."""
+        return len(self._clients)
+
+    # ---- the thread
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._turn(_LOOK_S if self._clients else None)
+        self._selector.unregister(self._listener)
+        until = time.monotonic() + _STOP_S_MAX
+        self._drop_idle_clients()
+        while self._clients and time.monotonic() < until:
+            self._turn(_LOOK_S / 10)
+            self._drop_idle_clients()
+        for client in tuple(self._clients):
+            self._drop(client, "slow")
+
+    def _turn(self, wait_s: float | None) -> None:
+        for key, _ in self._selector.select(wait_s):
+            self._ready(key)
+        while self._answers:
+            self._send(*self._answers.popleft())
+        now = time.monotonic()
+        for client in tuple(self._clients):
+            if not client.in_work and now > client.deadline:
+                self._drop(client, "slow")
+
+    def _drop_idle_clients(self) -> None:
+        for client in tuple(self._clients):
+            if not client.in_work and not client.to_send:
+                self._drop(client)
+
+    def _ready(self, key: selectors.SelectorKey) -> None:
+        if key.fileobj is self._listener:
+            self._accept()
+        elif key.fileobj == self._wakes:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wakes)
+        elif key.data.to_send:
+            self._go_on_sending(key.data)
+        else:
+            self._receive(key.data)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:  # gone already, or no descriptors left
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                self.dropped["too_many"] += 1
+                time.sleep(_LOOK_S)  # it stays there, and would wake us without end
+            return
+        connection.setblocking(False)
+        if len(self._clients) >= CLIENTS_MAX:
+            self.dropped["too_many"] += 1
+            told = Refused("busy", f"{CLIENTS_MAX} clients are connected; try again later")
+            with connection, contextlib.suppress(OSError):
+                connection.send(refused_line(told))
+            return
+        client = _Client(connection)
+        self._clients.add(client)
+        self._selector.register(connection, selectors.EVENT_READ, client)
+
+    def _receive(self, client: _Client) -> None:
+        try:
+            data = client.connection.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop(client, "gone")
+            return
+        client.ended = not data
+        client.received += data
+        self._next_request(client)
+
+    def _next_request(self, client: _Client) -> None:
+        """Put the next line into the inbox, if there is one; a client that has ended ends one."""
+        line, end, rest = client.received.partition(b"\n")
+        if len(line) > REQUEST_BYTES_MAX:
+            client.ended, client.received = True, bytearray()
+            told = f"a request has at most {REQUEST_BYTES_MAX} bytes"
+            self._refuse(client, Refused("too_large", told))
+        elif end or (client.ended and line):
+            client.received = rest
+            self._take(client, bytes(line))
+        elif client.ended:
+            self._drop(client)
+
+    def _take(self, client: _Client, line: bytes) -> None:
+        try:
+            request = parse_request(line)
+        except Refused as refusal:
+            self._refuse(client, refusal)
+            return
+        client.in_work = True
+        self._selector.unregister(client.connection)
+        self._put(Command(*request, client.asker, partial(self._answered, client)))
+
+    def _refuse(self, client: _Client, refusal: Refused) -> None:
+        self.refused[refusal.code] += 1
+        client.in_work = True
+        self._selector.unregister(client.connection)
+        self._answers.append((client, refused_line(refusal)))
+
+    def _send(self, client: _Client, line: bytes) -> None:
+        client.in_work = False
+        client.to_send = memoryview(line)
+        client.deadline = time.monotonic() + ANSWER_S_MAX
+        self._selector.register(client.connection, selectors.EVENT_WRITE, client)
+        self._go_on_sending(client)
+
+    def _go_on_sending(self, client: _Client) -> None:
+        try:
+            client.to_send = client.to_send[client.connection.send(client.to_send) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop(client, "gone")
+            return
+        if not client.to_send:
+            client.deadline = time.monotonic() + REQUEST_S_MAX
+            self._selector.modify(client.connection, selectors.EVENT_READ, client)
+            self._next_request(client)
+
+    def _drop(self, client: _Client, why: str | None = None) -> None:
+        if why is not None:
+            self.dropped[why] += 1
+        self._clients.discard(client)
+        with contextlib.suppress(KeyError):  # not registered: its command is in work
+            self._selector.unregister(client.connection)
+        client.connection.close()
+
+    # ---- any thread
+
+    def _answered(self, client: _Client, answer: Answer) -> None:
+        line = refused_line(answer) if isinstance(answer, Refused) else done_line(answer)
+        self._answers.append((client, line))
+        self._wake()
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._wakes, 1)
+
+
+def _peer(connection: socket.socket) -> Asker:
+    """Return who is at the other end, as the kernel says."""
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    _, uid, _ = _PEER.unpack(told)
+    try:
+        return Asker("socket", pwd.getpwuid(uid).pw_name, uid)
+    except KeyError:
+        return Asker("socket", f"uid {uid}", uid)

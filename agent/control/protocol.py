@@ -1,0 +1,120 @@
+"""What goes over the control socket: a request in one line of JSON, and its answer in another.
+
+A request is ``{"v": 1, "command": "flush", "arguments": {}}``; ``v`` and ``arguments`` may be
+absent. An answer is ``{"v": 1, "ok": true, "result": {}}``, or, where ``ok`` is false, it has
+``{"code": "busy", "message": "..."}`` as ``error``. The codes are those of ``EXIT_CODES``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+from models.errors import ConfigError, FieldwatchError, StoreError
+
+VERSION: Final = 1
+REQUEST_BYTES_MAX: Final = 16 * 1024  # of a line, without its end
+
+Code = Literal[
+    "malformed",
+    "too_large",
+    "version",
+    "unknown_command",
+    "arguments",
+    "configuration",
+    "not_stored",
+    "busy",
+    "stopping",
+]
+_TRY_AGAIN: Final = 75  # as EX_TEMPFAIL of sysexits.h
+EXIT_CODES: Final[Mapping[Code, int]] = {
+    "malformed": 1,
+    "too_large": 1,
+    "version": 1,
+    "unknown_command": 1,
+    "arguments": 1,
+    "configuration": ConfigError.exit_code,
+    "not_stored": StoreError.exit_code,
+    "busy": _TRY_AGAIN,
+    "stopping": _TRY_AGAIN,
+}
+
+
+class Refused(FieldwatchError):
+    """A command that is not done; ``code`` says why to programs, the text to people."""
+
+    def __init__(self, code: Code, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.exit_code = EXIT_CODES[code]
+
+
+class Request(NamedTuple):
+    """What a client asks for."""
+
+    command: str
+    arguments: Mapping[str, Any]
+
+
+def request_line(command: str, arguments: Mapping[str, Any]) -> bytes:
+    """Return a request with the end of its line."""
+    return _line({"v": VERSION, "command": command, "arguments": arguments})
+
+
+def parse_request(line: bytes) -> Request:
+    """Return the request of a line.
+
+    Raises:
+        Refused: ``malformed`` or ``version``.
+
+    """
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise Refused("malformed", "the request is not one line of JSON") from error
+    if not isinstance(document, dict):
+        raise Refused("malformed", 'the request must be an object, such as {"command": "state"}')
+    version = document.pop("v", VERSION)
+    if version != VERSION:
+        raise Refused("version", f"v must be {VERSION}: this agent speaks no other version")
+    command, arguments = document.pop("command", None), document.pop("arguments", {})
+    if not isinstance(command, str):
+        raise Refused("malformed", "command must be a text")
+    if not isinstance(arguments, dict):
+        raise Refused("malformed", "arguments must be an object")
+    if document:
+        raise Refused("malformed", "allowed keys are v, command and arguments")
+    return Request(command, arguments)
+
+
+def done_line(result: Mapping[str, Any]) -> bytes:
+    """Return the answer to a command that is done."""
+    return _line({"v": VERSION, "ok": True, "result": result})
+
+
+def refused_line(error: Refused) -> bytes:
+    """Return the answer to a command that is not done."""
+    told = {"code": error.code, "message": str(error)}
+    return _line({"v": VERSION, "ok": False, "error": told})
+
+
+def _line(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document).encode() + b"\n"
+
+
+def parse_answer(line: bytes) -> dict[str, Any]:
+    """Return the result that an answer has.
+
+    Raises:
+        Refused: it says that the command is not done.
+        ValueError: it is no answer of this protocol.
+
+    """
+    document = json.loads(line)
+    match document:
+        case {"ok": True, "result": dict(result)}:
+            return result
+        case {"ok": False, "error": {"code": code, "message": str(message)}} if code in EXIT_CODES:
+            raise Refused(code, message)
+    raise ValueError("neither a result nor an error that this version knows")
