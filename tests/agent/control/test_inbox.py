@@ -33,7 +33,8 @@ def test_commands_come_out_in_order_and_once() -> None:
 
 
 def test_more_than_can_wait_are_refused_and_counted() -> None:
-    inbox, asking, now = Inbox(lambda: now), Asking(), 0.0
+    now = 0.0
+    inbox, asking = Inbox(lambda: now), Asking()
     for _ in range(WAITING_MAX + 3):
         inbox.put(asking.command("a"))
         now += 10.0  # so that it is not the rate
@@ -45,7 +46,8 @@ def test_more_than_can_wait_are_refused_and_counted() -> None:
 
 
 def test_more_than_so_many_a_second_are_refused() -> None:
-    inbox, asking, now = Inbox(lambda: now), Asking(), 5.0
+    now = 5.0
+    inbox, asking = Inbox(lambda: now), Asking()
     for _ in range(WAITING_MAX):
         inbox.put(asking.command("a"))
         inbox.take()
