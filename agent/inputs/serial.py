@@ -108,9 +108,9 @@ class SerialInput(ThreadedInput):
                 data = arriving.read()
                 lines = self._framer.push(data)
                 self._bytes += len(data)
-                self._lines += len(lines)
                 if lines:
                     put(Chunk(self.name, time.time(), time.monotonic(), lines))
+                self._lines += len(lines)  # what is counted is there for a flush
         finally:
             self._framer.end()
 

@@ -1,4 +1,4 @@
-"""A new configuration while the agent runs: a real process, real signals, real brokers."""
+"""A new configuration while the agent runs: a real process, its real socket, real brokers."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from agent.clock import Clock
 from agent.config import load as configuration
 from agent.config.load import AgentConfig
 from agent.config.reload import RELOADED, differences, take_over, takes_effect
+from agent.control.client import ask
+from agent.control.protocol import Refused
 from agent.inputs.plant import PERIOD_S, Pump
 from agent.scoring.fleet import Fleet
 from agent.scoring.stream import Stream
@@ -61,12 +63,16 @@ columns = ["time", "flow"]
 StartAgent = Callable[[Path], RealAgent]
 
 
+def written(directory: Path) -> Path:
+    (directory / "data").mkdir()
+    (directory / "conf.d").mkdir()
+    (directory / "agent.toml").write_text(MAIN)
+    return directory / "agent.toml"
+
+
 @pytest.fixture
 def main(tmp_path: Path) -> Path:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "conf.d").mkdir()
-    (tmp_path / "agent.toml").write_text(MAIN)
-    return tmp_path / "agent.toml"
+    return written(tmp_path)
 
 
 def drop_in(main: Path, text: str) -> None:
@@ -96,15 +102,24 @@ def running(main: Path, start_agent: StartAgent) -> Callable[[], RealAgent]:
     return run
 
 
-def reload(agent: RealAgent, main: Path, text: str) -> None:
-    """Lay a drop-in over the configuration, send SIGHUP and wait until that has been seen to."""
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAgent]:
+    """An agent for tests that leave it as it was; a start takes longer than they do."""
+    agent = RealAgent(written(tmp_path_factory.mktemp("shared")))
+    agent.start()
+    wait_until(lambda: bool(status(agent.config)), "the agent to be ready")
+    yield agent
+    assert agent.stop() == 0
+
+
+def reload(main: Path, text: str) -> dict[str, Any]:
+    """Lay a drop-in over the configuration, and have the agent read it; return the answer."""
     drop_in(main, text)
-    before = len(re.findall("configuration (loaded|refused)", agent.log()))
-    assert agent.process is not None
-    agent.process.send_signal(signal.SIGHUP)
-    wait_until(
-        lambda: len(re.findall("configuration (loaded|refused)", agent.log())) > before, "a reload"
-    )
+    return ask(main.parent / "data" / "control.sock", "reload")
+
+
+def state(main: Path) -> dict[str, Any]:
+    return ask(main.parent / "data" / "control.sock", "state")
 
 
 # ---- the process
@@ -115,8 +130,7 @@ def test_what_can_change_takes_effect_and_the_rest_is_told(
 ) -> None:
     agent = running()
     assert opened(main) == []
-    reload(
-        agent,
+    told = reload(
         main,
         '[health]\ninterval_s = 0.1\n[[streams]]\nname = "pump"\nsilent_after_s = 0.1\n'
         '[[inputs]]\nname = "line"\nbaud = 9600\n[gateway]\nsite = "other"\n'
@@ -128,8 +142,11 @@ def test_what_can_change_takes_effect_and_the_rest_is_told(
         in agent.log()
     )
     waiting = ["gateway.site", "streams.b", "inputs.line.baud", "inputs.b"]
-    told = f"until the agent is started again: {', '.join(waiting)}\n"
-    wait_until(lambda: told in agent.log(), "what waits for a restart")
+    assert told == {
+        "changed": ["health.interval_s", "streams.pump.silent_after_s"],
+        "needs_restart": waiting,
+    }
+    assert f"until the agent is started again: {', '.join(waiting)}\n" in agent.log()
     wait_until(lambda: opened(main) == ["silent"], "the alarm of a stream that is silent")
     wait_until(lambda: status(main)["store"]["outbox_rows"] >= 3, "health messages")
     assert status(main)["configuration"]["needs_restart"] == waiting
@@ -150,23 +167,24 @@ def test_what_can_change_takes_effect_and_the_rest_is_told(
     ],
 )
 def test_a_wrong_configuration_leaves_the_old_one_running(
-    main: Path, running: Callable[[], RealAgent], text: str, said: str
+    shared: RealAgent, text: str, said: str
 ) -> None:
-    agent = running()
-    reload(agent, main, text)
+    agent, main = shared, shared.config
+    with pytest.raises(Refused) as refused:
+        reload(main, text)
+    assert refused.value.exit_code == ConfigError.exit_code
+    assert said in str(refused.value)
     assert "ERROR agent.config.reload: configuration refused, the one before stays" in agent.log()
     assert said in agent.log()
-    wait_until(lambda: bool(status(main)["configuration"]["refused"]), "the status to tell")
-    assert said in status(main)["configuration"]["refused"]
-    reload(agent, main, "")
-    wait_until(lambda: status(main)["configuration"]["refused"] is None, "the status to tell")
+    assert said in status(main)["configuration"]["refused"]  # stored before the answer
+    assert reload(main, "") == {"changed": [], "needs_restart": []}
+    assert status(main)["configuration"]["refused"] is None
     assert "changed: nothing" in agent.log()
     assert status(main)["store"]["outbox_rows"] == 0  # the other half did not take effect
-    assert agent.stop() == 0
 
 
 def linked(main: Path, port: int) -> bool:
-    link = status(main)["uplink"]
+    link = state(main)["uplink"]
     # held: nobody is subscribed
     return (
         bool(link) and link["broker"].endswith(f":{port}") and link["state"] in ("online", "held")
@@ -183,10 +201,10 @@ def test_another_broker_takes_over(
         link = '[health]\ninterval_s = 0.1\n[mqtt]\nhost = "127.0.0.1"\nport = {}\n'
         agent = running()  # without a broker
         for one in (broker, other):
-            reload(agent, main, link.format(one.port))
+            assert reload(main, link.format(one.port))["changed"][0].startswith("mqtt")
             wait_until(partial(linked, main, one.port), "the link to the other broker")
-        reload(agent, main, "")
-        wait_until(lambda: status(main)["uplink"] is None, "the link to end")
+        reload(main, "")
+        wait_until(lambda: state(main)["uplink"] is None, "the link to end")
         assert agent.stop() == 0
     finally:
         other.kill()
