@@ -234,7 +234,7 @@ def state(config_file: Path, as_json: bool) -> int:
 
     document = _ask(config_file, "state")
     if as_json:
-        _print_json(document)
+        say_json(document)
     else:
         for line in describe(document):
             click.echo(line)

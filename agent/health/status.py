@@ -42,8 +42,8 @@ def describe(document: Document, now: datetime | None = None) -> Iterator[str]:
     yield from _set_aside(document.get("set_aside"))  # none of an older agent
     yield from _store(document["store"])
     yield from uplink_lines(document["uplink"])
-    yield from _configuration(document.get("configuration"))  # none of an older agent
-    yield from _control(document.get("control"))  # nor this
+    yield from _control(document.get("control"))  # none of an older agent
+    yield from _configuration(document.get("configuration"))  # nor this
 
 
 def _not_stored(counters: Document) -> Iterator[str]:

@@ -16,6 +16,7 @@ import random
 import socket
 import tomllib
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from itertools import product
@@ -35,6 +36,7 @@ from agent.commands.probe.run import document_of as described
 from agent.config import load as configuration
 from agent.config.broker import MqttTable
 from agent.config.inputs import InputTable, MqttInputTable
+from agent.control.protocol import Refused, parse_request, refused_line
 from agent.health.measured import rss_mb
 from agent.inputs.kinds import open_input
 from agent.inputs.source import Chunk
@@ -672,3 +674,19 @@ def test_whatever_comes_a_probe_shows_it_and_proposes_what_can_be_read(tmp_path:
             (table,) = tomllib.loads(found["proposal"])["inputs"]
             assert table.get("topics", [""]) == [source]
     assert proposed > 0.5 * FILES
+
+
+def test_a_mutated_command_is_one_or_refused_with_its_code() -> None:
+    chance = random.Random(SEED)
+    good = b'{"v": 1, "command": "label", "arguments": {"alarm": 7, "text": "seal \xc3\xa9"}}'
+    codes = Counter[str]()
+    for _ in each_in_time(range(PAYLOADS)):
+        try:
+            request = parse_request(mutated(good, chance))
+        except Refused as refused:
+            codes[refused.code] += 1
+            json.loads(refused_line(refused))
+        else:
+            assert isinstance(request.command, str)
+            codes["good"] += 1
+    assert codes.keys() == {"good", "malformed", "version"}

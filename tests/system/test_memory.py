@@ -82,8 +82,8 @@ def test_a_running_agent_has_what_it_needs_and_no_more(
     agent = start_agent(config)
     work(tmp_path, serial_lines)
 
-    # the loop, a reader per line, the uplink and paho's
-    assert len(list((process(agent) / "task").iterdir())) == 1 + STREAMS + 2
+    # the loop, a reader per line, the control socket's, the uplink and paho's
+    assert len(list((process(agent) / "task").iterdir())) == 1 + STREAMS + 3
     assert children(agent) == ""  # what checked has ended
     maps = (process(agent) / "maps").read_text()
     assert [name for name in NOT_NEEDED if name in maps] == []

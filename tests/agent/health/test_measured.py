@@ -130,3 +130,23 @@ def test_the_status_of_an_older_agent_can_be_read(document: dict[str, Any]) -> N
     for key in ("machine", "loop", "inference", "queues", "configuration"):
         del document[key]
     assert not [line for line in describe(document | {"uplink": None}) if "machine" in line]
+
+
+def test_a_person_reads_what_became_of_commands(document: dict[str, Any]) -> None:
+    def lines(**changes: Any) -> list[str]:
+        control = document["control"] | changes
+        told = describe(document | {"uplink": None, "control": control})
+        return [line for line in told if re.match("control |  +(commands|clients) ", line)]
+
+    socket = "/run/fieldwatch/control.sock"
+    assert lines(clients_dropped={"slow": 2, "gone": 0}) == [
+        f"control   {socket}; commands: state 2",
+        "          commands refused: busy 1",
+        "          clients dropped: slow 2",
+    ]
+    assert lines(commands={}, refused={}) == [f"control   {socket}; commands: none yet"]
+    assert lines(error=f"{socket}: another agent listens there") == [
+        f"control   NO COMMANDS can be sent: {socket}: another agent listens there"
+    ]
+    assert lines(socket=None) == []
+    assert list(describe({key: document[key] for key in document if key != "control"}))

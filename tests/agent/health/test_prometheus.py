@@ -72,6 +72,10 @@ def test_a_status_is_given_in_base_units(document: dict[str, Any]) -> None:
     assert values["fieldwatch_evicted_total"][("alarm",)] == 0
     assert values["fieldwatch_uplink_acknowledged_total"] == {(): 2}
     assert "fieldwatch_stream_score" not in values  # there is none yet
+    assert values["fieldwatch_commands_total"] == {("state",): 2}
+    assert values["fieldwatch_commands_refused_total"] == {("busy",): 1}
+    assert values["fieldwatch_control_clients_dropped_total"][("slow",)] == 0
+    assert values["fieldwatch_control_up"] == {(): 1}
 
 
 def test_an_agent_that_does_not_answer_is_not_up(document: dict[str, Any]) -> None:
