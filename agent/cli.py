@@ -237,7 +237,7 @@ def state(config_file: Path, as_json: bool) -> int:
         say_json(document)
     else:
         for line in describe(document):
-            click.echo(line)
+            say(line)
     return 0
 
 
@@ -249,7 +249,7 @@ def flush(config_file: Path) -> int:
     For use before the power is cut on purpose.
     """
     _ask(config_file, "flush")
-    click.echo("stored: all that had arrived is on the disk")
+    say("stored: all that had arrived is on the disk")
     return 0
 
 
@@ -258,9 +258,9 @@ def flush(config_file: Path) -> int:
 def reload(config_file: Path) -> int:
     """Have the agent that runs take over its configuration; say what of it took effect."""
     outcome = _ask(config_file, "reload")
-    click.echo(f"taken over: {', '.join(outcome['changed']) or 'nothing has changed'}")
+    say(f"taken over: {', '.join(outcome['changed']) or 'nothing has changed'}")
     if outcome["needs_restart"]:
-        click.echo(f"needs a restart: {', '.join(outcome['needs_restart'])}")
+        say(f"needs a restart: {', '.join(outcome['needs_restart'])}")
     return 0
 
 

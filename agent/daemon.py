@@ -110,7 +110,7 @@ class Daemon:
             {
                 "reload": Verb(self._reload),
                 "flush": Verb(self._flush),
-                "state": Verb(lambda _: self._document(), changes=False),
+                "state": Verb(self._state, changes=False),
             }
         )
         self._chunks = chunks
@@ -360,6 +360,12 @@ class Daemon:
         if self._dispatcher.run(self._inbox.take()):
             self._commit()
             self._dispatcher.committed(self._trouble.error)
+
+    def _state(self, _: Command) -> dict[str, Any]:
+        """Say how everything is doing now, with what was scored since the last commit."""
+        for fleet in self._fleets:
+            fleet.flush(self._batch)
+        return self._document()
 
     def _flush(self, _: Command) -> dict[str, Any]:
         """Take in what has arrived, and have the commit that follows sync all of it to the disk."""

@@ -84,7 +84,8 @@ def test_the_state_is_of_now_and_not_what_was_stored_last(gateway: Gateway) -> N
     assert "input     line: connected; 200 lines" in told.stdout
     assert f"control   {gateway.socket}; commands: state " in told.stdout
     document = json.loads(gateway.command("state", "--json").stdout)
-    assert document["streams"]["pump"]["counters"]["readings"] == 200
+    assert document["streams"]["pump"]["counters"]["readings"] == 8 * 200
+    assert document["streams"]["pump"]["counters"]["samples"] == 200
     assert document["running"] is True
     assert status(gateway.directory)["inputs"]["line"]["lines"] == 0
 
