@@ -71,6 +71,8 @@ def parse_request(line: bytes) -> Request:
     """
     try:
         document = json.loads(line)
+        # json takes more than JSON has: NaN, numbers without end, halves of characters
+        json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise Refused("malformed", "the request is not one line of JSON") from error
     if not isinstance(document, dict):
@@ -115,6 +117,8 @@ def parse_answer(line: bytes) -> dict[str, Any]:
     match document:
         case {"ok": True, "result": dict(result)}:
             return result
-        case {"ok": False, "error": {"code": code, "message": str(message)}} if code in EXIT_CODES:
-            raise Refused(code, message)
+        case {"ok": False, "error": {"code": str(said), "message": str(message)}}:
+            for code in EXIT_CODES:
+                if code == said:
+                    raise Refused(code, message)
     raise ValueError("neither a result nor an error that this version knows")

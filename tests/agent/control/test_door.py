@@ -180,6 +180,9 @@ class Asked:
         (b'{"command": "a", "argument": {}}\n', "malformed"),
         (b'{"command": "\xff"}\n', "malformed"),
         (b"\0" * 100 + b"\n", "malformed"),
+        (b'{"command": "\\ud800"}\n', "malformed"),
+        (b'{"command": "a", "arguments": {"x": NaN}}\n', "malformed"),
+        (b'{"command": "a", "arguments": {"x": 1e999}}\n', "malformed"),
         (b"[" * 15_000 + b"\n", "malformed"),
         (b'{"n": ' + b"9" * 10_000 + b"}\n", "malformed"),
         (b'{"v": 2, "command": "a"}\n', "version"),
@@ -425,13 +428,22 @@ def test_an_agent_that_ends_meanwhile_is_told(path: Path) -> None:
             asked.result()
 
 
-def test_an_answer_of_another_version_is_told(path: Path) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"v": 2, "done": true}\n',
+        b'{"v": 1, "ok": false, "error": {"code": [], "message": ""}}\n',
+        b'{"v": 1, "ok": false, "error": {"code": "new", "message": ""}}\n',
+        b"\xff\n",
+    ],
+)
+def test_an_answer_of_another_version_is_told(path: Path, answer: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as agent:
         agent.bind(str(path))
         agent.listen()
         asked = Asked(path, "flush", {})
         connection, _ = agent.accept()
-        connection.sendall(b'{"v": 2, "done": true}\n')
+        connection.sendall(answer)
         with pytest.raises(client.NoAnswer, match="no answer of this version"):
             asked.result()
         connection.close()
