@@ -17,6 +17,8 @@ import pytest
 from agent.control.client import NoAgent, NoAnswer, ask
 from agent.control.protocol import Refused
 from agent.inputs.plant import PERIOD_S, Pump
+from agent.store.batch import THROUGH
+from agent.store.writer import Store
 from models.bundle import Bundle
 from models.messages import Samples
 from models.pipeline import Pipeline
@@ -103,17 +105,31 @@ def test_what_was_there_before_a_flush_survives_a_kill_right_after_it(
     wait_until(lambda: gateway.has_read(8000), "the lines")
     assert len(kept_scores(gateway.directory)) == 0
     gateway.ask("flush")
+    gateway.line.write(b"".join(parts[8000:8020]))  # too few for a summary, which saves the memory
+    wait_until(lambda: gateway.has_read(8020), "the lines")
+    gateway.ask("flush")
     gateway.agent.kill()
     expected = expected_scores(zoo_bundle, sent)
-    assert np.array_equal(kept_scores(gateway.directory), expected[:8000], equal_nan=True)
+    assert np.array_equal(kept_scores(gateway.directory), expected[:8020], equal_nan=True)
+    # the memory of all of them is there, and with that the samples are synced: see test_power_cut
+    assert remembered(gateway.directory) == 8020
 
     agent = start_agent(gateway.config)
     wait_until(lambda: agent.log().count("ready:") == 2, "the second start")
-    gateway.line.write(b"".join(parts[8000:]))
-    wait_until(lambda: gateway.has_read(300), "the lines")
+    gateway.line.write(b"".join(parts[8020:]))
+    wait_until(lambda: gateway.has_read(280), "the lines")
     assert gateway.command("flush").stdout == "stored: all that had arrived is on the disk\n"
     agent.kill()
     assert np.array_equal(kept_scores(gateway.directory), expected, equal_nan=True)
+
+
+def remembered(directory: Path) -> int:
+    """How many samples the stream's stored memory knows of."""
+    store = Store(directory / "data", "plant", "gw-1", 10**5, 10**6)
+    store.open()
+    through = int(store.state("pump").get(THROUGH, b"1"))
+    store.close()
+    return through - 1
 
 
 @pytest.fixture
@@ -269,6 +285,27 @@ def test_a_stop_does_not_wait_for_clients_and_removes_the_socket(gateway: Gatewa
         gateway.ask("state")
     idle.close()
     asking.close()
+
+
+def test_who_waits_for_the_loop_when_it_stops_is_told(gateway: Gateway) -> None:
+    drop_in = gateway.directory / "conf.d" / "a.toml"
+    drop_in.parent.mkdir()
+    os.mkfifo(drop_in)
+    reloading, waiting = gateway.connect(), gateway.connect()
+    reloading.sendall(b'{"command": "reload"}\n')
+    with drop_in.open("w"):  # opened: the loop waits for its end
+        waiting.sendall(b'{"command": "flush"}\n')
+        with gateway.connect() as after:  # the door has taken what was sent before this one came
+            after.sendall(b"no command\n")
+            assert "malformed" in after.makefile().readline()
+        process = gateway.agent.process
+        assert process is not None
+        process.terminate()
+    assert json.loads(reloading.makefile().readline())["ok"]
+    assert json.loads(waiting.makefile().readline())["error"]["code"] == "stopping"
+    assert process.wait(WAIT_S_MAX) == 0
+    for connection in (reloading, waiting):
+        connection.close()
 
 
 def test_after_a_kill_the_socket_works_again(gateway: Gateway, start_agent: StartAgent) -> None:
