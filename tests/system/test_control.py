@@ -101,23 +101,23 @@ def test_what_was_there_before_a_flush_survives_a_kill_right_after_it(
     rows = Pump(1).run(8300)
     sent = lines(rows)
     parts = sent.splitlines(keepends=True)
-    gateway.line.write(b"".join(parts[:8000]))  # more than the loop takes at once
-    wait_until(lambda: gateway.has_read(8000), "the lines")
+    gateway.line.write(b"".join(parts[:8010]))  # more than the loop takes at once
+    wait_until(lambda: gateway.has_read(8010), "the lines")
     assert len(kept_scores(gateway.directory)) == 0
     gateway.ask("flush")
-    gateway.line.write(b"".join(parts[8000:8020]))  # too few for a summary, which saves the memory
-    wait_until(lambda: gateway.has_read(8020), "the lines")
+    gateway.line.write(b"".join(parts[8010:8030]))  # too few for a summary, which saves the memory
+    wait_until(lambda: gateway.has_read(8030), "the lines")
     gateway.ask("flush")
     gateway.agent.kill()
     expected = expected_scores(zoo_bundle, sent)
-    assert np.array_equal(kept_scores(gateway.directory), expected[:8020], equal_nan=True)
+    assert np.array_equal(kept_scores(gateway.directory), expected[:8030], equal_nan=True)
     # the memory of all of them is there, and with that the samples are synced: see test_power_cut
-    assert remembered(gateway.directory) == 8020
+    assert remembered(gateway.directory) == 8030
 
     agent = start_agent(gateway.config)
     wait_until(lambda: agent.log().count("ready:") == 2, "the second start")
-    gateway.line.write(b"".join(parts[8020:]))
-    wait_until(lambda: gateway.has_read(280), "the lines")
+    gateway.line.write(b"".join(parts[8030:]))
+    wait_until(lambda: gateway.has_read(270), "the lines")
     assert gateway.command("flush").stdout == "stored: all that had arrived is on the disk\n"
     agent.kill()
     assert np.array_equal(kept_scores(gateway.directory), expected, equal_nan=True)
