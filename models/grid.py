@@ -45,6 +45,11 @@ def begun_by(times: Float64, interval_s: float) -> Float64:
     return np.floor((times + BORDER_S) / interval_s)
 
 
+def interval_of(time: float, interval_s: float) -> int:
+    """Return the interval of one time, as ``begun_by`` does."""
+    return math.floor((time + BORDER_S) / interval_s)
+
+
 def ended_by(times: Float64, interval_s: float, border_s: float = BORDER_S) -> Float64:
     """Return the intervals, (n,): k is all that comes after the one before, up to k × interval.
 

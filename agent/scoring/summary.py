@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from models.grid import begun_by
+from models.grid import begun_by, interval_of
 from models.messages import GOOD, HELD, INTERPOLATED, Bool, Float32, Float64, Samples, Uint8
 from models.times import iso_time
 
@@ -89,10 +89,9 @@ class Summary:
 
     def _pieces(self, times: Float64) -> list[tuple[int, int, int]]:
         """Return the numbers of the intervals that follow each other, and where they lie."""
-        ends = np.array([np.minimum.reduce(times), np.maximum.reduce(times)])
-        first, last = begun_by(ends, self.interval_s).tolist()
-        if first == last:
-            return [(int(first), 0, len(times))]
+        first = interval_of(float(np.minimum.reduce(times)), self.interval_s)
+        if first == interval_of(float(np.maximum.reduce(times)), self.interval_s):
+            return [(first, 0, len(times))]
         numbers = begun_by(times, self.interval_s)
         edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(times)]
         return [(int(numbers[begin]), begin, end) for begin, end in itertools.pairwise(edges)]

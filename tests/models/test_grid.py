@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from agent.scoring.summary import Summary
 from models.align import Aligned, Aligner, Aligners
 from models.forecaster import step_numbers
-from models.grid import BORDER_S, begun_by, ended_by, slot_of, slots_of, windows_of
+from models.grid import (
+    BORDER_S,
+    begun_by,
+    ended_by,
+    interval_of,
+    slot_of,
+    slots_of,
+    windows_of,
+)
 from models.manifest import Sampling
 from models.messages import Readings, Samples
 
@@ -102,6 +110,7 @@ def test_a_time_on_a_border_begins_a_summary_and_ends_a_window_and_a_step(
         number = int(Decimal(1_700_000_000) / interval) + number % 1000
     interval_s, border = float(period), np.array([moved(float(number * interval), ulps)])
     assert begun_by(border, interval_s).tolist() == [number]
+    assert interval_of(float(border[0]), interval_s) == number
     assert ended_by(border, interval_s).tolist() == [number]
     assert windows_of(border, interval_s).tolist() == [number]
     assert step_numbers(border, interval_s, interval_s).tolist() == [number]
