@@ -21,7 +21,7 @@ def quiet() -> Iterator[None]:
                 yield
         except BaseException:
             chatter.seek(0)
-            os.write(stderr, spoken.getvalue().encode() + chatter.read())
+            os.write(stderr, spoken.getvalue().encode(errors="backslashreplace") + chatter.read())
             raise
         finally:
             os.dup2(stderr, 2)

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TypeVar
 
+from models import console
 from models.errors import FieldwatchError
 
 _SECONDS_MAX = 30  # for one answer
@@ -99,6 +100,7 @@ def _end(process: subprocess.Popen[bytes]) -> int:
 
 def main() -> NoReturn:
     """Answer until the other side closes the pipe."""
+    console.begin()
     gc.disable()  # it ends before there is garbage worth the time
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the agent
     questions, answers = sys.stdin.buffer, sys.stdout.buffer

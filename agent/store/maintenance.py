@@ -30,6 +30,7 @@ from agent.store.sqlite import (
     open_for_writing,
     outdated,
 )
+from models import console
 from models.errors import StoreError
 
 _SECONDS_MAX = 600  # a migration may rewrite all there is
@@ -114,6 +115,7 @@ def checking(path: Path) -> Helper:
 def main(words: list[str]) -> int:
     """Do it, here, or be ended by the system's alarm clock."""
     signal.alarm(_SECONDS_MAX)
+    console.begin()
     log_to_stderr("%(message)s", logging.WARNING)
     try:
         match words:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import signal
 from collections.abc import Iterator
@@ -67,6 +68,14 @@ def test_a_function_that_fails_ends_it(capfd: pytest.CaptureFixture[str]) -> Non
     with Checker() as checker, pytest.raises(NotChecked, match="code 1"):
         checker.call(os.kill, 0, -1)  # an error, but none of ours
     assert "OSError" in capfd.readouterr().err
+
+
+def test_the_trace_of_what_ends_it_forges_no_line(capfd: pytest.CaptureFixture[str]) -> None:
+    with Checker() as checker, pytest.raises(NotChecked, match="code 1"):
+        checker.call(codecs.lookup, "x\x1b[2J\n<0>root: forged")  # the error quotes it as it is
+    lines = capfd.readouterr().err.removesuffix("\n").split("\n")
+    assert lines[-2:] == [r"  LookupError: unknown encoding: x\x1b[2J", "  <0>root: forged"]
+    assert all(line.startswith("  ") and line.isprintable() for line in lines)
 
 
 def test_a_reload_that_cannot_be_checked_changes_nothing(
