@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent import cli
-from agent import memory as lean
+from agent import memory
 
 if TYPE_CHECKING:
     from models.messages import Float64, Readings
@@ -95,13 +95,13 @@ def plant_by(mistake: str) -> None:
 def main() -> None:
     mistake = sys.argv.pop(1)
     if sys.argv[1] == "run":
-        begin = lean.begin
+        begin = memory.begin
 
         def begin_planted() -> None:
             begin()  # before anything else is loaded
             plant_by(mistake)
 
-        lean.begin = begin_planted
+        memory.begin = begin_planted
     else:
         plant_by(mistake)
     cli.main()
