@@ -58,6 +58,7 @@ from agent.store.envelope import Outgoing
 from agent.store.maintenance import bring_up_to_date, mend_meanwhile
 from agent.store.retention import Retention
 from agent.store.writer import Store
+from agent.uplink.guard import Guard
 from agent.uplink.handover import Relay
 from agent.uplink.sender import DELETED_MAX, Uplink
 from models import __version__
@@ -90,6 +91,7 @@ class Daemon:
         clock: Clock,
         reloader: Reloader | None = None,
         batch: Batch | None = None,
+        quarantine: Quarantine | None = None,
         inbox: Inbox | None = None,
         door: Door | None = None,
     ) -> None:
@@ -123,8 +125,7 @@ class Daemon:
         self._in_hand: Sequence[Chunk] = ()  # those that are being scored
         self._stopping = False
         self._trouble = Trouble()  # of the store
-        headed = [source.name for source in config.inputs if source.lines.header]
-        self._quarantine = Quarantine(config.store.directory, headed)
+        self._quarantine = quarantine or _quarantine(config)
         self._committed = 0  # samples
         self._more_acknowledged = False
         self._mended = 0  # database files, as ops have been told
@@ -411,7 +412,7 @@ class Daemon:
             stream.reconfigure(table, config.summary.interval_s, self._batch)
         self._next_health = min(self._next_health, time.monotonic() + config.health.interval_s)
         if config.mqtt != before.mqtt:
-            self._relay.replace(_uplink(config, self._store))
+            self._relay.replace(_uplink(config, self._store, self._quarantine.guard))
 
     def _rescue(self) -> None:
         """Commit what a defect did not touch, and close; the rest is as after a kill.
@@ -600,7 +601,8 @@ def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker, inbox: 
         restored = stream.restore(saved, store.open_alarms(name), number, batch)
         if saved and not restored:
             store.forget_state(name)
-    uplink = _uplink(config, store)
+    quarantine = _quarantine(config)
+    uplink = _uplink(config, store, quarantine.guard)
     inputs = [open_input(source) for source in config.inputs]
     chunks = ChunkQueue(config.runtime.queue_chunks_max, config.runtime.gather_s, len(inputs))
     return Daemon(
@@ -615,15 +617,21 @@ def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker, inbox: 
         clock,
         reloader,
         batch,
+        quarantine,
         inbox,
         None if config.control_socket is None else Door(config.control_socket),
     )
 
 
-def _uplink(config: AgentConfig, store: Store) -> Uplink | None:
+def _quarantine(config: AgentConfig) -> Quarantine:
+    headed = [source.name for source in config.inputs if source.lines.header]
+    return Quarantine(config.store.directory, headed)
+
+
+def _uplink(config: AgentConfig, store: Store, guard: Guard) -> Uplink | None:
     if config.mqtt is None:
         return None
-    return Uplink(config.mqtt, store.envelope, store.directory, lambda: store.last_seq)
+    return Uplink(config.mqtt, store.envelope, store.directory, lambda: store.last_seq, guard)
 
 
 def _check_watchdog(config: AgentConfig, notifier: Notifier) -> None:

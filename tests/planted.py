@@ -1,7 +1,8 @@
 """An agent with a mistake planted into it: ``python -m tests.planted MISTAKE run --config …``.
 
 MISTAKE is what a line with ``MARK`` in it does to the agent (``ENDS``), or, for a method that fails
-from when FILE is there, ``MODULE:CLASS:METHOD:FILE``.
+from when FILE is there, ``MODULE:CLASS:METHOD:FILE``; where FILE has a text, for what has that
+text in it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from agent import cli
-from agent import memory
+from agent import cli, memory
 
 if TYPE_CHECKING:
-    from models.messages import Float64, Readings
+    from agent.inputs.lines import LineParser
 
 MARK = b"424242"  # a number, so that a line with it is a good one
 
@@ -49,8 +49,6 @@ def plant(end: Callable[[], NoReturn]) -> None:
     """Have lines with the mark end the loop; it says how many it has met."""
     from agent.parsing.lines import LineParser
 
-    parse, parse_clean = LineParser.parse, LineParser.parse_clean
-
     met = itertools.count(1)
 
     def meet(lines: Sequence[bytes]) -> None:
@@ -59,17 +57,15 @@ def plant(end: Callable[[], NoReturn]) -> None:
                 end()
             print("met", next(met), file=sys.stderr, flush=True)
 
-    def parse_(self: LineParser, lines: Sequence[bytes], arrived_s: float) -> Readings:
-        meet(lines)
-        return parse(self, lines, arrived_s)
+    def planted(right: Callable[..., Any]) -> Callable[..., Any]:
+        def wrong(self: LineParser, lines: Sequence[bytes], *given: Any, **named: Any) -> Any:
+            meet(lines)
+            return right(self, lines, *given, **named)
 
-    def clean_(
-        self: LineParser, lines: Sequence[bytes], arrived_s: Float64 | None
-    ) -> Readings | None:
-        meet(lines)
-        return parse_clean(self, lines, arrived_s)
+        return wrong
 
-    LineParser.parse, LineParser.parse_clean = parse_, clean_  # type: ignore[method-assign]
+    LineParser.parse = planted(LineParser.parse)  # type: ignore[method-assign]
+    LineParser.parse_clean = planted(LineParser.parse_clean)  # type: ignore[method-assign]
 
 
 def plant_in_method(module: str, of: str, method: str, trigger: Path) -> None:
@@ -78,7 +74,7 @@ def plant_in_method(module: str, of: str, method: str, trigger: Path) -> None:
     right = getattr(kind, method)
 
     def wrong(*given: Any, **named: Any) -> Any:
-        if trigger.exists():
+        if trigger.exists() and trigger.read_text() in str(given):
             raise Planted
         return right(*given, **named)
 

@@ -35,7 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "parsing": {"config"},
     "alarms": {"config"},
     "bundles": {"config"},
-    "defects": {"inputs", "journal"},
+    "defects": {"inputs", "journal", "uplink"},
     "health": {"alarms"},
     "inputs": {"config", "journal", "mqtt", "parsing"},  # neither store nor uplink
     "scoring": {"alarms", "clock", "config", "health", "inputs", "journal", "parsing", "store"},

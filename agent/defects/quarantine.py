@@ -6,6 +6,7 @@
            └> it ends again with that in hand, ``ENDS_MAX`` times: that is set aside, counted and
               acknowledged, and the rest goes on
 
+What the uplink's thread had in hand when it ended counts too; the loop is in good order then.
 Without such an end nothing is written but at the start and at the stop. What is committed was
 innocent, and its ends are forgotten: power cuts cost no good message. A read of many lines is first
 taken as a whole, and line by line only where that ended the agent.
@@ -23,6 +24,7 @@ from typing import Any, Final
 from agent.defects.notes import Notes
 from agent.inputs.source import Chunk
 from agent.journal import INPUT
+from agent.uplink.guard import Guard
 from models import __version__
 from models.printable import printable
 from models.times import iso_time
@@ -38,6 +40,7 @@ _ORIGIN_MAX: Final = 100  # characters
 _EXCERPT_MAX: Final = 120  # characters
 _TOLD_MAX: Final = 5  # of what was set aside, in a status
 _SUSPECTS_MAX: Final = 100
+_LINK: Final = "link "  # before the digest of what the uplink had in hand
 _READ: Final = "read "  # before the digest of a read's first line: stands for all of its lines
 
 
@@ -47,7 +50,9 @@ class Quarantine:
     def __init__(self, directory: Path, headed: Collection[str]) -> None:
         """``headed`` are inputs of which each read begins with a header."""
         self._directory, self._headed = directory, headed
+        self.guard = Guard()  # of the uplink's thread
         self.careful = False  # the last end was no clean stop
+        self.at_rest = True  # there is nothing to be careful about
         self.count = 0  # set aside, or passed over as it was before; in all
         self._ends: dict[str, int] = {}  # by digest
         self._aside: list[dict[str, Any]] = []  # oldest first
@@ -67,21 +72,31 @@ class Quarantine:
         found = self._notes.read()
         self.careful = bool(found.get("running", False))
         self.count = int(found.get("count", 0))
-        self._ends, self._aside = dict(found.get("ends", {})), list(found.get("aside", []))
+        self._aside = list(found.get("aside", []))
+        if found.get("version") == __version__:  # a newer one may know better
+            self._ends = dict(found.get("ends", {}))
         if self.careful and (hand := found.get("hand")):
-            self._ends[hand] = self._ends.pop(hand, 0) + 1
-            for digest in list(self._ends)[:-_SUSPECTS_MAX]:
-                del self._ends[digest]
-        # a newer version may know better
+            self._blame(hand)
+        self._refuse()
         self._known = {one["digest"]: one for one in self._aside if one["version"] == __version__}
+        self.at_rest = not self.careful and not self._known
         if self.careful:
             _LOG.warning("the last end was no clean stop: what comes again is taken one by one")
         self._write()
 
-    @property
-    def at_rest(self) -> bool:
-        """Whether there is nothing to be careful about."""
-        return not self.careful and not self._known
+    def _refuse(self) -> None:
+        """Have the uplink leave alone what ended it too often."""
+        often = [key for key, ends in self._ends.items() if ends >= ENDS_MAX]
+        refused = [key.removeprefix(_LINK) for key in often if key.startswith(_LINK)]
+        self.guard.refused = frozenset(refused)
+        if refused:
+            _LOG.error("not sent, or not read, as the uplink ended with them: %d", len(refused))
+
+    def _blame(self, digest: str) -> None:
+        """Count an end against what was in hand; the newest are kept."""
+        self._ends[digest] = self._ends.pop(digest, 0) + 1
+        for old in list(self._ends)[:-_SUSPECTS_MAX]:
+            del self._ends[old]
 
     def cleared(self, chunk: Chunk) -> Chunk:
         """Return a chunk without what is set aside."""
@@ -160,6 +175,7 @@ class Quarantine:
         self.count += 1
         self._aside.append(entry)
         self._known[digest] = entry
+        self.at_rest = False
         self._keep(digest, data)
         while len(self._aside) > KEPT_MAX:
             oldest = self._aside.pop(0)["digest"]
@@ -191,6 +207,8 @@ class Quarantine:
 
     def close(self) -> None:
         """Note that this is a clean stop."""
+        if self.guard.ended_with is not None:
+            self._blame(_LINK + self.guard.ended_with)
         if self._notes is not None:
             self._hand = None
             self._write(running=False)
@@ -201,6 +219,7 @@ class Quarantine:
             return
         document = {
             "running": running,
+            "version": __version__,
             "count": self.count,
             "hand": self._hand,
             "ends": self._ends,

@@ -237,6 +237,8 @@ def _uplink(link: Document) -> Iterator[Metric]:
     yield _count("uplink_connections_total", "Connections made.", link["connections"])
     yield _count("uplink_published_total", "Messages sent.", link["published"])
     yield _count("uplink_acknowledged_total", "Messages acknowledged.", link["acknowledged"])
+    refused = link.get("refused", 0)
+    yield _count("uplink_refused_total", "Not read, as the agent ended with it.", refused)
     in_flight = [Value(link["in_flight"])]
     yield Metric("uplink_in_flight_messages", "gauge", "Sent, not yet acknowledged.", in_flight)
     denied = [Value(len(link.get("denied", ())))]  # none of an older agent's

@@ -201,6 +201,11 @@ def uplink_lines(link: Document | None) -> Iterator[str]:
         yield from _central(link["central"])
     if link["expired"]:
         yield f"          {link['expired']} health messages were too old to be sent"
+    if refused := link.get("refused"):  # none of an older agent
+        yield (
+            f"          {refused} messages of the collector are not read, as the agent ended"
+            " several times with them in hand: see the log"
+        )
     if link["held"]:
         yield f"          held until the broker takes them: {', '.join(link['held'])}"
     if denied := link.get("denied"):  # none of an older agent's

@@ -24,6 +24,7 @@ class Link:
     in_flight: int = 0
     parked: int = 0  # messages that the broker of this connection will not take
     expired: int = 0  # health messages too old to be sent
+    refused: int = 0  # what central ops says, not read as the thread ended with it in hand
     held: tuple[str, ...] = ()  # topics that the broker takes nothing of for now
     denied: tuple[str, ...] = ()  # topics that the broker does not let us publish to
 

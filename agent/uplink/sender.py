@@ -37,6 +37,7 @@ from agent.store.reader import Reader
 from agent.store.sqlite import Damaged
 from agent.uplink.acknowledgements import Central
 from agent.uplink.denials import Denials
+from agent.uplink.guard import Guard
 from agent.uplink.link import Ledger, Link, drain
 from agent.uplink.session import Session
 from models.errors import StoreError
@@ -62,7 +63,9 @@ class Uplink:
         envelope: Envelope,
         directory: Path,
         last_seq: Callable[[], int],
+        guard: Guard | None = None,
     ) -> None:
+        self._guard = guard or Guard()
         self._settings = settings
         self._envelope = envelope
         self._directory = directory
@@ -135,6 +138,7 @@ class Uplink:
             "held": list(link.held),
             "denied": list(link.denied),
             "expired": link.expired,
+            "refused": link.refused,
             "central": self._central.document() if self._central else None,
         }
 
@@ -208,6 +212,7 @@ class Uplink:
             self._central,
             self._payload,
             self._denials,
+            self._guard,
         )
         try:
             session.open(self._topic, self._online)

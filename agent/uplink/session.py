@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from agent.mqtt.payload import Payload
     from agent.store.reader import Reader
     from agent.uplink.acknowledgements import Central
+    from agent.uplink.guard import Guard
 
 _LOG = logging.getLogger(__name__)
 
@@ -80,7 +81,9 @@ class Session:
         central: Central | None,
         payload: Payload,
         denials: Denials,
+        guard: Guard,
     ) -> None:
+        self._guard = guard
         self._connection = connection
         self._outbox = outbox
         self._settings = settings
@@ -236,6 +239,13 @@ class Session:
         return True
 
     def _send(self, row: Row) -> None:
+        if self._guard.refuses(row.body):
+            self._park(row.seq, "the agent ended with it in hand")
+            return
+        with self._guard.over(row.body):
+            self._send_whole(row)
+
+    def _send_whole(self, row: Row) -> None:
         body = self._payload.encode(row.body)
         if len(row.topic) + len(body) + _PUBLISH_OVERHEAD_BYTES > self._packet_bytes_max:
             self._park(row.seq, "longer than the broker takes")
@@ -315,8 +325,12 @@ class Session:
     def _heard(self, topic: str, body: bytes) -> None:
         if self._central is None:
             return
+        if self._guard.refuses(body):
+            self._link.refused += 1
+            return
         was_online = self._central.online
-        self._central.heard(topic, body, self._outbox)
+        with self._guard.over(body):
+            self._central.heard(topic, body, self._outbox)
         for seq in self._central.confirmed(self._outbox):
             if seq not in self._ledger:
                 self._link.acknowledged += 1

@@ -8,9 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
+from agent.defects.quarantine import ENDS_MAX
+from agent.health.status import describe
 from agent.inputs.plant import Pump
+from agent.store.envelope import acknowledged_topic
 from agent.store.reader import Reader
 from models.errors import Defect
 from tests.agent_rig import Ops, configure, kept_scores, lines, running, scored, status
@@ -97,6 +102,50 @@ def test_a_thread_that_dies_takes_the_agent_with_it_and_no_reading(
     assert log.splitlines()[-1].startswith("fieldwatch-agent: thread")
     assert not status(tmp_path)["running"]
     assert len(kept_scores(tmp_path)) == 50
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["agent.uplink.acknowledgements:Central:heard", "agent.uplink.session:Session:_send_whole"],
+)
+def test_what_ends_the_uplink_whenever_it_comes_is_left_alone(
+    tmp_path: Path,
+    line: Line,
+    broker: RealBroker,
+    start_planted: StartPlanted,
+    method: str,
+) -> None:
+    """A retained word of the collector, or a message that cannot be sent: the rest goes on."""
+    trigger = tmp_path / "now"
+    heard = "heard" in method
+    trigger.write_text("424242" if heard else '"seq":1,')
+    config = configure(tmp_path, line, broker.port, silent_after_s="0.5")  # message 1
+    config.write_text(
+        config.read_text().replace("[mqtt]", '[mqtt]\nacknowledgement = "central"', heard)
+    )
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.connect("127.0.0.1", broker.port)
+    client.loop_start()
+    topic = acknowledged_topic("plant", "gw-1")
+    body = '{"epoch": "424242", "through_seq": 1}'
+    client.publish(topic, body, qos=1, retain=True).wait_for_publish(WAIT_S_MAX)
+    client.disconnect()
+    client.loop_stop()
+    for _ in range(ENDS_MAX):
+        agent = start_planted(config, f"{method}:{trigger}")
+        assert end(agent) == Defect.exit_code
+    agent = start_planted(config, f"{method}:{trigger}")
+
+    def left_alone() -> int:
+        link = status(tmp_path)["uplink"]
+        return int(link["refused"] if heard else link["parked"])
+
+    wait_until(lambda: running(tmp_path) and left_alone() == 1, "it to be left alone")
+    published = "published" if not heard else "connections"  # it has confirmed nothing
+    wait_until(lambda: status(tmp_path)["uplink"][published] > 0, "the rest to go on")
+    told = "\n".join(describe(status(tmp_path)))
+    assert ("1 messages of the collector are not read" if heard else "will not take") in told
+    assert agent.stop() == 0
 
 
 def test_a_collectors_thread_that_dies_takes_it_along(tmp_path: Path, broker: RealBroker) -> None:
