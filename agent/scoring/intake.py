@@ -80,6 +80,8 @@ class Intake:
         kinds: dict[int, list[tuple[Chunk, _Lane]]] = {}
         for chunk in chunks:
             lane = self._lanes[chunk.input_name]
+            if not chunk.lines:  # all of it was set aside
+                continue
             if chunk.old and not lane.parser.has_time:
                 lane.parser.refuse(chunk.lines, "retained", _arrived_s(chunk, lane))
             elif lane.kind is None or chunk.again:

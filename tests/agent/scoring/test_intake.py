@@ -99,6 +99,13 @@ def test_every_input_reaches_its_stream(detector: Detector, rounds_together: int
         assert rig.fleet.streams[stream].counters["samples"] == count
 
 
+def test_a_chunk_of_which_all_was_set_aside_costs_nothing(detector: Detector) -> None:
+    rig = Rig(detector)
+    assert set(rig.take([chunk("a"), *round_of(0)[1:]])) == {"s1", "s2"}
+    assert not list(rig.take([chunk("a")]))
+    assert not list(rig.take([chunk("a")._replace(again=True)]))
+
+
 @pytest.mark.parametrize("wild", [False, True])
 def test_a_wild_time_now_and_then_holds_back_no_alarm(detector: Detector, wild: bool) -> None:
     rig, rows = Rig(detector), Pump(4, [sudden("blocked_valve", 180.0, 30.0)]).run(1100)
