@@ -54,7 +54,7 @@ def test_what_is_right_comes_back_and_what_is_wrong_is_raised(
     with pytest.raises(BundleCorrupt, match=r"a\.fieldwatch: manifest\.json is not JSON"):
         checker.call(bundles.manifest_of, "a.fieldwatch", b"\xff{")
     with pytest.raises(BundleTooNew):
-        checker.call(bundles.manifest_of, "a.fieldwatch", b'{"format_version": 2}')
+        checker.call(bundles.manifest_of, "a.fieldwatch", b'{"format_version": 3}')
 
 
 def test_a_process_that_ends_is_told_with_its_code(checker: Checker, tmp_path: Path) -> None:

@@ -70,7 +70,12 @@ def test_a_disk_that_is_gone_is_unknown(tmp_path: Path) -> None:
 
 
 def test_every_stage_has_its_total() -> None:
-    source: dict[str, Any] = {"lines": 10, "reconnects": 2, "rejected": {"too_long": 1}}
+    source: dict[str, Any] = {
+        "lines": 10,
+        "reconnects": 2,
+        "rejected": {"too_long": 1},
+        "messages_too_large": 3,
+    }
     stream = {"counters": {"samples": 4, "late": 1}}
     store = {"evicted": {"health": 1, "alarm": 2}}
     link = {"published": 7, "acknowledged": 6, "connections": 3}
@@ -79,6 +84,7 @@ def test_every_stage_has_its_total() -> None:
         "late": 2,
         "lines": 20,
         "rejected": 2,
+        "messages_too_large": 6,
         "reconnects": 6,
         "evicted": 3,
         "published": 7,
