@@ -119,6 +119,8 @@ class Intake:
         first, lane = alike[0]
         parser = lane.parser
         lines = [line for chunk, _ in alike for line in chunk.lines]
+        if not lines:  # all that was in it is set aside
+            return []
         streams = _of_each_line(alike, _stream)
         arrived_s = None if parser.has_time else _of_each_line(alike, _arrived_s)
         # what comes again is alone

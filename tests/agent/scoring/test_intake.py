@@ -185,6 +185,14 @@ def test_channels_are_the_bundles(detector: Detector) -> None:
         LineParser(table, detector.manifest.channels)
 
 
+def test_a_chunk_without_a_line_costs_nothing(detector: Detector) -> None:
+    """All that was in it is set aside; alone, and beside one with lines."""
+    rig = Rig(detector)
+    assert rig.take([chunk("a")]) == []
+    assert "s1" in rig.take([chunk("a"), chunk("b", line(0, value(0, 1))), chunk("c1")])
+    assert rig.take([chunk("a")._replace(again=True)]) == []
+
+
 def test_a_bad_line_is_counted_at_its_input_and_costs_no_other(detector: Detector) -> None:
     rig = Rig(detector)
     rig.take([chunk("a", line(0, value(0, 0))), chunk("b", "nonsense", line(0, value(0, 1)))])
