@@ -521,9 +521,10 @@ def _print_alarms(rows: Iterable[Mapping[str, Any]], as_json: bool) -> None:
 
 def _alarm_line(alarm: Mapping[str, Any]) -> str | Colored:
     from agent.alarms.document import describe
+    from agent.alarms.lifecycle import OPENED
 
     text = describe(alarm)
-    return Colored(text, "red") if alarm["state"] == "opened" else text
+    return Colored(text, "red") if alarm["state"] == OPENED else text
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -12,3 +12,15 @@ def iso_time(unix_s: float) -> str:
     '2023-11-14T22:13:20.250Z'
     """
     return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def unix_s(text: str) -> float:
+    """Return the Unix seconds of a time as ``iso_time`` writes it.
+
+    Raises:
+        ValueError: it is no time.
+
+    >>> unix_s("2023-11-14T22:13:20.250Z")
+    1700000000.25
+    """
+    return datetime.fromisoformat(text).timestamp()

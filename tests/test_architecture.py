@@ -30,7 +30,8 @@ ROOMS: dict[str, set[str]] = {
     "memory": set(),
     "config": set(),
     "control": set(),  # knows names of commands, and nothing of what they do
-    "store": {"journal"},  # knows no configuration: its limits are numbers
+    # knows no configuration: its limits are numbers; of an alarm it knows the states
+    "store": {"alarms", "journal"},
     "mqtt": {"config"},
     "parsing": {"config"},
     "alarms": {"config"},

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from agent.alarms.document import alarm_document
+from agent.alarms.lifecycle import Alarms
 from agent.bundles.load import load
 from agent.config.inputs import IGNORED, TIME, InputTable
 from agent.parsing.lines import LineParser
@@ -40,10 +40,9 @@ def replay(recording: Path, bundle_file: Path, interpreter: Runtime = "auto") ->
     features = features_of(manifest)
     aligner = Aligner(manifest.sampling, len(manifest.channels), anchored=bool(features))
     state = pipeline.start()
-    units = {channel.name: channel.unit for channel in manifest.channels}
+    alarms = Alarms(recording.stem, {channel.name: channel.unit for channel in manifest.channels})
     events, samples, scored, doubtful = [], 0, 0, 0
     made_up: Counter[str] = Counter()
-    opened_with: dict[int, dict[str, str]] = {}
     began = time.perf_counter()
     for lines in _chunks(recording):
         readings = parser.parse(lines, 0.0)
@@ -57,11 +56,9 @@ def replay(recording: Path, bundle_file: Path, interpreter: Runtime = "auto") ->
                 QUALITIES[code] for code in aligned.quality[aligned.quality > 0].tolist()
             )
         for event in result.events:
-            if event.state == "opened":
-                codes = aligned.quality_at(event.time)
-                opened_with[event.number] = named_quality(manifest.channel_names, codes)
-            quality = opened_with[event.number]
-            events.append(alarm_document(recording.stem, event, units, quality))
+            quality = named_quality(manifest.channel_names, aligned.quality_at(event.time))
+            if (change := alarms.take(event, quality)) is not None:
+                events.append(change.alarm)
     return {
         "recording": str(recording),
         "bundle_digest": bundle.digest,

@@ -193,6 +193,7 @@ _STREAM_COUNTERS = (
     ("uncertain", "Samples scored with values that were not measured."),
     ("alarms_opened", "Alarms opened."),
     ("alarms_closed", "Alarms closed."),
+    ("alarms_unwatched", "Alarms closed because nothing watches them any more."),
 )
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from agent.clock import Clock
 from agent.config.load import StreamTable
 from agent.health.measured import Pace
+from agent.scoring.parts import RawValues
 from agent.scoring.stream import Stream
 from agent.store.batch import Batch
 from models.align import Aligned, Aligners
@@ -71,7 +72,7 @@ class Fleet:
             for number, table in enumerate(tables)
         ]
         for stream, features in zip(self.streams, self._features, strict=False):
-            stream.features = features
+            stream.add(RawValues(features))
         self.pace = Pace()
         self._numbers = np.arange(len(tables))
         # since the last ``flush``

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from agent.alarms.lifecycle import SHED_FIRST
+
 if TYPE_CHECKING:
     from agent.store.envelope import Outgoing
     from models.messages import Float32, Samples
@@ -58,7 +60,7 @@ class Batch:
         """Drop what is too much to be kept in memory; return how many of what.
 
         Samples, oldest first; messages in the order in which the outbox drops them. Of an alarm
-        only the latest state is kept, and closed ones go first.
+        only the latest state is kept; which go first is ``SHED_FIRST``'s to say.
         """
         shed = Counter(samples=self.shed_samples(WAITING_SAMPLES_MAX))
         for kind in EVICTION:
@@ -66,7 +68,8 @@ class Batch:
             if excess > 0:
                 shed[kind] += self._drop(kind, excess)
         latest = {(alarm["stream"], alarm["number"]): alarm for alarm in self.alarms}
-        for key in sorted(latest, key=lambda key: latest[key]["state"])[:-WAITING_ALARMS_MAX]:
+        order = sorted(latest, key=lambda key: SHED_FIRST.index(latest[key]["state"]))
+        for key in order[:-WAITING_ALARMS_MAX]:
             del latest[key]
         self.alarms = list(latest.values())
         return shed

@@ -11,10 +11,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from models.times import iso_time
+from models.times import iso_time, unix_s
 
 if TYPE_CHECKING:
     from agent.store.sqlite import Connection
@@ -73,7 +72,7 @@ def correct_messages(connection: Connection, by: Correction) -> None:
     by.messages = rows[-1][0] if len(rows) == _ROWS else 0
     for seq, kind, body in rows:
         message = json.loads(body)
-        given = by.covers(_unix_s(message["time"]))
+        given = by.covers(unix_s(message["time"]))
         if message["clock"] == "synced" and not given:  # and so were those before
             by.messages = 0
             break
@@ -97,7 +96,7 @@ def correct_alarms(connection: Connection, by: Correction) -> None:
         if stream not in by.streams:
             continue
         alarm = json.loads(document)
-        if not by.covers(_unix_s(alarm["opened"])):
+        if not by.covers(unix_s(alarm["opened"])):
             by.alarms = 0
             break
         _move_data(alarm, "alarm", by)
@@ -135,8 +134,4 @@ def _move_data(data: dict[str, Any], kind: str, by: Correction) -> None:
 def _move(document: dict[str, Any], keys: Sequence[str], by: Correction) -> None:
     for key in keys:
         if (given := document.get(key)) is not None:
-            document[key] = iso_time(_unix_s(given) + by.by_s)
-
-
-def _unix_s(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
+            document[key] = iso_time(unix_s(given) + by.by_s)

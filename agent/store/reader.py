@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from agent.alarms.lifecycle import OPENED
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.sqlite import Connection, errors_of, open_for_reading
 from models.errors import StoreError
@@ -50,10 +51,10 @@ class Reader:
 
     def alarms(self, limit: int, open_only: bool = False) -> list[dict[str, Any]]:
         """Return the newest alarms, oldest of them first."""
+        some = f"WHERE state = '{OPENED}'" if open_only else ""  # as its index has it
         rows = self._query(
             RECORDS,
-            f"""SELECT document FROM alarms {"WHERE state = 'opened'" if open_only else ""}
-            ORDER BY id DESC LIMIT ?""",  # noqa: S608 - no input in it
+            f"SELECT document FROM alarms {some} ORDER BY id DESC LIMIT ?",  # noqa: S608 - no input
             [limit],
         )
         return [json.loads(document) for (document,) in reversed(rows)]

@@ -11,6 +11,8 @@ import struct
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from agent.alarms.lifecycle import CLOSED
+
 if TYPE_CHECKING:
     from agent.store.sqlite import Connection
 
@@ -55,8 +57,8 @@ def drop_alarms(records: Connection, retention: Retention, now_s: float) -> int:
         return 0
     before_s = now_s - retention.alarms_days_max * _DAY_S
     rows = records.execute(
-        "SELECT id, document FROM alarms WHERE state = 'closed' ORDER BY id LIMIT ?",
-        [_ALARMS_READ],
+        "SELECT id, document FROM alarms WHERE state = ? ORDER BY id LIMIT ?",
+        [CLOSED, _ALARMS_READ],
     ).fetchall()
     old = [(number,) for number, document in rows if _closed_s(document) < before_s]
     records.executemany("DELETE FROM alarms WHERE id = ?", old)

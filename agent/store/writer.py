@@ -19,6 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.alarms.lifecycle import CLOSED, OPENED
 from agent.store import salvage
 from agent.store.batch import EVICTION, Batch
 from agent.store.compaction import compact
@@ -231,8 +232,8 @@ class Store:
         excess = self._records.execute(
             """DELETE FROM alarms WHERE id IN
             (SELECT id FROM alarms WHERE id <= (SELECT max(id) FROM alarms) - ?
-            AND state = 'closed' ORDER BY id LIMIT ?)""",
-            [self._alarm_rows_max, len(alarms) + _ROWS_DROPPED],
+            AND state = ? ORDER BY id LIMIT ?)""",
+            [self._alarm_rows_max, CLOSED, len(alarms) + _ROWS_DROPPED],
         )
         self._dropped["alarms_excess"] += excess.rowcount
         self._next_alarm = self._alarms_end()
@@ -486,7 +487,8 @@ class Store:
     def open_alarms(self, stream: str) -> list[dict[str, Any]]:
         """Return the stream's alarms that are open."""
         rows = self._select(
-            "SELECT document FROM alarms WHERE state = 'opened' AND stream = ? ORDER BY id", stream
+            f"SELECT document FROM alarms WHERE state = '{OPENED}' AND stream = ? ORDER BY id",  # noqa: S608 - as its index has it
+            stream,
         )
         return [json.loads(document) for (document,) in rows]
 

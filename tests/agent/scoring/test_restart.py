@@ -167,7 +167,7 @@ def test_alarms_that_are_open_are_closed_where_another_bundle_watches(
     ]
     other = baseline(BaselineTable(period_s=PERIOD_S, channels=channels))
     after = Gateway(tmp_path, other)
-    assert after.stream.counters == {"alarms_closed": 1}
+    assert after.stream.counters == {"alarms_closed": 1, "alarms_unwatched": 1}
     assert "alarm closed: anomaly since" in caplog.text
     after.feed(rows[1000:], 1000, whole=True)
     assert after.store.open_alarms("pump") == []

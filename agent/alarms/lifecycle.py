@@ -1,0 +1,141 @@
+"""The life cycle of a stream's alarms: what state one is in, and the only ways to change that.
+
+                      event opens               event closes: normal
+    (nothing is open) ──────────> opened ──────────────────────────────────> closed
+                                   │  ↺ update, at each commit                 ↑
+                                   └─ nobody watches it, its limit is gone … ──┘
+
+A closed alarm stays as it is. States that a person sets (acknowledged, shelved, suppressed in the
+terms of ISA-18.2) would come between these two, in ``State`` and ``SHED_FIRST``. Does no I/O: it
+returns each change, and the stream has it stored, sent, counted and logged. Loads no numpy, as
+the store imports it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+from agent.alarms.document import alarm_document
+from models.times import iso_time, unix_s
+
+if TYPE_CHECKING:
+    from models.messages import Event
+
+State = Literal["opened", "closed"]
+OPENED: Final = "opened"
+CLOSED: Final = "closed"
+# what goes first where not all alarms can be kept: a person can act only on those that are open
+SHED_FIRST: Final[tuple[State, ...]] = (CLOSED, OPENED)
+
+Cause = Literal["normal", "unwatched", "limit_removed", "stream_removed"]
+CAUSES: Final[Mapping[Cause, str]] = {  # of a closing; as the log says it
+    "normal": "back to normal",
+    "unwatched": "another detector watches the stream, or its memory is lost",
+    "limit_removed": "its limit is not set any more",
+    "stream_removed": "the stream is not watched any more",
+}
+
+
+class Change(NamedTuple):
+    """An alarm that was opened or closed just now."""
+
+    alarm: dict[str, Any]  # as stored and sent, see ``alarm_document``
+    time: float  # of the change, Unix seconds
+    cause: Cause | None = None  # of a closing
+
+    @property
+    def state(self) -> State:
+        """The state that the alarm is in now."""
+        return OPENED if self.cause is None else CLOSED
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What counts with it, of the stream's counters."""
+        counted = Counter({f"alarms_{self.state}": 1})
+        if self.cause not in (None, "normal"):
+            counted["alarms_unwatched"] = 1
+        return counted
+
+    def __str__(self) -> str:
+        """Return it as the log says it."""
+        said = f"alarm {self.state}: {self.alarm['kind']} since {self.alarm['onset']}"
+        return said if self.cause is None else f"{said}: {CAUSES[self.cause]}"
+
+
+class Alarms:
+    """The alarms of one stream.
+
+    Args:
+        stream: Its name.
+        units: Of each channel, by name.
+
+    """
+
+    def __init__(self, stream: str, units: Mapping[str, str]) -> None:
+        self._stream, self._units = stream, units
+        self._open: dict[int, dict[str, Any]] = {}  # by number, as last told or stored
+        self._stored: list[dict[str, Any]] = []
+        self._over: set[int] = set()  # closed by ``close``: their events have no say any more
+
+    @property
+    def stored(self) -> list[dict[str, Any]]:
+        """Those that are open, as last stored."""
+        return self._stored
+
+    def adopt(self, stored: Iterable[dict[str, Any]]) -> None:
+        """Go on with alarms that the store has as open."""
+        self._stored = list(stored)
+        self._open = {alarm["number"]: alarm for alarm in self._stored}
+
+    def take(self, event: Event, quality: Mapping[str, str]) -> Change | None:
+        """Open or close the alarm of an event; None: ``close`` has closed it before.
+
+        ``quality``: of the channels that were not measured in the sample that opened it; a closing
+        says what its opening said.
+        """
+        if event.closed is None:
+            alarm = alarm_document(self._stream, event, self._units, quality)
+            self._open[event.number] = alarm
+            return Change(alarm, event.time)
+        if event.number in self._over:
+            return None
+        # the sample may be older, where a device tells late, or its clock was set back
+        event = replace(event, closed=max(event.closed, event.opened))
+        alarm = self._document(event)
+        self._open.pop(event.number, None)
+        return Change(alarm, event.time, "normal")
+
+    def update(self, events: Iterable[Event]) -> list[dict[str, Any]]:
+        """Bring the open alarms up to date with their events; return those to be stored.
+
+        ``events``: all that are open now.
+        """
+        now = [self._document(event) for event in events if event.number not in self._over]
+        changed = [alarm for alarm in now if alarm not in self._stored]
+        self.adopt(now)
+        return changed
+
+    def close(
+        self, cause: Cause, now_s: float, numbers: Iterable[int] | None = None
+    ) -> list[Change]:
+        """Close open alarms whose events nobody follows any more; None: all of them.
+
+        ``now_s`` (Unix seconds) may be before an opening, where the clock was set back: an alarm
+        does not close before it opened.
+        """
+        closed = []
+        for number in list(self._open) if numbers is None else numbers:
+            if (alarm := self._open.pop(number, None)) is not None:
+                self._over.add(number)
+                time = max(now_s, unix_s(alarm["opened"]))
+                over = {"state": CLOSED, "closed": max(iso_time(time), alarm["opened"])}
+                closed.append(Change(alarm | over, time, cause))
+        return closed
+
+    def _document(self, event: Event) -> dict[str, Any]:
+        """Return the alarm of an event that opened before; older versions stored no quality."""
+        known = self._open.get(event.number, {})
+        return alarm_document(self._stream, event, self._units, known.get("quality", {}))

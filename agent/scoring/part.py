@@ -1,0 +1,150 @@
+"""What a stream carries beside its detector, in parts: what each is asked, by whom, and when.
+
+A part belongs to one stream, ``agent.scoring.stream.Stream``, which has a list of them. The loop's
+thread makes all calls; no call does any input or output. In the order of a stream's life:
+
+    restore ──> (take | foretell | reconfigure) … ──> to_bytes, document ──> … ──> close
+    at the start,  first of what was stored             at each commit         the stream leaves;
+    if saved       after the last save                                         not at a stop
+
+What a part wants to tell (messages, alarms, the end of alarms) it tells through its ``Teller``.
+``agent.scoring.parts`` has those that a stream has from the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+from typing import Any, ClassVar, Protocol
+
+from agent.alarms.lifecycle import Cause
+from agent.config.load import StreamTable
+from agent.store.batch import Batch
+from agent.store.envelope import Kind
+from models.messages import Event, Float32, Forecast, Samples
+
+
+class Moment(IntEnum):
+    """Why the stream saves; each saves what those before save, too.
+
+    ``COMMIT``, some per second: samples are stored, and after a crash they are scored again.
+    ``MEMORY``: the detector's memory, where something was told or its interval is over. ``STOP``:
+    the agent ends in an orderly way.
+    """
+
+    COMMIT = 0
+    MEMORY = 1
+    STOP = 2
+
+
+class Part:
+    """A part that does nothing: a base with a default for each call.
+
+    ``n`` is the number of samples in a call, ``C`` that of the bundle's channels. Times are Unix
+    seconds, float64.
+    """
+
+    name: ClassVar[str]  # of what it saves, among a stream's state; none has it twice
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What it counted since the agent started; added to the stream's counters."""
+        return {}
+
+    def check(self, settings: StreamTable) -> None:
+        """Say whether it could go on with new settings; nothing changes.
+
+        Raises:
+            ConfigError: the settings do not fit the stream's bundle.
+
+        """
+
+    def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
+        """Go on with settings that ``check`` let pass; called at each reload, changed or not."""
+
+    def take(self, samples: Samples, score: Float32, batch: Batch) -> None:
+        """Take samples, (n, C), n ≥ 1, with their scores, (n,), NaN where there is none.
+
+        Before each commit, all since the last in one call; at a start also what was stored after
+        the memory was last saved. In the order of time, unless the clock was set back.
+        """
+
+    def foretell(self, forecast: Forecast, batch: Batch) -> None:
+        """Take a forecast as it is made, before ``take`` gets the samples that it was made at."""
+
+    def open_events(self) -> list[Event]:
+        """Return its events that are open, as they are now, in the detector's times."""
+        return []
+
+    def document(self) -> dict[str, Any]:
+        """Return keys of the stream's document, for ``status`` and the health message.
+
+        At each commit, so it is to be quick.
+        """
+        return {}
+
+    def to_bytes(self, moment: Moment) -> bytes | None:
+        """Return what is to be saved now; None: what was saved last is still good.
+
+        What is returned counts as saved, and costs a write. A part decides itself when: each
+        time that the memory is (``moment`` ≥ ``Moment.MEMORY``), only what has changed
+        (``Changes``), or at a stop.
+        """
+        return None
+
+    def restore(self, data: bytes, batch: Batch) -> None:
+        """Go on with what ``to_bytes`` returned last.
+
+        Not called where nothing was saved, as by an older version, or the detector's memory is
+        of another bundle: the part then is as it was made.
+        """
+
+    def close(self, batch: Batch) -> None:
+        """Tell what is still to be told: the stream leaves, and nothing is restored after it.
+
+        Not called at a stop: what was saved goes on at the next start. The stream closes alarms.
+        """
+
+
+class Changes:
+    """What is saved only where it differs from what was saved last; nothing saved is as empty."""
+
+    def __init__(self) -> None:
+        self._saved = b""
+
+    def restore(self, data: bytes) -> None:
+        """Take note of what is saved."""
+        self._saved = data
+
+    def of(self, data: bytes) -> bytes | None:
+        """Return ``data`` if it is to be saved."""
+        if data == self._saved:
+            return None
+        self._saved = data
+        return data
+
+
+class Teller(Protocol):
+    """The stream as its parts see it: through it they tell things."""
+
+    @property
+    def last_time(self) -> float | None:
+        """Of the last sample; None before the first since the start."""
+
+    @property
+    def correction_s(self) -> float:
+        """What is to be added to the detector's times to get those that are told."""
+
+    def take_number(self) -> int:
+        """Return the number of a new event; none gets it again."""
+
+    def report(self, events: list[Event], batch: Batch) -> None:
+        """Open and close the alarms of events, in the detector's times, in order."""
+
+    def close_alarms(
+        self, cause: Cause, batch: Batch, numbers: Iterable[int] | None = None
+    ) -> None:
+        """Close open alarms of which no event will say so; None: all of the stream's."""
+
+    def send(self, kind: Kind, time: float, data: dict[str, Any], batch: Batch) -> None:
+        """Send a message of this time; the memory is saved with the commit that has it."""

@@ -1,0 +1,211 @@
+"""The parts that a stream has from the start; ``agent.scoring.part`` says what a part is.
+
+Each is a stream's side of something that knows no stream: the aligner, the features of fast
+channels, the summary, the watch over limits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from agent.alarms.predicted import LimitWatch
+from agent.clock import Clock
+from agent.config.load import StreamTable
+from agent.scoring.part import Changes, Moment, Part, Teller
+from agent.scoring.summary import Summary
+from agent.store.batch import Batch
+from models.accuracy import by_channel, by_lead
+from models.align import Aligners
+from models.detector import Detector, Memory
+from models.features import Features
+from models.forecaster import NEVER
+from models.messages import Event, Float32, Forecast, Samples
+from models.times import iso_time
+
+
+class Place(Part):
+    """The place of the stream on its grid, which the fleet's aligners know."""
+
+    name = "aligner"
+
+    def __init__(self, aligners: Aligners, number: int) -> None:
+        self._aligners, self._number = aligners, number
+        self._changes = Changes()
+
+    @property
+    def counters(self) -> Counter[str]:
+        """Rows that were late, duplicate, …; see ``models.align.Aligner``."""
+        return self._aligners.of(self._number).counters
+
+    def to_bytes(self, moment: Moment) -> bytes | None:
+        """Save it where it changed, at a commit only if the last sample does not say it."""
+        if moment < Moment.MEMORY and self._aligners.is_plain(self._number):
+            return None
+        return self._changes.of(self._aligners.of(self._number).to_bytes())
+
+    def restore(self, data: bytes, batch: Batch) -> None:
+        """Go on at the place that was saved."""
+        self._aligners.restore(self._number, data)
+
+
+class RawValues(Part):
+    """The raw values of fast channels that are in no window yet.
+
+    They are large, and soon of the past: only a stop saves them. After a crash the first windows
+    may be short; what an earlier stop saved is emptied, that it does not come back then.
+    """
+
+    name = "features"
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+        self._changes = Changes()
+
+    @property
+    def counters(self) -> Counter[str]:
+        """Values that were late, windows that were short; see ``models.features.Features``."""
+        return self._features.counters
+
+    def to_bytes(self, moment: Moment) -> bytes | None:
+        """Save them at a stop."""
+        return self._changes.of(self._features.to_bytes() if moment == Moment.STOP else b"")
+
+    def restore(self, data: bytes, batch: Batch) -> None:
+        """Go on with raw values of a stop."""
+        self._changes.restore(data)
+        if data:
+            self._features.restore(data)
+
+
+class Summaries(Part):
+    """One summary per interval of sample time, sent when the next interval begins."""
+
+    name = "summary"
+
+    def __init__(
+        self, teller: Teller, channels: tuple[str, ...], interval_s: float, clock: Clock
+    ) -> None:
+        self._teller, self._channels, self._clock = teller, channels, clock
+        self.summary = Summary(channels, interval_s)
+
+    def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
+        """Begin another interval; what the one in progress has is sent."""
+        if summary_interval_s != self.summary.interval_s:
+            self.close(batch)
+            self.summary = Summary(self._channels, summary_interval_s)
+
+    def take(self, samples: Samples, score: Float32, batch: Batch) -> None:
+        """Sum them up."""
+        self._send(self.summary.add(samples, score), float(samples.times[-1]), batch)
+
+    def to_bytes(self, moment: Moment) -> bytes | None:
+        """Save the interval in progress with the memory: samples stored later are added again."""
+        return self.summary.to_bytes() if moment >= Moment.MEMORY else None
+
+    def restore(self, data: bytes, batch: Batch) -> None:
+        """Go on with the interval that was in progress."""
+        self.summary.restore(data)
+
+    def close(self, batch: Batch) -> None:
+        """Send what the interval in progress has."""
+        self._send(self.summary.close(), self._teller.last_time or self._clock.wall_s(), batch)
+
+    def _send(self, ended: list[dict[str, Any]], time: float, batch: Batch) -> None:
+        for summary in ended:
+            self._teller.send("summary", time, summary, batch)
+
+
+class Doubts(Part):
+    """What was not measured in the summary's interval; apart, as mostly there is nothing."""
+
+    name = "doubts"
+
+    def __init__(self, summaries: Summaries) -> None:
+        self._summaries = summaries
+        self._changes = Changes()
+
+    def to_bytes(self, moment: Moment) -> bytes | None:
+        """Save it with the memory, where it changed."""
+        if moment < Moment.MEMORY:
+            return None
+        return self._changes.of(self._summaries.summary.doubts_to_bytes())
+
+    def restore(self, data: bytes, batch: Batch) -> None:
+        """Go on with the doubts of the interval that was in progress."""
+        self._changes.restore(data)
+        self._summaries.summary.restore_doubts(data)
+
+
+class Limits(Part):
+    """What is forecast, and the alarms of limits that will be passed."""
+
+    name = "limits"
+
+    def __init__(
+        self, teller: Teller, settings: StreamTable, detector: Detector, memory: Memory, number: int
+    ) -> None:
+        """Raise ConfigError where a limit does not fit the bundle."""
+        self._teller, self._settings = teller, settings
+        self._detector, self._memory, self._number = detector, memory, number
+        self._forecaster = detector.forecaster
+        self._watch = self._watch_of(settings)
+
+    def _watch_of(self, settings: StreamTable) -> LimitWatch:
+        return LimitWatch(settings.name, settings.limits, settings.prediction, self._forecaster)
+
+    def check(self, settings: StreamTable) -> None:
+        """Raise ConfigError where a limit does not fit the bundle."""
+        self._watch_of(settings)
+
+    def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
+        """Go on with the runs and alarms of limits that stay; others close."""
+        before, self._settings = self._settings, settings
+        if (settings.limits, settings.prediction) != (before.limits, before.prediction):
+            runs, self._watch = self._watch.to_bytes(), self._watch_of(settings)
+            self.restore(runs, batch)
+
+    def foretell(self, forecast: Forecast, batch: Batch) -> None:
+        """Open and close the alarms of a forecast."""
+        self._teller.report(self._watch.take(forecast, self._teller.take_number), batch)
+
+    def open_events(self) -> list[Event]:
+        """Return the alarms' events, each as last forecast."""
+        return self._watch.open_events()
+
+    def document(self) -> dict[str, Any]:
+        """Say what is forecast and how good that has been; None where nothing is."""
+        return {"forecast": self._forecast()}
+
+    def to_bytes(self, moment: Moment) -> bytes | None:
+        """Save runs and alarms with the memory."""
+        if self._forecaster is None or moment < Moment.MEMORY:
+            return None
+        return self._watch.to_bytes()
+
+    def restore(self, data: bytes, batch: Batch) -> None:
+        """Go on with runs and alarms; those of limits that are not set any more close."""
+        left = self._watch.restore(data)
+        self._teller.close_alarms("limit_removed", batch, left)
+
+    def _forecast(self) -> dict[str, Any] | None:
+        forecaster = self._forecaster
+        state = self._detector.forecasts(self._memory, self._number)
+        if forecaster is None or state is None:
+            return None
+        made, refused = int(state.pending.made.max()), state.refused
+        return {
+            "step_s": forecaster.step_s,
+            "horizon_s": forecaster.part.horizon_steps * forecaster.step_s,
+            "last_forecast": self._step_time(made),
+            "refused": refused and f"{refused.reason.replace('_', ' ')}: {refused.detail}",
+            "counters": dict(state.counters),
+            "limits": self._watch.document(self._teller.correction_s),
+            "accuracy": by_channel(forecaster, state.judged),
+            "by_lead": by_lead(forecaster, state.judged),
+        }
+
+    def _step_time(self, number: int) -> str | None:
+        if number == NEVER or self._forecaster is None:
+            return None
+        return iso_time(number * self._forecaster.step_s + self._teller.correction_s)
