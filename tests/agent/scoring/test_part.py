@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from agent.config.load import StreamTable
@@ -12,6 +14,7 @@ from agent.scoring.part import Changes, Moment, Part
 from agent.store.batch import THROUGH, Batch
 from models.errors import ConfigError
 from models.messages import Float32, Samples
+from tests.conftest import ROOT
 from tests.fleet_rig import FAR, WARM_UP, Fleeting, rows
 
 CALM = WARM_UP + 20
@@ -189,3 +192,29 @@ def test_the_parts_of_a_stream_are_written_no_more_often_than_needed() -> None:
     again = save(fleet).state["pump"]
     assert "summary" in again
     assert not again.keys() & {"doubts", "aligner"}
+
+
+def test_the_part_of_the_contributor_guide_works_as_it_is_written() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    (block,) = re.findall(r"(?s)^```python\n(class .*?)^```$", page, re.MULTILINE)
+    names = {
+        "Any": Any,
+        "Batch": Batch,
+        "Float32": Float32,
+        "Moment": Moment,
+        "Part": Part,
+        "Samples": Samples,
+        "np": np,
+    }
+    exec(block, names)
+    made = cast("type[Part]", names["Exceedances"])
+    before, after = Fleeting("pump"), Fleeting("pump")
+    before.stream.add(made())
+    after.stream.add(made())
+    before.take(rows(CALM))
+    before.take(rows(5, FAR), CALM)
+    saved = save(before)
+    found = before.stream.document()["exceedances"]
+    assert 0 < found <= 5
+    assert after.stream.restore(saved.state["pump"], saved.alarms[-1:], 1, after.batch)
+    assert after.stream.document()["exceedances"] == found

@@ -95,6 +95,38 @@ def test_silence_is_told_once_and_ends_with_the_next_reading() -> None:
     assert states(fleet.flush()) == [(1, "silent", "opened"), (1, "silent", "closed")]
 
 
+def test_a_silence_that_an_older_sample_ends_does_not_end_before_it_began() -> None:
+    """A device that tells late, what it kept meanwhile, has times of before the alarm."""
+    world = World(START_S)
+    fleet = Fleeting("pump", clock=world.clock())
+    fleet.take(rows(3))
+    world.wait(60)
+    fleet.stream.silent(2.0, fleet.batch)
+    fleet.take(rows(1), 30)
+    opened, closed = [one for one in fleet.flush().alarms if one["kind"] == "silent"]
+    assert closed["closed"] == closed["opened"] == opened["opened"]
+
+
+def test_an_alarm_that_nobody_watches_does_not_close_before_it_opened() -> None:
+    """The device's clock may be ahead of the gateway's."""
+    batch = saved(alarmed())
+    world = World(START_S - HOUR_S)
+    after = Fleeting("pump", clock=world.clock(), deviations_max=7.0)
+    after.stream.restore(batch.state["pump"], batch.alarms[-1:], 1, after.batch)
+    (closed,) = after.flush().alarms
+    assert closed["closed"] == closed["opened"]
+
+
+def test_the_log_says_why_an_alarm_closes(caplog: pytest.LogCaptureFixture) -> None:
+    fleet = alarmed()
+    fleet.take(rows(10, NORMAL), CALM + 5)
+    batch = saved(alarmed())
+    Fleeting("pump").stream.restore({}, batch.alarms[-1:], 1, Batch())
+    said = [message for message in caplog.messages if "alarm closed" in message]
+    assert said[0].endswith(": back to normal")
+    assert said[1].endswith(": another detector watches the stream, or its memory is lost")
+
+
 def test_the_memory_is_saved_where_that_is_due_or_something_was_told() -> None:
     fleet = Fleeting("pump")
     fleet.take(rows(CALM // 10 * 10 + 5))
