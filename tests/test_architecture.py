@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "parsing": {"config"},
     "alarms": {"config"},
     "bundles": {"config"},
-    "defects": {"inputs", "journal", "uplink"},
+    "defects": {"inputs", "journal", "parsing", "uplink"},
     "health": {"alarms"},
     "inputs": {"config", "journal", "mqtt", "parsing"},  # neither store nor uplink
     "scoring": {"alarms", "clock", "config", "health", "inputs", "journal", "parsing", "store"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -38,15 +39,17 @@ class SourceTable(Table):
 class InputTable(SourceTable):
     """Where lines come from, and how a line is read."""
 
-    format: Literal["csv", "json", "keyvalue", "regex"] = Field(
+    format: Literal["csv", "json", "keyvalue", "regex", "readings"] = Field(
         "csv",
         description="csv: values with a separator between; json: one object per line; keyvalue:"
-        " pairs such as T=21.4 P=1.2; regex: whatever a regular expression finds",
+        " pairs such as T=21.4 P=1.2; regex: whatever a regular expression finds; readings: of an"
+        " input of another package that has numbers, and no lines",
     )
     columns: list[str] | None = Field(
         None,
         min_length=1,
-        description="csv: what each column is: 'time', a channel of the bundle, or '-' to ignore",
+        description="csv: what each column is: 'time', a channel of the bundle, or '-' to ignore;"
+        " readings: the channels that it brings, and 'time' where its readings have one",
     )
     header: bool = Field(
         False, description="csv: a line of names comes first, instead of columns; see keys"
@@ -124,7 +127,7 @@ class InputTable(SourceTable):
                 and kind not in kinds
             ):
                 raise ValueError(f"{name} is for {_told(kinds)}, not with {_told([kind])}")
-        if kind == "csv":
+        if kind in ("csv", "readings"):
             self._check_columns()
         elif kind == "regex":
             self._check_pattern()
@@ -133,7 +136,7 @@ class InputTable(SourceTable):
 
     def _check_columns(self) -> None:
         if self.columns is None:
-            raise ValueError("columns is needed with format = 'csv'")
+            raise ValueError(f"columns is needed with format = {self.format!r}")
         twice = repeated(column for column in self.columns if column != IGNORED)
         if twice:
             raise ValueError(f"columns: {twice[0]!r} is there twice")
@@ -158,7 +161,8 @@ class InputTable(SourceTable):
 
 # settings that mean something for some formats only; "header" is csv with header = true
 _ONLY_FOR: Final[dict[str, tuple[str, ...]]] = {
-    "columns": ("csv",),
+    "columns": ("csv", "readings"),
+    "checksum": ("csv", "header", "json", "keyvalue", "regex"),
     "separator": ("csv", "header", "keyvalue"),
     "decimal": ("csv", "header"),
     "pattern": ("regex",),
@@ -175,7 +179,17 @@ def _told(kinds: Iterable[str]) -> str:
     )
 
 
-class SerialTable(InputTable):
+class TextTable(InputTable):
+    """Where lines of text come from."""
+
+    @model_validator(mode="after")
+    def _brings_lines(self) -> TextTable:
+        if self.format == "readings":
+            raise ValueError("format = 'readings' is for inputs that have numbers; this has lines")
+        return self
+
+
+class SerialTable(TextTable):
     """A serial port."""
 
     type: Literal["serial"] = Field("serial", description="The kind of input")
@@ -204,7 +218,7 @@ class SerialTable(InputTable):
         return self
 
 
-class MqttInputTable(InputTable):
+class MqttInputTable(TextTable):
     """Messages of a broker, each of one or more lines; acknowledged when they are committed."""
 
     type: Literal["mqtt"] = Field(description="The kind of input")
@@ -227,7 +241,7 @@ class MqttInputTable(InputTable):
     )
 
 
-class FileTable(InputTable):
+class FileTable(TextTable):
     """A file that another program writes lines to; it may be rotated."""
 
     type: Literal["file"] = Field(description="The kind of input")
@@ -238,7 +252,7 @@ class FileTable(InputTable):
     poll_interval_s: Positive = Field(0.5, description="Look for new lines this often")
 
 
-class ReplayTable(InputTable):
+class ReplayTable(TextTable):
     """A recording (CSV) that is played as if it came now, to try an installation."""
 
     type: Literal["replay"] = Field(description="The kind of input")
@@ -281,12 +295,12 @@ class SimulatorTable(SourceTable):
 
     @property
     def lines(self) -> InputTable:
-        """How the lines that the input brings are read."""
-        used = [name if name in (self.channels or _PUMP) else IGNORED for name in _PUMP]
+        """How the readings that the input brings are read."""
         return InputTable(
             name=self.name,
             stream=self.stream,
-            columns=[TIME, *used],
+            format="readings",
+            columns=[TIME, *(name for name in _PUMP if name in (self.channels or _PUMP))],
             rejects_kept=self.rejects_kept,
             ahead_max_s=None,  # its times begin now, and go on whatever the clock does
         )
@@ -338,6 +352,11 @@ class RegisterTable(Table):
     byte_order: Literal["big", "little"] = Field(
         "big", description="In each register: the high byte first, as the standard says, or last"
     )
+    invalid: list[int | float] = Field(
+        default_factory=list,
+        description="What the device sends where it has no value, before scale and offset: -32768,"
+        " for instance; such a value is missing, and counted as bad_quality",
+    )
     scale: Finite = Field(1.0, description="Times this ...")
     offset: Finite = Field(0.0, description="... and plus this is the value in the channel's unit")
 
@@ -353,10 +372,31 @@ class RegisterTable(Table):
 
     @model_validator(mode="after")
     def _bits_have_no_type(self) -> RegisterTable:
-        given = self.model_fields_set & {"type", "word_order", "byte_order"}
+        given = self.model_fields_set & {"type", "word_order", "byte_order", "invalid"}
         if self.is_bit and given:
             raise ValueError(f"{min(given)} is for registers; {self.function} is a bit")
         return self
+
+    @model_validator(mode="after")
+    def _invalid_can_come(self) -> RegisterTable:
+        low, high = self._bounds()
+        for value in self.invalid:
+            if not low <= value <= high or (self._is_whole and value != int(value)):
+                raise ValueError(f"invalid: {value!r} is no {self.type}: {low:.0f} to {high:.0f}")
+        return self
+
+    @property
+    def _is_whole(self) -> bool:
+        return not self.type.startswith("float")
+
+    def _bounds(self) -> tuple[float, float]:
+        """Return the least and the greatest number that it can hold, before the scale."""
+        bits = 16 * self.words
+        if self.type.startswith("bcd"):
+            return 0, 10 ** (bits // 4) - 1
+        if self.type.startswith("uint"):
+            return 0, 2**bits - 1
+        return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if self._is_whole else (-inf, inf)
 
 
 class ModbusTable(SourceTable):
@@ -378,10 +418,13 @@ class ModbusTable(SourceTable):
 
     @property
     def lines(self) -> InputTable:
-        """How the lines that the input brings are read: a value for each register."""
-        channels = [register.channel for register in self.registers]
+        """How the readings that the input brings are read: a value for each register."""
         return InputTable(
-            name=self.name, stream=self.stream, columns=channels, rejects_kept=self.rejects_kept
+            name=self.name,
+            stream=self.stream,
+            format="readings",
+            columns=[register.channel for register in self.registers],
+            rejects_kept=self.rejects_kept,
         )
 
 

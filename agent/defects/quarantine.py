@@ -24,6 +24,7 @@ from typing import Any, Final
 from agent.defects.notes import Notes
 from agent.inputs.source import Chunk
 from agent.journal import INPUT
+from agent.parsing.measurement import Measurement, Raw, as_bytes
 from agent.uplink.guard import Guard
 from models import __version__
 from models.printable import printable
@@ -122,22 +123,24 @@ class Quarantine:
         yield _digest(chunk, good[-1] if good else []), self._joined(chunk, good[-1:])
         self._ends.pop(first, None)
 
-    def _units(self, chunk: Chunk) -> Iterator[list[bytes]]:
-        """Yield what can be taken alone: a line; of some inputs the header, then lines below it."""
+    def _units(self, chunk: Chunk) -> Iterator[Sequence[Raw]]:
+        """Yield what can be taken alone: a row; of some inputs the header, then lines below it."""
         if chunk.input_name not in self._headed:
-            yield from ([line] for line in chunk.lines)
+            yield from ([row] for row in chunk.rows)
             return
         head = chunk.lines[:1]
         yield head
         yield from ([*head, line] for line in chunk.lines[1:])
 
-    def _joined(self, chunk: Chunk, units: Sequence[list[bytes]]) -> Chunk:
+    def _joined(self, chunk: Chunk, units: Sequence[Sequence[Raw]]) -> Chunk:
         head = chunk.lines[:1] if chunk.input_name in self._headed and units else []
+        rows = [row for unit in units for row in unit[len(head) :]]
         return chunk._replace(
-            lines=[*head, *(line for unit in units for line in unit[len(head) :])]
+            lines=[*head, *(row for row in rows if isinstance(row, bytes))],
+            measurements=[row for row in rows if isinstance(row, Measurement)],
         )
 
-    def _suspect(self, chunk: Chunk, unit: list[bytes]) -> bool:
+    def _suspect(self, chunk: Chunk, unit: Sequence[Raw]) -> bool:
         """Whether a unit is set aside, as it was before or from now on."""
         if self._passed_over(chunk, unit):
             return True
@@ -147,21 +150,21 @@ class Quarantine:
         self._set_aside(chunk, unit, digest)
         return True
 
-    def _passed_over(self, chunk: Chunk, unit: list[bytes]) -> bool:
+    def _passed_over(self, chunk: Chunk, unit: Sequence[Raw]) -> bool:
         """Whether a unit is set aside, or the header above it."""
         found = not self._known.keys().isdisjoint((_digest(chunk, unit), _digest(chunk, unit[:1])))
         self.count += found
         return found
 
-    def _set_aside(self, chunk: Chunk, unit: list[bytes], digest: str) -> None:
-        data = b"\n".join(unit)
+    def _set_aside(self, chunk: Chunk, unit: Sequence[Raw], digest: str) -> None:
+        data = b"\n".join(map(as_bytes, unit))
         entry = {
             "digest": digest,
             "input": chunk.input_name,
             "origin": printable(chunk.origin, _ORIGIN_MAX),
             "time": iso_time(chunk.arrived_s),
             "bytes": len(data),
-            "excerpt": printable(unit[-1], _EXCERPT_MAX),
+            "excerpt": printable(as_bytes(unit[-1]), _EXCERPT_MAX),
             "version": __version__,
         }
         _LOG.error(
@@ -243,5 +246,6 @@ class Quarantine:
         return {"count": self.count, "ends": ENDS_MAX, "careful": self.careful, "last": told}
 
 
-def _digest(chunk: Chunk, unit: Sequence[bytes]) -> str:
-    return hashlib.sha256(b"\n".join((chunk.input_name.encode(), *unit))).hexdigest()
+def _digest(chunk: Chunk, unit: Sequence[Raw]) -> str:
+    rows = map(as_bytes, unit)
+    return hashlib.sha256(b"\n".join((chunk.input_name.encode(), *rows))).hexdigest()

@@ -1,7 +1,7 @@
 """The Modbus input: one thread that polls registers and bits (Modbus application protocol 1.1b3).
 
-Each poll makes one line, a value for each register in the channel's unit, empty where the device
-did not give it; from there on it is read and checked as any line.
+Each poll makes one measurement, a value for each register in the channel's unit. What the device
+refuses to give, or marks as invalid, is of bad quality; all else is judged where lines are, too.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from agent.inputs.ports import find
 from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
+from agent.parsing.measurement import Bad, Measurement
 from models.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
@@ -49,12 +50,34 @@ _ASK = {
 }
 
 
+_EXCEPTIONS = {  # of the application protocol, section 7
+    1: "illegal function",
+    2: "illegal data address",
+    3: "illegal data value",
+    4: "server device failure",
+    5: "acknowledge",
+    6: "server device busy",
+    8: "memory parity error",
+    10: "gateway path unavailable",
+    11: "gateway target device failed to respond",
+}
+
+
 class Block(NamedTuple):
     """Registers that are read in one request."""
 
     function: str
     address: int
     words: int
+
+
+class Place(NamedTuple):
+    """Where the words of a register are in what was read."""
+
+    register: RegisterTable
+    block: Block
+    begin: int
+    end: int
 
 
 class ModbusInput(ThreadedInput):
@@ -73,6 +96,7 @@ class ModbusInput(ThreadedInput):
         self._settings = settings
         self._module, self._failure = client, ModbusException
         self._blocks = list(blocks(settings.registers))
+        self._places = [place_of(register, self._blocks) for register in settings.registers]
 
     def _run(self, put: Callable[[Chunk], None]) -> None:
         failures = 0
@@ -119,17 +143,19 @@ class ModbusInput(ThreadedInput):
         due = time.monotonic()
         while not self._stopping.is_set():
             read = {block: self._read(device, block) for block in self._blocks}
-            if not any(words is not None for words in read.values()):
+            if all(isinstance(words, Bad) for words in read.values()):
                 raise ConnectionError(self._last_error or f"{self._where()} gives nothing")
             self._found()
-            line = ",".join(_field(register, read) for register in self._settings.registers)
+            row = Measurement(
+                {one.register.channel: value_of(one, read[one.block]) for one in self._places}
+            )
             self._lines += 1
-            put(Chunk(self.name, time.time(), time.monotonic(), [line.encode()]))
+            put(Chunk(self.name, time.time(), time.monotonic(), measurements=[row]))
             due = max(due + self._settings.poll_interval_s, time.monotonic())
             self._stopping.wait(due - time.monotonic())
 
-    def _read(self, device: Any, block: Block) -> list[int] | None:
-        """Return the words or bits of a block; None where the device says that it cannot."""
+    def _read(self, device: Any, block: Block) -> list[int] | Bad:
+        """Return the words or bits of a block; or why the device does not give them."""
         ask = getattr(device, _ASK[block.function])
         answer = ask(block.address, count=block.words, device_id=self._settings.unit)
         bits = block.function in BIT_FUNCTIONS
@@ -139,7 +165,7 @@ class ModbusInput(ThreadedInput):
                 f"unit {self._settings.unit}, {what} {block.address} to"
                 f" {block.address + block.words - 1}: {answer}"
             )
-            return None
+            return _refused(answer)
         if bits:  # in whole bytes; more than asked for
             self._bytes += len(answer.bits) // 8
             return [int(bit) for bit in answer.bits[: block.words]]
@@ -181,30 +207,51 @@ def blocks(registers: Sequence[RegisterTable]) -> Iterator[Block]:
     yield Block(function, begin, end - begin)
 
 
-def _field(register: RegisterTable, read: dict[Block, list[int] | None]) -> str:
-    for block, words in read.items():
-        at = register.address - block.address
-        if block.function == register.function and 0 <= at and at + register.words <= block.words:
-            if words is None or len(words) < at + register.words:
-                return ""
-            return _text(decoded(register, words[at : at + register.words]))
+def place_of(register: RegisterTable, among: Sequence[Block]) -> Place:
+    """Return where a register is among the blocks that are read."""
+    for block in among:
+        begin = register.address - block.address
+        end = begin + register.words
+        if block.function == register.function and 0 <= begin and end <= block.words:
+            return Place(register, block, begin, end)
     raise AssertionError(register)
+
+
+def _refused(answer: Any) -> Bad:
+    code = int(answer.exception_code)
+    return Bad(f"exception {code}, {_EXCEPTIONS.get(code, 'unknown')}")
+
+
+def value_of(place: Place, words: list[int] | Bad) -> float | Bad:
+    """Return a register's value in the channel's unit, of the words of its block."""
+    if isinstance(words, Bad):
+        return words
+    register = place.register
+    if len(words) < place.end:
+        return Bad(f"the answer has only {len(words)} of {place.block.words} words")
+    raw = raw_of(register, words[place.begin : place.end])
+    if raw is None:
+        return Bad("no decimal digits")
+    if raw in register.invalid:
+        return Bad("marked as invalid", raw)
+    return float(raw) * register.scale + register.offset
 
 
 def decoded(register: RegisterTable, words: Sequence[int]) -> float:
     """Return a register's value in the channel's unit; NaN where it is no number."""
+    raw = raw_of(register, words)
+    return math.nan if raw is None else float(raw) * register.scale + register.offset
+
+
+def raw_of(register: RegisterTable, words: Sequence[int]) -> float | None:
+    """Return the number that words hold, before scale and offset; None where they hold none."""
     if register.is_bit:
-        return float(words[0]) * register.scale + register.offset
+        return words[0]
     ordered = words if register.word_order == "big" else words[::-1]
     high_byte_first = register.byte_order == "big"
     packed = struct.pack(f"{'>' if high_byte_first else '<'}{len(ordered)}H", *ordered)
     if register.type.startswith("bcd"):
         digits = packed.hex()
-        raw = int(digits) if digits.isdecimal() else math.nan
-    else:
-        (raw,) = struct.unpack(_FORMS[register.type], packed)
-    return float(raw) * register.scale + register.offset
-
-
-def _text(value: float) -> str:
-    return "nan" if math.isnan(value) else repr(value)
+        return int(digits) if digits.isdecimal() else None
+    raw: float = struct.unpack(_FORMS[register.type], packed)[0]
+    return raw

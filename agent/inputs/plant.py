@@ -248,6 +248,15 @@ class Pump:
         return np.clip(values, _LOW, _HIGH).astype(np.float32)
 
 
+def measured(row: Float32) -> dict[str, float]:
+    """Return what the pump's controller measures: rounded; without channels that have no signal."""
+    return {
+        channel.name: round(value, channel.decimals)
+        for channel, value in zip(CHANNELS, row.tolist(), strict=True)
+        if not math.isnan(value)
+    }
+
+
 def csv_line(time_s: float, row: Float32) -> str:
     """Return the line that the pump's controller sends: time, then a field per channel.
 

@@ -53,7 +53,7 @@ class ChunkQueue:
             if not chunk.token:
                 del self._chunks[at]
                 self.dropped_chunks += 1
-                self.dropped_lines += len(chunk.lines)
+                self.dropped_lines += len(chunk.rows)
                 return
 
     @property
@@ -84,7 +84,7 @@ class ChunkQueue:
                 self._wakes.get_nowait()
             while self._chunks and lines < LINES_TAKEN_MAX and len(found) < self._chunks_max:
                 found.append(self._chunks.popleft())
-                lines += len(found[-1].lines)
+                lines += len(found[-1].rows)
         return found
 
     def _gather(self) -> None:

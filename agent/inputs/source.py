@@ -6,18 +6,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from agent.parsing.measurement import Measurement, Raw
+
 
 class Chunk(NamedTuple):
-    """Lines that one read completed."""
+    """What one read completed: lines of text, or measurements of an input that has numbers."""
 
     input_name: str
     arrived_s: float  # Unix seconds, by the gateway's clock
     arrived_mono_s: float  # ``time.monotonic``, which no clock step changes
-    lines: list[bytes]  # whole lines, without their ends
+    lines: Sequence[bytes] = ()  # whole lines, without their ends
     token: int = 0  # by which the input knows the chunk when it is committed; 0: need not know
     again: bool = False  # it may have come before: rows of a time that is past are no news
     old: bool = False  # nobody knows when it was sent: without a time of its own it tells nothing
     origin: str = ""  # where in the input it came from: a topic
+    measurements: Sequence[Measurement] = ()  # of an input with ``format = "readings"``
+
+    @property
+    def rows(self) -> Sequence[Raw]:
+        """Its lines, or its measurements."""
+        return self.lines or self.measurements
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,7 @@ class InputStatus:
     since: float | None  # Unix seconds of the last change of ``connected``; None before any
     last_error: str | None  # kept after the port is back
     bytes: int
-    lines: int
+    lines: int  # or measurements
     lines_cut: int  # pieces of lines at the ends of a connection, which are not used
     reconnects: int
     messages_too_large: int = 0  # thrown away as they came
@@ -36,11 +44,11 @@ class InputStatus:
 
 
 class Input(Protocol):
-    """One source of lines.
+    """One source of lines, or of measurements.
 
     The loop's thread calls ``start`` once, then ``status`` as often as it likes (a few times a
     minute), then ``ask_to_stop`` and ``stop`` once; never two of them at a time. ``put`` is called
-    from the input's own thread, for each read that completed lines, and returns at once.
+    from the input's own thread, for each read that completed any, and returns at once.
     """
 
     name: str

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 
 from agent.config.inputs import IGNORED, TIME, InputTable
+from agent.parsing.measurement import Raw
 from agent.parsing.rejects import Rejects
 from models.errors import ConfigError
 from models.messages import Float64
@@ -29,17 +30,17 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d
 
 
 class Row(NamedTuple):
-    """One line as numbers, not yet judged."""
+    """One line, or measurement, as numbers, not yet judged."""
 
-    line: bytes
+    line: Raw
     time: float  # Unix seconds; NaN where the line should have one and has not
     values: list[float]  # one per channel; ``ABSENT`` and ``NOT_FINITE`` as such
 
 
 class Rows(NamedTuple):
-    """``n`` lines as numbers, not yet judged."""
+    """``n`` lines, or measurements, as numbers, not yet judged."""
 
-    lines: Sequence[bytes]
+    lines: Sequence[Raw]
     times: Float64  # (n,)
     values: Float64  # (n, C)
 

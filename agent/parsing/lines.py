@@ -1,10 +1,11 @@
-"""Line protocols: bytes into lines, lines into readings. Pure: no I/O, no clock.
+"""Bytes into lines, lines or measurements into readings. Pure: no I/O, no clock.
 
-    bytes ─Framer─> lines ─LineParser─> Readings
-                               └──────> counters and last rejects, by cause
+    bytes ─Framer─> lines ─┬─LineParser─> Readings
+         measurements ─────┘      └─────> counters and last rejects, by cause
 
 Blocks of lines are read as a whole where all are clean, else line by line, with the same result.
-A bad line never costs a good neighbour, and a value out of range none in its own line.
+A bad line never costs a good neighbour, and a value out of range none in its own line. What is
+said of lines here holds for measurements, too: only how they become numbers differs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from agent.parsing import checksum
 from agent.parsing.formats import Csv, Format, Json, Rows, expect, stacked
 from agent.parsing.headed import HeadedCsv
 from agent.parsing.keyvalue import KeyValue
+from agent.parsing.measurement import Raw, as_bytes
+from agent.parsing.numbers import Numbers
 from agent.parsing.regex import Regex
 from agent.parsing.rejects import Cause, Reject, Rejects
 from models.manifest import Channel
@@ -66,116 +69,34 @@ class Framer:
         self._skip = self._skip_first
 
 
-class LineParser:
-    """Reads the lines of one input; one thread uses it.
+class _Source(Protocol):
+    """How what an input brings becomes rows of numbers, which nobody has judged yet."""
 
-    Args:
-        settings: The format and its limits.
-        channels: Of the stream's bundle, in its order.
+    has_time: bool
+    block_counts_nothing: bool  # for a block is either clean or not read at all
 
-    Raises:
-        ConfigError: the settings name a channel that the bundle does not have.
+    def block(self, lines: Sequence[Any]) -> Rows | None:
+        """Read all at once; None, and nothing counted, where that cannot be."""
 
-    """
+    def each(self, lines: Sequence[Any]) -> Rows:
+        """Read one by one; what cannot be used is counted."""
 
-    def __init__(self, settings: InputTable, channels: Sequence[Channel]) -> None:
-        self._names = [channel.name for channel in channels]
-        self._rejects = Rejects(settings.rejects_kept)
-        self._format = _format(settings, self._names, self._rejects)
+
+class Text:
+    """Lines of text as rows of numbers, which nobody has judged yet."""
+
+    def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
+        self._rejects = rejects
+        self._width = len(names)
+        self._format = _format(settings, names, rejects)
         self._checksum = settings.checksum
         regex = settings.format == "regex"
         self._line_bytes_max = min(settings.line_bytes_max, REGEX_BYTES_MAX if regex else 65536)
-        self._low = _limits((channel.low for channel in channels), -np.inf)
-        self._high = _limits((channel.high for channel in channels), np.inf)
-        # what float32 cannot hold is not clean
-        self._clean_low = np.maximum(self._low, -_FLOAT32_MAX)[None]  # (1, C), as a line's values
-        self._clean_high = np.minimum(self._high, _FLOAT32_MAX)[None]
-        expect(settings, "channels", settings.channels or (), self._names)
-        self._foreign = _foreign(settings.channels, self._names)
-        self.ahead_max_s = math.inf if settings.ahead_max_s is None else settings.ahead_max_s
-        self.layout: Hashable = (
-            settings.model_dump_json(include=set(InputTable.model_fields) - {"name", "stream"}),
-            tuple(channel.model_dump_json() for channel in channels),
-        )
+        self.has_time = self._format.has_time
+        self.block_counts_nothing = self._format.block_counts_nothing
 
-    @property
-    def has_time(self) -> bool:
-        """Tell whether a line has a time of its own."""
-        return self._format.has_time
-
-    @property
-    def counters(self) -> Counter[str]:
-        """Lines and values that were not used, by cause."""
-        return self._rejects.counters
-
-    def rejects(self) -> list[Reject]:
-        """Return the last rejects of each cause, the latest at the end."""
-        return self._rejects.last()
-
-    def refuse(self, lines: Sequence[bytes], cause: Cause, arrived_s: float) -> None:
-        """Reject lines as a whole, unread; ``arrived_s`` (Unix seconds) is when they came."""
-        self._rejects.arrived_s = arrived_s
-        for line in lines:
-            if line and not line.isspace():
-                self._rejects.add(cause, line)
-
-    def parse(
-        self, lines: Sequence[bytes], arrived_s: float, latest_s: float = math.inf
-    ) -> Readings:
-        """Return the readings in ``lines``, in their order.
-
-        ``arrived_s`` (Unix seconds) is their time where lines of this format have none. Those with
-        a time of their own after ``latest_s`` are rejected.
-        """
-        self._rejects.arrived_s = arrived_s
-        rows = self._block(lines) or self._one_by_one(lines)
-        if self._format.has_time:
-            rows = self._with_time(rows, _timely(rows.times), "bad_time")
-            rows = self._with_time(rows, rows.times <= latest_s, "in_future")
-        if len(self._foreign):
-            rows = self._of_its_channels(rows)
-        times = rows.times if self._format.has_time else np.full(len(rows.lines), arrived_s)
-        return Readings(times, self._good_values(rows))
-
-    def parse_clean(
-        self, lines: Sequence[bytes], arrived_s: Float64 | None, latest_s: float = TIME_MAX
-    ) -> Readings | None:
-        """As ``parse`` for lines of any inputs whose ``layout`` is this one's, if all is good.
-
-        Args:
-            lines: n of them.
-            arrived_s: (n,) Unix seconds; not asked for where lines have a time of their own.
-            latest_s: No time may be after this.
-
-        Returns:
-            A row for each line, in their order. None, and nothing is counted, where a line or a
-            value in it would be rejected or passed over, or is of a later time.
-
-        """
-        rows = self._block(lines) if self._format.block_counts_nothing else None
-        if rows is None:
-            return None
-        limited = np.fmax(rows.values, self._clean_low)
-        np.fmin(limited, self._clean_high, out=limited)
-        if limited.tobytes() != rows.values.tobytes() and not self._is_clean(rows.values):
-            return None
-        if len(self._foreign) and not np.isnan(rows.values[:, self._foreign]).all():
-            return None
-        if not self._format.has_time:
-            assert arrived_s is not None
-            if arrived_s[-1] > latest_s:
-                return None
-            return Readings(arrived_s, rows.values.astype(np.float32, order="C"))
-        if not _all_timely(rows.times, min(latest_s, TIME_MAX)):
-            return None
-        return Readings(rows.times, rows.values.astype(np.float32, order="C"))
-
-    def _is_clean(self, values: Float64) -> bool:
-        """Tell whether all values that there are can be used."""
-        inside = (values >= self._clean_low) & (values <= self._clean_high)
-        return bool((inside | np.isnan(values)).all())
-
-    def _block(self, lines: Sequence[bytes]) -> Rows | None:
+    def block(self, lines: Sequence[bytes]) -> Rows | None:
+        """Read all lines at once; None, and nothing counted, where that cannot be."""
         if not lines or max(map(len, lines)) > self._line_bytes_max:
             return None
         if self._checksum:
@@ -185,7 +106,8 @@ class LineParser:
                 return None
         return self._format.block(lines)
 
-    def _one_by_one(self, lines: Iterable[bytes]) -> Rows:
+    def each(self, lines: Sequence[bytes]) -> Rows:
+        """Read line by line; what cannot be used is counted."""
         rows = [
             row
             for line in lines
@@ -193,7 +115,7 @@ class LineParser:
             and (text := self._text(body))
             and (row := self._format.line(body, text))
         ]
-        return stacked(rows, len(self._names))
+        return stacked(rows, self._width)
 
     def _body(self, line: bytes) -> bytes | None:
         """Return the line without its checksum; None where it cannot be used, or is blank."""
@@ -215,6 +137,113 @@ class LineParser:
             self._rejects.add("not_utf8", line)
             return None
         return None if text.isspace() else text
+
+
+class LineParser:
+    """Reads the lines, or the measurements, of one input; one thread uses it.
+
+    Args:
+        settings: The format and its limits.
+        channels: Of the stream's bundle, in its order.
+
+    Raises:
+        ConfigError: the settings name a channel that the bundle does not have.
+
+    """
+
+    def __init__(self, settings: InputTable, channels: Sequence[Channel]) -> None:
+        self._names = [channel.name for channel in channels]
+        self._rejects = Rejects(settings.rejects_kept)
+        self.reads_measurements = settings.format == "readings"
+        kind = Numbers if self.reads_measurements else Text
+        self._source: _Source = kind(settings, self._names, self._rejects)
+        self._low = _limits((channel.low for channel in channels), -np.inf)
+        self._high = _limits((channel.high for channel in channels), np.inf)
+        # what float32 cannot hold is not clean
+        self._clean_low = np.maximum(self._low, -_FLOAT32_MAX)[None]  # (1, C), as a line's values
+        self._clean_high = np.minimum(self._high, _FLOAT32_MAX)[None]
+        expect(settings, "channels", settings.channels or (), self._names)
+        self._foreign = _foreign(settings.channels, self._names)
+        self.ahead_max_s = math.inf if settings.ahead_max_s is None else settings.ahead_max_s
+        self.layout: Hashable = (
+            settings.model_dump_json(include=set(InputTable.model_fields) - {"name", "stream"}),
+            tuple(channel.model_dump_json() for channel in channels),
+        )
+
+    @property
+    def has_time(self) -> bool:
+        """Tell whether a line, or measurement, has a time of its own."""
+        return self._source.has_time
+
+    @property
+    def counters(self) -> Counter[str]:
+        """Lines and values that were not used, by cause."""
+        return self._rejects.counters
+
+    def rejects(self) -> list[Reject]:
+        """Return the last rejects of each cause, the latest at the end."""
+        return self._rejects.last()
+
+    def refuse(self, lines: Sequence[Raw], cause: Cause, arrived_s: float) -> None:
+        """Reject lines as a whole, unread; ``arrived_s`` (Unix seconds) is when they came."""
+        self._rejects.arrived_s = arrived_s
+        for line in lines:
+            if as_bytes(line).strip():
+                self._rejects.add(cause, line)
+
+    def parse(self, lines: Sequence[Raw], arrived_s: float, latest_s: float = math.inf) -> Readings:
+        """Return the readings in ``lines``, in their order.
+
+        ``arrived_s`` (Unix seconds) is their time where lines of this format have none. Those with
+        a time of their own after ``latest_s`` are rejected.
+        """
+        self._rejects.arrived_s = arrived_s
+        rows = self._source.block(lines) or self._source.each(lines)
+        if self._source.has_time:
+            rows = self._with_time(rows, _timely(rows.times), "bad_time")
+            rows = self._with_time(rows, rows.times <= latest_s, "in_future")
+        if len(self._foreign):
+            rows = self._of_its_channels(rows)
+        times = rows.times if self._source.has_time else np.full(len(rows.lines), arrived_s)
+        return Readings(times, self._good_values(rows))
+
+    def parse_clean(
+        self, lines: Sequence[Raw], arrived_s: Float64 | None, latest_s: float = TIME_MAX
+    ) -> Readings | None:
+        """As ``parse`` for lines of any inputs whose ``layout`` is this one's, if all is good.
+
+        Args:
+            lines: n of them.
+            arrived_s: (n,) Unix seconds; not asked for where lines have a time of their own.
+            latest_s: No time may be after this.
+
+        Returns:
+            A row for each line, in their order. None, and nothing is counted, where a line or a
+            value in it would be rejected or passed over, or is of a later time.
+
+        """
+        rows = self._source.block(lines) if self._source.block_counts_nothing else None
+        if rows is None:
+            return None
+        limited = np.fmax(rows.values, self._clean_low)
+        np.fmin(limited, self._clean_high, out=limited)
+        if limited.tobytes() != rows.values.tobytes() and not self._is_clean(rows.values):
+            return None
+        if len(self._foreign) and not np.isnan(rows.values[:, self._foreign]).all():
+            return None
+        if not self._source.has_time:
+            assert arrived_s is not None
+            if arrived_s[-1] > latest_s:
+                return None
+            return Readings(arrived_s, rows.values.astype(np.float32, order="C"))
+        if not _all_timely(rows.times, min(latest_s, TIME_MAX)):
+            return None
+        return Readings(rows.times, rows.values.astype(np.float32, order="C"))
+
+    def _is_clean(self, values: Float64) -> bool:
+        """Tell whether all values that there are can be used."""
+        inside = (values >= self._clean_low) & (values <= self._clean_high)
+        return bool((inside | np.isnan(values)).all())
 
     def _with_time(self, rows: Rows, good: Bool, cause: Cause) -> Rows:
         """Return the rows whose time is ``good``, (n,)."""
@@ -247,7 +276,7 @@ class LineParser:
         self._drop(values, outside, "out_of_range", rows.lines)
         return values
 
-    def _drop(self, values: Float32, bad: Bool, cause: Cause, lines: Sequence[bytes]) -> None:
+    def _drop(self, values: Float32, bad: Bool, cause: Cause, lines: Sequence[Raw]) -> None:
         if bad.any():
             for row, channel in np.argwhere(bad).tolist():
                 self._rejects.add(cause, lines[row], self._names[channel])

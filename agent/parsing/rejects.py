@@ -1,10 +1,11 @@
-"""What was not used of an input's lines: counted by cause, and the last few kept to look at."""
+"""What was not used of lines or measurements: counted by cause, the last few kept to look at."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from typing import Final, Literal, NamedTuple
 
+from agent.parsing.measurement import Raw, as_bytes
 from models.printable import printable
 
 Cause = Literal[
@@ -21,6 +22,7 @@ Cause = Literal[
     "not_its_channel",  # a value for a channel that the input's channels lack; the rest is used
     "not_finite",  # NaN or infinity in place of a value; the rest of the line is used
     "out_of_range",  # outside the channel's low and high; the rest of the line is used
+    "bad_quality",  # no value, as the device says or the input knows; the rest of the row is used
 ]
 
 EXCERPT_BYTES_MAX: Final = 100
@@ -45,12 +47,12 @@ class Rejects:
         self._kept_max = kept_max
         self._kept: dict[Cause, deque[tuple[float, bytes, str | None]]] = {}
 
-    def add(self, cause: Cause, line: bytes, channel: str | None = None) -> None:
-        """Count a line, or the value of a channel or key in it."""
+    def add(self, cause: Cause, line: Raw, channel: str | None = None) -> None:
+        """Count a line or measurement, or the value of a channel or key in it."""
         self.counters[cause] += 1
         kept = self._kept.setdefault(cause, deque(maxlen=self._kept_max))
         key = channel and channel[:_KEY_CHARACTERS_MAX]
-        kept.append((self.arrived_s, line[:EXCERPT_BYTES_MAX], key))
+        kept.append((self.arrived_s, as_bytes(line, channel)[:EXCERPT_BYTES_MAX], key))
 
     def last(self) -> list[Reject]:
         """Return the last rejects of each cause, the latest at the end."""

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from agent.inputs.source import Chunk
 from agent.parsing.lines import TIME_MIN, LineParser
+from agent.parsing.measurement import Raw
 from agent.scoring.fleet import Fleet
 from agent.scoring.leaps import Leaps
 from agent.scoring.stream import Stream
@@ -80,10 +81,12 @@ class Intake:
         kinds: dict[int, list[tuple[Chunk, _Lane]]] = {}
         for chunk in chunks:
             lane = self._lanes[chunk.input_name]
-            if not chunk.lines:  # all of it was set aside
+            if not chunk.rows:  # all of it was set aside
                 continue
+            if chunk.lines if lane.parser.reads_measurements else chunk.measurements:
+                chunk = self._without_strays(chunk, lane)
             if chunk.old and not lane.parser.has_time:
-                lane.parser.refuse(chunk.lines, "retained", _arrived_s(chunk, lane))
+                lane.parser.refuse(chunk.rows, "retained", _arrived_s(chunk, lane))
             elif lane.kind is None or chunk.again:
                 heard += self._take_alike([(chunk, lane)], batch)
             elif lane.kind in kinds:
@@ -93,6 +96,13 @@ class Intake:
         for alike in kinds.values():
             heard += self._take_alike(alike, batch)
         return heard
+
+    def _without_strays(self, chunk: Chunk, lane: _Lane) -> Chunk:
+        """Return a chunk with what its input's settings announce: lines, or measurements."""
+        announced = lane.parser.reads_measurements
+        strays: Sequence[Raw] = chunk.lines if announced else chunk.measurements
+        lane.parser.refuse(strays, "malformed", _arrived_s(chunk, lane))
+        return chunk._replace(lines=()) if announced else chunk._replace(measurements=())
 
     def look(self, batch: Batch) -> list[str]:
         """Score what was held and has become usable; return the names of its streams."""
@@ -118,9 +128,7 @@ class Intake:
     ) -> list[tuple[Chunk, str]]:
         first, lane = alike[0]
         parser = lane.parser
-        lines = [line for chunk, _ in alike for line in chunk.lines]
-        if not lines:  # all that was in it is set aside
-            return []
+        lines = [line for chunk, _ in alike for line in chunk.rows]
         streams = _of_each_line(alike, _stream)
         arrived_s = None if parser.has_time else _of_each_line(alike, _arrived_s)
         # what comes again is alone
@@ -154,7 +162,7 @@ class Intake:
         synced = self._clock.synced
         latest_s = self._latest_s(lane, np.array([lane.stream]))
         readings = lane.parser.parse(
-            chunk.lines, _arrived_s(chunk, lane), latest_s if synced else math.inf
+            chunk.rows, _arrived_s(chunk, lane), latest_s if synced else math.inf
         )
         if chunk.again and lane.parser.has_time:
             readings = lane.fleet.news(lane.stream, readings)
@@ -207,7 +215,7 @@ def _of_each_line(
 ) -> npt.NDArray[Any]:
     """Return what each line of the chunks has of its chunk."""
     values = np.array([value(chunk, lane) for chunk, lane in alike])
-    counts = [len(chunk.lines) for chunk, _ in alike]
+    counts = [len(chunk.rows) for chunk, _ in alike]
     return values if counts.count(1) == len(counts) else np.repeat(values, counts)
 
 

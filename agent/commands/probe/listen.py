@@ -29,6 +29,7 @@ from agent.mqtt.connection import (
     Subscribed,
     TooLarge,
 )
+from agent.parsing.measurement import as_bytes
 from models.printable import printable
 
 LINES_MAX: Final = 20_000  # kept; what comes after is only counted
@@ -52,12 +53,13 @@ class Heard:
     retained: int = 0  # messages of a broker that were there before
 
     def add(self, arrival: Arrival, show: Show) -> None:
-        """Keep a line, and show it."""
+        """Keep a line or measurement, and show it."""
+        line = as_bytes(arrival.line)
         self.lines += 1
         if len(self.arrivals) < LINES_MAX and self.bytes_kept < BYTES_MAX:
             self.arrivals.append(arrival)
-            self.bytes_kept += len(arrival.line)
-        show(b"%b %b" % (arrival.source.encode(), arrival.line) if arrival.source else arrival.line)
+            self.bytes_kept += len(line)
+        show(b"%b %b" % (arrival.source.encode(), line) if arrival.source else line)
 
 
 def listen(table: AnyInput, seconds: float, show: Show) -> Heard:
@@ -67,7 +69,7 @@ def listen(table: AnyInput, seconds: float, show: Show) -> Heard:
 
     def take(chunk: Chunk) -> None:
         with lock:
-            for line in chunk.lines:
+            for line in chunk.rows:
                 heard.add(Arrival("", chunk.arrived_mono_s, line), show)
         if chunk.token:
             source.committed([chunk.token])

@@ -10,6 +10,7 @@ import numpy as np
 
 from agent.config.inputs import InputTable
 from agent.parsing.lines import LineParser
+from agent.parsing.measurement import Raw
 from models.manifest import Channel
 from models.messages import Float64
 
@@ -17,11 +18,11 @@ REJECTS_SHOWN = 3  # of each cause
 
 
 class Arrival(NamedTuple):
-    """One line."""
+    """One line, or measurement."""
 
     source: str  # the topic of MQTT; else empty
     arrived_s: float | None  # monotonic seconds; None where it was there before
-    line: bytes
+    line: Raw
 
 
 def measured(

@@ -10,6 +10,7 @@ from agent.commands.probe.listen import Show, listen
 from agent.commands.probe.propose import input_table, stream_table
 from agent.config.inputs import ModbusRtuTable, ModbusTcpTable, RegisterTable
 from agent.inputs.modbus import decoded
+from agent.parsing.measurement import Measurement, Raw
 
 _PAIRS: Final = (  # of two registers
     ("float32", {"type": "float32"}),
@@ -52,7 +53,7 @@ def probe_registers(
         }
     )
     heard = listen(words_table, seconds, show)
-    polls = [_words(arrival.line) for arrival in heard.arrivals]
+    polls = [_words(arrival.line, addresses) for arrival in heard.arrivals]
     rows = _proposed(addresses, kind)
     registers = [RegisterTable.model_validate(row) for row in rows]
     if heard.problem is None and not polls:
@@ -91,8 +92,10 @@ def _proposed(addresses: range, kind: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _words(line: bytes) -> list[int | None]:
-    return [int(float(field)) if field else None for field in line.decode().split(",")]
+def _words(poll: Raw, addresses: range) -> list[int | None]:
+    assert isinstance(poll, Measurement)  # as Modbus brings
+    values = [poll.values[f"r{at}"] for at in addresses]
+    return [int(value) if isinstance(value, float) else None for value in values]
 
 
 def _seen(

@@ -18,6 +18,7 @@ from agent.config.kinds import topic_filter
 from agent.config.load import AgentConfig
 from agent.inputs.ports import find
 from agent.inputs.serial import probe_port, sample
+from agent.parsing.measurement import as_bytes
 from models import bundle as bundles
 from models.errors import ConfigError
 from models.fields import ValidationError
@@ -163,7 +164,8 @@ def _heard(heard: Heard) -> Document:
         "bytes": heard.bytes,
         "lines": heard.lines,
         "raw": [
-            printable(arrival.line, RAW_CHARACTERS_MAX) for arrival in heard.arrivals[:RAW_MAX]
+            printable(as_bytes(arrival.line), RAW_CHARACTERS_MAX)
+            for arrival in heard.arrivals[:RAW_MAX]
         ],
         "problem": heard.problem,
         "note": heard.note,
@@ -182,7 +184,7 @@ def document_of(heard: Heard, given: Options, stream: str, name: str) -> Documen
     names: set[str] = set()
     for source, arrivals in list(by_source.items())[:SOURCES_MAX]:
         label = source.rsplit("/", 1)[-1]
-        found = guess([arrival.line for arrival in arrivals], label, frozenset(channels))
+        found = guess([as_bytes(arrival.line) for arrival in arrivals], label, frozenset(channels))
         if found is None:
             sources.append({"source": source, "lines": len(arrivals), "format": None})
             continue

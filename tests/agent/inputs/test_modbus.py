@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agent.config.inputs import ModbusRtuTable, ModbusTcpTable, RegisterTable
 from agent.inputs.kinds import open_input
-from agent.inputs.modbus import Block, blocks, decoded
+from agent.inputs.modbus import Block, Place, blocks, decoded, place_of, value_of
 from agent.inputs.source import Chunk, Input
 from agent.parsing.lines import LineParser
+from agent.parsing.measurement import Bad, Measurement
 from models.manifest import Channel
 from tests.conftest import wait_until
 from tests.modbus_device import REGISTERS, Cable, Device, free_port
@@ -34,7 +36,9 @@ def opened() -> Iterator[list[Input]]:
         source.stop()
 
 
-def test_registers_become_a_line_that_is_read_as_any(opened: list[Input]) -> None:
+def test_registers_become_readings_and_a_refused_one_is_bad(
+    opened: list[Input],
+) -> None:
     device = Device()
     settings = table(
         device.port,
@@ -47,12 +51,22 @@ def test_registers_become_a_line_that_is_read_as_any(opened: list[Input]) -> Non
     source.start(chunks.append)
     wait_until(lambda: len(chunks) >= 3, "three polls")
     device.stop()
-    assert chunks[0].lines == [f"4.0,{float(40 << 16 | 50)},".encode()]
+    refused = Bad("exception 2, illegal data address")
+    (row,) = chunks[0].measurements
+    assert row.values == {"flow": 4.0, "level": 40 << 16 | 50, "absent": refused}
     channels = [Channel(name=name, unit="", center=0, scale=1) for name in ("flow", "level")]
     channels.append(Channel(name="absent", unit="", center=0, scale=1))
-    readings = LineParser(settings.lines, channels).parse(chunks[0].lines, 5.0)
+    parser = LineParser(settings.lines, channels)
+    readings = parser.parse(chunks[0].measurements, 5.0)
     assert readings.times.tolist() == [5.0]
     assert readings.values[0, :2].tolist() == [4.0, 40 << 16 | 50]
+    assert np.isnan(readings.values[0, 2])
+    assert parser.counters == {"bad_quality": 1}
+    (reject,) = parser.rejects()
+    assert (reject.channel, reject.excerpt) == (
+        "absent",
+        "absent=bad (exception 2, illegal data address)",
+    )
     status = source.status()
     assert status.last_error is not None
     assert f"holding registers {REGISTERS + 50}" in status.last_error
@@ -73,7 +87,7 @@ def test_a_device_at_a_serial_line(opened: list[Input], tmp_path: Path) -> None:
     opened.append(source := open_input(settings))
     source.start(chunks.append)
     wait_until(lambda: len(chunks) >= 2, "two polls")
-    assert chunks[1].lines == [b"3.0,1.0"]
+    assert chunks[1].measurements == [Measurement({"flow": 3.0, "on": 1.0})]
     source.stop()
     device.stop()
     cable.close()
@@ -93,8 +107,50 @@ def test_bits_are_numbers(opened: list[Input]) -> None:
     source.start(chunks.append)
     wait_until(lambda: len(chunks) >= 1, "a poll")
     device.stop()
-    assert chunks[0].lines == [b"1.0,0.0,0.0,"]
+    absent = Bad("exception 2, illegal data address")
+    values = {"on": 1.0, "open": 0.0, "closed": 0.0, "absent": absent}
+    assert chunks[0].measurements == [Measurement(values)]
     assert f"coil bits {REGISTERS + 50} to" in str(source.status().last_error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "invalid", "bad"),
+    [
+        ("int16", [0x8000], -32768, Bad("marked as invalid", -32768)),
+        ("uint16", [0xFFFF], 65535, Bad("marked as invalid", 65535)),
+        ("uint64", [0xFFFF] * 4, 2**64 - 1, Bad("marked as invalid", 2**64 - 1)),
+        ("float32", [0x4479, 0xC000], 999, Bad("marked as invalid", 999.0)),
+        ("bcd16", [0x9999], 9999, Bad("marked as invalid", 9999)),
+        ("bcd16", [0x12A4], 0, Bad("no decimal digits")),
+        ("int32", [0x8000], 0, Bad("the answer has only 1 of 2 words")),
+    ],
+)
+def test_what_stands_for_no_value_is_of_bad_quality(
+    kind: str, words: list[int], invalid: float, bad: Bad
+) -> None:
+    given = {"channel": "a", "address": 7, "type": kind, "invalid": [invalid], "scale": 0.1}
+    place = placed(RegisterTable.model_validate(given))
+    assert value_of(place, words) == bad
+    assert value_of(place, [1] * place.block.words) != bad
+
+
+def placed(register: RegisterTable) -> Place:
+    return place_of(register, list(blocks([register])))
+
+
+@pytest.mark.parametrize(
+    ("kind", "invalid", "said"),
+    [
+        ("int16", 32768, "invalid: 32768 is no int16: -32768 to 32767"),
+        ("uint16", -1, "invalid: -1 is no uint16: 0 to 65535"),
+        ("int32", 0.5, "invalid: 0.5 is no int32"),
+        ("bcd16", 0x9999, "invalid: 39321 is no bcd16: 0 to 9999"),
+    ],
+)
+def test_a_mark_that_can_never_come_is_refused(kind: str, invalid: float, said: str) -> None:
+    given = {"channel": "a", "address": 0, "type": kind, "invalid": [invalid]}
+    with pytest.raises(ValueError, match=said):
+        RegisterTable.model_validate(given)
 
 
 def test_a_bit_has_no_type() -> None:
