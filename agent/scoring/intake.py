@@ -129,6 +129,8 @@ class Intake:
         first, lane = alike[0]
         parser = lane.parser
         lines = [line for chunk, _ in alike for line in chunk.rows]
+        if not lines:  # of what was set aside, or not announced
+            return []
         streams = _of_each_line(alike, _stream)
         arrived_s = None if parser.has_time else _of_each_line(alike, _arrived_s)
         # what comes again is alone

@@ -9,6 +9,7 @@ import pytest
 
 from agent.defects.quarantine import ENDS_MAX, KEPT, KEPT_MAX, NOTES, Quarantine
 from agent.inputs.source import Chunk
+from agent.parsing.measurement import Measurement
 
 BAD = b"bad"
 
@@ -183,3 +184,23 @@ def test_where_nothing_can_be_noted_it_goes_on_and_says_so_once(
     assert taken(quarantine, chunk(BAD)) == [BAD]
     quarantine.close()
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_readings_that_come_again_are_set_aside_one_by_one(tmp_path: Path) -> None:
+    rows = [Measurement({"flow": float(at)}, 1e9 + at) for at in range(3)]
+    again = Chunk("plc", 1_700_000_000.0, 0.0, (), 7, True, measurements=rows)
+    for _ in range(1 + ENDS_MAX):  # first as a whole
+        quarantine = start(tmp_path)
+        for digest, part in quarantine.parts(again):
+            quarantine.hold(digest)
+            if rows[1] in part.measurements:
+                break  # the process is gone
+            quarantine.passed(digest)
+    quarantine = start(tmp_path)
+    parts = [part for _, part in quarantine.parts(again)]
+    assert [(list(part.measurements), part.token) for part in parts] == [
+        ([rows[0]], 0),
+        ([rows[2]], 7),
+    ]
+    assert quarantine.document()["last"][0]["excerpt"] == "time=1000000001.0 flow=1.0"
+    assert list(quarantine.cleared(again).measurements) == [rows[0], rows[2]]

@@ -104,6 +104,45 @@ def test_it_is_found_and_an_agent_reads_with_it(
     assert source["rejected"] == {}
 
 
+LINES = (
+    "row = Measurement(values)\n                put(Chunk(self.name, time.time(), time.monotonic(),"
+    " measurements=[row]))"
+)
+
+
+def test_one_that_puts_lines_reads_as_well(
+    start_agent: Callable[..., RealAgent], package: Path, tmp_path: Path
+) -> None:
+    module = package / "machine_load.py"
+    code = module.read_text()
+    assert LINES in code
+    lines = 'put(Chunk(self.name, time.time(), time.monotonic(), [b"%f x" % load]))'
+    module.write_text(code.replace(LINES, lines))
+    written = 'format = "readings"\ncolumns = ["load"]'
+    config = configured(tmp_path, written, 'separator = " "\ncolumns = ["load", "-"]')
+    agent = start_agent(config, PYTHONPATH=f"{ROOT}:{package}")
+    wait_until(lambda: len(loads(tmp_path)) >= 2, "two samples")
+    assert agent.stop() == 0
+
+
+def test_lines_of_one_that_announced_readings_are_counted(
+    start_agent: Callable[..., RealAgent], package: Path, tmp_path: Path
+) -> None:
+    config = configured(tmp_path, 'format = "readings"\n', "")
+    agent = start_agent(config, PYTHONPATH=f"{ROOT}:{package}")
+
+    def malformed() -> int:
+        try:
+            with Reader(tmp_path / "data") as reader:
+                inputs = reader.status().get("inputs", {})
+        except StoreError:  # not yet
+            return 0
+        return int(inputs.get("machine", {}).get("rejected", {}).get("malformed", 0))
+
+    wait_until(lambda: malformed() >= 1, "the rejects in the status", 60)
+    assert agent.stop() == 0
+
+
 def test_its_settings_are_its_own_to_check(package: Path, tmp_path: Path) -> None:
     config = configured(tmp_path, "interval_s = 0.5", 'interval_s = "often"')
     assert "input machine: interval_s: a number above 0 is needed" in refused(config, package)

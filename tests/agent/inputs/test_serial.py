@@ -22,6 +22,7 @@ from agent.inputs.ports import find, named
 from agent.inputs.queue import ChunkQueue
 from agent.inputs.serial import Arriving, open_port, probe_port, sample
 from agent.inputs.source import Chunk
+from agent.parsing.measurement import Measurement
 
 WAIT_S_MAX = 20.0
 
@@ -512,6 +513,16 @@ def test_a_full_queue_drops_the_oldest_and_counts():
         queue.put(chunk(number))
     assert (queue.dropped_chunks, queue.dropped_lines) == (2, 1 + 2)
     assert queue.take(0) == [chunk(3), chunk(4), chunk(5)]
+
+
+def test_readings_count_as_lines_where_they_are_dropped_or_taken(monkeypatch):
+    rows = [Measurement({"flow": 1.0})] * 2
+    queue = ChunkQueue(3)
+    for number in range(5):
+        queue.put(Chunk("a", float(number), 0.0, measurements=rows))
+    assert (queue.dropped_chunks, queue.dropped_lines) == (2, 4)
+    monkeypatch.setattr("agent.inputs.queue.LINES_TAKEN_MAX", 3)
+    assert [len(queue.take(0)) for _ in range(2)] == [2, 1]
 
 
 def test_what_is_told_of_its_commit_is_never_dropped_and_stays_in_order():

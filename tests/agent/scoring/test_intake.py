@@ -14,6 +14,7 @@ from agent.config.load import StreamTable
 from agent.inputs.plant import CHANNELS, PERIOD_S, Pump, sudden
 from agent.inputs.source import Chunk
 from agent.parsing.lines import LineParser
+from agent.parsing.measurement import Bad, Measurement
 from agent.scoring.fleet import Fleet
 from agent.scoring.intake import Intake
 from agent.store.batch import Batch
@@ -211,3 +212,79 @@ def test_a_value_out_of_range_is_counted_as_line_by_line(detector: Detector) -> 
     rig.take([chunk(name, line(0, row)) for name, row in zip("ab", rows, strict=True)])
     assert rig.parsers["a"].counters == {}
     assert rig.parsers["b"].counters.total() == 1
+
+
+@pytest.fixture
+def mixed(detector: Detector) -> Rig:
+    """The rig, with an input of numbers for the first stream and one of lines for the second."""
+    rig = Rig(detector)
+    channels = detector.manifest.channels
+    columns = ["time", *NAMES]
+    readings = InputTable(name="a", stream="s0", format="readings", columns=columns)
+    rig.parsers["a"] = LineParser(readings, channels)
+    rig.intake = Intake([rig.fleet], {"a": "s0", "b": "s1", "c1": "s2", "c2": "s2"}, rig.parsers)
+    return rig
+
+
+def row(sample: int, values: list[float]) -> Measurement:
+    given: list[float | Bad | None] = [float(f"{value:.3f}") for value in values]
+    time_s = round(START_S + sample * PERIOD_S, 3)
+    return Measurement(dict(zip(NAMES, given, strict=True)), time_s)
+
+
+def measured(name: str, *rows: Measurement) -> Chunk:
+    return Chunk(name, START_S, 0.0, measurements=rows)
+
+
+def test_numbers_give_the_samples_that_their_text_gives(mixed: Rig) -> None:
+    values = Pump(1).run(60).tolist()
+    for at in range(0, 60, 3):
+        numbers = measured("a", *(row(n, values[n]) for n in range(at, at + 3)))
+        text = chunk("b", *(line(n, values[n]) for n in range(at, at + 3)))
+        assert sorted(mixed.take([numbers, text])) == ["s0", "s1"]
+    found = mixed.stored()
+    assert len(found["s0"]) > 50
+    np.testing.assert_array_equal(
+        [values for _, values in found["s0"]], [values for _, values in found["s1"]]
+    )
+    assert [time for time, _ in found["s0"]] == [time for time, _ in found["s1"]]
+    assert not mixed.parsers["a"].counters
+
+
+def test_a_bad_value_is_missing_and_its_neighbours_are_used(mixed: Rig) -> None:
+    values = Pump(1).run(20).tolist()
+    for at, one in enumerate(values):
+        good = row(at, one)
+        bad = {**good.values, NAMES[0]: Bad("open circuit")}
+        mixed.take([measured("a", good if at < 10 else good._replace(values=bad))])
+    found = dict(mixed.stored()["s0"])
+    last = np.array(found[max(found)])
+    assert np.isnan(last[0])
+    assert not np.isnan(last[1:]).any()
+    assert mixed.parsers["a"].counters == {"bad_quality": 10}
+
+
+def test_what_an_input_did_not_announce_is_counted_and_ends_nothing(mixed: Rig) -> None:
+    values = Pump(1).run(1)[0].tolist()
+    both = measured("a", row(0, values))._replace(lines=[b"1,2"])
+    assert mixed.take([both, measured("b", row(0, values))]) == ["s0"]
+    assert mixed.take([chunk("a", line(1, values)), chunk("b", line(0, values))]) == ["s1"]
+    assert mixed.parsers["a"].counters == {"malformed": 2}
+    assert mixed.parsers["b"].counters == {"malformed": 1}
+    (reject,) = mixed.parsers["b"].rejects()
+    assert reject.excerpt.startswith(f"time={START_S:.1f} {NAMES[0]}=")
+
+
+def test_a_chunk_of_which_nothing_is_left_ends_nothing(mixed: Rig) -> None:
+    assert mixed.take([chunk("b"), measured("a")]) == []
+    assert mixed.take([chunk("b")._replace(again=True)]) == []
+
+
+def test_numbers_of_a_time_nobody_knows_are_retained(detector: Detector) -> None:
+    rig = Rig(detector)
+    settings = InputTable(name="a", stream="s0", format="readings", columns=NAMES)
+    rig.parsers["a"] = LineParser(settings, detector.manifest.channels)
+    rig.intake = Intake([rig.fleet], {"a": "s0", "b": "s1", "c1": "s2", "c2": "s2"}, rig.parsers)
+    old = measured("a", row(0, Pump(1).run(1)[0].tolist()))._replace(old=True)
+    assert rig.take([old]) == []
+    assert rig.parsers["a"].counters == {"retained": 1}
