@@ -84,7 +84,7 @@ class ChunkQueue:
                 self._wakes.get_nowait()
             while self._chunks and lines < LINES_TAKEN_MAX and len(found) < self._chunks_max:
                 found.append(self._chunks.popleft())
-                lines += len(found[-1].rows)
+                lines += len(found[-1].lines or found[-1].measurements)
         return found
 
     def _gather(self) -> None:

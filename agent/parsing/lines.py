@@ -157,6 +157,7 @@ class LineParser:
         self.reads_measurements = settings.format == "readings"
         kind = Numbers if self.reads_measurements else Text
         self._source: _Source = kind(settings, self._names, self._rejects)
+        self.has_time = self._source.has_time  # whether lines, or measurements, have a time
         self._low = _limits((channel.low for channel in channels), -np.inf)
         self._high = _limits((channel.high for channel in channels), np.inf)
         # what float32 cannot hold is not clean
@@ -169,11 +170,6 @@ class LineParser:
             settings.model_dump_json(include=set(InputTable.model_fields) - {"name", "stream"}),
             tuple(channel.model_dump_json() for channel in channels),
         )
-
-    @property
-    def has_time(self) -> bool:
-        """Tell whether a line, or measurement, has a time of its own."""
-        return self._source.has_time
 
     @property
     def counters(self) -> Counter[str]:
@@ -199,12 +195,12 @@ class LineParser:
         """
         self._rejects.arrived_s = arrived_s
         rows = self._source.block(lines) or self._source.each(lines)
-        if self._source.has_time:
+        if self.has_time:
             rows = self._with_time(rows, _timely(rows.times), "bad_time")
             rows = self._with_time(rows, rows.times <= latest_s, "in_future")
         if len(self._foreign):
             rows = self._of_its_channels(rows)
-        times = rows.times if self._source.has_time else np.full(len(rows.lines), arrived_s)
+        times = rows.times if self.has_time else np.full(len(rows.lines), arrived_s)
         return Readings(times, self._good_values(rows))
 
     def parse_clean(
@@ -231,7 +227,7 @@ class LineParser:
             return None
         if len(self._foreign) and not np.isnan(rows.values[:, self._foreign]).all():
             return None
-        if not self._source.has_time:
+        if not self.has_time:
             assert arrived_s is not None
             if arrived_s[-1] > latest_s:
                 return None

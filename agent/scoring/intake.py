@@ -128,7 +128,7 @@ class Intake:
     ) -> list[tuple[Chunk, str]]:
         first, lane = alike[0]
         parser = lane.parser
-        lines = [line for chunk, _ in alike for line in chunk.rows]
+        lines = [line for chunk, _ in alike for line in chunk.lines or chunk.measurements]
         if not lines:  # of what was set aside, or not announced
             return []
         streams = _of_each_line(alike, _stream)
@@ -217,7 +217,7 @@ def _of_each_line(
 ) -> npt.NDArray[Any]:
     """Return what each line of the chunks has of its chunk."""
     values = np.array([value(chunk, lane) for chunk, lane in alike])
-    counts = [len(chunk.rows) for chunk, _ in alike]
+    counts = [len(chunk.lines or chunk.measurements) for chunk, _ in alike]
     return values if counts.count(1) == len(counts) else np.repeat(values, counts)
 
 

@@ -17,7 +17,7 @@ import socket
 import tomllib
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from itertools import product
 from pathlib import Path
@@ -46,6 +46,7 @@ from agent.mqtt.packets import BoundedSocket
 from agent.mqtt.payload import Payload
 from agent.parsing.checksum import checked, signed
 from agent.parsing.lines import TIME_MAX, Framer, LineParser
+from agent.parsing.measurement import Bad, Measurement
 from agent.store.batch import Batch
 from agent.store.envelope import Envelope, Outgoing, acknowledged_topic
 from agent.store.reader import Reader
@@ -217,6 +218,46 @@ def test_every_line_is_a_row_or_counted(kind: str) -> None:
         assert_printable(parser)
     assert block.counters == single.counters
     assert_counted(parser, settings, lines_in, rows_out, passed_over)
+
+
+NUMBERS = (
+    *(0.0, -0.0, 1.5, 999.9, 1000.1, -1e300, 1e39, 10**400, math.inf, math.nan, True),
+    *(None, "7", b"7", [], {}, Bad("no answer"), Bad("\ud800\n", -1.0), np.float32(2), 1j),
+)
+
+
+def test_every_measurement_is_a_row_or_counted() -> None:
+    names = [channel.name for channel in CHANNELS]
+    table = {"name": "a", "stream": "s", "format": "readings", "columns": ["time", *names]}
+    parser, block, single = (LineParser(InputTable.model_validate(table), CHANNELS) for _ in "123")
+    chance, sent, used = random.Random(SEED), 0, 0
+    for _ in each_in_time(range(0, FRAMES, 5)):
+        rows = [some_measurement(names, chance) for _ in range(5)]
+        got = parser.parse(rows, 1.7e9)
+        alone = [single.parse([row], 1.7e9) for row in rows]
+        np.testing.assert_array_equal(got.values, np.concatenate([one.values for one in alone]))
+        clean = block.parse_clean(rows, None)
+        if clean is not None:
+            np.testing.assert_array_equal(got.values, clean.values)
+        assert ((got.values >= -1000) & (got.values <= 1000) | np.isnan(got.values)).all()
+        assert_printable(parser)
+        sent += len(rows)
+        used += len(got.times)
+    assert sent == used + parser.counters["bad_time"]
+    assert parser.counters == single.counters
+    assert not block.counters
+    assert {"bad_quality", "malformed", "not_finite", "out_of_range"} <= parser.counters.keys()
+
+
+def some_measurement(names: Sequence[str], chance: random.Random) -> Measurement:
+    """A good row, or one in which a value, a channel or the time is odd."""
+    values: dict[Any, Any] = {name: chance.uniform(-900, 900) for name in names}
+    if chance.random() < 0.5:
+        values[chance.choice([*names, "other", "\ud800"])] = chance.choice(NUMBERS)
+    if chance.random() < 0.1:
+        del values[chance.choice(names)]
+    time: Any = 1.7e9 if chance.random() < 0.9 else chance.choice(NUMBERS)
+    return Measurement(values, time)
 
 
 def test_times_of_any_kind_lose_no_row_uncounted_and_blind_no_other_input() -> None:

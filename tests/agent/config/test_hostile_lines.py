@@ -18,7 +18,7 @@ from agent.config.hostile_lines import slow_line
 from agent.config.inputs import InputTable
 from agent.config.line_patterns import REGEX_BYTES_MAX, channels_in
 from agent.config.time_limit import TIME_LIMIT, TooSlow
-from agent.parsing.lines import LineParser
+from agent.parsing.lines import LineParser, Text
 from models.manifest import Channel
 from tests.conftest import ROOT, ZOO_BUNDLE
 
@@ -104,7 +104,8 @@ def test_a_flood_of_such_lines_is_rejected_unread(monkeypatch: pytest.MonkeyPatc
             raise TooSlow
 
     monkeypatch.setattr("agent.parsing.regex.time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(one._format, "_pattern", Slow())
+    assert isinstance(one._source, Text)
+    monkeypatch.setattr(one._source._format, "_pattern", Slow())
     one.parse([hostile.encode()] * 5000, 0.0)
     assert one.counters == {"too_slow": 5000}
     assert len(tried) < 30

@@ -260,9 +260,12 @@ def test_what_does_not_fit_is_refused(written, addition, says):
         ('columns = ["flow"]\ntime_key = "t"', "time_key is for format = 'json' or"),
         (
             'format = "json"\ncolumns = ["flow"]',
-            "columns is for format = 'csv', not with format = 'json'",
+            "columns is for format = 'csv' or format = 'readings', not with format = 'json'",
         ),
-        ('columns = ["flow"]\nheader = true', "columns is for format = 'csv', not with header"),
+        (
+            'columns = ["flow"]\nheader = true',
+            "columns is for format = 'csv' or format = 'readings', not with header",
+        ),
         ('format = "json"\nheader = true', "header is for format = 'csv'"),
         ("header = true", "header is for files and messages"),
         ('columns = ["flow"]\nseparator = "1"', "separator = '1': must not be a part of numbers"),
