@@ -82,6 +82,16 @@ class InputTable(SourceTable):
         default_factory=list,
         description="json, keyvalue: keys that are not counted as unknown channels",
     )
+    quality_keys: dict[str, str] = Field(
+        default_factory=dict,
+        description="json: channel = key, or JSON pointer, of the quality of its value; a value"
+        " whose quality is not among quality_good is missing, and counted as bad_quality",
+    )
+    quality_good: list[str] = Field(
+        ["good"],
+        min_length=1,
+        description="json: what stands for a good quality, in any case; a number as text: '192'",
+    )
     units: list[str] = Field(
         default_factory=list,
         description="keyvalue: what may stand behind a number, as 'C' in T=21.4C; it is dropped",
@@ -169,6 +179,8 @@ _ONLY_FOR: Final[dict[str, tuple[str, ...]]] = {
     "time_key": ("json", "keyvalue", "header"),
     "keys": ("json", "keyvalue", "header", "regex"),
     "ignore_keys": ("json", "keyvalue"),
+    "quality_keys": ("json",),
+    "quality_good": ("json",),
     "units": ("keyvalue",),
 }
 

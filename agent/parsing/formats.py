@@ -210,7 +210,14 @@ class Json:
         self._rejects = rejects
         self._keys = Keys(settings, names)
         self.has_time = self._keys.time is not None
-        self._pointers = any(key.startswith("/") for key in self._keys.read)
+        expect(settings, "quality_keys", settings.quality_keys, names)
+        self._qualities = [
+            (names.index(name), name, key) for name, key in settings.quality_keys.items()
+        ]
+        self._good = frozenset(word.casefold() for word in settings.quality_good)
+        keys = [*self._keys.read, *settings.quality_keys.values()]
+        self._expected = self._keys.expected | set(keys)
+        self._pointers = any(key.startswith("/") for key in keys)
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
         """Read all lines at once, if each is one flat object."""
@@ -248,7 +255,7 @@ class Json:
     def _pointed_at(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Return what is at the keys and JSON pointers (RFC 6901) expected, of what is there."""
         found = {}
-        for key in self._keys.expected:
+        for key in self._expected:
             value = _at(document, key) if key.startswith("/") else document.get(key, _NOTHING)
             if value is not _NOTHING:
                 found[key] = value
@@ -266,11 +273,19 @@ class Json:
         except ValueError:
             self._rejects.add("malformed", line)
             return None
-        if not document.keys() <= keys.expected:
-            for key in sorted(document.keys() - keys.expected):
+        if not document.keys() <= self._expected:
+            for key in sorted(document.keys() - self._expected):
                 self._rejects.add("unknown_channel", line, key)
+        for at, name, key in self._qualities:
+            if not math.isnan(values[at]) and not self._is_good(document.get(key)):
+                self._rejects.add("bad_quality", line, name)
+                values[at] = ABSENT
         time = _json_time(document.get(keys.time)) if keys.time else NO_TIME
         return Row(line, time, values)
+
+    def _is_good(self, quality: object) -> bool:
+        """Tell whether a quality is good; where nothing is said of it, it is."""
+        return quality is None or str(quality).casefold() in self._good
 
 
 _NOTHING: Final = object()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -147,3 +148,44 @@ def test_a_row_as_text() -> None:
     assert as_bytes(row) == b"time=1000000000.0 flow=1.5 level=bad (no answer) speed=None"
     assert as_bytes(row, "level") == b"level=bad (no answer)"
     assert as_bytes(Measurement({"\ud800": 1.0})) == rb"\ud800=1.0"
+
+
+QUALITY = {
+    "format": "json",
+    "keys": {"flow": "/flow/value", "level": "/level/value"},
+    "quality_keys": {"flow": "/flow/q", "level": "/level/q"},
+}
+
+
+@pytest.mark.parametrize(
+    ("quality", "good", "used"),
+    [
+        ("good", ["good"], True),
+        ("GOOD", ["good"], True),
+        (192, ["192"], True),
+        (0, ["0"], True),
+        (True, ["true"], True),
+        (None, ["good"], True),
+        ("bad", ["good"], False),
+        (0, ["192"], False),
+        (False, ["true"], False),
+        ([], ["good"], False),
+    ],
+)
+def test_a_value_of_a_message_may_have_a_quality(
+    quality: object, good: list[str], used: bool
+) -> None:
+    given = {"name": "a", "stream": "s", "quality_good": good}
+    parsed = LineParser(InputTable.model_validate(given | QUALITY), CHANNELS)
+    message = {"flow": {"value": 1.5, "q": quality}, "level": {"value": 2.5}}
+    values = parsed.parse([json.dumps(message).encode()], 5.0).values[0]
+    assert np.isnan(values[0]) == (not used)
+    assert values[1] == 2.5
+    assert parsed.counters == ({} if used else {"bad_quality": 1})
+    assert [reject.channel for reject in parsed.rejects()] == ([] if used else ["flow"])
+
+
+def test_a_quality_of_no_channel_is_refused() -> None:
+    given = {"name": "a", "stream": "s", "format": "json", "quality_keys": {"flwo": "q"}}
+    with pytest.raises(ConfigError, match="quality_keys: 'flwo' is no channel"):
+        LineParser(InputTable.model_validate(given), CHANNELS)
