@@ -25,7 +25,7 @@ from agent.bundles.load import baseline, load
 from agent.clock import Clock, Step
 from agent.config import load as configuration
 from agent.config.checker import Checker, NotChecked
-from agent.config.load import AgentConfig, StreamTable
+from agent.config.load import AgentConfig, StoreTable, StreamTable
 from agent.config.reload import Reloader
 from agent.control.dispatch import Dispatcher, Verb
 from agent.control.door import Door
@@ -405,7 +405,8 @@ class Daemon:
             store.ring_rows_max,
             store.alarm_rows_max,
             store.bytes_max,
-            Retention(store.samples_days_max, store.alarms_days_max),
+            _retention(store),
+            store.history_bytes_max,
         )
         for table in config.streams:
             stream = self._streams[table.name]
@@ -585,7 +586,11 @@ def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker, inbox: 
         config.store.ring_rows_max,
         alarm_rows_max=config.store.alarm_rows_max,
         bytes_max=config.store.bytes_max,
-        retention=Retention(config.store.samples_days_max, config.store.alarms_days_max),
+        history_bytes_max=config.store.history_bytes_max,
+        retention=_retention(config.store),
+    )
+    store.history.describe(
+        {name: stream.manifest.channel_names for name, stream in streams.items()}
     )
     parsers = {
         source.name: LineParser(source.lines, streams[source.stream].manifest.source_channels)
@@ -626,6 +631,10 @@ def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker, inbox: 
 def _quarantine(config: AgentConfig) -> Quarantine:
     headed = [source.name for source in config.inputs if source.lines.header]
     return Quarantine(config.store.directory, headed)
+
+
+def _retention(table: StoreTable) -> Retention:
+    return Retention(table.samples_days_max, table.alarms_days_max, table.history_days_max)
 
 
 def _uplink(config: AgentConfig, store: Store, guard: Guard) -> Uplink | None:

@@ -71,6 +71,15 @@ class StoreTable(Table):
     alarms_days_max: Positive | None = Field(
         None, description="Drop alarms that have been closed for longer; absent: no limit"
     )
+    history_days_max: Positive = Field(
+        366.0, description="Drop minutes and hours of the history that are older"
+    )
+    history_bytes_max: int = Field(
+        2**28,
+        ge=2**16,
+        description="Of the history, at most a quarter of bytes_max; then the oldest minutes go,"
+        " then the oldest hours",
+    )
 
 
 class SummaryTable(Table):

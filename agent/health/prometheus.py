@@ -230,6 +230,8 @@ def _store(document: Document) -> Iterator[Metric]:
     yield Metric("ring_samples", "gauge", "Samples kept.", [Value(store["ring_rows"])])
     evicted = [Value(count, {"kind": kind}) for kind, count in store["evicted"].items()]
     yield Metric("evicted_total", "counter", "Lost because the store was full.", evicted)
+    dropped = [Value(count, {"kind": kind}) for kind, count in store.get("dropped", {}).items()]
+    yield Metric("dropped_total", "counter", "Dropped by age or number.", dropped)
 
 
 def _uplink(link: Document) -> Iterator[Metric]:

@@ -41,6 +41,8 @@ class Correction:
         samples: Number of the first sample after it.
         messages: Number of the first message after it.
         alarms: Number of the first row of the alarms after it.
+        cut: What ``samples`` is at first.
+        history: Whether minutes and hours are yet to be seen.
 
     """
 
@@ -51,11 +53,13 @@ class Correction:
     samples: int
     messages: int
     alarms: int
+    cut: int
+    history: bool = True
 
     @property
     def done(self) -> bool:
         """Whether all has been seen to."""
-        return not (self.samples or self.messages or self.alarms)
+        return not (self.samples or self.messages or self.alarms or self.history)
 
     def covers(self, time: float) -> bool:
         """Whether a time was given in that while."""

@@ -9,7 +9,7 @@ import secrets
 import zlib
 from collections.abc import Callable
 from sqlite3 import Connection as Connection
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 RECORDS = "fieldwatch.db"
 READINGS = "readings.db"
 COLLECTED = "collected.db"  # of a collector, not of a gateway
+
+# the tables of the history; a key is the stream's number and that of a sample
+Level = Literal["minutes", "hours"]
+LEVELS: Final[tuple[Level, Level]] = ("minutes", "hours")
+NUMBER_BITS: Final = 40  # of a sample, in a key
 
 
 def migrate(connection: Connection, name: str) -> None:
@@ -129,6 +134,29 @@ def _m005_readings(database: Database) -> None:
     _execute(database, "ALTER TABLE samples ADD COLUMN quality BLOB")
 
 
+def _m006_readings(database: Database) -> None:
+    """With minutes and hours of the past; see ``agent.store.history``.
+
+    A key is ``stream << 40 | number of the first sample``. ``settled``: all samples below it are in
+    a row of ``minutes``.
+    """
+    level = """CREATE TABLE {} (
+        key INTEGER PRIMARY KEY, next INTEGER NOT NULL, start REAL NOT NULL, data BLOB NOT NULL
+    ) STRICT"""
+    _execute(
+        database,
+        """CREATE TABLE history_streams (
+            id INTEGER PRIMARY KEY, stream TEXT NOT NULL, channels TEXT NOT NULL,
+            since INTEGER NOT NULL
+        ) STRICT""",
+        level.format("minutes"),
+        level.format("hours"),
+        """CREATE TABLE history (
+            id INTEGER PRIMARY KEY, settled INTEGER NOT NULL, bytes INTEGER NOT NULL
+        ) STRICT""",
+    )
+
+
 def _execute(database: Database, *statements: str) -> None:
     for statement in statements:
         database.conn.execute(statement)
@@ -137,6 +165,13 @@ def _execute(database: Database, *statements: str) -> None:
 # in order; PRAGMA user_version counts those a file has, and none is ever changed or removed
 MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
     RECORDS: [_m001_records],
-    READINGS: [_m001_readings, _m002_readings, _m003_readings, _m004_readings, _m005_readings],
+    READINGS: [
+        _m001_readings,
+        _m002_readings,
+        _m003_readings,
+        _m004_readings,
+        _m005_readings,
+        _m006_readings,
+    ],
     COLLECTED: [_m001_collected, _m002_collected],
 }

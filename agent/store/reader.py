@@ -11,12 +11,15 @@ import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from agent.alarms.lifecycle import OPENED
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.sqlite import Connection, errors_of, open_for_reading
 from models.errors import StoreError
+
+if TYPE_CHECKING:
+    from agent.store.timeline import History
 
 
 class _Opened(NamedTuple):
@@ -88,6 +91,25 @@ class Reader:
             [stream, rows, rows],
         )
         return [Stored(*chunk) for chunk in chunks]
+
+    def history_streams(self) -> list[str]:
+        """Return the names of the streams that have a history, in order."""
+        from agent.store import timeline  # loads numpy, which few readers need
+
+        return timeline.streams(self._query_readings)
+
+    def history(self, stream: str, from_s: float, to_s: float, points_max: int) -> History:
+        """Return how a stream went between two times (Unix seconds), in at most so many points.
+
+        From the finest of samples, minutes and hours that is not too long; the cost goes with
+        ``points_max``. Of a stream without a history there is no point.
+        """
+        from agent.store import timeline
+
+        return timeline.history(self._query_readings, stream, from_s, to_s, points_max)
+
+    def _query_readings(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        return self._query(READINGS, statement, values)
 
     def outbox(
         self, kinds: Sequence[str], after: int, limit: int, held: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""What goes from the store because it is old: samples, and alarms that are closed.
+"""What goes from the store because it is old: samples, alarms that are closed, history.
 
 Age is told by the samples' own times and the alarms' ends, and only while the gateway's clock is
 set: a clock that is ahead must not empty the store. Looked at a few rows at a time, oldest first.
@@ -27,6 +27,11 @@ class Retention(NamedTuple):
 
     samples_days_max: float | None = None
     alarms_days_max: float | None = None
+    history_days_max: float | None = None
+
+    def history_since(self, now_s: float) -> float | None:
+        """Return since when minutes and hours are kept, Unix seconds; None: all are."""
+        return None if self.history_days_max is None else now_s - self.history_days_max * _DAY_S
 
 
 FOREVER: Final = Retention()

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from agent.store.migrations import READINGS, RECORDS
+from agent.store.migrations import LEVELS, NUMBER_BITS, READINGS, RECORDS
 from agent.store.sqlite import (
     ASIDE,
     Connection,
@@ -97,7 +97,7 @@ def _fill(new: Connection, path: Path, numbers: Numbers | None, commits_lost: in
         old = sqlite3.connect(":memory:")
     with contextlib.closing(old):
         if path.name == READINGS:
-            return _report([_copy(old, new, _samples_table(old))])
+            return _report([_copy(old, new, _samples_table(old)), *_history(old, new)])
         found = [_copy(old, new, _ALARMS), _copy(old, new, _OUTBOX)]
         with transaction(new, path):
             meta = _meta(old, new)
@@ -236,6 +236,28 @@ def _is_chunk(row: Row) -> bool:
     )
 
 
+def _is_stream(row: Row) -> bool:
+    _, stream, channels, since = row
+    names = _listed(channels)
+    return isinstance(stream, str) and bool(names) and isinstance(since, int) and since > 0
+
+
+def _is_block(row: Row) -> bool:
+    from agent.store.aggregates import is_block  # loads numpy, which nothing else here needs
+
+    key, next_number, start_s, data = row
+    number = key & (1 << NUMBER_BITS) - 1
+    return isinstance(next_number, int) and number < next_number and is_block(start_s, data)
+
+
+def _listed(text: Any) -> list[str]:
+    try:
+        said = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return []
+    return said if isinstance(said, list) and all(isinstance(one, str) for one in said) else []
+
+
 def _is_blob_or_none(data: Any, size: int) -> bool:
     return data is None or (isinstance(data, bytes) and len(data) == size)
 
@@ -251,6 +273,8 @@ def _read(document: Any) -> dict[str, Any]:
 _FAR: Final = 2**40  # more than there will ever be
 _ALARMS: Final = _Table("alarms", "id, stream, number, state, document", "id", _is_alarm)
 _OUTBOX: Final = _Table("outbox", "seq, kind, topic, body", "seq", _is_message)
+_STREAMS: Final = _Table("history_streams", "id, stream, channels, since", "id", _is_stream)
+_MINUTES, _HOURS = (_Table(level, "key, next, start, data", "key", _is_block) for level in LEVELS)
 _SAMPLES: Final = _Table(
     "samples",
     "number, rows, stream, times, readings, scores, clock, quality",
@@ -268,6 +292,38 @@ def _samples_table(old: Connection) -> _Table:
         return _SAMPLES
     columns = [name for name in _SAMPLES.columns.split(", ") if name in found]
     return _SAMPLES._replace(columns=", ".join(columns)) if columns else _SAMPLES
+
+
+def _history(old: Connection, new: Connection) -> list[_Copied]:
+    """Copy minutes and hours; those of streams that are not known any more are worth nothing."""
+    if not _has_history(old):
+        return []
+    copied = [_copy(old, new, table) for table in (_STREAMS, _MINUTES, _HOURS)]
+    for level in LEVELS:
+        new.execute(
+            f"DELETE FROM {level} WHERE key >> {NUMBER_BITS} NOT IN"  # noqa: S608
+            " (SELECT id FROM history_streams)"
+        )
+    (size,) = new.execute(
+        """SELECT ifnull(sum(length(data)), 0) FROM
+        (SELECT data FROM minutes UNION ALL SELECT data FROM hours)"""
+    ).fetchone()
+    # from where on samples are in no row yet: the agent adds them up from the ring
+    (settled,) = new.execute(
+        f"""SELECT ifnull(min(ends), 1) FROM (
+            SELECT max(since, ifnull((SELECT max(next) FROM minutes
+                WHERE key >> {NUMBER_BITS} = one.id), 1)) AS ends FROM history_streams AS one)"""  # noqa: S608
+    ).fetchone()
+    new.execute("INSERT INTO history VALUES (1, ?, ?)", [settled, size])
+    return copied
+
+
+def _has_history(old: Connection) -> bool:
+    """Whether it is of a version that has one; unknown, where its head cannot be read."""
+    try:
+        return bool(old.execute("PRAGMA table_info(minutes)").fetchall())
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
+        return False
 
 
 def _both_ways(old: Connection, statement: str, key: str) -> tuple[dict[Any, Row], bool]:

@@ -2,9 +2,9 @@
 
 Two files in one directory. ``fieldwatch.db`` has what must survive a power cut (alarms, the
 outbox, the streams' state): every commit is on the disk before it is over (synchronous=FULL).
-``readings.db`` has the ring of samples and the status: consistent after a power cut, but the
-commits since a stream's memory was last saved may be gone (NORMAL; with the memory, FULL). One
-read-write connection per file, the loop's; everyone else reads through ``agent.store.reader``.
+``readings.db`` has the ring of samples, its history and the status: consistent after a power cut,
+but the commits since a stream's memory was last saved may be gone (NORMAL; with the memory, FULL).
+One read-write connection per file, the loop's; everyone else reads through ``agent.store.reader``.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from agent.store.sqlite import LOCK, Connection, Damaged, errors_of, lock, touch
 from models.errors import StoreError
 
 if TYPE_CHECKING:
+    from agent.store.history import History
     from models.messages import Float32, Samples
 
 SYNC_S = 10.0  # samples are on the disk this often at least; a power cut costs what came since
@@ -66,6 +67,7 @@ class Store:
         *,
         alarm_rows_max: int = 100_000,
         bytes_max: int = 2**30,
+        history_bytes_max: int = 2**28,
         retention: Retention = FOREVER,
     ) -> None:
         self.directory = directory
@@ -77,10 +79,16 @@ class Store:
         self._unsynced = False  # whether some are stored, and not on the disk for sure
         # since the start
         self._samples_evicted = 0  # for the size
-        self._dropped = {"samples_old": 0, "alarms_old": 0, "alarms_excess": 0}
+        self._dropped = {
+            "samples_old": 0,
+            "alarms_old": 0,
+            "alarms_excess": 0,
+            "history_old": 0,
+        }
         self._compacted_through = 0  # seq where the next merging begins
         self._totals = _Totals(0, 0, dict.fromkeys(EVICTION, 0), 0)
         self._next_sample = 1
+        self.history = _history(_history_bytes(history_bytes_max, bytes_max))
         self._records_file = StoreFile(
             directory / RECORDS, "FULL", self._numbers, self._read_records
         )
@@ -95,11 +103,13 @@ class Store:
         alarm_rows_max: int,
         bytes_max: int,
         retention: Retention = FOREVER,
+        history_bytes_max: int = 2**28,
     ) -> None:
         """Set new caps; what is too much goes with the next commits."""
         self._retention = retention
         self._outbox_rows_max, self._ring_rows_max = outbox_rows_max, ring_rows_max
         self._alarm_rows_max, self._bytes_max = alarm_rows_max, bytes_max
+        self.history.bytes_max = _history_bytes(history_bytes_max, bytes_max)
 
     def open(self, mend: Mend = salvage.mend) -> None:
         """Open both files, making or mending them as needed.
@@ -161,7 +171,8 @@ class Store:
         newest = self._readings.execute(
             "SELECT number + rows FROM samples ORDER BY number DESC LIMIT 1"
         ).fetchone()
-        self._next_sample = max(self._next_sample, newest[0] if newest else 1)
+        known = self.history.open(self._readings)
+        self._next_sample = max(self._next_sample, newest[0] if newest else 1, known)
         self._ring_rows = self._next_sample - self._oldest_sample(self._next_sample)
 
     def _oldest_sample(self, next_sample: int) -> int:
@@ -328,6 +339,7 @@ class Store:
             due = time.monotonic() >= self._next_sync
             durable = due or batch.remembers
             with self._readings_file.transaction(durable):
+                self.history.write(self._readings, batch.samples, self._next_sample)
                 self._write_samples(batch.samples, batch.clock)
                 evicted = self._evict_samples(_bytes(batch.samples))
                 if durable and self._unsynced and not batch.samples:
@@ -339,16 +351,21 @@ class Store:
             self._next_sync = time.monotonic() + SYNC_S
         self._unsynced = not durable and (self._unsynced or bool(batch.samples))
         self._samples_evicted += evicted
+        self.history.written()
+        self.history.take(batch.samples, before[0], self._next_sample - self._ring_rows)
         batch.samples = []
 
     def _drop_what_is_old(self, now_s: float) -> None:
         with self._readings_file.transaction():
             samples = drop_samples(self._readings, self._retention, now_s)
+            since_s = self._retention.history_since(now_s)
+            history = 0 if since_s is None else self.history.drop_old(self._readings, since_s)
         with self._records_file.transaction():
             alarms = drop_alarms(self._records, self._retention, now_s)
         self._ring_rows -= samples
         self._dropped["samples_old"] += samples
         self._dropped["alarms_old"] += alarms
+        self._dropped["history_old"] += history
 
     def _commit_status(self, batch: Batch) -> None:
         if batch.status is not None:
@@ -415,12 +432,15 @@ class Store:
         self, by_s: float, since_s: float, until_s: float, streams: frozenset[str], batch: Batch
     ) -> Correction:
         """Return how to put right all that is stored, and in ``batch``; see ``Correction``."""
+        next_sample = self._next_sample + batch.rows()
+        self.history.cut(next_sample)
         return Correction(
             by_s,
             since_s,
             until_s,
             streams,
-            samples=self._next_sample + batch.rows(),
+            samples=next_sample,
+            cut=next_sample,
             messages=self.last_seq + len(batch.messages) + 1,
             alarms=self._next_alarm,
         )
@@ -443,9 +463,14 @@ class Store:
         try:
             with self._readings_file.transaction():
                 correct_samples(self._readings, by)
+                if before.history:
+                    self.history.correct(self._readings, by)
         except StoreError:
             by.samples = before.samples
             raise
+        if before.history:
+            self.history.written()
+            by.history = False
 
     def state(self, stream: str) -> dict[str, bytes]:
         """Return the parts of a stream's state that were committed last."""
@@ -517,8 +542,9 @@ class Store:
             "ring_rows": self._ring_rows,
             "evicted": dict(self._totals.evicted),
             "samples_evicted": self._samples_evicted,
-            "dropped": dict(self._dropped),
+            "dropped": self._dropped | {"history_excess": self.history.excess},
             "bytes": self._bytes(),
+            "history_bytes": self.history.bytes,
             "merged": self._totals.merged,
             "set_aside": [path.name for path in self.set_aside],
             "damage": self._reports(),
@@ -527,6 +553,17 @@ class Store:
     def close(self) -> None:
         """Close both files and let others in."""
         self._closing.close()
+
+
+def _history(bytes_max: int) -> History:
+    from agent.store.history import History  # loads numpy, which nothing else here needs
+
+    return History(bytes_max)
+
+
+def _history_bytes(history_bytes_max: int, bytes_max: int) -> int:
+    """Return the cap of minutes and hours: however small the store is, samples have room."""
+    return min(history_bytes_max, bytes_max // 4)
 
 
 def _bytes(chunks: list[tuple[str, Samples, Float32]]) -> int:

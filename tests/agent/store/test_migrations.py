@@ -52,6 +52,7 @@ def rows(connection: sqlite3.Connection) -> dict[str, list[Any]]:
             (number, document if isinstance(document, str) else zlib.decompress(document).decode())
             for number, document in found["status"]
         ]
+    found = {table: content for table, content in found.items() if content}  # some were added
     for table in {"samples", "messages", "books"} & found.keys():
         # columns were added, which have nothing in old rows
         found[table] = [_without_empty_end(row) for row in found[table]]

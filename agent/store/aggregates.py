@@ -1,0 +1,144 @@
+"""What a chart needs of many samples: how many, least, greatest and mean of each channel.
+
+Columns, not objects, as in ``models.messages``: ``E`` entries of ``C`` channels. An entry is of the
+samples of one interval; intervals without a sample have none. A **block** is the entries of ten
+minutes or an hour as they are stored: compressed, a few hundred bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from models.messages import Bool, Float32, Float64, Int64
+
+_HEAD: Final = struct.Struct("<HH")  # entries, channels
+_LEVEL: Final = 1  # of the compression: one is as small as nine here
+_SECONDS_MAX: Final = 1e11  # a time beyond it is damage: the year 5138
+
+
+class Entries(NamedTuple):
+    """What the samples of some intervals add up to, in order of time."""
+
+    times: Float64  # (E,) begin of each interval, Unix seconds
+    rows: Int64  # (E,) samples
+    score_max: Float32  # (E,) NaN where none was scored
+    counts: Int64  # (E, C) values that are not missing
+    low: Float32  # (E, C) NaN where all are missing; so are the others
+    high: Float32  # (E, C)
+    mean: Float64  # (E, C)
+
+    def rows_at(self, index: Int64 | Bool) -> Entries:
+        """Return some of the entries, by their numbers, or those that are marked."""
+        columns: Any = (column[index] for column in self)
+        return Entries(*columns)
+
+
+def of_samples(times: Float64, values: Float32, scores: Float32) -> Entries:
+    """Return samples, (n,), (n, C) and (n,), as entries of one sample each."""
+    rows = np.ones(len(times), np.int64)
+    counts = (~np.isnan(values)).astype(np.int64)
+    return Entries(times, rows, scores, counts, values, values, values.astype(np.float64))
+
+
+def joined(parts: Sequence[Entries]) -> Entries:
+    """Return entries that follow each other, at least one part, as one."""
+    columns: Any = map(np.concatenate, zip(*parts, strict=True))
+    return parts[0] if len(parts) == 1 else Entries(*columns)
+
+
+def merged(
+    entries: Entries, interval_s: float, origin_s: float = 0.0, count_max: float = np.inf
+) -> Entries:
+    """Return at least one entry as entries of longer intervals, which begin at ``origin_s``.
+
+    The last of ``count_max`` intervals takes what rounding would put into one more.
+    """
+    index = np.minimum(np.floor((entries.times - origin_s) / interval_s), count_max - 1)
+    begins = np.flatnonzero(np.concatenate([[True], index[1:] != index[:-1]]))
+    counts = np.add.reduceat(entries.counts, begins)
+    sums = np.add.reduceat(np.where(entries.counts > 0, entries.mean, 0) * entries.counts, begins)
+    mean = np.full(sums.shape, np.nan)
+    np.divide(sums, counts, out=mean, where=counts > 0)
+    return Entries(
+        index[begins] * interval_s + origin_s,
+        np.add.reduceat(entries.rows, begins),
+        np.fmax.reduceat(entries.score_max, begins),
+        counts,
+        np.fmin.reduceat(entries.low, begins),
+        np.fmax.reduceat(entries.high, begins),
+        mean,
+    )
+
+
+def between(entries: Entries, from_s: float, to_s: float) -> Entries:
+    """Return the entries that begin in this time; its end is not in it."""
+    return entries.rows_at((entries.times >= from_s) & (entries.times < to_s))
+
+
+def to_bytes(entries: Entries, start_s: float, interval_s: float) -> bytes:
+    """Return a block of entries whose intervals are counted from ``start_s``."""
+    count, channels = entries.low.shape
+    at = np.rint((entries.times - start_s) / interval_s)
+    columns = (
+        at.astype("<u2"),
+        entries.rows.astype("<u4"),
+        entries.score_max.astype("<f4"),
+        entries.counts.astype("<u4"),
+        entries.low.astype("<f4"),
+        entries.high.astype("<f4"),
+        entries.mean.astype("<f4"),
+    )
+    body = b"".join(column.tobytes() for column in columns)
+    return zlib.compress(_HEAD.pack(count, channels) + body, _LEVEL)
+
+
+def from_bytes(data: bytes, start_s: float, interval_s: float) -> Entries:
+    """Return the entries of a block.
+
+    Raises:
+        ValueError: it is none.
+
+    """
+    body = _unpacked(data)
+    count, channels = _HEAD.unpack_from(body)
+    offset = _HEAD.size
+
+    def column(kind: str, *shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+        nonlocal offset
+        found = np.frombuffer(body, kind, int(np.prod(shape)), offset).reshape(shape)
+        offset += found.nbytes
+        return found
+
+    at, rows = column("<u2", count), column("<u4", count).astype(np.int64)
+    score_max = column("<f4", count).astype(np.float32)
+    counts = column("<u4", count, channels).astype(np.int64)
+    low, high, mean = (column("<f4", count, channels).astype(np.float32) for _ in range(3))
+    times = start_s + at.astype(np.float64) * interval_s
+    return Entries(times, rows, score_max, counts, low, high, mean.astype(np.float64))
+
+
+def is_block(start_s: object, data: object) -> bool:
+    """Whether a row of the tables has a block, and a time."""
+    if not (isinstance(start_s, float) and abs(start_s) < _SECONDS_MAX and isinstance(data, bytes)):
+        return False
+    try:
+        _unpacked(data)
+    except ValueError:
+        return False
+    return True
+
+
+def _unpacked(data: bytes) -> bytes:
+    try:
+        body = zlib.decompress(data)
+        count, channels = _HEAD.unpack_from(body)
+    except (zlib.error, struct.error) as error:
+        raise ValueError(f"no block of a history: {error}") from error
+    if len(body) != _HEAD.size + count * (10 + 16 * channels) or not count:
+        raise ValueError("a block of a history has a wrong length")
+    return body

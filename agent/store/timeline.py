@@ -1,0 +1,226 @@
+"""Answers how a stream went between two times, in as many points as a chart has room for.
+
+Reads the finest of three levels that has at most some entries per point: the ring's samples,
+minutes or hours. So the cost goes with the points, not with the samples. What is not yet in a row
+of a level is read from the next finer one: no answer lacks the newest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from agent.store.aggregates import Entries, between, from_bytes, joined, merged, of_samples
+from agent.store.history import BLOCK_S, ENTRY_S, HOUR_S, MINUTE_S, key_of
+from agent.store.migrations import NUMBER_BITS, Level
+from models.messages import Float32, Int64
+
+Query = Callable[[str, Sequence[Any]], list[Any]]
+
+ENTRIES_PER_POINT_MAX: Final = 64
+_NUMBERS: Final = 1 << NUMBER_BITS  # more samples than there will be
+
+
+class History(NamedTuple):
+    """How a stream went; a point is of ``interval_s``, and points without a sample are absent."""
+
+    channels: list[str]
+    interval_s: float
+    level_s: float | None  # of the entries that were read; None: samples
+    points: Entries
+
+
+class _Part(NamedTuple):
+    """A stream with the same channels all the time."""
+
+    id: int
+    channels: list[str]
+    since: int  # number of its first sample
+    until: int  # and of the first after it
+
+
+def streams(query: Query) -> list[str]:
+    """Return the names of the streams that have a history, in order; none in an older file."""
+    if not query("SELECT name FROM pragma_table_info('history_streams')", []):
+        return []
+    rows = query("SELECT DISTINCT stream FROM history_streams ORDER BY stream", [])
+    return [name for (name,) in rows]
+
+
+def history(query: Query, stream: str, from_s: float, to_s: float, points_max: int) -> History:
+    """Return at most ``points_max`` points, the last of which may end after ``to_s``.
+
+    Raises:
+        ValueError: there is no such time, or no point is wanted.
+
+    """
+    if not from_s < to_s or points_max < 1:
+        raise ValueError("a history is of some time, and has at least one point")
+    past = [_Past(query, stream, part) for part in _parts(query, stream)]
+    level = _level(past, from_s, to_s, points_max)
+    level_s = None if level is None else ENTRY_S[level]
+    origin_s = from_s if level_s is None else from_s // level_s * level_s
+    found = [one.entries(level, origin_s, to_s) for one in past]
+    names = list(dict.fromkeys(name for one in past for name in one.part.channels))
+    entries = _together(
+        [_widened(one, of.part.channels, names) for one, of in zip(found, past, strict=True)],
+        len(names),
+    )
+    interval_s = max((to_s - origin_s) / points_max, level_s or 0.0)
+    points = merged(entries, interval_s, origin_s, points_max) if len(entries.times) else entries
+    return History(names, interval_s, level_s, points)
+
+
+def _level(past: Sequence[_Past], from_s: float, to_s: float, points_max: int) -> Level | None:
+    """Return the finest level that is fine; None is the samples themselves."""
+    entries_max = ENTRIES_PER_POINT_MAX * points_max
+    if (to_s - from_s) / MINUTE_S > entries_max:
+        return "hours"
+    minutes_since = min((one.begin_s("minutes") for one in past), default=np.inf)
+    hours_since = min((one.begin_s("hours") for one in past), default=np.inf)
+    if from_s < minutes_since - HOUR_S and hours_since < minutes_since - HOUR_S:
+        return "hours"
+    if all(one.has_samples(from_s) for one in past):
+        rows = sum(int(one.entries("minutes", from_s, to_s).rows.sum()) for one in past)
+        if rows <= entries_max:
+            return None
+    return "minutes"
+
+
+class _Past:
+    """One part of a stream's past, of which the rows are found by halving."""
+
+    def __init__(self, query: Query, stream: str, part: _Part) -> None:
+        self._query, self._stream, self.part = query, stream, part
+        self._ends = {"minutes": self._end("minutes"), "hours": self._end("hours")}
+        settled = query("SELECT settled FROM history", [])
+        # nothing of this stream lies between what its last row ends with and what is settled
+        self._open = max([self._ends["minutes"], *(number for (number,) in settled)])
+
+    def _end(self, level: Level) -> int:
+        """Return the number of the first sample that no row of a level is of."""
+        rows = self._query(
+            f"SELECT next FROM {level} WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1",  # noqa: S608
+            [self._key(0), key_of(self.part.id + 1, 0) - 1],
+        )
+        return int(rows[0][0]) if rows else self.part.since
+
+    def _key(self, number: int) -> int:
+        return key_of(self.part.id, number)
+
+    def begin_s(self, level: Level) -> float:
+        """Return when the oldest row of a level begins; infinite where there is none."""
+        row = self._row_at(level, 0)
+        return np.inf if row is None else row[1]
+
+    def has_samples(self, from_s: float) -> bool:
+        """Whether the ring goes back as far as that, or as the minutes do."""
+        ((oldest,),) = self._query("SELECT min(number) FROM samples", [])
+        begin = self._number_at("minutes", from_s)
+        return begin == self._ends["minutes"] or (oldest is not None and oldest <= begin)
+
+    def entries(self, level: Level | None, from_s: float, to_s: float) -> Entries:
+        """Return the entries that begin in a time; at the newest end, those of finer levels."""
+        if level is None:
+            begin = self._number_at("minutes", from_s)
+            end = self._number_at("minutes", to_s + BLOCK_S["minutes"])
+            newest = end == self._ends["minutes"]
+            return between(self._samples(begin, None if newest else end, to_s), from_s, to_s)
+        parts = list(self._blocks(level, self._number_at(level, from_s), self._ends[level], to_s))
+        if level == "hours":
+            parts += self._blocks("minutes", self._ends["hours"], self._ends["minutes"], to_s)
+        parts.append(self._samples(self._open, None, to_s))
+        entries = between(_together(parts, len(self.part.channels)), from_s, to_s)
+        return merged(entries, ENTRY_S[level]) if len(entries.times) else entries
+
+    def _blocks(self, level: Level, begin: int, end: int, to_s: float) -> Iterator[Entries]:
+        last = min(end, self._number_at(level, to_s + BLOCK_S[level]))
+        rows = self._query(
+            f"SELECT start, data FROM {level} WHERE key >= ? AND key < ? ORDER BY key",  # noqa: S608
+            [self._key(begin), self._key(last)],
+        )
+        for start_s, data in rows:
+            yield from_bytes(data, start_s, ENTRY_S[level])
+
+    def _samples(self, begin: int, end: int | None, to_s: float) -> Entries:
+        """Return the ring's samples from a number on, each an entry."""
+        rows = self._query(
+            """SELECT number, times, readings, scores FROM samples WHERE number >=
+            ifnull((SELECT max(number) FROM samples WHERE number <= ?), 0) AND number < ?
+            AND stream = ? ORDER BY number""",
+            [begin, self.part.until if end is None else end, self._stream],
+        )
+        parts: list[Entries] = []
+        channels = len(self.part.channels)
+        for number, times, values, scores in rows:
+            if len(values) * 2 != len(times) * channels:  # of another bundle
+                continue
+            skipped = max(0, begin - number)
+            columns = (
+                np.frombuffer(times)[skipped:],
+                np.frombuffer(values, np.float32).reshape(-1, channels)[skipped:],
+                np.frombuffer(scores, np.float32)[skipped:],
+            )
+            if len(columns[0]) and columns[0][0] < to_s:
+                parts.append(of_samples(*columns))
+        return _together(parts, channels)
+
+    def _number_at(self, level: Level, time_s: float) -> int:
+        """Return the number that the first row which ends after this time begins with."""
+        low, high = self.part.since, self._ends[level]
+        while low < high:
+            middle = (low + high) // 2
+            row = self._row_at(level, middle)
+            if row is None or row[1] + BLOCK_S[level] > time_s:
+                high = middle
+            else:
+                low = row[0] + 1
+        row = self._row_at(level, low)
+        return self._ends[level] if row is None else row[0]
+
+    def _row_at(self, level: Level, number: int) -> tuple[int, float] | None:
+        """Return number and time of the first row at or after this number."""
+        rows = self._query(
+            f"SELECT key, start FROM {level} WHERE key >= ? AND key < ? ORDER BY key LIMIT 1",  # noqa: S608
+            [self._key(number), self._key(self._ends[level])],
+        )
+        return (rows[0][0] - self._key(0), rows[0][1]) if rows else None
+
+
+def _parts(query: Query, stream: str) -> list[_Part]:
+    if stream not in streams(query):
+        return []
+    rows = query(
+        "SELECT id, channels, since FROM history_streams WHERE stream = ? ORDER BY id", [stream]
+    )
+    untils = [*(since for _, _, since in rows[1:]), _NUMBERS]
+    return [
+        _Part(id_, json.loads(names), since, until)
+        for (id_, names, since), until in zip(rows, untils, strict=True)
+    ]
+
+
+def _together(parts: Sequence[Entries], channels: int) -> Entries:
+    """Return entries as one, in order of time."""
+    if not parts:
+        none = np.empty((0, channels))
+        return of_samples(np.empty(0), none.astype(np.float32), np.empty(0, np.float32))
+    entries = joined(parts)
+    return entries.rows_at(np.argsort(entries.times, kind="stable"))
+
+
+def _widened(entries: Entries, names: Sequence[str], all_names: Sequence[str]) -> Entries:
+    """Return entries with a column for each of all channels; it misses what others have."""
+    if list(names) == list(all_names):
+        return entries
+    rows = len(entries.times)
+    counts: Int64 = np.zeros((rows, len(all_names)), np.int64)
+    low: Float32 = np.full(counts.shape, np.nan, np.float32)
+    high, mean = low.copy(), low.astype(np.float64)
+    at = [all_names.index(name) for name in names]
+    counts[:, at], low[:, at] = entries.counts, entries.low
+    high[:, at], mean[:, at] = entries.high, entries.mean
+    return entries._replace(counts=counts, low=low, high=high, mean=mean)
