@@ -311,6 +311,58 @@ def forecast(
     return 0
 
 
+@commands.command()
+@_config_option
+@click.option("--stream", required=True, help="The stream's name.")
+@click.option("--from", "from_text", metavar="TIME", help="As 2026-11-29T08:00:00Z, or -3h.")
+@click.option("--to", "to_text", metavar="TIME", help="The same.  [default: now]")
+@click.option(
+    "--hours",
+    type=click.FloatRange(0, min_open=True),
+    default=24.0,
+    show_default=True,
+    help="How far back from the end, without --from.",
+)
+@click.option(
+    "--points", type=click.IntRange(1, 10_000), default=80, show_default=True, help="At most."
+)
+@click.option("--channel", "channels", multiple=True, help="Only this one; may be repeated.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
+@_json_option
+def history(
+    config_file: Path,
+    stream: str,
+    from_text: str | None,
+    to_text: str | None,
+    hours: float,
+    points: int,
+    channels: tuple[str, ...],
+    as_csv: bool,
+    as_json: bool,
+) -> int:
+    """Show how a stream went: least, mean and greatest of each channel, and the worst score.
+
+    One channel gives a table, several give a chart with a line each. The agent need not run.
+    """
+    from agent.commands import history as histories
+
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other")
+    try:
+        from_s, to_s = histories.time_range(from_text, to_text, hours)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--from, --to, --hours") from error
+    document = histories.history(config_file, stream, from_s, to_s, points, channels)
+    if as_json:
+        say_json(document)
+    elif as_csv:
+        say_lines(histories.as_csv(document))
+    else:
+        for line in histories.describe(document, console.has_blocks()):
+            say(line)
+    return 0
+
+
 @commands.group()
 def bundle() -> None:
     """Look into bundles."""

@@ -43,6 +43,15 @@ def _trace(_: type[BaseException], error: BaseException, __: TracebackType | Non
     say_lines(indented("".join(traceback.format_exception(error)).rstrip("\n")), error=True)
 
 
+def has_blocks() -> bool:
+    """Whether the encoding of stdout has the blocks that a chart is drawn with."""
+    try:
+        "▁█".encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def say(*parts: str | Colored, error: bool = False) -> None:
     """Print one line, made of these parts; to stderr where it is an ``error``."""
     stream = sys.stderr if error else sys.stdout
