@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 
 MINUTE_S: Final = 60.0
 HOUR_S: Final = 3600.0
-BLOCK_S: Final = {"minutes": 600.0, "hours": HOUR_S}  # of a row
+_BLOCK_S: Final = 600.0
+BLOCK_S: Final = {"minutes": _BLOCK_S, "hours": HOUR_S}  # of a row
 ENTRY_S: Final = {"minutes": MINUTE_S, "hours": HOUR_S}
-_PARTS_MAX = 16  # chunks that are added up together, and what that made
-_ROWS_MAX = 256
+_PARTS_MAX = 60  # chunks that are added up together, and what that made
+_ROWS_MAX = 1024
 _LOOK_S = 60.0  # between two looks for blocks that nothing is added to
 _IDLE_S = 1200.0
 _ROWS_READ = 20  # of a stream at a look, of what may be too old
@@ -70,6 +71,7 @@ class _Track:
     id: int
     channels: list[str]
     next: int  # number of the first sample that no row is of
+    checked: bool = False  # whether its channels are those described
     block: _Open | None = None
     hour: _Open | None = None
 
@@ -91,10 +93,13 @@ class History:
         self._taken = taken  # number of the first sample that is not added yet
         self._cut = 0  # what is from this number on stays apart from what is before
         self._next_look_s = 0.0
+        self._now_s = time.monotonic()
 
     def describe(self, channels: Mapping[str, Sequence[str]]) -> None:
         """Set the names of the streams' channels; without them they are called by their number."""
         self._described |= {stream: list(names) for stream, names in channels.items()}
+        for track in self._tracks.values():
+            track.checked = False
 
     def open(self, readings: Connection) -> int:
         """Add up what no row is of; return the first number above all that rows know of."""
@@ -150,15 +155,19 @@ class History:
         """
         self._new = {}
         for stream, samples, _ in chunks:
-            names = self._names(stream, samples)
             track = self._new.get(stream) or self._tracks.get(stream)
-            if track is None or track.channels != names:
+            width = samples.values.shape[1]
+            if track is not None and track.checked and len(track.channels) == width:
+                continue
+            names = self._names(stream, width)
+            if track is not None and track.channels == names:
+                track.checked = True
+            else:
                 self._new[stream] = _insert_stream(readings, stream, names, next_sample)
         if self._due:
             self._write_due(readings)
 
-    def _names(self, stream: str, samples: Samples) -> list[str]:
-        count = samples.values.shape[1]
+    def _names(self, stream: str, count: int) -> list[str]:
         names = self._described.get(stream, [])
         return names if len(names) == count else [str(number + 1) for number in range(count)]
 
@@ -191,11 +200,11 @@ class History:
 
     def take(self, chunks: Sequence[Chunk], number: int, oldest: int) -> None:
         """Add samples that are committed; the first has this number, the ring's oldest that."""
+        now_s = self._now_s = time.monotonic()
         for stream, samples, scores in chunks:
             self._add(self._tracks[stream], number, samples, scores)
             number += len(samples.times)
         self._taken = max(self._taken, number)
-        now_s = time.monotonic()
         if now_s >= self._next_look_s:
             self._next_look_s = now_s + _LOOK_S
             self._close_idle(now_s, oldest)
@@ -212,11 +221,11 @@ class History:
 
     def _add(self, track: _Track, number: int, samples: Samples, scores: Float32) -> None:
         times = samples.times
-        first, last = (float(times[at]) // BLOCK_S["minutes"] for at in (0, -1))
-        if first == last:
+        first = times.item(0) // _BLOCK_S
+        if first == times.item(-1) // _BLOCK_S:
             self._extend(track, first, number, times, samples.values, scores)
             return
-        index = times // BLOCK_S["minutes"]
+        index = times // _BLOCK_S
         cuts = np.flatnonzero(index[1:] != index[:-1]) + 1
         for begin, end in pairwise([0, *cuts.tolist(), len(times)]):
             part, score = samples.part(begin, end), scores[begin:end]
@@ -240,7 +249,7 @@ class History:
         block.samples.append((times, values, scores))
         block.rows += len(times)
         block.next = number + len(times)
-        block.touched_s = time.monotonic()
+        block.touched_s = self._now_s
         if len(block.samples) >= _PARTS_MAX or block.rows >= _ROWS_MAX:
             _add_up(block)
 
@@ -251,7 +260,7 @@ class History:
         if (block := track.block) is None:
             return
         _add_up(block)
-        start_s = block.index * BLOCK_S["minutes"]
+        start_s = block.index * _BLOCK_S
         self._finish("minutes", track, block, start_s)
         track.block, track.next = None, block.next
         self._add_to_hour(track, block, start_s)
@@ -352,7 +361,7 @@ def _insert_stream(readings: Connection, stream: str, names: list[str], since: i
         "INSERT INTO history_streams (stream, channels, since) VALUES (?, ?, ?) RETURNING id",
         [stream, json.dumps(names), since],
     ).fetchone()
-    return _Track(id_, names, since)
+    return _Track(id_, names, since, checked=True)
 
 
 def _oldest(readings: Connection, level: Level) -> list[tuple[float, int, int]]:
