@@ -208,6 +208,23 @@ def test_times_of_a_wrong_clock_are_moved(tmp_path: Path) -> None:
     store.close()
 
 
+def test_what_comes_after_the_step_is_not_moved_with_its_block(tmp_path: Path) -> None:
+    store, by_s = opened(tmp_path), 120.0
+    store.commit(Batch(samples=[chunk(0, 300)]), "unsynced")
+    waiting = Batch()
+    by = store.correction(by_s, START_S, START_S + 300, frozenset({"pump"}), waiting)
+    waiting.samples.append(chunk(300, 120, origin_s=START_S + by_s))  # of the same ten minutes
+    store.commit(waiting, "synced")
+    while not by.done:
+        store.correct(by)
+    with Reader(tmp_path) as reader:
+        found = reader.history("pump", START_S, START_S + 1200, 4)
+    _, samples, scores = chunk(0, 420, origin_s=START_S + by_s)
+    entries = merged(of_samples(samples.times, samples.values, scores), 60.0)
+    agrees(found.points, merged(entries, 300.0, START_S, 4))
+    store.close()
+
+
 def test_other_channels_begin_anew_and_are_shown_beside_the_old(tmp_path: Path) -> None:
     store = opened(tmp_path)
     fill(store, 0, 1000)
@@ -275,9 +292,7 @@ def test_the_cost_goes_with_the_points(tmp_path: Path, counted: list[int]) -> No
     store.close()
 
 
-def test_a_stream_that_is_silent_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_stream_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows_of_history, "_IDLE_S", -1.0)
     monkeypatch.setattr(rows_of_history, "_LOOK_S", 0.0)
     store = opened(tmp_path)
