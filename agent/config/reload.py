@@ -34,6 +34,8 @@ RELOADED: Final = (
     ("store", "bytes_max"),
     ("store", "samples_days_max"),
     ("store", "alarms_days_max"),
+    ("store", "history_days_max"),
+    ("store", "history_bytes_max"),
     ("streams", "*", "silent_after_s"),
     ("streams", "*", "limits"),
     ("streams", "*", "prediction"),

@@ -16,7 +16,7 @@ import numpy as np
 from agent.store.aggregates import Entries, between, from_bytes, joined, merged, of_samples
 from agent.store.history import BLOCK_S, ENTRY_S, HOUR_S, MINUTE_S, key_of
 from agent.store.migrations import NUMBER_BITS, Level
-from models.messages import Float32, Int64
+from models.messages import Float32, Float64, Int64
 
 Query = Callable[[str, Sequence[Any]], list[Any]]
 
@@ -153,20 +153,23 @@ class _Past:
             AND stream = ? ORDER BY number""",
             [begin, self.part.until if end is None else end, self._stream],
         )
-        parts: list[Entries] = []
         channels = len(self.part.channels)
+        columns: list[tuple[Float64, Float32, Float32]] = []
         for number, times, values, scores in rows:
             if len(values) * 2 != len(times) * channels:  # of another bundle
                 continue
             skipped = max(0, begin - number)
-            columns = (
+            column = (
                 np.frombuffer(times)[skipped:],
                 np.frombuffer(values, np.float32).reshape(-1, channels)[skipped:],
                 np.frombuffer(scores, np.float32)[skipped:],
             )
-            if len(columns[0]) and columns[0][0] < to_s:
-                parts.append(of_samples(*columns))
-        return _together(parts, channels)
+            if len(column[0]) and column[0][0] < to_s:
+                columns.append(column)
+        if not columns:
+            return _together([], channels)
+        times_s, together, score = map(np.concatenate, zip(*columns, strict=True))
+        return _together([of_samples(times_s, together, score)], channels)
 
     def _number_at(self, level: Level, time_s: float) -> int:
         """Return the number that the first row which ends after this time begins with."""
