@@ -81,6 +81,8 @@ class Intake:
         kinds: dict[int, list[tuple[Chunk, _Lane]]] = {}
         for chunk in chunks:
             lane = self._lanes[chunk.input_name]
+            if not (chunk.lines or chunk.measurements):  # all of it was set aside
+                continue
             if chunk.lines if lane.parser.reads_measurements else chunk.measurements:
                 chunk = self._without_strays(chunk, lane)
             if chunk.old and not lane.parser.has_time:
