@@ -46,7 +46,7 @@ def _trace(_: type[BaseException], error: BaseException, __: TracebackType | Non
 def has_blocks() -> bool:
     """Whether the encoding of stdout has the blocks that a chart is drawn with."""
     try:
-        "▁█".encode(sys.stdout.encoding)
+        "▁█".encode(_encoding())
     except UnicodeEncodeError:
         return False
     return True
@@ -81,4 +81,8 @@ def say_error(command: str, text: str) -> None:
 
 def say_json(document: object, indent: int | None = 2) -> None:
     """Print a document for programs: over several lines, or in one without an ``indent``."""
-    say_lines(json_text(document, indent, sys.stdout.encoding))
+    say_lines(json_text(document, indent, _encoding()))
+
+
+def _encoding() -> str:
+    return sys.stdout.encoding or "utf-8"  # what takes text as it is has none
