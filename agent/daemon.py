@@ -477,7 +477,10 @@ class Daemon:
     def _document(self) -> dict[str, Any]:
         """Say how everything is doing, for ``status`` and the health message."""
         inputs = {name: self._input(name) for name in self._inputs}
-        streams = {name: stream.document() for name, stream in self._streams.items()}
+        streams = {
+            name: stream.document(self._store.last_alarm_number(name))
+            for name, stream in self._streams.items()
+        }
         store, uplink = self._store.document(), self._relay.snapshot()
         return {
             "version": __version__,

@@ -100,9 +100,10 @@ def describe(alarm: Mapping[str, Any]) -> str:
         first = alarm["channels"][0]
         channels = f"{first['channel']} {time_to_limit(alarm['limit'])}"
     what = f" (score {alarm['score']:.1f})" if alarm["kind"] == "anomaly" else ""
+    number = "(not stored yet)" if alarm["number"] is None else f"#{alarm['number']}"
     grave = f" {alarm['severity']}" if "severity" in alarm else ""
     return (
-        f"{alarm['stream']} #{alarm['number']}{grave} {alarm['kind']}{what}"
+        f"{alarm['stream']} {number}{grave} {alarm['kind']}{what}"
         f" since {alarm['onset']}{until}"
         + (f": {channels}" if channels else "")
         + _not_measured(alarm)

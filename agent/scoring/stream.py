@@ -8,6 +8,7 @@ put into the batch.
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -241,8 +242,11 @@ class Stream:
             )
         )
 
-    def document(self) -> dict[str, Any]:
-        """Say how the stream is doing, for ``status``."""
+    def document(self, last_alarm: float = math.inf) -> dict[str, Any]:
+        """Say how the stream is doing, for ``status``.
+
+        ``last_alarm`` is the highest number on the disk; no higher one is told.
+        """
         manifest, counters = self.manifest, self.counters.copy()
         for part in self._parts:
             counters.update(part.counters)
@@ -254,7 +258,10 @@ class Stream:
             "last_sample": None if self.last_time is None else iso_time(self.last_time),
             "last_score": self.last_score,
             "quality": named_quality(manifest.channel_names, self._quality),
-            "open_alarms": self._alarms.stored,
+            "open_alarms": [
+                alarm if alarm["number"] <= last_alarm else alarm | {"number": None}
+                for alarm in self._alarms.stored
+            ],
             "counters": dict(+counters),
         } | {key: value for part in self._parts for key, value in part.document().items()}
 

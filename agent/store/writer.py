@@ -89,6 +89,7 @@ class Store:
         self._totals = _Totals(0, 0, dict.fromkeys(EVICTION, 0), 0)
         self._next_sample = 1
         self.history = _history(_history_bytes(history_bytes_max, bytes_max))
+        self._last_alarms: dict[str, int] = {}  # stream -> highest number, as far as asked for
         self._records_file = StoreFile(
             directory / RECORDS, "FULL", self._numbers, self._read_records
         )
@@ -224,6 +225,9 @@ class Store:
             self._delete_acknowledged(batch.acked, totals)
             self._write_messages(batch.messages, clock, totals)
         self._totals = totals
+        for alarm in batch.alarms:
+            if (last := self._last_alarms.get(alarm["stream"])) is not None:
+                self._last_alarms[alarm["stream"]] = max(last, alarm["number"])
         batch.alarms, batch.messages, batch.state, batch.acked = [], [], {}, []
 
     def _write_alarms(self, alarms: list[dict[str, Any]]) -> None:
@@ -518,7 +522,15 @@ class Store:
         return [json.loads(document) for (document,) in rows]
 
     def last_alarm_number(self, stream: str) -> int:
-        """Return the highest number of the stream's alarms, kept or dropped; 0 before the first."""
+        """Return the highest number of the stream's alarms, kept or dropped; 0 before the first.
+
+        An alarm with a higher one is not on the disk yet.
+        """
+        if stream not in self._last_alarms:
+            self._last_alarms[stream] = self._find_last_alarm(stream)
+        return self._last_alarms[stream]
+
+    def _find_last_alarm(self, stream: str) -> int:
         # a version that did not note it has told no higher one than it kept
         rows = self._select("SELECT max(number) FROM alarms WHERE stream = ?", stream)
         rows += self._select("SELECT value FROM meta WHERE key = ?", _LAST_ALARM + stream)

@@ -197,6 +197,7 @@ def test_open_alarms_are_listed_gravest_first() -> None:
     assert [alarm["number"] for alarm in gravest_first(alarms)] == [5, 4, 3, 2, 1]
     assert "#4 high anomaly (score 2.5)" in describe(alarms[3])
     assert "#1 anomaly (score 2.5)" in describe(old)
+    assert "pump (not stored yet) anomaly" in describe(old | {"number": None})
 
 
 def test_alarms_lists_what_the_store_has(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.control.client import ask
 from agent.inputs.plant import PERIOD_S, Fault, Pump
 from agent.store.migrations import READINGS, RECORDS
 from models.bundle import Bundle
@@ -108,6 +110,36 @@ def test_on_a_disk_that_fails_alarms_are_told_and_nothing_is_lost(
     assert agent.log().count("cannot store, trying again") == 1
     assert agent.log().count("storing again; nothing was lost") == 1
     assert status(tmp_path)["counters"]["samples_not_stored"] == 0
+
+
+def test_an_alarm_that_is_not_on_the_disk_has_no_number_in_any_status(
+    tmp_path: Path, line: Line, disk: Path, start_on_disk: Callable[[Path], RealAgent]
+) -> None:
+    config = configure(tmp_path, line, 1)
+    agent = start_on_disk(config)
+    socket = tmp_path / "data" / "control.sock"
+
+    def told() -> list[int | None]:
+        alarms = ask(socket, "state")["streams"]["pump"]["open_alarms"]
+        return [one["number"] for one in alarms if one["kind"] == "anomaly"]
+
+    wait_until(lambda: running(tmp_path), "the agent")
+    rows = Pump(11, [Fault("cavitation", 100.0, 1000.0)]).run(700)
+    line.write(lines(rows[:300]))
+    wait_until(lambda: scored(tmp_path) == 300, "the first part")
+    disk.write_text("full")
+    line.write(lines(rows[300:], 300))
+    wait_until(lambda: bool(told()), "the alarm in the state")
+    assert told() == [None]
+    called = [sys.executable, "-m", "agent", "state", "--config", str(config)]
+    shown = subprocess.run(called, capture_output=True, text=True, timeout=60, check=True)
+    assert "ALARM   pump (not stored yet) " in shown.stdout
+    disk.write_text("")
+    wait_until(lambda: told() == [1], "its number")
+    wait_until(lambda: scored(tmp_path) == 700, "all samples")
+    stored = status(tmp_path)["streams"]["pump"]["open_alarms"]
+    assert [one["number"] for one in stored] == [1]
+    assert agent.stop() == 0, agent.log()
 
 
 def test_a_number_that_was_told_of_an_alarm_is_of_no_other(
