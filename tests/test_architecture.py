@@ -42,7 +42,17 @@ ROOMS: dict[str, set[str]] = {
     "scoring": {"alarms", "clock", "config", "health", "inputs", "journal", "parsing", "store"},
     "uplink": {"clock", "config", "mqtt", "store"},  # never meets scoring
     "collector": {"config", "defects", "journal", "mqtt", "store", "uplink"},
-    "commands": {"alarms", "bundles", "config", "inputs", "mqtt", "parsing", "scoring", "store"},
+    "commands": {
+        "alarms",
+        "bundles",
+        "config",
+        "defects",
+        "inputs",
+        "mqtt",
+        "parsing",
+        "scoring",
+        "store",
+    },
 }
 _TRAINING = {
     "trainer/detector/networks.py",

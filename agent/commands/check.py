@@ -19,6 +19,7 @@ from agent.config.hostile_lines import slow_line
 from agent.config.inputs import AnyInput, ReplayTable, SerialTable
 from agent.config.layers import leaves
 from agent.config.load import AgentConfig, StreamTable
+from agent.defects.quarantine import NOTES
 from agent.inputs.kinds import open_input
 from agent.inputs.ports import named
 from agent.inputs.replay import probe_recording
@@ -154,7 +155,8 @@ def _store(directory: Path) -> Finding:
     try:
         for name in (RECORDS, READINGS):
             refuse_obstacles(directory / name, writing=True)
-        refuse_obstacle(directory / LOCK, writing=True)
+        for name in (LOCK, NOTES):
+            refuse_obstacle(directory / name, writing=True)
     except StoreError as error:
         return Finding(False, what, str(error), code)
     try:

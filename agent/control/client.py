@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from agent.control.protocol import Refused, parse_answer, request_line
 from models.errors import FieldwatchError
 
 ANSWER_S_MAX: Final = 60.0  # a reload may take half of it
+_KINDS: Final = {stat.S_IFREG: "a file", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a named pipe"}
 
 
 class NoAgent(FieldwatchError):
@@ -79,6 +81,12 @@ def _connect(connection: socket.socket, path: Path) -> None:
             " control.socket in its configuration and its log"
         ) from error
     except ConnectionRefusedError as error:
+        if (kind := _in_its_place(path)) is not None:
+            raise NoAgent(
+                f"no agent answers at {path}: {kind} stands where the agent's socket belongs. An"
+                " agent that runs says so in its log and status, and takes no commands. Move it"
+                " away, then restart the agent"
+            ) from error
         raise NoAgent(
             f"no agent answers at {path}: the one that did was killed. Start the agent again"
         ) from error
@@ -91,6 +99,17 @@ def _connect(connection: socket.socket, path: Path) -> None:
         raise Refused("busy", f"the agent at {path} has too many clients; try again") from error
     except OSError as error:  # the path is too long, or no socket
         raise NoAgent(f"no agent answers at {path}: {error.strerror or error}") from error
+
+
+def _in_its_place(path: Path) -> str | None:
+    """Say what is there in place of a socket; None of a socket, or where it is gone."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None
+    if stat.S_ISSOCK(mode):
+        return None
+    return _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 def _exchange(connection: socket.socket, request: bytes, seconds_max: float) -> bytes:

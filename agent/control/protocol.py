@@ -71,10 +71,18 @@ def parse_request(line: bytes) -> Request:
     """
     try:
         document = json.loads(line)
-        # json takes more than JSON has: NaN, numbers without end, halves of characters
-        json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
+        # json takes more than JSON has: NaN, numbers without end
+        text = json.dumps(document, allow_nan=False, ensure_ascii=False)
     except (ValueError, RecursionError) as error:
         raise Refused("malformed", "the request is not one line of JSON") from error
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(text[error.start]):04x}"
+        raise Refused(
+            "malformed",
+            f"the request has {half}, half of a pair of surrogates: send the whole pair",
+        ) from error
     if not isinstance(document, dict):
         raise Refused("malformed", 'the request must be an object, such as {"command": "state"}')
     version = document.pop("v", VERSION)

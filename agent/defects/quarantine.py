@@ -237,7 +237,11 @@ class Quarantine:
 
     def _complain(self, error: OSError) -> None:
         if not self._trouble:
-            _LOG.error("what is in hand cannot be noted, going on without: %s", error)
+            _LOG.error(
+                "what is in hand cannot be noted in %s, going on without: %s",
+                self._directory / NOTES,
+                error.strerror or error,
+            )
         self._trouble = True
 
     def document(self) -> dict[str, Any]:

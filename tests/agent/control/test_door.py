@@ -202,6 +202,20 @@ def test_what_is_no_request_is_refused_and_the_next_one_is_taken(
     assert line(connection)["ok"]
 
 
+@pytest.mark.parametrize(
+    ("sent", "half"),
+    [
+        (b'{"command": "\\ud800"}\n', "\\ud800"),
+        (b'{"command": "a", "arguments": {"\\uDFFF": 1}}\n', "\\udfff"),
+    ],
+)
+def test_half_of_a_pair_of_surrogates_is_called_that(rig: Rig, sent: bytes, half: str) -> None:
+    connection = rig.connect()
+    connection.sendall(sent)
+    told = line(connection)["error"]["message"]
+    assert told == f"the request has {half}, half of a pair of surrogates: send the whole pair"
+
+
 @pytest.mark.parametrize("end", [b"\n", b""])
 def test_a_request_that_is_too_large_ends_the_connection(rig: Rig, end: bytes) -> None:
     connection = rig.connect()
@@ -399,6 +413,35 @@ def a_file(directory: Path) -> Path:
 
 def too_long(directory: Path) -> Path:
     return directory / ("x" * 200)
+
+
+def a_directory(directory: Path) -> Path:
+    (directory / "control.sock").mkdir()
+    return directory / "control.sock"
+
+
+def a_pipe(directory: Path) -> Path:
+    os.mkfifo(directory / "control.sock")
+    return directory / "control.sock"
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"), [(a_file, "a file"), (a_directory, "a directory"), (a_pipe, "a named pipe")]
+)
+def test_what_stands_in_the_place_of_the_socket_is_named(
+    tmp_path: Path, make: Callable[[Path], Path], kind: str
+) -> None:
+    path = make(tmp_path)
+    with pytest.raises(client.NoAgent) as error:
+        client.ask(path, "state")
+    assert str(error.value) == (
+        f"no agent answers at {path}: {kind} stands where the agent's socket belongs. An agent that"
+        " runs says so in its log and status, and takes no commands. Move it away, then restart"
+        " the agent"
+    )
+    rig = Rig(path)
+    assert rig.door.document()["error"] == f"{path}: it exists and is no socket"
+    rig.close()
 
 
 @pytest.mark.parametrize("make", [nobody, killed, a_file, too_long])
