@@ -16,7 +16,7 @@ from agent.alarms.predicted import LimitWatch
 from agent.bundles.load import baseline, load
 from agent.config import load as configuration
 from agent.config.hostile_lines import slow_line
-from agent.config.inputs import AnyInput, ReplayTable, SerialTable
+from agent.config.inputs import AnyInput, MqttInputTable, ReplayTable, SerialTable
 from agent.config.layers import leaves
 from agent.config.load import AgentConfig, StreamTable
 from agent.defects.quarantine import NOTES
@@ -45,6 +45,15 @@ _LOSSY = (
     " with MQTT 3.1.1. Note: where its access list denies a topic, 3.1.1 has no word for that; the"
     " message counts as taken, and is lost. See that this user may publish to all topics, or use"
     " MQTT 5"
+)
+_UNTIMED = ". Note: its messages have no time of their own; "
+_WAITED_LOST = (
+    f"{_UNTIMED}those published while the agent is away are not kept for it. Send a time, and"
+    " they are"
+)
+_WAITED_USED = (
+    f"{_UNTIMED}those that waited at the broker (session_expiry_s) count as readings of the moment"
+    " they come. Send a time, or set session_expiry_s = 0"
 )
 
 
@@ -146,7 +155,15 @@ def _input(source: AnyInput, detectors: dict[str, Detector]) -> Iterator[Finding
     if isinstance(source, ReplayTable) and (trouble := probe_recording(source)):
         yield Finding(False, what, trouble, UNAVAILABLE)
     else:
-        yield Finding(True, what, f"can be used; what it reads ({source.type}) was not tried")
+        untried = f"can be used; what it reads ({source.type}) was not tried"
+        yield Finding(True, what, f"{untried}{_untimed(source)}")
+
+
+def _untimed(source: AnyInput) -> str:
+    """Say what becomes of messages that wait at a broker, where nothing says how old they are."""
+    if not isinstance(source, MqttInputTable) or source.has_time:
+        return ""
+    return _WAITED_USED if source.kept_s else _WAITED_LOST
 
 
 def _store(directory: Path) -> Finding:

@@ -21,6 +21,7 @@ IGNORED: Final = "-"  # a column that is not used
 
 BY_ID: Final = Path("/dev/serial/by-id")  # where udev puts lasting names of serial devices
 ENTRY_POINTS: Final = "fieldwatch.inputs"  # where other packages name inputs of theirs
+_KEPT_S: Final = 86_400  # by a broker, for an agent that is away
 REGISTERS_MAX = 125  # in one request of Modbus
 BITS_MAX = 2000
 BIT_FUNCTIONS: Final = ("coil", "discrete")
@@ -124,6 +125,15 @@ class InputTable(SourceTable):
     def lines(self) -> InputTable:
         """How the lines that the input brings are read."""
         return self
+
+    @property
+    def has_time(self) -> bool:
+        """Whether a line says when it was measured; else the time of its arrival counts."""
+        if self.format == "regex":
+            return TIME in channels_in(self.pattern or "")
+        if self.format == "csv" and not self.header:
+            return TIME in (self.columns or ())
+        return self.time_key is not None
 
     @model_validator(mode="after")
     def _of_one_format(self) -> InputTable:
@@ -240,17 +250,26 @@ class MqttInputTable(TextTable):
     topics: list[TopicFilter] = Field(
         min_length=1, description="Topic filters; + and # are allowed"
     )
-    session_expiry_s: int = Field(
-        86_400,
+    session_expiry_s: int | None = Field(
+        None,
         ge=0,
         le=2**32 - 2,
-        description="The broker keeps messages this long (MQTT 5)",
+        description="The broker keeps messages this long while the agent is away; 0: not at all;"
+        " with MQTT 3.1.1 any other value means as long as the broker likes. Without it 86400 where"
+        " messages have a time of their own, else 0: what waited would count as a reading of now",
     )
     use_retained: bool = Field(
         False,
         description="Take a retained message without a time of its own for a reading of now; else"
         " it is rejected as retained",
     )
+
+    @property
+    def kept_s(self) -> int:
+        """How long the broker is to keep messages for an agent that is away, seconds."""
+        if self.session_expiry_s is not None:
+            return self.session_expiry_s
+        return _KEPT_S if self.has_time else 0
 
 
 class FileTable(TextTable):

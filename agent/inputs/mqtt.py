@@ -1,7 +1,8 @@
 """The MQTT input: one thread that receives messages, and acknowledges them once committed.
 
 The broker keeps what it sent until then, so that a gateway that dies with messages in its memory
-gets them again. What comes twice is told by its time, where it has one: the aligner drops it.
+gets them again. What comes twice is told by its time: the aligner drops it. Of messages without a
+time of their own the broker keeps nothing, by default: nobody could say how long they have waited.
 
 What waits for its commit is bounded in bytes, too: while it is too much, nothing is fetched from
 the connection, which then reads nothing, so that the broker waits.
@@ -98,7 +99,7 @@ class MqttInput(ThreadedInput):
             f"fieldwatch-{socket.gethostname()}-{self.name}",
             self._protocol,
             received_waiting_max=_WAITING_MAX,
-            session_expiry_s=settings.session_expiry_s,
+            session_expiry_s=settings.kept_s,
         )
         # numbers of another connection mean nothing in this one
         self._packets.clear()

@@ -118,7 +118,7 @@ class Connection:
     received while ``received_waiting_max`` happenings wait is dropped: that is no loss of what is
     said again. With ``session_expiry_s`` the broker keeps for that long what is published while we
     are away, and what was received is acknowledged by ``acknowledge`` only: what is dropped then
-    comes again on the next connection, and this one is ``Lost``.
+    comes again on the next connection, and this one is ``Lost``; after 0 seconds nothing does.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Connection:
             client_id=client_id,
             protocol=_VERSIONS[protocol],
             reconnect_on_failure=False,
-            clean_session=None if self._mqtt5 else session_expiry_s is None,
+            clean_session=None if self._mqtt5 else not session_expiry_s,
             manual_ack=session_expiry_s is not None,
         )
         self._client.connect_timeout = CONNECT_TIMEOUT_S
@@ -201,7 +201,7 @@ class Connection:
         return properties
 
     def _start(self) -> dict[str, Any]:
-        return {"clean_start": self._session_expiry_s is None} if self._mqtt5 else {}
+        return {"clean_start": not self._session_expiry_s} if self._mqtt5 else {}
 
     def acknowledge(self, packet: int) -> None:
         """Say that a message received is in good hands; see ``session_expiry_s``."""

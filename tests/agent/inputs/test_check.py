@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from agent.commands.check import Finding, check
+from agent.config.inputs import MqttInputTable
+from agent.config.load import load
+from agent.parsing.lines import LineParser
+from models.manifest import Channel
 
 CONFIG = """
 [gateway]
@@ -68,3 +72,32 @@ def test_a_pattern_has_to_fit_the_stream(directory: Path) -> None:
     assert finding(directory, table + "pattern = '(?P<flow>.*)'").ok
     wrong = finding(directory, table + "pattern = '(?P<flwo>.*)'")
     assert (wrong.exit_code, "did you mean 'flow'?" in wrong.detail) == (78, True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ('columns = ["flow"]', "not kept for it. Send a time, and they are"),
+        ('columns = ["flow"]\nsession_expiry_s = 9', "count as readings of the moment they come"),
+        ('columns = ["flow", "time"]', None),
+        ('format = "json"', "not kept"),
+        ('format = "json"\ntime_key = "at"', None),
+        ('format = "keyvalue"', "not kept"),
+        ('format = "keyvalue"\ntime_key = "at"', None),
+        ("header = true", "not kept"),
+        ('header = true\ntime_key = "at"', None),
+        ("format = 'regex'\npattern = '(?P<flow>.*)'", "not kept"),
+        ("format = 'regex'\npattern = '(?P<time>[0-9]*) (?P<flow>.*)'", None),
+    ],
+)
+def test_messages_without_a_time_are_remarked(
+    directory: Path, settings: str, said: str | None
+) -> None:
+    one = finding(directory, f'type = "mqtt"\ntopics = ["a"]\n{settings}\n')
+    assert one.ok
+    assert ("Note:" in one.detail) == (said is not None)
+    assert said is None or said in one.detail
+    (source,) = load(directory / "agent.toml").inputs
+    assert isinstance(source, MqttInputTable)
+    channels = [Channel(name="flow", unit="m3/h", center=0.0, scale=1.0)]
+    assert LineParser(source.lines, channels).has_time == (said is None)

@@ -55,7 +55,8 @@ class Receiving:
 
     def __init__(self, port: int, **settings: object) -> None:
         table = {"name": "plant", "stream": "pump", "type": "mqtt", "columns": ["flow"]}
-        given = table | {"topics": ["plant/+/flow"], "broker": broker_table(port)} | settings
+        given = table | {"topics": ["plant/+/flow"], "broker": broker_table(port)}
+        given |= {"session_expiry_s": 3600} | settings
         self.input: Input = open_input(MqttInputTable.model_validate(given))
         self.chunks: list[Chunk] = []
         self.input.start(self.chunks.append)
@@ -104,6 +105,45 @@ def test_what_was_not_committed_comes_again_and_the_rest_does_not(
     second = receiving(**settings)
     wait_until(lambda: len(second.chunks) == 4, "what the broker kept")
     assert second.lines() == [b"4", b"4.5", b"5", b"5.5", b"6", b"7"]
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+@pytest.mark.parametrize(
+    ("columns", "session_expiry_s", "waited"),
+    [
+        (["flow"], None, []),
+        (["time", "flow"], None, [b"0"]),
+        (["flow"], 3600, [b"0"]),
+        (["time", "flow"], 0, []),
+    ],
+)
+def test_what_was_published_meanwhile_comes_only_where_it_has_a_time(
+    broker: RealBroker,
+    receiving: Callable[..., Receiving],
+    publisher: Publisher,
+    protocol: str,
+    columns: list[str],
+    session_expiry_s: int | None,
+    waited: list[bytes],
+) -> None:
+    settings = {
+        "broker": broker_table(broker.port) | {"protocol": protocol},
+        "columns": columns,
+        "session_expiry_s": session_expiry_s,
+    }
+    first = receiving(**settings)
+    wait_until(lambda: first.input.status().connected, "the broker")
+    first.input.stop()
+    publisher.publish("plant/a/flow", "0")
+    second = receiving(**settings)
+    wait_until(lambda: second.input.status().connected, "the broker again")
+
+    def now() -> bool:
+        publisher.publish("plant/a/flow", "1")
+        return b"1" in second.lines()
+
+    wait_until(now, "a message of now")
+    assert [line for line in second.lines() if line != b"1"] == waited
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
