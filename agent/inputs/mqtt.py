@@ -46,6 +46,9 @@ _LOG = logging.getLogger(__name__)
 _WAITING_MAX: Final = 1000
 _WAITING_BYTES_MAX: Final = 16 * 2**20  # of those, as they lie in memory
 _LINE_BYTES: Final = 48  # that a line takes beside its text
+# few brokers say that another client has the same id, and none with MQTT 3.1.1; this looks like it:
+_SHORT_S: Final = 10.0  # so soon a connection is gone ...
+_SHORT_LIVED_MIN: Final = 3  # ... so many times running
 _LOOK_S: Final = 60.0  # this often, whether a topic may be asked for again
 
 
@@ -55,6 +58,9 @@ class MqttInput(ThreadedInput):
     def __init__(self, settings: MqttInputTable) -> None:
         super().__init__(settings)
         self._settings = settings
+        self._client_id = f"fieldwatch-{socket.gethostname()}-{self.name}"
+        self._found_mono_s = 0.0
+        self._short_lived = 0  # connections, in a row
         self._protocol: Protocol = "3.1.1" if settings.broker.protocol == "3.1.1" else "5"
         self._connection: Connection | None = None
         self._tokens = itertools.count(1)
@@ -96,7 +102,7 @@ class MqttInput(ThreadedInput):
         settings = self._settings
         connection = Connection(
             settings.broker,
-            f"fieldwatch-{socket.gethostname()}-{self.name}",
+            self._client_id,
             self._protocol,
             received_waiting_max=_WAITING_MAX,
             session_expiry_s=settings.kept_s,
@@ -159,11 +165,23 @@ class MqttInput(ThreadedInput):
                     self._take(received, put)
                 case TooLarge() as message:
                     self._refuse(message, connection)
-                case Lost(reason):
-                    raise LinkError(reason)
+                case Lost() as lost:
+                    raise LinkError(self._explained(lost))
                 case Subscribed(str(refusal)):
                     raise LinkError(f"the broker lets us not subscribe: {refusal}")
             self._acknowledge(connection)
+
+    def _explained(self, lost: Lost) -> str:
+        """Say why a connection is gone: two clients of one id throw each other off without end."""
+        soon = time.monotonic() - self._found_mono_s < _SHORT_S
+        self._short_lived = self._short_lived + 1 if soon else 0
+        if not lost.taken_over and self._short_lived < _SHORT_LIVED_MIN:
+            return lost.reason
+        return (
+            f"{lost.reason}; {'' if lost.taken_over else 'perhaps '}another agent connects with the"
+            f" same client id, {self._client_id}, which is made of the names of host and input:"
+            " give the input another name in one of the two"
+        )
 
     def _acknowledge(self, connection: Connection) -> None:
         """Acknowledge what is committed; wait for that while too much is not."""
@@ -242,6 +260,7 @@ class MqttInput(ThreadedInput):
 
     def _found(self) -> None:
         self._connections += 1
+        self._found_mono_s = time.monotonic()
         self._connected, self._since = True, time.time()
         broker = self._settings.broker
         _LOG.info("receiving from %s:%d", broker.host, broker.port, extra={INPUT: self.name})

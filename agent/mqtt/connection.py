@@ -42,6 +42,7 @@ _PACKET_BYTES_MAX = 268_435_455  # the longest that MQTT can express
 RECEIVED_BYTES_MAX = 65_536  # of a packet, where nobody asks for more
 _WAITING_BYTES_MAX = 8 * 2**20  # received, and not fetched; then nothing more is read
 _SHARED = "$share/"  # before the name of a group, and what it shares
+_TAKEN_OVER = 0x8E
 _UNSPECIFIED = 0x80  # paho's word for a connection that is simply gone
 _EXPIRY_S_MAX = 0xFFFFFFFF
 _VERSIONS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
@@ -69,6 +70,7 @@ class Lost(NamedTuple):
     """The connection is gone."""
 
     reason: str
+    taken_over: bool = False  # by another client with the same id, as some brokers with MQTT 5 say
 
 
 class Acknowledged(NamedTuple):
@@ -321,7 +323,7 @@ class Connection:
         bounded = self._client.bounded
         trouble = None if bounded is None else bounded.trouble
         reason = "the connection broke" if code.value == _UNSPECIFIED else str(code)
-        self.happenings.put(Lost(trouble or reason))
+        self.happenings.put(Lost(trouble or reason, code.value == _TAKEN_OVER))
 
     def _on_publish(self, _: Any, __: Any, packet: int, code: ReasonCode, ___: Any) -> None:
         self.happenings.put(Acknowledged(packet, code.value, code.is_failure, str(code)))

@@ -19,7 +19,7 @@ from agent.inputs.source import Chunk, Input
 from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until
-from tests.scripted_broker import PUBLISH, ScriptedBroker, Session
+from tests.scripted_broker import DISCONNECT, PUBLISH, SUBACK, ScriptedBroker, Session
 
 NAMES = [channel.name for channel in CHANNELS]
 START_S = 1_700_000_000.0
@@ -144,6 +144,51 @@ def test_what_was_published_meanwhile_comes_only_where_it_has_a_time(
 
     wait_until(now, "a message of now")
     assert [line for line in second.lines() if line != b"1"] == waited
+
+
+SAME_ID = "another agent connects with the same client id, fieldwatch-"
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_two_agents_with_one_client_id_are_told(
+    broker: RealBroker, receiving: Callable[..., Receiving], protocol: str
+) -> None:
+    settings = {"broker": broker_table(broker.port) | {"protocol": protocol, "backoff_min_s": 0.1}}
+    both = [receiving(**settings), receiving(**settings)]
+
+    def told() -> list[str]:
+        errors = [one.input.status().last_error or "" for one in both]
+        return [error for error in errors if SAME_ID in error]
+
+    wait_until(lambda: bool(told()), "the one that was thrown off")
+    assert told()[0].endswith(
+        "-plant, which is made of the names of host and input: give the"
+        " input another name in one of the two"
+    )
+
+
+def test_a_broker_that_names_the_reason_is_believed_at_once() -> None:
+    def on_subscribe(session: Session, packet: bytes) -> None:
+        session.send(SUBACK, packet + b"\0\1")
+        session.send(DISCONNECT, b"\x8e")
+
+    with ScriptedBroker(on_subscribe=on_subscribe) as scripted:
+        one = Receiving(scripted.port, broker=broker_table(scripted.port) | {"protocol": "5"})
+        try:
+            wait_until(lambda: one.input.status().last_error is not None, "the reason")
+            assert f"Session taken over; {SAME_ID}" in (one.input.status().last_error or "")
+        finally:
+            one.input.stop()
+
+
+def test_a_broker_that_is_killed_once_is_no_other_agent(
+    broker: RealBroker, receiving: Callable[..., Receiving]
+) -> None:
+    one = receiving(broker=broker_table(broker.port) | {"protocol": "3.1.1"})
+    wait_until(lambda: one.input.status().connected, "the broker")
+    broker.stop()
+    wait_until(lambda: not one.input.status().connected, "the loss")
+    assert "another agent" not in (one.input.status().last_error or "")
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
