@@ -33,6 +33,7 @@ from agent.control.inbox import Command, Inbox
 from agent.control.protocol import Refused
 from agent.defects.quarantine import Quarantine
 from agent.defects.threads import Watch
+from agent.guard import Guard
 from agent.health.measured import (
     LATENCIES_KEPT,
     Latencies,
@@ -58,7 +59,6 @@ from agent.store.envelope import Outgoing
 from agent.store.maintenance import bring_up_to_date, mend_meanwhile
 from agent.store.retention import Retention
 from agent.store.writer import Store
-from agent.uplink.guard import Guard
 from agent.uplink.handover import Relay
 from agent.uplink.sender import DELETED_MAX, Uplink
 from models import __version__
@@ -124,6 +124,7 @@ class Daemon:
         self._tokens: dict[str, list[int]] = {}  # of chunks not committed, by input
         self._in_hand: Sequence[Chunk] = ()  # those that are being scored
         self._stopping = False
+        self._aborted = False
         self._trouble = Trouble()  # of the store
         self._quarantine = quarantine or _quarantine(config)
         self._committed = 0  # samples
@@ -137,6 +138,11 @@ class Daemon:
         """Make ``run`` return soon; safe in a signal handler."""
         self._stopping = True
         self._chunks.wake()
+
+    def abort(self) -> None:
+        """As ``stop``, where a defect has ended a thread: the next agent is to be careful."""
+        self._aborted = True
+        self.stop()
 
     def ask(self, command: Command) -> None:
         """Have the loop carry out a command soon; any thread but a signal handler may call it."""
@@ -207,7 +213,7 @@ class Daemon:
             return
         together: list[Chunk] = []
         for chunk in chunks:
-            if not (self._quarantine.careful and chunk.again):
+            if chunk.refused or not (self._quarantine.careful and chunk.again):
                 together.append(self._quarantine.cleared(chunk))
                 continue
             self._take_together(together)
@@ -460,7 +466,7 @@ class Daemon:
         self._commit()
         self._relay.stop()
         self._commit()
-        self._quarantine.close()
+        self._quarantine.close(clean=not self._aborted)
         if self._door is not None:
             self._door.close()
         self._store.close()
@@ -567,7 +573,7 @@ def run(config_file: Path, checker: Checker) -> int:
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
-    watch = Watch(daemon.stop)
+    watch = Watch(daemon.abort)
     watch.begin()
     daemon.run()
     watch.check()
@@ -611,7 +617,7 @@ def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker, inbox: 
             store.forget_state(name)
     quarantine = _quarantine(config)
     uplink = _uplink(config, store, quarantine.guard)
-    inputs = [open_input(source) for source in config.inputs]
+    inputs = [open_input(source, quarantine.guard) for source in config.inputs]
     chunks = ChunkQueue(config.runtime.queue_chunks_max, config.runtime.gather_s, len(inputs))
     return Daemon(
         config,

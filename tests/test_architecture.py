@@ -26,21 +26,22 @@ MAY_IMPORT = {  # besides itself and the standard library
 _SEES_ALL = {"__main__", "bench", "cli", "daemon", "demo"}
 ROOMS: dict[str, set[str]] = {
     "clock": set(),
+    "guard": set(),
     "journal": set(),
     "memory": set(),
     "config": set(),
     "control": set(),  # knows names of commands, and nothing of what they do
     # knows no configuration: its limits are numbers; of an alarm it knows the states
     "store": {"alarms", "journal"},
-    "mqtt": {"config"},
+    "mqtt": {"config", "guard"},
     "parsing": {"config"},
     "alarms": {"config"},
     "bundles": {"config"},
-    "defects": {"inputs", "journal", "parsing", "uplink"},
+    "defects": {"guard", "inputs", "journal", "parsing"},
     "health": {"alarms"},
-    "inputs": {"config", "journal", "mqtt", "parsing"},  # neither store nor uplink
+    "inputs": {"config", "guard", "journal", "mqtt", "parsing"},  # neither store nor uplink
     "scoring": {"alarms", "clock", "config", "health", "inputs", "journal", "parsing", "store"},
-    "uplink": {"clock", "config", "mqtt", "store"},  # never meets scoring
+    "uplink": {"clock", "config", "guard", "mqtt", "store"},  # never meets scoring
     "collector": {"config", "defects", "journal", "mqtt", "store", "uplink"},
     "commands": {
         "alarms",

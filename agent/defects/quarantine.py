@@ -6,10 +6,10 @@
            └> it ends again with that in hand, ``ENDS_MAX`` times: that is set aside, counted and
               acknowledged, and the rest goes on
 
-What the uplink's thread had in hand when it ended counts too; the loop is in good order then.
-Without such an end nothing is written but at the start and at the stop. What is committed was
-innocent, and its ends are forgotten: power cuts cost no good message. A read of many lines is first
-taken as a whole, and line by line only where that ended the agent.
+What another thread had in hand when it ended counts too: the uplink's, or one of an MQTT input. The
+loop is in good order then. Without such an end nothing is written but at the start and at the stop.
+What is committed was innocent, and its ends are forgotten: power cuts cost no good message. A read
+of many lines is first taken as a whole, and line by line only where that ended the agent.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.defects.notes import Notes
+from agent.guard import Guard
 from agent.inputs.source import Chunk
 from agent.journal import INPUT
 from agent.parsing.measurement import Measurement, Raw, as_bytes
-from agent.uplink.guard import Guard
 from models import __version__
 from models.printable import printable
 from models.times import iso_time
@@ -41,7 +41,7 @@ _ORIGIN_MAX: Final = 100  # characters
 _EXCERPT_MAX: Final = 120  # characters
 _TOLD_MAX: Final = 5  # of what was set aside, in a status
 _SUSPECTS_MAX: Final = 100
-_LINK: Final = "link "  # before the digest of what the uplink had in hand
+_GUARDED: Final = "link "  # before the digest of what another thread had in hand
 _READ: Final = "read "  # before the digest of a read's first line: stands for all of its lines
 
 
@@ -51,7 +51,7 @@ class Quarantine:
     def __init__(self, directory: Path, headed: Collection[str]) -> None:
         """``headed`` are inputs of which each read begins with a header."""
         self._directory, self._headed = directory, headed
-        self.guard = Guard()  # of the uplink's thread
+        self.guard = Guard()  # of the other threads
         self.careful = False  # the last end was no clean stop
         self.at_rest = True  # there is nothing to be careful about
         self.count = 0  # set aside, or passed over as it was before; in all
@@ -78,20 +78,24 @@ class Quarantine:
             self._ends = dict(found.get("ends", {}))
         if self.careful and (hand := found.get("hand")):
             self._blame(hand)
-        self._refuse()
+        self._instruct()
         self._known = {one["digest"]: one for one in self._aside if one["version"] == __version__}
-        self.at_rest = not self.careful and not self._known
+        self.at_rest = not (self.careful or self._known or self.guard.refused)
         if self.careful:
             _LOG.warning("the last end was no clean stop: what comes again is taken one by one")
         self._write()
 
-    def _refuse(self) -> None:
-        """Have the uplink leave alone what ended it too often."""
-        often = [key for key, ends in self._ends.items() if ends >= ENDS_MAX]
-        refused = [key.removeprefix(_LINK) for key in often if key.startswith(_LINK)]
-        self.guard.refused = frozenset(refused)
+    def _instruct(self) -> None:
+        """Have other threads leave alone what ended one of them too often."""
+        guarded = {
+            key.removeprefix(_GUARDED): ends
+            for key, ends in self._ends.items()
+            if key.startswith(_GUARDED)
+        }
+        refused = frozenset(key for key, ends in guarded.items() if ends >= ENDS_MAX)
+        self.guard.refused, self.guard.suspects = refused, frozenset(guarded.keys() - refused)
         if refused:
-            _LOG.error("not sent, or not read, as the uplink ended with them: %d", len(refused))
+            _LOG.error("not sent, or not read, as a thread ended with them: %d", len(refused))
 
     def _blame(self, digest: str) -> None:
         """Count an end against what was in hand; the newest are kept."""
@@ -101,6 +105,10 @@ class Quarantine:
 
     def cleared(self, chunk: Chunk) -> Chunk:
         """Return a chunk without what is set aside."""
+        if chunk.refused:
+            if not self._passed_over(chunk, chunk.lines):
+                self._set_aside(chunk, chunk.lines, _digest(chunk, chunk.lines))
+            return chunk._replace(lines=[])
         if not any(one["input"] == chunk.input_name for one in self._known.values()):
             return chunk
         units = list(self._units(chunk))
@@ -169,7 +177,7 @@ class Quarantine:
         }
         _LOG.error(
             "set aside, as the agent ended %d times with it in hand: %s%s%s",
-            self._ends.pop(digest),
+            self._ends.pop(digest, ENDS_MAX),
             entry["origin"],
             ": " if entry["origin"] else "",
             entry["excerpt"],
@@ -208,13 +216,15 @@ class Quarantine:
         if self._hand is None and self._noted is not None:
             self._write()
 
-    def close(self) -> None:
-        """Note that this is a clean stop."""
+    def close(self, clean: bool = True) -> None:
+        """Note that this is a stop in good order, or that a defect has ended a thread."""
+        for digest in self.guard.innocent:
+            self._ends.pop(_GUARDED + digest, None)
         if self.guard.ended_with is not None:
-            self._blame(_LINK + self.guard.ended_with)
+            self._blame(_GUARDED + self.guard.ended_with)
         if self._notes is not None:
             self._hand = None
-            self._write(running=False)
+            self._write(running=not clean)
             self._notes.close()
 
     def _write(self, running: bool = True) -> None:

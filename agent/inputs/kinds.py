@@ -14,10 +14,11 @@ from agent.config.inputs import (
     SimulatorTable,
     SourceTable,
 )
+from agent.guard import Guard
 from agent.inputs.source import Input
 
 
-def open_input(settings: SourceTable) -> Input:
+def open_input(settings: SourceTable, guard: Guard | None = None) -> Input:
     """Return the input of this kind; its device is not touched before ``start``.
 
     Raises:
@@ -33,7 +34,7 @@ def open_input(settings: SourceTable) -> Input:
         case MqttInputTable():
             from agent.inputs.mqtt import MqttInput
 
-            return MqttInput(settings)
+            return MqttInput(settings, guard)
         case FileTable():
             from agent.inputs.file import FileInput
 

@@ -20,6 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from agent.config.inputs import MqttInputTable
+from agent.guard import Guard
 from agent.inputs.source import Chunk
 from agent.inputs.subscriptions import GIVEN_UP_S, Subscriptions
 from agent.inputs.threaded import ThreadedInput
@@ -55,8 +56,9 @@ _LOOK_S: Final = 60.0  # this often, whether a topic may be asked for again
 class MqttInput(ThreadedInput):
     """Reads the lines in messages; see ``agent.inputs.Input``."""
 
-    def __init__(self, settings: MqttInputTable) -> None:
+    def __init__(self, settings: MqttInputTable, guard: Guard | None = None) -> None:
         super().__init__(settings)
+        self._guard = guard or Guard()
         self._settings = settings
         self._client_id = f"fieldwatch-{socket.gethostname()}-{self.name}"
         self._found_mono_s = 0.0
@@ -106,6 +108,7 @@ class MqttInput(ThreadedInput):
             self._protocol,
             received_waiting_max=_WAITING_MAX,
             session_expiry_s=settings.kept_s,
+            guard=self._guard,
         )
         # numbers of another connection mean nothing in this one
         self._packets.clear()
@@ -162,7 +165,7 @@ class MqttInput(ThreadedInput):
                 continue
             match happening:
                 case Received() as received:
-                    self._take(received, put)
+                    self._guarded(received, put)
                 case TooLarge() as message:
                     self._refuse(message, connection)
                 case Lost() as lost:
@@ -230,6 +233,21 @@ class MqttInput(ThreadedInput):
             )
             self._subscribe(connection)
 
+    def _guarded(self, received: Received, put: Callable[[Chunk], None]) -> None:
+        """Pass on what a message holds; or, unread, one that has ended a thread too often.
+
+        Raises:
+            LinkError: it is too much for the memory; the broker sends it again later.
+
+        """
+        key = received.topic.encode(), received.body
+        if self._guard.refuses(*key):
+            lines = [received.body]
+            put(self._chunk(received, lines, self._token(received, lines))._replace(refused=True))
+            return
+        with self._guard.over(*key):
+            self._take(received, put)
+
     def _take(self, received: Received, put: Callable[[Chunk], None]) -> None:
         """Pass on what a message holds.
 
@@ -238,25 +256,38 @@ class MqttInput(ThreadedInput):
 
         """
         lines = [line.removesuffix(b"\r") for line in received.body.split(b"\n")]
-        token = 0
-        if received.packet:  # one at QoS 0 has no number, and no acknowledgement
-            if len(self._packets) >= _WAITING_MAX:
-                raise LinkError(
-                    f"{_WAITING_MAX} messages wait for their commit, and the broker sends more;"
-                    " it should send fewer before they are acknowledged"
-                )
-            token = next(self._tokens)
-            size_bytes = len(received.body) + _LINE_BYTES * len(lines)
-            self._packets[token] = received.packet, size_bytes
-            self._waiting_bytes += size_bytes
+        token = self._token(received, lines)
         self._bytes += len(received.body)
         self._lines += len(lines)
+        put(self._chunk(received, lines, token))
+
+    def _token(self, received: Received, lines: Sequence[bytes]) -> int:
+        """Return by what to acknowledge a message when it is committed; 0 where that is not asked.
+
+        Raises:
+            LinkError: it is too much for the memory; the broker sends it again later.
+
+        """
+        if not received.packet:  # one at QoS 0 has no number, and no acknowledgement
+            return 0
+        if len(self._packets) >= _WAITING_MAX:
+            raise LinkError(
+                f"{_WAITING_MAX} messages wait for their commit, and the broker sends more;"
+                " it should send fewer before they are acknowledged"
+            )
+        token = next(self._tokens)
+        size_bytes = len(received.body) + _LINE_BYTES * len(lines)
+        self._packets[token] = received.packet, size_bytes
+        self._waiting_bytes += size_bytes
+        return token
+
+    def _chunk(self, received: Received, lines: list[bytes], token: int) -> Chunk:
         # a retained message comes with each new connection
         again, old = received.again or received.retained, received.retained
         if self._settings.use_retained:
             old = False
         now = time.time(), time.monotonic()
-        put(Chunk(self.name, *now, lines, token, again, old, received.topic))
+        return Chunk(self.name, *now, lines, token, again, old, received.topic)
 
     def _found(self) -> None:
         self._connections += 1

@@ -21,6 +21,7 @@ class Chunk(NamedTuple):
     old: bool = False  # nobody knows when it was sent: without a time of its own it tells nothing
     origin: str = ""  # where in the input it came from: a topic
     measurements: Sequence[Measurement] = ()  # of an input with ``format = "readings"``
+    refused: bool = False  # it has ended a thread of its input too often: not to be read
 
     @property
     def rows(self) -> Sequence[Raw]:

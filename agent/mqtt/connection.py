@@ -23,6 +23,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from agent.guard import Guard
 from agent.mqtt.bounded_queue import BoundedQueue
 from agent.mqtt.credentials import Credentials
 from agent.mqtt.packets import BoundedSocket
@@ -132,6 +133,7 @@ class Connection:
         received_bytes_max: int = RECEIVED_BYTES_MAX,
         received_waiting_max: int = 1000,
         session_expiry_s: int | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self._settings = settings
         self._credentials = Credentials(settings)
@@ -139,6 +141,7 @@ class Connection:
         self._received_bytes_max = received_bytes_max
         self._received_waiting_max = received_waiting_max
         self._session_expiry_s = session_expiry_s
+        self._guard = guard or Guard()
         self.happenings: BoundedQueue[Happening] = BoundedQueue(_WAITING_BYTES_MAX)
         # of published messages; there are few kinds
         self._properties: dict[tuple[float | None, Payload | None], Properties] = {}
@@ -338,15 +341,24 @@ class Connection:
         except UnicodeDecodeError:
             self.happenings.put(Lost("the broker sends what is no MQTT: a topic that is no text"))
             return
+        body = bytes(message.payload)
+        received = Received(topic, body, message.mid, message.dup, message.retain)
+        key = topic.encode(), body
+        if self._guard.refuses(*key):
+            self.happenings.put(received, len(body))
+            return
+        with self._guard.over(*key, last=False):
+            self._pass_on(received, message.qos)
+
+    def _pass_on(self, received: Received, qos: int) -> None:
         bounded = self._client.bounded
         assert bounded is not None  # nothing else brings messages
-        if (size := bounded.too_large(message.payload)) is not None:
-            if message.qos:
-                self.acknowledge(message.mid)
-            self.happenings.put(TooLarge(topic, size, message.retain), len(topic))
+        topic, body = received.topic, received.body
+        if (size := bounded.too_large(body)) is not None:
+            if qos:
+                self.acknowledge(received.packet)
+            self.happenings.put(TooLarge(topic, size, received.retained), len(topic))
         elif self.happenings.qsize() < self._received_waiting_max:
-            body = bytes(message.payload)
-            received = Received(topic, body, message.mid, message.dup, message.retain)
             self.happenings.put(received, len(body))
         elif self._session_expiry_s is not None:
             self.happenings.put(Lost("the broker sends more than is taken from its connection"))

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent.clock import clock_quality
+from agent.guard import Guard
 from agent.mqtt.connection import (
     GOODBYE_S_MAX,
     UNSUPPORTED_PROTOCOL,
@@ -37,7 +38,6 @@ from agent.store.reader import Reader
 from agent.store.sqlite import Damaged
 from agent.uplink.acknowledgements import Central
 from agent.uplink.denials import Denials
-from agent.uplink.guard import Guard
 from agent.uplink.link import Ledger, Link, drain
 from agent.uplink.session import Session
 from models.errors import StoreError

@@ -34,10 +34,10 @@ from agent.uplink.priorities import Lanes, Row
 
 if TYPE_CHECKING:
     from agent.config.broker import MqttTable
+    from agent.guard import Guard
     from agent.mqtt.payload import Payload
     from agent.store.reader import Reader
     from agent.uplink.acknowledgements import Central
-    from agent.uplink.guard import Guard
 
 _LOG = logging.getLogger(__name__)
 

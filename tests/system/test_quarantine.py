@@ -300,3 +300,43 @@ def test_ends_from_outside_cost_no_good_message(
     assert one.status()["set_aside"]["count"] == 0
     one.stop()
     assert sorted(one.stored()) == list(range(400))
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["agent.inputs.mqtt:MqttInput:_take", "agent.mqtt.connection:Connection:_pass_on"],
+    ids=["the input's own", "paho's"],
+)
+@pytest.mark.parametrize(("qos", "retain"), [(1, False), (0, True)])
+def test_a_message_that_ends_a_thread_of_its_input_is_set_aside_too(
+    tmp_path: Path,
+    broker: RealBroker,
+    sensor: Sensor,
+    gateway: Start,
+    method: str,
+    qos: int,
+    retain: bool,
+) -> None:
+    trigger = tmp_path / "now"
+    trigger.write_text(MARK.decode())
+    one = gateway(mqtt(broker, "5"))
+    one.start("fail")
+    one.wait_for_the_input()
+    one.stop()  # the broker knows the session from now on
+    sensor.publish(row(0, mark=True), qos=qos, retain=retain)
+    sensor.publish(row(1))
+    mistake = f"{method}:{trigger}"
+    one.start(mistake)
+    counted = lambda: one.status().get("set_aside", {}).get("count")  # noqa: E731
+    one.run_until(lambda: 1 in one.stored() and bool(counted()), mistake)
+    assert one.ends == ENDS_MAX
+    one.stop()
+    (aside,) = one.set_aside(1)
+    assert (aside["input"], aside["origin"]) == ("bus", TOPIC)
+    # a clean stop, and the next one goes on: at QoS 1 the broker has heard that it is in good hands
+    one.start(mistake)
+    sensor.publish(row(2))
+    wait_until(lambda: 2 in one.stored() or one.ended(), "a message of now")
+    assert not one.ended()
+    one.stop()
+    one.set_aside(1 + retain)

@@ -10,6 +10,7 @@ import pytest
 from agent.defects.quarantine import ENDS_MAX, KEPT, KEPT_MAX, NOTES, Quarantine
 from agent.inputs.source import Chunk
 from agent.parsing.measurement import Measurement
+from models.errors import FieldwatchError
 
 BAD = b"bad"
 
@@ -204,3 +205,41 @@ def test_readings_that_come_again_are_set_aside_one_by_one(tmp_path: Path) -> No
     ]
     assert quarantine.document()["last"][0]["excerpt"] == "time=1000000001.0 flow=1.0"
     assert list(quarantine.cleared(again).measurements) == [rows[0], rows[2]]
+
+
+def end_a_thread(quarantine: Quarantine, *parts: bytes, with_what: type[Exception]) -> None:
+    with pytest.raises(with_what), quarantine.guard.over(*parts):
+        raise with_what
+    quarantine.close(clean=False)
+
+
+def test_what_ends_a_thread_is_refused_and_the_next_agent_is_careful(tmp_path: Path) -> None:
+    for _ in range(ENDS_MAX):
+        quarantine = start(tmp_path)
+        assert not quarantine.guard.refuses(b"a/b", BAD)
+        end_a_thread(quarantine, b"a/b", BAD, with_what=RuntimeError)
+    quarantine = start(tmp_path)
+    assert quarantine.careful
+    assert quarantine.guard.refuses(b"a/b", BAD)
+    assert not quarantine.guard.refuses(b"a/c", BAD)
+    assert quarantine.cleared(chunk(BAD)._replace(refused=True)).lines == []
+    assert quarantine.document()["count"] == 1
+    quarantine.close()
+    quarantine = start(tmp_path)
+    assert not quarantine.careful
+    assert not quarantine.at_rest  # refused chunks are looked for
+    assert quarantine.cleared(chunk(BAD)._replace(refused=True)).lines == []
+    assert quarantine.document()["count"] == 2
+    assert len(quarantine.document()["last"]) == 1
+
+
+def test_what_has_passed_or_ended_by_no_defect_is_not_refused(tmp_path: Path) -> None:
+    for _ in range(2 * ENDS_MAX):
+        end_a_thread(start(tmp_path), BAD, with_what=FieldwatchError)
+    for _ in range(ENDS_MAX):
+        end_a_thread(start(tmp_path), BAD, with_what=RuntimeError)
+        quarantine = start(tmp_path)
+        with quarantine.guard.over(BAD):
+            pass
+        quarantine.close()
+    assert not start(tmp_path).guard.refuses(BAD)
