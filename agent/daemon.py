@@ -220,7 +220,7 @@ class Daemon:
             together = []
             self._take_alone(chunk)
         self._take_together(together)
-        self._quarantine.settle()
+        self._quarantine.settle(committed=not self._trouble.error)
 
     def _take_alone(self, chunk: Chunk) -> None:
         """Take in and commit what a chunk has; an end meanwhile is that chunk's, or that line's."""
@@ -230,8 +230,7 @@ class Daemon:
             self._quarantine.hold(digest)
             self._take_together([part])
             self._tick()
-            if not self._trouble.error:
-                self._quarantine.passed(digest)
+            self._quarantine.passed(digest, committed=not self._trouble.error)
 
     def _take_together(self, chunks: Sequence[Chunk]) -> None:
         """Parse and score."""

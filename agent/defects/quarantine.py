@@ -59,6 +59,7 @@ class Quarantine:
         self._aside: list[dict[str, Any]] = []  # oldest first
         self._known: dict[str, dict[str, Any]] = {}  # those of them that are passed over
         self._hand: str | None = None
+        self._passed: list[str] = []  # digests of what was in hand, and may not be committed yet
         self._noted: str | None = None  # in hand, as the disk has it
         self._notes: Notes | None = None
         self._trouble = False  # with the disk, as was said
@@ -187,7 +188,7 @@ class Quarantine:
         self._aside.append(entry)
         self._known[digest] = entry
         self.at_rest = False
-        self._keep(digest, data)
+        entry["kept"] = self._keep(digest, data)
         while len(self._aside) > KEPT_MAX:
             oldest = self._aside.pop(0)["digest"]
             self._known.pop(oldest, None)
@@ -195,25 +196,41 @@ class Quarantine:
                 (self._directory / KEPT / oldest).unlink()
         self._write()
 
-    def _keep(self, digest: str, data: bytes) -> None:
-        """Keep a copy for those who mend it."""
-        with contextlib.suppress(OSError):  # a full disk: the excerpt is all there is
-            (self._directory / KEPT).mkdir(mode=0o700, exist_ok=True)
-            (self._directory / KEPT / digest).write_bytes(data[:KEPT_BYTES_MAX])
+    def _keep(self, digest: str, data: bytes) -> bool:
+        """Keep a copy for those who mend it; say whether it is whole."""
+        copy = self._directory / KEPT / digest
+        try:
+            copy.parent.mkdir(mode=0o700, exist_ok=True)
+            copy.write_bytes(data[:KEPT_BYTES_MAX])
+        except OSError as error:  # a full disk: the excerpt is all there is
+            _LOG.error("no copy could be kept of what is set aside: %s", error)
+            with contextlib.suppress(OSError):
+                copy.unlink()
+            return False
+        return True
 
     def hold(self, digest: str) -> None:
         """Have on the disk what is in hand from now on."""
         self._hand = digest
         self._write()
 
-    def passed(self, digest: str) -> None:
-        """Take note that this is committed, and was no mistake."""
-        self._ends.pop(digest, None)
+    def passed(self, digest: str, committed: bool = True) -> None:
+        """Take note that this is in hand no more; once it is committed, its ends are forgotten."""
         self._hand = None
+        self._passed.append(digest)
+        if committed:
+            self._forget()
 
-    def settle(self) -> None:
-        """Have on the disk that nothing is in hand, where it says otherwise."""
-        if self._hand is None and self._noted is not None:
+    def _forget(self) -> bool:
+        """Forget the ends of what has passed, all of which is committed; say whether it had any."""
+        had = [digest for digest in self._passed if self._ends.pop(digest, None)]
+        self._passed.clear()
+        return bool(had)
+
+    def settle(self, committed: bool = True) -> None:
+        """Have on the disk that nothing is in hand, and is suspected, where it says otherwise."""
+        forgotten = committed and self._forget()
+        if forgotten or (self._hand is None and self._noted is not None):
             self._write()
 
     def close(self, clean: bool = True) -> None:

@@ -106,9 +106,10 @@ def _set_aside(aside: Document | None) -> Iterator[str]:
         " these in hand; please report it:"
     )
     for one in aside["last"]:
+        no_copy = "" if one.get("kept", True) else ", no copy could be kept"  # none of an older
         yield (
             f"          {one['time']} {one['input']} {one['origin']}, {one['bytes']} bytes,"
-            f" {one['digest'][:12]}: {one['excerpt']}"
+            f" {one['digest'][:12]}{no_copy}: {one['excerpt']}"
         )
 
 

@@ -13,6 +13,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from agent.defects.notes import Notes
 from agent.defects.quarantine import ENDS_MAX, KEPT, NOTES
 from agent.health import prometheus
 from agent.health.status import describe
@@ -84,8 +85,8 @@ class Gateway:
         self.ends = 0
         self.agent: RealAgent | None = None
 
-    def start(self, mistake: str) -> None:
-        program = [sys.executable, "-m", "tests.planted", mistake]
+    def start(self, mistake: str, module: str = "tests.planted") -> None:
+        program = [sys.executable, "-m", module, mistake]
         self.agent = RealAgent(self.config, program)
         self._before = len(self.agent.log()) if self.config.with_suffix(".log").exists() else 0
         self.agent.start()
@@ -340,3 +341,40 @@ def test_a_message_that_ends_a_thread_of_its_input_is_set_aside_too(
     assert not one.ended()
     one.stop()
     one.set_aside(1 + retain)
+
+
+def test_kills_on_a_full_disk_cost_no_good_message(
+    tmp_path: Path, broker: RealBroker, sensor: Sensor, gateway: Start
+) -> None:
+    """What was taken and cannot be committed is not in hand for as long as the disk is full."""
+    disk = tmp_path / "fault"
+    disk.write_text("")
+    one = gateway(mqtt(broker, "5"))
+
+    def start() -> int:
+        one.start(str(disk), "tests.disk_layer")
+        return noted()[0]
+
+    def noted() -> tuple[int, object]:
+        try:
+            notes = Notes(tmp_path / "data" / NOTES)
+        except OSError:
+            return 0, None
+        notes.close()
+        return notes._number, notes.read().get("hand")
+
+    start()
+    one.wait_for_the_input()
+    disk.write_text("full")
+    sensor.publish(row(0))
+    for _ in range(ENDS_MAX + 2):
+        assert one.agent is not None
+        one.agent.kill()
+        before = start()
+        # the start, what is in hand, and that it is no more
+        wait_until(lambda before=before: noted()[0] >= before + 3, "the message to be taken")
+        wait_until(lambda: noted()[1] is None, "nothing to be in hand")
+    disk.write_text("")
+    wait_until(lambda: one.stored() == [0], "the message")
+    one.stop()
+    assert one.status()["set_aside"]["count"] == 0

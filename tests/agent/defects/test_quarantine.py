@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.defects.quarantine import ENDS_MAX, KEPT, KEPT_MAX, NOTES, Quarantine
+from agent.health.status import _set_aside
 from agent.inputs.source import Chunk
 from agent.parsing.measurement import Measurement
 from models.errors import FieldwatchError
@@ -243,3 +244,39 @@ def test_what_has_passed_or_ended_by_no_defect_is_not_refused(tmp_path: Path) ->
             pass
         quarantine.close()
     assert not start(tmp_path).guard.refuses(BAD)
+
+
+def take_on_a_full_disk(quarantine: Quarantine, one: Chunk) -> None:
+    for digest, _ in quarantine.parts(one):
+        quarantine.hold(digest)
+        quarantine.passed(digest, committed=False)
+    quarantine.settle(committed=False)
+
+
+def test_ends_while_nothing_can_be_committed_cost_no_good_message(tmp_path: Path) -> None:
+    start(tmp_path)
+    end_with(tmp_path, chunk(BAD))
+    for _ in range(2 * ENDS_MAX):
+        take_on_a_full_disk(start(tmp_path), chunk(BAD))
+    end_with(tmp_path, chunk(BAD))  # the one end before it still counts, and then this one
+    quarantine = start(tmp_path)
+    assert taken(quarantine, chunk(BAD)) == [BAD]
+    end_with(tmp_path, chunk(BAD), ENDS_MAX - 1)
+    quarantine = start(tmp_path)
+    take_on_a_full_disk(quarantine, chunk(BAD))
+    quarantine.settle()  # the disk has room again: committed, and forgotten
+    end_with(tmp_path, chunk(BAD))
+    assert taken(start(tmp_path), chunk(BAD)) == [BAD]
+
+
+def test_where_no_copy_can_be_kept_no_empty_one_is_and_it_is_said(tmp_path: Path) -> None:
+    end_with(tmp_path, chunk(BAD), ENDS_MAX)
+    (tmp_path / KEPT).mkdir()
+    quarantine = start(tmp_path)
+    digest = next(digest for digest, ends in quarantine._ends.items() if ends == ENDS_MAX)
+    (tmp_path / KEPT / digest).symlink_to("/dev/full")
+    assert taken(quarantine, chunk(BAD)) == []
+    assert list((tmp_path / KEPT).iterdir()) == []
+    (one,) = quarantine.document()["last"]
+    assert not one["kept"]
+    assert any("no copy could be kept" in line for line in _set_aside(quarantine.document()))
