@@ -36,6 +36,7 @@ from agent.mqtt.connection import (
     Happening,
     LinkError,
     Lost,
+    NoTopic,
     Protocol,
     Received,
     Subscribed,
@@ -252,6 +253,8 @@ class _Collecting:
             case Received() as received:
                 self._taken += 1
                 self._collector.take(received, self._collected)
+            case NoTopic():
+                self._collector.reject("?", "its topic is no text")
             case TooLarge(topic=topic, size_bytes=size_bytes):
                 self._collector.reject(topic, f"{size_bytes} bytes are too large")
 

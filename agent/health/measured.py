@@ -172,6 +172,9 @@ def totals(
         "messages_too_large": sum(
             source.get("messages_too_large", 0) for source in inputs.values()
         ),
+        "messages_without_topic": sum(
+            source.get("messages_without_topic", 0) for source in inputs.values()
+        ),
         "reconnects": sum(source["reconnects"] for source in inputs.values())
         + max(0, link.get("connections", 0) - 1),
         "evicted": sum(store["evicted"].values()),

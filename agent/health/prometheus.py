@@ -158,6 +158,12 @@ def _inputs(inputs: Mapping[str, Document]) -> Iterator[Metric]:
         each("messages_too_large"),
     )
     yield Metric(
+        "input_messages_without_topic_total",
+        "counter",
+        "Messages thrown away as their topic is no text.",
+        each("messages_without_topic"),
+    )
+    yield Metric(
         "input_topics_given_up",
         "gauge",
         "Topics not subscribed to, as they bring too large messages.",

@@ -88,6 +88,8 @@ def _input(name: str, source: Document) -> Iterator[str]:
         yield f"          rejected: {_counts(source['rejected'])}"
     if count := source.get("messages_too_large"):  # none of an older agent's
         yield f"          {count} messages were too large, and thrown away as they came"
+    if count := source.get("messages_without_topic"):
+        yield f"          {count} messages were thrown away, as their topic is no text"
     if given_up := source.get("topics_given_up"):
         yield (
             f"          NOT SUBSCRIBED to {', '.join(given_up)}: each connection brings a retained"

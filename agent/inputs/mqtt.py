@@ -26,12 +26,14 @@ from agent.inputs.subscriptions import GIVEN_UP_S, Subscriptions
 from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
 from agent.mqtt.connection import (
+    CONNECT_TIMEOUT_S,
     RECEIVED_BYTES_MAX,
     UNSUPPORTED_PROTOCOL,
     Connected,
     Connection,
     LinkError,
     Lost,
+    NoTopic,
     Protocol,
     Received,
     Refused,
@@ -50,6 +52,8 @@ _LINE_BYTES: Final = 48  # that a line takes beside its text
 # few brokers say that another client has the same id, and none with MQTT 3.1.1; this looks like it:
 _SHORT_S: Final = 10.0  # so soon a connection is gone ...
 _SHORT_LIVED_MIN: Final = 3  # ... so many times running
+# a connection that lasted so long was a good one, even if it brought nothing new
+_STEADY_S: Final = 2 * CONNECT_TIMEOUT_S
 _LOOK_S: Final = 60.0  # this often, whether a topic may be asked for again
 
 
@@ -69,6 +73,7 @@ class MqttInput(ThreadedInput):
         # token -> packet number, of this connection, and bytes
         self._packets: dict[int, tuple[int, int]] = {}
         self._waiting_bytes = 0
+        self._news = False  # on this connection: what came for the first time
         self._subscriptions = Subscriptions(settings.topics)
         self._asked: list[str] = []  # topics, on this connection
         self._done: SimpleQueue[int] = SimpleQueue()  # tokens that are committed
@@ -92,12 +97,14 @@ class MqttInput(ThreadedInput):
     def _run(self, put: Callable[[Chunk], None]) -> None:
         failures = 0
         while not self._stopping.is_set():
-            before = self._connections
+            before, begun_s, self._news = self._connections, time.monotonic(), False
             try:
                 self._connect_and_receive(put)
             except LinkError as error:
                 self._lost(error)
-            failures = failures + 1 if self._connections == before else 1
+            # a connection that breaks off again and again, always at the same, is no success
+            steady = self._connections > before and time.monotonic() - begun_s > _STEADY_S
+            failures = 1 if self._news or steady else failures + 1
             self._stopping.wait(self._delay_s(failures))
 
     def _connect_and_receive(self, put: Callable[[Chunk], None]) -> None:
@@ -168,6 +175,8 @@ class MqttInput(ThreadedInput):
                     self._guarded(received, put)
                 case TooLarge() as message:
                     self._refuse(message, connection)
+                case NoTopic():
+                    self._messages_without_topic += 1
                 case Lost() as lost:
                     raise LinkError(self._explained(lost))
                 case Subscribed(str(refusal)):
@@ -259,6 +268,7 @@ class MqttInput(ThreadedInput):
         token = self._token(received, lines)
         self._bytes += len(received.body)
         self._lines += len(lines)
+        self._news |= not (received.again or received.retained)
         put(self._chunk(received, lines, token))
 
     def _token(self, received: Received, lines: Sequence[bytes]) -> int:

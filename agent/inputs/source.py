@@ -41,6 +41,7 @@ class InputStatus:
     lines_cut: int  # pieces of lines at the ends of a connection, which are not used
     reconnects: int
     messages_too_large: int = 0  # thrown away as they came
+    messages_without_topic: int = 0  # thrown away, as their topic is no text
     topics_given_up: tuple[str, ...] = ()  # as each connection brought such a message on them
 
 

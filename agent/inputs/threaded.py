@@ -26,6 +26,7 @@ class ThreadedInput(ABC):
         self._last_error: str | None = None
         self._bytes = self._lines = self._connections = 0
         self._messages_too_large = 0
+        self._messages_without_topic = 0
         self._topics_given_up: tuple[str, ...] = ()
 
     def start(self, put: Callable[[Chunk], None]) -> None:
@@ -56,6 +57,7 @@ class ThreadedInput(ABC):
             lines_cut=self._lines_cut(),
             reconnects=max(0, self._connections - 1),
             messages_too_large=self._messages_too_large,
+            messages_without_topic=self._messages_without_topic,
             topics_given_up=self._topics_given_up,
         )
 

@@ -107,11 +107,17 @@ class TooLarge(NamedTuple):
     retained: bool  # it lies at the broker, and comes again with each subscription
 
 
+class NoTopic(NamedTuple):
+    """Somebody published on what is no topic, as it is no text; it was thrown away as it came."""
+
+
 class Woken(NamedTuple):
     """Somebody on this side wants the sender to look up; nothing happened on the connection."""
 
 
-Happening = Connected | Refused | Lost | Acknowledged | Subscribed | Received | TooLarge | Woken
+Happening = (
+    Connected | Refused | Lost | Acknowledged | Subscribed | Received | TooLarge | NoTopic | Woken
+)
 
 
 class Connection:
@@ -336,11 +342,7 @@ class Connection:
         self.happenings.put(Subscribed(refusal))
 
     def _on_message(self, _: Any, __: Any, message: paho.MQTTMessage) -> None:
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            self.happenings.put(Lost("the broker sends what is no MQTT: a topic that is no text"))
-            return
+        topic = message.topic  # a text: the bounded socket sees to that
         body = bytes(message.payload)
         received = Received(topic, body, message.mid, message.dup, message.retain)
         key = topic.encode(), body
@@ -358,6 +360,10 @@ class Connection:
             if qos:
                 self.acknowledge(received.packet)
             self.happenings.put(TooLarge(topic, size, received.retained), len(topic))
+        elif bounded.has_no_topic(body):
+            if qos:
+                self.acknowledge(received.packet)
+            self.happenings.put(NoTopic())
         elif self.happenings.qsize() < self._received_waiting_max:
             self.happenings.put(received, len(body))
         elif self._session_expiry_s is not None:

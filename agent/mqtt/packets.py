@@ -5,6 +5,10 @@ the longest that a client takes, and with MQTT 3.1.1 a client cannot say so. ``B
 between the network and paho. It reads in large pieces, and passes on what fits. A longer message is
 thrown away while it arrives, and paho gets a short one in its place: with the same topic and packet
 number, so that paho acknowledges it and the broker does not send it for ever.
+
+A message whose topic is no text has one in its place, too; and properties of messages, which nobody
+here reads, are left out. paho's network thread would end by either, as not every broker checks them
+as paho does.
 """
 
 from __future__ import annotations
@@ -49,7 +53,8 @@ class BoundedSocket:
         self._packet_bytes_max = packet_bytes_max
         self._mqtt5 = mqtt5
         self._wait_for_room = wait_for_room
-        self._mark = secrets.token_bytes(_MARK_BYTES)  # which no sender can know
+        self._mark = secrets.token_bytes(_MARK_BYTES)  # which no sender can know ...
+        self._no_text = secrets.token_bytes(_MARK_BYTES)  # ... nor this, for one without a topic
         self._within_tls = getattr(sock, "pending", None)
         self._buffer, self._at = b"", 0  # what was read, and how far it is used up
         self._starved = False  # nothing can be done with it before more comes
@@ -84,6 +89,10 @@ class BoundedSocket:
         if not payload.startswith(self._mark):
             return None
         return int.from_bytes(payload[_MARK_BYTES : _MARK_BYTES + _SIZE_BYTES], "big")
+
+    def has_no_topic(self, payload: bytes | bytearray) -> bool:
+        """Whether a message stands for one whose topic is no text."""
+        return payload.startswith(self._no_text)
 
     def _read(self) -> bool:
         """Read on; say whether the broker is still there."""
@@ -122,42 +131,84 @@ class BoundedSocket:
                 return False
             fixed = ends[0] + 1
             length = sum((byte & 127) << 7 * number for number, byte in enumerate(head[1:fixed]))
+        if first >> 4 == _PUBLISH:
+            return self._message(first, fixed, fixed + length)
         if fixed + length > self._packet_bytes_max:
-            return self._replaced(first, fixed, fixed + length)
+            raise self._broken(
+                f"the broker sends a packet of {fixed + length} bytes that is no message"
+            )
         self._passing = fixed + length
         return True
 
-    def _replaced(self, first: int, fixed: int, size: int) -> bool:
-        """Put a short message in the place of a packet, if its topic has come."""
-        if first >> 4 != _PUBLISH:
-            raise self._broken(f"the broker sends a packet of {size} bytes that is no message")
-        come = self._buffer[self._at + fixed : self._at + fixed + _HEAD_BYTES_MAX]
-        if len(come) < 2:
+    def _message(self, first: int, fixed: int, size: int) -> bool:
+        """Decide what becomes of a message, if its topic and its properties have come."""
+        head = self._head(first, fixed, size)
+        if head is None:
             return False
-        # a message at QoS 0 has no packet number
-        wanted = 2 + int.from_bytes(come[:2], "big") + 2 * bool(first & _QOS)
-        if fixed + wanted > size:
-            raise self._broken("the broker sends what is no MQTT: a topic longer than its packet")
-        if len(come) < wanted:
-            return False
-        self._at += fixed + wanted
-        self._discarding = size - fixed - wanted
-        self._ready = self._in_its_place(first, come[:wanted], size)
+        topic = head[2 : len(head) - 2 * bool(first & _QOS)]
+        number = head[2 + len(topic) :]
+        if not _is_topic(topic):
+            harmless = b"\0\1?" + number
+            self._replace(first, harmless, self._no_text, fixed + len(head), size)
+        elif size > self._packet_bytes_max:
+            self._replace(first, head, self._mark, fixed + len(head), size)
+        elif self._mqtt5:
+            return self._without_properties(first, head, fixed, size)
+        else:
+            self._passing = size
         return True
 
-    def _in_its_place(self, first: int, head: bytes, size: int) -> bytes:
+    def _head(self, first: int, fixed: int, size: int) -> bytes | None:
+        """Return topic and packet number of a message; None before they have come."""
+        come = self._buffer[self._at + fixed : self._at + fixed + _HEAD_BYTES_MAX]
+        # a message at QoS 0 has no packet number
+        wanted = 2 + int.from_bytes(come[:2], "big") + 2 * bool(first & _QOS)
+        if len(come) >= 2 or size - fixed < 2:
+            self._check_within(fixed + wanted, size, "a topic")
+        return come[:wanted] if len(come) >= max(wanted, 2) else None
+
+    def _check_within(self, end: int, size: int, what: str) -> None:
+        if end > size:
+            raise self._broken(f"the broker sends what is no MQTT: {what} longer than its packet")
+
+    def _without_properties(self, first: int, head: bytes, fixed: int, size: int) -> bool:
+        """Pass on a message without its properties, if they have come."""
+        begin = self._at + fixed + len(head)
+        come = self._buffer[begin : begin + _LENGTH_BYTES_MAX]
+        ends = [number for number, byte in enumerate(come, 1) if byte < _MORE]
+        if not ends:
+            self._check_within(fixed + len(head) + len(come) + 1, size, "properties")
+            if len(come) == _LENGTH_BYTES_MAX:
+                raise self._broken("the broker sends what is no MQTT: a length without an end")
+            return False
+        length = sum((byte & 127) << 7 * at for at, byte in enumerate(come[: ends[0]]))
+        used = fixed + len(head) + ends[0] + length
+        self._check_within(used, size, "properties")
+        if not length:
+            self._passing = size
+            return True
+        if len(self._buffer) - self._at < used:
+            return False
+        self._at += used
+        self._passing = size - used
+        self._ready = _header(first, len(head) + 1 + self._passing) + head + b"\0"
+        return True
+
+    def _replace(self, first: int, head: bytes, mark: bytes, used: int, size: int) -> None:
+        """Put a short message in the place of one, of which so many bytes are used up."""
+        self._at += used
+        self._discarding = size - used
+        self._ready = self._in_its_place(first, head, mark, size)
+
+    def _in_its_place(self, first: int, head: bytes, mark: bytes, size: int) -> bytes:
         """Return the beginning of a message without the long one's properties and payload.
 
         Its payload has a byte for each piece that is thrown away: paho takes a broker that says
         nothing for so long as a large message takes for lost.
         """
         properties = b"\0" * self._mqtt5
-        mark = self._mark + size.to_bytes(_SIZE_BYTES, "big")
-        begin = head + properties + mark
-        length = len(begin) + self._discarding // _PIECE_BYTES
-        digits = [length >> 7 * at & 127 for at in range(_LENGTH_BYTES_MAX) if length >> 7 * at]
-        header = bytes([first, *(digit | 128 for digit in digits[:-1]), digits[-1]])
-        return header + begin
+        begin = head + properties + mark + size.to_bytes(_SIZE_BYTES, "big")
+        return _header(first, len(begin) + self._discarding // _PIECE_BYTES) + begin
 
     def _discard(self) -> bool:
         """Throw away what is there of a long message; say whether the broker is still there."""
@@ -201,3 +252,17 @@ class BoundedSocket:
         waiting = 0 if self._starved else len(self._buffer) - self._at
         within = self._within_tls() if self._within_tls else 0
         return len(self._ready) + waiting + within
+
+
+def _is_topic(topic: bytes) -> bool:
+    try:
+        topic.decode()
+    except UnicodeDecodeError:
+        return False
+    return bool(topic) and b"\0" not in topic
+
+
+def _header(first: int, length: int) -> bytes:
+    """Return the fixed header of a packet that has something in it."""
+    digits = [length >> 7 * at & 127 for at in range(_LENGTH_BYTES_MAX) if length >> 7 * at]
+    return bytes([first, *(digit | 128 for digit in digits[:-1]), digits[-1]])

@@ -124,6 +124,10 @@ class Central:
         """Count a message that was thrown away as it came."""
         self._reject(topic, _Rejected("too_large", f"{size_bytes} bytes"))
 
+    def without_topic(self) -> None:
+        """Count a message that was thrown away, as its topic is no text."""
+        self._reject("?", _Rejected("malformed", "its topic is no text"))
+
     def _reject(self, topic: str, why: _Rejected) -> None:
         if not self.rejected[why.cause]:
             _LOG.warning(

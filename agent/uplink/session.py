@@ -23,6 +23,7 @@ from agent.mqtt.connection import (
     Connection,
     LinkError,
     Lost,
+    NoTopic,
     Received,
     Subscribed,
     TooLarge,
@@ -313,6 +314,9 @@ class Session:
                     case TooLarge(topic=topic, size_bytes=size_bytes):
                         if self._central is not None:
                             self._central.too_large(topic, size_bytes)
+                    case NoTopic():
+                        if self._central is not None:
+                            self._central.without_topic()
                     case Subscribed(str(refusal)):
                         raise LinkError(f"the broker lets us not hear central ops: {refusal}")
                     case Woken():

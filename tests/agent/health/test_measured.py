@@ -75,6 +75,7 @@ def test_every_stage_has_its_total() -> None:
         "reconnects": 2,
         "rejected": {"too_long": 1},
         "messages_too_large": 3,
+        "messages_without_topic": 1,
     }
     stream = {"counters": {"samples": 4, "late": 1}}
     store = {"evicted": {"health": 1, "alarm": 2}}
@@ -85,6 +86,7 @@ def test_every_stage_has_its_total() -> None:
         "lines": 20,
         "rejected": 2,
         "messages_too_large": 6,
+        "messages_without_topic": 2,
         "reconnects": 6,
         "evicted": 3,
         "published": 7,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.config.inputs import MqttInputTable
+from agent.health.status import _input as status_lines
 from agent.inputs.kinds import open_input
 from agent.inputs.plant import CHANNELS, PERIOD_S, Pump
 from agent.inputs.source import Chunk, Input
@@ -413,3 +417,68 @@ def stored(directory: Path) -> int:
     times = np.concatenate([np.frombuffer(times) for times, *_ in chunks] or [np.empty(0)])
     assert len(np.unique(times)) == len(times)
     return len(times)
+
+
+def scripted_message(session: Session, topic: bytes, number: int) -> None:
+    properties = b"\0" if session.protocol == 5 else b""
+    rest = len(topic).to_bytes(2, "big") + topic + number.to_bytes(2, "big") + properties
+    session.sock.sendall(bytes([PUBLISH << 4 | 2, len(rest) + 1]) + rest + b"%d" % number)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_topic_that_is_no_text_costs_its_own_message_only(protocol: str) -> None:
+    bad = [b"plant/\xed\xa0\x80", b"plant/\xff/flow", b"plant/\0/flow"]
+
+    def on_subscribe(session: Session, packet: bytes) -> None:
+        session.subscribed(packet)
+        for number, topic in enumerate([*bad, b"plant/a/flow"], 1):
+            scripted_message(session, topic, number)
+
+    with ScriptedBroker(on_subscribe=on_subscribe) as scripted:
+        one = Receiving(scripted.port, broker=broker_table(scripted.port) | {"protocol": protocol})
+        wait_until(lambda: one.lines() == [b"4"], "the good one")
+        (session,) = scripted.sessions
+        wait_until(lambda: session.acknowledged == [1, 2, 3], "the others to be acknowledged")
+        status = one.input.status()
+        one.input.stop()
+        assert (status.messages_without_topic, status.reconnects) == (3, 0)
+        assert any(
+            "3 messages were thrown away" in line
+            for line in status_lines("plant", asdict(status) | {"rejected": {}, "rejects": []})
+        )
+
+
+def test_a_property_that_paho_does_not_take_ends_nothing(
+    broker: RealBroker, receiving: Callable[..., Receiving]
+) -> None:
+    """mosquitto lets it pass, as the standard does: paho raises in its thread."""
+    one = receiving()
+    wait_until(lambda: one.input.status().connected, "the connection")
+    topic, text = b"plant/a/flow", b"\xef\xbb\xbf"
+    with socket.create_connection(("127.0.0.1", broker.port), 10) as sensor:
+        sensor.sendall(b"\x10\x11\0\4MQTT\5\2\0\x3c\0\0\4test")
+        assert sensor.recv(100)[0] == 0x20
+        user = b"\x26" + len(text).to_bytes(2, "big") + text + b"\0\1b"
+        rest = len(topic).to_bytes(2, "big") + topic + b"\0\1" + bytes([len(user)]) + user + b"7"
+        sensor.sendall(bytes([PUBLISH << 4 | 2, len(rest)]) + rest)
+        assert sensor.recv(100)[0] == 0x40
+    wait_until(lambda: one.lines() == [b"7"], "the message")
+    assert one.input.status().reconnects == 0
+
+
+def test_a_connection_that_breaks_at_once_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that ends each connection as it comes must not have it opened without a pause."""
+    monkeypatch.setattr("agent.inputs.mqtt.random.uniform", lambda _, bound: bound)
+    begun_s: list[float] = []
+
+    def on_subscribe(session: Session, packet: bytes) -> None:
+        begun_s.append(time.monotonic())
+        session.subscribed(packet)
+        session.hang_up()
+
+    with ScriptedBroker(on_subscribe=on_subscribe) as scripted:
+        pauses = {"backoff_min_s": 0.1, "backoff_max_s": 60.0}
+        one = Receiving(scripted.port, broker=broker_table(scripted.port) | pauses)
+        wait_until(lambda: len(begun_s) >= 5, "five connections")
+        one.input.stop()
+    assert begun_s[4] - begun_s[3] >= 0.8

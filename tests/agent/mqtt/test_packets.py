@@ -71,8 +71,13 @@ def reading() -> Iterator[Connect]:
         one.close()
 
 
-def message(size: int, topic: bytes = b"a/b", qos: int = 1) -> bytes:
-    body = len(topic).to_bytes(2, "big") + topic + (b"\0\7" if qos else b"") + b"x" * size
+def message(
+    size: int, topic: bytes = b"a/b", qos: int = 1, properties: bytes | None = None
+) -> bytes:
+    body = len(topic).to_bytes(2, "big") + topic + (b"\0\7" if qos else b"")
+    if properties is not None:
+        body += fixed_header(0, len(properties))[1:] + properties
+    body += b"x" * size
     return fixed_header(0x30 | qos << 1, len(body)) + body
 
 
@@ -81,8 +86,9 @@ def test_what_fits_is_passed_on_as_it_is(reading: Connect, piece_bytes: int) -> 
     noise = random.Random(1)
     packets = []
     for _ in range(60):
-        first = noise.choice([0x20, 0x40, 0x90, 0xD0, 0x30, 0x32, 0x33])
+        first = noise.choice([0x20, 0x40, 0x90, 0xD0, 0xE0])
         packets.append((first, noise.randbytes(noise.choice([0, 1, 2, 127, 128, BYTES_MAX - 3]))))
+    packets += [one.packet() for one in [reading(message(size)) for size in (0, 1, 500)]]
     sent = b"".join(fixed_header(first, len(body)) + body for first, body in packets)
     one = reading(sent, piece_bytes=piece_bytes)
     assert [one.packet() for _ in packets] == packets
@@ -96,7 +102,8 @@ def test_what_fits_is_passed_on_as_it_is(reading: Connect, piece_bytes: int) -> 
 def test_a_longer_message_has_a_short_one_in_its_place(
     reading: Connect, qos: int, size: int, mqtt5: bool, piece_bytes: int
 ) -> None:
-    large, small = message(size, qos=qos), message(1)
+    none = b"" if mqtt5 else None
+    large, small = message(size, qos=qos, properties=none), message(1, properties=none)
     one = reading(large + small, mqtt5=mqtt5, piece_bytes=max(piece_bytes, size // 1000))
     first, body = one.packet()
     head = b"\0\3a/b" + (b"\0\7" if qos else b"") + (b"\0" if mqtt5 else b"")
@@ -130,6 +137,9 @@ def test_nobody_can_send_what_looks_like_a_message_that_was_too_large(reading: C
         (b"\x20\xff\xff\xff\x7f", "a packet of 268435460 bytes that is no message"),
         (b"\x90\xe9\x07", "a packet of 1004 bytes that is no message"),
         (b"\x32\xe9\x07\xff\xff" + b"x" * 2000, "a topic longer than its packet"),
+        (b"\x30\0", "a topic longer than its packet"),
+        (b"\x30\1\0", "a topic longer than its packet"),
+        (b"\x32\5\0\3a/b", "a topic longer than its packet"),
         (b"\x34\x05\0\1a\0\1", "a message at QoS 2"),
         (message(5000, qos=2), "a message at QoS 2"),
         (b"\x36\0", "a message at QoS 2"),
@@ -151,3 +161,46 @@ def test_an_end_in_the_middle_is_an_end(reading: Connect) -> None:
         while one.bounded.recv(100):
             pass
         assert one.bounded.trouble is None
+
+
+@pytest.mark.parametrize("topic", [b"\xff\xfe", b"a/\xed\xa0\x80", b"a\0b", b"\x80" * 65_535, b""])
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("mqtt5", [False, True])
+@pytest.mark.parametrize("size", [1, 2000])
+@pytest.mark.parametrize("piece_bytes", [7, 100_000])
+def test_a_message_whose_topic_is_no_text_has_one_in_its_place(
+    reading: Connect, topic: bytes, qos: int, mqtt5: bool, size: int, piece_bytes: int
+) -> None:
+    none = b"" if mqtt5 else None
+    small = message(1, properties=none)
+    sent = message(size, topic, qos, none) + small
+    one = reading(sent, mqtt5=mqtt5, piece_bytes=max(piece_bytes, len(sent) // 1000))
+    first, body = one.packet()
+    head = b"\0\1?" + (b"\0\7" if qos else b"") + (b"\0" if mqtt5 else b"")
+    assert (first, body[: len(head)]) == (0x30 | qos << 1, head)
+    assert one.bounded.has_no_topic(body[len(head) :])
+    assert one.bounded.too_large(body[len(head) :]) is None
+    first, body = one.packet()
+    assert fixed_header(first, len(body)) + body == small
+
+
+@pytest.mark.parametrize("properties", [b"", b"\x26\0\3\xef\xbb\xbf\0\1b", b"\xff" * 300])
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("size", [0, 1, 500])
+@pytest.mark.parametrize("piece_bytes", [1, 100_000])
+def test_a_message_is_passed_on_without_its_properties(
+    reading: Connect, properties: bytes, qos: int, size: int, piece_bytes: int
+) -> None:
+    sent = message(size, qos=qos, properties=properties) + b"\xd0\0"
+    one = reading(sent, mqtt5=True, piece_bytes=piece_bytes)
+    first, body = one.packet()
+    assert fixed_header(first, len(body)) + body == message(size, qos=qos, properties=b"")
+    assert one.packet() == (0xD0, b"")
+
+
+@pytest.mark.parametrize("tail", [b"", b"\5abcd", b"\x80", b"\xff\xff\xff\xff\1"])
+def test_properties_that_do_not_fit_end_the_connection(reading: Connect, tail: bytes) -> None:
+    body = b"\0\3a/b\0\7" + tail
+    one = reading(fixed_header(0x32, len(body)) + body + b"\xd0\0" * 9, mqtt5=True)
+    with pytest.raises(ConnectionAbortedError, match="no MQTT"):
+        one.packet()

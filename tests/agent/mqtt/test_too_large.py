@@ -163,7 +163,8 @@ MALFORMED = {
     "a length without an end": b"\x30\xff\xff\xff\xff\x01",
     "a packet of 268435460 bytes": b"\x90\xff\xff\xff\x7f",
     "a message at QoS 2": b"\x34\x05\0\1a\0\1",
-    "Protocol error": b"\x30\x01\x00",
+    "a topic longer than its packet": b"\x30\x01\x00",
+    "Protocol error": b"\x00\x00",
 }
 
 
