@@ -142,6 +142,9 @@ class BoundedSocket:
 
     def _message(self, first: int, fixed: int, size: int) -> bool:
         """Decide what becomes of a message, if its topic and its properties have come."""
+        if self._is_plain(first, fixed, size):
+            self._passing = size
+            return True
         head = self._head(first, fixed, size)
         if head is None:
             return False
@@ -157,6 +160,17 @@ class BoundedSocket:
         else:
             self._passing = size
         return True
+
+    def _is_plain(self, first: int, fixed: int, size: int) -> bool:
+        """Whether a message is all there and passed on as it is: quick, as most are."""
+        buffer, begin, end = self._buffer, self._at + fixed, self._at + size
+        if end > len(buffer) or end < begin + 2 or size > self._packet_bytes_max:
+            return False
+        topic_end = begin + 2 + (buffer[begin] << 8 | buffer[begin + 1])
+        rest = topic_end + 2 if first & _QOS else topic_end
+        if rest >= end or (self._mqtt5 and buffer[rest]):  # it has properties
+            return False
+        return _is_topic(buffer[begin + 2 : topic_end])
 
     def _head(self, first: int, fixed: int, size: int) -> bytes | None:
         """Return topic and packet number of a message; None before they have come."""
