@@ -27,6 +27,7 @@ from agent.collector.retention import (
     to_drop,
     unused_books,
 )
+from agent.collector.room import Room, Shelved
 from agent.config.kinds import NAME
 from agent.mqtt.payload import DEPTH_MAX
 from agent.store.migrations import COLLECTED
@@ -48,6 +49,7 @@ from models.printable import printable
 _EPOCH_CHARACTERS_MAX = 64
 _BOOKS_MAX = 1000  # in memory; a garbled epoch begins one, too
 _RANGES_MAX = 10_000  # of a book, each of its sets
+_RANGES_IN_MEMORY = 100_000  # of all books; about 100 bytes each
 
 
 class Source(NamedTuple):
@@ -82,6 +84,25 @@ class _Book:
         if new and self.beyond.count() >= _RANGES_MAX:
             raise ValueError(f"more than {_RANGES_MAX} gaps in the numbers")
 
+    def expect_gone(self, ranges: Sequence[Range]) -> None:
+        """Raise ValueError where a gateway would have left out more than it can have.
+
+        What it leaves out lies between its messages. So it may be ahead of them by as many ranges
+        as it says at a time, and more where more of its messages came.
+        """
+        here = self.through + len(self.beyond) - len(self.gone)
+        if self.gone.count() + len(ranges) > GONE_MAX + max(0, here):
+            raise ValueError(f"too many numbers are gone between {here} messages")
+
+    def ranges(self) -> int:
+        """Return what it takes of the memory."""
+        return self.beyond.count() + self.gone.count() + self.dropped.count()
+
+    def halve(self) -> None:
+        """Forget the older half of what is no more; some numbers may not be settled then."""
+        self.gone.keep_last(self.gone.count() // 2)
+        self.dropped.keep_last(self.dropped.count() // 2)
+
     def drop(self, seq: int) -> None:
         """Take note that a message is not here any more; it stays settled."""
         if seq > self.through:
@@ -113,6 +134,8 @@ class Collected:
         self._books: dict[Source, _Book] = {}  # the last ones used, the last at the end
         self._waiting: list[Message] = []
         self._touched: dict[Source, None] = {}
+        self._loaded = 0  # ranges, since the last commit
+        self._forgotten: list[Source] = []
 
     def __enter__(self) -> Self:
         """Open it, made as needed.
@@ -130,6 +153,7 @@ class Collected:
                 aside = set_aside(self._path)
                 raise StoreError(f"{damage}; it is now {aside.name}") from damage
             opening.enter_context(contextlib.closing(self._database))
+            self._room = Room(self._database, self._site, self._keeping.bytes_max)
             self._closing = opening.pop_all()
         return self
 
@@ -149,6 +173,7 @@ class Collected:
         self._touched[message.source] = None  # a repeat may be due to a lost acknowledgement
         if book.has(message.seq):
             return False
+        self._loaded += len(message.merged) + 1
         for first, last in [*message.merged, (message.seq, message.seq)]:
             book.gone.remove(first, last)
             book.settle(first, last)
@@ -159,16 +184,18 @@ class Collected:
         """Take note of numbers that will not come; return those that were still missing.
 
         Raises:
-            ValueError: that leaves too many gaps.
+            ValueError: that leaves too many gaps, or is more than lies between its messages.
 
         """
         book = self._book(source)
-        self._touched[source] = None
         missing = [
             hole
             for first, last in ranges
             for hole in book.beyond.missing(max(first, book.through + 1), last)
         ]
+        book.expect_gone(missing)
+        self._touched[source] = None
+        self._loaded += 2 * len(missing)  # settled, and gone
         for first, last in missing:
             book.expect(first)
             book.gone.add(first, last)
@@ -187,15 +214,72 @@ class Collected:
                 self._write(message)
             self._write_books(self._touched)
         written, self._waiting = self._waiting, []
-        while len(self._books) > _BOOKS_MAX:
-            del self._books[next(iter(self._books))]
+        self._let_go()
         return written
 
+    def is_full(self) -> bool:
+        """Whether a commit is due, so that the memory stays bounded."""
+        return self._loaded > _RANGES_IN_MEMORY
+
+    def _let_go(self) -> None:
+        """Keep the books in memory that were used last."""
+        ranges = sum(book.ranges() for book in self._books.values())
+        while len(self._books) > _BOOKS_MAX or ranges > _RANGES_IN_MEMORY:
+            ranges -= self._books.pop(next(iter(self._books))).ranges()
+        self._loaded = 0
+
     def _write_books(self, sources: Iterable[Source]) -> None:
-        self._database.executemany(
+        sources = list(sources)
+        for source in sources:
+            self._write_book(source)
+        for gateway in self._room.look({source.gateway for source in sources}):
+            self._make_room(gateway)
+        self._forget(self._room.unused())
+        while (largest := self._room.largest()) is not None:
+            if not self._shrink(largest):
+                self._forget([self._room.oldest()])
+
+    def _write_book(self, source: Source) -> None:
+        self._database.execute(
             "INSERT OR REPLACE INTO books VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(self._site, *source, *self._book(source).row()) for source in sources],
+            [self._site, *source, *self._book(source).row()],
         )
+
+    def _make_room(self, gateway: str) -> None:
+        """Have a gateway's books fit into its part: the older ones go, the last one shrinks."""
+        self._forget(self._room.too_many(gateway))
+        while self._room.look([gateway]) and self._shrink(gateway):
+            pass
+
+    def _shrink(self, gateway: str) -> bool:
+        """Forget some of a gateway; say whether there was something to forget."""
+        *older, last = self._room.of(gateway)
+        if older:
+            self._forget(older[:1])
+            return True
+        source = Source(gateway, last.epoch)
+        book = self._book(source)
+        if book.gone.count() + book.dropped.count() == 0:
+            return False
+        book.halve()
+        self._write_book(source)
+        del self._books[source]  # less is settled now; what is left is read from the disk
+        self._forgotten.append(source)
+        self._room.look([gateway])
+        return True
+
+    def _forget(self, books: Iterable[Shelved]) -> None:
+        sources = [Source(book.gateway, book.epoch) for book in books]
+        drop(self._database, [], [(self._site, *source) for source in sources])
+        for source in sources:
+            self._books.pop(source, None)
+        self._forgotten += sources
+        self._room.look({source.gateway for source in sources})
+
+    def forgotten(self) -> list[Source]:
+        """Return whose books were dropped or cut for want of room, since the last call."""
+        forgotten, self._forgotten = self._forgotten, []
+        return forgotten
 
     def drop_old(self) -> int:
         """Delete the oldest messages, where they are too old or too many; return how many.
@@ -210,7 +294,7 @@ class Collected:
         if now_s < self._next_look_s:
             return 0
         with errors_of(self._path):
-            rows = to_drop(self._database, self._site, self._keeping, time.time())
+            rows = to_drop(self._database, self._site, self._keeping, time.time(), self._room)
             books = unused_books(self._database)
         if rows or books:
             self._drop(rows, books)
@@ -227,14 +311,17 @@ class Collected:
         for site, gateway, epoch in books:
             if site == self._site:
                 self._books.pop(Source(gateway, epoch), None)
+                self._forgotten.append(Source(gateway, epoch))
         with errors_of(self._path):
             give_back(self._database)
+        self._let_go()
 
     def _book(self, source: Source) -> _Book:
         book = self._books.pop(source, None)
         if book is None:
             with errors_of(self._path):
                 book = _read_book(self._database, (self._site, *source))
+            self._loaded += book.ranges()
         self._books[source] = book
         return book
 
@@ -268,6 +355,8 @@ class Collected:
         """Return what a gateway may delete, as it is told."""
         book = self._book(source)
         also = [list(one) for one in book.beyond][:ALSO_MAX]
+        if self.is_full() and not self._touched:  # what is touched is not on the disk yet
+            self._let_go()
         return json.dumps(
             {"epoch": source.epoch, "through_seq": book.through, "also": also},
             separators=(",", ":"),
@@ -281,9 +370,7 @@ def _read_book(database: Connection, key: tuple[str, str, str]) -> _Book:
         f"SELECT through_seq, gone, dropped FROM books {where}",  # noqa: S608
         key,
     ).fetchone()
-    if row is None:
-        return _Book()
-    through, gone, dropped = row
+    through, gone, dropped = row or (0, "[]", None)  # a book that was dropped left its messages
     book = _Book(through, gone=_stored(gone), dropped=_stored(dropped or "[]"))
     for first, last in [*book.gone, *book.dropped]:
         if last > through:

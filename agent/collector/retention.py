@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from agent.collector.room import Room
 from agent.store.sqlite import Connection, bytes_used
 
 BYTES_MAX: Final = 10 * 2**30
@@ -42,10 +43,18 @@ class Row(NamedTuple):
     size_bytes: int
 
 
-def to_drop(database: Connection, site: str, keeping: Keeping, now_s: float) -> list[Row]:
-    """Return the oldest messages that are too many or too old, at most ``ROWS_A_LOOK``."""
+def to_drop(
+    database: Connection, site: str, keeping: Keeping, now_s: float, room: Room
+) -> list[Row]:
+    """Return the oldest messages that are too many or too old, at most ``ROWS_A_LOOK``.
+
+    The books have room of their own: what they take costs no message.
+    """
     rows = _oldest(database, site)
-    too_many = 0 if keeping.bytes_max is None else bytes_used(database) - keeping.bytes_max
+    too_many = 0
+    if keeping.bytes_max is not None:
+        used = bytes_used(database) - room.size_bytes
+        too_many = used - (keeping.bytes_max - room.bytes_max)
     before_s = None if keeping.days_max is None else now_s - keeping.days_max * _DAY_S
     count = max(_as_many_as(rows, too_many), _older(rows, before_s))
     return rows[:count]

@@ -97,9 +97,12 @@ class Collector:
         self._protocol: Protocol = "3.1.1" if settings.protocol == "3.1.1" else "5"
         self._stopping = threading.Event()
         self._failures = 0
-        self.counters: Counter[str] = Counter()  # new, repeated, gone, rejected, dropped
+        self.counters: Counter[str] = Counter()  # new, repeated, gone, rejected, dropped, forgotten
         self._gone_log = _Tally("%d messages will not come; the last ones are %s")
         self._dropped_log = _Tally("%d old messages dropped, %s")
+        self._forgotten_log = _Tally(
+            "%d books of numbers dropped or cut, as they take too much; the last one is of %s"
+        )
         self._rejected_log = _Tally("%d messages rejected; the last one is on %s")
 
     def stop(self) -> None:
@@ -189,7 +192,11 @@ class Collector:
 
     def drop_old(self, collected: Collected) -> None:
         """Let go of what is too old or too much."""
-        if not (count := collected.drop_old()):
+        count = collected.drop_old()
+        if forgotten := collected.forgotten():
+            self.counters["forgotten"] += len(forgotten)
+            self._forgotten_log.add(len(forgotten), " in epoch ".join(forgotten[-1]))
+        if not count:
             return
         self.counters["dropped"] += count
         self._dropped_log.add(count, "by --days-max or --bytes-max")
@@ -198,6 +205,7 @@ class Collector:
         """Log what was counted, now and then."""
         self._gone_log.tell()
         self._dropped_log.tell()
+        self._forgotten_log.tell()
         self._rejected_log.tell()
 
     def committed(self, messages: list[Message]) -> None:
@@ -231,10 +239,13 @@ class _Collecting:
         """
         while not stopping.is_set():
             deadline = time.monotonic() + _COMMIT_S
-            while time.monotonic() < deadline and self._taken < _ROWS_MAX:
+            while time.monotonic() < deadline and not self._is_full():
                 self._take_in(deadline - time.monotonic())
             self._commit()
         self._commit()
+
+    def _is_full(self) -> bool:
+        return self._taken >= _ROWS_MAX or self._collected.is_full()
 
     def _take_in(self, wait_s: float) -> None:
         try:

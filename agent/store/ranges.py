@@ -68,7 +68,8 @@ class Ranges:
 
     def keep_last(self, count: int) -> None:
         """Drop all but the highest ranges."""
-        del self._firsts[:-count], self._lasts[:-count]
+        begin = max(0, len(self._firsts) - count)
+        del self._firsts[:begin], self._lasts[:begin]
 
     def take_through(self, low: int) -> int:
         """Drop what is at or directly follows ``low``, and return where that ends."""
