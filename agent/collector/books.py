@@ -308,11 +308,12 @@ class Collected:
                 self._book(Source(row.gateway, row.epoch)).drop(row.seq)
             drop(self._database, rows, books)
             self._write_books(dict.fromkeys(Source(row.gateway, row.epoch) for row in rows))
-        for site, gateway, epoch in books:
-            if site == self._site:
-                self._books.pop(Source(gateway, epoch), None)
-                self._forgotten.append(Source(gateway, epoch))
+        ours = [Source(gateway, epoch) for site, gateway, epoch in books if site == self._site]
+        for source in ours:
+            self._books.pop(source, None)
+        self._forgotten += ours
         with errors_of(self._path):
+            self._room.look({source.gateway for source in ours})
             give_back(self._database)
         self._let_go()
 

@@ -11,6 +11,7 @@ import pytest
 
 from agent.collector.books import Collected, Message, Source
 from agent.collector.retention import FOREVER, Keeping
+from agent.collector.room import Room
 from agent.collector.run import Collector
 from agent.config.broker import MqttTable
 from agent.store.migrations import COLLECTED
@@ -123,6 +124,8 @@ def test_books_that_nobody_uses_go_where_there_are_too_many(
         drop_all(collected)
         count = "SELECT count(*) FROM books"
         assert collected._database.execute(count).fetchone() == (10,)
+        on_disk = Room(collected._database, "plant", None)
+        assert collected._room.size_bytes == on_disk.size_bytes
         assert told(collected, sources[0]) == (2, [[5, 5]])  # it has messages
         assert told(collected, sources[-1]) == (2, [])
         assert told(collected, sources[1]) == (0, [])
