@@ -18,6 +18,7 @@ from agent.config.location import store_directory
 from agent.store.reader import Reader
 from agent.store.timeline import History
 from models.errors import ConfigError
+from models.printable import printable
 from models.settings import nearest
 from models.times import iso_time
 
@@ -116,7 +117,7 @@ def as_csv(document: dict[str, Any]) -> str:
     """Return the points as CSV with a header, without the last line's end."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names = [f"{name}.{what}" for name in document["channels"] for what in _STATISTICS]
+    names = [f"{printable(name)}.{what}" for name in document["channels"] for what in _STATISTICS]
     writer.writerow(["time", "samples", "score_max", *names])
     for point in document["points"]:
         values = [one[what] for one in point["channels"].values() for what in _STATISTICS]

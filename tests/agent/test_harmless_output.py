@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agent.cli import main
@@ -18,6 +19,7 @@ from agent.store.salvage import Report
 from agent.store.writer import Store
 from models import bundle as bundles
 from models.bundle import Bundle
+from models.messages import Samples
 from tests.conftest import ROOT
 from tests.forecast_rig import RISE_STEPS, Gateway, configure, rising
 from tests.hostile import HOSTILE, SHOWN, Printed, assert_harmless, printed
@@ -96,6 +98,9 @@ columns = ["time", "\\u001b[2J\\n\\u202e"]
     store = Store(directory / "data", "plant", "gw-1", 100, 100)
     store.open()
     store.commit(Batch(alarms=[alarm(1, "closed"), alarm(2, "opened")]), "synced")
+    store.history.describe({"pump": (UTF_8_HOSTILE, f"{UTF_8_HOSTILE}2")})
+    samples = Samples(1.7e9 + np.arange(200.0), np.ones((200, 2), np.float32))
+    store.commit(Batch(samples=[("pump", samples, np.ones(200, np.float32))]), "synced")
     store.commit(Batch(status=lambda: json.dumps(hostile_status())), "synced")
     store.close()
     return path
@@ -163,6 +168,9 @@ def poisoned(value: Any) -> Any:
     return value
 
 
+PAST = ("--from", "2023-11-14T22:13:00Z", "--to", "2023-11-14T22:18:00Z")  # of the samples
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
 @pytest.mark.parametrize(
     "words",
@@ -181,6 +189,15 @@ def poisoned(value: Any) -> Any:
         ("forecast", "--stream", HOSTILE),
         ("forecast", "--stream", "pump", "--set", HOSTILE),
         ("probe", "--input", HOSTILE),
+        ("history", "--stream", "pump", *PAST),
+        ("history", "--stream", "pump", *PAST, "--json"),
+        ("history", "--stream", "pump", *PAST, "--csv"),
+        ("history", "--stream", "pump", *PAST, "--channel", HOSTILE),
+        ("history", "--stream", HOSTILE, *PAST),
+        ("history", "--stream", "pump", "--from", HOSTILE),
+        ("state",),
+        ("reload",),
+        ("flush",),
     ],
 )
 def test_commands_about_a_gateway(config: Path, words: tuple[str, ...], encoding: str) -> None:
