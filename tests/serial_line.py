@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
-import sys
-import termios
 import tty
 from pathlib import Path
 
@@ -41,12 +38,6 @@ class Line:
     def write(self, data: bytes) -> None:
         while data:
             data = data[os.write(self.descriptor, data) :]
-
-    def unread(self) -> int:
-        """How many bytes nobody has read yet."""
-        assert self._descriptors is not None
-        found = fcntl.ioctl(self._descriptors[1], termios.FIONREAD, bytes(4))
-        return int.from_bytes(found, sys.byteorder)
 
     def close(self) -> None:
         if self._descriptors is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agent.control.client import ask
 from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.conftest import ROOT, WAIT_S_MAX, RealAgent, wait_until
@@ -72,11 +73,19 @@ def started(start: StartAgent, config: Path) -> RealAgent:
 
 
 def send(line: Line, values: list[list[float]], first: int = 0) -> None:
-    """Send a row a second; return once it is read."""
+    """Send a row a second; return once the agent has read all of it."""
+    wanted = lines_read(line) + len(values)
     for number, row in enumerate(values):
         fields = [START_S + first + number, *row]
         line.write(",".join(f"{field:.3f}" for field in fields).encode() + b"\n")
-    wait_until(lambda: line.unread() == 0, "the line to be read")
+    # the agent's own count: what is written to a terminal may not have reached its reader's end yet
+    wait_until(lambda: lines_read(line) == wanted, "the lines to be read")
+
+
+def lines_read(line: Line) -> int:
+    """Ask the agent that runs, which commits nothing for that."""
+    state = ask(line.path.parent / "data" / "control.sock", "state")
+    return int(state["inputs"]["line"]["lines"])
 
 
 def status(config: Path) -> dict[str, Any]:
