@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -217,11 +217,8 @@ def status(config_file: Path, prometheus: bool, output: Path | None, as_json: bo
         document = reader.status()
     if prometheus:
         _give_metrics(document, output)
-    elif as_json:
-        say_json(document)
     else:
-        for line in describe(document):
-            say(line)
+        _tell(document, as_json, describe)
     return 0
 
 
@@ -233,11 +230,7 @@ def state(config_file: Path, as_json: bool) -> int:
     from agent.health.status import describe
 
     document = _ask(config_file, "state")
-    if as_json:
-        say_json(document)
-    else:
-        for line in describe(document):
-            say(line)
+    _tell(document, as_json, describe)
     return 0
 
 
@@ -303,11 +296,7 @@ def forecast(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--set") from error
     document = forecasts.forecast(config_file, stream, wanted, hold, horizon, recursive)
-    if as_json:
-        say_json(document)
-    else:
-        for line in describe(document):
-            say(line)
+    _tell(document, as_json, describe)
     return 0
 
 
@@ -459,11 +448,7 @@ def bench(
     except ValueError as error:
         raise click.BadParameter("numbers with commas between", param_hint="--layers") from error
     document = measure(streams, channels, rate, seconds, cells)
-    if as_json:
-        say_json(document)
-    else:
-        for line in table(document):
-            say(line)
+    _tell(document, as_json, table)
     return 0
 
 
@@ -532,6 +517,19 @@ def simulate(output: Path, hours: float, seed: int, faults: bool) -> int:
 def _keep_private() -> None:
     """Let nobody but our user and group read the files that are made, whatever the umask was."""
     os.umask(os.umask(_PRIVATE) | _PRIVATE)
+
+
+def _tell(
+    document: Mapping[str, Any],
+    as_json: bool,
+    lines: Callable[[Mapping[str, Any]], Iterable[str]],
+) -> None:
+    """Print a document: as JSON for programs, or in lines for people."""
+    if as_json:
+        say_json(document)
+        return
+    for line in lines(document):
+        say(line)
 
 
 def _ask(config_file: Path, command: str) -> dict[str, Any]:
