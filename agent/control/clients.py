@@ -34,6 +34,7 @@ from agent.control.protocol import (
 CLIENTS_MAX: Final = 16
 REQUEST_S_MAX: Final = 30.0  # until a client has sent a whole line
 ANSWER_S_MAX: Final = 10.0  # until it has read an answer
+CAUSES: Final = ("too_many", "slow", "gone")  # why a client was dropped
 _STOP_S_MAX = 1.0  # for answers that are not read when the agent stops
 _LOOK_S = 1.0  # between two looks for clients that are too slow
 _READ_BYTES = 4096
@@ -67,7 +68,7 @@ class Clients:
         self._answers: deque[tuple[_Client, bytes]] = deque()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
         self.refused: Counter[Code] = Counter()  # requests that are no command
-        self.dropped = {"too_many": 0, "slow": 0, "gone": 0}
+        self.dropped = dict.fromkeys(CAUSES, 0)
 
     def start(self) -> None:
         """Begin to serve."""

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-from agent.control.clients import CLIENTS_MAX, Clients, Put
+from agent.control.clients import CAUSES, CLIENTS_MAX, Clients, Put
 from agent.control.protocol import Code
 
 _LOG = logging.getLogger(__name__)
@@ -60,7 +60,9 @@ class Door:
             "socket": str(self._path),
             "error": self._error,
             "clients": 0 if clients is None else len(clients),
-            "clients_dropped": {} if clients is None else dict(clients.dropped),
+            "clients_dropped": dict.fromkeys(CAUSES, 0)
+            if clients is None
+            else clients.dropped.copy(),
         }
 
     def refused(self) -> Counter[Code]:

@@ -321,6 +321,16 @@ def test_a_flood_is_answered_and_counted(rig: Rig) -> None:
 # ---- the file
 
 
+def test_counts_are_told_before_it_opens(path: Path) -> None:
+    door = Door(path)
+    before = door.document()["clients_dropped"]
+    door.open(lambda _command: None)
+    try:
+        assert before == door.document()["clients_dropped"] == {"too_many": 0, "slow": 0, "gone": 0}
+    finally:
+        door.close()
+
+
 def test_the_socket_of_a_dead_agent_is_replaced(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
