@@ -1,11 +1,9 @@
 """Minutes and hours of each stream's past, written beside the ring in ``readings.db``.
 
-    committed samples ─> open block (10 minutes) ─> ``minutes`` ─> open hour ─> ``hours``
-
-An open block is in memory only. It loses nothing: each row says which samples it is of, by their
-numbers, and after a kill what no row is of is added up again from the ring. So a stream costs one
-page of the disk in ten minutes and one in an hour, whatever its rate. A row is written with the
-commit that follows its end, after the samples that it is of.
+What is not written yet is in ``open_blocks``, in memory only. Nothing is lost by it: each row says
+which samples it is of, by their numbers, and after a kill what no row is of is added up again from
+the ring. So a stream costs one page of the disk in ten minutes and one in an hour, whatever its
+rate. A row is written with the commit that follows its end, after the samples that it is of.
 
 A row's key is the stream's number, and the number of the row's first sample. Both numbers and
 times grow, so that rows are found by time by halving, without an index; and a row points to the
@@ -17,27 +15,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent.store.aggregates import Entries, from_bytes, joined, merged, of_samples, to_bytes
-from agent.store.migrations import LEVELS, NUMBER_BITS, Level
-from models.messages import Float32, Float64, Samples
+from agent.store.aggregates import from_bytes
+from agent.store.migrations import LEVELS, Level
+from agent.store.open_blocks import BLOCK_S, MINUTE_S, OpenBlocks, Row, key_of
+from models.messages import Float32, Samples
 
 if TYPE_CHECKING:
     from agent.store.correction import Correction
     from agent.store.sqlite import Connection
 
-MINUTE_S: Final = 60.0
-HOUR_S: Final = 3600.0
-_BLOCK_S: Final = 600.0
-BLOCK_S: Final = {"minutes": _BLOCK_S, "hours": HOUR_S}  # of a row
-ENTRY_S: Final = {"minutes": MINUTE_S, "hours": HOUR_S}
-_PARTS_MAX = 60  # chunks that are added up together, and what that made
-_ROWS_MAX = 1024
 _LOOK_S = 60.0  # between two looks for blocks that nothing is added to
 _IDLE_S = 1200.0
 _ROWS_READ = 20  # of a stream at a look, of what may be too old
@@ -46,34 +37,15 @@ _ROWS_DROPPED = 200  # in a commit
 Chunk = tuple[str, Samples, Float32]
 
 
-def key_of(stream: int, number: int) -> int:
-    """Return the key of a stream's row that begins with this sample."""
-    return stream << NUMBER_BITS | number
-
-
-@dataclass(slots=True)
-class _Open:
-    """What is not written yet of a block or an hour."""
-
-    index: float  # its begin, in lengths of a block
-    first: int  # number of its first sample
-    next: int  # and of the first after it
-    parts: list[Entries] = field(default_factory=list)
-    samples: list[tuple[Float64, Float32, Float32]] = field(default_factory=list)  # not added up
-    rows: int = 0  # of these
-    touched_s: float = 0.0  # monotonic
-
-
 @dataclass(slots=True)
 class _Track:
     """A stream with the channels that it has now."""
 
     id: int
     channels: list[str]
-    next: int  # number of the first sample that no row is of
+    next: int  # number of the first sample that no row was of, when it was opened
+    open: OpenBlocks
     checked: bool = False  # whether its channels are those described
-    block: _Open | None = None
-    hour: _Open | None = None
 
 
 class History:
@@ -84,14 +56,13 @@ class History:
         self.bytes = 0  # of all blocks, as of the last row
         self.excess = 0  # rows dropped for the size
         self._described: dict[str, list[str]] = {}
-        self._begin(0)
+        self._begin()
 
-    def _begin(self, taken: int) -> None:
+    def _begin(self) -> None:
         self._tracks: dict[str, _Track] = {}
         self._new: dict[str, _Track] = {}  # whose row is in a transaction
-        self._due: list[tuple[Level, tuple[int, int, float, bytes]]] = []
-        self._taken = taken  # number of the first sample that is not added yet
-        self._cut = 0  # what is from this number on stays apart from what is before
+        self._due: list[Row] = []
+        self._taken = 0  # number of the first sample that is not added yet
         self._next_look_s = 0.0
         self._now_s = time.monotonic()
 
@@ -103,12 +74,13 @@ class History:
 
     def open(self, readings: Connection) -> int:
         """Add up what no row is of; return the first number above all that rows know of."""
-        self._begin(0)
+        self._begin()
         for id_, stream, names, since in readings.execute(
             "SELECT id, stream, channels, since FROM history_streams ORDER BY id"
         ).fetchall():
             last = _last_next(readings, "minutes", id_)
-            self._tracks[stream] = _Track(id_, json.loads(names), since if last is None else last)
+            first = since if last is None else last
+            self._tracks[stream] = self._track(id_, json.loads(names), first)
             self._read_hour(readings, self._tracks[stream], since)
         state = readings.execute("SELECT settled, bytes FROM history").fetchone()
         starts = [track.next for track in self._tracks.values()]
@@ -116,6 +88,9 @@ class History:
         self._taken = max([settled, *starts])
         self._read_ring(readings, settled)
         return self._taken
+
+    def _track(self, id_: int, channels: list[str], first: int, checked: bool = False) -> _Track:
+        return _Track(id_, channels, first, OpenBlocks(id_, self._due), checked)
 
     def _read_hour(self, readings: Connection, track: _Track, since: int) -> None:
         """Add up the blocks that no hour is of."""
@@ -126,7 +101,7 @@ class History:
         ).fetchall():
             number = key - key_of(track.id, 0)
             entries = from_bytes(data, start_s, MINUTE_S)
-            self._add_to_hour(track, _Open(0.0, number, next_number, [entries]), start_s)
+            track.open.add_block(number, next_number, [entries], start_s)
 
     def _read_ring(self, readings: Connection, settled: int) -> None:
         rows = readings.execute(
@@ -146,7 +121,7 @@ class History:
                     np.frombuffer(values, np.float32).reshape(count, -1)[begin:],
                 )
                 score = np.frombuffer(scores, np.float32)[begin:]
-                self._add(track, number + begin, samples, score)
+                track.open.add(number + begin, samples, score, self._now_s)
 
     def write(self, readings: Connection, chunks: Sequence[Chunk], next_sample: int) -> None:
         """Write what is due, within the transaction of these samples; they are not added yet.
@@ -163,7 +138,8 @@ class History:
             if track is not None and track.channels == names:
                 track.checked = True
             else:
-                self._new[stream] = _insert_stream(readings, stream, names, next_sample)
+                id_ = _insert_stream(readings, stream, names, next_sample)
+                self._new[stream] = self._track(id_, names, next_sample, checked=True)
         if self._due:
             self._write_due(readings)
 
@@ -175,9 +151,9 @@ class History:
         for level in LEVELS:
             readings.executemany(
                 f"INSERT OR REPLACE INTO {level} VALUES (?, ?, ?, ?)",  # noqa: S608
-                [row for of, row in self._due if of == level],
+                [row[1:] for row in self._due if row.level == level],
             )
-        added = sum(len(row[-1]) for _, row in self._due)
+        added = sum(len(row.data) for row in self._due)
         readings.execute(
             """INSERT INTO history VALUES (1, ?, ?) ON CONFLICT DO UPDATE
             SET settled = excluded.settled, bytes = bytes + excluded.bytes""",
@@ -186,15 +162,15 @@ class History:
         self._drop_excess(readings)
 
     def _settled(self) -> int:
-        opened = (track.block.first for track in self._tracks.values() if track.block)
-        return min(opened, default=self._taken)
+        firsts = (track.open.first for track in self._tracks.values())
+        return min((first for first in firsts if first is not None), default=self._taken)
 
     def written(self) -> None:
-        """Take note that the transaction is committed."""
-        self._due = []
+        """Forget what was written: the transaction is committed."""
+        self._due.clear()
         for stream, track in self._new.items():
             if before := self._tracks.get(stream):
-                self._close_hour(before)
+                before.open.close()
             self._tracks[stream] = track
         self._new = {}
 
@@ -202,7 +178,7 @@ class History:
         """Add samples that are committed; the first has this number, the ring's oldest that."""
         now_s = self._now_s = time.monotonic()
         for stream, samples, scores in chunks:
-            self._add(self._tracks[stream], number, samples, scores)
+            self._tracks[stream].open.add(number, samples, scores, now_s)
             number += len(samples.times)
         self._taken = max(self._taken, number)
         if now_s >= self._next_look_s:
@@ -212,86 +188,15 @@ class History:
     def _close_idle(self, now_s: float, oldest: int) -> None:
         """Write what nothing is added to, and what could not be added up again from the ring."""
         for track in self._tracks.values():
-            if (block := track.block) is None:
-                continue
-            if block.touched_s < now_s - _IDLE_S:
-                self._close_hour(track)
-            elif block.first < oldest:
-                self._close_block(track)
-
-    def _add(self, track: _Track, number: int, samples: Samples, scores: Float32) -> None:
-        times = samples.times
-        first = times.item(0) // _BLOCK_S
-        if first == times.item(-1) // _BLOCK_S:
-            self._extend(track, first, number, times, samples.values, scores)
-            return
-        index = times // _BLOCK_S
-        cuts = np.flatnonzero(index[1:] != index[:-1]) + 1
-        for begin, end in pairwise([0, *cuts.tolist(), len(times)]):
-            part, score = samples.part(begin, end), scores[begin:end]
-            self._extend(track, float(index[begin]), number + begin, part.times, part.values, score)
-
-    def _extend(
-        self,
-        track: _Track,
-        index: float,
-        number: int,
-        times: Float64,
-        values: Float32,
-        scores: Float32,
-    ) -> None:
-        block = track.block
-        if block is not None and self._apart(block, index, number):
-            self._close_block(track)
-            block = None
-        if block is None:
-            block = track.block = _Open(index, number, number)
-        block.samples.append((times, values, scores))
-        block.rows += len(times)
-        block.next = number + len(times)
-        block.touched_s = self._now_s
-        if len(block.samples) >= _PARTS_MAX or block.rows >= _ROWS_MAX:
-            _add_up(block)
-
-    def _apart(self, before: _Open, index: float, number: int) -> bool:
-        return before.index != index or before.first < self._cut <= number
-
-    def _close_block(self, track: _Track) -> None:
-        if (block := track.block) is None:
-            return
-        _add_up(block)
-        start_s = block.index * _BLOCK_S
-        self._finish("minutes", track, block, start_s)
-        track.block, track.next = None, block.next
-        self._add_to_hour(track, block, start_s)
-
-    def _add_to_hour(self, track: _Track, block: _Open, start_s: float) -> None:
-        index = start_s // HOUR_S
-        if track.hour is not None and self._apart(track.hour, index, block.first):
-            self._write_hour(track)
-        if track.hour is None:
-            track.hour = _Open(index, block.first, block.next)
-        track.hour.parts += block.parts
-        track.hour.next = block.next
-
-    def _close_hour(self, track: _Track) -> None:
-        self._close_block(track)
-        self._write_hour(track)
-
-    def _write_hour(self, track: _Track) -> None:
-        if (hour := track.hour) is not None:
-            start_s = hour.index * HOUR_S
-            self._finish("hours", track, hour, start_s)
-            track.hour = None
-
-    def _finish(self, level: Level, track: _Track, done: _Open, start_s: float) -> None:
-        entries = merged(joined(done.parts), ENTRY_S[level], start_s)
-        data = to_bytes(entries, start_s, ENTRY_S[level])
-        self._due.append((level, (key_of(track.id, done.first), done.next, start_s, data)))
+            if track.open.idle_since(now_s - _IDLE_S):
+                track.open.close()
+            elif track.open.first is not None and track.open.first < oldest:
+                track.open.close_block()
 
     def cut(self, number: int) -> None:
         """Keep samples from this number on apart: those before may be moved in time."""
-        self._cut = number
+        for track in self._tracks.values():
+            track.open.cut = number
 
     def correct(self, readings: Connection, by: Correction) -> None:
         """Move what was timed by a wrong clock, in the caller's transaction; ``written`` follows.
@@ -300,10 +205,9 @@ class History:
         moved as a whole.
         """
         for stream in by.streams & self._tracks.keys():
-            track = self._tracks[stream]
-            for opened in (track.block, track.hour):
-                if opened is not None and opened.first < by.cut:
-                    self._close_hour(track)
+            opened = self._tracks[stream].open
+            if opened.has_before(by.cut):
+                opened.close()
         if self._due:
             self._write_due(readings)
         for stream in by.streams & self._tracks.keys():
@@ -338,16 +242,6 @@ class History:
             self.excess += len(excess)
 
 
-def _add_up(block: _Open) -> None:
-    """Make minutes of the samples that wait for it: of several chunks at once, which is cheaper."""
-    if block.samples:
-        times, values, scores = map(np.concatenate, zip(*block.samples, strict=True))
-        block.parts.append(merged(of_samples(times, values, scores), MINUTE_S))
-        block.samples, block.rows = [], 0
-    if len(block.parts) >= _PARTS_MAX:
-        block.parts = [merged(joined(block.parts), MINUTE_S)]
-
-
 def _last_next(readings: Connection, level: Level, id_: int) -> int | None:
     row = readings.execute(
         f"SELECT next FROM {level} WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1",  # noqa: S608
@@ -356,12 +250,12 @@ def _last_next(readings: Connection, level: Level, id_: int) -> int | None:
     return None if row is None else int(row[0])
 
 
-def _insert_stream(readings: Connection, stream: str, names: list[str], since: int) -> _Track:
+def _insert_stream(readings: Connection, stream: str, names: list[str], since: int) -> int:
     (id_,) = readings.execute(
         "INSERT INTO history_streams (stream, channels, since) VALUES (?, ?, ?) RETURNING id",
         [stream, json.dumps(names), since],
     ).fetchone()
-    return _Track(id_, names, since, checked=True)
+    return int(id_)
 
 
 def _oldest(readings: Connection, level: Level) -> list[tuple[float, int, int]]:

@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from agent.store.aggregates import Entries, between, from_bytes, joined, merged, of_samples
-from agent.store.history import BLOCK_S, ENTRY_S, HOUR_S, MINUTE_S, key_of
 from agent.store.migrations import NUMBER_BITS, Level
+from agent.store.open_blocks import BLOCK_S, ENTRY_S, HOUR_S, MINUTE_S, key_of
 from models.messages import Float32, Float64, Int64
 
 Query = Callable[[str, Sequence[Any]], list[Any]]
