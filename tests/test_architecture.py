@@ -25,6 +25,7 @@ MAY_IMPORT = {  # besides itself and the standard library
 # rooms of the agent: which others each may import; no circle, so data flows one way
 _SEES_ALL = {"__main__", "bench", "cli", "daemon", "demo"}
 ROOMS: dict[str, set[str]] = {
+    "backoff": set(),
     "clock": set(),
     "guard": set(),
     "journal": set(),
@@ -39,10 +40,11 @@ ROOMS: dict[str, set[str]] = {
     "bundles": {"config"},
     "defects": {"guard", "inputs", "journal", "parsing"},
     "health": {"alarms"},
-    "inputs": {"config", "guard", "journal", "mqtt", "parsing"},  # neither store nor uplink
+    # neither store nor uplink
+    "inputs": {"backoff", "config", "guard", "journal", "mqtt", "parsing"},
     "scoring": {"alarms", "clock", "config", "health", "inputs", "journal", "parsing", "store"},
-    "uplink": {"clock", "config", "guard", "mqtt", "store"},  # never meets scoring
-    "collector": {"config", "defects", "journal", "mqtt", "store", "uplink"},
+    "uplink": {"backoff", "clock", "config", "guard", "mqtt", "store"},  # never meets scoring
+    "collector": {"backoff", "config", "defects", "journal", "mqtt", "store", "uplink"},
     "commands": {
         "alarms",
         "bundles",

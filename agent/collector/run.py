@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import random
 import signal
 import threading
 import time
@@ -22,6 +21,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from agent.backoff import Backoff
 from agent.collector.books import Collected, Message, Source, read_message
 from agent.collector.retention import FOREVER, Keeping
 from agent.config.broker import MqttTable
@@ -29,7 +29,6 @@ from agent.config.kinds import topic_name
 from agent.defects.threads import Watch
 from agent.journal import log_to_stderr
 from agent.mqtt.connection import (
-    UNSUPPORTED_PROTOCOL,
     Acknowledged,
     Connected,
     Connection,
@@ -37,12 +36,12 @@ from agent.mqtt.connection import (
     LinkError,
     Lost,
     NoTopic,
-    Protocol,
     Received,
     Subscribed,
     TooLarge,
 )
 from agent.mqtt.payload import BYTES_MAX, decoded
+from agent.mqtt.version import Version
 from agent.store.envelope import ROOT, acknowledged_topic, central_status_topic
 from agent.store.ranges import Range
 from models.errors import ConfigError
@@ -94,9 +93,9 @@ class Collector:
         self.site = site
         self._directory = directory
         self._on_message = on_message
-        self._protocol: Protocol = "3.1.1" if settings.protocol == "3.1.1" else "5"
+        self._version = Version(settings.protocol)
         self._stopping = threading.Event()
-        self._failures = 0
+        self.backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
         self.counters: Counter[str] = Counter()  # new, repeated, gone, rejected, dropped, forgotten
         self._gone_log = _Tally("%d messages will not come; the last ones are %s")
         self._dropped_log = _Tally("%d old messages dropped, %s")
@@ -123,46 +122,38 @@ class Collector:
                 except LinkError as error:
                     if not self._stopping.is_set():
                         _LOG.warning("link lost: %s; trying again", error)
-                    self._failures += 1
-                self._stopping.wait(self._delay_s())
-
-    def _delay_s(self) -> float:
-        bound = self._settings.backoff_min_s * 2.0 ** min(self._failures, 32)
-        return random.uniform(0, min(bound, self._settings.backoff_max_s))  # noqa: S311 - no secret
+                    self.backoff.failed()
+                self._stopping.wait(self.backoff.wait_s())
 
     def _connect_and_collect(self, collected: Collected) -> None:
         connection = Connection(
             self._settings,
             f"fieldwatch-collector-{self.site}",
-            self._protocol,
+            self._version.now,
             received_bytes_max=BYTES_MAX,
             received_waiting_max=_WAITING_MAX,
         )
         status = central_status_topic(self.site)
         try:
             connection.open(status, _OFFLINE)
-            broker = self._answer(connection)
+            broker = self._version.answer(connection, self._stopping)
             if broker is None:
                 return
-            self._failures = 0
+            _LOG.info("collecting from %s", self.site)
             kinds = ("alarm/+", "summary/+", "health", "gone")
             connection.subscribe([f"{ROOT}/{self.site}/+/{kind}" for kind in kinds])
             connection.publish(status, _ONLINE, retain=True)
-            _Collecting(self, connection, broker, collected).until(self._stopping)
+            self._collect(_Collecting(self, connection, broker, collected))
             connection.publish(status, _OFFLINE, retain=True)
         finally:
             connection.close(politely=self._stopping.is_set())
 
-    def _answer(self, connection: Connection) -> Connected | None:
-        """Wait for the broker; None where it wants the older protocol, which is then taken."""
-        answer = connection.answer(self._stopping)
-        if isinstance(answer, Connected):
-            _LOG.info("collecting from %s", self.site)
-            return answer
-        if answer.code != UNSUPPORTED_PROTOCOL or self._settings.protocol != "auto":
-            raise LinkError(f"the broker refuses: {answer.reason}")
-        self._protocol = "3.1.1"
-        return None
+    def _collect(self, collecting: _Collecting) -> None:
+        began_s = time.monotonic()
+        try:
+            collecting.until(self._stopping)
+        finally:
+            self.backoff.lasted(time.monotonic() - began_s)
 
     def take(self, received: Received, collected: Collected) -> None:
         """Take in what a gateway said; what cannot be read is counted."""

@@ -24,7 +24,8 @@ from agent.inputs.kinds import open_input
 from agent.inputs.ports import named
 from agent.inputs.replay import probe_recording
 from agent.inputs.serial import probe_port
-from agent.mqtt.connection import LinkError, probe_broker
+from agent.mqtt.connection import LinkError
+from agent.mqtt.version import probe_broker
 from agent.parsing.lines import LineParser
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.obstacles import refuse_obstacle, refuse_obstacles

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from agent.backoff import Backoff
 from agent.config.inputs import (
     BIT_FUNCTIONS,
     BITS_MAX,
@@ -99,15 +99,17 @@ class ModbusInput(ThreadedInput):
         self._places = [place_of(register, self._blocks) for register in settings.registers]
 
     def _run(self, put: Callable[[Chunk], None]) -> None:
-        failures = 0
+        backoff = Backoff(_RECONNECT_DELAY_S, self._settings.reconnect_delay_max_s)
         while not self._stopping.is_set():
             lines_before = self._lines
             try:
                 self._connect_and_poll(self._client(), put)
             except (OSError, self._failure) as error:
                 self._lost(error)
-            failures = failures + 1 if self._lines == lines_before else 1
-            self._stopping.wait(self._delay_s(failures))
+            if self._lines > lines_before:
+                backoff.succeeded()
+            backoff.failed()
+            self._stopping.wait(backoff.wait_s())
 
     def _connect_and_poll(self, device: Any, put: Callable[[Chunk], None]) -> None:
         try:
@@ -185,11 +187,6 @@ class ModbusInput(ThreadedInput):
         if self._connected or first:
             _LOG.warning("%s; trying again until it is back", error, extra={INPUT: self.name})
         self._connected, self._since = False, time.time()
-
-    def _delay_s(self, failures: int) -> float:
-        """Exponential backoff with full jitter, so that many agents do not move in step."""
-        bound = _RECONNECT_DELAY_S * 2.0 ** min(failures - 1, 32)
-        return random.uniform(0, min(bound, self._settings.reconnect_delay_max_s))  # noqa: S311 - no secret
 
 
 def blocks(registers: Sequence[RegisterTable]) -> Iterator[Block]:

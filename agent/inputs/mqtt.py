@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import itertools
 import logging
-import random
 import socket
 import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from agent.backoff import Backoff
 from agent.config.inputs import MqttInputTable
 from agent.guard import Guard
 from agent.inputs.source import Chunk
@@ -26,21 +26,17 @@ from agent.inputs.subscriptions import GIVEN_UP_S, Subscriptions
 from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
 from agent.mqtt.connection import (
-    CONNECT_TIMEOUT_S,
     RECEIVED_BYTES_MAX,
-    UNSUPPORTED_PROTOCOL,
-    Connected,
     Connection,
     LinkError,
     Lost,
     NoTopic,
-    Protocol,
     Received,
-    Refused,
     Subscribed,
     TooLarge,
     Woken,
 )
+from agent.mqtt.version import Version
 from models.printable import printable
 
 _LOG = logging.getLogger(__name__)
@@ -52,8 +48,6 @@ _LINE_BYTES: Final = 48  # that a line takes beside its text
 # few brokers say that another client has the same id, and none with MQTT 3.1.1; this looks like it:
 _SHORT_S: Final = 10.0  # so soon a connection is gone ...
 _SHORT_LIVED_MIN: Final = 3  # ... so many times running
-# a connection that lasted so long was a good one, even if it brought nothing new
-_STEADY_S: Final = 2 * CONNECT_TIMEOUT_S
 _LOOK_S: Final = 60.0  # this often, whether a topic may be asked for again
 
 
@@ -67,13 +61,13 @@ class MqttInput(ThreadedInput):
         self._client_id = f"fieldwatch-{socket.gethostname()}-{self.name}"
         self._found_mono_s = 0.0
         self._short_lived = 0  # connections, in a row
-        self._protocol: Protocol = "3.1.1" if settings.broker.protocol == "3.1.1" else "5"
+        self._version = Version(settings.broker.protocol)
+        self._backoff = Backoff(settings.broker.backoff_min_s, settings.broker.backoff_max_s)
         self._connection: Connection | None = None
         self._tokens = itertools.count(1)
         # token -> packet number, of this connection, and bytes
         self._packets: dict[int, tuple[int, int]] = {}
         self._waiting_bytes = 0
-        self._news = False  # on this connection: what came for the first time
         self._subscriptions = Subscriptions(settings.topics)
         self._asked: list[str] = []  # topics, on this connection
         self._done: SimpleQueue[int] = SimpleQueue()  # tokens that are committed
@@ -95,24 +89,22 @@ class MqttInput(ThreadedInput):
             connection.happenings.put(Woken())
 
     def _run(self, put: Callable[[Chunk], None]) -> None:
-        failures = 0
         while not self._stopping.is_set():
-            before, begun_s, self._news = self._connections, time.monotonic(), False
             try:
                 self._connect_and_receive(put)
             except LinkError as error:
+                if self._connected:
+                    self._backoff.lasted(time.monotonic() - self._found_mono_s)
+                self._backoff.failed()
                 self._lost(error)
-            # a connection that breaks off again and again, always at the same, is no success
-            steady = self._connections > before and time.monotonic() - begun_s > _STEADY_S
-            failures = 1 if self._news or steady else failures + 1
-            self._stopping.wait(self._delay_s(failures))
+            self._stopping.wait(self._backoff.wait_s())
 
     def _connect_and_receive(self, put: Callable[[Chunk], None]) -> None:
         settings = self._settings
         connection = Connection(
             settings.broker,
             self._client_id,
-            self._protocol,
+            self._version.now,
             received_waiting_max=_WAITING_MAX,
             session_expiry_s=settings.kept_s,
             guard=self._guard,
@@ -122,13 +114,8 @@ class MqttInput(ThreadedInput):
         self._waiting_bytes = 0
         try:
             connection.open()
-            answer = self._answer(connection)
-            if not isinstance(answer, Connected):
-                older = answer.code == UNSUPPORTED_PROTOCOL and settings.broker.protocol == "auto"
-                if older and self._protocol == "5":
-                    self._protocol = "3.1.1"
-                    return
-                raise LinkError(f"the broker refuses: {answer.reason}")
+            if self._version.answer(connection, self._stopping) is None:
+                return
             self._connection = connection
             self._subscriptions.begin()
             self._asked = []
@@ -138,15 +125,6 @@ class MqttInput(ThreadedInput):
         finally:
             self._connection = None
             connection.close(politely=True)
-
-    def _answer(self, connection: Connection) -> Connected | Refused:
-        """Wait for the broker; one that says nothing may not have understood the version."""
-        try:
-            return connection.answer(self._stopping)
-        except LinkError:
-            if self._settings.broker.protocol == "auto":
-                self._protocol = "3.1.1" if self._protocol == "5" else "5"
-            raise
 
     def _subscribe(self, connection: Connection) -> None:
         """Ask for all topics but those that are given up; the broker may have a session with those.
@@ -268,7 +246,8 @@ class MqttInput(ThreadedInput):
         token = self._token(received, lines)
         self._bytes += len(received.body)
         self._lines += len(lines)
-        self._news |= not (received.again or received.retained)
+        if not (received.again or received.retained):
+            self._backoff.succeeded()  # a message that ends each connection as it comes does not
         put(self._chunk(received, lines, token))
 
     def _token(self, received: Received, lines: Sequence[bytes]) -> int:
@@ -315,9 +294,3 @@ class MqttInput(ThreadedInput):
             )
         self._last_error = str(error)
         self._connected, self._since = False, time.time()
-
-    def _delay_s(self, failures: int) -> float:
-        """Exponential backoff with full jitter, so that many agents do not move in step."""
-        broker = self._settings.broker
-        bound = broker.backoff_min_s * 2.0 ** min(failures - 1, 32)
-        return random.uniform(0, min(bound, broker.backoff_max_s))  # noqa: S311 - no secret

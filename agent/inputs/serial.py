@@ -6,7 +6,6 @@ import errno
 import grp
 import logging
 import os
-import random
 import select
 import termios
 import time
@@ -16,6 +15,7 @@ from typing import Final
 
 import serial
 
+from agent.backoff import Backoff
 from agent.config.inputs import IGNORED, TIME, SerialTable
 from agent.inputs.ports import find, ports_there
 from agent.inputs.source import Chunk
@@ -87,7 +87,7 @@ class SerialInput(ThreadedInput):
         return self._framer.lines_cut
 
     def _run(self, put: Callable[[Chunk], None]) -> None:
-        failures = 0
+        backoff = Backoff(_RECONNECT_DELAY_S, self._settings.reconnect_delay_max_s)
         while not self._stopping.is_set():
             bytes_before = self._bytes
             try:
@@ -96,9 +96,10 @@ class SerialInput(ThreadedInput):
                     self._read(port, put)
             except OSError as error:
                 self._lost(error)
-            # a port that opens but gives nothing is not back yet
-            failures = failures + 1 if self._bytes == bytes_before else 1
-            self._stopping.wait(self._delay_s(failures))
+            if self._bytes > bytes_before:  # a port that opens but gives nothing is not back yet
+                backoff.succeeded()
+            backoff.failed()
+            self._stopping.wait(backoff.wait_s())
 
     def _read(self, port: Port, put: Callable[[Chunk], None]) -> None:
         """Read until the stop, or until the port fails."""
@@ -132,11 +133,6 @@ class SerialInput(ThreadedInput):
 
     def _change(self, connected: bool) -> None:
         self._connected, self._since = connected, time.time()
-
-    def _delay_s(self, failures: int) -> float:
-        """Exponential backoff with full jitter, so that many agents do not move in step."""
-        bound = _RECONNECT_DELAY_S * 2.0 ** min(failures - 1, 32)
-        return random.uniform(0, min(bound, self._settings.reconnect_delay_max_s))  # noqa: S311 - no secret
 
 
 class Arriving:

@@ -410,31 +410,6 @@ def _properties(kind: int) -> Properties:
     return Properties(kind)  # type: ignore[no-untyped-call]
 
 
-def probe_broker(settings: BrokerTable, client_id: str) -> Protocol:
-    """Connect as the agent would; return the version of MQTT that the broker takes.
-
-    Raises:
-        LinkError: it cannot be reached, or refuses.
-
-    """
-    protocols: list[Protocol] = (
-        ["5", "3.1.1"] if settings.protocol == "auto" else [settings.protocol]
-    )
-    for protocol in protocols:
-        connection = Connection(settings, client_id, protocol)
-        try:
-            connection.open(f"fieldwatch/check/{client_id}", b"")
-            answer = connection.answer(threading.Event())
-        finally:
-            connection.close(politely=True)
-        if isinstance(answer, Connected):
-            return protocol
-        refusal = answer
-        if answer.code != UNSUPPORTED_PROTOCOL:
-            break
-    raise LinkError(f"the broker refuses: {refusal.reason}")
-
-
 def _explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"

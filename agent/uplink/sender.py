@@ -14,26 +14,24 @@ paho.
 from __future__ import annotations
 
 import logging
-import random
 import secrets
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from agent.backoff import Backoff
 from agent.clock import clock_quality
 from agent.guard import Guard
 from agent.mqtt.connection import (
     GOODBYE_S_MAX,
-    UNSUPPORTED_PROTOCOL,
     Connected,
     Connection,
     LinkError,
-    Protocol,
-    Refused,
     Woken,
 )
 from agent.mqtt.payload import Payload
+from agent.mqtt.version import Version
 from agent.store.reader import Reader
 from agent.store.sqlite import Damaged
 from agent.uplink.acknowledgements import Central
@@ -72,7 +70,7 @@ class Uplink:
         self._last_seq = last_seq
         self._topic = envelope.topic("status")
         self._client_id = f"fieldwatch-{envelope.site}-{envelope.gateway}"
-        self._protocol: Protocol = "3.1.1" if settings.protocol == "3.1.1" else "5"
+        self._version = Version(settings.protocol)
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
         self._stopping = threading.Event()
         self._stop_by = 0.0  # monotonic; once ``_stopping`` is set
@@ -89,7 +87,7 @@ class Uplink:
         self._damaged = threading.Event()  # the outbox
         self._payload = Payload(settings.payload, settings.compression)
         self._denials = Denials(settings.denied_retry_s)
-        self._failures = 0  # since the last stable connection, for the backoff
+        self.backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
 
     def start(self) -> None:
         """Begin to send."""
@@ -127,7 +125,7 @@ class Uplink:
             "state": link.state,
             "since": iso_time(link.since_s),
             "broker": f"{self._settings.host}:{self._settings.port}",
-            "protocol": self._protocol,
+            "protocol": self._version.now,
             "last_error": link.last_error,
             "connections": link.connections,
             "failures": link.failures,
@@ -168,7 +166,7 @@ class Uplink:
                         self._damaged.set()
                     if not self._stopping.is_set():
                         self._failed(str(error))
-                self._stopping.wait(self._delay_s())
+                self._stopping.wait(self.backoff.wait_s())
         self._link.change("stopped")
 
     def _connect_and_send(self, outbox: Reader) -> None:
@@ -180,17 +178,14 @@ class Uplink:
 
         """
         self._number += 1
-        connection = Connection(self._settings, self._client_id, self._protocol)
+        connection = Connection(self._settings, self._client_id, self._version.now)
         self._connection = connection
         polite = False
         try:
             connection.open(self._topic, self._status("offline", "lost"))
-            answer = self._answer(connection)
-            if isinstance(answer, Connected):
+            if broker := self._version.answer(connection, self._stopping):
                 self._came_up()
-                polite = self._send(connection, answer, outbox)
-            else:
-                self._fall_back(answer.code, answer.reason)
+                polite = self._send(connection, broker, outbox)
         finally:
             self._connection = None
             connection.close(polite)
@@ -225,27 +220,7 @@ class Uplink:
             session.suspect()
             raise
         finally:
-            if time.monotonic() - began >= self._settings.backoff_max_s:
-                self._failures = 0  # it was stable; new trouble starts with a short wait
-
-    def _answer(self, connection: Connection) -> Connected | Refused:
-        """Wait for the broker; one that says nothing may not have understood the version."""
-        try:
-            return connection.answer(self._stopping)
-        except LinkError:
-            if self._settings.protocol == "auto":
-                self._protocol = "3.1.1" if self._protocol == "5" else "5"
-            raise
-
-    def _fall_back(self, code: int, reason: str) -> None:
-        """Take MQTT 3.1.1 where the broker does not know 5, and we may."""
-        if not (
-            code == UNSUPPORTED_PROTOCOL
-            and self._protocol == "5"
-            and self._settings.protocol == "auto"
-        ):
-            raise LinkError(f"the broker refuses: {reason}")
-        self._protocol = "3.1.1"
+            self.backoff.lasted(time.monotonic() - began)
 
     def _online(self, told: int | None, bytes_max: int) -> tuple[int, bytes] | None:
         """Return the status, where it has changed since the one ``told``, and its number."""
@@ -281,11 +256,4 @@ class Uplink:
         self._link.last_error = reason
         self._link.change("offline")
         self._link.failures += 1
-        self._failures += 1
-
-    def _delay_s(self) -> float:
-        """Exponential backoff with full jitter, so that a fleet does not come back in step."""
-        if not self._failures:
-            return 0.0
-        bound = self._settings.backoff_min_s * 2.0 ** min(self._failures - 1, 32)
-        return random.uniform(0, min(bound, self._settings.backoff_max_s))  # noqa: S311 - no secret
+        self.backoff.failed()

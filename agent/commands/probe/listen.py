@@ -19,16 +19,14 @@ from agent.inputs.kinds import open_input
 from agent.inputs.source import Chunk, InputStatus
 from agent.mqtt.connection import (
     RECEIVED_BYTES_MAX,
-    UNSUPPORTED_PROTOCOL,
-    Connected,
     Connection,
     LinkError,
     Lost,
-    Protocol,
     Received,
     Subscribed,
     TooLarge,
 )
+from agent.mqtt.version import connected
 from agent.parsing.measurement import as_bytes
 from models.printable import printable
 
@@ -121,40 +119,15 @@ def listen_to_broker(
 ) -> Heard:
     """Subscribe for some seconds, as a guest that leaves nothing behind at the broker."""
     heard = Heard(seconds)
-    protocols: list[Protocol] = ["5", "3.1.1"] if broker.protocol == "auto" else [broker.protocol]
+    client_id = f"fieldwatch-{socket.gethostname()}-probe-{os.getpid()}"
     try:
-        for protocol in protocols:
-            client_id = f"fieldwatch-{socket.gethostname()}-probe-{os.getpid()}"
-            connection = Connection(broker, client_id, protocol)
-            try:
-                if _subscribed(connection, topics):
-                    with contextlib.suppress(KeyboardInterrupt):  # what came by then counts
-                        _receive(connection, heard, show)
-                    break
-            finally:
-                connection.close(politely=True)
-        else:
-            heard.problem = "the broker refuses: it does not speak this version of MQTT"
+        with connected(broker, client_id) as (connection, _):
+            connection.subscribe(topics)
+            with contextlib.suppress(KeyboardInterrupt):  # what came by then counts
+                _receive(connection, heard, show)
     except LinkError as error:
         heard.problem = str(error)
     return heard
-
-
-def _subscribed(connection: Connection, topics: Sequence[str]) -> bool:
-    """Connect and subscribe; False where the broker does not speak this version.
-
-    Raises:
-        LinkError: it cannot be reached, or refuses.
-
-    """
-    connection.open()
-    answer = connection.answer(threading.Event())
-    if isinstance(answer, Connected):
-        connection.subscribe(topics)
-        return True
-    if answer.code == UNSUPPORTED_PROTOCOL:
-        return False
-    raise LinkError(f"the broker refuses: {answer.reason}")
 
 
 def _receive(connection: Connection, heard: Heard, show: Show) -> None:

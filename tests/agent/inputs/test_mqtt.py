@@ -468,7 +468,7 @@ def test_a_property_that_paho_does_not_take_ends_nothing(
 
 def test_a_connection_that_breaks_at_once_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message that ends each connection as it comes must not have it opened without a pause."""
-    monkeypatch.setattr("agent.inputs.mqtt.random.uniform", lambda _, bound: bound)
+    monkeypatch.setattr("agent.backoff.random.uniform", lambda _, bound: bound)
     begun_s: list[float] = []
 
     def on_subscribe(session: Session, packet: bytes) -> None:

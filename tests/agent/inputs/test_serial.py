@@ -319,7 +319,7 @@ def test_each_pause_may_be_twice_as_long_up_to_a_limit(tmp_path, monkeypatch):
         bounds.append(high)
         return low
 
-    monkeypatch.setattr("agent.inputs.serial.random.uniform", drawn)
+    monkeypatch.setattr("agent.backoff.random.uniform", drawn)
     with reading(settings(tmp_path / "ttyUSB0", reconnect_delay_max_s=7)):
         wait_for(lambda: len(bounds) >= 50, "fifty attempts")
     assert bounds[:6] == [0.5, 1.0, 2.0, 4.0, 7, 7]

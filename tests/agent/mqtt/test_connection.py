@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from agent.config.broker import MqttTable
-from agent.mqtt.connection import LinkError, probe_broker
+from agent.mqtt.connection import LinkError
 from agent.mqtt.credentials import Credentials
+from agent.mqtt.version import probe_broker
 from tests.conftest import RealBroker, wait_until
 from tests.scripted_broker import ScriptedBroker, Session
 from tests.uplink_rig import Gateway

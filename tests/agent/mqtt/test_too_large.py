@@ -34,9 +34,9 @@ from agent.mqtt.connection import (
     Received,
     Subscribed,
     TooLarge,
-    probe_broker,
 )
 from agent.mqtt.packets import BoundedSocket
+from agent.mqtt.version import probe_broker
 from tests.conftest import ROOT, RealBroker, wait_until
 from tests.scripted_broker import ScriptedBroker, Session
 from tests.uplink_rig import Collecting, Gateway

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from agent.config.broker import MqttTable
-from agent.mqtt.connection import LinkError, probe_broker
+from agent.mqtt.connection import LinkError
+from agent.mqtt.version import probe_broker
 from agent.store.envelope import Envelope
 from agent.uplink.sender import Uplink
 from tests.conftest import ROOT, RealBroker, wait_until
@@ -218,18 +219,6 @@ def test_a_defect_that_ends_the_sender_shows(broker: RealBroker, tmp_path: Path)
     wait_until(lambda: uplink.snapshot()["state"] == "failed", "the failure")
 
 
-def test_the_wait_before_a_reconnect_is_random_and_bounded(tmp_path: Path) -> None:
-    settings = MqttTable(host="127.0.0.1", backoff_min_s=1, backoff_max_s=60)
-    uplink = Uplink(settings, Envelope("plant", "gw-1", "e"), tmp_path, lambda: 0)
-    assert uplink._delay_s() == 0
-    for failures in (1, 2, 3, 6, 7, 1000):
-        uplink._failures = failures
-        waits = [uplink._delay_s() for _ in range(300)]
-        bound = min(60.0, 2.0 ** (failures - 1))
-        assert 0 <= min(waits) < 0.1 * bound
-        assert 0.9 * bound < max(waits) <= bound
-
-
 def failures_when_each_connection_breaks(make: Callable[..., Gateway], **settings: Any) -> int:
     def on_publish(session: Session, message: Published) -> None:
         session.hang_up()  # on its first message, the status
@@ -239,7 +228,7 @@ def failures_when_each_connection_breaks(make: Callable[..., Gateway], **setting
         one.uplink.start()
         wait_until(lambda: len(scripted.sessions) > 5, "some connections")
         one.uplink.stop()
-        return one.uplink._failures
+        return one.uplink.backoff.failures
 
 
 def test_a_connection_that_breaks_soon_makes_the_next_wait_longer(
