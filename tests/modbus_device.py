@@ -28,6 +28,7 @@ class Device:
     def __init__(self, port: int = 0, line: Path | None = None) -> None:
         self.port = port or free_port()
         self._line = line
+        self.connections = 0
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -46,7 +47,9 @@ class Device:
         context = ModbusServerContext(devices=blocks, single=True)
         self._server: ModbusSerialServer | ModbusTcpServer
         if self._line is None:
-            self._server = ModbusTcpServer(context, address=("127.0.0.1", self.port))
+            self._server = ModbusTcpServer(
+                context, address=("127.0.0.1", self.port), trace_connect=self._count
+            )
         else:
             self._server = ModbusSerialServer(context, port=str(self._line), baudrate=19200)
         await self._server.listen()
@@ -54,6 +57,9 @@ class Device:
         self._started.set()
         await self._ended.wait()
         await self._server.shutdown()
+
+    def _count(self, connected: bool) -> None:
+        self.connections += connected
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._ended.set)

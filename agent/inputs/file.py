@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -12,10 +11,7 @@ from typing import Final
 from agent.config.inputs import FileTable
 from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
-from agent.journal import INPUT
 from agent.parsing.lines import Framer
-
-_LOG = logging.getLogger(__name__)
 
 _READ_BYTES_MAX: Final = 65536
 _UNCOMMITTED_MAX: Final = 64  # reads; a file can wait, where the loop's queue would drop
@@ -50,7 +46,8 @@ class FileInput(ThreadedInput):
                 self._read(put)
                 self._look_whether_replaced()
             except OSError as error:
-                self._lost(error)
+                self._lost(str(error))
+                self._close()
                 begin_at_end = False
             self._stopping.wait(self._settings.poll_interval_s)
         self._close()
@@ -61,9 +58,8 @@ class FileInput(ThreadedInput):
             file.seek(0, os.SEEK_END)
         # all that is there may have been read before a restart; later files are new
         self._there_at_start = 0 if self._connections else os.fstat(file.fileno()).st_size
-        self._file, self._connected, self._since = file, True, time.time()
-        self._connections += 1
-        _LOG.info("reading %s", self._settings.path, extra={INPUT: self.name})
+        self._file = file
+        self._found(f"reading {self._settings.path}")
 
     def _knows_header(self, file: io.FileIO) -> bool:
         """Read the header where there is to be one; False where it is not there yet."""
@@ -104,20 +100,10 @@ class FileInput(ThreadedInput):
             self._file.seek(0)
             self._begin_anew()
 
-    def _lost(self, error: OSError) -> None:
-        if self._file is not None or self._last_error is None:
-            _LOG.warning(
-                "cannot read: %s; trying again until it is there",
-                error,
-                extra={INPUT: self.name},
-            )
-        self._last_error = str(error)
-        self._close()
-
     def _close(self) -> None:
         if self._file is not None:
             self._file.close()
-            self._file, self._connected, self._since = None, False, time.time()
+            self._file = None
         self._begin_anew()
 
     def _begin_anew(self) -> None:

@@ -6,7 +6,6 @@ refuses to give, or marks as invalid, is of bad quality; all else is judged wher
 
 from __future__ import annotations
 
-import logging
 import math
 import struct
 import time
@@ -25,11 +24,8 @@ from agent.config.inputs import (
 from agent.inputs.ports import find
 from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
-from agent.journal import INPUT
 from agent.parsing.measurement import Bad, Measurement
 from models.errors import ConfigError
-
-_LOG = logging.getLogger(__name__)
 
 _RECONNECT_DELAY_S = 0.5  # bound of the first wait; doubles up to reconnect_delay_max_s
 _FORMS = {
@@ -105,7 +101,7 @@ class ModbusInput(ThreadedInput):
             try:
                 self._connect_and_poll(self._client(), put)
             except (OSError, self._failure) as error:
-                self._lost(error)
+                self._lost(str(error))
             if self._lines > lines_before:
                 backoff.succeeded()
             backoff.failed()
@@ -147,7 +143,8 @@ class ModbusInput(ThreadedInput):
             read = {block: self._read(device, block) for block in self._blocks}
             if all(isinstance(words, Bad) for words in read.values()):
                 raise ConnectionError(self._last_error or f"{self._where()} gives nothing")
-            self._found()
+            if not self._connected:
+                self._found(f"polling {self._where()}")
             row = Measurement(
                 {one.register.channel: value_of(one, read[one.block]) for one in self._places}
             )
@@ -174,19 +171,6 @@ class ModbusInput(ThreadedInput):
         words: list[int] = answer.registers
         self._bytes += 2 * len(words)
         return words
-
-    def _found(self) -> None:
-        if not self._connected:
-            self._connections += 1
-            self._connected, self._since = True, time.time()
-            _LOG.info("polling %s", self._where(), extra={INPUT: self.name})
-
-    def _lost(self, error: Exception) -> None:
-        first = self._last_error is None
-        self._last_error = str(error)
-        if self._connected or first:
-            _LOG.warning("%s; trying again until it is back", error, extra={INPUT: self.name})
-        self._connected, self._since = False, time.time()
 
 
 def blocks(registers: Sequence[RegisterTable]) -> Iterator[Block]:

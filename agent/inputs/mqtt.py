@@ -96,7 +96,7 @@ class MqttInput(ThreadedInput):
                 if self._connected:
                     self._backoff.lasted(time.monotonic() - self._found_mono_s)
                 self._backoff.failed()
-                self._lost(error)
+                self._lost(str(error))
             self._stopping.wait(self._backoff.wait_s())
 
     def _connect_and_receive(self, put: Callable[[Chunk], None]) -> None:
@@ -120,7 +120,8 @@ class MqttInput(ThreadedInput):
             self._subscriptions.begin()
             self._asked = []
             self._subscribe(connection)
-            self._found()
+            self._found_mono_s = time.monotonic()
+            self._found(f"receiving from {settings.broker.host}:{settings.broker.port}")
             self._receive(connection, put)
         finally:
             self._connection = None
@@ -277,20 +278,3 @@ class MqttInput(ThreadedInput):
             old = False
         now = time.time(), time.monotonic()
         return Chunk(self.name, *now, lines, token, again, old, received.topic)
-
-    def _found(self) -> None:
-        self._connections += 1
-        self._found_mono_s = time.monotonic()
-        self._connected, self._since = True, time.time()
-        broker = self._settings.broker
-        _LOG.info("receiving from %s:%d", broker.host, broker.port, extra={INPUT: self.name})
-
-    def _lost(self, error: LinkError) -> None:
-        if self._stopping.is_set():
-            return
-        if self._connected or self._last_error is None:
-            _LOG.warning(
-                "link lost: %s; trying again until it is back", error, extra={INPUT: self.name}
-            )
-        self._last_error = str(error)
-        self._connected, self._since = False, time.time()

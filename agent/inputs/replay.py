@@ -44,19 +44,16 @@ class ReplayInput(ThreadedInput):
                 with self._settings.path.open("rb") as file:
                     self._play(file, put)
             except OSError as error:
-                self._pause(str(error))
+                self._lost(str(error))
                 self._stopping.wait(_RETRY_S)
                 continue
             if not self._settings.loop:
-                self._pause("the recording is at its end")
+                self._end()
                 return
 
     def _play(self, file: BinaryIO, put: Callable[[Chunk], None]) -> None:
         """Play the recording once; raises OSError where it cannot be played."""
         head, at = recorded(self._settings, file)
-        self._connected, self._since = True, time.time()
-        self._connections += 1
-        _LOG.info("playing %s", self._settings.path, extra={INPUT: self.name})
         began = self._next_begin_s or time.monotonic()
         first, last, step, due = math.nan, math.nan, _STEP_S, began
         waiting: list[bytes] = []
@@ -67,6 +64,7 @@ class ReplayInput(ThreadedInput):
                 if math.isnan(first):
                     first = recorded_s
                     self._set_shift(first)
+                    self._found(f"playing {self._settings.path}")
                 elif recorded_s > last:
                     step = recorded_s - last
                 last = recorded_s
@@ -123,11 +121,10 @@ class ReplayInput(ThreadedInput):
         now, now_mono = time.time(), time.monotonic()
         put(Chunk(self.name, now, now_mono, [*head, *lines], self._put_so_far))
 
-    def _pause(self, reason: str) -> None:
-        if self._last_error != reason:
-            _LOG.warning("%s", reason, extra={INPUT: self.name})
-        self._last_error = reason
-        self._connected, self._since = False, time.time()
+    def _end(self) -> None:
+        self._last_error = "the recording is at its end"
+        self._change(False)
+        _LOG.warning("input %s: %s", self.name, self._last_error, extra={INPUT: self.name})
 
 
 def recorded(settings: ReplayTable, file: BinaryIO) -> tuple[list[bytes], int]:

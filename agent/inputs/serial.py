@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import grp
-import logging
 import os
 import select
 import termios
@@ -20,10 +19,7 @@ from agent.config.inputs import IGNORED, TIME, SerialTable
 from agent.inputs.ports import find, ports_there
 from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
-from agent.journal import INPUT
 from agent.parsing.lines import Framer
-
-_LOG = logging.getLogger(__name__)
 
 _READ_BYTES_MAX: Final = 4096  # what Linux keeps of a port; more takes room in the heap each time
 _READ_TIMEOUT_S = 0.25  # how long a stop may have to wait
@@ -92,10 +88,10 @@ class SerialInput(ThreadedInput):
             bytes_before = self._bytes
             try:
                 with open_port(self._settings) as port:
-                    self._found(port)
+                    self._found(f"reading {port.port}")
                     self._read(port, put)
             except OSError as error:
-                self._lost(error)
+                self._lost(error.strerror or str(error), _explain(self._settings, error))
             if self._bytes > bytes_before:  # a port that opens but gives nothing is not back yet
                 backoff.succeeded()
             backoff.failed()
@@ -114,25 +110,6 @@ class SerialInput(ThreadedInput):
                 self._lines += len(lines)  # what is counted is there for a flush
         finally:
             self._framer.end()
-
-    def _found(self, port: Port) -> None:
-        self._connections += 1
-        self._change(True)
-        _LOG.info("input %s: reading %s", self.name, port.port, extra={INPUT: self.name})
-
-    def _lost(self, error: OSError) -> None:
-        self._last_error = error.strerror or str(error)
-        if self._connected or self._since is None:
-            self._change(False)
-            _LOG.warning(
-                "input %s: %s; trying again until it is back",
-                self.name,
-                _explain(self._settings, error),
-                extra={INPUT: self.name},
-            )
-
-    def _change(self, connected: bool) -> None:
-        self._connected, self._since = connected, time.time()
 
 
 class Arriving:

@@ -27,7 +27,7 @@ class SimulatorInput(ThreadedInput):
 
     def _run(self, put: Callable[[Chunk], None]) -> None:
         began_s, began_mono_s = time.time(), time.monotonic()
-        self._connected, self._since = True, began_s
+        self._change(True)
         while not self._stopping.wait(began_mono_s + self._lines * PERIOD_S - time.monotonic()):
             time_s = began_s + self._lines * PERIOD_S  # as a device with a clock of its own
             values = measured(self._pump.run(1)[0])

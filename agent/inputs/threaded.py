@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from agent.config.inputs import SourceTable
 from agent.inputs.source import Chunk, InputStatus
+from agent.journal import INPUT
+
+_LOG = logging.getLogger(__name__)
 
 
 class ThreadedInput(ABC):
     """Reads in ``_run`` until ``_stopping`` is set; see ``agent.inputs.Input``.
 
-    The thread keeps ``_connected`` and the counters, and nobody else writes them.
+    The thread keeps ``_connected`` and the counters, and nobody else writes them. It says by
+    ``_found`` and ``_lost`` whether its source is there.
     """
 
     def __init__(self, settings: SourceTable) -> None:
@@ -63,6 +69,32 @@ class ThreadedInput(ABC):
 
     def committed(self, tokens: Sequence[int]) -> None:  # noqa: B027 - few have to
         """Take note that these chunks are on the disk; most sources do not wait for that."""
+
+    def _found(self, doing: str) -> None:
+        """Take note that the source is there, or there again; log ``doing``, "reading PORT"."""
+        self._connections += 1
+        self._change(True)
+        _LOG.info("input %s: %s", self.name, doing, extra={INPUT: self.name})
+
+    def _lost(self, error: str, explained: str | None = None) -> None:
+        """Take note that the source is not there, at each try; log it once. A stop is no loss.
+
+        ``error`` is for the status; ``explained``, where it is given, for the log.
+        """
+        if self._stopping.is_set():
+            return
+        self._last_error = error
+        if self._connected or self._since is None:
+            self._change(False)
+            _LOG.warning(
+                "input %s: %s; trying again until it is back",
+                self.name,
+                explained or error,
+                extra={INPUT: self.name},
+            )
+
+    def _change(self, connected: bool) -> None:
+        self._connected, self._since = connected, time.time()
 
     def _lines_cut(self) -> int:
         return 0

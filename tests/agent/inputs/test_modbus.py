@@ -188,6 +188,24 @@ def test_a_device_that_was_away_is_found_again(opened: list[Input]) -> None:
     device.stop()
 
 
+def test_a_device_that_refuses_everything_is_told_of_once(
+    opened: list[Input], caplog: pytest.LogCaptureFixture
+) -> None:
+    device = Device()
+    registers = {"channel": "absent", "address": REGISTERS + 50}
+    settings = table(device.port, registers, reconnect_delay_max_s=0.001)
+    opened.append(source := open_input(settings))
+    source.start(lambda _: None)
+    wait_until(lambda: source.status().since is not None, "the refusal")
+    since = source.status().since
+    wait_until(lambda: device.connections > 5, "some attempts")
+    source.stop()
+    device.stop()
+    (record,) = (one for one in caplog.records if one.name.startswith("agent"))
+    assert "input plc: unit 1, holding registers 250 to 250" in record.getMessage()
+    assert source.status().since == since
+
+
 def test_registers_side_by_side_are_read_together() -> None:
     registers = [
         RegisterTable(channel="a", address=10, type="float32"),
