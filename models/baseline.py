@@ -23,6 +23,7 @@ import numpy as np
 
 from models import state as saved
 from models.bundle import Bundle
+from models.canonical import canonical_json
 from models.detector import Result, Together
 from models.events import EventRules, EventState, Recent
 from models.fields import Field, model_validator
@@ -91,7 +92,7 @@ class BaselineSettings(Table):
     @property
     def digest(self) -> str:
         """The sha256 of all that changes a score; saved state of every version belongs to it."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        return hashlib.sha256(canonical_json(self.model_dump()).encode()).hexdigest()
 
     @property
     def version(self) -> int:

@@ -9,10 +9,11 @@ they have what the agent uses. Tables that pydantic has checked arrive here by `
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
+
+from models.canonical import canonical_json
 
 chosen = False
 
@@ -96,8 +97,8 @@ class BaseModel:
 
     def model_dump_json(self, *, include: set[str] | None = None) -> str:
         """Return the values as JSON, byte for byte as pydantic writes it (numbers below 1e16)."""
-        said = self.said().items()
-        return "".join(_json({k: v for k, v in said if include is None or k in include}))
+        said = self.model_dump().items()
+        return canonical_json({k: v for k, v in said if include is None or k in include})
 
     def said(self) -> dict[str, Any]:
         """Return the values that are written, as they are."""
@@ -114,40 +115,6 @@ def _dump(value: Any) -> Any:
         case dict():
             return {key: _dump(inner) for key, inner in value.items()}
     return value
-
-
-def _json(value: Any) -> Iterator[str]:
-    match value:
-        case BaseModel():
-            yield from _json(value.said())
-        case dict():
-            for position, (key, inner) in enumerate(value.items()):
-                yield f"{',' if position else '{'}{_text(key)}:"
-                yield from _json(inner)
-            yield "}" if value else "{}"
-        case list() | tuple():
-            for position, inner in enumerate(value):
-                yield "," if position else "["
-                yield from _json(inner)
-            yield "]" if value else "[]"
-        case float():
-            yield _number(value)
-        case bool() | int() | None:
-            yield json.dumps(value)
-        case _:
-            yield _text(str(value))
-
-
-def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _number(value: float) -> str:
-    """Return the shortest digits, as Python does; small ones as pydantic writes them."""
-    digits, _, exponent = repr(value).partition("e-")
-    if exponent == "05":
-        return f"{value:.{len(digits.lstrip('-').replace('.', '')) + 4}f}"
-    return f"{digits}e-{int(exponent)}" if exponent else digits
 
 
 class ValidationError(ValueError):

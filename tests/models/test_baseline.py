@@ -38,6 +38,46 @@ def made(count: int = 1, least: float = 0.0, **changes: Any) -> Baseline:
     return Baseline(BaselineSettings.model_validate(fields | changes))
 
 
+SETTINGS = BaselineSettings.model_validate(
+    {
+        "name": "pümp",
+        "channels": [
+            {"name": "flow", "unit": "l/min", "high": 1e15, "center": 0, "scale": 1},
+            {
+                "name": "level",
+                "unit": "µm",
+                "low": -1.5e-5,
+                "high": 0.1,
+                "center": 1e-7,
+                "scale": 123456.789,
+                "scored": False,
+                "stuck_samples": 5,
+            },
+        ],
+        "resolution": [1e-5, 0.001],
+        "sampling": {
+            "period_s": 0.1,
+            "hold_samples_max": 0,
+            "missing_samples": 10,
+            "reset_gap_samples": 10,
+            "warm_up_samples": 100,
+        },
+        "adapt_samples": 60,
+        "events": {"on_samples": 1, "off_samples": 20, "deadband": 0.8},
+        "severities": {"medium": 1e-4, "high": 1e-6, "unrated": "low"},
+    }
+)
+# memory that is saved on gateways is known by it
+DIGEST = "bda0311ce02bd6659aa9853a60f57563c3d6cdc2a67db8394a7c747d742f1085"
+
+
+def test_the_digest_of_the_same_settings_never_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(BaselineSettings, "model_dump_json", None)  # pydantic has no say in it
+    assert SETTINGS.digest == DIGEST
+
+
 def run(baseline: Detector, values: Any, state: Any = None) -> Result:
     values = np.asarray(values, np.float32)
     values = values[:, None] if values.ndim == 1 else values

@@ -30,7 +30,7 @@ from models.messages import ALL, Samples
 from models.pipeline import Pipeline
 from models.state import StateMismatch
 from tests.conftest import ROOT, ZOO_BUNDLE
-from tests.models.test_baseline import EVENTFUL, made
+from tests.models.test_baseline import EVENTFUL, SETTINGS, made
 
 VALUES = EVENTFUL.astype(np.float32)
 SAMPLES = Samples(np.arange(len(VALUES), dtype=np.float64), VALUES)
@@ -98,11 +98,9 @@ def test_a_sealed_baseline_scores_as_one_that_is_configured(
 
 
 def test_the_digest_of_a_configured_baseline_is_that_of_its_settings() -> None:
-    settings = made(2)._settings
-    digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
-    detector = detector_of(settings)
+    detector = detector_of(SETTINGS)
     assert isinstance(detector, Baseline)
-    assert detector.digest == digest
+    assert detector.digest == SETTINGS.digest
 
 
 def both(zoo: Bundle, path: Path) -> list[tuple[Detector, Samples]]:

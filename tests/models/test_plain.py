@@ -21,6 +21,7 @@ from agent.config import load as configuration
 from models import plain
 from models.bundle import Bundle
 from tests.conftest import ROOT
+from tests.models.test_baseline import DIGEST, SETTINGS
 
 NUMBERS = st.floats(-1e15, 1e15)  # versions of pydantic differ in how they write larger ones
 SIMPLE = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | NUMBERS | st.text()
@@ -100,6 +101,10 @@ def test_a_manifest_arrives_whole(
             manifest.error_rows,
             manifest.channels[0].model_dump_json(),
         )
+
+
+def test_the_digest_of_a_baseline_is_the_same_there() -> None:
+    assert arrived(SETTINGS, "it.digest") == DIGEST
 
 
 def test_a_configuration_arrives_whole_with_all_kinds_of_inputs(tmp_path: Path) -> None:
