@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agent.bundles.load import baseline, load
 from agent.clock import Clock, Step
@@ -69,6 +69,7 @@ from models.messages import stored_samples
 from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
+S = TypeVar("S", bound=Store)
 
 
 _DRAIN_S = 0.1  # between two commits while many messages are deleted
@@ -418,7 +419,7 @@ class Daemon:
             stream.reconfigure(table, config.summary.interval_s, self._batch)
         self._next_health = min(self._next_health, time.monotonic() + config.health.interval_s)
         if config.mqtt != before.mqtt:
-            self._relay.replace(_uplink(config, self._store, self._quarantine.guard))
+            self._relay.replace(uplink_of(config, self._store, self._quarantine.guard))
 
     def _rescue(self) -> None:
         """Commit what a defect did not touch, and close; the rest is as after a kill.
@@ -586,17 +587,7 @@ def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker, inbox: 
     clock = Clock()
     fleets = _fleets(config, clock, checker)
     streams = {stream.name: stream for fleet in fleets for stream in fleet.streams}
-    store = Store(
-        config.store.directory,
-        config.gateway.site,
-        config.gateway.name,
-        config.store.outbox_rows_max,
-        config.store.ring_rows_max,
-        alarm_rows_max=config.store.alarm_rows_max,
-        bytes_max=config.store.bytes_max,
-        history_bytes_max=config.store.history_bytes_max,
-        retention=_retention(config.store),
-    )
+    store = store_of(config, Store)
     store.history.describe(
         {name: stream.manifest.channel_names for name, stream in streams.items()}
     )
@@ -615,7 +606,7 @@ def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker, inbox: 
         if saved and not restored:
             store.forget_state(name)
     quarantine = _quarantine(config)
-    uplink = _uplink(config, store, quarantine.guard)
+    uplink = uplink_of(config, store, quarantine.guard)
     inputs = [open_input(source, quarantine.guard) for source in config.inputs]
     chunks = ChunkQueue(config.runtime.queue_chunks_max, config.runtime.gather_s, len(inputs))
     return Daemon(
@@ -645,7 +636,23 @@ def _retention(table: StoreTable) -> Retention:
     return Retention(table.samples_days_max, table.alarms_days_max, table.history_days_max)
 
 
-def _uplink(config: AgentConfig, store: Store, guard: Guard) -> Uplink | None:
+def store_of(config: AgentConfig, kind: type[S]) -> S:
+    """Return the store that is configured, of this class; it is not open yet."""
+    return kind(
+        config.store.directory,
+        config.gateway.site,
+        config.gateway.name,
+        config.store.outbox_rows_max,
+        config.store.ring_rows_max,
+        alarm_rows_max=config.store.alarm_rows_max,
+        bytes_max=config.store.bytes_max,
+        history_bytes_max=config.store.history_bytes_max,
+        retention=_retention(config.store),
+    )
+
+
+def uplink_of(config: AgentConfig, store: Store, guard: Guard) -> Uplink | None:
+    """Return the uplink that is configured, if one is; it does not send yet."""
     if config.mqtt is None:
         return None
     return Uplink(config.mqtt, store.envelope, store.directory, lambda: store.last_seq, guard)

@@ -26,7 +26,8 @@ from agent.clock import Clock, clock_quality
 from agent.config.broker import MqttTable
 from agent.config.inputs import TIME
 from agent.config.load import AgentConfig
-from agent.daemon import Daemon
+from agent.daemon import Daemon, store_of, uplink_of
+from agent.guard import Guard
 from agent.health.sdnotify import Notifier
 from agent.inputs.kinds import open_input
 from agent.inputs.source import Input
@@ -34,7 +35,6 @@ from agent.parsing.lines import LineParser
 from agent.scoring.fleet import Fleet
 from agent.store.batch import Batch
 from agent.store.reader import Reader
-from agent.uplink.sender import Uplink
 from models.bundle import Bundle
 from models.detector import Detector
 
@@ -134,14 +134,7 @@ def _run(
     seconds: float,
     stopwatch: Stopwatch | None,
 ) -> Run:
-    store = MeteredStore(
-        config.store.directory,
-        config.gateway.site,
-        config.gateway.name,
-        config.store.outbox_rows_max,
-        config.store.ring_rows_max,
-        alarm_rows_max=config.store.alarm_rows_max,
-    )
+    store = store_of(config, MeteredStore)
     store.open()
     devices = _devices(plan, inputs, send)
     meter = Meter(seconds, devices, lambda: _size(store.directory), stopwatch)
@@ -153,7 +146,7 @@ def _run(
     chunks = MeteredQueue(runtime.queue_chunks_max, runtime.gather_s, len(inputs))
     chunks.meter, chunks.devices = meter, devices
     fleet = _going_on(plan, config, store)
-    uplink = Uplink(plan.mqtt, store.envelope, store.directory, lambda: store.last_seq)
+    uplink = uplink_of(config, store, Guard())
     daemon = Daemon(config, store, [fleet], inputs, parsers, uplink, Notifier(), chunks, Clock())
     store.meter, store.enough = meter, _both(devices.stop, daemon.stop)
     devices.start(lost=daemon.stop)
