@@ -101,8 +101,10 @@ class Gateway:
     def __init__(self, directory: Path, port: int, **settings: Any) -> None:
         self.store = Store(directory, "plant", "gw-1", 100_000, 1000)
         self.store.open()
-        mqtt = MqttTable(host="127.0.0.1", port=port, **(FAST | settings))
-        self.uplink = Uplink(mqtt, self.store.envelope, directory, lambda: self.store.last_seq)
+        self.settings = MqttTable(host="127.0.0.1", port=port, **(FAST | settings))
+        self.uplink = Uplink(
+            self.settings, self.store.envelope, directory, lambda: self.store.last_seq
+        )
 
     def put(self, count: int, kind: Kind = "summary", stream: str = "pump") -> None:
         batch = Batch(messages=[Outgoing(kind, stream, 0.0, {"n": n}) for n in range(count)])

@@ -17,7 +17,7 @@ from models.messages import Event, Float32, Samples
 from models.state import StateMismatch
 
 
-def made(count: int = 1, least: float = 0.0, **changes: Any) -> Baseline:
+def settings_of(count: int = 1, least: float = 0.0, **changes: Any) -> BaselineSettings:
     fields: dict[str, Any] = {
         "channels": [
             Channel(name=f"c{number}", unit="", center=0.0, scale=1.0) for number in range(count)
@@ -35,7 +35,11 @@ def made(count: int = 1, least: float = 0.0, **changes: Any) -> Baseline:
         "events": Events(on_samples=1, off_samples=20, deadband=0.8),
         "severities": Severities(medium=1e-4, high=1e-6, unrated="low"),
     }
-    return Baseline(BaselineSettings.model_validate(fields | changes))
+    return BaselineSettings.model_validate(fields | changes)
+
+
+def made(count: int = 1, least: float = 0.0, **changes: Any) -> Baseline:
+    return Baseline(settings_of(count, least, **changes))
 
 
 SETTINGS = BaselineSettings.model_validate(

@@ -30,7 +30,7 @@ from models.messages import ALL, Samples
 from models.pipeline import Pipeline
 from models.state import StateMismatch
 from tests.conftest import ROOT, ZOO_BUNDLE
-from tests.models.test_baseline import EVENTFUL, SETTINGS, made
+from tests.models.test_baseline import EVENTFUL, SETTINGS, made, settings_of
 
 VALUES = EVENTFUL.astype(np.float32)
 SAMPLES = Samples(np.arange(len(VALUES), dtype=np.float64), VALUES)
@@ -38,7 +38,7 @@ SAMPLES = Samples(np.arange(len(VALUES), dtype=np.float64), VALUES)
 
 def hampel_manifest(zoo: Bundle, **changes: Any) -> HampelManifest:
     """Return the manifest of ``made(2, adapt_samples=60)``, sealed."""
-    settings = made(2, adapt_samples=60)._settings
+    settings = settings_of(2, adapt_samples=60)
     fields = settings.model_dump() | {
         "name": "watch",
         "version": 3,

@@ -15,10 +15,16 @@ from agent.collector.room import Room
 from agent.collector.run import Collector
 from agent.config.broker import MqttTable
 from agent.store.migrations import COLLECTED
-from agent.store.sqlite import bytes_used
+from tests.agent.collector.asked import asked, size_bytes
 
 SOURCE = Source("gw-1", "0" * 16)
 DAY_S = 86_400
+
+
+@pytest.fixture(autouse=True)
+def at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the collector look for what is too old whenever it is asked to."""
+    monkeypatch.setattr("agent.collector.books.LOOK_S", 0.0)
 
 
 def take(collected: Collected, *seqs: int, source: Source = SOURCE, size: int = 1000) -> None:
@@ -41,7 +47,6 @@ def drop_all(collected: Collected) -> int:
     dropped = 0
     while count := collected.drop_old():
         dropped += count
-        collected._next_look_s = 0.0
     return dropped
 
 
@@ -66,7 +71,7 @@ def test_the_oldest_go_where_it_is_too_much_and_the_books_stay(tmp_path: Path) -
         dropped = drop_all(collected)
         assert dropped > 1500
         assert here(collected) == others[dropped:]
-        assert bytes_used(collected._database) <= 1_000_000
+        assert size_bytes(tmp_path) <= 1_000_000
         assert told(collected) == before
     with Collected(tmp_path, "plant", keeping) as collected:
         assert told(collected) == before == (1510, [[1600, 2999], [5000, 5000]])
@@ -77,15 +82,13 @@ def test_the_oldest_go_where_it_is_too_much_and_the_books_stay(tmp_path: Path) -
         assert here(collected)[:90] == [1505, *range(1511, 1600)]
     with Collected(tmp_path, "plant", keeping) as collected:
         assert told(collected) == (2999, [[5000, 5000]])
-        (dropped_beyond,) = collected._database.execute("SELECT dropped FROM books").fetchone()
-        assert dropped_beyond is None  # it is all behind
+        assert asked(tmp_path, "SELECT dropped FROM books") == [(None,)]  # it is all behind
 
 
 def test_the_file_gets_smaller_too(tmp_path: Path) -> None:
     with Collected(tmp_path, "plant", Keeping(bytes_max=1_000_000)) as collected:
         for begin in range(1, 10_000, 500):
             take(collected, *range(begin, begin + 500))
-            collected._next_look_s = 0.0
             drop_all(collected)
     assert (tmp_path / COLLECTED).stat().st_size < 4_000_000  # of 10 MB that came
 
@@ -122,8 +125,7 @@ def test_books_that_nobody_uses_go_where_there_are_too_many(
             collected.forgo(source, [(1, 2)])
             collected.commit()
         drop_all(collected)
-        count = "SELECT count(*) FROM books"
-        assert collected._database.execute(count).fetchone() == (10,)
+        assert asked(tmp_path, "SELECT count(*) FROM books") == [(10,)]
         on_disk = Room(collected._database, "plant", None)
         assert collected._room.size_bytes == on_disk.size_bytes
         assert told(collected, sources[0]) == (2, [[5, 5]])  # it has messages

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,12 +17,18 @@ from agent.collector.room import EPOCHS_MAX
 from agent.collector.run import Collector
 from agent.config.broker import MqttTable
 from agent.mqtt.connection import Received
-from agent.store.sqlite import bytes_used
+from tests.agent.collector.asked import asked, size_bytes
 
 LIMIT = 2_000_000
 OTHERS = [Source(f"gw-{number}", "0" * 16) for number in range(4)]
 Range = tuple[int, int]
 Flood = Callable[[random.Random], Iterator[tuple[Source, list[Range]]]]
+
+
+@pytest.fixture(autouse=True)
+def at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the collector look for what is too old whenever it is asked to."""
+    monkeypatch.setattr("agent.collector.books.LOOK_S", 0.0)
 
 
 def take(collected: Collected, source: Source, *seqs: int, size: int = 1000) -> None:
@@ -33,17 +40,19 @@ def singles(begin: int, count: int = 1000) -> list[Range]:
     return [(seq, seq) for seq in range(begin, begin + 2 * count, 2)]
 
 
-def others_as_they_are(collected: Collected) -> list[object]:
+def others_as_they_are(collected: Collected, directory: Path) -> list[object]:
     return [
-        (collected.messages(source), collected.acknowledgement(source), stored(collected, source))
+        (collected.messages(source), collected.acknowledgement(source), stored(directory, source))
         for source in OTHERS
     ]
 
 
-def stored(collected: Collected, source: Source) -> list[object]:
-    return collected._database.execute(
-        "SELECT through_seq, gone, dropped FROM books WHERE gateway = ? AND epoch = ?", source
-    ).fetchall()
+def stored(directory: Path, source: Source) -> list[Any]:
+    return asked(
+        directory,
+        "SELECT through_seq, gone, dropped FROM books WHERE gateway = ? AND epoch = ?",
+        source,
+    )
 
 
 def begin_others(collected: Collected) -> None:
@@ -83,7 +92,7 @@ def test_a_flood_of_what_is_gone_costs_no_other_gateway_anything(
 ) -> None:
     with Collected(tmp_path, "plant", Keeping(bytes_max=LIMIT)) as collected:
         begin_others(collected)
-        before = others_as_they_are(collected)
+        before = others_as_they_are(collected, tmp_path)
         for at, (source, ranges) in enumerate(flood(random.Random(1))):
             if not ranges:
                 take(collected, source, 1, size=10)
@@ -92,23 +101,22 @@ def test_a_flood_of_what_is_gone_costs_no_other_gateway_anything(
             if at % 50 == 49:
                 collected.commit()
                 collected.touched()
-                collected._next_look_s = 0.0
                 assert collected.drop_old() == 0
         collected.commit()
-        assert bytes_used(collected._database) < LIMIT
+        assert size_bytes(tmp_path) < LIMIT
         sizes = "SELECT count(*), sum(length(gone)) FROM books WHERE gateway = 'flood'"
-        books, size = collected._database.execute(sizes).fetchone()
+        ((books, size),) = asked(tmp_path, sizes)
         assert books <= EPOCHS_MAX
         assert size < LIMIT / 4 / 16
-        assert others_as_they_are(collected) == before
+        assert others_as_they_are(collected, tmp_path) == before
     with Collected(tmp_path, "plant", Keeping(bytes_max=LIMIT)) as collected:
-        assert others_as_they_are(collected) == before
+        assert others_as_they_are(collected, tmp_path) == before
 
 
 def test_floods_in_many_names_have_a_quarter_in_all(tmp_path: Path) -> None:
     with Collected(tmp_path, "plant", Keeping(bytes_max=LIMIT)) as collected:
         begin_others(collected)
-        before = others_as_they_are(collected)
+        before = others_as_they_are(collected, tmp_path)
         for number in range(300):
             source = Source(f"flood-{number}", "0" * 16)
             if number % 2:
@@ -116,12 +124,11 @@ def test_floods_in_many_names_have_a_quarter_in_all(tmp_path: Path) -> None:
             collected.forgo(source, singles(10, 500))
             collected.commit()
             collected.touched()
-            collected._next_look_s = 0.0
             assert collected.drop_old() == 0
-        (size,) = collected._database.execute("SELECT sum(length(gone)) FROM books").fetchone()
+        ((size,),) = asked(tmp_path, "SELECT sum(length(gone)) FROM books")
         assert size < LIMIT / 4
-        assert bytes_used(collected._database) < LIMIT
-        assert others_as_they_are(collected) == before
+        assert size_bytes(tmp_path) < LIMIT
+        assert others_as_they_are(collected, tmp_path) == before
 
 
 def test_memory_holds_so_many_ranges_and_no_more(

@@ -400,8 +400,7 @@ def test_an_uplink_that_leaves_takes_its_acknowledgements_along(
         relay.committed(acked)
         return relay.snapshot() or {}
 
-    wait_until(lambda: bool(turn()) and relay._uplink is second, "the first to stop")
-    wait_until(lambda: turn()["state"] == "online", "the second to be online")
+    wait_until(lambda: turn() and second.snapshot()["state"] == "online", "the second uplink")
     wait_until(lambda: turn() and store.document()["outbox_rows"] == 0, "all to be sent")
     relay.stop()
     store.close()

@@ -227,7 +227,7 @@ def test_no_secret_is_in_the_log_or_in_the_status(
         one.uplink.start()
         wait_until(lambda: one.uplink.snapshot()["state"] == "online", "the link")
         assert [session.password for session in scripted.sessions] == ["hunter2-and-more"] * 3
-        said = caplog.text + str(one.uplink.snapshot()) + repr(one.uplink._settings)
+        said = caplog.text + str(one.uplink.snapshot()) + repr(one.settings)
         assert "refuses" in said
         assert "hunter2" not in said
 
