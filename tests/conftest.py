@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,9 +141,13 @@ class RealBroker:
     """A mosquitto on a port of its own, which can be killed and started again."""
 
     def __init__(self, directory: Path, more: str = "") -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        # held while no mosquitto runs: the kernel would else give it to anybody meanwhile, and
+        # even to a client that looks for the broker there, which then talks to itself
+        self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # mosquitto may have it
+        self._held.bind(("127.0.0.1", 0))
+        weakref.finalize(self, self._held.close)
+        self.port = int(self._held.getsockname()[1])
         self._config = directory / "mosquitto.conf"
         self._config.write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n{more}"
