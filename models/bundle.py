@@ -12,11 +12,13 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from models.errors import BundleCorrupt, BundleMissing, FamilyUnfit
+from models.archive import SIGNATURE, Archive, check_sizes
+from models.errors import BundleCorrupt, FamilyUnfit
 from models.manifest import (
     EVALUATED,
     MANIFEST,
@@ -29,10 +31,20 @@ from models.manifest import (
     manifest_of,
 )
 
-SIGNATURE = "manifest.json.minisig"
-FILE_SIZE_BYTES_MAX = 64 * 2**20
-
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same inputs give the same file
+
+
+class Seal(NamedTuple):
+    """What says who made a bundle, as it lies in the file."""
+
+    manifest_bytes: bytes
+    signature: bytes | None
+    source: str
+
+    @property
+    def digest(self) -> str:
+        """That of the bundle."""
+        return _digest(self.manifest_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +60,7 @@ class Bundle:
     @property
     def digest(self) -> str:
         """sha256 of the manifest's bytes, as hexadecimal digits."""
-        return hashlib.sha256(self.manifest_bytes).hexdigest()
+        return _digest(self.manifest_bytes)
 
     @property
     def evaluated_digest(self) -> str:
@@ -81,6 +93,10 @@ class Bundle:
         return self.parts[NETWORK]
 
 
+def _digest(manifest: bytes) -> str:
+    return hashlib.sha256(manifest).hexdigest()
+
+
 def file_part(data: bytes) -> FilePart:
     """Size and digest of a part, for the manifest."""
     return FilePart(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
@@ -93,6 +109,7 @@ def write(
 
     ``manifest.files`` must be the ``file_part`` of each of ``parts``.
     """
+    _check_names(str(path), manifest, parts)
     _check_parts(str(path), manifest, parts)
     _write(path, manifest.to_bytes(), parts, signature)
 
@@ -105,11 +122,12 @@ def write_signed(path: Path, bundle: Bundle, signature: bytes) -> None:
 def _write(
     path: Path, manifest: bytes, parts: Mapping[str, bytes], signature: bytes | None
 ) -> None:
+    entries = {MANIFEST: manifest} | dict(sorted(parts.items()))
+    if signature is not None:
+        entries[SIGNATURE] = signature
+    check_sizes(str(path), {name: len(data) for name, data in entries.items()})
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        entries = {MANIFEST: manifest} | dict(sorted(parts.items()))
-        if signature is not None:
-            entries[SIGNATURE] = signature
         for name, data in entries.items():
             archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), data)
     partial = path.with_name(path.name + ".partial")
@@ -123,10 +141,16 @@ def _write(
         partial.unlink(missing_ok=True)
 
 
-def read(path: Path, manifest_of: Callable[[str, bytes], Manifest] = manifest_of) -> Bundle:
+def read(
+    path: Path,
+    manifest_of: Callable[[str, bytes], Manifest] = manifest_of,
+    believe: Callable[[Seal], object] = lambda seal: None,
+) -> Bundle:
     """Read a bundle and check every part against the manifest.
 
-    ``manifest_of`` does what the function of this name does, perhaps elsewhere.
+    ``manifest_of`` does what the function of this name does, perhaps elsewhere. ``believe`` gets
+    to see who made the bundle before anything in it is parsed or any other part is read; it raises
+    what it wants to refuse the bundle with.
 
     Raises:
         BundleMissing: no file there.
@@ -135,50 +159,34 @@ def read(path: Path, manifest_of: Callable[[str, bytes], Manifest] = manifest_of
         FamilyUnknown: nothing that is installed knows its family.
 
     """
-    try:
-        size = path.stat().st_size
-        if size > FILE_SIZE_BYTES_MAX:
-            raise BundleCorrupt(f"{path}: {size} bytes is more than a bundle may have")
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise BundleMissing(f"{path}: no such bundle; copy it there or mend the path") from None
-    except OSError as error:
-        raise BundleMissing(f"{path}: cannot be read: {error.strerror}") from error
-    entries = _entries(str(path), data)
-    signature = entries.pop(SIGNATURE, None)
-    manifest_bytes = entries.pop(MANIFEST, None)
-    if manifest_bytes is None:
-        raise BundleCorrupt(f"{path}: not a bundle: no {MANIFEST} in it")
-    manifest = manifest_of(str(path), manifest_bytes)
-    _check_parts(str(path), manifest, entries)
-    return Bundle(manifest, manifest_bytes, entries, signature, str(path))
+    source = str(path)
+    with Archive(path) as archive:
+        seal = _seal(source, archive)
+        believe(seal)
+        manifest = manifest_of(source, seal.manifest_bytes)
+        names = [name for name in archive.names if name not in (MANIFEST, SIGNATURE)]
+        _check_names(source, manifest, names)
+        parts = {name: archive.read(name) for name in names}
+    _check_parts(source, manifest, parts)
+    return Bundle(manifest, seal.manifest_bytes, parts, seal.signature, source)
 
 
-def _entries(source: str, data: bytes) -> dict[str, bytes]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos = archive.infolist()
-            if sum(info.file_size for info in infos) > FILE_SIZE_BYTES_MAX:
-                raise BundleCorrupt(f"{source}: the parts are larger than a bundle may be")
-            if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
-                raise BundleCorrupt(f"{source}: a part is compressed, which no bundle's is")
-            if len({info.filename for info in infos}) != len(infos):
-                raise BundleCorrupt(f"{source}: a part occurs twice")
-            return {info.filename: archive.read(info) for info in infos}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
-        # zipfile raises all of these on damaged input, depending on where the damage is
-        raise BundleCorrupt(
-            f"{source}: truncated or altered ({error}); fetch the bundle again"
-        ) from error
+def _seal(source: str, archive: Archive) -> Seal:
+    if MANIFEST not in archive.names:
+        raise BundleCorrupt(f"{source}: not a bundle: no {MANIFEST} in it")
+    signature = archive.read(SIGNATURE) if SIGNATURE in archive.names else None
+    return Seal(archive.read(MANIFEST), signature, source)
+
+
+def _check_names(source: str, manifest: Manifest, names: Collection[str]) -> None:
+    if odd := sorted(manifest.files.keys() ^ set(names)):
+        raise BundleCorrupt(f"{source}: parts and manifest differ: {', '.join(odd)}")
+    for needed in manifest.parts_needed:
+        if needed not in names:
+            raise BundleCorrupt(f"{source}: {needed} is missing")
 
 
 def _check_parts(source: str, manifest: Manifest, parts: Mapping[str, bytes]) -> None:
-    if parts.keys() != manifest.files.keys():
-        odd = sorted(parts.keys() ^ manifest.files.keys())
-        raise BundleCorrupt(f"{source}: parts and manifest differ: {', '.join(odd)}")
-    for needed in manifest.parts_needed:
-        if needed not in parts:
-            raise BundleCorrupt(f"{source}: {needed} is missing")
     for name, data in parts.items():
         if file_part(data) != manifest.files[name]:
             raise BundleCorrupt(f"{source}: {name} was altered (sha256 differs); fetch it again")

@@ -17,9 +17,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from models.bundle import Bundle
 from models.errors import ConfigError, SignatureInvalid
 
 _PUBLIC_ALGORITHM = b"Ed"
@@ -27,6 +26,17 @@ _SIGNATURE_ALGORITHM = b"ED"
 _KEY_ID_BYTES = 8
 _KEY_BYTES = 32
 _INSTALL = "pip install 'fieldwatch[signing]'"
+
+
+class Signed(Protocol):
+    """A bundle, or as much of it as is known before it is believed."""
+
+    @property
+    def manifest_bytes(self) -> bytes: ...  # noqa: D102
+    @property
+    def signature(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def source(self) -> str: ...  # noqa: D102
 
 
 class PublicKey(NamedTuple):
@@ -94,7 +104,7 @@ def read_public_keys(directory: Path) -> list[PublicKey]:
     return [PublicKey(*_read_key(file), source=str(file)) for file in files]
 
 
-def check(bundle: Bundle, keys: Iterable[PublicKey]) -> PublicKey:
+def check(bundle: Signed, keys: Iterable[PublicKey]) -> PublicKey:
     """Return the trusted key that signed ``bundle``.
 
     Raises:
@@ -125,7 +135,7 @@ def check(bundle: Bundle, keys: Iterable[PublicKey]) -> PublicKey:
     return key
 
 
-def _parse(bundle: Bundle) -> tuple[bytes, bytes, bytes, bytes]:
+def _parse(bundle: Signed) -> tuple[bytes, bytes, bytes, bytes]:
     """Key id, signature, trusted comment and its signature."""
     assert bundle.signature is not None
     lines = bundle.signature.split(b"\n")

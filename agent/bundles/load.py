@@ -1,6 +1,6 @@
 """From a bundle's path to a detector that may be trusted: nothing goes live on hope.
 
-read (digests) ─> signature, where keys are configured ─> family ─> known answers ─> detector
+signature, where keys are configured ─> read (digests) ─> family ─> known answers ─> detector
 
 A stream without a bundle is watched by the baseline, which its table sets up.
 """
@@ -14,7 +14,7 @@ from agent.config.streams import BaselineTable
 from models import bundle as bundles
 from models import known_answers, signing
 from models.baseline import BaselineSettings
-from models.bundle import Bundle
+from models.bundle import Bundle, Seal
 from models.detector import Detector
 from models.errors import SignatureInvalid
 from models.families import detector_of
@@ -46,13 +46,16 @@ def load(
         ConfigError: the trusted keys cannot be read.
 
     """
-    bundle = bundles.read(path, manifest_of)
-    if require_signature or (trusted_keys_dir is not None and bundle.signature is not None):
-        if trusted_keys_dir is None:
-            raise SignatureInvalid(
-                f"{path}: a signature is required, but bundles.trusted_keys_dir is not set"
-            )
-        signing.check(bundle, signing.read_public_keys(trusted_keys_dir))
+
+    def believe(seal: Seal) -> None:
+        if require_signature or (trusted_keys_dir is not None and seal.signature is not None):
+            if trusted_keys_dir is None:
+                raise SignatureInvalid(
+                    f"{path}: a signature is required, but bundles.trusted_keys_dir is not set"
+                )
+            signing.check(seal, signing.read_public_keys(trusted_keys_dir))
+
+    bundle = bundles.read(path, manifest_of, believe)
     detector = detector_of(bundle, runtime)
     known_answers.check(detector, bundle)
     return bundle, detector

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from models import bundle as bundles
+from models.archive import FILE_SIZE_BYTES_MAX
 from models.bundle import Bundle
 from models.errors import BundleCorrupt, BundleError, BundleMissing, BundleTooNew
 from models.manifest import (
@@ -195,7 +196,7 @@ def test_a_compressed_part_is_refused(tmp_path: Path) -> None:
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "b"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("manifest.json", b"0" * (bundles.FILE_SIZE_BYTES_MAX + 1))
+        archive.writestr("manifest.json", b"0" * (FILE_SIZE_BYTES_MAX + 1))
     with pytest.raises(BundleCorrupt, match="larger"):
         bundles.read(path)
 
