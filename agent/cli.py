@@ -383,13 +383,19 @@ def inspect(file: Path, as_json: bool) -> int:
 @bundle.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--keys", type=click.Path(path_type=Path), help="Directory of trusted *.pub keys.")
-@click.option("--require-signature", is_flag=True, help="Refuse an unsigned bundle.")
+@click.option(
+    "--require-signature/--allow-unsigned",
+    default=None,
+    help="Whether a bundle that is not signed is refused; with --keys it is.",
+)
 @click.option("--interpreter", type=click.Choice(["auto", "litert", "tflite"]), default="auto")
-def verify(file: Path, keys: Path | None, require_signature: bool, interpreter: Any) -> int:
-    """Do what the gateway does before a bundle goes live: digests, signature, known answers."""
+def verify(file: Path, keys: Path | None, require_signature: bool | None, interpreter: Any) -> int:
+    """Do what the gateway does before a bundle goes live: signature, digests, known answers."""
     from agent.bundles.load import load
 
-    loaded, pipeline = load(file, interpreter, keys, require_signature)
+    if require_signature and keys is None:
+        raise click.UsageError("--require-signature needs --keys")
+    loaded, pipeline = load(file, interpreter, keys, require_signature is not False)
     manifest = loaded.manifest
     say(f"{file}: good on {pipeline.runtime}")
     say(f"  {manifest.name} version {manifest.version}, digest {loaded.digest}")

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from agent.bundles.trust import believe
 from agent.config.streams import BaselineTable
 from models import bundle as bundles
-from models import known_answers, signing
+from models import known_answers
 from models.baseline import BaselineSettings
-from models.bundle import Bundle, Seal
+from models.bundle import Bundle
 from models.detector import Detector
-from models.errors import SignatureInvalid
 from models.families import detector_of
 from models.interpreter import Runtime
 from models.manifest import Events, Manifest, Sampling, Severities, manifest_of, unscaled
@@ -31,13 +31,13 @@ def load(
     path: Path,
     runtime: Runtime = "auto",
     trusted_keys_dir: Path | None = None,
-    require_signature: bool = False,
+    require_signature: bool = True,
     manifest_of: Callable[[str, bytes], Manifest] = manifest_of,
 ) -> tuple[Bundle, Detector]:
     """Return the bundle at ``path`` and its detector, or refuse it.
 
-    Where ``trusted_keys_dir`` is given, a signature that is there must be by one of its keys;
-    ``require_signature`` refuses an unsigned bundle too. ``manifest_of``: see ``bundles.read``.
+    ``trusted_keys_dir`` and ``require_signature``: see ``trust``; ``manifest_of``: see
+    ``bundles.read``.
 
     Raises:
         BundleError: missing, altered, too new, wrongly signed, of an unknown family, or its known
@@ -46,16 +46,9 @@ def load(
         ConfigError: the trusted keys cannot be read.
 
     """
-
-    def believe(seal: Seal) -> None:
-        if require_signature or (trusted_keys_dir is not None and seal.signature is not None):
-            if trusted_keys_dir is None:
-                raise SignatureInvalid(
-                    f"{path}: a signature is required, but bundles.trusted_keys_dir is not set"
-                )
-            signing.check(seal, signing.read_public_keys(trusted_keys_dir))
-
-    bundle = bundles.read(path, manifest_of, believe)
+    bundle = bundles.read(
+        path, manifest_of, lambda seal: believe(seal, trusted_keys_dir, require_signature)
+    )
     detector = detector_of(bundle, runtime)
     known_answers.check(detector, bundle)
     return bundle, detector

@@ -108,13 +108,18 @@ class BundlesTable(Table):
     """Which bundles are trusted."""
 
     trusted_keys_dir: FilePath | None = Field(
-        None, description="Directory of public keys (*.pub); a signature must be by one of them"
+        None, description="Directory of public keys (*.pub); bundles must be signed by one of them"
     )
-    require_signature: bool = Field(False, description="Refuse a bundle that is not signed")
+    require_signature: bool = Field(
+        True,
+        description="Where there are trusted keys: refuse a bundle that is not signed at all;"
+        " false takes it, and still refuses one signed by another key",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> BundlesTable:
-        if self.require_signature and self.trusted_keys_dir is None:
+        asked = self.require_signature and "require_signature" in self.model_fields_set
+        if asked and self.trusted_keys_dir is None:
             raise ValueError("require_signature needs trusted_keys_dir")
         return self
 

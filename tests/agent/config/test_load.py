@@ -79,7 +79,8 @@ def test_a_minimal_file_has_the_documented_defaults(written):
     assert loaded.store.flush_interval_s == 1.0
     assert loaded.summary.interval_s == 60
     assert loaded.inputs[0].format == "csv"
-    assert not loaded.bundles.require_signature
+    assert loaded.bundles.trusted_keys_dir is None
+    assert loaded.bundles.require_signature
 
 
 def test_mqtt_defaults(written):

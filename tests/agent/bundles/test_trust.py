@@ -1,0 +1,64 @@
+"""Which bundles a gateway with trusted keys believes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from agent.bundles.load import load
+from agent.cli import commands
+from models import bundle as bundles
+from models import signing
+from models.bundle import Bundle
+from models.errors import SignatureInvalid
+from tests.conftest import ZOO_BUNDLE
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """A directory of trusted keys, with one; its secret key lies beside the directory."""
+    (directory := tmp_path / "trusted").mkdir()
+    signing.new_key(tmp_path / "ops.key").rename(directory / "ops.pub")
+    return directory
+
+
+@pytest.fixture
+def signed(tmp_path: Path, keys: Path, zoo_bundle: Bundle) -> Path:
+    path = tmp_path / "signed.fieldwatch"
+    signature = signing.sign(zoo_bundle.manifest_bytes, tmp_path / "ops.key", "pump version 1")
+    bundles.write_signed(path, zoo_bundle, signature)
+    return path
+
+
+def verify(*words: object) -> Result:
+    return CliRunner().invoke(commands, ["bundle", "verify", *map(str, words)])
+
+
+def test_with_trusted_keys_an_unsigned_bundle_is_refused_unless_allowed(
+    keys: Path, signed: Path
+) -> None:
+    with pytest.raises(SignatureInvalid, match="not signed"):
+        load(ZOO_BUNDLE, trusted_keys_dir=keys)
+    load(ZOO_BUNDLE, trusted_keys_dir=keys, require_signature=False)
+    load(ZOO_BUNDLE)
+    load(signed, trusted_keys_dir=keys)
+
+
+def test_a_bundle_that_may_be_unsigned_is_not_signed_by_a_stranger(
+    tmp_path: Path, signed: Path
+) -> None:
+    (tmp_path / "others").mkdir()
+    with pytest.raises(SignatureInvalid, match="not a trusted one"):
+        load(signed, trusted_keys_dir=tmp_path / "others", require_signature=False)
+
+
+def test_verify_does_as_the_gateway_does(keys: Path, signed: Path) -> None:
+    assert verify(signed, "--keys", keys).exit_code == 0
+    refused = verify(ZOO_BUNDLE, "--keys", keys)
+    assert isinstance(refused.exception, SignatureInvalid)
+    assert verify(ZOO_BUNDLE, "--keys", keys, "--allow-unsigned").exit_code == 0
+    told = verify(signed, "--require-signature")
+    assert told.exit_code == 2
+    assert "--require-signature needs --keys" in told.output
