@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from models import bundle as bundles
 from models.bundle import Bundle
@@ -29,6 +30,12 @@ ROOT = Path(__file__).resolve().parent.parent
 ZOO_BUNDLE = ROOT / "models" / "zoo" / "pump.fieldwatch"
 PARTS = ROOT / ".parts"
 WAIT_S_MAX = 30.0
+
+# on a busy machine an example takes as long as it takes
+settings.register_profile(
+    "unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("unhurried")
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = WAIT_S_MAX) -> None:
