@@ -573,10 +573,8 @@ def run(config_file: Path, checker: Checker) -> int:
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
-    watch = Watch(daemon.abort)
-    watch.begin()
-    daemon.run()
-    watch.check()
+    with Watch(daemon.abort):
+        daemon.run()
     return 0
 
 

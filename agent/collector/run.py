@@ -313,7 +313,5 @@ def run(
     collector = Collector(settings, site, directory, on_message, keeping)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: collector.stop())
-    watch = Watch(collector.stop)
-    watch.begin()
-    collector.run()
-    watch.check()
+    with Watch(collector.stop):
+        collector.run()

@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from types import TracebackType
+from typing import Self
 
 from models.errors import Defect
 
@@ -18,16 +20,32 @@ _LOG = logging.getLogger(__name__)
 
 
 class Watch:
-    """Sees what ends threads; one of a process."""
+    """Sees what ends threads: ``with Watch(stop): run()``; one of a process."""
 
     def __init__(self, stop: Callable[[], None]) -> None:
         """``stop`` makes the main thread end soon; it is called in the thread that ends."""
         self._stop = stop
         self._ended: str | None = None  # name of the first
 
-    def begin(self) -> None:
+    def __enter__(self) -> Self:
         """See all threads from now on."""
         threading.excepthook = self._take_note
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Say at the end whether a thread was ended.
+
+        Raises:
+            Defect: one was, and nothing else is raised.
+
+        """
+        if error is None and self._ended is not None:
+            raise Defect(f"thread {self._ended!r} ended by a defect; the log has its traceback")
 
     def _take_note(self, what: threading.ExceptHookArgs) -> None:
         name = what.thread.name if what.thread else "unknown"
@@ -40,13 +58,3 @@ class Watch:
             )
         finally:
             self._stop()
-
-    def check(self) -> None:
-        """Say at the end whether there was one.
-
-        Raises:
-            Defect: there was.
-
-        """
-        if self._ended is not None:
-            raise Defect(f"thread {self._ended!r} ended by a defect; the log has its traceback")

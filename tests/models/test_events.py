@@ -87,10 +87,12 @@ def test_the_closing_tells_the_worst_of_all(rules: EventRules) -> None:
     assert closed.number == opened.number
 
 
-def test_what_an_update_found_opens_at_once_with_its_onset(rules: EventRules) -> None:
+def test_what_an_update_found_opens_at_once_with_its_onset(
+    rules: EventRules, bundle: Bundle
+) -> None:
     events = play(rules, [0.5] * 10, [Found(row=2, onset=4, peak=6, score=1.3, ratio=0.9)])
     assert brief(events) == [("opened", 9, 4)]
-    assert events[0].channels[0].channel == rules._channels[2]
+    assert events[0].channels[0].channel == bundle.manifest.channel_names[2]
     assert events[0].channels[0].observed == pytest.approx(0)
     assert events[0].score == 1.3
 

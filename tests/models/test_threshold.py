@@ -15,7 +15,7 @@ from models.threshold import DynamicThreshold, Exceedance, Found, ThresholdState
 BLOCK = 50
 
 
-def made(**changes: object) -> DynamicThreshold:
+def settings_of(**changes: object) -> Threshold:
     settings: dict[str, Any] = {
         "history_samples": 500,
         "update_samples": BLOCK,
@@ -29,7 +29,11 @@ def made(**changes: object) -> DynamicThreshold:
     }
     settings |= changes
     settings.setdefault("calm", [0.0] * len(settings["floor"]))
-    return DynamicThreshold(Threshold.model_validate(settings))
+    return Threshold.model_validate(settings)
+
+
+def made(**changes: object) -> DynamicThreshold:
+    return DynamicThreshold(settings_of(**changes))
 
 
 def compare(threshold: DynamicThreshold, state: ThresholdState, errors: Float32) -> Exceedance:
@@ -323,7 +327,7 @@ def test_every_update_is_as_the_page_defines_it(seed: int) -> None:
     for begin in range(0, 1500, BLOCK):
         block = errors[begin : begin + BLOCK]
         limit, found, history = updated(
-            threshold._settings, history, block.tolist(), float(state.threshold[0, 0])
+            settings_of(**changes), history, block.tolist(), float(state.threshold[0, 0])
         )
         compare(threshold, state, block[:, None])
         got = threshold.update(state, 0, None)

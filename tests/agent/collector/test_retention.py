@@ -15,7 +15,7 @@ from agent.collector.room import Room
 from agent.collector.run import Collector
 from agent.config.broker import MqttTable
 from agent.store.migrations import COLLECTED
-from tests.agent.collector.asked import asked, size_bytes
+from tests.database import asked, bytes_used
 
 SOURCE = Source("gw-1", "0" * 16)
 DAY_S = 86_400
@@ -71,7 +71,7 @@ def test_the_oldest_go_where_it_is_too_much_and_the_books_stay(tmp_path: Path) -
         dropped = drop_all(collected)
         assert dropped > 1500
         assert here(collected) == others[dropped:]
-        assert size_bytes(tmp_path) <= 1_000_000
+        assert bytes_used(tmp_path / COLLECTED) <= 1_000_000
         assert told(collected) == before
     with Collected(tmp_path, "plant", keeping) as collected:
         assert told(collected) == before == (1510, [[1600, 2999], [5000, 5000]])
@@ -82,7 +82,9 @@ def test_the_oldest_go_where_it_is_too_much_and_the_books_stay(tmp_path: Path) -
         assert here(collected)[:90] == [1505, *range(1511, 1600)]
     with Collected(tmp_path, "plant", keeping) as collected:
         assert told(collected) == (2999, [[5000, 5000]])
-        assert asked(tmp_path, "SELECT dropped FROM books") == [(None,)]  # it is all behind
+        assert asked(tmp_path / COLLECTED, "SELECT dropped FROM books") == [
+            (None,)
+        ]  # it is all behind
 
 
 def test_the_file_gets_smaller_too(tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ def test_books_that_nobody_uses_go_where_there_are_too_many(
             collected.forgo(source, [(1, 2)])
             collected.commit()
         drop_all(collected)
-        assert asked(tmp_path, "SELECT count(*) FROM books") == [(10,)]
+        assert asked(tmp_path / COLLECTED, "SELECT count(*) FROM books") == [(10,)]
         on_disk = Room(collected._database, "plant", None)
         assert collected._room.size_bytes == on_disk.size_bytes
         assert told(collected, sources[0]) == (2, [[5, 5]])  # it has messages

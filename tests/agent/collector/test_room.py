@@ -17,7 +17,8 @@ from agent.collector.room import EPOCHS_MAX
 from agent.collector.run import Collector
 from agent.config.broker import MqttTable
 from agent.mqtt.connection import Received
-from tests.agent.collector.asked import asked, size_bytes
+from agent.store.migrations import COLLECTED
+from tests.database import asked, bytes_used
 
 LIMIT = 2_000_000
 OTHERS = [Source(f"gw-{number}", "0" * 16) for number in range(4)]
@@ -49,7 +50,7 @@ def others_as_they_are(collected: Collected, directory: Path) -> list[object]:
 
 def stored(directory: Path, source: Source) -> list[Any]:
     return asked(
-        directory,
+        directory / COLLECTED,
         "SELECT through_seq, gone, dropped FROM books WHERE gateway = ? AND epoch = ?",
         source,
     )
@@ -103,9 +104,9 @@ def test_a_flood_of_what_is_gone_costs_no_other_gateway_anything(
                 collected.touched()
                 assert collected.drop_old() == 0
         collected.commit()
-        assert size_bytes(tmp_path) < LIMIT
+        assert bytes_used(tmp_path / COLLECTED) < LIMIT
         sizes = "SELECT count(*), sum(length(gone)) FROM books WHERE gateway = 'flood'"
-        ((books, size),) = asked(tmp_path, sizes)
+        ((books, size),) = asked(tmp_path / COLLECTED, sizes)
         assert books <= EPOCHS_MAX
         assert size < LIMIT / 4 / 16
         assert others_as_they_are(collected, tmp_path) == before
@@ -125,9 +126,9 @@ def test_floods_in_many_names_have_a_quarter_in_all(tmp_path: Path) -> None:
             collected.commit()
             collected.touched()
             assert collected.drop_old() == 0
-        ((size,),) = asked(tmp_path, "SELECT sum(length(gone)) FROM books")
+        ((size,),) = asked(tmp_path / COLLECTED, "SELECT sum(length(gone)) FROM books")
         assert size < LIMIT / 4
-        assert size_bytes(tmp_path) < LIMIT
+        assert bytes_used(tmp_path / COLLECTED) < LIMIT
         assert others_as_they_are(collected, tmp_path) == before
 
 

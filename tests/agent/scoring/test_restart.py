@@ -16,11 +16,13 @@ from agent.config.streams import BaselineChannelTable, BaselineTable
 from agent.inputs.plant import PERIOD_S, Pump, sudden
 from agent.scoring.fleet import Fleet
 from agent.store.batch import Batch
+from agent.store.migrations import READINGS, RECORDS
 from agent.store.reader import Reader
 from agent.store.writer import Store
 from models.detector import Detector
 from models.messages import Float32, Readings, stored_samples
 from tests.conftest import ZOO_BUNDLE
+from tests.database import asked
 
 START_S = 1_700_000_000.0
 ROWS = 1200
@@ -76,9 +78,9 @@ class Gateway:
 
     def outcome(self) -> tuple[list[float], list[dict[str, Any]], dict[str, bytes]]:
         """Scores, what was told, and the memory."""
-        rows = self.store._readings.execute("SELECT scores FROM samples ORDER BY number")
+        rows = asked(self.store.directory / READINGS, "SELECT scores FROM samples ORDER BY number")
         scores = np.frombuffer(b"".join(score for (score,) in rows), np.float32).tolist()
-        sent = self.store._records.execute("SELECT body FROM outbox ORDER BY seq").fetchall()
+        sent = asked(self.store.directory / RECORDS, "SELECT body FROM outbox ORDER BY seq")
         told = [json.loads(body) for (body,) in sent]
         data = [{"seq": message["seq"], "data": message["data"]} for message in told]
         self.stream.save(self.batch, 0, whole=True)
