@@ -123,10 +123,15 @@ def test_what_is_no_recording_is_told(
     assert not one.input.status().connected
 
 
-def test_a_recording_without_a_row_is_told(playing: Callable[..., Playing]) -> None:
-    one = playing("time,flow\n")
-    assert probe_recording(one.settings) is None
-    wait_until(lambda: "no row with a time" in str(one.input.status().last_error), "the refusal")
+def test_a_recording_without_a_row_is_told(
+    playing: Callable[..., Playing], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        one = playing("time,flow\n")
+        assert probe_recording(one.settings) is None
+        wait_until(lambda: one.input.status().since is not None, "the refusal")
+    assert "no row with a time" in str(one.input.status().last_error)
+    assert "playing" not in caplog.text
 
 
 @pytest.mark.parametrize("given", [{"time_key": None}, {"header": False, "columns": ["flow"]}])
