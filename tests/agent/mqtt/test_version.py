@@ -153,7 +153,7 @@ def test_a_version_that_is_configured_is_kept(protocol: str) -> None:
     assert tried == {5 if protocol == "5" else 4}
 
 
-def test_a_broker_that_is_away_is_asked_once() -> None:
+def test_a_broker_that_is_away_is_told_of() -> None:
     with ScriptedBroker() as scripted:
         port = scripted.port
     with pytest.raises(LinkError, match="refused"):
