@@ -248,7 +248,7 @@ class MqttInput(ThreadedInput):
         self._bytes += len(received.body)
         self._lines += len(lines)
         if not (received.again or received.retained):
-            self._backoff.succeeded()  # a message that ends each connection as it comes does not
+            self._backoff.succeeded()  # what comes again may be what ends each connection
         put(self._chunk(received, lines, token))
 
     def _token(self, received: Received, lines: Sequence[bytes]) -> int:
