@@ -363,18 +363,20 @@ def bundle() -> None:
 def inspect(file: Path, as_json: bool) -> int:
     """Show what a bundle holds: channels, grid, thresholds, lineage, metrics."""
     from models import bundle as bundles
+    from models import signing
 
     read = bundles.read(file)
+    signer = signing.signer_of(read)
     manifest = read.manifest.model_dump(mode="json")
     if as_json:
-        signed = read.signature is not None
+        signed = {"signed": signer is not None, "signer": signer and signer._asdict()}
         evaluated = {"evaluated_digest": read.evaluated_digest, "evaluated": read.evaluated}
-        say_json({"digest": read.digest, "signed": signed} | evaluated | manifest)
+        say_json({"digest": read.digest} | signed | evaluated | manifest)
         return 0
     say(f"digest         {read.digest}")
     told = "what its metrics were measured on" if read.evaluated else "its metrics do not say"
     say(f"evaluated      {read.evaluated_digest}: {told}")
-    say(f"signed         {'yes' if read.signature else 'no'}")
+    say(f"signed         {f'by {signer}; verify --keys checks it' if signer else 'no'}")
     long = {name: manifest.pop(name) for name in ("lineage", "metrics", "files")}
     _print_tree(manifest | long)  # these last
     return 0
@@ -392,6 +394,7 @@ def inspect(file: Path, as_json: bool) -> int:
 def verify(file: Path, keys: Path | None, require_signature: bool | None, interpreter: Any) -> int:
     """Do what the gateway does before a bundle goes live: signature, digests, known answers."""
     from agent.bundles.load import load
+    from agent.bundles.trust import told
 
     if require_signature and keys is None:
         raise click.UsageError("--require-signature needs --keys")
@@ -399,6 +402,7 @@ def verify(file: Path, keys: Path | None, require_signature: bool | None, interp
     manifest = loaded.manifest
     say(f"{file}: good on {pipeline.runtime}")
     say(f"  {manifest.name} version {manifest.version}, digest {loaded.digest}")
+    say(f"  {told(loaded, keys)}")
     return 0
 
 

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import NamedTuple, Protocol
 
 from models.errors import ConfigError, SignatureInvalid
+from models.printable import printable
 
 _PUBLIC_ALGORITHM = b"Ed"
 _SIGNATURE_ALGORITHM = b"ED"
@@ -37,6 +38,16 @@ class Signed(Protocol):
     def signature(self) -> bytes | None: ...  # noqa: D102
     @property
     def source(self) -> str: ...  # noqa: D102
+
+
+class Signer(NamedTuple):
+    """Who made a bundle, as its signature says; ``check`` finds out whether that is true."""
+
+    key_id: str  # hexadecimal
+    comment: str  # printable
+
+    def __str__(self) -> str:
+        return f"key {self.key_id} ({self.comment})"
 
 
 class PublicKey(NamedTuple):
@@ -133,6 +144,19 @@ def check(bundle: Signed, keys: Iterable[PublicKey]) -> PublicKey:
             f"{bundle.source}: the signature does not match; the bundle was altered"
         ) from None
     return key
+
+
+def signer_of(bundle: Signed) -> Signer | None:
+    """Return who says to have signed ``bundle``, None if nobody does.
+
+    Raises:
+        SignatureInvalid: the signature cannot be read.
+
+    """
+    if bundle.signature is None:
+        return None
+    key_id, _, comment, _ = _parse(bundle)
+    return Signer(key_id.hex(), printable(comment))
 
 
 def _parse(bundle: Signed) -> tuple[bytes, bytes, bytes, bytes]:

@@ -7,10 +7,11 @@ A stream without a bundle is watched by the baseline, which its table sets up.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.bundles.trust import believe
+from agent.bundles.trust import believe, told
 from agent.config.streams import BaselineTable
 from models import bundle as bundles
 from models import known_answers
@@ -20,6 +21,8 @@ from models.detector import Detector
 from models.families import detector_of
 from models.interpreter import Runtime
 from models.manifest import Events, Manifest, Sampling, Severities, manifest_of, unscaled
+
+_LOG = logging.getLogger(__name__)
 
 # of streams without a bundle; as the trainer's own
 HOLD_SAMPLES_MAX = 2
@@ -51,6 +54,11 @@ def load(
     )
     detector = detector_of(bundle, runtime)
     known_answers.check(detector, bundle)
+    _LOG.info(
+        "%s: %s version %d, digest %s, %s",
+        *(path, bundle.manifest.name, bundle.manifest.version, bundle.digest),
+        told(bundle, trusted_keys_dir),
+    )
     return bundle, detector
 
 

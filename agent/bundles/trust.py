@@ -9,6 +9,8 @@ from pathlib import Path
 
 from models import signing
 from models.bundle import Seal
+from models.errors import SignatureInvalid
+from models.signing import Signed
 
 
 def believe(seal: Seal, trusted_keys_dir: Path | None, require_signature: bool) -> None:
@@ -25,3 +27,14 @@ def believe(seal: Seal, trusted_keys_dir: Path | None, require_signature: bool) 
     if trusted_keys_dir is None or (seal.signature is None and not require_signature):
         return
     signing.check(seal, signing.read_public_keys(trusted_keys_dir))
+
+
+def told(bundle: Signed, trusted_keys_dir: Path | None) -> str:
+    """Say who signed a bundle that is believed, and whether that was checked; for people."""
+    try:
+        signer = signing.signer_of(bundle)
+    except SignatureInvalid:  # where it counts, it was refused for that
+        return "signed by nobody knows whom"
+    if signer is None:
+        return "not signed"
+    return f"signed by {signer}" + ("" if trusted_keys_dir else ", which nobody has checked")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from agent.alarms.predicted import LimitWatch
 from agent.bundles.load import baseline, load
+from agent.bundles.trust import told
 from agent.config import load as configuration
 from agent.config.hostile_lines import slow_line
 from agent.config.inputs import AnyInput, MqttInputTable, ReplayTable, SerialTable
@@ -116,7 +117,7 @@ def _stream(config: AgentConfig, stream: StreamTable, detectors: dict[str, Detec
     assert stream.bundle is not None
     keys, signature = config.bundles.trusted_keys_dir, config.bundles.require_signature
     try:
-        _, pipeline = load(stream.bundle, config.runtime.interpreter, keys, signature)
+        bundle, pipeline = load(stream.bundle, config.runtime.interpreter, keys, signature)
     except (BundleError, ConfigError, InterpreterMissing) as error:
         return Finding(False, what, str(error), error.exit_code)
     detectors[stream.name] = pipeline
@@ -128,7 +129,8 @@ def _stream(config: AgentConfig, stream: StreamTable, detectors: dict[str, Detec
     return Finding(
         True,
         what,
-        f"{manifest.name} version {manifest.version} gives its known answers on {pipeline.runtime}",
+        f"{manifest.name} version {manifest.version}, {told(bundle, keys)}, gives its known answers"
+        f" on {pipeline.runtime}",
     )
 
 

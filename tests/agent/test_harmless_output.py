@@ -18,6 +18,7 @@ from agent.store.batch import Batch
 from agent.store.salvage import Report
 from agent.store.writer import Store
 from models import bundle as bundles
+from models import signing
 from models.bundle import Bundle
 from models.messages import Samples
 from tests.conftest import ROOT
@@ -54,7 +55,11 @@ def hostile_bundle(
         "metrics": {UTF_8_HOSTILE: [UTF_8_HOSTILE, {UTF_8_HOSTILE: UTF_8_HOSTILE}]},
     }
     path = tmp_path_factory.mktemp("bundles") / "hostile.fieldwatch"
-    bundles.write(path, manifest.model_copy(update=changes), made.parts, None)
+    changed = manifest.model_copy(update=changes)
+    signing.new_key(path.with_name("any.key"))
+    comment = UTF_8_HOSTILE.replace("\n", "")  # a line end would end it
+    signature = signing.sign(changed.to_bytes(), path.with_name("any.key"), comment)
+    bundles.write(path, changed, made.parts, signature)
     return path
 
 

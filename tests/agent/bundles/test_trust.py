@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,10 @@ def verify(*words: object) -> Result:
     return CliRunner().invoke(commands, ["bundle", "verify", *map(str, words)])
 
 
+def inspect(*words: object) -> Result:
+    return CliRunner().invoke(commands, ["bundle", "inspect", *map(str, words)])
+
+
 def test_with_trusted_keys_an_unsigned_bundle_is_refused_unless_allowed(
     keys: Path, signed: Path
 ) -> None:
@@ -62,3 +67,47 @@ def test_verify_does_as_the_gateway_does(keys: Path, signed: Path) -> None:
     told = verify(signed, "--require-signature")
     assert told.exit_code == 2
     assert "--require-signature needs --keys" in told.output
+
+
+HOSTILE = "pump\x1b[2J\rversion \u202e1"
+
+
+def test_key_and_comment_are_told_as_anybody_may_print_them(
+    tmp_path: Path, keys: Path, zoo_bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, secret = tmp_path / "signed.fieldwatch", tmp_path / "ops.key"
+    signature = signing.sign(zoo_bundle.manifest_bytes, secret, HOSTILE)
+    bundles.write_signed(path, zoo_bundle, signature)
+    key_id = signing.read_public_keys(keys)[0].key_id.hex()
+    said = rf"signed by key {key_id} (pump\x1b[2J\rversion \u202e1)"
+
+    caplog.set_level("INFO")
+    load(path, trusted_keys_dir=keys)
+    assert said in caplog.messages[-1]
+    assert zoo_bundle.digest in caplog.messages[-1]
+    assert said in verify(path, "--keys", keys).output
+    assert f"{said}, which nobody has checked" in verify(path).output
+    assert said.removeprefix("signed ") in inspect(path).output
+    assert json.loads(inspect(path, "--json").output)["signer"] == {
+        "key_id": key_id,
+        "comment": r"pump\x1b[2J\rversion \u202e1",
+    }
+
+
+def test_of_an_unsigned_bundle_it_is_told_that_it_is_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    load(ZOO_BUNDLE)
+    assert caplog.messages[-1].endswith(", not signed")
+    assert "not signed" in verify(ZOO_BUNDLE).output
+    assert json.loads(inspect(ZOO_BUNDLE, "--json").output)["signer"] is None
+
+
+def test_a_signature_that_cannot_be_read_matters_only_where_there_are_keys(
+    tmp_path: Path, keys: Path, zoo_bundle: Bundle
+) -> None:
+    bundles.write_signed(path := tmp_path / "b", zoo_bundle, b"scribble")
+    assert "signed by nobody knows whom" in verify(path).output
+    with pytest.raises(SignatureInvalid, match="unreadable"):
+        load(path, trusted_keys_dir=keys, require_signature=False)
