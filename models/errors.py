@@ -9,6 +9,7 @@
     │   ├── FamilyUnknown      no installed package knows the bundle's family
     │   ├── FamilyUnfit        the bundle is of a family that cannot do what is asked
     │   ├── SignatureInvalid   signature missing, by an unknown key, or wrong
+    │   ├── BundleRevoked      it, or the key that signed it, is trusted no more
     │   └── KnownAnswerMismatch  this gateway does not compute what the trainer computed
     ├── InterpreterMissing     no TFLite runtime, or one that cannot run here        exit 69
     ├── StoreError             the database cannot be opened or written             exit 74
@@ -61,6 +62,10 @@ class FamilyUnfit(BundleError):
 
 class SignatureInvalid(BundleError):
     """The signature is missing, made by a key that is not trusted, or does not match."""
+
+
+class BundleRevoked(BundleError):
+    """The bundle, or the key that signed it, was revoked."""
 
 
 class KnownAnswerMismatch(BundleError):

@@ -43,8 +43,8 @@ def load(
     ``bundles.read``.
 
     Raises:
-        BundleError: missing, altered, too new, wrongly signed, of an unknown family, or its known
-            answers differ.
+        BundleError: missing, altered, too new, wrongly signed, revoked, of an unknown family,
+            or its known answers differ.
         InterpreterMissing: there is nothing to run it with.
         ConfigError: the trusted keys cannot be read.
 

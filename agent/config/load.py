@@ -108,7 +108,9 @@ class BundlesTable(Table):
     """Which bundles are trusted."""
 
     trusted_keys_dir: FilePath | None = Field(
-        None, description="Directory of public keys (*.pub); bundles must be signed by one of them"
+        None,
+        description="Directory of public keys (*.pub); bundles must be signed by one of them, and"
+        " not be named in its file revoked",
     )
     require_signature: bool = Field(
         True,

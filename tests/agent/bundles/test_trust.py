@@ -13,7 +13,7 @@ from agent.cli import commands
 from models import bundle as bundles
 from models import signing
 from models.bundle import Bundle
-from models.errors import SignatureInvalid
+from models.errors import BundleRevoked, ConfigError, SignatureInvalid
 from tests.conftest import ZOO_BUNDLE
 
 
@@ -111,3 +111,53 @@ def test_a_signature_that_cannot_be_read_matters_only_where_there_are_keys(
     assert "signed by nobody knows whom" in verify(path).output
     with pytest.raises(SignatureInvalid, match="unreadable"):
         load(path, trusted_keys_dir=keys, require_signature=False)
+
+
+def revoke(keys: Path, text: str) -> None:
+    (keys / "revoked").write_text(text)
+
+
+def test_a_revoked_bundle_is_refused_signed_or_not(
+    keys: Path, signed: Path, zoo_bundle: Bundle
+) -> None:
+    revoke(keys, f"# taken back\n\n  bundle\t{zoo_bundle.digest}  wrong\x1b[2J unit \r\n")
+    for path, required in ((signed, True), (ZOO_BUNDLE, False)):
+        with pytest.raises(BundleRevoked) as refused:
+            load(path, trusted_keys_dir=keys, require_signature=required)
+        assert f"{keys}/revoked revokes bundle {zoo_bundle.digest} (wrong" in str(refused.value)
+        assert str(refused.value).isprintable()
+
+
+def test_a_revoked_key_is_refused_though_it_is_still_trusted(keys: Path, signed: Path) -> None:
+    key_id = signing.read_public_keys(keys)[0].key_id.hex()
+    revoke(keys, f"key {'0' * 16}\nbundle {'0' * 64}\n")
+    load(signed, trusted_keys_dir=keys)
+    revoke(keys, f"key {key_id}")
+    with pytest.raises(BundleRevoked, match=f"revokes key {key_id}; use another"):
+        load(signed, trusted_keys_dir=keys)
+    (keys / "ops.pub").unlink()
+    with pytest.raises(BundleRevoked, match=f"revokes key {key_id}"):
+        load(signed, trusted_keys_dir=keys)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"key {'0' * 15}", f"key {'0' * 17}", f"key {'A' * 16}", f"bundle {'0' * 16}", "\x1b[2J", "x"],
+)
+def test_a_line_that_nobody_understands_stops_everything(
+    keys: Path, signed: Path, text: str
+) -> None:
+    revoke(keys, f"# why\n{text}\n")
+    with pytest.raises(ConfigError, match="revoked: line 2: ") as refused:
+        load(signed, trusted_keys_dir=keys)
+    assert str(refused.value).isprintable()
+
+
+def test_what_is_revoked_must_be_readable(keys: Path, signed: Path) -> None:
+    revoke(keys, "#" * (2**20 + 1))
+    with pytest.raises(ConfigError, match="too long"):
+        load(signed, trusted_keys_dir=keys)
+    (keys / "revoked").unlink()
+    (keys / "revoked").mkdir()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(signed, trusted_keys_dir=keys)
