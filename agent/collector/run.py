@@ -249,7 +249,7 @@ class _Collecting:
             case Lost(reason):
                 raise LinkError(reason)
             case Subscribed(str(refusal)):
-                raise LinkError(f"the broker lets us not subscribe: {refusal}")
+                raise LinkError(f"the broker refuses the subscription: {refusal}")
             case Acknowledged(packet=packet):
                 self._in_flight.discard(packet)
             case Received() as received:

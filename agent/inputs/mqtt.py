@@ -121,11 +121,17 @@ class MqttInput(ThreadedInput):
             self._asked = []
             self._subscribe(connection)
             self._found_mono_s = time.monotonic()
-            self._found(f"receiving from {settings.broker.host}:{settings.broker.port}")
+            if not self._asked:  # all are given up; nothing will be granted
+                self._receiving()
             self._receive(connection, put)
         finally:
             self._connection = None
             connection.close(politely=True)
+
+    def _receiving(self) -> None:
+        broker = self._settings.broker
+        if not self._connected:
+            self._found(f"receiving from {broker.host}:{broker.port}")
 
     def _subscribe(self, connection: Connection) -> None:
         """Ask for all topics but those that are given up; the broker may have a session with those.
@@ -159,7 +165,9 @@ class MqttInput(ThreadedInput):
                 case Lost() as lost:
                     raise LinkError(self._explained(lost))
                 case Subscribed(str(refusal)):
-                    raise LinkError(f"the broker lets us not subscribe: {refusal}")
+                    raise LinkError(f"the broker refuses the subscription: {refusal}")
+                case Subscribed(None):  # what was published before this may not come
+                    self._receiving()
             self._acknowledge(connection)
 
     def _explained(self, lost: Lost) -> str:

@@ -45,6 +45,7 @@ class Regex:
         self._columns = Columns(columns, names)
         self.has_time = self._columns.has_time
         self._rested_s = -math.inf  # monotonic; when slow lines are made up for
+        self._warned = False
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
         """Read all lines at once, if each matches and has a plain number in every group used."""
@@ -116,7 +117,8 @@ class Regex:
     def _rest(self, began: float, took_s: float) -> None:
         if took_s <= _USUAL_S:
             return
-        if took_s > LIMIT_S and self._rested_s == -math.inf:
+        if took_s > LIMIT_S and not self._warned:
+            self._warned = True
             _LOG.warning(
                 "the pattern %s took more than %g s of computing for a line; such lines are"
                 " rejected as too_slow, see fieldwatch-agent check",

@@ -153,4 +153,4 @@ def _receive(connection: Connection, heard: Heard, show: Show) -> None:
             case Lost(reason):
                 raise LinkError(reason)
             case Subscribed(str(refusal)):
-                raise LinkError(f"the broker lets us not subscribe: {refusal}")
+                raise LinkError(f"the broker refuses the subscription: {refusal}")

@@ -185,6 +185,23 @@ def test_a_broker_that_names_the_reason_is_believed_at_once() -> None:
             one.input.stop()
 
 
+def test_it_is_connected_when_the_broker_has_the_subscription() -> None:
+    """What is published before that may not arrive, so nobody should count on it."""
+    asked: list[tuple[Session, bytes]] = []
+    with ScriptedBroker(on_subscribe=lambda *what: asked.append(what)) as scripted:
+        one = Receiving(scripted.port, broker=broker_table(scripted.port) | {"protocol": "5"})
+        try:
+            wait_until(lambda: bool(asked), "the subscription")
+            session, packet = asked[0]
+            session.publish("plant/a/flow")  # of an earlier session, perhaps
+            wait_until(lambda: len(one.chunks) == 1, "the message")
+            assert not one.input.status().connected
+            session.send(SUBACK, packet + b"\0\1")
+            wait_until(lambda: one.input.status().connected, "the broker")
+        finally:
+            one.input.stop()
+
+
 def test_a_broker_that_is_killed_once_is_no_other_agent(
     broker: RealBroker, receiving: Callable[..., Receiving]
 ) -> None:

@@ -369,7 +369,11 @@ def granting(session: Session, packet: bytes) -> None:
     [
         (0x84, granting, None),
         (0x87, granting, "the broker refuses: Not authorized"),
-        (0x84, lambda session, packet: session.send(SUBACK, packet + b"\x80"), "not subscribe"),
+        (
+            0x84,
+            lambda session, packet: session.send(SUBACK, packet + b"\x80"),
+            "refuses the subscription",
+        ),
     ],
 )
 def test_an_older_broker_and_one_that_refuses(
