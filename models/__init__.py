@@ -1,12 +1,12 @@
-"""The contract between trainer and gateway: what one exports, the other runs.
+"""The contract between trainer and gateway: the trainer exports it, the gateway runs it.
 
     bundle ─> families ─> detector ─┬─ pipeline: interpreter, telemanom, threshold, forecaster
     readings ─> align ─> samples ───┤
                                     └─ baseline: history, median
                                          └─> sensors, events ─> scores, events, forecasts
 
-``families.detector_of`` is the only way from a sealed bundle to scores: evaluation and the agent
-both take it, and calibration the same pipeline. ``README.md`` is the normative format.
+``families.detector_of`` is the only way from a sealed bundle to scores. Evaluation and the agent
+both use it; calibration uses the same pipeline. ``README.md`` is the normative format.
 """
 
 __version__ = "0.1.0"

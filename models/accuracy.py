@@ -1,8 +1,8 @@
-"""What a stream's forecasts have been worth of late: error, bias, and what the intervals covered.
+"""The recent accuracy of a stream's forecasts: error, bias, and coverage of the intervals.
 
-Forecasts are kept until their time has come and compared with what came, at some lead times; each
-new comparison fades the older ones (see ``models.forecaster``). Errors are medians' against steps.
-``judged`` counts comparisons, as far as they have not faded; the figures are None before the first.
+Forecasts are kept until their steps have come, and are compared with them at some lead times. Each
+new comparison lowers the weight of the older ones (see ``models.forecaster``). An error is median -
+actual step. ``judged`` is the sum of the weights. The figures are None before the first comparison.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from models.messages import Float64
 
 
 def by_channel(forecaster: Forecaster, judged: Judged) -> dict[str, Any]:
-    """Return the figures of each channel over all leads, in its unit; bias is forecast - actual."""
+    """Return the figures of each channel over all leads, by its name, in its unit."""
     ones = np.ones(len(forecaster.channels))
     return {
         channel.name: {"unit": channel.unit} | _figures(forecaster, judged, ones, column)
@@ -25,7 +25,10 @@ def by_channel(forecaster: Forecaster, judged: Judged) -> dict[str, Any]:
 
 
 def by_lead(forecaster: Forecaster, judged: Judged) -> list[dict[str, Any]]:
-    """Return the figures of each lead over all channels, errors in the channels' scales."""
+    """Return the figures of each lead over all channels, errors in the channels' scales.
+
+    ``lead_s`` is in seconds.
+    """
     scales = np.array([channel.scale for channel in forecaster.channels])
     return [
         {"lead_s": float(lead * forecaster.step_s)}

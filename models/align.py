@@ -1,21 +1,23 @@
-"""From readings, as they come, to samples on the bundle's grid.
+"""From readings in order of arrival to samples on the bundle's grid.
 
-Both sides use it: the trainer on recordings, the agent on live lines, so that a sample is the
-same thing in both. The grid's phase is the first reading's; a reading belongs to the nearest
-slot. A slot is emitted as soon as every channel has a value, or when a reading of a later slot
-comes; after more than ``reset_gap_samples`` empty slots ``times`` jumps instead.
+The trainer uses it on recordings and the agent on live readings, so both get the same samples. The
+first reading sets the phase of the grid. A reading belongs to the nearest slot. A slot is emitted
+as soon as every channel has a value, or when a reading of a later slot comes. After more than
+``reset_gap_samples`` empty slots ``times`` jumps, and the slots are not emitted.
 
-What a channel has no value for follows from the bundle's gap policy. ``hold``: the last value for
-``hold_samples_max`` slots, then NaN. ``missing``: NaN at once. ``interpolate``: the slots that a
-row ends a gap of are filled, for its channels, on the straight line from the last value to the
-new one, if there are at most ``hold_samples_max`` of them; else they are NaN. A slot that goes out
-before the channel's next value is there, since others went on, can not wait for it: there
-``interpolate`` holds. It is so for channels slower than the grid, on both sides, and however long
-a gateway waits for late readings: no sample hangs on what comes after it went out.
+The bundle's gap policy says what a slot gets for a channel without a value:
 
-Where time goes back by more than that gap, for ``FAR_LATE_ROWS`` rows running, the clock was
-set: the grid begins anew. One wild time, in either direction, thus costs a few rows, and no
-clock locks a stream up for ever.
+- ``hold``: the last value for ``hold_samples_max`` slots, then NaN.
+- ``missing``: NaN at once.
+- ``interpolate``: values on the straight line from the last value to the new one, if the gap has at
+  most ``hold_samples_max`` slots; else NaN. A slot that is emitted before the channel's next value
+  comes, because other channels went on, gets the value that ``hold`` gives. This happens for
+  channels slower than the grid. It does not depend on how long a gateway waits for late readings:
+  no sample depends on readings after it was emitted.
+
+The clock was set where time goes back by more than that gap for ``FAR_LATE_ROWS`` consecutive rows.
+Then a new grid starts. A single wrong time, in either direction, costs a few rows, and no clock
+can block a stream for ever.
 """
 
 from __future__ import annotations
@@ -47,26 +49,29 @@ from models.messages import (
     joined,
 )
 
-FAR_LATE_ROWS = 10  # so many running are no stragglers
+FAR_LATE_ROWS = 10  # this many consecutive late rows show that the clock was set
 
 _ON_GRID_S = 1e-4  # times are sums of floats
-_NEVER = -(2**62)  # the slot of a value that there was not
+_NEVER = -(2**62)  # the slot of a channel that has had no value
 
 
 class Aligner:
-    """The place of one stream on its grid.
+    """The position of one stream on its grid.
 
-    ``counters`` counts rows: ``late`` (their slot is gone; not used), ``duplicate`` (their slot
-    has a value of the same channel; the newest wins while the slot is open), ``out_of_order``
-    (used, though a later row came before) and ``clock_step`` (the grid began anew).
+    ``counters`` counts rows:
+
+    - ``late``: their slot was emitted; they are not used.
+    - ``duplicate``: their slot has a value of the same channel. The newest wins while it is open.
+    - ``out_of_order``: they are used, but a later row came before them.
+    - ``clock_step``: a new grid started.
 
     Args:
-        sampling: The grid.
-        channels: Their number.
-        lateness_samples: A slot stays open until readings come that are this many slots later
-            than the next; 0 is for inputs that keep the order.
-        anchored: Slots lie at multiples of the period in Unix time, as the windows of
-            ``models.features`` end; else the first reading says where.
+        sampling: the grid.
+        channels: number of channels.
+        lateness_samples: a slot stays open until a reading comes that is this many slots later;
+            0 is for inputs that keep the order.
+        anchored: slots lie at multiples of the period in Unix time, as the windows of
+            ``models.features`` end. Otherwise the first reading sets their phase.
 
     """
 
@@ -94,7 +99,7 @@ class Aligner:
         self._far_late_rows = 0
 
     def push(self, readings: Readings) -> Samples:
-        """Take in readings, (n, C); return the samples they complete, in order."""
+        """Process readings (n, C), in order of arrival; return the samples that they complete."""
         emitted = [Samples(np.empty(0), np.empty((0, len(self._held)), np.float32))]
         begin = 0
         while begin < len(readings.times):
@@ -141,28 +146,31 @@ class Aligner:
 
     @property
     def next_whole_slot(self) -> float:
-        """The slot whose whole row would be emitted at once; NaN where none would."""
+        """The slot whose complete row would be emitted at once; NaN: there is none."""
         return math.nan if self._open or math.isnan(self._phase_s) else float(self._next)
 
     @property
     def phase_s(self) -> float:
-        """Slots lie at this + k * period; NaN before the first reading."""
+        """The phase of the grid: slot k lies at phase + k × period. NaN before any reading."""
         return self._phase_s
 
     @property
     def newest_s(self) -> float:
-        """The latest time of a reading; NaN before the first."""
+        """The latest time of a reading, Unix seconds; NaN before the first."""
         return self._newest_s
 
     def passed(self, slot: int, time: float, values: Float32) -> None:
-        """Take note that whole rows up to this one, of the next slots, were emitted elsewhere."""
+        """Continue after ``slot``: the caller emitted complete rows of the next slots up to it.
+
+        ``time`` (Unix seconds) and ``values`` (C,) are those of the last row.
+        """
         self._newest, self._newest_s, self._next = slot, time, slot + 1
         self._held[:] = values
         self._held_slot[:] = slot
         self._far_late_rows = 0
 
     def caught_up(self, samples: Samples) -> None:
-        """Take note of samples, n ≥ 1, that were emitted after the place was saved, or before."""
+        """Continue after ``samples``, n ≥ 1, emitted before or after the position was saved."""
         time = float(samples.times[-1])
         slot = 0.0 if math.isnan(self._phase_s) else (time - self._phase_s) / self._period_s
         if math.isnan(self._phase_s) or abs(slot - round(slot)) * self._period_s > _ON_GRID_S:
@@ -191,10 +199,14 @@ class Aligner:
         self._far_late_rows = 0
 
     def news(self, readings: Readings, raw: bool = False) -> Readings:
-        """Return the rows whose slots are open or to come; the others count as ``duplicate``.
+        """Return the rows whose slots are not emitted yet; the others count as ``duplicate``.
 
-        For what may have come before: it says nothing about the clock. ``raw``: the rows go into
-        windows that end at the slots.
+        It is for readings that an input may deliver twice, and never detects a clock step.
+
+        Args:
+            readings: (n, C).
+            raw: the rows are raw values, of windows that end at the slots.
+
         """
         if math.isnan(self._phase_s):
             return readings
@@ -279,7 +291,7 @@ class Aligner:
         return (self._phase_s + slots * self._period_s).astype(np.float64, copy=False)
 
     def to_bytes(self) -> bytes:
-        """Return the place on the grid, for the store; a restart goes on from it."""
+        """Return the position on the grid as JSON, for the store."""
         if math.isnan(self._phase_s):
             return b"{}"
         document = {
@@ -295,7 +307,7 @@ class Aligner:
         return json.dumps(document).encode()
 
     def restore(self, data: bytes) -> None:
-        """Go on where ``to_bytes`` left off."""
+        """Set the position to what ``to_bytes`` returned."""
         document = json.loads(data)
         if not document:
             return
@@ -314,22 +326,22 @@ def _nullable(array: Float32) -> list[float | None]:
 class Aligned(NamedTuple):
     """``n`` samples of each of ``B`` streams."""
 
-    who: Index  # which of the streams; none twice
-    times: Float64  # (n, B)
-    values: Float32  # (n, B, C)
+    who: Index  # the ``B`` streams, none twice
+    times: Float64  # (n, B) Unix seconds, on the grids
+    values: Float32  # (n, B, C) in the channels' units, NaN where missing
     quality: Uint8 | None = None  # (n, B, C), see ``Samples``
 
     def of(self, column: int) -> Samples:
-        """Return those of one stream."""
+        """Return the samples of one stream."""
         quality = None if self.quality is None else self.quality[:, column]
         return Samples(self.times[:, column], self.values[:, column], quality)
 
 
 class Aligners:
-    """The places of ``N`` streams of one bundle, each on its own grid.
+    """The positions of ``N`` streams of one bundle, each on its own grid.
 
-    Whole rows of the next slots, which is what live streams mostly bring, are aligned for all
-    streams at once; all else goes to the stream's own ``Aligner``, with the same result.
+    Complete rows of the next slots, the common case of live streams, are aligned for all streams
+    at once. All other rows go to the stream's own ``Aligner``, with the same result.
     """
 
     def __init__(
@@ -348,18 +360,18 @@ class Aligners:
         self._all = np.arange(streams).tobytes()
         self._phase_s = np.full(streams, np.nan)
         self._next = np.full(streams, np.nan)  # ``Aligner.next_whole_slot``
-        # the last rows; whether the aligners have not been told of them
+        # the last rows, and whether they have not been passed to the aligners yet
         self._ahead = np.zeros(streams, np.bool_)
         self._last_s = np.full(streams, np.nan)
         self._last = np.zeros((streams, channels), np.float32)
 
     @property
     def newest_s(self) -> Float64:
-        """The latest time of a reading, of each stream; NaN before the first."""
+        """The latest time of a reading of each stream, (N,) Unix seconds; NaN before the first."""
         return self._last_s
 
     def of(self, stream: int) -> Aligner:
-        """Return a stream's own aligner, to look at or to save."""
+        """Return a stream's own aligner, brought up to date, to read or to save it."""
         own = self._each[stream]
         if self._ahead[stream]:
             slot = int(self._next[stream]) - 1
@@ -368,7 +380,7 @@ class Aligners:
         return own
 
     def is_plain(self, stream: int) -> bool:
-        """Tell whether a stream's last rows were whole: its last sample says where it is."""
+        """Whether a stream's last rows were complete: its last sample gives its position."""
         return bool(self._ahead[stream])
 
     def caught_up(self, stream: int, samples: Samples) -> None:
@@ -381,13 +393,13 @@ class Aligners:
         return self.of(stream).news(readings, raw)
 
     def restore(self, stream: int, data: bytes) -> None:
-        """Go on where a stream's ``Aligner.to_bytes`` left off."""
+        """Set the position of a stream to what its ``Aligner.to_bytes`` returned."""
         self._ahead[stream] = False
         self._each[stream].restore(data)
         self._look_at(stream)
 
     def push(self, streams: Int64, readings: Readings) -> list[Aligned]:
-        """Take in readings, (n, C), of these streams, (n,); return the samples they complete."""
+        """Process readings (n, C), row i of ``streams[i]``; return the samples they complete."""
         if len(streams) == 1:
             return self._push_one(int(streams[0]), readings)
         if len(streams) == len(self._each) and (aligned := self._push_all(streams, readings)):
@@ -413,7 +425,7 @@ class Aligners:
         return aligned
 
     def _push_one(self, stream: int, readings: Readings) -> list[Aligned]:
-        """As ``push`` for a single row: a third of the time."""
+        """Do as ``push`` for a single row, in a third of the time."""
         time, phase_s = float(readings.times[0]), float(self._phase_s[stream])
         place = (time - phase_s) / self._period_s + self._half
         slot = math.nan if math.isnan(place) else float(math.floor(place))
@@ -428,7 +440,7 @@ class Aligners:
         return [Aligned(who, on_grid, readings.values[None])]
 
     def _push_all(self, streams: Int64, readings: Readings) -> list[Aligned] | None:
-        """As ``push`` for a whole row, the next, of every stream; None where it is another case."""
+        """Do as ``push`` for the next complete row of every stream; None: it is another case."""
         times, values = readings
         if streams.tobytes() != self._all:
             order = np.argsort(streams)

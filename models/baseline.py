@@ -1,15 +1,15 @@
-"""The family ``hampel``: robust distance from the median of normal life, without a network.
+"""The family ``hampel``: robust distance from the median of normal operation, without a network.
 
-It watches streams without a bundle, which set it up in the gateway's configuration.
+It also scores streams without a bundle. Its settings are then in the gateway's configuration.
 
-A Hampel identifier (Hampel, JASA 1974) that streams: per channel, the distance of a value from the
-median of a bounded history, in robust deviations. It learns nothing of how channels move together
-or in time, and needs no training: it watches a stream until there is a network for it.
+It is a streaming Hampel identifier (Hampel, JASA 1974): per channel, the distance of a value from
+the median of a bounded history, in robust standard deviations. It needs no training, and knows
+nothing of relations between channels or over time. It is for streams that have no network yet.
 
-- **The history keeps normal values only**, as the dynamic threshold's does: what is outside is left
-  out, and nothing enters while an anomaly is open, until ``adapt_samples`` make it the new normal.
-- **Exact for constant signals**: a value equal to all before it is never outside, and the least
-  change above the channel's resolution is.
+- **The history keeps normal values only**, as that of the dynamic threshold. Values outside are
+  left out. Nothing enters while an anomaly is open, until ``adapt_samples`` make it the new normal.
+- **Exact for constant signals**: a value equal to all before it is never outside, and any change
+  above the channel's resolution is.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ RESOLUTION: Final = 1e-6  # of a value's magnitude: a float32 cannot tell less a
 
 
 class BaselineSettings(Table):
-    """All that changes a score of the baseline; see ``models.bundle`` for its parts."""
+    """Everything that changes a score of the baseline; see ``models.manifest`` for its parts."""
 
     name: str = "baseline"
     channels: list[Channel] = Field(min_length=1, description="Center and scale are not used")
@@ -79,7 +79,7 @@ class BaselineSettings(Table):
 
     @classmethod
     def of(cls, manifest: HampelManifest) -> BaselineSettings:
-        """Return those of a bundle."""
+        """Return the settings of a bundle."""
         return cls(
             name=manifest.name,
             channels=manifest.channels,
@@ -91,12 +91,12 @@ class BaselineSettings(Table):
 
     @property
     def digest(self) -> str:
-        """The sha256 of all that changes a score; saved state of every version belongs to it."""
+        """The sha256 of everything that changes a score; saved states belong to it."""
         return hashlib.sha256(canonical_json(self.model_dump()).encode()).hexdigest()
 
     @property
     def version(self) -> int:
-        """There is but one."""
+        """Always 1: settings of a configuration have no versions."""
         return 1
 
     @property
@@ -106,17 +106,17 @@ class BaselineSettings(Table):
 
     @property
     def tail(self) -> Tail | None:
-        """Without held-out normal life there are no probabilities."""
+        """None: without held-out normal operation there are no probabilities."""
         return None
 
     @property
     def sources(self) -> Sequence[Source]:
-        """There are none: features are recorded in bundles."""
+        """Empty: only a bundle has features."""
         return ()
 
     @property
     def source_channels(self) -> list[Channel]:
-        """What inputs bring."""
+        """The channels that inputs must bring: all."""
         return self.channels
 
     @property
@@ -126,18 +126,18 @@ class BaselineSettings(Table):
 
     @property
     def scored(self) -> list[int]:
-        """Positions of the channels that are judged."""
+        """Indices of the scored channels."""
         return [position for position, channel in enumerate(self.channels) if channel.scored]
 
 
 @dataclass(slots=True)
 class BaselineState:
-    """The memory of one stream; of constant size."""
+    """The memory of one stream, of constant size. A row ``R`` is a scored channel."""
 
-    history: History  # normal values of each scored channel
-    median: Float32  # (R,) NaN until there are enough values
-    deviation: Float32  # (R,)
-    outside: Bool  # (U, R) of the block
+    history: History  # normal values of each scored channel, in its unit
+    median: Float32  # (R,) in the channels' units; NaN until there are enough values
+    deviation: Float32  # (R,) robust standard deviation, in the channels' units
+    outside: Bool  # (U, R) which values of the block are outside
     recent: Recent  # the block
     pending: int  # rows of the block in use
     sensors: SensorState
@@ -145,10 +145,14 @@ class BaselineState:
 
 
 class Baseline:
-    """Scores streams as ``models.pipeline.Pipeline`` does; holds the settings, no memory."""
+    """Scores streams without a network. It holds the settings and no memory.
+
+    Shapes and units are those of ``models.detector``. Errors are dimensionless: the distance from
+    the median, 1 at ``deviations_max`` robust standard deviations.
+    """
 
     def __init__(self, settings: BaselineSettings, sealed: Bundle | None = None) -> None:
-        """``sealed``: the bundle that the settings are of; None where a configuration has them."""
+        """``sealed`` is the bundle of the settings; None: they come from a configuration."""
         self.manifest: StreamRules = settings if sealed is None else sealed.manifest
         self.digest = settings.digest if sealed is None else sealed.digest
         self.detector = settings.detector
@@ -162,7 +166,7 @@ class Baseline:
         self._events = EventRules(self.manifest)
 
     def start(self, streams: int = 1) -> list[BaselineState]:
-        """Return the memory of so many streams, before their first samples."""
+        """Return a memory of ``streams`` streams without samples."""
         return [self._start() for _ in range(streams)]
 
     def _start(self) -> BaselineState:
@@ -184,10 +188,10 @@ class Baseline:
         )
 
     def restore(self, parts: Mapping[str, bytes]) -> list[BaselineState]:
-        """Return the memory of one stream that ``changed_parts`` saved.
+        """Return a memory of one stream from the parts that ``changed_parts`` returned.
 
         Raises:
-            StateMismatch: the parts are of other settings, or damaged.
+            StateMismatch: the parts belong to other settings, or are damaged.
 
         """
         state = self._start()
@@ -201,7 +205,7 @@ class Baseline:
         return [state]
 
     def adopt(self, states: list[BaselineState], stream: int, one: list[BaselineState]) -> None:
-        """Set the memory of one of ``N`` streams to that of the only one of ``one``."""
+        """Copy the only stream of ``one`` into ``states``, in place of its stream ``stream``."""
         states[stream] = one[0]
 
     def changed_parts(self, states: list[BaselineState], stream: int = 0) -> dict[str, bytes]:
@@ -211,17 +215,17 @@ class Baseline:
         return saved.packed(scalars, _arrays(state), state.history, self.digest)
 
     def step(self, states: list[BaselineState], samples: Samples) -> Result:
-        """Score ``samples`` of the only stream of ``states``, which follow those before."""
+        """Score the next ``samples`` of the only stream of ``states``."""
         times, values = samples.times[:, None], samples.values[:, None]
         return self.step_together(states, ALL, times, values).first(samples.times, self._tail)
 
     def step_together(
         self, states: list[BaselineState], who: Index, times: Float64, values: Float32
     ) -> Together:
-        """Score the samples that follow those before; see ``Pipeline.step_together``.
+        """Score the next samples of some streams; see ``models.detector.Scorer.step_together``.
 
         The score is the largest distance from the median over the channels, 1 at
-        ``deviations_max``. A jump in ``times`` changes nothing: a level does not depend on it.
+        ``deviations_max``. A jump in ``times`` changes no score.
         """
         streams = np.arange(len(states))[who].tolist()
         ratio = np.full((*times.shape, len(self._scored)), np.nan, np.float32)
@@ -257,19 +261,19 @@ class Baseline:
     def silent(
         self, states: list[BaselineState], time: float, since: float, stream: int = 0
     ) -> list[Event]:
-        """Say that at ``time`` nothing has come of a stream since ``since`` (Unix seconds)."""
+        """Open the ``silent`` event of a stream; see ``models.detector.OpenEvents.silent``."""
         return self._events.silent(states[stream].events, time, since)
 
     def open_events(self, states: list[BaselineState], stream: int = 0) -> list[Event]:
-        """Return the events of a stream that are open, each with its worst sample so far."""
+        """Return the open events of a stream, each with its worst sample so far."""
         return self._events.open_events(states[stream].events)
 
     def events(self, states: list[BaselineState], stream: int = 0) -> EventState:
-        """Return what is open of a stream, and about to open."""
+        """Return the state of a stream's events."""
         return states[stream].events
 
     def forecasts(self, states: list[BaselineState], stream: int = 0) -> ForecastState | None:
-        """Return None: it forecasts nothing."""
+        """Return None: this family has no forecaster."""
         return None
 
     def _ratio(self, state: BaselineState, block: Samples) -> Float32:
@@ -296,7 +300,7 @@ class Baseline:
         return events
 
     def _update(self, state: BaselineState) -> None:
-        """Move the full block's normal values to the history; find median and deviation anew."""
+        """Move the full block's normal values to the history; recompute median and deviation."""
         state.pending = 0
         open_samples = state.events.open_samples
         if open_samples is not None:

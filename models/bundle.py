@@ -1,4 +1,4 @@
-"""One sealed file that holds all that changes a score.
+"""One sealed file that holds everything that changes a score.
 
 A bundle is an uncompressed zip: ``manifest.json`` first, then the parts that the manifest lists
 with their sizes and sha256. The **digest** of a bundle is the sha256 of its manifest's bytes: it
@@ -52,32 +52,32 @@ class Bundle:
     """A bundle that was read and whose parts match their digests."""
 
     manifest: Manifest
-    manifest_bytes: bytes
-    parts: Mapping[str, bytes]
-    signature: bytes | None
-    source: str
+    manifest_bytes: bytes  # as in the file; the digest and the signature are of these
+    parts: Mapping[str, bytes]  # by their name in the file
+    signature: bytes | None  # a minisign signature; None: not signed
+    source: str  # the path, or another name for messages
 
     @property
     def digest(self) -> str:
-        """sha256 of the manifest's bytes, as hexadecimal digits."""
+        """The sha256 of the manifest's bytes, 64 hexadecimal digits."""
         return _digest(self.manifest_bytes)
 
     @property
     def evaluated_digest(self) -> str:
-        """What ``digest`` was before the metrics were known; see ``models.manifest``."""
+        """The ``digest`` before the metrics were added; see ``models.manifest``."""
         return evaluated_digest(self.manifest_bytes)
 
     @property
     def evaluated(self) -> bool:
-        """Whether the metrics say that they are of this bundle; checked where it was read."""
+        """Whether the metrics name the bundle that they belong to. ``read`` checks the name."""
         return self.manifest.metrics.get(EVALUATED) == self.evaluated_digest
 
     @property
     def telemanom(self) -> TelemanomManifest:
-        """The manifest of a bundle of this family.
+        """The manifest of a bundle of the family ``telemanom``.
 
         Raises:
-            FamilyUnfit: it is of another one.
+            FamilyUnfit: the bundle is of another family.
 
         """
         if not isinstance(self.manifest, TelemanomManifest):
@@ -89,7 +89,7 @@ class Bundle:
 
     @property
     def network(self) -> bytes:
-        """The ``.tflite`` file of a bundle of the family telemanom."""
+        """The ``.tflite`` file of a bundle of the family ``telemanom``."""
         return self.parts[NETWORK]
 
 
@@ -98,16 +98,25 @@ def _digest(manifest: bytes) -> str:
 
 
 def file_part(data: bytes) -> FilePart:
-    """Size and digest of a part, for the manifest."""
+    """Return the size and the sha256 of a part, for the manifest."""
     return FilePart(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def write(
     path: Path, manifest: Manifest, parts: Mapping[str, bytes], signature: bytes | None
 ) -> None:
-    """Write a new bundle to ``path`` as a whole or not at all.
+    """Write a new bundle to ``path``, as a whole or not at all.
 
-    ``manifest.files`` must be the ``file_part`` of each of ``parts``.
+    Args:
+        path: of the file; an existing one is replaced.
+        manifest: its ``files`` must be the ``file_part`` of each of ``parts``.
+        parts: by their name in the file.
+        signature: of the manifest's bytes; None: not signed.
+
+    Raises:
+        BundleCorrupt: ``manifest.files`` and ``parts`` do not match.
+        OSError: the file cannot be written.
+
     """
     _check_names(str(path), manifest, parts)
     _check_parts(str(path), manifest, parts)
@@ -115,7 +124,12 @@ def write(
 
 
 def write_signed(path: Path, bundle: Bundle, signature: bytes) -> None:
-    """Write ``bundle`` to ``path`` with a signature; its manifest stays as it is, byte for byte."""
+    """Write ``bundle`` with a signature to ``path``. Its manifest's bytes do not change.
+
+    Raises:
+        OSError: the file cannot be written.
+
+    """
     _write(path, bundle.manifest_bytes, bundle.parts, signature)
 
 
@@ -148,15 +162,17 @@ def read(
 ) -> Bundle:
     """Read a bundle and check every part against the manifest.
 
-    ``manifest_of`` does what the function of this name does, perhaps elsewhere. ``believe`` gets
-    to see who made the bundle before anything in it is parsed or any other part is read; it raises
-    what it wants to refuse the bundle with.
+    Args:
+        path: of the file.
+        manifest_of: replaces ``models.manifest.manifest_of``, to parse in another process.
+        believe: sees who made the bundle before anything in it is parsed or any other part is
+            read; raises what it wants to refuse the bundle with.
 
     Raises:
-        BundleMissing: no file there.
-        BundleCorrupt: truncated, altered, or not a bundle.
-        BundleTooNew: written by a newer version of this software.
-        FamilyUnknown: nothing that is installed knows its family.
+        BundleMissing: the file does not exist or cannot be read.
+        BundleCorrupt: the file is truncated, altered, or not a bundle.
+        BundleTooNew: a newer version of this software wrote it.
+        FamilyUnknown: no installed package knows its family.
 
     """
     source = str(path)

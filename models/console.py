@@ -1,8 +1,7 @@
-"""What the commands print: the only door to the terminal, of the agent's and of the trainer's.
+"""The output of all commands of agent and trainer. Nothing else prints.
 
-What they print quotes bundles, devices, brokers and files. Here it becomes printable, whatever it
-holds, so that it can neither move the cursor, nor forge a line, nor end the command because the
-terminal's encoding lacks a letter.
+The output quotes bundles, devices, brokers and files. Here it becomes printable. So it can neither
+move the cursor nor forge a line, and a letter that the terminal's encoding lacks is no error.
 """
 
 from __future__ import annotations
@@ -22,16 +21,17 @@ _OFF: Final = "\x1b[0m"
 
 
 class Colored(NamedTuple):
-    """A part of a line; without its color where that is no terminal, or nobody wants it."""
+    """A part of a line in a color. Without a terminal, or with ``NO_COLOR``, it has none."""
 
     text: str
     color: Literal["red", "green"]
 
 
 def begin() -> None:
-    """Show what the terminal's encoding lacks as escapes, whoever prints; once, at the start.
+    """Set up the output of the process; call it once, at the start.
 
-    The trace of a defect becomes printable, too: its text may quote what led to it.
+    Characters that the terminal's encoding lacks are printed as escapes, whoever prints. The trace
+    of a defect becomes printable too, as its text may quote input.
     """
     sys.excepthook = _trace
     for stream in (sys.stdout, sys.stderr):
@@ -44,7 +44,7 @@ def _trace(_: type[BaseException], error: BaseException, __: TracebackType | Non
 
 
 def has_blocks() -> bool:
-    """Whether the encoding of stdout has the blocks that a chart is drawn with."""
+    """Whether the encoding of stdout has the block characters of a chart."""
     try:
         "▁█".encode(_encoding())
     except UnicodeEncodeError:
@@ -53,7 +53,10 @@ def has_blocks() -> bool:
 
 
 def say(*parts: str | Colored, error: bool = False) -> None:
-    """Print one line, made of these parts; to stderr where it is an ``error``."""
+    """Print one line of these parts, to stderr if ``error``.
+
+    A part has at most ``LINE_CHARACTERS_MAX`` characters; the rest is left out.
+    """
     stream = sys.stderr if error else sys.stdout
     color = stream.isatty() and "NO_COLOR" not in os.environ
     print("".join(_shown(part, color) for part in parts), file=stream, flush=True)
@@ -67,12 +70,12 @@ def _shown(part: str | Colored, color: bool) -> str:
 
 
 def say_lines(text: str, *, error: bool = False) -> None:
-    """Print lines that we have made, of any length."""
+    """Print lines of this software, of any length, to stderr if ``error``."""
     print(printable_lines(text), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def say_error(command: str, text: str) -> None:
-    """Say in the name of a command what is wrong; further lines are set apart from other output."""
+    """Print the error ``text`` of a command to stderr; its further lines are indented."""
     first, *more = text.split("\n")
     say(f"{command}: {first}", error=True)
     for line in more:
@@ -80,7 +83,7 @@ def say_error(command: str, text: str) -> None:
 
 
 def say_json(document: object, indent: int | None = 2) -> None:
-    """Print a document for programs: over several lines, or in one without an ``indent``."""
+    """Print a document as JSON, on one line where ``indent`` is None."""
     say_lines(json_text(document, indent, _encoding()))
 
 

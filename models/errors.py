@@ -11,19 +11,19 @@
     │   ├── SignatureInvalid   signature missing, by an unknown key, or wrong
     │   ├── BundleRevoked      it, or the key that signed it, is trusted no more
     │   └── KnownAnswerMismatch  this gateway does not compute what the trainer computed
-    ├── InterpreterMissing     no TFLite runtime, or one that cannot run here        exit 69
+    ├── InterpreterMissing     no TFLite interpreter that can run here              exit 69
     ├── StoreError             the database cannot be opened or written             exit 74
     ├── Defect                 a mistake of this software; start it again           exit 70
     └── DataError              recordings that cannot be trained or scored on       exit 65
 
-A bad reading is no exception: it is one item among good ones, counted by its cause.
+A bad reading is no exception. It is one item among good ones, and is counted by its cause.
 """
 
 from __future__ import annotations
 
 
 class FieldwatchError(Exception):
-    """Any error that the product raises on purpose; the text says what, where and what to do."""
+    """Any error that the product raises on purpose. Its text says what, where and what to do."""
 
     exit_code = 1
 

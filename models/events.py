@@ -1,8 +1,8 @@
-"""From scores to events that open and close: delays, deadband, and who contributed.
+"""From scores to events that open and close: delays, deadband and contributing channels.
 
-One anomaly event per stream at a time, naming the channels that contribute; one ``stuck`` and
-one ``missing`` event per channel; one ``silent`` event for a stream that stopped altogether.
-Words after ISA-18.2: on-delay, off-delay, deadband.
+A stream has at most one open ``anomaly`` event, which names the contributing channels, and one
+``silent`` event, while no samples come. Each channel has at most one open ``stuck`` and one open
+``missing`` event. The terms on-delay, off-delay and deadband are those of ISA-18.2.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SENSOR_DETECTOR = "sensor"
 
 
 class Rated(TypedDict):
-    """A score and what it means, as an ``Event`` takes them."""
+    """A score with its probability and severity; see ``models.messages.Event``."""
 
     score: float
     probability: float | None
@@ -32,25 +32,25 @@ class Rated(TypedDict):
 
 
 class Recent(NamedTuple):
-    """The samples of the current blocks of ``N`` streams; positions as in the block.
+    """The samples of the current blocks, ``U`` long, of ``N`` streams.
 
-    Of one stream it has no axis ``N``.
+    That of one stream has no axis ``N``.
     """
 
-    times: Float64  # (N, U)
-    observed: Float32  # (N, U, C) channel units
-    expected: Float32  # (N, U, C) channel units
+    times: Float64  # (N, U) Unix seconds
+    observed: Float32  # (N, U, C) in the channels' units, NaN where missing
+    expected: Float32  # (N, U, C) in the channels' units, NaN where there is no prediction
 
     def of(self, stream: int) -> Recent:
-        """Return those of one stream."""
+        """Return the samples of one stream, without the axis ``N``."""
         return Recent(self.times[stream], self.observed[stream], self.expected[stream])
 
 
 @dataclass(slots=True)
 class EventState:
-    """What is open, and what is about to open, in one stream."""
+    """The open events of one stream, and those that may open."""
 
-    next_number: int = 1
+    next_number: int = 1  # of the next event
     above_run: int = 0  # samples in a row outside the limits, before an event opened
     calm_run: int = 0  # samples in a row below the deadband, while one is open
     open_run: int = 0  # scored samples since one opened
@@ -61,22 +61,22 @@ class EventState:
 
     @property
     def open_samples(self) -> int | None:
-        """How long the anomaly has been open, in scored samples; None while there is none."""
+        """Scored samples since the anomaly opened; None: none is open."""
         return None if self.anomaly is None else self.open_run
 
     @property
     def watched(self) -> bool:
-        """Tell whether the next sample may close or go on with something."""
+        """Whether the next sample may change an event that is open or may open."""
         return bool(self.anomaly or self.candidate or self.sensors or self.silence)
 
     def take_number(self) -> int:
-        """Return the number of a new event."""
+        """Return the number of a new event, and count on."""
         self.next_number += 1
         return self.next_number - 1
 
 
 class EventRules:
-    """Opens and closes events; holds the settings, no memory."""
+    """Opens and closes events. It holds the settings and no memory."""
 
     def __init__(self, manifest: StreamRules) -> None:
         self._settings = manifest.events
@@ -90,16 +90,19 @@ class EventRules:
 
     @staticmethod
     def open_events(state: EventState) -> list[Event]:
-        """Return the events that are open, with the worst so far."""
+        """Return the open events, each with its worst sample so far."""
         singles = [event for event in (state.anomaly, state.silence) if event is not None]
         return [*singles, *state.sensors.values()]
 
     def start(self) -> EventState:
-        """Return the state before the first sample: nothing open."""
+        """Return the state before the first sample: no event is open."""
         return EventState()
 
     def silent(self, state: EventState, time: float, since: float) -> list[Event]:
-        """Open the stream's ``silent`` event: at ``time``, nothing has come since ``since``."""
+        """Open the stream's ``silent`` event and return it; [] where it is open already.
+
+        Now is ``time``, and the last sample was at ``since``, both in Unix seconds.
+        """
         if state.silence is not None:
             return []
         state.silence = Event(
@@ -115,7 +118,7 @@ class EventRules:
         return [state.silence]
 
     def heard(self, state: EventState, time: float) -> list[Event]:
-        """Close the ``silent`` event, if one is open: there is a sample of ``time``."""
+        """Close the ``silent`` event at ``time`` (Unix seconds), if it is open; return it."""
         if state.silence is None:
             return []
         closed, state.silence = replace(state.silence, closed=time), None
@@ -129,14 +132,14 @@ class EventRules:
         seen: Exceedance,
         runs: SensorRuns,
     ) -> list[Event]:
-        """Events of samples ``begin …`` of the block, in order; ``state`` moves on.
+        """Return the events that ``n`` samples of one stream open or close, in order of time.
 
         Args:
-            state: of this stream.
-            recent: the stream's block up to and including these samples.
-            begin: position of the first of them in the block.
-            seen: what the threshold made of the errors.
-            runs: (n, C) what the sensor checks counted.
+            state: of this stream, changed in place.
+            recent: the stream's block, up to and including these samples.
+            begin: position of the first sample in the block.
+            seen: comparison of their errors with the threshold, (n, R) each.
+            runs: runs that the sensor checks counted, (n, C) each.
 
         """
         sensors = self._sensor_changes(state, runs)
@@ -180,7 +183,10 @@ class EventRules:
             yield replace(opened, closed=float(recent.times[at]))
 
     def found(self, state: EventState, recent: Recent, found: list[Found]) -> list[Event]:
-        """Open an event for what the threshold's update found, at the end of a full block."""
+        """Open an event for the sequences that the threshold's update found in a full block.
+
+        Returns [] where there are none, or where an anomaly is open already.
+        """
         if not found or state.anomaly is not None:
             return []
         worst_first = sorted(found, key=lambda one: -one.score)
@@ -204,7 +210,7 @@ class EventRules:
         return state.anomaly
 
     def _rated(self, score: float, ratio: float) -> Rated:
-        """Return an event's score with what it means, by the ratio that was the sample's score."""
+        """Return a score with the probability and severity of ``ratio``, the sample's score."""
         probability = None
         severity = self._severities.unrated
         if self._tail is not None:
@@ -242,7 +248,7 @@ class EventRules:
     def _sensor_changes(
         self, state: EventState, runs: SensorRuns
     ) -> dict[int, list[tuple[SensorKind, int]]]:
-        """Which sensor events open or close at which step."""
+        """Return the sensor events that open or close, by their step."""
         if not state.sensors and not any(
             (getattr(runs, kind) >= self._limits[kind]).any() for kind in SENSOR_KINDS
         ):
@@ -301,14 +307,14 @@ def _each_once(contributions: tuple[Contribution, ...]) -> tuple[Contribution, .
 
 
 def severity_of(probability: float, severities: Severities) -> Severity:
-    """Return how grave an event of this probability is."""
+    """Return the severity of an event of this probability."""
     if probability <= severities.high:
         return "high"
     return "medium" if probability <= severities.medium else "low"
 
 
 def _worse(event: Event, candidate: Event) -> Event:
-    """``event`` with what is told of the worse of the two."""
+    """Return ``event`` with the score and the channels of the worse of the two."""
     if candidate.score <= event.score:
         return event
     return replace(

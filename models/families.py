@@ -1,4 +1,4 @@
-"""The families of models: who makes the detector of a bundle, by its manifest's ``detector``.
+"""The families of models: each has a builder, chosen by the manifest's ``detector``.
 
     bundle ─> manifest.detector ─┬─> telemanom  models.pipeline   a network that expects
                                  ├─> hampel     models.baseline   distance from the median
@@ -6,9 +6,19 @@
                                       │
                                       └─> detector: scorer, state codec, events, forecasts
 
-A family is its form of the manifest (``models.manifest.MANIFESTS``), and a builder: a function or
-class that takes a bundle and a runtime and returns a detector. Another package adds one by an
-entry point with the family's name; its manifest has ``settings``, which its builder checks.
+A family has a form of the manifest (``models.manifest.MANIFESTS``) and a builder. A builder is a
+function or class ``(model, runtime) -> detector``:
+
+- ``model`` is a ``Bundle`` that was read and checked; ``hampel`` also takes ``BaselineSettings``,
+  the settings of a stream without a bundle;
+- ``runtime`` is ``auto``, ``litert`` or ``tflite``; a family without a network ignores it;
+- the result has the members of ``models.detector.DetectorOf``, with the shapes, types and units
+  that are documented there;
+- it raises ``BundleCorrupt`` where a part or a setting is wrong, and ``InterpreterMissing`` where
+  no interpreter is installed that can run its network.
+
+Another package adds a family by an entry point. The entry point has the family's name and loads
+the builder. The manifest of such a family has ``settings``, and its builder checks them.
 """
 
 from __future__ import annotations
@@ -25,7 +35,7 @@ from models.manifest import FAMILIES, HAMPEL, TELEMANOM, HampelManifest
 from models.pipeline import Pipeline
 from models.state import State
 
-# a bundle that is whole; settings of a configuration are a model, too, without any file
+# a bundle that was read and checked, or the settings of a stream without a bundle
 Model = Bundle | BaselineSettings
 Builder = Callable[[Any, Runtime], DetectorOf[Any]]
 
@@ -45,12 +55,16 @@ BUILDERS: Final[Mapping[str, Builder]] = {TELEMANOM: _telemanom, HAMPEL: _hampel
 
 
 def detector_of(model: Model, runtime: Runtime = "auto") -> Detector:
-    """Return the detector of a bundle, or of settings that need none.
+    """Return the detector of a model.
+
+    Args:
+        model: a bundle, or settings that need none.
+        runtime: the interpreter of the network; ``auto``: the first that is installed.
 
     Raises:
-        FamilyUnknown: nothing that is installed knows the family, or what does is broken.
-        BundleCorrupt: a part does not load or does not fit the manifest.
-        InterpreterMissing: there is nothing to run its network with.
+        FamilyUnknown: no installed package has the family, two have it, or its package is broken.
+        BundleCorrupt: a part cannot be loaded or does not fit the manifest.
+        InterpreterMissing: no interpreter is installed that can run the network.
 
     """
     family = model.detector if isinstance(model, BaselineSettings) else model.manifest.detector
@@ -58,7 +72,7 @@ def detector_of(model: Model, runtime: Runtime = "auto") -> Detector:
 
 
 def _foreign(family: str) -> Builder:
-    """Return the builder that another package brings."""
+    """Return the builder of a family of another package."""
     from importlib.metadata import entry_points  # takes 1 MB, which few need
 
     points = entry_points(group=FAMILIES, name=family)

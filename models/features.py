@@ -49,7 +49,11 @@ _ON_TIME = 1e-4  # of a line of the spectrum: frequencies are quotients of float
 
 
 def figure(feature: Feature, window: Float64, rate_hz: float) -> float:
-    """Return a feature of a window, (n,) evenly spaced values; see the module for what it is."""
+    """Return a feature of ``window`` (n,), evenly spaced values; the module defines the features.
+
+    Its unit is the source's; that of ``band_energy`` is its square; ``crest_factor`` and
+    ``kurtosis`` are dimensionless. ``rate_hz`` is in values per second.
+    """
     mean = float(window.mean())
     if feature.kind == "mean":
         return mean
@@ -75,8 +79,8 @@ def figure(feature: Feature, window: Float64, rate_hz: float) -> float:
 def _band_energy(moving: Float64, low: float, high: float) -> float:
     """Return the mean square between two frequencies, as parts of the rate.
 
-    By Parseval's theorem the squares of a one-sided spectrum add up to the mean square, here that
-    of a Hann window's, by which a sine's leaks no farther than to the next bins.
+    By Parseval's theorem the squares of a one-sided spectrum add up to the mean square. A Hann
+    window limits the leakage of a sine to the neighbouring bins.
     """
     count = len(moving)
     hann = _hann(count)
@@ -181,20 +185,22 @@ class _Cutter:
 
 
 class Features:
-    """The raw signals of one stream, and what stands beside them.
+    """Computes the features of one stream, and passes its other channels.
 
-    Takes readings of the channels that pass as they are, in their order, then of the sources
-    (``StreamRules.source_channels``), and gives readings of the bundle's channels. Other channels
-    in a row with a source's value stand in the reading of the window's end, the newest of each; so
-    a device that tells all of its channels in every row gives one whole reading per period. Other
-    rows pass, those without any value once per period: they move time on.
+    The input has the ``P`` channels that are no features, in their order, then the ``S`` sources
+    (``StreamRules.source_channels``). The output has the ``C`` channels of the bundle. In a row
+    with a value of a source, the newest value of each other channel goes into the reading at the
+    end of the window. So a device that sends all of its channels in every row gives one whole
+    reading per period. Other rows pass unchanged. Rows without any value pass once per period, as
+    they show that time goes on.
 
-    ``counters``: ``raw_late`` values, and ``windows_short``: those that had too few.
+    ``counters`` has ``raw_late``, values whose window is over, and ``windows_short``, windows with
+    too few values.
 
     Args:
-        channels: How each of the bundle's channels is made; None: it passes.
-        sources: The raw channels.
-        sampling: The grid.
+        channels: the feature of each of the bundle's channels; None: the channel passes.
+        sources: the raw channels.
+        sampling: the grid.
 
     """
 
@@ -220,7 +226,7 @@ class Features:
         self._empty_period = -1  # the last in which a row without any value passed
 
     def push(self, readings: Readings) -> Readings:
-        """Take in readings, (n, P + S); return those, (m, C), that are complete."""
+        """Process readings (n, P + S), in order of arrival; return the complete ones, (m, C)."""
         periods = windows_of(readings.times, self._period_s).astype(np.int64)
         beside, raw = np.split(readings.values, [len(self._passing)], axis=1)
         known = ~np.isnan(raw)
@@ -307,7 +313,7 @@ class Features:
         return Readings(np.concatenate([ended_s, times[passed]])[order], rows[order])
 
     def to_bytes(self) -> bytes:
-        """Return the signals so far, for the store: a line of JSON, then the raw values."""
+        """Return the state for the store: a line of JSON, then the raw values as float32."""
         document = {
             "signals": [
                 {
@@ -325,7 +331,7 @@ class Features:
         return json.dumps(document).encode() + b"\n" + values
 
     def restore(self, data: bytes) -> None:
-        """Go on where ``to_bytes`` left off."""
+        """Set the state to what ``to_bytes`` returned."""
         head, _, values = data.partition(b"\n")
         document, begin = json.loads(head), 0
         for signal, saved in zip(self._signals, document["signals"], strict=True):
@@ -338,7 +344,7 @@ class Features:
 
 
 def features_of(rules: StreamRules) -> Features | None:
-    """Return what makes the readings of a stream's channels; None where they come as they are."""
+    """Return the features of a stream; None where it has no sources."""
     if not rules.sources:
         return None
     made = [channel.feature for channel in rules.channels]

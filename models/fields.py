@@ -1,6 +1,6 @@
-"""What tables are made of: pydantic's words, or in an agent that runs those of ``models.plain``.
+"""The names that tables are defined with: pydantic's, or ``models.plain``'s in a running agent.
 
-The only place of ``models`` and ``agent`` that tables may take these words from.
+``models`` and ``agent`` import these names from here only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The forecaster, streaming: what comes of each scored channel, with quantiles that cover.
+"""The streaming forecaster: calibrated quantiles of the future of each scored channel.
 
     samples ─> steps (means on a coarser grid) ─> context ─┬─> network ─> offsets ─> Forecast
                                 │                          └─ impute, instance scaling
@@ -41,43 +41,51 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(slots=True)
 class Pending:
-    """Forecasts whose time has not come, in a ring; only at the leads that are judged."""
+    """Forecasts whose steps have not all come, in a ring; only at the leads that are judged.
 
-    made: Int64  # (N,) number of the last step that each was made from
-    shown: Float32  # (N, G, C, Q) the quantiles as they were forecast, in units
-    scale: Float32  # (N, C) of the context, in units
+    ``N`` places of the ring, ``G`` leads, ``C`` scored channels, ``Q`` quantiles.
+    """
+
+    made: Int64  # (N,) number of the last step of each context
+    shown: Float32  # (N, G, C, Q) the quantiles that were forecast, in the channels' units
+    scale: Float32  # (N, C) of the context, in the channels' units
 
 
 @dataclass(slots=True)
 class Judged:
-    """Rolling sums over the forecasts whose time has come; each new one fades the others."""
+    """Exponentially weighted sums over the judged forecasts: ``G`` leads, ``C`` channels."""
 
-    weight: Float64  # (G, C)
-    error: Float64  # (G, C) forecast - actual, in units
-    absolute: Float64  # (G, C)
-    inside: Float64  # (P, G, C) within each interval
+    weight: Float64  # (G, C) number of comparisons
+    error: Float64  # (G, C) forecast - actual, in the channels' units
+    absolute: Float64  # (G, C) its magnitude
+    inside: Float64  # (P, G, C) number of actual values in each of the ``P`` intervals
 
 
 @dataclass(slots=True)
 class ForecastState:
-    """The memory of one stream; of constant size."""
+    """The memory of one stream, of constant size. ``C`` are the scored channels."""
 
-    total: Float64  # (C,) of the step in progress
-    count: Int64  # (C,) of values in it
-    step: int  # its number, NEVER before the first sample
+    total: Float64  # (C,) sum of the values of the current step, in the channels' units
+    count: Int64  # (C,) number of these values
+    step: int  # number of the current step, NEVER before the first sample
     newest: int  # number of the last whole step, NEVER before the first
     history: History  # (C, L) of whole steps, NaN where missing
-    offsets: Float32  # (Q, C, G)
+    offsets: Float32  # (Q, C, G) see ``models.intervals``
     pending: Pending
     judged: Judged
-    refused: NoForecast | None = None  # why there was none the last time one was due
+    refused: NoForecast | None = None  # why the last forecast that was due was not made
     counters: Counter[str] = field(default_factory=Counter)
     changed: bool = True  # since it was last saved
     pending_changed: bool = True
 
 
 class Forecaster:
-    """From samples to forecasts; holds the network and its scaling, no stream's memory."""
+    """From samples to forecasts. It holds the network and its scaling, and no memory.
+
+    Raises:
+        BundleCorrupt: the network does not fit the manifest.
+
+    """
 
     def __init__(self, manifest: TelemanomManifest, network: ForecastNetwork) -> None:
         assert manifest.forecaster is not None
@@ -94,7 +102,7 @@ class Forecaster:
         self._fade = 1.0 - 1.0 / JUDGED_MEMORY
 
     def start(self) -> ForecastState:
-        """Return the state before the first sample."""
+        """Return the state of one stream before its first sample."""
         part, channels = self.part, len(self.scored)
         leads, intervals = len(self.intervals.leads), len(self.pairs)
         return ForecastState(
@@ -118,7 +126,10 @@ class Forecaster:
         )
 
     def step(self, state: ForecastState, samples: Samples) -> list[Forecast]:
-        """Take in ``samples``, which follow those before; return the forecasts they made due."""
+        """Process the next samples, values (n, C) of all channels; return the forecasts then due.
+
+        ``state`` is changed in place.
+        """
         made: list[Forecast] = []
         if len(samples.times) == 0:
             return made
@@ -189,18 +200,22 @@ class Forecaster:
         return [outcome]
 
     def context(self, state: ForecastState) -> Float32:
-        """Return the newest steps, (n, C), at most the context's length, oldest first."""
+        """Return the newest steps (n, C) in the channels' units, oldest first.
+
+        ``C`` are the scored channels, and n is at most ``context_steps``. NaN is missing.
+        """
         rows = [state.history.kept(column) for column in range(len(self.scored))]
         return np.stack(rows, axis=1)
 
     def forecast(
         self, context: Float32, number: int, offsets: Float32, horizon: int | None = None
     ) -> Forecast | NoForecast:
-        """Forecast what follows ``context`` (n, C), whose last step has this number.
+        """Forecast the steps after ``context``.
 
         Args:
-            context: NaN where a value is missing; at least the context's length.
-            number: of the last step.
+            context: (n, C) in the channels' units, NaN where a value is missing. A context of
+                fewer than ``context_steps`` steps gives no forecast.
+            number: of its last step.
             offsets: (Q, C, G) of the intervals.
             horizon: steps to forecast; None for the trained ones. What goes beyond them is
                 answered recursively: medians become the context, and the deviations add up as
@@ -293,16 +308,19 @@ class Forecaster:
 
 
 def step_numbers(times: Float64, step_s: float, period_s: float) -> Int64:
-    """Return the number of the step that each sample belongs to; number × ``step_s`` is its end."""
+    """Return the numbers (n,) of the steps of samples at ``times`` (n,), Unix seconds.
+
+    A step ends at number × ``step_s``.
+    """
     return ended_by(times, step_s, _SAMPLE_SHARE * period_s).astype(np.int64)
 
 
 def normalised(context: Float32, scale_min: Float32 | float) -> tuple[Float32, Float32, Float32]:
-    """Shift and scale series to mean 0 and deviation 1.
+    """Shift and scale series to mean 0 and standard deviation 1.
 
     Args:
         context: (..., L) without NaN.
-        scale_min: least scale, (...) or for all: a constant series has no deviation.
+        scale_min: least scale, (...) or one for all, as a constant series has deviation 0.
 
     Returns:
         The series, their means (...) and their scales (...).

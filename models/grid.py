@@ -1,10 +1,10 @@
-"""Which interval of a grid a time belongs to, by one rule for slots, windows, steps and summaries.
+"""The interval of a grid that a time belongs to: one rule for slots, windows, steps and summaries.
 
-Intervals are half-open, so that each time is in one of them: slots and summaries begin with their
-border, windows and steps end with it. Times in a float64 are 2.4e-7 s apart today, and twice that
-from 2038 on; a sum or quotient of a few of them is off by about 1e-6 s. What is nearer to a border
-than ``BORDER_S``, on either side, is on it: else a reading's interval would be chance, and another
-one for its neighbour.
+Intervals are half-open, so each time is in exactly one. Slots and summaries include their lower
+border, windows and steps their upper one. Float64 times have a resolution of 2.4e-7 s today, and of
+twice that from 2038 on. A sum or quotient of a few times has an error of about 1e-6 s. A time that
+is closer to a border than ``BORDER_S`` counts as on it. Without this rule rounding would choose the
+interval. Times, phases, periods and intervals are in seconds, times in Unix seconds.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _WINDOW_SHARE: Final = 1e-4  # of a period: devices' times of fast readings are 
 
 
 def half(period_s: float) -> float:
-    """Return what makes ``floor`` of a place on the grid, in periods, the number of its slot.
+    """Return the summand that makes ``floor`` of a place (in periods) the number of its slot.
 
-    Slot k is from k - 1/2 on, up to but not with k + 1/2.
+    Slot k is the interval [k - 1/2, k + 1/2).
     """
     return 0.5 + BORDER_S / period_s
 
@@ -34,14 +34,17 @@ def slot_of(time: float, phase_s: float, period_s: float) -> int:
 
 
 def slots_of(times: Float64, phase_s: Float64 | float, period_s: float) -> Float64:
-    """Return the slots, (n,) whole numbers, of times, (n,); slot k lies at phase + k × period."""
+    """Return the slots (n,), whole numbers, of times (n,); slot k lies at phase + k × period.
+
+    NaN gives NaN, without an error.
+    """
     places: Float64 = (times - phase_s) / period_s
     places += half(period_s)
     return np.floor(places, out=places)
 
 
 def begun_by(times: Float64, interval_s: float) -> Float64:
-    """Return the intervals, (n,): k is from k × interval on, up to but not with the next one."""
+    """Return the intervals (n,) of times (n,); interval k is [k, k + 1) × ``interval_s``."""
     return np.floor((times + BORDER_S) / interval_s)
 
 
@@ -51,13 +54,14 @@ def interval_of(time: float, interval_s: float) -> int:
 
 
 def ended_by(times: Float64, interval_s: float, border_s: float = BORDER_S) -> Float64:
-    """Return the intervals, (n,): k is all that comes after the one before, up to k × interval.
+    """Return the intervals (n,) of times (n,); interval k is (k - 1, k] × ``interval_s``.
 
-    ``border_s``: so near to a border is on it; not less than ``BORDER_S``.
+    A time that is closer to a border than ``border_s`` is on it. The least value of ``border_s``
+    is ``BORDER_S``.
     """
     return np.ceil((times - max(border_s, BORDER_S)) / interval_s)
 
 
 def windows_of(times: Float64, period_s: float) -> Float64:
-    """Return the windows of features, (n,), that raw readings belong to; see ``ended_by``."""
+    """Return the feature windows (n,) of raw readings at times (n,); see ``ended_by``."""
     return ended_by(times, period_s, _WINDOW_SHARE * period_s)

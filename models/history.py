@@ -9,15 +9,15 @@ import numpy as np
 
 from models.messages import Bool, Float32, Float64, Int64
 
-PART_COLUMNS = 64  # a history is saved in parts of so many columns, only the changed ones
+PART_COLUMNS = 64  # columns per saved part of a history; only changed parts are saved
 
 
 class Moments(NamedTuple):
-    """How many values, their mean, and their squared distances from it, summed; (…, R) each."""
+    """Moments of sets of values of ``R`` rows, (…, R) each."""
 
-    counts: Int64
-    mean: Float64
-    squares: Float64
+    counts: Int64  # number of values
+    mean: Float64  # in the values' unit
+    squares: Float64  # sum of the squared distances from the mean
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class History:
     values: Float32  # (R, H), a ring per row
     written: Int64  # (R,) values ever put into each ring
     changed: set[int] = field(default_factory=set)  # parts changed since they were last saved
-    # of each part, (K, R), so that only those that changed are looked at again; None: not yet
+    # of the K parts, (K, R), so that only changed parts are computed again; None: not yet computed
     _moments: Moments | None = None
     _outdated: set[int] = field(default_factory=set)  # parts changed since
 
@@ -44,7 +44,7 @@ class History:
         return np.roll(self.values[row], -(written % size))
 
     def remember(self, row: int, values: Float32) -> None:
-        """Put new values in; the oldest go."""
+        """Append ``values`` (n,) to a row; they replace its oldest values."""
         size = self.values.shape[1]
         columns = (int(self.written[row]) + np.arange(len(values))) % size
         self.values[row, columns] = values
@@ -57,12 +57,12 @@ class History:
         self._outdated |= parts
 
     def forget(self, rows: Bool) -> None:
-        """Let some rows begin anew."""
+        """Empty the rows where ``rows`` (R,) is true."""
         self.written[rows] = 0
         self._moments = None
 
     def remember_where(self, values: Float32, chosen: Bool | None) -> None:
-        """Put the ``chosen`` of new values, (R, n), None: all, into each row; the oldest go."""
+        """Append to each row its ``values`` (R, n) where ``chosen`` (R, n) is true; None: all."""
         written = self.written.tolist()
         if chosen is None and written.count(written[0]) == len(written):
             self._remember_all(values, written[0])
@@ -71,7 +71,7 @@ class History:
             self.remember(row, values[row] if chosen is None else values[row, chosen[row]])
 
     def _remember_all(self, values: Float32, written: int) -> None:
-        """Put new values, (R, n), into the rows, which all have as many."""
+        """Append ``values`` (R, n) to rows that have all got the same number of values."""
         size, count = self.values.shape[1], values.shape[1]
         skipped = max(0, count - size)  # they would be overwritten at once
         at, first = (written + skipped) % size, min(size, count)
@@ -85,7 +85,7 @@ class History:
         self._outdated |= parts
 
     def moments(self) -> Moments:
-        """Return those of the parts, (K, R)."""
+        """Return the moments of each of the ``K`` parts of the history, (K, R)."""
         size = self.values.shape[1]
         if self._moments is None:
             shape = (-(-size // PART_COLUMNS), len(self.values))
@@ -105,7 +105,7 @@ class History:
 
 
 def moments(values: Float32, counted: Bool | None) -> Moments:
-    """Return those of each row's values, (R, n), that are counted; None: all."""
+    """Return the moments (R,) of ``values`` (R, n) where ``counted`` (R, n) is true; None: all."""
     if counted is None or counted.all():
         count = np.full(len(values), values.shape[1])
         mean = np.add.reduce(values, axis=1, dtype=np.float64) / values.shape[1]
@@ -119,7 +119,11 @@ def moments(values: Float32, counted: Bool | None) -> Moments:
 
 
 def merged(parts: Moments, more: Moments) -> Moments:
-    """Return those of parts, (K, R), and of one more, (R,), together (Chan et al. 1979); (R,)."""
+    """Return the moments (R,) of the union of ``parts`` (K, R) and ``more`` (R,).
+
+    After Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
+    Variances", Stanford 1979.
+    """
     count = np.add.reduce(parts.counts) + more.counts
     total = np.add.reduce(parts.counts * parts.mean) + more.counts * more.mean
     mean = total / np.maximum(count, 1)

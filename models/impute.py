@@ -1,10 +1,11 @@
 """Fills the steps without a value in a forecaster's context; the method is the bundle's.
 
-- ``linear``: on the straight line between the known neighbours; at the ends, the nearest value.
-- ``seasonal``: the value one season before, or after where there is none before, moved by the
-  difference of level between there and here; what a season cannot tell is filled ``linear``.
+- ``linear``: values on the straight line between the known neighbours; at the ends, the nearest
+  value.
+- ``seasonal``: the value one season before, or else one season after, plus the difference of level
+  between there and here. Steps without either are filled ``linear``.
 
-Nothing is ever filled with a mean, which would pull the forecast towards it.
+A mean is never filled in, as it would bias the forecast towards it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from models.messages import Float32
 
 
 def longest_gap(values: Float32) -> int:
-    """Return the most steps in a row that one channel of ``values`` (n, C) lacks."""
+    """Return the longest run of missing steps of a channel of ``values`` (n, C), in steps."""
     missing = np.isnan(values)
     if not missing.any():
         return 0
@@ -27,7 +28,7 @@ def longest_gap(values: Float32) -> int:
 
 
 def fill(values: Float32, settings: Imputation) -> Float32:
-    """Return ``values`` (n, C) with every NaN filled; each channel has a known value."""
+    """Return ``values`` (n, C) with every NaN filled. Each channel must have a known value."""
     filled = values.copy()
     for column in np.flatnonzero(np.isnan(values).any(axis=0)):
         series = filled[:, column]

@@ -33,12 +33,12 @@ _FORECAST_TENSORS = {"context": 2, "quantiles": 3}
 class StepNetwork:
     """A one-step recurrent network: ``sample, state -> prediction, next_state``.
 
-    One instance is kept for life (an interpreter does not return its memory) and used by one
-    thread. The batch axis is open: ``B`` streams that share the network step in one call.
+    An instance is kept as long as the process runs: an interpreter does not return its memory. One
+    thread uses it. The batch axis is open: ``B`` streams that share the network step in one call.
 
     Raises:
-        BundleCorrupt: the bytes are no network of this form, or need a newer runtime.
-        InterpreterMissing: no runtime is installed.
+        BundleCorrupt: the bytes are no network of this form, or need a newer interpreter.
+        InterpreterMissing: no interpreter is installed.
 
     """
 
@@ -78,16 +78,16 @@ class StepNetwork:
     def run(
         self, samples: Float32, state: Float32, after: Float32 | None = None
     ) -> tuple[Float32, Float32]:
-        """Step through ``samples`` in order.
+        """Run ``samples`` through the network, in order.
 
         Args:
             samples: ``(n, B, C)``, n ≥ 1, scaled and clipped.
-            state: ``(B, S)`` as the last call returned it; zeros to begin with.
-            after: ``(B, S)`` that is filled with the state after the last, may be ``state`` itself.
+            state: ``(B, S)`` as the last call returned it; zeros at the start.
+            after: ``(B, S)`` array for the state after the last sample; may be ``state``.
 
         Returns:
-            The predictions of each next sample, ``(n, B, P)``, and the state after the last,
-            ``(B, S)``.
+            The predictions of each next sample, ``(n, B, P)``, scaled, and the state after the
+            last sample, ``(B, S)``.
 
         """
         steps, batch, _ = samples.shape
@@ -132,13 +132,13 @@ def _lasting(tensor: Float32) -> Float32:
 
 
 class ForecastNetwork:
-    """A forecaster: ``context -> quantiles`` of the steps that follow, one series a row.
+    """A forecaster: ``context -> quantiles`` of the steps that follow, one series per row.
 
-    Kept for life and used by one thread, as ``StepNetwork`` is.
+    An instance is kept as long as the process runs, and one thread uses it; see ``StepNetwork``.
 
     Raises:
-        BundleCorrupt: the bytes are no network of this form, or need a newer runtime.
-        InterpreterMissing: no runtime is installed.
+        BundleCorrupt: the bytes are no network of this form, or need a newer interpreter.
+        InterpreterMissing: no interpreter is installed.
 
     """
 
@@ -177,7 +177,7 @@ class ForecastNetwork:
             )
 
     def run(self, context: Float32) -> Float32:
-        """Return the quantiles (B, H, Q) of what follows each of ``context`` (B, L)."""
+        """Return the quantiles (B, H, Q) of the steps after each ``context`` (B, L), normalised."""
         if len(context) != self._batch:
             self._resize(len(context))
         interpreter = self._interpreter
@@ -195,7 +195,13 @@ class ForecastNetwork:
 
 
 def opened(model: bytes, runtime: Runtime = "auto") -> Any:
-    """Return a network of any form in the interpreter, one thread, with memory for its tensors."""
+    """Return an interpreter with one thread that has loaded a network of any form.
+
+    Raises:
+        InterpreterMissing: no interpreter is installed.
+        ValueError: the bytes are no network that it can run. It may also raise RuntimeError.
+
+    """
     module, _ = _module(runtime)
     interpreter = module.Interpreter(model_content=model, num_threads=1)
     interpreter.allocate_tensors()
@@ -203,12 +209,22 @@ def opened(model: bytes, runtime: Runtime = "auto") -> Any:
 
 
 def runtime_version(runtime: Runtime = "auto") -> str:
-    """Name and version of the interpreter in use, e.g. ``ai-edge-litert 2.3.0``."""
+    """Return the name and version of the interpreter in use, e.g. ``ai-edge-litert 2.3.0``.
+
+    Raises:
+        InterpreterMissing: no interpreter is installed.
+
+    """
     return _module(runtime)[1]
 
 
 def _module(runtime: Runtime) -> tuple[Any, str]:
-    """Return the module of an interpreter, and its name and version."""
+    """Return the module of an interpreter, and its name and version.
+
+    Raises:
+        InterpreterMissing: none of the choices is installed and usable.
+
+    """
     reasons = []
     for distribution in _CHOICES[runtime]:
         try:

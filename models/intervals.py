@@ -1,7 +1,7 @@
-"""Quantiles that cover what they claim: offsets set on held-out data, then adapted.
+"""Calibrated quantiles: offsets that are set on held-out data and adapted on the gateway.
 
-The network's quantiles are right on what it was trained on. To each is added an offset, per
-channel and lead time, in units of the context's scale:
+The network's quantiles are calibrated on its training data only. Each gets an offset, per channel
+and lead time, in units of the context's scale:
 
 - at export, the offset that makes it cover on the calibration part (split-conformal quantile
   regression in its asymmetric form, Romano, Patterson & Candès, NeurIPS 2019);
@@ -13,7 +13,7 @@ channel and lead time, in units of the context's scale:
   for long leads: what it changes shows only when the lead is over, and until then all steps that
   follow go the same way.
 
-The median is the network's own: it is the forecast, and its bias is reported and not hidden.
+The median has no offset. It is the forecast, and its bias is reported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ DELAY_SHARE = 0.5  # of the width, at most, is gone before the first step shows
 
 
 class Intervals:
-    """Adds offsets to quantiles, and moves offsets; holds the settings, no memory."""
+    """Adds offsets to quantiles, and adapts offsets. It holds settings and no memory.
+
+    Shapes: ``Q`` quantiles, ``C`` scored channels, ``G`` lead times, ``H`` steps. Offsets are
+    float32 in units of the context's scale.
+    """
 
     def __init__(self, part: ForecastPart) -> None:
         self.leads = np.array(part.intervals.leads_steps)  # (G,) in steps, from 1
@@ -46,7 +50,7 @@ class Intervals:
         return self._start.copy()
 
     def widen(self, quantiles: Float32, offsets: Float32) -> Float32:
-        """Return normalised ``quantiles`` (C, H, Q) with offsets (Q, C, G), still in order."""
+        """Return normalised ``quantiles`` (C, H, Q) plus ``offsets`` (Q, C, G), rising along Q."""
         moved = quantiles + np.einsum("hg,qcg->chq", self._weights, offsets)
         median = quantiles[..., self.middle, None]
         below = np.minimum(moved[..., : self.middle], median)
@@ -61,14 +65,14 @@ class Intervals:
     def adapt(
         self, offsets: Float32, lead: int, observed: Float32, shown: Float32, scale: Float32
     ) -> None:
-        """Move ``offsets`` by what came of a forecast.
+        """Adapt ``offsets`` to the observed value of a forecast.
 
         Args:
-            offsets: (Q, C, G), moved in place.
-            lead: position in ``leads``.
-            observed: (C,) in units; NaN moves nothing.
-            shown: (C, Q) the quantiles as they were forecast, in units.
-            scale: (C,) of the context that the forecast was made from.
+            offsets: (Q, C, G), changed in place.
+            lead: index in ``leads``.
+            observed: (C,) in the channels' units; NaN changes nothing.
+            shown: (C, Q) the quantiles that were forecast, in the channels' units.
+            scale: (C,) scale of the forecast's context, in the channels' units.
 
         """
         width = (shown[:, -2] - shown[:, 1]) / scale
@@ -86,7 +90,7 @@ def _between(leads: np.ndarray[tuple[int], np.dtype[np.int64]], horizon: int) ->
 
 
 def pairs(quantiles: Sequence[float]) -> dict[int, tuple[int, int]]:
-    """Return positions of lower and upper quantile of each interval, by its level in percent."""
+    """Return the indices of the lower and upper quantile of each interval, by its level in %."""
     last = len(quantiles) - 1
     return {
         round(100 * (quantiles[last - low] - quantiles[low])): (low, last - low)

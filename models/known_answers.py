@@ -1,8 +1,8 @@
-"""Known answers: does this machine compute what the trainer computed?
+"""Known answers: a check that this machine computes what the trainer computed.
 
-A bundle carries samples with the scores and events that its trainer got from them. They are
-replayed on the gateway's own interpreter before the bundle goes live: a kernel that differs, a
-CPU feature that misbehaves, or a part that was swapped shows here and not at 3 a.m.
+A bundle has samples with the scores and events that its trainer got from them. The gateway replays
+them on its own interpreter before it uses the bundle. So a different kernel, a faulty CPU feature
+or an exchanged part shows here, and not at 3 a.m.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _DIGITS = 9  # float32 comes back exactly from nine significant digits
 
 
 class Foretold(NamedTuple):
-    """A forecaster's known answer."""
+    """A forecaster's known answer; ``C`` are the scored channels."""
 
-    context: Float32  # (L, C) in units
-    quantiles: Float32  # (C, G, Q) in units, at the leads of the intervals
+    context: Float32  # (L, C) in the channels' units
+    quantiles: Float32  # (C, G, Q) in the channels' units, at the leads of the intervals
 
 
 def foretell(forecaster: Forecaster, context: Float32) -> Foretold:
-    """Return what a forecaster makes of a context, with the offsets as exported.
+    """Return the forecast of ``context`` (L, C), with the offsets as exported.
 
     Raises:
-        BundleCorrupt: it makes nothing of it.
+        BundleCorrupt: the context gives no forecast.
 
     """
     made = forecaster.forecast(context, 0, forecaster.intervals.start())
@@ -44,12 +44,12 @@ def foretell(forecaster: Forecaster, context: Float32) -> Foretold:
 
 
 def record(samples: Samples, result: Result) -> bytes:
-    """Return the known answers as the bundle's part; ``result`` is of a fresh state."""
+    """Return the known answers as a part of the bundle; ``result`` must start without memory."""
     return _encoded(_document(samples, result))
 
 
 def with_forecast(answers: bytes, foretold: Foretold) -> bytes:
-    """Return known answers with a forecaster's beside them."""
+    """Return the part ``answers`` with a forecaster's known answer added."""
     forecast = {
         "context": [_numbers(row) for row in foretold.context],
         "quantiles": [[_numbers(row) for row in rows] for rows in foretold.quantiles],
@@ -58,7 +58,7 @@ def with_forecast(answers: bytes, foretold: Foretold) -> bytes:
 
 
 def with_features(answers: bytes, manifest: Manifest) -> bytes:
-    """Return known answers with the features of a known signal, where there are features."""
+    """Return the part ``answers`` with the features of a known signal, if there are features."""
     if not manifest.sources:
         return answers
     return _encoded(json.loads(answers) | {"features": _numbers(_known_features(manifest))})
@@ -94,13 +94,13 @@ def _document(samples: Samples, result: Result) -> dict[str, Any]:
 
 
 def largest_difference(detector: Detector, bundle: Bundle) -> float:
-    """Replay the known answers and return the largest difference in units of the tolerance.
+    """Replay the known answers and return the largest difference, in units of the tolerance.
 
-    The tolerance is absolute + relative: ``|got - expected| / (tolerance * (1 + |expected|))``.
+    A difference is ``|got - expected| / (tolerance * (1 + |expected|))``; 1 is the largest allowed.
 
     Raises:
         BundleCorrupt: the part cannot be read.
-        KnownAnswerMismatch: scores are missing where there should be some, or events differ.
+        KnownAnswerMismatch: other samples have a score, or the events differ.
 
     """
     samples, expected, events = _read(bundle)

@@ -1,10 +1,10 @@
-"""When will a channel pass its limit? Read off a forecast's quantile paths.
+"""The time until a channel passes its limit, from the quantile paths of a forecast.
 
-The chance that a step lies beyond the limit follows from its quantiles: interpolated between
-them; beyond the outermost, an exponential tail through the outer two. A path that has passed its
-limit has passed it, so the chance to have passed by a step is the largest so far. (Quantile paths
-are taken as scenarios, each below or above for its whole length; without knowledge of how steps
-depend on each other this is the least chance that the quantiles allow.)
+The probability that a step lies beyond the limit is interpolated between its quantiles. Beyond the
+outermost quantile it follows an exponential tail through the outer two. The probability to have
+passed the limit by a step is the largest one so far. Quantile paths count as scenarios: each is
+beyond the limit or not. The dependence between steps is not known, so this is the smallest
+probability that the quantiles allow.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from models.messages import Float64, Forecast
 
 Side = Literal["high", "low"]
 
-INTERVAL = 0.8  # of the time to the limit: from 10 % to 90 % of the chance
+INTERVAL = 0.8  # of the time to the limit: from a probability of 10 % to one of 90 %
 _WIDTH_MIN = 1e-9  # of a tail, where two quantiles are equal
 
 
 class TimeToLimit(NamedTuple):
-    """When a limit will be passed; times in seconds after the forecast's last step.
+    """The time until a limit is passed, in seconds after ``Forecast.time``.
 
-    A time is None where the chance does not get so far within the horizon.
+    A time is None where its probability is not reached within the horizon.
     """
 
-    probability: float  # to have passed it at the end of the horizon
-    median_s: float | None  # with a chance of 50 %
+    probability: float  # to have passed the limit by the end of the horizon, 0 to 1
+    median_s: float | None  # with a probability of 50 %
     earliest_s: float | None  # 10 %
     latest_s: float | None  # 90 %
     horizon_s: float
@@ -37,13 +37,13 @@ class TimeToLimit(NamedTuple):
 def time_to_limit(
     forecast: Forecast, levels: Float64, channel: int, side: Side, limit: float
 ) -> TimeToLimit:
-    """Return when a channel will be beyond ``limit``.
+    """Return the time until a channel passes ``limit``.
 
     Args:
-        forecast: of the stream.
-        levels: (Q,) of its quantiles.
-        channel: position among the forecast's channels.
-        side: ``high``: above is beyond; ``low``: below is.
+        forecast: of the stream; its quantiles are (C, H, Q).
+        levels: (Q,) float64, the levels of the quantiles, 0 to 1, rising and symmetric.
+        channel: index among the forecast's channels.
+        side: ``high``: the limit is an upper one; ``low``: a lower one.
         limit: in the channel's unit.
 
     """

@@ -1,4 +1,4 @@
-"""The manifest of a bundle: what it may hold, and what of it must fit together.
+"""The manifest of a bundle: its keys, their limits, and the checks between them.
 
 ``README.md`` beside this file is the normative description.
 """
@@ -28,8 +28,8 @@ from models.fields import (
 FORMAT_VERSION: Final = 2  # the newest that is read; see ``Manifest.format_version``
 TELEMANOM: Final = "telemanom"
 HAMPEL: Final = "hampel"
-EVALUATED: Final = "evaluated_digest"  # among the metrics: of what they were measured on
-FAMILIES: Final = "fieldwatch.families"  # entry points by which other packages bring some
+EVALUATED: Final = "evaluated_digest"  # key of the metrics: the bundle they were measured on
+FAMILIES: Final = "fieldwatch.families"  # group of the entry points of other packages
 MANIFEST = "manifest.json"
 NETWORK: Final = "network.tflite"
 FORECASTER: Final = "forecaster.tflite"
@@ -38,10 +38,10 @@ SAMPLES_MAX = 1_000_000  # of any count of samples
 ERRORS_KEPT_BYTES_MAX = 32 * 2**20  # history and block of the threshold, per stream
 CANDIDATES_MAX = 1_000  # of the threshold, at each update
 SPANS_MAX = 4  # of the smoothing
-HORIZON_MAX = 1_000  # samples that a prediction waits for its time, at most
+HORIZON_MAX = 1_000  # samples from a prediction to the sample that it is for
 STEPS_MAX = 10_000  # of a forecaster's context and horizon
 OFFSETS_MAX = 100_000  # of a forecaster's quantiles, in all
-PENDING_BYTES_MAX = 16 * 2**20  # forecasts that wait for their time, per stream
+PENDING_BYTES_MAX = 16 * 2**20  # forecasts whose steps have not all come, per stream
 PERIOD_S_MIN = 0.001
 SOURCES_MAX = 16
 WINDOW_SAMPLES_MIN = 16
@@ -75,28 +75,30 @@ HistorySamples = Annotated[
 ]
 UpdateSamples = Annotated[
     int,
-    Field(ge=1, le=SAMPLES_MAX, description="Median and deviation are found anew after so many"),
+    Field(ge=1, le=SAMPLES_MAX, description="Samples between two updates of median and deviation"),
 ]
 AdaptSamples = Annotated[
     int,
     Field(
-        ge=1, le=SAMPLES_MAX, description="What an event has shown for so long is the new normal"
+        ge=1,
+        le=SAMPLES_MAX,
+        description="After this many samples of an open event its values are the new normal",
     ),
 ]
 
 # what a head of the network predicts: the next sample, or its difference from this one
 Head = Literal["value", "change"]
 Severity = Literal["low", "medium", "high"]
-# what is computed from a window of a fast channel; see ``models.features``
+# the features of a window of a fast channel; see ``models.features``
 FeatureKind = Literal[
     "mean", "rms", "peak", "peak_to_peak", "crest_factor", "kurtosis", "band_energy"
 ]
-# what stands in a slot that a channel has no value for; see ``models.align``
+# the value of a slot that a channel has no value for; see ``models.align``
 Gap = Literal["hold", "interpolate", "missing"]
 
 
 def _without(document: dict[str, Any], **defaults: object) -> dict[str, Any]:
-    """Leave out keys that came later and say nothing new: older digests stay what they are."""
+    """Leave out keys of later versions that have their default: older digests do not change."""
     return {
         key: value
         for key, value in document.items()
@@ -109,12 +111,12 @@ class _Part(BaseModel):
 
 
 class Feature(_Part):
-    """How a channel is made from a source; see ``models.features``."""
+    """How a channel is computed from a source; see ``models.features``."""
 
     source: str = Field(description="Name of the source that it is computed from")
     kind: FeatureKind
-    low_hz: NotNegative | None = Field(None, description="Of a band_energy: from here")
-    high_hz: Positive | None = Field(None, description="Of a band_energy: up to here")
+    low_hz: NotNegative | None = Field(None, description="Lower edge of the band, for band_energy")
+    high_hz: Positive | None = Field(None, description="Upper edge of the band, for band_energy")
 
     @model_validator(mode="after")
     def _has_band(self) -> Feature:
@@ -134,14 +136,14 @@ class Source(_Part):
     high: Finite | None = Field(None, description="Above this the value is rejected, in unit")
     rate_hz: Positive = Field(description="Values per second, evenly spaced")
     window_samples: int = Field(
-        ge=WINDOW_SAMPLES_MIN, le=WINDOW_SAMPLES_MAX, description="That a feature is computed from"
+        ge=WINDOW_SAMPLES_MIN, le=WINDOW_SAMPLES_MAX, description="Length of a feature's window"
     )
     missing_share_max: float = Field(
-        ge=0, lt=1, description="A window that lacks more of its values has no features"
+        ge=0, lt=1, description="A window with a larger share missing has no features"
     )
 
     def periods(self, sampling: Sampling) -> int:
-        """Return how many periods of the grid a window reaches back, at least 1."""
+        """Return the length of a window in periods of the grid, rounded up."""
         return ceil(self.window_samples / self.rate_hz / sampling.period_s - 1e-9)
 
 
@@ -155,7 +157,7 @@ class Channel(_Part):
     center: Finite = Field(description="Subtracted before the network, in unit")
     scale: Positive = Field(description="Divided by before the network, in unit")
     scored: bool = Field(
-        True, description="False: a command or set point, which the network sees and none expects"
+        True, description="False: a command or set point, an input that is not predicted"
     )
     stuck_samples: int | None = Field(
         None,
@@ -177,12 +179,12 @@ class Channel(_Part):
 
 
 def unscaled(name: str, unit: str, low: float | None, high: float | None) -> Channel:
-    """Return a channel that no network takes, or one that takes it as it is."""
+    """Return a channel without scaling: its center is 0 and its scale 1."""
     return Channel(name=name, unit=unit, low=low, high=high, center=0.0, scale=1.0)
 
 
 class Sampling(_Part):
-    """The grid samples lie on, and what a gap does."""
+    """The grid of the samples, and the treatment of gaps."""
 
     period_s: Annotated[float, Field(ge=PERIOD_S_MIN), AfterValidator(_finite)]
     hold_samples_max: int = Field(
@@ -190,7 +192,7 @@ class Sampling(_Part):
         le=SAMPLES_MAX,
         description="A missing channel keeps its last value for this many samples",
     )
-    gap: Gap = Field("hold", description="What a channel without a value gets, so far")
+    gap: Gap = Field("hold", description="What a slot gets for a channel without a value")
     missing_samples: int = Field(
         ge=1, le=SAMPLES_MAX, description="This many samples without a value open a 'missing' event"
     )
@@ -213,7 +215,7 @@ class NetworkPart(_Part):
     layers: list[int] = Field(min_length=1, description="Cells per LSTM layer")
     heads: list[Head] = Field(min_length=1)
     horizon_samples: int = Field(
-        1, ge=1, le=HORIZON_MAX, description="Heads predict the sample so far ahead"
+        1, ge=1, le=HORIZON_MAX, description="Samples from the input to the predicted sample"
     )
     state_size: int = Field(ge=1, description="Floats of state: h and c of each layer")
     input_clip: Positive = Field(description="Scaled inputs are clipped to ±this")
@@ -237,7 +239,7 @@ class Threshold(_Part):
         ge=50, le=SAMPLES_MAX, description="Errors of normal samples kept, per error row"
     )
     update_samples: int = Field(
-        ge=1, le=SAMPLES_MAX, description="The threshold is found anew after so many"
+        ge=1, le=SAMPLES_MAX, description="Samples between two updates of the threshold"
     )
     z_min: Positive
     z_max: Positive
@@ -251,13 +253,13 @@ class Threshold(_Part):
     adapt_samples: int = Field(
         ge=1,
         le=SAMPLES_MAX,
-        description="What an event has shown for so long is the new normal",
+        description="After this many samples of an open event its values are the new normal",
     )
     floor: list[Positive] = Field(
         min_length=1, description="Least threshold per error row, from the calibration part"
     )
     calm: list[NotNegative] = Field(
-        min_length=1, description="An error below this is unnaturally small; 0: none is"
+        min_length=1, description="A smaller error is abnormal too; 0: no error is too small"
     )
 
     @model_validator(mode="after")
@@ -295,7 +297,7 @@ class Events(_Part):
 
 
 class Tail(_Part):
-    """How rarely normal operation exceeds a score; see ``models.tail``."""
+    """The probability of a score in normal operation; see ``models.tail``."""
 
     scores: list[Positive] = Field(
         min_length=1, max_length=16, description="Rising; the tail begins at the last"
@@ -319,11 +321,11 @@ class Tail(_Part):
 
 
 class Severities(_Part):
-    """How grave an event is, by how rarely normal operation exceeds its score."""
+    """The severity of an event, by the probability of its score in normal operation."""
 
-    medium: Share = Field(description="From this probability downwards, an event is medium")
-    high: Share = Field(description="From this probability downwards, an event is high")
-    unrated: Severity = Field(description="Of events without a probability, as of a sensor")
+    medium: Share = Field(description="An event of at most this probability is medium")
+    high: Share = Field(description="An event of at most this probability is high")
+    unrated: Severity = Field(description="Of events without a probability, e.g. of a sensor")
 
     @model_validator(mode="after")
     def _ordered(self) -> Severities:
@@ -337,7 +339,7 @@ class Imputation(_Part):
 
     method: Literal["linear", "seasonal"]
     season_steps: int | None = Field(
-        None, ge=2, le=STEPS_MAX, description="seasonal: the step so long before is taken"
+        None, ge=2, le=STEPS_MAX, description="Length of the season, for method seasonal"
     )
     gap_steps_max: int = Field(
         ge=0, le=STEPS_MAX, description="With more missing in a row there is no forecast"
@@ -354,7 +356,7 @@ class Imputation(_Part):
 
 
 class Intervals(_Part):
-    """What is added to the network's quantiles so that they cover; see ``models.intervals``."""
+    """The offsets that calibrate the network's quantiles; see ``models.intervals``."""
 
     leads_steps: list[Annotated[int, Field(ge=1, le=STEPS_MAX)]] = Field(
         min_length=1, description="Rising; offsets hold there and are interpolated between"
@@ -377,11 +379,9 @@ class ForecastPart(_Part):
     """The forecaster: ``context -> quantiles`` of the steps after it; see ``models.forecaster``."""
 
     file: Literal["forecaster.tflite"] = FORECASTER
-    step_samples: int = Field(
-        ge=1, le=SAMPLES_MAX, description="A step is the mean of so many samples"
-    )
-    context_steps: int = Field(ge=2, le=STEPS_MAX, description="That a forecast is made from")
-    horizon_steps: int = Field(ge=1, le=STEPS_MAX, description="That are forecast")
+    step_samples: int = Field(ge=1, le=SAMPLES_MAX, description="Samples whose mean is a step")
+    context_steps: int = Field(ge=2, le=STEPS_MAX, description="Steps that a forecast is made from")
+    horizon_steps: int = Field(ge=1, le=STEPS_MAX, description="Steps that are forecast")
     stride_steps: int = Field(ge=1, le=STEPS_MAX, description="From one forecast to the next")
     quantiles: list[Share] = Field(
         min_length=3, max_length=31, description="Rising, symmetric about 0.5, which is in it"
@@ -412,19 +412,19 @@ class ForecastPart(_Part):
 
     @property
     def slots(self) -> int:
-        """Forecasts that may wait for their last step at one time."""
+        """The most forecasts at one time whose steps have not all come."""
         return -(-self.horizon_steps // self.stride_steps)
 
 
 class KnownAnswers(_Part):
-    """Inputs with the scores that the trainer got; replayed before a bundle goes live."""
+    """Samples with the trainer's scores. They are replayed before a bundle is used."""
 
     file: Literal["known_answers.json"] = KNOWN_ANSWERS
     tolerance: Positive = Field(description="Largest difference of a score, absolute + relative")
 
 
 class Lineage(_Part):
-    """Where the bundle comes from."""
+    """The origin of the bundle."""
 
     data_digest: str = Field(description="sha256 over the recordings, in order")
     data_files: list[str]
@@ -444,38 +444,61 @@ class FilePart(_Part):
 
 
 class StreamRules(Protocol):
-    """What is known of a stream, whatever its detector: a manifest, or settings without one."""
+    """The properties of a stream for every detector: of a manifest, or of settings without one."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str:
+        """Name of the bundle or of the settings."""
+
     @property
-    def version(self) -> int: ...  # noqa: D102
+    def version(self) -> int:
+        """Counts up with each training of the same name, from 1."""
+
     @property
-    def detector(self) -> str: ...  # noqa: D102
+    def detector(self) -> str:
+        """Name of the family."""
+
     @property
-    def channels(self) -> list[Channel]: ...  # noqa: D102
+    def channels(self) -> list[Channel]:
+        """The ``C`` channels of a sample, with their units, in the order of its columns."""
+
     @property
-    def channel_names(self) -> tuple[str, ...]: ...  # noqa: D102
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the ``C`` channels, in order."""
+
     @property
-    def scored(self) -> list[int]: ...  # noqa: D102
+    def scored(self) -> list[int]:
+        """Indices of the channels that are predicted and scored, rising, at least one."""
+
     @property
-    def sources(self) -> Sequence[Source]: ...  # noqa: D102
+    def sources(self) -> Sequence[Source]:
+        """The ``S`` raw channels that features are computed from."""
+
     @property
-    def source_channels(self) -> list[Channel]: ...  # noqa: D102
+    def source_channels(self) -> list[Channel]:
+        """The columns of a reading: the channels that are no features, then the sources."""
+
     @property
-    def sampling(self) -> Sampling: ...  # noqa: D102
+    def sampling(self) -> Sampling:
+        """The grid and the treatment of gaps; its period is in seconds."""
+
     @property
-    def events(self) -> Events: ...  # noqa: D102
+    def events(self) -> Events:
+        """The rules that open and close events, in samples."""
+
     @property
-    def tail(self) -> Tail | None: ...  # noqa: D102
+    def tail(self) -> Tail | None:
+        """Probabilities of scores; None: the detector has none."""
+
     @property
-    def severities(self) -> Severities: ...  # noqa: D102
+    def severities(self) -> Severities:
+        """The severity of each probability."""
 
 
 class Manifest(_Part):
-    """What the manifest of every family has; its bytes are what is digested and signed.
+    """The keys of every family's manifest. The digest and the signature are of its bytes.
 
-    ``detector`` is the tag that says which family's form the whole has: see ``MANIFESTS``.
+    ``detector`` is the tag of the form, see ``MANIFESTS``.
     """
 
     format_version: int = Field(description="1, or 2 where the family came with that format")
@@ -494,7 +517,7 @@ class Manifest(_Part):
     known_answers: KnownAnswers
     lineage: Lineage
     metrics: Annotated[dict[str, Any], AfterValidator(_json)] = Field(
-        description="On the test part, through the deployed code"
+        description="Measured on the test part, with the deployed code"
     )
     files: dict[str, FilePart]
 
@@ -528,7 +551,7 @@ class Manifest(_Part):
 
     @property
     def source_channels(self) -> list[Channel]:
-        """What inputs bring: the channels that are no features, then the sources."""
+        """The columns of a reading: the channels that are no features, then the sources."""
         passing = [channel for channel in self.channels if channel.feature is None]
         return passing + [
             unscaled(source.name, source.unit, source.low, source.high) for source in self.sources
@@ -536,16 +559,16 @@ class Manifest(_Part):
 
     @property
     def scored(self) -> list[int]:
-        """Positions of the channels that are expected and judged."""
+        """Indices of the channels that are predicted and scored."""
         return [position for position, channel in enumerate(self.channels) if channel.scored]
 
     def to_bytes(self) -> bytes:
-        """The canonical form: sorted keys, two spaces, one newline at the end."""
+        """Return the canonical form: JSON, sorted keys, two spaces, one newline at the end."""
         return _canonical(self.model_dump(mode="json"))
 
 
 class TelemanomManifest(Manifest):
-    """Of a network that expects the next sample; see ``models.pipeline``."""
+    """The manifest of a network that predicts the next sample; see ``models.pipeline``."""
 
     format_version: Literal[1] = 1
     detector: Literal["telemanom"] = TELEMANOM
@@ -574,17 +597,17 @@ class TelemanomManifest(Manifest):
 
     @property
     def error_rows(self) -> int:
-        """Smoothed errors per sample: span by span, within each head by head."""
+        """``R``, the smoothed errors of a sample, ordered by span, then head, then channel."""
         return len(self.smoothing.spans_samples) * self.prediction_size
 
     @property
     def prediction_size(self) -> int:
-        """What the network predicts per sample: one value per head and scored channel."""
+        """``P``, the predicted values of a sample: one per head and scored channel."""
         return len(self.network.heads) * len(self.scored)
 
 
 class HampelManifest(Manifest):
-    """Of a robust distance from the median, without any network; see ``models.baseline``."""
+    """The manifest of a robust distance from the median; see ``models.baseline``."""
 
     format_version: Literal[2] = 2
     detector: Literal["hampel"] = HAMPEL
@@ -598,7 +621,7 @@ class HampelManifest(Manifest):
 
 
 class ForeignManifest(Manifest):
-    """Of a family of another package, which checks its settings itself."""
+    """The manifest of another package's family, which checks ``settings`` itself."""
 
     format_version: Literal[2] = 2
     detector: str = Field(pattern=_FAMILY)
@@ -607,7 +630,7 @@ class ForeignManifest(Manifest):
     )
 
 
-# by ``detector``; what is in none is foreign
+# by ``detector``; all other families are foreign
 MANIFESTS: Final[Mapping[str, type[Manifest]]] = {
     TELEMANOM: TelemanomManifest,
     HAMPEL: HampelManifest,
@@ -624,7 +647,12 @@ def check_baseline(
     sampling: Sampling,
     history_samples: int,
 ) -> None:
-    """Raise ValueError where settings of a baseline do not fit each other."""
+    """Check that the settings of a baseline fit each other.
+
+    Raises:
+        ValueError: they do not.
+
+    """
     if len(resolution) != len(channels):
         raise ValueError("resolution needs a value per channel")
     if sampling.warm_up_samples > history_samples:
@@ -634,7 +662,12 @@ def check_baseline(
 def check_features(
     channels: Mapping[str, Feature | None], sources: Sequence[Source], sampling: Sampling
 ) -> None:
-    """Raise ValueError where features, by their channel, and sources do not fit each other."""
+    """Check that features, by the name of their channel, and sources fit each other.
+
+    Raises:
+        ValueError: they do not.
+
+    """
     by_name = {source.name: source for source in sources}
     if len(by_name) < len(sources):
         raise ValueError("names of sources are not unique")
@@ -707,12 +740,16 @@ def _check_forecaster(part: ForecastPart, channels: int) -> None:
 
 
 def manifest_of(source: str, data: bytes) -> Manifest:
-    """Return the manifest with these bytes; ``source`` names the bundle in errors.
+    """Return the manifest with these bytes.
+
+    Args:
+        source: names the bundle in errors.
+        data: the bytes of ``manifest.json``.
 
     Raises:
-        BundleCorrupt: it is no manifest, or its metrics are of another bundle.
-        BundleTooNew: written by a newer version of this software.
-        FamilyUnknown: nothing that is installed knows its family.
+        BundleCorrupt: the bytes are no manifest, or its metrics are those of another bundle.
+        BundleTooNew: a newer version of this software wrote it.
+        FamilyUnknown: no installed package knows its family.
 
     """
     try:
@@ -738,9 +775,10 @@ def manifest_of(source: str, data: bytes) -> Manifest:
 
 
 def evaluated_digest(data: bytes) -> str:
-    """Return the digest of a manifest before it had metrics, the only thing that is added then.
+    """Return the digest of a manifest without its metrics, 64 hexadecimal digits.
 
-    ``data`` is the manifest's bytes; the metrics of a bundle are of the file with this digest.
+    The trainer evaluates the file with this digest, and then adds nothing but the metrics. ``data``
+    are the bytes of ``manifest.json``.
     """
     return hashlib.sha256(_canonical(json.loads(data) | {"metrics": {}})).hexdigest()
 
@@ -773,7 +811,7 @@ def _form(source: str, document: Mapping[str, Any]) -> type[Manifest]:
 
 
 def foreign_families() -> list[str]:
-    """Return the names of the families that other packages bring; none of them is loaded."""
+    """Return the sorted names of the families of other packages, without loading any."""
     from importlib.metadata import entry_points  # takes 1 MB, which few need
 
     return sorted(entry_points(group=FAMILIES).names - MANIFESTS.keys())

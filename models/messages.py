@@ -1,7 +1,8 @@
-"""What flows through the product: readings, samples, scores, events; and what central ops sees.
+"""The data of the product: readings, samples, scores, forecasts and events.
 
-Columns, not objects: ``n`` rows of ``C`` channels are two arrays, so that the cost per reading
-stays near that of the arrays. Times are Unix seconds, UTC, as float64 (exact to 0.3 µs).
+Data are columns, not objects: ``n`` rows of ``C`` channels are two arrays. So a reading costs
+little more than its place in the arrays. Times are float64 Unix seconds in UTC, with a resolution
+of 0.3 µs. A forecast has ``H`` steps and ``Q`` quantiles.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 Uint8 = npt.NDArray[np.uint8]
 
-# which of N streams whose memory lies together: all (in place, nothing copied), or their numbers
+# a choice among the N streams of a memory: all (in place, nothing copied), or their indices (B,)
 Index = slice | Int64
 ALL = slice(None)
 
-# where a sample's value comes from, the better the lower
+# the origin of a sample's value; a lower code is better
 GOOD, INTERPOLATED, HELD, MISSING = range(4)
 QUALITIES = ("good", "interpolated", "held", "missing")
 
@@ -35,9 +36,9 @@ ClockQuality = Literal["synced", "unsynced", "unknown"]
 
 
 class Readings(NamedTuple):
-    """Rows as they came from an input, in its order, off the grid.
+    """Rows of an input in order of arrival, not on the grid.
 
-    ``values[i, c]`` is NaN where row ``i`` carried nothing (or nothing usable) for channel ``c``.
+    ``values[i, c]`` is NaN where row ``i`` has no usable value of channel ``c``.
     """
 
     times: Float64  # (n,) Unix seconds, from the device or from the moment of reading
@@ -45,10 +46,10 @@ class Readings(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Rows on a bundle's sampling grid, each slot once, in order.
+    """Rows on a bundle's sampling grid, in order of time, each slot once.
 
-    A slot nothing was known for is NaN in ``values``. Where more slots are missing than the
-    bundle's ``reset_gap_samples``, the slots are absent and ``times`` jumps.
+    A slot without a known value is NaN in ``values``. A gap of more slots than the bundle's
+    ``reset_gap_samples`` is left out, and ``times`` jumps.
     """
 
     times: Float64  # (n,) Unix seconds, on the grid
@@ -56,21 +57,22 @@ class Samples(NamedTuple):
     quality: Uint8 | None = None  # (n, C) ``GOOD`` to ``MISSING``; None where all is good
 
     def part(self, begin: int, end: int) -> Samples:
-        """Return samples ``begin`` to ``end``, this one not included."""
+        """Return samples ``begin`` to ``end``, ``end`` not included. The arrays are views."""
         quality = None if self.quality is None else self.quality[begin:end]
         return Samples(self.times[begin:end], self.values[begin:end], quality)
 
     def quality_bytes(self) -> bytes | None:
-        """Return the qualities for the store, a byte each; None where all is good."""
+        """Return the qualities for the store, n × C bytes by rows; None where all are good."""
         if self.quality is None:
             return None
         codes = self.quality.tobytes()
         return codes if codes.strip(b"\0") else None
 
     def quality_at(self, time: float) -> Uint8 | None:
-        """Return the qualities, (C,), at a time; at the last sample where there is none of it.
+        """Return the qualities (C,) of the sample at ``time`` (Unix seconds).
 
-        An event found at a block's end may be of an earlier call's sample.
+        Without such a sample they are those of the last one: an event that is found at the end of
+        a block may belong to a sample of an earlier call. None where all are good.
         """
         if self.quality is None:
             return None
@@ -80,7 +82,7 @@ class Samples(NamedTuple):
 
 
 def joined(parts: Sequence[Samples]) -> Samples:
-    """Return samples that follow each other, at least one part, as one."""
+    """Return consecutive samples as one; ``parts`` must not be empty."""
     return Samples(
         np.concatenate([part.times for part in parts]),
         np.concatenate([part.values for part in parts]),
@@ -89,7 +91,17 @@ def joined(parts: Sequence[Samples]) -> Samples:
 
 
 def stored_samples(chunks: Sequence[tuple[bytes, bytes, bytes | None]], channels: int) -> Samples:
-    """Return samples of stored times (f8), values (f4) and qualities (u1), in one piece."""
+    """Return stored samples as one.
+
+    Args:
+        chunks: consecutive samples, as raw arrays: times (n,) float64, values (n, C) float32, and
+            qualities (n, C) uint8 or None.
+        channels: ``C``.
+
+    Raises:
+        ValueError: a chunk is no whole number of rows.
+
+    """
     parts = [_stored(*chunk, channels) for chunk in chunks]
     return joined(parts) if parts else Samples(np.empty(0), np.empty((0, channels), np.float32))
 
@@ -101,7 +113,10 @@ def _stored(times: bytes, values: bytes, quality: bytes | None, channels: int) -
 
 
 def joined_quality(parts: Sequence[tuple[Uint8 | None, Float32]]) -> Uint8 | None:
-    """Return the qualities of samples that follow each other, each beside its values."""
+    """Return the qualities (n, C) of consecutive samples; None where all are good.
+
+    ``parts`` has the qualities and the values of each part, both (n, C).
+    """
     if all(quality is None for quality, _ in parts):
         return None
     return np.concatenate(
@@ -113,48 +128,51 @@ def joined_quality(parts: Sequence[tuple[Uint8 | None, Float32]]) -> Uint8 | Non
 
 
 def named_quality(channels: Sequence[str], codes: Uint8 | None) -> dict[str, str]:
-    """Return the qualities, (C,), of the channels that were not measured; None: all were."""
+    """Return the quality of each channel that was not measured, by its name.
+
+    ``codes`` (C,) are those of one sample; None where all channels were measured.
+    """
     found = [] if codes is None else codes.tolist()
     return {name: QUALITIES[code] for name, code in zip(channels, found, strict=False) if code}
 
 
 class Scores(NamedTuple):
-    """What the pipeline says of ``n`` samples: numbers without an opinion.
+    """The scores of ``n`` samples of one stream.
 
-    ``score`` is the largest smoothed error over the channels, each divided by its channel's
-    threshold of that moment: 1 is the threshold. NaN where nothing could be scored (warm-up,
-    all channels missing). ``probability`` is how often normal operation exceeds that score.
+    ``score`` is the largest ratio of a smoothed error to the threshold then in force, over all
+    error rows: 1 is the threshold. It is NaN where nothing can be scored: during warm-up, or when
+    all channels are missing. ``probability`` is the share of normal operation with a higher score.
     """
 
-    times: Float64  # (n,)
+    times: Float64  # (n,) Unix seconds
     score: Float32  # (n,) dimensionless
-    probability: Float64  # (n,) NaN where there is no score, or the bundle has no tail
-    predicted: Float32  # (n, C) what the network expected of each sample, in the channels' units
+    probability: Float64  # (n,) 0 to 1; NaN where there is no score, or the bundle has no tail
+    predicted: Float32  # (n, C) the expected sample, in the channels' units; NaN: none
 
 
 class Forecast(NamedTuple):
-    """What is expected of the scored channels after a stream's last step, with quantiles."""
+    """Quantiles of the scored channels (here ``C``) for the ``H`` steps after the last one."""
 
-    time: float  # of the last step that it was made from, Unix seconds
-    times: Float64  # (H,) of the steps forecast; the first is one step after ``time``
+    time: float  # Unix seconds of the last step of the context
+    times: Float64  # (H,) Unix seconds of the forecast steps; the first is one step after ``time``
     last: Float32  # (C,) the last step's values, in the channels' units
-    scale: Float32  # (C,) deviation of the context, in the channels' units
+    scale: Float32  # (C,) standard deviation of the context, in the channels' units
     quantiles: Float32  # (C, H, Q) in the channels' units, rising along Q
-    trained_steps: int  # steps beyond so many were answered recursively: not calibrated
-    imputed: int  # values of the context that were filled in
+    trained_steps: int  # further steps are forecast recursively and not calibrated
+    imputed: int  # number of values of the context that were filled in
 
 
 class NoForecast(NamedTuple):
-    """Why there is no forecast where one was due."""
+    """The reason why a forecast that was due was not made."""
 
-    time: float  # of the last step, Unix seconds
+    time: float  # Unix seconds of the last step
     reason: Literal["short_history", "missing_values"]
     detail: str  # for people
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """One channel's part in an event, at the event's worst sample so far."""
+    """The part of one channel in an event, at the event's worst sample so far."""
 
     channel: str
     score: float  # smoothed error / threshold; 1 for stuck and missing
@@ -164,9 +182,10 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class LimitForecast:
-    """When a channel will pass a limit, as last forecast; times are seconds after ``made``.
+    """The time when a channel will pass a limit, by the latest forecast.
 
-    A time is None where its chance is not reached within the horizon.
+    Durations are seconds after ``made``. One is None where its probability is not reached within
+    the horizon.
     """
 
     side: Literal["high", "low"]
@@ -174,22 +193,22 @@ class LimitForecast:
     value: float  # the limit, in unit
     unit: str  # of the channel
     made: float  # time of the forecast's last step, Unix seconds
-    probability: float  # to pass it within the horizon
-    median_s: float | None  # with a chance of 50 %
+    probability: float  # of passing it within the horizon, 0 to 1
+    median_s: float | None  # with a probability of 50 %
     earliest_s: float | None  # 10 %
     latest_s: float | None  # 90 %
     horizon_s: float
 
     def moved(self, by_s: float) -> LimitForecast:
-        """Return the forecast as a clock tells it that is so much ahead."""
+        """Return the forecast with its time ``by_s`` seconds later."""
         return replace(self, made=self.made + by_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A stretch of a stream that a detector finds out of the normal, opened and later closed.
+    """An abnormal stretch of a stream. A detector opens it and later closes it.
 
-    Opening and closing are two ``Event`` values with the same ``number``. Times are Unix
+    Opening and closing are two ``Event`` values with the same ``number``. Times are the Unix
     seconds of samples.
     """
 
@@ -198,25 +217,25 @@ class Event:
     detector: str
     onset: float  # the first sample of the stretch; at or before the opening
     opened: float  # the sample that opened it
-    score: float  # the worst so far, 1 is the threshold
-    probability: float | None  # how often normal operation exceeds the score; None: not known
-    severity: Severity  # follows from the probability, by the bundle
+    score: float  # the worst so far, dimensionless; 1 is the threshold
+    probability: float | None  # share of normal operation above the score; None: not known
+    severity: Severity  # of the probability, by the bundle's ``severities``
     channels: tuple[Contribution, ...] = ()  # worst first
     closed: float | None = None  # the sample that closed it
     limit: LimitForecast | None = None  # of a predictive alarm
 
     @property
     def state(self) -> Literal["opened", "closed"]:
-        """Which transition this is."""
+        """The transition that this value describes."""
         return "opened" if self.closed is None else "closed"
 
     @property
     def time(self) -> float:
-        """Of this transition."""
+        """The time of this transition, in Unix seconds."""
         return self.opened if self.closed is None else self.closed
 
     def moved(self, by_s: float) -> Event:
-        """Return the event as a clock tells it that is so much ahead."""
+        """Return the event with all its times ``by_s`` seconds later."""
         if not by_s:
             return self
         return replace(

@@ -41,12 +41,14 @@ from models.threshold import DynamicThreshold, Place
 
 
 class Pipeline:
-    """Scores the streams of one bundle; holds the network, no stream's memory.
+    """Scores the streams of one bundle. It holds the network and no memory.
+
+    Shapes and units are those of ``models.detector``.
 
     Raises:
         FamilyUnfit: the bundle is of another family.
-        BundleCorrupt: the network does not load or does not fit the manifest.
-        InterpreterMissing: there is nothing to run it with.
+        BundleCorrupt: the network cannot be loaded or does not fit the manifest.
+        InterpreterMissing: no interpreter is installed that can run the network.
 
     """
 
@@ -68,7 +70,7 @@ class Pipeline:
         self._channels = len(manifest.channels)
 
     def start(self, streams: int = 1) -> State:
-        """Return the memory of so many streams, before their first samples."""
+        """Return a memory of ``streams`` streams without samples."""
         block = (streams, self._threshold.block_samples)
         forecaster = self.forecaster
         return State(
@@ -87,10 +89,10 @@ class Pipeline:
         )
 
     def restore(self, parts: Mapping[str, bytes]) -> State:
-        """Return the memory of one stream that ``changed_parts`` saved.
+        """Return a memory of one stream from the parts that ``changed_parts`` returned.
 
         Raises:
-            StateMismatch: the parts are of another bundle, or damaged.
+            StateMismatch: the parts belong to another bundle, or are damaged.
 
         """
         state = self.start()
@@ -98,7 +100,7 @@ class Pipeline:
         return state
 
     def adopt(self, state: State, stream: int, one: State) -> None:
-        """Set the memory of one of ``N`` streams to that of the only one of ``one``."""
+        """Copy the only stream of ``one`` into ``state``, in place of its stream ``stream``."""
         saved.adopt(state, stream, one)
 
     def changed_parts(self, state: State, stream: int = 0) -> dict[str, bytes]:
@@ -106,21 +108,21 @@ class Pipeline:
         return saved.changed_parts(state, stream, self.digest)
 
     def step(self, state: State, samples: Samples) -> Result:
-        """Score ``samples`` of the only stream of ``state``, which follow those before."""
+        """Score the next ``samples`` of the only stream of ``state``."""
         times, values = samples.times[:, None], samples.values[:, None]
         return self.step_together(state, ALL, times, values).first(samples.times, self._tail)
 
     def step_together(self, state: State, who: Index, times: Float64, values: Float32) -> Together:
-        """Score the samples that follow those before; ``state`` moves on.
+        """Score the next samples of some streams.
 
-        A jump in a stream's ``times`` is an interruption: its network starts from nothing and
-        warms up.
+        After an interruption, a jump in a stream's ``times``, its network starts anew and warms
+        up.
 
         Args:
-            state: of ``N`` streams.
-            who: which ``B`` of them; none twice.
+            state: of ``N`` streams, changed in place.
+            who: the ``B`` streams, none twice.
             times: (n, B) Unix seconds, on the grid of each stream.
-            values: (n, B, C) in the channels' units.
+            values: (n, B, C) in the channels' units, NaN where missing.
 
         """
         streams = state.numbers[who]
@@ -143,24 +145,24 @@ class Pipeline:
         )
 
     def silent(self, state: State, time: float, since: float, stream: int = 0) -> list[Event]:
-        """Say that at ``time`` nothing has come of a stream since ``since`` (Unix seconds).
+        """Open the ``silent`` event of a stream and return it; [] where it is open already.
 
-        Only the gateway's clock can tell; the next sample closes the event.
+        Now is ``time``, and the last sample was at ``since``, both in Unix seconds.
         """
         events = self._events.silent(state.events[stream], time, since)
         state.watched.add(stream)
         return events
 
     def open_events(self, state: State, stream: int = 0) -> list[Event]:
-        """Return the events of a stream that are open, each with its worst sample so far."""
+        """Return the open events of a stream, each with its worst sample so far."""
         return self._events.open_events(state.events[stream])
 
     def events(self, state: State, stream: int = 0) -> EventState:
-        """Return what is open of a stream, and about to open."""
+        """Return the state of a stream's events."""
         return state.events[stream]
 
     def forecasts(self, state: State, stream: int = 0) -> ForecastState | None:
-        """Return what the forecaster remembers of a stream; None where there is none."""
+        """Return the forecaster's state of a stream; None where there is no forecaster."""
         return state.forecast[stream] if state.forecast else None
 
     def _nothing(self, state: State, streams: int) -> Together:
@@ -246,7 +248,7 @@ class Pipeline:
         return Together(score, errors.predicted, errors.smoothed, seen.threshold, events)
 
     def _update(self, state: State, stream: int) -> list[Event]:
-        """Find a stream's threshold anew, at the end of its block."""
+        """Recompute a stream's threshold at the end of its block."""
         events = state.events[stream]
         found = self._threshold.update(state.threshold, stream, events.open_samples)
         opened = self._events.found(events, state.recent.of(stream), found)

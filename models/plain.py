@@ -1,9 +1,9 @@
-"""Tables without pydantic: for a process that only holds what another one has checked.
+"""Tables without pydantic, for a process whose tables another process has checked.
 
-pydantic and what it makes of the tables take 15 MB, which an agent that runs for years would keep
-for what it does once, at its start. After ``choose`` the tables are made of the words below, which
-mean to ``models.fields`` what pydantic's of the same names do; they check nothing, and of a table
-they have what the agent uses. Tables that pydantic has checked arrive here by ``pickle``.
+pydantic and its tables take 15 MB. An agent that runs for years needs them once, at its start.
+After ``choose`` the tables use the names below, which replace pydantic's of the same name in
+``models.fields``. They check nothing, and have only what the agent uses of a table. Tables that
+pydantic has checked arrive here by ``pickle``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ chosen = False
 
 
 def choose() -> None:
-    """Make all tables plain ones, in this process; before any is defined."""
+    """Define all tables of this process without pydantic. Call it before any is defined."""
     global chosen
     assert "models.fields" not in sys.modules
     chosen = True
@@ -33,7 +33,7 @@ class FieldInfo(NamedTuple):
 
 
 def Field(default: Any = ..., *, default_factory: Callable[[], Any] | None = None, **_: Any) -> Any:
-    """Take note of a field's default; ``...`` for none."""
+    """Return a field with its default; ``...``: it has none."""
     return FieldInfo(default, default_factory)
 
 
@@ -132,7 +132,7 @@ def model_validator(*, mode: str) -> Callable[[Any], Any]:
 
 
 def model_serializer(*, mode: str) -> Callable[[Any], Any]:
-    """Take note of the method that leaves out values when a table is written."""
+    """Mark the method that leaves out values when a table is written."""
 
     def noted(method: Any) -> Any:
         method.serializes = True

@@ -1,6 +1,6 @@
-"""Trouble of the sensor itself, told apart from trouble of the machine: stuck and missing.
+"""Faults of the sensor, as opposed to faults of the machine: stuck and missing.
 
-A person sent to a machine at 3 a.m. should know whether to bring a wrench or a new sensor.
+A person who is sent to a machine at 3 a.m. should know whether to bring a wrench or a new sensor.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SensorRuns(NamedTuple):
     missing: Int64  # samples in a row without a value
 
     def of(self, column: int) -> SensorRuns:
-        """Return those of one of the streams, (n, C) each."""
+        """Return the runs of one stream, (n, C) each."""
         return SensorRuns(self.stuck[:, column], self.missing[:, column])
 
 
@@ -38,11 +38,11 @@ class SensorState:
     stuck: Int64  # (N, C)
     missing: Int64  # (N, C)
     complete: bool = False  # nothing was missing in the last sample of any stream
-    calm: int = 0  # for so many samples, or more, no run can be too long if nothing is missing
+    calm: int = 0  # lower bound of the complete samples until a run can be too long
 
 
 class SensorChecks:
-    """Counts runs of equal and of missing values; holds the limits, no memory."""
+    """Counts runs of equal and of missing values. It holds the limits and no memory."""
 
     def __init__(self, manifest: StreamRules) -> None:
         limits = [channel.stuck_samples or NEVER for channel in manifest.channels]
@@ -52,7 +52,7 @@ class SensorChecks:
         }
 
     def start(self, streams: int = 1) -> SensorState:
-        """Return the state before the first sample."""
+        """Return the state of ``streams`` streams before their first samples."""
         shape = (streams, len(self.limits["stuck"]))
         return SensorState(
             last=np.full(shape, np.nan, np.float32),
@@ -61,9 +61,11 @@ class SensorChecks:
         )
 
     def step_calmly(self, state: SensorState, who: Index, values: Float32) -> bool:
-        """Count on through one sample (1, B, C) with all its values, if no run can get too long.
+        """Count a complete sample ``values`` (1, B, C), where no run can become too long by it.
 
-        Returns whether that was so; if not, nothing is done, and ``step`` has to.
+        Returns:
+            Whether it was counted. If not, ``state`` is unchanged: call ``step``.
+
         """
         if len(values) > 1 or state.calm < 1 or not state.complete:
             return False
@@ -77,7 +79,7 @@ class SensorChecks:
         return True
 
     def step(self, state: SensorState, who: Index, values: Float32) -> SensorRuns:
-        """Count on through ``values`` (n, B, C), n ≥ 1, of these streams; ``state`` moves on."""
+        """Count ``values`` (n, B, C), n ≥ 1, of the streams ``who``; update ``state``."""
         missing = np.isnan(values)
         before = state.last[who][None]
         if len(values) > 1:
@@ -95,11 +97,11 @@ class SensorChecks:
 
     @staticmethod
     def now(state: SensorState, stream: int) -> SensorRuns:
-        """Return the runs in progress of a stream, (1, C) each."""
+        """Return the current runs of a stream, (1, C) each."""
         return SensorRuns(state.stuck[stream][None], state.missing[stream][None])
 
     def over(self, runs: SensorRuns) -> list[int]:
-        """Return which streams have a run that is too long."""
+        """Return the columns of the streams that have a run above its limit."""
         over = (runs.stuck >= self.limits["stuck"]) | (runs.missing >= self.limits["missing"])
         columns: list[int] = np.flatnonzero(over.any(axis=(0, 2))).tolist()
         return columns

@@ -1,6 +1,7 @@
-"""Configuration files of both sides: TOML, checked as a whole, with errors a person can act on.
+"""Configuration files of agent and trainer: checks, and errors that a person can act on.
 
-Every error says file, key, value and what is allowed; an unknown key names the nearest valid one.
+An error has the file, the key, the value and the allowed values. That of an unknown key names the
+nearest valid one.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ Location = tuple[int | str, ...]  # keys, and positions in lists, from the root 
 
 
 class Table(BaseModel):
-    """A table of a configuration file: no unknown keys, no change once read."""
+    """A table of a configuration file. It has no unknown keys and does not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def refusal(path: Path, problems: Iterable[str]) -> ConfigError:
-    """Return the error that tells all problems of a file, one a line."""
+    """Return the error with all problems of a file, one per line."""
     return ConfigError("\n".join(f"{path}: {problem}" for problem in problems))
 
 
@@ -33,40 +34,44 @@ def explain(
     hints: Mapping[str, str] | None = None,
     where: Callable[[Location], str] | None = None,
 ) -> list[str]:
-    """Say in one line each what is wrong with the settings of ``root``.
+    """Return a line for each error in the settings.
 
-    ``hints`` has better advice than the nearest key, for some unknown keys. ``where`` names the
-    place of a setting; without it, that is its key with dots, such as ``inputs[0].port``.
+    Args:
+        root: the table of the whole file.
+        error: of its validation.
+        hints: advice for some unknown keys, instead of the nearest key.
+        where: names the place of a setting; None: its dotted key, such as ``inputs[0].port``.
+
     """
     return [_explain(root, wrong, hints or {}, where or dotted) for wrong in error.errors()]
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Return the words that point at the allowed name most like ``name``, if one is."""
+    """Return a hint to the allowed name that is most similar to ``name``; "" without one."""
     near = difflib.get_close_matches(name, allowed, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def dotted(location: Location) -> str:
-    """Return a setting's place as people write it: ``inputs[0].port``."""
+    """Return the dotted key of a setting, such as ``inputs[0].port``."""
     steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
     return "".join(steps).removeprefix(".")
 
 
 def tables_in(annotation: Any) -> list[type[BaseModel]]:
-    """Return the tables that a field may hold: several where it is a union by ``type``."""
+    """Return the tables that a field may have; a union by ``type`` has several."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [table for part in get_args(annotation) for table in tables_in(part)]
 
 
 def is_list(annotation: Any) -> bool:
-    """Whether a field holds a list, or may."""
+    """Whether a field may have a list."""
     return get_origin(annotation) is list or any(map(is_list, get_args(annotation)))
 
 
 def tags(table: type[BaseModel]) -> tuple[str, ...]:
-    """Return the values of ``type`` that stand for this table in a union; none where it has no."""
+    """Return the values of ``type`` for this table in a union; () without a ``type``."""
     field = table.model_fields.get("type")
     return () if field is None else get_args(field.annotation)
 

@@ -53,9 +53,9 @@ class Signer(NamedTuple):
 class PublicKey(NamedTuple):
     """A key whose signatures are trusted."""
 
-    key_id: bytes
-    raw: bytes
-    source: str
+    key_id: bytes  # 8 bytes
+    raw: bytes  # 32 bytes, Ed25519
+    source: str  # its file
 
 
 def new_key(path: Path) -> Path:
@@ -85,7 +85,12 @@ def new_key(path: Path) -> Path:
 
 
 def sign(manifest: bytes, key_file: Path, comment: str) -> bytes:
-    """Return the signature part for these manifest bytes.
+    """Return the signature part of a bundle, in minisign's prehashed form.
+
+    Args:
+        manifest: the bytes of ``manifest.json``.
+        key_file: the secret key.
+        comment: the trusted comment, which is signed too.
 
     Raises:
         ConfigError: the key cannot be read, or ``cryptography`` is missing.

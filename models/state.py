@@ -32,9 +32,9 @@ _FORECAST, _PENDING, _STEPS = "forecast", "forecast.pending", "forecast.history.
 
 @dataclass(slots=True)
 class State:
-    """All that scoring remembers of ``N`` streams of one bundle between two calls.
+    """The state of scoring of ``N`` streams of one bundle between two calls.
 
-    Arrays over streams, so that streams can step together without being gathered.
+    Its arrays have an axis of streams, so streams step together without copies.
     """
 
     numbers: Int64  # (N,) 0, 1, 2 …
@@ -47,7 +47,7 @@ class State:
     forecast: list[ForecastState]  # (N); empty where the bundle has no forecaster
 
     def watch(self, stream: int) -> None:
-        """Take note of whether a stream is ``watched``."""
+        """Update ``watched`` for a stream, after its events changed."""
         if self.events[stream].watched:
             self.watched.add(stream)
         else:
@@ -59,7 +59,7 @@ class StateMismatch(ValueError):
 
 
 def changed_parts(state: State, stream: int, digest: str) -> dict[str, bytes]:
-    """Return what changed of a stream since the last call, for the store; marks it as saved."""
+    """Return the parts of a stream that changed since the last call, and mark them as saved."""
     scalars = _scalars(state, stream) | event_scalars(state.events[stream])
     history = state.threshold.history[stream]
     parts = packed(scalars, _arrays(state, stream), history, digest)
@@ -69,10 +69,10 @@ def changed_parts(state: State, stream: int, digest: str) -> dict[str, bytes]:
 
 
 def restore(state: State, parts: Mapping[str, bytes], digest: str) -> None:
-    """Set ``state``, of one stream and as just started, to what ``parts`` hold.
+    """Set ``state`` to the contents of ``parts``. It must be new and of one stream.
 
     Raises:
-        StateMismatch: the parts are of another bundle, or damaged.
+        StateMismatch: the parts belong to another bundle (``digest``), or are damaged.
 
     """
 
@@ -249,10 +249,10 @@ def _set_forecast(state: ForecastState, parts: Mapping[str, bytes]) -> None:
 
 
 def forecast_offsets(parts: Mapping[str, bytes]) -> Float32:
-    """Return the intervals' offsets (Q, C, G) among saved parts, for those who only read.
+    """Return the intervals' offsets (Q, C, G) of saved parts, in units of the context's scale.
 
     Raises:
-        StateMismatch: the parts have none, or are damaged.
+        StateMismatch: the parts have no forecaster, or are damaged.
 
     """
     with _as_mismatch():

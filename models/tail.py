@@ -1,4 +1,4 @@
-"""How rarely normal operation exceeds a score: an extreme-value tail over an observed body.
+"""The probability of a score in normal operation: observed shares, and an extreme-value tail.
 
 Peaks over threshold, after Siffer et al., "Anomaly Detection in Streams with Extreme Value
 Theory", KDD 2017: above a high level the excesses follow a generalized Pareto distribution,
@@ -17,13 +17,12 @@ import numpy as np
 from models.manifest import Tail
 from models.messages import Float32, Float64
 
-# A tail foretells what is rarer than its data, but not without end: at most so many times rarer.
-FORESIGHT = 100.0
+FORESIGHT = 100.0  # the tail extrapolates to probabilities this many times below its data
 _EXPONENTIAL = 1e-6  # a smaller shape is numerically zero, the exponential distribution
 
 
 class ScoreTail:
-    """The probability of scores in normal operation; holds the fitted settings, no memory."""
+    """Gives scores their probability in normal operation. It holds settings and no memory."""
 
     def __init__(self, settings: Tail) -> None:
         self._scores = np.array([0.0, *settings.scores])
@@ -33,9 +32,10 @@ class ScoreTail:
         self._least = 1.0 / (FORESIGHT * settings.samples)
 
     def probability(self, scores: Float32 | Float64) -> Float64:
-        """Return how often normal operation exceeds each of ``scores``; NaN for NaN.
+        """Return the share of normal operation above each of ``scores``, 0 to 1; NaN for NaN.
 
-        Never less than 1 / (100 × the samples it was fitted to): no tail knows more.
+        ``scores`` have any shape, and the result has the same. It is at least 1 / (``FORESIGHT`` ×
+        the number of samples that the tail was fitted to).
         """
         known = np.where(np.isnan(scores), 0.0, scores).astype(np.float64)
         body = np.exp(np.interp(known, self._scores, self._log_shares))

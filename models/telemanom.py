@@ -23,16 +23,16 @@ SCALED_MAX = np.float32(1e6)  # a larger deviation says no more, and would overf
 
 
 class Errors(NamedTuple):
-    """What the network made of ``n`` samples; NaN where there was nothing to compare."""
+    """The errors of ``n`` samples of ``B`` streams; NaN where there is nothing to compare."""
 
-    smoothed: Float32  # (n, B, R) smoothed absolute errors, scaled, span by span, head by head
-    predicted: Float32  # (n, B, C) the expected sample, in units; NaN for channels not scored
-    whole: bool  # no value was missing, or so far out that it was clipped
+    smoothed: Float32  # (n, B, R) smoothed absolute errors, scaled; by span, then head and channel
+    predicted: Float32  # (n, B, C) the expected samples, in the channels' units; NaN: not scored
+    whole: bool  # no value was missing or clipped
 
 
 @dataclass(slots=True)
 class TelemanomState:
-    """The memory of ``N`` streams; of constant size."""
+    """The memory of ``N`` streams, of constant size. ``H`` is the horizon in samples."""
 
     network: Float32  # (N, S) h and c of each layer
     prediction: Float32  # (N, H, P) of the next H samples, scaled, the nearest first
@@ -45,7 +45,7 @@ class TelemanomState:
 
 
 class Telemanom:
-    """From samples to smoothed errors; holds the network and its scaling, no stream's memory."""
+    """From samples to smoothed errors. It holds the network and its scaling, and no memory."""
 
     def __init__(self, manifest: TelemanomManifest, network: StepNetwork) -> None:
         self._network = network
@@ -66,7 +66,7 @@ class Telemanom:
         self._smoother = Smoother(manifest.smoothing.spans_samples)
 
     def start(self, streams: int = 1) -> TelemanomState:
-        """Return the state before the first sample."""
+        """Return the state of ``streams`` streams before their first samples."""
         channels, ahead = self._center.size, (streams, self._horizon)
         smoothed_sum, smoothed_weight = self._smoother.start((streams,), self._predicted)
         return TelemanomState(
@@ -81,9 +81,15 @@ class Telemanom:
         )
 
     def interruptions(self, state: TelemanomState, who: Index, times: Float64) -> Bool | None:
-        """Tell before which of the samples at ``times`` (n, B) the stream was interrupted, (n, B).
+        """Return before which samples a stream was interrupted, (n, B); None: nowhere.
 
-        It was where time does not go on by one period. None: nowhere.
+        An interruption is a step of time that is not one period (± 50 %).
+
+        Args:
+            state: of ``N`` streams.
+            who: the ``B`` streams.
+            times: (n, B) Unix seconds, n ≥ 1.
+
         """
         before = state.last_time[who][None]
         if times.size == 1 and (
@@ -102,7 +108,7 @@ class Telemanom:
         return broken if broken.any() else None
 
     def restart(self, state: TelemanomState, streams: Int64) -> None:
-        """Let the network and the smoothing of these streams start from nothing, and warm up."""
+        """Reset the network and the smoothing of ``streams`` (indices); they warm up again."""
         fresh = self.start(len(streams))
         for name in ("network", "prediction", "last", "smoothed_sum", "smoothed_weight"):
             getattr(state, name)[streams] = getattr(fresh, name)
@@ -110,13 +116,14 @@ class Telemanom:
         state.steady[streams] = False
 
     def step(self, state: TelemanomState, who: Index, times: Float64, values: Float32) -> Errors:
-        """Score samples that go on without interruption; ``state`` moves on.
+        """Compute the errors of samples that continue without interruption.
 
         Args:
-            state: of ``N`` streams.
-            who: which ``B`` of them.
-            times: (n, B) Unix seconds.
-            values: (n, B, C) in units; ``np.errstate`` for what overflows is the caller's.
+            state: of ``N`` streams, changed in place.
+            who: the ``B`` streams.
+            times: (n, B) Unix seconds, n ≥ 1.
+            values: (n, B, C) in the channels' units. Large ones overflow: the caller sets
+                ``np.errstate``.
 
         """
         last = state.last[who]
@@ -209,9 +216,9 @@ class Telemanom:
 class Smoother:
     """Exponentially weighted means of errors, newest first in weight, one per span.
 
-    A mean is normalised by the weights seen (pandas' ``ewm(span, adjust=True)``, which Telemanom
-    uses): the plain recursion differs from it by up to 98 % at the start. Until half of the
-    weight is there the mean of a few errors is too noisy to be judged, and NaN.
+    A mean is normalised by the sum of the weights so far, as in pandas' ``ewm(span, adjust=True)``,
+    which Telemanom uses. The unnormalised recursion differs from it by up to 98 % at the start.
+    The mean is NaN until half of the weight is reached: the mean of a few errors is too noisy.
     """
 
     def __init__(self, spans: Sequence[float]) -> None:
@@ -220,15 +227,15 @@ class Smoother:
         self._factor = self._keep if len(spans) > 1 else self._keep.reshape(())  # the quicker form
 
     def start(self, streams: tuple[int, ...], columns: int) -> tuple[Float64, Float64]:
-        """Return sum and weight before the first error, (…, spans, columns) each."""
+        """Return sum and weight before the first error, (*streams, spans, columns) each."""
         shape = (*streams, len(self._keep), columns)
         return np.zeros(shape), np.zeros(shape)
 
     def smooth(self, errors: Float32, total: Float64, weight: Float64) -> Float32:
-        """Return the means after each of ``errors`` (n, …, columns), span by span (n, …, R).
+        """Return the means after each of ``errors`` (n, …, columns), (n, …, R), ordered by span.
 
-        ``total`` and ``weight`` move on. A missing error leaves its row as it was, and its
-        smoothed value is NaN.
+        ``total`` and ``weight`` (…, spans, columns) are updated in place. A missing error changes
+        neither, and its smoothed value is NaN.
         """
         smoothed = np.full((len(errors), *total.shape), np.nan, np.float32)
         known = ~np.isnan(errors)
@@ -241,7 +248,7 @@ class Smoother:
         return smoothed.reshape(*errors.shape[:-1], -1)
 
     def smooth_on(self, errors: Float32, total: Float64, weight: Float64) -> Float32:
-        """As ``smooth`` where no error is missing and every weight ``is_full``."""
+        """Do as ``smooth``, where no error is missing and every weight ``is_full``."""
         smoothed = np.empty((len(errors), *total.shape), np.float32)
         exact = errors[..., None, :].astype(np.float64)
         for row, newest in zip(smoothed, exact, strict=True):
@@ -251,15 +258,15 @@ class Smoother:
         return smoothed.reshape(*errors.shape[:-1], -1)
 
     def is_full(self, weight: Float64) -> Bool:
-        """Tell where weights, (…, spans, columns), do not grow any more, (…)."""
+        """Return where ``weight`` (…, spans, columns) has reached its limit, (…)."""
         full: Bool = (weight * self._keep + 1.0 == weight).all(axis=(-2, -1))
         return full
 
 
 def fill_forward(values: Float32, before: Float32) -> Float32:
-    """Replace each NaN by the last known value of its channel; ``before`` precedes row 0.
+    """Return ``values`` (n, …) with each NaN replaced by the last known value of its channel.
 
-    ``values`` is (n, …), ``before`` (…).
+    ``before`` (…) precedes row 0.
     """
     if len(values) == 1:
         return np.where(np.isnan(values), before, values)

@@ -40,9 +40,9 @@ Place = tuple[slice, slice] | tuple[Int64, Int64]
 
 
 class Found(NamedTuple):
-    """A sequence of one row that only the update at the end of a block found anomalous."""
+    """An anomalous sequence of one error row, found by the update at the end of a block."""
 
-    row: int
+    row: int  # index of the error row
     onset: int  # position in the block
     peak: int  # position in the block
     score: float  # error at the peak / the threshold that showed it
@@ -50,7 +50,7 @@ class Found(NamedTuple):
 
 
 class Exceedance(NamedTuple):
-    """What samples did against the threshold; of one stream without the axis ``B``."""
+    """The comparison of ``n`` samples with the threshold. Without axis ``B`` for one stream."""
 
     threshold: Float32  # (n, B, R) the one each sample was compared with
     ratio: (
@@ -60,7 +60,7 @@ class Exceedance(NamedTuple):
     some: bool = True  # of them may be outside; False: none is
 
     def of(self, column: int) -> Exceedance:
-        """Return what one of the streams did."""
+        """Return the comparison of one stream, without the axis ``B``."""
         return Exceedance(
             self.threshold[:, column], self.ratio[:, column], self.outside[:, column], self.some
         )
@@ -77,12 +77,12 @@ class ThresholdState:
     settled: Int64  # (N,) scored samples so far, counted up to ``settle_samples``
     threshold: Float32  # (N, R) in force
     calm: Float32  # (N, R) in force: errors below it are unnaturally small
-    room: int = 0  # so many samples fit into each block, or more
+    room: int = 0  # lower bound of the samples that still fit into each block
     all_settled: bool = False
 
 
 class DynamicThreshold:
-    """Finds and applies the threshold of each error row; holds settings, no memory."""
+    """Finds and applies the threshold of each error row. It holds settings and no memory."""
 
     def __init__(self, settings: Threshold) -> None:
         self._settings = settings
@@ -93,7 +93,7 @@ class DynamicThreshold:
         self._z = np.linspace(settings.z_min, settings.z_max, max(count, 1))
 
     def start(self, streams: int = 1) -> ThresholdState:
-        """Return the state before the first sample: the limits of the bundle alone decide."""
+        """Return the state of ``streams`` streams; the limits are those of the bundle."""
         rows, settings = len(self._floor), self._settings
         block = (streams, settings.update_samples, rows)
         return ThresholdState(
@@ -112,9 +112,10 @@ class DynamicThreshold:
         return self._settings.update_samples
 
     def room(self, state: ThresholdState, who: Index, samples: int) -> int:
-        """Return how many samples of these streams fit into their blocks, if not all ``samples``.
+        """Return the number of samples of the streams ``who`` that fit into their blocks.
 
-        At least one: a full block is emptied by ``update``.
+        It is at least 1, as ``update`` empties a full block. It is a lower bound where that is
+        not less than ``samples``.
         """
         if state.room >= samples:
             return state.room
@@ -131,12 +132,20 @@ class DynamicThreshold:
     def compare(
         self, state: ThresholdState, who: Index, at: Place, smoothed: Float32
     ) -> tuple[Float32, Exceedance]:
-        """Compare ``smoothed`` (n, B, R) with the threshold in force; return the scores, (n, B).
+        """Compare errors with the threshold in force and put them into the blocks.
 
-        A score is the largest ratio of its sample. NaN (nothing to score) is never outside and
-        never enters the history. ``at`` are the places, (B, n), that they go to in the blocks:
-        ``update`` is due when a block is ``full``. Divides by zero: ``np.errstate`` is the
-        caller's.
+        A score is the largest ratio of its sample. An error that is NaN is never outside and
+        never enters the history. Errors of 0 divide by zero: the caller sets ``np.errstate``.
+
+        Args:
+            state: of ``N`` streams, changed in place.
+            who: the ``B`` streams.
+            at: positions (B, n) in the blocks. ``update`` is due when a block is ``full``.
+            smoothed: (n, B, R) smoothed errors in scaled units.
+
+        Returns:
+            The scores (n, B) and the comparison.
+
         """
         threshold = state.threshold[who][None]
         ratio = smoothed / threshold
@@ -164,11 +173,19 @@ class DynamicThreshold:
         return score, Exceedance(shown, ratio, outside, some)
 
     def update(self, state: ThresholdState, stream: int, open_samples: int | None) -> list[Found]:
-        """Find each row's threshold anew and move the full block's normal errors to the history.
+        """Recompute the threshold of each row and move the block's normal errors to the history.
 
-        Returns what only this showed to be anomalous. ``open_samples``: how long an anomaly has
-        been open, None while there is none. While one is, the block is dropped, and thresholds
-        and history stay as they are; from ``adapt_samples`` on, the block is the new normal.
+        While an anomaly is open, the block is dropped, and thresholds and history do not change.
+        After ``adapt_samples`` the block becomes the new normal.
+
+        Args:
+            state: of ``N`` streams, changed in place; the block of ``stream`` is full.
+            stream: index in the state.
+            open_samples: scored samples since the open anomaly opened; None: none is open.
+
+        Returns:
+            The sequences that only the new thresholds show to be anomalous.
+
         """
         found: list[Found] = []
         if open_samples is None:
