@@ -261,7 +261,10 @@ class Baseline:
     def silent(
         self, states: list[BaselineState], time: float, since: float, stream: int = 0
     ) -> list[Event]:
-        """Open the ``silent`` event of a stream; see ``models.detector.OpenEvents.silent``."""
+        """Open the ``silent`` event of a stream and return it; [] where it is open already.
+
+        Now is ``time``, and the last sample was at ``since``, both in Unix seconds.
+        """
         return self._events.silent(states[stream].events, time, since)
 
     def open_events(self, states: list[BaselineState], stream: int = 0) -> list[Event]:

@@ -6,7 +6,7 @@ detector creates it, the caller keeps it, and only the detector reads it. A stre
 its index in the memory, 0 to ``N`` - 1. One thread uses a memory at a time. No call does I/O.
 
     start ──> step_together … ──> changed_parts ──> (store) ──> restore, adopt ──> step_together …
-                    │  └─ silent, open_events, events, forecasts: at any time between two steps
+                    │  └─ silent, open_events, events, forecasts: between any two steps
                     └─ the same results, however samples are cut into calls
 
 ``models.families`` lists the families. Sizes and units are the same in all of them:
@@ -166,7 +166,7 @@ class Forecasting(Protocol[M_read]):
 
     @property
     def forecaster(self) -> Forecaster | None:
-        """The forecaster. Its forecasts are in ``Result.forecasts`` and ``Together.forecasts``."""
+        """The forecaster. Its forecasts are in ``Result`` and ``Together``."""
 
     def forecasts(self, memory: M_read, stream: int = 0) -> ForecastState | None:
         """Return the forecaster's state of a stream: steps, accuracy, refusals. Not a copy."""

@@ -2,8 +2,8 @@
 
 pydantic and its tables take 15 MB. An agent that runs for years needs them once, at its start.
 After ``choose`` the tables use the names below, which replace pydantic's of the same name in
-``models.fields``. They check nothing, and have only what the agent uses of a table. Tables that
-pydantic has checked arrive here by ``pickle``.
+``models.fields``. They check nothing, and have only what the agent uses of a table.
+Tables that pydantic has checked arrive here by ``pickle``.
 """
 
 from __future__ import annotations
