@@ -1,7 +1,7 @@
-"""The command ``fieldwatch-trainer``: reads arguments, calls the room that does the work, prints.
+"""The command ``fieldwatch-trainer``: reads arguments, calls the module that works, and prints.
 
-Exit codes: 0 done, 1 a benchmark's channel failed or a bundle's figures are not its own, 2 wrong
-usage, 65 recordings or bundle refused, 69 the extra is not installed, 78 configuration, 130
+Exit codes: 0 done, 1 a channel of a benchmark failed or a bundle's metrics are not reproduced, 2
+wrong usage, 65 recordings or bundle refused, 69 the extra is not installed, 78 configuration, 130
 interrupted.
 """
 
@@ -35,13 +35,13 @@ _Directory = click.Path(path_type=Path, file_okay=False)
 
 
 def main() -> NoReturn:
-    """Run the command line; errors of ours end in one line and their exit code."""
+    """Run the command line. A ``FieldwatchError`` ends it with one line and its exit code."""
     console.begin()
     missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
     if missing:
         say(
-            f"fieldwatch-trainer: {', '.join(missing)} is not installed: the trainer needs its"
-            " extra, on a server rather than on a gateway: pip install 'fieldwatch[trainer]'",
+            f"fieldwatch-trainer: not installed: {', '.join(missing)}. Install the trainer's extra"
+            " on a server, not on a gateway: pip install 'fieldwatch[trainer]'",
             error=True,
         )
         sys.exit(EXTRA_MISSING_EXIT_CODE)
@@ -63,7 +63,7 @@ def main() -> NoReturn:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fieldwatch-trainer")
 def commands() -> None:
-    """Train networks on recordings of normal operation, and make the bundles gateways run."""
+    """Train networks on recordings of normal operation and build bundles for gateways."""
 
 
 @commands.command()
@@ -71,16 +71,16 @@ def commands() -> None:
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory for what is made, instead of bundle.output.",
+    help="Directory of the bundle, the report and the metrics, instead of bundle.output.",
 )
 @click.option(
     "--tflite-python",
     type=_File,
     envvar="FIELDWATCH_TFLITE_PYTHON",
-    help="A Python that has tflite-runtime (and pydantic), to prove parity on it too.",
+    help="A Python with tflite-runtime and pydantic, to check parity on that interpreter too.",
 )
 def train(config: Path, output: Path | None, tflite_python: Path | None) -> int:
-    """Train what CONFIG (TOML) describes: bundle, report (HTML) and metrics (JSON)."""
+    """Train the bundle of CONFIG (TOML); write it with a report (HTML) and metrics (JSON)."""
     from trainer import config as configuration
     from trainer import train as training
 
@@ -94,21 +94,25 @@ def train(config: Path, output: Path | None, tflite_python: Path | None) -> int:
 @commands.command()
 @click.argument("bundle", type=_File)
 @click.argument("recordings", type=_File, nargs=-1)
-@click.option("--labels", type=_File, help="Faults of the one recording given: start,end,kind.")
-@click.option("--time-column", default="time", show_default=True)
+@click.option(
+    "--labels", type=_File, help="CSV of the faults of a single recording: start,end,kind."
+)
+@click.option(
+    "--time-column", default="time", show_default=True, help="Column of the recordings' times."
+)
 @click.option(
     "--grace-s",
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
-    help="An event this long after a fault's end is still the fault's.",
+    help="Seconds after the end of a fault in which an event still counts as found.",
 )
 @click.option(
     "--trained-on",
     type=_File,
     multiple=True,
-    help="A recording that the bundle was trained on. Give all of them: the figures of their test"
-    " part are compared with those in the bundle.",
+    help="A recording that the bundle was trained on. Give all of them. The metrics of their test"
+    " part are computed again and compared with those in the bundle.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def evaluate(
@@ -122,16 +126,16 @@ def evaluate(
 ) -> int:
     """Score RECORDINGS (CSV) with a sealed BUNDLE and compare its events with labels.
 
-    Labels lie beside X.csv as X.labels.csv; a recording without them is taken to be free of
-    faults. With --trained-on it also shows that the figures in the bundle are the bundle's own;
-    the exit code is 1 where they are not.
+    The labels of X.csv are in X.labels.csv beside it. A recording without labels counts as free of
+    faults. --trained-on also checks the metrics in the bundle: the exit code is 1 if they are not
+    reproduced.
     """
     from trainer import evaluate as evaluation
 
     if not recordings and not trained_on:
-        raise click.UsageError("give RECORDINGS, or --trained-on, or both")
+        raise click.UsageError("RECORDINGS or --trained-on is missing")
     if labels is not None and len(recordings) != 1:
-        raise click.UsageError("--labels goes with one recording")
+        raise click.UsageError("--labels needs exactly one recording")
     metrics = evaluation.evaluate(bundle, recordings, labels, time_column, grace_s, trained_on)
     if as_json:
         say_json(metrics)
@@ -143,7 +147,7 @@ def evaluate(
 @commands.command()
 @click.argument("key", type=_File)
 def keygen(key: Path) -> int:
-    """Make a key pair to sign bundles with: KEY stays secret, KEY.pub goes to the gateways."""
+    """Create a key pair to sign bundles. KEY stays secret; copy KEY.pub to the gateways."""
     from models import signing
 
     say(f"{key} (secret), {signing.new_key(key)} (for gateways)")
@@ -152,9 +156,9 @@ def keygen(key: Path) -> int:
 
 @commands.command()
 @click.argument("bundle", type=_File)
-@click.option("--key", type=_File, required=True, help="The secret key that keygen made.")
+@click.option("--key", type=_File, required=True, help="The secret key of keygen.")
 def sign(bundle: Path, key: Path) -> int:
-    """Sign a sealed BUNDLE in place; its digest stays as it is."""
+    """Sign a sealed BUNDLE in place. Its digest does not change."""
     from models import bundle as bundles
     from models import signing
 
@@ -168,32 +172,34 @@ def sign(bundle: Path, key: Path) -> int:
 
 @commands.group()
 def benchmark() -> None:
-    """Train and judge the detectors on public recordings, beside simple ones."""
+    """Train and evaluate the detectors on public data sets, with simple ones for comparison."""
 
 
 def _benchmark_options(command: Callable[..., int]) -> Callable[..., int]:
     options = (
-        click.option("--data", type=_Directory, required=True, help="The data set, as downloaded."),
+        click.option("--data", type=_Directory, required=True, help="The downloaded data set."),
         click.option("--channels", help="Only these, e.g. A-1,P-2.  [default: all]"),
-        click.option("--config", type=_File, help="Instead of the configuration that ships."),
+        click.option("--config", type=_File, help="TOML file, instead of the built-in one."),
         click.option(
             "--jobs",
             type=click.IntRange(min=1),
             default=os.cpu_count() or 1,
-            help="Channels at a time.  [default: as many as processors]",
+            help="Channels trained in parallel.  [default: number of processors]",
         ),
         click.option(
             "--work",
             type=_Directory,
-            help="Where finished channels are kept.  [default: ./fieldwatch-benchmark-NAME]",
+            help="Directory of finished channels.  [default: ./fieldwatch-benchmark-NAME]",
         ),
-        click.option("--json", "json_path", type=_File, help="Write all figures there."),
-        click.option("--report", type=_File, help="HTML.  [default: report.html in --work]"),
+        click.option("--json", "json_path", type=_File, help="File for all figures, as JSON."),
+        click.option(
+            "--report", type=_File, help="File for the report.  [default: report.html in --work]"
+        ),
         click.option(
             "--tflite-python",
             type=_File,
             envvar="FIELDWATCH_TFLITE_PYTHON",
-            help="A Python that has tflite-runtime, to choose the quantization on it too.",
+            help="A Python with tflite-runtime, to check the quantization on it too.",
         ),
     )
     for option in reversed(options):
@@ -206,7 +212,7 @@ def _benchmark_options(command: Callable[..., int]) -> Callable[..., int]:
 def nasa(**options: Any) -> int:
     """NASA's telemetry of SMAP and MSL, as published with Telemanom.
 
-    A run that was interrupted goes on where it stopped.
+    An interrupted run continues where it stopped.
     """
     return _benchmark("nasa", **options)
 
@@ -216,27 +222,34 @@ def nasa(**options: Any) -> int:
 def skab(**options: Any) -> int:
     """The Skoltech Anomaly Benchmark; its channels are files, e.g. valve1/0.
 
-    A run that was interrupted goes on where it stopped.
+    An interrupted run continues where it stopped.
     """
     return _benchmark("skab", **options)
 
 
 @benchmark.command()
-@click.option("--data", type=_File, required=True, help="ETTh1.csv, or another of its layout.")
+@click.option("--data", type=_File, required=True, help="ETTh1.csv, or a file of the same layout.")
 @click.option(
-    "--horizons", default="96,192,336,720", show_default=True, help="Steps, one network each."
+    "--horizons",
+    default="96,192,336,720",
+    show_default=True,
+    help="Horizons in steps, with a network each.",
 )
-@click.option("--config", type=_File, help="Instead of the configuration that ships.")
-@click.option("--seed", type=click.IntRange(0), help="Instead of the configuration's.")
-@click.option("--json", "json_path", type=_File, help="Write all figures there.")
+@click.option("--config", type=_File, help="TOML file, instead of the built-in one.")
+@click.option("--seed", type=click.IntRange(0), help="Seed, instead of the configuration's.")
+@click.option("--json", "json_path", type=_File, help="File for all figures, as JSON.")
 @click.option(
-    "--report", type=_File, default="fieldwatch-benchmark-ett.html", show_default=True, help="HTML."
+    "--report",
+    type=_File,
+    default="fieldwatch-benchmark-ett.html",
+    show_default=True,
+    help="File for the report.",
 )
 @click.option(
     "--tflite-python",
     type=_File,
     envvar="FIELDWATCH_TFLITE_PYTHON",
-    help="A Python that has tflite-runtime, to choose the quantization on it too.",
+    help="A Python with tflite-runtime, to check the quantization on it too.",
 )
 def ett(
     data: Path,
@@ -270,7 +283,7 @@ def _whole_numbers(option: str, text: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
     except ValueError:
-        raise click.UsageError(f"{option} {text!r}: whole numbers with commas between") from None
+        raise click.UsageError(f"{option} {text!r}: not a list such as 96,192") from None
 
 
 def _benchmark(
@@ -296,7 +309,7 @@ def _benchmark(
     names = chosen.chosen(data, channels.split(",") if channels else [])
     run = runs.plan(chosen, data, names, chosen.settings(config), kept, tflite_python)
     if run.outcomes:
-        say(f"from {kept.path}, unchanged: {', '.join(run.outcomes)}", error=True)
+        say(f"taken from {kept.path}, unchanged: {', '.join(run.outcomes)}", error=True)
     _show_progress(run, jobs)
     document = run.document()
     page.write(document, run.in_order(), kept, report or kept.path / "report.html")
@@ -310,13 +323,16 @@ def _benchmark(
 
 
 def _show_progress(run: Run, jobs: int) -> None:
-    """Do the run's channels: a bar for people, a line for each channel elsewhere."""
+    """Run the channels. Show a progress bar on a terminal, and a line per channel elsewhere."""
     show = _show_bar if sys.stderr.isatty() else _show_lines
     try:
         with contextlib.closing(run.go_on(jobs)) as ends:
             show(ends, len(run.tasks))
     except KeyboardInterrupt:
-        say(f"stopped; what is done is kept in {run.work.path}: run it again", error=True)
+        say(
+            f"stopped; finished channels are kept in {run.work.path}; to continue, run it again",
+            error=True,
+        )
         raise
 
 
@@ -350,11 +366,11 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
     labelled = metrics["labelled"]
     for kind, row in labelled["kinds"].items():
         delay = row["delay_s_median"]
-        late = "" if delay is None else f", after {delay:.1f} s (median)"
+        late = "" if delay is None else f", median delay {delay:.1f} s"
         say(f"{kind}: {row['found']} of {row['labels']} found{late}")
     for name in ("precision", "recall", "f1"):
         if labelled[name] is not None:
             say(f"{name} {labelled[name]:.3f}")
     if "as_sealed" in metrics:
-        same = "the same figures as" if metrics["as_sealed"] else "OTHER FIGURES than"
-        say(f"test part: {same} in the bundle (evaluated as {metrics['evaluated_digest']})")
+        same = "the same metrics as" if metrics["as_sealed"] else "OTHER METRICS than"
+        say(f"test part: {same} in the bundle (evaluated digest {metrics['evaluated_digest']})")

@@ -48,21 +48,21 @@ def _refuse_repeated(names: Sequence[str], what: str) -> None:
 
 
 class BundleTable(Table):
-    """What is made, and where it goes."""
+    """The bundle and its directory."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")
-    version: int = Field(1, ge=1, description="Count it up with each training of the same name")
+    version: int = Field(1, ge=1, description="Increase it with each training of the same name")
     output: str = Field(".", description="Directory of the bundle, its report and its metrics")
 
 
 class ColumnTable(Table):
-    """What a column of the recordings holds."""
+    """A column of the recordings."""
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
     unit: str = Field("", max_length=16)
-    low: Finite | None = Field(None, description="Values below this are no measurements, in unit")
-    high: Finite | None = Field(None, description="Values above this are no measurements, in unit")
-    column: str | None = Field(None, description="The column in the recordings, if not the name")
+    low: Finite | None = Field(None, description="Lower values are rejected, in unit")
+    high: Finite | None = Field(None, description="Higher values are rejected, in unit")
+    column: str | None = Field(None, description="Column of the recordings; None: the name")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -80,17 +80,17 @@ class ChannelTable(ColumnTable):
     """One channel; the order of the tables is the order of the network's inputs."""
 
     scored: bool = Field(
-        True, description="False: a command or set point, seen by the network and not judged"
+        True, description="False: a command or set point, an input that is not predicted"
     )
     feature: Feature | None = Field(
-        None, description="Computed from a source; without it the recordings have a column"
+        None, description="Computes the channel from a source; None: it has a column"
     )
 
     @model_validator(mode="after")
     def _either(self) -> ChannelTable:
         odd = [name for name in ("low", "high", "column") if getattr(self, name) is not None]
         if self.feature is not None and odd:
-            raise ValueError(f"{odd[0]} is for the feature's source, not for the feature")
+            raise ValueError(f"{odd[0]}: set it for the feature's source, not for the feature")
         return self
 
 
@@ -99,15 +99,15 @@ class SourceTable(ColumnTable):
 
     rate_hz: Positive = Field(description="Values per second, evenly spaced")
     window_samples: int = Field(
-        ge=WINDOW_SAMPLES_MIN, le=WINDOW_SAMPLES_MAX, description="That a feature is computed from"
+        ge=WINDOW_SAMPLES_MIN, le=WINDOW_SAMPLES_MAX, description="Length of a feature's window"
     )
     missing_share_max: float = Field(
-        0.1, ge=0, lt=1, description="A window that lacks more of its values has no features"
+        0.1, ge=0, lt=1, description="A window with a larger share missing has no features"
     )
 
 
 class DataTable(Table):
-    """The recordings of normal operation to learn from."""
+    """The recordings of normal operation to train on."""
 
     files: list[str] = Field(min_length=1, description="Paths or patterns, e.g. recordings/*.csv")
     time_column: str = "time"
@@ -118,7 +118,7 @@ class DataTable(Table):
 
     @property
     def columns(self) -> list[ColumnTable]:
-        """What is read of the recordings: the channels that are no features, then the sources."""
+        """The columns of the recordings: channels that are no features, then the sources."""
         passing = [channel for channel in self.channels if channel.feature is None]
         return [*passing, *self.sources]
 
@@ -127,8 +127,8 @@ class DataTable(Table):
         for column in (*self.channels, *self.sources):
             if printable(column.unit) != column.unit:
                 raise ValueError(
-                    f"unit of {column.name}: {printable(column.unit)!r} is not all printable"
-                    " letters and plain blanks, as people see it in alarms and reports"
+                    f"unit of {column.name}: {printable(column.unit)!r} is not printable: use"
+                    " letters, digits, signs and spaces"
                 )
         return self
 
@@ -172,7 +172,7 @@ class NetworkTable(Table):
     layers: list[Annotated[int, Field(ge=1, le=1024)]] = Field([64], min_length=1, max_length=8)
     heads: list[Head] = Field(["value", "change"], min_length=1, max_length=2)
     horizon_samples: int = Field(
-        1, ge=1, le=HORIZON_MAX, description="How far ahead the heads predict"
+        1, ge=1, le=HORIZON_MAX, description="Samples from the input to the predicted sample"
     )
     dropout: float = Field(0.0, ge=0, lt=1)
     input_clip: Positive = 5.0
@@ -184,23 +184,23 @@ class NetworkTable(Table):
 
 
 class FitTable(Table):
-    """How the network learns."""
+    """The training of the network."""
 
     epochs: int = Field(60, ge=1)
-    chunk_samples: int = Field(100, ge=2, description="Samples between two cuts of the gradient")
-    batch: int = Field(64, ge=1, description="Stretches of the recordings learnt side by side")
+    chunk_samples: int = Field(100, ge=2, description="Samples of truncated backpropagation")
+    batch: int = Field(64, ge=1, description="Sequences trained in parallel")
     loss: Literal["absolute", "squared", "huber"] = Field(
-        "absolute", description="Of the errors; what is scored is absolute errors"
+        "absolute", description="Loss of an error; scores are made of absolute errors"
     )
     learning_rate: Positive = 0.004
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="Of the learning rate, over all epochs"
     )
     gradient_norm_max: Positive = 1.0
-    patience: int = Field(12, ge=1, description="Epochs without progress until it stops")
+    patience: int = Field(12, ge=1, description="Epochs without progress until training stops")
     validation: Share = Field(0.15, description="Share of the training part, at its end")
     seed: int = Field(1, ge=0)
-    progress_epochs: int = Field(1, ge=0, description="Epochs per line of progress; 0: none")
+    progress_epochs: int = Field(1, ge=0, description="Epochs per progress line; 0: no lines")
 
 
 class SmoothingTable(Table):
@@ -221,10 +221,10 @@ class ThresholdTable(Table):
     z_step: Positive = 0.5
     prune_drop: float = Field(0.13, ge=0, lt=1)
     settle_samples: int = Field(
-        0, ge=0, description="Of a new stream, unjudged: for machines that differ from the recorded"
+        0, ge=0, description="First samples of a stream that are not judged, for other machines"
     )
     adapt_samples: int = Field(
-        432_000, ge=1, description="An event's errors are the new normal after so long"
+        432_000, ge=1, description="Samples until the errors of an event are the new normal"
     )
 
     @model_validator(mode="after")
@@ -243,7 +243,7 @@ class EventsTable(Table):
 
 
 class CalibrateTable(Table):
-    """How the least thresholds follow from the calibration part."""
+    """The rules for the least thresholds, from the calibration part."""
 
     floor_margin: Positive = Field(
         1.5, description="Least threshold / largest smoothed error of the calibration part"
@@ -254,7 +254,7 @@ class CalibrateTable(Table):
     floor_changes: list[Annotated[float, Field(ge=0)]] = Field(
         [],
         description="Least threshold / largest smoothed change in normal operation, per span;"
-        " for recordings short enough to be learnt by heart",
+        " for recordings so short that the network overfits",
     )
     calm_margin: float = Field(
         2.0, ge=1, description="Least smoothed error of the calibration part / the lower limit"
@@ -262,7 +262,7 @@ class CalibrateTable(Table):
 
 
 class SeveritiesTable(Table):
-    """How grave an event is; see ``models.manifest.Severities``."""
+    """The severity of an event; see ``models.manifest.Severities``."""
 
     medium: Share = 1e-4
     high: Share = 1e-6
@@ -276,10 +276,10 @@ class SeveritiesTable(Table):
 
 
 class ParityTable(Table):
-    """What quantization and another interpreter may change.
+    """The changes that quantization and another interpreter may cause.
 
-    The first default follows from ``floor_margin``: a score as high as any of the calibration
-    part (2/3) and changed by as much as is allowed still raises no alarm.
+    The first default follows from ``floor_margin``: the highest score of the calibration part
+    (2/3), changed by the tolerance, still raises no alarm.
     """
 
     quantizations: list[Quantization] = Field(
@@ -291,10 +291,10 @@ class ParityTable(Table):
         0.2, description="Largest change of a score in normal operation, absolute + relative"
     )
     event_tolerance_samples: int = Field(
-        3, ge=0, description="An event may open or close by so much earlier or later"
+        3, ge=0, description="Largest shift of an event's opening or closing"
     )
     interpreter_tolerance: Positive = Field(
-        0.02, description="The same between interpreters; gateways check the known answers by it"
+        0.02, description="The same between interpreters, and for the known answers on gateways"
     )
 
 
@@ -302,15 +302,15 @@ class EncoderTable(Table):
     """The forecaster's network; see ``trainer.forecast.network``."""
 
     patch_steps: int = Field(
-        24, ge=1, le=STEPS_MAX, description="Steps read at once; best the season, or a part of it"
+        24, ge=1, le=STEPS_MAX, description="Steps per patch; best the season, or a part of it"
     )
     d_model: int = Field(16, ge=1, le=1024, description="Width of the encoder")
-    num_heads: int = Field(4, ge=1, le=64, description="Of the attention; they share d_model")
+    num_heads: int = Field(4, ge=1, le=64, description="Attention heads; they share d_model")
     layers: int = Field(2, ge=1, le=16)
     feed_forward: int = Field(64, ge=1, le=4096, description="Width within a layer")
     dropout: float = Field(0.3, ge=0, lt=1)
     share: float = Field(
-        0.5, ge=0, le=1, description="Of the encoder in the median; the rest is the linear path's"
+        0.5, ge=0, le=1, description="Weight of the encoder in the median; the rest is linear"
     )
 
     @model_validator(mode="after")
@@ -323,25 +323,25 @@ class EncoderTable(Table):
 
 
 class ForecastFitTable(Table):
-    """How the forecaster's network learns."""
+    """The training of the forecaster's network."""
 
     epochs: int = Field(10, ge=1)
     batch: int = Field(256, ge=1, description="Windows of one channel each, per step")
-    steps_per_epoch_max: int = Field(500, ge=1, description="Of long recordings, a part per epoch")
+    steps_per_epoch_max: int = Field(500, ge=1, description="Limit of long recordings")
     learning_rate: Positive = 0.0003
     weight_decay: NotNegative = 0.0
     gradient_norm_max: Positive = 1.0
     squared_weight: NotNegative = Field(
-        0.5, description="Of the median's squared error, beside the quantiles' pinball loss"
+        0.5, description="Weight of the median's squared error, added to the pinball loss"
     )
     trend_share: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="Of the windows, that get a trend: machines drift as they wear, and recordings"
-        " of normal operation show none of it",
+        description="Share of the windows with an added trend: machines drift as they wear, and"
+        " recordings of normal operation do not",
     )
-    patience: int = Field(3, ge=1, description="Epochs without progress until it stops")
+    patience: int = Field(3, ge=1, description="Epochs without progress until training stops")
     validation: Share = Field(0.15, description="Share of the training part, at its end")
     validation_windows_max: int = Field(2000, ge=1)
     seed: int = Field(1, ge=0)
@@ -357,14 +357,14 @@ class ImputationTable(Table):
 
 
 class IntervalsTable(Table):
-    """How the quantiles are made to cover; see ``models.intervals``."""
+    """The calibration of the quantiles; see ``models.intervals``."""
 
     leads: int = Field(8, ge=1, le=64, description="Lead times with offsets, 1 to the horizon")
-    rate: float = Field(0.01, ge=0, lt=1, description="Of the adaptation on the gateway; 0: none")
+    rate: float = Field(0.01, ge=0, lt=1, description="Rate of adaptation on the gateway; 0: none")
 
 
 class ForecastParityTable(Table):
-    """What quantization and another interpreter may change of a forecast."""
+    """The changes of a forecast that quantization and another interpreter may cause."""
 
     quantizations: list[Quantization] = Field(
         ["dynamic-range-int8", "float16", "int8", "int16x8"],
@@ -382,14 +382,14 @@ class ForecastParityTable(Table):
 class ForecastTable(Table):
     """The forecaster; without this table the bundle has none."""
 
-    step_samples: int = Field(1, ge=1, description="A step is the mean of so many samples")
-    context_steps: int = Field(336, ge=2, le=STEPS_MAX, description="That a forecast is made from")
-    horizon_steps: int = Field(96, ge=1, le=STEPS_MAX, description="That are forecast")
+    step_samples: int = Field(1, ge=1, description="Samples whose mean is a step")
+    context_steps: int = Field(336, ge=2, le=STEPS_MAX, description="Steps of the input")
+    horizon_steps: int = Field(96, ge=1, le=STEPS_MAX, description="Steps of a forecast")
     stride_steps: int = Field(1, ge=1, le=STEPS_MAX, description="From one forecast to the next")
     quantiles: list[Share] = Field(
         [0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975],
         min_length=5,
-        description="Rising, symmetric about 0.5; with those of the 80 % and 95 % intervals",
+        description="Rising, symmetric about 0.5; must have those of the 80 % and 95 % intervals",
     )
     scale_floor: Positive = Field(
         0.01, description="Least scale of a context, as a part of the channel's scale"
@@ -414,13 +414,13 @@ class ForecastTable(Table):
 
 
 class EvaluateTable(Table):
-    """Labelled recordings, which nothing is learnt or set from."""
+    """Labelled recordings. They set nothing in the bundle."""
 
     files: list[str] = Field(
-        default_factory=list, description="Paths or patterns; labels beside each, as X.labels.csv"
+        default_factory=list, description="Paths or patterns; X.csv has its labels in X.labels.csv"
     )
     grace_s: float = Field(
-        60.0, ge=0, description="An event this long after a fault's end still counts as found"
+        60.0, ge=0, description="Time after a fault's end in which an event still counts as found"
     )
 
 

@@ -1,7 +1,7 @@
-"""What a sealed bundle is worth: its forecasts, and its events against labels.
+"""Evaluation of a sealed bundle: its predictions, and its events against labels.
 
-Everything goes the gateway's way, from the sealed file through ``models.families``. Nothing here
-changes the bundle, and the labels choose nothing.
+The sealed file is opened and run as on a gateway, by ``models.families``. The bundle does not
+change, and the labels set nothing.
 
 Events are counted as Telemanom counts them, without point adjustment: a label that an event
 opens in is one true positive, one without is a false negative, and an event that opens in no
@@ -21,6 +21,7 @@ import numpy as np
 from models import bundle as bundles
 from models.bundle import Bundle
 from models.detector import DetectorOf, M, Result
+from models.errors import DataError
 from models.families import detector_of
 from models.manifest import Channel, Manifest, Tail
 from models.messages import Event, Float32, Samples
@@ -35,7 +36,7 @@ DAY_S = 86400.0
 
 
 class Labelled(NamedTuple):
-    """A recording on the sampling grid with the stretches of it that are known to be faulty."""
+    """A recording on the sampling grid, with its known faults."""
 
     name: str
     samples: Samples
@@ -56,24 +57,24 @@ class Detection(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One recording through the bundle."""
+    """The results of a bundle on one recording."""
 
     name: str
     samples: Samples
     result: Result
-    events: list[Event]  # each once, as it was at last
+    events: list[Event]  # each once, in its last state
     detections: list[Detection]
     false: list[Event]  # opened in no label
 
     @property
     def scored_days(self) -> float:
-        """How long a score was given, in days."""
+        """Duration of the samples with a score, in days."""
         period_s = float(np.median(np.diff(self.samples.times)))
         return int(np.count_nonzero(~np.isnan(self.result.scores.score))) * period_s / DAY_S
 
 
 class Judgement(NamedTuple):
-    """All that was judged: the test part, without faults, and the labelled recordings."""
+    """The results on the test part, which has no faults, and on the labelled recordings."""
 
     normal: Judged
     labelled: list[Judged]
@@ -101,22 +102,23 @@ def evaluate(
     grace_s: float,
     trained_on: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Judge a sealed bundle on recordings; return the figures, ready for JSON.
+    """Evaluate a sealed bundle on recordings; return the metrics, ready for JSON.
 
     Args:
         source: the bundle.
-        recordings: CSV files with a column per channel of the bundle, by its name; for features
-            per source.
-        labels: of the only recording; else they lie beside each. A recording that has none is
-            taken to be free of faults.
+        recordings: CSV files with a column per channel of the bundle, by its name. Features have
+            a column per source instead.
+        labels: of a single recording; None: those of X.csv are in X.labels.csv. A recording
+            without labels counts as free of faults.
         time_column: of the recordings.
-        grace_s: see ``judge``.
-        trained_on: all recordings that the bundle was trained on, in any order: their test part
-            is judged as in the training.
+        grace_s: seconds, see ``judge``.
+        trained_on: all recordings that the bundle was trained on, in any order. Their test part
+            is evaluated as in the training.
 
     Raises:
         BundleError: the bundle cannot be used.
-        DataError: a recording or its labels cannot be read, or ``trained_on`` are other ones.
+        DataError: a recording or its labels cannot be read, a recording gets no score, or
+            ``trained_on`` are not the recordings of the training.
 
     """
     bundle = bundles.read(source)
@@ -133,6 +135,7 @@ def evaluate(
         samples, _ = align([read_recording(path, time_column, columns)], Grid.of(manifest))
         marks = read_labels(beside) if labels or beside.exists() else []
         judged.append(judge(detector, Labelled(path.stem, samples, marks), grace_s))
+        _refuse_unscored(path, judged[-1], manifest)
     figures: dict[str, Any] = {
         "bundle": bundle.digest,
         "evaluated_digest": bundle.evaluated_digest,
@@ -146,8 +149,18 @@ def evaluate(
     return figures
 
 
+def _refuse_unscored(path: Path, judged: Judged, manifest: Manifest) -> None:
+    """Refuse a recording without any score: it has no false events, and no faults are found."""
+    if np.isnan(judged.result.scores.score).all():
+        raise DataError(
+            f"{path}: no sample gets a score. It has {len(judged.samples.times)} samples, and the"
+            f" first {manifest.sampling.warm_up_samples} after a start or a gap get none: give a"
+            " longer recording"
+        )
+
+
 def test_part_metrics(bundle: Bundle, parts: Parts) -> dict[str, Any]:
-    """Return those of a sealed bundle's metrics that its file and its recordings give again."""
+    """Return the metrics that a sealed bundle and its recordings reproduce."""
     detector = detector_of(bundle)
     normal = judge(detector, Labelled("test part", parts.test, []), grace_s=0.0)
     found = metrics(Judgement(normal, []), bundle.manifest)
@@ -157,7 +170,7 @@ def test_part_metrics(bundle: Bundle, parts: Parts) -> dict[str, Any]:
 
 
 def as_sealed(found: Any, sealed: Any) -> bool:
-    """Tell whether figures are, bit for bit, among those of a bundle, which may have more."""
+    """Whether metrics are equal, bit for bit, to those of a bundle, which may have more."""
     if isinstance(found, dict):
         return isinstance(sealed, dict) and all(
             key in sealed and as_sealed(value, sealed[key]) for key, value in found.items()
@@ -168,7 +181,7 @@ def as_sealed(found: Any, sealed: Any) -> bool:
 def judge_all(
     bundle: Bundle, test: Samples, labelled: Sequence[Labelled], settings: EvaluateTable
 ) -> Judgement:
-    """Judge a bundle on its test part and on the labelled recordings."""
+    """Evaluate a bundle on its test part and on the labelled recordings."""
     detector = detector_of(bundle)
     return Judgement(
         judge(detector, Labelled("test part", test, []), settings.grace_s),
@@ -177,7 +190,7 @@ def judge_all(
 
 
 def metrics(judged: Judgement, manifest: Manifest) -> dict[str, Any]:
-    """Return the figures of a judgement, ready for JSON."""
+    """Return the metrics of an evaluation, ready for JSON."""
     found: dict[str, Any] = {
         "forecast": forecast_metrics(judged.normal, manifest.channels),
         "normal": normal_metrics(judged.normal),
@@ -190,9 +203,9 @@ def metrics(judged: Judgement, manifest: Manifest) -> dict[str, Any]:
 
 
 def judge(detector: DetectorOf[M], recording: Labelled, grace_s: float) -> Judged:
-    """Score a recording from a fresh state and compare its events with its labels.
+    """Score a recording, starting without memory, and compare its events with its labels.
 
-    ``grace_s``: an event that opens this long after a label's end is still the label's.
+    An event that opens within ``grace_s`` seconds after a label's end belongs to the label.
     """
     name, samples, labels = recording
     result = detector.step(detector.start(), samples)
@@ -214,7 +227,7 @@ def match(
 
 
 def each_once(events: Sequence[Event]) -> list[Event]:
-    """Return every event as it was at last, in order of opening."""
+    """Return every event in its last state, in order of opening."""
     return list({event.number: event for event in events}.values())
 
 
@@ -223,9 +236,10 @@ def _in(event: Event, label: Label, grace_s: float) -> bool:
 
 
 def forecast_metrics(judged: Judged, channels: Sequence[Channel]) -> dict[str, dict[str, Any]]:
-    """Mean absolute error one sample ahead, per channel in its unit, beside the last value's.
+    """Return the mean absolute error one sample ahead of each channel, in its unit.
 
-    A forecast that does not beat the last value repeated has learnt little about that channel.
+    ``last_value_mae`` is the error of repeating the last value. A network that is not better has
+    learnt little about that channel.
     """
     values, predicted = judged.samples.values, judged.result.scores.predicted
     errors = np.abs(values - predicted)[1:]
@@ -243,7 +257,7 @@ def forecast_metrics(judged: Judged, channels: Sequence[Channel]) -> dict[str, d
 
 
 def normal_metrics(judged: Judged) -> dict[str, Any]:
-    """What a recording without faults says: events there are all false."""
+    """Return the metrics of a recording without faults, in which all events are false."""
     days = judged.scored_days
     score = judged.result.scores.score
     return {
@@ -255,7 +269,7 @@ def normal_metrics(judged: Judged) -> dict[str, Any]:
 
 
 def tail_metrics(judged: Judged, fitted: Tail) -> dict[str, Any]:
-    """What the tail foretells of normal operation beside what this recording did."""
+    """Return the probabilities of the tail, and the shares observed in a normal recording."""
     found = tail.check(fitted, judged.result.scores.score)
     return {
         "predicted": [float(share) for share in found.predicted],
@@ -265,7 +279,7 @@ def tail_metrics(judged: Judged, fitted: Tail) -> dict[str, Any]:
 
 
 def recording_metrics(judged: Judged) -> dict[str, Any]:
-    """One recording's events against its labels."""
+    """Return the comparison of a recording's events with its labels; ``hours`` got a score."""
     return {
         "name": judged.name,
         "hours": round(judged.scored_days * 24, 3),
@@ -277,7 +291,7 @@ def recording_metrics(judged: Judged) -> dict[str, Any]:
 
 
 def label_metrics(recordings: Sequence[Judged]) -> dict[str, Any]:
-    """Events against labels over all labelled recordings, and the delays per kind of fault."""
+    """Return the comparison of events with labels over all recordings, and per kind of fault."""
     detections = [detection for judged in recordings for detection in judged.detections]
     found = sum(detection.event is not None for detection in detections)
     false = sum(len(judged.false) for judged in recordings)

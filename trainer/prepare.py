@@ -1,9 +1,9 @@
-"""From recordings to what is learnt from: the grid, the parts, the scaling, the stretches.
+"""From recordings to training data: the grid, the parts, the scaling, the sequences.
 
     recordings ─> align (as on a gateway) ─> split by time ─┬─> scaling, from the training part
                                                             └> series: inputs and targets
 
-Nothing that is set from one part sees another; between two parts some samples belong to none.
+A setting depends on one part only. Some samples between two parts belong to none.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _STUCK_SHARE_MAX = 0.1  # of what was recorded; more says that the channel repea
 
 
 class Parts(NamedTuple):
-    """The samples by what they are for, in order of time."""
+    """The samples of training, calibration and test, in order of time, (n, C) each."""
 
     train: Samples
     calibrate: Samples
@@ -50,53 +50,53 @@ class Parts(NamedTuple):
 
 
 class Series(NamedTuple):
-    """One unbroken stretch, as the network sees it."""
+    """One sequence without gaps, as the network sees it."""
 
-    inputs: Float32  # (n, C) scaled, clipped, the last known value where one is missing
-    targets: Float32  # (n, P) of the scored channels H samples on, NaN where they are missing
+    inputs: Float32  # (n, C) scaled and clipped; the last known value where one is missing
+    targets: Float32  # (n, P) scored channels H samples later, scaled; NaN where missing
 
 
 class Preprocessing(NamedTuple):
-    """How samples become the network's inputs and targets."""
+    """The scaling of samples to the network's inputs and targets."""
 
-    center: Float32  # (C,)
-    scale: Float32  # (C,)
+    center: Float32  # (C,) in the channels' units
+    scale: Float32  # (C,) in the channels' units
     scored: list[int]  # positions of the channels that are predicted
-    input_clip: float
+    input_clip: float  # in scales
     heads: tuple[str, ...]
-    horizon: int = 1  # samples ahead
+    horizon: int = 1  # samples from the input to the target
 
 
 class Grid(NamedTuple):
-    """What samples are: the grid, how each of the channels is made, and the raw channels."""
+    """The definition of a sample: the grid, the features, and the raw channels."""
 
     sampling: Sampling
-    features: Sequence[Feature | None]  # None: a channel's readings come as they are
+    features: Sequence[Feature | None]  # of each channel; None: it is no feature
     sources: Sequence[Source]
 
     @classmethod
     def of(cls, rules: StreamRules) -> Grid:
-        """Return that of a manifest."""
+        """Return the grid of a manifest."""
         made = [channel.feature for channel in rules.channels]
         return cls(rules.sampling, made, rules.sources)
 
     def start(self) -> Features | None:
-        """Return what makes features of raw readings; None where there are none."""
+        """Return new features of raw readings; None where there are no sources."""
         return Features(self.features, self.sources, self.sampling) if self.sources else None
 
 
 def align(recordings: Sequence[Recording], grid: Grid) -> tuple[Samples, Counter[str]]:
-    """Put recordings on the sampling grid, one after the other, by the gateway's own code.
+    """Put recordings on the sampling grid, in order of time, with the gateway's code.
 
     Their columns are the channels that are no features, then the sources.
 
     Returns:
-        The samples, and how many rows were ``late``, ``duplicate`` and so on; see
+        The samples, and the numbers of rows that were ``late``, ``duplicate`` and so on; see
         ``models.align`` and ``models.features``.
 
     Raises:
-        DataError: two recordings overlap in time, or the grid is much finer than they are; or a
-            source has another rate than is said.
+        DataError: two recordings overlap in time, the grid is much finer than their rows, or a
+            source has another rate than the configured one.
 
     """
     sampling, features = grid.sampling, grid.start()
@@ -106,7 +106,7 @@ def align(recordings: Sequence[Recording], grid: Grid) -> tuple[Samples, Counter
     ordered = sorted(recordings, key=lambda recording: float(recording.readings.times.min()))
     for before, after in itertools.pairwise(ordered):
         if float(before.readings.times.max()) >= float(after.readings.times.min()):
-            raise DataError(f"{before.name} and {after.name} overlap in time; leave one out")
+            raise DataError(f"{before.name} and {after.name} overlap in time: leave one out")
     aligner = Aligner(sampling, len(grid.features), anchored=features is not None)
     pieces = []
     for recording in ordered:
@@ -120,12 +120,12 @@ def _check_period(recording: Recording, period_s: float) -> None:
     if len(apart) and float(np.median(apart)) > 1.5 * period_s:
         raise DataError(
             f"{recording.name} has a row every {np.median(apart):g} s, and sampling.period_s is"
-            f" {period_s:g}: most samples would be missing"
+            f" {period_s:g}: most samples would be missing; set a longer period"
         )
 
 
 def _check_rates(recording: Recording, grid: Grid) -> None:
-    """Refuse a source with another rate: its frequencies would be wrong, or its windows short."""
+    """Refuse a source with another rate: its frequencies would be wrong, or windows too short."""
     times, values = recording.readings
     for position, source in enumerate(grid.sources, len(values.T) - len(grid.sources)):
         known = times[~np.isnan(values[:, position])]
@@ -142,13 +142,13 @@ def _check_rates(recording: Recording, grid: Grid) -> None:
 
 
 def split(samples: Samples, config: Config) -> Parts:
-    """Cut the samples by time into the parts of the configuration.
+    """Split the samples by time into the parts of the configuration.
 
-    The first ``warm_up_samples`` after a cut are in no part: a part's first errors would still
-    be near the last samples of the part before.
+    The first ``warm_up_samples`` after a cut belong to no part: a part's first errors would depend
+    on the last samples of the part before.
 
     Raises:
-        DataError: a part is too short to be of use; says how much is needed and how much is there.
+        DataError: a part is too short. The text has the needed and the actual length.
 
     """
     count, gap = len(samples.times), config.sampling.warm_up_samples
@@ -167,14 +167,14 @@ def split(samples: Samples, config: Config) -> Parts:
 
 
 def parts_of(recordings: Sequence[Recording], manifest: Manifest) -> Parts:
-    """Cut recordings into the parts that a bundle was made of, as its lineage says.
+    """Split recordings into the parts of a bundle's training, by its lineage.
 
     Args:
-        recordings: those that it was trained on, in any order.
+        recordings: those of the training, in any order.
         manifest: of the bundle.
 
     Raises:
-        DataError: they are other recordings, or give other samples.
+        DataError: the recordings are other ones, or give other samples.
 
     """
     files, lineage = list(recordings), manifest.lineage
@@ -183,7 +183,7 @@ def parts_of(recordings: Sequence[Recording], manifest: Manifest) -> Parts:
     if data_digest(files) != lineage.data_digest:
         raise DataError(
             "these are not the recordings that the bundle was trained on, byte for byte: it names"
-            f" {', '.join(lineage.data_files)}"
+            f" {', '.join(lineage.data_files)}; give all of them, unchanged"
         )
     samples, _ = align(files, Grid.of(manifest))
     return Parts(*(_part(samples, name, manifest) for name in Parts._fields))
@@ -191,32 +191,33 @@ def parts_of(recordings: Sequence[Recording], manifest: Manifest) -> Parts:
 
 def _part(samples: Samples, name: str, manifest: Manifest) -> Samples:
     if name not in manifest.lineage.parts:
-        raise DataError(f"{manifest.name}: its lineage does not say which samples were its {name}")
+        raise DataError(f"{manifest.name}: its lineage does not have the {name} part")
     *ends, count = manifest.lineage.parts[name]
     first, last = (time_in("lineage", f"parts.{name}", end, iso_time(0)) for end in ends)
     half = manifest.sampling.period_s / 2
     begin, end = np.searchsorted(samples.times, [first - half, last + half]).tolist()
     if end - begin != count:
         raise DataError(
-            f"the recordings give {end - begin} samples of the {name} part, and the bundle's had"
-            f" {count}: another version of this software put them on the grid otherwise"
+            f"the recordings give {end - begin} samples of the {name} part; the bundle had {count}:"
+            " it was trained with a version of this software that aligned them differently"
         )
     return _cut(samples, begin, end)
 
 
 def data_digest(recordings: Sequence[Recording]) -> str:
-    """Return the sha256 of the recordings' own sha256, in order."""
+    """Return the sha256 of the recordings' sha256, in order, as hexadecimal digits."""
     digests = "".join(recording.sha256 for recording in recordings)
     return hashlib.sha256(digests.encode()).hexdigest()
 
 
 def split_all(samples: Samples, config: Config) -> Parts:
-    """Cut samples that are all there to learn from: no test part, and nothing left out.
+    """Split samples into a training and a calibration part, with an empty test part.
 
-    For benchmarks, which bring a test recording of their own and may have little to learn from.
+    No sample is left out. It is for benchmarks, which have test recordings of their own and may
+    have little training data.
 
     Raises:
-        DataError: there is not enough for one sequence of the network; says how much is needed.
+        DataError: there are too few for one sequence of the network. The text has the number.
 
     """
     count, shares = len(samples.times), config.split
@@ -225,17 +226,17 @@ def split_all(samples: Samples, config: Config) -> Parts:
     if learnt < config.fit.chunk_samples:
         needed = int(np.ceil(config.fit.chunk_samples * count / max(learnt, 1)))
         raise DataError(
-            f"too little data for one sequence: {count} samples leave {learnt} to learn from, and"
+            f"too little data for one sequence: {count} samples give {learnt} for training, and"
             f" fit.chunk_samples is {config.fit.chunk_samples}: at least {needed} are needed"
         )
     return Parts(_cut(samples, 0, cut), _cut(samples, cut, count), _cut(samples, count, count))
 
 
 def training_and_validation(part: Samples, config: Config) -> tuple[Samples, Samples]:
-    """Cut the training part into what is learnt from and the tail that says when to stop.
+    """Split the training part into training data and, at its end, validation data.
 
-    The tail begins with the last ``warm_up_samples`` of what is learnt from, which count for
-    nothing in it.
+    The validation data starts with the last ``warm_up_samples`` of the training data. They only
+    warm the network up.
     """
     cut = round(len(part.times) * (1 - config.fit.validation))
     warm = max(0, cut - config.sampling.warm_up_samples)
@@ -243,7 +244,7 @@ def training_and_validation(part: Samples, config: Config) -> tuple[Samples, Sam
 
 
 def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
-    """Describe the channels for the manifest: scaling and the limit of being stuck.
+    """Return the channels of the manifest, with their scaling and ``stuck_samples``.
 
     Raises:
         DataError: a channel has no value in the training part.
@@ -257,7 +258,7 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
         if len(known) == 0:
             raise DataError(
                 f"channel {table.name} ({_origin(table)}) has no value in the training"
-                " part: leave it out of data.channels, or mend the recordings"
+                " part: remove it from data.channels, or correct the recordings"
             )
         center = float(np.median(known))
         described.append(
@@ -284,7 +285,7 @@ def _origin(table: ChannelTable) -> str:
 
 
 def preprocessing(described: Sequence[Channel], network: NetworkTable) -> Preprocessing:
-    """Return how the manifest's channels are scaled, in arrays."""
+    """Return the scaling of the manifest's channels as arrays."""
     return Preprocessing(
         np.array([channel.center for channel in described], np.float32),
         np.array([channel.scale for channel in described], np.float32),
@@ -296,7 +297,7 @@ def preprocessing(described: Sequence[Channel], network: NetworkTable) -> Prepro
 
 
 def series(samples: Samples, how: Preprocessing, period_s: float) -> list[Series]:
-    """Return the unbroken stretches of ``samples`` as the network sees them."""
+    """Return the sequences of ``samples`` without gaps, as the network sees them."""
     breaks = np.flatnonzero(np.abs(np.diff(samples.times) - period_s) > 0.5 * period_s) + 1
     return [_series(values, how) for values in np.split(samples.values, breaks)]
 
@@ -317,7 +318,7 @@ def _cut(samples: Samples, begin: int, end: int) -> Samples:
 
 
 def _needed(config: Config) -> dict[str, int]:
-    """Least number of samples of each part."""
+    """Return the least number of samples of each part."""
     warm_up, fit = config.sampling.warm_up_samples, config.fit
     learn = (warm_up + 4 * fit.chunk_samples) / (1 - fit.validation)
     validate = (warm_up + fit.chunk_samples) / fit.validation
@@ -339,12 +340,12 @@ def _too_little(name: str, found: int, needed: int, config: Config) -> str:
 
 
 def _scale(known: Float64, center: float) -> float:
-    """Spread of a channel in normal operation; never zero.
+    """Return the spread of a channel in normal operation, in its unit; never zero.
 
-    The distance of two quantiles near the ends, so that rare outliers do not count and every
-    operating mode does, in standard deviations of a normal distribution; at least the
-    channel's resolution. A channel that moved too rarely for that: its standard deviation. One
-    that never moved: a share of its magnitude, or 1 if that is zero.
+    It is the distance of two outer quantiles, divided by that of a standard normal distribution:
+    rare outliers do not count, and every operating mode does. It is at least the channel's
+    resolution. For a channel that rarely changes it is the standard deviation. For a constant one
+    it is a share of its magnitude, or 1 if that is zero.
     """
     low, high = np.quantile(known, [_TAIL, 1 - _TAIL])
     steps = np.diff(np.unique(known))
@@ -355,13 +356,13 @@ def _scale(known: Float64, center: float) -> float:
 
 
 def _stuck_samples(values: Float32) -> int | None:
-    """How many equal values in a row are out of the normal; None where that is normal."""
+    """Return how many equal values in a row are abnormal; None: no number is."""
     run = _longest_run(values)
     limit = max(_STUCK_FACTOR * run, _STUCK_SAMPLES_MIN)
     return None if limit > _STUCK_SHARE_MAX * len(values) else limit
 
 
 def _longest_run(values: Float32) -> int:
-    """Most equal values in a row."""
+    """Return the length of the longest run of equal values."""
     changes = np.flatnonzero(values[1:] != values[:-1]) + 1  # NaN differs from NaN
     return int(np.diff([0, *changes.tolist(), len(values)]).max())

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back what is printed inside; let it out only if it ends in an exception."""
+    """Suppress output inside the block; show it only if the block raises an exception."""
     spoken = io.StringIO()
     with tempfile.TemporaryFile() as chatter:
         stderr = os.dup(2)

@@ -1,7 +1,7 @@
 """The report beside a bundle: one HTML file that needs nothing else to be read.
 
-It says first what a person wants to know (what is found, how late, how often for nothing), then
-shows it, then where it all comes from.
+First it has the faults found, the delays and the false events, then the drawings, then the origin
+of the bundle.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ def write(
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """Say in two or three sentences what the bundle is worth."""
+    """Return a summary of the metrics in one or two sentences."""
     normal, labelled = metrics["normal"], metrics.get("labelled")
     sentences = [
-        f"{normal['days'] * 24:.1f} h of normal operation that nothing was learnt from:"
+        f"{normal['days'] * 24:.1f} h of normal operation outside the training data:"
         f" {_count(normal['events'], 'event')}, highest score {normal['score_max']:.2f}"
         " (1 is the threshold)."
     ]
     if labelled is None:
-        return sentences[0] + " There were no labelled recordings to find faults in."
+        return sentences[0] + " There are no labelled recordings of faults."
     labels = labelled["true_positives"] + labelled["false_negatives"]
     sentences.append(
         f"Labelled recordings: {labelled['true_positives']} of {_count(labels, 'fault')} found,"

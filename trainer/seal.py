@@ -1,4 +1,4 @@
-"""Builds the manifest around a network and keeps it in step with its parts."""
+"""Builds the manifest of a network, and keeps it consistent with the parts of the bundle."""
 
 from __future__ import annotations
 
@@ -46,19 +46,17 @@ def draft(
     created: datetime,
     quantization: str,
 ) -> TelemanomManifest:
-    """Return the manifest as far as it is known before calibration; its floors are 1.
-
-    It has no lower limits and no tail yet.
+    """Return the manifest before calibration. Its floors are 1; it has no lower limits, no tail.
 
     Raises:
-        ConfigError: settings that no bundle may have.
+        ConfigError: a bundle cannot have these settings.
 
     """
     try:
         return _draft(config, channels, lineage, created, quantization)
     except ValidationError as error:
         problems = explain(TelemanomManifest, error)
-        raise ConfigError("no bundle may have this: " + "; ".join(problems)) from error
+        raise ConfigError("a bundle cannot have these settings: " + "; ".join(problems)) from error
 
 
 def _draft(
@@ -99,7 +97,7 @@ def _draft(
 
 
 def grid(config: Config) -> Grid:
-    """Return what samples are, of a configuration."""
+    """Return the grid of a configuration, with its features and raw channels."""
     data = config.data
     made = [channel.feature for channel in data.channels]
     return Grid(sampling(config), made, [source_part(source) for source in data.sources])
@@ -111,9 +109,9 @@ def sampling(config: Config) -> Sampling:
 
 
 def assemble(manifest: TelemanomManifest, parts: Mapping[str, bytes]) -> Bundle:
-    """Return the bundle of these parts, in memory, its manifest listing their digests.
+    """Return the bundle of these parts, in memory. Its manifest lists their digests.
 
-    It has no metrics: those that the manifest may have are of other parts.
+    Metrics of ``manifest`` belong to other parts and are left out.
     """
     files = {name: file_part(data) for name, data in parts.items()}
     manifest = manifest.model_copy(update={"files": files, "metrics": {}})
@@ -121,12 +119,12 @@ def assemble(manifest: TelemanomManifest, parts: Mapping[str, bytes]) -> Bundle:
 
 
 def sealed(bundle: Bundle) -> Bundle:
-    """Return a bundle as a gateway reads it from its file: what is evaluated is this.
+    """Return a bundle as a gateway reads it from its file, for evaluation.
 
-    Its ``digest`` is the ``evaluated_digest`` of the file that ships, which has metrics besides.
+    Its ``digest`` is the ``evaluated_digest`` of the file that ships, which also has metrics.
 
     Raises:
-        KnownAnswerMismatch: it does not compute what it did in memory.
+        KnownAnswerMismatch: the file does not reproduce the scores of the bundle in memory.
 
     """
     with tempfile.TemporaryDirectory() as directory:
@@ -136,15 +134,15 @@ def sealed(bundle: Bundle) -> Bundle:
 
 
 def ship(bundle: Bundle, metrics: Mapping[str, Any], path: Path) -> Bundle:
-    """Write a sealed bundle with what it is worth to ``path``; return what is in the file.
+    """Write a sealed bundle with its metrics to ``path``; return the bundle of the file.
 
     Raises:
-        BundleCorrupt: it is not what was evaluated, but for the metrics.
-        KnownAnswerMismatch: it does not compute what it did before.
+        BundleCorrupt: the file differs from the evaluated one in more than the metrics.
+        KnownAnswerMismatch: the file does not reproduce the scores of the bundle.
 
     """
-    told = dict(metrics) | {EVALUATED: bundle.digest}
-    manifest = bundle.manifest.model_copy(update={"metrics": told})
+    named = dict(metrics) | {EVALUATED: bundle.digest}
+    manifest = bundle.manifest.model_copy(update={"metrics": named})
     bundles.write(path, manifest, bundle.parts, None)
     return _opened(path)
 

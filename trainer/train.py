@@ -1,12 +1,12 @@
-"""The trainer's wiring: from a configuration to a sealed bundle with its report.
+"""The training: from a configuration to a sealed bundle with its report.
 
     recordings ─> prepare ─> fit ─> export ─> calibrate ─> parity ─┐
                         └─> forecaster (trainer.forecast) ─────────┴─> seal ─> evaluate ─> report
 
-What is evaluated is a sealed file, opened as a gateway opens it; only the metrics are added then.
+The sealed file is evaluated, opened as on a gateway. Afterwards only the metrics are added.
 
-TensorFlow is imported here only once the configuration and the recordings are known to be good:
-it takes seconds, and a mistake should be told at once.
+TensorFlow takes seconds to import. It is imported after the configuration and the recordings were
+checked, so their errors are reported at once.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What the recordings gave."""
+    """The data of the recordings."""
 
     recordings: list[Recording]
     parts: prepare.Parts
@@ -56,7 +56,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What the training gave: the same network as it ships and unquantized, each calibrated."""
+    """The result of the training: the network that ships and its float32 form, calibrated."""
 
     bundle: Bundle
     floating: Bundle
@@ -65,17 +65,21 @@ class Built:
 
 
 def train(file: ConfigFile, output: Path, tflite_python: Path | None, say: Say) -> Path:
-    """Make the bundle that ``file`` describes, with its report and metrics; return its path.
+    """Train the bundle that ``file`` describes; write it with its report and metrics.
 
     Args:
         file: the configuration.
-        output: directory for what is made; created if it is not there.
-        tflite_python: a Python with ``tflite-runtime`` to prove parity on; None for none.
+        output: directory of the results; created if missing.
+        tflite_python: a Python with ``tflite-runtime`` to check parity on; None: no such check.
         say: called with each line of progress.
+
+    Returns:
+        The path of the bundle.
 
     Raises:
         DataError: the recordings cannot be used, or quantization changes the scores too much.
         ConfigError: the configuration does not fit the recordings.
+        KnownAnswerMismatch: the sealed file does not reproduce the scores of the training.
 
     """
     config = file.config
@@ -114,19 +118,19 @@ def build(
     tflite_python: Path | None,
     say: Say,
 ) -> Built:
-    """Train, export and calibrate a network; nothing is written.
+    """Train, export and calibrate a network, without writing files.
 
     Args:
-        config: of the training; ``data`` is not looked at.
-        parts: on the sampling grid; the test part is not looked at.
-        channels: of the samples, in their order.
-        lineage: goes into the manifest.
-        tflite_python: a Python with ``tflite-runtime`` to choose the quantization on as well.
+        config: of the training; ``data`` is not used.
+        parts: samples (n, C) on the grid; the test part is not used.
+        channels: the ``C`` channels of the samples, in order.
+        lineage: for the manifest.
+        tflite_python: a Python with ``tflite-runtime`` to check the quantization on as well.
         say: called with each line of progress.
 
     Raises:
         DataError: the samples cannot be used.
-        ConfigError: no bundle may have these settings.
+        ConfigError: a bundle cannot have these settings.
 
     """
     created = datetime.now(UTC)
@@ -189,18 +193,18 @@ def _prepare(file: ConfigFile, say: Say) -> Prepared:
 
 
 def _made_up(samples: Samples, tables: Sequence[ChannelTable]) -> Iterator[str]:
-    """Say of which channels much was not measured, but held, interpolated or missing."""
+    """Yield a line for each channel with held, interpolated or missing values."""
     if samples.quality is None:
         return
     for column, table in enumerate(tables):
         codes = np.bincount(samples.quality[:, column], minlength=len(QUALITIES)).tolist()
-        told = [
+        shares = [
             f"{100 * count / len(samples.times):.1f} % {name}"
             for name, count in zip(QUALITIES[1:], codes[1:], strict=True)
             if count
         ]
-        if told:
-            yield f"{table.name}: {', '.join(told)}"
+        if shares:
+            yield f"{table.name}: {', '.join(shares)}"
 
 
 def _read(path: Path, config: Config, say: Say) -> Recording:
@@ -277,7 +281,7 @@ def _extent(part: Samples) -> tuple[str, str, int]:
 def _calibrated(
     draft: TelemanomManifest, network: bytes, parts: prepare.Parts, config: Config
 ) -> Bundle:
-    """Set the limits and record the known answers, both on the calibration part."""
+    """Set the thresholds and record the known answers, both on the calibration part."""
     files = {NETWORK: network}
     manifest = calibrate.calibrated(draft, files, parts.train, parts.calibrate, config.calibrate)
     bundle = seal.assemble(manifest, files)
@@ -286,7 +290,7 @@ def _calibrated(
 
 
 def check_parity(agreements: Sequence[Agreement], settings: ParityTable, say: Say) -> None:
-    """Refuse a network that scores otherwise than the trained one, or not alike everywhere.
+    """Refuse a network whose scores differ from the trained one's, or between interpreters.
 
     Raises:
         DataError: a score of the test part changes by more than the settings allow.
@@ -298,15 +302,15 @@ def check_parity(agreements: Sequence[Agreement], settings: ParityTable, say: Sa
     }
     for found in agreements:
         say(
-            f"{found.network} on {found.runtime}: {found.change} changes scores by"
-            f" {found.difference:.2g} at most; events are the same to the sample in"
+            f"{found.network} on {found.runtime}: {found.change} changes scores by at most"
+            f" {found.difference:.2g}; the events are identical in"
             f" {found.identical} of {found.recordings} recordings"
         )
         if not found.difference <= allowed[found.change]:
             raise DataError(
                 f"{found.change} changes a score of the test part by {found.difference:.3g};"
                 f" parity.{found.change}_tolerance allows {allowed[found.change]:g}."
-                " Train longer or with larger layers, or allow more"
+                " Train longer, use larger layers, or raise the tolerance"
             )
 
 

@@ -69,11 +69,11 @@ def test_evaluate_proves_the_figures_inside(
     arguments = ("evaluate", trained.path, "--trained-on", recorded)
     assert run(monkeypatch, *arguments) == 0
     digest = trained.bundle.evaluated_digest
-    said = f"test part: the same figures as in the bundle (evaluated as {digest})"
+    said = f"test part: the same metrics as in the bundle (evaluated digest {digest})"
     assert said in capsys.readouterr().out
     other = trained.altered(tmp_path / "b", evaluated_digest=None)
     assert run(monkeypatch, "evaluate", other, "--trained-on", recorded) == 1
-    assert "test part: OTHER FIGURES than in the bundle" in capsys.readouterr().out
+    assert "test part: OTHER METRICS than in the bundle" in capsys.readouterr().out
     assert run(monkeypatch, "evaluate", trained.path) == 2
 
 

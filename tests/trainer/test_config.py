@@ -85,7 +85,7 @@ def test_features_need_their_source_and_no_column(tmp_path: Path) -> None:
         ),
         (
             SIGNAL.replace('name = "flow_rms"', 'name = "flow_rms"\nlow = 0.0'),
-            "data.channels[1]: low is for the feature's source",
+            "data.channels[1]: low: set it for the feature's source",
         ),
         ("[bundle\n", "not TOML: "),
         (GOOD + "[network]\nhorizon_samples = 0\n", "network.horizon_samples = 0"),

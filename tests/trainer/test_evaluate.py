@@ -119,6 +119,15 @@ def test_a_sealed_bundle_on_recordings(trained: Trained, tmp_path: Path) -> None
     assert figures["labelled"]["kinds"] == trained.bundle.manifest.metrics["labelled"]["kinds"]
 
 
+@pytest.mark.parametrize("rows", [1, 15])
+def test_a_recording_too_short_for_a_score_is_refused(
+    trained: Trained, tmp_path: Path, rows: int
+) -> None:
+    write_recording(short := tmp_path / "short.csv", *machine(rows, 6))
+    with pytest.raises(DataError, match=rf"short\.csv: no sample gets a score\. It has {rows} sam"):
+        evaluate.evaluate(trained.path, [short], None, "time", 60.0)
+
+
 def test_a_bundle_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BundleMissing):
         evaluate.evaluate(tmp_path / "none", [], None, "time", 0.0)

@@ -129,5 +129,5 @@ def test_words_of_the_command_line(
 def test_a_unit_that_is_not_printable_makes_no_bundle(tmp_path: Path, unit: str) -> None:
     path = tmp_path / "tiny.toml"
     path.write_text(CONFIG.replace('unit = "kW"', f'unit = "{unit}"'))
-    with pytest.raises(ConfigError, match=r"unit of load: .* is not all printable"):
+    with pytest.raises(ConfigError, match=r"unit of load: .* is not printable"):
         configuration.read(path)

@@ -117,7 +117,9 @@ def test_what_no_bundle_may_have_is_refused_before_any_training(tmp_path: Path) 
     text = CONFIG.replace('[evaluate]\nfiles = ["faulty.csv"]\n', "")
     (tmp_path / "tiny.toml").write_text(text + "[threshold]\nhistory_samples = 2000000\n")
     said: list[str] = []
-    with pytest.raises(ConfigError, match="no bundle may have this: history_samples = 2000000"):
+    with pytest.raises(
+        ConfigError, match="a bundle cannot have these settings: history_samples = 2000000"
+    ):
         train.train(config.read(tmp_path / "tiny.toml"), tmp_path, None, said.append)
     assert not any(line.startswith("epoch") for line in said)
 

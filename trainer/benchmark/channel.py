@@ -101,7 +101,7 @@ def _bundles(case: Case, parts: Parts, task: Task) -> dict[Detector, Bundle]:
 
 
 def _say(line: str) -> None:
-    """Tell the progress of a training to the worker's log."""
+    """Write a line of progress to the worker's log."""
     say(line, error=True)
 
 

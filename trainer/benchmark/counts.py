@@ -206,7 +206,7 @@ def vus_pr(labels: Bool, score: Float32 | Float64) -> float | None:
 def vus_pr_missing() -> str | None:
     """Say what to install where ``vus_pr`` cannot be computed; None where it can."""
     if importlib.util.find_spec("aeon") is None:
-        return f"VUS-PR is left out: it needs the extra 'benchmark': {_INSTALL}"
+        return f"VUS-PR is left out; to compute it, install the extra 'benchmark': {_INSTALL}"
     return None
 
 

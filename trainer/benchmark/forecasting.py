@@ -97,7 +97,7 @@ class EttBenchmark:
         if len(file.values) < ends[-1]:
             raise DataError(
                 f"{file.name}: {len(file.values)} rows every {file.period_s:g} s; 20 months of 30"
-                f" days, which are {ends[-1]} rows, are needed"
+                f" days, or {ends[-1]} rows, are needed"
             )
         self._ends = ends
         train = file.values[: ends[0]].astype(np.float64)

@@ -54,7 +54,7 @@ def _plot(outcome: Outcome, work: WorkDirectory) -> Iterator[str]:
         f" {events.fp} false; quantization: {pages.text(outcome.quantization)}</p>"
     )
     if curves is None:
-        yield f'<p class="quiet">Its curves are not in {pages.text(work.path)} any more.</p>'
+        yield f'<p class="quiet">Its curves are missing in {pages.text(work.path)}.</p>'
         return
     drawn = figures.channel(outcome, curves)
     yield pages.image(drawn, f"signal, error, labels and detections of {outcome.name}")

@@ -49,7 +49,7 @@ def read(path: Path) -> Settings:
     document, _ = read_toml(path)
     for name in _FOLLOWS:
         if name in document:
-            raise ConfigError(f"{path}: [{name}]: a benchmark's channels have their own; leave out")
+            raise ConfigError(f"{path}: [{name}]: not allowed; each channel of a benchmark sets it")
     try:
         return Settings(Config.model_validate(document | _FOLLOWS))
     except ValidationError as error:

@@ -180,4 +180,4 @@ def _death(exit_code: int, logs: Path, name: str) -> str:
         return f"its process was ended by {signal.Signals(-exit_code).name}; see {log}"
     lines = log.read_text(errors="replace").split("\n") if log.exists() else []
     last = next((line for line in reversed(lines) if line.strip()), "without a word")
-    return f"its process broke off: {last[:_LAST_WORDS_MAX]}; see {log}"
+    return f"its process failed: {last[:_LAST_WORDS_MAX]}; see {log}"

@@ -58,7 +58,7 @@ def names(directory: Path) -> list[str]:
     """List the channels that have both arrays: A-1, A-2, A-10.
 
     Raises:
-        DataError: no such folder, or no channels in it; says where was looked.
+        DataError: no such folder, or no channels in it; the text has the places searched.
 
     """
     root = _root(directory)

@@ -50,7 +50,7 @@ def files(directory: Path) -> list[Path]:
     """List the labelled files: other/1, …, valve1/0, valve1/1, …, valve1/10, valve2/0, ….
 
     Raises:
-        DataError: no such folder, or no labelled files in it; says where was looked.
+        DataError: no such folder, or no labelled files in it; the text has the places searched.
 
     """
     if not directory.is_dir():

@@ -154,7 +154,8 @@ def known_answers(bundle: Bundle, samples: Samples) -> bytes:
     result = pipeline.step(pipeline.start(), disturbed)
     if not any(event.kind == "anomaly" for event in result.events):
         raise DataError(
-            "the known answers raise no event: the calibration part is so unlike the training"
-            f" part that a swing by {DISTURBANCE:g} scales does not stand out; check the recordings"
+            "the known answers raise no event: the calibration part differs so much from the"
+            f" training part that a swing by {DISTURBANCE:g} scales is not found: check the"
+            " recordings"
         )
     return with_features(recorded(disturbed, result), manifest)

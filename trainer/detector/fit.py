@@ -77,7 +77,7 @@ def fit(
         on_epoch: called after each epoch.
 
     Raises:
-        DataError: no stretch is as long as a chunk, or the loss is no number any more.
+        DataError: no stretch is as long as a chunk, or the loss is not finite.
 
     """
     keras.utils.set_random_seed(settings.seed)
@@ -96,9 +96,7 @@ def fit(
         loss = learner.learn(train.cut(int(random.integers(settings.chunk_samples))))
         judged = learner.judge(check.cut(0))
         if not np.isfinite(loss + judged):
-            raise DataError(
-                f"the loss is no number any more in epoch {number}: lower fit.learning_rate"
-            )
+            raise DataError(f"the loss is not finite in epoch {number}: lower fit.learning_rate")
         improved = judged < best
         if improved:
             best, kept = judged, learner.network.get_weights()
@@ -164,7 +162,7 @@ class Chunks:
             begin += length
         if not starts:
             raise DataError(
-                f"there is no stretch of {self._size} samples without a gap; lower"
+                f"there is no stretch of {self._size} samples without a gap: lower"
                 " fit.chunk_samples, or record without interruptions"
             )
         lanes = max(1, min(self._batch, len(starts) // LANE_CHUNKS_MIN))

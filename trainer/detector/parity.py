@@ -66,7 +66,7 @@ def compare(
         tflite_python: a Python with ``tflite-runtime``; None where there is none.
 
     Raises:
-        DataError: ``tflite_python`` cannot replay; says what it printed.
+        DataError: ``tflite_python`` cannot replay; the text has its output.
 
     """
     unquantized = assemble(bundle.telemanom, dict(bundle.parts) | {NETWORK: floating})
@@ -127,7 +127,7 @@ def replay_elsewhere(
     """Do as ``replay`` does, in a process of another Python.
 
     Raises:
-        DataError: it cannot; says what it printed.
+        DataError: it cannot; the text has its output.
 
     """
     with tempfile.TemporaryDirectory() as directory:
@@ -149,7 +149,7 @@ def run_elsewhere(python: Path, module: str, *arguments: str) -> None:
     """Run a module of ours in another Python.
 
     Raises:
-        DataError: it fails; says what it printed.
+        DataError: it fails; the text has its output.
 
     """
     path = str(Path(__file__).resolve().parent.parent)

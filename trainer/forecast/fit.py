@@ -57,7 +57,7 @@ def fit(
         on_epoch: called after each epoch.
 
     Raises:
-        DataError: the loss is no number any more.
+        DataError: the loss is not finite.
 
     """
     how = settings.fit
@@ -77,7 +77,7 @@ def fit(
         judged = learner.judge(_batches(validation, check, how, np.random.default_rng(how.seed)))
         if not np.isfinite(loss + judged):
             raise DataError(
-                f"the forecaster's loss is no number any more in epoch {number}: lower"
+                f"the forecaster's loss is not finite in epoch {number}: lower"
                 " forecast.fit.learning_rate"
             )
         improved = judged < best

@@ -105,7 +105,7 @@ class Cutter:
         return Windows(context, future, plain.scale, plain.channel)
 
     def some(self, count_max: int) -> Int64:
-        """Return at most so many places, of all channels alike, in order of time."""
+        """Return at most ``count_max`` places, evenly of all channels, in order of time."""
         if len(self.places) <= count_max:
             return self.places
         random = np.random.default_rng(0)  # even strides would fall on some channels only
