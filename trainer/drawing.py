@@ -31,7 +31,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def style() -> Any:
-    """Return the context that a drawing is made in."""
+    """Return the matplotlib context of a drawing."""
     return mpl.rc_context(_STYLE)
 
 

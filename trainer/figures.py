@@ -22,7 +22,7 @@ STRETCH_SAMPLES = 400  # of each channel in signal against forecast
 
 
 def training_curve(epochs: Sequence[Epoch]) -> bytes:
-    """Return loss over epochs, on what was learnt from and on the validation tail."""
+    """Return the loss of training and validation data over the epochs."""
     numbers = [epoch.number for epoch in epochs]
     best = next(epoch for epoch in reversed(epochs) if epoch.best)
     with style():
@@ -37,7 +37,7 @@ def training_curve(epochs: Sequence[Epoch]) -> bytes:
 
 
 def forecasts(judged: Judged, channels: Sequence[Channel]) -> bytes:
-    """Return the last stretch of every channel with what the network expected of it."""
+    """Return the end of the recording, with the predictions of the network, per channel."""
     times = judged.samples.times[-STRETCH_SAMPLES:]
     since = times - times[0]
     with style():
@@ -55,7 +55,7 @@ def forecasts(judged: Judged, channels: Sequence[Channel]) -> bytes:
 
 
 def exceedance(predicted: Sequence[float], observed: Sequence[float]) -> bytes:
-    """Return how often normal operation exceeded scores against how often it should have."""
+    """Return the observed shares of normal operation above scores, over the predicted ones."""
     with style():
         figure, axes = _axes(3.6, 3.2)
         axes.plot(predicted, predicted, color=LIMIT, linewidth=0.9, linestyle="--", label="ideal")
@@ -99,7 +99,7 @@ def _named(channel: Channel) -> str:
 
 
 def _envelope(times: Float64, values: Float32) -> tuple[Float64, npt.NDArray[Any]]:
-    """Return at most ``POINTS_MAX`` points, each the highest of its stretch: no peak is lost."""
+    """Return at most ``POINTS_MAX`` points, each the maximum of its stretch: no peak is lost."""
     edges = np.linspace(0, len(times), min(POINTS_MAX, len(times)) + 1).astype(int)[:-1]
     highest = np.fmax.reduceat(values, edges)
     return times[edges], highest

@@ -24,7 +24,7 @@ _INSTALL = "pip install 'fieldwatch[benchmark]'"
 
 
 class Detected(NamedTuple):
-    """A detected sequence, and the sample at which the detector said so."""
+    """A detected sequence, and the sample at which the detector opened it."""
 
     start: int
     end: int
@@ -204,7 +204,7 @@ def vus_pr(labels: Bool, score: Float32 | Float64) -> float | None:
 
 
 def vus_pr_missing() -> str | None:
-    """Say what to install where ``vus_pr`` cannot be computed; None where it can."""
+    """Return what to install if ``vus_pr`` cannot be computed; None if it can."""
     if importlib.util.find_spec("aeon") is None:
         return f"VUS-PR is left out; to compute it, install the extra 'benchmark': {_INSTALL}"
     return None
@@ -217,7 +217,7 @@ def _vus_pr() -> Callable[..., float]:
 
 
 def _ranks(score: Float32 | Float64) -> Float64:
-    """Return 0 for the lowest value, and so on: all that the metric looks at, always finite."""
+    """Return the ranks, 0 for the lowest value. The metric depends on nothing else."""
     values = np.where(np.isnan(score), -np.inf, score)
     return np.unique(values, return_inverse=True)[1].astype(np.float64)
 

@@ -18,8 +18,8 @@ def document(
 
     Args:
         about: benchmark, protocol, configuration, seed and software.
-        outcomes: of the channels that came through, in the order to be shown.
-        failed: what went wrong, by the names of those that did not.
+        outcomes: of the finished channels, in the order of the report.
+        failed: the error of each failed channel, by its name.
 
     """
     found: dict[str, Any] = {

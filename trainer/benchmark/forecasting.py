@@ -89,7 +89,7 @@ def read_config(path: Path | None, seed: int | None) -> tuple[ForecastTable, str
 
 
 class EttBenchmark:
-    """A file, cut into its parts."""
+    """The benchmark on one file, split into its parts."""
 
     def __init__(self, file: EttFile, settings: ForecastTable, digest: str) -> None:
         self._file, self._settings, self._digest = file, settings, digest
@@ -108,7 +108,7 @@ class EttBenchmark:
     def run(
         self, horizons: Sequence[int], tflite_python: Path | None, say: Say
     ) -> Iterator[Outcome]:
-        """Do one horizon after the other.
+        """Train and evaluate one horizon after the other.
 
         Raises:
             ConfigError: a horizon does not fit the data.

@@ -30,7 +30,7 @@ class Scored(NamedTuple):
 def score(detector: DetectorOf[M], samples: Samples, before: Samples | None = None) -> Scored:
     """Score ``samples`` from a fresh state, and take the processor time.
 
-    ``before``: what the detector has seen when they begin; its alarms count where they last on.
+    ``before`` are samples that the detector scores first. Its alarms count if they last on.
     """
     state = detector.start()
     if before is not None:

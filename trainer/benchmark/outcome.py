@@ -74,7 +74,7 @@ class WorkDirectory:
 
     @property
     def logs(self) -> Path:
-        """Where workers that died leave what they printed."""
+        """The directory for the output of workers that died."""
         return self.path / "logs"
 
     def outcome(self, name: str, key: str) -> Outcome | None:
@@ -119,13 +119,13 @@ def key(
     labels: Sequence[tuple[int, int]],
     software: dict[str, str],
 ) -> str:
-    """Return the digest of all that an outcome comes from."""
+    """Return the sha256 of everything that an outcome depends on."""
     sources = [benchmark, config_digest, data_sha256, labels, software, _code_sha256()]
     return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
 
 
 def _code_sha256() -> str:
-    """Return the digest of the code that trains and scores, whatever version it says it is."""
+    """Return the sha256 of the code that trains and scores."""
     digest = hashlib.sha256()
     for package in (models, trainer):
         root = Path(package.__path__[0])

@@ -24,7 +24,7 @@ from trainer.benchmark.workers import Finished
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The channels of a run, by how far they are; they move from ``tasks`` to the others."""
+    """The channels of a run: to do, finished or failed. They move out of ``tasks``."""
 
     benchmark: Benchmark
     settings: Settings
@@ -36,7 +36,7 @@ class Run:
     failed: dict[str, str]  # message by name
 
     def go_on(self, jobs: int) -> Generator[Finished, None, None]:
-        """Do what is to be done, ``jobs`` channels at a time; yield each as it ends."""
+        """Run the channels to do, ``jobs`` at a time; yield each as it ends."""
         for finished in workers.run(channel.perform, dict(self.tasks), jobs, self.work.logs):
             task = self.tasks.pop(finished.name)
             found = self.work.outcome(task.name, task.key) if finished.error is None else None
@@ -70,7 +70,10 @@ def plan(
     work: WorkDirectory,
     tflite_python: Path | None = None,
 ) -> Run:
-    """Look up what is there already; a channel that cannot be read has failed at once."""
+    """Return a run without the channels that are finished already.
+
+    A channel whose data cannot be read fails at once.
+    """
     software = seal.software() | {"interpreters": "2" if tflite_python else "1"}
     run = Run(benchmark, settings, work, software, list(names), {}, {}, {})
     for name in names:

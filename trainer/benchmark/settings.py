@@ -28,13 +28,13 @@ _FOLLOWS: Final[dict[str, Any]] = {  # from the data, or from nothing
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A checked configuration; its ``bundle``, ``data`` and ``evaluate`` mean nothing."""
+    """A checked configuration; its ``bundle``, ``data`` and ``evaluate`` are not used."""
 
     config: Config
 
     @property
     def digest(self) -> str:
-        """sha256 of what is set, whatever the file looks like."""
+        """The sha256 of the settings; comments and order in the file do not matter."""
         sections = self.config.model_dump(mode="json", exclude=set(_FOLLOWS))
         return hashlib.sha256(json.dumps(sections, sort_keys=True).encode()).hexdigest()
 

@@ -43,10 +43,10 @@ def calibrated(
     """Return ``draft`` with floors, lower limits and the tail of the score.
 
     Args:
-        draft: the manifest so far; its own limits do not matter.
-        parts: with the network.
-        train: the training part, which shows what changes are ordinary.
-        samples: the calibration part, which the network has not seen.
+        draft: the manifest; its own limits are replaced.
+        parts: of the bundle, with the network.
+        train: the training part, for the largest changes in normal operation.
+        samples: the calibration part, which the network was not trained on.
         settings: the margins.
 
     Raises:
@@ -96,7 +96,7 @@ def _check_known(manifest: TelemanomManifest, smoothed: Float32) -> None:
 def smoothed_changes(manifest: TelemanomManifest, samples: Samples) -> Float32:
     """Return the largest smoothed change from sample to sample of each error row, scaled, (R,).
 
-    It is the smoothed error that the last value repeated would have had.
+    It is the smoothed error of a prediction that repeats the last value.
     """
     scored = manifest.scored
     scale = np.array([manifest.channels[position].scale for position in scored], np.float32)
@@ -123,7 +123,7 @@ def floors(
 
 
 def calm(manifest: TelemanomManifest, smoothed: Float32, settings: CalibrateTable) -> list[float]:
-    """Return the lower limit of each error row: 0, none, but for the longest span's rows."""
+    """Return the lower limit of each error row; 0, no limit, for all but the longest span."""
     spans = manifest.smoothing.spans_samples
     longest = np.repeat(np.array(spans) == max(spans), manifest.prediction_size)
     least = np.nanmin(smoothed, axis=0) / settings.calm_margin
@@ -133,11 +133,11 @@ def calm(manifest: TelemanomManifest, smoothed: Float32, settings: CalibrateTabl
 def known_answers(bundle: Bundle, samples: Samples) -> bytes:
     """Return the known answers of a calibrated bundle, recorded on some of ``samples``.
 
-    Calm samples, then every other channel swings for a while, then calm ones again: an event
-    opens, far above its threshold on any machine. Samples that are too few are repeated.
+    Normal samples come first, then every other channel swings for a while, then normal samples
+    follow. An event opens, far above its threshold on any machine. Too few samples are repeated.
 
     Raises:
-        DataError: no event opened: the thresholds are too high to find anything.
+        DataError: no event opens: the thresholds are too high.
 
     """
     manifest = bundle.telemanom

@@ -37,7 +37,7 @@ class Exported(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What is inside a ``.tflite``."""
+    """The operators and weights of a ``.tflite`` file."""
 
     operators: list[str]  # builtin operators by name; a custom one would not load on a gateway
     integer_weights: int  # elements stored as 8-bit integers
@@ -56,7 +56,7 @@ def export(
         network: see ``networks.sequence_network``.
         architecture: of the network.
         quantizations: the forms wanted beside float32.
-        inputs: (n, C) samples as the network sees them, to set the ranges of activations by.
+        inputs: (n, C) scaled and clipped samples, to calibrate the ranges of activations.
 
     """
     step = step_network(architecture)
@@ -97,9 +97,9 @@ class _Representative:
 
 
 def zero_network(channels: int, scored: Sequence[int]) -> bytes:
-    """Return a one-step network, as ``export`` makes them, that answers zero and nothing else.
+    """Return a one-step network, in the form of ``export``, whose prediction is always zero.
 
-    It has one head and one cell; predictors without learning are made of it.
+    It has one head and one cell. It is for predictors that are not trained.
     """
     step = step_network(Architecture(channels, tuple(scored), layers=(1,), heads=("value",)))
     step.set_weights([np.zeros_like(weights) for weights in step.get_weights()])

@@ -43,7 +43,7 @@ class Epoch:
 
 
 class Fitted(NamedTuple):
-    """A trained network and how it got there."""
+    """A trained network and the epochs of its training."""
 
     network: Any  # see ``networks.sequence_network``, with the best epoch's weights
     epochs: list[Epoch]
@@ -70,10 +70,10 @@ def fit(
 
     Args:
         architecture: what to train.
-        training: unbroken stretches to learn from.
-        validation: unbroken stretches that decide when to stop.
+        training: sequences without gaps.
+        validation: sequences without gaps; their loss decides when to stop.
         settings: of the training.
-        warm_up: samples after a start that nothing is learnt from.
+        warm_up: samples after a start that do not count in the loss.
         on_epoch: called after each epoch.
 
     Raises:
@@ -109,9 +109,9 @@ def fit(
 
 
 def _row_weights(stretches: Sequence[Series], architecture: Architecture) -> Float32:
-    """Weight of each error row (P,): errors count in units of the last value's error.
+    """Return the weight (P,) of each error row: 1 / the error of repeating the last value.
 
-    Unweighted, the noise of a lively channel would drown what can be learnt about a quiet one.
+    Without weights a noisy channel would dominate the loss.
     """
     scored = list(architecture.scored)
     changes = [np.abs(np.diff(series.inputs[:, scored], axis=0)) for series in stretches]

@@ -62,8 +62,8 @@ def sequence_network(architecture: Architecture) -> Any:
 def step_network(architecture: Architecture) -> Any:
     """Return the form that runs: ``sample (B, C), state (B, S) -> prediction (B, P), (B, S)``.
 
-    It is made of dense layers and gates: a Keras LSTM would bring a loop, or its fused operator,
-    and neither converts to quantized builtin operators of every runtime.
+    It is built of dense layers and gates. A Keras LSTM would add a loop or its fused operator, and
+    neither converts to quantized built-in operators of every runtime.
 
     What touches the sample and the prediction is cut into small matrices, one per gate and one
     per head: quantization leaves those of fewer than 1,024 elements floats, which takes away

@@ -30,7 +30,7 @@ REPLAY_TIMEOUT_S = 600
 
 
 class Replayed(NamedTuple):
-    """What one network on one interpreter made of some recordings."""
+    """The results of one network on one interpreter, for some recordings."""
 
     network: str  # float, or how it is quantized
     runtime: str  # name and version
@@ -39,10 +39,10 @@ class Replayed(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """What changed when the network was quantized, or ran on another interpreter.
+    """The changes that quantization or another interpreter causes.
 
-    A difference is the largest |a - b| / (1 + |b|) of a score. It counts in normal operation:
-    once an event is open, the dynamic threshold goes its own way from the smallest difference.
+    A difference is the largest |a - b| / (1 + |b|) of a score, in normal operation. While an event
+    is open, the dynamic threshold amplifies the smallest difference.
     """
 
     change: Literal["quantization", "interpreter"]
@@ -101,7 +101,7 @@ def replay(
 def agreement(
     change: Literal["quantization", "interpreter"], replayed: Replayed, reference: Replayed
 ) -> Agreement:
-    """Compare what two replays of the same recordings gave."""
+    """Return the comparison of two replays of the same recordings."""
     differences = [
         largest_change(a, b) for a, b in zip(replayed.scores, reference.scores, strict=True)
     ]
@@ -146,7 +146,7 @@ def replay_elsewhere(
 
 
 def run_elsewhere(python: Path, module: str, *arguments: str) -> None:
-    """Run a module of ours in another Python.
+    """Run a module of this package in another Python.
 
     Raises:
         DataError: it fails; the text has its output.

@@ -34,14 +34,14 @@ TIME_RESOLUTION_S = 0.002  # times of events are compared as text in millisecond
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One form of the network and what its gate found."""
+    """One form of the network and the result of its checks."""
 
     quantization: Quantization
     size_bytes: int | None  # None: there is no such file
     step_us: float | None  # one sample of one stream, on LiteRT on this machine
     change: float | None  # largest of a score in normal operation, against float32
     interpreter_change: float | None  # the same between interpreters; None: one was tried
-    events: str  # of how many how many are the same, or ""
+    events: str  # "SAME of ALL", or ""
     passed: bool
     reason: str  # why not
 
@@ -58,15 +58,15 @@ def choose(
     settings: ParityTable,
     tflite_python: Path | None,
 ) -> list[Trial]:
-    """Try every form; return what was found, the chosen one first.
+    """Check every form of the network; return the results, the chosen form first.
 
     Args:
         floating: the calibrated bundle with the float32 network.
-        networks: every form that there is, float32 among them.
-        refused: what did not convert, and why.
+        networks: the ``.tflite`` file of each form, with float32.
+        refused: the reason for each form that cannot be converted.
         parts: training and calibration part.
-        settings: what may change.
-        tflite_python: a Python with ``tflite-runtime``; None where there is none.
+        settings: the tolerances.
+        tflite_python: a Python with ``tflite-runtime``; None: there is none.
 
     """
     gate = _Gate(floating, recordings(floating.telemanom, parts), settings, tflite_python)

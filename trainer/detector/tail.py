@@ -1,4 +1,4 @@
-"""Fits the extreme-value tail of the score to held-out normal operation, and checks it."""
+"""Fits the extreme-value tail of the score to held-out normal operation, and checks the fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SCORE_STEP = 1e-6  # the body's scores rise at least by this, where normal scor
 
 
 class Exceedances(NamedTuple):
-    """A tail's claims beside what other normal operation did."""
+    """The probabilities of a tail, and the shares observed in other normal operation."""
 
     predicted: Float64  # shares of the scores that should lie above each level
     observed: Float64  # shares that do
@@ -28,9 +28,9 @@ class Exceedances(NamedTuple):
 def fit(scores: Float32) -> Tail:
     """Return the tail of the scores of normal operation, (n,); NaN are left out.
 
-    Shape and scale by probability-weighted moments (Hosking & Wallis, Technometrics 1987), which
-    hold for few excesses as well. A negative shape would claim that nothing beyond some score is
-    possible, which no finite recording shows: the tail is then exponential.
+    Shape and scale follow from probability-weighted moments (Hosking and Wallis, Technometrics
+    1987), which also work for few excesses. A negative shape would exclude all scores above some
+    value, which no finite recording can show. The tail is then exponential.
     """
     known = np.sort(scores[~np.isnan(scores)].astype(np.float64))
     levels = np.quantile(known, [1 - share for share in BODY_SHARES])
@@ -64,7 +64,7 @@ _SHAPE_MAX = 0.9  # with a shape of 1 or more the mean is infinite, and the mome
 
 
 def check(tail: Tail, scores: Float32) -> Exceedances:
-    """Return how often ``scores`` of other normal operation exceed what the tail foretells."""
+    """Return the tail's probabilities and the shares of ``scores`` (n,) of normal operation."""
     known = scores[~np.isnan(scores)]
     claimed = ScoreTail(tail).probability(known)
     predicted = np.array(CHECK_SHARES)

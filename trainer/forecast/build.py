@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 class StepParts(NamedTuple):
-    """Steps (n, C) in units, NaN where missing, by what they are for."""
+    """The steps of each part, (n, C) in the channels' units, NaN where missing."""
 
     train: Float32
     validate: Float32  # says when to stop; may begin with a context of the part before
@@ -49,7 +49,7 @@ class Form(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BuiltForecaster:
-    """What the training gave: the same forecaster as it ships and unquantized."""
+    """The result of the training: the forecaster that ships, and its float32 form."""
 
     shipped: Form
     floating: Form
@@ -58,7 +58,7 @@ class BuiltForecaster:
     trials: list[Trial]  # the chosen form first
 
     def metrics(self) -> dict[str, Any]:
-        """Return what the bundle tells of the training."""
+        """Return the metrics of the training."""
         best = next(epoch for epoch in reversed(self.epochs) if epoch.best)
         return {
             "epochs": len(self.epochs),
@@ -79,13 +79,13 @@ def build(
 
     Args:
         settings: of the forecaster.
-        scales: (C,) of the channels, in units.
+        scales: (C,) of the scored channels, in their units.
         parts: the steps.
-        tflite_python: a Python with ``tflite-runtime`` to choose the form on as well.
+        tflite_python: a Python with ``tflite-runtime`` to check the forms on as well.
         say: called with each line of progress.
 
     Raises:
-        DataError: there is too little to learn from or to calibrate on.
+        DataError: there is too little data for training or calibration.
 
     """
     with quiet():

@@ -26,7 +26,7 @@ from trainer.seal import assemble
 
 @dataclass(frozen=True, slots=True)
 class Foretold:
-    """What the forecaster is worth on the test part."""
+    """The accuracy of the forecaster on the test part."""
 
     metrics: dict[str, Any]
     by_lead: dict[str, dict[str, list[float]]]
@@ -41,13 +41,13 @@ def extend(
     tflite_python: Path | None,
     say: Say,
 ) -> tuple[Bundle, BuiltForecaster]:
-    """Return the bundle with a forecaster, and what its training gave.
+    """Return the bundle with a forecaster, and the result of its training.
 
     Args:
-        bundle: calibrated; its detector stays as it is.
+        bundle: calibrated; its detector does not change.
         settings: of the forecaster.
-        parts: on the sampling grid; the test part is not looked at.
-        tflite_python: a Python with ``tflite-runtime`` to choose the form on as well.
+        parts: on the sampling grid; the test part is not used.
+        tflite_python: a Python with ``tflite-runtime`` to check the forms on as well.
         say: called with each line of progress.
 
     Raises:
@@ -71,9 +71,9 @@ def _scales(manifest: Manifest) -> Float32:
 
 
 def _training_and_validation(values: Float32, settings: ForecastTable) -> tuple[Float32, Float32]:
-    """Cut off the tail that says when to stop; it begins with a context of what is learnt from.
+    """Split the steps into training and validation data, which starts with a training context.
 
-    Shares are of the steps with a value: between recordings there may be days without one.
+    The share counts steps with a value: between recordings there may be days without one.
     """
     known = np.flatnonzero(~np.isnan(values).all(axis=1))
     learnt = int(known[round(len(known) * (1 - settings.fit.validation)) - 1]) + 1
@@ -93,12 +93,12 @@ def _assembled(bundle: Bundle, built: BuiltForecaster, calibrate: Float32) -> Bu
 def judge(
     bundle: Bundle, built: BuiltForecaster, parts: prepare.Parts, settings: ForecastTable
 ) -> Foretold:
-    """Judge the forecaster of a sealed bundle, and beside it what it has to beat.
+    """Evaluate the forecaster of a sealed bundle, and references without training.
 
     Args:
-        bundle: sealed; its forecaster is opened as a gateway opens it.
-        built: what its training gave, for the comparison.
-        parts: that it was trained on; the test part is judged.
+        bundle: sealed; its forecaster is opened as on a gateway.
+        built: the result of its training, for the comparison.
+        parts: those of the training; the test part is used.
         settings: of the forecaster.
 
     """
@@ -114,7 +114,7 @@ def judge(
 def _beside(
     bundle: Bundle, built: BuiltForecaster, test: Samples, settings: ForecastTable
 ) -> dict[str, Accuracy]:
-    """Return what the unquantized form, and forecasters without learning, are worth."""
+    """Return the accuracy of the float32 form and of forecasters without training."""
     manifest, season = bundle.manifest, settings.imputation.season_steps or 1
     cut = steps(test, manifest.scored, settings.step_samples, manifest.sampling.period_s)
     floating, _ = evaluate.evaluate(built.floating.forecaster(bundle.telemanom), test, cut)

@@ -31,7 +31,7 @@ TIMED_RUNS = 10
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One form of the forecaster and what its gate found."""
+    """One form of the forecaster and the result of its checks."""
 
     quantization: Quantization
     size_bytes: int | None  # None: there is no such file
@@ -53,17 +53,17 @@ def choose(
     settings: ForecastParityTable,
     tflite_python: Path | None,
 ) -> list[Trial]:
-    """Try every form; return what was found, the chosen one first.
+    """Check every form of the forecaster; return the results, the chosen form first.
 
     Args:
-        networks: every form that there is, float32 among them.
-        refused: what did not convert, and why.
+        networks: the ``.tflite`` file of each form, with float32.
+        refused: the reason for each form that cannot be converted.
         windows: of the calibration part.
-        settings: what may change.
-        tflite_python: a Python with ``tflite-runtime``; None where there is none.
+        settings: the tolerances.
+        tflite_python: a Python with ``tflite-runtime``; None: there is none.
 
     Raises:
-        DataError: not even float32 forecasts alike on every interpreter.
+        DataError: even float32 differs between the interpreters by more than the tolerance.
 
     """
     reference = _squared_error(predict(networks["float32"], windows.context), windows)
@@ -80,7 +80,7 @@ def choose(
 
 
 def representative(windows: Windows) -> Iterator[dict[str, Float32]]:
-    """Yield contexts one by one, to set the ranges of activations by."""
+    """Yield contexts one by one, to calibrate the ranges of activations."""
     for row in windows.context[:REPRESENTATIVE_WINDOWS]:
         yield {"context": row[None]}
 

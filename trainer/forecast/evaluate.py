@@ -26,7 +26,7 @@ TOLD = 4  # forecasts of a recording that are kept for its report
 
 
 class Told(NamedTuple):
-    """A forecast and what came, for the report."""
+    """A forecast and the actual values, for the report."""
 
     before: Float32  # (L, C) in units
     forecast: Forecast
@@ -34,7 +34,7 @@ class Told(NamedTuple):
 
 
 class Sealed(NamedTuple):
-    """What the forecaster of a sealed bundle is worth on the test part."""
+    """The accuracy of a sealed bundle's forecaster on the test part."""
 
     accuracy: Accuracy
     metrics: dict[str, Any]
@@ -43,7 +43,7 @@ class Sealed(NamedTuple):
 
 
 class Accuracy:
-    """Sums over forecasts; channels and leads apart, so that nothing has to be kept."""
+    """Sums over forecasts, per channel and lead time. No forecast is kept."""
 
     def __init__(
         self, scales: Float32, horizon: int, levels: list[float], scale_floor: float
@@ -63,7 +63,10 @@ class Accuracy:
         self._below = np.zeros((len(levels), channels, horizon))
 
     def add(self, quantiles: Float32, actual: Float32) -> None:
-        """Take in one forecast (C, H, Q), or a point forecast (C, H, 1), and what came (C, H)."""
+        """Add a forecast (C, H, Q), or a point forecast (C, H, 1), with its actual values (C, H).
+
+        Both are in the same unit; NaN in ``actual`` is missing.
+        """
         known = ~np.isnan(actual)
         truth = np.where(known, actual, 0).astype(np.float64)
         point = quantiles[:, :, quantiles.shape[2] // 2]
@@ -90,9 +93,9 @@ class Accuracy:
             )
 
     def total(self, naive: Float64 | None = None) -> dict[str, float]:
-        """Return the figures over all leads and channels.
+        """Return the metrics over all leads and channels.
 
-        ``naive`` (C,) is the error of the season repeated in the training part.
+        ``naive`` (C,) is the mean absolute error of repeating the season, in the training part.
         """
         whole = self.count.sum()
         absolute = self._absolute.sum(axis=1) / np.maximum(self.count.sum(axis=1), 1)
@@ -112,7 +115,7 @@ class Accuracy:
         return {name: float(f"{value:.5g}") for name, value in found.items()}
 
     def below(self) -> dict[str, float]:
-        """Return the share of the actual values at or below each quantile; its level is right."""
+        """Return the share of actual values at or below each quantile; ideal is its level."""
         shares = self._below.sum(axis=(1, 2)) / self.count.sum()
         return {
             f"{level:g}": float(f"{share:.4g}")
@@ -147,13 +150,13 @@ class Accuracy:
 def evaluate(
     forecaster: Forecaster, samples: Samples, actual: Steps
 ) -> tuple[Accuracy, list[Told]]:
-    """Run a forecaster over a recording as a gateway does; compare what came.
+    """Run a forecaster over a recording, as on a gateway; compare it with the actual values.
 
     Only forecasts whose whole horizon lies in the recording count. Some are kept, evenly spaced.
 
     Args:
-        forecaster: as it ships.
-        samples: the recording, from a context before the first step that counts.
+        forecaster: the form that ships.
+        samples: the recording, starting one context before the first step that counts.
         actual: the recording's steps.
 
     """
@@ -177,11 +180,11 @@ def evaluate(
 
 
 def judge(bundle: Bundle, parts: Parts) -> Sealed:
-    """Judge the forecaster of a bundle, as its family opens it, on the test part.
+    """Evaluate the forecaster of a bundle on the test part, opened as its family does.
 
     Args:
         bundle: sealed, with a forecaster.
-        parts: that the bundle was trained on.
+        parts: those of the training.
 
     """
     forecaster = detector_of(bundle).forecaster
@@ -205,7 +208,7 @@ def judge(bundle: Bundle, parts: Parts) -> Sealed:
 
 
 def season_error(train: Float32, scales: Float32, season: int) -> Float64:
-    """Return the mean absolute error of the season repeated, (C,), in scales of the channels."""
+    """Return the mean absolute error (C,) of repeating the season, in the channels' scales."""
     apart = np.abs(train[season:] - train[:-season]) / scales
     found: Float64 = np.nanmean(apart, axis=0).astype(np.float64)
     return np.maximum(found, np.finfo(np.float64).tiny)

@@ -26,7 +26,7 @@ SCHEDULE_END = 0.02  # of the learning rate, where it ends
 
 
 class Fitted(NamedTuple):
-    """A trained network and how it got there."""
+    """A trained network and the epochs of its training."""
 
     network: Any  # see ``network.forecast_network``, with the best epoch's weights, mixed
     epochs: list[Epoch]

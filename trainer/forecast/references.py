@@ -33,7 +33,7 @@ def linear(weights: Float32) -> Reference:
 def evaluate(
     reference: Reference, values: Float32, scales: Float32, settings: ForecastTable
 ) -> Accuracy:
-    """Return what a reference is worth on steps (n, C), at every stride; whole windows only."""
+    """Return the accuracy of a reference on steps (n, C), at every stride, on whole windows."""
     accuracy = Accuracy(scales, settings.horizon_steps, settings.quantiles, settings.scale_floor)
     last = len(values) - settings.horizon_steps
     for now in range(settings.context_steps, last + 1, settings.stride_steps):
