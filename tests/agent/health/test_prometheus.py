@@ -66,7 +66,7 @@ def test_a_status_is_given_in_base_units(document: dict[str, Any]) -> None:
     assert values["fieldwatch_loop_lag_max_seconds"] == {(): pytest.approx(0.0031)}
     assert values["fieldwatch_commit_latency_seconds"][("0.99",)] == pytest.approx(0.9331)
     assert values["fieldwatch_input_lines_total"] == {("controller",): 101}
-    assert values["fieldwatch_rejected_total"] == {("controller", "bad_value"): 1}
+    assert values["fieldwatch_rejected_total"] == {("controller", "malformed"): 1}
     assert values["fieldwatch_stream_samples_total"] == {("pump-1",): 100}
     assert values["fieldwatch_stream_alarms_opened_total"] == {("pump-1",): 0}
     assert values["fieldwatch_evicted_total"][("alarm",)] == 0
