@@ -1,9 +1,9 @@
-"""The command ``fieldwatch-agent``: reads arguments, calls the room that does the work, prints.
+"""The command ``fieldwatch-agent``: reads arguments, calls the code that does the work, prints.
 
 Each command imports what it needs when it runs, so that ``status`` and ``alarms`` start at once
-on a small gateway. Exit codes: 0 done, 1 trouble at run time, 2 wrong usage, 65 bundle or data
-refused, 69 something is missing, such as an agent that runs, 70 a defect, 74 database, 75 try
-again, 77 not allowed, 78 configuration.
+on a small gateway. Exit codes: 0 done, 1 failure at run time, 2 wrong usage, 65 bundle or data
+refused, 69 something is missing, such as a running agent, 70 a defect, 74 database, 75 try again,
+77 not allowed, 78 configuration.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FAULTS = (
     "loss_of_signal",
     "cooling_loss",
 )
-_PRIVATE = 0o027  # of a file's mode, this is left out
+_PRIVATE = 0o027  # bits removed from a file's mode
 DEFAULT_CONFIG = Path("/etc/fieldwatch/agent.toml")
 
 _config_option = click.option(
@@ -53,7 +53,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON 
 
 
 def main() -> NoReturn:
-    """Run the command line; errors of ours end in one line and their exit code."""
+    """Run the command line; our own errors end in one line and their exit code."""
     console.begin()
     try:
         sys.exit(commands(standalone_mode=False))
@@ -102,14 +102,14 @@ commands.add_command(probe)
 @commands.command()
 @_config_option
 @click.option(
-    "--origins", is_flag=True, help="Only show every setting in effect, and where it was given."
+    "--origins", is_flag=True, help="Only show every setting in effect and where it was set."
 )
 @_json_option
 def check(config_file: Path, origins: bool, as_json: bool) -> int:
-    """Check configuration, bundles, ports, store and broker; say what to mend.
+    """Check configuration, bundles, ports, store and broker; say what to fix.
 
-    The configuration is the file, over it conf.d/*.toml beside it in the order of their names,
-    and over them variables such as FIELDWATCH_MQTT__PORT.
+    The configuration is the file, then conf.d/*.toml beside it in the order of their names, then
+    variables such as FIELDWATCH_MQTT__PORT. Later ones override earlier ones.
     """
     from agent.commands import check as checks
 
@@ -130,7 +130,7 @@ def check(config_file: Path, origins: bool, as_json: bool) -> int:
 
 
 @commands.command()
-@click.option("--markdown", is_flag=True, help="Print a reference for people instead.")
+@click.option("--markdown", is_flag=True, help="Print a reference in Markdown instead.")
 def schema(markdown: bool) -> int:
     """Print the JSON schema of the configuration, for editors."""
     from agent.config import reference
@@ -176,9 +176,9 @@ def replay(recording: Path, bundle_file: Path, interpreter: Any, as_json: bool) 
 
 @commands.command()
 @_config_option
-@click.option("--open", "open_only", is_flag=True, help="Only those open now, the gravest first.")
+@click.option("--open", "open_only", is_flag=True, help="Only open alarms, the most severe first.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
-@click.option("--follow", is_flag=True, help="Go on printing alarms as they open and close.")
+@click.option("--follow", is_flag=True, help="Keep printing alarms as they open and close.")
 @_json_option
 def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json: bool) -> int:
     """List the alarms this gateway raised, newest last."""
@@ -202,11 +202,11 @@ def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    help="Write the Prometheus text to this file, at once; for node-exporter's textfile collector.",
+    help="Replace this file with the Prometheus text; for node-exporter's textfile collector.",
 )
 @_json_option
 def status(config_file: Path, prometheus: bool, output: Path | None, as_json: bool) -> int:
-    """Show what the agent is doing: inputs, streams, alarms, link, counters."""
+    """Show the agent's state: inputs, streams, alarms, link, counters."""
     if output is not None and not prometheus:
         raise click.UsageError("--output needs --prometheus")
     from agent.config.location import store_directory
@@ -226,7 +226,7 @@ def status(config_file: Path, prometheus: bool, output: Path | None, as_json: bo
 @_config_option
 @_json_option
 def state(config_file: Path, as_json: bool) -> int:
-    """Ask the agent that runs what it is doing now; `status` shows what it stored last."""
+    """Show the running agent's state at this moment; `status` shows what it stored last."""
     from agent.health.status import describe
 
     document = _ask(config_file, "state")
@@ -237,19 +237,19 @@ def state(config_file: Path, as_json: bool) -> int:
 @commands.command()
 @_config_option
 def flush(config_file: Path) -> int:
-    """Have the agent that runs store all that has arrived; end when that is on the disk.
+    """Make the running agent store everything that has arrived; end when it is on the disk.
 
-    For use before the power is cut on purpose.
+    Use it before you cut the power on purpose.
     """
     _ask(config_file, "flush")
-    say("stored: all that had arrived is on the disk")
+    say("stored: everything that had arrived is on the disk")
     return 0
 
 
 @commands.command()
 @_config_option
 def reload(config_file: Path) -> int:
-    """Have the agent that runs take over its configuration; say what of it took effect."""
+    """Make the running agent read its configuration again; say what took effect."""
     outcome = _ask(config_file, "reload")
     say(f"taken over: {', '.join(outcome['changed']) or 'nothing has changed'}")
     if outcome["needs_restart"]:
@@ -265,18 +265,21 @@ def reload(config_file: Path) -> int:
     "settings",
     multiple=True,
     metavar="CHANNEL=VALUE",
-    help="What if the last steps had been this (or CHANNEL+=VALUE, more by this)?",
+    help="What if the last steps had this value (or CHANNEL+=VALUE: this much more)?",
 )
 @click.option(
     "--hold",
     type=click.IntRange(1),
     metavar="STEPS",
-    help="For how many of them.  [default: patch]",
+    help="For how many of the last steps.  [default: patch]",
 )
 @click.option(
-    "--horizon", type=click.IntRange(1), metavar="STEPS", help="How far.  [default: as trained]"
+    "--horizon",
+    type=click.IntRange(1),
+    metavar="STEPS",
+    help="How far ahead.  [default: as trained]",
 )
-@click.option("--recursive", is_flag=True, help="Go beyond the trained horizon, by guess.")
+@click.option("--recursive", is_flag=True, help="Guess beyond the trained horizon.")
 @_json_option
 def forecast(
     config_file: Path,
@@ -287,7 +290,7 @@ def forecast(
     recursive: bool,
     as_json: bool,
 ) -> int:
-    """Forecast a stream from its stored history; and what if that had been otherwise."""
+    """Forecast a stream from its stored history, and from a hypothetical one."""
     from agent.commands import forecast as forecasts
     from agent.commands.forecast_text import describe
 
@@ -303,19 +306,19 @@ def forecast(
 @commands.command()
 @_config_option
 @click.option("--stream", required=True, help="The stream's name.")
-@click.option("--from", "from_text", metavar="TIME", help="As 2026-11-29T08:00:00Z, or -3h.")
-@click.option("--to", "to_text", metavar="TIME", help="The same.  [default: now]")
+@click.option("--from", "from_text", metavar="TIME", help="Such as 2026-11-29T08:00:00Z or -3h.")
+@click.option("--to", "to_text", metavar="TIME", help="In the same form.  [default: now]")
 @click.option(
     "--hours",
     type=click.FloatRange(0, min_open=True),
     default=24.0,
     show_default=True,
-    help="How far back from the end, without --from.",
+    help="Hours before the end, without --from.",
 )
 @click.option(
-    "--points", type=click.IntRange(1, 10_000), default=80, show_default=True, help="At most."
+    "--points", type=click.IntRange(1, 10_000), default=80, show_default=True, help="Most points."
 )
-@click.option("--channel", "channels", multiple=True, help="Only this one; may be repeated.")
+@click.option("--channel", "channels", multiple=True, help="Only this channel; may be repeated.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
 @_json_option
 def history(
@@ -329,7 +332,7 @@ def history(
     as_csv: bool,
     as_json: bool,
 ) -> int:
-    """Show how a stream went: least, mean and greatest of each channel, and the worst score.
+    """Show a stream's history: minimum, mean and maximum of each channel, and the worst score.
 
     One channel gives a table, several give a chart with a line each. The agent need not run.
     """
@@ -354,14 +357,14 @@ def history(
 
 @commands.group()
 def bundle() -> None:
-    """Look into bundles."""
+    """Inspect and verify bundles."""
 
 
 @bundle.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @_json_option
 def inspect(file: Path, as_json: bool) -> int:
-    """Show what a bundle holds: channels, grid, thresholds, lineage, metrics."""
+    """Show the contents of a bundle: channels, grid, thresholds, lineage, metrics."""
     from models import bundle as bundles
     from models import signing
 
@@ -415,7 +418,7 @@ def verify(file: Path, keys: Path | None, require_signature: bool | None, interp
     show_default=True,
     help="The fault to inject half-way; cooling_loss is a slow drift, shown at high speed.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated pump.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the simulated pump.")
 @_json_option
 def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
     """Show the main job on a simulated pump: serial line, scores, alarm, SQLite, MQTT."""
@@ -429,34 +432,38 @@ def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
 
 @commands.command()
 @click.option("--streams", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--channels", type=click.IntRange(1), default=8, show_default=True, help="Of each.")
+@click.option(
+    "--channels", type=click.IntRange(1), default=8, show_default=True, help="Per stream."
+)
 @click.option(
     "--rate",
     type=click.FloatRange(0),
     default=0.0,
     show_default=True,
-    help="Lines per second and stream; 0 is as fast as it goes.",
+    help="Lines per second and stream; 0 is as fast as possible.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(0, min_open=True),
     default=5.0,
     show_default=True,
-    help="Of each of three runs.",
+    help="Duration of each of three runs.",
 )
 @click.option("--layers", default="80,80", show_default=True, help="Cells per layer.")
 @_json_option
 def bench(
     streams: int, channels: int, rate: float, seconds: float, layers: str, as_json: bool
 ) -> int:
-    """Measure what a reading costs here, stage by stage, beside the bare parts."""
+    """Measure what a reading costs on this machine, stage by stage, beside the bare parts."""
     from agent.bench.report import table
     from agent.bench.run import bench as measure
 
     try:
         cells = [int(number) for number in layers.split(",")]
     except ValueError as error:
-        raise click.BadParameter("numbers with commas between", param_hint="--layers") from error
+        raise click.BadParameter(
+            "give numbers separated by commas", param_hint="--layers"
+        ) from error
     document = measure(streams, channels, rate, seconds, cells)
     _tell(document, as_json, table)
     return 0
@@ -464,22 +471,27 @@ def bench(
 
 @commands.command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False, readable=False))
-@click.option("--site", required=True, help="Whose gateways: gateway.site of their configuration.")
+@click.option(
+    "--site", required=True, help="The site of the gateways: gateway.site of their configuration."
+)
 @click.option("--host", required=True, help="Name or address of the broker.")
 @click.option("--port", type=click.IntRange(1, 65535), default=1883, show_default=True)
 @click.option("--username", help="User at the broker.")
-@click.option("--password-file", type=click.Path(), help="Holds the password and nothing else.")
-@click.option("--tls-ca-file", type=click.Path(), help="Turns TLS on (PEM).")
-@click.option("--tls-cert-file", type=click.Path(), help="Our certificate (PEM).")
-@click.option("--tls-key-file", type=click.Path(), help="The key to it (PEM).")
 @click.option(
-    "--days-max", type=click.FloatRange(0, min_open=True), help="Drop messages that are older."
+    "--password-file", type=click.Path(), help="File that contains the password and nothing else."
+)
+@click.option("--tls-ca-file", type=click.Path(), help="CA certificates (PEM); turns TLS on.")
+@click.option("--tls-cert-file", type=click.Path(), help="The collector's certificate (PEM).")
+@click.option("--tls-key-file", type=click.Path(), help="The certificate's key (PEM).")
+@click.option(
+    "--days-max", type=click.FloatRange(0, min_open=True), help="Drop messages older than this."
 )
 @click.option(
     "--bytes-max",
     type=click.IntRange(2**20),
     default=10 * 2**30,
-    help="Of the database without its log (8 MB), 10 GiB by default; then the oldest messages go.",
+    help="Size of the database without its log (8 MB); above it the oldest messages go."
+    "  [default: 10 GiB]",
 )
 @_json_option
 def collect(
@@ -492,8 +504,8 @@ def collect(
 ) -> int:
     """Collect and acknowledge what the gateways of a site send, until SIGTERM; for central ops.
 
-    Messages go to DIRECTORY/collected.db, each once; gateways with mqtt.acknowledgement =
-    "central" delete only what is there. With --json each new message is printed, too.
+    Each message goes once to DIRECTORY/collected.db. Gateways with mqtt.acknowledgement =
+    "central" delete only what is there. With --json it also prints each new message.
     """
     from agent.collector.retention import Keeping
     from agent.collector.run import document, run
@@ -511,7 +523,9 @@ def collect(
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=1.0)
 @click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--faults", is_flag=True, help="One fault of each kind; labels in OUTPUT.labels.csv.")
+@click.option(
+    "--faults", is_flag=True, help="Inject one fault of each kind; labels in OUTPUT.labels.csv."
+)
 def simulate(output: Path, hours: float, seed: int, faults: bool) -> int:
     """Write a recording of the simulated pump as CSV, to try training and replay."""
     from agent.inputs import plant
@@ -525,7 +539,7 @@ def simulate(output: Path, hours: float, seed: int, faults: bool) -> int:
 
 
 def _keep_private() -> None:
-    """Let nobody but our user and group read the files that are made, whatever the umask was."""
+    """Let only our user and group read new files, whatever the umask was."""
     os.umask(os.umask(_PRIVATE) | _PRIVATE)
 
 
@@ -549,7 +563,7 @@ def _ask(config_file: Path, command: str) -> dict[str, Any]:
 
     path = control_socket(config_file)
     if path is None:
-        raise NoAgent(f'{config_file}: control.socket is "off", so that agent takes no commands')
+        raise NoAgent(f'{config_file}: control.socket is "off", so its agent takes no commands')
     return ask(path, command)
 
 

@@ -44,7 +44,7 @@ Quantization = Literal["float32", "float16", "dynamic-range-int8", "int8", "int1
 def _refuse_repeated(names: Sequence[str], what: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ValueError(f"{what}{twice[0]!r} is there twice")
+        raise ValueError(f"{what}{twice[0]!r} occurs twice")
 
 
 class BundleTable(Table):
@@ -72,7 +72,7 @@ class ColumnTable(Table):
 
     @property
     def source(self) -> str:
-        """The column of the recordings that holds this channel."""
+        """The column of the recordings that contains this channel."""
         return self.column or self.name
 
 
@@ -194,7 +194,7 @@ class FitTable(Table):
     )
     learning_rate: Positive = 0.004
     schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="Of the learning rate, over all epochs"
+        "cosine", description="Learning rate over all epochs"
     )
     gradient_norm_max: Positive = 1.0
     patience: int = Field(12, ge=1, description="Epochs without progress until training stops")
@@ -246,10 +246,10 @@ class CalibrateTable(Table):
     """The rules for the least thresholds, from the calibration part."""
 
     floor_margin: Positive = Field(
-        1.5, description="Least threshold / largest smoothed error of the calibration part"
+        1.5, description="Minimum threshold / largest smoothed error of the calibration part"
     )
     floor_min: Positive = Field(
-        0.1, description="Least threshold in any case, as a part of the channel's scale"
+        0.1, description="Minimum threshold in any case, as a fraction of the channel's scale"
     )
     floor_changes: list[Annotated[float, Field(ge=0)]] = Field(
         [],
@@ -257,7 +257,7 @@ class CalibrateTable(Table):
         " for recordings so short that the network overfits",
     )
     calm_margin: float = Field(
-        2.0, ge=1, description="Least smoothed error of the calibration part / the lower limit"
+        2.0, ge=1, description="Smallest smoothed error of the calibration part / the lower limit"
     )
 
 
@@ -392,7 +392,7 @@ class ForecastTable(Table):
         description="Rising, symmetric about 0.5; must have those of the 80 % and 95 % intervals",
     )
     scale_floor: Positive = Field(
-        0.01, description="Least scale of a context, as a part of the channel's scale"
+        0.01, description="Minimum scale of a context, as a fraction of the channel's scale"
     )
     network: EncoderTable = EncoderTable()
     fit: ForecastFitTable = ForecastFitTable()

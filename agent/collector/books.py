@@ -1,8 +1,8 @@
 """What a collector has of each gateway: every message once, and the books of their numbers.
 
-A number is settled when its message is here, or its gateway said that it is gone; ``through_seq``
-of an acknowledgement is the end of the settled ones that follow each other from 1. A message that
-comes after it was said to be gone is taken in all the same.
+A number is settled when its message is here, or its gateway said that it is gone. ``through_seq``
+of an acknowledgement is the last of the settled numbers that follow each other from 1. If a message
+comes after its gateway said that it is gone, the collector still takes it in.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ from models.errors import StoreError
 from models.printable import printable
 
 _EPOCH_CHARACTERS_MAX = 64
-_BOOKS_MAX = 1000  # in memory; a garbled epoch begins one, too
-_RANGES_MAX = 10_000  # of a book, each of its sets
+_BOOKS_MAX = 1000  # in memory; a garbled epoch begins a book, too
+_RANGES_MAX = 10_000  # per set of a book
 _RANGES_IN_MEMORY = 100_000  # of all books; about 100 bytes each
 
 
@@ -60,13 +60,13 @@ class Source(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A numbered message as it came."""
+    """A numbered message as it was received."""
 
     source: Source
     seq: int
     topic: str
     body: bytes
-    merged: list[Range]  # numbers of the messages that it takes the place of
+    merged: list[Range]  # numbers of the messages that it replaces
 
 
 @dataclass(slots=True)
@@ -75,20 +75,22 @@ class _Book:
 
     through: int = 0
     beyond: Ranges = field(default_factory=Ranges)  # settled, above ``through``
-    gone: Ranges = field(default_factory=Ranges)  # settled, and was never here
-    dropped: Ranges = field(default_factory=Ranges)  # of ``beyond``, what is not here any more
+    gone: Ranges = field(default_factory=Ranges)  # settled, but never here
+    dropped: Ranges = field(
+        default_factory=Ranges
+    )  # the part of ``beyond`` that is not here any more
 
     def expect(self, seq: int) -> None:
-        """Raise ValueError where a number would leave too many gaps: no gateway does that."""
+        """Raise ValueError if a number would leave too many gaps: no gateway does that."""
         new = seq - 1 not in self.beyond and seq + 1 not in self.beyond and seq > self.through + 1
         if new and self.beyond.count() >= _RANGES_MAX:
             raise ValueError(f"more than {_RANGES_MAX} gaps in the numbers")
 
     def expect_gone(self, ranges: Sequence[Range]) -> None:
-        """Raise ValueError where a gateway would have left out more than it can have.
+        """Raise ValueError if a gateway reports more missing numbers than it can have.
 
-        What it leaves out lies between its messages. So it may be ahead of them by as many ranges
-        as it says at a time, and more where more of its messages came.
+        Missing numbers lie between its messages. So it may be ahead of them by as many ranges as
+        it reports at a time, and by more if more of its messages came.
         """
         here = self.through + len(self.beyond) - len(self.gone)
         if self.gone.count() + len(ranges) > GONE_MAX + max(0, here):
@@ -99,12 +101,12 @@ class _Book:
         return self.beyond.count() + self.gone.count() + self.dropped.count()
 
     def halve(self) -> None:
-        """Forget the older half of what is no more; some numbers may not be settled then."""
+        """Forget the older half of the missing numbers; some may then not be settled."""
         self.gone.keep_last(self.gone.count() // 2)
         self.dropped.keep_last(self.dropped.count() // 2)
 
     def drop(self, seq: int) -> None:
-        """Take note that a message is not here any more; it stays settled."""
+        """Mark a message as dropped; its number stays settled."""
         if seq > self.through:
             self.dropped.add(seq, seq)
 
@@ -116,7 +118,7 @@ class _Book:
         self.through = self.beyond.take_through(self.through)
 
     def row(self) -> tuple[int, str, str | None, float]:
-        """Return the book as it is stored; of what was never here the newest ranges."""
+        """Return the book as it is stored; of the missing numbers only the newest ranges."""
         self.dropped.remove(0, self.through)
         self.gone.keep_last(_RANGES_MAX)
         dropped = json.dumps(list(self.dropped)) if self.dropped.count() else None
@@ -131,14 +133,14 @@ class Collected:
         self._site = site
         self._keeping = keeping
         self._next_look_s = -math.inf  # monotonic
-        self._books: dict[Source, _Book] = {}  # the last ones used, the last at the end
+        self._books: dict[Source, _Book] = {}  # the most recently used, the latest at the end
         self._waiting: list[Message] = []
         self._touched: dict[Source, None] = {}
         self._loaded = 0  # ranges, since the last commit
         self._forgotten: list[Source] = []
 
     def __enter__(self) -> Self:
-        """Open it, made as needed.
+        """Open it; create it if needed.
 
         Raises:
             StoreError: it cannot be used, or is damaged, or another collector uses it.
@@ -158,7 +160,7 @@ class Collected:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it; what was not committed is dropped."""
+        """Close it; drop what was not committed."""
         self._closing.close()
 
     def take(self, message: Message) -> bool:
@@ -181,7 +183,7 @@ class Collected:
         return True
 
     def forgo(self, source: Source, ranges: Iterable[Range]) -> list[Range]:
-        """Take note of numbers that will not come; return those that were still missing.
+        """Settle numbers that will not come; return those that were still missing.
 
         Raises:
             ValueError: that leaves too many gaps, or is more than lies between its messages.
@@ -222,7 +224,7 @@ class Collected:
         return self._loaded > _RANGES_IN_MEMORY
 
     def _let_go(self) -> None:
-        """Keep the books in memory that were used last."""
+        """Keep the most recently used books in memory."""
         ranges = sum(book.ranges() for book in self._books.values())
         while len(self._books) > _BOOKS_MAX or ranges > _RANGES_IN_MEMORY:
             ranges -= self._books.pop(next(iter(self._books))).ranges()
@@ -246,13 +248,13 @@ class Collected:
         )
 
     def _make_room(self, gateway: str) -> None:
-        """Have a gateway's books fit into its part: the older ones go, the last one shrinks."""
+        """Make a gateway's books fit into its part: drop the older ones, cut the last one."""
         self._forget(self._room.too_many(gateway))
         while self._room.look([gateway]) and self._shrink(gateway):
             pass
 
     def _shrink(self, gateway: str) -> bool:
-        """Forget some of a gateway; say whether there was something to forget."""
+        """Forget some numbers of a gateway; return whether there were any."""
         *older, last = self._room.of(gateway)
         if older:
             self._forget(older[:1])
@@ -277,14 +279,14 @@ class Collected:
         self._room.look({source.gateway for source in sources})
 
     def forgotten(self) -> list[Source]:
-        """Return whose books were dropped or cut for want of room, since the last call."""
+        """Return whose books were dropped or cut to save space, since the last call."""
         forgotten, self._forgotten = self._forgotten, []
         return forgotten
 
     def drop_old(self) -> int:
-        """Delete the oldest messages, where they are too old or too many; return how many.
+        """Delete the oldest messages if they are too old or too many; return how many.
 
-        To be called after a commit, as often as one likes: it looks now and then.
+        Call it after a commit, as often as you like: it looks only now and then.
 
         Raises:
             StoreError: nothing was deleted; what is in memory is ahead of it, so end here.
@@ -339,7 +341,7 @@ class Collected:
         )
 
     def messages(self, source: Source) -> list[tuple[int, bytes]]:
-        """Return number and body of all that is here of a source, in order."""
+        """Return number and body of all messages of a source, in order."""
         with errors_of(self._path):
             return self._database.execute(
                 """SELECT seq, body FROM messages
@@ -348,12 +350,12 @@ class Collected:
             ).fetchall()
 
     def touched(self) -> list[Source]:
-        """Return whose books changed, or were asked for by a repeat, since the last call."""
+        """Return whose books changed, or had a repeated message, since the last call."""
         touched, self._touched = list(self._touched), {}
         return touched
 
     def acknowledgement(self, source: Source) -> bytes:
-        """Return what a gateway may delete, as it is told."""
+        """Return the acknowledgement: what a gateway may delete."""
         book = self._book(source)
         also = [list(one) for one in book.beyond][:ALSO_MAX]
         if self.is_full() and not self._touched:  # what is touched is not on the disk yet
@@ -365,7 +367,7 @@ class Collected:
 
 
 def _read_book(database: Connection, key: tuple[str, str, str]) -> _Book:
-    """Return the numbers of a site's gateway in one epoch; none, where it is new."""
+    """Return the numbers of a site's gateway in one epoch; none if it is new."""
     where = "WHERE site = ? AND gateway = ? AND epoch = ?"
     row = database.execute(
         f"SELECT through_seq, gone, dropped FROM books {where}",  # noqa: S608
@@ -398,18 +400,18 @@ def read_message(topic: str, body: bytes) -> Message | tuple[Source, list[Range]
     """
     document = json.loads(body, parse_constant=_refuse_constant)
     if not isinstance(document, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("not a JSON object")
     if _deeper_than(DEPTH_MAX, document):
-        raise ValueError(f"more than {DEPTH_MAX} lists and objects in each other")
+        raise ValueError(f"lists and objects are nested more than {DEPTH_MAX} deep")
     epoch, data = document.get("epoch"), document.get("data")
     seq: Any = document.get("seq")
     if not isinstance(epoch, str) or not is_number(seq) or not isinstance(data, dict):
-        raise ValueError("epoch, seq and data are wanted")
+        raise ValueError("epoch, seq and data are needed")
     if not epoch.isascii() or not epoch.isprintable() or len(epoch) > _EPOCH_CHARACTERS_MAX:
-        raise ValueError("epoch is no word")
+        raise ValueError("epoch is not a word")
     gateway = topic.split("/")[3]
     if not NAME.fullmatch(gateway):  # it becomes part of the topic of the acknowledgement
-        raise ValueError(f"{printable(gateway)} is no name of a gateway")
+        raise ValueError(f"{printable(gateway)} is not a valid name of a gateway")
     source = Source(gateway, epoch)
     if not 0 <= seq < 2**63:
         raise ValueError("seq is out of range")
@@ -434,11 +436,11 @@ def _deeper_than(depth_max: int, value: Any) -> bool:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _ranges(value: Any, highest: int) -> list[Range]:
     ranges = parse(value, 0, GONE_MAX)
     if ranges and ranges[-1][1] > highest:
-        raise ValueError(f"numbers above {highest} were not given yet")
+        raise ValueError(f"numbers above {highest} were not assigned yet")
     return ranges

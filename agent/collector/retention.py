@@ -1,7 +1,7 @@
-"""What a collector lets go of, so that its database does not grow for ever: the oldest messages.
+"""Deletes the oldest messages of a collector, so that its database stays bounded.
 
-Age is told by when a message came, by the clock of the collector. The books stay right: a number is
-settled whether its message is still here or not. Looked at a few rows at a time.
+The age counts from the arrival of a message, by the clock of the collector. The books stay correct:
+a number is settled whether its message is still here or not. It looks at a few rows at a time.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from agent.collector.room import Room
 from agent.store.sqlite import Connection, bytes_used
 
 BYTES_MAX: Final = 10 * 2**30
-BOOKS_MAX: Final = 100_000  # of gateways and their epochs
-LOOK_S: Final = 10.0  # between two looks, where the last one found not too much
+BOOKS_MAX: Final = 100_000  # one per gateway and epoch
+LOOK_S: Final = 10.0  # between two looks, if the last one found few rows
 ROWS_A_LOOK: Final = 1000
 _DAY_S: Final = 86_400.0
 
 
-Book = tuple[str, str, str]  # of which site, gateway and epoch
+Book = tuple[str, str, str]  # site, gateway and epoch
 
 
 class Keeping(NamedTuple):
@@ -36,7 +36,7 @@ class Row(NamedTuple):
     """Which message is in a row."""
 
     number: int  # in order of arrival
-    received_s: float | None  # Unix seconds; None: before an older version was replaced
+    received_s: float | None  # Unix seconds; None: received by an older version
     gateway: str
     epoch: str
     seq: int
@@ -48,7 +48,7 @@ def to_drop(
 ) -> list[Row]:
     """Return the oldest messages that are too many or too old, at most ``ROWS_A_LOOK``.
 
-    The books have room of their own: what they take costs no message.
+    The books have their own space, and never displace a message.
     """
     rows = _oldest(database, site)
     too_many = 0
@@ -78,7 +78,7 @@ def _as_many_as(rows: Sequence[Row], size_bytes: int) -> int:
 
 
 def _older(rows: Sequence[Row], before_s: float | None) -> int:
-    """Return how many came before; one without a time came before those that have one."""
+    """Return how many came before; one without a time came before those with a time."""
     if before_s is None:
         return 0
     known = [at for at, row in enumerate(rows) if row.received_s is not None]
@@ -87,7 +87,7 @@ def _older(rows: Sequence[Row], before_s: float | None) -> int:
 
 
 def unused_books(database: Connection) -> list[Book]:
-    """Return those that were not used for the longest, and have no message, of too many."""
+    """Return the least recently used books without messages, if there are too many."""
     (count,) = database.execute("SELECT count(*) FROM books").fetchone()
     if count <= BOOKS_MAX:
         return []

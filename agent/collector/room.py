@@ -1,7 +1,7 @@
-"""How much room the books have: of the limit a share of their own, and of that each gateway a part.
+"""Limits the space of the books: a share of the database, and a part of that for each gateway.
 
-Whoever may publish as a gateway can begin a book with each message, and fill it with numbers that
-are gone. So a gateway's own books make room for each other, and no book takes a message's place.
+A client that may publish as a gateway can begin a book with each message, and fill it with missing
+numbers. So a gateway's books displace only each other, and no book displaces a message.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from agent.store.sqlite import Connection
 
 BYTES_MAX: Final = 256 * 2**20  # of all books
 GATEWAY_BYTES_MAX: Final = 2**20
-EPOCHS_MAX: Final = 32  # of a gateway; a new one begins where its database was lost
-_SHARE: Final = 4  # the books' part of the limit is one of so many
-_GATEWAYS: Final = 16  # so many can fill that part, and no fewer
-_LEAST: Final = 2000  # of a gateway; it can always have one book of few ranges
-_FREED: Final = 8  # one of so many parts is freed at a time, so that it is not looked for each time
+EPOCHS_MAX: Final = 32  # per gateway; a new one begins if its database was lost
+_SHARE: Final = 4  # the books have one of this many parts of the limit
+_GATEWAYS: Final = 16  # at least this many are needed to fill that part
+_LEAST: Final = 2000  # per gateway; it can always have one book of few ranges
+_FREED: Final = 8  # one of this many parts is freed at a time, so that this happens seldom
 
-# rather too much than too little: a long row has pages of its own, and pages are not full
+# an upper estimate: a long row has its own pages, and pages are not full
 _SIZE: Final = """(300 + 2 * (length(gateway) + length(epoch)) + length(gone)
     + ifnull(length(dropped), 0)
     + CASE WHEN length(gone) + ifnull(length(dropped), 0) > 600 THEN 4500 ELSE 600 END)"""
@@ -36,7 +36,7 @@ class Shelved(NamedTuple):
 
 
 class Room:
-    """What the books of a site take of the database, by gateway."""
+    """The space that the books of a site take, by gateway."""
 
     def __init__(self, database: Connection, site: str, bytes_max: int | None) -> None:
         self._database = database
@@ -51,7 +51,7 @@ class Room:
         self.size_bytes = sum(self._of.values())
 
     def look(self, gateways: Iterable[str]) -> list[str]:
-        """See what the books of these take now; return which of them have too much."""
+        """Measure the books of these gateways; return which have too much."""
         return [gateway for gateway in gateways if self._has_too_much(gateway)]
 
     def _has_too_much(self, gateway: str) -> bool:
@@ -66,9 +66,9 @@ class Room:
         return bool(count > EPOCHS_MAX or size > self._gateway_bytes_max)
 
     def too_many(self, gateway: str) -> list[Shelved]:
-        """Return which of a gateway's books have to go, where it has too much; one stays.
+        """Return which of a gateway's books to drop if it has too much; one stays.
 
-        Those without messages go first, and of these the ones that were not used for the longest.
+        Those without messages go first, and of these the least recently used.
         """
         rest = self.of(gateway)
         size = sum(book.size_bytes for book in rest)
@@ -79,15 +79,15 @@ class Room:
         return going
 
     def of(self, gateway: str) -> list[Shelved]:
-        """Return the books of a gateway, the one that is to stay at the end."""
+        """Return the books of a gateway; the one to keep is the last."""
         return self._books("gateway = ?", [gateway])
 
     def oldest(self) -> Shelved:
-        """Return the book that can be missed most."""
+        """Return the least needed book."""
         return self._books("TRUE", [])[0]
 
     def unused(self) -> list[Shelved]:
-        """Return books without messages, unused for the longest, where all take too much."""
+        """Return the least recently used books without messages, if all take too much."""
         if self.size_bytes <= self.bytes_max:
             return []
         excess = self.size_bytes - self.bytes_max + self.bytes_max // _FREED
@@ -100,7 +100,7 @@ class Room:
         return going
 
     def largest(self) -> str | None:
-        """Return whose books take the most, where all take too much."""
+        """Return whose books take the most, if all take too much."""
         if self.size_bytes <= self.bytes_max:
             return None
         return max(self._of, key=self._of.__getitem__)

@@ -1,8 +1,8 @@
 """The reference collector: the other side of ``mqtt.acknowledgement = "central"``.
 
-It subscribes to what the gateways of a site say, writes every message once into a database, and
-acknowledges what is on the disk, so that a gateway deletes nothing that the broker lost on the
-way. That it is there it says itself, retained; that it is not, the broker says (last will).
+It subscribes to the messages of a site's gateways, writes each once into a database, and
+acknowledges what is on the disk. So a gateway deletes nothing that the broker lost. It publishes
+retained that it is online; its last will says that it is offline.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ from models.settings import explain
 
 _LOG = logging.getLogger(__name__)
 
-_COMMIT_S = 0.2  # what comes within this is written, and acknowledged, together
+_COMMIT_S = 0.2  # messages within this are written and acknowledged together
 _ROWS_MAX = 500
 _WAITING_MAX = 20_000
-_TELL_S = 60.0  # between two lines of the log about the same
+_TELL_S = 60.0  # between two log messages about the same thing
 _ONLINE: Final = b'{"state":"online"}'
 _OFFLINE: Final = b'{"state":"offline"}'
 
 
 class _Tally:
-    """Counts what may come in floods, and logs how much that was: at once, then once a minute."""
+    """Counts frequent events, and logs their number: at once, then once a minute."""
 
     def __init__(self, told: str) -> None:
         self._told = told
@@ -78,7 +78,7 @@ class _Tally:
 
 
 class Collector:
-    """Collects what the gateways of one site send."""
+    """Collects the messages of one site's gateways."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Collector:
         self._gone_log = _Tally("%d messages will not come; the last ones are %s")
         self._dropped_log = _Tally("%d old messages dropped, %s")
         self._forgotten_log = _Tally(
-            "%d books of numbers dropped or cut, as they take too much; the last one is of %s"
+            "%d books of numbers dropped or cut, because they take too much; the last one is of %s"
         )
         self._rejected_log = _Tally("%d messages rejected; the last one is on %s")
 
@@ -112,7 +112,7 @@ class Collector:
         """Collect until ``stop``.
 
         Raises:
-            StoreError: the database cannot be used; nothing is acknowledged that it has not.
+            StoreError: the database cannot be used; only what it contains is acknowledged.
 
         """
         with Collected(self._directory, self.site, self._keeping) as collected:
@@ -156,7 +156,7 @@ class Collector:
             self.backoff.lasted(time.monotonic() - began_s)
 
     def take(self, received: Received, collected: Collected) -> None:
-        """Take in what a gateway said; what cannot be read is counted."""
+        """Take in a gateway's message; count what cannot be read."""
         try:
             said = read_message(received.topic, decoded(received.body))
         except (ValueError, RecursionError) as error:  # a JSONDecodeError is a ValueError
@@ -182,7 +182,7 @@ class Collector:
         self._rejected_log.add(1, f"{printable(topic)}: {why}")
 
     def drop_old(self, collected: Collected) -> None:
-        """Let go of what is too old or too much."""
+        """Delete what is too old or too much."""
         count = collected.drop_old()
         if forgotten := collected.forgotten():
             self.counters["forgotten"] += len(forgotten)
@@ -193,20 +193,20 @@ class Collector:
         self._dropped_log.add(count, "by --days-max or --bytes-max")
 
     def tell(self) -> None:
-        """Log what was counted, now and then."""
+        """Log the counts now and then."""
         self._gone_log.tell()
         self._dropped_log.tell()
         self._forgotten_log.tell()
         self._rejected_log.tell()
 
     def committed(self, messages: list[Message]) -> None:
-        """Hand on what is on the disk."""
+        """Pass on what is on the disk."""
         for message in messages:
             self._on_message(message)
 
 
 class _Collecting:
-    """What is collected on one connection."""
+    """Collects on one connection."""
 
     def __init__(
         self, collector: Collector, connection: Connection, broker: Connected, collected: Collected
@@ -256,12 +256,12 @@ class _Collecting:
                 self._taken += 1
                 self._collector.take(received, self._collected)
             case NoTopic():
-                self._collector.reject("?", "its topic is no text")
+                self._collector.reject("?", "its topic is not text")
             case TooLarge(topic=topic, size_bytes=size_bytes):
                 self._collector.reject(topic, f"{size_bytes} bytes are too large")
 
     def _commit(self) -> None:
-        """Write, hand on, acknowledge: in this order, so that what is acknowledged is on disk."""
+        """Write, pass on, acknowledge: in this order, so that what is acknowledged is on disk."""
         self._collector.tell()
         if self._taken:
             self._collector.committed(self._collected.commit())
@@ -280,7 +280,7 @@ class _Collecting:
 
 
 def document(message: Message) -> dict[str, Any]:
-    """Return a message for a program, with the topic that it came on."""
+    """Return a message for a program, with its topic."""
     topic = {"topic": message.topic}
     body: dict[str, Any] = json.loads(message.body)
     return topic | body | topic  # first, and ours

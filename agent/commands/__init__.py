@@ -1,1 +1,1 @@
-"""What ``fieldwatch-agent`` does beside running: check, replay, forecast, follow, probe."""
+"""What ``fieldwatch-agent`` does besides running: check, replay, forecast, follow, probe."""

@@ -1,6 +1,6 @@
-"""Tries all that the agent needs, before it is needed, and says what to mend.
+"""Tests everything that the agent needs, before it is needed, and says what to fix.
 
-Each finding stands for itself: one broken port does not hide a broken bundle.
+Each finding is independent: a broken port does not hide a broken bundle.
 """
 
 from __future__ import annotations
@@ -39,28 +39,27 @@ from models.settings import dotted
 UNAVAILABLE = 69  # sysexits: something outside that may come back; the agent would wait for it
 FREE_BYTES_MIN = 50 * 2**20
 _SLOW = (
-    "pattern: several repeats can share the same text, and it takes too long to try how. Say what"
-    " stands between them: \\d+(?:\\.\\d+)? in place of \\d+\\.?\\d*. The agent would reject lines"
+    "pattern: several repeats can match the same text, and trying all ways takes too long. Name"
+    " what separates them: \\d+(?:\\.\\d+)? instead of \\d+\\.?\\d*. The agent would reject lines"
     " such as "
 )
 _LOSSY = (
-    " with MQTT 3.1.1. Note: where its access list denies a topic, 3.1.1 has no word for that; the"
-    " message counts as taken, and is lost. See that this user may publish to all topics, or use"
-    " MQTT 5"
+    " with MQTT 3.1.1. Note: if its access list denies a topic, 3.1.1 cannot report that; the"
+    " message counts as accepted, and is lost. Let this user publish to all topics, or use MQTT 5"
 )
-_UNTIMED = ". Note: its messages have no time of their own; "
+_UNTIMED = ". Note: its messages have no time; "
 _WAITED_LOST = (
-    f"{_UNTIMED}those published while the agent is away are not kept for it. Send a time, and"
-    " they are"
+    f"{_UNTIMED}the broker does not keep those published while the agent is away. It keeps them if"
+    " you send a time"
 )
 _WAITED_USED = (
-    f"{_UNTIMED}those that waited at the broker (session_expiry_s) count as readings of the moment"
-    " they come. Send a time, or set session_expiry_s = 0"
+    f"{_UNTIMED}those that waited at the broker (session_expiry_s) get the time of their arrival."
+    " Send a time, or set session_expiry_s = 0"
 )
 
 
 class Finding(NamedTuple):
-    """What one trial showed."""
+    """The result of one test."""
 
     ok: bool
     what: str
@@ -77,7 +76,7 @@ class Setting(NamedTuple):
 
 
 def settings(config_file: Path) -> Iterator[Setting]:
-    """Yield every setting in effect, and where it was given.
+    """Yield every setting in effect, and where it was set.
 
     Raises:
         ConfigError: the configuration is wrong.
@@ -92,7 +91,7 @@ def settings(config_file: Path) -> Iterator[Setting]:
 
 
 def check(config_file: Path) -> list[Finding]:
-    """Try everything that the configuration names."""
+    """Test everything that the configuration names."""
     try:
         config = configuration.load(config_file)
     except ConfigError as error:
@@ -158,12 +157,12 @@ def _input(source: AnyInput, detectors: dict[str, Detector]) -> Iterator[Finding
     if isinstance(source, ReplayTable) and (trouble := probe_recording(source)):
         yield Finding(False, what, trouble, UNAVAILABLE)
     else:
-        untried = f"can be used; what it reads ({source.type}) was not tried"
+        untried = f"can be used; its source ({source.type}) was not tested"
         yield Finding(True, what, f"{untried}{_untimed(source)}")
 
 
 def _untimed(source: AnyInput) -> str:
-    """Say what becomes of messages that wait at a broker, where nothing says how old they are."""
+    """Say what happens to messages that wait at a broker, if nothing says how old they are."""
     if not isinstance(source, MqttInputTable) or source.has_time:
         return ""
     return _WAITED_USED if source.kept_s else _WAITED_LOST
@@ -192,15 +191,15 @@ def _store(directory: Path) -> Finding:
 
 
 def _open_to_all(directory: Path) -> str:
-    """Say which of the files every user of this machine can read; older versions made such."""
+    """Say which files every user of this machine can read; older versions made such files."""
     files = [directory / name for name in (RECORDS, READINGS)]
     found = [str(file) for file in files if file.exists() and file.stat().st_mode & 0o007]
-    return f"; every user can read {' and '.join(found)}, chmod o= ends that" if found else ""
+    return f"; every user can read {' and '.join(found)}; chmod o= prevents that" if found else ""
 
 
 def _broker(config: AgentConfig) -> Iterator[Finding]:
     if config.mqtt is None:
-        yield Finding(True, "broker", "none configured; central ops hears nothing")
+        yield Finding(True, "broker", "none configured; central ops receives nothing")
         return
     what = f"broker {config.mqtt.host}:{config.mqtt.port}"
     try:

@@ -1,7 +1,7 @@
-"""The command ``forecast``: what comes, from the stored history; and what if it had been otherwise.
+"""The command ``forecast``: forecasts from the stored history, and from a hypothetical one.
 
-Goes the agent's own way: the samples of the store, through the bundle's forecaster, with the
-intervals as the agent has adapted them. It only reads, and may run beside the agent.
+It works like the agent: samples of the store, the bundle's forecaster, and the intervals as the
+agent has adapted them. It only reads, and may run beside the agent.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def parse_setting(text: str) -> Setting:
     except ValueError:
         value = float("nan")
     if match is None or not np.isfinite(value):
-        raise ValueError(f"{text!r}: must be CHANNEL=NUMBER or CHANNEL+=NUMBER, as flow=80")
+        raise ValueError(f"{text!r}: must be CHANNEL=NUMBER or CHANNEL+=NUMBER, such as flow=80")
     return Setting(match["channel"].strip(), bool(match["sign"]), value)
 
 
@@ -117,9 +117,7 @@ def _stream(config: AgentConfig, name: str) -> StreamTable:
 
 def _detector(config: AgentConfig, table: StreamTable) -> Detector:
     if table.bundle is None:
-        raise ConfigError(
-            f"stream {table.name} is watched by the baseline, which forecasts nothing"
-        )
+        raise ConfigError(f"stream {table.name} is watched by a baseline, which makes no forecasts")
     keys, signature = config.bundles.trusted_keys_dir, config.bundles.require_signature
     _, detector = load(table.bundle, config.runtime.interpreter, keys, signature)
     if detector.forecaster is None:
@@ -134,12 +132,12 @@ def _check_horizon(forecaster: Forecaster, horizon: int | None, recursive: bool)
     if horizon is not None and horizon > trained and not recursive:
         raise ConfigError(
             f"--horizon {horizon}: this bundle forecasts {trained} steps of {step_s:g} s; ask for"
-            " less, or add --recursive to have the rest guessed from the forecast itself"
+            " less, or add --recursive to guess the rest from the forecast itself"
         )
 
 
 def _offsets(detector: Detector, parts: dict[str, bytes]) -> Float32:
-    """Return the intervals as the agent has adapted them, or as exported before it ran."""
+    """Return the intervals as the agent has adapted them, or as exported if it never ran."""
     assert detector.forecaster is not None
     try:
         detector.restore(parts)  # of this bundle, and whole

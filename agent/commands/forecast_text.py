@@ -7,8 +7,8 @@ from typing import Any
 
 from agent.alarms.document import time_to_limit
 
-ROWS = 6  # leads told, evenly spaced
-_INTERVALS = ("80", "95")  # percent, where the bundle has them
+ROWS = 6  # lead times shown, evenly spaced
+_INTERVALS = ("80", "95")  # percent, if the bundle has them
 _GUESS = "recursive, not calibrated"
 
 Document = Mapping[str, Any]
@@ -25,7 +25,7 @@ def describe(document: Document) -> Iterator[str]:
         values = ", ".join(_setting(setting) for setting in document["set"])
         yield f"what if: {values} for the last {document['hold_s']:g} s"
         yield (
-            "each channel is forecast from its own past alone: a hypothetical value changes that"
+            "each channel is forecast from its own past only: a hypothetical value changes that"
             " channel's forecast and no other"
         )
     for name in made["channels"]:
@@ -42,7 +42,7 @@ def _setting(setting: Document) -> str:
 
 
 def _channel(name: str, forecasts: Sequence[Document]) -> Iterator[str]:
-    """Yield the table of one channel, the forecasts of it side by side."""
+    """Yield the table of one channel, with its forecasts side by side."""
     first = forecasts[0]
     channel = first["channels"][name]
     yield f"{name}, {channel['unit'] or 'no unit'}; last {channel['last']:.4g}"

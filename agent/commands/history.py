@@ -1,6 +1,6 @@
-"""The command ``history``: how a stream went, from what the gateway keeps of it.
+"""The command ``history``: a stream's past, from what the gateway keeps of it.
 
-It only reads, and needs no agent that runs.
+It only reads, and needs no running agent.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _AGO: Final = re.compile(r"-(?P<count>\d+(?:\.\d+)?)(?P<unit>[smhd])")
 _UNIT_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LEVELS: Final = {None: "samples", 60.0: "minutes", 3600.0: "hours"}
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
-_LETTERS: Final = "_.-=+*#@"  # for a terminal that has no blocks
+_LETTERS: Final = "_.-=+*#@"  # for a terminal without block characters
 _STATISTICS: Final = ("min", "mean", "max")
 
 
 def parse_time(text: str, now_s: float) -> float:
-    """Return the Unix seconds of an RFC 3339 time, or of one as ``-3h`` before now.
+    """Return the Unix seconds of an RFC 3339 time, or of one such as ``-3h``, before now.
 
     Raises:
         ValueError: it is neither.
@@ -44,7 +44,7 @@ def parse_time(text: str, now_s: float) -> float:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError) as error:
         raise ValueError(
-            f"{text!r}: must be a time as 2026-11-29T08:00:00Z, or a while ago as -3h"
+            f"{text!r}: must be a time such as 2026-11-29T08:00:00Z, or -3h for 3 hours ago"
         ) from error
 
 
@@ -56,7 +56,7 @@ def history(
     points_max: int,
     channels: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return how a stream went, ready for JSON; all its channels where none is named.
+    """Return the history of a stream, ready for JSON; all its channels if none is named.
 
     Raises:
         ConfigError: there is no such stream or channel.
@@ -85,7 +85,7 @@ def history(
 
 def _unknown_stream(stream: str, known: Sequence[str]) -> str:
     if not known:
-        return "no stream has a history yet; has an agent of this version run?"
+        return "no stream has a history yet: has an agent of this version run?"
     return f"no history of a stream {stream!r}{nearest(stream, known) or f'; of {known}'}"
 
 
@@ -126,7 +126,7 @@ def as_csv(document: dict[str, Any]) -> str:
 
 
 def describe(document: dict[str, Any], blocks: bool) -> Iterator[str]:
-    """Yield it for a person: a line per channel, or a table where one channel was chosen."""
+    """Yield it for a person: a line per channel, or a table if one channel was chosen."""
     points = document["points"]
     yield (
         f"{document['stream']}: {document['from']} to {document['to']}, {len(points)} points of"
@@ -199,5 +199,7 @@ def time_range(
     to_s = now_s if to_text is None else parse_time(to_text, now_s)
     from_s = to_s - hours * 3600 if from_text is None else parse_time(from_text, now_s)
     if from_s >= to_s:
-        raise ValueError(f"{iso_time(from_s)} to {iso_time(to_s)}: the end must be after the begin")
+        raise ValueError(
+            f"{iso_time(from_s)} to {iso_time(to_s)}: the end must be after the beginning"
+        )
     return from_s, to_s

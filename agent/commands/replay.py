@@ -76,7 +76,7 @@ def replay(recording: Path, bundle_file: Path, interpreter: Runtime = "auto") ->
 
 
 def _columns(recording: Path, manifest: Manifest) -> InputTable:
-    """Read the header; return how the lines below it are to be read."""
+    """Read the header; return how to read the lines below it."""
     try:
         with recording.open(encoding="utf-8") as file:
             header = [name.strip() for name in file.readline().split(",")]
@@ -87,7 +87,7 @@ def _columns(recording: Path, manifest: Manifest) -> InputTable:
     missing = sorted(known - set(header))
     if TIME in missing or not known - {TIME} - set(missing):
         raise DataError(
-            f"{recording}: the header has {', '.join(header)}; needed are {TIME} and"
+            f"{recording}: the header has {', '.join(header)}; it needs {TIME} and"
             f" channels of the bundle: {', '.join(names)}"
         )
     columns = [name if name in known else IGNORED for name in header]

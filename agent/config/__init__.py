@@ -1,4 +1,4 @@
-"""What the gateway is set to: TOML, drop-ins and variables into checked tables.
+"""The gateway's configuration: TOML, drop-ins and variables become checked tables.
 
     files, variables ─layers─> load (tables: broker, inputs, streams) ─checker─> the agent
 

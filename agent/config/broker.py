@@ -16,7 +16,7 @@ Compression = Literal["none", "zstd"]
 
 
 def missing(form: str) -> str | None:
-    """Say what has to be installed for a form of message; None where nothing is missing."""
+    """Say what must be installed for a form of message; None if nothing is missing."""
     if form == "cbor" and find_spec("cbor2") is None:
         return "CBOR needs cbor2: pip install 'fieldwatch[cbor]'"
     if form == "zstd" and sys.version_info < (3, 14) and find_spec("zstandard") is None:
@@ -25,7 +25,7 @@ def missing(form: str) -> str | None:
 
 
 class BrokerTable(Table):
-    """An MQTT broker, and how to get in."""
+    """An MQTT broker, and the access to it."""
 
     host: str = Field(min_length=1, description="Name or address of the broker")
     port: int = Field(1883, ge=1, le=65535, description="1883, or usually 8883 with TLS")
@@ -34,21 +34,21 @@ class BrokerTable(Table):
         None, description="File that holds the password and nothing else"
     )
     tls_ca_file: FilePath | None = Field(
-        None, description="Certificates (PEM) that the broker's is checked against; turns TLS on"
+        None, description="CA certificates (PEM) to verify the broker's; turns TLS on"
     )
     tls_cert_file: FilePath | None = Field(
-        None, description="This gateway's certificate (PEM), where the broker asks for one"
+        None, description="This gateway's certificate (PEM), if the broker asks for one"
     )
     tls_key_file: FilePath | None = Field(
         None, description="The key (PEM) to tls_cert_file, unless it is in that file too"
     )
     protocol: Literal["auto", "5", "3.1.1"] = Field(
-        "auto", description="MQTT version; auto is 5, and 3.1.1 where the broker refuses that"
+        "auto", description="MQTT version; auto is 5, or 3.1.1 if the broker refuses that"
     )
     keepalive_s: int = Field(
         60, ge=5, le=65535, description="A lost link is noticed after one and a half times this"
     )
-    backoff_min_s: Positive = Field(1.0, description="First wait before connecting again, at most")
+    backoff_min_s: Positive = Field(1.0, description="Longest first wait before connecting again")
     backoff_max_s: Positive = Field(60.0, description="Longest wait before connecting again")
 
     @model_validator(mode="after")
@@ -75,16 +75,16 @@ class MqttTable(BrokerTable):
     )
     acknowledgement: Literal["broker", "central"] = Field(
         "broker",
-        description="Whose word frees a message: the broker's, or that of a collector which has it",
+        description="Whose acknowledgement deletes a message: the broker's, or a collector's",
     )
     central_timeout_s: Positive = Field(
-        60.0, description="central: send again what the collector has not acknowledged after this"
+        60.0, description="central: send again what the collector has not acknowledged within this"
     )
     replay_rate_max: Positive = Field(
-        200.0, description="Summaries and health of the backlog sent per second, at most"
+        200.0, description="Most messages of the backlog (summaries, health) sent per second"
     )
     health_expiry_s: Positive = Field(
-        600.0, description="A health message older than this is dropped, here and by the broker"
+        600.0, description="Drop a health message older than this, here and at the broker"
     )
     ack_timeout_s: Positive = Field(
         60.0, description="Connect again if messages wait this long without any acknowledgement"
@@ -93,16 +93,16 @@ class MqttTable(BrokerTable):
         3.0, description="At a stop, wait this long for acknowledgements"
     )
     unsubscribed_retry_s: Positive = Field(
-        30.0, description="Send again after this where the broker says that nobody is subscribed"
+        30.0, description="Send again after this if the broker says that nobody is subscribed"
     )
     denied_retry_s: Positive = Field(
-        600.0, description="Send again after this to a topic that the broker does not let us use"
+        600.0, description="Send again after this to a topic that the broker denies"
     )
     payload: Form = Field(
-        "json", description="How summaries, alarms and health are sent; cbor needs the extra cbor"
+        "json", description="Encoding of summaries, alarms and health; cbor needs the extra cbor"
     )
     compression: Compression = Field(
-        "none", description="Of each of these messages by itself; zstd needs the extra zstd"
+        "none", description="Compression of each of these messages; zstd needs the extra zstd"
     )
 
     @field_validator("payload", "compression")

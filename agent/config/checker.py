@@ -1,10 +1,9 @@
-"""Checks configurations and manifests in a process of its own, for an agent without pydantic.
+"""Checks configurations and manifests in a separate process, for an agent without pydantic.
 
     agent ─ function, arguments ─> checking ─> what it returns, or the error it raises
 
-Checking takes 25 MB and half a second, and the agent needs it at its start and at a reload only.
-Both are this software and talk through a pipe that nobody else has, by pickle: what is checked here
-arrives there as it is.
+Checking takes 25 MB and half a second, and the agent needs it only at its start and at a reload.
+Both processes are this software, and talk by pickle through a pipe that nobody else has.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ T = TypeVar("T")
 
 
 class NotChecked(FieldwatchError):
-    """The process that checks has ended; the text says how."""
+    """The checking process has ended; the text says how."""
 
 
 class Checker:
-    """The process that checks, as the agent sees it; started once, and ended by ``close``."""
+    """The checking process, as the agent sees it; started once, and ended by ``close``."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; it gets ready while the agent does other things.
+        """Start it; it loads its modules while the agent does other things.
 
         Raises:
             NotChecked: it cannot be started.
@@ -49,7 +48,7 @@ class Checker:
                 [sys.executable, "-m", __spec__.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
         except OSError as error:  # no memory, too many processes
-            raise NotChecked(f"the process that checks cannot be started: {error}") from error
+            raise NotChecked(f"the checking process cannot be started: {error}") from error
 
     def close(self) -> None:
         """End it."""
@@ -81,7 +80,7 @@ class Checker:
             answer = pickle.load(process.stdout)  # noqa: S301 - our own process
         except (BrokenPipeError, EOFError, pickle.UnpicklingError):
             raise NotChecked(
-                f"the process that checks has ended without an answer (code {_end(process)});"
+                f"the checking process has ended without an answer (code {_end(process)});"
                 " its message is in the log, if it had one"
             ) from None
         if isinstance(answer, FieldwatchError):

@@ -1,7 +1,7 @@
 """Settings from the environment: ``FIELDWATCH_MQTT__PORT=8883`` is ``port`` in the table ``mqtt``.
 
-For what differs from one container or unit to the next. A list of tables, such as streams, cannot
-be set so; a file in ``conf.d`` can.
+It is for what differs between containers or units. It cannot set a list of tables, such as
+streams; a file in ``conf.d`` can.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "FIELDWATCH_"
 _BETWEEN = "__"  # a table and a key in it
-# not settings: where the configuration is, which programs to use, and what the tests go by
+# not settings: the path of the configuration, programs to use, and variables of the tests
 RESERVED: Final = ("CONFIG", "MOSQUITTO", "TFLITE_PYTHON")
 RESERVED_PREFIXES: Final = ("TEST_", "SOAK_")
 
@@ -30,7 +30,7 @@ RESERVED_PREFIXES: Final = ("TEST_", "SOAK_")
 def lay(layers: Layers, environment: Mapping[str, str], root: type[BaseModel]) -> list[str]:
     """Lay the settings of the environment over the files'; return what is wrong with them.
 
-    A value is taken as the field of its name takes it: a text as it is, all else as TOML writes it.
+    A text is taken as it is, and all else is parsed as TOML.
     """
     known = {PREFIX + _BETWEEN.join(keys).upper(): (keys, field) for keys, field in _fields(root)}
     problems = []
@@ -52,7 +52,7 @@ def _is_setting(variable: str) -> bool:
 def _fields(
     table: type[BaseModel], at: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
-    """Yield the settings that lie in no list, each with its keys from the root."""
+    """Yield the settings outside lists, each with its keys from the root."""
     for key, field in table.model_fields.items():
         tables = tables_in(field.annotation)
         if not tables:
@@ -70,7 +70,7 @@ def _advice(variable: str, known: Mapping[str, object], root: type[BaseModel]) -
     near = difflib.get_close_matches(variable.removeprefix(PREFIX).upper(), names, n=1)
     if near:
         return f"no such setting; did you mean {PREFIX}{near[0]}?"
-    return f"no such setting; they are named {PREFIX}<TABLE>{_BETWEEN}<KEY>"
+    return f"no such setting; settings are named {PREFIX}<TABLE>{_BETWEEN}<KEY>"
 
 
 def _value(text: str, field: FieldInfo) -> Any:
@@ -79,7 +79,7 @@ def _value(text: str, field: FieldInfo) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return text  # the field refuses it, and says what it takes
+        return text  # the field refuses it, and says what is allowed
 
 
 def _takes_text(annotation: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What can go wrong with the simulated pump; apart from ``plant``, which loads numpy."""
+"""The faults of the simulated pump; separate from ``plant``, which loads numpy."""
 
 from __future__ import annotations
 

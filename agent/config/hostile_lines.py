@@ -1,7 +1,7 @@
-"""Lines that keep a regular expression busy for long, made from the expression itself.
+"""Makes lines that keep a regular expression busy for long, from the expression itself.
 
-Python's ``re`` tries every way in which repeats can share a text, if the line does not match in the
-end. So the lines repeat what several repeats take, in all places, and end with what none takes.
+If a line does not match in the end, Python's ``re`` tries every way in which repeats can share a
+text. So the lines repeat what several repeats match, in all places, and end with what none matches.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from agent.config.time_limit import TIME_LIMIT, TooSlow
 
 _CHARACTERS: Final = "10a Z_-.,;:=/x\t+#é"
 _ENDS: Final = ("\0", "!", "")
-_TRIED_S: Final = 5.0  # so much computing for the usual few hundred lines is too slow, too
-_NEIGHBOURS: Final = 8  # repeats that are filled at a time, at most; or all
+_TRIED_S: Final = 5.0  # computing this long for the usual few hundred lines is too slow, too
+_NEIGHBOURS: Final = 8  # most repeats that are filled at a time; or all
 
 
 class _Part(NamedTuple):
     """A piece of the expression."""
 
-    texts: Sequence[str]  # one of each kind that it takes once
+    texts: Sequence[str]  # one of each kind that it matches once
     low: int
     high: int  # times
 
@@ -39,7 +39,7 @@ class _Part(NamedTuple):
 def slow_line(pattern: str) -> str | None:
     """Return a line for which a pattern takes too long on this machine; None if none was found.
 
-    To be called in the main thread.
+    Call it in the main thread.
     """
     compiled = re.compile(pattern)
     until_s = time.process_time() + _TRIED_S
@@ -67,7 +67,7 @@ def _lines(pattern: str) -> Iterator[str]:
 
 
 def _filled(parts: Sequence[_Part], repeats: Sequence[int]) -> Iterator[str]:
-    """Yield lines in which these repeats share what room there is."""
+    """Yield lines in which these repeats share the available length."""
     room = REGEX_BYTES_MAX - sum(len(part.shortest) for part in parts) - 1
     share = max(1, room // len(repeats))
     texts = [part.shortest for part in parts]
@@ -81,9 +81,9 @@ def _filled(parts: Sequence[_Part], repeats: Sequence[int]) -> Iterator[str]:
 
 
 def _parts(pieces: Sequence[str], choice: int) -> list[_Part]:
-    """Return what comes one after the other; of alternatives with repeats those at ``choice``."""
+    """Return the parts in sequence; of alternatives with repeats, those at ``choice``."""
     characters = "".join(dict.fromkeys("".join(pieces))) + _CHARACTERS
-    groups: list[list[list[_Part]]] = [[[]]]  # that are open: the alternatives of each
+    groups: list[list[list[_Part]]] = [[[]]]  # the open groups: the alternatives of each
     for piece in pieces:
         if piece.startswith("("):
             groups.append([[]])
@@ -101,7 +101,7 @@ def _parts(pieces: Sequence[str], choice: int) -> list[_Part]:
 
 
 def _group(alternatives: Sequence[list[_Part]], choice: int) -> list[_Part]:
-    """Return the parts of a group: as one where it may be repeated."""
+    """Return the parts of a group: as one part if it may be repeated."""
     if any(part.varies for parts in alternatives for part in parts):
         return alternatives[choice]
     texts = ["".join(part.shortest for part in parts) for parts in alternatives]
@@ -111,6 +111,6 @@ def _group(alternatives: Sequence[list[_Part]], choice: int) -> list[_Part]:
 def _taken(piece: str, characters: str) -> list[str]:
     try:
         one = re.compile(piece)
-    except re.error:  # a reference to a group, or an anchor of its own
+    except re.error:  # a reference to a group, or an anchor
         return []
     return [text for text in dict.fromkeys(piece[-1] + characters) if one.fullmatch(text)]

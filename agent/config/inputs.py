@@ -20,7 +20,7 @@ TIME: Final = "time"  # the column of a line that holds its time
 IGNORED: Final = "-"  # a column that is not used
 
 BY_ID: Final = Path("/dev/serial/by-id")  # where udev puts lasting names of serial devices
-ENTRY_POINTS: Final = "fieldwatch.inputs"  # where other packages name inputs of theirs
+ENTRY_POINTS: Final = "fieldwatch.inputs"  # where other packages name their inputs
 _KEPT_S: Final = 86_400  # by a broker, for an agent that is away
 REGISTERS_MAX = 125  # in one request of Modbus
 BITS_MAX = 2000
@@ -42,42 +42,42 @@ class InputTable(SourceTable):
 
     format: Literal["csv", "json", "keyvalue", "regex", "readings"] = Field(
         "csv",
-        description="csv: values with a separator between; json: one object per line; keyvalue:"
-        " pairs such as T=21.4 P=1.2; regex: whatever a regular expression finds; readings: of an"
-        " input of another package that has numbers, and no lines",
+        description="csv: values with a separator in between; json: one object per line; keyvalue:"
+        " pairs such as T=21.4 P=1.2; regex: what a regular expression finds; readings: for an"
+        " input of another package that delivers numbers, not lines",
     )
     columns: list[str] | None = Field(
         None,
         min_length=1,
         description="csv: what each column is: 'time', a channel of the bundle, or '-' to ignore;"
-        " readings: the channels that it brings, and 'time' where its readings have one",
+        " readings: the channels that it delivers, and 'time' if its readings have one",
     )
     header: bool = Field(
-        False, description="csv: a line of names comes first, instead of columns; see keys"
+        False, description="csv: the first line contains names, instead of columns; see keys"
     )
     separator: str | None = Field(
         None,
         min_length=1,
         max_length=1,
-        description="csv: between two values, the comma without it, a blank stands for any number"
-        " of blanks; keyvalue: between two pairs, blanks, commas and semicolons without it",
+        description="csv: between two values; default: a comma; a blank stands for any number of"
+        " blanks; keyvalue: between two pairs; default: blanks, commas and semicolons",
     )
-    decimal: Literal[".", ","] = Field(".", description="csv: the decimal point, or comma")
+    decimal: Literal[".", ","] = Field(".", description="csv: the decimal point, or a comma")
     pattern: str | None = Field(
         None,
         max_length=500,
-        description="regex: what a whole line looks like; a named group (?P<flow>...) is a channel"
+        description="regex: must match a whole line; a named group (?P<flow>...) is a channel"
         " of the bundle, or 'time'",
     )
     time_key: str | None = Field(
         None,
         min_length=1,
-        description="json, keyvalue, header: the key of the time; without it arrival counts",
+        description="json, keyvalue, header: the key of the time; absent: the arrival time counts",
     )
     keys: dict[str, str] = Field(
         default_factory=dict,
         description="channel = key (of json, keyvalue, header, or a group of regex), or a JSON"
-        " pointer such as /data/flow; without it the channel's name is the key",
+        " pointer such as /data/flow; absent: the channel's name is the key",
     )
     ignore_keys: list[str] = Field(
         default_factory=list,
@@ -91,16 +91,17 @@ class InputTable(SourceTable):
     quality_good: list[str] = Field(
         ["good"],
         min_length=1,
-        description="json: what stands for a good quality, in any case; a number as text: '192'",
+        description="json: the values that mean good quality, in upper or lower case; a number as"
+        " text: '192'",
     )
     units: list[str] = Field(
         default_factory=list,
-        description="keyvalue: what may stand behind a number, as 'C' in T=21.4C; it is dropped",
+        description="keyvalue: units allowed after a number, such as 'C' in T=21.4C; ignored",
     )
     checksum: Literal["xor", "crc16-modbus", "crc32"] | None = Field(
         None,
-        description="A line ends in * and this in hex, of all before the *; xor as in NMEA 0183,"
-        " without the $ or ! at the beginning",
+        description="Each line ends in * and this checksum in hex, over everything before the *;"
+        " xor as in NMEA 0183, without the $ or ! at the beginning",
     )
     line_bytes_max: int = Field(
         4096,
@@ -112,18 +113,18 @@ class InputTable(SourceTable):
     channels: list[str] | None = Field(
         None,
         min_length=1,
-        description="Channels that the input may bring; values for others are rejected as"
-        " not_its_channel. Without it, all",
+        description="Channels that the input may deliver; values for others are rejected as"
+        " not_its_channel; absent: all",
     )
     ahead_max_s: Positive | None = Field(
         86_400.0,
-        description="Lines whose time is farther ahead of the gateway's clock are rejected as"
+        description="A line whose time is farther ahead of the gateway's clock is rejected as"
         " in_future; while no time server has set that clock, see leap_agreed_s",
     )
 
     @property
     def lines(self) -> InputTable:
-        """How the lines that the input brings are read."""
+        """How the input's lines are read."""
         return self
 
     @property
@@ -159,7 +160,7 @@ class InputTable(SourceTable):
             raise ValueError(f"columns is needed with format = {self.format!r}")
         twice = repeated(column for column in self.columns if column != IGNORED)
         if twice:
-            raise ValueError(f"columns: {twice[0]!r} is there twice")
+            raise ValueError(f"columns: {twice[0]!r} occurs twice")
         if not set(self.columns) - {TIME, IGNORED}:
             raise ValueError("columns: no channel among them")
 
@@ -179,7 +180,7 @@ class InputTable(SourceTable):
             raise ValueError(f"line_bytes_max: at most {REGEX_BYTES_MAX} with format = 'regex'")
 
 
-# settings that mean something for some formats only; "header" is csv with header = true
+# settings that apply to some formats only; "header" is csv with header = true
 _ONLY_FOR: Final[dict[str, tuple[str, ...]]] = {
     "columns": ("csv", "readings"),
     "checksum": ("csv", "header", "json", "keyvalue", "regex"),
@@ -207,7 +208,9 @@ class TextTable(InputTable):
     @model_validator(mode="after")
     def _brings_lines(self) -> TextTable:
         if self.format == "readings":
-            raise ValueError("format = 'readings' is for inputs that have numbers; this has lines")
+            raise ValueError(
+                "format = 'readings' is for inputs that deliver numbers; this one delivers lines"
+            )
         return self
 
 
@@ -216,8 +219,8 @@ class SerialTable(TextTable):
 
     type: Literal["serial"] = Field("serial", description="The kind of input")
     port: PortPath = Field(
-        description="The device, best by its lasting name below /dev/serial/by-id; a pattern (*, ?)"
-        " that one device fits; or 'auto', the only one there is"
+        description="The device, best by its stable name below /dev/serial/by-id; a pattern (*, ?)"
+        " that matches one device; or 'auto', the only device"
     )
     by_id: FilePath = Field(BY_ID, description="Where 'auto' looks")
     baud: int = Field(115200, ge=50, description="Bits per second, as the device is set")
@@ -227,7 +230,7 @@ class SerialTable(TextTable):
     )
     stopbits: Literal[1, 2] = Field(1, description="Stop bits")
     flow_control: Literal["none", "rtscts", "xonxoff"] = Field(
-        "none", description="Who may say wait: nobody, the lines RTS and CTS, or XON and XOFF"
+        "none", description="Flow control: none, the lines RTS and CTS, or XON and XOFF"
     )
     reconnect_delay_max_s: Positive = Field(
         10.0, description="Longest wait before a lost port is tried again"
@@ -255,13 +258,13 @@ class MqttInputTable(TextTable):
         ge=0,
         le=2**32 - 2,
         description="The broker keeps messages this long while the agent is away; 0: not at all;"
-        " with MQTT 3.1.1 any other value means as long as the broker likes. Without it 86400 where"
-        " messages have a time of their own, else 0: what waited would count as a reading of now",
+        " with MQTT 3.1.1 any other value means as long as the broker decides. Default: 86400 if"
+        " messages have their own time, else 0: an old message would be a reading of now",
     )
     use_retained: bool = Field(
         False,
-        description="Take a retained message without a time of its own for a reading of now; else"
-        " it is rejected as retained",
+        description="Use a retained message without its own time as a reading of now; else it is"
+        " rejected as retained",
     )
 
     @property
@@ -278,25 +281,28 @@ class FileTable(TextTable):
     type: Literal["file"] = Field(description="The kind of input")
     path: FilePath = Field(description="The file; it may be absent for now")
     begin: Literal["start", "end"] = Field(
-        "end", description="Where to begin in a file that is there at the start"
+        "end", description="Where to begin in a file that exists at the start"
     )
     poll_interval_s: Positive = Field(0.5, description="Look for new lines this often")
 
 
 class ReplayTable(TextTable):
-    """A recording (CSV) that is played as if it came now, to try an installation."""
+    """A recording (CSV) that is played as if it came now, to test an installation."""
 
     type: Literal["replay"] = Field(description="The kind of input")
-    path: FilePath = Field(description="The recording; its rows have times, in their order")
-    header: bool = Field(True, description="Its first line names the columns, else columns does")
+    path: FilePath = Field(description="The recording; its rows have times, in order")
+    header: bool = Field(True, description="Its first line names the columns; else set columns")
     time_key: str | None = Field("time", min_length=1, description="header: the column of the time")
     times: Literal["now", "recorded"] = Field(
-        "now", description="now: rows get new times, from now on; recorded: they keep their own"
+        "now", description="now: rows get new times, beginning now; recorded: they keep their own"
     )
     speed: float = Field(
-        1.0, gt=0, le=10_000, description="Times as fast as recorded; times then run ahead of now"
+        1.0,
+        gt=0,
+        le=10_000,
+        description="Factor of the recorded speed; above 1 the times run ahead of the clock",
     )
-    loop: bool = Field(False, description="Begin again at the end; the times go on")
+    loop: bool = Field(False, description="Begin again at the end; the times continue")
     ahead_max_s: Positive | None = Field(
         None, description="A recording may run ahead of the clock; see the other inputs"
     )
@@ -311,40 +317,47 @@ class ReplayTable(TextTable):
 
 
 class SimulatorTable(SourceTable):
-    """The simulated pump of the demo, at its real pace: an input without any device."""
+    """The simulated pump of the demo, in real time: an input without any device."""
 
     type: Literal["simulator"] = Field(description="The kind of input")
     seed: int = Field(1, ge=0, description="Another seed is another pump")
     channels: list[str] | None = Field(
-        None, min_length=1, description="Of its eight channels those that are used; without it all"
+        None, min_length=1, description="Which of its eight channels are used; absent: all"
     )
-    fault: FaultKind | None = Field(None, description="What goes wrong, if anything")
+    fault: FaultKind | None = Field(None, description="The fault, if any")
     fault_at_s: float = Field(
-        120.0, ge=0, allow_inf_nan=False, description="So long after the agent's start"
+        120.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="When the fault begins, after the agent's start",
     )
-    fault_duration_s: Positive | None = Field(None, description="For so long; without it for good")
+    fault_duration_s: Positive | None = Field(
+        None, description="How long the fault lasts; absent: for good"
+    )
 
     @property
     def lines(self) -> InputTable:
-        """How the readings that the input brings are read."""
+        """How the input's readings are read."""
         return InputTable(
             name=self.name,
             stream=self.stream,
             format="readings",
             columns=[TIME, *(name for name in _PUMP if name in (self.channels or _PUMP))],
             rejects_kept=self.rejects_kept,
-            ahead_max_s=None,  # its times begin now, and go on whatever the clock does
+            ahead_max_s=None,  # its times begin now, and continue whatever the clock does
         )
 
     @model_validator(mode="after")
     def _of_the_pump(self) -> SimulatorTable:
         for name in self.channels or ():
             if name not in _PUMP:
-                raise ValueError(f"channels: {name!r} is none of the pump's: {', '.join(_PUMP)}")
+                raise ValueError(
+                    f"channels: {name!r} is not a channel of the pump: {', '.join(_PUMP)}"
+                )
         return self
 
 
-# as agent.inputs.plant has them, which would load numpy; a test compares them
+# the same as in agent.inputs.plant, which would load numpy; a test compares them
 _PUMP: Final = (
     "vibration_x",
     "vibration_y",
@@ -376,20 +389,25 @@ class RegisterTable(Table):
         "float64",
         "bcd16",
         "bcd32",
-    ] = Field("int16", description="What the registers hold; bcd is a decimal digit per half byte")
+    ] = Field(
+        "int16", description="What the registers contain; bcd has a decimal digit per half byte"
+    )
     word_order: Literal["big", "little"] = Field(
-        "big", description="Of values of several registers: the high word first, or last"
+        "big", description="In values of several registers: big: the high word first; little: last"
     )
     byte_order: Literal["big", "little"] = Field(
-        "big", description="In each register: the high byte first, as the standard says, or last"
+        "big",
+        description="In each register: big: the high byte first, as in the standard; little: last",
     )
     invalid: list[int | float] = Field(
         default_factory=list,
-        description="What the device sends where it has no value, before scale and offset: -32768,"
-        " for instance; such a value is missing, and counted as bad_quality",
+        description="Numbers that the device sends if it has no value, before scale and offset,"
+        " such as -32768; such a value is missing, and counted as bad_quality",
     )
-    scale: Finite = Field(1.0, description="Times this ...")
-    offset: Finite = Field(0.0, description="... and plus this is the value in the channel's unit")
+    scale: Finite = Field(
+        1.0, description="The value in the channel's unit is the number times this ..."
+    )
+    offset: Finite = Field(0.0, description="... plus this")
 
     @property
     def is_bit(self) -> bool:
@@ -413,7 +431,9 @@ class RegisterTable(Table):
         low, high = self._bounds()
         for value in self.invalid:
             if not low <= value <= high or (self._is_whole and value != int(value)):
-                raise ValueError(f"invalid: {value!r} is no {self.type}: {low:.0f} to {high:.0f}")
+                raise ValueError(
+                    f"invalid: {value!r} is not a {self.type}: {low:.0f} to {high:.0f}"
+                )
         return self
 
     @property
@@ -421,7 +441,7 @@ class RegisterTable(Table):
         return not self.type.startswith("float")
 
     def _bounds(self) -> tuple[float, float]:
-        """Return the least and the greatest number that it can hold, before the scale."""
+        """Return the smallest and largest number that it can hold, before the scale."""
         bits = 16 * self.words
         if self.type.startswith("bcd"):
             return 0, 10 ** (bits // 4) - 1
@@ -444,12 +464,12 @@ class ModbusTable(SourceTable):
     @model_validator(mode="after")
     def _each_channel_once(self) -> ModbusTable:
         for name in repeated(register.channel for register in self.registers):
-            raise ValueError(f"registers: channel {name!r} is there twice")
+            raise ValueError(f"registers: channel {name!r} occurs twice")
         return self
 
     @property
     def lines(self) -> InputTable:
-        """How the readings that the input brings are read: a value for each register."""
+        """How the input's readings are read: a value for each register."""
         return InputTable(
             name=self.name,
             stream=self.stream,
@@ -464,7 +484,7 @@ class ModbusTcpTable(ModbusTable):
 
     type: Literal["modbus-tcp"] = Field(description="The kind of input")
     host: str = Field(min_length=1, description="Name or address of the device")
-    port: int = Field(502, ge=1, le=65535, description="Of the device")
+    port: int = Field(502, ge=1, le=65535, description="Port of the device")
 
 
 class ModbusRtuTable(ModbusTable):
@@ -472,7 +492,7 @@ class ModbusRtuTable(ModbusTable):
 
     type: Literal["modbus-rtu"] = Field(description="The kind of input")
     port: PortPath = Field(
-        description="The line, best by its lasting name below /dev/serial/by-id; a pattern, or"
+        description="The line, best by its stable name below /dev/serial/by-id; a pattern, or"
         " 'auto', as for serial"
     )
     by_id: FilePath = Field(BY_ID, description="Where 'auto' looks")
@@ -482,7 +502,7 @@ class ModbusRtuTable(ModbusTable):
 
 
 class ForeignTable(InputTable):
-    """An input of another package, by its entry point; its own settings stand beside these."""
+    """An input of another package, by its entry point; its own settings are beside these."""
 
     model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
@@ -494,7 +514,7 @@ def _kind(value: Any) -> str:
     named = value.get("type", "serial") if isinstance(value, dict) else value.type
     if named in _BUILT_IN:
         return str(named)
-    from importlib.metadata import entry_points  # takes 1 MB, which few need
+    from importlib.metadata import entry_points  # takes 1 MB, and few need it
 
     return "other" if entry_points(group=ENTRY_POINTS, name=str(named)) else str(named)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from agent.config.location import SOCKET_OFF
 from models.fields import AfterValidator, Field, ValidationInfo
 
-AUTO: Final = Path("auto")  # in place of a port: the only one there is
+AUTO: Final = Path("auto")  # in place of a port: the only port
 OFF: Final = Path(SOCKET_OFF)  # in place of a socket: none
 
 _SOCKET_BYTES_MAX: Final = 107  # of its path, by unix(7)
@@ -25,7 +25,7 @@ def topic_name(value: str) -> str:
     """Return a name that may be a level of a topic: of a site, gateway, stream or input.
 
     Raises:
-        ValueError: it may not, as it is empty, too long, or has a wildcard or worse in it.
+        ValueError: it is empty, too long, or has a wildcard or another forbidden character.
 
     """
     if not NAME.fullmatch(value):
@@ -37,21 +37,21 @@ def topic_name(value: str) -> str:
 
 
 def topic_filter(value: str) -> str:
-    """Return what one may subscribe to.
+    """Return a valid topic filter.
 
     Raises:
-        ValueError: one may not.
+        ValueError: it is not valid.
 
     """
     if not value or len(value.encode(errors="surrogatepass")) > _FILTER_BYTES_MAX:
         raise ValueError(f"a topic has 1 to {_FILTER_BYTES_MAX} bytes")
     if not value.isprintable():
-        raise ValueError("what is not printable is no part of a topic")
+        raise ValueError("a topic must not contain unprintable characters")
     *before, last = value.split("/")
     if any("#" in level for level in before) or ("#" in last and last != "#"):
-        raise ValueError("a # stands alone, at the end: plant/#")
+        raise ValueError("a # must be alone, at the end: plant/#")
     if any("+" in level and level != "+" for level in [*before, last]):
-        raise ValueError("a + stands alone between two slashes: plant/+/flow")
+        raise ValueError("a + must be alone between two slashes: plant/+/flow")
     return value
 
 
@@ -71,7 +71,8 @@ def _socket(value: Path, info: ValidationInfo) -> Path:
     path = _from_file(value, info)
     if (size := len(os.fsencode(path))) > _SOCKET_BYTES_MAX:
         raise ValueError(
-            f"the whole path has {size} bytes; that of a socket has at most {_SOCKET_BYTES_MAX}"
+            f"the absolute path has {size} bytes; a socket path may have at most"
+            f" {_SOCKET_BYTES_MAX}"
         )
     return path
 

@@ -1,10 +1,10 @@
-"""The configuration's files, merged: the main file, and over it ``conf.d/*.toml`` beside it.
+"""Merges the configuration's files: the main file, then ``conf.d/*.toml`` beside it.
 
 Tables are merged key by key. In a list of tables those with the same ``name`` (of limits, the same
-``channel``) are one table, and others are added; every other value replaces the one below. For
-each value it is remembered where it came from, so that a message can name the file.
+``channel``) are one table, and others are added; every other value replaces the earlier one. Each
+value keeps its origin, so that a message can name the file.
 
-Loads no pydantic: commands that only look for the store need this on small gateways.
+Does not load pydantic: commands that only look for the store use this on small gateways.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Layers:
     """A document and, of each of its tables and values, where it was given last."""
 
     def __init__(self, source: str) -> None:
-        """``source`` answers for what was given nowhere."""
+        """``source`` is the origin of what was given nowhere."""
         self.document: dict[str, Any] = {}
         self._origins: dict[Location, list[Origin]] = {(): [Origin(source, ())]}
 
@@ -49,7 +49,7 @@ class Layers:
         self._lay_table(self.document, document, (), Origin(variable, None))
 
     def origins(self, location: Location) -> list[Origin]:
-        """Return where a setting was given; of one that is absent, where it would belong.
+        """Return where a setting was given; for an absent one, where it would belong.
 
         A table that several files contribute to has several.
         """
@@ -135,7 +135,7 @@ def _drop_ins(directory: Path) -> list[Path]:
 
 
 def leaves(value: Any, at: Location = ()) -> Iterator[tuple[Location, Any]]:
-    """Yield the values of a document that are no tables, each with its place."""
+    """Yield the values of a document that are not tables, each with its place."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from leaves(inner, (*at, key))

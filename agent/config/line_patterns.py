@@ -1,4 +1,4 @@
-"""Regular expressions for lines: which are refused, since one hostile line would hold up the agent.
+"""Regular expressions for lines: refuses those that one hostile line could keep busy for long.
 
 Python's ``re`` tries every way in which repeats can share the text. Repeats inside of a repeat
 have exponentially many of them, and neighbours that fit the same text a power of its length. The
@@ -29,19 +29,19 @@ def channels_in(pattern: str) -> tuple[str, ...]:
     """Return the names of the groups of a pattern.
 
     Raises:
-        ValueError: it is no regular expression, or one that can take very long.
+        ValueError: it is not a regular expression, or one that can take very long.
 
     """
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"pattern: no regular expression: {error}") from error
+        raise ValueError(f"pattern: not a regular expression: {error}") from error
     _refuse_slow(pattern)
     return tuple(compiled.groupindex)
 
 
 def _refuse_slow(pattern: str) -> None:
-    """Raise ValueError where a group holds a repeat or a choice and is itself repeated."""
+    """Raise ValueError if a repeated group contains a repeat or a choice."""
     open_groups = [False]  # of each group that is open: whether it can match in several ways
     last, last_varies, anything = "", False, 0
     for piece in PIECE.findall(pattern):
@@ -63,7 +63,9 @@ def _refuse_slow(pattern: str) -> None:
             anything += last == "." and piece[0] != "?"
         last, last_varies = piece, varies
     if anything > _ANYTHING_MAX:
-        raise ValueError(f"pattern: more than {_ANYTHING_MAX} repeats of '.'; say what comes there")
+        raise ValueError(
+            f"pattern: more than {_ANYTHING_MAX} repeats of '.'; name what may come there"
+        )
 
 
 def _is_repeat(piece: str) -> bool:
@@ -71,7 +73,7 @@ def _is_repeat(piece: str) -> bool:
 
 
 def repeat_of(piece: str) -> tuple[int, int] | None:
-    """Return how often a piece lets the one before it come, at least and at most; or None."""
+    """Return how often a piece repeats the one before it, at least and at most; or None."""
     if not _is_repeat(piece):
         return None
     if piece[0] != "{":

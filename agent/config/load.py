@@ -1,8 +1,7 @@
 """The gateway's configuration: TOML and environment, checked as a whole before anything starts.
 
-What changes the scores of a stream with a bundle is in the bundle, not here, and no secret is
-either (those have files of their own). Only ``load`` reads; what a path or port points at is tried
-by ``check``.
+What changes the scores of a stream with a bundle is in the bundle, not here. Secrets have their own
+files. Only ``load`` reads; ``check`` tests what a path or port points at.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from models.manifest import Positive
 from models.settings import Table, dotted, explain, nearest
 
 _IN_ITS_OWN_FILE = (
-    ": secrets do not belong in this file; put it into a file of its own and set mqtt.password_file"
+    ": secrets do not belong in this file; put it into another file and set mqtt.password_file"
 )
 _HINTS = dict.fromkeys(("password", "secret", "token"), _IN_ITS_OWN_FILE)
 
@@ -43,7 +42,7 @@ class StoreTable(Table):
 
     directory: FilePath = Field(STORE_DIRECTORY, description="Directory of the database files")
     flush_interval_s: Positive = Field(
-        1.0, description="Commit this often; what is not committed is lost with the power"
+        1.0, description="Commit this often; a power cut loses what is not committed"
     )
     state_interval_s: Positive = Field(
         30.0,
@@ -51,47 +50,49 @@ class StoreTable(Table):
         " a restart scores the samples since then again",
     )
     ring_rows_max: Count = Field(
-        1_000_000, description="Samples kept with their scores, over all streams; oldest go first"
+        1_000_000,
+        description="Samples kept with their scores, over all streams; the oldest go first",
     )
     outbox_rows_max: Count = Field(
-        100_000, description="Messages kept while central ops cannot be reached; oldest go first"
+        100_000,
+        description="Messages kept while central ops cannot be reached; the oldest go first",
     )
     bytes_max: int = Field(
         2**30,
         ge=2**20,
-        description="Of both files without their logs (8 MB); then the oldest samples go, then"
-        " messages as from a full outbox",
+        description="Size of both files without their logs (8 MB); above it the oldest samples"
+        " go, then messages as from a full outbox",
     )
     alarm_rows_max: Count = Field(
         100_000, description="Alarms kept for the alarms command; the oldest closed ones go first"
     )
     samples_days_max: Positive | None = Field(
-        None, description="Drop samples that are older, by their own times; absent: no limit"
+        None, description="Drop samples older than this, by their own times; absent: no limit"
     )
     alarms_days_max: Positive | None = Field(
-        None, description="Drop alarms that have been closed for longer; absent: no limit"
+        None, description="Drop alarms closed for longer than this; absent: no limit"
     )
     history_days_max: Positive = Field(
-        366.0, description="Drop minutes and hours of the history that are older"
+        366.0, description="Drop minutes and hours of the history older than this"
     )
     history_bytes_max: int = Field(
         2**28,
         ge=2**16,
-        description="Of the history, at most a quarter of bytes_max; then the oldest minutes go,"
-        " then the oldest hours",
+        description="Size of the history, at most a quarter of bytes_max; above it the oldest"
+        " minutes go, then the oldest hours",
     )
 
 
 class SummaryTable(Table):
-    """What central ops hears of normal life."""
+    """What central ops receives about normal operation."""
 
-    interval_s: Positive = Field(60.0, description="One summary per stream and this interval")
+    interval_s: Positive = Field(60.0, description="Interval of each stream's summaries")
 
 
 class HealthTable(Table):
-    """What central ops hears of the gateway itself."""
+    """What central ops receives about the gateway itself."""
 
-    interval_s: Positive = Field(60.0, description="One health message per this interval")
+    interval_s: Positive = Field(60.0, description="Interval of the health messages")
 
 
 class ControlTable(Table):
@@ -99,7 +100,7 @@ class ControlTable(Table):
 
     socket: SocketPath | None = Field(
         None,
-        description='Unix socket that reload, flush and state go through, or "off"; absent:'
+        description='Unix socket for reload, flush and state, or "off"; absent:'
         " control.sock in store.directory",
     )
 
@@ -130,11 +131,11 @@ class RuntimeTable(Table):
     """How the agent runs on this machine."""
 
     interpreter: Literal["auto", "litert", "tflite"] = Field(
-        "auto", description="What runs the networks; auto takes LiteRT, else tflite-runtime"
+        "auto", description="What runs the networks; auto is LiteRT, else tflite-runtime"
     )
     queue_chunks_max: Count = Field(
         1000,
-        description="Reads that wait for the loop; of more, the oldest that cannot come again go",
+        description="Reads that may wait for the loop; then the oldest that cannot come again go",
     )
     gather_s: float = Field(
         0.05,
@@ -158,9 +159,9 @@ class StreamTable(Table):
     )
     leap_agreed_s: Positive = Field(
         60.0,
-        description="Follow an input whose times leap ahead, while no time server has set the"
-        " gateway's clock, once it has gone on there for this long, or ten rows, and no other"
-        " input of the stream went on as before; at once if most of them leap together",
+        description="While no time server has set the gateway's clock: follow an input whose times"
+        " leap ahead once it has continued there for this long, or for ten rows, and no other input"
+        " of the stream continued as before; at once if most of them leap together",
     )
     lateness_samples: int = Field(
         0,
@@ -181,10 +182,10 @@ class StreamTable(Table):
             raise ValueError("a stream needs a bundle or a table baseline, and not both")
         if self.limits and self.bundle is None:
             raise ValueError(
-                "limits need a bundle with a forecaster; the baseline forecasts nothing"
+                "limits need a bundle with a forecaster; a baseline makes no forecasts"
             )
         for name in repeated(limit.channel for limit in self.limits):
-            raise ValueError(f"limits: channel {name!r} is there twice")
+            raise ValueError(f"limits: channel {name!r} occurs twice")
         return self
 
 
@@ -196,7 +197,7 @@ class AgentConfig(Table):
     mqtt: MqttTable | None = Field(None, description="The broker; absent: no central ops")
     summary: SummaryTable = Field(SummaryTable(), description="Summaries to central ops")
     health: HealthTable = Field(HealthTable(), description="Health messages to central ops")
-    control: ControlTable = Field(ControlTable(), description="Commands to the agent that runs")
+    control: ControlTable = Field(ControlTable(), description="Commands to the running agent")
     bundles: BundlesTable = Field(BundlesTable(), description="Which bundles are trusted")
     runtime: RuntimeTable = Field(RuntimeTable(), description="How the agent runs here")
     streams: list[StreamTable] = Field(min_length=1, description="What is scored")
@@ -204,7 +205,7 @@ class AgentConfig(Table):
 
     @property
     def control_socket(self) -> Path | None:
-        """Where the agent takes commands; None for nowhere."""
+        """The socket for commands; None if there is none."""
         if self.control.socket is None:
             return socket_beside(self.store.directory)
         return None if self.control.socket == OFF else self.control.socket
@@ -250,14 +251,14 @@ def _place(layers: Layers, location: Location) -> str:
 
 
 def _crossed(document: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
-    """Say what does not fit together between tables; of a document that may be wrong besides."""
+    """Say what does not fit between tables; the document may have other errors."""
     streams = _strings(document, "streams", "name")
     fed = _strings(document, "inputs", "stream")
     for table, key in (("streams", "name"), ("inputs", "name"), ("inputs", "port")):
         values = _strings(document, table, key)
         for name in repeated(values.values()):
             place = max(index for index, value in values.items() if value == name)
-            yield (table, place), f"{table}: {key} = {name!r} is there twice; it must be unique"
+            yield (table, place), f"{table}: {key} = {name!r} occurs twice; it must be unique"
     for index, name in fed.items():
         if name not in streams.values():
             near = nearest(name, streams.values())
@@ -266,7 +267,7 @@ def _crossed(document: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
         if name not in fed.values():
             yield (
                 ("streams", index),
-                f"streams: {name!r} has no input; name it as stream in a table [[inputs]]",
+                f"streams: {name!r} has no input; set stream to it in a table [[inputs]]",
             )
 
 

@@ -1,7 +1,7 @@
 """Where the agent keeps its database and listens, for commands that need nothing else.
 
-They run on small gateways, in a hurry: what they need of the configuration is read without
-pydantic, which would take most of their time and memory. ``check`` reads all of it.
+They must be fast on small gateways, so this reads the configuration without pydantic, which would
+take most of their time and memory. ``check`` reads all of it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _SOCKET = "control.sock"
 
 
 def store_directory(config_file: Path) -> Path:
-    """Return the directory that the agent of this configuration keeps its database in.
+    """Return the directory of the database of the agent with this configuration.
 
     Raises:
-        ConfigError: not readable, not TOML, or the directory is no text.
+        ConfigError: not readable, not TOML, or the directory is not a text.
 
     """
     directory = _text(read(config_file), "store", "directory") or str(STORE_DIRECTORY)
@@ -31,10 +31,10 @@ def store_directory(config_file: Path) -> Path:
 
 
 def control_socket(config_file: Path) -> Path | None:
-    """Return the socket that the agent of this configuration takes commands at; None for off.
+    """Return the command socket of the agent with this configuration; None for off.
 
     Raises:
-        ConfigError: not readable, not TOML, or the path is no text.
+        ConfigError: not readable, not TOML, or the path is not a text.
 
     """
     path = _text(read(config_file), "control", "socket")
@@ -46,12 +46,12 @@ def control_socket(config_file: Path) -> Path | None:
 
 
 def socket_beside(store: Path) -> Path:
-    """Return the socket of an agent whose configuration names none."""
+    """Return the socket of an agent whose configuration does not name one."""
     return store / _SOCKET
 
 
 def _text(layers: Layers, table: str, key: str) -> str | None:
-    """Return a setting that is a text; None where it is not set."""
+    """Return a setting that is a text; None if it is not set."""
     keys = (table, key)
     variable = f"FIELDWATCH_{table}__{key}".upper()  # as in environment; a test compares them
     if variable in os.environ:

@@ -17,7 +17,7 @@ from models.settings import is_list, tables_in, tags
 Schema = Mapping[str, Any]
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
-_TINY = 1e-20  # a bound below this says: above 0
+_TINY = 1e-20  # a bound below this means: above 0
 _HEAD = "| key | value | default | reload | |\n| --- | --- | --- | --- | --- |"
 
 
@@ -73,7 +73,7 @@ def _sections(table: type[BaseModel], place: tuple[str, ...], inside: str) -> It
 
 
 def _values(schema: Schema, definitions: Schema) -> Iterator[str]:
-    """Yield in words what a setting may be."""
+    """Yield in words the allowed values of a setting."""
     if "$ref" in schema:
         schema = definitions[schema["$ref"].rsplit("/", 1)[1]]
     if "anyOf" in schema:

@@ -1,8 +1,7 @@
-"""A new configuration for an agent that runs: what of it takes effect, and what needs a restart.
+"""A new configuration for a running agent: what takes effect, and what needs a restart.
 
-The command ``reload`` and SIGHUP ask for it. A configuration that is wrong changes nothing. One
-that is right takes effect in the settings of ``RELOADED``; all others stay as they are until the
-agent is started again.
+The command ``reload`` and SIGHUP request it. A wrong configuration changes nothing. In a valid one
+the settings of ``RELOADED`` take effect; all others stay as they are until a restart.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
 
-# "*" stands for each table of a list; a table stands for all that is in it
+# "*" stands for each table of a list; a table stands for all its settings
 RELOADED: Final = (
     ("mqtt",),
     ("health", "interval_s"),
@@ -45,7 +44,7 @@ Place = tuple[str, ...]
 
 
 class Reloaded(NamedTuple):
-    """What became of a new configuration that is right."""
+    """The result of a new, valid configuration."""
 
     config: AgentConfig  # to apply
     changed: list[str]  # keys that take effect with it
@@ -62,10 +61,10 @@ class Reloader:
         self._waiting: list[str] = []  # keys that need a restart
 
     def load(self, now: AgentConfig, check: Callable[[AgentConfig], None]) -> Reloaded:
-        """Return the configuration to apply, and what is new in it. The log has it, too.
+        """Return the configuration to apply, and what is new in it; log both.
 
         Raises:
-            ConfigError: it is wrong, or ``check`` says that it does not fit what runs.
+            ConfigError: it is wrong, or ``check`` says that it does not fit the running agent.
             NotChecked: it cannot be checked.
 
         """
@@ -84,7 +83,7 @@ class Reloader:
         _LOG.info("configuration loaded; changed: %s", ", ".join(changed) or "nothing")
         if self._waiting:
             _LOG.warning(
-                "these stay as they are until the agent is started again: %s",
+                "these stay as they are until a restart: %s",
                 ", ".join(self._waiting),
             )
         return Reloaded(wanted, changed, self._waiting)
@@ -126,7 +125,7 @@ def _taken_over(now: Table, new: Table, at: Place) -> Table:
 
 
 def _row(row: Any, others: list[Any], at: Place) -> Any:
-    """Return a table of a list with what takes effect of the one that has its name there."""
+    """Return a table of a list with what takes effect of the one with the same name."""
     for other in others:
         if isinstance(row, Table) and type(other) is type(row) and _name(other) == _name(row):
             return _taken_over(row, other, at)
@@ -134,7 +133,7 @@ def _row(row: Any, others: list[Any], at: Place) -> Any:
 
 
 def _name(row: object) -> object:
-    return getattr(row, "name", row)  # a table without a name is like no other
+    return getattr(row, "name", row)  # a table without a name matches only itself
 
 
 def differences(old: Table, new: Table) -> Iterator[str]:

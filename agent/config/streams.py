@@ -1,4 +1,4 @@
-"""Tables of the configuration inside a stream's: the baseline, limits, when forecasts alarm."""
+"""Tables of the configuration within a stream: the baseline, limits, alarms by forecasts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class BaselineChannelTable(Table):
     name: str = Field(
         min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$", description="Unique"
     )
-    unit: str = Field("", max_length=16, description="As printed to people, e.g. mm/s")
-    low: Finite | None = Field(None, description="Below this the reading is rejected, in unit")
-    high: Finite | None = Field(None, description="Above this the reading is rejected, in unit")
-    resolution: NotNegative = Field(0.0, description="Least change that means anything, in unit")
+    unit: str = Field("", max_length=16, description="As shown to people, e.g. mm/s")
+    low: Finite | None = Field(None, description="A reading below this is rejected, in unit")
+    high: Finite | None = Field(None, description="A reading above this is rejected, in unit")
+    resolution: NotNegative = Field(0.0, description="Smallest change that matters, in unit")
 
     @model_validator(mode="after")
     def _ordered(self) -> BaselineChannelTable:
@@ -38,26 +38,34 @@ class BaselineTable(Table):
         description="Between two samples; readings are put on this grid"
     )
     channels: list[BaselineChannelTable] = Field(min_length=1, description="In any order")
-    deviations_max: Positive = Field(6.0, description="Farther from the median is an anomaly")
-    history_samples: int = Field(1000, ge=20, le=100_000, description="Normal values remembered")
-    update_samples: int = Field(50, ge=1, le=10_000, description="The median is found anew after")
-    warm_up_samples: int = Field(200, ge=1, le=100_000, description="No score before so many")
+    deviations_max: Positive = Field(
+        6.0, description="Values farther from the median, in robust deviations, are an anomaly"
+    )
+    history_samples: int = Field(1000, ge=20, le=100_000, description="Normal values kept")
+    update_samples: int = Field(
+        50, ge=1, le=10_000, description="Samples between two updates of the median"
+    )
+    warm_up_samples: int = Field(200, ge=1, le=100_000, description="No score before this")
     adapt_samples: int = Field(
-        432_000, ge=1, le=SAMPLES_MAX, description="What lasts for so long is the new normal"
+        432_000, ge=1, le=SAMPLES_MAX, description="What lasts longer is the new normal"
     )
     missing_samples: int = Field(
         25, ge=1, le=SAMPLES_MAX, description="Samples without a value until 'missing' is raised"
     )
-    on_samples: int = Field(3, ge=1, le=SAMPLES_MAX, description="Samples outside until opened")
-    off_samples: int = Field(150, ge=1, le=SAMPLES_MAX, description="Samples inside until closed")
-    deadband: float = Field(0.7, gt=0, le=1, description="Closed below this part of the limit")
+    on_samples: int = Field(3, ge=1, le=SAMPLES_MAX, description="Samples outside until it opens")
+    off_samples: int = Field(
+        150, ge=1, le=SAMPLES_MAX, description="Samples inside until it closes"
+    )
+    deadband: float = Field(
+        0.7, gt=0, le=1, description="It closes below this fraction of the limit"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> BaselineTable:
         if self.warm_up_samples > self.history_samples:
             raise ValueError("warm_up_samples is more than history_samples")
         for name in repeated([channel.name for channel in self.channels]):
-            raise ValueError(f"channel {name!r} is there twice")
+            raise ValueError(f"channel {name!r} occurs twice")
         return self
 
 
@@ -68,10 +76,10 @@ class LimitTable(Table):
     unit: str | None = Field(
         None, description="If given, it must be the channel's unit in the bundle: a safeguard"
     )
-    high_critical: Finite | None = Field(None, description="Above is dangerous, in unit")
-    high_warning: Finite | None = Field(None, description="Above is to be planned for, in unit")
-    low_warning: Finite | None = Field(None, description="Below is to be planned for, in unit")
-    low_critical: Finite | None = Field(None, description="Below is dangerous, in unit")
+    high_critical: Finite | None = Field(None, description="Dangerous above this, in unit")
+    high_warning: Finite | None = Field(None, description="Plan work above this, in unit")
+    low_warning: Finite | None = Field(None, description="Plan work below this, in unit")
+    low_critical: Finite | None = Field(None, description="Dangerous below this, in unit")
 
     @model_validator(mode="after")
     def _ordered(self) -> LimitTable:
@@ -89,10 +97,10 @@ class PredictionTable(Table):
     """When a forecast that passes a limit raises an alarm."""
 
     probability: float = Field(
-        0.5, gt=0, lt=1, description="Alarm from this chance to pass a limit within the horizon"
+        0.5, gt=0, lt=1, description="Alarm at this chance of passing a limit within the horizon"
     )
     clear_probability: float = Field(
-        0.3, gt=0, lt=1, description="Closed below this chance; the difference is the deadband"
+        0.3, gt=0, lt=1, description="It closes below this chance; the difference is the deadband"
     )
     on_forecasts: Count = Field(3, description="Forecasts in a row until the alarm opens")
     off_forecasts: Count = Field(3, description="Forecasts in a row until it closes")
@@ -108,5 +116,5 @@ class PredictionTable(Table):
 
 
 def repeated(names: Iterable[str]) -> list[str]:
-    """Return the names that are there more than once."""
+    """Return the names that occur more than once."""
     return sorted(name for name, count in Counter(names).items() if count > 1)

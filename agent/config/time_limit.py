@@ -1,7 +1,7 @@
-"""A limit for what cannot be bounded otherwise: the main thread's time in a regular expression.
+"""Limits the main thread's time in a regular expression.
 
-``re`` looks for signals now and then, so that a signal can end a match; nothing else can. The timer
-counts what the process computes, so that a busy machine makes nothing too slow.
+``re`` checks for signals now and then, so a signal can end a match; nothing else can. The timer
+counts the CPU time of the process, so that a busy machine makes nothing too slow.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import signal
 import threading
 from typing import Final
 
-LIMIT_S: Final = 0.05  # of computing; the limit is met within twice this
+LIMIT_S: Final = 0.05  # of CPU time; it takes effect within twice this
 
 
 class TooSlow(Exception):
-    """What was tried took too long."""
+    """The match took too long."""
 
 
 class TimeLimit:
-    """The one timer of the process; ``begin`` and ``end`` are cheap, as few of them set it.
+    """The one timer of the process; ``begin`` and ``end`` are cheap, because few of them set it.
 
     It does nothing outside of the main thread, where signals do not arrive.
     """
@@ -36,13 +36,13 @@ class TimeLimit:
             self._start()
 
     def end(self) -> None:
-        """End what ``begin`` began; to be called in any case."""
+        """End what ``begin`` began; call it in any case."""
         self._running = False
 
     def _start(self) -> None:
         if not self._installed:
             signal.signal(signal.SIGVTALRM, self._tick)
-            # the interpreter takes the handler away at its end, and the signal would kill
+            # the interpreter removes the handler at its end, and then the signal would kill it
             atexit.register(signal.setitimer, signal.ITIMER_VIRTUAL, 0)
             self._installed = True
         self._set = True

@@ -1,1 +1,1 @@
-"""What the agent tells of itself: measures, status, metrics, and systemd."""
+"""What the agent reports about itself: measurements, status, metrics, and systemd."""

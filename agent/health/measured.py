@@ -1,4 +1,4 @@
-"""What the agent measures of itself: latency, loop, inference, machine; and what it counted."""
+"""What the agent measures and counts: latency, loop, inference, machine, counters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STATUS = Path("/proc/self/status")
 _THERMAL = Path("/sys/class/thermal")
 _CPU_ZONES = ("cpu", "soc", "x86_pkg_temp", "k10temp")  # what the types of a CPU's zones contain
 _LOOK_S = 10.0  # between two looks at the machine
-_WEIGHT = 0.02  # of the newest call in the moving inference time
+_WEIGHT = 0.02  # weight of the newest call in the moving inference time
 
 Document = Mapping[str, Any]
 
@@ -49,19 +49,19 @@ class Latencies:
 
 @dataclass(slots=True)
 class LoopTimes:
-    """How late the loop's tick is, and how long a turn takes; since the start."""
+    """The lag of the loop's tick, and the length of its turns; since the start."""
 
     lag_s: float = 0.0  # of the last tick
     lag_s_max: float = 0.0
-    turn_s_max: float = 0.0  # for so long nobody looked at the queue
+    turn_s_max: float = 0.0  # longest time without a look at the queue
 
     def ticked(self, late_s: float) -> None:
-        """Take note of a tick; one that is early, for an alarm, is not late."""
+        """Record a tick; one that is early, for an alarm, is not late."""
         self.lag_s = max(0.0, late_s)
         self.lag_s_max = max(self.lag_s_max, self.lag_s)
 
     def turned(self, took_s: float) -> None:
-        """Take note of a turn: everything between two looks at the queue."""
+        """Record a turn: everything between two looks at the queue."""
         self.turn_s_max = max(self.turn_s_max, took_s)
 
     def document(self) -> dict[str, float]:
@@ -82,7 +82,7 @@ class Pace:
     us_moving: float | None = None  # per sample, over about the last fifty calls
 
     def add(self, seconds: float, samples: int) -> None:
-        """Take note of one call that scored so many samples, at least one."""
+        """Record one call that scored this number of samples, at least one."""
         self.seconds += seconds
         self.samples += samples
         us = seconds / samples * 1e6
@@ -92,7 +92,7 @@ class Pace:
 
 
 def inference(paces: Iterable[Pace]) -> dict[str, float | int | None]:
-    """Return what scoring took over all detectors; the slowest one's moving time."""
+    """Return the scoring time over all detectors, and the slowest one's moving time."""
     paces = list(paces)
     moving = [pace.us_moving for pace in paces if pace.us_moving is not None]
     return {
@@ -103,7 +103,7 @@ def inference(paces: Iterable[Pace]) -> dict[str, float | int | None]:
 
 
 class Machine:
-    """The gateway itself; looked at now and then, as a look costs a little."""
+    """The gateway itself; read now and then, because reading costs a little."""
 
     def __init__(self, directory: Path) -> None:
         """``directory`` is the store's."""
@@ -112,7 +112,7 @@ class Machine:
         self._seen: dict[str, float | None] = {}
 
     def document(self) -> dict[str, float | None]:
-        """Return temperature and disk; None what this machine does not tell."""
+        """Return temperature and disk; None for what this machine does not report."""
         now = time.monotonic()
         if now - self._looked_s >= _LOOK_S:
             self._looked_s = now
@@ -124,7 +124,7 @@ class Machine:
 
 
 def cpu_temperature_c(thermal: Path = _THERMAL) -> float | None:
-    """Return the hottest of the CPU's zones; None where there is none."""
+    """Return the temperature of the CPU's hottest zone; None if there is none."""
     found = [_zone_c(zone) for zone in thermal.glob("thermal_zone*")]
     return max((celsius for celsius in found if celsius is not None), default=None)
 
@@ -139,7 +139,7 @@ def _zone_c(zone: Path) -> float | None:
 
 
 def disk_free_mb(directory: Path) -> float | None:
-    """Return what the agent may still write to the directory's file system."""
+    """Return the space that the agent may still use on the directory's file system."""
     try:
         found = os.statvfs(directory)
     except OSError:  # gone; the store says so

@@ -44,9 +44,7 @@ def text(document: Document, now: datetime | None = None) -> str:
 
     """
     if "loop" not in document:
-        raise StoreError(
-            f"the status is of fieldwatch {document['version']}; start the agent again"
-        )
+        raise StoreError(f"the status is of fieldwatch {document['version']}; restart the agent")
     return "".join(
         line + "\n"
         for metric in _metrics(document, now or datetime.now(UTC))
@@ -55,7 +53,7 @@ def text(document: Document, now: datetime | None = None) -> str:
 
 
 def write(text: str, path: Path) -> None:
-    """Put ``text`` into a file at once: who reads it sees the old one or the new one.
+    """Replace a file with ``text`` atomically: a reader sees the old one or the new one.
 
     Raises:
         StoreError: it cannot be written.
@@ -154,13 +152,13 @@ def _inputs(inputs: Mapping[str, Document]) -> Iterator[Metric]:
     yield Metric(
         "input_messages_too_large_total",
         "counter",
-        "Messages thrown away as they came.",
+        "Messages discarded because they were too large.",
         each("messages_too_large"),
     )
     yield Metric(
         "input_messages_without_topic_total",
         "counter",
-        "Messages thrown away as their topic is no text.",
+        "Messages discarded because their topic is not text.",
         each("messages_without_topic"),
     )
     yield Metric(

@@ -1,6 +1,6 @@
 """The status for a person: the document that the agent stores, in lines.
 
-Imports no numpy: the command is used on small gateways, over slow links, in a hurry.
+Does not import numpy: the command must be fast on small gateways and over slow links.
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def _input(name: str, source: Document) -> Iterator[str]:
     if source["rejected"]:
         yield f"          rejected: {_counts(source['rejected'])}"
     if count := source.get("messages_too_large"):  # none of an older agent's
-        yield f"          {count} messages were too large, and thrown away as they came"
+        yield f"          {count} messages were too large and were discarded"
     if count := source.get("messages_without_topic"):
-        yield f"          {count} messages were thrown away, as their topic is no text"
+        yield f"          {count} messages were discarded, because their topic is not text"
     if given_up := source.get("topics_given_up"):
         yield (
             f"          NOT SUBSCRIBED to {', '.join(given_up)}: each connection brings a retained"
@@ -206,22 +206,22 @@ def uplink_lines(link: Document | None) -> Iterator[str]:
         yield f"          {link['expired']} health messages were too old to be sent"
     if refused := link.get("refused"):  # none of an older agent
         yield (
-            f"          {refused} messages of the collector are not read, as the agent ended"
-            " several times with them in hand: see the log"
+            f"          {refused} messages of the collector are not read, because the agent"
+            " ended several times with them in hand: see the log"
         )
     if link["held"]:
         yield f"          held until the broker takes them: {', '.join(link['held'])}"
     if denied := link.get("denied"):  # none of an older agent's
         yield f"          DENIED by the broker, messages wait: {', '.join(denied)}"
     if link["parked"]:
-        yield f"          {link['parked']} messages that the broker will not take: see the log"
+        yield f"          {link['parked']} messages that the broker does not accept: see the log"
 
 
 def _configuration(configuration: Document | None) -> Iterator[str]:
     if configuration is None:
         return
     for problem in (configuration["refused"] or "").splitlines():
-        yield f"config    NOT TAKEN OVER: {problem}"
+        yield f"config    NOT APPLIED: {problem}"
     if configuration["needs_restart"]:
         yield f"config    needs a restart: {', '.join(configuration['needs_restart'])}"
 

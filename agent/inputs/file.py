@@ -1,4 +1,4 @@
-"""The file input: one thread that follows a file, over rotation and truncation, as ``tail -F``."""
+"""The file input: one thread that follows a file over rotation and truncation, like ``tail -F``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNCOMMITTED_MAX: Final = 64  # reads; a file can wait, where the loop's queue w
 
 
 class FileInput(ThreadedInput):
-    """Reads the lines that a file gets; see ``agent.inputs.Input``."""
+    """Reads the new lines of a file; see ``agent.inputs.Input``."""
 
     def __init__(self, settings: FileTable) -> None:
         super().__init__(settings)
@@ -27,10 +27,10 @@ class FileInput(ThreadedInput):
         self._put = self._committed = 0  # reads, by their tokens
         self._there_at_start = 0  # bytes
         self._framer = Framer(settings.line_bytes_max)
-        self._header: bytes | None = None  # of this file, where it has one
+        self._header: bytes | None = None  # of this file, if it has one
 
     def committed(self, tokens: Sequence[int]) -> None:
-        """Take note that there is room for more."""
+        """Free room for more reads."""
         self._committed = max(tokens)
 
     def _lines_cut(self) -> int:
@@ -56,13 +56,13 @@ class FileInput(ThreadedInput):
         file = io.FileIO(self._settings.path)
         if at_end and self._knows_header(file):
             file.seek(0, os.SEEK_END)
-        # all that is there may have been read before a restart; later files are new
+        # the content may have been read before a restart; later files are new
         self._there_at_start = 0 if self._connections else os.fstat(file.fileno()).st_size
         self._file = file
         self._found(f"reading {self._settings.path}")
 
     def _knows_header(self, file: io.FileIO) -> bool:
-        """Read the header where there is to be one; False where it is not there yet."""
+        """Read the header if one is expected; return False if it is not there yet."""
         if not self._settings.header:
             return True
         line = file.readline(self._settings.line_bytes_max + 1)
@@ -91,7 +91,7 @@ class FileInput(ThreadedInput):
                 put(Chunk(self.name, *now, [*head, *lines], token=self._put, again=again))
 
     def _look_whether_replaced(self) -> None:
-        """Begin anew where the name stands for another file, or this one became shorter."""
+        """Start from the beginning if the name is another file, or the file became shorter."""
         assert self._file is not None
         mine, there = os.fstat(self._file.fileno()), self._settings.path.stat()
         if (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino):

@@ -19,7 +19,7 @@ from agent.inputs.source import Input
 
 
 def open_input(settings: SourceTable, guard: Guard | None = None) -> Input:
-    """Return the input of this kind; its device is not touched before ``start``.
+    """Return the input of this kind; its device is not opened before ``start``.
 
     Raises:
         ConfigError: what it needs is not installed, or a setting of another package's is wrong.

@@ -1,7 +1,7 @@
 """The Modbus input: one thread that polls registers and bits (Modbus application protocol 1.1b3).
 
 Each poll makes one measurement, a value for each register in the channel's unit. What the device
-refuses to give, or marks as invalid, is of bad quality; all else is judged where lines are, too.
+refuses, or marks as invalid, is of bad quality; all else is checked like lines.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Block(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where the words of a register are in what was read."""
+    """Where the words of a register are in a block."""
 
     register: RegisterTable
     block: Block
@@ -80,9 +80,9 @@ class ModbusInput(ThreadedInput):
     """Polls a device; see ``agent.inputs.Input``."""
 
     def __init__(self, settings: ModbusTcpTable | ModbusRtuTable) -> None:
-        """Raise ConfigError where pymodbus is not installed."""
+        """Raise ConfigError if pymodbus is not installed."""
         try:
-            import pymodbus.client as client  # only where a device is to be polled
+            import pymodbus.client as client  # only if a device is polled
             from pymodbus.exceptions import ModbusException
         except ImportError as error:
             raise ConfigError(
@@ -154,7 +154,7 @@ class ModbusInput(ThreadedInput):
             self._stopping.wait(due - time.monotonic())
 
     def _read(self, device: Any, block: Block) -> list[int] | Bad:
-        """Return the words or bits of a block; or why the device does not give them."""
+        """Return the words or bits of a block, or why the device does not give them."""
         ask = getattr(device, _ASK[block.function])
         answer = ask(block.address, count=block.words, device_id=self._settings.unit)
         bits = block.function in BIT_FUNCTIONS
@@ -174,7 +174,7 @@ class ModbusInput(ThreadedInput):
 
 
 def blocks(registers: Sequence[RegisterTable]) -> Iterator[Block]:
-    """Yield what to request: registers, or bits, that lie side by side go together."""
+    """Yield the requests: adjacent registers, or bits, go together."""
     begin, end, function = 0, 0, ""
     for register in sorted(registers, key=lambda one: (one.function, one.address)):
         last = register.address + register.words
@@ -189,7 +189,7 @@ def blocks(registers: Sequence[RegisterTable]) -> Iterator[Block]:
 
 
 def place_of(register: RegisterTable, among: Sequence[Block]) -> Place:
-    """Return where a register is among the blocks that are read."""
+    """Return where a register is in the blocks."""
     for block in among:
         begin = register.address - block.address
         end = begin + register.words
@@ -204,7 +204,7 @@ def _refused(answer: Any) -> Bad:
 
 
 def value_of(place: Place, words: list[int] | Bad) -> float | Bad:
-    """Return a register's value in the channel's unit, of the words of its block."""
+    """Return a register's value in the channel's unit, from the words of its block."""
     if isinstance(words, Bad):
         return words
     register = place.register
@@ -219,13 +219,13 @@ def value_of(place: Place, words: list[int] | Bad) -> float | Bad:
 
 
 def decoded(register: RegisterTable, words: Sequence[int]) -> float:
-    """Return a register's value in the channel's unit; NaN where it is no number."""
+    """Return a register's value in the channel's unit; NaN if it is not a number."""
     raw = raw_of(register, words)
     return math.nan if raw is None else float(raw) * register.scale + register.offset
 
 
 def raw_of(register: RegisterTable, words: Sequence[int]) -> float | None:
-    """Return the number that words hold, before scale and offset; None where they hold none."""
+    """Return the number in the words, before scale and offset; None if there is none."""
     if register.is_bit:
         return words[0]
     ordered = words if register.word_order == "big" else words[::-1]

@@ -1,11 +1,11 @@
 """The MQTT input: one thread that receives messages, and acknowledges them once committed.
 
-The broker keeps what it sent until then, so that a gateway that dies with messages in its memory
-gets them again. What comes twice is told by its time: the aligner drops it. Of messages without a
-time of their own the broker keeps nothing, by default: nobody could say how long they have waited.
+The broker keeps what it sent until then. So if a gateway is killed with messages in its memory, it
+gets them again. The aligner drops repeated readings by their time. By default the broker keeps no
+messages without a time, because nobody could say how long they have waited.
 
-What waits for its commit is bounded in bytes, too: while it is too much, nothing is fetched from
-the connection, which then reads nothing, so that the broker waits.
+Messages that wait for their commit are bounded in bytes, too: above that the input fetches nothing
+from the connection, which then reads nothing, so that the broker waits.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _LOG = logging.getLogger(__name__)
 
 # messages not acknowledged yet; MQTT 5 tells the broker, with 3.1.1 it has a number of its own
 _WAITING_MAX: Final = 1000
-_WAITING_BYTES_MAX: Final = 16 * 2**20  # of those, as they lie in memory
-_LINE_BYTES: Final = 48  # that a line takes beside its text
+_WAITING_BYTES_MAX: Final = 16 * 2**20  # of those, in memory
+_LINE_BYTES: Final = 48  # that a line takes in addition to its text
 # few brokers say that another client has the same id, and none with MQTT 3.1.1; this looks like it:
 _SHORT_S: Final = 10.0  # so soon a connection is gone ...
 _SHORT_LIVED_MIN: Final = 3  # ... so many times running
@@ -75,11 +75,11 @@ class MqttInput(ThreadedInput):
     def ask_to_stop(self) -> None:
         """Let the receiving end; what is not acknowledged, the broker keeps."""
         super().ask_to_stop()
-        self._done.put(0)  # for who waits for a commit
+        self._done.put(0)  # wakes a thread that waits for a commit
         self._wake()
 
     def committed(self, tokens: Sequence[int]) -> None:
-        """Have these messages acknowledged."""
+        """Let the thread acknowledge these messages."""
         for token in tokens:
             self._done.put(token)
         self._wake()
@@ -134,7 +134,7 @@ class MqttInput(ThreadedInput):
             self._found(f"receiving from {broker.host}:{broker.port}")
 
     def _subscribe(self, connection: Connection) -> None:
-        """Ask for all topics but those that are given up; the broker may have a session with those.
+        """Subscribe to all topics except those given up; the broker may have those in its session.
 
         Raises:
             LinkError: the connection is gone.
@@ -171,19 +171,19 @@ class MqttInput(ThreadedInput):
             self._acknowledge(connection)
 
     def _explained(self, lost: Lost) -> str:
-        """Say why a connection is gone: two clients of one id throw each other off without end."""
+        """Say why a connection is gone: two clients with the same id disconnect each other."""
         soon = time.monotonic() - self._found_mono_s < _SHORT_S
         self._short_lived = self._short_lived + 1 if soon else 0
         if not lost.taken_over and self._short_lived < _SHORT_LIVED_MIN:
             return lost.reason
         return (
             f"{lost.reason}; {'' if lost.taken_over else 'perhaps '}another agent connects with the"
-            f" same client id, {self._client_id}, which is made of the names of host and input:"
-            " give the input another name in one of the two"
+            f" same client id, {self._client_id}, which is made from the names of host and input:"
+            " rename the input in one of the two"
         )
 
     def _acknowledge(self, connection: Connection) -> None:
-        """Acknowledge what is committed; wait for that while too much is not."""
+        """Acknowledge what is committed; wait while too much is not committed."""
         while True:
             try:
                 token = self._done.get(timeout=self._commit_wait_s())
@@ -201,7 +201,7 @@ class MqttInput(ThreadedInput):
         return 1.0 if crowded and not self._stopping.is_set() else 0.0
 
     def _refuse(self, message: TooLarge, connection: Connection) -> None:
-        """Count a message that was too large; give its topic up where it comes again and again.
+        """Count a message that was too large; give its topic up if it comes on each connection.
 
         Raises:
             LinkError: the connection is gone.
@@ -230,7 +230,7 @@ class MqttInput(ThreadedInput):
             self._subscribe(connection)
 
     def _guarded(self, received: Received, put: Callable[[Chunk], None]) -> None:
-        """Pass on what a message holds; or, unread, one that has ended a thread too often.
+        """Pass on the lines of a message; refuse one that has ended a thread too often.
 
         Raises:
             LinkError: it is too much for the memory; the broker sends it again later.
@@ -245,7 +245,7 @@ class MqttInput(ThreadedInput):
             self._take(received, put)
 
     def _take(self, received: Received, put: Callable[[Chunk], None]) -> None:
-        """Pass on what a message holds.
+        """Pass on the lines of a message.
 
         Raises:
             LinkError: it is too much for the memory; the broker sends it again later.
@@ -260,7 +260,7 @@ class MqttInput(ThreadedInput):
         put(self._chunk(received, lines, token))
 
     def _token(self, received: Received, lines: Sequence[bytes]) -> int:
-        """Return by what to acknowledge a message when it is committed; 0 where that is not asked.
+        """Return the token that acknowledges a message when it is committed; 0 if there is none.
 
         Raises:
             LinkError: it is too much for the memory; the broker sends it again later.

@@ -28,7 +28,7 @@ BLOCK_SAMPLES = 1500  # noise and schedule are drawn in blocks, so that chunking
 
 
 class PlantChannel(NamedTuple):
-    """One sensor of the pump; readings beyond ``low``/``high`` are no measurements."""
+    """One sensor of the pump; readings beyond ``low``/``high`` are invalid."""
 
     name: str
     unit: str
@@ -72,9 +72,9 @@ _ROUNDING_S = 1e-6  # sample times are products of floats: equal within this
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that goes wrong, from ``at_s`` seconds after the pump's start.
+    """A fault that begins ``at_s`` seconds after the pump's start.
 
-    ``severity`` 1 is what an engineer would see within a minute or so.
+    An engineer would see ``severity`` 1 within about a minute.
     """
 
     kind: FaultKind
@@ -107,7 +107,7 @@ class Fault:
 
 
 class Pump:
-    """One pump; ``run`` goes on where the last call ended, the same for any chunking."""
+    """One pump; ``run`` continues where the last call ended, the same for any chunking."""
 
     def __init__(self, seed: int, faults: Sequence[Fault] = ()) -> None:
         self._random = np.random.default_rng(seed)
@@ -144,7 +144,7 @@ class Pump:
         return self._sensors(time_s, values.astype(np.float32))
 
     def _physics(self, time_s: Float64) -> Float64:
-        """What the sensors would show without noise of their own, (n, 8)."""
+        """What the sensors would show without noise, (n, 8)."""
         speed = self._lag("speed", self._schedule(), _RAMP_S)
         load = 1.0 + self._wander("wander", 0.02)
         wear = self._strength("bearing_wear", time_s, 120.0)
@@ -194,7 +194,7 @@ class Pump:
         )
 
     def _schedule(self) -> Float64:
-        """Relative speed asked of the drive at each sample of the block."""
+        """Relative speed demanded from the drive at each sample of the block."""
         asked = np.empty(BLOCK_SAMPLES)
         for sample in range(BLOCK_SAMPLES):
             self._mode_left_s -= PERIOD_S
@@ -215,7 +215,7 @@ class Pump:
         return self._lag(name, drive * deviation * math.sqrt((1 + keep) / (1 - keep)), _DRIFT_S)
 
     def _lag(self, name: str, target: Float64, constant_s: float) -> Float64:
-        """First-order lag, going on from the block before."""
+        """First-order lag, continued from the previous block."""
         keep = math.exp(-PERIOD_S / constant_s)
         value, followed = self._lagged[name], np.empty(len(target))
         for sample, goal in enumerate(target.tolist()):
@@ -232,7 +232,7 @@ class Pump:
         return total
 
     def _sensors(self, time_s: Float64, values: Float32) -> Float32:
-        """Apply the faults of single sensors to what they would have shown."""
+        """Apply the faults of single sensors to their readings."""
         for number, fault in enumerate(self._faults):
             channel = _INDEX[fault.channel]
             active = fault.active(time_s)
@@ -288,7 +288,7 @@ def sudden(kind: FaultKind, at_s: float, duration_s: float) -> Fault:
 def simulate(output: Path, hours: float, seed: int, faults: Sequence[Fault]) -> int:
     """Write a recording as CSV; return the number of rows.
 
-    It begins at 2024-01-01 plus ``seed`` days. Where there are faults, their times are written
+    It begins at 2024-01-01 plus ``seed`` days. If there are faults, their times are written
     beside it as ``X.labels.csv``: ``start,end,kind`` in Unix seconds.
     """
     start_s = 1_704_067_200.0 + seed * _DAY_S

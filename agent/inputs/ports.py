@@ -1,4 +1,4 @@
-"""Which device a serial input means: a name, a pattern of names, or the only one there is."""
+"""Finds the device of a serial input: by a name, a pattern of names, or as the only one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from agent.config.kinds import AUTO
 def find(port: Path, by_id: Path) -> Path:
     """Return the device that ``port`` stands for now; it may be another after a reconnect.
 
-    A plain name is returned as it is, there or not.
+    A plain name is returned as it is, whether it exists or not.
 
     Raises:
-        OSError: none fits the pattern, or several; says which are there.
+        OSError: no device or several match the pattern; the text lists the devices.
 
     """
     if port != AUTO and (not glob.has_magic(str(port)) or port.exists()):
@@ -26,13 +26,13 @@ def find(port: Path, by_id: Path) -> Path:
         return Path(found[0])
     if found:
         raise OSError(
-            f"port = {str(port)!r} fits {len(found)} devices, name one of them: {', '.join(found)}"
+            f"port = {str(port)!r} matches {len(found)} devices; name one: {', '.join(found)}"
         )
-    raise FileNotFoundError(errno.ENOENT, f"no device is there as {pattern}; {ports_there(by_id)}")
+    raise FileNotFoundError(errno.ENOENT, f"no device matches {pattern}; {ports_there(by_id)}")
 
 
 def named(port: Path, by_id: Path) -> str:
-    """Return the name of the device that ``port`` stands for; where that is unclear, its own."""
+    """Return the name of the device that ``port`` stands for; if that is unclear, ``port``."""
     try:
         return str(find(port, by_id))
     except OSError:
@@ -40,13 +40,13 @@ def named(port: Path, by_id: Path) -> str:
 
 
 def ports_there(by_id: Path) -> str:
-    """Say which serial devices have a lasting name."""
+    """Say which serial devices have a stable name."""
     ports = [str(port) for port in devices(by_id)]
-    return f"ports there: {', '.join(ports)}" if ports else "no port with a lasting name is there"
+    return f"the ports are: {', '.join(ports)}" if ports else "there is no port with a stable name"
 
 
 def devices(by_id: Path) -> list[Path]:
-    """Return the lasting names of the serial devices that are plugged in."""
+    """Return the stable names of the serial devices that are plugged in."""
     try:
         return sorted(by_id.iterdir())
     except OSError:  # udev makes the directory with the first device

@@ -8,19 +8,19 @@ from threading import Event, Lock
 
 from agent.inputs.source import Chunk
 
-LINES_TAKEN_MAX = 2000  # at once, about: a loop that is behind takes no more memory for that
+LINES_TAKEN_MAX = 2000  # at once, about: bounds the memory of a loop that is behind
 
 
 class ChunkQueue:
     """From the readers to the loop; bounded, and a reader never waits in it.
 
-    A reader that waited would leave its bytes to the kernel, which drops them uncounted. What has
-    a token is never dropped: its input hears of its commit, and brings no more than so much before.
+    If a reader waited, the kernel would drop its bytes uncounted. A chunk with a token is never
+    dropped: its input waits for commits, and so bounds its own chunks.
 
     Args:
-        chunks_max: How many wait at most.
+        chunks_max: Most chunks that wait.
         gather_s: How long ``take`` waits for more once there is one ...
-        enough: ... unless there are so many.
+        enough: ... unless there are this many.
 
     """
 
@@ -37,7 +37,7 @@ class ChunkQueue:
         self.dropped_lines = 0
 
     def put(self, chunk: Chunk) -> None:
-        """Add a chunk; where the queue is full, the oldest is dropped and counted."""
+        """Add a chunk; if the queue is full, drop and count the oldest."""
         with self._guard:
             if len(self._chunks) >= self._chunks_max:
                 self._drop_oldest()
@@ -58,7 +58,7 @@ class ChunkQueue:
 
     @property
     def waiting(self) -> int:
-        """How many chunks wait."""
+        """Number of chunks that wait."""
         return len(self._chunks)
 
     def wake(self) -> None:
@@ -66,9 +66,9 @@ class ChunkQueue:
         self._wakes.put(None)
 
     def take(self, timeout_s: float) -> list[Chunk]:
-        """Return what waits, in order; if nothing does, wait for it up to ``timeout_s``.
+        """Return the waiting chunks, in order; if there are none, wait up to ``timeout_s``.
 
-        That is all, or about ``LINES_TAKEN_MAX`` lines of it.
+        Returns all, or about ``LINES_TAKEN_MAX`` lines.
         """
         if not self._chunks:
             try:
@@ -88,7 +88,7 @@ class ChunkQueue:
         return found
 
     def _gather(self) -> None:
-        """Wait for more, where some are there."""
+        """Wait for more chunks, if there are some."""
         self._many.clear()
         if len(self._chunks) < self._enough:
             self._many.wait(self._gather_s)

@@ -1,4 +1,4 @@
-"""The replay input: one thread that plays a recording at the pace it was recorded at, or faster."""
+"""The replay input: one thread that plays a recording at its own pace, or faster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RETRY_S: Final = 1.0
 _CHUNK_LINES_MAX: Final = 500
 _AHEAD_MAX: Final = 50  # chunks not committed; at high speed the store sets the pace
 _LOOK_S: Final = 0.05
-_STEP_S: Final = 1.0  # between two passes, of a recording that does not say
+_STEP_S: Final = 1.0  # between two passes, if the recording does not say
 
 
 class ReplayInput(ThreadedInput):
@@ -35,7 +35,7 @@ class ReplayInput(ThreadedInput):
         self._next_begin_s: float | None = None  # when that is due, monotonic
 
     def committed(self, tokens: Sequence[int]) -> None:
-        """Take note of how far the store is."""
+        """Count the committed chunks."""
         self._committed = max(self._committed, *tokens)
 
     def _run(self, put: Callable[[Chunk], None]) -> None:
@@ -52,7 +52,7 @@ class ReplayInput(ThreadedInput):
                 return
 
     def _play(self, file: BinaryIO, put: Callable[[Chunk], None]) -> None:
-        """Play the recording once; raises OSError where it cannot be played."""
+        """Play the recording once; raises OSError if it cannot be played."""
         head, at = recorded(self._settings, file)
         began = self._next_begin_s or time.monotonic()
         first, last, step, due = math.nan, math.nan, _STEP_S, began
@@ -85,7 +85,7 @@ class ReplayInput(ThreadedInput):
         self._next_begin_s = began + (last - first + step) / self._settings.speed
 
     def _set_shift(self, first: float) -> None:
-        """Let the first row of a pass follow the last of the one before, or be now."""
+        """Shift the first row of a pass to follow the last of the previous pass, or to now."""
         if self._next_s is not None:
             self._shift_s = self._next_s - first
         elif self._settings.times == "now":

@@ -1,4 +1,4 @@
-"""The serial input: one thread that reads a port, and finds it again when it was unplugged."""
+"""The serial input: one thread that reads a port, and finds it again after unplugging."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _PSEUDO_TERMINALS = range(136, 144)  # major numbers of devices that have no rea
 
 
 class Port(serial.Serial):
-    """A port whose waiting bytes are kept at the opening; pyserial throws them away.
+    """A port whose waiting bytes are kept at the opening; pyserial discards them.
 
-    What came at another speed is noise, and is thrown away.
+    What came at another speed is noise, and is discarded.
     """
 
     _noise = False  # what waits
@@ -55,13 +55,13 @@ class Port(serial.Serial):
             self.discard()
 
     def discard(self) -> None:
-        """Throw away what waits."""
+        """Discard what waits."""
         assert self.fd is not None
         termios.tcflush(self.fd, termios.TCIFLUSH)
 
 
 def _line_settings(descriptor: int) -> list[int] | None:
-    """Return speed, bits and parity; None where there are none."""
+    """Return speed, bits and parity; None if there are none."""
     try:
         _, _, flags, _, speed, _, _ = termios.tcgetattr(descriptor)
     except termios.error:
@@ -107,13 +107,13 @@ class SerialInput(ThreadedInput):
                 self._bytes += len(data)
                 if lines:
                     put(Chunk(self.name, time.time(), time.monotonic(), lines))
-                self._lines += len(lines)  # what is counted is there for a flush
+                self._lines += len(lines)  # what is counted is available to a flush
         finally:
             self._framer.end()
 
 
 class Arriving:
-    """What comes at an open port, by its descriptor.
+    """Reads an open port by its descriptor.
 
     Takes two calls of the kernel where ``Serial.read`` takes six; at each a thread gives the
     interpreter away, and with many ports has to wait for the others to get it back.
@@ -143,7 +143,7 @@ class Arriving:
 
 
 def _first_may_mislead(settings: SerialTable) -> bool:
-    """Tell whether the rest of a line, read from its middle on, can pass for a whole one.
+    """Whether the rest of a line, read from its middle on, can pass for a whole one.
 
     A time or a JSON object that lacks its beginning is rejected; '12.5' cut to '2.5' is not, nor
     'inflow=7' cut to 'flow=7'.
@@ -155,7 +155,7 @@ def _first_may_mislead(settings: SerialTable) -> bool:
 
 
 def open_port(settings: SerialTable) -> Port:
-    """Open the port for this process alone; what waits there can be read.
+    """Open the port for this process only; what waits there can be read.
 
     Raises:
         OSError: absent, not permitted, in use, no serial port, or it cannot be set like this.
@@ -178,7 +178,7 @@ def open_port(settings: SerialTable) -> Port:
 
 
 def sample(settings: SerialTable, seconds: float) -> bytes:
-    """Return what comes within some seconds; raises OSError as ``open_port`` does."""
+    """Return what comes within some seconds; raises OSError like ``open_port``."""
     data, until = b"", time.monotonic() + seconds
     with open_port(settings) as port:
         port.discard()  # it came at another speed
@@ -189,7 +189,7 @@ def sample(settings: SerialTable, seconds: float) -> bytes:
 
 
 def probe_port(settings: SerialTable) -> str | None:
-    """Open the port as the agent would; say what is wrong and how to mend it, or None."""
+    """Open the port as the agent would; say what is wrong and how to fix it, or None."""
     try:
         open_port(settings).close()
     except OSError as error:
@@ -207,7 +207,7 @@ def _explain(settings: SerialTable, error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"no permission to open {port}: add the agent's user to the group {_group(port)}"
     if error.errno in (errno.EBUSY, errno.EAGAIN):
-        return f"{port} is in use by another program (an agent that runs already?)"
+        return f"{port} is in use by another program (a running agent?)"
     return f"{port}: {error}"
 
 

@@ -1,4 +1,4 @@
-"""The simulator input: one thread that brings what the simulated pump's controller measures."""
+"""The simulator input: one thread that delivers the readings of the simulated pump."""
 
 from __future__ import annotations
 

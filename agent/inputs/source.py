@@ -16,12 +16,12 @@ class Chunk(NamedTuple):
     arrived_s: float  # Unix seconds, by the gateway's clock
     arrived_mono_s: float  # ``time.monotonic``, which no clock step changes
     lines: Sequence[bytes] = ()  # whole lines, without their ends
-    token: int = 0  # by which the input knows the chunk when it is committed; 0: need not know
-    again: bool = False  # it may have come before: rows of a time that is past are no news
-    old: bool = False  # nobody knows when it was sent: without a time of its own it tells nothing
+    token: int = 0  # identifies the chunk to its input after the commit; 0: not needed
+    again: bool = False  # it may have come before: rows of a past time are not new
+    old: bool = False  # of unknown age: without its own time it is useless
     origin: str = ""  # where in the input it came from: a topic
     measurements: Sequence[Measurement] = ()  # of an input with ``format = "readings"``
-    refused: bool = False  # it has ended a thread of its input too often: not to be read
+    refused: bool = False  # it has ended a thread of its input too often: do not read it
 
     @property
     def rows(self) -> Sequence[Raw]:
@@ -31,7 +31,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class InputStatus:
-    """How an input is doing; counts since the agent started."""
+    """The state of an input; counts since the agent started."""
 
     connected: bool
     since: float | None  # Unix seconds of the last change of ``connected``; None before any
@@ -40,9 +40,11 @@ class InputStatus:
     lines: int  # or measurements
     lines_cut: int  # pieces of lines at the ends of a connection, which are not used
     reconnects: int
-    messages_too_large: int = 0  # thrown away as they came
-    messages_without_topic: int = 0  # thrown away, as their topic is no text
-    topics_given_up: tuple[str, ...] = ()  # as each connection brought such a message on them
+    messages_too_large: int = 0  # discarded while receiving
+    messages_without_topic: int = 0  # discarded, because their topic is not text
+    topics_given_up: tuple[
+        str, ...
+    ] = ()  # because each connection delivered a too large message on them
 
 
 class Input(Protocol):
@@ -57,16 +59,16 @@ class Input(Protocol):
     stream: str  # the stream that its readings belong to
 
     def start(self, put: Callable[[Chunk], None]) -> None:
-        """Begin to read; an absent device is a normal state and no error."""
+        """Begin to read; an absent device is a normal state, not an error."""
 
     def ask_to_stop(self) -> None:
         """Let the reading end; does not wait for it."""
 
     def stop(self) -> None:
-        """End the reading within a second; nothing is put any more after it returns."""
+        """End the reading within a second; nothing is put after it returns."""
 
     def status(self) -> InputStatus:
-        """Say how it is doing."""
+        """Return its state."""
 
     def committed(self, tokens: Sequence[int]) -> None:
-        """Take note that these chunks are on the disk; called by the loop, returns at once."""
+        """Be told that these chunks are on the disk; called by the loop, returns at once."""

@@ -1,8 +1,8 @@
-"""Which topics an MQTT input asks for: not those that cost too much at every connection.
+"""Chooses the topics of an MQTT input: not those that cost too much at every connection.
 
-A retained message lies at the broker and comes with each subscription. One that is too large is
-thrown away as it comes, but it has to come, over a cellular link perhaps. So a topic filter that
-brings one on two connections in a row is given up for a day. The others go on.
+A retained message stays at the broker and comes with each subscription. A too large one is
+discarded while it is received, but it uses the link, which may be cellular. So the input gives up,
+for a day, a topic filter that delivers one on two connections in a row. The others continue.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Subscriptions:
         self._filters = filters
         self._clock_s = clock_s
         self._strikes = dict.fromkeys(filters, 0)
-        self._asked: list[str] = []  # on this connection, at its beginning
+        self._asked: list[str] = []  # subscribed at the beginning of this connection
         self._struck: set[str] = set()  # on this connection
         self._until_s = dict.fromkeys(filters, -math.inf)  # given up until then
 
     def begin(self) -> None:
-        """Begin a connection; what the last one did not bring has had no strike there."""
+        """Begin a connection; forget filters without a strike on the last one."""
         for one in self._asked:
             if one not in self._struck:
                 self._strikes[one] = 0
@@ -50,7 +50,7 @@ class Subscriptions:
         return [one for one in self._filters if one not in wanted]
 
     def too_large(self, topic: str) -> list[str]:
-        """Take note of a retained message that is too large; return the filters to give up."""
+        """Add a strike for a too large retained message; return the filters to give up."""
         struck = [one for one in self.wanted() if one not in self._struck and matches(one, topic)]
         self._struck.update(struck)
         for one in struck:

@@ -1,4 +1,4 @@
-"""What inputs that read in a thread of their own have in common: its life, and its counters."""
+"""The base of inputs that read in their own thread: its start, its end, and its counters."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ThreadedInput(ABC):
         self._topics_given_up: tuple[str, ...] = ()
 
     def start(self, put: Callable[[Chunk], None]) -> None:
-        """Begin to read; waits for the device where it is absent."""
+        """Begin to read; the thread waits for an absent device."""
         self._thread = threading.Thread(
             target=self._run, args=(put,), name=f"input {self.name}", daemon=True
         )
@@ -53,7 +53,7 @@ class ThreadedInput(ABC):
             self._thread.join()
 
     def status(self) -> InputStatus:
-        """Say how it is doing."""
+        """Return its state."""
         return InputStatus(
             connected=self._connected,
             since=self._since,
@@ -68,7 +68,7 @@ class ThreadedInput(ABC):
         )
 
     def committed(self, tokens: Sequence[int]) -> None:  # noqa: B027 - few have to
-        """Take note that these chunks are on the disk; most sources do not wait for that."""
+        """Be told that these chunks are on the disk; most sources do not need that."""
 
     def _found(self, doing: str) -> None:
         """Take note that the source is there, or there again; log ``doing``, "reading PORT"."""

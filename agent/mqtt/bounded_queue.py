@@ -8,13 +8,13 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-_LOOK_S: Final = 0.1  # who waits for room looks this often: no lock is taken for it at each item
+_LOOK_S: Final = 0.1  # a waiting thread looks this often: so no item needs a lock for it
 
 
 class BoundedQueue(Generic[T]):
-    """Unbounded in number; who puts what is large waits for room before it reads more of it.
+    """Unbounded in number; the reader of large items waits for space before it reads more.
 
-    One thread puts what has a size, one gets; any thread, and a signal handler, may put the rest.
+    One thread puts items with a size, one gets; any thread, and a signal handler, may put others.
     """
 
     def __init__(self, bytes_max: int) -> None:
@@ -37,7 +37,7 @@ class BoundedQueue(Generic[T]):
         return item
 
     def get_nowait(self) -> T:
-        """Return the oldest item. Raises queue.Empty where there is none."""
+        """Return the oldest item. Raises queue.Empty if there is none."""
         item, size_bytes = self._queue.get_nowait()
         self._got_bytes += size_bytes
         return item
@@ -52,5 +52,5 @@ class BoundedQueue(Generic[T]):
             self._closed.wait(_LOOK_S)
 
     def close(self) -> None:
-        """Let nobody wait for room any more."""
+        """Let no thread wait for space any more."""
         self._closed.set()

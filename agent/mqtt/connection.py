@@ -38,10 +38,10 @@ Protocol = Literal["5", "3.1.1"]
 CONNECT_TIMEOUT_S = 10.0
 GOODBYE_S_MAX = 0.5
 UNSUPPORTED_PROTOCOL = 0x84
-_RECEIVE_MAXIMUM = 65535  # where the broker names none
+_RECEIVE_MAXIMUM = 65535  # if the broker names none
 _PACKET_BYTES_MAX = 268_435_455  # the longest that MQTT can express
-RECEIVED_BYTES_MAX = 65_536  # of a packet, where nobody asks for more
-_WAITING_BYTES_MAX = 8 * 2**20  # received, and not fetched; then nothing more is read
+RECEIVED_BYTES_MAX = 65_536  # of a packet, unless more is requested
+_WAITING_BYTES_MAX = 8 * 2**20  # received and not fetched; above this nothing more is read
 _SHARED = "$share/"  # before the name of a group, and what it shares
 _TAKEN_OVER = 0x8E
 _UNSPECIFIED = 0x80  # paho's word for a connection that is simply gone
@@ -54,7 +54,7 @@ class LinkError(FieldwatchError):
 
 
 class Connected(NamedTuple):
-    """The broker accepted, and says what it takes."""
+    """The broker accepted, and says its limits."""
 
     receive_maximum: int  # unacknowledged messages at a time
     packet_bytes_max: int  # a longer packet would cost the connection
@@ -71,7 +71,7 @@ class Lost(NamedTuple):
     """The connection is gone."""
 
     reason: str
-    taken_over: bool = False  # by another client with the same id, as some brokers with MQTT 5 say
+    taken_over: bool = False  # by another client with the same id, as some MQTT 5 brokers report
 
 
 class Acknowledged(NamedTuple):
@@ -94,25 +94,25 @@ class Received(NamedTuple):
 
     topic: str
     body: bytes
-    packet: int  # to acknowledge it by, where that is not done at once
-    again: bool  # the broker has sent it before, and was not answered
-    retained: bool = False  # it was there before the subscription; nobody knows since when
+    packet: int  # for the acknowledgement, if that is not sent at once
+    again: bool  # the broker has sent it before, without an acknowledgement
+    retained: bool = False  # it existed before the subscription, for an unknown time
 
 
 class TooLarge(NamedTuple):
-    """Somebody published what is longer than this side takes; it was thrown away as it came."""
+    """A received message was too large, and was discarded while receiving."""
 
     topic: str
     size_bytes: int  # of the packet
-    retained: bool  # it lies at the broker, and comes again with each subscription
+    retained: bool  # the broker keeps it, and sends it again with each subscription
 
 
 class NoTopic(NamedTuple):
-    """Somebody published on what is no topic, as it is no text; it was thrown away as it came."""
+    """A received message had a topic that is not text, and was discarded while receiving."""
 
 
 class Woken(NamedTuple):
-    """Somebody on this side wants the sender to look up; nothing happened on the connection."""
+    """Wakes the thread of this side; nothing happened on the connection."""
 
 
 Happening = (
@@ -194,7 +194,7 @@ class Connection:
         self._client.loop_start()
 
     def _authenticate(self) -> None:
-        """Read password and certificates anew each time: they are renewed while we run."""
+        """Read password and certificates each time: they are renewed while we run."""
         password, context = self._credentials.read()
         if self._settings.username is not None:
             self._client.username_pw_set(self._settings.username, password)
@@ -215,7 +215,7 @@ class Connection:
         return {"clean_start": not self._session_expiry_s} if self._mqtt5 else {}
 
     def acknowledge(self, packet: int) -> None:
-        """Say that a message received is in good hands; see ``session_expiry_s``."""
+        """Acknowledge a received message; see ``session_expiry_s``."""
         self._client.ack(packet, 1)
 
     def renewed(self) -> bool:
@@ -254,10 +254,10 @@ class Connection:
         expiry_s: float | None = None,
         form: Payload | None = None,
     ) -> int | None:
-        """Send at QoS 1; return the packet number, or None where the connection is gone.
+        """Send at QoS 1; return the packet number, or None if the connection is gone.
 
-        With MQTT 5 a broker that cannot hand the message over within ``expiry_s`` drops it, and
-        the message says what ``form`` it has.
+        With MQTT 5 the broker drops a message that it cannot deliver within ``expiry_s``, and the
+        message names its ``form``.
         """
         properties = self._told_of(expiry_s, form) if self._mqtt5 else None
         message = self._client.publish(topic, body, 1, retain, properties)
@@ -279,7 +279,7 @@ class Connection:
         return self._properties[expiry_s, form]
 
     def subscribe(self, topics: Sequence[str]) -> None:
-        """Ask for these topics at QoS 1; the answer comes as a happening.
+        """Subscribe to these topics at QoS 1; the answer comes as a happening.
 
         Raises:
             LinkError: the connection is gone.
@@ -290,7 +290,7 @@ class Connection:
             raise LinkError("the connection is gone")
 
     def unsubscribe(self, topics: Sequence[str]) -> None:
-        """Let the broker send nothing more of these.
+        """Unsubscribe from these topics.
 
         Raises:
             LinkError: the connection is gone.
@@ -371,9 +371,9 @@ class Connection:
 
 
 class _Client(paho.Client):
-    """paho, with a bounded socket; and its network thread cannot end without a word.
+    """paho, with a bounded socket; the end of its network thread is always reported.
 
-    The two methods are not of paho's public interface. Tests fail if paho calls them no more.
+    The two methods are not in paho's public interface. Tests fail if paho stops calling them.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Who this gateway is to the broker: password and certificates, read anew at each connection.
+"""The gateway's password and certificates for the broker, read at each connection.
 
 They are in files that the configuration names, or among systemd's credentials; never in the
-configuration itself, and nothing here is ever logged. Files that are replaced while a connection
-is open are noticed; systemd's credentials are copies of the start and stay as they are.
+configuration itself, and nothing here is ever logged. Files replaced during a connection are
+noticed; systemd's credentials are copies made at the start, and do not change.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Credentials:
         self._stamps: list[_Stamp] = []
 
     def read(self) -> tuple[str | None, ssl.SSLContext | None]:
-        """Return the password, and what TLS needs; None where there is none.
+        """Return the password, and what TLS needs; None for what is not configured.
 
         Raises:
             OSError: a file cannot be read.
-            ssl.SSLError: it holds no certificate, or the key does not fit.
+            ssl.SSLError: it contains no certificate, or the key does not fit.
             ValueError: the key is encrypted, or the password is not text.
 
         """
@@ -45,7 +45,7 @@ class Credentials:
     def renewed(self) -> bool:
         """Whether the files changed since they were read, and the new ones can be used.
 
-        Certificate and key are two files: between the two writes of a renewal they do not fit.
+        Certificate and key are two files: between the two writes of a renewal they do not match.
         """
         if self._stamps_now() == self._stamps:
             return False

@@ -1,14 +1,14 @@
-"""What a broker sends, packet by packet, cut to a bounded size before paho sees it.
+"""Cuts what a broker sends, packet by packet, to a bounded size before paho sees it.
 
-paho keeps a packet until it is whole, however long that is: up to 256 MB. Not every broker keeps to
-the longest that a client takes, and with MQTT 3.1.1 a client cannot say so. ``BoundedSocket`` is
-between the network and paho. It reads in large pieces, and passes on what fits. A longer message is
-thrown away while it arrives, and paho gets a short one in its place: with the same topic and packet
-number, so that paho acknowledges it and the broker does not send it for ever.
+paho keeps a packet until it is complete, up to 256 MB. Not every broker respects the maximum packet
+size of a client, and with MQTT 3.1.1 a client cannot announce one. ``BoundedSocket`` is between the
+network and paho. It reads in large pieces, and passes on what fits. It discards a longer message
+while it arrives, and paho gets a short one in its place: with the same topic and packet number, so
+that paho acknowledges it and the broker does not send it for ever.
 
-A message whose topic is no text has one in its place, too; and properties of messages, which nobody
-here reads, are left out. paho's network thread would end by either, as not every broker checks them
-as paho does.
+A message whose topic is not text is replaced, too; and properties of messages, which nobody here
+reads, are removed. Either would end paho's network thread, because not every broker checks them as
+paho does.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class BoundedSocket:
     """A socket to a broker; paho's network thread reads from it.
 
     Args:
-        sock: The socket, a TLS one perhaps.
-        packet_bytes_max: A longer packet is not kept. Where it is a message, ``too_large`` knows
-            the one in its place; any other ends the connection.
+        sock: The socket, which may be a TLS one.
+        packet_bytes_max: A longer packet is not kept. If it is a message, ``too_large`` knows its
+            replacement; any other ends the connection.
         mqtt5: Whether messages have properties.
         wait_for_room: Called before each packet; may wait.
 
@@ -56,18 +56,18 @@ class BoundedSocket:
         self._mark = secrets.token_bytes(_MARK_BYTES)  # which no sender can know ...
         self._no_text = secrets.token_bytes(_MARK_BYTES)  # ... nor this, for one without a topic
         self._within_tls = getattr(sock, "pending", None)
-        self._buffer, self._at = b"", 0  # what was read, and how far it is used up
-        self._starved = False  # nothing can be done with it before more comes
+        self._buffer, self._at = b"", 0  # what was read, and how much of it is used
+        self._starved = False  # it needs more bytes to continue
         self._ready = b""  # for the reader, before what is in the buffer
-        self._passing = 0  # bytes of the packet that the reader gets as they come
-        self._discarding = 0  # bytes of the packet that nobody gets
+        self._passing = 0  # bytes of the packet that are passed on unchanged
+        self._discarding = 0  # bytes of the packet that are discarded
         self.trouble: str | None = None  # why ``recv`` has raised ConnectionAbortedError
 
     def recv(self, buffer_size: int) -> bytes:
         """Return at most ``buffer_size`` bytes; none at the end of the connection.
 
         Raises:
-            OSError: as of the socket; ConnectionAbortedError for what is no MQTT, or too large.
+            OSError: from the socket; ConnectionAbortedError for what is not MQTT, or too large.
 
         """
         while not self._ready:
@@ -85,17 +85,17 @@ class BoundedSocket:
         return data
 
     def too_large(self, payload: bytes | bytearray) -> int | None:
-        """Return how long the packet was that a message stands for; None for any other message."""
+        """Return the length of the packet that a message replaces; None for any other message."""
         if not payload.startswith(self._mark):
             return None
         return int.from_bytes(payload[_MARK_BYTES : _MARK_BYTES + _SIZE_BYTES], "big")
 
     def has_no_topic(self, payload: bytes | bytearray) -> bool:
-        """Whether a message stands for one whose topic is no text."""
+        """Whether a message replaces one whose topic is not text."""
         return payload.startswith(self._no_text)
 
     def _read(self) -> bool:
-        """Read on; say whether the broker is still there."""
+        """Read more; return whether the broker is still connected."""
         try:
             data = self._sock.recv(_PIECE_BYTES)
         except OSError:  # there is nothing yet, mostly
@@ -106,7 +106,7 @@ class BoundedSocket:
         return bool(data)
 
     def _begin(self) -> bool:
-        """Decide what becomes of a packet; say whether the broker is still there."""
+        """Decide what to do with a packet; return whether the broker is still connected."""
         self._wait_for_room()
         while not self._decided():
             if not self._read():
@@ -114,7 +114,7 @@ class BoundedSocket:
         return True
 
     def _decided(self) -> bool:
-        """Decide, if enough of the packet has come for that."""
+        """Decide, if enough of the packet has come."""
         buffer, at = self._buffer, self._at
         if len(buffer) - at < 2:
             return False
@@ -141,7 +141,7 @@ class BoundedSocket:
         return True
 
     def _message(self, first: int, fixed: int, size: int) -> bool:
-        """Decide what becomes of a message, if its topic and its properties have come."""
+        """Decide what to do with a message, if its topic and its properties have come."""
         if self._is_plain(first, fixed, size):
             self._passing = size
             return True
@@ -162,7 +162,7 @@ class BoundedSocket:
         return True
 
     def _is_plain(self, first: int, fixed: int, size: int) -> bool:
-        """Whether a message is all there and passed on as it is: quick, as most are."""
+        """Whether a message is complete and passed on unchanged: fast, because most are."""
         buffer, begin, end = self._buffer, self._at + fixed, self._at + size
         if end > len(buffer) or end < begin + 2 or size > self._packet_bytes_max:
             return False
@@ -209,7 +209,7 @@ class BoundedSocket:
         return True
 
     def _replace(self, first: int, head: bytes, mark: bytes, used: int, size: int) -> None:
-        """Put a short message in the place of one, of which so many bytes are used up."""
+        """Replace a message, of which this many bytes are used, by a short one."""
         self._at += used
         self._discarding = size - used
         self._ready = self._in_its_place(first, head, mark, size)
@@ -217,15 +217,15 @@ class BoundedSocket:
     def _in_its_place(self, first: int, head: bytes, mark: bytes, size: int) -> bytes:
         """Return the beginning of a message without the long one's properties and payload.
 
-        Its payload has a byte for each piece that is thrown away: paho takes a broker that says
-        nothing for so long as a large message takes for lost.
+        Its payload has a byte for each discarded piece: paho would take the broker for lost if it
+        received nothing during a large message.
         """
         properties = b"\0" * self._mqtt5
         begin = head + properties + mark + size.to_bytes(_SIZE_BYTES, "big")
         return _header(first, len(begin) + self._discarding // _PIECE_BYTES) + begin
 
     def _discard(self) -> bool:
-        """Throw away what is there of a long message; say whether the broker is still there."""
+        """Discard the received part of a long message; return whether the broker is connected."""
         if self._at == len(self._buffer) and not self._read():
             return False
         before = self._discarding // _PIECE_BYTES
@@ -277,6 +277,6 @@ def _is_topic(topic: bytes) -> bool:
 
 
 def _header(first: int, length: int) -> bytes:
-    """Return the fixed header of a packet that has something in it."""
+    """Return the fixed header of a packet that is not empty."""
     digits = [length >> 7 * at & 127 for at in range(_LENGTH_BYTES_MAX) if length >> 7 * at]
     return bytes([first, *(digit | 128 for digit in digits[:-1]), digits[-1]])

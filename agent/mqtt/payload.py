@@ -1,8 +1,8 @@
-"""How a message looks on its way: JSON or CBOR, as it is or compressed.
+"""The form of a message on the wire: JSON or CBOR, plain or compressed.
 
-The outbox keeps JSON, whatever is set: what waits goes out in the form that is set when it goes. A
-reader tells the forms apart by the first byte, see ``decoded``. What the forms need is loaded only
-where they are used, here and nowhere else.
+The outbox always keeps JSON; a message gets the form that is configured at the time of sending. A
+reader recognises the form by the first byte, see ``decoded``. The libraries of the forms are loaded
+only if they are used, and only here.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from agent.config.broker import Compression, Form, missing
 
 CONTENT_TYPES: Final[dict[Form, str]] = {"json": "application/json", "cbor": "application/cbor"}
 ENCODING: Final = "content-encoding"  # name of the user property (MQTT 5)
-BYTES_MAX: Final = 2**20  # of a message, as it comes and as it is read
-EXPANSION_MAX: Final = 200  # times its compressed size; ours have 2, and 114 where all is alike ...
-EXPANDED_BYTES_MIN: Final = 65_536  # ... and this much is always taken
-DEPTH_MAX: Final = 32  # of lists and objects in each other
-_WINDOW_BYTES_MAX: Final = 2**23  # of zstd; what every reader should have, says RFC 8878
+BYTES_MAX: Final = 2**20  # of a message, as received and as read
+EXPANSION_MAX: Final = (
+    200  # times its compressed size; ours have 2, and 114 if everything repeats ...
+)
+EXPANDED_BYTES_MIN: Final = 65_536  # ... and this much is always accepted
+DEPTH_MAX: Final = 32  # nesting of lists and objects
+_WINDOW_BYTES_MAX: Final = 2**23  # of zstd; every reader should support this, by RFC 8878
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"  # RFC 8878
 _CBOR_MAPS: Final = range(0xA0, 0xBC)  # first byte of a map of known size (RFC 8949)
 # what a decoder would make of tags: references, which can make much of little, and types of its own
@@ -46,8 +48,8 @@ _TAGS: Final = (
 class Payload:
     """One form of messages; loads what it needs.
 
-    ``content_type`` and ``user_properties`` are what MQTT 5 tells of it; nothing of plain JSON,
-    which is what everybody expects.
+    ``content_type`` and ``user_properties`` are its properties in MQTT 5; plain JSON has none,
+    because everybody expects it.
     """
 
     def __init__(self, form: Form = "json", compression: Compression = "none") -> None:
@@ -72,12 +74,12 @@ class Payload:
 def decoded(body: bytes) -> bytes:
     """Return a message of any form as JSON.
 
-    The first byte tells: ``{`` is JSON, 0xA0 to 0xBB a CBOR map, 0x28 begins the magic number of
-    zstd, in which is one of the others. No more memory is taken than a message of ``BYTES_MAX``
-    needs, and little for a short one: what its beginning says of its size is not trusted.
+    The first byte decides: ``{`` is JSON, 0xA0 to 0xBB a CBOR map, 0x28 begins the magic number of
+    zstd, which contains one of the others. It takes at most the memory of a message of
+    ``BYTES_MAX``, and little for a short one: the size in a frame's header is not trusted.
 
     Raises:
-        ValueError: it is none of these, or damaged, or too long, or what it needs is not installed.
+        ValueError: it has another form, or is damaged or too long, or a library is not installed.
 
     """
     bytes_max = BYTES_MAX
@@ -124,14 +126,14 @@ def _from_cbor(body: bytes) -> bytes:
             semantic_decoders=dict.fromkeys(_TAGS, _refuse_tag),
         )
         if rest.tell() != len(body):
-            raise ValueError("more follows the CBOR message")
+            raise ValueError("there are bytes after the CBOR message")
         return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
     except (cbor2.CBORError, TypeError) as error:  # TypeError: what JSON does not have
-        raise ValueError(f"no CBOR message: {error}") from error
+        raise ValueError(f"not a CBOR message: {error}") from error
 
 
 def _refuse_tag(*_: Any) -> NoReturn:
-    raise ValueError("a message has no tags")
+    raise ValueError("a message must not have tags")
 
 
 def _compressor() -> Callable[[bytes], bytes]:
@@ -145,7 +147,7 @@ def _compressor() -> Callable[[bytes], bytes]:
 
 
 def _decompressed(body: bytes, bytes_max: int) -> bytes:
-    """Return what is in a frame; a byte more than ``bytes_max`` where that is more."""
+    """Return the content of a frame; if it is longer, ``bytes_max`` + 1 bytes."""
     if reason := missing("zstd"):
         raise ValueError(reason)
     if sys.version_info >= (3, 14):
@@ -159,7 +161,7 @@ def _decompressed(body: bytes, bytes_max: int) -> bytes:
     import zstandard
 
     try:
-        # not by what the frame says of its size: that may be anything
+        # not by the size in the frame's header, which may be wrong
         decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES_MAX)
         return decompressor.stream_reader(body).read(bytes_max + 1)
     except zstandard.ZstdError as error:

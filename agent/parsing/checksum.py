@@ -1,7 +1,7 @@
 """Checksums at the ends of lines: ``...*hh``, the * and hex digits, as of NMEA 0183.
 
-What is covered: all bytes before the last ``*``; with ``xor`` without a ``$`` or ``!`` at the
-beginning, where NMEA 0183 says that a sentence begins, which is no part of the line then.
+It covers all bytes before the last ``*``. With ``xor`` it does not cover a ``$`` or ``!`` at the
+beginning, which starts a sentence of NMEA 0183 and is then not part of the line.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _CRC16 = [_crc16_of(byte) for byte in range(256)]
 
 
 class _Method(NamedTuple):
-    digits: int  # in hex, the highest first
+    digits: int  # in hex, the most significant first
     of: Callable[[bytes], int]
 
 
@@ -58,7 +58,7 @@ KINDS: Final = tuple(_METHODS)
 
 
 def checked(line: bytes, kind: Kind) -> bytes | None:
-    """Return what the checksum of a line covers; None where it has none, or a wrong one."""
+    """Return what the checksum of a line covers; None if it is missing or wrong."""
     method = _METHODS[kind]
     body, star, digits = line.rpartition(b"*")
     digits = digits.rstrip()

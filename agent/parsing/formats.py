@@ -1,4 +1,4 @@
-"""The formats a line can have: text into numbers, which nobody has judged yet.
+"""The formats of a line: text into numbers, which are not checked yet.
 
 Each format reads a block of clean lines at once and any line by itself, with the same result.
 """
@@ -30,15 +30,15 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d
 
 
 class Row(NamedTuple):
-    """One line, or measurement, as numbers, not yet judged."""
+    """One line, or measurement, as numbers, not yet checked."""
 
     line: Raw
-    time: float  # Unix seconds; NaN where the line should have one and has not
+    time: float  # Unix seconds; NaN if the line should have one but has not
     values: list[float]  # one per channel; ``ABSENT`` and ``NOT_FINITE`` as such
 
 
 class Rows(NamedTuple):
-    """``n`` lines, or measurements, as numbers, not yet judged."""
+    """``n`` lines, or measurements, as numbers, not yet checked."""
 
     lines: Sequence[Raw]
     times: Float64  # (n,)
@@ -46,16 +46,16 @@ class Rows(NamedTuple):
 
 
 class Format(Protocol):
-    """How the text of a line holds numbers."""
+    """How the text of a line contains numbers."""
 
     has_time: bool
-    block_counts_nothing: bool  # for a block is either clean or not read at all
+    block_counts_nothing: bool  # because a block is either clean or not read at all
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
-        """Read all lines at once; None, and nothing counted, where that cannot be."""
+        """Read all lines at once; None, and nothing counted, if that is impossible."""
 
     def line(self, line: bytes, text: str) -> Row | None:
-        """Read one line; None where it was rejected (and counted) or holds no readings."""
+        """Read one line; None if it was rejected (and counted) or has no readings."""
 
 
 class Columns:
@@ -75,7 +75,7 @@ class Columns:
         self._in_order = self._order == list(range(len(names)))
 
     def block(self, lines: Sequence[bytes], fields: list[str], has_nan: bool = True) -> Rows | None:
-        """Read the fields of all lines; None where one that is used holds no plain number.
+        """Read the fields of all lines; None if a used one is not a plain number.
 
         ``has_nan``: whether one may be NaN.
         """
@@ -86,7 +86,7 @@ class Columns:
         return Rows(lines, *self._judged(table, has_nan))
 
     def _by_column(self, lines: Sequence[bytes], fields: list[str]) -> Rows | None:
-        """Read a block in which times are no numbers, or columns that are not used."""
+        """Read a block with times that are not numbers, or with unused columns."""
         table = np.zeros((len(lines), self.width))
         try:
             for at in self._used:
@@ -110,7 +110,7 @@ class Columns:
         return times, ordered
 
     def row(self, line: bytes, fields: Sequence[str]) -> Row:
-        """Read the fields of one line; raises ValueError where one that is used is no number."""
+        """Read the fields of one line; raises ValueError if a used one is not a number."""
         values = self._blank.copy()
         for at, channel in zip(self._used, self._order, strict=True):
             values[channel] = value_in(fields[at])
@@ -118,7 +118,7 @@ class Columns:
 
 
 class Csv:
-    """Values with a separator between, each column as configured; a header is passed over."""
+    """Values with a separator in between, each column as configured; a header is ignored."""
 
     block_counts_nothing = True
 
@@ -140,7 +140,7 @@ class Csv:
     def block(self, lines: Sequence[bytes]) -> Rows | None:
         """Read all lines at once, if each is whole and has a number in every column used."""
         joined = b"\n" + (self._separator.encode() + b"\n").join(lines)
-        if b"_" in joined or not joined.isascii():  # which float takes, in its own way
+        if b"_" in joined or not joined.isascii():  # which float accepts, in its own way
             return None
         if self._separator == " ":
             if any(len(line.split()) != self._columns.width for line in lines):
@@ -164,7 +164,7 @@ class Csv:
         return text.split() if self._separator == " " else text.split(self._separator)
 
     def line(self, line: bytes, text: str) -> Row | None:
-        """Read one line; None where it was rejected, or is the header."""
+        """Read one line; None if it was rejected, or is the header."""
         fields = self.split(text)
         if len(fields) != self._columns.width:
             short = len(fields) < self._columns.width
@@ -202,7 +202,7 @@ class Keys:
 
 
 class Json:
-    """One object per line; the values of its keys are numbers, or null for none."""
+    """One object per line; the values of its keys are numbers, or null for no value."""
 
     block_counts_nothing = False
 
@@ -239,7 +239,7 @@ class Json:
         return stacked([row for row in rows if row], len(self._keys.channels))
 
     def line(self, line: bytes, text: str) -> Row | None:
-        """Read one line; None where it was rejected."""
+        """Read one line; None if it was rejected."""
         try:
             document = json.loads(text)
         except (ValueError, RecursionError):
@@ -253,7 +253,7 @@ class Json:
         return self._row(line, document)
 
     def _pointed_at(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what is at the keys and JSON pointers (RFC 6901) expected, of what is there."""
+        """Return the values at the expected keys and JSON pointers (RFC 6901)."""
         found = {}
         for key in self._expected:
             value = _at(document, key) if key.startswith("/") else document.get(key, _NOTHING)
@@ -284,7 +284,7 @@ class Json:
         return Row(line, time, values)
 
     def _is_good(self, quality: object) -> bool:
-        """Tell whether a quality is good; where nothing is said of it, it is."""
+        """Whether a quality is good; without a quality it is."""
         return quality is None or str(quality).casefold() in self._good
 
 
@@ -313,7 +313,7 @@ def stacked(rows: Sequence[Row], channels: int) -> Rows:
 
 
 def value_in(field: str) -> float:
-    """Return the number in a field of text; raises ValueError where there is none."""
+    """Return the number in a field of text; raises ValueError if there is none."""
     if not field or field.isspace():
         return ABSENT
     number = _number(field)
@@ -321,7 +321,7 @@ def value_in(field: str) -> float:
 
 
 def _number(text: str) -> float:
-    """As ``float``, which takes more than devices should send: 1_000, and digits of any script."""
+    """Like ``float``, which accepts more than devices should send: 1_000, digits of any script."""
     if "_" in text or not text.isascii():
         raise ValueError(text)
     return float(text)
@@ -339,12 +339,12 @@ def unix_time(text: str) -> float:
 
 
 def _json_value(value: object) -> float:
-    """Return the number that a JSON value is; raises ValueError where it is another thing."""
+    """Return a JSON value that is a number; raises ValueError if it is not."""
     if type(value) is float:
         return value if math.isfinite(value) else NOT_FINITE
     if value is None:
         return ABSENT
-    if type(value) is not int:  # a bool is none
+    if type(value) is not int:  # a bool is not a number
         raise ValueError(value)
     return _from_int(value)
 
@@ -365,11 +365,11 @@ def _from_int(value: int) -> float:
 
 
 def expect(settings: InputTable, key: str, named: Iterable[str], names: Sequence[str]) -> None:
-    """Raise a ConfigError where ``named`` are not all channels of the bundle."""
+    """Raise a ConfigError if ``named`` has a name that is not a channel of the bundle."""
     for name in sorted(set(named) - set(names)):
         near = difflib.get_close_matches(name, names, n=1)
         advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
         raise ConfigError(
-            f"input {settings.name}: {key}: {name!r} is no channel of stream"
+            f"input {settings.name}: {key}: {name!r} is not a channel of stream"
             f" {settings.stream}'s bundle; {advice}"
         )

@@ -1,4 +1,4 @@
-"""CSV whose columns are named by a line of the file or message itself, its header."""
+"""CSV with a header: a line of the file or message that names the columns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.parsing.rejects import Rejects
 class HeadedCsv:
     """Values below a header; it may come again, and name other columns then.
 
-    A line is a header if it names the time (where there is a ``time_key``) and a channel. Lines
+    A line is a header if it names the time (if there is a ``time_key``) and a channel. Lines
     before any are malformed.
     """
 
@@ -30,14 +30,14 @@ class HeadedCsv:
         self._splitter = Csv(settings, (), names, rejects)
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
-        """Read all lines at once, below the header known or one that is the same."""
+        """Read all lines at once, below the known header or an identical one."""
         if self._csv is None:
             return None
         rows = lines[1:] if lines[0] == self._header else lines
         return self._csv.block(rows) if rows else stacked([], len(self._names))
 
     def line(self, line: bytes, text: str) -> Row | None:
-        """Read one line; None where it was rejected, or is a header."""
+        """Read one line; None if it was rejected, or is a header."""
         columns = self._columns(text)
         if columns is not None:
             self._header = line
@@ -49,7 +49,7 @@ class HeadedCsv:
         return self._csv.line(line, text)
 
     def _columns(self, text: str) -> list[str] | None:
-        """Return what each column is, if this is a header; of two of a name, the first counts."""
+        """Return what each column is, if this is a header; of two equal names the first counts."""
         columns: list[str] = []
         for field in self._splitter.split(text.removeprefix("\ufeff")):
             meaning = self._meaning.get(field.strip(), IGNORED)

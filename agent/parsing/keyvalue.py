@@ -12,7 +12,7 @@ _TO_BLANKS = str.maketrans(",;", "  ")
 
 
 class KeyValue:
-    """Pairs in any order; a value is a number, with a unit where it is configured, or nothing."""
+    """Pairs in any order; a value is a number, with a configured unit, or nothing."""
 
     block_counts_nothing = True
 
@@ -22,7 +22,7 @@ class KeyValue:
         self.has_time = self._keys.time is not None
         self._separator = settings.separator
         self._units = sorted(settings.units, key=len, reverse=True)
-        self._words = frozenset([*settings.ignore_keys, *settings.units])  # no pairs, passed over
+        self._words = frozenset([*settings.ignore_keys, *settings.units])  # not pairs; ignored
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
         """Read all lines at once, if each has nothing but expected pairs."""
@@ -38,7 +38,7 @@ class KeyValue:
         return stacked(rows, len(self._keys.channels))
 
     def line(self, line: bytes, text: str) -> Row | None:
-        """Read one line; None where it was rejected."""
+        """Read one line; None if it was rejected."""
         try:
             pairs = self._pairs(text)
         except _NoPair as odd:
@@ -57,10 +57,10 @@ class KeyValue:
         return row
 
     def _pairs(self, text: str) -> dict[str, str]:
-        """Return the value of each key as text, of a key that comes twice the last.
+        """Return the value of each key as text; if a key comes twice, the last one.
 
         Raises:
-            _NoPair: something is no pair.
+            _NoPair: something is not a pair.
 
         """
         pairs: dict[str, str] = {}

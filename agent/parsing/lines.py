@@ -4,8 +4,8 @@
          measurements ─────┘      └─────> counters and last rejects, by cause
 
 Blocks of lines are read as a whole where all are clean, else line by line, with the same result.
-A bad line never costs a good neighbour, and a value out of range none in its own line. What is
-said of lines here holds for measurements, too: only how they become numbers differs.
+A bad line never costs a good neighbour, and a value out of range costs no other value of its line.
+The same holds for measurements: only how they become numbers differs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Framer:
 
     Args:
         line_bytes_max: A longer line is cut, to one byte more than this.
-        skip_first: Drop what comes before the first line end: its beginning may be missing.
+        skip_first: Drop everything before the first line end: its beginning may be missing.
 
     ``lines_cut`` counts the pieces of lines that were dropped.
     """
@@ -63,27 +63,27 @@ class Framer:
         return [line for line in lines if line]
 
     def end(self) -> None:
-        """Drop the line in progress: what comes next is a new beginning."""
+        """Drop the line in progress: the next bytes begin a new line."""
         self.lines_cut += bool(self._rest)
         self._rest = b""
         self._skip = self._skip_first
 
 
 class _Source(Protocol):
-    """How what an input brings becomes rows of numbers, which nobody has judged yet."""
+    """Turns what an input delivers into rows of numbers, which are not checked yet."""
 
     has_time: bool
-    block_counts_nothing: bool  # for a block is either clean or not read at all
+    block_counts_nothing: bool  # because a block is either clean or not read at all
 
     def block(self, lines: Sequence[Any]) -> Rows | None:
-        """Read all at once; None, and nothing counted, where that cannot be."""
+        """Read all at once; None, and nothing counted, if that is impossible."""
 
     def each(self, lines: Sequence[Any]) -> Rows:
-        """Read one by one; what cannot be used is counted."""
+        """Read one by one; count what cannot be used."""
 
 
 class Text:
-    """Lines of text as rows of numbers, which nobody has judged yet."""
+    """Turns lines of text into rows of numbers, which are not checked yet."""
 
     def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
         self._rejects = rejects
@@ -96,7 +96,7 @@ class Text:
         self.block_counts_nothing = self._format.block_counts_nothing
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
-        """Read all lines at once; None, and nothing counted, where that cannot be."""
+        """Read all lines at once; None, and nothing counted, if that is impossible."""
         if not lines or max(map(len, lines)) > self._line_bytes_max:
             return None
         if self._checksum:
@@ -107,7 +107,7 @@ class Text:
         return self._format.block(lines)
 
     def each(self, lines: Sequence[bytes]) -> Rows:
-        """Read line by line; what cannot be used is counted."""
+        """Read line by line; count what cannot be used."""
         rows = [
             row
             for line in lines
@@ -118,7 +118,7 @@ class Text:
         return stacked(rows, self._width)
 
     def _body(self, line: bytes) -> bytes | None:
-        """Return the line without its checksum; None where it cannot be used, or is blank."""
+        """Return the line without its checksum; None if it cannot be used, or is blank."""
         if len(line) > self._line_bytes_max:
             self._rejects.add("too_long", line)
             return None
@@ -130,7 +130,7 @@ class Text:
         return body
 
     def _text(self, line: bytes) -> str | None:
-        """Return the line as text; None where it is none, or blank."""
+        """Return the line as text; None if it is not text, or blank."""
         try:
             text = line.decode()
         except UnicodeDecodeError:
@@ -181,7 +181,7 @@ class LineParser:
         return self._rejects.last()
 
     def refuse(self, lines: Sequence[Raw], cause: Cause, arrived_s: float) -> None:
-        """Reject lines as a whole, unread; ``arrived_s`` (Unix seconds) is when they came."""
+        """Reject whole lines, unread; ``arrived_s`` (Unix seconds) is when they came."""
         self._rejects.arrived_s = arrived_s
         for line in lines:
             if as_bytes(line).strip():
@@ -190,8 +190,8 @@ class LineParser:
     def parse(self, lines: Sequence[Raw], arrived_s: float, latest_s: float = math.inf) -> Readings:
         """Return the readings in ``lines``, in their order.
 
-        ``arrived_s`` (Unix seconds) is their time where lines of this format have none. Those with
-        a time of their own after ``latest_s`` are rejected.
+        ``arrived_s`` (Unix seconds) is their time if lines of this format have none. Lines with
+        their own time after ``latest_s`` are rejected.
         """
         self._rejects.arrived_s = arrived_s
         rows = self._source.block(lines) or self._source.each(lines)
@@ -206,16 +206,16 @@ class LineParser:
     def parse_clean(
         self, lines: Sequence[Raw], arrived_s: Float64 | None, latest_s: float = TIME_MAX
     ) -> Readings | None:
-        """As ``parse`` for lines of any inputs whose ``layout`` is this one's, if all is good.
+        """Like ``parse`` for lines of any inputs with the same ``layout``, if all are good.
 
         Args:
             lines: n of them.
-            arrived_s: (n,) Unix seconds; not asked for where lines have a time of their own.
+            arrived_s: (n,) Unix seconds; not needed if lines have their own time.
             latest_s: No time may be after this.
 
         Returns:
-            A row for each line, in their order. None, and nothing is counted, where a line or a
-            value in it would be rejected or passed over, or is of a later time.
+            A row for each line, in their order. None, and nothing is counted, if a line or a
+            value in it would be rejected or ignored, or has a later time.
 
         """
         rows = self._source.block(lines) if self._source.block_counts_nothing else None
@@ -237,7 +237,7 @@ class LineParser:
         return Readings(rows.times, rows.values.astype(np.float32, order="C"))
 
     def _is_clean(self, values: Float64) -> bool:
-        """Tell whether all values that there are can be used."""
+        """Whether all existing values can be used."""
         inside = (values >= self._clean_low) & (values <= self._clean_high)
         return bool((inside | np.isnan(values)).all())
 
@@ -250,7 +250,7 @@ class LineParser:
         return _chosen(rows, good)
 
     def _of_its_channels(self, rows: Rows) -> Rows:
-        """Return the rows without values of channels that are not the input's; none of no value."""
+        """Return the rows without values of other channels; drop rows without a value."""
         refused = ~np.isnan(rows.values[:, self._foreign])
         if not refused.any():
             return rows
@@ -294,7 +294,7 @@ def _format(settings: InputTable, names: Sequence[str], rejects: Rejects) -> For
 
 
 def _foreign(channels: Sequence[str] | None, names: Sequence[str]) -> list[int]:
-    """Return the places of channels that an input must not bring."""
+    """Return the places of channels that an input must not deliver."""
     if channels is None:
         return []
     return [at for at, name in enumerate(names) if name not in channels]
@@ -307,7 +307,7 @@ def _chosen(rows: Rows, which: Bool) -> Rows:
 
 
 def _all_timely(times: Float64, latest_s: float) -> bool:
-    """Tell whether all times can be used; there is at least one."""
+    """Whether all times can be used; there is at least one."""
     if len(times) == 1:
         return bool(TIME_MIN <= times[0] <= latest_s)
     return bool(TIME_MIN <= np.minimum.reduce(times) and np.maximum.reduce(times) <= latest_s)

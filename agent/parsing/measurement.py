@@ -1,4 +1,4 @@
-"""Readings that an input has as numbers, with their quality: no text comes in between."""
+"""Readings that an input has as numbers, with their quality, without text in between."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Bad(NamedTuple):
-    """In place of a value that is none, as the device says or the input knows: bad quality."""
+    """In place of a value of bad quality, by the device or the input."""
 
     reason: str  # for people
     value: float | None = None  # what the device sent nevertheless
@@ -18,23 +18,23 @@ class Bad(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """One row of readings; whoever made it does not change it any more.
+    """One row of readings; its maker must not change it afterwards.
 
     ``values`` has a number for each channel, in the channel's unit, of good quality; or ``Bad``.
     A channel that is not there, or is None, was not measured.
     """
 
     values: Mapping[str, float | Bad | None]  # by channel
-    time: float | None = None  # Unix seconds, where the input's ``columns`` have the time
+    time: float | None = None  # Unix seconds, if the input's ``columns`` have the time
 
 
-Raw = bytes | Measurement  # what an input brings as one row
+Raw = bytes | Measurement  # what an input delivers as one row
 
 
 def as_bytes(raw: Raw, channel: str | None = None) -> bytes:
-    """Return a row for people to read: a line as it is, of a measurement ``channel=value``.
+    """Return a row for people to read: a line as it is, a measurement as ``channel=value``.
 
-    That is the value of one channel where it has that, else all of them.
+    That is the value of one channel if the row has it, else all values.
     """
     if isinstance(raw, bytes):
         return raw

@@ -1,4 +1,4 @@
-"""Measurements of an input as rows of numbers, which nobody has judged yet."""
+"""Turns measurements of an input into rows of numbers, which are not checked yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from models.messages import Float64
 
 
 class Numbers:
-    """Reads measurements: a block at once where all values are there and good, or any by itself.
+    """Reads measurements: a block at once if all values exist and are good, or any by itself.
 
     Raises:
         ConfigError: ``columns`` names a channel that the bundle does not have.
@@ -37,7 +37,7 @@ class Numbers:
         self.has_time = TIME in settings.columns
 
     def block(self, measurements: Sequence[Measurement]) -> Rows | None:
-        """Read all at once; None, and nothing counted, where that cannot be."""
+        """Read all at once; None, and nothing counted, if that is impossible."""
         if not measurements:
             return None
         numbers = array("d")
@@ -64,7 +64,7 @@ class Numbers:
         return ordered
 
     def each(self, measurements: Sequence[Measurement]) -> Rows:
-        """Read one by one; what cannot be used is counted."""
+        """Read one by one; count what cannot be used."""
         rows = map(self._row, measurements)
         return stacked([row for row in rows if row], self._width)
 
@@ -102,7 +102,7 @@ class Numbers:
 
 
 def _number(value: float) -> float:
-    """Return a number as a block would have it; raises TypeError where it is another thing."""
+    """Return a number as a block would have it; raises TypeError if it is not a number."""
     try:
         return array("d", [value])[0]
     except OverflowError:

@@ -1,7 +1,7 @@
 """Lines that a regular expression describes: its named groups are channels, or the time.
 
-A line for which the pattern takes too long is rejected, and where many do, lines are rejected
-unread, so that no more than about a tenth of the time goes into them.
+A line for which the pattern takes too long is rejected. If there are many, lines are rejected
+unread, so that they take at most about a tenth of the time.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class Regex:
                 fields += found
         except (UnicodeDecodeError, TooSlow):
             return None
-        # which float takes, in its own way
+        # which float accepts, in its own way
         if any("_" in field or not field.isascii() for field in fields):
             return None
         return self._columns.block(lines, fields)
 
     def line(self, line: bytes, text: str) -> Row | None:
-        """Read one line; None where it was rejected."""
+        """Read one line; None if it was rejected."""
         try:
             fields = self._fields(text)
         except TooSlow:
@@ -79,10 +79,10 @@ class Regex:
         return None
 
     def _fields(self, text: str) -> list[str] | None:
-        """Return what the groups are; None where the line does not match.
+        """Return the texts of the groups; None if the line does not match.
 
         Raises:
-            TooSlow: that takes too long, or did for too many lines just before.
+            TooSlow: matching takes too long, or did for too many lines just before.
 
         """
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""What was not used of lines or measurements: counted by cause, the last few kept to look at."""
+"""Counts by cause what was not used of lines or measurements, and keeps the last few."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from agent.parsing.measurement import Raw, as_bytes
 from models.printable import printable
 
 Cause = Literal[
-    "not_utf8",  # the line is no text
+    "not_utf8",  # the line is not text
     "too_long",  # more than line_bytes_max bytes
-    "bad_checksum",  # no checksum, or not that of the line
-    "malformed",  # no line of this format, or something that is no number in place of a value
+    "bad_checksum",  # the checksum is missing or wrong
+    "malformed",  # not a line of this format, or a value that is not a number
     "too_slow",  # regex: the pattern takes too long for it, or did for lines just before
     "truncated",  # the line ends too early
     "bad_time",  # no time, or one before 2000 or after 2100
-    "in_future",  # ahead_max_s or more ahead of a clock that is right, or of the stream and alone
-    "retained",  # mqtt: a retained message without a time of its own; nobody knows how old it is
-    "unknown_channel",  # json, keyvalue: a key that is no channel; costs the line only if none is
-    "not_its_channel",  # a value for a channel that the input's channels lack; the rest is used
+    "in_future",  # ahead_max_s or more ahead of a correct clock, or of the stream and alone
+    "retained",  # mqtt: a retained message without its own time, and so of unknown age
+    "unknown_channel",  # json, keyvalue: a key that is not a channel; costs the line if no key is
+    "not_its_channel",  # a value for a channel not among the input's channels; the rest is used
     "not_finite",  # NaN or infinity in place of a value; the rest of the line is used
     "out_of_range",  # outside the channel's low and high; the rest of the line is used
-    "bad_quality",  # no value, as the device says or the input knows; the rest of the row is used
+    "bad_quality",  # bad quality, by the device or the input; the rest of the row is used
 ]
 
 EXCERPT_BYTES_MAX: Final = 100
@@ -35,7 +35,7 @@ class Reject(NamedTuple):
     time: float  # Unix seconds of its arrival
     cause: Cause
     excerpt: str  # printable and bounded
-    channel: str | None  # the channel or key of the value; None where the whole line went
+    channel: str | None  # the channel or key of the value; None for the whole line
 
 
 class Rejects:

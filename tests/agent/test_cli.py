@@ -88,7 +88,7 @@ def test_replay_ignores_columns_it_does_not_know_and_counts_bad_lines(
 def test_replay_refuses_a_recording_without_the_channels(tmp_path: Path, text: str) -> None:
     (tmp_path / "odd.csv").write_text(text)
     error = call("replay", tmp_path / "odd.csv", "--bundle", ZOO_BUNDLE).exception
-    assert "needed are time and" in str(error)
+    assert "it needs time and" in str(error)
 
 
 def test_check_finds_each_trouble_and_ends_with_the_first_ones_code(

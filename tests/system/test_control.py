@@ -118,7 +118,7 @@ def test_what_was_there_before_a_flush_survives_a_kill_right_after_it(
     wait_until(lambda: agent.log().count("ready:") == 2, "the second start")
     gateway.line.write(b"".join(parts[8030:]))
     wait_until(lambda: gateway.has_read(270), "the lines")
-    assert gateway.command("flush").stdout == "stored: all that had arrived is on the disk\n"
+    assert gateway.command("flush").stdout == "stored: everything that had arrived is on the disk\n"
     agent.kill()
     assert np.array_equal(kept_scores(gateway.directory), expected, equal_nan=True)
 

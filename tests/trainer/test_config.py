@@ -67,8 +67,8 @@ def test_features_need_their_source_and_no_column(tmp_path: Path) -> None:
         (GOOD + "[split]\ntrain = 0.9\n", "split: train, calibrate and test must add up to 1"),
         (GOOD + "[threshold]\nz_min = 9.0\n", "threshold: z_min 9 is above z_max 6"),
         (GOOD + '[network]\nheads = ["level"]\n', "network.heads[0] = 'level': "),
-        (GOOD + '[network]\nheads = ["value", "value"]\n', "network: 'value' is there twice"),
-        (GOOD + '[[data.channels]]\nname = "flow"\n', "data: channel 'flow' is there twice"),
+        (GOOD + '[network]\nheads = ["value", "value"]\n', "network: 'value' occurs twice"),
+        (GOOD + '[[data.channels]]\nname = "flow"\n', "data: channel 'flow' occurs twice"),
         (
             GOOD.replace('name = "flow"', 'name = "flow"\nlow = 2.0\nhigh = 1.0'),
             "data.channels[0]: low 2 is not below high 1",

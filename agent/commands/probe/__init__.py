@@ -1,4 +1,4 @@
-"""Probing: what an input yields, what that seems to be, and the configuration for it.
+"""Probing: what an input delivers, what that seems to be, and its configuration.
 
     listen ─arrivals─> guess ─settings─> measured by the agent's own parser ─> propose ─> TOML
 

@@ -1,4 +1,4 @@
-"""Which speed a serial device is set to: that at which its bytes are text that can be read."""
+"""Finds the speed of a serial device: the one at which its bytes are readable text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RATES: Final = (115200, 9600, 57600, 38400, 19200, 4800, 230400, 2400, 1200)  # 
 
 
 def choose(samples: Mapping[int, bytes]) -> int | None:
-    """Return the rate whose sample is text best; None where nothing came at any.
+    """Return the rate with the most readable sample; None if nothing came at any.
 
     At a wrong rate come other bytes than were sent: control characters, and what is no UTF-8.
     """
@@ -28,6 +28,6 @@ def unreadable(sample: bytes) -> tuple[float, float, int]:
 
 
 def is_clear(sample: bytes) -> bool:
-    """Tell whether a sample is read so well that no other rate need be tried."""
+    """Whether a sample is so readable that no other rate need be tried."""
     odd, no_format, _ = unreadable(sample)
     return odd == 0.0 and not no_format and sample.count(b"\n") > 2

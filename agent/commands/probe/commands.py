@@ -1,4 +1,4 @@
-"""The command ``fieldwatch-agent probe``: what an input yields, and the configuration for it."""
+"""The command ``fieldwatch-agent probe``: what an input delivers, and its configuration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _seconds = click.option(
     type=click.FloatRange(0, 3600, min_open=True),
     default=5.0,
     show_default=True,
-    help="Listen for so long.",
+    help="Listen this long.",
 )
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
@@ -32,7 +32,7 @@ def _name(_: click.Context, __: click.Parameter, value: str) -> str:
     from agent.config.kinds import NAME
 
     if not NAME.fullmatch(value):
-        raise click.BadParameter("1 to 64 letters, digits, '_', '.' and '-'")
+        raise click.BadParameter("give 1 to 64 letters, digits, '_', '.' and '-'")
     return value
 
 
@@ -41,14 +41,14 @@ _stream = click.option(
     default="stream-1",
     show_default=True,
     callback=_name,
-    help="Its name in the proposal.",
+    help="The stream's name in the proposal.",
 )
 _by_id = click.option(
     "--by-id",
     type=click.Path(path_type=Path),
     default=BY_ID,
     show_default=True,
-    help="Where the lasting names of serial devices are.",
+    help="Directory of the stable names of serial devices.",
 )
 
 
@@ -81,11 +81,11 @@ def probe(
     seconds: float,
     as_json: bool,
 ) -> int | None:
-    """Show live what an input yields, and propose the configuration for it.
+    """Show live what an input delivers, and propose its configuration.
 
-    Without anything, the serial devices that are there are listed. Ctrl-C ends the listening.
+    Without a command it lists the serial devices. Ctrl-C ends the listening.
     """
-    # what goes wrong is told once, at the end
+    # errors are reported once, at the end
     logging.getLogger().addHandler(logging.NullHandler())
     if context.invoked_subcommand is not None:
         return None
@@ -126,7 +126,7 @@ def serial(
             options[key] = int(options[key])
     if baud != "auto":
         if not baud.isdecimal() or int(baud) < 50:
-            raise click.BadParameter("a number of at least 50, or auto", param_hint="--baud")
+            raise click.BadParameter("give a number of at least 50, or auto", param_hint="--baud")
         options["baud"] = int(baud)
     tell = _teller(as_json)
     document = run.probe_serial(port, by_id, options, stream, seconds, tell, _shower(as_json))
@@ -135,17 +135,21 @@ def serial(
 
 @probe.command()
 @click.argument("broker", metavar="HOST[:PORT]")
-@click.option("--topic", "topics", multiple=True, default=["#"], show_default=True, help="Filter.")
+@click.option(
+    "--topic", "topics", multiple=True, default=["#"], show_default=True, help="Topic filter."
+)
 @click.option("--username", help="User at the broker.")
-@click.option("--password-file", type=click.Path(), help="Holds the password and nothing else.")
-@click.option("--tls-ca-file", type=click.Path(), help="Turns TLS on (PEM).")
-@click.option("--tls-cert-file", type=click.Path(), help="Our certificate (PEM).")
-@click.option("--tls-key-file", type=click.Path(), help="The key to it (PEM).")
+@click.option(
+    "--password-file", type=click.Path(), help="File that contains the password and nothing else."
+)
+@click.option("--tls-ca-file", type=click.Path(), help="CA certificates (PEM); turns TLS on.")
+@click.option("--tls-cert-file", type=click.Path(), help="This gateway's certificate (PEM).")
+@click.option("--tls-key-file", type=click.Path(), help="The certificate's key (PEM).")
 @_common
 def mqtt(
     broker: str, topics: tuple[str, ...], seconds: float, stream: str, as_json: bool, **login: Any
 ) -> int:
-    """Probe a broker: each topic that somebody publishes to gets an input."""
+    """Probe a broker: propose an input for each topic that somebody publishes to."""
     from agent.commands.probe import run
 
     settings = _address(broker) | {key: value for key, value in login.items() if value is not None}
@@ -157,7 +161,7 @@ def mqtt(
 @click.argument("path", type=click.Path(path_type=Path))
 @_common
 def file(path: Path, seconds: float, stream: str, as_json: bool) -> int:
-    """Probe a file: what is in it, and what it gets."""
+    """Probe a file: its content, and new lines."""
     from agent.commands.probe import run
 
     return _print(run.probe_file(path, stream, seconds, _shower(as_json)), as_json)
@@ -177,9 +181,11 @@ def _registers(function: Decorated) -> Decorated:
             default="holding",
             show_default=True,
         ),
-        click.option("--type", "kind", type=click.Choice(types), help="What they hold."),
-        click.option("--word-order", type=orders, help="Of values of several registers."),
-        click.option("--byte-order", type=orders, help="In each register."),
+        click.option("--type", "kind", type=click.Choice(types), help="Type of the values."),
+        click.option(
+            "--word-order", type=orders, help="Which word of several registers comes first."
+        ),
+        click.option("--byte-order", type=orders, help="Which byte of a register comes first."),
         click.option(
             "--interval",
             "poll_interval_s",
@@ -248,7 +254,7 @@ def _teller(as_json: bool) -> Callable[[str], None]:
 
 
 def _shower(as_json: bool) -> Callable[[bytes], None]:
-    """Return what prints the first lines as they come."""
+    """Return a function that prints the first lines as they come."""
     shown = 0
 
     def show(line: bytes) -> None:

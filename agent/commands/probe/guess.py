@@ -1,4 +1,4 @@
-"""What lines of a device seem to be: format, separator, keys, time, checksum. Pure.
+"""Guesses what lines of a device are: format, separator, keys, time, checksum. Pure.
 
 A guess is settings of the configuration, and it is worth what the agent's own parser makes of the
 lines with them.
@@ -34,7 +34,7 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9_.\-]+")
 
 @dataclass
 class Guess:
-    """How lines are to be read."""
+    """How to read the lines."""
 
     settings: dict[str, Any]  # of an input's table
     channels: dict[str, str] = field(default_factory=dict)  # name -> column, key or pointer
@@ -62,7 +62,7 @@ class Guess:
 def guess(
     lines: Sequence[bytes], label: str = "", taken: frozenset[str] = frozenset()
 ) -> Guess | None:
-    """Return how these lines are best read; None where they look like nothing known.
+    """Return the best way to read these lines; None if they match no known format.
 
     ``label`` says where they come from, ``taken`` are names that no channel may get.
     """
@@ -111,7 +111,7 @@ def _json(texts: Sequence[str], found: Guess) -> bool:
             leaves.setdefault(pointer, []).append(value)
     for pointer in [pointer for pointer in leaves if _SURROGATES.search(pointer)]:
         del leaves[pointer]
-        found.notes.append(f"{printable(pointer)} is no text: no configuration can name it")
+        found.notes.append(f"{printable(pointer)} is not text: no configuration can name it")
     found.settings["format"] = "json"
     nested = any("/" in pointer[1:] and _is_numbers(values) for pointer, values in leaves.items())
     keys, ignored = {}, []
@@ -197,7 +197,7 @@ def _pairs(texts: Sequence[str], found: Guess) -> bool:
 
 
 def _words(text: str) -> tuple[dict[str, str], list[str]]:
-    """Return pairs and words that are none, as ``agent.parsing.keyvalue`` splits a line."""
+    """Return pairs and other words, as ``agent.parsing.keyvalue`` splits a line."""
     text = " ".join(text.replace(",", " ").replace(";", " ").split())
     for sign in ("=", ":"):
         text = text.replace(f" {sign}", sign).replace(f"{sign} ", sign)
@@ -215,7 +215,7 @@ def _words(text: str) -> tuple[dict[str, str], list[str]]:
 
 
 def _suffix(value: str) -> str | None:
-    """Return what stands behind a number; None where there is no number, or more numbers."""
+    """Return what follows a number; None if there is no number, or more numbers."""
     match = _NUMBER.match(value)
     if match is None:
         return None
@@ -223,7 +223,7 @@ def _suffix(value: str) -> str | None:
     return None if re.search(r"\d[.:\d]", rest) or "_" in rest else rest
 
 
-# ---- values with a separator between
+# ---- values with a separator in between
 
 
 def _csv(texts: Sequence[str], found: Guess) -> bool:
@@ -301,12 +301,12 @@ def _are_times(texts: Sequence[str]) -> bool:
 
 
 def _are_milliseconds(found: Guess, where: str, texts: Sequence[str]) -> bool:
-    """Tell of what looks like a time that the agent does not read."""
+    """Note what looks like a time but is not read as one."""
     known = [text for text in texts if text and _NUMBER.fullmatch(text)]
     if not known or not all(TIME_MIN <= float(text) / 1000 <= TIME_MAX for text in known):
         return False
     found.notes.append(
         f"{where} looks like Unix time in milliseconds, which is not read as a time;"
-        " the time of arrival counts"
+        " the arrival time counts"
     )
     return True

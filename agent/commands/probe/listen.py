@@ -1,4 +1,4 @@
-"""Listens to an input for some seconds, through the agent's own inputs where that is possible."""
+"""Listens to an input for some seconds, through the agent's own inputs if possible."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ Show = Callable[[bytes], None]
 
 @dataclass
 class Heard:
-    """What came."""
+    """What was received."""
 
     seconds: float
     arrivals: list[Arrival] = field(default_factory=list)
     lines: int = 0
     bytes: int = 0
     bytes_kept: int = 0
-    problem: str | None = None  # why there is nothing, or no more
-    note: str | None = None  # what went wrong besides
+    problem: str | None = None  # why there is nothing, or nothing more
+    note: str | None = None  # what else went wrong
     retained: int = 0  # messages of a broker that were there before
 
     def add(self, arrival: Arrival, show: Show) -> None:
@@ -61,7 +61,7 @@ class Heard:
 
 
 def listen(table: AnyInput, seconds: float, show: Show) -> Heard:
-    """Run an input for so long, or until Ctrl-C; raises ConfigError where it cannot be used."""
+    """Run an input this long, or until Ctrl-C; raises ConfigError if it cannot be used."""
     heard, lock = Heard(seconds), threading.Lock()
     source = open_input(table)
 
@@ -89,7 +89,7 @@ def listen(table: AnyInput, seconds: float, show: Show) -> Heard:
 
 
 def listen_to_file(table: FileTable, seconds: float, show: Show) -> Heard:
-    """Return the first line of a file, its end, and what it gets meanwhile.
+    """Return the first line of a file, its end, and new lines.
 
     Raises:
         OSError: the file cannot be read.
@@ -117,7 +117,7 @@ def listen_to_file(table: FileTable, seconds: float, show: Show) -> Heard:
 def listen_to_broker(
     broker: BrokerTable, topics: Sequence[str], seconds: float, show: Show
 ) -> Heard:
-    """Subscribe for some seconds, as a guest that leaves nothing behind at the broker."""
+    """Subscribe for some seconds, and leave nothing behind at the broker."""
     heard = Heard(seconds)
     client_id = f"fieldwatch-{socket.gethostname()}-probe-{os.getpid()}"
     try:

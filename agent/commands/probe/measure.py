@@ -1,4 +1,4 @@
-"""What the agent's own parser makes of lines: readings, rejects by cause, ranges, the rate."""
+"""Measures lines with the agent's own parser: readings, rejects by cause, ranges, the rate."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Arrival(NamedTuple):
     """One line, or measurement."""
 
     source: str  # the topic of MQTT; else empty
-    arrived_s: float | None  # monotonic seconds; None where it was there before
+    arrived_s: float | None  # monotonic seconds; None if it was there before
     line: Raw
 
 
 def measured(
     table: InputTable, channels: Sequence[Channel], arrivals: Sequence[Arrival]
 ) -> dict[str, Any]:
-    """Return how many of the lines are understood, why others are not, and what the values are."""
+    """Return how many lines give readings, why others do not, and the values' ranges."""
     parser = LineParser(table.model_copy(update={"rejects_kept": REJECTS_SHOWN}), channels)
     parts = [parser.parse([arrival.line], arrival.arrived_s or 0.0) for arrival in arrivals]
     width = len(channels)
@@ -55,7 +55,7 @@ def plain_channels(names: Sequence[str]) -> list[Channel]:
 
 
 def _period_s(times: Float64, steady: bool) -> float | None:
-    """Return the time between two readings; None where that cannot be said.
+    """Return the time between two readings; None if it cannot be measured.
 
     Of times that the device gives, the median; arrivals come in heaps, so of those the mean.
     """

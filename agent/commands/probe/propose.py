@@ -14,11 +14,11 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9_.\-]+")
 _LINE_MAX: Final = 100
 _USUAL: Final = (1.0, 2.0, 2.5, 4.0, 5.0, 6.0, 8.0, 10.0)  # digits of periods
 _NEAR: Final = 0.07
-_PERIOD_S: Final = 1.0  # where nothing is known
+_PERIOD_S: Final = 1.0  # if nothing is known
 
 
 def input_name(text: str, taken: set[str]) -> str:
-    """Return a name for an input, made of what it reads, and put it to those that are taken."""
+    """Return a name for an input, made from what it reads, and add it to those taken."""
     plain = _NO_NAME.sub("-", text).strip("-_.")[:60] or "input"
     names = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
     name = next(name for name in names if name not in taken)
@@ -32,7 +32,7 @@ def input_table(settings: Mapping[str, Any]) -> str:
 
 
 def stream_table(name: str, channels: Sequence[str], period_s: float | None) -> str:
-    """Return tables for the stream, which watch it until there is a bundle."""
+    """Return tables for the stream, to watch it until there is a bundle."""
     period_s = _PERIOD_S if period_s is None else max(rounded(period_s), 0.001)
     rows = [{"name": channel, "unit": ""} for channel in channels]
     lines = ["[[streams]]", *_pairs({"name": name}), "[streams.baseline]"]
@@ -40,7 +40,7 @@ def stream_table(name: str, channels: Sequence[str], period_s: float | None) -> 
 
 
 def rounded(period_s: float) -> float:
-    """Return the period that a device was likely set to, if one is near what was measured.
+    """Return the likely period of a device, if a usual one is near the measured one.
 
     >>> [rounded(period_s) for period_s in (0.106, 0.99, 0.26, 60.2, 0.33)]
     [0.1, 1.0, 0.25, 60.0, 0.33]
@@ -73,7 +73,7 @@ def _value(value: Any) -> str:
 
 
 def _in_string(character: str) -> str:
-    """Return a character as TOML has it, and as it can be pasted from any terminal."""
+    """Return a character as TOML writes it, so that it can be pasted from any terminal."""
     if character in '"\\':
         return f"\\{character}"
     if character.isprintable():

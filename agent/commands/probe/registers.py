@@ -1,4 +1,4 @@
-"""Probes a Modbus device: what its registers hold, read in each of the usual ways."""
+"""Probes a Modbus device: what its registers contain, read in each of the usual ways."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _name(device: dict[str, Any]) -> str:
 
 
 def _proposed(addresses: range, kind: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return tables of registers that lie one after the other."""
+    """Return tables of adjacent registers."""
     function = kind.get("function", "holding")
     words = RegisterTable.model_validate({"channel": "a", "address": 0} | kind).words
     return [
@@ -101,7 +101,7 @@ def _words(poll: Raw, addresses: range) -> list[int | None]:
 def _seen(
     at: int, polls: Sequence[Sequence[int | None]], addresses: range, registers: bool
 ) -> dict[str, Any]:
-    """Say what a register or bit holds, and a register with the next."""
+    """Say what a register or bit contains, and a register with the next one."""
     index = at - addresses.start
     known = [words[index] for words in polls if words[index] is not None]
     seen: dict[str, Any] = {"address": at, "last": known[-1] if known else None}

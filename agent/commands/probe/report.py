@@ -1,4 +1,4 @@
-"""What a probe found, in words."""
+"""Describes in words what a probe found."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ Document = Mapping[str, Any]
 
 
 def ports(found: Sequence[Mapping[str, str]], by_id: object) -> Iterator[str]:
-    """Yield the serial devices that are there."""
+    """Yield the serial devices."""
     if not found:
-        yield f"no serial device is there: {by_id} is empty or absent"
+        yield f"there is no serial device: {by_id} is empty or absent"
     for device in found:
         yield f"{device['port']} -> {device['target']}"
     yield "probe one with: fieldwatch-agent probe serial PORT"
@@ -32,17 +32,17 @@ def lines(document: Document) -> Iterator[str]:
             yield f"{left_out} more topics are not shown"
     if retained := document.get("retained"):
         yield (
-            f"messages retained by the broker, nobody knows since when: {retained}."
+            f"messages retained by the broker, of unknown age: {retained}."
             " The agent uses one only if it has a time, or with use_retained = true"
         )
     if document["note"]:
         yield f"also: {document['note']}"
     if document["proposal"]:
         yield ""
-        yield "# for the configuration; give the channels their names"
+        yield "# for the configuration; name the channels"
         yield from document["proposal"].rstrip("\n").split("\n")
         yield ""
-        yield "# and for the stream, until there is a bundle for it"
+        yield "# and for the stream, until it has a bundle"
         yield from document["stream"].rstrip("\n").split("\n")
 
 
@@ -50,13 +50,13 @@ def _source(source: Document) -> Iterator[str]:
     where = f"{source['source']}: " if source["source"] else ""
     if source.get("format", "") is None:
         yield (
-            f"{where}{source['lines']} lines look like no format that is known;"
+            f"{where}{source['lines']} lines match no known format;"
             " format = 'regex' with a pattern may read them"
         )
         return
     yield f"{where}{_format(source)}{source['readings']} of {source['lines']} lines give readings"
     if source["period_s"]:
-        yield f"  one each {source['period_s']:g} s"
+        yield f"  one every {source['period_s']:g} s"
     for cause, count in sorted(source["rejected"].items()):
         yield f"  rejected, {cause}: {count}"
     for reject in source["rejects"]:

@@ -1,4 +1,4 @@
-"""Probes an input and returns all that was found as one document, for people and for programs."""
+"""Probes an input and returns the result as one document, for people and for programs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RAW_MAX: Final = 20  # lines
 RAW_CHARACTERS_MAX: Final = 2000  # of each
 SOURCES_MAX: Final = 20  # topics
 _SAMPLE_S: Final = 2.0  # per rate, at most
-_SILENT: Final = "is the device on, does it send by itself, are its lines the right way round?"
+_SILENT: Final = "is the device on, does it send by itself, are RX and TX swapped?"
 
 Document = dict[str, Any]
 Options = dict[str, Any]  # settings of the table that is proposed
@@ -40,9 +40,9 @@ Tell = Callable[[str], None]
 def probe_serial(
     port: Path, by_id: Path, options: Options, stream: str, seconds: float, tell: Tell, show: Show
 ) -> Document:
-    """Read a port for some seconds; without ``baud`` among the options, the rate is found first."""
+    """Read a port for some seconds; without the option ``baud``, find the rate first."""
     settings = SerialTable.model_validate(
-        # a JSON object needs nothing else to be cut into lines; how they are read comes later
+        # JSON needs no other settings to be cut into lines; how to read them is decided later
         {"name": "probe", "stream": stream, "port": port, "by_id": by_id, "format": "json"}
         | options
     )
@@ -59,7 +59,7 @@ def probe_serial(
         del heard.arrivals[0]  # its beginning may be missing
     if heard.problem is None and not heard.lines:
         heard.problem = (
-            f"{heard.bytes} bytes came, but no end of a line: is {settings.baud} baud right?"
+            f"{heard.bytes} bytes came, but no line end: is {settings.baud} baud right?"
             " Try --baud auto"
             if heard.bytes
             else f"nothing came in {seconds:g} s: {_SILENT}"
@@ -79,7 +79,7 @@ def _rate(settings: SerialTable, seconds: float, tell: Tell) -> int | None:
 
 
 def probe_file(path: Path, stream: str, seconds: float, show: Show) -> Document:
-    """Read a file and what it gets for some seconds."""
+    """Read a file and its new lines for some seconds."""
     settings = FileTable.model_validate(
         {"name": "probe", "type": "file", "stream": stream, "path": path, "format": "json"}
         | {"poll_interval_s": 0.1}
@@ -97,7 +97,7 @@ def probe_file(path: Path, stream: str, seconds: float, show: Show) -> Document:
 def probe_mqtt(
     broker: Options, topics: Sequence[str], stream: str, seconds: float, show: Show
 ) -> Document:
-    """Subscribe for some seconds; each topic gets an input of its own.
+    """Subscribe for some seconds; each topic gets its own input.
 
     Raises:
         ConfigError: the settings of the broker do not fit together.
@@ -174,7 +174,7 @@ def _heard(heard: Heard) -> Document:
 
 
 def document_of(heard: Heard, given: Options, stream: str, name: str) -> Document:
-    """Return all that was found, and what it proposes to put into the configuration."""
+    """Return everything that was found, and the proposed configuration."""
     by_source: dict[str, list[Arrival]] = {}
     for arrival in heard.arrivals:
         by_source.setdefault(arrival.source, []).append(arrival)

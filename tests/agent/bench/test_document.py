@@ -98,7 +98,7 @@ def test_a_person_reads_the_same_figures(document: dict[str, Any]) -> None:
     [
         (("--layers", "13"), 78, "'80,80'"),
         (("--channels", 9), 78, "8 channels"),
-        (("--layers", "eighty"), 2, "numbers with commas between"),
+        (("--layers", "eighty"), 2, "give numbers separated by commas"),
     ],
 )
 def test_a_network_that_is_not_there_is_refused(

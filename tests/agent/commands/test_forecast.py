@@ -155,7 +155,7 @@ def test_people_get_a_table_and_the_limits(watched: tuple[Path, dict[str, Any]])
 def test_what_if_is_printed_beside_it(watched: tuple[Path, dict[str, Any]]) -> None:
     lines = call(watched[0], "--set", "flow=80").output.splitlines()
     assert lines[1] == "what if: flow = 80 for the last 6 s"
-    assert lines[2].startswith("each channel is forecast from its own past alone")
+    assert lines[2].startswith("each channel is forecast from its own past only")
     begin = next(row for row, line in enumerate(lines) if line.startswith("flow, "))
     assert " what if " in lines[begin + 1]
     assert lines[begin + 2].split()[8] == "80"
@@ -250,7 +250,7 @@ def test_a_few_missing_values_are_filled_in_and_that_is_said(
         (
             "[streams.baseline]\nperiod_s = 0.2\n"
             '[[streams.baseline.channels]]\nname = "flow"\nunit = "m3/h"',
-            "watched by the baseline, which forecasts nothing",
+            "watched by a baseline, which makes no forecasts",
         ),
     ],
 )

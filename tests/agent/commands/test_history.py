@@ -97,5 +97,5 @@ def test_times_are_moments_or_a_while_ago() -> None:
     for text in ("", "3h", "-3", "yesterday", "-3hh", "9999999-01-01"):
         with pytest.raises(ValueError, match="must be a time"):
             parse_time(text, 0.0)
-    with pytest.raises(ValueError, match="after the begin"):
+    with pytest.raises(ValueError, match="after the beginning"):
         time_range("-1h", "-2h", 24.0, 7200.0)

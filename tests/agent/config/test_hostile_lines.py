@@ -190,4 +190,4 @@ pattern = '{SLOW["numbers"]}'
     assert outcome.return_value == 78
     (finding,) = [one for one in json.loads(outcome.stdout) if not one["ok"]]
     assert finding["what"] == "input line"
-    assert "several repeats can share the same text" in finding["detail"]
+    assert "several repeats can match the same text" in finding["detail"]

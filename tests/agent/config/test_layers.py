@@ -113,7 +113,7 @@ def test_a_list_of_values_is_replaced(written: Write) -> None:
 def test_the_same_name_twice_in_one_file_is_still_refused(written: Write) -> None:
     again = '[[inputs]]\nname = "b"\nstream = "pump"\nport = "{}"\ncolumns = ["flow"]\n'
     text = refusal(written(a=again.format("p") + again.format("q")))
-    assert text == "conf.d/a.toml: inputs: name = 'b' is there twice; it must be unique"
+    assert text == "conf.d/a.toml: inputs: name = 'b' occurs twice; it must be unique"
 
 
 def test_paths_are_relative_to_the_main_file(written: Write) -> None:

@@ -220,14 +220,14 @@ def test_a_topic_that_one_can_subscribe_to_is_taken(written, topic):
 @pytest.mark.parametrize(
     ("addition", "says"),
     [
-        ('[[streams]]\nname = "pump"\nbundle = "b"\n', "streams: name = 'pump' is there twice"),
+        ('[[streams]]\nname = "pump"\nbundle = "b"\n', "streams: name = 'pump' occurs twice"),
         (
             '[[inputs]]\nname = "pump-serial"\nstream = "pump"\nport = "p"\ncolumns = ["a"]\n',
-            "inputs: name = 'pump-serial' is there twice",
+            "inputs: name = 'pump-serial' occurs twice",
         ),
         (
             '[[inputs]]\nname = "b"\nstream = "pump"\nport = "/dev/ttyUSB0"\ncolumns = ["a"]\n',
-            "inputs: port = '/dev/ttyUSB0' is there twice",
+            "inputs: port = '/dev/ttyUSB0' occurs twice",
         ),
         ('[mqtt]\nhost = "b"\npassword_file = "p"\n', "mqtt: password_file needs username"),
         ('[mqtt]\nhost = "b"\ntls_key_file = "k"\n', "mqtt: tls_key_file needs tls_cert_file"),
@@ -256,7 +256,7 @@ def test_what_does_not_fit_is_refused(written, addition, says):
     [
         ("", "columns is needed with format = 'csv'"),
         ('columns = ["time"]', "columns: no channel among them"),
-        ('columns = ["time", "flow", "flow"]', "columns: 'flow' is there twice"),
+        ('columns = ["time", "flow", "flow"]', "columns: 'flow' occurs twice"),
         ('columns = ["flow"]\nkeys = {flow = "q"}', "keys is for format = 'json' or"),
         ('columns = ["flow"]\ntime_key = "t"', "time_key is for format = 'json' or"),
         (
@@ -349,7 +349,7 @@ def test_a_stream_has_a_bundle_or_a_baseline(written, text):
         ('unit = "m3/h"', "low = 3.0\nhigh = 3.0", "low 3 is not below high 3"),
         ("period_s = 0.5", "period_s = 0.5\nwarm_up_samples = 2000", "more than history_samples"),
         ("period_s = 0.5", "period_s = 0.5\ndeviation_max = 3", "did you mean 'deviations_max'"),
-        ('unit = "m3/h"', '[[streams.baseline.channels]]\nname = "flow"', "'flow' is there twice"),
+        ('unit = "m3/h"', '[[streams.baseline.channels]]\nname = "flow"', "'flow' occurs twice"),
     ],
 )
 def test_a_baseline_is_checked(written, before, after, said):

@@ -146,7 +146,7 @@ def test_what_can_change_takes_effect_and_the_rest_is_told(
         "changed": ["health.interval_s", "streams.pump.silent_after_s"],
         "needs_restart": waiting,
     }
-    assert f"until the agent is started again: {', '.join(waiting)}\n" in agent.log()
+    assert f"until a restart: {', '.join(waiting)}\n" in agent.log()
     wait_until(lambda: opened(main) == ["silent"], "the alarm of a stream that is silent")
     wait_until(lambda: status(main)["store"]["outbox_rows"] >= 3, "health messages")
     assert status(main)["configuration"]["needs_restart"] == waiting

@@ -376,7 +376,7 @@ def test_the_configuration_knows_how_long_a_path_may_be(
     rig = Rig(longest)
     assert works(rig)
     rig.close()
-    with pytest.raises(ValidationError, match="has 108 bytes; that of a socket has at most 107"):
+    with pytest.raises(ValidationError, match="has 108 bytes; a socket path may have at most 107"):
         ControlTable(socket=Path(f"{longest}x"))
 
 

@@ -128,8 +128,8 @@ def test_a_person_reads_what_became_of_a_reload(document: dict[str, Any]) -> Non
     configuration = document["configuration"] | told
     lines = list(describe(document | {"uplink": None, "configuration": configuration}))
     assert lines[-3:] == [
-        "config    NOT TAKEN OVER: a.toml: x",
-        "config    NOT TAKEN OVER: b.toml: y",
+        "config    NOT APPLIED: a.toml: x",
+        "config    NOT APPLIED: b.toml: y",
         "config    needs a restart: gateway.site, streams.b",
     ]
 

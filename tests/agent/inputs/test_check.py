@@ -43,10 +43,10 @@ def test_an_unclear_port_is_told(directory: Path) -> None:
     table = 'port = "auto"\nby_id = "by-id"\ncolumns = ["flow"]\n'
     none = finding(directory, table)
     assert (none.ok, none.exit_code) == (False, 69)
-    assert f"no device is there as {directory}/by-id/*; no port with a lasting" in none.detail
+    assert f"no device matches {directory}/by-id/*; there is no port with a stable" in none.detail
     for name in ("usb-a", "usb-b"):
         (directory / "by-id" / name).touch()
-    assert "fits 2 devices, name one of them:" in finding(directory, table).detail
+    assert "matches 2 devices; name one:" in finding(directory, table).detail
     one = finding(directory, table.replace("auto", "by-id/*a"))
     assert one.detail.startswith(f"{directory}/by-id/usb-a: ")  # a file, which is no port
 
@@ -63,7 +63,7 @@ def test_a_recording_is_looked_into(directory: Path) -> None:
 
 def test_the_simulator_has_to_fit_the_stream(directory: Path) -> None:
     wrong = finding(directory, 'type = "simulator"\n')
-    assert "is no channel of stream pump" in wrong.detail
+    assert "is not a channel of stream pump" in wrong.detail
     assert finding(directory, 'type = "simulator"\nchannels = ["flow", "voltage"]\n').ok
 
 

@@ -168,7 +168,7 @@ def test_a_line_of_none_or_several_devices_waits_and_says_so(
     opened.append(source := open_input(ModbusRtuTable.model_validate(given)))
     source.start(lambda _: None)
     wait_until(lambda: source.status().last_error is not None, "the first attempt")
-    assert f"no device is there as {tmp_path}/*" in str(source.status().last_error)
+    assert f"no device matches {tmp_path}/*" in str(source.status().last_error)
 
 
 def test_a_device_that_was_away_is_found_again(opened: list[Input]) -> None:

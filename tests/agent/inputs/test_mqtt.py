@@ -166,8 +166,7 @@ def test_two_agents_with_one_client_id_are_told(
 
     wait_until(lambda: bool(told()), "the one that was thrown off")
     assert told()[0].endswith(
-        "-plant, which is made of the names of host and input: give the"
-        " input another name in one of the two"
+        "-plant, which is made from the names of host and input: rename the input in one of the two"
     )
 
 
@@ -460,7 +459,7 @@ def test_a_topic_that_is_no_text_costs_its_own_message_only(protocol: str) -> No
         one.input.stop()
         assert (status.messages_without_topic, status.reconnects) == (3, 0)
         assert any(
-            "3 messages were thrown away" in line
+            "3 messages were discarded" in line
             for line in status_lines("plant", asdict(status) | {"rejected": {}, "rejects": []})
         )
 

@@ -161,7 +161,9 @@ def test_the_simulator_is_the_pump_of_its_seed() -> None:
 
 def test_the_table_knows_the_pump() -> None:
     assert tuple(channel.name for channel in plant.CHANNELS) == input_tables._PUMP
-    with pytest.raises(ValueError, match="channels: 'flwo' is none of the pump's: vibration_x"):
+    with pytest.raises(
+        ValueError, match="channels: 'flwo' is not a channel of the pump: vibration_x"
+    ):
         SimulatorTable(name="a", stream="s", type="simulator", channels=["flwo"])
 
 

@@ -359,7 +359,7 @@ def test_a_device_that_comes_back_under_another_name_is_taken(bus, port):
     table = settings(Path(port) if port == "auto" else bus.directory / port, by_id=bus.directory)
     with reading(table) as (source, queue):
         wait_for(lambda: source.status().last_error is not None, "the first attempt")
-        assert "no device is there as" in source.status().last_error
+        assert "no device matches" in source.status().last_error
         first = bus.plug_in("usb-FTDI_A-if00")
         connected(source)
         first.write(b"1700000000,1\n")
@@ -380,7 +380,7 @@ def test_several_that_fit_are_named_until_one_is_left(bus):
     table = settings(bus.directory / "usb-FTDI_?", by_id=bus.directory)
     trouble = probe_port(table)
     assert trouble is not None
-    assert f"fits 2 devices, name one of them: {first.port}, {second.port}" in trouble
+    assert f"matches 2 devices; name one: {first.port}, {second.port}" in trouble
     assert named(table.port, table.by_id) == str(table.port)
     with reading(table) as (source, _):
         wait_for(lambda: source.status().last_error is not None, "the first attempt")
@@ -392,9 +392,7 @@ def test_several_that_fit_are_named_until_one_is_left(bus):
 def test_none_that_fits_names_those_that_are_there(bus):
     there = bus.plug_in("usb-Prolific")
     trouble = probe_port(settings(bus.directory / "usb-FTDI_*", by_id=bus.directory))
-    assert trouble == (
-        f"no device is there as {bus.directory}/usb-FTDI_*; ports there: {there.port}"
-    )
+    assert trouble == (f"no device matches {bus.directory}/usb-FTDI_*; the ports are: {there.port}")
 
 
 def test_a_name_with_brackets_is_no_pattern_where_it_is_there(bus):
@@ -458,7 +456,7 @@ def test_probe_of_no_port(tmp_path):
 def test_probe_of_a_port_in_use(device):
     with open_port(settings(device.port)):
         trouble = probe_port(settings(device.port))
-    assert trouble == f"{device.port} is in use by another program (an agent that runs already?)"
+    assert trouble == f"{device.port} is in use by another program (a running agent?)"
 
 
 def test_probe_without_permission_names_the_group(device):

@@ -77,24 +77,24 @@ def zstd(body: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (Payload("cbor").encode(BODY)[:-1], "no CBOR message"),
-        (Payload("cbor").encode(BODY) + b"\0", "more follows"),
-        (b"\xa1\x61a\x41x", "no CBOR message"),  # bytes, which JSON does not have
+        (Payload("cbor").encode(BODY)[:-1], "not a CBOR message"),
+        (Payload("cbor").encode(BODY) + b"\0", "bytes after"),
+        (b"\xa1\x61a\x41x", "not a CBOR message"),  # bytes, which JSON does not have
         (b"\xa1\x61a\xfb\x7f\xf8\0\0\0\0\0\0", "not JSON compliant"),
-        (b"\xa1\x61a\xd8\x1c\x81\x01", "no CBOR message"),  # a tag: a reference
-        (b"\xa1\x61a" * 1000 + b"\xf6", "no CBOR message"),  # deep
-        (b"\xbb" + b"\xff" * 8, "no CBOR message"),  # of 2^64 entries
+        (b"\xa1\x61a\xd8\x1c\x81\x01", "not a CBOR message"),  # a tag: a reference
+        (b"\xa1\x61a" * 1000 + b"\xf6", "not a CBOR message"),  # deep
+        (b"\xbb" + b"\xff" * 8, "not a CBOR message"),  # of 2^64 entries
         (zstd(b" " * (BYTES_MAX + 1)), "more than 65536 bytes when decompressed"),
         (zstd(b" " * (BYTES_MAX + 1) + NOISE), f"more than {BYTES_MAX} bytes when decompressed"),
         (zstd(b"{" + b" " * EXPANDED_BYTES_MIN), "more than 65536 bytes when decompressed"),
         (zstd(b"\xa1\x61a\x79\xff\x00" + b"\0" * 0xFF00), "more than 65536 bytes as JSON"),
         (b"{" + b" " * BYTES_MAX, f"more than {BYTES_MAX} bytes"),
         (b"\xa1\x61a\x7a\0\x0f\0\0" + b"\0" * 0xF0000, f"more than {BYTES_MAX} bytes"),
-        (b"\xa1\x61a\x9a\xff\xff\xff\xff", "no CBOR message"),  # a list of 2^32
-        (b"\xa1\x61a\x7b\0\0\1\0\0\0\0\0", "no CBOR message"),  # a text of 2^40 bytes
-        (b"\xa1\x61a\x9f\x01\xff", "no CBOR message"),  # no length
-        (b"\xa1\x61a\x7f\x61a\xff", "no CBOR message"),
-        (b"\xa1\x61a\xc2\x42\xff\xff", "no CBOR message"),  # a tag: a number of any size
+        (b"\xa1\x61a\x9a\xff\xff\xff\xff", "not a CBOR message"),  # a list of 2^32
+        (b"\xa1\x61a\x7b\0\0\1\0\0\0\0\0", "not a CBOR message"),  # a text of 2^40 bytes
+        (b"\xa1\x61a\x9f\x01\xff", "not a CBOR message"),  # no length
+        (b"\xa1\x61a\x7f\x61a\xff", "not a CBOR message"),
+        (b"\xa1\x61a\xc2\x42\xff\xff", "not a CBOR message"),  # a tag: a number of any size
         (b"\x28\xb5\x2f\xfd\x00\xa0" + zstd(BODY)[6:], "damaged"),  # a window of 1 GB
         (zstd(BODY)[:7] + b"\x07" + zstd(BODY)[8:], "damaged"),  # a kind of block there is not
     ],

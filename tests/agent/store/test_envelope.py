@@ -106,5 +106,5 @@ def test_what_gateway_and_collector_say_to_each_other_is_as_the_asyncapi_documen
 @pytest.mark.parametrize("epoch", ["\\ud800", "a\\u0000", "\\n", "ü"])
 def test_an_epoch_that_no_database_can_hold_is_refused(epoch: str) -> None:
     body = f'{{"epoch": "{epoch}", "seq": 1, "data": {{}}}}'.encode()
-    with pytest.raises(ValueError, match="epoch is no word"):
+    with pytest.raises(ValueError, match="epoch is not a word"):
         read_message(ENVELOPE.topic("summary", "pump"), body)

@@ -162,7 +162,7 @@ def test_ports_are_listed(port: tuple[int, Path], tmp_path: Path) -> None:
     assert f"{name} -> {name.resolve()}\n" in probe("--by-id", name.parent).output
     listed = probe("--by-id", name.parent, "--json").output
     assert json.loads(listed) == [{"port": str(name), "target": str(name.resolve())}]
-    assert "no serial device is there" in probe("--by-id", tmp_path / "none").output
+    assert "there is no serial device" in probe("--by-id", tmp_path / "none").output
 
 
 def test_what_is_wrong_with_a_line_is_told(port: tuple[int, Path], tmp_path: Path) -> None:
@@ -174,11 +174,11 @@ def test_what_is_wrong_with_a_line_is_told(port: tuple[int, Path], tmp_path: Pat
     talk = Talking(lambda _: os.write(controller, b"x"))
     document = found("serial", name, "--baud", 9600)
     talk.close()
-    assert "bytes came, but no end of a line: is 9600 baud right?" in document["problem"]
+    assert "bytes came, but no line end: is 9600 baud right?" in document["problem"]
     file = tmp_path / "file"
     file.touch()
     assert str(file) in found("serial", file, "--baud", 9600)["problem"]
-    assert "no device is there as" in found("serial", tmp_path / "usb-*")["problem"]
+    assert "no device matches" in found("serial", tmp_path / "usb-*")["problem"]
     ended = probe("serial", tmp_path / "ttyUSB9")
     assert "does not exist" in ended.stderr
     assert ended.return_value == 69
@@ -208,7 +208,7 @@ def test_lines_of_no_known_format_are_told(
     document = found("serial", name, "--baud", 9600)
     assert (document["problem"], document["proposal"]) == (None, None)
     text = probe("serial", name, "--baud", 9600, "--seconds", 0.3).output
-    assert "look like no format that is known; format = 'regex'" in text
+    assert "match no known format; format = 'regex'" in text
 
 
 # ---- a file
