@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 TFLITE := .venv-tflite
 MINUTES ?= 60
+DATA   ?= ../shared/data
 # tests to which it is all one which interpreter and which numpy there are: make test runs them
 INDIFFERENT := collector commands/probe config/test_layers.py config/test_load.py \
 	config/test_reference.py test_journal.py health/test_prometheus.py \
@@ -16,7 +17,8 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format reference zoo wheel test-wheel test-tflite test-systemd bench soak parts clean
+.PHONY: help demo test lint format reference zoo wheel test-wheel test-tflite test-systemd bench proof proof-kills \
+	proof-cuts proof-data soak parts clean
 
 help:
 	@echo "make demo          show the main job on a simulated pump (ARGS='--seconds 90 --fault blocked_valve')"
@@ -26,6 +28,8 @@ help:
 	@echo "make reference     write the reference of the configuration in docs/ again"
 	@echo "make zoo           train the reference bundle in models/zoo again"
 	@echo "make bench         measure speed, detection on the simulated pump, what kill -9 costs, what a window costs"
+	@echo "make proof         what takes minutes, root or recordings: kills, power cuts, systemd, benchmarks on"
+	@echo "                   DATA=$(DATA); fails, after the rest, where a part cannot run; 20 minutes"
 	@echo "make soak          kill the agent 600 times, cut the power 200 times, a week without a broker, an"
 	@echo "                   hour of flapping links (MINUTES=60), a million mutated lines per format; two hours"
 	@echo "make wheel         build the wheel into dist/"
@@ -38,7 +42,7 @@ demo: $(VENV)/demo.stamp
 	@$(BIN)/fieldwatch-agent demo $(ARGS)
 
 test: $(VENV)/dev.stamp parts
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),scripts/test-all $(BIN)/python)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
@@ -78,6 +82,25 @@ bench: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.kill
 	$(BIN)/python -m tests.bench.windowed
 	$(BIN)/python -m tests.bench.adaptation
+
+# goes on after a part that fails or cannot run, and fails in the end: what did not run is not proven
+proof:
+	@$(MAKE) --keep-going proof-kills proof-cuts test-systemd proof-data
+
+proof-kills: $(VENV)/dev.stamp parts
+	$(BIN)/python -m tests.bench.kill --kills $(or $(KILLS),60)
+	$(BIN)/python -m tests.bench.kill --kills $(or $(KILLS),60) --load serial --acknowledgement broker
+
+proof-cuts: $(VENV)/dev.stamp
+	FIELDWATCH_TEST_CUTS=60 $(BIN)/python -m pytest tests/agent/store/test_power_cut.py
+
+# all anew each time: the benchmark would else use again what is finished
+proof-data: $(VENV)/dev.stamp
+	@for part in nasa_smap skab; do [ -d "$(DATA)/$$part" ] || \
+		{ echo "error: no $(DATA)/$$part: the benchmarks are not proven; DATA=... says where it is" >&2; exit 1; }; done
+	work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && \
+		$(BIN)/fieldwatch-trainer benchmark nasa --data "$(DATA)/nasa_smap" --work "$$work/nasa" && \
+		$(BIN)/fieldwatch-trainer benchmark skab --data "$(DATA)/skab" --work "$$work/skab"
 
 # two hours: 600 kills (10 min), 200 power cuts, a week without a broker (5), links that flap (an hour, or MINUTES),
 # and the fuzzing at length (25)

@@ -162,14 +162,19 @@ def test_a_drift_towards_a_limit_is_told_before_it_is_passed(
     wait_until(lambda: scored(tmp_path) == len(rows) - len(first), "the rest")
     messages = len(ops.of_kind("health"))
     wait_until(lambda: len(ops.of_kind("health")) > messages, "a health message")
-    accuracy = ops.of_kind("health")[-1]["data"]["streams"]["pump"]["forecast"]["accuracy"]
-    assert accuracy["flow"]["judged"] > 0
+    wait_until(lambda: judged_last(ops) > 0, "the accuracy in it")
     assert agent.stop() == 0, agent.log()
     _check_against_asyncapi(ops)
 
 
 def limit_alarms(ops: Ops) -> list[dict[str, Any]]:
     return [alarm for alarm in ops.of_kind("alarm") if alarm["data"]["kind"] == "limit"]
+
+
+def judged_last(ops: Ops) -> int:
+    """How many forecasts of the flow were judged, by the newest health message."""
+    forecast = ops.of_kind("health")[-1]["data"]["streams"]["pump"]["forecast"]
+    return int(forecast["accuracy"].get("flow", {}).get("judged", 0))
 
 
 def forecast_command(config: Path) -> dict[str, Any]:
@@ -306,7 +311,8 @@ def test_an_unplugged_port_is_found_again_and_the_gap_stays_a_gap(
     wait_until(lambda: scored(tmp_path) == 300, "the second part")
     with Reader(tmp_path / "data") as reader:
         chunks = reader.newest_samples("pump", 10**6)
-        assert reader.alarms(10)[0]["state"] == "closed"
+        # the first one; on a slow machine the line may be silent again by now
+        assert reader.alarms(10)[-1]["state"] == "closed"
     times = np.concatenate([np.frombuffer(times) for times, *_ in chunks])
     assert np.diff(times).max() == pytest.approx(1300 * PERIOD_S + PERIOD_S, abs=0.01)
     assert agent.log().count("trying again until it is back") == 1

@@ -46,6 +46,10 @@ class Gateway:
     def has_read(self, count: int) -> bool:
         return bool(self.ask("state")["inputs"]["line"]["lines"] == count)
 
+    def has_scored(self, count: int) -> bool:
+        counters = self.ask("state")["streams"]["pump"]["counters"]
+        return bool(counters.get("samples") == count)
+
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(WAIT_S_MAX)
@@ -80,7 +84,7 @@ def expected_scores(bundle: Bundle, sent: bytes) -> np.ndarray[Any, Any]:
 
 def test_the_state_is_of_now_and_not_what_was_stored_last(gateway: Gateway) -> None:
     gateway.line.write(lines(Pump(1).run(200)))
-    wait_until(lambda: gateway.has_read(200), "the lines")
+    wait_until(lambda: gateway.has_scored(200), "the samples")
     told = gateway.command("state")
     assert told.returncode == 0, told.stderr
     assert "input     line: connected; 200 lines" in told.stdout

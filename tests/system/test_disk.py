@@ -137,9 +137,12 @@ def test_an_alarm_that_is_not_on_the_disk_has_no_number_in_any_status(
     disk.write_text("")
     wait_until(lambda: told() == [1], "its number")
     wait_until(lambda: scored(tmp_path) == 700, "all samples")
-    stored = status(tmp_path)["streams"]["pump"]["open_alarms"]
-    assert [one["number"] for one in stored] == [1]
+    wait_until(lambda: stored_numbers(tmp_path) == [1], "its number in the stored status")
     assert agent.stop() == 0, agent.log()
+
+
+def stored_numbers(directory: Path) -> list[int | None]:
+    return [one["number"] for one in status(directory)["streams"]["pump"]["open_alarms"]]
 
 
 def test_a_number_that_was_told_of_an_alarm_is_of_no_other(

@@ -155,8 +155,13 @@ columns = ["flow"]
     assert values["fieldwatch_input_connected"] == {("line",): 0}
     assert values["fieldwatch_disk_free_bytes"][()] > 0
     output = tmp_path / "fieldwatch.prom"
-    assert call("--output", str(output)) == ""
-    assert read(output.read_text()).keys() == values.keys()
+
+    def written() -> Samples:
+        assert call("--output", str(output)) == ""
+        return read(output.read_text())
+
+    # each call has a status of its own, and an agent that has just started tells more each time
+    wait_until(lambda: written().keys() == read(call()).keys(), "the file to tell what is printed")
     with Reader(tmp_path / "data") as reader:
         assert set(reader.status()["counters"]) >= {
             "lines", "rejected", "reconnects", "samples_committed", "samples_not_stored",

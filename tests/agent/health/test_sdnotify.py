@@ -61,6 +61,7 @@ def test_a_systemd_that_is_too_busy_does_not_hold_up_the_loop(tmp_path: Path) ->
         ("60000000", "1", None),
         (None, None, None),
     ],
+    ids=["no pid", "this process", "another", "no watchdog"],
 )
 def test_the_watchdogs_interval_is_what_systemd_gave_to_this_process(
     monkeypatch: pytest.MonkeyPatch,
