@@ -215,7 +215,7 @@ def test_a_variable_can_make_a_table(written: Write, monkeypatch: pytest.MonkeyP
             "FIELDWATCH_MQTT_PORT: no such setting; did you mean FIELDWATCH_MQTT__PORT?",
         ),
         ("FIELDWATCH_CONFG", "x", "FIELDWATCH_CONFG: no such setting; did you mean FIELDWATCH_C"),
-        ("FIELDWATCH_ZZZ", "x", "no such setting; they are named FIELDWATCH_<TABLE>__<KEY>"),
+        ("FIELDWATCH_ZZZ", "x", "no such setting; settings are named FIELDWATCH_<TABLE>__<KEY>"),
         ("FIELDWATCH_STREAMS__PUMP__NAME", "x", "streams is a list of tables; set it in a file"),
         ("FIELDWATCH_mqtt__port", "1", "no such setting; did you mean FIELDWATCH_MQTT__PORT?"),
     ],

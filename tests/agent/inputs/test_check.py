@@ -77,8 +77,8 @@ def test_a_pattern_has_to_fit_the_stream(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ('columns = ["flow"]', "not kept for it. Send a time, and they are"),
-        ('columns = ["flow"]\nsession_expiry_s = 9', "count as readings of the moment they come"),
+        ('columns = ["flow"]', "the broker does not keep those published while the agent is away"),
+        ('columns = ["flow"]\nsession_expiry_s = 9', "get the time of their arrival"),
         ('columns = ["flow", "time"]', None),
         ('format = "json"', "not kept"),
         ('format = "json"\ntime_key = "at"', None),

@@ -336,12 +336,14 @@ def test_half_a_pair_of_surrogates_in_a_line_is_no_text():
 
 
 def test_a_column_that_is_no_channel_is_refused():
-    with pytest.raises(ConfigError, match=r"input a: columns: 'flwo' is no channel.*mean 'flow'"):
+    with pytest.raises(
+        ConfigError, match=r"input a: columns: 'flwo' is not a channel.*mean 'flow'"
+    ):
         csv("time", "flwo")
 
 
 def test_a_key_of_no_channel_is_refused():
-    with pytest.raises(ConfigError, match=r"keys: 'speed' is no channel.*there are flow, temp"):
+    with pytest.raises(ConfigError, match=r"keys: 'speed' is not a channel.*there are flow, temp"):
         json_lines(keys={"speed": "v"})
 
 

@@ -116,7 +116,9 @@ def test_no_row_is_no_reading() -> None:
 
 
 def test_a_channel_that_the_bundle_lacks_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"columns: 'flwo' is no channel .* did you mean 'flow'"):
+    with pytest.raises(
+        ConfigError, match=r"columns: 'flwo' is not a channel .* did you mean 'flow'"
+    ):
         parser(["flwo"])
 
 
@@ -187,5 +189,5 @@ def test_a_value_of_a_message_may_have_a_quality(
 
 def test_a_quality_of_no_channel_is_refused() -> None:
     given = {"name": "a", "stream": "s", "format": "json", "quality_keys": {"flwo": "q"}}
-    with pytest.raises(ConfigError, match="quality_keys: 'flwo' is no channel"):
+    with pytest.raises(ConfigError, match="quality_keys: 'flwo' is not a channel"):
         LineParser(InputTable.model_validate(given), CHANNELS)

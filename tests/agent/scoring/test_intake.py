@@ -182,7 +182,9 @@ def test_a_block_with_channels_of_others_is_not_clean(detector: Detector, given:
 
 def test_channels_are_the_bundles(detector: Detector) -> None:
     table = InputTable(name="a", stream="s0", columns=["flow"], channels=["flaw"])
-    with pytest.raises(ConfigError, match=r"channels: 'flaw' is no channel .* did you mean 'flow'"):
+    with pytest.raises(
+        ConfigError, match=r"channels: 'flaw' is not a channel .* did you mean 'flow'"
+    ):
         LineParser(table, detector.manifest.channels)
 
 
