@@ -432,7 +432,7 @@ class RegisterTable(Table):
         for value in self.invalid:
             if not low <= value <= high or (self._is_whole and value != int(value)):
                 raise ValueError(
-                    f"invalid: {value!r} is not a {self.type}: {low:.0f} to {high:.0f}"
+                    f"invalid: {value!r} is not of type {self.type}: {low:.0f} to {high:.0f}"
                 )
         return self
 

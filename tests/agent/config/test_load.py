@@ -199,8 +199,8 @@ topics = ["TOPIC"]
         ("a#", "a # must be alone, at the end"),
         ("a/b+/c", "a + must be alone between two slashes"),
         ("a/++", "a + must be alone between two slashes"),
-        ("a\\u0000b", "not printable"),
-        ("a\\u202eb", "not printable"),
+        ("a\\u0000b", "unprintable characters"),
+        ("a\\u202eb", "unprintable characters"),
     ],
 )
 def test_a_topic_that_one_cannot_subscribe_to_is_refused(written, topic, says):

@@ -141,10 +141,10 @@ def placed(register: RegisterTable) -> Place:
 @pytest.mark.parametrize(
     ("kind", "invalid", "said"),
     [
-        ("int16", 32768, "invalid: 32768 is no int16: -32768 to 32767"),
-        ("uint16", -1, "invalid: -1 is no uint16: 0 to 65535"),
-        ("int32", 0.5, "invalid: 0.5 is no int32"),
-        ("bcd16", 0x9999, "invalid: 39321 is no bcd16: 0 to 9999"),
+        ("int16", 32768, "invalid: 32768 is not of type int16: -32768 to 32767"),
+        ("uint16", -1, "invalid: -1 is not of type uint16: 0 to 65535"),
+        ("int32", 0.5, "invalid: 0.5 is not of type int32"),
+        ("bcd16", 0x9999, "invalid: 39321 is not of type bcd16: 0 to 9999"),
     ],
 )
 def test_a_mark_that_can_never_come_is_refused(kind: str, invalid: float, said: str) -> None:
