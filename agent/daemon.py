@@ -254,7 +254,7 @@ class Daemon:
             self._heard[name] = now
         for name, heard in self._heard.items():
             if now - heard > self._streams[name].silent_after_s:
-                self._streams[name].silent(heard, self._batch)
+                self._streams[name].open_silence(heard, self._batch)
         if now >= self._next_health:
             self._next_health = now + self._config.health.interval_s
             self._batch.messages.append(

@@ -1,8 +1,8 @@
 """Keeps small what an agent takes that runs for years: ``begin``, before anything else is loaded.
 
-Without it an agent of ten streams takes 16 to 20 MB more, for nothing: pydantic (``models.plain``)
-11, OpenSSL where there is no TLS 5, parts of numpy 1 that are not used 4, and what the C library
-keeps of memory that was given back 2.
+Without it an agent of ten streams takes 16 to 20 MB more, for nothing: pydantic
+(``models.unchecked``) 11, OpenSSL where there is no TLS 5, parts of numpy 1 that are not used 4,
+and what the C library keeps of memory that was given back 2.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any, Final
 
-from models import plain
+from models import unchecked
 
 # numpy 1 loads them with itself, numpy 2 when they are used; paho asks urllib for proxies of kinds
 # that another package would have to bring
@@ -34,7 +34,7 @@ _MMAP_THRESHOLD_BYTES = 128 * 1024  # where it begins; set, it does not grow
 def begin() -> None:
     """Leave out, or load when it is needed, what an agent need not have."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    plain.choose()
+    unchecked.choose()
     sys.meta_path.insert(0, _Later())
     if "ssl" not in sys.modules:
         sys.modules["ssl"] = _LateSsl("ssl")

@@ -24,9 +24,8 @@ import numpy as np
 from models import state as saved
 from models.bundle import Bundle
 from models.canonical import canonical_json
-from models.detector import Result, Together
+from models.detector import BatchResult, Result
 from models.events import EventRules, EventState, Recent
-from models.fields import Field, model_validator
 from models.forecaster import ForecastState
 from models.history import History
 from models.manifest import (
@@ -47,10 +46,11 @@ from models.manifest import (
     check_baseline,
 )
 from models.messages import ALL, Bool, Event, Float32, Float64, Index, Samples
+from models.score_tail import ScoreTail
 from models.sensors import SensorChecks, SensorState
 from models.settings import Table
-from models.tail import ScoreTail
 from models.threshold import RATIO_MAX, Exceedance
+from models.validation import Field, model_validator
 
 NORMAL_MAD: Final = 1.4826  # standard deviations per median absolute deviation, normal distribution
 NORMAL_QUANTILES: Final = (0.005, 0.995)
@@ -221,7 +221,7 @@ class Baseline:
 
     def step_together(
         self, states: list[BaselineState], who: Index, times: Float64, values: Float32
-    ) -> Together:
+    ) -> BatchResult:
         """Score the next samples of some streams; see ``models.detector.Scorer.step_together``.
 
         The score is the largest distance from the median over the channels, 1 at
@@ -240,7 +240,7 @@ class Baseline:
                 expected[:, column],
             )
         ]
-        return Together(_worst(ratio), expected, ratio, np.ones_like(ratio), events)
+        return BatchResult(_worst(ratio), expected, ratio, np.ones_like(ratio), events)
 
     def _step(
         self, state: BaselineState, samples: Samples, ratio: Float32, expected: Float32
@@ -258,14 +258,14 @@ class Baseline:
             begin = end
         return events
 
-    def silent(
+    def open_silence(
         self, states: list[BaselineState], time: float, since: float, stream: int = 0
     ) -> list[Event]:
         """Open the ``silent`` event of a stream and return it; [] where it is open already.
 
         Now is ``time``, and the last sample was at ``since``, both in Unix seconds.
         """
-        return self._events.silent(states[stream].events, time, since)
+        return self._events.open_silence(states[stream].events, time, since)
 
     def open_events(self, states: list[BaselineState], stream: int = 0) -> list[Event]:
         """Return the open events of a stream, each with its worst sample so far."""

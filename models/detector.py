@@ -6,7 +6,7 @@ detector creates it, the caller keeps it, and only the detector reads it. A stre
 its index in the memory, 0 to ``N`` - 1. One thread uses a memory at a time. No call does I/O.
 
     start ──> step_together … ──> changed_parts ──> (store) ──> restore, adopt ──> step_together …
-                    │  └─ silent, open_events, events, forecasts: between any two steps
+                    │  └─ open_silence, open_events, events, forecasts: between any two steps
                     └─ the same results, however samples are cut into calls
 
 ``models.families`` lists the families. Sizes and units are the same in all of them:
@@ -30,7 +30,7 @@ from models.events import EventState
 from models.forecaster import Forecaster, ForecastState
 from models.manifest import StreamRules
 from models.messages import Event, Float32, Float64, Forecast, Index, Samples, Scores
-from models.tail import ScoreTail
+from models.score_tail import ScoreTail
 
 M = TypeVar("M")  # the memory of N streams
 M_read = TypeVar("M_read", contravariant=True)  # the same, of parts that make none
@@ -46,7 +46,7 @@ class Result(NamedTuple):
     forecasts: Sequence[Forecast] = ()  # made from these samples, in order of time
 
 
-class Together(NamedTuple):
+class BatchResult(NamedTuple):
     """The results of ``n`` samples of each of ``B`` streams. A column is a stream of the call."""
 
     score: Float32  # (n, B) dimensionless, see ``models.messages.Scores``; NaN: not scored
@@ -84,7 +84,7 @@ class Scorer(Protocol[M]):
         The agent calls it once per fleet, at its start. Evaluation calls it once per recording.
         """
 
-    def step_together(self, memory: M, who: Index, times: Float64, values: Float32) -> Together:
+    def step_together(self, memory: M, who: Index, times: Float64, values: Float32) -> BatchResult:
         """Score the next samples of some streams and update ``memory``. This is the hot path.
 
         Values of any size are scored: an overflow gives infinity or NaN, and no error.
@@ -147,7 +147,9 @@ class OpenEvents(Protocol[M_read]):
         The agent calls it with each commit.
         """
 
-    def silent(self, memory: M_read, time: float, since: float, stream: int = 0) -> list[Event]:
+    def open_silence(
+        self, memory: M_read, time: float, since: float, stream: int = 0
+    ) -> list[Event]:
         """Open the ``silent`` event of a stream and return it; [] where it is open already.
 
         Only the caller's clock can detect silence. The stream's next sample closes the event.
@@ -166,7 +168,7 @@ class Forecasting(Protocol[M_read]):
 
     @property
     def forecaster(self) -> Forecaster | None:
-        """The forecaster. Its forecasts are in ``Result`` and ``Together``."""
+        """The forecaster. Its forecasts are in ``Result`` and ``BatchResult``."""
 
     def forecasts(self, memory: M_read, stream: int = 0) -> ForecastState | None:
         """Return the forecaster's state of a stream: steps, accuracy, refusals. Not a copy."""

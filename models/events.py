@@ -15,8 +15,8 @@ import numpy as np
 
 from models.manifest import Severities, Severity, StreamRules
 from models.messages import Contribution, Event, Float32, Float64
+from models.score_tail import ScoreTail
 from models.sensors import SENSOR_KINDS, SensorChecks, SensorKind, SensorRuns
-from models.tail import ScoreTail
 from models.threshold import Exceedance, Found
 
 CONTRIBUTIONS_MAX = 8
@@ -98,7 +98,7 @@ class EventRules:
         """Return the state before the first sample: no event is open."""
         return EventState()
 
-    def silent(self, state: EventState, time: float, since: float) -> list[Event]:
+    def open_silence(self, state: EventState, time: float, since: float) -> list[Event]:
         """Open the stream's ``silent`` event and return it; [] where it is open already.
 
         Now is ``time``, and the last sample was at ``since``, both in Unix seconds.

@@ -14,7 +14,7 @@ from math import ceil
 from typing import Annotated, Any, Final, Literal, Protocol
 
 from models.errors import BundleCorrupt, BundleTooNew, FamilyUnknown
-from models.fields import (
+from models.validation import (
     AfterValidator,
     BaseModel,
     ConfigDict,
@@ -297,7 +297,7 @@ class Events(_Part):
 
 
 class Tail(_Part):
-    """The probability of a score in normal operation; see ``models.tail``."""
+    """The probability of a score in normal operation; see ``models.score_tail``."""
 
     scores: list[Positive] = Field(
         min_length=1, max_length=16, description="Rising; the tail begins at the last"

@@ -18,7 +18,7 @@ import numpy as np
 
 from models import state as saved
 from models.bundle import Bundle
-from models.detector import Result, Together
+from models.detector import BatchResult, Result
 from models.events import EventRules, EventState, Recent
 from models.forecaster import Forecaster, ForecastState
 from models.interpreter import ForecastNetwork, Runtime, StepNetwork
@@ -33,11 +33,11 @@ from models.messages import (
     Int64,
     Samples,
 )
+from models.score_tail import ScoreTail
 from models.sensors import SensorChecks
 from models.state import State
-from models.tail import ScoreTail
 from models.telemanom import Telemanom
-from models.threshold import DynamicThreshold, Place
+from models.threshold import BlockPosition, DynamicThreshold
 
 
 class Pipeline:
@@ -112,7 +112,9 @@ class Pipeline:
         times, values = samples.times[:, None], samples.values[:, None]
         return self.step_together(state, ALL, times, values).first(samples.times, self._tail)
 
-    def step_together(self, state: State, who: Index, times: Float64, values: Float32) -> Together:
+    def step_together(
+        self, state: State, who: Index, times: Float64, values: Float32
+    ) -> BatchResult:
         """Score the next samples of some streams.
 
         After an interruption, a jump in a stream's ``times``, its network starts anew and warms
@@ -135,7 +137,7 @@ class Pipeline:
         if len(parts) == 1 and not heard and not forecasts:
             return parts[0]
         events = heard + [event for part in parts for event in part.events]
-        return Together(
+        return BatchResult(
             np.concatenate([part.score for part in parts]),
             np.concatenate([part.predicted for part in parts]),
             np.concatenate([part.smoothed for part in parts]),
@@ -144,12 +146,12 @@ class Pipeline:
             forecasts,
         )
 
-    def silent(self, state: State, time: float, since: float, stream: int = 0) -> list[Event]:
+    def open_silence(self, state: State, time: float, since: float, stream: int = 0) -> list[Event]:
         """Open the ``silent`` event of a stream and return it; [] where it is open already.
 
         Now is ``time``, and the last sample was at ``since``, both in Unix seconds.
         """
-        events = self._events.silent(state.events[stream], time, since)
+        events = self._events.open_silence(state.events[stream], time, since)
         state.watched.add(stream)
         return events
 
@@ -165,11 +167,11 @@ class Pipeline:
         """Return the forecaster's state of a stream; None where there is no forecaster."""
         return state.forecast[stream] if state.forecast else None
 
-    def _nothing(self, state: State, streams: int) -> Together:
+    def _nothing(self, state: State, streams: int) -> BatchResult:
         rows = state.threshold.block.shape[-1]
         empty = np.empty((0, streams, rows), np.float32)
         predicted = np.empty((0, streams, self._channels), np.float32)
-        return Together(np.empty((0, streams), np.float32), predicted, empty, empty, [])
+        return BatchResult(np.empty((0, streams), np.float32), predicted, empty, empty, [])
 
     def _heard(self, state: State, streams: Int64, times: Float64) -> list[tuple[int, Event]]:
         return [
@@ -202,7 +204,7 @@ class Pipeline:
 
     def _parts(
         self, state: State, who: Index, streams: Int64, times: Float64, values: Float32
-    ) -> list[Together]:
+    ) -> list[BatchResult]:
         """Step up to each interruption and each update of a threshold: chunking never matters."""
         broken = self._telemanom.interruptions(state.telemanom, who, times)
         starts = [] if broken is None else np.flatnonzero(broken.any(axis=1)).tolist()
@@ -219,7 +221,7 @@ class Pipeline:
 
     def _part(
         self, state: State, who: Index, streams: Int64, times: Float64, values: Float32
-    ) -> Together:
+    ) -> BatchResult:
         errors = self._telemanom.step(state.telemanom, who, times, values)
         if errors.whole and self._sensors.step_calmly(state.sensors, who, values):
             runs, notable = None, set()
@@ -227,7 +229,7 @@ class Pipeline:
             runs = self._sensors.step(state.sensors, who, values)
             notable = set(self._sensors.over(runs))
         begin = state.threshold.pending[who].copy()
-        at = _place(begin, streams, len(times))
+        at = _block_position(begin, streams, len(times))
         state.recent.times[at] = times.swapaxes(0, 1)
         state.recent.observed[at] = values.swapaxes(0, 1)
         state.recent.expected[at] = errors.predicted.swapaxes(0, 1)
@@ -245,7 +247,7 @@ class Pipeline:
             events += [(column, event) for event in told]
         for column in self._threshold.full(state.threshold, who):
             events += [(column, event) for event in self._update(state, int(streams[column]))]
-        return Together(score, errors.predicted, errors.smoothed, seen.threshold, events)
+        return BatchResult(score, errors.predicted, errors.smoothed, seen.threshold, events)
 
     def _update(self, state: State, stream: int) -> list[Event]:
         """Recompute a stream's threshold at the end of its block."""
@@ -256,7 +258,7 @@ class Pipeline:
         return opened
 
 
-def _place(begin: Int64, streams: Int64, samples: int) -> Place:
+def _block_position(begin: Int64, streams: Int64, samples: int) -> BlockPosition:
     """Return where in the blocks the next samples of these streams go, each at its ``begin``."""
     if len(begin) == 1:
         first, stream = int(begin[0]), int(streams[0])

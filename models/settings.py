@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from models.errors import ConfigError
-from models.fields import BaseModel, ConfigDict, ValidationError
-
-Location = tuple[int | str, ...]  # keys, and positions in lists, from the root of a document
+from models.toml import Location
+from models.validation import BaseModel, ConfigDict, ValidationError
 
 
 class Table(BaseModel):

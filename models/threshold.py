@@ -36,7 +36,7 @@ RATIO_MAX = np.float32(1e6)  # a score beyond says no more
 
 
 # of blocks, (B, n): all streams at the same positions, or each stream's number with its own
-Place = tuple[slice, slice] | tuple[Int64, Int64]
+BlockPosition = tuple[slice, slice] | tuple[Int64, Int64]
 
 
 class Found(NamedTuple):
@@ -130,7 +130,7 @@ class DynamicThreshold:
         return columns
 
     def compare(
-        self, state: ThresholdState, who: Index, at: Place, smoothed: Float32
+        self, state: ThresholdState, who: Index, at: BlockPosition, smoothed: Float32
     ) -> tuple[Float32, Exceedance]:
         """Compare errors with the threshold in force and put them into the blocks.
 

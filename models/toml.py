@@ -8,6 +8,8 @@ from typing import Any
 
 from models.errors import ConfigError
 
+Location = tuple[int | str, ...]  # keys, and positions in lists, from the root of a document
+
 
 def read_toml(path: Path) -> tuple[dict[str, Any], bytes]:
     """Return the document of a file, and the file's bytes.

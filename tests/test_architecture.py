@@ -81,9 +81,9 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "termios": {"agent/inputs/serial.py"},
     "selectors": {"agent/control/clients.py"},
     "click": {"agent/cli.py", "agent/commands/probe/commands.py", "trainer/cli.py"},
-    # tables take it from models.fields: an agent that runs does without it
+    # tables take it from models.validation: an agent that runs does without it
     "pydantic": {
-        "models/fields.py",
+        "models/validation.py",
         "agent/config/environment.py",
         "agent/config/reference.py",
         "agent/collector/run.py",

@@ -28,7 +28,7 @@ from models.messages import Event, Float32, Samples
 from trainer.config import LABELS_SUFFIX, ColumnTable, EvaluateTable
 from trainer.datasets import Label
 from trainer.datasets.csv_files import labels_path, read_labels, read_recording
-from trainer.detector import tail
+from trainer.detector import score_tail
 from trainer.forecast import evaluate as forecasts
 from trainer.prepare import Grid, Parts, align, parts_of
 
@@ -270,7 +270,7 @@ def normal_metrics(judged: Judged) -> dict[str, Any]:
 
 def tail_metrics(judged: Judged, fitted: Tail) -> dict[str, Any]:
     """Return the probabilities of the tail, and the shares observed in a normal recording."""
-    found = tail.check(fitted, judged.result.scores.score)
+    found = score_tail.check(fitted, judged.result.scores.score)
     return {
         "predicted": [float(share) for share in found.predicted],
         "observed": [float(f"{share:.3g}") for share in found.observed],

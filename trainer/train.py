@@ -32,7 +32,7 @@ from trainer.datasets import Recording
 from trainer.datasets.csv_files import read_recording
 from trainer.detector import calibrate, parity, quantize
 from trainer.detector.parity import Agreement
-from trainer.detector.quantize import Trial
+from trainer.detector.quantize import DetectorTrial
 from trainer.evaluate import Labelled
 from trainer.forecast import bundle as forecasting
 from trainer.quiet import quiet
@@ -154,7 +154,7 @@ def build(
     return Built(bundle, floating, epochs, metrics)
 
 
-def _gate_line(trial: Trial) -> str:
+def _gate_line(trial: DetectorTrial) -> str:
     verdict = "passes" if trial.passed else trial.reason
     size = "" if trial.size_bytes is None else f"{trial.size_bytes:,} B, "
     return f"{trial.quantization}: {size}{verdict}"

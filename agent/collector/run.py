@@ -32,7 +32,7 @@ from agent.mqtt.connection import (
     Acknowledged,
     Connected,
     Connection,
-    Happening,
+    ConnectionEvent,
     LinkError,
     Lost,
     NoTopic,
@@ -240,12 +240,12 @@ class _Collecting:
 
     def _take_in(self, wait_s: float) -> None:
         try:
-            self._happened(self._connection.happenings.get(timeout=max(0.0, wait_s)))
+            self._take(self._connection.events.get(timeout=max(0.0, wait_s)))
         except Empty:
             return
 
-    def _happened(self, happening: Happening) -> None:
-        match happening:
+    def _take(self, event: ConnectionEvent) -> None:
+        match event:
             case Lost(reason):
                 raise LinkError(reason)
             case Subscribed(str(refusal)):

@@ -7,9 +7,9 @@ from importlib.util import find_spec
 from typing import Literal
 
 from agent.config.kinds import Count, FilePath
-from models.fields import Field, field_validator, model_validator
 from models.manifest import Positive
 from models.settings import Table
+from models.validation import Field, field_validator, model_validator
 
 Form = Literal["json", "cbor"]
 Compression = Literal["none", "zstd"]

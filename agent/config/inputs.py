@@ -12,9 +12,9 @@ from agent.config.fault_kinds import FaultKind
 from agent.config.kinds import FilePath, PortPath, TopicFilter, TopicName
 from agent.config.line_patterns import REGEX_BYTES_MAX, channels_in
 from agent.config.streams import repeated
-from models.fields import ConfigDict, Discriminator, Field, Tag, model_validator
 from models.manifest import Finite, Positive
 from models.settings import Table
+from models.validation import ConfigDict, Discriminator, Field, Tag, model_validator
 
 TIME: Final = "time"  # the column of a line that holds its time
 IGNORED: Final = "-"  # a column that is not used

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from agent.config.location import SOCKET_OFF
-from models.fields import AfterValidator, Field, ValidationInfo
+from models.validation import AfterValidator, Field, ValidationInfo
 
 AUTO: Final = Path("auto")  # in place of a port: the only port
 OFF: Final = Path(SOCKET_OFF)  # in place of a socket: none

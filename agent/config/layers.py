@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from models.errors import ConfigError
-from models.toml import read_toml
+from models.toml import Location, read_toml
 
 DROP_INS: Final = "conf.d"
 _IDENTITIES = ("name", "channel")  # the key that tells the tables of a list apart
-
-Location = tuple[int | str, ...]
 
 
 class Origin(NamedTuple):

@@ -16,13 +16,14 @@ from agent.config import environment
 from agent.config.broker import MqttTable
 from agent.config.inputs import AnyInput
 from agent.config.kinds import OFF, Count, FilePath, SocketPath, TopicName
-from agent.config.layers import Layers, Location, read
+from agent.config.layers import Layers, read
 from agent.config.location import STORE_DIRECTORY, socket_beside
 from agent.config.streams import BaselineTable, LimitTable, PredictionTable, repeated
 from models.errors import ConfigError
-from models.fields import Field, ValidationError, model_validator
 from models.manifest import Positive
 from models.settings import Table, dotted, explain, nearest
+from models.toml import Location
+from models.validation import Field, ValidationError, model_validator
 
 _IN_ITS_OWN_FILE = (
     ": secrets do not belong in this file; put it into another file and set mqtt.password_file"

@@ -40,7 +40,7 @@ RELOADED: Final = (
     ("streams", "*", "prediction"),
 )
 
-Place = tuple[str, ...]
+KeyPath = tuple[str, ...]
 
 
 class Reloaded(NamedTuple):
@@ -98,7 +98,7 @@ class Reloader:
         }
 
 
-def takes_effect(place: Place) -> bool:
+def takes_effect(place: KeyPath) -> bool:
     """Whether a change of the setting takes effect without a restart; ``*`` for each of a list."""
     return any(place[: len(live)] == live for live in RELOADED)
 
@@ -110,7 +110,7 @@ def take_over(now: AgentConfig, new: AgentConfig) -> AgentConfig:
     return wanted
 
 
-def _taken_over(now: Table, new: Table, at: Place) -> Table:
+def _taken_over(now: Table, new: Table, at: KeyPath) -> Table:
     changes: dict[str, Any] = {}
     for key, value in now:
         place = (*at, key)
@@ -124,7 +124,7 @@ def _taken_over(now: Table, new: Table, at: Place) -> Table:
     return now.model_copy(update=changes)
 
 
-def _row(row: Any, others: list[Any], at: Place) -> Any:
+def _row(row: Any, others: list[Any], at: KeyPath) -> Any:
     """Return a table of a list with what takes effect of the one with the same name."""
     for other in others:
         if isinstance(row, Table) and type(other) is type(row) and _name(other) == _name(row):

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from typing import Annotated
 
 from agent.config.kinds import Count
-from models.fields import Field, model_validator
 from models.manifest import PERIOD_S_MIN, SAMPLES_MAX, Finite, NotNegative, Positive
 from models.settings import Table
+from models.validation import Field, model_validator
 
 
 class BaselineChannelTable(Table):

@@ -67,7 +67,7 @@ class Block(NamedTuple):
     words: int
 
 
-class Place(NamedTuple):
+class RegisterPlace(NamedTuple):
     """Where the words of a register are in a block."""
 
     register: RegisterTable
@@ -188,13 +188,13 @@ def blocks(registers: Sequence[RegisterTable]) -> Iterator[Block]:
     yield Block(function, begin, end - begin)
 
 
-def place_of(register: RegisterTable, among: Sequence[Block]) -> Place:
+def place_of(register: RegisterTable, among: Sequence[Block]) -> RegisterPlace:
     """Return where a register is in the blocks."""
     for block in among:
         begin = register.address - block.address
         end = begin + register.words
         if block.function == register.function and 0 <= begin and end <= block.words:
-            return Place(register, block, begin, end)
+            return RegisterPlace(register, block, begin, end)
     raise AssertionError(register)
 
 
@@ -203,7 +203,7 @@ def _refused(answer: Any) -> Bad:
     return Bad(f"exception {code}, {_EXCEPTIONS.get(code, 'unknown')}")
 
 
-def value_of(place: Place, words: list[int] | Bad) -> float | Bad:
+def value_of(place: RegisterPlace, words: list[int] | Bad) -> float | Bad:
     """Return a register's value in the channel's unit, from the words of its block."""
     if isinstance(words, Bad):
         return words

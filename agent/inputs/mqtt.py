@@ -86,7 +86,7 @@ class MqttInput(ThreadedInput):
 
     def _wake(self) -> None:
         if (connection := self._connection) is not None:
-            connection.happenings.put(Woken())
+            connection.events.put(Woken())
 
     def _run(self, put: Callable[[Chunk], None]) -> None:
         while not self._stopping.is_set():
@@ -150,12 +150,12 @@ class MqttInput(ThreadedInput):
     def _receive(self, connection: Connection, put: Callable[[Chunk], None]) -> None:
         while not self._stopping.is_set():
             try:
-                happening = connection.happenings.get(_LOOK_S)
+                event = connection.events.get(_LOOK_S)
             except Empty:
                 if self._subscriptions.wanted() != self._asked:
                     self._subscribe(connection)
                 continue
-            match happening:
+            match event:
                 case Received() as received:
                     self._guarded(received, put)
                 case TooLarge() as message:

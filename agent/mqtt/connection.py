@@ -115,16 +115,16 @@ class Woken(NamedTuple):
     """Wakes the thread of this side; nothing happened on the connection."""
 
 
-Happening = (
+ConnectionEvent = (
     Connected | Refused | Lost | Acknowledged | Subscribed | Received | TooLarge | NoTopic | Woken
 )
 
 
 class Connection:
-    """One connection; what happens on it comes out of ``happenings``, in order.
+    """One connection; what happens on it comes out of ``events``, in order.
 
     Nothing is opened before ``open``. One thread uses it; any thread may put ``Woken``. What is
-    received while ``received_waiting_max`` happenings wait is dropped: that is no loss of what is
+    received while ``received_waiting_max`` events wait is dropped: that is no loss of what is
     said again. With ``session_expiry_s`` the broker keeps for that long what is published while we
     are away, and what was received is acknowledged by ``acknowledge`` only: what is dropped then
     comes again on the next connection, and this one is ``Lost``; after 0 seconds nothing does.
@@ -148,11 +148,11 @@ class Connection:
         self._received_waiting_max = received_waiting_max
         self._session_expiry_s = session_expiry_s
         self._guard = guard or Guard()
-        self.happenings: BoundedQueue[Happening] = BoundedQueue(_WAITING_BYTES_MAX)
+        self.events: BoundedQueue[ConnectionEvent] = BoundedQueue(_WAITING_BYTES_MAX)
         # of published messages; there are few kinds
         self._properties: dict[tuple[float | None, Payload | None], Properties] = {}
         self._client = _Client(
-            self.happenings,
+            self.events,
             received_bytes_max,
             client_id=client_id,
             protocol=_VERSIONS[protocol],
@@ -170,7 +170,7 @@ class Connection:
         self._client.on_message = self._on_message
 
     def open(self, will_topic: str | None = None, will: bytes = b"") -> None:
-        """Connect; the broker's answer comes as a happening. A will is retained.
+        """Connect; the broker's answer comes as an event. A will is retained.
 
         Raises:
             LinkError: not reachable, or password or certificates cannot be used.
@@ -240,9 +240,9 @@ class Connection:
                     raise LinkError("the broker does not answer; is it an MQTT broker?")
         raise LinkError("stopped before the broker answered")
 
-    def _next(self, deadline: float) -> Happening | None:
+    def _next(self, deadline: float) -> ConnectionEvent | None:
         try:
-            return self.happenings.get(timeout=max(0.0, deadline - time.monotonic()))
+            return self.events.get(timeout=max(0.0, deadline - time.monotonic()))
         except Empty:
             return None
 
@@ -279,7 +279,7 @@ class Connection:
         return self._properties[expiry_s, form]
 
     def subscribe(self, topics: Sequence[str]) -> None:
-        """Subscribe to these topics at QoS 1; the answer comes as a happening.
+        """Subscribe to these topics at QoS 1; the answer comes as an event.
 
         Raises:
             LinkError: the connection is gone.
@@ -302,7 +302,7 @@ class Connection:
 
     def close(self, politely: bool) -> None:
         """End the connection; politely means that the broker drops the will."""
-        self.happenings.close()
+        self.events.close()
         if politely and self._client.disconnect() == MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._wait_for_the_end()
         with contextlib.suppress(OSError):  # the other side was faster
@@ -322,24 +322,24 @@ class Connection:
 
     def _on_connect(self, _: Any, __: Any, ___: Any, code: ReasonCode, properties: Any) -> None:
         if code.is_failure:
-            self.happenings.put(Refused(code.value, str(code)))
+            self.events.put(Refused(code.value, str(code)))
         else:
             receive_maximum = getattr(properties, "ReceiveMaximum", _RECEIVE_MAXIMUM)
             packet_bytes_max = getattr(properties, "MaximumPacketSize", _PACKET_BYTES_MAX)
-            self.happenings.put(Connected(receive_maximum, packet_bytes_max))
+            self.events.put(Connected(receive_maximum, packet_bytes_max))
 
     def _on_disconnect(self, _: Any, __: Any, ___: Any, code: ReasonCode, ____: Any) -> None:
         bounded = self._client.bounded
         trouble = None if bounded is None else bounded.trouble
         reason = "the connection broke" if code.value == _UNSPECIFIED else str(code)
-        self.happenings.put(Lost(trouble or reason, code.value == _TAKEN_OVER))
+        self.events.put(Lost(trouble or reason, code.value == _TAKEN_OVER))
 
     def _on_publish(self, _: Any, __: Any, packet: int, code: ReasonCode, ___: Any) -> None:
-        self.happenings.put(Acknowledged(packet, code.value, code.is_failure, str(code)))
+        self.events.put(Acknowledged(packet, code.value, code.is_failure, str(code)))
 
     def _on_subscribe(self, _: Any, __: Any, ___: int, codes: list[ReasonCode], ____: Any) -> None:
         refusal = next((str(code) for code in codes if code.is_failure), None)
-        self.happenings.put(Subscribed(refusal))
+        self.events.put(Subscribed(refusal))
 
     def _on_message(self, _: Any, __: Any, message: paho.MQTTMessage) -> None:
         topic = message.topic  # a text: the bounded socket sees to that
@@ -347,7 +347,7 @@ class Connection:
         received = Received(topic, body, message.mid, message.dup, message.retain)
         key = topic.encode(), body
         if self._guard.refuses(*key):
-            self.happenings.put(received, len(body))
+            self.events.put(received, len(body))
             return
         with self._guard.over(*key, last=False):
             self._pass_on(received, message.qos)
@@ -359,15 +359,15 @@ class Connection:
         if (size := bounded.too_large(body)) is not None:
             if qos:
                 self.acknowledge(received.packet)
-            self.happenings.put(TooLarge(topic, size, received.retained), len(topic))
+            self.events.put(TooLarge(topic, size, received.retained), len(topic))
         elif bounded.has_no_topic(body):
             if qos:
                 self.acknowledge(received.packet)
-            self.happenings.put(NoTopic())
-        elif self.happenings.qsize() < self._received_waiting_max:
-            self.happenings.put(received, len(body))
+            self.events.put(NoTopic())
+        elif self.events.qsize() < self._received_waiting_max:
+            self.events.put(received, len(body))
         elif self._session_expiry_s is not None:
-            self.happenings.put(Lost("the broker sends more than is taken from its connection"))
+            self.events.put(Lost("the broker sends more than is taken from its connection"))
 
 
 class _Client(paho.Client):
@@ -377,10 +377,10 @@ class _Client(paho.Client):
     """
 
     def __init__(
-        self, happenings: BoundedQueue[Happening], packet_bytes_max: int, **settings: Any
+        self, events: BoundedQueue[ConnectionEvent], packet_bytes_max: int, **settings: Any
     ) -> None:
         super().__init__(CallbackAPIVersion.VERSION2, **settings)
-        self._happenings = happenings
+        self._events = events
         self._packet_bytes_max = packet_bytes_max
         self.bounded: BoundedSocket | None = None
 
@@ -388,7 +388,7 @@ class _Client(paho.Client):
         sock = super()._create_socket()
         assert isinstance(sock, socket.socket)  # a TLS one is; we use neither web nor Unix sockets
         mqtt5 = self.protocol == paho.MQTTv5
-        room = self._happenings.wait_for_room
+        room = self._events.wait_for_room
         self.bounded = BoundedSocket(sock, self._packet_bytes_max, mqtt5, room)
         return self.bounded
 
@@ -396,7 +396,7 @@ class _Client(paho.Client):
         try:
             super()._thread_main()
         finally:
-            self._happenings.put(Lost("the connection ended"))
+            self._events.put(Lost("the connection ended"))
 
 
 def matches(topic_filter: str, topic: str) -> bool:

@@ -24,7 +24,7 @@ from models.messages import Float64, Int64, Readings
 from models.times import iso_time
 
 
-class _Lane(NamedTuple):
+class _Route(NamedTuple):
     """Where the lines of an input go."""
 
     name: str  # of the input
@@ -50,8 +50,8 @@ class Intake:
         # while the clock is not kept: when each stream last brought a reading, monotonic seconds
         self._heard_mono_s = {id(one): np.full(len(one.streams), self._mono_s) for one in fleets}
         self._parsers = parsers
-        self._lanes: dict[str, _Lane] = {}
-        self._holding: dict[Leaps, _Lane] = {}  # those that hold rows
+        self._routes: dict[str, _Route] = {}
+        self._holding: dict[Leaps, _Route] = {}  # those that hold rows
         places = {
             stream.name: (fleet, number)
             for fleet in fleets
@@ -70,7 +70,7 @@ class Intake:
                 if len(names) == 1:
                     kind = numbers.setdefault((id(fleet), parser.layout), len(numbers))
                 judged = not target.timed_by_arrival and math.isfinite(parser.ahead_max_s)
-                self._lanes[name] = _Lane(
+                self._routes[name] = _Route(
                     name, fleet, number, parser, target, kind, leaps if judged else None
                 )
 
@@ -78,45 +78,45 @@ class Intake:
         """Score what chunks hold; return those with readings, each with its stream's name."""
         self._look_at_the_clock()
         heard: list[tuple[Chunk, str]] = []
-        kinds: dict[int, list[tuple[Chunk, _Lane]]] = {}
+        kinds: dict[int, list[tuple[Chunk, _Route]]] = {}
         for chunk in chunks:
-            lane = self._lanes[chunk.input_name]
+            route = self._routes[chunk.input_name]
             if not (chunk.lines or chunk.measurements):  # all of it was set aside
                 continue
-            if chunk.lines if lane.parser.reads_measurements else chunk.measurements:
-                chunk = self._without_strays(chunk, lane)
-            if chunk.old and not lane.parser.has_time:
-                lane.parser.refuse(chunk.rows, "retained", _arrived_s(chunk, lane))
-            elif lane.kind is None or chunk.again:
-                heard += self._take_alike([(chunk, lane)], batch)
-            elif lane.kind in kinds:
-                kinds[lane.kind].append((chunk, lane))
+            if chunk.lines if route.parser.reads_measurements else chunk.measurements:
+                chunk = self._without_strays(chunk, route)
+            if chunk.old and not route.parser.has_time:
+                route.parser.refuse(chunk.rows, "retained", _arrived_s(chunk, route))
+            elif route.kind is None or chunk.again:
+                heard += self._take_alike([(chunk, route)], batch)
+            elif route.kind in kinds:
+                kinds[route.kind].append((chunk, route))
             else:
-                kinds[lane.kind] = [(chunk, lane)]
+                kinds[route.kind] = [(chunk, route)]
         for alike in kinds.values():
             heard += self._take_alike(alike, batch)
         return heard
 
-    def _without_strays(self, chunk: Chunk, lane: _Lane) -> Chunk:
+    def _without_strays(self, chunk: Chunk, route: _Route) -> Chunk:
         """Return a chunk with what its input's settings announce: lines, or measurements."""
-        announced = lane.parser.reads_measurements
+        announced = route.parser.reads_measurements
         strays: Sequence[Raw] = chunk.lines if announced else chunk.measurements
-        lane.parser.refuse(strays, "malformed", _arrived_s(chunk, lane))
+        route.parser.refuse(strays, "malformed", _arrived_s(chunk, route))
         return chunk._replace(lines=()) if announced else chunk._replace(measurements=())
 
     def look(self, batch: Batch) -> list[str]:
         """Score what was held and has become usable; return the names of its streams."""
         self._look_at_the_clock()
         heard: list[str] = []
-        for leaps, lane in list(self._holding.items()):
+        for leaps, route in list(self._holding.items()):
             if self._clock.synced:
-                readings = leaps.settle(self._latest_s(lane, np.array([lane.stream])))
+                readings = leaps.settle(self._latest_s(route, np.array([route.stream])))
             else:
                 readings = leaps.look(self._mono_s)
-            self._note_held(lane)
+            self._note_held(route)
             if readings is not None:
-                self._give(lane, np.full(len(readings.times), lane.stream), readings, batch)
-                heard.append(lane.target.name)
+                self._give(route, np.full(len(readings.times), route.stream), readings, batch)
+                heard.append(route.target.name)
         return heard
 
     def _look_at_the_clock(self) -> None:
@@ -124,10 +124,10 @@ class Intake:
         self._wall_s = self._clock.wall_s(self._mono_s)
 
     def _take_alike(
-        self, alike: Sequence[tuple[Chunk, _Lane]], batch: Batch
+        self, alike: Sequence[tuple[Chunk, _Route]], batch: Batch
     ) -> list[tuple[Chunk, str]]:
-        first, lane = alike[0]
-        parser = lane.parser
+        first, route = alike[0]
+        parser = route.parser
         lines = [line for chunk, _ in alike for line in chunk.lines or chunk.measurements]
         if not lines:  # of what was set aside, or not announced
             return []
@@ -135,76 +135,76 @@ class Intake:
         arrived_s = None if parser.has_time else _of_each_line(alike, _arrived_s)
         # what comes again is alone
         one_by_one = first.again or (
-            self._holding and any(lane.leaps in self._holding for _, lane in alike)
+            self._holding and any(route.leaps in self._holding for _, route in alike)
         )
         readings = None
         if not one_by_one:
-            readings = parser.parse_clean(lines, arrived_s, self._latest_s(lane, streams))
+            readings = parser.parse_clean(lines, arrived_s, self._latest_s(route, streams))
         if readings is not None:
-            if lane.kind is None and lane.leaps is not None and not self._clock.synced:
-                lane.leaps.goes_on(lane.name, self._mono_s)
-            self._give(lane, streams, readings, batch)
-            return [(chunk, lane.target.name) for chunk, lane in alike]
+            if route.kind is None and route.leaps is not None and not self._clock.synced:
+                route.leaps.goes_on(route.name, self._mono_s)
+            self._give(route, streams, readings, batch)
+            return [(chunk, route.target.name) for chunk, route in alike]
         heard = []
-        for chunk, lane in alike:
-            readings = self._read(chunk, lane)
+        for chunk, route in alike:
+            readings = self._read(chunk, route)
             if count := len(readings.times):
-                self._give(lane, np.full(count, lane.stream), readings, batch)
-                heard.append((chunk, lane.target.name))
+                self._give(route, np.full(count, route.stream), readings, batch)
+                heard.append((chunk, route.target.name))
         return heard
 
-    def _give(self, lane: _Lane, streams: Int64, readings: Readings, batch: Batch) -> None:
-        if lane.leaps is not None and not self._clock.synced:
-            heard_mono_s = self._heard_mono_s[id(lane.fleet)]
-            heard_mono_s[lane.stream if len(streams) == 1 else streams] = self._mono_s
-        lane.fleet.take(streams, readings, batch)
+    def _give(self, route: _Route, streams: Int64, readings: Readings, batch: Batch) -> None:
+        if route.leaps is not None and not self._clock.synced:
+            heard_mono_s = self._heard_mono_s[id(route.fleet)]
+            heard_mono_s[route.stream if len(streams) == 1 else streams] = self._mono_s
+        route.fleet.take(streams, readings, batch)
 
-    def _read(self, chunk: Chunk, lane: _Lane) -> Readings:
+    def _read(self, chunk: Chunk, route: _Route) -> Readings:
         """Return what can be used of a chunk, and of what was held before."""
         synced = self._clock.synced
-        latest_s = self._latest_s(lane, np.array([lane.stream]))
-        readings = lane.parser.parse(
-            chunk.rows, _arrived_s(chunk, lane), latest_s if synced else math.inf
+        latest_s = self._latest_s(route, np.array([route.stream]))
+        readings = route.parser.parse(
+            chunk.rows, _arrived_s(chunk, route), latest_s if synced else math.inf
         )
-        if chunk.again and lane.parser.has_time:
-            readings = lane.fleet.news(lane.stream, readings)
-        if lane.leaps is not None and not synced:
-            readings = lane.leaps.judge(lane.name, readings, latest_s, self._mono_s)
-            self._note_held(lane)
+        if chunk.again and route.parser.has_time:
+            readings = route.fleet.news(route.stream, readings)
+        if route.leaps is not None and not synced:
+            readings = route.leaps.judge(route.name, readings, latest_s, self._mono_s)
+            self._note_held(route)
         return readings
 
-    def _latest_s(self, lane: _Lane, streams: Int64) -> float:
+    def _latest_s(self, route: _Route, streams: Int64) -> float:
         """Return after what no time of these streams, (n,), is taken as it is.
 
         That is so far ahead of the clock; or, if no time server keeps it, of what it shows and of
         where the streams would be by their own past, whichever is later.
         """
-        if lane.leaps is None:
+        if route.leaps is None:
             return math.inf
         now_s = self._wall_s
         if not self._clock.synced:
-            if not lane.parser.has_time:  # the clock is no witness of what it said itself
+            if not route.parser.has_time:  # the clock is no witness of what it said itself
                 now_s = -math.inf
-            now_s = self._by_their_past(lane, streams, now_s)
+            now_s = self._by_their_past(route, streams, now_s)
             if now_s < TIME_MIN:  # a clock that was never set knows nothing
                 return math.inf
-        return now_s + lane.parser.ahead_max_s
+        return now_s + route.parser.ahead_max_s
 
-    def _by_their_past(self, lane: _Lane, streams: Int64, now_s: float) -> float:
+    def _by_their_past(self, route: _Route, streams: Int64, now_s: float) -> float:
         """Return the least of what time it is to the streams, each at least ``now_s``."""
-        newest_s, heard_mono_s = lane.fleet.newest_s, self._heard_mono_s[id(lane.fleet)]
+        newest_s, heard_mono_s = route.fleet.newest_s, self._heard_mono_s[id(route.fleet)]
         if len(streams) == 1:  # a third of the time
-            alone_s = newest_s.item(lane.stream) - heard_mono_s.item(lane.stream) + self._mono_s
+            alone_s = newest_s.item(route.stream) - heard_mono_s.item(route.stream) + self._mono_s
             return alone_s if alone_s > now_s else now_s  # NaN is not
         each_s = (newest_s - heard_mono_s)[streams] + self._mono_s
         return float(np.minimum.reduce(np.fmax(each_s, now_s)))
 
-    def _note_held(self, lane: _Lane) -> None:
-        assert lane.leaps is not None
-        if lane.leaps.held:
-            self._holding[lane.leaps] = lane
+    def _note_held(self, route: _Route) -> None:
+        assert route.leaps is not None
+        if route.leaps.held:
+            self._holding[route.leaps] = route
         else:
-            self._holding.pop(lane.leaps, None)
+            self._holding.pop(route.leaps, None)
 
     def _drop(self, name: str, times: Float64) -> None:
         """Count rows that were held and are not used."""
@@ -213,17 +213,17 @@ class Intake:
 
 
 def _of_each_line(
-    alike: Sequence[tuple[Chunk, _Lane]], value: Callable[[Chunk, _Lane], float]
+    alike: Sequence[tuple[Chunk, _Route]], value: Callable[[Chunk, _Route], float]
 ) -> npt.NDArray[Any]:
     """Return what each line of the chunks has of its chunk."""
-    values = np.array([value(chunk, lane) for chunk, lane in alike])
+    values = np.array([value(chunk, route) for chunk, route in alike])
     counts = [len(chunk.lines or chunk.measurements) for chunk, _ in alike]
     return values if counts.count(1) == len(counts) else np.repeat(values, counts)
 
 
-def _stream(_: Chunk, lane: _Lane) -> int:
-    return lane.stream
+def _stream(_: Chunk, route: _Route) -> int:
+    return route.stream
 
 
-def _arrived_s(chunk: Chunk, lane: _Lane) -> float:
-    return lane.target.arrived_s(chunk.arrived_mono_s)
+def _arrived_s(chunk: Chunk, route: _Route) -> float:
+    return route.target.arrived_s(chunk.arrived_mono_s)

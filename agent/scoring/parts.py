@@ -24,7 +24,7 @@ from models.messages import Event, Float32, Forecast, Samples
 from models.times import iso_time
 
 
-class Place(Part):
+class GridPosition(Part):
     """The place of the stream on its grid, which the fleet's aligners know."""
 
     name = "aligner"

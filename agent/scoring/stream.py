@@ -21,7 +21,7 @@ from agent.clock import Clock
 from agent.config.load import StreamTable
 from agent.journal import STREAM
 from agent.scoring.part import Moment, Part
-from agent.scoring.parts import Doubts, Limits, Place, Summaries
+from agent.scoring.parts import Doubts, GridPosition, Limits, Summaries
 from agent.scoring.summary import uncertain
 from agent.store.batch import THROUGH, Batch
 from agent.store.envelope import Kind, Outgoing
@@ -76,7 +76,7 @@ class Stream:
         self._told = True  # something since the memory was last saved
         self.saved_through: int | None = None  # see ``THROUGH``; None: all that is stored
         self._parts: list[Part] = []
-        self.add(Place(aligners, number))
+        self.add(GridPosition(aligners, number))
         self.add(summaries := Summaries(self, manifest.channel_names, summary_interval_s, clock))
         self.add(Doubts(summaries))
         self.add(Limits(self, settings, detector, memory, number))
@@ -187,10 +187,10 @@ class Stream:
         """Return the number of a new event."""
         return self._detector.events(self._memory, self._number).take_number()
 
-    def silent(self, since_monotonic_s: float, batch: Batch) -> None:
+    def open_silence(self, since_monotonic_s: float, batch: Batch) -> None:
         """Open the alarm that says nothing comes any more (once, until something does)."""
         since, now = self.arrived_s(since_monotonic_s), self.arrived_s(self._clock.monotonic_s())
-        self.report(self._detector.silent(self._memory, now, since, self._number), batch)
+        self.report(self._detector.open_silence(self._memory, now, since, self._number), batch)
 
     def report(self, events: list[Event], batch: Batch, quality: Uint8 | None = None) -> None:
         """Make alarms of events; ``quality`` (C,) is that of the sample they were found at."""

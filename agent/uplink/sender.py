@@ -154,7 +154,7 @@ class Uplink:
     def _wake(self) -> None:
         connection = self._connection  # the sender may be about to drop it
         if connection is not None:
-            connection.happenings.put(Woken())
+            connection.events.put(Woken())
 
     def _run(self) -> None:
         with Reader(self._directory) as outbox:

@@ -302,13 +302,13 @@ class Session:
     def _take_in(self, wait_s: float) -> None:
         """Take in what happened; wait for it at most so long."""
         try:
-            happening = self._connection.happenings.get(timeout=max(0.0, wait_s))
+            event = self._connection.events.get(timeout=max(0.0, wait_s))
             while True:
-                match happening:
+                match event:
                     case Lost(reason):
                         raise LinkError(reason)
                     case Acknowledged():
-                        self._answered(happening)
+                        self._answered(event)
                     case Received(topic=topic, body=body):
                         self._heard(topic, body)
                     case TooLarge(topic=topic, size_bytes=size_bytes):
@@ -321,7 +321,7 @@ class Session:
                         raise LinkError(f"the broker lets us not hear central ops: {refusal}")
                     case Woken():
                         self._lanes.look_again()
-                happening = self._connection.happenings.get_nowait()
+                event = self._connection.events.get_nowait()
         except Empty:
             if not self._in_flight:
                 self._lanes.look_again()

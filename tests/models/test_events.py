@@ -126,7 +126,7 @@ def test_an_event_without_a_probability_is_unrated(changed: Change) -> None:
     manifest = changed().manifest.model_copy(update={"tail": None, "severities": severities})
     rules = EventRules(manifest)
     (opened,) = play(rules, [9.0] * 3)
-    (silent,) = rules.silent(EventState(), 2.0, 1.0)
+    (silent,) = rules.open_silence(EventState(), 2.0, 1.0)
     assert {(e.probability, e.severity) for e in (opened, silent)} == {(None, "low")}
 
 

@@ -135,9 +135,9 @@ def test_every_family_keeps_the_detectors_promises(zoo_bundle: Bundle, tmp_path:
         score = np.concatenate([first.score, rest.score])[:, 0]
         assert np.array_equal(score, whole.scores.score, equal_nan=True)
         assert rest.predicted.shape == (len(times) - half, 1, samples.values.shape[1])
-        [opened] = detector.silent(other, times[-1, 0] + 60, times[-1, 0], 2)
+        [opened] = detector.open_silence(other, times[-1, 0] + 60, times[-1, 0], 2)
         assert (opened.kind, opened.state) == ("silent", "opened")
-        assert detector.silent(other, times[-1, 0] + 61, times[-1, 0], 2) == []
+        assert detector.open_silence(other, times[-1, 0] + 61, times[-1, 0], 2) == []
         assert (detector.forecaster is None) == (detector.forecasts(other, 2) is None)
         none = np.empty((0, 3)), np.empty((0, 3, samples.values.shape[1]), np.float32)
         assert detector.step_together(other, ALL, *none).score.shape == (0, 3)

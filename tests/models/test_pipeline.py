@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.inputs.plant import CHANNELS, PERIOD_S
 from models.bundle import Bundle
-from models.detector import Result, Together
+from models.detector import BatchResult, Result
 from models.messages import ALL, Event, Samples
 from models.pipeline import Pipeline
 from models.state import StateMismatch
@@ -166,10 +166,10 @@ def test_a_contribution_names_the_channel_with_what_was_seen_and_expected(
 
 def test_silence_opens_once_and_the_next_sample_closes_it(pipeline: Pipeline) -> None:
     state = pipeline.start()
-    opened = pipeline.silent(state, START_S, START_S - 30)
+    opened = pipeline.open_silence(state, START_S, START_S - 30)
     assert kinds(opened) == [("silent", "opened")]
     assert opened[0].onset == START_S - 30
-    assert pipeline.silent(state, START_S + 1, START_S - 30) == []
+    assert pipeline.open_silence(state, START_S + 1, START_S - 30) == []
     state = pipeline.restore(pipeline.changed_parts(state))
     closed = pipeline.step(state, recorded(36, 5)).events
     assert kinds(closed) == [("silent", "closed")]
@@ -206,7 +206,7 @@ def test_together_is_as_one_by_one(pipeline: Pipeline, eventful: Samples, seed: 
         ]
         if len(who) == 0:
             continue
-        together = pipeline.step_together(
+        batch = pipeline.step_together(
             memory,
             ALL if len(who) == STREAMS else who,
             np.stack([part.times for part in parts], axis=1),
@@ -214,7 +214,7 @@ def test_together_is_as_one_by_one(pipeline: Pipeline, eventful: Samples, seed: 
         )
         for column, (stream, part) in enumerate(zip(who, parts, strict=True)):
             at[stream] += size
-            _same(together, column, pipeline.step(alone[stream], part))
+            _same(batch, column, pipeline.step(alone[stream], part))
     for stream in range(STREAMS):
         assert pipeline.changed_parts(memory, stream) == pipeline.changed_parts(alone[stream])
 
@@ -228,15 +228,15 @@ def _somewhere(samples: Samples, random: np.random.Generator) -> Samples:
     return Samples(times, samples.values[piece])
 
 
-def _same(together: Together, column: int, one: Result) -> None:
+def _same(batch: BatchResult, column: int, one: Result) -> None:
     for got, expected in (
-        (together.score, one.scores.score),
-        (together.predicted, one.scores.predicted),
-        (together.smoothed, one.smoothed),
-        (together.threshold, one.threshold),
+        (batch.score, one.scores.score),
+        (batch.predicted, one.scores.predicted),
+        (batch.smoothed, one.smoothed),
+        (batch.threshold, one.threshold),
     ):
         np.testing.assert_array_equal(got[:, column], expected)
-    assert [event for where, event in together.events if where == column] == one.events
+    assert [event for where, event in batch.events if where == column] == one.events
 
 
 def test_streams_of_one_pipeline_do_not_touch_each_other(

@@ -26,7 +26,7 @@ from models.messages import Float32, Samples
 from models.pipeline import Pipeline
 from models.telemanom import Smoother
 from trainer.config import CalibrateTable
-from trainer.detector import tail
+from trainer.detector import score_tail
 from trainer.seal import assemble
 
 KNOWN_SAMPLES = 100  # calm after the warm-up, as many disturbed, as many calm
@@ -64,7 +64,7 @@ def calibrated(
     threshold = draft.threshold.model_copy(update=limits)
     limited = draft.model_copy(update={"threshold": threshold})
     scores = replay(assemble(limited, parts)).scores.score
-    return limited.model_copy(update={"tail": tail.fit(scores)})
+    return limited.model_copy(update={"tail": score_tail.fit(scores)})
 
 
 class _Replay:

@@ -33,7 +33,7 @@ TIME_RESOLUTION_S = 0.002  # times of events are compared as text in millisecond
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class DetectorTrial:
     """One form of the network and the result of its checks."""
 
     quantization: Quantization
@@ -57,7 +57,7 @@ def choose(
     parts: Parts,
     settings: ParityTable,
     tflite_python: Path | None,
-) -> list[Trial]:
+) -> list[DetectorTrial]:
     """Check every form of the network; return the results, the chosen form first.
 
     Args:
@@ -123,7 +123,7 @@ class _Gate:
         self._python = tflite_python
         self._reference = replay("float32", floating, given, "litert")
 
-    def trial(self, name: Quantization, network: bytes) -> Trial:
+    def trial(self, name: Quantization, network: bytes) -> DetectorTrial:
         """Put one form through the gate."""
         bundle = assemble(self._floating.telemanom, dict(self._floating.parts) | {NETWORK: network})
         try:
@@ -137,7 +137,7 @@ class _Gate:
 
     def _judged(
         self, name: Quantization, network: bytes, here: Replayed, elsewhere: Replayed | None
-    ) -> Trial:
+    ) -> DetectorTrial:
         settings = self._settings
         change = largest_change(here.scores[0], self._reference.scores[0])
         moved = None if elsewhere is None else largest_change(elsewhere.scores[0], here.scores[0])
@@ -151,7 +151,7 @@ class _Gate:
             reasons.append(f"changes a score by {moved:.3g} between interpreters")
         if same < count:
             reasons.append(f"{count - same} of {count} events differ")
-        return Trial(
+        return DetectorTrial(
             quantization=name,
             size_bytes=len(network),
             step_us=_step_us(network),
@@ -180,8 +180,8 @@ def _same_events(ours: Sequence[str], theirs: Sequence[str], within_s: float) ->
     return sum(a[:2] == b[:2] and abs(float(a[2]) - float(b[2])) <= limit for a, b in pairs)
 
 
-def _missing(name: Quantization, reason: str, size_bytes: int | None = None) -> Trial:
-    return Trial(name, size_bytes, None, None, None, "", False, reason)
+def _missing(name: Quantization, reason: str, size_bytes: int | None = None) -> DetectorTrial:
+    return DetectorTrial(name, size_bytes, None, None, None, "", False, reason)
 
 
 def _step_us(network: bytes) -> float:

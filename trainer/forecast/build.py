@@ -17,7 +17,13 @@ from models.manifest import ForecastPart, Imputation, Intervals, TelemanomManife
 from models.messages import Float32
 from trainer.config import ForecastTable, Quantization
 from trainer.forecast import calibrate, linear
-from trainer.forecast.choose import GATE_WINDOWS_MAX, Trial, choose, predict, representative
+from trainer.forecast.choose import (
+    GATE_WINDOWS_MAX,
+    ForecasterTrial,
+    choose,
+    predict,
+    representative,
+)
 from trainer.forecast.windows import Cutter, Windows
 from trainer.quiet import quiet
 
@@ -55,7 +61,7 @@ class BuiltForecaster:
     floating: Form
     linear: Float32  # (L, H) its linear path, which is a forecaster too
     epochs: list[Epoch]
-    trials: list[Trial]  # the chosen form first
+    trials: list[ForecasterTrial]  # the chosen form first
 
     def metrics(self) -> dict[str, Any]:
         """Return the metrics of the training."""
@@ -172,7 +178,7 @@ def _line(epoch: Epoch, settings: ForecastTable) -> str:
     )
 
 
-def _gate_line(trial: Trial) -> str:
+def _gate_line(trial: ForecasterTrial) -> str:
     verdict = "passes" if trial.passed else trial.reason
     size = "" if trial.size_bytes is None else f"{trial.size_bytes:,} B, "
     return f"forecaster {trial.quantization}: {size}{verdict}"

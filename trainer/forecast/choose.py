@@ -30,7 +30,7 @@ TIMED_RUNS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class ForecasterTrial:
     """One form of the forecaster and the result of its checks."""
 
     quantization: Quantization
@@ -52,7 +52,7 @@ def choose(
     windows: Windows,
     settings: ForecastParityTable,
     tflite_python: Path | None,
-) -> list[Trial]:
+) -> list[ForecasterTrial]:
     """Check every form of the forecaster; return the results, the chosen form first.
 
     Args:
@@ -99,7 +99,7 @@ def _trial(
     windows: Windows,
     settings: ForecastParityTable,
     tflite_python: Path | None,
-) -> Trial:
+) -> ForecasterTrial:
     moved = None
     try:
         here = predict(network, windows.context)
@@ -114,7 +114,7 @@ def _trial(
         reasons.append(f"the squared error grows by {change:.2%}")
     if moved is not None and not moved <= settings.interpreter_tolerance:
         reasons.append(f"a quantile changes by {moved:.3g} between interpreters")
-    return Trial(
+    return ForecasterTrial(
         quantization=name,
         size_bytes=len(network),
         window_ms=_window_ms(network, windows.context[:1]),
@@ -131,8 +131,8 @@ def _squared_error(quantiles: Float32, windows: Windows) -> float:
     return float(np.nanmean(np.square(errors)))
 
 
-def _missing(name: Quantization, reason: str, size_bytes: int | None = None) -> Trial:
-    return Trial(name, size_bytes, None, None, None, False, reason)
+def _missing(name: Quantization, reason: str, size_bytes: int | None = None) -> ForecasterTrial:
+    return ForecasterTrial(name, size_bytes, None, None, None, False, reason)
 
 
 def _window_ms(model: bytes, context: Float32) -> float:

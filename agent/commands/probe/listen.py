@@ -134,10 +134,10 @@ def _receive(connection: Connection, heard: Heard, show: Show) -> None:
     until = time.monotonic() + heard.seconds
     while (left := until - time.monotonic()) > 0:
         try:
-            happening = connection.happenings.get(timeout=left)
+            event = connection.events.get(timeout=left)
         except Empty:
             return
-        match happening:
+        match event:
             case Received() as received:
                 heard.bytes += len(received.body)
                 heard.retained += received.retained

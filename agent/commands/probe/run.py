@@ -21,10 +21,10 @@ from agent.inputs.serial import probe_port, sample
 from agent.parsing.measurement import as_bytes
 from models import bundle as bundles
 from models.errors import ConfigError
-from models.fields import ValidationError
 from models.manifest import Channel
 from models.printable import printable
 from models.settings import explain
+from models.validation import ValidationError
 
 RAW_MAX: Final = 20  # lines
 RAW_CHARACTERS_MAX: Final = 2000  # of each

@@ -19,7 +19,7 @@ import json
 
 import numpy as np
 
-from models.detector import Together
+from models.detector import BatchResult
 from models.errors import BundleCorrupt
 from models.events import EventRules, Recent
 from models.messages import ALL
@@ -57,7 +57,7 @@ class Size:
             recent = Recent(times[:, column], values[:, column], expected[:, column])
             found = self._rules.step(memory[number], recent, 0, seen, runs)
             events += [(column, event) for event in found]
-        return Together(np.fmax.reduce(ratio, axis=-1), expected, ratio, one, events)
+        return BatchResult(np.fmax.reduce(ratio, axis=-1), expected, ratio, one, events)
 
     def changed_parts(self, memory, stream=0):
         scalars = event_scalars(memory[stream]) | {"digest": self.digest}
@@ -80,8 +80,8 @@ class Size:
     def open_events(self, memory, stream=0):
         return self._rules.open_events(memory[stream])
 
-    def silent(self, memory, time, since, stream=0):
-        return self._rules.silent(memory[stream], time, since)
+    def open_silence(self, memory, time, since, stream=0):
+        return self._rules.open_silence(memory[stream], time, since)
 
     def forecasts(self, memory, stream=0):
         return None

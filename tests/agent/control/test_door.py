@@ -20,7 +20,7 @@ from agent.control.clients import CLIENTS_MAX
 from agent.control.door import MODE, PATH_BYTES_MAX, Door
 from agent.control.inbox import WAITING_MAX, Command, Inbox
 from agent.control.protocol import REQUEST_BYTES_MAX, Refused, request_line
-from models.fields import ValidationError
+from models.validation import ValidationError
 from tests.conftest import WAIT_S_MAX, wait_until
 
 MANY = 2**22  # bytes: more than the kernel keeps of an answer that nobody reads

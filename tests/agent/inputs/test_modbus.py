@@ -13,7 +13,7 @@ import pytest
 
 from agent.config.inputs import ModbusRtuTable, ModbusTcpTable, RegisterTable
 from agent.inputs.kinds import open_input
-from agent.inputs.modbus import Block, Place, blocks, decoded, place_of, value_of
+from agent.inputs.modbus import Block, RegisterPlace, blocks, decoded, place_of, value_of
 from agent.inputs.source import Chunk, Input
 from agent.parsing.lines import LineParser
 from agent.parsing.measurement import Bad, Measurement
@@ -134,7 +134,7 @@ def test_what_stands_for_no_value_is_of_bad_quality(
     assert value_of(place, [1] * place.block.words) != bad
 
 
-def placed(register: RegisterTable) -> Place:
+def placed(register: RegisterTable) -> RegisterPlace:
     return place_of(register, list(blocks([register])))
 
 

@@ -28,7 +28,7 @@ from agent.inputs.source import Chunk
 from agent.mqtt.connection import (
     Connected,
     Connection,
-    Happening,
+    ConnectionEvent,
     Lost,
     Protocol,
     Received,
@@ -73,13 +73,13 @@ def opened(port: int, protocol: Protocol, **settings: Any) -> Iterator[Connectio
         connection.close(politely=True)
 
 
-def happenings(connection: Connection, count: int) -> list[Happening]:
+def events(connection: Connection, count: int) -> list[ConnectionEvent]:
     """The next ones, without the answer to a subscription."""
-    found: list[Happening] = []
+    found: list[ConnectionEvent] = []
     while len(found) < count:
-        happening = connection.happenings.get(30)
-        if not isinstance(happening, Subscribed):
-            found.append(happening)
+        event = connection.events.get(30)
+        if not isinstance(event, Subscribed):
+            found.append(event)
     return found
 
 
@@ -103,7 +103,7 @@ def test_mosquitto_brings_a_large_retained_message_and_what_follows_it(
     retain(broker.port, "plant/flow", b"1", qos)
     with opened(broker.port, "3.1.1", session_expiry_s=expiry_s) as connection:
         connection.subscribe(["big/+", "plant/flow"])
-        first, second = happenings(connection, 2)
+        first, second = events(connection, 2)
         assert isinstance(first, TooLarge)
         assert first[0] == "big/one"
         assert first.size_bytes == LARGE + 5 + len("\0\0big/one") + 2 * bool(qos)
@@ -112,7 +112,7 @@ def test_mosquitto_brings_a_large_retained_message_and_what_follows_it(
         assert (second.topic, second.body) == ("plant/flow", b"1")
     with opened(broker.port, "5", session_expiry_s=expiry_s) as connection:
         connection.subscribe(["big/+", "plant/flow"])
-        (only,) = happenings(connection, 1)
+        (only,) = events(connection, 1)
         assert isinstance(only, Received)
 
 
@@ -127,7 +127,7 @@ def test_a_broker_that_does_not_care_gets_its_acknowledgement(
         opened(scripted.port, protocol, session_expiry_s=expiry_s) as connection,
     ):
         connection.subscribe(["#", "plant/flow"])
-        first, second = happenings(connection, 2)
+        first, second = events(connection, 2)
         assert isinstance(first, TooLarge)
         assert isinstance(second, Received)
         if packet:
@@ -141,7 +141,7 @@ def test_paho_takes_its_bytes_from_us_and_says_when_it_ends(broker: RealBroker) 
         assert isinstance(connection._client.socket(), BoundedSocket)
         connection._client.on_disconnect = None
         broker.kill()
-        assert isinstance(connection.happenings.get(30), Lost)
+        assert isinstance(connection.events.get(30), Lost)
 
 
 def test_no_thread_of_paho_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +155,7 @@ def test_no_thread_of_paho_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) 
     with ScriptedBroker() as scripted, opened(scripted.port, "5") as connection:
         monkeypatch.setattr(paho.Client, "_packet_handle", break_down)
         scripted.sessions[0].publish("plant/flow")
-        assert isinstance(connection.happenings.get(30), Lost)
+        assert isinstance(connection.events.get(30), Lost)
     assert told
 
 
@@ -173,7 +173,7 @@ MALFORMED = {
 def test_what_is_no_mqtt_is_a_lost_link_with_its_reason(protocol: Protocol, said: str) -> None:
     with ScriptedBroker() as scripted, opened(scripted.port, protocol) as connection:
         scripted.sessions[0].sock.sendall(MALFORMED[said])
-        lost = connection.happenings.get(30)
+        lost = connection.events.get(30)
         assert isinstance(lost, Lost)
         assert said in lost.reason
 
@@ -352,8 +352,8 @@ connection.open()
 connection.answer(threading.Event())
 before = rss_mb()
 connection.subscribe(["big/#", "plant/flow"])
-while not isinstance(happening := connection.happenings.get(timeout=60), Received) or (
-    happening.topic != "plant/flow"
+while not isinstance(event := connection.events.get(timeout=60), Received) or (
+    event.topic != "plant/flow"
 ):
     pass
 print(rss_max_mb() - before)

@@ -89,7 +89,7 @@ def test_silence_is_told_once_and_ends_with_the_next_reading() -> None:
     fleet.take(rows(3))
     world.wait(60)
     for _ in range(3):
-        fleet.stream.silent(2.0, fleet.batch)
+        fleet.stream.open_silence(2.0, fleet.batch)
     assert states(fleet.batch) == [(1, "silent", "opened")]
     fleet.take(rows(1), 60)
     assert states(fleet.flush()) == [(1, "silent", "opened"), (1, "silent", "closed")]
@@ -101,7 +101,7 @@ def test_a_silence_that_an_older_sample_ends_does_not_end_before_it_began() -> N
     fleet = Fleeting("pump", clock=world.clock())
     fleet.take(rows(3))
     world.wait(60)
-    fleet.stream.silent(2.0, fleet.batch)
+    fleet.stream.open_silence(2.0, fleet.batch)
     fleet.take(rows(1), 30)
     opened, closed = [one for one in fleet.flush().alarms if one["kind"] == "silent"]
     assert closed["closed"] == closed["opened"] == opened["opened"]

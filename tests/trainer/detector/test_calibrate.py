@@ -14,7 +14,7 @@ from models.messages import Samples
 from models.pipeline import Pipeline
 from tests.trainer.conftest import Trained, machine
 from trainer.config import CalibrateTable
-from trainer.detector import calibrate, tail
+from trainer.detector import calibrate, score_tail
 from trainer.seal import assemble
 
 
@@ -77,7 +77,7 @@ def test_the_tail_foretells_what_other_normal_operation_does(trained: Trained) -
     pipeline = Pipeline(bundle)
     scores = pipeline.step(pipeline.start(), part(10, 6000)).scores
     assert manifest.tail is not None
-    found = tail.check(manifest.tail, scores.score)
+    found = score_tail.check(manifest.tail, scores.score)
     within = (found.observed < 2.5 * found.predicted) & (found.observed > 0.3 * found.predicted)
     assert within[:4].all(), found
     known = ~np.isnan(scores.score)

@@ -14,7 +14,7 @@ from models.messages import Samples
 from tests.trainer.conftest import START_S, Trained, machine
 from trainer.config import ParityTable, Quantization
 from trainer.detector import quantize
-from trainer.detector.quantize import Trial
+from trainer.detector.quantize import DetectorTrial
 from trainer.prepare import Parts
 from trainer.seal import assemble
 
@@ -49,7 +49,7 @@ def trials(
     networks: dict[Quantization, bytes],
     refused: dict[Quantization, str] | None = None,
     **settings: Any,
-) -> list[Trial]:
+) -> list[DetectorTrial]:
     table = ParityTable.model_validate(settings)
     every: dict[Quantization, bytes] = {"float32": floating.network, **networks}
     return quantize.choose(floating, every, refused or {}, parts, table, None)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from models.manifest import Tail
-from models.tail import FORESIGHT, ScoreTail
-from trainer.detector import tail as fitting
+from models.score_tail import FORESIGHT, ScoreTail
+from trainer.detector import score_tail as fitting
 
 
 def tail(**changes: object) -> Tail:

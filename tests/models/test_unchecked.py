@@ -1,6 +1,6 @@
 """Tables without pydantic: they are what pydantic's are, as far as an agent asks them.
 
-Which tables a process has is decided once, so the plain ones are looked at in one of their own.
+Which tables a process has is decided once, so the unchecked ones are looked at in one of their own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from agent.config import load as configuration
-from models import plain
+from models import unchecked
 from models.bundle import Bundle
 from tests.conftest import ROOT
 from tests.models.test_baseline import DIGEST, SETTINGS
@@ -32,29 +32,29 @@ class Checked(BaseModel):
     rows: list[dict[str, Any]] = Field(default_factory=list)
 
 
-class Plain(plain.BaseModel):
+class Unchecked(unchecked.BaseModel):
     simple: Any
-    rows: list[dict[str, Any]] = plain.Field(default_factory=list)
+    rows: list[dict[str, Any]] = unchecked.Field(default_factory=list)
 
 
-class Other(Plain):
+class Other(Unchecked):
     more: int = 1
-    other: Plain = plain.Field(Plain(simple=3), description="a table in a table")
+    other: Unchecked = unchecked.Field(Unchecked(simple=3), description="a table in a table")
 
 
 @given(st.builds(dict, simple=SIMPLE, rows=st.lists(st.dictionaries(st.text(), SIMPLE))))
 def test_the_json_is_pydantics_byte_for_byte(values: dict[str, Any]) -> None:
-    assert Plain(**values).model_dump_json() == Checked(**values).model_dump_json()
+    assert Unchecked(**values).model_dump_json() == Checked(**values).model_dump_json()
 
 
 @pytest.mark.parametrize("number", [1e-4, 1e-5, -1.5e-5, 9.99e-6, 1e-7, 1e-100, 1e15, -0.0])
 def test_numbers_near_the_exponents_too(number: float) -> None:
-    assert Plain(simple=number).model_dump_json() == Checked(simple=number).model_dump_json()
+    assert Unchecked(simple=number).model_dump_json() == Checked(simple=number).model_dump_json()
 
 
 def test_a_table_has_its_defaults_and_those_of_what_it_is_made_of() -> None:
     table = Other(simple=0)
-    assert dict(table) == {"simple": 0, "rows": [], "more": 1, "other": Plain(simple=3)}
+    assert dict(table) == {"simple": 0, "rows": [], "more": 1, "other": Unchecked(simple=3)}
     assert list(Other.model_fields) == ["simple", "rows", "more", "other"]
     assert table.rows is not Other(simple=0).rows
     assert table.model_dump()["other"] == {"simple": 3, "rows": []}
@@ -64,17 +64,17 @@ def test_a_table_has_its_defaults_and_those_of_what_it_is_made_of() -> None:
 
 def test_a_table_does_not_change_and_its_keys_must_be_right() -> None:
     with pytest.raises(AttributeError, match="does not change"):
-        Plain(simple=0).simple = 1
+        Unchecked(simple=0).simple = 1
     with pytest.raises(AssertionError, match="other"):
-        Plain(simple=0, other=1)
+        Unchecked(simple=0, other=1)
     with pytest.raises(AssertionError, match="missing"):
-        Plain()
+        Unchecked()
 
 
 def arrived(sent: object, expression: str) -> Any:
-    """Unpickle it in a process with plain tables; return what an expression makes of it."""
+    """Unpickle it in a process with unchecked tables; return what an expression makes of it."""
     code = (
-        "import sys, pickle; from models import plain; plain.choose()\n"
+        "import sys, pickle; from models import unchecked; unchecked.choose()\n"
         "it = pickle.load(sys.stdin.buffer)\n"
         f"pickle.dump(({expression}), sys.stdout.buffer)\n"
         "assert not [name for name in sys.modules if 'pydantic' in name]\n"

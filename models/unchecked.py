@@ -2,7 +2,7 @@
 
 pydantic and its tables take 15 MB. An agent that runs for years needs them once, at its start.
 After ``choose`` the tables use the names below, which replace pydantic's of the same name in
-``models.fields``. They check nothing, and have only what the agent uses of a table.
+``models.validation``. They check nothing, and have only what the agent uses of a table.
 Tables that pydantic has checked arrive here by ``pickle``.
 """
 
@@ -21,7 +21,7 @@ chosen = False
 def choose() -> None:
     """Define all tables of this process without pydantic. Call it before any is defined."""
     global chosen
-    assert "models.fields" not in sys.modules
+    assert "models.validation" not in sys.modules
     chosen = True
 
 

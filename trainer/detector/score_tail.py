@@ -8,7 +8,7 @@ import numpy as np
 
 from models.manifest import Tail
 from models.messages import Float32, Float64
-from models.tail import ScoreTail
+from models.score_tail import ScoreTail
 
 BODY_SHARES = (0.5, 0.2, 0.1, 0.05, 0.02)  # of the scores above; the tail begins at the last
 CHECK_SHARES = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
