@@ -92,7 +92,7 @@ proof-kills: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.kill --kills $(or $(KILLS),60) --load serial --acknowledgement broker
 
 proof-cuts: $(VENV)/dev.stamp
-	FIELDWATCH_TEST_CUTS=60 $(BIN)/python -m pytest tests/agent/store/test_power_cut.py
+	FIELDWATCH_TEST_CUTS=200 $(BIN)/python -m pytest tests/agent/store/test_power_cut.py
 
 # all anew each time: the benchmark would else use again what is finished
 proof-data: $(VENV)/dev.stamp

@@ -24,7 +24,7 @@ from agent.inputs.serial import Arriving, open_port, probe_port, sample
 from agent.inputs.source import Chunk
 from agent.parsing.measurement import Measurement
 
-WAIT_S_MAX = 20.0
+WAIT_S_MAX = 120.0
 
 
 class Device:
