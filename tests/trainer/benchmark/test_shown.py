@@ -107,6 +107,6 @@ def test_the_report_says_all_of_it(
     report.write(document(ABOUT, outcomes, {"B-1": "a <bad> file"}), outcomes, work, path)
     page = path.read_text()
     assert page.count("data:image/svg+xml") == 1
-    assert "curves are not in" in page  # of A-2
+    assert "curves are missing in" in page  # of A-2
     for word in ("as &lt;ever&gt;", "a &lt;bad&gt; file", "last_value", "c0ffee", "VUS-PR"):
         assert word in page
