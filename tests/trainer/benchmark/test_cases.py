@@ -62,7 +62,10 @@ def test_the_configurations_that_ship_are_right(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[data]\nfiles = ['x.csv']\n", r"\[data\]: not allowed; each channel of a benchmark sets it"),
+        (
+            "[data]\nfiles = ['x.csv']\n",
+            r"\[data\]: not allowed; each channel of a benchmark sets it",
+        ),
         ("[fit]\nepoch = 3\n", "fit.epoch: unknown key; did you mean 'epochs'"),
         ("[fit]\nepochs = 0\n", "fit.epochs = 0"),
     ],
