@@ -55,8 +55,8 @@ from agent.scoring.intake import Intake
 from agent.store.batch import Batch
 from agent.store.correction import Correction
 from agent.store.degraded import Trouble
-from agent.store.envelope import Outgoing
 from agent.store.maintenance import bring_up_to_date, mend_meanwhile
+from agent.store.record import Outgoing
 from agent.store.retention import Retention
 from agent.store.writer import Store
 from agent.uplink.handover import Relay
@@ -653,7 +653,7 @@ def uplink_of(config: AgentConfig, store: Store, guard: Guard) -> Uplink | None:
     """Return the uplink that is configured, if one is; it does not send yet."""
     if config.mqtt is None:
         return None
-    return Uplink(config.mqtt, store.envelope, store.directory, lambda: store.last_seq, guard)
+    return Uplink(config.mqtt, store.origin, store.directory, lambda: store.last_seq, guard)
 
 
 def _check_watchdog(config: AgentConfig, notifier: Notifier) -> None:

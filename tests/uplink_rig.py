@@ -14,7 +14,7 @@ from agent.collector.books import Message
 from agent.collector.run import Collector
 from agent.config.broker import MqttTable
 from agent.store.batch import Batch
-from agent.store.envelope import Kind, Outgoing
+from agent.store.record import Kind, Outgoing
 from agent.store.writer import Store
 from agent.uplink.sender import Uplink
 
@@ -103,7 +103,7 @@ class Gateway:
         self.store.open()
         self.settings = MqttTable(host="127.0.0.1", port=port, **(FAST | settings))
         self.uplink = Uplink(
-            self.settings, self.store.envelope, directory, lambda: self.store.last_seq
+            self.settings, self.store.origin, directory, lambda: self.store.last_seq
         )
 
     def put(self, count: int, kind: Kind = "summary", stream: str = "pump") -> None:

@@ -25,8 +25,9 @@ from agent.bench.lines import Lines
 from agent.bench.meters import Committed
 from agent.bench.new_store import GATEWAY, SITE, new_store
 from agent.clock import clock_quality
-from agent.store.envelope import Envelope, Outgoing
+from agent.dialects.cloudevents import CloudEvents
 from agent.store.migrations import READINGS, RECORDS
+from agent.store.record import INSERT, Origin, Outgoing, Record
 from agent.store.sqlite import (
     Connection,
     Synchronous,
@@ -105,7 +106,7 @@ def commit_s(run_directory: Path, committed: Committed, directory: Path) -> floa
     commits = len(committed.states)
     new_store(directory)
     samples = _stored_samples(run_directory / READINGS)
-    outbox = _outbox(committed.messages)
+    outbox = _records(committed.messages)
     with contextlib.ExitStack() as closing:
         readings = _new(directory / READINGS, "NORMAL", closing)
         records = _new(directory / RECORDS, "FULL", closing)
@@ -115,9 +116,7 @@ def commit_s(run_directory: Path, committed: Committed, directory: Path) -> floa
                 records.executemany(
                     "INSERT OR REPLACE INTO state VALUES (?, ?, ?)", committed.states[number]
                 )
-                records.executemany(
-                    "INSERT INTO outbox VALUES (?, ?, ?, ?)", _share(outbox, number, commits)
-                )
+                records.executemany(INSERT, _share(outbox, number, commits))
             if samples:
                 marks = ", ".join("?" * len(samples[0]))
                 with transaction(readings, directory / READINGS):
@@ -138,22 +137,16 @@ def _new(path: Path, synchronous: Synchronous, closing: contextlib.ExitStack) ->
     return closing.enter_context(contextlib.closing(open_for_writing(path, synchronous)))
 
 
-def _outbox(messages: Sequence[Outgoing]) -> list[tuple[int, str, str, bytes]]:
-    return [
-        (seq, message.kind, topic, body)
-        for seq, (message, (topic, body)) in enumerate(
-            zip(messages, wrapped(messages), strict=True), 1
-        )
-    ]
+def _records(messages: Sequence[Outgoing]) -> list[Record]:
+    """Return messages as the store would number them."""
+    clock = clock_quality()
+    return [message.numbered(seq, clock) for seq, message in enumerate(messages, 1)]
 
 
-def wrapped(messages: Sequence[Outgoing]) -> list[tuple[str, bytes]]:
-    """Return topic and body of messages, as the store would number them."""
-    envelope, clock = Envelope(SITE, GATEWAY, "0" * 16), clock_quality()
-    return [
-        (envelope.topic(message.kind, message.stream), envelope.numbered(message, seq, clock))
-        for seq, message in enumerate(messages, 1)
-    ]
+def encoded(messages: Sequence[Outgoing]) -> list[tuple[str, bytes]]:
+    """Return topic and body of messages, as the default dialect sends them."""
+    dialect = CloudEvents(Origin(SITE, GATEWAY, "0" * 16))
+    return [(topic.name, body) for topic, body in map(dialect.record, _records(messages))]
 
 
 def _share(rows: list[Any], number: int, of: int) -> list[Any]:

@@ -12,13 +12,13 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.bench.bare import wrapped
+from agent.bench.bare import encoded
 from agent.bench.mqtt import NoAnswer, Publishing
 from agent.bench.new_store import GATEWAY, SITE, new_store
 from agent.clock import clock_quality
 from agent.config.broker import MqttTable
 from agent.store.batch import Batch
-from agent.store.envelope import Outgoing
+from agent.store.record import Outgoing
 from agent.store.writer import Store
 from agent.uplink.sender import Uplink
 
@@ -50,7 +50,7 @@ def drain(messages: Sequence[Outgoing], mqtt: MqttTable, directory: Path) -> Rat
     directory.mkdir()
     bare, agent = [], []
     for turn in range(_TURNS):
-        bare.append(Publishing(mqtt).run(wrapped(many)))
+        bare.append(Publishing(mqtt).run(encoded(many)))
         agent.append(_agent(many, mqtt, directory / str(turn)))
     cpu_s, wall_s = zip(*bare, strict=True)
     return Rates(max(agent), _MESSAGES / min(wall_s), sum(cpu_s) / (_TURNS * _MESSAGES))
@@ -62,7 +62,7 @@ def _agent(messages: list[Outgoing], mqtt: MqttTable, directory: Path) -> float:
     store.open()
     store.commit(Batch(messages=messages), clock_quality())
     unthrottled = mqtt.model_copy(update={"replay_rate_max": _UNTHROTTLED})
-    uplink = Uplink(unthrottled, store.envelope, directory, lambda: store.last_seq)
+    uplink = Uplink(unthrottled, store.origin, directory, lambda: store.last_seq)
     uplink.start()
     try:
         return _rate(uplink, len(messages))

@@ -18,7 +18,7 @@ from agent.health.measured import rss_mb
 from agent.inputs.queue import ChunkQueue
 from agent.inputs.source import Chunk
 from agent.store.batch import Batch
-from agent.store.envelope import Outgoing
+from agent.store.record import Outgoing
 from agent.store.writer import Store
 
 

@@ -17,7 +17,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from agent.config.broker import MqttTable
-from agent.store.envelope import ROOT
+from agent.dialects.topics import ROOT
 from models.errors import FieldwatchError
 
 _ANSWER_S_MAX = 30.0

@@ -27,6 +27,8 @@ from agent.collector.retention import FOREVER, Keeping
 from agent.config.broker import MqttTable
 from agent.config.kinds import topic_name
 from agent.defects.threads import Watch
+from agent.dialects.received import decoded
+from agent.dialects.topics import acknowledged_topic, central_status_topic, gateway_topic
 from agent.journal import log_to_stderr
 from agent.mqtt.connection import (
     Acknowledged,
@@ -40,9 +42,8 @@ from agent.mqtt.connection import (
     Subscribed,
     TooLarge,
 )
-from agent.mqtt.payload import BYTES_MAX, decoded
+from agent.mqtt.payload import BYTES_MAX
 from agent.mqtt.version import Version
-from agent.store.envelope import ROOT, acknowledged_topic, central_status_topic
 from agent.store.ranges import Range
 from models.errors import ConfigError
 from models.printable import printable
@@ -141,7 +142,7 @@ class Collector:
                 return
             _LOG.info("collecting from %s", self.site)
             kinds = ("alarm/+", "summary/+", "health", "gone")
-            connection.subscribe([f"{ROOT}/{self.site}/+/{kind}" for kind in kinds])
+            connection.subscribe([gateway_topic(self.site, "+", kind) for kind in kinds])
             connection.publish(status, _ONLINE, retain=True)
             self._collect(_Collecting(self, connection, broker, collected))
             connection.publish(status, _OFFLINE, retain=True)

@@ -11,7 +11,7 @@ from models.manifest import Positive
 from models.settings import Table
 from models.validation import Field, field_validator, model_validator
 
-Form = Literal["json", "cbor"]
+DialectName = Literal["json", "cbor"]
 Compression = Literal["none", "zstd"]
 
 
@@ -98,14 +98,14 @@ class MqttTable(BrokerTable):
     denied_retry_s: Positive = Field(
         600.0, description="Send again after this to a topic that the broker denies"
     )
-    payload: Form = Field(
+    dialect: DialectName = Field(
         "json", description="Encoding of summaries, alarms and health; cbor needs the extra cbor"
     )
     compression: Compression = Field(
         "none", description="Compression of each of these messages; zstd needs the extra zstd"
     )
 
-    @field_validator("payload", "compression")
+    @field_validator("dialect", "compression")
     @classmethod
     def _installed(cls, form: str) -> str:
         if (reason := missing(form)) is not None:

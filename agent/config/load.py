@@ -28,7 +28,9 @@ from models.validation import Field, ValidationError, model_validator
 _IN_ITS_OWN_FILE = (
     ": secrets do not belong in this file; put it into another file and set mqtt.password_file"
 )
-_HINTS = dict.fromkeys(("password", "secret", "token"), _IN_ITS_OWN_FILE)
+_HINTS = dict.fromkeys(("password", "secret", "token"), _IN_ITS_OWN_FILE) | {
+    "payload": "; mqtt.payload is called mqtt.dialect now"
+}
 
 
 class GatewayTable(Table):

@@ -1,1 +1,1 @@
-"""The only door to the MQTT client: connections, credentials, and the form of a payload."""
+"""The only door to the MQTT client: connections, credentials, and compression."""

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Protocol
 from agent.alarms.lifecycle import Cause
 from agent.config.load import StreamTable
 from agent.store.batch import Batch
-from agent.store.envelope import Kind
+from agent.store.record import Kind
 from models.messages import Event, Float32, Forecast, Samples
 
 

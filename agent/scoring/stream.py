@@ -24,7 +24,7 @@ from agent.scoring.part import Moment, Part
 from agent.scoring.parts import Doubts, GridPosition, Limits, Summaries
 from agent.scoring.summary import uncertain
 from agent.store.batch import THROUGH, Batch
-from agent.store.envelope import Kind, Outgoing
+from agent.store.record import Kind, Outgoing
 from models.align import Aligners
 from models.detector import Detector, Memory
 from models.messages import (

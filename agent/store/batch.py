@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.alarms.lifecycle import SHED_FIRST
 
 if TYPE_CHECKING:
-    from agent.store.envelope import Outgoing
+    from agent.store.record import Outgoing
     from models.messages import Float32, Samples
 
 WAITING_SAMPLES_MAX: Final = 20_000

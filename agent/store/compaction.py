@@ -7,15 +7,13 @@ Alarms are never merged.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.store.envelope import Envelope, Outgoing
 from agent.store.ranges import Ranges
+from agent.store.record import COLUMNS, INSERT, Outgoing, Record
 
 if TYPE_CHECKING:
     from agent.store.sqlite import Connection
@@ -25,12 +23,24 @@ _ROWS_READ = 30  # of a stream
 _STREAMS_TRIED = 2
 _MERGED_MAX = 60  # summaries in one: an hour of the default minutes
 
-_NEXT_OF_A_STREAM = """
-    SELECT seq, body FROM outbox WHERE kind = 'summary' AND seq > :after AND topic = (
-        SELECT topic FROM outbox WHERE kind = 'summary' AND seq > :after ORDER BY seq LIMIT 1)
-    ORDER BY seq LIMIT :rows"""
+_NEXT_OF_A_STREAM = f"""
+    SELECT {COLUMNS} FROM outbox WHERE kind = 'summary' AND seq > :after AND stream = (
+        SELECT stream FROM outbox WHERE kind = 'summary' AND seq > :after ORDER BY seq LIMIT 1)
+    ORDER BY seq LIMIT :rows"""  # noqa: S608 - no input in it
 
-Document = Mapping[str, Any]
+Data = Mapping[str, Any]
+
+
+class Summary(NamedTuple):
+    """A summary that waits, and what it says."""
+
+    record: Record
+    data: Data
+
+    @classmethod
+    def of(cls, record: Record) -> Summary:
+        """Return a record with its data read."""
+        return cls(record, record.read())
 
 
 class Compacted(NamedTuple):
@@ -42,37 +52,32 @@ class Compacted(NamedTuple):
     after: int  # where the next step begins; 0 is the oldest row
 
 
-def compact(outbox: Connection, envelope: Envelope, last_seq: int, after: int) -> Compacted:
+def compact(outbox: Connection, last_seq: int, after: int) -> Compacted:
     """Merge some of one stream's summaries after ``after``, within the caller's transaction."""
     for _ in range(_STREAMS_TRIED):
         rows = outbox.execute(_NEXT_OF_A_STREAM, {"after": after, "rows": _ROWS_READ}).fetchall()
         if not rows:
             return Compacted(0, 0, last_seq, 0)
-        group = next(_groups([json.loads(body) for _, body in rows]), None)
+        group = next(_groups([Summary.of(Record._make(row)) for row in rows]), None)
         if group is not None:
-            _replace(group, outbox, envelope, last_seq + 1)
+            _replace(group, outbox, last_seq + 1)
             return Compacted(len(group), 1, last_seq + 1, after)
         after = rows[0][0]
     return Compacted(0, 0, last_seq, after)
 
 
-def _replace(group: Sequence[Document], outbox: Connection, envelope: Envelope, seq: int) -> None:
-    message = merge(group)
-    topic = envelope.topic(message.kind, message.stream)
-    body = envelope.numbered(message, seq, group[-1]["clock"])
-    outbox.executemany("DELETE FROM outbox WHERE seq = ?", [(one["seq"],) for one in group])
-    outbox.execute(
-        "INSERT INTO outbox (seq, kind, topic, body) VALUES (?, ?, ?, ?)",
-        (seq, message.kind, topic, body),
-    )
+def _replace(group: Sequence[Summary], outbox: Connection, seq: int) -> None:
+    merged = merge(group).numbered(seq, group[-1].record.clock)
+    outbox.executemany("DELETE FROM outbox WHERE seq = ?", [(one.record.seq,) for one in group])
+    outbox.execute(INSERT, merged)
 
 
-def _groups(documents: Sequence[Document]) -> Iterator[list[Document]]:
+def _groups(summaries: Sequence[Summary]) -> Iterator[list[Summary]]:
     """Yield what may be merged: of one stream and one detector, following each other."""
-    mergeable = (one for one in documents if "from" in one["data"])
-    by_stream = sorted(mergeable, key=lambda one: (one["stream"], one["data"]["from"]))
-    for _, run in groupby(by_stream, key=_likeness):
-        group: list[Document] = []
+    mergeable = (one for one in summaries if "from" in one.data)
+    by_time = sorted(mergeable, key=lambda one: one.data["from"])
+    for _, run in groupby(by_time, key=_likeness):
+        group: list[Summary] = []
         count = 0
         for one in run:
             if group and count + _count(one) > _MERGED_MAX:
@@ -85,28 +90,28 @@ def _groups(documents: Sequence[Document]) -> Iterator[list[Document]]:
             yield group
 
 
-def _likeness(document: Document) -> tuple[object, ...]:
-    names = ("stream", "bundle", "detector", "clock")
-    return (*(document[name] for name in names), tuple(document["data"]["channels"]))
+def _likeness(summary: Summary) -> tuple[object, ...]:
+    one = summary.record
+    return one.bundle, one.detector, one.clock, tuple(summary.data["channels"])
 
 
-def _count(document: Document) -> int:
+def _count(summary: Summary) -> int:
     """Return how many summaries it was once."""
-    return 1 + len(Ranges(map(tuple, document["data"].get("merged", []))))
+    return 1 + len(Ranges(map(tuple, summary.data.get("merged", []))))
 
 
-def merge(documents: Sequence[Document]) -> Outgoing:
+def merge(summaries: Sequence[Summary]) -> Outgoing:
     """Return the summary of what these say together; they are of one stream and detector."""
-    all_data = [document["data"] for document in documents]
-    last = max(documents, key=lambda one: one["data"]["to"])
+    all_data = [summary.data for summary in summaries]
+    last = max(summaries, key=lambda one: one.data["to"])
     scored = sum(data["scored"] for data in all_data)
     anomalous = sum(data["scored"] * (data["share_anomalous"] or 0) for data in all_data)
     scores = [data["score_max"] for data in all_data if data["score_max"] is not None]
-    numbers = Ranges((document["seq"], document["seq"]) for document in documents)
+    numbers = Ranges((one.record.seq, one.record.seq) for one in summaries)
     for data in all_data:
         for first, end in data.get("merged", []):
             numbers.add(first, end)
-    data = last["data"] | {
+    data = dict(last.data) | {
         "from": min(data["from"] for data in all_data),
         "to": max(data["to"] for data in all_data),
         "last_sample": max(data["last_sample"] for data in all_data),
@@ -121,11 +126,11 @@ def merge(documents: Sequence[Document]) -> Outgoing:
         },
         "merged": [list(one) for one in numbers],
     }
-    time = datetime.fromisoformat(last["time"]).timestamp()
-    return Outgoing("summary", last["stream"], time, data, last["bundle"], last["detector"])
+    one = last.record
+    return Outgoing("summary", one.stream, one.time, data, one.bundle, one.detector)
 
 
-def _channel(parts: Sequence[tuple[int, Document]]) -> dict[str, float | int | None]:
+def _channel(parts: Sequence[tuple[int, Data]]) -> dict[str, float | int | None]:
     """Combine counts, means and squares; a part is its samples and its statistics."""
     counts = {"missing": sum(one["missing"] for _, one in parts)}
     for name in ("held", "interpolated"):  # left out where there are none

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from agent.store.record import COLUMNS, Record, packed
 from models.times import iso_time, unix_s
 
 if TYPE_CHECKING:
@@ -69,23 +70,23 @@ class Correction:
 def correct_messages(connection: Connection, by: Correction) -> None:
     """Move the times of some messages that wait; within the caller's transaction."""
     rows = connection.execute(
-        "SELECT seq, kind, body FROM outbox WHERE seq < ? ORDER BY seq DESC LIMIT ?",
+        f"SELECT {COLUMNS} FROM outbox WHERE seq < ? ORDER BY seq DESC LIMIT ?",  # noqa: S608
         [by.messages, _ROWS],
     ).fetchall()
-    moved: list[tuple[bytes, int]] = []
+    moved: list[tuple[float, bytes, int]] = []
     by.messages = rows[-1][0] if len(rows) == _ROWS else 0
-    for seq, kind, body in rows:
-        message = json.loads(body)
-        given = by.covers(unix_s(message["time"]))
-        if message["clock"] == "synced" and not given:  # and so were those before
+    for message in map(Record._make, rows):
+        given = by.covers(message.time)
+        if message.clock == "synced" and not given:  # and so were those before
             by.messages = 0
             break
-        if message["stream"] is None or message["stream"] in by.streams:
-            _move(message, ("time",), by)
-            _move_data(message["data"], kind, by)
-            message["clock"] = "corrected"
-            moved.append((json.dumps(message, separators=(",", ":")).encode(), seq))
-    connection.executemany("UPDATE outbox SET body = ? WHERE seq = ?", moved)
+        if message.stream is None or message.stream in by.streams:
+            data = message.read()
+            _move_data(data, message.kind, by)
+            moved.append((message.time + by.by_s, packed(data), message.seq))
+    connection.executemany(
+        "UPDATE outbox SET time = ?, data = ?, clock = 'corrected' WHERE seq = ?", moved
+    )
 
 
 def correct_alarms(connection: Connection, by: Correction) -> None:

@@ -5,14 +5,19 @@ Every migration is kept for ever: a gateway may be updated from any version.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import zlib
 from collections.abc import Callable
 from sqlite3 import Connection as Connection
 from typing import TYPE_CHECKING, Final, Literal
 
+from agent.store.wrapped import Wrapped
+
 if TYPE_CHECKING:
     from sqlite_utils import Database
+
+_LOG = logging.getLogger(__name__)
 
 RECORDS = "fieldwatch.db"
 READINGS = "readings.db"
@@ -58,6 +63,56 @@ def _m001_records(database: Database) -> None:
     )
     database.conn.execute(
         "INSERT INTO meta VALUES ('epoch', ?), ('last_seq', 0)", [secrets.token_hex(8)]
+    )
+
+
+_ROWS_SPLIT: Final = 1000  # at a time: a full outbox is larger than the memory
+
+
+def _m002_records(database: Database) -> None:
+    """The outbox with neutral records: a message was kept as it is sent, with its topic.
+
+    What cannot be read is counted as evicted: the collector is told that its number is gone.
+    """
+    _execute(
+        database,
+        "ALTER TABLE outbox RENAME TO wrapped",
+        "DROP INDEX outbox_kind",
+        """CREATE TABLE outbox (
+            seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, stream TEXT, time REAL NOT NULL,
+            clock TEXT NOT NULL, bundle TEXT, detector TEXT, data BLOB NOT NULL
+        ) STRICT""",
+    )
+    connection = database.conn
+    altered = 0
+    while rows := connection.execute(
+        "SELECT seq, kind, topic, body FROM wrapped ORDER BY seq LIMIT ?", [_ROWS_SPLIT]
+    ).fetchall():
+        for row in map(Wrapped._make, rows):
+            try:
+                record = row.record()
+            except ValueError as error:
+                _LOG.warning("an outbox of an older version: %s; it is dropped", error)
+                _count_evicted(connection, row.kind)
+                continue
+            altered += not row.is_all_in(record)
+            connection.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?)", record)
+        # at once, so that the file does not grow
+        connection.execute("DELETE FROM wrapped WHERE seq <= ?", [rows[-1][0]])
+    if altered:
+        _LOG.warning("an outbox of an older version: %d messages are sent in another form", altered)
+    _execute(
+        database,
+        "DROP TABLE wrapped",
+        # the stream is in it so that held streams are passed over without reading their messages
+        "CREATE INDEX outbox_kind ON outbox (kind, seq, stream)",
+    )
+
+
+def _count_evicted(connection: Connection, kind: str) -> None:
+    connection.execute(
+        "INSERT INTO meta VALUES (?, 1) ON CONFLICT DO UPDATE SET value = value + 1",
+        [f"evicted_{kind}"],
     )
 
 
@@ -164,7 +219,7 @@ def _execute(database: Database, *statements: str) -> None:
 
 # in order; PRAGMA user_version counts those a file has, and none is ever changed or removed
 MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
-    RECORDS: [_m001_records],
+    RECORDS: [_m001_records, _m002_records],
     READINGS: [
         _m001_readings,
         _m002_readings,

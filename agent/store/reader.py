@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from agent.alarms.lifecycle import OPENED
 from agent.store.migrations import READINGS, RECORDS
+from agent.store.record import COLUMNS, Record
 from agent.store.sqlite import Connection, errors_of, open_for_reading
 from models.errors import StoreError
 
@@ -112,18 +113,19 @@ class Reader:
         return self._query(READINGS, statement, values)
 
     def outbox(
-        self, kinds: Sequence[str], after: int, limit: int, held: Sequence[str] = ()
-    ) -> list[tuple[int, str, bytes]]:
-        """Return seq, topic and body of the next messages of these kinds, in order.
+        self, kinds: Sequence[str], after: int, limit: int, held: Sequence[str | None] = ()
+    ) -> list[Record]:
+        """Return the next messages of these kinds, in order.
 
-        Topics that are ``held`` are passed over.
+        Streams that are ``held`` are passed over; None stands for the gateway.
         """
-        return self._query(
+        rows = self._query(
             RECORDS,
-            f"""SELECT seq, topic, body FROM outbox WHERE kind IN ({_marks(kinds)}) AND seq > ?
-            AND topic NOT IN ({_marks(held)}) ORDER BY seq LIMIT ?""",  # noqa: S608
-            [*kinds, after, *held, limit],
+            f"""SELECT {COLUMNS} FROM outbox WHERE kind IN ({_marks(kinds)}) AND seq > ?
+            AND ifnull(stream, '') NOT IN ({_marks(held)}) ORDER BY seq LIMIT ?""",  # noqa: S608
+            [*kinds, after, *(stream or "" for stream in held), limit],
         )
+        return list(map(Record._make, rows))
 
     def waiting(self, first: int, last: int) -> list[int]:
         """Return which numbers from ``first`` to ``last`` are in the outbox."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from agent.store.migrations import LEVELS, NUMBER_BITS, READINGS, RECORDS
+from agent.store.record import COLUMNS, INSERT, Record, packed
 from agent.store.sqlite import (
     ASIDE,
     Connection,
@@ -33,6 +34,7 @@ from agent.store.sqlite import (
     take_the_place,
     transaction,
 )
+from agent.store.wrapped import Wrapped, is_record
 from models.times import iso_time
 
 _ROWS_READ = 1000  # at a time
@@ -60,6 +62,7 @@ class _Table(NamedTuple):
     key: str  # the row's number
     good: Callable[[Row], bool]  # whether a row is what it should be
     rows_max: int | None = None  # the newest
+    record_of: Callable[[Row], Row] | None = None  # of a row of an older version
 
 
 def mend(path: Path, numbers: Numbers | None = None, commits_lost: int = 0) -> Report:
@@ -98,7 +101,7 @@ def _fill(new: Connection, path: Path, numbers: Numbers | None, commits_lost: in
     with contextlib.closing(old):
         if path.name == READINGS:
             return _report([_copy(old, new, _samples_table(old)), *_history(old, new)])
-        found = [_copy(old, new, _ALARMS), _copy(old, new, _OUTBOX)]
+        found = [_copy(old, new, _ALARMS), _copy(old, new, _outbox_table(old))]
         with transaction(new, path):
             meta = _meta(old, new)
             state = _state(old, new)
@@ -122,16 +125,21 @@ def _report(copied: list[_Copied]) -> Report:
 def _copy(old: Connection, new: Connection, table: _Table) -> _Copied:
     """Copy the rows of a table that can be read."""
     reading = _Reading(old, table)
-    marks = ", ".join("?" * (table.columns.count(",") + 1))
-    statement = f"INSERT OR IGNORE INTO {table.name} ({table.columns}) VALUES ({marks})"  # noqa: S608
+    columns = table.columns if table.record_of is None else COLUMNS
+    marks = ", ".join("?" * (columns.count(",") + 1))
+    statement = f"INSERT OR IGNORE INTO {table.name} ({columns}) VALUES ({marks})"  # noqa: S608
     saved = 0
     for rows in reading.rows():
         new.execute("BEGIN")
-        for row in filter(table.good, rows):
+        for row in map(table.record_of or _as_it_is, filter(table.good, rows)):
             with contextlib.suppress(sqlite3.IntegrityError):  # of another type than the column's
                 saved += new.execute(statement, row).rowcount
         new.execute("COMMIT")
     return _Copied(table.name, saved, reading.lost(saved))
+
+
+def _as_it_is(row: Row) -> Row:
+    return row
 
 
 class _Reading:
@@ -215,10 +223,16 @@ def _is_alarm(row: Row) -> bool:
     return (said.get("stream"), said.get("number"), said.get("state")) == (stream, number, state)
 
 
-def _is_message(row: Row) -> bool:
-    seq, kind, topic, body = row
-    said = _read(body)
-    return said.get("seq") == seq and kind in str(topic) and "data" in said
+def _is_wrapped(row: Row) -> bool:
+    try:
+        Wrapped._make(row).record()
+    except ValueError:
+        return False
+    return True
+
+
+def _record_of(row: Row) -> Row:
+    return Wrapped._make(row).record()
 
 
 def _is_chunk(row: Row) -> bool:
@@ -272,7 +286,10 @@ def _read(document: Any) -> dict[str, Any]:
 
 _FAR: Final = 2**40  # more than there will ever be
 _ALARMS: Final = _Table("alarms", "id, stream, number, state, document", "id", _is_alarm)
-_OUTBOX: Final = _Table("outbox", "seq, kind, topic, body", "seq", _is_message)
+_OUTBOX: Final = _Table("outbox", COLUMNS, "seq", is_record)
+_WRAPPED: Final = _Table(
+    "outbox", "seq, kind, topic, body", "seq", _is_wrapped, record_of=_record_of
+)
 _STREAMS: Final = _Table("history_streams", "id, stream, channels, since", "id", _is_stream)
 _MINUTES, _HOURS = (_Table(level, "key, next, start, data", "key", _is_block) for level in LEVELS)
 _SAMPLES: Final = _Table(
@@ -284,12 +301,20 @@ _SAMPLES: Final = _Table(
 )
 
 
-def _samples_table(old: Connection) -> _Table:
-    """Return it with the columns that there are: an older file is not migrated before."""
+def _columns(old: Connection, table: str) -> set[str]:
+    """Return those that there are: an older file is not migrated before. None where unreadable."""
     try:
-        found = {name for _, name, *_ in old.execute("PRAGMA table_info(samples)")}
+        return {name for _, name, *_ in old.execute(f"PRAGMA table_info({table})")}
     except (sqlite3.DatabaseError, UnicodeDecodeError):
-        return _SAMPLES
+        return set()
+
+
+def _outbox_table(old: Connection) -> _Table:
+    return _WRAPPED if "body" in _columns(old, "outbox") else _OUTBOX
+
+
+def _samples_table(old: Connection) -> _Table:
+    found = _columns(old, "samples")
     columns = [name for name in _SAMPLES.columns.split(", ") if name in found]
     return _SAMPLES._replace(columns=", ".join(columns)) if columns else _SAMPLES
 
@@ -320,10 +345,7 @@ def _history(old: Connection, new: Connection) -> list[_Copied]:
 
 def _has_history(old: Connection) -> bool:
     """Whether it is of a version that has one; unknown, where its head cannot be read."""
-    try:
-        return bool(old.execute("PRAGMA table_info(minutes)").fetchall())
-    except (sqlite3.DatabaseError, UnicodeDecodeError):
-        return False
+    return bool(_columns(old, "minutes"))
 
 
 def _both_ways(old: Connection, statement: str, key: str) -> tuple[dict[Any, Row], bool]:
@@ -382,16 +404,13 @@ def _number(
 
 def _begin_epoch(new: Connection) -> None:
     """Number what waits from 1, in its order."""
-    (epoch,) = new.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
-    rows = new.execute("SELECT seq, kind, topic, body FROM outbox ORDER BY seq").fetchall()
+    rows = new.execute(f"SELECT {COLUMNS} FROM outbox ORDER BY seq").fetchall()  # noqa: S608
     new.execute("DELETE FROM outbox")
-    for seq, (_, kind, topic, body) in enumerate(rows, 1):
-        said = json.loads(body)
-        gateway = str(said["id"]).partition("/")[0]
-        said |= {"id": f"{gateway}/{epoch}/{seq}", "epoch": epoch, "seq": seq}
-        said["data"].pop("merged", None)  # numbers of the old epoch
-        text = json.dumps(said, separators=(",", ":")).encode()
-        new.execute("INSERT INTO outbox VALUES (?, ?, ?, ?)", [seq, kind, topic, text])
+    for seq, record in enumerate(map(Record._make, rows), 1):
+        data = record.data
+        if b'"merged":' in data:  # numbers of the old epoch
+            data = packed({key: v for key, v in record.read().items() if key != "merged"})
+        new.execute(INSERT, record._replace(seq=seq, data=data))
     new.execute("UPDATE meta SET value = ? WHERE key = 'last_seq'", [len(rows)])
 
 

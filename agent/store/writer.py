@@ -24,9 +24,9 @@ from agent.store import salvage
 from agent.store.batch import EVICTION, Batch
 from agent.store.compaction import compact
 from agent.store.correction import Correction, correct_alarms, correct_messages, correct_samples
-from agent.store.envelope import Envelope, Outgoing
 from agent.store.file import Mend, StoreFile
 from agent.store.migrations import READINGS, RECORDS
+from agent.store.record import INSERT, Origin, Outgoing, Record
 from agent.store.retention import FOREVER, LOOK_S, Retention, drop_alarms, drop_samples
 from agent.store.salvage import Numbers
 from agent.store.sqlite import LOCK, Connection, Damaged, errors_of, lock, touch
@@ -156,7 +156,7 @@ class Store:
         self._records_file.suspect()
 
     def _numbers(self) -> Numbers | None:
-        return Numbers(self.envelope.epoch, self.last_seq)
+        return Numbers(self.origin.epoch, self.last_seq)
 
     def _read_records(self) -> None:
         meta = dict(self._records.execute("SELECT key, value FROM meta").fetchall())
@@ -165,7 +165,7 @@ class Store:
         self._totals = _Totals(
             int(meta["last_seq"]), outbox_rows, evicted, int(meta.get("merged", 0))
         )
-        self.envelope = Envelope(self._site, self._gateway, str(meta["epoch"]))
+        self.origin = Origin(self._site, self._gateway, str(meta["epoch"]))
         self._next_alarm = self._alarms_end()
 
     def _read_readings(self) -> None:
@@ -266,25 +266,16 @@ class Store:
     def _write_messages(self, messages: list[Outgoing], clock: str, totals: _Totals) -> None:
         if not messages:
             return
-        self._records.executemany(
-            "INSERT INTO outbox VALUES (?, ?, ?, ?)", self._numbered(messages, clock, totals)
-        )
+        self._records.executemany(INSERT, self._numbered(messages, clock, totals))
         self._compact(totals)
         self._evict(totals, len(messages) + _ROWS_DROPPED)
         self._records.execute("UPDATE meta SET value = ? WHERE key = 'last_seq'", [totals.last_seq])
 
-    def _numbered(
-        self, messages: list[Outgoing], clock: str, totals: _Totals
-    ) -> Iterator[tuple[int, str, str, bytes]]:
+    def _numbered(self, messages: list[Outgoing], clock: str, totals: _Totals) -> Iterator[Record]:
         for message in messages:
             totals.last_seq += 1
             totals.outbox_rows += 1
-            yield (
-                totals.last_seq,
-                message.kind,
-                self.envelope.topic(message.kind, message.stream),
-                self.envelope.numbered(message, totals.last_seq, clock),
-            )
+            yield message.numbered(totals.last_seq, clock)
 
     def _compact(self, totals: _Totals) -> None:
         """Merge some summaries where the outbox is crowded: that costs detail, no message.
@@ -294,7 +285,7 @@ class Store:
         if totals.outbox_rows <= _CROWDED * self._outbox_rows_max:
             return
         for _ in range(_MERGINGS_MAX):
-            done = compact(self._records, self.envelope, totals.last_seq, self._compacted_through)
+            done = compact(self._records, totals.last_seq, self._compacted_through)
             self._compacted_through, totals.last_seq = done.after, done.last_seq
             totals.outbox_rows -= done.merged - done.written
             totals.merged += done.merged - done.written
@@ -548,7 +539,7 @@ class Store:
     def document(self) -> dict[str, Any]:
         """Say how full it is, for ``status``."""
         return {
-            "epoch": self.envelope.epoch,
+            "epoch": self.origin.epoch,
             "last_seq": self._totals.last_seq,
             "outbox_rows": self._totals.outbox_rows,
             "ring_rows": self._ring_rows,

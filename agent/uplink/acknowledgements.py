@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from agent.clock import clock_quality
-from agent.store.envelope import Envelope, acknowledged_topic, central_status_topic
+from agent.dialects.dialect import Dialect, Message
+from agent.dialects.topics import acknowledged_topic, central_status_topic
 from agent.store.ranges import Range, Ranges, is_number, parse
 from models.printable import printable
 
@@ -40,21 +41,15 @@ class _Rejected(Exception):
         self.cause = cause
 
 
-class Gone(NamedTuple):
-    """A message that says which numbers will not come."""
-
-    topic: str
-    body: bytes
-
-
 class Central:
     """The collector as this gateway knows it, over all connections; the sender's thread uses it."""
 
-    def __init__(self, envelope: Envelope, timeout_s: float) -> None:
-        self._envelope = envelope
+    def __init__(self, dialect: Dialect, timeout_s: float) -> None:
+        self._dialect, self._epoch = dialect, dialect.origin.epoch
         self._timeout_s = timeout_s
-        self._status_topic = central_status_topic(envelope.site)
-        self._acknowledged_topic = acknowledged_topic(envelope.site, envelope.gateway)
+        site, gateway, _ = dialect.origin
+        self._status_topic = central_status_topic(site)
+        self._acknowledged_topic = acknowledged_topic(site, gateway)
         self.topics = (self._status_topic, self._acknowledged_topic)
         self.online = False
         self.resent = 0
@@ -155,10 +150,10 @@ class Central:
             also = parse(said.get("also", []), through, ALSO_MAX)
         except ValueError as error:
             raise _Rejected("malformed", f"also: {error}") from error
-        if epoch != self._envelope.epoch:
+        if epoch != self._epoch:
             raise _Rejected(
                 "foreign_epoch",
-                f"of epoch {printable(epoch, 64)}; here it is {self._envelope.epoch}",
+                f"of epoch {printable(epoch, 64)}; here it is {self._epoch}",
             )
         highest = also[-1][1] if also else through
         if highest > last_seq:
@@ -199,7 +194,7 @@ class Central:
         self.resent += len(late)
         return max(late, default=None)
 
-    def gone(self, outbox: Reader) -> Gone | None:
+    def gone(self, outbox: Reader) -> Message | None:
         """Return what the collector is to be told now: numbers that it lacks and will not get.
 
         Raises:
@@ -218,10 +213,9 @@ class Central:
         self._told, self._told_at = gone, now
         return self._message(gone, through) if gone else None
 
-    def _message(self, gone: list[Range], seq: int) -> Gone:
+    def _message(self, gone: list[Range], seq: int) -> Message:
         suffix = f"gone-{gone[0][0]}-{gone[-1][1]}"
-        body = self._envelope.gone(gone, time.time(), seq, suffix, clock_quality())
-        return Gone(self._envelope.topic("gone"), body)
+        return self._dialect.gone(gone, time.time(), seq, suffix, clock_quality())
 
     def document(self) -> dict[str, Any]:
         """Say how it is doing, for ``status``."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from agent.dialects.dialect import Topic
 from models.printable import printable
 
 _LOG = logging.getLogger(__name__)
@@ -25,12 +26,12 @@ class Denials:
 
     def __init__(self, retry_s: float) -> None:
         self._retry_s = retry_s
-        self._asks_at: dict[str, float] = {}  # parked topics -> monotonic
-        self._strikes: dict[str, int] = {}
-        self._suspects: set[str] = set()
+        self._asks_at: dict[Topic, float] = {}  # parked topics -> monotonic
+        self._strikes: dict[Topic, int] = {}
+        self._suspects: set[Topic] = set()
 
     @property
-    def topics(self) -> tuple[str, ...]:
+    def topics(self) -> tuple[Topic, ...]:
         """The topics that are parked."""
         return tuple(self._asks_at)
 
@@ -39,7 +40,7 @@ class Denials:
         """Whether one message is to be sent at a time, to find who ends the connection."""
         return bool(self._suspects)
 
-    def __contains__(self, topic: str) -> bool:
+    def __contains__(self, topic: Topic) -> bool:
         return topic in self._asks_at
 
     def wait_s(self) -> float | None:
@@ -48,27 +49,27 @@ class Denials:
             return None
         return max(0.0, min(self._asks_at.values()) - time.monotonic())
 
-    def due(self) -> list[str]:
+    def due(self) -> list[Topic]:
         """Return the topics of which one message asks now; the next one does after a while."""
         now = time.monotonic()
         due = [topic for topic, asks_at in self._asks_at.items() if asks_at <= now]
         self._asks_at |= dict.fromkeys(due, now + self._retry_s)
         return due
 
-    def deny(self, topic: str, reason: str) -> None:
+    def deny(self, topic: Topic, reason: str) -> None:
         """Park a topic."""
         if topic not in self._asks_at:
             _LOG.error(
                 "the broker lets us not publish to %s: %s; its messages wait, one asks again each"
                 " %.0f s",
-                printable(topic),
+                printable(topic.name),
                 reason,
                 self._retry_s,
             )
         self._asks_at[topic] = time.monotonic() + self._retry_s
         self._acquit(topic)
 
-    def dropped(self, topics: Sequence[str]) -> None:
+    def dropped(self, topics: Sequence[Topic]) -> None:
         """Take note that the connection ended before messages of these had an answer, in order."""
         self._suspects.update(topics)
         for topic in topics[:1]:  # a broker answers in order
@@ -80,14 +81,14 @@ class Denials:
         """Take note that suspects have nothing to send."""
         self._suspects.clear()
 
-    def _acquit(self, topic: str) -> None:
+    def _acquit(self, topic: Topic) -> None:
         self._strikes.pop(topic, None)
         self._suspects.discard(topic)
 
-    def taken(self, topic: str) -> bool:
+    def taken(self, topic: Topic) -> bool:
         """Take note that the broker takes it; return whether it was parked."""
         self._acquit(topic)
         parked = self._asks_at.pop(topic, None) is not None
         if parked:
-            _LOG.info("the broker lets us publish to %s again", printable(topic))
+            _LOG.info("the broker lets us publish to %s again", printable(topic.name))
         return parked

@@ -11,21 +11,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agent.dialects.dialect import Topic
     from agent.store.reader import Reader
+    from agent.store.record import Kind, Record
 
 _ROWS_READ = 100  # rows of a lane in memory at a time
-
-
-class Row(NamedTuple):
-    """A message as it lies in the outbox."""
-
-    seq: int
-    kind: str
-    topic: str
-    body: bytes
 
 
 class Allowance:
@@ -58,21 +51,22 @@ class Lanes:
         self._throttled: list[_Lane] = []
         self._backlog_waits = False
 
-    def begin(self, backlog_through: int, with_backlog: bool, passed_over: Sequence[str]) -> None:
+    def begin(self, backlog_through: int, with_backlog: bool, passed_over: Sequence[Topic]) -> None:
         """Begin with the oldest of each lane, leaving out the topics ``passed_over``."""
 
-        def lane(kind: str, after: int, through: int | None = None) -> _Lane:
-            return _Lane(self._outbox, kind, after, through, passed_over)
+        def lane(kind: Kind, after: int, through: int | None = None) -> _Lane:
+            held = [topic.stream for topic in passed_over if topic.kind == kind]
+            return _Lane(self._outbox, kind, after, through, held)
 
         self._free = [
             lane("alarm", 0 if with_backlog else backlog_through),
             lane("summary", backlog_through),
             lane("health", backlog_through),
         ]
-        kinds = ("summary", "health") if with_backlog else ()
+        kinds: tuple[Kind, ...] = ("summary", "health") if with_backlog else ()
         self._throttled = [lane(kind, 0, backlog_through) for kind in kinds]
 
-    def next(self, skip: Callable[[Row], bool], only_alarms: bool = False) -> Row | None:
+    def next(self, skip: Callable[[Record], bool], only_alarms: bool = False) -> Record | None:
         """Return the next one to send, or the next alarm; None if there is none now.
 
         Raises:
@@ -81,17 +75,17 @@ class Lanes:
         """
         self._backlog_waits = False
         for lane in self._free[:1] if only_alarms else self._free:
-            if (row := lane.next(skip)) is not None:
-                return row
+            if (record := lane.next(skip)) is not None:
+                return record
         if only_alarms:
             return None
         if self._allowance.wait_s() > 0:
             self._backlog_waits = bool(self._throttled)
             return None
         for lane in self._throttled:
-            if (row := lane.next(skip)) is not None:
+            if (record := lane.next(skip)) is not None:
                 self._allowance.spend()
-                return row
+                return record
         self._throttled = []  # a backlog only shrinks
         return None
 
@@ -109,33 +103,38 @@ class _Lane:
     """The messages of one kind with numbers above one and up to another, in their order."""
 
     def __init__(
-        self, outbox: Reader, kind: str, after: int, through: int | None, passed_over: Sequence[str]
+        self,
+        outbox: Reader,
+        kind: Kind,
+        after: int,
+        through: int | None,
+        held: Sequence[str | None],
     ) -> None:
         self._outbox = outbox
         self._kind = kind
         self._after, self._through = after, through
-        self._passed_over = passed_over  # topics
-        self._rows: deque[tuple[int, str, bytes]] = deque()
+        self._held = held  # streams, or None for the gateway
+        self._records: deque[Record] = deque()
         self._at_end = False
 
-    def next(self, skip: Callable[[Row], bool]) -> Row | None:
-        while self._rows or self._read():
-            seq, topic, body = self._rows.popleft()
-            if self._through is not None and seq > self._through:
-                self._rows.clear()
+    def next(self, skip: Callable[[Record], bool]) -> Record | None:
+        while self._records or self._read():
+            record = self._records.popleft()
+            if self._through is not None and record.seq > self._through:
+                self._records.clear()
                 self._at_end = True
-            elif not skip(row := Row(seq, self._kind, topic, body)):
-                return row
+            elif not skip(record):
+                return record
         return None
 
     def _read(self) -> bool:
         if self._at_end:
             return False
-        rows = self._outbox.outbox([self._kind], self._after, _ROWS_READ, self._passed_over)
-        self._at_end = len(rows) < _ROWS_READ
-        self._after = rows[-1][0] if rows else self._after
-        self._rows.extend(rows)
-        return bool(rows)
+        records = self._outbox.outbox([self._kind], self._after, _ROWS_READ, self._held)
+        self._at_end = len(records) < _ROWS_READ
+        self._after = records[-1].seq if records else self._after
+        self._records.extend(records)
+        return bool(records)
 
     def look_again(self) -> None:
         self._at_end = False

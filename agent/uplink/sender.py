@@ -18,10 +18,11 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from agent.backoff import Backoff
 from agent.clock import clock_quality
+from agent.dialects.kinds import dialect_of
 from agent.guard import Guard
 from agent.mqtt.connection import (
     GOODBYE_S_MAX,
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config.broker import MqttTable
-    from agent.store.envelope import Envelope
+    from agent.dialects.dialect import LinkState, Message
+    from agent.store.record import Origin
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,18 +60,17 @@ class Uplink:
     def __init__(
         self,
         settings: MqttTable,
-        envelope: Envelope,
+        origin: Origin,
         directory: Path,
         last_seq: Callable[[], int],
         guard: Guard | None = None,
     ) -> None:
         self._guard = guard or Guard()
         self._settings = settings
-        self._envelope = envelope
+        self._dialect = dialect_of(settings.dialect, origin)
         self._directory = directory
         self._last_seq = last_seq
-        self._topic = envelope.topic("status")
-        self._client_id = f"fieldwatch-{envelope.site}-{envelope.gateway}"
+        self._client_id = f"fieldwatch-{origin.site}-{origin.gateway}"
         self._version = Version(settings.protocol)
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
         self._stopping = threading.Event()
@@ -81,11 +82,11 @@ class Uplink:
         self._ledger = Ledger()
         self._central: Central | None = None
         if settings.acknowledgement == "central":
-            self._central = Central(envelope, settings.central_timeout_s)
+            self._central = Central(self._dialect, settings.central_timeout_s)
         self._unstored: dict[str, Any] | None = None  # as central ops is to know it
         self._news = 0  # counts its changes
         self._damaged = threading.Event()  # the outbox
-        self._payload = Payload(settings.payload, settings.compression)
+        self._payload = Payload(self._dialect.content_type, settings.compression)
         self._denials = Denials(settings.denied_retry_s)
         self.backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
 
@@ -182,7 +183,8 @@ class Uplink:
         self._connection = connection
         polite = False
         try:
-            connection.open(self._topic, self._status("offline", "lost"))
+            topic, will = self._status("offline", "lost")
+            connection.open(topic.name, will)
             if broker := self._version.answer(connection, self._stopping):
                 self._came_up()
                 polite = self._send(connection, broker, outbox)
@@ -205,24 +207,25 @@ class Uplink:
             self._ledger,
             self._last_seq,
             self._central,
+            self._dialect,
             self._payload,
             self._denials,
             self._guard,
         )
         try:
-            session.open(self._topic, self._online)
+            session.open(self._online)
             session.send_until(self._stopping)
             if not self._stopping.is_set():
                 _LOG.info("password or certificates were renewed; connecting with the new ones")
                 return True
-            return session.part(self._topic, self._status("offline", "stopped"), self._stop_by)
+            return session.part(self._status("offline", "stopped"), self._stop_by)
         except LinkError:
             session.suspect()
             raise
         finally:
             self.backoff.lasted(time.monotonic() - began)
 
-    def _online(self, told: int | None, bytes_max: int) -> tuple[int, bytes] | None:
+    def _online(self, told: int | None, bytes_max: int) -> tuple[int, Message] | None:
         """Return the status, where it has changed since the one ``told``, and its number."""
         number = self._news
         if number == told:
@@ -230,20 +233,20 @@ class Uplink:
         why = f"online-{number}" if number else "online"
         unstored = self._unstored
         status = self._status("online", why, unstored)
-        if unstored is not None and len(status) > bytes_max:
+        if unstored is not None and status.size() > bytes_max:
             status = self._status("online", why, unstored | {"alarms": []})
         return number, status
 
     def _status(
         self,
-        state: Literal["online", "offline"],
+        state: LinkState,
         why: str,
         unstored: dict[str, Any] | None = None,
-    ) -> bytes:
+    ) -> Message:
         suffix = f"{self._run_id}-{self._number}-{why}"
         more = {} if unstored is None else {"unstored": unstored}
         quality = clock_quality()
-        return self._envelope.status(state, time.time(), self._last_seq(), suffix, quality, more)
+        return self._dialect.status(state, time.time(), self._last_seq(), suffix, quality, more)
 
     def _came_up(self) -> None:
         _LOG.info("link to central ops is up")

@@ -8,12 +8,10 @@ topics go on. So it is with a topic that the broker does not let us publish to
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
 from queue import Empty
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,13 +29,15 @@ from agent.mqtt.connection import (
 )
 from agent.uplink.denials import Denials
 from agent.uplink.link import Ledger, Link
-from agent.uplink.priorities import Lanes, Row
+from agent.uplink.priorities import Lanes
 
 if TYPE_CHECKING:
     from agent.config.broker import MqttTable
+    from agent.dialects.dialect import Dialect, Message, Topic
     from agent.guard import Guard
     from agent.mqtt.payload import Payload
     from agent.store.reader import Reader
+    from agent.store.record import Record
     from agent.uplink.acknowledgements import Central
 
 _LOG = logging.getLogger(__name__)
@@ -55,14 +55,14 @@ _NO_PACKET = -1  # in place of a packet number
 _PUBLISH_OVERHEAD_BYTES = 60  # header, lengths, packet number and properties, at most
 
 
-# returns number and body of the status, where it is not the one with this number; within bytes
-Status = Callable[[int | None, int], tuple[int, bytes] | None]
+# returns number and message of the status, where it is not the one with this number; within bytes
+Status = Callable[[int | None, int], "tuple[int, Message] | None"]
 
 
 class _Sent(NamedTuple):
     """A message that the broker has not answered yet."""
 
-    topic: str
+    topic: Topic
     seq: int | None  # None: no message of the outbox but a status, or what is gone
     status: bool = False
 
@@ -80,6 +80,7 @@ class Session:
         ledger: Ledger,
         last_seq: Callable[[], int],
         central: Central | None,
+        dialect: Dialect,
         payload: Payload,
         denials: Denials,
         guard: Guard,
@@ -92,7 +93,7 @@ class Session:
         self._ledger = ledger
         self._last_seq = last_seq
         self._central = central
-        self._payload = payload
+        self._dialect, self._payload = dialect, payload
         self._denials = denials
         self._lanes = Lanes(outbox, settings.replay_rate_max)
         self._backlog_through = last_seq()
@@ -101,24 +102,24 @@ class Session:
         self._in_flight: dict[int, _Sent] = {}  # by packet number
         self._sent: set[int] = set()  # the numbers of those
         self._parked: set[int] = set()
-        self._refused: dict[int, str] = {}  # those of them whose topic was denied -> topic
+        self._refused: dict[int, Topic] = {}  # those of them whose topic was denied -> topic
         self._pardoned: set[int] = set()  # parked for that once, and not any more
-        self._held: dict[str, float] = {}  # topic -> when one message may ask again, monotonic
-        self._asking: set[str] = set()  # held or parked topics whose next message asks
+        self._held: dict[Topic, float] = {}  # topic -> when one message may ask again, monotonic
+        self._asking: set[Topic] = set()  # held or parked topics whose next message asks
         self._progress = time.monotonic()  # of the last answer, or the first unanswered message
         self._next_look = self._progress + RENEWAL_LOOK_S
         self._renewed = False  # password or certificates; then this connection is let run out
         self._told: int | None = None  # number of the status
         self._begin_again()
 
-    def open(self, topic: str, status: Status) -> None:
+    def open(self, status: Status) -> None:
         """Publish the retained status, and ask for what central ops says.
 
         Raises:
             LinkError: the connection is gone.
 
         """
-        self._topic, self._status = topic, status
+        self._status = status
         if self._central is not None:
             self._connection.subscribe(self._central.topics)
         self._tell_status()
@@ -130,16 +131,17 @@ class Session:
     def suspect(self) -> None:
         """Take note that the connection has ended, not by us: who was in flight may be why."""
         self._denials.dropped([sent.topic for sent in self._in_flight.values()])
-        self._link.denied = self._denials.topics
+        self._show_denials()
 
     def _tell_status(self) -> None:
         """Publish the status where it has changed; it comes before all that waits."""
-        if len(self._in_flight) >= self._window or self._is_parked(self._topic):
+        if len(self._in_flight) >= self._window:
             return
-        room = self._packet_bytes_max - len(self._topic) - _PUBLISH_OVERHEAD_BYTES
-        if (news := self._status(self._told, room)) is not None:
-            self._told, body = news
-            self._publish(_Sent(self._topic, None, status=True), body, retain=True)
+        news = self._status(self._told, self._packet_bytes_max - _PUBLISH_OVERHEAD_BYTES)
+        if news is None or self._is_parked(news[1].topic):
+            return
+        self._told, (topic, body) = news
+        self._publish(_Sent(topic, None, status=True), body, retain=True)
 
     def send_until(self, stopping: threading.Event) -> None:
         """Send what is in the outbox and what comes into it.
@@ -176,7 +178,7 @@ class Session:
             self._next_look = now + RENEWAL_LOOK_S
             self._renewed = self._renewed or self._connection.renewed()
 
-    def part(self, topic: str, status: bytes, deadline: float) -> bool:
+    def part(self, status: Message, deadline: float) -> bool:
         """Publish the last status; say whether the broker has it by ``deadline`` (monotonic).
 
         If not, an end without a goodbye makes the broker publish the will instead.
@@ -187,9 +189,9 @@ class Session:
         """
         while len(self._in_flight) >= self._window and time.monotonic() < deadline:
             self._take_in(deadline - time.monotonic())
-        if len(self._in_flight) >= self._window or self._is_parked(topic):
+        if len(self._in_flight) >= self._window or self._is_parked(status.topic):
             return False
-        self._publish(_Sent(topic, None, status=True), status, retain=True)
+        self._publish(_Sent(status.topic, None, status=True), status.body, retain=True)
         while self._status_unanswered() and time.monotonic() < deadline:
             self._take_in(deadline - time.monotonic())
         return not self._status_unanswered()
@@ -214,51 +216,54 @@ class Session:
         self._let_ask()
         while len(self._in_flight) < self._window:
             full = self._central is not None and self._central.full
-            row = self._lanes.next(self._skip, only_alarms=full)
-            if row is None:
+            record = self._lanes.next(self._skip, only_alarms=full)
+            if record is None:
                 break
-            self._send(row)
+            self._send(record)
         if not self._in_flight:
             self._denials.nothing_waits()
         self._link.in_flight = len(self._in_flight)
 
-    def _skip(self, row: Row) -> bool:
+    def _skip(self, record: Record) -> bool:
+        seq = record.seq
         return (
-            row.seq in self._ledger
-            or row.seq in self._parked
-            or row.seq in self._sent
-            or (self._central is not None and row.seq in self._central)
-            or (row.kind == "health" and self._expired(row))
+            seq in self._ledger
+            or seq in self._parked
+            or seq in self._sent
+            or (self._central is not None and seq in self._central)
+            or (record.kind == "health" and self._expired(record))
         )
 
-    def _expired(self, row: Row) -> bool:
+    def _expired(self, record: Record) -> bool:
         """Whether it is too old to tell anything; then it may be deleted."""
-        if _age_s(row.body) <= self._settings.health_expiry_s:
+        if time.time() - record.time <= self._settings.health_expiry_s:
             return False
-        self._ledger.add(row.seq)
+        self._ledger.add(record.seq)
         self._link.expired += 1
         return True
 
-    def _send(self, row: Row) -> None:
-        if self._guard.refuses(row.body):
-            self._park(row.seq, "the agent ended with it in hand")
+    def _send(self, record: Record) -> None:
+        hand = b"%d" % record.seq, record.data
+        if self._guard.refuses(*hand):
+            self._park(record.seq, "the agent ended with it in hand")
             return
-        with self._guard.over(row.body):
-            self._send_whole(row)
+        with self._guard.over(*hand):
+            self._send_whole(record)
 
-    def _send_whole(self, row: Row) -> None:
-        body = self._payload.encode(row.body)
-        if len(row.topic) + len(body) + _PUBLISH_OVERHEAD_BYTES > self._packet_bytes_max:
-            self._park(row.seq, "longer than the broker takes")
+    def _send_whole(self, record: Record) -> None:
+        topic, body = self._dialect.record(record)
+        body = self._payload.encode(body)
+        if len(topic.name) + len(body) + _PUBLISH_OVERHEAD_BYTES > self._packet_bytes_max:
+            self._park(record.seq, "longer than the broker takes")
             return
-        expiry_s = self._settings.health_expiry_s if row.kind == "health" else None
-        self._publish(_Sent(row.topic, row.seq), body, expiry_s=expiry_s, form=self._payload)
+        expiry_s = self._settings.health_expiry_s if record.kind == "health" else None
+        self._publish(_Sent(topic, record.seq), body, expiry_s=expiry_s, form=self._payload)
         self._link.published += 1
-        if row.topic in self._asking:  # one asks for all
-            self._asking.remove(row.topic)
+        if topic in self._asking:  # one asks for all
+            self._asking.remove(topic)
             self._begin_again()
 
-    def _is_parked(self, topic: str) -> bool:
+    def _is_parked(self, topic: Topic) -> bool:
         """Whether a message beside the outbox has to wait; where its time has come, it asks."""
         if topic not in self._denials:
             return False
@@ -275,9 +280,10 @@ class Session:
         expiry_s: float | None = None,
         form: Payload | None = None,
     ) -> None:
+        """Publish; all that is sent but the last will goes through here, its bytes as they are."""
         if not self._in_flight:
             self._progress = time.monotonic()
-        packet = self._connection.publish(sent.topic, body, retain, expiry_s, form)
+        packet = self._connection.publish(sent.topic.name, body, retain, expiry_s, form)
         if packet is None:
             self._in_flight[_NO_PACKET] = sent  # it may have gone out, and be the reason
             self._take_in(_REASON_S)  # which raises with the broker's reason, if it gave one
@@ -387,7 +393,7 @@ class Session:
             self._refused[sent.seq] = sent.topic
         self._begin_again()
 
-    def _pardon(self, topic: str) -> None:
+    def _pardon(self, topic: Topic) -> None:
         """Send again what was refused because of its topic, which is taken now."""
         pardoned = {seq for seq, refused in self._refused.items() if refused == topic}
         self._pardoned |= pardoned
@@ -398,16 +404,16 @@ class Session:
         self._backlog_through = self._last_seq()
         self._begin_again()
 
-    def _hold(self, topic: str, reason: str) -> None:
+    def _hold(self, topic: Topic, reason: str) -> None:
         """Nobody would get it, or the broker is full: keep it, and ask again slowly."""
         if not self._held:
-            _LOG.warning("messages on %s, perhaps others, are held: %s", topic, reason)
+            _LOG.warning("messages on %s, perhaps others, are held: %s", topic.name, reason)
         self._held[topic] = time.monotonic() + self._settings.unsubscribed_retry_s
         self._link.last_error = reason
         self._link.change("held")
         self._begin_again()
 
-    def _release(self, topic: str) -> None:
+    def _release(self, topic: Topic) -> None:
         if self._held.pop(topic, None) is None:
             return
         self._asking.discard(topic)
@@ -433,14 +439,13 @@ class Session:
         passed_over = [topic for topic in waiting if topic not in self._asking]
         with_backlog = self._central is None or self._central.online
         self._lanes.begin(self._backlog_through, with_backlog, passed_over)
-        self._link.held, self._link.denied = tuple(self._held), self._denials.topics
+        self._link.held = tuple(topic.name for topic in self._held)
+        self._show_denials()
+
+    def _show_denials(self) -> None:
+        self._link.denied = tuple(topic.name for topic in self._denials.topics)
 
     def _check_progress(self) -> None:
         waited = time.monotonic() - self._progress
         if self._in_flight and waited > self._settings.ack_timeout_s:
             raise LinkError(f"no acknowledgement for {waited:.0f} s")
-
-
-def _age_s(body: bytes) -> float:
-    written = datetime.fromisoformat(json.loads(body)["time"])
-    return time.time() - written.timestamp()

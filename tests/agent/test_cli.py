@@ -16,9 +16,9 @@ from agent.cli import FAULTS, commands
 from agent.commands.follow import follow_alarms
 from agent.inputs import plant
 from agent.store.batch import Batch
-from agent.store.envelope import Outgoing
 from agent.store.migrations import READINGS
 from agent.store.reader import Reader
+from agent.store.record import Outgoing
 from agent.store.writer import Store
 from models.errors import BundleError
 from tests.conftest import ROOT, ZOO_BUNDLE, RealBroker

@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -20,8 +21,9 @@ from typing import Any
 from agent.bench.drain import drain
 from agent.bench.mqtt import Subscriber
 from agent.config.broker import MqttTable
+from agent.dialects.cbor import from_json
 from agent.mqtt.payload import Payload
-from agent.store.envelope import Outgoing
+from agent.store.record import Outgoing
 from tests.bench.kill import start
 from tests.conftest import RealBroker
 from tests.outage_rig import PERSISTENT, Ops, Outage, wrong
@@ -48,15 +50,16 @@ def beside_paho(ops: Ops, port: int, directory: Path) -> dict[str, Any]:
 
 def bytes_by_form(ops: Ops) -> dict[str, dict[str, int]]:
     """Mean length of the messages that came, in each of the forms they can be sent in."""
-    forms = {
-        "json": Payload(),
-        "cbor": Payload("cbor"),
-        "json, zstd": Payload("json", "zstd"),
-        "cbor, zstd": Payload("cbor", "zstd"),
+    zstd = Payload(compression="zstd").encode
+    forms: dict[str, Callable[[bytes], bytes]] = {
+        "json": bytes,
+        "cbor": from_json,
+        "json, zstd": zstd,
+        "cbor, zstd": lambda body: zstd(from_json(body)),
     }
     return {
         kind: {
-            name: round(fmean(len(form.encode(one.text)) for one in islice(came, 500)))
+            name: round(fmean(len(form(one.text)) for one in islice(came, 500)))
             for name, form in forms.items()
         }
         for kind in ("summary", "alarm", "health")

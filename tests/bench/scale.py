@@ -28,9 +28,9 @@ from agent.bench.rig import Plan, Run, run_from_memory
 from agent.config.broker import MqttTable
 from agent.demo.broker import Broker
 from agent.store.batch import Batch
-from agent.store.envelope import Outgoing
 from agent.store.migrations import RECORDS
 from agent.store.reader import Reader
+from agent.store.record import INSERT, Outgoing, Record
 from agent.store.writer import Store
 from models.bundle import Bundle
 from models.messages import ALL, Samples
@@ -161,11 +161,14 @@ def outbox(quick: bool) -> Iterator[Curve]:
 
 def _fill_outbox(path: Path, rows: int) -> None:
     connection = sqlite3.connect(path)
-    body = b"x" * 400
+    data = b'{"text":"%s"}' % (b"x" * 400)
     with connection:
         connection.executemany(
-            "INSERT INTO outbox (seq, kind, topic, body) VALUES (?, 'summary', ?, ?)",
-            ((seq, f"fieldwatch/v1/a/b/summary/s{seq % 10}", body) for seq in range(1, rows + 1)),
+            INSERT,
+            (
+                Record(seq, "summary", f"s{seq % 10}", 0.0, "synced", None, None, data)
+                for seq in range(1, rows + 1)
+            ),
         )
         connection.execute("UPDATE meta SET value = ? WHERE key = 'last_seq'", [rows])
     connection.close()

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from agent.store.batch import THROUGH, Batch
-from agent.store.envelope import Outgoing
 from agent.store.reader import Reader
+from agent.store.record import Outgoing
 from agent.store.writer import Store
 from agent.uplink.sender import DELETED_MAX
 from models.messages import Samples
@@ -78,7 +78,7 @@ def timed(store: Store, commits: int, acked: int) -> list[float]:
                 }
             if acked and number % 4 == 1:
                 rows = reader.outbox(["summary"], 0, acked)
-                batch.acked = [seq for seq, _, _ in rows]
+                batch.acked = [one.seq for one in rows]
             began = time.perf_counter()
             store.commit(batch, "synced")
             took.append(1000 * (time.perf_counter() - began))

@@ -19,7 +19,6 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
-from itertools import product
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -37,6 +36,9 @@ from agent.config import load as configuration
 from agent.config.broker import MqttTable
 from agent.config.inputs import InputTable, MqttInputTable
 from agent.control.protocol import Refused, parse_request, refused_line
+from agent.dialects.cbor import from_json
+from agent.dialects.cloudevents import CloudEvents
+from agent.dialects.topics import acknowledged_topic
 from agent.health.measured import rss_mb
 from agent.inputs.kinds import open_input
 from agent.inputs.source import Chunk
@@ -48,8 +50,8 @@ from agent.parsing.checksum import checked, signed
 from agent.parsing.lines import TIME_MAX, Framer, LineParser
 from agent.parsing.measurement import Bad, Measurement
 from agent.store.batch import Batch
-from agent.store.envelope import Envelope, Outgoing, acknowledged_topic
 from agent.store.reader import Reader
+from agent.store.record import Origin, Outgoing
 from agent.store.writer import Store
 from agent.uplink.acknowledgements import Central
 from models import bundle as bundles
@@ -429,23 +431,25 @@ def test_every_message_at_the_collector_is_new_or_a_repeat_or_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In all forms, mutated before they were encoded, or after that."""
-    chance, envelope = random.Random(SEED), Envelope("plant", "gw-1", "0" * 16)
-    forms = [Payload(*form) for form in product(("json", "cbor"), ("none", "zstd"))]
+    chance, dialect = random.Random(SEED), CloudEvents(Origin("plant", "gw-1", "0" * 16))
+    zstd = Payload(compression="zstd").encode
+    forms = [bytes, from_json, zstd, lambda body: zstd(from_json(body))]
     caplog.set_level(logging.CRITICAL)  # it would keep what is logged of each gap
-    topic, written, sources = envelope.topic("summary", "pump"), 0, set[Source]()
+    topic, written, sources = "fieldwatch/v1/plant/gw-1/summary/pump", 0, set[Source]()
     collector = Collector(MqttTable(host="h"), "plant", tmp_path)
     taken = 0
     with Collected(tmp_path, "plant") as collected:
         for seq in each_in_time(range(1, PAYLOADS + 1)):
             merged = [[max(1, seq - 5), max(1, seq - 3)]] if seq % 7 == 6 else None
             message = Outgoing("summary", "pump", 1.7e9, {"n": 3, "merged": merged})
-            body = envelope.numbered(message, seq, "synced")
+            body = dialect.record(message.numbered(seq, "synced")).body
             if seq % 11 == 0:
-                body = envelope.gone([(max(1, seq - 9), seq)], 1.7e9, seq, "gone", "synced")
+                gone = [(max(1, seq - 9), seq)]
+                body = dialect.gone(gone, 1.7e9, seq, "gone", "synced").body
             if chance.random() < 0.3:
                 body = mutated(body, chance)
             if valid_json(body):
-                body = chance.choice(forms).encode(body)
+                body = chance.choice(forms)(body)
             if chance.random() < 0.3:
                 body = mutated(body, chance)
             before = collector.counters.total() - collector.counters["gone"]
@@ -568,8 +572,8 @@ def test_a_mutated_acknowledgement_is_followed_or_counted(tmp_path: Path) -> Non
     chance, store = random.Random(SEED), Store(tmp_path, "plant", "gw-1", 100, 100)
     store.open()
     store.commit(Batch(messages=[Outgoing("alarm", "pump", 0.0, {})] * 20), "synced")
-    central, topic = Central(store.envelope, 60.0), acknowledged_topic("plant", "gw-1")
-    good = {"epoch": store.envelope.epoch, "through_seq": 5, "also": [[7, 9]]}
+    central, topic = Central(CloudEvents(store.origin), 60.0), acknowledged_topic("plant", "gw-1")
+    good = {"epoch": store.origin.epoch, "through_seq": 5, "also": [[7, 9]]}
     followed = 0
     with Reader(tmp_path) as outbox:
         for _ in each_in_time(range(PAYLOADS)):
@@ -644,7 +648,7 @@ def test_whatever_is_meant_by_an_acknowledgement_is_logged_and_counted(tmp_path:
     ):
         journald.bind(str(tmp_path / "journald"))
         for _ in each_in_time(range(PAYLOADS)):
-            central = Central(store.envelope, 60.0)
+            central = Central(CloudEvents(store.origin), 60.0)
             said = {"epoch": hostile_text(chance), "through_seq": 0, "also": meant(chance)}
             said |= {} if chance.random() < 0.5 else {"also": []}
             said |= {} if chance.random() < 0.8 else {hostile_text(chance): meant(chance)}

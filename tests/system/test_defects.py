@@ -13,9 +13,9 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.defects.quarantine import ENDS_MAX
+from agent.dialects.topics import acknowledged_topic
 from agent.health.status import describe
 from agent.inputs.plant import Pump
-from agent.store.envelope import acknowledged_topic
 from agent.store.reader import Reader
 from models.errors import Defect
 from tests.agent_rig import Ops, configure, kept_scores, lines, running, scored, status
@@ -118,7 +118,7 @@ def test_what_ends_the_uplink_whenever_it_comes_is_left_alone(
     """A retained word of the collector, or a message that cannot be sent: the rest goes on."""
     trigger = tmp_path / "now"
     heard = "heard" in method
-    trigger.write_text("424242" if heard else '"seq":1,')
+    trigger.write_text("424242" if heard else "seq=1,")
     config = configure(tmp_path, line, broker.port, silent_after_s="0.5")  # message 1
     config.write_text(
         config.read_text().replace("[mqtt]", '[mqtt]\nacknowledgement = "central"', heard)

@@ -27,8 +27,8 @@ from agent.inputs.plant import PERIOD_S, Pump
 from agent.scoring.fleet import Fleet
 from agent.scoring.stream import Stream
 from agent.store.batch import Batch
-from agent.store.envelope import Outgoing
 from agent.store.reader import Reader
+from agent.store.record import Outgoing
 from agent.store.writer import Store
 from agent.uplink.handover import Relay
 from agent.uplink.sender import Uplink
@@ -377,7 +377,7 @@ def test_an_uplink_that_leaves_takes_its_acknowledgements_along(
     table = configuration.MqttTable(host="127.0.0.1", port=broker.port)
 
     def uplink() -> Uplink:
-        return Uplink(table, store.envelope, store.directory, lambda: store.last_seq)
+        return Uplink(table, store.origin, store.directory, lambda: store.last_seq)
 
     relay, batch = Relay(uplink()), Batch()
     ops = paho.Client(CallbackAPIVersion.VERSION2)  # without a subscriber messages are held

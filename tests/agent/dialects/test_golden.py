@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agent.mqtt.payload import Payload
-from agent.store.envelope import Envelope, Outgoing
+from agent.config.broker import DialectName
+from agent.dialects.dialect import Message
+from agent.dialects.kinds import dialect_of
+from agent.store.record import Origin, Outgoing
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "messages.json").read_text())
-ENVELOPE = Envelope("plant", "gw-1", "00ff00ff00ff00ff")
+ORIGIN = Origin("plant", "gw-1", "00ff00ff00ff00ff")
 DIGEST = "4ce4c9a5d157e6d79b1b3694b40ce6fcb919e3990a261410c3807f3edcc06a5a"
 TIME = 1_790_000_000.123456
 CHANNEL = {"missing": 1, "min": -0.5, "mean": 1e-07, "max": 93.0, "std": 0.231036}
@@ -64,34 +66,32 @@ CASES = {
 }
 
 
-def sent(name: str) -> tuple[str, bytes]:
-    """Return topic and body of a case."""
-    message, seq, clock = CASES[name]
-    return ENVELOPE.topic(message.kind, message.stream), ENVELOPE.numbered(message, seq, clock)
-
-
 @pytest.mark.parametrize("name", CASES)
-def test_a_record_has_the_bytes_that_it_always_had(name: str) -> None:
-    topic, body = sent(name)
-    assert topic == GOLDEN[name]["topic"]
-    assert body.decode() == GOLDEN[name]["json"]
-    assert Payload("cbor").encode(body).hex() == GOLDEN[name]["cbor"]
+@pytest.mark.parametrize("dialect", ["json", "cbor"])
+def test_a_record_has_the_bytes_that_it_always_had(dialect: DialectName, name: str) -> None:
+    message, seq, clock = CASES[name]
+    topic, body = dialect_of(dialect, ORIGIN).record(message.numbered(seq, clock))
+    assert topic == (GOLDEN[name]["topic"], message.kind, message.stream)
+    assert (body.decode() if dialect == "json" else body.hex()) == GOLDEN[name][dialect]
 
 
-def beside() -> dict[str, tuple[str, bytes]]:
-    """Return topic and body of what is no record."""
-    status, gone = ENVELOPE.topic("status"), ENVELOPE.topic("gone")
+def beside(name: DialectName) -> dict[str, Message]:
+    """Return what is no record."""
+    dialect = dialect_of(name, ORIGIN)
     unstored = {"since": "2026-09-21T13:45:20.000Z", "error": "disk full", "alarms": [ALARM]}
     more = {"unstored": unstored}
     return {
-        "offline": (status, ENVELOPE.status("offline", TIME, 0, "1f2e-1-lost", "unsynced")),
-        "online": (status, ENVELOPE.status("online", TIME, 7, "1f2e-2-online", "synced", more)),
-        "gone": (gone, ENVELOPE.gone([(1, 3), (7, 7)], TIME, 9, "gone-1-7", "synced")),
+        "offline": dialect.status("offline", TIME, 0, "1f2e-1-lost", "unsynced"),
+        "online": dialect.status("online", TIME, 7, "1f2e-2-online", "synced", more),
+        "gone": dialect.gone([(1, 3), (7, 7)], TIME, 9, "gone-1-7", "synced"),
     }
 
 
 @pytest.mark.parametrize("name", ["offline", "online", "gone"])
-def test_what_is_said_of_the_link_has_the_bytes_that_it_always_had(name: str) -> None:
-    topic, body = beside()[name]
-    assert topic == GOLDEN[name]["topic"]
+@pytest.mark.parametrize("dialect", ["json", "cbor"])
+def test_what_is_said_of_the_link_has_the_bytes_that_it_always_had(
+    dialect: DialectName, name: str
+) -> None:
+    topic, body = beside(dialect)[name]
+    assert topic.name == GOLDEN[name]["topic"]
     assert body.decode() == GOLDEN[name]["json"]

@@ -80,9 +80,8 @@ class Gateway:
         """Scores, what was told, and the memory."""
         rows = asked(self.store.directory / READINGS, "SELECT scores FROM samples ORDER BY number")
         scores = np.frombuffer(b"".join(score for (score,) in rows), np.float32).tolist()
-        sent = asked(self.store.directory / RECORDS, "SELECT body FROM outbox ORDER BY seq")
-        told = [json.loads(body) for (body,) in sent]
-        data = [{"seq": message["seq"], "data": message["data"]} for message in told]
+        told = asked(self.store.directory / RECORDS, "SELECT seq, data FROM outbox ORDER BY seq")
+        data = [{"seq": seq, "data": json.loads(data)} for seq, data in told]
         self.stream.save(self.batch, 0, whole=True)
         parts = {name: part for name, part in self.batch.state["pump"].items() if name == "head"}
         self.store.close()
@@ -175,7 +174,7 @@ def test_alarms_that_are_open_are_closed_where_another_bundle_watches(
     assert after.store.open_alarms("pump") == []
     with Reader(tmp_path) as reader:
         (alarm,) = reader.alarms(10)
-        told = [json.loads(body)["data"] for _, _, body in reader.outbox(["alarm"], 0, 100)]
+        told = [one.read() for one in reader.outbox(["alarm"], 0, 100)]
     assert [(one["number"], one["state"]) for one in told] == [(1, "opened"), (1, "closed")]
     assert alarm == told[-1]
     assert alarm | {"state": "opened", "closed": None} == open_alarm

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from agent.store.batch import WAITING_ALARMS_MAX, WAITING_MESSAGES_MAX, WAITING_SAMPLES_MAX, Batch
-from agent.store.envelope import Kind, Outgoing
+from agent.store.record import Kind, Outgoing
 from models.messages import Samples
 
 

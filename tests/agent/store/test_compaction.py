@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,13 @@ import pytest
 from agent.collector.books import Collected, Source
 from agent.scoring.summary import Summary
 from agent.store.batch import Batch
+from agent.store.compaction import Summary as Waiting
 from agent.store.compaction import merge
-from agent.store.envelope import Outgoing
 from agent.store.reader import Reader
+from agent.store.record import Outgoing, Record
 from agent.store.writer import Store
 from models.messages import GOOD, HELD, INTERPOLATED, MISSING, Samples
+from models.times import unix_s
 from tests.conftest import RealBroker, wait_until
 from tests.uplink_rig import Collecting, Gateway
 
@@ -40,22 +41,16 @@ def summaries(interval_s: float, seconds: int = 120) -> list[dict[str, Any]]:
     return [*summary.add(Samples(times, values, quality), score), *summary.close()]
 
 
-def documents(interval_s: float) -> list[dict[str, Any]]:
-    return [
-        {
-            "seq": 3 * number + 1,
-            "stream": "pump",
-            "time": data["to"],
-            "bundle": "b",
-            "detector": "d",
-            "clock": "synced",
-            "data": data,
-        }
-        for number, data in enumerate(summaries(interval_s))
-    ]
+def waiting(seq: int, data: dict[str, Any]) -> Waiting:
+    message = Outgoing("summary", "pump", unix_s(data["to"]), data, "b", "d")
+    return Waiting.of(message.numbered(seq, "synced"))
 
 
-def assert_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def all_waiting(interval_s: float) -> list[Waiting]:
+    return [waiting(3 * at + 1, data) for at, data in enumerate(summaries(interval_s))]
+
+
+def assert_same(found: dict[str, Any], wanted: Mapping[str, Any]) -> None:
     channels = found["channels"]
     assert found.keys() == wanted.keys()
     for name in found.keys() - {"channels"}:
@@ -66,20 +61,18 @@ def assert_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 
 def test_merged_summaries_are_as_one_long_one() -> None:
-    short, (long,) = documents(1.0), documents(120.0)
+    short, (long,) = all_waiting(1.0), all_waiting(120.0)
     once = merge(short)
     numbers = once.data.pop("merged")
-    assert_same(once.data, long["data"])
-    assert long["data"]["uncertain"] > 0
-    assert long["data"]["channels"]["flow"]["held"] > 0
+    assert_same(once.data, long.data)
+    assert long.data["uncertain"] > 0
+    assert long.data["channels"]["flow"]["held"] > 0
     assert "held" not in once.data["channels"]["pressure"]
     assert numbers == [[3 * number + 1] * 2 for number in range(120)]
     halves = [merge(short[:50]), merge(short[50:])]
-    again = merge(
-        [documents(1.0)[0] | {"seq": 400 + i, "data": h.data} for i, h in enumerate(halves)]
-    )
+    again = merge([waiting(400 + at, half.data) for at, half in enumerate(halves)])
     assert again.data.pop("merged") == [*numbers, [400, 401]]
-    assert_same(again.data, long["data"])
+    assert_same(again.data, long.data)
 
 
 def minutes(count: int, stream: str) -> list[Outgoing]:
@@ -95,9 +88,9 @@ def minutes(count: int, stream: str) -> list[Outgoing]:
     return [Outgoing("summary", stream, 60.0 * n, data(n), "b", "d") for n in range(count)]
 
 
-def bodies(directory: Path, kind: str) -> list[dict[str, Any]]:
+def queued(directory: Path, kind: str) -> list[Record]:
     with Reader(directory) as reader:
-        return [json.loads(body) for _, _, body in reader.outbox([kind], 0, 10_000)]
+        return reader.outbox([kind], 0, 10_000)
 
 
 def test_a_crowded_outbox_merges_summaries_and_loses_no_sample(tmp_path: Path) -> None:
@@ -109,17 +102,17 @@ def test_a_crowded_outbox_merges_summaries_and_loses_no_sample(tmp_path: Path) -
         store.commit(Batch(messages=[pump, fan]), "synced")
     totals = store.document()
     assert totals["evicted"] == {"health": 0, "summary": 0, "alarm": 0}
-    assert len(bodies(tmp_path, "alarm")) == 50
-    rows = bodies(tmp_path, "summary")
+    assert len(queued(tmp_path, "alarm")) == 50
+    rows = queued(tmp_path, "summary")
     assert totals["outbox_rows"] == len(rows) + 50 <= 400
     assert totals["merged"] == 2000 - len(rows)
     for stream in ("pump", "fan"):
-        data = [row["data"] for row in rows if row["stream"] == stream]
+        data = [row.read() for row in rows if row.stream == stream]
         assert sum(one["n"] for one in data) == 1000
         assert {one["from"] for one in data} >= {"2026-01-01T00:00:00.000Z"}
         total = sum(one["n"] * one["channels"]["flow"]["mean"] for one in data)
         assert total == pytest.approx(sum(range(1000)), rel=1e-4)
-    assert len({row["seq"] for row in rows}) == len(rows)
+    assert len({row.seq for row in rows}) == len(rows)
     store.close()
     store.open()
     assert store.document()["merged"] == totals["merged"]
@@ -138,12 +131,10 @@ def test_a_collector_that_has_what_was_merged_counts_nothing_twice(
     one.store.commit(Batch(messages=[first]), "synced")
     one.uplink.start()
     wait_until(lambda: central.numbers() == [1], "the first")
-    data = merge([json.loads(m) for m in [one.store.envelope.numbered(first, 1, "synced")]]).data
+    data = merge([Waiting.of(first.numbered(1, "synced"))]).data
     assert data["merged"] == [[1, 1]]
     one.store.commit(Batch(messages=[Outgoing("summary", "pump", 60.0, data)]), "synced")
     wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox")
     central.close()
     with Collected(tmp_path / "central", "plant") as collected:
-        assert [seq for seq, _ in collected.messages(Source("gw-1", one.store.envelope.epoch))] == [
-            2
-        ]
+        assert [seq for seq, _ in collected.messages(Source("gw-1", one.store.origin.epoch))] == [2]

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.dialects.cloudevents import CloudEvents
 from agent.store.batch import Batch
-from agent.store.envelope import Outgoing
 from agent.store.reader import Reader
+from agent.store.record import Origin, Outgoing
 from agent.store.writer import Store
 from models.errors import StoreError
 from models.messages import Float32, Samples
 from models.times import iso_time
 
+ORIGIN = Origin("plant", "gw-1", "e")
 WRONG_S, RIGHT_S = 100.0, 1_790_000_000.0
 BY_S = RIGHT_S - WRONG_S
 SYNCED_BEFORE_S = 1_780_000_000.0
@@ -55,7 +57,8 @@ def samples(stream: str, time: float) -> tuple[str, Samples, Float32]:
 
 def queued(directory: Path) -> list[dict[str, Any]]:
     with Reader(directory) as reader:
-        return [json.loads(body) for _, _, body in reader.outbox(["summary", "health"], 0, 10**6)]
+        found = reader.outbox(["summary", "health"], 0, 10**6)
+    return [json.loads(CloudEvents(ORIGIN).record(one).body) for one in found]
 
 
 def correct(store: Store, batch: Batch, times: int = 100) -> int:

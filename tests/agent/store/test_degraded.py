@@ -14,7 +14,7 @@ import pytest
 
 from agent.store.batch import WAITING_MESSAGES_MAX, WAITING_SAMPLES_MAX, Batch
 from agent.store.degraded import Trouble
-from agent.store.envelope import Outgoing
+from agent.store.record import Outgoing
 from agent.store.writer import Store
 from models.errors import StoreError
 from models.messages import Float32, Samples

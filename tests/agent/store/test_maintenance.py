@@ -39,11 +39,11 @@ def test_files_are_made_once(tmp_path: Path) -> None:
     assert not outdated(tmp_path / READINGS)
     store = Store(tmp_path, "plant", "gw-1", 10, 10)
     store.open()
-    epoch = store.envelope.epoch
+    epoch = store.origin.epoch
     store.close()
     bring_up_to_date(tmp_path)
     store.open()
-    assert store.envelope.epoch == epoch
+    assert store.origin.epoch == epoch
     store.close()
 
 

@@ -17,10 +17,13 @@ import numpy as np
 import pytest
 
 from agent.collector.books import Collected, Source
+from agent.dialects.cloudevents import CloudEvents
 from agent.store.batch import Batch
 from agent.store.migrations import COLLECTED, READINGS, RECORDS
 from agent.store.reader import Reader
+from agent.store.record import Origin, Record
 from agent.store.sqlite import current_version, open_for_writing
+from agent.store.wrapped import Wrapped
 from agent.store.writer import Store
 from tests.agent.store.test_writer import message, queued, samples
 
@@ -30,9 +33,10 @@ VERSIONS = [
     for name in (RECORDS, READINGS, COLLECTED)
     for version in range(1, current_version(name) + 1)
 ]
+CROWDED = (RECORDS, "1-crowded")  # with merged summaries, alarms, health, and times to the µs
 
 
-def make(directory: Path, name: str, version: int) -> dict[str, list[Any]]:
+def make(directory: Path, name: str, version: int | str) -> dict[str, list[Any]]:
     """Make the file of a version; return its rows by table."""
     script = (DATA / f"{name.removesuffix('.db')}-{version}.sql").read_text()
     with contextlib.closing(sqlite3.connect(directory / name)) as connection:
@@ -52,6 +56,11 @@ def rows(connection: sqlite3.Connection) -> dict[str, list[Any]]:
             (number, document if isinstance(document, str) else zlib.decompress(document).decode())
             for number, document in found["status"]
         ]
+    if found.get("outbox") and len(found["outbox"][0]) > len(Wrapped._fields):
+        # as they were kept once: as they are sent
+        dialect = CloudEvents(Origin("plant", "gw-1", dict(found["meta"])["epoch"]))
+        sent = [(row, *dialect.record(row)) for row in map(Record._make, found["outbox"])]
+        found["outbox"] = [Wrapped(row[0], row[1], topic.name, body) for row, topic, body in sent]
     found = {table: content for table, content in found.items() if content}  # some were added
     for table in {"samples", "messages", "books"} & found.keys():
         # columns were added, which have nothing in old rows
@@ -65,8 +74,8 @@ def _without_empty_end(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return row
 
 
-@pytest.mark.parametrize(("name", "version"), VERSIONS)
-def test_every_version_is_brought_up_to_date(tmp_path: Path, name: str, version: int) -> None:
+@pytest.mark.parametrize(("name", "version"), [*VERSIONS, CROWDED])
+def test_every_version_is_brought_up_to_date(tmp_path: Path, name: str, version: int | str) -> None:
     before = make(tmp_path, name, version)
     with contextlib.closing(open_for_writing(tmp_path / name, "FULL")) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (current_version(name),)
@@ -96,8 +105,67 @@ def test_the_store_goes_on_with_old_files(tmp_path: Path, version: int) -> None:
     assert queued(tmp_path) == [3, 4, 5, 6, 7]
     with Reader(tmp_path) as reader:
         assert len(reader.newest_samples("pump", 100)) == 4
-        bodies = [json.loads(body) for _, _, body in reader.outbox(["alarm", "summary"], 0, 9)]
-    assert len({body["epoch"] for body in bodies}) == 1
+    store.close()
+
+
+def test_a_crowded_outbox_goes_on_and_is_merged_further(tmp_path: Path) -> None:
+    make(tmp_path, *CROWDED)
+    store = Store(tmp_path, "plant", "gw-1", 10, 1000)
+    store.open()
+    before = store.document()
+    assert (before["last_seq"], before["outbox_rows"], before["merged"]) == (35, 18, 14)
+    store.commit(Batch(messages=[message()]), "synced")
+    after = store.document()
+    assert after["merged"] > 14
+    assert sum(after["evicted"].values()) + after["merged"] - 14 == 18 + 1 - after["outbox_rows"]
+    store.close()
+
+
+def test_what_waits_goes_by_the_name_that_the_gateway_has_now(tmp_path: Path) -> None:
+    """The collector of the new name is told of these numbers, and can acknowledge them."""
+    make(tmp_path, *CROWDED)
+    store = Store(tmp_path, "plant", "gw-renamed", 100, 1000)
+    store.open()
+    with Reader(tmp_path) as reader:
+        topic, body = CloudEvents(store.origin).record(reader.outbox(["alarm"], 0, 1)[0])
+    assert topic.name == "fieldwatch/v1/plant/gw-renamed/alarm/pump"
+    assert json.loads(body)["id"] == f"gw-renamed/{store.origin.epoch}/3"
+    store.close()
+
+
+BROKEN = [
+    b"",
+    b"{",
+    b"[1]",
+    b"\xff",
+    b"[" * 100_000,
+    b'{"seq":4}',
+    b'{"seq":5,"stream":"pump","time":"2026","clock":1,"bundle":null,"detector":null,"data":{}}',
+    b'{"seq":6,"stream":"pump","time":"?","clock":"synced","bundle":null,"detector":null,"data":{}}',
+    b'{"seq":9,"stream":"pump","time":"2026-01-01","clock":"synced","bundle":null,'
+    b'"detector":null,"data":[]}',
+]
+
+
+def test_a_message_that_cannot_be_read_is_dropped_and_counted_and_the_others_stay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path, *CROWDED)
+    with contextlib.closing(sqlite3.connect(tmp_path / RECORDS)) as connection:
+        connection.executemany(
+            "INSERT INTO outbox VALUES (?, 'health', 'topic', ?)", enumerate(BROKEN, 100)
+        )
+        # readable, and not as this gateway writes it
+        connection.execute(
+            "UPDATE outbox SET body = CAST(replace(body, ',', ', ') AS BLOB) WHERE seq = 3"
+        )
+        connection.commit()
+    store = Store(tmp_path, "plant", "gw-1", 100, 1000)
+    store.open()
+    document = store.document()
+    assert (document["outbox_rows"], document["evicted"]["health"]) == (18, len(BROKEN))
+    assert sum("cannot be read" in text for text in caplog.messages) >= 5
+    assert "1 messages are sent in another form" in caplog.text
     store.close()
 
 

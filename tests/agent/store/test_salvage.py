@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import shutil
 import sqlite3
@@ -15,9 +14,9 @@ import pytest
 from agent.clock import Clock
 from agent.store import salvage
 from agent.store.batch import Batch
-from agent.store.envelope import Outgoing
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.reader import Reader
+from agent.store.record import Outgoing
 from agent.store.salvage import Numbers, mend
 from agent.store.sqlite import log_of
 from agent.store.writer import Store
@@ -57,8 +56,8 @@ def overwrite(file: Path, marker: bytes, pages: int) -> None:
 
 
 def test_rows_beside_a_damaged_page_are_saved_and_the_numbers_go_on(filled: Store) -> None:
-    directory, epoch = filled.directory, filled.envelope.epoch
-    overwrite(directory / RECORDS, b"fieldwatch.summary", 2)
+    directory, epoch = filled.directory, filled.origin.epoch
+    overwrite(directory / RECORDS, b'{"text":"xxx', 2)
     store = opened(directory)
     (report,) = store.document()["damage"]
     assert report["epoch"] == "kept"
@@ -66,7 +65,7 @@ def test_rows_beside_a_damaged_page_are_saved_and_the_numbers_go_on(filled: Stor
     assert 0 < report["lost"]["outbox"] <= 10  # two pages of them
     assert (report["saved"]["alarms"], report["lost"]["alarms"]) == (20, 0)
     assert store.state("pump") == {"head": b"memory"}
-    assert store.envelope.epoch == epoch
+    assert store.origin.epoch == epoch
     store.commit(Batch(messages=[message()]), "synced")
     numbers = queued(directory)
     assert numbers[-1] == store.last_seq == 301
@@ -76,21 +75,19 @@ def test_rows_beside_a_damaged_page_are_saved_and_the_numbers_go_on(filled: Stor
 
 
 def test_where_the_highest_number_is_gone_a_new_epoch_begins(filled: Store) -> None:
-    directory, epoch = filled.directory, filled.envelope.epoch
-    overwrite(directory / RECORDS, b"fieldwatch.summary", 1)  # or it would not be looked at
+    directory, epoch = filled.directory, filled.origin.epoch
+    overwrite(directory / RECORDS, b'{"text":"xxx', 1)  # or it would not be looked at
     with sqlite3.connect(directory / RECORDS) as connection:
         connection.execute("DELETE FROM meta WHERE key = 'last_seq'")
     connection.close()
     store = opened(directory)
     (report,) = store.document()["damage"]
     assert report["epoch"] == "new"
-    assert store.envelope.epoch != epoch
+    assert store.origin.epoch != epoch
     assert queued(directory) == list(range(1, report["saved"]["outbox"] + 1))
     with Reader(directory) as reader:
-        for seq, _, body in reader.outbox(["summary"], 0, 1000):
-            said = json.loads(body)
-            assert said["id"] == f"gw-1/{store.envelope.epoch}/{seq}"
-            assert (said["epoch"], said["seq"]) == (store.envelope.epoch, seq)
+        found = reader.outbox(["summary"], 0, 1000)
+    assert found[0].read() == {"text": "x" * 900}
     store.close()
 
 
@@ -99,7 +96,7 @@ def test_numbers_that_the_agent_knows_go_on_in_any_case(filled: Store) -> None:
     path.write_bytes(b"nothing" * 1000)
     assert mend(path, Numbers("e" * 16, 777))["epoch"] == "kept"
     store = opened(filled.directory)
-    assert (store.envelope.epoch, store.last_seq) == ("e" * 16, 777)
+    assert (store.origin.epoch, store.last_seq) == ("e" * 16, 777)
     store.close()
 
 
@@ -111,7 +108,7 @@ def test_commits_lost_with_the_log_make_a_new_epoch(tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
     for file in (tmp_path / "live").iterdir():
         shutil.copy(file, tmp_path / "copy" / file.name)
-    epoch = store.envelope.epoch
+    epoch = store.origin.epoch
     store.close()
     log = log_of(tmp_path / "copy" / RECORDS)
     data = bytearray(log.read_bytes())
@@ -120,7 +117,7 @@ def test_commits_lost_with_the_log_make_a_new_epoch(tmp_path: Path) -> None:
     store = opened(tmp_path / "copy")
     (report,) = store.document()["damage"]
     assert report["epoch"] == "new"
-    assert store.envelope.epoch != epoch
+    assert store.origin.epoch != epoch
     assert store.last_seq < 10
     store.close()
 
@@ -143,7 +140,7 @@ def test_a_mending_that_a_crash_ended_is_finished(filled: Store) -> None:
     (directory / "new" / RECORDS).rename(directory / f"{RECORDS}.mended")
     log_of(directory / RECORDS).write_bytes(b"the old log")
     store = opened(directory)
-    assert store.envelope.epoch == new.envelope.epoch
+    assert store.origin.epoch == new.origin.epoch
     (aside,) = [file for file in directory.glob("*.corrupt-*") if not file.name.endswith("-wal")]
     assert log_of(aside).read_bytes() == b"the old log"
     store.close()
@@ -189,7 +186,7 @@ def test_damage_while_it_runs_is_mended_beside_the_loop(tmp_path: Path) -> None:
 def test_a_reader_goes_on_with_the_new_file(filled: Store) -> None:
     with Reader(filled.directory) as reader:
         before = reader.outbox_rows()
-        overwrite(filled.directory / RECORDS, b"fieldwatch.summary", 2)
+        overwrite(filled.directory / RECORDS, b'{"text":"xxx', 2)
         store = opened(filled.directory)
         assert reader.outbox_rows() == store.document()["outbox_rows"] < before
         store.commit(Batch(messages=[message()]), "synced")
@@ -236,3 +233,55 @@ def test_a_quality_of_another_length_is_not_taken_for_one(tmp_path: Path) -> Non
         connection.execute("UPDATE samples SET quality = x'00' WHERE number = 6")
         connection.commit()
     assert mend(path)["saved"] == {"samples": 2}
+
+
+@pytest.mark.parametrize("version", ["1", "1-crowded", "2"])
+def test_messages_of_every_version_are_saved(tmp_path: Path, version: str) -> None:
+    script = (Path(__file__).parents[1] / "data" / f"fieldwatch-{version}.sql").read_text()
+    path = tmp_path / RECORDS
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+        (count,) = connection.execute("SELECT count(*) FROM outbox").fetchone()
+    (tmp_path / "whole").mkdir()
+    shutil.copy(path, tmp_path / "whole" / RECORDS)
+    report = mend(path)
+    assert (report["saved"]["outbox"], report["lost"]["outbox"]) == (count, 0)
+    opened(tmp_path / "whole").close()  # migrated
+    kinds = ("alarm", "summary", "health")
+    with Reader(tmp_path) as reader, Reader(tmp_path / "whole") as whole:
+        assert reader.outbox(kinds, 0, 1000) == whole.outbox(kinds, 0, 1000)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "data = x'7b'",
+        "data = CAST('[1]' AS BLOB)",
+        "data = x'ff'",
+        "kind = 'sumnary'",
+        "stream = 'pu+mp'",
+        "time = 9e999",
+    ],
+)
+def test_a_message_that_is_not_one_is_not_saved(tmp_path: Path, wrong: str) -> None:
+    store = opened(tmp_path)
+    store.commit(Batch(messages=[message()] * 3), "synced")
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / RECORDS)) as connection:
+        connection.execute(f"UPDATE outbox SET {wrong} WHERE seq = 2")
+        connection.commit()
+    assert mend(tmp_path / RECORDS)["saved"]["outbox"] == 2
+    assert queued(tmp_path) == [1, 3]
+
+
+def test_a_new_epoch_forgets_what_was_merged_in_the_old_one(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    data = {"n": 3, "merged": [[1, 2]]}
+    store.commit(Batch(messages=[Outgoing("summary", "pump", 0.0, data)]), "synced")
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / RECORDS)) as connection:
+        connection.execute("DELETE FROM meta WHERE key = 'last_seq'")
+        connection.commit()
+    assert mend(tmp_path / RECORDS)["epoch"] == "new"
+    with Reader(tmp_path) as reader:
+        assert reader.outbox(("summary",), 0, 9)[0].read() == {"n": 3}

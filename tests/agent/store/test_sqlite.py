@@ -20,9 +20,9 @@ from pathlib import Path
 import pytest
 
 from agent.store.batch import Batch
-from agent.store.envelope import Outgoing
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.reader import Reader
+from agent.store.record import Outgoing
 from agent.store.sqlite import LOCK
 from agent.store.writer import Store
 from models.errors import StoreError
@@ -70,7 +70,7 @@ def epoch_in(directory: Path) -> str:
 
 def queued(directory: Path) -> list[int]:
     with Reader(directory) as reader:
-        return [seq for seq, _, _ in reader.outbox(["summary"], 0, 10_000)]
+        return [one.seq for one in reader.outbox(["summary"], 0, 10_000)]
 
 
 def cut(data: bytearray, moment: random.Random) -> None:
@@ -116,10 +116,10 @@ def test_no_damage_keeps_the_agent_from_starting(
             # the same numbers in the same epoch, or a new one from 1
             if report["epoch"] == "kept":
                 assert store.last_seq == 200
-                assert store.envelope.epoch == epochs[number % 2]
+                assert store.origin.epoch == epochs[number % 2]
             else:
                 assert numbers == list(range(1, store.last_seq + 1))
-                assert store.envelope.epoch not in epochs
+                assert store.origin.epoch not in epochs
         assert all(path.exists() for path in store.set_aside)
         store.close()
     assert set_aside > 0
@@ -234,7 +234,7 @@ def test_a_write_error_costs_nothing_once_the_disk_works_again(tmp_path: Path) -
     assert store.last_seq == 700
     with Reader(tmp_path) as reader:
         rows = reader.outbox(["summary", "alarm"], 0, 10_000)
-    assert [seq for seq, _, _ in rows] == list(range(1, 701))
+    assert [one.seq for one in rows] == list(range(1, 701))
     store.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -18,9 +17,9 @@ import numpy as np
 import pytest
 
 from agent.store.batch import Batch
-from agent.store.envelope import Kind, Outgoing
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.reader import Reader
+from agent.store.record import Kind, Outgoing
 from agent.store.salvage import mend
 from agent.store.writer import Store
 from models.errors import StoreError
@@ -56,9 +55,7 @@ def samples(count: int, first: float = 0.0) -> tuple[str, Samples, Float32]:
 
 def queued(directory: Path, *kinds: str) -> list[int]:
     with Reader(directory) as reader:
-        return [
-            seq for seq, _, _ in reader.outbox(kinds or ("alarm", "summary", "health"), 0, 10**6)
-        ]
+        return [one.seq for one in reader.outbox(kinds or ("alarm", "summary", "health"), 0, 10**6)]
 
 
 def test_numbers_begin_at_one_and_have_no_gaps(store: Store) -> None:
@@ -66,20 +63,20 @@ def test_numbers_begin_at_one_and_have_no_gaps(store: Store) -> None:
     store.commit(Batch(messages=[message("health")]), "synced")
     assert queued(store.directory) == [1, 2, 3]
     with Reader(store.directory) as reader:
-        bodies = [json.loads(body) for _, _, body in reader.outbox(("alarm",), 0, 10)]
-    assert bodies[0]["id"] == f"gw-1/{store.envelope.epoch}/2"
+        (alarm,) = reader.outbox(("alarm",), 0, 10)
+    assert alarm == message("alarm").numbered(2, "synced")
 
 
 def test_numbers_go_on_after_a_restart_even_when_all_are_acknowledged(tmp_path: Path) -> None:
     store = opened(tmp_path)
     store.commit(Batch(messages=[message()] * 5), "synced")
     store.commit(Batch(acked=[1, 2, 3, 4, 5]), "synced")
-    epoch = store.envelope.epoch
+    epoch = store.origin.epoch
     store.close()
     store = opened(tmp_path)
     store.commit(Batch(messages=[message()]), "synced")
     assert queued(tmp_path) == [6]
-    assert store.envelope.epoch == epoch
+    assert store.origin.epoch == epoch
     store.close()
 
 
@@ -283,13 +280,13 @@ def test_a_second_agent_is_kept_out_by_name(store: Store) -> None:
 def test_a_damaged_file_is_set_aside_and_a_new_one_begun(tmp_path: Path, name: str) -> None:
     store = opened(tmp_path)
     store.commit(Batch(messages=[message()], samples=[samples(3)]), "synced")
-    epoch = store.envelope.epoch
+    epoch = store.origin.epoch
     store.close()
     (tmp_path / name).write_bytes(b"not a database" * 1000)
     store = opened(tmp_path)
     assert len(store.set_aside) == 1
     assert store.set_aside[0].read_bytes().startswith(b"not a database")
-    assert (store.envelope.epoch == epoch) == (name == READINGS)
+    assert (store.origin.epoch == epoch) == (name == READINGS)
     store.commit(Batch(messages=[message()]), "synced")
     store.close()
 
@@ -332,7 +329,7 @@ def test_readers_work_beside_the_writer_and_after_a_clean_stop(tmp_path: Path) -
 _WRITER = """if True:
     import sys
     from pathlib import Path
-    from agent.store.envelope import Outgoing
+    from agent.store.record import Outgoing
     from agent.store.writer import Batch, Store
     store = Store(Path(sys.argv[1]), "plant", "gw-1", 10**6, 10**6)
     store.open()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from agent.store.batch import Batch
-from agent.store.envelope import Outgoing
+from agent.store.record import Outgoing
 from tests.conftest import RealBroker, wait_until
 from tests.hostile import HOSTILE, SHOWN
 from tests.uplink_rig import Collecting, Gateway, Ops
@@ -29,7 +29,7 @@ def test_a_message_stays_until_the_collector_says_that_it_has_it(
         lambda: one.uplink.snapshot()["central"]["unconfirmed"] == 9, "the broker to have it"
     )
     assert one.delete_acknowledged() == 9
-    epoch = one.store.envelope.epoch
+    epoch = one.store.origin.epoch
     ops.say(ACKNOWLEDGED, {"epoch": epoch, "through_seq": 3, "also": [[5, 6], [9, 9]]})
     wait_until(lambda: one.delete_acknowledged() == 3, "what was confirmed to be gone")
     wait_until(lambda: one.uplink.snapshot()["central"]["unconfirmed"] == 3, "the rest")
@@ -62,7 +62,7 @@ def test_an_acknowledgement_that_cannot_be_right_is_counted_and_deletes_nothing(
     one = gateway(broker.port, **SLOW)
     one.put(3)
     if isinstance(said, dict) and said.get("epoch", "") is None:
-        said = said | {"epoch": one.store.envelope.epoch}
+        said = said | {"epoch": one.store.origin.epoch}
     one.uplink.start()
     wait_until(lambda: one.uplink.snapshot()["state"] == "online", "the link")
     ops.say(ACKNOWLEDGED, b"{}")  # until it is subscribed, which this shows
@@ -88,7 +88,7 @@ def test_a_retained_acknowledgement_of_any_text_does_not_end_the_link(
     one.uplink.start()
     rejected = "foreign_epoch"
     wait_until(lambda: one.uplink.snapshot()["central"]["rejected"][rejected] == 1, "a rejection")
-    ops.say(ACKNOWLEDGED, {"epoch": one.store.envelope.epoch, "through_seq": 2})
+    ops.say(ACKNOWLEDGED, {"epoch": one.store.origin.epoch, "through_seq": 2})
     wait_until(lambda: one.delete_acknowledged() == 1, "an acknowledgement to be followed")
     assert any(SHOWN.encode() in entry for entry in journal_entries())
 
@@ -99,7 +99,7 @@ def test_what_is_overdue_is_sent_again_and_nothing_else(
     one = gateway(broker.port, acknowledgement="central", central_timeout_s=0.5)
     one.put(6)
     ops.say(STATUS, {"state": "online"})
-    ops.say(ACKNOWLEDGED, {"epoch": one.store.envelope.epoch, "through_seq": 2, "also": [[4, 5]]})
+    ops.say(ACKNOWLEDGED, {"epoch": one.store.origin.epoch, "through_seq": 2, "also": [[4, 5]]})
     one.uplink.start()
     wait_until(lambda: len([m for m in ops.received if m["seq"] == 6]) >= 3, "two repeats")
     seqs = [message["seq"] for message in ops.received]

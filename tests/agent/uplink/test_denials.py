@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from agent.cli import commands
+from agent.dialects.dialect import Topic
 from agent.health.status import uplink_lines
 from agent.mqtt.connection import UNSUPPORTED_PROTOCOL
 from agent.uplink.denials import Denials
@@ -275,22 +276,25 @@ def test_check_says_what_mqtt_3_cannot_tell(tmp_path: Path, old: bool, noted: bo
         assert ("access list denies a topic" in broker["detail"]) == noted
 
 
+A, B, C = (Topic(name, "summary", name) for name in "abc")
+
+
 def test_a_topic_asks_once_in_its_time() -> None:
     denials = Denials(0.0)
-    denials.deny("a", "no")
-    assert denials.due() == ["a"]
+    denials.deny(A, "no")
+    assert denials.due() == [A]
     denials = Denials(3600)
-    denials.deny("a", "no")
+    denials.deny(A, "no")
     assert denials.due() == []
-    assert denials.topics == ("a",)
-    denials.dropped(["b", "c"])
+    assert denials.topics == (A,)
+    denials.dropped([B, C])
     assert denials.suspicious
-    denials.taken("b")
+    denials.taken(B)
     assert denials.suspicious
-    denials.taken("c")
+    denials.taken(C)
     assert not denials.suspicious
-    denials.dropped(["a"])  # known already: at once
+    denials.dropped([A])  # known already: at once
     assert not denials.suspicious
-    denials.dropped(["b"])
+    denials.dropped([B])
     denials.nothing_waits()
     assert not denials.suspicious

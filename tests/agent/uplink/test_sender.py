@@ -14,7 +14,7 @@ import pytest
 from agent.config.broker import MqttTable
 from agent.mqtt.connection import LinkError
 from agent.mqtt.version import probe_broker
-from agent.store.envelope import Envelope
+from agent.store.record import Origin
 from agent.uplink.sender import Uplink
 from tests.conftest import ROOT, RealBroker, wait_until
 from tests.scripted_broker import Published, ScriptedBroker, Session
@@ -127,7 +127,7 @@ _KILLED = """if True:
     store = Store(Path(sys.argv[1]), "plant", "gw-1", 10, 10)
     store.open()
     settings = MqttTable(host="127.0.0.1", port=int(sys.argv[2]))
-    Uplink(settings, store.envelope, store.directory, lambda: store.last_seq).start()
+    Uplink(settings, store.origin, store.directory, lambda: store.last_seq).start()
     sys.stdin.read()
 """
 
@@ -209,10 +209,8 @@ def test_a_database_that_cannot_be_read_is_tried_again(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_defect_that_ends_the_sender_shows(broker: RealBroker, tmp_path: Path) -> None:
-    envelope = Envelope("plant", "gw-1", "e")
-    uplink = Uplink(
-        MqttTable(host="127.0.0.1", port=broker.port), envelope, tmp_path, lambda: 1 // 0
-    )
+    origin = Origin("plant", "gw-1", "e")
+    uplink = Uplink(MqttTable(host="127.0.0.1", port=broker.port), origin, tmp_path, lambda: 1 // 0)
     assert uplink.snapshot()["state"] == "offline"
     uplink.start()
     wait_until(lambda: uplink.snapshot()["state"] == "failed", "the failure")

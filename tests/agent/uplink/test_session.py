@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.store.batch import Batch
-from agent.store.envelope import Outgoing
+from agent.store.record import Outgoing
 from tests.conftest import RealBroker, wait_until
 from tests.scripted_broker import Published, ScriptedBroker, Session
 from tests.uplink_rig import Gateway, Ops

@@ -17,15 +17,19 @@ from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.config import load as configuration
-from agent.config.broker import Compression, Form
-from agent.mqtt.payload import BYTES_MAX, EXPANDED_BYTES_MIN, Payload, decoded
-from agent.store.envelope import Envelope, Outgoing
+from agent.config.broker import Compression, DialectName
+from agent.dialects.cbor import from_json
+from agent.dialects.cloudevents import CloudEvents
+from agent.dialects.kinds import dialect_of
+from agent.dialects.received import decoded
+from agent.mqtt.payload import BYTES_MAX, EXPANDED_BYTES_MIN, Payload
 from agent.store.reader import Reader
+from agent.store.record import Origin, Outgoing
 from models.errors import ConfigError
 from tests.conftest import ROOT, RealBroker, wait_until
 from tests.uplink_rig import Collecting, Gateway
 
-FORMS: list[tuple[Form, Compression]] = [
+FORMS: list[tuple[DialectName, Compression]] = [
     ("json", "none"),
     ("cbor", "none"),
     ("json", "zstd"),
@@ -37,7 +41,10 @@ SUMMARY = Outgoing(
     1.7e9,
     {"n": 300, "share_anomalous": None, "flow": {"mean": 90.067, "std": 0.231036, "missing": 0}},
 )
-BODY = Envelope("plant", "gw-1", "0" * 16).numbered(SUMMARY, 7, "synced")
+ORIGIN = Origin("plant", "gw-1", "0" * 16)
+RECORD = SUMMARY.numbered(7, "synced")
+BODY = CloudEvents(ORIGIN).record(RECORD).body
+CBOR = from_json(BODY)
 names = st.text(max_size=8)
 values = st.recursive(
     st.none()
@@ -54,16 +61,18 @@ values = st.recursive(
 @given(document=st.dictionaries(names, values, max_size=5))
 def test_every_form_is_read_back_as_it_was(document: dict[str, Any]) -> None:
     body = json.dumps(document, separators=(",", ":")).encode()
-    for form in FORMS:
-        assert decoded(Payload(*form).encode(body)) == body
+    for form in body, from_json(body):
+        assert decoded(form) == body
+        assert decoded(zstd(form)) == body
 
 
 def test_the_first_byte_tells_the_form() -> None:
-    first = {name: Payload(*name).encode(BODY)[0] for name in FORMS}
+    bodies = {form: sent(*form) for form in FORMS}
+    first = {form: body[0] for form, body in bodies.items()}
     assert first["json", "none"] == ord("{")
     assert 0xA0 <= first["cbor", "none"] <= 0xBB
     assert first["json", "zstd"] == first["cbor", "zstd"] == 0x28
-    sizes = [len(Payload(*name).encode(BODY)) for name in FORMS]
+    sizes = [len(body) for body in bodies.values()]
     assert sizes[0] > max(sizes[1:])
 
 
@@ -71,14 +80,20 @@ NOISE = random.Random(1).randbytes(BYTES_MAX // 90)
 
 
 def zstd(body: bytes) -> bytes:
-    return Payload("json", "zstd").encode(body)
+    return Payload(compression="zstd").encode(body)
+
+
+def sent(name: DialectName, compression: Compression) -> bytes:
+    """Return the record as it is sent."""
+    dialect = dialect_of(name, ORIGIN)
+    return Payload(dialect.content_type, compression).encode(dialect.record(RECORD).body)
 
 
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (Payload("cbor").encode(BODY)[:-1], "not a CBOR message"),
-        (Payload("cbor").encode(BODY) + b"\0", "bytes after"),
+        (CBOR[:-1], "not a CBOR message"),
+        (CBOR + b"\0", "bytes after"),
         (b"\xa1\x61a\x41x", "not a CBOR message"),  # bytes, which JSON does not have
         (b"\xa1\x61a\xfb\x7f\xf8\0\0\0\0\0\0", "not JSON compliant"),
         (b"\xa1\x61a\xd8\x1c\x81\x01", "not a CBOR message"),  # a tag: a reference
@@ -109,8 +124,9 @@ def test_what_is_refused_takes_little_memory() -> None:
     code = """
 import sys
 from agent.health.measured import rss_max_mb, rss_mb
-from agent.mqtt.payload import Payload, decoded
-bombs = [Payload("json", "zstd").encode(b" " * 200_000_000)]
+from agent.dialects.received import decoded
+from agent.mqtt.payload import Payload
+bombs = [Payload(compression="zstd").encode(b" " * 200_000_000)]
 bombs += [b"\\xa1\\x61a" + head + b"\\xff" * 4 for head in (b"\\x9a", b"\\xba", b"\\x5a", b"\\x7a")]
 before = rss_max_mb()
 for bomb in bombs * 3:
@@ -126,13 +142,14 @@ print(rss_max_mb() - before)
     assert float(ended.stdout) < 20
 
 
-@pytest.mark.parametrize(("form", "compression"), FORMS)
-def test_a_long_message_of_ours_is_taken_in_all_forms(form: Form, compression: Compression) -> None:
+def test_a_long_message_of_ours_is_taken_in_all_forms() -> None:
     stream = {"counters": dict.fromkeys("abcdefghijklmnopqrst", 0), "last_sample": None}
     streams = {f"stream-{number}": stream for number in range(1000)}
-    body = json.dumps({"type": "fieldwatch.health.v1", "data": {"streams": streams}})
-    sent = Payload(form, compression).encode(body.encode())
-    assert json.loads(decoded(sent)) == json.loads(body)
+    record = Outgoing("health", None, 1.7e9, {"streams": streams}).numbered(1, "synced")
+    body = CloudEvents(ORIGIN).record(record).body
+    for form in body, from_json(body):
+        assert decoded(form) == body
+        assert decoded(zstd(form)) == body
 
 
 @pytest.mark.parametrize(("form", "compression"), FORMS)
@@ -141,14 +158,15 @@ def test_the_collector_reads_all_forms(
     broker: RealBroker,
     gateway: Callable[..., Gateway],
     collecting: Callable[..., Collecting],
-    form: Form,
+    form: DialectName,
     compression: Compression,
 ) -> None:
     central = collecting(broker.port)
-    one = gateway(broker.port, acknowledgement="central", payload=form, compression=compression)
+    one = gateway(broker.port, acknowledgement="central", dialect=form, compression=compression)
     one.put(20)
+    dialect = CloudEvents(one.store.origin)
     with Reader(tmp_path) as reader:
-        kept = {seq: body for seq, _, body in reader.outbox(["summary"], 0, 100)}
+        kept = {row.seq: dialect.record(row).body for row in reader.outbox(["summary"], 0, 100)}
     one.uplink.start()
     wait_until(lambda: one.delete_acknowledged() == 0, "the collector to have all")
     assert {message.seq: message.body for message in central.messages} == kept
@@ -168,7 +186,7 @@ def test_mqtt_5_says_what_form_it_is_and_what_waits_goes_in_the_form_that_is_set
     before = Gateway(tmp_path, 1)
     before.put(3)
     before.store.close()
-    one = gateway(broker.port, payload="cbor", compression="zstd", protocol=protocol)
+    one = gateway(broker.port, dialect="cbor", compression="zstd", protocol=protocol)
     one.uplink.start()
     wait_until(lambda: one.delete_acknowledged() == 0, "the messages")
     wait_until(lambda: len(received) == 4, "them at ops")
@@ -187,7 +205,7 @@ def test_mqtt_5_says_what_form_it_is_and_what_waits_goes_in_the_form_that_is_set
 
 
 @pytest.mark.parametrize(
-    ("setting", "extra"), [('payload = "cbor"', "cbor"), ('compression = "zstd"', "zstd")]
+    ("setting", "extra"), [('dialect = "cbor"', "cbor"), ('compression = "zstd"', "zstd")]
 )
 def test_a_form_that_is_not_installed_is_refused_with_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, extra: str
@@ -206,8 +224,10 @@ def test_a_form_that_is_not_installed_is_refused_with_what_to_install(
 def test_nothing_of_it_is_loaded_where_messages_are_plain_json() -> None:
     code = (
         "import sys, agent.daemon, agent.collector.run; from agent.mqtt import payload;"
-        "payload.Payload();"
-        "payload.decoded(b'{}'); print(sorted({'cbor2', 'zstandard'} & set(sys.modules)))"
+        "from agent.dialects import kinds, received; from agent.store.record import Origin;"
+        "kinds.dialect_of('json', Origin('plant', 'gw-1', 'e'));"
+        "payload.Payload(); received.decoded(b'{}');"
+        "print(sorted({'cbor2', 'zstandard'} & set(sys.modules)))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT

@@ -1,4 +1,4 @@
-"""The envelope: CloudEvents' names, one number one id, and nothing that is not JSON."""
+"""The default dialect: CloudEvents' names, one number one id, nothing that is not JSON."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import pytest
 import yaml
 
 from agent.collector.books import Collected, Message, read_message
-from agent.store.envelope import Envelope, Kind, Outgoing
+from agent.dialects.cloudevents import CloudEvents
+from agent.dialects.dialect import LinkState
+from agent.store.record import Kind, Origin, Outgoing
 from tests.conftest import ROOT
 
-ENVELOPE = Envelope("plant", "gw-1", "00ff00ff00ff00ff")
+DIALECT = CloudEvents(Origin("plant", "gw-1", "00ff00ff00ff00ff"))
 SUMMARY = Outgoing("summary", "pump", 1_700_000_000.25, {"n": 60}, "d" * 64, "telemanom")
 
 
 def numbered(message: Outgoing, seq: int = 7) -> dict[str, object]:
-    document: dict[str, object] = json.loads(ENVELOPE.numbered(message, seq, "synced"))
+    document: dict[str, object] = json.loads(DIALECT.record(message.numbered(seq, "synced")).body)
     return document
 
 
@@ -55,20 +57,23 @@ def test_a_message_of_the_gateway_has_no_subject() -> None:
 @pytest.mark.parametrize(
     ("kind", "stream", "topic"),
     [
-        ("status", None, "fieldwatch/v1/plant/gw-1/status"),
         ("health", None, "fieldwatch/v1/plant/gw-1/health"),
         ("summary", "pump", "fieldwatch/v1/plant/gw-1/summary/pump"),
         ("alarm", "pump", "fieldwatch/v1/plant/gw-1/alarm/pump"),
     ],
 )
 def test_topics(kind: Kind, stream: str | None, topic: str) -> None:
-    assert ENVELOPE.topic(kind, stream) == topic
+    record = Outgoing(kind, stream, 0.0, {}).numbered(1, "synced")
+    assert DIALECT.record(record).topic == (topic, kind, stream)
+
+
+STATUSES: list[tuple[LinkState, str]] = [("offline", "1-lost"), ("online", "1-online")]
 
 
 def test_statuses_show_the_last_number_but_have_ids_of_their_own() -> None:
     statuses = [
-        json.loads(ENVELOPE.status(state, 0.0, 7, suffix, "unsynced"))
-        for state, suffix in (("offline", "1-lost"), ("online", "1-online"))
+        json.loads(DIALECT.status(state, 0.0, 7, suffix, "unsynced").body)
+        for state, suffix in STATUSES
     ]
     assert [status["seq"] for status in statuses] == [7, 7]
     assert [status["data"] for status in statuses] == [{"state": "offline"}, {"state": "online"}]
@@ -91,9 +96,9 @@ def test_what_gateway_and_collector_say_to_each_other_is_as_the_asyncapi_documen
         schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
         jsonschema.Draft202012Validator(schema).validate(json.loads(body))
 
-    check("Gone", ENVELOPE.gone([(1, 3), (7, 7)], 1_700_000_000.0, 9, "run", "synced"))
-    body = ENVELOPE.numbered(SUMMARY, 2, "synced")
-    message = read_message(ENVELOPE.topic("summary", "pump"), body)
+    check("Gone", DIALECT.gone([(1, 3), (7, 7)], 1_700_000_000.0, 9, "run", "synced").body)
+    topic, body = DIALECT.record(SUMMARY.numbered(2, "synced"))
+    message = read_message(topic.name, body)
     assert isinstance(message, Message)
     with Collected(tmp_path / "central", "plant") as collected:
         assert collected.take(message)
@@ -107,4 +112,4 @@ def test_what_gateway_and_collector_say_to_each_other_is_as_the_asyncapi_documen
 def test_an_epoch_that_no_database_can_hold_is_refused(epoch: str) -> None:
     body = f'{{"epoch": "{epoch}", "seq": 1, "data": {{}}}}'.encode()
     with pytest.raises(ValueError, match="epoch is not a word"):
-        read_message(ENVELOPE.topic("summary", "pump"), body)
+        read_message("fieldwatch/v1/plant/gw-1/summary/pump", body)

@@ -1,0 +1,20 @@
+"""Which class speaks which dialect; only the one in use is loaded."""
+
+from __future__ import annotations
+
+from agent.config.broker import DialectName
+from agent.dialects.dialect import Dialect
+from agent.store.record import Origin
+
+
+def dialect_of(name: DialectName, origin: Origin) -> Dialect:
+    """Return the dialect of this name for a gateway's messages."""
+    match name:
+        case "json":
+            from agent.dialects.cloudevents import CloudEvents
+
+            return CloudEvents(origin)
+        case "cbor":
+            from agent.dialects.cbor import Cbor
+
+            return Cbor(origin)

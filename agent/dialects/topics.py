@@ -1,0 +1,23 @@
+"""Topics of gateways, and of what the collector says to them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ROOT: Final = "fieldwatch/v1"
+CENTRAL: Final = "_central"  # in the place of a gateway; no gateway's name begins like this
+
+
+def gateway_topic(site: str, gateway: str, kind: str, stream: str | None = None) -> str:
+    """Return where a gateway publishes messages of a kind."""
+    return "/".join(filter(None, [ROOT, site, gateway, kind, stream]))
+
+
+def central_status_topic(site: str) -> str:
+    """Return where the collector of a site says, retained, whether it is there."""
+    return f"{ROOT}/{site}/{CENTRAL}/status"
+
+
+def acknowledged_topic(site: str, gateway: str) -> str:
+    """Return where the collector says, retained, what it has of a gateway."""
+    return f"{ROOT}/{site}/{gateway}/acknowledged"

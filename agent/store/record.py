@@ -1,0 +1,79 @@
+"""A message to central ops as the outbox keeps it: neutral, before a dialect encodes it.
+
+Summaries, alarms and health are **numbered**: ``seq`` counts up by one within an ``epoch`` (the
+life of the gateway's database). A record has all that a message says except whose it is (its
+``Origin``, the same for all of them). ``agent.dialects`` makes topic and bytes of it when it is
+sent, so that a message that waits is sent in the dialect that is configured by then.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
+
+Kind = Literal["summary", "alarm", "health"]
+
+
+class Origin(NamedTuple):
+    """Whose messages they are: a gateway, in one life of its database."""
+
+    site: str
+    gateway: str
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message before it has a number."""
+
+    kind: Kind
+    stream: str | None  # None: it is about the gateway
+    time: float  # Unix seconds
+    data: dict[str, Any]
+    bundle: str | None = None  # digest
+    detector: str | None = None
+
+    def numbered(self, seq: int, clock: str) -> Record:
+        """Return it as the outbox keeps it; ``clock`` is the quality of the gateway's clock.
+
+        Raises:
+            ValueError: there is a number in it that JSON does not have (NaN, infinity).
+
+        """
+        data = packed(self.data)
+        return Record(
+            seq, self.kind, self.stream, self.time, clock, self.bundle, self.detector, data
+        )
+
+
+class Record(NamedTuple):
+    """A numbered message: a row of the outbox, in the order of its columns."""
+
+    seq: int
+    kind: str  # a ``Kind``; what else a damaged file may have
+    stream: str | None
+    time: float  # Unix seconds
+    clock: str  # quality of the gateway's clock, or "corrected"
+    bundle: str | None  # digest
+    detector: str | None
+    data: bytes  # a JSON object without spaces, which dialects take over as it is
+
+    def read(self) -> dict[str, Any]:
+        """Return its data."""
+        data: dict[str, Any] = json.loads(self.data)
+        return data
+
+
+COLUMNS: Final = ", ".join(Record._fields)
+INSERT: Final = f"INSERT INTO outbox ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - no input in it
+
+
+def packed(data: dict[str, Any]) -> bytes:
+    """Return data as a record has it.
+
+    Raises:
+        ValueError: there is a number in it that JSON does not have (NaN, infinity).
+
+    """
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).encode()

@@ -1,0 +1,104 @@
+"""Messages as the outbox of version 1 kept them: wrapped for sending, with their topic.
+
+The migration and the salvage of an older file make records of them. This never changes: it knows
+the form of those files, whatever dialects there are now.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, NamedTuple, get_args
+
+from agent.store.record import Kind, Record, packed
+from models.times import iso_time, unix_s
+
+_SECONDS_MAX: Final = 1e11  # a time that can be written
+_NAMES: Final = (
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "time",
+    "datacontenttype",
+    "epoch",
+    "seq",
+    "stream",
+    "clock",
+    "bundle",
+    "detector",
+    "data",
+)
+
+
+class Wrapped(NamedTuple):
+    """A row of the outbox of version 1."""
+
+    seq: int
+    kind: str
+    topic: str
+    body: bytes
+
+    def record(self) -> Record:
+        """Return it as a record.
+
+        Raises:
+            ValueError: it cannot be read.
+
+        """
+        said = self._read()
+        try:
+            names = ("stream", "time", "clock", "bundle", "detector", "data")
+            stream, time, clock, bundle, detector, data = (said[name] for name in names)
+            record = Record(
+                self.seq, self.kind, stream, unix_s(time), clock, bundle, detector, packed(data)
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"message {self.seq} cannot be read: {error}") from error
+        if said.get("seq") != self.seq or not is_record(record):
+            raise ValueError(f"message {self.seq} is not one of ours")
+        return record
+
+    def is_all_in(self, record: Record) -> bool:
+        """Whether the record says all that this one says: then it is sent with the same bytes."""
+        said = self._read()
+        names = (*_NAMES, "subject") if record.stream is not None else _NAMES
+        return (
+            packed(said) == self.body
+            and tuple(said) == names
+            and said["time"] == iso_time(record.time)
+        )
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            said = json.loads(self.body)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"message {self.seq} cannot be read: {error}") from error
+        if not isinstance(said, dict):
+            raise ValueError(f"message {self.seq} is no JSON object")
+        return said
+
+
+def is_record(row: tuple[Any, ...]) -> bool:
+    """Whether a row of the outbox is a record: a damaged file may have anything."""
+    _, kind, stream, time, clock, bundle, detector, data = row
+    return (
+        kind in get_args(Kind)
+        and _is_stream(stream)
+        and isinstance(time, int | float)
+        and abs(time) < _SECONDS_MAX
+        and isinstance(clock, str)
+        and all(one is None or isinstance(one, str) for one in (bundle, detector))
+        and _is_object(data)
+    )
+
+
+def _is_stream(stream: Any) -> bool:
+    """Whether it can be part of a topic."""
+    return stream is None or (isinstance(stream, str) and not set("/+#\0") & set(stream))
+
+
+def _is_object(data: Any) -> bool:
+    try:
+        return isinstance(data, bytes) and isinstance(json.loads(data), dict)
+    except (ValueError, RecursionError):
+        return False
