@@ -599,10 +599,8 @@ def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker, inbox: 
         clock.restore(*known)
     batch = Batch()
     for name, stream in streams.items():
-        saved, number = store.state(name), store.last_alarm_number(name)
-        restored = stream.restore(saved, store.open_alarms(name), number, batch)
-        if saved and not restored:
-            store.forget_state(name)
+        number = store.last_alarm_number(name)
+        stream.restore(store.state(name), store.open_alarms(name), number, batch)
     quarantine = _quarantine(config)
     uplink = uplink_of(config, store, quarantine.guard)
     inputs = [open_input(source, quarantine.guard) for source in config.inputs]

@@ -101,8 +101,8 @@ class Stream:
     ) -> bool:
         """Go on where ``save`` left off; say whether that was possible.
 
-        If not (first start, other bundle), numbers go on after ``last_number`` and the alarms
-        that are open are closed: nobody watches them any more.
+        If not (first start, other bundle), numbers go on after ``last_number``, the alarms that
+        are open are closed, as nothing watches them any more, and the stored state is forgotten.
         """
         try:
             if not parts:
@@ -112,6 +112,7 @@ class Stream:
             _LOG.info(
                 "stream %s starts from nothing: %s", self.name, reason, extra={STREAM: self.name}
             )
+            batch.forget(self.name)
             self._detector.events(self._memory, self._number).next_number = last_number + 1
             self._alarms.adopt(open_alarms)
             self.close_alarms("unwatched", batch)

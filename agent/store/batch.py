@@ -29,6 +29,8 @@ class Batch:
     alarms: list[dict[str, Any]] = field(default_factory=list)
     messages: list[Outgoing] = field(default_factory=list)
     state: dict[str, dict[str, bytes]] = field(default_factory=dict)  # stream -> part -> data
+    # streams whose stored state is deleted before ``state`` is written: of another detector
+    forgotten: set[str] = field(default_factory=set)
     acked: list[int] = field(default_factory=list)
     clock: bytes | None = None  # its state, stored with the samples
     status: Callable[[], str] | None = None  # asked once the rest is written, so that it counts it
@@ -42,12 +44,18 @@ class Batch:
         """Whether there is a stream's memory of samples in it."""
         return any(THROUGH in parts for parts in self.state.values())
 
+    def forget(self, stream: str) -> None:
+        """Have the stream's stored state deleted, in the transaction that writes a new one."""
+        self.forgotten.add(stream)
+        self.state.pop(stream, None)
+
     def forgo(self, streams: Collection[str]) -> None:
         """Drop all that is of these streams."""
         self.samples = [one for one in self.samples if one[0] not in streams]
         self.alarms = [alarm for alarm in self.alarms if alarm["stream"] not in streams]
         self.messages = [one for one in self.messages if one.stream not in streams]
         self.state = {name: parts for name, parts in self.state.items() if name not in streams}
+        self.forgotten.difference_update(streams)
 
     def shed_samples(self, rows_max: int) -> int:
         """Drop the oldest samples beyond ``rows_max``; return how many. Nothing else is dropped."""

@@ -215,6 +215,9 @@ class Store:
         with self._records_file.transaction():
             self._write_alarms(batch.alarms)
             self._records.executemany(
+                "DELETE FROM state WHERE stream = ?", [(stream,) for stream in batch.forgotten]
+            )
+            self._records.executemany(
                 "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET data = excluded.data",
                 (
                     (stream, part, data)
@@ -229,6 +232,7 @@ class Store:
             if (last := self._last_alarms.get(alarm["stream"])) is not None:
                 self._last_alarms[alarm["stream"]] = max(last, alarm["number"])
         batch.alarms, batch.messages, batch.state, batch.acked = [], [], {}, []
+        batch.forgotten = set()
 
     def _write_alarms(self, alarms: list[dict[str, Any]]) -> None:
         if not alarms:
@@ -498,11 +502,6 @@ class Store:
                 ).fetchall()
         except Damaged:  # which is seen to; what is lost is lost
             return []
-
-    def forget_state(self, stream: str) -> None:
-        """Drop a stream's state: it belongs to another bundle."""
-        with self._records_file.transaction():
-            self._records.execute("DELETE FROM state WHERE stream = ?", [stream])
 
     def open_alarms(self, stream: str) -> list[dict[str, Any]]:
         """Return the stream's alarms that are open."""

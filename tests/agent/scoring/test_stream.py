@@ -65,6 +65,7 @@ def test_where_the_memory_is_of_no_use_nobody_watches_open_alarms_and_numbers_go
     after = Fleeting("pump", deviations_max=7.0)
     memory = batch.state["pump"] if parts == "another detector" else {}
     assert not after.stream.restore(memory, batch.alarms[-1:], 1, after.batch)
+    assert after.batch.forgotten == {"pump"}
     closed = after.flush()
     assert states(closed) == [(1, "anomaly", "closed")]
     assert closed.alarms[0]["closed"] is not None

@@ -53,3 +53,14 @@ def test_of_an_alarm_the_latest_state_is_kept_and_closed_ones_go_first() -> None
     batch.shed()
     assert len(batch.alarms) == WAITING_ALARMS_MAX
     assert {alarm["score"] for alarm in batch.alarms} == {2.0}
+
+
+def test_what_a_defect_touched_keeps_its_old_state_whole() -> None:
+    batch = Batch(state={"pump": {"head": b"old"}, "fan": {"head": b"old"}})
+    for stream in ("pump", "fan"):
+        batch.forget(stream)
+        assert stream not in batch.state
+        batch.state[stream] = {"head": b"new"}
+    batch.forgo({"pump"})
+    assert batch.state == {"fan": {"head": b"new"}}
+    assert batch.forgotten == {"fan"}

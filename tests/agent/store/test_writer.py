@@ -251,9 +251,14 @@ def test_state_comes_back_part_by_part(store: Store) -> None:
     store.commit(Batch(state={"pump": {"head": b"1", "history.0": b"a"}}), "synced")
     store.commit(Batch(state={"pump": {"head": b"2"}, "fan": {"head": b"x"}}), "synced")
     assert store.state("pump") == {"head": b"2", "history.0": b"a"}
-    store.forget_state("pump")
+    batch = Batch()
+    batch.forget("pump")
+    store.commit(batch, "synced")
     assert store.state("pump") == {}
     assert store.state("fan") == {"head": b"x"}
+    store.commit(Batch(state={"pump": {"head": b"3"}}), "synced")
+    store.commit(batch, "synced")  # once forgotten is enough
+    assert store.state("pump") == {"head": b"3"}
 
 
 def test_an_alarm_that_closes_replaces_the_open_one(store: Store) -> None:
@@ -375,6 +380,58 @@ def test_kill_9_at_random_moments_loses_nothing_committed(tmp_path: Path) -> Non
     assert store.last_alarm_number("pump") == number
     assert store.state("pump") == {"head": str(number).encode() * 1000}
     store.close()
+
+
+_EXCHANGER = """if True:
+    import itertools, os, signal, sys
+    from pathlib import Path
+    from agent.store.batch import Batch
+    from agent.store.writer import Store
+
+    def exchange(directory, left):
+        directory.mkdir()
+        store = Store(directory, "plant", "gw-1", 10**6, 10**6)
+        store.open()
+        store.commit(Batch(state={"pump": {"head": b"old", "history.0": b"old"}}), "synced")
+        batch = Batch(alarms=[{"stream": "pump", "number": 1, "state": "closed"}])
+        batch.forget("pump")
+        batch.state["pump"] = {"head": b"new", "features": b"new"}
+
+        def count(frame, event, called):
+            nonlocal left
+            if event in ("c_call", "c_return") and called.__name__.startswith("execute"):
+                left -= 1
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.setprofile(count)
+        store.commit(batch, "synced")
+        os._exit(0)
+
+    for moment in itertools.count(1):
+        child = os.fork()
+        if child == 0:
+            exchange(Path(sys.argv[1]) / f"{moment:03}", moment)
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if ended != -signal.SIGKILL:
+            sys.exit(ended)
+"""
+
+
+def test_kill_9_between_any_two_statements_leaves_the_old_state_or_the_new_one(
+    tmp_path: Path,
+) -> None:
+    subprocess.run([sys.executable, "-c", _EXCHANGER, str(tmp_path)], check=True)
+    found = []
+    for directory in sorted(tmp_path.iterdir()):
+        store = opened(directory)
+        found.append((store.state("pump"), store.last_alarm_number("pump")))
+        store.close()
+    old = ({"head": b"old", "history.0": b"old"}, 0)
+    new = ({"head": b"new", "features": b"new"}, 1)
+    before = found.index(new)
+    assert before > 8  # a moment before and one after each statement
+    assert found == [old] * before + [new] * (len(found) - before)
 
 
 def full_store(directory: Path, bytes_max: int) -> Store:
