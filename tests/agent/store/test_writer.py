@@ -383,16 +383,15 @@ def test_kill_9_at_random_moments_loses_nothing_committed(tmp_path: Path) -> Non
 
 
 _EXCHANGER = """if True:
-    import itertools, os, signal, sys
+    import itertools, os, shutil, signal, sys
     from pathlib import Path
     from agent.store.batch import Batch
     from agent.store.writer import Store
 
     def exchange(directory, left):
-        directory.mkdir()
+        shutil.copytree(before, directory)
         store = Store(directory, "plant", "gw-1", 10**6, 10**6)
         store.open()
-        store.commit(Batch(state={"pump": {"head": b"old", "history.0": b"old"}}), "synced")
         batch = Batch(alarms=[{"stream": "pump", "number": 1, "state": "closed"}])
         batch.forget("pump")
         batch.state["pump"] = {"head": b"new", "features": b"new"}
@@ -408,6 +407,12 @@ _EXCHANGER = """if True:
         store.commit(batch, "synced")
         os._exit(0)
 
+    before = Path(sys.argv[1]) / "000"
+    before.mkdir()
+    store = Store(before, "plant", "gw-1", 10**6, 10**6)
+    store.open()
+    store.commit(Batch(state={"pump": {"head": b"old", "history.0": b"old"}}), "synced")
+    store.close()
     for moment in itertools.count(1):
         child = os.fork()
         if child == 0:
