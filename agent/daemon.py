@@ -39,7 +39,6 @@ from agent.health.measured import (
     Latencies,
     LoopTimes,
     Machine,
-    inference,
     rejected,
     rss_mb,
     totals,
@@ -51,7 +50,7 @@ from agent.inputs.source import Chunk, Input
 from agent.journal import start_logging
 from agent.parsing.lines import LineParser
 from agent.scoring.fleet import Fleet
-from agent.scoring.intake import Intake
+from agent.scoring.streams import Streams
 from agent.store.batch import Batch
 from agent.store.correction import Correction
 from agent.store.degraded import Trouble
@@ -65,7 +64,6 @@ from models import __version__
 from models.detector import Detector
 from models.errors import ConfigError, Defect, StoreError
 from models.manifest import manifest_of
-from models.messages import stored_samples
 from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
@@ -99,12 +97,9 @@ class Daemon:
         """``batch`` is to be committed first."""
         self._config = config
         self._store = store
-        self._fleets = fleets
-        self._streams = {stream.name: stream for fleet in fleets for stream in fleet.streams}
+        self._streams = Streams(fleets, {one.name: one.stream for one in inputs}, parsers)
         self._inputs = {source.name: source for source in inputs}
         self._reading: list[Input] = []
-        self._parsers = parsers
-        self._intake = Intake(fleets, {source.name: source.stream for source in inputs}, parsers)
         self._relay = Relay(uplink)
         self._notifier = notifier
         self._reloader = reloader
@@ -178,11 +173,10 @@ class Daemon:
     def _start(self) -> None:
         """Bring everything to life."""
         now = self._started_s = time.monotonic()
-        self._heard = dict.fromkeys(self._streams, now)
         self._next_save = now
         self._next_health = now + self._config.health.interval_s
         self._quarantine.open()
-        self._catch_up()
+        self._streams.start(self._store.samples_from, self._batch)
         for source in self._inputs.values():
             source.start(self._chunks.put)
             self._reading.append(source)
@@ -236,8 +230,7 @@ class Daemon:
     def _take_together(self, chunks: Sequence[Chunk]) -> None:
         """Parse and score."""
         self._in_hand = chunks
-        for chunk, stream in self._intake.take(chunks, self._batch):
-            self._heard[stream] = chunk.arrived_mono_s
+        self._streams.take(chunks, self._batch)
         self._arrivals.extend(chunk.arrived_mono_s for chunk in chunks)
         for chunk in chunks:
             if chunk.token:
@@ -250,11 +243,7 @@ class Daemon:
         if (step := self._clock.look()) is not None:
             self._next_save = now  # what is stored from now on has other times
             self._begin_correction(step)
-        for name in self._intake.look(self._batch):
-            self._heard[name] = now
-        for name, heard in self._heard.items():
-            if now - heard > self._streams[name].silent_after_s:
-                self._streams[name].open_silence(heard, self._batch)
+        self._streams.tick(self._batch)
         if now >= self._next_health:
             self._next_health = now + self._config.health.interval_s
             self._batch.messages.append(
@@ -269,13 +258,12 @@ class Daemon:
         if step.unsure_since_s is None:
             return
         before_s = self._clock.correction_s - step.by_s
-        by_arrival = [name for name, stream in self._streams.items() if stream.timed_by_arrival]
         self._corrections.append(
             self._store.correction(
                 step.by_s,
                 step.unsure_since_s + before_s,
                 self._clock.steady_s() + before_s,
-                frozenset(by_arrival),
+                self._streams.timed_by_arrival(),
                 self._batch,
             )
         )
@@ -295,8 +283,7 @@ class Daemon:
     def _commit(self, with_status: bool = True) -> None:
         """Write the batch in one go; if that fails, keep it and try again at the next tick."""
         self._batch.acked += self._relay.acknowledged()
-        for fleet in self._fleets:
-            fleet.flush(self._batch)
+        self._streams.flush(self._batch)
         self._save()
         self._batch.status = self._status if with_status else None
         acked, waiting = self._batch.acked, self._batch.rows()
@@ -344,23 +331,12 @@ class Daemon:
         if due:
             self._next_save = now + self._config.store.state_interval_s
         next_sample = self._store.next_sample + self._batch.rows()
-        for stream in self._streams.values():
-            stream.save(self._batch, next_sample, due, self._stopping)
+        self._streams.save(self._batch, next_sample, due, self._stopping)
         self._batch.clock = self._clock.packed()
         batch = self._batch
         # no write of its own, where what needs it is written to the same file
         if due or batch.messages or (batch.state and not batch.samples):
             self._batch.state[CLOCK] = {CLOCK: self._clock.to_bytes()}
-
-    def _catch_up(self) -> None:
-        """Score again what was stored after the streams' memory was last saved."""
-        for stream in self._streams.values():
-            if stream.saved_through is None:
-                continue
-            rows = self._store.samples_from(stream.name, stream.saved_through)
-            if rows:
-                samples = stored_samples(rows, len(stream.manifest.channels))
-                stream.catch_up(samples, self._batch)
 
     def _obey(self) -> None:
         """Carry out the commands that wait; what they change is on the disk before the answer."""
@@ -370,8 +346,7 @@ class Daemon:
 
     def _state(self, _: Command) -> dict[str, Any]:
         """Say how everything is doing now, with what was scored since the last commit."""
-        for fleet in self._fleets:
-            fleet.flush(self._batch)
+        self._streams.flush(self._batch)
         return self._document()
 
     def _flush(self, _: Command) -> dict[str, Any]:
@@ -399,8 +374,7 @@ class Daemon:
 
     def _check(self, config: AgentConfig) -> None:
         _check_watchdog(config, self._notifier)
-        for table in config.streams:
-            self._streams[table.name].check(table)
+        self._streams.check(config.streams)
 
     def _apply(self, config: AgentConfig) -> None:
         self._commit()  # what was scored belongs to the old settings
@@ -414,9 +388,7 @@ class Daemon:
             _retention(store),
             store.history_bytes_max,
         )
-        for table in config.streams:
-            stream = self._streams[table.name]
-            stream.reconfigure(table, config.summary.interval_s, self._batch)
+        self._streams.reconfigure(config.streams, config.summary.interval_s, self._batch)
         self._next_health = min(self._next_health, time.monotonic() + config.health.interval_s)
         if config.mqtt != before.mqtt:
             self._relay.replace(uplink_of(config, self._store, self._quarantine.guard))
@@ -430,12 +402,9 @@ class Daemon:
         """
         self._inbox.close()
         touched = {self._inputs[chunk.input_name].stream for chunk in self._in_hand}
-        for fleet in self._fleets:
-            fleet.flush(self._batch)
+        self._streams.flush(self._batch)
         self._batch.forgo(touched)
-        self._streams = {
-            name: stream for name, stream in self._streams.items() if name not in touched
-        }
+        self._streams.leave(touched)
         for source in self._inputs.values():
             if source.stream in touched:
                 self._tokens.pop(source.name, None)
@@ -483,10 +452,7 @@ class Daemon:
     def _document(self) -> dict[str, Any]:
         """Say how everything is doing, for ``status`` and the health message."""
         inputs = {name: self._input(name) for name in self._inputs}
-        streams = {
-            name: stream.document(self._store.last_alarm_number(name))
-            for name, stream in self._streams.items()
-        }
+        streams = self._streams.document(self._store.last_alarm_number)
         store, uplink = self._store.document(), self._relay.snapshot()
         return {
             "version": __version__,
@@ -501,7 +467,7 @@ class Daemon:
             "rejected": rejected(inputs),
             "latency": self._latencies.document(),
             "loop": self._loop.document(),
-            "inference": inference(fleet.pace for fleet in self._fleets),
+            "inference": self._streams.inference(),
             "queues": {
                 "chunks": self._chunks.waiting,
                 "outbox": store["outbox_rows"],
@@ -531,15 +497,7 @@ class Daemon:
         } | self._trouble.counters()
 
     def _input(self, name: str) -> dict[str, Any]:
-        parser, source = self._parsers[name], self._inputs[name]
-        correction_s = self._streams[source.stream].correction_s
-        return asdict(source.status()) | {
-            "rejected": dict(parser.counters),
-            "rejects": [
-                reject._asdict() | {"time": reject.time + correction_s}
-                for reject in parser.rejects()
-            ],
-        }
+        return asdict(self._inputs[name].status()) | self._streams.rejects(name)
 
 
 def _brief(document: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
 """Readings into scores, summaries and alarms; what the loop does between queue and commit.
 
-chunks ─intake─> readings ─fleet─> samples, scores ─stream─> batch
+chunks ─intake─> readings ─fleet─> samples, scores ─stream─> batch; ``streams`` has all of it
 """

@@ -104,6 +104,10 @@ class Intake:
         route.parser.refuse(strays, "malformed", _arrived_s(chunk, route))
         return chunk._replace(lines=()) if announced else chunk._replace(measurements=())
 
+    def parser(self, name: str) -> LineParser:
+        """Return the parser of an input."""
+        return self._parsers[name]
+
     def look(self, batch: Batch) -> list[str]:
         """Score what was held and has become usable; return the names of its streams."""
         self._look_at_the_clock()

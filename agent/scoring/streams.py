@@ -1,0 +1,122 @@
+"""All streams of a gateway: what the loop asks of them together, at a turn, a tick and a commit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from agent.config.load import StreamTable
+from agent.health.measured import inference
+from agent.inputs.source import Chunk
+from agent.parsing.lines import LineParser
+from agent.scoring.fleet import Fleet
+from agent.scoring.intake import Intake
+from agent.store.batch import Batch
+from models.messages import stored_samples
+
+
+class Streams:
+    """The streams with the fleets that score them; one thread uses it.
+
+    Args:
+        fleets: Of all streams.
+        inputs: Each input's stream, by the input's name.
+        parsers: Of each input.
+
+    """
+
+    def __init__(
+        self, fleets: Sequence[Fleet], inputs: Mapping[str, str], parsers: Mapping[str, LineParser]
+    ) -> None:
+        self._fleets = list(fleets)
+        self._by_name = {stream.name: stream for fleet in fleets for stream in fleet.streams}
+        self._inputs = inputs
+        self._intake = Intake(fleets, inputs, parsers)
+        self._heard: dict[str, float] = {}  # when each last brought a reading, monotonic seconds
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._by_name)
+
+    def start(
+        self,
+        samples_from: Callable[[str, int], Sequence[tuple[bytes, bytes, bytes | None]]],
+        batch: Batch,
+    ) -> None:
+        """Begin: score again what was stored after the streams' memory was last saved.
+
+        ``samples_from`` returns a stream's stored samples from a number on.
+        """
+        self._heard = dict.fromkeys(self._by_name, time.monotonic())
+        for stream in self._by_name.values():
+            if stream.saved_through is None:
+                continue
+            rows = samples_from(stream.name, stream.saved_through)
+            if rows:
+                samples = stored_samples(rows, len(stream.manifest.channels))
+                stream.catch_up(samples, batch)
+
+    def take(self, chunks: Sequence[Chunk], batch: Batch) -> None:
+        """Parse and score chunks."""
+        for chunk, stream in self._intake.take(chunks, batch):
+            self._heard[stream] = chunk.arrived_mono_s
+
+    def tick(self, batch: Batch) -> None:
+        """Score what was held and has become usable; raise an alarm where nothing comes."""
+        now = time.monotonic()
+        for name in self._intake.look(batch):
+            self._heard[name] = now
+        for name, heard in self._heard.items():
+            if now - heard > self._by_name[name].silent_after_s:
+                self._by_name[name].open_silence(heard, batch)
+
+    def flush(self, batch: Batch) -> None:
+        """Put what was scored since the last call into ``batch``."""
+        for fleet in self._fleets:
+            fleet.flush(batch)
+
+    def save(self, batch: Batch, next_sample: int, whole: bool, stopping: bool) -> None:
+        """Put the streams' memory into ``batch``; see ``Stream.save``."""
+        for stream in self._by_name.values():
+            stream.save(batch, next_sample, whole, stopping)
+
+    def check(self, tables: Iterable[StreamTable]) -> None:
+        """Raise ConfigError where the settings do not fit a stream's bundle."""
+        for table in tables:
+            self._by_name[table.name].check(table)
+
+    def reconfigure(
+        self, tables: Iterable[StreamTable], summary_interval_s: float, batch: Batch
+    ) -> None:
+        """Go on with settings that ``check`` let pass."""
+        for table in tables:
+            self._by_name[table.name].reconfigure(table, summary_interval_s, batch)
+
+    def leave(self, names: Collection[str]) -> None:
+        """Save and report nothing more of these streams: a defect may have touched them."""
+        self._by_name = {n: stream for n, stream in self._by_name.items() if n not in names}
+
+    def timed_by_arrival(self) -> frozenset[str]:
+        """Return the names of those whose samples have the gateway's own times."""
+        return frozenset(n for n, stream in self._by_name.items() if stream.timed_by_arrival)
+
+    def document(self, last_alarm: Callable[[str], int]) -> dict[str, dict[str, Any]]:
+        """Say how each is doing; ``last_alarm``: a stream's highest number on the disk."""
+        return {n: stream.document(last_alarm(n)) for n, stream in self._by_name.items()}
+
+    def inference(self) -> dict[str, float | int | None]:
+        """Say how long scoring took."""
+        return inference(fleet.pace for fleet in self._fleets)
+
+    def rejects(self, name: str) -> dict[str, Any]:
+        """Say what was not used of an input."""
+        parser = self._intake.parser(name)
+        correction_s = self._by_name[self._inputs[name]].correction_s
+        return {
+            "rejected": dict(parser.counters),
+            "rejects": [
+                reject._asdict() | {"time": reject.time + correction_s}
+                for reject in parser.rejects()
+            ],
+        }
