@@ -24,13 +24,11 @@ from typing import Any, TypeVar
 from agent.bundles.load import baseline, load
 from agent.clock import Clock, Step
 from agent.config import load as configuration
-from agent.config.checker import Checker, NotChecked
+from agent.config.checker import Checker
 from agent.config.load import AgentConfig, StoreTable, StreamTable
-from agent.config.reload import Reloader
 from agent.control.dispatch import Dispatcher, Verb
 from agent.control.door import Door
 from agent.control.inbox import Command, Inbox
-from agent.control.protocol import Refused
 from agent.defects.quarantine import Quarantine
 from agent.defects.threads import Watch
 from agent.guard import Guard
@@ -49,6 +47,7 @@ from agent.inputs.queue import ChunkQueue
 from agent.inputs.source import Chunk, Input
 from agent.journal import start_logging
 from agent.parsing.lines import LineParser
+from agent.reloading import Reloads
 from agent.scoring.fleet import Fleet
 from agent.scoring.streams import Streams
 from agent.store.batch import Batch
@@ -88,7 +87,7 @@ class Daemon:
         notifier: Notifier,
         chunks: ChunkQueue,
         clock: Clock,
-        reloader: Reloader | None = None,
+        config_file: Path,
         batch: Batch | None = None,
         quarantine: Quarantine | None = None,
         inbox: Inbox | None = None,
@@ -102,11 +101,11 @@ class Daemon:
         self._reading: list[Input] = []
         self._relay = Relay(uplink)
         self._notifier = notifier
-        self._reloader = reloader
+        self._reloads = Reloads(config_file, self._check, notifier, chunks.wake)
         self._inbox, self._door = inbox or Inbox(), door
         self._dispatcher = Dispatcher(
             {
-                "reload": Verb(self._reload),
+                "reload": Verb(lambda _: self._reloads.ask()),
                 "flush": Verb(self._flush),
                 "state": Verb(self._state, changes=False),
             }
@@ -198,6 +197,7 @@ class Daemon:
                 self._loop.ticked(time.monotonic() - next_tick)
                 self._tick()
                 next_tick = time.monotonic() + self._interval_s()
+            self._reload()
             self._obey()
             self._loop.turned(time.monotonic() - woke)
 
@@ -358,23 +358,18 @@ class Daemon:
         self._next_save = time.monotonic()
         return {"stored": iso_time(self._clock.wall_s())}
 
-    def _reload(self, _: Command) -> dict[str, Any]:
-        """Take over what can change without a restart; a wrong configuration changes nothing."""
-        assert self._reloader is not None  # whoever can ask has given one
-        self._notifier.reloading()
-        try:
-            loaded = self._reloader.load(self._config, self._check)
-        except (ConfigError, NotChecked) as error:
-            self._notifier.reloaded()
-            raise Refused("configuration", str(error)) from error
-        if loaded.changed:
-            self._apply(loaded.config)
-        self._notifier.reloaded()
-        return {"changed": loaded.changed, "needs_restart": loaded.needs_restart}
-
     def _check(self, config: AgentConfig) -> None:
         _check_watchdog(config, self._notifier)
         self._streams.check(config.streams)
+
+    def _reload(self) -> None:
+        """Apply a new configuration that is ready; the commit of ``_obey`` follows."""
+        prepared = self._reloads.turn(self._config)
+        if prepared is None:
+            return
+        if prepared.changed:
+            self._apply(prepared.config)
+        self._reloads.done(prepared)
 
     def _apply(self, config: AgentConfig) -> None:
         self._commit()  # what was scored belongs to the old settings
@@ -401,6 +396,7 @@ class Daemon:
         makes it may be what failed.
         """
         self._inbox.close()
+        self._dispatcher.stop()
         touched = {self._inputs[chunk.input_name].stream for chunk in self._in_hand}
         self._streams.flush(self._batch)
         self._batch.forgo(touched)
@@ -415,6 +411,7 @@ class Daemon:
         if self._door is not None:
             self._door.close()
         self._store.close()
+        self._reloads.stop()
 
     def _stop_inputs(self) -> None:
         for source in self._reading:
@@ -426,6 +423,7 @@ class Daemon:
         """Stop the inputs, and take in what has arrived."""
         self._notifier.stopping()
         self._inbox.close()
+        self._dispatcher.stop()
         self._stop_inputs()
         while chunks := self._chunks.take(0.0):
             self._take(chunks)
@@ -439,6 +437,7 @@ class Daemon:
         if self._door is not None:
             self._door.close()
         self._store.close()
+        self._reloads.stop()
         if self._trouble.error is not None:
             rows, messages = self._batch.rows(), len(self._batch.messages)
             _LOG.error("lost, as they cannot be stored: %d samples, %d messages", rows, messages)
@@ -478,7 +477,7 @@ class Daemon:
             "store": store,
             "uplink": uplink,
             "set_aside": self._quarantine.document(),
-            "configuration": self._reloader.document() if self._reloader else None,
+            "configuration": self._reloads.document(),
             "control": self._control(),
         }
 
@@ -522,12 +521,12 @@ def run(config_file: Path, checker: Checker) -> int:
 
     """
     start_logging()
-    reloader, inbox = Reloader(config_file), Inbox()
+    inbox = Inbox()
     # may come while the bundles load
     signal.signal(signal.SIGHUP, lambda *_: inbox.signal("reload", "SIGHUP"))
     with checker:
         config = checker.call(configuration.load, config_file)
-        daemon = _assemble(config, reloader, checker, inbox)
+        daemon = _assemble(config, config_file, checker, inbox)
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
@@ -536,7 +535,7 @@ def run(config_file: Path, checker: Checker) -> int:
     return 0
 
 
-def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker, inbox: Inbox) -> Daemon:
+def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: Inbox) -> Daemon:
     """Make all parts and join them; nothing runs yet."""
     notifier = Notifier()
     _check_watchdog(config, notifier)
@@ -573,7 +572,7 @@ def _assemble(config: AgentConfig, reloader: Reloader, checker: Checker, inbox: 
         notifier,
         chunks,
         clock,
-        reloader,
+        config_file,
         batch,
         quarantine,
         inbox,

@@ -44,6 +44,7 @@ ROOMS: dict[str, set[str]] = {
     # neither store nor uplink
     "inputs": {"backoff", "config", "guard", "journal", "mqtt", "parsing"},
     "scoring": {"alarms", "clock", "config", "health", "inputs", "journal", "parsing", "store"},
+    "reloading": {"config", "control", "health"},  # reads and loads; the daemon applies
     "uplink": {
         "backoff",
         "clock",

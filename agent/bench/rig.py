@@ -147,7 +147,10 @@ def _run(
     chunks.meter, chunks.devices = meter, devices
     fleet = _going_on(plan, config, store)
     uplink = uplink_of(config, store, Guard())
-    daemon = Daemon(config, store, [fleet], inputs, parsers, uplink, Notifier(), chunks, Clock())
+    file = store.directory / "agent.toml"  # which nobody reads
+    daemon = Daemon(
+        config, store, [fleet], inputs, parsers, uplink, Notifier(), chunks, Clock(), file
+    )
     store.meter, store.enough = meter, _both(devices.stop, daemon.stop)
     devices.start(lost=daemon.stop)
     with _log_to_nowhere():

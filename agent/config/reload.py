@@ -1,25 +1,16 @@
-"""A new configuration for a running agent: what takes effect, and what needs a restart.
+"""A new configuration for a running agent: which settings take effect, and which need a restart.
 
-The command ``reload`` and SIGHUP request it. A wrong configuration changes nothing. In a valid one
-the settings of ``RELOADED`` take effect; all others stay as they are until a restart.
+The settings of ``RELOADED`` take effect at a reload. All others stay as they are until a restart.
+``agent.reloading`` carries a reload out.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
-from agent.config import load as configuration
-from agent.config.checker import Checker, NotChecked
 from agent.config.load import AgentConfig
-from models.errors import ConfigError
 from models.settings import Table
-from models.times import iso_time
-
-_LOG = logging.getLogger(__name__)
 
 # "*" stands for each table of a list; a table stands for all its settings
 RELOADED: Final = (
@@ -41,61 +32,6 @@ RELOADED: Final = (
 )
 
 KeyPath = tuple[str, ...]
-
-
-class Reloaded(NamedTuple):
-    """The result of a new, valid configuration."""
-
-    config: AgentConfig  # to apply
-    changed: list[str]  # keys that take effect with it
-    needs_restart: list[str]  # keys that do not
-
-
-class Reloader:
-    """Reads the configuration again; the loop's thread uses it."""
-
-    def __init__(self, config_file: Path) -> None:
-        self._file = config_file
-        self._loaded_s = time.time()
-        self._refused: str | None = None  # why, if the last one was
-        self._waiting: list[str] = []  # keys that need a restart
-
-    def load(self, now: AgentConfig, check: Callable[[AgentConfig], None]) -> Reloaded:
-        """Return the configuration to apply, and what is new in it; log both.
-
-        Raises:
-            ConfigError: it is wrong, or ``check`` says that it does not fit the running agent.
-            NotChecked: it cannot be checked.
-
-        """
-        try:
-            with Checker() as checker:
-                new = checker.call(configuration.load, self._file)
-            wanted = take_over(now, new)
-            check(wanted)
-        except (ConfigError, NotChecked) as error:
-            self._refused = str(error)
-            problems = self._refused.replace("\n", "; ")
-            _LOG.error("configuration refused, the one before stays in effect: %s", problems)
-            raise
-        self._loaded_s, self._refused = time.time(), None
-        changed, self._waiting = list(differences(now, wanted)), list(differences(wanted, new))
-        _LOG.info("configuration loaded; changed: %s", ", ".join(changed) or "nothing")
-        if self._waiting:
-            _LOG.warning(
-                "these stay as they are until a restart: %s",
-                ", ".join(self._waiting),
-            )
-        return Reloaded(wanted, changed, self._waiting)
-
-    def document(self) -> dict[str, Any]:
-        """Say what is in effect, for ``status``."""
-        return {
-            "file": str(self._file),
-            "loaded": iso_time(self._loaded_s),
-            "refused": self._refused,
-            "needs_restart": self._waiting,
-        }
 
 
 def takes_effect(place: KeyPath) -> bool:

@@ -86,7 +86,7 @@ class Inbox:
         with self._guard:
             self._closed = True
         for command in self.take():
-            command.answer(_stopping())
+            command.answer(stopping())
 
     def refused(self) -> Counter[Code]:
         """Return how many were not let in since the start, by code."""
@@ -94,7 +94,7 @@ class Inbox:
 
     def _refusal(self) -> Refused | None:
         if self._closed:
-            return _stopping()
+            return stopping()
         now = self._now()
         earned = (now - self._counted_s) * COMMANDS_PER_S_MAX
         self._allowed, self._counted_s = min(self._allowed + earned, float(WAITING_MAX)), now
@@ -104,5 +104,6 @@ class Inbox:
         return None
 
 
-def _stopping() -> Refused:
+def stopping() -> Refused:
+    """Return the answer to what is not done because the agent ends."""
     return Refused("stopping", "the agent stops; nothing was done. Try again when it runs again")

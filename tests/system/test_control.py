@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -39,6 +40,7 @@ class Gateway:
         self.socket = directory / "data" / "control.sock"
         self.agent = start(self.config)
         wait_until(lambda: "ready:" in self.agent.log(), "the agent")
+        self.ask("state")  # the loop has made its first commit, before any line
 
     def ask(self, command: str) -> dict[str, Any]:
         return ask(self.socket, command)
@@ -186,7 +188,7 @@ def test_a_reload_says_what_became_of_it(gateway: Gateway) -> None:
     assert "conf.d/a.toml: health.interval_s = 0" in told.stderr
     drop_in.unlink()
     assert gateway.ask("reload")["changed"] == ["health.interval_s"]
-    assert "reload, asked for by " in gateway.agent.log()
+    assert "reload requested by " in gateway.agent.log()
 
 
 # ---- without an agent
@@ -291,24 +293,46 @@ def test_a_stop_does_not_wait_for_clients_and_removes_the_socket(gateway: Gatewa
     asking.close()
 
 
-def test_who_waits_for_the_loop_when_it_stops_is_told(gateway: Gateway) -> None:
+def test_a_reload_does_not_hold_up_the_loop_and_ends_with_a_stop(gateway: Gateway) -> None:
     drop_in = gateway.directory / "conf.d" / "a.toml"
     drop_in.parent.mkdir()
     os.mkfifo(drop_in)
-    reloading, waiting = gateway.connect(), gateway.connect()
+    reloading = gateway.connect()
     reloading.sendall(b'{"command": "reload"}\n')
-    with drop_in.open("w"):  # opened: the loop waits for its end
-        waiting.sendall(b'{"command": "flush"}\n')
+    with drop_in.open("w"):  # opened: the configuration is being read, and never ends
+        gateway.line.write(lines(Pump(1).run(20)))
+        wait_until(lambda: gateway.has_scored(20), "the samples")
+        gateway.ask("flush")
+        gateway.agent.process.send_signal(signal.SIGHUP)  # waits for the one in progress
+        assert gateway.ask("state")["control"]["commands"].get("reload") is None
+        assert gateway.agent.stop() == 0
+    answer = json.loads(reloading.makefile().readline())
+    assert answer["error"]["code"] == "stopping"
+    assert "Traceback" not in gateway.agent.log()
+    reloading.close()
+
+
+def test_a_reload_during_another_reads_again_what_has_changed_meanwhile(gateway: Gateway) -> None:
+    drop_in = gateway.directory / "conf.d" / "a.toml"
+    drop_in.parent.mkdir()
+    os.mkfifo(drop_in)
+    first, second, third = (gateway.connect() for _ in range(3))
+    first.sendall(b'{"command": "reload"}\n')
+    with drop_in.open("w") as reading:
+        for connection in (second, third):
+            connection.sendall(b'{"command": "reload"}\n')
         with gateway.connect() as after:  # the door has taken what was sent before this one came
             after.sendall(b"no command\n")
             assert "malformed" in after.makefile().readline()
-        process = gateway.agent.process
-        assert process is not None
-        process.terminate()
-    assert json.loads(reloading.makefile().readline())["ok"]
-    assert json.loads(waiting.makefile().readline())["error"]["code"] == "stopping"
-    assert process.wait(WAIT_S_MAX) == 0
-    for connection in (reloading, waiting):
+        gateway.ask("state")  # the loop has begun what came before
+        drop_in.unlink()
+        drop_in.write_text("[health]\ninterval_s = 7\n")
+        reading.write("[health]\ninterval_s = 5\n")
+    told = [json.loads(one.makefile().readline()) for one in (first, second, third)]
+    assert [one["result"]["changed"] for one in told] == [["health.interval_s"]] * 3
+    assert gateway.agent.log().count("configuration loaded") == 2
+    assert gateway.ask("reload")["changed"] == []
+    for connection in (first, second, third):
         connection.close()
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from agent.config import load as configuration
 from agent.config.checker import Checker, NotChecked
-from agent.config.reload import Reloader
 from models import bundle as bundles
 from models.bundle import Bundle
 from models.errors import BundleCorrupt, BundleTooNew, ConfigError
@@ -76,24 +75,3 @@ def test_the_trace_of_what_ends_it_forges_no_line(capfd: pytest.CaptureFixture[s
     lines = capfd.readouterr().err.removesuffix("\n").split("\n")
     assert lines[-2:] == [r"  LookupError: unknown encoding: x\x1b[2J", "  <0>root: forged"]
     assert all(line.startswith("  ") and line.isprintable() for line in lines)
-
-
-def test_a_reload_that_cannot_be_checked_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    file = written(tmp_path, "0.5")
-    now, reloader = configuration.load(file), Reloader(file)
-    written(tmp_path, "0.7")
-    loaded = reloader.load(now, lambda _: None)
-    assert loaded.config.store.flush_interval_s == 0.7
-    assert loaded.changed == ["store.flush_interval_s"]
-
-    for program, said in (
-        ("/bin/false", "ended without an answer (code 1)"),
-        ("/not/there", "cannot be started: [Errno 2]"),
-    ):
-        monkeypatch.setattr("sys.executable", program)
-        with pytest.raises(NotChecked):
-            reloader.load(now, lambda _: None)
-        assert said in reloader.document()["refused"]
-        assert said in caplog.text

@@ -146,7 +146,7 @@ def test_what_can_change_takes_effect_and_the_rest_is_told(
         "changed": ["health.interval_s", "streams.pump.silent_after_s"],
         "needs_restart": waiting,
     }
-    assert f"until a restart: {', '.join(waiting)}\n" in agent.log()
+    assert f"these need a restart: {', '.join(waiting)}\n" in agent.log()
     wait_until(lambda: opened(main) == ["silent"], "the alarm of a stream that is silent")
     wait_until(lambda: status(main)["store"]["outbox_rows"] >= 3, "health messages")
     assert status(main)["configuration"]["needs_restart"] == waiting
@@ -174,7 +174,7 @@ def test_a_wrong_configuration_leaves_the_old_one_running(
         reload(main, text)
     assert refused.value.exit_code == ConfigError.exit_code
     assert said in str(refused.value)
-    assert "ERROR agent.config.reload: configuration refused, the one before stays" in agent.log()
+    assert "ERROR agent.reloading: configuration refused, the previous one stays" in agent.log()
     assert said in agent.log()
     assert said in status(main)["configuration"]["refused"]  # stored before the answer
     assert reload(main, "") == {"changed": [], "needs_restart": []}

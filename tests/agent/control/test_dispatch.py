@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.control.dispatch import Dispatcher, Verb
+from agent.control.dispatch import Dispatcher, Later, Verb
 from agent.control.inbox import Answer, Asker, Command
 from agent.control.protocol import Refused
 
@@ -18,11 +18,13 @@ class Rig:
     def __init__(self) -> None:
         self.ran: list[str] = []
         self.answers: list[Answer] = []
+        self.later: list[Later] = []
         self.dispatcher = Dispatcher(
             {
                 "change": Verb(self._run),
                 "read": Verb(self._run, changes=False),
                 "refuse": Verb(self._refuse),
+                "begin": Verb(self._begin),
                 "acknowledge": Verb(self._run, frozenset({"alarm"}), shared=False),
             }
         )
@@ -33,6 +35,11 @@ class Rig:
 
     def _refuse(self, command: Command) -> Mapping[str, Any]:
         raise Refused("configuration", "a.toml: wrong")
+
+    def _begin(self, command: Command) -> Later:
+        self._run(command)
+        self.later.append(Later())
+        return self.later[-1]
 
     def command(self, name: str, who: str = "me", **arguments: Any) -> Command:
         return Command(name, arguments, Asker("socket", who, 1), self.answers.append)
@@ -92,7 +99,7 @@ def test_where_it_matters_who_asks_each_is_done(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "code", "said"),
     [
-        ("relaod", {}, "unknown_command", "there are acknowledge, change, read, refuse"),
+        ("relaod", {}, "unknown_command", "there are acknowledge, begin, change, read, refuse"),
         ("", {}, "unknown_command", "no such command"),
         ("read", {"all": True}, "arguments", "read takes these arguments: none"),
         ("acknowledge", {"alarms": 1}, "arguments", "arguments: alarm"),
@@ -114,3 +121,34 @@ def test_what_it_does_not_know_is_refused_and_counted(
 def test_arguments_that_are_wrong_do_not_get_the_answer_to_right_ones(rig: Rig) -> None:
     rig.dispatcher.run([rig.command("read"), rig.command("read", x=1)])
     assert [isinstance(answer, Refused) for answer in rig.answers] == [False, True]
+
+
+def test_what_takes_longer_is_answered_once_it_is_done_and_committed(rig: Rig) -> None:
+    assert not rig.run("begin", "begin")
+    assert rig.ran == ["begin me"]  # those that come together are one
+    assert not rig.run()
+    rig.later[0].answer = {"number": 7}
+    assert rig.answers == []
+    assert rig.run()
+    assert rig.answers == []
+    rig.dispatcher.committed(None)
+    assert rig.answers == [{"number": 7}] * 2
+    assert not rig.run()
+    assert rig.dispatcher.done() == {"begin": 2}
+
+
+def test_what_is_refused_later_is_answered_so(rig: Rig) -> None:
+    rig.run("begin")
+    rig.later[0].answer = Refused("configuration", "a.toml: wrong")
+    assert rig.run()
+    rig.dispatcher.committed("the disk is full")
+    assert [str(answer) for answer in rig.answers] == ["a.toml: wrong"]
+    assert rig.dispatcher.refused() == {"configuration": 1}
+
+
+def test_at_a_stop_what_is_begun_is_answered_so(rig: Rig) -> None:
+    rig.run("begin")
+    rig.dispatcher.stop()
+    assert rig.dispatcher.refused() == {"stopping": 1}
+    assert not rig.run()
+    assert len(rig.answers) == 1
