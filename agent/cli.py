@@ -20,6 +20,7 @@ from agent.commands.probe.commands import probe
 from models import __version__, console
 from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import DataError, FieldwatchError
+from models.keys import ROLES
 from models.printable import json_text
 
 if TYPE_CHECKING:
@@ -409,6 +410,63 @@ def verify(file: Path, keys: Path | None, require_signature: bool | None, interp
     return 0
 
 
+@commands.group()
+def keys() -> None:
+    """Make, list and revoke keys: who may sign bundles, messages and commands."""
+
+
+_keys_option = click.option(
+    "--keys",
+    "directory",
+    type=click.Path(path_type=Path),
+    help="The directory of public keys.  [default: keys.directory of the configuration]",
+)
+
+
+@keys.command()
+@click.argument("role", type=click.Choice(ROLES))
+@click.argument("key", type=click.Path(path_type=Path))
+@click.option("--name", default="", help="SITE/NAME of a gateway; a name of your choice else.")
+def new(role: Any, key: Path, name: str) -> int:
+    """Create a key pair. KEY stays secret; copy KEY.pub to those who must trust it.
+
+    A bundle key signs bundles, a collector key what a collector tells gateways, a gateway key that
+    gateway's messages, and an operate key an operator's commands.
+    """
+    from models.keys import new_key
+
+    public = new_key(key, role, name)
+    say(f"{key} (secret, stays here), {public} (for the directory of keys of the others)")
+    return 0
+
+
+@keys.command("list")
+@_config_option
+@_keys_option
+@_json_option
+def list_keys(config_file: Path, directory: Path | None, as_json: bool) -> int:
+    """List the trusted keys: role, id, name, file, and why one is revoked."""
+    from agent.commands import keys as key_commands
+
+    document = key_commands.listed(key_commands.directory(config_file, directory))
+    _tell(document, as_json, key_commands.describe)
+    return 0
+
+
+@keys.command()
+@click.argument("key_id")
+@click.option("--why", required=True, help="The reason, for people.")
+@_config_option
+@_keys_option
+def revoke(key_id: str, why: str, config_file: Path, directory: Path | None) -> int:
+    """Trust the key KEY_ID no more: add it to the file revoked beside the keys."""
+    from agent.commands import keys as key_commands
+
+    place = key_commands.directory(config_file, directory)
+    say(key_commands.revoke(place, key_id, why))
+    return 0
+
+
 @commands.command()
 @click.option("--seconds", type=click.IntRange(10), default=60, show_default=True)
 @click.option(
@@ -484,6 +542,9 @@ def bench(
 @click.option("--tls-cert-file", type=click.Path(), help="The collector's certificate (PEM).")
 @click.option("--tls-key-file", type=click.Path(), help="The certificate's key (PEM).")
 @click.option(
+    "--keys", type=click.Path(path_type=Path), help="Directory of the gateways' public keys."
+)
+@click.option(
     "--days-max", type=click.FloatRange(0, min_open=True), help="Drop messages older than this."
 )
 @click.option(
@@ -499,6 +560,7 @@ def collect(
     site: str,
     days_max: float | None,
     bytes_max: int,
+    keys: Path | None,
     as_json: bool,
     **broker: Any,
 ) -> int:
@@ -515,7 +577,7 @@ def collect(
             say_json(document(message), indent=None)
 
     _keep_private()
-    run(site, directory, broker, tell, Keeping(days_max, bytes_max))
+    run(site, directory, broker, tell, Keeping(days_max, bytes_max), keys)
     return 0
 
 

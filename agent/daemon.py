@@ -638,7 +638,7 @@ def _detector(
         return baseline(table.baseline)
     assert table.bundle is not None
     if table.bundle not in loaded:
-        keys, signature = config.bundles.trusted_keys_dir, config.bundles.require_signature
+        keys, signature = config.keys.directory, config.bundles.require_signature
         _, loaded[table.bundle] = load(
             table.bundle,
             config.runtime.interpreter,

@@ -13,6 +13,7 @@
     │   └── KnownAnswerMismatch  this gateway does not compute what the trainer computed
     ├── InterpreterMissing     no TFLite interpreter that can run here              exit 69
     ├── StoreError             the database cannot be opened or written             exit 74
+    ├── NotAuthentic           ignore this message, count it by its cause           exit 65
     ├── Defect                 a mistake of this software; start it again           exit 70
     └── DataError              recordings that cannot be trained or scored on       exit 65
 
@@ -82,6 +83,16 @@ class StoreError(FieldwatchError):
     """The local database cannot be opened, read or written."""
 
     exit_code = 74
+
+
+class NotAuthentic(FieldwatchError):
+    """A message is not signed by a key that may sign it; ``cause`` is a word for a counter."""
+
+    exit_code = 65
+
+    def __init__(self, cause: str, text: str) -> None:
+        super().__init__(text)
+        self.cause = cause
 
 
 class Defect(FieldwatchError):

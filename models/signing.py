@@ -4,8 +4,7 @@
 Ed25519 over the BLAKE2b-512 of the manifest's bytes, with a signed ("trusted") comment. The
 manifest lists the sha256 of every part, so its signature covers the whole bundle.
 
-``cryptography`` (the extra ``signing``) is imported only where a signature is made or checked:
-it costs a gateway 9 MB.
+Only a key of the role bundle counts here; ``models.keys`` has the keys.
 """
 
 from __future__ import annotations
@@ -13,20 +12,15 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple, Protocol
 
-from models.errors import ConfigError, SignatureInvalid
+from models.errors import SignatureInvalid
+from models.keys import PublicKey, ed25519, read_secret
 from models.printable import printable
 
-_PUBLIC_ALGORITHM = b"Ed"
 _SIGNATURE_ALGORITHM = b"ED"
-_KEY_ID_BYTES = 8
-_KEY_BYTES = 32
-_INSTALL = "pip install 'fieldwatch[signing]'"
 
 
 class Signed(Protocol):
@@ -50,40 +44,6 @@ class Signer(NamedTuple):
         return f"key {self.key_id} ({self.comment})"
 
 
-class PublicKey(NamedTuple):
-    """A key whose signatures are trusted."""
-
-    key_id: bytes  # 8 bytes
-    raw: bytes  # 32 bytes, Ed25519
-    source: str  # its file
-
-
-def new_key(path: Path) -> Path:
-    """Make a key pair: the secret one at ``path`` (mode 0600), the public one beside it as .pub.
-
-    Raises:
-        ConfigError: a key is there already, or cannot be written; or ``cryptography`` is missing.
-
-    """
-    ed25519 = _ed25519()
-    key_id, secret = os.urandom(_KEY_ID_BYTES), ed25519.Ed25519PrivateKey.generate()
-    public = path.with_suffix(".pub")
-    if public == path:
-        raise ConfigError(f"{path}: .pub is for the public key; name the secret one otherwise")
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise ConfigError(f"{path}: there is a key already; it is not overwritten") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
-    with os.fdopen(descriptor, "w") as file:
-        body = _PUBLIC_ALGORITHM + key_id + secret.private_bytes_raw()
-        file.write(f"untrusted comment: fieldwatch secret key {key_id.hex()}\n{_text(body)}\n")
-    body = _PUBLIC_ALGORITHM + key_id + secret.public_key().public_bytes_raw()
-    public.write_text(f"untrusted comment: fieldwatch public key {key_id.hex()}\n{_text(body)}\n")
-    return public
-
-
 def sign(manifest: bytes, key_file: Path, comment: str) -> bytes:
     """Return the signature part of a bundle, in minisign's prehashed form.
 
@@ -93,31 +53,18 @@ def sign(manifest: bytes, key_file: Path, comment: str) -> bytes:
         comment: the trusted comment, which is signed too.
 
     Raises:
-        ConfigError: the key cannot be read, or ``cryptography`` is missing.
+        ConfigError: the key cannot be read or is not for bundles, or ``cryptography`` is missing.
 
     """
-    key_id, seed = _read_key(key_file)
-    secret = _ed25519().Ed25519PrivateKey.from_private_bytes(seed)
+    key = read_secret(key_file, "bundle")
+    secret = ed25519().Ed25519PrivateKey.from_private_bytes(key.seed)
     signature = secret.sign(hashlib.blake2b(manifest).digest())
     trusted = secret.sign(signature + comment.encode())
     return (
         "untrusted comment: fieldwatch bundle\n"
-        f"{_text(_SIGNATURE_ALGORITHM + key_id + signature)}\n"
+        f"{_text(_SIGNATURE_ALGORITHM + key.key_id + signature)}\n"
         f"trusted comment: {comment}\n{_text(trusted)}\n"
     ).encode()
-
-
-def read_public_keys(directory: Path) -> list[PublicKey]:
-    """Return the trusted keys: every ``*.pub`` of the directory.
-
-    Raises:
-        ConfigError: the directory or a key cannot be read.
-
-    """
-    if not directory.is_dir():
-        raise ConfigError(f"{directory}: no such directory of trusted keys")
-    files = sorted(directory.glob("*.pub"))
-    return [PublicKey(*_read_key(file), source=str(file)) for file in files]
 
 
 def check(bundle: Signed, keys: Iterable[PublicKey]) -> PublicKey:
@@ -138,9 +85,13 @@ def check(bundle: Signed, keys: Iterable[PublicKey]) -> PublicKey:
             break
     else:
         raise SignatureInvalid(f"{bundle.source}: signed by key {key_id.hex()}, not a trusted one")
+    if key.role != "bundle":
+        raise SignatureInvalid(
+            f"{bundle.source}: signed by {key.source}, a {key.role} key; only a bundle key counts"
+        )
     from cryptography.exceptions import InvalidSignature
 
-    public = _ed25519().Ed25519PublicKey.from_public_bytes(key.raw)
+    public = ed25519().Ed25519PublicKey.from_public_bytes(key.raw)
     try:
         public.verify(signature, hashlib.blake2b(bundle.manifest_bytes).digest())
         public.verify(trusted, signature + comment)
@@ -176,26 +127,6 @@ def _parse(bundle: Signed) -> tuple[bytes, bytes, bytes, bytes]:
     except (IndexError, binascii.Error, ValueError) as error:
         raise SignatureInvalid(f"{bundle.source}: unreadable signature: {error}") from error
     return body[2:10], body[10:], lines[2].removeprefix(marker), trusted
-
-
-def _read_key(file: Path) -> tuple[bytes, bytes]:
-    try:
-        body = base64.b64decode(file.read_text().splitlines()[1], validate=True)
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
-    except (IndexError, ValueError) as error:
-        raise ConfigError(f"{file}: not a key: {error}") from error
-    if body[:2] != _PUBLIC_ALGORITHM or len(body) != 2 + _KEY_ID_BYTES + _KEY_BYTES:
-        raise ConfigError(f"{file}: not an Ed25519 key as fieldwatch-trainer keygen writes it")
-    return body[2:10], body[10:]
-
-
-def _ed25519() -> ModuleType:
-    try:
-        from cryptography.hazmat.primitives.asymmetric import ed25519
-    except ImportError:
-        raise ConfigError(f"signatures need the extra 'signing': {_INSTALL}") from None
-    return ed25519
 
 
 def _text(data: bytes) -> str:

@@ -148,9 +148,9 @@ def evaluate(
 @click.argument("key", type=_File)
 def keygen(key: Path) -> int:
     """Create a key pair to sign bundles. KEY stays secret; copy KEY.pub to the gateways."""
-    from models import signing
+    from models.keys import new_key
 
-    say(f"{key} (secret), {signing.new_key(key)} (for gateways)")
+    say(f"{key} (secret), {new_key(key, 'bundle')} (for gateways)")
     return 0
 
 

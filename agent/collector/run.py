@@ -46,6 +46,7 @@ from agent.mqtt.payload import BYTES_MAX
 from agent.mqtt.version import Version
 from agent.store.ranges import Range
 from models.errors import ConfigError
+from models.keys import Keyring, names, read_keyring
 from models.printable import printable
 from models.settings import explain
 
@@ -88,8 +89,10 @@ class Collector:
         directory: Path,
         on_message: Callable[[Message], None] = lambda message: None,
         keeping: Keeping = FOREVER,
+        keys: Keyring | None = None,
     ) -> None:
         self._settings = settings
+        self.keys = keys  # None: no gateway's signature can be checked
         self._keeping = keeping
         self.site = site
         self._directory = directory
@@ -293,11 +296,15 @@ def run(
     broker: dict[str, Any],
     on_message: Callable[[Message], None],
     keeping: Keeping,
+    keys: Path | None = None,
 ) -> None:
     """Collect until SIGTERM or SIGINT; ``broker`` has settings of the table ``[mqtt]``.
 
+    ``keys`` is the directory of the public keys that the collector trusts.
+
     Raises:
-        ConfigError: the settings do not fit together, or no gateway can be of this site.
+        ConfigError: the settings do not fit together, no gateway can be of this site, or the keys
+            cannot be read.
         StoreError: the database cannot be used.
         Defect: a thread ended by one.
 
@@ -310,8 +317,11 @@ def run(
         topic_name(site)
     except ValueError as error:
         raise ConfigError(f"site = {printable(site)!r}: {error}") from error
+    keyring = None if keys is None else read_keyring(keys)
     log_to_stderr("%(levelname)s %(message)s", logging.INFO)
-    collector = Collector(settings, site, directory, on_message, keeping)
+    if keyring is not None:
+        _LOG.info("keys of gateways in %s: %s", keys, names(keyring.of("gateway")) or "none")
+    collector = Collector(settings, site, directory, on_message, keeping, keyring)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: collector.stop())
     with Watch(collector.stop):

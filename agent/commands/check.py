@@ -114,7 +114,7 @@ def _stream(config: AgentConfig, stream: StreamTable, detectors: dict[str, Detec
         channels = len(stream.baseline.channels)
         return Finding(True, what, f"no bundle: the baseline watches {channels} channels")
     assert stream.bundle is not None
-    keys, signature = config.bundles.trusted_keys_dir, config.bundles.require_signature
+    keys, signature = config.keys.directory, config.bundles.require_signature
     try:
         bundle, pipeline = load(stream.bundle, config.runtime.interpreter, keys, signature)
     except (BundleError, ConfigError, InterpreterMissing) as error:

@@ -118,7 +118,7 @@ def _stream(config: AgentConfig, name: str) -> StreamTable:
 def _detector(config: AgentConfig, table: StreamTable) -> Detector:
     if table.bundle is None:
         raise ConfigError(f"stream {table.name} is watched by a baseline, which makes no forecasts")
-    keys, signature = config.bundles.trusted_keys_dir, config.bundles.require_signature
+    keys, signature = config.keys.directory, config.bundles.require_signature
     _, detector = load(table.bundle, config.runtime.interpreter, keys, signature)
     if detector.forecaster is None:
         raise ConfigError(

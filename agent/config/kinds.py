@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Final
 
 from agent.config.location import SOCKET_OFF
+from models.names import NAME as NAME
 from models.validation import AfterValidator, Field, ValidationInfo
 
 AUTO: Final = Path("auto")  # in place of a port: the only port
 OFF: Final = Path(SOCKET_OFF)  # in place of a socket: none
 
 _SOCKET_BYTES_MAX: Final = 107  # of its path, by unix(7)
-
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
-
 
 _FILTER_BYTES_MAX: Final = 65_535  # what MQTT can express
 

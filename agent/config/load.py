@@ -29,7 +29,8 @@ _IN_ITS_OWN_FILE = (
     ": secrets do not belong in this file; put it into another file and set mqtt.password_file"
 )
 _HINTS = dict.fromkeys(("password", "secret", "token"), _IN_ITS_OWN_FILE) | {
-    "payload": "; mqtt.payload is called mqtt.dialect now"
+    "payload": "; mqtt.payload is called mqtt.dialect now",
+    "trusted_keys_dir": "; set directory in the table [keys] instead",
 }
 
 
@@ -108,26 +109,24 @@ class ControlTable(Table):
     )
 
 
+class KeysTable(Table):
+    """Whose signatures are trusted."""
+
+    directory: FilePath | None = Field(
+        None,
+        description="Directory of the public keys (*.pub) that this gateway trusts, each for its"
+        " role, and of the file revoked; bundles must be signed by one of the role bundle",
+    )
+
+
 class BundlesTable(Table):
     """Which bundles are trusted."""
 
-    trusted_keys_dir: FilePath | None = Field(
-        None,
-        description="Directory of public keys (*.pub); bundles must be signed by one of them, and"
-        " not be named in its file revoked",
-    )
     require_signature: bool = Field(
         True,
-        description="Where there are trusted keys: refuse a bundle that is not signed at all;"
+        description="With keys.directory: refuse a bundle that is not signed at all;"
         " false takes it, and still refuses one signed by another key",
     )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> BundlesTable:
-        asked = self.require_signature and "require_signature" in self.model_fields_set
-        if asked and self.trusted_keys_dir is None:
-            raise ValueError("require_signature needs trusted_keys_dir")
-        return self
 
 
 class RuntimeTable(Table):
@@ -201,10 +200,18 @@ class AgentConfig(Table):
     summary: SummaryTable = Field(SummaryTable(), description="Summaries to central ops")
     health: HealthTable = Field(HealthTable(), description="Health messages to central ops")
     control: ControlTable = Field(ControlTable(), description="Commands to the running agent")
+    keys: KeysTable = Field(KeysTable(), description="Whose signatures are trusted")
     bundles: BundlesTable = Field(BundlesTable(), description="Which bundles are trusted")
     runtime: RuntimeTable = Field(RuntimeTable(), description="How the agent runs here")
     streams: list[StreamTable] = Field(min_length=1, description="What is scored")
     inputs: list[AnyInput] = Field(min_length=1, description="Where readings come from")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> AgentConfig:
+        asked = self.bundles.require_signature and self.bundles.model_fields_set
+        if asked and self.keys.directory is None:
+            raise ValueError("bundles.require_signature needs keys.directory")
+        return self
 
     @property
     def control_socket(self) -> Path | None:

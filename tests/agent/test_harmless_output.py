@@ -20,6 +20,7 @@ from agent.store.writer import Store
 from models import bundle as bundles
 from models import signing
 from models.bundle import Bundle
+from models.keys import new_key
 from models.messages import Samples
 from tests.conftest import ROOT
 from tests.forecast_rig import RISE_STEPS, Gateway, configure, rising
@@ -56,7 +57,7 @@ def hostile_bundle(
     }
     path = tmp_path_factory.mktemp("bundles") / "hostile.fieldwatch"
     changed = manifest.model_copy(update=changes)
-    signing.new_key(path.with_name("any.key"))
+    new_key(path.with_name("any.key"))
     comment = UTF_8_HOSTILE.replace("\n", "")  # a line end would end it
     signature = signing.sign(changed.to_bytes(), path.with_name("any.key"), comment)
     bundles.write(path, changed, made.parts, signature)
@@ -200,6 +201,7 @@ PAST = ("--from", "2023-11-14T22:13:00Z", "--to", "2023-11-14T22:18:00Z")  # of 
         ("history", "--stream", "pump", *PAST, "--channel", HOSTILE),
         ("history", "--stream", HOSTILE, *PAST),
         ("history", "--stream", "pump", "--from", HOSTILE),
+        ("keys", "list"),
         ("state",),
         ("reload",),
         ("flush",),
@@ -266,6 +268,14 @@ def test_a_bundle_with_half_a_pair_of_surrogates_is_refused(
         ("probe", "file", HOSTILE, "--seconds", "0.1", "--json"),
         ("probe", "serial", HOSTILE, "--seconds", "0.1"),
         ("collect", "out", "--site", "s", "--host", "h", "--port", HOSTILE),
+        ("collect", "out", "--site", "s", "--host", "h", "--keys", HOSTILE),
+        ("keys", "new", "gateway", "a.key", "--name", HOSTILE),
+        ("keys", "new", HOSTILE, "a.key"),
+        ("keys", "new", "bundle", f"{HOSTILE}/x"),
+        ("keys", "list", "--keys", HOSTILE),
+        ("keys", "revoke", HOSTILE, "--why", HOSTILE, "--keys", HOSTILE),
+        ("keys", "revoke", HOSTILE, "--why", HOSTILE, "--keys", "."),
+        ("keys", "revoke", "0123456789abcdef", "--why", HOSTILE, "--keys", "."),
         ("simulate", f"{HOSTILE}/x"),
         (HOSTILE,),
         ("status", HOSTILE),

@@ -18,6 +18,7 @@ from models import signing
 from models.archive import PARTS_MAX, SIGNATURE, Archive
 from models.bundle import Bundle
 from models.errors import BundleCorrupt, SignatureInvalid
+from models.keys import new_key, read_keys
 from models.manifest import KNOWN_ANSWERS, MANIFEST
 from tests.conftest import ROOT, ZOO_BUNDLE
 
@@ -57,7 +58,7 @@ def parts_of(path: Path = ZOO_BUNDLE) -> dict[str, bytes]:
 def stranger(directory: Path, manifest: bytes) -> bytes:
     """Sign as somebody does whom nobody trusts."""
     key = directory / "stranger.key"
-    signing.new_key(key).unlink()
+    new_key(key).unlink()
     return signing.sign(manifest, key, "trust me")
 
 
@@ -94,7 +95,7 @@ def of_very_many_parts(path: Path, count: int = 800_000) -> Path:
 def test_a_strangers_bundle_is_refused_without_its_size_in_memory(
     tmp_path: Path, craft: Callable[[Path], Path], says: str
 ) -> None:
-    signing.new_key(tmp_path / "ops.key")
+    new_key(tmp_path / "ops.key")
     crafted = craft(tmp_path / "crafted.fieldwatch")
     ended = subprocess.run(
         [sys.executable, "-c", LOAD, crafted, tmp_path],
@@ -107,11 +108,11 @@ def test_a_strangers_bundle_is_refused_without_its_size_in_memory(
 
 
 def test_who_signed_is_known_before_the_manifest_is_parsed(tmp_path: Path) -> None:
-    signing.new_key(tmp_path / "ops.key")
+    new_key(tmp_path / "ops.key")
     parts = parts_of() | {MANIFEST: b"no JSON"}
     parts[SIGNATURE] = stranger(tmp_path, parts[MANIFEST])
     path = zipped(tmp_path / "b", parts)
-    keys = signing.read_public_keys(tmp_path)
+    keys = read_keys(tmp_path)
     with pytest.raises(SignatureInvalid, match="not a trusted one"):
         bundles.read(path, believe=lambda seal: signing.check(seal, keys))
     with pytest.raises(BundleCorrupt, match="not JSON"):
@@ -199,6 +200,6 @@ def test_bytes_that_are_of_no_part_are_refused(
 
 
 def test_a_bundle_that_was_signed_before_is_still_believed(tmp_path: Path) -> None:
-    key = signing.read_public_keys(SIGNED.parent)
+    key = read_keys(SIGNED.parent)
     read = bundles.read(SIGNED, believe=lambda seal: signing.check(seal, key))
     assert read.digest == json.loads(SIGNED.with_suffix(".json").read_text())["digest"]

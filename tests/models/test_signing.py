@@ -12,11 +12,12 @@ from models import bundle as bundles
 from models import signing
 from models.bundle import Bundle
 from models.errors import ConfigError, SignatureInvalid
+from models.keys import new_key, read_keys
 
 
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
-    signing.new_key(tmp_path / "ops.key")
+    new_key(tmp_path / "ops.key")
     return tmp_path / "ops.key"
 
 
@@ -35,26 +36,30 @@ def test_a_signed_bundle_is_accepted_by_its_key(
     signature = signing.sign(compact, key, "pump version 1")
     bundles.write_signed(path, bundle, signature)
     assert bundles.read(path).digest == bundle.digest
-    keys = signing.read_public_keys(tmp_path)
+    keys = read_keys(tmp_path)
     assert signing.check(bundles.read(path), keys).source.endswith("ops.pub")
 
 
 def test_the_secret_key_is_for_its_owner_alone_and_never_overwritten(key: Path) -> None:
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     with pytest.raises(ConfigError, match="there is a key already"):
-        signing.new_key(key)
+        new_key(key)
 
 
 def test_the_public_key_never_takes_the_secret_ones_place(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="for the public key"):
-        signing.new_key(tmp_path / "ops.pub")
+        new_key(tmp_path / "ops.pub")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "ops.pub").write_text("somebody else's")
+    with pytest.raises(ConfigError, match=r"ops\.pub: there is a key already"):
+        new_key(tmp_path / "ops.key")
+    assert not (tmp_path / "ops.key").exists()
 
 
 def test_unsigned_foreign_and_altered_are_refused(
     tmp_path: Path, key: Path, zoo_bundle: Bundle
 ) -> None:
-    keys = signing.read_public_keys(tmp_path)
+    keys = read_keys(tmp_path)
     with pytest.raises(SignatureInvalid, match="not signed"):
         signing.check(zoo_bundle, keys)
     good = signed(zoo_bundle, key)
@@ -71,6 +76,19 @@ def test_unsigned_foreign_and_altered_are_refused(
         )
 
 
+def test_a_key_of_another_role_signs_no_bundle(
+    tmp_path: Path, key: Path, zoo_bundle: Bundle
+) -> None:
+    good = signed(zoo_bundle, key)
+    public = key.with_suffix(".pub")
+    public.write_text(public.read_text().replace(" bundle ", " collector "))
+    with pytest.raises(SignatureInvalid, match="a collector key; only a bundle key counts"):
+        signing.check(good, read_keys(tmp_path))
+    key.write_text(key.read_text().replace(" bundle ", " collector "))
+    with pytest.raises(ConfigError, match="a collector key; a bundle key is needed"):
+        signed(zoo_bundle, key)
+
+
 @pytest.mark.parametrize(
     "text", [b"", b"\n\n\n", b"a\n!!!!\nc\nd", b"a\nQUJD\ntrusted comment: x\n", b"\xff" * 300]
 )
@@ -79,14 +97,14 @@ def test_an_unreadable_signature_is_refused(
 ) -> None:
     broken = Bundle(zoo_bundle.manifest, zoo_bundle.manifest_bytes, zoo_bundle.parts, text, "test")
     with pytest.raises(SignatureInvalid, match="unreadable"):
-        signing.check(broken, signing.read_public_keys(tmp_path))
+        signing.check(broken, read_keys(tmp_path))
 
 
 def test_odd_keys_are_named(tmp_path: Path) -> None:
     (tmp_path / "odd.pub").write_text("untrusted comment: x\nnot base64!\n")
     with pytest.raises(ConfigError, match=r"odd\.pub"):
-        signing.read_public_keys(tmp_path)
+        read_keys(tmp_path)
     with pytest.raises(ConfigError, match="no such directory"):
-        signing.read_public_keys(tmp_path / "gone")
+        read_keys(tmp_path / "gone")
     with pytest.raises(ConfigError, match="cannot be read"):
         signing.sign(b"", tmp_path / "gone.key", "x")

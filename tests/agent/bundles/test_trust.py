@@ -14,6 +14,7 @@ from models import bundle as bundles
 from models import signing
 from models.bundle import Bundle
 from models.errors import BundleRevoked, ConfigError, SignatureInvalid
+from models.keys import new_key, read_keys
 from tests.conftest import ZOO_BUNDLE
 
 
@@ -21,7 +22,7 @@ from tests.conftest import ZOO_BUNDLE
 def keys(tmp_path: Path) -> Path:
     """A directory of trusted keys, with one; its secret key lies beside the directory."""
     (directory := tmp_path / "trusted").mkdir()
-    signing.new_key(tmp_path / "ops.key").rename(directory / "ops.pub")
+    new_key(tmp_path / "ops.key").rename(directory / "ops.pub")
     return directory
 
 
@@ -78,7 +79,7 @@ def test_key_and_comment_are_told_as_anybody_may_print_them(
     path, secret = tmp_path / "signed.fieldwatch", tmp_path / "ops.key"
     signature = signing.sign(zoo_bundle.manifest_bytes, secret, HOSTILE)
     bundles.write_signed(path, zoo_bundle, signature)
-    key_id = signing.read_public_keys(keys)[0].key_id.hex()
+    key_id = read_keys(keys)[0].key_id.hex()
     said = rf"signed by key {key_id} (pump\x1b[2J\rversion \u202e1)"
 
     caplog.set_level("INFO")
@@ -129,7 +130,7 @@ def test_a_revoked_bundle_is_refused_signed_or_not(
 
 
 def test_a_revoked_key_is_refused_though_it_is_still_trusted(keys: Path, signed: Path) -> None:
-    key_id = signing.read_public_keys(keys)[0].key_id.hex()
+    key_id = read_keys(keys)[0].key_id.hex()
     revoke(keys, f"key {'0' * 16}\nbundle {'0' * 64}\n")
     load(signed, trusted_keys_dir=keys)
     revoke(keys, f"key {key_id}")

@@ -79,7 +79,7 @@ def test_a_minimal_file_has_the_documented_defaults(written):
     assert loaded.store.flush_interval_s == 1.0
     assert loaded.summary.interval_s == 60
     assert loaded.inputs[0].format == "csv"
-    assert loaded.bundles.trusted_keys_dir is None
+    assert loaded.keys.directory is None
     assert loaded.bundles.require_signature
 
 
@@ -240,7 +240,11 @@ def test_a_topic_that_one_can_subscribe_to_is_taken(written, topic):
         ("[store]\nflush_interval_s = 0\n", "store.flush_interval_s = 0: Input should be greater"),
         ("[store]\nflush_interval_s = inf\n", "store.flush_interval_s = inf: must be a finite"),
         ("[summary]\ninterval_s = -1\n", "summary.interval_s = -1: "),
-        ("[bundles]\nrequire_signature = true\n", "bundles: require_signature needs trusted"),
+        ("[bundles]\nrequire_signature = true\n", "bundles.require_signature needs keys.dir"),
+        (
+            '[bundles]\ntrusted_keys_dir = "keys"\n',
+            "bundles.trusted_keys_dir: unknown key; set directory in the table [keys] instead",
+        ),
         ("store = 5\n", "store = 5: "),
     ],
 )
@@ -425,7 +429,7 @@ def test_every_key_is_described():
     described = {"AgentConfig": config.AgentConfig} | {
         model.__name__: model for _, model in models()
     }
-    assert len(described) == 24
+    assert len(described) == 25
     for name, model in described.items():
         for key, field in model.model_fields.items():
             assert field.description, f"{name}.{key} has no description"

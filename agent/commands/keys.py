@@ -1,0 +1,77 @@
+"""``keys list`` and ``keys revoke``: the public keys that a gateway or a collector trusts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from models import keys
+from models.errors import ConfigError
+
+
+def directory(config_file: Path, given: Path | None) -> Path:
+    """Return the directory of keys: the one given, else that of the agent's configuration.
+
+    Raises:
+        ConfigError: none is given, and the configuration cannot be read or names none.
+
+    """
+    if given is not None:
+        return given
+    from agent.config.load import load
+
+    found = load(config_file).keys.directory
+    if found is None:
+        raise ConfigError(f"{config_file}: keys.directory is not set; give --keys DIRECTORY")
+    return found
+
+
+def listed(directory: Path) -> dict[str, Any]:
+    """Return the keys of a directory, ordered by role, name and file.
+
+    Raises:
+        ConfigError: the directory, a key, or the file of what is revoked cannot be read.
+
+    """
+    keyring = keys.read_keyring(directory)
+    rows = [
+        {
+            "role": key.role,
+            "key_id": key.key_id.hex(),
+            "name": key.name,
+            "file": key.source,
+            "revoked": keyring.why(key) is not None,
+            "why": keyring.why(key),
+        }
+        for key in sorted(keyring.keys, key=lambda key: (key.role, key.name, key.source))
+    ]
+    return {"directory": str(directory), "keys": rows}
+
+
+def revoke(directory: Path, key_id: str, why: str) -> str:
+    """Add a key to the file of what is revoked; return what to tell.
+
+    Raises:
+        ConfigError: see ``models.keys.revoke``.
+
+    """
+    file = keys.revoke(directory, key_id, why)
+    known = [key.source for key in keys.read_keys(directory) if key.key_id.hex() == key_id]
+    told = ", ".join(known) or f"no key in {directory} has this id"
+    return f"{file}: key {key_id} is revoked from the next start on ({told})"
+
+
+def describe(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a table."""
+    rows = document["keys"]
+    if not rows:
+        yield f"{document['directory']}: no keys"
+        return
+    width = max(4, *(len(key["name"]) for key in rows)) + 2
+    yield f"{'role':11}{'key':18}{'name':{width}}file"
+    for key in rows:
+        why = f": {key['why']}" if key["why"] else ""
+        revoked = f"  REVOKED{why}" if key["revoked"] else ""
+        name = key["name"] or "–"
+        yield f"{key['role']:11}{key['key_id']:18}{name:{width}}{key['file']}{revoked}"
