@@ -24,7 +24,7 @@ from models.keys import ROLES
 from models.printable import json_text
 
 if TYPE_CHECKING:
-    from agent.collector.books import Message
+    from agent.collector.reading import Message
     from agent.commands.check import Setting
 
 # of agent.inputs.plant, here so that --help does not load numpy; a test compares them

@@ -27,7 +27,8 @@ import numpy as np
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from agent.collector.books import Collected, Source
+from agent.collector.books import Collected
+from agent.collector.reading import Source
 from agent.config.fault_kinds import FaultKind
 from agent.inputs.plant import CHANNELS, PERIOD_S, Fault, Pump, csv_line
 from agent.scoring.summary import Summary

@@ -10,7 +10,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from agent.collector.books import Message
+from agent.collector.reading import Message
 from agent.collector.run import Collector
 from agent.config.broker import MqttTable
 from agent.store.batch import Batch

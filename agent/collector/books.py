@@ -1,5 +1,8 @@
 """What a collector has of each gateway: every message once, and the books of their numbers.
 
+Nothing that is received deletes anything. A message that another one replaces stays, with the
+number of that one; what comes under a number that is taken goes to the quarantine.
+
 A number is settled when its message is here, or its gateway said that it is gone. ``through_seq``
 of an acknowledgement is the last of the settled numbers that follow each other from 1. If a message
 comes after its gateway said that it is gone, the collector still takes it in.
@@ -12,28 +15,30 @@ import json
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import Literal, Self
 
+from agent.collector.filed import Filed, covers
+from agent.collector.numbers import Book
+from agent.collector.quarantine import CONFLICT, CORRECTED, Entry, Quarantine
+from agent.collector.reading import Message, Source
 from agent.collector.retention import (
     FOREVER,
     LOOK_S,
     ROWS_A_LOOK,
-    Book,
+    BookKey,
     Keeping,
     Row,
     drop,
+    older_than_s,
     to_drop,
     unused_books,
 )
 from agent.collector.room import Room, Shelved
-from agent.config.kinds import NAME
-from agent.mqtt.payload import DEPTH_MAX
+from agent.store.correction import is_corrected
 from agent.store.migrations import COLLECTED
-from agent.store.ranges import Range, Ranges, is_number, parse
+from agent.store.ranges import Range
 from agent.store.sqlite import (
-    Connection,
     Damaged,
     errors_of,
     give_back,
@@ -42,87 +47,13 @@ from agent.store.sqlite import (
     set_aside,
     transaction,
 )
-from agent.uplink.acknowledgements import ALSO_MAX, GONE_MAX
 from models.errors import StoreError
-from models.printable import printable
 
-_EPOCH_CHARACTERS_MAX = 64
+Taken = Literal["new", "far", "repeated", "conflict", "corrected"]
+
 _BOOKS_MAX = 1000  # in memory; a garbled epoch begins a book, too
-_RANGES_MAX = 10_000  # per set of a book
 _RANGES_IN_MEMORY = 100_000  # of all books; about 100 bytes each
-
-
-class Source(NamedTuple):
-    """A gateway in one life of its database."""
-
-    gateway: str
-    epoch: str
-
-
-class Message(NamedTuple):
-    """A numbered message as it was received."""
-
-    source: Source
-    seq: int
-    topic: str
-    body: bytes
-    merged: list[Range]  # numbers of the messages that it replaces
-
-
-@dataclass(slots=True)
-class _Book:
-    """The numbers of one source."""
-
-    through: int = 0
-    beyond: Ranges = field(default_factory=Ranges)  # settled, above ``through``
-    gone: Ranges = field(default_factory=Ranges)  # settled, but never here
-    dropped: Ranges = field(
-        default_factory=Ranges
-    )  # the part of ``beyond`` that is not here any more
-
-    def expect(self, seq: int) -> None:
-        """Raise ValueError if a number would leave too many gaps: no gateway does that."""
-        new = seq - 1 not in self.beyond and seq + 1 not in self.beyond and seq > self.through + 1
-        if new and self.beyond.count() >= _RANGES_MAX:
-            raise ValueError(f"more than {_RANGES_MAX} gaps in the numbers")
-
-    def expect_gone(self, ranges: Sequence[Range]) -> None:
-        """Raise ValueError if a gateway reports more missing numbers than it can have.
-
-        Missing numbers lie between its messages. So it may be ahead of them by as many ranges as
-        it reports at a time, and by more if more of its messages came.
-        """
-        here = self.through + len(self.beyond) - len(self.gone)
-        if self.gone.count() + len(ranges) > GONE_MAX + max(0, here):
-            raise ValueError(f"too many numbers are gone between {here} messages")
-
-    def ranges(self) -> int:
-        """Return what it takes of the memory."""
-        return self.beyond.count() + self.gone.count() + self.dropped.count()
-
-    def halve(self) -> None:
-        """Forget the older half of the missing numbers; some may then not be settled."""
-        self.gone.keep_last(self.gone.count() // 2)
-        self.dropped.keep_last(self.dropped.count() // 2)
-
-    def drop(self, seq: int) -> None:
-        """Mark a message as dropped; its number stays settled."""
-        if seq > self.through:
-            self.dropped.add(seq, seq)
-
-    def has(self, seq: int) -> bool:
-        return (seq <= self.through or seq in self.beyond) and seq not in self.gone
-
-    def settle(self, first: int, last: int) -> None:
-        self.beyond.add(first, last)
-        self.through = self.beyond.take_through(self.through)
-
-    def row(self) -> tuple[int, str, str | None, float]:
-        """Return the book as it is stored; of the missing numbers only the newest ranges."""
-        self.dropped.remove(0, self.through)
-        self.gone.keep_last(_RANGES_MAX)
-        dropped = json.dumps(list(self.dropped)) if self.dropped.count() else None
-        return self.through, json.dumps(list(self.gone)), dropped, time.time()
+_TOLD_MAX = 10_000  # gateways whose status is remembered
 
 
 class Collected:
@@ -133,8 +64,9 @@ class Collected:
         self._site = site
         self._keeping = keeping
         self._next_look_s = -math.inf  # monotonic
-        self._books: dict[Source, _Book] = {}  # the most recently used, the latest at the end
-        self._waiting: list[Message] = []
+        self._books: dict[Source, Book] = {}  # the most recently used, the latest at the end
+        self._told: dict[Source, int] = {}  # the highest number by the latest status
+        self._waiting: dict[tuple[Source, int], Message] = {}
         self._touched: dict[Source, None] = {}
         self._loaded = 0  # ranges, since the last commit
         self._forgotten: list[Source] = []
@@ -156,6 +88,8 @@ class Collected:
                 raise StoreError(f"{damage}; it is now {aside.name}") from damage
             opening.enter_context(contextlib.closing(self._database))
             self._room = Room(self._database, self._site, self._keeping.bytes_max)
+            self.quarantine = Quarantine(self._database, self._site, self._keeping.bytes_max)
+            self._filed = Filed(self._database, self._site)
             self._closing = opening.pop_all()
         return self
 
@@ -163,30 +97,73 @@ class Collected:
         """Close it; drop what was not committed."""
         self._closing.close()
 
-    def take(self, message: Message) -> bool:
-        """Take in a message with the next commit; say whether it is new.
+    def take(self, message: Message) -> Taken:
+        """Take in a message with the next commit; say what is new about it.
+
+        ``new``, or ``far`` if its number is so far above all others that it isn't acknowledged yet;
+        ``repeated`` if it is here; ``corrected`` or ``conflict`` if another body is here under its
+        number: then the quarantine has this one.
 
         Raises:
-            ValueError: its number leaves too many gaps.
+            StoreError: the database cannot be read.
 
         """
-        book = self._book(message.source)
-        book.expect(message.seq)
-        self._touched[message.source] = None  # a repeat may be due to a lost acknowledgement
-        if book.has(message.seq):
-            return False
+        source, seq = message.source, message.seq
+        book = self._book(source)
+        self._touched[source] = None  # a repeat may be due to a lost acknowledgement
+        with errors_of(self._path):
+            here = self._body(source, seq)
+            if here is not None:
+                book.settle(seq, seq)  # where the book was cut it is new to it
+                return self._compare(message, here)
+            if book.has(seq) and not self._is_replaced(message):
+                return "repeated"  # it was here, and was dropped
+        far = book.jumps(seq, self._told.get(source, 0))
         self._loaded += len(message.merged) + 1
-        for first, last in [*message.merged, (message.seq, message.seq)]:
-            book.gone.remove(first, last)
+        book.gone.remove(seq, seq)
+        for first, last in [*message.merged, (seq, seq)]:
             book.settle(first, last)
-        self._waiting.append(message)
-        return True
+        self._waiting[source, seq] = message
+        return "far" if far else "new"
+
+    def _body(self, source: Source, seq: int) -> bytes | None:
+        waiting = self._waiting.get((source, seq))
+        return waiting.body if waiting else self._filed.body(source, seq)
+
+    def _is_replaced(self, message: Message) -> bool:
+        """Whether another message was here before it, and says that it replaces it."""
+        source, seq, topic, *_ = message
+        return self._filed.replacing(source, seq, topic) is not None or any(
+            other.source == source and other.topic == topic and covers(other.merged, seq)
+            for other in self._waiting.values()
+        )
+
+    def _compare(self, message: Message, here: bytes) -> Taken:
+        """Say how a message differs from that of its number; keep what is new in it."""
+        source, seq, topic, body, _ = message
+        if body == here or body in self.quarantine.bodies(source, seq):
+            return "repeated"
+        corrected = is_corrected(here, body, topic.split("/")[4])
+        cause, reason = (
+            (CORRECTED, "its times were put right after it was sent first")
+            if corrected
+            else (CONFLICT, "another message came under this number before")
+        )
+        self.quarantine.add_body(Entry(source.gateway, cause, reason, topic, body), source, seq)
+        return "corrected" if corrected else "conflict"
+
+    def hear(self, source: Source, seq: int) -> None:
+        """Take in the highest number that a gateway has given, by its latest status."""
+        self._told.pop(source, None)
+        self._told[source] = seq
+        if len(self._told) > _TOLD_MAX:
+            del self._told[next(iter(self._told))]
 
     def forgo(self, source: Source, ranges: Iterable[Range]) -> list[Range]:
         """Settle numbers that will not come; return those that were still missing.
 
         Raises:
-            ValueError: that leaves too many gaps, or is more than lies between its messages.
+            ValueError: that is more than lies between its messages, or far above them.
 
         """
         book = self._book(source)
@@ -195,11 +172,10 @@ class Collected:
             for first, last in ranges
             for hole in book.beyond.missing(max(first, book.through + 1), last)
         ]
-        book.expect_gone(missing)
+        book.expect_gone(missing, self._told.get(source, 0))
         self._touched[source] = None
         self._loaded += 2 * len(missing)  # settled, and gone
         for first, last in missing:
-            book.expect(first)
             book.gone.add(first, last)
             book.settle(first, last)
         return missing
@@ -212,10 +188,11 @@ class Collected:
 
         """
         with transaction(self._database, self._path):
-            for message in self._waiting:
-                self._write(message)
+            for message in self._waiting.values():
+                self._filed.add(message)
             self._write_books(self._touched)
-        written, self._waiting = self._waiting, []
+            self.quarantine.write()
+        written, self._waiting = list(self._waiting.values()), {}
         self._let_go()
         return written
 
@@ -224,7 +201,9 @@ class Collected:
         return self._loaded > _RANGES_IN_MEMORY
 
     def _let_go(self) -> None:
-        """Keep the most recently used books in memory."""
+        """Keep the most recently used books in memory; those with room again are read again."""
+        for source in [one for one, book in self._books.items() if book.has_room_again()]:
+            del self._books[source]
         ranges = sum(book.ranges() for book in self._books.values())
         while len(self._books) > _BOOKS_MAX or ranges > _RANGES_IN_MEMORY:
             ranges -= self._books.pop(next(iter(self._books))).ranges()
@@ -272,7 +251,7 @@ class Collected:
 
     def _forget(self, books: Iterable[Shelved]) -> None:
         sources = [Source(book.gateway, book.epoch) for book in books]
-        drop(self._database, [], [(self._site, *source) for source in sources])
+        drop(self._database, self._site, [], [(self._site, *source) for source in sources])
         for source in sources:
             self._books.pop(source, None)
         self._forgotten += sources
@@ -296,19 +275,23 @@ class Collected:
         if now_s < self._next_look_s:
             return 0
         with errors_of(self._path):
-            rows = to_drop(self._database, self._site, self._keeping, time.time(), self._room)
+            beside = (self._room, self.quarantine)
+            rows = to_drop(self._database, self._site, self._keeping, time.time(), beside)
             books = unused_books(self._database)
-        if rows or books:
+        if rows or books or self._keeping.days_max is not None:
             self._drop(rows, books)
         if len(rows) < ROWS_A_LOOK:
             self._next_look_s = now_s + LOOK_S
         return len(rows)
 
-    def _drop(self, rows: Sequence[Row], books: Sequence[Book]) -> None:
+    def _drop(self, rows: Sequence[Row], books: Sequence[BookKey]) -> None:
+        before_s = older_than_s(self._keeping, time.time())
         with transaction(self._database, self._path):
+            if before_s is not None:
+                self.quarantine.drop_older(before_s)
             for row in rows:
                 self._book(Source(row.gateway, row.epoch)).drop(row.seq)
-            drop(self._database, rows, books)
+            drop(self._database, self._site, rows, books)
             self._write_books(dict.fromkeys(Source(row.gateway, row.epoch) for row in rows))
         ours = [Source(gateway, epoch) for site, gateway, epoch in books if site == self._site]
         for source in ours:
@@ -319,35 +302,19 @@ class Collected:
             give_back(self._database)
         self._let_go()
 
-    def _book(self, source: Source) -> _Book:
+    def _book(self, source: Source) -> Book:
         book = self._books.pop(source, None)
         if book is None:
             with errors_of(self._path):
-                book = _read_book(self._database, (self._site, *source))
+                book = self._filed.book(source)
             self._loaded += book.ranges()
         self._books[source] = book
         return book
 
-    def _write(self, message: Message) -> None:
-        key = (self._site, *message.source)
-        self._database.executemany(
-            """DELETE FROM messages
-            WHERE site = ? AND gateway = ? AND epoch = ? AND seq BETWEEN ? AND ?""",
-            [(*key, first, last) for first, last in message.merged],
-        )
-        self._database.execute(
-            "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (*key, message.seq, message.topic, message.body, time.time()),
-        )
-
     def messages(self, source: Source) -> list[tuple[int, bytes]]:
-        """Return number and body of all messages of a source, in order."""
+        """Return number and body of a source's messages that no other replaces, in order."""
         with errors_of(self._path):
-            return self._database.execute(
-                """SELECT seq, body FROM messages
-                WHERE site = ? AND gateway = ? AND epoch = ? ORDER BY seq""",
-                [self._site, *source],
-            ).fetchall()
+            return self._filed.of(source)
 
     def touched(self) -> list[Source]:
         """Return whose books changed, or had a repeated message, since the last call."""
@@ -357,90 +324,10 @@ class Collected:
     def acknowledgement(self, source: Source) -> bytes:
         """Return the acknowledgement: what a gateway may delete."""
         book = self._book(source)
-        also = [list(one) for one in book.beyond][:ALSO_MAX]
+        also = [list(one) for one in book.acknowledged(self._told.get(source, 0))]
         if self.is_full() and not self._touched:  # what is touched is not on the disk yet
             self._let_go()
         return json.dumps(
             {"epoch": source.epoch, "through_seq": book.through, "also": also},
             separators=(",", ":"),
         ).encode()
-
-
-def _read_book(database: Connection, key: tuple[str, str, str]) -> _Book:
-    """Return the numbers of a site's gateway in one epoch; none if it is new."""
-    where = "WHERE site = ? AND gateway = ? AND epoch = ?"
-    row = database.execute(
-        f"SELECT through_seq, gone, dropped FROM books {where}",  # noqa: S608
-        key,
-    ).fetchone()
-    through, gone, dropped = row or (0, "[]", None)  # a book that was dropped left its messages
-    book = _Book(through, gone=_stored(gone), dropped=_stored(dropped or "[]"))
-    for first, last in [*book.gone, *book.dropped]:
-        if last > through:
-            book.settle(first, last)
-    beyond = database.execute(
-        f"SELECT seq FROM messages {where} AND seq > ? ORDER BY seq",  # noqa: S608
-        [*key, through],
-    )
-    for (seq,) in beyond:
-        book.settle(seq, seq)
-    return book
-
-
-def _stored(ranges: str) -> Ranges:
-    return Ranges(map(tuple, json.loads(ranges)))
-
-
-def read_message(topic: str, body: bytes) -> Message | tuple[Source, list[Range]]:
-    """Return what a gateway published: a message, or which of its numbers are gone.
-
-    Raises:
-        ValueError: it is not as a gateway writes it.
-
-    """
-    document = json.loads(body, parse_constant=_refuse_constant)
-    if not isinstance(document, dict):
-        raise ValueError("not a JSON object")
-    if _deeper_than(DEPTH_MAX, document):
-        raise ValueError(f"lists and objects are nested more than {DEPTH_MAX} deep")
-    epoch, data = document.get("epoch"), document.get("data")
-    seq: Any = document.get("seq")
-    if not isinstance(epoch, str) or not is_number(seq) or not isinstance(data, dict):
-        raise ValueError("epoch, seq and data are needed")
-    if not epoch.isascii() or not epoch.isprintable() or len(epoch) > _EPOCH_CHARACTERS_MAX:
-        raise ValueError("epoch is not a word")
-    gateway = topic.split("/")[3]
-    if not NAME.fullmatch(gateway):  # it becomes part of the topic of the acknowledgement
-        raise ValueError(f"{printable(gateway)} is not a valid name of a gateway")
-    source = Source(gateway, epoch)
-    if not 0 <= seq < 2**63:
-        raise ValueError("seq is out of range")
-    if document.get("type") == "fieldwatch.gone.v1":
-        return source, _ranges(data.get("ranges"), seq)
-    if seq == 0:
-        raise ValueError("seq counts from 1")
-    merged = data.get("merged")
-    return Message(source, seq, topic, body, [] if merged is None else _ranges(merged, seq - 1))
-
-
-def _deeper_than(depth_max: int, value: Any) -> bool:
-    level = [value]
-    for _ in range(depth_max):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return any(isinstance(value, dict | list) for value in level)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _ranges(value: Any, highest: int) -> list[Range]:
-    ranges = parse(value, 0, GONE_MAX)
-    if ranges and ranges[-1][1] > highest:
-        raise ValueError(f"numbers above {highest} were not assigned yet")
-    return ranges

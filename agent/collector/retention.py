@@ -6,10 +6,9 @@ a number is settled whether its message is still here or not. It looks at a few 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, Protocol
 
-from agent.collector.room import Room
 from agent.store.sqlite import Connection, bytes_used
 
 BYTES_MAX: Final = 10 * 2**30
@@ -19,7 +18,16 @@ ROWS_A_LOOK: Final = 1000
 _DAY_S: Final = 86_400.0
 
 
-Book = tuple[str, str, str]  # site, gateway and epoch
+BookKey = tuple[str, str, str]  # site, gateway and epoch
+
+
+class Space(Protocol):
+    """A part of the database that is not for messages."""
+
+    @property
+    def size_bytes(self) -> int: ...  # noqa: D102
+    @property
+    def bytes_max(self) -> int: ...  # noqa: D102
 
 
 class Keeping(NamedTuple):
@@ -44,20 +52,24 @@ class Row(NamedTuple):
 
 
 def to_drop(
-    database: Connection, site: str, keeping: Keeping, now_s: float, room: Room
+    database: Connection, site: str, keeping: Keeping, now_s: float, beside: Iterable[Space]
 ) -> list[Row]:
     """Return the oldest messages that are too many or too old, at most ``ROWS_A_LOOK``.
 
-    The books have their own space, and never displace a message.
+    What is ``beside`` them has its own space, and never displaces a message.
     """
     rows = _oldest(database, site)
     too_many = 0
     if keeping.bytes_max is not None:
-        used = bytes_used(database) - room.size_bytes
-        too_many = used - (keeping.bytes_max - room.bytes_max)
-    before_s = None if keeping.days_max is None else now_s - keeping.days_max * _DAY_S
-    count = max(_as_many_as(rows, too_many), _older(rows, before_s))
+        too_many = bytes_used(database) - keeping.bytes_max
+        too_many += sum(space.bytes_max - space.size_bytes for space in beside)
+    count = max(_as_many_as(rows, too_many), _older(rows, older_than_s(keeping, now_s)))
     return rows[:count]
+
+
+def older_than_s(keeping: Keeping, now_s: float) -> float | None:
+    """Return from before when nothing is kept, Unix seconds; None: the age does not matter."""
+    return None if keeping.days_max is None else now_s - keeping.days_max * _DAY_S
 
 
 def _oldest(database: Connection, site: str) -> list[Row]:
@@ -86,7 +98,7 @@ def _older(rows: Sequence[Row], before_s: float | None) -> int:
     return old[-1] + 1 if old else 0
 
 
-def unused_books(database: Connection) -> list[Book]:
+def unused_books(database: Connection) -> list[BookKey]:
     """Return the least recently used books without messages, if there are too many."""
     (count,) = database.execute("SELECT count(*) FROM books").fetchone()
     if count <= BOOKS_MAX:
@@ -100,7 +112,11 @@ def unused_books(database: Connection) -> list[Book]:
     ).fetchall()
 
 
-def drop(database: Connection, rows: Sequence[Row], books: Sequence[Book]) -> None:
+def drop(database: Connection, site: str, rows: Sequence[Row], books: Sequence[BookKey]) -> None:
     """Delete messages and books."""
     database.executemany("DELETE FROM messages WHERE rowid = ?", [(row.number,) for row in rows])
+    database.executemany(
+        "DELETE FROM merges WHERE site = ? AND gateway = ? AND epoch = ? AND seq = ?",
+        [(site, row.gateway, row.epoch, row.seq) for row in rows],
+    )
     database.executemany("DELETE FROM books WHERE site = ? AND gateway = ? AND epoch = ?", books)

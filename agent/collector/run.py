@@ -22,13 +22,25 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from agent.backoff import Backoff
-from agent.collector.books import Collected, Message, Source, read_message
+from agent.collector.books import Collected
+from agent.collector.quarantine import Entry
+from agent.collector.reading import (
+    Cause,
+    Gone,
+    Message,
+    Refused,
+    Source,
+    Status,
+    gateway_of,
+    read_message,
+    subscriptions,
+)
 from agent.collector.retention import FOREVER, Keeping
 from agent.config.broker import MqttTable
 from agent.config.kinds import topic_name
 from agent.defects.threads import Watch
 from agent.dialects.received import decoded
-from agent.dialects.topics import acknowledged_topic, central_status_topic, gateway_topic
+from agent.dialects.topics import acknowledged_topic, central_status_topic
 from agent.journal import log_to_stderr
 from agent.mqtt.connection import (
     Acknowledged,
@@ -44,7 +56,6 @@ from agent.mqtt.connection import (
 )
 from agent.mqtt.payload import BYTES_MAX
 from agent.mqtt.version import Version
-from agent.store.ranges import Range
 from models.errors import ConfigError
 from models.keys import Keyring, names, read_keyring
 from models.printable import printable
@@ -100,13 +111,23 @@ class Collector:
         self._version = Version(settings.protocol)
         self._stopping = threading.Event()
         self.backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
-        self.counters: Counter[str] = Counter()  # new, repeated, gone, rejected, dropped, forgotten
+        # new, far, repeated, corrected, conflict, gone, rejected, dropped, forgotten
+        self.counters: Counter[str] = Counter()
+        self.rejected: Counter[Cause] = Counter()
         self._gone_log = _Tally("%d messages will not come; the last ones are %s")
         self._dropped_log = _Tally("%d old messages dropped, %s")
         self._forgotten_log = _Tally(
             "%d books of numbers dropped or cut, because they take too much; the last one is of %s"
         )
-        self._rejected_log = _Tally("%d messages rejected; the last one is on %s")
+        self._far_log = _Tally(
+            "%d numbers are far above all others of their gateway, and are not acknowledged until"
+            " it has come so far; the last one is %s"
+        )
+        self._conflict_log = _Tally(
+            "%d messages have another text than the one filed under their number; both are kept,"
+            " see: fieldwatch-agent collected; the last one is %s"
+        )
+        self._rejected_logs: dict[Cause, _Tally] = {}
 
     def stop(self) -> None:
         """Make ``run`` return soon; safe in a signal handler."""
@@ -144,8 +165,7 @@ class Collector:
             if broker is None:
                 return
             _LOG.info("collecting from %s", self.site)
-            kinds = ("alarm/+", "summary/+", "health", "gone")
-            connection.subscribe([gateway_topic(self.site, "+", kind) for kind in kinds])
+            connection.subscribe(subscriptions(self.site))
             connection.publish(status, _ONLINE, retain=True)
             self._collect(_Collecting(self, connection, broker, collected))
             connection.publish(status, _OFFLINE, retain=True)
@@ -160,30 +180,61 @@ class Collector:
             self.backoff.lasted(time.monotonic() - began_s)
 
     def take(self, received: Received, collected: Collected) -> None:
-        """Take in a gateway's message; count what cannot be read."""
+        """Take in a gateway's message; count and keep apart what cannot be filed."""
+        topic = received.topic
+        body = received.body
+        if topic == central_status_topic(self.site) or (not body and topic.endswith("/status")):
+            return  # our own, or one that somebody cleared
         try:
-            said = read_message(received.topic, decoded(received.body))
-        except (ValueError, RecursionError) as error:  # a JSONDecodeError is a ValueError
-            self.reject(received.topic, str(error))
-            return
+            body = self._decoded(body)
+            self._keep(read_message(topic, body, self.site), collected)
+        except Refused as error:
+            self.reject(topic, error.cause, str(error), collected, body)
+
+    @staticmethod
+    def _decoded(body: bytes) -> bytes:
         try:
-            self._keep(said, collected)
-        except ValueError as error:
-            self.reject(received.topic, str(error))
+            return decoded(body)
+        except (ValueError, RecursionError) as error:
+            raise Refused("unreadable", str(error)) from error
 
-    def _keep(self, said: Message | tuple[Source, list[Range]], collected: Collected) -> None:
-        if isinstance(said, Message):
-            self.counters["new" if collected.take(said) else "repeated"] += 1
-            return
-        source, ranges = said
-        for first, last in collected.forgo(source, ranges):
-            self.counters["gone"] += last - first + 1
-            self._gone_log.add(last - first + 1, f"{source.gateway}: {first} to {last}")
+    def _keep(self, said: Message | Gone | Status, collected: Collected) -> None:
+        match said:
+            case Message():
+                self._file(said, collected)
+            case Status(source, seq):
+                collected.hear(source, seq)
+            case Gone(source, ranges):
+                try:
+                    missing = collected.forgo(source, ranges)
+                except ValueError as error:
+                    raise Refused("implausible", str(error)) from error
+                for first, last in missing:
+                    self.counters["gone"] += last - first + 1
+                    self._gone_log.add(last - first + 1, f"{source.gateway}: {first} to {last}")
 
-    def reject(self, topic: str, why: str) -> None:
-        """Count a message that cannot be used."""
+    def _file(self, message: Message, collected: Collected) -> None:
+        taken = collected.take(message)
+        self.counters[taken] += 1
+        which = f"{message.seq} of {message.source.gateway}"
+        if taken == "far":
+            self.counters["new"] += 1
+            self._far_log.add(1, which)
+        elif taken == "conflict":
+            self._conflict_log.add(1, which)
+
+    def reject(
+        self, topic: str, cause: Cause, why: str, collected: Collected, body: bytes = b""
+    ) -> None:
+        """Count a message that cannot be used, and put it into the quarantine."""
         self.counters["rejected"] += 1
-        self._rejected_log.add(1, f"{printable(topic)}: {why}")
+        self.rejected[cause] += 1
+        log = self._rejected_logs.setdefault(
+            cause, _Tally(f"%d messages rejected, {cause}; the last one is on %s")
+        )
+        shown = printable(topic)
+        log.add(1, f"{shown}: {why}")
+        collected.quarantine.add(Entry(gateway_of(topic) or "", cause, printable(why), shown, body))
 
     def drop_old(self, collected: Collected) -> None:
         """Delete what is too old or too much."""
@@ -201,7 +252,10 @@ class Collector:
         self._gone_log.tell()
         self._dropped_log.tell()
         self._forgotten_log.tell()
-        self._rejected_log.tell()
+        self._far_log.tell()
+        self._conflict_log.tell()
+        for log in self._rejected_logs.values():
+            log.tell()
 
     def committed(self, messages: list[Message]) -> None:
         """Pass on what is on the disk."""
@@ -260,9 +314,12 @@ class _Collecting:
                 self._taken += 1
                 self._collector.take(received, self._collected)
             case NoTopic():
-                self._collector.reject("?", "its topic is not text")
+                self._taken += 1
+                self._collector.reject("?", "unreadable", "its topic is not text", self._collected)
             case TooLarge(topic=topic, size_bytes=size_bytes):
-                self._collector.reject(topic, f"{size_bytes} bytes are too large")
+                self._taken += 1
+                why = f"{size_bytes} bytes are too large"
+                self._collector.reject(topic, "too_large", why, self._collected)
 
     def _commit(self) -> None:
         """Write, pass on, acknowledge: in this order, so that what is acknowledged is on disk."""

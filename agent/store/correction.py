@@ -130,6 +130,28 @@ def correct_samples(connection: Connection, by: Correction) -> None:
     connection.executemany("UPDATE samples SET times = ? WHERE number = ?", moved)
 
 
+def is_corrected(before: bytes, after: bytes, kind: str) -> bool:
+    """Whether a message of a kind says the same as one before, but for times that were put right.
+
+    Raises:
+        ValueError: one of them is not JSON.
+
+    """
+    first, second = json.loads(before), json.loads(after)
+    same = _timeless(first, kind) == _timeless(second, kind)
+    return bool(same and second.get("clock") == "corrected")
+
+
+def _timeless(message: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return a message without what a correction changes."""
+    data = dict(message["data"])
+    for key in _TIMES.get(kind, ()):
+        data.pop(key, None)
+    if isinstance(limit := data.get("limit"), dict):
+        data["limit"] = limit | {"made": None}
+    return message | {"time": None, "clock": None, "data": data}
+
+
 def _move_data(data: dict[str, Any], kind: str, by: Correction) -> None:
     _move(data, _TIMES[kind], by)
     if limit := data.get("limit"):

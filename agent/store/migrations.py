@@ -162,6 +162,36 @@ def _m002_collected(database: Database) -> None:
     )
 
 
+def _m003_collected(database: Database) -> None:
+    """What came is kept: what replaced a message, and what was refused or came otherwise before.
+
+    ``superseded`` is the number of the message that replaced one; NULL: it counts. ``merges`` are
+    the ranges that message ``seq`` replaces. ``quarantine`` is for a person to look at; where
+    ``epoch`` and ``seq`` are given, a message of that number was here already.
+    """
+    _execute(
+        database,
+        "ALTER TABLE messages ADD COLUMN superseded INTEGER",
+        """CREATE TABLE merges (
+            site TEXT NOT NULL, gateway TEXT NOT NULL, epoch TEXT NOT NULL, last INTEGER NOT NULL,
+            first INTEGER NOT NULL, seq INTEGER NOT NULL,
+            PRIMARY KEY (site, gateway, epoch, last, first, seq)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX merges_seq ON merges (site, gateway, epoch, seq)",
+        """CREATE TABLE quarantine (
+            id INTEGER PRIMARY KEY, site TEXT NOT NULL, gateway TEXT NOT NULL, epoch TEXT,
+            seq INTEGER, cause TEXT NOT NULL, reason TEXT NOT NULL, topic TEXT NOT NULL,
+            body BLOB NOT NULL, received REAL NOT NULL
+        ) STRICT""",
+        "CREATE INDEX quarantine_cause ON quarantine (site, gateway, cause, id)",
+        "CREATE INDEX quarantine_seq ON quarantine (site, gateway, epoch, seq)",
+        """CREATE TABLE refused (
+            site TEXT NOT NULL, cause TEXT NOT NULL, count INTEGER NOT NULL, last REAL NOT NULL,
+            PRIMARY KEY (site, cause)
+        ) STRICT, WITHOUT ROWID""",
+    )
+
+
 def _m002_readings(database: Database) -> None:
     """Without the index by stream: each commit wrote a page of it for each stream."""
     _execute(database, "DROP INDEX samples_stream")
@@ -228,5 +258,5 @@ MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
         _m005_readings,
         _m006_readings,
     ],
-    COLLECTED: [_m001_collected, _m002_collected],
+    COLLECTED: [_m001_collected, _m002_collected, _m003_collected],
 }

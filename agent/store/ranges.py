@@ -66,6 +66,15 @@ class Ranges:
         """Return how many ranges there are."""
         return len(self._firsts)
 
+    def below(self, number: int) -> int:
+        """Return the highest number of the set that is below; 0 if there is none."""
+        at = bisect_left(self._firsts, number) - 1
+        return min(self._lasts[at], number - 1) if at >= 0 else 0
+
+    def pop_last(self) -> Range:
+        """Drop the highest range, and return it."""
+        return self._firsts.pop(), self._lasts.pop()
+
     def keep_last(self, count: int) -> None:
         """Drop all but the highest ranges."""
         begin = max(0, len(self._firsts) - count)

@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from agent.collector.books import Collected, Source
+from agent.collector.books import Collected
+from agent.collector.reading import Source
 from agent.inputs.plant import CHANNELS, PERIOD_S, Fault, Pump, csv_line
 from agent.store.reader import Reader
 from models.errors import StoreError

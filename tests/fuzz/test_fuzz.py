@@ -26,7 +26,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from agent.collector.books import Collected, Source
+from agent.collector.books import Collected
+from agent.collector.reading import Source
 from agent.collector.run import Collector, document
 from agent.commands.probe.listen import Heard
 from agent.commands.probe.measure import Arrival
@@ -38,7 +39,7 @@ from agent.config.inputs import InputTable, MqttInputTable
 from agent.control.protocol import Refused, parse_request, refused_line
 from agent.dialects.cbor import from_json
 from agent.dialects.cloudevents import CloudEvents
-from agent.dialects.topics import acknowledged_topic
+from agent.dialects.topics import acknowledged_topic, gateway_topic
 from agent.health.measured import rss_mb
 from agent.inputs.kinds import open_input
 from agent.inputs.source import Chunk
@@ -435,7 +436,7 @@ def test_every_message_at_the_collector_is_new_or_a_repeat_or_counted(
     zstd = Payload(compression="zstd").encode
     forms = [bytes, from_json, zstd, lambda body: zstd(from_json(body))]
     caplog.set_level(logging.CRITICAL)  # it would keep what is logged of each gap
-    topic, written, sources = "fieldwatch/v1/plant/gw-1/summary/pump", 0, set[Source]()
+    written, sources = 0, set[Source]()
     collector = Collector(MqttTable(host="h"), "plant", tmp_path)
     taken = 0
     with Collected(tmp_path, "plant") as collected:
@@ -453,7 +454,9 @@ def test_every_message_at_the_collector_is_new_or_a_repeat_or_counted(
             if chance.random() < 0.3:
                 body = mutated(body, chance)
             before = collector.counters.total() - collector.counters["gone"]
-            collector.take(Received(topic, body, 1, False), collected)
+            kind = "gone" if seq % 11 == 0 else "summary"
+            at = gateway_topic("plant", "gw-1", kind, None if kind == "gone" else "pump")
+            collector.take(Received(at, body, 1, False), collected)
             counted = collector.counters.total() - collector.counters["gone"] - before
             taken += counted
             if seq % 1000 == 0:
@@ -686,6 +689,8 @@ def test_whatever_is_meant_by_a_message_the_collector_keeps_and_prints_it(
             gateway = chance.choice(["gw-1", hostile_text(chance).replace("\ud800", "")])
             said = {"epoch": "e" * 16, "seq": seq, "data": {hostile_text(chance): meant(chance)}}
             said |= {} if chance.random() < 0.7 else {"epoch": hostile_text(chance)}
+            said |= {"source": f"/plant/{gateway}", "type": "fieldwatch.health.v1"}
+            said |= {"stream": None, "id": f"{gateway}/{said['epoch']}/{seq}"}
             said |= {} if chance.random() < 0.9 else {hostile_text(chance): meant(chance)}
             topic = f"fieldwatch/v1/plant/{gateway}/health"
             collector.take(Received(topic, json.dumps(said).encode(), 1, False), collected)

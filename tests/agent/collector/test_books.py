@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.collector.books import Collected, Message, Source, read_message
+from agent.collector.books import Collected
+from agent.collector.reading import Message, Source, read_message
 from agent.collector.run import Collector, document
 from agent.config.broker import MqttTable
 from agent.mqtt.connection import Received
@@ -28,16 +29,16 @@ def test_books_that_are_not_in_memory_are_on_the_disk(
     with Collected(tmp_path, "plant") as collected:
         for source in sources:
             assert collected.forgo(source, [(4, 5)]) == [(4, 5)]
-            assert all(collected.take(message(source, seq)) for seq in (1, 2, 6, 9))
+            assert {collected.take(message(source, seq)) for seq in (1, 2, 6, 9)} == {"new"}
         assert len(collected.commit()) == 20
         assert len(collected._books) == 2
         for source in collected.touched():
             said = json.loads(collected.acknowledgement(source))
             assert (said["through_seq"], said["also"]) == (2, [[4, 6], [9, 9]])
         for source in sources:
-            assert not collected.take(message(source, 6))
-            assert collected.take(message(source, 3))
-            assert collected.take(message(source, 4))  # it came after all
+            assert collected.take(message(source, 6)) == "repeated"
+            assert collected.take(message(source, 3)) == "new"
+            assert collected.take(message(source, 4)) == "new"  # it came after all
             collected.commit()
         for source in sources:
             said = json.loads(collected.acknowledgement(source))
@@ -46,7 +47,16 @@ def test_books_that_are_not_in_memory_are_on_the_disk(
 
 
 TOPIC = "fieldwatch/v1/plant/gw-1/health"
-GOOD = {"epoch": "0" * 16, "seq": 1, "data": {}}
+EPOCH = "0" * 16
+GOOD = {
+    "id": f"gw-1/{EPOCH}/1",
+    "source": "/plant/gw-1",
+    "type": "fieldwatch.health.v1",
+    "stream": None,
+    "epoch": EPOCH,
+    "seq": 1,
+    "data": {},
+}
 
 
 def nested(depth: int) -> dict[str, object]:
@@ -57,7 +67,7 @@ def nested(depth: int) -> dict[str, object]:
 
 
 def test_what_is_as_deep_as_may_be_is_taken() -> None:
-    assert read_message(TOPIC, json.dumps(GOOD | {"data": nested(31)}).encode())
+    assert read_message(TOPIC, json.dumps(GOOD | {"data": nested(31)}).encode(), "plant")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +86,7 @@ def test_what_no_gateway_would_say_is_refused(
     topic: str, changes: dict[str, object], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
-        read_message(topic, json.dumps(GOOD | changes).encode())
+        read_message(topic, json.dumps(GOOD | changes).encode(), "plant")
 
 
 def received(body: dict[str, object], topic: str = TOPIC) -> Received:
@@ -90,18 +100,20 @@ def test_a_flood_of_what_is_gone_or_wrong_is_counted_and_logged_once(
     with Collected(tmp_path, "plant") as collected:
         for number in range(1, 200):
             ranges = [[number * 2000, number * 2000 + 39]]
-            gone = {"type": "fieldwatch.gone.v1", "seq": 2**50, "data": {"ranges": ranges}}
-            collector.take(received(gone), collected)
+            gone = {"seq": 2**50, "data": {"ranges": ranges}}
+            gone |= {"type": "fieldwatch.gone.v1", "id": f"gw-1/{EPOCH}/{2**50}/gone"}
+            collector.take(received(gone, TOPIC.replace("health", "gone")), collected)
             collector.take(received({"seq": -1}, f"{TOPIC}\n{number}"), collected)
             collector.tell()
     assert collector.counters == {"gone": 199 * 40, "rejected": 199}
+    assert collector.rejected == {"disagrees": 199}
     assert len(caplog.messages) == 2
     assert "\n" not in caplog.text.strip().replace("\nWARNING", "")
 
 
 def test_a_line_for_a_program_is_json_in_utf_8_and_has_the_topic_it_came_on() -> None:
-    body = GOOD | {"topic": "another", HOSTILE: [HOSTILE, "°C"]}
-    message = read_message(TOPIC, json.dumps(body).encode())
+    body = GOOD | {HOSTILE: [HOSTILE, "°C"]}
+    message = read_message(TOPIC, json.dumps(body).encode(), "plant")
     assert isinstance(message, Message)
     printed = json_text(document(message))
     assert printed.isprintable()

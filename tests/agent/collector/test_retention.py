@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.collector.books import Collected, Message, Source
+from agent.collector.books import Collected
+from agent.collector.reading import Message, Source
 from agent.collector.retention import FOREVER, Keeping
 from agent.collector.room import Room
 from agent.collector.run import Collector
@@ -27,9 +28,13 @@ def at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.collector.books.LOOK_S", 0.0)
 
 
+def message(seq: int, source: Source = SOURCE, size: int = 1000) -> Message:
+    return Message(source, seq, "topic", b"x" * size, [])
+
+
 def take(collected: Collected, *seqs: int, source: Source = SOURCE, size: int = 1000) -> None:
     for seq in seqs:
-        assert collected.take(Message(source, seq, "topic", b"x" * size, []))
+        assert collected.take(message(seq, source, size)) in ("new", "far")
     collected.commit()
 
 
@@ -76,7 +81,7 @@ def test_the_oldest_go_where_it_is_too_much_and_the_books_stay(tmp_path: Path) -
     with Collected(tmp_path, "plant", keeping) as collected:
         assert told(collected) == before == (1510, [[1600, 2999], [5000, 5000]])
         for seq in (1, 1499, 1600, 2500, 5000):
-            assert not collected.take(Message(SOURCE, seq, "topic", b"{}", []))
+            assert collected.take(message(seq)) == "repeated"
         take(collected, *range(1511, 1600), 1505)  # the gap closes; one came after all
         assert told(collected) == (2999, [[5000, 5000]])
         assert here(collected)[:90] == [1505, *range(1511, 1600)]
@@ -135,19 +140,21 @@ def test_books_that_nobody_uses_go_where_there_are_too_many(
         assert told(collected, sources[1]) == (0, [])
 
 
-def test_a_book_has_so_many_gaps_and_no_more(
+def test_a_book_has_so_many_gaps_and_the_rest_is_filed_and_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.collector.books._RANGES_MAX", 5)
+    monkeypatch.setattr("agent.collector.numbers.RANGES_MAX", 5)
     with Collected(tmp_path, "plant") as collected:
-        take(collected, *range(10, 20, 2))
-        with pytest.raises(ValueError, match="more than 5 gaps"):
-            collected.take(Message(SOURCE, 30, "topic", b"{}", []))
-        with pytest.raises(ValueError, match="more than 5 gaps"):
-            collected.forgo(SOURCE, [(30, 31)])
-        take(collected, 11, 13, 1, 2, 3, 19)  # what closes a gap is taken
+        take(collected, *range(10, 20, 2), 30)
+        collected.forgo(SOURCE, [(40, 41)])
+        assert told(collected) == (0, [[n, n] for n in range(10, 20, 2)])
+        take(collected, 11, 13, 1, 2, 3, 19)  # what closes a gap has room
         assert told(collected) == (3, [[10, 14], [16, 16], [18, 19]])
-        take(collected, 30)
+        assert collected.take(message(30)) == "repeated"
+        take(collected, 15, 17)
+        assert told(collected) == (3, [[10, 19], [30, 30]])
+        assert collected.forgo(SOURCE, [(40, 41)]) == [(40, 41)]  # it says so again
+        assert told(collected) == (3, [[10, 19], [30, 30], [40, 41]])
 
 
 def test_the_collector_counts_and_tells(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 import yaml
 
-from agent.collector.books import Collected, Message, read_message
+from agent.collector.books import Collected
+from agent.collector.reading import Message, read_message
 from agent.dialects.cloudevents import CloudEvents
 from agent.dialects.dialect import LinkState
 from agent.store.record import Kind, Origin, Outgoing
@@ -98,7 +99,7 @@ def test_what_gateway_and_collector_say_to_each_other_is_as_the_asyncapi_documen
 
     check("Gone", DIALECT.gone([(1, 3), (7, 7)], 1_700_000_000.0, 9, "run", "synced").body)
     topic, body = DIALECT.record(SUMMARY.numbered(2, "synced"))
-    message = read_message(topic.name, body)
+    message = read_message(topic.name, body, "plant")
     assert isinstance(message, Message)
     with Collected(tmp_path / "central", "plant") as collected:
         assert collected.take(message)
@@ -112,4 +113,4 @@ def test_what_gateway_and_collector_say_to_each_other_is_as_the_asyncapi_documen
 def test_an_epoch_that_no_database_can_hold_is_refused(epoch: str) -> None:
     body = f'{{"epoch": "{epoch}", "seq": 1, "data": {{}}}}'.encode()
     with pytest.raises(ValueError, match="epoch is not a word"):
-        read_message("fieldwatch/v1/plant/gw-1/summary/pump", body)
+        read_message("fieldwatch/v1/plant/gw-1/summary/pump", body, "plant")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.collector.books import Collected, Source
+from agent.collector.books import Collected
+from agent.collector.reading import Source
 from agent.scoring.summary import Summary
 from agent.store.batch import Batch
 from agent.store.compaction import Summary as Waiting

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.collector.books import Collected, Source
+from agent.collector.books import Collected
+from agent.collector.reading import Source
 from agent.dialects.cloudevents import CloudEvents
 from agent.store.batch import Batch
 from agent.store.migrations import COLLECTED, READINGS, RECORDS

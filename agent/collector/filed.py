@@ -1,0 +1,106 @@
+"""The messages that a collector has filed, and which of them others replace."""
+
+from __future__ import annotations
+
+import json
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from math import inf
+
+from agent.collector.numbers import Book
+from agent.collector.reading import Message, Source
+from agent.store.ranges import Range, Ranges
+from agent.store.sqlite import Connection
+
+_OF = "site = ? AND gateway = ? AND epoch = ?"
+
+
+class Filed:
+    """The messages of a site; all is written within the caller's transaction."""
+
+    def __init__(self, database: Connection, site: str) -> None:
+        self._database = database
+        self._site = site
+
+    def body(self, source: Source, seq: int) -> bytes | None:
+        """Return what is filed under a number; None if nothing is (any more)."""
+        row = self._database.execute(
+            f"SELECT body FROM messages WHERE {_OF} AND seq = ?",  # noqa: S608
+            [self._site, *source, seq],
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def replacing(self, source: Source, seq: int, topic: str) -> int | None:
+        """Return which message of the same topic says that it replaces this one."""
+        row = self._database.execute(
+            f"""SELECT seq FROM merges WHERE {_OF} AND last >= ? AND first <= ? AND EXISTS (
+                SELECT 1 FROM messages WHERE messages.site = merges.site
+                AND messages.gateway = merges.gateway AND messages.epoch = merges.epoch
+                AND messages.seq = merges.seq AND topic = ?
+            ) LIMIT 1""",  # noqa: S608
+            [self._site, *source, seq, seq, topic],
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def add(self, message: Message) -> None:
+        """File a message; those of its topic that it replaces stay, with its number."""
+        key = (self._site, *message.source)
+        self._database.execute(
+            "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(*key, message.seq, message.topic, message.body, time.time()),
+                self.replacing(message.source, message.seq, message.topic),
+            ),
+        )
+        self._database.executemany(
+            f"UPDATE messages SET superseded = ? WHERE {_OF} AND seq BETWEEN ? AND ?"  # noqa: S608
+            " AND topic = ? AND superseded IS NULL",
+            [(message.seq, *key, *one, message.topic) for one in message.merged],
+        )
+        self._database.executemany(
+            "INSERT OR IGNORE INTO merges VALUES (?, ?, ?, ?, ?, ?)",
+            [(*key, last, first, message.seq) for first, last in message.merged],
+        )
+
+    def of(self, source: Source) -> list[tuple[int, bytes]]:
+        """Return number and body of a source's messages that no other replaces, in order."""
+        return self._database.execute(
+            f"SELECT seq, body FROM messages WHERE {_OF} AND superseded IS NULL"  # noqa: S608
+            " ORDER BY seq",
+            [self._site, *source],
+        ).fetchall()
+
+    def book(self, source: Source) -> Book:
+        """Return the numbers of a source; none if it is new."""
+        key = [self._site, *source]
+        row = self._database.execute(
+            f"SELECT through_seq, gone, dropped FROM books WHERE {_OF}",  # noqa: S608
+            key,
+        ).fetchone()
+        through, gone, dropped = row or (0, "[]", None)  # a dropped book left its messages
+        book = Book(through, gone=_stored(gone), dropped=_stored(dropped or "[]"))
+        beyond = self._database.execute(
+            f"""SELECT seq, seq FROM messages WHERE {_OF} AND seq > ?
+            UNION ALL SELECT first, last FROM merges WHERE {_OF} AND last > ?
+            ORDER BY 1""",  # noqa: S608
+            [*key, through, *key, through],
+        )
+        for first, last in [*book.gone, *book.dropped]:
+            if last > through:
+                book.settle(first, last)
+        for first, last in beyond:
+            book.settle(first, last)
+            if book.cut:  # the rest is above
+                break
+        return book
+
+
+def covers(ranges: Sequence[Range], number: int) -> bool:
+    """Whether a number is in one of some ranges, which rise."""
+    at = bisect_right(ranges, (number, inf)) - 1
+    return at >= 0 and number <= ranges[at][1]
+
+
+def _stored(ranges: str) -> Ranges:
+    return Ranges(map(tuple, json.loads(ranges)))

@@ -1,0 +1,107 @@
+"""The book of one gateway's numbers: which of them are settled.
+
+A number is settled if its message is here, or its gateway said that it will not come. The book
+knows so many ranges beyond ``through`` and no more, the lowest. What is above them is filed, too,
+and gets into the book once there is room.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+from agent.store.ranges import Range, Ranges
+from agent.uplink.acknowledgements import ALSO_MAX, GONE_MAX
+
+JUMP_MAX: Final = 1_000_000  # above the known numbers; a week of 100 messages a minute
+RANGES_MAX: Final = 10_000  # per set of a book
+
+
+@dataclass(slots=True)
+class Book:
+    """The numbers of one source."""
+
+    through: int = 0
+    beyond: Ranges = field(default_factory=Ranges)  # settled, above ``through``
+    gone: Ranges = field(default_factory=Ranges)  # settled, but never here
+    dropped: Ranges = field(
+        default_factory=Ranges
+    )  # the part of ``beyond`` that is not here any more
+    cut: bool = False  # the database has more than ``beyond``
+
+    def expect_gone(self, ranges: Sequence[Range], told: int) -> None:
+        """Raise ValueError if a gateway reports more missing numbers than it can have.
+
+        Missing numbers lie between its messages. So it may be ahead of them by as many ranges as
+        it reports at a time, and by more if more of its messages came.
+
+        Args:
+            ranges: the missing numbers, the highest last.
+            told: the highest number that it has given, as it said elsewhere.
+
+        """
+        here = self.through + len(self.beyond) - len(self.gone)
+        if self.gone.count() + len(ranges) > GONE_MAX + max(0, here):
+            raise ValueError(f"too many numbers are gone between {here} messages")
+        known = [self.through, told, *(last for _, last in self._believed(told))]
+        if ranges and ranges[-1][1] > (highest := max(known)) + JUMP_MAX:
+            raise ValueError(f"{ranges[-1][1]} is gone, and {highest} is the highest known number")
+
+    def jumps(self, seq: int, told: int) -> bool:
+        """Whether a new message is too far above all that is known to be acknowledged."""
+        return seq > max(self.through, told, self.beyond.below(seq)) + JUMP_MAX
+
+    def acknowledged(self, told: int) -> list[Range]:
+        """Return the lowest settled ranges above ``through``, none of them after a jump."""
+        return list(islice(self._believed(told), ALSO_MAX))
+
+    def _believed(self, told: int) -> Iterator[Range]:
+        top = max(self.through, told)
+        for first, last in self.beyond:
+            if first > top + JUMP_MAX:
+                return
+            yield first, last
+            top = max(top, last)
+
+    def ranges(self) -> int:
+        """Return what it takes of the memory."""
+        return self.beyond.count() + self.gone.count() + self.dropped.count()
+
+    def halve(self) -> None:
+        """Forget the older half of the missing numbers; some may then not be settled."""
+        self.gone.keep_last(self.gone.count() // 2)
+        self.dropped.keep_last(self.dropped.count() // 2)
+
+    def drop(self, seq: int) -> None:
+        """Mark a message as dropped; its number stays settled."""
+        if seq > self.through:
+            self.dropped.add(seq, seq)
+
+    def has(self, seq: int) -> bool:
+        """Whether its message is settled, and was not said to be gone."""
+        return (seq <= self.through or seq in self.beyond) and seq not in self.gone
+
+    def settle(self, first: int, last: int) -> None:
+        """Take in numbers that need not come (again)."""
+        self.beyond.add(first, last)
+        self.through = self.beyond.take_through(self.through)
+        if self.beyond.count() > RANGES_MAX:
+            highest = self.beyond.pop_last()
+            self.gone.remove(*highest)
+            self.dropped.remove(*highest)
+            self.cut = True
+
+    def has_room_again(self) -> bool:
+        """Whether what the database has above it fits in again."""
+        return self.cut and self.beyond.count() < RANGES_MAX // 2
+
+    def row(self) -> tuple[int, str, str | None, float]:
+        """Return the book as it is stored; of the missing numbers only the newest ranges."""
+        self.dropped.remove(0, self.through)
+        self.gone.keep_last(RANGES_MAX)
+        dropped = json.dumps(list(self.dropped)) if self.dropped.count() else None
+        return self.through, json.dumps(list(self.gone)), dropped, time.time()

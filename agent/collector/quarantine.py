@@ -1,0 +1,136 @@
+"""What was not filed, for a person to look at: refused messages, and second bodies of one number.
+
+Its space is bounded: each gateway has some for each cause, and all together have a share of the
+database. Where something is full its oldest entries go, so a flood displaces only its like.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Final, NamedTuple
+
+from agent.collector.reading import Source
+from agent.store.sqlite import Connection
+
+BYTES_MAX: Final = 64 * 2**20  # of all
+SHARE: Final = 16  # it has one of this many parts of the limit
+CAUSE_BYTES_MAX: Final = 2**20  # of a gateway and a cause; so much of a flood tells enough
+_CAUSES: Final = 16  # at least this many are needed to fill all
+_BODIES_MAX: Final = 8  # of one number, beside the one that is filed
+_KEPT_BYTES_MAX: Final = 2**16  # of the body of a refused message
+_WAITING_MAX: Final = 1000
+_FREED_ROWS: Final = 10  # at a time
+
+CONFLICT: Final = "conflict"
+CORRECTED: Final = "corrected"
+
+_SIZE: Final = "(length(body) + length(topic) + length(reason) + 300)"  # with its index entries
+_NUMBER: Final = "site = ? AND gateway = ? AND epoch = ? AND seq = ?"
+
+
+class Entry(NamedTuple):
+    """What is kept of a message that was not filed."""
+
+    gateway: str  # empty if the topic names none
+    cause: str
+    reason: str
+    topic: str
+    body: bytes
+    epoch: str | None = None  # with seq: a message of this number was here already
+    seq: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes of the disk, as ``_SIZE`` has it."""
+        return len(self.body) + len(self.topic.encode()) + len(self.reason.encode()) + 300
+
+
+class Quarantine:
+    """The entries of a site; they are written with the collector's commit."""
+
+    def __init__(self, database: Connection, site: str, bytes_max: int | None) -> None:
+        self._database = database
+        self._site = site
+        self.bytes_max = BYTES_MAX if bytes_max is None else min(bytes_max // SHARE, BYTES_MAX)
+        self._cause_bytes_max = min(self.bytes_max // _CAUSES, CAUSE_BYTES_MAX)
+        self._waiting: list[Entry] = []
+        self._counts: Counter[str] = Counter()  # since the last commit
+        sizes = database.execute(
+            f"SELECT gateway, cause, sum{_SIZE} FROM quarantine WHERE site = ?"  # noqa: S608
+            " GROUP BY gateway, cause",
+            [site],
+        )
+        self._sizes = {(gateway, cause): int(size) for gateway, cause, size in sizes}
+
+    @property
+    def size_bytes(self) -> int:
+        """What all entries take of the disk."""
+        return sum(self._sizes.values())
+
+    def add(self, entry: Entry) -> None:
+        """Count a message by its cause, and keep it with the next commit."""
+        self._counts[entry.cause] += 1
+        if entry.seq is None:
+            entry = entry._replace(body=entry.body[:_KEPT_BYTES_MAX])
+        if len(self._waiting) < _WAITING_MAX and entry.size_bytes <= self._cause_bytes_max:
+            self._waiting.append(entry)
+
+    def bodies(self, source: Source, seq: int) -> list[bytes]:
+        """Return the second bodies of a number that are kept, whatever their cause."""
+        found = self._database.execute(
+            f"SELECT body FROM quarantine WHERE {_NUMBER}",  # noqa: S608
+            [self._site, *source, seq],
+        )
+        number = (source.gateway, source.epoch, seq)
+        waiting = [e.body for e in self._waiting if (e.gateway, e.epoch, e.seq) == number]
+        return [*(body for (body,) in found), *waiting]
+
+    def add_body(self, entry: Entry, source: Source, seq: int) -> None:
+        """Add a second body of a number, unless it has so many that more tell nothing."""
+        if len(self.bodies(source, seq)) < _BODIES_MAX:
+            self.add(entry._replace(epoch=source.epoch, seq=seq))
+        else:
+            self._counts[entry.cause] += 1
+
+    def write(self) -> None:
+        """Write what was added; within the caller's transaction."""
+        now_s = time.time()
+        self._database.executemany(
+            "INSERT INTO quarantine (site, gateway, cause, reason, topic, body, epoch, seq,"
+            " received) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(self._site, *entry, now_s) for entry in self._waiting],
+        )
+        self._database.executemany(
+            "INSERT INTO refused VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET count = count + excluded.count, last = excluded.last",
+            [(self._site, cause, count, now_s) for cause, count in self._counts.items()],
+        )
+        for entry in self._waiting:
+            of = entry.gateway, entry.cause
+            self._sizes[of] = self._sizes.get(of, 0) + entry.size_bytes
+        for of in {(entry.gateway, entry.cause) for entry in self._waiting}:
+            while self._sizes.get(of, 0) > self._cause_bytes_max:
+                self._free("gateway = ? AND cause = ?", of)
+        while self.size_bytes > self.bytes_max:
+            self._free("TRUE", ())
+        self._waiting, self._counts = [], Counter()
+
+    def drop_older(self, before_s: float) -> None:
+        """Delete what came before a time, Unix seconds; within the caller's transaction."""
+        while self._free("received < ?", (before_s,)):
+            pass
+
+    def _free(self, which: str, values: tuple[object, ...]) -> bool:
+        """Delete the oldest of these entries; return whether there were any."""
+        rows = self._database.execute(
+            f"SELECT id, gateway, cause, {_SIZE} FROM quarantine"  # noqa: S608
+            f" WHERE site = ? AND {which} ORDER BY id LIMIT ?",
+            [self._site, *values, _FREED_ROWS],
+        ).fetchall()
+        for number, gateway, cause, size in rows:
+            self._database.execute("DELETE FROM quarantine WHERE id = ?", [number])
+            self._sizes[gateway, cause] -= size
+            if self._sizes[gateway, cause] <= 0:
+                del self._sizes[gateway, cause]
+        return bool(rows)

@@ -1,0 +1,195 @@
+"""Reads what a gateway publishes: a message, which numbers are gone, or its status.
+
+The topic says who speaks and of what. The broker checks who may publish there, so the topic is what
+a collector goes by. What the body says of the same things must agree with it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, Literal, NamedTuple, NoReturn
+
+from agent.config.kinds import NAME
+from agent.dialects.topics import ROOT, gateway_topic
+from agent.mqtt.payload import DEPTH_MAX
+from agent.store.ranges import Range, is_number, parse
+from agent.uplink.acknowledgements import GONE_MAX
+from models.printable import printable
+
+Cause = Literal["unreadable", "too_large", "disagrees", "implausible"]
+
+_EPOCH_CHARACTERS_MAX: Final = 64
+_MERGED_MAX: Final = 10_000  # numbers in one message; a gateway merges 60 at most
+_OF_A_STREAM: Final = ("alarm", "summary")
+_KINDS: Final = (*_OF_A_STREAM, "health", "gone", "status")
+
+
+class Refused(ValueError):
+    """A message that is not filed; ``cause`` is what it is counted under."""
+
+    def __init__(self, cause: Cause, reason: str) -> None:
+        super().__init__(reason)
+        self.cause = cause
+
+
+class Source(NamedTuple):
+    """A gateway in one life of its database."""
+
+    gateway: str
+    epoch: str
+
+
+class Message(NamedTuple):
+    """A numbered message as it was received."""
+
+    source: Source
+    seq: int
+    topic: str
+    body: bytes
+    merged: list[Range]  # numbers of the messages that it replaces
+
+
+class Gone(NamedTuple):
+    """Which numbers will not come, as their gateway says."""
+
+    source: Source
+    ranges: list[Range]
+
+
+class Status(NamedTuple):
+    """The highest number that a gateway has given, as its status says."""
+
+    source: Source
+    seq: int
+
+
+class _Place(NamedTuple):
+    """What a topic says."""
+
+    gateway: str
+    kind: str
+    stream: str | None
+
+
+def subscriptions(site: str) -> list[str]:
+    """Return the topics on which the gateways of a site publish."""
+    levels = [f"{kind}/+" if kind in _OF_A_STREAM else kind for kind in _KINDS]
+    return [gateway_topic(site, "+", level) for level in levels]
+
+
+def gateway_of(topic: str) -> str | None:
+    """Return whose topic it is; None if no gateway can have such a name."""
+    levels = topic.split("/")
+    return levels[3] if len(levels) > 3 and NAME.fullmatch(levels[3]) else None
+
+
+def read_message(topic: str, body: bytes, site: str) -> Message | Gone | Status:
+    """Return what a gateway published.
+
+    Raises:
+        Refused: it is not as a gateway writes it.
+
+    """
+    place = _place(topic, site)
+    try:
+        document = _document(body)
+        epoch, seq, data = _numbered(document)
+    except (ValueError, RecursionError) as error:  # a JSONDecodeError is a ValueError
+        raise Refused("unreadable", str(error)) from error
+    source = Source(place.gateway, epoch)
+    _agree(document, topic, place, site, f"{place.gateway}/{epoch}/{seq}")
+    try:
+        if place.kind == "status":
+            return Status(source, seq)
+        if place.kind == "gone":
+            return Gone(source, _ranges(data.get("ranges"), seq))
+        if seq == 0:
+            raise ValueError("seq counts from 1")
+        merged = data.get("merged") if place.kind == "summary" else None
+        return Message(source, seq, topic, body, [] if merged is None else _merged(merged, seq))
+    except ValueError as error:
+        raise Refused("implausible", str(error)) from error
+
+
+def _place(topic: str, site: str) -> _Place:
+    levels = topic.split("/")
+    beginning = f"{ROOT}/{site}".split("/")
+    kind = levels[4] if len(levels) > 4 else ""
+    count = len(beginning) + (3 if kind in _OF_A_STREAM else 2)
+    if levels[:3] != beginning or kind not in _KINDS or len(levels) != count:
+        raise Refused("disagrees", f"not a topic of a gateway of {site}")
+    gateway = levels[3]
+    if not NAME.fullmatch(gateway):  # it becomes part of the topic of the acknowledgement
+        raise Refused("disagrees", f"{printable(gateway)} is not a valid name of a gateway")
+    return _Place(gateway, kind, levels[5] if kind in _OF_A_STREAM else None)
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    document = json.loads(body, parse_constant=_refuse_constant)
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")
+    if _deeper_than(DEPTH_MAX, document):
+        raise ValueError(f"lists and objects are nested more than {DEPTH_MAX} deep")
+    return document
+
+
+def _numbered(document: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
+    epoch, data = document.get("epoch"), document.get("data")
+    seq: Any = document.get("seq")
+    if not isinstance(epoch, str) or not is_number(seq) or not isinstance(data, dict):
+        raise ValueError("epoch, seq and data are needed")
+    if not epoch.isascii() or not epoch.isprintable() or len(epoch) > _EPOCH_CHARACTERS_MAX:
+        raise ValueError("epoch is not a word")
+    if not 0 <= seq < 2**63:
+        raise ValueError("seq is out of range")
+    return epoch, seq, data
+
+
+def _agree(document: dict[str, Any], topic: str, place: _Place, site: str, name: str) -> None:
+    """Raise Refused if a body says something else than its topic."""
+    expected = {
+        "source": f"/{site}/{place.gateway}",
+        "type": f"fieldwatch.{place.kind}.v1",
+        "stream": place.stream,
+        "topic": topic,
+        "subject": place.stream,
+    }
+    for key, value in expected.items():
+        optional = key in ("topic", "subject") and key not in document
+        if not optional and document.get(key, "") != value:
+            said = printable(str(document.get(key)), 80)
+            raise Refused("disagrees", f"{key} is {said}, and not {value} as its topic says")
+    identity = str(document.get("id"))
+    numbered = place.kind not in ("gone", "status")
+    if not (identity == name if numbered else identity.startswith(f"{name}/")):
+        raise Refused("disagrees", f"id is {printable(identity, 80)}, and not {name}")
+
+
+def _deeper_than(depth_max: int, value: Any) -> bool:
+    level = [value]
+    for _ in range(depth_max):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return any(isinstance(value, dict | list) for value in level)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _merged(value: Any, seq: int) -> list[Range]:
+    ranges = _ranges(value, seq - 1)
+    if (count := sum(last - first + 1 for first, last in ranges)) > _MERGED_MAX:
+        raise ValueError(f"{count} messages are not merged into one")
+    return ranges
+
+
+def _ranges(value: Any, highest: int) -> list[Range]:
+    ranges = parse(value, 0, GONE_MAX)
+    if ranges and ranges[-1][1] > highest:
+        raise ValueError(f"numbers above {highest} were not assigned yet")
+    return ranges
