@@ -248,6 +248,12 @@ def _uplink(link: Document) -> Iterator[Metric]:
     yield _count("uplink_refused_total", "Not read, as the agent ended with it.", refused)
     in_flight = [Value(link["in_flight"])]
     yield Metric("uplink_in_flight_messages", "gauge", "Sent, not yet acknowledged.", in_flight)
+    twin = link.get("twin")  # none of an older agent's
+    if twin is not None:
+        found = [Value(int(twin["state"] == "found"))]
+        yield Metric("uplink_name_used_twice", "gauge", "Another gateway has our name.", found)
+        taken_over = twin["taken_over"]
+        yield _count("uplink_taken_over_total", "Connections that it took over.", taken_over)
     denied = [Value(len(link.get("denied", ())))]  # none of an older agent's
     yield Metric("uplink_denied_topics", "gauge", "Topics we may not publish to.", denied)
 

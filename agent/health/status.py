@@ -200,6 +200,7 @@ def uplink_lines(link: Document | None) -> Iterator[str]:
         f" {link['published']} published, {link['acknowledged']} acknowledged,"
         f" {link['failures']} failures"
     )
+    yield from _twin(link.get("twin"))  # none of an older agent's
     if link["central"]:
         yield from _central(link["central"])
     if link["expired"]:
@@ -215,6 +216,18 @@ def uplink_lines(link: Document | None) -> Iterator[str]:
         yield f"          DENIED by the broker, messages wait: {', '.join(denied)}"
     if link["parked"]:
         yield f"          {link['parked']} messages that the broker does not accept: see the log"
+
+
+def _twin(twin: Document | None) -> Iterator[str]:
+    if twin is None:
+        return
+    if twin["state"] == "found":
+        yield (
+            f"          NAME USED TWICE since {twin['since']}: another gateway has it (its epoch is"
+            f" {twin['epoch']}), and each ends the other's connection"
+        )
+    if count := twin["taken_over"]:
+        yield f"          {count} connections were taken over by a client with our client id"
 
 
 def _configuration(configuration: Document | None) -> Iterator[str]:

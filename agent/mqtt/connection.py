@@ -87,6 +87,7 @@ class Subscribed(NamedTuple):
     """The broker answered to a subscription; ``refusal`` says why not, None is success."""
 
     refusal: str | None
+    packet: int = 0  # the number of the request
 
 
 class Received(NamedTuple):
@@ -278,16 +279,17 @@ class Connection:
                 made.UserProperty = list(form.user_properties)
         return self._properties[expiry_s, form]
 
-    def subscribe(self, topics: Sequence[str]) -> None:
-        """Subscribe to these topics at QoS 1; the answer comes as an event.
+    def subscribe(self, topics: Sequence[str]) -> int:
+        """Subscribe to these topics at QoS 1; return the packet number that the answer has.
 
         Raises:
             LinkError: the connection is gone.
 
         """
-        code, _ = self._client.subscribe([(topic, 1) for topic in topics])
-        if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
+        code, packet = self._client.subscribe([(topic, 1) for topic in topics])
+        if code != MQTTErrorCode.MQTT_ERR_SUCCESS or packet is None:
             raise LinkError("the connection is gone")
+        return packet
 
     def unsubscribe(self, topics: Sequence[str]) -> None:
         """Unsubscribe from these topics.
@@ -337,9 +339,11 @@ class Connection:
     def _on_publish(self, _: Any, __: Any, packet: int, code: ReasonCode, ___: Any) -> None:
         self.events.put(Acknowledged(packet, code.value, code.is_failure, str(code)))
 
-    def _on_subscribe(self, _: Any, __: Any, ___: int, codes: list[ReasonCode], ____: Any) -> None:
+    def _on_subscribe(
+        self, _: Any, __: Any, packet: int, codes: list[ReasonCode], ___: Any
+    ) -> None:
         refusal = next((str(code) for code in codes if code.is_failure), None)
-        self.events.put(Subscribed(refusal))
+        self.events.put(Subscribed(refusal, packet))
 
     def _on_message(self, _: Any, __: Any, message: paho.MQTTMessage) -> None:
         topic = message.topic  # a text: the bounded socket sees to that

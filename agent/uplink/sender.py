@@ -39,6 +39,7 @@ from agent.uplink.acknowledgements import Central
 from agent.uplink.denials import Denials
 from agent.uplink.link import Ledger, Link, drain
 from agent.uplink.session import Session
+from agent.uplink.twin import QUIET_S, Twin
 from models.errors import StoreError
 from models.times import iso_time
 
@@ -88,6 +89,8 @@ class Uplink:
         self._damaged = threading.Event()  # the outbox
         self._payload = Payload(self._dialect.content_type, settings.compression)
         self._denials = Denials(settings.denied_retry_s)
+        # a twin that waits as long as we may is not gone
+        self._twin = Twin(origin, self._run_id, max(QUIET_S, 3 * settings.backoff_max_s))
         self.backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
 
     def start(self) -> None:
@@ -138,6 +141,7 @@ class Uplink:
             "denied": list(link.denied),
             "expired": link.expired,
             "refused": link.refused,
+            "twin": self._twin.document(),
             "central": self._central.document() if self._central else None,
         }
 
@@ -210,6 +214,7 @@ class Uplink:
             self._dialect,
             self._payload,
             self._denials,
+            self._twin,
             self._guard,
         )
         try:
@@ -223,7 +228,8 @@ class Uplink:
             session.suspect()
             raise
         finally:
-            self.backoff.lasted(time.monotonic() - began)
+            if not self._twin.found:  # else the waits grow, so that each has the link for a while
+                self.backoff.lasted(time.monotonic() - began)
 
     def _online(self, told: int | None, bytes_max: int) -> tuple[int, Message] | None:
         """Return the status, where it has changed since the one ``told``, and its number."""

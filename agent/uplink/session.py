@@ -30,6 +30,7 @@ from agent.mqtt.connection import (
 from agent.uplink.denials import Denials
 from agent.uplink.link import Ledger, Link
 from agent.uplink.priorities import Lanes
+from agent.uplink.twin import Twin
 
 if TYPE_CHECKING:
     from agent.config.broker import MqttTable
@@ -83,6 +84,7 @@ class Session:
         dialect: Dialect,
         payload: Payload,
         denials: Denials,
+        twin: Twin,
         guard: Guard,
     ) -> None:
         self._guard = guard
@@ -95,6 +97,7 @@ class Session:
         self._central = central
         self._dialect, self._payload = dialect, payload
         self._denials = denials
+        self._twin = twin
         self._lanes = Lanes(outbox, settings.replay_rate_max)
         self._backlog_through = last_seq()
         self._window_max = min(settings.inflight_max, broker.receive_maximum)
@@ -120,6 +123,7 @@ class Session:
 
         """
         self._status = status
+        self._twin.listen(self._connection)
         if self._central is not None:
             self._connection.subscribe(self._central.topics)
         self._tell_status()
@@ -157,6 +161,7 @@ class Session:
         give_up: float | None = None
         while True:
             self._ledger.forget_deleted()
+            self._twin.look()
             self._look_for_renewal()
             if not self._renewed:
                 self._tell_status()
@@ -312,19 +317,21 @@ class Session:
             while True:
                 match event:
                     case Lost(reason):
+                        self._twin.lost(event)
                         raise LinkError(reason)
                     case Acknowledged():
                         self._answered(event)
-                    case Received(topic=topic, body=body):
-                        self._heard(topic, body)
+                    case Received():
+                        self._heard(event)
                     case TooLarge(topic=topic, size_bytes=size_bytes):
-                        if self._central is not None:
+                        if self._central is not None and topic != self._twin.topic:
                             self._central.too_large(topic, size_bytes)
                     case NoTopic():
                         if self._central is not None:
                             self._central.without_topic()
-                    case Subscribed(str(refusal)):
-                        raise LinkError(f"the broker lets us not hear central ops: {refusal}")
+                    case Subscribed(refusal):
+                        if not self._twin.answered(event) and refusal is not None:
+                            raise LinkError(f"the broker lets us not hear central ops: {refusal}")
                     case Woken():
                         self._lanes.look_again()
                 event = self._connection.events.get_nowait()
@@ -332,21 +339,26 @@ class Session:
             if not self._in_flight:
                 self._lanes.look_again()
 
-    def _heard(self, topic: str, body: bytes) -> None:
-        if self._central is None:
-            return
+    def _heard(self, received: Received) -> None:
+        body = received.body
         if self._guard.refuses(body):
             self._link.refused += 1
             return
-        was_online = self._central.online
         with self._guard.over(body):
-            self._central.heard(topic, body, self._outbox)
-        for seq in self._central.confirmed(self._outbox):
+            if received.topic == self._twin.topic:
+                self._twin.heard(body, received.retained)
+            elif self._central is not None:
+                self._follow(self._central, received)
+
+    def _follow(self, central: Central, received: Received) -> None:
+        was_online = central.online
+        central.heard(received.topic, received.body, self._outbox)
+        for seq in central.confirmed(self._outbox):
             if seq not in self._ledger:
                 self._link.acknowledged += 1
                 self._ledger.add(seq)
-        if self._central.online != was_online:
-            if self._central.online:  # it has subscribed before it says so
+        if central.online != was_online:
+            if central.online:  # it has subscribed before it says so
                 self._held = dict.fromkeys(self._held, time.monotonic())
             self._backlog_through = self._last_seq()
             self._begin_again()

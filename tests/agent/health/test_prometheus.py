@@ -91,6 +91,13 @@ def test_what_the_machine_does_not_tell_is_left_out(document: dict[str, Any]) ->
     assert not [name for name in values if "celsius" in name or "uplink" in name]
 
 
+def test_a_name_that_is_used_twice_is_a_metric_to_be_alarmed_by(document: dict[str, Any]) -> None:
+    twin = {"state": "found", "epoch": "e2", "since": document["updated"], "taken_over": 3}
+    values = read(prometheus.text(document | {"uplink": document["uplink"] | {"twin": twin}}))
+    assert values["fieldwatch_uplink_name_used_twice"] == {(): 1}
+    assert values["fieldwatch_uplink_taken_over_total"] == {(): 3}
+
+
 def test_labels_are_escaped(document: dict[str, Any]) -> None:
     odd = 'a"b\\c\nd\ud800'
     inputs = {odd: document["inputs"]["controller"]}

@@ -1,0 +1,166 @@
+"""Finds another gateway with our name, such as one started from a copy of our SD card.
+
+Both have the same client id, so at the broker each connection ends the other's, and neither ever
+sees the other online. But each hears the status topic that both publish to. The ``id`` of a status
+names the run (a random word of the process) and counts its connections. A status of another run is
+no sign by itself: an earlier life of this gateway left one, and the broker may publish its last
+will late. It is a sign where the other run makes a new connection after our own status was there.
+The epoch is no such mark: a copied database has ours, and a new database has another.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from agent.dialects.topics import gateway_topic
+from models.times import iso_time
+
+if TYPE_CHECKING:
+    from agent.mqtt.connection import Connection, Lost, Subscribed
+    from agent.store.record import Origin
+
+_LOG = logging.getLogger(__name__)
+
+QUIET_S: Final = 900.0  # connected this long, and nothing heard of it: it is gone
+_RUNS_MAX: Final = 8  # remembered; anybody who may publish there can make up any number
+_STRIKES: Final = 2  # fewer than the status topic has, which is in flight meanwhile
+_IDENTITY: Final = re.compile(r"[^/]+/(\w{1,64})/[0-9]+/([0-9a-f]{1,16})-([0-9]{1,9})-.+", re.ASCII)
+
+
+class Voice(NamedTuple):
+    """Who published a status."""
+
+    epoch: str  # of its database
+    run: str  # of its process
+    connection: int  # counts those of the run
+    online: bool
+
+
+def voice_of(body: bytes) -> Voice | None:
+    """Return who published a status; None if it is not as a gateway writes it."""
+    try:
+        said = json.loads(body)
+        epoch, run, connection = _IDENTITY.fullmatch(said["id"]).groups()  # type: ignore[union-attr]
+        return Voice(epoch, run, int(connection), said["data"]["state"] == "online")
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return None
+
+
+class Twin:
+    """Listens for one over all connections of an uplink; the sender's thread uses it."""
+
+    def __init__(self, origin: Origin, run: str, quiet_s: float = QUIET_S) -> None:
+        """``run`` is in our own statuses."""
+        self.topic = gateway_topic(origin.site, origin.gateway, "status")
+        self._origin = origin
+        self._run = run
+        self._quiet_s = quiet_s
+        self._ours = False  # our own status was there
+        self._first: dict[str, int] = {}  # other run -> its first connection heard of
+        self._found: Voice | None = None
+        self._since_s = 0.0  # Unix seconds
+        self._heard_at = 0.0  # of it, or the begin of our connection; monotonic
+        self._taken_over = 0
+        self._asked: int | None = None  # packet number of the subscription, until it is answered
+        self._strikes = 0
+        self._refusal: str | None = None
+
+    @property
+    def found(self) -> bool:
+        """Whether another gateway has our name."""
+        return self._found is not None
+
+    def listen(self, connection: Connection) -> None:
+        """Subscribe to our own status; call it before that is published.
+
+        Raises:
+            LinkError: the connection is gone.
+
+        """
+        self._heard_at = time.monotonic()
+        if self._asked is not None:  # some brokers end the connection instead of an answer
+            self._strikes += 1
+        self._asked = None
+        if self._strikes >= _STRIKES:
+            self._deaf("the connection ends each time")
+        else:
+            self._asked = connection.subscribe([self.topic])
+
+    def answered(self, answer: Subscribed) -> bool:
+        """Take the broker's answer to a subscription; say whether it was this one."""
+        if answer.packet != self._asked:
+            return False
+        self._asked, self._strikes = None, 0
+        if answer.refusal is None:
+            self._refusal = None
+        else:
+            self._deaf(answer.refusal)
+        return True
+
+    def _deaf(self, reason: str) -> None:
+        if self._refusal is None:
+            _LOG.warning(
+                "the broker refuses a subscription to our own status (%s): another gateway with"
+                " the same name would not be found",
+                reason,
+            )
+        self._refusal = reason
+
+    def lost(self, event: Lost) -> None:
+        """Count a connection that another client with our client id has taken over."""
+        if event.taken_over:
+            self._taken_over += 1
+            self._asked = None  # that was the reason, not the subscription
+
+    def heard(self, body: bytes, retained: bool) -> None:
+        """Take in what was published on our status topic."""
+        voice = voice_of(body)
+        if voice is None:
+            return
+        if voice.run == self._run:
+            self._ours = True
+        elif self._ours:
+            self._consider(voice, live=not retained)
+
+    def _consider(self, voice: Voice, live: bool) -> None:
+        first = self._first.setdefault(voice.run, voice.connection)
+        if len(self._first) > _RUNS_MAX:
+            del self._first[next(iter(self._first))]
+        if voice.connection != first or (voice.online and live):
+            self._find(voice)
+
+    def _find(self, voice: Voice) -> None:
+        if self._found is None:
+            self._since_s = time.time()
+            origin = self._origin
+            _LOG.error(
+                "another gateway uses the name %s/%s at this broker: each ends the other's"
+                " connection. Its epoch is %s, ours is %s. If it is a copy of this one, give it"
+                " its own gateway.name and an empty store.directory",
+                origin.site,
+                origin.gateway,
+                voice.epoch,
+                origin.epoch,
+            )
+        self._found, self._heard_at = voice, time.monotonic()
+
+    def look(self) -> None:
+        """Forget it when nothing was heard of it for long; call it while connected."""
+        if self._found is not None and time.monotonic() - self._heard_at > self._quiet_s:
+            _LOG.info("the other gateway with this name is gone")
+            self._found = None
+            self._first.clear()
+
+    def document(self) -> dict[str, Any]:
+        """Say what is known, for ``status``."""
+        state = "found" if self._found else "none" if self._ours else "unknown"
+        return {
+            "state": state,
+            "epoch": self._found.epoch if self._found else None,
+            "since": iso_time(self._since_s) if self._found else None,
+            "taken_over": self._taken_over,
+        }
