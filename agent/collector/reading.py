@@ -72,8 +72,9 @@ class _Place(NamedTuple):
 
 
 def subscriptions(site: str) -> list[str]:
-    """Return the topics on which the gateways of a site publish."""
-    levels = [f"{kind}/+" if kind in _OF_A_STREAM else kind for kind in _KINDS]
+    """Return the topics on which the gateways of a site publish all but their status."""
+    kinds = [kind for kind in _KINDS if kind != "status"]
+    levels = [f"{kind}/+" if kind in _OF_A_STREAM else kind for kind in kinds]
     return [gateway_topic(site, "+", level) for level in levels]
 
 

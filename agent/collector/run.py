@@ -36,11 +36,12 @@ from agent.collector.reading import (
     subscriptions,
 )
 from agent.collector.retention import FOREVER, Keeping
+from agent.collector.twins import Twins
 from agent.config.broker import MqttTable
 from agent.config.kinds import topic_name
 from agent.defects.threads import Watch
 from agent.dialects.received import decoded
-from agent.dialects.topics import acknowledged_topic, central_status_topic
+from agent.dialects.topics import acknowledged_topic, central_status_topic, gateway_topic
 from agent.journal import log_to_stderr
 from agent.mqtt.connection import (
     Acknowledged,
@@ -111,9 +112,14 @@ class Collector:
         self._version = Version(settings.protocol)
         self._stopping = threading.Event()
         self.backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
-        # new, far, repeated, corrected, conflict, gone, rejected, dropped, forgotten
+        # new, far, repeated, corrected, conflict, gone, rejected, dropped, forgotten, twins
         self.counters: Counter[str] = Counter()
         self.rejected: Counter[Cause] = Counter()
+        self._twins = Twins()
+        self._twins_log = _Tally(
+            "%d times a gateway connected under a name that another gateway uses, too; the last"
+            " one is %s. Is one a copy of the other?"
+        )
         self._gone_log = _Tally("%d messages will not come; the last ones are %s")
         self._dropped_log = _Tally("%d old messages dropped, %s")
         self._forgotten_log = _Tally(
@@ -165,9 +171,10 @@ class Collector:
             if broker is None:
                 return
             _LOG.info("collecting from %s", self.site)
+            statuses = connection.subscribe([gateway_topic(self.site, "+", "status")])
             connection.subscribe(subscriptions(self.site))
             connection.publish(status, _ONLINE, retain=True)
-            self._collect(_Collecting(self, connection, broker, collected))
+            self._collect(_Collecting(self, connection, broker, collected, statuses))
             connection.publish(status, _OFFLINE, retain=True)
         finally:
             connection.close(politely=self._stopping.is_set())
@@ -187,7 +194,10 @@ class Collector:
             return  # our own, or one that somebody cleared
         try:
             body = self._decoded(body)
-            self._keep(read_message(topic, body, self.site), collected)
+            said = read_message(topic, body, self.site)
+            if isinstance(said, Status):
+                self._look_for_twins(said.source.gateway, body)
+            self._keep(said, collected)
         except Refused as error:
             self.reject(topic, error.cause, str(error), collected, body)
 
@@ -212,6 +222,11 @@ class Collector:
                 for first, last in missing:
                     self.counters["gone"] += last - first + 1
                     self._gone_log.add(last - first + 1, f"{source.gateway}: {first} to {last}")
+
+    def _look_for_twins(self, gateway: str, status: bytes) -> None:
+        if (two := self._twins.heard(gateway, status)) is not None:
+            self.counters["twins"] += 1
+            self._twins_log.add(1, printable(two))
 
     def _file(self, message: Message, collected: Collected) -> None:
         taken = collected.take(message)
@@ -256,6 +271,7 @@ class Collector:
         self._conflict_log.tell()
         for log in self._rejected_logs.values():
             log.tell()
+        self._twins_log.tell()
 
     def committed(self, messages: list[Message]) -> None:
         """Pass on what is on the disk."""
@@ -267,8 +283,14 @@ class _Collecting:
     """Collects on one connection."""
 
     def __init__(
-        self, collector: Collector, connection: Connection, broker: Connected, collected: Collected
+        self,
+        collector: Collector,
+        connection: Connection,
+        broker: Connected,
+        collected: Collected,
+        statuses: int,
     ) -> None:
+        """``statuses`` is the packet number of a subscription that the broker may refuse."""
         self._collector = collector
         self._connection = connection
         self._collected = collected
@@ -277,6 +299,7 @@ class _Collecting:
         self._in_flight: set[int] = set()
         self._to_tell: dict[Source, None] = {}
         self._taken = 0
+        self._statuses = statuses
 
     def until(self, stopping: threading.Event) -> None:
         """Collect until ``stopping`` is set.
@@ -306,7 +329,7 @@ class _Collecting:
         match event:
             case Lost(reason):
                 raise LinkError(reason)
-            case Subscribed(str(refusal)):
+            case Subscribed(str(refusal), packet) if packet != self._statuses:
                 raise LinkError(f"the broker refuses the subscription: {refusal}")
             case Acknowledged(packet=packet):
                 self._in_flight.discard(packet)
