@@ -147,19 +147,27 @@ def mosquitto() -> tuple[str, dict[str, str]]:
 class RealBroker:
     """A mosquitto on a port of its own, which can be killed and started again."""
 
-    def __init__(self, directory: Path, more: str = "") -> None:
-        # held while no mosquitto runs: the kernel would else give it to anybody meanwhile, and
-        # even to a client that looks for the broker there, which then talks to itself
-        self._held = socket.socket()
-        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # mosquitto may have it
-        self._held.bind(("127.0.0.1", 0))
-        weakref.finalize(self, self._held.close)
-        self.port = int(self._held.getsockname()[1])
+    def __init__(self, directory: Path, more: str = "", first: str = "") -> None:
+        """``more`` is of its listener; ``first`` comes before that in its configuration."""
+        self.port = self._hold_port()
         self._config = directory / "mosquitto.conf"
         self._config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n{more}"
+            f"{first}listener {self.port} 127.0.0.1\nallow_anonymous true\n"
+            f"max_queued_messages 0\n{more}"
         )
         self._process: subprocess.Popen[bytes] | None = None
+
+    def _hold_port(self) -> int:
+        """Return a free port, and hold it while no mosquitto runs.
+
+        The kernel would else give it to anybody meanwhile, and even to a client that looks for the
+        broker there, which then talks to itself.
+        """
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # mosquitto may have it
+        held.bind(("127.0.0.1", 0))
+        weakref.finalize(self, held.close)
+        return int(held.getsockname()[1])
 
     def start(self) -> None:
         program, environment = mosquitto()

@@ -10,8 +10,9 @@ import pytest
 from agent.inputs.plant import CHANNELS, Pump
 from agent.store.reader import Reader
 from models.errors import StoreError
-from tests.agent.mqtt.test_connection import Authority, tls_broker
+from tests.agent.mqtt.test_connection import tls_broker
 from tests.agent_rig import lines
+from tests.certificates import Authority
 from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until
 from tests.serial_line import Line
 

@@ -40,6 +40,7 @@ def test_a_restart_a_new_database_and_what_comes_late_are_not() -> None:
         status(ONE, 2),  # lost its link
         status(TWO, 1),  # was started anew
         status(ONE, 2, state="offline"),  # the will of the life before, late
+        status(ONE, 3, state="offline"),  # and one of a connection that the collector missed
         status(ONE, 2),  # what the broker delivers twice
         status(TWO, 1),
         status("cccccccc", 1, "e2"),  # with a new database
