@@ -88,7 +88,7 @@ def test_two_gateways_with_one_name_find_each_other(
         shutil.copytree(gateways.store("one"), gateways.store("two"))
         one = gateways.start(broker.port, "one", protocol=protocol)
     two = gateways.start(broker.port, "two", protocol=protocol)
-    epochs = one.store.envelope.epoch, two.store.envelope.epoch
+    epochs = one.store.origin.epoch, two.store.origin.epoch
     assert (epochs[0] == epochs[1]) == copied
     wait_until(lambda: has_twin(one) and has_twin(two), "each to find the other")
     assert (twin(two)["epoch"], twin(one)["epoch"]) == epochs
@@ -268,7 +268,7 @@ def test_our_own_statuses_are_read(broker: RealBroker, ops: Ops, gateways: Gatew
     wait_until(lambda: len(ops.statuses) == 1, "its status")
     voice = voice_of(json.dumps(ops.statuses[0]).encode())
     assert voice is not None
-    assert voice == Voice(one.store.envelope.epoch, voice.run, 1, online=True)
+    assert voice == Voice(one.store.origin.epoch, voice.run, 1, online=True)
 
 
 def test_of_many_runs_only_some_are_remembered() -> None:
