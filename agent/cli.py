@@ -252,9 +252,15 @@ def flush(config_file: Path) -> int:
 def reload(config_file: Path) -> int:
     """Make the running agent read its configuration again; say what took effect."""
     outcome = _ask(config_file, "reload")
-    say(f"taken over: {', '.join(outcome['changed']) or 'nothing has changed'}")
+    if outcome["changed"] or not outcome["exchanged"]:
+        say(f"changed: {', '.join(outcome['changed']) or 'nothing'}")
+    for stream, detector in outcome["exchanged"].items():
+        say(
+            f"bundle of stream {stream}: now {detector['bundle']}"
+            f" (digest {detector['bundle_digest']})"
+        )
     if outcome["needs_restart"]:
-        say(f"needs a restart: {', '.join(outcome['needs_restart'])}")
+        say(f"needs a restart: {'; '.join(outcome['needs_restart'])}")
     return 0
 
 

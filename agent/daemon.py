@@ -16,7 +16,7 @@ import logging
 import signal
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +29,7 @@ from agent.config.load import AgentConfig, StoreTable, StreamTable
 from agent.control.dispatch import Dispatcher, Verb
 from agent.control.door import Door
 from agent.control.inbox import Command, Inbox
+from agent.control.protocol import Refused
 from agent.defects.quarantine import Quarantine
 from agent.defects.threads import Watch
 from agent.guard import Guard
@@ -47,7 +48,7 @@ from agent.inputs.queue import ChunkQueue
 from agent.inputs.source import Chunk, Input
 from agent.journal import start_logging
 from agent.parsing.lines import LineParser
-from agent.reloading import Reloads
+from agent.reloading import Load, Prepared, Reloads
 from agent.scoring.fleet import Fleet
 from agent.scoring.streams import Streams
 from agent.store.batch import Batch
@@ -60,9 +61,10 @@ from agent.store.writer import Store
 from agent.uplink.handover import Relay
 from agent.uplink.sender import DELETED_MAX, Uplink
 from models import __version__
+from models.bundle import Bundle
 from models.detector import Detector
-from models.errors import ConfigError, Defect, StoreError
-from models.manifest import manifest_of
+from models.errors import Defect, StoreError
+from models.manifest import Manifest, manifest_of
 from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
@@ -101,7 +103,9 @@ class Daemon:
         self._reading: list[Input] = []
         self._relay = Relay(uplink)
         self._notifier = notifier
-        self._reloads = Reloads(config_file, self._check, notifier, chunks.wake)
+        self._reloads = Reloads(
+            config_file, self._streams, loader_of(config), clock, notifier, chunks.wake
+        )
         self._inbox, self._door = inbox or Inbox(), door
         self._dispatcher = Dispatcher(
             {
@@ -358,23 +362,28 @@ class Daemon:
         self._next_save = time.monotonic()
         return {"stored": iso_time(self._clock.wall_s())}
 
-    def _check(self, config: AgentConfig) -> None:
-        _check_watchdog(config, self._notifier)
-        self._streams.check(config.streams)
-
     def _reload(self) -> None:
         """Apply a new configuration that is ready; the commit of ``_obey`` follows."""
         prepared = self._reloads.turn(self._config)
         if prepared is None:
             return
-        if prepared.changed:
-            self._apply(prepared.config)
+        if prepared.changed or prepared.fleets:
+            self._commit()  # what was scored belongs to the old settings and detectors
+            if prepared.fleets and self._trouble.error:
+                self._reloads.done(
+                    Refused(
+                        "not_stored",
+                        "a stream gets another detector only while the agent can store; nothing"
+                        f" has changed. Reload again when it can: {self._trouble.error}",
+                    )
+                )
+                return
+            self._apply(prepared)
         self._reloads.done(prepared)
 
-    def _apply(self, config: AgentConfig) -> None:
-        self._commit()  # what was scored belongs to the old settings
-        before, self._config = self._config, config
-        store = config.store
+    def _apply(self, prepared: Prepared) -> None:
+        before, self._config = self._config, prepared.config
+        config, store = prepared.config, prepared.config.store
         self._store.limit(
             store.outbox_rows_max,
             store.ring_rows_max,
@@ -383,8 +392,14 @@ class Daemon:
             _retention(store),
             store.history_bytes_max,
         )
+        now = time.monotonic()
+        self._next_health = min(self._next_health, now + config.health.interval_s)
+        for fleet in prepared.fleets:
+            self._streams.exchange(fleet, self._batch)
+            self._next_health = now  # ops are to hear of it soon
+        if prepared.fleets:
+            self._store.history.describe(self._streams.channels())
         self._streams.reconfigure(config.streams, config.summary.interval_s, self._batch)
-        self._next_health = min(self._next_health, time.monotonic() + config.health.interval_s)
         if config.mqtt != before.mqtt:
             self._relay.replace(uplink_of(config, self._store, self._quarantine.guard))
 
@@ -538,7 +553,7 @@ def run(config_file: Path, checker: Checker) -> int:
 def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: Inbox) -> Daemon:
     """Make all parts and join them; nothing runs yet."""
     notifier = Notifier()
-    _check_watchdog(config, notifier)
+    notifier.check(config.store.flush_interval_s)
     clock = Clock()
     fleets = _fleets(config, clock, checker)
     streams = {stream.name: stream for fleet in fleets for stream in fleet.streams}
@@ -611,14 +626,17 @@ def uplink_of(config: AgentConfig, store: Store, guard: Guard) -> Uplink | None:
     return Uplink(config.mqtt, store.origin, store.directory, lambda: store.last_seq, guard)
 
 
-def _check_watchdog(config: AgentConfig, notifier: Notifier) -> None:
-    """Refuse a flush interval that would let systemd take the loop for hung."""
-    flush_s, watchdog_s = config.store.flush_interval_s, notifier.watchdog_s
-    if watchdog_s is not None and flush_s > watchdog_s / 2:
-        raise ConfigError(
-            f"store.flush_interval_s = {flush_s:g}: at most half of the unit's WatchdogSec,"
-            f" which is {watchdog_s:g}"
-        )
+def loader_of(config: AgentConfig) -> Load:
+    """Return what loads the bundles that the configuration trusts."""
+    trust = config.bundles
+
+    def load_bundle(
+        path: Path, manifest_of: Callable[[str, bytes], Manifest]
+    ) -> tuple[Bundle, Detector]:
+        runtime, keys = config.runtime.interpreter, config.keys.directory
+        return load(path, runtime, keys, trust.require_signature, manifest_of)
+
+    return load_bundle
 
 
 def _fleets(config: AgentConfig, clock: Clock, checker: Checker) -> list[Fleet]:
@@ -638,12 +656,7 @@ def _detector(
         return baseline(table.baseline)
     assert table.bundle is not None
     if table.bundle not in loaded:
-        keys, signature = config.keys.directory, config.bundles.require_signature
-        _, loaded[table.bundle] = load(
-            table.bundle,
-            config.runtime.interpreter,
-            keys,
-            signature,
-            lambda source, data: checker.call(manifest_of, source, data),
+        _, loaded[table.bundle] = loader_of(config)(
+            table.bundle, lambda source, data: checker.call(manifest_of, source, data)
         )
     return loaded[table.bundle]

@@ -1,12 +1,14 @@
-"""A reload: a thread reads and checks the new configuration, the loop applies it.
+"""A reload: a thread reads the new configuration and loads its bundles, the loop applies them.
 
-    command, SIGHUP ─> Reloads.ask          thread "reload"
-                           └─ turn ────────> configuration ─> Prepared
-                       turn <──────────────────────┘
-                        └─> the loop applies it between two commits ─> commit ─> answer
+    command, SIGHUP ─> Reloads.ask           thread "reload"
+                          └─ turn ──> configuration ─> bundles that are new ─> Prepared
+                             turn <───────────────────────────────────────────────┘
+                              └─> the loop applies it between two commits ─> commit ─> answer
 
-A configuration that is refused changes nothing. A reload that is requested while one is in progress
-follows it: the file may have changed since it was read. All that wait are answered by the one.
+A configuration or a bundle that is refused changes nothing. A stream gets another detector where
+its bundle has other contents, whatever its path, or its baseline other settings. A reload that is
+requested while one is in progress follows it: the files may have changed since they were read. All
+that wait then are answered together.
 """
 
 from __future__ import annotations
@@ -14,19 +16,29 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from agent.bundles.load import baseline
+from agent.bundles.trust import believe
+from agent.clock import Clock
 from agent.config import load as configuration
 from agent.config.checker import Checker, NotChecked
-from agent.config.load import AgentConfig
-from agent.config.reload import differences, take_over
+from agent.config.load import AgentConfig, StreamTable
+from agent.config.reload import differences, kept, take_over
 from agent.control.dispatch import Later
 from agent.control.inbox import Answer
 from agent.control.protocol import Refused
 from agent.health.sdnotify import Notifier
-from models.errors import ConfigError
+from agent.journal import STREAM
+from agent.scoring.fleet import Fleet
+from agent.scoring.streams import Streams
+from models import bundle as bundles
+from models.bundle import Bundle
+from models.detector import Detector
+from models.errors import BundleError, ConfigError, InterpreterMissing
+from models.manifest import Manifest, manifest_of
 from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
@@ -34,12 +46,82 @@ _LOG = logging.getLogger(__name__)
 _STOP_S_MAX: Final = 3.0  # of the five that a stop may take
 
 
+# from a path to a bundle that may be trusted, and its detector
+Load = Callable[[Path, Callable[[str, bytes], Manifest]], tuple[Bundle, Detector]]
+
+
 class Prepared(NamedTuple):
     """A valid configuration, ready to be applied."""
 
     config: AgentConfig  # to be in effect
     changed: list[str]  # keys that take effect with it
-    needs_restart: list[str]  # keys that do not
+    needs_restart: list[str]  # keys that do not, some with the reason
+    fleets: Sequence[Fleet] = ()  # of the streams that get another detector
+
+    def answer(self) -> dict[str, Any]:
+        """Return what the client is told."""
+        return {
+            "changed": self.changed,
+            "exchanged": {
+                stream.name: stream.watched_by for fleet in self.fleets for stream in fleet.streams
+            },
+            "needs_restart": self.needs_restart,
+        }
+
+
+class _Detectors:
+    """The detectors that a new configuration asks for; the thread uses it.
+
+    Args:
+        config: Says which bundles are trusted.
+        running: Each stream's detector now.
+        manifest_of: Reads a manifest in the checking process.
+
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        running: Mapping[str, Detector],
+        load: Load,
+        manifest_of: Callable[[str, bytes], Manifest],
+    ) -> None:
+        self._trust, self._load, self._manifest_of = config.bundles, load, manifest_of
+        self._running = running
+        self._digests: dict[Path, str] = {}  # of the bundles that were read
+        self._by_digest = {detector.digest: detector for detector in running.values()}
+
+    def of(self, table: StreamTable) -> Detector:
+        """Return a stream's detector: the one that runs, where the contents are the same.
+
+        Streams with the same contents share one, and its network.
+
+        Raises:
+            BundleError: the bundle is refused.
+            InterpreterMissing: there is nothing to run it with.
+            ConfigError: the trusted keys cannot be read.
+
+        """
+        if table.baseline is not None:
+            made = baseline(table.baseline)
+            return self._known(table, made.digest) or made
+        assert table.bundle is not None
+        if table.bundle not in self._digests:
+            bundle = bundles.read(table.bundle, self._manifest_of, self._believe)
+            self._digests[table.bundle] = bundle.digest
+        detector = self._known(table, self._digests[table.bundle])
+        if detector is None:
+            _, detector = self._load(table.bundle, self._manifest_of)
+            self._digests[table.bundle] = detector.digest
+            self._by_digest[detector.digest] = detector
+        return detector
+
+    def _believe(self, seal: bundles.Seal) -> None:
+        believe(seal, self._trust.trusted_keys_dir, self._trust.require_signature)
+
+    def _known(self, table: StreamTable, digest: str) -> Detector | None:
+        own = self._running[table.name]
+        return own if own.digest == digest else self._by_digest.get(digest)
 
 
 class Reloads:
@@ -47,8 +129,10 @@ class Reloads:
 
     Args:
         config_file: The configuration.
-        check: Raises ConfigError where a configuration does not fit the running agent. The thread
-            calls it.
+        streams: Those that run; the thread only asks what their detectors are, and checks.
+        load: Loads a bundle; the thread calls it.
+        clock: The streams' clock.
+        notifier: Is told of the beginning and the end.
         wake: Makes the loop turn soon.
 
     """
@@ -56,12 +140,14 @@ class Reloads:
     def __init__(
         self,
         config_file: Path,
-        check: Callable[[AgentConfig], None],
+        streams: Streams,
+        load: Load,
+        clock: Clock,
         notifier: Notifier,
         wake: Callable[[], None],
     ) -> None:
-        self._file, self._check = config_file, check
-        self._notifier, self._wake = notifier, wake
+        self._file, self._streams, self._load = config_file, streams, load
+        self._clock, self._notifier, self._wake = clock, notifier, wake
         self._asked: Later | None = None  # for a reload that has not begun
         self._answer = Later()  # of the one that is in progress
         self._thread: threading.Thread | None = None  # while one is
@@ -107,14 +193,22 @@ class Reloads:
         if isinstance(outcome, Refused):
             self._refused = str(outcome)
             problems = self._refused.replace("\n", "; ")
-            _LOG.error("configuration refused, the previous one stays in effect: %s", problems)
+            _LOG.error("reload refused, nothing has changed: %s", problems)
             return outcome
         self._loaded_s, self._refused = time.time(), None
         self._needs_restart = outcome.needs_restart
         _LOG.info("configuration loaded; changed: %s", ", ".join(outcome.changed) or "nothing")
+        for fleet in outcome.fleets:
+            for stream in fleet.streams:
+                _LOG.warning(
+                    "stream %s: now watched by %s version %d, digest %s",
+                    *(stream.name, stream.manifest.name, stream.manifest.version),
+                    stream.detector.digest,
+                    extra={STREAM: stream.name},
+                )
         if self._needs_restart:
-            _LOG.warning("these need a restart: %s", ", ".join(self._needs_restart))
-        return {"changed": outcome.changed, "needs_restart": outcome.needs_restart}
+            _LOG.warning("these need a restart: %s", "; ".join(self._needs_restart))
+        return outcome.answer()
 
     def document(self) -> dict[str, Any]:
         """Say what is in effect, for ``status``."""
@@ -138,7 +232,7 @@ class Reloads:
             self._checker = Checker()
             self._checker.start()
         except NotChecked as error:
-            self.done(_refusal(error))
+            self.done(Refused("configuration", str(error)))
             return
         self._thread = threading.Thread(
             target=self._run, args=(now, self._checker), name="reload", daemon=True
@@ -152,16 +246,44 @@ class Reloads:
             with checker:
                 self._outcome = self._prepare(now, checker)
         except (ConfigError, NotChecked) as error:
-            self._outcome = _refusal(error)
+            self._outcome = Refused("configuration", str(error))
+        except (BundleError, InterpreterMissing) as error:
+            self._outcome = Refused("bundle", str(error))
         finally:
             self._wake()
 
     def _prepare(self, now: AgentConfig, checker: Checker) -> Prepared:
         new = checker.call(configuration.load, self._file)
+        running = self._streams.detectors()
+        detectors = _Detectors(
+            now, running, self._load, lambda source, data: checker.call(manifest_of, source, data)
+        )
         wanted = take_over(now, new)
-        self._check(wanted)
-        return Prepared(wanted, list(differences(now, wanted)), list(differences(wanted, new)))
+        self._notifier.check(wanted.store.flush_interval_s)
+        others: dict[Detector, list[StreamTable]] = {}
+        stay: dict[str, str] = {}  # streams that cannot get another detector now, and why
+        for table in wanted.streams:
+            detector = detectors.of(table)
+            if detector is running[table.name]:
+                self._streams.check(table)
+            elif (reason := self._streams.misfit(table.name, detector)) is not None:
+                stay[table.name] = reason
+            else:
+                others.setdefault(detector, []).append(table)
+        wanted = kept(now, wanted, stay)
+        interval_s = wanted.summary.interval_s
+        return Prepared(
+            wanted,
+            list(differences(now, wanted)),
+            _needs_restart(wanted, new, stay),
+            [Fleet(detector, own, interval_s, self._clock) for detector, own in others.items()],
+        )
 
 
-def _refusal(error: Exception) -> Refused:
-    return Refused("configuration", str(error))
+def _needs_restart(wanted: AgentConfig, new: AgentConfig, stay: Mapping[str, str]) -> list[str]:
+    """Return the keys that need a restart; that of a detector with the reason."""
+    keys = {table.name: "bundle" if table.bundle else "baseline" for table in new.streams}
+    reasons = {f"streams.{name}.{keys[name]}": reason for name, reason in stay.items()}
+    places = tuple(f"streams.{name}.{key}" for name in stay for key in ("bundle", "baseline"))
+    others = [key for key in differences(wanted, new) if not key.startswith(places)]
+    return others + [f"{key} ({reason})" for key, reason in reasons.items()]

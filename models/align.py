@@ -179,6 +179,18 @@ class Aligner:
         if round(slot) >= self._next:
             self._emitted(round(slot), samples)
 
+    def replace(self, before: Aligner, order: Sequence[int]) -> None:
+        """Continue at the position of another aligner with the same period and lateness.
+
+        Channel ``order[c]`` of ``before`` is channel ``c`` of this one. Its counters go on, too.
+        """
+        self._phase_s, self._next = before._phase_s, before._next
+        self._newest, self._newest_s = before._newest, before._newest_s
+        self._open = {slot: row[order] for slot, row in before._open.items()}
+        self._held, self._held_slot = before._held[order], before._held_slot[order]
+        self._far_late_rows = before._far_late_rows
+        self.counters.update(before.counters)
+
     def _emitted(self, last: int, samples: Samples) -> None:
         """Go on after slot ``last``, the one of the newest sample."""
         self._open = {slot: row for slot, row in self._open.items() if slot > last}
@@ -396,6 +408,12 @@ class Aligners:
         """Set the position of a stream to what its ``Aligner.to_bytes`` returned."""
         self._ahead[stream] = False
         self._each[stream].restore(data)
+        self._look_at(stream)
+
+    def replace(self, stream: int, before: Aligner, order: Sequence[int]) -> None:
+        """See ``Aligner.replace``."""
+        self._ahead[stream] = False
+        self._each[stream].replace(before, order)
         self._look_at(stream)
 
     def push(self, streams: Int64, readings: Readings) -> list[Aligned]:

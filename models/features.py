@@ -330,6 +330,12 @@ class Features:
         values = b"".join(signal.values.tobytes() for signal in self._signals)
         return json.dumps(document).encode() + b"\n" + values
 
+    def replace(self, before: Features) -> None:
+        """Continue with the raw values of other features, made from the same sources."""
+        self._signals, self._beside = before._signals, before._beside
+        self._empty_period = before._empty_period
+        self.counters.update(before.counters)
+
     def restore(self, data: bytes) -> None:
         """Set the state to what ``to_bytes`` returned."""
         head, _, values = data.partition(b"\n")

@@ -44,7 +44,8 @@ ROOMS: dict[str, set[str]] = {
     # neither store nor uplink
     "inputs": {"backoff", "config", "guard", "journal", "mqtt", "parsing"},
     "scoring": {"alarms", "clock", "config", "health", "inputs", "journal", "parsing", "store"},
-    "reloading": {"config", "control", "health"},  # reads and loads; the daemon applies
+    # reads, checks and loads; the daemon applies
+    "reloading": {"bundles", "clock", "config", "control", "health", "journal", "scoring"},
     "uplink": {
         "backoff",
         "clock",

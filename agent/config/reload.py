@@ -6,7 +6,7 @@ The settings of ``RELOADED`` take effect at a reload. All others stay as they ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from agent.config.load import AgentConfig
@@ -26,6 +26,8 @@ RELOADED: Final = (
     ("store", "alarms_days_max"),
     ("store", "history_days_max"),
     ("store", "history_bytes_max"),
+    ("streams", "*", "bundle"),  # where the channels and the sampling allow it, as for these
+    ("streams", "*", "baseline"),
     ("streams", "*", "silent_after_s"),
     ("streams", "*", "limits"),
     ("streams", "*", "prediction"),
@@ -44,6 +46,13 @@ def take_over(now: AgentConfig, new: AgentConfig) -> AgentConfig:
     wanted = _taken_over(now, new, ())
     assert isinstance(wanted, AgentConfig)
     return wanted
+
+
+def kept(now: AgentConfig, wanted: AgentConfig, streams: Collection[str]) -> AgentConfig:
+    """Return ``wanted`` with the tables of these streams as they are in ``now``."""
+    before = {table.name: table for table in now.streams}
+    tables = [before[t.name] if t.name in streams else t for t in wanted.streams]
+    return wanted.model_copy(update={"streams": tables})
 
 
 def _taken_over(now: Table, new: Table, at: KeyPath) -> Table:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from models.errors import ConfigError, FieldwatchError, StoreError
+from models.errors import BundleError, ConfigError, FieldwatchError, StoreError
 
 VERSION: Final = 1
 REQUEST_BYTES_MAX: Final = 16 * 1024  # of a line, without its end
@@ -23,6 +23,7 @@ Code = Literal[
     "unknown_command",
     "arguments",
     "configuration",
+    "bundle",
     "not_stored",
     "busy",
     "stopping",
@@ -35,6 +36,7 @@ EXIT_CODES: Final[Mapping[Code, int]] = {
     "unknown_command": 1,
     "arguments": 1,
     "configuration": ConfigError.exit_code,
+    "bundle": BundleError.exit_code,
     "not_stored": StoreError.exit_code,
     "busy": _TRY_AGAIN,
     "stopping": _TRY_AGAIN,

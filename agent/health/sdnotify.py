@@ -7,6 +7,7 @@ import socket
 import time
 from contextlib import suppress
 
+from models.errors import ConfigError
 from models.printable import printable
 
 _READY_WAIT_S_MAX = 30.0  # said once only, so it must not be lost
@@ -26,6 +27,20 @@ class Notifier:
             return None
         interval_us = int(os.environ.get("WATCHDOG_USEC", "0"))
         return interval_us / 1e6 if interval_us else None
+
+    def check(self, flush_interval_s: float) -> None:
+        """Refuse a flush interval that would let systemd take the loop for hung.
+
+        Raises:
+            ConfigError: it is more than half of the unit's ``WatchdogSec``.
+
+        """
+        watchdog_s = self.watchdog_s
+        if watchdog_s is not None and flush_interval_s > watchdog_s / 2:
+            raise ConfigError(
+                f"store.flush_interval_s = {flush_interval_s:g}: at most half of the unit's"
+                f" WatchdogSec, which is {watchdog_s:g}"
+            )
 
     def ready(self) -> None:
         """Say that the start is over."""

@@ -236,7 +236,7 @@ def _configuration(configuration: Document | None) -> Iterator[str]:
     for problem in (configuration["refused"] or "").splitlines():
         yield f"config    NOT APPLIED: {problem}"
     if configuration["needs_restart"]:
-        yield f"config    needs a restart: {', '.join(configuration['needs_restart'])}"
+        yield f"config    needs a restart: {'; '.join(configuration['needs_restart'])}"
 
 
 def _control(control: Document | None) -> Iterator[str]:

@@ -29,6 +29,11 @@ class HeadedCsv:
         self._csv: Csv | None = None
         self._splitter = Csv(settings, (), names, rejects)
 
+    def go_on_below(self, before: HeadedCsv) -> None:
+        """Read on below the header that another reader of the same lines knows."""
+        if before._header:
+            self.line(before._header, before._header.decode())
+
     def block(self, lines: Sequence[bytes]) -> Rows | None:
         """Read all lines at once, below the known header or an identical one."""
         if self._csv is None:

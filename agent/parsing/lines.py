@@ -95,6 +95,12 @@ class Text:
         self.has_time = self._format.has_time
         self.block_counts_nothing = self._format.block_counts_nothing
 
+    def go_on_below(self, before: object) -> None:
+        """Read on below the header that another reader of the same lines knows, if there is one."""
+        if isinstance(before, Text) and isinstance(before._format, HeadedCsv):
+            assert isinstance(self._format, HeadedCsv)
+            self._format.go_on_below(before._format)
+
     def block(self, lines: Sequence[bytes]) -> Rows | None:
         """Read all lines at once; None, and nothing counted, if that is impossible."""
         if not lines or max(map(len, lines)) > self._line_bytes_max:
@@ -151,9 +157,13 @@ class LineParser:
 
     """
 
-    def __init__(self, settings: InputTable, channels: Sequence[Channel]) -> None:
+    def __init__(
+        self, settings: InputTable, channels: Sequence[Channel], rejects: Rejects | None = None
+    ) -> None:
+        """``rejects`` of a parser that this one takes the place of."""
+        self._settings = settings
         self._names = [channel.name for channel in channels]
-        self._rejects = Rejects(settings.rejects_kept)
+        self._rejects = rejects or Rejects(settings.rejects_kept)
         self.reads_measurements = settings.format == "readings"
         kind = Numbers if self.reads_measurements else Text
         self._source: _Source = kind(settings, self._names, self._rejects)
@@ -170,6 +180,16 @@ class LineParser:
             settings.model_dump_json(include=set(InputTable.model_fields) - {"name", "stream"}),
             tuple(channel.model_dump_json() for channel in channels),
         )
+
+    def for_channels(self, channels: Sequence[Channel]) -> LineParser:
+        """Return a parser of the same input for the channels of another bundle, of the same names.
+
+        It goes on where this one is: it counts on, and knows the header.
+        """
+        following = LineParser(self._settings, channels, self._rejects)
+        if isinstance(following._source, Text):
+            following._source.go_on_below(self._source)
+        return following
 
     @property
     def counters(self) -> Counter[str]:

@@ -23,6 +23,7 @@ from agent.store.batch import Batch
 from models.align import Aligned, Aligners
 from models.detector import Detector
 from models.features import features_of
+from models.manifest import StreamRules
 from models.messages import (
     Float32,
     Float64,
@@ -101,6 +102,20 @@ class Fleet:
         """Return those of a stream's readings whose samples are not made yet."""
         return self._aligners.news(stream, readings, raw=bool(self._features))
 
+    def replace(self, stream: int, before: Fleet, number: int, batch: Batch) -> None:
+        """Have a stream take the place of one of another fleet, which then gets nothing more.
+
+        It goes on at the same place of the grid, so that no reading is lost, with a detector that
+        knows nothing of the past. ``misfit`` must let it pass.
+        """
+        now, then = self.streams[stream], before.streams[number]
+        names = then.manifest.channel_names
+        order = [names.index(name) for name in now.manifest.channel_names]
+        self._aligners.replace(stream, before._aligners.of(number), order)
+        if self._features:
+            self._features[stream].replace(before._features[number])
+        now.replace(then, batch)
+
     def _extracted(self, streams: Int64, readings: Readings) -> tuple[Int64, Readings]:
         """Return readings of the bundle's channels, made from raw ones, stream by stream."""
         who: list[Int64] = []
@@ -161,6 +176,31 @@ class Fleet:
         counts = np.bincount(streams, known.sum(axis=1), len(self.streams)).tolist()
         for stream, count in zip(self.streams, counts, strict=True):
             stream.counters["readings"] += int(count)
+
+
+def misfit(now: StreamRules, new: StreamRules) -> str | None:
+    """Say why a running stream cannot get another detector with these rules; None: it can.
+
+    Its inputs and its place on the grid have to stay.
+    """
+    if sorted(new.channel_names) != sorted(now.channel_names):
+        return f"its channels are {_named(new)}, those of the running one {_named(now)}"
+    if new.sampling.period_s != now.sampling.period_s:
+        return (
+            f"it has a sample every {new.sampling.period_s:g} s, the running one every"
+            f" {now.sampling.period_s:g} s"
+        )
+    if list(new.sources) != list(now.sources) or (now.sources and _passed(new) != _passed(now)):
+        return "its raw channels, or their order, are not those of the running one"
+    return None
+
+
+def _named(rules: StreamRules) -> str:
+    return ", ".join(rules.channel_names)
+
+
+def _passed(rules: StreamRules) -> list[str]:
+    return [channel.name for channel in rules.source_channels]
 
 
 def _rows(array: npt.NDArray[_Number]) -> npt.NDArray[_Number]:

@@ -6,6 +6,7 @@ that is not clean is read input by input, where each line is judged and each rej
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -49,30 +50,67 @@ class Intake:
         self._mono_s, self._wall_s = self._clock.monotonic_s(), 0.0  # of the chunks taken now
         # while the clock is not kept: when each stream last brought a reading, monotonic seconds
         self._heard_mono_s = {id(one): np.full(len(one.streams), self._mono_s) for one in fleets}
-        self._parsers = parsers
+        self._parsers = dict(parsers)
         self._routes: dict[str, _Route] = {}
         self._holding: dict[Leaps, _Route] = {}  # those that hold rows
-        places = {
-            stream.name: (fleet, number)
-            for fleet in fleets
-            for number, stream in enumerate(fleet.streams)
-        }
-        numbers: dict[Hashable, int] = {}
-        for stream, (fleet, number) in places.items():
-            names = [name for name in parsers if streams[name] == stream]
-            target = fleet.streams[number]
-            target.timed_by_arrival = not any(parsers[name].has_time for name in names)
-            ahead_max_s = {name: parsers[name].ahead_max_s for name in names}
-            leaps = Leaps(target.leap_agreed_s, ahead_max_s, self._drop)
-            for name in names:
-                parser = parsers[name]
-                kind = None  # what several inputs bring for one stream must stay in order
-                if len(names) == 1:
-                    kind = numbers.setdefault((id(fleet), parser.layout), len(numbers))
-                judged = not target.timed_by_arrival and math.isfinite(parser.ahead_max_s)
-                self._routes[name] = _Route(
-                    name, fleet, number, parser, target, kind, leaps if judged else None
-                )
+        self._kinds: dict[tuple[int, Hashable], int] = {}  # by fleet and layout
+        self._unused_kinds = itertools.count()
+        for fleet in fleets:
+            for number, target in enumerate(fleet.streams):
+                names = [name for name in parsers if streams[name] == target.name]
+                target.timed_by_arrival = not any(parsers[name].has_time for name in names)
+                ahead_max_s = {name: parsers[name].ahead_max_s for name in names}
+                leaps = Leaps(target.leap_agreed_s, ahead_max_s, self._drop)
+                for name in names:
+                    parser = parsers[name]
+                    # what several inputs bring for one stream must stay in order
+                    kind = self._kind(fleet, parser) if len(names) == 1 else None
+                    judged = not target.timed_by_arrival and math.isfinite(parser.ahead_max_s)
+                    self._routes[name] = _Route(
+                        name, fleet, number, parser, target, kind, leaps if judged else None
+                    )
+
+    def _kind(self, fleet: Fleet, parser: LineParser) -> int:
+        key = id(fleet), parser.layout
+        if key not in self._kinds:
+            self._kinds[key] = next(self._unused_kinds)
+        return self._kinds[key]
+
+    def exchange(self, fleet: Fleet, number: int, batch: Batch) -> None:
+        """Have a stream of a new fleet take the place of the one of its name; see ``misfit``.
+
+        All else goes on: rows that are held, what the parsers know and have counted, the place on
+        the grid.
+        """
+        target = fleet.streams[number]
+        names = [name for name, route in self._routes.items() if route.target.name == target.name]
+        before = self._routes[names[0]]
+        channels = target.manifest.source_channels
+        columns = [channel.name for channel in before.target.manifest.source_channels]
+        order = np.array([columns.index(channel.name) for channel in channels])
+        target.timed_by_arrival = before.target.timed_by_arrival
+        fleet.replace(number, before.fleet, before.stream, batch)
+        heard_mono_s = self._heard_mono_s[id(before.fleet)][before.stream]
+        never = np.full(len(fleet.streams), self._mono_s)
+        self._heard_mono_s.setdefault(id(fleet), never)[number] = heard_mono_s
+        for name in names:
+            parser = self._parsers[name] = self._parsers[name].for_channels(channels)
+            route = self._routes[name]
+            self._routes[name] = route._replace(
+                fleet=fleet,
+                stream=number,
+                parser=parser,
+                target=target,
+                kind=None if route.kind is None else self._kind(fleet, parser),
+            )
+        for leaps, route in self._holding.items():
+            if route.name in names:
+                leaps.reorder(order)
+                self._holding[leaps] = self._routes[route.name]
+        # what is of no use any more; the next fleet may get its id
+        used = {id(route.fleet) for route in self._routes.values()}
+        self._heard_mono_s = {key: one for key, one in self._heard_mono_s.items() if key in used}
+        self._kinds = {key: kind for key, kind in self._kinds.items() if key[0] in used}
 
     def take(self, chunks: Sequence[Chunk], batch: Batch) -> list[tuple[Chunk, str]]:
         """Score what chunks hold; return those with readings, each with its stream's name."""

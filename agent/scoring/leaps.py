@@ -76,6 +76,11 @@ class Leaps:
         if (run := self._runs.pop(name, None)) is not None:
             self._drop_rows(name, run.rows)
 
+    def reorder(self, order: Int64) -> None:
+        """Put the values of what is held into another order of channels: column ``order[c]``."""
+        for run in self._runs.values():
+            run.rows = [Readings(rows.times, rows.values[:, order]) for rows in run.rows]
+
     def judge(self, name: str, readings: Readings, latest_s: float, mono_s: float) -> Readings:
         """Return what can be used now; rows after ``latest_s`` are held."""
         leapt = readings.times > latest_s

@@ -64,7 +64,8 @@ class Stream:
         self.name = settings.name
         self.silent_after_s = settings.silent_after_s
         self.leap_agreed_s = settings.leap_agreed_s
-        self._detector, self._memory, self._number = detector, memory, number
+        self.detector = detector
+        self._memory, self._number = memory, number
         self._aligners = aligners
         self._alarms = Alarms(
             settings.name, {channel.name: channel.unit for channel in manifest.channels}
@@ -107,17 +108,17 @@ class Stream:
         try:
             if not parts:
                 raise StateMismatch("nothing saved")
-            restored = self._detector.restore(parts)
+            restored = self.detector.restore(parts)
         except StateMismatch as reason:
             _LOG.info(
                 "stream %s starts from nothing: %s", self.name, reason, extra={STREAM: self.name}
             )
             batch.forget(self.name)
-            self._detector.events(self._memory, self._number).next_number = last_number + 1
+            self.detector.events(self._memory, self._number).next_number = last_number + 1
             self._alarms.adopt(open_alarms)
             self.close_alarms("unwatched", batch)
             return False
-        self._detector.adopt(self._memory, self._number, restored)
+        self.detector.adopt(self._memory, self._number, restored)
         self._alarms.adopt(open_alarms)
         for part in self._parts:
             if part.name in parts:  # an older version may not have had it
@@ -126,10 +127,23 @@ class Stream:
             self.saved_through = int(parts[THROUGH])
         return True
 
+    def replace(self, before: Stream, batch: Batch) -> None:
+        """Take the place of a stream of the same name that another detector watched.
+
+        Its numbers and counters go on. Its summary in progress is sent, its open alarms close:
+        they belong to the detector that is gone. So does its stored state, which is forgotten.
+        """
+        before.close("unwatched", batch)
+        batch.forget(self.name)
+        events = before.detector.events(before._memory, before._number)
+        self.detector.events(self._memory, self._number).next_number = events.next_number
+        self.counters.update(before.counters)
+        self.last_time = before.last_time
+
     def catch_up(self, samples: Samples, batch: Batch) -> None:
         """Score again what was stored after the memory was last saved; it was all told, or calm."""
         inside = samples._replace(times=samples.times - self.correction_s)
-        found = self._detector.step_together(
+        found = self.detector.step_together(
             self._memory, np.array([self._number]), inside.times[:, None], inside.values[:, None]
         )
         for _, event in found.events:
@@ -138,6 +152,14 @@ class Stream:
             self.foretell(forecast, batch)
         self._aligners.caught_up(self._number, inside)
         self._take_note(samples, found.score[:, 0], batch)
+
+    @property
+    def watched_by(self) -> dict[str, str]:
+        """Name, version and digest of the detector, as ``status`` has them."""
+        return {
+            "bundle": f"{self.manifest.name} version {self.manifest.version}",
+            "bundle_digest": self.detector.digest,
+        }
 
     @property
     def correction_s(self) -> float:
@@ -186,12 +208,12 @@ class Stream:
 
     def take_number(self) -> int:
         """Return the number of a new event."""
-        return self._detector.events(self._memory, self._number).take_number()
+        return self.detector.events(self._memory, self._number).take_number()
 
     def open_silence(self, since_monotonic_s: float, batch: Batch) -> None:
         """Open the alarm that says nothing comes any more (once, until something does)."""
         since, now = self.arrived_s(since_monotonic_s), self.arrived_s(self._clock.monotonic_s())
-        self.report(self._detector.open_silence(self._memory, now, since, self._number), batch)
+        self.report(self.detector.open_silence(self._memory, now, since, self._number), batch)
 
     def report(self, events: list[Event], batch: Batch, quality: Uint8 | None = None) -> None:
         """Make alarms of events; ``quality`` (C,) is that of the sample they were found at."""
@@ -206,7 +228,7 @@ class Stream:
     ) -> None:
         """Close open alarms of which no event will say so; None: all of them."""
         for change in self._alarms.close(cause, self._clock.wall_s(), numbers):
-            by = FORECASTER if change.alarm["kind"] == "limit" else self._detector.detector
+            by = FORECASTER if change.alarm["kind"] == "limit" else self.detector.detector
             self._tell(change, by, batch)
 
     def _tell(self, change: Change, detector: str, batch: Batch) -> None:
@@ -238,8 +260,8 @@ class Stream:
                 self.name,
                 time,
                 data,
-                self._detector.digest,
-                detector or self._detector.detector,
+                self.detector.digest,
+                detector or self.detector.detector,
             )
         )
 
@@ -248,23 +270,25 @@ class Stream:
 
         ``last_alarm`` is the highest number on the disk; no higher one is told.
         """
-        manifest, counters = self.manifest, self.counters.copy()
+        counters = self.counters.copy()
         for part in self._parts:
             counters.update(part.counters)
-        return {
-            "bundle": f"{manifest.name} version {manifest.version}",
-            "bundle_digest": self._detector.digest,
-            "detector": self._detector.detector,
-            "interpreter": self._detector.runtime,
-            "last_sample": None if self.last_time is None else iso_time(self.last_time),
-            "last_score": self.last_score,
-            "quality": named_quality(manifest.channel_names, self._quality),
-            "open_alarms": [
-                alarm if alarm["number"] <= last_alarm else alarm | {"number": None}
-                for alarm in self._alarms.stored
-            ],
-            "counters": dict(+counters),
-        } | {key: value for part in self._parts for key, value in part.document().items()}
+        return (
+            self.watched_by
+            | {
+                "detector": self.detector.detector,
+                "interpreter": self.detector.runtime,
+                "last_sample": None if self.last_time is None else iso_time(self.last_time),
+                "last_score": self.last_score,
+                "quality": named_quality(self.manifest.channel_names, self._quality),
+                "open_alarms": [
+                    alarm if alarm["number"] <= last_alarm else alarm | {"number": None}
+                    for alarm in self._alarms.stored
+                ],
+                "counters": dict(+counters),
+            }
+            | {key: value for part in self._parts for key, value in part.document().items()}
+        )
 
     def save(
         self, batch: Batch, next_sample: int, whole: bool = True, stopping: bool = False
@@ -282,7 +306,7 @@ class Stream:
             stopping: the agent ends; see ``Moment``.
 
         """
-        events = list(self._detector.open_events(self._memory, self._number))
+        events = list(self.detector.open_events(self._memory, self._number))
         for part in self._parts:
             events += part.open_events()
         batch.alarms += self._alarms.update([event.moved(self.correction_s) for event in events])
@@ -296,14 +320,14 @@ class Stream:
         if moment < Moment.MEMORY:
             return
         self._told = False
-        saved |= self._detector.changed_parts(self._memory, self._number)
+        saved |= self.detector.changed_parts(self._memory, self._number)
         saved[THROUGH] = str(next_sample).encode()
 
-    def close(self, batch: Batch) -> None:
-        """Tell what is still to be told: the stream leaves, and nobody watches its alarms."""
+    def close(self, cause: Cause, batch: Batch) -> None:
+        """Tell what is still to be told: the stream leaves, and its open alarms close."""
         for part in self._parts:
             part.close(batch)
-        self.close_alarms("stream_removed", batch)
+        self.close_alarms(cause, batch)
 
 
 def _not_measured(quality: Uint8, score: Float32) -> dict[str, int]:

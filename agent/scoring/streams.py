@@ -10,9 +10,10 @@ from agent.config.load import StreamTable
 from agent.health.measured import inference
 from agent.inputs.source import Chunk
 from agent.parsing.lines import LineParser
-from agent.scoring.fleet import Fleet
+from agent.scoring.fleet import Fleet, misfit
 from agent.scoring.intake import Intake
 from agent.store.batch import Batch
+from models.detector import Detector
 from models.messages import stored_samples
 
 
@@ -81,10 +82,9 @@ class Streams:
         for stream in self._by_name.values():
             stream.save(batch, next_sample, whole, stopping)
 
-    def check(self, tables: Iterable[StreamTable]) -> None:
-        """Raise ConfigError where the settings do not fit a stream's bundle."""
-        for table in tables:
-            self._by_name[table.name].check(table)
+    def check(self, table: StreamTable) -> None:
+        """Raise ConfigError where the settings do not fit the stream's bundle."""
+        self._by_name[table.name].check(table)
 
     def reconfigure(
         self, tables: Iterable[StreamTable], summary_interval_s: float, batch: Batch
@@ -92,6 +92,35 @@ class Streams:
         """Go on with settings that ``check`` let pass."""
         for table in tables:
             self._by_name[table.name].reconfigure(table, summary_interval_s, batch)
+
+    def misfit(self, name: str, detector: Detector) -> str | None:
+        """Say why a stream cannot get another detector while it runs; None: it can."""
+        return misfit(self._by_name[name].manifest, detector.manifest)
+
+    def detectors(self) -> dict[str, Detector]:
+        """Return each stream's detector, by the stream's name."""
+        return {name: stream.detector for name, stream in self._by_name.items()}
+
+    def exchange(self, fleet: Fleet, batch: Batch) -> None:
+        """Have the streams of a new fleet take the place of those with their names.
+
+        A fleet that only some of its streams leave keeps their places, unused: its other streams
+        are scored in the same call as before only after a restart.
+        """
+        self.flush(batch)
+        for number, stream in enumerate(fleet.streams):
+            self._intake.exchange(fleet, number, batch)
+            self._by_name[stream.name] = stream
+        used = set(map(id, self._by_name.values()))
+        for gone in [one for one in self._fleets if used.isdisjoint(map(id, one.streams))]:
+            self._fleets.remove(gone)
+            fleet.pace.seconds += gone.pace.seconds
+            fleet.pace.samples += gone.pace.samples
+        self._fleets.append(fleet)
+
+    def channels(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of each stream's channels, in the order of its samples."""
+        return {name: stream.manifest.channel_names for name, stream in self._by_name.items()}
 
     def leave(self, names: Collection[str]) -> None:
         """Save and report nothing more of these streams: a defect may have touched them."""

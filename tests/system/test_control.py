@@ -40,7 +40,6 @@ class Gateway:
         self.socket = directory / "data" / "control.sock"
         self.agent = start(self.config)
         wait_until(lambda: "ready:" in self.agent.log(), "the agent")
-        self.ask("state")  # the loop has made its first commit, before any line
 
     def ask(self, command: str) -> dict[str, Any]:
         return ask(self.socket, command)
@@ -85,6 +84,7 @@ def expected_scores(bundle: Bundle, sent: bytes) -> np.ndarray[Any, Any]:
 
 
 def test_the_state_is_of_now_and_not_what_was_stored_last(gateway: Gateway) -> None:
+    gateway.ask("state")  # the loop has made its first commit, before any line
     gateway.line.write(lines(Pump(1).run(200)))
     wait_until(lambda: gateway.has_scored(200), "the samples")
     told = gateway.command("state")
@@ -181,7 +181,7 @@ def test_a_reload_says_what_became_of_it(gateway: Gateway) -> None:
     drop_in.write_text('[gateway]\nsite = "other"\n[health]\ninterval_s = 5\n')
     told = gateway.command("reload")
     assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout == "taken over: health.interval_s\nneeds a restart: gateway.site\n"
+    assert told.stdout == "changed: health.interval_s\nneeds a restart: gateway.site\n"
     drop_in.write_text("[health]\ninterval_s = 0\n")
     told = gateway.command("reload")
     assert (told.returncode, told.stdout) == (78, "")

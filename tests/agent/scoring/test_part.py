@@ -145,7 +145,7 @@ def test_a_stream_that_leaves_tells_what_it_has_and_closes_its_parts_and_alarms(
     fleet.take(rows(CALM))
     fleet.take(rows(5, FAR), CALM)
     save(fleet)
-    fleet.stream.close(fleet.batch)
+    fleet.stream.close("stream_removed", fleet.batch)
     batch = fleet.flush()
     assert part.asked == ["close"]
     assert [(alarm["number"], alarm["state"]) for alarm in batch.alarms] == [(1, "closed")]
