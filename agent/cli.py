@@ -551,6 +551,11 @@ def bench(
     "--keys", type=click.Path(path_type=Path), help="Directory of the gateways' public keys."
 )
 @click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    help="The collector's secret key; signs what it tells the gateways.",
+)
+@click.option(
     "--days-max", type=click.FloatRange(0, min_open=True), help="Drop messages older than this."
 )
 @click.option(
@@ -567,6 +572,7 @@ def collect(
     days_max: float | None,
     bytes_max: int,
     keys: Path | None,
+    key: Path | None,
     as_json: bool,
     **broker: Any,
 ) -> int:
@@ -583,7 +589,7 @@ def collect(
             say_json(document(message), indent=None)
 
     _keep_private()
-    run(site, directory, broker, tell, Keeping(days_max, bytes_max), keys)
+    run(site, directory, broker, tell, Keeping(days_max, bytes_max), keys, key)
     return 0
 
 

@@ -287,6 +287,7 @@ class Daemon:
     def _commit(self, with_status: bool = True) -> None:
         """Write the batch in one go; if that fails, keep it and try again at the next tick."""
         self._batch.acked += self._relay.acknowledged()
+        self._batch.counters |= self._relay.counters()
         self._streams.flush(self._batch)
         self._save()
         self._batch.status = self._status if with_status else None
@@ -554,6 +555,7 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
     """Make all parts and join them; nothing runs yet."""
     notifier = Notifier()
     notifier.check(config.store.flush_interval_s)
+    config.keys.check()
     clock = Clock()
     fleets = _fleets(config, clock, checker)
     streams = {stream.name: stream for fleet in fleets for stream in fleet.streams}
@@ -623,7 +625,14 @@ def uplink_of(config: AgentConfig, store: Store, guard: Guard) -> Uplink | None:
     """Return the uplink that is configured, if one is; it does not send yet."""
     if config.mqtt is None:
         return None
-    return Uplink(config.mqtt, store.origin, store.directory, lambda: store.last_seq, guard)
+    return Uplink(
+        config.mqtt,
+        store.origin,
+        store.directory,
+        lambda: store.last_seq,
+        guard,
+        config.keys.directory,
+    )
 
 
 def loader_of(config: AgentConfig) -> Load:

@@ -86,7 +86,7 @@ class _Detectors:
         load: Load,
         manifest_of: Callable[[str, bytes], Manifest],
     ) -> None:
-        self._trust, self._load, self._manifest_of = config.bundles, load, manifest_of
+        self._config, self._load, self._manifest_of = config, load, manifest_of
         self._running = running
         self._digests: dict[Path, str] = {}  # of the bundles that were read
         self._by_digest = {detector.digest: detector for detector in running.values()}
@@ -117,7 +117,7 @@ class _Detectors:
         return detector
 
     def _believe(self, seal: bundles.Seal) -> None:
-        believe(seal, self._trust.trusted_keys_dir, self._trust.require_signature)
+        believe(seal, self._config.keys.directory, self._config.bundles.require_signature)
 
     def _known(self, table: StreamTable, digest: str) -> Detector | None:
         own = self._running[table.name]
@@ -260,6 +260,7 @@ class Reloads:
         )
         wanted = take_over(now, new)
         self._notifier.check(wanted.store.flush_interval_s)
+        wanted.keys.check()
         others: dict[Detector, list[StreamTable]] = {}
         stay: dict[str, str] = {}  # streams that cannot get another detector now, and why
         for table in wanted.streams:

@@ -22,6 +22,10 @@ A bad reading is no exception. It is one item among good ones, and is counted by
 
 from __future__ import annotations
 
+from typing import Literal
+
+Unproven = Literal["unreadable", "unknown_key", "wrong_role", "revoked_key", "bad_signature"]
+
 
 class FieldwatchError(Exception):
     """Any error that the product raises on purpose. Its text says what, where and what to do."""
@@ -86,11 +90,11 @@ class StoreError(FieldwatchError):
 
 
 class NotAuthentic(FieldwatchError):
-    """A message is not signed by a key that may sign it; ``cause`` is a word for a counter."""
+    """A message is not signed by a key that may sign it; its cause is for a counter."""
 
     exit_code = 65
 
-    def __init__(self, cause: str, text: str) -> None:
+    def __init__(self, cause: Unproven, text: str) -> None:
         super().__init__(text)
         self.cause = cause
 

@@ -17,6 +17,7 @@ from agent.store.batch import Batch
 from agent.store.record import Kind, Outgoing
 from agent.store.writer import Store
 from agent.uplink.sender import Uplink
+from models.keys import SecretKey
 
 FAST = {
     "backoff_min_s": 0.05,
@@ -79,10 +80,13 @@ class Ops:
 class Collecting:
     """The reference collector, in a thread."""
 
-    def __init__(self, port: int, directory: Path, **more: Any) -> None:
+    def __init__(
+        self, port: int, directory: Path, key: SecretKey | None = None, **more: Any
+    ) -> None:
+        """With ``key`` it signs."""
         settings = MqttTable(host="127.0.0.1", port=port, **(FAST | more))
         self.messages: list[Message] = []
-        self.collector = Collector(settings, "plant", directory, self.messages.append)
+        self.collector = Collector(settings, "plant", directory, self.messages.append, key=key)
         self._thread = threading.Thread(target=self.collector.run)
         self._thread.start()
 
@@ -98,12 +102,18 @@ class Collecting:
 class Gateway:
     """Store and uplink with the part of the loop between them."""
 
-    def __init__(self, directory: Path, port: int, **settings: Any) -> None:
+    def __init__(
+        self, directory: Path, port: int, keys: Path | None = None, **settings: Any
+    ) -> None:
+        """Without ``keys`` it believes a collector that does not sign."""
+        self._closed = False
         self.store = Store(directory, "plant", "gw-1", 100_000, 1000)
         self.store.open()
         self.settings = MqttTable(host="127.0.0.1", port=port, **(FAST | settings))
+        if keys is None:
+            self.settings = self.settings.model_copy(update={"unsigned_acknowledgements": True})
         self.uplink = Uplink(
-            self.settings, self.store.origin, directory, lambda: self.store.last_seq
+            self.settings, self.store.origin, directory, lambda: self.store.last_seq, keys=keys
         )
 
     def put(self, count: int, kind: Kind = "summary", stream: str = "pump") -> None:
@@ -112,10 +122,13 @@ class Gateway:
 
     def delete_acknowledged(self) -> int:
         acked = self.uplink.acknowledged()
-        self.store.commit(Batch(acked=acked), "synced")
+        self.store.commit(Batch(acked=acked, counters=self.uplink.counters()), "synced")
         self.uplink.committed(acked)
         return int(self.store.document()["outbox_rows"])
 
     def close(self) -> None:
-        self.uplink.stop()
-        self.store.close()
+        """Stop it; done twice, it does nothing."""
+        if not self._closed:
+            self._closed = True
+            self.uplink.stop()
+            self.store.close()

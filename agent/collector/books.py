@@ -316,6 +316,23 @@ class Collected:
         with errors_of(self._path):
             return self._filed.of(source)
 
+    def reserve_counters(self, at_least: int, count: int) -> int:
+        """Return the first of so many counters, all above those that were reserved before.
+
+        Raises:
+            StoreError: the database cannot be written.
+
+        """
+        with transaction(self._database, self._path):
+            (reserved,) = self._database.execute(
+                "SELECT ifnull(max(reserved), 0) FROM counters"
+            ).fetchone()
+            first = max(at_least, reserved + 1)
+            self._database.execute(
+                "INSERT OR REPLACE INTO counters VALUES (1, ?)", [first + count - 1]
+            )
+        return int(first)
+
     def touched(self) -> list[Source]:
         """Return whose books changed, or had a repeated message, since the last call."""
         touched, self._touched = list(self._touched), {}

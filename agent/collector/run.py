@@ -37,6 +37,7 @@ from agent.collector.reading import (
 )
 from agent.collector.retention import FOREVER, Keeping
 from agent.collector.twins import Twins
+from agent.collector.voice import Voice
 from agent.config.broker import MqttTable
 from agent.config.kinds import topic_name
 from agent.defects.threads import Watch
@@ -58,7 +59,7 @@ from agent.mqtt.connection import (
 from agent.mqtt.payload import BYTES_MAX
 from agent.mqtt.version import Version
 from models.errors import ConfigError
-from models.keys import Keyring, names, read_keyring
+from models.keys import Keyring, SecretKey, ed25519, names, read_keyring, read_secret
 from models.printable import printable
 from models.settings import explain
 
@@ -102,9 +103,11 @@ class Collector:
         on_message: Callable[[Message], None] = lambda message: None,
         keeping: Keeping = FOREVER,
         keys: Keyring | None = None,
+        key: SecretKey | None = None,
     ) -> None:
         self._settings = settings
         self.keys = keys  # None: no gateway's signature can be checked
+        self._key = key  # None: gateways are told without a signature
         self._keeping = keeping
         self.site = site
         self._directory = directory
@@ -147,16 +150,17 @@ class Collector:
 
         """
         with Collected(self._directory, self.site, self._keeping) as collected:
+            voice = Voice(self._key, collected)
             while not self._stopping.is_set():
                 try:
-                    self._connect_and_collect(collected)
+                    self._connect_and_collect(collected, voice)
                 except LinkError as error:
                     if not self._stopping.is_set():
                         _LOG.warning("link lost: %s; trying again", error)
                     self.backoff.failed()
                 self._stopping.wait(self.backoff.wait_s())
 
-    def _connect_and_collect(self, collected: Collected) -> None:
+    def _connect_and_collect(self, collected: Collected, voice: Voice) -> None:
         connection = Connection(
             self._settings,
             f"fieldwatch-collector-{self.site}",
@@ -165,17 +169,18 @@ class Collector:
             received_waiting_max=_WAITING_MAX,
         )
         status = central_status_topic(self.site)
+        online, offline = voice.say(status, _ONLINE), voice.say(status, _OFFLINE)  # in this order
         try:
-            connection.open(status, _OFFLINE)
+            connection.open(status, offline)
             broker = self._version.answer(connection, self._stopping)
             if broker is None:
                 return
             _LOG.info("collecting from %s", self.site)
             statuses = connection.subscribe([gateway_topic(self.site, "+", "status")])
             connection.subscribe(subscriptions(self.site))
-            connection.publish(status, _ONLINE, retain=True)
-            self._collect(_Collecting(self, connection, broker, collected, statuses))
-            connection.publish(status, _OFFLINE, retain=True)
+            connection.publish(status, online, retain=True)
+            self._collect(_Collecting(self, connection, broker, collected, voice, statuses))
+            connection.publish(status, offline, retain=True)
         finally:
             connection.close(politely=self._stopping.is_set())
 
@@ -288,9 +293,11 @@ class _Collecting:
         connection: Connection,
         broker: Connected,
         collected: Collected,
+        voice: Voice,
         statuses: int,
     ) -> None:
         """``statuses`` is the packet number of a subscription that the broker may refuse."""
+        self._voice = voice
         self._collector = collector
         self._connection = connection
         self._collected = collected
@@ -356,7 +363,7 @@ class _Collecting:
             source = next(iter(self._to_tell))
             del self._to_tell[source]
             topic = acknowledged_topic(self._site, source.gateway)
-            body = self._collected.acknowledgement(source)
+            body = self._voice.say(topic, self._collected.acknowledgement(source))
             packet = self._connection.publish(topic, body, retain=True)
             if packet is None:
                 raise LinkError("the connection is gone")
@@ -377,13 +384,15 @@ def run(
     on_message: Callable[[Message], None],
     keeping: Keeping,
     keys: Path | None = None,
+    key: Path | None = None,
 ) -> None:
     """Collect until SIGTERM or SIGINT; ``broker`` has settings of the table ``[mqtt]``.
 
-    ``keys`` is the directory of the public keys that the collector trusts.
+    ``keys`` is the directory of the public keys that the collector trusts, ``key`` its own secret
+    key.
 
     Raises:
-        ConfigError: the settings do not fit together, no gateway can be of this site, or the keys
+        ConfigError: the settings do not fit together, no gateway can be of this site, or a key
             cannot be read.
         StoreError: the database cannot be used.
         Defect: a thread ended by one.
@@ -401,7 +410,15 @@ def run(
     log_to_stderr("%(levelname)s %(message)s", logging.INFO)
     if keyring is not None:
         _LOG.info("keys of gateways in %s: %s", keys, names(keyring.of("gateway")) or "none")
-    collector = Collector(settings, site, directory, on_message, keeping, keyring)
+    secret = None if key is None else read_secret(key, "collector")
+    if secret is None:
+        _LOG.warning("without --key gateways are told without a signature")
+    else:
+        ed25519()
+        if keyring is not None and f"key {secret.key_id.hex()}" in keyring.revoked:
+            raise ConfigError(f"{key}: this key is revoked in {keys}; make a new one")
+        _LOG.info("gateways are told with key %s", secret.key_id.hex())
+    collector = Collector(settings, site, directory, on_message, keeping, keyring, secret)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: collector.stop())
     with Watch(collector.stop):

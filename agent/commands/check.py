@@ -33,6 +33,7 @@ from agent.store.obstacles import refuse_obstacle, refuse_obstacles
 from agent.store.sqlite import LOCK
 from models.detector import Detector
 from models.errors import BundleError, ConfigError, InterpreterMissing, StoreError
+from models.keys import ROLES, ed25519, names, read_keyring
 from models.printable import printable
 from models.settings import dotted
 
@@ -46,6 +47,10 @@ _SLOW = (
 _LOSSY = (
     " with MQTT 3.1.1. Note: if its access list denies a topic, 3.1.1 cannot report that; the"
     " message counts as accepted, and is lost. Let this user publish to all topics, or use MQTT 5"
+)
+_UNSIGNED = (
+    "WARNING: believed without a signature (mqtt.unsigned_acknowledgements): any client of the"
+    " broker can delete messages that no collector has"
 )
 _UNTIMED = ". Note: its messages have no time; "
 _WAITED_LOST = (
@@ -103,6 +108,7 @@ def check(config_file: Path) -> list[Finding]:
     for source in config.inputs:
         findings += _input(source, detectors)
     findings.append(_store(config.store.directory))
+    findings += _keys(config)
     findings += _broker(config)
     return findings
 
@@ -195,6 +201,38 @@ def _open_to_all(directory: Path) -> str:
     files = [directory / name for name in (RECORDS, READINGS)]
     found = [str(file) for file in files if file.exists() and file.stat().st_mode & 0o007]
     return f"; every user can read {' and '.join(found)}; chmod o= prevents that" if found else ""
+
+
+def _keys(config: AgentConfig) -> Iterator[Finding]:
+    """Test whose signatures count, and whether somebody can do without."""
+    if config.keys.directory is None:
+        keyring = None
+    else:
+        what = f"keys {config.keys.directory}"
+        try:
+            keyring = read_keyring(config.keys.directory)
+            if keyring.keys:
+                ed25519()
+        except ConfigError as error:
+            yield Finding(False, what, str(error), error.exit_code)
+            return
+        told = ", ".join(f"{role} {len(keyring.of(role))}" for role in ROLES)
+        yield Finding(True, what, f"keys that are not revoked: {told}")
+    if config.mqtt is None or config.mqtt.acknowledgement != "central":
+        return
+    collectors = keyring.of("collector") if keyring else []
+    if config.mqtt.unsigned_acknowledgements:
+        useless = "; the keys of collectors are not used" if collectors else ""
+        yield Finding(True, "acknowledgements", f"{_UNSIGNED}{useless}")
+    elif collectors:
+        yield Finding(True, "acknowledgements", f"believed if signed by {names(collectors)}")
+    else:
+        yield Finding(
+            False,
+            "acknowledgements",
+            f"{config.keys.directory} has no key of a collector: no message would ever be deleted",
+            ConfigError.exit_code,
+        )
 
 
 def _broker(config: AgentConfig) -> Iterator[Finding]:

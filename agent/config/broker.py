@@ -77,6 +77,11 @@ class MqttTable(BrokerTable):
         "broker",
         description="Whose acknowledgement deletes a message: the broker's, or a collector's",
     )
+    unsigned_acknowledgements: bool = Field(
+        False,
+        description="central: believe a collector without a key; then any client of the broker can"
+        " delete messages that no collector has",
+    )
     central_timeout_s: Positive = Field(
         60.0, description="central: send again what the collector has not acknowledged within this"
     )
@@ -104,6 +109,11 @@ class MqttTable(BrokerTable):
     compression: Compression = Field(
         "none", description="Compression of each of these messages; zstd needs the extra zstd"
     )
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether the collector's words count only with its signature."""
+        return self.acknowledgement == "central" and not self.unsigned_acknowledgements
 
     @field_validator("dialect", "compression")
     @classmethod

@@ -20,6 +20,7 @@ from agent.config.layers import Layers, read
 from agent.config.location import STORE_DIRECTORY, socket_beside
 from agent.config.streams import BaselineTable, LimitTable, PredictionTable, repeated
 from models.errors import ConfigError
+from models.keys import read_keyring
 from models.manifest import Positive
 from models.settings import Table, dotted, explain, nearest
 from models.toml import Location
@@ -118,6 +119,16 @@ class KeysTable(Table):
         " role, and of the file revoked; bundles must be signed by one of the role bundle",
     )
 
+    def check(self) -> None:
+        """Refuse keys that cannot be read.
+
+        Raises:
+            ConfigError: see ``read_keyring``.
+
+        """
+        if self.directory is not None:
+            read_keyring(self.directory)
+
 
 class BundlesTable(Table):
     """Which bundles are trusted."""
@@ -211,6 +222,12 @@ class AgentConfig(Table):
         asked = self.bundles.require_signature and self.bundles.model_fields_set
         if asked and self.keys.directory is None:
             raise ValueError("bundles.require_signature needs keys.directory")
+        if self.mqtt is not None and self.mqtt.needs_key and self.keys.directory is None:
+            raise ValueError(
+                'mqtt.acknowledgement = "central" needs the collector\'s public key in'
+                " keys.directory, or mqtt.unsigned_acknowledgements = true; with the latter any"
+                " client of the broker can delete messages that no collector has"
+            )
         return self
 
     @property

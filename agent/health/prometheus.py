@@ -256,6 +256,24 @@ def _uplink(link: Document) -> Iterator[Metric]:
         yield _count("uplink_taken_over_total", "Connections that it took over.", taken_over)
     denied = [Value(len(link.get("denied", ())))]  # none of an older agent's
     yield Metric("uplink_denied_topics", "gauge", "Topics we may not publish to.", denied)
+    if link.get("central"):
+        yield from _central(link["central"])
+
+
+def _central(central: Document) -> Iterator[Metric]:
+    rejected = [Value(count, {"cause": cause}) for cause, count in central["rejected"].items()]
+    yield Metric(
+        "uplink_acknowledgements_rejected_total",
+        "counter",
+        "Words of a collector that were not followed, by cause.",
+        rejected,
+    )
+    trust = central.get("trust")  # none of an older agent
+    if trust is None:
+        return
+    unsigned, keys = [Value(int(trust["unsigned"]))], [Value(len(trust["keys"]))]
+    yield Metric("uplink_unsigned", "gauge", "Whether a collector needs no key.", unsigned)
+    yield Metric("uplink_collector_keys", "gauge", "Keys of collectors that are trusted.", keys)
 
 
 def _control(control: Document) -> Iterator[Metric]:

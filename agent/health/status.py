@@ -261,6 +261,20 @@ def _central(central: Document) -> Iterator[str]:
     )
     if any(central["rejected"].values()):
         yield f"          acknowledgements rejected: {_counts(central['rejected'])}"
+    yield from _trust(central.get("trust", {"unsigned": False, "keys": [""], "problem": None}))
+
+
+def _trust(trust: Document) -> Iterator[str]:
+    """Yield a line where the collector's word counts too much, or not at all."""
+    if trust["unsigned"]:
+        yield (
+            "          UNSIGNED acknowledgements are believed: any client of the broker can delete"
+            " messages that no collector has"
+        )
+    elif trust["problem"]:
+        yield f"          NO COLLECTOR is believed: {trust['problem']}"
+    elif not trust["keys"]:
+        yield "          NO COLLECTOR is believed: keys.directory has no key of one"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

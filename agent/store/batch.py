@@ -18,6 +18,7 @@ WAITING_MESSAGES_MAX: Final = 2000  # some 8 MB
 WAITING_ALARMS_MAX: Final = 2000
 # part of a stream's state: number of the first stored sample that the other parts know nothing of
 THROUGH: Final = "through"
+COUNTER: Final = "counter/"  # in the keys of ``meta``, before what the counter is of
 EVICTION: Final = ("health", "summary", "alarm")  # in this order, oldest first
 
 
@@ -32,6 +33,7 @@ class Batch:
     # streams whose stored state is deleted before ``state`` is written: of another detector
     forgotten: set[str] = field(default_factory=set)
     acked: list[int] = field(default_factory=list)
+    counters: dict[str, int] = field(default_factory=dict)  # of what central ops said; they rise
     clock: bytes | None = None  # its state, stored with the samples
     status: Callable[[], str] | None = None  # asked once the rest is written, so that it counts it
 

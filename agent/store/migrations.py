@@ -189,6 +189,8 @@ def _m003_collected(database: Database) -> None:
             site TEXT NOT NULL, cause TEXT NOT NULL, count INTEGER NOT NULL, last REAL NOT NULL,
             PRIMARY KEY (site, cause)
         ) STRICT, WITHOUT ROWID""",
+        # the highest counter that is reserved for what the collector says
+        "CREATE TABLE counters (id INTEGER PRIMARY KEY, reserved INTEGER NOT NULL) STRICT",
     )
 
 

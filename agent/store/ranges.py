@@ -62,6 +62,15 @@ class Ranges:
                 return
             first, at = self._lasts[at] + 1, at + 1
 
+    def within(self, first: int, last: int) -> list[Range]:
+        """Return what of the set lies from ``first`` to ``last``."""
+        begin = bisect_left(self._lasts, first)
+        end = bisect_right(self._firsts, last)
+        return [
+            (max(first, low), min(last, high))
+            for low, high in zip(self._firsts[begin:end], self._lasts[begin:end], strict=True)
+        ]
+
     def count(self) -> int:
         """Return how many ranges there are."""
         return len(self._firsts)

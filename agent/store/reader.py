@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from agent.alarms.lifecycle import OPENED
+from agent.store.batch import COUNTER
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.record import COLUMNS, Record
 from agent.store.sqlite import Connection, errors_of, open_for_reading
@@ -158,6 +159,14 @@ class Reader:
         """Return the epoch, or another value that belongs to the whole database."""
         ((value,),) = self._query(RECORDS, "SELECT value FROM meta WHERE key = ?", [key])
         return value
+
+    def counters(self) -> dict[str, int]:
+        """Return the highest counters of what central ops said, by topic and key."""
+        begin = len(COUNTER)
+        rows = self._query(
+            RECORDS, "SELECT key, value FROM meta WHERE substr(key, 1, ?) = ?", [begin, COUNTER]
+        )
+        return {key[begin:]: int(value) for key, value in rows}
 
     def outbox_rows(self) -> int:
         """Return how many messages wait."""

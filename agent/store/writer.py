@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.alarms.lifecycle import CLOSED, OPENED
 from agent.store import salvage
-from agent.store.batch import EVICTION, Batch
+from agent.store.batch import COUNTER, EVICTION, Batch
 from agent.store.compaction import compact
 from agent.store.correction import Correction, correct_alarms, correct_messages, correct_samples
 from agent.store.file import Mend, StoreFile
@@ -226,6 +226,7 @@ class Store:
                 ),
             )
             self._delete_acknowledged(batch.acked, totals)
+            self._raise(COUNTER, batch.counters)
             self._write_messages(batch.messages, clock, totals)
         self._totals = totals
         for alarm in batch.alarms:
@@ -233,6 +234,7 @@ class Store:
                 self._last_alarms[alarm["stream"]] = max(last, alarm["number"])
         batch.alarms, batch.messages, batch.state, batch.acked = [], [], {}, []
         batch.forgotten = set()
+        batch.counters = {}
 
     def _write_alarms(self, alarms: list[dict[str, Any]]) -> None:
         if not alarms:
@@ -242,11 +244,8 @@ class Store:
             ON CONFLICT DO UPDATE SET state = excluded.state, document = excluded.document""",
             [(a["stream"], a["number"], a["state"], json.dumps(a)) for a in alarms],
         )
-        self._records.executemany(
-            """INSERT INTO meta VALUES (?, ?)
-            ON CONFLICT DO UPDATE SET value = max(value, excluded.value)""",
-            [(_LAST_ALARM + alarm["stream"], alarm["number"]) for alarm in alarms],
-        )
+        rising = sorted(alarms, key=lambda alarm: int(alarm["number"]))
+        self._raise(_LAST_ALARM, {alarm["stream"]: alarm["number"] for alarm in rising})
         # ids count up, so this needs no counting of rows; what is open stays
         excess = self._records.execute(
             """DELETE FROM alarms WHERE id IN
@@ -256,6 +255,14 @@ class Store:
         )
         self._dropped["alarms_excess"] += excess.rowcount
         self._next_alarm = self._alarms_end()
+
+    def _raise(self, prefix: str, numbers: dict[str, int]) -> None:
+        """Store each number, unless a higher one is there."""
+        self._records.executemany(
+            """INSERT INTO meta VALUES (?, ?)
+            ON CONFLICT DO UPDATE SET value = max(value, excluded.value)""",
+            [(prefix + name, number) for name, number in numbers.items()],
+        )
 
     def _alarms_end(self) -> int:
         (newest,) = self._records.execute("SELECT ifnull(max(id), 0) FROM alarms").fetchone()

@@ -1,22 +1,24 @@
 """What central ops says to this gateway, and what it has yet to confirm (``acknowledgement``).
 
 The collector says, retained, whether it is there, and which messages it has: all of an epoch up to
-``through_seq``, and the ranges ``also`` beyond. A message that the broker took stays in the outbox
-until the collector has it, and is sent again after a while. What is not in the outbox any more
-(dropped, merged into another) is told to the collector, which would wait for it for ever.
+``through_seq``, and the ranges ``also`` beyond. ``agent.uplink.words`` tells whether it said so. A
+message that the broker took stays in the outbox until the collector has it, and is sent again after
+a while. Whatever is said, a message that this agent has not sent stays there; what was sent before
+it started is sent again. What is not in the outbox any more (dropped, merged into another) is told
+to the collector, which would wait for it for ever.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from agent.clock import clock_quality
 from agent.dialects.dialect import Dialect, Message
 from agent.dialects.topics import acknowledged_topic, central_status_topic
 from agent.store.ranges import Range, Ranges, is_number, parse
+from agent.uplink.words import CAUSES, Cause, Rejected, Words
 from models.printable import printable
 
 if TYPE_CHECKING:
@@ -30,22 +32,13 @@ GONE_MAX = 1000  # ranges in a gone message
 _LOOK_ROWS = 5000  # of the outbox, for what is gone
 LOOK_S = 1.0  # between two such looks
 
-Cause = Literal["malformed", "foreign_epoch", "beyond", "too_large"]
-
-
-class _Rejected(Exception):
-    """What was said cannot be used."""
-
-    def __init__(self, cause: Cause, reason: str) -> None:
-        super().__init__(reason)
-        self.cause = cause
-
 
 class Central:
     """The collector as this gateway knows it, over all connections; the sender's thread uses it."""
 
-    def __init__(self, dialect: Dialect, timeout_s: float) -> None:
+    def __init__(self, dialect: Dialect, timeout_s: float, words: Words) -> None:
         self._dialect, self._epoch = dialect, dialect.origin.epoch
+        self.words = words
         self._timeout_s = timeout_s
         site, gateway, _ = dialect.origin
         self._status_topic = central_status_topic(site)
@@ -53,7 +46,7 @@ class Central:
         self.topics = (self._status_topic, self._acknowledged_topic)
         self.online = False
         self.resent = 0
-        self.rejected: dict[Cause, int] = dict.fromkeys(get_args(Cause), 0)
+        self.rejected: dict[Cause, int] = dict.fromkeys(CAUSES, 0)
         self.through_seq: int | None = None  # None: nothing heard on this connection
         self._also = Ranges()
         # only while it is there can it confirm anything: so much of that time there was, s
@@ -61,6 +54,7 @@ class Central:
         self._online_since = 0.0  # monotonic
         # seq -> when the broker took it, by that time; the oldest first
         self._unconfirmed: dict[int, float] = {}
+        self._sent = Ranges()  # what the broker may have, as far as it is not confirmed
         self._looked = 0.0  # for what is gone, monotonic
         self._told: list[Range] = []
         self._told_at = 0.0
@@ -78,6 +72,15 @@ class Central:
         """Whether the collector has to confirm something before more is sent."""
         return len(self._unconfirmed) >= UNCONFIRMED_MAX
 
+    def connected(self, outbox: Reader) -> None:
+        """Begin with what is known of the collector.
+
+        Raises:
+            StoreError: the outbox cannot be read.
+
+        """
+        self.words.connected(outbox.counters())
+
     def disconnected(self) -> None:
         """Forget what was heard on this connection: on the next the broker repeats what holds."""
         self._be_online(online=False)
@@ -93,10 +96,22 @@ class Central:
         since_s = time.monotonic() - self._online_since if self.online else 0.0
         return self._online_s + since_s
 
-    def taken(self, seq: int) -> None:
-        """Take note that the broker has it."""
-        if not self.has(seq):
-            self._unconfirmed[seq] = self._waited_s()
+    def sent(self, seq: int) -> None:
+        """Take note that it goes to the broker."""
+        self._sent.add(seq, seq)
+
+    def not_taken(self, seq: int) -> None:
+        """Take note that the broker has not passed it on."""
+        self._sent.remove(seq, seq)
+
+    def taken(self, seq: int) -> bool:
+        """Take note that the broker has it; return whether it is confirmed by that."""
+        if self.has(seq):
+            new = seq in self._sent
+            self._sent.remove(seq, seq)
+            return new
+        self._unconfirmed[seq] = self._waited_s()
+        return False
 
     def heard(self, topic: str, body: bytes, outbox: Reader) -> None:
         """Take in what the collector says; what cannot be used is counted by cause.
@@ -106,24 +121,24 @@ class Central:
 
         """
         try:
-            said = _read(body)
+            said = self.words.read(topic, body)
             if topic == self._status_topic:
                 self._take_status(said)
             elif topic == self._acknowledged_topic:
                 # not what the loop says: the collector may be faster than the end of its commit
                 self._take_acknowledgement(said, int(outbox.meta("last_seq")))
-        except _Rejected as error:
+        except Rejected as error:
             self._reject(topic, error)
 
     def too_large(self, topic: str, size_bytes: int) -> None:
         """Count a message that was thrown away as it came."""
-        self._reject(topic, _Rejected("too_large", f"{size_bytes} bytes"))
+        self._reject(topic, Rejected("too_large", f"{size_bytes} bytes"))
 
     def without_topic(self) -> None:
         """Count a message that was thrown away, as its topic is no text."""
-        self._reject("?", _Rejected("malformed", "its topic is no text"))
+        self._reject("?", Rejected("malformed", "its topic is no text"))
 
-    def _reject(self, topic: str, why: _Rejected) -> None:
+    def _reject(self, topic: str, why: Rejected) -> None:
         if not self.rejected[why.cause]:
             _LOG.warning(
                 "message on %s rejected, %s: %s; others like it are counted only",
@@ -136,7 +151,7 @@ class Central:
     def _take_status(self, said: dict[str, Any]) -> None:
         state = said.get("state")
         if state not in ("online", "offline"):
-            raise _Rejected("malformed", "state is neither online nor offline")
+            raise Rejected("malformed", "state is neither online nor offline")
         if self.online != (state == "online"):
             _LOG.info("the collector is %s", state)
         self._be_online(state == "online")
@@ -145,24 +160,24 @@ class Central:
         through: Any = said.get("through_seq")
         epoch = said.get("epoch")
         if not isinstance(epoch, str) or not is_number(through) or through < 0:
-            raise _Rejected("malformed", "epoch and through_seq are wanted")
+            raise Rejected("malformed", "epoch and through_seq are wanted")
         try:
             also = parse(said.get("also", []), through, ALSO_MAX)
         except ValueError as error:
-            raise _Rejected("malformed", f"also: {error}") from error
+            raise Rejected("malformed", f"also: {error}") from error
         if epoch != self._epoch:
-            raise _Rejected(
+            raise Rejected(
                 "foreign_epoch",
                 f"of epoch {printable(epoch, 64)}; here it is {self._epoch}",
             )
         highest = also[-1][1] if also else through
         if highest > last_seq:
-            raise _Rejected("beyond", f"of number {highest}; the highest so far is {last_seq}")
+            raise Rejected("beyond", f"of number {highest}; the highest so far is {last_seq}")
         self.through_seq, self._also = through, Ranges(also)
         self._looked = 0.0
 
     def confirmed(self, outbox: Reader) -> list[int]:
-        """Return which messages in the outbox the collector has.
+        """Return which messages in the outbox were sent, and the collector has.
 
         Raises:
             StoreError: the outbox cannot be read.
@@ -171,7 +186,11 @@ class Central:
         if self.through_seq is None:
             return []
         ranges = [(0, self.through_seq), *self._also]
-        found = [seq for first, last in ranges for seq in outbox.waiting(first, last)]
+        found: list[int] = []
+        for first, last in ranges:
+            for sent_first, sent_last in self._sent.within(first, last):
+                found += outbox.waiting(sent_first, sent_last)
+            self._sent.remove(first, last)
         for seq in [seq for seq in self._unconfirmed if self.has(seq)]:
             del self._unconfirmed[seq]
         return found
@@ -225,14 +244,5 @@ class Central:
             "unconfirmed": len(self._unconfirmed),
             "resent": self.resent,
             "rejected": dict(self.rejected),
+            "trust": self.words.document(),
         }
-
-
-def _read(body: bytes) -> dict[str, Any]:
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise _Rejected("malformed", "no JSON") from error
-    if not isinstance(said, dict):
-        raise _Rejected("malformed", "no JSON object")
-    return said

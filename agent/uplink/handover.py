@@ -56,6 +56,10 @@ class Relay:
         self._drained = ended and not numbers
         return numbers
 
+    def counters(self) -> dict[str, int]:
+        """Return counters of what central ops said that rose since the last call, to be stored."""
+        return self._uplink.counters() if self._uplink else {}
+
     def committed(self, deleted: list[int]) -> None:
         """Say that there was a commit, and that these are gone from the outbox."""
         if self._uplink:

@@ -39,7 +39,9 @@ from agent.uplink.acknowledgements import Central
 from agent.uplink.denials import Denials
 from agent.uplink.link import Ledger, Link, drain
 from agent.uplink.session import Session
+from agent.uplink.trust import Trust
 from agent.uplink.twin import QUIET_S, Twin
+from agent.uplink.words import Words
 from models.errors import StoreError
 from models.times import iso_time
 
@@ -65,7 +67,9 @@ class Uplink:
         directory: Path,
         last_seq: Callable[[], int],
         guard: Guard | None = None,
+        keys: Path | None = None,
     ) -> None:
+        """``keys`` is the directory of the public keys that are trusted."""
         self._guard = guard or Guard()
         self._settings = settings
         self._dialect = dialect_of(settings.dialect, origin)
@@ -83,7 +87,8 @@ class Uplink:
         self._ledger = Ledger()
         self._central: Central | None = None
         if settings.acknowledgement == "central":
-            self._central = Central(self._dialect, settings.central_timeout_s)
+            words = Words(Trust(keys), settings.unsigned_acknowledgements)
+            self._central = Central(self._dialect, settings.central_timeout_s, words)
         self._unstored: dict[str, Any] | None = None  # as central ops is to know it
         self._news = 0  # counts its changes
         self._damaged = threading.Event()  # the outbox
@@ -100,6 +105,10 @@ class Uplink:
     def acknowledged(self) -> list[int]:
         """Return numbers of messages that are to be deleted, each once."""
         return drain(self._ledger.done, DELETED_MAX)
+
+    def counters(self) -> dict[str, int]:
+        """Return what is to be stored of the counters in what central ops said."""
+        return self._central.words.news() if self._central else {}
 
     def committed(self, deleted: list[int]) -> None:
         """Say that there was a commit, and that these are gone from the outbox."""
@@ -221,7 +230,7 @@ class Uplink:
             session.open(self._online)
             session.send_until(self._stopping)
             if not self._stopping.is_set():
-                _LOG.info("password or certificates were renewed; connecting with the new ones")
+                _LOG.info("password, certificates or keys were renewed; connecting again")
                 return True
             return session.part(self._status("offline", "stopped"), self._stop_by)
         except LinkError:

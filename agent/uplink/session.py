@@ -111,7 +111,7 @@ class Session:
         self._asking: set[Topic] = set()  # held or parked topics whose next message asks
         self._progress = time.monotonic()  # of the last answer, or the first unanswered message
         self._next_look = self._progress + RENEWAL_LOOK_S
-        self._renewed = False  # password or certificates; then this connection is let run out
+        self._renewed = False  # password, certificates or keys; then this connection is let run out
         self._told: int | None = None  # number of the status
         self._begin_again()
 
@@ -120,11 +120,13 @@ class Session:
 
         Raises:
             LinkError: the connection is gone.
+            StoreError: the outbox cannot be read.
 
         """
         self._status = status
         self._twin.listen(self._connection)
         if self._central is not None:
+            self._central.connected(self._outbox)
             self._connection.subscribe(self._central.topics)
         self._tell_status()
 
@@ -150,7 +152,7 @@ class Session:
     def send_until(self, stopping: threading.Event) -> None:
         """Send what is in the outbox and what comes into it.
 
-        Ends once ``stopping`` is set, or password or certificates were renewed: when all is
+        Ends once ``stopping`` is set, or password, certificates or keys were renewed: when all is
         answered, or a share of ``stop_timeout_s`` is over.
 
         Raises:
@@ -181,7 +183,8 @@ class Session:
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + RENEWAL_LOOK_S
-            self._renewed = self._renewed or self._connection.renewed()
+            keys_renewed = self._central is not None and self._central.words.renewed()
+            self._renewed = self._renewed or keys_renewed or self._connection.renewed()
 
     def part(self, status: Message, deadline: float) -> bool:
         """Publish the last status; say whether the broker has it by ``deadline`` (monotonic).
@@ -262,6 +265,8 @@ class Session:
             self._park(record.seq, "longer than the broker takes")
             return
         expiry_s = self._settings.health_expiry_s if record.kind == "health" else None
+        if self._central is not None:
+            self._central.sent(record.seq)
         self._publish(_Sent(topic, record.seq), body, expiry_s=expiry_s, form=self._payload)
         self._link.published += 1
         if topic in self._asking:  # one asks for all
@@ -354,9 +359,7 @@ class Session:
         was_online = central.online
         central.heard(received.topic, received.body, self._outbox)
         for seq in central.confirmed(self._outbox):
-            if seq not in self._ledger:
-                self._link.acknowledged += 1
-                self._ledger.add(seq)
+            self._confirm(seq)
         if central.online != was_online:
             if central.online:  # it has subscribed before it says so
                 self._held = dict.fromkeys(self._held, time.monotonic())
@@ -375,6 +378,8 @@ class Session:
         if sent.seq is None:  # a status has done its work once it is retained
             return
         self._sent.discard(sent.seq)
+        if self._central is not None and (answer.failed or answer.code == NO_SUBSCRIBER):
+            self._central.not_taken(sent.seq)
         if answer.code in _NEVER:
             self._park(sent.seq, answer.reason)
         elif answer.failed or answer.code == NO_SUBSCRIBER:
@@ -385,9 +390,12 @@ class Session:
 
     def _taken(self, seq: int) -> None:
         """Take note that the broker has it: done, or to be confirmed by central ops."""
-        if self._central is not None:
-            self._central.taken(seq)
-        elif seq not in self._ledger:
+        if self._central is None or self._central.taken(seq):
+            self._confirm(seq)
+
+    def _confirm(self, seq: int) -> None:
+        """Let it be deleted."""
+        if seq not in self._ledger:
             self._link.acknowledged += 1
             self._ledger.add(seq)
 

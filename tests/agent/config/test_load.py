@@ -245,6 +245,10 @@ def test_a_topic_that_one_can_subscribe_to_is_taken(written, topic):
             '[bundles]\ntrusted_keys_dir = "keys"\n',
             "bundles.trusted_keys_dir: unknown key; set directory in the table [keys] instead",
         ),
+        (
+            '[mqtt]\nhost = "b"\nacknowledgement = "central"\n',
+            'mqtt.acknowledgement = "central" needs the collector\'s public key in keys.directory',
+        ),
         ("store = 5\n", "store = 5: "),
     ],
 )

@@ -13,6 +13,8 @@ CREATE TABLE books (
             through_seq INTEGER NOT NULL, gone TEXT NOT NULL, dropped TEXT, used REAL, PRIMARY KEY (site, gateway, epoch)
         ) STRICT, WITHOUT ROWID;
 INSERT INTO "books" VALUES('plant','gw-1','eeeeeeeeeeeeeeee',2,'[]',NULL,1.79594474285504722595e+09);
+CREATE TABLE counters (id INTEGER PRIMARY KEY, reserved INTEGER NOT NULL) STRICT;
+INSERT INTO "counters" VALUES(1,1790000009999);
 CREATE TABLE merges (
             site TEXT NOT NULL, gateway TEXT NOT NULL, epoch TEXT NOT NULL, last INTEGER NOT NULL,
             first INTEGER NOT NULL, seq INTEGER NOT NULL,

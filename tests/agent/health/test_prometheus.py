@@ -78,6 +78,16 @@ def test_a_status_is_given_in_base_units(document: dict[str, Any]) -> None:
     assert values["fieldwatch_control_up"] == {(): 1}
 
 
+def test_whose_acknowledgements_count_is_given(document: dict[str, Any]) -> None:
+    trust = {"unsigned": True, "keys": ["3f1c9a20b7d4e655"], "problem": None}
+    central = {"rejected": {"unsigned": 0, "replayed": 3}, "trust": trust}
+    uplink = document["uplink"] | {"central": central}
+    values = read(prometheus.text(document | {"uplink": uplink}))
+    assert values["fieldwatch_uplink_acknowledgements_rejected_total"][("replayed",)] == 3
+    assert values["fieldwatch_uplink_unsigned"] == {(): 1}
+    assert values["fieldwatch_uplink_collector_keys"] == {(): 1}
+
+
 def test_an_agent_that_does_not_answer_is_not_up(document: dict[str, Any]) -> None:
     later = datetime.fromisoformat(document["updated"]) + timedelta(minutes=5)
     assert read(prometheus.text(document, later))["fieldwatch_up"] == {(): 0}

@@ -85,6 +85,7 @@ def test_a_retained_acknowledgement_of_any_text_does_not_end_the_link(
     ops.say(ACKNOWLEDGED, {"epoch": HOSTILE, "through_seq": 3})
     one = gateway(broker.port, **SLOW)
     one.put(3)
+    ops.say(STATUS, {"state": "online"})
     one.uplink.start()
     rejected = "foreign_epoch"
     wait_until(lambda: one.uplink.snapshot()["central"]["rejected"][rejected] == 1, "a rejection")

@@ -1,0 +1,50 @@
+"""What the collector says to gateways: signed, and each time with a higher counter.
+
+Gateways refuse a counter that is not higher than the last one of this key, so that nobody can
+repeat old words (``agent.uplink.words``). The counters are Unix milliseconds, or the next number.
+So they rise even if the database is lost. Some are reserved in the database at a time, so that they
+rise over a restart while the clock is wrong.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from agent.uplink.words import CONTEXT
+from models.signed import signed
+
+if TYPE_CHECKING:
+    from agent.collector.books import Collected
+    from models.keys import SecretKey
+
+_RESERVED: Final = 10_000
+
+
+class Voice:
+    """Says what the collector has to say; without a key as it is."""
+
+    def __init__(self, key: SecretKey | None, collected: Collected) -> None:
+        self._key = key
+        self._collected = collected
+        self._next, self._end = 0, 0  # counters that are reserved
+
+    def say(self, topic: str, said: bytes) -> bytes:
+        """Return what is to be published, a JSON object.
+
+        Raises:
+            StoreError: the database cannot be written.
+
+        """
+        if self._key is None:
+            return said
+        counter = b',"counter":%d}' % self._counter()
+        return signed(said[:-1] + counter, topic, CONTEXT, self._key)
+
+    def _counter(self) -> int:
+        if self._next >= self._end:
+            now = time.time_ns() // 1_000_000
+            self._next = self._collected.reserve_counters(now, _RESERVED)
+            self._end = self._next + _RESERVED
+        self._next += 1
+        return self._next - 1

@@ -1,0 +1,76 @@
+"""Whom the uplink believes: the keys of collectors, read for each connection.
+
+When something in their directory changes, the uplink connects again: so a new key counts, and a
+revoked one does not, within seconds and without a restart. While the directory or a file in it
+cannot be read, nobody is believed.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from models.errors import ConfigError
+from models.keys import REVOKED, Keyring, ed25519, names, read_keyring
+
+_LOG = logging.getLogger(__name__)
+
+_Files = dict[str, tuple[int, int, int]]  # name -> time of change in ns, bytes, inode
+
+
+class Trust:
+    """The keys in a directory; the sender's thread uses it."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._files: _Files = {}
+        self._told: list[str] = []
+        self._problem: str | None = None
+        self.keyring = _nobody(directory)
+
+    def read(self) -> None:
+        """Read the keys, where they are not as they were."""
+        if self._directory is None or not self.renewed():
+            return
+        self._files = _files(self._directory)
+        try:
+            self.keyring, self._problem = _keyring(self._directory), None
+        except ConfigError as error:
+            self.keyring, self._problem = _nobody(self._directory), str(error)
+            _LOG.error("no collector is believed until this is corrected: %s", error)
+        collectors = self.keyring.of("collector")
+        self._told = [key.key_id.hex() for key in collectors]
+        _LOG.info("keys of collectors in %s: %s", self._directory, names(collectors) or "none")
+
+    def renewed(self) -> bool:
+        """Whether keys were added, removed, changed or revoked since they were read."""
+        return self._directory is not None and _files(self._directory) != self._files
+
+    def document(self) -> dict[str, Any]:
+        """Say who is believed, for ``status``."""
+        return {"keys": self._told, "problem": self._problem}
+
+
+def _keyring(directory: Path) -> Keyring:
+    keyring = read_keyring(directory)
+    if keyring.keys:
+        ed25519()
+    return keyring
+
+
+def _nobody(directory: Path | None) -> Keyring:
+    return Keyring(directory or Path(), (), {})
+
+
+def _files(directory: Path) -> _Files:
+    """Return what differs once somebody has changed the keys; never empty."""
+    found: _Files = {}
+    for file in (directory, directory / REVOKED, *sorted(directory.glob("*.pub"))):
+        try:
+            stat = file.stat()
+        except OSError:
+            found[file.name] = (0, 0, 0)
+        else:
+            found[file.name] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    return found
