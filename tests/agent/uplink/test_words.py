@@ -183,10 +183,10 @@ def test_nobody_else_on_the_broker_frees_a_message(
 ) -> None:
     one = gateway(broker.port, keys=keys, **SLOW)
     sending(one, ops, key, 3)
-    ops.say(ACKNOWLEDGED, made(key, one.store.envelope.epoch))
+    ops.say(ACKNOWLEDGED, made(key, one.store.origin.epoch))
     wait_until(lambda: rejected(one) == {cause: 1}, "the rejection")
     assert one.delete_acknowledged() == 3
-    ops.say(ACKNOWLEDGED, word(key, 3, epoch=one.store.envelope.epoch, through_seq=3))
+    ops.say(ACKNOWLEDGED, word(key, 3, epoch=one.store.origin.epoch, through_seq=3))
     wait_until(lambda: one.delete_acknowledged() == 0, "the collector's own word")
 
 
@@ -212,7 +212,7 @@ def test_a_word_of_before_is_refused_after_a_restart_too_and_the_last_one_holds(
 ) -> None:
     one = gateway(broker.port, keys=keys, **SLOW)
     sending(one, ops, key, 3)
-    epoch = one.store.envelope.epoch
+    epoch = one.store.origin.epoch
     ops.say(ACKNOWLEDGED, word(key, 7, epoch=epoch, through_seq=2))
     wait_until(lambda: one.delete_acknowledged() == 1, "what is confirmed to go")
     one.close()
@@ -234,7 +234,7 @@ def test_what_was_never_sent_stays_whoever_says_that_he_has_it(
     one.put(9)
     one.put(10, "alarm")
     one.uplink.start()
-    ops.say(ACKNOWLEDGED, {"epoch": one.store.envelope.epoch, "through_seq": 9, "also": [[11, 19]]})
+    ops.say(ACKNOWLEDGED, {"epoch": one.store.origin.epoch, "through_seq": 9, "also": [[11, 19]]})
     wait_until(lambda: central(one)["through_seq"] == 9, "the word")
     assert "UNSIGNED acknowledgements are believed" in told(one)
     assert one.delete_acknowledged() == 19
@@ -252,7 +252,7 @@ def test_what_nobody_got_is_not_sent(broker: RealBroker, gateway: Callable[..., 
     one.uplink.committed([])
     wait_until(lambda: one.uplink.snapshot()["state"] == "held", "the broker's answer")
     liar = Ops(broker.port, "nothing", client_id="liar")
-    liar.say(ACKNOWLEDGED, {"epoch": one.store.envelope.epoch, "through_seq": 3})
+    liar.say(ACKNOWLEDGED, {"epoch": one.store.origin.epoch, "through_seq": 3})
     wait_until(lambda: central(one)["through_seq"] == 3, "the word")
     assert one.delete_acknowledged() == 3
     liar.close()
@@ -263,7 +263,7 @@ def test_a_key_is_replaced_while_gateways_run(
 ) -> None:
     one = gateway(broker.port, keys=keys, **SLOW)
     sending(one, ops, key, 4)
-    epoch = one.store.envelope.epoch
+    epoch = one.store.origin.epoch
     (aside := keys.parent / "aside").mkdir()
     new = enroll(keys, "new")
     (keys / "new.pub").rename(aside / "new.pub")
@@ -291,7 +291,7 @@ def test_while_the_keys_cannot_be_read_nobody_is_believed(
     wait_until(lambda: central(one)["trust"]["problem"] is not None, "the problem")
     assert "NO COLLECTOR is believed" in told(one)
     assert "revoked: line 1" in told(one)
-    ops.say(ACKNOWLEDGED, word(key, 9, epoch=one.store.envelope.epoch, through_seq=1))
+    ops.say(ACKNOWLEDGED, word(key, 9, epoch=one.store.origin.epoch, through_seq=1))
     wait_until(lambda: rejected(one).get("unknown_key") == 2, "the words to be refused")
     assert one.delete_acknowledged() == 1
     (keys / "revoked").unlink()
