@@ -152,6 +152,10 @@ def test_streams_of_one_bundle_go_on_sharing_its_network(rig: Rig, zoo_bundle: B
     assert rig.exchanged() == []
 
 
+def test_files_with_the_same_contents_may_go_on_with_a_network_each(tmp_path: Path) -> None:
+    assert Rig(tmp_path, ONE, OTHER).exchanged() == []
+
+
 def test_a_stream_that_gets_the_bundle_of_another_shares_its_network(
     tmp_path: Path, zoo_bundle: Bundle
 ) -> None:

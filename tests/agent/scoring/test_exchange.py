@@ -144,7 +144,8 @@ def test_rows_that_wait_for_others_of_their_sample_go_on_waiting(
     rig.exchange("s0", channels=order)
     for one in rigs:
         for second in range(10, 35):
-            one.take("s0/1", row(second, ["current", "pressure"]))
+            if second != 10:  # its last values are held
+                one.take("s0/1", row(second, ["current", "pressure"]))
             if second > 11:
                 one.take("s0/0", row(second, ["flow"]))
         one.take("s0/0", row(5, ["flow"]))  # too late, and counted by both
@@ -176,8 +177,11 @@ def test_lines_below_a_header_are_read_on_and_rejects_counted_on(order: Sequence
     )
 
 
+@pytest.mark.parametrize("rows_follow", [True, False])
 @pytest.mark.parametrize("order", [CHANNELS, REVERSED])
-def test_rows_that_are_held_until_their_time_is_believed_stay_held(order: Sequence[str]) -> None:
+def test_rows_that_are_held_until_their_time_is_believed_stay_held(
+    order: Sequence[str], rows_follow: bool
+) -> None:
     worlds = [World(NOW_S, "unsynced") for _ in range(2)]
     rigs = [Rig(["time", *CHANNELS], clock=world.clock()) for world in worlds]
 
@@ -197,10 +201,28 @@ def test_rows_that_are_held_until_their_time_is_believed_stay_held(order: Sequen
     before = len(rig.samples())
     assert before == 5
     rig.exchange("s0", channels=order)
-    for at in range(11, 30):
+    for at in range(11, 30 if rows_follow else 11):
         second(at, AHEAD_S)
+    for world, one in zip(worlds, rigs, strict=True):
+        world.wait(70.0)
+        one.clock.look()
+        one.streams.tick(one.batch)
     as_if_nothing_had_happened(rig, calm, before, order)
-    assert len(calm.samples()) == 5 + 24
+    assert len(calm.samples()) == 5 + (24 if rows_follow else 5)
+
+
+def test_a_wild_time_right_after_an_exchange_is_judged_by_the_past() -> None:
+    world = World(NOW_S, "unsynced")
+    rig = Rig(["time", *CHANNELS], clock=world.clock())
+    for at in range(1, 20):
+        world.wait(1.0)
+        rig.clock.look()
+        if at == 10:
+            rig.exchange("s0")
+        time = NOW_S + at + (AHEAD_S if at == 10 else 0)
+        rig.take("s0/0", f"{time:.3f},1,2,3")
+    assert [time - NOW_S for time, _ in rig.samples()] == [n for n in range(1, 20)]
+    assert rig.streams.rejects("s0/0")["rejected"] == {"in_future": 1}
 
 
 def test_others_of_the_fleet_go_on_as_they_were() -> None:
