@@ -21,7 +21,7 @@ from models.bundle import Bundle
 from models.detector import Detector
 from models.messages import Readings
 from models.pipeline import Pipeline
-from tests.agent.scoring.test_leaps import NOW_S, World
+from tests.agent.scoring.test_leaps import NOW_S, YEAR_1970_S, World
 from tests.conftest import ZOO_BUNDLE
 
 START_S = 1_700_000_000.0
@@ -223,6 +223,19 @@ def test_a_wild_time_right_after_an_exchange_is_judged_by_the_past() -> None:
         rig.take("s0/0", f"{time:.3f},1,2,3")
     assert [time - NOW_S for time, _ in rig.samples()] == [n for n in range(1, 20)]
     assert rig.streams.rejects("s0/0")["rejected"] == {"in_future": 1}
+
+
+def test_a_long_silence_before_an_exchange_is_no_leap() -> None:
+    world = World(YEAR_1970_S, "unsynced")  # only the stream's own past says what time it is
+    rig = Rig(["time", *CHANNELS], clock=world.clock())
+    for at in [1, 2, 3, AHEAD_S + 4, AHEAD_S + 5]:
+        world.wait(AHEAD_S + 1.0 if at == AHEAD_S + 4 else 1.0)
+        rig.clock.look()
+        if at == AHEAD_S + 4:
+            rig.streams.tick(rig.batch)
+            rig.exchange("s0")
+        rig.take("s0/0", f"{NOW_S + at:.3f},1,2,3")
+    assert len(rig.samples()) == 5
 
 
 def test_others_of_the_fleet_go_on_as_they_were() -> None:
