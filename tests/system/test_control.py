@@ -25,6 +25,7 @@ from models.messages import Samples
 from models.pipeline import Pipeline
 from tests.agent_rig import START_S, StartAgent, configure, kept_scores, lines, status
 from tests.conftest import ROOT, WAIT_S_MAX, RealAgent, wait_until
+from tests.exchange_rig import put
 from tests.serial_line import Line
 
 NEVER_S = "600"  # between two commits: what is stored is stored by a command
@@ -170,6 +171,33 @@ def test_a_flush_that_the_disk_does_not_take_says_so(failing: Gateway, disk: Pat
     failing.ask("flush")
     failing.agent.kill()
     assert len(kept_scores(failing.directory)) == 100
+
+
+def test_a_bundle_is_not_exchanged_while_the_disk_fails(
+    failing: Gateway, disk: Path, zoo_bundle: Bundle
+) -> None:
+    path = failing.directory / "later.fieldwatch"
+    later = put(zoo_bundle, path, version=2, name="\x1b[2J")  # which reaches no terminal
+    drop_in = failing.directory / "conf.d" / "a.toml"
+    drop_in.parent.mkdir()
+    drop_in.write_text(f'[[streams]]\nname = "pump"\nbundle = "{path}"\n')
+    failing.line.write(lines(Pump(1).run(100)))
+    wait_until(lambda: failing.has_read(100), "the lines")
+    disk.write_text("full")
+    told = failing.command("reload")
+    assert (told.returncode, told.stdout) == (74, "")
+    assert "nothing has changed. Reload again when it can: " in told.stderr
+    assert failing.ask("state")["streams"]["pump"]["bundle"] == "pump version 1"
+    disk.write_text("")
+    told = failing.command("reload")
+    assert told.stdout == (
+        "changed: streams.pump.bundle\n"
+        f"bundle of stream pump: now \\x1b[2J version 2 (digest {later.digest})\n"
+    )
+    assert "\x1b" not in failing.agent.log()
+    failing.agent.kill()
+    assert len(kept_scores(failing.directory)) == 100
+    assert remembered(failing.directory) == 100
 
 
 # ---- reload
