@@ -15,13 +15,16 @@ from tests.conftest import ROOT
 class CollectorProcess:
     """``fieldwatch-agent collect``, which can be stopped and go on."""
 
-    def __init__(self, port: int, directory: Path, mistake: str | None = None) -> None:
-        """``mistake`` is planted; see ``tests.planted``."""
-        directory.mkdir()
+    def __init__(
+        self, port: int, directory: Path, mistake: str | None = None, key: Path | None = None
+    ) -> None:
+        """``mistake`` is planted; see ``tests.planted``. With ``key`` it signs."""
+        directory.mkdir(exist_ok=True)
         self._output = directory / "messages"
         program = ["agent"] if mistake is None else ["tests.planted", mistake]
         command = [sys.executable, "-m", *program, "collect", str(directory), "--json"]
         command += ["--site", "plant", "--host", "127.0.0.1", "--port", str(port)]
+        command += [] if key is None else ["--key", str(key)]
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.DEVNULL, cwd=ROOT

@@ -101,14 +101,13 @@ def check(config_file: Path) -> list[Finding]:
         config = configuration.load(config_file)
     except ConfigError as error:
         return [Finding(False, "configuration", str(error), error.exit_code)]
-    findings = [Finding(True, "configuration", str(config_file))]
+    findings = [Finding(True, "configuration", str(config_file)), *_keys(config)]
     detectors: dict[str, Detector] = {}
     for stream in config.streams:
         findings.append(_stream(config, stream, detectors))
     for source in config.inputs:
         findings += _input(source, detectors)
     findings.append(_store(config.store.directory))
-    findings += _keys(config)
     findings += _broker(config)
     return findings
 

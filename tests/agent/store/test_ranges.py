@@ -30,6 +30,8 @@ def test_ranges_are_sets(
     assert all((number in ranges) == (number in plain) for number in range(50))
     missing = {n for first, last in ranges.missing(*asked) for n in range(first, last + 1)}
     assert missing == {*range(asked[0], asked[1] + 1)} - plain
+    within = {n for first, last in ranges.within(*asked) for n in range(first, last + 1)}
+    assert within == plain & {*range(asked[0], asked[1] + 1)}
     end = low
     while end + 1 in plain:
         end += 1

@@ -88,6 +88,18 @@ def test_acknowledging_twice_changes_nothing(store: Store) -> None:
     assert store.document()["outbox_rows"] == 2
 
 
+def test_counters_of_what_was_said_rise_and_stay(tmp_path: Path) -> None:
+    store = Store(tmp_path, "plant", "gw-1", 100, 100)
+    store.open()
+    for counters in ({"a/k": 5, "b/k": 7}, {"a/k": 6}, {"a/k": 4}, {}):
+        batch = Batch(counters=dict(counters))
+        store.commit(batch, "synced")
+        assert batch.counters == {}
+    store.close()
+    with Reader(tmp_path) as reader:
+        assert reader.counters() == {"a/k": 6, "b/k": 7}
+
+
 def test_a_full_outbox_evicts_health_then_summaries_and_alarms_last(tmp_path: Path) -> None:
     store = opened(tmp_path, outbox=4)
     kinds: list[Kind] = ["alarm", "summary", "health", "alarm", "summary", "health", "alarm"]
