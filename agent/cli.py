@@ -50,6 +50,12 @@ _config_option = click.option(
     envvar="FIELDWATCH_CONFIG",
     help="The agent's configuration.",
 )
+_FILE = click.Path(path_type=Path)
+_MARKS = {
+    "ok": Colored("ok  ", "green"),
+    "warn": Colored("WARN", "yellow"),
+    "unknown": Colored("?   ", "yellow"),
+}
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
@@ -105,9 +111,19 @@ commands.add_command(probe)
 @click.option(
     "--origins", is_flag=True, help="Only show every setting in effect and where it was set."
 )
+@click.option(
+    "--as-other",
+    metavar="USER",
+    help="Another user of the broker: test that it neither hears this gateway nor speaks for it.",
+)
+@click.option("--other-password-file", type=_FILE, help="File with that user's password.")
+@click.option("--other-cert-file", type=_FILE, help="That user's certificate (PEM), if it has one.")
+@click.option(
+    "--other-key-file", type=_FILE, help="The key (PEM) to it, unless it is in that file."
+)
 @_json_option
-def check(config_file: Path, origins: bool, as_json: bool) -> int:
-    """Check configuration, bundles, ports, store and broker; say what to fix.
+def check(config_file: Path, origins: bool, as_json: bool, **other: Any) -> int:
+    """Check configuration, bundles, ports, store, secrets and broker; say what to fix.
 
     The configuration is the file, then conf.d/*.toml beside it in the order of their names, then
     variables such as FIELDWATCH_MQTT__PORT. Later ones override earlier ones.
@@ -117,12 +133,18 @@ def check(config_file: Path, origins: bool, as_json: bool) -> int:
     if origins:
         _print_settings(checks.settings(config_file), as_json)
         return 0
-    findings = checks.check(config_file)
+    access = checks.Access(
+        other["as_other"],
+        other["other_password_file"],
+        other["other_cert_file"],
+        other["other_key_file"],
+    )
+    findings = checks.check(config_file, access if any(access) else None)
     if as_json:
         say_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            mark = Colored("ok  ", "green") if finding.ok else Colored("FAIL", "red")
+            mark = _MARKS[finding.mark] if finding.ok else Colored("FAIL", "red")
             first, *more = finding.detail.split("\n")
             say(mark, f"  {finding.what}: {first}")
             for line in more:

@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple
 from models.printable import indented, json_text, printable, printable_lines
 
 LINE_CHARACTERS_MAX: Final = 20_000
-_COLORS: Final = {"red": "\x1b[31m", "green": "\x1b[32m"}
+_COLORS: Final = {"red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m"}
 _OFF: Final = "\x1b[0m"
 
 
@@ -24,7 +24,7 @@ class Colored(NamedTuple):
     """A part of a line in a color. Without a terminal, or with ``NO_COLOR``, it has none."""
 
     text: str
-    color: Literal["red", "green"]
+    color: Literal["red", "green", "yellow"]
 
 
 def begin() -> None:

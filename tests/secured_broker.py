@@ -42,7 +42,7 @@ class SecuredBroker(RealBroker):
 
     def _passwords(self, file: str, users: tuple[str, ...]) -> None:
         """Write a file as mosquitto_passwd does."""
-        lines = [f"{user}:{_hashed(f'of {user}')}\n" for user in users]
+        lines = [f"{user}:{hashed(f'of {user}')}\n" for user in users]
         (self._directory / file).write_text("".join(lines))
 
     def _shipped(self) -> str:
@@ -70,7 +70,7 @@ class SecuredBroker(RealBroker):
         return settings | {"username": user, "password_file": password}
 
 
-def _hashed(password: str) -> str:
+def hashed(password: str) -> str:
     salt, rounds = os.urandom(12), 101
     key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds)
     return f"$7${rounds}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"

@@ -39,7 +39,7 @@ from agent.collector.retention import FOREVER, Keeping
 from agent.collector.twins import Twins
 from agent.collector.voice import Voice
 from agent.config.broker import MqttTable
-from agent.config.kinds import topic_name
+from agent.config.kinds import CHECK_STREAM, topic_name
 from agent.defects.threads import Watch
 from agent.dialects.received import decoded
 from agent.dialects.topics import acknowledged_topic, central_status_topic, gateway_topic
@@ -197,6 +197,8 @@ class Collector:
         body = received.body
         if topic == central_status_topic(self.site) or (not body and topic.endswith("/status")):
             return  # our own, or one that somebody cleared
+        if topic.endswith(f"/alarm/{CHECK_STREAM}"):  # of `fieldwatch-agent check`
+            return
         try:
             body = self._decoded(body)
             said = read_message(topic, body, self.site)

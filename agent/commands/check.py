@@ -15,7 +15,11 @@ from typing import Any, NamedTuple
 from agent.alarms.predicted import LimitWatch
 from agent.bundles.load import baseline, load
 from agent.bundles.trust import told
+from agent.commands.apart import NOT_ASKED, Apart
+from agent.commands.finding import Finding
+from agent.commands.secrecy import secrets
 from agent.config import load as configuration
+from agent.config.broker import BrokerTable
 from agent.config.hostile_lines import slow_line
 from agent.config.inputs import AnyInput, MqttInputTable, ReplayTable, SerialTable
 from agent.config.layers import leaves
@@ -28,6 +32,7 @@ from agent.inputs.serial import probe_port
 from agent.mqtt.connection import LinkError
 from agent.mqtt.version import probe_broker
 from agent.parsing.lines import LineParser
+from agent.store.envelope import ROOT
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.obstacles import refuse_obstacle, refuse_obstacles
 from agent.store.sqlite import LOCK
@@ -35,7 +40,8 @@ from models.detector import Detector
 from models.errors import BundleError, ConfigError, InterpreterMissing, StoreError
 from models.keys import ROLES, ed25519, names, read_keyring
 from models.printable import printable
-from models.settings import dotted
+from models.settings import dotted, explain
+from models.validation import ValidationError
 
 UNAVAILABLE = 69  # sysexits: something outside that may come back; the agent would wait for it
 FREE_BYTES_MIN = 50 * 2**20
@@ -63,15 +69,6 @@ _WAITED_USED = (
 )
 
 
-class Finding(NamedTuple):
-    """The result of one test."""
-
-    ok: bool
-    what: str
-    detail: str
-    exit_code: int = 0
-
-
 class Setting(NamedTuple):
     """One setting in effect."""
 
@@ -95,8 +92,34 @@ def settings(config_file: Path) -> Iterator[Setting]:
         yield Setting(dotted(location), value, source)
 
 
-def check(config_file: Path) -> list[Finding]:
-    """Test everything that the configuration names."""
+class Access(NamedTuple):
+    """How another user connects to the broker of this gateway."""
+
+    username: str | None
+    password_file: Path | None
+    tls_cert_file: Path | None
+    tls_key_file: Path | None
+
+    def of(self, broker: BrokerTable) -> BrokerTable:
+        """Return the broker with this access instead of the gateway's.
+
+        Raises:
+            ConfigError: they do not fit together.
+
+        """
+        try:
+            return BrokerTable.model_validate(
+                {
+                    name: self._asdict().get(name, getattr(broker, name))
+                    for name in BrokerTable.model_fields
+                }
+            )
+        except ValidationError as error:
+            raise ConfigError("; ".join(explain(BrokerTable, error))) from error
+
+
+def check(config_file: Path, other: Access | None = None) -> list[Finding]:
+    """Test everything that the configuration names; with ``other`` also who hears whom."""
     try:
         config = configuration.load(config_file)
     except ConfigError as error:
@@ -108,7 +131,8 @@ def check(config_file: Path) -> list[Finding]:
     for source in config.inputs:
         findings += _input(source, detectors)
     findings.append(_store(config.store.directory))
-    findings += _broker(config)
+    findings += secrets(config)
+    findings += _broker(config, other)
     return findings
 
 
@@ -234,14 +258,20 @@ def _keys(config: AgentConfig) -> Iterator[Finding]:
         )
 
 
-def _broker(config: AgentConfig) -> Iterator[Finding]:
+def _broker(config: AgentConfig, other: Access | None) -> Iterator[Finding]:
     if config.mqtt is None:
         yield Finding(True, "broker", "none configured; central ops receives nothing")
         return
     what = f"broker {config.mqtt.host}:{config.mqtt.port}"
+    client_id = f"fieldwatch-{config.gateway.name}-check"
     try:
-        protocol = probe_broker(config.mqtt, f"fieldwatch-{config.gateway.name}-check")
+        protocol = probe_broker(config.mqtt, client_id)
     except LinkError as error:
         yield Finding(False, what, str(error), UNAVAILABLE)
         return
     yield Finding(True, what, f"accepts the connection{_LOSSY if protocol == '3.1.1' else ''}")
+    if other is None:
+        yield NOT_ASKED
+    else:
+        topics = f"{ROOT}/{config.gateway.site}/{config.gateway.name}"
+        yield Apart(topics, config.mqtt, other.of(config.mqtt), client_id).finding()

@@ -1,0 +1,174 @@
+"""Whether the broker keeps this gateway apart from another user, seen by what arrives.
+
+An answer of the broker proves little: some grant a subscription to foreign topics and then deliver
+nothing. So another user listens while this gateway speaks, and speaks while this gateway listens.
+Nobody takes these messages for a gateway's: their type is ``fieldwatch.check.v1``, their stream
+``_check``, and none is retained.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import Empty
+from typing import Final
+
+from agent.commands.finding import Finding
+from agent.config.broker import BrokerTable
+from agent.config.kinds import CHECK_STREAM
+from agent.mqtt.connection import (
+    CONNECT_TIMEOUT_S,
+    Acknowledged,
+    Connection,
+    ConnectionEvent,
+    LinkError,
+    Lost,
+    Received,
+    Subscribed,
+)
+from agent.mqtt.version import connected
+
+_GRACE_S: Final = 1.0  # a broker of several machines may deliver after its answer to something else
+_WHAT: Final = "broker's access list"
+NOT_ASKED: Final = Finding(
+    True,
+    _WHAT,
+    "unknown whether the broker keeps other users from hearing this gateway and from speaking for"
+    " it; give a second user with --as-other and --other-password-file to test it",
+    mark="unknown",
+)
+
+
+class _Client:
+    """One user at the broker."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.heard: list[Received] = []
+
+    def subscribe(self, *topics: str) -> bool:
+        """Return whether the broker grants it; all that it sent before that is heard."""
+        packet = self._connection.subscribe(topics)
+        answer = self._until(lambda event: isinstance(event, Subscribed) and event.packet == packet)
+        assert isinstance(answer, Subscribed)
+        return answer.refusal is None
+
+    def publish(self, topic: str, body: bytes) -> bool:
+        """Return whether the broker takes it, as far as it says so."""
+        packet = self._connection.publish(topic, body)
+        answer = self._until(
+            lambda event: isinstance(event, Acknowledged) and event.packet == packet
+        )
+        assert isinstance(answer, Acknowledged)
+        return not answer.failed
+
+    def listen(self, seconds: float, done: Callable[[], bool] = lambda: False) -> None:
+        """Hear what comes in this time, or until ``done``."""
+        deadline = time.monotonic() + seconds
+        while not done() and (wait_s := deadline - time.monotonic()) > 0:
+            try:
+                self._take(self._connection.events.get(timeout=wait_s))
+            except Empty:
+                return
+
+    def _until(self, is_answer: Callable[[ConnectionEvent], bool]) -> ConnectionEvent:
+        deadline = time.monotonic() + CONNECT_TIMEOUT_S
+        while True:
+            try:
+                event = self._connection.events.get(timeout=max(0.0, deadline - time.monotonic()))
+            except Empty as error:
+                raise LinkError("the broker does not answer") from error
+            self._take(event)
+            if is_answer(event):
+                return event
+
+    def _take(self, event: ConnectionEvent) -> None:
+        if isinstance(event, Lost):
+            raise LinkError(event.reason)
+        if isinstance(event, Received):
+            self.heard.append(event)
+
+
+class Apart:
+    """The test of one gateway's topics with one other user."""
+
+    def __init__(self, topics: str, ours: BrokerTable, other: BrokerTable, client_id: str) -> None:
+        """``topics`` is what the topics of the gateway begin with."""
+        self._alarm = f"{topics}/alarm/{CHECK_STREAM}"
+        self._status, self._acknowledged = f"{topics}/status", f"{topics}/acknowledged"
+        self._all = f"{topics}/#"
+        self._ours, self._other = ours, other
+        self._client_id = client_id
+        self._mark = secrets.token_hex(8)
+
+    def finding(self) -> Finding:
+        """Carry it out."""
+        user = self._other.username or "the other certificate"
+        try:
+            with self._as_gateway() as gateway:
+                heard, taken = self._overhear(gateway)
+                said, listened = self._impersonate(gateway)
+        except LinkError as error:
+            detail = (
+                f"unknown, the test did not come to its end: {error}. If the agent of this gateway"
+                " runs, stop it meanwhile: the broker may allow a user one connection only"
+            )
+            return Finding(True, _WHAT, detail, mark="unknown")
+        faults = [f"{user} hears this gateway on {', '.join(heard)}"] if heard else []
+        if said:
+            faults.append(f"{user} can speak for it, and is heard by it, on {', '.join(said)}")
+        if faults:
+            return Finding(False, _WHAT, "; ".join(faults), 69)
+        if not taken or not listened:
+            which = "does not take its messages" if not taken else "does not let it hear its status"
+            detail = f"unknown: nothing arrived at {user} or from it, but the broker {which}"
+            return Finding(True, _WHAT, detail, mark="unknown")
+        return Finding(True, _WHAT, f"{user} neither hears this gateway nor speaks for it")
+
+    def _overhear(self, gateway: _Client) -> tuple[list[str], bool]:
+        """Have the other user listen; return what it heard, and whether the gateway could speak."""
+        with self._as_other() as other:
+            other.subscribe(self._all)
+            taken = gateway.publish(self._alarm, self._body("gateway"))
+            taken = gateway.publish(self._status, self._body("gateway")) and taken
+            other.listen(_GRACE_S)
+            return sorted({received.topic for received in other.heard}), taken
+
+    def _impersonate(self, gateway: _Client) -> tuple[list[str], bool]:
+        """Have it speak; return what the gateway heard, and whether that hears anything at all."""
+        gateway.subscribe(self._status)
+        gateway.subscribe(self._acknowledged)
+        forged, own = self._body("other"), self._body("end")
+        for topic in (self._status, self._acknowledged):
+            self._forge(topic, forged)
+        gateway.publish(self._status, own)
+        gateway.listen(_GRACE_S, lambda: any(each.body == own for each in gateway.heard))
+        said = {received.topic for received in gateway.heard if received.body == forged}
+        return sorted(said), any(received.body == own for received in gateway.heard)
+
+    def _forge(self, topic: str, body: bytes) -> None:
+        with self._as_other() as other:
+            try:
+                other.publish(topic, body)
+            except LinkError:  # some brokers end the connection of who is not allowed to
+                return
+
+    @contextmanager
+    def _as_gateway(self) -> Iterator[_Client]:
+        with connected(self._ours, self._client_id) as (connection, _):
+            yield _Client(connection)
+
+    @contextmanager
+    def _as_other(self) -> Iterator[_Client]:
+        try:
+            with connected(self._other, f"{self._client_id}-other") as (connection, _):
+                yield _Client(connection)
+        except LinkError as error:
+            raise LinkError(f"the other user: {error}") from error
+
+    def _body(self, who: str) -> bytes:
+        said = {"specversion": "1.0", "type": "fieldwatch.check.v1", "id": f"{self._mark}/{who}"}
+        return json.dumps(said).encode()

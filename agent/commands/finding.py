@@ -1,0 +1,15 @@
+"""What ``check`` finds."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class Finding(NamedTuple):
+    """The result of one test."""
+
+    ok: bool
+    what: str
+    detail: str
+    exit_code: int = 0
+    mark: Literal["ok", "warn", "unknown"] = "ok"  # of what is no failure

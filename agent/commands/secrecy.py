@@ -1,0 +1,94 @@
+"""What ``check`` says of secrets: files that others can read, and passwords sent without TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import ipaddress
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from agent.commands.finding import Finding
+from agent.config.broker import BrokerTable
+from agent.config.inputs import MqttInputTable
+from agent.config.load import AgentConfig
+
+
+def secrets(config: AgentConfig) -> Iterator[Finding]:
+    """Warn of each secret of the configuration that is not kept."""
+    brokers: dict[str, BrokerTable] = {"mqtt": config.mqtt} if config.mqtt else {}
+    brokers |= {
+        f"input {source.name}": source.broker
+        for source in config.inputs
+        if isinstance(source, MqttInputTable)
+    }
+    for what, broker in brokers.items():
+        if broker.username is not None and broker.tls_ca_file is None and not _local(broker.host):
+            detail = (
+                f"sends its user and password without TLS: whoever is on the way to {broker.host}"
+                " can read them. Set tls_ca_file"
+            )
+            yield Finding(True, what, detail, mark="warn")
+    files = sorted({file for broker in brokers.values() for file in _secret_files(broker)})
+    readable = [told for file in files if (told := readers(file, _own_groups(config)))]
+    for told in readable:
+        yield Finding(True, "secrets", told, mark="warn")
+    if files and not readable:
+        yield Finding(True, "secrets", f"nobody else can read {', '.join(map(str, files))}")
+
+
+def _local(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _secret_files(broker: BrokerTable) -> list[Path]:
+    key = broker.tls_key_file or broker.tls_cert_file  # without the one, it is in the other
+    return [file for file in (broker.password_file, key) if file is not None]
+
+
+def _own_groups(config: AgentConfig) -> frozenset[int]:
+    """Return the groups that may read them: the service's, that of who runs this, and root's."""
+    groups = {0, os.getegid()}
+    with contextlib.suppress(OSError):
+        groups.add(config.store.directory.stat().st_gid)
+    return frozenset(groups)
+
+
+def readers(file: Path, own_groups: frozenset[int]) -> str | None:
+    """Say who beside its owner can read a file, and what prevents that; None: nobody.
+
+    A directory on the way that others cannot enter protects the file. A file that is not there, or
+    that we cannot see, has no readers.
+    """
+    try:
+        resolved = file.resolve(strict=True)
+        found = resolved.stat()
+        on_the_way = [directory.stat() for directory in resolved.parents]
+    except OSError:
+        return None
+    if found.st_mode & stat.S_IROTH and all(each.st_mode & stat.S_IXOTH for each in on_the_way):
+        return f"every user can read {file}; chmod o= {file} prevents that"
+    group = found.st_gid
+    if found.st_mode & stat.S_IRGRP and group not in own_groups and _enters(group, on_the_way):
+        return (
+            f"the group {_name(group)}, which is not the service's, can read {file};"
+            f" chmod g= {file} prevents that"
+        )
+    return None
+
+
+def _enters(group: int, directories: Sequence[os.stat_result]) -> bool:
+    return all(
+        each.st_mode & stat.S_IXOTH or (each.st_gid == group and each.st_mode & stat.S_IXGRP)
+        for each in directories
+    )
+
+
+def _name(group: int) -> str:
+    with contextlib.suppress(KeyError):
+        return grp.getgrgid(group).gr_name
+    return str(group)

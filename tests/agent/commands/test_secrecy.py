@@ -1,0 +1,147 @@
+"""What ``check`` says of secrets that are not kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agent.commands.check import check
+from agent.commands.finding import Finding
+from agent.commands.secrecy import readers
+
+CONFIG = """
+[gateway]
+site = "plant"
+name = "gw-1"
+[store]
+directory = "data"
+[[streams]]
+name = "pump"
+[streams.baseline]
+period_s = 0.2
+channels = [{ name = "flow" }]
+"""
+UPLINK = """
+[mqtt]
+host = "192.0.2.1"
+username = "gw-1"
+password_file = "password"
+backoff_max_s = 1
+"""
+INPUT = """
+[[inputs]]
+name = "bus"
+stream = "pump"
+type = "mqtt"
+topics = ["plant/#"]
+columns = ["flow"]
+broker = { host = "HOST", username = "reader", password_file = "password" }
+"""
+NOBODYS = 54_321  # a group that nobody here has
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.mqtt.connection.CONNECT_TIMEOUT_S", 0.1)
+
+
+@pytest.fixture
+def password(tmp_path: Path) -> Path:
+    """In a directory that everybody may enter."""
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory.stat().st_uid == os.geteuid() and directory != Path("/"):
+            directory.chmod(directory.stat().st_mode | 0o011)
+    (tmp_path / "data").mkdir()
+    made = tmp_path / "password"
+    made.write_text("secret\n")
+    made.chmod(0o600)
+    return made
+
+
+def findings(directory: Path, *parts: str) -> list[Finding]:
+    config = directory / "agent.toml"
+    config.write_text("".join([CONFIG, *parts]))
+    return check(config)
+
+
+def warnings(directory: Path, *parts: str) -> list[str]:
+    found = [one for one in findings(directory, *parts) if one.mark == "warn"]
+    assert all(one.ok and one.exit_code == 0 for one in found)
+    return [f"{one.what}: {one.detail}" for one in found]
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"),
+    [("192.0.2.1", True), ("broker.invalid", True), ("localhost", False), ("127.0.0.1", False)],
+)
+def test_a_password_without_tls_is_warned_of_unless_it_stays_here(
+    tmp_path: Path, password: Path, host: str, warned: bool
+) -> None:
+    told = warnings(tmp_path, INPUT.replace("HOST", host))
+    assert [one.startswith("input bus: sends its user and password") for one in told] == (
+        [True] if warned else []
+    )
+
+
+def test_the_uplinks_is_too(tmp_path: Path, password: Path) -> None:
+    (told,) = warnings(tmp_path, UPLINK, INPUT.replace("HOST", "::1"))
+    assert told == (
+        "mqtt: sends its user and password without TLS: whoever is on the way to 192.0.2.1 can read"
+        " them. Set tls_ca_file"
+    )
+
+
+def test_a_file_that_every_user_can_read_is_named_with_the_remedy(
+    tmp_path: Path, password: Path
+) -> None:
+    files = INPUT.replace("HOST", "localhost")
+    (kept,) = [one for one in findings(tmp_path, files) if one.what == "secrets"]
+    assert kept == Finding(True, "secrets", f"nobody else can read {password}")
+    password.chmod(0o604)
+    (told,) = warnings(tmp_path, files)
+    assert told == f"secrets: every user can read {password}; chmod o= {password} prevents that"
+
+
+def test_so_is_a_key(tmp_path: Path, password: Path) -> None:
+    for name in ("key", "certificate", "ca"):
+        (tmp_path / name).touch(mode=0o644)
+        (tmp_path / name).chmod(0o644)
+    of_key = 'host = "localhost", tls_ca_file = "ca", tls_cert_file = "certificate"'
+    head, _, _ = INPUT.partition("broker =")
+    (told,) = warnings(tmp_path, f'{head}broker = {{ {of_key}, tls_key_file = "key" }}\n')
+    assert f"can read {tmp_path / 'key'};" in told
+    (told,) = warnings(tmp_path, f"{head}broker = {{ {of_key} }}\n")  # the key is in there
+    assert f"can read {tmp_path / 'certificate'};" in told
+
+
+def test_a_group_may_read_it_if_it_is_the_services(tmp_path: Path, password: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files to any group")
+    files = INPUT.replace("HOST", "localhost")
+    password.chmod(0o640)
+    os.chown(password, -1, NOBODYS)
+    (told,) = warnings(tmp_path, files)
+    assert f"the group {NOBODYS}, which is not the service's, can read {password}" in told
+    os.chown(tmp_path / "data", -1, NOBODYS)  # as systemd gives the store to the service
+    assert warnings(tmp_path, files) == []
+
+
+def test_a_directory_that_others_cannot_enter_protects_it(tmp_path: Path, password: Path) -> None:
+    password.chmod(0o644)
+    assert readers(password, frozenset()) is not None
+    tmp_path.chmod(0o700)
+    assert readers(password, frozenset()) is None
+
+
+def test_a_link_does_not_hide_who_can_read_it(tmp_path: Path, password: Path) -> None:
+    password.chmod(0o644)
+    (tmp_path / "private").mkdir(mode=0o700)
+    link = tmp_path / "private" / "link"
+    link.symlink_to(password)
+    assert readers(link, frozenset()) is not None
+
+
+def test_a_file_that_is_not_there_has_no_readers(tmp_path: Path) -> None:
+    assert readers(tmp_path / "absent", frozenset()) is None
