@@ -21,6 +21,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     ROOT / "tests" / "cases" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
