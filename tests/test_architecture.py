@@ -61,6 +61,7 @@ ROOMS: dict[str, set[str]] = {
         "bundles",
         "config",
         "defects",
+        "dialects",
         "inputs",
         "mqtt",
         "parsing",

@@ -25,6 +25,7 @@ from agent.config.inputs import AnyInput, MqttInputTable, ReplayTable, SerialTab
 from agent.config.layers import leaves
 from agent.config.load import AgentConfig, StreamTable
 from agent.defects.quarantine import NOTES
+from agent.dialects.topics import ROOT
 from agent.inputs.kinds import open_input
 from agent.inputs.ports import named
 from agent.inputs.replay import probe_recording
@@ -32,7 +33,6 @@ from agent.inputs.serial import probe_port
 from agent.mqtt.connection import LinkError
 from agent.mqtt.version import probe_broker
 from agent.parsing.lines import LineParser
-from agent.store.envelope import ROOT
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.obstacles import refuse_obstacle, refuse_obstacles
 from agent.store.sqlite import LOCK

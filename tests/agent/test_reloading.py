@@ -231,7 +231,7 @@ def test_limits_that_do_not_fit_another_bundle_are_refused(rig: Rig, zoo_bundle:
 
 
 def test_a_revoked_bundle_is_refused_though_it_runs(tmp_path: Path, zoo_bundle: Bundle) -> None:
-    trust = '[bundles]\ntrusted_keys_dir = "keys"\nrequire_signature = false\n'
+    trust = '[keys]\ndirectory = "keys"\n[bundles]\nrequire_signature = false\n'
     (tmp_path / "keys").mkdir()
     rig = Rig(tmp_path)
     rig.write(more=trust)
