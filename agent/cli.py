@@ -384,6 +384,30 @@ def history(
     return 0
 
 
+@commands.command("allow-downgrade")
+@click.argument("name")
+@click.option(
+    "--to",
+    "version",
+    type=click.IntRange(1),
+    required=True,
+    help="The lowest version that may run.",
+)
+@_config_option
+def allow_downgrade(name: str, version: int, config_file: Path) -> int:
+    """Let an older version of the bundle NAME run again; the agent may be stopped.
+
+    Where signatures are checked, the agent refuses a bundle that is older than one of the same name
+    that has run. Call this as a user who may write to the store, such as that of the agent.
+    """
+    from agent.bundles import ledger
+    from agent.config.location import store_directory
+
+    before = ledger.allow_downgrade(store_directory(config_file), name, version)
+    say(f"{name}: version {version} and later may run again; so far it was version {before}")
+    return 0
+
+
 @commands.group()
 def bundle() -> None:
     """Inspect and verify bundles."""
@@ -424,13 +448,20 @@ def inspect(file: Path, as_json: bool) -> int:
 )
 @click.option("--interpreter", type=click.Choice(["auto", "litert", "tflite"]), default="auto")
 def verify(file: Path, keys: Path | None, require_signature: bool | None, interpreter: Any) -> int:
-    """Do what the gateway does before a bundle goes live: signature, digests, known answers."""
+    """Do what the gateway does before a bundle goes live: signature, digests, known answers.
+
+    The network is tried in another process first. Only a gateway knows which version ran on it.
+    """
     from agent.bundles.load import load
+    from agent.bundles.trial import try_out
     from agent.bundles.trust import told
 
     if require_signature and keys is None:
         raise click.UsageError("--require-signature needs --keys")
-    loaded, pipeline = load(file, interpreter, keys, require_signature is not False)
+    loaded, pipeline = load(
+        *(file, interpreter, keys, require_signature is not False),
+        approve=lambda bundle: try_out(bundle, interpreter),
+    )
     manifest = loaded.manifest
     say(f"{file}: good on {pipeline.runtime}")
     say(f"  {manifest.name} version {manifest.version}, digest {loaded.digest}")

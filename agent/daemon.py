@@ -16,22 +16,23 @@ import logging
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.bundles.load import baseline, load
+from agent.bundles.load import Loader
 from agent.clock import Clock, Step
 from agent.config import load as configuration
 from agent.config.checker import Checker
-from agent.config.load import AgentConfig, StoreTable, StreamTable
+from agent.config.load import AgentConfig, StoreTable
 from agent.control.dispatch import Dispatcher, Verb
 from agent.control.door import Door
 from agent.control.inbox import Command, Inbox
 from agent.control.protocol import Refused
 from agent.defects.quarantine import Quarantine
 from agent.defects.threads import Watch
+from agent.fleets import Chooser, fleets_of, log_refused, unwatched_of
 from agent.guard import Guard
 from agent.health.measured import (
     LATENCIES_KEPT,
@@ -48,8 +49,9 @@ from agent.inputs.queue import ChunkQueue
 from agent.inputs.source import Chunk, Input
 from agent.journal import start_logging
 from agent.parsing.lines import LineParser
-from agent.reloading import Load, Prepared, Reloads
+from agent.reloading import Prepared, Reloads
 from agent.scoring.fleet import Fleet
+from agent.scoring.origin import Unwatched
 from agent.scoring.streams import Streams
 from agent.store.batch import Batch
 from agent.store.correction import Correction
@@ -61,10 +63,8 @@ from agent.store.writer import Store
 from agent.uplink.handover import Relay
 from agent.uplink.sender import DELETED_MAX, Uplink
 from models import __version__
-from models.bundle import Bundle
-from models.detector import Detector
 from models.errors import Defect, StoreError
-from models.manifest import Manifest, manifest_of
+from models.manifest import manifest_of
 from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
@@ -90,22 +90,24 @@ class Daemon:
         chunks: ChunkQueue,
         clock: Clock,
         config_file: Path,
+        loader: Loader,
         batch: Batch | None = None,
         quarantine: Quarantine | None = None,
         inbox: Inbox | None = None,
         door: Door | None = None,
+        unwatched: Sequence[Unwatched] = (),
     ) -> None:
-        """``batch`` is to be committed first."""
+        """``batch`` is to be committed first; ``parsers`` has none of inputs of ``unwatched``."""
         self._config = config
         self._store = store
-        self._streams = Streams(fleets, {one.name: one.stream for one in inputs}, parsers)
+        self._streams = Streams(
+            fleets, {one.name: one.stream for one in inputs}, parsers, unwatched
+        )
         self._inputs = {source.name: source for source in inputs}
         self._reading: list[Input] = []
         self._relay = Relay(uplink)
         self._notifier = notifier
-        self._reloads = Reloads(
-            config_file, self._streams, loader_of(config), clock, notifier, chunks.wake
-        )
+        self._reloads = Reloads(config_file, self._streams, loader, clock, notifier, chunks.wake)
         self._inbox, self._door = inbox or Inbox(), door
         self._dispatcher = Dispatcher(
             {
@@ -207,6 +209,7 @@ class Daemon:
 
     def _take(self, chunks: Sequence[Chunk]) -> None:
         """Take in what has come; alone, what may have ended the agent before."""
+        chunks = self._streams.watched(chunks)
         if self._quarantine.at_rest:
             self._take_together(chunks)
             return
@@ -521,7 +524,11 @@ def _brief(document: Mapping[str, Any]) -> str:
     opened = sum(len(stream["open_alarms"]) for stream in document["streams"].values())
     link = document["uplink"]["state"] if document["uplink"] else "no uplink"
     waiting = document["store"]["outbox_rows"]
-    return f"{scored} samples scored, {opened} alarms open, {link}, {waiting} messages waiting"
+    refused = sum(1 for stream in document["streams"].values() if stream["refused"])
+    told = f", {refused} streams with a REFUSED bundle" if refused else ""
+    return (
+        f"{scored} samples scored, {opened} alarms open, {link}, {waiting} messages waiting{told}"
+    )
 
 
 def run(config_file: Path, checker: Checker) -> int:
@@ -557,7 +564,11 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
     notifier.check(config.store.flush_interval_s)
     config.keys.check()
     clock = Clock()
-    fleets = _fleets(config, clock, checker)
+    loader = Loader.of(config)
+    chooser = Chooser(config, loader, lambda source, data: checker.call(manifest_of, source, data))
+    choices = [chooser.choose(table) for table in config.streams]
+    log_refused(choices)
+    fleets = fleets_of(choices, config.summary.interval_s, clock)
     streams = {stream.name: stream for fleet in fleets for stream in fleet.streams}
     store = store_of(config, Store)
     store.history.describe(
@@ -566,6 +577,7 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
     parsers = {
         source.name: LineParser(source.lines, streams[source.stream].manifest.source_channels)
         for source in config.inputs
+        if source.stream in streams
     }
     bring_up_to_date(config.store.directory)
     store.open(mend_meanwhile)
@@ -575,6 +587,10 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
     for name, stream in streams.items():
         number = store.last_alarm_number(name)
         stream.restore(store.state(name), store.open_alarms(name), number, batch)
+    loader.note_running(
+        {choice.table.name: choice.bundle for choice in choices if choice.bundle is not None},
+        {table.name for table in config.streams if table.bundle is not None},
+    )
     quarantine = _quarantine(config)
     uplink = uplink_of(config, store, quarantine.guard)
     inputs = [open_input(source, quarantine.guard) for source in config.inputs]
@@ -590,10 +606,12 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
         chunks,
         clock,
         config_file,
+        loader,
         batch,
         quarantine,
         inbox,
         None if config.control_socket is None else Door(config.control_socket),
+        unwatched_of(choices, store.open_alarms),
     )
 
 
@@ -633,39 +651,3 @@ def uplink_of(config: AgentConfig, store: Store, guard: Guard) -> Uplink | None:
         guard,
         config.keys.directory,
     )
-
-
-def loader_of(config: AgentConfig) -> Load:
-    """Return what loads the bundles that the configuration trusts."""
-    trust = config.bundles
-
-    def load_bundle(
-        path: Path, manifest_of: Callable[[str, bytes], Manifest]
-    ) -> tuple[Bundle, Detector]:
-        runtime, keys = config.runtime.interpreter, config.keys.directory
-        return load(path, runtime, keys, trust.require_signature, manifest_of)
-
-    return load_bundle
-
-
-def _fleets(config: AgentConfig, clock: Clock, checker: Checker) -> list[Fleet]:
-    """Return the streams with their detectors; those of one bundle share its network."""
-    loaded: dict[Path, Detector] = {}
-    tables: dict[Detector, list[StreamTable]] = {}
-    for table in config.streams:
-        tables.setdefault(_detector(config, table, loaded, checker), []).append(table)
-    interval_s = config.summary.interval_s
-    return [Fleet(detector, own, interval_s, clock) for detector, own in tables.items()]
-
-
-def _detector(
-    config: AgentConfig, table: StreamTable, loaded: dict[Path, Detector], checker: Checker
-) -> Detector:
-    if table.baseline is not None:
-        return baseline(table.baseline)
-    assert table.bundle is not None
-    if table.bundle not in loaded:
-        _, loaded[table.bundle] = loader_of(config)(
-            table.bundle, lambda source, data: checker.call(manifest_of, source, data)
-        )
-    return loaded[table.bundle]

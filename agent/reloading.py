@@ -20,8 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from agent.bundles.load import baseline
-from agent.bundles.trust import believe
+from agent.bundles.load import Loaded, Loader
 from agent.clock import Clock
 from agent.config import load as configuration
 from agent.config.checker import Checker, NotChecked
@@ -30,12 +29,11 @@ from agent.config.reload import differences, kept, take_over
 from agent.control.dispatch import Later
 from agent.control.inbox import Answer
 from agent.control.protocol import Refused
+from agent.fleets import Choice, fleets_of, its_baseline, its_bundle
 from agent.health.sdnotify import Notifier
 from agent.journal import STREAM
 from agent.scoring.fleet import Fleet
 from agent.scoring.streams import Streams
-from models import bundle as bundles
-from models.bundle import Bundle
 from models.detector import Detector
 from models.errors import BundleError, ConfigError, InterpreterMissing
 from models.manifest import Manifest, manifest_of
@@ -46,17 +44,14 @@ _LOG = logging.getLogger(__name__)
 _STOP_S_MAX: Final = 3.0  # of the five that a stop may take
 
 
-# from a path to a bundle that may be trusted, and its detector
-Load = Callable[[Path, Callable[[str, bytes], Manifest]], tuple[Bundle, Detector]]
-
-
 class Prepared(NamedTuple):
     """A valid configuration, ready to be applied."""
 
     config: AgentConfig  # to be in effect
     changed: list[str]  # keys that take effect with it
     needs_restart: list[str]  # keys that do not, some with the reason
-    fleets: Sequence[Fleet] = ()  # of the streams that get another detector
+    choices: Sequence[Choice] = ()  # of the streams that get another detector
+    fleets: Sequence[Fleet] = ()  # those streams
 
     def answer(self) -> dict[str, Any]:
         """Return what the client is told."""
@@ -69,32 +64,33 @@ class Prepared(NamedTuple):
         }
 
 
-class _Detectors:
-    """The detectors that a new configuration asks for; the thread uses it.
+class _Choices:
+    """What streams are to run with by a new configuration; the thread uses it.
 
     Args:
-        config: Says which bundles are trusted.
-        running: Each stream's detector now.
+        running: Each stream's detector now, of those that are watched.
+        refused: The bundles that are configured and refused, by their streams' names.
+        loader: Loads bundles, as the configuration in effect trusts them.
         manifest_of: Reads a manifest in the checking process.
 
     """
 
     def __init__(
         self,
-        config: AgentConfig,
         running: Mapping[str, Detector],
-        load: Load,
+        refused: Mapping[str, Path],
+        loader: Loader,
         manifest_of: Callable[[str, bytes], Manifest],
     ) -> None:
-        self._config, self._load, self._manifest_of = config, load, manifest_of
-        self._running = running
+        self._running, self._refused = running, refused
+        self._loader, self._manifest_of = loader, manifest_of
         self._digests: dict[Path, str] = {}  # of the bundles that were read
-        self._by_digest = {detector.digest: detector for detector in running.values()}
+        self._loaded: dict[str, Loaded] = {}  # by digest; streams of the same contents share one
 
-    def of(self, table: StreamTable) -> Detector:
-        """Return a stream's detector: the one that runs, where the contents are the same.
+    def of(self, table: StreamTable) -> Choice | None:
+        """Return what a stream is to run with; None: what it runs with now.
 
-        Streams with the same contents share one, and its network.
+        What stands in for a refused bundle goes on while the bundle is refused.
 
         Raises:
             BundleError: the bundle is refused.
@@ -102,26 +98,29 @@ class _Detectors:
             ConfigError: the trusted keys cannot be read.
 
         """
-        if table.baseline is not None:
-            made = baseline(table.baseline)
-            return self._known(table, made.digest) or made
-        assert table.bundle is not None
-        if table.bundle not in self._digests:
-            bundle = bundles.read(table.bundle, self._manifest_of, self._believe)
-            self._digests[table.bundle] = bundle.digest
-        detector = self._known(table, self._digests[table.bundle])
-        if detector is None:
-            _, detector = self._load(table.bundle, self._manifest_of)
-            self._digests[table.bundle] = detector.digest
-            self._by_digest[detector.digest] = detector
-        return detector
+        try:
+            return self._other(table)
+        except BundleError:
+            if table.bundle != self._refused.get(table.name):
+                raise
+            return None
 
-    def _believe(self, seal: bundles.Seal) -> None:
-        believe(seal, self._config.keys.directory, self._config.bundles.require_signature)
-
-    def _known(self, table: StreamTable, digest: str) -> Detector | None:
-        own = self._running[table.name]
-        return own if own.digest == digest else self._by_digest.get(digest)
+    def _other(self, table: StreamTable) -> Choice | None:
+        own = self._running.get(table.name)
+        now = None if own is None or table.name in self._refused else own.digest
+        if table.bundle is None:
+            choice = its_baseline(table)
+            assert choice.detector is not None
+            return None if choice.detector.digest == now else choice
+        path = table.bundle
+        if path not in self._digests:
+            self._digests[path] = self._loader.digest(path, self._manifest_of)
+        digest = self._digests[path]
+        if digest == now:
+            return None
+        if digest not in self._loaded:
+            self._loaded[digest] = self._loader.load(path, self._manifest_of)
+        return its_bundle(table, self._loaded[digest])
 
 
 class Reloads:
@@ -130,7 +129,7 @@ class Reloads:
     Args:
         config_file: The configuration.
         streams: Those that run; the thread only asks what their detectors are, and checks.
-        load: Loads a bundle; the thread calls it.
+        loader: Loads bundles; the thread calls it.
         clock: The streams' clock.
         notifier: Is told of the beginning and the end.
         wake: Makes the loop turn soon.
@@ -141,12 +140,12 @@ class Reloads:
         self,
         config_file: Path,
         streams: Streams,
-        load: Load,
+        loader: Loader,
         clock: Clock,
         notifier: Notifier,
         wake: Callable[[], None],
     ) -> None:
-        self._file, self._streams, self._load = config_file, streams, load
+        self._file, self._streams, self._loader = config_file, streams, loader
         self._clock, self._notifier, self._wake = clock, notifier, wake
         self._asked: Later | None = None  # for a reload that has not begun
         self._answer = Later()  # of the one that is in progress
@@ -196,6 +195,9 @@ class Reloads:
             _LOG.error("reload refused, nothing has changed: %s", problems)
             return outcome
         self._loaded_s, self._refused = time.time(), None
+        with_bundle = {table.name for table in outcome.config.streams if table.bundle is not None}
+        bundles = {one.table.name: one.bundle for one in outcome.choices if one.bundle is not None}
+        self._loader.note_running(bundles, with_bundle)
         self._needs_restart = outcome.needs_restart
         _LOG.info("configuration loaded; changed: %s", ", ".join(outcome.changed) or "nothing")
         for fleet in outcome.fleets:
@@ -254,30 +256,33 @@ class Reloads:
 
     def _prepare(self, now: AgentConfig, checker: Checker) -> Prepared:
         new = checker.call(configuration.load, self._file)
-        running = self._streams.detectors()
-        detectors = _Detectors(
-            now, running, self._load, lambda source, data: checker.call(manifest_of, source, data)
+        choices = _Choices(
+            self._streams.detectors(),
+            self._streams.refused(),
+            self._loader,
+            lambda source, data: checker.call(manifest_of, source, data),
         )
         wanted = take_over(now, new)
         self._notifier.check(wanted.store.flush_interval_s)
         wanted.keys.check()
-        others: dict[Detector, list[StreamTable]] = {}
+        others: list[Choice] = []
         stay: dict[str, str] = {}  # streams that cannot get another detector now, and why
         for table in wanted.streams:
-            detector = detectors.of(table)
-            if detector is running[table.name]:
+            choice = choices.of(table)
+            if choice is None or choice.detector is None:
                 self._streams.check(table)
-            elif (reason := self._streams.misfit(table.name, detector)) is not None:
+            elif (reason := self._streams.misfit(table.name, choice.detector)) is not None:
                 stay[table.name] = reason
             else:
-                others.setdefault(detector, []).append(table)
+                others.append(choice)
         wanted = kept(now, wanted, stay)
         interval_s = wanted.summary.interval_s
         return Prepared(
             wanted,
             list(differences(now, wanted)),
             _needs_restart(wanted, new, stay),
-            [Fleet(detector, own, interval_s, self._clock) for detector, own in others.items()],
+            others,
+            fleets_of(others, interval_s, self._clock) if others else [],
         )
 
 

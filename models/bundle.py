@@ -123,6 +123,16 @@ def write(
     _write(path, manifest.to_bytes(), parts, signature)
 
 
+def write_copy(path: Path, bundle: Bundle) -> None:
+    """Write ``bundle`` as it was read to ``path``, with its signature if it has one.
+
+    Raises:
+        OSError: the file cannot be written.
+
+    """
+    _write(path, bundle.manifest_bytes, bundle.parts, bundle.signature)
+
+
 def write_signed(path: Path, bundle: Bundle, signature: bytes) -> None:
     """Write ``bundle`` with a signature to ``path``. Its manifest's bytes do not change.
 

@@ -10,6 +10,9 @@
     │   ├── FamilyUnfit        the bundle is of a family that cannot do what is asked
     │   ├── SignatureInvalid   signature missing, by an unknown key, or wrong
     │   ├── BundleRevoked      it, or the key that signed it, is trusted no more
+    │   ├── BundleOutdated     a newer version of it has run on this gateway
+    │   ├── TrialFailed        its network ended the process it was tried in, or took too much
+    │   ├── NoStreamRuns       no stream has anything that it could run with
     │   └── KnownAnswerMismatch  this gateway does not compute what the trainer computed
     ├── InterpreterMissing     no TFLite interpreter that can run here              exit 69
     ├── StoreError             the database cannot be opened or written             exit 74
@@ -71,6 +74,18 @@ class SignatureInvalid(BundleError):
 
 class BundleRevoked(BundleError):
     """The bundle, or the key that signed it, was revoked."""
+
+
+class BundleOutdated(BundleError):
+    """A newer version of the bundle has run on this gateway."""
+
+
+class TrialFailed(BundleError):
+    """The bundle's network ended the process that it was tried in, or took too much there."""
+
+
+class NoStreamRuns(BundleError):
+    """Every stream's bundle is refused, and there is nothing to run instead."""
 
 
 class KnownAnswerMismatch(BundleError):

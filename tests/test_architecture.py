@@ -39,13 +39,24 @@ ROOMS: dict[str, set[str]] = {
     "parsing": {"config"},
     "alarms": {"config"},
     "bundles": {"config"},
+    # the streams' detectors, for the daemon
+    "fleets": {"alarms", "bundles", "clock", "config", "journal", "parsing", "scoring"},
     "defects": {"guard", "inputs", "journal", "parsing"},
     "health": {"alarms"},
     # neither store nor uplink
     "inputs": {"backoff", "config", "guard", "journal", "mqtt", "parsing"},
     "scoring": {"alarms", "clock", "config", "health", "inputs", "journal", "parsing", "store"},
     # reads, checks and loads; the daemon applies
-    "reloading": {"bundles", "clock", "config", "control", "health", "journal", "scoring"},
+    "reloading": {
+        "bundles",
+        "clock",
+        "config",
+        "control",
+        "fleets",
+        "health",
+        "journal",
+        "scoring",
+    },
     "uplink": {
         "backoff",
         "clock",
@@ -62,6 +73,7 @@ ROOMS: dict[str, set[str]] = {
         "config",
         "defects",
         "dialects",
+        "fleets",
         "inputs",
         "mqtt",
         "parsing",

@@ -14,7 +14,7 @@ the store imports it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -79,6 +79,7 @@ class Alarms:
         self._open: dict[int, dict[str, Any]] = {}  # by number, as last told or stored
         self._stored: list[dict[str, Any]] = []
         self._over: set[int] = set()  # closed by ``close``: their events have no say any more
+        self._left: set[int] = set()  # those of a detector that does not run, see ``leave_open``
 
     @property
     def stored(self) -> list[dict[str, Any]]:
@@ -89,6 +90,22 @@ class Alarms:
         """Go on with alarms that the store has as open."""
         self._stored = list(stored)
         self._open = {alarm["number"]: alarm for alarm in self._stored}
+
+    def leave_open(self, kinds: Collection[str], but: Collection[int] = ()) -> None:
+        """Leave those that are open now as they are: what found them does not run for a while.
+
+        They have no events any more. ``close`` leaves them out, unless it gets their numbers.
+
+        Args:
+            kinds: Only alarms of these kinds.
+            but: Numbers of those that are followed.
+
+        """
+        self._left = {
+            number
+            for number, alarm in self._open.items()
+            if alarm["kind"] in kinds and number not in but
+        }
 
     def take(self, event: Event, quality: Mapping[str, str]) -> Change | None:
         """Open or close the alarm of an event; None: ``close`` has closed it before.
@@ -114,6 +131,7 @@ class Alarms:
         ``events``: all that are open now.
         """
         now = [self._document(event) for event in events if event.number not in self._over]
+        now += [alarm for number, alarm in self._open.items() if number in self._left]
         changed = [alarm for alarm in now if alarm not in self._stored]
         self.adopt(now)
         return changed
@@ -121,13 +139,15 @@ class Alarms:
     def close(
         self, cause: Cause, now_s: float, numbers: Iterable[int] | None = None
     ) -> list[Change]:
-        """Close open alarms whose events nobody follows any more; None: all of them.
+        """Close open alarms whose events nobody follows any more; None: all but those left open.
 
         ``now_s`` (Unix seconds) may be before an opening, where the clock was set back: an alarm
         does not close before it opened.
         """
         closed = []
-        for number in list(self._open) if numbers is None else numbers:
+        if numbers is None:
+            numbers = [number for number in self._open if number not in self._left]
+        for number in numbers:
             if (alarm := self._open.pop(number, None)) is not None:
                 self._over.add(number)
                 time = max(now_s, unix_s(alarm["opened"]))

@@ -22,6 +22,7 @@ from agent.bench.lines import PHASES, Lines
 from agent.bench.meters import Mark, Meter, MeteredQueue, MeteredStore
 from agent.bench.new_store import GATEWAY, SITE, new_store
 from agent.bench.stages import Stopwatch
+from agent.bundles.load import Loader
 from agent.clock import Clock, clock_quality
 from agent.config.broker import MqttTable
 from agent.config.inputs import TIME
@@ -149,7 +150,17 @@ def _run(
     uplink = uplink_of(config, store, Guard())
     file = store.directory / "agent.toml"  # which nobody reads
     daemon = Daemon(
-        config, store, [fleet], inputs, parsers, uplink, Notifier(), chunks, Clock(), file
+        config,
+        store,
+        [fleet],
+        inputs,
+        parsers,
+        uplink,
+        Notifier(),
+        chunks,
+        Clock(),
+        file,
+        Loader.of(config),
     )
     store.meter, store.enough = meter, _both(devices.stop, daemon.stop)
     devices.start(lost=daemon.stop)

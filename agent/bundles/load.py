@@ -1,26 +1,41 @@
 """From a bundle's path to a detector that may be trusted: nothing goes live on hope.
 
-signature, where keys are configured ─> read (digests) ─> family ─> known answers ─> detector
+    signature, where keys are configured ─> read (digests) ─> version ─> trial in another process
+      ─> family ─> known answers ─> detector
 
-A stream without a bundle is watched by the baseline, which its table sets up.
+``load`` is for commands, ``Loader`` for an agent, which remembers what has run. A stream without a
+bundle is watched by the baseline, which its table sets up.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import NamedTuple, Self
 
+from agent.bundles.ledger import Ledger
+from agent.bundles.trial import try_out
 from agent.bundles.trust import believe, told
+from agent.config.load import AgentConfig
 from agent.config.streams import BaselineTable
 from models import bundle as bundles
 from models import known_answers
 from models.baseline import BaselineSettings
-from models.bundle import Bundle
+from models.bundle import Bundle, Seal
 from models.detector import Detector
+from models.errors import BundleOutdated
 from models.families import detector_of
-from models.interpreter import Runtime
-from models.manifest import Events, Manifest, Sampling, Severities, manifest_of, unscaled
+from models.interpreter import Runtime, runtime_version
+from models.manifest import (
+    Events,
+    Manifest,
+    Sampling,
+    Severities,
+    TelemanomManifest,
+    manifest_of,
+    unscaled,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,17 +45,26 @@ RESET_GAP_SAMPLES = 50
 SEVERITIES = Severities(medium=1e-4, high=1e-6, unrated="medium")
 
 
+class Loaded(NamedTuple):
+    """A bundle that is believed, and its detector."""
+
+    bundle: Bundle
+    detector: Detector
+
+
 def load(
     path: Path,
     runtime: Runtime = "auto",
     trusted_keys_dir: Path | None = None,
     require_signature: bool = True,
     manifest_of: Callable[[str, bytes], Manifest] = manifest_of,
-) -> tuple[Bundle, Detector]:
+    approve: Callable[[Bundle], object] = lambda bundle: None,
+) -> Loaded:
     """Return the bundle at ``path`` and its detector, or refuse it.
 
     ``trusted_keys_dir`` and ``require_signature``: see ``trust``; ``manifest_of``: see
-    ``bundles.read``.
+    ``bundles.read``; ``approve``: sees a whole bundle that is believed before its network is
+    loaded, and raises what it wants to refuse it with.
 
     Raises:
         BundleError: missing, altered, too new, wrongly signed, revoked, of an unknown family,
@@ -52,6 +76,7 @@ def load(
     bundle = bundles.read(
         path, manifest_of, lambda seal: believe(seal, trusted_keys_dir, require_signature)
     )
+    approve(bundle)
     detector = detector_of(bundle, runtime)
     known_answers.check(detector, bundle)
     _LOG.info(
@@ -59,7 +84,99 @@ def load(
         *(path, bundle.manifest.name, bundle.manifest.version, bundle.digest),
         told(bundle, trusted_keys_dir),
     )
-    return bundle, detector
+    return Loaded(bundle, detector)
+
+
+class Loader:
+    """Loads an agent's bundles, as its configuration and its past allow; any thread may use it."""
+
+    def __init__(
+        self,
+        store_directory: Path,
+        keys: Path | None = None,
+        require_signature: bool = True,
+        runtime: Runtime = "auto",
+        remember: bool = True,
+    ) -> None:
+        """``keys``: see ``trust``; ``remember``: False for a command, which leaves no trace."""
+        self._keys, self._require_signature = keys, require_signature
+        self._runtime, self._remember = runtime, remember
+        self._ledger = Ledger(store_directory)
+
+    @classmethod
+    def of(cls, config: AgentConfig, remember: bool = True) -> Self:
+        """Return the loader that is configured."""
+        keys, required = config.keys.directory, config.bundles.require_signature
+        return cls(config.store.directory, keys, required, config.runtime.interpreter, remember)
+
+    def digest(self, path: Path, manifest_of: Callable[[str, bytes], Manifest]) -> str:
+        """Return the digest of the bundle at ``path``, if it is believed; it is not loaded.
+
+        Raises:
+            BundleError: it is not.
+            ConfigError: the trusted keys cannot be read.
+
+        """
+        return bundles.read(path, manifest_of, self._believe).digest
+
+    def _believe(self, seal: Seal) -> None:
+        believe(seal, self._keys, self._require_signature)
+
+    def load(
+        self, path: Path, manifest_of: Callable[[str, bytes], Manifest] = manifest_of
+    ) -> Loaded:
+        """Return the bundle at ``path`` and its detector, or refuse it.
+
+        A network that is new to this gateway is tried in another process first, which takes half a
+        second. ``manifest_of``: see ``bundles.read``; a running agent gives its checker's.
+
+        Raises:
+            BundleError: as ``load``; or older than what has run here, or its trial failed.
+            InterpreterMissing: there is nothing to run it with.
+            ConfigError: the trusted keys cannot be read.
+
+        """
+        return load(
+            path,
+            self._runtime,
+            self._keys,
+            self._require_signature,
+            manifest_of,
+            self._approve,
+        )
+
+    def copy_of_previous(self, stream: str) -> Path | None:
+        """Return the copy of the bundle that a stream ran last, to be loaded; None: none."""
+        return self._ledger.copy_of_previous(stream)
+
+    def note_running(self, running: Mapping[str, Bundle], streams: Collection[str]) -> None:
+        """Remember what runs now, for the next start; see ``Ledger.note_running``."""
+        self._ledger.note_running(running, streams, self._keys is not None)
+
+    def _approve(self, bundle: Bundle) -> None:
+        self._check_version(bundle)
+        key = " ".join((bundle.digest, *self._interpreter(bundle)))
+        if not self._ledger.tried(key):
+            try_out(bundle, self._runtime)
+            if self._remember:
+                self._ledger.note_tried(key)
+
+    def _check_version(self, bundle: Bundle) -> None:
+        """Refuse an older version than has run here. Only a signature says what version it is."""
+        if self._keys is None or bundle.signature is None:
+            return
+        manifest = bundle.manifest
+        if manifest.version < (floor := self._ledger.floor(manifest.name)):
+            raise BundleOutdated(
+                f"{bundle.source}: {manifest.name} version {manifest.version} is older than version"
+                f" {floor}, which has run here. If that is meant: fieldwatch-agent allow-downgrade"
+                f" {manifest.name} --to {manifest.version}"
+            )
+
+    def _interpreter(self, bundle: Bundle) -> list[str]:
+        """Return what else a trial depends on: another interpreter may not survive the network."""
+        network = isinstance(bundle.manifest, TelemanomManifest)
+        return [runtime_version(self._runtime)] if network else []
 
 
 def baseline(table: BaselineTable) -> Detector:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agent.alarms.predicted import LimitWatch
-from agent.bundles.load import baseline, load
+from agent.bundles.load import Loader, baseline
 from agent.bundles.trust import told
 from agent.commands.apart import NOT_ASKED, Apart
 from agent.commands.finding import Finding
@@ -26,6 +26,7 @@ from agent.config.layers import leaves
 from agent.config.load import AgentConfig, StreamTable
 from agent.defects.quarantine import NOTES
 from agent.dialects.topics import ROOT
+from agent.fleets import Chooser, check_fit
 from agent.inputs.kinds import open_input
 from agent.inputs.ports import named
 from agent.inputs.replay import probe_recording
@@ -126,8 +127,10 @@ def check(config_file: Path, other: Access | None = None) -> list[Finding]:
         return [Finding(False, "configuration", str(error), error.exit_code)]
     findings = [Finding(True, "configuration", str(config_file)), *_keys(config)]
     detectors: dict[str, Detector] = {}
+    loader = Loader.of(config, remember=False)
+    chooser = Chooser(config, loader)
     for stream in config.streams:
-        findings.append(_stream(config, stream, detectors))
+        findings.append(_stream(config, stream, chooser, detectors))
     for source in config.inputs:
         findings += _input(source, detectors)
     findings.append(_store(config.store.directory))
@@ -136,30 +139,45 @@ def check(config_file: Path, other: Access | None = None) -> list[Finding]:
     return findings
 
 
-def _stream(config: AgentConfig, stream: StreamTable, detectors: dict[str, Detector]) -> Finding:
+def _stream(
+    config: AgentConfig, stream: StreamTable, chooser: Chooser, detectors: dict[str, Detector]
+) -> Finding:
     what = f"stream {stream.name}"
-    if stream.baseline is not None:
-        detectors[stream.name] = baseline(stream.baseline)
-        channels = len(stream.baseline.channels)
+    try:
+        choice = chooser.choose(stream)
+        if choice.detector is not None:
+            detectors[stream.name] = choice.detector
+        if (refused := choice.origin.refused) is not None:
+            said = f"{refused.why}. Until it is mended, {choice}"
+            return Finding(False, what, said, BundleError.exit_code)
+        _check_settings(config, stream, choice.detector)
+    except (ConfigError, InterpreterMissing) as error:
+        return Finding(False, what, str(error), error.exit_code)
+    assert choice.detector is not None
+    if choice.bundle is None:
+        channels = len(choice.detector.manifest.channels)
         return Finding(True, what, f"no bundle: the baseline watches {channels} channels")
-    assert stream.bundle is not None
-    keys, signature = config.keys.directory, config.bundles.require_signature
-    try:
-        bundle, pipeline = load(stream.bundle, config.runtime.interpreter, keys, signature)
-    except (BundleError, ConfigError, InterpreterMissing) as error:
-        return Finding(False, what, str(error), error.exit_code)
-    detectors[stream.name] = pipeline
-    try:
-        LimitWatch(stream.name, stream.limits, stream.prediction, pipeline.forecaster)
-    except ConfigError as error:
-        return Finding(False, what, str(error), error.exit_code)
-    manifest = pipeline.manifest
+    manifest = choice.bundle.manifest
     return Finding(
         True,
         what,
-        f"{manifest.name} version {manifest.version}, {told(bundle, keys)}, gives its known answers"
-        f" on {pipeline.runtime}",
+        f"{manifest.name} version {manifest.version},"
+        f" {told(choice.bundle, config.keys.directory)}, gives its known answers"
+        f" on {choice.detector.runtime}",
     )
+
+
+def _check_settings(config: AgentConfig, stream: StreamTable, detector: Detector | None) -> None:
+    """Raise ConfigError where the limits fit no forecaster, or the inputs no second baseline."""
+    if stream.bundle is None:
+        return
+    assert detector is not None
+    LimitWatch(stream.name, stream.limits, stream.prediction, detector.forecaster)
+    if stream.baseline is not None:
+        try:
+            check_fit(config, stream, baseline(stream.baseline), limits=False)
+        except ConfigError as error:
+            raise ConfigError(f"its baseline could not stand in for the bundle: {error}") from error
 
 
 def _input(source: AnyInput, detectors: dict[str, Detector]) -> Iterator[Finding]:

@@ -27,13 +27,22 @@ T = TypeVar("T")
 
 
 class NotChecked(FieldwatchError):
-    """The checking process has ended; the text says how."""
+    """The checking process has ended; the text says how.
+
+    ``code``: with what, negative for a signal; None: it could not be started.
+    """
+
+    def __init__(self, text: str, code: int | None = None) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Checker:
     """The checking process, as the agent sees it; started once, and ended by ``close``."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds_max: int = _SECONDS_MAX) -> None:
+        """``seconds_max`` is for one answer; after that SIGALRM ends the process."""
+        self._seconds_max = seconds_max
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -45,7 +54,9 @@ class Checker:
         """
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
-                [sys.executable, "-m", __spec__.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                [sys.executable, "-P", "-m", __spec__.name, str(self._seconds_max)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
             )
         except OSError as error:  # no memory, too many processes
             raise NotChecked(f"the checking process cannot be started: {error}") from error
@@ -84,9 +95,11 @@ class Checker:
             process.stdin.flush()
             answer = pickle.load(process.stdout)  # noqa: S301 - our own process
         except (BrokenPipeError, EOFError, pickle.UnpicklingError):
+            code = _end(process)
             raise NotChecked(
-                f"the checking process has ended without an answer (code {_end(process)});"
-                " its message is in the log, if it had one"
+                f"the checking process has ended without an answer (code {code});"
+                " its message is in the log, if it had one",
+                code,
             ) from None
         if isinstance(answer, FieldwatchError):
             raise answer
@@ -107,6 +120,7 @@ def main() -> NoReturn:
     console.begin()
     gc.disable()  # it ends before there is garbage worth the time
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the agent
+    seconds_max = int(sys.argv[1])
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # for whatever is printed
 
@@ -115,7 +129,7 @@ def main() -> NoReturn:
             function, arguments, named = pickle.load(questions)  # noqa: S301 - our own process
         except EOFError:
             os._exit(0)  # the agent waits for the end, and to clean up takes 60 ms
-        signal.alarm(_SECONDS_MAX)
+        signal.alarm(seconds_max)
         try:
             answer = function(*arguments, **named)
         except FieldwatchError as error:

@@ -166,7 +166,11 @@ class StreamTable(Table):
     bundle: FilePath | None = Field(
         None, description="The bundle (*.fieldwatch) that scores this stream"
     )
-    baseline: BaselineTable | None = Field(None, description="Instead of a bundle")
+    baseline: BaselineTable | None = Field(
+        None,
+        description="Instead of a bundle; or, beside one, what watches the stream while its bundle"
+        " is refused and no earlier one has run",
+    )
     silent_after_s: Positive = Field(
         30.0, description="Raise the alarm 'silent' after this long without any reading"
     )
@@ -191,8 +195,8 @@ class StreamTable(Table):
 
     @model_validator(mode="after")
     def _scored_by_one(self) -> StreamTable:
-        if (self.bundle is None) == (self.baseline is None):
-            raise ValueError("a stream needs a bundle or a table baseline, and not both")
+        if self.bundle is None and self.baseline is None:
+            raise ValueError("a stream needs a bundle or a table baseline")
         if self.limits and self.bundle is None:
             raise ValueError(
                 "limits need a bundle with a forecaster; a baseline makes no forecasts"

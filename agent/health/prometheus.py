@@ -198,6 +198,7 @@ _STREAM_COUNTERS = (
     ("alarms_opened", "Alarms opened."),
     ("alarms_closed", "Alarms closed."),
     ("alarms_unwatched", "Alarms closed because nothing watches them any more."),
+    ("lines_unwatched", "Lines not stored, as nothing watches the stream."),
 )
 
 
@@ -208,6 +209,16 @@ def _streams(streams: Mapping[str, Document]) -> Iterator[Metric]:
             for name, stream in streams.items()
         ]
         yield Metric(f"stream_{key}_total", "counter", told, values)
+    watched = [
+        Value(int(one.get("watched", True)), {"stream": name})  # of an older agent each is
+        for name, one in streams.items()
+    ]
+    yield Metric("stream_watched", "gauge", "Whether anything watches the stream.", watched)
+    refused = [
+        Value(int(one.get("refused") is not None), {"stream": name})
+        for name, one in streams.items()
+    ]
+    yield Metric("stream_bundle_refused", "gauge", "Whether its bundle is refused.", refused)
     opened = [Value(len(one["open_alarms"]), {"stream": name}) for name, one in streams.items()]
     yield Metric("stream_alarms_open", "gauge", "Alarms open now.", opened)
     scores = [Value(one["last_score"], {"stream": name}) for name, one in streams.items()]

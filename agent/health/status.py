@@ -115,13 +115,26 @@ def _set_aside(aside: Document | None) -> Iterator[str]:
         )
 
 
+_STANDS_IN = {"previous_bundle": "the bundle that ran before", "baseline": "the baseline"}
+
+
 def _stream(name: str, stream: Document) -> Iterator[str]:
     score = stream["last_score"]
+    if not stream.get("watched", True):  # of an older agent each is
+        yield f"stream    {name}: NOT WATCHED, its readings are not stored"
+        yield f"          {_counts(stream['counters']) or 'nothing came yet'}"
+        yield from _refused(stream)
+        for alarm in gravest_first(stream["open_alarms"]):
+            yield f"  ALARM   open when the stream was last watched: {describe_alarm(alarm)}"
+        return
     yield (
         f"stream    {name}: last sample {stream['last_sample'] or 'none yet'}, score"
         f" {'none' if score is None else format(score, '.2f')} by {stream['bundle']}"
         f" on {stream['interpreter']}"
     )
+    if signer := stream.get("signer"):  # none of an older agent's
+        yield f"          signed by key {signer['key_id']} ({signer['comment']})"
+    yield from _refused(stream)
     yield f"          {_counts(stream['counters']) or 'nothing yet'}"
     if quality := stream.get("quality"):  # none of an older agent's
         told = ", ".join(f"{channel} {what}" for channel, what in quality.items())
@@ -130,6 +143,14 @@ def _stream(name: str, stream: Document) -> Iterator[str]:
         yield from _forecast(stream["forecast"])
     for alarm in gravest_first(stream["open_alarms"]):
         yield f"  ALARM   {describe_alarm(alarm)}"
+
+
+def _refused(stream: Document) -> Iterator[str]:
+    if (refused := stream.get("refused")) is None:  # or of an older agent
+        return
+    yield f"          BUNDLE REFUSED: {refused['why']}"
+    if stream["stands_in"] is not None:
+        yield f"          until it is mended, {_STANDS_IN[stream['stands_in']]} stands in for it"
 
 
 def _forecast(forecast: Document) -> Iterator[str]:

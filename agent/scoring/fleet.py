@@ -17,6 +17,7 @@ import numpy.typing as npt
 from agent.clock import Clock
 from agent.config.load import StreamTable
 from agent.health.measured import Pace
+from agent.scoring.origin import Origin
 from agent.scoring.parts import RawValues
 from agent.scoring.stream import Stream
 from agent.store.batch import Batch
@@ -56,7 +57,9 @@ class Fleet:
         tables: Sequence[StreamTable],
         summary_interval_s: float,
         clock: Clock,
+        origins: Sequence[Origin] | None = None,
     ) -> None:
+        """``origins``: of the detector, for each stream; see ``Stream``."""
         manifest = detector.manifest
         self.clock = clock
         self._detector = detector
@@ -69,7 +72,16 @@ class Fleet:
         )
         self._features = [features for _ in tables if (features := features_of(manifest))]
         self.streams = [
-            Stream(table, detector, self._memory, number, self._aligners, summary_interval_s, clock)
+            Stream(
+                table,
+                detector,
+                self._memory,
+                number,
+                self._aligners,
+                summary_interval_s,
+                clock,
+                origins[number] if origins else None,
+            )
             for number, table in enumerate(tables)
         ]
         for stream, features in zip(self.streams, self._features, strict=False):

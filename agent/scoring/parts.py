@@ -143,16 +143,27 @@ class Limits(Part):
     name = "limits"
 
     def __init__(
-        self, teller: Teller, settings: StreamTable, detector: Detector, memory: Memory, number: int
+        self,
+        teller: Teller,
+        settings: StreamTable,
+        detector: Detector,
+        memory: Memory,
+        number: int,
+        forecast: bool = True,
     ) -> None:
-        """Raise ConfigError where a limit does not fit the bundle."""
+        """Raise ConfigError where a limit does not fit the bundle.
+
+        ``forecast``: False where a baseline stands in for it, which passes no limit.
+        """
+        self._forecast_wanted = forecast
         self._teller, self._settings = teller, settings
         self._detector, self._memory, self._number = detector, memory, number
         self._forecaster = detector.forecaster
         self._watch = self._watch_of(settings)
 
     def _watch_of(self, settings: StreamTable) -> LimitWatch:
-        return LimitWatch(settings.name, settings.limits, settings.prediction, self._forecaster)
+        limits = settings.limits if self._forecast_wanted else []
+        return LimitWatch(settings.name, limits, settings.prediction, self._forecaster)
 
     def check(self, settings: StreamTable) -> None:
         """Raise ConfigError where a limit does not fit the bundle."""

@@ -20,6 +20,7 @@ from agent.alarms.predicted import DETECTOR as FORECASTER
 from agent.clock import Clock
 from agent.config.load import StreamTable
 from agent.journal import STREAM
+from agent.scoring.origin import BASELINE, Origin
 from agent.scoring.part import Moment, Part
 from agent.scoring.parts import Doubts, GridPosition, Limits, Summaries
 from agent.scoring.summary import uncertain
@@ -44,6 +45,9 @@ from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
 
+# what may go on though nobody looks; the baseline sees itself whether readings come
+_LASTING = ("anomaly", "limit")
+
 
 class Stream:
     """One stream of a fleet, by its number there; one thread uses it."""
@@ -57,7 +61,9 @@ class Stream:
         aligners: Aligners,
         summary_interval_s: float,
         clock: Clock,
+        origin: Origin | None = None,
     ) -> None:
+        """``origin``: None for a detector that is as configured, and not signed."""
         self._clock = clock
         self.timed_by_arrival = False  # no input of it has a time of its own
         self.manifest = manifest = detector.manifest
@@ -80,7 +86,11 @@ class Stream:
         self.add(GridPosition(aligners, number))
         self.add(summaries := Summaries(self, manifest.channel_names, summary_interval_s, clock))
         self.add(Doubts(summaries))
-        self.add(Limits(self, settings, detector, memory, number))
+        self.origin = origin or Origin()
+        self._replaces_bundle = self.origin.stands_in == BASELINE
+        forecast = not self._replaces_bundle
+        self.add(Limits(self, settings, detector, memory, number, forecast))
+        self.add(self.origin)
 
     def add(self, part: Part) -> None:
         """Carry another part from now on; before ``restore``, so that it goes on, too.
@@ -104,6 +114,8 @@ class Stream:
 
         If not (first start, other bundle), numbers go on after ``last_number``, the alarms that
         are open are closed, as nothing watches them any more, and the stored state is forgotten.
+        Where a baseline stands in for a refused bundle, the alarms of the bundle stay open until
+        a bundle runs again.
         """
         try:
             if not parts:
@@ -116,6 +128,8 @@ class Stream:
             batch.forget(self.name)
             self.detector.events(self._memory, self._number).next_number = last_number + 1
             self._alarms.adopt(open_alarms)
+            if self._replaces_bundle:
+                self._alarms.leave_open(_LASTING)
             self.close_alarms("unwatched", batch)
             return False
         self.detector.adopt(self._memory, self._number, restored)
@@ -123,6 +137,8 @@ class Stream:
         for part in self._parts:
             if part.name in parts:  # an older version may not have had it
                 part.restore(parts[part.name], batch)
+        if self._replaces_bundle:
+            self._alarms.leave_open(_LASTING, but={event.number for event in self._open_events()})
         if THROUGH in parts:
             self.saved_through = int(parts[THROUGH])
         return True
@@ -306,10 +322,8 @@ class Stream:
             stopping: the agent ends; see ``Moment``.
 
         """
-        events = list(self.detector.open_events(self._memory, self._number))
-        for part in self._parts:
-            events += part.open_events()
-        batch.alarms += self._alarms.update([event.moved(self.correction_s) for event in events])
+        events = [event.moved(self.correction_s) for event in self._open_events()]
+        batch.alarms += self._alarms.update(events)
         # a batch that could not be committed keeps the parts that have not changed since
         saved = batch.state.setdefault(self.name, {})
         whole = whole or self._told
@@ -323,10 +337,17 @@ class Stream:
         saved |= self.detector.changed_parts(self._memory, self._number)
         saved[THROUGH] = str(next_sample).encode()
 
+    def _open_events(self) -> list[Event]:
+        events = list(self.detector.open_events(self._memory, self._number))
+        for part in self._parts:
+            events += part.open_events()
+        return events
+
     def close(self, cause: Cause, batch: Batch) -> None:
         """Tell what is still to be told: the stream leaves, and its open alarms close."""
         for part in self._parts:
             part.close(batch)
+        self._alarms.leave_open(())
         self.close_alarms(cause, batch)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from agent.config.load import StreamTable
@@ -12,6 +13,7 @@ from agent.inputs.source import Chunk
 from agent.parsing.lines import LineParser
 from agent.scoring.fleet import Fleet, misfit
 from agent.scoring.intake import Intake
+from agent.scoring.origin import Unwatched
 from agent.store.batch import Batch
 from models.detector import Detector
 from models.messages import stored_samples
@@ -23,21 +25,28 @@ class Streams:
     Args:
         fleets: Of all streams.
         inputs: Each input's stream, by the input's name.
-        parsers: Of each input.
+        parsers: Of each input whose stream is watched.
+        unwatched: Streams that nothing watches, as their bundles are refused.
 
     """
 
     def __init__(
-        self, fleets: Sequence[Fleet], inputs: Mapping[str, str], parsers: Mapping[str, LineParser]
+        self,
+        fleets: Sequence[Fleet],
+        inputs: Mapping[str, str],
+        parsers: Mapping[str, LineParser],
+        unwatched: Sequence[Unwatched] = (),
     ) -> None:
         self._fleets = list(fleets)
         self._by_name = {stream.name: stream for fleet in fleets for stream in fleet.streams}
+        self._unwatched = {stream.name: stream for stream in unwatched}
         self._inputs = inputs
-        self._intake = Intake(fleets, inputs, parsers)
+        watched = {name: stream for name, stream in inputs.items() if stream in self._by_name}
+        self._intake = Intake(fleets, watched, parsers)
         self._heard: dict[str, float] = {}  # when each last brought a reading, monotonic seconds
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return how many are watched."""
         return len(self._by_name)
 
     def start(
@@ -57,6 +66,19 @@ class Streams:
             if rows:
                 samples = stored_samples(rows, len(stream.manifest.channels))
                 stream.catch_up(samples, batch)
+
+    def watched(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+        """Return the chunks of streams that something watches; count what the others have."""
+        if not self._unwatched:
+            return chunks
+        watched = []
+        for chunk in chunks:
+            stream = self._unwatched.get(self._inputs[chunk.input_name])
+            if stream is None:
+                watched.append(chunk)
+            else:
+                stream.counters["lines_unwatched"] += len(chunk.rows)
+        return watched
 
     def take(self, chunks: Sequence[Chunk], batch: Batch) -> None:
         """Parse and score chunks."""
@@ -84,22 +106,32 @@ class Streams:
 
     def check(self, table: StreamTable) -> None:
         """Raise ConfigError where the settings do not fit the stream's bundle."""
-        self._by_name[table.name].check(table)
+        if table.name in self._by_name:
+            self._by_name[table.name].check(table)
 
     def reconfigure(
         self, tables: Iterable[StreamTable], summary_interval_s: float, batch: Batch
     ) -> None:
         """Go on with settings that ``check`` let pass."""
         for table in tables:
-            self._by_name[table.name].reconfigure(table, summary_interval_s, batch)
+            if table.name in self._by_name:
+                self._by_name[table.name].reconfigure(table, summary_interval_s, batch)
 
     def misfit(self, name: str, detector: Detector) -> str | None:
         """Say why a stream cannot get another detector while it runs; None: it can."""
+        if name in self._unwatched:
+            return "nothing watches the stream now"
         return misfit(self._by_name[name].manifest, detector.manifest)
 
     def detectors(self) -> dict[str, Detector]:
-        """Return each stream's detector, by the stream's name."""
+        """Return the detector of each stream that is watched, by the stream's name."""
         return {name: stream.detector for name, stream in self._by_name.items()}
+
+    def refused(self) -> dict[str, Path]:
+        """Return the bundles that are configured and refused, by their streams' names."""
+        found = {name: stream.origin.refused for name, stream in self._by_name.items()}
+        found |= {name: stream.refused for name, stream in self._unwatched.items()}
+        return {name: refusal.bundle for name, refusal in found.items() if refusal is not None}
 
     def exchange(self, fleet: Fleet, batch: Batch) -> None:
         """Have the streams of a new fleet take the place of those with their names.
@@ -132,7 +164,8 @@ class Streams:
 
     def document(self, last_alarm: Callable[[str], int]) -> dict[str, dict[str, Any]]:
         """Say how each is doing; ``last_alarm``: a stream's highest number on the disk."""
-        return {n: stream.document(last_alarm(n)) for n, stream in self._by_name.items()}
+        watched = {n: stream.document(last_alarm(n)) for n, stream in self._by_name.items()}
+        return watched | {n: stream.document() for n, stream in self._unwatched.items()}
 
     def inference(self) -> dict[str, float | int | None]:
         """Say how long scoring took."""
@@ -140,8 +173,11 @@ class Streams:
 
     def rejects(self, name: str) -> dict[str, Any]:
         """Say what was not used of an input."""
+        stream = self._inputs[name]
+        if stream in self._unwatched:
+            return {"rejected": {}, "rejects": []}
         parser = self._intake.parser(name)
-        correction_s = self._by_name[self._inputs[name]].correction_s
+        correction_s = self._by_name[stream].correction_s
         return {
             "rejected": dict(parser.counters),
             "rejects": [

@@ -148,6 +148,7 @@ def hostile_status() -> dict[str, Any]:
     for stream in document["streams"].values():
         stream["open_alarms"] = [alarm(2, "opened")]
         stream["quality"] = {HOSTILE: HOSTILE}
+        stream |= {"refused": {"bundle": HOSTILE, "why": HOSTILE}, "stands_in": "baseline"}
     document["inputs"] = dict.fromkeys([HOSTILE], *document["inputs"].values())
     document["streams"] = dict.fromkeys([HOSTILE], *document["streams"].values())
     document["uplink"] |= {"failures": 1, "last_error": HOSTILE, "held": [HOSTILE], "parked": 1}

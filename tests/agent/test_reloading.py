@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.bundles.load import baseline, load
+from agent.bundles.load import Loader, baseline, load
 from agent.clock import Clock
 from agent.config import load as configuration
 from agent.config.load import StreamTable
 from agent.control.inbox import Answer
 from agent.control.protocol import Refused
-from agent.daemon import loader_of
 from agent.health.sdnotify import Notifier
 from agent.parsing.lines import LineParser
 from agent.reloading import Prepared, Reloads
@@ -57,7 +56,7 @@ class Rig:
             },
         )
         self.reloads = Reloads(
-            self.file, self.streams, loader_of(self.now), clock, Notifier(), lambda: None
+            self.file, self.streams, Loader.of(self.now), clock, Notifier(), lambda: None
         )
 
     def _fleets(self, clock: Clock) -> list[Fleet]:

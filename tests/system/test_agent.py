@@ -83,8 +83,8 @@ def test_nobody_else_can_read_the_files_whatever_the_umask(
     modes = {
         file.name: file.stat().st_mode & 0o777
         for directory in ("data", "central")
-        for file in (tmp_path / directory).glob("[!m]*")  # "messages" is the test's
-        if not file.is_socket()  # the group may write to it: that is how it asks
+        for file in (tmp_path / directory).rglob("[!m]*")  # "messages" is the test's
+        if file.is_file()  # to the socket the group may write: that is how it asks
     }
     collector.end()
     assert {RECORDS, READINGS, f"{RECORDS}-wal", f"{READINGS}-shm", LOCK, COLLECTED} <= set(modes)

@@ -342,11 +342,13 @@ def test_a_stream_may_do_without_a_bundle(written):
     assert [channel.name for channel in stream.baseline.channels] == ["flow"]
 
 
-@pytest.mark.parametrize("text", ["", 'bundle = "pump.fieldwatch"\n' + BASELINE])
-def test_a_stream_has_a_bundle_or_a_baseline(written, text):
-    assert refusal(written(without_a_bundle(text))) == [
-        "streams[0]: a stream needs a bundle or a table baseline, and not both"
+def test_a_stream_has_a_bundle_or_a_baseline_or_both(written):
+    assert refusal(written(without_a_bundle(""))) == [
+        "streams[0]: a stream needs a bundle or a table baseline"
     ]
+    both = config.load(written(without_a_bundle('bundle = "pump.fieldwatch"\n' + BASELINE)))
+    assert both.streams[0].bundle.name == "pump.fieldwatch"
+    assert both.streams[0].baseline.deviations_max == 6.0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,281 @@
+"""What this gateway remembers of bundles: which it has tried, which ran, and which may run again.
+
+All of it is in the directory ``bundles`` beside the database:
+
+    ran.json               networks that were tried, the highest version of each name that ran, and
+                           the bundle that each stream ran last
+    DIGEST.fieldwatch      a copy of each of those; what no stream ran last is removed
+    NAME.downgrade         a person lets this version, and later ones, run again
+
+Whatever is written is on the disk before it has its name. Where it cannot be written, the agent
+goes on with what it has in memory, and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pwd
+import tempfile
+import threading
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from models import bundle as bundles
+from models.archive import SIGNATURE, Archive
+from models.bundle import Bundle
+from models.errors import BundleError, ConfigError, StoreError
+
+_LOG = logging.getLogger(__name__)
+
+DIRECTORY: Final = "bundles"  # beside the database
+_RAN: Final = "ran.json"
+_COPY: Final = ".fieldwatch"
+_DOWNGRADE: Final = ".downgrade"
+_PARTIAL: Final = ".partial"  # as ``models.bundle`` ends the name, too
+_BYTES_MAX: Final = 2**20  # of the file
+_TRIED_MAX: Final = 200  # networks, the newest
+
+
+@dataclass(slots=True)
+class _Ran:
+    """The file's content."""
+
+    tried: list[str] = field(default_factory=list)  # oldest first
+    floors: dict[str, int] = field(default_factory=dict)  # version, by the bundle's name
+    streams: dict[str, str] = field(default_factory=dict)  # digest, by the stream's name
+
+    @classmethod
+    def of(cls, document: Any) -> _Ran:
+        """Return what a document says; raise ValueError where it is none of ours."""
+        match document:
+            case {"tried": list(tried), "floors": dict(floors), "streams": dict(streams)}:
+                texts = [*tried, *floors, *streams, *streams.values()]
+                if all(type(text) is str for text in texts) and all(
+                    type(version) is int for version in floors.values()
+                ):
+                    return cls(tried, floors, streams)
+        raise ValueError("not what an agent writes")
+
+
+class Ledger:
+    """The directory; any thread may use it, and one process writes to it."""
+
+    def __init__(self, store_directory: Path) -> None:
+        self.directory = store_directory / DIRECTORY
+        self._lock = threading.Lock()
+        self._ran = self._read()
+
+    def _read(self) -> _Ran:
+        path = self.directory / _RAN
+        try:
+            with path.open("rb") as file:
+                data = file.read(_BYTES_MAX + 1)
+            if len(data) > _BYTES_MAX:
+                raise ValueError("too long")
+            return _Ran.of(json.loads(data))
+        except FileNotFoundError:
+            return _Ran()
+        except (OSError, ValueError, RecursionError) as error:
+            _LOG.error(
+                "%s cannot be read (%s): which bundles have run here is not known any more",
+                path,
+                error,
+            )
+            return _Ran()
+
+    def tried(self, key: str) -> bool:
+        """Whether a network has passed its trial here."""
+        return key in self._ran.tried
+
+    def note_tried(self, key: str) -> None:
+        """Remember that a network has passed its trial."""
+        with self._lock:
+            self._ran.tried = [*(one for one in self._ran.tried if one != key), key][-_TRIED_MAX:]
+            self._write()
+
+    def floor(self, name: str) -> int:
+        """Return the lowest version of a bundle of this name that may run."""
+        version = self._ran.floors.get(name)
+        if version is None:
+            return 0
+        allowed = self._allowed(name)
+        return version if allowed is None else min(version, allowed)
+
+    def _allowed(self, name: str) -> int | None:
+        """Return the version down to which a person lets bundles of this name run again."""
+        path = self.directory / f"{name}{_DOWNGRADE}"
+        try:
+            return int(path.read_text()[:20])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            _LOG.error("%s cannot be read, so it allows nothing: %s", path, error)
+            return None
+
+    def copy_of_previous(self, stream: str) -> Path | None:
+        """Return the copy of the bundle that a stream ran last; None: none."""
+        digest = self._ran.streams.get(stream)
+        path = None if digest is None else self._copy(digest)
+        return path if path is not None and path.exists() else None
+
+    def _copy(self, digest: str) -> Path:
+        return self.directory / f"{digest}{_COPY}"
+
+    def note_running(
+        self, running: Mapping[str, Bundle], streams: Collection[str], signed: bool
+    ) -> None:
+        """Remember what runs now, with a copy, and forget what no stream needs any more.
+
+        Args:
+            running: the bundle of each stream that runs one.
+            streams: all that have a bundle configured; the others keep what they ran last.
+            signed: signatures are checked, so that versions count.
+
+        """
+        with self._lock:
+            before, ran = json.dumps(self._document()), self._ran
+            copies = {bundle.digest: bundle for bundle in running.values()}
+            kept = {digest for digest, bundle in copies.items() if self._keep(bundle)}
+            ran.streams = {
+                name: digest
+                for name, digest in ran.streams.items()
+                if name in streams and (name not in running or running[name].digest not in kept)
+            } | {name: one.digest for name, one in running.items() if one.digest in kept}
+            for bundle in copies.values():
+                if signed and bundle.signature is not None:
+                    self._raise_floor(bundle.manifest.name, bundle.manifest.version)
+            if json.dumps(self._document()) != before:
+                self._write()
+            self._clean()
+
+    def _raise_floor(self, name: str, version: int) -> None:
+        """Set the version that runs as the lowest of its name; lower, if a person allowed that."""
+        before = self._ran.floors.get(name, 0)
+        if version > before:
+            self._ran.floors[name] = version
+        elif version < before:
+            path = self.directory / f"{name}{_DOWNGRADE}"
+            _LOG.warning(
+                "bundle %s: version %d runs again instead of version %d, as %s has allowed",
+                *(name, version, before, _owner(path)),
+            )
+            self._ran.floors[name] = version
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                _LOG.error("%s cannot be removed, and still allows it: %s", path, error)
+
+    def _keep(self, bundle: Bundle) -> bool:
+        """Have a copy of a bundle on the disk; say whether there is one."""
+        path = self._copy(bundle.digest)
+        if _is_copy(path, bundle):
+            return True
+        try:
+            self.directory.mkdir(mode=0o700, exist_ok=True)
+            bundles.write_copy(path, bundle)
+            _sync(self.directory)
+        except OSError as error:
+            _LOG.error(
+                "no copy can be kept of %s, so no stream can go back to it: %s",
+                bundle.source,
+                error,
+            )
+            return False
+        return True
+
+    def _clean(self) -> None:
+        """Remove copies that no stream needs, and what a power cut left half-written."""
+        needed = {self._copy(digest).name for digest in self._ran.streams.values()}
+        try:
+            for path in self.directory.iterdir():
+                ours = path.name.endswith((_COPY, _PARTIAL)) and _DOWNGRADE not in path.name
+                if ours and path.name not in needed:
+                    path.unlink()
+        except FileNotFoundError:  # nothing ever ran
+            return
+        except OSError as error:
+            _LOG.warning("%s cannot be cleaned up: %s", self.directory, error)
+
+    def _document(self) -> dict[str, Any]:
+        ran = self._ran
+        return {"tried": ran.tried, "floors": ran.floors, "streams": ran.streams}
+
+    def _write(self) -> None:
+        try:
+            self.directory.mkdir(mode=0o700, exist_ok=True)
+            _replace(self.directory / _RAN, json.dumps(self._document()).encode())
+        except OSError as error:
+            _LOG.error("%s cannot be written: %s", self.directory / _RAN, error)
+
+
+def allow_downgrade(store_directory: Path, name: str, version: int) -> int:
+    """Let bundles of this name run again from this version on; the agent may run or not.
+
+    Returns the lowest version that could run before.
+
+    Raises:
+        ConfigError: they can anyway.
+        StoreError: it cannot be written.
+
+    """
+    floor = Ledger(store_directory).floor(name)
+    if version >= floor:
+        ran = f"the lowest is {floor}" if floor else "no signed version has run here"
+        raise ConfigError(f"{name}: version {version} may run anyway: {ran}")
+    path = store_directory / DIRECTORY / f"{name}{_DOWNGRADE}"
+    try:
+        _replace(path, f"{version}\n".encode(), 0o644)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+    return floor
+
+
+def _replace(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Have a file with this content on the disk, or the one before."""
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f"{path.name}.", suffix=_PARTIAL, delete=False
+    ) as file:
+        partial = Path(file.name)
+        try:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+    _sync(path.parent)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_copy(path: Path, bundle: Bundle) -> bool:
+    """Whether there is a whole file with this bundle's manifest and signature."""
+    try:
+        with Archive(path) as archive:
+            signature = archive.read(SIGNATURE) if SIGNATURE in archive.names else None
+    except BundleError:
+        return False
+    return signature == bundle.signature
+
+
+def _owner(path: Path) -> str:
+    """Return the name of the user who wrote a file."""
+    try:
+        uid = path.stat().st_uid
+        return pwd.getpwuid(uid).pw_name
+    except OSError:
+        return "somebody"
+    except KeyError:
+        return f"user {uid}"

@@ -1,0 +1,128 @@
+"""Tries a network in a process of its own before the agent loads it.
+
+The interpreters are native code: a network that is damaged, or made to, can end the process that
+loads it, or take all memory. Only one that has passed here is loaded where the streams run.
+
+    bundle ─> process with limits: load, known answers, step of several streams ─> good, or refused
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from agent.config.checker import Checker, NotChecked
+from models import known_answers
+from models.bundle import Bundle
+from models.errors import TrialFailed
+from models.families import detector_of
+from models.interpreter import Runtime, runtime_version
+from models.manifest import TelemanomManifest, manifest_of
+from models.messages import ALL
+
+SECONDS_MAX: Final = 60  # in all; of a busy machine, so more than of CPU time
+CPU_SECONDS_MAX: Final = 20
+# on top of Python, numpy and the interpreter, which take 60 MB. Agent, trial and the process that
+# checks then have room in the 384 MB of the systemd unit
+BYTES_MAX: Final = 128 * 2**20
+
+_STREAMS = 3  # the batch of a network is resized for more than one
+_TIME: Final = (signal.SIGALRM, signal.SIGXCPU)
+
+
+def try_out(bundle: Bundle, runtime: Runtime, trials: Checker | None = None) -> None:
+    """Load and step the network of a bundle in another process.
+
+    ``trials``: a process to do it in; None: a new one, which ends with it.
+
+    Raises:
+        TrialFailed: the process has ended, or had to be ended.
+        BundleError: the bundle is refused there, as it would be here.
+        InterpreterMissing: there is nothing to run it with.
+
+    """
+    if trials is None:
+        with Checker(SECONDS_MAX) as started:
+            try_out(bundle, runtime, started)
+        return
+    try:
+        trials.call(attempt, bundle.source, bundle.manifest_bytes, dict(bundle.parts), runtime)
+    except NotChecked as error:
+        raise TrialFailed(
+            f"{bundle.source}: {_how(error)}. The bundle was tried in a process of its own, and the"
+            " agent does not load it; train it again, or use another"
+        ) from None
+
+
+def _how(error: NotChecked) -> str:
+    """Say how the process ended."""
+    if error.code is None:
+        return f"it cannot be tried: {error}"
+    if error.code >= 0:
+        return f"the trial ended with code {error.code}; the log has its message, if it had one"
+    number = -error.code
+    if number in _TIME:
+        return (
+            f"its network was not done after {CPU_SECONDS_MAX} s of CPU time or {SECONDS_MAX} s"
+            f" ({_name(number)})"
+        )
+    greedy = f", as one does that needs more than {BYTES_MAX // 2**20} MB"
+    more = greedy if number == signal.SIGABRT else ""
+    return f"its network ended the interpreter by {_name(number)}{more}"
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+def attempt(
+    source: str, manifest_bytes: bytes, parts: Mapping[str, bytes], runtime: Runtime
+) -> None:
+    """Do what the agent will do with a bundle that was read and checked; in the other process.
+
+    Raises:
+        BundleError: the bundle is refused, or needs too much memory.
+        InterpreterMissing: there is nothing to run it with.
+
+    """
+    manifest = manifest_of(source, manifest_bytes)
+    bundle = Bundle(manifest, manifest_bytes, parts, None, source)
+    if isinstance(manifest, TelemanomManifest):
+        runtime_version(runtime)  # what it takes to have the interpreter does not count
+    _limit()
+    try:
+        detector = detector_of(bundle, runtime)
+        known_answers.check(detector, bundle)
+        values = np.zeros((1, _STREAMS, len(manifest.channels)), np.float32)
+        detector.step_together(detector.start(_STREAMS), ALL, np.zeros((1, _STREAMS)), values)
+    except MemoryError:
+        raise TrialFailed(
+            f"{source}: its network needs more than {BYTES_MAX // 2**20} MB of memory; train a"
+            " smaller one"
+        ) from None
+
+
+def _limit() -> None:
+    """Limit memory and CPU time from here on, and leave no dump of the memory.
+
+    Only the soft limits: a process that does several trials has the same for each of them.
+    """
+    with open("/proc/self/statm") as file:  # noqa: PTH123 - no file
+        taken = int(file.read().split()[0]) * resource.getpagesize()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    cpu_s = int(used.ru_utime + used.ru_stime) + CPU_SECONDS_MAX
+    for what, most in (
+        (resource.RLIMIT_AS, taken + BYTES_MAX),
+        (resource.RLIMIT_CPU, cpu_s),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(what)
+        soft = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(what, (soft, hard))

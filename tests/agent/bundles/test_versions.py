@@ -1,0 +1,190 @@
+"""A signed bundle that is older than one of its name that has run here is refused."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from agent.bundles.load import Loader
+from agent.cli import commands
+from models.bundle import Bundle
+from models.errors import BundleOutdated, BundleRevoked
+from models.keys import new_key
+from tests.bundle_rig import flow_bundle
+
+
+class Keys:
+    """Trusted keys, and secret ones beside them."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory, self.trusted = directory, directory / "trusted"
+        self.trusted.mkdir()
+
+    def new(self, name: str = "ops") -> Path:
+        """Make a key that is trusted; return the secret one."""
+        secret = self._directory / f"{name}.key"
+        new_key(secret).rename(self.trusted / f"{name}.pub")
+        return secret
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return Keys(tmp_path)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    (tmp_path / "agent.toml").write_text('store = { directory = "data" }\n')
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def loader(store: Path, keys: Keys | None, signature: bool = True) -> Loader:
+    """As an agent that starts."""
+    return Loader(store, keys and keys.trusted, signature)
+
+
+def ran(agent: Loader, path: Path) -> Bundle:
+    bundle = agent.load(path).bundle
+    agent.note_running({"pump": bundle}, {"pump"})
+    return bundle
+
+
+def allow(store: Path, *words: str) -> tuple[int, str]:
+    config = store.parent / "agent.toml"
+    done = CliRunner().invoke(commands, ["allow-downgrade", *words, "--config", str(config)])
+    return done.exit_code, done.output + str(done.exception or "")
+
+
+def test_an_older_version_is_refused_until_a_person_allows_it(
+    tmp_path: Path, store: Path, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = keys.new()
+    files = {number: tmp_path / f"{number}.fieldwatch" for number in (1, 2, 3)}
+    for number, path in files.items():
+        flow_bundle(path, number, key)
+    ran(loader(store, keys), files[2])
+    ran(loader(store, keys), files[3])
+    ran(loader(store, keys), files[3])  # the same is none older
+    with pytest.raises(BundleOutdated) as refused:
+        loader(store, keys).load(files[2])
+    assert "flow version 2 is older than version 3, which has run here" in str(refused.value)
+    assert "fieldwatch-agent allow-downgrade flow --to 2" in str(refused.value)
+
+    agent = loader(store, keys)  # that is running meanwhile
+    code, said = allow(store, "flow", "--to", "2")
+    assert code == 0
+    assert "flow: version 2 and later may run again; so far it was version 3" in said
+    with pytest.raises(BundleOutdated, match="version 1 is older than version 2"):
+        agent.load(files[1])
+    caplog.set_level(logging.WARNING)
+    ran(agent, files[2])
+    assert "version 2 runs again instead of version 3, as root has allowed" in caplog.text
+
+    again = loader(store, keys)
+    assert not list((store / "bundles").glob("*.downgrade"))  # it is used up
+    again.load(files[2])
+    ran(again, files[3])
+    with pytest.raises(BundleOutdated):
+        loader(store, keys).load(files[2])
+
+
+def test_each_name_has_its_own_versions(tmp_path: Path, store: Path, keys: Keys) -> None:
+    key = keys.new()
+    flow_bundle(tmp_path / "a", 5, key, name="pump-a")
+    flow_bundle(tmp_path / "b", 1, key, name="pump-b")
+    ran(loader(store, keys), tmp_path / "a")
+    ran(loader(store, keys), tmp_path / "b")
+
+
+@pytest.mark.parametrize("trusting", [True, False])
+def test_only_a_signature_that_is_checked_says_what_version_it_is(
+    tmp_path: Path, store: Path, keys: Keys, trusting: bool
+) -> None:
+    keys.new()
+    some = keys if trusting else None
+    flow_bundle(tmp_path / "2.fieldwatch", 2)
+    flow_bundle(tmp_path / "1.fieldwatch", 1)
+    ran(loader(store, some, False), tmp_path / "2.fieldwatch")
+    ran(loader(store, some, False), tmp_path / "1.fieldwatch")
+
+
+def test_what_need_not_be_allowed_is_not(tmp_path: Path, store: Path, keys: Keys) -> None:
+    code, said = allow(store, "flow", "--to", "2")
+    assert code == 1
+    assert "flow: version 2 may run anyway: no signed version has run here" in said
+    flow_bundle(tmp_path / "2.fieldwatch", 2, keys.new())
+    ran(loader(store, keys), tmp_path / "2.fieldwatch")
+    assert "version 2 may run anyway: the lowest is 2" in allow(store, "flow", "--to", "2")[1]
+    assert "may run anyway" in allow(store, "../../flow\x00", "--to", "2")[1]
+
+
+def test_a_permission_that_cannot_be_read_permits_nothing(
+    tmp_path: Path, store: Path, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = keys.new()
+    flow_bundle(tmp_path / "2.fieldwatch", 2, key)
+    flow_bundle(tmp_path / "1.fieldwatch", 1, key)
+    ran(loader(store, keys), tmp_path / "2.fieldwatch")
+    (store / "bundles" / "flow.downgrade").write_text("\x1b[2Jany")
+    with pytest.raises(BundleOutdated):
+        loader(store, keys).load(tmp_path / "1.fieldwatch")
+    assert "cannot be read, so it allows nothing" in caplog.text
+
+
+def test_what_cannot_be_written_stops_nothing(
+    tmp_path: Path, store: Path, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    (store / "bundles").write_text("in the way")
+    key = keys.new()
+    flow_bundle(tmp_path / "2.fieldwatch", 2, key)
+    flow_bundle(tmp_path / "1.fieldwatch", 1, key)
+    agent = loader(store, keys)
+    ran(agent, tmp_path / "2.fieldwatch")
+    with pytest.raises(BundleOutdated):  # as long as it runs it knows
+        agent.load(tmp_path / "1.fieldwatch")
+    assert "no copy can be kept of" in caplog.text
+    assert "ran.json cannot be written" in caplog.text
+
+
+def test_a_key_is_rotated_and_the_old_one_revoked(tmp_path: Path, store: Path, keys: Keys) -> None:
+    old, path = keys.new("old"), tmp_path / "pump.fieldwatch"
+    first = flow_bundle(path, 1, old)
+    ran(loader(store, keys), path)
+
+    new = keys.new("new")  # both are trusted
+    ran(loader(store, keys), path)
+    again = flow_bundle(path, 1, new)  # signed again
+    assert again.digest == first.digest
+    ran(loader(store, keys), path)
+    flow_bundle(path, 2, new)
+    ran(loader(store, keys), path)
+
+    (old_key,) = [
+        key.key_id.hex()
+        for key in read_keyring(keys.trusted).keys
+        if key.source.endswith("old.pub")
+    ]
+    (keys.trusted / "revoked").write_text(f"key {old_key} lost\n")
+    ran(loader(store, keys), path)
+    flow_bundle(tmp_path / "stolen.fieldwatch", 3, old)
+    with pytest.raises(BundleRevoked, match=f"revokes key {old_key} \\(lost\\)"):
+        loader(store, keys).load(tmp_path / "stolen.fieldwatch")
+    (keys.trusted / "old.pub").unlink()
+    ran(loader(store, keys), path)
+
+
+def test_the_copy_has_the_newest_signature(tmp_path: Path, store: Path, keys: Keys) -> None:
+    old, path = keys.new("old"), tmp_path / "pump.fieldwatch"
+    flow_bundle(path, 1, old)
+    ran(loader(store, keys), path)
+    flow_bundle(path, 1, keys.new("new"))
+    ran(loader(store, keys), path)
+    (keys.trusted / "old.pub").unlink()
+    agent = loader(store, keys)
+    copy = agent.copy_of_previous("pump")
+    assert copy is not None
+    assert agent.load(copy).bundle.signature == agent.load(path).bundle.signature
