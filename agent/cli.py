@@ -283,6 +283,8 @@ def reload(config_file: Path) -> int:
         )
     if outcome["needs_restart"]:
         say(f"needs a restart: {'; '.join(outcome['needs_restart'])}")
+    for stream, why in outcome["still_refused"].items():
+        say(f"stream {stream}: bundle still refused: {why}")
     return 0
 
 

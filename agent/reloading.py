@@ -34,6 +34,7 @@ from agent.health.sdnotify import Notifier
 from agent.journal import STREAM
 from agent.scoring.fleet import Fleet
 from agent.scoring.streams import Streams
+from models.bundle import Bundle
 from models.detector import Detector
 from models.errors import BundleError, ConfigError, InterpreterMissing
 from models.manifest import Manifest, manifest_of
@@ -50,6 +51,7 @@ class Prepared(NamedTuple):
     config: AgentConfig  # to be in effect
     changed: list[str]  # keys that take effect with it
     needs_restart: list[str]  # keys that do not, some with the reason
+    still_refused: Mapping[str, str]  # why a stream's bundle still cannot run, by its name
     choices: Sequence[Choice] = ()  # of the streams that get another detector
     fleets: Sequence[Fleet] = ()  # those streams
 
@@ -61,6 +63,7 @@ class Prepared(NamedTuple):
                 stream.name: stream.watched_by for fleet in self.fleets for stream in fleet.streams
             },
             "needs_restart": self.needs_restart,
+            "still_refused": dict(self.still_refused),
         }
 
 
@@ -84,8 +87,10 @@ class _Choices:
     ) -> None:
         self._running, self._refused = running, refused
         self._loader, self._manifest_of = loader, manifest_of
-        self._digests: dict[Path, str] = {}  # of the bundles that were read
-        self._loaded: dict[str, Loaded] = {}  # by digest; streams of the same contents share one
+        self.still_refused: dict[str, str] = {}  # why, by the stream's name
+        self._read: dict[Path, Bundle] = {}
+        # by digest; streams of the same contents share one, and its network
+        self._detectors = {detector.digest: detector for detector in running.values()}
 
     def of(self, table: StreamTable) -> Choice | None:
         """Return what a stream is to run with; None: what it runs with now.
@@ -100,9 +105,10 @@ class _Choices:
         """
         try:
             return self._other(table)
-        except BundleError:
+        except BundleError as error:
             if table.bundle != self._refused.get(table.name):
                 raise
+            self.still_refused[table.name] = str(error)
             return None
 
     def _other(self, table: StreamTable) -> Choice | None:
@@ -113,14 +119,15 @@ class _Choices:
             assert choice.detector is not None
             return None if choice.detector.digest == now else choice
         path = table.bundle
-        if path not in self._digests:
-            self._digests[path] = self._loader.digest(path, self._manifest_of)
-        digest = self._digests[path]
-        if digest == now:
+        if path not in self._read:
+            self._read[path] = self._loader.read(path, self._manifest_of)
+        bundle = self._read[path]
+        if bundle.digest == now:
             return None
-        if digest not in self._loaded:
-            self._loaded[digest] = self._loader.load(path, self._manifest_of)
-        return its_bundle(table, self._loaded[digest])
+        if bundle.digest not in self._detectors:
+            bundle, detector = self._loader.load(path, self._manifest_of)
+            self._read[path], self._detectors[bundle.digest] = bundle, detector
+        return its_bundle(table, Loaded(bundle, self._detectors[bundle.digest]))
 
 
 class Reloads:
@@ -208,6 +215,8 @@ class Reloads:
                     stream.detector.digest,
                     extra={STREAM: stream.name},
                 )
+        for name, why in outcome.still_refused.items():
+            _LOG.warning("stream %s: bundle still refused: %s", name, why, extra={STREAM: name})
         if self._needs_restart:
             _LOG.warning("these need a restart: %s", "; ".join(self._needs_restart))
         return outcome.answer()
@@ -281,6 +290,7 @@ class Reloads:
             wanted,
             list(differences(now, wanted)),
             _needs_restart(wanted, new, stay),
+            choices.still_refused,
             others,
             fleets_of(others, interval_s, self._clock) if others else [],
         )

@@ -109,15 +109,15 @@ class Loader:
         keys, required = config.keys.directory, config.bundles.require_signature
         return cls(config.store.directory, keys, required, config.runtime.interpreter, remember)
 
-    def digest(self, path: Path, manifest_of: Callable[[str, bytes], Manifest]) -> str:
-        """Return the digest of the bundle at ``path``, if it is believed; it is not loaded.
+    def read(self, path: Path, manifest_of: Callable[[str, bytes], Manifest]) -> Bundle:
+        """Return the bundle at ``path``, if it is believed; its network is not loaded.
 
         Raises:
             BundleError: it is not.
             ConfigError: the trusted keys cannot be read.
 
         """
-        return bundles.read(path, manifest_of, self._believe).digest
+        return bundles.read(path, manifest_of, self._believe)
 
     def _believe(self, seal: Seal) -> None:
         believe(seal, self._keys, self._require_signature)

@@ -38,12 +38,12 @@ def baseline_of(channels: str = CHANNELS, period_s: float = 0.2) -> str:
 class Rig:
     """Streams a and b, the reloads of their configuration, and the loop that turns them."""
 
-    def __init__(self, directory: Path, a: str = ONE, b: str = ONE) -> None:
+    def __init__(self, directory: Path, a: str = ONE, b: str = ONE, more: str = "") -> None:
         self.file = directory / "agent.toml"
         self.one, self.other = directory / "one.fieldwatch", directory / "other.fieldwatch"
         shutil.copy(ZOO_BUNDLE, self.one)
         shutil.copy(ZOO_BUNDLE, self.other)
-        self.write(a, b)
+        self.write(a, b, more)
         self.now = configuration.load(self.file)
         self.batch = Batch()
         fleets = self._fleets(clock := Clock())
@@ -136,7 +136,12 @@ def test_the_contents_of_a_file_count_and_not_its_path(rig: Rig, zoo_bundle: Bun
     assert rig.exchanged() == []
     rig.write(OTHER, ONE)
     answer, _ = rig.reload()
-    assert answer == {"changed": ["streams.a.bundle"], "exchanged": {}, "needs_restart": []}
+    assert answer == {
+        "changed": ["streams.a.bundle"],
+        "exchanged": {},
+        "needs_restart": [],
+        "still_refused": {},
+    }
     other = put(zoo_bundle, rig.other, version=2)
     assert rig.exchanged() == [["a"]]
     assert rig.streams.detectors()["a"].digest == other.digest
@@ -232,9 +237,7 @@ def test_limits_that_do_not_fit_another_bundle_are_refused(rig: Rig, zoo_bundle:
 def test_a_revoked_bundle_is_refused_though_it_runs(tmp_path: Path, zoo_bundle: Bundle) -> None:
     trust = '[keys]\ndirectory = "keys"\n[bundles]\nrequire_signature = false\n'
     (tmp_path / "keys").mkdir()
-    rig = Rig(tmp_path)
-    rig.write(more=trust)
-    rig.now = configuration.load(rig.file)
+    rig = Rig(tmp_path, more=trust)
     assert rig.exchanged() == []
     (tmp_path / "keys" / "revoked").write_text(f"bundle {zoo_bundle.digest} leaks\n")
     assert "revokes bundle" in str(rig.refusal())
@@ -261,7 +264,12 @@ def test_a_reload_that_cannot_be_checked_changes_nothing(
     assert said in caplog.text
     monkeypatch.undo()
     answer, _ = rig.reload()
-    assert answer == {"changed": ["health.interval_s"], "exchanged": {}, "needs_restart": []}
+    assert answer == {
+        "changed": ["health.interval_s"],
+        "exchanged": {},
+        "needs_restart": [],
+        "still_refused": {},
+    }
 
 
 # ---- more than one, and the end

@@ -138,7 +138,8 @@ def test_a_stream_with_nothing_to_run_is_not_watched_and_loses_no_row(gateway: G
     assert state["inputs"]["pump-file"]["connected"]
     assert "nothing watches the stream" in agent.log()
     ask_again = printed(gateway, "reload")
-    assert "nothing has changed" in ask_again
+    assert "changed: nothing" in ask_again
+    assert "stream pump: bundle still refused: " in ask_again
     shown = printed(gateway, "status")
     assert "pump: NOT WATCHED, its readings are not stored" in shown
     assert "open when the stream was last watched" in shown

@@ -12,7 +12,7 @@ from agent.bundles.load import Loader
 from agent.cli import commands
 from models.bundle import Bundle
 from models.errors import BundleOutdated, BundleRevoked
-from models.keys import new_key
+from models.keys import new_key, read_keyring
 from tests.bundle_rig import flow_bundle
 
 

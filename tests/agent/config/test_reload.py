@@ -146,6 +146,7 @@ def test_what_can_change_takes_effect_and_the_rest_is_told(
         "changed": ["health.interval_s", "streams.pump.silent_after_s"],
         "exchanged": {},
         "needs_restart": waiting,
+        "still_refused": {},
     }
     assert f"these need a restart: {'; '.join(waiting)}\n" in agent.log()
     wait_until(lambda: opened(main) == ["silent"], "the alarm of a stream that is silent")
@@ -178,7 +179,12 @@ def test_a_wrong_configuration_leaves_the_old_one_running(
     assert "ERROR agent.reloading: reload refused, nothing has changed: " in agent.log()
     assert said in agent.log()
     assert said in status(main)["configuration"]["refused"]  # stored before the answer
-    assert reload(main, "") == {"changed": [], "exchanged": {}, "needs_restart": []}
+    assert reload(main, "") == {
+        "changed": [],
+        "exchanged": {},
+        "needs_restart": [],
+        "still_refused": {},
+    }
     assert status(main)["configuration"]["refused"] is None
     assert "changed: nothing" in agent.log()
     assert status(main)["store"]["outbox_rows"] == 0  # the other half did not take effect

@@ -130,7 +130,7 @@ def test_a_person_reads_what_became_of_a_reload(document: dict[str, Any]) -> Non
     assert lines[-3:] == [
         "config    NOT APPLIED: a.toml: x",
         "config    NOT APPLIED: b.toml: y",
-        "config    needs a restart: gateway.site, streams.b",
+        "config    needs a restart: gateway.site; streams.b",
     ]
 
 
