@@ -12,19 +12,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from agent.dialects.dialect import LinkState, Message, Topic
+from agent.dialects.dialect import Beside, LinkState, Message, Topic
 from agent.dialects.topics import gateway_topic
 from agent.mqtt.payload import JSON
 from agent.store.record import Origin, Record, packed
 from models.times import iso_time
 
 
-@lru_cache(maxsize=1000)
-def _json(text: str | None) -> str:
-    """Return a text as JSON; names of streams, detectors and bundles come again and again."""
-    return json.dumps(text)
+class _Like(NamedTuple):
+    """What messages of the same kind, stream, clock and detector have in common."""
+
+    topic: Topic
+    type: str  # from ``type`` to ``time``
+    about: str  # from ``stream`` to ``data``
+    subject: bytes  # what follows the data
 
 
 class CloudEvents:
@@ -34,14 +37,14 @@ class CloudEvents:
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
-        self._id = _json(f"{origin.gateway}/{origin.epoch}/")[:-1]
-        self._source = _json(f"/{origin.site}/{origin.gateway}")
-        self._epoch = _json(origin.epoch)
-        self._topics: dict[tuple[str, str | None], Topic] = {}
+        self._id = json.dumps(f"{origin.gateway}/{origin.epoch}/")[:-1]
+        self._source = json.dumps(f"/{origin.site}/{origin.gateway}")
+        self._epoch = json.dumps(origin.epoch)
+        self._like = lru_cache(maxsize=1000)(self._in_common)  # they come again and again
 
     def record(self, record: Record) -> Message:
         """Return a record as it is sent."""
-        return Message(self._topic(record.kind, record.stream), self._wrap(record))
+        return self._wrap(record)
 
     def status(
         self,
@@ -54,33 +57,44 @@ class CloudEvents:
     ) -> Message:
         """Return the retained status; see ``Dialect``."""
         data = packed({"state": state} | dict(more or {}))
-        body = self._wrap(Record(seq, "status", None, time, clock, None, None, data), f"/{suffix}")
-        return Message(self._topic("status"), body)
+        return self._beside("status", data, time, seq, suffix, clock)
 
     def gone(
         self, ranges: Sequence[tuple[int, int]], time: float, seq: int, suffix: str, clock: str
     ) -> Message:
         """Return which numbers will not come; see ``Dialect``."""
         data = packed({"ranges": [list(one) for one in ranges]})
-        body = self._wrap(Record(seq, "gone", None, time, clock, None, None, data), f"/{suffix}")
-        return Message(self._topic("gone"), body)
+        return self._beside("gone", data, time, seq, suffix, clock)
 
-    def _topic(self, kind: str, stream: str | None = None) -> Topic:
-        """Return the topic; there are as many as streams, and each is made once."""
-        key = kind, stream
-        if (known := self._topics.get(key)) is None:
-            name = gateway_topic(self.origin.site, self.origin.gateway, kind, stream)
-            known = self._topics[key] = Topic(name, kind, stream)
-        return known
+    def _beside(
+        self, kind: Beside, data: bytes, time: float, seq: int, suffix: str, clock: str
+    ) -> Message:
+        record = Record(seq, kind, None, iso_time(time), clock, None, None, data)
+        return self._wrap(record, f"/{suffix}")
 
-    def _wrap(self, record: Record, suffix: str = "") -> bytes:
+    def _wrap(self, record: Record, suffix: str = "") -> Message:
         seq, kind, stream, time, clock, bundle, detector, data = record
-        subject = "" if stream is None else f',"subject":{_json(stream)}'
+        topic, type_, about, subject = self._like(kind, stream, clock, bundle, detector)
         head = (
             f'{{"specversion":"1.0","id":{self._id}{seq}{suffix}","source":{self._source},'
-            f'"type":"fieldwatch.{kind}.v1","time":"{iso_time(time)}",'
-            f'"datacontenttype":"application/json","epoch":{self._epoch},"seq":{seq},'
-            f'"stream":{_json(stream)},"clock":{_json(clock)},"bundle":{_json(bundle)},'
-            f'"detector":{_json(detector)},"data":'
+            f'{type_}{time}","datacontenttype":"application/json",'
+            f'"epoch":{self._epoch},"seq":{seq},{about}'
         )
-        return b"".join((head.encode(), data, subject.encode(), b"}"))
+        return Message(topic, b"".join((head.encode(), data, subject)))
+
+    def _in_common(
+        self,
+        kind: str,
+        stream: str | None,
+        clock: str,
+        bundle: str | None,
+        detector: str | None,
+    ) -> _Like:
+        name = gateway_topic(self.origin.site, self.origin.gateway, kind, stream)
+        return _Like(
+            Topic(name, kind, stream),
+            f'"type":"fieldwatch.{kind}.v1","time":"',
+            f'"stream":{json.dumps(stream)},"clock":{json.dumps(clock)},'
+            f'"bundle":{json.dumps(bundle)},"detector":{json.dumps(detector)},"data":',
+            b"}" if stream is None else f',"subject":{json.dumps(stream)}}}'.encode(),
+        )

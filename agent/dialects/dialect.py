@@ -13,7 +13,7 @@ until it is acknowledged. Beside the records there are two messages that have no
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from agent.store.record import Origin, Record
 
@@ -21,12 +21,21 @@ LinkState = Literal["online", "offline"]
 Beside = Literal["status", "gone"]
 
 
-class Topic(NamedTuple):
-    """Where messages of one kind about one stream are published."""
+class Topic(str):
+    """Where messages of one kind about one stream are published.
 
-    name: str
-    kind: str  # ``Kind`` of a record, or ``Beside``
-    stream: str | None = None
+    ``kind`` is the ``Kind`` of a record, or ``Beside``.
+    """
+
+    __slots__ = ("kind", "stream")
+    kind: str
+    stream: str | None
+
+    def __new__(cls, name: str, kind: str, stream: str | None = None) -> Self:
+        """Return the topic with what it is for."""
+        topic = super().__new__(cls, name)
+        topic.kind, topic.stream = kind, stream
+        return topic
 
 
 class Message(NamedTuple):
@@ -37,7 +46,7 @@ class Message(NamedTuple):
 
     def size(self) -> int:
         """Return the bytes that the broker's limit counts, without the head of the packet."""
-        return len(self.topic.name.encode()) + len(self.body)
+        return len(self.topic.encode()) + len(self.body)
 
 
 class Dialect(Protocol):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.store.ranges import Ranges
 from agent.store.record import COLUMNS, INSERT, Outgoing, Record
+from models.times import unix_s
 
 if TYPE_CHECKING:
     from agent.store.sqlite import Connection
@@ -127,7 +128,7 @@ def merge(summaries: Sequence[Summary]) -> Outgoing:
         "merged": [list(one) for one in numbers],
     }
     one = last.record
-    return Outgoing("summary", one.stream, one.time, data, one.bundle, one.detector)
+    return Outgoing("summary", one.stream, unix_s(one.time), data, one.bundle, one.detector)
 
 
 def _channel(parts: Sequence[tuple[int, Data]]) -> dict[str, float | int | None]:

@@ -62,6 +62,10 @@ class Correction:
         """Whether all has been seen to."""
         return not (self.samples or self.messages or self.alarms or self.history)
 
+    def moved(self, time: str) -> str:
+        """Return a time as it should have been."""
+        return iso_time(unix_s(time) + self.by_s)
+
     def covers(self, time: float) -> bool:
         """Whether a time was given in that while."""
         return self.since_s - _SLACK_S <= time <= self.until_s + _SLACK_S
@@ -73,17 +77,17 @@ def correct_messages(connection: Connection, by: Correction) -> None:
         f"SELECT {COLUMNS} FROM outbox WHERE seq < ? ORDER BY seq DESC LIMIT ?",  # noqa: S608
         [by.messages, _ROWS],
     ).fetchall()
-    moved: list[tuple[float, bytes, int]] = []
+    moved: list[tuple[str, bytes, int]] = []
     by.messages = rows[-1][0] if len(rows) == _ROWS else 0
     for message in map(Record._make, rows):
-        given = by.covers(message.time)
+        given = by.covers(unix_s(message.time))
         if message.clock == "synced" and not given:  # and so were those before
             by.messages = 0
             break
         if message.stream is None or message.stream in by.streams:
             data = message.read()
             _move_data(data, message.kind, by)
-            moved.append((message.time + by.by_s, packed(data), message.seq))
+            moved.append((by.moved(message.time), packed(data), message.seq))
     connection.executemany(
         "UPDATE outbox SET time = ?, data = ?, clock = 'corrected' WHERE seq = ?", moved
     )
@@ -161,4 +165,4 @@ def _move_data(data: dict[str, Any], kind: str, by: Correction) -> None:
 def _move(document: dict[str, Any], keys: Sequence[str], by: Correction) -> None:
     for key in keys:
         if (given := document.get(key)) is not None:
-            document[key] = iso_time(unix_s(given) + by.by_s)
+            document[key] = by.moved(given)

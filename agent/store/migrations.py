@@ -79,7 +79,7 @@ def _m002_records(database: Database) -> None:
         "ALTER TABLE outbox RENAME TO wrapped",
         "DROP INDEX outbox_kind",
         """CREATE TABLE outbox (
-            seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, stream TEXT, time REAL NOT NULL,
+            seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, stream TEXT, time TEXT NOT NULL,
             clock TEXT NOT NULL, bundle TEXT, detector TEXT, data BLOB NOT NULL
         ) STRICT""",
     )

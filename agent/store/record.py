@@ -12,6 +12,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
+from models.times import iso_time
+
 Kind = Literal["summary", "alarm", "health"]
 
 
@@ -41,10 +43,8 @@ class Outgoing:
             ValueError: there is a number in it that JSON does not have (NaN, infinity).
 
         """
-        data = packed(self.data)
-        return Record(
-            seq, self.kind, self.stream, self.time, clock, self.bundle, self.detector, data
-        )
+        time, data = iso_time(self.time), packed(self.data)
+        return Record(seq, self.kind, self.stream, time, clock, self.bundle, self.detector, data)
 
 
 class Record(NamedTuple):
@@ -53,7 +53,7 @@ class Record(NamedTuple):
     seq: int
     kind: str  # a ``Kind``; what else a damaged file may have
     stream: str | None
-    time: float  # Unix seconds
+    time: str  # as ``iso_time`` writes it, and as the times in the data are
     clock: str  # quality of the gateway's clock, or "corrected"
     bundle: str | None  # digest
     detector: str | None

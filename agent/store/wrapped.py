@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple, get_args
 from agent.store.record import Kind, Record, packed
 from models.times import iso_time, unix_s
 
-_SECONDS_MAX: Final = 1e11  # a time that can be written
 _NAMES: Final = (
     "specversion",
     "id",
@@ -50,7 +49,7 @@ class Wrapped(NamedTuple):
             names = ("stream", "time", "clock", "bundle", "detector", "data")
             stream, time, clock, bundle, detector, data = (said[name] for name in names)
             record = Record(
-                self.seq, self.kind, stream, unix_s(time), clock, bundle, detector, packed(data)
+                self.seq, self.kind, stream, time, clock, bundle, detector, packed(data)
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"message {self.seq} cannot be read: {error}") from error
@@ -62,11 +61,7 @@ class Wrapped(NamedTuple):
         """Whether the record says all that this one says: then it is sent with the same bytes."""
         said = self._read()
         names = (*_NAMES, "subject") if record.stream is not None else _NAMES
-        return (
-            packed(said) == self.body
-            and tuple(said) == names
-            and said["time"] == iso_time(record.time)
-        )
+        return packed(said) == self.body and tuple(said) == names
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -84,12 +79,18 @@ def is_record(row: tuple[Any, ...]) -> bool:
     return (
         kind in get_args(Kind)
         and _is_stream(stream)
-        and isinstance(time, int | float)
-        and abs(time) < _SECONDS_MAX
+        and _is_time(time)
         and isinstance(clock, str)
         and all(one is None or isinstance(one, str) for one in (bundle, detector))
         and _is_object(data)
     )
+
+
+def _is_time(time: Any) -> bool:
+    try:
+        return isinstance(time, str) and iso_time(unix_s(time)) == time
+    except (ValueError, OverflowError):
+        return False
 
 
 def _is_stream(stream: Any) -> bool:

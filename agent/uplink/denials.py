@@ -62,7 +62,7 @@ class Denials:
             _LOG.error(
                 "the broker lets us not publish to %s: %s; its messages wait, one asks again each"
                 " %.0f s",
-                printable(topic.name),
+                printable(topic),
                 reason,
                 self._retry_s,
             )
@@ -90,5 +90,5 @@ class Denials:
         self._acquit(topic)
         parked = self._asks_at.pop(topic, None) is not None
         if parked:
-            _LOG.info("the broker lets us publish to %s again", printable(topic.name))
+            _LOG.info("the broker lets us publish to %s again", printable(topic))
         return parked

@@ -75,7 +75,7 @@ class Lanes:
         """
         self._backlog_waits = False
         for lane in self._free[:1] if only_alarms else self._free:
-            if (record := lane.next(skip)) is not None:
+            if not lane.empty and (record := lane.next(skip)) is not None:
                 return record
         if only_alarms:
             return None
@@ -116,6 +116,7 @@ class _Lane:
         self._held = held  # streams, or None for the gateway
         self._records: deque[Record] = deque()
         self._at_end = False
+        self.empty = False  # it has none, until there is another look
 
     def next(self, skip: Callable[[Record], bool]) -> Record | None:
         while self._records or self._read():
@@ -125,6 +126,7 @@ class _Lane:
                 self._at_end = True
             elif not skip(record):
                 return record
+        self.empty = True
         return None
 
     def _read(self) -> bool:
@@ -137,4 +139,4 @@ class _Lane:
         return bool(records)
 
     def look_again(self) -> None:
-        self._at_end = False
+        self._at_end = self.empty = False

@@ -197,7 +197,7 @@ class Uplink:
         polite = False
         try:
             topic, will = self._status("offline", "lost")
-            connection.open(topic.name, will)
+            connection.open(topic, will)
             if broker := self._version.answer(connection, self._stopping):
                 self._came_up()
                 polite = self._send(connection, broker, outbox)

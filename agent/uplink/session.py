@@ -31,6 +31,7 @@ from agent.uplink.denials import Denials
 from agent.uplink.link import Ledger, Link
 from agent.uplink.priorities import Lanes
 from agent.uplink.twin import Twin
+from models.times import unix_s
 
 if TYPE_CHECKING:
     from agent.config.broker import MqttTable
@@ -137,7 +138,7 @@ class Session:
     def suspect(self) -> None:
         """Take note that the connection has ended, not by us: who was in flight may be why."""
         self._denials.dropped([sent.topic for sent in self._in_flight.values()])
-        self._show_denials()
+        self._link.denied = self._denials.topics
 
     def _tell_status(self) -> None:
         """Publish the status where it has changed; it comes before all that waits."""
@@ -222,7 +223,8 @@ class Session:
     def _fill(self) -> None:
         """Fill the window."""
         self._let_ask()
-        while len(self._in_flight) < self._window:
+        window = self._window
+        while len(self._in_flight) < window:
             full = self._central is not None and self._central.full
             record = self._lanes.next(self._skip, only_alarms=full)
             if record is None:
@@ -244,24 +246,23 @@ class Session:
 
     def _expired(self, record: Record) -> bool:
         """Whether it is too old to tell anything; then it may be deleted."""
-        if time.time() - record.time <= self._settings.health_expiry_s:
+        if time.time() - unix_s(record.time) <= self._settings.health_expiry_s:
             return False
         self._ledger.add(record.seq)
         self._link.expired += 1
         return True
 
     def _send(self, record: Record) -> None:
-        hand = b"%d" % record.seq, record.data
-        if self._guard.refuses(*hand):
+        if self._guard.refuses(record.data):
             self._park(record.seq, "the agent ended with it in hand")
             return
-        with self._guard.over(*hand):
+        with self._guard.over(record.data):
             self._send_whole(record)
 
     def _send_whole(self, record: Record) -> None:
         topic, body = self._dialect.record(record)
         body = self._payload.encode(body)
-        if len(topic.name) + len(body) + _PUBLISH_OVERHEAD_BYTES > self._packet_bytes_max:
+        if len(topic) + len(body) + _PUBLISH_OVERHEAD_BYTES > self._packet_bytes_max:
             self._park(record.seq, "longer than the broker takes")
             return
         expiry_s = self._settings.health_expiry_s if record.kind == "health" else None
@@ -293,7 +294,7 @@ class Session:
         """Publish; all that is sent but the last will goes through here, its bytes as they are."""
         if not self._in_flight:
             self._progress = time.monotonic()
-        packet = self._connection.publish(sent.topic.name, body, retain, expiry_s, form)
+        packet = self._connection.publish(sent.topic, body, retain, expiry_s, form)
         if packet is None:
             self._in_flight[_NO_PACKET] = sent  # it may have gone out, and be the reason
             self._take_in(_REASON_S)  # which raises with the broker's reason, if it gave one
@@ -427,7 +428,7 @@ class Session:
     def _hold(self, topic: Topic, reason: str) -> None:
         """Nobody would get it, or the broker is full: keep it, and ask again slowly."""
         if not self._held:
-            _LOG.warning("messages on %s, perhaps others, are held: %s", topic.name, reason)
+            _LOG.warning("messages on %s, perhaps others, are held: %s", topic, reason)
         self._held[topic] = time.monotonic() + self._settings.unsubscribed_retry_s
         self._link.last_error = reason
         self._link.change("held")
@@ -459,11 +460,7 @@ class Session:
         passed_over = [topic for topic in waiting if topic not in self._asking]
         with_backlog = self._central is None or self._central.online
         self._lanes.begin(self._backlog_through, with_backlog, passed_over)
-        self._link.held = tuple(topic.name for topic in self._held)
-        self._show_denials()
-
-    def _show_denials(self) -> None:
-        self._link.denied = tuple(topic.name for topic in self._denials.topics)
+        self._link.held, self._link.denied = tuple(self._held), self._denials.topics
 
     def _check_progress(self) -> None:
         waited = time.monotonic() - self._progress

@@ -35,6 +35,7 @@ from agent.store.writer import Store
 from models.bundle import Bundle
 from models.messages import ALL, Samples
 from models.pipeline import Pipeline
+from models.times import iso_time
 
 CHANNELS = 8
 REPEATS = 3
@@ -166,7 +167,7 @@ def _fill_outbox(path: Path, rows: int) -> None:
         connection.executemany(
             INSERT,
             (
-                Record(seq, "summary", f"s{seq % 10}", 0.0, "synced", None, None, data)
+                Record(seq, "summary", f"s{seq % 10}", iso_time(0.0), "synced", None, None, data)
                 for seq in range(1, rows + 1)
             ),
         )

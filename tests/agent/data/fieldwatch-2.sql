@@ -5,8 +5,8 @@ CREATE TABLE "_sqlite_migrations" (
    "name" TEXT,
    "applied_at" TEXT
 );
-INSERT INTO "_sqlite_migrations" VALUES(1,'fieldwatch.db','_m001_records','2026-11-29 09:32:09.993986+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(2,'fieldwatch.db','_m002_records','2026-11-29 09:32:09.995281+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(1,'fieldwatch.db','_m001_records','2026-11-29 09:55:34.862049+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(2,'fieldwatch.db','_m002_records','2026-11-29 09:55:34.864009+00:00');
 CREATE TABLE alarms (
             id INTEGER PRIMARY KEY, stream TEXT NOT NULL, number INTEGER NOT NULL,
             state TEXT NOT NULL, document TEXT NOT NULL, UNIQUE (stream, number)
@@ -15,17 +15,17 @@ INSERT INTO "alarms" VALUES(1,'pump',1,'closed','{"stream": "pump", "number": 1,
 INSERT INTO "alarms" VALUES(2,'pump',2,'closed','{"stream": "pump", "number": 2, "state": "closed", "kind": "anomaly"}');
 INSERT INTO "alarms" VALUES(3,'pump',3,'opened','{"stream": "pump", "number": 3, "state": "opened", "kind": "anomaly"}');
 CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
-INSERT INTO "meta" VALUES('epoch','3b4fb6daa6cf714b');
+INSERT INTO "meta" VALUES('epoch','c0f5ce8f9c431f41');
 INSERT INTO "meta" VALUES('last_alarm/pump',3);
 INSERT INTO "meta" VALUES('last_seq',6);
 CREATE TABLE outbox (
-            seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, stream TEXT, time REAL NOT NULL,
+            seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, stream TEXT, time TEXT NOT NULL,
             clock TEXT NOT NULL, bundle TEXT, detector TEXT, data BLOB NOT NULL
         ) STRICT;
-INSERT INTO "outbox" VALUES(3,'alarm','pump',1700000010.0,'synced','bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb','telemanom',X'7B2273747265616D223A2270756D70222C226E756D626572223A322C227374617465223A22636C6F736564222C226B696E64223A22616E6F6D616C79227D');
-INSERT INTO "outbox" VALUES(4,'health',NULL,1.70000001012345600126e+09,'synced',NULL,NULL,X'7B226E223A322C226E616D65223A225C7530306235227D');
-INSERT INTO "outbox" VALUES(5,'alarm','pump',1700000015.0,'synced','bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb','telemanom',X'7B2273747265616D223A2270756D70222C226E756D626572223A332C227374617465223A226F70656E6564222C226B696E64223A22616E6F6D616C79227D');
-INSERT INTO "outbox" VALUES(6,'summary','pump',1.70000001512345600123e+09,'synced','bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb','telemanom',X'7B226E223A332C226E616D65223A225C7530306235227D');
+INSERT INTO "outbox" VALUES(3,'alarm','pump','2023-11-14T22:13:30.000Z','synced','bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb','telemanom',X'7B2273747265616D223A2270756D70222C226E756D626572223A322C227374617465223A22636C6F736564222C226B696E64223A22616E6F6D616C79227D');
+INSERT INTO "outbox" VALUES(4,'health',NULL,'2023-11-14T22:13:30.123Z','synced',NULL,NULL,X'7B226E223A322C226E616D65223A225C7530306235227D');
+INSERT INTO "outbox" VALUES(5,'alarm','pump','2023-11-14T22:13:35.000Z','synced','bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb','telemanom',X'7B2273747265616D223A2270756D70222C226E756D626572223A332C227374617465223A226F70656E6564222C226B696E64223A22616E6F6D616C79227D');
+INSERT INTO "outbox" VALUES(6,'summary','pump','2023-11-14T22:13:35.123Z','synced','bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb','telemanom',X'7B226E223A332C226E616D65223A225C7530306235227D');
 CREATE TABLE state (
             stream TEXT NOT NULL, part TEXT NOT NULL, data BLOB NOT NULL,
             PRIMARY KEY (stream, part)
