@@ -2,6 +2,7 @@
 
     batch ─writer─> fieldwatch.db, readings.db ─reader─> commands, uplink
 
-``sqlite`` opens files, ``migrations`` makes their tables, ``salvage`` reads damaged ones.
+``ring``, ``alarm_table`` and ``outbox`` are the writer's tables; ``record`` is a message in the
+outbox. ``sqlite`` opens files, ``migrations`` makes their tables, ``salvage`` reads damaged ones.
 ``retention`` and ``compaction`` keep them small, ``correction`` puts times right.
 """

@@ -1,0 +1,78 @@
+"""The table of alarms as it is written: one row each, in the store's transactions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from agent.alarms.lifecycle import CLOSED, OPENED
+from agent.store.meta import raise_numbers
+
+if TYPE_CHECKING:
+    from agent.store.sqlite import Connection
+
+_ROWS_DROPPED = 1000  # at a time, so that a commit does not take long
+_LAST_ALARM = "last_alarm/"  # in the keys of ``meta``, before a stream's name
+
+
+class AlarmTable:
+    """All alarms, open and closed, up to a cap; the store's thread uses it."""
+
+    def __init__(self, rows_max: int) -> None:
+        self.rows_max = rows_max
+        self.next_id = 1  # of the next row
+        self.excess = 0  # dropped for the cap, since the start
+        self._last_numbers: dict[str, int] = {}  # stream -> highest, as far as asked for
+
+    def open(self, records: Connection) -> None:
+        """Find out what there is."""
+        (newest,) = records.execute("SELECT ifnull(max(id), 0) FROM alarms").fetchone()
+        self.next_id = int(newest) + 1
+
+    def write(self, records: Connection, alarms: Sequence[dict[str, Any]]) -> None:
+        """Write alarms, new or changed, and drop the oldest closed ones above the cap."""
+        if not alarms:
+            return
+        records.executemany(
+            """INSERT INTO alarms (stream, number, state, document) VALUES (?, ?, ?, ?)
+            ON CONFLICT DO UPDATE SET state = excluded.state, document = excluded.document""",
+            [(a["stream"], a["number"], a["state"], json.dumps(a)) for a in alarms],
+        )
+        raise_numbers(
+            records, [(_LAST_ALARM + alarm["stream"], alarm["number"]) for alarm in alarms]
+        )
+        # ids count up, so this needs no counting of rows; what is open stays
+        excess = records.execute(
+            """DELETE FROM alarms WHERE id IN
+            (SELECT id FROM alarms WHERE id <= (SELECT max(id) FROM alarms) - ?
+            AND state = ? ORDER BY id LIMIT ?)""",
+            [self.rows_max, CLOSED, len(alarms) + _ROWS_DROPPED],
+        )
+        self.excess += excess.rowcount
+        self.open(records)
+
+    def committed(self, alarms: Sequence[dict[str, Any]]) -> None:
+        """The transaction of these is committed: their numbers are given."""
+        for alarm in alarms:
+            if (last := self._last_numbers.get(alarm["stream"])) is not None:
+                self._last_numbers[alarm["stream"]] = max(last, alarm["number"])
+
+    def open_ones(self, records: Connection, stream: str) -> list[dict[str, Any]]:
+        """Return the stream's alarms that are open."""
+        rows = records.execute(
+            f"SELECT document FROM alarms WHERE state = '{OPENED}' AND stream = ? ORDER BY id",  # noqa: S608 - as its index has it
+            [stream],
+        )
+        return [json.loads(document) for (document,) in rows]
+
+    def last_number(self, records: Connection, stream: str) -> int:
+        """Return the highest number of the stream's alarms, kept or dropped; 0 before the first."""
+        if stream not in self._last_numbers:
+            # a version that did not write it to meta gave no higher number than it kept
+            rows = records.execute("SELECT max(number) FROM alarms WHERE stream = ?", [stream])
+            key = [_LAST_ALARM + stream]
+            meta = records.execute("SELECT value FROM meta WHERE key = ?", key)
+            numbers = [number or 0 for (number,) in [*rows, *meta]]
+            self._last_numbers[stream] = max(numbers)
+        return self._last_numbers[stream]
