@@ -38,7 +38,7 @@ from agent.store.sqlite import Damaged
 from agent.uplink.acknowledgements import Central
 from agent.uplink.denials import Denials
 from agent.uplink.link import Ledger, Link, drain
-from agent.uplink.session import Session
+from agent.uplink.session import Lasting, Session
 from agent.uplink.trust import Trust
 from agent.uplink.twin import QUIET_S, Twin
 from agent.uplink.words import Words
@@ -70,7 +70,6 @@ class Uplink:
         keys: Path | None = None,
     ) -> None:
         """``keys`` is the directory of the public keys that are trusted."""
-        self._guard = guard or Guard()
         self._settings = settings
         self._dialect = dialect_of(settings.dialect, origin)
         self._directory = directory
@@ -92,10 +91,20 @@ class Uplink:
         self._unstored: dict[str, Any] | None = None  # as central ops is to know it
         self._news = 0  # counts its changes
         self._damaged = threading.Event()  # the outbox
-        self._payload = Payload(self._dialect.content_type, settings.compression)
-        self._denials = Denials(settings.denied_retry_s)
         # a twin that waits as long as we may is not gone
         self._twin = Twin(origin, self._run_id, max(QUIET_S, 3 * settings.backoff_max_s))
+        self._lasting = Lasting(
+            settings,
+            self._link,
+            self._ledger,
+            last_seq,
+            self._central,
+            self._dialect,
+            Payload(self._dialect.content_type, settings.compression),
+            Denials(settings.denied_retry_s),
+            self._twin,
+            guard or Guard(),
+        )
         self.backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
 
     def start(self) -> None:
@@ -211,21 +220,7 @@ class Uplink:
     def _send(self, connection: Connection, broker: Connected, outbox: Reader) -> bool:
         """Send until the stop, or a renewal; say whether the will is to be dropped."""
         began = time.monotonic()
-        session = Session(
-            connection,
-            broker,
-            outbox,
-            self._settings,
-            self._link,
-            self._ledger,
-            self._last_seq,
-            self._central,
-            self._dialect,
-            self._payload,
-            self._denials,
-            self._twin,
-            self._guard,
-        )
+        session = Session(connection, broker, outbox, self._lasting)
         try:
             session.open(self._online)
             session.send_until(self._stopping)

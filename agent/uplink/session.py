@@ -1,9 +1,6 @@
 """What the uplink sends and the broker acknowledges, on one connection.
 
-Where the broker answers that nobody is subscribed to a topic, the messages of that topic are
-held: they stay in the outbox, and one of them asks again every ``unsubscribed_retry_s``. Other
-topics go on. So it is with a topic that the broker does not let us publish to
-(``agent.uplink.denials``).
+``agent.uplink.waiting`` says which topics and messages are not sent for now.
 """
 
 from __future__ import annotations
@@ -12,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from queue import Empty
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +29,7 @@ from agent.uplink.denials import Denials
 from agent.uplink.link import Ledger, Link
 from agent.uplink.priorities import Lanes
 from agent.uplink.twin import Twin
+from agent.uplink.waiting import Waiting
 from models.times import unix_s
 
 if TYPE_CHECKING:
@@ -69,47 +68,42 @@ class _Sent(NamedTuple):
     status: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """What an uplink has over all its connections."""
+
+    settings: MqttTable
+    link: Link
+    ledger: Ledger
+    last_seq: Callable[[], int]
+    central: Central | None
+    dialect: Dialect
+    payload: Payload
+    denials: Denials
+    twin: Twin
+    guard: Guard
+
+
 class Session:
     """What is sent and acknowledged on one connection; the sender's thread uses it."""
 
     def __init__(
-        self,
-        connection: Connection,
-        broker: Connected,
-        outbox: Reader,
-        settings: MqttTable,
-        link: Link,
-        ledger: Ledger,
-        last_seq: Callable[[], int],
-        central: Central | None,
-        dialect: Dialect,
-        payload: Payload,
-        denials: Denials,
-        twin: Twin,
-        guard: Guard,
+        self, connection: Connection, broker: Connected, outbox: Reader, lasting: Lasting
     ) -> None:
-        self._guard = guard
-        self._connection = connection
-        self._outbox = outbox
-        self._settings = settings
-        self._link = link
-        self._ledger = ledger
-        self._last_seq = last_seq
-        self._central = central
-        self._dialect, self._payload = dialect, payload
-        self._denials = denials
-        self._twin = twin
-        self._lanes = Lanes(outbox, settings.replay_rate_max)
-        self._backlog_through = last_seq()
-        self._window_max = min(settings.inflight_max, broker.receive_maximum)
+        self._connection, self._outbox = connection, outbox
+        self._settings, self._link, self._ledger = lasting.settings, lasting.link, lasting.ledger
+        self._last_seq, self._central = lasting.last_seq, lasting.central
+        self._dialect, self._payload = lasting.dialect, lasting.payload
+        self._denials, self._twin, self._guard = lasting.denials, lasting.twin, lasting.guard
+        self._waiting = Waiting(
+            lasting.denials, lasting.link, lasting.settings.unsubscribed_retry_s
+        )
+        self._lanes = Lanes(outbox, lasting.settings.replay_rate_max)
+        self._backlog_through = self._last_seq()
+        self._window_max = min(lasting.settings.inflight_max, broker.receive_maximum)
         self._packet_bytes_max = broker.packet_bytes_max
         self._in_flight: dict[int, _Sent] = {}  # by packet number
         self._sent: set[int] = set()  # the numbers of those
-        self._parked: set[int] = set()
-        self._refused: dict[int, Topic] = {}  # those of them whose topic was denied -> topic
-        self._pardoned: set[int] = set()  # parked for that once, and not any more
-        self._held: dict[Topic, float] = {}  # topic -> when one message may ask again, monotonic
-        self._asking: set[Topic] = set()  # held or parked topics whose next message asks
         self._progress = time.monotonic()  # of the last answer, or the first unanswered message
         self._next_look = self._progress + RENEWAL_LOOK_S
         self._renewed = False  # password, certificates or keys; then this connection is let run out
@@ -145,7 +139,7 @@ class Session:
         if len(self._in_flight) >= self._window:
             return
         news = self._status(self._told, self._packet_bytes_max - _PUBLISH_OVERHEAD_BYTES)
-        if news is None or self._is_parked(news[1].topic):
+        if news is None or self._must_wait(news[1].topic):
             return
         self._told, (topic, body) = news
         self._publish(_Sent(topic, None, status=True), body, retain=True)
@@ -198,7 +192,7 @@ class Session:
         """
         while len(self._in_flight) >= self._window and time.monotonic() < deadline:
             self._take_in(deadline - time.monotonic())
-        if len(self._in_flight) >= self._window or self._is_parked(status.topic):
+        if len(self._in_flight) >= self._window or self._must_wait(status.topic):
             return False
         self._publish(_Sent(status.topic, None, status=True), status.body, retain=True)
         while self._status_unanswered() and time.monotonic() < deadline:
@@ -217,7 +211,7 @@ class Session:
             self._backlog_through = max(self._backlog_through, overdue)
             self._begin_again()
         room = len(self._in_flight) < self._window
-        if room and (gone := self._central.gone(self._outbox)) and not self._is_parked(gone.topic):
+        if room and (gone := self._central.gone(self._outbox)) and not self._must_wait(gone.topic):
             self._publish(_Sent(gone.topic, None), gone.body)
 
     def _fill(self) -> None:
@@ -238,7 +232,7 @@ class Session:
         seq = record.seq
         return (
             seq in self._ledger
-            or seq in self._parked
+            or seq in self._waiting.parked
             or seq in self._sent
             or (self._central is not None and seq in self._central)
             or (record.kind == "health" and self._expired(record))
@@ -254,7 +248,7 @@ class Session:
 
     def _send(self, record: Record) -> None:
         if self._guard.refuses(record.data):
-            self._park(record.seq, "the agent ended with it in hand")
+            self._waiting.park(record.seq, "the agent ended with it in hand")
             return
         with self._guard.over(record.data):
             self._send_whole(record)
@@ -263,25 +257,21 @@ class Session:
         topic, body = self._dialect.record(record)
         body = self._payload.encode(body)
         if len(topic) + len(body) + _PUBLISH_OVERHEAD_BYTES > self._packet_bytes_max:
-            self._park(record.seq, "longer than the broker takes")
+            self._waiting.park(record.seq, "longer than the broker takes")
             return
         expiry_s = self._settings.health_expiry_s if record.kind == "health" else None
         if self._central is not None:
             self._central.sent(record.seq)
         self._publish(_Sent(topic, record.seq), body, expiry_s=expiry_s, form=self._payload)
         self._link.published += 1
-        if topic in self._asking:  # one asks for all
-            self._asking.remove(topic)
+        if topic in self._waiting.asking:  # one asks for all
+            self._waiting.asking.remove(topic)
             self._begin_again()
 
-    def _is_parked(self, topic: Topic) -> bool:
+    def _must_wait(self, topic: Topic) -> bool:
         """Whether a message beside the outbox has to wait; where its time has come, it asks."""
-        if topic not in self._denials:
-            return False
         self._let_ask()
-        asks = topic in self._asking
-        self._asking.discard(topic)
-        return not asks
+        return self._waiting.is_denied(topic)
 
     def _publish(
         self,
@@ -305,10 +295,8 @@ class Session:
 
     def _wait_s(self) -> float:
         waits = [_LOOK_S]
-        if self._held:
-            waits.append(min(self._held.values()) - time.monotonic())
-        if (denied_s := self._denials.wait_s()) is not None:
-            waits.append(denied_s)
+        if (asks_s := self._waiting.wait_s()) is not None:
+            waits.append(asks_s)
         if self._central is not None and (central_s := self._central.wait_s()) is not None:
             waits.append(central_s)
         room = len(self._in_flight) < self._window
@@ -363,9 +351,8 @@ class Session:
             self._confirm(seq)
         if central.online != was_online:
             if central.online:  # it has subscribed before it says so
-                self._held = dict.fromkeys(self._held, time.monotonic())
-            self._backlog_through = self._last_seq()
-            self._begin_again()
+                self._waiting.ask_soon()
+            self._catch_up()
 
     def _answered(self, answer: Acknowledged) -> None:
         self._progress = time.monotonic()
@@ -373,21 +360,24 @@ class Session:
         if sent is None:
             return
         if answer.code in _DENIED:
-            self._deny(sent, answer.reason)
-        elif self._denials.taken(sent.topic):
-            self._pardon(sent.topic)
+            self._waiting.deny(sent.topic, sent.seq, answer.reason)
+            self._begin_again()
+        elif self._waiting.taken(sent.topic):
+            self._catch_up()
         if sent.seq is None:  # a status has done its work once it is retained
             return
         self._sent.discard(sent.seq)
         if self._central is not None and (answer.failed or answer.code == NO_SUBSCRIBER):
             self._central.not_taken(sent.seq)
         if answer.code in _NEVER:
-            self._park(sent.seq, answer.reason)
+            self._waiting.park(sent.seq, answer.reason)
         elif answer.failed or answer.code == NO_SUBSCRIBER:
-            self._hold(sent.topic, answer.reason)
+            self._waiting.hold(sent.topic, answer.reason)
+            self._begin_again()
         else:
             self._taken(sent.seq)
-            self._release(sent.topic)
+            if self._waiting.release(sent.topic):
+                self._catch_up()
 
     def _taken(self, seq: int) -> None:
         """Take note that the broker has it: done, or to be confirmed by central ops."""
@@ -400,67 +390,19 @@ class Session:
             self._link.acknowledged += 1
             self._ledger.add(seq)
 
-    def _park(self, seq: int, reason: str) -> None:
-        """Leave it in the outbox; the next connection tries again."""
-        if not self._parked and seq not in self._refused:
-            _LOG.error("the broker will not take message %d, perhaps others: %s", seq, reason)
-        self._parked.add(seq)
-        self._link.parked, self._link.last_error = len(self._parked), reason
-
-    def _deny(self, sent: _Sent, reason: str) -> None:
-        self._denials.deny(sent.topic, reason)
-        self._link.last_error = reason
-        if sent.seq is not None and sent.seq not in self._pardoned:
-            self._refused[sent.seq] = sent.topic
-        self._begin_again()
-
-    def _pardon(self, topic: Topic) -> None:
-        """Send again what was refused because of its topic, which is taken now."""
-        pardoned = {seq for seq, refused in self._refused.items() if refused == topic}
-        self._pardoned |= pardoned
-        self._parked -= pardoned
-        self._link.parked = len(self._parked)
-        for seq in pardoned:
-            del self._refused[seq]
-        self._backlog_through = self._last_seq()
-        self._begin_again()
-
-    def _hold(self, topic: Topic, reason: str) -> None:
-        """Nobody would get it, or the broker is full: keep it, and ask again slowly."""
-        if not self._held:
-            _LOG.warning("messages on %s, perhaps others, are held: %s", topic, reason)
-        self._held[topic] = time.monotonic() + self._settings.unsubscribed_retry_s
-        self._link.last_error = reason
-        self._link.change("held")
-        self._begin_again()
-
-    def _release(self, topic: Topic) -> None:
-        if self._held.pop(topic, None) is None:
-            return
-        self._asking.discard(topic)
-        self._backlog_through = self._last_seq()
-        self._begin_again()
-        if not self._held:
-            _LOG.info("messages are no longer held")
-            self._link.change("online")
-
     def _let_ask(self) -> None:
-        """Let one message of each topic ask whose time has come, now or when it has one."""
-        now = time.monotonic()
-        due = [topic for topic, time_s in self._held.items() if time_s <= now]
-        self._held |= dict.fromkeys(due, now + self._settings.unsubscribed_retry_s)
-        due += self._denials.due()
-        if due:
-            self._asking.update(due)
+        if self._waiting.let_ask():
             self._begin_again()
+
+    def _catch_up(self) -> None:
+        """Begin again, with what was passed over as a backlog."""
+        self._backlog_through = self._last_seq()
+        self._begin_again()
 
     def _begin_again(self) -> None:
         """Begin with the oldest again, for what was passed over or answered in vain."""
-        waiting = [*self._held, *self._denials.topics]
-        passed_over = [topic for topic in waiting if topic not in self._asking]
         with_backlog = self._central is None or self._central.online
-        self._lanes.begin(self._backlog_through, with_backlog, passed_over)
-        self._link.held, self._link.denied = tuple(self._held), self._denials.topics
+        self._lanes.begin(self._backlog_through, with_backlog, self._waiting.passed_over())
 
     def _check_progress(self) -> None:
         waited = time.monotonic() - self._progress
