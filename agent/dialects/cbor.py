@@ -15,7 +15,7 @@ import cbor2
 from agent.dialects.cloudevents import CloudEvents
 from agent.dialects.dialect import Message
 from agent.mqtt.payload import DEPTH_MAX
-from agent.store.record import Record
+from agent.store.record import Origin, Record
 
 # what a decoder would make of tags: references, which can make much of little, and types of its own
 _TAGS: Final = (
@@ -36,14 +36,19 @@ _TAGS: Final = (
 )
 
 
-class Cbor(CloudEvents):
+class Cbor:
     """Encodes the records of one gateway as CBOR."""
 
     content_type = "application/cbor"
 
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self._json = CloudEvents(origin)
+        self.status, self.gone = self._json.status, self._json.gone
+
     def record(self, record: Record) -> Message:
         """Return a record as it is sent."""
-        topic, body = super().record(record)
+        topic, body = self._json.record(record)
         return Message(topic, from_json(body))
 
 

@@ -42,9 +42,16 @@ class CloudEvents:
         self._epoch = json.dumps(origin.epoch)
         self._like = lru_cache(maxsize=1000)(self._in_common)  # they come again and again
 
-    def record(self, record: Record) -> Message:
-        """Return a record as it is sent."""
-        return self._wrap(record)
+    def record(self, record: Record, suffix: str = "") -> Message:
+        """Return a record as it is sent; ``suffix`` ends the ``id`` of what is no record."""
+        seq, kind, stream, time, clock, bundle, detector, data = record
+        topic, type_, about, subject = self._like(kind, stream, clock, bundle, detector)
+        head = (
+            f'{{"specversion":"1.0","id":{self._id}{seq}{suffix}","source":{self._source},'
+            f'{type_}{time}","datacontenttype":"application/json",'
+            f'"epoch":{self._epoch},"seq":{seq},{about}'
+        )
+        return Message(topic, b"".join((head.encode(), data, subject)))
 
     def status(
         self,
@@ -70,17 +77,7 @@ class CloudEvents:
         self, kind: Beside, data: bytes, time: float, seq: int, suffix: str, clock: str
     ) -> Message:
         record = Record(seq, kind, None, iso_time(time), clock, None, None, data)
-        return self._wrap(record, f"/{suffix}")
-
-    def _wrap(self, record: Record, suffix: str = "") -> Message:
-        seq, kind, stream, time, clock, bundle, detector, data = record
-        topic, type_, about, subject = self._like(kind, stream, clock, bundle, detector)
-        head = (
-            f'{{"specversion":"1.0","id":{self._id}{seq}{suffix}","source":{self._source},'
-            f'{type_}{time}","datacontenttype":"application/json",'
-            f'"epoch":{self._epoch},"seq":{seq},{about}'
-        )
-        return Message(topic, b"".join((head.encode(), data, subject)))
+        return self.record(record, f"/{suffix}")
 
     def _in_common(
         self,

@@ -32,14 +32,11 @@ class Payload:
     """
 
     def __init__(self, content_type: str = JSON, compression: Compression = "none") -> None:
-        self._compress = _compressor() if compression == "zstd" else _unchanged
+        # returns the bytes of a dialect as they are sent
+        self.encode: Callable[[bytes], bytes] = _compressor() if compression == "zstd" else bytes
         self.user_properties = ((ENCODING, compression),) if compression != "none" else ()
         plain = content_type == JSON and compression == "none"
         self.content_type = None if plain else content_type
-
-    def encode(self, body: bytes) -> bytes:
-        """Return the bytes of a dialect as they are sent."""
-        return self._compress(body)
 
 
 def expanded(body: bytes) -> tuple[bytes, int]:
@@ -58,10 +55,6 @@ def expanded(body: bytes) -> tuple[bytes, int]:
     if len(body) > bytes_max:
         raise ValueError(f"more than {bytes_max} bytes when decompressed")
     return body, bytes_max
-
-
-def _unchanged(body: bytes) -> bytes:
-    return body
 
 
 def _compressor() -> Callable[[bytes], bytes]:

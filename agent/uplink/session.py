@@ -310,11 +310,11 @@ class Session:
             event = self._connection.events.get(timeout=max(0.0, wait_s))
             while True:
                 match event:
+                    case Acknowledged():
+                        self._answered(event)
                     case Lost(reason):
                         self._twin.lost(event)
                         raise LinkError(reason)
-                    case Acknowledged():
-                        self._answered(event)
                     case Received():
                         self._heard(event)
                     case TooLarge(topic=topic, size_bytes=size_bytes):
