@@ -649,6 +649,29 @@ def collect(
 
 
 @commands.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False, readable=False))
+@click.option("--cause", help="Only entries of this cause: conflict, disagrees, unreadable, …")
+@click.option(
+    "--entries",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="Most entries of the quarantine to print; the newest are printed.",
+)
+@_json_option
+def collected(directory: Path, cause: str | None, entries: int, as_json: bool) -> int:
+    """Print what a collector has of each gateway, and what it did not file and why.
+
+    A message is not filed if it is not as a gateway writes it, or if another one is filed under its
+    number. These are counted by cause; the newest are kept in the quarantine.
+    """
+    from agent.collector.overview import lines, overview
+
+    _tell(overview(directory, cause, entries), as_json, lines)
+    return 0
+
+
+@commands.command()
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=1.0)
 @click.option("--seed", type=int, default=1, show_default=True)

@@ -222,7 +222,7 @@ class Collected:
 
     def _write_book(self, source: Source) -> None:
         self._database.execute(
-            "INSERT OR REPLACE INTO books VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO books VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [self._site, *source, *self._book(source).row()],
         )
 

@@ -6,6 +6,7 @@ import json
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
+from heapq import merge
 from math import inf
 
 from agent.collector.numbers import Book
@@ -75,23 +76,23 @@ class Filed:
         """Return the numbers of a source; none if it is new."""
         key = [self._site, *source]
         row = self._database.execute(
-            f"SELECT through_seq, gone, dropped FROM books WHERE {_OF}",  # noqa: S608
+            f"SELECT through_seq, gone, dropped, unsure FROM books WHERE {_OF}",  # noqa: S608
             key,
         ).fetchone()
-        through, gone, dropped = row or (0, "[]", None)  # a dropped book left its messages
-        book = Book(through, gone=_stored(gone), dropped=_stored(dropped or "[]"))
+        through, gone, dropped, unsure = row or (0, "[]", None, 0)  # its messages may be left
+        book = Book(
+            through, gone=_stored(gone), dropped=_stored(dropped or "[]"), unsure=unsure or 0
+        )
         beyond = self._database.execute(
             f"""SELECT seq, seq FROM messages WHERE {_OF} AND seq > ?
             UNION ALL SELECT first, last FROM merges WHERE {_OF} AND last > ?
             ORDER BY 1""",  # noqa: S608
             [*key, through, *key, through],
         )
-        for first, last in [*book.gone, *book.dropped]:
+        for first, last in merge(book.gone, book.dropped, beyond):
             if last > through:
                 book.settle(first, last)
-        for first, last in beyond:
-            book.settle(first, last)
-            if book.cut:  # the rest is above
+            if book.cut is not None:  # the rest is above
                 break
         return book
 

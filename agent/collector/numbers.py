@@ -31,7 +31,8 @@ class Book:
     dropped: Ranges = field(
         default_factory=Ranges
     )  # the part of ``beyond`` that is not here any more
-    cut: bool = False  # the database has more than ``beyond``
+    cut: int | None = None  # from here on the book lacks what the database has
+    unsure: int = 0  # up to here some missing numbers were forgotten
 
     def expect_gone(self, ranges: Sequence[Range], told: int) -> None:
         """Raise ValueError if a gateway reports more missing numbers than it can have.
@@ -44,7 +45,7 @@ class Book:
             told: the highest number that it has given, as it said elsewhere.
 
         """
-        here = self.through + len(self.beyond) - len(self.gone)
+        here = self.through + self.beyond.total() - self.gone.total()
         if self.gone.count() + len(ranges) > GONE_MAX + max(0, here):
             raise ValueError(f"too many numbers are gone between {here} messages")
         known = [self.through, told, *(last for _, last in self._believed(told))]
@@ -73,7 +74,7 @@ class Book:
 
     def halve(self) -> None:
         """Forget the older half of the missing numbers; some may then not be settled."""
-        self.gone.keep_last(self.gone.count() // 2)
+        self._keep_gone(self.gone.count() // 2)
         self.dropped.keep_last(self.dropped.count() // 2)
 
     def drop(self, seq: int) -> None:
@@ -81,27 +82,32 @@ class Book:
         if seq > self.through:
             self.dropped.add(seq, seq)
 
+    def _keep_gone(self, count: int) -> None:
+        self.unsure = max(self.unsure, self.gone.keep_last(count))
+
     def has(self, seq: int) -> bool:
-        """Whether its message is settled, and was not said to be gone."""
-        return (seq <= self.through or seq in self.beyond) and seq not in self.gone
+        """Whether its message is settled, and was surely not said to be gone."""
+        settled = seq <= self.through or seq in self.beyond
+        return settled and seq not in self.gone and seq > self.unsure
 
     def settle(self, first: int, last: int) -> None:
-        """Take in numbers that need not come (again)."""
+        """Take in numbers that need not come (again), as far as there is room."""
+        if self.cut is not None:
+            last = min(last, self.cut - 1)
+        if first > last:
+            return
         self.beyond.add(first, last)
         self.through = self.beyond.take_through(self.through)
         if self.beyond.count() > RANGES_MAX:
-            highest = self.beyond.pop_last()
-            self.gone.remove(*highest)
-            self.dropped.remove(*highest)
-            self.cut = True
+            self.cut, _ = self.beyond.pop_last()
 
     def has_room_again(self) -> bool:
         """Whether what the database has above it fits in again."""
-        return self.cut and self.beyond.count() < RANGES_MAX // 2
+        return self.cut is not None and self.beyond.count() < RANGES_MAX // 2
 
-    def row(self) -> tuple[int, str, str | None, float]:
+    def row(self) -> tuple[int, str, str | None, float, int]:
         """Return the book as it is stored; of the missing numbers only the newest ranges."""
         self.dropped.remove(0, self.through)
-        self.gone.keep_last(RANGES_MAX)
+        self._keep_gone(RANGES_MAX)
         dropped = json.dumps(list(self.dropped)) if self.dropped.count() else None
-        return self.through, json.dumps(list(self.gone)), dropped, time.time()
+        return self.through, json.dumps(list(self.gone)), dropped, time.time(), self.unsure

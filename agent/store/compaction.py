@@ -98,7 +98,7 @@ def _likeness(summary: Summary) -> tuple[object, ...]:
 
 def _count(summary: Summary) -> int:
     """Return how many summaries it was once."""
-    return 1 + len(Ranges(map(tuple, summary.data.get("merged", []))))
+    return 1 + Ranges(map(tuple, summary.data.get("merged", []))).total()
 
 
 def merge(summaries: Sequence[Summary]) -> Outgoing:

@@ -163,15 +163,26 @@ def _m002_collected(database: Database) -> None:
 
 
 def _m003_collected(database: Database) -> None:
+    """With the highest counter that is reserved for what the collector says."""
+    _execute(
+        database, "CREATE TABLE counters (id INTEGER PRIMARY KEY, reserved INTEGER NOT NULL) STRICT"
+    )
+
+
+def _m004_collected(database: Database) -> None:
     """What came is kept: what replaced a message, and what was refused or came otherwise before.
 
     ``superseded`` is the number of the message that replaced one; NULL: it counts. ``merges`` are
-    the ranges that message ``seq`` replaces. ``quarantine`` is for a person to look at; where
-    ``epoch`` and ``seq`` are given, a message of that number was here already.
+    the ranges that message ``seq`` replaces. Up to ``unsure`` a book forgot which numbers were
+    missing. ``quarantine`` is for a person to look at; where ``epoch`` and ``seq`` are given, a
+    message of that number was here already.
     """
     _execute(
         database,
         "ALTER TABLE messages ADD COLUMN superseded INTEGER",
+        "ALTER TABLE books ADD COLUMN unsure INTEGER",
+        "CREATE INDEX messages_superseded ON messages (site, gateway, epoch)"
+        " WHERE superseded IS NOT NULL",
         """CREATE TABLE merges (
             site TEXT NOT NULL, gateway TEXT NOT NULL, epoch TEXT NOT NULL, last INTEGER NOT NULL,
             first INTEGER NOT NULL, seq INTEGER NOT NULL,
@@ -189,8 +200,6 @@ def _m003_collected(database: Database) -> None:
             site TEXT NOT NULL, cause TEXT NOT NULL, count INTEGER NOT NULL, last REAL NOT NULL,
             PRIMARY KEY (site, cause)
         ) STRICT, WITHOUT ROWID""",
-        # the highest counter that is reserved for what the collector says
-        "CREATE TABLE counters (id INTEGER PRIMARY KEY, reserved INTEGER NOT NULL) STRICT",
     )
 
 
@@ -260,5 +269,5 @@ MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
         _m005_readings,
         _m006_readings,
     ],
-    COLLECTED: [_m001_collected, _m002_collected, _m003_collected],
+    COLLECTED: [_m001_collected, _m002_collected, _m003_collected, _m004_collected],
 }

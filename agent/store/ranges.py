@@ -21,7 +21,11 @@ class Ranges:
     def __iter__(self) -> Iterator[Range]:
         return zip(self._firsts, self._lasts, strict=True)
 
-    def __len__(self) -> int:
+    def total(self) -> int:
+        """Return how many numbers there are.
+
+        It is not the length: ``list`` would take the memory of so many ranges.
+        """
         return sum(last - first + 1 for first, last in self)
 
     def __contains__(self, number: int) -> bool:
@@ -84,10 +88,12 @@ class Ranges:
         """Drop the highest range, and return it."""
         return self._firsts.pop(), self._lasts.pop()
 
-    def keep_last(self, count: int) -> None:
-        """Drop all but the highest ranges."""
+    def keep_last(self, count: int) -> int:
+        """Drop all but the highest ranges; return the highest number dropped, 0 if none was."""
         begin = max(0, len(self._firsts) - count)
+        highest = self._lasts[begin - 1] if begin else 0
         del self._firsts[:begin], self._lasts[:begin]
+        return highest
 
     def take_through(self, low: int) -> int:
         """Drop what is at or directly follows ``low``, and return where that ends."""

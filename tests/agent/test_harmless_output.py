@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 
 from agent.cli import main
+from agent.collector.books import Collected
+from agent.collector.run import Collector
+from agent.config.broker import MqttTable
 from agent.inputs import plant
+from agent.mqtt.connection import Received
 from agent.store.batch import Batch
 from agent.store.salvage import Report
 from agent.store.writer import Store
@@ -268,6 +272,7 @@ def test_a_bundle_with_half_a_pair_of_surrogates_is_refused(
         ("probe", "file", HOSTILE, "--seconds", "0.1"),
         ("probe", "file", HOSTILE, "--seconds", "0.1", "--json"),
         ("probe", "serial", HOSTILE, "--seconds", "0.1"),
+        ("collected", HOSTILE),
         ("collect", "out", "--site", "s", "--host", "h", "--port", HOSTILE),
         ("collect", "out", "--site", "s", "--host", "h", "--keys", HOSTILE),
         ("keys", "new", "gateway", "a.key", "--name", HOSTILE),
@@ -292,6 +297,21 @@ def test_words_of_the_command_line(
     monkeypatch.chdir(tmp_path)
     words = tuple(word.replace("\ud800", "\udcff") for word in words)  # a byte that is no UTF-8
     assert_harmless(call(*words, encoding=encoding), words == ("schema",) or "--json" in words)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("more", [(), ("--json",), ("--cause", HOSTILE.replace("\ud800", "x"))])
+def test_what_a_collector_has(tmp_path: Path, more: tuple[str, ...], encoding: str) -> None:
+    collector = Collector(MqttTable(host="h"), "plant", tmp_path)
+    with Collected(tmp_path, "plant") as collected:
+        for topic in ("fieldwatch/v1/plant/gw-1/health", UTF_8_HOSTILE):
+            for body in (HOSTILE.encode(errors="replace"), b"\xff\x1b[2J", b"{}"):
+                collector.take(Received(topic, body, 1, False), collected)
+        collected.commit()
+    told = call("collected", tmp_path, *more, encoding=encoding)
+    assert told.code == 0
+    assert_harmless(told, as_json="--json" in more)
+    assert "forged" in told.out or more[:1] == ("--cause",)
 
 
 def probe(file: Path, lines: list[str], *more: str, encoding: str = "utf-8") -> Printed:

@@ -152,8 +152,6 @@ def test_a_book_has_so_many_gaps_and_the_rest_is_filed_and_waits(
         assert told(collected) == (3, [[10, 14], [16, 16], [18, 19]])
         assert collected.take(message(30)) == "repeated"
         take(collected, 15, 17)
-        assert told(collected) == (3, [[10, 19], [30, 30]])
-        assert collected.forgo(SOURCE, [(40, 41)]) == [(40, 41)]  # it says so again
         assert told(collected) == (3, [[10, 19], [30, 30], [40, 41]])
 
 

@@ -1,0 +1,86 @@
+"""What a collector has, for people: its gateways, and what it did not file and why."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from agent.store.migrations import COLLECTED
+from agent.store.sqlite import Connection, errors_of, open_for_reading, outdated
+from models.errors import StoreError
+from models.times import iso_time
+
+_BODY_CHARACTERS_MAX: Final = 2000
+_GATEWAYS: Final = """
+    SELECT site, gateway, epoch, count(*) AS messages, max(seq) AS last_seq,
+        (SELECT through_seq FROM books WHERE books.site = messages.site
+            AND books.gateway = messages.gateway AND books.epoch = messages.epoch) AS through_seq,
+        (SELECT count(*) FROM messages AS replaced WHERE replaced.site = messages.site
+            AND replaced.gateway = messages.gateway AND replaced.epoch = messages.epoch
+            AND superseded IS NOT NULL) AS superseded,
+        (SELECT count(DISTINCT seq) FROM quarantine WHERE quarantine.site = messages.site
+            AND quarantine.gateway = messages.gateway AND quarantine.epoch = messages.epoch
+            AND cause = 'conflict') AS conflicts
+    FROM messages GROUP BY site, gateway, epoch"""
+_ENTRIES: Final = """
+    SELECT id, received, cause, reason, site, gateway, epoch, seq, topic, body FROM quarantine
+    WHERE ? IN (cause, '') ORDER BY id DESC LIMIT ?"""
+
+
+def overview(directory: Path, cause: str | None, entries_max: int) -> dict[str, Any]:
+    """Return gateways, counts by cause, and the newest entries of the quarantine.
+
+    Raises:
+        StoreError: there is no database of a collector, or it cannot be read.
+
+    """
+    path = directory / COLLECTED
+    with errors_of(path):
+        if not path.exists():
+            raise StoreError(f"{path}: no such database; has a collector run with this directory?")
+        if outdated(path):
+            raise StoreError(f"{path}: of an older version; run fieldwatch-agent collect once")
+        connection, _ = open_for_reading(path)
+        with contextlib.closing(connection):
+            return {
+                "gateways": _rows(connection, _GATEWAYS),
+                "refused": [
+                    row | {"last": iso_time(row["last"])}
+                    for row in _rows(connection, "SELECT * FROM refused ORDER BY site, cause")
+                ],
+                "quarantine": [
+                    row | {"received": iso_time(row["received"]), "body": _text(row["body"])}
+                    for row in _rows(connection, _ENTRIES, (cause or "", entries_max))
+                ],
+            }
+
+
+def lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what ``overview`` returned, for a terminal."""
+    for one in document["gateways"]:
+        yield (
+            f"{one['site']}/{one['gateway']} epoch {one['epoch']}: {one['messages']} messages"
+            f" up to {one['last_seq']}, complete through {one['through_seq'] or 0},"
+            f" {one['superseded']} superseded, {one['conflicts']} in conflict"
+        )
+    for one in document["refused"]:
+        yield f"{one['site']}: {one['count']} not filed, {one['cause']}; the last {one['last']}"
+    for one in document["quarantine"]:
+        number = "" if one["seq"] is None else f" (epoch {one['epoch']}, number {one['seq']})"
+        yield f"{one['id']}  {one['received']}  {one['cause']}  {one['topic']}{number}"
+        yield f"    {one['reason']}"
+        yield f"    {one['body']}"
+
+
+def _rows(
+    connection: Connection, question: str, values: tuple[object, ...] = ()
+) -> list[dict[str, Any]]:
+    found = connection.execute(question, values)
+    names = [name for name, *_ in found.description]
+    return [dict(zip(names, row, strict=True)) for row in found]
+
+
+def _text(body: bytes) -> str:
+    return body[:_BODY_CHARACTERS_MAX].decode(errors="backslashreplace")
