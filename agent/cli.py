@@ -611,6 +611,11 @@ def bench(
     help="The collector's secret key; signs what it tells the gateways.",
 )
 @click.option(
+    "--require-signatures",
+    is_flag=True,
+    help="Refuse messages of gateways without a key in --keys. Those with a key must sign anyway.",
+)
+@click.option(
     "--days-max", type=click.FloatRange(0, min_open=True), help="Drop messages older than this."
 )
 @click.option(
@@ -628,6 +633,7 @@ def collect(
     bytes_max: int,
     keys: Path | None,
     key: Path | None,
+    require_signatures: bool,
     as_json: bool,
     **broker: Any,
 ) -> int:
@@ -644,7 +650,8 @@ def collect(
             say_json(document(message), indent=None)
 
     _keep_private()
-    run(site, directory, broker, tell, Keeping(days_max, bytes_max), keys, key)
+    keeping = Keeping(days_max, bytes_max)
+    run(site, directory, broker, tell, keeping, keys, key, require_signatures)
     return 0
 
 

@@ -48,6 +48,7 @@ from agent.inputs.kinds import open_input
 from agent.inputs.queue import ChunkQueue
 from agent.inputs.source import Chunk, Input
 from agent.journal import start_logging
+from agent.mqtt.signer import signer_of
 from agent.parsing.lines import LineParser
 from agent.reloading import Prepared, Reloads
 from agent.scoring.fleet import Fleet
@@ -563,6 +564,7 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
     notifier = Notifier()
     notifier.check(config.store.flush_interval_s)
     config.keys.check()
+    signer_of(config)
     clock = Clock()
     loader = Loader.of(config)
     chooser = Chooser(config, loader, lambda source, data: checker.call(manifest_of, source, data))
@@ -650,4 +652,5 @@ def uplink_of(config: AgentConfig, store: Store, guard: Guard) -> Uplink | None:
         lambda: store.last_seq,
         guard,
         config.keys.directory,
+        signer_of(config),
     )

@@ -32,6 +32,7 @@ from agent.control.protocol import Refused
 from agent.fleets import Choice, fleets_of, its_baseline, its_bundle
 from agent.health.sdnotify import Notifier
 from agent.journal import STREAM
+from agent.mqtt.signer import signer_of
 from agent.scoring.fleet import Fleet
 from agent.scoring.streams import Streams
 from models.bundle import Bundle
@@ -274,6 +275,7 @@ class Reloads:
         wanted = take_over(now, new)
         self._notifier.check(wanted.store.flush_interval_s)
         wanted.keys.check()
+        signer_of(wanted)
         others: list[Choice] = []
         stay: dict[str, str] = {}  # streams that cannot get another detector now, and why
         for table in wanted.streams:

@@ -55,6 +55,7 @@ ROOMS: dict[str, set[str]] = {
         "fleets",
         "health",
         "journal",
+        "mqtt",
         "scoring",
     },
     "uplink": {

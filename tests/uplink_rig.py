@@ -10,9 +10,11 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from agent.collector.enrolled import Enrolled
 from agent.collector.reading import Message
 from agent.collector.run import Collector
 from agent.config.broker import MqttTable
+from agent.mqtt.signer import read_signer
 from agent.store.batch import Batch
 from agent.store.record import Kind, Outgoing
 from agent.store.writer import Store
@@ -81,12 +83,19 @@ class Collecting:
     """The reference collector, in a thread."""
 
     def __init__(
-        self, port: int, directory: Path, key: SecretKey | None = None, **more: Any
+        self,
+        port: int,
+        directory: Path,
+        key: SecretKey | None = None,
+        enrolled: Enrolled | None = None,
+        **more: Any,
     ) -> None:
-        """With ``key`` it signs."""
+        """With ``key`` it signs, with ``enrolled`` it checks who a gateway is."""
         settings = MqttTable(host="127.0.0.1", port=port, **(FAST | more))
         self.messages: list[Message] = []
-        self.collector = Collector(settings, "plant", directory, self.messages.append, key=key)
+        self.collector = Collector(
+            settings, "plant", directory, self.messages.append, enrolled=enrolled, key=key
+        )
         self._thread = threading.Thread(target=self.collector.run)
         self._thread.start()
 
@@ -113,7 +122,12 @@ class Gateway:
         if keys is None:
             self.settings = self.settings.model_copy(update={"unsigned_acknowledgements": True})
         self.uplink = Uplink(
-            self.settings, self.store.origin, directory, lambda: self.store.last_seq, keys=keys
+            self.settings,
+            self.store.origin,
+            directory,
+            lambda: self.store.last_seq,
+            keys=keys,
+            signer=read_signer(self.settings.sign, "plant", "gw-1"),
         )
 
     def put(self, count: int, kind: Kind = "summary", stream: str = "pump") -> None:

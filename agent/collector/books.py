@@ -48,6 +48,7 @@ from agent.store.sqlite import (
     transaction,
 )
 from models.errors import StoreError
+from models.signed import parted
 
 Taken = Literal["new", "far", "repeated", "conflict", "corrected"]
 
@@ -141,9 +142,11 @@ class Collected:
     def _compare(self, message: Message, here: bytes) -> Taken:
         """Say how a message differs from that of its number; keep what is new in it."""
         source, seq, topic, body, _ = message
-        if body == here or body in self.quarantine.bodies(source, seq):
+        said = parted(body).message  # another key makes another signature
+        others = [here, *self.quarantine.bodies(source, seq)]
+        if said in [parted(other).message for other in others]:
             return "repeated"
-        corrected = is_corrected(here, body, topic.split("/")[4])
+        corrected = is_corrected(parted(here).message, said, topic.split("/")[4])
         cause, reason = (
             (CORRECTED, "its times were put right after it was sent first")
             if corrected

@@ -14,9 +14,12 @@ from agent.dialects.topics import ROOT, gateway_topic
 from agent.mqtt.payload import DEPTH_MAX
 from agent.store.ranges import Range, is_number, parse
 from agent.uplink.acknowledgements import GONE_MAX
+from models.errors import Unproven
 from models.printable import printable
 
-Cause = Literal["unreadable", "too_large", "disagrees", "implausible"]
+Cause = Literal[
+    "unreadable", "too_large", "disagrees", "implausible", "unsigned", "wrong_gateway", Unproven
+]
 
 _EPOCH_CHARACTERS_MAX: Final = 64
 _MERGED_MAX: Final = 10_000  # numbers in one message; a gateway merges 60 at most

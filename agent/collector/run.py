@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from agent.backoff import Backoff
 from agent.collector.books import Collected
+from agent.collector.enrolled import Enrolled
 from agent.collector.quarantine import Entry
 from agent.collector.reading import (
     Cause,
@@ -59,7 +60,7 @@ from agent.mqtt.connection import (
 from agent.mqtt.payload import BYTES_MAX
 from agent.mqtt.version import Version
 from models.errors import ConfigError
-from models.keys import Keyring, SecretKey, ed25519, names, read_keyring, read_secret
+from models.keys import SecretKey, ed25519, read_secret
 from models.printable import printable
 from models.settings import explain
 
@@ -102,11 +103,11 @@ class Collector:
         directory: Path,
         on_message: Callable[[Message], None] = lambda message: None,
         keeping: Keeping = FOREVER,
-        keys: Keyring | None = None,
+        enrolled: Enrolled | None = None,
         key: SecretKey | None = None,
     ) -> None:
         self._settings = settings
-        self.keys = keys  # None: no gateway's signature can be checked
+        self._enrolled = enrolled  # None: no gateway's signature can be checked
         self._key = key  # None: gateways are told without a signature
         self._keeping = keeping
         self.site = site
@@ -201,6 +202,8 @@ class Collector:
             return
         try:
             body = self._decoded(body)
+            if self._enrolled is not None:
+                self._enrolled.check(topic, body)
             said = read_message(topic, body, self.site)
             if isinstance(said, Status):
                 self._look_for_twins(said.source.gateway, body)
@@ -268,6 +271,11 @@ class Collector:
             return
         self.counters["dropped"] += count
         self._dropped_log.add(count, "by --days-max or --bytes-max")
+
+    def renew(self) -> None:
+        """Read the keys of gateways again if they changed."""
+        if self._enrolled is not None:
+            self._enrolled.renew()
 
     def tell(self) -> None:
         """Log the counts now and then."""
@@ -356,6 +364,7 @@ class _Collecting:
     def _commit(self) -> None:
         """Write, pass on, acknowledge: in this order, so that what is acknowledged is on disk."""
         self._collector.tell()
+        self._collector.renew()
         if self._taken:
             self._collector.committed(self._collected.commit())
             self._to_tell |= dict.fromkeys(self._collected.touched())
@@ -387,11 +396,12 @@ def run(
     keeping: Keeping,
     keys: Path | None = None,
     key: Path | None = None,
+    require_signatures: bool = False,
 ) -> None:
     """Collect until SIGTERM or SIGINT; ``broker`` has settings of the table ``[mqtt]``.
 
     ``keys`` is the directory of the public keys that the collector trusts, ``key`` its own secret
-    key.
+    key. With ``require_signatures`` it believes only gateways that have a key there.
 
     Raises:
         ConfigError: the settings do not fit together, no gateway can be of this site, or a key
@@ -408,19 +418,19 @@ def run(
         topic_name(site)
     except ValueError as error:
         raise ConfigError(f"site = {printable(site)!r}: {error}") from error
-    keyring = None if keys is None else read_keyring(keys)
+    if require_signatures and keys is None:
+        raise ConfigError("--require-signatures needs --keys: the keys of the gateways")
     log_to_stderr("%(levelname)s %(message)s", logging.INFO)
-    if keyring is not None:
-        _LOG.info("keys of gateways in %s: %s", keys, names(keyring.of("gateway")) or "none")
+    enrolled = None if keys is None else Enrolled(keys, site, require_signatures)
     secret = None if key is None else read_secret(key, "collector")
     if secret is None:
         _LOG.warning("without --key gateways are told without a signature")
     else:
         ed25519()
-        if keyring is not None and f"key {secret.key_id.hex()}" in keyring.revoked:
+        if enrolled is not None and f"key {secret.key_id.hex()}" in enrolled.keyring.revoked:
             raise ConfigError(f"{key}: this key is revoked in {keys}; make a new one")
         _LOG.info("gateways are told with key %s", secret.key_id.hex())
-    collector = Collector(settings, site, directory, on_message, keeping, keyring, secret)
+    collector = Collector(settings, site, directory, on_message, keeping, enrolled, secret)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: collector.stop())
     with Watch(collector.stop):

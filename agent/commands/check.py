@@ -32,6 +32,7 @@ from agent.inputs.ports import named
 from agent.inputs.replay import probe_recording
 from agent.inputs.serial import probe_port
 from agent.mqtt.connection import LinkError
+from agent.mqtt.signer import read_signer
 from agent.mqtt.version import probe_broker
 from agent.parsing.lines import LineParser
 from agent.store.migrations import READINGS, RECORDS
@@ -126,6 +127,7 @@ def check(config_file: Path, other: Access | None = None) -> list[Finding]:
     except ConfigError as error:
         return [Finding(False, "configuration", str(error), error.exit_code)]
     findings = [Finding(True, "configuration", str(config_file)), *_keys(config)]
+    findings += _signing(config)
     detectors: dict[str, Detector] = {}
     loader = Loader.of(config, remember=False)
     chooser = Chooser(config, loader)
@@ -242,6 +244,19 @@ def _open_to_all(directory: Path) -> str:
     files = [directory / name for name in (RECORDS, READINGS)]
     found = [str(file) for file in files if file.exists() and file.stat().st_mode & 0o007]
     return f"; every user can read {' and '.join(found)}; chmod o= prevents that" if found else ""
+
+
+def _signing(config: AgentConfig) -> Iterator[Finding]:
+    """Test the key that signs the messages."""
+    if config.mqtt is None or config.mqtt.sign is None:
+        return
+    what = f"signing {config.mqtt.sign}"
+    try:
+        signer = read_signer(config.mqtt.sign, config.gateway.site, config.gateway.name)
+    except ConfigError as error:
+        yield Finding(False, what, str(error), error.exit_code)
+        return
+    yield Finding(True, what, f"messages are signed with key {signer.key_id}")
 
 
 def _keys(config: AgentConfig) -> Iterator[Finding]:

@@ -77,6 +77,11 @@ class MqttTable(BrokerTable):
         "broker",
         description="Whose acknowledgement deletes a message: the broker's, or a collector's",
     )
+    sign: FilePath | None = Field(
+        None,
+        description="This gateway's secret key (role gateway) to sign all messages with, so that a"
+        " collector can tell it from others; needs the extra signing",
+    )
     unsigned_acknowledgements: bool = Field(
         False,
         description="central: believe a collector without a key; then any client of the broker can"

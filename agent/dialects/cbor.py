@@ -15,6 +15,7 @@ import cbor2
 from agent.dialects.cloudevents import CloudEvents
 from agent.dialects.dialect import Message
 from agent.mqtt.payload import DEPTH_MAX
+from agent.mqtt.signer import Signer
 from agent.store.record import Origin, Record
 
 # what a decoder would make of tags: references, which can make much of little, and types of its own
@@ -41,9 +42,9 @@ class Cbor:
 
     content_type = "application/cbor"
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: Origin, signer: Signer | None = None) -> None:
         self.origin = origin
-        self._json = CloudEvents(origin)
+        self._json = CloudEvents(origin, signer)
         self.status, self.gone = self._json.status, self._json.gone
 
     def record(self, record: Record) -> Message:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from agent.dialects.dialect import Beside, LinkState, Message, Topic
 from agent.dialects.topics import gateway_topic
 from agent.mqtt.payload import JSON
+from agent.mqtt.signer import Signer
 from agent.store.record import Origin, Record, packed
 from models.times import iso_time
 
@@ -35,8 +36,10 @@ class CloudEvents:
 
     content_type = JSON
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: Origin, signer: Signer | None = None) -> None:
+        """``signer``: signs each message as JSON; None: nobody does."""
         self.origin = origin
+        self._signer = signer or Signer()
         self._id = json.dumps(f"{origin.gateway}/{origin.epoch}/")[:-1]
         self._source = json.dumps(f"/{origin.site}/{origin.gateway}")
         self._epoch = json.dumps(origin.epoch)
@@ -51,7 +54,8 @@ class CloudEvents:
             f'{type_}{time}","datacontenttype":"application/json",'
             f'"epoch":{self._epoch},"seq":{seq},{about}'
         )
-        return Message(topic, b"".join((head.encode(), data, subject)))
+        body = b"".join((head.encode(), data, subject))
+        return Message(topic, self._signer.signed(topic, body))
 
     def status(
         self,

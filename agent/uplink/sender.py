@@ -32,6 +32,7 @@ from agent.mqtt.connection import (
     Woken,
 )
 from agent.mqtt.payload import Payload
+from agent.mqtt.signer import Signer
 from agent.mqtt.version import Version
 from agent.store.reader import Reader
 from agent.store.sqlite import Damaged
@@ -68,10 +69,11 @@ class Uplink:
         last_seq: Callable[[], int],
         guard: Guard | None = None,
         keys: Path | None = None,
+        signer: Signer | None = None,
     ) -> None:
         """``keys`` is the directory of the public keys that are trusted."""
         self._settings = settings
-        self._dialect = dialect_of(settings.dialect, origin)
+        self._dialect = dialect_of(settings.dialect, origin, signer)
         self._directory = directory
         self._last_seq = last_seq
         self._client_id = f"fieldwatch-{origin.site}-{origin.gateway}"

@@ -352,6 +352,7 @@ class Session:
         if central.online != was_online:
             if central.online:  # it has subscribed before it says so
                 self._waiting.ask_soon()
+                self._told = None  # our highest number was of when the connection opened
             self._catch_up()
 
     def _answered(self, answer: Acknowledged) -> None:

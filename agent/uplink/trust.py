@@ -33,7 +33,7 @@ class Trust:
         """Read the keys, where they are not as they were."""
         if self._directory is None or not self.renewed():
             return
-        self._files = _files(self._directory)
+        self._files = files_of(self._directory)
         try:
             self.keyring, self._problem = _keyring(self._directory), None
         except ConfigError as error:
@@ -45,7 +45,7 @@ class Trust:
 
     def renewed(self) -> bool:
         """Whether keys were added, removed, changed or revoked since they were read."""
-        return self._directory is not None and _files(self._directory) != self._files
+        return self._directory is not None and files_of(self._directory) != self._files
 
     def document(self) -> dict[str, Any]:
         """Say who is believed, for ``status``."""
@@ -63,7 +63,7 @@ def _nobody(directory: Path | None) -> Keyring:
     return Keyring(directory or Path(), (), {})
 
 
-def _files(directory: Path) -> _Files:
+def files_of(directory: Path) -> _Files:
     """Return what differs once somebody has changed the keys; never empty."""
     found: _Files = {}
     for file in (directory, directory / REVOKED, *sorted(directory.glob("*.pub"))):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from agent.collector import numbers
 from agent.collector.books import Collected
+from agent.collector.enrolled import Enrolled
 from agent.collector.quarantine import CAUSE_BYTES_MAX
 from agent.collector.reading import Source
 from agent.collector.retention import Keeping
@@ -33,10 +34,12 @@ DAY_S = 86_400
 class Central:
     """A collector and its database, without a broker."""
 
-    def __init__(self, directory: Path, keeping: Keeping | None = None) -> None:
+    def __init__(
+        self, directory: Path, keeping: Keeping | None = None, enrolled: Enrolled | None = None
+    ) -> None:
         self.directory = directory
         self._keeping = keeping or Keeping(bytes_max=None)
-        self.collector = Collector(MqttTable(host="h"), "plant", directory)
+        self.collector = Collector(MqttTable(host="h"), "plant", directory, enrolled=enrolled)
         self._stack = contextlib.ExitStack()
         self._open()
 

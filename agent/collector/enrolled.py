@@ -1,0 +1,89 @@
+"""Which gateways have a key, and whether a message is signed with it.
+
+A gateway with a key must sign: what is unsigned, or signed by another key, is not from it. A
+gateway without one is believed, unless signatures are required of all. The keys are read again when
+something in their directory changes. If they cannot be read then, those that were read before hold:
+to believe nobody would stop all alarms, and to believe everybody is what the keys prevent.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Final
+
+from agent.collector.reading import Refused, gateway_of
+from agent.mqtt.signer import CONTEXT
+from agent.uplink.trust import files_of
+from models.errors import ConfigError, NotAuthentic
+from models.keys import Keyring, ed25519, names, read_keyring
+from models.signed import parted, text
+
+_LOG = logging.getLogger(__name__)
+
+_LOOK_S: Final = 5.0  # between two looks for new keys
+
+
+class Enrolled:
+    """The keys of a site's gateways."""
+
+    def __init__(self, directory: Path, site: str, required: bool = False) -> None:
+        """``required``: a gateway without a key is not believed.
+
+        Raises:
+            ConfigError: the keys cannot be read, or ``cryptography`` is missing.
+
+        """
+        self._directory = directory
+        self._site = site
+        self._required = required
+        self._next_look_s = time.monotonic() + _LOOK_S
+        self._files = files_of(directory)
+        self.keyring = self._read()
+
+    def _read(self) -> Keyring:
+        keyring = read_keyring(self._directory)
+        ed25519()
+        told = names(keyring.of("gateway")) or "none"
+        _LOG.info("keys of gateways in %s: %s", self._directory, told)
+        return keyring
+
+    def renew(self) -> None:
+        """Read the keys again if they changed; call it as often as you like."""
+        if time.monotonic() < self._next_look_s:
+            return
+        self._next_look_s = time.monotonic() + _LOOK_S
+        if (files := files_of(self._directory)) == self._files:
+            return
+        self._files = files
+        try:
+            self.keyring = self._read()
+        except ConfigError as error:
+            _LOG.error("the keys of gateways stay as they were: %s", error)
+
+    def check(self, topic: str, body: bytes) -> None:
+        """Check who sent a message, before anything of it is read.
+
+        Raises:
+            Refused: its gateway did not, as far as its key or ``required`` tells.
+
+        """
+        message, signature = parted(body)
+        name = f"{self._site}/{gateway_of(topic)}"
+        # a revoked key, too: its gateway did not stop to sign
+        enrolled = any(key.role == "gateway" and key.name == name for key in self.keyring.keys)
+        if not (enrolled or self._required):
+            return
+        if signature is None:
+            raise Refused("unsigned", f"it is not signed, and {self._why(enrolled, name)}")
+        try:
+            key = self.keyring.verify("gateway", CONTEXT, text(topic, message), signature)
+        except NotAuthentic as error:
+            raise Refused(error.cause, str(error)) from error
+        if key.name != name:
+            raise Refused("wrong_gateway", f"signed with the key of {key.name}")
+
+    @staticmethod
+    def _why(enrolled: bool, name: str) -> str:
+        return f"{name} has a key" if enrolled else "all gateways have to sign"
