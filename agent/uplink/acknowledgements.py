@@ -171,10 +171,12 @@ class Central:
                 f"of epoch {printable(epoch, 64)}; here it is {self._epoch}",
             )
         highest = also[-1][1] if also else through
+        # numbers that others made up must not keep it from the rest
+        self.through_seq, self._also = min(through, last_seq), Ranges(also)
+        self._also.remove(last_seq + 1, highest)
+        self._looked = 0.0
         if highest > last_seq:
             raise Rejected("beyond", f"of number {highest}; the highest so far is {last_seq}")
-        self.through_seq, self._also = through, Ranges(also)
-        self._looked = 0.0
 
     def confirmed(self, outbox: Reader) -> list[int]:
         """Return which messages in the outbox were sent, and the collector has.

@@ -94,6 +94,46 @@ def test_a_retained_acknowledgement_of_any_text_does_not_end_the_link(
     assert any(SHOWN.encode() in entry for entry in journal_entries())
 
 
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ({"through_seq": 10}, 0),
+        ({"through_seq": 2, "also": [[4, 2**62]]}, 1),
+        ({"through_seq": 2, "also": [[4, 4], [6, 2**62]]}, 1),
+        ({"through_seq": 1, "also": [[2**61, 2**62]]}, 3),
+    ],
+)
+def test_an_acknowledgement_counts_as_far_as_there_are_numbers(
+    broker: RealBroker,
+    ops: Ops,
+    gateway: Callable[..., Gateway],
+    said: dict[str, object],
+    left: int,
+) -> None:
+    """Whoever can publish as this gateway can have a collector acknowledge more."""
+    one = gateway(broker.port, **SLOW)
+    one.put(4)
+    one.uplink.start()
+    ops.say(STATUS, {"state": "online"})
+    wait_until(lambda: one.uplink.snapshot()["central"]["unconfirmed"] == 4, "the broker")
+    ops.say(ACKNOWLEDGED, said | {"epoch": one.store.envelope.epoch})
+    wait_until(lambda: one.delete_acknowledged() == left, "what was confirmed to be gone")
+    central = one.uplink.snapshot()["central"]
+    assert central["rejected"]["beyond"] == 1
+    assert central["through_seq"] <= 4
+
+
+def test_our_highest_number_is_told_again_when_a_collector_comes(
+    broker: RealBroker, ops: Ops, gateway: Callable[..., Gateway]
+) -> None:
+    one = gateway(broker.port, **SLOW)
+    one.uplink.start()
+    wait_until(lambda: [said["seq"] for said in ops.statuses] == [0], "the link")
+    one.put(7)
+    ops.say(STATUS, {"state": "online"})
+    wait_until(lambda: [said["seq"] for said in ops.statuses] == [0, 7], "the status again")
+
+
 def test_what_is_overdue_is_sent_again_and_nothing_else(
     broker: RealBroker, ops: Ops, gateway: Callable[..., Gateway]
 ) -> None:

@@ -150,10 +150,6 @@ def with_too_high_a_counter(key: SecretKey, epoch: str) -> bytes:
     return word(key, 2**63, epoch=epoch, through_seq=3)
 
 
-def of_what_is_not_there(key: SecretKey, epoch: str) -> bytes:
-    return word(key, 2, epoch=epoch, through_seq=4)
-
-
 @pytest.mark.parametrize(
     ("made", "cause"),
     [
@@ -169,7 +165,6 @@ def of_what_is_not_there(key: SecretKey, epoch: str) -> bytes:
         (without_a_counter, "malformed"),
         (with_true_for_a_counter, "malformed"),
         (with_too_high_a_counter, "malformed"),
-        (of_what_is_not_there, "beyond"),
     ],
 )
 def test_nobody_else_on_the_broker_frees_a_message(
