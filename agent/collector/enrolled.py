@@ -45,6 +45,8 @@ class Enrolled:
     def _read(self) -> Keyring:
         keyring = read_keyring(self._directory)
         ed25519()
+        # with revoked keys: their gateways did not stop to sign
+        self._names = {key.name for key in keyring.keys if key.role == "gateway"}
         told = names(keyring.of("gateway")) or "none"
         _LOG.info("keys of gateways in %s: %s", self._directory, told)
         return keyring
@@ -71,8 +73,7 @@ class Enrolled:
         """
         message, signature = parted(body)
         name = f"{self._site}/{gateway_of(topic)}"
-        # a revoked key, too: its gateway did not stop to sign
-        enrolled = any(key.role == "gateway" and key.name == name for key in self.keyring.keys)
+        enrolled = name in self._names
         if not (enrolled or self._required):
             return
         if signature is None:
