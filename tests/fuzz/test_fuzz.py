@@ -55,9 +55,13 @@ from agent.store.reader import Reader
 from agent.store.record import Origin, Outgoing
 from agent.store.writer import Store
 from agent.uplink.acknowledgements import Central
+from agent.uplink.trust import Trust
+from agent.uplink.words import CONTEXT, Words
 from models import bundle as bundles
 from models import known_answers
+from models import signed as signatures
 from models.errors import BundleError, ConfigError
+from models.keys import new_key, read_secret
 from models.manifest import KNOWN_ANSWERS, MANIFEST, NETWORK, Channel
 from models.pipeline import Pipeline
 from models.printable import json_text, printable
@@ -575,7 +579,10 @@ def test_a_mutated_acknowledgement_is_followed_or_counted(tmp_path: Path) -> Non
     chance, store = random.Random(SEED), Store(tmp_path, "plant", "gw-1", 100, 100)
     store.open()
     store.commit(Batch(messages=[Outgoing("alarm", "pump", 0.0, {})] * 20), "synced")
-    central, topic = Central(CloudEvents(store.origin), 60.0), acknowledged_topic("plant", "gw-1")
+    central, topic = (
+        Central(CloudEvents(store.origin), 60.0, Words(Trust(None), unsigned=True)),
+        acknowledged_topic("plant", "gw-1"),
+    )
     good = {"epoch": store.origin.epoch, "through_seq": 5, "also": [[7, 9]]}
     followed = 0
     with Reader(tmp_path) as outbox:
@@ -589,6 +596,33 @@ def test_a_mutated_acknowledgement_is_followed_or_counted(tmp_path: Path) -> Non
     assert sum(central.rejected.values()) + followed == PAYLOADS
     assert central.rejected["malformed"]
     assert central.rejected["foreign_epoch"]
+
+
+def test_a_mutated_word_of_the_collector_is_not_its_word(tmp_path: Path) -> None:
+    chance, store = random.Random(SEED), Store(tmp_path, "plant", "gw-1", 100, 100)
+    store.open()
+    store.commit(Batch(messages=[Outgoing("alarm", "pump", 0.0, {})] * 20), "synced")
+    new_key(tmp_path / "central.key", "collector")
+    key, topic = (
+        read_secret(tmp_path / "central.key", "collector"),
+        acknowledged_topic("plant", "gw-1"),
+    )
+    said = {"epoch": store.origin.epoch, "through_seq": 5, "also": [[7, 9]], "counter": 1}
+    message = json.dumps(said, separators=(",", ":")).encode()
+    good, followed = signatures.signed(message, topic, CONTEXT, key), 0
+    central = Central(CloudEvents(store.origin), 60.0, Words(Trust(tmp_path), unsigned=False))
+    with Reader(tmp_path) as outbox:
+        central.connected(outbox)
+        for _ in each_in_time(range(PAYLOADS)):
+            body, before = mutated(good, chance), sum(central.rejected.values())
+            central.heard(topic, body, outbox)
+            taken = sum(central.rejected.values()) == before
+            assert taken == (body == good)
+            followed += taken
+    store.close()
+    assert central.rejected["unsigned"] > 0
+    assert central.rejected["bad_signature"] > 0
+    assert sum(central.rejected.values()) + followed == PAYLOADS
 
 
 def meant(chance: random.Random) -> Any:
@@ -651,7 +685,7 @@ def test_whatever_is_meant_by_an_acknowledgement_is_logged_and_counted(tmp_path:
     ):
         journald.bind(str(tmp_path / "journald"))
         for _ in each_in_time(range(PAYLOADS)):
-            central = Central(CloudEvents(store.origin), 60.0)
+            central = Central(CloudEvents(store.origin), 60.0, Words(Trust(None), unsigned=True))
             said = {"epoch": hostile_text(chance), "through_seq": 0, "also": meant(chance)}
             said |= {} if chance.random() < 0.5 else {"also": []}
             said |= {} if chance.random() < 0.8 else {hostile_text(chance): meant(chance)}
