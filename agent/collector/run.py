@@ -116,7 +116,8 @@ class Collector:
         self._version = Version(settings.protocol)
         self._stopping = threading.Event()
         self.backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
-        # new, far, repeated, corrected, conflict, gone, rejected, dropped, forgotten, twins
+        # new, far, repeated, corrected, conflict, gone, rejected, dropped, forgotten, twins,
+        # overwritten
         self.counters: Counter[str] = Counter()
         self.rejected: Counter[Cause] = Counter()
         self._twins = Twins()
@@ -128,6 +129,9 @@ class Collector:
         self._dropped_log = _Tally("%d old messages dropped, %s")
         self._forgotten_log = _Tally(
             "%d books of numbers dropped or cut, because they take too much; the last one is of %s"
+        )
+        self._overwritten_log = _Tally(
+            "%d times somebody else published the collector's status; the last one on %s"
         )
         self._far_log = _Tally(
             "%d numbers are far above all others of their gateway, and are not acknowledged until"
@@ -178,9 +182,9 @@ class Collector:
                 return
             _LOG.info("collecting from %s", self.site)
             statuses = connection.subscribe([gateway_topic(self.site, "+", "status")])
-            connection.subscribe(subscriptions(self.site))
+            connection.subscribe([*subscriptions(self.site), status])
             connection.publish(status, online, retain=True)
-            self._collect(_Collecting(self, connection, broker, collected, voice, statuses))
+            self._collect(_Collecting(self, connection, broker, collected, voice, statuses, online))
             connection.publish(status, offline, retain=True)
         finally:
             connection.close(politely=self._stopping.is_set())
@@ -248,6 +252,11 @@ class Collector:
         elif taken == "conflict":
             self._conflict_log.add(1, which)
 
+    def overwritten(self) -> None:
+        """Count that somebody else published our status."""
+        self.counters["overwritten"] += 1
+        self._overwritten_log.add(1, central_status_topic(self.site))
+
     def reject(
         self, topic: str, cause: Cause, why: str, collected: Collected, body: bytes = b""
     ) -> None:
@@ -287,6 +296,7 @@ class Collector:
         for log in self._rejected_logs.values():
             log.tell()
         self._twins_log.tell()
+        self._overwritten_log.tell()
 
     def committed(self, messages: list[Message]) -> None:
         """Pass on what is on the disk."""
@@ -305,9 +315,12 @@ class _Collecting:
         collected: Collected,
         voice: Voice,
         statuses: int,
+        online: bytes,
     ) -> None:
         """``statuses`` is the packet number of a subscription that the broker may refuse."""
         self._voice = voice
+        self._status_topic, self._online = central_status_topic(collector.site), online
+        self._overwritten = False  # what the broker retains of our status
         self._collector = collector
         self._connection = connection
         self._collected = collected
@@ -350,6 +363,8 @@ class _Collecting:
                 raise LinkError(f"the broker refuses the subscription: {refusal}")
             case Acknowledged(packet=packet):
                 self._in_flight.discard(packet)
+            case Received(topic=topic, body=body, retained=old) if topic == self._status_topic:
+                self._overwritten |= not old and body != self._online
             case Received() as received:
                 self._taken += 1
                 self._collector.take(received, self._collected)
@@ -365,6 +380,7 @@ class _Collecting:
         """Write, pass on, acknowledge: in this order, so that what is acknowledged is on disk."""
         self._collector.tell()
         self._collector.renew()
+        self._hold_status()
         if self._taken:
             self._collector.committed(self._collected.commit())
             self._to_tell |= dict.fromkeys(self._collected.touched())
@@ -379,6 +395,16 @@ class _Collecting:
             if packet is None:
                 raise LinkError("the connection is gone")
             self._in_flight.add(packet)
+
+    def _hold_status(self) -> None:
+        """Say again that we are online, in the same words, where somebody said something else.
+
+        Else a gateway that connects later would not hear it, and keep its backlog.
+        """
+        if self._overwritten:
+            self._overwritten = False
+            self._collector.overwritten()
+            self._connection.publish(self._status_topic, self._online, retain=True)
 
 
 def document(message: Message) -> dict[str, Any]:

@@ -575,14 +575,16 @@ def test_a_mutated_configuration_is_loaded_or_refused_with_its_name(tmp_path: Pa
     assert 0 < refused < FILES
 
 
+def believer(origin: Origin) -> Central:
+    """A gateway's view of a collector that need not sign."""
+    return Central(CloudEvents(origin), 60.0, Words(Trust(None), unsigned=True))
+
+
 def test_a_mutated_acknowledgement_is_followed_or_counted(tmp_path: Path) -> None:
     chance, store = random.Random(SEED), Store(tmp_path, "plant", "gw-1", 100, 100)
     store.open()
     store.commit(Batch(messages=[Outgoing("alarm", "pump", 0.0, {})] * 20), "synced")
-    central, topic = (
-        Central(CloudEvents(store.origin), 60.0, Words(Trust(None), unsigned=True)),
-        acknowledged_topic("plant", "gw-1"),
-    )
+    central, topic = believer(store.origin), acknowledged_topic("plant", "gw-1")
     good = {"epoch": store.origin.epoch, "through_seq": 5, "also": [[7, 9]]}
     followed = 0
     with Reader(tmp_path) as outbox:
@@ -603,10 +605,8 @@ def test_a_mutated_word_of_the_collector_is_not_its_word(tmp_path: Path) -> None
     store.open()
     store.commit(Batch(messages=[Outgoing("alarm", "pump", 0.0, {})] * 20), "synced")
     new_key(tmp_path / "central.key", "collector")
-    key, topic = (
-        read_secret(tmp_path / "central.key", "collector"),
-        acknowledged_topic("plant", "gw-1"),
-    )
+    key = read_secret(tmp_path / "central.key", "collector")
+    topic = acknowledged_topic("plant", "gw-1")
     said = {"epoch": store.origin.epoch, "through_seq": 5, "also": [[7, 9]], "counter": 1}
     message = json.dumps(said, separators=(",", ":")).encode()
     good, followed = signatures.signed(message, topic, CONTEXT, key), 0
@@ -685,7 +685,7 @@ def test_whatever_is_meant_by_an_acknowledgement_is_logged_and_counted(tmp_path:
     ):
         journald.bind(str(tmp_path / "journald"))
         for _ in each_in_time(range(PAYLOADS)):
-            central = Central(CloudEvents(store.origin), 60.0, Words(Trust(None), unsigned=True))
+            central = believer(store.origin)
             said = {"epoch": hostile_text(chance), "through_seq": 0, "also": meant(chance)}
             said |= {} if chance.random() < 0.5 else {"also": []}
             said |= {} if chance.random() < 0.8 else {hostile_text(chance): meant(chance)}

@@ -89,6 +89,7 @@ def test_a_collector_with_a_key_that_is_trusted_is_followed(
         wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox")
         there.close()
         wait_until(lambda: central(one)["state"] == "offline", "its goodbye")
+        assert there.collector.counters["overwritten"] == 0
     assert rejected(one) == {}
     assert "believed" not in told(one)
     assert central(one)["through_seq"] == 10
@@ -97,6 +98,33 @@ def test_a_collector_with_a_key_that_is_trusted_is_followed(
         "keys": [key.key_id.hex()],
         "problem": None,
     }
+
+
+def test_a_status_that_somebody_overwrote_is_said_again(
+    broker: RealBroker,
+    ops: Ops,
+    collecting: Callable[..., Collecting],
+    gateway: Callable[..., Gateway],
+    keys: Path,
+    key: SecretKey,
+) -> None:
+    """Else one retained message would hold back the backlog of all gateways for good."""
+    there = collecting(broker.port, key=key)
+    one = gateway(broker.port, keys=keys, **SLOW)
+    one.put(5)
+    one.uplink.start()
+    wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox")
+    one.close()
+    for number, words in enumerate(({"state": "offline"}, b"", b"\xff"), 1):
+        ops.say(STATUS, words)
+        wait_until(lambda n=number: there.collector.counters["overwritten"] == n, "its notice")
+    again = gateway(broker.port, keys=keys, **SLOW)
+    again.put(5)
+    again.uplink.start()
+    wait_until(lambda: again.delete_acknowledged() == 0, "an empty outbox")
+    assert central(again)["state"] == "online"
+    there.close()
+    wait_until(lambda: central(again)["state"] == "offline", "its goodbye")
 
 
 def unsigned(key: SecretKey, epoch: str) -> bytes:
