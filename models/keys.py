@@ -111,7 +111,7 @@ class Keyring:
         else:
             raise NotAuthentic("unknown_key", f"key {key_id.hex()} is not in {self.directory}")
         if key.role != role:
-            raise NotAuthentic("wrong_role", f"{key.source} is a {key.role} key, not a {role} key")
+            raise NotAuthentic("wrong_role", f"{key.source}: its role is {key.role}, not {role}")
         if (why := self.why(key)) is not None:
             raise NotAuthentic(
                 "revoked_key", f"key {key_id.hex()} is revoked" + (f": {why}" if why else "")
@@ -159,7 +159,7 @@ def read_secret(file: Path, role: Role) -> SecretKey:
     if key.half == "public":
         raise ConfigError(f"{file}: a public key; the secret one is needed to sign")
     if key.role != role:
-        raise ConfigError(f"{file}: a {key.role} key; a {role} key is needed")
+        raise ConfigError(f"{file}: its role is {key.role}; a key of the role {role} is needed")
     return SecretKey(key.key_id, key.raw, key.role, key.name, str(file))
 
 

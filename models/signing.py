@@ -87,7 +87,8 @@ def check(bundle: Signed, keys: Iterable[PublicKey]) -> PublicKey:
         raise SignatureInvalid(f"{bundle.source}: signed by key {key_id.hex()}, not a trusted one")
     if key.role != "bundle":
         raise SignatureInvalid(
-            f"{bundle.source}: signed by {key.source}, a {key.role} key; only a bundle key counts"
+            f"{bundle.source}: signed by {key.source}, whose role is {key.role}; only a key of the"
+            " role bundle counts"
         )
     from cryptography.exceptions import InvalidSignature
 

@@ -2,5 +2,6 @@
 
     loop ─handover─> sender ─session─> broker
 
-``priorities`` says which message is next, ``acknowledgements`` what the collector has.
+``priorities`` says which message is next, ``acknowledgements`` what the collector has, and
+``words`` whether it was the collector that said so.
 """

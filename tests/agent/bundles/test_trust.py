@@ -141,6 +141,31 @@ def test_a_revoked_key_is_refused_though_it_is_still_trusted(keys: Path, signed:
         load(signed, trusted_keys_dir=keys)
 
 
+def test_a_key_is_replaced_by_another(
+    tmp_path: Path, keys: Path, signed: Path, zoo_bundle: Bundle
+) -> None:
+    new_key(tmp_path / "new.key").rename(keys / "new.pub")
+    again = tmp_path / "again.fieldwatch"
+    signature = signing.sign(zoo_bundle.manifest_bytes, tmp_path / "new.key", "pump version 1")
+    bundles.write_signed(again, zoo_bundle, signature)
+    for path in (signed, again):
+        loaded, _ = load(path, trusted_keys_dir=keys)
+        assert loaded.digest == zoo_bundle.digest
+    (keys / "ops.pub").unlink()
+    load(again, trusted_keys_dir=keys)
+    with pytest.raises(SignatureInvalid, match="not a trusted one"):
+        load(signed, trusted_keys_dir=keys)
+
+
+def test_a_key_of_another_role_in_the_directory_counts_for_nothing(
+    tmp_path: Path, keys: Path, signed: Path
+) -> None:
+    text = (keys / "ops.pub").read_text()
+    (keys / "ops.pub").write_text(text.replace(" bundle ", " operate "))
+    with pytest.raises(SignatureInvalid, match="whose role is operate; only"):
+        load(signed, trusted_keys_dir=keys, require_signature=False)
+
+
 @pytest.mark.parametrize(
     "text",
     [f"key {'0' * 15}", f"key {'0' * 17}", f"key {'A' * 16}", f"bundle {'0' * 16}", "\x1b[2J", "x"],
