@@ -156,7 +156,7 @@ def hostile_status() -> dict[str, Any]:
     document["inputs"] = dict.fromkeys([HOSTILE], *document["inputs"].values())
     document["streams"] = dict.fromkeys([HOSTILE], *document["streams"].values())
     document["uplink"] |= {"failures": 1, "last_error": HOSTILE, "held": [HOSTILE], "parked": 1}
-    document["uplink"] |= {"central": None, "expired": 1}
+    document["uplink"] |= {"central": hostile_central(), "expired": 1}
     damage: Report = {"time": HOSTILE, "file": HOSTILE, "lost": {HOSTILE: 1}, "saved": {HOSTILE: 1}}
     document["store"]["damage"] = [damage]
     document["configuration"] = {
@@ -166,6 +166,17 @@ def hostile_status() -> dict[str, Any]:
         "needs_restart": [HOSTILE],
     }
     return document
+
+
+def hostile_central() -> dict[str, Any]:
+    return {
+        "state": HOSTILE,
+        "through_seq": None,
+        "unconfirmed": 1,
+        "resent": 1,
+        "rejected": {HOSTILE: 1},
+        "trust": {"unsigned": False, "keys": [HOSTILE], "problem": HOSTILE},
+    }
 
 
 def poisoned(value: Any) -> Any:
