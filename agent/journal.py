@@ -23,7 +23,7 @@ INPUT: Final = "FIELDWATCH_INPUT"
 
 SOCKET: Final = Path("/run/systemd/journal/socket")
 MESSAGE_CHARACTERS_MAX: Final = 8000
-_IDENTIFIER = "fieldwatch-agent"  # as in the unit
+IDENTIFIER = "fieldwatch-agent"  # as in the unit
 _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
 
@@ -69,7 +69,7 @@ class JournalHandler(logging.Handler):
         fields = {
             "MESSAGE": self.format(record),
             "PRIORITY": str(_priority(record)),
-            "SYSLOG_IDENTIFIER": _IDENTIFIER,
+            "SYSLOG_IDENTIFIER": IDENTIFIER,
         }
         fields |= {
             key: printable(str(value))

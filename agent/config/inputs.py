@@ -342,7 +342,10 @@ class SimulatorTable(SourceTable):
             name=self.name,
             stream=self.stream,
             format="readings",
-            columns=[TIME, *(name for name in _PUMP if name in (self.channels or _PUMP))],
+            columns=[
+                TIME,
+                *(name for name in PUMP_CHANNELS if name in (self.channels or PUMP_CHANNELS)),
+            ],
             rejects_kept=self.rejects_kept,
             ahead_max_s=None,  # its times begin now, and continue whatever the clock does
         )
@@ -350,15 +353,15 @@ class SimulatorTable(SourceTable):
     @model_validator(mode="after")
     def _of_the_pump(self) -> SimulatorTable:
         for name in self.channels or ():
-            if name not in _PUMP:
+            if name not in PUMP_CHANNELS:
                 raise ValueError(
-                    f"channels: {name!r} is not a channel of the pump: {', '.join(_PUMP)}"
+                    f"channels: {name!r} is not a channel of the pump: {', '.join(PUMP_CHANNELS)}"
                 )
         return self
 
 
 # the same as in agent.inputs.plant, which would load numpy; a test compares them
-_PUMP: Final = (
+PUMP_CHANNELS: Final = (
     "vibration_x",
     "vibration_y",
     "motor_current",

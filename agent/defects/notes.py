@@ -18,7 +18,7 @@ _HEAD = struct.Struct("<QII")  # number of the writing, bytes, CRC-32
 
 
 class Notes:
-    """The file; one thread of one process uses it."""
+    """The file; one thread of one process uses it. ``number`` counts its writings."""
 
     def __init__(self, path: Path) -> None:
         """Open the file, made where it is absent.
@@ -31,7 +31,7 @@ class Notes:
         if os.fstat(self._file).st_size < 2 * BYTES_MAX:
             os.pwrite(self._file, bytes(2 * BYTES_MAX), 0)
             os.fsync(self._file)
-        self._number, self._document = max(
+        self.number, self._document = max(
             (self._read(place) for place in (0, 1)), key=lambda found: found[0]
         )
 
@@ -63,11 +63,11 @@ class Notes:
         """
         text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
         assert _HEAD.size + len(text) <= BYTES_MAX
-        number = self._number + 1
+        number = self.number + 1
         head = _HEAD.pack(number, len(text), zlib.crc32(text, number & 0xFFFFFFFF))
         os.pwrite(self._file, head + text, number % 2 * BYTES_MAX)
         os.fdatasync(self._file)
-        self._number, self._document = number, document
+        self.number, self._document = number, document
 
     def close(self) -> None:
         """Close the file."""

@@ -179,4 +179,4 @@ def test_the_form_follows_from_where_stderr_leads(variable: str | None, said: st
 
 def test_the_identifier_is_the_units() -> None:
     unit = Path(__file__).parents[2] / "systemd" / "fieldwatch-agent.service"
-    assert f"\nSyslogIdentifier={journal._IDENTIFIER}\n" in unit.read_text()
+    assert f"\nSyslogIdentifier={journal.IDENTIFIER}\n" in unit.read_text()

@@ -366,7 +366,7 @@ def test_kills_on_a_full_disk_cost_no_good_message(
         except OSError:
             return 0, None
         notes.close()
-        return notes._number, notes.read().get("hand")
+        return notes.number, notes.read().get("hand")
 
     start()
     one.wait_for_the_input()

@@ -166,12 +166,12 @@ class _Gate:
         """How many transitions of events are the same within the tolerance, in all recordings."""
         within = self._settings.event_tolerance_samples * self._floating.manifest.sampling.period_s
         return sum(
-            _same_events(ours, theirs, within)
+            same_events(ours, theirs, within)
             for ours, theirs in zip(run.events, self._reference.events, strict=True)
         )
 
 
-def _same_events(ours: Sequence[str], theirs: Sequence[str], within_s: float) -> int:
+def same_events(ours: Sequence[str], theirs: Sequence[str], within_s: float) -> int:
     """Count what both have in the same order at the same time; none, if one has more of them."""
     if len(ours) != len(theirs):
         return 0

@@ -272,9 +272,10 @@ def test_ends_while_nothing_can_be_committed_cost_no_good_message(tmp_path: Path
 def test_where_no_copy_can_be_kept_no_empty_one_is_and_it_is_said(tmp_path: Path) -> None:
     end_with(tmp_path, chunk(BAD), ENDS_MAX)
     (tmp_path / KEPT).mkdir()
-    quarantine = start(tmp_path)
-    digest = next(digest for digest, ends in quarantine._ends.items() if ends == ENDS_MAX)
+    (tmp_path / "another").mkdir()
+    ((digest, _),) = start(tmp_path / "another").parts(chunk(BAD))
     (tmp_path / KEPT / digest).symlink_to("/dev/full")
+    quarantine = start(tmp_path)
     assert taken(quarantine, chunk(BAD)) == []
     assert list((tmp_path / KEPT).iterdir()) == []
     (one,) = quarantine.document()["last"]

@@ -160,7 +160,7 @@ def test_the_simulator_is_the_pump_of_its_seed() -> None:
 
 
 def test_the_table_knows_the_pump() -> None:
-    assert tuple(channel.name for channel in plant.CHANNELS) == input_tables._PUMP
+    assert tuple(channel.name for channel in plant.CHANNELS) == input_tables.PUMP_CHANNELS
     with pytest.raises(
         ValueError, match="channels: 'flwo' is not a channel of the pump: vibration_x"
     ):

@@ -332,9 +332,9 @@ def test_a_stream_that_was_left_in_the_future_finds_back(quality: ClockQuality) 
     """By what an agent saved that knew no limit; and a device whose clock is set back."""
     before = Rig("unsynced", wall_s=YEAR_1970_S)
     before.second(0, WILD_S, 9.0)
-    saved = before.fleet._aligners.of(0).to_bytes()
+    before.fleet.streams[0].save(before.batch, 0, whole=True)
     rig = Rig(quality)
-    rig.fleet._aligners.restore(0, saved)
+    assert rig.fleet.streams[0].restore(before.batch.state["s0"], [], 0, rig.batch)
     for second in range(1, 30):
         rig.second(0, NOW_S + second, 1.0)
     assert rig.times() == list(range(10, 30))

@@ -82,7 +82,7 @@ def test_one_that_scores_otherwise_is_not_chosen(floating: Bundle, parts: Parts)
 
 def test_events_at_another_time_are_no_same_events() -> None:
     ours = ["anomaly opened 10.000", "anomaly closed 20.000"]
-    same = quantize._same_events
+    same = quantize.same_events
     assert same(ours, ours, 0.0) == 2
     assert same(ours, ["anomaly opened 12.000", "anomaly closed 20.000"], 1.0) == 1
     assert same(ours, ["anomaly opened 11.000", "anomaly closed 21.000"], 1.0) == 2
