@@ -197,5 +197,31 @@ def test_nobody_takes_the_test_for_a_message_and_nothing_is_left_behind(
         central.close()
 
 
+def test_it_interrupts_an_agent_that_shares_its_user_and_is_no_second_gateway(
+    tmp_path: Path,
+) -> None:
+    """The shipped configuration gives a user one connection."""
+    broker = SecuredBroker(tmp_path, "plant/gw-1")
+    broker.start()
+    (tmp_path / "one").mkdir()
+    ours = broker.access("plant/gw-1")
+    gateway = Gateway(tmp_path / "one", broker.gateways_port, **_given(ours))
+    try:
+        gateway.uplink.start()
+        for _ in range(4):
+            wait_until(lambda: gateway.uplink.snapshot()["state"] == "online", "the link")
+            failures = gateway.uplink.snapshot()["failures"]
+            assert checked(tmp_path, ours)["mark"] == "unknown"  # there is no second user
+            wait_until(
+                lambda before=failures: gateway.uplink.snapshot()["failures"] > before,  # type: ignore[misc]
+                "the interruption",
+            )
+        wait_until(lambda: gateway.uplink.snapshot()["state"] == "online", "the link again")
+        wait_until(lambda: gateway.uplink.snapshot()["twin"]["state"] == "none", "its own status")
+    finally:
+        gateway.close()
+        broker.kill()
+
+
 def _given(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in ("host", "port")}

@@ -186,7 +186,8 @@ def test_a_gateway_and_the_collector_work_there_and_a_clone_is_found(
             access = given(secured, "plant/gw-1") | {"acknowledgement": "central"}
             one = Gateway(tmp_path / name, secured.gateways_port, **access)
             gateways.append(one)
-            one.put(20), one.put(2, "alarm")
+            one.put(20)
+            one.put(2, "alarm")
             one.uplink.start()
             wait_until(lambda one=one: one.delete_acknowledged() == 0, "an empty outbox")  # type: ignore[misc]
             if name == "one":
