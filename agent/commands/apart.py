@@ -32,7 +32,7 @@ from agent.mqtt.connection import (
 from agent.mqtt.version import connected
 
 _GRACE_S: Final = 1.0  # a broker of several machines may deliver after its answer to something else
-_WHAT: Final = "broker's access list"
+_WHAT: Final = "access list"
 NOT_ASKED: Final = Finding(
     True,
     _WHAT,

@@ -27,6 +27,7 @@ _LOG = logging.getLogger(__name__)
 
 QUIET_S: Final = 900.0  # connected this long, and nothing heard of it: it is gone
 _RUNS_MAX: Final = 8  # remembered; anybody who may publish there can make up any number
+_NO_PACKET: Final = -1  # in place of a packet number
 _STRIKES: Final = 2  # fewer than the status topic has, which is in flight meanwhile
 _IDENTITY: Final = re.compile(r"[^/]+/(\w{1,64})/[0-9]+/([0-9a-f]{1,16})-([0-9]{1,9})-.+", re.ASCII)
 
@@ -88,6 +89,7 @@ class Twin:
         if self._strikes >= _STRIKES:
             self._deaf("the connection ends each time")
         else:
+            self._asked = _NO_PACKET  # if this fails, it may have gone out, and be the reason
             self._asked = connection.subscribe([self.topic])
 
     def answered(self, answer: Subscribed) -> bool:

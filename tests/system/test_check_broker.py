@@ -70,7 +70,7 @@ def checked(directory: Path, ours: dict[str, Any], *other: object) -> dict[str, 
     (directory / "data").mkdir(exist_ok=True)
     words = ["check", "--json", "--config", str(config), *map(str, other)]
     ended = CliRunner().invoke(commands, words, catch_exceptions=False, standalone_mode=False)
-    (found,) = [one for one in json.loads(ended.output) if one["what"] == "broker's access list"]
+    (found,) = [one for one in json.loads(ended.output) if one["what"] == "access list"]
     assert isinstance(found, dict)
     return found
 
