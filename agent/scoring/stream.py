@@ -155,6 +155,7 @@ class Stream:
         self.detector.events(self._memory, self._number).next_number = events.next_number
         self.counters.update(before.counters)
         self.last_time = before.last_time
+        before._parts.clear()  # they know it, and together would keep the network in memory
 
     def catch_up(self, samples: Samples, batch: Batch) -> None:
         """Score again what was stored after the memory was last saved; it was all told, or calm."""

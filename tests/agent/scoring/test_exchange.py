@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -270,6 +272,19 @@ def test_an_exchange_of_an_exchange_leaves_nothing_of_those_before() -> None:
     assert len(rig.samples("s0")) == len(rig.samples("s1")) == 60
     assert rig.streams.inference()["samples"] == 120
     assert rig.counters()["samples"] == 60
+
+
+def test_the_old_network_is_freed_at_once() -> None:
+    rig = Rig(["time", *CHANNELS])
+    rig.take("s0/0", row(0))
+    stream = weakref.ref(rig.fleets[0].streams[0])
+    gc.disable()  # which would free it in the end, after many exchanges
+    try:
+        rig.exchange("s0")
+        rig.fleets.pop(0)
+        assert stream() is None
+    finally:
+        gc.enable()
 
 
 def test_raw_values_of_a_window_go_to_the_other_bundle(signal_bundle: Bundle) -> None:
