@@ -15,14 +15,14 @@ import json
 import logging
 import signal
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from agent.bundles.load import Loader
-from agent.clock import Clock, Step
+from agent.clock import Clock
+from agent.commits import CLOCK, Commits
 from agent.config import load as configuration
 from agent.config.checker import Checker
 from agent.config.load import AgentConfig, StoreTable
@@ -30,13 +30,12 @@ from agent.control.dispatch import Dispatcher, Verb
 from agent.control.door import Door
 from agent.control.inbox import Command, Inbox
 from agent.control.protocol import Refused
+from agent.corrections import Corrections
 from agent.defects.quarantine import Quarantine
 from agent.defects.threads import Watch
 from agent.fleets import Chooser, fleets_of, log_refused, unwatched_of
 from agent.guard import Guard
 from agent.health.measured import (
-    LATENCIES_KEPT,
-    Latencies,
     LoopTimes,
     Machine,
     rejected,
@@ -55,14 +54,12 @@ from agent.scoring.fleet import Fleet
 from agent.scoring.origin import Unwatched
 from agent.scoring.streams import Streams
 from agent.store.batch import Batch
-from agent.store.correction import Correction
-from agent.store.degraded import Trouble
 from agent.store.maintenance import bring_up_to_date, mend_meanwhile
 from agent.store.record import Outgoing
 from agent.store.retention import Retention
 from agent.store.writer import Store
 from agent.uplink.handover import Relay
-from agent.uplink.sender import DELETED_MAX, Uplink
+from agent.uplink.sender import Uplink
 from models import __version__
 from models.errors import Defect, StoreError
 from models.manifest import manifest_of
@@ -70,10 +67,6 @@ from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
 S = TypeVar("S", bound=Store)
-
-
-_DRAIN_S = 0.1  # between two commits while many messages are deleted
-CLOCK = "_clock"  # among the streams' states; no stream's name begins like this
 
 
 class Daemon:
@@ -119,20 +112,22 @@ class Daemon:
         )
         self._chunks = chunks
         self._clock = clock
-        self._batch = batch or Batch()
-        # of the chunks in the batch, monotonic seconds
-        self._arrivals: deque[float] = deque(maxlen=LATENCIES_KEPT)
-        self._latencies = Latencies()
-        self._tokens: dict[str, list[int]] = {}  # of chunks not committed, by input
+        self._commits = Commits(
+            store,
+            self._streams,
+            self._inputs,
+            self._relay,
+            notifier,
+            clock,
+            batch or Batch(),
+            config.store.state_interval_s,
+        )
+        self._batch = self._commits.batch
         self._in_hand: Sequence[Chunk] = ()  # those that are being scored
         self._stopping = False
         self._aborted = False
-        self._trouble = Trouble()  # of the store
         self._quarantine = quarantine or _quarantine(config)
-        self._committed = 0  # samples
-        self._more_acknowledged = False
-        self._mended = 0  # database files, as ops have been told
-        self._corrections: deque[Correction] = deque()  # that are not done, in order
+        self._corrections = Corrections(store, clock)
         self._loop = LoopTimes()
         self._machine = Machine(config.store.directory)
 
@@ -179,7 +174,6 @@ class Daemon:
     def _start(self) -> None:
         """Bring everything to life."""
         now = self._started_s = time.monotonic()
-        self._next_save = now
         self._next_health = now + self._config.health.interval_s
         self._quarantine.open()
         self._streams.start(self._store.samples_from, self._batch)
@@ -199,11 +193,13 @@ class Daemon:
             chunks = self._chunks.take(max(0.0, next_tick - time.monotonic()))
             woke = time.monotonic()
             self._take(chunks)
-            at_once = self._batch.alarms and not self._trouble.error
+            at_once = self._batch.alarms and not self._commits.error
             if at_once or time.monotonic() >= next_tick:
                 self._loop.ticked(time.monotonic() - next_tick)
                 self._tick()
-                next_tick = time.monotonic() + self._interval_s()
+                next_tick = time.monotonic() + self._commits.interval_s(
+                    self._config.store.flush_interval_s
+                )
             self._reload()
             self._obey()
             self._loop.turned(time.monotonic() - woke)
@@ -223,7 +219,7 @@ class Daemon:
             together = []
             self._take_alone(chunk)
         self._take_together(together)
-        self._quarantine.settle(committed=not self._trouble.error)
+        self._quarantine.settle(committed=not self._commits.error)
 
     def _take_alone(self, chunk: Chunk) -> None:
         """Take in and commit what a chunk has; an end meanwhile is that chunk's, or that line's."""
@@ -233,24 +229,21 @@ class Daemon:
             self._quarantine.hold(digest)
             self._take_together([part])
             self._tick()
-            self._quarantine.passed(digest, committed=not self._trouble.error)
+            self._quarantine.passed(digest, committed=not self._commits.error)
 
     def _take_together(self, chunks: Sequence[Chunk]) -> None:
         """Parse and score."""
         self._in_hand = chunks
         self._streams.take(chunks, self._batch)
-        self._arrivals.extend(chunk.arrived_mono_s for chunk in chunks)
-        for chunk in chunks:
-            if chunk.token:
-                self._tokens.setdefault(chunk.input_name, []).append(chunk.token)
+        self._commits.took(chunks)
         self._in_hand = ()
 
     def _tick(self) -> None:
         """Do what is done once an interval, and feed the watchdog: only a live loop gets here."""
         now = time.monotonic()
         if (step := self._clock.look()) is not None:
-            self._next_save = now  # what is stored from now on has other times
-            self._begin_correction(step)
+            self._commits.save_soon()  # what is stored from now on has other times
+            self._corrections.begin(step, self._streams.timed_by_arrival(), self._batch)
         self._streams.tick(self._batch)
         if now >= self._next_health:
             self._next_health = now + self._config.health.interval_s
@@ -258,100 +251,20 @@ class Daemon:
                 Outgoing("health", None, self._clock.wall_s(), self._document())
             )
         self._commit()
-        self._correct()
+        if not self._commits.error:
+            self._corrections.go_on()
         self._notifier.watchdog()
 
-    def _begin_correction(self, step: Step) -> None:
-        """Put right what was timed by a clock that no time server had set."""
-        if step.unsure_since_s is None:
-            return
-        before_s = self._clock.correction_s - step.by_s
-        self._corrections.append(
-            self._store.correction(
-                step.by_s,
-                step.unsure_since_s + before_s,
-                self._clock.steady_s() + before_s,
-                self._streams.timed_by_arrival(),
-                self._batch,
-            )
-        )
-
-    def _correct(self) -> None:
-        if not self._corrections or self._trouble.error:
-            return
-        try:
-            self._store.correct(self._corrections[0])
-        except StoreError as error:
-            _LOG.error("times are not corrected, trying again: %s", error)
-            return
-        if self._corrections[0].done:
-            by_s = self._corrections.popleft().by_s
-            _LOG.info("stored times corrected by %+.1f s", by_s)
-
     def _commit(self, with_status: bool = True) -> None:
-        """Write the batch in one go; if that fails, keep it and try again at the next tick."""
-        self._batch.acked += self._relay.acknowledged()
-        self._batch.counters |= self._relay.counters()
-        self._streams.flush(self._batch)
-        self._save()
-        self._batch.status = self._status if with_status else None
-        acked, waiting = self._batch.acked, self._batch.rows()
-        self._more_acknowledged = len(acked) >= DELETED_MAX and not self._trouble.error
-        if self._relay.outbox_damaged():
-            self._store.outbox_damaged()
-        try:
-            self._store.commit(self._batch, self._clock.quality())
-        except StoreError as error:
-            self._committed += waiting - self._batch.rows()
-            self._not_committed(error)
-            if not self._batch.acked:  # those are deleted
-                self._relay.committed(acked)
-            return
-        if self._trouble.over():
-            self._relay.tell(None)
-        if self._store.mended > self._mended:  # ops are to hear of it soon
-            self._mended, self._next_health = self._store.mended, time.monotonic()
-        self._committed += waiting
-        committed = time.monotonic()
-        for arrived in self._arrivals:
-            self._latencies.add(committed - arrived)
-        self._arrivals.clear()
-        self._relay.committed(acked)
-        for name, tokens in self._tokens.items():
-            self._inputs[name].committed(tokens)
-        self._tokens.clear()
-
-    def _interval_s(self) -> float:
-        """Return when to commit next: soon, where more was acknowledged than one commit deletes."""
-        interval_s = self._config.store.flush_interval_s
-        return min(interval_s, _DRAIN_S) if self._more_acknowledged else interval_s
-
-    def _not_committed(self, error: StoreError) -> None:
-        """Keep what was not written in memory, and tell where that can be told."""
-        self._trouble.failed(error, self._batch, self._clock.wall_s())
-        self._notifier.status(self._trouble.brief())
-        self._relay.tell(self._trouble.news(self._batch))
-        self._next_save = time.monotonic()  # what waits, and is shed, has other numbers then
-
-    def _save(self) -> None:
-        """Put the streams' memory into the batch, whole where that is due."""
-        now = time.monotonic()
-        due = now >= self._next_save or self._stopping
-        if due:
-            self._next_save = now + self._config.store.state_interval_s
-        next_sample = self._store.next_sample + self._batch.rows()
-        self._streams.save(self._batch, next_sample, due, self._stopping)
-        self._batch.clock = self._clock.packed()
-        batch = self._batch
-        # no write of its own, where what needs it is written to the same file
-        if due or batch.messages or (batch.state and not batch.samples):
-            self._batch.state[CLOCK] = {CLOCK: self._clock.to_bytes()}
+        """Write the batch in one go; if that fails, it is kept for the next tick."""
+        if self._commits.commit(self._status if with_status else None, self._stopping):
+            self._next_health = time.monotonic()  # ops are to hear of damage soon
 
     def _obey(self) -> None:
         """Carry out the commands that wait; what they change is on the disk before the answer."""
         if self._dispatcher.run(self._inbox.take()):
             self._commit()
-            self._dispatcher.committed(self._trouble.error)
+            self._dispatcher.committed(self._commits.error)
 
     def _state(self, _: Command) -> dict[str, Any]:
         """Say how everything is doing now, with what was scored since the last commit."""
@@ -364,7 +277,7 @@ class Daemon:
         while waiting > 0 and (chunks := self._chunks.take(0.0)):
             self._take(chunks)
             waiting -= len(chunks)
-        self._next_save = time.monotonic()
+        self._commits.save_soon()
         return {"stored": iso_time(self._clock.wall_s())}
 
     def _reload(self) -> None:
@@ -374,12 +287,12 @@ class Daemon:
             return
         if prepared.changed or prepared.fleets:
             self._commit()  # what was scored belongs to the old settings and detectors
-            if prepared.fleets and self._trouble.error:
+            if prepared.fleets and self._commits.error:
                 self._reloads.done(
                     Refused(
                         "not_stored",
                         "a stream gets another detector only while the agent can store; nothing"
-                        f" has changed. Reload again when it can: {self._trouble.error}",
+                        f" has changed. Reload again when it can: {self._commits.error}",
                     )
                 )
                 return
@@ -419,11 +332,10 @@ class Daemon:
         self._dispatcher.stop()
         touched = {self._inputs[chunk.input_name].stream for chunk in self._in_hand}
         self._streams.flush(self._batch)
-        self._batch.forgo(touched)
         self._streams.leave(touched)
-        for source in self._inputs.values():
-            if source.stream in touched:
-                self._tokens.pop(source.name, None)
+        self._commits.forgo(
+            touched, [name for name, one in self._inputs.items() if one.stream in touched]
+        )
         self._commit(with_status=False)
         self._stop_inputs()
         self._relay.stop()
@@ -458,7 +370,7 @@ class Daemon:
             self._door.close()
         self._store.close()
         self._reloads.stop()
-        if self._trouble.error is not None:
+        if self._commits.error is not None:
             rows, messages = self._batch.rows(), len(self._batch.messages)
             _LOG.error("lost, as they cannot be stored: %d samples, %d messages", rows, messages)
         _LOG.info("stopped")
@@ -484,7 +396,7 @@ class Daemon:
             "machine": self._machine.document(),
             "counters": totals(inputs, streams, store, uplink) | self._own_counters(),
             "rejected": rejected(inputs),
-            "latency": self._latencies.document(),
+            "latency": self._commits.latencies.document(),
             "loop": self._loop.document(),
             "inference": self._streams.inference(),
             "queues": {
@@ -511,9 +423,8 @@ class Daemon:
     def _own_counters(self) -> dict[str, int]:
         return {
             "lines_dropped": self._chunks.dropped_lines,
-            "samples_committed": self._committed,
             "set_aside": self._quarantine.count,
-        } | self._trouble.counters()
+        } | self._commits.counters()
 
     def _input(self, name: str) -> dict[str, Any]:
         return asdict(self._inputs[name].status()) | self._streams.rejects(name)

@@ -46,6 +46,9 @@ ROOMS: dict[str, set[str]] = {
     # neither store nor uplink
     "inputs": {"backoff", "config", "guard", "journal", "mqtt", "parsing"},
     "scoring": {"alarms", "clock", "config", "health", "inputs", "journal", "parsing", "store"},
+    # parts of the loop: of a commit, who is told; what a wrong clock timed
+    "commits": {"clock", "health", "inputs", "scoring", "store", "uplink"},
+    "corrections": {"clock", "store"},
     # reads, checks and loads; the daemon applies
     "reloading": {
         "bundles",

@@ -1,0 +1,163 @@
+"""What goes with a commit: the batch before it, and after it all who wait for what is on the disk.
+
+    loop ─samples, alarms, messages─> batch ─> store ─┬─> inputs: their chunks are stored
+                 streams' memory, acknowledged ─┘     ├─> uplink: what is deleted, what is new
+                                                      └─> failed: kept in memory, and said
+
+The samples, the alarms and messages, and the memory that go together are in one batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final
+
+from agent.clock import Clock
+from agent.health.measured import LATENCIES_KEPT, Latencies
+from agent.health.sdnotify import Notifier
+from agent.inputs.source import Chunk, Input
+from agent.scoring.streams import Streams
+from agent.store.batch import Batch
+from agent.store.degraded import Trouble
+from agent.store.writer import Store
+from agent.uplink.handover import Relay
+from agent.uplink.sender import DELETED_MAX
+from models.errors import StoreError
+
+CLOCK: Final = "_clock"  # among the streams' states; no stream's name begins like this
+_DRAIN_S = 0.1  # between two commits while many messages are deleted
+
+
+class Commits:
+    """Fills the batch and commits it; the loop's thread uses it.
+
+    Args:
+        store: Where it is written.
+        streams: Whose samples and memory are.
+        inputs: By name; each learns which of its chunks are stored.
+        relay: Learns what is deleted, and what cannot be stored.
+        notifier: Learns what cannot be stored.
+        clock: Whose state is saved, too.
+        batch: What is to be committed first.
+        state_interval_s: Between two times that the whole memory is saved.
+
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        streams: Streams,
+        inputs: Mapping[str, Input],
+        relay: Relay,
+        notifier: Notifier,
+        clock: Clock,
+        batch: Batch,
+        state_interval_s: float,
+    ) -> None:
+        self.batch = batch
+        self.latencies = Latencies()
+        self._store, self._streams, self._inputs = store, streams, inputs
+        self._relay, self._notifier, self._clock = relay, notifier, clock
+        self._state_interval_s = state_interval_s
+        self._trouble = Trouble()  # of the store
+        # of the chunks in the batch, monotonic seconds
+        self._arrivals: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._tokens: dict[str, list[int]] = {}  # of chunks not committed, by input
+        self._next_save = time.monotonic()
+        self._samples = 0  # that are committed
+        self._more_acknowledged = False
+        self._mended = 0  # database files, as far as ``commit`` has told
+
+    @property
+    def error(self) -> str | None:
+        """Why nothing can be stored; None where all is."""
+        return self._trouble.error
+
+    def took(self, chunks: Sequence[Chunk]) -> None:
+        """Note whose chunks are in the batch now."""
+        self._arrivals.extend(chunk.arrived_mono_s for chunk in chunks)
+        for chunk in chunks:
+            if chunk.token:
+                self._tokens.setdefault(chunk.input_name, []).append(chunk.token)
+
+    def save_soon(self) -> None:
+        """Save the whole memory with the next commit."""
+        self._next_save = time.monotonic()
+
+    def forgo(self, streams: Collection[str], inputs: Iterable[str]) -> None:
+        """Drop what the batch has of these streams, and of their inputs."""
+        self.batch.forgo(streams)
+        for name in inputs:
+            self._tokens.pop(name, None)
+
+    def interval_s(self, flush_interval_s: float) -> float:
+        """Return when to commit next: soon, where more was acknowledged than one commit deletes."""
+        return min(flush_interval_s, _DRAIN_S) if self._more_acknowledged else flush_interval_s
+
+    def commit(self, status: Callable[[], str] | None, stopping: bool) -> bool:
+        """Write the batch in one go; if that fails, keep it for the next time.
+
+        Args:
+            status: Returns the status to be stored, once the rest is; None: none is.
+            stopping: The agent ends in an orderly way.
+
+        Returns:
+            Whether a damaged database file was mended, of which ops are to hear soon.
+
+        """
+        batch = self.batch
+        batch.acked += self._relay.acknowledged()
+        batch.counters |= self._relay.counters()
+        self._streams.flush(batch)
+        self._save(stopping)
+        batch.status = status
+        acked, waiting = batch.acked, batch.rows()
+        self._more_acknowledged = len(acked) >= DELETED_MAX and not self.error
+        if self._relay.outbox_damaged():
+            self._store.outbox_damaged()
+        try:
+            self._store.commit(batch, self._clock.quality())
+        except StoreError as error:
+            self._samples += waiting - batch.rows()
+            self._failed(error)
+            if not batch.acked:  # those are deleted
+                self._relay.committed(acked)
+            return False
+        if self._trouble.over():
+            self._relay.tell(None)
+        self._samples += waiting
+        committed = time.monotonic()
+        for arrived in self._arrivals:
+            self.latencies.add(committed - arrived)
+        self._arrivals.clear()
+        self._relay.committed(acked)
+        for name, tokens in self._tokens.items():
+            self._inputs[name].committed(tokens)
+        self._tokens.clear()
+        before, self._mended = self._mended, self._store.mended
+        return self._mended > before
+
+    def _save(self, stopping: bool) -> None:
+        """Put the streams' memory into the batch, whole where that is due."""
+        now, batch = time.monotonic(), self.batch
+        due = now >= self._next_save or stopping
+        if due:
+            self._next_save = now + self._state_interval_s
+        self._streams.save(batch, self._store.next_sample + batch.rows(), due, stopping)
+        batch.clock = self._clock.packed()
+        # no write of its own, where what needs it is written to the same file
+        if due or batch.messages or (batch.state and not batch.samples):
+            batch.state[CLOCK] = {CLOCK: self._clock.to_bytes()}
+
+    def _failed(self, error: StoreError) -> None:
+        """Keep what was not written in memory, and tell where that can be told."""
+        self._trouble.failed(error, self.batch, self._clock.wall_s())
+        self._notifier.status(self._trouble.brief())
+        self._relay.tell(self._trouble.news(self.batch))
+        self.save_soon()  # what waits, and is shed, has other numbers then
+
+    def counters(self) -> dict[str, int]:
+        """Return what was committed, and what could not be."""
+        return {"samples_committed": self._samples} | self._trouble.counters()

@@ -1,0 +1,57 @@
+"""Stored times that a wrong clock made, put right once a time server has set the clock."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+
+from agent.clock import Clock, Step
+from agent.store.batch import Batch
+from agent.store.correction import Correction
+from agent.store.writer import Store
+from models.errors import StoreError
+
+_LOG = logging.getLogger(__name__)
+
+
+class Corrections:
+    """Those that are not done, in order, a part at each tick; the loop's thread uses it."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+        self._waiting: deque[Correction] = deque()
+
+    def begin(self, step: Step, streams: frozenset[str], batch: Batch) -> None:
+        """Correct what was timed by a clock that no time server had set.
+
+        Args:
+            step: The clock's, just now.
+            streams: Those whose samples have the gateway's times.
+            batch: What is not stored yet.
+
+        """
+        if step.unsure_since_s is None:
+            return
+        before_s = self._clock.correction_s - step.by_s
+        self._waiting.append(
+            self._store.correction(
+                step.by_s,
+                step.unsure_since_s + before_s,
+                self._clock.steady_s() + before_s,
+                streams,
+                batch,
+            )
+        )
+
+    def go_on(self) -> None:
+        """Do some of what waits, if anything does; to be called where the store can be written."""
+        if not self._waiting:
+            return
+        try:
+            self._store.correct(self._waiting[0])
+        except StoreError as error:
+            _LOG.error("cannot correct stored times, trying again: %s", error)
+            return
+        if self._waiting[0].done:
+            by_s = self._waiting.popleft().by_s
+            _LOG.info("stored times corrected by %+.1f s", by_s)
