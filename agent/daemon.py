@@ -16,7 +16,6 @@ import logging
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,9 +37,6 @@ from agent.guard import Guard
 from agent.health.measured import (
     LoopTimes,
     Machine,
-    rejected,
-    rss_mb,
-    totals,
 )
 from agent.health.sdnotify import Notifier
 from agent.inputs.kinds import open_input
@@ -48,6 +44,7 @@ from agent.inputs.queue import ChunkQueue
 from agent.inputs.source import Chunk, Input
 from agent.journal import start_logging
 from agent.mqtt.signer import signer_of
+from agent.overview import Overview, brief
 from agent.parsing.lines import LineParser
 from agent.reloading import Prepared, Reloads
 from agent.scoring.fleet import Fleet
@@ -60,7 +57,6 @@ from agent.store.retention import Retention
 from agent.store.writer import Store
 from agent.uplink.handover import Relay
 from agent.uplink.sender import Uplink
-from models import __version__
 from models.errors import Defect, StoreError
 from models.manifest import manifest_of
 from models.times import iso_time
@@ -129,7 +125,23 @@ class Daemon:
         self._quarantine = quarantine or _quarantine(config)
         self._corrections = Corrections(store, clock)
         self._loop = LoopTimes()
-        self._machine = Machine(config.store.directory)
+        self._overview = Overview(
+            config.gateway,
+            clock,
+            Machine(config.store.directory),
+            self._loop,
+            chunks,
+            self._inputs,
+            self._streams,
+            self._commits,
+            store,
+            self._relay,
+            self._quarantine,
+            self._reloads,
+            self._inbox,
+            self._dispatcher,
+            door,
+        )
 
     def stop(self) -> None:
         """Make ``run`` return soon; safe in a signal handler."""
@@ -173,8 +185,7 @@ class Daemon:
 
     def _start(self) -> None:
         """Bring everything to life."""
-        now = self._started_s = time.monotonic()
-        self._next_health = now + self._config.health.interval_s
+        self._next_health = time.monotonic() + self._config.health.interval_s
         self._quarantine.open()
         self._streams.start(self._store.samples_from, self._batch)
         for source in self._inputs.values():
@@ -248,7 +259,7 @@ class Daemon:
         if now >= self._next_health:
             self._next_health = now + self._config.health.interval_s
             self._batch.messages.append(
-                Outgoing("health", None, self._clock.wall_s(), self._document())
+                Outgoing("health", None, self._clock.wall_s(), self._overview.document(True))
             )
         self._commit()
         if not self._commits.error:
@@ -269,7 +280,7 @@ class Daemon:
     def _state(self, _: Command) -> dict[str, Any]:
         """Say how everything is doing now, with what was scored since the last commit."""
         self._streams.flush(self._batch)
-        return self._document()
+        return self._overview.document(True)
 
     def _flush(self, _: Command) -> dict[str, Any]:
         """Take in what has arrived, and have the commit that follows sync all of it to the disk."""
@@ -376,71 +387,9 @@ class Daemon:
         _LOG.info("stopped")
 
     def _status(self) -> str:
-        document = self._document()
-        self._notifier.status(_brief(document))
+        document = self._overview.document(not self._stopping)
+        self._notifier.status(brief(document))
         return json.dumps(document)
-
-    def _document(self) -> dict[str, Any]:
-        """Say how everything is doing, for ``status`` and the health message."""
-        inputs = {name: self._input(name) for name in self._inputs}
-        streams = self._streams.document(self._store.last_alarm_number)
-        store, uplink = self._store.document(), self._relay.snapshot()
-        return {
-            "version": __version__,
-            "gateway": f"{self._config.gateway.site}/{self._config.gateway.name}",
-            "started": iso_time(self._clock.wall_s(self._started_s)),
-            "updated": iso_time(self._clock.wall_s()),
-            "running": not self._stopping,
-            "clock": self._clock.quality(),
-            "rss_mb": rss_mb(),
-            "machine": self._machine.document(),
-            "counters": totals(inputs, streams, store, uplink) | self._own_counters(),
-            "rejected": rejected(inputs),
-            "latency": self._commits.latencies.document(),
-            "loop": self._loop.document(),
-            "inference": self._streams.inference(),
-            "queues": {
-                "chunks": self._chunks.waiting,
-                "outbox": store["outbox_rows"],
-                "in_flight": uplink["in_flight"] if uplink else 0,
-            },
-            "inputs": inputs,
-            "streams": streams,
-            "store": store,
-            "uplink": uplink,
-            "set_aside": self._quarantine.document(),
-            "configuration": self._reloads.document(),
-            "control": self._control(),
-        }
-
-    def _control(self) -> dict[str, Any]:
-        door = self._door.document() if self._door else {"socket": None}
-        refused = self._inbox.refused() + self._dispatcher.refused()
-        if self._door:
-            refused += self._door.refused()
-        return door | {"commands": self._dispatcher.done(), "refused": dict(refused)}
-
-    def _own_counters(self) -> dict[str, int]:
-        return {
-            "lines_dropped": self._chunks.dropped_lines,
-            "set_aside": self._quarantine.count,
-        } | self._commits.counters()
-
-    def _input(self, name: str) -> dict[str, Any]:
-        return asdict(self._inputs[name].status()) | self._streams.rejects(name)
-
-
-def _brief(document: Mapping[str, Any]) -> str:
-    """Return one line for ``systemctl status``."""
-    scored = document["counters"].get("scored", 0)
-    opened = sum(len(stream["open_alarms"]) for stream in document["streams"].values())
-    link = document["uplink"]["state"] if document["uplink"] else "no uplink"
-    waiting = document["store"]["outbox_rows"]
-    refused = sum(1 for stream in document["streams"].values() if stream["refused"])
-    told = f", {refused} streams with a REFUSED bundle" if refused else ""
-    return (
-        f"{scored} samples scored, {opened} alarms open, {link}, {waiting} messages waiting{told}"
-    )
 
 
 def run(config_file: Path, checker: Checker) -> int:

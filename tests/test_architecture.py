@@ -49,6 +49,19 @@ ROOMS: dict[str, set[str]] = {
     # parts of the loop: of a commit, who is told; what a wrong clock timed
     "commits": {"clock", "health", "inputs", "scoring", "store", "uplink"},
     "corrections": {"clock", "store"},
+    "overview": {  # asks all parts of the loop
+        "clock",
+        "commits",
+        "config",
+        "control",
+        "defects",
+        "health",
+        "inputs",
+        "reloading",
+        "scoring",
+        "store",
+        "uplink",
+    },
     # reads, checks and loads; the daemon applies
     "reloading": {
         "bundles",

@@ -215,7 +215,7 @@ def test_a_mistake_in_the_status_costs_no_reading(
 ) -> None:
     trigger = tmp_path / "now"
     config = configure(tmp_path, line, broker.port, flush_interval_s="0.2")
-    agent = start_planted(config, f"agent.daemon:Daemon:_document:{trigger}")
+    agent = start_planted(config, f"agent.overview:Overview:document:{trigger}")
     wait_until(lambda: running(tmp_path), "the agent")
     line.write(lines(Pump(11).run(20)))
     wait_until(lambda: scored(tmp_path) == 20, "them")

@@ -1,0 +1,107 @@
+"""How everything is doing, in one document: for ``status``, the health message and ``state``."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from agent.clock import Clock
+from agent.commits import Commits
+from agent.config.load import GatewayTable
+from agent.control.dispatch import Dispatcher
+from agent.control.door import Door
+from agent.control.inbox import Inbox
+from agent.defects.quarantine import Quarantine
+from agent.health.measured import LoopTimes, Machine, rejected, rss_mb, totals
+from agent.inputs.queue import ChunkQueue
+from agent.inputs.source import Input
+from agent.reloading import Reloads
+from agent.scoring.streams import Streams
+from agent.store.writer import Store
+from agent.uplink.handover import Relay
+from models import __version__
+from models.times import iso_time
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Asks each part of the agent for its share; the loop's thread uses it."""
+
+    gateway: GatewayTable
+    clock: Clock
+    machine: Machine
+    loop: LoopTimes
+    chunks: ChunkQueue
+    inputs: Mapping[str, Input]
+    streams: Streams
+    commits: Commits
+    store: Store
+    relay: Relay
+    quarantine: Quarantine
+    reloads: Reloads
+    inbox: Inbox
+    dispatcher: Dispatcher
+    door: Door | None
+    started_s: float = field(default_factory=time.monotonic)
+
+    def document(self, running: bool) -> dict[str, Any]:
+        """Return the document; docs/messages.md describes it as the health message's data."""
+        inputs = {
+            name: asdict(source.status()) | self.streams.rejects(name)
+            for name, source in self.inputs.items()
+        }
+        streams = self.streams.document(self.store.last_alarm_number)
+        store, uplink = self.store.document(), self.relay.snapshot()
+        counters = {
+            "lines_dropped": self.chunks.dropped_lines,
+            "set_aside": self.quarantine.count,
+        }
+        return {
+            "version": __version__,
+            "gateway": f"{self.gateway.site}/{self.gateway.name}",
+            "started": iso_time(self.clock.wall_s(self.started_s)),
+            "updated": iso_time(self.clock.wall_s()),
+            "running": running,
+            "clock": self.clock.quality(),
+            "rss_mb": rss_mb(),
+            "machine": self.machine.document(),
+            "counters": totals(inputs, streams, store, uplink) | counters | self.commits.counters(),
+            "rejected": rejected(inputs),
+            "latency": self.commits.latencies.document(),
+            "loop": self.loop.document(),
+            "inference": self.streams.inference(),
+            "queues": {
+                "chunks": self.chunks.waiting,
+                "outbox": store["outbox_rows"],
+                "in_flight": uplink["in_flight"] if uplink else 0,
+            },
+            "inputs": inputs,
+            "streams": streams,
+            "store": store,
+            "uplink": uplink,
+            "set_aside": self.quarantine.document(),
+            "configuration": self.reloads.document(),
+            "control": self._control(),
+        }
+
+    def _control(self) -> dict[str, Any]:
+        door = self.door.document() if self.door else {"socket": None}
+        refused = self.inbox.refused() + self.dispatcher.refused()
+        refused += self.door.refused() if self.door else Counter()
+        return door | {"commands": self.dispatcher.done(), "refused": dict(refused)}
+
+
+def brief(document: Mapping[str, Any]) -> str:
+    """Return one line of a document, for ``systemctl status``."""
+    scored = document["counters"].get("scored", 0)
+    opened = sum(len(stream["open_alarms"]) for stream in document["streams"].values())
+    link = document["uplink"]["state"] if document["uplink"] else "no uplink"
+    waiting = document["store"]["outbox_rows"]
+    refused = sum(1 for stream in document["streams"].values() if stream["refused"])
+    told = f", {refused} streams with a REFUSED bundle" if refused else ""
+    return (
+        f"{scored} samples scored, {opened} alarms open, {link}, {waiting} messages waiting{told}"
+    )
