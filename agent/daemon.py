@@ -5,8 +5,8 @@
                                  watchdog ┘  │         └───── [queue] <── uplink <───┘
     signals, socket ─commands─> [inbox] ─────┘ each answered after its commit
 
-Threads only enqueue; everything between a reading and its commit happens here, in order, so
-that what is committed together happened together. Only this thread writes to the database.
+Threads only enqueue. Everything between a reading and its commit happens here, in order, so that
+what is committed together belongs together. Only this thread writes to the database.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Daemon:
         door: Door | None = None,
         unwatched: Sequence[Unwatched] = (),
     ) -> None:
-        """``batch`` is to be committed first; ``parsers`` has none of inputs of ``unwatched``."""
+        """``batch`` is committed first; ``parsers`` has none of inputs of ``unwatched``."""
         self._config = config
         self._store = store
         self._streams = Streams(
@@ -120,6 +120,7 @@ class Daemon:
         )
         self._batch = self._commits.batch
         self._in_hand: Sequence[Chunk] = ()  # those that are being scored
+        self._exchanging: set[str] = set()  # streams that are being exchanged
         self._stopping = False
         self._aborted = False
         self._quarantine = quarantine or _quarantine(config)
@@ -149,12 +150,12 @@ class Daemon:
         self._chunks.wake()
 
     def abort(self) -> None:
-        """As ``stop``, where a defect has ended a thread: the next agent is to be careful."""
+        """Stop because a defect ended a thread; the next agent will be careful."""
         self._aborted = True
         self.stop()
 
     def ask(self, command: Command) -> None:
-        """Have the loop carry out a command soon; any thread but a signal handler may call it."""
+        """Make the loop carry out a command soon; for any thread, but no signal handler."""
         self._inbox.put(command)
         self._chunks.wake()
 
@@ -164,11 +165,11 @@ class Daemon:
         self._chunks.wake()
 
     def run(self) -> None:
-        """Loop until ``stop``; everything taken in is committed before it returns.
+        """Loop until ``stop``. Everything that has arrived is committed before it returns.
 
         Raises:
-            StoreError: what was stored cannot be read.
-            Defect: there is a mistake in what the loop calls.
+            StoreError: the stored data cannot be read.
+            Defect: there is a mistake in the code that the loop calls.
 
         """
         try:
@@ -178,13 +179,13 @@ class Daemon:
         except StoreError:
             raise
         except BaseException as error:  # also what a parser of another package may raise
-            _LOG.critical("the loop ended by a defect; to be started again", exc_info=error)
+            _LOG.critical("the loop ended by a defect; start the agent again", exc_info=error)
             self._rescue()
             raise Defect("the loop ended by a defect; the log has its traceback") from error
         self._finish()
 
     def _start(self) -> None:
-        """Bring everything to life."""
+        """Start all parts."""
         self._next_health = time.monotonic() + self._config.health.interval_s
         self._quarantine.open()
         self._streams.start(self._store.samples_from, self._batch)
@@ -216,7 +217,7 @@ class Daemon:
             self._loop.turned(time.monotonic() - woke)
 
     def _take(self, chunks: Sequence[Chunk]) -> None:
-        """Take in what has come; alone, what may have ended the agent before."""
+        """Process chunks. One that may have ended the agent before is processed alone."""
         chunks = self._streams.watched(chunks)
         if self._quarantine.at_rest:
             self._take_together(chunks)
@@ -233,9 +234,9 @@ class Daemon:
         self._quarantine.settle(committed=not self._commits.error)
 
     def _take_alone(self, chunk: Chunk) -> None:
-        """Take in and commit what a chunk has; an end meanwhile is that chunk's, or that line's."""
+        """Process and commit a chunk part by part: if the agent ends, that part is the cause."""
         for digest, part in self._quarantine.parts(chunk):
-            if self._stopping:  # it comes again
+            if self._stopping:  # its input delivers it again
                 return
             self._quarantine.hold(digest)
             self._take_together([part])
@@ -243,14 +244,14 @@ class Daemon:
             self._quarantine.passed(digest, committed=not self._commits.error)
 
     def _take_together(self, chunks: Sequence[Chunk]) -> None:
-        """Parse and score."""
+        """Parse and score chunks."""
         self._in_hand = chunks
         self._streams.take(chunks, self._batch)
         self._commits.took(chunks)
         self._in_hand = ()
 
     def _tick(self) -> None:
-        """Do what is done once an interval, and feed the watchdog: only a live loop gets here."""
+        """Do what is due once per interval. Feed the watchdog here: only a live loop gets here."""
         now = time.monotonic()
         if (step := self._clock.look()) is not None:
             self._commits.save_soon()  # what is stored from now on has other times
@@ -267,23 +268,23 @@ class Daemon:
         self._notifier.watchdog()
 
     def _commit(self, with_status: bool = True) -> None:
-        """Write the batch in one go; if that fails, it is kept for the next tick."""
+        """Commit the batch; if that fails, the next tick tries it again."""
         if self._commits.commit(self._status if with_status else None, self._stopping):
-            self._next_health = time.monotonic()  # ops are to hear of damage soon
+            self._next_health = time.monotonic()  # tell central ops of the damage soon
 
     def _obey(self) -> None:
-        """Carry out the commands that wait; what they change is on the disk before the answer."""
+        """Carry out waiting commands; their changes are on the disk before the answer."""
         if self._dispatcher.run(self._inbox.take()):
             self._commit()
             self._dispatcher.committed(self._commits.error)
 
     def _state(self, _: Command) -> dict[str, Any]:
-        """Say how everything is doing now, with what was scored since the last commit."""
+        """Return the status of this moment, with everything scored since the last commit."""
         self._streams.flush(self._batch)
         return self._overview.document(True)
 
     def _flush(self, _: Command) -> dict[str, Any]:
-        """Take in what has arrived, and have the commit that follows sync all of it to the disk."""
+        """Process everything that has arrived; the commit that follows syncs it to the disk."""
         waiting = self._chunks.waiting
         while waiting > 0 and (chunks := self._chunks.take(0.0)):
             self._take(chunks)
@@ -324,24 +325,27 @@ class Daemon:
         now = time.monotonic()
         self._next_health = min(self._next_health, now + config.health.interval_s)
         for fleet in prepared.fleets:
+            self._exchanging = {stream.name for stream in fleet.streams}
             self._streams.exchange(fleet, self._batch)
-            self._next_health = now  # ops are to hear of it soon
+        self._exchanging = set()
         if prepared.fleets:
+            self._next_health = now  # tell central ops soon
             self._store.history.describe(self._streams.channels())
         self._streams.reconfigure(config.streams, config.summary.interval_s, self._batch)
         if config.mqtt != before.mqtt:
             self._relay.replace(uplink_of(config, self._store, self._quarantine.guard))
 
     def _rescue(self) -> None:
-        """Commit what a defect did not touch, and close; the rest is as after a kill.
+        """Commit what the defect did not touch, and close; the rest is as after a kill.
 
-        Streams whose chunks were in hand keep what was committed last: their samples, their memory
-        and what they told go together, and one of these is wrong. Nor is there a status: what
-        makes it may be what failed.
+        Nothing is committed of streams that were being scored or exchanged: their samples, memory
+        and messages belong together, and some of these are wrong. No status is committed, as the
+        code that makes it may have failed.
         """
         self._inbox.close()
         self._dispatcher.stop()
         touched = {self._inputs[chunk.input_name].stream for chunk in self._in_hand}
+        touched |= self._exchanging
         self._streams.flush(self._batch)
         self._streams.leave(touched)
         self._commits.forgo(
@@ -358,12 +362,12 @@ class Daemon:
 
     def _stop_inputs(self) -> None:
         for source in self._reading:
-            source.ask_to_stop()  # all at once: each may take a moment
+            source.ask_to_stop()  # all together, as each may take a moment
         while self._reading:
             self._reading.pop().stop()
 
     def _take_what_is_left(self) -> None:
-        """Stop the inputs, and take in what has arrived."""
+        """Stop the inputs, and process what has arrived."""
         self._notifier.stopping()
         self._inbox.close()
         self._dispatcher.stop()
@@ -372,7 +376,7 @@ class Daemon:
             self._take(chunks)
 
     def _finish(self) -> None:
-        """Commit, say goodbye, and commit what that acknowledged."""
+        """Commit, end the uplink, and commit what was acknowledged meanwhile."""
         self._commit()
         self._relay.stop()
         self._commit()
@@ -383,7 +387,7 @@ class Daemon:
         self._reloads.stop()
         if self._commits.error is not None:
             rows, messages = self._batch.rows(), len(self._batch.messages)
-            _LOG.error("lost, as they cannot be stored: %d samples, %d messages", rows, messages)
+            _LOG.error("could not store, and lost: %d samples, %d messages", rows, messages)
         _LOG.info("stopped")
 
     def _status(self) -> str:
@@ -393,20 +397,20 @@ class Daemon:
 
 
 def run(config_file: Path, checker: Checker) -> int:
-    """Run the agent of this configuration until SIGTERM or SIGINT; ``checker`` ends before.
+    """Run the agent of this configuration until SIGTERM or SIGINT; ``checker`` ends earlier.
 
     Raises:
         ConfigError: a setting is wrong.
         BundleError: a bundle is refused.
-        InterpreterMissing: there is nothing to score with.
+        InterpreterMissing: no interpreter is installed that can run a network.
         StoreError: the database cannot be used.
-        NotChecked: nothing can be checked.
-        Defect: the loop, or a thread, ended by one; what could be committed is.
+        NotChecked: the checking process failed.
+        Defect: a mistake in the code ended the loop or a thread; all that is right is committed.
 
     """
     start_logging()
     inbox = Inbox()
-    # may come while the bundles load
+    # SIGHUP may come while the bundles load
     signal.signal(signal.SIGHUP, lambda *_: inbox.signal("reload", "SIGHUP"))
     with checker:
         config = checker.call(configuration.load, config_file)
@@ -420,7 +424,7 @@ def run(config_file: Path, checker: Checker) -> int:
 
 
 def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: Inbox) -> Daemon:
-    """Make all parts and join them; nothing runs yet."""
+    """Create all parts and connect them; nothing runs yet."""
     notifier = Notifier()
     notifier.check(config.store.flush_interval_s)
     config.keys.check()
@@ -487,7 +491,7 @@ def _retention(table: StoreTable) -> Retention:
 
 
 def store_of(config: AgentConfig, kind: type[S]) -> S:
-    """Return the store that is configured, of this class; it is not open yet."""
+    """Return the configured store, of this class; it is not open yet."""
     return kind(
         config.store.directory,
         config.gateway.site,
@@ -502,7 +506,7 @@ def store_of(config: AgentConfig, kind: type[S]) -> S:
 
 
 def uplink_of(config: AgentConfig, store: Store, guard: Guard) -> Uplink | None:
-    """Return the uplink that is configured, if one is; it does not send yet."""
+    """Return the configured uplink, or None; it does not send yet."""
     if config.mqtt is None:
         return None
     return Uplink(

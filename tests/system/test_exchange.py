@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -26,7 +27,7 @@ from models.messages import Samples
 from models.pipeline import Pipeline
 from models.state import StateMismatch
 from tests.agent_rig import START_S, StartAgent, configure, lines
-from tests.conftest import WAIT_S_MAX, ZOO_BUNDLE, wait_until
+from tests.conftest import WAIT_S_MAX, ZOO_BUNDLE, RealAgent, wait_until
 from tests.exchange_rig import put
 from tests.serial_line import Line
 
@@ -249,6 +250,31 @@ def test_kill_9_during_an_exchange_leaves_the_old_bundle_or_the_new_one_whole(
     assert len(samples.times) == gateway.sent
     numbers = [number for number, _, _ in gateway.alarms()]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_defect_during_an_exchange_leaves_the_old_memory_whole(
+    gateway: Gateway, zoo_bundle: Bundle
+) -> None:
+    assert gateway.agent.stop() == 0
+    trigger = gateway.directory / "trigger"
+    mistake = f"agent.scoring.stream:Stream:close:{trigger}"
+    agent = RealAgent(gateway.config, [sys.executable, "-m", "tests.planted", mistake])
+    agent.start()
+    try:
+        wait_until(lambda: gateway.log().count(": ready: ") == 2, "the agent")
+        wait_until(lambda: gateway.log().count("line: reading") == 2, "its line")
+        gateway.send(Pump(4, [sudden("blocked_valve", 60.0, 300.0)]).run(450))
+        wait_until(lambda: gateway.has_stored(450), "the samples")
+        later = put(zoo_bundle, gateway.bundle, version=2)
+        trigger.write_text("")
+        with pytest.raises(Refused, match="nothing was done"):
+            gateway.ask("reload")
+        assert agent.process is not None
+        assert agent.process.wait(WAIT_S_MAX) == 70
+    finally:
+        agent.kill()
+    assert owner_of_what_is_stored(gateway, zoo_bundle, later) == "old"
+    assert gateway.alarms() == [(1, "anomaly", "opened")]
 
 
 def owner_of_what_is_stored(gateway: Gateway, old: Bundle, new: Bundle) -> str:
