@@ -257,7 +257,7 @@ def test_a_defect_during_an_exchange_leaves_the_old_memory_whole(
 ) -> None:
     assert gateway.agent.stop() == 0
     trigger = gateway.directory / "trigger"
-    mistake = f"agent.scoring.stream:Stream:close:{trigger}"
+    mistake = f"agent.parsing.lines:LineParser:for_channels:{trigger}"
     agent = RealAgent(gateway.config, [sys.executable, "-m", "tests.planted", mistake])
     agent.start()
     try:
