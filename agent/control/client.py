@@ -1,4 +1,4 @@
-"""The other end of the control socket: asks the agent that runs, and waits for its answer."""
+"""The client of the control socket: sends a command to the running agent, waits for the answer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, Final
 from agent.control.protocol import Refused, parse_answer, request_line
 from models.errors import FieldwatchError
 
-ANSWER_S_MAX: Final = 60.0  # a reload may take half of it
+ANSWER_S_MAX: Final = 60.0  # the check at a reload may take half of it
 _KINDS: Final = {stat.S_IFREG: "a file", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a named pipe"}
 
 
 class NoAgent(FieldwatchError):
-    """No agent listens there."""
+    """No agent listens at the socket."""
 
     exit_code = 69  # as EX_UNAVAILABLE of sysexits.h
 
@@ -29,7 +29,7 @@ class NotAllowed(FieldwatchError):
 
 
 class NoAnswer(FieldwatchError):
-    """The agent took the command and did not answer: it may be done or not."""
+    """The agent received the command and did not answer. It may be done or not."""
 
     exit_code = 75  # as EX_TEMPFAIL
 
@@ -43,9 +43,9 @@ def ask(
     """Send a command to the agent that listens at ``path``; return the result.
 
     Raises:
-        NoAgent: none listens there.
-        NotAllowed: by the socket's permissions.
-        NoAnswer: none came within ``seconds_max``, or the agent ended before.
+        NoAgent: no agent listens there.
+        NotAllowed: the socket's permissions forbid it.
+        NoAnswer: no answer came within ``seconds_max``, or the agent ended.
         Refused: the agent did not do it; the code says why.
 
     """
@@ -88,7 +88,7 @@ def _connect(connection: socket.socket, path: Path) -> None:
                 " away, then restart the agent"
             ) from error
         raise NoAgent(
-            f"no agent answers at {path}: the one that did was killed. Start the agent again"
+            f"no agent answers at {path}: it was killed. Start the agent again"
         ) from error
     except PermissionError as error:
         raise NotAllowed(
@@ -102,7 +102,7 @@ def _connect(connection: socket.socket, path: Path) -> None:
 
 
 def _in_its_place(path: Path) -> str | None:
-    """Say what is there in place of a socket; None of a socket, or where it is gone."""
+    """Return what stands in place of the socket; None if it is a socket, or is gone."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -113,12 +113,12 @@ def _in_its_place(path: Path) -> str | None:
 
 
 def _exchange(connection: socket.socket, request: bytes, seconds_max: float) -> bytes:
-    """Return the answer with the end of its line; without it where the agent ended."""
+    """Return the answer with its line end; without a line end the agent has ended."""
     deadline = time.monotonic() + seconds_max
     connection.settimeout(seconds_max)
     try:
         connection.sendall(request)
-    except BrokenPipeError:  # it may have said why before it hung up
+    except BrokenPipeError:  # the agent may have answered before it closed
         pass
     answer = bytearray()
     while not answer.endswith(b"\n"):

@@ -1,8 +1,8 @@
-"""The clients of the control socket, and the thread that owns them.
+"""The clients of the control socket, and the thread that serves them.
 
-The loop gets their commands by the inbox and hands each answer to ``_answered``, which only
-enqueues it. One request of a client is in work at a time: what it sends meanwhile stays in the
-kernel, so that a client costs a line, an answer, and no more.
+The loop gets their commands from the inbox and passes each answer to ``_answered``, which only
+enqueues it. The agent works on one request per client at a time. The kernel keeps what the client
+sends meanwhile, so a client takes the memory of one line and one answer.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from agent.control.protocol import (
 )
 
 CLIENTS_MAX: Final = 16
-REQUEST_S_MAX: Final = 30.0  # until a client has sent a whole line
-ANSWER_S_MAX: Final = 10.0  # until it has read an answer
+REQUEST_S_MAX: Final = 30.0  # for a client to send a whole line
+ANSWER_S_MAX: Final = 10.0  # for a client to read an answer
 CAUSES: Final = ("too_many", "slow", "gone")  # why a client was dropped
-_STOP_S_MAX = 1.0  # for answers that are not read when the agent stops
-_LOOK_S = 1.0  # between two looks for clients that are too slow
+_STOP_S_MAX = 1.0  # for clients to read their answers when the agent stops
+_LOOK_S = 1.0  # between two checks for clients that are too slow
 _READ_BYTES = 4096
 _PEER = struct.Struct("3i")  # pid, uid, gid
 
@@ -44,20 +44,20 @@ Put = Callable[[Command], None]
 
 
 class _Client:
-    """One connection; ``deadline`` is the monotonic time by which it has to do its part."""
+    """One connection. By ``deadline`` (monotonic) it must have sent a line, or read an answer."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.asker = _peer(connection)
         self.received = bytearray()
         self.to_send = memoryview(b"")
-        self.in_work = False  # its command is, or waits to be
-        self.ended = False  # it sends nothing more, and may read on
+        self.in_work = False  # it waits for the answer to its command
+        self.ended = False  # it sends nothing more, and may still read
         self.deadline = time.monotonic() + REQUEST_S_MAX
 
 
 class Clients:
-    """Serves those who connect to ``listener``, from ``start`` to ``stop``."""
+    """Serves the clients that connect to ``listener``, from ``start`` to ``stop``."""
 
     def __init__(self, listener: socket.socket, put: Put) -> None:
         self._listener, self._put = listener, put
@@ -67,17 +67,17 @@ class Clients:
         self._clients: set[_Client] = set()
         self._answers: deque[tuple[_Client, bytes]] = deque()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
-        self.refused: Counter[Code] = Counter()  # requests that are no command
+        self.refused: Counter[Code] = Counter()  # requests that are not a command
         self.dropped = dict.fromkeys(CAUSES, 0)
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start the thread."""
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._wakes, selectors.EVENT_READ)
         self._thread.start()
 
     def stop(self) -> None:
-        """Let nobody in any more, give what answers there are, and end."""
+        """Accept no more clients, send the answers that are ready, and end the thread."""
         self._stopping = True
         self._wake()
         self._thread.join()
@@ -131,10 +131,10 @@ class Clients:
     def _accept(self) -> None:
         try:
             connection, _ = self._listener.accept()
-        except OSError as error:  # gone already, or no descriptors left
+        except OSError as error:  # the client is gone, or no descriptors are left
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
                 self.dropped["too_many"] += 1
-                time.sleep(_LOOK_S)  # it stays there, and would wake us without end
+                time.sleep(_LOOK_S)  # the waiting client would wake us again at once
             return
         connection.setblocking(False)
         if len(self._clients) >= CLIENTS_MAX:
@@ -160,7 +160,7 @@ class Clients:
         self._next_request(client)
 
     def _next_request(self, client: _Client) -> None:
-        """Put the next line into the inbox, if there is one; a client that has ended ends one."""
+        """Put the next line into the inbox, if it is complete or the client has ended."""
         line, end, rest = client.received.partition(b"\n")
         if len(line) > REQUEST_BYTES_MAX:
             client.ended, client.received = True, bytearray()
@@ -212,7 +212,7 @@ class Clients:
         if why is not None:
             self.dropped[why] += 1
         self._clients.discard(client)
-        with contextlib.suppress(KeyError):  # not registered: its command is in work
+        with contextlib.suppress(KeyError):  # not registered while its command is in work
             self._selector.unregister(client.connection)
         client.connection.close()
 
@@ -228,7 +228,7 @@ class Clients:
 
 
 def _peer(connection: socket.socket) -> Asker:
-    """Return who is at the other end, as the kernel says."""
+    """Return the user at the other end, as told by the kernel."""
     told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
     _, uid, _ = _PEER.unpack(told)
     try:

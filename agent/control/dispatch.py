@@ -1,4 +1,4 @@
-"""From a command's name to the function that carries it out, and from there to the answer."""
+"""Finds the function of a command, calls it, and answers after the commit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LOG = logging.getLogger(__name__)
 
 
 class Later:
-    """The answer to a command that takes longer than a turn of the loop; the loop's thread sets it.
+    """The answer to a command that takes longer than one turn of the loop.
 
-    ``answer`` is None until the command is done, or refused.
+    ``answer`` is None until the command is done or refused; then the loop's thread sets it.
     """
 
     def __init__(self) -> None:
@@ -24,17 +24,17 @@ class Later:
 
 
 class Verb(NamedTuple):
-    """What stands behind a command's name."""
+    """What a command does."""
 
-    # what it returns can be JSON, or is such an answer later; may raise Refused
+    # returns the result, as JSON data, or a promise of one; may raise Refused
     run: Callable[[Command], Mapping[str, Any] | Later]
-    arguments: frozenset[str] = frozenset()  # that it knows
-    changes: bool = True  # something, so that a commit comes before the answer
-    shared: bool = True  # what waits together is carried out once; not where it matters who asks
+    arguments: frozenset[str] = frozenset()  # the names it accepts
+    changes: bool = True  # it changes something, so a commit comes before the answer
+    shared: bool = True  # one call answers all that wait; False where it matters who asks
 
 
 class Dispatcher:
-    """Carries commands out; the loop's thread uses it.
+    """Carries out commands; the loop's thread uses it.
 
     The loop calls ``run`` in each turn, commits if that says so, and then calls ``committed``.
     """
@@ -47,7 +47,7 @@ class Dispatcher:
         self._refused: Counter[Code] = Counter()
 
     def run(self, commands: Sequence[Command]) -> bool:
-        """Carry all of them out; return whether a commit has to come before some answers."""
+        """Carry out commands; return whether a commit must come before some of the answers."""
         begun, self._begun = self._begun, []
         for command, later in begun:
             self._keep(command, later)
@@ -63,7 +63,7 @@ class Dispatcher:
         return bool(self._uncommitted)
 
     def _keep(self, command: Command, answer: Answer | Later) -> None:
-        """Give the answer, or keep it until it is there and committed."""
+        """Answer now, or after the commit, or once the answer is there."""
         if isinstance(answer, Later):
             if answer.answer is None:
                 self._begun.append((command, answer))
@@ -76,7 +76,7 @@ class Dispatcher:
             self._give(command, answer)
 
     def committed(self, trouble: str | None) -> None:
-        """Answer what waited for the commit; ``trouble`` says why it failed, if it did."""
+        """Give the answers that waited for the commit; ``trouble``: why it failed, if it did."""
         for command, answer in self._uncommitted:
             if trouble is not None and not isinstance(answer, Refused):
                 answer = Refused("not_stored", f"done, but not stored: {trouble}; trying again")
@@ -84,27 +84,27 @@ class Dispatcher:
         self._uncommitted = []
 
     def stop(self) -> None:
-        """Answer what is begun and not done: it will not be done."""
+        """Refuse the commands that are begun and not done."""
         for command, _ in self._begun:
             self._give(command, stopping())
         self._begun = []
 
     def done(self) -> dict[str, int]:
-        """Return how many were done since the start, by name."""
+        """Return the number of commands done since the start, by name."""
         return dict(self._done)
 
     def refused(self) -> Counter[Code]:
-        """Return how many were not done since the start, by code."""
+        """Return the number of commands refused since the start, by code."""
         return self._refused.copy()
 
     def _answer(self, verb: Verb | None, command: Command) -> Answer | Later:
         try:
             if verb is None:
                 known = ", ".join(sorted(self._verbs))
-                raise Refused("unknown_command", f"there is no such command; there are {known}")
+                raise Refused("unknown_command", f"unknown command; the agent knows {known}")
             if command.arguments.keys() - verb.arguments:
                 known = ", ".join(sorted(verb.arguments)) or "none"
-                raise Refused("arguments", f"{command.name} takes these arguments: {known}")
+                raise Refused("arguments", f"{command.name} accepts these arguments: {known}")
             if verb.changes:
                 _LOG.info("%s requested by %s", command.name, command.asker)
             return verb.run(command)

@@ -1,4 +1,4 @@
-"""The Unix socket that commands come through: made at a start, removed at a clean stop."""
+"""The Unix socket for commands: created at the start, removed at a clean stop."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from agent.control.protocol import Code
 
 _LOG = logging.getLogger(__name__)
 
-MODE: Final = 0o660  # who may connect may send every command
+MODE: Final = 0o660  # whoever may connect may send every command
 PATH_BYTES_MAX: Final = 107  # unix(7)
 
 
 class Door:
     """The socket, from ``open`` to ``close``; the loop's thread uses it.
 
-    An agent whose socket cannot be made works on: it watches machines, commands or not.
+    An agent whose socket cannot be created continues without commands: it still watches machines.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._error: str | None = None  # why nobody can connect
+        self._error: str | None = None  # why no client can connect
         self._listening: tuple[socket.socket, os.stat_result, Clients] | None = None
 
     def open(self, put: Put) -> None:
-        """Listen; where that is not possible, say so in the log and in ``document``."""
+        """Listen; if that is not possible, report it in the log and in ``document``."""
         try:
             listener, file = _listen(self._path)
         except OSError as error:
             self._error = f"{self._path}: {error.strerror or error}"
-            _LOG.error("nobody can send commands to this agent: %s", self._error)
+            _LOG.error("cannot take commands: %s", self._error)
             return
         clients = Clients(listener, put)
         self._listening = listener, file, clients
         clients.start()
 
     def close(self) -> None:
-        """Let nobody in any more, give what answers there are, and remove the socket."""
+        """Accept no more clients, send the answers that are ready, and remove the socket."""
         if self._listening is not None:
             listener, file, clients = self._listening
             _remove(self._path, file)
@@ -54,7 +54,7 @@ class Door:
             self._listening = None
 
     def document(self) -> dict[str, Any]:
-        """Say how it is doing, for ``status``; counts since the start."""
+        """Return its state for ``status``, with counts since the start."""
         clients = None if self._listening is None else self._listening[2]
         return {
             "socket": str(self._path),
@@ -66,15 +66,15 @@ class Door:
         }
 
     def refused(self) -> Counter[Code]:
-        """Return how many requests were no command, by code."""
+        """Return the number of requests that were not a command, by code."""
         return Counter() if self._listening is None else self._listening[2].refused.copy()
 
 
 def _listen(path: Path) -> tuple[socket.socket, os.stat_result]:
-    """Return the listening socket, and the file that it is.
+    """Return the listening socket, and its file.
 
     Raises:
-        OSError: another agent listens there, or there cannot be a socket.
+        OSError: another agent listens there, or a socket cannot be created there.
 
     """
     size = len(os.fsencode(path))
@@ -100,7 +100,7 @@ def _clear(path: Path) -> None:
     """Remove the socket of an agent that was killed.
 
     Raises:
-        OSError: another agent listens there, or it is no socket.
+        OSError: another agent listens there, or the file is not a socket.
 
     """
     try:
@@ -108,21 +108,21 @@ def _clear(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise OSError(errno.EEXIST, "it exists and is no socket")
+        raise OSError(errno.EEXIST, "a file that is not a socket is in its place; move it away")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             path.unlink()
-        except BlockingIOError:  # nobody accepts now, but somebody listens
+        except BlockingIOError:  # its queue is full, but an agent listens
             raise OSError(errno.EADDRINUSE, "another agent listens there") from None
         else:
             raise OSError(errno.EADDRINUSE, "another agent listens there")
 
 
 def _remove(path: Path, file: os.stat_result) -> None:
-    """Remove our socket; not one that took its place."""
-    with contextlib.suppress(OSError):  # removed already, or with its directory
+    """Remove our own socket, and no other that took its place."""
+    with contextlib.suppress(OSError):  # it is gone already, or its directory is
         if os.path.samestat(path.lstat(), file):
             path.unlink()

@@ -1,4 +1,4 @@
-"""Commands on their way to the loop, from any thread and from signal handlers; bounded."""
+"""The bounded queue of commands to the loop, from any thread and from signal handlers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from agent.control.protocol import Code, Refused
 WAITING_MAX: Final = 20
 COMMANDS_PER_S_MAX: Final = 20.0  # in the long run; ``WAITING_MAX`` at once
 
-Answer = Mapping[str, Any] | Refused  # the result, or why the command is not done
+Answer = Mapping[str, Any] | Refused  # the result, or the reason why the command is not done
 
 
 class Asker(NamedTuple):
-    """Who sent a command, and by which way."""
+    """Who sent a command, and how."""
 
     way: Literal["socket", "signal", "mqtt"]
     name: str  # of the user at the other end of the socket
@@ -28,7 +28,7 @@ class Asker(NamedTuple):
 
 
 class Command(NamedTuple):
-    """What somebody wants the loop to do."""
+    """A request to the loop."""
 
     name: str
     arguments: Mapping[str, Any]
@@ -37,19 +37,19 @@ class Command(NamedTuple):
 
 
 def _nobody_listens(_: Answer) -> None:
-    """Take the answer to a signal: the log has it."""
+    """Ignore the answer to a signal: it is in the log."""
 
 
 class Inbox:
-    """From those who ask to the loop; whoever asks never waits in it.
+    """The queue from askers to the loop. An asker never waits in it.
 
-    ``put`` may be called by any thread and ``signal`` by a signal handler; ``take`` and ``close``
-    are the loop's.
+    Any thread may call ``put``, and a signal handler ``signal``. The loop calls ``take`` and
+    ``close``.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._guard = Lock()  # not for signal handlers: they interrupt whoever has it
+        self._guard = Lock()  # not for signal handlers: they interrupt its holder
         self._commands: deque[Command] = deque()
         self._signals: deque[Command] = deque()
         self._allowed, self._counted_s = float(WAITING_MAX), now()
@@ -57,7 +57,7 @@ class Inbox:
         self._refused: Counter[Code] = Counter()
 
     def put(self, command: Command) -> None:
-        """Add a command; one that is too much, or too late, is answered so."""
+        """Add a command, or refuse it at once: too many wait, or the agent is stopping."""
         with self._guard:
             refusal = self._refusal()
             if refusal is None:
@@ -68,12 +68,12 @@ class Inbox:
             command.answer(refusal)
 
     def signal(self, name: str, sent: str) -> None:
-        """Add a command that the signal ``sent`` stands for; one that waits is not added again."""
+        """Add the command of the signal ``sent``, unless the same command waits already."""
         if all(waiting.name != name for waiting in tuple(self._signals)):
             self._signals.append(Command(name, {}, Asker("signal", sent), _nobody_listens))
 
     def take(self) -> list[Command]:
-        """Return all that wait, in order."""
+        """Return all waiting commands, in order, and remove them."""
         with self._guard:
             taken = [*self._commands]
             self._commands.clear()
@@ -82,14 +82,14 @@ class Inbox:
         return taken
 
     def close(self) -> None:
-        """Take no more commands; those that wait are answered so."""
+        """Accept no more commands, and refuse those that wait."""
         with self._guard:
             self._closed = True
         for command in self.take():
             command.answer(stopping())
 
     def refused(self) -> Counter[Code]:
-        """Return how many were not let in since the start, by code."""
+        """Return the number of commands refused since the start, by code."""
         return self._refused.copy()
 
     def _refusal(self) -> Refused | None:
@@ -105,5 +105,5 @@ class Inbox:
 
 
 def stopping() -> Refused:
-    """Return the answer to what is not done because the agent ends."""
-    return Refused("stopping", "the agent stops; nothing was done. Try again when it runs again")
+    """Return the answer to a command that is not done because the agent is stopping."""
+    return Refused("stopping", "the agent is stopping; nothing was done. Try again when it runs")

@@ -235,7 +235,7 @@ def test_with_a_dead_agent_each_says_so(
     absent, killed, off = (one.stderr for one in told)
     where = f"no agent answers at {tmp_path}/data/control.sock"
     assert f"{where}: there is no such socket. Start the agent" in absent
-    assert f"{where}: the one that did was killed. Start the agent again" in killed
+    assert f"{where}: it was killed. Start the agent again" in killed
     assert 'control.socket is "off"' in off
 
 

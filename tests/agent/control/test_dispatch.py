@@ -99,9 +99,9 @@ def test_where_it_matters_who_asks_each_is_done(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "code", "said"),
     [
-        ("relaod", {}, "unknown_command", "there are acknowledge, begin, change, read, refuse"),
-        ("", {}, "unknown_command", "no such command"),
-        ("read", {"all": True}, "arguments", "read takes these arguments: none"),
+        ("relaod", {}, "unknown_command", "the agent knows acknowledge, begin, change, read"),
+        ("", {}, "unknown_command", "unknown command"),
+        ("read", {"all": True}, "arguments", "read accepts these arguments: none"),
         ("acknowledge", {"alarms": 1}, "arguments", "arguments: alarm"),
     ],
 )

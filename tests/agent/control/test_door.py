@@ -345,7 +345,7 @@ def test_that_of_a_living_one_is_not(rig: Rig, caplog: pytest.LogCaptureFixture)
     second = Rig(rig.path)
     error = second.door.document()["error"]
     assert error == f"{rig.path}: another agent listens there"
-    assert f"nobody can send commands to this agent: {error}" in caplog.text
+    assert f"cannot take commands: {error}" in caplog.text
     second.close()
     assert works(rig)
 
@@ -353,7 +353,10 @@ def test_that_of_a_living_one_is_not(rig: Rig, caplog: pytest.LogCaptureFixture)
 def test_what_is_no_socket_is_left_alone(path: Path) -> None:
     path.write_text("precious")
     rig = Rig(path)
-    assert rig.door.document()["error"] == f"{path}: it exists and is no socket"
+    assert (
+        rig.door.document()["error"]
+        == f"{path}: a file that is not a socket is in its place; move it away"
+    )
     rig.close()
     assert path.read_text() == "precious"
 
@@ -450,7 +453,10 @@ def test_what_stands_in_the_place_of_the_socket_is_named(
         " the agent"
     )
     rig = Rig(path)
-    assert rig.door.document()["error"] == f"{path}: it exists and is no socket"
+    assert (
+        rig.door.document()["error"]
+        == f"{path}: a file that is not a socket is in its place; move it away"
+    )
     rig.close()
 
 
