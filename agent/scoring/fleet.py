@@ -1,7 +1,7 @@
-"""The streams of one detector, aligned and scored together; what they bring is kept for the commit.
+"""The streams of one detector, aligned and scored together.
 
-One call of the network serves all streams that have a sample, and what belongs to a stream alone
-(counters, summaries, rows to store) is made once a commit, not once a sample.
+One call of the network serves all streams that have a sample. Work for each stream (counters,
+summaries, rows to store) is done once per commit, not once per sample.
 """
 
 from __future__ import annotations
@@ -111,14 +111,14 @@ class Fleet:
         return self._aligners.newest_s
 
     def news(self, stream: int, readings: Readings) -> Readings:
-        """Return those of a stream's readings whose samples are not made yet."""
+        """Return the readings of a stream whose samples do not exist yet."""
         return self._aligners.news(stream, readings, raw=bool(self._features))
 
     def replace(self, stream: int, before: Fleet, number: int, batch: Batch) -> None:
-        """Have a stream take the place of one of another fleet, which then gets nothing more.
+        """Make a stream take the place of one of another fleet, which then gets nothing more.
 
-        It goes on at the same place of the grid, so that no reading is lost, with a detector that
-        knows nothing of the past. ``misfit`` must let it pass.
+        It continues at the same position on the grid, so no reading is lost. Its detector starts
+        without a memory. ``misfit`` must return None for the two.
         """
         now, then = self.streams[stream], before.streams[number]
         names = then.manifest.channel_names
@@ -191,9 +191,9 @@ class Fleet:
 
 
 def misfit(now: StreamRules, new: StreamRules) -> str | None:
-    """Say why a running stream cannot get another detector with these rules; None: it can.
+    """Return why a running stream cannot get a detector with these rules; None: it can.
 
-    Its inputs and its place on the grid have to stay.
+    Its inputs and its position on the grid must stay.
     """
     if sorted(new.channel_names) != sorted(now.channel_names):
         return f"its channels are {_named(new)}, those of the running one {_named(now)}"

@@ -1,7 +1,8 @@
-"""From chunks of lines, of many inputs, to readings of many streams: at once where all is clean.
+"""From chunks of many inputs to readings of many streams.
 
-Inputs whose lines look alike, for streams of one fleet, are read as one block of lines. A block
-that is not clean is read input by input, where each line is judged and each reject counted.
+Lines of inputs with the same layout, for streams of one fleet, are parsed as one block. If a line
+of the block is not clean, each input is parsed by itself: each line is judged, and each reject
+counted.
 """
 
 from __future__ import annotations
@@ -77,10 +78,9 @@ class Intake:
         return self._kinds[key]
 
     def exchange(self, fleet: Fleet, number: int, batch: Batch) -> None:
-        """Have a stream of a new fleet take the place of the one of its name; see ``misfit``.
+        """Replace a stream by the one of the same name in a new fleet; see ``misfit``.
 
-        All else goes on: rows that are held, what the parsers know and have counted, the place on
-        the grid.
+        Held rows, the parsers' headers and counts, and the position on the grid carry over.
         """
         target = fleet.streams[number]
         names = [name for name, route in self._routes.items() if route.target.name == target.name]
@@ -107,7 +107,7 @@ class Intake:
             if route.name in names:
                 leaps.reorder(order)
                 self._holding[leaps] = self._routes[route.name]
-        # what is of no use any more; the next fleet may get its id
+        # a later fleet may get the id of one that is gone
         used = {id(route.fleet) for route in self._routes.values()}
         self._heard_mono_s = {key: one for key, one in self._heard_mono_s.items() if key in used}
         self._kinds = {key: kind for key, kind in self._kinds.items() if key[0] in used}
@@ -147,7 +147,7 @@ class Intake:
         return self._parsers[name]
 
     def look(self, batch: Batch) -> list[str]:
-        """Score what was held and has become usable; return the names of its streams."""
+        """Score held rows that have become usable; return the names of their streams."""
         self._look_at_the_clock()
         heard: list[str] = []
         for leaps, route in list(self._holding.items()):
@@ -202,7 +202,7 @@ class Intake:
         route.fleet.take(streams, readings, batch)
 
     def _read(self, chunk: Chunk, route: _Route) -> Readings:
-        """Return what can be used of a chunk, and of what was held before."""
+        """Return the usable readings of a chunk, and of rows held before."""
         synced = self._clock.synced
         latest_s = self._latest_s(route, np.array([route.stream]))
         readings = route.parser.parse(
@@ -249,7 +249,7 @@ class Intake:
             self._holding.pop(route.leaps, None)
 
     def _drop(self, name: str, times: Float64) -> None:
-        """Count rows that were held and are not used."""
+        """Count held rows that are not used."""
         said = [iso_time(time).encode() for time in times.tolist()]
         self._parsers[name].refuse(said, "in_future", self._wall_s)
 

@@ -1,16 +1,18 @@
-"""Times that leap ahead while nobody knows what time it is: held until others agree, or dropped.
+"""Times that leap ahead while the gateway's clock is not synchronised: rows are held, then decided.
 
-A time far ahead of a clock that a time server keeps is wrong, and rejected where lines are read.
-Without such a clock the device may be right: it was away, or its own clock was set. It may be
-wrong, too, and a stream that followed it would take all other readings for late ones. So the
-stream's own past is the witness. What is ahead of that, and of the gateway's own clock, is held:
+A time far ahead of a synchronised clock is wrong, and the parser rejects it. Without such a clock
+the device may be right: it was away, or its own clock was set. It may also be wrong. If the stream
+followed a wrong time, all other readings would seem late. So the stream's own past is the
+reference. Rows ahead of that, and of the gateway's clock, are held:
 
-- a later row of the same input that is at the stream's pace again makes what is held an outlier;
-- it is used, in order of time, as soon as most of the inputs heard lately have leapt to there;
-- or once the input has gone on there for ten rows, or two and ``agreed_after_s``, and no other
-  input has gone on as before for so long.
+- If a later row of the same input is at the stream's pace again, the held rows are outliers. They
+  are dropped.
+- If most of the inputs that were heard lately have leapt there too, the rows are used, in order of
+  time.
+- If the input continues there for ten rows, or for two rows and ``agreed_after_s``, the rows are
+  used, unless another input continued as before during this time.
 
-One wild time thus costs its own row, and a clock that was set a short wait.
+So one wrong time costs only its own row, and after a clock was set, readings wait a short time.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ import numpy as np
 from models.align import FAR_LATE_ROWS
 from models.messages import Float64, Int64, Readings
 
-_AGREED_ROWS: Final = FAR_LATE_ROWS  # running, as where time goes back
+_AGREED_ROWS: Final = FAR_LATE_ROWS  # consecutive, as where time goes back
 _HELD_ROWS_MAX: Final = 1000  # of an input
 
 
 class _Run:
-    """Rows of one input that have leapt ahead, one after the other."""
+    """Consecutive rows of one input that leapt ahead."""
 
     def __init__(self, since_mono_s: float) -> None:
         self.since_mono_s = since_mono_s
@@ -44,12 +46,12 @@ class _Run:
 
 
 class Leaps:
-    """What is held of one stream's inputs; one thread uses it.
+    """The held rows of one stream's inputs; one thread uses it.
 
     Args:
         agreed_after_s: see the module.
-        ahead_max_s: of each input; times that are no farther apart agree.
-        drop: is told the input, and the times, of rows that are not used.
+        ahead_max_s: of each input; times that are not farther apart agree.
+        drop: called with the input's name and the times of rows that are not used.
 
     """
 
@@ -67,22 +69,22 @@ class Leaps:
 
     @property
     def held(self) -> bool:
-        """Whether anything is."""
+        """Whether any rows are held."""
         return bool(self._runs)
 
     def goes_on(self, name: str, mono_s: float) -> None:
-        """Take note that an input brought a row at the stream's pace, after all it has held."""
+        """Record a row of an input at the stream's pace; rows of it that are held are dropped."""
         self._heard_mono_s[name] = mono_s
         if (run := self._runs.pop(name, None)) is not None:
             self._drop_rows(name, run.rows)
 
     def reorder(self, order: Int64) -> None:
-        """Put the values of what is held into another order of channels: column ``order[c]``."""
+        """Reorder the channels of the held rows: column ``order[c]`` becomes column ``c``."""
         for run in self._runs.values():
             run.rows = [Readings(rows.times, rows.values[:, order]) for rows in run.rows]
 
     def judge(self, name: str, readings: Readings, latest_s: float, mono_s: float) -> Readings:
-        """Return what can be used now; rows after ``latest_s`` are held."""
+        """Return the rows that can be used now; hold those after ``latest_s``."""
         leapt = readings.times > latest_s
         at_pace, end = np.flatnonzero(~leapt), 0
         if len(at_pace):
@@ -94,14 +96,14 @@ class Leaps:
         return _together([_part(readings, at_pace), *self._agreed(name, mono_s)])
 
     def look(self, mono_s: float) -> Readings | None:
-        """Return what has become usable by the time that has passed."""
+        """Return held rows that the time since has made usable; None: none."""
         for name in list(self._runs):
             if agreed := self._agreed(name, mono_s):
                 return _together(agreed)
         return None
 
     def settle(self, latest_s: float) -> Readings | None:
-        """Return what was right after all, now that the time is known; the rest is dropped."""
+        """Return the held rows that are right, now that the time is known; drop the others."""
         runs, self._runs = self._runs, {}
         good: list[Readings] = []
         for name, run in runs.items():
@@ -112,7 +114,7 @@ class Leaps:
         return _together(good) if any(len(rows.times) for rows in good) else None
 
     def _hold(self, name: str, rows: Readings, mono_s: float) -> None:
-        """Add rows to an input's run, or begin one anew where their times do not agree."""
+        """Add rows to an input's run; begin a new run where their times do not agree."""
         run = self._runs.get(name)
         before = rows.times[:1] if run is None else np.array([run.newest_s])
         apart = np.abs(np.diff(np.concatenate([before, rows.times])))
@@ -128,7 +130,7 @@ class Leaps:
             self._drop_rows(name, [run.rows.pop(0)])
 
     def _agreed(self, name: str, mono_s: float) -> list[Readings]:
-        """Return what is held at the times of an input's run, if the stream is to follow it."""
+        """Return the held rows at the times of an input's run, if the stream is to follow it."""
         run = self._runs.get(name)
         if run is None:
             return []
@@ -169,7 +171,7 @@ def _joined(parts: list[Readings]) -> Readings:
 
 
 def _together(parts: list[Readings]) -> Readings:
-    """Return rows of several inputs in order of time; of one they stay as they came."""
+    """Return rows of several inputs in order of time; rows of one input stay in their order."""
     if len(parts) == 1:
         return parts[0]
     joined = _joined(parts)

@@ -7,7 +7,7 @@ thread makes all calls; no call does any input or output. In the order of a stre
     at the start,  first of what was stored             at each commit         the stream leaves;
     if saved       after the last save                                         not at a stop
 
-What a part wants to tell (messages, alarms, the end of alarms) it tells through its ``Teller``.
+A part sends messages, and opens and closes alarms, through its ``Teller``.
 ``agent.scoring.parts`` has those that a stream has from the start.
 """
 
@@ -107,17 +107,17 @@ class Part:
 
 
 class Changes:
-    """What is saved only where it differs from what was saved last; nothing saved is as empty."""
+    """Saves data only where it differs from the last saved; nothing saved counts as empty."""
 
     def __init__(self) -> None:
         self._saved = b""
 
     def restore(self, data: bytes) -> None:
-        """Take note of what is saved."""
+        """Record what is saved."""
         self._saved = data
 
     def of(self, data: bytes) -> bytes | None:
-        """Return ``data`` if it is to be saved."""
+        """Return ``data`` if it must be saved, else None."""
         if data == self._saved:
             return None
         self._saved = data
@@ -125,7 +125,7 @@ class Changes:
 
 
 class Teller(Protocol):
-    """The stream as its parts see it: through it they tell things."""
+    """The stream as its parts see it: they report and send through it."""
 
     @property
     def last_time(self) -> float | None:
@@ -133,10 +133,10 @@ class Teller(Protocol):
 
     @property
     def correction_s(self) -> float:
-        """What is to be added to the detector's times to get those that are told."""
+        """Seconds to add to the detector's times, for alarms and messages."""
 
     def take_number(self) -> int:
-        """Return the number of a new event; none gets it again."""
+        """Return the number of a new event; it is never used again."""
 
     def report(self, events: list[Event], batch: Batch) -> None:
         """Open and close the alarms of events, in the detector's times, in order."""
@@ -144,7 +144,7 @@ class Teller(Protocol):
     def close_alarms(
         self, cause: Cause, batch: Batch, numbers: Iterable[int] | None = None
     ) -> None:
-        """Close open alarms of which no event will say so; None: all of the stream's."""
+        """Close open alarms whose events will not close them; None: all of the stream's."""
 
     def send(self, kind: Kind, time: float, data: dict[str, Any], batch: Batch) -> None:
         """Send a message of this time; the memory is saved with the commit that has it."""

@@ -1,8 +1,8 @@
-"""What is made of one stream's samples and events: alarms, summaries, messages, its saved memory.
+"""One stream: makes alarms, summaries, messages and saved memory of its samples and events.
 
-The stream's fleet aligns and scores it together with the others of its bundle. What it carries
-beside its detector are its parts (``agent.scoring.part``). Does no I/O: the daemon commits what it
-put into the batch.
+Its fleet aligns and scores it together with the other streams of its bundle. Beside its detector a
+stream has parts (``agent.scoring.part``). It does no I/O: the daemon commits what it puts into the
+batch.
 """
 
 from __future__ import annotations
@@ -144,10 +144,10 @@ class Stream:
         return True
 
     def replace(self, before: Stream, batch: Batch) -> None:
-        """Take the place of a stream of the same name that another detector watched.
+        """Take the place of the stream of the same name that another detector watched.
 
-        Its numbers and counters go on. Its summary in progress is sent, its open alarms close:
-        they belong to the detector that is gone. So does its stored state, which is forgotten.
+        Alarm numbers and counters continue. The summary in progress is sent. The open alarms close
+        and the stored state is forgotten, as both belong to the other detector.
         """
         before.close("unwatched", batch)
         batch.forget(self.name)
@@ -155,10 +155,13 @@ class Stream:
         self.detector.events(self._memory, self._number).next_number = events.next_number
         self.counters.update(before.counters)
         self.last_time = before.last_time
-        before._parts.clear()  # they know it, and together would keep the network in memory
+        before._parts.clear()  # parts and stream refer to each other, and so keep the network
 
     def catch_up(self, samples: Samples, batch: Batch) -> None:
-        """Score again what was stored after the memory was last saved; it was all told, or calm."""
+        """Score the samples again that were stored after the memory was last saved.
+
+        They opened and closed nothing that was not saved, or it was reported before.
+        """
         inside = samples._replace(times=samples.times - self.correction_s)
         found = self.detector.step_together(
             self._memory, np.array([self._number]), inside.times[:, None], inside.values[:, None]
@@ -168,7 +171,7 @@ class Stream:
         for _, forecast in found.forecasts:
             self.foretell(forecast, batch)
         self._aligners.caught_up(self._number, inside)
-        self._take_note(samples, found.score[:, 0], batch)
+        self._record(samples, found.score[:, 0], batch)
 
     @property
     def watched_by(self) -> dict[str, str]:
@@ -180,7 +183,7 @@ class Stream:
 
     @property
     def correction_s(self) -> float:
-        """What is to be added to the times inside; a device's own times are as they are."""
+        """Seconds to add to the detector's times; 0 for a device with times of its own."""
         return self._clock.correction_s if self.timed_by_arrival else 0.0
 
     def arrived_s(self, monotonic_s: float) -> float:
@@ -195,13 +198,13 @@ class Stream:
             part.check(settings)
 
     def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
-        """Go on with settings that ``check`` let pass; each part knows what it has to do."""
+        """Continue with settings that passed ``check``."""
         self.silent_after_s = settings.silent_after_s
         for part in self._parts:
             part.reconfigure(settings, summary_interval_s, batch)
 
     def keep(self, samples: Samples, score: Float32, batch: Batch) -> None:
-        """Take note of samples with their scores, (n,), n ≥ 1: they are stored and summed up."""
+        """Store samples with their scores, (n,), n ≥ 1, and sum them up."""
         samples = samples._replace(times=samples.times + self.correction_s)
         batch.samples.append((self.name, samples, score))
         self.counters["samples"] += len(samples.times)
@@ -210,9 +213,9 @@ class Stream:
         if samples.quality is not None:
             self._quality = samples.quality.max(axis=0)
             self.counters.update(_not_measured(samples.quality, score))
-        self._take_note(samples, score, batch)
+        self._record(samples, score, batch)
 
-    def _take_note(self, samples: Samples, score: Float32, batch: Batch) -> None:
+    def _record(self, samples: Samples, score: Float32, batch: Batch) -> None:
         self.last_time = float(samples.times[-1])
         self.last_score = _or_none(score[-1])
         for part in self._parts:
@@ -228,7 +231,7 @@ class Stream:
         return self.detector.events(self._memory, self._number).take_number()
 
     def open_silence(self, since_monotonic_s: float, batch: Batch) -> None:
-        """Open the alarm that says nothing comes any more (once, until something does)."""
+        """Open the alarm ``silent``, once until the next reading."""
         since, now = self.arrived_s(since_monotonic_s), self.arrived_s(self._clock.monotonic_s())
         self.report(self.detector.open_silence(self._memory, now, since, self._number), batch)
 
@@ -243,15 +246,15 @@ class Stream:
     def close_alarms(
         self, cause: Cause, batch: Batch, numbers: Iterable[int] | None = None
     ) -> None:
-        """Close open alarms of which no event will say so; None: all of them."""
+        """Close open alarms whose events will not close them; None: all of them."""
         for change in self._alarms.close(cause, self._clock.wall_s(), numbers):
             by = FORECASTER if change.alarm["kind"] == "limit" else self.detector.detector
             self._tell(change, by, batch)
 
     def _tell(self, change: Change, detector: str, batch: Batch) -> None:
-        """Have an alarm stored and sent that was opened or closed; count and log it.
+        """Store, send, count and log an alarm that was opened or closed.
 
-        The log has no number of it: that is told by what is on the disk.
+        The log does not give its number: only numbers that are on the disk are told.
         """
         batch.alarms.append(change.alarm)
         self.send("alarm", change.time, change.alarm, batch, detector)
@@ -283,9 +286,9 @@ class Stream:
         )
 
     def document(self, last_alarm: float = math.inf) -> dict[str, Any]:
-        """Say how the stream is doing, for ``status``.
+        """Return the stream's state for ``status``.
 
-        ``last_alarm`` is the highest number on the disk; no higher one is told.
+        ``last_alarm``: the highest alarm number on the disk; higher ones are left out.
         """
         counters = self.counters.copy()
         for part in self._parts:
@@ -345,7 +348,7 @@ class Stream:
         return events
 
     def close(self, cause: Cause, batch: Batch) -> None:
-        """Tell what is still to be told: the stream leaves, and its open alarms close."""
+        """Send what the parts still hold, and close the open alarms: the stream leaves."""
         for part in self._parts:
             part.close(batch)
         self._alarms.leave_open(())

@@ -1,4 +1,4 @@
-"""All streams of a gateway: what the loop asks of them together, at a turn, a tick and a commit."""
+"""All streams of a gateway together, as the loop uses them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Streams:
         self._inputs = inputs
         watched = {name: stream for name, stream in inputs.items() if stream in self._by_name}
         self._intake = Intake(fleets, watched, parsers)
-        self._heard: dict[str, float] = {}  # when each last brought a reading, monotonic seconds
+        self._heard: dict[str, float] = {}  # monotonic time of each stream's last reading
 
     def __len__(self) -> int:
         """Return how many are watched."""
@@ -54,9 +54,9 @@ class Streams:
         samples_from: Callable[[str, int], Sequence[tuple[bytes, bytes, bytes | None]]],
         batch: Batch,
     ) -> None:
-        """Begin: score again what was stored after the streams' memory was last saved.
+        """Score the samples again that were stored after the streams' memory was last saved.
 
-        ``samples_from`` returns a stream's stored samples from a number on.
+        ``samples_from``: returns a stream's stored samples from a number on.
         """
         self._heard = dict.fromkeys(self._by_name, time.monotonic())
         for stream in self._by_name.values():
@@ -86,7 +86,7 @@ class Streams:
             self._heard[stream] = chunk.arrived_mono_s
 
     def tick(self, batch: Batch) -> None:
-        """Score what was held and has become usable; raise an alarm where nothing comes."""
+        """Score held rows that have become usable; raise an alarm for silent streams."""
         now = time.monotonic()
         for name in self._intake.look(batch):
             self._heard[name] = now
@@ -112,13 +112,13 @@ class Streams:
     def reconfigure(
         self, tables: Iterable[StreamTable], summary_interval_s: float, batch: Batch
     ) -> None:
-        """Go on with settings that ``check`` let pass."""
+        """Continue with settings that passed ``check``."""
         for table in tables:
             if table.name in self._by_name:
                 self._by_name[table.name].reconfigure(table, summary_interval_s, batch)
 
     def misfit(self, name: str, detector: Detector) -> str | None:
-        """Say why a stream cannot get another detector while it runs; None: it can."""
+        """Return why a stream cannot get this detector while it runs; None: it can."""
         if name in self._unwatched:
             return "nothing watches the stream now"
         return misfit(self._by_name[name].manifest, detector.manifest)
@@ -134,10 +134,9 @@ class Streams:
         return {name: refusal.bundle for name, refusal in found.items() if refusal is not None}
 
     def exchange(self, fleet: Fleet, batch: Batch) -> None:
-        """Have the streams of a new fleet take the place of those with their names.
+        """Replace running streams by those of the same names in a new fleet.
 
-        A fleet that only some of its streams leave keeps their places, unused: its other streams
-        are scored in the same call as before only after a restart.
+        If only some streams of a fleet leave, their places in it stay, unused, until a restart.
         """
         self.flush(batch)
         for number, stream in enumerate(fleet.streams):
@@ -155,7 +154,7 @@ class Streams:
         return {name: stream.manifest.channel_names for name, stream in self._by_name.items()}
 
     def leave(self, names: Collection[str]) -> None:
-        """Save and report nothing more of these streams: a defect may have touched them."""
+        """Save nothing more of these streams, because a defect may have touched them."""
         self._by_name = {n: stream for n, stream in self._by_name.items() if n not in names}
 
     def timed_by_arrival(self) -> frozenset[str]:
@@ -163,16 +162,16 @@ class Streams:
         return frozenset(n for n, stream in self._by_name.items() if stream.timed_by_arrival)
 
     def document(self, last_alarm: Callable[[str], int]) -> dict[str, dict[str, Any]]:
-        """Say how each is doing; ``last_alarm``: a stream's highest number on the disk."""
+        """Return the state of each; ``last_alarm``: a stream's highest alarm number on the disk."""
         watched = {n: stream.document(last_alarm(n)) for n, stream in self._by_name.items()}
         return watched | {n: stream.document() for n, stream in self._unwatched.items()}
 
     def inference(self) -> dict[str, float | int | None]:
-        """Say how long scoring took."""
+        """Return how long scoring took."""
         return inference(fleet.pace for fleet in self._fleets)
 
     def rejects(self, name: str) -> dict[str, Any]:
-        """Say what was not used of an input."""
+        """Return what was rejected of an input."""
         stream = self._inputs[name]
         if stream in self._unwatched:
             return {"rejected": {}, "rejects": []}
