@@ -6,6 +6,7 @@
       central ops <── mqtt <── uplink <────────────────────────────────────┘
 
 ``config`` says what there is, ``bundles`` loads what scores, ``daemon`` wires all and runs the
-loop. ``collector`` is the other end of the uplink. ``bench`` and ``demo`` measure and show the
-agent from outside. Which room may import which is a table in ``tests/test_architecture.py``.
+loop, with ``commits``, ``corrections``, ``overview`` and ``reloading``. ``collector`` is the other
+end of the uplink. ``bench`` and ``demo`` measure and show the agent from outside. Which room may
+import which is a table in ``tests/test_architecture.py``.
 """

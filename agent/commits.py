@@ -1,10 +1,10 @@
-"""What goes with a commit: the batch before it, and after it all who wait for what is on the disk.
+"""Commits: the batch with everything that is committed together, and who is told afterwards.
 
     loop ─samples, alarms, messages─> batch ─> store ─┬─> inputs: their chunks are stored
                  streams' memory, acknowledged ─┘     ├─> uplink: what is deleted, what is new
-                                                      └─> failed: kept in memory, and said
+                                                      └─> failed: kept in memory, and reported
 
-The samples, the alarms and messages, and the memory that go together are in one batch.
+Samples, alarms, messages and memory that belong together are in one batch.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Commits:
     """Fills the batch and commits it; the loop's thread uses it.
 
     Args:
-        store: Where it is written.
-        streams: Whose samples and memory are.
-        inputs: By name; each learns which of its chunks are stored.
-        relay: Learns what is deleted, and what cannot be stored.
-        notifier: Learns what cannot be stored.
-        clock: Whose state is saved, too.
-        batch: What is to be committed first.
-        state_interval_s: Between two times that the whole memory is saved.
+        store: The database.
+        streams: All streams; their samples and memory are committed.
+        inputs: By name; each is told which of its chunks are stored.
+        relay: The uplink; it is told what is deleted, and what cannot be stored.
+        notifier: Tells systemd what cannot be stored.
+        clock: Its state is committed, too.
+        batch: Committed first.
+        state_interval_s: Seconds between two times that the whole memory is saved.
 
     """
 
@@ -66,17 +66,17 @@ class Commits:
         self._arrivals: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._tokens: dict[str, list[int]] = {}  # of chunks not committed, by input
         self._next_save = time.monotonic()
-        self._samples = 0  # that are committed
+        self._samples = 0  # committed
         self._more_acknowledged = False
-        self._mended = 0  # database files, as far as ``commit`` has told
+        self._mended = 0  # database files, as of the last commit
 
     @property
     def error(self) -> str | None:
-        """Why nothing can be stored; None where all is."""
+        """Why nothing can be stored; None if everything is."""
         return self._trouble.error
 
     def took(self, chunks: Sequence[Chunk]) -> None:
-        """Note whose chunks are in the batch now."""
+        """Record chunks whose readings are in the batch now."""
         self._arrivals.extend(chunk.arrived_mono_s for chunk in chunks)
         for chunk in chunks:
             if chunk.token:
@@ -87,7 +87,7 @@ class Commits:
         self._next_save = time.monotonic()
 
     def forgo(self, streams: Collection[str], inputs: Iterable[str]) -> None:
-        """Drop what the batch has of these streams, and of their inputs."""
+        """Drop everything of these streams and their inputs from the batch."""
         self.batch.forgo(streams)
         for name in inputs:
             self._tokens.pop(name, None)
@@ -97,14 +97,14 @@ class Commits:
         return min(flush_interval_s, _DRAIN_S) if self._more_acknowledged else flush_interval_s
 
     def commit(self, status: Callable[[], str] | None, stopping: bool) -> bool:
-        """Write the batch in one go; if that fails, keep it for the next time.
+        """Commit the batch; if that fails, keep it for the next commit.
 
         Args:
-            status: Returns the status to be stored, once the rest is; None: none is.
+            status: Returns the status to store after everything else; None: store none.
             stopping: The agent ends in an orderly way.
 
         Returns:
-            Whether a damaged database file was mended, of which ops are to hear soon.
+            Whether a damaged database file was repaired.
 
         """
         batch = self.batch
@@ -152,7 +152,7 @@ class Commits:
             batch.state[CLOCK] = {CLOCK: self._clock.to_bytes()}
 
     def _failed(self, error: StoreError) -> None:
-        """Keep what was not written in memory, and tell where that can be told."""
+        """Keep what was not written in memory, and report it where that is possible."""
         self._trouble.failed(error, self.batch, self._clock.wall_s())
         self._notifier.status(self._trouble.brief())
         self._relay.tell(self._trouble.news(self.batch))

@@ -15,19 +15,19 @@ _LOG = logging.getLogger(__name__)
 
 
 class Corrections:
-    """Those that are not done, in order, a part at each tick; the loop's thread uses it."""
+    """The corrections in progress, some of the work at each tick; the loop's thread uses it."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
         self._waiting: deque[Correction] = deque()
 
     def begin(self, step: Step, streams: frozenset[str], batch: Batch) -> None:
-        """Correct what was timed by a clock that no time server had set.
+        """Begin to correct times of a clock that was not synchronised.
 
         Args:
-            step: The clock's, just now.
-            streams: Those whose samples have the gateway's times.
-            batch: What is not stored yet.
+            step: The step that the clock has just made.
+            streams: Streams whose samples have times of the gateway.
+            batch: Not stored yet.
 
         """
         if step.unsure_since_s is None:
@@ -44,7 +44,7 @@ class Corrections:
         )
 
     def go_on(self) -> None:
-        """Do some of what waits, if anything does; to be called where the store can be written."""
+        """Do some of the waiting work; call it only while the store can be written."""
         if not self._waiting:
             return
         try:

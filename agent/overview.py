@@ -1,4 +1,4 @@
-"""How everything is doing, in one document: for ``status``, the health message and ``state``."""
+"""The state of the whole agent as one document, for ``status``, ``state`` and health messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from models.times import iso_time
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Asks each part of the agent for its share; the loop's thread uses it."""
+    """Collects the document from all parts of the agent; the loop's thread uses it."""
 
     gateway: GatewayTable
     clock: Clock

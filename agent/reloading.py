@@ -5,10 +5,10 @@
                              turn <───────────────────────────────────────────────┘
                               └─> the loop applies it between two commits ─> commit ─> answer
 
-A configuration or a bundle that is refused changes nothing. A stream gets another detector where
-its bundle has other contents, whatever its path, or its baseline other settings. A reload that is
-requested while one is in progress follows it: the files may have changed since they were read. All
-that wait then are answered together.
+A refused configuration or bundle changes nothing. A stream gets another detector if the contents of
+its bundle differ, whatever the path, or the settings of its baseline. A request during a reload
+starts another one after it, because the files may have changed since they were read. One reload
+answers all requests that wait for it.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
 
-_STOP_S_MAX: Final = 3.0  # of the five that a stop may take
+_STOP_S_MAX: Final = 3.0  # a stop of the agent may take five
 
 
 class Prepared(NamedTuple):
     """A valid configuration, ready to be applied."""
 
-    config: AgentConfig  # to be in effect
-    changed: list[str]  # keys that take effect with it
+    config: AgentConfig  # the running one with the settings that take effect
+    changed: list[str]  # keys that take effect
     needs_restart: list[str]  # keys that do not, some with the reason
     still_refused: Mapping[str, str]  # why a stream's bundle still cannot run, by its name
     choices: Sequence[Choice] = ()  # of the streams that get another detector
     fleets: Sequence[Fleet] = ()  # those streams
 
     def answer(self) -> dict[str, Any]:
-        """Return what the client is told."""
+        """Return the result for the client."""
         return {
             "changed": self.changed,
             "exchanged": {
@@ -69,7 +69,7 @@ class Prepared(NamedTuple):
 
 
 class _Choices:
-    """What streams are to run with by a new configuration; the thread uses it.
+    """What the streams of a new configuration run with; the thread uses it.
 
     Args:
         running: Each stream's detector now, of those that are watched.
@@ -100,7 +100,7 @@ class _Choices:
 
         Raises:
             BundleError: the bundle is refused.
-            InterpreterMissing: there is nothing to run it with.
+            InterpreterMissing: no interpreter is installed that can run it.
             ConfigError: the trusted keys cannot be read.
 
         """
@@ -132,14 +132,14 @@ class _Choices:
 
 
 class Reloads:
-    """Carries reloads out, one after the other; the loop's thread uses it.
+    """Carries out reloads, one after the other; the loop's thread uses it.
 
     Args:
         config_file: The configuration.
-        streams: Those that run; the thread only asks what their detectors are, and checks.
+        streams: The running streams; the thread reads their detectors and checks settings.
         loader: Loads bundles; the thread calls it.
         clock: The streams' clock.
-        notifier: Is told of the beginning and the end.
+        notifier: Tells systemd of the beginning and the end.
         wake: Makes the loop turn soon.
 
     """
@@ -165,16 +165,17 @@ class Reloads:
         self._needs_restart: list[str] = []
 
     def ask(self) -> Later:
-        """Have the configuration read again; return the answer to be."""
+        """Request a reload; return its answer, which comes later."""
         if self._asked is None:
             self._asked = Later()
             self._wake()
         return self._asked
 
     def turn(self, now: AgentConfig) -> Prepared | None:
-        """Begin and end what is due; return what is to be applied, of which ``done`` then tells.
+        """Start a requested reload, or return a prepared one; the loop calls it in each turn.
 
-        ``now`` is the configuration in effect. To be called in each turn of the loop.
+        The caller applies what is returned, and then calls ``done``. ``now`` is the configuration
+        in effect.
         """
         if self._thread is None:
             if self._asked is not None:
@@ -190,7 +191,7 @@ class Reloads:
         return None
 
     def done(self, outcome: Prepared | Refused) -> None:
-        """Answer and log what became of a reload."""
+        """Answer and log the outcome of a reload."""
         self._notifier.reloaded()
         self._answer.answer = self._told(outcome)
         if self._asked is not None:
@@ -223,7 +224,7 @@ class Reloads:
         return outcome.answer()
 
     def document(self) -> dict[str, Any]:
-        """Say what is in effect, for ``status``."""
+        """Return the state of the configuration, for ``status``."""
         return {
             "file": str(self._file),
             "loaded": iso_time(self._loaded_s),
@@ -232,7 +233,7 @@ class Reloads:
         }
 
     def stop(self) -> None:
-        """Give up what is in progress, and wait for its thread as long as a stop may."""
+        """Abandon a reload in progress, and wait some seconds for its thread."""
         if self._thread is not None:
             self._checker.kill()
             self._thread.join(_STOP_S_MAX)
@@ -299,7 +300,7 @@ class Reloads:
 
 
 def _needs_restart(wanted: AgentConfig, new: AgentConfig, stay: Mapping[str, str]) -> list[str]:
-    """Return the keys that need a restart; that of a detector with the reason."""
+    """Return the keys that need a restart; the key of a bundle or baseline with the reason."""
     keys = {table.name: "bundle" if table.bundle else "baseline" for table in new.streams}
     reasons = {f"streams.{name}.{keys[name]}": reason for name, reason in stay.items()}
     places = tuple(f"streams.{name}.{key}" for name in stay for key in ("bundle", "baseline"))
