@@ -80,7 +80,7 @@ def how(text: str) -> str:
     for number in signal.Signals:
         if number.name in text:
             return number.name
-    return "memory" if "MB of memory" in text else text
+    return "memory" if "MB of memory" in text else "TrialFailed"
 
 
 def outcomes(bundle: Bundle, seeds: range) -> Iterator[tuple[int, str]]:

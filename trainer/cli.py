@@ -37,6 +37,8 @@ _Directory = click.Path(path_type=Path, file_okay=False)
 def main() -> NoReturn:
     """Run the command line. A ``FieldwatchError`` ends it with one line and its exit code."""
     console.begin()
+    # for processes of this one: none imports anything from the directory that the user is in
+    os.environ["PYTHONSAFEPATH"] = "1"
     missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
     if missing:
         say(

@@ -8,6 +8,7 @@ few milliseconds, so that neither is what is measured.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from agent.bench.bundle import REFERENCE_BUNDLE
 from agent.bench.devices import Send, terminals
 from agent.bench.lines import Lines
 from agent.bench.new_store import GATEWAY, SITE, new_store
+from agent.bundles.ledger import DIRECTORY
 from agent.config.inputs import TIME
 from agent.store.reader import Reader
 from models import bundle as bundles
@@ -38,22 +40,26 @@ class NotStarted(FieldwatchError):
 def cold_start_s(directory: Path) -> float:
     """Return the seconds until the first score, of the second of two starts.
 
-    What is installed is compiled; from a checkout, the first start sees to that.
+    What is installed is compiled; from a checkout, the first start sees to that. The first also
+    tries the network in another process, which the second then knows.
 
     Raises:
         NotStarted: there was none.
 
     """
     directory.mkdir()
-    _start_s(directory / "first")
-    return _start_s(directory / "second")
+    first, second = directory / "first", directory / "second"
+    _start_s(first)
+    return _start_s(second, first / "data" / DIRECTORY)
 
 
-def _start_s(directory: Path) -> float:
+def _start_s(directory: Path, bundles_known: Path | None = None) -> float:
     environment = {key: os.environ[key] for key in os.environ.keys() - {_UNCOMPILED}}
     data, config, log = directory / "data", directory / "agent.toml", directory / "agent.log"
     directory.mkdir()
     new_store(data)
+    if bundles_known is not None:
+        shutil.copytree(bundles_known, data / DIRECTORY)
     manifest = bundles.read(REFERENCE_BUNDLE).manifest
     columns = [TIME, *manifest.channel_names]
     with terminals(1) as (ports, send), log.open("wb") as output:
@@ -68,7 +74,7 @@ def _start_s(directory: Path) -> float:
                 columns=columns,
             )
         )
-        command = [sys.executable, "-m", "agent", "run", "--config", str(config)]
+        command = [sys.executable, "-P", "-m", "agent", "run", "--config", str(config)]
         began = time.monotonic()
         agent = subprocess.Popen(  # noqa: S603 - our own
             command, stdout=output, stderr=output, env=environment

@@ -36,7 +36,7 @@ class Subscriber:
     def __enter__(self) -> Self:
         """Start it and wait until it has subscribed."""
         self._process = subprocess.Popen(  # noqa: S603 - our own command line
-            [sys.executable, "-m", __spec__.name, str(self._port)], stdout=subprocess.PIPE
+            [sys.executable, "-P", "-m", __spec__.name, str(self._port)], stdout=subprocess.PIPE
         )
         assert self._process.stdout is not None
         if not self._process.stdout.readline():

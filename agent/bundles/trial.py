@@ -107,6 +107,8 @@ def attempt(
             f"{source}: its network needs more than {BYTES_MAX // 2**20} MB of memory; train a"
             " smaller one"
         ) from None
+    except (RuntimeError, TypeError, ValueError) as error:  # as the interpreters raise them
+        raise TrialFailed(f"{source}: its network cannot be run: {error}") from None
 
 
 def _limit() -> None:

@@ -64,7 +64,7 @@ class Broker:
         if importlib.util.find_spec("amqtt") is not None:
             # it does not answer to MQTT 5 at all, and the agent would find out by waiting
             self.name, self.protocol = "amqtt", "3.1.1"
-            return [sys.executable, "-m", __spec__.name, str(self.port)]
+            return [sys.executable, "-P", "-m", __spec__.name, str(self.port)]
         raise BrokerMissing(
             "no MQTT broker: install mosquitto (apt install mosquitto), or the embedded one"
             " (pip install 'fieldwatch[demo]')"

@@ -96,7 +96,7 @@ class Demo:
         log = (self._directory / "agent.log").open("wb")
         with log:
             return subprocess.Popen(  # noqa: S603 - our own command line
-                [sys.executable, "-m", "agent", "run", "--config", str(config)],
+                [sys.executable, "-P", "-m", "agent", "run", "--config", str(config)],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

@@ -42,7 +42,7 @@ class Helper:
 
     def __init__(self, *words: str) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own command line
-            [sys.executable, "-m", __spec__.name, *words],
+            [sys.executable, "-P", "-m", __spec__.name, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
