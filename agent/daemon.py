@@ -32,7 +32,7 @@ from agent.control.protocol import Refused
 from agent.corrections import Corrections
 from agent.defects.quarantine import Quarantine
 from agent.defects.threads import Watch
-from agent.fleets import Chooser, fleets_of, log_refused, unwatched_of
+from agent.fleets import CHOICE_S_MAX, Chooser, fleets_of, log_refused, unwatched_of
 from agent.guard import Guard
 from agent.health.measured import (
     LoopTimes,
@@ -432,7 +432,10 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
     clock = Clock()
     loader = Loader.of(config)
     chooser = Chooser(config, loader, lambda source, data: checker.call(manifest_of, source, data))
-    choices = [chooser.choose(table) for table in config.streams]
+    choices = []
+    for table in config.streams:
+        notifier.starting(CHOICE_S_MAX)
+        choices.append(chooser.choose(table))
     log_refused(choices)
     fleets = fleets_of(choices, config.summary.interval_s, clock)
     streams = {stream.name: stream for fleet in fleets for stream in fleet.streams}

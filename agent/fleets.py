@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from agent.alarms.predicted import LimitWatch
 from agent.bundles.load import Loaded, Loader, baseline
+from agent.bundles.trial import SECONDS_MAX
 from agent.clock import Clock
 from agent.config.load import AgentConfig, StreamTable
 from agent.journal import STREAM
@@ -26,6 +27,9 @@ from models.manifest import Manifest, manifest_of
 from models.signing import signer_of
 
 _LOG = logging.getLogger(__name__)
+
+# two trials of a busy machine, of the bundle and of the one before, and what comes after them
+CHOICE_S_MAX: Final = 2 * SECONDS_MAX + 60
 
 
 class Choice(NamedTuple):

@@ -68,7 +68,17 @@ def detector_of(model: Model, runtime: Runtime = "auto") -> Detector:
 
     """
     family = model.detector if isinstance(model, BaselineSettings) else model.manifest.detector
-    return (BUILDERS.get(family) or _foreign(family))(model, runtime)
+    return builder_of(family)(model, runtime)
+
+
+def builder_of(family: str) -> Builder:
+    """Return what builds the detectors of a family; loads the package that has it.
+
+    Raises:
+        FamilyUnknown: as ``detector_of``.
+
+    """
+    return BUILDERS.get(family) or _foreign(family)
 
 
 def _foreign(family: str) -> Builder:

@@ -17,7 +17,6 @@ import json
 import logging
 import os
 import pwd
-import tempfile
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -236,19 +235,17 @@ def allow_downgrade(store_directory: Path, name: str, version: int) -> int:
 
 def _replace(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Have a file with this content on the disk, or the one before."""
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f"{path.name}.", suffix=_PARTIAL, delete=False
-    ) as file:
-        partial = Path(file.name)
-        try:
+    partial = path.with_name(path.name + _PARTIAL)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
     _sync(path.parent)
 
 

@@ -19,7 +19,7 @@ from agent.config.checker import Checker, NotChecked
 from models import known_answers
 from models.bundle import Bundle
 from models.errors import TrialFailed
-from models.families import detector_of
+from models.families import builder_of, detector_of
 from models.interpreter import Runtime, runtime_version
 from models.manifest import TelemanomManifest, manifest_of
 from models.messages import ALL
@@ -94,8 +94,10 @@ def attempt(
     """
     manifest = manifest_of(source, manifest_bytes)
     bundle = Bundle(manifest, manifest_bytes, parts, None, source)
+    # what it takes to have the package or the interpreter does not count
+    builder_of(manifest.detector)
     if isinstance(manifest, TelemanomManifest):
-        runtime_version(runtime)  # what it takes to have the interpreter does not count
+        runtime_version(runtime)
     _limit()
     try:
         detector = detector_of(bundle, runtime)

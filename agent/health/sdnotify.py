@@ -42,6 +42,10 @@ class Notifier:
                 f" WatchdogSec, which is {watchdog_s:g}"
             )
 
+    def starting(self, seconds: float) -> None:
+        """Say that the start goes on, and may take so long from now, whatever the unit allows."""
+        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+
     def ready(self) -> None:
         """Say that the start is over."""
         self._send("READY=1", _READY_WAIT_S_MAX)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from agent.cli import commands
+from models import signing
 from tests.bundle_rig import BASELINE, FAR, Gateway, flow_bundle, noisy, truncate
 from tests.conftest import RealAgent, wait_until
 
 CALM = noisy(30)
+USER = pwd.getpwuid(os.getuid()).pw_name
 StartAgent = Callable[[Path], RealAgent]
 
 
@@ -181,6 +185,57 @@ def test_the_agent_ends_with_65_only_if_no_stream_can_run(
     assert agent.process.wait(60) == 65
     assert "no stream can run" in agent.log()
     assert "truncated or altered" in agent.log()
+
+
+@pytest.fixture
+def key(gateway: Gateway) -> Path:
+    """A secret key; the gateway trusts the public one."""
+    (directory := gateway.directory / "trusted").mkdir()
+    secret = gateway.directory / "ops.key"
+    signing.new_key(secret).rename(directory / "ops.pub")
+    gateway.configure(top='[bundles]\ntrusted_keys_dir = "trusted"\n')
+    return secret
+
+
+def test_the_status_says_who_signed_what_runs(gateway: Gateway, key: Path) -> None:
+    flow_bundle(gateway.bundle, 1, key)
+    gateway.start()
+    key_id = signing.read_public_keys(gateway.directory / "trusted")[0].key_id.hex()
+    signer = {"key_id": key_id, "comment": "flow version 1"}
+    assert gateway.stream()["signer"] == signer
+    assert gateway.stream("fan")["signer"] is None
+    assert f"signed by key {key_id} (flow version 1)" in printed(gateway, "status")
+
+    gateway.stop()
+    gateway.bundle.unlink()
+    gateway.start()
+    assert gateway.stream()["signer"] == signer  # of the copy
+
+
+def test_a_copy_that_is_revoked_does_not_run_either(gateway: Gateway, key: Path) -> None:
+    bundle = flow_bundle(gateway.bundle, 1, key)
+    gateway.start()
+    gateway.stop()
+    (gateway.directory / "trusted" / "revoked").write_text(f"bundle {bundle.digest} wrong unit\n")
+    gateway.start()
+    assert not gateway.stream()["watched"]
+    assert gateway.stream()["refused"]["why"].count("(wrong unit)") == 2
+
+
+def test_an_older_bundle_runs_once_a_person_allows_it(gateway: Gateway, key: Path) -> None:
+    flow_bundle(gateway.bundle, 2, key)
+    gateway.start()
+    gateway.stop()
+    flow_bundle(gateway.bundle, 1, key)
+    gateway.start()
+    assert gateway.stream()["bundle"] == "flow version 2"
+    assert "older than version 2" in gateway.stream()["refused"]["why"]
+    assert "version 1 and later" in printed(gateway, "allow-downgrade", "flow", "--to", "1")
+    gateway.stop()
+    agent = gateway.start()
+    assert gateway.stream()["bundle"] == "flow version 1"
+    assert gateway.stream()["refused"] is None
+    assert f"runs again instead of version 2, as {USER} has allowed" in agent.log()
 
 
 def test_copies_that_no_stream_needs_are_removed(gateway: Gateway) -> None:

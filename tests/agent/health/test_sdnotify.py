@@ -21,12 +21,14 @@ def test_messages_arrive_as_systemd_expects_them(
         systemd.settimeout(10.0)
         systemd.bind("\0" + name if abstract else name)
         notifier = Notifier()
+        notifier.starting(1.5)
         notifier.ready()
         notifier.status("3 samples\nSTOPPING=1\ud800")
         notifier.watchdog()
         notifier.stopping()
-        received = [systemd.recv(100) for _ in range(4)]
+        received = [systemd.recv(100) for _ in range(5)]
     assert received == [
+        b"EXTEND_TIMEOUT_USEC=1500000",
         b"READY=1",
         rb"STATUS=3 samples\nSTOPPING=1\ud800",
         b"WATCHDOG=1",
