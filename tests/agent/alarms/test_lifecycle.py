@@ -128,3 +128,26 @@ def test_every_state_has_its_place_in_the_order_of_what_goes_first() -> None:
 
 def test_times_are_read_as_they_are_written() -> None:
     assert unix_s(iso_time(OPENED_S + 0.25)) == OPENED_S + 0.25
+
+
+def test_those_left_open_are_stored_as_they_are_until_they_are_named() -> None:
+    alarms = opened(1, 2, 3)
+    kept = {alarm["number"]: alarm for alarm in alarms.stored}
+    alarms.leave_open(["anomaly"], but=[3])
+    assert alarms.update([event(3)]) == []
+    assert [alarm["number"] for alarm in alarms.stored] == [3, 1, 2]
+    assert alarms.stored[1:] == [kept[1], kept[2]]
+    (other,) = alarms.close("unwatched", OPENED_S + 60.0)
+    assert other.alarm["number"] == 3
+    (named,) = alarms.close("unwatched", OPENED_S + 60.0, [1])
+    assert named.alarm["number"] == 1
+    assert alarms.update([]) == []
+    assert alarms.stored == [kept[2]]
+    alarms.leave_open([])
+    assert [change.alarm["number"] for change in alarms.close("stream_removed", OPENED_S)] == [2]
+
+
+def test_alarms_of_other_kinds_are_not_left_open() -> None:
+    alarms = opened(1)
+    alarms.leave_open(["limit"])
+    assert len(alarms.close("unwatched", OPENED_S + 60.0)) == 1

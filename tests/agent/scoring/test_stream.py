@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.bundles.load import baseline
+from agent.clock import Clock
+from agent.config.load import StreamTable
+from agent.scoring.fleet import Fleet
+from agent.scoring.origin import Origin, Refusal
+from agent.scoring.stream import Stream
 from agent.store.batch import THROUGH, Batch
+from models.errors import ConfigError
+from models.times import iso_time
 from tests.agent.test_clock import World
 from tests.fleet_rig import FAR, NORMAL, START_S, WARM_UP, Fleeting, rows
 
@@ -178,3 +187,45 @@ def test_the_document_says_what_the_last_commit_knew() -> None:
     assert [alarm["number"] for alarm in after["open_alarms"]] == [1]
     assert after["counters"]["samples"] == CALM + 5
     assert after["counters"]["readings"] == 2 * (CALM + 5)
+
+
+def in_place_of_a_bundle(**more: Any) -> tuple[StreamTable, Stream]:
+    """Return a stream whose baseline stands in for its bundle, and its settings."""
+    table = StreamTable.model_validate(
+        Fleeting("pump").tables[0].model_dump() | {"bundle": "b", **more}
+    )
+    origin = Origin(refused=Refusal(Path("b"), "truncated"), stands_in="baseline")
+    assert table.baseline is not None
+    fleet = Fleet(baseline(table.baseline), [table], 10.0, Clock(), [origin])
+    return table, fleet.streams[0]
+
+
+def test_limits_do_not_keep_the_baseline_from_standing_in_for_a_bundle() -> None:
+    limit = {"channel": "flow", "high_critical": 80.0}
+    table, stream = in_place_of_a_bundle(limits=[limit])
+    stream.check(table)
+    stream.reconfigure(table, 20.0, Batch())
+    document = stream.document()
+    assert document["stands_in"] == "baseline"
+    assert document["refused"] == {"bundle": "b", "why": "truncated"}
+    assert document["forecast"] is None
+    with pytest.raises(ConfigError, match="forecaster"):  # as its own it takes none
+        Fleet(stream._detector, [table], 10.0, Clock())
+
+
+def test_what_the_bundle_found_stays_open_and_silence_does_not() -> None:
+    found = [open_alarm(1, "anomaly"), open_alarm(2, "silent"), open_alarm(3, "limit")]
+    _, stream = in_place_of_a_bundle()
+    batch = Batch()
+    assert not stream.restore({"of": b"a bundle"}, found, 3, batch)
+    assert states(batch) == [(2, "silent", "closed")]
+    stream.save(Batch(), 1)
+    assert [alarm["number"] for alarm in stream.document()["open_alarms"]] == [1, 3]
+    assert stream.take_number() == 4
+    stream.close(batch)  # it leaves
+    assert states(batch)[1:] == [(1, "anomaly", "closed"), (3, "limit", "closed")]
+
+
+def open_alarm(number: int, kind: str) -> dict[str, Any]:
+    told = iso_time(START_S)
+    return {"number": number, "kind": kind, "state": "opened", "onset": told, "opened": told}
