@@ -78,13 +78,14 @@ class Ledger:
             return _Ran.of(json.loads(data))
         except FileNotFoundError:
             return _Ran()
-        except (OSError, ValueError, RecursionError) as error:
-            _LOG.error(
-                "%s cannot be read (%s): which bundles have run here is not known any more",
-                path,
-                error,
-            )
-            return _Ran()
+        except OSError as error:
+            why = error.strerror
+        except (ValueError, RecursionError) as error:
+            why = str(error)
+        _LOG.error(
+            "%s cannot be read (%s): which bundles have run here is not known any more", path, why
+        )
+        return _Ran()
 
     def tried(self, key: str) -> bool:
         """Whether a network has passed its trial here."""
@@ -111,9 +112,12 @@ class Ledger:
             return int(path.read_text()[:20])
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            _LOG.error("%s cannot be read, so it allows nothing: %s", path, error)
-            return None
+        except OSError as error:
+            why = error.strerror
+        except ValueError:
+            why = "not a number"
+        _LOG.error("%s cannot be read, so it allows nothing: %s", path, why)
+        return None
 
     def copy_of_previous(self, stream: str) -> Path | None:
         """Return the copy of the bundle that a stream ran last; None: none."""
@@ -166,7 +170,7 @@ class Ledger:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
-                _LOG.error("%s cannot be removed, and still allows it: %s", path, error)
+                _LOG.error("%s cannot be removed, and still allows it: %s", path, error.strerror)
 
     def _keep(self, bundle: Bundle) -> bool:
         """Have a copy of a bundle on the disk; say whether there is one."""
@@ -181,7 +185,7 @@ class Ledger:
             _LOG.error(
                 "no copy can be kept of %s, so no stream can go back to it: %s",
                 bundle.source,
-                error,
+                error.strerror,
             )
             return False
         return True
@@ -197,7 +201,7 @@ class Ledger:
         except FileNotFoundError:  # nothing ever ran
             return
         except OSError as error:
-            _LOG.warning("%s cannot be cleaned up: %s", self.directory, error)
+            _LOG.warning("%s cannot be cleaned up: %s", self.directory, error.strerror)
 
     def _document(self) -> dict[str, Any]:
         ran = self._ran
@@ -208,7 +212,7 @@ class Ledger:
             self.directory.mkdir(mode=0o700, exist_ok=True)
             _replace(self.directory / _RAN, json.dumps(self._document()).encode())
         except OSError as error:
-            _LOG.error("%s cannot be written: %s", self.directory / _RAN, error)
+            _LOG.error("%s cannot be written: %s", self.directory / _RAN, error.strerror)
 
 
 def allow_downgrade(store_directory: Path, name: str, version: int) -> int:
@@ -218,13 +222,20 @@ def allow_downgrade(store_directory: Path, name: str, version: int) -> int:
 
     Raises:
         ConfigError: they can anyway.
-        StoreError: it cannot be written.
+        StoreError: it cannot be written, or what has run here cannot be read.
 
     """
+    ran = store_directory / DIRECTORY / _RAN
+    try:
+        ran.open("rb").close()
+    except FileNotFoundError:  # nothing ran
+        pass
+    except OSError as error:
+        raise StoreError(f"{ran}: cannot be read: {error.strerror}; call this as root") from error
     floor = Ledger(store_directory).floor(name)
     if version >= floor:
-        ran = f"the lowest is {floor}" if floor else "no signed version has run here"
-        raise ConfigError(f"{name}: version {version} may run anyway: {ran}")
+        why = f"the lowest is {floor}" if floor else "no signed version has run here"
+        raise ConfigError(f"{name}: version {version} may run anyway: {why}")
     path = store_directory / DIRECTORY / f"{name}{_DOWNGRADE}"
     try:
         _replace(path, f"{version}\n".encode(), 0o644)
@@ -241,6 +252,7 @@ def _replace(path: Path, data: bytes, mode: int = 0o600) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
+            os.fchmod(file.fileno(), mode)  # whatever the umask of root
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError:

@@ -125,6 +125,25 @@ def test_what_need_not_be_allowed_is_not(tmp_path: Path, store: Path, keys: Keys
     assert "may run anyway" in allow(store, "../../flow\x00", "--to", "2")[1]
 
 
+def test_what_cannot_be_read_is_not_taken_for_nothing(store: Path) -> None:
+    (store / "bundles").mkdir()
+    (store / "bundles" / "ran.json").symlink_to("ran.json")  # a loop, as root reads all else
+    assert "ran.json: cannot be read: " in allow(store, "flow", "--to", "2")[1]
+
+
+def test_the_agent_can_read_what_root_allows_whatever_the_umask(
+    tmp_path: Path, store: Path, keys: Keys
+) -> None:
+    flow_bundle(tmp_path / "2.fieldwatch", 2, keys.new())
+    ran(loader(store, keys), tmp_path / "2.fieldwatch")
+    was = os.umask(0o077)
+    try:
+        assert allow(store, "flow", "--to", "1")[0] == 0
+    finally:
+        os.umask(was)
+    assert (store / "bundles" / "flow.downgrade").stat().st_mode & 0o777 == 0o644
+
+
 def test_a_permission_that_cannot_be_read_permits_nothing(
     tmp_path: Path, store: Path, keys: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
