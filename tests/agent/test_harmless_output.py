@@ -280,6 +280,7 @@ def test_a_bundle_with_half_a_pair_of_surrogates_is_refused(
         ("replay", HOSTILE, "--bundle", HOSTILE),
         ("check", "--config", HOSTILE),
         ("status", "--config", HOSTILE),
+        ("allow-downgrade", HOSTILE, "--to", "1", "--config", HOSTILE),
         ("probe", "file", HOSTILE, "--seconds", "0.1"),
         ("probe", "file", HOSTILE, "--seconds", "0.1", "--json"),
         ("probe", "serial", HOSTILE, "--seconds", "0.1"),
@@ -323,6 +324,13 @@ def test_what_a_collector_has(tmp_path: Path, more: tuple[str, ...], encoding: s
     assert told.code == 0
     assert_harmless(told, as_json="--json" in more)
     assert "forged" in told.out or more[:1] == ("--cause",)
+
+
+def test_an_older_bundle_is_allowed(config: Path) -> None:
+    told = call("allow-downgrade", HOSTILE.replace("\ud800", ""), "--to", "1", "--config", config)
+    assert told.code == 78
+    assert "version 1 may run anyway" in told.err
+    assert_harmless(told)
 
 
 def probe(file: Path, lines: list[str], *more: str, encoding: str = "utf-8") -> Printed:
