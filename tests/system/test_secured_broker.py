@@ -184,6 +184,8 @@ def test_a_gateway_and_the_collector_work_there_and_a_clone_is_found(
         for name in ("one", "two"):
             (tmp_path / name).mkdir()
             access = given(secured, "plant/gw-1") | {"acknowledgement": "central"}
+            # the turns of two gateways have to be longer than the collector's commits
+            access |= {"backoff_min_s": 0.5, "backoff_max_s": 3}
             one = Gateway(tmp_path / name, secured.gateways_port, **access)
             gateways.append(one)
             one.put(20)
