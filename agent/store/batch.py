@@ -1,4 +1,4 @@
-"""What one commit holds; and what is kept of it in memory while nothing can be committed."""
+"""What one commit contains, and how much of it memory keeps while nothing can be committed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Batch:
 
     @property
     def remembers(self) -> bool:
-        """Whether there is a stream's memory of samples in it."""
+        """Whether it contains a stream's memory of samples."""
         return any(THROUGH in parts for parts in self.state.values())
 
     def forget(self, stream: str) -> None:
@@ -52,7 +52,7 @@ class Batch:
         self.state.pop(stream, None)
 
     def forgo(self, streams: Collection[str]) -> None:
-        """Drop all that is of these streams."""
+        """Drop everything of these streams."""
         self.samples = [one for one in self.samples if one[0] not in streams]
         self.alarms = [alarm for alarm in self.alarms if alarm["stream"] not in streams]
         self.messages = [one for one in self.messages if one.stream not in streams]
@@ -67,7 +67,7 @@ class Batch:
         return dropped
 
     def shed(self) -> Counter[str]:
-        """Drop what is too much to be kept in memory; return how many of what.
+        """Drop what exceeds the limits of memory; return how much of each kind.
 
         Samples, oldest first; messages in the order in which the outbox drops them. Of an alarm
         only the latest state is kept; which go first is ``SHED_FIRST``'s to say.

@@ -1,4 +1,4 @@
-"""What becomes of the batch while the store cannot be written: kept in memory, within limits.
+"""While the store cannot be written, the batch stays in memory, within limits.
 
 Staff learn it from the log and from systemd's status line, as the status itself cannot be stored;
 central ops from the retained status of the link, which names the alarms that wait. A message gets
@@ -24,7 +24,7 @@ _ALARMS_TOLD_MAX = 20
 
 
 class Trouble:
-    """Whether there is any, and what it has cost since the start; the loop's thread uses it."""
+    """Whether the store fails, and what that has cost since the start; for the loop's thread."""
 
     def __init__(self) -> None:
         self.error: str | None = None  # why nothing can be stored
@@ -33,15 +33,15 @@ class Trouble:
         self._shed_before: Counter[str] = Counter()
 
     def failed(self, error: StoreError, batch: Batch, wall_s: float) -> None:
-        """Keep what could not be written; say so once."""
+        """Keep what could not be written; log it once."""
         if self.error is None:
             self._since_s = wall_s
-            _LOG.error("cannot store, trying again until it works: %s", error)
+            _LOG.error("cannot store: %s; trying again until it works", error)
         self.error = str(error)
         self._shed.update(batch.shed())
 
     def over(self) -> bool:
-        """Say once that everything is stored again; return whether there was trouble."""
+        """Log once that everything is stored again; return whether the store had failed."""
         if self.error is None:
             return False
         lost = self._shed - self._shed_before
@@ -50,7 +50,7 @@ class Trouble:
         return True
 
     def news(self, batch: Batch) -> dict[str, Any] | None:
-        """Return what central ops is to know; None where all is stored."""
+        """Return what central ops must know; None if everything is stored."""
         if self.error is None:
             return None
         alarms = [m.data | {"number": None} for m in batch.messages if m.kind == "alarm"]
@@ -66,7 +66,7 @@ class Trouble:
         return f"CANNOT STORE since {iso_time(self._since_s)}: {self.error}"
 
     def counters(self) -> dict[str, int]:
-        """Return what could not be stored, and was dropped."""
+        """Return how much was dropped because it could not be stored."""
         return {
             "samples_not_stored": self._shed["samples"],
             "messages_not_stored": self._shed.total() - self._shed["samples"],

@@ -1,4 +1,4 @@
-"""One database file of the store with its only writer, and what becomes of it when it is damaged.
+"""One database file of the store, its only writer, and its repair if it is damaged.
 
 What SQLite cannot read at the opening is mended before it is used. Damage that shows up later is
 mended by another process, beside the loop: until that is done nothing can be written to the file.
@@ -59,7 +59,7 @@ class StoreFile:
         self._bytes = 0
 
     def open(self, mend: Mend) -> None:
-        """Open the file, made or mended as needed.
+        """Open the file; create or repair it if needed.
 
         Raises:
             StoreError: it cannot be used.
@@ -70,7 +70,7 @@ class StoreFile:
         try:
             self.connection = open_for_writing(self.path, self._synchronous)
         except Damaged as damage:
-            _LOG.error("%s; it is damaged: saving what can be read", damage)
+            _LOG.error("%s; the file is damaged: saving what can be read", damage)
             self._take_note(mend(self.path, None, damage.commits_lost))
             self.connection = open_for_writing(self.path, self._synchronous)
         if self.path.stat().st_size > CHECKED_BYTES_MAX:
@@ -80,17 +80,17 @@ class StoreFile:
         self.reports.append(report)
         lost = {table: "unknown" if n is None else n for table, n in report["lost"].items()}
         _LOG.error(
-            "%s was set aside as %s, and a new one begun; rows saved: %s, lost: %s",
+            "%s was damaged; it is kept as %s, and a new file has its rows: saved %s, lost %s",
             self.path,
             report["file"],
             report["saved"],
             lost,
         )
         for name in report["deleted"]:
-            _LOG.warning("%s deleted: only the newest damaged files are kept", name)
+            _LOG.warning("deleted %s: only the newest damaged files are kept", name)
 
     def ready(self) -> None:
-        """Look how the mending goes on, where there is any.
+        """Go on with a repair, if there is one.
 
         Raises:
             StoreError: it is not over.
@@ -115,14 +115,14 @@ class StoreFile:
                 self.damaged(found["finding"])
 
     def suspect(self) -> None:
-        """Have the file read as a whole, beside the loop: a reader has found damage."""
+        """Check the whole file in another process: a reader has found damage."""
         if not self._damaged and self._checking is None:
             self._checking = checking(self.path)
 
     def damaged(self, why: object) -> None:
-        """Close the file, and let it be mended."""
+        """Close the file and have it repaired."""
         if not self._damaged:
-            _LOG.error("%s; it is damaged: saving what can be read", why)
+            _LOG.error("%s; the file is damaged: saving what can be read", why)
             self._damaged, self._retry_at = True, 0.0
             self.connection.close()
 
@@ -148,7 +148,7 @@ class StoreFile:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Read; damage that shows up is mended.
+        """Read; if the file turns out to be damaged, it is repaired.
 
         Raises:
             StoreError: the file cannot be read.
@@ -163,7 +163,7 @@ class StoreFile:
 
     @contextlib.contextmanager
     def transaction(self, durable: bool = False) -> Iterator[None]:
-        """Commit what is done inside, or nothing of it; damage that shows up is mended.
+        """Commit all that is done inside, or nothing; a damaged file is repaired.
 
         If ``durable``, this commit and those before are on the disk when it is over.
 
@@ -192,14 +192,14 @@ class StoreFile:
             give_back(connection)
 
     def bytes(self) -> int:
-        """Return the size of what it holds; the last one known, where it cannot be read."""
+        """Return the size of its content in bytes; if it cannot be read, the last known size."""
         if not self._damaged:
             with contextlib.suppress(StoreError), errors_of(self.path):
                 self._bytes = bytes_used(self.connection)
         return self._bytes
 
     def close(self) -> None:
-        """Close it; a mending that is not over is begun again by the next opening."""
+        """Close it; the next opening starts an unfinished repair again."""
         for helper in (self._mending, self._checking):
             if helper is not None:
                 helper.stop()

@@ -1,4 +1,4 @@
-"""Makes, migrates and mends the database files in a process of its own.
+"""Creates, migrates, checks and repairs the database files in a separate process.
 
 ``python -m`` with the directory, ``--mend FILE`` or ``--check FILE``. What makes tables
 (sqlite-utils) takes 33 MB, which would stay with an agent that runs for years; and to mend or
@@ -32,13 +32,16 @@ from agent.store.sqlite import (
 )
 from models import console
 from models.errors import StoreError
+from models.printable import printable
+
+_LOG = logging.getLogger(__name__)
 
 _SECONDS_MAX = 600  # a migration may rewrite all there is
 _NOT_POSSIBLE = 3
 
 
 class Helper:
-    """A process that does one of these things, beside the loop or while it waits."""
+    """A process that does one of these things; the loop waits for it or goes on."""
 
     def __init__(self, *words: str) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own command line
@@ -49,43 +52,45 @@ class Helper:
         )
 
     def poll(self) -> Report | None:
-        """Return what it reports, once it has ended.
+        """Return its report; None while it runs.
 
         Raises:
-            StoreError: it could not be done; the text says why.
+            StoreError: it failed; the text says why.
 
         """
         return None if self._process.poll() is None else self.wait()
 
     def wait(self) -> Report:
-        """Wait for its end; return what it reports.
+        """Wait for its end; return its report, and log its warnings.
 
         Raises:
-            StoreError: it could not be done; the text says why.
+            StoreError: it failed; the text says why.
 
         """
         out, err = self._process.communicate()
         if self._process.returncode == -signal.SIGALRM:
-            raise StoreError(f"not done after {_SECONDS_MAX} s")
+            raise StoreError(f"the process was stopped after {_SECONDS_MAX} s")
         if self._process.returncode == _NOT_POSSIBLE:
             raise StoreError(err.strip())
         if self._process.returncode:
             raise StoreError(f"a process that makes the tables failed:\n{err}")
+        for line in err.splitlines():
+            _LOG.warning("%s", printable(line))
         report: Report = json.loads(out)
         return report
 
     def stop(self) -> None:
-        """End it; what it was about is left as it was."""
+        """Kill it; the files stay as they were."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
 
 
 def bring_up_to_date(directory: Path) -> None:
-    """Make the files in ``directory``, or migrate them, where that is needed.
+    """Create the files in ``directory``, or migrate them if they are old.
 
     Raises:
-        StoreError: it cannot be done; the text says why.
+        StoreError: it failed; the text says why.
 
     """
     if not any(outdated(directory / name) for name in (RECORDS, READINGS)):
@@ -95,7 +100,7 @@ def bring_up_to_date(directory: Path) -> None:
 
 
 def mending(path: Path, numbers: Numbers | None = None, commits_lost: int = 0) -> Helper:
-    """Begin to mend a file; see ``agent.store.salvage.mend``. The caller has the lock."""
+    """Start to repair a file; see ``agent.store.salvage.mend``. The caller has the lock."""
     epoch, last_seq = numbers or ("", 0)
     with errors_of(path):
         return Helper("--mend", str(path), epoch, str(last_seq), str(commits_lost))
@@ -107,13 +112,13 @@ def mend_meanwhile(path: Path, numbers: Numbers | None, commits_lost: int) -> Re
 
 
 def checking(path: Path) -> Helper:
-    """Begin to read all of a file; what it reports is empty, or has a ``finding``."""
+    """Start to read a whole file; the report is empty or has a ``finding``."""
     with errors_of(path):
         return Helper("--check", str(path))
 
 
 def main(words: list[str]) -> int:
-    """Do it, here, or be ended by the system's alarm clock."""
+    """Do what the command line says; SIGALRM ends it after ``_SECONDS_MAX``."""
     signal.alarm(_SECONDS_MAX)
     console.begin()
     log_to_stderr("%(message)s", logging.WARNING)

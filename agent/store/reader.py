@@ -39,14 +39,14 @@ class Stored(NamedTuple):
 
 
 class Reader:
-    """Reads both files; for one thread."""
+    """Reads both files; one thread uses it."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._opened: dict[str, _Opened] = {}
 
     def __enter__(self) -> Self:
-        """Return itself; files are opened when first asked."""
+        """Return itself; a file is opened by its first query."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -101,7 +101,7 @@ class Reader:
         return timeline.streams(self._query_readings)
 
     def history(self, stream: str, from_s: float, to_s: float, points_max: int) -> History:
-        """Return how a stream went between two times (Unix seconds), in at most so many points.
+        """Return a stream's past between two times (Unix seconds) in at most ``points_max`` points.
 
         From the finest of samples, minutes and hours that is not too long; the cost goes with
         ``points_max``. Of a stream without a history there is no point.
@@ -200,7 +200,7 @@ class Reader:
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:
-    """Return which file it is; None where that cannot be told, as while one is being replaced."""
+    """Return device and inode of a file; None if it is absent, as while it is being replaced."""
     try:
         found = os.stat(path)  # noqa: PTH116 - called for each query; a Path costs as much again
     except OSError:

@@ -1,4 +1,4 @@
-"""What goes from the store because it is old: samples, alarms that are closed, history.
+"""Deletes what is old: samples, closed alarms, history.
 
 Age is told by the samples' own times and the alarms' ends, and only while the gateway's clock is
 set: a clock that is ahead must not empty the store. Looked at a few rows at a time, oldest first.

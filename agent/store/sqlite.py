@@ -84,7 +84,7 @@ def errors_of(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def transaction(connection: Connection, path: Path) -> Iterator[None]:
-    """Commit what is done inside, or nothing of it.
+    """Commit all that is done inside, or nothing.
 
     Raises:
         StoreError: nothing was written.
@@ -108,7 +108,7 @@ def touch(connection: Connection) -> None:
 
 
 def open_for_writing(path: Path, synchronous: Synchronous, name: str = "") -> Connection:
-    """Open a database, made or brought up to date as needed, for its only writer.
+    """Open a database for its only writer; create or migrate it if needed.
 
     Args:
         path: of the file.
@@ -175,7 +175,7 @@ def _prepare(connection: Connection, path: Path, synchronous: Synchronous, name:
 
 
 def check(connection: Connection, path: Path) -> None:
-    """Read all pages of a file (``PRAGMA quick_check``); the time goes with its size.
+    """Read all pages of a file (``PRAGMA quick_check``); a larger file takes longer.
 
     Raises:
         Damaged: the file is.
@@ -192,7 +192,7 @@ def log_of(path: Path) -> Path:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged file and its log; nothing is thrown away."""
+    """Rename a damaged file and its log; nothing is deleted."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside = path.with_name(f"{path.name}{ASIDE}{stamp}")
     while aside.exists():
@@ -239,7 +239,7 @@ def _mended(path: Path) -> Path:
 
 
 def sync_directory(directory: Path) -> None:
-    """Have the names in a directory on the disk."""
+    """Sync the names in a directory to the disk."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -257,7 +257,7 @@ def bytes_used(connection: Connection) -> int:
 
 
 def give_back(connection: Connection) -> None:
-    """Return some free pages to the file system, few enough for no stall."""
+    """Return a few free pages to the file system, so that the commit stays short."""
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     if free > _FREE_PAGES_KEPT:
         # execute() would step once, which is one page

@@ -81,14 +81,14 @@ class Store:
         retention: Retention = FOREVER,
         history_bytes_max: int = 2**28,
     ) -> None:
-        """Set new caps; what is too much goes with the next commits."""
+        """Set new limits; the next commits delete what exceeds them."""
         self._retention, self._bytes_max = retention, bytes_max
         self._outbox.rows_max, self._ring.rows_max = outbox_rows_max, ring_rows_max
         self._alarms.rows_max = alarm_rows_max
         self.history.bytes_max = _history_bytes(history_bytes_max, bytes_max)
 
     def open(self, mend: Mend = salvage.mend) -> None:
-        """Open both files, making or mending them as needed.
+        """Open both files; create or repair them if needed.
 
         Raises:
             StoreError: the directory cannot be used, or another agent uses it.
@@ -115,7 +115,7 @@ class Store:
 
     @property
     def set_aside(self) -> list[Path]:
-        """Damaged files in the directory, each of which a new one took the place of."""
+        """Damaged files in the directory; each was replaced by a new one."""
         return [self.directory / report["file"] for report in self._reports()]
 
     def _reports(self) -> list[salvage.Report]:
@@ -127,7 +127,7 @@ class Store:
         return len(self._reports())
 
     def outbox_damaged(self) -> None:
-        """Take note that a reader has found it damaged."""
+        """Check the outbox: a reader has found damage."""
         self._records_file.suspect()
 
     def _numbers(self) -> Numbers | None:
@@ -143,7 +143,7 @@ class Store:
         self._ring.open(self._readings, self.history.open(self._readings))
 
     def commit(self, batch: Batch, clock: str) -> None:
-        """Write the batch and empty it of what was written.
+        """Write the batch, and remove from it what was written.
 
         The samples first: what a kill leaves stored without the streams' memory of it is scored
         again at the next start; a memory of samples that are not there would never miss them.
@@ -199,7 +199,7 @@ class Store:
         batch.counters = {}
 
     def _is_full_of_messages(self) -> bool:
-        """Whether it is too large without samples, which go first, with their own commits."""
+        """Whether it is too large and has no samples left: those are dropped first."""
         return not self._ring.rows and self._too_large()
 
     def _too_large(self) -> bool:
@@ -257,7 +257,7 @@ class Store:
     def correction(
         self, by_s: float, since_s: float, until_s: float, streams: frozenset[str], batch: Batch
     ) -> Correction:
-        """Return how to put right all that is stored, and in ``batch``; see ``Correction``."""
+        """Return how to correct the times of all that is stored or in ``batch``."""
         next_sample = self.next_sample + batch.rows()
         self.history.cut(next_sample)
         return Correction(
@@ -272,7 +272,7 @@ class Store:
         )
 
     def correct(self, by: Correction) -> None:
-        """Move some of the times that were wrong; to be called until ``by`` is done.
+        """Correct some of the times that were wrong; call it until ``by`` is done.
 
         Raises:
             StoreError: nothing was moved; it can be called again.
@@ -305,7 +305,7 @@ class Store:
             return dict(parts.fetchall())
 
     def clock(self) -> bytes | None:
-        """Return the clock's state as of the newest samples; None where there is none."""
+        """Return the clock's state at the newest samples; None if there is none."""
         try:
             with self._readings_file.reading() as readings:
                 newest = readings.execute(
@@ -317,7 +317,7 @@ class Store:
 
     @property
     def next_sample(self) -> int:
-        """Number that the next sample will have, over all streams."""
+        """Number of the next sample; all streams share one count."""
         return self._ring.next_sample
 
     def samples_from(self, stream: str, number: int) -> list[tuple[bytes, bytes, bytes | None]]:
@@ -351,7 +351,7 @@ class Store:
         return self._outbox.totals.last_seq
 
     def document(self) -> dict[str, Any]:
-        """Say how full it is, for ``status``."""
+        """Return how full it is, for ``status``."""
         totals = self._outbox.totals
         return {
             "epoch": self.origin.epoch,
@@ -370,7 +370,7 @@ class Store:
         }
 
     def close(self) -> None:
-        """Close both files and let others in."""
+        """Close both files and release the lock."""
         self._closing.close()
 
 
@@ -381,5 +381,5 @@ def _history(bytes_max: int) -> History:
 
 
 def _history_bytes(history_bytes_max: int, bytes_max: int) -> int:
-    """Return the cap of minutes and hours: however small the store is, samples have room."""
+    """Return the limit of minutes and hours in bytes; it leaves room for samples in any store."""
     return min(history_bytes_max, bytes_max // 4)

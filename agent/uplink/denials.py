@@ -50,7 +50,7 @@ class Denials:
         return max(0.0, min(self._asks_at.values()) - time.monotonic())
 
     def due(self) -> list[Topic]:
-        """Return the topics of which one message asks now; the next one does after a while."""
+        """Return the topics that ask now with one message; they ask again after ``retry_s``."""
         now = time.monotonic()
         due = [topic for topic, asks_at in self._asks_at.items() if asks_at <= now]
         self._asks_at |= dict.fromkeys(due, now + self._retry_s)
@@ -60,8 +60,8 @@ class Denials:
         """Park a topic."""
         if topic not in self._asks_at:
             _LOG.error(
-                "the broker lets us not publish to %s: %s; its messages wait, one asks again each"
-                " %.0f s",
+                "the broker does not allow us to publish to %s: %s; its messages wait, and one is"
+                " sent every %.0f s to ask again",
                 printable(topic),
                 reason,
                 self._retry_s,
@@ -70,7 +70,7 @@ class Denials:
         self._acquit(topic)
 
     def dropped(self, topics: Sequence[Topic]) -> None:
-        """Take note that the connection ended before messages of these had an answer, in order."""
+        """The connection ended before messages of these topics, in order, had an answer."""
         self._suspects.update(topics)
         for topic in topics[:1]:  # a broker answers in order
             strikes = self._strikes[topic] = self._strikes.get(topic, 0) + 1
@@ -78,7 +78,7 @@ class Denials:
                 self.deny(topic, "the connection ends each time")
 
     def nothing_waits(self) -> None:
-        """Take note that suspects have nothing to send."""
+        """Suspected topics have nothing to send: end the search."""
         self._suspects.clear()
 
     def _acquit(self, topic: Topic) -> None:
@@ -86,9 +86,9 @@ class Denials:
         self._suspects.discard(topic)
 
     def taken(self, topic: Topic) -> bool:
-        """Take note that the broker takes it; return whether it was parked."""
+        """The broker has accepted a message of a topic; return whether it was parked."""
         self._acquit(topic)
         parked = self._asks_at.pop(topic, None) is not None
         if parked:
-            _LOG.info("the broker lets us publish to %s again", printable(topic))
+            _LOG.info("the broker allows us to publish to %s again", printable(topic))
         return parked

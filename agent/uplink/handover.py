@@ -1,4 +1,4 @@
-"""The uplink that is, and the one that follows when ``mqtt`` changes: the loop sees one.
+"""The present uplink, and the next one when ``mqtt`` changes: the loop sees only one.
 
 An uplink takes seconds to say goodbye. The loop does not wait for it, and the next one starts when
 what the last one got acknowledged has been deleted, so that nothing is sent again.
@@ -30,7 +30,7 @@ class Relay:
             self._uplink.start()
 
     def replace(self, following: Uplink | None) -> None:
-        """Let the uplink end, and then start ``following``."""
+        """End the uplink, and then start ``following``."""
         self._following = following
         if self._goodbye is None:
             stop = self._uplink.stop if self._uplink else lambda: None
@@ -38,7 +38,7 @@ class Relay:
             self._goodbye.start()
 
     def tell(self, unstored: dict[str, Any] | None) -> None:
-        """Let central ops know of what cannot be stored; None: all is."""
+        """Tell central ops what cannot be stored; None: everything is stored."""
         if self._uplink:
             self._uplink.tell(unstored)
 
@@ -61,17 +61,17 @@ class Relay:
         return self._uplink.counters() if self._uplink else {}
 
     def committed(self, deleted: list[int]) -> None:
-        """Say that there was a commit, and that these are gone from the outbox."""
+        """Take in that a commit has deleted these from the outbox."""
         if self._uplink:
             self._uplink.committed(deleted)
         if self._goodbye is None or self._goodbye.is_alive() or not self._drained:
             return
         self._uplink, self._following, self._goodbye = self._following, None, None
-        _LOG.info("the link to central ops has its new settings")
+        _LOG.info("the link to central ops uses the new settings")
         self.start()
 
     def snapshot(self) -> dict[str, Any] | None:
-        """Say how the link is doing; None where none is configured."""
+        """Return the state of the link; None if none is configured."""
         return self._uplink.snapshot() if self._uplink else None
 
     def stop(self) -> None:

@@ -29,13 +29,13 @@ class Link:
     denied: tuple[str, ...] = ()  # topics that the broker does not let us publish to
 
     def change(self, state: LinkState) -> None:
-        """Take note of a new state, and since when."""
+        """Set the state, and since when it holds."""
         if state != self.state:
             self.state, self.since_s = state, time.time()
 
 
 class Ledger:
-    """What needs not be sent (any more), until the loop has deleted it."""
+    """Messages that need not be sent any more, until the loop has deleted them."""
 
     def __init__(self) -> None:
         self.done: SimpleQueue[int] = SimpleQueue()  # sender -> loop
@@ -46,12 +46,12 @@ class Ledger:
         return seq in self._done
 
     def add(self, seq: int) -> None:
-        """Take note that it may be deleted."""
+        """Let the loop delete a message."""
         self._done.add(seq)
         self.done.put(seq)
 
     def forget_deleted(self) -> None:
-        """Drop what is gone from the outbox."""
+        """Forget what the loop has deleted."""
         self._done.difference_update(drain(self.deleted))
 
 

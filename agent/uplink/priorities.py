@@ -1,4 +1,4 @@
-"""In which order the outbox is sent: lanes that overtake each other, each in order in itself.
+"""The order in which the outbox is sent: each lane keeps its order, and lanes overtake each other.
 
 What was there when the link came up is the backlog, what comes after it is live. An alarm goes
 before anything else, and alarms never overtake each other. Live summaries and health go before
@@ -22,7 +22,7 @@ _ROWS_READ = 100  # rows of a lane in memory at a time
 
 
 class Allowance:
-    """What may be sent of the backlog now: fills up at a rate, and holds a tenth of a second."""
+    """How much of the backlog may be sent now: a token bucket that holds a tenth of a second."""
 
     def __init__(self, rate_max: float) -> None:
         self._rate_max = rate_max  # per second
@@ -37,12 +37,12 @@ class Allowance:
         return max(0.0, (1.0 - self._held) / self._rate_max)
 
     def spend(self) -> None:
-        """Take note that one goes."""
+        """Count a message that is sent."""
         self._held -= 1.0
 
 
 class Lanes:
-    """What is next to be sent, from one look at the outbox to the next."""
+    """Chooses the next message to send."""
 
     def __init__(self, outbox: Reader, replay_rate_max: float) -> None:
         self._outbox = outbox
@@ -52,7 +52,7 @@ class Lanes:
         self._backlog_waits = False
 
     def begin(self, backlog_through: int, with_backlog: bool, passed_over: Sequence[Topic]) -> None:
-        """Begin with the oldest of each lane, leaving out the topics ``passed_over``."""
+        """Begin with the oldest of each lane; skip the topics ``passed_over``."""
 
         def lane(kind: Kind, after: int, through: int | None = None) -> _Lane:
             held = [topic.stream for topic in passed_over if topic.kind == kind]
@@ -94,7 +94,7 @@ class Lanes:
         return self._allowance.wait_s() if self._backlog_waits else None
 
     def look_again(self) -> None:
-        """There may be new ones."""
+        """Look for new messages."""
         for lane in self._free:
             lane.look_again()
 

@@ -122,13 +122,13 @@ class Uplink:
         return self._central.words.news() if self._central else {}
 
     def committed(self, deleted: list[int]) -> None:
-        """Say that there was a commit, and that these are gone from the outbox."""
+        """Take in that a commit has deleted these from the outbox."""
         for seq in deleted:
             self._ledger.deleted.put(seq)
         self._wake()
 
     def tell(self, unstored: dict[str, Any] | None) -> None:
-        """Let central ops know of what cannot be stored, in the status; None: all is."""
+        """Tell central ops in the status what cannot be stored; None: everything is stored."""
         if unstored != self._unstored:
             self._unstored = unstored
             self._news += 1
@@ -141,7 +141,7 @@ class Uplink:
         return found
 
     def snapshot(self) -> dict[str, Any]:
-        """Say how the link is doing."""
+        """Return the state of the link, for ``status``."""
         link = self._link
         if self._thread.ident and not self._thread.is_alive() and not self._stopping.is_set():
             link.change("failed")  # a defect; the log has its trace
@@ -195,7 +195,7 @@ class Uplink:
         self._link.change("stopped")
 
     def _connect_and_send(self, outbox: Reader) -> None:
-        """One connection, from its opening to its end.
+        """Open a connection, and send until its end.
 
         Raises:
             LinkError: why it could not be opened, or why it ended.
@@ -220,7 +220,7 @@ class Uplink:
             self._link.in_flight, self._link.parked, self._link.held = 0, 0, ()
 
     def _send(self, connection: Connection, broker: Connected, outbox: Reader) -> bool:
-        """Send until the stop, or a renewal; say whether the will is to be dropped."""
+        """Send until the stop or a renewal; return whether the broker is to drop the will."""
         began = time.monotonic()
         session = Session(connection, broker, outbox, self._lasting)
         try:
@@ -238,7 +238,7 @@ class Uplink:
                 self.backoff.lasted(time.monotonic() - began)
 
     def _online(self, told: int | None, bytes_max: int) -> tuple[int, Message] | None:
-        """Return the status, where it has changed since the one ``told``, and its number."""
+        """Return the status and its number if it has changed since the one ``told``."""
         number = self._news
         if number == told:
             return None

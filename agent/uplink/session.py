@@ -130,12 +130,12 @@ class Session:
         return 1 if self._denials.suspicious else self._window_max
 
     def suspect(self) -> None:
-        """Take note that the connection has ended, not by us: who was in flight may be why."""
+        """The broker has ended the connection: a topic in flight may be the reason."""
         self._denials.dropped([sent.topic for sent in self._in_flight.values()])
         self._link.denied = self._denials.topics
 
     def _tell_status(self) -> None:
-        """Publish the status where it has changed; it comes before all that waits."""
+        """Publish the status if it has changed, before everything that waits."""
         if len(self._in_flight) >= self._window:
             return
         news = self._status(self._told, self._packet_bytes_max - _PUBLISH_OVERHEAD_BYTES)
@@ -182,7 +182,7 @@ class Session:
             self._renewed = self._renewed or keys_renewed or self._connection.renewed()
 
     def part(self, status: Message, deadline: float) -> bool:
-        """Publish the last status; say whether the broker has it by ``deadline`` (monotonic).
+        """Publish the last status; return whether the broker has it by ``deadline`` (monotonic).
 
         If not, an end without a goodbye makes the broker publish the will instead.
 
@@ -203,7 +203,7 @@ class Session:
         return any(sent.status for sent in self._in_flight.values())
 
     def _follow_central(self) -> None:
-        """Send again what is overdue, and tell what is gone."""
+        """Send again what is overdue, and tell the collector what is gone."""
         if self._central is None:
             return
         overdue = self._central.overdue()
@@ -269,7 +269,7 @@ class Session:
             self._begin_again()
 
     def _must_wait(self, topic: Topic) -> bool:
-        """Whether a message beside the outbox has to wait; where its time has come, it asks."""
+        """Whether a status or gone message has to wait; if its time has come, it asks."""
         self._let_ask()
         return self._waiting.is_denied(topic)
 
@@ -281,7 +281,7 @@ class Session:
         expiry_s: float | None = None,
         form: Payload | None = None,
     ) -> None:
-        """Publish; all that is sent but the last will goes through here, its bytes as they are."""
+        """Publish topic and bytes as they are: everything but the last will goes through here."""
         if not self._in_flight:
             self._progress = time.monotonic()
         packet = self._connection.publish(sent.topic, body, retain, expiry_s, form)
@@ -305,7 +305,7 @@ class Session:
         return min(waits)
 
     def _take_in(self, wait_s: float) -> None:
-        """Take in what happened; wait for it at most so long."""
+        """Handle the events of the connection; wait at most ``wait_s`` for the first."""
         try:
             event = self._connection.events.get(timeout=max(0.0, wait_s))
             while True:
@@ -325,7 +325,7 @@ class Session:
                             self._central.without_topic()
                     case Subscribed(refusal):
                         if not self._twin.answered(event) and refusal is not None:
-                            raise LinkError(f"the broker lets us not hear central ops: {refusal}")
+                            raise LinkError(f"the broker refuses the subscription: {refusal}")
                     case Woken():
                         self._lanes.look_again()
                 event = self._connection.events.get_nowait()
@@ -381,7 +381,7 @@ class Session:
                 self._catch_up()
 
     def _taken(self, seq: int) -> None:
-        """Take note that the broker has it: done, or to be confirmed by central ops."""
+        """The broker has a message: it is done, or the collector has to confirm it."""
         if self._central is None or self._central.taken(seq):
             self._confirm(seq)
 
@@ -396,12 +396,12 @@ class Session:
             self._begin_again()
 
     def _catch_up(self) -> None:
-        """Begin again, with what was passed over as a backlog."""
+        """Begin again; what was skipped is a backlog."""
         self._backlog_through = self._last_seq()
         self._begin_again()
 
     def _begin_again(self) -> None:
-        """Begin with the oldest again, for what was passed over or answered in vain."""
+        """Begin with the oldest again, for what was skipped or refused."""
         with_backlog = self._central is None or self._central.online
         self._lanes.begin(self._backlog_through, with_backlog, self._waiting.passed_over())
 

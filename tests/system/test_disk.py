@@ -268,7 +268,7 @@ def test_damage_while_it_runs_is_mended_and_told(
         assert {one["epoch"] for one in ops.numbered()} == {epoch}
         ids = {one["id"]: one for one in ops.numbered()}
         assert all(ids[one["id"]] == one for one in ops.numbered())
-        assert "it is damaged: saving what can be read" in agent.log()
+        assert "is damaged: saving what can be read" in agent.log()
         modes = {file.name: file.stat().st_mode & 0o027 for file in (tmp_path / "data").iterdir()}
         del modes["control.sock"]  # the group may write to it: that is how it asks
         assert set(modes) > {report["file"], f"{report['file']}.json"}

@@ -62,5 +62,5 @@ def test_a_damaged_file_is_left_to_the_opening(tmp_path: Path) -> None:
 def test_a_process_that_takes_too_long_is_told(tmp_path: Path) -> None:
     helper = checking(tmp_path / RECORDS)
     helper._process.send_signal(signal.SIGALRM)  # as the system does after the time
-    with pytest.raises(StoreError, match="not done after 600 s"):
+    with pytest.raises(StoreError, match="stopped after 600 s"):
         helper.wait()

@@ -20,6 +20,7 @@ from agent.collector.books import Collected
 from agent.collector.reading import Source
 from agent.dialects.cloudevents import CloudEvents
 from agent.store.batch import Batch
+from agent.store.maintenance import bring_up_to_date
 from agent.store.migrations import COLLECTED, READINGS, RECORDS
 from agent.store.reader import Reader
 from agent.store.record import Origin, Record
@@ -168,6 +169,17 @@ def test_a_message_that_cannot_be_read_is_dropped_and_counted_and_the_others_sta
     assert sum("cannot be read" in text for text in caplog.messages) >= 5
     assert "1 messages are sent in another form" in caplog.text
     store.close()
+
+
+def test_what_a_migration_warns_of_is_logged_though_another_process_migrates(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path, *CROWDED)
+    with contextlib.closing(sqlite3.connect(tmp_path / RECORDS)) as connection:
+        connection.execute("INSERT INTO outbox VALUES (99, 'health', 'topic', x'00')")
+        connection.commit()
+    bring_up_to_date(tmp_path)
+    assert "message 99 cannot be read" in caplog.text
 
 
 def test_samples_of_an_older_version_are_read_without_their_quality(tmp_path: Path) -> None:
