@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import doctest
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from models import times
 from models.times import iso_time, unix_s
+
+
+def test_the_example_in_the_docstring_holds() -> None:
+    result = doctest.testmod(times)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_milliseconds_are_always_there() -> None:
+    assert iso_time(0) == "1970-01-01T00:00:00.000Z"
 
 
 @given(time=st.floats(-6e10, 2.5e11))
