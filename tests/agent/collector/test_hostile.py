@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent.store.envelope import Envelope, Kind, Outgoing
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -21,12 +20,16 @@ from agent.collector.reading import Source
 from agent.collector.retention import Keeping
 from agent.collector.run import Collector
 from agent.config.broker import MqttTable
+from agent.dialects.cloudevents import CloudEvents
+from agent.dialects.dialect import Beside
 from agent.mqtt.connection import Received
 from agent.store.correction import Correction, correct_messages
 from agent.store.migrations import COLLECTED
+from agent.store.record import COLUMNS, INSERT, Kind, Origin, Outgoing, Record
 from tests.database import asked, bytes_used
+from tests.sent import Sent
 
-ENVELOPE = Envelope("plant", "gw-1", "0" * 16)
+ENVELOPE = Sent("plant", "gw-1", "0" * 16)
 SOURCE = Source("gw-1", "0" * 16)
 DAY_S = 86_400
 
@@ -80,7 +83,7 @@ def central(tmp_path: Path) -> Any:
     made.close()
 
 
-def topic(kind: Kind = "summary") -> str:
+def topic(kind: Kind | Beside = "summary") -> str:
     return ENVELOPE.topic(kind, "pump" if kind in ("summary", "alarm") else None)
 
 
@@ -267,8 +270,9 @@ def test_a_message_sent_again_with_its_times_put_right_is_no_conflict(
     given = {name: f"1970-01-01T00:{at / 60:02.0f}:00.000Z" for name, at in times.items()}
     data = given | {"n": 3, "closed": None, "limit": {"made": given["from"], "value": 4}}
     stream = None if kind == "health" else "pump"
-    before = ENVELOPE.numbered(Outgoing(kind, stream, 100.0, data), 1, "unsynced")
-    after = corrected(kind, before)
+    message = Outgoing(kind, stream, 100.0, data)
+    before = ENVELOPE.numbered(message, 1, "unsynced")
+    after = corrected(message.numbered(1, "unsynced"))
     assert after != before
     central.hear(topic(kind), before)
     central.hear(topic(kind), after)
@@ -279,15 +283,14 @@ def test_a_message_sent_again_with_its_times_put_right_is_no_conflict(
     assert central.collector.counters["conflict"] == 1
 
 
-def corrected(kind: str, body: bytes) -> bytes:
+def corrected(record: Record) -> bytes:
     """Have a gateway correct it in its outbox."""
     with contextlib.closing(sqlite3.connect(":memory:")) as outbox:
-        outbox.execute("CREATE TABLE outbox (seq, kind, topic, body)")
-        outbox.execute("INSERT INTO outbox VALUES (1, ?, '', ?)", [kind, body])
+        outbox.execute(f"CREATE TABLE outbox ({COLUMNS})")
+        outbox.execute(INSERT, record)
         correct_messages(outbox, Correction(1.7e9, 0.0, 1000.0, frozenset({"pump"}), 0, 2, 0, 0))
-        ((found,),) = outbox.execute("SELECT body FROM outbox").fetchall()
-    assert isinstance(found, bytes)
-    return found
+        (found,) = outbox.execute(f"SELECT {COLUMNS} FROM outbox").fetchall()
+    return CloudEvents(Origin("plant", "gw-1", "0" * 16)).record(Record(*found)).body
 
 
 def test_the_quarantine_is_bounded_and_a_flood_displaces_only_its_like(tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.store.envelope import Envelope, Outgoing
-
+from agent.dialects.cloudevents import CloudEvents
 from agent.store.migrations import COLLECTED
 from agent.store.reader import Reader
+from agent.store.record import Outgoing
 from tests.conftest import RealBroker, wait_until
 from tests.database import asked
+from tests.sent import Sent
 from tests.uplink_rig import Collecting, Gateway, Ops
 
 KEPT = "SELECT body FROM messages UNION ALL SELECT body FROM quarantine"
@@ -30,16 +31,17 @@ def test_what_a_hostile_client_says_costs_a_gateway_no_message_and_no_acknowledg
     one.put(20)
     one.put(20, "alarm")
     with Reader(tmp_path) as reader:
-        genuine = {row[2] for row in reader.outbox(["summary", "alarm"], 0, 100)}
+        records = reader.outbox(["summary", "alarm"], 0, 100)
+    genuine = {CloudEvents(one.store.origin).record(record).body for record in records}
     assert len(genuine) == 40
     central = collecting(broker.port)
-    ours = one.store.envelope
-    theirs = Envelope("plant", "gw-2", ours.epoch)
+    ours = Sent(*one.store.origin)
+    theirs = Sent("plant", "gw-2", ours.epoch)
     summary = ours.topic("summary", "pump")
 
-    def forged(seq: int, envelope: Envelope = ours, **data: object) -> bytes:
+    def forged(seq: int, sent: Sent = ours, **data: object) -> bytes:
         message = Outgoing("summary", "pump", 0.0, {"forged": True} | data)
-        return envelope.numbered(message, seq, "synced")
+        return sent.numbered(message, seq, "synced")
 
     before = [
         (summary, forged(7)),  # before the genuine one

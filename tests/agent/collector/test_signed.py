@@ -9,15 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from agent.store.envelope import Outgoing
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from agent.collector import enrolled as enrolled_keys
 from agent.collector.enrolled import Enrolled
-from agent.mqtt.payload import Payload, decoded
+from agent.config.broker import DialectName
+from agent.dialects.kinds import dialect_of
+from agent.dialects.received import decoded
 from agent.mqtt.signer import CONTEXT, Signer, read_signer
 from agent.store.migrations import COLLECTED
+from agent.store.record import Origin, Outgoing
 from models.errors import ConfigError
 from models.keys import Role, new_key, read_secret, revoke
 from models.signed import parted, signed
@@ -36,6 +38,7 @@ from tests.agent.collector.test_hostile import (
 )
 from tests.conftest import RealBroker, wait_until
 from tests.database import asked
+from tests.sent import Sent
 from tests.uplink_rig import Collecting, Gateway, Ops
 
 FILED = "SELECT seq, topic, body, superseded FROM messages ORDER BY gateway, epoch, seq"
@@ -210,14 +213,14 @@ FORMS = [
 ]
 
 
-@pytest.mark.parametrize(("payload", "compression", "protocol"), FORMS)
+@pytest.mark.parametrize(("dialect", "compression", "protocol"), FORMS)
 def test_a_gateway_that_signs_is_collected_and_a_hostile_client_changes_nothing(
     broker: RealBroker,
     gateway: Callable[..., Gateway],
     collecting: Callable[..., Collecting],
     tmp_path: Path,
     keys: Keys,
-    payload: str,
+    dialect: str,
     compression: str,
     protocol: str,
 ) -> None:
@@ -226,12 +229,12 @@ def test_a_gateway_that_signs_is_collected_and_a_hostile_client_changes_nothing(
         acknowledgement="central",
         central_timeout_s=2,
         sign=keys.make("plant/gw-1"),
-        payload=payload,
+        dialect=dialect,
         compression=compression,
         protocol=protocol,
     )
     central = collecting(broker.port, enrolled=keys.enrolled())
-    ours = one.store.envelope
+    ours = Sent(*one.store.origin)
     hostile = Ops(broker.port, "fieldwatch/v1/plant/nobody", client_id="hostile")
     forged = Outgoing("summary", "pump", 0.0, {"forged": True, "merged": [[1, 40]]})
     said = [
@@ -269,7 +272,7 @@ def test_status_last_will_and_gone_are_signed(
     with contextlib.closing(sqlite3.connect(tmp_path / "fieldwatch.db")) as outbox:
         outbox.execute("DELETE FROM outbox WHERE seq = 2")
         outbox.commit()
-    epoch = one.store.envelope.epoch
+    epoch = one.store.origin.epoch
     ops.say("fieldwatch/v1/plant/gw-1/acknowledged", {"epoch": epoch, "through_seq": 1})
     wait_until(lambda: any("gone" in said["type"] for said in ops.received), "what is gone")
     broker.kill()
@@ -280,7 +283,7 @@ def test_status_last_will_and_gone_are_signed(
     enrolled = keys.enrolled(required=True)
     for said in [*ops.received, *ops.statuses]:
         kind = said["type"].split(".")[1]
-        where = one.store.envelope.topic(kind, said["stream"])
+        where = Sent(*one.store.origin).topic(kind, said["stream"])
         enrolled.check(where, json.dumps(said, separators=(",", ":")).encode())
 
 
@@ -296,16 +299,15 @@ def test_the_last_will_is_signed_when_the_connection_opens(
     connection.close(politely=False)  # as with the power
     wait_until(lambda: any(said["id"].endswith("-lost") for said in ops.statuses), "the will")
     for said in ops.statuses:
-        where = one.store.envelope.topic("status")
+        where = Sent(*one.store.origin).topic("status")
         enrolled.check(where, json.dumps(said, separators=(",", ":")).encode())
 
 
-@pytest.mark.parametrize("form", ["json", "cbor"])
-def test_what_only_json_can_write_is_signed_as_it_is_sent(keys: Keys, form: str) -> None:
-    ours = keys.signer("plant/gw-1")
+@pytest.mark.parametrize("name", ["json", "cbor"])
+def test_what_only_json_can_write_is_signed_as_it_is_sent(keys: Keys, name: DialectName) -> None:
+    dialect = dialect_of(name, Origin("plant", "gw-1", "0" * 16), keys.signer("plant/gw-1"))
     message = Outgoing("summary", "pump", 0.0, {"text": "half \ud800, whole 😀, \\ud800"})
-    body = ours.signed(topic(), ENVELOPE.numbered(message, 1, "synced"))
-    received = decoded(Payload(form, "none").encode(body))  # type: ignore[arg-type]
+    received = decoded(dialect.record(message.numbered(1, "synced")).body)
     keys.enrolled(required=True).check(topic(), received)
     assert json.loads(received)["data"] == {"text": "half ?, whole 😀, \\ud800"}
 
@@ -313,7 +315,7 @@ def test_what_only_json_can_write_is_signed_as_it_is_sent(keys: Keys, form: str)
 def test_a_key_that_cannot_sign_for_this_gateway_is_refused(tmp_path: Path, keys: Keys) -> None:
     for file, why in {
         keys.make("plant/gw-2"): "the key of plant/gw-2, and not of plant/gw-1; make one with",
-        keys.make("plant", "operate"): "a operate key; a gateway key is needed",
+        keys.make("plant", "operate"): "its role is operate; a key of the role gateway is needed",
         keys.directory / "plant-gw-2.pub": "a public key; the secret one is needed to sign",
         tmp_path / "nowhere": "cannot be read",
     }.items():

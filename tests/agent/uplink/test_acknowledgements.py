@@ -116,7 +116,7 @@ def test_an_acknowledgement_counts_as_far_as_there_are_numbers(
     one.uplink.start()
     ops.say(STATUS, {"state": "online"})
     wait_until(lambda: one.uplink.snapshot()["central"]["unconfirmed"] == 4, "the broker")
-    ops.say(ACKNOWLEDGED, said | {"epoch": one.store.envelope.epoch})
+    ops.say(ACKNOWLEDGED, said | {"epoch": one.store.origin.epoch})
     wait_until(lambda: one.delete_acknowledged() == left, "what was confirmed to be gone")
     central = one.uplink.snapshot()["central"]
     assert central["rejected"]["beyond"] == 1
