@@ -23,6 +23,7 @@ from agent.dialects.cloudevents import CloudEvents
 from agent.dialects.kinds import dialect_of
 from agent.dialects.topics import gateway_topic
 from agent.mqtt.connection import Received
+from agent.mqtt.payload import Payload
 from agent.mqtt.signer import Signer, read_signer
 from agent.store.record import Origin, Outgoing, Record
 from models.keys import new_key
