@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ class CollectorProcess:
     """``fieldwatch-agent collect``, which can be stopped and go on."""
 
     def __init__(
-        self, port: int, directory: Path, mistake: str | None = None, key: Path | None = None
+        self,
+        port: int,
+        directory: Path,
+        mistake: str | None = None,
+        key: Path | None = None,
+        more: Sequence[str] = (),
     ) -> None:
         """``mistake`` is planted; see ``tests.planted``. With ``key`` it signs."""
         directory.mkdir(exist_ok=True)
@@ -25,6 +31,7 @@ class CollectorProcess:
         command = [sys.executable, "-m", *program, "collect", str(directory), "--json"]
         command += ["--site", "plant", "--host", "127.0.0.1", "--port", str(port)]
         command += [] if key is None else ["--key", str(key)]
+        command += more
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.DEVNULL, cwd=ROOT

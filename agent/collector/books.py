@@ -117,7 +117,7 @@ class Collected:
             if here is not None:
                 book.settle(seq, seq)  # where the book was cut it is new to it
                 return self._compare(message, here)
-            if book.has(seq) and not self._is_replaced(message):
+            if book.has(seq) and not self._is_replaced(source, seq):
                 return "repeated"  # it was here, and was dropped
         far = book.jumps(seq, self._told.get(source, 0))
         self._loaded += len(message.merged) + 1
@@ -131,12 +131,10 @@ class Collected:
         waiting = self._waiting.get((source, seq))
         return waiting.body if waiting else self._filed.body(source, seq)
 
-    def _is_replaced(self, message: Message) -> bool:
-        """Whether another message was here before it, and says that it replaces it."""
-        source, seq, topic, *_ = message
-        return self._filed.replacing(source, seq, topic) is not None or any(
-            other.source == source and other.topic == topic and covers(other.merged, seq)
-            for other in self._waiting.values()
+    def _is_replaced(self, source: Source, seq: int) -> bool:
+        """Whether a message that came before says that it replaces this one, truly or not."""
+        return self._filed.is_replaced(source, seq) or any(
+            other.source == source and covers(other.merged, seq) for other in self._waiting.values()
         )
 
     def _compare(self, message: Message, here: bytes) -> Taken:

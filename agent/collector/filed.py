@@ -32,6 +32,14 @@ class Filed:
         ).fetchone()
         return None if row is None else row[0]
 
+    def is_replaced(self, source: Source, seq: int) -> bool:
+        """Whether a message that is filed says that it replaces this number."""
+        row = self._database.execute(
+            f"SELECT 1 FROM merges WHERE {_OF} AND last >= ? AND first <= ? LIMIT 1",  # noqa: S608
+            [self._site, *source, seq, seq],
+        ).fetchone()
+        return row is not None
+
     def replacing(self, source: Source, seq: int, topic: str) -> int | None:
         """Return which message of the same topic says that it replaces this one."""
         row = self._database.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,8 +22,8 @@ STATUS = "fieldwatch/v1/plant/_central/status"
 ACKNOWLEDGED = "fieldwatch/v1/plant/gw-1/acknowledged"
 
 
-def configure(directory: Path, port: int) -> Path:
-    """A gateway that sends its health every second, and has one key of a collector."""
+def configure(directory: Path, port: int, sign: str = "") -> Path:
+    """A gateway that sends its health all the time, and has one key of a collector."""
     for name in ("data", "keys"):
         (directory / name).mkdir()
     new_key(directory / "central.key", "collector").rename(directory / "keys" / "central.pub")
@@ -40,6 +41,7 @@ directory = "keys"
 host = "127.0.0.1"
 port = {port}
 acknowledgement = "central"
+{sign}
 backoff_min_s = 0.1
 backoff_max_s = 0.5
 [health]
@@ -116,6 +118,67 @@ def test_only_the_collector_frees_messages_and_it_does_so_after_each_restart(
     collector()
     wait_until(lambda: (central(tmp_path)["through_seq"] or 0) > last, "the collector again")
     wait_until(lambda: not set(before) & set(waiting(tmp_path)), "what it has to go")
+
+
+def test_a_collector_that_requires_signatures_believes_the_agent_and_nobody_else(
+    tmp_path: Path, broker: RealBroker, start_agent: Callable[[Path], RealAgent]
+) -> None:
+    (enrolled := tmp_path / "enrolled").mkdir()
+    new_key(tmp_path / "gw.key", "gateway", "plant/gw-1").rename(enrolled / "gw.pub")
+    liar = Ops(broker.port, "fieldwatch/v1/plant/nobody", client_id="liar")
+    more = ["--keys", str(enrolled), "--require-signatures"]
+    central = CollectorProcess(
+        broker.port, tmp_path / "central", key=tmp_path / "central.key", more=more
+    )
+    try:
+        start_agent(configure(tmp_path, broker.port, 'sign = "gw.key"'))
+        liar.say("fieldwatch/v1/plant/gw-1/health", b"{}")  # retained
+        wait_until(lambda: len(central.seqs()) >= 5, "messages at the collector")
+        wait_until(lambda: min(waiting(tmp_path), default=0) > 5, "what it has to go")
+        wait_until(lambda: '"unsigned"' in told(tmp_path / "central"), "the liar's message")
+    finally:
+        central.end()
+        liar.close()
+    document = json.loads(told(tmp_path / "central"))
+    assert [one["cause"] for one in document["refused"]] == ["unsigned"]
+    assert [one["gateway"] for one in document["gateways"]] == ["gw-1"]
+    assert all("signature" in message for message in central.messages())
+
+
+def told(directory: Path) -> str:
+    """What ``collected`` says; nothing while there is no database."""
+    return agent("collected", str(directory), "--json").stdout
+
+
+def agent(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "agent", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_signatures_cannot_be_required_without_keys() -> None:
+    given = ["--site", "plant", "--host", "127.0.0.1", "--port", "1"]
+    ended = agent("collect", "out", *given, "--require-signatures")
+    assert ended.returncode == 78
+    assert "--require-signatures needs --keys" in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["plant/gw-1", "plant/gw-2"])
+def test_check_says_which_key_signs(tmp_path: Path, name: str) -> None:
+    new_key(tmp_path / "gw.key", "gateway", name)
+    config = configure(tmp_path, 1, 'sign = "gw.key"')
+    key_id = (tmp_path / "gw.key").read_text().split()[6]
+    ended = agent("check", "--config", str(config))
+    signs = f"messages are signed with key {key_id}"
+    assert (signs in ended.stdout) == (name == "plant/gw-1")
+    if name != "plant/gw-1":
+        assert "the key of plant/gw-2, and not of plant/gw-1" in ended.stdout
+        assert agent("run", "--config", str(config)).returncode == 78
 
 
 def test_keys_that_cannot_be_read_are_a_mistake_of_the_configuration(tmp_path: Path) -> None:

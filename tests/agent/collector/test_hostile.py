@@ -175,6 +175,17 @@ def test_what_a_message_replaces_stays_and_counts_no_more(central: Central) -> N
     assert central.here() == [3, 9]
 
 
+def test_what_comes_after_it_was_replaced_by_another_kind_is_filed(central: Central) -> None:
+    central.hear(topic(), numbered(9, merged=[[1, 8]]))
+    central.hear(topic("alarm"), numbered(3, "alarm"))  # before the commit
+    central.hear(topic(), numbered(4))
+    central.restart()
+    central.hear(topic("alarm"), numbered(5, "alarm"))
+    central.hear(topic(), numbered(6))
+    assert central.here() == [3, 5, 9]
+    assert central.asked("SELECT seq FROM messages WHERE superseded = 9") == [(4,), (6,)]
+
+
 def test_what_replaces_beyond_a_gap_is_known_after_a_restart(central: Central) -> None:
     central.hear(topic(), numbered(9, merged=[[3, 5], [7, 8]]))
     assert central.acknowledged() == (0, [[3, 5], [7, 9]])

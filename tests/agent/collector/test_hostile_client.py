@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +14,10 @@ from tests.database import asked
 from tests.sent import Sent
 from tests.uplink_rig import Collecting, Gateway, Ops
 
-KEPT = "SELECT body FROM messages UNION ALL SELECT body FROM quarantine"
-LATEST = "SELECT count FROM refused WHERE cause = 'conflict'"
+
+def kept(database: Path) -> set[bytes]:
+    rows = asked(database, "SELECT body FROM messages UNION ALL SELECT body FROM quarantine")
+    return {body for (body,) in rows}
 
 
 def test_what_a_hostile_client_says_costs_a_gateway_no_message_and_no_acknowledgement(
@@ -49,14 +49,19 @@ def test_what_a_hostile_client_says_costs_a_gateway_no_message_and_no_acknowledg
         (theirs.topic("summary", "pump"), forged(8)),  # ours on another's
         (summary, forged(2**50)),
         (ours.topic("gone"), ours.gone([(1, 2**40)], 0.0, 2**50, "gone", "synced")),
+        (ours.topic("gone"), ours.gone([(1, 12)], 0.0, 40, "gone", "synced")),
+        (summary, forged(30, merged=[[1, 29]])),  # all of them are acknowledged now
     ]
     hostile.say(ours.topic("health"), b"\xff")  # retained: heard once the collector is subscribed
     wait_until(lambda: central.collector.counters["rejected"] == 1, "the collector")
     for topic, body in before:
         hostile.say(topic, body)
     wait_until(lambda: central.collector.counters["rejected"] == 4, "the hostile messages")
+    wait_until(lambda: central.collector.counters["gone"] >= 11, "what is said to be gone")
     one.uplink.start()
     wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox")
+    database = tmp_path / "central" / COLLECTED
+    wait_until(lambda: genuine <= kept(database), "all at the collector")
     after = [
         (summary, forged(40, merged=[[1, 39]])),
         (summary, forged(41, merged=[[1, 40]])),
@@ -66,12 +71,10 @@ def test_what_a_hostile_client_says_costs_a_gateway_no_message_and_no_acknowledg
         hostile.say(topic, body)
     one.put(1)  # its number was forged already
     wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox")
-    wait_until(lambda: central.collector.counters["conflict"] == 3, "the last one")
-    with contextlib.closing(sqlite3.connect(tmp_path / "central" / COLLECTED)) as collected:
-        wait_until(lambda: collected.execute(LATEST).fetchone() == (3,), "the commit")
+    wait_until(lambda: central.collector.counters["conflict"] == 4, "the last one")
     central.close()
     hostile.close()
-    found = {body for (body,) in asked(tmp_path / "central" / COLLECTED, KEPT)}
-    assert genuine <= found
+    assert genuine <= kept(database)
+    assert asked(database, "SELECT count FROM refused WHERE cause = 'conflict'") == [(4,)]
     assert central.collector.counters["far"] == 1
     assert central.collector.rejected == {"disagrees": 2, "implausible": 1, "unreadable": 1}
