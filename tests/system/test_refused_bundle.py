@@ -56,6 +56,9 @@ def test_the_stream_runs_its_previous_bundle_and_its_alarm_goes_on(gateway: Gate
     shown = printed(gateway, "status")
     assert "BUNDLE REFUSED: " in shown
     assert "until it is mended, the bundle that ran before stands in for it" in shown
+    checked = printed(gateway, "check")
+    assert "FAIL  stream pump: " in checked
+    assert "Until it is mended, the stream runs flow version 1" in checked
     metrics = printed(gateway, "status", "--prometheus")
     assert 'fieldwatch_stream_bundle_refused{stream="pump"} 1' in metrics
     assert 'fieldwatch_stream_bundle_refused{stream="fan"} 0' in metrics
@@ -173,6 +176,14 @@ def test_what_does_not_fit_the_inputs_cannot_stand_in(gateway: Gateway) -> None:
     why = gateway.stream()["refused"]["why"]
     assert "; nor can its previous bundle run: input" in why
     assert "; nor can its baseline: input" in why
+
+
+def test_check_says_early_that_a_baseline_could_not_stand_in(gateway: Gateway) -> None:
+    gateway.configure(BASELINE.replace('"flow"', '"pressure"'))
+    checked = printed(gateway, "check")
+    assert "FAIL  stream pump: its baseline could not stand in for the bundle: input" in checked
+    gateway.configure(BASELINE)
+    assert "ok    stream pump: flow version 1, not signed" in printed(gateway, "check")
 
 
 def test_the_agent_ends_with_65_only_if_no_stream_can_run(
