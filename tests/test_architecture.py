@@ -118,7 +118,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "zstandard": {"agent/mqtt/payload.py"},
     "compression": {"agent/mqtt/payload.py"},
     "serial": {"agent/inputs/serial.py"},
-    "pymodbus": {"agent/inputs/modbus.py"},
+    "pymodbus": {"agent/inputs/modbus_line.py"},
     "termios": {"agent/inputs/serial.py"},
     "selectors": {"agent/control/clients.py"},
     "click": {"agent/cli.py", "agent/commands/probe/commands.py", "trainer/cli.py"},

@@ -21,7 +21,14 @@ from agent.commands.secrecy import secrets
 from agent.config import load as configuration
 from agent.config.broker import BrokerTable
 from agent.config.hostile_lines import slow_line
-from agent.config.inputs import AnyInput, MqttInputTable, ReplayTable, SerialTable
+from agent.config.inputs import (
+    AnyInput,
+    ModbusRtuTable,
+    ModbusTcpTable,
+    MqttInputTable,
+    ReplayTable,
+    SerialTable,
+)
 from agent.config.layers import leaves
 from agent.config.load import AgentConfig, StreamTable
 from agent.defects.quarantine import NOTES
@@ -203,7 +210,12 @@ def _input(source: AnyInput, detectors: dict[str, Detector]) -> Iterator[Finding
     except ConfigError as error:
         yield Finding(False, what, str(error), error.exit_code)
         return
-    if isinstance(source, ReplayTable) and (trouble := probe_recording(source)):
+    if isinstance(source, ModbusTcpTable | ModbusRtuTable):
+        from agent.inputs.modbus import probe_device  # only if a device is polled
+
+        found = probe_device(source)
+        yield Finding(found.complete, what, found.text, 0 if found.complete else UNAVAILABLE)
+    elif isinstance(source, ReplayTable) and (trouble := probe_recording(source)):
         yield Finding(False, what, trouble, UNAVAILABLE)
     else:
         untried = f"can be used; its source ({source.type}) was not tested"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import inf
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from agent.config.broker import BrokerTable
 from agent.config.fault_kinds import FaultKind
 from agent.config.kinds import FilePath, PortPath, TopicFilter, TopicName
 from agent.config.line_patterns import REGEX_BYTES_MAX, channels_in
+from agent.config.registers import BITS_MAX, REGISTERS_MAX, RegisterTable
 from agent.config.streams import repeated
-from models.manifest import Finite, Positive
+from models.manifest import Positive
 from models.settings import Table
 from models.validation import ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -21,10 +21,9 @@ IGNORED: Final = "-"  # a column that is not used
 
 BY_ID: Final = Path("/dev/serial/by-id")  # where udev puts lasting names of serial devices
 ENTRY_POINTS: Final = "fieldwatch.inputs"  # where other packages name their inputs
+_UNIT_MAX: Final = 247  # of Modbus on a serial line
+_UNIT_ITSELF: Final = 255  # of Modbus TCP: the device that has this network address
 _KEPT_S: Final = 86_400  # by a broker, for an agent that is away
-REGISTERS_MAX = 125  # in one request of Modbus
-BITS_MAX = 2000
-BIT_FUNCTIONS: Final = ("coil", "discrete")
 
 
 class SourceTable(Table):
@@ -373,101 +372,75 @@ PUMP_CHANNELS: Final = (
 )
 
 
-class RegisterTable(Table):
-    """A channel's register or registers, or its bit."""
-
-    channel: str = Field(description="A channel of the bundle")
-    address: int = Field(ge=0, le=65535, description="As in the request, counted from 0")
-    function: Literal["holding", "input", "coil", "discrete"] = Field(
-        "holding", description="Function code 3, 4, 1 or 2; coil and discrete are bits, 0 or 1"
-    )
-    type: Literal[
-        "int16",
-        "uint16",
-        "int32",
-        "uint32",
-        "int64",
-        "uint64",
-        "float32",
-        "float64",
-        "bcd16",
-        "bcd32",
-    ] = Field(
-        "int16", description="What the registers contain; bcd has a decimal digit per half byte"
-    )
-    word_order: Literal["big", "little"] = Field(
-        "big", description="In values of several registers: big: the high word first; little: last"
-    )
-    byte_order: Literal["big", "little"] = Field(
-        "big",
-        description="In each register: big: the high byte first, as in the standard; little: last",
-    )
-    invalid: list[int | float] = Field(
-        default_factory=list,
-        description="Numbers that the device sends if it has no value, before scale and offset,"
-        " such as -32768; such a value is missing, and counted as bad_quality",
-    )
-    scale: Finite = Field(
-        1.0, description="The value in the channel's unit is the number times this ..."
-    )
-    offset: Finite = Field(0.0, description="... plus this")
-
-    @property
-    def is_bit(self) -> bool:
-        """Whether it is one bit rather than registers."""
-        return self.function in BIT_FUNCTIONS
-
-    @property
-    def words(self) -> int:
-        """How many registers it takes; a bit takes one place among bits."""
-        return 1 if self.is_bit else int(self.type.lstrip("uintfloabcd")) // 16
-
-    @model_validator(mode="after")
-    def _bits_have_no_type(self) -> RegisterTable:
-        given = self.model_fields_set & {"type", "word_order", "byte_order", "invalid"}
-        if self.is_bit and given:
-            raise ValueError(f"{min(given)} is for registers; {self.function} is a bit")
-        return self
-
-    @model_validator(mode="after")
-    def _invalid_can_come(self) -> RegisterTable:
-        low, high = self._bounds()
-        for value in self.invalid:
-            if not low <= value <= high or (self._is_whole and value != int(value)):
-                raise ValueError(
-                    f"invalid: {value!r} is not of type {self.type}: {low:.0f} to {high:.0f}"
-                )
-        return self
-
-    @property
-    def _is_whole(self) -> bool:
-        return not self.type.startswith("float")
-
-    def _bounds(self) -> tuple[float, float]:
-        """Return the smallest and largest number that it can hold, before the scale."""
-        bits = 16 * self.words
-        if self.type.startswith("bcd"):
-            return 0, 10 ** (bits // 4) - 1
-        if self.type.startswith("uint"):
-            return 0, 2**bits - 1
-        return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if self._is_whole else (-inf, inf)
-
-
 class ModbusTable(SourceTable):
     """A Modbus device, polled; needs the extra ``modbus``."""
 
-    unit: int = Field(1, ge=0, le=247, description="The device's address")
+    unit: int = Field(
+        1,
+        ge=0,
+        le=255,
+        description="The device's address, 1 to 247; with framing = 'tcp' also 0 or 255, for a"
+        " device that has the network address for itself",
+    )
     poll_interval_s: Positive = Field(1.0, description="Between two polls")
-    timeout_s: Positive = Field(1.0, description="Wait this long for an answer")
+    timeout_s: Positive = Field(
+        1.0, description="Wait this long for an answer; the same in all inputs of a line"
+    )
     registers: list[RegisterTable] = Field(min_length=1, description="What is read")
+    registers_max: int = Field(
+        REGISTERS_MAX,
+        ge=1,
+        le=REGISTERS_MAX,
+        description="Registers in one request at most. If the device refuses a long request with"
+        " exception 3 and gives its parts, the input stays below that by itself",
+    )
+    bits_max: int = Field(
+        BITS_MAX, ge=1, le=BITS_MAX, description="The same for coils and discrete inputs"
+    )
+    sunspec: bool = Field(
+        False,
+        description="The device follows SunSpec: a value that it marks as not implemented is"
+        " missing, such as -32768 of int16 and NaN of float32",
+    )
+    refused_retry_max_s: Positive = Field(
+        600.0,
+        description="Registers that the device refuses (exception 1, 2 or 3) are asked for again,"
+        " first after 10 s and then less and less often, down to this interval",
+    )
     reconnect_delay_max_s: Positive = Field(
         10.0, description="Longest wait before a lost device is tried again"
     )
+
+    @property
+    def broadcasts(self) -> bool:
+        """Whether unit 0 stands for all devices of the line, none of which answers."""
+        return True
+
+    @model_validator(mode="after")
+    def _unit_can_answer(self) -> ModbusTable:
+        if self.unit == 0 and self.broadcasts:
+            raise ValueError(
+                "unit = 0 is the address of all devices, and none answers; give 1 to 247"
+            )
+        if self.unit > _UNIT_MAX and (self.broadcasts or self.unit != _UNIT_ITSELF):
+            also = "" if self.broadcasts else f", 0 or {_UNIT_ITSELF}"
+            raise ValueError(f"unit = {self.unit} is reserved; give 1 to {_UNIT_MAX}{also}")
+        return self
 
     @model_validator(mode="after")
     def _each_channel_once(self) -> ModbusTable:
         for name in repeated(register.channel for register in self.registers):
             raise ValueError(f"registers: channel {name!r} occurs twice")
+        return self
+
+    @model_validator(mode="after")
+    def _each_value_in_one_request(self) -> ModbusTable:
+        for register in self.registers:
+            if not register.is_bit and register.words > self.registers_max:
+                raise ValueError(
+                    f"registers_max = {self.registers_max}: channel {register.channel!r} has"
+                    f" {register.words} registers, which must come in one answer"
+                )
         return self
 
     @property
@@ -488,6 +461,16 @@ class ModbusTcpTable(ModbusTable):
     type: Literal["modbus-tcp"] = Field(description="The kind of input")
     host: str = Field(min_length=1, description="Name or address of the device")
     port: int = Field(502, ge=1, le=65535, description="Port of the device")
+    framing: Literal["tcp", "rtu"] = Field(
+        "tcp",
+        description="tcp: Modbus TCP; rtu: frames of a serial line with their checksum (RTU over"
+        " TCP), as a plain serial-to-network converter passes them on",
+    )
+
+    @property
+    def broadcasts(self) -> bool:
+        """Whether unit 0 stands for all devices of the line, none of which answers."""
+        return self.framing == "rtu"
 
 
 class ModbusRtuTable(ModbusTable):
@@ -502,6 +485,27 @@ class ModbusRtuTable(ModbusTable):
     baud: int = Field(19200, ge=50, description="Bits per second, as the device is set")
     parity: Literal["none", "even", "odd"] = Field("even", description="Parity bit")
     stopbits: Literal[1, 2] = Field(1, description="Stop bits")
+    handle_local_echo: bool = Field(
+        False, description="The adapter (RS-485) also receives what it sends: discard that"
+    )
+
+
+class SharedLine(NamedTuple):
+    """What inputs at one Modbus line have in common; they share its connection."""
+
+    table: type[ModbusTcpTable | ModbusRtuTable]
+    named_by: tuple[str, ...]  # settings; inputs that agree in them are at the same line
+    common: tuple[str, ...]  # settings that must then be the same
+
+
+LINES: Final = {
+    "modbus-tcp": SharedLine(ModbusTcpTable, ("host", "port"), ("framing", "timeout_s")),
+    "modbus-rtu": SharedLine(
+        ModbusRtuTable,
+        ("port", "by_id"),
+        ("baud", "parity", "stopbits", "handle_local_echo", "timeout_s"),
+    ),
+}
 
 
 class ForeignTable(InputTable):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from agent.config import environment
 from agent.config.broker import MqttTable
-from agent.config.inputs import AnyInput
+from agent.config.inputs import LINES, AnyInput
 from agent.config.kinds import OFF, Count, FilePath, SocketPath, TopicName
 from agent.config.layers import Layers, read
 from agent.config.location import STORE_DIRECTORY, socket_beside
@@ -285,8 +285,13 @@ def _crossed(document: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
     """Say what does not fit between tables; the document may have other errors."""
     streams = _strings(document, "streams", "name")
     fed = _strings(document, "inputs", "stream")
+    yield from _lines(document)
+    kinds = _strings(document, "inputs", "type")
     for table, key in (("streams", "name"), ("inputs", "name"), ("inputs", "port")):
         values = _strings(document, table, key)
+        if key == "port":  # all inputs of a Modbus line may be at one port, and none besides
+            mixed = {port for at, port in values.items() if kinds.get(at) not in LINES}
+            values = {at: port for at, port in values.items() if port in mixed}
         for name in repeated(values.values()):
             place = max(index for index, value in values.items() if value == name)
             yield (table, place), f"{table}: {key} = {name!r} occurs twice; it must be unique"
@@ -300,6 +305,28 @@ def _crossed(document: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
                 ("streams", index),
                 f"streams: {name!r} has no input; set stream to it in a table [[inputs]]",
             )
+
+
+def _lines(document: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
+    """Say where inputs share a Modbus line and do not agree on how it is used."""
+    rows = document.get("inputs")
+    first: dict[str, Mapping[str, Any]] = {}
+    for index, row in enumerate(rows if isinstance(rows, list) else []):
+        shared = LINES.get(str(row.get("type"))) if isinstance(row, dict) else None
+        if shared is None:
+            continue
+        defaults = {name: field.default for name, field in shared.table.model_fields.items()}
+        settings = defaults | row
+        line = [settings[name] for name in shared.named_by]
+        other = first.setdefault(repr(line), settings)
+        for name in shared.common:
+            if settings[name] != other[name]:
+                yield (
+                    ("inputs", index),
+                    f"inputs: {name} = {settings[name]!r}, and input {other['name']!r} at the same"
+                    f" {shared.named_by[0]} {line[0]!r} has {other[name]!r}; they share one"
+                    " connection, so give both the same",
+                )
 
 
 def _strings(document: Mapping[str, Any], table: str, key: str) -> dict[int, str]:

@@ -171,6 +171,15 @@ def _inputs(inputs: Mapping[str, Document]) -> Iterator[Metric]:
         ],
     )
     yield Metric(
+        "input_registers_refused",
+        "gauge",
+        "Registers that the device does not give.",
+        [
+            Value(len(source.get("registers_refused", ())), {"input": name})
+            for name, source in inputs.items()
+        ],
+    )
+    yield Metric(
         "rejected_total",
         "counter",
         "What could not be used, by cause.",

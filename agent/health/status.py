@@ -12,6 +12,7 @@ from typing import Any
 from agent.alarms.document import describe as describe_alarm
 from agent.alarms.document import gravest_first, span, time_to_limit
 
+_REFUSED_SHOWN_MAX = 10  # registers of an input
 STALE_S = 30.0  # an agent that runs updates its status with every commit
 
 Document = Mapping[str, Any]
@@ -95,6 +96,11 @@ def _input(name: str, source: Document) -> Iterator[str]:
             f"          NOT SUBSCRIBED to {', '.join(given_up)}: each connection brings a retained"
             " message that is too large; clear it at the broker, then restart the agent"
         )
+    refused = source.get("registers_refused", ())
+    for one in refused[:_REFUSED_SHOWN_MAX]:
+        yield f"          REFUSED by the device: {one}"
+    if len(refused) > _REFUSED_SHOWN_MAX:
+        yield f"          REFUSED by the device: {len(refused) - _REFUSED_SHOWN_MAX} more"
     for reject in source["rejects"]:
         channel = f" ({reject['channel']})" if reject["channel"] else ""
         yield f"            {reject['cause']}{channel}: {reject['excerpt']}"

@@ -2,78 +2,152 @@
 
 Each poll makes one measurement, a value for each register in the channel's unit. What the device
 refuses, or marks as invalid, is of bad quality; all else is checked like lines.
+
+    Line (shared by the inputs of a line) ─words─> Plan ─words of each value─> Value ─> Measurement
 """
 
 from __future__ import annotations
 
-import math
-import struct
+import logging
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from agent.backoff import Backoff
-from agent.config.inputs import (
-    BIT_FUNCTIONS,
-    BITS_MAX,
-    REGISTERS_MAX,
-    ModbusRtuTable,
-    ModbusTcpTable,
-    RegisterTable,
+from agent.config.inputs import ModbusRtuTable, ModbusTcpTable
+from agent.config.registers import BIT_FUNCTIONS
+from agent.inputs.modbus_line import (
+    FUNCTION_CODES,
+    Block,
+    NoAnswer,
+    Refusal,
+    Stopped,
+    Words,
+    line_of,
 )
-from agent.inputs.ports import find
+from agent.inputs.modbus_plan import Found, Plan
+from agent.inputs.modbus_values import Value, block_of, factor_block
 from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
+from agent.journal import INPUT
 from agent.parsing.measurement import Bad, Measurement
-from models.errors import ConfigError
+
+_LOG = logging.getLogger(__name__)
 
 _RECONNECT_DELAY_S = 0.5  # bound of the first wait; doubles up to reconnect_delay_max_s
-_FORMS = {
-    "int16": ">h",
-    "uint16": ">H",
-    "int32": ">i",
-    "uint32": ">I",
-    "int64": ">q",
-    "uint64": ">Q",
-    "float32": ">f",
-    "float64": ">d",
-}
-_ASK = {
-    "holding": "read_holding_registers",
-    "input": "read_input_registers",
-    "coil": "read_coils",
-    "discrete": "read_discrete_inputs",
-}
+_NAMED_MAX: Final = 10  # refused registers in one line of the log
 
 
-_EXCEPTIONS = {  # of the application protocol, section 7
-    1: "illegal function",
-    2: "illegal data address",
-    3: "illegal data value",
-    4: "server device failure",
-    5: "acknowledge",
-    6: "server device busy",
-    8: "memory parity error",
-    10: "gateway path unavailable",
-    11: "gateway target device failed to respond",
-}
+class Device:
+    """What is polled: a unit at a line, its requests, and how they become values.
+
+    Raises:
+        ConfigError: pymodbus is not installed.
+
+    """
+
+    def __init__(self, settings: ModbusTcpTable | ModbusRtuTable) -> None:
+        self.line = line_of(settings)
+        self.unit = settings.unit
+        self.bytes = 0
+        self.last_refusal: str | None = None
+        blocks: dict[Block, list[str]] = {}  # with the channels that need it
+        for register in settings.registers:
+            for block in (block_of(register), factor_block(register)):
+                if block is not None:
+                    blocks.setdefault(block, []).append(register.channel)
+        self._channels = blocks
+        places = {block: at for at, block in enumerate(blocks)}
+        self.values = [Value(one, settings.sunspec, places) for one in settings.registers]
+        longest = {
+            function: settings.bits_max if function in BIT_FUNCTIONS else settings.registers_max
+            for function in FUNCTION_CODES
+        }
+        self._plan = Plan(list(blocks), longest, settings.refused_retry_max_s)
+
+    @property
+    def where(self) -> str:
+        """Name it for people."""
+        return f"unit {self.unit} at {self.line.where}"
+
+    @property
+    def changes(self) -> int:
+        """Count of the changes of what follows."""
+        return self._plan.changes
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Which registers it refuses, with the channels that lack them, and why."""
+        return {
+            f"{block} ({', '.join(self._channels[block])})": str(refusal)
+            for block, refusal in self._plan.refused.items()
+        }
+
+    @property
+    def longest(self) -> dict[str, int]:
+        """Registers or bits that one request may have, by function; the device may lower it."""
+        return self._plan.longest.copy()
+
+    def poll(self, stopping: threading.Event) -> Found:
+        """Read all; return what came, for ``values``.
+
+        Raises:
+            OSError: the line or the device is not there, or it gave nothing at all.
+            Stopped: ``stopping`` is set.
+
+        """
+
+        def ask(block: Block) -> Words | Refusal:
+            answer = self.line.ask(self.unit, block, stopping)
+            if isinstance(answer, Refusal):
+                code = FUNCTION_CODES[block.function]
+                self.last_refusal = f"unit {self.unit}, {block} (function code {code}): {answer}"
+            elif block.function in BIT_FUNCTIONS:
+                self.bytes += -(-len(answer) // 8)
+            else:
+                self.bytes += 2 * len(answer)
+            return answer
+
+        found = self._plan.read(ask, time.monotonic())
+        if all(isinstance(words, Refusal) for words in found):
+            raise ConnectionError(self.last_refusal)
+        return found
 
 
-class Block(NamedTuple):
-    """Registers that are read in one request."""
+class Probed(NamedTuple):
+    """What came of one poll."""
 
-    function: str
-    address: int
-    words: int
+    complete: bool  # everything was read
+    text: str
 
 
-class RegisterPlace(NamedTuple):
-    """Where the words of a register are in a block."""
+def probe_device(settings: ModbusTcpTable | ModbusRtuTable) -> Probed:
+    """Poll a device once, as the agent would; say what it gives, or what is wrong.
 
-    register: RegisterTable
-    block: Block
-    begin: int
-    end: int
+    Raises:
+        ConfigError: pymodbus is not installed.
+
+    """
+    device = Device(settings)
+    with device.line.used():
+        try:
+            found = device.poll(threading.Event())
+        except OSError as error:
+            return Probed(False, str(error))
+    if device.refused:
+        refused = _listed([f"{what}: {why}" for what, why in device.refused.items()])
+        return Probed(False, f"{device.where} refuses {refused}; the rest is read")
+    missing = [
+        f"{value.channel}: {bad.reason}"
+        for value in device.values
+        if isinstance(bad := value.of(found), Bad)
+    ]
+    text = f"{device.where} gives all {len(device.values)} values"
+    if missing:
+        given = len(device.values) - len(missing)
+        text = f"{device.where} gives {given} of {len(device.values)} values; {_listed(missing)}"
+    return Probed(True, text)
 
 
 class ModbusInput(ThreadedInput):
@@ -81,158 +155,82 @@ class ModbusInput(ThreadedInput):
 
     def __init__(self, settings: ModbusTcpTable | ModbusRtuTable) -> None:
         """Raise ConfigError if pymodbus is not installed."""
-        try:
-            import pymodbus.client as client  # only if a device is polled
-            from pymodbus.exceptions import ModbusException
-        except ImportError as error:
-            raise ConfigError(
-                f"input {settings.name}: Modbus needs pymodbus: pip install 'fieldwatch[modbus]'"
-            ) from error
         super().__init__(settings)
         self._settings = settings
-        self._module, self._failure = client, ModbusException
-        self._blocks = list(blocks(settings.registers))
-        self._places = [place_of(register, self._blocks) for register in settings.registers]
+        self._device = Device(settings)
+        self._changes_told = self._device.changes
+        self._refused: dict[str, str] = {}
+        self._longest = self._device.longest
 
     def _run(self, put: Callable[[Chunk], None]) -> None:
         backoff = Backoff(_RECONNECT_DELAY_S, self._settings.reconnect_delay_max_s)
-        while not self._stopping.is_set():
-            lines_before = self._lines
-            try:
-                self._connect_and_poll(self._client(), put)
-            except (OSError, self._failure) as error:
-                self._lost(str(error))
-            if self._lines > lines_before:
-                backoff.succeeded()
-            backoff.failed()
-            self._stopping.wait(backoff.wait_s())
+        with self._device.line.used():
+            while not self._stopping.is_set():
+                lines_before, wait_s = self._lines, 0.0
+                try:
+                    self._poll(put)
+                except Stopped:
+                    return
+                except NoAnswer as error:
+                    self._lost(str(error))
+                    # a late answer must not be taken for the next one
+                    wait_s = self._settings.timeout_s
+                except OSError as error:
+                    self._lost(str(error))
+                if self._lines > lines_before:
+                    backoff.succeeded()
+                backoff.failed()
+                self._stopping.wait(max(wait_s, backoff.wait_s()))
 
-    def _connect_and_poll(self, device: Any, put: Callable[[Chunk], None]) -> None:
-        try:
-            if not device.connect():
-                raise ConnectionError(f"{self._where()} does not answer")
-            self._poll(device, put)
-        finally:
-            device.close()
-
-    def _client(self) -> Any:
-        settings = self._settings
-        if isinstance(settings, ModbusTcpTable):
-            return self._module.ModbusTcpClient(
-                settings.host, port=settings.port, timeout=settings.timeout_s, retries=0
-            )
-        return self._module.ModbusSerialClient(
-            str(find(settings.port, settings.by_id)),
-            baudrate=settings.baud,
-            parity=settings.parity[0].upper(),
-            stopbits=settings.stopbits,
-            timeout=settings.timeout_s,
-            retries=0,
-        )
-
-    def _where(self) -> str:
-        settings = self._settings
-        if isinstance(settings, ModbusTcpTable):
-            return f"{settings.host}:{settings.port}"
-        return str(settings.port)
-
-    def _poll(self, device: Any, put: Callable[[Chunk], None]) -> None:
+    def _poll(self, put: Callable[[Chunk], None]) -> None:
         """Poll until the stop, or until the device fails; at a steady pace."""
+        device = self._device
         due = time.monotonic()
         while not self._stopping.is_set():
-            read = {block: self._read(device, block) for block in self._blocks}
-            if all(isinstance(words, Bad) for words in read.values()):
-                raise ConnectionError(self._last_error or f"{self._where()} gives nothing")
+            try:
+                found = device.poll(self._stopping)
+            finally:
+                self._bytes = device.bytes
+                if device.last_refusal is not None:
+                    self._last_error = device.last_refusal
             if not self._connected:
-                self._found(f"polling {self._where()}")
-            row = Measurement(
-                {one.register.channel: value_of(one, read[one.block]) for one in self._places}
-            )
+                self._found(f"polling {device.where}")
+            if device.changes != self._changes_told:
+                self._tell_what_it_refuses()
+            row = Measurement({value.channel: value.of(found) for value in device.values})
             self._lines += 1
             put(Chunk(self.name, time.time(), time.monotonic(), measurements=[row]))
             due = max(due + self._settings.poll_interval_s, time.monotonic())
             self._stopping.wait(due - time.monotonic())
 
-    def _read(self, device: Any, block: Block) -> list[int] | Bad:
-        """Return the words or bits of a block, or why the device does not give them."""
-        ask = getattr(device, _ASK[block.function])
-        answer = ask(block.address, count=block.words, device_id=self._settings.unit)
-        bits = block.function in BIT_FUNCTIONS
-        if answer.isError():
-            what = f"{block.function} {'bits' if bits else 'registers'}"
-            self._last_error = (
-                f"unit {self._settings.unit}, {what} {block.address} to"
-                f" {block.address + block.words - 1}: {answer}"
-            )
-            return _refused(answer)
-        if bits:  # in whole bytes; more than asked for
-            self._bytes += len(answer.bits) // 8
-            return [int(bit) for bit in answer.bits[: block.words]]
-        words: list[int] = answer.registers
-        self._bytes += 2 * len(words)
-        return words
+    def _tell_what_it_refuses(self) -> None:
+        """Log what is new in it, once."""
+        device = self._device
+        before, self._refused = self._refused, device.refused
+        new = [f"{what}: {why}" for what, why in self._refused.items() if what not in before]
+        back = [what for what in before if what not in self._refused]
+        if new:
+            self._log(logging.WARNING, f"{device.where} refuses {_listed(new)}; the rest is read")
+        if back:
+            self._log(logging.INFO, f"{device.where} gives {_listed(back)} again")
+        for function, longest in device.longest.items():
+            if longest < self._longest[function]:
+                setting = "bits_max" if function in BIT_FUNCTIONS else "registers_max"
+                self._log(
+                    logging.INFO,
+                    f"{device.where} refuses a request of {self._longest[function]} at a time of"
+                    f" {function} and gives its parts; requests have at most {longest} from now"
+                    f" on, as with {setting} = {longest}",
+                )
+        self._longest = device.longest
+        self._registers_refused = tuple(f"{what}: {why}" for what, why in self._refused.items())
+        self._changes_told = device.changes
+
+    def _log(self, level: int, text: str) -> None:
+        _LOG.log(level, "input %s: %s", self.name, text, extra={INPUT: self.name})
 
 
-def blocks(registers: Sequence[RegisterTable]) -> Iterator[Block]:
-    """Yield the requests: adjacent registers, or bits, go together."""
-    begin, end, function = 0, 0, ""
-    for register in sorted(registers, key=lambda one: (one.function, one.address)):
-        last = register.address + register.words
-        beside = register.function == function and register.address <= end
-        if beside and last - begin <= (BITS_MAX if register.is_bit else REGISTERS_MAX):
-            end = max(end, last)
-            continue
-        if function:
-            yield Block(function, begin, end - begin)
-        begin, end, function = register.address, last, register.function
-    yield Block(function, begin, end - begin)
-
-
-def place_of(register: RegisterTable, among: Sequence[Block]) -> RegisterPlace:
-    """Return where a register is in the blocks."""
-    for block in among:
-        begin = register.address - block.address
-        end = begin + register.words
-        if block.function == register.function and 0 <= begin and end <= block.words:
-            return RegisterPlace(register, block, begin, end)
-    raise AssertionError(register)
-
-
-def _refused(answer: Any) -> Bad:
-    code = int(answer.exception_code)
-    return Bad(f"exception {code}, {_EXCEPTIONS.get(code, 'unknown')}")
-
-
-def value_of(place: RegisterPlace, words: list[int] | Bad) -> float | Bad:
-    """Return a register's value in the channel's unit, from the words of its block."""
-    if isinstance(words, Bad):
-        return words
-    register = place.register
-    if len(words) < place.end:
-        return Bad(f"the answer has only {len(words)} of {place.block.words} words")
-    raw = raw_of(register, words[place.begin : place.end])
-    if raw is None:
-        return Bad("no decimal digits")
-    if raw in register.invalid:
-        return Bad("marked as invalid", raw)
-    return float(raw) * register.scale + register.offset
-
-
-def decoded(register: RegisterTable, words: Sequence[int]) -> float:
-    """Return a register's value in the channel's unit; NaN if it is not a number."""
-    raw = raw_of(register, words)
-    return math.nan if raw is None else float(raw) * register.scale + register.offset
-
-
-def raw_of(register: RegisterTable, words: Sequence[int]) -> float | None:
-    """Return the number in the words, before scale and offset; None if there is none."""
-    if register.is_bit:
-        return words[0]
-    ordered = words if register.word_order == "big" else words[::-1]
-    high_byte_first = register.byte_order == "big"
-    packed = struct.pack(f"{'>' if high_byte_first else '<'}{len(ordered)}H", *ordered)
-    if register.type.startswith("bcd"):
-        digits = packed.hex()
-        return int(digits) if digits.isdecimal() else None
-    raw: float = struct.unpack(_FORMS[register.type], packed)[0]
-    return raw
+def _listed(names: Sequence[str]) -> str:
+    """Return names in one line, a limited number of them."""
+    more = len(names) - _NAMED_MAX
+    return "; ".join(names[:_NAMED_MAX]) + (f"; and {more} more" if more > 0 else "")

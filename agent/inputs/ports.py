@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import grp
 from pathlib import Path
 
 from agent.config.kinds import AUTO
@@ -37,6 +38,29 @@ def named(port: Path, by_id: Path) -> str:
         return str(find(port, by_id))
     except OSError:
         return str(port)
+
+
+def explain(port: Path, by_id: Path, error: OSError) -> str:
+    """Say why the device that ``port`` stands for does not open, and how to fix it."""
+    try:
+        found = find(port, by_id)
+    except OSError as unclear:
+        return unclear.strerror or str(unclear)
+    if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        return f"{found} does not exist: is the device plugged in? {ports_there(by_id)}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"no permission to open {found}: add the agent's user to the group {_group(found)}"
+    if error.errno in (errno.EBUSY, errno.EAGAIN):
+        return f"{found} is in use by another program (a running agent?)"
+    return f"{found}: {error}"
+
+
+def _group(port: Path) -> str:
+    """Return the group that may use the port: dialout on Debian, another elsewhere."""
+    try:
+        return grp.getgrgid(port.stat().st_gid).gr_name
+    except (KeyError, OSError):
+        return "dialout"
 
 
 def ports_there(by_id: Path) -> str:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import errno
-import grp
 import os
 import select
 import termios
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import serial
 
 from agent.backoff import Backoff
 from agent.config.inputs import IGNORED, TIME, SerialTable
-from agent.inputs.ports import find, ports_there
+from agent.inputs.ports import explain, find
 from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
 from agent.parsing.lines import Framer
@@ -91,7 +89,10 @@ class SerialInput(ThreadedInput):
                     self._found(f"reading {port.port}")
                     self._read(port, put)
             except OSError as error:
-                self._lost(error.strerror or str(error), _explain(self._settings, error))
+                self._lost(
+                    error.strerror or str(error),
+                    explain(self._settings.port, self._settings.by_id, error),
+                )
             if self._bytes > bytes_before:  # a port that opens but gives nothing is not back yet
                 backoff.succeeded()
             backoff.failed()
@@ -193,27 +194,5 @@ def probe_port(settings: SerialTable) -> str | None:
     try:
         open_port(settings).close()
     except OSError as error:
-        return _explain(settings, error)
+        return explain(settings.port, settings.by_id, error)
     return None
-
-
-def _explain(settings: SerialTable, error: OSError) -> str:
-    try:
-        port = find(settings.port, settings.by_id)
-    except OSError as unclear:
-        return unclear.strerror or str(unclear)
-    if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
-        return f"{port} does not exist: is the device plugged in? {ports_there(settings.by_id)}"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return f"no permission to open {port}: add the agent's user to the group {_group(port)}"
-    if error.errno in (errno.EBUSY, errno.EAGAIN):
-        return f"{port} is in use by another program (a running agent?)"
-    return f"{port}: {error}"
-
-
-def _group(port: Path) -> str:
-    """Return the group that may use the port: dialout on Debian, another elsewhere."""
-    try:
-        return grp.getgrgid(port.stat().st_gid).gr_name
-    except (KeyError, OSError):
-        return "dialout"

@@ -45,6 +45,7 @@ class InputStatus:
     topics_given_up: tuple[
         str, ...
     ] = ()  # because each connection delivered a too large message on them
+    registers_refused: tuple[str, ...] = ()  # by the device: which, of which channels, and why
 
 
 class Input(Protocol):

@@ -34,6 +34,7 @@ class ThreadedInput(ABC):
         self._messages_too_large = 0
         self._messages_without_topic = 0
         self._topics_given_up: tuple[str, ...] = ()
+        self._registers_refused: tuple[str, ...] = ()
 
     def start(self, put: Callable[[Chunk], None]) -> None:
         """Begin to read; the thread waits for an absent device."""
@@ -65,6 +66,7 @@ class ThreadedInput(ABC):
             messages_too_large=self._messages_too_large,
             messages_without_topic=self._messages_without_topic,
             topics_given_up=self._topics_given_up,
+            registers_refused=self._registers_refused,
         )
 
     def committed(self, tokens: Sequence[int]) -> None:  # noqa: B027 - few have to

@@ -172,7 +172,7 @@ def _registers(function: Decorated) -> Decorated:
     types += ["float32", "float64", "bcd16", "bcd32"]
     orders = click.Choice(["big", "little"])
     options = (
-        click.option("--unit", type=click.IntRange(0, 247), default=1, show_default=True),
+        click.option("--unit", type=click.IntRange(0, 255), default=1, show_default=True),
         click.option("--address", type=click.IntRange(0, 65535), default=0, show_default=True),
         click.option("--count", type=click.IntRange(1, 125), default=10, show_default=True),
         click.option(
@@ -202,11 +202,17 @@ def _registers(function: Decorated) -> Decorated:
 
 @probe.command("modbus-tcp")
 @click.argument("device", metavar="HOST[:PORT]")
+@click.option(
+    "--framing",
+    type=click.Choice(["tcp", "rtu"]),
+    help="Modbus TCP, or frames of a serial line over TCP.  [default: tcp]",
+)
 @_registers
 @_common
-def modbus_tcp(device: str, **given: Any) -> int:
+def modbus_tcp(device: str, framing: str | None, **given: Any) -> int:
     """Probe the registers, or bits, of a Modbus device on the network."""
-    return _probe_registers({"type": "modbus-tcp"} | _address(device), given)
+    line = {} if framing is None else {"framing": framing}
+    return _probe_registers({"type": "modbus-tcp"} | _address(device) | line, given)
 
 
 @probe.command("modbus-rtu")
@@ -214,11 +220,15 @@ def modbus_tcp(device: str, **given: Any) -> int:
 @click.option("--baud", type=click.IntRange(50), default=19200, show_default=True)
 @click.option("--parity", type=click.Choice(["none", "even", "odd"]), default="even")
 @click.option("--stopbits", type=click.Choice(["1", "2"]), default="1")
+@click.option("--handle-local-echo", is_flag=True, help="The adapter receives what it sends.")
 @_registers
 @_common
-def modbus_rtu(port: str, baud: int, parity: str, stopbits: str, **given: Any) -> int:
+def modbus_rtu(
+    port: str, baud: int, parity: str, stopbits: str, handle_local_echo: bool, **given: Any
+) -> int:
     """Probe the registers, or bits, of a Modbus device on a serial line."""
     line = {"port": port, "baud": baud, "parity": parity, "stopbits": int(stopbits)}
+    line |= {"handle_local_echo": True} if handle_local_echo else {}
     return _probe_registers({"type": "modbus-rtu"} | line, given)
 
 

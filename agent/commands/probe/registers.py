@@ -8,9 +8,13 @@ from typing import Any, Final
 
 from agent.commands.probe.listen import Show, listen
 from agent.commands.probe.propose import input_table, stream_table
-from agent.config.inputs import ModbusRtuTable, ModbusTcpTable, RegisterTable
-from agent.inputs.modbus import decoded
+from agent.config.inputs import ModbusRtuTable, ModbusTcpTable
+from agent.config.registers import RegisterTable
+from agent.inputs.modbus_values import decoded
 from agent.parsing.measurement import Measurement, Raw
+from models.errors import ConfigError
+from models.settings import explain
+from models.validation import ValidationError
 
 _PAIRS: Final = (  # of two registers
     ("float32", {"type": "float32"}),
@@ -38,23 +42,29 @@ def probe_registers(
         seconds: how long to poll.
         show: told each poll.
 
+    Raises:
+        ConfigError: the settings do not fit together.
+
     """
     function = kind.get("function", "holding")
     plain = {"function": function}
     if function not in ("coil", "discrete"):
         plain["type"] = "uint16"
     kind_of_table = ModbusTcpTable if device["type"] == "modbus-tcp" else ModbusRtuTable
-    words_table = kind_of_table.model_validate(
-        {
-            "name": "probe",
-            "stream": stream,
-            **device,
-            "registers": [{"channel": f"r{at}", "address": at} | plain for at in addresses],
-        }
-    )
+    try:
+        words_table = kind_of_table.model_validate(
+            {
+                "name": "probe",
+                "stream": stream,
+                **device,
+                "registers": [{"channel": f"r{at}", "address": at} | plain for at in addresses],
+            }
+        )
+    except ValidationError as error:
+        raise ConfigError("\n".join(explain(kind_of_table, error))) from error
     heard = listen(words_table, seconds, show)
     polls = [_words(arrival.line, addresses) for arrival in heard.arrivals]
-    rows = _proposed(addresses, kind)
+    rows = _proposed(addresses, kind, polls)
     registers = [RegisterTable.model_validate(row) for row in rows]
     if heard.problem is None and not polls:
         heard.problem = f"no answer in {seconds:g} s"
@@ -81,15 +91,22 @@ def _name(device: dict[str, Any]) -> str:
     return f"{device['type']}-unit-{device.get('unit', 1)}"
 
 
-def _proposed(addresses: range, kind: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return tables of adjacent registers."""
+def _proposed(
+    addresses: range, kind: dict[str, Any], polls: Sequence[Sequence[int | None]]
+) -> list[dict[str, Any]]:
+    """Return tables of adjacent registers that the device has, as far as is known."""
     function = kind.get("function", "holding")
     words = RegisterTable.model_validate({"channel": "a", "address": 0} | kind).words
     return [
         {"channel": f"{function}_{at}", "address": at} | kind
         for at in addresses[::words]
         if at + words <= addresses.stop
+        and not any(_is_missing(one, addresses, polls) for one in range(at, at + words))
     ]
+
+
+def _is_missing(at: int, addresses: range, polls: Sequence[Sequence[int | None]]) -> bool:
+    return bool(polls) and all(words[at - addresses.start] is None for words in polls)
 
 
 def _words(poll: Raw, addresses: range) -> list[int | None]:

@@ -123,6 +123,16 @@ def test_a_person_reads_what_the_machine_does_not_tell(document: dict[str, Any])
     assert "machine   disk unknown" in list(describe(document | quiet))
 
 
+def test_a_person_reads_which_registers_a_device_refuses(document: dict[str, Any]) -> None:
+    (source,) = document["inputs"].values()
+    refused = [f"holding register {at} (c{at}): exception 2" for at in range(12)]
+    plc = source | {"registers_refused": refused}
+    lines = list(describe(document | {"uplink": None, "inputs": {"plc": plc}}))
+    told = [line for line in lines if "REFUSED" in line]
+    assert told[0] == "          REFUSED by the device: holding register 0 (c0): exception 2"
+    assert (len(told), told[-1]) == (11, "          REFUSED by the device: 2 more")
+
+
 def test_a_person_reads_what_became_of_a_reload(document: dict[str, Any]) -> None:
     told = {"refused": "a.toml: x\nb.toml: y", "needs_restart": ["gateway.site", "streams.b"]}
     configuration = document["configuration"] | told

@@ -54,6 +54,15 @@ def read(text: str) -> Samples:
     return values
 
 
+def test_refused_registers_are_counted(document: dict[str, Any]) -> None:
+    (source,) = document["inputs"].values()
+    plc = source | {"registers_refused": ["holding register 1 (a): exception 2", "..."]}
+    updated = datetime.fromisoformat(document["updated"])
+    inputs = {"inputs": {"old": source, "plc": plc}}
+    values = read(prometheus.text(document | inputs, updated + timedelta(seconds=1)))
+    assert values["fieldwatch_input_registers_refused"] == {("old",): 0, ("plc",): 2}
+
+
 def test_a_status_is_given_in_base_units(document: dict[str, Any]) -> None:
     updated = datetime.fromisoformat(document["updated"])
     values = read(prometheus.text(document, updated + timedelta(seconds=1)))

@@ -11,6 +11,7 @@ from agent.config.inputs import MqttInputTable
 from agent.config.load import load
 from agent.parsing.lines import LineParser
 from models.manifest import Channel
+from tests.modbus_device import Device, Unit
 
 CONFIG = """
 [gateway]
@@ -49,6 +50,43 @@ def test_an_unclear_port_is_told(directory: Path) -> None:
     assert "matches 2 devices; name one:" in finding(directory, table).detail
     one = finding(directory, table.replace("auto", "by-id/*a"))
     assert one.detail.startswith(f"{directory}/by-id/usb-a: ")  # a file, which is no port
+
+
+def test_a_modbus_device_is_polled(directory: Path) -> None:
+    unit = Unit(holding={0: 1, 1: 0x8000}, input={0: 1})
+    device = Device(units={7: unit})
+    where = f"127.0.0.1:{device.port}"
+    table = f'type = "modbus-tcp"\nhost = "127.0.0.1"\nport = {device.port}\nunit = 7\n'
+    registers = (
+        'registers = [{ channel = "flow", address = 0 }, { channel = "voltage", address = 1 }]\n'
+    )
+    assert finding(directory, table + registers) == Finding(
+        True, "input in", f"unit 7 at {where} gives all 2 values"
+    )
+    absent = finding(directory, f"{table}sunspec = true\n{registers}")
+    said = f"unit 7 at {where} gives 1 of 2 values; voltage: not implemented (SunSpec)"
+    assert absent == Finding(True, "input in", said)
+    refused = finding(directory, table + registers.replace("address = 1", "address = 9"))
+    assert (refused.ok, refused.exit_code) == (False, 69)
+    why = "exception 2, illegal data address"
+    assert refused.detail == (
+        f"unit 7 at {where} refuses holding register 9 (voltage): {why}; the rest is read"
+    )
+    off = finding(directory, table.replace("unit = 7", "unit = 8\ntimeout_s = 0.2") + registers)
+    assert off.detail == f"unit 8 at {where} does not answer in 0.2 s"
+    device.stop()
+    gone = finding(directory, table + registers)
+    assert (gone.detail, gone.exit_code) == (f"{where} does not answer", 69)
+
+
+def test_a_line_of_modbus_is_opened(directory: Path) -> None:
+    registers = 'registers = [{ channel = "flow", address = 0 }]\n'
+    table = f'type = "modbus-rtu"\nport = "by-id/usb-485"\n{registers}'
+    gone = finding(directory, table)
+    assert (gone.ok, gone.exit_code) == (False, 69)
+    assert gone.detail.startswith(f"{directory}/by-id/usb-485 does not exist: is the device")
+    (directory / "by-id" / "usb-485").touch()
+    assert "or is no serial port" in finding(directory, table).detail
 
 
 def test_a_recording_is_looked_into(directory: Path) -> None:

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.config.inputs import ModbusRtuTable, ModbusTcpTable, RegisterTable
+from agent.config.inputs import ModbusRtuTable, ModbusTcpTable
+from agent.config.registers import RegisterTable
 from agent.inputs.kinds import open_input
-from agent.inputs.modbus import Block, RegisterPlace, blocks, decoded, place_of, value_of
+from agent.inputs.modbus_line import Block
+from agent.inputs.modbus_plan import Plan
+from agent.inputs.modbus_values import Value, block_of, decoded
 from agent.inputs.source import Chunk, Input
 from agent.parsing.lines import LineParser
 from agent.parsing.measurement import Bad, Measurement
@@ -67,9 +70,9 @@ def test_registers_become_readings_and_a_refused_one_is_bad(
         "absent",
         "absent=bad (exception 2, illegal data address)",
     )
-    status = source.status()
-    assert status.last_error is not None
-    assert f"holding registers {REGISTERS + 50}" in status.last_error
+    place = f"holding register {REGISTERS + 50} (function code 3)"
+    why = "exception 2, illegal data address"
+    assert source.status().last_error == f"unit 1, {place}: {why}"
 
 
 def test_a_device_at_a_serial_line(opened: list[Input], tmp_path: Path) -> None:
@@ -110,7 +113,7 @@ def test_bits_are_numbers(opened: list[Input]) -> None:
     absent = Bad("exception 2, illegal data address")
     values = {"on": 1.0, "open": 0.0, "closed": 0.0, "absent": absent}
     assert chunks[0].measurements == [Measurement(values)]
-    assert f"coil bits {REGISTERS + 50} to" in str(source.status().last_error)
+    assert f"coil {REGISTERS + 50} (function code 1)" in str(source.status().last_error)
 
 
 @pytest.mark.parametrize(
@@ -122,20 +125,16 @@ def test_bits_are_numbers(opened: list[Input]) -> None:
         ("float32", [0x4479, 0xC000], 999, Bad("marked as invalid", 999.0)),
         ("bcd16", [0x9999], 9999, Bad("marked as invalid", 9999)),
         ("bcd16", [0x12A4], 0, Bad("no decimal digits")),
-        ("int32", [0x8000], 0, Bad("the answer has only 1 of 2 words")),
     ],
 )
 def test_what_stands_for_no_value_is_of_bad_quality(
     kind: str, words: list[int], invalid: float, bad: Bad
 ) -> None:
     given = {"channel": "a", "address": 7, "type": kind, "invalid": [invalid], "scale": 0.1}
-    place = placed(RegisterTable.model_validate(given))
-    assert value_of(place, words) == bad
-    assert value_of(place, [1] * place.block.words) != bad
-
-
-def placed(register: RegisterTable) -> RegisterPlace:
-    return place_of(register, list(blocks([register])))
+    register = RegisterTable.model_validate(given)
+    value = Value(register, False, {block_of(register): 0})
+    assert value.of([words]) == bad
+    assert value.of([[1] * register.words]) != bad
 
 
 @pytest.mark.parametrize(
@@ -198,11 +197,12 @@ def test_a_device_that_refuses_everything_is_told_of_once(
     source.start(lambda _: None)
     wait_until(lambda: source.status().since is not None, "the refusal")
     since = source.status().since
-    wait_until(lambda: device.connections > 5, "some attempts")
+    wait_until(lambda: len(device.units[1].requests) > 5, "some attempts")
     source.stop()
     device.stop()
     (record,) = (one for one in caplog.records if one.name.startswith("agent"))
-    assert "input plc: unit 1, holding registers 250 to 250" in record.getMessage()
+    assert device.connections == 1
+    assert "input plc: unit 1, holding register 250 (function code 3)" in record.getMessage()
     assert source.status().since == since
 
 
@@ -214,14 +214,20 @@ def test_registers_side_by_side_are_read_together() -> None:
         RegisterTable(channel="d", address=1, function="input"),
         RegisterTable(channel="e", address=200, type="float64"),
     ]
-    assert list(blocks(registers)) == [
+    assert requests(registers) == [
         Block("holding", 0, 1),
         Block("holding", 10, 3),
         Block("holding", 200, 4),
         Block("input", 1, 1),
     ]
     many = [RegisterTable(channel=f"c{at}", address=at) for at in range(300)]
-    assert [block.words for block in blocks(many)] == [125, 125, 50]
+    assert [block.words for block in requests(many)] == [125, 125, 50]
+
+
+def requests(registers: list[RegisterTable]) -> list[Block]:
+    longest = dict.fromkeys(("coil", "discrete", "holding", "input"), 125)
+    plan = Plan([block_of(register) for register in registers], longest, 600.0)
+    return [request.block for request in plan.requests]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ bundle = "pump.fieldwatch"
 def test_every_kind_has_an_example() -> None:
     kinds = {re.search(r'type = "([a-z-]+)"', text) for text in INPUTS}
     named = {match[1] if match else "serial" for match in kinds}
-    assert named == {"serial", "mqtt", "modbus-tcp", "file", "replay", "simulator"}
+    modbus = {"modbus-tcp", "modbus-rtu"}
+    assert named == {"serial", "mqtt", "file", "replay", "simulator"} | modbus
     assert LINES
 
 

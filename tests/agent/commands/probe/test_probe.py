@@ -29,7 +29,7 @@ from agent.parsing.checksum import signed
 from agent.parsing.lines import LineParser
 from models.errors import ConfigError
 from tests.conftest import ROOT, RealBroker, wait_until
-from tests.modbus_device import Cable, Device
+from tests.modbus_device import Cable, Device, Unit
 from tests.scripted_broker import PUBLISH, SUBACK, ScriptedBroker, Session
 
 HEAD = '[gateway]\nsite = "plant"\nname = "gw-1"\n'
@@ -443,16 +443,35 @@ def test_the_registers_of_a_device(tmp_path: Path) -> None:
     assert "  1: 10\n" in text
     none = found("modbus-tcp", where, "--address", 1000, "--count", 1)
     device.stop()
-    assert "holding registers 1000 to 1000" in none["problem"]
+    assert "holding register 1000 (function code 3): exception 2" in none["problem"]
     away = found("modbus-tcp", where, "--count", 1)
     assert "does not answer" in away["problem"]
     assert probe("modbus-tcp", where, "--function", "coil", "--type", "int16").exception
 
 
+def test_registers_that_a_device_lacks_are_not_proposed(tmp_path: Path) -> None:
+    unit = Unit(holding={4: 1, 5: 2, 7: 3, 8: 4})
+    device = Device(units={9: unit}, framing="rtu")
+    where = f"127.0.0.1:{device.port}"
+    options = ("--framing", "rtu", "--unit", 9, "--address", 4, "--count", 5, "--interval", 0.1)
+    document = found("modbus-tcp", where, *options)
+    text = probe("modbus-tcp", where, *options).output
+    device.stop()
+    assert [seen["last"] for seen in document["registers"]] == [1, 2, None, 3, 4]
+    (table,) = configuration.load(pasted(document, tmp_path)).inputs
+    assert [register.address for register in table.registers] == [4, 5, 7, 8]
+    assert (table.unit, table.framing) == (9, "rtu")
+    assert document["note"] == (
+        "unit 9, holding register 6 (function code 3): exception 2, illegal data address"
+    )
+    assert document["note"] in text
+
+
 def test_the_registers_of_a_device_at_a_serial_line(tmp_path: Path) -> None:
-    cable = Cable()
+    cable = Cable(echo=True)
     device = Device(line=cable.ends[1])
     line = ("modbus-rtu", cable.ends[0], "--parity", "none", "--function", "input")
+    line += ("--handle-local-echo",)
     document = found(*line, "--address", 7, "--count", 1, "--interval", 0.1)
     device.stop()
     cable.close()

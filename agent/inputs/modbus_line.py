@@ -1,0 +1,276 @@
+"""The connection to Modbus devices: the only door to pymodbus.
+
+A serial line, and many a gateway, takes one request at a time. So the inputs whose devices are at
+the same line share one ``Line``, and take turns on it in the order in which they ask.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+from weakref import WeakValueDictionary
+
+from agent.config.inputs import LINES, ModbusRtuTable, ModbusTcpTable
+from agent.config.registers import BIT_FUNCTIONS
+from agent.inputs.ports import explain, find
+from models.errors import ConfigError
+
+FUNCTION_CODES: Final = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
+_NAMES: Final = {
+    "coil": "coil",
+    "discrete": "discrete input",
+    "holding": "holding register",
+    "input": "input register",
+}
+_ASK: Final = {
+    "coil": "read_coils",
+    "discrete": "read_discrete_inputs",
+    "holding": "read_holding_registers",
+    "input": "read_input_registers",
+}
+_EXCEPTIONS: Final = {  # of the application protocol 1.1b3, section 7
+    1: "illegal function",
+    2: "illegal data address",
+    3: "illegal data value",
+    4: "server device failure",
+    5: "acknowledge",
+    6: "server device busy",
+    8: "memory parity error",
+    10: "gateway path unavailable",
+    11: "gateway target device failed to respond",
+}
+_NO_ANSWERS_MAX: Final = 2  # in a row, of any device; then the connection is opened again
+
+
+class Block(NamedTuple):
+    """Adjacent registers, or bits."""
+
+    function: str
+    address: int
+    words: int  # registers, or bits
+
+    def __str__(self) -> str:
+        name = _NAMES[self.function]
+        if self.words == 1:
+            return f"{name} {self.address}"
+        return f"{name}s {self.address} to {self.address + self.words - 1}"
+
+
+class Refusal(NamedTuple):
+    """An answer without values."""
+
+    code: int  # of the exception; 0: the answer does not fit the request
+    reason: str
+
+    def __str__(self) -> str:
+        return f"exception {self.code}, {self.reason}" if self.code else self.reason
+
+
+Words = list[int]  # of registers; of bits, each 0 or 1
+
+
+class NoAnswer(OSError):
+    """The device did not answer in time, or not intelligibly."""
+
+
+class Stopped(Exception):
+    """Whoever asked is to end, and was not served any more."""
+
+
+class Line:
+    """One connection, shared by threads that each ask one device; use ``line_of``.
+
+    Nothing is opened before the first request; after an error, the next one opens it again.
+    """
+
+    def __init__(self, settings: ModbusTcpTable | ModbusRtuTable) -> None:
+        """Raise ConfigError if pymodbus is not installed."""
+        try:
+            import pymodbus.client as client  # only if a device is polled
+            from pymodbus import FramerType
+            from pymodbus.exceptions import ModbusException, ModbusIOException
+        except ImportError as error:
+            raise ConfigError(
+                f"input {settings.name}: Modbus needs pymodbus: pip install 'fieldwatch[modbus]'"
+            ) from error
+        # it reports each try; an input reports the first and counts the rest
+        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+        self._settings = settings
+        self._client, self._framers = client, FramerType
+        self._failure, self._unanswered = ModbusException, ModbusIOException
+        self._turns = _Turns()
+        self._device: Any = None
+        self._users = 0
+        self._no_answers = 0  # in a row
+
+    @property
+    def where(self) -> str:
+        """Name the line for people."""
+        settings = self._settings
+        if isinstance(settings, ModbusTcpTable):
+            return f"{settings.host}:{settings.port}"
+        return str(settings.port)
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Keep the connection as long as anybody is within."""
+        with self._turns.next():
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._turns.next():
+                self._users -= 1
+                if not self._users:
+                    self._close()
+
+    def ask(self, unit: int, block: Block, stopping: threading.Event) -> Words | Refusal:
+        """Return the words or bits of a block, or why the device does not give them.
+
+        Raises:
+            NoAnswer: the device does not answer; others at the line may.
+            OSError: the line, or its other end, is not there.
+            Stopped: ``stopping`` is set.
+
+        """
+        with self._turns.next():
+            if stopping.is_set():  # perhaps since it waits
+                raise Stopped
+            if self._device is None:
+                self._device = self._opened()
+            read = getattr(self._device, _ASK[block.function])
+            try:
+                answer = read(block.address, count=block.words, device_id=unit)
+            except self._failure as error:
+                raise self._failed(unit, error) from error
+            except OSError:
+                self._close()
+                raise
+            self._no_answers = 0
+            return _words(answer, block)
+
+    def _opened(self) -> Any:
+        device = self._new_client()
+        if device.connect():
+            return device
+        device.close()
+        settings = self._settings
+        if isinstance(settings, ModbusTcpTable):
+            raise ConnectionError(f"{self.where} does not answer")
+        raise ConnectionError(_why_closed(settings))
+
+    def _new_client(self) -> Any:
+        settings = self._settings
+        if isinstance(settings, ModbusTcpTable):
+            return self._client.ModbusTcpClient(
+                settings.host,
+                port=settings.port,
+                framer=self._framers.RTU if settings.framing == "rtu" else self._framers.SOCKET,
+                timeout=settings.timeout_s,
+                retries=0,
+            )
+        return self._client.ModbusSerialClient(
+            str(find(settings.port, settings.by_id)),
+            baudrate=settings.baud,
+            parity=settings.parity[0].upper(),
+            stopbits=settings.stopbits,
+            handle_local_echo=settings.handle_local_echo,
+            timeout=settings.timeout_s,
+            retries=0,
+        )
+
+    def _failed(self, unit: int, error: Exception) -> OSError:
+        """Return the error to raise; close the connection if that may help.
+
+        A device that is off must not cost the others their connection. Only frames without a
+        transaction number that come through a network are a reason to close at once: its late
+        answer would wait there, and be taken for the next one.
+        """
+        if not isinstance(error, self._unanswered):
+            self._close()
+            return ConnectionError(f"{self.where}: the connection is lost")
+        self._no_answers += 1
+        settings = self._settings
+        late_answers_stay = isinstance(settings, ModbusTcpTable) and settings.framing == "rtu"
+        if late_answers_stay or self._no_answers >= _NO_ANSWERS_MAX:
+            self._close()
+        return NoAnswer(f"unit {unit} at {self.where} does not answer in {settings.timeout_s:g} s")
+
+    def _close(self) -> None:
+        self._no_answers = 0
+        if self._device is not None:
+            self._device.close()
+            self._device = None
+
+
+class _Turns:
+    """A lock that is granted in the order in which it was asked for."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._last = 0  # number given to the last who asked
+        self._served = 0
+
+    @contextmanager
+    def next(self) -> Iterator[None]:
+        with self._changed:
+            self._last += 1
+            mine = self._last
+            self._changed.wait_for(lambda: self._served == mine - 1)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._served = mine
+                self._changed.notify_all()
+
+
+_lines: WeakValueDictionary[tuple[object, ...], Line] = WeakValueDictionary()
+_lines_lock = threading.Lock()
+
+
+def line_of(settings: ModbusTcpTable | ModbusRtuTable) -> Line:
+    """Return the line that the device is at, one for all inputs with the same settings of it.
+
+    Raises:
+        ConfigError: pymodbus is not installed.
+
+    """
+    shared = LINES[settings.type]
+    key = (settings.type, *(getattr(settings, name) for name in shared.named_by + shared.common))
+    with _lines_lock:
+        line = _lines.get(key)
+        if line is None:
+            line = _lines[key] = Line(settings)
+        return line
+
+
+def _words(answer: Any, block: Block) -> Words | Refusal:
+    if answer.isError():
+        code = int(answer.exception_code)
+        return Refusal(code, _EXCEPTIONS.get(code, "unknown"))
+    if answer.function_code != FUNCTION_CODES[block.function]:
+        return Refusal(0, f"the answer is of function code {answer.function_code}")
+    if block.function in BIT_FUNCTIONS:  # in whole bytes
+        bits = [int(bit) for bit in answer.bits[: block.words]]
+        return bits if len(bits) == block.words else _of_other_length(len(bits), block)
+    words: Words = answer.registers
+    return words if len(words) == block.words else _of_other_length(len(words), block)
+
+
+def _of_other_length(length: int, block: Block) -> Refusal:
+    return Refusal(0, f"the answer has {length} values instead of {block.words}")
+
+
+def _why_closed(settings: ModbusRtuTable) -> str:
+    """Say why a serial port cannot be opened; pymodbus does not."""
+    port = find(settings.port, settings.by_id)
+    try:
+        os.close(os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
+    except OSError as error:
+        return explain(settings.port, settings.by_id, error)
+    return f"{port} is in use by another program (a running agent?), or is no serial port"

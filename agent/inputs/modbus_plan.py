@@ -1,0 +1,172 @@
+"""Which requests read the registers of a device; it learns what the device refuses.
+
+A plan begins with requests as long as the protocol and the settings allow. Where the device
+refuses one, its parts are asked for, down to each value, so that a register that does not exist
+costs no other. What is refused by itself is remembered, and asked for again now and then. Pure: the
+caller asks, and has the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from agent.backoff import Backoff
+from agent.inputs.modbus_line import Block, Refusal, Words
+
+_RETRY_S: Final = 10.0  # the first wait; doubles up to refused_retry_max_s
+_WRONG_FUNCTION: Final = 1  # codes of exceptions that are about the request, not about now
+_WRONG_ADDRESS: Final = 2
+_WRONG_LENGTH: Final = 3
+_LASTING: Final = (_WRONG_FUNCTION, _WRONG_ADDRESS, _WRONG_LENGTH)
+
+Ask = Callable[[Block], Words | Refusal]
+Found = list[Words | Refusal]  # of each wanted block
+
+
+class _Part(NamedTuple):
+    """Where a wanted block is in a request."""
+
+    at: int  # index of the wanted block
+    begin: int
+    end: int
+
+
+class Request(NamedTuple):
+    """A block to ask for, and what is wanted of it."""
+
+    block: Block
+    parts: tuple[_Part, ...]
+
+
+class _Refused(NamedTuple):
+    """Why a wanted block is not asked for, and until when (monotonic)."""
+
+    refusal: Refusal
+    due_s: float
+
+
+class Plan:
+    """The requests for one device.
+
+    Args:
+        wanted: What each value needs; a block is read as a whole or not at all.
+        longest: Words of one request at most, by function.
+        retry_max_s: Longest wait before what is refused is asked for again.
+
+    """
+
+    def __init__(
+        self, wanted: Sequence[Block], longest: Mapping[str, int], retry_max_s: float
+    ) -> None:
+        self._wanted = wanted
+        self._retry_max_s = retry_max_s
+        self.longest = dict(longest)
+        self.changes = 0  # of ``refused`` and ``longest``
+        self._refused: dict[int, _Refused] = {}  # by the index of the wanted block
+        self._waits: dict[int, Backoff] = {}  # likewise, of all that were ever refused
+        self.requests = list(self._requests(range(len(wanted))))
+
+    @property
+    def refused(self) -> dict[Block, Refusal]:
+        """What the device refuses, in the order of its addresses."""
+        found = {self._wanted[at]: refused.refusal for at, refused in self._refused.items()}
+        return dict(sorted(found.items()))
+
+    def read(self, ask: Ask, now_s: float) -> Found:
+        """Ask for everything; return what came of each wanted block, in their order.
+
+        ``now_s`` is monotonic. If ``ask`` raises, the requests stay as they were.
+        """
+        found: Found = [[]] * len(self._wanted)
+        kept: list[Request] = []
+        for request in self.requests:
+            for piece in self._short(request):
+                kept += self._settled(piece, ask, now_s, found)
+        self.requests = kept
+        for at, refused in self._refused.items():
+            found[at] = refused.refusal
+        if self._is_back(ask, now_s):
+            self._refused.clear()
+            self.changes += 1
+            self.requests = list(self._requests(range(len(self._wanted))))
+            return self.read(ask, now_s)
+        return found
+
+    def _settled(self, request: Request, ask: Ask, now_s: float, found: Found) -> list[Request]:
+        """Ask; return the requests that are to take this one's place, itself if it is answered."""
+        answer = ask(request.block)
+        if not isinstance(answer, Refusal):
+            for at, begin, end in request.parts:
+                found[at] = answer[begin:end]
+            return [request]
+        for at, _, _ in request.parts:
+            found[at] = answer
+        if answer.code not in _LASTING:
+            return [request]
+        if len(request.parts) == 1 or answer.code == _WRONG_FUNCTION:
+            for at, _, _ in request.parts:
+                self._refuse(at, answer, now_s)
+            return []
+        halves = self._halves(request)
+        settled = [one for half in halves for one in self._settled(half, ask, now_s, found)]
+        if answer.code == _WRONG_LENGTH and settled == halves:  # nothing else was wrong with it
+            self.longest[request.block.function] = max(half.block.words for half in halves)
+            self.changes += 1
+        return settled
+
+    def _refuse(self, at: int, refusal: Refusal, now_s: float) -> None:
+        wait = self._waits.setdefault(at, Backoff(_RETRY_S, self._retry_max_s))
+        wait.failed()
+        self.changes += at not in self._refused
+        self._refused[at] = _Refused(refusal, now_s + wait.bound_s)
+
+    def _is_back(self, ask: Ask, now_s: float) -> bool:
+        """Ask again for one block that is due; whether it is given, so that others may be, too."""
+        if not self._refused:
+            return False
+        at, refused = min(self._refused.items(), key=lambda item: item[1].due_s)
+        if now_s < refused.due_s and self.requests:
+            return False
+        answer = ask(self._wanted[at])
+        if isinstance(answer, Refusal):
+            self._refuse(at, answer, now_s)
+            return False
+        self._waits[at].succeeded()
+        return True
+
+    def _short(self, request: Request) -> Sequence[Request]:
+        """Return the request, in pieces if it is longer than the device takes."""
+        if request.block.words <= self.longest[request.block.function] or len(request.parts) == 1:
+            return (request,)
+        return list(self._requests([part.at for part in request.parts]))
+
+    def _halves(self, request: Request) -> list[Request]:
+        indexes = [part.at for part in request.parts]
+        middle = len(indexes) // 2
+        return [*self._requests(indexes[:middle]), *self._requests(indexes[middle:])]
+
+    def _requests(self, indexes: Sequence[int]) -> Iterator[Request]:
+        """Yield requests for wanted blocks: adjacent ones of a function go together."""
+        group: list[int] = []
+        begin, end, function = 0, 0, ""
+        for at in sorted(indexes, key=lambda at: self._wanted[at]):
+            block = self._wanted[at]
+            last = block.address + block.words
+            beside = block.function == function and block.address <= end
+            if beside and max(end, last) - begin <= self.longest[function]:
+                end = max(end, last)
+                group.append(at)
+                continue
+            if group:
+                yield self._request(group, Block(function, begin, end - begin))
+            begin, end, function, group = block.address, last, block.function, [at]
+        if group:
+            yield self._request(group, Block(function, begin, end - begin))
+
+    def _request(self, group: Sequence[int], block: Block) -> Request:
+        parts = []
+        for at in group:
+            begin = self._wanted[at].address - block.address
+            parts.append(_Part(at, begin, begin + self._wanted[at].words))
+        return Request(block, tuple(parts))
