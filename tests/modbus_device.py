@@ -52,11 +52,13 @@ class Unit:
         self.refused: dict[int, int] = {}  # code of the exception by address, of any function
         self.wait_s = 0.0  # before it answers
         self.requests: list[tuple[str, int, int]] = []  # function, address, count
+        self.answered = 0
 
     def code(self, function_code: int, address: int, count: int) -> int | None:
         """Note a request; return the code of the exception that it gets."""
         self.requests.append((NAMES[function_code], address, count))
         time.sleep(self.wait_s)
+        self.answered += 1
         if count > self.longest:
             return 3
         codes = [self.refused[at] for at in range(address, address + count) if at in self.refused]

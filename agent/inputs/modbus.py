@@ -17,16 +17,9 @@ from typing import Final, NamedTuple
 from agent.backoff import Backoff
 from agent.config.inputs import ModbusRtuTable, ModbusTcpTable
 from agent.config.registers import BIT_FUNCTIONS
-from agent.inputs.modbus_line import (
-    FUNCTION_CODES,
-    Block,
-    NoAnswer,
-    Refusal,
-    Stopped,
-    Words,
-    line_of,
-)
+from agent.inputs.modbus_line import Stopped, line_of
 from agent.inputs.modbus_plan import Found, Plan
+from agent.inputs.modbus_terms import FUNCTION_CODES, Block, Refusal, Words
 from agent.inputs.modbus_values import Value, block_of, factor_block
 from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
@@ -166,21 +159,17 @@ class ModbusInput(ThreadedInput):
         backoff = Backoff(_RECONNECT_DELAY_S, self._settings.reconnect_delay_max_s)
         with self._device.line.used():
             while not self._stopping.is_set():
-                lines_before, wait_s = self._lines, 0.0
+                lines_before = self._lines
                 try:
                     self._poll(put)
                 except Stopped:
                     return
-                except NoAnswer as error:
-                    self._lost(str(error))
-                    # a late answer must not be taken for the next one
-                    wait_s = self._settings.timeout_s
                 except OSError as error:
                     self._lost(str(error))
                 if self._lines > lines_before:
                     backoff.succeeded()
                 backoff.failed()
-                self._stopping.wait(max(wait_s, backoff.wait_s()))
+                self._stopping.wait(backoff.wait_s())
 
     def _poll(self, put: Callable[[Chunk], None]) -> None:
         """Poll until the stop, or until the device fails; at a steady pace."""

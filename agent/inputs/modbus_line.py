@@ -9,68 +9,26 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from agent.config.inputs import LINES, ModbusRtuTable, ModbusTcpTable
 from agent.config.registers import BIT_FUNCTIONS
+from agent.inputs.modbus_terms import FUNCTION_CODES, Block, Refusal, Words
 from agent.inputs.ports import explain, find
+from agent.inputs.turns import Turns
 from models.errors import ConfigError
 
-FUNCTION_CODES: Final = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
-_NAMES: Final = {
-    "coil": "coil",
-    "discrete": "discrete input",
-    "holding": "holding register",
-    "input": "input register",
-}
 _ASK: Final = {
     "coil": "read_coils",
     "discrete": "read_discrete_inputs",
     "holding": "read_holding_registers",
     "input": "read_input_registers",
 }
-_EXCEPTIONS: Final = {  # of the application protocol 1.1b3, section 7
-    1: "illegal function",
-    2: "illegal data address",
-    3: "illegal data value",
-    4: "server device failure",
-    5: "acknowledge",
-    6: "server device busy",
-    8: "memory parity error",
-    10: "gateway path unavailable",
-    11: "gateway target device failed to respond",
-}
 _NO_ANSWERS_MAX: Final = 2  # in a row, of any device; then the connection is opened again
-
-
-class Block(NamedTuple):
-    """Adjacent registers, or bits."""
-
-    function: str
-    address: int
-    words: int  # registers, or bits
-
-    def __str__(self) -> str:
-        name = _NAMES[self.function]
-        if self.words == 1:
-            return f"{name} {self.address}"
-        return f"{name}s {self.address} to {self.address + self.words - 1}"
-
-
-class Refusal(NamedTuple):
-    """An answer without values."""
-
-    code: int  # of the exception; 0: the answer does not fit the request
-    reason: str
-
-    def __str__(self) -> str:
-        return f"exception {self.code}, {self.reason}" if self.code else self.reason
-
-
-Words = list[int]  # of registers; of bits, each 0 or 1
 
 
 class NoAnswer(OSError):
@@ -101,11 +59,12 @@ class Line:
         logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
         self._settings = settings
         self._client, self._framers = client, FramerType
-        self._failure, self._unanswered = ModbusException, ModbusIOException
-        self._turns = _Turns()
+        self._failure, self._no_answer = ModbusException, ModbusIOException
+        self._turns = Turns()
         self._device: Any = None
         self._users = 0
         self._no_answers = 0  # in a row
+        self._late_until: dict[int, float] = {}  # monotonic, by unit; see _failed
 
     @property
     def where(self) -> str:
@@ -140,6 +99,8 @@ class Line:
         with self._turns.next():
             if stopping.is_set():  # perhaps since it waits
                 raise Stopped
+            if time.monotonic() < self._late_until.get(unit, 0.0):
+                raise self._unanswered(unit)
             if self._device is None:
                 self._device = self._opened()
             read = getattr(self._device, _ASK[block.function])
@@ -186,47 +147,33 @@ class Line:
     def _failed(self, unit: int, error: Exception) -> OSError:
         """Return the error to raise; close the connection if that may help.
 
-        A device that is off must not cost the others their connection. Only frames without a
-        transaction number that come through a network are a reason to close at once: its late
-        answer would wait there, and be taken for the next one.
+        A device that is off must not cost the others their connection. Frames of a serial line
+        have no number that says which request an answer is for. So a device that did not answer is
+        left alone until a late answer would be there, and is not taken for the next one. A late
+        answer that came through a network would also wait in the connection.
         """
-        if not isinstance(error, self._unanswered):
+        if not isinstance(error, self._no_answer):
             self._close()
             return ConnectionError(f"{self.where}: the connection is lost")
         self._no_answers += 1
         settings = self._settings
-        late_answers_stay = isinstance(settings, ModbusTcpTable) and settings.framing == "rtu"
-        if late_answers_stay or self._no_answers >= _NO_ANSWERS_MAX:
+        over_tcp = isinstance(settings, ModbusTcpTable)
+        numbered = isinstance(settings, ModbusTcpTable) and settings.framing == "tcp"
+        if not numbered:
+            self._late_until[unit] = time.monotonic() + settings.timeout_s
+        if (over_tcp and not numbered) or self._no_answers >= _NO_ANSWERS_MAX:
             self._close()
-        return NoAnswer(f"unit {unit} at {self.where} does not answer in {settings.timeout_s:g} s")
+        return self._unanswered(unit)
+
+    def _unanswered(self, unit: int) -> NoAnswer:
+        timeout_s = self._settings.timeout_s
+        return NoAnswer(f"unit {unit} at {self.where} does not answer in {timeout_s:g} s")
 
     def _close(self) -> None:
         self._no_answers = 0
         if self._device is not None:
             self._device.close()
             self._device = None
-
-
-class _Turns:
-    """A lock that is granted in the order in which it was asked for."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._last = 0  # number given to the last who asked
-        self._served = 0
-
-    @contextmanager
-    def next(self) -> Iterator[None]:
-        with self._changed:
-            self._last += 1
-            mine = self._last
-            self._changed.wait_for(lambda: self._served == mine - 1)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._served = mine
-                self._changed.notify_all()
 
 
 _lines: WeakValueDictionary[tuple[object, ...], Line] = WeakValueDictionary()
@@ -251,10 +198,9 @@ def line_of(settings: ModbusTcpTable | ModbusRtuTable) -> Line:
 
 def _words(answer: Any, block: Block) -> Words | Refusal:
     if answer.isError():
-        code = int(answer.exception_code)
-        return Refusal(code, _EXCEPTIONS.get(code, "unknown"))
+        return Refusal.by_exception(int(answer.exception_code))
     if answer.function_code != FUNCTION_CODES[block.function]:
-        return Refusal(0, f"the answer is of function code {answer.function_code}")
+        return Refusal(None, f"the answer is of function code {answer.function_code}")
     if block.function in BIT_FUNCTIONS:  # in whole bytes
         bits = [int(bit) for bit in answer.bits[: block.words]]
         return bits if len(bits) == block.words else _of_other_length(len(bits), block)
@@ -263,7 +209,7 @@ def _words(answer: Any, block: Block) -> Words | Refusal:
 
 
 def _of_other_length(length: int, block: Block) -> Refusal:
-    return Refusal(0, f"the answer has {length} values instead of {block.words}")
+    return Refusal(None, f"the answer has {length} values instead of {block.words}")
 
 
 def _why_closed(settings: ModbusRtuTable) -> str:

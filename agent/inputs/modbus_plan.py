@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from agent.backoff import Backoff
-from agent.inputs.modbus_line import Block, Refusal, Words
+from agent.inputs.modbus_terms import Block, Refusal, Words
 
 _RETRY_S: Final = 10.0  # the first wait; doubles up to refused_retry_max_s
 _WRONG_FUNCTION: Final = 1  # codes of exceptions that are about the request, not about now

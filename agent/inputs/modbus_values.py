@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Final
 
 from agent.config.registers import SUNSPEC_MISSING, RegisterTable
-from agent.inputs.modbus_line import Block, Refusal, Words
+from agent.inputs.modbus_terms import Block, Refusal, Words
 from agent.parsing.measurement import Bad
 
 _FORMS: Final = {

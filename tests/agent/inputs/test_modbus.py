@@ -14,8 +14,8 @@ import pytest
 from agent.config.inputs import ModbusRtuTable, ModbusTcpTable
 from agent.config.registers import RegisterTable
 from agent.inputs.kinds import open_input
-from agent.inputs.modbus_line import Block
 from agent.inputs.modbus_plan import Plan
+from agent.inputs.modbus_terms import Block
 from agent.inputs.modbus_values import Value, block_of, decoded
 from agent.inputs.source import Chunk, Input
 from agent.parsing.lines import LineParser

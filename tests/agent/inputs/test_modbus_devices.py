@@ -268,24 +268,6 @@ def test_an_adapter_that_echoes(tmp_path: Path) -> None:
     assert source.status().reconnects == 0
 
 
-def test_a_late_answer_is_not_taken_for_the_next_one(build: Build) -> None:
-    """Through a converter nothing but the order says which request an answer is for."""
-    slow = Unit(holding={0: 111, 50: 222})
-    plant = build(TkDevice, "rtu-over-tcp", {1: slow})
-    registers = [{"channel": "a", "address": 0}, {"channel": "b", "address": 50}]
-    polled = plant.poll(*registers, timeout_s=0.3, reconnect_delay_max_s=0.1)
-    wait_until(lambda: len(polled.chunks) >= 2, "two polls")
-    slow.wait_s = 0.5
-    wait_until(lambda: not polled.source.status().connected, "an answer that is late")
-    before = len(slow.requests)
-    wait_until(lambda: len(slow.requests) > before, "the next try")
-    slow.wait_s = 0.0
-    count = len(polled.chunks)
-    wait_until(lambda: len(polled.chunks) > count + 3, "the device again")
-    pairs = {tuple(chunk.measurements[0].values.values()) for chunk in polled.chunks}
-    assert pairs == {(111.0, 222.0)}
-
-
 # ---- SunSpec
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.inputs.modbus_line import Block, Refusal, Words
 from agent.inputs.modbus_plan import Plan
+from agent.inputs.modbus_terms import Block, Refusal, Words
 
 NO_ADDRESS = Refusal(2, "illegal data address")
 TOO_LONG = Refusal(3, "illegal data value")
