@@ -136,11 +136,9 @@ def probe_device(settings: ModbusTcpTable | ModbusRtuTable) -> Probed:
         for value in device.values
         if isinstance(bad := value.of(found), Bad)
     ]
-    text = f"{device.where} gives all {len(device.values)} values"
-    if missing:
-        given = len(device.values) - len(missing)
-        text = f"{device.where} gives {given} of {len(device.values)} values; {_listed(missing)}"
-    return Probed(True, text)
+    wanted = len(device.values)
+    text = f"{device.where} gives {wanted - len(missing)} of {wanted} values"
+    return Probed(True, f"{text}; {_listed(missing)}" if missing else text)
 
 
 class ModbusInput(ThreadedInput):

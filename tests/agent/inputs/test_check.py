@@ -61,7 +61,7 @@ def test_a_modbus_device_is_polled(directory: Path) -> None:
         'registers = [{ channel = "flow", address = 0 }, { channel = "voltage", address = 1 }]\n'
     )
     assert finding(directory, table + registers) == Finding(
-        True, "input in", f"unit 7 at {where} gives all 2 values"
+        True, "input in", f"unit 7 at {where} gives 2 of 2 values"
     )
     absent = finding(directory, f"{table}sunspec = true\n{registers}")
     said = f"unit 7 at {where} gives 1 of 2 values; voltage: not implemented (SunSpec)"
