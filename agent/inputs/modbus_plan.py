@@ -78,6 +78,16 @@ class Plan:
 
         ``now_s`` is monotonic. If ``ask`` raises, the requests stay as they were.
         """
+        found = self._pass(ask, now_s)
+        if self._is_back(ask, now_s):
+            self._refused.clear()
+            self.changes += 1
+            self.requests = list(self._requests(range(len(self._wanted))))
+            found = self._pass(ask, now_s)
+        return found
+
+    def _pass(self, ask: Ask, now_s: float) -> Found:
+        """Ask for everything that is not refused."""
         found: Found = [[]] * len(self._wanted)
         kept: list[Request] = []
         for request in self.requests:
@@ -86,11 +96,6 @@ class Plan:
         self.requests = kept
         for at, refused in self._refused.items():
             found[at] = refused.refusal
-        if self._is_back(ask, now_s):
-            self._refused.clear()
-            self.changes += 1
-            self.requests = list(self._requests(range(len(self._wanted))))
-            return self.read(ask, now_s)
         return found
 
     def _settled(self, request: Request, ask: Ask, now_s: float, found: Found) -> list[Request]:

@@ -120,6 +120,19 @@ def test_if_one_is_given_again_all_are_asked_for() -> None:
     assert plan.refused == {Block("holding", 7, 1): NO_ADDRESS}
 
 
+def test_a_device_that_gives_and_refuses_by_turns_keeps_nobody_busy() -> None:
+    answers: list[Words | Refusal] = [NO_ADDRESS]
+
+    def device(_: Block) -> Words | Refusal:
+        answers.append([7] if isinstance(answers[-1], Refusal) else NO_ADDRESS)
+        return answers[-1]
+
+    plan = Plan(single(0), LONGEST, RETRY_MAX_S)
+    for poll in range(1, 20):
+        plan.read(device, float(poll))
+        assert len(answers) <= 3 * poll + 1
+
+
 def test_a_length_is_learnt_only_if_nothing_else_is_wrong() -> None:
     device = Registers(longest=50)
     plan = Plan(single(*range(100)), LONGEST, RETRY_MAX_S)
