@@ -205,9 +205,9 @@ class ModbusInput(ThreadedInput):
                 setting = "bits_max" if function in BIT_FUNCTIONS else "registers_max"
                 self._log(
                     logging.INFO,
-                    f"{device.where} refuses a request of {self._longest[function]} at a time of"
-                    f" {function} and gives its parts; requests have at most {longest} from now"
-                    f" on, as with {setting} = {longest}",
+                    f"{device.where} refuses long requests of {function} and gives their parts;"
+                    f" from now on a request asks for at most {longest}, as with {setting} ="
+                    f" {longest}",
                 )
         self._longest = device.longest
         self._registers_refused = tuple(f"{what}: {why}" for what, why in self._refused.items())

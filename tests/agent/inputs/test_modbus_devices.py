@@ -137,7 +137,7 @@ def test_the_longest_request_is_learnt(
     assert first_long == 4  # 100 and both halves of holding, 50 coils
     assert {count for _, _, count in unit.requests[-6:]} == {25}
     assert polled.source.status().registers_refused == ()
-    told = [text for text in messages(caplog, logging.INFO) if "at most 25 from now on" in text]
+    told = [text for text in messages(caplog, logging.INFO) if "at most 25, as with" in text]
     assert [text.rsplit(" ", 3)[1:] for text in told] == [
         ["bits_max", "=", "25"],
         ["registers_max", "=", "25"],
