@@ -12,6 +12,7 @@ from agent.config.kinds import FilePath, PortPath, TopicFilter, TopicName
 from agent.config.line_patterns import REGEX_BYTES_MAX, channels_in
 from agent.config.registers import BITS_MAX, REGISTERS_MAX, RegisterTable
 from agent.config.streams import repeated
+from models.formats.cells import MISSING_WORDS
 from models.manifest import Positive
 from models.settings import Table
 from models.validation import ConfigDict, Discriminator, Field, Tag, model_validator
@@ -61,7 +62,15 @@ class InputTable(SourceTable):
         description="csv: between two values; default: a comma; a blank stands for any number of"
         " blanks; keyvalue: between two pairs; default: blanks, commas and semicolons",
     )
-    decimal: Literal[".", ","] = Field(".", description="csv: the decimal point, or a comma")
+    decimal: Literal[".", ","] = Field(
+        ".", description="The decimal point, or a comma; json: in numbers that are strings"
+    )
+    missing_words: list[str] = Field(
+        list(MISSING_WORDS),
+        max_length=100,
+        description="Words in place of a value that mean it is missing, in upper or lower case;"
+        " counted as no_value; anything else that is not a number is counted as not_a_number",
+    )
     pattern: str | None = Field(
         None,
         max_length=500,
@@ -72,6 +81,19 @@ class InputTable(SourceTable):
         None,
         min_length=1,
         description="json, keyvalue, header: the key of the time; absent: the arrival time counts",
+    )
+    time_format: str = Field(
+        "auto",
+        max_length=100,
+        description="auto: Unix time in s, ms, µs or ns, or RFC 3339 such as"
+        " 2025-11-28T18:40:00+01:00 (without an offset: see time_zone); excel: days of a"
+        " spreadsheet; or a pattern of strptime such as %d.%m.%Y %H:%M:%S; replay also has"
+        " elapsed: like auto, and small numbers are seconds since a start",
+    )
+    time_zone: str | None = Field(
+        None,
+        description="Zone of times without an offset, such as Europe/Berlin or UTC; absent: such"
+        " times are rejected as bad_time (days of a spreadsheet are UTC)",
     )
     keys: dict[str, str] = Field(
         default_factory=dict,
@@ -135,6 +157,18 @@ class InputTable(SourceTable):
             return TIME in (self.columns or ())
         return self.time_key is not None
 
+    @property
+    def may_be_damaged(self) -> bool:
+        """Whether bytes of a line may be wrong or missing unnoticed."""
+        return self.checksum is None
+
+    @model_validator(mode="after")
+    def _times_can_be_read(self) -> InputTable:
+        from models.formats.times import Times  # loads numpy
+
+        Times(self.time_format, self.time_zone)
+        return self
+
     @model_validator(mode="after")
     def _of_one_format(self) -> InputTable:
         kind = "header" if self.header else self.format
@@ -167,7 +201,7 @@ class InputTable(SourceTable):
         separator = self.separator or ","
         if separator.isalnum() or not separator.isascii() or separator in "+-._*=:\r\n":
             raise ValueError(f"separator = {separator!r}: must not be a part of numbers or text")
-        if separator == self.decimal == ",":
+        if separator == self.decimal == "," and self.format == "csv":
             raise ValueError("decimal = ',' needs another separator, such as ';'")
 
     def _check_pattern(self) -> None:
@@ -179,12 +213,16 @@ class InputTable(SourceTable):
             raise ValueError(f"line_bytes_max: at most {REGEX_BYTES_MAX} with format = 'regex'")
 
 
+_TEXT: Final = ("csv", "header", "json", "keyvalue", "regex")
 # settings that apply to some formats only; "header" is csv with header = true
 _ONLY_FOR: Final[dict[str, tuple[str, ...]]] = {
     "columns": ("csv", "readings"),
-    "checksum": ("csv", "header", "json", "keyvalue", "regex"),
+    "checksum": _TEXT,
     "separator": ("csv", "header", "keyvalue"),
-    "decimal": ("csv", "header"),
+    "decimal": _TEXT,
+    "missing_words": _TEXT,
+    "time_format": _TEXT,
+    "time_zone": _TEXT,
     "pattern": ("regex",),
     "time_key": ("json", "keyvalue", "header"),
     "keys": ("json", "keyvalue", "header", "regex"),
@@ -210,7 +248,21 @@ class TextTable(InputTable):
             raise ValueError(
                 "format = 'readings' is for inputs that deliver numbers; this one delivers lines"
             )
+        if self.time_format == "elapsed" and not isinstance(self, ReplayTable):
+            raise ValueError(
+                "time_format = 'elapsed' is for type = 'replay': nobody knows when the seconds"
+                " began; leave the time out, and the time of arrival counts"
+            )
         return self
+
+
+class WholeTable(TextTable):
+    """Where lines come from as they were written: nothing is lost or changed on the way."""
+
+    @property
+    def may_be_damaged(self) -> bool:
+        """Whether bytes of a line may be wrong or missing unnoticed."""
+        return False
 
 
 class SerialTable(TextTable):
@@ -242,7 +294,7 @@ class SerialTable(TextTable):
         return self
 
 
-class MqttInputTable(TextTable):
+class MqttInputTable(WholeTable):
     """Messages of a broker, each of one or more lines; acknowledged when they are committed."""
 
     type: Literal["mqtt"] = Field(description="The kind of input")
@@ -274,7 +326,7 @@ class MqttInputTable(TextTable):
         return _KEPT_S if self.has_time else 0
 
 
-class FileTable(TextTable):
+class FileTable(WholeTable):
     """A file that another program writes lines to; it may be rotated."""
 
     type: Literal["file"] = Field(description="The kind of input")
@@ -285,7 +337,7 @@ class FileTable(TextTable):
     poll_interval_s: Positive = Field(0.5, description="Look for new lines this often")
 
 
-class ReplayTable(TextTable):
+class ReplayTable(WholeTable):
     """A recording (CSV) that is played as if it came now, to test an installation."""
 
     type: Literal["replay"] = Field(description="The kind of input")

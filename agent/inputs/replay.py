@@ -12,7 +12,7 @@ from agent.config.inputs import TIME, ReplayTable
 from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
-from agent.parsing.formats import unix_time
+from models.formats.times import Times
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ class ReplayInput(ThreadedInput):
     def __init__(self, settings: ReplayTable) -> None:
         super().__init__(settings)
         self._settings = settings
+        self._times = Times(settings.time_format, settings.time_zone)
         self._put_so_far = self._committed = 0  # chunks
         self._shift_s = 0.0  # added to the recorded times
         self._next_s: float | None = None  # time of the next pass's first row
@@ -95,8 +96,7 @@ class ReplayInput(ThreadedInput):
         fields = self._split(line)
         if at >= len(fields):
             return math.nan
-        recorded_s = unix_time(fields[at].decode(errors="replace"))
-        return recorded_s if math.isfinite(recorded_s) else math.nan
+        return self._times.unix_s(fields[at].decode(errors="replace"))
 
     def _split(self, line: bytes) -> list[bytes]:
         if self._settings.decimal == ",":

@@ -9,24 +9,20 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
 from agent.config.inputs import IGNORED, TIME, InputTable
 from agent.parsing.measurement import Raw
-from agent.parsing.rejects import Rejects
+from agent.parsing.rejects import Cause, Rejects
 from models.errors import ConfigError
+from models.formats.cells import ABSENT, NOT_FINITE, Cells, NotANumber, NoValue, json_number
+from models.formats.times import NO_TIME, Times
 from models.messages import Float64
 
-ABSENT = math.nan  # no value at all
-NOT_FINITE = math.inf  # a value that is NaN or infinite; NaN means absent already
-NO_TIME = math.nan
-
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")  # of RFC 6901
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 class Row(NamedTuple):
@@ -58,17 +54,64 @@ class Format(Protocol):
         """Read one line; None if it was rejected (and counted) or has no readings."""
 
 
+class Values:
+    """Reads the values of a row cell by cell. A bad cell costs only its own value."""
+
+    def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
+        self.cells = Cells(settings.decimal, settings.missing_words)
+        self._names, self._rejects = names, rejects
+
+    def read(self, cells: Iterable[tuple[int, str]]) -> tuple[list[float], list[Fault]]:
+        """Return a value for each channel, and why some are missing; nothing is counted yet.
+
+        ``cells`` has the number of a channel and its text.
+        """
+        return self._read(cells, self.cells.value)
+
+    def read_json(self, values: Iterable[tuple[int, object]]) -> tuple[list[float], list[Fault]]:
+        """Do the same for values of JSON."""
+        return self._read(values, self.cells.json_value)
+
+    def _read(
+        self, cells: Iterable[tuple[int, Any]], value: Callable[[Any], float]
+    ) -> tuple[list[float], list[Fault]]:
+        values = [ABSENT] * len(self._names)
+        faults = []
+        for channel, cell in cells:
+            try:
+                values[channel] = value(cell)
+            except NoValue:
+                faults.append(Fault(channel, "no_value"))
+            except NotANumber:
+                faults.append(Fault(channel, "not_a_number"))
+        return values, faults
+
+    def count(self, line: bytes, faults: Iterable[Fault]) -> None:
+        """Count the faults of a row that is used."""
+        for channel, cause in faults:
+            self._rejects.add(cause, line, self._names[channel])
+
+
+class Fault(NamedTuple):
+    """Why a cell gives no value."""
+
+    channel: int
+    cause: Cause
+
+
 class Columns:
     """Fields of text in a fixed order: one is the time, others are channels, the rest ignored."""
 
-    def __init__(self, columns: Sequence[str], names: Sequence[str]) -> None:
+    def __init__(self, columns: Sequence[str], names: Sequence[str], times: Times) -> None:
         self.width = len(columns)
+        self._seconds = times.seconds
+        self._numeric = times.numbers_are_times
         self._time = columns.index(TIME) if TIME in columns else None
         self.has_time = self._time is not None
         channels = [names.index(name) if name in names else None for name in columns]
         self._used = [at for at, channel in enumerate(channels) if channel is not None]
         self._order = [channel for channel in channels if channel is not None]
-        self._blank = [ABSENT] * len(names)
+        self._channels = len(names)
         first = self._used[0] if self._used else 0
         side_by_side = self._used == list(range(first, first + len(self._used)))
         self._read_from = slice(first, first + len(self._used)) if side_by_side else self._used
@@ -79,6 +122,8 @@ class Columns:
 
         ``has_nan``: whether one may be NaN.
         """
+        if not self._numeric:
+            return self._by_column(lines, fields)
         try:
             table = np.array(list(map(float, fields))).reshape(len(lines), -1)
         except ValueError:
@@ -94,7 +139,7 @@ class Columns:
         except ValueError:
             return None
         if self._time is not None:
-            table[:, self._time] = list(map(unix_time, fields[self._time :: self.width]))
+            table[:, self._time] = list(map(self._seconds, fields[self._time :: self.width]))
         return Rows(lines, *self._judged(table, True))
 
     def _judged(self, table: Float64, has_nan: bool) -> tuple[Float64, Float64]:
@@ -105,16 +150,17 @@ class Columns:
             values[np.isnan(values)] = NOT_FINITE
         if self._in_order:
             return times, values
-        ordered = np.full((len(table), len(self._blank)), ABSENT)
+        ordered = np.full((len(table), self._channels), ABSENT)
         ordered[:, self._order] = values
         return times, ordered
 
-    def row(self, line: bytes, fields: Sequence[str]) -> Row:
-        """Read the fields of one line; raises ValueError if a used one is not a number."""
-        values = self._blank.copy()
-        for at, channel in zip(self._used, self._order, strict=True):
-            values[channel] = value_in(fields[at])
-        return Row(line, NO_TIME if self._time is None else unix_time(fields[self._time]), values)
+    def used(self, fields: Sequence[str]) -> list[tuple[int, str]]:
+        """Return the fields of one line that are channels, each with the channel's number."""
+        return [(channel, fields[at]) for at, channel in zip(self._used, self._order, strict=True)]
+
+    def time(self, fields: Sequence[str]) -> float:
+        """Return the time of one line as ``Times`` reads it; NaN if it has none."""
+        return NO_TIME if self._time is None else self._seconds(fields[self._time])
 
 
 class Csv:
@@ -132,7 +178,9 @@ class Csv:
         expect(settings, "columns", set(columns) - {TIME, IGNORED}, names)
         self._rejects = rejects
         self._names = columns
-        self._columns = Columns(columns, names)
+        self._columns = Columns(columns, names, times_of(settings))
+        self._values = Values(settings, names, rejects)
+        self._may_be_damaged = settings.may_be_damaged
         self.has_time = self._columns.has_time
         self._separator = settings.separator or ","
         self._decimal_comma = settings.decimal == ","
@@ -164,18 +212,31 @@ class Csv:
         return text.split() if self._separator == " " else text.split(self._separator)
 
     def line(self, line: bytes, text: str) -> Row | None:
-        """Read one line; None if it was rejected, or is the header."""
+        """Read one line; None if it was rejected, or is the header.
+
+        If it may be cut off, its last field may be a part of a number, and is not used.
+        """
         fields = self.split(text)
-        if len(fields) != self._columns.width:
-            short = len(fields) < self._columns.width
-            self._rejects.add("truncated" if short else "malformed", line)
+        lacking = self._columns.width - len(fields)
+        if lacking < 0 or (lacking and (self._may_be_damaged or len(fields) == 1)):
+            self._rejects.add("truncated" if lacking > 0 else "malformed", line)
             return None
-        try:
-            return self._columns.row(line, fields)
-        except ValueError:
+        if lacking:
+            fields = [*fields[:-1], *[""] * (lacking + 1)]
+        used, time = self._columns.used(fields), self._columns.time(fields)
+        values, faults = self._values.read(used)
+        if (
+            faults
+            and math.isnan(time)
+            and [fault.cause for fault in faults].count("not_a_number") == len(used)
+        ):
             if not self._is_header(fields):
                 self._rejects.add("malformed", line)
             return None
+        if lacking:
+            self._rejects.add("truncated", line)
+        self._values.count(line, faults)
+        return Row(line, time, values)
 
     def _is_header(self, fields: Sequence[str]) -> bool:
         return all(
@@ -209,6 +270,8 @@ class Json:
     def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
         self._rejects = rejects
         self._keys = Keys(settings, names)
+        self._values = Values(settings, names, rejects)
+        self._seconds = times_of(settings).json_seconds
         self.has_time = self._keys.time is not None
         expect(settings, "quality_keys", settings.quality_keys, names)
         self._qualities = [
@@ -269,10 +332,10 @@ class Json:
             self._rejects.add("unknown_channel", line)
             return None
         try:
-            values = [_json_value(document.get(key)) for key in keys.channels]
+            values = [json_number(document.get(key)) for key in keys.channels]
         except ValueError:
-            self._rejects.add("malformed", line)
-            return None
+            values, faults = self._values.read_json(enumerate(map(document.get, keys.channels)))
+            self._values.count(line, faults)
         if not document.keys() <= self._expected:
             for key in sorted(document.keys() - self._expected):
                 self._rejects.add("unknown_channel", line, key)
@@ -280,7 +343,7 @@ class Json:
             if not math.isnan(values[at]) and not self._is_good(document.get(key)):
                 self._rejects.add("bad_quality", line, name)
                 values[at] = ABSENT
-        time = _json_time(document.get(keys.time)) if keys.time else NO_TIME
+        time = self._seconds(document.get(keys.time)) if keys.time else NO_TIME
         return Row(line, time, values)
 
     def _is_good(self, quality: object) -> bool:
@@ -312,56 +375,9 @@ def stacked(rows: Sequence[Row], channels: int) -> Rows:
     )
 
 
-def value_in(field: str) -> float:
-    """Return the number in a field of text; raises ValueError if there is none."""
-    if not field or field.isspace():
-        return ABSENT
-    number = _number(field)
-    return NOT_FINITE if math.isnan(number) else number
-
-
-def _number(text: str) -> float:
-    """Like ``float``, which accepts more than devices should send: 1_000, digits of any script."""
-    if "_" in text or not text.isascii():
-        raise ValueError(text)
-    return float(text)
-
-
-def unix_time(text: str) -> float:
-    """Return Unix seconds from a number of them or from RFC 3339; NaN from anything else."""
-    text = text.strip()
-    try:
-        if _RFC3339.fullmatch(text):
-            return datetime.fromisoformat(text.upper()).timestamp()
-        return _number(text)
-    except ValueError:
-        return NO_TIME
-
-
-def _json_value(value: object) -> float:
-    """Return a JSON value that is a number; raises ValueError if it is not."""
-    if type(value) is float:
-        return value if math.isfinite(value) else NOT_FINITE
-    if value is None:
-        return ABSENT
-    if type(value) is not int:  # a bool is not a number
-        raise ValueError(value)
-    return _from_int(value)
-
-
-def _json_time(value: object) -> float:
-    if type(value) is str:
-        return unix_time(value)
-    if type(value) is float:
-        return value
-    return _from_int(value) if type(value) is int else NO_TIME
-
-
-def _from_int(value: int) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return NOT_FINITE
+def times_of(settings: InputTable) -> Times:
+    """Return how an input's times are read."""
+    return Times(settings.time_format, settings.time_zone)
 
 
 def expect(settings: InputTable, key: str, named: Iterable[str], names: Sequence[str]) -> None:

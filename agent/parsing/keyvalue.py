@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from agent.config.inputs import InputTable
-from agent.parsing.formats import NO_TIME, Keys, Row, Rows, stacked, unix_time, value_in
+from agent.parsing.formats import Keys, Row, Rows, Values, stacked, times_of
 from agent.parsing.rejects import Rejects
+from models.formats.times import NO_TIME
 
 _TO_BLANKS = str.maketrans(",;", "  ")
 
@@ -19,6 +20,9 @@ class KeyValue:
     def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
         self._rejects = rejects
         self._keys = Keys(settings, names)
+        self._times, self._values = times_of(settings), Values(settings, names, rejects)
+        self._value = self._values.cells.value
+        self._decimal_comma = settings.decimal == ","
         self.has_time = self._keys.time is not None
         self._separator = settings.separator
         self._units = sorted(settings.units, key=len, reverse=True)
@@ -32,7 +36,8 @@ class KeyValue:
                 pairs = self._pairs(line.decode())
                 if not pairs.keys() <= self._keys.expected or self._keys.known.isdisjoint(pairs):
                     return None
-                rows.append(self._row(line, pairs))
+                values = [self._value(cell) for cell in self._cells(pairs)]
+                rows.append(Row(line, self._time(pairs), values))
         except ValueError:
             return None
         return stacked(rows, len(self._keys.channels))
@@ -47,14 +52,11 @@ class KeyValue:
         if self._keys.known.isdisjoint(pairs):
             self._rejects.add("unknown_channel", line)
             return None
-        try:
-            row = self._row(line, pairs)
-        except ValueError:
-            self._rejects.add("malformed", line)
-            return None
+        values, faults = self._values.read(enumerate(self._cells(pairs)))
+        self._values.count(line, faults)
         for key in sorted(pairs.keys() - self._keys.expected):
             self._rejects.add("unknown_channel", line, key)
-        return row
+        return Row(line, self._time(pairs), values)
 
     def _pairs(self, text: str) -> dict[str, str]:
         """Return the value of each key as text; if a key comes twice, the last one.
@@ -79,17 +81,21 @@ class KeyValue:
     def _split(self, text: str) -> list[str]:
         if self._separator is not None and self._separator != " ":
             return [word for part in text.split(self._separator) if (word := part.strip())]
-        if self._separator is None:
+        if self._separator is None and self._decimal_comma:  # "T=21,4, P=1,2"
+            text = text.replace(";", " ").replace(", ", " ")
+        elif self._separator is None:
             text = text.translate(_TO_BLANKS)
         text = " ".join(text.split())
         for near in ("=", ":"):  # "T = 21.4" is one pair, too
             text = text.replace(f" {near}", near).replace(f"{near} ", near)
         return text.split()
 
-    def _row(self, line: bytes, pairs: Mapping[str, str]) -> Row:
-        values = [value_in(self._without_unit(pairs.get(key, ""))) for key in self._keys.channels]
-        time = unix_time(pairs.get(self._keys.time, "")) if self._keys.time else NO_TIME
-        return Row(line, time, values)
+    def _cells(self, pairs: Mapping[str, str]) -> list[str]:
+        """Return the text of each channel's value; empty if there is none."""
+        return [self._without_unit(pairs.get(key, "")) for key in self._keys.channels]
+
+    def _time(self, pairs: Mapping[str, str]) -> float:
+        return self._times.seconds(pairs.get(self._keys.time, "")) if self._keys.time else NO_TIME
 
     def _without_unit(self, value: str) -> str:
         value = value.strip()

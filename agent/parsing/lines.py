@@ -20,18 +20,16 @@ import numpy as np
 from agent.config.inputs import InputTable
 from agent.config.line_patterns import REGEX_BYTES_MAX
 from agent.parsing import checksum
-from agent.parsing.formats import Csv, Format, Json, Rows, expect, stacked
+from agent.parsing.formats import Csv, Format, Json, Rows, expect, stacked, times_of
 from agent.parsing.headed import HeadedCsv
 from agent.parsing.keyvalue import KeyValue
 from agent.parsing.measurement import Raw, as_bytes
 from agent.parsing.numbers import Numbers
 from agent.parsing.regex import Regex
 from agent.parsing.rejects import Cause, Reject, Rejects
+from models.formats.times import TIME_MAX
 from models.manifest import Channel
 from models.messages import Bool, Float32, Float64, Readings
-
-TIME_MIN: Final = 946_684_800.0  # 2000-01-01; before it, a clock that was never set
-TIME_MAX: Final = 4_102_444_800.0  # 2100-01-01
 
 _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
@@ -73,6 +71,7 @@ class _Source(Protocol):
     """Turns what an input delivers into rows of numbers, which are not checked yet."""
 
     has_time: bool
+    earliest_s: float  # no time is before this
     block_counts_nothing: bool  # because a block is either clean or not read at all
 
     def block(self, lines: Sequence[Any]) -> Rows | None:
@@ -80,6 +79,9 @@ class _Source(Protocol):
 
     def each(self, lines: Sequence[Any]) -> Rows:
         """Read one by one; count what cannot be used."""
+
+    def in_seconds(self, times: Float64) -> Float64:
+        """Return times (n,) as Unix seconds, of those that are in another unit; else as given."""
 
 
 class Text:
@@ -92,6 +94,9 @@ class Text:
         self._checksum = settings.checksum
         regex = settings.format == "regex"
         self._line_bytes_max = min(settings.line_bytes_max, REGEX_BYTES_MAX if regex else 65536)
+        self._may_be_damaged = settings.may_be_damaged
+        times = times_of(settings)
+        self.in_seconds, self.earliest_s = times.scaled, times.earliest_s
         self.has_time = self._format.has_time
         self.block_counts_nothing = self._format.block_counts_nothing
 
@@ -136,12 +141,17 @@ class Text:
         return body
 
     def _text(self, line: bytes) -> str | None:
-        """Return the line as text; None if it is not text, or blank."""
+        """Return the line as text; None if it is not text, or blank.
+
+        If nothing can have damaged the line on its way, a byte that is not text costs its cell.
+        """
         try:
             text = line.decode()
         except UnicodeDecodeError:
-            self._rejects.add("not_utf8", line)
-            return None
+            if self._may_be_damaged:
+                self._rejects.add("not_utf8", line)
+                return None
+            text = line.decode(errors="replace")
         return None if text.isspace() else text
 
 
@@ -167,6 +177,7 @@ class LineParser:
         self.reads_measurements = settings.format == "readings"
         kind = Numbers if self.reads_measurements else Text
         self._source: _Source = kind(settings, self._names, self._rejects)
+        self._earliest_s = self._source.earliest_s
         self.has_time = self._source.has_time  # whether lines, or measurements, have a time
         self._low = _limits((channel.low for channel in channels), -np.inf)
         self._high = _limits((channel.high for channel in channels), np.inf)
@@ -178,6 +189,7 @@ class LineParser:
         self.ahead_max_s = math.inf if settings.ahead_max_s is None else settings.ahead_max_s
         self.layout: Hashable = (
             settings.model_dump_json(include=set(InputTable.model_fields) - {"name", "stream"}),
+            settings.may_be_damaged,
             tuple(channel.model_dump_json() for channel in channels),
         )
 
@@ -216,7 +228,11 @@ class LineParser:
         self._rejects.arrived_s = arrived_s
         rows = self._source.block(lines) or self._source.each(lines)
         if self.has_time:
-            rows = self._with_time(rows, _timely(rows.times), "bad_time")
+            timely = self._timely(rows.times)
+            if not timely.all():
+                rows = rows._replace(times=self._source.in_seconds(rows.times))
+                timely = self._timely(rows.times)
+            rows = self._with_time(rows, timely, "bad_time")
             rows = self._with_time(rows, rows.times <= latest_s, "in_future")
         if len(self._foreign):
             rows = self._of_its_channels(rows)
@@ -252,9 +268,21 @@ class LineParser:
             if arrived_s[-1] > latest_s:
                 return None
             return Readings(arrived_s, rows.values.astype(np.float32, order="C"))
-        if not _all_timely(rows.times, min(latest_s, TIME_MAX)):
-            return None
+        if not self._all_timely(rows.times, min(latest_s, TIME_MAX)):
+            rows = rows._replace(times=self._source.in_seconds(rows.times))
+            if not self._all_timely(rows.times, min(latest_s, TIME_MAX)):
+                return None
         return Readings(rows.times, rows.values.astype(np.float32, order="C"))
+
+    def _all_timely(self, times: Float64, latest_s: float) -> bool:
+        """Whether all times can be used; there is at least one."""
+        if len(times) == 1:
+            return bool(self._earliest_s <= times[0] <= latest_s)
+        earliest_s = np.minimum.reduce(times)
+        return bool(self._earliest_s <= earliest_s and np.maximum.reduce(times) <= latest_s)
+
+    def _timely(self, times: Float64) -> Bool:
+        return np.asarray((times >= self._earliest_s) & (times <= TIME_MAX))
 
     def _is_clean(self, values: Float64) -> bool:
         """Whether all existing values can be used."""
@@ -324,17 +352,6 @@ def _chosen(rows: Rows, which: Bool) -> Rows:
     lines = [rows.lines[index] for index in np.flatnonzero(which).tolist()]
     times = rows.times[which] if len(rows.times) else rows.times
     return Rows(lines, times, rows.values[which])
-
-
-def _all_timely(times: Float64, latest_s: float) -> bool:
-    """Whether all times can be used; there is at least one."""
-    if len(times) == 1:
-        return bool(TIME_MIN <= times[0] <= latest_s)
-    return bool(TIME_MIN <= np.minimum.reduce(times) and np.maximum.reduce(times) <= latest_s)
-
-
-def _timely(times: Float64) -> Bool:
-    return np.asarray((times >= TIME_MIN) & (times <= TIME_MAX))
 
 
 def _limits(limits: Iterable[float | None], default: float) -> Float64:

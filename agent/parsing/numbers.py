@@ -9,9 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from agent.config.inputs import IGNORED, TIME, InputTable
-from agent.parsing.formats import ABSENT, NO_TIME, NOT_FINITE, Row, Rows, expect, stacked
+from agent.parsing.formats import Row, Rows, expect, stacked
 from agent.parsing.measurement import Bad, Measurement
 from agent.parsing.rejects import Rejects
+from models.formats.cells import ABSENT, NOT_FINITE
+from models.formats.times import NO_TIME, TIME_MIN
 from models.messages import Float64
 
 
@@ -24,6 +26,7 @@ class Numbers:
     """
 
     block_counts_nothing = True
+    earliest_s = TIME_MIN
 
     def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
         assert settings.columns is not None  # the configuration sees to it
@@ -68,6 +71,10 @@ class Numbers:
         rows = map(self._row, measurements)
         return stacked([row for row in rows if row], self._width)
 
+    def in_seconds(self, times: Float64) -> Float64:
+        """Return times as they are: those of measurements are Unix seconds."""
+        return times
+
     def _row(self, measurement: Measurement) -> Row | None:
         given = measurement.values.keys()
         if self._known.isdisjoint(given):
@@ -90,7 +97,7 @@ class Numbers:
         try:
             number = _number(value)
         except TypeError:
-            self._rejects.add("malformed", measurement, name)
+            self._rejects.add("not_a_number", measurement, name)
             return ABSENT
         return NOT_FINITE if math.isnan(number) else number
 

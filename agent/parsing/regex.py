@@ -16,7 +16,7 @@ from typing import Final
 
 from agent.config.inputs import IGNORED, TIME, InputTable
 from agent.config.time_limit import LIMIT_S, TIME_LIMIT, TooSlow
-from agent.parsing.formats import Columns, Row, Rows, expect
+from agent.parsing.formats import Columns, Row, Rows, Values, expect, times_of
 from agent.parsing.rejects import Rejects
 from models.printable import printable
 
@@ -42,7 +42,9 @@ class Regex:
         channels = {group: channel for channel, group in settings.keys.items()}
         columns = [channels.get(group, group) for group in self._pattern.groupindex]
         expect(settings, "pattern", set(columns) - {TIME, IGNORED}, names)
-        self._columns = Columns(columns, names)
+        self._columns = Columns(columns, names, times_of(settings))
+        self._values = Values(settings, names, rejects)
+        self._decimal_comma = settings.decimal == ","
         self.has_time = self._columns.has_time
         self._rested_s = -math.inf  # monotonic; when slow lines are made up for
         self._warned = False
@@ -61,6 +63,8 @@ class Regex:
         # which float accepts, in its own way
         if any("_" in field or not field.isascii() for field in fields):
             return None
+        if self._decimal_comma:
+            fields = [field.replace(",", ".") for field in fields]
         return self._columns.block(lines, fields)
 
     def line(self, line: bytes, text: str) -> Row | None:
@@ -70,13 +74,12 @@ class Regex:
         except TooSlow:
             self._rejects.add("too_slow", line)
             return None
-        try:
-            if fields is not None:
-                return self._columns.row(line, fields)
-        except ValueError:
-            pass
-        self._rejects.add("malformed", line)
-        return None
+        if fields is None:
+            self._rejects.add("malformed", line)
+            return None
+        values, faults = self._values.read(self._columns.used(fields))
+        self._values.count(line, faults)
+        return Row(line, self._columns.time(fields), values)
 
     def _fields(self, text: str) -> list[str] | None:
         """Return the texts of the groups; None if the line does not match.

@@ -9,12 +9,14 @@ from agent.parsing.measurement import Raw, as_bytes
 from models.printable import printable
 
 Cause = Literal[
-    "not_utf8",  # the line is not text
+    "not_utf8",  # the line is not text in its encoding
     "too_long",  # more than line_bytes_max bytes
     "bad_checksum",  # the checksum is missing or wrong
-    "malformed",  # not a line of this format, or a value that is not a number
+    "malformed",  # not a line of this format
+    "not_a_number",  # something else in place of a value; the rest of the line is used
+    "no_value",  # a word that means a missing value, such as NA; the rest of the line is used
     "too_slow",  # regex: the pattern takes too long for it, or did for lines just before
-    "truncated",  # the line ends too early
+    "truncated",  # the line ends too early; of a file or message, all but its last value is used
     "bad_time",  # no time, or one before 2000 or after 2100
     "in_future",  # ahead_max_s or more ahead of a correct clock, or of the stream and alone
     "retained",  # mqtt: a retained message without its own time, and so of unknown age

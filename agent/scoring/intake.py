@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.inputs.source import Chunk
-from agent.parsing.lines import TIME_MIN, LineParser
+from agent.parsing.lines import LineParser
 from agent.parsing.measurement import Raw
 from agent.scoring.fleet import Fleet
 from agent.scoring.leaps import Leaps
 from agent.scoring.stream import Stream
 from agent.store.batch import Batch
+from models.formats.times import TIME_MIN
 from models.messages import Float64, Int64, Readings
 from models.times import iso_time
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,14 +18,17 @@ from typing import Any, Final
 
 from agent.config.inputs import IGNORED, TIME
 from agent.parsing import checksum
-from agent.parsing.formats import unix_time
-from agent.parsing.lines import TIME_MAX, TIME_MIN
+from models.formats.cells import MISSING_WORDS
+from models.formats.times import Times, zone_named
 from models.printable import printable
 
 _MOST: Final = 0.8  # of the lines must look alike
 _DEPTH_MAX: Final = 8
 _WORDS_MAX: Final = 5  # without a value, in lines of pairs
 _SEPARATORS: Final = (",", ";", "\t", "|", " ")
+
+_WITH_OFFSET: Final = Times()
+_TIMES: Final = Times(zone="UTC")  # of local times, too
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 _COMMA_NUMBER = re.compile(r"[-+]?\d+,\d+", re.ASCII)
@@ -119,9 +124,9 @@ def _json(texts: Sequence[str], found: Guess) -> bool:
         plain = pointer[1:].replace("~1", "/").replace("~0", "~")
         # a plain key that begins with / would be taken for a pointer
         where = pointer if nested or plain.startswith("/") else plain
-        if found.time is None and _are_times(list(map(str, values))):
-            found.time = found.settings["time_key"] = where
-        elif _is_numbers(values) and not _are_milliseconds(found, where, list(map(str, values))):
+        if _takes_time(found, where, list(map(str, values))):
+            found.settings["time_key"] = where
+        elif _is_numbers(values):
             name = found.name(_last_part(pointer), where)
             if name != where:
                 keys[name] = where
@@ -160,8 +165,25 @@ def _last_part(pointer: str) -> str:
 
 
 def _is_numbers(values: Sequence[Any]) -> bool:
-    known = [value for value in values if value is not None]
-    return bool(known) and all(type(value) in (int, float) for value in known)
+    """Whether most are numbers, as such or in strings, or booleans."""
+    known = _known([value for value in values if value is not None])
+    numbers = sum(
+        bool(_NUMBER.fullmatch(value.strip()))
+        if isinstance(value, str)
+        else isinstance(value, int | float)
+        for value in known
+    )
+    return bool(known) and numbers >= _MOST * len(known)
+
+
+def _known(values: Sequence[Any]) -> list[Any]:
+    """Return the values that are not missing."""
+    return [
+        value
+        for value in values
+        if not isinstance(value, str)
+        or (value.strip() and value.strip().upper() not in (*MISSING_WORDS, "NAN"))
+    ]
 
 
 # ---- pairs
@@ -181,10 +203,10 @@ def _pairs(texts: Sequence[str], found: Guess) -> bool:
     keys: dict[str, str] = {}
     ignored, units = sorted(words), set[str]()
     for key, values in columns.items():
-        suffixes = {_suffix(value) for value in values if value}
-        if found.time is None and _are_times(values):
-            found.time = found.settings["time_key"] = key
-        elif None in suffixes or not suffixes or _are_milliseconds(found, key, values):
+        suffixes = {_suffix(value) for value in _known(values)}
+        if _takes_time(found, key, values):
+            found.settings["time_key"] = key
+        elif None in suffixes or not suffixes:
             ignored.append(key)
         else:
             units |= {suffix for suffix in suffixes if suffix}
@@ -276,12 +298,11 @@ def _name_columns(found: Guess, rows: Sequence[Sequence[str]]) -> None:
     columns = []
     for at, cells in enumerate(zip(*rows, strict=True), 1):
         label = found.header[at - 1] if found.header else f"column {at}"
-        known = [cell for cell in cells if cell]
+        known = _known(cells)
         numbers = sum(bool(_NUMBER.fullmatch(cell)) for cell in known)
-        if found.time is None and _are_times(cells):
-            found.time = label
+        if _takes_time(found, label, cells):
             columns.append(TIME)
-        elif not known or numbers < _MOST * len(known) or _are_milliseconds(found, label, cells):
+        elif not known or numbers < _MOST * len(known):
             columns.append(IGNORED)
         else:
             wanted = found.label if len(rows[0]) == 1 and found.label else f"channel_{at}"
@@ -293,20 +314,33 @@ def _name_columns(found: Guess, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _is_time(text: str) -> bool:
-    return TIME_MIN <= unix_time(text) <= TIME_MAX
+    return not math.isnan(_TIMES.unix_s(text))
 
 
-def _are_times(texts: Sequence[str]) -> bool:
-    return bool(texts) and sum(map(_is_time, texts)) >= _MOST * len(texts)
-
-
-def _are_milliseconds(found: Guess, where: str, texts: Sequence[str]) -> bool:
-    """Note what looks like a time but is not read as one."""
-    known = [text for text in texts if text and _NUMBER.fullmatch(text)]
-    if not known or not all(TIME_MIN <= float(text) / 1000 <= TIME_MAX for text in known):
+def _takes_time(found: Guess, where: str, texts: Sequence[str]) -> bool:
+    """Take a column for the time if most of it looks like one, and there is none yet."""
+    if found.time is not None or not texts:
         return False
-    found.notes.append(
-        f"{where} looks like Unix time in milliseconds, which is not read as a time;"
-        " the arrival time counts"
-    )
+    timely = sum(map(_is_time, texts))
+    if timely < _MOST * len(texts):
+        return False
+    found.time = where
+    if sum(not math.isnan(_WITH_OFFSET.unix_s(text)) for text in texts) < timely:
+        found.settings["time_zone"] = zone = gateway_zone()
+        found.notes.append(
+            f"{where} has no offset from UTC: the proposed time_zone = {zone!r} is the gateway's;"
+            " set that of the device"
+        )
     return True
+
+
+def gateway_zone() -> str:
+    """Return the name of the gateway's own time zone; UTC if it has none."""
+    named = os.environ.get("TZ", "").lstrip(":")
+    if not named:
+        _, _, named = os.path.realpath("/etc/localtime").partition("zoneinfo/")
+    try:
+        zone_named(named)
+    except ValueError:
+        return "UTC"
+    return named

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.config.inputs import InputTable
+from agent.config.inputs import FileTable, InputTable
 from agent.parsing import checksum
 from agent.parsing.checksum import signed
 from agent.parsing.lines import LineParser
@@ -91,10 +91,6 @@ def test_a_separator_lets_blanks_be_part_of_a_value() -> None:
 @pytest.mark.parametrize(
     ("line", "cause"),
     [
-        (b"at=1700000000 flow=x", "malformed"),
-        (b"at=1700000000 flow=7_0", "malformed"),
-        (b"at=1700000000 flow=0x7", "malformed"),
-        (b"at=1700000000 flow=7 =3", "malformed"),
         (b"at=1700000000 hello flow=7", "malformed"),
         (b"at=1700000000 flow=7 te", "truncated"),
         (b"at=yesterday flow=7", "bad_time"),
@@ -109,6 +105,104 @@ def test_a_bad_line_of_pairs_costs_only_itself(line: bytes, cause: str) -> None:
     good = b"at=1700000001 temp=1"
     assert rows(read, [good, line, good]) == [(1700000001.0, None, 1.0)] * 2
     assert read.counters == {cause: 1}
+
+
+@pytest.mark.parametrize(
+    ("cell", "cause"),
+    [
+        ("x", "not_a_number"),
+        ("7_0", "not_a_number"),
+        ("0x7", "not_a_number"),
+        ("７", "not_a_number"),
+        ("7x", "not_a_number"),
+        ("ERR", "no_value"),
+        ("n/a", "no_value"),
+        ("---", "no_value"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"columns": ["time", "flow", "temp"]}, "1700000000,{},20.5"),
+        ({"format": "keyvalue", "time_key": "t"}, "t=1700000000 flow={} temp=20.5"),
+        (
+            {"format": "regex", "pattern": r"(?P<time>\d+) (?P<flow>\S+) (?P<temp>\S+)"},
+            "1700000000 {} 20.5",
+        ),
+        ({"format": "json", "time_key": "t"}, '{{"t":1700000000,"flow":"{}","temp":20.5}}'),
+    ],
+)
+def test_a_bad_cell_costs_only_its_value(
+    cell: str, cause: str, given: dict[str, Any], line: str
+) -> None:
+    read = parser(**given)
+    good, bad = line.format(7).encode(), line.format(cell).encode()
+    assert rows(read, [good, bad]) == [(1.7e9, 7.0, 20.5), (1.7e9, None, 20.5)]
+    assert read.counters == {cause: 1}
+    assert [reject.channel for reject in read.rejects()] == ["flow"]
+
+
+def test_the_words_for_a_missing_value_are_a_setting() -> None:
+    read = parser(columns=["flow", "temp"], missing_words=["off"])
+    assert rows(read, [b"OFF,20.5", b"NA,20.5"]) == [(ARRIVED, None, 20.5)] * 2
+    assert read.counters == {"no_value": 1, "not_a_number": 1}
+
+
+def test_numbers_in_strings_and_booleans_are_read_from_json() -> None:
+    read = parser(format="json", time_key="t", decimal=",")
+    lines = [
+        b'{"t": "2023-11-14T22:13:20+0000", "flow": "45,5", "temp": "21.5"}',
+        b'{"t": "1700000001", "flow": true, "temp": " "}',
+    ]
+    assert rows(read, lines) == [(1.7e9, 45.5, 21.5), (1.7e9 + 1, 1.0, None)]
+    assert not read.counters
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"format": "keyvalue"}, b"flow=7,5, temp=20,5"),
+        ({"format": "keyvalue"}, b"flow: 7,5; temp: 20,5"),
+        ({"format": "regex", "pattern": r"(?P<flow>\S+) (?P<temp>\S+)"}, b"7,5 20,5"),
+        ({"format": "json"}, b'{"flow": "7,5", "temp": 20.5}'),
+        ({"columns": ["flow", "temp"], "separator": ";"}, b"7,5;20,5"),
+    ],
+)
+def test_every_format_has_the_decimal_comma(given: dict[str, Any], line: bytes) -> None:
+    read = parser(decimal=",", **given)
+    assert rows(read, [line]) == rows(read, [line, line])[:1] == [(ARRIVED, 7.5, 20.5)]
+    assert not read.counters
+
+
+# ---- what was cut off, and what was damaged
+
+
+def test_of_a_file_the_rest_of_a_cut_row_is_used_without_its_last_value() -> None:
+    table = {"name": "a", "stream": "s", "type": "file", "path": "/x", "columns": ["flow", "temp"]}
+    names = [Channel(name="flow", unit="", center=0, scale=1), CHANNELS[1]]
+    read = LineParser(FileTable.model_validate(table | {"columns": ["flow", "temp", "-"]}), names)
+    assert rows(read, [b"7,20,x", b"8,2", b"9", b"1,2,3,4"]) == [
+        (ARRIVED, 7.0, 20.0),
+        (ARRIVED, 8.0, None),
+    ]
+    assert read.counters == {"truncated": 2, "malformed": 1}
+
+
+def test_of_a_file_a_byte_that_is_no_text_costs_its_cell() -> None:
+    table = {"name": "a", "stream": "s", "type": "file", "path": "/x"}
+    given = FileTable.model_validate(table | {"columns": ["flow", "temp", "-"]})
+    read = LineParser(given, CHANNELS)
+    assert rows(read, [b"7,2\xff,x", b"8,20,\xb0C"]) == [(ARRIVED, 7.0, None), (ARRIVED, 8.0, 20.0)]
+    assert read.counters == {"not_a_number": 1}
+
+
+@pytest.mark.parametrize("checksum", [None, "xor"])
+def test_on_a_line_without_a_checksum_such_a_byte_costs_the_line(checksum: Any) -> None:
+    read = parser(columns=["flow", "temp"], checksum=checksum)
+    line = b"7,2\xff" if checksum is None else signed(b"7,2\xff", checksum)
+    expected = [] if checksum is None else [(ARRIVED, 7.0, None)]
+    assert rows(read, [line]) == expected
+    assert read.counters == {"not_utf8" if checksum is None else "not_a_number": 1}
 
 
 def test_an_unknown_key_is_counted_and_the_rest_used() -> None:
@@ -139,9 +233,6 @@ def test_the_groups_of_a_pattern_are_channels() -> None:
 @pytest.mark.parametrize(
     ("line", "cause"),
     [
-        (b"t 1700000000 q 7x", "malformed"),
-        (b"t 1700000000 q 7_0", "malformed"),
-        ("t 1700000000 q ７".encode(), "malformed"),
         (b"q 7", "malformed"),
         (b"t 5 q 7", "bad_time"),
         (b"t 1700000000 q 7" + b" " * 600, "too_long"),

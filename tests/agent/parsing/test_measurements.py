@@ -62,7 +62,7 @@ def test_good_rows_are_read_at_once_and_as_one_by_one() -> None:
         (10**400, "not_finite"),
         (1e39, "not_finite"),
         (100.5, "out_of_range"),
-        ("7", "malformed"),
+        ("7", "not_a_number"),
         (None, None),
     ],
 )

@@ -64,7 +64,7 @@ LINES: dict[str, tuple[list[bytes], dict[str, Any]]] = {
             "format": "json",
             "time_key": "at",
             "keys": {"p_in": "p in"},
-            "ignore_keys": ["id", "on"],
+            "ignore_keys": ["id"],
         },
     ),
     "nested json": (
@@ -125,16 +125,34 @@ def test_a_header_names_the_channels() -> None:
     assert odd.settings["columns"] == ["time", "Durchfluss_m3_h", "time_value"]
 
 
-def test_milliseconds_are_told_and_not_taken() -> None:
-    for lines in (
-        [b"1700000000123,7"],
-        [b'{"t": 1700000000123, "q": 7}'],
-        [b"t=1700000000123 q=7"],
-    ):
-        found = guess(lines)
+@pytest.mark.parametrize("time", [b"1700000000123", b"1700000000123456", b"1700000000123456789"])
+def test_unix_times_in_other_units_are_times(time: bytes) -> None:
+    for line in (b"%b,7", b'{"t": %b, "q": 7}', b"t=%b q=7"):
+        found = guess([line % time])
         assert found is not None
+        assert found.time is not None
         assert len(found.channels) == 1
-        assert "in milliseconds, which is not read" in found.notes[0]
+        assert understood(found, [line % time]) == 1
+
+
+def test_a_local_time_is_proposed_with_a_zone_and_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    lines = [b"2023-11-14 23:13:20,7", b"2023-11-14 23:13:21,8"]
+    found = guess(lines)
+    assert found is not None
+    assert found.settings["time_zone"] == "Europe/Berlin"
+    assert "has no offset from UTC" in found.notes[0]
+    assert understood(found, lines) == 2
+
+
+def test_numbers_as_text_booleans_and_missing_words_are_channels() -> None:
+    lines = [b'{"value": "317.00", "error": "no error", "on": true, "t": null}'] * 2
+    found = guess(lines)
+    assert found is not None
+    assert list(found.channels) == ["value", "on"]
+    words = guess([b"1,2,ERR", b"2,3,4", b"3,NA,5"])
+    assert words is not None
+    assert len(words.channels) == 3
 
 
 @pytest.mark.parametrize(

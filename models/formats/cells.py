@@ -1,0 +1,106 @@
+"""Cells of text into numbers: plain ones, those that say there is no value, and the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Final, Literal
+
+ABSENT = math.nan  # no value at all
+NOT_FINITE = math.inf  # a value that is NaN or infinite; NaN means absent already
+
+Decimal = Literal[".", ","]
+
+# in upper or lower case; what loggers, spreadsheets and meters write in place of a number
+MISSING_WORDS: Final = ("NA", "N/A", "NULL", "NONE", "ERR", "MM", "OL", "-", "--", "---")
+
+
+class NotANumber(ValueError):
+    """A cell holds neither a number nor a word that means a missing value."""
+
+
+class NoValue(ValueError):
+    """A cell holds a word that means a missing value."""
+
+
+class Cells:
+    """Reads cells as a format writes them.
+
+    Args:
+        decimal: The decimal sign. With a comma, a point is read too.
+        missing_words: What means a missing value, in upper or lower case. An empty cell does,
+            and NaN does, too.
+
+    """
+
+    def __init__(
+        self, decimal: Decimal = ".", missing_words: Iterable[str] = MISSING_WORDS
+    ) -> None:
+        self._comma = decimal == ","
+        self._missing = frozenset(word.strip().casefold() for word in missing_words)
+
+    def value(self, cell: str) -> float:
+        """Return the number in a cell; ``ABSENT`` if it is empty, ``NOT_FINITE`` for NaN.
+
+        Raises:
+            NoValue: It has a word that means a missing value.
+            NotANumber: It has anything else.
+
+        """
+        if not cell or cell.isspace():
+            return ABSENT
+        try:
+            value = number(cell.replace(",", ".") if self._comma else cell)
+        except ValueError:
+            if cell.strip().casefold() in self._missing:
+                raise NoValue(cell) from None
+            raise NotANumber(cell) from None
+        return NOT_FINITE if math.isnan(value) else value
+
+    def json_value(self, value: object) -> float:
+        """Return the number in a JSON value: a number, a boolean, or a string with a number.
+
+        Raises:
+            NoValue: It is a word that means a missing value.
+            NotANumber: It is anything else, such as a list.
+
+        """
+        if isinstance(value, str):
+            return self.value(value)
+        if isinstance(value, bool):
+            return float(value)
+        try:
+            return json_number(value)
+        except ValueError:
+            raise NotANumber(value) from None
+
+
+def number(text: str) -> float:
+    """Like ``float``, which accepts more than devices should send: 1_000, digits of any script.
+
+    Raises:
+        ValueError: the text is not a number.
+
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError(text)
+    return float(text)
+
+
+def json_number(value: object) -> float:
+    """Return a JSON value that is a number, or null; raises ValueError if it is not."""
+    if type(value) is float:
+        return value if math.isfinite(value) else NOT_FINITE
+    if value is None:
+        return ABSENT
+    if type(value) is not int:  # a bool is not a number
+        raise ValueError(value)
+    return from_int(value)
+
+
+def from_int(value: int) -> float:
+    """Return an integer of any size as a float; ``NOT_FINITE`` if a float cannot hold it."""
+    try:
+        return float(value)
+    except OverflowError:
+        return NOT_FINITE
