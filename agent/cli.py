@@ -176,12 +176,36 @@ def schema(markdown: bool) -> int:
     help="The bundle to score with.",
 )
 @click.option("--interpreter", type=click.Choice(["auto", "litert", "tflite"]), default="auto")
+@click.option(
+    "--encoding",
+    type=click.Choice(["utf-8", "latin-1", "cp1252"]),
+    default="utf-8",
+    show_default=True,
+    help="How the recording's text is encoded.",
+)
+@click.option("--time-format", help="excel, or a pattern such as '%d.%m.%Y %H:%M:%S'.")
+@click.option("--time-zone", help="Zone of times without an offset, such as Europe/Berlin.")
 @_json_option
-def replay(recording: Path, bundle_file: Path, interpreter: Any, as_json: bool) -> int:
-    """Score a recording (CSV with a header) at full speed; print the events."""
+def replay(
+    recording: Path,
+    bundle_file: Path,
+    interpreter: Any,
+    encoding: Any,
+    time_format: str | None,
+    time_zone: str | None,
+    as_json: bool,
+) -> int:
+    """Score a recording (CSV with a header) at full speed; print the events.
+
+    It fails if the recording gives no score, and says why.
+    """
+    from agent.commands.replay import LAYOUT
     from agent.commands.replay import replay as replay_recording
 
-    outcome = replay_recording(recording, bundle_file, interpreter)
+    layout = LAYOUT._replace(encoding=encoding, time_zone=time_zone)
+    if time_format is not None:
+        layout = layout._replace(time_format=time_format)
+    outcome = replay_recording(recording, bundle_file, interpreter, layout)
     if as_json:
         say_json(outcome)
         return 0

@@ -103,6 +103,15 @@ def train(config: Path, output: Path | None, tflite_python: Path | None) -> int:
     "--time-column", default="time", show_default=True, help="Column of the recordings' times."
 )
 @click.option(
+    "--encoding",
+    type=click.Choice(["utf-8", "latin-1", "cp1252"]),
+    default="utf-8",
+    show_default=True,
+    help="How the recordings' text is encoded.",
+)
+@click.option("--time-format", help="excel, or a pattern such as '%d.%m.%Y %H:%M:%S'.")
+@click.option("--time-zone", help="Zone of times without an offset, such as Europe/Berlin.")
+@click.option(
     "--grace-s",
     type=click.FloatRange(min=0),
     default=60.0,
@@ -122,6 +131,9 @@ def evaluate(
     recordings: tuple[Path, ...],
     labels: Path | None,
     time_column: str,
+    encoding: Any,
+    time_format: str | None,
+    time_zone: str | None,
     grace_s: float,
     trained_on: tuple[Path, ...],
     as_json: bool,
@@ -138,7 +150,12 @@ def evaluate(
         raise click.UsageError("RECORDINGS or --trained-on is missing")
     if labels is not None and len(recordings) != 1:
         raise click.UsageError("--labels needs exactly one recording")
-    metrics = evaluation.evaluate(bundle, recordings, labels, time_column, grace_s, trained_on)
+    layout = evaluation.LAYOUT._replace(encoding=encoding, time_zone=time_zone)
+    if time_format is not None:
+        layout = layout._replace(time_format=time_format)
+    metrics = evaluation.evaluate(
+        bundle, recordings, labels, time_column, grace_s, trained_on, layout
+    )
     if as_json:
         say_json(metrics)
     else:

@@ -12,6 +12,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from models.errors import ConfigError
+from models.formats.cells import MISSING_WORDS, Decimal
+from models.formats.encodings import Encoding
+from models.formats.recording import Layout
+from models.formats.times import ELAPSED, Times
 from models.manifest import (
     HORIZON_MAX,
     SOURCES_MAX,
@@ -111,16 +115,47 @@ class DataTable(Table):
 
     files: list[str] = Field(min_length=1, description="Paths or patterns, e.g. recordings/*.csv")
     time_column: str = "time"
+    encoding: Encoding = "utf-8"
+    separator: str | None = Field(
+        None, min_length=1, max_length=1, description="None: whichever makes a line the header"
+    )
+    decimal: Decimal | None = Field(None, description="None: as the first rows have it")
+    missing_words: list[str] = Field(
+        list(MISSING_WORDS), description="Words in place of a value that mean it is missing"
+    )
+    time_format: str = Field(
+        ELAPSED,
+        description="elapsed: Unix time, RFC 3339, or seconds since a start; excel: days of a"
+        " spreadsheet; or a pattern of strptime",
+    )
+    time_zone: str | None = Field(None, description="Zone of times without an offset")
     channels: list[ChannelTable] = Field(min_length=1)
     sources: list[SourceTable] = Field(
         [], max_length=SOURCES_MAX, description="Raw channels that features are computed from"
     )
 
     @property
+    def layout(self) -> Layout:
+        """How the recordings are written."""
+        return Layout(
+            self.encoding,
+            self.separator,
+            self.decimal,
+            self.missing_words,
+            self.time_format,
+            self.time_zone,
+        )
+
+    @property
     def columns(self) -> list[ColumnTable]:
         """The columns of the recordings: channels that are no features, then the sources."""
         passing = [channel for channel in self.channels if channel.feature is None]
         return [*passing, *self.sources]
+
+    @model_validator(mode="after")
+    def _times_can_be_read(self) -> DataTable:
+        Times(self.time_format, self.time_zone)
+        return self
 
     @model_validator(mode="after")
     def _printable(self) -> DataTable:

@@ -23,10 +23,12 @@ from models.bundle import Bundle
 from models.detector import DetectorOf, M, Result
 from models.errors import DataError
 from models.families import detector_of
+from models.formats.recording import Layout
 from models.manifest import Channel, Manifest, Tail
 from models.messages import Event, Float32, Samples
 from trainer.config import LABELS_SUFFIX, ColumnTable, EvaluateTable
 from trainer.datasets import Label
+from trainer.datasets.csv_files import LAYOUT as LAYOUT
 from trainer.datasets.csv_files import labels_path, read_labels, read_recording
 from trainer.detector import score_tail
 from trainer.forecast import evaluate as forecasts
@@ -81,7 +83,11 @@ class Judgement(NamedTuple):
 
 
 def read_labelled(
-    path: Path, time_column: str, columns: Sequence[ColumnTable], grid: Grid
+    path: Path,
+    time_column: str,
+    columns: Sequence[ColumnTable],
+    grid: Grid,
+    layout: Layout = LAYOUT,
 ) -> Labelled:
     """Read a recording and the labels beside it.
 
@@ -89,9 +95,9 @@ def read_labelled(
         DataError: either cannot be read.
 
     """
-    recording = read_recording(path, time_column, columns)
+    recording = read_recording(path, time_column, columns, layout)
     samples, _ = align([recording], grid)
-    return Labelled(path.stem, samples, read_labels(labels_path(path)))
+    return Labelled(path.stem, samples, read_labels(labels_path(path), layout))
 
 
 def evaluate(
@@ -101,6 +107,7 @@ def evaluate(
     time_column: str,
     grace_s: float,
     trained_on: Sequence[Path] = (),
+    layout: Layout = LAYOUT,
 ) -> dict[str, Any]:
     """Evaluate a sealed bundle on recordings; return the metrics, ready for JSON.
 
@@ -114,6 +121,7 @@ def evaluate(
         grace_s: seconds, see ``judge``.
         trained_on: all recordings that the bundle was trained on, in any order. Their test part
             is evaluated as in the training.
+        layout: how the recordings are written.
 
     Raises:
         BundleError: the bundle cannot be used.
@@ -132,10 +140,12 @@ def evaluate(
         if path.name.endswith(LABELS_SUFFIX):  # X*.csv on a command line finds both
             continue
         beside = labels or labels_path(path)
-        samples, _ = align([read_recording(path, time_column, columns)], Grid.of(manifest))
-        marks = read_labels(beside) if labels or beside.exists() else []
+        samples, _ = align([read_recording(path, time_column, columns, layout)], Grid.of(manifest))
+        marks = read_labels(beside, layout) if labels or beside.exists() else []
         judged.append(judge(detector, Labelled(path.stem, samples, marks), grace_s))
         _refuse_unscored(path, judged[-1], manifest)
+    if recordings and not judged:
+        raise DataError(f"{recordings[0]}: there are only labels, and no recording")
     figures: dict[str, Any] = {
         "bundle": bundle.digest,
         "evaluated_digest": bundle.evaluated_digest,
@@ -143,7 +153,7 @@ def evaluate(
         "labelled": label_metrics(judged),
     }
     if trained_on:
-        learnt = [read_recording(path, time_column, columns) for path in trained_on]
+        learnt = [read_recording(path, time_column, columns, layout) for path in trained_on]
         found = test_part_metrics(bundle, parts_of(learnt, manifest))
         figures |= {"test_part": found, "as_sealed": as_sealed(found, manifest.metrics)}
     return figures

@@ -184,7 +184,9 @@ def _prepare(file: ConfigFile, say: Say) -> Prepared:
     parts = prepare.split(samples, config)
     channels = prepare.channels(parts, config.data.channels)
     labelled = [
-        evaluate.read_labelled(path, config.data.time_column, config.data.columns, grid)
+        evaluate.read_labelled(
+            path, config.data.time_column, config.data.columns, grid, config.data.layout
+        )
         for path in file.recordings(config.evaluate.files, "evaluate.files")
     ]
     hours = [len(part.times) * config.sampling.period_s / 3600 for part in parts]
@@ -208,10 +210,13 @@ def _made_up(samples: Samples, tables: Sequence[ChannelTable]) -> Iterator[str]:
 
 
 def _read(path: Path, config: Config, say: Say) -> Recording:
-    recording = read_recording(path, config.data.time_column, config.data.columns)
+    data = config.data
+    recording = read_recording(path, data.time_column, data.columns, data.layout)
     count = len(recording.readings.times)
     outside = f", {recording.out_of_range} values out of range" if recording.out_of_range else ""
-    say(f"read {path.name}: {count} rows{outside}")
+    causes = sorted(recording.rejected.items())
+    unused = "".join(f", {number} {cause.replace('_', ' ')}" for cause, number in causes)
+    say(f"read {path.name}: {count} rows{outside}{unused}")
     return recording
 
 

@@ -21,10 +21,10 @@ from agent.bench.devices import Send, terminals
 from agent.bench.lines import Lines
 from agent.bench.new_store import GATEWAY, SITE, new_store
 from agent.bundles.ledger import DIRECTORY
-from agent.config.inputs import TIME
 from agent.store.reader import Reader
 from models import bundle as bundles
 from models.errors import FieldwatchError, StoreError
+from models.formats.cells import TIME
 
 _START_S_MAX = 60.0
 _LOOK_S = 0.005

@@ -25,7 +25,6 @@ from agent.bench.stages import Stopwatch
 from agent.bundles.load import Loader
 from agent.clock import Clock, clock_quality
 from agent.config.broker import MqttTable
-from agent.config.inputs import TIME
 from agent.config.load import AgentConfig
 from agent.daemon import Daemon, store_of, uplink_of
 from agent.guard import Guard
@@ -38,6 +37,7 @@ from agent.store.batch import Batch
 from agent.store.reader import Reader
 from models.bundle import Bundle
 from models.detector import Detector
+from models.formats.cells import TIME
 
 _QUEUE_CHUNKS_MIN = 1000
 

@@ -4,39 +4,61 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
 
 from agent.alarms.lifecycle import Alarms
 from agent.bundles.load import load
-from agent.config.inputs import IGNORED, TIME, InputTable
+from agent.config.inputs import InputTable, ReplayTable
 from agent.parsing.lines import LineParser
 from agent.scoring.summary import uncertain
 from models.align import Aligner
-from models.errors import DataError
+from models.errors import ConfigError, DataError
 from models.features import features_of
+from models.formats.cells import TIME
+from models.formats.header import Wanted
+from models.formats.recording import Layout, Recorded, recorded
 from models.interpreter import Runtime
 from models.manifest import Manifest
-from models.messages import QUALITIES, named_quality
+from models.messages import QUALITIES, Readings, named_quality
+from models.settings import explain
+from models.validation import ValidationError
 
-CHUNK_LINES = 5000
+CHUNK_LINES: Final = 5000
+LINE_BYTES_MAX: Final = 65536
+LAYOUT: Final = Layout()
 
 
-def replay(recording: Path, bundle_file: Path, interpreter: Runtime = "auto") -> dict[str, Any]:
+def replay(
+    recording: Path,
+    bundle_file: Path,
+    interpreter: Runtime = "auto",
+    layout: Layout = LAYOUT,
+) -> dict[str, Any]:
     """Return the events of a CSV recording, with counts; its header names the columns.
 
-    Columns that are no channel of the bundle are ignored.
+    Columns that are no channel of the bundle are ignored. Rows are scored in the order of their
+    times.
+
+    Args:
+        recording: The file.
+        bundle_file: The bundle that scores.
+        interpreter: What runs its network.
+        layout: How the recording is written.
 
     Raises:
         BundleError: the bundle is refused.
-        DataError: the recording cannot be read, or lacks the time or every channel.
+        DataError: the recording cannot be read, lacks the time or every channel, or gives no
+            score.
 
     """
     bundle, pipeline = load(bundle_file, interpreter)
     manifest = bundle.manifest
-    parser = LineParser(_columns(recording, manifest), manifest.source_channels)
+    read = _recorded(recording, manifest, layout)
+    parser = LineParser(_table(recording, read, manifest, layout), manifest.source_channels)
     features = features_of(manifest)
     aligner = Aligner(manifest.sampling, len(manifest.channels), anchored=bool(features))
     state = pipeline.start()
@@ -44,8 +66,10 @@ def replay(recording: Path, bundle_file: Path, interpreter: Runtime = "auto") ->
     events, samples, scored, doubtful = [], 0, 0, 0
     made_up: Counter[str] = Counter()
     began = time.perf_counter()
-    for lines in _chunks(recording):
-        readings = parser.parse(lines, 0.0)
+    readings_in_order, backwards = _in_order(
+        [parser.parse(lines, 0.0) for lines in _chunks(read.rows)]
+    )
+    for readings in readings_in_order:
         aligned = aligner.push(features.push(readings) if features else readings)
         result = pipeline.step(state, aligned)
         samples += len(result.scores.times)
@@ -59,6 +83,11 @@ def replay(recording: Path, bundle_file: Path, interpreter: Runtime = "auto") ->
             quality = named_quality(manifest.channel_names, aligned.quality_at(event.time))
             if (change := alarms.take(event, quality)) is not None:
                 events.append(change.alarm)
+    rejected = parser.counters + aligner.counters + (features.counters if features else Counter())
+    if not scored:
+        raise DataError(_unscored(recording, read, samples, rejected, parser, manifest))
+    if backwards:
+        rejected["backwards"] = backwards
     return {
         "recording": str(recording),
         "bundle_digest": bundle.digest,
@@ -67,35 +96,83 @@ def replay(recording: Path, bundle_file: Path, interpreter: Runtime = "auto") ->
         "scored": scored,
         "uncertain": doubtful,
         "values": dict(made_up),
-        "rejected": dict(
-            parser.counters + aligner.counters + (features.counters if features else Counter())
-        ),
+        "rejected": dict(rejected),
         "events": events,
         "samples_per_s": round(samples / max(time.perf_counter() - began, 1e-9)),
     }
 
 
-def _columns(recording: Path, manifest: Manifest) -> InputTable:
-    """Read the header; return how to read the lines below it."""
-    try:
-        with recording.open(encoding="utf-8") as file:
-            header = [name.strip() for name in file.readline().split(",")]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{recording}: cannot be read: {error}") from error
+def _recorded(recording: Path, manifest: Manifest, layout: Layout) -> Recorded:
     names = [channel.name for channel in manifest.source_channels]
-    known = {TIME, *names}
-    missing = sorted(known - set(header))
-    if TIME in missing or not known - {TIME} - set(missing):
+    try:
+        return recorded(recording.read_bytes(), Wanted(TIME, frozenset(names)), layout)
+    except OSError as error:
+        raise DataError(f"{recording}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise DataError(
-            f"{recording}: the header has {', '.join(header)}; it needs {TIME} and"
-            f" channels of the bundle: {', '.join(names)}"
+            f"{recording}: {error}; it needs {TIME} and channels of the bundle: {', '.join(names)}"
+        ) from error
+
+
+def _table(recording: Path, read: Recorded, manifest: Manifest, layout: Layout) -> InputTable:
+    """Return how to read the rows, as the configuration of an input would say it."""
+    names = [TIME, *(channel.name for channel in manifest.source_channels)]
+    try:
+        return ReplayTable(
+            name="replay",
+            stream="replay",
+            type="replay",
+            path=recording,
+            header=False,
+            columns=read.columns(dict(zip(names, names, strict=True))),
+            separator=read.separator,
+            decimal="," if read.decimal_comma else ".",
+            missing_words=list(layout.missing_words),
+            time_format=layout.time_format,
+            time_zone=layout.time_zone,
+            line_bytes_max=LINE_BYTES_MAX,
         )
-    columns = [name if name in known else IGNORED for name in header]
-    return InputTable(name="replay", stream="replay", columns=columns)
+    except ValidationError as error:
+        raise ConfigError("\n".join(explain(ReplayTable, error))) from error
 
 
-def _chunks(recording: Path) -> Iterator[list[bytes]]:
-    with recording.open("rb") as file:
-        next(file)  # the header
-        while lines := [line.rstrip(b"\r\n") for line in islice(file, CHUNK_LINES)]:
-            yield lines
+def _chunks(rows: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(rows), CHUNK_LINES):
+        yield rows[start : start + CHUNK_LINES]
+
+
+def _in_order(parts: Sequence[Readings]) -> tuple[Sequence[Readings], int]:
+    """Return readings in the order of their times, and how many came before their predecessor."""
+    times = np.concatenate([part.times for part in parts] or [np.empty(0)])
+    backwards = int((np.diff(times) < 0).sum())
+    if not backwards:
+        return parts, 0
+    order = np.argsort(times, kind="stable")
+    values = np.concatenate([part.values for part in parts])
+    starts = range(0, len(order), CHUNK_LINES)
+    pieces = [order[start : start + CHUNK_LINES] for start in starts]
+    return [Readings(times[piece], values[piece]) for piece in pieces], backwards
+
+
+def _unscored(
+    recording: Path,
+    read: Recorded,
+    samples: int,
+    rejected: Mapping[str, int],
+    parser: LineParser,
+    manifest: Manifest,
+) -> str:
+    """Say why a recording gives no score."""
+    if not read.rows:
+        return f"{recording}: there are no rows below the header"
+    said = [f"{recording}: none of its {len(read.rows)} rows is scored"]
+    if rejected:
+        said.append(", ".join(f"{count} {cause}" for cause, count in sorted(rejected.items())))
+    if last := parser.rejects():
+        said.append(f"the last, {last[-1].cause}: {last[-1].excerpt}")
+    if samples:
+        said.append(
+            f"it has {samples} samples, and the first {manifest.sampling.warm_up_samples} after a"
+            " start or a gap get no score: give a longer recording"
+        )
+    return "; ".join(said)

@@ -12,13 +12,10 @@ from agent.config.kinds import FilePath, PortPath, TopicFilter, TopicName
 from agent.config.line_patterns import REGEX_BYTES_MAX, channels_in
 from agent.config.registers import BITS_MAX, REGISTERS_MAX, RegisterTable
 from agent.config.streams import repeated
-from models.formats.cells import MISSING_WORDS
+from models.formats.cells import IGNORED, MISSING_WORDS, TIME
 from models.manifest import Positive
 from models.settings import Table
 from models.validation import ConfigDict, Discriminator, Field, Tag, model_validator
-
-TIME: Final = "time"  # the column of a line that holds its time
-IGNORED: Final = "-"  # a column that is not used
 
 BY_ID: Final = Path("/dev/serial/by-id")  # where udev puts lasting names of serial devices
 ENTRY_POINTS: Final = "fieldwatch.inputs"  # where other packages name their inputs
@@ -53,7 +50,7 @@ class InputTable(SourceTable):
         " readings: the channels that it delivers, and 'time' if its readings have one",
     )
     header: bool = Field(
-        False, description="csv: the first line contains names, instead of columns; see keys"
+        False, description="csv: a line of the file or message names the columns; see keys"
     )
     separator: str | None = Field(
         None,
@@ -87,8 +84,7 @@ class InputTable(SourceTable):
         max_length=100,
         description="auto: Unix time in s, ms, µs or ns, or RFC 3339 such as"
         " 2025-11-28T18:40:00+01:00 (without an offset: see time_zone); excel: days of a"
-        " spreadsheet; or a pattern of strptime such as %d.%m.%Y %H:%M:%S; replay also has"
-        " elapsed: like auto, and small numbers are seconds since a start",
+        " spreadsheet; or a pattern of strptime such as %d.%m.%Y %H:%M:%S",
     )
     time_zone: str | None = Field(
         None,
@@ -129,6 +125,11 @@ class InputTable(SourceTable):
         ge=16,
         le=65536,
         description=f"A longer line is rejected as too_long; regex: at most {REGEX_BYTES_MAX}",
+    )
+    line_end: Literal["auto", "lf", "cr"] = Field(
+        "auto",
+        description="What ends a line: lf: a line feed, also after a carriage return; cr: a"
+        " carriage return or a line feed; auto: whichever comes first",
     )
 
     channels: list[str] | None = Field(
@@ -342,8 +343,14 @@ class ReplayTable(WholeTable):
 
     type: Literal["replay"] = Field(description="The kind of input")
     path: FilePath = Field(description="The recording; its rows have times, in order")
-    header: bool = Field(True, description="Its first line names the columns; else set columns")
+    header: bool = Field(True, description="A line of it names the columns; else set columns")
     time_key: str | None = Field("time", min_length=1, description="header: the column of the time")
+    time_format: str = Field(
+        "elapsed",
+        max_length=100,
+        description="elapsed: Unix time, RFC 3339, or seconds since a start; excel, or a pattern"
+        " of strptime, as for other inputs",
+    )
     times: Literal["now", "recorded"] = Field(
         "now", description="now: rows get new times, beginning now; recorded: they keep their own"
     )

@@ -11,7 +11,9 @@ from typing import Final
 from agent.config.inputs import FileTable
 from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
-from agent.parsing.lines import Framer
+from models.formats.encodings import is_utf16
+from models.formats.header import LINES_MAX, Preamble, Wanted, plain
+from models.formats.lines import Framer, ends_with_cr
 
 _READ_BYTES_MAX: Final = 65536
 _UNCOMMITTED_MAX: Final = 64  # reads; a file can wait, where the loop's queue would drop
@@ -26,8 +28,10 @@ class FileInput(ThreadedInput):
         self._file: io.FileIO | None = None
         self._put = self._committed = 0  # reads, by their tokens
         self._there_at_start = 0  # bytes
-        self._framer = Framer(settings.line_bytes_max)
+        self._framer = self._new_framer()
+        self._preamble: Preamble | None = None  # while the header or the first row is awaited
         self._header: bytes | None = None  # of this file, if it has one
+        self._begin_anew()
 
     def committed(self, tokens: Sequence[int]) -> None:
         """Free room for more reads."""
@@ -53,24 +57,61 @@ class FileInput(ThreadedInput):
         self._close()
 
     def _open(self, at_end: bool) -> None:
-        file = io.FileIO(self._settings.path)
-        if at_end and self._knows_header(file):
-            file.seek(0, os.SEEK_END)
+        self._file = file = io.FileIO(self._settings.path)
+        begin = file.read(_READ_BYTES_MAX)
+        if is_utf16(begin):
+            raise OSError(f"{self._settings.path} is UTF-16; let its program write UTF-8")
+        file.seek(0)
+        if self._settings.line_end == "auto" and ends_with_cr(begin):
+            self._framer = Framer(self._settings.line_bytes_max, line_end="cr")
+        if at_end and self._knows_header(begin):
+            self._go_to_end(file)
         # the content may have been read before a restart; later files are new
         self._there_at_start = 0 if self._connections else os.fstat(file.fileno()).st_size
-        self._file = file
         self._found(f"reading {self._settings.path}")
 
-    def _knows_header(self, file: io.FileIO) -> bool:
-        """Read the header if one is expected; return False if it is not there yet."""
-        if not self._settings.header:
+    def _knows_header(self, begin: bytes) -> bool:
+        """Look for the header if one is expected; return False if it is not there yet."""
+        if self._preamble is None:
             return True
-        line = file.readline(self._settings.line_bytes_max + 1)
-        if not line.endswith(b"\n"):
-            file.seek(0)
-            return False
-        self._header = line.rstrip(b"\r\n")
-        return True
+        self._rows(self._new_framer().push(begin))
+        if self._header is not None:
+            return True
+        self._preamble = self._new_preamble()
+        return False
+
+    def _go_to_end(self, file: io.FileIO) -> None:
+        """Begin with the first line that is all new."""
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) not in b"\r\n":
+                self._framer.skip_line()
+
+    def _new_framer(self) -> Framer:
+        return Framer(self._settings.line_bytes_max, line_end=self._settings.line_end)
+
+    def _new_preamble(self) -> Preamble | None:
+        settings = self._settings
+        if not settings.header:
+            return None
+        time_key = None if settings.time_key is None else plain(settings.time_key)
+        # channels without a key are named like their columns, which only the stream knows
+        names = frozenset(map(plain, settings.keys.values())) if time_key is None else frozenset()
+        return Preamble(Wanted(time_key, names), settings.separator or ",")
+
+    def _rows(self, lines: list[bytes]) -> list[bytes]:
+        """Return the lines that are rows; keep the header, drop what is around it."""
+        if self._preamble is None:
+            return lines
+        for at, line in enumerate(lines):
+            taken = self._preamble.takes(line)
+            self._header = self._preamble.line
+            if not taken:
+                if self._preamble.given_up:
+                    self._last_error = f"no header among the first {LINES_MAX} lines"
+                self._preamble = None
+                return lines[at:]
+        return []
 
     def _read(self, put: Callable[[Chunk], None]) -> None:
         assert self._file is not None
@@ -80,8 +121,7 @@ class FileInput(ThreadedInput):
                 break
             lines = self._framer.push(data)
             self._bytes += len(data)
-            if self._settings.header and self._header is None and lines:
-                self._header = lines.pop(0)
+            lines = self._rows(lines)
             self._lines += len(lines)
             if lines:
                 # each chunk with the header: one that was dropped must not cost the next
@@ -109,3 +149,4 @@ class FileInput(ThreadedInput):
     def _begin_anew(self) -> None:
         self._framer.end()
         self._header = None
+        self._preamble = self._new_preamble()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import BinaryIO, Final
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
 
-from agent.config.inputs import TIME, ReplayTable
+from agent.config.inputs import ReplayTable
 from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
+from models.formats.cells import TIME
+from models.formats.header import Preamble, Wanted, names_in, plain
+from models.formats.recording import each_line, without_last_cell
+from models.formats.separated import split
 from models.formats.times import Times
 
 _LOG = logging.getLogger(__name__)
@@ -54,13 +60,17 @@ class ReplayInput(ThreadedInput):
 
     def _play(self, file: BinaryIO, put: Callable[[Chunk], None]) -> None:
         """Play the recording once; raises OSError if it cannot be played."""
-        head, at = recorded(self._settings, file)
+        rows = recorded(self._settings, file)
+        head, at = rows.head, rows.time_at
         began = self._next_begin_s or time.monotonic()
         first, last, step, due = math.nan, math.nan, _STEP_S, began
         waiting: list[bytes] = []
-        while not self._stopping.is_set() and (line := file.readline()):
-            line = line.rstrip(b"\r\n")
+        for number, line in rows.lines:
+            if self._stopping.is_set():
+                break
             recorded_s = self._time(line, at)
+            if recorded_s < last:
+                raise OSError(_backwards(self._settings.path, number))
             if not math.isnan(recorded_s):
                 if math.isnan(first):
                     first = recorded_s
@@ -96,21 +106,19 @@ class ReplayInput(ThreadedInput):
         fields = self._split(line)
         if at >= len(fields):
             return math.nan
-        return self._times.unix_s(fields[at].decode(errors="replace"))
+        return self._times.unix_s(fields[at])
 
-    def _split(self, line: bytes) -> list[bytes]:
-        if self._settings.decimal == ",":
-            line = line.replace(b",", b".")
-        separator = self._settings.separator or ","
-        return line.split() if separator == " " else line.split(separator.encode())
+    def _split(self, line: bytes) -> list[str]:
+        return split(line.decode(errors="replace"), self._settings.separator or ",")
 
     def _moved(self, line: bytes, at: int, recorded_s: float) -> bytes:
         """Return the row with its new time."""
         if self._shift_s == 0.0:
             return line
-        fields = self._split(line)
-        fields[at] = f"{recorded_s + self._shift_s:.6f}".encode()
-        return (self._settings.separator or ",").encode().join(fields)
+        separator = self._settings.separator or ","
+        fields = [f'"{cell}"' if separator in cell else cell for cell in self._split(line)]
+        fields[at] = self._times.written(recorded_s + self._shift_s)
+        return separator.join(fields).encode()
 
     def _put(self, head: list[bytes], lines: list[bytes], put: Callable[[Chunk], None]) -> None:
         while self._put_so_far - self._committed >= _AHEAD_MAX and not self._stopping.is_set():
@@ -127,30 +135,63 @@ class ReplayInput(ThreadedInput):
         _LOG.warning("input %s: %s", self.name, self._last_error, extra={INPUT: self.name})
 
 
-def recorded(settings: ReplayTable, file: BinaryIO) -> tuple[list[bytes], int]:
-    """Read up to the first row; return the header, if there is one, and the place of the time.
+class _Rows(NamedTuple):
+    """A recording that is open at its first row."""
+
+    head: list[bytes]  # the header, if there is one
+    time_at: int  # the column of the time
+    lines: Iterator[tuple[int, bytes]]  # number in the file, from 1, and text
+
+
+def recorded(settings: ReplayTable, file: BinaryIO) -> _Rows:
+    """Read up to the first row.
 
     Raises:
-        OSError: the header does not name the time.
+        OSError: no line names the time.
 
     """
+    lines = _numbered(settings, file)
     if not settings.header:
         assert settings.columns is not None  # the configuration sees to it
-        return [], settings.columns.index(TIME)
-    header = file.readline(settings.line_bytes_max).rstrip(b"\r\n")
-    text = header.decode("utf-8-sig", errors="replace")
+        return _Rows([], settings.columns.index(TIME), lines)
+    assert settings.time_key is not None
+    time_key = plain(settings.time_key)
     separator = settings.separator or ","
-    names = text.split() if separator == " " else [name.strip() for name in text.split(separator)]
-    if settings.time_key not in names:
-        raise OSError(f"{settings.path}: no column {settings.time_key!r} among {', '.join(names)}")
-    return [header], names.index(settings.time_key)
+    preamble = Preamble(Wanted(time_key), separator)
+    first = next(((number, line) for number, line in lines if not preamble.takes(line)), None)
+    if preamble.header is None or preamble.line is None:
+        file.seek(0)
+        there = ", ".join(names_in(file.readline(1000).decode(errors="replace"), separator))
+        raise OSError(f"{settings.path}: no column {settings.time_key!r} among {there}")
+    rest = lines if first is None else itertools.chain([first], lines)
+    return _Rows([preamble.line], preamble.header.index(time_key), rest)
+
+
+def _numbered(settings: ReplayTable, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    for number, (line, cut) in enumerate(each_line(file), 1):
+        if line:
+            yield number, without_last_cell(line, settings.separator or ",") if cut else line
 
 
 def probe_recording(settings: ReplayTable) -> str | None:
     """Say what is wrong with a recording, or None."""
+    times, last = Times(settings.time_format, settings.time_zone), -math.inf
     try:
         with settings.path.open("rb") as file:
-            recorded(settings, file)
+            rows = recorded(settings, file)
+            for number, line in rows.lines:
+                fields = split(line.decode(errors="replace"), settings.separator or ",")
+                time_s = times.unix_s(fields[rows.time_at]) if rows.time_at < len(fields) else last
+                if time_s < last:
+                    return _backwards(settings.path, number)
+                last = last if math.isnan(time_s) else time_s
     except OSError as error:
         return str(error)
     return None
+
+
+def _backwards(path: Path, number: int) -> str:
+    return (
+        f"{path}:{number}: the time is before that of the row above; sort the rows by their time"
+        " (in local time, the hour that comes twice in autumn does this)"
+    )

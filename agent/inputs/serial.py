@@ -13,11 +13,12 @@ from typing import Final
 import serial
 
 from agent.backoff import Backoff
-from agent.config.inputs import IGNORED, TIME, SerialTable
+from agent.config.inputs import SerialTable
 from agent.inputs.ports import explain, find
 from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
-from agent.parsing.lines import Framer
+from models.formats.cells import IGNORED, TIME
+from models.formats.lines import Framer
 
 _READ_BYTES_MAX: Final = 4096  # what Linux keeps of a port; more takes room in the heap each time
 _READ_TIMEOUT_S = 0.25  # how long a stop may have to wait
@@ -75,7 +76,9 @@ class SerialInput(ThreadedInput):
     def __init__(self, settings: SerialTable) -> None:
         super().__init__(settings)
         self._settings = settings
-        self._framer = Framer(settings.line_bytes_max, _first_may_mislead(settings))
+        self._framer = Framer(
+            settings.line_bytes_max, _first_may_mislead(settings), settings.line_end
+        )
 
     def _lines_cut(self) -> int:
         return self._framer.lines_cut

@@ -9,16 +9,17 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from agent.config.inputs import IGNORED, TIME, InputTable
+from agent.config.inputs import InputTable
 from agent.parsing.measurement import Raw
-from agent.parsing.rejects import Cause, Rejects
+from agent.parsing.rejects import Rejects
 from models.errors import ConfigError
-from models.formats.cells import ABSENT, NOT_FINITE, Cells, NotANumber, NoValue, json_number
+from models.formats.cells import ABSENT, IGNORED, TIME, Cells, Fault, json_number
+from models.formats.separated import ReadRow, Separated
 from models.formats.times import NO_TIME, Times
 from models.messages import Float64
 
@@ -61,106 +62,25 @@ class Values:
         self.cells = Cells(settings.decimal, settings.missing_words)
         self._names, self._rejects = names, rejects
 
-    def read(self, cells: Iterable[tuple[int, str]]) -> tuple[list[float], list[Fault]]:
-        """Return a value for each channel, and why some are missing; nothing is counted yet.
+    def read(self, line: bytes, cells: Iterable[tuple[int, str]]) -> list[float]:
+        """Return a value for each channel; count the cells that have none.
 
         ``cells`` has the number of a channel and its text.
         """
-        return self._read(cells, self.cells.value)
+        values, faults = self.cells.row(cells, len(self._names))
+        self.count(line, faults)
+        return values
 
-    def read_json(self, values: Iterable[tuple[int, object]]) -> tuple[list[float], list[Fault]]:
+    def read_json(self, line: bytes, values: Iterable[tuple[int, object]]) -> list[float]:
         """Do the same for values of JSON."""
-        return self._read(values, self.cells.json_value)
-
-    def _read(
-        self, cells: Iterable[tuple[int, Any]], value: Callable[[Any], float]
-    ) -> tuple[list[float], list[Fault]]:
-        values = [ABSENT] * len(self._names)
-        faults = []
-        for channel, cell in cells:
-            try:
-                values[channel] = value(cell)
-            except NoValue:
-                faults.append(Fault(channel, "no_value"))
-            except NotANumber:
-                faults.append(Fault(channel, "not_a_number"))
-        return values, faults
+        read, faults = self.cells.json_row(values, len(self._names))
+        self.count(line, faults)
+        return read
 
     def count(self, line: bytes, faults: Iterable[Fault]) -> None:
         """Count the faults of a row that is used."""
         for channel, cause in faults:
             self._rejects.add(cause, line, self._names[channel])
-
-
-class Fault(NamedTuple):
-    """Why a cell gives no value."""
-
-    channel: int
-    cause: Cause
-
-
-class Columns:
-    """Fields of text in a fixed order: one is the time, others are channels, the rest ignored."""
-
-    def __init__(self, columns: Sequence[str], names: Sequence[str], times: Times) -> None:
-        self.width = len(columns)
-        self._seconds = times.seconds
-        self._numeric = times.numbers_are_times
-        self._time = columns.index(TIME) if TIME in columns else None
-        self.has_time = self._time is not None
-        channels = [names.index(name) if name in names else None for name in columns]
-        self._used = [at for at, channel in enumerate(channels) if channel is not None]
-        self._order = [channel for channel in channels if channel is not None]
-        self._channels = len(names)
-        first = self._used[0] if self._used else 0
-        side_by_side = self._used == list(range(first, first + len(self._used)))
-        self._read_from = slice(first, first + len(self._used)) if side_by_side else self._used
-        self._in_order = self._order == list(range(len(names)))
-
-    def block(self, lines: Sequence[bytes], fields: list[str], has_nan: bool = True) -> Rows | None:
-        """Read the fields of all lines; None if a used one is not a plain number.
-
-        ``has_nan``: whether one may be NaN.
-        """
-        if not self._numeric:
-            return self._by_column(lines, fields)
-        try:
-            table = np.array(list(map(float, fields))).reshape(len(lines), -1)
-        except ValueError:
-            return self._by_column(lines, fields)
-        return Rows(lines, *self._judged(table, has_nan))
-
-    def _by_column(self, lines: Sequence[bytes], fields: list[str]) -> Rows | None:
-        """Read a block with times that are not numbers, or with unused columns."""
-        table = np.zeros((len(lines), self.width))
-        try:
-            for at in self._used:
-                table[:, at] = list(map(float, fields[at :: self.width]))
-        except ValueError:
-            return None
-        if self._time is not None:
-            table[:, self._time] = list(map(self._seconds, fields[self._time :: self.width]))
-        return Rows(lines, *self._judged(table, True))
-
-    def _judged(self, table: Float64, has_nan: bool) -> tuple[Float64, Float64]:
-        """Return times and values of a table of all columns."""
-        times = np.empty(0) if self._time is None else table[:, self._time]
-        values = table[:, self._read_from]
-        if has_nan:
-            values[np.isnan(values)] = NOT_FINITE
-        if self._in_order:
-            return times, values
-        ordered = np.full((len(table), self._channels), ABSENT)
-        ordered[:, self._order] = values
-        return times, ordered
-
-    def used(self, fields: Sequence[str]) -> list[tuple[int, str]]:
-        """Return the fields of one line that are channels, each with the channel's number."""
-        return [(channel, fields[at]) for at, channel in zip(self._used, self._order, strict=True)]
-
-    def time(self, fields: Sequence[str]) -> float:
-        """Return the time of one line as ``Times`` reads it; NaN if it has none."""
-        return NO_TIME if self._time is None else self._seconds(fields[self._time])
 
 
 class Csv:
@@ -177,72 +97,36 @@ class Csv:
     ) -> None:
         expect(settings, "columns", set(columns) - {TIME, IGNORED}, names)
         self._rejects = rejects
-        self._names = columns
-        self._columns = Columns(columns, names, times_of(settings))
         self._values = Values(settings, names, rejects)
-        self._may_be_damaged = settings.may_be_damaged
-        self.has_time = self._columns.has_time
-        self._separator = settings.separator or ","
-        self._decimal_comma = settings.decimal == ","
+        self._separated = Separated(
+            columns,
+            names,
+            settings.separator or ",",
+            settings.decimal == ",",
+            self._values.cells,
+            times_of(settings),
+            settings.may_be_damaged,
+        )
+        self.has_time = self._separated.has_time
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
         """Read all lines at once, if each is whole and has a number in every column used."""
-        joined = b"\n" + (self._separator.encode() + b"\n").join(lines)
-        if b"_" in joined or not joined.isascii():  # which float accepts, in its own way
-            return None
-        if self._separator == " ":
-            if any(len(line.split()) != self._columns.width for line in lines):
-                return None
-            fields = self.split(joined.decode())
-        else:
-            fields, width, count = self.split(joined.decode()), self._columns.width, len(lines)
-            # each line has its columns if all line ends, which float passes over, are before a
-            # first field
-            if not (
-                len(fields) == count * width
-                and "".join(fields[::width]).count("\n") == count == joined.count(b"\n")
-            ):
-                return None
-        return self._columns.block(lines, fields, b"n" in joined or b"N" in joined)
-
-    def split(self, text: str) -> list[str]:
-        """Return the fields of a line."""
-        if self._decimal_comma:
-            text = text.replace(",", ".")
-        return text.split() if self._separator == " " else text.split(self._separator)
+        table = self._separated.block(lines)
+        return None if table is None else Rows(lines, *table)
 
     def line(self, line: bytes, text: str) -> Row | None:
-        """Read one line; None if it was rejected, or is the header.
-
-        If it may be cut off, its last field may be a part of a number, and is not used.
-        """
-        fields = self.split(text)
-        lacking = self._columns.width - len(fields)
-        if lacking < 0 or (lacking and (self._may_be_damaged or len(fields) == 1)):
-            self._rejects.add("truncated" if lacking > 0 else "malformed", line)
-            return None
-        if lacking:
-            fields = [*fields[:-1], *[""] * (lacking + 1)]
-        used, time = self._columns.used(fields), self._columns.time(fields)
-        values, faults = self._values.read(used)
-        if (
-            faults
-            and math.isnan(time)
-            and [fault.cause for fault in faults].count("not_a_number") == len(used)
-        ):
-            if not self._is_header(fields):
-                self._rejects.add("malformed", line)
-            return None
-        if lacking:
-            self._rejects.add("truncated", line)
-        self._values.count(line, faults)
-        return Row(line, time, values)
-
-    def _is_header(self, fields: Sequence[str]) -> bool:
-        return all(
-            column in (IGNORED, field.strip())
-            for column, field in zip(self._names, fields, strict=True)
-        )
+        """Read one line; None if it was rejected, or is the header."""
+        match self._separated.line(text):
+            case "header":
+                return None
+            case "truncated" | "malformed" as cause:
+                self._rejects.add(cause, line)
+                return None
+            case ReadRow(time, values, faults, cut):
+                if cut:
+                    self._rejects.add("truncated", line)
+                self._values.count(line, faults)
+                return Row(line, time, values)
 
 
 class Keys:
@@ -334,8 +218,7 @@ class Json:
         try:
             values = [json_number(document.get(key)) for key in keys.channels]
         except ValueError:
-            values, faults = self._values.read_json(enumerate(map(document.get, keys.channels)))
-            self._values.count(line, faults)
+            values = self._values.read_json(line, enumerate(map(document.get, keys.channels)))
         if not document.keys() <= self._expected:
             for key in sorted(document.keys() - self._expected):
                 self._rejects.add("unknown_channel", line, key)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent.config.inputs import IGNORED, TIME, InputTable
+from agent.config.inputs import InputTable
 from agent.parsing.formats import Csv, Row, Rows, expect, stacked
 from agent.parsing.rejects import Rejects
+from models.formats.cells import IGNORED, TIME
+from models.formats.header import Wanted, is_header, names_in, plain
 
 
 class HeadedCsv:
@@ -21,13 +23,15 @@ class HeadedCsv:
     def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
         expect(settings, "keys", settings.keys, names)
         self._settings, self._names, self._rejects = settings, names, rejects
-        self._meaning = {settings.keys.get(name, name): name for name in names}
-        self.has_time = settings.time_key is not None
-        if settings.time_key is not None:
-            self._meaning[settings.time_key] = TIME
+        # older proposals name columns with their quotes
+        self._meaning = {plain(settings.keys.get(name, name)): name for name in names}
+        time_key = None if settings.time_key is None else plain(settings.time_key)
+        self._wanted = Wanted(time_key, frozenset(self._meaning))
+        self.has_time = time_key is not None
+        if time_key is not None:
+            self._meaning[time_key] = TIME
         self._header = b""
         self._csv: Csv | None = None
-        self._splitter = Csv(settings, (), names, rejects)
 
     def go_on_below(self, before: HeadedCsv) -> None:
         """Read on below the header that another reader of the same lines knows."""
@@ -55,9 +59,11 @@ class HeadedCsv:
 
     def _columns(self, text: str) -> list[str] | None:
         """Return what each column is, if this is a header; of two equal names the first counts."""
+        cells = names_in(text, self._settings.separator or ",")
+        if not is_header(cells, self._wanted):
+            return None
         columns: list[str] = []
-        for field in self._splitter.split(text.removeprefix("\ufeff")):
-            meaning = self._meaning.get(field.strip(), IGNORED)
+        for cell in cells:
+            meaning = self._meaning.get(cell, IGNORED)
             columns.append(IGNORED if meaning in columns else meaning)
-        named = set(columns) - {IGNORED}
-        return columns if named - {TIME} and (TIME in named) == self.has_time else None
+        return columns

@@ -52,8 +52,7 @@ class KeyValue:
         if self._keys.known.isdisjoint(pairs):
             self._rejects.add("unknown_channel", line)
             return None
-        values, faults = self._values.read(enumerate(self._cells(pairs)))
-        self._values.count(line, faults)
+        values = self._values.read(line, enumerate(self._cells(pairs)))
         for key in sorted(pairs.keys() - self._keys.expected):
             self._rejects.add("unknown_channel", line, key)
         return Row(line, self._time(pairs), values)

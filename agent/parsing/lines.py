@@ -34,39 +34,6 @@ from models.messages import Bool, Float32, Float64, Readings
 _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
 
-class Framer:
-    """Cuts a stream of bytes into lines; holds at most one line.
-
-    Args:
-        line_bytes_max: A longer line is cut, to one byte more than this.
-        skip_first: Drop everything before the first line end: its beginning may be missing.
-
-    ``lines_cut`` counts the pieces of lines that were dropped.
-    """
-
-    def __init__(self, line_bytes_max: int, skip_first: bool = False) -> None:
-        self._kept_max = line_bytes_max + 1
-        self._skip_first = self._skip = skip_first
-        self._rest = b""
-        self.lines_cut = 0
-
-    def push(self, data: bytes) -> list[bytes]:
-        """Return the lines that ``data`` completes, without their ends; blank ones are dropped."""
-        *ended, rest = (self._rest + data).split(b"\n")
-        self._rest = rest[: self._kept_max + 1]  # its last byte may be the first of "\r\n"
-        if self._skip and ended:
-            self._skip = False
-            self.lines_cut += bool(ended.pop(0))
-        lines = [line.removesuffix(b"\r")[: self._kept_max] for line in ended]
-        return [line for line in lines if line]
-
-    def end(self) -> None:
-        """Drop the line in progress: the next bytes begin a new line."""
-        self.lines_cut += bool(self._rest)
-        self._rest = b""
-        self._skip = self._skip_first
-
-
 class _Source(Protocol):
     """Turns what an input delivers into rows of numbers, which are not checked yet."""
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agent.config.inputs import IGNORED, TIME, InputTable
+from agent.config.inputs import InputTable
 from agent.parsing.formats import Row, Rows, expect, stacked
 from agent.parsing.measurement import Bad, Measurement
 from agent.parsing.rejects import Rejects
-from models.formats.cells import ABSENT, NOT_FINITE
+from models.formats.cells import ABSENT, IGNORED, NOT_FINITE, TIME
 from models.formats.times import NO_TIME, TIME_MIN
 from models.messages import Float64
 

@@ -14,10 +14,12 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from agent.config.inputs import IGNORED, TIME, InputTable
+from agent.config.inputs import InputTable
 from agent.config.time_limit import LIMIT_S, TIME_LIMIT, TooSlow
-from agent.parsing.formats import Columns, Row, Rows, Values, expect, times_of
+from agent.parsing.formats import Row, Rows, Values, expect, times_of
 from agent.parsing.rejects import Rejects
+from models.formats.cells import IGNORED, TIME
+from models.formats.separated import Columns
 from models.printable import printable
 
 _LOG = logging.getLogger(__name__)
@@ -65,7 +67,8 @@ class Regex:
             return None
         if self._decimal_comma:
             fields = [field.replace(",", ".") for field in fields]
-        return self._columns.block(lines, fields)
+        table = self._columns.block(fields)
+        return None if table is None else Rows(lines, *table)
 
     def line(self, line: bytes, text: str) -> Row | None:
         """Read one line; None if it was rejected."""
@@ -77,8 +80,7 @@ class Regex:
         if fields is None:
             self._rejects.add("malformed", line)
             return None
-        values, faults = self._values.read(self._columns.used(fields))
-        self._values.count(line, faults)
+        values = self._values.read(line, self._columns.used(fields))
         return Row(line, self._columns.time(fields), values)
 
     def _fields(self, text: str) -> list[str] | None:

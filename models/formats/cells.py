@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Final, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Literal, NamedTuple
+
+TIME: Final = "time"  # the column of a line that holds its time
+IGNORED: Final = "-"  # a column that is not used
 
 ABSENT = math.nan  # no value at all
 NOT_FINITE = math.inf  # a value that is NaN or infinite; NaN means absent already
@@ -21,6 +24,13 @@ class NotANumber(ValueError):
 
 class NoValue(ValueError):
     """A cell holds a word that means a missing value."""
+
+
+class Fault(NamedTuple):
+    """Why a cell gives no value."""
+
+    channel: int
+    cause: Literal["no_value", "not_a_number"]
 
 
 class Cells:
@@ -57,6 +67,19 @@ class Cells:
             raise NotANumber(cell) from None
         return NOT_FINITE if math.isnan(value) else value
 
+    def row(self, cells: Iterable[tuple[int, str]], width: int) -> tuple[list[float], list[Fault]]:
+        """Return the values of ``width`` channels, and why some are missing.
+
+        ``cells`` has the number of a channel and its text.
+        """
+        return _row(cells, width, self.value)
+
+    def json_row(
+        self, values: Iterable[tuple[int, object]], width: int
+    ) -> tuple[list[float], list[Fault]]:
+        """Do the same for values of JSON."""
+        return _row(values, width, self.json_value)
+
     def json_value(self, value: object) -> float:
         """Return the number in a JSON value: a number, a boolean, or a string with a number.
 
@@ -73,6 +96,21 @@ class Cells:
             return json_number(value)
         except ValueError:
             raise NotANumber(value) from None
+
+
+def _row(
+    cells: Iterable[tuple[int, Any]], width: int, value: Callable[[Any], float]
+) -> tuple[list[float], list[Fault]]:
+    values = [ABSENT] * width
+    faults = []
+    for channel, cell in cells:
+        try:
+            values[channel] = value(cell)
+        except NoValue:
+            faults.append(Fault(channel, "no_value"))
+        except NotANumber:
+            faults.append(Fault(channel, "not_a_number"))
+    return values, faults
 
 
 def number(text: str) -> float:

@@ -86,6 +86,21 @@ class Times:
             time_s = float(self.scaled(np.array([time_s]))[0])
         return time_s if self.earliest_s <= time_s <= TIME_MAX else NO_TIME
 
+    def explain(self, text: str) -> str:
+        """Say why a text is no time of this form."""
+        if _ISO.fullmatch(text.strip()) and self._zone is None and self.numbers_are_times:
+            return f"{text!r} has no offset from UTC: add Z or +02:00 to it, or set time_zone"
+        if not self.numbers_are_times:
+            return f"{text!r} is no time of the form {self._form!r}"
+        try:
+            number(text)
+        except ValueError:
+            return (
+                f"{text!r} is no time; it must be Unix time or RFC 3339, or set time_format to a"
+                " pattern such as '%d.%m.%Y %H:%M:%S'"
+            )
+        return f"{text!r} is no time between 2000 and 2100"
+
     def json_seconds(self, value: object) -> float:
         """Return Unix seconds of a JSON value, like ``seconds``."""
         if type(value) is str:
@@ -103,6 +118,16 @@ class Times:
             if inside.any():
                 times = np.where(inside, times / per_second, times)
         return times
+
+    def written(self, unix_s: float) -> str:
+        """Return a time as ``seconds`` and ``scaled`` read it."""
+        if self._form in (AUTO, ELAPSED):
+            return f"{unix_s:.6f}"
+        moment = datetime.fromtimestamp(unix_s, self._zone or UTC)
+        if self._form != EXCEL:
+            return moment.strftime(self._form)
+        as_utc_s = moment.replace(tzinfo=UTC).timestamp()
+        return f"{(as_utc_s - _EXCEL_DAY_0) / _DAY_S:.9f}"
 
     def _of_day(self, day: float) -> float:
         """Return Unix seconds of a day of a spreadsheet, to the millisecond; else as given."""

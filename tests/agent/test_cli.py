@@ -20,7 +20,7 @@ from agent.store.migrations import READINGS
 from agent.store.reader import Reader
 from agent.store.record import Outgoing
 from agent.store.writer import Store
-from models.errors import BundleError
+from models.errors import BundleError, DataError
 from tests.conftest import ROOT, ZOO_BUNDLE, RealBroker
 
 
@@ -82,6 +82,27 @@ def test_replay_ignores_columns_it_does_not_know_and_counts_bad_lines(
     outcome = json.loads(call("replay", odd, "--bundle", ZOO_BUNDLE, "--json").output)
     assert outcome["samples"] == 100
     assert sum(outcome["rejected"].values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (0, "there are no rows below the header"),
+        (20, "it has 20 samples, and the first 50 after a start or a gap get no score"),
+        (-20, "none of its 20 rows is scored; 20 bad_time; the last, bad_time: soon,"),
+    ],
+)
+def test_replay_of_what_gives_no_score_fails_with_the_reason(
+    recording: Path, tmp_path: Path, rows: int, said: str
+) -> None:
+    header, *there = recording.read_text().splitlines()
+    used = there[: abs(rows)]
+    if rows < 0:
+        used = ["soon," + row.partition(",")[2] for row in used]
+    (tmp_path / "short.csv").write_text("\n".join([header, *used, ""]))
+    outcome = call("replay", tmp_path / "short.csv", "--bundle", ZOO_BUNDLE)
+    assert isinstance(outcome.exception, DataError)
+    assert said in str(outcome.exception)
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "time,colour\n1,2\n"])

@@ -27,10 +27,10 @@ from agent.bench.bundle import REFERENCE_BUNDLE
 from agent.bench.devices import Send, terminals
 from agent.bench.lines import Lines
 from agent.bench.new_store import GATEWAY, SITE, new_store
-from agent.config.inputs import TIME
 from agent.demo.broker import Broker
 from agent.store.reader import Reader
 from models import bundle as bundles
+from models.formats.cells import TIME
 
 _FIGURES = {"rss": "Rss:", "pss": "Pss:", "anon": "Pss_Anon:", "file": "Pss_File:"}
 _WARM = 0.25  # of the time, before the slope

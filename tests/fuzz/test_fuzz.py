@@ -48,7 +48,7 @@ from agent.mqtt.connection import Received
 from agent.mqtt.packets import BoundedSocket
 from agent.mqtt.payload import Payload
 from agent.parsing.checksum import checked, signed
-from agent.parsing.lines import Framer, LineParser
+from agent.parsing.lines import LineParser
 from agent.parsing.measurement import Bad, Measurement
 from agent.store.batch import Batch
 from agent.store.reader import Reader
@@ -61,6 +61,7 @@ from models import bundle as bundles
 from models import known_answers
 from models import signed as signatures
 from models.errors import BundleError, ConfigError
+from models.formats.lines import Framer
 from models.formats.times import TIME_MAX
 from models.keys import new_key, read_secret
 from models.manifest import KNOWN_ANSWERS, MANIFEST, NETWORK, Channel

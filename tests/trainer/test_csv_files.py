@@ -67,11 +67,12 @@ def test_values_out_of_range_are_missing_and_counted(tmp_path: Path) -> None:
         (HEADER + "1,2,3,4\n", "recording.csv:2: 4 cells, the header has 3"),
         (HEADER + "noon,2,3\n", "recording.csv:2: 'noon' is no time"),
         (HEADER + "2023-11-14T22:13:20,2,3\n", "has no offset from UTC"),
-        (HEADER + "1700000000000,2,3\n", "is not in Unix seconds"),
-        (HEADER + "nan,2,3\n", "is not in Unix seconds"),
-        (HEADER + '1,"2,3\n', "not CSV"),
-        (HEADER.encode() + b"1,\xff,3\n", "not UTF-8"),
-        (HEADER.replace(",", ";") + "1;2;3\n", "the header has: time;flow;T 1"),
+        (HEADER + "17000000000000,2,3\n", "'17000000000000' is no time between 2000 and 2100"),
+        (HEADER + "nan,2,3\n", "'nan' is no time between"),
+        (HEADER + '1,"2,3\n', "2 cells, the header has 3"),
+        (HEADER.encode() + b"1,\xff,3\n", "is no number; it is not UTF-8: set the encoding"),
+        (HEADER.encode("utf-16"), "is UTF-16, which is not read: save it as UTF-8"),
+        ("title\nunits\n", "no column 'time'; the header has: title"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_place(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -23,6 +24,7 @@ class Recording(NamedTuple):
     readings: Readings
     out_of_range: int  # values outside their channel's low and high, set to missing
     sha256: str  # of the file's bytes
+    rejected: Mapping[str, int] = {}  # cells and rows that were not used, by cause
 
 
 class Label(NamedTuple):

@@ -1,49 +1,158 @@
 """CSV recordings: a header, a column of times, a column of numbers for each channel.
 
-A time is Unix seconds, or RFC 3339 with an offset. A cell that is empty, or says in words that
-there is nothing, is a missing value; any other cell that is no number is an error that names
-its line, because a person is there to mend it.
+They are read as the agent reads them; see ``models.formats``. What cannot be read costs its cell,
+or its row, and is counted. If it is more than a small share, it is an error that names the line,
+because a person is there to mend it.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from models.errors import DataError
-from models.messages import Float32, Readings
+from models.formats.cells import TIME, Cells, Decimal
+from models.formats.header import Wanted, plain
+from models.formats.recording import Layout, Recorded, recorded
+from models.formats.separated import ReadRow, Separated, split
+from models.formats.times import TIME_MAX, Times
+from models.messages import Float32, Float64, Readings
 from trainer.config import LABELS_SUFFIX, ColumnTable
 from trainer.datasets import Label, Recording, read_bytes
 
-_MISSING = frozenset(("", "nan", "na", "n/a", "null", "none", "-"))
-_UNIX_S_MAX = 1e11  # the year 5138; a larger number is in milliseconds
+_BAD_SHARE_MAX: Final = 0.1  # of the rows; more says that the file is read in a wrong way
+_BLOCK_LINES: Final = 2000
+LAYOUT: Final = Layout()
 
 
-def read_recording(path: Path, time_column: str, channels: Sequence[ColumnTable]) -> Recording:
-    """Read one recording.
+def read_recording(
+    path: Path, time_column: str, channels: Sequence[ColumnTable], layout: Layout = LAYOUT
+) -> Recording:
+    """Read one recording, in the order of its times.
 
     Raises:
-        DataError: unreadable, a column is missing, or a cell is neither a number nor missing;
+        DataError: unreadable, a column is missing, or too many cells or rows cannot be used;
             names file, line and column.
 
     """
     data = read_bytes(path)
-    columns = [time_column, *(channel.source for channel in channels)]
-    rows = [_numbers(path, line, columns, cells) for line, cells in _cells(path, data, columns)]
-    if not rows:
-        raise DataError(f"{path}: there are no rows below the header")
-    table = np.array(rows, np.float64)
-    values = table[:, 1:].astype(np.float32)
+    rows = _Rows(path, data, time_column, [channel.source for channel in channels], layout)
+    times, values = rows.read()
+    backwards = int((np.diff(times) < 0).sum())
+    if backwards:
+        order = np.argsort(times, kind="stable")
+        times, values = times[order], values[order]
+        rows.rejected["backwards"] = backwards
     values[~np.isfinite(values)] = np.nan
     out_of_range = _drop_out_of_range(values, channels)
     digest = hashlib.sha256(data).hexdigest()
-    return Recording(path.name, Readings(table[:, 0].copy(), values), out_of_range, digest)
+    return Recording(path.name, Readings(times, values), out_of_range, digest, +rows.rejected)
+
+
+class _Rows:
+    """The rows of one file, and what could not be used of them."""
+
+    def __init__(
+        self, path: Path, data: bytes, time_column: str, columns: Sequence[str], layout: Layout
+    ) -> None:
+        self._path, self._columns = path, columns
+        try:
+            self._times = Times(layout.time_format, layout.time_zone)
+            self._recorded = recorded(data, Wanted(time_column, frozenset(columns)), layout)
+        except ValueError as error:
+            raise DataError(f"{path}: {error}") from error
+        header = self._recorded.header
+        for column in (time_column, *columns):
+            if header.count(column) != 1:
+                found = "more than one column" if column in header else "no column"
+                raise DataError(f"{path}: {found} {column!r}; the header has: {', '.join(header)}")
+        meaning = {column: column for column in columns} | {time_column: TIME}
+        decimal: Decimal = "," if self._recorded.decimal_comma else "."
+        self._separated = Separated(
+            self._recorded.columns(meaning),
+            columns,
+            self._recorded.separator,
+            self._recorded.decimal_comma,
+            Cells(decimal, layout.missing_words),
+            self._times,
+            may_be_damaged=False,
+        )
+        self.rejected: Counter[str] = Counter()
+        self._first: dict[str, str] = {}  # by what is bad, a channel or the row: where, and why
+        self._bad: Counter[str] = Counter()
+
+    def read(self) -> tuple[Float64, Float32]:
+        """Return times (n,) and values (n, C)."""
+        read = self._recorded
+        if not read.rows:
+            raise DataError(f"{self._path}: there are no rows below the header")
+        parts = [self._block(start) for start in range(0, len(read.rows), _BLOCK_LINES)]
+        for what, count in self._bad.items():
+            if count > _BAD_SHARE_MAX * len(read.rows):
+                more = f" (and {count - 1} more)" if count > 1 else ""
+                raise DataError(f"{self._first[what]}{more}")
+        times = np.concatenate([times for times, _ in parts])
+        return times, np.concatenate([values for _, values in parts])
+
+    def _block(self, start: int) -> tuple[Float64, Float32]:
+        rows = self._recorded.rows[start : start + _BLOCK_LINES]
+        table = self._separated.block(rows)
+        if table is None or not self._are_times(table[0]).all():
+            table = self._one_by_one(start, rows)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is missing
+            return self._times.scaled(table[0]), table[1].astype(np.float32)
+
+    def _one_by_one(self, start: int, rows: Sequence[bytes]) -> tuple[Float64, Float64]:
+        times, values = [], []
+        for number, row in enumerate(rows, start):
+            text = row.decode(errors="replace")
+            read = self._separated.line(text)
+            if not isinstance(read, ReadRow):
+                self._refuse(number, "malformed" if read == "header" else read, text)
+            elif not self._are_times(np.array([read.time])).all():
+                self._refuse(number, "bad_time", text)
+            else:
+                if read.cut:
+                    self._refuse(number, "truncated", text)
+                self._count(number, read, text)
+                times.append(read.time)
+                values.append(read.values)
+        return np.array(times), np.array(values).reshape(-1, len(self._columns))
+
+    def _are_times(self, times: Float64) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+        times = self._times.scaled(times)
+        return np.asarray((times >= self._times.earliest_s) & (times <= TIME_MAX))
+
+    def _refuse(self, row: int, cause: str, text: str) -> None:
+        """Count a row that cannot be used, or only in part."""
+        cells = split(text, self._recorded.separator)
+        width = len(self._recorded.header)
+        if cause == "bad_time" or (cause == "malformed" and len(cells) == width):
+            at = self._separated.time_at
+            said = self._times.explain(cells[at].strip() if at < len(cells) else "")
+        else:
+            said = f"{len(cells)} cells, the header has {width}"
+        self._note("row", row, cause, said)
+
+    def _count(self, row: int, read: ReadRow, text: str) -> None:
+        for channel, cause in read.faults:
+            column = self._columns[channel]
+            if cause == "no_value":
+                self.rejected[cause] += 1
+                continue
+            cell = split(text, self._recorded.separator)[self._recorded.header.index(column)]
+            hint = "; it is not UTF-8: set the encoding" if "\ufffd" in cell else ""
+            self._note(column, row, cause, f"{column}: {cell.strip()!r} is no number{hint}")
+
+    def _note(self, what: str, row: int, cause: str, said: str) -> None:
+        self.rejected[cause] += 1
+        self._bad[what] += 1
+        self._first.setdefault(what, f"{self._path}:{self._recorded.numbers[row]}: {said}")
 
 
 def labels_path(recording: Path) -> Path:
@@ -51,96 +160,47 @@ def labels_path(recording: Path) -> Path:
     return recording.with_name(recording.stem + LABELS_SUFFIX)
 
 
-def read_labels(path: Path) -> list[Label]:
+def read_labels(path: Path, layout: Layout = LAYOUT) -> list[Label]:
     """Read the labelled stretches of a recording: columns ``start``, ``end``, ``kind``.
 
     Raises:
         DataError: unreadable, or a row is no stretch; names file and line.
 
     """
+    try:
+        times = Times(layout.time_format, layout.time_zone)
+        read = recorded(read_bytes(path), Wanted("start", frozenset(("end",))), layout)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
     labels = []
-    for line, (start, end, kind) in _cells(path, read_bytes(path), ["start", "end", "kind"]):
-        label = Label(_time(path, line, start), _time(path, line, end), kind)
+    for line, (start, end, kind) in _cells(path, read, ["start", "end", "kind"]):
+        label = Label(_time(line, start, times), _time(line, end, times), kind)
         if label.start > label.end:
-            raise DataError(f"{path}:{line}: the label ends before it starts")
+            raise DataError(f"{line}: the label ends before it starts")
         labels.append(label)
     return labels
 
 
-def _cells(path: Path, data: bytes, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and the cells of ``columns``, row by row; empty lines are skipped."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from error
-    reader = csv.reader(text.splitlines(), strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        chosen = [_position(path, header, column) for column in columns]
-        for row in reader:
-            if len(row) == len(header):
-                yield reader.line_num, [row[position] for position in chosen]
-            elif row:
-                raise DataError(
-                    f"{path}:{reader.line_num}: {len(row)} cells, the header has {len(header)}"
-                )
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from error
+def _cells(path: Path, read: Recorded, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the place and the cells of ``columns``, row by row."""
+    for column in columns:
+        if column not in read.header:
+            have = ", ".join(read.header)
+            raise DataError(f"{path}: no column {column!r}; the header has: {have}")
+    for number, row in zip(read.numbers, read.rows, strict=True):
+        cells = split(row.decode(errors="replace"), read.separator)
+        if len(cells) != len(read.header):
+            raise DataError(
+                f"{path}:{number}: {len(cells)} cells, the header has {len(read.header)}"
+            )
+        yield f"{path}:{number}", [plain(cells[read.header.index(column)]) for column in columns]
 
 
-def _position(path: Path, header: list[str], column: str) -> int:
-    if header.count(column) != 1:
-        found = "more than one column" if column in header else "no column"
-        raise DataError(f"{path}: {found} {column!r}; the header has: {', '.join(header)}")
-    return header.index(column)
-
-
-def _numbers(path: Path, line: int, columns: Sequence[str], cells: list[str]) -> list[float]:
-    try:
-        numbers = [float(cell) for cell in cells]  # nearly every row; the rest goes cell by cell
-    except ValueError:
-        values = zip(columns[1:], cells[1:], strict=True)
-        return [
-            _time(path, line, cells[0]),
-            *(_value(path, line, column, cell) for column, cell in values),
-        ]
-    _check_time(path, line, numbers[0])
-    return numbers
-
-
-def _value(path: Path, line: int, column: str, cell: str) -> float:
-    if cell.strip().lower() in _MISSING:
-        return math.nan
-    try:
-        return float(cell)
-    except ValueError:
-        raise DataError(f"{path}:{line}: {column}: {cell!r} is no number") from None
-
-
-def _time(path: Path, line: int, cell: str) -> float:
-    try:
-        seconds = float(cell)
-    except ValueError:
-        seconds = _calendar_time(path, line, cell)
-    _check_time(path, line, seconds)
-    return seconds
-
-
-def _calendar_time(path: Path, line: int, cell: str) -> float:
-    try:
-        moment = datetime.fromisoformat(cell.strip())
-    except ValueError:
-        raise DataError(
-            f"{path}:{line}: {cell!r} is no time; it must be Unix seconds or RFC 3339"
-        ) from None
-    if moment.tzinfo is None:
-        raise DataError(f"{path}:{line}: {cell!r} has no offset from UTC; add Z or e.g. +02:00")
-    return moment.timestamp()
-
-
-def _check_time(path: Path, line: int, seconds: float) -> None:
-    if not abs(seconds) < _UNIX_S_MAX:  # also false for NaN
-        raise DataError(f"{path}:{line}: time {seconds} is not in Unix seconds")
+def _time(where: str, cell: str, times: Times) -> float:
+    time_s = times.unix_s(cell)
+    if np.isnan(time_s):
+        raise DataError(f"{where}: {times.explain(cell)}")
+    return time_s
 
 
 def _drop_out_of_range(values: Float32, channels: Sequence[ColumnTable]) -> int:

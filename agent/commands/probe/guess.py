@@ -16,16 +16,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from agent.config.inputs import IGNORED, TIME
 from agent.parsing import checksum
-from models.formats.cells import MISSING_WORDS
+from models.formats.cells import IGNORED, MISSING_WORDS, TIME
+from models.formats.header import Preamble, Wanted, is_value, names_in
+from models.formats.separated import SEPARATORS
 from models.formats.times import Times, zone_named
 from models.printable import printable
 
 _MOST: Final = 0.8  # of the lines must look alike
 _DEPTH_MAX: Final = 8
 _WORDS_MAX: Final = 5  # without a value, in lines of pairs
-_SEPARATORS: Final = (",", ";", "\t", "|", " ")
 
 _WITH_OFFSET: Final = Times()
 _TIMES: Final = Times(zone="UTC")  # of local times, too
@@ -250,8 +250,8 @@ def _suffix(value: str) -> str | None:
 
 def _csv(texts: Sequence[str], found: Guess) -> bool:
     best: tuple[float, str, str, list[list[str]]] | None = None
-    for separator in _SEPARATORS:
-        rows = [_split(text, separator) for text in texts]
+    for separator in SEPARATORS:
+        rows = [names_in(text, separator) for text in texts]
         width, count = Counter(map(len, rows)).most_common(1)[0]
         if count < _MOST * len(rows) or (width < 2 and separator != ","):
             continue
@@ -269,15 +269,20 @@ def _csv(texts: Sequence[str], found: Guess) -> bool:
     if decimal != ".":
         found.settings["decimal"] = decimal
     rows = [[cell.replace(decimal, ".") for cell in row] for row in rows]
-    if len(rows) > 1 and not any(map(_is_value, rows[0])) and all(rows[0]):
-        found.header, rows = rows[0], rows[1:]
+    found.header = _header(texts, separator, len(rows[0]))
+    if found.header:
+        rows = [row for row in rows if any(map(is_value, row))]
     _name_columns(found, rows)
     return True
 
 
-def _split(text: str, separator: str) -> list[str]:
-    parts = text.split() if separator == " " else text.split(separator)
-    return [part.strip() for part in parts]
+def _header(texts: Sequence[str], separator: str, width: int) -> list[str] | None:
+    """Return the names of the columns, if a line above the rows has them."""
+    preamble = Preamble(Wanted(), separator)
+    for text in texts:
+        if not preamble.takes(text.encode()):
+            break
+    return preamble.header if preamble.header and len(preamble.header) == width else None
 
 
 def _decimal(rows: Sequence[Sequence[str]]) -> str:

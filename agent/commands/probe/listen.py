@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import threading
@@ -28,10 +29,13 @@ from agent.mqtt.connection import (
 )
 from agent.mqtt.version import connected
 from agent.parsing.measurement import as_bytes
+from models.formats.encodings import is_utf16
+from models.formats.lines import ends_with_cr, whole_lines
 from models.printable import printable
 
 LINES_MAX: Final = 20_000  # kept; what comes after is only counted
 BYTES_MAX: Final = 16 * 2**20  # in those lines
+_HEAD_BYTES: Final = 16_384  # of a file, with its header
 _TAIL_BYTES: Final = 65_536  # of a file that is there already
 
 Show = Callable[[bytes], None]
@@ -89,7 +93,7 @@ def listen(table: AnyInput, seconds: float, show: Show) -> Heard:
 
 
 def listen_to_file(table: FileTable, seconds: float, show: Show) -> Heard:
-    """Return the first line of a file, its end, and new lines.
+    """Return the first lines of a file, its end, and new lines.
 
     Raises:
         OSError: the file cannot be read.
@@ -98,14 +102,22 @@ def listen_to_file(table: FileTable, seconds: float, show: Show) -> Heard:
     heard = Heard(seconds)
     with table.path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        first = file.readline(table.line_bytes_max + 1)
-        rest_at = max(file.tell(), size - _TAIL_BYTES)
-        cut = rest_at > file.tell()
+        begin = file.read(_HEAD_BYTES)
+        if is_utf16(begin):
+            raise OSError(errno.EILSEQ, "it is UTF-16; let its program write UTF-8")
+        cr = bool(ends_with_cr(begin))
+        head = begin[: begin.rfind(b"\r" if cr else b"\n") + 1]
+        rest_at = max(len(head), size - _TAIL_BYTES)
         file.seek(rest_at)
-        lines = file.read(_TAIL_BYTES).split(b"\n")[:-1]
-    for line in [first, *(lines[1:] if cut else lines)]:
-        if plain := line.rstrip(b"\r\n"):
-            heard.add(Arrival("", None, plain), show)
+        tail = file.read(_TAIL_BYTES)
+    lines, _ = whole_lines(head)
+    if tail:
+        more, unended = whole_lines((b"\r" if cr else b"\n") + tail)
+        more = more[:-1] if unended else more
+        lines += more[2:] if rest_at > len(head) else more
+    for line in lines:
+        if line:
+            heard.add(Arrival("", None, line), show)
     live = listen(table, seconds, show)
     heard.arrivals += live.arrivals
     heard.lines, heard.bytes = heard.lines + live.lines, size + live.bytes

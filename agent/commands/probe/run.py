@@ -21,6 +21,7 @@ from agent.inputs.serial import probe_port, sample
 from agent.parsing.measurement import as_bytes
 from models import bundle as bundles
 from models.errors import ConfigError
+from models.formats.header import Preamble, Wanted
 from models.manifest import Channel
 from models.printable import printable
 from models.settings import explain
@@ -89,7 +90,11 @@ def probe_file(path: Path, stream: str, seconds: float, show: Show) -> Document:
     except OSError as error:
         return _failed(seconds, f"{path} cannot be read: {error.strerror}")
     if heard.problem is None and not heard.lines:
-        heard.problem = f"{path} is empty, and nothing came in {seconds:g} s"
+        heard.problem = (
+            f"{path} has {heard.bytes} bytes, but no line end"
+            if heard.bytes
+            else f"{path} is empty, and nothing came in {seconds:g} s"
+        )
     given = {"type": "file", "path": str(path.absolute()), "begin": "end"}
     return document_of(heard, given, stream, path.stem)
 
@@ -190,7 +195,8 @@ def document_of(heard: Heard, given: Options, stream: str, name: str) -> Documen
             continue
         settings = _settings(found, given.get("type") == "file")
         table = InputTable.model_validate({"name": "probe", "stream": "probe"} | settings)
-        about = measured(table, plain_channels(list(found.channels)), arrivals)
+        rows = _without_preamble(table, arrivals)
+        about = measured(table, plain_channels(list(found.channels)), rows)
         sources.append(_described(source, found, about))
         where = {"topics": [source]} if source else {}
         if table.format == "csv":
@@ -207,6 +213,18 @@ def document_of(heard: Heard, given: Options, stream: str, name: str) -> Documen
         if channels
         else None,
     }
+
+
+def _without_preamble(table: InputTable, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
+    """Return the header and the rows, without the lines around the header, as the agent does."""
+    if not table.header:
+        return arrivals
+    preamble = Preamble(Wanted(table.time_key), table.separator or ",")
+    for at, arrival in enumerate(arrivals):
+        if not preamble.takes(as_bytes(arrival.line)):
+            header = [one for one in arrivals[:at] if one.line == preamble.line]
+            return [*header, *arrivals[at:]]
+    return arrivals
 
 
 def _settings(found: Guess, is_file: bool) -> dict[str, Any]:

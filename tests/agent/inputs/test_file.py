@@ -112,6 +112,65 @@ def test_each_chunk_has_the_header_of_its_file(path: Path, tails: list[Tail]) ->
     tail.has(b"time,flow", b"2,2", b"flow,time", b"3,3", b"time", b"4")
 
 
+TOA5 = (
+    b'"TOA5","Station7","CR1000X","12345"\r\n"TIMESTAMP","RECORD","flow"\r\n'
+    b'"TS","RN","m3/h"\r\n"","","Avg"\r\n'
+)
+SEP = b"\xef\xbb\xbfsep=;\r\ntime;flow\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "given", "header"),
+    [
+        (TOA5, {}, b'"TIMESTAMP","RECORD","flow"'),
+        (TOA5, {"time_key": "TIMESTAMP"}, b'"TIMESTAMP","RECORD","flow"'),
+        (TOA5, {"keys": {"flow": '"flow"'}}, b'"TIMESTAMP","RECORD","flow"'),
+        (SEP, {"separator": ";", "decimal": ",", "time_key": "time"}, b"time;flow"),
+        (b"time,flow,p\r", {}, b"time,flow,p"),
+    ],
+)
+@pytest.mark.parametrize("begin", ["start", "end"])
+def test_the_header_is_found_below_a_title(
+    path: Path, tails: list[Tail], head: bytes, given: dict[str, object], header: bytes, begin: str
+) -> None:
+    end = b"\r" if head.endswith(b"p\r") else b"\r\n"
+    row = b"1;2" if head == SEP else b"1,2,3"
+    append(path, head + row + end)
+    tails.append(tail := Tail(path, columns=None, header=True, begin=begin, **given))
+    wait_until(lambda: tail.input.status().connected, "the file to be open")
+    if begin == "start":
+        tail.has(header, row)
+    append(path, b"4,5;6,5" + end if head == SEP else b"4,5,6" + end)
+    wait_until(lambda: len(tail.lines()) == (4 if begin == "start" else 2), "the new row")
+    assert [chunk.lines[0] for chunk in tail.chunks] == [header] * len(tail.chunks)
+    assert tail.lines()[-1].startswith(b"4,5")
+
+
+def test_a_line_that_is_half_there_at_the_start_is_not_read_as_a_whole(
+    path: Path, tails: list[Tail]
+) -> None:
+    append(path, b"1\n12")
+    tails.append(tail := Tail(path))
+    wait_until(lambda: tail.input.status().connected, "the file to be open")
+    append(path, b".5\n3\n")
+    tail.has(b"3")
+    assert tail.input.status().lines_cut == 1
+
+
+def test_utf_16_is_named(path: Path, tails: list[Tail]) -> None:
+    path.write_bytes("time,flow\n1,2\n".encode("utf-16"))
+    tails.append(tail := Tail(path, columns=None, header=True))
+    wait_until(lambda: tail.input.status().last_error is not None, "the reason")
+    assert "is UTF-16; let its program write UTF-8" in str(tail.input.status().last_error)
+
+
+def test_a_file_without_a_header_says_so(path: Path, tails: list[Tail]) -> None:
+    append(path, b"1,2\n" * 200)
+    tails.append(tail := Tail(path, columns=None, header=True, begin="start"))
+    wait_until(lambda: tail.input.status().last_error is not None, "the reason")
+    assert tail.input.status().last_error == "no header among the first 100 lines"
+
+
 def test_a_header_that_is_not_there_yet_is_waited_for(path: Path, tails: list[Tail]) -> None:
     append(path, b"time,f")
     tails.append(tail := Tail(path, columns=None, header=True))

@@ -1,0 +1,42 @@
+"""Encodings of text that devices and recorders write."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+Encoding = Literal["utf-8", "latin-1", "cp1252"]
+
+_BOM: Final = b"\xef\xbb\xbf"
+_UTF16_BOMS: Final = (b"\xff\xfe", b"\xfe\xff")
+_LOOKED_AT: Final = 1024  # bytes
+
+
+def is_utf16(data: bytes) -> bool:
+    """Whether text is UTF-16: half of its bytes are zeros, or it says so at its beginning."""
+    part = data[:_LOOKED_AT]
+    return part[:2] in _UTF16_BOMS or 3 * part.count(0) > len(part) > 0
+
+
+def as_utf8(data: bytes, encoding: Encoding) -> bytes:
+    """Return text as UTF-8, without a byte order mark; what is not text in it stays or becomes �.
+
+    Raises:
+        ValueError: it is UTF-16.
+
+    """
+    if is_utf16(data):
+        raise ValueError("is UTF-16, which is not read: save it as UTF-8")
+    if data.startswith(_BOM):
+        return data[len(_BOM) :]
+    if encoding == "utf-8" or data.isascii():
+        return data
+    return data.decode(encoding, errors="replace").encode()
+
+
+def likely(data: bytes) -> Encoding:
+    """Return the likely encoding: UTF-8 if it is that, else the one of Western Windows."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return "cp1252" if any(0x80 <= byte < 0xA0 for byte in data) else "latin-1"
+    return "utf-8"

@@ -1,0 +1,120 @@
+"""A whole recording: its header, its rows, and how they are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import BinaryIO, Final, NamedTuple
+
+from models.formats.cells import IGNORED, MISSING_WORDS, Decimal
+from models.formats.encodings import Encoding, as_utf8
+from models.formats.header import Preamble, Wanted, looks_like_names, names_in
+from models.formats.lines import ends_with_cr, whole_lines
+from models.formats.separated import SEPARATORS, split
+from models.formats.times import ELAPSED
+
+_READ_BYTES: Final = 65536
+_LOOKED_AT: Final = 1000  # rows, for the decimal sign
+_COMMA_NUMBER = re.compile(r"[-+]?\d+,\d+", re.ASCII)
+
+
+class Layout(NamedTuple):
+    """How a recording is written, as far as it does not say so itself."""
+
+    encoding: Encoding = "utf-8"
+    separator: str | None = None  # None: whichever makes a line the header
+    decimal: Decimal | None = None  # None: numbers in the first rows say it
+    missing_words: Sequence[str] = MISSING_WORDS
+    time_format: str = ELAPSED
+    time_zone: str | None = None
+
+
+class Recorded(NamedTuple):
+    """A recording that is cut into rows."""
+
+    header: list[str]
+    separator: str
+    decimal_comma: bool
+    numbers: list[int]  # (n,) of the rows' lines in the file, from 1
+    rows: list[bytes]  # (n,) UTF-8, without line ends; blank ones are left out
+
+    def columns(self, meaning: Mapping[str, str]) -> list[str]:
+        """Return what each column is; of two equal names the first counts."""
+        found: list[str] = []
+        for name in self.header:
+            what = meaning.get(name, IGNORED)
+            found.append(IGNORED if what in found else what)
+        return found
+
+
+def recorded(data: bytes, wanted: Wanted, layout: Layout = Layout()) -> Recorded:  # noqa: B008
+    """Cut a recording into rows.
+
+    Args:
+        data: The whole file.
+        wanted: The names of its header.
+        layout: How it is written.
+
+    Raises:
+        ValueError: it is UTF-16, or no line is the header; says what the best line has.
+
+    """
+    lines, cut = whole_lines(as_utf8(data, layout.encoding))
+    preamble = Preamble(wanted, layout.separator)
+    numbers, rows = [], []
+    above = True
+    for number, line in enumerate(lines, 1):
+        if not line or line.isspace():
+            continue
+        if above and (above := preamble.takes(line)):
+            continue
+        numbers.append(number)
+        rows.append(line)
+    if preamble.header is None or preamble.separator is None:
+        raise ValueError(_without_header(lines, wanted))
+    separator = preamble.separator
+    if cut and rows:
+        rows[-1] = without_last_cell(rows[-1], separator)
+    decimal_comma = layout.decimal == ","
+    if layout.decimal is None:
+        some = (split(row.decode(errors="replace"), separator) for row in rows[:_LOOKED_AT])
+        decimal_comma = separator != "," and has_decimal_comma(some)
+    return Recorded(preamble.header, separator, decimal_comma, numbers, rows)
+
+
+def _without_header(lines: Sequence[bytes], wanted: Wanted) -> str:
+    """Say what is missing in the line that is most like a header."""
+    texts = [line.decode(errors="replace") for line in lines[:100] if line.strip()]
+    candidates = [names_in(text, separator) for text in texts for separator in SEPARATORS]
+    named = [cells for cells in candidates if wanted.names.intersection(cells)]
+    timed = [cells for cells in candidates if wanted.time in cells]
+    likely = [cells for cells in candidates if len(cells) > 1 and looks_like_names(cells)]
+    best = next(iter([*named, *timed, *likely, *candidates]), [])
+    if wanted.time is not None and wanted.time not in best:
+        missing = f"no column {wanted.time!r}"
+    else:
+        missing = f"no column for any of {', '.join(sorted(wanted.names))}"
+    return f"{missing}; the header has: {', '.join(best)}"
+
+
+def has_decimal_comma(rows: Iterable[Sequence[str]]) -> bool:
+    """Whether a cell is a number with a comma, such as 41,7."""
+    return any(_COMMA_NUMBER.fullmatch(cell.strip()) for row in rows for cell in row)
+
+
+def without_last_cell(row: bytes, separator: str) -> bytes:
+    """Return a row that may be cut off within its last cell with that cell empty."""
+    return row[: row.rstrip().rfind(separator.encode()) + 1]
+
+
+def each_line(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    """Yield the lines of a file without their ends, and whether the end is missing."""
+    begin = file.read(_READ_BYTES)
+    if ends_with_cr(begin):
+        lines, cut = whole_lines(begin + file.read())
+        for number, line in enumerate(lines, 1):
+            yield line, cut and number == len(lines)
+        return
+    file.seek(0)
+    for line in file:
+        yield line.rstrip(b"\r\n"), not line.endswith(b"\n")
