@@ -126,6 +126,11 @@ class InputTable(SourceTable):
         le=65536,
         description=f"A longer line is rejected as too_long; regex: at most {REGEX_BYTES_MAX}",
     )
+    encoding: Literal["utf-8", "latin-1", "cp1252"] = Field(
+        "utf-8",
+        description="Encoding of the text: utf-8, or latin-1 or cp1252 of Western Windows; it"
+        " matters for names and words that are not ASCII",
+    )
     line_end: Literal["auto", "lf", "cr"] = Field(
         "auto",
         description="What ends a line: lf: a line feed, also after a carriage return; cr: a"
@@ -221,6 +226,7 @@ _ONLY_FOR: Final[dict[str, tuple[str, ...]]] = {
     "checksum": _TEXT,
     "separator": ("csv", "header", "keyvalue"),
     "decimal": _TEXT,
+    "encoding": _TEXT,
     "missing_words": _TEXT,
     "time_format": _TEXT,
     "time_zone": _TEXT,

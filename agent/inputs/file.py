@@ -97,7 +97,7 @@ class FileInput(ThreadedInput):
         time_key = None if settings.time_key is None else plain(settings.time_key)
         # channels without a key are named like their columns, which only the stream knows
         names = frozenset(map(plain, settings.keys.values())) if time_key is None else frozenset()
-        return Preamble(Wanted(time_key, names), settings.separator or ",")
+        return Preamble(Wanted(time_key, names), settings.separator or ",", settings.encoding)
 
     def _rows(self, lines: list[bytes]) -> list[bytes]:
         """Return the lines that are rows; keep the header, drop what is around it."""

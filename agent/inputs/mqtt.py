@@ -37,6 +37,9 @@ from agent.mqtt.connection import (
     Woken,
 )
 from agent.mqtt.version import Version
+from agent.parsing.documents import documents
+from models.formats.encodings import transcoded
+from models.formats.lines import whole_lines
 from models.printable import printable
 
 _LOG = logging.getLogger(__name__)
@@ -251,7 +254,11 @@ class MqttInput(ThreadedInput):
             LinkError: it is too much for the memory; the broker sends it again later.
 
         """
-        lines = [line.removesuffix(b"\r") for line in received.body.split(b"\n")]
+        body = received.body
+        if self._settings.format == "json":
+            lines = documents(transcoded(body, self._settings.encoding)) or [body]
+        else:
+            lines = whole_lines(body)[0] or [body]
         token = self._token(received, lines)
         self._bytes += len(received.body)
         self._lines += len(lines)

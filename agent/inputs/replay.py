@@ -109,7 +109,8 @@ class ReplayInput(ThreadedInput):
         return self._times.unix_s(fields[at])
 
     def _split(self, line: bytes) -> list[str]:
-        return split(line.decode(errors="replace"), self._settings.separator or ",")
+        text = line.decode(self._settings.encoding, errors="replace")
+        return split(text, self._settings.separator or ",")
 
     def _moved(self, line: bytes, at: int, recorded_s: float) -> bytes:
         """Return the row with its new time."""
@@ -118,7 +119,7 @@ class ReplayInput(ThreadedInput):
         separator = self._settings.separator or ","
         fields = [f'"{cell}"' if separator in cell else cell for cell in self._split(line)]
         fields[at] = self._times.written(recorded_s + self._shift_s)
-        return separator.join(fields).encode()
+        return separator.join(fields).encode(self._settings.encoding, errors="replace")
 
     def _put(self, head: list[bytes], lines: list[bytes], put: Callable[[Chunk], None]) -> None:
         while self._put_so_far - self._committed >= _AHEAD_MAX and not self._stopping.is_set():
@@ -157,7 +158,7 @@ def recorded(settings: ReplayTable, file: BinaryIO) -> _Rows:
     assert settings.time_key is not None
     time_key = plain(settings.time_key)
     separator = settings.separator or ","
-    preamble = Preamble(Wanted(time_key), separator)
+    preamble = Preamble(Wanted(time_key), separator, settings.encoding)
     first = next(((number, line) for number, line in lines if not preamble.takes(line)), None)
     if preamble.header is None or preamble.line is None:
         file.seek(0)

@@ -20,6 +20,7 @@ import numpy as np
 from agent.config.inputs import InputTable
 from agent.config.line_patterns import REGEX_BYTES_MAX
 from agent.parsing import checksum
+from agent.parsing.documents import documents
 from agent.parsing.formats import Csv, Format, Json, Rows, expect, stacked, times_of
 from agent.parsing.headed import HeadedCsv
 from agent.parsing.keyvalue import KeyValue
@@ -27,6 +28,7 @@ from agent.parsing.measurement import Raw, as_bytes
 from agent.parsing.numbers import Numbers
 from agent.parsing.regex import Regex
 from agent.parsing.rejects import Cause, Reject, Rejects
+from models.formats.encodings import is_utf16, transcoded
 from models.formats.times import TIME_MAX
 from models.manifest import Channel
 from models.messages import Bool, Float32, Float64, Readings
@@ -62,6 +64,8 @@ class Text:
         regex = settings.format == "regex"
         self._line_bytes_max = min(settings.line_bytes_max, REGEX_BYTES_MAX if regex else 65536)
         self._may_be_damaged = settings.may_be_damaged
+        self._encoding = settings.encoding
+        self._is_json = settings.format == "json"
         times = times_of(settings)
         self.in_seconds, self.earliest_s = times.scaled, times.earliest_s
         self.has_time = self._format.has_time
@@ -82,6 +86,8 @@ class Text:
             lines = [body for body in found if body is not None]
             if len(lines) < len(found):
                 return None
+        if self._encoding != "utf-8":
+            lines = [transcoded(line, self._encoding) for line in lines]
         return self._format.block(lines)
 
     def each(self, lines: Sequence[bytes]) -> Rows:
@@ -90,10 +96,15 @@ class Text:
             row
             for line in lines
             if (body := self._body(line))
-            and (text := self._text(body))
-            and (row := self._format.line(body, text))
+            for part in self._parts(body)
+            if (text := self._text(part)) and (row := self._format.line(part, text))
         ]
         return stacked(rows, self._width)
+
+    def _parts(self, line: bytes) -> Sequence[bytes]:
+        """Return the objects of an array of JSON; else the line."""
+        line = transcoded(line, self._encoding)
+        return documents(line) if self._is_json and line.lstrip()[:1] == b"[" else [line]
 
     def _body(self, line: bytes) -> bytes | None:
         """Return the line without its checksum; None if it cannot be used, or is blank."""
@@ -112,6 +123,9 @@ class Text:
 
         If nothing can have damaged the line on its way, a byte that is not text costs its cell.
         """
+        if b"\0" in line and is_utf16(line):
+            self._rejects.add("utf_16", line)
+            return None
         try:
             text = line.decode()
         except UnicodeDecodeError:
@@ -119,7 +133,7 @@ class Text:
                 self._rejects.add("not_utf8", line)
                 return None
             text = line.decode(errors="replace")
-        return None if text.isspace() else text
+        return None if text.isspace() else text.removeprefix("\ufeff")  # byte order mark
 
 
 class LineParser:

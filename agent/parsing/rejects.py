@@ -10,6 +10,7 @@ from models.printable import printable
 
 Cause = Literal[
     "not_utf8",  # the line is not text in its encoding
+    "utf_16",  # the line is UTF-16, which is not read
     "too_long",  # more than line_bytes_max bytes
     "bad_checksum",  # the checksum is missing or wrong
     "malformed",  # not a line of this format

@@ -12,9 +12,9 @@ _LOOKED_AT: Final = 1024  # bytes
 
 
 def is_utf16(data: bytes) -> bool:
-    """Whether text is UTF-16: half of its bytes are zeros, or it says so at its beginning."""
+    """Whether text is UTF-16: it says so at its beginning, or about half of its bytes are zeros."""
     part = data[:_LOOKED_AT]
-    return part[:2] in _UTF16_BOMS or 3 * part.count(0) > len(part) > 0
+    return part[:2] in _UTF16_BOMS or (len(part) >= 4 and 3 * part.count(0) > len(part))
 
 
 def as_utf8(data: bytes, encoding: Encoding) -> bytes:
@@ -28,9 +28,18 @@ def as_utf8(data: bytes, encoding: Encoding) -> bytes:
         raise ValueError("is UTF-16, which is not read: save it as UTF-8")
     if data.startswith(_BOM):
         return data[len(_BOM) :]
-    if encoding == "utf-8" or data.isascii():
-        return data
-    return data.decode(encoding, errors="replace").encode()
+    return transcoded(data, encoding)
+
+
+def transcoded(text: bytes, encoding: Encoding) -> bytes:
+    """Return a piece of text as UTF-8; what is UTF-8 already stays as it is."""
+    if encoding == "utf-8" or text.isascii():
+        return text
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return text.decode(encoding, errors="replace").encode()
+    return text
 
 
 def likely(data: bytes) -> Encoding:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from models.formats.cells import number
+from models.formats.encodings import Encoding, transcoded
 from models.formats.separated import SEPARATORS, split
 
 LINES_MAX: Final = 100  # the header must be among these
@@ -67,6 +68,7 @@ class Preamble:
     Args:
         wanted: What is known of the header.
         separator: None: the one with which a line is the header, or that a line ``sep=;`` names.
+        encoding: Of the lines.
 
     Attributes:
         header: The names of the columns; None until they are found.
@@ -75,8 +77,9 @@ class Preamble:
 
     """
 
-    def __init__(self, wanted: Wanted, separator: str | None) -> None:
+    def __init__(self, wanted: Wanted, separator: str | None, encoding: Encoding = "utf-8") -> None:
         self._wanted = wanted
+        self._encoding = encoding
         self._by_looks = wanted == Wanted()
         self._candidates: dict[int, bytes | None] = {}  # by their cells; None: a row came first
         self._seen = 0
@@ -94,7 +97,7 @@ class Preamble:
 
         Without a header among the first ``LINES_MAX`` lines, what follows are rows.
         """
-        text = line.decode(errors="replace").removeprefix(_BOM)
+        text = self._text(line)
         if self.header is not None:
             return not any(map(is_value, split(text, self.separator or ",")))
         self._seen += 1
@@ -121,6 +124,8 @@ class Preamble:
         self.line = self._candidates.setdefault(len(cells), None)
         if self.line is None:  # a line of the title, or there is no header
             return True
-        text = self.line.decode(errors="replace")
-        self.header = names_in(text, self.separator or ",")
+        self.header = names_in(self._text(self.line), self.separator or ",")
         return False
+
+    def _text(self, line: bytes) -> str:
+        return transcoded(line, self._encoding).decode(errors="replace").removeprefix(_BOM)

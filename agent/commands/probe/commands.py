@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from models.console import say, say_error, say_json
 from models.printable import printable
 
 UNAVAILABLE = 69  # as of agent.commands.check: something outside that may come back
+REFUSED = 65  # data that cannot be used
 BY_ID = Path("/dev/serial/by-id")
 SHOWN_MAX = 20  # lines, as they come
 
@@ -88,6 +90,7 @@ def probe(
     # errors are reported once, at the end
     logging.getLogger().addHandler(logging.NullHandler())
     if context.invoked_subcommand is not None:
+        _hand_on(context, context.invoked_subcommand)
         return None
     if name is not None:
         from agent.commands.probe import run
@@ -103,6 +106,22 @@ def probe(
     for line in report.ports(found, by_id):
         say(line)
     return 0
+
+
+def _hand_on(context: click.Context, command: str) -> None:
+    """Let options that were given before a command hold for it; refuse those it does not have."""
+    assert isinstance(context.command, click.Group)
+    known = {parameter.name for parameter in context.command.commands[command].params}
+    given = {
+        parameter.name: context.params[parameter.name]
+        for parameter in context.command.params
+        if parameter.name is not None
+        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    }
+    for name in given.keys() - known:
+        option = {"name": "input", "config_file": "config"}.get(name, name.replace("_", "-"))
+        raise click.UsageError(f"--{option} is not an option of probe {command}", context)
+    context.default_map = {command: given}
 
 
 @probe.command()
@@ -289,4 +308,12 @@ def _print(document: dict[str, Any], as_json: bool) -> int:
     problem = document["problem"]
     if problem and not as_json:
         say_error("fieldwatch-agent", problem)
-    return UNAVAILABLE if problem else 0
+    if problem:
+        return UNAVAILABLE
+    if not document["proposal"] and not any(
+        source.get("readings") for source in document.get("sources", ())
+    ):
+        if not as_json:
+            say_error("fieldwatch-agent", "nothing that came can be read")
+        return REFUSED
+    return 0

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from agent.parsing import checksum
 from models.formats.cells import IGNORED, MISSING_WORDS, TIME
+from models.formats.encodings import Encoding, likely, transcoded
 from models.formats.header import Preamble, Wanted, is_value, names_in
 from models.formats.separated import SEPARATORS
 from models.formats.times import Times, zone_named
@@ -25,6 +26,7 @@ from models.printable import printable
 
 _MOST: Final = 0.8  # of the lines must look alike
 _DEPTH_MAX: Final = 8
+_HIGH_SHARE_MAX: Final = 0.2  # of the bytes are not ASCII in Western text
 _WORDS_MAX: Final = 5  # without a value, in lines of pairs
 
 _WITH_OFFSET: Final = Times()
@@ -75,12 +77,19 @@ def guess(
     if kind is not None:
         bodies = (checksum.checked(line, kind) for line in lines)
         lines = [body for body in bodies if body is not None]
-    texts = list(_texts(lines))
+    encoding = _encoding(lines)
+    texts = list(_texts(lines, encoding))
     for look in (_json, _pairs, _csv):
         found = Guess({}, label=label, taken=taken)
         if texts and look(texts, found) and found.channels:
             if kind is not None:
                 found.settings["checksum"] = kind
+            if encoding != "utf-8":
+                found.settings["encoding"] = encoding
+                found.notes.append(
+                    f"the text is not UTF-8; if names look wrong with {encoding}, try"
+                    f" {'cp1252' if encoding == 'latin-1' else 'latin-1'}"
+                )
             return found
     return None
 
@@ -93,10 +102,20 @@ def _checksum(lines: Sequence[bytes]) -> checksum.Kind | None:
     return None
 
 
-def _texts(lines: Sequence[bytes]) -> Iterator[str]:
+def _encoding(lines: Sequence[bytes]) -> Encoding:
+    """Return the likely encoding; a line of noise here and there says nothing."""
+    odd = [likely(line) != "utf-8" for line in lines]
+    text = b"\n".join(lines)
+    if not any(odd) or not (odd[0] or sum(odd) > len(odd) / 2):
+        return "utf-8"
+    high = sum(byte >= 0x80 for byte in text)
+    return likely(text) if high <= _HIGH_SHARE_MAX * len(text) else "utf-8"
+
+
+def _texts(lines: Sequence[bytes], encoding: Encoding) -> Iterator[str]:
     for line in lines:
         try:
-            text = line.decode("utf-8-sig")
+            text = transcoded(line, encoding).decode("utf-8-sig")
         except UnicodeDecodeError:
             continue
         if text and not text.isspace():

@@ -28,6 +28,7 @@ from agent.mqtt.connection import (
     TooLarge,
 )
 from agent.mqtt.version import connected
+from agent.parsing.documents import documents
 from agent.parsing.measurement import as_bytes
 from models.formats.encodings import is_utf16
 from models.formats.lines import ends_with_cr, whole_lines
@@ -154,9 +155,9 @@ def _receive(connection: Connection, heard: Heard, show: Show) -> None:
                 heard.bytes += len(received.body)
                 heard.retained += received.retained
                 came = None if received.retained else time.monotonic()
-                for line in received.body.split(b"\n"):
-                    if plain := line.removesuffix(b"\r"):
-                        heard.add(Arrival(received.topic, came, plain), show)
+                for line in documents(received.body):
+                    if line:
+                        heard.add(Arrival(received.topic, came, line), show)
             case TooLarge() as message:
                 heard.note = (
                     f"a message of {message.size_bytes} bytes on {printable(message.topic)} was not"

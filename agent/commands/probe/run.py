@@ -219,7 +219,7 @@ def _without_preamble(table: InputTable, arrivals: Sequence[Arrival]) -> Sequenc
     """Return the header and the rows, without the lines around the header, as the agent does."""
     if not table.header:
         return arrivals
-    preamble = Preamble(Wanted(table.time_key), table.separator or ",")
+    preamble = Preamble(Wanted(table.time_key), table.separator or ",", table.encoding)
     for at, arrival in enumerate(arrivals):
         if not preamble.takes(as_bytes(arrival.line)):
             header = [one for one in arrivals[:at] if one.line == preamble.line]

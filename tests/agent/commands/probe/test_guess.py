@@ -145,6 +145,32 @@ def test_a_local_time_is_proposed_with_a_zone_and_a_note(monkeypatch: pytest.Mon
     assert understood(found, lines) == 2
 
 
+def test_another_encoding_is_proposed() -> None:
+    lines = ["time;T [°C]", *(f"17000000{n};2{n}" for n in range(10, 20))]
+    found = guess([line.encode("latin-1") for line in lines])
+    assert found is not None
+    assert found.settings["encoding"] == "latin-1"
+    assert found.header == ["time", "T [°C]"]
+    noise = guess([b"1,2", b"1,\xb02", *[b"1,2"] * 8])
+    assert noise is not None
+    assert "encoding" not in noise.settings
+
+
+def test_the_header_is_found_below_a_title_and_in_quotes() -> None:
+    lines = [
+        b'"TOA5","Station7","CR1000X","12345"',
+        b'"TIMESTAMP","RECORD","flow"',
+        b'"TS","RN","m3/h"',
+        b'"","","Avg"',
+        *(b'"2023-11-14 23:13:%d",%d,5.5' % (n, n) for n in range(10, 40)),
+    ]
+    found = guess(lines)
+    assert found is not None
+    assert found.header == ["TIMESTAMP", "RECORD", "flow"]
+    assert found.time == "TIMESTAMP"
+    assert list(found.channels) == ["RECORD", "flow"]
+
+
 def test_numbers_as_text_booleans_and_missing_words_are_channels() -> None:
     lines = [b'{"value": "317.00", "error": "no error", "on": true, "t": null}'] * 2
     found = guess(lines)

@@ -42,7 +42,8 @@ def probe(*arguments: object) -> Result:
 def found(*arguments: object, seconds: float = 0.5) -> dict[str, Any]:
     ended = probe(*arguments, "--seconds", seconds, "--json")
     document: dict[str, Any] = json.loads(ended.stdout)
-    assert ended.return_value == (69 if document["problem"] else 0)
+    unread = not document["proposal"] and "--input" not in arguments
+    assert ended.return_value == (69 if document["problem"] else 65 if unread else 0)
     return document
 
 
@@ -209,6 +210,7 @@ def test_lines_of_no_known_format_are_told(
     assert (document["problem"], document["proposal"]) == (None, None)
     text = probe("serial", name, "--baud", 9600, "--seconds", 0.3).output
     assert "match no known format; format = 'regex'" in text
+    assert "nothing that came can be read" in text
 
 
 # ---- a file
@@ -270,6 +272,26 @@ def test_control_c_ends_the_listening_and_what_came_counts(tmp_path: Path) -> No
 def opened_by(process: int) -> set[str]:
     links = Path(f"/proc/{process}/fd").iterdir()
     return {str(link.readlink()) for link in links if link.is_symlink()}
+
+
+def test_options_before_the_command_hold_or_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("1,2\n3,4\n")
+    document = json.loads(probe("--json", "--seconds", 0.1, "file", path).stdout)
+    assert (document["seconds"], document["lines"]) == (0.1, 2)
+    for options in (["--input", "x"], ["--config", "x"], ["--by-id", "x"]):
+        refused = probe(*options, "file", path)
+        assert f"{options[0]} is not an option of probe file" in str(refused.exception)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [(b"1,2", "has 3 bytes, but no line end"), ("1,2\n".encode("utf-16"), "it is UTF-16")],
+)
+def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, data: bytes, said: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(data)
+    assert said in found("file", path, seconds=0.1)["problem"]
 
 
 @pytest.mark.parametrize("text", [None, ""])
