@@ -22,12 +22,30 @@ ACTIONS = {
 }
 
 
+def nothing_usable(counts: Mapping[str, int], seconds: float, last: str) -> str:
+    """Return what to do about a silent stream whose input brings lines that cannot be used.
+
+    ``counts``: of rejects by cause, in so many seconds; ``last``: one of them.
+    """
+    a_minute = 60 / max(seconds, 60.0)
+    said = ", ".join(f"{max(1, round(n * a_minute))} {cause}" for cause, n in counts.items())
+    return (
+        "check the format of the input and the device's settings: nothing usable comes,"
+        f" {said} a minute, last: {last}"
+    )
+
+
 def alarm_document(
-    stream: str, event: Event, units: Mapping[str, str], quality: Mapping[str, str]
+    stream: str,
+    event: Event,
+    units: Mapping[str, str],
+    quality: Mapping[str, str],
+    action: str | None = None,
 ) -> dict[str, Any]:
     """Return the alarm as JSON data: what the store keeps and central ops receives.
 
-    ``quality``: of the channels that were not measured in the sample that opened the event.
+    ``quality``: of the channels that were not measured in the sample that opened the event;
+    ``action``: what to do, if not the usual of its kind.
     """
     return {
         "stream": stream,
@@ -40,7 +58,7 @@ def alarm_document(
         "score": _short(event.score),
         "probability": _short(event.probability),
         "severity": event.severity,
-        "action": ACTIONS[event.kind],
+        "action": action or ACTIONS[event.kind],
         "channels": [
             {
                 "channel": channel.channel,

@@ -107,14 +107,16 @@ class Alarms:
             if alarm["kind"] in kinds and number not in but
         }
 
-    def take(self, event: Event, quality: Mapping[str, str]) -> Change | None:
+    def take(
+        self, event: Event, quality: Mapping[str, str], action: str | None = None
+    ) -> Change | None:
         """Open or close the alarm of an event; None: ``close`` has closed it before.
 
-        ``quality``: of the channels that were not measured in the sample that opened it; a closing
-        says what its opening said.
+        ``quality``: of the channels that were not measured in the sample that opened it;
+        ``action``: what to do, if not the usual of its kind. A closing says what its opening said.
         """
         if event.closed is None:
-            alarm = alarm_document(self._stream, event, self._units, quality)
+            alarm = alarm_document(self._stream, event, self._units, quality, action)
             self._open[event.number] = alarm
             return Change(alarm, event.time)
         if event.number in self._over:
@@ -158,4 +160,5 @@ class Alarms:
     def _document(self, event: Event) -> dict[str, Any]:
         """Return the alarm of an event that opened before; older versions stored no quality."""
         known = self._open.get(event.number, {})
-        return alarm_document(self._stream, event, self._units, known.get("quality", {}))
+        quality, action = known.get("quality", {}), known.get("action")
+        return alarm_document(self._stream, event, self._units, quality, action)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from agent.alarms.document import nothing_usable
 from agent.inputs.source import Chunk
 from agent.parsing.lines import LineParser
 from agent.parsing.measurement import Raw
@@ -39,6 +42,15 @@ class _Route(NamedTuple):
     leaps: Leaps | None  # of the stream; None: its times are steady, or may run ahead
 
 
+@dataclass
+class _Unusable:
+    """What came for a stream since its last reading, and could not be used."""
+
+    since_mono_s: float
+    counts: Counter[str] = field(default_factory=Counter)
+    last: str = ""
+
+
 class Intake:
     """Reads chunks and gives what they hold to the fleets; one thread uses it."""
 
@@ -55,6 +67,7 @@ class Intake:
         self._parsers = dict(parsers)
         self._routes: dict[str, _Route] = {}
         self._holding: dict[Leaps, _Route] = {}  # those that hold rows
+        self._unusable: dict[str, _Unusable] = {}  # by stream
         self._kinds: dict[tuple[int, Hashable], int] = {}  # by fleet and layout
         self._unused_kinds = itertools.count()
         for fleet in fleets:
@@ -125,7 +138,9 @@ class Intake:
             if chunk.lines if route.parser.reads_measurements else chunk.measurements:
                 chunk = self._without_strays(chunk, route)
             if chunk.old and not route.parser.has_time:
+                before = route.parser.counters.copy()
                 route.parser.refuse(chunk.rows, "retained", _arrived_s(chunk, route))
+                self._note_unusable(route, before)
             elif route.kind is None or chunk.again:
                 heard += self._take_alike([(chunk, route)], batch)
             elif route.kind in kinds:
@@ -146,6 +161,24 @@ class Intake:
     def parser(self, name: str) -> LineParser:
         """Return the parser of an input."""
         return self._parsers[name]
+
+    def nothing_usable(self, stream: str) -> str | None:
+        """Return what to do if rows of a stream come but none can be used; None if none come."""
+        found = self._unusable.get(stream)
+        if found is None:
+            return None
+        return nothing_usable(found.counts, self._mono_s - found.since_mono_s, found.last)
+
+    def _note_unusable(self, route: _Route, before: Counter[str]) -> None:
+        """Keep why nothing of a chunk was used; ``before``: what the parser had counted."""
+        counts = route.parser.counters - before
+        if not counts:  # blank lines, or rows that are held
+            return
+        name = route.target.name
+        found = self._unusable.setdefault(name, _Unusable(self._mono_s))
+        found.counts.update(counts)
+        if last := route.parser.rejects():
+            found.last = last[-1].excerpt
 
     def look(self, batch: Batch) -> list[str]:
         """Score held rows that have become usable; return the names of their streams."""
@@ -187,13 +220,23 @@ class Intake:
             if route.kind is None and route.leaps is not None and not self._clock.synced:
                 route.leaps.goes_on(route.name, self._mono_s)
             self._give(route, streams, readings, batch)
-            return [(chunk, route.target.name) for chunk, route in alike]
+            heard = [(chunk, route.target.name) for chunk, route in alike]
+            return self._usable(heard) if self._unusable else heard
         heard = []
         for chunk, route in alike:
+            before = route.parser.counters.copy()
             readings = self._read(chunk, route)
             if count := len(readings.times):
                 self._give(route, np.full(count, route.stream), readings, batch)
                 heard.append((chunk, route.target.name))
+            else:
+                self._note_unusable(route, before)
+        return self._usable(heard)
+
+    def _usable(self, heard: list[tuple[Chunk, str]]) -> list[tuple[Chunk, str]]:
+        """Forget what could not be used for streams that have readings again."""
+        for _, name in heard:
+            self._unusable.pop(name, None)
         return heard
 
     def _give(self, route: _Route, streams: Int64, readings: Readings, batch: Batch) -> None:

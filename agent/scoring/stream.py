@@ -230,16 +230,32 @@ class Stream:
         """Return the number of a new event."""
         return self.detector.events(self._memory, self._number).take_number()
 
-    def open_silence(self, since_monotonic_s: float, batch: Batch) -> None:
-        """Open the alarm ``silent``, once until the next reading."""
-        since, now = self.arrived_s(since_monotonic_s), self.arrived_s(self._clock.monotonic_s())
-        self.report(self.detector.open_silence(self._memory, now, since, self._number), batch)
+    def open_silence(
+        self, since_monotonic_s: float, batch: Batch, action: str | None = None
+    ) -> None:
+        """Open the alarm ``silent``, once until the next reading.
 
-    def report(self, events: list[Event], batch: Batch, quality: Uint8 | None = None) -> None:
-        """Make alarms of events; ``quality`` (C,) is that of the sample they were found at."""
+        ``action``: what to do about it if something comes, but nothing that can be used.
+        """
+        since, now = self.arrived_s(since_monotonic_s), self.arrived_s(self._clock.monotonic_s())
+        opened = self.detector.open_silence(self._memory, now, since, self._number)
+        self.report(opened, batch, action=action)
+
+    def report(
+        self,
+        events: list[Event],
+        batch: Batch,
+        quality: Uint8 | None = None,
+        action: str | None = None,
+    ) -> None:
+        """Make alarms of events; ``quality`` (C,) is that of the sample they were found at.
+
+        ``action``: what to do, if not the usual of their kind.
+        """
         for inside in events:
             event = inside.moved(self.correction_s)
-            change = self._alarms.take(event, named_quality(self.manifest.channel_names, quality))
+            named = named_quality(self.manifest.channel_names, quality)
+            change = self._alarms.take(event, named, action)
             if change is not None:
                 self._tell(change, event.detector, batch)
 

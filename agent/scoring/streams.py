@@ -92,7 +92,8 @@ class Streams:
             self._heard[name] = now
         for name, heard in self._heard.items():
             if now - heard > self._by_name[name].silent_after_s:
-                self._by_name[name].open_silence(heard, batch)
+                why = self._intake.nothing_usable(name)
+                self._by_name[name].open_silence(heard, batch, why)
 
     def flush(self, batch: Batch) -> None:
         """Put what was scored since the last call into ``batch``."""

@@ -290,3 +290,15 @@ def test_numbers_of_a_time_nobody_knows_are_retained(detector: Detector) -> None
     old = measured("a", row(0, Pump(1).run(1)[0].tolist()))._replace(old=True)
     assert rig.take([old]) == []
     assert rig.parsers["a"].counters == {"retained": 1}
+
+
+def test_nothing_usable_is_told_from_nothing(detector: Detector) -> None:
+    rig = Rig(detector)
+    assert rig.intake.nothing_usable("s0") is None
+    for _ in range(3):
+        assert rig.take([chunk("a", "x,y", "T=\x1b[2J")]) == []
+    said = str(rig.intake.nothing_usable("s0"))
+    assert "nothing usable comes, 6 truncated a minute, last: T=\\x1b[2J" in said
+    assert rig.intake.nothing_usable("s1") is None
+    assert rig.take([chunk("a", line(0, [1.0] * 8), "x,y")]) == ["s0"]
+    assert rig.intake.nothing_usable("s0") is None

@@ -105,6 +105,17 @@ def test_silence_is_told_once_and_ends_with_the_next_reading() -> None:
     assert states(fleet.flush()) == [(1, "silent", "opened"), (1, "silent", "closed")]
 
 
+def test_a_silence_says_if_something_comes_that_cannot_be_used() -> None:
+    world = World(START_S)
+    fleet = Fleeting("pump", clock=world.clock())
+    fleet.take(rows(3))
+    world.wait(60)
+    fleet.stream.open_silence(2.0, fleet.batch, "nothing usable comes, 40 malformed a minute")
+    fleet.take(rows(1), 60)
+    said = [one["action"] for one in fleet.flush().alarms if one["kind"] == "silent"]
+    assert said == ["nothing usable comes, 40 malformed a minute"] * 2
+
+
 def test_a_silence_that_an_older_sample_ends_does_not_end_before_it_began() -> None:
     """A device that tells late, what it kept meanwhile, has times of before the alarm."""
     world = World(START_S)
