@@ -380,7 +380,7 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
     for row in metrics["recordings"]:
         say(
             f"{row['name']:24}{row['hours']:8.2f}{row['faults']:8}{row['found']:7}"
-            f"{row['false_events']:7}{row['score_max']:9.2f}"
+            f"{row['false_events']:7}{row['score_max']:z9.2f}"
         )
     labelled = metrics["labelled"]
     for kind, row in labelled["kinds"].items():
@@ -389,7 +389,7 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
         say(f"{kind}: {row['found']} of {row['labels']} found{late}")
     for name in ("precision", "recall", "f1"):
         if labelled[name] is not None:
-            say(f"{name} {labelled[name]:.3f}")
+            say(f"{name} {labelled[name]:z.3f}")
     if "as_sealed" in metrics:
         same = "the same metrics as" if metrics["as_sealed"] else "OTHER METRICS than"
         say(f"test part: {same} in the bundle (evaluated digest {metrics['evaluated_digest']})")

@@ -53,7 +53,7 @@ def summary(metrics: dict[str, Any]) -> str:
     normal, labelled = metrics["normal"], metrics.get("labelled")
     sentences = [
         f"{normal['days'] * 24:.1f} h of normal operation outside the training data:"
-        f" {_count(normal['events'], 'event')}, highest score {normal['score_max']:.2f}"
+        f" {_count(normal['events'], 'event')}, highest score {normal['score_max']:z.2f}"
         " (1 is the threshold)."
     ]
     if labelled is None:

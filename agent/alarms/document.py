@@ -107,7 +107,7 @@ _SEVERITIES = ("high", "medium", "low")
 
 def _short(value: float | None) -> float | None:
     """Six digits: more is noise of float32, and has to be sent and read."""
-    return None if value is None else float(f"{value:.6g}")
+    return None if value is None else float(f"{value:z.6g}")
 
 
 def describe(alarm: Mapping[str, Any]) -> str:
@@ -117,7 +117,7 @@ def describe(alarm: Mapping[str, Any]) -> str:
     if alarm.get("limit"):  # alarms stored before there were forecasts have none
         first = alarm["channels"][0]
         channels = f"{first['channel']} {time_to_limit(alarm['limit'])}"
-    what = f" (score {alarm['score']:.1f})" if alarm["kind"] == "anomaly" else ""
+    what = f" (score {alarm['score']:z.1f})" if alarm["kind"] == "anomaly" else ""
     number = "(not stored yet)" if alarm["number"] is None else f"#{alarm['number']}"
     grave = f" {alarm['severity']}" if "severity" in alarm else ""
     return (
@@ -186,5 +186,5 @@ def _channel(kind: str, channel: Mapping[str, Any]) -> str:
     if observed is None:
         return f"{channel['channel']} no value"
     if kind == "stuck" or expected is None:
-        return f"{channel['channel']} {observed:.4g} {unit}"
-    return f"{channel['channel']} {observed:.4g} {unit}, expected {expected:.4g}"
+        return f"{channel['channel']} {observed:z.4g} {unit}"
+    return f"{channel['channel']} {observed:z.4g} {unit}, expected {expected:z.4g}"

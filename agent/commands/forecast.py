@@ -222,4 +222,4 @@ def _document(forecaster: Forecaster, made: Forecast, watch: LimitWatch) -> dict
 
 
 def _short(value: np.float32) -> float:
-    return float(f"{value:.6g}")
+    return float(f"{value:z.6g}")

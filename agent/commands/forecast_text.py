@@ -45,7 +45,7 @@ def _channel(name: str, forecasts: Sequence[Document]) -> Iterator[str]:
     """Yield the table of one channel, with its forecasts side by side."""
     first = forecasts[0]
     channel = first["channels"][name]
-    yield f"{name}, {channel['unit'] or 'no unit'}; last {channel['last']:.4g}"
+    yield f"{name}, {channel['unit'] or 'no unit'}; last {channel['last']:z.4g}"
     intervals = [level for level in _INTERVALS if level in first["intervals"]]
     head = f"{'median':>12}" + "".join(f"{f'{level} % within':>22}" for level in intervals)
     more = f"{'what if':>12}" + head[12:]
@@ -62,9 +62,9 @@ def _rows(steps: int) -> list[int]:
 
 def _cells(forecast: Document, name: str, step: int, intervals: Sequence[str]) -> str:
     quantiles = forecast["channels"][name]["quantiles"]
-    median = f"{quantiles['0.5'][step]:>12.4g}"
+    median = f"{quantiles['0.5'][step]:>z12.4g}"
     bounds = [[quantiles[key][step] for key in forecast["intervals"][one]] for one in intervals]
-    return median + "".join(f"{f'{low:.4g} to {high:.4g}':>22}" for low, high in bounds)
+    return median + "".join(f"{f'{low:z.4g} to {high:z.4g}':>22}" for low, high in bounds)
 
 
 def _limits(prefix: str, made: Document, channels: Container[str]) -> Iterator[str]:

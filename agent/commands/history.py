@@ -110,7 +110,7 @@ def _points(found: History, channels: Sequence[str]) -> Iterator[dict[str, Any]]
 
 
 def _short(value: Any) -> float | None:
-    return None if value != value else float(f"{value:.6g}")  # NaN
+    return None if value != value else float(f"{value:z.6g}")  # NaN
 
 
 def as_csv(document: dict[str, Any]) -> str:
@@ -183,7 +183,7 @@ def _unix_s(text: str) -> float:
 
 
 def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.5g}"
+    return "-" if value is None else f"{value:z.5g}"
 
 
 def time_range(

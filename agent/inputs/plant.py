@@ -263,7 +263,7 @@ def csv_line(time_s: float, row: Float32) -> str:
     A channel without a signal leaves its field empty.
     """
     fields = (
-        "" if math.isnan(value) else f"{value:.{channel.decimals}f}"
+        "" if math.isnan(value) else f"{value:z.{channel.decimals}f}"
         for channel, value in zip(CHANNELS, row.tolist(), strict=True)
     )
     return ",".join([f"{time_s:.3f}", *fields])

@@ -222,5 +222,5 @@ def _channel(now: _Interval, doubts: _Doubts | None, index: int) -> dict[str, fl
     return {
         "missing": now.samples - known,
         **{name: count for name, count in made_up.items() if count},
-        **{name: float(f"{value:.6g}") if known else None for name, value in statistics.items()},
+        **{name: float(f"{value:z.6g}") if known else None for name, value in statistics.items()},
     }

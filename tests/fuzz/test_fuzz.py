@@ -145,7 +145,15 @@ PIECES += [
     "\u202e\u2028\x85".encode(),
 ]
 TOPIC = "plant/pump"
-WHOLE_LINE = ("not_utf8", "too_long", "bad_checksum", "malformed", "truncated", "bad_time")
+WHOLE_LINE = (
+    "not_utf8",
+    "utf_16",
+    "too_long",
+    "bad_checksum",
+    "malformed",
+    "truncated",
+    "bad_time",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -255,7 +263,7 @@ def test_every_measurement_is_a_row_or_counted() -> None:
     assert sent == used + parser.counters["bad_time"]
     assert parser.counters == single.counters
     assert not block.counters
-    assert {"bad_quality", "malformed", "not_finite", "out_of_range"} <= parser.counters.keys()
+    assert {"bad_quality", "not_a_number", "not_finite", "out_of_range"} <= parser.counters.keys()
 
 
 def some_measurement(names: Sequence[str], chance: random.Random) -> Measurement:

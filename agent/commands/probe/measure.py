@@ -71,7 +71,7 @@ def _period_s(times: Float64, steady: bool) -> float | None:
 
 
 def _range(values: np.ndarray[Any, Any]) -> dict[str, float | None]:
-    known = [float(f"{value:.6g}") for value in values.tolist() if not math.isnan(value)]
+    known = [float(f"{value:z.6g}") for value in values.tolist() if not math.isnan(value)]
     return {
         "low": min(known, default=None),
         "high": max(known, default=None),

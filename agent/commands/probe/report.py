@@ -84,7 +84,7 @@ def _format(source: Document) -> str:
 def _range(about: Document) -> str:
     if about["last"] is None:
         return "no value"
-    return f"{about['low']:g} to {about['high']:g}, last {about['last']:g}"
+    return f"{about['low']:zg} to {about['high']:zg}, last {about['last']:zg}"
 
 
 def _registers(document: Document) -> Iterator[str]:

@@ -217,3 +217,7 @@ def test_a_recording_has_a_header_every_sample_and_labels(tmp_path: Path) -> Non
     first, last = (float(lines[index].split(",")[0]) for index in (1, -1))
     for label in labels:
         assert first <= float(label["start"]) < float(label["end"]) <= last + PERIOD_S
+
+
+def test_no_field_is_minus_zero() -> None:
+    assert "-0.0" not in csv_line(0.0, np.full(len(CHANNELS), -1e-9, np.float32))
