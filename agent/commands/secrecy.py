@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agent.commands.finding import Finding
-from agent.config.broker import BrokerTable
+from agent.config.broker import BrokerTable, MqttTable
 from agent.config.inputs import MqttInputTable
 from agent.config.load import AgentConfig
 
@@ -47,7 +47,8 @@ def _local(host: str) -> bool:
 
 def _secret_files(broker: BrokerTable) -> list[Path]:
     key = broker.tls_key_file or broker.tls_cert_file  # without the one, it is in the other
-    return [file for file in (broker.password_file, key) if file is not None]
+    sign = broker.sign if isinstance(broker, MqttTable) else None
+    return [file for file in (broker.password_file, key, sign) if file is not None]
 
 
 def _own_groups(config: AgentConfig) -> frozenset[int]:
