@@ -4,8 +4,8 @@ A part belongs to one stream, ``agent.scoring.stream.Stream``, which has a list 
 thread makes all calls; no call does any input or output. In the order of a stream's life:
 
     restore ──> (take | foretell | reconfigure) … ──> to_bytes, document ──> … ──> close
-    at the start,  first of what was stored             at each commit         the stream leaves;
-    if saved       after the last save                                         not at a stop
+    at the start,  first of what was stored             at each commit         the stream leaves, or
+    if saved       after the last save                                         gets another detector
 
 A part sends messages, and opens and closes alarms, through its ``Teller``.
 ``agent.scoring.parts`` has those that a stream has from the start.
@@ -100,9 +100,10 @@ class Part:
         """
 
     def close(self, batch: Batch) -> None:
-        """Tell what is still to be told: the stream leaves, and nothing is restored after it.
+        """Send what is not sent yet: the stream leaves, or gets another detector and new parts.
 
-        Not called at a stop: what was saved goes on at the next start. The stream closes alarms.
+        Not called at a stop: the saved data continues at the next start. The stream closes the
+        alarms.
         """
 
 

@@ -325,13 +325,15 @@ def test_a_reload_does_not_hold_up_the_loop_and_ends_with_a_stop(gateway: Gatewa
     os.mkfifo(drop_in)
     reloading = gateway.connect()
     reloading.sendall(b'{"command": "reload"}\n')
-    with drop_in.open("w"):  # opened: the configuration is being read, and never ends
+    with os.fdopen(os.open(drop_in, os.O_WRONLY), "wb", 0) as reading:  # which never ends
         gateway.line.write(lines(Pump(1).run(20)))
         wait_until(lambda: gateway.has_scored(20), "the samples")
         gateway.ask("flush")
         gateway.agent.process.send_signal(signal.SIGHUP)  # waits for the one in progress
         assert gateway.ask("state")["control"]["commands"].get("reload") is None
         assert gateway.agent.stop() == 0
+        with pytest.raises(BrokenPipeError):  # the checking process has ended, too
+            reading.write(b"\n")
     answer = json.loads(reloading.makefile().readline())
     assert answer["error"]["code"] == "stopping"
     assert "Traceback" not in gateway.agent.log()
