@@ -22,13 +22,16 @@ flush_interval_s = 0.1
 name = "pump"
 [streams.baseline]
 period_s = 0.2
-channels = [{{ name = "flow" }}, {{ name = "pressure" }}, {{ name = "current" }}]
+channels = [
+  {{ name = "flow" }}, {{ name = "pressure" }}, {{ name = "current" }}, {{ name = "heat" }}
+]
 [[inputs]]
 name = "pump"
 type = "modbus-rtu"
 stream = "pump"
 port = "{port}"
 parity = "none"
+timeout_s = 0.5
 unit = 1
 poll_interval_s = 0.05
 registers = [
@@ -41,12 +44,22 @@ type = "modbus-rtu"
 stream = "pump"
 port = "{port}"
 parity = "none"
+timeout_s = 0.5
 unit = 2
 poll_interval_s = 0.05
 sunspec = true
 registers = [
   {{ channel = "current", address = 10, type = "uint16", scale_factor_address = 11 }},
 ]
+[[inputs]]
+name = "heater"
+type = "modbus-rtu"
+stream = "pump"
+port = "{port}"
+parity = "none"
+timeout_s = 0.5
+unit = 3
+registers = [{{ channel = "heat", address = 0 }}]
 """
 
 
@@ -68,16 +81,20 @@ def test_what_a_device_refuses_is_in_the_status_and_the_log(
     assert f"unit 1 at {cable.ends[0]} {why}; the rest is read" in text
     assert f"unit 2 at {cable.ends[0]} gives 1 of 1 values" in text
 
+    off = f"unit 3 at {cable.ends[0]} does not answer in 0.5 s"
+    assert off in text
+
     agent = start_agent(config)
     refused = "REFUSED by the device: holding register 101 (pressure): exception 2"
     wait_until(lambda: refused in told("status", config), "the status")
     wait_until(lambda: "bad_quality (pressure)" in told("status", config), "the reject")
     wait_until(lambda: "inverter: connected; " in told("status", config), "the other device")
+    wait_until(lambda: off in told("status", config), "the device that is off")
     text = told("status", config)
     assert "pump: connected; " in text
     assert "pressure=bad (exception 2, illegal data address)" in text
     assert agent.stop() == 0
     device.stop()
     cable.close()
-    assert agent.log().count(why) == 1
+    assert agent.log().count(why) == agent.log().count(off) == 1
     assert "pymodbus" not in agent.log()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -248,11 +247,12 @@ def test_a_line_that_is_lost_is_found_again_by_all_its_inputs(build: Build) -> N
     assert plant.device.connections == 1
 
 
-def test_an_adapter_that_echoes(tmp_path: Path) -> None:
+def test_an_adapter_that_echoes() -> None:
+    """The echo of a request for the register 0x305 is by itself a valid answer: 0x500."""
     cable = Cable(echo=True)
-    device = TkDevice(line=cable.ends[1], units={1: Unit(holding={0: 1, 1: 2})})
+    device = TkDevice(line=cable.ends[1], units={1: Unit(holding={0x305: 2})})
     given = {"name": "plc", "stream": "pump", "type": "modbus-rtu", "parity": "none"}
-    given |= {"port": str(cable.ends[0]), "registers": [{"channel": "a", "address": 1}]}
+    given |= {"port": str(cable.ends[0]), "registers": [{"channel": "a", "address": 0x305}]}
     table = ModbusRtuTable.model_validate(
         given | {"poll_interval_s": 0.02, "handle_local_echo": True}
     )
@@ -265,7 +265,6 @@ def test_an_adapter_that_echoes(tmp_path: Path) -> None:
     cable.close()
     assert {chunk.measurements[0].values["a"] for chunk in chunks} == {2.0}
     assert cable.echoed >= 3 * 8
-    assert source.status().reconnects == 0
 
 
 # ---- SunSpec
