@@ -18,7 +18,7 @@ import logging
 import os
 import pwd
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -148,15 +148,15 @@ class Ledger:
                 for name, digest in ran.streams.items()
                 if name in streams and (name not in running or running[name].digest not in kept)
             } | {name: one.digest for name, one in running.items() if one.digest in kept}
-            for bundle in copies.values():
-                if signed and bundle.signature is not None:
-                    self._raise_floor(bundle.manifest.name, bundle.manifest.version)
+            if signed:
+                for name, version in _lowest(copies.values()).items():
+                    self._set_floor(name, version)
             if json.dumps(self._document()) != before:
                 self._write()
             self._clean()
 
-    def _raise_floor(self, name: str, version: int) -> None:
-        """Set the version that runs as the lowest of its name; lower, if a person allowed that."""
+    def _set_floor(self, name: str, version: int) -> None:
+        """Have the version that runs as the lowest of its name; lower, if a person allowed that."""
         before = self._ran.floors.get(name, 0)
         if version > before:
             self._ran.floors[name] = version
@@ -213,6 +213,17 @@ class Ledger:
             _replace(self.directory / _RAN, json.dumps(self._document()).encode())
         except OSError as error:
             _LOG.error("%s cannot be written: %s", self.directory / _RAN, error.strerror)
+
+
+def _lowest(running: Iterable[Bundle]) -> dict[str, int]:
+    """Return the lowest version of each name: streams need not all have the newest."""
+    versions: dict[str, int] = {}
+    for bundle in running:
+        if bundle.signature is not None:
+            manifest = bundle.manifest
+            version = versions.get(manifest.name, manifest.version)
+            versions[manifest.name] = min(version, manifest.version)
+    return versions
 
 
 def allow_downgrade(store_directory: Path, name: str, version: int) -> int:

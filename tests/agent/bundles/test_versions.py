@@ -103,6 +103,29 @@ def test_each_name_has_its_own_versions(tmp_path: Path, store: Path, keys: Keys)
     ran(loader(store, keys), tmp_path / "b")
 
 
+def test_streams_need_not_all_have_the_newest_version(
+    tmp_path: Path, store: Path, keys: Keys
+) -> None:
+    key = keys.new()
+    paths = {version: tmp_path / f"{version}.fieldwatch" for version in (1, 2, 3)}
+    for version, path in paths.items():
+        flow_bundle(path, version, key)
+
+    def start(one: int, other: int) -> None:
+        agent = loader(store, keys)
+        running = {"a": agent.load(paths[one]).bundle, "b": agent.load(paths[other]).bundle}
+        agent.note_running(running, running.keys())
+
+    start(2, 2)
+    start(3, 2)
+    start(2, 3)  # one of them has been allowed all the time
+    with pytest.raises(BundleOutdated, match="older than version 2"):
+        start(3, 1)
+    start(3, 3)
+    with pytest.raises(BundleOutdated, match="older than version 3"):
+        start(3, 2)
+
+
 @pytest.mark.parametrize("trusting", [True, False])
 def test_only_a_signature_that_is_checked_says_what_version_it_is(
     tmp_path: Path, store: Path, keys: Keys, trusting: bool
