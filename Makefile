@@ -103,7 +103,7 @@ proof-data: $(VENV)/dev.stamp
 		$(BIN)/fieldwatch-trainer benchmark skab --data "$(DATA)/skab" --work "$$work/skab"
 
 # two hours: 600 kills (10 min), 200 power cuts, a week without a broker (5), links that flap (an hour, or MINUTES),
-# and the fuzzing at length (25)
+# and the fuzzing at length (40)
 soak: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.kill --kills 500
 	$(BIN)/python -m tests.bench.kill --kills 100 --load serial --acknowledgement broker

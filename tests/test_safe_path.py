@@ -174,6 +174,7 @@ def test_the_other_commands_of_the_agent(trap: Trap, tmp_path: Path) -> None:
         assert trap.call("fieldwatch-agent", *words).returncode == 0, words
 
 
+@pytest.mark.parametrize("trap", ["modules"], indirect=True)
 def test_the_collector(trap: Trap, tmp_path: Path) -> None:
     (tmp_path / "central").mkdir()
     asked = ["--site", "plant", "--host", "127.0.0.1", "--port", "1"]
@@ -193,10 +194,12 @@ def test_the_collector(trap: Trap, tmp_path: Path) -> None:
     assert trap.sprung == ""
 
 
+@pytest.mark.parametrize("trap", ["modules"], indirect=True)
 def test_the_demo_with_its_broker_and_its_agent(trap: Trap) -> None:
     assert trap.call("fieldwatch-agent", "demo", "--seconds", 10, "--json").returncode == 0
 
 
+@pytest.mark.parametrize("trap", ["modules"], indirect=True)
 def test_the_commands_of_the_trainer(trap: Trap, tmp_path: Path) -> None:
     key, bundle = tmp_path / "ops.key", tmp_path / "pump.fieldwatch"
     shutil.copy(ZOO_BUNDLE, bundle)
