@@ -36,7 +36,7 @@ class Trouble:
         """Keep what could not be written; log it once."""
         if self.error is None:
             self._since_s = wall_s
-            _LOG.error("cannot store: %s; trying again until it works", error)
+            _LOG.error("cannot store, trying again until it works: %s", error)
         self.error = str(error)
         self._shed.update(batch.shed())
 

@@ -221,7 +221,7 @@ def damage(file: Path, pages: int) -> None:
     starts = [
         start
         for start in range(head + step - PAGE, len(data), step)
-        if data[start] == 13 and b"fieldwatch.summary" in data[start : start + PAGE]
+        if data[start] == 13 and b'"share_anomalous":' in data[start : start + PAGE]
     ]
     assert len(starts) > pages
     with file.open("r+b") as opened:

@@ -67,6 +67,21 @@ def test_numbers_begin_at_one_and_have_no_gaps(store: Store) -> None:
     assert alarm == message("alarm").numbered(2, "synced")
 
 
+def test_a_reader_passes_over_streams_and_the_gateway_itself(store: Store) -> None:
+    fan = Outgoing("summary", "fan", 1.7e9, {})
+    store.commit(Batch(messages=[message(), fan, message("health")]), "synced")
+    kinds = ("summary", "health")
+
+    def found(*held: str | None) -> list[int]:
+        with Reader(store.directory) as reader:
+            return [one.seq for one in reader.outbox(kinds, 0, 10, held)]
+
+    assert found() == [1, 2, 3]
+    assert found("pump") == [2, 3]
+    assert found("pump", "fan") == [3]
+    assert found(None) == [1, 2]
+
+
 def test_numbers_go_on_after_a_restart_even_when_all_are_acknowledged(tmp_path: Path) -> None:
     store = opened(tmp_path)
     store.commit(Batch(messages=[message()] * 5), "synced")
