@@ -19,7 +19,7 @@ CAUSE_BYTES_MAX: Final = 2**20  # of a gateway and a cause; so much of a flood t
 _CAUSES: Final = 16  # at least this many are needed to fill all
 _BODIES_MAX: Final = 8  # of one number, beside the one that is filed
 _KEPT_BYTES_MAX: Final = 2**16  # of the body of a refused message
-_WAITING_MAX: Final = 1000
+_WAITING_BYTES_MAX: Final = 2**24  # until the commit, 0.2 s; the rest is only counted
 _FREED_ROWS: Final = 10  # at a time
 
 CONFLICT: Final = "conflict"
@@ -55,6 +55,7 @@ class Quarantine:
         self.bytes_max = BYTES_MAX if bytes_max is None else min(bytes_max // SHARE, BYTES_MAX)
         self._cause_bytes_max = min(self.bytes_max // _CAUSES, CAUSE_BYTES_MAX)
         self._waiting: list[Entry] = []
+        self._waiting_bytes = 0
         self._counts: Counter[str] = Counter()  # since the last commit
         sizes = database.execute(
             f"SELECT gateway, cause, sum{_SIZE} FROM quarantine WHERE site = ?"  # noqa: S608
@@ -73,8 +74,10 @@ class Quarantine:
         self._counts[entry.cause] += 1
         if entry.seq is None:
             entry = entry._replace(body=entry.body[:_KEPT_BYTES_MAX])
-        if len(self._waiting) < _WAITING_MAX and entry.size_bytes <= self._cause_bytes_max:
+        size = entry.size_bytes
+        if size <= self._cause_bytes_max and self._waiting_bytes + size <= _WAITING_BYTES_MAX:
             self._waiting.append(entry)
+            self._waiting_bytes += size
 
     def bodies(self, source: Source, seq: int) -> list[bytes]:
         """Return the second bodies of a number that are kept, whatever their cause."""
@@ -114,7 +117,7 @@ class Quarantine:
                 self._free("gateway = ? AND cause = ?", of)
         while self.size_bytes > self.bytes_max:
             self._free("TRUE", ())
-        self._waiting, self._counts = [], Counter()
+        self._waiting, self._waiting_bytes, self._counts = [], 0, Counter()
 
     def drop_older(self, before_s: float) -> None:
         """Delete what came before a time, Unix seconds; within the caller's transaction."""
