@@ -20,7 +20,7 @@ class KeyValue:
     def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
         self._rejects = rejects
         self._keys = Keys(settings, names)
-        self._times, self._values = times_of(settings), Values(settings, names, rejects)
+        self._seconds, self._values = times_of(settings).seconds, Values(settings, names, rejects)
         self._value = self._values.cells.value
         self._decimal_comma = settings.decimal == ","
         self.has_time = self._keys.time is not None
@@ -36,7 +36,7 @@ class KeyValue:
                 pairs = self._pairs(line.decode())
                 if not pairs.keys() <= self._keys.expected or self._keys.known.isdisjoint(pairs):
                     return None
-                values = [self._value(cell) for cell in self._cells(pairs)]
+                values = list(map(self._value, self._cells(pairs)))
                 rows.append(Row(line, self._time(pairs), values))
         except ValueError:
             return None
@@ -94,7 +94,7 @@ class KeyValue:
         return [self._without_unit(pairs.get(key, "")) for key in self._keys.channels]
 
     def _time(self, pairs: Mapping[str, str]) -> float:
-        return self._times.seconds(pairs.get(self._keys.time, "")) if self._keys.time else NO_TIME
+        return self._seconds(pairs.get(self._keys.time, "")) if self._keys.time else NO_TIME
 
     def _without_unit(self, value: str) -> str:
         value = value.strip()

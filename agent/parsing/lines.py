@@ -212,8 +212,7 @@ class LineParser:
             timely = self._timely(rows.times)
             if not timely.all():
                 rows = rows._replace(times=self._source.in_seconds(rows.times))
-                timely = self._timely(rows.times)
-            rows = self._with_time(rows, timely, "bad_time")
+                rows = self._with_time(rows, self._timely(rows.times), "bad_time")
             rows = self._with_time(rows, rows.times <= latest_s, "in_future")
         if len(self._foreign):
             rows = self._of_its_channels(rows)

@@ -59,13 +59,16 @@ class Cells:
         """
         if not cell or cell.isspace():
             return ABSENT
+        text = cell.replace(",", ".") if self._comma else cell
         try:
-            value = number(cell.replace(",", ".") if self._comma else cell)
+            if "_" in text or not text.isascii():  # as ``number``, without a call
+                raise ValueError(text)
+            value = float(text)
         except ValueError:
             if cell.strip().casefold() in self._missing:
                 raise NoValue(cell) from None
             raise NotANumber(cell) from None
-        return NOT_FINITE if math.isnan(value) else value
+        return NOT_FINITE if value != value else value  # NaN
 
     def row(self, cells: Iterable[tuple[int, str]], width: int) -> tuple[list[float], list[Fault]]:
         """Return the values of ``width`` channels, and why some are missing.

@@ -71,7 +71,8 @@ class Times:
             if not self.numbers_are_times:
                 moment = datetime.strptime(text, self._form)  # noqa: DTZ007 - has the zone below
                 return self._timestamp(moment)
-            if (match := _ISO.fullmatch(text)) is None:
+            # most are numbers; a date has its first dash here
+            if text[4:5] != "-" or (match := _ISO.fullmatch(text)) is None:
                 return number(text.replace(",", "."))
             day, clock, offset = match.groups()
             offset = "+00:00" if offset in ("UTC", "GMT") else (offset or "")
