@@ -91,6 +91,8 @@ class KeyValue:
 
     def _cells(self, pairs: Mapping[str, str]) -> list[str]:
         """Return the text of each channel's value; empty if there is none."""
+        if not self._units:
+            return [pairs.get(key, "") for key in self._keys.channels]
         return [self._without_unit(pairs.get(key, "")) for key in self._keys.channels]
 
     def _time(self, pairs: Mapping[str, str]) -> float:
