@@ -14,7 +14,6 @@ from agent.bundles.load import Loader
 from agent.bundles.trial import BYTES_MAX, try_out
 from agent.cli import commands
 from agent.config.checker import Checker
-from agent.config.load import BundlesTable
 from models import bundle as bundles
 from models import known_answers
 from models.bundle import Bundle
@@ -172,13 +171,13 @@ def test_what_was_tried_well_is_not_tried_again(make: Make, tmp_path: Path) -> N
     make("score")
     (tmp_path / "data").mkdir()
     path, own = tmp_path / "pump.fieldwatch", os.getpid()
-    Loader(tmp_path / "data", BundlesTable()).load(path)
+    Loader(tmp_path / "data").load(path)
     tried, here = loads(tmp_path)
     assert (tried != own, here) == (True, own)
-    Loader(tmp_path / "data", BundlesTable()).load(path)
+    Loader(tmp_path / "data").load(path)
     assert loads(tmp_path) == [own]
     (tmp_path / "data" / "bundles" / "ran.json").unlink()
-    Loader(tmp_path / "data", BundlesTable()).load(path)
+    Loader(tmp_path / "data").load(path)
     assert len(loads(tmp_path)) == 2
 
 
@@ -187,18 +186,18 @@ def test_what_failed_is_tried_again(make: Make, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for _ in range(2):
         with pytest.raises(TrialFailed):
-            Loader(tmp_path / "data", BundlesTable()).load(tmp_path / "pump.fieldwatch")
+            Loader(tmp_path / "data").load(tmp_path / "pump.fieldwatch")
         assert len(loads(tmp_path)) == 1
 
 
 def test_another_interpreter_tries_again(tmp_path: Path, zoo_bundle: Bundle) -> None:
     path = tmp_path / "pump.fieldwatch"
     bundles.write_copy(path, zoo_bundle)
-    Loader(tmp_path, BundlesTable()).load(path)
+    Loader(tmp_path).load(path)
     ran = tmp_path / "bundles" / "ran.json"
     assert zoo_bundle.digest in ran.read_text()
     ran.write_text(ran.read_text().replace("ai-edge-litert", "other").replace("tflite-", "other-"))
-    Loader(tmp_path, BundlesTable()).load(path)
+    Loader(tmp_path).load(path)
     assert ran.read_text().count(zoo_bundle.digest) == 2
 
 

@@ -221,7 +221,7 @@ def test_limits_do_not_keep_the_baseline_from_standing_in_for_a_bundle() -> None
     assert document["refused"] == {"bundle": "b", "why": "truncated"}
     assert document["forecast"] is None
     with pytest.raises(ConfigError, match="forecaster"):  # as its own it takes none
-        Fleet(stream._detector, [table], 10.0, Clock())
+        Fleet(stream.detector, [table], 10.0, Clock())
 
 
 def test_what_the_bundle_found_stays_open_and_silence_does_not() -> None:
@@ -233,7 +233,7 @@ def test_what_the_bundle_found_stays_open_and_silence_does_not() -> None:
     stream.save(Batch(), 1)
     assert [alarm["number"] for alarm in stream.document()["open_alarms"]] == [1, 3]
     assert stream.take_number() == 4
-    stream.close(batch)  # it leaves
+    stream.close("stream_removed", batch)  # it leaves
     assert states(batch)[1:] == [(1, "anomaly", "closed"), (3, "limit", "closed")]
 
 
