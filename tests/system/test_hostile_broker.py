@@ -218,7 +218,7 @@ def test_a_broker_that_lets_nobody_hear_the_collector_is_told_of(
     with ScriptedBroker(on_subscribe=lambda s, packet: s.subscribed(packet, 0x87)) as scripted:
         one = gateway(scripted.port, acknowledgement="central")
         wait_until(lambda: one.uplink.snapshot()["failures"] >= 3, "some attempts")
-        assert "hear central ops: Not authorized" in one.uplink.snapshot()["last_error"]
+        assert "refuses the subscription: Not authorized" in one.uplink.snapshot()["last_error"]
         assert one.delete_acknowledged() == MESSAGES
         assert scripted.bodies() == []
 
