@@ -5,6 +5,7 @@
                                     └─ baseline: history, median
                                          └─> sensors, events ─> scores, events, forecasts
 
+``formats`` reads text into cells, times and rows, for the trainer and the agent alike.
 ``families.detector_of`` is the only way from a sealed bundle to scores. Evaluation and the agent
 both use it; calibration uses the same pipeline. ``README.md`` is the normative format.
 """

@@ -123,6 +123,35 @@ def test_what_is_no_recording_is_told(
     assert not one.input.status().connected
 
 
+def test_a_recording_that_goes_backwards_names_the_line(playing: Callable[..., Playing]) -> None:
+    one = playing("title\ntime,flow\n1700000001,1\n1700000002,2\n1700000000,3\n")
+    said = "recording.csv:5: the time is before that of the row above"
+    assert said in str(probe_recording(one.settings))
+    wait_until(lambda: said in str(one.input.status().last_error), "the refusal")
+
+
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [
+        ("0,1\n0.5,2\n", {}),
+        ("2023-11-14 23:13:20,1\n2023-11-14 23:13:20.5,2\n", {"time_zone": "Europe/Berlin"}),
+        ("45244.5,1\n45244.500005787,2\n", {"time_format": "excel"}),
+        ('"1700000000000","1"\n"1700000000500","2"\n', {}),
+    ],
+)
+def test_a_recording_may_have_times_of_any_form(
+    playing: Callable[..., Playing], text: str, given: dict[str, Any]
+) -> None:
+    before = time.time()
+    one = playing(f'"time","flow"\n{text}', **given)
+    wait_until(lambda: one.input.status().last_error is not None, "the end")
+    assert one.input.status().last_error == "the recording is at its end"
+    (first, flow), (second, more) = flat(one.readings(CHANNELS))
+    assert (flow, more) == (1.0, 2.0)
+    assert before - 0.01 <= first <= time.time()
+    assert second - first == pytest.approx(0.5, abs=0.01)
+
+
 def test_a_recording_without_a_row_is_told(
     playing: Callable[..., Playing], caplog: pytest.LogCaptureFixture
 ) -> None:
