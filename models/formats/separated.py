@@ -159,6 +159,9 @@ class Separated:
     def line(self, text: str) -> ReadRow | Refusal:
         """Read one line; return why it cannot be used."""
         fields = split(text, self._separator)
+        if not self._may_be_damaged:  # a separator at the end of each row, as some loggers write
+            while len(fields) > self._columns.width and not fields[-1].strip():
+                fields.pop()
         lacking = self._columns.width - len(fields)
         if lacking < 0 or (lacking and (self._may_be_damaged or len(fields) == 1)):
             return "truncated" if lacking > 0 else "malformed"

@@ -181,7 +181,7 @@ def test_of_a_file_the_rest_of_a_cut_row_is_used_without_its_last_value() -> Non
     table = {"name": "a", "stream": "s", "type": "file", "path": "/x", "columns": ["flow", "temp"]}
     names = [Channel(name="flow", unit="", center=0, scale=1), CHANNELS[1]]
     read = LineParser(FileTable.model_validate(table | {"columns": ["flow", "temp", "-"]}), names)
-    assert rows(read, [b"7,20,x", b"8,2", b"9", b"1,2,3,4"]) == [
+    assert rows(read, [b"7,20,x,", b"8,2", b"9", b"1,2,3,4"]) == [
         (ARRIVED, 7.0, 20.0),
         (ARRIVED, 8.0, None),
     ]
