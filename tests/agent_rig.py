@@ -54,6 +54,10 @@ class Ops:
         self._client.loop_stop()
 
 
+# lines of ``[mqtt]``: what a collector without a key says counts
+UNSIGNED_CENTRAL = 'acknowledgement = "central"\nunsigned_acknowledgements = true'
+
+
 def configure(directory: Path, line: Line, port: int, **changes: str) -> Path:
     (directory / "data").mkdir(exist_ok=True)
     settings = {"flush_interval_s": "0.1", "bundle": str(ZOO_BUNDLE), "silent_after_s": "30"}

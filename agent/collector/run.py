@@ -222,7 +222,7 @@ class Collector:
         except (ValueError, RecursionError) as error:
             raise Refused("unreadable", str(error)) from error
 
-    def _keep(self, said: Message | Gone | Status, collected: Collected) -> None:
+    def _keep(self, said: Message | Gone | Status | None, collected: Collected) -> None:
         match said:
             case Message():
                 self._file(said, collected)

@@ -18,7 +18,7 @@ from typing import Final
 
 from agent.commands.finding import Finding
 from agent.config.broker import BrokerTable
-from agent.config.kinds import CHECK_STREAM
+from agent.config.kinds import CHECK_STREAM, CHECK_TYPE
 from agent.mqtt.connection import (
     CONNECT_TIMEOUT_S,
     Acknowledged,
@@ -170,5 +170,5 @@ class Apart:
             raise LinkError(f"the other user: {error}") from error
 
     def _body(self, who: str) -> bytes:
-        said = {"specversion": "1.0", "type": "fieldwatch.check.v1", "id": f"{self._mark}/{who}"}
+        said = {"specversion": "1.0", "type": CHECK_TYPE, "id": f"{self._mark}/{who}"}
         return json.dumps(said).encode()

@@ -15,7 +15,8 @@ OFF: Final = Path(SOCKET_OFF)  # in place of a socket: none
 
 _SOCKET_BYTES_MAX: Final = 107  # of its path, by unix(7)
 
-CHECK_STREAM: Final = "_check"  # in the topics of messages that only test the broker; no such NAME
+CHECK_TYPE: Final = "fieldwatch.check.v1"  # of messages that only test the broker
+CHECK_STREAM: Final = "_check"  # in their topics; no such NAME
 _FILTER_BYTES_MAX: Final = 65_535  # what MQTT can express
 
 

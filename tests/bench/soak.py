@@ -168,6 +168,7 @@ bytes_max = {STORE_MB_MAX * 2**20}
 host = "127.0.0.1"
 port = {self._broker.port}
 acknowledgement = "central"
+unsigned_acknowledgements = true
 central_timeout_s = 30.0
 backoff_min_s = 0.1
 backoff_max_s = 1.0

@@ -18,7 +18,16 @@ from agent.health.status import describe
 from agent.inputs.plant import Pump
 from agent.store.reader import Reader
 from models.errors import Defect
-from tests.agent_rig import Ops, configure, kept_scores, lines, running, scored, status
+from tests.agent_rig import (
+    UNSIGNED_CENTRAL,
+    Ops,
+    configure,
+    kept_scores,
+    lines,
+    running,
+    scored,
+    status,
+)
 from tests.collector_process import CollectorProcess
 from tests.conftest import WAIT_S_MAX, RealAgent, RealBroker, wait_until
 from tests.planted import MARK
@@ -120,9 +129,7 @@ def test_what_ends_the_uplink_whenever_it_comes_is_left_alone(
     heard = "heard" in method
     trigger.write_text("424242" if heard else "seq=1,")
     config = configure(tmp_path, line, broker.port, silent_after_s="0.5")  # message 1
-    config.write_text(
-        config.read_text().replace("[mqtt]", '[mqtt]\nacknowledgement = "central"', heard)
-    )
+    config.write_text(config.read_text().replace("[mqtt]", f"[mqtt]\n{UNSIGNED_CENTRAL}", heard))
     client = paho.Client(CallbackAPIVersion.VERSION2)
     client.connect("127.0.0.1", broker.port)
     client.loop_start()

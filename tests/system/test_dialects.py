@@ -14,7 +14,7 @@ import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.inputs.plant import Fault, Pump
-from tests.agent_rig import StartAgent, configure, lines, running, status
+from tests.agent_rig import UNSIGNED_CENTRAL, StartAgent, configure, lines, running, status
 from tests.collector_process import CollectorProcess
 from tests.conftest import ROOT, RealBroker, wait_until
 from tests.serial_line import Line
@@ -47,7 +47,7 @@ def test_a_gateway_changes_its_dialect_and_the_collector_has_all_it_says(
     then: str,
 ) -> None:
     config = configure(tmp_path, line, broker.port)
-    text = config.read_text().replace("[mqtt]", '[mqtt]\nacknowledgement = "central"')
+    text = config.read_text().replace("[mqtt]", f"[mqtt]\n{UNSIGNED_CENTRAL}")
     config.write_text(text.replace("[mqtt]", f'[mqtt]\ndialect = "{first}"'))
     central = CollectorProcess(broker.port, tmp_path / "central")
     try:

@@ -34,6 +34,7 @@ flush_interval_s = 0.1
 host = "127.0.0.1"
 port = {port}
 acknowledgement = "central"
+unsigned_acknowledgements = true
 [health]
 interval_s = 1
 [[streams]]

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from agent.cli import commands
-from models import signing
+from models.keys import new_key, read_keys
 from tests.bundle_rig import BASELINE, FAR, Gateway, flow_bundle, noisy, truncate
 from tests.conftest import RealAgent, wait_until
 
@@ -203,15 +203,15 @@ def key(gateway: Gateway) -> Path:
     """A secret key; the gateway trusts the public one."""
     (directory := gateway.directory / "trusted").mkdir()
     secret = gateway.directory / "ops.key"
-    signing.new_key(secret).rename(directory / "ops.pub")
-    gateway.configure(top='[bundles]\ntrusted_keys_dir = "trusted"\n')
+    new_key(secret).rename(directory / "ops.pub")
+    gateway.configure(top='[keys]\ndirectory = "trusted"\n')
     return secret
 
 
 def test_the_status_says_who_signed_what_runs(gateway: Gateway, key: Path) -> None:
     flow_bundle(gateway.bundle, 1, key)
     gateway.start()
-    key_id = signing.read_public_keys(gateway.directory / "trusted")[0].key_id.hex()
+    key_id = read_keys(gateway.directory / "trusted")[0].key_id.hex()
     signer = {"key_id": key_id, "comment": "flow version 1"}
     assert gateway.stream()["signer"] == signer
     assert gateway.stream("fan")["signer"] is None
