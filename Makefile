@@ -68,6 +68,8 @@ wheel: $(BIN)/python
 test-wheel: wheel parts
 	scripts/test-wheel "$(PYTHON)"
 
+# it has no agent installed, and a child process does not look for one in the working directory
+test-tflite: export PYTHONPATH := $(CURDIR)
 test-tflite: $(TFLITE)/stamp parts
 	$(TFLITE)/bin/python -m agent bundle verify --interpreter tflite models/zoo/pump.fieldwatch
 	$(TFLITE)/bin/python -m pytest tests/models tests/agent tests/system/test_agent.py \
