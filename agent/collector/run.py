@@ -364,7 +364,7 @@ class _Collecting:
             case Acknowledged(packet=packet):
                 self._in_flight.discard(packet)
             case Received(topic=topic, body=body, retained=old) if topic == self._status_topic:
-                self._overwritten |= not old and body != self._online
+                self._take_own_status(body, old)
             case Received() as received:
                 self._taken += 1
                 self._collector.take(received, self._collected)
@@ -375,6 +375,17 @@ class _Collecting:
                 self._taken += 1
                 why = f"{size_bytes} bytes are too large"
                 self._collector.reject(topic, "too_large", why, self._collected)
+
+    def _take_own_status(self, body: bytes, retained: bool) -> None:
+        """Look who published it; connect again where gateways would refuse what we say now."""
+        if not retained:
+            self._overwritten |= body != self._online
+        elif self._voice.behind(self._status_topic, body):
+            raise LinkError(
+                "the broker has a status that this key signed with a higher counter, and gateways"
+                " refuse lower ones; the counters go on above it. This happens after a loss of the"
+                " database if the clock is behind: is it right?"
+            )
 
     def _commit(self) -> None:
         """Write, pass on, acknowledge: in this order, so that what is acknowledged is on disk."""

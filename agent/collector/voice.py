@@ -3,22 +3,26 @@
 Gateways refuse a counter that is not higher than the last one of this key, so that nobody can
 repeat old words (``agent.uplink.words``). The counters are Unix milliseconds, or the next number.
 So they rise even if the database is lost. Some are reserved in the database at a time, so that they
-rise over a restart while the clock is wrong.
+rise over a restart while the clock is wrong. If database and clock are wrong at a time, the status
+that the broker retains tells how far the key has counted (``behind``).
 """
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Final
 
 from agent.uplink.words import CONTEXT
-from models.signed import signed
+from models.signed import parted, signed
 
 if TYPE_CHECKING:
     from agent.collector.books import Collected
     from models.keys import SecretKey
 
 _RESERVED: Final = 10_000
+# above the counter of a status: what was said on one connection after it, in ms; over a year
+_SAID_AFTER_STATUS: Final = 2**35
 
 
 class Voice:
@@ -41,10 +45,32 @@ class Voice:
         counter = b',"counter":%d}' % self._counter()
         return signed(said[:-1] + counter, topic, CONTEXT, self._key)
 
+    def behind(self, topic: str, status: bytes) -> bool:
+        """Whether a status is ours, and its counter above all of now; then count on above that.
+
+        Nobody else can sign it, so it is from before the database was lost.
+
+        Raises:
+            StoreError: the database cannot be written.
+
+        """
+        if self._key is None:
+            return False
+        message, _ = parted(status)
+        if signed(message, topic, CONTEXT, self._key) != status:  # the same each time it is signed
+            return False
+        counter = int(json.loads(message)["counter"])
+        if counter < self._next:
+            return False
+        self._reserve(counter + _SAID_AFTER_STATUS)
+        return True
+
     def _counter(self) -> int:
         if self._next >= self._end:
-            now = time.time_ns() // 1_000_000
-            self._next = self._collected.reserve_counters(now, _RESERVED)
-            self._end = self._next + _RESERVED
+            self._reserve(time.time_ns() // 1_000_000)
         self._next += 1
         return self._next - 1
+
+    def _reserve(self, at_least: int) -> None:
+        self._next = self._collected.reserve_counters(at_least, _RESERVED)
+        self._end = self._next + _RESERVED

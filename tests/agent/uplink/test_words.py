@@ -378,6 +378,51 @@ def test_counters_of_the_collector_rise_over_restarts_and_with_a_new_database(
     assert counters("b", 1)[0] > found[0]
 
 
+def test_a_collector_without_its_database_and_with_a_clock_that_is_behind_is_followed(
+    broker: RealBroker,
+    tmp_path: Path,
+    collecting: Callable[..., Collecting],
+    gateway: Callable[..., Gateway],
+    keys: Path,
+    key: SecretKey,
+) -> None:
+    """Else gateways refuse all that it says until the clock has come so far again."""
+    (tmp_path / "before").mkdir()
+    with Collected(tmp_path / "before", "plant") as collected:  # then its clock was years ahead
+        collected.reserve_counters(2**42, 1)
+    one = gateway(broker.port, keys=keys, **SLOW)
+    one.uplink.start()
+    there = collecting(broker.port, "before", key=key)
+    one.put(5)
+    wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox")
+    there.close()
+    wait_until(lambda: central(one)["state"] == "offline", "its goodbye")
+    collecting(broker.port, "after", key=key)
+    wait_until(lambda: central(one)["state"] == "online", "its word")
+    one.put(5)
+    wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox")
+
+
+def test_only_a_status_of_its_own_tells_the_collector_how_far_it_has_counted(
+    tmp_path: Path, key: SecretKey
+) -> None:
+    other = enroll(tmp_path / "keys", "other")
+    with Collected(tmp_path, "plant") as collected:
+        voice = Voice(key, collected)
+        said = voice.say(STATUS, b'{"state":"online"}')
+        forged = [
+            word(other, 2**50, STATUS, state="online"),
+            word(key, 2**50, ACKNOWLEDGED, state="online"),
+            word(key, 2**50, STATUS, state="online").replace(b"online", b"offlin"),
+            *(b"", b"{}", b"\xff", said),
+        ]
+        assert not any(voice.behind(STATUS, each) for each in forged)
+        assert voice.behind(STATUS, word(key, 2**50, STATUS, state="online"))
+        message, _ = parted(voice.say(STATUS, b'{"state":"online"}'))
+        assert json.loads(message)["counter"] > 2**50
+        assert not Voice(None, collected).behind(STATUS, said)
+
+
 def test_without_a_key_the_collector_says_what_it_always_said(tmp_path: Path) -> None:
     with Collected(tmp_path, "plant") as collected:
         assert Voice(None, collected).say(STATUS, b'{"state":"online"}') == b'{"state":"online"}'
