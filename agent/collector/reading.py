@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final, Literal, NamedTuple, NoReturn
 
-from agent.config.kinds import CHECK_TYPE, NAME
+from agent.config.kinds import NAME
 from agent.dialects.topics import ROOT, gateway_topic
 from agent.mqtt.payload import DEPTH_MAX
 from agent.store.ranges import Range, is_number, parse
@@ -87,8 +87,8 @@ def gateway_of(topic: str) -> str | None:
     return levels[3] if len(levels) > 3 and NAME.fullmatch(levels[3]) else None
 
 
-def read_message(topic: str, body: bytes, site: str) -> Message | Gone | Status | None:
-    """Return what a gateway published; None if it only tests the broker (``check``).
+def read_message(topic: str, body: bytes, site: str) -> Message | Gone | Status:
+    """Return what a gateway published.
 
     Raises:
         Refused: it is not as a gateway writes it.
@@ -97,8 +97,6 @@ def read_message(topic: str, body: bytes, site: str) -> Message | Gone | Status 
     place = _place(topic, site)
     try:
         document = _document(body)
-        if document.get("type") == CHECK_TYPE:
-            return None
         epoch, seq, data = _numbered(document)
     except (ValueError, RecursionError) as error:  # a JSONDecodeError is a ValueError
         raise Refused("unreadable", str(error)) from error

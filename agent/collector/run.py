@@ -40,7 +40,7 @@ from agent.collector.retention import FOREVER, Keeping
 from agent.collector.twins import Twins
 from agent.collector.voice import Voice
 from agent.config.broker import MqttTable
-from agent.config.kinds import CHECK_STREAM, topic_name
+from agent.config.kinds import CHECK_BEGINS, CHECK_STREAM, topic_name
 from agent.defects.threads import Watch
 from agent.dialects.received import decoded
 from agent.dialects.topics import acknowledged_topic, central_status_topic, gateway_topic
@@ -202,8 +202,8 @@ class Collector:
         body = received.body
         if topic == central_status_topic(self.site) or (not body and topic.endswith("/status")):
             return  # our own, or one that somebody cleared
-        if topic.endswith(f"/alarm/{CHECK_STREAM}"):  # of `fieldwatch-agent check`
-            return
+        if topic.endswith(f"/alarm/{CHECK_STREAM}") or body.startswith(CHECK_BEGINS):
+            return  # of `fieldwatch-agent check`
         try:
             body = self._decoded(body)
             if self._enrolled is not None:
@@ -222,7 +222,7 @@ class Collector:
         except (ValueError, RecursionError) as error:
             raise Refused("unreadable", str(error)) from error
 
-    def _keep(self, said: Message | Gone | Status | None, collected: Collected) -> None:
+    def _keep(self, said: Message | Gone | Status, collected: Collected) -> None:
         match said:
             case Message():
                 self._file(said, collected)

@@ -8,17 +8,16 @@ Nobody takes these messages for a gateway's: their type is ``fieldwatch.check.v1
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from queue import Empty
 from typing import Final
 
 from agent.commands.finding import Finding
 from agent.config.broker import BrokerTable
-from agent.config.kinds import CHECK_STREAM, CHECK_TYPE
+from agent.config.kinds import CHECK_BEGINS, CHECK_STREAM
 from agent.mqtt.connection import (
     CONNECT_TIMEOUT_S,
     Acknowledged,
@@ -45,8 +44,10 @@ NOT_ASKED: Final = Finding(
 class _Client:
     """One user at the broker."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, who: str = "") -> None:
+        """``who`` begins what is said of a connection that breaks."""
         self._connection = connection
+        self._who = who
         self.heard: list[Received] = []
 
     def subscribe(self, *topics: str) -> bool:
@@ -80,14 +81,14 @@ class _Client:
             try:
                 event = self._connection.events.get(timeout=max(0.0, deadline - time.monotonic()))
             except Empty as error:
-                raise LinkError("the broker does not answer") from error
+                raise LinkError(f"{self._who}the broker does not answer") from error
             self._take(event)
             if is_answer(event):
                 return event
 
     def _take(self, event: ConnectionEvent) -> None:
         if isinstance(event, Lost):
-            raise LinkError(event.reason)
+            raise LinkError(f"{self._who}{event.reason}")
         if isinstance(event, Received):
             self.heard.append(event)
 
@@ -163,12 +164,15 @@ class Apart:
 
     @contextmanager
     def _as_other(self) -> Iterator[_Client]:
-        try:
-            with connected(self._other, f"{self._client_id}-other") as (connection, _):
-                yield _Client(connection)
-        except LinkError as error:
-            raise LinkError(f"the other user: {error}") from error
+        who = "the other user: "
+        with ExitStack() as until_the_end:
+            try:
+                connection, _ = until_the_end.enter_context(
+                    connected(self._other, f"{self._client_id}-other")
+                )
+            except LinkError as error:
+                raise LinkError(f"{who}{error}") from error
+            yield _Client(connection, who)
 
     def _body(self, who: str) -> bytes:
-        said = {"specversion": "1.0", "type": CHECK_TYPE, "id": f"{self._mark}/{who}"}
-        return json.dumps(said).encode()
+        return CHECK_BEGINS + f'"id": "{self._mark}/{who}"}}'.encode()

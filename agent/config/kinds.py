@@ -15,8 +15,8 @@ OFF: Final = Path(SOCKET_OFF)  # in place of a socket: none
 
 _SOCKET_BYTES_MAX: Final = 107  # of its path, by unix(7)
 
-CHECK_TYPE: Final = "fieldwatch.check.v1"  # of messages that only test the broker
-CHECK_STREAM: Final = "_check"  # in their topics; no such NAME
+CHECK_STREAM: Final = "_check"  # in the topics of messages that only test the broker; no such NAME
+CHECK_BEGINS: Final = b'{"specversion": "1.0", "type": "fieldwatch.check.v1", '  # such a message
 _FILTER_BYTES_MAX: Final = 65_535  # what MQTT can express
 
 
