@@ -33,6 +33,7 @@ import base64
 import functools
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,6 +202,7 @@ def read_revoked(file: Path) -> dict[str, str]:
         ConfigError: the file cannot be read, or a line in it cannot be understood.
 
     """
+    _refuse_no_file(file)
     text = _read_bytes(file, _REVOKED_BYTES_MAX, missing=b"")
     lines = enumerate(text.decode(errors="backslashreplace").splitlines(), 1)
     return dict(_revoked(file, number, line) for number, line in lines if _says_something(line))
@@ -318,6 +320,7 @@ class _Key(NamedTuple):
 
 
 def _public(file: Path) -> PublicKey:
+    _refuse_no_file(file)
     key = _read(file)
     if key.half == "secret":
         raise ConfigError(
@@ -371,6 +374,16 @@ def _check_name(role: Role, name: str) -> None:
             f"name = {printable(name)!r}: allowed are 1 to 64 letters, digits, '_', '.' and '-',"
             " the first a letter or digit"
         )
+
+
+def _refuse_no_file(file: Path) -> None:
+    """Refuse a pipe: whoever opens one waits for a writer, and the agent would hang."""
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return  # whoever reads it says why
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"{file}: not a file; move it away")
 
 
 def _read_bytes(file: Path, bytes_max: int, missing: bytes | None = None) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -113,6 +114,14 @@ def test_two_keys_never_share_an_id(made: Path) -> None:
     (made / "copy.pub").write_text(f"{first.replace('operate', 'collector')}\n{body}\n")
     with pytest.raises(ConfigError, match="has the same key id"):
         read_keys(made)
+
+
+@pytest.mark.parametrize("name", ["pipe.pub", "revoked"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    """An agent that opened a pipe among its keys would send nothing any more."""
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ConfigError, match=f"{name}: not a file; move it away"):
+        read_keyring(tmp_path)
 
 
 def test_what_a_key_of_the_role_signed_is_believed(made: Path) -> None:
