@@ -21,7 +21,10 @@ def directory(config_file: Path, given: Path | None) -> Path:
         return given
     from agent.config.load import load
 
-    found = load(config_file).keys.directory
+    try:
+        found = load(config_file).keys.directory
+    except ConfigError as error:
+        raise ConfigError(f"{error}; or give --keys DIRECTORY") from error
     if found is None:
         raise ConfigError(f"{config_file}: keys.directory is not set; give --keys DIRECTORY")
     return found

@@ -35,8 +35,9 @@ def secrets(config: AgentConfig) -> Iterator[Finding]:
     readable = [told for file in files if (told := readers(file, _own_groups(config)))]
     for told in readable:
         yield Finding(True, "secrets", told, mark="warn")
-    if files and not readable:
-        yield Finding(True, "secrets", f"nobody else can read {', '.join(map(str, files))}")
+    there = [str(file) for file in files if file.exists()]
+    if there and not readable:
+        yield Finding(True, "secrets", f"nobody else can read {', '.join(there)}")
 
 
 def _local(host: str) -> bool:

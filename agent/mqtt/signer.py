@@ -64,7 +64,7 @@ def read_signer(file: Path | None, site: str, gateway: str) -> Signer:
     if key.name != f"{site}/{gateway}":
         raise ConfigError(
             f"{file}: the key of {key.name}, and not of {site}/{gateway}; make one with:"
-            f" fieldwatch-agent keys new gateway {file.name} --name {site}/{gateway}"
+            f" fieldwatch-agent keys new gateway FILE --name {site}/{gateway}"
         )
     ed25519()
     return Signer(key)

@@ -80,5 +80,7 @@ def test_without_a_directory_it_says_which_setting_is_missing(config: Path, tmp_
     refused = call("list", "--config", config)
     assert isinstance(refused.exception, ConfigError)
     assert "keys.directory is not set" in str(refused.exception)
+    elsewhere = call("list", "--config", tmp_path / "nowhere.toml")
+    assert str(elsewhere.exception).endswith("; or give --keys DIRECTORY")
     (tmp_path / "none").mkdir()
     assert call("list", "--keys", tmp_path / "none").output == f"{tmp_path}/none: no keys\n"

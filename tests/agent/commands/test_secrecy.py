@@ -99,6 +99,9 @@ def test_a_file_that_every_user_can_read_is_named_with_the_remedy(
     files = INPUT.replace("HOST", "localhost")
     (kept,) = [one for one in findings(tmp_path, files) if one.what == "secrets"]
     assert kept == Finding(True, "secrets", f"nobody else can read {password}")
+    password.rename(tmp_path / "away")
+    assert not [one for one in findings(tmp_path, files) if one.what == "secrets"]
+    (tmp_path / "away").rename(password)
     password.chmod(0o604)
     (told,) = warnings(tmp_path, files)
     assert told == f"secrets: every user can read {password}; chmod o= {password} prevents that"
