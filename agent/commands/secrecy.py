@@ -1,4 +1,7 @@
-"""What ``check`` says of secrets: files that others can read, and passwords sent without TLS."""
+"""What ``check`` says of secrets: files that others can read, or the service cannot.
+
+It warns of passwords sent without TLS, too.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import contextlib
 import grp
 import ipaddress
 import os
+import pwd
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,7 +37,8 @@ def secrets(config: AgentConfig) -> Iterator[Finding]:
             yield Finding(True, what, detail, mark="warn")
     files = sorted({file for broker in brokers.values() for file in _secret_files(broker)})
     readable = [told for file in files if (told := readers(file, _own_groups(config)))]
-    for told in readable:
+    closed = [told for file in files if (told := _closed(file, config.store.directory))]
+    for told in (*readable, *closed):
         yield Finding(True, "secrets", told, mark="warn")
     there = [str(file) for file in files if file.exists()]
     if there and not readable:
@@ -83,6 +88,31 @@ def readers(file: Path, own_groups: frozenset[int]) -> str | None:
     return None
 
 
+def _closed(file: Path, store: Path) -> str | None:
+    """Say that the service cannot read a file that root made; its user owns the store's directory.
+
+    Whoever tests it as root can read everything.
+    """
+    try:
+        service, found = store.stat(), file.stat()
+    except OSError:
+        return None
+    if service.st_uid in (0, os.geteuid()):
+        return None
+    if found.st_uid == service.st_uid:
+        may = found.st_mode & stat.S_IRUSR
+    elif found.st_gid == service.st_gid:
+        may = found.st_mode & stat.S_IRGRP
+    else:
+        may = found.st_mode & stat.S_IROTH
+    if may:
+        return None
+    user = _user(service.st_uid)
+    return (
+        f"the user {user}, who owns the store, cannot read {file}; chown {user} {file} permits it"
+    )
+
+
 def _enters(group: int, directories: Sequence[os.stat_result]) -> bool:
     return all(
         each.st_mode & stat.S_IXOTH or (each.st_gid == group and each.st_mode & stat.S_IXGRP)
@@ -94,3 +124,9 @@ def _name(group: int) -> str:
     with contextlib.suppress(KeyError):
         return grp.getgrgid(group).gr_name
     return str(group)
+
+
+def _user(number: int) -> str:
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(number).pw_name
+    return str(number)

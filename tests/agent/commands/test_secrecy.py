@@ -131,6 +131,21 @@ def test_a_group_may_read_it_if_it_is_the_services(tmp_path: Path, password: Pat
     assert warnings(tmp_path, files) == []
 
 
+def test_a_file_of_roots_that_the_service_cannot_read_is_named(
+    tmp_path: Path, password: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files to any user")
+    files = INPUT.replace("HOST", "localhost")
+    os.chown(tmp_path / "data", NOBODYS, NOBODYS)  # as systemd gives the store to the service
+    (told,) = warnings(tmp_path, files)
+    assert f"the user {NOBODYS}, who owns the store, cannot read {password}; chown" in told
+    for user, group, mode in ((NOBODYS, -1, 0o600), (0, NOBODYS, 0o640)):
+        os.chown(password, user, group)
+        password.chmod(mode)
+        assert warnings(tmp_path, files) == []
+
+
 def test_a_directory_that_others_cannot_enter_protects_it(tmp_path: Path, password: Path) -> None:
     password.chmod(0o644)
     assert readers(password, frozenset()) is not None
