@@ -225,7 +225,9 @@ def revoke(directory: Path, key_id: str, why: str) -> Path:
     file = directory / REVOKED
     line = f"key {key_id} {printable(why)}".rstrip()
     if _LINE.fullmatch(line) is None:
-        raise ConfigError(f"{printable(key_id)!r}: not a key id; it has 16 hexadecimal digits")
+        raise ConfigError(
+            f"{printable(key_id)!r}: not a key id; it has 16 hexadecimal digits in small letters"
+        )
     read_revoked(file)
     try:
         with file.open("a+b") as opened:

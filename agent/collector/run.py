@@ -383,8 +383,8 @@ class _Collecting:
         elif self._voice.behind(self._status_topic, body):
             raise LinkError(
                 "the broker has a status that this key signed with a higher counter, and gateways"
-                " refuse lower ones; the counters go on above it. This happens after a loss of the"
-                " database if the clock is behind: is it right?"
+                " refuse lower ones; the counters go on above it. Is the clock behind? Or does"
+                " another collector of this site use the key?"
             )
 
     def _commit(self) -> None:

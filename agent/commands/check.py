@@ -298,7 +298,8 @@ def _keys(config: AgentConfig) -> Iterator[Finding]:
         yield Finding(
             False,
             "acknowledgements",
-            f"{config.keys.directory} has no key of a collector: no message would ever be deleted",
+            f"{config.keys.directory} has no key of a collector that is not revoked: no message"
+            " would ever be deleted",
             ConfigError.exit_code,
         )
 

@@ -301,7 +301,7 @@ def _trust(trust: Document) -> Iterator[str]:
     elif trust["problem"]:
         yield f"          NO COLLECTOR is believed: {trust['problem']}"
     elif not trust["keys"]:
-        yield "          NO COLLECTOR is believed: keys.directory has no key of one"
+        yield "          NO COLLECTOR is believed: keys.directory has no key of one that counts"
 
 
 def _counts(counts: Mapping[str, int]) -> str:
