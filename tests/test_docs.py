@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from agent.cli import commands as agent_commands
+from agent.config.broker import MqttTable
+from agent.config.load import AgentConfig
 from models import __version__
 from trainer.cli import commands as trainer_commands
 
@@ -62,6 +64,20 @@ def test_every_command_in_the_pages_exists(program: str, group: click.Group) -> 
 def test_every_command_is_in_the_readme(program: str, group: click.Group) -> None:
     for name in group.commands:
         assert f"{program} {name}" in TEXT["README.md"], f"{program} {name} is not in README.md"
+
+
+def test_every_setting_in_the_pages_exists() -> None:
+    """Not in ``store`` and ``control``: the health message and a file are called so, too."""
+    tables = {
+        name: table.annotation.model_fields
+        for name, table in AgentConfig.model_fields.items()
+        if isinstance(table.annotation, type) and name not in ("store", "control")
+    } | {"mqtt": MqttTable.model_fields}
+    assert {"bundles", "gateway", "keys"} <= tables.keys()
+    for page, text in TEXT.items():
+        if page != "CHANGELOG.md":  # which tells of old ones
+            for table, key in re.findall(r"`(\w+)\.(\w+)(?: = [^`\n]*)?`", text):
+                assert table not in tables or key in tables[table], f"{page}: {table}.{key}"
 
 
 def test_every_make_target_in_the_pages_exists() -> None:
