@@ -18,6 +18,7 @@ from agent.commands.finding import Finding
 from agent.config.broker import BrokerTable, MqttTable
 from agent.config.inputs import MqttInputTable
 from agent.config.load import AgentConfig
+from models.keys import REVOKED
 
 
 def secrets(config: AgentConfig) -> Iterator[Finding]:
@@ -37,8 +38,11 @@ def secrets(config: AgentConfig) -> Iterator[Finding]:
             yield Finding(True, what, detail, mark="warn")
     files = sorted({file for broker in brokers.values() for file in _secret_files(broker)})
     readable = [told for file in files if (told := readers(file, _own_groups(config)))]
-    closed = [told for file in files if (told := _closed(file, config.store.directory))]
-    for told in (*readable, *closed):
+    trusted = _trusted(config.keys.directory)
+    store = config.store.directory
+    closed = [told for file in (*files, *trusted) if (told := _closed(file, store))]
+    writable = [told for path in trusted if (told := _writers(path))]
+    for told in (*readable, *closed, *writable):
         yield Finding(True, "secrets", told, mark="warn")
     there = [str(file) for file in files if file.exists()]
     if there and not readable:
@@ -86,6 +90,24 @@ def readers(file: Path, own_groups: frozenset[int]) -> str | None:
             f" chmod g= {file} prevents that"
         )
     return None
+
+
+def _trusted(keys: Path | None) -> list[Path]:
+    return [] if keys is None else [keys, *sorted(keys.glob("*.pub")), keys / REVOKED]
+
+
+def _writers(path: Path) -> str | None:
+    """Say that others than the owner and root's group can change whom the gateway believes."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    if not (found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid)):
+        return None
+    return (
+        f"other users can write to {path}, and so decide whom the gateway believes;"
+        f" chmod go-w {path} prevents that"
+    )
 
 
 def _closed(file: Path, store: Path) -> str | None:

@@ -10,6 +10,7 @@ import pytest
 from agent.commands.check import check
 from agent.commands.finding import Finding
 from agent.commands.secrecy import readers
+from models.keys import new_key
 
 CONFIG = """
 [gateway]
@@ -144,6 +145,21 @@ def test_a_file_of_roots_that_the_service_cannot_read_is_named(
         os.chown(password, user, group)
         password.chmod(mode)
         assert warnings(tmp_path, files) == []
+
+
+def test_keys_that_others_can_change_are_named(tmp_path: Path, password: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir(mode=0o755)
+    new_key(tmp_path / "central.key", "collector").rename(keys / "central.pub")
+    (keys / "revoked").touch(mode=0o644)
+    files = INPUT.replace("HOST", "localhost") + '[keys]\ndirectory = "keys"\n'
+    assert warnings(tmp_path, files) == []
+    for path in (keys, keys / "central.pub", keys / "revoked"):
+        usual = path.stat().st_mode
+        path.chmod(usual | 0o002)
+        (told,) = warnings(tmp_path, files)
+        assert f"other users can write to {path}, and so decide" in told
+        path.chmod(usual)
 
 
 def test_a_directory_that_others_cannot_enter_protects_it(tmp_path: Path, password: Path) -> None:
