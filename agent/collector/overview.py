@@ -59,6 +59,8 @@ def overview(directory: Path, cause: str | None, entries_max: int) -> dict[str, 
 
 def lines(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield what ``overview`` returned, for a terminal."""
+    if not document["gateways"]:
+        yield "no messages of any gateway"
     for one in document["gateways"]:
         yield (
             f"{one['site']}/{one['gateway']} epoch {one['epoch']}: {one['messages']} messages"

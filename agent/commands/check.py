@@ -64,7 +64,7 @@ _LOSSY = (
     " message counts as accepted, and is lost. Let this user publish to all topics, or use MQTT 5"
 )
 _UNSIGNED = (
-    "WARNING: believed without a signature (mqtt.unsigned_acknowledgements): any client of the"
+    "believed without a signature (mqtt.unsigned_acknowledgements): any client of the"
     " broker can delete messages that no collector has"
 )
 _UNTIMED = ". Note: its messages have no time; "
@@ -291,7 +291,7 @@ def _keys(config: AgentConfig) -> Iterator[Finding]:
     collectors = keyring.of("collector") if keyring else []
     if config.mqtt.unsigned_acknowledgements:
         useless = "; the keys of collectors are not used" if collectors else ""
-        yield Finding(True, "acknowledgements", f"{_UNSIGNED}{useless}")
+        yield Finding(True, "acknowledgements", f"{_UNSIGNED}{useless}", mark="warn")
     elif collectors:
         yield Finding(True, "acknowledgements", f"believed if signed by {names(collectors)}")
     else:

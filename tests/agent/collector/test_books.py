@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.collector.books import Collected
+from agent.collector.overview import lines, overview
 from agent.collector.reading import Message, Source, read_message
 from agent.collector.run import Collector, document
 from agent.config.broker import MqttTable
@@ -19,6 +20,15 @@ from tests.hostile import HOSTILE
 
 def message(source: Source, seq: int) -> Message:
     return Message(source, seq, "topic", b"{}", [])
+
+
+def test_a_collector_without_messages_says_so(tmp_path: Path) -> None:
+    with Collected(tmp_path, "plant") as collected:
+        assert list(lines(overview(tmp_path, None, 20))) == ["no messages of any gateway"]
+        collected.take(message(Source("gw-1", "0" * 16), 1))
+        collected.commit()
+        (told,) = lines(overview(tmp_path, None, 20))
+        assert told.startswith("plant/gw-1 ")
 
 
 def test_books_that_are_not_in_memory_are_on_the_disk(
