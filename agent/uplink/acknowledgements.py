@@ -176,7 +176,11 @@ class Central:
         self._also.remove(last_seq + 1, highest)
         self._looked = 0.0
         if highest > last_seq:
-            raise Rejected("beyond", f"of number {highest}; the highest so far is {last_seq}")
+            raise Rejected(
+                "beyond",
+                f"of number {highest}; the highest so far is {last_seq}. Is the database here an"
+                " older copy? Then stop the agent and move what is in store.directory away",
+            )
 
     def confirmed(self, outbox: Reader) -> list[int]:
         """Return which messages in the outbox were sent, and the collector has.
