@@ -668,11 +668,15 @@ def collect(
     """
     from agent.collector.retention import Keeping
     from agent.collector.run import document, run
+    from agent.commands.secrecy import readers
 
     def tell(message: Message) -> None:
         if as_json:
             say_json(document(message), indent=None)
 
+    for file in (key, broker["password_file"], broker["tls_key_file"]):
+        if file and (told := readers(Path(file), frozenset({0, os.getegid()}))):
+            say(f"WARNING {told}", error=True)
     _keep_private()
     keeping = Keeping(days_max, bytes_max)
     run(site, directory, broker, tell, keeping, keys, key, require_signatures)

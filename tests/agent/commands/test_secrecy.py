@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from agent.cli import commands
 from agent.commands.check import check
 from agent.commands.finding import Finding
 from agent.commands.secrecy import readers
+from models.errors import ConfigError
 from models.keys import new_key
 
 CONFIG = """
@@ -179,3 +182,16 @@ def test_a_link_does_not_hide_who_can_read_it(tmp_path: Path, password: Path) ->
 
 def test_a_file_that_is_not_there_has_no_readers(tmp_path: Path) -> None:
     assert readers(tmp_path / "absent", frozenset()) is None
+
+
+def test_the_collector_warns_of_a_secret_that_others_can_read(
+    tmp_path: Path, password: Path
+) -> None:
+    words = ["collect", str(tmp_path / "out"), "--site", "plant", "--host", "localhost"]
+    words += ["--password-file", str(password), "--require-signatures"]  # which it refuses
+    for mode, told in ((0o600, ""), (0o604, f"WARNING every user can read {password}; chmod")):
+        password.chmod(mode)
+        printed = CliRunner().invoke(commands, words)
+        assert isinstance(printed.exception, ConfigError)
+        assert printed.stderr.startswith(told)
+        assert bool(printed.stderr) == bool(told)
