@@ -7,6 +7,8 @@ part, its name or the directory: what is signed is all that there is.
 
 from __future__ import annotations
 
+import os
+import stat
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -41,13 +43,13 @@ class Archive:
         """Open a bundle.
 
         Raises:
-            BundleMissing: no file there.
+            BundleMissing: no file there, or what is there is no file.
             BundleCorrupt: no zip, truncated, or not as a bundle's is.
 
         """
         self._path = path
         with _damage_named(path):
-            self._file = path.open("rb")
+            self._file = _opened_file(path)
             try:
                 self.names = self._opened()  # of all parts, with manifest and signature
             except BaseException:
@@ -89,6 +91,15 @@ def check_sizes(source: str, sizes: Mapping[str, int]) -> None:
     for name, size_max in _SIZES_BYTES_MAX.items():
         if (size := sizes.get(name, 0)) > size_max:
             raise BundleCorrupt(f"{source}: {name}: {size} bytes is more than {size_max}")
+
+
+def _opened_file(path: Path) -> BinaryIO:
+    """Open a file. Of a pipe it would wait for ever, and a device may not end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BundleMissing(f"{path}: is not a file; put a bundle there or mend the path")
+    return os.fdopen(descriptor, "rb")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import re
 import zipfile
@@ -115,8 +116,13 @@ def test_a_truncated_bundle_is_refused(tmp_path: Path, share: float) -> None:
 def test_a_missing_bundle_says_so(tmp_path: Path) -> None:
     with pytest.raises(BundleMissing, match="no such bundle"):
         bundles.read(tmp_path / "gone")
-    with pytest.raises(BundleMissing, match="cannot be read"):
-        bundles.read(tmp_path)
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "b.fieldwatch")  # to open it waits for who writes to it
+    for place in (pipe, Path("/dev/zero"), tmp_path):
+        with pytest.raises(BundleMissing, match=f"{place}: is not a file"):
+            bundles.read(place)
 
 
 def test_parts_that_lack_or_are_too_many_are_refused(tmp_path: Path) -> None:
