@@ -236,6 +236,7 @@ class Reloads:
         """Abandon a reload in progress, and wait some seconds for its thread."""
         if self._thread is not None:
             self._checker.kill()
+            self._loader.abandon()
             self._thread.join(_STOP_S_MAX)
 
     def _begin(self, now: AgentConfig, answer: Later) -> None:

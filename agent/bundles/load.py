@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from agent.bundles.ledger import Ledger
-from agent.bundles.trial import try_out
+from agent.bundles.trial import SECONDS_MAX, try_out
 from agent.bundles.trust import believe, told
+from agent.config.checker import Checker
 from agent.config.load import AgentConfig
 from agent.config.streams import BaselineTable
 from models import bundle as bundles
@@ -102,6 +103,8 @@ class Loader:
         self._keys, self._require_signature = keys, require_signature
         self._runtime, self._remember = runtime, remember
         self._ledger = Ledger(store_directory)
+        self._trial: Checker | None = None  # the last one's process
+        self._abandoned = False
 
     @classmethod
     def of(cls, config: AgentConfig, remember: bool = True) -> Self:
@@ -145,6 +148,12 @@ class Loader:
             self._approve,
         )
 
+    def abandon(self) -> None:
+        """End a trial that is in progress, and let none begin; for any thread."""
+        self._abandoned = True
+        if (trial := self._trial) is not None:
+            trial.kill()
+
     def copy_of_previous(self, stream: str) -> Path | None:
         """Return the copy of the bundle that a stream ran last, to be loaded; None: none."""
         return self._ledger.copy_of_previous(stream)
@@ -157,9 +166,15 @@ class Loader:
         self._check_version(bundle)
         key = " ".join((bundle.digest, *self._interpreter(bundle)))
         if not self._ledger.tried(key):
-            try_out(bundle, self._runtime)
+            self._try_out(bundle)
             if self._remember:
                 self._ledger.note_tried(key)
+
+    def _try_out(self, bundle: Bundle) -> None:
+        with Checker(SECONDS_MAX) as self._trial:
+            if self._abandoned:
+                self._trial.kill()
+            try_out(bundle, self._runtime, self._trial)
 
     def _check_version(self, bundle: Bundle) -> None:
         """Refuse an older version than has run here. Only a signature says what version it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from agent.bundles.load import Loader
-from agent.bundles.trial import BYTES_MAX, try_out
+from agent.bundles.trial import BYTES_MAX, SECONDS_MAX, try_out
 from agent.cli import commands
 from agent.config.checker import Checker
 from models import bundle as bundles
@@ -30,8 +31,8 @@ from models.manifest import (
     unscaled,
 )
 from models.messages import Samples
-from tests.bundle_rig import Gateway
-from tests.conftest import RealAgent
+from tests.bundle_rig import Gateway, flow_bundle, noisy
+from tests.conftest import RealAgent, wait_until
 
 # a family of another package: it notes who loads it, and does there what native code may do
 MODULE = """
@@ -222,6 +223,24 @@ def test_the_agent_runs_on_and_check_and_verify_say_why(
     assert gateway.kept("ran.json").exists() == before
     verified = CliRunner().invoke(commands, ["bundle", "verify", str(gateway.bundle)])
     assert isinstance(verified.exception, TrialFailed)
+
+
+def test_a_stop_during_a_reload_ends_its_trial(
+    make: Make, tmp_path: Path, start_agent: Callable[[Path], RealAgent]
+) -> None:
+    gateway = Gateway(tmp_path, start_agent)
+    flow_bundle(gateway.bundle)
+    agent = gateway.start()
+    assert agent.process is not None
+    make("wait")
+    agent.process.send_signal(signal.SIGHUP)
+    wait_until((tmp_path / "loads").exists, "the trial")
+    wait_until(lambda: (tmp_path / "loads").read_text().endswith("\n"), "its number")
+    (trial,) = loads(tmp_path)
+    gateway.pump.add(noisy(10))
+    gateway.wait_for_samples("pump", 10)
+    gateway.stop()
+    wait_until(lambda: not Path(f"/proc/{trial}").exists(), "its end", SECONDS_MAX / 2)
 
 
 def test_a_check_leaves_no_trace(
