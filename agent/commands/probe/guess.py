@@ -31,6 +31,13 @@ _WORDS_MAX: Final = 5  # without a value, in lines of pairs
 
 _WITH_OFFSET: Final = Times()
 _TIMES: Final = Times(zone="UTC")  # of local times, too
+# where a day and a month could be each other, the first that fits the most counts
+_PATTERNS: Final = {
+    f"{day} {clock}": Times(f"{day} {clock}", "UTC")
+    for day in ("%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y")
+    for clock in ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p")
+}
+_DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{2,4} \d", re.ASCII)
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 _COMMA_NUMBER = re.compile(r"[-+]?\d+,\d+", re.ASCII)
@@ -338,16 +345,31 @@ def _name_columns(found: Guess, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _is_time(text: str) -> bool:
-    return not math.isnan(_TIMES.unix_s(text))
+    return not math.isnan(_TIMES.unix_s(text)) or bool(_patterns_of(text))
+
+
+def _patterns_of(text: str) -> list[str]:
+    """Return the patterns that a text fits."""
+    if not _DATE.match(text.strip()):
+        return []
+    return [form for form, times in _PATTERNS.items() if not math.isnan(times.unix_s(text))]
 
 
 def _takes_time(found: Guess, where: str, texts: Sequence[str]) -> bool:
     """Take a column for the time if most of it looks like one, and there is none yet."""
     if found.time is not None or not texts:
         return False
-    timely = sum(map(_is_time, texts))
+    timely = sum(not math.isnan(_TIMES.unix_s(text)) for text in texts)
     if timely < _MOST * len(texts):
-        return False
+        fits = Counter(form for text in texts for form in _patterns_of(text))
+        (form, timely), *others = fits.most_common() or [("", 0)]
+        if timely < _MOST * len(texts):
+            return False
+        found.settings["time_format"] = form
+        if also := [repr(other) for other, count in others if count == timely]:
+            found.notes.append(
+                f"{where} may be {' or '.join(also)} as well: check the proposed time_format"
+            )
     found.time = where
     if sum(not math.isnan(_WITH_OFFSET.unix_s(text)) for text in texts) < timely:
         found.settings["time_zone"] = zone = gateway_zone()

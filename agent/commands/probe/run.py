@@ -31,6 +31,10 @@ RAW_MAX: Final = 20  # lines
 RAW_CHARACTERS_MAX: Final = 2000  # of each
 SOURCES_MAX: Final = 20  # topics
 _SAMPLE_S: Final = 2.0  # per rate, at most
+_UNDATED: Final = (
+    "no time was found: the agent dates a row when it reads it, and uses one of those that are"
+    " there already. If a column is a time, set time_key and time_format"
+)
 _SILENT: Final = "is the device on, does it send by itself, are RX and TX swapped?"
 
 Document = dict[str, Any]
@@ -193,7 +197,10 @@ def document_of(heard: Heard, given: Options, stream: str, name: str) -> Documen
         if found is None:
             sources.append({"source": source, "lines": len(arrivals), "format": None})
             continue
-        settings = _settings(found, given.get("type") == "file")
+        is_file = given.get("type") == "file"
+        if is_file and found.time is None:
+            found.notes.append(_UNDATED)
+        settings = _settings(found, is_file)
         table = InputTable.model_validate({"name": "probe", "stream": "probe"} | settings)
         rows = _without_preamble(table, arrivals)
         about = measured(table, plain_channels(list(found.channels)), rows)

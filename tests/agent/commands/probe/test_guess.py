@@ -145,6 +145,33 @@ def test_a_local_time_is_proposed_with_a_zone_and_a_note(monkeypatch: pytest.Mon
     assert understood(found, lines) == 2
 
 
+@pytest.mark.parametrize(
+    ("time", "form"),
+    [
+        ("21.09.2026 14:13:33", "%d.%m.%Y %H:%M:%S"),
+        ("21.09.26 14:13", "%d.%m.%y %H:%M"),
+        ("09/21/2026 02:13:33 PM", "%m/%d/%Y %I:%M:%S %p"),
+        ("21/09/2026 14:13", "%d/%m/%Y %H:%M"),
+        ("2026/09/21 14:13:33", "%Y/%m/%d %H:%M:%S"),
+    ],
+)
+def test_a_time_of_another_form_is_proposed_with_its_pattern(time: str, form: str) -> None:
+    for line in (f"{time};50,13", f'{{"t": "{time}", "q": 50.13}}'):
+        found = guess([line.encode()])
+        assert found is not None
+        assert found.settings["time_format"] == form
+        assert len(found.channels) == 1
+        assert "has no offset from UTC" in found.notes[-1]
+        assert understood(found, [line.encode()]) == 1
+
+
+def test_a_day_that_may_be_a_month_is_told() -> None:
+    found = guess([b"01/02/2026 14:13:33,7", b"01/02/2026 14:13:34,8"])
+    assert found is not None
+    assert found.settings["time_format"] == "%d/%m/%Y %H:%M:%S"
+    assert "may be '%m/%d/%Y %H:%M:%S' as well" in found.notes[0]
+
+
 def test_another_encoding_is_proposed() -> None:
     lines = ["time;T [°C]", *(f"17000000{n};2{n}" for n in range(10, 20))]
     found = guess([line.encode("latin-1") for line in lines])

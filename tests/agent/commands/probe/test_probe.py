@@ -247,6 +247,19 @@ def test_a_file_with_a_header_and_what_it_gets(
     assert again["sources"][0]["rejected"] == {}
 
 
+def test_a_file_without_a_time_gets_a_note_and_one_with_a_date_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("Datum;Zeit;T\n" + "21.09.2026;14:13:33;20,5\n" * 5)
+    (source,) = found("file", path, seconds=0.1)["sources"]
+    assert "no time was found" in source["notes"][0]
+    path.write_text("Zeit;T\n" + "21.09.2026 14:13:33;20,5\n" * 5)
+    document = found("file", path, seconds=0.1)
+    (source,) = document["sources"]
+    assert "no time was found" not in str(source["notes"])
+    config = pasted(document, tmp_path)
+    assert reads(config, 0, [b"Zeit;T", b"22.09.2026 00:00:00;7,5"]) == [[7.5]]
+
+
 def test_control_c_ends_the_listening_and_what_came_counts(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("1700000000,7\n1700000001,8\n")
