@@ -67,6 +67,8 @@ class Ledger:
         self.directory = store_directory / DIRECTORY
         self._lock = threading.Lock()
         self._ran = self._read()
+        # name and version of the signed bundles that run, by the stream's name
+        self._running: dict[str, tuple[str, int]] = {}
 
     def _read(self) -> _Ran:
         path = self.directory / _RAN
@@ -134,7 +136,7 @@ class Ledger:
         """Remember what runs now, with a copy, and forget what no stream needs any more.
 
         Args:
-            running: the bundle of each stream that runs one.
+            running: the bundle of each stream that runs another one than before.
             streams: all that have a bundle configured; the others keep what they ran last.
             signed: signatures are checked, so that versions count.
 
@@ -148,8 +150,17 @@ class Ledger:
                 for name, digest in ran.streams.items()
                 if name in streams and (name not in running or running[name].digest not in kept)
             } | {name: one.digest for name, one in running.items() if one.digest in kept}
+            self._running = {
+                name: version
+                for name, version in self._running.items()
+                if name in streams and name not in running
+            } | {
+                name: (bundle.manifest.name, bundle.manifest.version)
+                for name, bundle in running.items()
+                if bundle.signature is not None
+            }
             if signed:
-                for name, version in _lowest(copies.values()).items():
+                for name, version in _lowest(self._running.values()).items():
                     self._set_floor(name, version)
             if json.dumps(self._document()) != before:
                 self._write()
@@ -215,14 +226,11 @@ class Ledger:
             _LOG.error("%s cannot be written: %s", self.directory / _RAN, error.strerror)
 
 
-def _lowest(running: Iterable[Bundle]) -> dict[str, int]:
+def _lowest(running: Iterable[tuple[str, int]]) -> dict[str, int]:
     """Return the lowest version of each name: streams need not all have the newest."""
     versions: dict[str, int] = {}
-    for bundle in running:
-        if bundle.signature is not None:
-            manifest = bundle.manifest
-            version = versions.get(manifest.name, manifest.version)
-            versions[manifest.name] = min(version, manifest.version)
+    for name, version in running:
+        versions[name] = min(version, versions.get(name, version))
     return versions
 
 

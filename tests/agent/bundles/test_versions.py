@@ -126,6 +126,23 @@ def test_streams_need_not_all_have_the_newest_version(
         start(3, 2)
 
 
+def test_a_stream_that_gets_a_newer_version_shuts_out_no_other_stream(
+    tmp_path: Path, store: Path, keys: Keys
+) -> None:
+    key = keys.new()
+    paths = {version: tmp_path / f"{version}.fieldwatch" for version in (1, 2)}
+    for version, path in paths.items():
+        flow_bundle(path, version, key)
+    agent = loader(store, keys)
+    old, new = agent.load(paths[1]).bundle, agent.load(paths[2]).bundle
+    agent.note_running({"a": old, "b": old}, {"a", "b"})
+    agent.note_running({"b": new}, {"a", "b"})  # a reload names what is exchanged
+    loader(store, keys).load(paths[1])
+    agent.note_running({}, {"b"})  # a has a baseline from now on
+    with pytest.raises(BundleOutdated, match="older than version 2"):
+        loader(store, keys).load(paths[1])
+
+
 @pytest.mark.parametrize("trusting", [True, False])
 def test_only_a_signature_that_is_checked_says_what_version_it_is(
     tmp_path: Path, store: Path, keys: Keys, trusting: bool
