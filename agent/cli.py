@@ -298,13 +298,16 @@ def flush(config_file: Path) -> int:
 def reload(config_file: Path) -> int:
     """Make the running agent read its configuration again; say what took effect."""
     outcome = _ask(config_file, "reload")
-    if outcome["changed"] or not outcome["exchanged"]:
+    mended = outcome.get("mended", ())  # an agent that runs since before an update has none
+    if outcome["changed"] or not (outcome["exchanged"] or mended):
         say(f"changed: {', '.join(outcome['changed']) or 'nothing'}")
     for stream, detector in outcome["exchanged"].items():
         say(
             f"bundle of stream {stream}: now {detector['bundle']}"
             f" (digest {detector['bundle_digest']})"
         )
+    for stream in mended:
+        say(f"stream {stream}: its bundle is mended; the stream goes on with it")
     if outcome["needs_restart"]:
         say(f"needs a restart: {'; '.join(outcome['needs_restart'])}")
     for stream, why in outcome["still_refused"].items():

@@ -297,7 +297,7 @@ class Daemon:
         prepared = self._reloads.turn(self._config)
         if prepared is None:
             return
-        if prepared.changed or prepared.fleets:
+        if prepared.changed or prepared.fleets or prepared.mended:
             self._commit()  # what was scored belongs to the old settings and detectors
             if prepared.fleets and self._commits.error:
                 self._reloads.done(
@@ -328,8 +328,11 @@ class Daemon:
             self._exchanging = {stream.name for stream in fleet.streams}
             self._streams.exchange(fleet, self._batch)
         self._exchanging = set()
-        if prepared.fleets:
+        for choice in prepared.mended:
+            self._streams.mend(choice.table.name, choice.origin)
+        if prepared.fleets or prepared.mended:
             self._next_health = now  # tell central ops soon
+        if prepared.fleets:
             self._store.history.describe(self._streams.channels())
         self._streams.reconfigure(config.streams, config.summary.interval_s, self._batch)
         if config.mqtt != before.mqtt:

@@ -55,6 +55,7 @@ class Prepared(NamedTuple):
     still_refused: Mapping[str, str]  # why a stream's bundle still cannot run, by its name
     choices: Sequence[Choice] = ()  # of the streams that get another detector
     fleets: Sequence[Fleet] = ()  # those streams
+    mended: Sequence[Choice] = ()  # of streams whose bundle is what stood in for it
 
     def answer(self) -> dict[str, Any]:
         """Return the result for the client."""
@@ -65,6 +66,7 @@ class Prepared(NamedTuple):
             },
             "needs_restart": self.needs_restart,
             "still_refused": dict(self.still_refused),
+            "mended": [choice.table.name for choice in self.mended],
         }
 
 
@@ -89,6 +91,7 @@ class _Choices:
         self._running, self._refused = running, refused
         self._loader, self._manifest_of = loader, manifest_of
         self.still_refused: dict[str, str] = {}  # why, by the stream's name
+        self.mended: list[Choice] = []  # bundles that are good again, and stood in for themselves
         self._read: dict[Path, Bundle] = {}
         # by digest; streams of the same contents share one, and its network
         self._detectors = {detector.digest: detector for detector in running.values()}
@@ -114,16 +117,19 @@ class _Choices:
 
     def _other(self, table: StreamTable) -> Choice | None:
         own = self._running.get(table.name)
-        now = None if own is None or table.name in self._refused else own.digest
+        refused = table.name in self._refused
         if table.bundle is None:
             choice = its_baseline(table)
             assert choice.detector is not None
-            return None if choice.detector.digest == now else choice
+            same = own is not None and own.digest == choice.detector.digest
+            return None if same and not refused else choice
         path = table.bundle
         if path not in self._read:
             self._read[path] = self._loader.read(path, self._manifest_of)
         bundle = self._read[path]
-        if bundle.digest == now:
+        if own is not None and own.digest == bundle.digest:
+            if refused:
+                self.mended.append(its_bundle(table, Loaded(bundle, own)))
             return None
         if bundle.digest not in self._detectors:
             bundle, detector = self._loader.load(path, self._manifest_of)
@@ -205,7 +211,8 @@ class Reloads:
             return outcome
         self._loaded_s, self._refused = time.time(), None
         with_bundle = {table.name for table in outcome.config.streams if table.bundle is not None}
-        bundles = {one.table.name: one.bundle for one in outcome.choices if one.bundle is not None}
+        choices = (*outcome.choices, *outcome.mended)
+        bundles = {one.table.name: one.bundle for one in choices if one.bundle is not None}
         self._loader.note_running(bundles, with_bundle)
         self._needs_restart = outcome.needs_restart
         _LOG.info("configuration loaded; changed: %s", ", ".join(outcome.changed) or "nothing")
@@ -217,6 +224,9 @@ class Reloads:
                     stream.detector.digest,
                     extra={STREAM: stream.name},
                 )
+        for choice in outcome.mended:
+            name = choice.table.name
+            _LOG.warning("stream %s: its bundle is mended; %s", name, choice, extra={STREAM: name})
         for name, why in outcome.still_refused.items():
             _LOG.warning("stream %s: bundle still refused: %s", name, why, extra={STREAM: name})
         if self._needs_restart:
@@ -297,6 +307,7 @@ class Reloads:
             choices.still_refused,
             others,
             fleets_of(others, interval_s, self._clock) if others else [],
+            choices.mended,
         )
 
 

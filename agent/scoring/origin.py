@@ -45,6 +45,11 @@ class Origin(Part):
         self.refused, self.stands_in = refused, stands_in
         self._signer = signer
 
+    def replace(self, other: Origin) -> None:
+        """Have what ``other`` has: the detector stays, and what is known of it changes."""
+        self.refused, self.stands_in = other.refused, other.stands_in
+        self._signer = other._signer
+
     def document(self) -> dict[str, Any]:
         """Say who signed the bundle, and what is refused."""
         return {

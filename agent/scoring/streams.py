@@ -13,7 +13,7 @@ from agent.inputs.source import Chunk
 from agent.parsing.lines import LineParser
 from agent.scoring.fleet import Fleet, misfit
 from agent.scoring.intake import Intake
-from agent.scoring.origin import Unwatched
+from agent.scoring.origin import Origin, Unwatched
 from agent.store.batch import Batch
 from models.detector import Detector
 from models.messages import stored_samples
@@ -149,6 +149,10 @@ class Streams:
             fleet.pace.seconds += gone.pace.seconds
             fleet.pace.samples += gone.pace.samples
         self._fleets.append(fleet)
+
+    def mend(self, name: str, origin: Origin) -> None:
+        """Note that what stands in for a stream's bundle is that bundle; its memory goes on."""
+        self._by_name[name].origin.replace(origin)
 
     def channels(self) -> dict[str, tuple[str, ...]]:
         """Return the names of each stream's channels, in the order of its samples."""

@@ -141,6 +141,7 @@ def test_the_contents_of_a_file_count_and_not_its_path(rig: Rig, zoo_bundle: Bun
         "exchanged": {},
         "needs_restart": [],
         "still_refused": {},
+        "mended": [],
     }
     other = put(zoo_bundle, rig.other, version=2)
     assert rig.exchanged() == [["a"]]
@@ -269,6 +270,7 @@ def test_a_reload_that_cannot_be_checked_changes_nothing(
         "exchanged": {},
         "needs_restart": [],
         "still_refused": {},
+        "mended": [],
     }
 
 

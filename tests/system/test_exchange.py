@@ -116,6 +116,7 @@ def test_an_exchange_under_load_loses_no_sample(gateway: Gateway, zoo_bundle: Bu
         "exchanged": {"pump": {"bundle": "pump version 2", "bundle_digest": later.digest}},
         "needs_restart": [],
         "still_refused": {},
+        "mended": [],
     }
     so_far = gateway.sent
     wait_until(lambda: gateway.sent > so_far + 200, "more readings")

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from agent.cli import commands
-from models.keys import new_key, read_keys
+from models.keys import new_key, read_keyring
 from tests.bundle_rig import BASELINE, FAR, Gateway, flow_bundle, noisy, truncate
 from tests.conftest import RealAgent, wait_until
 
@@ -68,6 +68,30 @@ def test_the_stream_runs_its_previous_bundle_and_its_alarm_goes_on(gateway: Gate
     gateway.start()
     assert gateway.stream()["refused"] is None
     assert gateway.stream()["stands_in"] is None
+
+
+def test_a_bundle_that_is_mended_goes_on_with_its_memory_and_its_alarm(gateway: Gateway) -> None:
+    gateway.start()
+    gateway.pump.add([*CALM, FAR, FAR, FAR])
+    wait_until(lambda: bool(gateway.stream()["open_alarms"]), "the alarm")
+    gateway.stop()
+    truncate(gateway.bundle)
+    agent = gateway.start()
+    gateway.pump.add([FAR])
+    gateway.wait_for_samples("pump", 1)
+
+    flow_bundle(gateway.bundle)  # mended
+    assert "stream pump: its bundle is mended; the stream goes on" in printed(gateway, "reload")
+    assert "stream pump: its bundle is mended; the stream runs flow version 1" in agent.log()
+    now = gateway.stream()
+    assert (now["refused"], now["stands_in"], now["watched"]) == (None, None, True)
+    assert [alarm["number"] for alarm in now["open_alarms"]] == [1]
+    gateway.pump.add(noisy(12))
+    wait_until(lambda: not gateway.stream()["open_alarms"], "the alarm's end")
+    assert [(one["number"], one["state"]) for one in gateway.alarms()] == [(1, "closed")]
+    assert printed(gateway, "reload") == "changed: nothing\n"
+    flow_bundle(gateway.bundle, 2)
+    assert "bundle of stream pump: now flow version 2" in printed(gateway, "reload")
 
 
 def test_a_bundle_that_is_missing_is_refused_as_any_other(gateway: Gateway) -> None:
@@ -211,7 +235,7 @@ def key(gateway: Gateway) -> Path:
 def test_the_status_says_who_signed_what_runs(gateway: Gateway, key: Path) -> None:
     flow_bundle(gateway.bundle, 1, key)
     gateway.start()
-    key_id = read_keys(gateway.directory / "trusted")[0].key_id.hex()
+    key_id = read_keyring(gateway.directory / "trusted").keys[0].key_id.hex()
     signer = {"key_id": key_id, "comment": "flow version 1"}
     assert gateway.stream()["signer"] == signer
     assert gateway.stream("fan")["signer"] is None

@@ -147,6 +147,7 @@ def test_what_can_change_takes_effect_and_the_rest_is_told(
         "exchanged": {},
         "needs_restart": waiting,
         "still_refused": {},
+        "mended": [],
     }
     assert f"these need a restart: {'; '.join(waiting)}\n" in agent.log()
     wait_until(lambda: opened(main) == ["silent"], "the alarm of a stream that is silent")
@@ -184,6 +185,7 @@ def test_a_wrong_configuration_leaves_the_old_one_running(
         "exchanged": {},
         "needs_restart": [],
         "still_refused": {},
+        "mended": [],
     }
     assert status(main)["configuration"]["refused"] is None
     assert "changed: nothing" in agent.log()
