@@ -380,7 +380,7 @@ class _Collecting:
         """Look who published it; connect again where gateways would refuse what we say now."""
         if not retained:
             self._overwritten |= body != self._online
-        elif self._voice.behind(self._status_topic, body):
+        elif self._voice.behind(self._status_topic, body, self._online):
             raise LinkError(
                 "the broker has a status that this key signed with a higher counter, and gateways"
                 " refuse lower ones; the counters go on above it. Is the clock behind? Or does"

@@ -45,10 +45,16 @@ class Voice:
         counter = b',"counter":%d}' % self._counter()
         return signed(said[:-1] + counter, topic, CONTEXT, self._key)
 
-    def behind(self, topic: str, status: bytes) -> bool:
-        """Whether a status is ours, and its counter above all of now; then count on above that.
+    def behind(self, topic: str, status: bytes, online: bytes) -> bool:
+        """Whether a status is ours, and its counter above that of ``online``; then go on above it.
 
-        Nobody else can sign it, so it is from before the database was lost.
+        Nobody else can sign it. So it is from before the database was lost, or an older copy of it
+        was put in its place.
+
+        Args:
+            topic: of both.
+            status: what the broker has.
+            online: what we say on this connection.
 
         Raises:
             StoreError: the database cannot be written.
@@ -59,8 +65,8 @@ class Voice:
         message, _ = parted(status)
         if signed(message, topic, CONTEXT, self._key) != status:  # the same each time it is signed
             return False
-        counter = int(json.loads(message)["counter"])
-        if counter < self._next:
+        counter = _counter_in(message)
+        if counter <= _counter_in(parted(online).message):
             return False
         self._reserve(counter + _SAID_AFTER_STATUS)
         return True
@@ -74,3 +80,7 @@ class Voice:
     def _reserve(self, at_least: int) -> None:
         self._next = self._collected.reserve_counters(at_least, _RESERVED)
         self._end = self._next + _RESERVED
+
+
+def _counter_in(message: bytes) -> int:
+    return int(json.loads(message)["counter"])

@@ -409,18 +409,24 @@ def test_only_a_status_of_its_own_tells_the_collector_how_far_it_has_counted(
     other = enroll(tmp_path / "keys", "other")
     with Collected(tmp_path, "plant") as collected:
         voice = Voice(key, collected)
-        said = voice.say(STATUS, b'{"state":"online"}')
-        forged = [
+        online, offline = (voice.say(STATUS, b'{"state":"%s"}' % to) for to in (b"online", b"off"))
+        not_ours = [
             word(other, 2**50, STATUS, state="online"),
             word(key, 2**50, ACKNOWLEDGED, state="online"),
             word(key, 2**50, STATUS, state="online").replace(b"online", b"offlin"),
-            *(b"", b"{}", b"\xff", said),
+            *(b"", b"{}", b"\xff"),
         ]
-        assert not any(voice.behind(STATUS, each) for each in forged)
-        assert voice.behind(STATUS, word(key, 2**50, STATUS, state="online"))
-        message, _ = parted(voice.say(STATUS, b'{"state":"online"}'))
-        assert json.loads(message)["counter"] > 2**50
-        assert not Voice(None, collected).behind(STATUS, said)
+        for status in (*not_ours, online, word(key, 1, STATUS, state="online")):
+            assert not voice.behind(STATUS, status, online)
+        # a copy of the database counts on from the same number
+        for status in (offline, word(key, 2**50, STATUS, state="online")):
+            assert voice.behind(STATUS, status, online)
+            assert counter_of(voice.say(STATUS, b'{"state":"online"}')) > counter_of(status)
+        assert not Voice(None, collected).behind(STATUS, offline, online)
+
+
+def counter_of(said: bytes) -> int:
+    return int(json.loads(parted(said).message)["counter"])
 
 
 def test_without_a_key_the_collector_says_what_it_always_said(tmp_path: Path) -> None:
