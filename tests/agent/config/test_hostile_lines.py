@@ -28,7 +28,7 @@ from tests.conftest import ROOT, ZOO_BUNDLE
 # none of them within hours
 SLOW = {
     "the same": r"(?P<flow>" + r"\d*" * 12 + ")x",
-    "numbers": " ".join([r"(?P<flow>\d+\.?\d*)", *[r"\d+\.?\d*"] * 9]),
+    "numbers": r"\s*".join([r"(?P<flow>\d+\.?\d*)", *[r"\d+\.?\d*"] * 9]),
     "words": r"(?P<flow>\w+)" + r"\s*,?\s*(?:\w+)" * 12 + "$",
     "in turn": "(?P<flow>" + "[ab]*[bc]*[cd]*[de]*[ef]*[fg]*[gh]*" * 3 + ")!",
     "optional": "(?P<flow>" + r"\d?" * 80 + ")x",
