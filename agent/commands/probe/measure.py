@@ -57,7 +57,8 @@ def plain_channels(names: Sequence[str]) -> list[Channel]:
 def _period_s(times: Float64, steady: bool) -> float | None:
     """Return the time between two readings; None if it cannot be measured.
 
-    Of times that the device gives, the median; arrivals come in heaps, so of those the mean.
+    Of times that the device gives, the median. Arrivals come in heaps, and the first heap may have
+    waited for long: of those that come after it, the mean.
     """
     steps = np.diff(times)
     if len(steps) == 0:
@@ -66,7 +67,8 @@ def _period_s(times: Float64, steady: bool) -> float | None:
         steps = steps[steps > 0]
         period_s = float(np.median(steps)) if len(steps) else 0.0
     else:
-        period_s = float(times[-1] - times[0]) / len(steps)
+        after = int(np.count_nonzero(times > times[0]))
+        period_s = float(times[-1] - times[0]) / max(1, after)
     return float(f"{period_s:.3g}") if period_s > 0 else None
 
 
