@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -57,7 +58,7 @@ class FileInput(ThreadedInput):
         self._close()
 
     def _open(self, at_end: bool) -> None:
-        self._file = file = io.FileIO(self._settings.path)
+        self._file = file = io.FileIO(self._settings.path, opener=_opened)
         begin = file.read(_READ_BYTES_MAX)
         if is_utf16(begin):
             raise OSError(f"{self._settings.path} is UTF-16; let its program write UTF-8")
@@ -150,3 +151,17 @@ class FileInput(ThreadedInput):
         self._framer.end()
         self._header = None
         self._preamble = self._new_preamble()
+
+
+def _opened(path: str, flags: int) -> int:
+    """Open a file; refuse a pipe or a device: without a writer it would never let a stop through.
+
+    Raises:
+        OSError: it cannot be opened, or is no file.
+
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} is not a file")
+    return descriptor

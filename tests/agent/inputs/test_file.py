@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -251,3 +252,16 @@ columns = {["time", *(channel.name for channel in CHANNELS)]}
     append(path, b"".join(lines[200:]))
     wait_until(lambda: stored() == 300, "what came then")
     assert agent.stop() == 0
+
+
+def test_a_pipe_is_refused_and_does_not_keep_the_input_from_its_end(
+    path: Path, tails: list[Tail]
+) -> None:
+    os.mkfifo(path)
+    tails.append(tail := Tail(path))
+    wait_until(lambda: "is not a file" in (tail.input.status().last_error or ""), "the refusal")
+    path.unlink()
+    append(path, b"")
+    wait_until(lambda: tail.input.status().connected, "a file in its place")
+    append(path, b"1\n")
+    tail.has(b"1")
