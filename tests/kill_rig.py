@@ -211,7 +211,6 @@ host = "127.0.0.1"
 port = {self.broker.port}
 acknowledgement = "{self.acknowledgement}"
 unsigned_acknowledgements = true
-unsigned_acknowledgements = true
 central_timeout_s = 2.0
 backoff_min_s = 0.1
 backoff_max_s = 0.5

@@ -90,6 +90,11 @@ def messages(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
     return [one.getMessage() for one in records if one.levelno == level]
 
 
+def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the warnings of refused registers; a busy device may be late with its first answer."""
+    return [text for text in messages(caplog, logging.WARNING) if " refuses " in text]
+
+
 @pytest.mark.parametrize(("kind", "way"), EVERY_DEVICE)
 def test_a_register_that_does_not_exist_costs_no_other(
     build: Build, caplog: pytest.LogCaptureFixture, kind: type[Device | TkDevice], way: str
@@ -112,7 +117,7 @@ def test_a_register_that_does_not_exist_costs_no_other(
     assert (status.connected, status.reconnects) == (True, 0)
     why = "exception 2, illegal data address"
     assert status.registers_refused == (f"holding register 102 (c): {why}",)
-    (warning,) = messages(caplog, logging.WARNING)
+    (warning,) = refusals(caplog)
     assert f"refuses holding register 102 (c): {why}; the rest is read" in warning
 
 
@@ -173,7 +178,7 @@ def test_a_register_that_is_refused_is_asked_for_again(
     wait_until(lambda: polled.latest()["h5"] == 5.0, "the other")
     wait_until(lambda: polled.source.status().registers_refused == (), "the status")
     wait_until(lambda: unit.requests[-1] == ("holding", 0, 8), "one request for all")
-    assert len(messages(caplog, logging.WARNING)) == 1  # both at once, and neither twice
+    assert len(refusals(caplog)) == 1  # both at once, and neither twice
     again = [text for text in messages(caplog, logging.INFO) if text.endswith("again")]
     assert ["h3" in again[0], "h5" in again[1], len(again)] == [True, True, 2]
 
