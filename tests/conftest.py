@@ -46,6 +46,15 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = WAIT_S
         time.sleep(0.02)
 
 
+@pytest.fixture(autouse=True)
+def same_umask() -> Iterator[None]:
+    """Commands that run in this process set it for good; later tests are to have ours."""
+    was = os.umask(0o077)
+    os.umask(was)
+    yield
+    os.umask(was)
+
+
 @pytest.fixture(scope="session")
 def zoo_bundle() -> Bundle:
     return bundles.read(ZOO_BUNDLE)

@@ -28,6 +28,7 @@ _LOG = logging.getLogger(__name__)
 QUIET_S: Final = 900.0  # connected this long, and nothing heard of it: it is gone
 _RUNS_MAX: Final = 8  # remembered; anybody who may publish there can make up any number
 _NO_PACKET: Final = -1  # in place of a packet number
+_HELD_S: Final = 20.0  # a connection that lasts as long did not end by itself
 _STRIKES: Final = 2  # fewer than the status topic has, which is in flight meanwhile
 _IDENTITY: Final = re.compile(r"[^/]+/(\w{1,64})/[0-9]+/([0-9a-f]{1,16})-([0-9]{1,9})-.+", re.ASCII)
 
@@ -68,6 +69,7 @@ class Twin:
         self._taken_over = 0
         self._asked: int | None = None  # packet number of the subscription, until it is answered
         self._strikes = 0
+        self._began = 0.0  # of our connection, monotonic
         self._refusal: str | None = None
 
     @property
@@ -85,6 +87,9 @@ class Twin:
         self._heard_at = time.monotonic()
         if self._asked is not None:  # some brokers end the connection instead of an answer
             self._strikes += 1
+        elif self._strikes >= _STRIKES and time.monotonic() - self._began < _HELD_S:
+            self._strikes = 0  # connections end without the subscription, too: it was not the cause
+        self._began = time.monotonic()
         self._asked = None
         if self._strikes >= _STRIKES:
             self._deaf("the connection ends each time")
