@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.inputs.plant import CHANNELS, PERIOD_S, csv_line
+from agent.mqtt.client import Client
 from agent.store.reader import Reader
 from models.errors import StoreError
-from tests.conftest import ZOO_BUNDLE, RealAgent
+from tests.conftest import WAIT_S_MAX, ZOO_BUNDLE, RealAgent
 from tests.serial_line import Line
 
 START_S = 1_700_000_000.0
@@ -28,8 +28,7 @@ class Ops:
     def __init__(self, port: int) -> None:
         self.messages: list[tuple[str, dict[str, Any]]] = []
         self._subscribed = threading.Event()
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2,
+        self._client = Client(
             client_id="ops",
             clean_session=False,
             protocol=paho.MQTTv311,
@@ -41,7 +40,7 @@ class Ops:
         )
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert self._subscribed.wait(10)
+        assert self._subscribed.wait(WAIT_S_MAX)
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         return [body for topic, body in list(self.messages) if topic.split("/")[4] == kind]

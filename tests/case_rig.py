@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 
+from agent.mqtt.client import Client
 from agent.store.reader import Reader
 from models import bundle as bundles
 from models.errors import StoreError
@@ -292,7 +292,7 @@ class Publisher:
     """Who publishes the messages of an input, and waits until a subscriber has been found."""
 
     def __init__(self, port: int) -> None:
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self._client = Client(protocol=paho.MQTTv5)
         self._reasons: dict[int, int] = {}
         self._answered = threading.Condition()
         self._client.on_publish = self._on_publish

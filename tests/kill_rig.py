@@ -24,13 +24,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.collector.books import Collected
 from agent.collector.reading import Source
 from agent.config.fault_kinds import FaultKind
 from agent.inputs.plant import CHANNELS, PERIOD_S, Fault, Pump, csv_line
+from agent.mqtt.client import Client
 from agent.scoring.summary import Summary
 from agent.store.migrations import READINGS
 from agent.store.reader import Reader
@@ -113,7 +112,7 @@ class MqttLoad:
             f'broker = {{ host = "127.0.0.1", port = {port}, backoff_max_s = 0.2,'
             " backoff_min_s = 0.1 }"
         )
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="sensor")
+        self._client = Client(client_id="sensor")
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
 

@@ -20,14 +20,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.config.fault_kinds import FaultKind
 from agent.inputs.plant import CHANNELS, Fault, Pump, csv_line
+from agent.mqtt.client import Client
 from agent.store.ranges import Ranges
 from agent.store.reader import Reader
 from models.errors import StoreError
-from tests.conftest import RealAgent, RealBroker, wait_until
+from tests.conftest import WAIT_S_MAX, RealAgent, RealBroker, wait_until
 from tests.serial_line import Line
 
 START_S = 1_700_000_000.0
@@ -61,8 +61,7 @@ class Ops:
         self.repeats = 0
         self._known: set[str] = set()
         self._subscribed = threading.Event()
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2,
+        self._client = Client(
             client_id="ops",
             clean_session=False,
             protocol=paho.MQTTv311,
@@ -73,7 +72,7 @@ class Ops:
         self._client.on_message = self._on_message
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert self._subscribed.wait(10)
+        assert self._subscribed.wait(WAIT_S_MAX)
 
     def _on_message(self, _: Any, __: Any, received: paho.MQTTMessage) -> None:
         message = json.loads(received.payload)

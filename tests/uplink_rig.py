@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.collector.enrolled import Enrolled
 from agent.collector.reading import Message
 from agent.collector.run import Collector
 from agent.config.broker import MqttTable
+from agent.mqtt.client import Client
 from agent.mqtt.signer import read_signer
 from agent.store.batch import Batch
 from agent.store.record import Kind, Outgoing
 from agent.store.writer import Store
 from agent.uplink.sender import Uplink
 from models.keys import SecretKey
+from tests.conftest import WAIT_S_MAX
 
 FAST = {
     "backoff_min_s": 0.05,
@@ -40,8 +41,7 @@ class Ops:
         self.received: list[dict[str, Any]] = []
         self.statuses: list[dict[str, Any]] = []
         self._subscribed = threading.Event()
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2,
+        self._client = Client(
             client_id=client_id,
             clean_session=False,
             protocol=paho.MQTTv311,
@@ -52,7 +52,7 @@ class Ops:
         self._client.on_message = self._on_message
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert self._subscribed.wait(10)
+        assert self._subscribed.wait(WAIT_S_MAX)
 
     def _on_message(self, _: Any, __: Any, message: paho.MQTTMessage) -> None:
         if message.topic.endswith("/acknowledged") or "/_central/" in message.topic:
@@ -72,7 +72,7 @@ class Ops:
     def say(self, topic: str, body: object) -> None:
         """Publish, retained; bytes as they are, the rest as JSON."""
         payload = body if isinstance(body, bytes) else json.dumps(body)
-        self._client.publish(topic, payload, qos=1, retain=True).wait_for_publish(10)
+        self._client.publish(topic, payload, qos=1, retain=True).wait_for_publish(WAIT_S_MAX)
 
     def close(self) -> None:
         self._client.disconnect()

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTProtocolVersion
 
 from agent.config.broker import MqttTable
 from agent.dialects.topics import ROOT
+from agent.mqtt.client import Client
 from models.errors import FieldwatchError
 
 _ANSWER_S_MAX = 30.0
@@ -53,7 +54,7 @@ class Subscriber:
 
 
 def _client(name: str, protocol: MQTTProtocolVersion) -> paho.Client:
-    return paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=protocol)
+    return Client(client_id=name, protocol=protocol)
 
 
 def _subscribe(port: int) -> None:

@@ -7,7 +7,8 @@ from queue import SimpleQueue
 from typing import Any
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+
+from agent.mqtt.client import Client
 
 
 class Ops:
@@ -18,9 +19,7 @@ class Ops:
 
     def __init__(self, port: int) -> None:
         self._received: SimpleQueue[tuple[str, bytes]] = SimpleQueue()
-        self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id="demo-ops", protocol=mqtt.MQTTv311
-        )
+        self._client = Client(client_id="demo-ops", protocol=mqtt.MQTTv311)
         self._client.on_connect = self._on_connect
         self._client.on_message = self._on_message
         self._port = port

@@ -18,13 +18,14 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.guard import Guard
 from agent.mqtt.bounded_queue import BoundedQueue
+from agent.mqtt.client import Client
 from agent.mqtt.credentials import Credentials
 from agent.mqtt.packets import BoundedSocket
 from models.errors import FieldwatchError
@@ -374,7 +375,7 @@ class Connection:
             self.events.put(Lost("the broker sends more than is taken from its connection"))
 
 
-class _Client(paho.Client):
+class _Client(Client):
     """paho, with a bounded socket; the end of its network thread is always reported.
 
     The two methods are not in paho's public interface. Tests fail if paho stops calling them.
@@ -383,7 +384,7 @@ class _Client(paho.Client):
     def __init__(
         self, events: BoundedQueue[ConnectionEvent], packet_bytes_max: int, **settings: Any
     ) -> None:
-        super().__init__(CallbackAPIVersion.VERSION2, **settings)
+        super().__init__(**settings)
         self._events = events
         self._packet_bytes_max = packet_bytes_max
         self.bounded: BoundedSocket | None = None

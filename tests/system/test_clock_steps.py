@@ -100,7 +100,7 @@ def test_a_boot_in_1970_and_steps_lose_and_reorder_nothing_and_are_corrected(
     wait_until(lambda: "stored times corrected" in agent.log(), "the correction")
     send(line, rows[15:30], tmp_path)
     times, _ = stored(tmp_path)
-    assert abs(times[-1] - time.time()) < 5
+    assert abs(times[-1] - time.time()) < 60
     assert np.diff(times).min() > 0
     assert times[-1] - times[0] < HOUR_S
 
@@ -117,7 +117,7 @@ def test_a_boot_in_1970_and_steps_lose_and_reorder_nothing_and_are_corrected(
     send(line, rows[30:], tmp_path)
     assert agent.stop() == 0
     times, values = stored(tmp_path)
-    assert abs(times[-1] - (time.time() - 2 * HOUR_S)) < 10
+    assert abs(times[-1] - (time.time() - 2 * HOUR_S)) < 60
     counts = counters(tmp_path)
     assert counts["readings"] == rows.size
     assert not {"late", "out_of_order", "clock_step"} & counts.keys()

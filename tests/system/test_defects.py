@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import paho.mqtt.client as paho
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.defects.quarantine import ENDS_MAX
 from agent.dialects.topics import acknowledged_topic
 from agent.health.status import describe
 from agent.inputs.plant import Pump
+from agent.mqtt.client import Client
 from agent.store.reader import Reader
 from models.errors import Defect
 from tests.agent_rig import (
@@ -130,7 +129,7 @@ def test_what_ends_the_uplink_whenever_it_comes_is_left_alone(
     trigger.write_text("424242" if heard else "seq=1,")
     config = configure(tmp_path, line, broker.port, silent_after_s="0.5")  # message 1
     config.write_text(config.read_text().replace("[mqtt]", f"[mqtt]\n{UNSIGNED_CENTRAL}", heard))
-    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client = Client()
     client.connect("127.0.0.1", broker.port)
     client.loop_start()
     topic = acknowledged_topic("plant", "gw-1")

@@ -11,9 +11,9 @@ import jsonschema
 import paho.mqtt.client as paho
 import pytest
 import yaml
-from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.inputs.plant import Fault, Pump
+from agent.mqtt.client import Client
 from tests.agent_rig import UNSIGNED_CENTRAL, StartAgent, configure, lines, running, status
 from tests.collector_process import CollectorProcess
 from tests.conftest import ROOT, RealBroker, wait_until
@@ -24,7 +24,7 @@ from tests.serial_line import Line
 def listening(port: int) -> Iterator[list[paho.MQTTMessage]]:
     """Yield what goes over the broker, as it is."""
     heard: list[paho.MQTTMessage] = []
-    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+    client = Client(protocol=paho.MQTTv5)
     client.on_message = lambda _, __, message: heard.append(message)
     client.connect("127.0.0.1", port)
     client.subscribe("fieldwatch/v1/plant/gw-1/#", qos=1)

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paho.mqtt.client as paho
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.defects.notes import Notes
 from agent.defects.quarantine import ENDS_MAX, KEPT, NOTES
 from agent.health import prometheus
 from agent.health.status import describe
 from agent.inputs.plant import CHANNELS, PERIOD_S, Pump
+from agent.mqtt.client import Client
 from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until
@@ -55,7 +54,7 @@ class Sensor:
     """Publishes at QoS 1, and waits until the broker has it."""
 
     def __init__(self, port: int) -> None:
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="sensor")
+        self._client = Client(client_id="sensor")
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
 

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paho.mqtt.client as paho
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.clock import Clock
 from agent.config import load as configuration
@@ -24,6 +22,7 @@ from agent.config.reload import RELOADED, differences, take_over, takes_effect
 from agent.control.client import ask
 from agent.control.protocol import Refused
 from agent.inputs.plant import PERIOD_S, Pump
+from agent.mqtt.client import Client
 from agent.scoring.fleet import Fleet
 from agent.scoring.stream import Stream
 from agent.store.batch import Batch
@@ -392,7 +391,7 @@ def test_an_uplink_that_leaves_takes_its_acknowledgements_along(
         return Uplink(table, store.origin, store.directory, lambda: store.last_seq)
 
     relay, batch = Relay(uplink()), Batch()
-    ops = paho.Client(CallbackAPIVersion.VERSION2)  # without a subscriber messages are held
+    ops = Client()  # without a subscriber messages are held
     subscribed = threading.Event()
     ops.on_connect = lambda client, *_: client.subscribe("fieldwatch/v1/#", qos=1)
     ops.on_subscribe = lambda *_: subscribed.set()

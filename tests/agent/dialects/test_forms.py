@@ -14,7 +14,6 @@ import paho.mqtt.client as paho
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.config import load as configuration
 from agent.config.broker import Compression, DialectName
@@ -22,6 +21,7 @@ from agent.dialects.cbor import from_json
 from agent.dialects.cloudevents import CloudEvents
 from agent.dialects.kinds import dialect_of
 from agent.dialects.received import decoded
+from agent.mqtt.client import Client
 from agent.mqtt.payload import BYTES_MAX, EXPANDED_BYTES_MIN, Payload
 from agent.store.reader import Reader
 from agent.store.record import Origin, Outgoing
@@ -178,7 +178,7 @@ def test_mqtt_5_says_what_form_it_is_and_what_waits_goes_in_the_form_that_is_set
     broker: RealBroker, tmp_path: Path, gateway: Callable[..., Gateway], protocol: str
 ) -> None:
     received: list[paho.MQTTMessage] = []
-    ops = paho.Client(CallbackAPIVersion.VERSION2, client_id="ops", protocol=paho.MQTTv5)
+    ops = Client(client_id="ops", protocol=paho.MQTTv5)
     ops.on_message = lambda _, __, message: received.append(message)
     ops.connect("127.0.0.1", broker.port)
     ops.subscribe("fieldwatch/v1/#", 1)

@@ -11,18 +11,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import paho.mqtt.client as paho
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.config.inputs import MqttInputTable
 from agent.health.status import _input as status_lines
 from agent.inputs.kinds import open_input
 from agent.inputs.plant import CHANNELS, PERIOD_S, Pump
 from agent.inputs.source import Chunk, Input
+from agent.mqtt.client import Client
 from agent.store.reader import Reader
 from models.errors import StoreError
-from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until
+from tests.conftest import WAIT_S_MAX, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
 from tests.scripted_broker import DISCONNECT, PUBLISH, SUBACK, ScriptedBroker, Session
 
 NAMES = [channel.name for channel in CHANNELS]
@@ -34,12 +33,12 @@ class Publisher:
     """A sensor that publishes at QoS 1, and waits until the broker has it."""
 
     def __init__(self, port: int) -> None:
-        self._client = paho.Client(CallbackAPIVersion.VERSION2)
+        self._client = Client()
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
 
     def publish(self, topic: str, body: str, qos: int = 1, retain: bool = False) -> None:
-        self._client.publish(topic, body, qos=qos, retain=retain).wait_for_publish(10)
+        self._client.publish(topic, body, qos=qos, retain=retain).wait_for_publish(WAIT_S_MAX)
 
     def close(self) -> None:
         self._client.disconnect()

@@ -17,7 +17,6 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.commands.probe.listen import listen_to_broker
 from agent.config.broker import BrokerTable, MqttTable
@@ -25,6 +24,7 @@ from agent.config.inputs import MqttInputTable
 from agent.health.status import _input as status_lines
 from agent.inputs.mqtt import MqttInput
 from agent.inputs.source import Chunk
+from agent.mqtt.client import Client
 from agent.mqtt.connection import (
     Connected,
     Connection,
@@ -37,7 +37,7 @@ from agent.mqtt.connection import (
 )
 from agent.mqtt.packets import BoundedSocket
 from agent.mqtt.version import probe_broker
-from tests.conftest import ROOT, RealBroker, wait_until
+from tests.conftest import ROOT, WAIT_S_MAX, RealBroker, wait_until
 from tests.scripted_broker import ScriptedBroker, Session
 from tests.uplink_rig import Collecting, Gateway
 
@@ -46,10 +46,21 @@ PROTOCOLS: list[Protocol] = ["5", "3.1.1"]
 
 
 def publish(port: int, topic: str, body: bytes, qos: int = 1, retained: bool = False) -> None:
-    client = paho.Client(CallbackAPIVersion.VERSION2)
+    """Publish, and return when the broker has it: it answers requests in their order.
+
+    A connection that is closed with an answer unread is reset, and what the broker has not yet
+    read is lost.
+    """
+    connected, answered = threading.Event(), threading.Event()
+    client = Client()
+    client.on_connect = lambda *_: connected.set()
+    client.on_subscribe = lambda *_: answered.set()
     client.connect("127.0.0.1", port)
     client.loop_start()
-    client.publish(topic, body, qos=qos, retain=retained).wait_for_publish(30)
+    assert connected.wait(WAIT_S_MAX)
+    client.publish(topic, body, qos=qos, retain=retained).wait_for_publish(WAIT_S_MAX)
+    client.subscribe("nobody/says/this")
+    assert answered.wait(WAIT_S_MAX)
     client.disconnect()
     client.loop_stop()
 
@@ -77,7 +88,7 @@ def events(connection: Connection, count: int) -> list[ConnectionEvent]:
     """The next ones, without the answer to a subscription."""
     found: list[ConnectionEvent] = []
     while len(found) < count:
-        event = connection.events.get(30)
+        event = connection.events.get(WAIT_S_MAX)
         if not isinstance(event, Subscribed):
             found.append(event)
     return found
@@ -141,7 +152,7 @@ def test_paho_takes_its_bytes_from_us_and_says_when_it_ends(broker: RealBroker) 
         assert isinstance(connection._client.socket(), BoundedSocket)
         connection._client.on_disconnect = None
         broker.kill()
-        assert isinstance(connection.events.get(30), Lost)
+        assert isinstance(connection.events.get(WAIT_S_MAX), Lost)
 
 
 def test_no_thread_of_paho_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +166,7 @@ def test_no_thread_of_paho_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) 
     with ScriptedBroker() as scripted, opened(scripted.port, "5") as connection:
         monkeypatch.setattr(paho.Client, "_packet_handle", break_down)
         scripted.sessions[0].publish("plant/flow")
-        assert isinstance(connection.events.get(30), Lost)
+        assert isinstance(connection.events.get(WAIT_S_MAX), Lost)
     assert told
 
 
@@ -173,7 +184,7 @@ MALFORMED = {
 def test_what_is_no_mqtt_is_a_lost_link_with_its_reason(protocol: Protocol, said: str) -> None:
     with ScriptedBroker() as scripted, opened(scripted.port, protocol) as connection:
         scripted.sessions[0].sock.sendall(MALFORMED[said])
-        lost = connection.events.get(30)
+        lost = connection.events.get(WAIT_S_MAX)
         assert isinstance(lost, Lost)
         assert said in lost.reason
 

@@ -16,15 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import paho.mqtt.client as paho
 import pytest
 from click.testing import CliRunner, Result
-from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.cli import commands
 from agent.commands.probe import report
 from agent.commands.probe.measure import plain_channels
 from agent.config import load as configuration
+from agent.mqtt.client import Client
 from agent.parsing.checksum import signed
 from agent.parsing.lines import LineParser
 from models.errors import ConfigError
@@ -322,7 +321,7 @@ def test_a_file_that_is_absent_or_empty(tmp_path: Path, text: str | None) -> Non
 def test_each_topic_of_a_broker_gets_an_input(
     broker: RealBroker, talking: Callable[..., None], tmp_path: Path
 ) -> None:
-    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client = Client()
     client.connect("127.0.0.1", broker.port)
     client.loop_start()
     said = {
@@ -362,7 +361,7 @@ def test_each_topic_of_a_broker_gets_an_input(
 
 
 def test_what_the_broker_retained_is_told(broker: RealBroker) -> None:
-    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client = Client()
     client.connect("127.0.0.1", broker.port)
     client.loop_start()
     client.publish("plant/1/flow", "41.5", qos=1, retain=True).wait_for_publish(10)
