@@ -153,30 +153,31 @@ def mosquitto() -> tuple[str, dict[str, str]]:
     return str(unpacked), os.environ | {"LD_LIBRARY_PATH": libraries}
 
 
+def hold_port(server: object) -> int:
+    """Return a free port for a server, and hold it while the server is not there.
+
+    The kernel would else give it to anybody meanwhile, and even to a client that looks for the
+    server there, which then talks to itself.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the server may have it
+    held.bind(("127.0.0.1", 0))
+    weakref.finalize(server, held.close)
+    return int(held.getsockname()[1])
+
+
 class RealBroker:
     """A mosquitto on a port of its own, which can be killed and started again."""
 
     def __init__(self, directory: Path, more: str = "", first: str = "") -> None:
         """``more`` is of its listener; ``first`` comes before that in its configuration."""
-        self.port = self._hold_port()
+        self.port = hold_port(self)
         self._config = directory / "mosquitto.conf"
         self._config.write_text(
             f"{first}listener {self.port} 127.0.0.1\nallow_anonymous true\n"
             f"max_queued_messages 0\n{more}"
         )
         self._process: subprocess.Popen[bytes] | None = None
-
-    def _hold_port(self) -> int:
-        """Return a free port, and hold it while no mosquitto runs.
-
-        The kernel would else give it to anybody meanwhile, and even to a client that looks for the
-        broker there, which then talks to itself.
-        """
-        held = socket.socket()
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # mosquitto may have it
-        held.bind(("127.0.0.1", 0))
-        weakref.finalize(self, held.close)
-        return int(held.getsockname()[1])
 
     def start(self) -> None:
         program, environment = mosquitto()

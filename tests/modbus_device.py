@@ -33,6 +33,8 @@ from pymodbus.datastore import (
 from pymodbus.pdu import ExceptionResponse, ModbusPDU
 from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 
+from tests.conftest import WAIT_S_MAX, hold_port
+
 REGISTERS = 200
 CODES = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
 NAMES = {code: function for function, code in CODES.items()}
@@ -77,29 +79,29 @@ class Device:
 
     def __init__(
         self,
-        port: int = 0,
         line: Path | None = None,
         units: Mapping[int, Unit] | None = None,
         framing: str = "tcp",
     ) -> None:
-        self.port = port or free_port()
+        self.port = hold_port(self)
         self.units = units or {1: tens()}
         self.connections = 0
         self._line = line
         self._framing = framing
         self._asked: ModbusPDU | None = None
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._started.wait(120)
+        self.start()
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
+    def start(self) -> None:
+        """Serve; after a stop, at the same port again."""
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=[self._serve()], daemon=True)
+        self._thread.start()
+        assert self._started.wait(WAIT_S_MAX)
+        assert self._listens
 
     async def _serve(self) -> None:
+        """Serve until the stop; ``asyncio.run`` then cancels what pymodbus still does."""
+        self._loop = asyncio.get_running_loop()
         context = ModbusServerContext({at: _context(unit) for at, unit in self.units.items()})
         behaviour: dict[str, Any] = {"ignore_missing_devices": True, "trace_pdu": self._traced}
         self._server: ModbusSerialServer | ModbusTcpServer
@@ -115,7 +117,7 @@ class Device:
             self._server = ModbusSerialServer(
                 context, port=str(self._line), baudrate=19200, **behaviour
             )
-        await self._server.listen()
+        self._listens = await self._server.listen()
         self._ended = asyncio.Event()
         self._started.set()
         await self._ended.wait()
@@ -156,7 +158,6 @@ class TkDevice:
 
     def __init__(
         self,
-        port: int = 0,
         line: Path | None = None,
         units: Mapping[int, Unit] | None = None,
         framing: str = "tcp",
@@ -165,10 +166,10 @@ class TkDevice:
         self._converter: Converter | None = None
         if framing == "rtu":  # it has no server for that: a converter between network and line
             self._cable = Cable()
-            self._converter = Converter(self._cable.ends[0], port)
+            self._converter = Converter(self._cable.ends[0])
             line = self._cable.ends[1]
         if line is None:
-            self.port = port or free_port()
+            self.port = hold_port(self)
             self._server = TcpServer(port=self.port, address="127.0.0.1")
         else:
             self.port = self._converter.port if self._converter else 0
@@ -250,8 +251,8 @@ class Cable:
 class Converter:
     """A serial-to-network converter: passes bytes on between a line and one connection."""
 
-    def __init__(self, line: Path, port: int = 0) -> None:
-        self._listening = socket.create_server(("127.0.0.1", port))
+    def __init__(self, line: Path) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         self._line = os.open(line, os.O_RDWR | os.O_NOCTTY)
         self._ended = threading.Event()
@@ -289,9 +290,3 @@ class Converter:
         self._thread.join()
         self._listening.close()
         os.close(self._line)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

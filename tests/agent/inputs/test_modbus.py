@@ -22,7 +22,7 @@ from agent.parsing.lines import LineParser
 from agent.parsing.measurement import Bad, Measurement
 from models.manifest import Channel
 from tests.conftest import wait_until
-from tests.modbus_device import REGISTERS, Cable, Device, free_port
+from tests.modbus_device import REGISTERS, Cable, Device
 
 
 def table(port: int, *registers: dict[str, Any], **more: Any) -> ModbusTcpTable:
@@ -171,18 +171,19 @@ def test_a_line_of_none_or_several_devices_waits_and_says_so(
 
 
 def test_a_device_that_was_away_is_found_again(opened: list[Input]) -> None:
-    port = free_port()
+    device = Device()
+    device.stop()
     chunks: list[Chunk] = []
-    settings = table(port, {"channel": "flow", "address": 3}, reconnect_delay_max_s=0.1)
+    settings = table(device.port, {"channel": "flow", "address": 3}, reconnect_delay_max_s=0.1)
     opened.append(source := open_input(settings))
     source.start(chunks.append)
     wait_until(lambda: source.status().last_error is not None, "the device to be missed")
     assert not source.status().connected
-    device = Device(port)
+    device.start()
     wait_until(lambda: source.status().connected, "the device")
     device.stop()
     wait_until(lambda: not source.status().connected, "its loss")
-    device = Device(port)
+    device.start()
     wait_until(lambda: source.status().reconnects == 1, "the device again")
     device.stop()
 

@@ -241,15 +241,16 @@ def test_units_at_one_line_take_turns_and_one_that_is_off_stops_no_other(
 def test_a_line_that_is_lost_is_found_again_by_all_its_inputs(build: Build) -> None:
     units = {at: Unit(holding={0: 10 * at}) for at in (1, 2)}
     plant = build(Device, "tcp", units)
+    assert isinstance(plant.device, Device)
     quick = {"timeout_s": 1.0, "reconnect_delay_max_s": 0.1}
     register = {"channel": "a", "address": 0}
     inputs = [plant.poll(register, unit=at, name=f"unit-{at}", **quick) for at in (1, 2)]
     wait_until(lambda: all(one.chunks for one in inputs), "both")
     plant.device.stop()
     wait_until(lambda: not any(one.source.status().connected for one in inputs), "their loss")
-    plant.device = Device(plant.device.port, units=units)
+    plant.device.start()
     wait_until(lambda: all(one.source.status().reconnects for one in inputs), "both again")
-    assert plant.device.connections == 1
+    assert plant.device.connections == 2
 
 
 def test_an_adapter_that_echoes() -> None:
