@@ -20,33 +20,51 @@ SCRIPTS = [ROOT / ".ci" / "run", *sorted((ROOT / "scripts").iterdir())]
 PYTHONS_OWN = "/usr/bin:/bin"
 
 
-def base(machine: str) -> dict[str, Requirement]:
+ARM_32_BIT = ("armv7l", "armv8l")  # the second: a 32-bit process on a 64-bit kernel
+LITERT = ("x86_64", "aarch64")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+
+
+def base(machine: str, python: str = "3.11") -> list[Requirement]:
     """What pip installs on this kind of machine without any extra."""
-    found = {}
-    for line in PROJECT["dependencies"]:
-        requirement = Requirement(line)
-        if requirement.marker is None or requirement.marker.evaluate({"platform_machine": machine}):
-            found[requirement.name] = requirement
-    return found
+    environment = {"platform_machine": machine, "python_version": python}
+    lines = [Requirement(line) for line in PROJECT["dependencies"]]
+    return [line for line in lines if line.marker is None or line.marker.evaluate(environment)]
 
 
+@pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize(
     ("machine", "interpreter"),
-    [("x86_64", "ai-edge-litert"), ("aarch64", "ai-edge-litert"), ("armv7l", "tflite-runtime")],
+    [(machine, "ai-edge-litert") for machine in LITERT]
+    + [(machine, "tflite-runtime") for machine in ARM_32_BIT],
 )
-def test_a_gateway_gets_what_it_needs_and_one_interpreter(machine: str, interpreter: str) -> None:
+def test_a_gateway_gets_what_it_needs_once_and_one_interpreter(
+    machine: str, interpreter: str, python: str
+) -> None:
     own = {"numpy", "pydantic", "paho-mqtt", "pyserial", "sqlite-utils", "click"}
-    assert set(base(machine)) == own | {interpreter}
+    names = [line.name for line in base(machine, python)]
+    assert sorted(names) == sorted(own | {interpreter})
+
+
+@pytest.mark.parametrize("machine", [*LITERT, *ARM_32_BIT, "i686", "riscv64", "arm64"])
+def test_no_machine_gets_two_lines_of_a_package(machine: str) -> None:
+    names = [line.name for line in base(machine)]
+    assert len(names) == len(set(names))
+    assert "numpy" in names
+
+
+@pytest.mark.parametrize("machine", ARM_32_BIT)
+def test_numpy_of_debian_12_will_do_where_there_is_no_wheel(machine: str) -> None:
+    (numpy,) = (line for line in base(machine) if line.name == "numpy")
+    assert numpy.specifier.contains("1.24.2")
 
 
 def test_the_old_interpreter_never_meets_numpy_2() -> None:
-    extra = {
-        (need := Requirement(line)).name: need
-        for line in PROJECT["optional-dependencies"]["tflite"]
-    }
-    for requirements in (base("armv7l"), extra):
-        assert "tflite-runtime" in requirements
-        assert not requirements["numpy"].specifier.contains("2.0.0")
+    extra = [Requirement(line) for line in PROJECT["optional-dependencies"]["tflite"]]
+    for lines in (*map(base, ARM_32_BIT), extra):
+        specifiers = {line.name: line.specifier for line in lines}
+        assert "tflite-runtime" in specifiers
+        assert not specifiers["numpy"].contains("2.0.0")
 
 
 def test_every_package_and_every_file_that_is_read_ships() -> None:
