@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-HEIGHT = 12
-PAST_COLUMNS, AHEAD_COLUMNS = 26, 36
+HEIGHT = 8  # with the widest name of a limit, 80 columns
+PAST_COLUMNS, AHEAD_COLUMNS = 20, 36
 _PAST, _MEDIAN, _INNER, _OUTER, _LIMIT = "•", "━", "▒", "░", "╌"
 
 

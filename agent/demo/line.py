@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import struct
+import termios
 import threading
 import time
 import tty
@@ -14,11 +17,15 @@ from agent.inputs.plant import PERIOD_S, Pump, csv_line
 class PumpLine:
     """Writes the pump's samples to a pseudo-terminal as a device would; a context manager."""
 
-    def __init__(self, pump: Pump, speed: float = 1.0, seconds: float = 0.0) -> None:
-        """Take the pump; its clock goes ``speed`` times as fast, and is right after ``seconds``."""
+    def __init__(self, pump: Pump, speed: float = 1.0, samples: int | None = None) -> None:
+        """Take the pump, whose clock goes ``speed`` times as fast; it stops after ``samples``.
+
+        Then its clock is right.
+        """
         self._pump = pump
         self._every_s = PERIOD_S / speed
-        self._behind_s = (speed - 1) * seconds
+        self._samples = samples
+        self._behind_s = (speed - 1) * self._every_s * (samples or 0)
         self._controller, self._device = pty.openpty()
         tty.setraw(self._device)
         # a real line does not wait for its reader; what nobody reads is lost
@@ -30,9 +37,7 @@ class PumpLine:
         self.lines = 0
 
     def __enter__(self) -> PumpLine:
-        """Start to write."""
-        self.started_s = time.time() - self._behind_s
-        self._thread.start()
+        """Return itself; ``start`` starts to write."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -40,6 +45,20 @@ class PumpLine:
         self.stop()
         os.close(self._controller)
         os.close(self._device)
+
+    def start(self) -> None:
+        """Start to write."""
+        self.started_s = time.time() - self._behind_s
+        self._thread.start()
+
+    @property
+    def over(self) -> bool:
+        """Whether all samples are written, and the reader has taken them."""
+        return self.lines == self._samples and not self._unread_bytes()
+
+    def _unread_bytes(self) -> int:
+        waiting = fcntl.ioctl(self._device, termios.FIONREAD, b"\0" * 4)
+        return int(struct.unpack("i", waiting)[0])
 
     def stop(self) -> None:
         """Stop writing."""
@@ -49,7 +68,9 @@ class PumpLine:
 
     def _write(self) -> None:
         began = time.monotonic()
-        while not self._stop.wait(max(0.0, began + self.lines * self._every_s - time.monotonic())):
+        while self.lines != self._samples and not self._stop.wait(
+            max(0.0, began + self.lines * self._every_s - time.monotonic())
+        ):
             row = self._pump.run(1)[0]
             text = csv_line(self.started_s + self.lines * PERIOD_S, row)
             try:

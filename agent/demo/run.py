@@ -23,7 +23,7 @@ from agent.demo.broker import Broker
 from agent.demo.fan import fan
 from agent.demo.line import PumpLine
 from agent.demo.ops import Ops
-from agent.demo.screen import CHART_WIDTH, COLUMN_SAMPLES, View, screen
+from agent.demo.screen import CHART_WIDTH, COLUMN_SAMPLES, View, head, screen
 from agent.health.measured import rss_max_mb
 from agent.inputs.plant import CHANNELS, PERIOD_S, Pump, sudden
 from agent.store.reader import Reader
@@ -39,12 +39,17 @@ FORECAST_EVERY_S = 2.0
 FAN_STEPS = 144
 DRIFTING = "fluid_temperature"
 STREAM = "pump-1"
-_STOP_S_MAX = 10.0
+_START_S_MAX = 300.0  # of the agent, on the slowest machine
+_STOP_S_MAX = 60.0
 _CLEAR = "\x1b[H\x1b[J"
 
 
 class AgentFailed(FieldwatchError):
     """The agent that the demo started has ended by itself."""
+
+
+class FaultNotFound(FieldwatchError):
+    """The demo is over, and there was no alarm of its fault."""
 
 
 class Demo:
@@ -56,7 +61,10 @@ class Demo:
         self._fault = fault
         # a drift takes an hour, which the pump's clock then runs through in the demo's time
         self._speed = DRIFT_LIFE_S / seconds if fault in SLOW_KINDS else 1.0
-        self._fault_at_s = seconds * self._speed * FAULT_AT_SHARE
+        # the demo is measured in samples: on a slow machine the agent starts late, and then
+        # sees as much of the pump as on any other
+        self._samples = round(seconds * self._speed / PERIOD_S)
+        self._fault_at_s = self._samples * PERIOD_S * FAULT_AT_SHARE
         self._pump = Pump(seed, [sudden(fault, self._fault_at_s, math.inf)])
         self._foretold: dict[str, Any] | None = None
         self._fan_lines: list[str] = []
@@ -66,9 +74,11 @@ class Demo:
     def run(self, show: bool) -> dict[str, Any]:
         """Run it; return the summary."""
         with Broker(self._directory) as broker, Ops(broker.port) as ops:
-            with PumpLine(self._pump, self._speed, self._seconds) as line:
+            with PumpLine(self._pump, self._speed, self._samples) as line:
                 agent = self._start_agent(line.port, broker)
                 try:
+                    self._wait_until_it_reads(agent, show)
+                    line.start()
                     self._watch(agent, line, ops, show)
                 finally:
                     line.stop()
@@ -102,20 +112,38 @@ class Demo:
                 stdin=subprocess.DEVNULL,
             )
 
-    def _watch(self, agent: subprocess.Popen[bytes], line: PumpLine, ops: Ops, show: bool) -> None:
-        began = time.monotonic()
+    def _wait_until_it_reads(self, agent: subprocess.Popen[bytes], show: bool) -> None:
+        deadline = time.monotonic() + _START_S_MAX
+        if show:
+            say("the agent starts …")
         with Reader(self._directory / "data") as store:
-            while (elapsed := time.monotonic() - began) < self._seconds:
-                if agent.poll() is not None:
-                    log = (self._directory / "agent.log").read_text(errors="replace")
-                    raise AgentFailed(f"the agent ended with code {agent.returncode}:\n{log}")
+            while not _reads(store):
+                self._check(agent)
+                if time.monotonic() > deadline:
+                    raise AgentFailed(
+                        f"the agent did not start within {_START_S_MAX:g} s:\n{self._log()}"
+                    )
+                time.sleep(REFRESH_S / 10)
+
+    def _check(self, agent: subprocess.Popen[bytes]) -> None:
+        if agent.poll() is not None:
+            raise AgentFailed(f"the agent ended with code {agent.returncode}:\n{self._log()}")
+
+    def _log(self) -> str:
+        return (self._directory / "agent.log").read_text(errors="replace")
+
+    def _watch(self, agent: subprocess.Popen[bytes], line: PumpLine, ops: Ops, show: bool) -> None:
+        with Reader(self._directory / "data") as store:
+            while not line.over:
+                self._check(agent)
                 self._rss_max_mb = max(self._rss_max_mb, rss_max_mb(agent.pid))
                 ops.drain()
                 if show:
-                    _show(self._view(store, ops, elapsed))
+                    _show(self._view(store, ops, line.lines))
                 time.sleep(REFRESH_S)
 
-    def _view(self, store: Reader, ops: Ops, elapsed: float) -> View:
+    def _view(self, store: Reader, ops: Ops, samples: int) -> View:
+        elapsed = samples * PERIOD_S / self._speed
         view = View(
             elapsed_s=elapsed,
             seconds=self._seconds,
@@ -161,6 +189,7 @@ class Demo:
         with Reader(self._directory / "data") as store:
             status, alarms = store.status(), store.alarms(1000)
         stream = status["streams"][STREAM]
+        seconds = self._samples * PERIOD_S - self._fault_at_s
         opened = [_unix(alarm["opened"]) for alarm in alarms]
         found = [time for time in opened if time >= fault_at]
         return {
@@ -170,6 +199,7 @@ class Demo:
             "fault_at": fault_at,
             "alarms": alarms,
             "detection_delay_s": round(min(found) - fault_at, 2) if found else None,
+            "seconds_after_fault": round(seconds, 1),
             "false_alarms": sum(_unix(alarm["onset"]) < fault_at for alarm in alarms),
             "published": status["uplink"]["published"],
             "received_by_ops": len(ops.ids),
@@ -263,14 +293,35 @@ def _conclusion(outcome: dict[str, Any]) -> list[str]:
     ]
 
 
+def check_found(outcome: dict[str, Any]) -> None:
+    """Raise FaultNotFound, with what is known of why, where there was no alarm of the fault."""
+    if outcome["detection_delay_s"] is not None:
+        return
+    said = f"the fault ({outcome['fault']}) was not found"
+    if not outcome["scored"]:
+        raise FaultNotFound(f"{said}: none of {outcome['readings']} readings was scored")
+    raise FaultNotFound(
+        f"{said} within {outcome['seconds_after_fault']:g} s after it set in; a fault that grows"
+        " slowly needs more --seconds"
+    )
+
+
+def _reads(store: Reader) -> bool:
+    """Whether the agent has opened its port."""
+    try:
+        return all(one["connected"] for one in store.status()["inputs"].values())
+    except StoreError:  # it has only just begun
+        return False
+
+
 def _show(view: View) -> None:
-    color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    lines = screen(view, color)
-    if sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns
-        print(_CLEAR + "\n".join(line if "\x1b" in line else line[:width] for line in lines))
-    else:
-        say(" ".join(line.strip() for line in lines[2:4]))
+    if not sys.stdout.isatty():
+        say(" ".join(line.strip() for line in head(view, color=False)[1:]))
+        return
+    columns, rows = shutil.get_terminal_size()
+    lines = screen(view, "NO_COLOR" not in os.environ, columns, rows)
+    shown = "\n".join(line if "\x1b" in line else line[:columns] for line in lines)
+    print(_CLEAR + shown, end="", flush=True)  # a line end would scroll a full screen
 
 
 def _scores(store: Reader) -> list[float]:

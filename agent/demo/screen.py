@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ CHART_WIDTH = 64
 CHART_HEIGHT = 8
 COLUMN_SAMPLES = 4  # a column is the highest score of so many
 SCORE_TOP = 2.0  # the chart's upper edge, in thresholds
+_TEXT_MAX = 2000  # characters
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _RED, _DIM, _BOLD, _OFF = "\x1b[31m", "\x1b[2m", "\x1b[1m", "\x1b[0m"
 
@@ -65,8 +67,29 @@ def _cell(score: float, row: int, at_threshold: bool) -> str:
     return blank if eighths == 0 else _EIGHTHS[eighths]
 
 
-def screen(view: View, color: bool) -> list[str]:
-    """Return the whole screen, line by line."""
+def screen(view: View, color: bool, columns: int = 80, rows: int = 24) -> list[str]:
+    """Return the whole screen, line by line: what is newest, as far as it fits in."""
+    top, picture = head(view, color), _picture(view, color, columns)
+    link = (
+        f"  MQTT         {view.link}; {view.published} published,"
+        f" {view.acknowledged} acknowledged, {view.outbox} waiting"
+    )
+    room = rows - len(top) - len(picture) - 3  # for the link and two titles
+    alarms = _newest(view.alarms, columns, room - 1)
+    ops = _newest(view.ops, columns, min(5, room - len(alarms)))
+    blocks = [
+        top,
+        picture,
+        ["  alarms on the gateway", *alarms],
+        [link, "  central ops receives", *ops],
+    ]
+    if sum(map(len, blocks)) + len(blocks) - 1 <= rows:
+        blocks = [[*block, ""] for block in blocks[:-1]] + blocks[-1:]
+    return [line for block in blocks for line in block]
+
+
+def head(view: View, color: bool) -> list[str]:
+    """Return what the demo is doing: title, serial line and fault, a line each."""
     bold, off = (_BOLD, _OFF) if color else ("", "")
     to_fault = view.fault_at_s - view.elapsed_s
     fault = (
@@ -76,27 +99,19 @@ def screen(view: View, color: bool) -> list[str]:
     )
     return [
         f"{bold}Fieldwatch demo{off}   {view.elapsed_s:5.1f} of {view.seconds:.0f} s",
-        "",
         f"  serial line  {view.readings_per_s:6.1f} readings/s, {view.readings} in all",
         f"  fault        {fault}",
-        "",
-        *_picture(view, color),
-        "",
-        *_section("alarms on the gateway", view.alarms, 3),
-        "",
-        f"  MQTT         {view.link}; {view.published} published,"
-        f" {view.acknowledged} acknowledged, {view.outbox} waiting",
-        *_section("central ops receives", view.ops, 5),
     ]
 
 
-def _picture(view: View, color: bool) -> list[str]:
+def _picture(view: View, color: bool, columns: int) -> list[str]:
     """Return the score's chart, or where a drift is shown the forecast."""
     dim, off = (_DIM, _OFF) if color else ("", "")
     if view.speed == 1.0:
         return [f"  {dim}{_caption(view.scores)}{off}", *chart(view.scores, color)]
     caption = f"forecast of fluid_temperature; the pump's clock runs {view.speed:.0f} times as fast"
-    return [f"  {dim}{caption}{off}", *(view.fan or ["(nothing yet)"])]
+    fan = [part for line in view.fan or ["  (nothing yet)"] for part in _wrapped(line, columns)]
+    return [f"  {dim}{caption}{off}", *fan]
 
 
 def _caption(scores: Sequence[float]) -> str:
@@ -105,6 +120,20 @@ def _caption(scores: Sequence[float]) -> str:
     return "score of the pump, newest right; above the dashed line is abnormal"
 
 
-def _section(title: str, lines: Sequence[str], count: int) -> list[str]:
-    newest = list(lines)[-count:]
-    return [f"  {title}", *(f"    {printable(line)}" for line in newest or ["(nothing yet)"])]
+def _newest(texts: Sequence[str], columns: int, rows: int) -> list[str]:
+    """Return the newest texts in whole, oldest of them first; of the newest at least a part."""
+    shown: list[str] = []
+    for text in reversed(texts):
+        lines = _wrapped(f"    {printable(text, _TEXT_MAX)}", columns)
+        if shown and len(lines) + len(shown) > rows:
+            break
+        shown = lines + shown
+    return shown[: max(1, rows)] or ["    (nothing yet)"]
+
+
+def _wrapped(line: str, columns: int) -> list[str]:
+    """Return a line as lines that are no longer than the screen is wide; what fits stays as is."""
+    if len(line) <= columns:
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip()))
+    return textwrap.wrap(line.strip(), columns, initial_indent=indent, subsequent_indent=indent)

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from agent.cli import commands
 from agent.demo import broker as brokers
-from agent.demo.run import Demo
+from agent.demo.fan import AHEAD_COLUMNS, HEIGHT, PAST_COLUMNS
+from agent.demo.line import PumpLine
+from agent.demo.run import Demo, FaultNotFound, check_found
 from agent.demo.screen import CHART_HEIGHT, CHART_WIDTH, View, chart, screen
+from agent.inputs.plant import PERIOD_S, Pump
 from models.bundle import Bundle
-from tests.conftest import ROOT, mosquitto
+from tests.conftest import ROOT, mosquitto, wait_until
 
+DEMO = [sys.executable, "-m", "agent", "demo", "--json"]
 KEYS = {
     "readings", "scored", "fault_at", "alarms", "detection_delay_s", "false_alarms", "published",
     "received_by_ops", "outbox_left", "reading_to_commit_ms_p50", "reading_to_commit_ms_p99",
@@ -27,7 +34,7 @@ KEYS = {
 def test_the_demo_finds_its_fault_and_ops_receives_everything(zoo_bundle: Bundle) -> None:
     program, environment = mosquitto()
     ended = subprocess.run(
-        [sys.executable, "-m", "agent", "demo", "--json", "--seconds=30", "--fault=blocked_valve"],
+        [*DEMO, "--seconds=20", "--fault=blocked_valve"],
         capture_output=True,
         text=True,
         check=False,
@@ -37,7 +44,8 @@ def test_the_demo_finds_its_fault_and_ops_receives_everything(zoo_bundle: Bundle
     assert ended.returncode == 0, ended.stderr
     outcome: dict[str, Any] = json.loads(ended.stdout)
     assert outcome.keys() >= KEYS
-    assert outcome["readings"] > 8 * 100
+    # on any machine: the pump waits for the agent, and the demo for what the agent has not read
+    assert outcome["readings"] == 8 * 20 / PERIOD_S
     assert outcome["scored"] > 0
     assert outcome["false_alarms"] == 0
     assert outcome["detection_delay_s"] is not None
@@ -46,6 +54,52 @@ def test_the_demo_finds_its_fault_and_ops_receives_everything(zoo_bundle: Bundle
     assert outcome["outbox_left"] == 0
     assert outcome["broker"] == "mosquitto"
     assert outcome["bundle_digest"] == zoo_bundle.digest
+
+
+def test_a_demo_without_its_alarm_fails_and_says_why() -> None:
+    program, environment = mosquitto()
+    ended = subprocess.run(
+        [*DEMO, "--seconds=20", "--fault=bearing_wear"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=environment | {"FIELDWATCH_MOSQUITTO": program},
+    )
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["alarms"] == []
+    assert "the fault (bearing_wear) was not found within 10 s after it set in" in ended.stderr
+    assert "needs more --seconds" in ended.stderr
+
+
+def test_a_demo_too_short_for_any_score_says_so() -> None:
+    outcome = {"fault": "spike", "detection_delay_s": None, "scored": 0, "readings": 80}
+    with pytest.raises(FaultNotFound, match="none of 80 readings was scored"):
+        check_found(outcome)
+
+
+@pytest.mark.parametrize("seconds", [15, 19])
+def test_a_demo_that_ends_before_its_alarm_can_come_is_refused(seconds: int) -> None:
+    ended = CliRunner().invoke(commands, ["demo", "--seconds", str(seconds)])
+    assert ended.exit_code == 2
+    assert "x>=20" in ended.output
+
+
+def test_the_pump_writes_its_samples_once_started_and_is_over_when_they_are_read() -> None:
+    with PumpLine(Pump(1, []), speed=100.0, samples=20) as line:
+        terminal = os.open(line.port, os.O_RDONLY | os.O_NOCTTY)
+        try:
+            assert (line.lines, line.over) == (0, False)
+            line.start()
+            wait_until(lambda: line.lines == 20, "all samples")
+            assert not line.over
+            text = b""
+            while text.count(b"\n") < 20:
+                text += os.read(terminal, 4096)
+            assert line.over
+            assert line.lines == 20
+        finally:
+            os.close(terminal)
 
 
 def test_without_mosquitto_the_demo_takes_the_broker_from_its_extra(
@@ -80,6 +134,52 @@ def test_the_chart_shows_scores_against_the_threshold() -> None:
     assert sum("threshold" in line for line in plain) == 1
     assert "\x1b[31m" in "".join(chart([1.5], color=True))
     assert "\x1b" not in "".join(chart([0.5], color=True))
+
+
+ALARM = (
+    "pump-1 #1 high anomaly (score 6.9) since 2026-11-23T13:00:28.694Z, still open: "
+    + "; ".join(f"bearing_temperature {n}5.31 degC, expected 81.65" for n in range(5))
+    + ". To do: look at the machine: the channels named moved as they did not in normal operation"
+)
+FAN = [
+    *(
+        f"  {at:8.1f} {' ' * PAST_COLUMNS}|{'░' * AHEAD_COLUMNS} critical 45"
+        for at in range(HEIGHT)
+    ),
+    "  fluid_temperature will pass 45 degC (high critical) in 3.2 h (80 %: 2.1-5.5 h), chance 93 %"
+    " within 8.0 h",
+    "  fluid_temperature has passed 40 degC (high warning)",
+]
+
+
+LIMIT = (
+    "pump-1 #7 high limit since 2026-11-23T15:00:00.000Z, still open: fluid_temperature will pass"
+    " 45 degC (high critical) in 3.2 h (80 %: 2.1-5.5 h), chance 93 % within 8.0 h. To do:"
+    " take load off the machine, and plan the work that it needs"
+)
+
+
+@pytest.mark.parametrize(("speed", "alarm"), [(1.0, ALARM), (90.0, LIMIT)])
+def test_the_screen_fits_an_old_terminal_with_the_whole_of_the_newest_alarm(
+    speed: float, alarm: str
+) -> None:
+    ops = [f"fieldwatch/v1/demo/gateway-1/summary/pump-1 {n} samples" for n in range(9)]
+    alarms = ["pump-1 #0 an older one", alarm]
+    view = View(fault="spike", scores=[1.5] * 64, alarms=alarms, ops=ops, speed=speed, fan=FAN)
+    lines = screen(view, color=False, columns=80, rows=24)
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    assert alarm in text
+    assert ops[-1] in text
+
+
+def test_a_higher_terminal_shows_more_and_sets_its_parts_apart() -> None:
+    view = View(fault="spike", alarms=["pump-1 #0 an older one", ALARM], ops=["one", "two"])
+    low, high = screen(view, color=False), screen(view, color=False, columns=120, rows=50)
+    assert "    pump-1 #0 an older one" in high
+    assert high.count("") == 3
+    assert "" not in low
 
 
 def test_the_screen_counts_down_to_the_fault_and_then_up() -> None:
