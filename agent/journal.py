@@ -16,6 +16,7 @@ import struct
 from pathlib import Path
 from typing import Any, Final
 
+from models.console import stderr_is_the_journal
 from models.printable import indented, printable
 
 STREAM: Final = "FIELDWATCH_STREAM"
@@ -34,7 +35,7 @@ def start_logging() -> None:
         handler.setFormatter(PrefixFormatter("%(name)s: %(message)s"))
     else:
         handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    if _stderr_is_the_journal():
+    if stderr_is_the_journal():
         handler = JournalHandler(SOCKET, handler)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
@@ -44,15 +45,6 @@ def log_to_stderr(form: str, level: int) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter(form))
     logging.basicConfig(level=level, handlers=[handler])
-
-
-def _stderr_is_the_journal() -> bool:
-    """Whether it still is: somebody may have redirected it."""
-    try:
-        found = os.fstat(2)
-    except OSError:
-        return False
-    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 class JournalHandler(logging.Handler):

@@ -18,6 +18,7 @@ from models.printable import indented, json_text, printable, printable_lines
 LINE_CHARACTERS_MAX: Final = 20_000
 _COLORS: Final = {"red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m"}
 _OFF: Final = "\x1b[0m"
+_ERROR_PREFIX: Final = "<3>"  # to the journal: the priority "err", see sd-daemon(3)
 
 
 class Colored(NamedTuple):
@@ -40,7 +41,23 @@ def begin() -> None:
 
 
 def _trace(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
-    say_lines(indented("".join(traceback.format_exception(error)).rstrip("\n")), error=True)
+    text = indented("".join(traceback.format_exception(error)).rstrip("\n"))
+    mark = _error_prefix()
+    say_lines("\n".join(f"{mark}{line}" for line in text.split("\n")), error=True)
+
+
+def stderr_is_the_journal() -> bool:
+    """Whether systemd connected stderr with the journal, and nobody has redirected it since."""
+    try:
+        found = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _error_prefix() -> str:
+    """What gives a line the priority of an error; the journal takes lines as "info" else."""
+    return _ERROR_PREFIX if stderr_is_the_journal() else ""
 
 
 def has_blocks() -> bool:
@@ -77,9 +94,10 @@ def say_lines(text: str, *, error: bool = False) -> None:
 def say_error(command: str, text: str) -> None:
     """Print the error ``text`` of a command to stderr; its further lines are indented."""
     first, *more = text.split("\n")
-    say(f"{command}: {first}", error=True)
+    mark = _error_prefix()
+    say(f"{mark}{command}: {first}", error=True)
     for line in more:
-        say(f"  {line}", error=True)
+        say(f"{mark}  {line}", error=True)
 
 
 def say_json(document: object, indent: int | None = 2) -> None:

@@ -53,7 +53,7 @@ def main() -> NoReturn:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             say_lines(error.ctx.get_usage(), error=True)
             say(f"Try '{error.ctx.command_path} --help' for help.", error=True)
-        say(f"Error: {error.format_message()}", error=True)
+        say_error("Error", error.format_message())
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)

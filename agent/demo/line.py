@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
-import struct
-import termios
+import select
 import threading
 import time
 import tty
@@ -54,11 +52,8 @@ class PumpLine:
     @property
     def over(self) -> bool:
         """Whether all samples are written, and the reader has taken them."""
-        return self.lines == self._samples and not self._unread_bytes()
-
-    def _unread_bytes(self) -> int:
-        waiting = fcntl.ioctl(self._device, termios.FIONREAD, b"\0" * 4)
-        return int(struct.unpack("i", waiting)[0])
+        unread, _, _ = select.select([self._device], [], [], 0)
+        return self.lines == self._samples and not unread
 
     def stop(self) -> None:
         """Stop writing."""

@@ -28,6 +28,35 @@ def test_further_lines_of_an_error_are_set_apart(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "fieldwatch-agent: one\n  fieldwatch-agent: two\\x1b[2J\n"
 
 
+@pytest.mark.parametrize(("ours", "mark"), [(True, "<3>"), (False, "")])
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ("say_error('fieldwatch-agent', 'one\\n<0>two')", ["fieldwatch-agent: one", "  <0>two"]),
+        ("begin(); raise ValueError('odd')", ["  Traceback (most recent call last):"]),
+    ],
+)
+def test_in_the_journal_an_error_has_the_priority_of_one(
+    code: str, shown: list[str], ours: bool, mark: str
+) -> None:
+    """Without the mark of sd-daemon(3) journald takes the line that ends the agent as "info"."""
+    reading, writing = os.pipe()
+    found = os.fstat(writing)
+    with os.fdopen(reading) as pipe:
+        subprocess.run(
+            [sys.executable, "-c", f"from models.console import *; {code}"],
+            stderr=writing,
+            check=False,
+            cwd=ROOT,
+            env=os.environ | {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino + (not ours)}"},
+            timeout=60,
+        )
+        os.close(writing)
+        lines = pipe.read().splitlines()
+    assert lines[: len(shown)] == [f"{mark}{line}" for line in shown]
+    assert all(line.startswith(mark) for line in lines)
+
+
 def test_json_has_no_bound(capsys: pytest.CaptureFixture[str]) -> None:
     say_json(["x" * 10 * LINE_CHARACTERS_MAX])
     assert len(capsys.readouterr().out) > 10 * LINE_CHARACTERS_MAX
