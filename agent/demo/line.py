@@ -52,8 +52,10 @@ class PumpLine:
     @property
     def over(self) -> bool:
         """Whether all samples are written, and the reader has taken them."""
+        if self.lines != self._samples:
+            return False
         unread, _, _ = select.select([self._device], [], [], 0)
-        return self.lines == self._samples and not unread
+        return not unread
 
     def stop(self) -> None:
         """Stop writing."""
