@@ -145,7 +145,7 @@ class Commits:
         due = now >= self._next_save or stopping
         if due:
             self._next_save = now + self._state_interval_s
-        self._streams.save(batch, self._store.next_sample + batch.rows(), due, stopping)
+        self._streams.save(batch, self._store.readings.next_sample + batch.rows(), due, stopping)
         batch.clock = self._clock.packed()
         # no write of its own, where what needs it is written to the same file
         if due or batch.messages or (batch.state and not batch.samples):

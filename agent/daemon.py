@@ -188,7 +188,7 @@ class Daemon:
         """Start all parts."""
         self._next_health = time.monotonic() + self._config.health.interval_s
         self._quarantine.open()
-        self._streams.start(self._store.samples_from, self._batch)
+        self._streams.start(self._store.readings.samples_from, self._batch)
         for source in self._inputs.values():
             source.start(self._chunks.put)
             self._reading.append(source)
@@ -333,7 +333,7 @@ class Daemon:
         if prepared.fleets or prepared.mended:
             self._next_health = now  # tell central ops soon
         if prepared.fleets:
-            self._store.history.describe(self._streams.channels())
+            self._store.readings.history.describe(self._streams.channels())
         self._streams.reconfigure(config.streams, config.summary.interval_s, self._batch)
         if config.mqtt != before.mqtt:
             self._relay.replace(uplink_of(config, self._store, self._quarantine.guard))
@@ -443,7 +443,7 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
     fleets = fleets_of(choices, config.summary.interval_s, clock)
     streams = {stream.name: stream for fleet in fleets for stream in fleet.streams}
     store = store_of(config, Store)
-    store.history.describe(
+    store.readings.history.describe(
         {name: stream.manifest.channel_names for name, stream in streams.items()}
     )
     parsers = {
@@ -453,12 +453,13 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
     }
     bring_up_to_date(config.store.directory)
     store.open(mend_meanwhile)
-    if known := [saved for saved in (store.state(CLOCK).get(CLOCK), store.clock()) if saved]:
+    records, readings = store.records, store.readings
+    if known := [saved for saved in (records.state(CLOCK).get(CLOCK), readings.clock()) if saved]:
         clock.restore(*known)
     batch = Batch()
     for name, stream in streams.items():
-        number = store.last_alarm_number(name)
-        stream.restore(store.state(name), store.open_alarms(name), number, batch)
+        number = records.last_alarm_number(name)
+        stream.restore(records.state(name), records.open_alarms(name), number, batch)
     loader.note_running(
         {choice.table.name: choice.bundle for choice in choices if choice.bundle is not None},
         {table.name for table in config.streams if table.bundle is not None},
@@ -483,7 +484,7 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
         quarantine,
         inbox,
         None if config.control_socket is None else Door(config.control_socket),
-        unwatched_of(choices, store.open_alarms),
+        unwatched_of(choices, records.open_alarms),
     )
 
 

@@ -53,7 +53,7 @@ class Overview:
             name: asdict(source.status()) | self.streams.rejects(name)
             for name, source in self.inputs.items()
         }
-        streams = self.streams.document(self.store.last_alarm_number)
+        streams = self.streams.document(self.store.records.last_alarm_number)
         store, uplink = self.store.document(), self.relay.snapshot()
         counters = {
             "lines_dropped": self.chunks.dropped_lines,

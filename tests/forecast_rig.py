@@ -92,8 +92,9 @@ class Gateway:
         self._fleet = Fleet(load(bundle)[1], config.streams, 60.0, Clock())
         (self.stream,) = self._fleet.streams
         self._batch = Batch()
-        saved, number = self._store.state("pump"), self._store.last_alarm_number("pump")
-        self.stream.restore(saved, self._store.open_alarms("pump"), number, self._batch)
+        records = self._store.records
+        saved, number = records.state("pump"), records.last_alarm_number("pump")
+        self.stream.restore(saved, records.open_alarms("pump"), number, self._batch)
         self.sent: list[dict[str, Any]] = []
         self.commit()
 
@@ -105,7 +106,7 @@ class Gateway:
 
     def commit(self) -> None:
         self._fleet.flush(self._batch)
-        self.stream.save(self._batch, self._store.next_sample + self._batch.rows())
+        self.stream.save(self._batch, self._store.readings.next_sample + self._batch.rows())
         self.sent += [
             dict(message.data)
             for message in self._batch.messages

@@ -160,7 +160,10 @@ def _commit(store: Store, said: Said, moment: random.Random, remember: bool) -> 
         kinds.append("alarm")
     acked = list(range(said.deleted + 1, said.acknowledged + 1))
     samples = said.samples + count
-    memory = {"head": str(samples).encode() * 300, THROUGH: str(store.next_sample + count).encode()}
+    memory = {
+        "head": str(samples).encode() * 300,
+        THROUGH: str(store.readings.next_sample + count).encode(),
+    }
     batch = Batch(
         samples=[("pump", chunk, np.ones(count, np.float32))] if count else [],
         messages=[Outgoing(kind, "pump", 1.7e9, {"text": "x" * 500}) for kind in kinds],
@@ -198,9 +201,9 @@ def check(directory: Path, said: Said, epoch: str, remarks: list[Said], cost: Co
             raise Finding(f"a power cut was taken for damage: {store.document()['damage']}")
         if said.last_seq and store.origin.epoch != epoch:
             raise Finding("another epoch")
-        if store.last_seq < said.last_seq or store.last_alarm_number("pump") < said.alarm:
+        if store.last_seq < said.last_seq or store.records.last_alarm_number("pump") < said.alarm:
             raise Finding(f"number {store.last_seq}, and {said.last_seq} was committed")
-        memory = store.state("pump")
+        memory = store.records.state("pump")
         remembered = len(memory.get("head", b"")) // 300
         if remembered < len(str(said.saved)) * bool(said.saved):
             raise Finding("the stream's memory is gone")
@@ -216,7 +219,7 @@ def check(directory: Path, said: Said, epoch: str, remarks: list[Said], cost: Co
         if len(kept) and not np.array_equal(kept, kept[0] + np.arange(len(kept))):
             raise Finding("the ring has a hole")
         newest = int(kept[-1]) + 1 if len(kept) else 0
-        if newest < said.saved or store.next_sample < int(memory.get(THROUGH, b"0")):
+        if newest < said.saved or store.readings.next_sample < int(memory.get(THROUGH, b"0")):
             raise Finding("the stream's memory knows of samples that are gone")
         cost.samples_max = max(cost.samples_max, said.samples - newest)
         lost = sum(newest < one.samples <= said.samples for one in remarks)

@@ -1,6 +1,6 @@
 """The database files: how they are opened, checked, kept to one writer; and their tables.
 
-Nothing else meets SQLite: ``agent.store.writer``, which fills the tables, and
+Nothing else meets SQLite: ``agent.store.file``, which the writer's tables are in, and
 ``agent.store.salvage``, which reads damaged ones, go through here.
 """
 

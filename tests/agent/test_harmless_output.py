@@ -108,7 +108,7 @@ columns = ["time", "\\u001b[2J\\n\\u202e"]
     store = Store(directory / "data", "plant", "gw-1", 100, 100)
     store.open()
     store.commit(Batch(alarms=[alarm(1, "closed"), alarm(2, "opened")]), "synced")
-    store.history.describe({"pump": (UTF_8_HOSTILE, f"{UTF_8_HOSTILE}2")})
+    store.readings.history.describe({"pump": (UTF_8_HOSTILE, f"{UTF_8_HOSTILE}2")})
     samples = Samples(1.7e9 + np.arange(200.0), np.ones((200, 2), np.float32))
     store.commit(Batch(samples=[("pump", samples, np.ones(200, np.float32))]), "synced")
     store.commit(Batch(status=lambda: json.dumps(hostile_status())), "synced")

@@ -134,7 +134,7 @@ def remembered(directory: Path) -> int:
     """How many samples the stream's stored memory knows of."""
     store = Store(directory / "data", "plant", "gw-1", 10**5, 10**6)
     store.open()
-    through = int(store.state("pump").get(THROUGH, b"1"))
+    through = int(store.records.state("pump").get(THROUGH, b"1"))
     store.close()
     return through - 1
 

@@ -280,9 +280,9 @@ def owner_of_what_is_stored(gateway: Gateway, old: Bundle, new: Bundle) -> str:
     """Say whose memory is stored; fail where it is of both, or alarms are of another."""
     store = Store(gateway.directory / "data", "plant", "gw-1", 10**5, 10**6)
     store.open()
-    parts, alarms = store.state("pump"), store.open_alarms("pump")
+    parts, alarms = store.records.state("pump"), store.records.open_alarms("pump")
     through = int(parts[THROUGH])
-    next_sample = store.next_sample
+    next_sample = store.readings.next_sample
     store.close()
     for name, bundle in (("old", old), ("new", new)):
         try:

@@ -26,7 +26,7 @@ FROM, TO = "2026-09-21T14:20:00Z", "2026-09-21T14:40:00+00:00"
 def config(tmp_path: Path) -> Path:
     store = Store(tmp_path / "store", "plant", "gw-1", 100, 10_000)
     (tmp_path / "store").mkdir()
-    store.history.describe({"pump": ["pressure", "flow"]})
+    store.readings.history.describe({"pump": ["pressure", "flow"]})
     store.open()
     times = START_S + np.arange(900.0)
     values = np.stack([np.arange(900), np.full(900, np.nan)], axis=1).astype(np.float32)

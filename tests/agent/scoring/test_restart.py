@@ -56,10 +56,11 @@ class Gateway:
         (self.stream,) = self.fleet.streams
         self.stream.timed_by_arrival = True
         self.batch = Batch()
-        saved, alarms = self.store.state("pump"), self.store.open_alarms("pump")
-        if self.stream.restore(saved, alarms, self.store.last_alarm_number("pump"), self.batch):
+        records = self.store.records
+        saved, alarms = records.state("pump"), records.open_alarms("pump")
+        if self.stream.restore(saved, alarms, records.last_alarm_number("pump"), self.batch):
             assert self.stream.saved_through is not None
-            chunks = self.store.samples_from("pump", self.stream.saved_through)
+            chunks = self.store.readings.samples_from("pump", self.stream.saved_through)
             samples = stored_samples(chunks, len(detector.manifest.channels))
             self.caught_up = len(samples.times)
             if chunks:
@@ -78,7 +79,7 @@ class Gateway:
         readings = self.fleet.news(0, Readings(times, rows))  # all, but after a crash
         self.fleet.take(np.zeros(len(readings.times), np.int64), readings, self.batch)
         self.fleet.flush(self.batch)
-        self.stream.save(self.batch, self.store.next_sample + self.batch.rows(), whole)
+        self.stream.save(self.batch, self.store.readings.next_sample + self.batch.rows(), whole)
 
     def outcome(self) -> tuple[list[float], list[dict[str, Any]], dict[str, bytes]]:
         """Scores, what was told, and the memory."""
@@ -168,7 +169,7 @@ def test_alarms_that_are_open_are_closed_where_another_bundle_watches(
 ) -> None:
     before = Gateway(tmp_path, detector)
     before.feed(rows[:1000], 0, whole=True)
-    (open_alarm,) = before.store.open_alarms("pump")
+    (open_alarm,) = before.store.records.open_alarms("pump")
     before.store.close()
     channels = [
         BaselineChannelTable(name=channel.name, unit=channel.unit)
@@ -179,7 +180,7 @@ def test_alarms_that_are_open_are_closed_where_another_bundle_watches(
     assert after.stream.counters == {"alarms_closed": 1, "alarms_unwatched": 1}
     assert "alarm closed: anomaly since" in caplog.text
     after.feed(rows[1000:], 1000, whole=True)
-    assert after.store.open_alarms("pump") == []
+    assert after.store.records.open_alarms("pump") == []
     with Reader(tmp_path) as reader:
         (alarm,) = reader.alarms(10)
         told = [one.read() for one in reader.outbox(["alarm"], 0, 100)]

@@ -130,10 +130,10 @@ def test_many_take_several_commits_and_what_comes_meanwhile_is_not_touched(store
 def test_a_disk_that_is_full_leaves_it_for_later(store: Store) -> None:
     store.commit(Batch(samples=[samples("line", WRONG_S)]), "unsynced")
     by = store.correction(BY_S, WRONG_S, WRONG_S + 60, frozenset({"line"}), Batch())
-    store._readings.execute("PRAGMA query_only = 1")
+    store.readings.file.connection.execute("PRAGMA query_only = 1")
     with pytest.raises(StoreError, match="readonly"):
         store.correct(by)
-    store._readings.execute("PRAGMA query_only = 0")
+    store.readings.file.connection.execute("PRAGMA query_only = 0")
     assert not by.done
     store.correct(by)
     assert by.done

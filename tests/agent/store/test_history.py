@@ -36,7 +36,7 @@ NAMES = ["pressure", "flow"]
 
 def opened(directory: Path, ring: int = 10**6, bytes_max: int = 2**28) -> Store:
     store = Store(directory, "plant", "gw-1", 1000, ring, history_bytes_max=bytes_max)
-    store.history.describe({"pump": NAMES, "fan": NAMES})
+    store.readings.history.describe({"pump": NAMES, "fan": NAMES})
     store.open()
     return store
 
@@ -230,7 +230,7 @@ def test_other_channels_begin_anew_and_are_shown_beside_the_old(tmp_path: Path) 
     fill(store, 0, 1000)
     store.close()
     store = Store(tmp_path, "plant", "gw-1", 1000, 10**6)
-    store.history.describe({"pump": ["flow", "level"]})
+    store.readings.history.describe({"pump": ["flow", "level"]})
     store.open()
     store.commit(Batch(samples=[chunk(1000, 500)]), "synced")
     with Reader(tmp_path) as reader:

@@ -95,13 +95,13 @@ def test_the_store_goes_on_with_old_files(tmp_path: Path, version: int) -> None:
     make(tmp_path, READINGS, version)
     store = Store(tmp_path, "plant", "gw-1", 100, 1000)
     store.open()
-    assert (store.last_seq, store.next_sample) == (6, 16)
-    assert [alarm["number"] for alarm in store.open_alarms("pump")] == [3]
-    assert store.state("pump") == {"head": b"head 3", "through": b"16"}
-    assert bool(store.clock()) == (version >= 4)
+    assert (store.last_seq, store.readings.next_sample) == (6, 16)
+    assert [alarm["number"] for alarm in store.records.open_alarms("pump")] == [3]
+    assert store.records.state("pump") == {"head": b"head 3", "through": b"16"}
+    assert bool(store.readings.clock()) == (version >= 4)
     with Reader(tmp_path) as reader:
         assert reader.status() == {"running": True}
-    times = [np.frombuffer(times).tolist() for times, *_ in store.samples_from("pump", 11)]
+    times = [np.frombuffer(times).tolist() for times, *_ in store.readings.samples_from("pump", 11)]
     assert times == [[1.7e9 + 15 + n for n in range(5)]]
     store.commit(Batch(messages=[message()], samples=[samples(4)]), "synced")
     assert queued(tmp_path) == [3, 4, 5, 6, 7]

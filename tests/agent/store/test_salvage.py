@@ -64,7 +64,7 @@ def test_rows_beside_a_damaged_page_are_saved_and_the_numbers_go_on(filled: Stor
     assert report["saved"]["outbox"] + report["lost"]["outbox"] == 290
     assert 0 < report["lost"]["outbox"] <= 10  # two pages of them
     assert (report["saved"]["alarms"], report["lost"]["alarms"]) == (20, 0)
-    assert store.state("pump") == {"head": b"memory"}
+    assert store.records.state("pump") == {"head": b"memory"}
     assert store.origin.epoch == epoch
     store.commit(Batch(messages=[message()]), "synced")
     numbers = queued(directory)
@@ -128,7 +128,7 @@ def test_the_ring_is_saved_too(filled: Store) -> None:
     (report,) = store.document()["damage"]
     assert report["file"].startswith(READINGS)
     assert 0 < report["saved"]["samples"] < 20
-    assert store.next_sample == 1001
+    assert store.readings.next_sample == 1001
     store.close()
 
 
@@ -158,9 +158,9 @@ def test_damage_while_it_runs_is_mended_beside_the_loop(tmp_path: Path) -> None:
     store = opened(tmp_path)
     for number in range(60):
         store.commit(Batch(samples=[samples(1000, number * 1000.0)]), "synced")
-    store._readings.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    store._readings.execute("PRAGMA cache_size = 10")
-    store._readings.execute("PRAGMA shrink_memory")
+    store.readings.file.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.readings.file.connection.execute("PRAGMA cache_size = 10")
+    store.readings.file.connection.execute("PRAGMA shrink_memory")
     data = bytearray((tmp_path / READINGS).read_bytes())
     moment = random.Random(1)
     for page in range(2, len(data) // PAGE):
@@ -179,7 +179,7 @@ def test_damage_while_it_runs_is_mended_beside_the_loop(tmp_path: Path) -> None:
             time.sleep(0.05)
     assert not batch.samples
     assert [path.name.split(".corrupt")[0] for path in store.set_aside] == [READINGS]
-    assert store.next_sample == 61_001
+    assert store.readings.next_sample == 61_001
     store.close()
 
 

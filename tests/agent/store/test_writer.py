@@ -140,8 +140,11 @@ def test_the_number_of_an_alarm_that_was_dropped_is_not_given_again(tmp_path: Pa
     store.close()
     mend(tmp_path / RECORDS)
     store = opened(tmp_path)
-    assert (store.last_alarm_number("pump"), store.last_alarm_number("fan")) == (7, 10)
-    assert store.last_alarm_number("nothing") == 0
+    assert (store.records.last_alarm_number("pump"), store.records.last_alarm_number("fan")) == (
+        7,
+        10,
+    )
+    assert store.records.last_alarm_number("nothing") == 0
     store.close()
 
 
@@ -159,7 +162,7 @@ def test_where_values_came_from_is_stored_and_read(tmp_path: Path, rows: int) ->
         ("pump", Samples(times + rows, values, none), score),
     ]
     store.commit(Batch(samples=made), "synced")
-    stored = stored_samples(store.samples_from("pump", 0), 3)
+    stored = stored_samples(store.readings.samples_from("pump", 0), 3)
     assert stored.quality is not None
     assert stored.quality.tolist() == [*quality.tolist(), *none.tolist()]
     assert stored.times.tolist() == [*times, *(times + rows)]
@@ -210,12 +213,12 @@ def test_the_ring_goes_on_after_a_restart(tmp_path: Path) -> None:
 def test_the_clock_is_stored_with_the_newest_samples(tmp_path: Path) -> None:
     store = Store(tmp_path, "plant", "gw-1", 10, 25)
     store.open()
-    assert store.clock() is None
+    assert store.readings.clock() is None
     for number in range(8):
         pieces = [samples(5, number * 10.0), samples(5, number * 10.0 + 5)]
         store.commit(Batch(samples=pieces, clock=b"clock %d" % number), "synced")
     store.commit(Batch(clock=b"without samples"), "synced")
-    assert store.clock() == b"clock 7"
+    assert store.readings.clock() == b"clock 7"
     store.close()
     with Reader(tmp_path) as reader:
         stored = reader._query(READINGS, "SELECT clock FROM samples ORDER BY number", [])
@@ -245,14 +248,16 @@ def test_a_message_that_is_not_json_leaves_no_gap(store: Store) -> None:
 
 def test_readings_that_cannot_be_written_do_not_hold_back_alarms(store: Store) -> None:
     store.commit(Batch(samples=[samples(5)]), "synced")
-    store._readings.execute("PRAGMA max_page_count = 1")  # the disk is full, for this file
+    store.readings.file.connection.execute(
+        "PRAGMA max_page_count = 1"
+    )  # the disk is full, for this file
     batch = Batch(samples=[samples(5), samples(5000)], messages=[message("alarm")])
     for _ in range(2):
         with pytest.raises(StoreError, match=r"readings\.db.*full"):
             store.commit(batch, "synced")
     assert queued(store.directory) == [1]
     assert store.document()["ring_rows"] == 5
-    store._readings.execute("PRAGMA max_page_count = 1000000")
+    store.readings.file.connection.execute("PRAGMA max_page_count = 1000000")
     store.commit(batch, "synced")
     assert store.document()["ring_rows"] == 5010
     assert queued(store.directory) == [1]
@@ -260,14 +265,16 @@ def test_readings_that_cannot_be_written_do_not_hold_back_alarms(store: Store) -
 
 def test_a_failed_commit_leaves_no_gap_and_loses_nothing(store: Store) -> None:
     store.commit(Batch(messages=[message()]), "synced")
-    (pages,) = store._records.execute("PRAGMA page_count").fetchone()
-    store._records.execute(f"PRAGMA max_page_count = {pages + 1}")  # the disk is full
+    (pages,) = store.records.file.connection.execute("PRAGMA page_count").fetchone()
+    store.records.file.connection.execute(
+        f"PRAGMA max_page_count = {pages + 1}"
+    )  # the disk is full
     batch = Batch(messages=[message(number=n) for n in range(2000)], samples=[samples(5)])
     with pytest.raises(StoreError, match=r"fieldwatch\.db.*full"):
         store.commit(batch, "synced")
     assert store.last_seq == 1
     assert len(batch.messages) == 2000
-    store._records.execute("PRAGMA max_page_count = 1000000")
+    store.records.file.connection.execute("PRAGMA max_page_count = 1000000")
     store.commit(batch, "synced")
     assert queued(store.directory)[0] == 1002  # the outbox takes 1000, the oldest went
     assert store.document()["evicted"]["summary"] == 1001
@@ -277,15 +284,15 @@ def test_a_failed_commit_leaves_no_gap_and_loses_nothing(store: Store) -> None:
 def test_state_comes_back_part_by_part(store: Store) -> None:
     store.commit(Batch(state={"pump": {"head": b"1", "history.0": b"a"}}), "synced")
     store.commit(Batch(state={"pump": {"head": b"2"}, "fan": {"head": b"x"}}), "synced")
-    assert store.state("pump") == {"head": b"2", "history.0": b"a"}
+    assert store.records.state("pump") == {"head": b"2", "history.0": b"a"}
     batch = Batch()
     batch.forget("pump")
     store.commit(batch, "synced")
-    assert store.state("pump") == {}
-    assert store.state("fan") == {"head": b"x"}
+    assert store.records.state("pump") == {}
+    assert store.records.state("fan") == {"head": b"x"}
     store.commit(Batch(state={"pump": {"head": b"3"}}), "synced")
     store.commit(batch, "synced")  # once forgotten is enough
-    assert store.state("pump") == {"head": b"3"}
+    assert store.records.state("pump") == {"head": b"3"}
 
 
 def test_an_alarm_that_closes_replaces_the_open_one(store: Store) -> None:
@@ -298,9 +305,9 @@ def test_an_alarm_that_closes_replaces_the_open_one(store: Store) -> None:
             (2, "opened"),
         ]
         assert [a["number"] for a in reader.alarms(10, open_only=True)] == [2]
-    assert [a["number"] for a in store.open_alarms("pump")] == [2]
-    assert store.last_alarm_number("pump") == 2
-    assert store.last_alarm_number("fan") == 0
+    assert [a["number"] for a in store.records.open_alarms("pump")] == [2]
+    assert store.records.last_alarm_number("pump") == 2
+    assert store.records.last_alarm_number("fan") == 0
 
 
 def test_a_second_agent_is_kept_out_by_name(store: Store) -> None:
@@ -404,8 +411,8 @@ def test_kill_9_at_random_moments_loses_nothing_committed(tmp_path: Path) -> Non
     assert numbers[-1] % 3 == 0  # no commit in part
     assert store.last_seq == numbers[-1]
     number = numbers[-1] // 3
-    assert store.last_alarm_number("pump") == number
-    assert store.state("pump") == {"head": str(number).encode() * 1000}
+    assert store.records.last_alarm_number("pump") == number
+    assert store.records.state("pump") == {"head": str(number).encode() * 1000}
     store.close()
 
 
@@ -457,7 +464,7 @@ def test_kill_9_between_any_two_statements_leaves_the_old_state_or_the_new_one(
     found = []
     for directory in sorted(tmp_path.iterdir()):
         store = opened(directory)
-        found.append((store.state("pump"), store.last_alarm_number("pump")))
+        found.append((store.records.state("pump"), store.records.last_alarm_number("pump")))
         store.close()
     old = ({"head": b"old", "history.0": b"old"}, 0)
     new = ({"head": b"new", "features": b"new"}, 1)

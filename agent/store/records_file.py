@@ -1,0 +1,162 @@
+"""``fieldwatch.db``: alarms, outbox, counters and the memory of the streams, synced each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.store.alarm_table import AlarmTable
+from agent.store.batch import COUNTER, Batch
+from agent.store.correction import Correction, correct_alarms, correct_messages
+from agent.store.file import StoreFile
+from agent.store.meta import raise_numbers
+from agent.store.outbox import Outbox
+from agent.store.record import Origin
+from agent.store.retention import Retention, drop_alarms
+from agent.store.salvage import Numbers
+from models.errors import StoreError
+
+if TYPE_CHECKING:
+    from agent.store.sqlite import Connection
+
+
+class RecordsFile:
+    """The file whose losses would be noticed; the store's thread uses it."""
+
+    origin: Origin  # of its messages; read with the file
+
+    def __init__(
+        self, path: Path, site: str, gateway: str, outbox_rows_max: int, alarm_rows_max: int
+    ) -> None:
+        self._site, self._gateway = site, gateway
+        self._outbox, self._alarms = Outbox(outbox_rows_max), AlarmTable(alarm_rows_max)
+        self._dropped_old = 0  # alarms, since the start
+        self.file = StoreFile(path, "FULL", self._numbers, self.read)
+
+    def limit(self, outbox_rows_max: int, alarm_rows_max: int) -> None:
+        """Set new limits; the next commits delete what exceeds them."""
+        self._outbox.rows_max, self._alarms.rows_max = outbox_rows_max, alarm_rows_max
+
+    def read(self) -> None:
+        """Find out what there is; the file is open."""
+        self._outbox.open(self._records)
+        self._alarms.open(self._records)
+        (epoch,) = self._records.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+        self.origin = Origin(self._site, self._gateway, str(epoch))
+
+    @property
+    def _records(self) -> Connection:
+        return self.file.connection
+
+    def _numbers(self) -> Numbers | None:
+        return Numbers(self.origin.epoch, self.last_seq)
+
+    @property
+    def last_seq(self) -> int:
+        """Highest number given to a message that is committed."""
+        return self._outbox.totals.last_seq
+
+    @property
+    def next_alarm(self) -> int:
+        """Row of the next alarm; all streams share one count."""
+        return self._alarms.next_id
+
+    def commit(self, batch: Batch, clock: str, is_too_large: Callable[[], bool]) -> None:
+        """Write alarms, messages and memory, and remove from the batch what was written.
+
+        Args:
+            batch: To be written.
+            clock: Quality of the gateway's clock, for the messages.
+            is_too_large: Whether the store takes more than it may, and only messages can go.
+
+        Raises:
+            StoreError: nothing was written.
+
+        """
+        self.file.ready()
+        with self.file.transaction():
+            self._alarms.write(self._records, batch.alarms)
+            self._records.executemany(
+                "DELETE FROM state WHERE stream = ?", [(stream,) for stream in batch.forgotten]
+            )
+            self._records.executemany(
+                "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET data = excluded.data",
+                (
+                    (stream, part, data)
+                    for stream, parts in batch.state.items()
+                    for part, data in parts.items()
+                ),
+            )
+            raise_numbers(
+                self._records, [(COUNTER + name, number) for name, number in batch.counters.items()]
+            )
+            totals = self._outbox.change(
+                self._records, batch.messages, batch.acked, clock, is_too_large
+            )
+        self._outbox.totals = totals
+        self._alarms.committed(batch.alarms)
+        batch.alarms, batch.messages, batch.state, batch.acked = [], [], {}, []
+        batch.forgotten = set()
+        batch.counters = {}
+
+    def drop_old(self, retention: Retention, now_s: float) -> None:
+        """Delete alarms that have been closed for too long.
+
+        Raises:
+            StoreError: nothing was deleted.
+
+        """
+        with self.file.transaction():
+            alarms = drop_alarms(self._records, retention, now_s)
+        self._dropped_old += alarms
+
+    def correct(self, by: Correction) -> None:
+        """Correct some of the times that were wrong.
+
+        Raises:
+            StoreError: nothing was moved; it can be called again.
+
+        """
+        messages, alarms = by.messages, by.alarms
+        try:
+            with self.file.transaction():
+                correct_messages(self._records, by)
+                correct_alarms(self._records, by)
+        except StoreError:
+            by.messages, by.alarms = messages, alarms
+            raise
+
+    def state(self, stream: str) -> dict[str, bytes]:
+        """Return the parts of a stream's state that were committed last."""
+        with self.file.reading() as records:
+            parts = records.execute("SELECT part, data FROM state WHERE stream = ?", [stream])
+            return dict(parts.fetchall())
+
+    def open_alarms(self, stream: str) -> list[dict[str, Any]]:
+        """Return the stream's alarms that are open."""
+        with self.file.reading() as records:
+            return self._alarms.open_ones(records, stream)
+
+    def last_alarm_number(self, stream: str) -> int:
+        """Return the highest number of the stream's alarms, kept or dropped; 0 before the first.
+
+        An alarm with a higher one is not on the disk yet.
+        """
+        with self.file.reading() as records:
+            return self._alarms.last_number(records, stream)
+
+    def document(self) -> dict[str, Any]:
+        """Return how full it is, for ``status``."""
+        totals = self._outbox.totals
+        return {
+            "epoch": self.origin.epoch,
+            "last_seq": totals.last_seq,
+            "outbox_rows": totals.rows,
+            "evicted": dict(totals.evicted),
+            "merged": totals.merged,
+        }
+
+    def dropped(self) -> dict[str, int]:
+        """Return how many alarms were deleted since the start, by cause."""
+        return {"alarms_old": self._dropped_old, "alarms_excess": self._alarms.excess}
