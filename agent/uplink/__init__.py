@@ -2,6 +2,7 @@
 
     loop ─handover─> sender ─session─> broker
 
-``priorities`` says which message is next, ``acknowledgements`` what the collector has, and
-``words`` whether it was the collector that said so.
+``scheduler`` says which message is next, ``window`` what the broker has not answered,
+``acknowledgements`` what the collector has and ``unconfirmed`` what it has not, and ``words``
+whether it was the collector that said so.
 """

@@ -1,11 +1,11 @@
-"""What central ops says to this gateway, and what it has yet to confirm (``acknowledgement``).
+"""What central ops says to this gateway (``acknowledgement``), and what it is told of what is gone.
 
 The collector says, retained, whether it is there, and which messages it has: all of an epoch up to
 ``through_seq``, and the ranges ``also`` beyond. ``agent.uplink.words`` tells whether it said so. A
 message that the broker took stays in the outbox until the collector has it, and is sent again after
-a while. Whatever is said, a message that this agent has not sent stays there; what was sent before
-it started is sent again. What is not in the outbox any more (dropped, merged into another) is told
-to the collector, which would wait for it for ever.
+a while (``agent.uplink.unconfirmed``). Whatever is said, a message that this agent has not sent
+stays there; what was sent before it started is sent again. What is not in the outbox any more
+(dropped, merged into another) is told to the collector, which would wait for it for ever.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from agent.clock import clock_quality
 from agent.dialects.dialect import Dialect, Message
 from agent.dialects.topics import acknowledged_topic, central_status_topic
 from agent.store.ranges import Range, Ranges, is_number, parse
+from agent.uplink.unconfirmed import Unconfirmed
 from agent.uplink.words import CAUSES, Cause, Rejected, Words
 from models.printable import printable
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-UNCONFIRMED_MAX = 2000  # messages that the broker has, and the collector has not confirmed
 ALSO_MAX = 100  # ranges beyond through_seq, in an acknowledgement
 GONE_MAX = 1000  # ranges in a gone message
 _LOOK_ROWS = 5000  # of the outbox, for what is gone
@@ -40,37 +40,22 @@ class Central:
         self._dialect, self._epoch = dialect, dialect.origin.epoch
         self.words = words
         self._timeout_s = timeout_s
+        self.unconfirmed = Unconfirmed(timeout_s)
         site, gateway, _ = dialect.origin
         self._status_topic = central_status_topic(site)
         self._acknowledged_topic = acknowledged_topic(site, gateway)
         self.topics = (self._status_topic, self._acknowledged_topic)
         self.online = False
-        self.resent = 0
         self.rejected: dict[Cause, int] = dict.fromkeys(CAUSES, 0)
         self.through_seq: int | None = None  # None: nothing heard on this connection
         self._also = Ranges()
-        # only while it is there can it confirm anything: so much of that time there was, s
-        self._online_s = 0.0
-        self._online_since = 0.0  # monotonic
-        # seq -> when the broker took it, by that time; the oldest first
-        self._unconfirmed: dict[int, float] = {}
-        self._sent = Ranges()  # what the broker may have, as far as it is not confirmed
         self._looked = 0.0  # for what is gone, monotonic
         self._told: list[Range] = []
         self._told_at = 0.0
 
-    def __contains__(self, seq: int) -> bool:
-        """Whether the broker has it, and the collector may yet confirm it."""
-        return seq in self._unconfirmed
-
     def has(self, seq: int) -> bool:
         """Whether the collector says that it has it."""
         return (self.through_seq is not None and seq <= self.through_seq) or seq in self._also
-
-    @property
-    def full(self) -> bool:
-        """Whether the collector has to confirm something before more is sent."""
-        return len(self._unconfirmed) >= UNCONFIRMED_MAX
 
     def connected(self, outbox: Reader) -> None:
         """Begin with what is known of the collector.
@@ -88,29 +73,14 @@ class Central:
         self._told = []
 
     def _be_online(self, online: bool) -> None:
-        self._online_s, self._online_since = self._waited_s(), time.monotonic()
+        self.unconfirmed.be_online(online)
         self.online = online
-
-    def _waited_s(self) -> float:
-        """Return how long the collector has been there, over all connections."""
-        since_s = time.monotonic() - self._online_since if self.online else 0.0
-        return self._online_s + since_s
-
-    def sent(self, seq: int) -> None:
-        """Take note that it goes to the broker."""
-        self._sent.add(seq, seq)
-
-    def not_taken(self, seq: int) -> None:
-        """Take note that the broker has not passed it on."""
-        self._sent.remove(seq, seq)
 
     def taken(self, seq: int) -> bool:
         """Take note that the broker has it; return whether it is confirmed by that."""
         if self.has(seq):
-            new = seq in self._sent
-            self._sent.remove(seq, seq)
-            return new
-        self._unconfirmed[seq] = self._waited_s()
+            return self.unconfirmed.confirm(seq)
+        self.unconfirmed.taken(seq)
         return False
 
     def heard(self, topic: str, body: bytes, outbox: Reader) -> None:
@@ -191,33 +161,7 @@ class Central:
         """
         if self.through_seq is None:
             return []
-        ranges = [(0, self.through_seq), *self._also]
-        found: list[int] = []
-        for first, last in ranges:
-            for sent_first, sent_last in self._sent.within(first, last):
-                found += outbox.waiting(sent_first, sent_last)
-            self._sent.remove(first, last)
-        for seq in [seq for seq in self._unconfirmed if self.has(seq)]:
-            del self._unconfirmed[seq]
-        return found
-
-    def wait_s(self) -> float | None:
-        """Return how long until the next message is to be sent again; None if there is none."""
-        first = next(iter(self._unconfirmed.values()), None)
-        if first is None or not self.online:
-            return None
-        return max(0.0, first + self._timeout_s - self._waited_s())
-
-    def overdue(self) -> int | None:
-        """Return the highest of the numbers that are to be sent again, and let them go."""
-        if self.wait_s() != 0:
-            return None
-        due = self._waited_s() - self._timeout_s
-        late = [seq for seq, taken in self._unconfirmed.items() if taken <= due]
-        for seq in late:
-            del self._unconfirmed[seq]
-        self.resent += len(late)
-        return max(late, default=None)
+        return self.unconfirmed.confirm_all([(0, self.through_seq), *self._also], outbox)
 
     def gone(self, outbox: Reader) -> Message | None:
         """Return what the collector is to be told now: numbers that it lacks and will not get.
@@ -247,8 +191,8 @@ class Central:
         return {
             "state": "online" if self.online else "offline",
             "through_seq": self.through_seq,
-            "unconfirmed": len(self._unconfirmed),
-            "resent": self.resent,
+            "unconfirmed": len(self.unconfirmed),
+            "resent": self.unconfirmed.resent,
             "rejected": dict(self.rejected),
             "trust": self.words.document(),
         }

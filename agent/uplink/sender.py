@@ -38,8 +38,9 @@ from agent.store.reader import Reader
 from agent.store.sqlite import Damaged
 from agent.uplink.acknowledgements import Central
 from agent.uplink.denials import Denials
+from agent.uplink.lasting import Lasting
 from agent.uplink.link import Ledger, Link, drain
-from agent.uplink.session import Lasting, Session
+from agent.uplink.session import Session
 from agent.uplink.trust import Trust
 from agent.uplink.twin import QUIET_S, Twin
 from agent.uplink.words import Words

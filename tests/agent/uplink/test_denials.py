@@ -241,7 +241,7 @@ def test_alarms_go_also_while_much_is_not_confirmed(
     gateway: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With 3.1.1 a denied topic's messages count as taken, and the collector never has them."""
-    monkeypatch.setattr("agent.uplink.acknowledgements.UNCONFIRMED_MAX", 10)
+    monkeypatch.setattr("agent.uplink.unconfirmed.UNCONFIRMED_MAX", 10)
     with ScriptedBroker() as scripted:
         one = gateway(scripted.port, acknowledgement="central", protocol="3.1.1", inflight_max=1)
         one.uplink.start()

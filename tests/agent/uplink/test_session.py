@@ -213,7 +213,7 @@ def test_held_messages_that_were_evicted_are_forgotten_and_new_ones_ask(
 def test_a_commit_wakes_the_sender(
     broker: RealBroker, ops: Ops, gateway: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.uplink.session._LOOK_S", 3600.0)
+    monkeypatch.setattr("agent.uplink.scheduler.LOOK_S", 3600.0)
     one = gateway(broker.port)
     one.uplink.start()
     wait_until(lambda: len(ops.statuses) == 1, "the link")
@@ -242,7 +242,7 @@ def test_a_message_longer_than_the_broker_takes_is_parked_and_not_sent(
 def test_an_alarm_does_not_wait_for_answers_to_what_was_sent_before(
     gateway: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.uplink.session._LOOK_S", 3600.0)
+    monkeypatch.setattr("agent.uplink.scheduler.LOOK_S", 3600.0)
 
     def on_publish(session: Session, message: Published) -> None:
         if "/summary/" not in message.topic:

@@ -1,0 +1,90 @@
+"""The window of one connection: what the broker has not answered yet, and how much that may be.
+
+MQTT 5 calls its size the receive maximum. It is 1 while it is not known which topic makes the
+broker end the connection (``agent.uplink.denials``).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.mqtt.connection import LinkError
+
+if TYPE_CHECKING:
+    from agent.dialects.dialect import Topic
+    from agent.uplink.denials import Denials
+
+_NO_PACKET = -1  # in place of a packet number
+
+
+class Sent(NamedTuple):
+    """A message that the broker has not answered yet."""
+
+    topic: Topic
+    seq: int | None  # None: no message of the outbox but a status, or what is gone
+    status: bool = False
+
+
+class Window:
+    """The messages in flight; the sender's thread uses it."""
+
+    def __init__(self, denials: Denials, size_max: int, timeout_s: float) -> None:
+        """``timeout_s``: how long the broker may take for an answer."""
+        self._denials, self._size_max, self._timeout_s = denials, size_max, timeout_s
+        self._in_flight: dict[int, Sent] = {}  # by packet number
+        self._seqs: set[int] = set()  # the numbers of those
+        self._progress = time.monotonic()  # of the last answer, or the first unanswered message
+
+    def __len__(self) -> int:
+        """Return how many messages are in flight."""
+        return len(self._in_flight)
+
+    def __contains__(self, seq: int) -> bool:
+        """Whether this message of the outbox is in flight."""
+        return seq in self._seqs
+
+    @property
+    def full(self) -> bool:
+        """Whether an answer has to come before the next message."""
+        return len(self._in_flight) >= (1 if self._denials.suspicious else self._size_max)
+
+    @property
+    def topics(self) -> list[Topic]:
+        """The topics in flight, in the order in which they were sent."""
+        return [sent.topic for sent in self._in_flight.values()]
+
+    @property
+    def has_status(self) -> bool:
+        """Whether a status is in flight."""
+        return any(sent.status for sent in self._in_flight.values())
+
+    def add(self, packet: int | None, sent: Sent) -> None:
+        """Wait for the answer to a packet; None: it may have gone out, or not."""
+        if not self._in_flight:
+            self._progress = time.monotonic()
+        if packet is None:
+            self._in_flight[_NO_PACKET] = sent  # it may be the reason for the end
+            return
+        self._in_flight[packet] = sent
+        if sent.seq is not None:
+            self._seqs.add(sent.seq)
+
+    def answered(self, packet: int) -> Sent | None:
+        """Return what the broker has answered, which is not in flight any more."""
+        self._progress = time.monotonic()
+        sent = self._in_flight.pop(packet, None)
+        if sent is not None and sent.seq is not None:
+            self._seqs.discard(sent.seq)
+        return sent
+
+    def check(self) -> None:
+        """Look whether the broker answers.
+
+        Raises:
+            LinkError: it has not for too long.
+
+        """
+        waited = time.monotonic() - self._progress
+        if self._in_flight and waited > self._timeout_s:
+            raise LinkError(f"no acknowledgement for {waited:.0f} s")
