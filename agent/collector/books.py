@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Literal, Self
 
 from agent.collector.filed import Filed, covers
-from agent.collector.numbers import Book
 from agent.collector.quarantine import CONFLICT, CORRECTED, Entry, Quarantine
 from agent.collector.reading import Message, Source
 from agent.collector.retention import (
@@ -34,7 +33,7 @@ from agent.collector.retention import (
     to_drop,
     unused_books,
 )
-from agent.collector.room import Room, Shelved
+from agent.collector.shelf import Shelf
 from agent.store.correction import is_corrected
 from agent.store.migrations import COLLECTED
 from agent.store.ranges import Range
@@ -52,8 +51,6 @@ from models.signed import parted
 
 Taken = Literal["new", "far", "repeated", "conflict", "corrected"]
 
-_BOOKS_MAX = 1000  # in memory; a garbled epoch begins a book, too
-_RANGES_IN_MEMORY = 100_000  # of all books; about 100 bytes each
 _TOLD_MAX = 10_000  # gateways whose status is remembered
 
 
@@ -65,12 +62,9 @@ class Collected:
         self._site = site
         self._keeping = keeping
         self._next_look_s = -math.inf  # monotonic
-        self._books: dict[Source, Book] = {}  # the most recently used, the latest at the end
         self._told: dict[Source, int] = {}  # the highest number by the latest status
         self._waiting: dict[tuple[Source, int], Message] = {}
         self._touched: dict[Source, None] = {}
-        self._loaded = 0  # ranges, since the last commit
-        self._forgotten: list[Source] = []
 
     def __enter__(self) -> Self:
         """Open it; create it if needed.
@@ -88,9 +82,11 @@ class Collected:
                 aside = set_aside(self._path)
                 raise StoreError(f"{damage}; it is now {aside.name}") from damage
             opening.enter_context(contextlib.closing(self._database))
-            self._room = Room(self._database, self._site, self._keeping.bytes_max)
             self.quarantine = Quarantine(self._database, self._site, self._keeping.bytes_max)
             self._filed = Filed(self._database, self._site)
+            self.shelf = Shelf(
+                self._path, self._database, self._site, self._filed, self._keeping.bytes_max
+            )
             self._closing = opening.pop_all()
         return self
 
@@ -110,7 +106,7 @@ class Collected:
 
         """
         source, seq = message.source, message.seq
-        book = self._book(source)
+        book = self.shelf.book(source)
         self._touched[source] = None  # a repeat may be due to a lost acknowledgement
         with errors_of(self._path):
             here = self._body(source, seq)
@@ -120,7 +116,7 @@ class Collected:
             if book.has(seq) and not self._is_replaced(source, seq):
                 return "repeated"  # it was here, and was dropped
         far = book.jumps(seq, self._told.get(source, 0))
-        self._loaded += len(message.merged) + 1
+        self.shelf.grew(len(message.merged) + 1)
         book.gone.remove(seq, seq)
         for first, last in [*message.merged, (seq, seq)]:
             book.settle(first, last)
@@ -167,7 +163,7 @@ class Collected:
             ValueError: that is more than lies between its messages, or far above them.
 
         """
-        book = self._book(source)
+        book = self.shelf.book(source)
         missing = [
             hole
             for first, last in ranges
@@ -175,7 +171,7 @@ class Collected:
         ]
         book.expect_gone(missing, self._told.get(source, 0))
         self._touched[source] = None
-        self._loaded += 2 * len(missing)  # settled, and gone
+        self.shelf.grew(2 * len(missing))  # settled, and gone
         for first, last in missing:
             book.gone.add(first, last)
             book.settle(first, last)
@@ -191,77 +187,11 @@ class Collected:
         with transaction(self._database, self._path):
             for message in self._waiting.values():
                 self._filed.add(message)
-            self._write_books(self._touched)
+            self.shelf.write(self._touched)
             self.quarantine.write()
         written, self._waiting = list(self._waiting.values()), {}
-        self._let_go()
+        self.shelf.let_go()
         return written
-
-    def is_full(self) -> bool:
-        """Whether a commit is due, so that the memory stays bounded."""
-        return self._loaded > _RANGES_IN_MEMORY
-
-    def _let_go(self) -> None:
-        """Keep the most recently used books in memory; those with room again are read again."""
-        for source in [one for one, book in self._books.items() if book.has_room_again()]:
-            del self._books[source]
-        ranges = sum(book.ranges() for book in self._books.values())
-        while len(self._books) > _BOOKS_MAX or ranges > _RANGES_IN_MEMORY:
-            ranges -= self._books.pop(next(iter(self._books))).ranges()
-        self._loaded = 0
-
-    def _write_books(self, sources: Iterable[Source]) -> None:
-        sources = list(sources)
-        for source in sources:
-            self._write_book(source)
-        for gateway in self._room.look({source.gateway for source in sources}):
-            self._make_room(gateway)
-        self._forget(self._room.unused())
-        while (largest := self._room.largest()) is not None:
-            if not self._shrink(largest):
-                self._forget([self._room.oldest()])
-
-    def _write_book(self, source: Source) -> None:
-        self._database.execute(
-            "INSERT OR REPLACE INTO books VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [self._site, *source, *self._book(source).row()],
-        )
-
-    def _make_room(self, gateway: str) -> None:
-        """Make a gateway's books fit into its part: drop the older ones, cut the last one."""
-        self._forget(self._room.too_many(gateway))
-        while self._room.look([gateway]) and self._shrink(gateway):
-            pass
-
-    def _shrink(self, gateway: str) -> bool:
-        """Forget some numbers of a gateway; return whether there were any."""
-        *older, last = self._room.of(gateway)
-        if older:
-            self._forget(older[:1])
-            return True
-        source = Source(gateway, last.epoch)
-        book = self._book(source)
-        if book.gone.count() + book.dropped.count() == 0:
-            return False
-        book.halve()
-        self._write_book(source)
-        del self._books[source]  # less is settled now; what is left is read from the disk
-        self._forgotten.append(source)
-        self._room.look([gateway])
-        return True
-
-    def _forget(self, books: Iterable[Shelved]) -> None:
-        sources = [Source(book.gateway, book.epoch) for book in books]
-        drop(self._database, self._site, [], [(self._site, *source) for source in sources])
-        for source in sources:
-            self._books.pop(source, None)
-        self._forgotten += sources
-        self._room.look({source.gateway for source in sources})
-
-    def forgotten(self) -> list[Source]:
-        """Return whose books were dropped or cut to save space, since the last call."""
-        forgotten, self._forgotten = self._forgotten, []
-        return forgotten
 
     def drop_old(self) -> int:
         """Delete the oldest messages if they are too old or too many; return how many.
@@ -276,7 +206,7 @@ class Collected:
         if now_s < self._next_look_s:
             return 0
         with errors_of(self._path):
-            beside = (self._room, self.quarantine)
+            beside = (self.shelf.room, self.quarantine)
             rows = to_drop(self._database, self._site, self._keeping, time.time(), beside)
             books = unused_books(self._database)
         if rows or books or self._keeping.days_max is not None:
@@ -291,26 +221,14 @@ class Collected:
             if before_s is not None:
                 self.quarantine.drop_older(before_s)
             for row in rows:
-                self._book(Source(row.gateway, row.epoch)).drop(row.seq)
+                self.shelf.book(Source(row.gateway, row.epoch)).drop(row.seq)
             drop(self._database, self._site, rows, books)
-            self._write_books(dict.fromkeys(Source(row.gateway, row.epoch) for row in rows))
+            self.shelf.write(dict.fromkeys(Source(row.gateway, row.epoch) for row in rows))
         ours = [Source(gateway, epoch) for site, gateway, epoch in books if site == self._site]
-        for source in ours:
-            self._books.pop(source, None)
-        self._forgotten += ours
         with errors_of(self._path):
-            self._room.look({source.gateway for source in ours})
+            self.shelf.dropped(ours)
             give_back(self._database)
-        self._let_go()
-
-    def _book(self, source: Source) -> Book:
-        book = self._books.pop(source, None)
-        if book is None:
-            with errors_of(self._path):
-                book = self._filed.book(source)
-            self._loaded += book.ranges()
-        self._books[source] = book
-        return book
+        self.shelf.let_go()
 
     def messages(self, source: Source) -> list[tuple[int, bytes]]:
         """Return number and body of a source's messages that no other replaces, in order."""
@@ -341,10 +259,10 @@ class Collected:
 
     def acknowledgement(self, source: Source) -> bytes:
         """Return the acknowledgement: what a gateway may delete."""
-        book = self._book(source)
+        book = self.shelf.book(source)
         also = [list(one) for one in book.acknowledged(self._told.get(source, 0))]
-        if self.is_full() and not self._touched:  # what is touched is not on the disk yet
-            self._let_go()
+        if self.shelf.is_full() and not self._touched:  # what is touched is not on the disk yet
+            self.shelf.let_go()
         return json.dumps(
             {"epoch": source.epoch, "through_seq": book.through, "also": also},
             separators=(",", ":"),

@@ -273,7 +273,7 @@ class Collector:
     def drop_old(self, collected: Collected) -> None:
         """Delete what is too old or too much."""
         count = collected.drop_old()
-        if forgotten := collected.forgotten():
+        if forgotten := collected.shelf.forgotten():
             self.counters["forgotten"] += len(forgotten)
             self._forgotten_log.add(len(forgotten), " in epoch ".join(forgotten[-1]))
         if not count:
@@ -347,7 +347,7 @@ class _Collecting:
         self._commit()
 
     def _is_full(self) -> bool:
-        return self._taken >= _ROWS_MAX or self._collected.is_full()
+        return self._taken >= _ROWS_MAX or self._collected.shelf.is_full()
 
     def _take_in(self, wait_s: float) -> None:
         try:

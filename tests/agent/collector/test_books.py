@@ -34,14 +34,14 @@ def test_a_collector_without_messages_says_so(tmp_path: Path) -> None:
 def test_books_that_are_not_in_memory_are_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.collector.books._BOOKS_MAX", 2)
+    monkeypatch.setattr("agent.collector.shelf.BOOKS_IN_MEMORY", 2)
     sources = [Source(f"gw-{number}", "0" * 16) for number in range(5)]
     with Collected(tmp_path, "plant") as collected:
         for source in sources:
             assert collected.forgo(source, [(4, 5)]) == [(4, 5)]
             assert {collected.take(message(source, seq)) for seq in (1, 2, 6, 9)} == {"new"}
         assert len(collected.commit()) == 20
-        assert len(collected._books) == 2
+        assert len(collected.shelf) == 2
         for source in collected.touched():
             said = json.loads(collected.acknowledgement(source))
             assert (said["through_seq"], said["also"]) == (2, [[4, 6], [9, 9]])

@@ -134,7 +134,7 @@ def test_books_that_nobody_uses_go_where_there_are_too_many(
         drop_all(collected)
         assert asked(tmp_path / COLLECTED, "SELECT count(*) FROM books") == [(10,)]
         on_disk = Room(collected._database, "plant", None)
-        assert collected._room.size_bytes == on_disk.size_bytes
+        assert collected.shelf.room.size_bytes == on_disk.size_bytes
         assert told(collected, sources[0]) == (2, [[5, 5]])  # it has messages
         assert told(collected, sources[-1]) == (2, [])
         assert told(collected, sources[1]) == (0, [])

@@ -136,18 +136,18 @@ def test_floods_in_many_names_have_a_quarter_in_all(tmp_path: Path) -> None:
 def test_memory_holds_so_many_ranges_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.collector.books._RANGES_IN_MEMORY", 5000)
+    monkeypatch.setattr("agent.collector.shelf.RANGES_IN_MEMORY", 5000)
     with Collected(tmp_path, "plant") as collected:
         for number in range(40):
             collected.forgo(Source(f"gw-{number}", "0" * 16), singles(10, 800))
-            if collected.is_full():
+            if collected.shelf.is_full():
                 collected.commit()
-            assert sum(book.ranges() for book in collected._books.values()) < 2 * 5000 + 1600
+            assert collected.shelf.ranges() < 2 * 5000 + 1600
         collected.commit()
         for source in collected.touched():
             assert json.loads(collected.acknowledgement(source))["also"][0] == [10, 10]
-        assert sum(book.ranges() for book in collected._books.values()) < 2 * 5000 + 1600
-        assert not collected.is_full()
+        assert collected.shelf.ranges() < 2 * 5000 + 1600
+        assert not collected.shelf.is_full()
 
 
 def test_more_may_be_gone_where_more_came(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_what_a_book_forgot_is_not_acknowledged_and_its_messages_stay_known(tmp_
             take(collected, Source("flood", f"{number:x}"), 1, size=10)
             collected.commit()
             last = number
-        assert source in collected.forgotten()
+        assert source in collected.shelf.forgotten()
         said = json.loads(collected.acknowledgement(source))
         assert (said["through_seq"], said["also"]) == (2, [[9, 9]])
         assert collected.take(Message(source, 9, "topic", b"x" * 1000, [])) == "repeated"
@@ -187,7 +187,7 @@ def test_a_book_that_is_cut_acknowledges_less_and_learns_it_again(tmp_path: Path
         take(collected, source, *range(1, 8), size=10)
         collected.forgo(source, singles(10, 900))
         collected.commit()
-        assert collected.forgotten()
+        assert collected.shelf.forgotten()
         said = json.loads(collected.acknowledgement(source))
         assert said["through_seq"] == 7
         here = {seq for seq, _ in collected.messages(source)}
