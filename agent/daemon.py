@@ -25,7 +25,8 @@ from agent.commits import CLOCK, Commits
 from agent.config import load as configuration
 from agent.config.checker import Checker
 from agent.config.load import AgentConfig, StoreTable
-from agent.control.dispatch import Dispatcher, Verb
+from agent.control.control import Control
+from agent.control.dispatch import Verb
 from agent.control.door import Door
 from agent.control.inbox import Command, Inbox
 from agent.control.protocol import Refused
@@ -98,13 +99,15 @@ class Daemon:
         self._relay = Relay(uplink)
         self._notifier = notifier
         self._reloads = Reloads(config_file, self._streams, loader, clock, notifier, chunks.wake)
-        self._inbox, self._door = inbox or Inbox(), door
-        self._dispatcher = Dispatcher(
+        self._control = Control(
+            inbox or Inbox(),
+            door,
             {
                 "reload": Verb(lambda _: self._reloads.ask()),
                 "flush": Verb(self._flush),
                 "state": Verb(self._state, changes=False),
-            }
+            },
+            chunks.wake,
         )
         self._chunks = chunks
         self._clock = clock
@@ -139,9 +142,7 @@ class Daemon:
             self._relay,
             self._quarantine,
             self._reloads,
-            self._inbox,
-            self._dispatcher,
-            door,
+            self._control,
         )
 
     def stop(self) -> None:
@@ -154,15 +155,9 @@ class Daemon:
         self._aborted = True
         self.stop()
 
-    def ask(self, command: Command) -> None:
-        """Make the loop carry out a command soon; for any thread, but no signal handler."""
-        self._inbox.put(command)
-        self._chunks.wake()
-
     def reload(self) -> None:
         """Make the loop read its configuration again soon; safe in a signal handler."""
-        self._inbox.signal("reload", "SIGHUP")
-        self._chunks.wake()
+        self._control.signal("reload", "SIGHUP")
 
     def run(self) -> None:
         """Loop until ``stop``. Everything that has arrived is committed before it returns.
@@ -194,8 +189,7 @@ class Daemon:
             self._reading.append(source)
         self._relay.start()
         self._commit()  # a first status, for those who ask before any reading
-        if self._door is not None:
-            self._door.open(self.ask)
+        self._control.open()
         self._notifier.ready()
         _LOG.info("ready: %d streams, %d inputs", len(self._streams), len(self._inputs))
 
@@ -213,7 +207,7 @@ class Daemon:
                     self._config.store.flush_interval_s
                 )
             self._reload()
-            self._obey()
+            self._control.obey(self._commit)
             self._loop.turned(time.monotonic() - woke)
 
     def _take(self, chunks: Sequence[Chunk]) -> None:
@@ -267,16 +261,11 @@ class Daemon:
             self._corrections.go_on()
         self._notifier.watchdog()
 
-    def _commit(self, with_status: bool = True) -> None:
-        """Commit the batch; if that fails, the next tick tries it again."""
+    def _commit(self, with_status: bool = True) -> str | None:
+        """Commit the batch; return why that failed, if it did: the next tick tries it again."""
         if self._commits.commit(self._status if with_status else None, self._stopping):
             self._next_health = time.monotonic()  # tell central ops of the damage soon
-
-    def _obey(self) -> None:
-        """Carry out waiting commands; their changes are on the disk before the answer."""
-        if self._dispatcher.run(self._inbox.take()):
-            self._commit()
-            self._dispatcher.committed(self._commits.error)
+        return self._commits.error
 
     def _state(self, _: Command) -> dict[str, Any]:
         """Return the status of this moment, with everything scored since the last commit."""
@@ -293,7 +282,7 @@ class Daemon:
         return {"stored": iso_time(self._clock.wall_s())}
 
     def _reload(self) -> None:
-        """Apply a new configuration that is ready; the commit of ``_obey`` follows."""
+        """Apply a new configuration that is ready; the commit before its answer follows."""
         prepared = self._reloads.turn(self._config)
         if prepared is None:
             return
@@ -345,8 +334,7 @@ class Daemon:
         and messages belong together, and some of these are wrong. No status is committed, as the
         code that makes it may have failed.
         """
-        self._inbox.close()
-        self._dispatcher.stop()
+        self._control.stop()
         touched = {self._inputs[chunk.input_name].stream for chunk in self._in_hand}
         touched |= self._exchanging
         self._streams.flush(self._batch)
@@ -358,8 +346,7 @@ class Daemon:
         self._stop_inputs()
         self._relay.stop()
         self._commit(with_status=False)
-        if self._door is not None:
-            self._door.close()
+        self._control.close()
         self._store.close()
         self._reloads.stop()
 
@@ -372,8 +359,7 @@ class Daemon:
     def _take_what_is_left(self) -> None:
         """Stop the inputs, and process what has arrived."""
         self._notifier.stopping()
-        self._inbox.close()
-        self._dispatcher.stop()
+        self._control.stop()
         self._stop_inputs()
         while chunks := self._chunks.take(0.0):
             self._take(chunks)
@@ -384,8 +370,7 @@ class Daemon:
         self._relay.stop()
         self._commit()
         self._quarantine.close(clean=not self._aborted)
-        if self._door is not None:
-            self._door.close()
+        self._control.close()
         self._store.close()
         self._reloads.stop()
         if self._commits.error is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,9 +10,7 @@ from typing import Any
 from agent.clock import Clock
 from agent.commits import Commits
 from agent.config.load import GatewayTable
-from agent.control.dispatch import Dispatcher
-from agent.control.door import Door
-from agent.control.inbox import Inbox
+from agent.control.control import Control
 from agent.defects.quarantine import Quarantine
 from agent.health.measured import LoopTimes, Machine, rejected, rss_mb, totals
 from agent.inputs.queue import ChunkQueue
@@ -42,9 +39,7 @@ class Overview:
     relay: Relay
     quarantine: Quarantine
     reloads: Reloads
-    inbox: Inbox
-    dispatcher: Dispatcher
-    door: Door | None
+    control: Control
     started_s: float = field(default_factory=time.monotonic)
 
     def document(self, running: bool) -> dict[str, Any]:
@@ -84,14 +79,8 @@ class Overview:
             "uplink": uplink,
             "set_aside": self.quarantine.document(),
             "configuration": self.reloads.document(),
-            "control": self._control(),
+            "control": self.control.document(),
         }
-
-    def _control(self) -> dict[str, Any]:
-        door = self.door.document() if self.door else {"socket": None}
-        refused = self.inbox.refused() + self.dispatcher.refused()
-        refused += self.door.refused() if self.door else Counter()
-        return door | {"commands": self.dispatcher.done(), "refused": dict(refused)}
 
 
 def brief(document: Mapping[str, Any]) -> str:
