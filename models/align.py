@@ -5,15 +5,7 @@ first reading sets the phase of the grid. A reading belongs to the nearest slot.
 as soon as every channel has a value, or when a reading of a later slot comes. After more than
 ``reset_gap_samples`` empty slots ``times`` jumps, and the slots are not emitted.
 
-The bundle's gap policy says what a slot gets for a channel without a value:
-
-- ``hold``: the last value for ``hold_samples_max`` slots, then NaN.
-- ``missing``: NaN at once.
-- ``interpolate``: values on the straight line from the last value to the new one, if the gap has at
-  most ``hold_samples_max`` slots; else NaN. A slot that is emitted before the channel's next value
-  comes, because other channels went on, gets the value that ``hold`` gives. This happens for
-  channels slower than the grid. It does not depend on how long a gateway waits for late readings:
-  no sample depends on readings after it was emitted.
+``models.gaps`` says what a slot gets for a channel without a value.
 
 The clock was set where time goes back by more than that gap for ``FAR_LATE_ROWS`` consecutive rows.
 Then a new grid starts. A single wrong time, in either direction, costs a few rows, and no clock
@@ -30,14 +22,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.gaps import Gaps, nullable
 from models.grid import half, slot_of, slots_of, windows_of
 from models.manifest import Sampling
 from models.messages import (
     ALL,
     GOOD,
-    HELD,
-    INTERPOLATED,
-    MISSING,
     Bool,
     Float32,
     Float64,
@@ -52,7 +42,6 @@ from models.messages import (
 FAR_LATE_ROWS = 10  # this many consecutive late rows show that the clock was set
 
 _ON_GRID_S = 1e-4  # times are sums of floats
-_NEVER = -(2**62)  # the slot of a channel that has had no value
 
 
 class Aligner:
@@ -83,8 +72,6 @@ class Aligner:
         anchored: bool = False,
     ) -> None:
         self._period_s = sampling.period_s
-        self._hold_max = 0 if sampling.gap == "missing" else sampling.hold_samples_max
-        self._interpolates = sampling.gap == "interpolate"
         self._gap_max = sampling.reset_gap_samples
         self._lateness = lateness_samples
         self._anchored = anchored
@@ -94,13 +81,12 @@ class Aligner:
         self._newest = 0  # the last slot with a reading
         self._newest_s = math.nan  # the latest time of a reading
         self._open: dict[int, Float32] = {}  # what slots that may get more have so far
-        self._held = np.full(channels, np.nan, np.float32)  # last value of each channel
-        self._held_slot = np.full(channels, _NEVER)  # the slot of that value
+        self._gaps = Gaps(sampling, channels)
         self._far_late_rows = 0
 
     def push(self, readings: Readings) -> Samples:
         """Process readings (n, C), in order of arrival; return the samples that they complete."""
-        emitted = [Samples(np.empty(0), np.empty((0, len(self._held)), np.float32))]
+        emitted = [Samples(np.empty(0), np.empty((0, readings.values.shape[1]), np.float32))]
         begin = 0
         while begin < len(readings.times):
             rest = Readings(readings.times[begin:], readings.values[begin:])
@@ -135,7 +121,7 @@ class Aligner:
         self._phase_s = 0.0 if self._anchored else math.fmod(time, self._period_s)
         self._next = self._newest = slot_of(time, self._phase_s, self._period_s)
         self._newest_s = time
-        self._held_slot[:] = _NEVER
+        self._gaps.forget()
         self._far_late_rows = 0
 
     def _pass_through(self, readings: Readings, slots: Int64, begin: int, end: int) -> Samples:
@@ -165,8 +151,7 @@ class Aligner:
         ``time`` (Unix seconds) and ``values`` (C,) are those of the last row.
         """
         self._newest, self._newest_s, self._next = slot, time, slot + 1
-        self._held[:] = values
-        self._held_slot[:] = slot
+        self._gaps.hold(slot, values)
         self._far_late_rows = 0
 
     def caught_up(self, samples: Samples) -> None:
@@ -187,7 +172,7 @@ class Aligner:
         self._phase_s, self._next = before._phase_s, before._next
         self._newest, self._newest_s = before._newest, before._newest_s
         self._open = {slot: row[order] for slot, row in before._open.items()}
-        self._held, self._held_slot = before._held[order], before._held_slot[order]
+        self._gaps.replace(before._gaps, order)
         self._far_late_rows = before._far_late_rows
         self.counters.update(before.counters)
 
@@ -201,10 +186,7 @@ class Aligner:
         good[slots > last] = False  # of before the clock was set back
         if samples.quality is not None:
             good &= samples.quality == GOOD
-        known = np.logical_or.reduce(good)
-        newest = len(samples.times) - 1 - np.argmax(good[::-1], axis=0)  # good one of each channel
-        self._held[known] = samples.values[newest, np.arange(len(known))][known]
-        self._held_slot[known] = slots[newest][known]
+        self._gaps.hold_newest(slots, samples.values, good)
         self._next = last + 1
         self._newest = max(self._newest, last)
         self._newest_s = max(self._newest_s, float(samples.times[-1]))
@@ -273,31 +255,12 @@ class Aligner:
         """Emit a slot with the empty ones before it; what they lack is as the policy says."""
         if slot - self._next > self._gap_max:
             self._next = slot
-            self._held_slot[:] = _NEVER
+            self._gaps.forget()
         row = self._open.pop(slot)
         slots = np.arange(self._next, slot + 1)
-        fresh = slots[:, None] - self._held_slot <= self._hold_max
-        values = np.where(fresh, self._held, np.float32(np.nan))
-        quality = np.where(fresh, HELD, MISSING).astype(np.uint8)
-        known = ~np.isnan(row)
-        if self._interpolates and len(slots) > 1:
-            self._interpolate(slots, row, known, values, quality)
-        self._held[known], self._held_slot[known] = row[known], slot
-        values[-1, known], quality[-1, known] = row[known], GOOD
+        values, quality = self._gaps.fill(slots, row)
         self._next = slot + 1
         return Samples(self._times(slots), values, quality if quality.any() else None)
-
-    def _interpolate(
-        self, slots: Int64, row: Float32, known: Bool, values: Float32, quality: Uint8
-    ) -> None:
-        """Fill the slots before the last one, whose ``row`` is ``known`` in some channels."""
-        span = slots[-1] - self._held_slot
-        short = span - 1 <= self._hold_max
-        share = (slots[:-1, None] - self._held_slot) / span
-        before, after = self._held.astype(np.float64), row.astype(np.float64)
-        line = (before + (after - before) * share).astype(np.float32)
-        values[:-1, known] = np.where(short, line, np.float32(np.nan))[:, known]
-        quality[:-1, known] = np.where(short, INTERPOLATED, MISSING)[known]
 
     def _times(self, slots: Int64) -> Float64:
         return (self._phase_s + slots * self._period_s).astype(np.float64, copy=False)
@@ -311,11 +274,10 @@ class Aligner:
             "next": self._next,
             "newest": self._newest,
             "newest_s": self._newest_s,
-            "open": [[slot, _nullable(row)] for slot, row in self._open.items()],
-            "held": _nullable(self._held),
-            "held_slot": self._held_slot.tolist(),
+            "open": [[slot, nullable(row)] for slot, row in self._open.items()],
             "far_late_rows": self._far_late_rows,
         }
+        document |= self._gaps.document()
         return json.dumps(document).encode()
 
     def restore(self, data: bytes) -> None:
@@ -326,13 +288,8 @@ class Aligner:
         self._phase_s, self._next = document["phase_s"], document["next"]
         self._newest, self._newest_s = document["newest"], document["newest_s"]
         self._open = {slot: np.array(row, np.float32) for slot, row in document["open"]}
-        self._held = np.array(document["held"], np.float32)
-        self._held_slot = np.array(document["held_slot"], np.int64)
+        self._gaps.restore(document)
         self._far_late_rows = document["far_late_rows"]
-
-
-def _nullable(array: Float32) -> list[float | None]:
-    return [None if math.isnan(value) else value for value in array.tolist()]
 
 
 class Aligned(NamedTuple):

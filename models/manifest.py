@@ -93,7 +93,7 @@ Severity = Literal["low", "medium", "high"]
 FeatureKind = Literal[
     "mean", "rms", "peak", "peak_to_peak", "crest_factor", "kurtosis", "band_energy"
 ]
-# the value of a slot that a channel has no value for; see ``models.align``
+# the value of a slot that a channel has no value for; see ``models.gaps``
 Gap = Literal["hold", "interpolate", "missing"]
 
 

@@ -180,7 +180,7 @@ class SamplingTable(Table):
 
     period_s: Positive
     hold_samples_max: int = Field(2, ge=0)
-    gap: Gap = Field("hold", description="hold, interpolate or missing; see ``models.align``")
+    gap: Gap = Field("hold", description="hold, interpolate or missing; see ``models.gaps``")
     missing_samples: int = Field(25, ge=1)
     reset_gap_samples: int = Field(50, ge=1)
     warm_up_samples: int = Field(100, ge=0)
