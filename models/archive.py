@@ -7,8 +7,6 @@ part, its name or the directory: what is signed is all that there is.
 
 from __future__ import annotations
 
-import os
-import stat
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from models.errors import BundleCorrupt, BundleMissing
+from models.files import NotAFile, open_file
 from models.manifest import KNOWN_ANSWERS, MANIFEST
 
 SIGNATURE: Final = "manifest.json.minisig"
@@ -49,7 +48,7 @@ class Archive:
         """
         self._path = path
         with _damage_named(path):
-            self._file = _opened_file(path)
+            self._file = open_file(path)
             try:
                 self.names = self._opened()  # of all parts, with manifest and signature
             except BaseException:
@@ -93,21 +92,14 @@ def check_sizes(source: str, sizes: Mapping[str, int]) -> None:
             raise BundleCorrupt(f"{source}: {name}: {size} bytes is more than {size_max}")
 
 
-def _opened_file(path: Path) -> BinaryIO:
-    """Open a file. Of a pipe it would wait for ever, and a device may not end."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise BundleMissing(f"{path}: is not a file; put a bundle there or mend the path")
-    return os.fdopen(descriptor, "rb")
-
-
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
         raise BundleMissing(f"{path}: no such bundle; copy it there or mend the path") from None
+    except NotAFile as error:
+        raise BundleMissing(f"{error}; put a bundle there or mend the path") from None
     except OSError as error:
         raise BundleMissing(f"{path}: cannot be read: {error.strerror}") from error
     except _DAMAGE as error:

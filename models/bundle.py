@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import NamedTuple
 
 from models.archive import SIGNATURE, Archive, check_sizes
 from models.errors import BundleCorrupt, FamilyUnfit
+from models.files import replace
 from models.manifest import (
     EVALUATED,
     MANIFEST,
@@ -154,15 +154,7 @@ def _write(
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in entries.items():
             archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), data)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(buffer.getvalue())
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut may leave the name without the bytes
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace(path, buffer.getvalue())
 
 
 def read(

@@ -33,7 +33,6 @@ import base64
 import functools
 import os
 import re
-import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +40,7 @@ from types import ModuleType
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from models.errors import ConfigError, NotAuthentic
+from models.files import NotAFile, read_file
 from models.names import NAME
 from models.printable import printable
 
@@ -202,7 +202,6 @@ def read_revoked(file: Path) -> dict[str, str]:
         ConfigError: the file cannot be read, or a line in it cannot be understood.
 
     """
-    _refuse_no_file(file)
     text = _read_bytes(file, _REVOKED_BYTES_MAX, missing=b"")
     lines = enumerate(text.decode(errors="backslashreplace").splitlines(), 1)
     return dict(_revoked(file, number, line) for number, line in lines if _says_something(line))
@@ -322,7 +321,6 @@ class _Key(NamedTuple):
 
 
 def _public(file: Path) -> PublicKey:
-    _refuse_no_file(file)
     key = _read(file)
     if key.half == "secret":
         raise ConfigError(
@@ -378,27 +376,15 @@ def _check_name(role: Role, name: str) -> None:
         )
 
 
-def _refuse_no_file(file: Path) -> None:
-    """Refuse a pipe: whoever opens one waits for a writer, and the agent would hang."""
-    try:
-        mode = file.stat().st_mode
-    except OSError:
-        return  # whoever reads it says why
-    if not stat.S_ISREG(mode):
-        raise ConfigError(f"{file}: not a file; move it away")
-
-
 def _read_bytes(file: Path, bytes_max: int, missing: bytes | None = None) -> bytes:
     try:
-        with file.open("rb") as opened:
-            text = opened.read(bytes_max + 1)
+        return read_file(file, bytes_max)
+    except NotAFile as error:
+        raise ConfigError(f"{error}; move it away") from error
     except OSError as error:
         if isinstance(error, FileNotFoundError) and missing is not None:
             return missing
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
-    if len(text) > bytes_max:
-        raise ConfigError(f"{file}: over {bytes_max} bytes is too long")
-    return text
 
 
 def _write(path: Path, text: str, mode: int) -> None:

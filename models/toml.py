@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import ConfigError
+from models.files import open_file
 
 Location = tuple[int | str, ...]  # keys, and positions in lists, from the root of a document
 
@@ -19,7 +20,8 @@ def read_toml(path: Path) -> tuple[dict[str, Any], bytes]:
 
     """
     try:
-        data = path.read_bytes()
+        with open_file(path) as file:
+            data = file.read()
         return tomllib.loads(data.decode()), data
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pwd
 import threading
 from collections.abc import Collection, Iterable, Mapping
@@ -27,6 +26,7 @@ from models import bundle as bundles
 from models.archive import SIGNATURE, Archive
 from models.bundle import Bundle
 from models.errors import BundleError, ConfigError, StoreError
+from models.files import PARTIAL, open_file, read_file, replace
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,8 +34,8 @@ DIRECTORY: Final = "bundles"  # beside the database
 _RAN: Final = "ran.json"
 _COPY: Final = ".fieldwatch"
 _DOWNGRADE: Final = ".downgrade"
-_PARTIAL: Final = ".partial"  # as ``models.bundle`` ends the name, too
 _BYTES_MAX: Final = 2**20  # of the file
+_NUMBER_BYTES_MAX: Final = 20
 _TRIED_MAX: Final = 200  # networks, the newest
 
 
@@ -73,11 +73,7 @@ class Ledger:
     def _read(self) -> _Ran:
         path = self.directory / _RAN
         try:
-            with path.open("rb") as file:
-                data = file.read(_BYTES_MAX + 1)
-            if len(data) > _BYTES_MAX:
-                raise ValueError("too long")
-            return _Ran.of(json.loads(data))
+            return _Ran.of(json.loads(read_file(path, _BYTES_MAX)))
         except FileNotFoundError:
             return _Ran()
         except OSError as error:
@@ -111,7 +107,7 @@ class Ledger:
         """Return the version down to which a person lets bundles of this name run again."""
         path = self.directory / f"{name}{_DOWNGRADE}"
         try:
-            return int(path.read_text()[:20])
+            return int(read_file(path, _NUMBER_BYTES_MAX))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -191,7 +187,6 @@ class Ledger:
         try:
             self.directory.mkdir(mode=0o700, exist_ok=True)
             bundles.write_copy(path, bundle)
-            _sync(self.directory)
         except OSError as error:
             _LOG.error(
                 "no copy can be kept of %s, so no stream can go back to it: %s",
@@ -206,7 +201,7 @@ class Ledger:
         needed = {self._copy(digest).name for digest in self._ran.streams.values()}
         try:
             for path in self.directory.iterdir():
-                ours = path.name.endswith((_COPY, _PARTIAL)) and _DOWNGRADE not in path.name
+                ours = path.name.endswith((_COPY, PARTIAL)) and _DOWNGRADE not in path.name
                 if ours and path.name not in needed:
                     path.unlink()
         except FileNotFoundError:  # nothing ever ran
@@ -221,7 +216,7 @@ class Ledger:
     def _write(self) -> None:
         try:
             self.directory.mkdir(mode=0o700, exist_ok=True)
-            _replace(self.directory / _RAN, json.dumps(self._document()).encode())
+            replace(self.directory / _RAN, json.dumps(self._document()).encode(), 0o600)
         except OSError as error:
             _LOG.error("%s cannot be written: %s", self.directory / _RAN, error.strerror)
 
@@ -246,7 +241,7 @@ def allow_downgrade(store_directory: Path, name: str, version: int) -> int:
     """
     ran = store_directory / DIRECTORY / _RAN
     try:
-        ran.open("rb").close()
+        open_file(ran).close()
     except FileNotFoundError:  # nothing ran
         pass
     except OSError as error:
@@ -257,35 +252,10 @@ def allow_downgrade(store_directory: Path, name: str, version: int) -> int:
         raise ConfigError(f"{name}: version {version} may run anyway: {why}")
     path = store_directory / DIRECTORY / f"{name}{_DOWNGRADE}"
     try:
-        _replace(path, f"{version}\n".encode(), 0o644)
+        replace(path, f"{version}\n".encode(), 0o644)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
     return floor
-
-
-def _replace(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Have a file with this content on the disk, or the one before."""
-    partial = path.with_name(path.name + _PARTIAL)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), mode)  # whatever the umask of root
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_copy(path: Path, bundle: Bundle) -> bool:

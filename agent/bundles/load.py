@@ -56,14 +56,14 @@ class Loaded(NamedTuple):
 def load(
     path: Path,
     runtime: Runtime = "auto",
-    trusted_keys_dir: Path | None = None,
+    keys: Path | None = None,
     require_signature: bool = True,
     manifest_of: Callable[[str, bytes], Manifest] = manifest_of,
     approve: Callable[[Bundle], object] = lambda bundle: None,
 ) -> Loaded:
     """Return the bundle at ``path`` and its detector, or refuse it.
 
-    ``trusted_keys_dir`` and ``require_signature``: see ``trust``; ``manifest_of``: see
+    ``keys`` and ``require_signature``: see ``trust``; ``manifest_of``: see
     ``bundles.read``; ``approve``: sees a whole bundle that is believed before its network is
     loaded, and raises what it wants to refuse it with.
 
@@ -74,16 +74,14 @@ def load(
         ConfigError: the trusted keys cannot be read.
 
     """
-    bundle = bundles.read(
-        path, manifest_of, lambda seal: believe(seal, trusted_keys_dir, require_signature)
-    )
+    bundle = bundles.read(path, manifest_of, lambda seal: believe(seal, keys, require_signature))
     approve(bundle)
     detector = detector_of(bundle, runtime)
     known_answers.check(detector, bundle)
     _LOG.info(
         "%s: %s version %d, digest %s, %s",
         *(path, bundle.manifest.name, bundle.manifest.version, bundle.digest),
-        told(bundle, trusted_keys_dir),
+        told(bundle, keys),
     )
     return Loaded(bundle, detector)
 

@@ -16,7 +16,7 @@ from models.keys import REVOKED, read_keyring
 from models.signing import Signed
 
 
-def believe(seal: Seal, trusted_keys_dir: Path | None, require_signature: bool) -> None:
+def believe(seal: Seal, keys: Path | None, require_signature: bool) -> None:
     """Refuse a bundle that none of the trusted keys has signed, or that is revoked.
 
     Without ``require_signature`` an unsigned one is believed; one that is signed by another key is
@@ -28,10 +28,10 @@ def believe(seal: Seal, trusted_keys_dir: Path | None, require_signature: bool) 
         ConfigError: the trusted keys, or what is revoked, cannot be read.
 
     """
-    if trusted_keys_dir is None:
+    if keys is None:
         return
-    keyring = read_keyring(trusted_keys_dir)
-    _check_revoked(seal, trusted_keys_dir / REVOKED, keyring.revoked)
+    keyring = read_keyring(keys)
+    _check_revoked(seal, keys / REVOKED, keyring.revoked)
     if seal.signature is not None or require_signature:
         signing.check(seal, keyring.keys)
 
@@ -44,7 +44,7 @@ def _check_revoked(seal: Seal, file: Path, revoked: Mapping[str, str]) -> None:
             raise BundleRevoked(f"{seal.source}: {file} revokes {what}{why}; use another bundle")
 
 
-def told(bundle: Signed, trusted_keys_dir: Path | None) -> str:
+def told(bundle: Signed, keys: Path | None) -> str:
     """Say who signed a bundle that is believed, and whether that was checked; for people."""
     try:
         signer = signing.signer_of(bundle)
@@ -52,4 +52,4 @@ def told(bundle: Signed, trusted_keys_dir: Path | None) -> str:
         return "signed by nobody knows whom"
     if signer is None:
         return "not signed"
-    return f"signed by {signer}" + ("" if trusted_keys_dir else ", which nobody has checked")
+    return f"signed by {signer}" + ("" if keys else ", which nobody has checked")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -12,6 +11,7 @@ from typing import Final
 from agent.config.inputs import FileTable
 from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
+from models.files import descriptor_of
 from models.formats.encodings import is_utf16
 from models.formats.header import LINES_MAX, Preamble, Wanted, plain
 from models.formats.lines import Framer, ends_with_cr
@@ -58,7 +58,7 @@ class FileInput(ThreadedInput):
         self._close()
 
     def _open(self, at_end: bool) -> None:
-        self._file = file = io.FileIO(self._settings.path, opener=_opened)
+        self._file = file = io.FileIO(self._settings.path, opener=descriptor_of)
         begin = file.read(_READ_BYTES_MAX)
         if is_utf16(begin):
             raise OSError(f"{self._settings.path} is UTF-16; let its program write UTF-8")
@@ -151,17 +151,3 @@ class FileInput(ThreadedInput):
         self._framer.end()
         self._header = None
         self._preamble = self._new_preamble()
-
-
-def _opened(path: str, flags: int) -> int:
-    """Open a file; refuse a pipe or a device: without a writer it would never let a stop through.
-
-    Raises:
-        OSError: it cannot be opened, or is no file.
-
-    """
-    descriptor = os.open(path, flags | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(f"{path} is not a file")
-    return descriptor

@@ -14,6 +14,7 @@ from agent.config.inputs import ReplayTable
 from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
+from models.files import open_file
 from models.formats.cells import TIME
 from models.formats.header import Preamble, Wanted, names_in, plain
 from models.formats.recording import each_line, without_last_cell
@@ -48,7 +49,7 @@ class ReplayInput(ThreadedInput):
     def _run(self, put: Callable[[Chunk], None]) -> None:
         while not self._stopping.is_set():
             try:
-                with self._settings.path.open("rb") as file:
+                with open_file(self._settings.path) as file:
                     self._play(file, put)
             except OSError as error:
                 self._lost(str(error))
@@ -178,7 +179,7 @@ def probe_recording(settings: ReplayTable) -> str | None:
     """Say what is wrong with a recording, or None."""
     times, last = Times(settings.time_format, settings.time_zone), -math.inf
     try:
-        with settings.path.open("rb") as file:
+        with open_file(settings.path) as file:
             rows = recorded(settings, file)
             for number, line in rows.lines:
                 fields = split(line.decode(errors="replace"), settings.separator or ",")

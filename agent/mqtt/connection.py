@@ -41,6 +41,7 @@ GOODBYE_S_MAX = 0.5
 UNSUPPORTED_PROTOCOL = 0x84
 _RECEIVE_MAXIMUM = 65535  # if the broker names none
 _PACKET_BYTES_MAX = 268_435_455  # the longest that MQTT can express
+NO_PACKET = -1  # in place of a packet number
 RECEIVED_BYTES_MAX = 65_536  # of a packet, unless more is requested
 _WAITING_BYTES_MAX = 8 * 2**20  # received and not fetched; above this nothing more is read
 _SHARED = "$share/"  # before the name of a group, and what it shares

@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from models.files import open_file, read_file
 
 if TYPE_CHECKING:
     from agent.config.broker import BrokerTable
@@ -20,6 +22,7 @@ PASSWORD = "mqtt.password"  # noqa: S105 - a name
 CERTIFICATE = "mqtt.tls_cert"
 KEY = "mqtt.tls_key"
 
+_PASSWORD_BYTES_MAX: Final = 65_537  # with its line break; MQTT has room for 65,535
 _Stamp = tuple[int, int, int] | None  # device, file and time of change; None: no such file
 
 
@@ -58,13 +61,18 @@ class Credentials:
     def _password(self) -> str | None:
         file = self._settings.password_file or _credential(PASSWORD)
         # editors end a file with a line break; a blank may belong to the password
-        return None if file is None else file.read_text().rstrip("\r\n")
+        if file is None:
+            return None
+        return read_file(file, _PASSWORD_BYTES_MAX).decode().rstrip("\r\n")
 
     def _context(self) -> ssl.SSLContext | None:
         if self._settings.tls_ca_file is None:
             return None
-        context = ssl.create_default_context(cafile=str(self._settings.tls_ca_file))
         certificate, key = self._own()
+        for file in (self._settings.tls_ca_file, certificate, key):
+            if file is not None:
+                open_file(file).close()  # OpenSSL would wait at a pipe
+        context = ssl.create_default_context(cafile=str(self._settings.tls_ca_file))
         if certificate is not None:
             context.load_cert_chain(certificate, key, password=_no_passphrase)
         return context

@@ -13,15 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from models.errors import StoreError
+from models.files import kind_of
 
 BESIDE: Final = ("-wal", "-shm")  # SQLite's own files beside a database
-_KINDS: Final = {
-    stat.S_IFDIR: "a directory",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 
 
 def refuse_obstacles(path: Path, writing: bool) -> None:
@@ -52,8 +46,8 @@ def refuse_obstacle(path: Path, writing: bool) -> None:
         return
     except OSError as error:
         raise StoreError(_why(path, error)) from error
-    if not stat.S_ISREG(mode):
-        kind = _KINDS.get(stat.S_IFMT(mode), "no file")
+    kind = kind_of(mode)
+    if kind is not None:
         raise StoreError(f"{path} is {kind}, where a file belongs: move it away")
     if not _may(path, os.R_OK):
         raise StoreError(f"{path} cannot be read by user {_user()}: {_remedy(path)}")

@@ -20,6 +20,7 @@ from agent.store.migrations import MIGRATIONS, migrate
 from agent.store.obstacles import BESIDE, refuse_obstacle, refuse_obstacles
 from agent.store.wal import Log, read_log
 from models.errors import StoreError
+from models.files import sync_directory
 
 if TYPE_CHECKING:
     pass
@@ -236,15 +237,6 @@ def _swap(path: Path) -> Path:
 
 def _mended(path: Path) -> Path:
     return path.with_name(f"{path.name}.mended")
-
-
-def sync_directory(directory: Path) -> None:
-    """Sync the names in a directory to the disk."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def bytes_used(connection: Connection) -> int:

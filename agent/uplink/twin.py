@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.dialects.topics import gateway_topic
+from agent.mqtt.connection import NO_PACKET
 from models.times import iso_time
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ _LOG = logging.getLogger(__name__)
 
 QUIET_S: Final = 900.0  # connected this long, and nothing heard of it: it is gone
 _RUNS_MAX: Final = 8  # remembered; anybody who may publish there can make up any number
-_NO_PACKET: Final = -1  # in place of a packet number
 _HELD_S: Final = 20.0  # a connection that lasts as long did not end by itself
 _STRIKES: Final = 2  # fewer than the status topic has, which is in flight meanwhile
 _IDENTITY: Final = re.compile(r"[^/]+/(\w{1,64})/[0-9]+/([0-9a-f]{1,16})-([0-9]{1,9})-.+", re.ASCII)
@@ -94,7 +94,7 @@ class Twin:
         if self._strikes >= _STRIKES:
             self._deaf("the connection ends each time")
         else:
-            self._asked = _NO_PACKET  # if this fails, it may have gone out, and be the reason
+            self._asked = NO_PACKET  # if this fails, it may have gone out, and be the reason
             self._asked = connection.subscribe([self.topic])
 
     def answered(self, answer: Subscribed) -> bool:

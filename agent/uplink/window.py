@@ -9,13 +9,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.mqtt.connection import LinkError
+from agent.mqtt.connection import NO_PACKET, LinkError
 
 if TYPE_CHECKING:
     from agent.dialects.dialect import Topic
     from agent.uplink.denials import Denials
-
-_NO_PACKET = -1  # in place of a packet number
 
 
 class Sent(NamedTuple):
@@ -64,7 +62,7 @@ class Window:
         if not self._in_flight:
             self._progress = time.monotonic()
         if packet is None:
-            self._in_flight[_NO_PACKET] = sent  # it may be the reason for the end
+            self._in_flight[NO_PACKET] = sent  # it may be the reason for the end
             return
         self._in_flight[packet] = sent
         if sent.seq is not None:

@@ -121,7 +121,9 @@ def test_a_missing_bundle_says_so(tmp_path: Path) -> None:
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(pipe := tmp_path / "b.fieldwatch")  # to open it waits for who writes to it
     for place in (pipe, Path("/dev/zero"), tmp_path):
-        with pytest.raises(BundleMissing, match=f"{place}: is not a file"):
+        with pytest.raises(
+            BundleMissing, match=f"{place}: it is a .*, not a file; put a bundle there"
+        ):
             bundles.read(place)
 
 

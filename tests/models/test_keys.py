@@ -120,7 +120,7 @@ def test_two_keys_never_share_an_id(made: Path) -> None:
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
     """An agent that opened a pipe among its keys would send nothing any more."""
     os.mkfifo(tmp_path / name)
-    with pytest.raises(ConfigError, match=f"{name}: not a file; move it away"):
+    with pytest.raises(ConfigError, match=f"{name}: it is a named pipe, not a file; move it away"):
         read_keyring(tmp_path)
 
 

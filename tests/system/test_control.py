@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -30,6 +31,19 @@ from tests.serial_line import Line
 
 NEVER_S = "600"  # between two commits: what is stored is stored by a command
 NOBODY = 65534
+# has the process that checks a configuration wait after each drop-in that has a pipe beside it
+WAITING = """
+import sys
+if "agent.config.checker" in sys.orig_argv:
+    from models import toml
+    right = toml.read_toml
+    def wait_after(path):
+        read = right(path)
+        if (held := path.with_suffix(".held")).exists():
+            held.read_bytes()
+        return read
+    toml.read_toml = wait_after
+"""
 
 
 class Gateway:
@@ -71,6 +85,19 @@ class Gateway:
 @pytest.fixture
 def gateway(tmp_path: Path, line: Line, start_agent: StartAgent) -> Gateway:
     return Gateway(tmp_path, line, start_agent, flush_interval_s=NEVER_S)
+
+
+@pytest.fixture
+def held(tmp_path: Path, line: Line, start_agent: StartAgent) -> Gateway:
+    """An agent whose reload waits for who writes to the pipe ``conf.d/a.held``."""
+    (python := tmp_path / "python").mkdir()
+    (python / "sitecustomize.py").write_text(WAITING)
+    start = functools.partial(start_agent, PYTHONPATH=f"{python}:{ROOT}")
+    gateway = Gateway(tmp_path, line, start, flush_interval_s=NEVER_S)
+    (drop_ins := tmp_path / "conf.d").mkdir()
+    (drop_ins / "a.toml").write_text("[health]\ninterval_s = 5\n")
+    os.mkfifo(drop_ins / "a.held")
+    return gateway
 
 
 def expected_scores(bundle: Bundle, sent: bytes) -> np.ndarray[Any, Any]:
@@ -319,13 +346,11 @@ def test_a_stop_does_not_wait_for_clients_and_removes_the_socket(gateway: Gatewa
     asking.close()
 
 
-def test_a_reload_does_not_hold_up_the_loop_and_ends_with_a_stop(gateway: Gateway) -> None:
-    drop_in = gateway.directory / "conf.d" / "a.toml"
-    drop_in.parent.mkdir()
-    os.mkfifo(drop_in)
+def test_a_reload_does_not_hold_up_the_loop_and_ends_with_a_stop(held: Gateway) -> None:
+    gateway = held
     reloading = gateway.connect()
     reloading.sendall(b'{"command": "reload"}\n')
-    with os.fdopen(os.open(drop_in, os.O_WRONLY), "wb", 0) as reading:  # which never ends
+    with (gateway.directory / "conf.d" / "a.held").open("wb", 0) as checking:  # never ends
         gateway.line.write(lines(Pump(1).run(20)))
         wait_until(lambda: gateway.has_scored(20), "the samples")
         gateway.ask("flush")
@@ -333,29 +358,27 @@ def test_a_reload_does_not_hold_up_the_loop_and_ends_with_a_stop(gateway: Gatewa
         assert gateway.ask("state")["control"]["commands"].get("reload") is None
         assert gateway.agent.stop() == 0
         with pytest.raises(BrokenPipeError):  # the checking process has ended, too
-            reading.write(b"\n")
+            checking.write(b"\n")
     answer = json.loads(reloading.makefile().readline())
     assert answer["error"]["code"] == "stopping"
     assert "Traceback" not in gateway.agent.log()
     reloading.close()
 
 
-def test_a_reload_during_another_reads_again_what_has_changed_meanwhile(gateway: Gateway) -> None:
-    drop_in = gateway.directory / "conf.d" / "a.toml"
-    drop_in.parent.mkdir()
-    os.mkfifo(drop_in)
+def test_a_reload_during_another_reads_again_what_has_changed_meanwhile(held: Gateway) -> None:
+    gateway = held
+    pipe = gateway.directory / "conf.d" / "a.held"
     first, second, third = (gateway.connect() for _ in range(3))
     first.sendall(b'{"command": "reload"}\n')
-    with drop_in.open("w") as reading:
+    with pipe.open("wb"):
         for connection in (second, third):
             connection.sendall(b'{"command": "reload"}\n')
         with gateway.connect() as after:  # the door has taken what was sent before this one came
             after.sendall(b"no command\n")
             assert "malformed" in after.makefile().readline()
         gateway.ask("state")  # the loop has begun what came before
-        drop_in.unlink()
-        drop_in.write_text("[health]\ninterval_s = 7\n")
-        reading.write("[health]\ninterval_s = 5\n")
+        pipe.unlink()
+        pipe.with_suffix(".toml").write_text("[health]\ninterval_s = 7\n")
     told = [json.loads(one.makefile().readline()) for one in (first, second, third)]
     assert [one["result"]["changed"] for one in told] == [["health.interval_s"]] * 3
     assert gateway.agent.log().count("configuration loaded") == 2

@@ -30,6 +30,7 @@ from agent.mqtt.connection import (
 from agent.mqtt.version import connected
 from agent.parsing.documents import documents
 from agent.parsing.measurement import as_bytes
+from models.files import open_file
 from models.formats.encodings import is_utf16
 from models.formats.lines import ends_with_cr, whole_lines
 from models.printable import printable
@@ -101,7 +102,7 @@ def listen_to_file(table: FileTable, seconds: float, show: Show) -> Heard:
 
     """
     heard = Heard(seconds)
-    with table.path.open("rb") as file:
+    with open_file(table.path) as file:
         size = os.fstat(file.fileno()).st_size
         begin = file.read(_HEAD_BYTES)
         if is_utf16(begin):

@@ -46,10 +46,10 @@ def test_with_trusted_keys_an_unsigned_bundle_is_refused_unless_allowed(
     keys: Path, signed: Path
 ) -> None:
     with pytest.raises(SignatureInvalid, match="not signed"):
-        load(ZOO_BUNDLE, trusted_keys_dir=keys)
-    load(ZOO_BUNDLE, trusted_keys_dir=keys, require_signature=False)
+        load(ZOO_BUNDLE, keys=keys)
+    load(ZOO_BUNDLE, keys=keys, require_signature=False)
     load(ZOO_BUNDLE)
-    load(signed, trusted_keys_dir=keys)
+    load(signed, keys=keys)
 
 
 def test_a_bundle_that_may_be_unsigned_is_not_signed_by_a_stranger(
@@ -57,7 +57,7 @@ def test_a_bundle_that_may_be_unsigned_is_not_signed_by_a_stranger(
 ) -> None:
     (tmp_path / "others").mkdir()
     with pytest.raises(SignatureInvalid, match="not a trusted one"):
-        load(signed, trusted_keys_dir=tmp_path / "others", require_signature=False)
+        load(signed, keys=tmp_path / "others", require_signature=False)
 
 
 def test_verify_does_as_the_gateway_does(keys: Path, signed: Path) -> None:
@@ -83,7 +83,7 @@ def test_key_and_comment_are_told_as_anybody_may_print_them(
     said = rf"signed by key {key_id} (pump\x1b[2J\rversion \u202e1)"
 
     caplog.set_level("INFO")
-    load(path, trusted_keys_dir=keys)
+    load(path, keys=keys)
     assert said in caplog.messages[-1]
     assert zoo_bundle.digest in caplog.messages[-1]
     assert said in verify(path, "--keys", keys).output
@@ -111,7 +111,7 @@ def test_a_signature_that_cannot_be_read_matters_only_where_there_are_keys(
     bundles.write_signed(path := tmp_path / "b", zoo_bundle, b"scribble")
     assert "signed by nobody knows whom" in verify(path).output
     with pytest.raises(SignatureInvalid, match="unreadable"):
-        load(path, trusted_keys_dir=keys, require_signature=False)
+        load(path, keys=keys, require_signature=False)
 
 
 def revoke(keys: Path, text: str) -> None:
@@ -124,7 +124,7 @@ def test_a_revoked_bundle_is_refused_signed_or_not(
     revoke(keys, f"# taken back\n\n  bundle\t{zoo_bundle.digest}  wrong\x1b[2J unit \r\n")
     for path, required in ((signed, True), (ZOO_BUNDLE, False)):
         with pytest.raises(BundleRevoked) as refused:
-            load(path, trusted_keys_dir=keys, require_signature=required)
+            load(path, keys=keys, require_signature=required)
         assert f"{keys}/revoked revokes bundle {zoo_bundle.digest} (wrong" in str(refused.value)
         assert str(refused.value).isprintable()
 
@@ -132,13 +132,13 @@ def test_a_revoked_bundle_is_refused_signed_or_not(
 def test_a_revoked_key_is_refused_though_it_is_still_trusted(keys: Path, signed: Path) -> None:
     key_id = read_keys(keys)[0].key_id.hex()
     revoke(keys, f"key {'0' * 16}\nbundle {'0' * 64}\n")
-    load(signed, trusted_keys_dir=keys)
+    load(signed, keys=keys)
     revoke(keys, f"key {key_id}")
     with pytest.raises(BundleRevoked, match=f"revokes key {key_id}; use another"):
-        load(signed, trusted_keys_dir=keys)
+        load(signed, keys=keys)
     (keys / "ops.pub").unlink()
     with pytest.raises(BundleRevoked, match=f"revokes key {key_id}"):
-        load(signed, trusted_keys_dir=keys)
+        load(signed, keys=keys)
 
 
 def test_a_key_is_replaced_by_another(
@@ -149,12 +149,12 @@ def test_a_key_is_replaced_by_another(
     signature = signing.sign(zoo_bundle.manifest_bytes, tmp_path / "new.key", "pump version 1")
     bundles.write_signed(again, zoo_bundle, signature)
     for path in (signed, again):
-        loaded, _ = load(path, trusted_keys_dir=keys)
+        loaded, _ = load(path, keys=keys)
         assert loaded.digest == zoo_bundle.digest
     (keys / "ops.pub").unlink()
-    load(again, trusted_keys_dir=keys)
+    load(again, keys=keys)
     with pytest.raises(SignatureInvalid, match="not a trusted one"):
-        load(signed, trusted_keys_dir=keys)
+        load(signed, keys=keys)
 
 
 def test_a_key_of_another_role_in_the_directory_counts_for_nothing(
@@ -163,7 +163,7 @@ def test_a_key_of_another_role_in_the_directory_counts_for_nothing(
     text = (keys / "ops.pub").read_text()
     (keys / "ops.pub").write_text(text.replace(" bundle ", " operate "))
     with pytest.raises(SignatureInvalid, match="whose role is operate; only"):
-        load(signed, trusted_keys_dir=keys, require_signature=False)
+        load(signed, keys=keys, require_signature=False)
 
 
 @pytest.mark.parametrize(
@@ -175,15 +175,15 @@ def test_a_line_that_nobody_understands_stops_everything(
 ) -> None:
     revoke(keys, f"# why\n{text}\n")
     with pytest.raises(ConfigError, match="revoked: line 2: ") as refused:
-        load(signed, trusted_keys_dir=keys)
+        load(signed, keys=keys)
     assert str(refused.value).isprintable()
 
 
 def test_what_is_revoked_must_be_readable(keys: Path, signed: Path) -> None:
     revoke(keys, "#" * (2**20 + 1))
     with pytest.raises(ConfigError, match="too long"):
-        load(signed, trusted_keys_dir=keys)
+        load(signed, keys=keys)
     (keys / "revoked").unlink()
     (keys / "revoked").mkdir()
     with pytest.raises(ConfigError, match="not a file"):
-        load(signed, trusted_keys_dir=keys)
+        load(signed, keys=keys)

@@ -259,7 +259,9 @@ def test_a_pipe_is_refused_and_does_not_keep_the_input_from_its_end(
 ) -> None:
     os.mkfifo(path)
     tails.append(tail := Tail(path))
-    wait_until(lambda: "is not a file" in (tail.input.status().last_error or ""), "the refusal")
+    wait_until(
+        lambda: "a named pipe, not a file" in (tail.input.status().last_error or ""), "the refusal"
+    )
     path.unlink()
     append(path, b"")
     wait_until(lambda: tail.input.status().connected, "a file in its place")

@@ -1,0 +1,116 @@
+"""Files, opened without waiting for anybody, and replaced as a whole or not at all.
+
+Whoever opens a pipe waits for who writes to it, and a device may never end. So what a
+configuration names is opened here, where it may be in the hands of others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO, Final
+
+PARTIAL: Final = ".partial"  # ends the name of a file that is being written
+_KINDS: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class NotAFile(OSError):
+    """Something else is in a file's place; ``strerror`` says what."""
+
+    def __init__(self, path: str, kind: str) -> None:
+        super().__init__(errno.EINVAL, f"it is {kind}, not a file", path)
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+
+def kind_of(mode: int) -> str | None:
+    """Return what a ``st_mode`` is of, in words; None: of a file."""
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
+
+
+def descriptor_of(path: str, flags: int = os.O_RDONLY) -> int:
+    """Open a file, for ``flags`` that say so made with the permissions that the umask leaves.
+
+    An ``opener`` for ``open`` and ``io.FileIO``.
+
+    Raises:
+        NotAFile: it is a pipe, a device or a directory.
+        OSError: it cannot be opened.
+
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
+    kind = kind_of(os.fstat(descriptor).st_mode)
+    if kind is not None:
+        os.close(descriptor)
+        raise NotAFile(path, kind)
+    return descriptor
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read it; raises as ``descriptor_of``."""
+    return os.fdopen(descriptor_of(str(path)), "rb")
+
+
+def read_file(path: Path, bytes_max: int) -> bytes:
+    """Return what is in a file.
+
+    Raises:
+        OSError: as ``descriptor_of``, it cannot be read, or it is longer than ``bytes_max``.
+
+    """
+    with open_file(path) as file:
+        data = file.read(bytes_max + 1)
+    if len(data) > bytes_max:
+        raise OSError(errno.EFBIG, f"over {bytes_max} bytes is too long", str(path))
+    return data
+
+
+def replace(path: Path, data: bytes, mode: int | None = None) -> None:
+    """Have a file with this content on the disk, or the one before, also after a power cut.
+
+    Args:
+        path: of the file.
+        data: its content.
+        mode: its permissions, whatever the umask; None: as the umask has them.
+
+    Raises:
+        OSError: it cannot be written; the one before is still there.
+
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        with open(partial, "wb", opener=descriptor_of) as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut may leave the name without the bytes
+        partial.replace(path)
+    finally:
+        with contextlib.suppress(OSError):  # not there any more, or no file of ours
+            partial.unlink()
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Sync the names in a directory to the disk.
+
+    Raises:
+        OSError: the disk fails.
+
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
