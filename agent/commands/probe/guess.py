@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from agent.commands.probe.names import plain_name
 from agent.parsing import checksum
 from models.formats.cells import IGNORED, MISSING_WORDS, TIME
 from models.formats.encodings import Encoding, likely, transcoded
@@ -43,7 +44,6 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 _COMMA_NUMBER = re.compile(r"[-+]?\d+,\d+", re.ASCII)
 _SURROGATES = re.compile("[\ud800-\udfff]")  # halves of pairs, as JSON can write them
 _KEY = re.compile(r"[A-Za-z_][^\s=:,;]*")
-_NO_NAME = re.compile(r"[^A-Za-z0-9_.\-]+")
 
 
 @dataclass
@@ -61,10 +61,11 @@ class Guess:
 
     def name(self, wanted: str, where: str) -> str:
         """Add a channel for what is at ``where``; return its name, unique and allowed."""
-        plain = _NO_NAME.sub("_", wanted).strip("_")[:40] or "channel"
+        plain = plain_name(wanted)[:40] or "channel"
         if plain in (TIME, IGNORED):
             plain = f"{plain}_value"
-        labelled = f"{_NO_NAME.sub('_', self.label)[:20]}_{plain}" if self.label else plain
+        label = plain_name(self.label)[:20]
+        labelled = f"{label}_{plain}" if label else plain
         names = itertools.chain(
             (plain, labelled), (f"{labelled}_{number}" for number in itertools.count(2))
         )

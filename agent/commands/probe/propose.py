@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from agent.commands.probe.names import plain_name
+
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_NO_NAME = re.compile(r"[^A-Za-z0-9_.\-]+")
 _LINE_MAX: Final = 100
 _USUAL: Final = (1.0, 2.0, 2.5, 4.0, 5.0, 6.0, 8.0, 10.0)  # digits of periods
 _NEAR: Final = 0.07
@@ -19,7 +20,7 @@ _PERIOD_S: Final = 1.0  # if nothing is known
 
 def input_name(text: str, taken: set[str]) -> str:
     """Return a name for an input, made from what it reads, and add it to those taken."""
-    plain = _NO_NAME.sub("-", text).strip("-_.")[:60] or "input"
+    plain = plain_name(text, "-")[:60] or "input"
     names = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
     name = next(name for name in names if name not in taken)
     taken.add(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from agent.commands.probe.baud import RATES, choose, is_clear
 from agent.commands.probe.guess import Guess, guess
 from agent.commands.probe.measure import Arrival, measured, plain_channels
+from agent.commands.probe.names import plain_name
 from agent.commands.probe.propose import input_name, input_table, rounded
 from agent.config.inputs import InputTable
 from agent.inputs.plant import CHANNELS, Pump, csv_line
@@ -227,6 +229,19 @@ def test_channels_of_several_sources_have_names_of_their_own() -> None:
     assert third.settings["keys"] == {"b_v": "v", "b_v_2": "v "}
     taken: set[str] = set()
     assert [input_name(text, taken) for text in ("a/b", "a b", "+")] == ["a-b", "a-b-2", "input"]
+
+
+def test_names_keep_their_letters_in_ascii() -> None:
+    header = "Zeit;Öldruck [bar];Rücklauf;Größe;Débit m³/h;ÜBERDRUCK;Smørolje;ΔT [°C];Давление;Ø"
+    found = guess([header.encode(), b"2023-11-14T22:13:20Z" + b";7.5" * 9])
+    assert found is not None
+    assert list(found.channels) == [
+        *("Oeldruck_bar", "Ruecklauf", "Groesse", "Debit_m3_h", "UEBERDRUCK", "Smoerolje"),
+        *("DeltaT_C", "channel", "OE"),
+    ]
+    decomposed = unicodedata.normalize("NFD", "Öldruck")
+    assert plain_name(decomposed) == "Oeldruck"
+    assert input_name("Kühlung 1", set()) == "Kuehlung-1"
 
 
 def test_odd_texts_are_written_as_toml() -> None:
