@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal, NamedTuple
 
@@ -16,6 +17,12 @@ Decimal = Literal[".", ","]
 
 # in upper or lower case; what loggers, spreadsheets and meters write in place of a number
 MISSING_WORDS: Final = ("NA", "N/A", "NULL", "NONE", "ERR", "MM", "OL", "-", "--", "---")
+
+
+# thousands set apart: 1.404,95 and 1,404.95, each of which can be read in one way only
+_GROUPED_COMMA = re.compile(r"\s*[-+]?[1-9]\d{0,2}(?:\.\d{3})+,\d+\s*", re.ASCII)
+_GROUPED_POINT = re.compile(r"\s*[-+]?[1-9]\d{0,2}(?:,\d{3})+\.\d+\s*", re.ASCII)
+_COMMA_NUMBER = re.compile(r"\s*[-+]?\d+,\d+\s*", re.ASCII)
 
 
 class NotANumber(ValueError):
@@ -65,6 +72,8 @@ class Cells:
                 raise ValueError(text)
             value = float(text)
         except ValueError:
+            if (apart := ungrouped(cell, self._comma)) is not None:
+                return float(apart)
             if cell.strip().casefold() in self._missing:
                 raise NoValue(cell) from None
             raise NotANumber(cell) from None
@@ -126,6 +135,29 @@ def number(text: str) -> float:
     if "_" in text or not text.isascii():
         raise ValueError(text)
     return float(text)
+
+
+def ungrouped(text: str, comma: bool) -> str | None:
+    """Return a number whose thousands are set apart as ``float`` reads it; None: it is none.
+
+    ``comma``: the decimal sign is a comma, else a point.
+
+    >>> ungrouped("1.404,95", True), ungrouped("1,404.95", False), ungrouped("1.404", True)
+    ('1404.95', '1404.95', None)
+    """
+    if comma:
+        return text.replace(".", "").replace(",", ".") if _GROUPED_COMMA.fullmatch(text) else None
+    return text.replace(",", "") if _GROUPED_POINT.fullmatch(text) else None
+
+
+def has_decimal_comma(cells: Iterable[str]) -> bool:
+    """Whether a cell is a number with a comma, such as 41,7, and none is one such as 1,404.95."""
+    found = False
+    for cell in cells:
+        if _GROUPED_POINT.fullmatch(cell):
+            return False
+        found = found or bool(_COMMA_NUMBER.fullmatch(cell) or _GROUPED_COMMA.fullmatch(cell))
+    return found
 
 
 def json_number(value: object) -> float:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from models.formats.cells import number
+from models.formats.cells import number, ungrouped
 from models.formats.encodings import Encoding, transcoded
 from models.formats.separated import SEPARATORS, split
 
@@ -55,7 +55,8 @@ def is_value(cell: str) -> bool:
     try:
         number(cell.replace(",", "."))
     except ValueError:
-        return bool(_DATE_OR_CLOCK.match(cell))
+        apart = ungrouped(cell, True) or ungrouped(cell, False)
+        return apart is not None or bool(_DATE_OR_CLOCK.match(cell))
     return cell.strip("+-").upper() not in ("NAN", "INF", "INFINITY")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, Final, NamedTuple
 
-from models.formats.cells import IGNORED, MISSING_WORDS, Decimal
+from models.formats.cells import IGNORED, MISSING_WORDS, Decimal, has_decimal_comma
 from models.formats.encodings import Encoding, as_utf8
 from models.formats.header import Preamble, Wanted, looks_like_names, names_in
 from models.formats.lines import ends_with_cr, whole_lines
@@ -15,7 +15,6 @@ from models.formats.times import ELAPSED
 
 _READ_BYTES: Final = 65536
 _LOOKED_AT: Final = 1000  # rows, for the decimal sign
-_COMMA_NUMBER = re.compile(r"[-+]?\d+,\d+", re.ASCII)
 
 
 class Layout(NamedTuple):
@@ -78,7 +77,7 @@ def recorded(data: bytes, wanted: Wanted, layout: Layout = Layout()) -> Recorded
     decimal_comma = layout.decimal == ","
     if layout.decimal is None:
         some = (split(row.decode(errors="replace"), separator) for row in rows[:_LOOKED_AT])
-        decimal_comma = separator != "," and has_decimal_comma(some)
+        decimal_comma = separator != "," and has_decimal_comma(itertools.chain(*some))
     return Recorded(preamble.header, separator, decimal_comma, numbers, rows)
 
 
@@ -95,11 +94,6 @@ def _without_header(lines: Sequence[bytes], wanted: Wanted) -> str:
     else:
         missing = f"no column for any of {', '.join(sorted(wanted.names))}"
     return f"{missing}; the header has: {', '.join(best)}"
-
-
-def has_decimal_comma(rows: Iterable[Sequence[str]]) -> bool:
-    """Whether a cell is a number with a comma, such as 41,7."""
-    return any(_COMMA_NUMBER.fullmatch(cell.strip()) for row in rows for cell in row)
 
 
 def without_last_cell(row: bytes, separator: str) -> bytes:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from agent.commands.probe.names import plain_name
 from agent.parsing import checksum
-from models.formats.cells import IGNORED, MISSING_WORDS, TIME
+from models.formats.cells import IGNORED, MISSING_WORDS, TIME, has_decimal_comma, ungrouped
 from models.formats.encodings import Encoding, likely, transcoded
 from models.formats.header import Preamble, Wanted, is_value, names_in
 from models.formats.separated import SEPARATORS
@@ -41,7 +41,6 @@ _PATTERNS: Final = {
 _DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{2,4} \d", re.ASCII)
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
-_COMMA_NUMBER = re.compile(r"[-+]?\d+,\d+", re.ASCII)
 _SURROGATES = re.compile("[\ud800-\udfff]")  # halves of pairs, as JSON can write them
 _KEY = re.compile(r"[A-Za-z_][^\s=:,;]*")
 
@@ -283,7 +282,8 @@ def _csv(texts: Sequence[str], found: Guess) -> bool:
         if count < _MOST * len(rows) or (width < 2 and separator != ","):
             continue
         rows = [row for row in rows if len(row) == width]
-        decimal = _decimal(rows) if separator != "," else "."
+        comma = separator != "," and has_decimal_comma(itertools.chain(*rows))
+        decimal = "," if comma else "."
         share = _share_of_numbers(rows, decimal)
         if best is None or share > best[0] or (share == best[0] and width > len(best[3][0])):
             best = (share, separator, decimal, rows)
@@ -295,7 +295,7 @@ def _csv(texts: Sequence[str], found: Guess) -> bool:
         found.settings["separator"] = separator
     if decimal != ".":
         found.settings["decimal"] = decimal
-    rows = [[cell.replace(decimal, ".") for cell in row] for row in rows]
+    rows = [[_with_point(cell, decimal) for cell in row] for row in rows]
     found.header = _header(texts, separator, len(rows[0]))
     if found.header:
         rows = [row for row in rows if any(map(is_value, row))]
@@ -312,13 +312,12 @@ def _header(texts: Sequence[str], separator: str, width: int) -> list[str] | Non
     return preamble.header if preamble.header and len(preamble.header) == width else None
 
 
-def _decimal(rows: Sequence[Sequence[str]]) -> str:
-    cells = [cell for row in rows for cell in row]
-    return "," if any(_COMMA_NUMBER.fullmatch(cell) for cell in cells) else "."
+def _with_point(cell: str, decimal: str) -> str:
+    return ungrouped(cell, decimal == ",") or cell.replace(decimal, ".")
 
 
 def _share_of_numbers(rows: Sequence[Sequence[str]], decimal: str) -> float:
-    cells = [cell.replace(decimal, ".") for row in rows for cell in row]
+    cells = [_with_point(cell, decimal) for row in rows for cell in row]
     return sum(map(_is_value, cells)) / max(1, len(cells))
 
 

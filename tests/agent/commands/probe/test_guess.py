@@ -51,6 +51,19 @@ LINES: dict[str, tuple[list[bytes], dict[str, Any]]] = {
             "columns": ["channel_1", "channel_2"],
         },
     ),
+    "thousands": (
+        [b"1.404,95;1,5", b"-12.001.404,95;2,5", b"8;3"],
+        {
+            "format": "csv",
+            "separator": ";",
+            "decimal": ",",
+            "columns": ["channel_1", "channel_2"],
+        },
+    ),
+    "thousands and points": (
+        [b"1,404.95;1.5", b"8;2.5"],
+        {"format": "csv", "separator": ";", "columns": ["channel_1", "channel_2"]},
+    ),
     "blanks": (
         [b"  7.5   8.5 ok", b" 17.5   8.5 ok"],
         {"format": "csv", "separator": " ", "columns": ["channel_1", "channel_2", "-"]},
