@@ -22,6 +22,7 @@ PYTHONS_OWN = "/usr/bin:/bin"
 
 ARM_32_BIT = ("armv7l", "armv8l")  # the second: a 32-bit process on a 64-bit kernel
 LITERT = ("x86_64", "aarch64")
+INTERPRETERS = ("ai-edge-litert", "tflite-runtime")
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 
@@ -65,6 +66,119 @@ def test_the_old_interpreter_never_meets_numpy_2() -> None:
         specifiers = {line.name: line.specifier for line in lines}
         assert "tflite-runtime" in specifiers
         assert not specifiers["numpy"].contains("2.0.0")
+
+
+class Machine:
+    """What ``install-gateway --check`` sees: a system whose Python says what it is."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        for program in ("sh", "dirname", "cat", "id"):
+            found = next(
+                Path(d, program) for d in ("/bin", "/usr/bin") if Path(d, program).exists()
+            )
+            (directory / program).symlink_to(found)
+        executable(directory / "systemctl", "exit 0")
+
+    def check(self, facts: str, numpy: str = "", ensurepip: bool = True) -> tuple[int, str]:
+        """``facts``: machine, bits and version of the Python."""
+        executable(
+            self._directory / "python3",
+            f"""case $2 in
+            *platform.machine*) echo {facts} ;;
+            *numpy*) [ -n "{numpy}" ] && echo {numpy} ;;
+            *ensurepip*) {"true" if ensurepip else "false"} ;;
+            *) exit 99 ;;
+            esac""",
+        )
+        return self.call("--check")
+
+    def call(self, *arguments: str) -> tuple[int, str]:
+        ended = subprocess.run(
+            [ROOT / "scripts" / "install-gateway", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PATH": str(self._directory)},
+        )
+        return ended.returncode, (ended.stdout + ended.stderr).strip()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("facts", "numpy"),
+    [(f"{name} 64 3 {minor}", "") for name in LITERT for minor in (11, 13)]
+    + [(f"{name} 32 3 11", "1.24.2") for name in ARM_32_BIT],
+)
+def test_the_installer_takes_a_machine_with_an_interpreter(
+    machine: Machine, facts: str, numpy: str
+) -> None:
+    name, _, major, minor = facts.split()
+    assert len([one for one in base(name, f"{major}.{minor}") if one.name in INTERPRETERS]) == 1
+    said = f"this machine can run it: {name}, Python {major}.{minor}"
+    assert machine.check(facts, numpy) == (0, said)
+
+
+@pytest.mark.parametrize(
+    ("facts", "numpy", "says"),
+    [
+        ("aarch64 32 3 11", "1.24.2", "a 32-bit system on a 64-bit kernel"),
+        ("armv7l 32 3 13", "", "for Python 3.11 only (Debian 12), and this is Python 3.13"),
+        ("armv7l 32 3 12", "1.26.4", "for Python 3.11 only"),
+        ("armv6l 32 3 11", "1.24.2", "there is none for armv6l with 32 bits"),
+        ("x86_64 32 3 11", "", "there is none for x86_64 with 32 bits"),
+        ("riscv64 64 3 13", "", "there is none for riscv64 with 64 bits"),
+        ("armv7l 32 3 11", "", "apt install python3-numpy"),
+        ("armv7l 32 3 11", "2.2.4", "numpy 2.2.4 is installed here, and tflite-runtime needs 1.24"),
+        ("armv7l 32 3 11", "1.19.5", "numpy 1.19.5 is installed here"),
+        ("x86_64 64 3 9", "", "Python 3.9 is too old: Fieldwatch needs 3.11"),
+    ],
+)
+def test_the_installer_says_plainly_where_it_cannot_run(
+    machine: Machine, facts: str, numpy: str, says: str
+) -> None:
+    code, said = machine.check(facts, numpy)
+    assert code == 1
+    assert said.startswith("error: ")
+    assert says in said
+    assert "\n" not in said
+
+
+def test_the_installer_names_all_missing_packages_at_once(machine: Machine) -> None:
+    code, said = machine.check("armv7l 32 3 11", ensurepip=False)
+    assert (code, said) == (
+        1,
+        "error: packages are missing: apt install python3-numpy python3-venv",
+    )
+
+
+def test_the_installer_without_python_or_systemd_says_so(machine: Machine, tmp_path: Path) -> None:
+    assert machine.call("--check") == (1, "error: no python3: apt install python3 python3-venv")
+    (tmp_path / "systemctl").unlink()
+    code, said = machine.call("--check")
+    assert (code, said[:21]) == (1, "error: no systemctl: ")
+
+
+def test_the_installer_changes_nothing_without_root(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "id").unlink()
+    executable(tmp_path / "id", "echo 1000")
+    for arguments in ([], ["some.whl"], ["--uninstall"], ["--uninstall", "--purge"]):
+        code, said = machine.call(*arguments)
+        assert code == 1
+        assert "root: sudo" in said
+
+
+def test_the_installer_explains_itself_and_refuses_what_it_does_not_know(machine: Machine) -> None:
+    code, said = machine.call("--help")
+    assert code == 0
+    assert said.startswith("Usage: install-gateway")
+    assert machine.call("--purge") == (1, "error: --purge goes with --uninstall")
+    assert machine.call("--upgrad")[1].endswith("error: unknown option --upgrad")
+    assert machine.call("a.whl", "b.whl") == (1, "error: more than one wheel: a.whl, b.whl")
 
 
 def test_every_package_and_every_file_that_is_read_ships() -> None:

@@ -14,7 +14,7 @@ import pytest
 from agent.cli import DEFAULT_CONFIG
 from agent.config import load as config
 from agent.control.door import MODE
-from agent.mqtt.credentials import CERTIFICATE, KEY, PASSWORD
+from agent.mqtt.credentials import CERTIFICATE, KEY, PASSWORD, SIGN
 from models.errors import BundleError, ConfigError, Defect
 
 Analyze = Callable[..., subprocess.CompletedProcess[str]]
@@ -123,6 +123,11 @@ def test_the_group_may_send_commands_and_the_agent_knows_who_does() -> None:
     assert "AF_UNIX" in setting("RestrictAddressFamilies").split()
 
 
+def test_the_group_may_read_what_is_stored_and_nobody_else_may() -> None:
+    assert int(setting("UMask"), 8) == 0o027
+    assert setting("StateDirectoryMode") == "0750"
+
+
 def test_the_unit_agrees_with_the_example_configuration() -> None:
     example = config.load(ROOT / "systemd" / "agent.toml")
     configuration = Path("/etc") / setting("ConfigurationDirectory")
@@ -133,7 +138,11 @@ def test_the_unit_agrees_with_the_example_configuration() -> None:
     assert setting("ExecStart").endswith(f" run --config {DEFAULT_CONFIG}")
     assert DEFAULT_CONFIG.parent == configuration
     credentials = re.findall("(?m)^LoadCredential=(.*)$", UNIT.read_text())
-    assert credentials == [PASSWORD, CERTIFICATE, KEY]
+    assert credentials == [PASSWORD, CERTIFICATE, KEY, SIGN]
+    # systemd 256 and later complain of a credential that is not there and has no default
+    assert re.findall("(?m)^SetCredential=(.*)$", UNIT.read_text()) == [
+        rf"{name}:\n" for name in credentials
+    ]
 
 
 def test_the_loop_feeds_the_watchdog_long_before_it_bites() -> None:

@@ -17,7 +17,7 @@ from agent.bundles.load import Loader, baseline
 from agent.bundles.trust import told
 from agent.commands.apart import NOT_ASKED, Apart
 from agent.commands.finding import Finding
-from agent.commands.secrecy import secrets
+from agent.commands.secrecy import other_user, secrets
 from agent.config import load as configuration
 from agent.config.broker import BrokerTable
 from agent.config.hostile_lines import slow_line
@@ -39,7 +39,7 @@ from agent.inputs.ports import named
 from agent.inputs.replay import probe_recording
 from agent.inputs.serial import probe_port
 from agent.mqtt.connection import LinkError
-from agent.mqtt.signer import read_signer
+from agent.mqtt.signer import key_file, read_signer
 from agent.mqtt.version import probe_broker
 from agent.parsing.lines import LineParser
 from agent.store.migrations import READINGS, RECORDS
@@ -133,7 +133,8 @@ def check(config_file: Path, other: Access | None = None) -> list[Finding]:
         config = configuration.load(config_file)
     except ConfigError as error:
         return [Finding(False, "configuration", str(error), error.exit_code)]
-    findings = [Finding(True, "configuration", str(config_file)), *_keys(config)]
+    findings = [Finding(True, "configuration", str(config_file)), *other_user(config)]
+    findings += _keys(config)
     findings += _signing(config)
     detectors: dict[str, Detector] = {}
     loader = Loader.of(config, remember=False)
@@ -260,11 +261,11 @@ def _open_to_all(directory: Path) -> str:
 
 def _signing(config: AgentConfig) -> Iterator[Finding]:
     """Test the key that signs the messages."""
-    if config.mqtt is None or config.mqtt.sign is None:
+    if (file := key_file(config)) is None:
         return
-    what = f"signing {config.mqtt.sign}"
+    what = f"signing {file}"
     try:
-        signer = read_signer(config.mqtt.sign, config.gateway.site, config.gateway.name)
+        signer = read_signer(file, config.gateway.site, config.gateway.name)
     except ConfigError as error:
         yield Finding(False, what, str(error), error.exit_code)
         return

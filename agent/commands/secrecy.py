@@ -49,6 +49,22 @@ def secrets(config: AgentConfig) -> Iterator[Finding]:
         yield Finding(True, "secrets", f"nobody else can read {', '.join(there)}")
 
 
+def other_user(config: AgentConfig) -> Iterator[Finding]:
+    """Warn root that it may do more than the service, whose user owns the store's directory."""
+    try:
+        service = config.store.directory.stat().st_uid
+    except OSError:
+        return
+    if os.geteuid() != 0 or service == 0:
+        return
+    user = _user(service)
+    detail = (
+        f"root may do more than {user}, who owns the store, so the agent may still fail where this"
+        f" says ok. Test it as {user}: sudo -u {user} fieldwatch-agent check"
+    )
+    yield Finding(True, "user", detail, mark="warn")
+
+
 def _local(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback

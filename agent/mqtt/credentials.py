@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PASSWORD = "mqtt.password"  # noqa: S105 - a name
 CERTIFICATE = "mqtt.tls_cert"
 KEY = "mqtt.tls_key"
+SIGN = "mqtt.sign"
 
 _PASSWORD_BYTES_MAX: Final = 65_537  # with its line break; MQTT has room for 65,535
 _Stamp = tuple[int, int, int] | None  # device, file and time of change; None: no such file
@@ -59,7 +60,7 @@ class Credentials:
         return True
 
     def _password(self) -> str | None:
-        file = self._settings.password_file or _credential(PASSWORD)
+        file = self._settings.password_file or credential(PASSWORD)
         # editors end a file with a line break; a blank may belong to the password
         if file is None:
             return None
@@ -79,19 +80,25 @@ class Credentials:
 
     def _own(self) -> tuple[Path | None, Path | None]:
         """Certificate and key; without a file for the key, it is in the certificate's."""
-        certificate = self._settings.tls_cert_file or _credential(CERTIFICATE)
-        return certificate, self._settings.tls_key_file or _credential(KEY)
+        certificate = self._settings.tls_cert_file or credential(CERTIFICATE)
+        return certificate, self._settings.tls_key_file or credential(KEY)
 
     def _stamps_now(self) -> list[_Stamp]:
         files = [self._settings.tls_ca_file, self._settings.password_file, *self._own()]
         return [_stamp(file) for file in files if file is not None]
 
 
-def _credential(name: str) -> Path | None:
+def credential(name: str) -> Path | None:
+    """Return the file of a credential of systemd; None: there is none, or only a line end in it.
+
+    That is the default that the unit gives each: systemd complains of those without a default, and
+    takes no empty one.
+    """
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    if directory is None or not Path(directory, name).exists():
+    if directory is None:
         return None
-    return Path(directory, name)
+    file = Path(directory, name)
+    return file if file.exists() and file.read_bytes().strip() else None
 
 
 def _stamp(file: Path) -> _Stamp:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.config.load import AgentConfig
+from agent.mqtt.credentials import SIGN, credential
 from models.errors import ConfigError
 from models.keys import SecretKey, ed25519, read_secret
 from models.signed import signed
@@ -46,8 +47,12 @@ def signer_of(config: AgentConfig) -> Signer:
         ConfigError: the key cannot be used.
 
     """
-    file = None if config.mqtt is None else config.mqtt.sign
-    return read_signer(file, config.gateway.site, config.gateway.name)
+    return read_signer(key_file(config), config.gateway.site, config.gateway.name)
+
+
+def key_file(config: AgentConfig) -> Path | None:
+    """Return the file with the key of this gateway: ``mqtt.sign``, or a credential of systemd."""
+    return None if config.mqtt is None else config.mqtt.sign or credential(SIGN)
 
 
 def read_signer(file: Path | None, site: str, gateway: str) -> Signer:

@@ -44,6 +44,18 @@ columns = ["time", "flow"]
     return {one.what.split()[0]: one for one in check(path)}
 
 
+def test_the_key_that_signs_may_be_a_credential_of_systemd(
+    tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert "signing" not in findings(tmp_path, "")
+    new_key(tmp_path / "mqtt.sign", "gateway", "plant/gw-1")
+    found = findings(tmp_path, "")["signing"]
+    assert found.ok
+    assert found.what == f"signing {tmp_path / 'mqtt.sign'}"
+    assert found.detail.startswith("messages are signed with key")
+
+
 def test_a_collector_with_a_key_is_named(tmp_path: Path, keys: Path) -> None:
     found = findings(tmp_path, 'acknowledgement = "central"')
     (key,) = read_keys(keys)

@@ -142,12 +142,27 @@ def test_a_file_of_roots_that_the_service_cannot_read_is_named(
         pytest.skip("only root gives files to any user")
     files = INPUT.replace("HOST", "localhost")
     os.chown(tmp_path / "data", NOBODYS, NOBODYS)  # as systemd gives the store to the service
-    (told,) = warnings(tmp_path, files)
+    _, told = warnings(tmp_path, files)
     assert f"the user {NOBODYS}, who owns the store, cannot read {password}; chown" in told
     for user, group, mode in ((NOBODYS, -1, 0o600), (0, NOBODYS, 0o640)):
         os.chown(password, user, group)
         password.chmod(mode)
-        assert warnings(tmp_path, files) == []
+        (told,) = warnings(tmp_path, files)
+        assert told.startswith("user: ")
+
+
+def test_root_is_told_to_test_as_the_user_of_the_agent(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files to any user")
+    (tmp_path / "data").mkdir()
+    source = INPUT.partition("broker =")[0] + 'broker = { host = "localhost" }\n'
+    assert warnings(tmp_path, source) == []
+    os.chown(tmp_path / "data", NOBODYS, NOBODYS)
+    (told,) = warnings(tmp_path, source)
+    assert told == (
+        f"user: root may do more than {NOBODYS}, who owns the store, so the agent may still fail"
+        f" where this says ok. Test it as {NOBODYS}: sudo -u {NOBODYS} fieldwatch-agent check"
+    )
 
 
 def test_keys_that_others_can_change_are_named(tmp_path: Path, password: Path) -> None:

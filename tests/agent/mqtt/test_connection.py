@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 
 from agent.config.broker import MqttTable
 from agent.mqtt.connection import LinkError
-from agent.mqtt.credentials import Credentials
+from agent.mqtt.credentials import CERTIFICATE, KEY, PASSWORD, SIGN, Credentials, credential
 from agent.mqtt.version import probe_broker
 from tests.certificates import Authority
 from tests.conftest import RealBroker, wait_until
@@ -66,6 +66,21 @@ def test_the_password_may_be_a_credential_of_systemd(
         one.uplink.start()
         wait_until(lambda: one.uplink.snapshot()["state"] == "online", "the link")
         assert scripted.sessions[0].password == " with blanks "
+
+
+@pytest.mark.parametrize("empty", ["", "\n"])
+def test_an_empty_credential_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: str
+) -> None:
+    """As the unit gives it where /etc/credstore has no such file."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    for name in (PASSWORD, CERTIFICATE, KEY, SIGN):
+        (tmp_path / name).write_text(empty)
+        assert credential(name) is None
+    settings = MqttTable(host="127.0.0.1", tls_ca_file=Authority(tmp_path / "ours").file)
+    password, context = Credentials(settings).read()
+    assert password is None
+    assert context is not None
 
 
 def test_a_password_file_that_is_not_there_is_named(
