@@ -36,7 +36,7 @@ _STA_UNSYNC = 0x0040
 _TIME_ERROR = 5
 
 
-class _Timex(ctypes.Structure):
+class Timex(ctypes.Structure):
     """The beginning of the kernel's ``struct timex``, and room for the rest of it."""
 
     _fields_ = (
@@ -178,10 +178,10 @@ def _known(saved: bytes) -> _Known | None:
 
 def clock_quality() -> ClockQuality:
     """Ask the kernel (``adjtimex(2)``) whether a time server disciplines the clock."""
-    timex, libc = _Timex(), _libc()
+    timex, libc = Timex(), _libc()
     if not hasattr(libc, "adjtimex"):
         return "unknown"
-    return _quality(libc.adjtimex(ctypes.byref(timex)), timex.status)
+    return quality_of(libc.adjtimex(ctypes.byref(timex)), timex.status)
 
 
 @functools.cache
@@ -190,7 +190,8 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
-def _quality(state: int, status: int) -> ClockQuality:
+def quality_of(state: int, status: int) -> ClockQuality:
+    """Return what the kernel's answer and the status in it mean, see ``adjtimex(2)``."""
     if state == -1:  # a sandbox may forbid even asking
         return "unknown"
     return "unsynced" if state == _TIME_ERROR or status & _STA_UNSYNC else "synced"

@@ -43,7 +43,7 @@ class StepNetwork:
     """
 
     def __init__(self, model: bytes, runtime: Runtime = "auto") -> None:
-        module, self.runtime = _module(runtime)
+        module, self.runtime = module_of(runtime)
         try:
             self._interpreter = module.Interpreter(model_content=model, num_threads=1)
             tensors = _tensors(self._interpreter)
@@ -143,7 +143,7 @@ class ForecastNetwork:
     """
 
     def __init__(self, model: bytes, runtime: Runtime = "auto") -> None:
-        module, self.runtime = _module(runtime)
+        module, self.runtime = module_of(runtime)
         # with XNNPACK, LiteRT 2.3 computes such networks wrongly from the second call on, in some
         # instances and not in others; the plain kernels do not, and cost a tenth of a ms more
         plain = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -202,7 +202,7 @@ def opened(model: bytes, runtime: Runtime = "auto") -> Any:
         ValueError: the bytes are no network that it can run. It may also raise RuntimeError.
 
     """
-    module, _ = _module(runtime)
+    module, _ = module_of(runtime)
     interpreter = module.Interpreter(model_content=model, num_threads=1)
     interpreter.allocate_tensors()
     return interpreter
@@ -215,10 +215,10 @@ def runtime_version(runtime: Runtime = "auto") -> str:
         InterpreterMissing: no interpreter is installed.
 
     """
-    return _module(runtime)[1]
+    return module_of(runtime)[1]
 
 
-def _module(runtime: Runtime) -> tuple[Any, str]:
+def module_of(runtime: Runtime) -> tuple[Any, str]:
     """Return the module of an interpreter, and its name and version.
 
     Raises:

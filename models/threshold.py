@@ -246,7 +246,7 @@ class DynamicThreshold:
         floor, errors = self._floor[row], recent[normal]
         errors = np.concatenate([state.history[stream].kept(row), errors])
         mean, deviation = float(errors.mean(dtype=np.float64)), float(errors.std(dtype=np.float64))
-        chosen = np.float32(max(floor, _most_telling(errors, mean, deviation, self._z)))
+        chosen = np.float32(max(floor, most_telling(errors, mean, deviation, self._z)))
         found = normal & (recent > chosen)
         normal_max = float(errors[errors <= chosen].max(initial=0.0))
         found &= _stands_out(recent, found, normal_max, self._settings.prune_drop)
@@ -288,7 +288,7 @@ def _found(
     return Found(row, onset, peak, error / threshold, error / float(before))
 
 
-def _most_telling(errors: Float32, mean: float, deviation: float, z: Float64) -> float:
+def most_telling(errors: Float32, mean: float, deviation: float, z: Float64) -> float:
     """The candidate with the best (Δmean/mean + Δdeviation/deviation) / (sequences² + errors)."""
     best, best_merit = mean + z[-1] * deviation, 0.0
     if mean <= 0 or deviation <= 0:  # a constant history: nothing to weigh

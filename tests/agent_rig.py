@@ -19,7 +19,7 @@ from tests.conftest import WAIT_S_MAX, ZOO_BUNDLE, RealAgent
 from tests.serial_line import Line
 
 START_S = 1_700_000_000.0
-StartAgent = Callable[[Path], RealAgent]
+StartAgent = Callable[..., RealAgent]  # configuration, program, environment
 
 
 class Ops:

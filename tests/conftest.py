@@ -25,6 +25,7 @@ from models.forecaster import Forecaster
 from models.interpreter import ForecastNetwork
 from models.known_answers import foretell, with_features
 from models.manifest import FORECASTER, KNOWN_ANSWERS, NETWORK, Feature, ForecastPart, Source
+from tests.disk import Disk
 
 ROOT = Path(__file__).resolve().parent.parent
 ZOO_BUNDLE = ROOT / "models" / "zoo" / "pump.fieldwatch"
@@ -255,11 +256,17 @@ class RealAgent:
 
 
 @pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    """A disk that works, until the test says otherwise; see there who is on it."""
+    return Disk(tmp_path / "fault")
+
+
+@pytest.fixture
 def start_agent() -> Iterator[Callable[..., RealAgent]]:
     agents: list[RealAgent] = []
 
-    def start(config: Path, **environment: str) -> RealAgent:
-        agent = RealAgent(config, **environment)
+    def start(config: Path, program: Sequence[str] = AGENT, **environment: str) -> RealAgent:
+        agent = RealAgent(config, program, **environment)
         agents.append(agent)
         agent.start()
         return agent

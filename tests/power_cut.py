@@ -1,4 +1,4 @@
-"""What a power cut leaves: disks rebuilt from the journal of ``tests.disk_layer``.
+"""What a power cut leaves: disks rebuilt from the journal of ``tests.disk``.
 
 A writer commits through the store and has every write, truncation, sync and deletion below SQLite
 written down. A cut at any point of that journal leaves of each file what was synced, and of what
@@ -24,7 +24,7 @@ from agent.store.record import Kind, Outgoing
 from agent.store.writer import Store
 from models.messages import Samples
 from tests.conftest import ROOT
-from tests.disk_layer import Layer, Op
+from tests.disk import Layer, Op
 
 SECTOR = 512
 SAVED_EACH = 10  # commits: the defaults are a commit a second, and the memory each 10 s

@@ -35,6 +35,7 @@ class Session:
     protocol: int = 0
     username: str | None = None
     password: str | None = None
+    will: tuple[str, bytes] | None = None  # topic and body
     published: list[Published] = field(default_factory=list)
     unanswered: int = 0
     unanswered_max: int = 0
@@ -230,7 +231,7 @@ def _read_connect(session: Session, payload: bytes) -> None:
     if flags & 4:
         if session.protocol == 5:
             at += 1 + payload[at]
-        text(), text()  # will
+        session.will = text().decode(), text()
     if flags & 128:
         session.username = text().decode()
     if flags & 64:

@@ -317,3 +317,62 @@ def test_a_running_agent_does_not_load_what_it_does_not_need() -> None:
     heavy |= {"pydantic", "pydantic_core", "_ssl", "pymodbus"}
     begin = "from agent import memory; memory.begin()"
     assert not loaded_by(f"{begin}; import agent.daemon, agent.inputs.serial") & heavy
+
+
+PUBLIC = {"_replace", "_make", "_fields", "_asdict", "_exit"}  # of named tuples and ``os``
+FOREIGN = {"_experimental_disable_per_channel_quantization_for_dense_layers"}  # TensorFlow's
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__") and name not in PUBLIC | FOREIGN
+
+
+def privates(path: Path) -> Iterator[str]:
+    """Yield which private names of others a file uses; its own are those of ``self`` and ``cls``.
+
+    A method that a planted defect ends in (``tests.planted``) is named, and not used.
+    """
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self" | "cls")):
+                pass
+            case ast.Attribute(attr=name) if is_private(name):
+                yield name
+            case ast.ImportFrom(module=str(module), names=names) if (
+                module.split(".")[0] in MAY_IMPORT
+            ):
+                yield from (alias.name for alias in names if is_private(alias.name))
+            case ast.Call(
+                func=ast.Name(id="getattr" | "setattr" | "delattr")
+                | ast.Attribute(attr="setattr" | "delattr"),
+                args=[_, ast.Constant(value=str(name)), *_],
+            ) if is_private(name):
+                yield name
+            case ast.Call(
+                func=ast.Attribute(attr="setattr" | "delattr"),
+                args=[ast.Constant(value=str(name)), *_],
+            ) if is_private(name.rpartition(".")[2]):
+                yield name
+
+
+def test_no_test_uses_what_is_private() -> None:
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    assert {
+        str(file.relative_to(ROOT)): used for file in files if (used := [*privates(file)])
+    } == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "one.uplink._connection.close()",
+        "one._settings = 1",
+        "from agent.health.status import _input",
+        "setattr(one, '_settings', 1)",
+        "monkeypatch.setattr(one, '_LOOK_S', 0.0)",
+        "monkeypatch.setattr('agent.uplink.session._LOOK_S', 0.0)",
+    ],
+)
+def test_a_private_name_in_a_test_is_found(tmp_path: Path, line: str) -> None:
+    (tmp_path / "planted.py").write_text(f"self._own = one._replace(a=1)\n{line}\n")
+    assert len(list(privates(tmp_path / "planted.py"))) == 1

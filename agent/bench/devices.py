@@ -28,7 +28,7 @@ from agent.bench.machine import thread_cpu_s
 from agent.inputs.source import Chunk, InputStatus
 from models.errors import FieldwatchError
 
-_DONE_S_MAX = 30.0  # a round that is not scored in this time was lost
+DONE_S_MAX = 30.0  # a round that is not scored in this time was lost
 
 Send = Callable[[int, bytes], None]  # stream, line without its end
 
@@ -160,7 +160,7 @@ class Rounds(Devices):
         """Send the next round where the last is scored; see ``Devices``."""
         began_s = time.thread_time()
         if lines < self._sent:
-            if time.monotonic() > self._sent_s + _DONE_S_MAX:
+            if time.monotonic() > self._sent_s + DONE_S_MAX:
                 self._lost = f"{self._sent} lines were sent, and only {lines} read"
                 self._give_up()
         elif self._ready() and not self._stopping.is_set():

@@ -22,7 +22,7 @@ from models.signed import parted, text
 
 _LOG = logging.getLogger(__name__)
 
-_LOOK_S: Final = 5.0  # between two looks for new keys
+LOOK_S: Final = 5.0  # between two looks for new keys
 
 
 class Enrolled:
@@ -38,7 +38,7 @@ class Enrolled:
         self._directory = directory
         self._site = site
         self._required = required
-        self._next_look_s = time.monotonic() + _LOOK_S
+        self._next_look_s = time.monotonic() + LOOK_S
         self._files = files_of(directory)
         self.keyring = self._read()
 
@@ -55,7 +55,7 @@ class Enrolled:
         """Read the keys again if they changed; call it as often as you like."""
         if time.monotonic() < self._next_look_s:
             return
-        self._next_look_s = time.monotonic() + _LOOK_S
+        self._next_look_s = time.monotonic() + LOOK_S
         if (files := files_of(self._directory)) == self._files:
             return
         self._files = files

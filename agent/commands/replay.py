@@ -57,8 +57,7 @@ def replay(
     """
     bundle, pipeline = load(bundle_file, interpreter)
     manifest = bundle.manifest
-    read = _recorded(recording, manifest, layout)
-    parser = LineParser(_table(recording, read, manifest, layout), manifest.source_channels)
+    read, parser = opened(recording, manifest, layout)
     features = features_of(manifest)
     aligner = Aligner(manifest.sampling, len(manifest.channels), anchored=bool(features))
     state = pipeline.start()
@@ -100,6 +99,18 @@ def replay(
         "events": events,
         "samples_per_s": round(samples / max(time.perf_counter() - began, 1e-9)),
     }
+
+
+def opened(recording: Path, manifest: Manifest, layout: Layout) -> tuple[Recorded, LineParser]:
+    """Return a recording's rows, and what parses them.
+
+    Raises:
+        DataError: the recording cannot be read, or lacks the time or every channel.
+
+    """
+    read = _recorded(recording, manifest, layout)
+    table = _table(recording, read, manifest, layout)
+    return read, LineParser(table, manifest.source_channels)
 
 
 def _recorded(recording: Path, manifest: Manifest, layout: Layout) -> Recorded:

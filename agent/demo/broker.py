@@ -15,7 +15,7 @@ from pathlib import Path
 from models.errors import FieldwatchError
 
 _START_S_MAX = 15.0
-_SBIN = "/usr/sbin:/usr/local/sbin"  # where Debian puts it; not in a user's PATH
+SBIN = "/usr/sbin:/usr/local/sbin"  # where Debian puts it; not in a user's PATH
 
 
 class BrokerMissing(FieldwatchError):
@@ -54,7 +54,7 @@ class Broker:
 
     def _command(self) -> list[str]:
         mosquitto = os.environ.get("FIELDWATCH_MOSQUITTO") or shutil.which(
-            "mosquitto", path=f"{os.environ.get('PATH', '')}:{_SBIN}"
+            "mosquitto", path=f"{os.environ.get('PATH', '')}:{SBIN}"
         )
         if mosquitto:
             self.name = "mosquitto"

@@ -37,10 +37,10 @@ def describe(document: Document, now: datetime | None = None) -> Iterator[str]:
     yield from _not_stored(document.get("counters", {}))
     yield from _machine(document)
     for name, source in document["inputs"].items():
-        yield from _input(name, source)
+        yield from input_lines(name, source)
     for name, stream in document["streams"].items():
         yield from _stream(name, stream)
-    yield from _set_aside(document.get("set_aside"))  # none of an older agent
+    yield from set_aside_lines(document.get("set_aside"))  # none of an older agent
     yield from _store(document["store"])
     yield from uplink_lines(document["uplink"])
     yield from _control(document.get("control"))  # none of an older agent
@@ -82,7 +82,8 @@ def _running(document: Document, now: datetime) -> str:
     return f"running since {document['started']}"
 
 
-def _input(name: str, source: Document) -> Iterator[str]:
+def input_lines(name: str, source: Document) -> Iterator[str]:
+    """Yield how an input is doing, as a person reads it."""
     state = "connected" if source["connected"] else f"NOT CONNECTED: {source['last_error']}"
     yield (f"input     {name}: {state}; {source['lines']} lines, {source['reconnects']} reconnects")
     if source["rejected"]:
@@ -106,7 +107,8 @@ def _input(name: str, source: Document) -> Iterator[str]:
         yield f"            {reject['cause']}{channel}: {reject['excerpt']}"
 
 
-def _set_aside(aside: Document | None) -> Iterator[str]:
+def set_aside_lines(aside: Document | None) -> Iterator[str]:
+    """Yield which lines ended the agent again and again, as a person reads it."""
     if not aside or not aside["count"]:
         return
     yield (

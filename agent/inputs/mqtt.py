@@ -45,8 +45,8 @@ from models.printable import printable
 _LOG = logging.getLogger(__name__)
 
 # messages not acknowledged yet; MQTT 5 tells the broker, with 3.1.1 it has a number of its own
-_WAITING_MAX: Final = 1000
-_WAITING_BYTES_MAX: Final = 16 * 2**20  # of those, in memory
+WAITING_MAX: Final = 1000
+WAITING_BYTES_MAX: Final = 16 * 2**20  # of those, in memory
 _LINE_BYTES: Final = 48  # that a line takes in addition to its text
 # few brokers say that another client has the same id, and none with MQTT 3.1.1; this looks like it:
 _SHORT_S: Final = 10.0  # so soon a connection is gone ...
@@ -108,7 +108,7 @@ class MqttInput(ThreadedInput):
             settings.broker,
             self._client_id,
             self._version.now,
-            received_waiting_max=_WAITING_MAX,
+            received_waiting_max=WAITING_MAX,
             session_expiry_s=settings.kept_s,
             guard=self._guard,
         )
@@ -200,7 +200,7 @@ class MqttInput(ThreadedInput):
                 connection.acknowledge(packet)
 
     def _commit_wait_s(self) -> float:
-        crowded = self._waiting_bytes > _WAITING_BYTES_MAX
+        crowded = self._waiting_bytes > WAITING_BYTES_MAX
         return 1.0 if crowded and not self._stopping.is_set() else 0.0
 
     def _refuse(self, message: TooLarge, connection: Connection) -> None:
@@ -275,9 +275,9 @@ class MqttInput(ThreadedInput):
         """
         if not received.packet:  # one at QoS 0 has no number, and no acknowledgement
             return 0
-        if len(self._packets) >= _WAITING_MAX:
+        if len(self._packets) >= WAITING_MAX:
             raise LinkError(
-                f"{_WAITING_MAX} messages wait for their commit, and the broker sends more;"
+                f"{WAITING_MAX} messages wait for their commit, and the broker sends more;"
                 " it should send fewer before they are acknowledged"
             )
         token = next(self._tokens)

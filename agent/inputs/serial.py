@@ -22,7 +22,7 @@ from models.formats.lines import Framer
 
 _READ_BYTES_MAX: Final = 4096  # what Linux keeps of a port; more takes room in the heap each time
 _READ_TIMEOUT_S = 0.25  # how long a stop may have to wait
-_RECONNECT_DELAY_S = 0.5  # bound of the first wait; doubles up to reconnect_delay_max_s
+RECONNECT_DELAY_S = 0.5  # bound of the first wait; doubles up to reconnect_delay_max_s
 _PARITY = {
     "none": serial.PARITY_NONE,
     "even": serial.PARITY_EVEN,
@@ -32,7 +32,7 @@ _PARITY = {
 }
 
 
-_PSEUDO_TERMINALS = range(136, 144)  # major numbers of devices that have no real speed
+PSEUDO_TERMINALS = range(136, 144)  # major numbers of devices that have no real speed
 
 
 class Port(serial.Serial):
@@ -65,7 +65,7 @@ def _line_settings(descriptor: int) -> list[int] | None:
         _, _, flags, _, speed, _, _ = termios.tcgetattr(descriptor)
     except termios.error:
         return None
-    if os.major(os.fstat(descriptor).st_rdev) in _PSEUDO_TERMINALS:
+    if os.major(os.fstat(descriptor).st_rdev) in PSEUDO_TERMINALS:
         return None
     return [speed, flags & (termios.CSIZE | termios.CSTOPB | termios.PARENB | termios.PARODD)]
 
@@ -84,7 +84,7 @@ class SerialInput(ThreadedInput):
         return self._framer.lines_cut
 
     def _run(self, put: Callable[[Chunk], None]) -> None:
-        backoff = Backoff(_RECONNECT_DELAY_S, self._settings.reconnect_delay_max_s)
+        backoff = Backoff(RECONNECT_DELAY_S, self._settings.reconnect_delay_max_s)
         while not self._stopping.is_set():
             bytes_before = self._bytes
             try:

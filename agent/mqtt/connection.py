@@ -43,7 +43,7 @@ _RECEIVE_MAXIMUM = 65535  # if the broker names none
 _PACKET_BYTES_MAX = 268_435_455  # the longest that MQTT can express
 NO_PACKET = -1  # in place of a packet number
 RECEIVED_BYTES_MAX = 65_536  # of a packet, unless more is requested
-_WAITING_BYTES_MAX = 8 * 2**20  # received and not fetched; above this nothing more is read
+WAITING_BYTES_MAX = 8 * 2**20  # received and not fetched; above this nothing more is read
 _SHARED = "$share/"  # before the name of a group, and what it shares
 _TAKEN_OVER = 0x8E
 _UNSPECIFIED = 0x80  # paho's word for a connection that is simply gone
@@ -151,7 +151,7 @@ class Connection:
         self._received_waiting_max = received_waiting_max
         self._session_expiry_s = session_expiry_s
         self._guard = guard or Guard()
-        self.events: BoundedQueue[ConnectionEvent] = BoundedQueue(_WAITING_BYTES_MAX)
+        self.events: BoundedQueue[ConnectionEvent] = BoundedQueue(WAITING_BYTES_MAX)
         # of published messages; there are few kinds
         self._properties: dict[tuple[float | None, Payload | None], Properties] = {}
         self._client = _Client(

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from agent.store.correction import Correction
     from agent.store.sqlite import Connection
 
-_LOOK_S = 60.0  # between two looks for blocks that nothing is added to
-_IDLE_S = 1200.0
+LOOK_S = 60.0  # between two looks for blocks that nothing is added to
+IDLE_S = 1200.0
 _ROWS_READ = 20  # of a stream at a look, of what may be too old
 _ROWS_DROPPED = 200  # in a commit
 
@@ -182,13 +182,13 @@ class History:
             number += len(samples.times)
         self._taken = max(self._taken, number)
         if now_s >= self._next_look_s:
-            self._next_look_s = now_s + _LOOK_S
+            self._next_look_s = now_s + LOOK_S
             self._close_idle(now_s, oldest)
 
     def _close_idle(self, now_s: float, oldest: int) -> None:
         """Write what nothing is added to, and what could not be added up again from the ring."""
         for track in self._tracks.values():
-            if track.open.idle_since(now_s - _IDLE_S):
+            if track.open.idle_since(now_s - IDLE_S):
                 track.open.close()
             elif track.open.first is not None and track.open.first < oldest:
                 track.open.close_block()

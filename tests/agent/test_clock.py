@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from agent.bundles.load import load
-from agent.clock import STEP_S, Clock, Step, _quality, _Timex, clock_quality
+from agent.clock import STEP_S, Clock, Step, Timex, clock_quality, quality_of
 from agent.config.inputs import InputTable
 from agent.config.load import StreamTable
 from agent.inputs.plant import CHANNELS, PERIOD_S, Pump
@@ -39,21 +39,21 @@ SYNCED, UNSYNCED = 0x2001, 0x40  # PLL and nanoseconds; STA_UNSYNC
     ],
 )
 def test_what_the_kernels_answer_means(state: int, status: int, quality: str) -> None:
-    assert _quality(state, status) == quality
+    assert quality_of(state, status) == quality
 
 
 def test_the_kernel_is_asked() -> None:
     # where asking is allowed, so that "unknown" is not all that this ever says
-    timex = _Timex()
+    timex = Timex()
     state = ctypes.CDLL(None).adjtimex(ctypes.byref(timex))
-    assert clock_quality() == _quality(state, timex.status)
+    assert clock_quality() == quality_of(state, timex.status)
 
 
 def test_the_structure_is_the_kernels() -> None:
     words = 8 if sys.maxsize > 2**32 else 4
-    assert _Timex.maxerror.offset == 3 * words
-    assert _Timex.status.offset == 5 * words
-    timex = _Timex()
+    assert Timex.maxerror.offset == 3 * words
+    assert Timex.status.offset == 5 * words
+    timex = Timex()
     if ctypes.CDLL(None).adjtimex(ctypes.byref(timex)) != REFUSED:
         assert timex.maxerror > 0  # microseconds; the kernel lets it grow until synchronized
         assert 0 <= timex.status < 0x10000

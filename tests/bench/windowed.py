@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.interpreter import StepNetwork, _module
+from models.interpreter import StepNetwork, module_of
 from trainer.detector.export import export
 from trainer.detector.networks import Architecture, sequence_network
 from trainer.quiet import quiet
@@ -60,7 +60,7 @@ def main() -> None:
     samples = np.random.default_rng(1).normal(0, 0.5, (WINDOW, 1, 25)).astype(np.float32)
     exported = export(network, ARCHITECTURE, ["dynamic-range-int8"], samples[:, 0]).networks
 
-    module, _ = _module("litert")
+    module, _ = module_of("litert")
     window = module.Interpreter(
         model_content=windowed(network, ARCHITECTURE, WINDOW), num_threads=1
     )

@@ -88,7 +88,7 @@ def test_all_paths_agree_on_a_border(
         assert found == alone
     number = slot_of(begin, math.fmod(begin, float(period)), float(period)) + slots
     assert alone[-1] == pytest.approx(float(first + slots * Decimal(period)), abs=4 * BORDER_S)
-    assert own._next == number + 1
+    assert own.next_whole_slot == number + 1
 
 
 def of_first(aligned: Aligned, streams: int) -> list[float]:

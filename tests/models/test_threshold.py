@@ -10,7 +10,7 @@ import pytest
 
 from models.manifest import Threshold
 from models.messages import ALL, Float32
-from models.threshold import DynamicThreshold, Exceedance, Found, ThresholdState, _most_telling
+from models.threshold import DynamicThreshold, Exceedance, Found, ThresholdState, most_telling
 
 BLOCK = 50
 
@@ -303,7 +303,7 @@ def test_what_half_of_the_errors_exceed_is_no_candidate(share: float) -> None:
     errors = noise(100, seed=8)[:, 0].astype(np.float64)
     errors[: round(100 * share)] += 1.0
     z = np.linspace(0.1, 3.0, 30)
-    chosen = _most_telling(errors, errors.mean(), errors.std(), z)
+    chosen = most_telling(errors, errors.mean(), errors.std(), z)
     assert chosen == pytest.approx(selected(errors.tolist(), z))
 
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from models.bundle import Bundle
 from models.messages import Samples
 from models.pipeline import Pipeline
 from tests.agent_rig import START_S, StartAgent, configure, kept_scores, lines, status
-from tests.conftest import ROOT, WAIT_S_MAX, RealAgent, wait_until
+from tests.conftest import ROOT, WAIT_S_MAX, wait_until
+from tests.disk import Disk
 from tests.exchange_rig import put
 from tests.serial_line import Line
 
@@ -167,41 +168,26 @@ def remembered(directory: Path) -> int:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Path:
-    file = tmp_path / "fault"
-    file.write_text("")
-    return file
+def failing(tmp_path: Path, line: Line, disk: Disk, start_agent: StartAgent) -> Gateway:
+    start = partial(start_agent, program=disk.program)
+    return Gateway(tmp_path, line, start, flush_interval_s=NEVER_S)
 
 
-@pytest.fixture
-def failing(tmp_path: Path, line: Line, disk: Path) -> Iterator[Gateway]:
-    agents: list[RealAgent] = []
-
-    def start(config: Path) -> RealAgent:
-        agents.append(RealAgent(config, [sys.executable, "-m", "tests.disk_layer", str(disk)]))
-        agents[-1].start()
-        return agents[-1]
-
-    yield Gateway(tmp_path, line, start, flush_interval_s=NEVER_S)
-    for agent in agents:
-        agent.kill()
-
-
-def test_a_flush_that_the_disk_does_not_take_says_so(failing: Gateway, disk: Path) -> None:
+def test_a_flush_that_the_disk_does_not_take_says_so(failing: Gateway, disk: Disk) -> None:
     failing.line.write(lines(Pump(1).run(100)))
     wait_until(lambda: failing.has_read(100), "the lines")
-    disk.write_text("full")
+    disk.fails("full")
     told = failing.command("flush")
     assert told.returncode == 74
     assert "fieldwatch-agent: done, but not stored: " in told.stderr
-    disk.write_text("")
+    disk.works()
     failing.ask("flush")
     failing.agent.kill()
     assert len(kept_scores(failing.directory)) == 100
 
 
 def test_a_bundle_is_not_exchanged_while_the_disk_fails(
-    failing: Gateway, disk: Path, zoo_bundle: Bundle
+    failing: Gateway, disk: Disk, zoo_bundle: Bundle
 ) -> None:
     later = put(zoo_bundle, failing.directory / "later.fieldwatch", version=2)
     drop_in = failing.directory / "conf.d" / "a.toml"
@@ -209,12 +195,12 @@ def test_a_bundle_is_not_exchanged_while_the_disk_fails(
     drop_in.write_text(f'[[streams]]\nname = "pump"\nbundle = "{later.source}"\n')
     failing.line.write(lines(Pump(1).run(100)))
     wait_until(lambda: failing.has_read(100), "the lines")
-    disk.write_text("full")
+    disk.fails("full")
     told = failing.command("reload")
     assert (told.returncode, told.stdout) == (74, "")
     assert "nothing has changed. Reload again when it can: " in told.stderr
     assert failing.ask("state")["streams"]["pump"]["bundle"] == "pump version 1"
-    disk.write_text("")
+    disk.works()
     told = failing.command("reload")
     assert told.stdout == (
         "changed: streams.pump.bundle\n"

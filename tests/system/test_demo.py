@@ -107,7 +107,7 @@ def test_without_mosquitto_the_demo_takes_the_broker_from_its_extra(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("FIELDWATCH_MOSQUITTO", raising=False)
-    monkeypatch.setattr(brokers, "_SBIN", "")
+    monkeypatch.setattr(brokers, "SBIN", "")
     outcome = Demo(tmp_path, 12, "cavitation", 1).run(show=False)
     assert outcome["broker"] == "amqtt"
     assert outcome["published"] == outcome["received_by_ops"] > 0

@@ -1,11 +1,10 @@
-"""The agent on a disk that fails while it runs; see ``tests/disk_layer.py`` for how it fails."""
+"""The agent on a disk that fails while it runs; see ``tests/disk.py`` for how it fails."""
 
 from __future__ import annotations
 
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from models.pipeline import Pipeline
 from tests.agent_rig import (
     START_S,
     Ops,
+    StartAgent,
     configure,
     kept_scores,
     lines,
@@ -28,34 +28,11 @@ from tests.agent_rig import (
     scored,
     status,
 )
-from tests.conftest import RealAgent, RealBroker, wait_until
+from tests.conftest import RealBroker, wait_until
+from tests.disk import Disk
 from tests.serial_line import Line
 
 PAGE = 4096
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Path:
-    """What it does: nothing, or one of ``tests.disk_layer.FAULTS``."""
-    file = tmp_path / "fault"
-    file.write_text("")
-    return file
-
-
-@pytest.fixture
-def start_on_disk(disk: Path) -> Iterator[Callable[[Path], RealAgent]]:
-    agents: list[RealAgent] = []
-
-    def start(config: Path) -> RealAgent:
-        program = [sys.executable, "-m", "tests.disk_layer", str(disk)]
-        agents.append(RealAgent(config, program))
-        agents[-1].start()
-        return agents[-1]
-
-    yield start
-    for agent in agents:
-        if agent.process is not None and agent.process.poll() is None:
-            agent.kill()
 
 
 def unstored(ops: Ops) -> dict[str, Any] | None:
@@ -74,17 +51,17 @@ def test_on_a_disk_that_fails_alarms_are_told_and_nothing_is_lost(
     line: Line,
     broker: RealBroker,
     ops: Ops,
-    disk: Path,
-    start_on_disk: Callable[[Path], RealAgent],
+    disk: Disk,
+    start_agent: StartAgent,
     zoo_bundle: Bundle,
     fault: str,
 ) -> None:
-    agent = start_on_disk(configure(tmp_path, line, broker.port))
+    agent = start_agent(configure(tmp_path, line, broker.port), disk.program)
     wait_until(lambda: running(tmp_path), "the agent")
     rows = Pump(11, [Fault("cavitation", 100.0, 20.0)]).run(900)
     line.write(lines(rows[:300]))
     wait_until(lambda: scored(tmp_path) == 300, "the first part")
-    disk.write_text(fault)
+    disk.fails(fault)
     line.write(lines(rows[300:700], 300))
     wait_until(lambda: bool((unstored(ops) or {}).get("alarms")), "the alarm in the status")
     said = unstored(ops)
@@ -95,7 +72,7 @@ def test_on_a_disk_that_fails_alarms_are_told_and_nothing_is_lost(
     assert RECORDS in said["error"] or READINGS in said["error"]
     assert ops.of_kind("alarm") == []  # no record before it is on the disk
     line.write(lines(rows[700:], 700))
-    disk.write_text("")
+    disk.works()
     wait_until(lambda: scored(tmp_path) == 900, "all samples")
     wait_until(lambda: unstored(ops) is None, "the end of the trouble in the status")
     wait_until(lambda: len(alarm_numbers(ops)) >= 1, "the alarm itself")
@@ -113,10 +90,10 @@ def test_on_a_disk_that_fails_alarms_are_told_and_nothing_is_lost(
 
 
 def test_an_alarm_that_is_not_on_the_disk_has_no_number_in_any_status(
-    tmp_path: Path, line: Line, disk: Path, start_on_disk: Callable[[Path], RealAgent]
+    tmp_path: Path, line: Line, disk: Disk, start_agent: StartAgent
 ) -> None:
     config = configure(tmp_path, line, 1)
-    agent = start_on_disk(config)
+    agent = start_agent(config, disk.program)
     socket = tmp_path / "data" / "control.sock"
 
     def told() -> list[int | None]:
@@ -127,14 +104,14 @@ def test_an_alarm_that_is_not_on_the_disk_has_no_number_in_any_status(
     rows = Pump(11, [Fault("cavitation", 100.0, 1000.0)]).run(700)
     line.write(lines(rows[:300]))
     wait_until(lambda: scored(tmp_path) == 300, "the first part")
-    disk.write_text("full")
+    disk.fails("full")
     line.write(lines(rows[300:], 300))
     wait_until(lambda: bool(told()), "the alarm in the state")
     assert told() == [None]
     called = [sys.executable, "-m", "agent", "state", "--config", str(config)]
     shown = subprocess.run(called, capture_output=True, text=True, timeout=60, check=True)
     assert "ALARM   pump (not stored yet) " in shown.stdout
-    disk.write_text("")
+    disk.works()
     wait_until(lambda: told() == [1], "its number")
     wait_until(lambda: scored(tmp_path) == 700, "all samples")
     wait_until(lambda: stored_numbers(tmp_path) == [1], "its number in the stored status")
@@ -150,22 +127,22 @@ def test_a_number_that_was_told_of_an_alarm_is_of_no_other(
     line: Line,
     broker: RealBroker,
     ops: Ops,
-    disk: Path,
-    start_on_disk: Callable[[Path], RealAgent],
+    disk: Disk,
+    start_agent: StartAgent,
 ) -> None:
     """The disk is full, central ops hears of an alarm, the agent is killed: nobody knows of it."""
     config = configure(tmp_path, line, broker.port)
-    agent = start_on_disk(config)
+    agent = start_agent(config, disk.program)
     wait_until(lambda: running(tmp_path), "the agent")
     rows = Pump(11, [Fault("cavitation", at, 20.0) for at in (100.0, 220.0)]).run(1500)
     line.write(lines(rows[:300]))
     wait_until(lambda: scored(tmp_path) == 300, "the first part")
-    disk.write_text("full")
+    disk.fails("full")
     line.write(lines(rows[300:700], 300))
     wait_until(lambda: bool((unstored(ops) or {}).get("alarms")), "the alarm in the status")
     agent.kill()
-    disk.write_text("")
-    agent = start_on_disk(config)
+    disk.works()
+    agent = start_agent(config, disk.program)
     wait_until(lambda: agent.log().count("ready:") == 2, "the second start")
     line.write(lines(rows[1000:], 1000))
     wait_until(lambda: len(alarm_numbers(ops)) >= 1, "another alarm")
@@ -193,20 +170,20 @@ def test_on_a_full_disk_the_agent_starts_and_scores(
     line: Line,
     broker: RealBroker,
     ops: Ops,
-    disk: Path,
-    start_on_disk: Callable[[Path], RealAgent],
+    disk: Disk,
+    start_agent: StartAgent,
 ) -> None:
     config = configure(tmp_path, line, broker.port)
-    agent = start_on_disk(config)
+    agent = start_agent(config, disk.program)
     wait_until(lambda: running(tmp_path), "the agent")
     agent.kill()
-    disk.write_text("full")
-    agent = start_on_disk(config)
+    disk.fails("full")
+    agent = start_agent(config, disk.program)
     wait_until(lambda: agent.log().count("reading") == 2, "the second start")
     wait_until(lambda: agent.log().count("ready:") == 2, "the second start")
     line.write(lines(Pump(11, [Fault("cavitation", 60.0)]).run(500)))
     wait_until(lambda: bool((unstored(ops) or {}).get("alarms")), "the alarm in the status")
-    disk.write_text("")
+    disk.works()
     wait_until(lambda: scored(tmp_path) == 500, "all samples")
     wait_until(lambda: len(alarm_numbers(ops)) == 1, "the alarm itself")
     assert agent.stop() == 0, agent.log()
@@ -235,7 +212,7 @@ def test_damage_while_it_runs_is_mended_and_told(
     tmp_path: Path,
     line: Line,
     broker: RealBroker,
-    start_agent: Callable[[Path], RealAgent],
+    start_agent: StartAgent,
     suffix: str,
 ) -> None:
     broker.kill()
@@ -283,7 +260,7 @@ def kept_times(directory: Path) -> int:
 
 
 def test_permission_that_is_lost_stops_no_agent_that_runs(
-    tmp_path: Path, line: Line, broker: RealBroker, start_agent: Callable[[Path], RealAgent]
+    tmp_path: Path, line: Line, broker: RealBroker, start_agent: StartAgent
 ) -> None:
     agent = start_agent(configure(tmp_path, line, broker.port))
     wait_until(lambda: running(tmp_path), "the agent")

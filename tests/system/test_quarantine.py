@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from agent.mqtt.client import Client
 from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until
+from tests.disk import Disk
 from tests.planted import MARK
 
 START_S = 1_700_000_000.0
@@ -84,8 +85,10 @@ class Gateway:
         self.ends = 0
         self.agent: RealAgent | None = None
 
-    def start(self, mistake: str, module: str = "tests.planted") -> None:
-        program = [sys.executable, "-m", module, mistake]
+    def start(self, mistake: str) -> None:
+        self.start_program([sys.executable, "-m", "tests.planted", mistake])
+
+    def start_program(self, program: Sequence[str]) -> None:
         self.agent = RealAgent(self.config, program)
         self._before = len(self.agent.log()) if self.config.with_suffix(".log").exists() else 0
         self.agent.start()
@@ -348,15 +351,13 @@ def test_a_message_that_ends_a_thread_of_its_input_is_set_aside_too(
 
 
 def test_kills_on_a_full_disk_cost_no_good_message(
-    tmp_path: Path, broker: RealBroker, sensor: Sensor, gateway: Start
+    tmp_path: Path, broker: RealBroker, sensor: Sensor, gateway: Start, disk: Disk
 ) -> None:
     """What was taken and cannot be committed is not in hand for as long as the disk is full."""
-    disk = tmp_path / "fault"
-    disk.write_text("")
     one = gateway(mqtt(broker, "5"))
 
     def start() -> int:
-        one.start(str(disk), "tests.disk_layer")
+        one.start_program(disk.program)
         return noted()[0]
 
     def noted() -> tuple[int, object]:
@@ -369,7 +370,7 @@ def test_kills_on_a_full_disk_cost_no_good_message(
 
     start()
     one.wait_for_the_input()
-    disk.write_text("full")
+    disk.fails("full")
     sensor.publish(row(0))
     for _ in range(ENDS_MAX + 2):
         assert one.agent is not None
@@ -378,7 +379,7 @@ def test_kills_on_a_full_disk_cost_no_good_message(
         # the start, what is in hand, and that it is no more
         wait_until(lambda before=before: noted()[0] >= before + 3, "the message to be taken")
         wait_until(lambda: noted()[1] is None, "nothing to be in hand")
-    disk.write_text("")
+    disk.works()
     wait_until(lambda: one.stored() == [0], "the message")
     one.stop()
     assert one.status()["set_aside"]["count"] == 0

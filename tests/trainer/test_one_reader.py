@@ -7,16 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.commands.replay import _recorded, _table
-from agent.parsing.lines import LineParser
+from agent.commands.replay import opened
 from models import bundle as bundles
 from models.formats.recording import Layout
 from tests.conftest import ZOO_BUNDLE
 from trainer.config import ColumnTable
 from trainer.datasets.csv_files import read_recording
 
-MANIFEST = bundles.read(ZOO_BUNDLE).manifest
-CHANNELS = [one.model_copy(update={"low": None, "high": None}) for one in MANIFEST.source_channels]
+_SHIPPED = bundles.read(ZOO_BUNDLE).manifest
+_ANY = {"low": None, "high": None}  # the values are made up
+MANIFEST = _SHIPPED.model_copy(
+    update={"channels": [channel.model_copy(update=_ANY) for channel in _SHIPPED.channels]}
+)
 NAMES = [channel.name for channel in MANIFEST.source_channels]
 HEADER = ",".join(["time", *NAMES])
 ROWS = [f"{1_700_000_000 + number}," + ",".join(["5.5"] * len(NAMES)) for number in range(40)]
@@ -54,9 +56,7 @@ def test_trainer_and_agent_read_the_same(name: str, tmp_path: Path) -> None:
     path.write_bytes(TEXTS[name].encode(errors="surrogateescape"))
     wide = [ColumnTable(name=name) for name in NAMES]
     learnt = read_recording(path, "time", wide)
-    layout = Layout()
-    read = _recorded(path, MANIFEST, layout)
-    parser = LineParser(_table(path, read, MANIFEST, layout), CHANNELS)
+    read, parser = opened(path, MANIFEST, Layout())
     scored = parser.parse(read.rows, 0.0)
     assert len(learnt.readings.times) >= 39
     np.testing.assert_array_equal(learnt.readings.times, scored.times)

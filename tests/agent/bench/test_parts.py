@@ -109,7 +109,7 @@ def test_a_round_comes_once_the_last_is_scored(bundle: Bundle) -> None:
 def test_lines_that_nobody_reads_end_the_run(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.bench.devices._DONE_S_MAX", -1.0)
+    monkeypatch.setattr("agent.bench.devices.DONE_S_MAX", -1.0)
     gave_up = threading.Event()
     rounds = Rounds(Lines(bundle.manifest, 3), 3, lambda *_: None, lambda: True)
     rounds.start(gave_up.set)

@@ -38,6 +38,7 @@ from tests.agent.collector.test_hostile import (
 )
 from tests.conftest import RealBroker, wait_until
 from tests.database import asked
+from tests.scripted_broker import ScriptedBroker
 from tests.sent import Sent
 from tests.uplink_rig import Collecting, Gateway, Ops
 
@@ -73,7 +74,10 @@ def keys(tmp_path: Path) -> Keys:
     return Keys(tmp_path)
 
 
-def test_what_a_gateway_signed_is_filed_with_its_signature(tmp_path: Path, keys: Keys) -> None:
+def test_what_a_gateway_signed_is_filed_with_its_signature(
+    tmp_path: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enrolled_keys, "LOOK_S", 0.0)
     ours = keys.signer("plant/gw-1")
     with contextlib.closing(Central(tmp_path / "c", enrolled=keys.enrolled())) as central:
         for kind, body in {
@@ -91,7 +95,7 @@ def test_what_a_gateway_signed_is_filed_with_its_signature(tmp_path: Path, keys:
         central.hear(topic(), ours.signed(topic(), numbered(1)))
         assert central.collector.counters["repeated"] == 1
         another = read_secret(keys.make("plant/gw-1", file="rotated"), "gateway")
-        central.collector._enrolled = keys.enrolled()
+        central.collector.renew()
         central.hear(topic(), signed(numbered(1), topic(), CONTEXT, another))
         assert central.collector.counters["repeated"] == 2
 
@@ -153,7 +157,7 @@ def test_keys_are_read_again_when_they_change_and_stay_if_they_cannot_be_read(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(enrolled_keys, "_LOOK_S", 0.0)
+    monkeypatch.setattr(enrolled_keys, "LOOK_S", 0.0)
     with contextlib.closing(Central(tmp_path / "c", enrolled=keys.enrolled())) as central:
         central.hear(topic(), numbered(1))
         ours = keys.signer("plant/gw-1")
@@ -294,19 +298,21 @@ def test_status_last_will_and_gone_are_signed(
 
 
 def test_the_last_will_is_signed_when_the_connection_opens(
-    broker: RealBroker, ops: Ops, gateway: Callable[..., Gateway], keys: Keys
+    gateway: Callable[..., Gateway], keys: Keys
 ) -> None:
-    one = gateway(broker.port, sign=keys.make("plant/gw-1"))
+    with ScriptedBroker() as scripted:
+        one = gateway(scripted.port, sign=keys.make("plant/gw-1"))
+        one.uplink.start()
+        wait_until(lambda: any(session.published for session in scripted.sessions), "the link")
+        session = scripted.sessions[0]
+        assert session.will is not None
+        said = [session.will, *((one.topic, one.body) for one in session.published)]
+        one.close()
+    assert [json.loads(body)["id"].rpartition("-")[2] for _, body in said] == ["lost", "online"]
     enrolled = keys.enrolled(required=True)
-    one.uplink.start()
-    wait_until(lambda: len(ops.statuses) == 1, "the link")
-    connection = one.uplink._connection
-    assert connection is not None
-    connection.close(politely=False)  # as with the power
-    wait_until(lambda: any(said["id"].endswith("-lost") for said in ops.statuses), "the will")
-    for said in ops.statuses:
-        where = Sent(*one.store.origin).topic("status")
-        enrolled.check(where, json.dumps(said, separators=(",", ":")).encode())
+    for where, body in said:
+        assert where == Sent(*one.store.origin).topic("status")
+        enrolled.check(where, body)
 
 
 @pytest.mark.parametrize("name", ["json", "cbor"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.defects.quarantine import ENDS_MAX, KEPT, KEPT_MAX, NOTES, Quarantine
-from agent.health.status import _set_aside
+from agent.health.status import set_aside_lines
 from agent.inputs.source import Chunk
 from agent.parsing.measurement import Measurement
 from models.errors import FieldwatchError
@@ -280,4 +280,4 @@ def test_where_no_copy_can_be_kept_no_empty_one_is_and_it_is_said(tmp_path: Path
     assert list((tmp_path / KEPT).iterdir()) == []
     (one,) = quarantine.document()["last"]
     assert not one["kept"]
-    assert any("no copy could be kept" in line for line in _set_aside(quarantine.document()))
+    assert any("no copy could be kept" in line for line in set_aside_lines(quarantine.document()))

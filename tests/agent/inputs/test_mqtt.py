@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from agent.config.inputs import MqttInputTable
-from agent.health.status import _input as status_lines
+from agent.health.status import input_lines
 from agent.inputs.kinds import open_input
 from agent.inputs.plant import CHANNELS, PERIOD_S, Pump
 from agent.inputs.source import Chunk, Input
@@ -250,7 +250,7 @@ def test_a_broker_that_sends_without_end_is_left_and_sends_the_rest_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """MQTT 3.1.1 has no word for how much a client takes at a time."""
-    monkeypatch.setattr("agent.inputs.mqtt._WAITING_MAX", 5)
+    monkeypatch.setattr("agent.inputs.mqtt.WAITING_MAX", 5)
 
     def on_subscribe(session: Session, packet: bytes) -> None:
         session.subscribed(packet)
@@ -459,7 +459,7 @@ def test_a_topic_that_is_no_text_costs_its_own_message_only(protocol: str) -> No
         assert (status.messages_without_topic, status.reconnects) == (3, 0)
         assert any(
             "3 messages were discarded" in line
-            for line in status_lines("plant", asdict(status) | {"rejected": {}, "rejects": []})
+            for line in input_lines("plant", asdict(status) | {"rejected": {}, "rejects": []})
         )
 
 

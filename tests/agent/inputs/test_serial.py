@@ -145,7 +145,7 @@ def test_all_that_the_kernel_keeps_of_a_port_is_read_after_a_restart(device):
 
 @pytest.mark.parametrize("change", [{"baud": 19200}, {"stopbits": 2}])
 def test_what_came_at_another_speed_is_thrown_away(device, monkeypatch, change):
-    monkeypatch.setattr("agent.inputs.serial._PSEUDO_TERMINALS", ())  # this one passes for a real
+    monkeypatch.setattr("agent.inputs.serial.PSEUDO_TERMINALS", ())  # this one passes for a real
     with open_port(settings(device.port, baud=9600)):
         device.write(b"noise\n")
         wait_for(lambda: waiting(device) == 6, "the noise")
@@ -415,7 +415,7 @@ def test_the_line_is_set_to_the_flow_control_asked_for(device, flow_control):
 
 
 def test_a_stop_does_not_wait_for_the_next_attempt(tmp_path, monkeypatch):
-    monkeypatch.setattr("agent.inputs.serial._RECONNECT_DELAY_S", 1e6)
+    monkeypatch.setattr("agent.inputs.serial.RECONNECT_DELAY_S", 1e6)
     source = open_input(settings(tmp_path / "absent", reconnect_delay_max_s=1e6))
     source.start(ChunkQueue(1).put)
     wait_for(lambda: source.status().last_error is not None, "the first attempt")

@@ -21,7 +21,7 @@ import pytest
 from agent.commands.probe.listen import listen_to_broker
 from agent.config.broker import BrokerTable, MqttTable
 from agent.config.inputs import MqttInputTable
-from agent.health.status import _input as status_lines
+from agent.health.status import input_lines
 from agent.inputs.mqtt import MqttInput
 from agent.inputs.source import Chunk
 from agent.mqtt.client import Client
@@ -146,11 +146,23 @@ def test_a_broker_that_does_not_care_gets_its_acknowledgement(
             wait_until(lambda: 9 in acknowledged, "the acknowledgement")
 
 
-def test_paho_takes_its_bytes_from_us_and_says_when_it_ends(broker: RealBroker) -> None:
+def test_paho_takes_its_bytes_from_us_and_says_when_it_ends(
+    broker: RealBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is not asked in public; this fails where a new paho does otherwise."""
+    taken: list[int] = []
+    recv = BoundedSocket.recv
+
+    def noted(bounded: BoundedSocket, count: int) -> bytes:
+        taken.append(count)
+        return recv(bounded, count)
+
+    monkeypatch.setattr(BoundedSocket, "recv", noted)
+    # as a paho that tells nobody
+    silent = property(lambda client: None, lambda client, callback: None)
+    monkeypatch.setattr(paho.Client, "on_disconnect", silent)
     with opened(broker.port, "5") as connection:
-        assert isinstance(connection._client.socket(), BoundedSocket)
-        connection._client.on_disconnect = None
+        assert taken
         broker.kill()
         assert isinstance(connection.events.get(WAIT_S_MAX), Lost)
 
@@ -164,7 +176,7 @@ def test_no_thread_of_paho_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) 
     told: list[object] = []
     monkeypatch.setattr("threading.excepthook", told.append)
     with ScriptedBroker() as scripted, opened(scripted.port, "5") as connection:
-        monkeypatch.setattr(paho.Client, "_packet_handle", break_down)
+        monkeypatch.setattr(paho.Client, "loop_read", break_down)
         scripted.sessions[0].publish("plant/flow")
         assert isinstance(connection.events.get(WAIT_S_MAX), Lost)
     assert told
@@ -209,7 +221,7 @@ class Receiving:
             "messages_too_large": status.messages_too_large,
             "topics_given_up": status.topics_given_up,
         }  # fmt: skip
-        return "\n".join(status_lines("plant", document))
+        return "\n".join(input_lines("plant", document))
 
 
 def test_a_topic_that_brings_one_at_two_connections_is_given_up_and_the_others_go_on(
@@ -277,8 +289,8 @@ def test_messages_that_are_not_retained_are_no_reason_to_give_a_topic_up() -> No
 
 def test_what_waits_for_its_commit_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The broker waits meanwhile; no connection is lost for it."""
-    monkeypatch.setattr("agent.inputs.mqtt._WAITING_BYTES_MAX", 200_000)
-    monkeypatch.setattr("agent.mqtt.connection._WAITING_BYTES_MAX", 200_000)
+    monkeypatch.setattr("agent.inputs.mqtt.WAITING_BYTES_MAX", 200_000)
+    monkeypatch.setattr("agent.mqtt.connection.WAITING_BYTES_MAX", 200_000)
     sent = threading.Event()
 
     def on_subscribe(session: Session, packet: bytes) -> None:

@@ -18,6 +18,7 @@ from agent.store.writer import Store
 from models.errors import StoreError
 from models.messages import Float32, Samples
 from models.times import iso_time
+from tests.disk import Disk
 
 ORIGIN = Origin("plant", "gw-1", "e")
 WRONG_S, RIGHT_S = 100.0, 1_790_000_000.0
@@ -127,13 +128,14 @@ def test_many_take_several_commits_and_what_comes_meanwhile_is_not_touched(store
     assert max(np.frombuffer(times)[0] for times, *_ in chunks) == RIGHT_S + 61
 
 
-def test_a_disk_that_is_full_leaves_it_for_later(store: Store) -> None:
+def test_a_disk_that_is_full_leaves_it_for_later(store_on_disk: Store, disk: Disk) -> None:
+    store = store_on_disk
     store.commit(Batch(samples=[samples("line", WRONG_S)]), "unsynced")
     by = store.correction(BY_S, WRONG_S, WRONG_S + 60, frozenset({"line"}), Batch())
-    store.readings.file.connection.execute("PRAGMA query_only = 1")
-    with pytest.raises(StoreError, match="readonly"):
+    disk.fails("full")
+    with pytest.raises(StoreError, match="full"):
         store.correct(by)
-    store.readings.file.connection.execute("PRAGMA query_only = 0")
+    disk.works()
     assert not by.done
     store.correct(by)
     assert by.done

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.disk_layer import Op
+from tests.disk import Op
 from tests.power_cut import SAVED_EACH, Finding, cut_journal, journal_of
 
 CUTS = int(os.environ.get("FIELDWATCH_TEST_CUTS", "15"))

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from agent.clock import Clock
-from agent.store import salvage
 from agent.store.batch import Batch
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.reader import Reader
@@ -22,6 +21,8 @@ from agent.store.sqlite import log_of
 from agent.store.writer import Store
 from models.errors import StoreError
 from tests.agent.store.test_writer import message, opened, queued, samples
+from tests.database import asked
+from tests.disk import Disk
 
 PAGE = 4096
 
@@ -158,9 +159,9 @@ def test_damage_while_it_runs_is_mended_beside_the_loop(tmp_path: Path) -> None:
     store = opened(tmp_path)
     for number in range(60):
         store.commit(Batch(samples=[samples(1000, number * 1000.0)]), "synced")
-    store.readings.file.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    store.readings.file.connection.execute("PRAGMA cache_size = 10")
-    store.readings.file.connection.execute("PRAGMA shrink_memory")
+    # another writes into it: so the store has nothing of it in its memory
+    asked(tmp_path / READINGS, "PRAGMA application_id = 1")
+    asked(tmp_path / READINGS, "PRAGMA wal_checkpoint(TRUNCATE)")
     data = bytearray((tmp_path / READINGS).read_bytes())
     moment = random.Random(1)
     for page in range(2, len(data) // PAGE):
@@ -194,18 +195,13 @@ def test_a_reader_goes_on_with_the_new_file(filled: Store) -> None:
         store.close()
 
 
-def test_where_there_is_no_room_nothing_is_changed(
-    filled: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_there_is_no_room_nothing_is_changed(filled: Store, disk: Disk) -> None:
     path = filled.directory / RECORDS
     before = path.read_bytes()
-
-    def full(*_: object) -> None:
-        raise StoreError("the disk is full")
-
-    monkeypatch.setattr(salvage, "_fill", full)
-    with pytest.raises(StoreError, match="full"):
-        mend(path)
+    with disk.here():
+        disk.fails("full")
+        with pytest.raises(StoreError, match="full"):
+            mend(path)
     assert path.read_bytes() == before
 
 
@@ -218,7 +214,7 @@ def test_what_was_held_is_saved_where_the_file_knows_it(tmp_path: Path, version:
     assert mend(path)["saved"] == {"samples": 3}
     with Reader(tmp_path) as reader:
         found = [chunk.quality for chunk in reader.newest_samples("pump", 100)]
-        saved = reader._query(READINGS, "SELECT clock FROM samples", [])
+    saved = asked(path, "SELECT clock FROM samples")
     assert {len(clock or b"") for (clock,) in saved} == {
         len(Clock().packed()) if version >= 4 else 0
     }

@@ -24,6 +24,8 @@ from agent.store.salvage import mend
 from agent.store.writer import Store
 from models.errors import StoreError
 from models.messages import HELD, Float32, Samples, stored_samples
+from tests.database import asked
+from tests.disk import Disk
 
 
 def opened(directory: Path, outbox: int = 1000, ring: int = 10_000) -> Store:
@@ -220,8 +222,7 @@ def test_the_clock_is_stored_with_the_newest_samples(tmp_path: Path) -> None:
     store.commit(Batch(clock=b"without samples"), "synced")
     assert store.readings.clock() == b"clock 7"
     store.close()
-    with Reader(tmp_path) as reader:
-        stored = reader._query(READINGS, "SELECT clock FROM samples ORDER BY number", [])
+    stored = asked(tmp_path / READINGS, "SELECT clock FROM samples ORDER BY number")
     assert [clock for (clock,) in stored[-4:]] == [None, b"clock 6", None, b"clock 7"]
 
 
@@ -246,35 +247,37 @@ def test_a_message_that_is_not_json_leaves_no_gap(store: Store) -> None:
     assert store.document()["outbox_rows"] == 2
 
 
-def test_readings_that_cannot_be_written_do_not_hold_back_alarms(store: Store) -> None:
+def test_readings_that_cannot_be_written_do_not_hold_back_alarms(
+    store_on_disk: Store, disk: Disk
+) -> None:
+    store = store_on_disk
     store.commit(Batch(samples=[samples(5)]), "synced")
-    store.readings.file.connection.execute(
-        "PRAGMA max_page_count = 1"
-    )  # the disk is full, for this file
+    disk.fails("full", READINGS)
     batch = Batch(samples=[samples(5), samples(5000)], messages=[message("alarm")])
     for _ in range(2):
         with pytest.raises(StoreError, match=r"readings\.db.*full"):
             store.commit(batch, "synced")
     assert queued(store.directory) == [1]
     assert store.document()["ring_rows"] == 5
-    store.readings.file.connection.execute("PRAGMA max_page_count = 1000000")
+    disk.works()
     store.commit(batch, "synced")
     assert store.document()["ring_rows"] == 5010
     assert queued(store.directory) == [1]
 
 
-def test_a_failed_commit_leaves_no_gap_and_loses_nothing(store: Store) -> None:
+@pytest.mark.parametrize("fault", ["full", "io", "sync", "readonly"])
+def test_a_failed_commit_leaves_no_gap_and_loses_nothing(
+    store_on_disk: Store, disk: Disk, fault: str
+) -> None:
+    store = store_on_disk
     store.commit(Batch(messages=[message()]), "synced")
-    (pages,) = store.records.file.connection.execute("PRAGMA page_count").fetchone()
-    store.records.file.connection.execute(
-        f"PRAGMA max_page_count = {pages + 1}"
-    )  # the disk is full
+    disk.fails(fault, RECORDS)
     batch = Batch(messages=[message(number=n) for n in range(2000)], samples=[samples(5)])
-    with pytest.raises(StoreError, match=r"fieldwatch\.db.*full"):
+    with pytest.raises(StoreError, match=r"fieldwatch\.db"):
         store.commit(batch, "synced")
     assert store.last_seq == 1
     assert len(batch.messages) == 2000
-    store.records.file.connection.execute("PRAGMA max_page_count = 1000000")
+    disk.works()
     store.commit(batch, "synced")
     assert queued(store.directory)[0] == 1002  # the outbox takes 1000, the oldest went
     assert store.document()["evicted"]["summary"] == 1001

@@ -1,11 +1,11 @@
-"""A layer between SQLite and the files, in this process: it keeps a journal, and it can fail.
+"""A disk that fails when a test says so, and works again: in this process, or under an agent.
 
-SQLite reaches files through a table of functions (its VFS). This puts functions of its own in the
-place of four of the default VFS's, in the SQLite that Python's ``sqlite3`` uses, by ``ctypes``: no
-compiler, no root. The store, its statements and SQLite itself are the real ones.
+``Disk`` is what tests use. ``Layer`` is how it is done: SQLite reaches files through a table of
+functions (its VFS). The layer puts functions of its own in the place of some of the default VFS's,
+in the SQLite that Python's ``sqlite3`` uses, by ``ctypes``: no compiler, no root. The store, its
+statements and SQLite itself are the real ones. It can also keep a journal of what was done.
 
-As a program it runs the agent with a disk that fails as a file says, which may change any time:
-``python -m tests.disk_layer FAULT_FILE run --config …``.
+As a program it runs the agent on such a disk: ``python -m tests.disk FAULT_FILE run --config …``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import _sqlite3
 import ctypes
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_int, c_int64, c_void_p, cast
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,21 +82,69 @@ FAULTS = {
 _kept: list[Any] = []  # what C points to, for good
 
 
-class Layer:
-    """The layer; one in a process, for good."""
+class Disk:
+    """What the disk does, which may change at any time; a file tells other processes, too."""
 
-    def __init__(self, journal: list[Op] | None = None, fault: Callable[[], str] = str) -> None:
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.program = [sys.executable, "-m", "tests.disk", str(file)]  # the agent, on this disk
+
+    def fails(self, fault: str, name: str = "") -> None:
+        """Fail from now on as ``FAULTS`` says; only files whose name begins with ``name``."""
+        said = self._file.with_suffix(".new")
+        said.write_text(f"{fault} {name}")
+        said.rename(self._file)
+
+    def works(self) -> None:
+        """Work again: there is room, the permission is back."""
+        self._file.unlink(missing_ok=True)
+
+    def fault(self, path: str) -> str:
+        """Return how a file fails; nothing if it works."""
+        try:
+            fault, _, name = self._file.read_text().partition(" ")
+        except FileNotFoundError:
+            return ""
+        return fault if Path(path).name.startswith(name) else ""
+
+    @contextmanager
+    def here(self) -> Iterator[Layer]:
+        """Be the disk of the databases that this process opens meanwhile."""
+        layer = Layer(fault=self.fault)
+        try:
+            yield layer
+        finally:
+            self.works()
+            layer.close()
+
+
+def _works(path: str) -> str:
+    return ""
+
+
+class Layer:
+    """The layer; a process has one at a time."""
+
+    def __init__(
+        self, journal: list[Op] | None = None, fault: Callable[[str], str] = _works
+    ) -> None:
         self._journal = journal
         self._fault = fault
+        self.bytes_read = 0
         self._methods: dict[int, _Methods] = {}  # by address of the original
         self._paths: dict[int, str] = {}  # by address of the open file
         library = ctypes.CDLL(_sqlite3.__file__)
         library.sqlite3_vfs_find.restype = POINTER(_Vfs)
         self._vfs = library.sqlite3_vfs_find(None).contents
+        self._true = self._vfs.open, self._vfs.delete
         self._open = cast(self._vfs.open, _Open)
         self._delete = cast(self._vfs.delete, _Delete)
         self._vfs.open = self._keep(_Open(self._opened))
         self._vfs.delete = self._keep(_Delete(self._deleted))
+
+    def close(self) -> None:
+        """Leave files alone that are opened from now on."""
+        self._vfs.open, self._vfs.delete = self._true
 
     def _keep(self, function: Any) -> int | None:
         _kept.append(function)
@@ -105,13 +154,13 @@ class Layer:
         if self._journal is not None and not op.path.endswith("-shm"):
             self._journal.append(op)
 
-    def _fails(self, what: str) -> int:
-        return FAULTS[self._fault()].get(what, _OK)
+    def _fails(self, what: str, path: str) -> int:
+        return FAULTS[self._fault(path)].get(what, _OK)
 
     def _opened(self, vfs: int, name: int | None, file: int, flags: int, out: Any) -> int:
         path = _text(name)
         new = bool(flags & _OPEN_CREATE) and not Path(path).exists()
-        code = self._fails("open") or self._open(vfs, name, file, flags, out)
+        code = self._fails("open", path) or self._open(vfs, name, file, flags, out)
         if code == _OK:
             self._paths[file] = path
             pointer = cast(file, POINTER(c_void_p))
@@ -129,23 +178,24 @@ class Layer:
             truncate, sync = cast(true.truncate, _Truncate), cast(true.sync, _Sync)
 
             def reads(file: int, into: int, count: int, offset: int) -> int:
-                return self._fails("read") or read(file, into, count, offset)
+                self.bytes_read += count
+                return self._fails("read", self._paths[file]) or read(file, into, count, offset)
 
             def writes(file: int, data: int, count: int, offset: int) -> int:
-                code = self._fails("write") or write(file, data, count, offset)
+                code = self._fails("write", self._paths[file]) or write(file, data, count, offset)
                 if code == _OK:
                     held = ctypes.string_at(data, count)
                     self._note(Op("write", self._paths[file], offset, held))
                 return code
 
             def truncates(file: int, size: int) -> int:
-                code = self._fails("write") or truncate(file, size)
+                code = self._fails("write", self._paths[file]) or truncate(file, size)
                 if code == _OK:
                     self._note(Op("truncate", self._paths[file], size))
                 return code
 
             def syncs(file: int, flags: int) -> int:
-                code = self._fails("sync") or sync(file, flags)
+                code = self._fails("sync", self._paths[file]) or sync(file, flags)
                 if code == _OK:
                     self._note(Op("sync", self._paths[file]))
                 return code
@@ -166,19 +216,8 @@ def _text(name: int | None) -> str:
     return os.fsdecode(ctypes.string_at(name)) if name else ""
 
 
-def _fault_in(file: Path) -> Callable[[], str]:
-    def fault() -> str:
-        try:
-            return file.read_text().strip()
-        except OSError:
-            return ""
-
-    return fault
-
-
 def main() -> int:
-    Layer(fault=_fault_in(Path(sys.argv[1])))
-    del sys.argv[1]
+    Layer(fault=Disk(Path(sys.argv.pop(1))).fault)
     from agent.cli import main as agent
 
     agent()
