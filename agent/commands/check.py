@@ -23,6 +23,7 @@ from agent.config.broker import BrokerTable
 from agent.config.hostile_lines import slow_line
 from agent.config.inputs import (
     AnyInput,
+    FileTable,
     ModbusRtuTable,
     ModbusTcpTable,
     MqttInputTable,
@@ -34,6 +35,7 @@ from agent.config.load import AgentConfig, StreamTable
 from agent.defects.quarantine import NOTES
 from agent.dialects.topics import ROOT
 from agent.fleets import Chooser, check_fit
+from agent.inputs.file import probe_file
 from agent.inputs.kinds import open_input
 from agent.inputs.ports import named
 from agent.inputs.replay import probe_recording
@@ -216,6 +218,8 @@ def _input(source: AnyInput, detectors: dict[str, Detector]) -> Iterator[Finding
 
         found = probe_device(source)
         yield Finding(found.complete, what, found.text, 0 if found.complete else UNAVAILABLE)
+    elif isinstance(source, FileTable) and (trouble := probe_file(source)):
+        yield Finding(False, what, trouble, UNAVAILABLE)
     elif isinstance(source, ReplayTable) and (trouble := probe_recording(source)):
         yield Finding(False, what, trouble, UNAVAILABLE)
     else:

@@ -11,7 +11,8 @@ from typing import Final
 from agent.config.inputs import FileTable
 from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
-from models.files import descriptor_of
+from agent.parsing.documents import OVER_LINES, go_over_lines
+from models.files import descriptor_of, open_file
 from models.formats.encodings import is_utf16
 from models.formats.header import LINES_MAX, Preamble, Wanted, plain
 from models.formats.lines import Framer, ends_with_cr
@@ -60,8 +61,8 @@ class FileInput(ThreadedInput):
     def _open(self, at_end: bool) -> None:
         self._file = file = io.FileIO(self._settings.path, opener=descriptor_of)
         begin = file.read(_READ_BYTES_MAX)
-        if is_utf16(begin):
-            raise OSError(f"{self._settings.path} is UTF-16; let its program write UTF-8")
+        if (why := _unreadable(self._settings, begin)) is not None:
+            raise OSError(f"{self._settings.path}: {why}")
         file.seek(0)
         if self._settings.line_end == "auto" and ends_with_cr(begin):
             self._framer = Framer(self._settings.line_bytes_max, line_end="cr")
@@ -151,3 +152,22 @@ class FileInput(ThreadedInput):
         self._framer.end()
         self._header = None
         self._preamble = self._new_preamble()
+
+
+def probe_file(settings: FileTable) -> str | None:
+    """Say why a file that is there cannot be read, or None."""
+    try:
+        with open_file(settings.path) as file:
+            why = _unreadable(settings, file.read(_READ_BYTES_MAX))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"{settings.path} cannot be read: {error.strerror}"
+    return None if why is None else f"{settings.path}: {why}"
+
+
+def _unreadable(settings: FileTable, begin: bytes) -> str | None:
+    """Say why a file that begins so cannot be read line by line, or None."""
+    if is_utf16(begin):
+        return "it is UTF-16; let its program write UTF-8"
+    return OVER_LINES if settings.format == "json" and go_over_lines(begin) else None

@@ -8,6 +8,10 @@ from typing import Final
 from models.formats.lines import whole_lines
 
 _BOM: Final = b"\xef\xbb\xbf"
+OVER_LINES: Final = (
+    "its JSON documents go over several lines, and it is read line by line; let its program write"
+    " each of them in one line (jq -c . FILE does that)"
+)
 
 
 def documents(body: bytes) -> list[bytes]:
@@ -27,6 +31,27 @@ def documents(body: bytes) -> list[bytes]:
     except (ValueError, RecursionError):
         pass
     return whole_lines(body)[0]
+
+
+def go_over_lines(begin: bytes) -> bool:
+    """Whether what a file begins with is a JSON document that goes on in its next line.
+
+    >>> go_over_lines(b'{\n  "flow": 1\n}\n'), go_over_lines(b'{"flow": 1}\n{"flow": 2}\n')
+    (True, False)
+    """
+    lines = [line for line in whole_lines(begin.removeprefix(_BOM))[0] if line.strip()]
+    if len(lines) < 2 or lines[0].lstrip()[:1] not in (b"{", b"["):
+        return False
+    try:
+        json.loads(lines[0])
+    except (ValueError, RecursionError):
+        # a line that was cut is followed by a whole one
+        return lines[0].strip() in (b"{", b"[", b"[{") or lines[1].lstrip()[:1] in (
+            b'"',
+            b"]",
+            b"}",
+        )
+    return False
 
 
 def _has_line_ends(text: bytes) -> bool:

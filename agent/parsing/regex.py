@@ -66,7 +66,7 @@ class Regex:
         if any("_" in field or not field.isascii() for field in fields):
             return None
         if self._decimal_comma:
-            fields = [field.replace(",", ".") for field in fields]
+            fields = self._columns.with_points(fields)
         table = self._columns.block(fields)
         return None if table is None else Rows(lines, *table)
 

@@ -40,6 +40,7 @@ class Columns:
         self.width = len(columns)
         self._seconds = times.seconds
         self._numeric = times.numbers_are_times
+        self.has_comma = times.has_comma and TIME in columns  # which is no decimal sign
         self._time = columns.index(TIME) if TIME in columns else None
         self.has_time = self._time is not None
         channels = [names.index(name) if name in names else None for name in columns]
@@ -50,6 +51,15 @@ class Columns:
         side_by_side = self._used == list(range(first, first + len(self._used)))
         self._read_from = slice(first, first + len(self._used)) if side_by_side else self._used
         self._in_order = self._order == list(range(len(names)))
+
+    def with_points(self, fields: list[str]) -> list[str]:
+        """Return the fields of n lines with a point for each decimal comma."""
+        if not self.has_comma:
+            return [field.replace(",", ".") for field in fields]
+        return [
+            field if at % self.width == self._time else field.replace(",", ".")
+            for at, field in enumerate(fields)
+        ]
 
     def block(self, fields: list[str], has_nan: bool = True) -> Table | None:
         """Read the fields of n lines, one after the other; None if a used one is not a number.
@@ -152,9 +162,13 @@ class Separated:
 
     def _plain(self, text: str) -> list[str]:
         """Return the fields of lines without quotes."""
-        if self._decimal_comma:
+        comma_in_time = self._columns.has_comma
+        if self._decimal_comma and not comma_in_time:
             text = text.replace(",", ".")
-        return text.split() if self._separator == " " else text.split(self._separator)
+        fields = text.split() if self._separator == " " else text.split(self._separator)
+        return (
+            self._columns.with_points(fields) if self._decimal_comma and comma_in_time else fields
+        )
 
     def line(self, text: str) -> ReadRow | Refusal:
         """Read one line; return why it cannot be used."""

@@ -59,6 +59,7 @@ class Times:
         self._form = form
         self._zone = None if zone is None else zone_named(zone)
         self.numbers_are_times = "%" not in form  # else 20251128 may be a date
+        self.has_comma = "," in form
         self.earliest_s = -TIME_MAX if form == ELAPSED else TIME_MIN
 
     def seconds(self, text: str) -> float:

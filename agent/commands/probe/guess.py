@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 import re
 from collections import Counter
@@ -16,29 +15,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from agent.commands.probe.moments import (
+    MOST,
+    Apart,
+    Moment,
+    date_and_clock,
+    days_of_a_spreadsheet,
+    is_time,
+    moment_of,
+    pattern_of,
+)
 from agent.commands.probe.names import plain_name
+from agent.config.line_patterns import REGEX_BYTES_MAX
 from agent.parsing import checksum
 from models.formats.cells import IGNORED, MISSING_WORDS, TIME, has_decimal_comma, ungrouped
 from models.formats.encodings import Encoding, likely, transcoded
 from models.formats.header import Preamble, Wanted, is_value, names_in
 from models.formats.separated import SEPARATORS
-from models.formats.times import Times, zone_named
+from models.formats.times import zone_named
 from models.printable import printable
 
-_MOST: Final = 0.8  # of the lines must look alike
 _DEPTH_MAX: Final = 8
 _HIGH_SHARE_MAX: Final = 0.2  # of the bytes are not ASCII in Western text
 _WORDS_MAX: Final = 5  # without a value, in lines of pairs
-
-_WITH_OFFSET: Final = Times()
-_TIMES: Final = Times(zone="UTC")  # of local times, too
-# where a day and a month could be each other, the first that fits the most counts
-_PATTERNS: Final = {
-    f"{day} {clock}": Times(f"{day} {clock}", "UTC")
-    for day in ("%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y")
-    for clock in ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p")
-}
-_DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{2,4} \d", re.ASCII)
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 _SURROGATES = re.compile("[\ud800-\udfff]")  # halves of pairs, as JSON can write them
@@ -104,7 +103,7 @@ def guess(
 def _checksum(lines: Sequence[bytes]) -> checksum.Kind | None:
     for kind in checksum.KINDS:
         good = sum(checksum.checked(line, kind) is not None for line in lines)
-        if good and good >= _MOST * len(lines):
+        if good and good >= MOST * len(lines):
             return kind
     return None
 
@@ -134,7 +133,7 @@ def _texts(lines: Sequence[bytes], encoding: Encoding) -> Iterator[str]:
 
 def _json(texts: Sequence[str], found: Guess) -> bool:
     documents = [document for document in map(_object, texts) if document is not None]
-    if len(documents) < _MOST * len(texts):
+    if len(documents) < MOST * len(texts):
         return False
     leaves: dict[str, list[Any]] = {}
     for document in documents:
@@ -199,7 +198,7 @@ def _is_numbers(values: Sequence[Any]) -> bool:
         else isinstance(value, int | float)
         for value in known
     )
-    return bool(known) and numbers >= _MOST * len(known)
+    return bool(known) and numbers >= MOST * len(known)
 
 
 def _known(values: Sequence[Any]) -> list[Any]:
@@ -219,7 +218,7 @@ def _pairs(texts: Sequence[str], found: Guess) -> bool:
     lines = [_words(text) for text in texts]
     good = [pairs for pairs, _ in lines if any(_NUMBER.match(value) for value in pairs.values())]
     words = Counter(word for pairs, bare in lines if pairs for word in set(bare))
-    if len(good) < _MOST * len(texts) or len(words) > _WORDS_MAX:
+    if len(good) < MOST * len(texts) or len(words) > _WORDS_MAX:
         return False
     found.settings["format"] = "keyvalue"
     columns: dict[str, list[str]] = {}
@@ -275,17 +274,17 @@ def _suffix(value: str) -> str | None:
 
 
 def _csv(texts: Sequence[str], found: Guess) -> bool:
-    best: tuple[float, str, str, list[list[str]]] | None = None
+    best: tuple[float, str, str, list[tuple[str, list[str]]]] | None = None
     for separator in SEPARATORS:
-        rows = [names_in(text, separator) for text in texts]
-        width, count = Counter(map(len, rows)).most_common(1)[0]
-        if count < _MOST * len(rows) or (width < 2 and separator != ","):
+        rows = [(text, names_in(text, separator)) for text in texts]
+        width, count = Counter(len(cells) for _, cells in rows).most_common(1)[0]
+        if count < MOST * len(rows) or (width < 2 and separator != ","):
             continue
-        rows = [row for row in rows if len(row) == width]
-        comma = separator != "," and has_decimal_comma(itertools.chain(*rows))
-        decimal = "," if comma else "."
-        share = _share_of_numbers(rows, decimal)
-        if best is None or share > best[0] or (share == best[0] and width > len(best[3][0])):
+        rows = [(text, cells) for text, cells in rows if len(cells) == width]
+        cells = [cell for _, cells in rows for cell in cells]
+        decimal = "," if separator != "," and has_decimal_comma(cells) else "."
+        share = _share_of_values(cells, decimal)
+        if best is None or share > best[0] or (share == best[0] and width > len(best[3][0][1])):
             best = (share, separator, decimal, rows)
     if best is None or best[0] == 0.0:
         return False
@@ -295,11 +294,14 @@ def _csv(texts: Sequence[str], found: Guess) -> bool:
         found.settings["separator"] = separator
     if decimal != ".":
         found.settings["decimal"] = decimal
-    rows = [[_with_point(cell, decimal) for cell in row] for row in rows]
-    found.header = _header(texts, separator, len(rows[0]))
+    found.header = _header(texts, separator, len(rows[0][1]))
     if found.header:
-        rows = [row for row in rows if any(map(is_value, row))]
-    _name_columns(found, rows)
+        rows = [(text, cells) for text, cells in rows if any(map(is_value, cells))]
+    columns = list(zip(*(cells for _, cells in rows), strict=True))
+    apart = None if any(map(moment_of, columns)) else date_and_clock(columns)
+    _name_columns(found, columns, decimal, may_be_days=apart is None)
+    if apart is not None:
+        _put_together(found, apart, [text for text, _ in rows], separator)
     return True
 
 
@@ -316,68 +318,92 @@ def _with_point(cell: str, decimal: str) -> str:
     return ungrouped(cell, decimal == ",") or cell.replace(decimal, ".")
 
 
-def _share_of_numbers(rows: Sequence[Sequence[str]], decimal: str) -> float:
-    cells = [_with_point(cell, decimal) for row in rows for cell in row]
-    return sum(map(_is_value, cells)) / max(1, len(cells))
+def _share_of_values(cells: Sequence[str], decimal: str) -> float:
+    return sum(_is_value(_with_point(cell, decimal)) for cell in cells) / max(1, len(cells))
 
 
 def _is_value(cell: str) -> bool:
-    return bool(_NUMBER.fullmatch(cell)) or _is_time(cell)
+    return bool(_NUMBER.fullmatch(cell)) or is_time(cell)
 
 
-def _name_columns(found: Guess, rows: Sequence[Sequence[str]]) -> None:
-    columns = []
-    for at, cells in enumerate(zip(*rows, strict=True), 1):
-        label = found.header[at - 1] if found.header else f"column {at}"
+def _name_columns(
+    found: Guess, columns: Sequence[Sequence[str]], decimal: str, may_be_days: bool
+) -> None:
+    labels = _labels(found, len(columns))
+    timely = (at for at, texts in enumerate(columns) if _takes_time(found, labels[at], texts))
+    time_at = next(timely, None)
+    columns = [[_with_point(cell, decimal) for cell in cells] for cells in columns]
+    if time_at is None and may_be_days and (days := days_of_a_spreadsheet(labels, columns)):
+        time_at, moment = days
+        found.notes.append(f"{labels[time_at]} seems to be days of a spreadsheet: check the times")
+        _take(found, labels[time_at], moment)
+    names = []
+    for at, cells in enumerate(columns):
         known = _known(cells)
         numbers = sum(bool(_NUMBER.fullmatch(cell)) for cell in known)
-        if _takes_time(found, label, cells):
-            columns.append(TIME)
-        elif not known or numbers < _MOST * len(known):
-            columns.append(IGNORED)
+        if at == time_at:
+            names.append(TIME)
+        elif not known or numbers < MOST * len(known):
+            names.append(IGNORED)
         else:
-            wanted = found.label if len(rows[0]) == 1 and found.label else f"channel_{at}"
-            columns.append(found.name(label if found.header else wanted, label))
-    found.settings["columns"] = columns
+            wanted = found.label if len(columns) == 1 and found.label else f"channel_{at + 1}"
+            names.append(found.name(labels[at] if found.header else wanted, labels[at]))
+    found.settings["columns"] = names
+
+
+def _labels(found: Guess, width: int) -> Sequence[str]:
+    return found.header or [f"column {at}" for at in range(1, width + 1)]
+
+
+def _put_together(found: Guess, apart: Apart, texts: Sequence[str], separator: str) -> None:
+    """Have a pattern read a date and a time of day as one: no two columns can be the time."""
+    columns = found.settings["columns"]
+    labels = _labels(found, len(columns))
+    where = f"{labels[apart.first]} and {labels[apart.second]}"
+    pattern, keys = pattern_of(apart, columns, separator)
+    matches = [re.fullmatch(pattern, text[:REGEX_BYTES_MAX]) for text in texts]
+    moment = moment_of([match[TIME] if match else "" for match in matches])
+    if moment is None:
+        found.notes.append(
+            f"{where} are date and time of day, which no pattern can read as one here: let what"
+            " writes the lines put them into one column"
+        )
+        return
+    above = "; the header is counted as one line that cannot be read" if found.header else ""
+    found.notes.append(
+        f"{where} are date and time of day, which a pattern reads as one time{above}"
+    )
+    del found.settings["columns"]
+    found.settings.pop("separator", None)
+    found.settings |= {"format": "regex", "pattern": pattern} | ({"keys": keys} if keys else {})
+    found.header = None
+    _take(found, where, moment)
 
 
 # ---- times
 
 
-def _is_time(text: str) -> bool:
-    return not math.isnan(_TIMES.unix_s(text)) or bool(_patterns_of(text))
-
-
-def _patterns_of(text: str) -> list[str]:
-    """Return the patterns that a text fits."""
-    if not _DATE.match(text.strip()):
-        return []
-    return [form for form, times in _PATTERNS.items() if not math.isnan(times.unix_s(text))]
-
-
 def _takes_time(found: Guess, where: str, texts: Sequence[str]) -> bool:
     """Take a column for the time if most of it looks like one, and there is none yet."""
-    if found.time is not None or not texts:
-        return False
-    timely = sum(not math.isnan(_TIMES.unix_s(text)) for text in texts)
-    if timely < _MOST * len(texts):
-        fits = Counter(form for text in texts for form in _patterns_of(text))
-        (form, timely), *others = fits.most_common() or [("", 0)]
-        if timely < _MOST * len(texts):
-            return False
-        found.settings["time_format"] = form
-        if also := [repr(other) for other, count in others if count == timely]:
-            found.notes.append(
-                f"{where} may be {' or '.join(also)} as well: check the proposed time_format"
-            )
+    moment = moment_of(texts) if found.time is None else None
+    if moment is not None:
+        _take(found, where, moment)
+    return moment is not None
+
+
+def _take(found: Guess, where: str, moment: Moment) -> None:
     found.time = where
-    if sum(not math.isnan(_WITH_OFFSET.unix_s(text)) for text in texts) < timely:
+    if moment.form is not None:
+        found.settings["time_format"] = moment.form
+    if moment.also:
+        also = " or ".join(map(repr, moment.also))
+        found.notes.append(f"{where} may be {also} as well: check the proposed time_format")
+    if moment.local:
         found.settings["time_zone"] = zone = gateway_zone()
         found.notes.append(
             f"{where} has no offset from UTC: the proposed time_zone = {zone!r} is the gateway's;"
             " set that of the device"
         )
-    return True
 
 
 def gateway_zone() -> str:

@@ -28,7 +28,7 @@ from agent.mqtt.connection import (
     TooLarge,
 )
 from agent.mqtt.version import connected
-from agent.parsing.documents import documents
+from agent.parsing.documents import OVER_LINES, documents, go_over_lines
 from agent.parsing.measurement import as_bytes
 from models.files import open_file
 from models.formats.encodings import is_utf16
@@ -107,6 +107,8 @@ def listen_to_file(table: FileTable, seconds: float, show: Show) -> Heard:
         begin = file.read(_HEAD_BYTES)
         if is_utf16(begin):
             raise OSError(errno.EILSEQ, "it is UTF-16; let its program write UTF-8")
+        if go_over_lines(begin):
+            raise OSError(errno.EILSEQ, OVER_LINES)
         cr = bool(ends_with_cr(begin))
         head = begin[: begin.rfind(b"\r" if cr else b"\n") + 1]
         rest_at = max(len(head), size - _TAIL_BYTES)

@@ -44,6 +44,7 @@ def measured(
             {"cause": reject.cause, "line": reject.excerpt, "channel": reject.channel}
             for reject in parser.rejects()
         ],
+        "backwards": int(np.count_nonzero(np.diff(times) < 0)),
         "period_s": _period_s(times, steady=parser.has_time),
         "channels": {channel.name: _range(values[:, at]) for at, channel in enumerate(channels)},
     }

@@ -57,6 +57,11 @@ def _source(source: Document) -> Iterator[str]:
     yield f"{where}{_format(source)}{source['readings']} of {source['lines']} lines give readings"
     if source["period_s"]:
         yield f"  one every {source['period_s']:g} s"
+    if backwards := source["backwards"]:
+        yield (
+            f"  the time of {backwards} lines is before that of the line above: the agent uses a"
+            " late one only within lateness_samples of the stream; better sort them by their time"
+        )
     for cause, count in sorted(source["rejected"].items()):
         yield f"  rejected, {cause}: {count}"
     for reject in source["rejects"]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from agent.config.inputs import FileTable
+from agent.inputs.file import probe_file
 from agent.inputs.kinds import open_input
 from agent.inputs.plant import CHANNELS, PERIOD_S, Pump, csv_line
 from agent.inputs.source import Chunk
@@ -24,7 +25,8 @@ class Tail:
     def __init__(self, path: Path, **settings: object) -> None:
         table = {"name": "log", "stream": "pump", "type": "file", "columns": ["flow"]}
         given = table | {"path": path, "poll_interval_s": 0.01} | settings
-        self.input = open_input(FileTable.model_validate(given))
+        self.settings = FileTable.model_validate(given)
+        self.input = open_input(self.settings)
         self.chunks: list[Chunk] = []
         self.input.start(self.chunks.append)
 
@@ -252,6 +254,21 @@ columns = {["time", *(channel.name for channel in CHANNELS)]}
     append(path, b"".join(lines[200:]))
     wait_until(lambda: stored() == 300, "what came then")
     assert agent.stop() == 0
+
+
+def test_json_over_several_lines_is_refused_and_read_when_it_is_in_one(
+    path: Path, tails: list[Tail]
+) -> None:
+    append(path, b'{\n  "flow": 1\n}\n')
+    tails.append(tail := Tail(path, format="json", columns=None))
+    wait_until(lambda: "jq -c" in (tail.input.status().last_error or ""), "the refusal")
+    assert "documents go over several lines" in (probe_file(tail.settings) or "")
+    path.unlink()
+    path.write_bytes(b"")
+    wait_until(lambda: tail.input.status().connected, "a file in its place")
+    append(path, b'{"flow": 1}\n')
+    tail.has(b'{"flow": 1}')
+    assert probe_file(tail.settings) is None
 
 
 def test_a_pipe_is_refused_and_does_not_keep_the_input_from_its_end(

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from agent.config.inputs import InputTable
-from agent.parsing.documents import documents
+from agent.parsing.documents import documents, go_over_lines
 from agent.parsing.lines import LineParser
 from models.manifest import Channel
 
@@ -52,6 +52,31 @@ def test_a_line_may_be_an_array_of_objects() -> None:
 )
 def test_what_is_no_such_document_is_lines(body: bytes) -> None:
     assert documents(body) == body.split(b"\n")[: len(documents(body))]
+
+
+@pytest.mark.parametrize(
+    ("text", "over_lines"),
+    [
+        (json.dumps(ROW, indent=2), True),
+        (json.dumps([ROW, ROW], indent=2), True),
+        ("\ufeff\n" + json.dumps(ROW, indent="\t"), True),
+        ('{"flow": 1,\n"temp": 2}', True),
+        ('{\r\n"flow": 1}', True),
+        (
+            "[" + json.dumps(ROW) + ",\n" + json.dumps(ROW) + "]",
+            False,
+        ),  # may be a line that was cut
+        ('[\n{"flow": 1},', True),
+        ('{"flow": 1}\n{"flow": 2}', False),
+        ('{"flow": 1, "te\n{"flow": 2}', False),
+        ("[12:00] flow 41.7\n[12:01] flow 41.8", False),
+        ("{", False),
+        ("1,2\n3,4", False),
+        ("", False),
+    ],
+)
+def test_a_document_over_several_lines_is_recognised(text: str, over_lines: bool) -> None:
+    assert go_over_lines(text.encode()) == over_lines
 
 
 def test_half_a_surrogate_pair_stays_what_it_was() -> None:

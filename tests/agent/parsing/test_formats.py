@@ -174,6 +174,37 @@ def test_every_format_has_the_decimal_comma(given: dict[str, Any], line: bytes) 
     assert not read.counters
 
 
+@pytest.mark.parametrize(
+    ("given", "line", "form"),
+    [
+        (
+            {"columns": ["time", "flow"], "separator": ";"},
+            b"14.11.2023, 22:13:20,5;7,5",
+            "{}, {},%f",
+        ),
+        ({"columns": ["flow", "time"], "separator": ";"}, b"7,5;14.11.2023 22:13:20,5", "{} {},%f"),
+        (
+            {"format": "regex", "pattern": "(?P<time>[^;]+);(?P<flow>[^;]+)"},
+            b"14.11.2023, 22:13:20.5;7,5",
+            "{}, {}.%f",
+        ),
+        (
+            {"format": "json", "time_key": "t"},
+            b'{"t": "14.11.2023, 22:13:20", "flow": "7,5"}',
+            "{}, {}",
+        ),
+    ],
+)
+def test_a_comma_in_a_time_is_no_decimal_sign(
+    given: dict[str, Any], line: bytes, form: str
+) -> None:
+    form = form.format("%d.%m.%Y", "%H:%M:%S")
+    read = parser(decimal=",", time_format=form, time_zone="UTC", **given)
+    expected = (1.7e9 + 0.5 * ("%f" in form), 7.5, None)
+    assert rows(read, [line] * 3) == [expected] * 3
+    assert not read.counters
+
+
 # ---- what was cut off, and what was damaged
 
 

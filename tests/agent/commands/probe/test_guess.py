@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agent.commands.probe.baud import RATES, choose, is_clear
@@ -13,9 +15,12 @@ from agent.commands.probe.guess import Guess, guess
 from agent.commands.probe.measure import Arrival, measured, plain_channels
 from agent.commands.probe.names import plain_name
 from agent.commands.probe.propose import input_name, input_table, rounded
+from agent.config.hostile_lines import slow_line
 from agent.config.inputs import InputTable
+from agent.config.line_patterns import channels_in
 from agent.inputs.plant import CHANNELS, Pump, csv_line
 from agent.parsing.checksum import KINDS, Kind, signed
+from agent.parsing.lines import LineParser
 
 PUMP = [csv_line(1.7e9 + n / 5, row).encode() for n, row in enumerate(Pump(1).run(20))]
 
@@ -168,6 +173,8 @@ def test_a_local_time_is_proposed_with_a_zone_and_a_note(monkeypatch: pytest.Mon
         ("09/21/2026 02:13:33 PM", "%m/%d/%Y %I:%M:%S %p"),
         ("21/09/2026 14:13", "%d/%m/%Y %H:%M"),
         ("2026/09/21 14:13:33", "%Y/%m/%d %H:%M:%S"),
+        ("21.09.2026 14:13:33.250", "%d.%m.%Y %H:%M:%S.%f"),
+        ("21.09.2026, 14:13:33", "%d.%m.%Y, %H:%M:%S"),
     ],
 )
 def test_a_time_of_another_form_is_proposed_with_its_pattern(time: str, form: str) -> None:
@@ -178,6 +185,104 @@ def test_a_time_of_another_form_is_proposed_with_its_pattern(time: str, form: st
         assert len(found.channels) == 1
         assert "has no offset from UTC" in found.notes[-1]
         assert understood(found, [line.encode()]) == 1
+
+
+TOGETHER = {
+    "semicolons": (
+        "21.09.2026;14:13:{n};41,7;-20,5;ok",
+        {
+            "pattern": "(?P<time>[^;]+;[^;]+);(?P<channel_3>[^;]*);(?P<channel_4>[^;]*);[^;]*",
+            "decimal": ",",
+            "time_format": "%d.%m.%Y;%H:%M:%S",
+        },
+    ),
+    "commas and fractions": (
+        "a,2026-09-21,14:13:{n}.250,41.7,-20.5",
+        {
+            "pattern": "[^,]*,(?P<time>[^,]+,[^,]+),(?P<channel_4>[^,]*),(?P<channel_5>[^,]*)",
+            "time_format": "%Y-%m-%d,%H:%M:%S.%f",
+        },
+    ),
+    "blanks": (
+        "09/21/2026  2:13:{n} 41.7 -20.5",
+        {
+            "pattern": r"\s*(?P<time>\S+\s+\S+)\s+(?P<channel_3>\S+)\s+(?P<channel_4>\S+)\s*",
+            "time_format": "%m/%d/%Y %H:%M:%S",
+        },
+    ),
+    "the other order, and blanks around": (
+        "41.7 ; 2:13:{n} PM ; 21.09.26 ; -20.5",
+        {
+            "pattern": "(?P<channel_1>[^;]*);(?P<time>[^;]+;[^;]+);(?P<channel_4>[^;]*)",
+            "time_format": "%I:%M:%S %p ; %d.%m.%y",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_a_date_and_a_time_of_day_in_two_columns_are_read_by_a_pattern(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    text, settings = TOGETHER[name]
+    lines = [text.replace("{n}", str(n)).encode() for n in range(10, 30)]
+    found = guess(lines)
+    assert found is not None
+    assert found.settings == settings | {"format": "regex", "time_zone": "UTC"}
+    assert "are date and time of day, which a pattern reads as one time" in found.notes[0]
+    table = InputTable.model_validate({"name": "a", "stream": "s"} | found.settings)
+    parser = LineParser(table, plain_channels(list(found.channels)))
+    read = parser.parse(lines, 0.0)
+    began = datetime(2026, 9, 21, 2 + 12 * ("14" in text or "PM" in text), 13, 10, tzinfo=UTC)
+    first = began.timestamp() + 0.25 * (".250" in text)
+    assert read.times.tolist() == [first + n for n in range(20)]
+    assert read.values.tolist() == [[np.float32(41.7), -20.5]] * 20
+    assert not parser.counters
+    channels_in(settings["pattern"])
+    assert slow_line(settings["pattern"]) is None
+
+
+def test_what_no_pattern_can_put_together_is_told() -> None:
+    found = guess([b'"21.09.2026";"14:13:33";41.7', b'"21.09.2026";"14:13:34";41.8'])
+    assert found is not None
+    assert found.time is None
+    assert "column 1 and column 2 are date and time of day" in found.notes[0]
+    assert "let what writes the lines put them into one column" in found.notes[0]
+
+
+def test_days_of_a_spreadsheet_are_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    for header in (b"Zeit;p", b"A;p", None):
+        rows = [b"45989,77777%d;4,5" % n for n in range(7, 10)]
+        lines = [header, *rows] if header else rows
+        found = guess(lines)
+        assert found is not None
+        assert found.settings["time_format"] == "excel"
+        assert found.settings["time_zone"] == "Europe/Berlin"
+        assert "seems to be days of a spreadsheet: check the times" in found.notes[0]
+        assert len(found.channels) == 1
+        assert understood(found, rows) == 3
+    dated = guess([b"Datum;p", b"45989;4.5", b"45990;4.6"])
+    assert dated is not None
+    assert dated.time == "Datum"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"45989;1.5", b"45990;1.6"],  # a counter
+        [b"1.5;45989.5", b"1.6;45990.5"],  # any figure
+        [b"time;speed", b"99;45989.5", b"100;45990.5"],
+        [b"45990.5;1.5", b"45989.5;1.6"],  # goes back
+        [b"45990.5;1.5", b"60000.5;1.6"],  # decades
+        [b"1;45990.5;2023-11-14T22:13:20Z", b"2;45990.5;2023-11-14T22:13:21Z"],
+    ],
+)
+def test_other_figures_are_no_days(lines: list[bytes]) -> None:
+    found = guess(lines)
+    assert found is not None
+    assert found.settings.get("time_format") is None
 
 
 def test_a_day_that_may_be_a_month_is_told() -> None:

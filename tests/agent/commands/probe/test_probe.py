@@ -248,7 +248,7 @@ def test_a_file_with_a_header_and_what_it_gets(
 
 def test_a_file_without_a_time_gets_a_note_and_one_with_a_date_does_not(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    path.write_text("Datum;Zeit;T\n" + "21.09.2026;14:13:33;20,5\n" * 5)
+    path.write_text("Station;T\n" + "Nord;20,5\n" * 5)
     (source,) = found("file", path, seconds=0.1)["sources"]
     assert "no time was found" in source["notes"][0]
     path.write_text("Zeit;T\n" + "21.09.2026 14:13:33;20,5\n" * 5)
@@ -257,6 +257,29 @@ def test_a_file_without_a_time_gets_a_note_and_one_with_a_date_does_not(tmp_path
     assert "no time was found" not in str(source["notes"])
     config = pasted(document, tmp_path)
     assert reads(config, 0, [b"Zeit;T", b"22.09.2026 00:00:00;7,5"]) == [[7.5]]
+
+
+def test_a_file_with_the_date_and_the_time_of_day_in_two_columns(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    rows = [f"21.09.2026;14:13:{second};1.404,{second};x" for second in range(10, 30)]
+    path.write_text("\n".join(["Datum;Zeit;Öl-Druck;Status", *rows, ""]))
+    document = found("file", path, seconds=0.1)
+    (source,) = document["sources"]
+    assert (source["readings"], source["time"]) == (20, "Datum and Zeit")
+    assert source["rejected"] == {"bad_time": 1, "not_a_number": 1}
+    assert "the header is counted as one line that cannot be read" in source["notes"][0]
+    assert source["channels"]["Oel-Druck"]["low"] == pytest.approx(1404.1)
+    config = pasted(document, tmp_path)
+    assert reads(config, 0, [b"22.09.2026;00:00:00;7,5;y"]) == [[7.5]]
+
+
+def test_rows_that_are_not_in_order_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("".join(f"2023-11-14T22:13:{second}Z,7\n" for second in (10, 12, 11, 13, 12)))
+    assert found("file", path, seconds=0.1)["sources"][0]["backwards"] == 2
+    told = probe("file", path, "--seconds", 0.1).stdout
+    assert "the time of 2 lines is before that of the line above" in told
+    assert "sort them by their time" in told
 
 
 def test_control_c_ends_the_listening_and_what_came_counts(tmp_path: Path) -> None:
@@ -298,7 +321,11 @@ def test_options_before_the_command_hold_or_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("data", "said"),
-    [(b"1,2", "has 3 bytes, but no line end"), ("1,2\n".encode("utf-16"), "it is UTF-16")],
+    [
+        (b"1,2", "has 3 bytes, but no line end"),
+        ("1,2\n".encode("utf-16"), "it is UTF-16"),
+        (b'{\n  "flow": 7\n}\n', "each of them in one line (jq -c . FILE does that)"),
+    ],
 )
 def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, data: bytes, said: str) -> None:
     path = tmp_path / "log.csv"
