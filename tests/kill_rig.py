@@ -39,7 +39,7 @@ from models.messages import Float32, Samples, stored_samples
 from models.pipeline import Pipeline
 from models.times import iso_time
 from tests.collector_process import CollectorProcess
-from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until
+from tests.conftest import WAIT_S_MAX, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
 from tests.serial_line import Line
 from tests.uplink_rig import Ops
 
@@ -117,7 +117,7 @@ class MqttLoad:
         self._client.loop_start()
 
     def send(self, lines: Sequence[str]) -> None:
-        self._client.publish("pumps/1", "\n".join(lines), qos=1).wait_for_publish(30)
+        self._client.publish("pumps/1", "\n".join(lines), qos=1).wait_for_publish(WAIT_S_MAX)
 
     def close(self) -> None:
         self._client.disconnect()

@@ -21,7 +21,7 @@ from agent.journal import (
     JournalHandler,
     PrefixFormatter,
 )
-from tests.conftest import ROOT
+from tests.conftest import ROOT, WAIT_S_MAX
 from tests.hostile import HOSTILE, SHOWN
 
 LOG = logging.getLogger("agent.test")
@@ -31,7 +31,7 @@ LOG = logging.getLogger("agent.test")
 def journald(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "journal"))
-        listening.settimeout(10.0)
+        listening.settimeout(WAIT_S_MAX)
         yield listening
 
 

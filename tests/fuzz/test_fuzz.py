@@ -69,7 +69,7 @@ from models.pipeline import Pipeline
 from models.printable import json_text, printable
 from tests.agent.scoring.test_leaps import QUALITIES, Rig
 from tests.agent.test_clock import HOUR_S, NOW_S
-from tests.conftest import ROOT, ZOO_BUNDLE, wait_until
+from tests.conftest import ROOT, WAIT_S_MAX, ZOO_BUNDLE, wait_until
 from tests.hostile import hostile_text
 from tests.scripted_broker import PUBLISH, SUBACK, ScriptedBroker, Session, fixed_header
 
@@ -379,7 +379,7 @@ def test_every_message_of_an_mqtt_input_is_a_row_or_counted() -> None:
         parser, source = LineParser(validated.lines, CHANNELS), open_input(validated)
         source.start(chunks.append)
         try:
-            receiver = session.get(timeout=30)
+            receiver = session.get(timeout=WAIT_S_MAX)
             lines_in = rows_out = passed_over = 0
             for first in each_in_time(range(0, PAYLOADS, 500)):
                 bodies = [next(messages) for _ in range(500)]
@@ -409,7 +409,7 @@ def test_whatever_a_broker_sends_is_passed_on_shortened_or_ends_the_connection()
         ours, theirs = socket.socketpair()
         with ours, theirs:
             for side in (ours, theirs):
-                side.settimeout(10)
+                side.settimeout(WAIT_S_MAX)
             theirs.sendall(stream)
             theirs.shutdown(socket.SHUT_WR)
             bounded = BoundedSocket(ours, 1000, chance.random() < 0.5, lambda: None)

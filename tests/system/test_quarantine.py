@@ -19,7 +19,7 @@ from agent.inputs.plant import CHANNELS, PERIOD_S, Pump
 from agent.mqtt.client import Client
 from agent.store.reader import Reader
 from models.errors import StoreError
-from tests.conftest import ZOO_BUNDLE, RealAgent, RealBroker, wait_until
+from tests.conftest import WAIT_S_MAX, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
 from tests.disk import Disk
 from tests.planted import MARK
 
@@ -60,7 +60,7 @@ class Sensor:
         self._client.loop_start()
 
     def publish(self, *lines: str, qos: int = 1, retain: bool = False) -> None:
-        self._client.publish(TOPIC, "\n".join(lines), qos, retain).wait_for_publish(30)
+        self._client.publish(TOPIC, "\n".join(lines), qos, retain).wait_for_publish(WAIT_S_MAX)
 
     def close(self) -> None:
         self._client.disconnect()

@@ -23,7 +23,7 @@ from agent.config.line_patterns import REGEX_BYTES_MAX, channels_in
 from agent.config.time_limit import TIME_LIMIT, TooSlow
 from agent.parsing.lines import LineParser
 from models.manifest import Channel
-from tests.conftest import ROOT, ZOO_BUNDLE
+from tests.conftest import ROOT, WAIT_S_MAX, ZOO_BUNDLE
 
 # none of them within hours
 SLOW = {
@@ -166,7 +166,7 @@ def test_in_another_thread_there_is_no_limit_and_no_trouble() -> None:
 
     thread = threading.Thread(target=use)
     thread.start()
-    thread.join(10)
+    thread.join(WAIT_S_MAX)
     assert found != [None]
 
 

@@ -225,7 +225,7 @@ def test_another_broker_takes_over(
 def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "notify"))
-        listening.settimeout(30.0)
+        listening.settimeout(WAIT_S_MAX)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         yield listening
 
@@ -397,7 +397,7 @@ def test_an_uplink_that_leaves_takes_its_acknowledgements_along(
     ops.on_subscribe = lambda *_: subscribed.set()
     ops.connect("127.0.0.1", broker.port)
     ops.loop_start()
-    assert subscribed.wait(30)
+    assert subscribed.wait(WAIT_S_MAX)
     relay.start()
     batch.messages = [Outgoing("health", None, 0.0, {}) for _ in range(50)]
     store.commit(batch, "synced")

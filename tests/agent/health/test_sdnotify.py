@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.health.sdnotify import Notifier
+from tests.conftest import WAIT_S_MAX
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -18,7 +19,7 @@ def test_messages_arrive_as_systemd_expects_them(
     name = str(tmp_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", "@" + name if abstract else name)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.settimeout(10.0)
+        systemd.settimeout(WAIT_S_MAX)
         systemd.bind("\0" + name if abstract else name)
         notifier = Notifier()
         notifier.starting(1.5)

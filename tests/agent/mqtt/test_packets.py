@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from agent.mqtt.packets import BoundedSocket
+from tests.conftest import WAIT_S_MAX
 from tests.scripted_broker import fixed_header
 
 BYTES_MAX = 1000
@@ -21,7 +22,7 @@ class Reading:
 
     def __init__(self, data: bytes, mqtt5: bool = False, piece_bytes: int = 100_000) -> None:
         ours, self._theirs = socket.socketpair()
-        ours.settimeout(10)
+        ours.settimeout(WAIT_S_MAX)
         self.bounded = BoundedSocket(ours, BYTES_MAX, mqtt5, lambda: None)
         pieces = [data[at : at + piece_bytes] for at in range(0, len(data), piece_bytes)]
         self._thread = threading.Thread(target=self._send, args=(pieces,))
@@ -54,7 +55,7 @@ class Reading:
 
     def close(self) -> None:
         self.bounded.close()
-        self._thread.join(10)
+        self._thread.join(WAIT_S_MAX)
         self._theirs.close()
 
 

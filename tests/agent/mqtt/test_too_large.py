@@ -311,7 +311,7 @@ def test_what_waits_for_its_commit_is_bounded_in_bytes(monkeypatch: pytest.Monke
                 wait_until(lambda number=number: len(one.chunks) > number, "the next message")
                 assert len(one.chunks) <= number + 5
                 one.input.committed([one.chunks[number].token])
-            assert sent.wait(10)
+            assert sent.wait(WAIT_S_MAX)
             wait_until(lambda: len(scripted.sessions[0].acknowledged) == 300, "all to be told")
             assert one.input.status().reconnects == 0
         finally:

@@ -16,7 +16,7 @@ from agent.dialects.dialect import Topic
 from agent.health.status import uplink_lines
 from agent.mqtt.connection import UNSUPPORTED_PROTOCOL
 from agent.uplink.denials import Denials
-from tests.conftest import ROOT, RealBroker, wait_until
+from tests.conftest import ROOT, WAIT_S_MAX, RealBroker, wait_until
 from tests.scripted_broker import DISCONNECT, Published, ScriptedBroker, Session
 from tests.uplink_rig import Gateway, Ops
 
@@ -110,7 +110,7 @@ def test_alarms_go_first_while_the_guilty_one_is_looked_for(
         one.put(5)
         one.uplink.start()
         for _ in range(3):
-            session = denied.get(timeout=30)
+            session = denied.get(timeout=WAIT_S_MAX)
             one.put(1, "alarm")  # raised before the link breaks
             session.hang_up()
 

@@ -27,7 +27,7 @@ from agent.mqtt.client import Client
 from agent.parsing.checksum import signed
 from agent.parsing.lines import LineParser
 from models.errors import ConfigError
-from tests.conftest import ROOT, RealBroker, wait_until
+from tests.conftest import ROOT, WAIT_S_MAX, RealBroker, wait_until
 from tests.modbus_device import Cable, Device, Unit
 from tests.scripted_broker import PUBLISH, SUBACK, ScriptedBroker, Session
 
@@ -391,7 +391,7 @@ def test_what_the_broker_retained_is_told(broker: RealBroker) -> None:
     client = Client()
     client.connect("127.0.0.1", broker.port)
     client.loop_start()
-    client.publish("plant/1/flow", "41.5", qos=1, retain=True).wait_for_publish(10)
+    client.publish("plant/1/flow", "41.5", qos=1, retain=True).wait_for_publish(WAIT_S_MAX)
     document = found("mqtt", f"127.0.0.1:{broker.port}", "--topic", "plant/#", seconds=0.5)
     assert (document["lines"], document["retained"]) == (1, 1)
     (said,) = [line for line in report.lines(document) if "retained by the broker" in line]
