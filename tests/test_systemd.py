@@ -102,7 +102,7 @@ def test_whatever_else_ends_it_is_tried_again_for_ever_but_slowly() -> None:
 
 
 def test_a_reload_is_the_signal_that_the_agent_takes() -> None:
-    assert setting("ExecReload") == "/bin/kill -HUP $MAINPID"
+    assert setting("ExecReload") == "/bin/sh -c 'kill -HUP ${MAINPID}'"
 
 
 def test_the_interpreter_keeps_its_fast_kernels() -> None:

@@ -18,6 +18,7 @@ from agent.commands.finding import Finding
 from agent.config.broker import BrokerTable, MqttTable
 from agent.config.inputs import MqttInputTable
 from agent.config.load import AgentConfig
+from agent.mqtt.credentials import PASSWORD, credential
 from models.keys import REVOKED
 
 
@@ -36,6 +37,12 @@ def secrets(config: AgentConfig) -> Iterator[Finding]:
                 " can read them. Set tls_ca_file"
             )
             yield Finding(True, what, detail, mark="warn")
+    if config.mqtt is not None and not _password_is_known(config.mqtt):
+        detail = (
+            f"no password for the user {config.mqtt.username} is known here, so none is tried."
+            f" If it is in /etc/credstore/{PASSWORD}, only the service gets it, from systemd"
+        )
+        yield Finding(True, "mqtt", detail, mark="warn")
     files = sorted({file for broker in brokers.values() for file in _secret_files(broker)})
     readable = [told for file in files if (told := readers(file, _own_groups(config)))]
     trusted = _trusted(config.keys.directory)
@@ -63,6 +70,11 @@ def other_user(config: AgentConfig) -> Iterator[Finding]:
         f" says ok. Test it as {user}: sudo -u {user} fieldwatch-agent check"
     )
     yield Finding(True, "user", detail, mark="warn")
+
+
+def _password_is_known(broker: MqttTable) -> bool:
+    given = broker.password_file or broker.tls_cert_file or credential(PASSWORD)
+    return broker.username is None or given is not None
 
 
 def _local(host: str) -> bool:

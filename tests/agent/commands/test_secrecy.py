@@ -97,6 +97,20 @@ def test_the_uplinks_is_too(tmp_path: Path, password: Path) -> None:
     )
 
 
+def test_a_password_that_only_the_service_gets_is_told(
+    tmp_path: Path, password: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the broker's refusal would look like a wrong password."""
+    local = UPLINK.replace("192.0.2.1", "localhost").replace('password_file = "password"', "")
+    source = INPUT.replace("HOST", "localhost")
+    (told,) = warnings(tmp_path, local, source)
+    assert told.startswith("mqtt: no password for the user gw-1 is known here")
+    assert "/etc/credstore/mqtt.password" in told
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    password.with_name("mqtt.password").write_text("secret")
+    assert warnings(tmp_path, local, source) == []
+
+
 def test_a_file_that_every_user_can_read_is_named_with_the_remedy(
     tmp_path: Path, password: Path
 ) -> None:
