@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from agent.alarms.predicted import LimitWatch
+from agent.alarms.limit import check_limits
 from agent.bundles.load import Loaded, Loader, baseline
 from agent.bundles.trial import SECONDS_MAX
 from agent.clock import Clock
@@ -147,7 +147,7 @@ def check_fit(
 ) -> None:
     """Raise ConfigError where the inputs of a stream, or its limits, do not fit a detector."""
     if limits:
-        LimitWatch(table.name, table.limits, table.prediction, detector.forecaster)
+        check_limits(table.name, table.limits, detector.manifest.channels)
     for source in config.inputs:
         if source.stream == table.name:
             LineParser(source.lines, detector.manifest.source_channels)

@@ -31,7 +31,7 @@ ALL = slice(None)
 GOOD, INTERPOLATED, HELD, MISSING = range(4)
 QUALITIES = ("good", "interpolated", "held", "missing")
 
-EventKind = Literal["anomaly", "stuck", "missing", "silent", "limit"]
+EventKind = Literal["anomaly", "stuck", "missing", "silent", "limit", "limit_passed"]
 ClockQuality = Literal["synced", "unsynced", "unknown"]
 
 
@@ -205,6 +205,24 @@ class LimitForecast:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitPassed:
+    """A limit that a channel has passed, as measured."""
+
+    side: Literal["high", "low"]
+    level: Literal["warning", "critical"]
+    value: float  # the limit, in unit
+    unit: str  # of the channel
+    worst: float  # farthest beyond it so far, in unit
+    worst_at: float  # Unix seconds
+    newest: float  # in unit
+    newest_at: float  # Unix seconds
+
+    def moved(self, by_s: float) -> LimitPassed:
+        """Return the same with its times ``by_s`` seconds later."""
+        return replace(self, worst_at=self.worst_at + by_s, newest_at=self.newest_at + by_s)
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """An abnormal stretch of a stream. A detector opens it and later closes it.
 
@@ -222,7 +240,7 @@ class Event:
     severity: Severity  # of the probability, by the bundle's ``severities``
     channels: tuple[Contribution, ...] = ()  # worst first
     closed: float | None = None  # the sample that closed it
-    limit: LimitForecast | None = None  # of a predictive alarm
+    limit: LimitForecast | LimitPassed | None = None  # of the kinds "limit" and "limit_passed"
 
     @property
     def state(self) -> Literal["opened", "closed"]:

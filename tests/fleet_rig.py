@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,13 @@ class Fleeting:
     A row is a second: (n, 2) values of ``CHANNELS``.
     """
 
-    def __init__(self, *names: str, clock: Clock | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        *names: str,
+        clock: Clock | None = None,
+        limits: Sequence[Mapping[str, Any]] = (),
+        **settings: Any,
+    ) -> None:
         given = {
             "period_s": 1.0,
             "channels": [{"name": name, "unit": "m"} for name in CHANNELS],
@@ -38,7 +44,9 @@ class Fleeting:
             "off_samples": 5,
         }
         tables = [
-            StreamTable.model_validate({"name": name, "baseline": given | settings})
+            StreamTable.model_validate(
+                {"name": name, "baseline": given | settings, "limits": limits}
+            )
             for name in names
         ]
         assert tables[0].baseline is not None

@@ -110,7 +110,7 @@ class Gateway:
         self.sent += [
             dict(message.data)
             for message in self._batch.messages
-            if message.kind == "alarm" and message.data["kind"] == "limit"
+            if message.kind == "alarm" and message.data["limit"]
         ]
         self._store.commit(self._batch, "synced")
 

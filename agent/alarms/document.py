@@ -11,15 +11,37 @@ from typing import TYPE_CHECKING, Any
 from models.times import iso_time
 
 if TYPE_CHECKING:
-    from models.messages import Event, LimitForecast
+    from models.messages import Event, LimitForecast, LimitPassed
 
 ACTIONS = {
     "anomaly": "look at the machine: the channels named moved as they did not in normal operation",
     "stuck": "check the sensor: its value does not change any more",
     "missing": "check the sensor and its cable: it gives no usable value",
     "silent": "check the device, its cable and power: nothing comes from it",
-    "limit": "take load off the machine, and plan the work that it needs",
 }
+# by the side of a limit: what a forecast does, what it will do, where a passed one is, its worst
+_RISES = {"high": "rises", "low": "falls"}
+_RISE = {"high": "rise above", "low": "fall below"}
+_ABOVE = {"high": "above", "low": "below"}
+_HIGHEST = {"high": "highest", "low": "lowest"}
+
+
+def advice(event: Event) -> str:
+    """Return what to do about an event, where nobody says better: by its kind, or its limit."""
+    limit = event.limit
+    if limit is None:
+        return ACTIONS[event.kind]
+    channel = event.channels[0].channel
+    if event.kind == "limit":
+        return f"find out why {channel} {_RISES[limit.side]}, and act before it passes the limit"
+    if limit.level == "warning":
+        return (
+            f"find out why {channel} is so {limit.side}, and plan the work that the machine needs"
+        )
+    return (
+        f"act now: {channel} is dangerously {limit.side}; bring it back, or the machine into a safe"
+        " state"
+    )
 
 
 def nothing_usable(counts: Mapping[str, int], seconds: float, last: str) -> str:
@@ -58,7 +80,7 @@ def alarm_document(
         "score": _short(event.score),
         "probability": _short(event.probability),
         "severity": event.severity,
-        "action": action or ACTIONS[event.kind],
+        "action": action or advice(event),
         "channels": [
             {
                 "channel": channel.channel,
@@ -74,13 +96,25 @@ def alarm_document(
     }
 
 
-def limit_document(limit: LimitForecast) -> dict[str, Any]:
-    """Return when a limit will be passed as JSON data, for alarms and ``status``."""
+def limit_document(limit: LimitForecast | LimitPassed) -> dict[str, Any]:
+    """Return when a limit will be passed, or how far it is, as JSON data."""
+    from models.messages import LimitPassed  # numpy: where there is a limit, it is loaded
+
+    own = {"side": limit.side, "level": limit.level, "value": limit.value, "unit": limit.unit}
+    return own | (_passed(limit) if isinstance(limit, LimitPassed) else _forecast(limit))
+
+
+def _passed(limit: LimitPassed) -> dict[str, Any]:
     return {
-        "side": limit.side,
-        "level": limit.level,
-        "value": limit.value,
-        "unit": limit.unit,
+        "worst": _short(limit.worst),
+        "worst_at": iso_time(limit.worst_at),
+        "newest": _short(limit.newest),
+        "newest_at": iso_time(limit.newest_at),
+    }
+
+
+def _forecast(limit: LimitForecast) -> dict[str, Any]:
+    return {
         "made": iso_time(limit.made),
         "probability": _short(limit.probability),
         "median_s": _short(limit.median_s),
@@ -99,7 +133,10 @@ def _gravity(alarm: Mapping[str, Any]) -> tuple[int, float, float]:
     probability = alarm.get("probability")
     # alarms stored before there were severities come after those that have one
     severity = _SEVERITIES.index(alarm["severity"]) if "severity" in alarm else len(_SEVERITIES)
-    return severity, 1.0 if probability is None else float(probability), -float(alarm["score"])
+    rarity = 1.0 if probability is None else float(probability)
+    if alarm["kind"] == "limit_passed":  # what is certain comes first
+        rarity = 0.0
+    return severity, rarity, -float(alarm["score"])
 
 
 _SEVERITIES = ("high", "medium", "low")
@@ -114,14 +151,15 @@ def describe(alarm: Mapping[str, Any]) -> str:
     """Return the alarm in one line for a person; times are UTC."""
     until = f" until {alarm['closed']}" if alarm["closed"] else ", still open"
     channels = "; ".join(_channel(alarm["kind"], channel) for channel in alarm["channels"])
-    if alarm.get("limit"):  # alarms stored before there were forecasts have none
-        first = alarm["channels"][0]
-        channels = f"{first['channel']} {time_to_limit(alarm['limit'])}"
+    if limit := alarm.get("limit"):  # alarms stored before there were forecasts have none
+        told = _how_far(limit, alarm) if "worst" in limit else time_to_limit(limit)
+        channels = f"{alarm['channels'][0]['channel']} {told}"
     what = f" (score {alarm['score']:z.1f})" if alarm["kind"] == "anomaly" else ""
     number = "(not stored yet)" if alarm["number"] is None else f"#{alarm['number']}"
-    grave = f" {alarm['severity']}" if "severity" in alarm else ""
+    # apart from the kind: "high limit" would read as the limit's side
+    grave = f", severity {alarm['severity']}," if "severity" in alarm else ""
     return (
-        f"{alarm['stream']} {number}{grave} {alarm['kind']}{what}"
+        f"{alarm['stream']} {number} {alarm['kind'].replace('_', ' ')}{what}{grave}"
         f" since {alarm['onset']}{until}"
         + (f": {channels}" if channels else "")
         + _not_measured(alarm)
@@ -142,14 +180,26 @@ def _not_measured(alarm: Mapping[str, Any]) -> str:
 
 def time_to_limit(limit: Mapping[str, Any]) -> str:
     """Say when a limit will be passed, for a person; counted from the forecast's last step."""
-    name = f"{limit['value']:g} {limit['unit']}".rstrip() + f" ({limit['side']} {limit['level']})"
+    name, rise = _name(limit), _RISE[limit["side"]]
     chance = f"chance {_percent(limit['probability'])} within {span(limit['horizon_s'])}"
     median = limit["median_s"]
     if median == 0:
-        return f"has passed {name}"
+        return f"is {_ABOVE[limit['side']]} {name}"
     if median is None:
-        return f"may pass {name}, {chance}"
-    return f"will pass {name} in {span(median)} (80 %: {_interval(limit)}), {chance}"
+        return f"may {rise} {name}, {chance}"
+    return f"will {rise} {name} in {span(median)} (80 %: {_interval(limit)}), {chance}"
+
+
+def _how_far(limit: Mapping[str, Any], alarm: Mapping[str, Any]) -> str:
+    """Say how far beyond a limit the measured values have been, and where the newest is."""
+    side, unit = limit["side"], limit["unit"]
+    worst = f"{_HIGHEST[side]} {limit['worst']:z.6g} {unit}".rstrip()
+    newest = "" if alarm["closed"] else f", newest {limit['newest']:z.6g} {unit}".rstrip()
+    return f"{_ABOVE[side]} {_name(limit)}: {worst}{newest}"
+
+
+def _name(limit: Mapping[str, Any]) -> str:
+    return f"{limit['value']:g} {limit['unit']}".rstrip() + f" ({limit['level']} limit)"
 
 
 def _interval(limit: Mapping[str, Any]) -> str:

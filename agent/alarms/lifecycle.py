@@ -30,10 +30,11 @@ CLOSED: Final = "closed"
 # what goes first where not all alarms can be kept: a person can act only on those that are open
 SHED_FIRST: Final[tuple[State, ...]] = (CLOSED, OPENED)
 
-Cause = Literal["normal", "unwatched", "limit_removed", "stream_removed"]
+Cause = Literal["normal", "unwatched", "limit_passed", "limit_removed", "stream_removed"]
 CAUSES: Final[Mapping[Cause, str]] = {  # of a closing; as the log says it
     "normal": "back to normal",
     "unwatched": "another detector watches the stream, or its memory is lost",
+    "limit_passed": "the limit has been passed, and another alarm says so",
     "limit_removed": "its limit is not set any more",
     "stream_removed": "the stream is not watched any more",
 }
@@ -55,7 +56,7 @@ class Change(NamedTuple):
     def counters(self) -> Counter[str]:
         """What counts with it, of the stream's counters."""
         counted = Counter({f"alarms_{self.state}": 1})
-        if self.cause not in (None, "normal"):
+        if self.cause not in (None, "normal", "limit_passed"):
             counted["alarms_unwatched"] = 1
         return counted
 
@@ -138,18 +139,27 @@ class Alarms:
         self.adopt(now)
         return changed
 
+    def open_among(self, numbers: Collection[int]) -> list[dict[str, Any]]:
+        """Return the open alarms with these numbers, as last told or stored."""
+        return [alarm for number, alarm in self._open.items() if number in numbers]
+
     def close(
-        self, cause: Cause, now_s: float, numbers: Iterable[int] | None = None
+        self,
+        cause: Cause,
+        now_s: float,
+        numbers: Iterable[int] | None = None,
+        but: Collection[int] = (),
     ) -> list[Change]:
         """Close open alarms whose events nobody follows any more; None: all but those left open.
 
+        ``but``: numbers of others that stay open.
         ``now_s`` (Unix seconds) may be before an opening, where the clock was set back: an alarm
         does not close before it opened.
         """
         closed = []
         if numbers is None:
             numbers = [number for number in self._open if number not in self._left]
-        for number in numbers:
+        for number in [number for number in numbers if number not in but]:
             if (alarm := self._open.pop(number, None)) is not None:
                 self._over.add(number)
                 time = max(now_s, unix_s(alarm["opened"]))

@@ -4,44 +4,28 @@ Limits are the stream's, from the configuration; the chance to pass one follows 
 (``models.limits``). An alarm opens after some forecasts in a row above a chance, and closes after
 some below a lower one: the delays and the deadband that keep it from chattering (ISA-18.2). While
 there is no forecast, nothing changes.
+
+What is measured counts more: while a channel is beyond a limit (``agent.alarms.measured``), the
+limit has no predictive alarm, so that staff is not called twice for the same.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 
 from agent.alarms.document import limit_document
+from agent.alarms.limit import Limit, limits_of
 from agent.config.streams import LimitTable, PredictionTable
-from models.errors import ConfigError
 from models.forecaster import Forecaster
-from models.limits import Side, time_to_limit
+from models.limits import time_to_limit
 from models.messages import Contribution, Event, Forecast, LimitForecast
-from models.settings import nearest
 
 DETECTOR: Final = "transformer"
 
 _ESTIMATES = ("made", "probability", "median_s", "earliest_s", "latest_s", "horizon_s")
-
-Level = Literal["warning", "critical"]
-
-
-class Limit(NamedTuple):
-    """One limit of one channel."""
-
-    channel: str
-    position: int  # of the channel among those forecast
-    side: Side
-    level: Level
-    value: float  # in unit
-    unit: str  # the channel's
-
-    @property
-    def key(self) -> str:
-        """What tells it from the stream's other limits."""
-        return f"{self.channel} {self.side} {self.level} {self.value!r}"
 
 
 @dataclass(slots=True)
@@ -56,29 +40,52 @@ class _Watch:
 
 
 class LimitWatch:
-    """Watches the limits of one stream; does no I/O."""
+    """Watches the limits of one stream; does no I/O.
+
+    Only those of channels that are forecast: without a forecaster, none.
+    """
 
     def __init__(
         self,
-        stream: str,
         tables: Sequence[LimitTable],
         settings: PredictionTable,
         forecaster: Forecaster | None,
     ) -> None:
-        """Raise ConfigError where a limit does not fit the stream's bundle."""
         self._settings = settings
-        self._limits = list(_limits(stream, tables, forecaster))
+        self._limits = list(limits_of(tables, forecaster.channels if forecaster else ()))
         self._levels = None if forecaster is None else forecaster.intervals.levels
         self._watches = {limit.key: _Watch() for limit in self._limits}
 
-    def take(self, forecast: Forecast, take_number: Callable[[], int]) -> list[Event]:
-        """Return what a forecast opens and closes."""
+    def take(
+        self,
+        forecast: Forecast,
+        take_number: Callable[[], int],
+        passed: Collection[str] = (),
+    ) -> list[Event]:
+        """Return what a forecast opens and closes.
+
+        ``passed``: keys of the limits that the measured value is beyond. They open nothing.
+        """
         events = []
         for limit in self._limits:
+            watch = self._watches[limit.key]
             found = _find(limit, forecast, self._levels)
-            event = self._step(limit, self._watches[limit.key], found, forecast, take_number)
+            if limit.key in passed:
+                watch.now, watch.over_run = found, 0
+                continue
+            event = self._step(limit, watch, found, forecast, take_number)
             events += [] if event is None else [event]
         return events
+
+    def withdraw(self, passed: Collection[str]) -> list[int]:
+        """Follow the open events of these limits, by key, no longer; return their numbers."""
+        numbers = []
+        for key in passed:
+            watch = self._watches.get(key)
+            if watch is not None and watch.event is not None:
+                numbers.append(watch.event.number)
+                watch.event, watch.calm_run = None, 0
+        return numbers
 
     def look(self, forecast: Forecast) -> None:
         """Take note of a forecast without any alarm."""
@@ -118,7 +125,7 @@ class LimitWatch:
             opened=found.made,
             score=0.0,
             probability=None,
-            severity="high" if limit.level == "critical" else "medium",
+            severity=limit.severity,
         )
         watch.event = _seen(opened, limit, found, forecast, settings)
         return watch.event
@@ -153,43 +160,6 @@ class LimitWatch:
             elif event is not None:
                 left.append(event.number)
         return left
-
-
-def _limits(
-    stream: str, tables: Sequence[LimitTable], forecaster: Forecaster | None
-) -> Iterator[Limit]:
-    if tables and forecaster is None:
-        raise ConfigError(
-            f"stream {stream}: limits need a bundle with a forecaster, and this bundle has none:"
-            " train it with a table [forecast], or leave out the limits"
-        )
-    for table in tables:
-        assert forecaster is not None
-        names = [channel.name for channel in forecaster.channels]
-        if table.channel not in names:
-            advice = nearest(table.channel, names) or f"; allowed are {', '.join(names)}"
-            raise ConfigError(
-                f"stream {stream}: limits: channel = {table.channel!r}: not forecast by the"
-                f" bundle{advice}"
-            )
-        position = names.index(table.channel)
-        unit = forecaster.channels[position].unit
-        if table.unit is not None and table.unit != unit:
-            raise ConfigError(
-                f"stream {stream}: limits: {table.channel}: unit = {table.unit!r}: must be that of"
-                f" the bundle, {unit!r}"
-            )
-        yield from _of_channel(table, position, unit)
-
-
-def _of_channel(table: LimitTable, position: int, unit: str) -> Iterator[Limit]:
-    sides: tuple[Side, ...] = ("high", "low")
-    levels: tuple[Level, ...] = ("critical", "warning")
-    for side in sides:
-        for level in levels:
-            value = getattr(table, f"{side}_{level}")
-            if value is not None:
-                yield Limit(table.channel, position, side, level, value, unit)
 
 
 def _find(limit: Limit, forecast: Forecast, levels: Any) -> LimitForecast:

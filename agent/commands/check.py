@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agent.alarms.predicted import LimitWatch
+from agent.alarms.limit import check_limits
 from agent.bundles.load import Loader, baseline
 from agent.bundles.trust import told
 from agent.commands.apart import NOT_ASKED, Apart
@@ -180,12 +180,10 @@ def _stream(
 
 
 def _check_settings(config: AgentConfig, stream: StreamTable, detector: Detector | None) -> None:
-    """Raise ConfigError where the limits fit no forecaster, or the inputs no second baseline."""
-    if stream.bundle is None:
-        return
+    """Raise ConfigError where the limits do not fit, or the inputs no second baseline."""
     assert detector is not None
-    LimitWatch(stream.name, stream.limits, stream.prediction, detector.forecaster)
-    if stream.baseline is not None:
+    check_limits(stream.name, stream.limits, detector.manifest.channels)
+    if stream.bundle is not None and stream.baseline is not None:
         try:
             check_fit(config, stream, baseline(stream.baseline), limits=False)
         except ConfigError as error:

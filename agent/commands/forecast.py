@@ -90,7 +90,7 @@ def forecast(
         state = _history(detector, _samples(reader, stream, detector))
     context = forecaster.context(state)
     made = _made(forecaster, context, state, offsets, horizon_steps)
-    watch = LimitWatch(stream, table.limits, table.prediction, forecaster)
+    watch = LimitWatch(table.limits, table.prediction, forecaster)
     document: dict[str, Any] = {
         "stream": stream,
         "bundle_digest": detector.digest,

@@ -187,7 +187,7 @@ class StreamTable(Table):
         description="Wait this many samples for readings that come out of order",
     )
     limits: list[LimitTable] = Field(
-        default_factory=list, description="Needs a bundle with a forecaster"
+        default_factory=list, description="Engineering limits of channels"
     )
     prediction: PredictionTable = Field(
         PredictionTable(), description="When a forecast raises an alarm"
@@ -197,10 +197,6 @@ class StreamTable(Table):
     def _scored_by_one(self) -> StreamTable:
         if self.bundle is None and self.baseline is None:
             raise ValueError("a stream needs a bundle or a table baseline")
-        if self.limits and self.bundle is None:
-            raise ValueError(
-                "limits need a bundle with a forecaster; a baseline makes no forecasts"
-            )
         for name in repeated(limit.channel for limit in self.limits):
             raise ValueError(f"limits: channel {name!r} occurs twice")
         return self

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from agent.config.kinds import Count
 from models.manifest import PERIOD_S_MIN, SAMPLES_MAX, Finite, NotNegative, Positive
 from models.settings import Table
 from models.validation import Field, model_validator
+
+ACTION_CHARS_MAX: Final = 500  # of a text that each alarm has
 
 
 class BaselineChannelTable(Table):
@@ -70,16 +72,41 @@ class BaselineTable(Table):
 
 
 class LimitTable(Table):
-    """Engineering limits of one channel; a forecast that passes one raises an alarm before it."""
+    """Engineering limits of one channel: alarms when it passes one, and when it is forecast to."""
 
-    channel: str = Field(description="A channel of the stream's bundle")
+    channel: str = Field(description="A channel of the stream's bundle or baseline")
     unit: str | None = Field(
-        None, description="If given, it must be the channel's unit in the bundle: a safeguard"
+        None, description="If given, it must be the channel's unit there: a safeguard"
     )
     high_critical: Finite | None = Field(None, description="Dangerous above this, in unit")
     high_warning: Finite | None = Field(None, description="Plan work above this, in unit")
     low_warning: Finite | None = Field(None, description="Plan work below this, in unit")
     low_critical: Finite | None = Field(None, description="Dangerous below this, in unit")
+    on_delay_s: NotNegative = Field(
+        0.0, description="Alarm once measured values have been beyond a limit for this long"
+    )
+    off_delay_s: NotNegative = Field(
+        60.0, description="It closes once they have been back for this long"
+    )
+    deadband: NotNegative = Field(
+        0.0, description="Back is a value within the limit by at least this, in unit"
+    )
+    action: str | None = Field(
+        None,
+        min_length=1,
+        max_length=ACTION_CHARS_MAX,
+        description="What to do when a limit is or will be passed; absent: a general advice",
+    )
+    high_action: str | None = Field(
+        None, min_length=1, max_length=ACTION_CHARS_MAX, description="The same, of the high limits"
+    )
+    low_action: str | None = Field(
+        None, min_length=1, max_length=ACTION_CHARS_MAX, description="The same, of the low limits"
+    )
+
+    def action_of(self, side: Literal["high", "low"]) -> str | None:
+        """Return what to do about the limits of a side; None: the configuration does not say."""
+        return (self.high_action if side == "high" else self.low_action) or self.action
 
     @model_validator(mode="after")
     def _ordered(self) -> LimitTable:

@@ -21,7 +21,7 @@ from agent.alarms.lifecycle import Cause
 from agent.config.load import StreamTable
 from agent.store.batch import Batch
 from agent.store.record import Kind
-from models.messages import Event, Float32, Forecast, Samples
+from models.messages import Event, Float32, Forecast, Samples, Uint8
 
 
 class Moment(IntEnum):
@@ -45,6 +45,9 @@ class Part:
     """
 
     name: ClassVar[str]  # of what it saves, among a stream's state; none has it twice
+    # whether it goes on where another detector takes over: the new part of this name is then
+    # restored with what ``to_bytes(Moment.STOP)`` returns, and its alarms stay open
+    lasting: ClassVar[bool] = False
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -96,7 +99,7 @@ class Part:
         """Go on with what ``to_bytes`` returned last.
 
         Not called where nothing was saved, as by an older version, or the detector's memory is
-        of another bundle: the part then is as it was made.
+        of another bundle and the part is not ``lasting``: the part then is as it was made.
         """
 
     def close(self, batch: Batch) -> None:
@@ -139,8 +142,18 @@ class Teller(Protocol):
     def take_number(self) -> int:
         """Return the number of a new event; it is never used again."""
 
-    def report(self, events: list[Event], batch: Batch) -> None:
-        """Open and close the alarms of events, in the detector's times, in order."""
+    def report(
+        self,
+        events: list[Event],
+        batch: Batch,
+        quality: Uint8 | None = None,
+        action: str | None = None,
+    ) -> None:
+        """Open and close the alarms of events, in the detector's times, in order.
+
+        ``quality``: (C,), of the sample they were found at; ``action``: what to do, if not the
+        usual of their kind.
+        """
 
     def close_alarms(
         self, cause: Cause, batch: Batch, numbers: Iterable[int] | None = None

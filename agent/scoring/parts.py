@@ -1,14 +1,17 @@
 """The parts that a stream has from the start; ``agent.scoring.part`` says what a part is.
 
 Each is a stream's side of something that knows no stream: the aligner, the features of fast
-channels, the summary, the watch over limits.
+channels, the summary, the watches over limits.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+from agent.alarms.limit import action_of
+from agent.alarms.measured import MeasuredLimits
 from agent.alarms.predicted import LimitWatch
 from agent.clock import Clock
 from agent.config.load import StreamTable
@@ -20,6 +23,7 @@ from models.align import Aligners
 from models.detector import Detector, Memory
 from models.features import Features
 from models.forecaster import NEVER
+from models.manifest import Channel
 from models.messages import Event, Float32, Forecast, Samples
 from models.times import iso_time
 
@@ -137,6 +141,52 @@ class Doubts(Part):
         self._summaries.summary.restore_doubts(data)
 
 
+class PassedLimits(Part):
+    """The alarms of limits that measured values are beyond; of no detector, so they last."""
+
+    name = "passed_limits"
+    lasting = True
+
+    def __init__(self, teller: Teller, settings: StreamTable, channels: Sequence[Channel]) -> None:
+        """``channels``: the stream's."""
+        self._teller, self._settings, self._channels = teller, settings, channels
+        self.watch = MeasuredLimits(settings.limits, channels)
+        self._saved = False  # whether what was saved last is more than nothing
+
+    def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
+        """Go on with the delays and alarms of limits that stay; others close."""
+        before, self._settings = self._settings, settings
+        if settings.limits != before.limits:
+            state, self.watch = (
+                self.watch.to_bytes(),
+                MeasuredLimits(settings.limits, self._channels),
+            )
+            self.restore(state, batch)
+
+    def take(self, samples: Samples, score: Float32, batch: Batch) -> None:
+        """Open and close the alarms of measured values."""
+        inside = samples._replace(times=samples.times - self._teller.correction_s)
+        for event in self.watch.take(inside, self._teller.take_number):
+            action = action_of(self._settings.limits, event)
+            self._teller.report([event], batch, inside.quality_at(event.time), action)
+
+    def open_events(self) -> list[Event]:
+        """Return the alarms' events, each with its worst and its newest value."""
+        return self.watch.open_events()
+
+    def to_bytes(self, moment: Moment) -> bytes | None:
+        """Save delays and alarms with the memory, while there are any."""
+        if moment < Moment.MEMORY or not (self.watch.active or self._saved):
+            return None
+        self._saved = self.watch.active
+        return self.watch.to_bytes()
+
+    def restore(self, data: bytes, batch: Batch) -> None:
+        """Go on with delays and alarms; those of limits that are not set any more close."""
+        self._saved = True
+        self._teller.close_alarms("limit_removed", batch, self.watch.restore(data))
+
+
 class Limits(Part):
     """What is forecast, and the alarms of limits that will be passed."""
 
@@ -149,25 +199,16 @@ class Limits(Part):
         detector: Detector,
         memory: Memory,
         number: int,
-        forecast: bool = True,
+        measured: PassedLimits,
     ) -> None:
-        """Raise ConfigError where a limit does not fit the bundle.
-
-        ``forecast``: False where a baseline stands in for it, which passes no limit.
-        """
-        self._forecast_wanted = forecast
-        self._teller, self._settings = teller, settings
+        """``measured``: of the same stream; what it says counts more than a forecast."""
+        self._teller, self._settings, self._measured = teller, settings, measured
         self._detector, self._memory, self._number = detector, memory, number
         self._forecaster = detector.forecaster
         self._watch = self._watch_of(settings)
 
     def _watch_of(self, settings: StreamTable) -> LimitWatch:
-        limits = settings.limits if self._forecast_wanted else []
-        return LimitWatch(settings.name, limits, settings.prediction, self._forecaster)
-
-    def check(self, settings: StreamTable) -> None:
-        """Raise ConfigError where a limit does not fit the bundle."""
-        self._watch_of(settings)
+        return LimitWatch(settings.limits, settings.prediction, self._forecaster)
 
     def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
         """Go on with the runs and alarms of limits that stay; others close."""
@@ -176,9 +217,17 @@ class Limits(Part):
             runs, self._watch = self._watch.to_bytes(), self._watch_of(settings)
             self.restore(runs, batch)
 
+    def take(self, samples: Samples, score: Float32, batch: Batch) -> None:
+        """Close the alarms of limits that have been passed: those of ``measured`` are open."""
+        passed = self._watch.withdraw(self._measured.watch.passed)
+        self._teller.close_alarms("limit_passed", batch, passed)
+
     def foretell(self, forecast: Forecast, batch: Batch) -> None:
         """Open and close the alarms of a forecast."""
-        self._teller.report(self._watch.take(forecast, self._teller.take_number), batch)
+        passed = self._measured.watch.passed
+        for event in self._watch.take(forecast, self._teller.take_number, passed):
+            action = action_of(self._settings.limits, event)
+            self._teller.report([event], batch, action=action)
 
     def open_events(self) -> list[Event]:
         """Return the alarms' events, each as last forecast."""

@@ -10,19 +10,21 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from agent.alarms.lifecycle import Alarms, Cause, Change
+from agent.alarms.limit import check_limits
+from agent.alarms.measured import DETECTOR as MEASURED
 from agent.alarms.predicted import DETECTOR as FORECASTER
 from agent.clock import Clock
 from agent.config.load import StreamTable
 from agent.journal import STREAM
 from agent.scoring.origin import BASELINE, Origin
 from agent.scoring.part import Moment, Part
-from agent.scoring.parts import Doubts, GridPosition, Limits, Summaries
+from agent.scoring.parts import Doubts, GridPosition, Limits, PassedLimits, Summaries
 from agent.scoring.summary import uncertain
 from agent.store.batch import THROUGH, Batch
 from agent.store.record import Kind, Outgoing
@@ -47,6 +49,7 @@ _LOG = logging.getLogger(__name__)
 
 # what may go on though nobody looks; the baseline sees itself whether readings come
 _LASTING = ("anomaly", "limit")
+_FOUND_BY = {"limit": FORECASTER, "limit_passed": MEASURED}  # where it is not the detector
 
 
 class Stream:
@@ -88,8 +91,9 @@ class Stream:
         self.add(Doubts(summaries))
         self.origin = origin or Origin()
         self._replaces_bundle = self.origin.stands_in == BASELINE
-        forecast = not self._replaces_bundle
-        self.add(Limits(self, settings, detector, memory, number, forecast))
+        self._check_limits(settings)
+        self.add(measured := PassedLimits(self, settings, manifest.channels))
+        self.add(Limits(self, settings, detector, memory, number, measured))
         self.add(self.origin)
 
     def add(self, part: Part) -> None:
@@ -114,8 +118,8 @@ class Stream:
 
         If not (first start, other bundle), numbers go on after ``last_number``, the alarms that
         are open are closed, as nothing watches them any more, and the stored state is forgotten.
-        Where a baseline stands in for a refused bundle, the alarms of the bundle stay open until
-        a bundle runs again.
+        What is ``Part.lasting`` goes on all the same. Where a baseline stands in for a refused
+        bundle, the alarms of the bundle stay open until a bundle runs again.
         """
         try:
             if not parts:
@@ -128,29 +132,44 @@ class Stream:
             batch.forget(self.name)
             self.detector.events(self._memory, self._number).next_number = last_number + 1
             self._alarms.adopt(open_alarms)
+            lasting = {part.name for part in self._parts if part.lasting}
+            self._restore_parts({name: parts[name] for name in lasting & parts.keys()}, batch)
             if self._replaces_bundle:
                 self._alarms.leave_open(_LASTING)
-            self.close_alarms("unwatched", batch)
+            self.close_alarms("unwatched", batch, but=self._followed())
             return False
         self.detector.adopt(self._memory, self._number, restored)
         self._alarms.adopt(open_alarms)
-        for part in self._parts:
-            if part.name in parts:  # an older version may not have had it
-                part.restore(parts[part.name], batch)
+        self._restore_parts(parts, batch)
         if self._replaces_bundle:
-            self._alarms.leave_open(_LASTING, but={event.number for event in self._open_events()})
+            self._alarms.leave_open(_LASTING, but=self._followed())
         if THROUGH in parts:
             self.saved_through = int(parts[THROUGH])
         return True
 
+    def _restore_parts(self, saved: Mapping[str, bytes], batch: Batch) -> None:
+        for part in self._parts:
+            if part.name in saved:  # an older version may not have had it
+                part.restore(saved[part.name], batch)
+
+    def _followed(self) -> set[int]:
+        """Return the numbers of the alarms whose events are open."""
+        return {event.number for event in self._open_events()}
+
     def replace(self, before: Stream, batch: Batch) -> None:
         """Take the place of the stream of the same name that another detector watched.
 
-        Alarm numbers and counters continue. The summary in progress is sent. The open alarms close
-        and the stored state is forgotten, as both belong to the other detector.
+        Alarm numbers and counters continue, and what is ``Part.lasting``. The summary in progress
+        is sent. The other alarms close and the stored state is forgotten, as both belong to the
+        other detector.
         """
-        before.close("unwatched", batch)
+        lasting = [part for part in before._parts if part.lasting]
+        kept = {event.number for part in lasting for event in part.open_events()}
+        saved = {part.name: part.to_bytes(Moment.STOP) for part in lasting}
+        before.close("unwatched", batch, but=kept)
         batch.forget(self.name)
+        self._alarms.adopt(before._alarms.open_among(kept))
+        self._restore_parts({name: data for name, data in saved.items() if data}, batch)
         events = before.detector.events(before._memory, before._number)
         self.detector.events(self._memory, self._number).next_number = events.next_number
         self.counters.update(before.counters)
@@ -194,8 +213,17 @@ class Stream:
 
     def check(self, settings: StreamTable) -> None:
         """Raise ConfigError where the settings do not fit the stream's bundle."""
+        self._check_limits(settings)
         for part in self._parts:
             part.check(settings)
+
+    def _check_limits(self, settings: StreamTable) -> None:
+        """Raise ConfigError where a limit does not fit.
+
+        A baseline that stands in for a bundle guards the limits of the channels that it has.
+        """
+        if not self._replaces_bundle:
+            check_limits(settings.name, settings.limits, self.manifest.channels)
 
     def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
         """Continue with settings that passed ``check``."""
@@ -260,12 +288,15 @@ class Stream:
                 self._tell(change, event.detector, batch)
 
     def close_alarms(
-        self, cause: Cause, batch: Batch, numbers: Iterable[int] | None = None
+        self,
+        cause: Cause,
+        batch: Batch,
+        numbers: Iterable[int] | None = None,
+        but: Collection[int] = (),
     ) -> None:
-        """Close open alarms whose events will not close them; None: all of them."""
-        for change in self._alarms.close(cause, self._clock.wall_s(), numbers):
-            by = FORECASTER if change.alarm["kind"] == "limit" else self.detector.detector
-            self._tell(change, by, batch)
+        """Close open alarms whose events will not close them; None: all of them, ``but`` these."""
+        for change in self._alarms.close(cause, self._clock.wall_s(), numbers, but):
+            self._tell(change, _FOUND_BY.get(change.alarm["kind"], self.detector.detector), batch)
 
     def _tell(self, change: Change, detector: str, batch: Batch) -> None:
         """Store, send, count and log an alarm that was opened or closed.
@@ -363,12 +394,15 @@ class Stream:
             events += part.open_events()
         return events
 
-    def close(self, cause: Cause, batch: Batch) -> None:
-        """Send what the parts still hold, and close the open alarms: the stream leaves."""
+    def close(self, cause: Cause, batch: Batch, but: Collection[int] = ()) -> None:
+        """Send what the parts still hold, and close the open alarms: the stream leaves.
+
+        ``but``: numbers of alarms that stay open, as another detector's stream goes on with them.
+        """
         for part in self._parts:
             part.close(batch)
         self._alarms.leave_open(())
-        self.close_alarms(cause, batch)
+        self.close_alarms(cause, batch, but=but)
 
 
 def _not_measured(quality: Uint8, score: Float32) -> dict[str, int]:

@@ -28,6 +28,7 @@ _TIMES: Final = {
     "alarm": ("onset", "opened", "closed"),
     "health": ("started", "updated"),
 }
+_LIMIT_TIMES: Final = ("made", "worst_at", "newest_at")  # the same of an alarm's limit
 
 
 @dataclass(slots=True)
@@ -152,14 +153,14 @@ def _timeless(message: dict[str, Any], kind: str) -> dict[str, Any]:
     for key in _TIMES.get(kind, ()):
         data.pop(key, None)
     if isinstance(limit := data.get("limit"), dict):
-        data["limit"] = limit | {"made": None}
+        data["limit"] = {key: value for key, value in limit.items() if key not in _LIMIT_TIMES}
     return message | {"time": None, "clock": None, "data": data}
 
 
 def _move_data(data: dict[str, Any], kind: str, by: Correction) -> None:
     _move(data, _TIMES[kind], by)
     if limit := data.get("limit"):
-        _move(limit, ("made",), by)
+        _move(limit, _LIMIT_TIMES, by)
 
 
 def _move(document: dict[str, Any], keys: Sequence[str], by: Correction) -> None:

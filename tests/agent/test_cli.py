@@ -67,7 +67,7 @@ def test_replay_prints_the_events_of_a_recording(recording: Path) -> None:
     states = [event["state"] for event in outcome["events"] if event["kind"] == "anomaly"]
     assert states[:2] == ["opened", "closed"]
     text = call("replay", recording, "--bundle", ZOO_BUNDLE).output
-    assert "pump #1 high anomaly" in text
+    assert "pump #1 anomaly (score " in text
     assert "1440 samples" in text
 
 
@@ -216,7 +216,7 @@ def test_open_alarms_are_listed_gravest_first() -> None:
         ALARM | rare | {"number": 5, "score": 9.0},
     ]
     assert [alarm["number"] for alarm in gravest_first(alarms)] == [5, 4, 3, 2, 1]
-    assert "#4 high anomaly (score 2.5)" in describe(alarms[3])
+    assert "#4 anomaly (score 2.5), severity high, since " in describe(alarms[3])
     assert "#1 anomaly (score 2.5)" in describe(old)
     assert "pump (not stored yet) anomaly" in describe(old | {"number": None})
 
@@ -235,7 +235,7 @@ def test_alarms_lists_what_the_store_has(tmp_path: Path) -> None:
 
 def test_an_alarm_reads_as_a_person_would_say_it() -> None:
     assert describe(ALARM) == (
-        "pump #1 medium anomaly (score 2.5) since 2026-01-01T00:00:00.000Z, still open:"
+        "pump #1 anomaly (score 2.5), severity medium, since 2026-01-01T00:00:00.000Z, still open:"
         " flow 43.21 m3/h, expected 50.06. To do: look"
     )
     missing = {"channel": "flow", "unit": "m3/h", "score": 1, "observed": None, "expected": 50.1}

@@ -70,8 +70,16 @@ def test_an_alarm_of_which_no_event_says_so_is_closed_for_a_cause(cause: Cause) 
     (over,) = opened(1).close(cause, OPENED_S + 60.0)
     assert (over.state, over.time, over.cause) == ("closed", OPENED_S + 60.0, cause)
     assert over.alarm["closed"] == iso_time(OPENED_S + 60.0)
-    assert over.counters == {"alarms_closed": 1, "alarms_unwatched": 1}
+    unwatched = {} if cause == "limit_passed" else {"alarms_unwatched": 1}  # another alarm goes on
+    assert over.counters == {"alarms_closed": 1} | unwatched
     assert str(over).endswith(f": {CAUSES[cause]}")
+
+
+def test_those_that_another_stream_goes_on_with_stay_open() -> None:
+    alarms = opened(1, 2)
+    (over,) = alarms.close("unwatched", OPENED_S + 1.0, but={2})
+    assert over.alarm["number"] == 1
+    assert [alarm["number"] for alarm in alarms.open_among({1, 2})] == [2]
 
 
 def test_only_those_that_are_meant_and_open_are_closed() -> None:

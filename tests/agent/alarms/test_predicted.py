@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.alarms.document import ACTIONS, describe, time_to_limit
+from agent.alarms.document import describe, time_to_limit
 from agent.alarms.predicted import LimitWatch
 from agent.config.streams import LimitTable, PredictionTable
 from agent.health.status import describe as describe_status
 from agent.store.reader import Reader
 from models.bundle import Bundle
-from models.errors import ConfigError
 from models.forecaster import Forecaster
 from models.messages import Event, Forecast
 from models.pipeline import Pipeline
@@ -61,7 +60,7 @@ class Watched:
     def _new(self) -> LimitWatch:
         forecaster, limits, settings = self._made
         table = LimitTable.model_validate({"channel": "bearing_temperature"} | limits)
-        return LimitWatch("pump", [table], PredictionTable(**settings), forecaster)
+        return LimitWatch([table], PredictionTable(**settings), forecaster)
 
     def feed(self, *chances: float) -> list[str]:
         said = []
@@ -171,26 +170,30 @@ def test_the_document_tells_every_limit_from_the_start(forecaster: Forecaster) -
     json.dumps([high, low])
 
 
-@pytest.mark.parametrize(
-    ("table", "says"),
-    [
-        ({"channel": "bearing_temperatur"}, "did you mean 'bearing_temperature'?"),
-        ({"channel": "?"}, "allowed are vibration_x, "),
-        ({"channel": "flow", "unit": "l/s"}, "flow: unit = 'l/s': must be that of the bundle, 'm3"),
-    ],
-)
-def test_limits_must_fit_the_bundle(
-    forecaster: Forecaster, table: dict[str, Any], says: str
+def test_a_limit_of_what_is_not_forecast_is_left_to_what_is_measured(
+    forecaster: Forecaster,
 ) -> None:
-    limit = LimitTable.model_validate(table | {"high_warning": 1.0})
-    with pytest.raises(ConfigError, match="stream pump: limits: ") as caught:
-        LimitWatch("pump", [limit], PredictionTable(), forecaster)
-    assert says in str(caught.value)
+    for channel, by in (("flow", None), ("valve", forecaster)):
+        limit = LimitTable(channel=channel, high_warning=1)
+        watch = LimitWatch([limit], PredictionTable(), by)
+        assert watch.take(forecast(0.975), lambda: 1) == []
+        assert watch.document(0.0) == []
 
 
-def test_limits_need_a_forecaster() -> None:
-    with pytest.raises(ConfigError, match=r"has none: train it with a table \[forecast\]"):
-        LimitWatch("pump", [LimitTable(channel="flow", high_warning=1)], PredictionTable(), None)
+def test_a_limit_that_is_passed_opens_no_alarm_and_its_own_is_withdrawn(
+    forecaster: Forecaster,
+) -> None:
+    watched = Watched(forecaster, {"high_critical": 80.0})
+    key = "bearing_temperature high critical 80.0"
+    watched.feed(0.75, 0.75, 0.75)
+    assert watched.watch.withdraw({"flow high critical 1.0", key}) == [7]
+    assert watched.watch.withdraw({key}) == watched.watch.open_events() == []
+    for number in range(5):
+        assert watched.watch.take(forecast(0.975, number), lambda: 8, {key}) == []
+    (shown,) = watched.watch.document(0.0)
+    assert shown["probability"] == 0.975  # it is forecast all the same
+    assert watched.feed(0.75, 0.75) == []  # and counted anew
+    assert watched.feed(0.75) == ["opened"]
 
 
 HOURS = {
@@ -210,15 +213,24 @@ HOURS = {
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({}, "will pass 80 degC (high critical) in 3.2 h (80 %: 2.1-5.5 h), chance 93 % within"),
+        (
+            {},
+            "will rise above 80 degC (critical limit) in 3.2 h (80 %: 2.1-5.5 h), chance 93 %",
+        ),
         ({"latest_s": None}, "in 3.2 h (80 %: 2.1 h or later than 8.0 h), chance 93 % within 8.0"),
         ({"earliest_s": 1800.0}, "in 3.2 h (80 %: 30.0 min to 5.5 h)"),
-        ({"median_s": None, "latest_s": None, "probability": 0.3}, "may pass 80 degC (high"),
-        ({"median_s": None, "probability": 0.3}, "critical), chance 30 % within 8.0 h"),
-        ({"median_s": 0.0, "earliest_s": 0.0, "latest_s": 0.0}, "has passed 80 degC (high critic"),
+        ({"median_s": None, "latest_s": None, "probability": 0.3}, "may rise above 80 degC (crit"),
+        ({"median_s": None, "probability": 0.3}, "critical limit), chance 30 % within 8.0 h"),
+        (
+            {"median_s": 0.0, "earliest_s": 0.0, "latest_s": 0.0},
+            "is above 80 degC (critical limit)",
+        ),
         ({"probability": 0.9999}, "chance over 99 %"),
         ({"median_s": None, "probability": 1e-9}, "chance under 1 %"),
-        ({"unit": ""}, "will pass 80 (high critical)"),
+        ({"side": "low"}, "will fall below 80 degC (critical limit) in 3.2 h"),
+        ({"side": "low", "median_s": None, "level": "warning"}, "may fall below 80 degC (warning"),
+        ({"side": "low", "median_s": 0.0}, "is below 80 degC (critical limit)"),
+        ({"unit": ""}, "will rise above 80 (critical limit)"),
     ],
 )
 def test_the_time_to_a_limit_reads_as_a_person_would_say_it(
@@ -261,9 +273,11 @@ def test_a_rise_towards_a_limit_raises_one_alarm_before_it_is_passed(
     assert sent["probability"] is None
     assert sent["limit"]["value"] == 60.0
     line = describe(sent)
-    assert " high limit since 2023-11-14T22:" in line
-    assert ": bearing_temperature may pass 60 degC (high critical), chance " in line
-    assert line.endswith(f". To do: {ACTIONS['limit']}")
+    assert " limit, severity high, since 2023-11-14T22:" in line
+    assert ": bearing_temperature may rise above 60 degC (critical limit), chance " in line
+    assert line.endswith(
+        ". To do: find out why bearing_temperature rises, and act before it passes the limit"
+    )
     document = gateway.stream.document()
     (shown,) = [alarm for alarm in document["open_alarms"] if alarm["kind"] == "limit"]
     (stored,) = kept(tmp_path)
@@ -329,7 +343,7 @@ def test_status_says_what_is_forecast_and_how_good_that_has_been(
     assert "forecast  12 s ahead, from 2023-11-14T22:14:06.000Z" in text
     assert f"bearing_temperature {accuracy['mae']:.3g} degC" in text
     assert "80 % intervals covered " in text
-    assert "LIMIT   bearing_temperature may pass 60 degC (high critical), chance " in text
+    assert "LIMIT   bearing_temperature may rise above 60 degC (critical limit), chance " in text
 
 
 def test_a_status_stored_before_there_were_forecasts_is_still_shown(

@@ -149,7 +149,9 @@ def test_people_get_a_table_and_the_limits(watched: tuple[Path, dict[str, Any]])
     assert [row[0][17:19] for row in rows] == ["08", "10", "12", "14", "16", "18"]
     assert all(float(row[5]) < float(row[2]) < float(row[1]) < float(row[4]) for row in rows)
     assert lines[begin + 8] == ""
-    assert lines[-1].startswith("bearing_temperature may pass 60 degC (high critical), chance ")
+    assert lines[-1].startswith(
+        "bearing_temperature may rise above 60 degC (critical limit), chance "
+    )
 
 
 def test_what_if_is_printed_beside_it(watched: tuple[Path, dict[str, Any]]) -> None:
@@ -161,9 +163,9 @@ def test_what_if_is_printed_beside_it(watched: tuple[Path, dict[str, Any]]) -> N
     assert lines[begin + 2].split()[8] == "80"
     voltage = next(row for row, line in enumerate(lines) if line.startswith("voltage, "))
     assert "what if" not in lines[voltage + 1]
-    assert lines[-1].startswith("bearing_temperature may pass")  # as it was
+    assert lines[-1].startswith("bearing_temperature may rise")  # as it was
     more = call(watched[0], "--set", "bearing_temperature+=2").output.splitlines()
-    assert more[-1] == "what if: bearing_temperature has passed 60 degC (high critical)"
+    assert more[-1] == "what if: bearing_temperature is above 60 degC (critical limit)"
 
 
 def test_beyond_the_trained_horizon_only_where_asked_for(

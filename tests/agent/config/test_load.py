@@ -415,6 +415,9 @@ def test_limits_and_when_they_raise_an_alarm(written):
         ),
         ("probability = 0.6", "probability = 1", "streams[0].prediction.probability = 1: "),
         ("probability = 0.6", "on_forecasts = 0", "streams[0].prediction.on_forecasts = 0: "),
+        ("low_critical = 5", "deadband = -1", "streams[0].limits[0].deadband = -1"),
+        ("low_critical = 5", "on_delay_s = inf", "streams[0].limits[0].on_delay_s = inf"),
+        ("low_critical = 5", 'action = ""', "streams[0].limits[0].action = ''"),
     ],
 )
 def test_limits_are_checked(written, before, after, said):
@@ -423,9 +426,24 @@ def test_limits_are_checked(written, before, after, said):
     assert said in line
 
 
-def test_the_baseline_has_no_limits(written):
-    (line,) = refusal(written(without_a_bundle(BASELINE + LIMITS)))
-    assert line.startswith("streams[0]: limits need a bundle with a forecaster")
+def test_the_baseline_has_limits_too(written):
+    (limit,) = config.load(written(without_a_bundle(BASELINE + LIMITS))).streams[0].limits
+    assert (limit.on_delay_s, limit.off_delay_s, limit.deadband) == (0.0, 60.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "high", "low"),
+    [
+        ("", None, None),
+        ('action = "both"', "both", "both"),
+        ('action = "both"\nlow_action = "open the valve"', "both", "open the valve"),
+        ('high_action = "throttle"', "throttle", None),
+    ],
+)
+def test_what_to_do_may_depend_on_the_side(written, given, high, low):
+    text = LIMITS.replace('unit = "m3/h"', given)
+    (limit,) = config.load(written(with_limits(text))).streams[0].limits
+    assert (limit.action_of("high"), limit.action_of("low")) == (high, low)
 
 
 # ---- documentation that is checked

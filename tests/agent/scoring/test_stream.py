@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agent.bundles.load import baseline
@@ -15,6 +16,7 @@ from agent.scoring.origin import Origin, Refusal
 from agent.scoring.stream import Stream
 from agent.store.batch import THROUGH, Batch
 from models.errors import ConfigError
+from models.messages import Samples
 from models.times import iso_time
 from tests.agent.test_clock import World
 from tests.fleet_rig import FAR, NORMAL, START_S, WARM_UP, Fleeting, rows
@@ -220,8 +222,16 @@ def test_limits_do_not_keep_the_baseline_from_standing_in_for_a_bundle() -> None
     assert document["stands_in"] == "baseline"
     assert document["refused"] == {"bundle": "b", "why": "truncated"}
     assert document["forecast"] is None
-    with pytest.raises(ConfigError, match="forecaster"):  # as its own it takes none
-        Fleet(stream.detector, [table], 10.0, Clock())
+
+
+def test_a_baseline_that_stands_in_guards_the_limits_of_the_channels_that_it_has() -> None:
+    limits = [{"channel": name, "unit": "l", "high_warning": 1.0} for name in ("head", "flow")]
+    table, stream = in_place_of_a_bundle(limits=limits)
+    batch, late = Batch(), Samples(np.array([START_S]), np.full((1, 2), 50.0, np.float32))
+    stream.keep(late, np.full(1, np.nan, np.float32), batch)
+    assert states(batch) == [(1, "limit_passed", "opened")]
+    with pytest.raises(ConfigError, match=r"limits: channel = 'head': no channel of the stream"):
+        Fleet(stream.detector, [table], 10.0, Clock())  # as its own it needs all
 
 
 def test_what_the_bundle_found_stays_open_and_silence_does_not() -> None:

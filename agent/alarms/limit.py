@@ -1,0 +1,85 @@
+"""The engineering limits of a stream, as its configuration sets them.
+
+A limit has a side and a level. ``agent.alarms.predicted`` watches the forecasts of its channel,
+and ``agent.alarms.measured`` the measured values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from agent.config.streams import LimitTable
+from models.errors import ConfigError
+from models.limits import Side
+from models.manifest import Channel, Severity
+from models.messages import Event
+from models.settings import nearest
+
+Level = Literal["warning", "critical"]
+
+
+class Limit(NamedTuple):
+    """One limit of one channel."""
+
+    channel: str
+    position: int  # of the channel among those that it was looked for in
+    side: Side
+    level: Level
+    value: float  # in unit
+    unit: str  # the channel's
+
+    @property
+    def key(self) -> str:
+        """What tells it from the stream's other limits."""
+        return f"{self.channel} {self.side} {self.level} {self.value!r}"
+
+    @property
+    def severity(self) -> Severity:
+        """Of its alarms."""
+        return "high" if self.level == "critical" else "medium"
+
+
+def action_of(tables: Sequence[LimitTable], event: Event) -> str | None:
+    """Return what the configuration says to do about an event of a limit; None: nothing."""
+    assert event.limit is not None
+    (table,) = (one for one in tables if one.channel == event.channels[0].channel)
+    return table.action_of(event.limit.side)
+
+
+def check_limits(stream: str, tables: Sequence[LimitTable], channels: Sequence[Channel]) -> None:
+    """Raise ConfigError where a limit does not fit the channels of the stream."""
+    known = {channel.name: channel for channel in channels}
+    for table in tables:
+        if table.channel not in known:
+            advice = nearest(table.channel, known) or f"; allowed are {', '.join(known)}"
+            raise ConfigError(
+                f"stream {stream}: limits: channel = {table.channel!r}: no channel of the"
+                f" stream{advice}"
+            )
+        unit = known[table.channel].unit
+        if table.unit is not None and table.unit != unit:
+            raise ConfigError(
+                f"stream {stream}: limits: {table.channel}: unit = {table.unit!r}: must be that of"
+                f" the channel, {unit!r}"
+            )
+
+
+def limits_of(tables: Sequence[LimitTable], channels: Sequence[Channel]) -> Iterator[Limit]:
+    """Yield the limits of these channels, of each side the critical one first.
+
+    Limits of channels that are not there are left out.
+    """
+    names = [channel.name for channel in channels]
+    sides: tuple[Side, ...] = ("high", "low")
+    levels: tuple[Level, ...] = ("critical", "warning")
+    for table in tables:
+        if table.channel not in names:
+            continue
+        position = names.index(table.channel)
+        for side in sides:
+            for level in levels:
+                value = getattr(table, f"{side}_{level}")
+                if value is not None:
+                    unit = channels[position].unit
+                    yield Limit(table.channel, position, side, level, value, unit)

@@ -1,0 +1,232 @@
+"""Alarms of limits that a channel has passed, as measured: absolute alarms (IEC 62682).
+
+They need neither a forecast nor a score, so they come with the first sample, and with any detector.
+The terms are those of ISA-18.2 and IEC 62682: a limit is passed once the value has been beyond it
+for the **on-delay**. It is so no longer once the value has been back by at least the **deadband**
+for the **off-delay**. Only measured values count: what is missing, held or interpolated neither
+opens nor closes anything, and interrupts no delay.
+
+A value beyond the critical limit is beyond the warning, too. To call staff once, the warning opens
+no alarm while that of the critical limit on the same side is open. It opens when that one has
+closed and the value is still beyond the warning.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from agent.alarms.limit import Limit, limits_of
+from agent.config.streams import LimitTable
+from models.manifest import Channel
+from models.messages import GOOD, Contribution, Event, LimitPassed, Samples
+
+DETECTOR: Final = "limit"
+# an open event is brought up to date this often, in sample time: each time is a write to the disk
+REFRESH_S: Final = 10.0
+
+
+class Seen(NamedTuple):
+    """A measured value."""
+
+    value: float  # in the channel's unit
+    at: float  # Unix seconds
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What is known of one limit."""
+
+    passed: bool = False
+    since: float | None = None  # of the delay that runs: Unix seconds; None: none does
+    onset: float = 0.0  # the first value beyond it, while it is passed
+    worst: Seen | None = None  # of the values beyond it
+    event: Event | None = None  # open, as last brought up to date
+
+    def lasts(self, at: float, delay_s: float) -> bool:
+        """Count a value for the delay that it starts or continues; say whether that is over."""
+        if self.since is None or at < self.since:  # the clock may be set back
+            self.since = at
+        return at - self.since >= delay_s
+
+
+class _Guard(NamedTuple):
+    """A limit, its settings and what is known of it."""
+
+    limit: Limit
+    table: LimitTable
+    watch: _Watch
+    graver: _Watch | None  # of a warning: the critical limit's on the same side, if there is one
+
+    @property
+    def sign(self) -> float:
+        """1 or -1: larger, times this, is farther beyond."""
+        return 1.0 if self.limit.side == "high" else -1.0
+
+
+class MeasuredLimits:
+    """Watches the measured values of one stream; does no I/O.
+
+    Args:
+        tables: The limits. Those of channels that the stream does not have are left out.
+        channels: The stream's, in the order of its samples.
+
+    """
+
+    def __init__(self, tables: Sequence[LimitTable], channels: Sequence[Channel]) -> None:
+        by_channel = {table.channel: table for table in tables}
+        critical: dict[tuple[str, str], _Watch] = {}
+        self._guards: dict[str, _Guard] = {}
+        for limit in limits_of(tables, channels):  # of each side the critical one first
+            watch, side = _Watch(), (limit.channel, limit.side)
+            table = by_channel[limit.channel]
+            self._guards[limit.key] = _Guard(limit, table, watch, critical.get(side))
+            if limit.level == "critical":
+                critical[side] = watch
+        guards = self._guards.values()
+        self._positions = [guard.limit.position for guard in guards]
+        self._signs = np.array([guard.sign for guard in guards])
+        self._bounds = np.array([guard.sign * guard.limit.value for guard in guards])
+
+    @property
+    def passed(self) -> frozenset[str]:
+        """The keys of the limits that are passed, with an alarm or without."""
+        return frozenset(key for key, guard in self._guards.items() if guard.watch.passed)
+
+    @property
+    def active(self) -> bool:
+        """Whether a limit is passed, or a delay runs."""
+        watches = (guard.watch for guard in self._guards.values())
+        return any(watch.passed or watch.since is not None for watch in watches)
+
+    def take(self, samples: Samples, take_number: Callable[[], int]) -> list[Event]:
+        """Return what samples, (n, C) in the order of time, open and close."""
+        if not self._guards:
+            return []
+        values = samples.values[:, self._positions].astype(np.float64)
+        if samples.quality is not None:
+            values[samples.quality[:, self._positions] != GOOD] = np.nan
+        if not self.active and not (self._signs * values > self._bounds).any():
+            return []
+        events = []
+        for at, row in zip(samples.times.tolist(), values.tolist(), strict=True):
+            for guard, value in zip(self._guards.values(), row, strict=True):
+                if math.isfinite(value):
+                    events += _step(guard, Seen(value, at), take_number)
+        return events
+
+    def open_events(self) -> list[Event]:
+        """Return the events that are open, as last brought up to date."""
+        watches = (guard.watch for guard in self._guards.values())
+        return [watch.event for watch in watches if watch.event is not None]
+
+    def to_bytes(self) -> bytes:
+        """Return delays and open events, for the store."""
+        watches = {key: asdict(guard.watch) for key, guard in self._guards.items()}
+        return json.dumps(watches).encode()
+
+    def restore(self, data: bytes) -> list[int]:
+        """Go on where ``to_bytes`` left off.
+
+        Returns the numbers of open events whose limits are not set any more: nobody watches them.
+        """
+        left = []
+        for key, saved in json.loads(data).items():
+            event = saved["event"] and _event(saved["event"])
+            if key in self._guards:
+                watch = self._guards[key].watch
+                watch.passed, watch.since = saved["passed"], saved["since"]
+                watch.onset, watch.event = saved["onset"], event
+                watch.worst = saved["worst"] and Seen(*saved["worst"])
+            elif event is not None:
+                left.append(event.number)
+        return left
+
+
+def _step(guard: _Guard, seen: Seen, take_number: Callable[[], int]) -> list[Event]:
+    """Return what one measured value opens or closes of a limit."""
+    watch, settings = guard.watch, guard.table
+    beyond = _beyond(guard, seen)
+    if beyond > 0 and (watch.worst is None or beyond > _beyond(guard, watch.worst)):
+        watch.worst = seen
+    if watch.passed:
+        if beyond > -settings.deadband:
+            watch.since = None
+        elif watch.lasts(seen.at, settings.off_delay_s):
+            return _closed(guard, seen)
+    elif beyond <= 0:
+        watch.since = watch.worst = None
+        return []
+    elif watch.lasts(seen.at, settings.on_delay_s):
+        watch.passed, watch.onset, watch.since = True, watch.since or seen.at, None
+    else:
+        return []
+    return _told(guard, seen, take_number)
+
+
+def _told(guard: _Guard, seen: Seen, take_number: Callable[[], int]) -> list[Event]:
+    """Bring the event of a limit that is passed up to date; return it where it opens."""
+    watch = guard.watch
+    if watch.event is not None:
+        shown = watch.event.limit
+        assert isinstance(shown, LimitPassed)
+        if not 0 <= seen.at - shown.newest_at < REFRESH_S:
+            watch.event = _shown(guard, watch.event, seen)
+        return []
+    if guard.graver is not None and guard.graver.event is not None:
+        return []
+    opened = Event(
+        number=take_number(),
+        kind="limit_passed",
+        detector=DETECTOR,
+        onset=watch.onset,
+        opened=seen.at,
+        score=1.0,
+        probability=None,
+        severity=guard.limit.severity,
+    )
+    watch.event = _shown(guard, opened, seen)
+    return [watch.event]
+
+
+def _closed(guard: _Guard, seen: Seen) -> list[Event]:
+    """Forget that the limit was passed; return the closing of its event, if one is open."""
+    watch = guard.watch
+    closed = (
+        [] if watch.event is None else [replace(_shown(guard, watch.event, seen), closed=seen.at)]
+    )
+    watch.passed, watch.since, watch.worst, watch.event = False, None, None, None
+    return closed
+
+
+def _shown(guard: _Guard, event: Event, seen: Seen) -> Event:
+    """Return the event with its worst value and ``seen``, the newest."""
+    limit, worst = guard.limit, guard.watch.worst or seen
+    return replace(
+        event,
+        channels=(Contribution(limit.channel, score=1.0, observed=worst.value, expected=None),),
+        limit=LimitPassed(
+            side=limit.side,
+            level=limit.level,
+            value=limit.value,
+            unit=limit.unit,
+            worst=worst.value,
+            worst_at=worst.at,
+            newest=seen.value,
+            newest_at=seen.at,
+        ),
+    )
+
+
+def _beyond(guard: _Guard, seen: Seen) -> float:
+    return guard.sign * (seen.value - guard.limit.value)
+
+
+def _event(saved: Mapping[str, Any]) -> Event:
+    channels = tuple(Contribution(**channel) for channel in saved["channels"])
+    return Event(**(dict(saved) | {"channels": channels, "limit": LimitPassed(**saved["limit"])}))
