@@ -19,7 +19,8 @@ ACTIONS = {
     "missing": "check the sensor and its cable: it gives no usable value",
     "silent": "check the device, its cable and power: nothing comes from it",
 }
-# by the side of a limit: what a forecast does, what it will do, where a passed one is, its worst
+# by the side of a limit: what a forecast does, what it will do, where a passed one is, its worst;
+# a stored alarm that somebody else wrote may have any side
 _RISES = {"high": "rises", "low": "falls"}
 _RISE = {"high": "rise above", "low": "fall below"}
 _ABOVE = {"high": "above", "low": "below"}
@@ -180,11 +181,11 @@ def _not_measured(alarm: Mapping[str, Any]) -> str:
 
 def time_to_limit(limit: Mapping[str, Any]) -> str:
     """Say when a limit will be passed, for a person; counted from the forecast's last step."""
-    name, rise = _name(limit), _RISE[limit["side"]]
+    name, rise = _name(limit), _RISE.get(limit["side"], "pass")
     chance = f"chance {_percent(limit['probability'])} within {span(limit['horizon_s'])}"
     median = limit["median_s"]
     if median == 0:
-        return f"is {_ABOVE[limit['side']]} {name}"
+        return f"is {_ABOVE.get(limit['side'], 'beyond')} {name}"
     if median is None:
         return f"may {rise} {name}, {chance}"
     return f"will {rise} {name} in {span(median)} (80 %: {_interval(limit)}), {chance}"
@@ -193,9 +194,9 @@ def time_to_limit(limit: Mapping[str, Any]) -> str:
 def _how_far(limit: Mapping[str, Any], alarm: Mapping[str, Any]) -> str:
     """Say how far beyond a limit the measured values have been, and where the newest is."""
     side, unit = limit["side"], limit["unit"]
-    worst = f"{_HIGHEST[side]} {limit['worst']:z.6g} {unit}".rstrip()
+    worst = f"{_HIGHEST.get(side, 'farthest')} {limit['worst']:z.6g} {unit}".rstrip()
     newest = "" if alarm["closed"] else f", newest {limit['newest']:z.6g} {unit}".rstrip()
-    return f"{_ABOVE[side]} {_name(limit)}: {worst}{newest}"
+    return f"{_ABOVE.get(side, 'beyond')} {_name(limit)}: {worst}{newest}"
 
 
 def _name(limit: Mapping[str, Any]) -> str:
