@@ -215,7 +215,7 @@ class EventRules:
         severity = self._severities.unrated
         if self._tail is not None:
             probability = float(self._tail.probability(np.array([ratio]))[0])
-            severity = severity_of(probability, self._severities)
+            severity = severity_of(self._tail.cautious(ratio), self._severities)
         return {"score": score, "probability": probability, "severity": severity}
 
     def _anomaly(self, recent: Recent, at: int, ratio: Float32) -> Event:
@@ -307,7 +307,7 @@ def _each_once(contributions: tuple[Contribution, ...]) -> tuple[Contribution, .
 
 
 def severity_of(probability: float, severities: Severities) -> Severity:
-    """Return the severity of an event of this probability."""
+    """Return the severity of an event of this probability; see ``ScoreTail.cautious``."""
     if probability <= severities.high:
         return "high"
     return "medium" if probability <= severities.medium else "low"

@@ -8,9 +8,20 @@ Theory", KDD 2017: above a high level the excesses follow a generalized Pareto d
 fitted by the trainer to the scores of held-out normal operation. Below the level the observed
 shares themselves are interpolated. The score is relative to a threshold that follows the
 stream, so one tail holds while the stream drifts.
+
+The probability is never said to be less than the scores of the fit can tell. After a short
+calibration that is more than the limit of a severity, and yet a score far above all that was ever
+normal is grave. So below it, and for the severity only, the size of the score counts: the same
+distribution, with the largest shape that is plausible from so few excesses. That is the upper end
+of the confidence interval of the shape, from the variance of its estimate (Hosking and Wallis,
+"Parameter and Quantile Estimation for the Generalized Pareto Distribution", Technometrics 1987,
+section 3). A shape of 1/2 or more would give the scores an infinite variance; where the fit does
+not find one, it is not assumed. The fewer scores there were, the larger a score must be.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -18,6 +29,8 @@ from models.manifest import Tail
 from models.messages import Float32, Float64
 
 FORESIGHT = 100.0  # the tail extrapolates to probabilities this many times below its data
+CONFIDENCE = 1.2816  # standard deviations: one in ten estimates lies farther below the shape
+_SHAPE_PLAUSIBLE = 0.5  # variances of both, the scores and the shape's estimate, end here
 _EXPONENTIAL = 1e-6  # a smaller shape is numerically zero, the exponential distribution
 
 
@@ -30,6 +43,12 @@ class ScoreTail:
         self._level, self._share = settings.scores[-1], settings.shares[-1]
         self._shape, self._scale = settings.shape, settings.scale
         self._least = 1.0 / (FORESIGHT * settings.samples)
+        self._cautious = _largest_plausible(self._shape, self._share * settings.samples)
+
+    @property
+    def least(self) -> float:
+        """The least probability that its data can tell."""
+        return self._least
 
     def probability(self, scores: Float32 | Float64) -> Float64:
         """Return the share of normal operation above each of ``scores``, 0 to 1; NaN for NaN.
@@ -40,9 +59,38 @@ class ScoreTail:
         known = np.where(np.isnan(scores), 0.0, scores).astype(np.float64)
         body = np.exp(np.interp(known, self._scores, self._log_shares))
         beyond = np.maximum(known - self._level, 0.0) / self._scale
-        if self._shape < _EXPONENTIAL:
-            tail = np.exp(-beyond)
-        else:
-            tail = (1.0 + self._shape * beyond) ** (-1.0 / self._shape)
-        found = np.where(known > self._level, self._share * tail, body)
+        found = np.where(known > self._level, self._share * _survival(beyond, self._shape), body)
         return np.where(np.isnan(scores), np.nan, np.maximum(found, self._least))
+
+    def cautious(self, score: float) -> float:
+        """Return the probability that the severity of a score follows from.
+
+        Below ``least`` it is an upper limit of the probability, above it the probability itself.
+        """
+        found = float(self.probability(np.array([score]))[0])
+        if found > self._least:
+            return found
+        beyond = max(score - self._level, 0.0) / self._scale
+        return min(found, self._share * float(_survival(np.array(beyond), self._cautious)))
+
+    def score_at(self, probability: float) -> float:
+        """Return the score from which ``cautious`` is at most ``probability``, below ``least``."""
+        shape, ratio = self._cautious, self._share / min(probability, self._share)
+        beyond = np.log(ratio) if shape < _EXPONENTIAL else (ratio**shape - 1.0) / shape
+        return self._level + self._scale * float(beyond)
+
+
+def _survival(beyond: Float64, shape: float) -> Float64:
+    """Return the share of excesses above ``beyond``, in units of the scale."""
+    if shape < _EXPONENTIAL:
+        return np.exp(-beyond)
+    return np.asarray((1.0 + shape * beyond) ** (-1.0 / shape))
+
+
+def _largest_plausible(shape: float, excesses: float) -> float:
+    """Return the upper end of the confidence interval of a shape that so many excesses gave."""
+    if shape >= _SHAPE_PLAUSIBLE:
+        return shape
+    spread = (1 - shape) * (2 - shape) ** 2 * (1 - shape + 2 * shape**2)
+    variance = spread / ((1 - 2 * shape) * (3 - 2 * shape) * excesses)
+    return min(shape + CONFIDENCE * math.sqrt(variance), _SHAPE_PLAUSIBLE)

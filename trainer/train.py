@@ -30,7 +30,7 @@ from trainer import evaluate, prepare, report, seal
 from trainer.config import ChannelTable, Config, ConfigFile, ParityTable, Quantization
 from trainer.datasets import Recording
 from trainer.datasets.csv_files import read_recording
-from trainer.detector import calibrate, parity, quantize
+from trainer.detector import calibrate, parity, quantize, score_tail
 from trainer.detector.parity import Agreement
 from trainer.detector.quantize import DetectorTrial
 from trainer.evaluate import Labelled
@@ -106,6 +106,9 @@ def train(file: ConfigFile, output: Path, tflite_python: Path | None, say: Say) 
     shipped = seal.ship(sealed, metrics, path)
     _write_metrics(shipped, path.with_suffix(".metrics.json"))
     report.write(shipped, judged, built.epochs, foretold, path.with_suffix(".report.html"))
+    tail, severities = sealed.manifest.tail, sealed.manifest.severities
+    if tail is not None and (short := score_tail.foresight(tail, severities)) is not None:
+        say(short)
     say(report.summary(metrics))
     return path
 

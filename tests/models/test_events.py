@@ -121,6 +121,21 @@ def test_the_worst_score_sets_probability_and_severity(changed: Change) -> None:
     assert [severity_of(p, severities) for p in (2e-4, 1e-4, 1e-6)] == ["low", "medium", "high"]
 
 
+def test_a_score_far_above_all_normal_ones_is_high_after_a_short_calibration(
+    changed: Change,
+) -> None:
+    tail = Tail(scores=[0.5], shares=[0.02], shape=0.0, scale=0.1, samples=5000)
+    severities = Severities(medium=1e-4, high=1e-6, unrated="low")
+    manifest = changed().manifest.model_copy(update={"tail": tail, "severities": severities})
+    found = {}
+    for score in (1.1, 1.3, 2.0, 29.0):
+        (opened,) = play(EventRules(manifest), [score] * 3, state=EventState())
+        found[score] = opened.severity
+        assert opened.probability is not None
+        assert opened.probability >= 1 / (100 * 5000)
+    assert found == {1.1: "medium", 1.3: "medium", 2.0: "medium", 29.0: "high"}
+
+
 def test_an_event_without_a_probability_is_unrated(changed: Change) -> None:
     severities = Severities(medium=1e-4, high=1e-6, unrated="low")
     manifest = changed().manifest.model_copy(update={"tail": None, "severities": severities})

@@ -41,6 +41,52 @@ def test_no_tail_claims_to_know_more_than_its_data_allow() -> None:
     assert share == 1 / (FORESIGHT * 500)
 
 
+HIGH = 1e-6
+
+
+@pytest.mark.parametrize("samples", [2, 60, 300, 1000, 3000, 9_999])
+def test_a_high_severity_can_be_reached_after_any_calibration(samples: int) -> None:
+    short = ScoreTail(tail(samples=samples))
+    assert short.least > HIGH
+    reached = short.score_at(HIGH)
+    assert 1 < reached < 29
+    assert short.cautious(reached * 1.001) <= HIGH < short.cautious(reached * 0.999)
+    (claimed,) = short.probability(np.array([reached]))
+    assert claimed == short.least  # what is said of the probability stays what the data can tell
+
+
+def test_the_shorter_the_calibration_the_larger_must_a_score_be() -> None:
+    reached = [ScoreTail(tail(samples=n)).score_at(HIGH) for n in (10_000, 3000, 1000, 400, 60)]
+    assert reached == sorted(reached)
+    assert reached[0] < 2.4
+    assert reached[-1] > 20
+
+
+@pytest.mark.parametrize("samples", [60, 3000, 10_000_000])
+@pytest.mark.parametrize("shape", [0.0, 0.3, 0.8])
+def test_a_larger_score_is_never_less_severe(samples: int, shape: float) -> None:
+    made = ScoreTail(tail(samples=samples, shape=shape))
+    found = [made.cautious(score) for score in np.geomspace(0.01, 1e6, 2000)]
+    assert (np.diff(found) <= 0).all()
+    claimed = made.probability(np.geomspace(0.01, 1e6, 2000))
+    told = claimed > made.least
+    assert np.array_equal(np.array(found)[told], claimed[told])
+
+
+@pytest.mark.parametrize("draw", ["exponential", "pareto", "standard_normal"])
+def test_a_short_calibration_seldom_calls_normal_operation_high(draw: str) -> None:
+    """In nine of ten calibrations a score of this rarity is not judged to be rarer."""
+    random = np.random.default_rng(5)
+    make, true = {
+        "exponential": (lambda n: random.exponential(0.1, n), 0.1 * np.log(1e6)),
+        "pareto": (lambda n: 0.1 * random.pareto(5, n), 0.1 * (1e6 ** (1 / 5) - 1)),
+        "standard_normal": (lambda n: 0.2 * np.abs(random.standard_normal(n)), 0.2 * 4.8916),
+    }[draw]
+    fits = [ScoreTail(fitting.fit(make(1500).astype(np.float32))) for _ in range(400)]
+    too_rare = np.mean([one.cautious(true) < HIGH / 10 for one in fits])
+    assert too_rare < 0.1
+
+
 def test_no_score_has_no_probability() -> None:
     got = ScoreTail(tail()).probability(np.array([np.nan, 0.3]))
     assert np.isnan(got).tolist() == [True, False]

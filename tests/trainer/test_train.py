@@ -17,6 +17,7 @@ from models.errors import ConfigError, DataError, KnownAnswerMismatch
 from models.pipeline import Pipeline
 from tests.trainer.conftest import CONFIG, Trained, machine, write_recording
 from trainer import config, train
+from trainer.detector import score_tail
 from trainer.detector.parity import Agreement
 from trainer.forecast.evaluate import TOLD
 
@@ -110,6 +111,16 @@ def test_progress_is_told_epoch_by_epoch(trained: Trained) -> None:
     assert 1 <= len(epochs) <= 20
     assert re.match(r"epoch +1/20 +loss \d\.\d+ +validation \d\.\d+ \* +\d+\.\d s", epochs[0])
     assert trained.said[0] == "read normal.csv: 4000 rows"
+
+
+def test_a_calibration_that_is_too_short_for_a_severity_is_told(trained: Trained) -> None:
+    manifest = trained.bundle.manifest
+    assert manifest.tail is not None
+    (warning,) = [line for line in trained.said if line.startswith("warning")]
+    assert f"has {manifest.tail.samples} scores" in warning
+    assert re.search(r"is high from a score of \d+(\.\d+)?, until you calibrate on 10,000", warning)
+    enough = manifest.tail.model_copy(update={"samples": 10_000})
+    assert score_tail.foresight(enough, manifest.severities) is None
 
 
 def test_what_no_bundle_may_have_is_refused_before_any_training(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
 
-from models.manifest import Tail
+from models.manifest import Severities, Tail
 from models.messages import Float32, Float64
-from models.score_tail import ScoreTail
+from models.score_tail import FORESIGHT, ScoreTail
 
 BODY_SHARES = (0.5, 0.2, 0.1, 0.05, 0.02)  # of the scores above; the tail begins at the last
 CHECK_SHARES = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
@@ -61,6 +62,20 @@ def _moments(excesses: Float64) -> tuple[float, float]:
 
 
 _SHAPE_MAX = 0.9  # with a shape of 1 or more the mean is infinite, and the moments mean nothing
+
+
+def foresight(tail: Tail, severities: Severities) -> str | None:
+    """Say what a calibration that was too short for a severity means; None: it was long enough."""
+    known = ScoreTail(tail)
+    if known.least <= severities.high:
+        return None
+    enough = ceil(1 / (FORESIGHT * severities.high))
+    return (
+        f"warning: the calibration part has {tail.samples} scores, which tell no probability below"
+        f" {known.least:.1g}; the severity high begins at {severities.high:.1g}. So an anomaly is"
+        f" high from a score of {known.score_at(severities.high):.3g}, until you calibrate on"
+        f" {enough:,} scores or more"
+    )
 
 
 def check(tail: Tail, scores: Float32) -> Exceedances:
