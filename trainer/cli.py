@@ -1,13 +1,14 @@
 """The command ``fieldwatch-trainer``: reads arguments, calls the module that works, and prints.
 
 Exit codes: 0 done, 1 a channel of a benchmark failed or a bundle's metrics are not reproduced, 2
-wrong usage, 65 recordings or bundle refused, 69 the extra is not installed, 78 configuration, 130
-interrupted.
+wrong usage, 65 recordings or bundle refused, 69 the extra is not installed, 71 not enough memory,
+74 the system refused to read or write, 78 configuration, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import json
 import os
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 EXTRA = ("tensorflow", "matplotlib")
 EXTRA_MISSING_EXIT_CODE = 69
+MEMORY_EXIT_CODE = 71
+SYSTEM_EXIT_CODE = 74
 
 _File = click.Path(path_type=Path, dir_okay=False)
 _Directory = click.Path(path_type=Path, file_okay=False)
@@ -60,6 +63,38 @@ def main() -> NoReturn:
     except FieldwatchError as error:
         say_error("fieldwatch-trainer", str(error))
         sys.exit(error.exit_code)
+    except OSError as error:
+        say_error("fieldwatch-trainer", _system_error(error))
+        sys.exit(SYSTEM_EXIT_CODE)
+    except MemoryError as error:
+        say_error(
+            "fieldwatch-trainer",
+            f"there is not enough memory{f': {error}' if str(error) else ''}. Use fewer or shorter"
+            " recordings, a longer sampling.period_s, a smaller fit.batch, or a larger machine",
+        )
+        sys.exit(MEMORY_EXIT_CODE)
+
+
+def _system_error(error: OSError) -> str:
+    """Say what the system refused, where, and what to do."""
+    names = [os.fspath(name) for name in (error.filename, error.filename2) if name is not None]
+    where = " -> ".join(map(str, names))
+    said = f"{where}: {error.strerror or error}" if where else str(error.strerror or error)
+    advice = _ADVICE.get(error.errno or 0)
+    return f"{said}; {advice}" if advice else said
+
+
+_ADVICE = {
+    errno.ENOSPC: "make room there, or name another directory",
+    errno.EDQUOT: "make room there, or name another directory",
+    errno.EROFS: "name a directory that can be written to",
+    errno.EACCES: "permit it, or name another place",
+    errno.EPERM: "permit it, or name another place",
+    errno.ENOENT: "make the directory, or name another place",
+    errno.ENOTDIR: "a file is in the place of a directory: name another place",
+    errno.EISDIR: "a directory is in the place of a file: name another place",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -280,10 +315,13 @@ def ett(
     tflite_python: Path | None,
 ) -> int:
     """Electricity-transformer temperature: forecasts and their intervals."""
+    from trainer import destination
     from trainer.benchmark import forecast_report, forecasting
     from trainer.datasets import ett as files
 
     wanted = _whole_numbers("--horizons", horizons)
+    destination.check_file(json_path)
+    destination.check_file(report)
     settings, digest = forecasting.read_config(config, seed)
     run = forecasting.EttBenchmark(files.read(data), settings, digest)
     outcomes = []
@@ -316,6 +354,7 @@ def _benchmark(
     report: Path | None,
     tflite_python: Path | None,
 ) -> int:
+    from trainer import destination
     from trainer.benchmark import report as page
     from trainer.benchmark import runs, tables
     from trainer.benchmark.cases import BENCHMARKS
@@ -325,6 +364,9 @@ def _benchmark(
     if missing := vus_pr_missing():
         say(missing, error=True)
     chosen, kept = BENCHMARKS[name], WorkDirectory(work or Path(f"fieldwatch-benchmark-{name}"))
+    destination.check_directory(kept.path)
+    destination.check_file(json_path)
+    destination.check_file(report)
     names = chosen.chosen(data, channels.split(",") if channels else [])
     run = runs.plan(chosen, data, names, chosen.settings(config), kept, tflite_python)
     if run.outcomes:
@@ -379,7 +421,7 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
     say(f"{'recording':24}{'hours':>8}{'faults':>8}{'found':>7}{'false':>7}{'highest':>9}")
     for row in metrics["recordings"]:
         say(
-            f"{row['name']:24}{row['hours']:8.2f}{row['faults']:8}{row['found']:7}"
+            f"{row['name']:24}{row['hours']:8.3g}{row['faults']:8}{row['found']:7}"
             f"{row['false_events']:7}{row['score_max']:z9.2f}"
         )
     labelled = metrics["labelled"]

@@ -292,7 +292,7 @@ def recording_metrics(judged: Judged) -> dict[str, Any]:
     """Return the comparison of a recording's events with its labels; ``hours`` got a score."""
     return {
         "name": judged.name,
-        "hours": round(judged.scored_days * 24, 3),
+        "hours": _rounded(judged.scored_days * 24),
         "faults": len(judged.detections),
         "found": sum(detection.event is not None for detection in judged.detections),
         "false_events": len(judged.false),

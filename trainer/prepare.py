@@ -247,7 +247,8 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
     """Return the channels of the manifest, with their scaling and ``stuck_samples``.
 
     Raises:
-        DataError: a channel has no value in the training part.
+        DataError: a channel has no value in the training part, or a scored one none in the
+            calibration part.
 
     """
     normal = np.concatenate([parts.train.values, parts.calibrate.values])
@@ -259,6 +260,11 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
             raise DataError(
                 f"channel {table.name} ({_origin(table)}) has no value in the training"
                 " part: remove it from data.channels, or correct the recordings"
+            )
+        if table.scored and np.isnan(parts.calibrate.values[:, column]).all():
+            raise DataError(
+                f"channel {table.name} ({_origin(table)}) has no value in the calibration part: its"
+                " threshold cannot be set; remove it from data.channels, or correct the recordings"
             )
         center = float(np.median(known))
         described.append(

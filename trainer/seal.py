@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import models
 from models import bundle as bundles
 from models import known_answers
 from models.bundle import Bundle, file_part
-from models.errors import ConfigError
+from models.errors import ConfigError, DataError
 from models.families import detector_of
 from models.interpreter import runtime_version
 from models.manifest import (
@@ -138,13 +139,31 @@ def ship(bundle: Bundle, metrics: Mapping[str, Any], path: Path) -> Bundle:
 
     Raises:
         BundleCorrupt: the file differs from the evaluated one in more than the metrics.
+        DataError: a metric is no finite number.
         KnownAnswerMismatch: the file does not reproduce the scores of the bundle.
 
     """
+    if odd := list(_not_finite(metrics)):
+        raise DataError(
+            f"the metrics {', '.join(odd)} are no finite numbers, so nothing was measured: the"
+            " test part or a recording of evaluate.files is too short, or has too many gaps"
+        )
     named = dict(metrics) | {EVALUATED: bundle.digest}
     manifest = bundle.manifest.model_copy(update={"metrics": named})
     bundles.write(path, manifest, bundle.parts, None)
     return _opened(path)
+
+
+def _not_finite(value: Any, name: str = "") -> Iterator[str]:
+    """Yield the dotted names of numbers that JSON does not have."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _not_finite(inner, f"{name}.{key}".removeprefix("."))
+    elif isinstance(value, list | tuple):
+        for at, inner in enumerate(value):
+            yield from _not_finite(inner, f"{name}[{at}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield name
 
 
 def _opened(path: Path) -> Bundle:

@@ -26,7 +26,7 @@ from models.features import COUNTERS as FEATURE_COUNTERS
 from models.manifest import KNOWN_ANSWERS, NETWORK, Channel, Lineage, TelemanomManifest
 from models.messages import QUALITIES, Samples
 from models.times import iso_time
-from trainer import evaluate, prepare, report, seal
+from trainer import destination, evaluate, prepare, report, seal
 from trainer.config import ChannelTable, Config, ConfigFile, ParityTable, Quantization
 from trainer.datasets import Recording
 from trainer.datasets.csv_files import read_recording
@@ -83,6 +83,10 @@ def train(file: ConfigFile, output: Path, tflite_python: Path | None, say: Say) 
 
     """
     config = file.config
+    path = output / f"{config.bundle.name}.fieldwatch"
+    destination.check_directory(output, tuple(made.name for made in _made(path)))
+    if tflite_python is not None:
+        parity.check_python(tflite_python)
     prepared = _prepare(file, say)
     lineage = _lineage(file, prepared)
     built = build(config, prepared.parts, prepared.channels, lineage, tflite_python, say)
@@ -102,15 +106,20 @@ def train(file: ConfigFile, output: Path, tflite_python: Path | None, say: Say) 
         foretold = forecasting.judge(sealed, forecaster, prepared.parts, config.forecast)
         metrics["forecaster"] = foretold.metrics
     output.mkdir(parents=True, exist_ok=True)
-    path = output / f"{config.bundle.name}.fieldwatch"
     shipped = seal.ship(sealed, metrics, path)
-    _write_metrics(shipped, path.with_suffix(".metrics.json"))
-    report.write(shipped, judged, built.epochs, foretold, path.with_suffix(".report.html"))
+    _, metrics_file, report_file = _made(path)
+    _write_metrics(shipped, metrics_file)
+    report.write(shipped, judged, built.epochs, foretold, report_file)
     tail, severities = sealed.manifest.tail, sealed.manifest.severities
     if tail is not None and (short := score_tail.foresight(tail, severities)) is not None:
         say(short)
     say(report.summary(metrics))
     return path
+
+
+def _made(path: Path) -> tuple[Path, Path, Path]:
+    """Return the files of a training: bundle, metrics and report."""
+    return path, path.with_suffix(".metrics.json"), path.with_suffix(".report.html")
 
 
 def build(
@@ -186,6 +195,8 @@ def _prepare(file: ConfigFile, say: Say) -> Prepared:
         say(line)
     parts = prepare.split(samples, config)
     channels = prepare.channels(parts, config.data.channels)
+    if config.forecast is not None:
+        forecasting.check(config.forecast, parts, channels, config.sampling.period_s)
     labelled = [
         evaluate.read_labelled(
             path, config.data.time_column, config.data.columns, grid, config.data.layout

@@ -20,7 +20,7 @@ import numpy as np
 from models import bundle as bundles
 from models.bundle import Bundle
 from models.errors import DataError
-from models.interpreter import Runtime
+from models.interpreter import Runtime, runtime_version
 from models.manifest import NETWORK
 from models.messages import Float32, Samples
 from models.pipeline import Pipeline
@@ -145,6 +145,16 @@ def replay_elsewhere(
             return Replayed(network, str(got["runtime"]), scores, events)
 
 
+def check_python(python: Path) -> None:
+    """Refuse a Python that cannot replay, before anything is trained.
+
+    Raises:
+        DataError: it cannot; the text has its output.
+
+    """
+    run_elsewhere(python, "trainer.detector.parity", "tflite")
+
+
 def run_elsewhere(python: Path, module: str, *arguments: str) -> None:
     """Run a module of this package in another Python.
 
@@ -182,4 +192,7 @@ def _main(runtime: Runtime, sealed: str, given: str, gotten: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(cast(Runtime, sys.argv[1]), *sys.argv[2:])
+    if len(sys.argv) == 2:
+        runtime_version(cast(Runtime, sys.argv[1]))
+    else:
+        _main(cast(Runtime, sys.argv[1]), *sys.argv[2:])

@@ -97,8 +97,7 @@ def build(
     with quiet():
         from trainer.detector.export import convert, in_every_form
         from trainer.forecast.fit import fit
-    train, validate, held_out = (Cutter(values, scales, settings) for values in parts)
-    _check_windows(train, validate, held_out)
+    train, validate, held_out = cutters(settings, scales, parts)
     checked = validate.some(settings.fit.validation_windows_max)
     weights = linear.fit(train, validate, checked)
     fitted = fit(train, validate, weights, settings, lambda epoch: say(_line(epoch, settings)))
@@ -121,13 +120,42 @@ def build(
     )
 
 
-def _check_windows(train: Cutter, validate: Cutter, held_out: Cutter) -> None:
-    for cutter, part in ((train, "training"), (validate, "validation"), (held_out, "calibration")):
-        if len(cutter.places) == 0:
+def cutters(
+    settings: ForecastTable, scales: Float32, parts: StepParts
+) -> tuple[Cutter, Cutter, Cutter]:
+    """Return what cuts the windows of each part.
+
+    Raises:
+        DataError: a part has no whole window.
+
+    """
+    needed = settings.context_steps + settings.horizon_steps
+    made = []
+    for part, values in zip(("training", "validation", "calibration"), parts, strict=True):
+        check_length(part, len(values), needed)
+        made.append(Cutter(values, scales, settings))
+        if len(made[-1].places) == 0:
             raise DataError(
                 f"the {part} part has no window of the forecaster without a gap: make"
                 " forecast.context_steps shorter, or record without interruptions"
             )
+    train, validate, held_out = made
+    return train, validate, held_out
+
+
+def check_length(part: str, found: int, needed: int) -> None:
+    """Refuse a part of too few steps.
+
+    Raises:
+        DataError: has the actual and the needed number.
+
+    """
+    if found < needed:
+        raise DataError(
+            f"too little data for the forecaster: the {part} part has {found} steps and needs"
+            f" {needed}. Make forecast.context_steps or forecast.horizon_steps shorter, or give"
+            " longer recordings"
+        )
 
 
 class _Forms:

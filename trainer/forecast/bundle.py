@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,19 @@ from models.forecaster import Forecaster
 from models.impute import fill
 from models.interpreter import ForecastNetwork
 from models.known_answers import foretell, with_forecast
-from models.manifest import FORECASTER, KNOWN_ANSWERS, Manifest
+from models.manifest import FORECASTER, KNOWN_ANSWERS, Channel
 from models.messages import Float32, Samples
 from trainer import prepare
 from trainer.config import ForecastTable
-from trainer.forecast import evaluate, references
-from trainer.forecast.build import BuiltForecaster, Say, StepParts, build
+from trainer.forecast import calibrate, evaluate, references
+from trainer.forecast.build import (
+    BuiltForecaster,
+    Say,
+    StepParts,
+    build,
+    check_length,
+    cutters,
+)
 from trainer.forecast.evaluate import Accuracy, Told
 from trainer.forecast.windows import steps
 from trainer.seal import assemble
@@ -54,20 +62,51 @@ def extend(
         DataError: a part is too short for the forecaster.
 
     """
-    manifest, period_s = bundle.manifest, bundle.manifest.sampling.period_s
-    scored, count = manifest.scored, settings.step_samples
+    manifest = bundle.manifest
+    cut = _step_parts(parts, manifest.channels, settings, manifest.sampling.period_s)
+    built = build(settings, _scales(manifest.channels), cut, tflite_python, say)
+    return _assembled(bundle, built, cut.calibrate), built
+
+
+def check(
+    settings: ForecastTable, parts: prepare.Parts, channels: Sequence[Channel], period_s: float
+) -> None:
+    """Refuse parts that no forecaster can be made from, before anything is trained.
+
+    Args:
+        settings: of the forecaster.
+        parts: on the sampling grid, of ``period_s`` seconds.
+        channels: of the samples.
+
+    Raises:
+        DataError: a part is too short, or has no window without a gap.
+
+    """
+    scales = _scales(channels)
+    cut = cutters(settings, scales, _step_parts(parts, channels, settings, period_s))
+    calibrate.check(cut[-1].cut(cut[-1].some(calibrate.WINDOWS_MAX)), len(scales), settings)
+    test = steps(parts.test, _scored(channels), settings.step_samples, period_s)
+    # the first forecast waits for its context and then for its turn
+    needed = settings.context_steps + settings.horizon_steps + settings.stride_steps - 1
+    check_length("test", len(test.values), needed)
+
+
+def _step_parts(
+    parts: prepare.Parts, channels: Sequence[Channel], settings: ForecastTable, period_s: float
+) -> StepParts:
     learnt, held_out = (
-        steps(part, scored, count, period_s).values for part in (parts.train, parts.calibrate)
+        steps(part, _scored(channels), settings.step_samples, period_s).values
+        for part in (parts.train, parts.calibrate)
     )
-    train, validate = _training_and_validation(learnt, settings)
-    built = build(
-        settings, _scales(manifest), StepParts(train, validate, held_out), tflite_python, say
-    )
-    return _assembled(bundle, built, held_out), built
+    return StepParts(*_training_and_validation(learnt, settings), held_out)
 
 
-def _scales(manifest: Manifest) -> Float32:
-    return np.array([manifest.channels[position].scale for position in manifest.scored], np.float32)
+def _scored(channels: Sequence[Channel]) -> list[int]:
+    return [position for position, channel in enumerate(channels) if channel.scored]
+
+
+def _scales(channels: Sequence[Channel]) -> Float32:
+    return np.array([channel.scale for channel in channels if channel.scored], np.float32)
 
 
 def _training_and_validation(values: Float32, settings: ForecastTable) -> tuple[Float32, Float32]:
@@ -80,10 +119,10 @@ def _training_and_validation(values: Float32, settings: ForecastTable) -> tuple[
     return values[:learnt], values[max(0, learnt - settings.context_steps) :]
 
 
-def _assembled(bundle: Bundle, built: BuiltForecaster, calibrate: Float32) -> Bundle:
+def _assembled(bundle: Bundle, built: BuiltForecaster, held_out: Float32) -> Bundle:
     manifest = bundle.telemanom.model_copy(update={"forecaster": built.shipped.part})
     forecaster = Forecaster(manifest, ForecastNetwork(built.shipped.network))
-    context = calibrate[-built.shipped.part.context_steps :]
+    context = held_out[-built.shipped.part.context_steps :]
     answer = foretell(forecaster, fill(context, built.shipped.part.imputation))
     answers = with_forecast(bundle.parts[KNOWN_ANSWERS], answer)
     parts = {FORECASTER: built.shipped.network, KNOWN_ANSWERS: answers}
@@ -125,6 +164,6 @@ def _beside(
     if season > 1:
         simple["seasonal_naive"] = references.seasonal(settings, season)
     return {"float": floating} | {
-        name: references.evaluate(reference, cut.values, _scales(manifest), settings)
+        name: references.evaluate(reference, cut.values, _scales(manifest.channels), settings)
         for name, reference in simple.items()
     }

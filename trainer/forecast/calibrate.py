@@ -23,6 +23,22 @@ def leads(count: int, horizon: int) -> list[int]:
     return sorted({round(lead) for lead in np.geomspace(1, horizon, count)} | {horizon})
 
 
+def check(windows: Windows, channels: int, settings: ForecastTable) -> None:
+    """Refuse windows that no intervals can be set by.
+
+    Raises:
+        DataError: a channel has no window, or no known value at a lead.
+
+    """
+    at = np.array(leads(settings.intervals.leads, settings.horizon_steps)) - 1
+    for channel in range(channels):
+        if np.isnan(windows.future[windows.channel == channel][:, at]).all(axis=0).any():
+            raise DataError(
+                "the calibration part is too short, or has too many gaps, for the forecaster's"
+                " intervals: lengthen it, or lower forecast.horizon_steps"
+            )
+
+
 def intervals(
     quantiles: Float32, windows: Windows, channels: int, settings: ForecastTable
 ) -> Intervals:
@@ -32,16 +48,12 @@ def intervals(
         DataError: a channel has no window, or no known value at a lead.
 
     """
+    check(windows, channels, settings)
     at = np.array(leads(settings.intervals.leads, settings.horizon_steps))
     above = windows.future[:, at - 1, None] - quantiles[:, at - 1]  # (n, G, Q)
     offsets = np.zeros((len(settings.quantiles), channels, len(at)))
     for channel in range(channels):
         mine = above[windows.channel == channel]
-        if len(mine) == 0 or np.isnan(mine[..., 0]).all(axis=0).any():
-            raise DataError(
-                "the calibration part is too short, or has too many gaps, for the forecaster's"
-                " intervals: lengthen it, or lower forecast.horizon_steps"
-            )
         for position, level in enumerate(settings.quantiles):
             found = np.nanquantile(mine[..., position], _corrected(level, len(mine)), axis=0)
             offsets[position, channel] = found

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.bundle import Bundle
+from models.errors import DataError
 from models.families import detector_of
 from models.forecaster import Forecaster
 from models.intervals import pairs
@@ -186,6 +187,9 @@ def judge(bundle: Bundle, parts: Parts) -> Sealed:
         bundle: sealed, with a forecaster.
         parts: those of the training.
 
+    Raises:
+        DataError: it makes no forecast there.
+
     """
     forecaster = detector_of(bundle).forecaster
     assert forecaster is not None
@@ -198,6 +202,12 @@ def judge(bundle: Bundle, parts: Parts) -> Sealed:
     scales = np.array([channel.scale for channel in forecaster.channels], np.float32)
     naive = season_error(train.values, scales, part.imputation.season_steps or 1)
     accuracy, told = evaluate(forecaster, parts.test, test)
+    if not accuracy.count.any():
+        raise DataError(
+            "the forecaster makes no forecast in the test part whose steps all follow in it: make"
+            " forecast.context_steps shorter, allow more missing steps in forecast.imputation, or"
+            " give recordings with fewer gaps"
+        )
     metrics = {
         "step_s": part.step_samples * period_s,
         "accuracy": {SEALED: accuracy.total(naive)},

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.errors import DataError
 from models.forecaster import normalised, step_numbers
 from models.messages import Float32, Samples
 from trainer.config import ForecastTable
@@ -57,11 +56,6 @@ class Cutter:
     def __init__(self, values: Float32, scales: Float32, settings: ForecastTable) -> None:
         """Take ``values`` (n, C) in units and the channels' ``scales`` (C,)."""
         self._length = settings.context_steps + settings.horizon_steps
-        if len(values) < self._length:
-            raise DataError(
-                f"too little data for one window of the forecaster: {len(values)} steps, and"
-                f" forecast.context_steps + horizon_steps are {self._length}"
-            )
         self._context = settings.context_steps
         self._scale_floor = settings.scale_floor
         self._scaled = (values / scales).astype(np.float32)

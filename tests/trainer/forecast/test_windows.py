@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import pytest
 
 from models.bundle import Bundle
-from models.errors import DataError
 from models.forecaster import Forecaster
 from models.interpreter import ForecastNetwork
 from models.manifest import FORECASTER
@@ -54,11 +52,6 @@ def test_windows_with_a_hole_in_the_context_are_left_out() -> None:
     # starts 6 to 20 have step 35 in their context; in the future it may be missing
     assert cutter.places[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
     assert np.isnan(cutter.cut(cutter.places).future).any()
-
-
-def test_too_little_for_one_window_says_how_much_is_needed() -> None:
-    with pytest.raises(DataError, match=r"39 steps, and .* are 40"):
-        Cutter(np.zeros((39, 1), np.float32), np.ones(1, np.float32), SETTINGS)
 
 
 def test_some_windows_are_of_all_channels() -> None:

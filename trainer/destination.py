@@ -1,0 +1,47 @@
+"""Can files be written where they are to go? It is asked before the work that makes them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from models.errors import ConfigError
+
+
+def check_directory(path: Path, files: tuple[str, ...] = ()) -> None:
+    """Refuse a directory that cannot be made or written to; nothing is made.
+
+    Args:
+        path: of the directory, which need not exist.
+        files: names that it will have; none may be a directory.
+
+    Raises:
+        ConfigError: names the place, and says why.
+
+    """
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{path}: cannot be a directory: {there} is a file; name another one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"{path}: cannot be written: {there} does not allow it; permit it, or name another"
+            " directory"
+        )
+    for name in files:
+        if (path / name).is_dir():
+            raise ConfigError(
+                f"{path / name}: is a directory, and a file of that name is to be made"
+            )
+
+
+def check_file(path: Path | None) -> None:
+    """Refuse a file that cannot be written; None is fine.
+
+    Raises:
+        ConfigError: names the place, and says why.
+
+    """
+    if path is not None and not path.absolute().parent.is_dir():
+        raise ConfigError(f"{path}: cannot be written: there is no directory {path.parent}")
+    if path is not None:
+        check_directory(path.parent, (path.name,))
