@@ -25,7 +25,7 @@ help:
 	@echo "make test          run all tests (ARGS='tests/agent -k store')"
 	@echo "make lint          check style and types"
 	@echo "make format        mend the style"
-	@echo "make reference     write the reference of the configuration in docs/ again"
+	@echo "make reference     write the references of the configurations in docs/ again"
 	@echo "make zoo           train the reference bundle in models/zoo again"
 	@echo "make bench         measure speed, detection on the simulated pump, what kill -9 costs, what a window costs"
 	@echo "make proof         what takes minutes, root or recordings: kills, power cuts, systemd, benchmarks on"
@@ -57,6 +57,9 @@ reference: $(VENV)/dev.stamp
 	$(BIN)/fieldwatch-agent schema >docs/agent.schema.json
 	sed -i '/^<!-- from here/q' docs/configuration.md
 	$(BIN)/fieldwatch-agent schema --markdown >>docs/configuration.md
+	$(BIN)/fieldwatch-trainer schema >docs/trainer.schema.json
+	sed -i '/^<!-- from here/q' docs/training.md
+	$(BIN)/fieldwatch-trainer schema --markdown >>docs/training.md
 
 zoo: $(VENV)/dev.stamp $(TFLITE)/stamp
 	scripts/zoo $(BIN) $(TFLITE)/bin/python

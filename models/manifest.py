@@ -111,10 +111,13 @@ class _Part(BaseModel):
 
 
 class Feature(_Part):
-    """How a channel is computed from a source; see ``models.features``."""
+    """How a channel is computed from a source.
+
+    See ``models.features``.
+    """
 
     source: str = Field(description="Name of the source that it is computed from")
-    kind: FeatureKind
+    kind: FeatureKind = Field(description="What is computed from a window")
     low_hz: NotNegative | None = Field(None, description="Lower edge of the band, for band_energy")
     high_hz: Positive | None = Field(None, description="Upper edge of the band, for band_energy")
 

@@ -1,8 +1,9 @@
 """The command ``fieldwatch-trainer``: reads arguments, calls the module that works, and prints.
 
-Exit codes: 0 done, 1 a channel of a benchmark failed or a bundle's metrics are not reproduced, 2
-wrong usage, 65 recordings or bundle refused, 69 the extra is not installed, 71 not enough memory,
-74 the system refused to read or write, 78 configuration, 130 interrupted.
+Exit codes: 0 done, 1 a trained bundle fails a gate, a channel of a benchmark failed, or a bundle's
+metrics are not reproduced, 2 wrong usage, 65 recordings or bundle refused, 69 the extra is not
+installed, 71 not enough memory, 74 the system refused to read or write, 78 configuration, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -116,15 +117,40 @@ def commands() -> None:
     envvar="FIELDWATCH_TFLITE_PYTHON",
     help="A Python with tflite-runtime and pydantic, to check parity on that interpreter too.",
 )
-def train(config: Path, output: Path | None, tflite_python: Path | None) -> int:
-    """Train the bundle of CONFIG (TOML); write it with a report (HTML) and metrics (JSON)."""
+@click.option(
+    "--accept",
+    is_flag=True,
+    help="Write the bundle under its name even if it fails a gate. The report says so.",
+)
+def train(config: Path, output: Path | None, tflite_python: Path | None, accept: bool) -> int:
+    """Train the bundle of CONFIG (TOML); write it with a report (HTML) and metrics (JSON).
+
+    It ends with a verdict by the configuration's [gates]. A bundle that fails one is written as
+    NAME.failed.fieldwatch, and the exit code is 1.
+    """
     from trainer import config as configuration
     from trainer import train as training
 
     file = configuration.read(config)
-    bundle = training.train(file, output or file.output, tflite_python, say)
-    say(f"{bundle}")
-    say(f"{bundle.with_suffix('.report.html')}")
+    made = training.train(file, output or file.output, tflite_python, say, accept)
+    say(f"{made.path}")
+    say(f"{made.report}")
+    return 0 if made.passed else 1
+
+
+@commands.command()
+@click.option("--markdown", is_flag=True, help="Print a reference in Markdown instead.")
+def schema(markdown: bool) -> int:
+    """Print the JSON schema of a training's configuration, for editors."""
+    from models import reference
+    from trainer.config import Config
+
+    if markdown:
+        for line in reference.markdown(Config):
+            say(line)
+    else:
+        about = "The configuration of one training."
+        say_json(reference.schema(Config, "Fieldwatch trainer", about))
     return 0
 
 

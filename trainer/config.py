@@ -54,7 +54,10 @@ def _refuse_repeated(names: Sequence[str], what: str) -> None:
 class BundleTable(Table):
     """The bundle and its directory."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$",
+        description="Name of the bundle: small letters, digits, points and hyphens",
+    )
     version: int = Field(1, ge=1, description="Increase it with each training of the same name")
     output: str = Field(".", description="Directory of the bundle, its report and its metrics")
 
@@ -62,8 +65,13 @@ class BundleTable(Table):
 class ColumnTable(Table):
     """A column of the recordings."""
 
-    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
-    unit: str = Field("", max_length=16)
+    name: str = Field(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_.\-]+$",
+        description="Name in alarms, messages and `agent.toml`",
+    )
+    unit: str = Field("", max_length=16, description="As printed to people, e.g. mm/s")
     low: Finite | None = Field(None, description="Lower values are rejected, in unit")
     high: Finite | None = Field(None, description="Higher values are rejected, in unit")
     column: str | None = Field(None, description="Column of the recordings; None: the name")
@@ -114,8 +122,8 @@ class DataTable(Table):
     """The recordings of normal operation to train on."""
 
     files: list[str] = Field(min_length=1, description="Paths or patterns, e.g. recordings/*.csv")
-    time_column: str = "time"
-    encoding: Encoding = "utf-8"
+    time_column: str = Field("time", description="Column of the recordings' times")
+    encoding: Encoding = Field("utf-8", description="How the recordings' text is encoded")
     separator: str | None = Field(
         None, min_length=1, max_length=1, description="None: whichever makes a line the header"
     )
@@ -176,22 +184,32 @@ class DataTable(Table):
 
 
 class SamplingTable(Table):
-    """The grid that readings are put on; see ``models.manifest.Sampling``."""
+    """The grid that readings are put on, as on the gateway."""
 
-    period_s: Positive
-    hold_samples_max: int = Field(2, ge=0)
-    gap: Gap = Field("hold", description="hold, interpolate or missing; see ``models.gaps``")
-    missing_samples: int = Field(25, ge=1)
-    reset_gap_samples: int = Field(50, ge=1)
-    warm_up_samples: int = Field(100, ge=0)
+    period_s: Positive = Field(description="Seconds from one sample to the next")
+    hold_samples_max: int = Field(
+        2, ge=0, description="A missing channel keeps its last value for this many samples"
+    )
+    gap: Gap = Field(
+        "hold", description="What a sample gets for a channel without a value; see samples.md"
+    )
+    missing_samples: int = Field(
+        25, ge=1, description="This many samples without a value open a 'missing' event"
+    )
+    reset_gap_samples: int = Field(
+        50, ge=1, description="After a longer gap the network starts from nothing again"
+    )
+    warm_up_samples: int = Field(
+        100, ge=0, description="Samples after a start or a gap that get no score"
+    )
 
 
 class SplitTable(Table):
     """Parts of the recordings, by time, in this order."""
 
-    train: Share = 0.6
-    calibrate: Share = 0.2
-    test: Share = 0.2
+    train: Share = Field(0.6, description="The network learns from it")
+    calibrate: Share = Field(0.2, description="Thresholds, tail and intervals are set by it")
+    test: Share = Field(0.2, description="All metrics and the verdict come from it")
 
     @model_validator(mode="after")
     def _whole(self) -> SplitTable:
@@ -204,13 +222,20 @@ class SplitTable(Table):
 class NetworkTable(Table):
     """The recurrent network."""
 
-    layers: list[Annotated[int, Field(ge=1, le=1024)]] = Field([64], min_length=1, max_length=8)
-    heads: list[Head] = Field(["value", "change"], min_length=1, max_length=2)
+    layers: list[Annotated[int, Field(ge=1, le=1024)]] = Field(
+        [64], min_length=1, max_length=8, description="Cells of each LSTM layer"
+    )
+    heads: list[Head] = Field(
+        ["value", "change"],
+        min_length=1,
+        max_length=2,
+        description="What is predicted: the sample itself, or its difference from this one",
+    )
     horizon_samples: int = Field(
         1, ge=1, le=HORIZON_MAX, description="Samples from the input to the predicted sample"
     )
-    dropout: float = Field(0.0, ge=0, lt=1)
-    input_clip: Positive = 5.0
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of inputs left out in training")
+    input_clip: Positive = Field(5.0, description="Inputs are clipped to ± this, in scales")
 
     @model_validator(mode="after")
     def _unique(self) -> NetworkTable:
@@ -221,40 +246,47 @@ class NetworkTable(Table):
 class FitTable(Table):
     """The training of the network."""
 
-    epochs: int = Field(60, ge=1)
+    epochs: int = Field(60, ge=1, description="Passes over the training part, at most")
     chunk_samples: int = Field(100, ge=2, description="Samples of truncated backpropagation")
     batch: int = Field(64, ge=1, description="Sequences trained in parallel")
     loss: Literal["absolute", "squared", "huber"] = Field(
         "absolute", description="Loss of an error; scores are made of absolute errors"
     )
-    learning_rate: Positive = 0.004
+    learning_rate: Positive = Field(0.004, description="Of the optimizer Adam")
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="Learning rate over all epochs"
     )
-    gradient_norm_max: Positive = 1.0
+    gradient_norm_max: Positive = Field(1.0, description="Longer gradients are shortened to it")
     patience: int = Field(12, ge=1, description="Epochs without progress until training stops")
     validation: Share = Field(0.15, description="Share of the training part, at its end")
-    seed: int = Field(1, ge=0)
-    progress_epochs: int = Field(1, ge=0, description="Epochs per progress line; 0: no lines")
+    seed: int = Field(1, ge=0, description="The same seed and data give the same network")
+    progress_epochs: int = Field(
+        1, ge=0, description="Epochs per progress line, of the forecaster too; 0: no lines"
+    )
 
 
 class SmoothingTable(Table):
-    """See ``models.manifest.Smoothing``."""
+    """The exponentially weighted means of the prediction errors."""
 
     spans_samples: list[Annotated[Positive, Field(ge=1)]] = Field(
-        [60.0], min_length=1, max_length=SPANS_MAX
+        [60.0],
+        min_length=1,
+        max_length=SPANS_MAX,
+        description="One mean each: a short one for spikes, a long one for drifts",
     )
 
 
 class ThresholdTable(Table):
-    """See ``models.threshold``."""
+    """The dynamic threshold of the smoothed errors (Hundman et al., KDD 2018)."""
 
-    history_samples: int = Field(2100, ge=50)
-    update_samples: int = Field(70, ge=1)
-    z_min: Positive = 2.5
-    z_max: Positive = 6.0
-    z_step: Positive = 0.5
-    prune_drop: float = Field(0.13, ge=0, lt=1)
+    history_samples: int = Field(2100, ge=50, description="Errors of normal samples that are kept")
+    update_samples: int = Field(70, ge=1, description="Samples between two updates")
+    z_min: Positive = Field(2.5, description="Lowest threshold tried, in standard deviations")
+    z_max: Positive = Field(6.0, description="Highest threshold tried, in standard deviations")
+    z_step: Positive = Field(0.5, description="Step from one threshold tried to the next")
+    prune_drop: float = Field(
+        0.13, ge=0, lt=1, description="Least relative drop from an anomaly to the next error"
+    )
     settle_samples: int = Field(
         0, ge=0, description="First samples of a stream that are not judged, for other machines"
     )
@@ -270,11 +302,13 @@ class ThresholdTable(Table):
 
 
 class EventsTable(Table):
-    """See ``models.manifest.Events``."""
+    """From scores to events."""
 
-    on_samples: int = Field(3, ge=1)
-    off_samples: int = Field(150, ge=1)
-    deadband: float = Field(0.7, gt=0, le=1)
+    on_samples: int = Field(3, ge=1, description="Samples above the threshold until opened")
+    off_samples: int = Field(150, ge=1, description="Samples below the deadband until closed")
+    deadband: float = Field(
+        0.7, gt=0, le=1, description="An event closes below this part of the threshold"
+    )
 
 
 class CalibrateTable(Table):
@@ -297,11 +331,11 @@ class CalibrateTable(Table):
 
 
 class SeveritiesTable(Table):
-    """The severity of an event; see ``models.manifest.Severities``."""
+    """The severity of an event, by the probability of its score in normal operation."""
 
-    medium: Share = 1e-4
-    high: Share = 1e-6
-    unrated: Severity = "medium"
+    medium: Share = Field(1e-4, description="An event of at most this probability is medium")
+    high: Share = Field(1e-6, description="An event of at most this probability is high")
+    unrated: Severity = Field("medium", description="Of events without a probability")
 
     @model_validator(mode="after")
     def _ordered(self) -> SeveritiesTable:
@@ -334,16 +368,16 @@ class ParityTable(Table):
 
 
 class EncoderTable(Table):
-    """The forecaster's network; see ``trainer.forecast.network``."""
+    """The forecaster's network, a patched transformer encoder beside a linear map."""
 
     patch_steps: int = Field(
         24, ge=1, le=STEPS_MAX, description="Steps per patch; best the season, or a part of it"
     )
     d_model: int = Field(16, ge=1, le=1024, description="Width of the encoder")
     num_heads: int = Field(4, ge=1, le=64, description="Attention heads; they share d_model")
-    layers: int = Field(2, ge=1, le=16)
+    layers: int = Field(2, ge=1, le=16, description="Layers of the encoder")
     feed_forward: int = Field(64, ge=1, le=4096, description="Width within a layer")
-    dropout: float = Field(0.3, ge=0, lt=1)
+    dropout: float = Field(0.3, ge=0, lt=1, description="Share left out in training")
     share: float = Field(
         0.5, ge=0, le=1, description="Weight of the encoder in the median; the rest is linear"
     )
@@ -360,12 +394,12 @@ class EncoderTable(Table):
 class ForecastFitTable(Table):
     """The training of the forecaster's network."""
 
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(10, ge=1, description="Passes over the windows, at most")
     batch: int = Field(256, ge=1, description="Windows of one channel each, per step")
     steps_per_epoch_max: int = Field(500, ge=1, description="Limit of long recordings")
-    learning_rate: Positive = 0.0003
-    weight_decay: NotNegative = 0.0
-    gradient_norm_max: Positive = 1.0
+    learning_rate: Positive = Field(0.0003, description="Of the optimizer AdamW")
+    weight_decay: NotNegative = Field(0.0, description="Of the optimizer AdamW")
+    gradient_norm_max: Positive = Field(1.0, description="Longer gradients are shortened to it")
     squared_weight: NotNegative = Field(
         0.5, description="Weight of the median's squared error, added to the pinball loss"
     )
@@ -378,21 +412,29 @@ class ForecastFitTable(Table):
     )
     patience: int = Field(3, ge=1, description="Epochs without progress until training stops")
     validation: Share = Field(0.15, description="Share of the training part, at its end")
-    validation_windows_max: int = Field(2000, ge=1)
-    seed: int = Field(1, ge=0)
+    validation_windows_max: int = Field(2000, ge=1, description="Windows that are validated on")
+    seed: int = Field(1, ge=0, description="The same seed and data give the same network")
 
 
 class ImputationTable(Table):
-    """See ``models.manifest.Imputation``."""
+    """How steps without a value are filled before a forecast."""
 
-    method: Literal["linear", "seasonal"] = "linear"
-    season_steps: int | None = Field(None, ge=2, le=STEPS_MAX)
-    gap_steps_max: int = Field(12, ge=0, le=STEPS_MAX)
-    missing_share_max: float = Field(0.1, ge=0, lt=1)
+    method: Literal["linear", "seasonal"] = Field(
+        "linear", description="A straight line, or the value of a season before or after"
+    )
+    season_steps: int | None = Field(
+        None, ge=2, le=STEPS_MAX, description="Length of the season, for method seasonal"
+    )
+    gap_steps_max: int = Field(
+        12, ge=0, le=STEPS_MAX, description="With more missing in a row there is no forecast"
+    )
+    missing_share_max: float = Field(
+        0.1, ge=0, lt=1, description="With more missing in the context there is no forecast"
+    )
 
 
 class IntervalsTable(Table):
-    """The calibration of the quantiles; see ``models.intervals``."""
+    """The calibration of the forecast intervals."""
 
     leads: int = Field(8, ge=1, le=64, description="Lead times with offsets, 1 to the horizon")
     rate: float = Field(0.01, ge=0, lt=1, description="Rate of adaptation on the gateway; 0: none")
@@ -459,6 +501,20 @@ class EvaluateTable(Table):
     )
 
 
+class GatesTable(Table):
+    """What a bundle must do on held-out data; one that does not is not sealed under its name."""
+
+    events_per_day_max: NotNegative = Field(
+        1.0, description="False events per day of normal operation, in the test part"
+    )
+    tail_factor_max: Positive = Field(
+        5.0, description="Scores above a level in the test part / as many as the calibration says"
+    )
+    coverage_error_max: Positive = Field(
+        0.15, description="Distance from 80 % of what the forecaster's 80 % intervals cover"
+    )
+
+
 class Config(Table):
     """The whole file."""
 
@@ -474,6 +530,7 @@ class Config(Table):
     calibrate: CalibrateTable = CalibrateTable()
     severities: SeveritiesTable = SeveritiesTable()
     parity: ParityTable = ParityTable()
+    gates: GatesTable = GatesTable()
     forecast: ForecastTable | None = None
     evaluate: EvaluateTable = EvaluateTable()
 

@@ -1,7 +1,7 @@
 """The report beside a bundle: one HTML file that needs nothing else to be read.
 
-First it has the faults found, the delays and the false events, then the drawings, then the origin
-of the bundle.
+First it has the verdict, the faults found, the delays and the false events, then the drawings, then
+the origin of the bundle.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.bundle import Bundle
 from models.manifest import Feature, Manifest, TelemanomManifest
-from trainer import figures, pages
+from trainer import figures, gates, pages
 from trainer.evaluate import Judged, Judgement
 from trainer.forecast import report as forecast_report
 
@@ -35,6 +35,7 @@ def write(
         f"<h1>{pages.text(title)}</h1>",
         f'<p class="quiet">{pages.text(manifest.created)} · digest {bundle.digest}</p>',
         f'<p class="lead">{pages.text(summary(manifest.metrics))}</p>',
+        *_verdict(manifest.metrics.get("verdict")),
         *_found(manifest.metrics, judged),
         *_tail(manifest.metrics),
         *_forecast(manifest, judged),
@@ -49,7 +50,13 @@ def write(
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """Return a summary of the metrics in one or two sentences."""
+    """Return a summary of the metrics in some sentences; the verdict is the first."""
+    verdict = metrics.get("verdict")
+    found = _found_in_short(metrics)
+    return found if verdict is None else f"{gates.summary(verdict)} {found}"
+
+
+def _found_in_short(metrics: dict[str, Any]) -> str:
     normal, labelled = metrics["normal"], metrics.get("labelled")
     sentences = [
         f"{normal['days'] * 24:.1f} h of normal operation outside the training data:"
@@ -68,6 +75,26 @@ def summary(metrics: dict[str, Any]) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _verdict(verdict: dict[str, Any] | None) -> Iterable[str]:
+    if verdict is None:  # a bundle of an older version
+        return
+    yield "<h2>Verdict</h2>"
+    yield "<p>On the test part, which nothing was fitted to, by the sealed file.</p>"
+    yield pages.table(
+        ("gate", "found", "at most", "", "what to do"),
+        (
+            (
+                row["what"],
+                "not measured" if row["found"] is None else f"{row['found']:.3g}",
+                f"{row['limit']:g}",
+                "passes" if row["passed"] else "fails",
+                "" if row["passed"] else row["advice"],
+            )
+            for row in verdict["gates"]
+        ),
+    )
 
 
 def _found(metrics: dict[str, Any], judged: Judgement) -> Iterable[str]:
@@ -203,7 +230,7 @@ def _quantization(metrics: dict[str, Any]) -> Iterable[str]:
                 _short(row["change"]),
                 _short(row["interpreter_change"]),
                 row["events"] or "–",
-                "passes" if row["passed"] else row["reason"],
+                "passes" if row["passed"] else f"fails: {row['reason']}",
             )
             for row in metrics["quantization"]
         ),

@@ -136,4 +136,4 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     (directory / "tiny.toml").write_text(CONFIG)
     file = config.read(directory / "tiny.toml")
     said: list[str] = []
-    return Trained(file, train.train(file, directory / "made", None, said.append), said)
+    return Trained(file, train.train(file, directory / "made", None, said.append).path, said)

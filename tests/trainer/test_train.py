@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 
 from models import known_answers
@@ -18,7 +17,6 @@ from models.pipeline import Pipeline
 from tests.trainer.conftest import CONFIG, Trained, machine, write_recording
 from trainer import config, train
 from trainer.detector import score_tail
-from trainer.detector.parity import Agreement
 from trainer.forecast.evaluate import TOLD
 
 
@@ -163,15 +161,3 @@ def test_labels_must_be_there(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(CONFIG)
     with pytest.raises(DataError, match=r"faulty\.labels\.csv: cannot be read"):
         train.train(config.read(tmp_path / "tiny.toml"), tmp_path, None, print)
-
-
-def test_parity_is_a_gate(trained: Trained) -> None:
-    good = Agreement("quantization", "int8", "some runtime 1.0", 0.19, 0.7, 1, 2)
-    allowed = trained.file.config.parity
-    train.check_parity([good], allowed, lambda line: None)
-    with pytest.raises(DataError, match=r"quantization changes a score .* by 0\.21;"):
-        train.check_parity([good._replace(difference=0.21)], allowed, lambda line: None)
-    with pytest.raises(DataError, match=r"interpreter_tolerance allows 0\.02"):
-        train.check_parity([good._replace(change="interpreter")], allowed, lambda line: None)
-    with pytest.raises(DataError):
-        train.check_parity([good._replace(difference=np.nan)], allowed, lambda line: None)

@@ -23,12 +23,13 @@ _FOLLOWS: Final[dict[str, Any]] = {  # from the data, or from nothing
     "bundle": {"name": "benchmark"},
     "data": {"files": ["benchmark"], "channels": [{"name": "benchmark"}]},
     "evaluate": {},
+    "gates": {},
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A checked configuration; its ``bundle``, ``data`` and ``evaluate`` are not used."""
+    """A checked configuration; what is in ``_FOLLOWS`` is not used."""
 
     config: Config
 

@@ -21,7 +21,7 @@ from models import bundle as bundles
 from models.bundle import Bundle
 from models.errors import DataError
 from models.interpreter import Runtime, runtime_version
-from models.manifest import NETWORK
+from models.manifest import FORECASTER, NETWORK
 from models.messages import Float32, Samples
 from models.pipeline import Pipeline
 from trainer.seal import assemble
@@ -60,7 +60,7 @@ def compare(
     """Replay recordings on both networks and every interpreter.
 
     Args:
-        bundle: with the network that ships.
+        bundle: sealed, with the network that ships; a forecaster in it is left out.
         floating: the same network, not quantized.
         recordings: to replay, each from a fresh state; the first is of normal operation.
         tflite_python: a Python with ``tflite-runtime``; None where there is none.
@@ -69,16 +69,23 @@ def compare(
         DataError: ``tflite_python`` cannot replay; the text has its output.
 
     """
-    unquantized = assemble(bundle.telemanom, dict(bundle.parts) | {NETWORK: floating})
+    unquantized, shipped = _detector(bundle, floating), _detector(bundle, bundle.network)
     network = bundle.telemanom.network.quantization
     reference = replay("float", unquantized, recordings, "litert")
-    quantized = replay(network, bundle, recordings, "litert")
+    quantized = replay(network, shipped, recordings, "litert")
     agreements = [agreement("quantization", quantized, reference)]
     if tflite_python is not None:
-        for held, here in ((unquantized, reference), (bundle, quantized)):
+        for held, here in ((unquantized, reference), (shipped, quantized)):
             there = replay_elsewhere(tflite_python, here.network, held, recordings, "tflite")
             agreements.append(agreement("interpreter", there, here))
     return agreements
+
+
+def _detector(bundle: Bundle, network: bytes) -> Bundle:
+    """Return the bundle with this network and without a forecaster, which gives no score."""
+    manifest = bundle.telemanom.model_copy(update={"forecaster": None})
+    parts = {name: data for name, data in bundle.parts.items() if name != FORECASTER}
+    return assemble(manifest, parts | {NETWORK: network})
 
 
 def replay(

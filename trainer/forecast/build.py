@@ -207,6 +207,6 @@ def _line(epoch: Epoch, settings: ForecastTable) -> str:
 
 
 def _gate_line(trial: ForecasterTrial) -> str:
-    verdict = "passes" if trial.passed else trial.reason
+    verdict = "passes" if trial.passed else f"fails: {trial.reason}"
     size = "" if trial.size_bytes is None else f"{trial.size_bytes:,} B, "
     return f"forecaster {trial.quantization}: {size}{verdict}"

@@ -86,5 +86,5 @@ def _trial(trial: Mapping[str, Any]) -> Sequence[object]:
         "interpreter_change": ".2g",
     }
     cells = ["–" if trial[key] is None else format(trial[key], form) for key, form in forms.items()]
-    verdict = "passes" if trial["passed"] else trial["reason"]
+    verdict = "passes" if trial["passed"] else f"fails: {trial['reason']}"
     return [trial["quantization"], *cells, verdict]
