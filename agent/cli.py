@@ -1,13 +1,15 @@
 """The command ``fieldwatch-agent``: reads arguments, calls the code that does the work, prints.
 
 Each command imports what it needs when it runs, so that ``status`` and ``alarms`` start at once
-on a small gateway. Exit codes: 0 done, 1 failure at run time, 2 wrong usage, 65 bundle or data
-refused, 69 something is missing, such as a running agent, 70 a defect, 74 database, 75 try again,
-77 not allowed, 78 configuration.
+on a small gateway. Exit codes: 0 done, 1 failure at run time, 2 wrong usage, 3 done, but no agent
+watches, 65 bundle or data refused, 69 something is missing, such as a running agent, 70 a defect,
+74 database, 75 try again, 77 not allowed, 78 configuration, 130 interrupted. With ``--json`` an
+error is a document, too.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from agent.commands.json_option import as_json_wanted, json_option
 from agent.commands.probe.commands import probe
 from models import __version__, console
 from models.console import Colored, say, say_error, say_json, say_lines
@@ -26,6 +29,7 @@ from models.printable import json_text
 if TYPE_CHECKING:
     from agent.collector.reading import Message
     from agent.commands.check import Setting
+    from agent.commands.life import Life
 
 # of agent.inputs.plant, here so that --help does not load numpy; a test compares them
 FAULTS = (
@@ -39,6 +43,7 @@ FAULTS = (
     "cooling_loss",
 )
 _PRIVATE = 0o027  # bits removed from a file's mode
+INTERRUPTED = 130  # as a shell has it: 128 and SIGINT
 DEFAULT_CONFIG = Path("/etc/fieldwatch/agent.toml")
 
 _config_option = click.option(
@@ -56,28 +61,35 @@ _MARKS = {
     "warn": Colored("WARN", "yellow"),
     "unknown": Colored("?   ", "yellow"),
 }
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 def main() -> NoReturn:
     """Run the command line; our own errors end in one line and their exit code."""
     console.begin()
+    asked: dict[str, bool] = {}
     try:
-        sys.exit(commands(standalone_mode=False))
+        sys.exit(commands(standalone_mode=False, obj=asked))
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             say_lines(error.ctx.get_usage(), error=True)
             say(f"Try '{error.ctx.command_path} --help' for help.", error=True)
         say_error("Error", error.format_message())
-        sys.exit(error.exit_code)
+        _fail(asked, error.format_message(), error.exit_code)
     except click.Abort:
-        sys.exit(130)
+        _fail(asked, "interrupted", INTERRUPTED)
     except FieldwatchError as error:
         say_error("fieldwatch-agent", str(error))
-        sys.exit(error.exit_code)
+        _fail(asked, str(error), error.exit_code)
     except BrokenPipeError:  # the reader, head or less, has gone
         sys.stderr.close()
         sys.exit(0)
+
+
+def _fail(asked: Mapping[str, bool], message: str, exit_code: int) -> NoReturn:
+    """End a command; a program that asked for JSON gets a document."""
+    if as_json_wanted(asked):
+        say_json({"error": {"message": message, "exit_code": exit_code}}, indent=None)
+    sys.exit(exit_code)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -121,7 +133,7 @@ commands.add_command(probe)
 @click.option(
     "--other-key-file", type=_FILE, help="The key (PEM) to it, unless it is in that file."
 )
-@_json_option
+@json_option
 def check(config_file: Path, origins: bool, as_json: bool, **other: Any) -> int:
     """Check configuration, bundles, ports, store, secrets and broker; say what to fix.
 
@@ -185,7 +197,7 @@ def schema(markdown: bool) -> int:
 )
 @click.option("--time-format", help="excel, or a pattern such as '%d.%m.%Y %H:%M:%S'.")
 @click.option("--time-zone", help="Zone of times without an offset, such as Europe/Berlin.")
-@_json_option
+@json_option
 def replay(
     recording: Path,
     bundle_file: Path,
@@ -226,21 +238,36 @@ def replay(
 @click.option("--open", "open_only", is_flag=True, help="Only open alarms, the most severe first.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--follow", is_flag=True, help="Keep printing alarms as they open and close.")
-@_json_option
+@json_option
 def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json: bool) -> int:
-    """List the alarms this gateway raised, newest last."""
+    """List the alarms this gateway raised, newest last.
+
+    If no agent watches, it says since when, and ends with exit code 3. With --json it prints one
+    document; with --follow, too, one object a line.
+    """
     from agent.alarms.document import gravest_first
     from agent.commands.follow import follow_alarms
+    from agent.commands.life import life
     from agent.config.location import store_directory
     from agent.store.reader import Reader
 
     with Reader(store_directory(config_file)) as reader:
         rows = reader.alarms(limit=limit, open_only=open_only)
-        _print_alarms(gravest_first(rows) if open_only else rows, as_json)
+        found = life(reader)
+        shown = gravest_first(rows) if open_only else rows
+        if as_json and not follow:
+            say_json({"agent": found._asdict(), "alarms": shown})
+            return found.exit_code
+        for row in shown:
+            _print_alarm(row, as_json)
+        _print_life(found, as_json)
         if follow:
-            for row in follow_alarms(reader, rows):
-                _print_alarms([row], as_json)
-    return 0
+            for news in follow_alarms(reader, rows, found):
+                if isinstance(news, tuple):
+                    _print_life(news, as_json)
+                else:
+                    _print_alarm(news, as_json)
+    return found.exit_code
 
 
 @commands.command()
@@ -251,32 +278,43 @@ def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json
     type=click.Path(path_type=Path),
     help="Replace this file with the Prometheus text; for node-exporter's textfile collector.",
 )
-@_json_option
+@json_option
 def status(config_file: Path, prometheus: bool, output: Path | None, as_json: bool) -> int:
-    """Show the agent's state: inputs, streams, alarms, link, counters."""
+    """Show the agent's state: inputs, streams, alarms, link, counters.
+
+    If no agent watches, it says since when, and ends with exit code 3; with --prometheus the metric
+    fieldwatch_up is 0 then.
+    """
     if output is not None and not prometheus:
         raise click.UsageError("--output needs --prometheus")
+    from agent.commands.life import life
     from agent.config.location import store_directory
     from agent.health.status import describe
     from agent.store.reader import Reader
 
     with Reader(store_directory(config_file)) as reader:
         document = reader.status()
+        found = life(reader)
     if prometheus:
-        _give_metrics(document, output)
-    else:
-        _tell(document, as_json, describe)
-    return 0
+        _give_metrics(document, found.watching, output)
+        return 0
+    document["agent"] = found._asdict()
+    _tell(document, as_json, lambda document: describe(document, found.told()))
+    return found.exit_code
 
 
 @commands.command()
 @_config_option
-@_json_option
+@json_option
 def state(config_file: Path, as_json: bool) -> int:
     """Show the running agent's state at this moment; `status` shows what it stored last."""
+    from agent.control.client import NoAgent
     from agent.health.status import describe
 
-    document = _ask(config_file, "state")
+    try:
+        document = _ask(config_file, "state")
+    except NoAgent as error:
+        raise NoAgent(f"{error}\n{_last_sign(config_file)}") from error
     _tell(document, as_json, describe)
     return 0
 
@@ -338,7 +376,7 @@ def reload(config_file: Path) -> int:
     help="How far ahead.  [default: as trained]",
 )
 @click.option("--recursive", is_flag=True, help="Guess beyond the trained horizon.")
-@_json_option
+@json_option
 def forecast(
     config_file: Path,
     stream: str,
@@ -358,7 +396,7 @@ def forecast(
         raise click.BadParameter(str(error), param_hint="--set") from error
     document = forecasts.forecast(config_file, stream, wanted, hold, horizon, recursive)
     _tell(document, as_json, describe)
-    return 0
+    return _end(document, as_json)
 
 
 @commands.command()
@@ -378,7 +416,7 @@ def forecast(
 )
 @click.option("--channel", "channels", multiple=True, help="Only this channel; may be repeated.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
-@_json_option
+@json_option
 def history(
     config_file: Path,
     stream: str,
@@ -410,7 +448,7 @@ def history(
     else:
         for line in histories.describe(document, console.has_blocks()):
             say(line)
-    return 0
+    return _end(document, as_json, to_s, as_csv)
 
 
 @commands.command("allow-downgrade")
@@ -444,7 +482,7 @@ def bundle() -> None:
 
 @bundle.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@_json_option
+@json_option
 def inspect(file: Path, as_json: bool) -> int:
     """Show the contents of a bundle: channels, grid, thresholds, lineage, metrics."""
     from models import bundle as bundles
@@ -531,7 +569,7 @@ def new(role: Any, key: Path, name: str) -> int:
 @keys.command("list")
 @_config_option
 @_keys_option
-@_json_option
+@json_option
 def list_keys(config_file: Path, directory: Path | None, as_json: bool) -> int:
     """List the trusted keys: role, id, name, file, and why one is revoked."""
     from agent.commands import keys as key_commands
@@ -571,7 +609,7 @@ def revoke(key_id: str, why: str, config_file: Path, directory: Path | None) -> 
     help="The fault to inject half-way; cooling_loss is a slow drift, shown at high speed.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the simulated pump.")
-@_json_option
+@json_option
 def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
     """Show the main job on a simulated pump: serial line, scores, alarm, SQLite, MQTT.
 
@@ -607,7 +645,7 @@ def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
     help="Duration of each of three runs.",
 )
 @click.option("--layers", default="80,80", show_default=True, help="Cells per layer.")
-@_json_option
+@json_option
 def bench(
     streams: int, channels: int, rate: float, seconds: float, layers: str, as_json: bool
 ) -> int:
@@ -663,7 +701,7 @@ def bench(
     help="Size of the database without its log (8 MB); above it the oldest messages go."
     "  [default: 10 GiB]",
 )
-@_json_option
+@json_option
 def collect(
     directory: Path,
     site: str,
@@ -707,17 +745,27 @@ def collect(
     show_default=True,
     help="Most entries of the quarantine to print; the newest are printed.",
 )
-@_json_option
+@json_option
 def collected(directory: Path, cause: str | None, entries: int, as_json: bool) -> int:
     """Print what a collector has of each gateway, and what it did not file and why.
 
     A message is not filed if it is not as a gateway writes it, or if another one is filed under its
-    number. These are counted by cause; the newest are kept in the quarantine.
+    number. These are counted by cause; the newest are kept in the quarantine. If no collector runs,
+    it says so, and ends with exit code 3.
     """
-    from agent.collector.overview import lines, overview
+    from agent.collector.overview import UnknownCause, lines, not_collecting, overview
+    from agent.commands.life import NOT_WATCHING
 
-    _tell(overview(directory, cause, entries), as_json, lines)
-    return 0
+    try:
+        document = overview(directory, cause, entries)
+    except UnknownCause as error:
+        raise click.BadParameter(str(error), param_hint="--cause") from error
+    _tell(document, as_json, lines)
+    if (told := not_collecting(document)) is None:
+        return 0
+    if not as_json:
+        say(Colored(told, "red"))
+    return NOT_WATCHING
 
 
 @commands.command()
@@ -768,10 +816,10 @@ def _ask(config_file: Path, command: str) -> dict[str, Any]:
     return ask(path, command)
 
 
-def _give_metrics(document: Mapping[str, Any], output: Path | None) -> None:
+def _give_metrics(document: Mapping[str, Any], up: bool, output: Path | None) -> None:
     from agent.health import prometheus
 
-    metrics = prometheus.text(document)
+    metrics = prometheus.text(document, up)
     if output is None:
         say_lines(metrics.removesuffix("\n"))
     else:
@@ -786,12 +834,44 @@ def _print_settings(settings: Iterable[Setting], as_json: bool) -> None:
         say(f"{key} = {json_text(value)}  # {source}")
 
 
-def _print_alarms(rows: Iterable[Mapping[str, Any]], as_json: bool) -> None:
-    for row in rows:  # one JSON object a line, so that --follow can be piped
-        if as_json:
-            say_json(row, indent=None)
-        else:
-            say(_alarm_line(row))
+def _print_alarm(alarm: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:  # one object a line, so that --follow can be piped
+        say_json(alarm, indent=None)
+    else:
+        say(_alarm_line(alarm))
+
+
+def _print_life(life: Life, as_json: bool) -> None:
+    """Say that nothing watches, or that an agent watches again."""
+    if as_json:
+        say_json({"agent": life._asdict()}, indent=None)
+    elif (told := life.told()) is not None:
+        say(Colored(told, "red"))
+
+
+def _end(
+    document: Mapping[str, Any], as_json: bool, to_s: float = math.inf, to_stderr: bool = False
+) -> int:
+    """Say, below what the store has until ``to_s``, if nothing watches; return the exit code."""
+    from agent.commands.life import Life
+
+    life = Life(**document["agent"])
+    if life.covers(to_s):
+        return 0
+    if not as_json and (told := life.told()) is not None:
+        say(Colored(told, "red"), error=to_stderr)
+    return life.exit_code
+
+
+def _last_sign(config_file: Path) -> str:
+    """Say when the agent that does not answer gave a sign of life last."""
+    from agent.commands.life import life
+    from agent.config.location import store_directory
+    from agent.store.reader import Reader
+
+    with Reader(store_directory(config_file)) as reader:
+        found = life(reader)
+    return found.told() or f"An agent runs without a socket; its last status: {found.last_sign}"
 
 
 def _alarm_line(alarm: Mapping[str, Any]) -> str | Colored:

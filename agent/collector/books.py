@@ -42,6 +42,7 @@ from agent.store.sqlite import (
     errors_of,
     give_back,
     lock,
+    lock_of,
     open_for_writing,
     set_aside,
     transaction,
@@ -75,7 +76,7 @@ class Collected:
         """
         with contextlib.ExitStack() as opening, errors_of(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            opening.enter_context(lock(self._path.parent / f"{COLLECTED}.lock"))
+            opening.enter_context(lock(lock_of(self._path)))
             try:
                 self._database = open_for_writing(self._path, "FULL")
             except Damaged as damage:

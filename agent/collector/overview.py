@@ -1,4 +1,4 @@
-"""What a collector has, for people: its gateways, and what it did not file and why."""
+"""What a collector has, for people: its gateways, what it did not file and why, and if it runs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from agent.collector.quarantine import CAUSES
 from agent.store.migrations import COLLECTED
-from agent.store.sqlite import Connection, errors_of, open_for_reading, outdated
+from agent.store.sqlite import Connection, errors_of, lock_of, locked, open_for_reading, outdated
 from models.errors import StoreError
+from models.settings import nearest
 from models.times import iso_time
 
 _BODY_CHARACTERS_MAX: Final = 2000
 _GATEWAYS: Final = """
     SELECT site, gateway, epoch, count(*) AS messages, max(seq) AS last_seq,
+        max(received) AS last_received,
         (SELECT through_seq FROM books WHERE books.site = messages.site
             AND books.gateway = messages.gateway AND books.epoch = messages.epoch) AS through_seq,
         (SELECT count(*) FROM messages AS replaced WHERE replaced.site = messages.site
@@ -29,11 +32,16 @@ _ENTRIES: Final = """
     WHERE ? IN (cause, '') ORDER BY id DESC LIMIT ?"""
 
 
+class UnknownCause(ValueError):
+    """Nothing is refused for such a cause; the text names those that exist."""
+
+
 def overview(directory: Path, cause: str | None, entries_max: int) -> dict[str, Any]:
-    """Return gateways, counts by cause, and the newest entries of the quarantine.
+    """Return gateways, counts by cause, the quarantine's newest entries, and whether anyone files.
 
     Raises:
         StoreError: there is no database of a collector, or it cannot be read.
+        UnknownCause: there is no such cause.
 
     """
     path = directory / COLLECTED
@@ -44,17 +52,41 @@ def overview(directory: Path, cause: str | None, entries_max: int) -> dict[str, 
             raise StoreError(f"{path}: of an older version; run fieldwatch-agent collect once")
         connection, _ = open_for_reading(path)
         with contextlib.closing(connection):
+            refused = _rows(connection, "SELECT * FROM refused ORDER BY site, cause")
+            _check_cause(cause, {*CAUSES, *(row["cause"] for row in refused)})
+            gateways = [
+                row | {"last_received": _time(row["last_received"])}
+                for row in _rows(connection, _GATEWAYS)
+            ]
+            signs = [row["last_received"] for row in gateways if row["last_received"]]
             return {
-                "gateways": _rows(connection, _GATEWAYS),
-                "refused": [
-                    row | {"last": iso_time(row["last"])}
-                    for row in _rows(connection, "SELECT * FROM refused ORDER BY site, cause")
-                ],
+                "collector": {
+                    "running": locked(lock_of(path)),
+                    "last_received": max(signs, default=None),
+                },
+                "gateways": gateways,
+                "refused": [row | {"last": iso_time(row["last"])} for row in refused],
                 "quarantine": [
                     row | {"received": iso_time(row["received"]), "body": _text(row["body"])}
                     for row in _rows(connection, _ENTRIES, (cause or "", entries_max))
                 ],
             }
+
+
+def _check_cause(cause: str | None, known: set[str]) -> None:
+    if cause is not None and cause not in known:
+        advice = nearest(cause, known)
+        raise UnknownCause(f"no cause {cause!r}{advice}; there are {', '.join(sorted(known))}")
+
+
+def not_collecting(document: Mapping[str, Any]) -> str | None:
+    """Return a line that says that nobody collects; None if a collector runs, or may run."""
+    collector = document["collector"]
+    if collector["running"] is not False:  # None: that cannot be seen
+        return None
+    newest = collector["last_received"]
+    told = "" if newest is None else f"; the newest message came at {newest}"
+    return f"NOT COLLECTING: no collector runs with this directory{told}"
 
 
 def lines(document: Mapping[str, Any]) -> Iterator[str]:
@@ -65,7 +97,8 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{one['site']}/{one['gateway']} epoch {one['epoch']}: {one['messages']} messages"
             f" up to {one['last_seq']}, complete through {one['through_seq'] or 0},"
-            f" {one['superseded']} superseded, {one['conflicts']} in conflict"
+            f" {one['superseded']} superseded, {one['conflicts']} in conflict; the newest came at"
+            f" {one['last_received'] or 'an unknown time'}"
         )
     for one in document["refused"]:
         yield f"{one['site']}: {one['count']} not filed, {one['cause']}; the last {one['last']}"
@@ -82,6 +115,10 @@ def _rows(
     found = connection.execute(question, values)
     names = [name for name, *_ in found.description]
     return [dict(zip(names, row, strict=True)) for row in found]
+
+
+def _time(unix_s: float | None) -> str | None:
+    return None if unix_s is None else iso_time(unix_s)  # none of an older version's messages
 
 
 def _text(body: bytes) -> str:

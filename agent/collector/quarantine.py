@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
-from agent.collector.reading import Source
+from agent.collector.reading import Cause, Source
 from agent.store.sqlite import Connection
 
 BYTES_MAX: Final = 64 * 2**20  # of all
@@ -24,6 +24,7 @@ _FREED_ROWS: Final = 10  # at a time
 
 CONFLICT: Final = "conflict"
 CORRECTED: Final = "corrected"
+CAUSES: Final = (*get_args(Cause), CONFLICT, CORRECTED)
 
 _SIZE: Final = "(length(body) + length(topic) + length(reason) + 300)"  # with its index entries
 _NUMBER: Final = "site = ? AND gateway = ? AND epoch = ? AND seq = ?"

@@ -15,6 +15,7 @@ import numpy as np
 
 from agent.alarms.predicted import LimitWatch
 from agent.bundles.load import load
+from agent.commands.life import life
 from agent.config import load as configuration
 from agent.config.load import AgentConfig, StreamTable
 from agent.store.reader import Reader
@@ -88,6 +89,7 @@ def forecast(
     with Reader(config.store.directory) as reader:
         offsets = _offsets(detector, reader.state(stream))
         state = _history(detector, _samples(reader, stream, detector))
+        watched = life(reader)
     context = forecaster.context(state)
     made = _made(forecaster, context, state, offsets, horizon_steps)
     watch = LimitWatch(table.limits, table.prediction, forecaster)
@@ -98,6 +100,7 @@ def forecast(
         "forecast": _document(forecaster, made, watch),
         "hypothetical": None,
         "set": [setting._asdict() for setting in settings],
+        "agent": watched._asdict(),
     }
     if settings:
         steps = hold_steps or forecaster.part.patch_steps

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from agent.commands.life import life
 from agent.config.location import store_directory
 from agent.store.reader import Reader
 from agent.store.timeline import History
@@ -68,6 +69,7 @@ def history(
         if stream not in known:
             raise ConfigError(_unknown_stream(stream, known))
         found = reader.history(stream, from_s, to_s, points_max)
+        watched = life(reader)
     for name in channels:
         if name not in found.channels:
             advice = nearest(name, found.channels) or f"; there are {', '.join(found.channels)}"
@@ -80,6 +82,7 @@ def history(
         "level": _LEVELS[found.level_s],
         "channels": list(channels) or found.channels,
         "points": list(_points(found, list(channels) or found.channels)),
+        "agent": watched._asdict(),
     }
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from agent.health.status import is_stale
 from models.errors import StoreError
 from models.printable import printable
 
@@ -36,8 +35,8 @@ class Metric(NamedTuple):
     values: Iterable[Value]
 
 
-def text(document: Document, now: datetime | None = None) -> str:
-    """Return the status in Prometheus' text format, version 0.0.4.
+def text(document: Document, up: bool = True) -> str:
+    """Return the status in Prometheus' text format, version 0.0.4; ``up``: an agent watches.
 
     Raises:
         StoreError: the status was stored by an older agent.
@@ -45,11 +44,7 @@ def text(document: Document, now: datetime | None = None) -> str:
     """
     if "loop" not in document:
         raise StoreError(f"the status is of fieldwatch {document['version']}; restart the agent")
-    return "".join(
-        line + "\n"
-        for metric in _metrics(document, now or datetime.now(UTC))
-        for line in _lines(metric)
-    )
+    return "".join(line + "\n" for metric in _metrics(document, up) for line in _lines(metric))
 
 
 def write(text: str, path: Path) -> None:
@@ -91,8 +86,8 @@ def _escaped(label: str) -> str:
     return printable(label).replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _metrics(document: Document, now: datetime) -> Iterator[Metric]:
-    yield from _agent(document, now)
+def _metrics(document: Document, up: bool) -> Iterator[Metric]:
+    yield from _agent(document, up)
     yield from _inputs(document["inputs"])
     yield from _streams(document["streams"])
     yield from _store(document)
@@ -102,16 +97,15 @@ def _metrics(document: Document, now: datetime) -> Iterator[Metric]:
         yield from _control(document["control"])
 
 
-def _agent(document: Document, now: datetime) -> Iterator[Metric]:
+def _agent(document: Document, up: bool) -> Iterator[Metric]:
     def one(name: str, help: str, value: float | None) -> Metric:
         return Metric(name, "gauge", help, [Value(value)])
 
-    runs = document["running"] and not is_stale(document, now)
     loop, pace = document["loop"], document["inference"]
     machine, latency = document["machine"], document["latency"]
     about = {"version": document["version"], "gateway": document["gateway"]}
     yield Metric("info", "gauge", "Version and name of the agent.", [Value(1, about)])
-    yield one("up", "Whether the agent runs and answers.", int(runs))
+    yield one("up", "Whether the agent runs and answers.", int(up))
     yield one("start_time_seconds", "When the agent started.", _seconds(document["started"]))
     yield one("status_time_seconds", "When this was measured.", _seconds(document["updated"]))
     yield one("clock_synced", "Whether the clock is set.", int(document["clock"] == "synced"))

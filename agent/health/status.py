@@ -6,28 +6,20 @@ Does not import numpy: the command must be fast on small gateways and over slow 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from agent.alarms.document import describe as describe_alarm
 from agent.alarms.document import gravest_first, span, time_to_limit
 
 _REFUSED_SHOWN_MAX = 10  # registers of an input
-STALE_S = 30.0  # an agent that runs updates its status with every commit
 
 Document = Mapping[str, Any]
 
 
-def is_stale(document: Document, now: datetime) -> bool:
-    """Whether an agent that says it runs has been silent for too long."""
-    updated = datetime.fromisoformat(document["updated"])
-    return document["running"] and (now - updated).total_seconds() > STALE_S
-
-
-def describe(document: Document, now: datetime | None = None) -> Iterator[str]:
-    """Yield the status line by line."""
+def describe(document: Document, not_watching: str | None = None) -> Iterator[str]:
+    """Yield the status line by line; ``not_watching`` says that the agent does not watch now."""
     yield f"gateway   {document['gateway']}, fieldwatch {document['version']}"
-    yield f"agent     {_running(document, now or datetime.now(UTC))}"
+    yield f"agent     {not_watching or 'running since ' + document['started']}"
     latency = document["latency"]
     if latency["reading_to_commit_ms_p50"] is not None:
         yield (
@@ -71,15 +63,6 @@ def _machine(document: Document) -> Iterator[str]:
     )
     if counts := _counts(document["counters"]):
         yield f"counted   {counts}"
-
-
-def _running(document: Document, now: datetime) -> str:
-    if not document["running"]:
-        return f"stopped at {document['updated']}"
-    if is_stale(document, now):
-        since = document["updated"]
-        return f"NOT RESPONDING since {since}, or cannot store: see journalctl -u fieldwatch-agent"
-    return f"running since {document['started']}"
 
 
 def input_lines(name: str, source: Document) -> Iterator[str]:

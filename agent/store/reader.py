@@ -17,7 +17,7 @@ from agent.alarms.lifecycle import OPENED
 from agent.store.batch import COUNTER
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.record import COLUMNS, Record
-from agent.store.sqlite import Connection, errors_of, open_for_reading
+from agent.store.sqlite import LOCK, Connection, errors_of, locked, open_for_reading
 from models.errors import StoreError
 
 if TYPE_CHECKING:
@@ -76,6 +76,10 @@ class Reader:
             raise StoreError(f"{self._directory}: no status yet; is the agent running?")
         document: dict[str, Any] = json.loads(zlib.decompress(rows[0][0]))
         return document
+
+    def held(self) -> bool | None:
+        """Whether an agent has the store open; None if that cannot be seen."""
+        return locked(self._directory / LOCK)
 
     def newest_samples(self, stream: str, rows: int) -> list[Stored]:
         """Return the newest samples, oldest first.

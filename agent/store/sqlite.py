@@ -34,6 +34,7 @@ ASIDE = ".corrupt-"  # in the names of damaged files, before the time
 _SUFFIXES = ("", *BESIDE)
 _FREE_PAGES_KEPT = 256  # to be used again: 1 MB
 _PAGES_GIVEN_BACK = 64  # in a commit
+_LOCK_TRIES_S = (0.01, 0.04, 0.15)  # between two
 
 Synchronous = Literal["FULL", "NORMAL"]
 
@@ -305,6 +306,11 @@ def open_for_reading(path: Path) -> tuple[Connection, bool]:
     return connection, True
 
 
+def lock_of(database: Path) -> Path:
+    """Return the lock of a database that has one of its own."""
+    return database.with_name(f"{database.name}.lock")
+
+
 def lock(path: Path) -> IO[str]:
     """Keep other agents out for as long as the returned file is open.
 
@@ -317,14 +323,40 @@ def lock(path: Path) -> IO[str]:
     """
     refuse_obstacle(path, writing=True)
     file = path.open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        with file:
-            file.seek(0)
-            holder = file.read().strip()
-        raise StoreError(f"{path.parent} is in use by another agent (process {holder})") from None
+    for more_s in (*_LOCK_TRIES_S, None):  # ``locked`` has it for a moment
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if more_s is not None:
+                time.sleep(more_s)
+                continue
+            with file:
+                file.seek(0)
+                holder = file.read().strip()
+            raise StoreError(
+                f"{path.parent} is in use by another agent (process {holder})"
+            ) from None
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()
     return file
+
+
+def locked(path: Path) -> bool | None:
+    """Whether a process holds a ``lock``; None if that cannot be seen."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # it may be a pipe
+    except FileNotFoundError:
+        return False
+    except OSError:  # no right to read it
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return None
+    finally:
+        os.close(file)
+    return False

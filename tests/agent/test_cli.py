@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from agent.alarms.document import describe, gravest_first
 from agent.cli import FAULTS, commands
 from agent.commands.follow import follow_alarms
+from agent.commands.life import life
 from agent.inputs import plant
 from agent.store.batch import Batch
 from agent.store.migrations import READINGS
@@ -228,9 +229,9 @@ def test_alarms_lists_what_the_store_has(tmp_path: Path) -> None:
     closed = ALARM | {"number": 2, "state": "closed", "closed": "2026-01-01T00:01:00.000Z"}
     store.commit(Batch(alarms=[ALARM, closed], messages=[Outgoing("health", None, 0, {})]), "x")
     store.close()
-    assert call("alarms", "--config", config).output.count("\n") == 2
-    only = call("alarms", "--config", config, "--open", "--json").output
-    assert [json.loads(line)["number"] for line in only.splitlines()] == [1]
+    assert call("alarms", "--config", config).output.count("pump #") == 2
+    only = json.loads(call("alarms", "--config", config, "--open", "--json").output)
+    assert [alarm["number"] for alarm in only["alarms"]] == [1]
 
 
 def test_an_alarm_reads_as_a_person_would_say_it() -> None:
@@ -264,11 +265,14 @@ def test_following_shows_each_alarm_as_it_opens_and_as_it_closes(tmp_path: Path)
     store.open()
     store.commit(Batch(alarms=[ALARM]), "synced")
     with Reader(tmp_path) as reader:
-        followed = follow_alarms(reader, reader.alarms(10), poll_s=0.001)
+        followed = follow_alarms(reader, reader.alarms(10), life(reader), poll_s=0.001)
         store.commit(Batch(alarms=[ALARM | {"number": 2}]), "synced")
-        assert next(followed)["number"] == 2
+        opened = next(followed)
+        assert isinstance(opened, dict)
+        assert opened["number"] == 2
         store.commit(Batch(alarms=[ALARM | {"state": "closed"}]), "synced")
         closed = next(followed)
+        assert isinstance(closed, dict)
         assert (closed["number"], closed["state"]) == (1, "closed")
     store.close()
 

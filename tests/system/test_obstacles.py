@@ -86,7 +86,8 @@ def directories(tmp_path: Path) -> tuple[Path, Path]:
     gateway.mkdir()
     store = Store(gateway, "plant", "gw-1", 100, 100)
     store.open()
-    store.commit(Batch(status=lambda: "{}"), "synced")
+    status = '{"running": false, "updated": "2026-01-01T00:00:00.000Z"}'
+    store.commit(Batch(status=lambda: status), "synced")
     store.close()
     with Collected(central, "plant"):
         pass

@@ -38,6 +38,13 @@ def found(config: Path, *arguments: str) -> dict[str, Any]:
     return document
 
 
+def printed(config: Path, *arguments: str) -> list[str]:
+    """For people, but the line below that no agent runs."""
+    *lines, told = call(config, *arguments).output.splitlines()
+    assert told.startswith("NOT WATCHING")
+    return lines
+
+
 def ended(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """As a process: what it prints on its error output, and its code."""
     words = ["forecast", "--config", str(config), "--stream", "pump", *arguments]
@@ -141,7 +148,7 @@ def test_a_hypothetical_rise_brings_the_limit_nearer(
 
 
 def test_people_get_a_table_and_the_limits(watched: tuple[Path, dict[str, Any]]) -> None:
-    lines = call(watched[0]).output.splitlines()
+    lines = printed(watched[0])
     assert lines[0] == "pump: forecast from 2023-11-14T22:14:06.000Z, times are UTC"
     begin = next(row for row, line in enumerate(lines) if line.startswith("flow, m3/h; last "))
     assert lines[begin + 1].split() == "at median 80 % within 95 % within".split()
@@ -155,7 +162,7 @@ def test_people_get_a_table_and_the_limits(watched: tuple[Path, dict[str, Any]])
 
 
 def test_what_if_is_printed_beside_it(watched: tuple[Path, dict[str, Any]]) -> None:
-    lines = call(watched[0], "--set", "flow=80").output.splitlines()
+    lines = printed(watched[0], "--set", "flow=80")
     assert lines[1] == "what if: flow = 80 for the last 6 s"
     assert lines[2].startswith("each channel is forecast from its own past only")
     begin = next(row for row, line in enumerate(lines) if line.startswith("flow, "))
@@ -164,7 +171,7 @@ def test_what_if_is_printed_beside_it(watched: tuple[Path, dict[str, Any]]) -> N
     voltage = next(row for row, line in enumerate(lines) if line.startswith("voltage, "))
     assert "what if" not in lines[voltage + 1]
     assert lines[-1].startswith("bearing_temperature may rise")  # as it was
-    more = call(watched[0], "--set", "bearing_temperature+=2").output.splitlines()
+    more = printed(watched[0], "--set", "bearing_temperature+=2")
     assert more[-1] == "what if: bearing_temperature is above 60 degC (critical limit)"
 
 
@@ -176,7 +183,7 @@ def test_beyond_the_trained_horizon_only_where_asked_for(
     assert "--horizon 20: this bundle forecasts 12 steps of 1 s" in refused.stderr
     made = found(watched[0], "--horizon", "20", "--recursive")["forecast"]
     assert (len(made["times"]), made["trained_steps"]) == (20, 12)
-    lines = call(watched[0], "--horizon", "20", "--recursive").output.splitlines()
+    lines = printed(watched[0], "--horizon", "20", "--recursive")
     begin = next(row for row, line in enumerate(lines) if line.startswith("flow, "))
     marked = [line.endswith("recursive, not calibrated") for line in lines[begin + 2 : begin + 8]]
     assert marked == [False, False, False, True, True, True]

@@ -45,7 +45,7 @@ def run(config: Path, *words: str) -> str:
         catch_exceptions=False,
     )
     assert found.exit_code == 0, found.output
-    return found.output
+    return found.stdout
 
 
 def test_json_and_csv_say_the_same(config: Path) -> None:
@@ -63,12 +63,13 @@ def test_json_and_csv_say_the_same(config: Path) -> None:
 
 
 def test_a_person_sees_a_chart_or_the_table_of_a_channel(config: Path) -> None:
-    head, pressure, flow, score = run(config, "--points", "20").splitlines()
+    head, pressure, flow, score, told = run(config, "--points", "20").splitlines()
+    assert told.startswith("NOT WATCHING")
     assert "15 points of 60 s, made of samples" in head
     assert pressure.split()[-1] == "▁▁▂▂▃▃▄▅▅▆▆▇▇██"
     assert flow.split() == ["flow", "-", "to", "-"]
     assert score.startswith("score (1 is the threshold)")
-    _, head, *rows = run(config, "--points", "20", "--channel", "pressure").splitlines()
+    _, head, *rows, _ = run(config, "--points", "20", "--channel", "pressure").splitlines()
     assert head.split() == ["time", "samples", "min", "mean", "max", "score"]
     assert rows[1].split() == ["2026-09-21T14:21:00.000Z", "60", "60", "89.5", "119", "0.19855"]
 

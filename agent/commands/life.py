@@ -1,0 +1,69 @@
+"""Whether anything watches: what an agent of the past has stored says nothing of the present.
+
+Each command that reads the store says so, and ends with ``NOT_WATCHING``. It costs one row of the
+database, and imports no numpy: these commands start at once on a small gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from agent.store.reader import Reader
+from models.errors import StoreError
+from models.times import unix_s
+
+STALE_S: Final = 30.0  # an agent that runs updates its status with every commit
+NOT_WATCHING: Final = 3  # the exit code, as systemctl status and LSB init scripts have it
+
+
+class Life(NamedTuple):
+    """Whether an agent watches, as far as its store tells; ready for JSON with ``_asdict``."""
+
+    watching: bool
+    last_sign: str | None  # of life, RFC 3339: when the agent stored its status last
+    why: str | None  # nothing watches
+
+    def told(self) -> str | None:
+        """Return a line that says that nothing watches; None if an agent does."""
+        since = "" if self.last_sign is None else f" since {self.last_sign}"
+        return None if self.watching else f"NOT WATCHING{since}: {self.why}"
+
+    @property
+    def exit_code(self) -> int:
+        """Of a command that showed what the store has."""
+        return 0 if self.watching else NOT_WATCHING
+
+    def covers(self, to_s: float) -> bool:
+        """Whether it watched until a time (Unix seconds): then later ends change nothing."""
+        sign = self.last_sign
+        return self.watching or (sign is not None and to_s <= unix_s(sign))
+
+
+def life(reader: Reader, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Life:
+    """Return whether the agent of this store watches; if it cannot be read, why not."""
+    try:
+        document = reader.status()
+    except StoreError as error:
+        return Life(False, None, str(error))
+    return life_of(document, reader.held(), now())
+
+
+def life_of(document: dict[str, Any], held: bool | None, now: datetime) -> Life:
+    """Judge by a status.
+
+    Args:
+        document: the status.
+        held: whether a process holds the store's lock; None if that cannot be seen.
+        now: the time.
+
+    """
+    why = None
+    if not document["running"]:
+        why = "the agent was stopped"
+    elif held is False:
+        why = "the agent was killed, or the power failed, and it was not started again"
+    elif (now - datetime.fromisoformat(document["updated"])).total_seconds() > STALE_S:
+        why = "the agent hangs, or cannot store; see journalctl -u fieldwatch-agent"
+    return Life(why is None, document["updated"], why)
