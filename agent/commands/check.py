@@ -312,7 +312,7 @@ def _broker(config: AgentConfig, other: Access | None) -> Iterator[Finding]:
         yield Finding(True, "broker", "none configured; central ops receives nothing")
         return
     what = f"broker {config.mqtt.host}:{config.mqtt.port}"
-    client_id = f"fieldwatch-{config.gateway.name}-check"
+    client_id = f"fieldwatch-check:{config.gateway.site}:{config.gateway.name}"
     try:
         protocol = probe_broker(config.mqtt, client_id)
     except LinkError as error:

@@ -311,6 +311,13 @@ class MqttInputTable(WholeTable):
     topics: list[TopicFilter] = Field(
         min_length=1, description="Topic filters; + and # are allowed"
     )
+    client_id: str | None = Field(
+        None,
+        pattern="^[!-~]{1,200}$",
+        description="The name of the connection at the broker, unique there: printable ASCII"
+        " without spaces. Default: fieldwatch:SITE:GATEWAY:INPUT; another one leaves the session of"
+        " the old one behind",
+    )
     session_expiry_s: int | None = Field(
         None,
         ge=0,

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from agent.config import environment
 from agent.config.broker import MqttTable
-from agent.config.inputs import LINES, AnyInput
+from agent.config.inputs import LINES, AnyInput, MqttInputTable
 from agent.config.kinds import OFF, Count, FilePath, SocketPath, TopicName
 from agent.config.layers import Layers, read
 from agent.config.location import STORE_DIRECTORY, socket_beside
@@ -230,6 +230,29 @@ class AgentConfig(Table):
             )
         return self
 
+    @model_validator(mode="after")
+    def _client_ids_differ(self) -> AgentConfig:
+        ours = [one for one in self.inputs if isinstance(one, MqttInputTable) and one.client_id]
+        used = (f"{one.client_id!r} at {one.broker.host}:{one.broker.port}" for one in ours)
+        for client_id in repeated(used):
+            raise ValueError(
+                f"inputs: client_id = {client_id} occurs twice; the broker would end the connection"
+                " of one input whenever the other connects"
+            )
+        return self
+
+    def named(self) -> AgentConfig:
+        """Return it with a client id for each MQTT input: no other gateway or uplink has it."""
+        # no name has a colon, and no id of an uplink begins like this
+        begin = f"fieldwatch:{self.gateway.site}:{self.gateway.name}"
+        inputs = [
+            one.model_copy(update={"client_id": f"{begin}:{one.name}"})
+            if isinstance(one, MqttInputTable) and one.client_id is None
+            else one
+            for one in self.inputs
+        ]
+        return self.model_copy(update={"inputs": inputs})
+
     @property
     def control_socket(self) -> Path | None:
         """The socket for commands; None if there is none."""
@@ -266,7 +289,7 @@ def load_layers(path: Path) -> tuple[AgentConfig, Layers]:
     ]
     if config is None or problems:
         raise ConfigError("\n".join(problems))
-    return config, layers
+    return config.named(), layers
 
 
 def _place(layers: Layers, location: Location) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import socket
 import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
@@ -61,7 +60,8 @@ class MqttInput(ThreadedInput):
         super().__init__(settings)
         self._guard = guard or Guard()
         self._settings = settings
-        self._client_id = f"fieldwatch-{socket.gethostname()}-{self.name}"
+        # of a loaded configuration each has one
+        self._client_id = settings.client_id or f"fieldwatch:{self.name}"
         self._found_mono_s = 0.0
         self._short_lived = 0  # connections, in a row
         self._version = Version(settings.broker.protocol)
@@ -181,8 +181,8 @@ class MqttInput(ThreadedInput):
             return lost.reason
         return (
             f"{lost.reason}; {'' if lost.taken_over else 'perhaps '}another agent connects with the"
-            f" same client id, {self._client_id}, which is made from the names of host and input:"
-            " rename the input in one of the two"
+            f" same client id, {self._client_id}: set client_id in one of the two, or"
+            " gateway.name if both gateways have the same"
         )
 
     def _acknowledge(self, connection: Connection) -> None:

@@ -46,6 +46,7 @@ RECEIVED_BYTES_MAX = 65_536  # of a packet, unless more is requested
 WAITING_BYTES_MAX = 8 * 2**20  # received and not fetched; above this nothing more is read
 _SHARED = "$share/"  # before the name of a group, and what it shares
 _TAKEN_OVER = 0x8E
+_INVALID_CLIENT_ID = 0x85
 _UNSPECIFIED = 0x80  # paho's word for a connection that is simply gone
 _EXPIRY_S_MAX = 0xFFFFFFFF
 _VERSIONS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
@@ -145,6 +146,7 @@ class Connection:
         guard: Guard | None = None,
     ) -> None:
         self._settings = settings
+        self._client_id = client_id
         self._credentials = Credentials(settings)
         self._mqtt5 = protocol == "5"
         self._received_bytes_max = received_bytes_max
@@ -326,7 +328,8 @@ class Connection:
 
     def _on_connect(self, _: Any, __: Any, ___: Any, code: ReasonCode, properties: Any) -> None:
         if code.is_failure:
-            self.events.put(Refused(code.value, str(code)))
+            which = f": {self._client_id}" if code.value == _INVALID_CLIENT_ID else ""
+            self.events.put(Refused(code.value, f"{code}{which}"))
         else:
             receive_maximum = getattr(properties, "ReceiveMaximum", _RECEIVE_MAXIMUM)
             packet_bytes_max = getattr(properties, "MaximumPacketSize", _PACKET_BYTES_MAX)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -135,7 +135,7 @@ def listen_to_broker(
 ) -> Heard:
     """Subscribe for some seconds, and leave nothing behind at the broker."""
     heard = Heard(seconds)
-    client_id = f"fieldwatch-{socket.gethostname()}-probe-{os.getpid()}"
+    client_id = f"fieldwatch-probe:{secrets.token_hex(6)}"
     try:
         with connected(broker, client_id) as (connection, _):
             connection.subscribe(topics)

@@ -149,7 +149,7 @@ def test_what_was_published_meanwhile_comes_only_where_it_has_a_time(
     assert [line for line in second.lines() if line != b"1"] == waited
 
 
-SAME_ID = "another agent connects with the same client id, fieldwatch-"
+SAME_ID = "another agent connects with the same client id, fieldwatch:plant"
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
@@ -165,7 +165,7 @@ def test_two_agents_with_one_client_id_are_told(
 
     wait_until(lambda: bool(told()), "the one that was thrown off")
     assert told()[0].endswith(
-        "-plant, which is made from the names of host and input: rename the input in one of the two"
+        ": set client_id in one of the two, or gateway.name if both gateways have the same"
     )
 
 
