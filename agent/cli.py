@@ -451,6 +451,24 @@ def history(
     return _end(document, as_json, to_s, as_csv)
 
 
+@commands.command()
+@_config_option
+@click.option("--stream", "streams", multiple=True, help="Only this stream; may be repeated.")
+@json_option
+def values(config_file: Path, streams: tuple[str, ...], as_json: bool) -> int:
+    """Show the newest measured value of each channel, its age, and each stream's score.
+
+    "now held" and such says that the newest sample has no measured value of the channel. If no
+    agent watches, it says since when, and ends with exit code 3. `watch` repeats it.
+    """
+    from agent.commands.values import describe
+    from agent.commands.values import values as newest
+
+    document = newest(config_file, streams)
+    _tell(document, as_json, describe)
+    return _end(document, as_json)
+
+
 @commands.command("allow-downgrade")
 @click.argument("name")
 @click.option(

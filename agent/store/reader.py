@@ -81,8 +81,8 @@ class Reader:
         """Whether an agent has the store open; None if that cannot be seen."""
         return locked(self._directory / LOCK)
 
-    def newest_samples(self, stream: str, rows: int) -> list[Stored]:
-        """Return the newest samples, oldest first.
+    def newest_samples(self, stream: str, rows: int, since: int = 0) -> list[Stored]:
+        """Return the newest samples, oldest first; none with a number below ``since``.
 
         In the chunks they were stored in; the first may begin earlier than asked for.
         """
@@ -92,9 +92,10 @@ class Reader:
             READINGS,
             f"""SELECT times, readings, scores, {quality} FROM (
                 SELECT *, sum(rows) OVER (ORDER BY number DESC) - rows AS newer FROM (
-                    SELECT * FROM samples WHERE stream = ? ORDER BY number DESC LIMIT ?))
+                    SELECT * FROM samples WHERE stream = ? AND number >= ?
+                    ORDER BY number DESC LIMIT ?))
             WHERE newer < ? ORDER BY number""",  # noqa: S608 - no input in it
-            [stream, rows, rows],
+            [stream, since, rows, rows],
         )
         return [Stored(*chunk) for chunk in chunks]
 
@@ -103,6 +104,15 @@ class Reader:
         from agent.store import timeline  # loads numpy, which few readers need
 
         return timeline.streams(self._query_readings)
+
+    def layout(self, stream: str) -> tuple[list[str], int] | None:
+        """Return a stream's channels, and the number of the first sample that has them.
+
+        None if no agent that keeps a history has run the stream.
+        """
+        from agent.store import timeline
+
+        return timeline.layout(self._query_readings, stream)
 
     def history(self, stream: str, from_s: float, to_s: float, points_max: int) -> History:
         """Return a stream's past between two times (Unix seconds) in at most ``points_max`` points.

@@ -50,6 +50,12 @@ def streams(query: Query) -> list[str]:
     return [name for (name,) in rows]
 
 
+def layout(query: Query, stream: str) -> tuple[list[str], int] | None:
+    """Return the channels of a stream now, and the number of the first sample with them."""
+    parts = _parts(query, stream)
+    return (parts[-1].channels, parts[-1].since) if parts else None
+
+
 def history(query: Query, stream: str, from_s: float, to_s: float, points_max: int) -> History:
     """Return at most ``points_max`` points, the last of which may end after ``to_s``.
 
