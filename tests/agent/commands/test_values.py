@@ -138,7 +138,7 @@ def test_what_is_missing_since_the_start_and_unwatched_streams_are_told(tmp_path
     config = configure(tmp_path)
     store = Store(tmp_path / "data", "plant", "gw-1", 1000, 1000)
     store.open()
-    store.history.describe({"tank": ("level", "other")})
+    store.readings.history.describe({"tank": ("level", "other")})
     rows = np.full((3, 2), np.nan, np.float32)
     rows[:2, 0] = 4.5, 4.5
     quality = np.array([[GOOD, MISSING], [HELD, MISSING], [MISSING, MISSING]], np.uint8)
@@ -165,7 +165,7 @@ def test_what_is_missing_since_the_start_and_unwatched_streams_are_told(tmp_path
     assert "new: no sample yet" in text
     with pytest.raises(ConfigError, match="did you mean 'tank'"):
         values(config, ["tnak"])
-    store.history.describe({"tank": ("other",)})  # another detector, with fewer channels
+    store.readings.history.describe({"tank": ("other",)})  # another detector, with fewer channels
     later = Samples(np.array([1003.0]), np.array([[7.0]], np.float32))
     store.commit(Batch(samples=[("tank", later, np.full(1, 0.5, np.float32))]), "synced")
     config.write_text("[store]\ndirectory = 'data'\n")  # no longer whole: no units
