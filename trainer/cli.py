@@ -173,6 +173,12 @@ def schema(markdown: bool) -> int:
 @click.option("--time-format", help="excel, or a pattern such as '%d.%m.%Y %H:%M:%S'.")
 @click.option("--time-zone", help="Zone of times without an offset, such as Europe/Berlin.")
 @click.option(
+    "--bad-share-max",
+    type=click.FloatRange(0, 1),
+    help="If a larger share of the rows, or of the cells of a column, cannot be read, the recording"
+    " is refused; without this more than 0.1.",
+)
+@click.option(
     "--grace-s",
     type=click.FloatRange(min=0),
     default=60.0,
@@ -195,6 +201,7 @@ def evaluate(
     encoding: Any,
     time_format: str | None,
     time_zone: str | None,
+    bad_share_max: float | None,
     grace_s: float,
     trained_on: tuple[Path, ...],
     as_json: bool,
@@ -212,6 +219,8 @@ def evaluate(
     if labels is not None and len(recordings) != 1:
         raise click.UsageError("--labels needs exactly one recording")
     layout = evaluation.LAYOUT._replace(encoding=encoding, time_zone=time_zone)
+    if bad_share_max is not None:
+        layout = layout._replace(bad_share_max=bad_share_max)
     if time_format is not None:
         layout = layout._replace(time_format=time_format)
     metrics = evaluation.evaluate(

@@ -137,6 +137,13 @@ class DataTable(Table):
         " spreadsheet; or a pattern of strptime",
     )
     time_zone: str | None = Field(None, description="Zone of times without an offset")
+    bad_share_max: float = Field(
+        Layout().bad_share_max,
+        ge=0,
+        le=1,
+        description="If a larger share of the rows, or of the cells of a column, cannot be read,"
+        " the training stops with the first of them: the file is probably read in a wrong way",
+    )
     channels: list[ChannelTable] = Field(min_length=1)
     sources: list[SourceTable] = Field(
         [], max_length=SOURCES_MAX, description="Raw channels that features are computed from"
@@ -152,6 +159,7 @@ class DataTable(Table):
             self.missing_words,
             self.time_format,
             self.time_zone,
+            self.bad_share_max,
         )
 
     @property

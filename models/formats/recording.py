@@ -18,7 +18,7 @@ _LOOKED_AT: Final = 1000  # rows, for the decimal sign
 
 
 class Layout(NamedTuple):
-    """How a recording is written, as far as it does not say so itself."""
+    """How a recording is written, as far as it does not say so itself, and how good it must be."""
 
     encoding: Encoding = "utf-8"
     separator: str | None = None  # None: whichever makes a line the header
@@ -26,6 +26,7 @@ class Layout(NamedTuple):
     missing_words: Sequence[str] = MISSING_WORDS
     time_format: str = ELAPSED
     time_zone: str | None = None
+    bad_share_max: float = 0.1  # of the rows, or of a column's cells; more is an error in training
 
 
 class Recorded(NamedTuple):

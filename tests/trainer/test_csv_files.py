@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.errors import DataError
-from trainer.config import ChannelTable
+from trainer.config import ChannelTable, DataTable
 from trainer.datasets import Label
 from trainer.datasets.csv_files import labels_path, read_labels, read_recording
 
@@ -72,6 +72,7 @@ def test_values_out_of_range_are_missing_and_counted(tmp_path: Path) -> None:
         (HEADER + '1,"2,3\n', "2 cells, the header has 3"),
         (HEADER.encode() + b"1,\xff,3\n", "is no number; it is not UTF-8: set the encoding"),
         (HEADER.encode("utf-16"), "is UTF-16, which is not read: save it as UTF-8"),
+        ('{"time": 1,\n "flow": 2}\n', "it seems to be JSON; a recording has a header and rows"),
         ("title\nunits\n", "no column 'time'; the header has: title"),
     ],
 )
@@ -81,6 +82,19 @@ def test_what_cannot_be_read_is_refused_with_its_place(
     with pytest.raises(DataError) as refused:
         read_recording(recording(tmp_path, text), "time", CHANNELS)
     assert said in str(refused.value)
+
+
+def test_how_much_may_be_bad_is_a_setting(tmp_path: Path) -> None:
+    cells = ["1", "2", "high", "4", "5"]
+    path = recording(tmp_path, HEADER + "".join(f"{n},{cell},3\n" for n, cell in enumerate(cells)))
+    with pytest.raises(DataError, match=r"1 of 5 rows is more than bad_share_max = 0.1 allows"):
+        read_recording(path, "time", CHANNELS)
+    data = {"files": ["x"], "channels": [{"name": "flow"}], "bad_share_max": 0.2}
+    layout = DataTable.model_validate(data).layout
+    read = read_recording(path, "time", CHANNELS, layout)
+    assert read.rejected == {"not_a_number": 1}
+    with pytest.raises(DataError, match=r"bad_share_max = 0\.19"):
+        read_recording(path, "time", CHANNELS, layout._replace(bad_share_max=0.19))
 
 
 def test_a_recording_that_is_not_there(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ from models.messages import Float32, Float64, Readings
 from trainer.config import LABELS_SUFFIX, ColumnTable
 from trainer.datasets import Label, Recording, read_bytes
 
-_BAD_SHARE_MAX: Final = 0.1  # of the rows; more says that the file is read in a wrong way
 _BLOCK_LINES: Final = 2000
 LAYOUT: Final = Layout()
 
@@ -61,6 +60,7 @@ class _Rows:
         self, path: Path, data: bytes, time_column: str, columns: Sequence[str], layout: Layout
     ) -> None:
         self._path, self._columns = path, columns
+        self._bad_share_max = layout.bad_share_max
         try:
             self._times = Times(layout.time_format, layout.time_zone)
             self._recorded = recorded(data, Wanted(time_column, frozenset(columns)), layout)
@@ -93,9 +93,12 @@ class _Rows:
             raise DataError(f"{self._path}: there are no rows below the header")
         parts = [self._block(start) for start in range(0, len(read.rows), _BLOCK_LINES)]
         for what, count in self._bad.items():
-            if count > _BAD_SHARE_MAX * len(read.rows):
+            if count > self._bad_share_max * len(read.rows):
                 more = f" (and {count - 1} more)" if count > 1 else ""
-                raise DataError(f"{self._first[what]}{more}")
+                raise DataError(
+                    f"{self._first[what]}{more}; {count} of {len(read.rows)} rows is more than"
+                    f" bad_share_max = {self._bad_share_max:g} allows"
+                )
         times = np.concatenate([times for times, _ in parts])
         return times, np.concatenate([values for _, values in parts])
 
