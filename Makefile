@@ -35,7 +35,8 @@ help:
 	@echo "make wheel         build the wheel into dist/"
 	@echo "make test-wheel    prove that the wheel alone is a gateway's agent"
 	@echo "make test-tflite   run the gateway's tests on tflite-runtime (needs Python 3.11)"
-	@echo "make test-systemd  boot systemd in a throw-away copy of this system and run the unit (needs root)"
+	@echo "make test-systemd  boot systemd in a throw-away copy of this system (or of ROOT=FOLDER), install the"
+	@echo "                   agent there and run its unit (needs root)"
 	@echo "make clean         remove all that was made here"
 
 demo: $(VENV)/demo.stamp
@@ -79,7 +80,7 @@ test-tflite: $(TFLITE)/stamp parts
 		$(INDIFFERENT:%=--ignore=tests/agent/%)
 
 test-systemd: wheel
-	scripts/test-systemd
+	scripts/test-systemd $(ROOT)
 
 bench: $(VENV)/dev.stamp parts
 	$(BIN)/fieldwatch-agent bench
