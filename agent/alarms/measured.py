@@ -64,9 +64,13 @@ class _Guard(NamedTuple):
     graver: _Watch | None  # of a warning: the critical limit's on the same side, if there is one
 
     @property
-    def sign(self) -> float:
-        """1 or -1: larger, times this, is farther beyond."""
-        return 1.0 if self.limit.side == "high" else -1.0
+    def bound(self) -> float:
+        """The limit as samples have it, float32: a reading of 0.1 is not beyond 0.1."""
+        return float(np.float32(self.limit.value))
+
+    def beyond(self, value: float) -> float:
+        """Return how far a value is beyond the limit; less than 0 within it."""
+        return value - self.bound if self.limit.side == "high" else self.bound - value
 
 
 class MeasuredLimits:
@@ -89,9 +93,12 @@ class MeasuredLimits:
             if limit.level == "critical":
                 critical[side] = watch
         guards = self._guards.values()
-        self._positions = [guard.limit.position for guard in guards]
-        self._signs = np.array([guard.sign for guard in guards])
-        self._bounds = np.array([guard.sign * guard.limit.value for guard in guards])
+        self._positions = np.array([guard.limit.position for guard in guards], np.int64)
+        bounds = np.array([guard.bound for guard in guards], np.float32)
+        high = np.array([guard.limit.side == "high" for guard in guards], np.bool_)
+        # a value outside these is beyond its limit; each limit bounds one side
+        self._most = np.where(high, bounds, np.float32(np.inf))
+        self._least = np.where(high, np.float32(-np.inf), bounds)
 
     @property
     def passed(self) -> frozenset[str]:
@@ -106,13 +113,11 @@ class MeasuredLimits:
 
     def take(self, samples: Samples, take_number: Callable[[], int]) -> list[Event]:
         """Return what samples, (n, C) in the order of time, open and close."""
-        if not self._guards:
+        values = samples.values.take(self._positions, axis=1)
+        if not self.active and not ((values > self._most) | (values < self._least)).any():
             return []
-        values = samples.values[:, self._positions].astype(np.float64)
         if samples.quality is not None:
             values[samples.quality[:, self._positions] != GOOD] = np.nan
-        if not self.active and not (self._signs * values > self._bounds).any():
-            return []
         events = []
         for at, row in zip(samples.times.tolist(), values.tolist(), strict=True):
             for guard, value in zip(self._guards.values(), row, strict=True):
@@ -151,8 +156,8 @@ class MeasuredLimits:
 def _step(guard: _Guard, seen: Seen, take_number: Callable[[], int]) -> list[Event]:
     """Return what one measured value opens or closes of a limit."""
     watch, settings = guard.watch, guard.table
-    beyond = _beyond(guard, seen)
-    if beyond > 0 and (watch.worst is None or beyond > _beyond(guard, watch.worst)):
+    beyond = guard.beyond(seen.value)
+    if beyond > 0 and (watch.worst is None or beyond > guard.beyond(watch.worst.value)):
         watch.worst = seen
     if watch.passed:
         if beyond > -settings.deadband:
@@ -221,10 +226,6 @@ def _shown(guard: _Guard, event: Event, seen: Seen) -> Event:
             newest_at=seen.at,
         ),
     )
-
-
-def _beyond(guard: _Guard, seen: Seen) -> float:
-    return guard.sign * (seen.value - guard.limit.value)
 
 
 def _event(saved: Mapping[str, Any]) -> Event:

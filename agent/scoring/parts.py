@@ -165,6 +165,8 @@ class PassedLimits(Part):
 
     def take(self, samples: Samples, score: Float32, batch: Batch) -> None:
         """Open and close the alarms of measured values."""
+        if not self._settings.limits:
+            return
         inside = samples._replace(times=samples.times - self._teller.correction_s)
         for event in self.watch.take(inside, self._teller.take_number):
             action = action_of(self._settings.limits, event)
@@ -219,8 +221,8 @@ class Limits(Part):
 
     def take(self, samples: Samples, score: Float32, batch: Batch) -> None:
         """Close the alarms of limits that have been passed: those of ``measured`` are open."""
-        passed = self._watch.withdraw(self._measured.watch.passed)
-        self._teller.close_alarms("limit_passed", batch, passed)
+        if passed := self._watch.withdraw(self._measured.watch.passed):
+            self._teller.close_alarms("limit_passed", batch, passed)
 
     def foretell(self, forecast: Forecast, batch: Batch) -> None:
         """Open and close the alarms of a forecast."""

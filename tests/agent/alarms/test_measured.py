@@ -78,8 +78,12 @@ def test_a_value_beyond_the_limit_is_an_alarm_with_the_first_sample() -> None:
     assert watched.watch.passed == {"flow high critical 120.0"}
 
 
-def test_the_limit_itself_is_not_beyond_it() -> None:
-    assert Watched().feed(119.0, 120.0) == []
+@pytest.mark.parametrize("value", [120.0, 0.1, 80.1, -0.7])
+def test_the_limit_itself_is_not_beyond_it(value: float) -> None:
+    assert Watched(high_critical=value).feed(value - 1, value) == []
+    assert Watched(high_critical=None, low_critical=value).feed(value + 1, value) == []
+    closing = Watched(high_critical=value, off_delay_s=0.0)
+    assert closing.feed(value + 1, value) == ["critical opened", "critical closed"]
 
 
 def test_a_low_limit_is_passed_from_above() -> None:
