@@ -92,7 +92,11 @@ class Daemon:
         self._config = config
         self._store = store
         self._streams = Streams(
-            fleets, {one.name: one.stream for one in inputs}, parsers, unwatched
+            fleets,
+            {one.name: one.stream for one in inputs},
+            parsers,
+            unwatched,
+            {one.name: one.status for one in inputs},
         )
         self._inputs = {source.name: source for source in inputs}
         self._reading: list[Input] = []

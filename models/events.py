@@ -1,8 +1,10 @@
 """From scores to events that open and close: delays, deadband and contributing channels.
 
 A stream has at most one open ``anomaly`` event, which names the contributing channels, and one
-``silent`` event, while no samples come. Each channel has at most one open ``stuck`` and one open
-``missing`` event. The terms on-delay, off-delay and deadband are those of ISA-18.2.
+``silent`` event, while no samples come. Each channel is in at most one open ``stuck`` and one open
+``missing`` event. Channels that go missing at one sample have one cause, and so one event: it
+closes when the last of them is back. The terms on-delay, off-delay and deadband are those of
+ISA-18.2.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 
 from models.manifest import Severities, Severity, StreamRules
-from models.messages import Contribution, Event, Float32, Float64
+from models.messages import Bool, Contribution, Event, Float32, Float64
 from models.score_tail import ScoreTail
 from models.sensors import SENSOR_KINDS, SensorChecks, SensorKind, SensorRuns
 from models.threshold import Exceedance, Found
@@ -56,7 +58,8 @@ class EventState:
     open_run: int = 0  # scored samples since one opened
     candidate: Event | None = None  # the anomaly event as it would open now
     anomaly: Event | None = None  # open
-    sensors: dict[tuple[SensorKind, str], Event] = field(default_factory=dict)  # open ones
+    # open ones; one of several channels stands under each that is not back
+    sensors: dict[tuple[SensorKind, str], Event] = field(default_factory=dict)
     silence: Event | None = None  # open: the whole stream is without samples
 
     @property
@@ -92,7 +95,7 @@ class EventRules:
     def open_events(state: EventState) -> list[Event]:
         """Return the open events, each with its worst sample so far."""
         singles = [event for event in (state.anomaly, state.silence) if event is not None]
-        return [*singles, *state.sensors.values()]
+        return [*singles, *{event.number: event for event in state.sensors.values()}.values()]
 
     def start(self) -> EventState:
         """Return the state before the first sample: no event is open."""
@@ -149,8 +152,8 @@ class EventRules:
         for step in range(len(seen.ratio)):
             at, outside = begin + step, bool(seen.outside[step].any())
             events += self._sample(state, recent, at, seen.ratio[step], outside)
-            for kind, channel in sensors.get(step, ()):
-                events.append(self._sensor(state, kind, channel, recent, at, runs, step))
+            for kind, channels in sensors.get(step, ()):
+                events += self._sensor(state, kind, channels, recent, at, runs, step)
         return events
 
     def _sample(
@@ -237,7 +240,9 @@ class EventRules:
         )
 
     def _contribution(self, row: int, score: float, recent: Recent, at: int) -> Contribution:
-        channel = self._scored[row % len(self._scored)]
+        return self._contribution_of(self._scored[row % len(self._scored)], score, recent, at)
+
+    def _contribution_of(self, channel: int, score: float, recent: Recent, at: int) -> Contribution:
         return Contribution(
             channel=self._channels[channel],
             score=score,
@@ -247,35 +252,40 @@ class EventRules:
 
     def _sensor_changes(
         self, state: EventState, runs: SensorRuns
-    ) -> dict[int, list[tuple[SensorKind, int]]]:
-        """Return the sensor events that open or close, by their step."""
+    ) -> dict[int, list[tuple[SensorKind, list[int]]]]:
+        """Return which channels' runs pass their limit or end, by their step."""
         if not state.sensors and not any(
             (getattr(runs, kind) >= self._limits[kind]).any() for kind in SENSOR_KINDS
         ):
             return {}
-        changes: dict[int, list[tuple[SensorKind, int]]] = {}
+        changes: dict[int, list[tuple[SensorKind, list[int]]]] = {}
         for kind in SENSOR_KINDS:
             over = getattr(runs, kind) >= self._limits[kind]
             is_open = [(kind, name) in state.sensors for name in self._channels]
-            before = np.concatenate([np.array(is_open)[None, :], over[:-1]])
-            for step, channel in np.argwhere(over != before):
-                changes.setdefault(int(step), []).append((kind, int(channel)))
+            changed = over != np.concatenate([np.array(is_open)[None, :], over[:-1]])
+            for step in np.flatnonzero(changed.any(axis=1)).tolist():
+                channels = np.flatnonzero(changed[step]).tolist()
+                changes.setdefault(step, []).extend(
+                    (kind, together) for together in _together(kind, channels, over[step])
+                )
         return changes
 
     def _sensor(
         self,
         state: EventState,
         kind: SensorKind,
-        channel: int,
+        channels: list[int],
         recent: Recent,
         at: int,
         runs: SensorRuns,
         step: int,
-    ) -> Event:
-        name, time = self._channels[channel], float(recent.times[at])
-        if (kind, name) in state.sensors:
-            return replace(state.sensors.pop((kind, name)), closed=time)
-        run = int(getattr(runs, kind)[step, channel])
+    ) -> list[Event]:
+        """Open the event of these channels, or close that of the only one."""
+        names, time = [self._channels[channel] for channel in channels], float(recent.times[at])
+        if (before := state.sensors.pop((kind, names[0]), None)) is not None:
+            goes_on = any(event.number == before.number for event in state.sensors.values())
+            return [] if goes_on else [replace(before, closed=time)]
+        run = int(getattr(runs, kind)[step, channels].max())
         opened = Event(
             number=state.take_number(),
             kind=kind,
@@ -285,17 +295,19 @@ class EventRules:
             score=1.0,
             probability=None,
             severity=self._severities.unrated,
-            channels=(
-                Contribution(
-                    channel=name,
-                    score=1.0,
-                    observed=_or_none(recent.observed[at, channel]),
-                    expected=_or_none(recent.expected[at, channel]),
-                ),
-            ),
+            channels=tuple(self._contribution_of(channel, 1.0, recent, at) for channel in channels),
         )
-        state.sensors[kind, name] = opened
-        return opened
+        state.sensors |= {(kind, name): opened for name in names}
+        return [opened]
+
+
+def _together(kind: SensorKind, channels: list[int], over: Bool) -> list[list[int]]:
+    """Return changed channels by the event that each change is of; ``over`` (C,): it begins."""
+    if kind == "stuck":
+        return [[channel] for channel in channels]
+    ends = [[channel] for channel in channels if not over[channel]]
+    begins = [channel for channel in channels if over[channel]]
+    return [*ends, begins] if begins else ends
 
 
 def _each_once(contributions: tuple[Contribution, ...]) -> tuple[Contribution, ...]:

@@ -31,7 +31,7 @@ ALL = slice(None)
 GOOD, INTERPOLATED, HELD, MISSING = range(4)
 QUALITIES = ("good", "interpolated", "held", "missing")
 
-EventKind = Literal["anomaly", "stuck", "missing", "silent", "limit", "limit_passed"]
+EventKind = Literal["anomaly", "stuck", "missing", "silent", "gap", "limit", "limit_passed"]
 ClockQuality = Literal["synced", "unsynced", "unknown"]
 
 

@@ -23,7 +23,7 @@ class SensorRuns(NamedTuple):
     """Length of the current run at each of ``n`` samples, per channel: (n, B, C) each."""
 
     stuck: Int64  # equal values in a row, this one included; 0 while missing
-    missing: Int64  # samples in a row without a value
+    missing: Int64  # samples in a row without a value, though another channel has one
 
     def of(self, column: int) -> SensorRuns:
         """Return the runs of one stream, (n, C) each."""
@@ -87,7 +87,7 @@ class SensorChecks:
         runs = SensorRuns(
             # a first value is a run of one, so a run restarts at 1, a missing one at 0
             stuck=_runs(values == before, state.stuck[who], np.where(missing, 0, 1)),
-            missing=_runs(missing, state.missing[who], np.zeros(values.shape, np.int64)),
+            missing=_missing_runs(missing, state.missing[who]),
         )
         state.last[who] = values[-1]
         state.stuck[who], state.missing[who] = runs.stuck[-1], runs.missing[-1]
@@ -105,6 +105,20 @@ class SensorChecks:
         over = (runs.stuck >= self.limits["stuck"]) | (runs.missing >= self.limits["missing"])
         columns: list[int] = np.flatnonzero(over.any(axis=(0, 2))).tolist()
         return columns
+
+
+def _missing_runs(missing: Bool, before: Int64) -> Int64:
+    """Count samples without a value, per channel.
+
+    One in which no channel has a value says nothing of a sensor: it neither counts nor breaks a
+    run.
+    """
+    if not missing.any():
+        return np.zeros(missing.shape, np.int64)
+    counted = np.cumsum(missing & ~missing.all(axis=-1, keepdims=True), axis=0)
+    broken_at = np.maximum.accumulate(np.where(missing, -before, counted), axis=0)
+    runs: Int64 = counted - broken_at
+    return runs
 
 
 def _runs(goes_on: Bool, before: Int64, restart: Int64) -> Int64:

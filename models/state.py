@@ -288,6 +288,7 @@ def event_scalars(events: EventState) -> dict[str, Any]:
         "anomaly": events.anomaly and asdict(events.anomaly),
         "silence": events.silence and asdict(events.silence),
         "sensors": [asdict(event) for event in events.sensors.values()],
+        "sensor_channels": [channel for _, channel in events.sensors],
     }
 
 
@@ -301,10 +302,12 @@ def set_events(events: EventState, scalars: Mapping[str, Any]) -> None:
     events.anomaly = scalars["anomaly"] and _event(scalars["anomaly"])
     events.silence = scalars["silence"] and _event(scalars["silence"])
     opened = [_event(saved) for saved in scalars["sensors"]]
+    # an older version had an event for each channel
+    channels = scalars.get("sensor_channels", [event.channels[0].channel for event in opened])
     events.sensors = {
-        (kind, event.channels[0].channel): event
+        (kind, channel): event
         for kind in SENSOR_KINDS
-        for event in opened
+        for channel, event in zip(channels, opened, strict=True)
         if event.kind == kind
     }
 

@@ -6,7 +6,7 @@ Imports no numpy, so that the ``alarms`` command starts at once on a small gatew
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from models.times import iso_time
 
@@ -45,16 +45,32 @@ def advice(event: Event) -> str:
     )
 
 
-def nothing_usable(counts: Mapping[str, int], seconds: float, last: str) -> str:
-    """Return what to do about a silent stream whose input brings lines that cannot be used.
+class Reason(NamedTuple):
+    """What is known of an alarm beside its kind."""
+
+    cause: str | None  # why nothing came: agent, link, device, times or unusable; silent and gap
+    action: str  # what to do
+
+
+SILENT: Final = Reason("device", ACTIONS["silent"])
+
+
+def link_lost(lost: str) -> Reason:
+    """Return why a stream is silent; ``lost`` says which input has no link, and why."""
+    return Reason("link", f"check what the input reads from: {lost}")
+
+
+def nothing_usable(counts: Mapping[str, int], seconds: float, last: str) -> Reason:
+    """Return why a stream is silent whose input brings lines that cannot be used.
 
     ``counts``: of rejects by cause, in so many seconds; ``last``: one of them.
     """
     a_minute = 60 / max(seconds, 60.0)
     said = ", ".join(f"{max(1, round(n * a_minute))} {cause}" for cause, n in counts.items())
-    return (
+    return Reason(
+        "unusable",
         "check the format of the input and the device's settings: nothing usable comes,"
-        f" {said} a minute, last: {last}"
+        f" {said} a minute, last: {last}",
     )
 
 
@@ -63,12 +79,12 @@ def alarm_document(
     event: Event,
     units: Mapping[str, str],
     quality: Mapping[str, str],
-    action: str | None = None,
+    reason: Reason | None = None,
 ) -> dict[str, Any]:
     """Return the alarm as JSON data: what the store keeps and central ops receives.
 
     ``quality``: of the channels that were not measured in the sample that opened the event;
-    ``action``: what to do, if not the usual of its kind.
+    ``reason``: of a ``silent`` or a ``gap``, or where the configuration says what to do.
     """
     return {
         "stream": stream,
@@ -81,7 +97,8 @@ def alarm_document(
         "score": _short(event.score),
         "probability": _short(event.probability),
         "severity": event.severity,
-        "action": action or advice(event),
+        "cause": reason and reason.cause,
+        "action": reason.action if reason else advice(event),
         "channels": [
             {
                 "channel": channel.channel,

@@ -5,10 +5,10 @@
                                    │  ↺ update, at each commit                 ↑
                                    └─ nobody watches it, its limit is gone … ──┘
 
-A closed alarm stays as it is. States that a person sets (acknowledged, shelved, suppressed in the
-terms of ISA-18.2) would come between these two, in ``State`` and ``SHED_FIRST``. Does no I/O: it
-returns each change, and the stream has it stored, sent, counted and logged. Loads no numpy, as
-the store imports it.
+A gap is closed at once: it is over when it is told. A closed alarm stays as it is. States that a
+person sets (acknowledged, shelved, suppressed in the terms of ISA-18.2) would come between these
+two, in ``State`` and ``SHED_FIRST``. Does no I/O: it returns each change, and the stream has it
+stored, sent, counted and logged. Loads no numpy, as the store imports it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from agent.alarms.document import alarm_document
+from agent.alarms.document import SILENT, Reason, alarm_document
 from models.times import iso_time, unix_s
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 State = Literal["opened", "closed"]
 OPENED: Final = "opened"
 CLOSED: Final = "closed"
+GAP: Final = "gap"  # a kind that is over when it is told: nobody is called for it
 # what goes first where not all alarms can be kept: a person can act only on those that are open
 SHED_FIRST: Final[tuple[State, ...]] = (CLOSED, OPENED)
 
@@ -55,6 +56,8 @@ class Change(NamedTuple):
     @property
     def counters(self) -> Counter[str]:
         """What counts with it, of the stream's counters."""
+        if self.alarm["kind"] == GAP:
+            return Counter(gaps=1)
         counted = Counter({f"alarms_{self.state}": 1})
         if self.cause not in (None, "normal", "limit_passed"):
             counted["alarms_unwatched"] = 1
@@ -62,7 +65,9 @@ class Change(NamedTuple):
 
     def __str__(self) -> str:
         """Return it as the log says it."""
-        said = f"alarm {self.state}: {self.alarm['kind']} since {self.alarm['onset']}"
+        if (alarm := self.alarm)["kind"] == GAP:
+            return f"gap from {alarm['onset']} to {alarm['closed']}: {alarm['action']}"
+        said = f"alarm {self.state}: {alarm['kind']} since {alarm['onset']}"
         return said if self.cause is None else f"{said}: {CAUSES[self.cause]}"
 
 
@@ -109,15 +114,20 @@ class Alarms:
         }
 
     def take(
-        self, event: Event, quality: Mapping[str, str], action: str | None = None
+        self, event: Event, quality: Mapping[str, str], reason: Reason | None = None
     ) -> Change | None:
         """Open or close the alarm of an event; None: ``close`` has closed it before.
 
         ``quality``: of the channels that were not measured in the sample that opened it;
-        ``action``: what to do, if not the usual of its kind. A closing says what its opening said.
+        ``reason``: see ``alarm_document``. A closing says what its opening said.
         """
+        if event.kind == GAP:
+            alarm = alarm_document(self._stream, event, self._units, quality, reason)
+            return Change(alarm, event.time, "normal")
         if event.closed is None:
-            alarm = alarm_document(self._stream, event, self._units, quality, action)
+            if event.kind == "silent":
+                reason = reason or SILENT
+            alarm = alarm_document(self._stream, event, self._units, quality, reason)
             self._open[event.number] = alarm
             return Change(alarm, event.time)
         if event.number in self._over:
@@ -127,6 +137,12 @@ class Alarms:
         alarm = self._document(event)
         self._open.pop(event.number, None)
         return Change(alarm, event.time, "normal")
+
+    def explain(self, reason: Reason) -> None:
+        """Note why nothing comes, in a ``silent`` alarm that is open and says something else."""
+        for number, alarm in self._open.items():
+            if alarm["kind"] == "silent" and alarm.get("cause") != reason.cause:
+                self._open[number] = alarm | reason._asdict()
 
     def update(self, events: Iterable[Event]) -> list[dict[str, Any]]:
         """Bring the open alarms up to date with their events; return those to be stored.
@@ -168,7 +184,8 @@ class Alarms:
         return closed
 
     def _document(self, event: Event) -> dict[str, Any]:
-        """Return the alarm of an event that opened before; older versions stored no quality."""
+        """Return the alarm of an event that opened before."""
         known = self._open.get(event.number, {})
-        quality, action = known.get("quality", {}), known.get("action")
-        return alarm_document(self._stream, event, self._units, quality, action)
+        # older versions stored no quality, and no cause
+        told = alarm_document(self._stream, event, self._units, known.get("quality", {}))
+        return told | {key: known[key] for key in ("cause", "action") if key in known}

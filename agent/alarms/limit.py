@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
+from agent.alarms.document import Reason
 from agent.config.streams import LimitTable
 from models.errors import ConfigError
 from models.limits import Side
@@ -40,11 +41,12 @@ class Limit(NamedTuple):
         return "high" if self.level == "critical" else "medium"
 
 
-def action_of(tables: Sequence[LimitTable], event: Event) -> str | None:
+def reason_of(tables: Sequence[LimitTable], event: Event) -> Reason | None:
     """Return what the configuration says to do about an event of a limit; None: nothing."""
     assert event.limit is not None
     (table,) = (one for one in tables if one.channel == event.channels[0].channel)
-    return table.action_of(event.limit.side)
+    action = table.action_of(event.limit.side)
+    return None if action is None else Reason(None, action)
 
 
 def check_limits(stream: str, tables: Sequence[LimitTable], channels: Sequence[Channel]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from agent.alarms.document import nothing_usable
+from agent.alarms.document import Reason, nothing_usable
 from agent.inputs.source import Chunk
 from agent.parsing.lines import LineParser
 from agent.parsing.measurement import Raw
@@ -162,8 +162,8 @@ class Intake:
         """Return the parser of an input."""
         return self._parsers[name]
 
-    def nothing_usable(self, stream: str) -> str | None:
-        """Return what to do if rows of a stream come but none can be used; None if none come."""
+    def nothing_usable(self, stream: str) -> Reason | None:
+        """Return why a stream is silent if rows come but none can be used; None if none come."""
         found = self._unusable.get(stream)
         if found is None:
             return None

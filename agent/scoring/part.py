@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Any, ClassVar, Protocol
 
+from agent.alarms.document import Reason
 from agent.alarms.lifecycle import Cause
 from agent.config.load import StreamTable
 from agent.store.batch import Batch
@@ -147,12 +148,12 @@ class Teller(Protocol):
         events: list[Event],
         batch: Batch,
         quality: Uint8 | None = None,
-        action: str | None = None,
+        reason: Reason | None = None,
     ) -> None:
         """Open and close the alarms of events, in the detector's times, in order.
 
-        ``quality``: (C,), of the sample they were found at; ``action``: what to do, if not the
-        usual of their kind.
+        ``quality``: (C,), of the sample they were found at;
+        ``reason``: see ``agent.alarms.document.alarm_document``.
         """
 
     def close_alarms(

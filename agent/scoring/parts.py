@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from agent.alarms.limit import action_of
+from agent.alarms.limit import reason_of
 from agent.alarms.measured import MeasuredLimits
 from agent.alarms.predicted import LimitWatch
 from agent.clock import Clock
@@ -169,8 +169,8 @@ class PassedLimits(Part):
             return
         inside = samples._replace(times=samples.times - self._teller.correction_s)
         for event in self.watch.take(inside, self._teller.take_number):
-            action = action_of(self._settings.limits, event)
-            self._teller.report([event], batch, inside.quality_at(event.time), action)
+            reason = reason_of(self._settings.limits, event)
+            self._teller.report([event], batch, inside.quality_at(event.time), reason)
 
     def open_events(self) -> list[Event]:
         """Return the alarms' events, each with its worst and its newest value."""
@@ -228,8 +228,8 @@ class Limits(Part):
         """Open and close the alarms of a forecast."""
         passed = self._measured.watch.passed
         for event in self._watch.take(forecast, self._teller.take_number, passed):
-            action = action_of(self._settings.limits, event)
-            self._teller.report([event], batch, action=action)
+            reason = reason_of(self._settings.limits, event)
+            self._teller.report([event], batch, reason=reason)
 
     def open_events(self) -> list[Event]:
         """Return the alarms' events, each as last forecast."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from agent.alarms.document import Reason
 from agent.alarms.lifecycle import Alarms, Cause, Change
 from agent.alarms.limit import check_limits
 from agent.alarms.measured import DETECTOR as MEASURED
@@ -22,6 +23,7 @@ from agent.alarms.predicted import DETECTOR as FORECASTER
 from agent.clock import Clock
 from agent.config.load import StreamTable
 from agent.journal import STREAM
+from agent.scoring.gaps import Gaps
 from agent.scoring.origin import BASELINE, Origin
 from agent.scoring.part import Moment, Part
 from agent.scoring.parts import Doubts, GridPosition, Limits, PassedLimits, Summaries
@@ -89,6 +91,8 @@ class Stream:
         self.add(GridPosition(aligners, number))
         self.add(summaries := Summaries(self, manifest.channel_names, summary_interval_s, clock))
         self.add(Doubts(summaries))
+        self.gaps = Gaps(self, manifest.sampling, settings.lateness_samples)
+        self.add(self.gaps)
         self.origin = origin or Origin()
         self._replaces_bundle = self.origin.stands_in == BASELINE
         self._check_limits(settings)
@@ -130,6 +134,8 @@ class Stream:
                 "stream %s starts from nothing: %s", self.name, reason, extra={STREAM: self.name}
             )
             batch.forget(self.name)
+            if Gaps.name in parts:  # it knows no detector
+                self.gaps.restore(parts[Gaps.name], batch)
             self.detector.events(self._memory, self._number).next_number = last_number + 1
             self._alarms.adopt(open_alarms)
             lasting = {part.name for part in self._parts if part.lasting}
@@ -174,7 +180,9 @@ class Stream:
         self.detector.events(self._memory, self._number).next_number = events.next_number
         self.counters.update(before.counters)
         self.last_time = before.last_time
+        self.gaps.replace(before.gaps)
         before._parts.clear()  # parts and stream refer to each other, and so keep the network
+        del before.gaps
 
     def catch_up(self, samples: Samples, batch: Batch) -> None:
         """Score the samples again that were stored after the memory was last saved.
@@ -259,31 +267,34 @@ class Stream:
         return self.detector.events(self._memory, self._number).take_number()
 
     def open_silence(
-        self, since_monotonic_s: float, batch: Batch, action: str | None = None
+        self, since_monotonic_s: float, batch: Batch, reason: Reason | None = None
     ) -> None:
         """Open the alarm ``silent``, once until the next reading.
 
-        ``action``: what to do about it if something comes, but nothing that can be used.
+        ``reason``: if it is known; where it becomes known later, the alarm says it from then on.
         """
         since, now = self.arrived_s(since_monotonic_s), self.arrived_s(self._clock.monotonic_s())
         opened = self.detector.open_silence(self._memory, now, since, self._number)
-        self.report(opened, batch, action=action)
+        self.gaps.alarmed()
+        if reason is not None and not opened:
+            self._alarms.explain(reason)
+        self.report(opened, batch, reason=reason)
 
     def report(
         self,
         events: list[Event],
         batch: Batch,
         quality: Uint8 | None = None,
-        action: str | None = None,
+        reason: Reason | None = None,
     ) -> None:
         """Make alarms of events; ``quality`` (C,) is that of the sample they were found at.
 
-        ``action``: what to do, if not the usual of their kind.
+        ``reason``: see ``alarm_document``.
         """
         for inside in events:
             event = inside.moved(self.correction_s)
             named = named_quality(self.manifest.channel_names, quality)
-            change = self._alarms.take(event, named, action)
+            change = self._alarms.take(event, named, reason)
             if change is not None:
                 self._tell(change, event.detector, batch)
 

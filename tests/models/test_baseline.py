@@ -170,7 +170,7 @@ def test_missing_values_have_no_score_and_are_not_remembered() -> None:
     result = run(made(), values, state)
     assert np.isnan(result.scores.score[300:400]).all()
     assert state[0].history.written[0] == 500
-    assert [event.kind for event in result.events] == ["missing", "missing"]
+    assert result.events == []  # nothing came of any channel: that is no fault of a sensor
 
 
 def test_an_interruption_changes_nothing() -> None:

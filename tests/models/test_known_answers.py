@@ -54,6 +54,18 @@ def test_other_events_or_other_samples_scored_are_refused(zoo_bundle: Bundle) ->
         known_answers.check(Pipeline(altered), altered)
 
 
+def test_a_gap_that_an_older_version_told_of_each_channel_refuses_nothing(
+    zoo_bundle: Bundle,
+) -> None:
+    def change(document: dict[str, Any]) -> None:
+        missing = {"number": 1, "kind": "missing", "state": "opened", "time": 1.0, "onset": 0.0}
+        later = [event | {"number": event["number"] + 1} for event in document["events"]]
+        document["events"] = [missing, missing | {"state": "closed"}, *later]
+
+    altered = with_answers(zoo_bundle, change)
+    known_answers.check(Pipeline(altered), altered)
+
+
 def test_features_are_computed_as_the_trainer_did(signal_bundle: Bundle) -> None:
     rms, band = json.loads(signal_bundle.parts[KNOWN_ANSWERS])["features"]
     assert 0.7 < rms < 0.9  # of a sine, and an impulse

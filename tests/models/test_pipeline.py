@@ -142,12 +142,39 @@ def test_no_value_breaks_it_or_lasts(pipeline: Pipeline, value: float) -> None:
     assert result.scores.score[-1] < 1
 
 
-def test_a_whole_stream_of_nothing_has_no_score_and_says_missing(pipeline: Pipeline) -> None:
+def test_a_whole_stream_of_nothing_has_no_score_and_no_sensor_is_blamed(
+    pipeline: Pipeline,
+) -> None:
     samples = recorded(34, 200)
-    samples.values[:] = np.nan
+    samples.values[50:] = np.nan
     result = pipeline.step(pipeline.start(), samples)
-    assert np.isnan(result.scores.score).all()
-    assert kinds(result.events) == [("missing", "opened")] * len(NAMES)
+    assert np.isnan(result.scores.score[50:]).all()
+    assert "missing" not in {event.kind for event in result.events}
+
+
+def test_channels_that_go_missing_together_are_one_event_until_the_last_is_back(
+    pipeline: Pipeline,
+) -> None:
+    samples = recorded(34, 200)
+    samples.values[50:100, 1:4] = np.nan
+    samples.values[100:120, 2] = np.nan
+    samples.values[60:80] = np.nan  # a gap of all, which neither counts nor breaks the run
+    state, whole = pipeline.start(), pipeline.step(pipeline.start(), samples)
+    saved: dict[str, bytes] = {}
+    opened, closed = [event for event in whole.events if event.kind == "missing"]
+    assert [channel.channel for channel in opened.channels] == NAMES[1:4]
+    assert round((opened.opened - START_S) / PERIOD_S) == 50 + 20 + 25 - 1
+    assert (opened.kind, closed.state, closed.number) == ("missing", "closed", opened.number)
+    assert closed.closed == samples.times[120]
+    told = []
+    for begin in range(0, 200, 7):  # and a restart after each piece
+        told += pipeline.step(state, samples.part(begin, min(begin + 7, 200))).events
+        if begin == 98:
+            kinds_open = [event.kind for event in pipeline.open_events(state)]
+            assert kinds_open.count("missing") == 1
+        saved |= pipeline.changed_parts(state)
+        state = pipeline.restore(saved)
+    assert told == whole.events
 
 
 def test_a_contribution_names_the_channel_with_what_was_seen_and_expected(

@@ -22,6 +22,7 @@ from agent.store.sqlite import LOCK
 from models.bundle import Bundle
 from models.messages import Samples
 from models.pipeline import Pipeline
+from models.times import iso_time
 from tests import forecast_rig
 from tests.agent_rig import (
     START_S,
@@ -291,6 +292,31 @@ def test_lines_that_come_while_the_agent_is_down_are_read(
     assert status(tmp_path)["inputs"]["line"]["rejected"] == {}
 
 
+def test_a_restart_is_one_gap_at_ops_and_calls_nobody(
+    tmp_path: Path, line: Line, broker: RealBroker, ops: Ops, start_agent: StartAgent
+) -> None:
+    """Of so many samples that each channel has been missing for long enough to say so."""
+    config, rows = configure(tmp_path, line, broker.port), Pump(13).run(200)
+    agent = start_agent(config)
+    wait_until(lambda: running(tmp_path), "the agent")
+    line.write(lines(rows[:100]))
+    wait_until(lambda: scored(tmp_path) == 100, "the first part")
+    assert agent.stop() == 0
+    start_agent(config)
+    wait_until(lambda: running(tmp_path), "the agent again")
+    line.write(lines(rows[140:], 140))
+    wait_until(lambda: scored(tmp_path) == 100, "the second part")  # and 40 slots before it
+    wait_until(lambda: bool(ops.of_kind("alarm")), "the gap")
+    agent.stop()
+    (told,) = [message["data"] for message in ops.of_kind("alarm")]
+    assert (told["kind"], told["state"], told["cause"]) == ("gap", "closed", "agent")
+    begin, end = START_S + 99 * PERIOD_S, START_S + 140 * PERIOD_S
+    assert (told["onset"], told["closed"]) == (iso_time(begin), iso_time(end))
+    with Reader(tmp_path / "data") as reader:
+        assert reader.alarms(10) == [told]
+    assert not {"missing", "silent"} & {word for word in agent.log().split()}
+
+
 def test_an_unplugged_port_is_found_again_and_the_gap_stays_a_gap(
     tmp_path: Path, line: Line, broker: RealBroker, start_agent: StartAgent
 ) -> None:
@@ -302,9 +328,17 @@ def test_an_unplugged_port_is_found_again_and_the_gap_stays_a_gap(
     line.unplug()
     wait_until(lambda: not running(tmp_path), "the loss")
     wait_until(
-        lambda: len(status(tmp_path)["streams"]["pump"]["open_alarms"]) == 1, "the silent alarm"
+        lambda: (
+            [
+                (alarm["kind"], alarm["cause"])
+                for alarm in status(tmp_path)["streams"]["pump"]["open_alarms"]
+            ]
+            == [("silent", "link")]
+        ),
+        "the silent alarm",
     )
-    assert status(tmp_path)["streams"]["pump"]["open_alarms"][0]["kind"] == "silent"
+    (silent,) = status(tmp_path)["streams"]["pump"]["open_alarms"]
+    assert "input line: could not open port" in silent["action"]
     line.plug_in()
     wait_until(lambda: running(tmp_path), "the port")
     line.write(lines(rows[1500:1600], 1500))

@@ -121,6 +121,7 @@ def test_a_boot_in_1970_and_steps_lose_and_reorder_nothing_and_are_corrected(
     counts = counters(tmp_path)
     assert counts["readings"] == rows.size
     assert not {"late", "out_of_order", "clock_step"} & counts.keys()
+    assert "alarm opened: missing" not in agent.log()  # neither a pause nor a step is a sensor's
     # each row in its order; of two that came within one slot, one is kept
     sent = [np.float32(csv_line(0, row).split(",")[1]) for row in rows]
     values = values[~np.isnan(values)]  # of slots that none came for

@@ -297,8 +297,10 @@ def test_nothing_usable_is_told_from_nothing(detector: Detector) -> None:
     assert rig.intake.nothing_usable("s0") is None
     for _ in range(3):
         assert rig.take([chunk("a", "x,y", "T=\x1b[2J")]) == []
-    said = str(rig.intake.nothing_usable("s0"))
-    assert "nothing usable comes, 6 truncated a minute, last: T=\\x1b[2J" in said
+    why = rig.intake.nothing_usable("s0")
+    assert why is not None
+    assert why.cause == "unusable"
+    assert "nothing usable comes, 6 truncated a minute, last: T=\\x1b[2J" in why.action
     assert rig.intake.nothing_usable("s1") is None
     assert rig.take([chunk("a", line(0, [1.0] * 8), "x,y")]) == ["s0"]
     assert rig.intake.nothing_usable("s0") is None

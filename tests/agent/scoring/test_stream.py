@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.alarms.document import Reason
 from agent.bundles.load import baseline
 from agent.clock import Clock
 from agent.config.load import StreamTable
@@ -112,10 +113,11 @@ def test_a_silence_says_if_something_comes_that_cannot_be_used() -> None:
     fleet = Fleeting("pump", clock=world.clock())
     fleet.take(rows(3))
     world.wait(60)
-    fleet.stream.open_silence(2.0, fleet.batch, "nothing usable comes, 40 malformed a minute")
+    why = Reason("unusable", "nothing usable comes, 40 malformed a minute")
+    fleet.stream.open_silence(2.0, fleet.batch, why)
     fleet.take(rows(1), 60)
-    said = [one["action"] for one in fleet.flush().alarms if one["kind"] == "silent"]
-    assert said == ["nothing usable comes, 40 malformed a minute"] * 2
+    said = [(a["cause"], a["action"]) for a in fleet.flush().alarms if a["kind"] == "silent"]
+    assert said == [why, why]
 
 
 def test_a_silence_that_an_older_sample_ends_does_not_end_before_it_began() -> None:

@@ -1,0 +1,166 @@
+"""Gaps in a stream's samples: each is told once, with its cause, when it is over.
+
+    no value for long ─┬─ nothing of this was in the agent's life ──> the agent was away
+                       ├─ nothing arrived for as long ─┬─ no link ──> the link was away
+                       │                               └─ a link ───> the device was silent
+                       └─ readings kept coming ─────────────────────> their times leave it out
+
+A gap in the life of a device is over before anyone could act on it, so it is no open alarm: it is
+stored and sent as one that is closed. A silence that lasts is the alarm ``silent``, which then
+tells of the gap. Times are the detector's, so that a step of the gateway's clock makes no gap.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+
+from agent.alarms.document import Reason
+from agent.scoring.part import Moment, Part, Teller
+from agent.store.batch import Batch
+from models.events import SENSOR_DETECTOR
+from models.manifest import Sampling
+from models.messages import GOOD, Event, Float32, Samples
+
+GapCause = Literal["agent", "link", "device", "times"]
+ACTIONS: Final[Mapping[GapCause, str]] = {
+    "agent": "nothing: the agent did not run, because it was restarted or the gateway was off",
+    "link": "nothing now; if it happens again, check what the input reads from",
+    "device": "nothing now; if it happens again, check the device, its cable and power",
+    "times": "nothing now: readings kept coming, but none has a time in between. The device lost"
+    " them, or its clock was set",
+}
+
+
+class Pause(NamedTuple):
+    """Nothing arrived, by the clock that nobody sets."""
+
+    seconds: float
+    lost: str | None  # which input had lost its link, and why; None: none had
+
+
+class Gaps(Part):
+    """The gaps of one stream.
+
+    Args:
+        teller: The stream.
+        sampling: More than ``missing_samples`` periods without a value of any channel are a gap.
+        lateness_samples: So many slots wait for late readings.
+
+    """
+
+    name = "gaps"
+
+    def __init__(self, teller: Teller, sampling: Sampling, lateness_samples: int = 0) -> None:
+        self._teller = teller
+        self.least_s = (sampling.missing_samples + 0.5) * sampling.period_s  # from value to value
+        self._last: float | None = None  # the detector's time of the newest value
+        self._measured: float | None = None  # the same, of the newest that was not held
+        self._silent = False  # an alarm tells of the time since then
+        self._resumed = False  # nothing came yet in this life of the agent
+        self._pause: Pause | None = None  # the longest since then
+        # the slots that wait come before the gap, in a call for each at the most
+        self._takes_max = lateness_samples + 2
+        self._takes_left = 0  # until the three above are of the past
+
+    def begin(self) -> None:
+        """Take what comes next as the first of the agent's life."""
+        self._resumed = self._last is not None and not self._silent
+        self._takes_left = self._takes_max
+
+    def pause(self, seconds: float, lost: str | None) -> None:
+        """Take note that nothing arrived for so long; ``lost``: see ``Pause``."""
+        if self._pause is None or seconds > self._pause.seconds:
+            self._pause = Pause(seconds, lost)
+        self._takes_left = self._takes_max
+
+    def alarmed(self) -> None:
+        """Take note that an alarm tells of the silence until the next value."""
+        self._silent = True
+        self._takes_left = self._takes_max
+
+    def replace(self, before: Gaps) -> None:
+        """Go on as the stream that had another detector."""
+        self._last, self._measured = before._last, before._measured
+        self._silent = before._silent
+        self._resumed, self._pause = before._resumed, before._pause
+        self._takes_left = before._takes_left
+
+    def take(self, samples: Samples, score: Float32, batch: Batch) -> None:
+        """Tell the gaps that are over with these samples."""
+        by_s, newest = self._teller.correction_s, samples.values[-1]
+        last = float(samples.times[-1]) - by_s
+        # of a row, one number that is one is quicker to find than all that are none
+        some = bool(newest[0] == newest[0] or not np.isnan(newest).all())
+        at_once = self._last is not None and 0 <= last - self._last <= self.least_s
+        if some and at_once and samples.quality is None:
+            self._last = self._measured = last
+        else:
+            self._take_one_by_one(samples, batch)
+        self._takes_left -= 1
+        if self._takes_left <= 0:
+            self._silent, self._resumed, self._pause = False, False, None
+
+    def _take_one_by_one(self, samples: Samples, batch: Batch) -> None:
+        known = ~np.isnan(samples.values).all(axis=1)
+        quality = samples.quality
+        measured = known if quality is None else (quality == GOOD).any(axis=1)
+        times = samples.times - self._teller.correction_s
+        for at in np.flatnonzero(known).tolist():
+            time = float(times[at])
+            if self._last is not None and time - self._last > self.least_s:
+                self._tell(self._last if self._measured is None else self._measured, time, batch)
+            self._last = time
+            if measured.item(at):
+                self._measured = time
+
+    def _tell(self, begin: float, end: float, batch: Batch) -> None:
+        """Tell the causes of a gap, each with the part of it that it made."""
+        paused_s, lost = self._pause or (0.0, None)
+        if self._resumed:
+            self._resumed = False
+            start = min(max(begin, end - paused_s), end)  # of the agent
+            if end - start <= self.least_s:
+                start = end
+            self._report(begin, start, "agent", ACTIONS["agent"], batch)
+            begin = start
+        if self._silent:
+            return
+        if paused_s < (end - begin) / 2:
+            self._report(begin, end, "times", ACTIONS["times"], batch)
+        elif lost is None:
+            self._report(begin, end, "device", ACTIONS["device"], batch)
+        else:
+            self._report(begin, end, "link", f"{ACTIONS['link']}: {lost}", batch)
+
+    def _report(self, begin: float, end: float, cause: GapCause, action: str, batch: Batch) -> None:
+        if end - begin <= self.least_s:
+            return
+        event = Event(
+            number=self._teller.take_number(),
+            kind="gap",
+            detector=SENSOR_DETECTOR,
+            onset=begin,
+            opened=end,
+            closed=end,
+            score=0.0,
+            probability=None,
+            severity="low",
+        )
+        self._teller.report([event], batch, reason=Reason(cause, action))
+
+    def to_bytes(self, moment: Moment) -> bytes | None:
+        """Save where it is with the memory: samples stored later are taken again."""
+        if moment < Moment.MEMORY:
+            return None
+        saved = {"last": self._last, "measured": self._measured, "silent": self._silent}
+        return json.dumps(saved).encode()
+
+    def restore(self, data: bytes, batch: Batch) -> None:
+        """Go on from the newest value."""
+        saved = json.loads(data)
+        self._last, self._measured = saved["last"], saved["measured"]
+        self._silent = saved["silent"]
