@@ -100,8 +100,14 @@ def commands() -> None:
 
 @commands.command()
 @_config_option
-def run(config_file: Path) -> int:
+@click.option("-v", "--verbose", is_flag=True, help="Log debug messages, whatever log.level is.")
+@click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
+def run(config_file: Path, verbose: bool, quiet: bool) -> int:
     """Run the agent until SIGTERM (this is what systemd starts)."""
+    if verbose and quiet:
+        raise click.UsageError("-v and -q exclude each other")
+    if verbose or quiet:  # above all files, and at each reload
+        os.environ["FIELDWATCH_LOG__LEVEL"] = "debug" if verbose else "warning"
     _keep_private()
     from agent import memory
 

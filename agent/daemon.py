@@ -40,10 +40,11 @@ from agent.health.measured import (
     Machine,
 )
 from agent.health.sdnotify import Notifier
+from agent.inputs.first_rows import FirstRows
 from agent.inputs.kinds import open_input
 from agent.inputs.queue import ChunkQueue
 from agent.inputs.source import Chunk, Input
-from agent.journal import start_logging
+from agent.journal import set_level, start_logging
 from agent.mqtt.signer import signer_of
 from agent.overview import Overview, brief
 from agent.parsing.lines import LineParser
@@ -99,6 +100,7 @@ class Daemon:
             {one.name: one.status for one in inputs},
         )
         self._inputs = {source.name: source for source in inputs}
+        self._first_rows = FirstRows(self._inputs)
         self._reading: list[Input] = []
         self._relay = Relay(uplink)
         self._notifier = notifier
@@ -244,6 +246,8 @@ class Daemon:
     def _take_together(self, chunks: Sequence[Chunk]) -> None:
         """Parse and score chunks."""
         self._in_hand = chunks
+        if _LOG.isEnabledFor(logging.DEBUG):
+            self._first_rows.look(chunks)
         self._streams.take(chunks, self._batch)
         self._commits.took(chunks)
         self._in_hand = ()
@@ -307,6 +311,8 @@ class Daemon:
     def _apply(self, prepared: Prepared) -> None:
         before, self._config = self._config, prepared.config
         config, store = prepared.config, prepared.config.store
+        if config.log != before.log:
+            set_level(config.log.level)
         self._store.limit(
             store.outbox_rows_max,
             store.ring_rows_max,
@@ -406,6 +412,7 @@ def run(config_file: Path, checker: Checker) -> int:
     signal.signal(signal.SIGHUP, lambda *_: inbox.signal("reload", "SIGHUP"))
     with checker:
         config = checker.call(configuration.load, config_file)
+        set_level(config.log.level)
         daemon = _assemble(config, config_file, checker, inbox)
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     for number in (signal.SIGTERM, signal.SIGINT):

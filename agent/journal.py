@@ -25,6 +25,7 @@ INPUT: Final = "FIELDWATCH_INPUT"
 SOCKET: Final = Path("/run/systemd/journal/socket")
 MESSAGE_CHARACTERS_MAX: Final = 8000
 IDENTIFIER = "fieldwatch-agent"  # as in the unit
+_OURS: Final = ("agent", "models")
 _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
 
@@ -38,6 +39,14 @@ def start_logging() -> None:
     if stderr_is_the_journal():
         handler = JournalHandler(SOCKET, handler)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def set_level(level: str) -> None:
+    """Log from this level on, such as ``debug``; libraries tell no more than ``info``."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    logging.getLogger().setLevel(max(number, logging.INFO))
+    for package in _OURS:
+        logging.getLogger(package).setLevel(number)
 
 
 def log_to_stderr(form: str, level: int) -> None:

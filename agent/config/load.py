@@ -110,6 +110,16 @@ class ControlTable(Table):
     )
 
 
+class LogTable(Table):
+    """What the agent logs."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description="Log from this level on; debug adds each try to connect, the first row of each"
+        " connection, gaps, why a stream has no score, and what is sent",
+    )
+
+
 class KeysTable(Table):
     """Whose signatures are trusted."""
 
@@ -211,6 +221,7 @@ class AgentConfig(Table):
     summary: SummaryTable = Field(SummaryTable(), description="Summaries to central ops")
     health: HealthTable = Field(HealthTable(), description="Health messages to central ops")
     control: ControlTable = Field(ControlTable(), description="Commands to the running agent")
+    log: LogTable = Field(LogTable(), description="What the agent logs")
     keys: KeysTable = Field(KeysTable(), description="Whose signatures are trusted")
     bundles: BundlesTable = Field(BundlesTable(), description="Which bundles are trusted")
     runtime: RuntimeTable = Field(RuntimeTable(), description="How the agent runs here")

@@ -15,6 +15,7 @@ from models.settings import Table
 # "*" stands for each table of a list; a table stands for all its settings
 RELOADED: Final = (
     ("mqtt",),
+    ("log",),
     ("health", "interval_s"),
     ("summary", "interval_s"),
     ("store", "flush_interval_s"),

@@ -104,6 +104,12 @@ class MqttInput(ThreadedInput):
 
     def _connect_and_receive(self, put: Callable[[Chunk], None]) -> None:
         settings = self._settings
+        _LOG.debug(
+            "input %s: connecting to %s:%d as %s, MQTT %s",
+            *(self.name, settings.broker.host, settings.broker.port),
+            *(self._client_id, self._version.now),
+            extra={INPUT: self.name},
+        )
         connection = Connection(
             settings.broker,
             self._client_id,

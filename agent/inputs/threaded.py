@@ -94,6 +94,8 @@ class ThreadedInput(ABC):
                 explained or error,
                 extra={INPUT: self.name},
             )
+        else:
+            _LOG.debug("input %s: tried again: %s", self.name, error, extra={INPUT: self.name})
 
     def _change(self, connected: bool) -> None:
         self._connected, self._since = connected, time.time()

@@ -23,6 +23,7 @@ from agent.alarms.predicted import DETECTOR as FORECASTER
 from agent.clock import Clock
 from agent.config.load import StreamTable
 from agent.journal import STREAM
+from agent.scoring import told
 from agent.scoring.gaps import Gaps
 from agent.scoring.origin import BASELINE, Origin
 from agent.scoring.part import Moment, Part
@@ -249,6 +250,10 @@ class Stream:
         if samples.quality is not None:
             self._quality = samples.quality.max(axis=0)
             self.counters.update(_not_measured(samples.quality, score))
+        if told.LOG.isEnabledFor(logging.DEBUG):
+            last = self.last_time
+            before = None if last is None else (last, self.last_score is not None)
+            told.tell(self.name, samples, score, self.manifest.sampling.period_s, before)
         self._record(samples, score, batch)
 
     def _record(self, samples: Samples, score: Float32, batch: Batch) -> None:

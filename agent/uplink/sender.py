@@ -204,6 +204,10 @@ class Uplink:
 
         """
         self._number += 1
+        _LOG.debug(
+            "connecting to %s:%d as %s, MQTT %s",
+            *(self._settings.host, self._settings.port, self._client_id, self._version.now),
+        )
         connection = Connection(self._settings, self._client_id, self._version.now)
         self._connection = connection
         polite = False

@@ -6,6 +6,7 @@ broker has not answered, and ``agent.uplink.waiting`` which are not sent for now
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from agent.store.record import Record
     from agent.uplink.acknowledgements import Central
     from agent.uplink.lasting import Lasting
+
+_LOG = logging.getLogger(__name__)
 
 RENEWAL_LOOK_S = 5.0  # password and certificates are looked at this often
 _DRAIN_SHARE = 0.6  # of the time for a stop; the rest is for the goodbye
@@ -174,12 +177,19 @@ class Session:
 
     def _fill(self) -> None:
         """Fill the window."""
+        before = self._link.published
         self._scheduler.let_ask()
         while not self._window.full and (record := self._scheduler.next()) is not None:
             self._send(record)
         if not self._window:
             self._denials.nothing_waits()
         self._link.in_flight = len(self._window)
+        if self._link.published > before:
+            _LOG.debug(
+                "sent %d messages; %d are in flight, %d of %d were acknowledged",
+                *(self._link.published - before, len(self._window)),
+                *(self._link.acknowledged, self._link.published),
+            )
 
     def _send(self, record: Record) -> None:
         if self._guard.refuses(record.data):
