@@ -189,7 +189,7 @@ def test_alarms_that_are_open_are_closed_where_another_bundle_watches(
     assert alarm | {"state": "opened", "closed": None} == open_alarm
     after.feed(rows[:200], ROWS, whole=True)
     after.feed(10 * rows[:200], ROWS + 200, whole=True)
-    assert [one["number"] for one in after.store.open_alarms("pump")] == [2]
+    assert [one["number"] for one in after.store.records.open_alarms("pump")] == [2]
     after.store.close()
     again = Gateway(tmp_path, other)  # and stays closed
     assert (again.stream.counters, again.batch.messages) == ({}, [])
