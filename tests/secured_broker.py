@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.certificates import Authority
-from tests.conftest import ROOT, RealBroker
+from tests.conftest import ROOT, RealBroker, hold_port
 
 SHIPPED: Final = ROOT / "systemd" / "mosquitto"
 CENTRAL: Final = ("collector", "ops", "operate")
@@ -28,7 +28,7 @@ class SecuredBroker(RealBroker):
         """``certificates``: gateways show one, instead of a password."""
         self._directory = directory
         self.authority = Authority(directory / "authority")
-        self.gateways_port, self.central_port = self._hold_port(), self._hold_port()
+        self.gateways_port, self.central_port = hold_port(self), hold_port(self)
         self._certificates = certificates
         for name in ("gateways.acl", "central.acl"):
             (directory / name).write_bytes((SHIPPED / name).read_bytes())
