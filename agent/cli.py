@@ -203,6 +203,13 @@ def schema(markdown: bool) -> int:
 )
 @click.option("--time-format", help="excel, or a pattern such as '%d.%m.%Y %H:%M:%S'.")
 @click.option("--time-zone", help="Zone of times without an offset, such as Europe/Berlin.")
+@click.option(
+    "--limits",
+    "limits_file",
+    type=click.Path(path_type=Path),
+    help="Guard the limits of a stream of this configuration (agent.toml), too.",
+)
+@click.option("--stream", help="Which stream of --limits; not needed if there is only one.")
 @json_option
 def replay(
     recording: Path,
@@ -211,6 +218,8 @@ def replay(
     encoding: Any,
     time_format: str | None,
     time_zone: str | None,
+    limits_file: Path | None,
+    stream: str | None,
     as_json: bool,
 ) -> int:
     """Score a recording (CSV with a header) at full speed; print the events.
@@ -219,11 +228,15 @@ def replay(
     """
     from agent.commands.replay import LAYOUT
     from agent.commands.replay import replay as replay_recording
+    from agent.config import load as configuration
 
     layout = LAYOUT._replace(encoding=encoding, time_zone=time_zone)
     if time_format is not None:
         layout = layout._replace(time_format=time_format)
-    outcome = replay_recording(recording, bundle_file, interpreter, layout)
+    if stream is not None and limits_file is None:
+        raise click.UsageError("--stream says whose --limits are guarded: give both")
+    guarded = None if limits_file is None else configuration.load(limits_file).stream(stream)
+    outcome = replay_recording(recording, bundle_file, interpreter, layout, guarded)
     if as_json:
         say_json(outcome)
         return 0

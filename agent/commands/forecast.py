@@ -81,7 +81,7 @@ def forecast(
 
     """
     config = configuration.load(config_file)
-    table = _stream(config, stream)
+    table = config.stream(stream)
     detector = _detector(config, table)
     forecaster = detector.forecaster
     assert forecaster is not None
@@ -109,13 +109,6 @@ def forecast(
         document["hypothetical"] = _document(forecaster, supposed, watch)
         document["hold_s"] = steps * forecaster.step_s
     return document
-
-
-def _stream(config: AgentConfig, name: str) -> StreamTable:
-    tables = {table.name: table for table in config.streams}
-    if name not in tables:
-        raise ConfigError(f"no stream {name!r}{nearest(name, tables)}")
-    return tables[name]
 
 
 def _detector(config: AgentConfig, table: StreamTable) -> Detector:

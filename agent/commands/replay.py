@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from agent.alarms.lifecycle import Alarms
+from agent.alarms.document import Reason
+from agent.alarms.lifecycle import Alarms, Cause, Change
+from agent.alarms.limit import check_limits
 from agent.bundles.load import load
 from agent.config.inputs import InputTable, ReplayTable
+from agent.config.load import StreamTable
 from agent.parsing.lines import LineParser
+from agent.scoring.parts import Limits, PassedLimits
 from agent.scoring.summary import uncertain
+from agent.store.batch import Batch
+from agent.store.record import Kind
 from models.align import Aligner
+from models.detector import Detector, Memory, Result
 from models.errors import ConfigError, DataError
 from models.features import features_of
 from models.formats.cells import TIME
@@ -23,7 +30,7 @@ from models.formats.header import Wanted
 from models.formats.recording import Layout, Recorded, recorded
 from models.interpreter import Runtime
 from models.manifest import Manifest
-from models.messages import QUALITIES, Readings, named_quality
+from models.messages import QUALITIES, Event, Readings, Samples, Uint8, named_quality
 from models.settings import explain
 from models.validation import ValidationError
 
@@ -37,6 +44,7 @@ def replay(
     bundle_file: Path,
     interpreter: Runtime = "auto",
     layout: Layout = LAYOUT,
+    guarded: StreamTable | None = None,
 ) -> dict[str, Any]:
     """Return the events of a CSV recording, with counts; its header names the columns.
 
@@ -48,9 +56,11 @@ def replay(
         bundle_file: The bundle that scores.
         interpreter: What runs its network.
         layout: How the recording is written.
+        guarded: The stream whose limits are guarded as well; None: there are no limits.
 
     Raises:
         BundleError: the bundle is refused.
+        ConfigError: a limit does not fit the bundle.
         DataError: the recording cannot be read, lacks the time or every channel, or gives no
             score.
 
@@ -61,8 +71,9 @@ def replay(
     features = features_of(manifest)
     aligner = Aligner(manifest.sampling, len(manifest.channels), anchored=bool(features))
     state = pipeline.start()
-    alarms = Alarms(recording.stem, {channel.name: channel.unit for channel in manifest.channels})
-    events, samples, scored, doubtful = [], 0, 0, 0
+    told = _Told(recording.stem, pipeline, state)
+    limits = None if guarded is None else _Limits(told, guarded, pipeline, state)
+    samples, scored, doubtful = 0, 0, 0
     made_up: Counter[str] = Counter()
     began = time.perf_counter()
     readings_in_order, backwards = _in_order(
@@ -79,9 +90,9 @@ def replay(
                 QUALITIES[code] for code in aligned.quality[aligned.quality > 0].tolist()
             )
         for event in result.events:
-            quality = named_quality(manifest.channel_names, aligned.quality_at(event.time))
-            if (change := alarms.take(event, quality)) is not None:
-                events.append(change.alarm)
+            told.report([event], told.batch, aligned.quality_at(event.time))
+        if limits is not None:
+            limits.take(aligned, result)
     rejected = parser.counters + aligner.counters + (features.counters if features else Counter())
     if not scored:
         raise DataError(_unscored(recording, read, samples, rejected, parser, manifest))
@@ -96,7 +107,7 @@ def replay(
         "uncertain": doubtful,
         "values": dict(made_up),
         "rejected": dict(rejected),
-        "events": events,
+        "events": told.in_order(),
         "samples_per_s": round(samples / max(time.perf_counter() - began, 1e-9)),
     }
 
@@ -111,6 +122,83 @@ def opened(recording: Path, manifest: Manifest, layout: Layout) -> tuple[Recorde
     read = _recorded(recording, manifest, layout)
     table = _table(recording, read, manifest, layout)
     return read, LineParser(table, manifest.source_channels)
+
+
+class _Told:
+    """The stream of a recording, as parts see it: ``agent.scoring.part.Teller``."""
+
+    def __init__(self, name: str, pipeline: Detector, state: Memory) -> None:
+        self.batch = Batch()  # nobody commits it
+        self.last_time: float | None = None
+        self.correction_s = 0.0
+        self._pipeline, self._state = pipeline, state
+        channels = pipeline.manifest.channels
+        self._alarms = Alarms(name, {channel.name: channel.unit for channel in channels})
+        self._changes: list[Change] = []
+
+    def take_number(self) -> int:
+        """Return the number of a new event."""
+        return self._pipeline.events(self._state).take_number()
+
+    def report(
+        self,
+        events: list[Event],
+        batch: Batch,
+        quality: Uint8 | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """Open and close the alarms of events."""
+        names = self._pipeline.manifest.channel_names
+        for event in events:
+            change = self._alarms.take(event, named_quality(names, quality), reason)
+            self._changes += [] if change is None else [change]
+
+    def close_alarms(
+        self,
+        cause: Cause,
+        batch: Batch,
+        numbers: Iterable[int] | None = None,
+        but: Collection[int] = (),
+    ) -> None:
+        """Close open alarms whose events will not close them."""
+        self._changes += self._alarms.close(cause, self.last_time or 0.0, numbers, but)
+
+    def send(self, kind: Kind, time: float, data: dict[str, Any], batch: Batch) -> None:
+        """Send nothing: nobody listens."""
+
+    def in_order(self) -> list[dict[str, Any]]:
+        """Return the alarms that opened or closed, in the order of time."""
+        return [change.alarm for change in sorted(self._changes, key=lambda change: change.time)]
+
+
+class _Limits:
+    """Guards the limits of a stream over a recording, with the parts that do it live."""
+
+    def __init__(
+        self, told: _Told, settings: StreamTable, pipeline: Detector, state: Memory
+    ) -> None:
+        channels = pipeline.manifest.channels
+        check_limits(settings.name, settings.limits, channels)
+        self._told = told
+        self._measured = PassedLimits(told, settings, channels)
+        self._forecast = Limits(told, settings, pipeline, state, 0, self._measured)
+
+    def take(self, samples: Samples, result: Result) -> None:
+        """Take samples with what the pipeline made of them, each forecast at its time."""
+        begin = 0
+        for forecast in result.forecasts:
+            end = int(np.searchsorted(samples.times, forecast.time, side="right"))
+            self._take(samples, result, begin, end)
+            self._forecast.foretell(forecast, self._told.batch)
+            begin = max(begin, end)
+        self._take(samples, result, begin, len(samples.times))
+
+    def _take(self, samples: Samples, result: Result, begin: int, end: int) -> None:
+        if end > begin:
+            part, score = samples.part(begin, end), result.scores.score[begin:end]
+            self._told.last_time = float(part.times[-1])
+            self._measured.take(part, score, self._told.batch)
+            self._forecast.take(part, score, self._told.batch)
 
 
 def _recorded(recording: Path, manifest: Manifest, layout: Layout) -> Recorded:

@@ -228,6 +228,22 @@ class AgentConfig(Table):
     streams: list[StreamTable] = Field(min_length=1, description="What is scored")
     inputs: list[AnyInput] = Field(min_length=1, description="Where readings come from")
 
+    def stream(self, name: str | None = None) -> StreamTable:
+        """Return a stream; without a name the only one.
+
+        Raises:
+            ConfigError: there is none of this name, or without a name several.
+
+        """
+        tables = {table.name: table for table in self.streams}
+        if name is None:
+            if len(tables) > 1:
+                raise ConfigError(f"there are several streams, name one: {', '.join(tables)}")
+            return self.streams[0]
+        if name not in tables:
+            raise ConfigError(f"no stream {name!r}{nearest(name, tables)}")
+        return tables[name]
+
     @model_validator(mode="after")
     def _consistent(self) -> AgentConfig:
         asked = self.bundles.require_signature and self.bundles.model_fields_set

@@ -22,6 +22,7 @@ from agent.store.reader import Reader
 from agent.store.record import Outgoing
 from agent.store.writer import Store
 from models.errors import BundleError, DataError
+from models.times import iso_time
 from tests.conftest import ROOT, ZOO_BUNDLE, RealBroker
 
 
@@ -70,6 +71,59 @@ def test_replay_prints_the_events_of_a_recording(recording: Path) -> None:
     text = call("replay", recording, "--bundle", ZOO_BUNDLE).output
     assert "pump #1 anomaly (score " in text
     assert "1440 samples" in text
+
+
+LIMIT = """
+[[streams.limits]]
+channel = "flow"
+low_warning = 95
+action = "open the valve"
+"""
+
+
+def guarded(directory: Path, limit: str = LIMIT) -> Path:
+    config = configure(directory)
+    config.write_text(config.read_text().replace("[[inputs]]", limit + "[[inputs]]"))
+    return config
+
+
+def test_replay_guards_the_limits_of_a_configuration(recording: Path, tmp_path: Path) -> None:
+    given = ("replay", recording, "--bundle", ZOO_BUNDLE)
+    without = json.loads(call(*given, "--json").output)["events"]
+    config = guarded(tmp_path)
+    for more in ((), ("--stream", "pump")):
+        found = json.loads(call(*given, "--limits", config, *more, "--json").output)["events"]
+        passed = [event for event in found if event["limit"]]
+        assert passed[0]["kind"] == "limit_passed"
+        assert passed[0]["action"] == "open the valve"
+        assert passed[0]["opened"] == recording_starts(recording)
+        assert [(e["kind"], e["onset"], e["state"]) for e in found if not e["limit"]] == [
+            (e["kind"], e["onset"], e["state"]) for e in without
+        ]
+        assert found == sorted(found, key=lambda event: event["closed"] or event["opened"])
+    assert (
+        ": flow below 95 m3/h (warning limit): lowest " in call(*given, "--limits", config).output
+    )
+
+
+def recording_starts(recording: Path) -> str:
+    first_s = float(recording.read_text().splitlines()[1].partition(",")[0])
+    return iso_time(first_s)
+
+
+def test_replay_does_not_guess_which_limits_are_meant(recording: Path, tmp_path: Path) -> None:
+    given = ("replay", recording, "--bundle", ZOO_BUNDLE)
+    config = guarded(tmp_path)
+    assert call(*given, "--stream", "pump").exit_code == 2
+    assert "did you mean 'pump'" in str(
+        call(*given, "--limits", config, "--stream", "pmp").exception
+    )
+    config.write_text(config.read_text().replace('"flow"\nlow', '"flwo"\nlow'))
+    assert "did you mean 'flow'" in str(call(*given, "--limits", config).exception)
+    other = f'[[streams]]\nname = "fan"\nbundle = "{ZOO_BUNDLE}"\n'
+    other += '[[inputs]]\nname = "b"\nport = "/dev/b"\nstream = "fan"\ncolumns = ["flow"]\n'
+    config.write_text(config.read_text() + other)
+    assert "several streams, name one: pump, fan" in str(call(*given, "--limits", config).exception)
 
 
 def test_replay_ignores_columns_it_does_not_know_and_counts_bad_lines(
