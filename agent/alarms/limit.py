@@ -67,6 +67,20 @@ def check_limits(stream: str, tables: Sequence[LimitTable], channels: Sequence[C
             )
 
 
+def unreachable(tables: Sequence[LimitTable], channels: Sequence[Channel]) -> Iterator[str]:
+    """Yield which limits no measured value can pass, as the channel's range rejects those."""
+    for limit in limits_of(tables, channels):
+        channel = channels[limit.position]
+        end = channel.high if limit.side == "high" else channel.low
+        if end is None or (limit.value < end if limit.side == "high" else limit.value > end):
+            continue
+        yield (
+            f"limits: {limit.channel}: no measured value can pass {limit.side}_{limit.level} ="
+            f" {limit.value:g}: readings {'above' if limit.side == 'high' else 'below'} {end:g} are"
+            " rejected"
+        )
+
+
 def limits_of(tables: Sequence[LimitTable], channels: Sequence[Channel]) -> Iterator[Limit]:
     """Yield the limits of these channels, of each side the critical one first.
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agent.alarms.limit import check_limits
+from agent.alarms.limit import check_limits, unreachable
 from agent.bundles.load import Loader, baseline
 from agent.bundles.trust import told
 from agent.commands.apart import NOT_ASKED, Apart
@@ -143,6 +143,7 @@ def check(config_file: Path, other: Access | None = None) -> list[Finding]:
     chooser = Chooser(config, loader)
     for stream in config.streams:
         findings.append(_stream(config, stream, chooser, detectors))
+        findings += _limits(stream, detectors.get(stream.name))
     for source in config.inputs:
         findings += _input(source, detectors)
     findings.append(_store(config.store.directory))
@@ -177,6 +178,11 @@ def _stream(
         f" {told(choice.bundle, config.keys.directory)}, gives its known answers"
         f" on {choice.detector.runtime}",
     )
+
+
+def _limits(stream: StreamTable, detector: Detector | None) -> Iterator[Finding]:
+    for said in unreachable(stream.limits, detector.manifest.channels if detector else ()):
+        yield Finding(True, f"stream {stream.name}", said, mark="warn")
 
 
 def _check_settings(config: AgentConfig, stream: StreamTable, detector: Detector | None) -> None:
