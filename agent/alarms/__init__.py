@@ -1,1 +1,1 @@
-"""What an alarm says, and the alarms that a forecast raises."""
+"""What an alarm says, and the alarms that limits raise: by forecasts and by measured values."""

@@ -315,7 +315,7 @@ def restarted(batch: Batch, **settings: Any) -> Fleeting:
     after = Fleeting("pump", limits=[HIGH], **settings)
     last = {alarm["number"]: alarm for alarm in batch.alarms}
     is_open = [alarm for alarm in last.values() if alarm["state"] == "opened"]
-    after.stream.restore(batch.state["pump"], is_open, 1, after.batch)
+    after.stream.restore(batch.state["pump"], is_open, len(last), after.batch)
     return after
 
 
@@ -329,6 +329,22 @@ def test_an_open_alarm_lasts_over_a_restart_and_with_another_detector(
     assert told(again.batch) == []
     again.take([[40.0, 2.0]] * 10, 8)
     assert told(saved(again)) == [(1, "limit_passed", "closed")]
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_after_a_crash_samples_that_are_taken_again_call_once(before: int) -> None:
+    """Samples are stored before the memory: ``before`` of those beyond the limit were saved."""
+    first = Fleeting("pump", limits=[HIGH])
+    first.take([[40.0, 2.0]] * 3 + rows(before))
+    batch = saved(first)
+    first.take(rows(3), 3 + before)
+    ((_, later, _),) = first.flush().samples
+    after = restarted(batch)
+    after.stream.catch_up(later, after.batch)
+    opened = [(1, "limit_passed", "opened")]
+    assert told(after.batch) == ([] if before else opened)
+    after.take([[40.0, 2.0]] * 10, 6 + before)
+    assert told(saved(after))[-1:] == [(1, "limit_passed", "closed")]
 
 
 def test_a_delay_lasts_over_a_restart() -> None:
@@ -435,6 +451,23 @@ def test_a_limit_that_is_passed_takes_the_place_of_its_forecast(
         still = [one["number"] for one in reader.alarms(10, open_only=True) if one["limit"]]
     assert still == [second]
     assert gateway.stream.document()["forecast"]["limits"][0]["probability"] == 1.0
+
+
+def test_a_restart_of_the_gateway_opens_no_second_alarm(
+    tmp_path: Path, gateway: Gateway, forecasting_bundle: MakeBundle
+) -> None:
+    hot = rising(20)
+    hot[:, BEARING] = LIMIT + 5
+    gateway.feed(hot[:50])
+    gateway.close()
+    again = Gateway(configure(tmp_path, forecasting_bundle(), LIMITS))
+    again.feed(hot[50:], 50)
+    cool = np.repeat(hot[-1:], 400, axis=0)
+    cool[:, BEARING] = LIMIT - 30
+    again.feed(cool, len(hot))
+    numbers = [(one["number"], one["kind"], one["state"]) for one in again.sent]
+    assert numbers == [(gateway.sent[0]["number"], "limit_passed", "closed")]
+    again.close()
 
 
 def test_a_fresh_start_beyond_the_limit_calls_once_and_at_once(gateway: Gateway) -> None:
