@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -154,14 +154,10 @@ class _Told:
             self._changes += [] if change is None else [change]
 
     def close_alarms(
-        self,
-        cause: Cause,
-        batch: Batch,
-        numbers: Iterable[int] | None = None,
-        but: Collection[int] = (),
+        self, cause: Cause, batch: Batch, numbers: Iterable[int] | None = None
     ) -> None:
         """Close open alarms whose events will not close them."""
-        self._changes += self._alarms.close(cause, self.last_time or 0.0, numbers, but)
+        self._changes += self._alarms.close(cause, self.last_time or 0.0, numbers)
 
     def send(self, kind: Kind, time: float, data: dict[str, Any], batch: Batch) -> None:
         """Send nothing: nobody listens."""
