@@ -9,11 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.alarms.lifecycle import CAUSES, Alarms, Change
-from models.messages import Contribution, Event, EventKind
+from models.messages import Contribution, Event, EventKind, LimitForecast, LimitPassed
 from models.times import unix_s
 from tests.life_rig import CHANNELS, Life
 
 APART = (CHANNELS[:1], CHANNELS[1:])
+PASSED_S = 1_700_000_000.0
+LIMITS: dict[str, LimitForecast | LimitPassed] = {
+    "limit": LimitForecast(
+        *("high", "critical", 55.0, "m3/h", PASSED_S),
+        *(0.9, 60.0, None, None, 600.0),
+    ),
+    "limit_passed": LimitPassed(
+        *("high", "critical", 45.0, "m3/h"), *(50.0, PASSED_S, 50.0, PASSED_S)
+    ),
+}
 STEPS_S = st.sampled_from([-86_400.0, -7200.0, -30.0, -1.0, 1.0, 30.0, 7200.0, 86_400.0])
 SECONDS = st.integers(1, 45)
 
@@ -74,7 +84,7 @@ def test_no_kind_of_alarm_closes_before_it_opened(
     kind: EventKind, corrected: list[float], closed_s: float, cause: Any
 ) -> None:
     """The clock is corrected while it is open; its event closes it, or nobody watches it."""
-    opened_s, number = 1_700_000_000.0, 3
+    opened_s, number = PASSED_S, 3
     alarms = Alarms("pump", {"flow": "m3/h"})
     event = Event(
         number=number,
@@ -86,6 +96,7 @@ def test_no_kind_of_alarm_closes_before_it_opened(
         probability=None,
         severity="low",
         channels=(Contribution("flow", 1.0, 50.0, None),),
+        limit=LIMITS.get(kind),
     )
     opened = alarms.take(event, {})
     assert opened is not None

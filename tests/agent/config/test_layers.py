@@ -133,7 +133,7 @@ def test_a_drop_in_that_cannot_be_read_is_named(written: Write) -> None:
     assert refusal(written(a="[mqtt\n")).startswith("conf.d/a.toml: not TOML: ")
     path = written(a="")
     (path.parent / "conf.d" / "b.toml").mkdir()
-    assert refusal(path) == "conf.d/b.toml: cannot be read: Is a directory"
+    assert refusal(path) == "conf.d/b.toml: cannot be read: it is a directory, not a file"
     with pytest.raises(ConfigError, match=r"b\.toml"):
         location.store_directory(path)
 
