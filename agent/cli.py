@@ -25,6 +25,7 @@ from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import DataError, FieldwatchError
 from models.keys import ROLES
 from models.printable import json_text
+from models.shown import shown
 
 if TYPE_CHECKING:
     from agent.collector.reading import Message
@@ -931,6 +932,12 @@ def _print_tree(node: Mapping[str, Any], indent: int = 0) -> None:
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
             say(f"{' ' * indent}{key}")
             for item in value:
-                say(" " * (indent + 2) + ", ".join(f"{k} {v}" for k, v in item.items()))
+                say(" " * (indent + 2) + ", ".join(f"{k} {_leaf(v)}" for k, v in item.items()))
         else:
-            say(f"{' ' * indent}{key:<{max(1, 14 - indent)}} {value}")
+            say(f"{' ' * indent}{key:<{max(1, 14 - indent)}} {_leaf(value)}")
+
+
+def _leaf(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_leaf, value))}]"
+    return shown(value, ".7g") if isinstance(value, float) else str(value)

@@ -11,6 +11,7 @@ A backslash stays what it is, so that a text made printable twice is the same as
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 from typing import Final
 
@@ -60,11 +61,15 @@ def json_text(value: object, indent: int | None = None, encoding: str = "utf-8")
 
     It means the same as with the characters themselves, but for surrogates: many a reader stops
     at half of a pair, so those become the text of their escape. It can be written in ``encoding``.
+    A number that JSON does not have, such as NaN, becomes null.
 
     >>> print(json_text({"unit": "m³/h", "key": "\ud800\x1b"}))
     {"unit": "m³/h", "key": "\\ud800\u001b"}
     """
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    try:
+        text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_with_null(value), ensure_ascii=False, indent=indent)
     if not text.isprintable():
         # a line end is between the values: json escapes those in them
         text = "".join(c if c.isprintable() or c == "\n" else _json_escape(c) for c in text)
@@ -73,6 +78,15 @@ def json_text(value: object, indent: int | None = None, encoding: str = "utf-8")
     except UnicodeEncodeError:
         text = "".join(c if c.isascii() else _json_escape(c) for c in text)
     return text
+
+
+def _with_null(value: object) -> object:
+    """Return a document with null for each number that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _with_null(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_null(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _json_escape(character: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, NoReturn
 from unittest import mock
@@ -22,6 +23,10 @@ PIECES: Final = (
 def hostile_text(chance: random.Random) -> str:
     """Some pieces in a row."""
     return "".join(chance.choices(PIECES, k=chance.randint(1, 4)))
+
+
+# what Python writes for no number, and for a zero that was rounded
+_NO_FIGURE = re.compile(r"(?<![\w.+-])(nan|-?inf|-0(\.0+)?(e[-+]?\d+)?)(?![\w.])")
 
 
 class Printed(NamedTuple):
@@ -58,6 +63,8 @@ def assert_harmless(told: Printed, as_json: bool = False) -> None:
         assert line.isprintable(), ascii(line)
         assert not line.startswith("<0>root"), "a forged line"
     assert "Traceback" not in told.err
+    if not as_json:
+        assert (odd := _NO_FIGURE.search(told.out)) is None, odd
     if as_json and told.out:
         documents(told.out)
 

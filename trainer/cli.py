@@ -24,6 +24,7 @@ from models import __version__, console
 from models.console import say, say_error, say_json, say_lines
 from models.errors import FieldwatchError
 from models.printable import printable
+from models.shown import shown
 
 if TYPE_CHECKING:
     from trainer.benchmark.runs import Run
@@ -456,8 +457,8 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
     say(f"{'recording':24}{'hours':>8}{'faults':>8}{'found':>7}{'false':>7}{'highest':>9}")
     for row in metrics["recordings"]:
         say(
-            f"{row['name']:24}{row['hours']:8.3g}{row['faults']:8}{row['found']:7}"
-            f"{row['false_events']:7}{row['score_max']:z9.2f}"
+            f"{row['name']:24}{shown(row['hours'], '.3g'):>8}{row['faults']:8}{row['found']:7}"
+            f"{row['false_events']:7}{shown(row['score_max'], '.2f', absent='none'):>9}"
         )
     labelled = metrics["labelled"]
     for kind, row in labelled["kinds"].items():
@@ -466,7 +467,7 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
         say(f"{kind}: {row['found']} of {row['labels']} found{late}")
     for name in ("precision", "recall", "f1"):
         if labelled[name] is not None:
-            say(f"{name} {labelled[name]:z.3f}")
+            say(f"{name} {shown(labelled[name], '.3f')}")
     if "as_sealed" in metrics:
         same = "the same metrics as" if metrics["as_sealed"] else "OTHER METRICS than"
         say(f"test part: {same} in the bundle (evaluated digest {metrics['evaluated_digest']})")

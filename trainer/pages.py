@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from models.printable import printable
+from models.shown import shown
 
 TEXT_CHARACTERS_MAX: Final = 10_000
 _STYLE = """
@@ -31,7 +32,8 @@ def write(path: Path, title: str, body: Iterable[str]) -> None:
 
 def text(value: object) -> str:
     """Return a value as text in HTML, whatever is in it."""
-    return escape(printable(str(value), TEXT_CHARACTERS_MAX))
+    told = shown(value, "g", absent="–") if isinstance(value, float) else str(value)
+    return escape(printable(told, TEXT_CHARACTERS_MAX))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.bundle import Bundle
 from models.manifest import Feature, Manifest, TelemanomManifest
+from models.shown import shown
 from trainer import figures, gates, pages
 from trainer.evaluate import Judged, Judgement
 from trainer.forecast import report as forecast_report
@@ -60,7 +61,7 @@ def _found_in_short(metrics: dict[str, Any]) -> str:
     normal, labelled = metrics["normal"], metrics.get("labelled")
     sentences = [
         f"{normal['days'] * 24:.1f} h of normal operation outside the training data:"
-        f" {_count(normal['events'], 'event')}, highest score {normal['score_max']:z.2f}"
+        f" {_count(normal['events'], 'event')}, highest score {shown(normal['score_max'], '.2f')}"
         " (1 is the threshold)."
     ]
     if labelled is None:
@@ -137,8 +138,8 @@ def _tail(metrics: dict[str, Any]) -> Iterable[str]:
         " the calibration part. Here it is on the test part, which nothing was fitted to.</p>"
     )
     yield pages.table(
-        ("samples that should exceed", *(f"{share:g}" for share in tail["predicted"])),
-        [("that did", *(f"{share:g}" for share in tail["observed"]))],
+        ("samples that should exceed", *(shown(share, "g") for share in tail["predicted"])),
+        [("that did", *(shown(share, "g") for share in tail["observed"]))],
     )
     if any(tail["observed"]):
         yield pages.image(
@@ -227,18 +228,14 @@ def _quantization(metrics: dict[str, Any]) -> Iterable[str]:
                 row["quantization"],
                 "–" if row["size_bytes"] is None else f"{row['size_bytes']:,}",
                 _or_dash(row["step_us"]),
-                _short(row["change"]),
-                _short(row["interpreter_change"]),
+                shown(row["change"], ".2g", absent="–"),
+                shown(row["interpreter_change"], ".2g", absent="–"),
                 row["events"] or "–",
                 "passes" if row["passed"] else f"fails: {row['reason']}",
             )
             for row in metrics["quantization"]
         ),
     )
-
-
-def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2g}"
 
 
 def _parity(metrics: dict[str, Any]) -> Iterable[str]:
@@ -292,8 +289,8 @@ def _lineage(manifest: Manifest) -> Iterable[str]:
 
 
 def _s(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds:.1f} s"
+    return "–" if seconds is None else f"{shown(seconds, '.1f')} s"
 
 
 def _or_dash(value: float | None) -> str:
-    return "–" if value is None else f"{value:g}"
+    return shown(value, "g", absent="–")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from models.shown import NO_VALUE, short, shown
 from models.times import iso_time
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ def alarm_document(
         "onset": iso_time(event.onset),
         "opened": iso_time(event.opened),
         "closed": None if event.closed is None else iso_time(event.closed),
-        "score": _short(event.score),
-        "probability": _short(event.probability),
+        "score": short(event.score),
+        "probability": short(event.probability),
         "severity": event.severity,
         "cause": reason and reason.cause,
         "action": reason.action if reason else advice(event),
@@ -103,9 +104,9 @@ def alarm_document(
             {
                 "channel": channel.channel,
                 "unit": units[channel.channel],
-                "score": _short(channel.score),
-                "observed": _short(channel.observed),
-                "expected": _short(channel.expected),
+                "score": short(channel.score),
+                "observed": short(channel.observed),
+                "expected": short(channel.expected),
             }
             for channel in event.channels
         ],
@@ -124,9 +125,9 @@ def limit_document(limit: LimitForecast | LimitPassed) -> dict[str, Any]:
 
 def _passed(limit: LimitPassed) -> dict[str, Any]:
     return {
-        "worst": _short(limit.worst),
+        "worst": short(limit.worst),
         "worst_at": iso_time(limit.worst_at),
-        "newest": _short(limit.newest),
+        "newest": short(limit.newest),
         "newest_at": iso_time(limit.newest_at),
     }
 
@@ -134,10 +135,10 @@ def _passed(limit: LimitPassed) -> dict[str, Any]:
 def _forecast(limit: LimitForecast) -> dict[str, Any]:
     return {
         "made": iso_time(limit.made),
-        "probability": _short(limit.probability),
-        "median_s": _short(limit.median_s),
-        "earliest_s": _short(limit.earliest_s),
-        "latest_s": _short(limit.latest_s),
+        "probability": short(limit.probability),
+        "median_s": short(limit.median_s),
+        "earliest_s": short(limit.earliest_s),
+        "latest_s": short(limit.latest_s),
         "horizon_s": limit.horizon_s,
     }
 
@@ -160,11 +161,6 @@ def _gravity(alarm: Mapping[str, Any]) -> tuple[int, float, float]:
 _SEVERITIES = ("high", "medium", "low")
 
 
-def _short(value: float | None) -> float | None:
-    """Six digits: more is noise of float32, and has to be sent and read."""
-    return None if value is None else float(f"{value:z.6g}")
-
-
 def describe(alarm: Mapping[str, Any]) -> str:
     """Return the alarm in one line for a person; times are UTC."""
     until = f" until {alarm['closed']}" if alarm["closed"] else ", still open"
@@ -172,7 +168,7 @@ def describe(alarm: Mapping[str, Any]) -> str:
     if limit := alarm.get("limit"):  # alarms stored before there were forecasts have none
         told = _how_far(limit, alarm) if "worst" in limit else time_to_limit(limit)
         channels = f"{alarm['channels'][0]['channel']} {told}"
-    what = f" (score {alarm['score']:z.1f})" if alarm["kind"] == "anomaly" else ""
+    what = f" (score {shown(alarm['score'], '.1f')})" if alarm["kind"] == "anomaly" else ""
     number = "(not stored yet)" if alarm["number"] is None else f"#{alarm['number']}"
     # apart from the kind: "high limit" would read as the limit's side
     grave = f", severity {alarm['severity']}," if "severity" in alarm else ""
@@ -211,13 +207,13 @@ def time_to_limit(limit: Mapping[str, Any]) -> str:
 def _how_far(limit: Mapping[str, Any], alarm: Mapping[str, Any]) -> str:
     """Say how far beyond a limit the measured values have been, and where the newest is."""
     side, unit = limit["side"], limit["unit"]
-    worst = f"{_HIGHEST.get(side, 'farthest')} {limit['worst']:z.6g} {unit}".rstrip()
-    newest = "" if alarm["closed"] else f", newest {limit['newest']:z.6g} {unit}".rstrip()
+    worst = f"{_HIGHEST.get(side, 'farthest')} {shown(limit['worst'], '.6g')} {unit}".rstrip()
+    newest = "" if alarm["closed"] else f", newest {shown(limit['newest'], '.6g')} {unit}".rstrip()
     return f"{_ABOVE.get(side, 'beyond')} {_name(limit)}: {worst}{newest}"
 
 
 def _name(limit: Mapping[str, Any]) -> str:
-    return f"{limit['value']:g} {limit['unit']}".rstrip() + f" ({limit['level']} limit)"
+    return f"{shown(limit['value'], 'g')} {limit['unit']}".rstrip() + f" ({limit['level']} limit)"
 
 
 def _interval(limit: Mapping[str, Any]) -> str:
@@ -252,7 +248,6 @@ def _percent(chance: float) -> str:
 def _channel(kind: str, channel: Mapping[str, Any]) -> str:
     observed, expected, unit = channel["observed"], channel["expected"], channel["unit"]
     if observed is None:
-        return f"{channel['channel']} no value"
-    if kind == "stuck" or expected is None:
-        return f"{channel['channel']} {observed:z.4g} {unit}"
-    return f"{channel['channel']} {observed:z.4g} {unit}, expected {expected:z.4g}"
+        return f"{channel['channel']} {NO_VALUE}"
+    told = f"{channel['channel']} {shown(observed)} {unit}"
+    return told if kind == "stuck" or expected is None else f"{told}, expected {shown(expected)}"

@@ -24,6 +24,7 @@ from models.errors import ConfigError, DataError
 from models.forecaster import Forecaster, ForecastState
 from models.messages import Float32, Forecast, NoForecast, Samples, stored_samples
 from models.settings import nearest
+from models.shown import short
 from models.state import StateMismatch, forecast_offsets
 from models.times import iso_time
 
@@ -205,9 +206,9 @@ def _document(forecaster: Forecaster, made: Forecast, watch: LimitWatch) -> dict
         "channels": {
             channel.name: {
                 "unit": channel.unit,
-                "last": _short(made.last[column]),
+                "last": short(made.last[column]),
                 "quantiles": {
-                    level: [_short(value) for value in made.quantiles[column, :, position]]
+                    level: [short(value) for value in made.quantiles[column, :, position]]
                     for position, level in enumerate(levels)
                 },
             }
@@ -215,7 +216,3 @@ def _document(forecaster: Forecaster, made: Forecast, watch: LimitWatch) -> dict
         },
         "limits": watch.document(0.0),
     }
-
-
-def _short(value: np.float32) -> float:
-    return float(f"{value:z.6g}")

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from agent.alarms.document import time_to_limit
+from models.shown import shown
 
 ROWS = 6  # lead times shown, evenly spaced
 _INTERVALS = ("80", "95")  # percent, if the bundle has them
@@ -38,14 +39,15 @@ def describe(document: Document) -> Iterator[str]:
 
 
 def _setting(setting: Document) -> str:
-    return f"{setting['channel']} {'+= ' if setting['adds'] else '= '}{setting['value']:g}"
+    sign = "+=" if setting["adds"] else "="
+    return f"{setting['channel']} {sign} {shown(setting['value'], 'g')}"
 
 
 def _channel(name: str, forecasts: Sequence[Document]) -> Iterator[str]:
     """Yield the table of one channel, with its forecasts side by side."""
     first = forecasts[0]
     channel = first["channels"][name]
-    yield f"{name}, {channel['unit'] or 'no unit'}; last {channel['last']:z.4g}"
+    yield f"{name}, {channel['unit'] or 'no unit'}; last {shown(channel['last'])}"
     intervals = [level for level in _INTERVALS if level in first["intervals"]]
     head = f"{'median':>12}" + "".join(f"{f'{level} % within':>22}" for level in intervals)
     more = f"{'what if':>12}" + head[12:]
@@ -62,9 +64,9 @@ def _rows(steps: int) -> list[int]:
 
 def _cells(forecast: Document, name: str, step: int, intervals: Sequence[str]) -> str:
     quantiles = forecast["channels"][name]["quantiles"]
-    median = f"{quantiles['0.5'][step]:>z12.4g}"
+    median = f"{shown(quantiles['0.5'][step]):>12}"
     bounds = [[quantiles[key][step] for key in forecast["intervals"][one]] for one in intervals]
-    return median + "".join(f"{f'{low:z.4g} to {high:z.4g}':>22}" for low, high in bounds)
+    return median + "".join(f"{f'{shown(low)} to {shown(high)}':>22}" for low, high in bounds)
 
 
 def _limits(prefix: str, made: Document, channels: Container[str]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from agent.store.timeline import History
 from models.errors import ConfigError
 from models.printable import printable
 from models.settings import nearest
+from models.shown import short, shown
 from models.times import iso_time
 
 _AGO: Final = re.compile(r"-(?P<count>\d+(?:\.\d+)?)(?P<unit>[smhd])")
@@ -99,21 +100,17 @@ def _points(found: History, channels: Sequence[str]) -> Iterator[dict[str, Any]]
         yield {
             "time": iso_time(begin_s),
             "samples": int(points.rows[row]),
-            "score_max": _short(points.score_max[row]),
+            "score_max": short(points.score_max[row]),
             "channels": {
                 name: {
                     "count": int(points.counts[row, column]),
-                    "min": _short(points.low[row, column]),
-                    "mean": _short(points.mean[row, column]),
-                    "max": _short(points.high[row, column]),
+                    "min": short(points.low[row, column]),
+                    "mean": short(points.mean[row, column]),
+                    "max": short(points.high[row, column]),
                 }
                 for name, column in columns
             },
         }
-
-
-def _short(value: Any) -> float | None:
-    return None if value != value else float(f"{value:z.6g}")  # NaN
 
 
 def as_csv(document: dict[str, Any]) -> str:
@@ -186,7 +183,7 @@ def _unix_s(text: str) -> float:
 
 
 def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:z.5g}"
+    return shown(value, ".5g", absent="-")
 
 
 def time_range(

@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.alarms.document import describe as describe_alarm
 from agent.alarms.document import gravest_first, span, time_to_limit
+from models.shown import shown
 
 _REFUSED_SHOWN_MAX = 10  # registers of an input
 
@@ -51,10 +52,8 @@ def _machine(document: Document) -> Iterator[str]:
         return
     machine, loop, pace = document["machine"], document["loop"], document["inference"]
     free, celsius = machine["disk_free_mb"], machine["cpu_temperature_c"]
-    yield (
-        f"machine   disk {'unknown' if free is None else f'{free:.0f} MB free'}"
-        f"{'' if celsius is None else f', CPU {celsius:.0f} °C'}"
-    )
+    warm = "" if celsius is None else f", CPU {shown(celsius, '.0f')} °C"
+    yield f"machine   disk {'unknown' if free is None else f'{free:.0f} MB free'}{warm}"
     scoring = pace["us_per_sample"]
     yield (
         f"loop      tick {loop['lag_ms_last']} ms late (at most {loop['lag_ms_max']} ms), longest"
@@ -166,13 +165,16 @@ def _coverage(judged: Collection[Document]) -> str:
         for level in (80, 95)
         if all(f"coverage_{level}" in one for one in judged)
     }
-    told = (f"{level} % intervals covered {100 * share:.0f} %" for level, share in shares.items())
+    told = (
+        f"{level} % intervals covered {shown(100 * share, '.0f')} %"
+        for level, share in shares.items()
+    )
     return f"{', '.join(told)}; " if shares else ""
 
 
 def _errors(judged: Document) -> str:
     return ", ".join(
-        f"{name} {one['mae']:.3g} {one['unit']}".rstrip() for name, one in judged.items()
+        f"{name} {shown(one['mae'], '.3g')} {one['unit']}".rstrip() for name, one in judged.items()
     )
 
 

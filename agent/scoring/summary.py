@@ -16,6 +16,7 @@ import numpy as np
 
 from models.grid import begun_by, interval_of
 from models.messages import GOOD, HELD, INTERPOLATED, Bool, Float32, Float64, Samples, Uint8
+from models.shown import short
 from models.times import iso_time
 
 
@@ -222,5 +223,5 @@ def _channel(now: _Interval, doubts: _Doubts | None, index: int) -> dict[str, fl
     return {
         "missing": now.samples - known,
         **{name: count for name, count in made_up.items() if count},
-        **{name: float(f"{value:z.6g}") if known else None for name, value in statistics.items()},
+        **{name: short(value) if known else None for name, value in statistics.items()},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import zipfile
 from collections.abc import Callable
@@ -111,6 +112,8 @@ columns = ["time", "\\u001b[2J\\n\\u202e"]
     store.commit(Batch(alarms=[alarm(1, "closed"), alarm(2, "opened")]), "synced")
     store.readings.history.describe({"pump": (UTF_8_HOSTILE, f"{UTF_8_HOSTILE}2")})
     samples = Samples(1.7e9 + np.arange(200.0), np.ones((200, 2), np.float32))
+    samples.values[:, 1] = -0.0
+    samples.values[50:100] = np.nan
     store.commit(Batch(samples=[("pump", samples, np.ones(200, np.float32))]), "synced")
     store.commit(Batch(status=lambda: json.dumps(hostile_status())), "synced")
     store.close()
@@ -131,7 +134,8 @@ def alarm(number: int, state: str) -> dict[str, Any]:
         "severity": "high",
         "action": HOSTILE,
         "channels": [
-            {"channel": HOSTILE, "unit": HOSTILE, "score": 2.0, "observed": 1.0, "expected": 2.0}
+            {"channel": HOSTILE, "unit": HOSTILE, "score": 2.0, "observed": 1.0, "expected": 2.0},
+            {"channel": "p", "unit": "", "score": -0.01, "observed": -0.0, "expected": math.nan},
         ],
         "quality": {HOSTILE: HOSTILE},
         "limit": None,
@@ -154,6 +158,9 @@ def hostile_status() -> dict[str, Any]:
         stream["open_alarms"] = [alarm(2, "opened")]
         stream["quality"] = {HOSTILE: HOSTILE}
         stream |= {"refused": {"bundle": HOSTILE, "why": HOSTILE}, "stands_in": "baseline"}
+        for judged in stream["forecast"]["accuracy"].values():
+            judged |= {"mae": math.nan, "coverage_80": -0.0}
+    document["machine"]["cpu_temperature_c"] = -0.2
     document["inputs"] = dict.fromkeys([HOSTILE], *document["inputs"].values())
     document["streams"] = dict.fromkeys([HOSTILE], *document["streams"].values())
     document["uplink"] |= {"failures": 1, "last_error": HOSTILE, "held": [HOSTILE], "parked": 1}

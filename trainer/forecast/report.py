@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from models.shown import shown
 from trainer import pages
 from trainer.forecast import figures
 from trainer.forecast.evaluate import Told
@@ -22,7 +23,7 @@ _COLUMNS = (
     ("80 % covers", "coverage_80", ".1%"),
     ("95 % covers", "coverage_95", ".1%"),
     ("width of 80 %", "width_80", ".3f"),
-    ("bytes", "model_bytes", ",d"),
+    ("bytes", "model_bytes", ",.0f"),
     ("ms per forecast", "ms_per_forecast", ".2f"),
 )
 
@@ -34,7 +35,7 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _rows(found: Mapping[str, Mapping[str, Any]]) -> Iterable[Sequence[object]]:
     for name, row in found.items():
-        cells = (format(row[key], form) if key in row else "–" for _, key, form in _COLUMNS)
+        cells = (shown(row.get(key), form, absent="–") for _, key, form in _COLUMNS)
         yield name.replace("_", " "), *cells
 
 
@@ -61,14 +62,14 @@ def section(foretold: Foretold) -> Iterator[str]:
     yield pages.table(
         ("channel", "mean absolute error", "80 % covers", "95 % covers"),
         (
-            (name, row["mae"], f"{row['coverage_80']:.1%}", f"{row['coverage_95']:.1%}")
+            (name, row["mae"], shown(row["coverage_80"], ".1%"), shown(row["coverage_95"], ".1%"))
             for name, row in metrics["channels"].items()
         ),
     )
     quantiles = metrics["quantiles"].items()
     yield pages.table(
         ("quantile", "actual values at or below it"),
-        ((level, f"{share:.1%}") for level, share in quantiles),
+        ((level, shown(share, ".1%")) for level, share in quantiles),
     )
     yield from drawings(foretold.by_lead, foretold.fans, foretold.channels)
     yield "<h3>How it is stored</h3>"
@@ -80,11 +81,11 @@ def section(foretold: Foretold) -> Iterator[str]:
 
 def _trial(trial: Mapping[str, Any]) -> Sequence[object]:
     forms = {
-        "size_bytes": ",d",
+        "size_bytes": ",.0f",
         "window_ms": "g",
         "error_change": ".2%",
         "interpreter_change": ".2g",
     }
-    cells = ["–" if trial[key] is None else format(trial[key], form) for key, form in forms.items()]
+    cells = [shown(trial[key], form, absent="–") for key, form in forms.items()]
     verdict = "passes" if trial["passed"] else f"fails: {trial['reason']}"
     return [trial["quantization"], *cells, verdict]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from agent.parsing.lines import LineParser
 from agent.parsing.measurement import Raw
 from models.manifest import Channel
 from models.messages import Float64
+from models.shown import short
 
 REJECTS_SHOWN = 3  # of each cause
 
@@ -74,7 +74,7 @@ def _period_s(times: Float64, steady: bool) -> float | None:
 
 
 def _range(values: np.ndarray[Any, Any]) -> dict[str, float | None]:
-    known = [float(f"{value:z.6g}") for value in values.tolist() if not math.isnan(value)]
+    known = [value for value in map(short, values.tolist()) if value is not None]
     return {
         "low": min(known, default=None),
         "high": max(known, default=None),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from agent.inputs.modbus_values import decoded
 from agent.parsing.measurement import Measurement, Raw
 from models.errors import ConfigError
 from models.settings import explain
+from models.shown import short
 from models.validation import ValidationError
 
 _PAIRS: Final = (  # of two registers
@@ -128,7 +128,7 @@ def _seen(
         for label, settings in _PAIRS:
             register = RegisterTable.model_validate({"channel": "a", "address": at} | settings)
             value = decoded(register, [word for word in pair if word is not None])
-            seen[label] = float(f"{value:.7g}") if math.isfinite(value) else None
+            seen[label] = short(value, 7)
     return seen
 
 
@@ -141,7 +141,7 @@ def _range(
         words = [word for word in poll[begin : begin + register.words] if word is not None]
         if len(words) == register.words:
             values.append(decoded(register, words))
-    known = [float(f"{value:.7g}") for value in values if math.isfinite(value)]
+    known = [value for one in values if (value := short(one, 7)) is not None]
     return {
         "low": min(known, default=None),
         "high": max(known, default=None),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from models.shown import NO_VALUE, shown
+
 Document = Mapping[str, Any]
 
 
@@ -88,8 +90,9 @@ def _format(source: Document) -> str:
 
 def _range(about: Document) -> str:
     if about["last"] is None:
-        return "no value"
-    return f"{about['low']:zg} to {about['high']:zg}, last {about['last']:zg}"
+        return NO_VALUE
+    low, high, last = (shown(about[name], "g") for name in ("low", "high", "last"))
+    return f"{low} to {high}, last {last}"
 
 
 def _registers(document: Document) -> Iterator[str]:
@@ -97,7 +100,7 @@ def _registers(document: Document) -> Iterator[str]:
     for seen in document["registers"]:
         rest = {key: value for key, value in seen.items() if key not in ("address", "last")}
         changes = " (changes)" if rest.pop("changes") else ""
-        pairs = [f"{key} {value:g}" for key, value in rest.items() if value is not None]
+        pairs = [f"{key} {shown(value, 'g')}" for key, value in rest.items() if value is not None]
         together = f"  with the next: {', '.join(pairs)}" if pairs else ""
         yield f"  {seen['address']}: {seen['last']}{changes}{together}"
     yield from (f"  {name}: {_range(about)}" for name, about in document["channels"].items())
