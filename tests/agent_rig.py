@@ -16,6 +16,7 @@ from agent.mqtt.client import Client
 from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.conftest import WAIT_S_MAX, ZOO_BUNDLE, RealAgent
+from tests.database import make_files
 from tests.serial_line import Line
 
 START_S = 1_700_000_000.0
@@ -58,7 +59,7 @@ UNSIGNED_CENTRAL = 'acknowledgement = "central"\nunsigned_acknowledgements = tru
 
 
 def configure(directory: Path, line: Line, port: int, **changes: str) -> Path:
-    (directory / "data").mkdir(exist_ok=True)
+    make_files(directory / "data")
     settings = {"flush_interval_s": "0.1", "bundle": str(ZOO_BUNDLE), "silent_after_s": "30"}
     settings |= changes
     config = directory / "agent.toml"

@@ -27,6 +27,7 @@ from models.manifest import (
 )
 from models.messages import Samples
 from tests.conftest import RealAgent, wait_until
+from tests.database import make_files
 
 START_S = 1_700_000_000.0
 WARM_UP = 20  # samples
@@ -123,7 +124,7 @@ class Gateway:
     ) -> None:
         """``more`` is added to the stream ``pump``, ``top`` to the configuration."""
         self.directory, self._start = directory, start
-        (directory / "data").mkdir()
+        make_files(directory / "data")
         self.pump, self.fan = Rows(directory / "pump.csv"), Rows(directory / "fan.csv")
         self.bundle = directory / "pump.fieldwatch"
         self.config = directory / "agent.toml"

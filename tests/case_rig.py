@@ -36,6 +36,7 @@ from models.errors import StoreError
 from models.messages import Float32, Float64
 from tests.agent_rig import Ops
 from tests.conftest import ROOT, WAIT_S_MAX, RealAgent, RealBroker, wait_until
+from tests.database import make_files
 from tests.serial_line import Line
 
 CASES = ROOT / "tests" / "cases"
@@ -97,7 +98,7 @@ class Case:
         return [f"tests/cases/{self.name}: {one}" for one in found]
 
     def _set_up(self, parts: ExitStack) -> None:
-        (self.directory / "data").mkdir()
+        make_files(self.directory / "data")
         try:
             self._settings = tomllib.loads(self.config.read_text())
         except tomllib.TOMLDecodeError:

@@ -9,6 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from agent.store import sqlite
+from agent.store.migrations import READINGS, RECORDS
+
+
+def make_files(directory: Path) -> None:
+    """Make a gateway's database files if there are none: ``directory`` is its store's.
+
+    An agent that finds none starts a process that loads sqlite-utils, and more than doubles what
+    its start costs. This process has sqlite-utils already.
+    """
+    directory.mkdir(exist_ok=True)
+    for name in (RECORDS, READINGS):
+        if not (directory / name).exists():
+            sqlite.open_for_writing(directory / name, "FULL").close()
 
 
 def asked(file: Path, question: str, values: Sequence[object] = ()) -> list[Any]:

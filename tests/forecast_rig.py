@@ -22,6 +22,7 @@ from agent.store.writer import Store
 from models import bundle as bundles
 from models.bundle import Bundle
 from models.messages import Float32, Readings
+from tests.database import make_files
 
 START_S = 1_700_000_000.0
 STEP_SAMPLES = 5  # of the forecasting bundle; its stride is two steps
@@ -59,7 +60,7 @@ def write(directory: Path, bundle: Bundle) -> Path:
 
 
 def configure(directory: Path, bundle: Bundle, stream: str = LIMITS) -> Path:
-    (directory / "data").mkdir(exist_ok=True)
+    make_files(directory / "data")
     config = directory / "agent.toml"
     config.write_text(f"""
 [gateway]

@@ -14,6 +14,7 @@ from agent.control.client import ask
 from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.conftest import ROOT, WAIT_S_MAX, RealAgent, wait_until
+from tests.database import make_files
 from tests.fleet_rig import CHANNELS, FAR, START_S, WARM_UP, rows
 from tests.serial_line import Line
 
@@ -33,7 +34,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
 
 def configured(line: Line, more: str = "", deviations_max: float = 6.0) -> Path:
     directory = line.path.parent
-    (directory / "data").mkdir(exist_ok=True)
+    make_files(directory / "data")
     config = directory / "agent.toml"
     config.write_text(f"""
 [gateway]

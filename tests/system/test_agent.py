@@ -73,6 +73,8 @@ def test_nobody_else_can_read_the_files_whatever_the_umask(
     tmp_path: Path, line: Line, broker: RealBroker, start_agent: StartAgent, umask: int
 ) -> None:
     config = configure(tmp_path, line, broker.port)
+    for file in (tmp_path / "data").iterdir():
+        file.unlink()  # the agent is to make them
     was = os.umask(umask)
     try:
         collector = CollectorProcess(broker.port, tmp_path / "central")

@@ -19,6 +19,7 @@ from agent.inputs.plant import CHANNELS, PERIOD_S, Pump, csv_line
 from agent.store.reader import Reader
 from tests.agent_rig import START_S, Ops, configure, status
 from tests.conftest import PARTS, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
+from tests.database import make_files
 from tests.serial_line import Line
 
 HOUR_S = 3600.0
@@ -146,7 +147,7 @@ ROWS_A_LIFE = 12
 
 def configure_both(directory: Path) -> Path:
     """A stream that is timed by arrival and one with times; memory is hardly ever saved."""
-    (directory / "data").mkdir()
+    make_files(directory / "data")
     names = [channel.name for channel in CHANNELS]
     config = directory / "agent.toml"
     config.write_text(

@@ -19,6 +19,7 @@ from models.bundle import Bundle
 from models.errors import StoreError
 from models.messages import Samples
 from tests.conftest import RealAgent, wait_until
+from tests.database import make_files
 from trainer.config import ColumnTable
 from trainer.datasets.csv_files import read_recording
 from trainer.prepare import Grid, align
@@ -78,7 +79,7 @@ def lines() -> list[str]:
 
 
 def configured(tmp_path: Path, bundle: Path, source: str) -> Path:
-    (tmp_path / "store").mkdir(exist_ok=True)
+    make_files(tmp_path / "store")
     columns = ", ".join(f'"{name}"' for name in COLUMNS)
     path = tmp_path / "agent.toml"
     path.write_text(

@@ -12,6 +12,7 @@ from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.agent_rig import Ops
 from tests.conftest import RealAgent, RealBroker, wait_until
+from tests.database import make_files
 from tests.hostile import HOSTILE, SHOWN, Printed, assert_harmless, printed
 from tests.uplink_rig import Ops as Speaker
 
@@ -21,7 +22,7 @@ MESSAGES = 20
 
 
 def configure(directory: Path, port: int) -> Path:
-    (directory / "data").mkdir()
+    make_files(directory / "data")
     config = directory / "agent.toml"
     config.write_text(f"""
 [gateway]

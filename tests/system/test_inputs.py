@@ -15,6 +15,7 @@ from agent.parsing.checksum import signed
 from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.conftest import ZOO_BUNDLE, RealAgent, wait_until
+from tests.database import make_files
 
 START_S = 1_700_000_000.0
 ROWS = 40
@@ -81,7 +82,7 @@ def test_a_serial_line_and_a_file_meet_on_the_grid_of_one_stream(
     start_agent: Callable[[Path], RealAgent], tmp_path: Path
 ) -> None:
     """Values of the same half second come by two ways, at other times; each row is whole."""
-    (tmp_path / "data").mkdir()
+    make_files(tmp_path / "data")
     (tmp_path / "by-id").mkdir()
     controller, terminal = pty.openpty()
     tty.setraw(terminal)
@@ -120,7 +121,7 @@ def test_a_serial_line_and_a_file_meet_on_the_grid_of_one_stream(
 def test_the_agent_runs_with_the_simulated_pump_and_no_device(
     start_agent: Callable[[Path], RealAgent], tmp_path: Path
 ) -> None:
-    (tmp_path / "data").mkdir()
+    make_files(tmp_path / "data")
     config = tmp_path / "agent.toml"
     config.write_text(f"""{HEAD}
 bundle = "{ZOO_BUNDLE}"

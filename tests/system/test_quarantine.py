@@ -20,6 +20,7 @@ from agent.mqtt.client import Client
 from agent.store.reader import Reader
 from models.errors import StoreError
 from tests.conftest import WAIT_S_MAX, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
+from tests.database import make_files
 from tests.disk import Disk
 from tests.planted import MARK
 
@@ -79,7 +80,7 @@ class Gateway:
 
     def __init__(self, directory: Path, source: str) -> None:
         self.directory = directory
-        (directory / "data").mkdir()
+        make_files(directory / "data")
         self.config = directory / "agent.toml"
         self.config.write_text(f"{HEAD}columns = {json.dumps(['time', *NAMES])}\n{source}")
         self.ends = 0

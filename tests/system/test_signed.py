@@ -16,6 +16,7 @@ from models.errors import StoreError
 from models.keys import new_key
 from tests.collector_process import CollectorProcess
 from tests.conftest import ROOT, RealAgent, RealBroker, wait_until
+from tests.database import make_files
 from tests.uplink_rig import Ops
 
 STATUS = "fieldwatch/v1/plant/_central/status"
@@ -24,8 +25,8 @@ ACKNOWLEDGED = "fieldwatch/v1/plant/gw-1/acknowledged"
 
 def configure(directory: Path, port: int, sign: str = "") -> Path:
     """A gateway that sends its health all the time, and has one key of a collector."""
-    for name in ("data", "keys"):
-        (directory / name).mkdir()
+    make_files(directory / "data")
+    (directory / "keys").mkdir()
     new_key(directory / "central.key", "collector").rename(directory / "keys" / "central.pub")
     config = directory / "agent.toml"
     config.write_text(f"""

@@ -167,7 +167,8 @@ def test_in_another_thread_there_is_no_limit_and_no_trouble() -> None:
     thread = threading.Thread(target=use)
     thread.start()
     thread.join(WAIT_S_MAX)
-    assert found != [None]
+    (match,) = found
+    assert match is not None
 
 
 def test_check_tells_of_it(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from models.pipeline import Pipeline
 from models.settings import tables_in
 from tests import forecast_rig
 from tests.conftest import WAIT_S_MAX, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
+from tests.database import make_files
 
 MAIN = f"""
 [gateway]
@@ -63,7 +64,7 @@ StartAgent = Callable[[Path], RealAgent]
 
 
 def written(directory: Path) -> Path:
-    (directory / "data").mkdir()
+    make_files(directory / "data")
     (directory / "conf.d").mkdir()
     (directory / "agent.toml").write_text(MAIN)
     return directory / "agent.toml"
