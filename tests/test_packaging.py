@@ -258,3 +258,13 @@ def test_without_ensurepip_and_apt_the_set_up_says_what_to_install(tmp_path: Pat
     assert "there is no apt-get on this system" in outcome.stderr
     assert "apt install python3-venv" in outcome.stderr
     assert not (tmp_path / "venv").exists()
+
+
+def test_make_test_runs_each_file_of_tests_once() -> None:
+    printed = subprocess.run(
+        [ROOT / "scripts" / "test-all", "--parts"], capture_output=True, text=True, check=True
+    )
+    parts = [ROOT / part for part in printed.stdout.split()]
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        found = [part for part in parts if file == part or part in file.parents]
+        assert len(found) == 1, f"{file}: {found}"
