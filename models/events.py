@@ -202,6 +202,7 @@ class EventRules:
             detector=self._detector,
             onset=float(recent.times[min(one.onset for one in found)]),
             opened=float(recent.times[-1]),
+            worst=float(recent.times[worst_first[0].peak]),
             channels=_each_once(contributions),
             **self._rated(worst_first[0].score, max(one.ratio for one in found)),
         )
@@ -235,6 +236,7 @@ class EventRules:
             detector=self._detector,
             onset=time,
             opened=time,
+            worst=time,
             channels=_each_once(tuple(contributions)),
             **self._rated(worst, worst),
         )
@@ -295,6 +297,7 @@ class EventRules:
             score=1.0,
             probability=None,
             severity=self._severities.unrated,
+            worst=time,
             channels=tuple(self._contribution_of(channel, 1.0, recent, at) for channel in channels),
         )
         state.sensors |= {(kind, name): opened for name in names}
@@ -334,6 +337,7 @@ def _worse(event: Event, candidate: Event) -> Event:
         score=candidate.score,
         probability=candidate.probability,
         severity=candidate.severity,
+        worst=candidate.worst,
         channels=candidate.channels,
     )
 

@@ -76,9 +76,13 @@ class Samples(NamedTuple):
         """
         if self.quality is None:
             return None
-        (at,) = np.nonzero(self.times == time)
-        row: Uint8 = self.quality[at[-1] if len(at) else -1]
+        row: Uint8 = self.quality[self.row_at(time)]
         return row
+
+    def row_at(self, time: float) -> int:
+        """Return the number of the sample at ``time`` (Unix seconds); of the last if none is."""
+        (at,) = np.nonzero(self.times == time)
+        return int(at[-1]) if len(at) else -1
 
 
 def joined(parts: Sequence[Samples]) -> Samples:
@@ -241,6 +245,7 @@ class Event:
     channels: tuple[Contribution, ...] = ()  # worst first
     closed: float | None = None  # the sample that closed it
     limit: LimitForecast | LimitPassed | None = None  # of the kinds "limit" and "limit_passed"
+    worst: float | None = None  # the sample that ``score`` and ``channels`` are of
 
     @property
     def state(self) -> Literal["opened", "closed"]:
@@ -262,4 +267,5 @@ class Event:
             opened=self.opened + by_s,
             closed=None if self.closed is None else self.closed + by_s,
             limit=self.limit and self.limit.moved(by_s),
+            worst=None if self.worst is None else self.worst + by_s,
         )

@@ -37,6 +37,7 @@ class Life:
         self.device_s = 0.0  # how far the device's clock is off
         self.link = InputStatus(True, START_S, None, 0, 0, 0, 0)
         self.told: list[dict[str, Any]] = []  # alarms, as sent
+        self.stored = 0  # writes of alarms
         self.detector = 6.0
         self._settings = {"silent_after_s": 60.0} | settings
         self._saved: dict[str, bytes] = {}
@@ -132,6 +133,7 @@ class Life:
         if batch.forgotten:
             self._saved = {}
         self._saved |= batch.state.get("pump", {})
+        self.stored += len(batch.alarms)
         for alarm in batch.alarms:
             self._last_number = max(self._last_number, alarm["number"])
             if alarm["state"] == "opened":

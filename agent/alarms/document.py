@@ -53,6 +53,13 @@ class Reason(NamedTuple):
     action: str  # what to do
 
 
+class Newest(NamedTuple):
+    """A stream's newest sample, beside which an alarm's worst one is history."""
+
+    time: float  # Unix seconds
+    values: Mapping[str, float | None]  # of each channel, in its unit; None: it had none
+
+
 SILENT: Final = Reason("device", ACTIONS["silent"])
 
 
@@ -81,11 +88,13 @@ def alarm_document(
     units: Mapping[str, str],
     quality: Mapping[str, str],
     reason: Reason | None = None,
+    newest: Newest | None = None,
 ) -> dict[str, Any]:
     """Return the alarm as JSON data: what the store keeps and central ops receives.
 
     ``quality``: of the channels that were not measured in the sample that opened the event;
-    ``reason``: of a ``silent`` or a ``gap``, or where the configuration says what to do.
+    ``reason``: of a ``silent`` or a ``gap``, or where the configuration says what to do;
+    ``newest``: of the stream, as known now.
     """
     return {
         "stream": stream,
@@ -95,6 +104,8 @@ def alarm_document(
         "onset": iso_time(event.onset),
         "opened": iso_time(event.opened),
         "closed": None if event.closed is None else iso_time(event.closed),
+        "worst_at": None if event.worst is None else iso_time(event.worst),
+        "newest_at": newest and iso_time(newest.time),
         "score": short(event.score),
         "probability": short(event.probability),
         "severity": event.severity,
@@ -107,6 +118,7 @@ def alarm_document(
                 "score": short(channel.score),
                 "observed": short(channel.observed),
                 "expected": short(channel.expected),
+                "newest": short(newest.values[channel.channel]) if newest else None,
             }
             for channel in event.channels
         ],
@@ -161,6 +173,24 @@ def _gravity(alarm: Mapping[str, Any]) -> tuple[int, float, float]:
 _SEVERITIES = ("high", "medium", "low")
 
 
+def without_newest(alarm: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an alarm without what changes with each sample."""
+    channels = [channel | {"newest": None} for channel in alarm["channels"]]
+    settled = {**alarm, "newest_at": None, "channels": channels}
+    if "newest" in (limit := alarm.get("limit") or {}):
+        settled["limit"] = limit | {"newest": None, "newest_at": None}
+    return settled
+
+
+def with_newest(alarm: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an alarm with the newest values that ``now``, the same alarm, has."""
+    values = {channel["channel"]: channel.get("newest") for channel in now["channels"]}
+    channels = [
+        channel | {"newest": values.get(channel["channel"])} for channel in alarm["channels"]
+    ]
+    return alarm | {"newest_at": now.get("newest_at"), "channels": channels}
+
+
 def describe(alarm: Mapping[str, Any]) -> str:
     """Return the alarm in one line for a person; times are UTC."""
     until = f" until {alarm['closed']}" if alarm["closed"] else ", still open"
@@ -168,17 +198,38 @@ def describe(alarm: Mapping[str, Any]) -> str:
     if limit := alarm.get("limit"):  # alarms stored before there were forecasts have none
         told = _how_far(limit, alarm) if "worst" in limit else time_to_limit(limit)
         channels = f"{alarm['channels'][0]['channel']} {told}"
-    what = f" (score {shown(alarm['score'], '.1f')})" if alarm["kind"] == "anomaly" else ""
+    what, worst = "", ""
+    if alarm["kind"] == "anomaly":
+        what = f" (score {shown(alarm['score'], '.1f')})"
+        if alarm.get("worst_at"):  # none of an older agent's
+            what, worst = "", f"; at its worst, {alarm['worst_at']}{what}"
     number = "(not stored yet)" if alarm["number"] is None else f"#{alarm['number']}"
     # apart from the kind: "high limit" would read as the limit's side
     grave = f", severity {alarm['severity']}," if "severity" in alarm else ""
     return (
         f"{alarm['stream']} {number} {alarm['kind'].replace('_', ' ')}{what}{grave}"
-        f" since {alarm['onset']}{until}"
+        f" since {alarm['onset']}{until}{worst}"
         + (f": {channels}" if channels else "")
+        + _newest(alarm)
         + _not_measured(alarm)
         + f". To do: {alarm['action']}"
     )
+
+
+def _newest(alarm: Mapping[str, Any]) -> str:
+    """Say what the channels show now, where the worst sample was another one."""
+    newest_at = alarm.get("newest_at")  # none of an older agent's
+    if alarm["kind"] != "anomaly" or newest_at is None or newest_at == alarm["worst_at"]:
+        return ""
+    values = ", ".join(
+        f"{channel['channel']} {_value(channel['newest'], channel['unit'])}"
+        for channel in alarm["channels"]
+    )
+    return f"; {'when it closed' if alarm['closed'] else f'newest, {newest_at}'}: {values}"
+
+
+def _value(value: float | None, unit: str) -> str:
+    return NO_VALUE if value is None else f"{shown(value)} {unit}".rstrip()
 
 
 def _not_measured(alarm: Mapping[str, Any]) -> str:

@@ -18,7 +18,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from agent.alarms.document import SILENT, Reason, alarm_document
+from agent.alarms.document import (
+    SILENT,
+    Newest,
+    Reason,
+    alarm_document,
+    with_newest,
+    without_newest,
+)
 from models.times import iso_time, unix_s
 
 if TYPE_CHECKING:
@@ -114,27 +121,31 @@ class Alarms:
         }
 
     def take(
-        self, event: Event, quality: Mapping[str, str], reason: Reason | None = None
+        self,
+        event: Event,
+        quality: Mapping[str, str],
+        reason: Reason | None = None,
+        newest: Newest | None = None,
     ) -> Change | None:
         """Open or close the alarm of an event; None: ``close`` has closed it before.
 
         ``quality``: of the channels that were not measured in the sample that opened it;
-        ``reason``: see ``alarm_document``. A closing says what its opening said.
+        ``reason`` and ``newest``: see ``alarm_document``. A closing says what its opening said.
         """
         if event.kind == GAP:
-            alarm = alarm_document(self._stream, event, self._units, quality, reason)
+            alarm = alarm_document(self._stream, event, self._units, quality, reason, newest)
             return Change(alarm, event.time, "normal")
         if event.closed is None:
             if event.kind == "silent":
                 reason = reason or SILENT
-            alarm = alarm_document(self._stream, event, self._units, quality, reason)
+            alarm = alarm_document(self._stream, event, self._units, quality, reason, newest)
             self._open[event.number] = alarm
             return Change(alarm, event.time)
         if event.number in self._over:
             return None
         # the sample may be older, where a device tells late, or its clock was set back
         event = replace(event, closed=max(event.closed, event.opened))
-        alarm = self._document(event)
+        alarm = self._document(event, newest)
         self._open.pop(event.number, None)
         return Change(alarm, event.time, "normal")
 
@@ -144,14 +155,20 @@ class Alarms:
             if alarm["kind"] == "silent" and alarm.get("cause") != reason.cause:
                 self._open[number] = alarm | reason._asdict()
 
-    def update(self, events: Iterable[Event]) -> list[dict[str, Any]]:
+    def update(self, events: Iterable[Event], newest: Newest | None = None) -> list[dict[str, Any]]:
         """Bring the open alarms up to date with their events; return those to be stored.
 
-        ``events``: all that are open now.
+        What only has another newest value is not stored again: the status has it.
+
+        Args:
+            events: All that are open now.
+            newest: Of the stream.
+
         """
-        now = [self._document(event) for event in events if event.number not in self._over]
+        now = [self._document(event, newest) for event in events if event.number not in self._over]
         now += [alarm for number, alarm in self._open.items() if number in self._left]
-        changed = [alarm for alarm in now if alarm not in self._stored]
+        stored = [without_newest(alarm) for alarm in self._stored]
+        changed = [alarm for alarm in now if without_newest(alarm) not in stored]
         self.adopt(now)
         return changed
 
@@ -183,9 +200,12 @@ class Alarms:
                 closed.append(Change(alarm | over, time, cause))
         return closed
 
-    def _document(self, event: Event) -> dict[str, Any]:
+    def _document(self, event: Event, newest: Newest | None) -> dict[str, Any]:
         """Return the alarm of an event that opened before."""
         known = self._open.get(event.number, {})
         # older versions stored no quality, and no cause
-        told = alarm_document(self._stream, event, self._units, known.get("quality", {}))
+        quality = known.get("quality", {})
+        told = alarm_document(self._stream, event, self._units, quality, newest=newest)
+        if newest is None and known:
+            told = with_newest(told, known)
         return told | {key: known[key] for key in ("cause", "action") if key in known}

@@ -30,7 +30,7 @@ from models.formats.header import Wanted
 from models.formats.recording import Layout, Recorded, recorded
 from models.interpreter import Runtime
 from models.manifest import Manifest
-from models.messages import QUALITIES, Event, Readings, Samples, Uint8, named_quality
+from models.messages import QUALITIES, Event, Readings, Samples, named_quality
 from models.settings import explain
 from models.validation import ValidationError
 
@@ -90,7 +90,7 @@ def replay(
                 QUALITIES[code] for code in aligned.quality[aligned.quality > 0].tolist()
             )
         for event in result.events:
-            told.report([event], told.batch, aligned.quality_at(event.time))
+            told.report([event], told.batch, aligned)
         if limits is not None:
             limits.take(aligned, result)
     rejected = parser.counters + aligner.counters + (features.counters if features else Counter())
@@ -144,12 +144,13 @@ class _Told:
         self,
         events: list[Event],
         batch: Batch,
-        quality: Uint8 | None = None,
+        samples: Samples | None = None,
         reason: Reason | None = None,
     ) -> None:
         """Open and close the alarms of events."""
         names = self._pipeline.manifest.channel_names
         for event in events:
+            quality = None if samples is None else samples.quality_at(event.time)
             change = self._alarms.take(event, named_quality(names, quality), reason)
             self._changes += [] if change is None else [change]
 

@@ -151,8 +151,7 @@ class Fleet:
             _Scored(streams, aligned.times, aligned.values, found.score, aligned.quality)
         )
         for column, event in found.events:
-            quality = aligned.of(column).quality_at(event.time)
-            self.streams[streams[column]].report([event], batch, quality)
+            self.streams[streams[column]].report([event], batch, aligned.of(column))
         for column, forecast in found.forecasts:
             self.streams[streams[column]].foretell(forecast, batch)
 

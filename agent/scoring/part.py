@@ -22,7 +22,7 @@ from agent.alarms.lifecycle import Cause
 from agent.config.load import StreamTable
 from agent.store.batch import Batch
 from agent.store.record import Kind
-from models.messages import Event, Float32, Forecast, Samples, Uint8
+from models.messages import Event, Float32, Forecast, Samples
 
 
 class Moment(IntEnum):
@@ -147,12 +147,12 @@ class Teller(Protocol):
         self,
         events: list[Event],
         batch: Batch,
-        quality: Uint8 | None = None,
+        samples: Samples | None = None,
         reason: Reason | None = None,
     ) -> None:
         """Open and close the alarms of events, in the detector's times, in order.
 
-        ``quality``: (C,), of the sample they were found at;
+        ``samples``: they were found in, if in any;
         ``reason``: see ``agent.alarms.document.alarm_document``.
         """
 

@@ -170,7 +170,7 @@ class PassedLimits(Part):
         inside = samples._replace(times=samples.times - self._teller.correction_s)
         for event in self.watch.take(inside, self._teller.take_number):
             reason = reason_of(self._settings.limits, event)
-            self._teller.report([event], batch, inside.quality_at(event.time), reason)
+            self._teller.report([event], batch, inside, reason)
 
     def open_events(self) -> list[Event]:
         """Return the alarms' events, each with its worst and its newest value."""

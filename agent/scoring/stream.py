@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.alarms.document import Reason
+from agent.alarms.document import Newest, Reason
 from agent.alarms.lifecycle import Alarms, Cause, Change
 from agent.alarms.limit import check_limits
 from agent.alarms.measured import DETECTOR as MEASURED
@@ -85,6 +85,7 @@ class Stream:
         self.counters: Counter[str] = Counter()
         self.last_time: float | None = None  # of the last sample, Unix seconds
         self.last_score: float | None = None
+        self._last_values: Float32 | None = None  # (C,) of the last sample
         self._quality: Uint8 | None = None  # the worst per channel since the last commit
         self._told = True  # something since the memory was last saved
         self.saved_through: int | None = None  # see ``THROUGH``; None: all that is stored
@@ -195,7 +196,7 @@ class Stream:
             self._memory, np.array([self._number]), inside.times[:, None], inside.values[:, None]
         )
         for _, event in found.events:
-            self.report([event], batch, inside.quality_at(event.time))
+            self.report([event], batch, inside)
         for _, forecast in found.forecasts:
             self.foretell(forecast, batch)
         self._aligners.caught_up(self._number, inside)
@@ -259,6 +260,7 @@ class Stream:
     def _record(self, samples: Samples, score: Float32, batch: Batch) -> None:
         self.last_time = float(samples.times[-1])
         self.last_score = _or_none(score[-1])
+        self._last_values = samples.values[-1].copy()
         for part in self._parts:
             part.take(samples, score, batch)
 
@@ -289,19 +291,36 @@ class Stream:
         self,
         events: list[Event],
         batch: Batch,
-        quality: Uint8 | None = None,
+        samples: Samples | None = None,
         reason: Reason | None = None,
     ) -> None:
-        """Make alarms of events; ``quality`` (C,) is that of the sample they were found at.
+        """Make alarms of events, and of the ``samples`` that they were found in, if in any.
 
         ``reason``: see ``alarm_document``.
         """
         for inside in events:
             event = inside.moved(self.correction_s)
+            quality, newest = None, self._newest()
+            if samples is not None:
+                quality = samples.quality_at(inside.time)
+                row = samples.row_at(inside.time)
+                newest = self._as_newest(float(samples.times[row]), samples.values[row])
             named = named_quality(self.manifest.channel_names, quality)
-            change = self._alarms.take(event, named, reason)
+            change = self._alarms.take(event, named, reason, newest)
             if change is not None:
                 self._tell(change, event.detector, batch)
+
+    def _newest(self) -> Newest | None:
+        """Return the newest sample; None before the first since the start."""
+        if self._last_values is None or self.last_time is None:
+            return None
+        return self._as_newest(self.last_time - self.correction_s, self._last_values)
+
+    def _as_newest(self, time: float, values: Float32) -> Newest:
+        """Return a sample, (C,), with the detector's time as alarms have it."""
+        known = [value if math.isfinite(value) else None for value in values.tolist()]
+        names = self.manifest.channel_names
+        return Newest(time + self.correction_s, dict(zip(names, known, strict=True)))
 
     def close_alarms(
         self,
@@ -390,7 +409,7 @@ class Stream:
 
         """
         events = [event.moved(self.correction_s) for event in self._open_events()]
-        batch.alarms += self._alarms.update(events)
+        batch.alarms += self._alarms.update(events, self._newest() if events else None)
         # a batch that could not be committed keeps the parts that have not changed since
         saved = batch.state.setdefault(self.name, {})
         whole = whole or self._told

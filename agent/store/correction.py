@@ -25,7 +25,7 @@ _SLACK_S = 1.0  # a commit's worth on either side of the window
 # of the data of each kind, what is a time by the gateway's clock
 _TIMES: Final = {
     "summary": ("from", "to", "last_sample"),
-    "alarm": ("onset", "opened", "closed"),
+    "alarm": ("onset", "opened", "closed", "worst_at", "newest_at"),
     "health": ("started", "updated"),
 }
 _LIMIT_TIMES: Final = ("made", "worst_at", "newest_at")  # the same of an alarm's limit

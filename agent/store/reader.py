@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from agent.alarms.document import with_newest
 from agent.alarms.lifecycle import OPENED
 from agent.store.batch import COUNTER
 from agent.store.migrations import READINGS, RECORDS
@@ -55,14 +56,35 @@ class Reader:
             opened.connection.close()
 
     def alarms(self, limit: int, open_only: bool = False) -> list[dict[str, Any]]:
-        """Return the newest alarms, oldest of them first."""
+        """Return the newest alarms, oldest of them first; what is open has its newest values."""
         some = f"WHERE state = '{OPENED}'" if open_only else ""  # as its index has it
         rows = self._query(
             RECORDS,
             f"SELECT document FROM alarms {some} ORDER BY id DESC LIMIT ?",  # noqa: S608 - no input
             [limit],
         )
-        return [json.loads(document) for (document,) in reversed(rows)]
+        alarms: list[dict[str, Any]] = [json.loads(document) for (document,) in reversed(rows)]
+        if not any(alarm["state"] == OPENED for alarm in alarms):
+            return alarms
+        now = self._open_now()
+        return [
+            with_newest(alarm, now[key])
+            if alarm["state"] == OPENED and (key := (alarm["stream"], alarm["number"])) in now
+            else alarm
+            for alarm in alarms
+        ]
+
+    def _open_now(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """Return the open alarms as the last status has them, by stream and number."""
+        try:
+            streams = self.status().get("streams", {})
+        except StoreError:  # none yet
+            return {}
+        return {
+            (alarm["stream"], alarm["number"]): alarm
+            for stream in streams.values()
+            for alarm in stream["open_alarms"]
+        }
 
     def status(self) -> dict[str, Any]:
         """Return the agent's last status.

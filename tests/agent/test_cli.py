@@ -288,11 +288,38 @@ def test_alarms_lists_what_the_store_has(tmp_path: Path) -> None:
     assert [alarm["number"] for alarm in only["alarms"]] == [1]
 
 
+def test_alarms_shows_the_newest_values_that_the_status_has(tmp_path: Path) -> None:
+    config = configure(tmp_path)
+    (flow,) = ALARM["channels"]
+    first = {"worst_at": ALARM["opened"], "newest_at": ALARM["opened"]}
+    alarm = ALARM | first | {"channels": [flow | {"newest": 43.21}]}
+    later = {"newest_at": "2026-01-01T00:00:40.000Z", "channels": [flow | {"newest": 47.5}]}
+    shown = json.dumps({"streams": {"pump": {"open_alarms": [alarm | later]}}})
+    store = Store(tmp_path / "data", "plant", "gw-1", 100, 100)
+    store.open()
+    store.commit(Batch(alarms=[alarm], status=lambda: shown), "x")
+    store.close()
+    said = call("alarms", "--config", config).output
+    assert "newest, 2026-01-01T00:00:40.000Z: flow 47.5 m3/h" in said
+
+
 def test_an_alarm_reads_as_a_person_would_say_it() -> None:
     assert describe(ALARM) == (
         "pump #1 anomaly (score 2.5), severity medium, since 2026-01-01T00:00:00.000Z, still open:"
         " flow 43.21 m3/h, expected 50.06. To do: look"
     )
+    (flow,) = ALARM["channels"]
+    later = {"worst_at": "2026-01-01T00:00:09.000Z", "newest_at": "2026-01-01T00:00:40.000Z"}
+    later |= {"channels": [flow | {"newest": 47.5}, flow | {"channel": "level", "newest": None}]}
+    assert describe(ALARM | later) == (
+        "pump #1 medium anomaly since 2026-01-01T00:00:00.000Z, still open; at its worst,"
+        " 2026-01-01T00:00:09.000Z (score 2.5): flow 43.21 m3/h, expected 50.06;"
+        " level 43.21 m3/h, expected 50.06; newest, 2026-01-01T00:00:40.000Z: flow 47.5 m3/h,"
+        " level no value. To do: look"
+    )
+    assert "; newest" not in describe(ALARM | later | {"newest_at": later["worst_at"]})
+    over = {"state": "closed", "closed": "2026-01-01T00:00:40.000Z"}
+    assert "; when it closed: flow 47.5 m3/h" in describe(ALARM | later | over)
     missing = {"channel": "flow", "unit": "m3/h", "score": 1, "observed": None, "expected": 50.1}
     assert "flow no value" in describe(ALARM | {"kind": "missing", "channels": [missing]})
 

@@ -251,4 +251,5 @@ def test_what_the_bundle_found_stays_open_and_silence_does_not() -> None:
 
 def open_alarm(number: int, kind: str) -> dict[str, Any]:
     told = iso_time(START_S)
-    return {"number": number, "kind": kind, "state": "opened", "onset": told, "opened": told}
+    times = {"onset": told, "opened": told}
+    return {"number": number, "kind": kind, "state": "opened", "channels": []} | times
