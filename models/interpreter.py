@@ -6,8 +6,12 @@ The import happens when a network is loaded, so that commands which score nothin
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
+import os
+import threading
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -110,7 +114,8 @@ class StepNetwork:
     def _resize(self, batch: int) -> None:
         for name, width in (("sample", self.sample_size), ("state", self.state_size)):
             self._interpreter.resize_tensor_input(self._index[name], [batch, width])
-        self._interpreter.allocate_tensors()
+        with contextlib.nullcontext() if self._batch else _quiet():  # XNNPACK comes in, says so
+            self._interpreter.allocate_tensors()
         self._batch = batch
         tensors = [self._interpreter.tensor(self._index[name]) for name in _TENSORS]
         before = [tensor().ctypes.data for tensor in tensors]
@@ -206,6 +211,34 @@ def opened(model: bytes, runtime: Runtime = "auto") -> Any:
     interpreter = module.Interpreter(model_content=model, num_threads=1)
     interpreter.allocate_tensors()
     return interpreter
+
+
+_CHATTER = b"INFO: "  # begins a line of what is neither warning nor error
+_REDIRECTED = threading.Lock()  # stderr is the process's
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what native code tells of itself off stderr; there is no setting for it.
+
+    Whatever else is written to stderr meanwhile, also by other threads, comes after the block.
+    """
+    with _REDIRECTED:
+        try:
+            stderr, said = os.dup(2), os.memfd_create("stderr")
+        except (OSError, AttributeError):  # there is no stderr, or no such file: let it talk
+            yield
+            return
+        os.dup2(said, 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            lines = os.pread(said, os.fstat(said).st_size, 0).splitlines(keepends=True)
+            if told := b"".join(line for line in lines if not line.startswith(_CHATTER)):
+                os.write(stderr, told)
+            os.close(said)
+            os.close(stderr)
 
 
 def runtime_version(runtime: Runtime = "auto") -> str:

@@ -437,6 +437,14 @@ class Lineage(_Part):
     config_digest: str
     seed: int
     software: dict[str, str]
+    time_column: str = Field("time", description="Column of the recordings' times")
+    columns: dict[str, str] = Field(
+        {}, description="Columns of the channels that are not called like them"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), time_column="time", columns={})
 
 
 class FilePart(_Part):

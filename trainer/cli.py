@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import importlib.util
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -105,6 +107,43 @@ def commands() -> None:
     """Train networks on recordings of normal operation and build bundles for gateways."""
 
 
+class Tell:
+    """Prints lines of progress; none with -q, and with -v each with the seconds since the start."""
+
+    def __init__(self, quiet: bool, verbose: bool) -> None:
+        self.quiet = quiet
+        self._verbose = verbose
+        self._began_s = time.monotonic()
+
+    def __call__(self, line: str, *, error: bool = False) -> None:
+        """Print a line, to stderr if ``error``."""
+        if not self.quiet:
+            since = f"{time.monotonic() - self._began_s:7.1f} s  " if self._verbose else ""
+            say(f"{since}{line}", error=error)
+
+
+def _verbosity(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options -q and -v; it is called with a ``tell``."""
+
+    @click.option("-q", "--quiet", is_flag=True, help="Print results only, and no progress.")
+    @click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        help="Print the time of each step, and what TensorFlow tells of itself.",
+    )
+    @functools.wraps(command)
+    def wrapped(quiet: bool, verbose: bool, **rest: Any) -> int:
+        if quiet and verbose:
+            raise click.UsageError("-q and -v exclude each other")
+        from trainer import quiet as native
+
+        native.begin(show=verbose)
+        return command(tell=Tell(quiet, verbose), **rest)
+
+    return wrapped
+
+
 @commands.command()
 @click.argument("config", type=_File)
 @click.option(
@@ -123,7 +162,10 @@ def commands() -> None:
     is_flag=True,
     help="Write the bundle under its name even if it fails a gate. The report says so.",
 )
-def train(config: Path, output: Path | None, tflite_python: Path | None, accept: bool) -> int:
+@_verbosity
+def train(
+    config: Path, output: Path | None, tflite_python: Path | None, accept: bool, tell: Tell
+) -> int:
     """Train the bundle of CONFIG (TOML); write it with a report (HTML) and metrics (JSON).
 
     It ends with a verdict by the configuration's [gates]. A bundle that fails one is written as
@@ -133,7 +175,10 @@ def train(config: Path, output: Path | None, tflite_python: Path | None, accept:
     from trainer import train as training
 
     file = configuration.read(config)
-    made = training.train(file, output or file.output, tflite_python, say, accept)
+    made = training.train(file, output or file.output, tflite_python, tell, accept)
+    for line in made.lines:
+        tell(line)
+    say(made.summary)
     say(f"{made.path}")
     say(f"{made.report}")
     return 0 if made.passed else 1
@@ -162,7 +207,8 @@ def schema(markdown: bool) -> int:
     "--labels", type=_File, help="CSV of the faults of a single recording: start,end,kind."
 )
 @click.option(
-    "--time-column", default="time", show_default=True, help="Column of the recordings' times."
+    "--time-column",
+    help="Column of the recordings' times.  [default: as in the training, or time]",
 )
 @click.option(
     "--encoding",
@@ -198,7 +244,7 @@ def evaluate(
     bundle: Path,
     recordings: tuple[Path, ...],
     labels: Path | None,
-    time_column: str,
+    time_column: str | None,
     encoding: Any,
     time_format: str | None,
     time_zone: str | None,
@@ -299,6 +345,7 @@ def _benchmark_options(command: Callable[..., int]) -> Callable[..., int]:
 
 @benchmark.command()
 @_benchmark_options
+@_verbosity
 def nasa(**options: Any) -> int:
     """NASA's telemetry of SMAP and MSL, as published with Telemanom.
 
@@ -309,6 +356,7 @@ def nasa(**options: Any) -> int:
 
 @benchmark.command()
 @_benchmark_options
+@_verbosity
 def skab(**options: Any) -> int:
     """The Skoltech Anomaly Benchmark; its channels are files, e.g. valve1/0.
 
@@ -341,6 +389,7 @@ def skab(**options: Any) -> int:
     envvar="FIELDWATCH_TFLITE_PYTHON",
     help="A Python with tflite-runtime, to check the quantization on it too.",
 )
+@_verbosity
 def ett(
     data: Path,
     horizons: str,
@@ -349,6 +398,7 @@ def ett(
     json_path: Path | None,
     report: Path,
     tflite_python: Path | None,
+    tell: Tell,
 ) -> int:
     """Electricity-transformer temperature: forecasts and their intervals."""
     from trainer import destination
@@ -361,7 +411,7 @@ def ett(
     settings, digest = forecasting.read_config(config, seed)
     run = forecasting.EttBenchmark(files.read(data), settings, digest)
     outcomes = []
-    for outcome in run.run(wanted, tflite_python, lambda line: say(line, error=True)):
+    for outcome in run.run(wanted, tflite_python, lambda line: tell(line, error=True)):
         outcomes.append(outcome)
         for line in forecasting.table([outcome]):
             say(line)
@@ -389,6 +439,7 @@ def _benchmark(
     json_path: Path | None,
     report: Path | None,
     tflite_python: Path | None,
+    tell: Tell,
 ) -> int:
     from trainer import destination
     from trainer.benchmark import report as page
@@ -406,8 +457,8 @@ def _benchmark(
     names = chosen.chosen(data, channels.split(",") if channels else [])
     run = runs.plan(chosen, data, names, chosen.settings(config), kept, tflite_python)
     if run.outcomes:
-        say(f"taken from {kept.path}, unchanged: {', '.join(run.outcomes)}", error=True)
-    _show_progress(run, jobs)
+        tell(f"taken from {kept.path}, unchanged: {', '.join(run.outcomes)}", error=True)
+    _show_progress(run, jobs, tell)
     document = run.document()
     page.write(document, run.in_order(), kept, report or kept.path / "report.html")
     if json_path is not None:
@@ -419,12 +470,14 @@ def _benchmark(
     return 1 if run.failed else 0
 
 
-def _show_progress(run: Run, jobs: int) -> None:
+def _show_progress(run: Run, jobs: int, tell: Tell) -> None:
     """Run the channels. Show a progress bar on a terminal, and a line per channel elsewhere."""
-    show = _show_bar if sys.stderr.isatty() else _show_lines
     try:
         with contextlib.closing(run.go_on(jobs)) as ends:
-            show(ends, len(run.tasks))
+            if sys.stderr.isatty() and not tell.quiet:
+                _show_bar(ends, len(run.tasks))
+            else:
+                _show_lines(ends, len(run.tasks), tell)
     except KeyboardInterrupt:
         say(
             f"stopped; finished channels are kept in {run.work.path}; to continue, run it again",
@@ -448,9 +501,9 @@ def _item(name: str | None) -> str:
     return printable(name or "")
 
 
-def _show_lines(ends: Iterator[Finished], total: int) -> None:
+def _show_lines(ends: Iterator[Finished], total: int, tell: Tell) -> None:
     for number, finished in enumerate(ends, 1):
-        say(f"{number}/{total} {finished.name}: {finished.error or 'done'}", error=True)
+        tell(f"{number}/{total} {finished.name}: {finished.error or 'done'}", error=True)
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:

@@ -87,6 +87,11 @@ class ColumnTable(Table):
         """The column of the recordings that contains this channel."""
         return self.column or self.name
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Columns that may contain it; the first that a recording has counts."""
+        return (self.source,)
+
 
 class ChannelTable(ColumnTable):
     """One channel; the order of the tables is the order of the network's inputs."""

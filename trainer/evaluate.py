@@ -20,6 +20,7 @@ import numpy as np
 
 from models import bundle as bundles
 from models.bundle import Bundle
+from models.columns import of_bundle
 from models.detector import DetectorOf, M, Result
 from models.errors import DataError
 from models.families import detector_of
@@ -104,7 +105,7 @@ def evaluate(
     source: Path,
     recordings: Sequence[Path],
     labels: Path | None,
-    time_column: str,
+    time_column: str | None,
     grace_s: float,
     trained_on: Sequence[Path] = (),
     layout: Layout = LAYOUT,
@@ -113,11 +114,11 @@ def evaluate(
 
     Args:
         source: the bundle.
-        recordings: CSV files with a column per channel of the bundle, by its name. Features have
-            a column per source instead.
+        recordings: CSV files with a column per channel of the bundle, called as in its training
+            or like the channel. Features have a column per source instead.
         labels: of a single recording; None: those of X.csv are in X.labels.csv. A recording
             without labels counts as free of faults.
-        time_column: of the recordings.
+        time_column: of the recordings; None: that of the training, or ``time``.
         grace_s: seconds, see ``judge``.
         trained_on: all recordings that the bundle was trained on, in any order. Their test part
             is evaluated as in the training.
@@ -132,15 +133,19 @@ def evaluate(
     bundle = bundles.read(source)
     detector, manifest = detector_of(bundle), bundle.manifest
     columns = [
-        ColumnTable(**channel.model_dump(include={"name", "unit", "low", "high"}))
+        _BundleColumn(
+            **channel.model_dump(include={"name", "unit", "low", "high"}),
+            column=manifest.lineage.columns.get(channel.name),
+        )
         for channel in manifest.source_channels
     ]
+    timed = of_bundle(manifest).time if time_column is None else time_column
     judged = []
     for path in recordings:
         if path.name.endswith(LABELS_SUFFIX):  # X*.csv on a command line finds both
             continue
         beside = labels or labels_path(path)
-        samples, _ = align([read_recording(path, time_column, columns, layout)], Grid.of(manifest))
+        samples, _ = align([read_recording(path, timed, columns, layout)], Grid.of(manifest))
         marks = read_labels(beside, layout) if labels or beside.exists() else []
         judged.append(judge(detector, Labelled(path.stem, samples, marks), grace_s))
         _refuse_unscored(path, judged[-1], manifest)
@@ -153,10 +158,19 @@ def evaluate(
         "labelled": label_metrics(judged),
     }
     if trained_on:
-        learnt = [read_recording(path, time_column, columns, layout) for path in trained_on]
+        learnt = [read_recording(path, timed, columns, layout) for path in trained_on]
         found = test_part_metrics(bundle, parts_of(learnt, manifest))
         figures |= {"test_part": found, "as_sealed": as_sealed(found, manifest.metrics)}
     return figures
+
+
+class _BundleColumn(ColumnTable):
+    """A channel of a bundle in a recording: called as in the training, or like the channel."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Columns that may contain it; the first that a recording has counts."""
+        return self.source, self.name
 
 
 def _refuse_unscored(path: Path, judged: Judged, manifest: Manifest) -> None:

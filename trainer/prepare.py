@@ -284,6 +284,22 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
     return described
 
 
+def remarks(part: Samples, tables: Sequence[ChannelTable]) -> list[str]:
+    """Return what a person should know of the training part: channels that never change."""
+    found = []
+    for column, table in enumerate(tables):
+        known = part.values[:, column]
+        known = known[~np.isnan(known)]
+        if len(known) and known.min() == known.max():
+            value = f"{known[0]:g} {table.unit}".rstrip()
+            so = "any change of it will look abnormal" if table.scored else "it tells nothing"
+            found.append(
+                f"{table.name} is always {value} in the training part, so nothing is learnt of it"
+                f" and {so}; remove it, or give recordings in which it changes"
+            )
+    return found
+
+
 def _origin(table: ChannelTable) -> str:
     if table.feature is None:
         return f"column {table.source!r}"

@@ -8,10 +8,31 @@ import os
 import tempfile
 from collections.abc import Iterator
 
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # 0 shows all; 1 warnings and errors
+_shown = False
+
+
+def begin(show: bool = False) -> None:
+    """Leave what TensorFlow and XLA tell of themselves out; call it before the first import.
+
+    Args:
+        show: show it, and all that ``quiet`` would suppress.
+
+    """
+    global _shown
+    _shown = show
+    if show:
+        os.environ[_LEVEL] = "0"
+    else:
+        os.environ.setdefault(_LEVEL, "1")
+
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Suppress output inside the block; show it only if the block raises an exception."""
+    if _shown:
+        yield
+        return
     spoken = io.StringIO()
     with tempfile.TemporaryFile() as chatter:
         stderr = os.dup(2)

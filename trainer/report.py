@@ -6,7 +6,7 @@ the origin of the bundle.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ def write(
         *_quantization(manifest.metrics),
         *_parity(manifest.metrics),
         *([] if foretold is None else forecast_report.section(foretold)),
+        *_data(manifest.metrics.get("data")),
         *_lineage(manifest),
     ]
     pages.write(path, title, body)
@@ -267,6 +268,27 @@ def _parity(metrics: dict[str, Any]) -> Iterable[str]:
     )
     if not any(row["change"] == "interpreter" for row in metrics["parity"]):
         yield "<p>Only LiteRT was tried: no Python with tflite-runtime was named.</p>"
+
+
+def _data(data: dict[str, Any] | None) -> Iterable[str]:
+    if data is None:  # a bundle of an older version
+        return
+    yield "<h2>What was read</h2>"
+    yield pages.table(
+        ("recording", "rows", "values out of range", "not used"),
+        (
+            (row["name"], f"{row['rows']:,}", row["out_of_range"], _causes(row["rejected"]))
+            for row in data["recordings"]
+        ),
+    )
+    if data["rejected"]:
+        yield f"<p>Not put on the grid: {pages.text(_causes(data['rejected']))}.</p>"
+    yield from (f"<p>{pages.text(remark)}.</p>" for remark in data["remarks"])
+
+
+def _causes(counts: Mapping[str, int]) -> str:
+    causes = (f"{count} {cause.replace('_', ' ')}" for cause, count in counts.items())
+    return ", ".join(causes) or "–"
 
 
 def _lineage(manifest: Manifest) -> Iterable[str]:

@@ -13,6 +13,7 @@ checked, so their errors are reported at once.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,6 +53,24 @@ class Prepared:
     parts: prepare.Parts
     channels: list[Channel]
     labelled: list[Labelled]
+    rejected: Counter[str]  # rows that the grid did not take, by cause
+    remarks: list[str]  # for people
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what was read, and what could not be used of it."""
+        return {
+            "recordings": [
+                {
+                    "name": recording.name,
+                    "rows": len(recording.readings.times),
+                    "out_of_range": recording.out_of_range,
+                    "rejected": dict(sorted(recording.rejected.items())),
+                }
+                for recording in self.recordings
+            ],
+            "rejected": dict(sorted(self.rejected.items())),
+            "remarks": self.remarks,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +87,10 @@ class Outcome(NamedTuple):
     """The files of a training, and its verdict."""
 
     path: Path  # of the bundle; a name with .failed in it if the bundle fails and nobody accepts it
+    report: Path
     passed: bool  # all gates, or a person has accepted it
-
-    @property
-    def metrics(self) -> Path:
-        """The metrics, as JSON."""
-        return self.path.with_suffix(".metrics.json")
-
-    @property
-    def report(self) -> Path:
-        """The report, as HTML."""
-        return self.path.with_suffix(".report.html")
-
-    @property
-    def names(self) -> tuple[str, str, str]:
-        """The names of all files."""
-        return self.path.name, self.metrics.name, self.report.name
+    lines: list[str]  # one for each gate, and what the calibration cannot tell
+    summary: str  # the verdict and what was found, in some sentences
 
 
 def train(
@@ -95,7 +102,7 @@ def train(
         file: the configuration.
         output: directory of the results; created if missing.
         tflite_python: a Python with ``tflite-runtime`` to check parity on; None: no such check.
-        say: called with each line of progress, and with the verdict.
+        say: called with each line of progress.
         accept: write the bundle under its name even if it fails a gate.
 
     Raises:
@@ -106,7 +113,8 @@ def train(
     """
     config = file.config
     for passed in (True, False):
-        destination.check_directory(output, _outcome(output, config, passed).names)
+        path = _path(output, config, passed)
+        destination.check_directory(output, tuple(each.name for each in (path, *_beside(path))))
     if tflite_python is not None:
         parity.check_python(tflite_python)
     prepared = _prepare(file, say)
@@ -115,8 +123,14 @@ def train(
     bundle, forecaster, foretold = built.bundle, None, None
     if config.forecast is not None:
         bundle, forecaster = forecasting.extend(
-            bundle, config.forecast, prepared.parts, tflite_python, say
+            bundle,
+            config.forecast,
+            prepared.parts,
+            tflite_python,
+            say,
+            config.fit.progress_epochs,
         )
+    say("sealing and evaluating the file")
     sealed = seal.sealed(bundle)
     held_out = [prepared.parts.test, *(recording.samples for recording in prepared.labelled)]
     agreements = parity.compare(sealed, built.floating.network, held_out, tflite_python)
@@ -124,29 +138,33 @@ def train(
         say(line)
     judged = evaluate.judge_all(sealed, prepared.parts.test, prepared.labelled, config.evaluate)
     metrics = built.metrics | evaluate.metrics(judged, sealed.manifest)
+    metrics["data"] = prepared.metrics()
     metrics["parity"] = [agreement._asdict() for agreement in agreements]
     if config.forecast is not None and forecaster is not None:
         foretold = forecasting.judge(sealed, forecaster, prepared.parts, config.forecast)
         metrics["forecaster"] = foretold.metrics
     found = gates.judge(metrics, config.gates, config.parity)
     metrics["verdict"] = gates.document(found, accept)
-    outcome = _outcome(output, config, accept or metrics["verdict"]["passed"])
+    passed = accept or metrics["verdict"]["passed"]
+    path = _path(output, config, passed)
+    metrics_file, report_file = _beside(path)
     output.mkdir(parents=True, exist_ok=True)
-    shipped = seal.ship(sealed, metrics, outcome.path)
-    _write_metrics(shipped, outcome.metrics)
-    report.write(shipped, judged, built.epochs, foretold, outcome.report)
-    for line in gates.lines(found):
-        say(line)
-    tail, severities = sealed.manifest.tail, sealed.manifest.severities
-    if tail is not None and (short := score_tail.foresight(tail, severities)) is not None:
-        say(short)
-    say(report.summary(metrics))
-    return outcome
+    shipped = seal.ship(sealed, metrics, path)
+    _write_metrics(shipped, metrics_file)
+    report.write(shipped, judged, built.epochs, foretold, report_file)
+    lines, tail = list(gates.lines(found)), sealed.manifest.tail
+    if tail is not None and (short := score_tail.foresight(tail, sealed.manifest.severities)):
+        lines.append(short)
+    return Outcome(path, report_file, passed, lines, report.summary(metrics))
 
 
-def _outcome(output: Path, config: Config, passed: bool) -> Outcome:
-    name = config.bundle.name if passed else f"{config.bundle.name}.failed"
-    return Outcome(output / f"{name}.fieldwatch", passed)
+def _path(output: Path, config: Config, passed: bool) -> Path:
+    return output / f"{config.bundle.name}{'' if passed else '.failed'}.fieldwatch"
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """Return the files of metrics (JSON) and report (HTML) of a bundle."""
+    return path.with_suffix(".metrics.json"), path.with_suffix(".report.html")
 
 
 def build(
@@ -177,6 +195,7 @@ def build(
     exported, epochs, metrics = _learn(config, parts.train, channels, say)
     say("calibrating")
     floating = _calibrated(draft, exported.networks["float32"], parts, config)
+    say("comparing the forms of the network")
     trials = quantize.choose(
         floating, exported.networks, exported.refused, parts, config.parity, tflite_python
     )
@@ -218,21 +237,29 @@ def _prepare(file: ConfigFile, say: Say) -> Prepared:
     samples, counters = prepare.align(recordings, grid)
     for cause, rows in sorted(counters.items()):
         say(f"{rows} {'' if cause in FEATURE_COUNTERS else 'rows '}{cause.replace('_', ' ')}")
-    for line in _made_up(samples, config.data.channels):
+    made_up = list(_made_up(samples, config.data.channels))
+    for line in made_up:
         say(line)
     parts = prepare.split(samples, config)
+    remarks = prepare.remarks(parts.train, config.data.channels)
+    for line in remarks:
+        say(line)
     channels = prepare.channels(parts, config.data.channels)
     if config.forecast is not None:
         forecasting.check(config.forecast, parts, channels, config.sampling.period_s)
     labelled = [
         evaluate.read_labelled(
-            path, config.data.time_column, config.data.columns, grid, config.data.layout
+            path,
+            config.data.time_column,
+            config.data.columns,
+            grid,
+            config.data.layout,
         )
         for path in file.recordings(config.evaluate.files, "evaluate.files")
     ]
     hours = [len(part.times) * config.sampling.period_s / 3600 for part in parts]
     say("train {:.2f} h, calibrate {:.2f} h, test {:.2f} h".format(*hours))
-    return Prepared(recordings, parts, channels, labelled)
+    return Prepared(recordings, parts, channels, labelled, counters, made_up + remarks)
 
 
 def _made_up(samples: Samples, tables: Sequence[ChannelTable]) -> Iterator[str]:
@@ -252,18 +279,20 @@ def _made_up(samples: Samples, tables: Sequence[ChannelTable]) -> Iterator[str]:
 
 def _read(path: Path, config: Config, say: Say) -> Recording:
     data = config.data
+    say(f"reading {path.name}")
     recording = read_recording(path, data.time_column, data.columns, data.layout)
     count = len(recording.readings.times)
     outside = f", {recording.out_of_range} values out of range" if recording.out_of_range else ""
     causes = sorted(recording.rejected.items())
     unused = "".join(f", {number} {cause.replace('_', ' ')}" for cause, number in causes)
-    say(f"read {path.name}: {count} rows{outside}{unused}")
+    say(f"{path.name}: {count} rows{outside}{unused}")
     return recording
 
 
 def _learn(
     config: Config, part: Samples, channels: list[Channel], say: Say
 ) -> tuple[Exported, list[Epoch], dict[str, Any]]:
+    say("loading TensorFlow")
     with quiet():
         from trainer.detector.export import export
         from trainer.detector.fit import fit
@@ -287,7 +316,9 @@ def _learn(
         if every and epoch.number % every == 0:
             say(_line(epoch, config))
 
+    say(f"training on {len(part.times)} samples, at most {config.fit.epochs} epochs")
     fitted = fit(architecture, learn, validate, config.fit, warm_up, progress)
+    say("converting the network")
     exported = export(fitted.network, architecture, config.parity.quantizations, learn[-1].inputs)
     best = next(epoch for epoch in reversed(fitted.epochs) if epoch.best)
     metrics = {
@@ -317,6 +348,12 @@ def _lineage(file: ConfigFile, prepared: Prepared) -> Lineage:
         config_digest=file.digest,
         seed=file.config.fit.seed,
         software=seal.software(),
+        time_column=file.config.data.time_column,
+        columns={
+            column.name: column.source
+            for column in file.config.data.columns
+            if column.source != column.name
+        },
     )
 
 

@@ -21,13 +21,14 @@ from agent.scoring.parts import Limits, PassedLimits
 from agent.scoring.summary import uncertain
 from agent.store.batch import Batch
 from agent.store.record import Kind
+from models import columns
 from models.align import Aligner
+from models.columns import Found
 from models.detector import Detector, Memory, Result
 from models.errors import ConfigError, DataError
 from models.features import features_of
 from models.formats.cells import TIME
-from models.formats.header import Wanted
-from models.formats.recording import Layout, Recorded, recorded
+from models.formats.recording import Layout, Recorded
 from models.interpreter import Runtime
 from models.manifest import Manifest
 from models.messages import QUALITIES, Event, Readings, Samples, named_quality
@@ -48,7 +49,8 @@ def replay(
 ) -> dict[str, Any]:
     """Return the events of a CSV recording, with counts; its header names the columns.
 
-    Columns that are no channel of the bundle are ignored. Rows are scored in the order of their
+    A channel's column is called as in the bundle's training, or like the channel. Columns that are
+    no channel of the bundle are ignored. Rows are scored in the order of their
     times.
 
     Args:
@@ -119,8 +121,8 @@ def opened(recording: Path, manifest: Manifest, layout: Layout) -> tuple[Recorde
         DataError: the recording cannot be read, or lacks the time or every channel.
 
     """
-    read = _recorded(recording, manifest, layout)
-    table = _table(recording, read, manifest, layout)
+    read, found = _recorded(recording, manifest, layout)
+    table = _table(recording, read, found, manifest, layout)
     return read, LineParser(table, manifest.source_channels)
 
 
@@ -198,21 +200,24 @@ class _Limits:
             self._forecast.take(part, score, self._told.batch)
 
 
-def _recorded(recording: Path, manifest: Manifest, layout: Layout) -> Recorded:
-    names = [channel.name for channel in manifest.source_channels]
+def _recorded(recording: Path, manifest: Manifest, layout: Layout) -> tuple[Recorded, Found]:
     try:
-        return recorded(recording.read_bytes(), Wanted(TIME, frozenset(names)), layout)
+        return columns.cut(recording.read_bytes(), columns.of_bundle(manifest), layout)
     except OSError as error:
         raise DataError(f"{recording}: cannot be read: {error.strerror}") from error
     except ValueError as error:
+        names = ", ".join(channel.name for channel in manifest.source_channels)
         raise DataError(
-            f"{recording}: {error}; it needs {TIME} and channels of the bundle: {', '.join(names)}"
+            f"{recording}: {error}; it needs {TIME} and channels of the bundle: {names}"
         ) from error
 
 
-def _table(recording: Path, read: Recorded, manifest: Manifest, layout: Layout) -> InputTable:
+def _table(
+    recording: Path, read: Recorded, found: Found, manifest: Manifest, layout: Layout
+) -> InputTable:
     """Return how to read the rows, as the configuration of an input would say it."""
-    names = [TIME, *(channel.name for channel in manifest.source_channels)]
+    names = (channel.name for channel in manifest.source_channels)
+    meaning = dict(zip(found.channels, names, strict=True)) | {found.time: TIME}
     try:
         return ReplayTable(
             name="replay",
@@ -220,7 +225,7 @@ def _table(recording: Path, read: Recorded, manifest: Manifest, layout: Layout) 
             type="replay",
             path=recording,
             header=False,
-            columns=read.columns(dict(zip(names, names, strict=True))),
+            columns=read.columns(meaning),
             separator=read.separator,
             decimal="," if read.decimal_comma else ".",
             missing_words=list(layout.missing_words),

@@ -14,6 +14,7 @@ from models.bundle import Bundle
 from models.messages import Float32, Float64
 from trainer import config, train
 from trainer.config import ConfigFile
+from trainer.train import Outcome
 
 START_S = 1_700_000_000.0
 NAMES = ("load", "power", "supply")
@@ -33,6 +34,7 @@ high = 5.0
 
 [[data.channels]]
 name = "power"
+column = "P (kW)"
 
 [[data.channels]]
 name = "supply"
@@ -94,11 +96,20 @@ def machine(samples: int, seed: int) -> tuple[Float64, Float32]:
 
 
 def write_recording(path: Path, times: Float64, values: Float32) -> None:
-    lines = ["time,load,power,supply"]
+    lines = ["time,load,P (kW),supply"]
     for time, row in zip(times, values, strict=True):
         cells = ["" if np.isnan(value) else f"{value:.5f}" for value in row]
         lines.append(",".join([f"{time:.3f}", *cells]))
     path.write_text("\n".join(lines) + "\n")
+
+
+def spoil(path: Path) -> None:
+    """Cut one row of a recording, and put a word into another."""
+    lines = path.read_text().split("\n")
+    lines[500] = lines[500].rpartition(",")[0]
+    cells = lines[600].split(",")
+    lines[600] = ",".join([cells[0], "overload", *cells[2:]])
+    path.write_text("\n".join(lines))
 
 
 @dataclass(frozen=True)
@@ -106,8 +117,12 @@ class Trained:
     """What one run of the trainer left, and what it said on the way."""
 
     file: ConfigFile
-    path: Path
+    outcome: Outcome
     said: list[str]
+
+    @property
+    def path(self) -> Path:
+        return self.outcome.path
 
     @property
     def bundle(self) -> Bundle:
@@ -127,6 +142,7 @@ class Trained:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     directory = tmp_path_factory.mktemp("tiny")
     write_recording(directory / "normal.csv", *machine(4000, seed=1))
+    spoil(directory / "normal.csv")
     times, values = machine(600, seed=2)
     values[300:360, 1] += 4.0
     write_recording(directory / "faulty.csv", times, values)
@@ -136,4 +152,4 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     (directory / "tiny.toml").write_text(CONFIG)
     file = config.read(directory / "tiny.toml")
     said: list[str] = []
-    return Trained(file, train.train(file, directory / "made", None, said.append).path, said)
+    return Trained(file, train.train(file, directory / "made", None, said.append), said)

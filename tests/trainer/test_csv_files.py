@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from models.errors import DataError
+from models.formats.recording import Layout
 from trainer.config import ChannelTable, DataTable
 from trainer.datasets import Label
 from trainer.datasets.csv_files import labels_path, read_labels, read_recording
@@ -95,6 +96,19 @@ def test_how_much_may_be_bad_is_a_setting(tmp_path: Path) -> None:
     assert read.rejected == {"not_a_number": 1}
     with pytest.raises(DataError, match=r"bad_share_max = 0\.19"):
         read_recording(path, "time", CHANNELS, layout._replace(bad_share_max=0.19))
+
+
+def test_some_rows_may_be_bad_up_to_a_share(tmp_path: Path) -> None:
+    text = HEADER + "1,2,3\n2,high,3\n3,2\n4,2,3\n"
+    layout = Layout()._replace(bad_share_max=0.25)
+    read = read_recording(recording(tmp_path, text), "time", CHANNELS, layout)
+    assert np.isnan(read.readings.values).tolist() == [
+        [False, False],
+        [True, False],
+        [True, True],  # the last cell of a row that is cut may be cut, too
+        [False, False],
+    ]
+    assert read.rejected == {"not_a_number": 1, "truncated": 1}
 
 
 def test_a_recording_that_is_not_there(tmp_path: Path) -> None:

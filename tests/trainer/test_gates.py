@@ -72,8 +72,9 @@ def test_a_good_bundle_says_that_it_passes(trained: Trained) -> None:
     assert verdict["passed"]
     assert not verdict["accepted"]
     assert len(verdict["gates"]) == 4
-    assert trained.said[-1].startswith("The bundle passes all gates. ")
-    assert "false events per day of normal operation: 0 (at most 1): passes" in trained.said
+    assert trained.outcome.summary.startswith("The bundle passes all gates. ")
+    line = "false events per day of normal operation: 0 (at most 1): passes"
+    assert line in trained.outcome.gates
     assert "The bundle passes all gates." in trained.path.with_suffix(".report.html").read_text()
 
 
@@ -100,8 +101,10 @@ def test_a_poor_bundle_is_not_written_under_its_name(
     page = made.with_suffix(".report.html").read_text()
     assert "<td>fails</td>" in page
     assert "The bundle fails: false events per day" in page
-    assert run(monkeypatch, "train", path, "--accept") == 0
-    assert "A person has accepted it." in capsys.readouterr().out
+    assert run(monkeypatch, "train", path, "--accept", "-q") == 0
+    shown = capsys.readouterr().out
+    assert "A person has accepted it." in shown
+    assert len(shown.splitlines()) == 3  # the verdict and two files
     kept = json.loads((tmp_path / "tiny.metrics.json").read_text())["verdict"]
     assert (kept["passed"], kept["accepted"]) == (False, True)
     assert bundles.read(tmp_path / "tiny.fieldwatch").manifest.name == "tiny"

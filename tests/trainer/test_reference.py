@@ -51,12 +51,11 @@ def test_each_setting_is_described(table: str, key: str, description: str | None
     assert f"\n| `{key}` | " in section
 
 
-def test_the_example_fits_the_schema_and_points_at_it() -> None:
+def test_the_example_fits_the_schema_and_a_mistake_does_not() -> None:
     schema = json.loads(SCHEMA)
     jsonschema.Draft202012Validator.check_schema(schema)
     document = tomllib.loads(PUMP.read_text())
     jsonschema.validate(document, schema)
-    assert PUMP.read_text().startswith("#:schema ../../docs/trainer.schema.json\n")
     document["fit"]["epoch"] = document["fit"].pop("epochs")
     with pytest.raises(jsonschema.ValidationError, match="epoch"):
         jsonschema.validate(document, schema)

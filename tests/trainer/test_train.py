@@ -108,7 +108,24 @@ def test_progress_is_told_epoch_by_epoch(trained: Trained) -> None:
     epochs = [line for line in trained.said if line.startswith("epoch")]
     assert 1 <= len(epochs) <= 20
     assert re.match(r"epoch +1/20 +loss \d\.\d+ +validation \d\.\d+ \* +\d+\.\d s", epochs[0])
-    assert trained.said[0] == "read normal.csv: 4000 rows"
+    assert trained.said[0] == "reading normal.csv"
+    assert trained.said.index("loading TensorFlow") < trained.said.index(epochs[0])
+
+
+def test_what_could_not_be_read_costs_its_cells_and_is_counted(trained: Trained) -> None:
+    assert "normal.csv: 4000 rows, 1 not a number, 1 truncated" in trained.said
+    data = trained.bundle.manifest.metrics["data"]
+    [row] = data["recordings"]
+    assert (row["name"], row["rows"], row["out_of_range"]) == ("normal.csv", 4000, 0)
+    assert row["rejected"] == {"not_a_number": 1, "truncated": 1}
+    page = trained.path.with_suffix(".report.html").read_text()
+    assert "1 not a number, 1 truncated" in page
+
+
+def test_a_channel_that_never_changes_draws_a_remark(trained: Trained) -> None:
+    [remark] = [line for line in trained.said if "always" in line]
+    assert remark.startswith("supply is always 24 V in the training part, so nothing is learnt")
+    assert remark in trained.path.with_suffix(".report.html").read_text()
 
 
 def test_a_calibration_that_is_too_short_for_a_severity_is_told(trained: Trained) -> None:
@@ -142,7 +159,8 @@ def test_values_out_of_range_are_counted_and_left_out(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="too little data"):
         train.train(config.read(tmp_path / "tiny.toml"), tmp_path, None, said.append)
     assert said == [
-        "read normal.csv: 300 rows, 4 values out of range",
+        "reading normal.csv",
+        "normal.csv: 300 rows, 4 values out of range",
         "load: 0.7 % held, 0.7 % missing",
     ]
 

@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from models.columns import Sought, cut
 from models.errors import DataError
 from models.formats.cells import TIME, Cells, Decimal
 from models.formats.header import Wanted, plain
@@ -30,9 +31,18 @@ LAYOUT: Final = Layout()
 
 
 def read_recording(
-    path: Path, time_column: str, channels: Sequence[ColumnTable], layout: Layout = LAYOUT
+    path: Path,
+    time_column: str | Sequence[str],
+    channels: Sequence[ColumnTable],
+    layout: Layout = LAYOUT,
 ) -> Recording:
     """Read one recording, in the order of its times.
+
+    Args:
+        path: of the file.
+        time_column: of the times; of several the first that the header has.
+        channels: to read, each with its column.
+        layout: how the file is written.
 
     Raises:
         DataError: unreadable, a column is missing, or too many cells or rows cannot be used;
@@ -40,7 +50,8 @@ def read_recording(
 
     """
     data = read_bytes(path)
-    rows = _Rows(path, data, time_column, [channel.source for channel in channels], layout)
+    timed = (time_column,) if isinstance(time_column, str) else time_column
+    rows = _Rows(path, data, Sought(timed, [channel.sources for channel in channels]), layout)
     times, values = rows.read()
     backwards = int((np.diff(times) < 0).sum())
     if backwards:
@@ -56,21 +67,20 @@ def read_recording(
 class _Rows:
     """The rows of one file, and what could not be used of them."""
 
-    def __init__(
-        self, path: Path, data: bytes, time_column: str, columns: Sequence[str], layout: Layout
-    ) -> None:
-        self._path, self._columns = path, columns
-        self._bad_share_max = layout.bad_share_max
+    def __init__(self, path: Path, data: bytes, sought: Sought, layout: Layout) -> None:
+        self._path, self._bad_share_max = path, layout.bad_share_max
         try:
             self._times = Times(layout.time_format, layout.time_zone)
-            self._recorded = recorded(data, Wanted(time_column, frozenset(columns)), layout)
+            self._recorded, found = cut(data, sought, layout)
         except ValueError as error:
             raise DataError(f"{path}: {error}") from error
+        time_column, columns = found
+        self._columns = columns
         header = self._recorded.header
         for column in (time_column, *columns):
             if header.count(column) != 1:
-                found = "more than one column" if column in header else "no column"
-                raise DataError(f"{path}: {found} {column!r}; the header has: {', '.join(header)}")
+                count = "more than one column" if column in header else "no column"
+                raise DataError(f"{path}: {count} {column!r}; the header has: {', '.join(header)}")
         meaning = {column: column for column in columns} | {time_column: TIME}
         decimal: Decimal = "," if self._recorded.decimal_comma else "."
         self._separated = Separated(

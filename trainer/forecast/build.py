@@ -80,6 +80,7 @@ def build(
     parts: StepParts,
     tflite_python: Path | None,
     say: Say,
+    progress_epochs: int = 1,
 ) -> BuiltForecaster:
     """Train a forecaster and choose its form.
 
@@ -89,6 +90,7 @@ def build(
         parts: the steps.
         tflite_python: a Python with ``tflite-runtime`` to check the forms on as well.
         say: called with each line of progress.
+        progress_epochs: epochs per line of progress; 0: no such lines.
 
     Raises:
         DataError: there is too little data for training or calibration.
@@ -100,7 +102,13 @@ def build(
     train, validate, held_out = cutters(settings, scales, parts)
     checked = validate.some(settings.fit.validation_windows_max)
     weights = linear.fit(train, validate, checked)
-    fitted = fit(train, validate, weights, settings, lambda epoch: say(_line(epoch, settings)))
+
+    def progress(epoch: Epoch) -> None:
+        if progress_epochs and epoch.number % progress_epochs == 0:
+            say(_line(epoch, settings))
+
+    say(f"training the forecaster, at most {settings.fit.epochs} epochs")
+    fitted = fit(train, validate, weights, settings, progress)
     gate = held_out.cut(held_out.some(GATE_WINDOWS_MAX))
     floating = convert(fitted.network, "float32")
     exported = in_every_form(

@@ -48,6 +48,7 @@ def extend(
     parts: prepare.Parts,
     tflite_python: Path | None,
     say: Say,
+    progress_epochs: int = 1,
 ) -> tuple[Bundle, BuiltForecaster]:
     """Return the bundle with a forecaster, and the result of its training.
 
@@ -57,6 +58,7 @@ def extend(
         parts: on the sampling grid; the test part is not used.
         tflite_python: a Python with ``tflite-runtime`` to check the forms on as well.
         say: called with each line of progress.
+        progress_epochs: epochs per line of progress; 0: no such lines.
 
     Raises:
         DataError: a part is too short for the forecaster.
@@ -64,7 +66,7 @@ def extend(
     """
     manifest = bundle.manifest
     cut = _step_parts(parts, manifest.channels, settings, manifest.sampling.period_s)
-    built = build(settings, _scales(manifest.channels), cut, tflite_python, say)
+    built = build(settings, _scales(manifest.channels), cut, tflite_python, say, progress_epochs)
     return _assembled(bundle, built, cut.calibrate), built
 
 

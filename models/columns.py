@@ -1,0 +1,66 @@
+"""The columns of a recording that hold a bundle's channels.
+
+The training may have read a channel from a column of another name; the bundle's lineage has that
+name. A recording may also come from a gateway and have the channels' own names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from models.formats.cells import TIME
+from models.formats.header import Wanted
+from models.formats.recording import Layout, Recorded, recorded
+from models.manifest import Manifest
+
+
+class Sought(NamedTuple):
+    """The columns that may hold what is read; of each the first that a header has counts."""
+
+    time: Sequence[str]
+    channels: Sequence[Sequence[str]]  # of each channel
+
+
+class Found(NamedTuple):
+    """The columns that do."""
+
+    time: str
+    channels: list[str]
+
+
+def of_bundle(manifest: Manifest) -> Sought:
+    """Return the columns of a bundle's source channels: as in its training, or by their names."""
+    lineage = manifest.lineage
+    names = [channel.name for channel in manifest.source_channels]
+    return Sought(
+        tuple(dict.fromkeys((lineage.time_column, TIME))),
+        [tuple(dict.fromkeys((lineage.columns.get(name, name), name))) for name in names],
+    )
+
+
+def cut(data: bytes, sought: Sought, layout: Layout) -> tuple[Recorded, Found]:
+    """Cut a recording into rows; return them, and the columns that count.
+
+    Without any of its columns a channel has the first of them.
+
+    Raises:
+        ValueError: see ``models.formats.recording.recorded``.
+
+    """
+    names = frozenset(name for columns in sought.channels for name in columns)
+    refused: ValueError | None = None
+    for time in sought.time:
+        try:
+            read = recorded(data, Wanted(time, names), layout)
+        except ValueError as error:
+            refused = refused or error
+            continue
+        columns = [_first(columns, read.header) for columns in sought.channels]
+        return read, Found(time, columns)
+    assert refused is not None, "no column of times is sought"
+    raise refused
+
+
+def _first(columns: Sequence[str], header: Sequence[str]) -> str:
+    return next((column for column in columns if column in header), columns[0])
