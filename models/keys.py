@@ -30,6 +30,7 @@ made or checked: it costs a gateway 9 MB.
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import os
 import re
@@ -205,6 +206,26 @@ def read_revoked(file: Path) -> dict[str, str]:
     text = _read_bytes(file, _REVOKED_BYTES_MAX, missing=b"")
     lines = enumerate(text.decode(errors="backslashreplace").splitlines(), 1)
     return dict(_revoked(file, number, line) for number, line in lines if _says_something(line))
+
+
+def understood_revoked(file: Path) -> dict[str, str]:
+    """Return what ``read_revoked`` does, without lines that cannot be understood.
+
+    It is for what is revoked in addition, while somebody corrects the file. Of a file that cannot
+    be read it is nothing.
+    """
+    found: dict[str, str] = {}
+    try:
+        _refuse_no_file(file)
+        text = _read_bytes(file, _REVOKED_BYTES_MAX, missing=b"")
+    except ConfigError:
+        return found
+    for number, line in enumerate(text.decode(errors="backslashreplace").splitlines(), 1):
+        if _says_something(line):
+            with contextlib.suppress(ConfigError):
+                what, why = _revoked(file, number, line)
+                found[what] = why
+    return found
 
 
 def revoke(directory: Path, key_id: str, why: str) -> Path:

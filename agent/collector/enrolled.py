@@ -3,21 +3,32 @@
 A gateway with a key must sign: what is unsigned, or signed by another key, is not from it. A
 gateway without one is believed, unless signatures are required of all. The keys are read again when
 something in their directory changes. If they cannot be read then, those that were read before hold:
-to believe nobody would stop all alarms, and to believe everybody is what the keys prevent.
+to believe nobody would stop all alarms, and to believe everybody is what the keys prevent. But what
+can be understood of the file ``revoked`` counts, and the log repeats the error while it lasts.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from agent.collector.reading import Refused, gateway_of
+from agent.collector.reminder import Reminder
 from agent.mqtt.signer import CONTEXT
 from agent.uplink.trust import files_of
 from models.errors import ConfigError, NotAuthentic
-from models.keys import Keyring, ed25519, names, read_keyring
+from models.keys import (
+    REVOKED,
+    Keyring,
+    SecretKey,
+    ed25519,
+    names,
+    read_keyring,
+    understood_revoked,
+)
 from models.signed import parted, text
 
 _LOG = logging.getLogger(__name__)
@@ -40,6 +51,8 @@ class Enrolled:
         self._required = required
         self._next_look_s = time.monotonic() + LOOK_S
         self._files = files_of(directory)
+        self._problem: str | None = None  # why the keys cannot be read
+        self._reminder = Reminder("the keys of gateways can be read again")
         self.keyring = self._read()
 
     def _read(self) -> Keyring:
@@ -56,13 +69,27 @@ class Enrolled:
         if time.monotonic() < self._next_look_s:
             return
         self._next_look_s = time.monotonic() + LOOK_S
-        if (files := files_of(self._directory)) == self._files:
-            return
-        self._files = files
+        files = files_of(self._directory)
+        if files != self._files or self._problem is not None:  # it may not be the files' fault
+            self._files = files
+            self._read_again()
+        self._reminder.look(self._problem)
+
+    def _read_again(self) -> None:
         try:
-            self.keyring = self._read()
+            self.keyring, self._problem = self._read(), None
         except ConfigError as error:
-            _LOG.error("the keys of gateways stay as they were: %s", error)
+            understood = understood_revoked(self._directory / REVOKED)
+            revoked = {**self.keyring.revoked, **understood}
+            self.keyring = replace(self.keyring, revoked=revoked)
+            self._problem = (
+                f"the keys of gateways stay as they were, and {len(revoked)} keys or bundles are"
+                f" revoked, until this is corrected: {error}"
+            )
+
+    def why_revoked(self, key: SecretKey) -> str | None:
+        """Return why a key is revoked, maybe ""; None if it is not."""
+        return self.keyring.revoked.get(f"key {key.key_id.hex()}")
 
     def check(self, topic: str, body: bytes) -> None:
         """Check who sent a message, before anything of it is read.

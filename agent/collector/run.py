@@ -36,6 +36,7 @@ from agent.collector.reading import (
     read_message,
     subscriptions,
 )
+from agent.collector.reminder import Reminder
 from agent.collector.retention import FOREVER, Keeping
 from agent.collector.twins import Twins
 from agent.collector.voice import Voice
@@ -142,6 +143,7 @@ class Collector:
             " see: fieldwatch-agent collected; the last one is %s"
         )
         self._rejected_logs: dict[Cause, _Tally] = {}
+        self._key_reminder = Reminder("this collector's key is no longer revoked")
 
     def stop(self) -> None:
         """Make ``run`` return soon; safe in a signal handler."""
@@ -282,9 +284,13 @@ class Collector:
         self._dropped_log.add(count, "by --days-max or --bytes-max")
 
     def renew(self) -> None:
-        """Read the keys of gateways again if they changed."""
-        if self._enrolled is not None:
-            self._enrolled.renew()
+        """Read the keys of gateways again if they changed; say if ours is revoked."""
+        if self._enrolled is None:
+            return
+        self._enrolled.renew()
+        if self._key is not None:
+            why = self._enrolled.why_revoked(self._key)
+            self._key_reminder.look(None if why is None else _revoked(self._key, why))
 
     def tell(self) -> None:
         """Log the counts now and then."""
@@ -418,6 +424,14 @@ class _Collecting:
             self._connection.publish(self._status_topic, self._online, retain=True)
 
 
+def _revoked(key: SecretKey, why: str) -> str:
+    return (
+        f"this collector's key {key.key_id.hex()} is revoked{f': {why}' if why else ''}. Gateways"
+        " that know it believe nothing that this collector says, and keep their messages; it goes"
+        f" on to file what comes. Make a new key and start it with that: {key.source}"
+    )
+
+
 def document(message: Message) -> dict[str, Any]:
     """Return a message for a program, with its topic."""
     topic = {"topic": message.topic}
@@ -464,7 +478,7 @@ def run(
         _LOG.warning("without --key gateways are told without a signature")
     else:
         ed25519()
-        if enrolled is not None and f"key {secret.key_id.hex()}" in enrolled.keyring.revoked:
+        if enrolled is not None and enrolled.why_revoked(secret) is not None:
             raise ConfigError(f"{key}: this key is revoked in {keys}; make a new one")
         _LOG.info("gateways are told with key %s", secret.key_id.hex())
     collector = Collector(settings, site, directory, on_message, keeping, enrolled, secret)

@@ -74,7 +74,7 @@ def test_a_good_bundle_says_that_it_passes(trained: Trained) -> None:
     assert len(verdict["gates"]) == 4
     assert trained.outcome.summary.startswith("The bundle passes all gates. ")
     line = "false events per day of normal operation: 0 (at most 1): passes"
-    assert line in trained.outcome.gates
+    assert line in trained.outcome.lines
     assert "The bundle passes all gates." in trained.path.with_suffix(".report.html").read_text()
 
 
