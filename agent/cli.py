@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from agent.commands.json_option import as_json_wanted, json_option
 from agent.commands.probe.commands import probe
 from models import __version__, console
 from models.console import Colored, say, say_error, say_json, say_lines
@@ -62,33 +61,33 @@ _MARKS = {
     "warn": Colored("WARN", "yellow"),
     "unknown": Colored("?   ", "yellow"),
 }
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 def main() -> NoReturn:
     """Run the command line; our own errors end in one line and their exit code."""
     console.begin()
-    asked: dict[str, bool] = {}
     try:
-        sys.exit(commands(standalone_mode=False, obj=asked))
+        sys.exit(commands(standalone_mode=False))
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             say_lines(error.ctx.get_usage(), error=True)
             say(f"Try '{error.ctx.command_path} --help' for help.", error=True)
         say_error("Error", error.format_message())
-        _fail(asked, error.format_message(), error.exit_code)
+        _fail(error.format_message(), error.exit_code)
     except click.Abort:
-        _fail(asked, "interrupted", INTERRUPTED)
+        _fail("interrupted", INTERRUPTED)
     except FieldwatchError as error:
         say_error("fieldwatch-agent", str(error))
-        _fail(asked, str(error), error.exit_code)
+        _fail(str(error), error.exit_code)
     except BrokenPipeError:  # the reader, head or less, has gone
         sys.stderr.close()
         sys.exit(0)
 
 
-def _fail(asked: Mapping[str, bool], message: str, exit_code: int) -> NoReturn:
+def _fail(message: str, exit_code: int) -> NoReturn:
     """End a command; a program that asked for JSON gets a document."""
-    if as_json_wanted(asked):
+    if "--json" in sys.argv:  # the words may not have been understood
         say_json({"error": {"message": message, "exit_code": exit_code}}, indent=None)
     sys.exit(exit_code)
 
@@ -140,7 +139,7 @@ commands.add_command(probe)
 @click.option(
     "--other-key-file", type=_FILE, help="The key (PEM) to it, unless it is in that file."
 )
-@json_option
+@_json_option
 def check(config_file: Path, origins: bool, as_json: bool, **other: Any) -> int:
     """Check configuration, bundles, ports, store, secrets and broker; say what to fix.
 
@@ -211,7 +210,7 @@ def schema(markdown: bool) -> int:
     help="Guard the limits of a stream of this configuration (agent.toml), too.",
 )
 @click.option("--stream", help="Which stream of --limits; not needed if there is only one.")
-@json_option
+@_json_option
 def replay(
     recording: Path,
     bundle_file: Path,
@@ -258,7 +257,7 @@ def replay(
 @click.option("--open", "open_only", is_flag=True, help="Only open alarms, the most severe first.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--follow", is_flag=True, help="Keep printing alarms as they open and close.")
-@json_option
+@_json_option
 def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json: bool) -> int:
     """List the alarms this gateway raised, newest last.
 
@@ -298,7 +297,7 @@ def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json
     type=click.Path(path_type=Path),
     help="Replace this file with the Prometheus text; for node-exporter's textfile collector.",
 )
-@json_option
+@_json_option
 def status(config_file: Path, prometheus: bool, output: Path | None, as_json: bool) -> int:
     """Show the agent's state: inputs, streams, alarms, link, counters.
 
@@ -325,7 +324,7 @@ def status(config_file: Path, prometheus: bool, output: Path | None, as_json: bo
 
 @commands.command()
 @_config_option
-@json_option
+@_json_option
 def state(config_file: Path, as_json: bool) -> int:
     """Show the running agent's state at this moment; `status` shows what it stored last."""
     from agent.control.client import NoAgent
@@ -396,7 +395,7 @@ def reload(config_file: Path) -> int:
     help="How far ahead.  [default: as trained]",
 )
 @click.option("--recursive", is_flag=True, help="Guess beyond the trained horizon.")
-@json_option
+@_json_option
 def forecast(
     config_file: Path,
     stream: str,
@@ -436,7 +435,7 @@ def forecast(
 )
 @click.option("--channel", "channels", multiple=True, help="Only this channel; may be repeated.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
-@json_option
+@_json_option
 def history(
     config_file: Path,
     stream: str,
@@ -474,7 +473,7 @@ def history(
 @commands.command()
 @_config_option
 @click.option("--stream", "streams", multiple=True, help="Only this stream; may be repeated.")
-@json_option
+@_json_option
 def values(config_file: Path, streams: tuple[str, ...], as_json: bool) -> int:
     """Show the newest measured value of each channel, its age, and each stream's score.
 
@@ -520,7 +519,7 @@ def bundle() -> None:
 
 @bundle.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@json_option
+@_json_option
 def inspect(file: Path, as_json: bool) -> int:
     """Show the contents of a bundle: channels, grid, thresholds, lineage, metrics."""
     from models import bundle as bundles
@@ -607,7 +606,7 @@ def new(role: Any, key: Path, name: str) -> int:
 @keys.command("list")
 @_config_option
 @_keys_option
-@json_option
+@_json_option
 def list_keys(config_file: Path, directory: Path | None, as_json: bool) -> int:
     """List the trusted keys: role, id, name, file, and why one is revoked."""
     from agent.commands import keys as key_commands
@@ -647,7 +646,7 @@ def revoke(key_id: str, why: str, config_file: Path, directory: Path | None) -> 
     help="The fault to inject half-way; cooling_loss is a slow drift, shown at high speed.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the simulated pump.")
-@json_option
+@_json_option
 def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
     """Show the main job on a simulated pump: serial line, scores, alarm, SQLite, MQTT.
 
@@ -683,7 +682,7 @@ def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
     help="Duration of each of three runs.",
 )
 @click.option("--layers", default="80,80", show_default=True, help="Cells per layer.")
-@json_option
+@_json_option
 def bench(
     streams: int, channels: int, rate: float, seconds: float, layers: str, as_json: bool
 ) -> int:
@@ -739,7 +738,7 @@ def bench(
     help="Size of the database without its log (8 MB); above it the oldest messages go."
     "  [default: 10 GiB]",
 )
-@json_option
+@_json_option
 def collect(
     directory: Path,
     site: str,
@@ -783,7 +782,7 @@ def collect(
     show_default=True,
     help="Most entries of the quarantine to print; the newest are printed.",
 )
-@json_option
+@_json_option
 def collected(directory: Path, cause: str | None, entries: int, as_json: bool) -> int:
     """Print what a collector has of each gateway, and what it did not file and why.
 

@@ -126,12 +126,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "pymodbus": {"agent/inputs/modbus_line.py"},
     "termios": {"agent/inputs/serial.py"},
     "selectors": {"agent/control/clients.py"},
-    "click": {
-        "agent/cli.py",
-        "agent/commands/json_option.py",
-        "agent/commands/probe/commands.py",
-        "trainer/cli.py",
-    },
+    "click": {"agent/cli.py", "agent/commands/probe/commands.py", "trainer/cli.py"},
     # tables take it from models.validation: an agent that runs does without it
     "pydantic": {
         "models/validation.py",
@@ -307,7 +302,7 @@ def loaded_by(statement: str) -> set[str]:
     [
         "import agent.cli",
         "import agent.health.status, agent.alarms.document, agent.config.location,"
-        " agent.store.writer, agent.health.prometheus",
+        " agent.store.writer, agent.health.prometheus, agent.commands.follow",
         "import agent.control.client",
     ],
 )

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from agent.commands.json_option import json_option as _as_json
 from models.console import say, say_error, say_json
 from models.printable import printable
 
@@ -28,6 +27,7 @@ _seconds = click.option(
     show_default=True,
     help="Listen this long.",
 )
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 def _name(_: click.Context, __: click.Parameter, value: str) -> str:

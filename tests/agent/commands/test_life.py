@@ -84,6 +84,7 @@ READING = (
     ("alarms", "--open"),
     ("status",),
     ("history", "--stream", "flow"),
+    ("values",),
 )
 
 
@@ -186,6 +187,10 @@ def test_following_tells_that_the_agent_ended_and_came_back(tmp_path: Path) -> N
         (("forecast", "--stream", "flow"), 78),
         (("state",), NO_AGENT),
         (("alarms", "--limit", "0"), WRONG_USAGE),
+        (("alarms", "--none-such"), WRONG_USAGE),
+        (("values",), NO_STORE),
+        (("keys", "list"), 78),
+        (("check", "--origins", "--none"), WRONG_USAGE),
     ],
 )
 def test_an_error_is_a_document_for_programs(
