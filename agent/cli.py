@@ -284,6 +284,8 @@ def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json
             for news in follow_alarms(reader, rows, found):
                 if isinstance(news, tuple):
                     _print_life(news, as_json)
+                    if news.watching and not as_json:
+                        say(Colored("an agent watches again", "green"))
                 else:
                     _print_alarm(news, as_json)
     return found.exit_code
@@ -879,7 +881,7 @@ def _print_alarm(alarm: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _print_life(life: Life, as_json: bool) -> None:
-    """Say that nothing watches, or that an agent watches again."""
+    """Say it if nothing watches; a program is told in any case."""
     if as_json:
         say_json({"agent": life._asdict()}, indent=None)
     elif (told := life.told()) is not None:

@@ -258,3 +258,18 @@ def test_a_cause_that_does_not_exist_names_those_that_do(tmp_path: Path) -> None
         assert "did you mean 'conflict'?" in ended.stderr
         assert "bad_signature, conflict, corrected" in ended.stderr
         assert call("collected", tmp_path, "--cause", "revoked_key").returncode == 0
+
+
+def test_alarms_follow_prints_the_end_and_the_return_of_the_agent(started: RealAgent) -> None:
+    words = [sys.executable, "-m", "agent", "alarms", "--follow", "--config", str(started.config)]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as following:
+        assert following.stdout is not None
+        started.kill()
+        assert "the agent was killed" in following.stdout.readline()
+        started.start()
+        assert following.stdout.readline() == "an agent watches again\n"
+        following.send_signal(signal.SIGINT)
+        assert following.wait(60) == 130
+        following.communicate()
