@@ -34,7 +34,7 @@ def describe(document: Document, not_watching: str | None = None) -> Iterator[st
     for name, stream in document["streams"].items():
         yield from _stream(name, stream)
     yield from set_aside_lines(document.get("set_aside"))  # none of an older agent
-    yield from _store(document["store"])
+    yield from _store(document["store"], document["uplink"] is not None)
     yield from uplink_lines(document["uplink"])
     yield from _control(document.get("control"))  # none of an older agent
     yield from _configuration(document.get("configuration"))  # nor this
@@ -178,8 +178,9 @@ def _errors(judged: Document) -> str:
     )
 
 
-def _store(store: Document) -> Iterator[str]:
-    yield (f"store     {store['ring_rows']} samples kept, {store['outbox_rows']} messages waiting")
+def _store(store: Document, has_uplink: bool) -> Iterator[str]:
+    waiting = "messages waiting" if has_uplink else "messages kept for an uplink"
+    yield f"store     {store['ring_rows']} samples kept, {store['outbox_rows']} {waiting}"
     if store.get("samples_evicted"):
         yield f"          samples dropped because the store is full: {store['samples_evicted']}"
     evicted = {kind: count for kind, count in store["evicted"].items() if count}
@@ -206,7 +207,7 @@ def _damage(report: Document) -> Iterator[str]:
 def uplink_lines(link: Document | None) -> Iterator[str]:
     """Yield how the link is doing, as a person reads it."""
     if link is None:
-        yield "uplink    none configured"
+        yield "uplink    none configured; messages wait, within limits, until [mqtt] names a broker"
         return
     trouble = f" ({link['last_error']})" if link["state"] != "online" and link["last_error"] else ""
     yield (

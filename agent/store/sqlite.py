@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -171,9 +172,31 @@ def _prepare(connection: Connection, path: Path, synchronous: Synchronous, name:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     current = len(MIGRATIONS[name])
     if version > current:
-        raise StoreError(f"{path}: written by a newer version of this software")
+        raise StoreError(
+            f"{path}: written by a newer version of this software: its tables have version"
+            f" {version}, and this one knows them up to {current}. Install the newer one again; or"
+            f" move the files of {path.parent} away, and the agent begins with new ones"
+        )
     if version < current:
-        migrate(connection, name)
+        with _room_named(path):
+            migrate(connection, name)
+
+
+@contextlib.contextmanager
+def _room_named(path: Path) -> Iterator[None]:
+    """Say of a full disk that a migration needs room, how much, and what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+            raise
+        needed_mb = 2 * path.stat().st_size / 1e6 + 1  # its pages anew, and the log of them
+        free_mb = shutil.disk_usage(path.parent).free / 1e6
+        raise StoreError(
+            f"{path}: the disk is full, and the tables must be brought up to this version: that"
+            f" takes up to {needed_mb:.0f} MB in {path.parent}, where {free_mb:.0f} MB are free."
+            " Make room, then start again; nothing is lost"
+        ) from error
 
 
 def check(connection: Connection, path: Path) -> None:

@@ -106,6 +106,17 @@ def document() -> dict[str, Any]:
     return next(one["data"] for one in examples if one["type"] == "fieldwatch.health.v1")
 
 
+def test_messages_without_an_uplink_do_not_seem_to_be_on_their_way(
+    document: dict[str, Any],
+) -> None:
+    document["store"]["outbox_rows"] = 42
+    told = "\n".join(describe(document | {"uplink": None}))
+    assert " samples kept, 42 messages kept for an uplink\n" in told
+    assert "uplink    none configured; messages wait, within limits, until [mqtt] names a" in told
+    line = next(line for line in describe(document) if line.startswith("store"))
+    assert line.endswith(" samples kept, 42 messages waiting")
+
+
 def test_a_person_reads_how_the_agent_is_doing(document: dict[str, Any]) -> None:
     lines = list(describe(document | {"uplink": None}))
     assert "machine   disk 22816 MB free, CPU 51 °C" in lines

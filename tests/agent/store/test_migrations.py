@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from agent.store.sqlite import current_version, open_for_writing
 from agent.store.wrapped import Wrapped
 from agent.store.writer import Store
 from tests.agent.store.test_writer import message, queued, samples
+from tests.conftest import ROOT
 
 DATA = Path(__file__).parents[1] / "data"
 VERSIONS = [
@@ -36,6 +40,21 @@ VERSIONS = [
     for version in range(1, current_version(name) + 1)
 ]
 CROWDED = (RECORDS, "1-crowded")  # with merged summaries, alarms, health, and times to the µs
+
+
+# opens a database on a disk that is full from then on
+ON_A_FULL_DISK = """
+import sys
+from pathlib import Path
+from tests.disk_layer import Layer
+Layer(fault=lambda: "full")
+from agent.store.sqlite import open_for_writing
+from models.errors import StoreError
+try:
+    open_for_writing(Path(sys.argv[1]), "FULL")
+except StoreError as error:
+    print(error)
+"""
 
 
 def make(directory: Path, name: str, version: int | str) -> dict[str, list[Any]]:
@@ -195,3 +214,23 @@ def test_a_collector_goes_on_with_its_old_file(tmp_path: Path, version: int) -> 
     with Collected(tmp_path, "plant") as collected:
         said = json.loads(collected.acknowledgement(Source("gw-1", "e" * 16)))
     assert (said["through_seq"], said["also"]) == (2, [[4, 4]])
+
+
+@pytest.mark.parametrize("name", [RECORDS, READINGS])
+def test_a_full_disk_is_told_with_what_a_migration_needs(tmp_path: Path, name: str) -> None:
+    before = make(tmp_path, name, 1)
+    with contextlib.closing(sqlite3.connect(tmp_path / name)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    told = subprocess.run(
+        [sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path / name)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert told.startswith(f"{tmp_path / name}: the disk is full, and the tables must be brought")
+    assert re.search(rf"takes up to \d+ MB in {tmp_path}, where \d+ MB are free", told)
+    assert "Make room, then start again; nothing is lost" in told
+    with contextlib.closing(sqlite3.connect(tmp_path / name)) as connection:
+        assert rows(connection) == before
+    open_for_writing(tmp_path / name, "FULL").close()
