@@ -29,7 +29,7 @@ from agent.alarms.document import (
 from models.times import iso_time, unix_s
 
 if TYPE_CHECKING:
-    from models.messages import Event
+    from models.messages import Event, EventKind
 
 State = Literal["opened", "closed"]
 OPENED: Final = "opened"
@@ -103,6 +103,18 @@ class Alarms:
         """Go on with alarms that the store has as open."""
         self._stored = list(stored)
         self._open = {alarm["number"]: alarm for alarm in self._stored}
+
+    def release(self, kind: EventKind) -> list[dict[str, Any]]:
+        """Give up the open alarms of a kind, and return them: another goes on with them."""
+        given = [alarm for alarm in self._open.values() if alarm["kind"] == kind]
+        for alarm in given:
+            del self._open[alarm["number"]]
+        return given
+
+    def go_on(self, alarm: dict[str, Any]) -> None:
+        """Go on with an alarm that another has released."""
+        self._open[alarm["number"]] = alarm
+        self._stored = [*self._stored, alarm]
 
     def leave_open(self, kinds: Collection[str], but: Collection[int] = ()) -> None:
         """Leave those that are open now as they are: what found them does not run for a while.

@@ -46,11 +46,11 @@ from models.messages import (
     named_quality,
 )
 from models.state import StateMismatch
-from models.times import iso_time
+from models.times import iso_time, unix_s
 
 _LOG = logging.getLogger(__name__)
 
-# what may go on though nobody looks; the baseline sees itself whether readings come
+# what may go on though nobody looks
 _LASTING = ("anomaly", "limit")
 _FOUND_BY = {"limit": FORECASTER, "limit_passed": MEASURED}  # where it is not the detector
 
@@ -124,8 +124,9 @@ class Stream:
 
         If not (first start, other bundle), numbers go on after ``last_number``, the alarms that
         are open are closed, as nothing watches them any more, and the stored state is forgotten.
-        What is ``Part.lasting`` goes on all the same. Where a baseline stands in for a refused
-        bundle, the alarms of the bundle stay open until a bundle runs again.
+        What is ``Part.lasting`` goes on all the same, and so does a silence: the clock found it,
+        and no detector. Where a baseline stands in for a refused bundle, the alarms of the bundle
+        stay open until a bundle runs again.
         """
         try:
             if not parts:
@@ -142,9 +143,11 @@ class Stream:
             self._alarms.adopt(open_alarms)
             lasting = {part.name for part in self._parts if part.lasting}
             self._restore_parts({name: parts[name] for name in lasting & parts.keys()}, batch)
+            silent = self._alarms.release("silent")
             if self._replaces_bundle:
                 self._alarms.leave_open(_LASTING)
             self.close_alarms("unwatched", batch, but=self._followed())
+            self._stay_silent(silent)
             return False
         self.detector.adopt(self._memory, self._number, restored)
         self._alarms.adopt(open_alarms)
@@ -167,19 +170,21 @@ class Stream:
     def replace(self, before: Stream, batch: Batch) -> None:
         """Take the place of the stream of the same name that another detector watched.
 
-        Alarm numbers and counters continue, and what is ``Part.lasting``. The summary in progress
-        is sent. The other alarms close and the stored state is forgotten, as both belong to the
-        other detector.
+        Alarm numbers and counters continue, and so does what is ``Part.lasting``, and a silence:
+        the clock found it. The summary in progress is sent. The other alarms close and the stored
+        state is forgotten, as both belong to the other detector.
         """
         lasting = [part for part in before._parts if part.lasting]
         kept = {event.number for part in lasting for event in part.open_events()}
         saved = {part.name: part.to_bytes(Moment.STOP) for part in lasting}
+        silent = before._alarms.release("silent")
         before.close("unwatched", batch, but=kept)
         batch.forget(self.name)
         self._alarms.adopt(before._alarms.open_among(kept))
         self._restore_parts({name: data for name, data in saved.items() if data}, batch)
         events = before.detector.events(before._memory, before._number)
         self.detector.events(self._memory, self._number).next_number = events.next_number
+        self._stay_silent(silent)
         self.counters.update(before.counters)
         self.last_time = before.last_time
         self.gaps.replace(before.gaps)
@@ -286,6 +291,17 @@ class Stream:
         if reason is not None and not opened:
             self._alarms.explain(reason)
         self.report(opened, batch, reason=reason)
+
+    def _stay_silent(self, alarms: Iterable[dict[str, Any]]) -> None:
+        """Go on with a ``silent`` alarm of the detector before, under its number."""
+        events, by_s = self.detector.events(self._memory, self._number), self.correction_s
+        for alarm in alarms:
+            opened, onset = unix_s(alarm["opened"]) - by_s, unix_s(alarm["onset"]) - by_s
+            next_number, events.next_number = events.next_number, alarm["number"]
+            self.detector.open_silence(self._memory, opened, onset, self._number)
+            events.next_number = next_number
+            self._alarms.go_on(alarm)
+            self.gaps.alarmed()
 
     def report(
         self,

@@ -221,3 +221,40 @@ def test_a_channel_that_was_missing_before_a_gap_is_not_blamed_for_it() -> None:
     gap(life, "device")
     life.rows(10, inputs=[1])
     assert life.brief()[1:] == [("missing", "opened", None)]
+
+
+@TIMED
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_silence_keeps_its_number_over_exchanges_of_the_bundle(
+    timed: bool, restart: bool
+) -> None:
+    """Whoever got its message must not get another one of the same silence."""
+    life = Life(timed=timed)
+    life.rows(40)
+    life.pause(100)
+    for detector in (7.0, 8.0):
+        if restart:
+            life.restart(detector=detector)
+        else:
+            life.exchange(detector)
+        life.pause(100)
+        (shown,) = life.streams.document(lambda _: 9)["pump"]["open_alarms"]
+        assert (shown["number"], shown["kind"]) == (1, "silent")
+    life.rows(1)
+    assert life.brief() == [("silent", "opened", "device"), ("silent", "closed", "device")]
+    first, last = life.told
+    assert (first["number"], first["opened"]) == (last["number"], last["opened"])
+    life.pause(100)
+    assert life.told[-1]["number"] == 2
+
+
+def test_what_a_bundle_found_does_not_go_on_with_another() -> None:
+    """It knows another normal: whether the machine is well by that is not known yet."""
+    life = Life()
+    life.rows(40)
+    life.rows(10, about=3.0)
+    life.exchange(7.0)
+    assert [(one["kind"], one["state"]) for one in life.told] == [
+        ("anomaly", "opened"),
+        ("anomaly", "closed"),
+    ]
