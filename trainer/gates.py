@@ -94,10 +94,11 @@ def _coverage(forecaster: Mapping[str, Any] | None, gates: GatesTable) -> Iterat
 
 
 def document(found: Sequence[Gate], accepted: bool) -> dict[str, Any]:
-    """Return the verdict for the metrics; ``accepted``: a person takes the bundle as it is."""
+    """Return the verdict for the metrics; ``accepted``: a person takes what fails as it is."""
+    passed = all(gate.passed for gate in found)
     return {
-        "passed": all(gate.passed for gate in found),
-        "accepted": accepted,
+        "passed": passed,
+        "accepted": accepted and not passed,
         "gates": [gate._asdict() | {"passed": gate.passed} for gate in found],
     }
 

@@ -36,6 +36,7 @@ from trainer.detector.parity import Agreement
 from trainer.detector.quantize import DetectorTrial
 from trainer.evaluate import Labelled
 from trainer.forecast import bundle as forecasting
+from trainer.forecast.build import BuiltForecaster
 from trainer.quiet import quiet
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Outcome(NamedTuple):
     path: Path  # of the bundle; a name with .failed in it if the bundle fails and nobody accepts it
     report: Path
     passed: bool  # all gates, or a person has accepted it
-    lines: list[str]  # one for each gate, and what the calibration cannot tell
+    lines: list[str]  # the figures of parity and of each gate, and what calibration cannot tell
     summary: str  # the verdict and what was found, in some sentences
 
 
@@ -120,7 +121,7 @@ def train(
     prepared = _prepare(file, say)
     lineage = _lineage(file, prepared)
     built = build(config, prepared.parts, prepared.channels, lineage, tflite_python, say)
-    bundle, forecaster, foretold = built.bundle, None, None
+    bundle, forecaster = built.bundle, None
     if config.forecast is not None:
         bundle, forecaster = forecasting.extend(
             bundle,
@@ -132,30 +133,52 @@ def train(
         )
     say("sealing and evaluating the file")
     sealed = seal.sealed(bundle)
-    held_out = [prepared.parts.test, *(recording.samples for recording in prepared.labelled)]
+    measured = _measure(sealed, built, forecaster, prepared, config, tflite_python)
+    found = gates.judge(measured.metrics, config.gates, config.parity)
+    verdict = gates.document(found, accept)
+    path = _path(output, config, verdict["passed"] or accept)
+    metrics_file, report_file = _beside(path)
+    output.mkdir(parents=True, exist_ok=True)
+    shipped = seal.ship(sealed, measured.metrics | {"verdict": verdict}, path)
+    _write_metrics(shipped, metrics_file)
+    report.write(shipped, measured.judged, built.epochs, measured.foretold, report_file)
+    summary = report.summary(shipped.manifest.metrics)
+    lines = [*map(_agreement_line, measured.agreements), *gates.lines(found)]
+    tail = sealed.manifest.tail
+    if tail is not None and (short := score_tail.foresight(tail, sealed.manifest.severities)):
+        lines.append(short)
+    return Outcome(path, report_file, verdict["passed"] or accept, lines, summary)
+
+
+class _Measured(NamedTuple):
+    """What a sealed file does on held-out data."""
+
+    metrics: dict[str, Any]
+    agreements: list[Agreement]
+    judged: evaluate.Judgement
+    foretold: forecasting.Foretold | None
+
+
+def _measure(
+    sealed: Bundle,
+    built: Built,
+    forecaster: BuiltForecaster | None,
+    prepared: Prepared,
+    config: Config,
+    tflite_python: Path | None,
+) -> _Measured:
+    """Measure a sealed bundle on the test part and on the labelled recordings."""
+    test, foretold = prepared.parts.test, None
+    held_out = [test, *(recording.samples for recording in prepared.labelled)]
     agreements = parity.compare(sealed, built.floating.network, held_out, tflite_python)
-    for line in map(_agreement_line, agreements):
-        say(line)
-    judged = evaluate.judge_all(sealed, prepared.parts.test, prepared.labelled, config.evaluate)
+    judged = evaluate.judge_all(sealed, test, prepared.labelled, config.evaluate)
     metrics = built.metrics | evaluate.metrics(judged, sealed.manifest)
     metrics["data"] = prepared.metrics()
     metrics["parity"] = [agreement._asdict() for agreement in agreements]
     if config.forecast is not None and forecaster is not None:
         foretold = forecasting.judge(sealed, forecaster, prepared.parts, config.forecast)
         metrics["forecaster"] = foretold.metrics
-    found = gates.judge(metrics, config.gates, config.parity)
-    metrics["verdict"] = gates.document(found, accept)
-    passed = accept or metrics["verdict"]["passed"]
-    path = _path(output, config, passed)
-    metrics_file, report_file = _beside(path)
-    output.mkdir(parents=True, exist_ok=True)
-    shipped = seal.ship(sealed, metrics, path)
-    _write_metrics(shipped, metrics_file)
-    report.write(shipped, judged, built.epochs, foretold, report_file)
-    lines, tail = list(gates.lines(found)), sealed.manifest.tail
-    if tail is not None and (short := score_tail.foresight(tail, sealed.manifest.severities)):
-        lines.append(short)
-    return Outcome(path, report_file, passed, lines, report.summary(metrics))
+    return _Measured(metrics, agreements, judged, foretold)
 
 
 def _path(output: Path, config: Config, passed: bool) -> Path:
