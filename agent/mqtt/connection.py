@@ -25,9 +25,9 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.guard import Guard
 from agent.mqtt.bounded_queue import BoundedQueue
+from agent.mqtt.bounded_socket import BoundedSocket
 from agent.mqtt.client import Client
 from agent.mqtt.credentials import Credentials
-from agent.mqtt.packets import BoundedSocket
 from models.errors import FieldwatchError
 
 if TYPE_CHECKING:
@@ -337,7 +337,7 @@ class Connection:
 
     def _on_disconnect(self, _: Any, __: Any, ___: Any, code: ReasonCode, ____: Any) -> None:
         bounded = self._client.bounded
-        trouble = None if bounded is None else bounded.trouble
+        trouble = None if bounded is None else bounded.packets.trouble
         reason = "the connection broke" if code.value == _UNSPECIFIED else str(code)
         self.events.put(Lost(trouble or reason, code.value == _TAKEN_OVER))
 
@@ -365,11 +365,11 @@ class Connection:
         bounded = self._client.bounded
         assert bounded is not None  # nothing else brings messages
         topic, body = received.topic, received.body
-        if (size := bounded.too_large(body)) is not None:
+        if (size := bounded.packets.too_large(body)) is not None:
             if qos:
                 self.acknowledge(received.packet)
             self.events.put(TooLarge(topic, size, received.retained), len(topic))
-        elif bounded.has_no_topic(body):
+        elif bounded.packets.has_no_topic(body):
             if qos:
                 self.acknowledge(received.packet)
             self.events.put(NoTopic())

@@ -1,10 +1,9 @@
 """Cuts what a broker sends, packet by packet, to a bounded size before paho sees it.
 
 paho keeps a packet until it is complete, up to 256 MB. Not every broker respects the maximum packet
-size of a client, and with MQTT 3.1.1 a client cannot announce one. ``BoundedSocket`` is between the
-network and paho. It reads in large pieces, and passes on what fits. It discards a longer message
-while it arrives, and paho gets a short one in its place: with the same topic and packet number, so
-that paho acknowledges it and the broker does not send it for ever.
+size of a client, and with MQTT 3.1.1 a client cannot announce one. So what fits is passed on, and a
+longer message is discarded while it arrives: paho gets a short one in its place, with the same
+topic and packet number, so that paho acknowledges it and the broker does not send it for ever.
 
 A message whose topic is not text is replaced, too; and properties of messages, which nobody here
 reads, are removed. Either would end paho's network thread, because not every broker checks them as
@@ -14,14 +13,13 @@ paho does.
 from __future__ import annotations
 
 import secrets
-import socket
 from collections.abc import Callable
 from typing import Final
 
 _PUBLISH: Final = 3
 _QOS: Final = 0b110  # of the first byte of a message
 _QOS_1: Final = 0b010
-_PIECE_BYTES: Final = 65_536
+PIECE_BYTES: Final = 65_536
 _LENGTH_BYTES_MAX: Final = 4  # of a fixed header, by the standard
 _FIXED_BYTES_MAX: Final = 1 + _LENGTH_BYTES_MAX
 _MORE: Final = 128  # in a byte of a length: another one follows
@@ -30,11 +28,10 @@ _MARK_BYTES: Final = 16
 _SIZE_BYTES: Final = 4
 
 
-class BoundedSocket:
-    """A socket to a broker; paho's network thread reads from it.
+class Packets:
+    """What one connection brings; ``agent.mqtt.bounded_socket`` feeds it. It does no I/O.
 
     Args:
-        sock: The socket, which may be a TLS one.
         packet_bytes_max: A longer packet is not kept. If it is a message, ``too_large`` knows its
             replacement; any other ends the connection.
         mqtt5: Whether messages have properties.
@@ -43,45 +40,44 @@ class BoundedSocket:
     """
 
     def __init__(
-        self,
-        sock: socket.socket,
-        packet_bytes_max: int,
-        mqtt5: bool,
-        wait_for_room: Callable[[], None],
+        self, packet_bytes_max: int, mqtt5: bool, wait_for_room: Callable[[], None]
     ) -> None:
-        self._sock = sock
         self._packet_bytes_max = packet_bytes_max
         self._mqtt5 = mqtt5
         self._wait_for_room = wait_for_room
         self._mark = secrets.token_bytes(_MARK_BYTES)  # which no sender can know ...
         self._no_text = secrets.token_bytes(_MARK_BYTES)  # ... nor this, for one without a topic
-        self._within_tls = getattr(sock, "pending", None)
         self._buffer, self._at = b"", 0  # what was read, and how much of it is used
-        self._starved = False  # it needs more bytes to continue
         self._ready = b""  # for the reader, before what is in the buffer
         self._passing = 0  # bytes of the packet that are passed on unchanged
         self._discarding = 0  # bytes of the packet that are discarded
-        self.trouble: str | None = None  # why ``recv`` has raised ConnectionAbortedError
+        self.trouble: str | None = None  # why ``take`` has raised ConnectionAbortedError
 
-    def recv(self, buffer_size: int) -> bytes:
-        """Return at most ``buffer_size`` bytes; none at the end of the connection.
+    def feed(self, data: bytes) -> None:
+        """Add what was received."""
+        self._buffer, self._at = self._buffer[self._at :] + data, 0
+
+    def __len__(self) -> int:
+        """Return how many bytes were received, or made, and not taken yet."""
+        return len(self._ready) + len(self._buffer) - self._at
+
+    def take(self, bytes_max: int) -> bytes:
+        """Return at most so many bytes of what fits; none: more has to be received first.
 
         Raises:
-            OSError: from the socket; ConnectionAbortedError for what is not MQTT, or too large.
+            ConnectionAbortedError: what was received is not MQTT, or too large.
 
         """
         while not self._ready:
             if self._passing:
-                if self._at == len(self._buffer) and not self._read():
-                    return b""
-                end = min(self._at + min(buffer_size, self._passing), len(self._buffer))
+                end = min(self._at + min(bytes_max, self._passing), len(self._buffer))
                 data = self._buffer[self._at : end]
                 self._passing -= end - self._at
                 self._at = end
                 return data
             if not (self._discard() if self._discarding else self._begin()):
                 return b""
-        data, self._ready = self._ready[:buffer_size], self._ready[buffer_size:]
+        data, self._ready = self._ready[:bytes_max], self._ready[bytes_max:]
         return data
 
     def too_large(self, payload: bytes | bytearray) -> int | None:
@@ -94,24 +90,10 @@ class BoundedSocket:
         """Whether a message replaces one whose topic is not text."""
         return payload.startswith(self._no_text)
 
-    def _read(self) -> bool:
-        """Read more; return whether the broker is still connected."""
-        try:
-            data = self._sock.recv(_PIECE_BYTES)
-        except OSError:  # there is nothing yet, mostly
-            self._starved = True
-            raise
-        self._buffer, self._at = self._buffer[self._at :] + data, 0
-        self._starved = False
-        return bool(data)
-
     def _begin(self) -> bool:
-        """Decide what to do with a packet; return whether the broker is still connected."""
+        """Decide what to do with a packet; return whether enough of it has come for that."""
         self._wait_for_room()
-        while not self._decided():
-            if not self._read():
-                return False
-        return True
+        return self._decided()
 
     def _decided(self) -> bool:
         """Decide, if enough of the packet has come."""
@@ -222,50 +204,22 @@ class BoundedSocket:
         """
         properties = b"\0" * self._mqtt5
         begin = head + properties + mark + size.to_bytes(_SIZE_BYTES, "big")
-        return _header(first, len(begin) + self._discarding // _PIECE_BYTES) + begin
+        return _header(first, len(begin) + self._discarding // PIECE_BYTES) + begin
 
     def _discard(self) -> bool:
-        """Discard the received part of a long message; return whether the broker is connected."""
-        if self._at == len(self._buffer) and not self._read():
+        """Discard the received part of a long message; return whether there was any."""
+        if self._at == len(self._buffer):
             return False
-        before = self._discarding // _PIECE_BYTES
+        before = self._discarding // PIECE_BYTES
         count = min(len(self._buffer) - self._at, self._discarding)
         self._at += count
         self._discarding -= count
-        self._ready = b"\0" * (before - self._discarding // _PIECE_BYTES)
+        self._ready = b"\0" * (before - self._discarding // PIECE_BYTES)
         return True
 
     def _broken(self, trouble: str) -> ConnectionAbortedError:
         self.trouble = trouble
         return ConnectionAbortedError(trouble)
-
-    # what else paho does with a socket
-
-    def send(self, buffer: bytes | bytearray) -> int:
-        """See ``socket.send``."""
-        return self._sock.send(buffer)
-
-    def close(self) -> None:
-        """See ``socket.close``."""
-        self._sock.close()
-
-    def shutdown(self, how: int) -> None:
-        """See ``socket.shutdown``."""
-        self._sock.shutdown(how)
-
-    def fileno(self) -> int:
-        """See ``socket.fileno``."""
-        return self._sock.fileno()
-
-    def setblocking(self, flag: bool) -> None:
-        """See ``socket.setblocking``."""
-        self._sock.setblocking(flag)
-
-    def pending(self) -> int:
-        """Return how many bytes can be read that ``select`` does not see."""
-        waiting = 0 if self._starved else len(self._buffer) - self._at
-        within = self._within_tls() if self._within_tls else 0
-        return len(self._ready) + waiting + within
 
 
 def _is_topic(topic: bytes) -> bool:

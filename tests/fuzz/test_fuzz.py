@@ -44,8 +44,8 @@ from agent.health.measured import rss_mb
 from agent.inputs.kinds import open_input
 from agent.inputs.source import Chunk
 from agent.journal import INPUT, JournalHandler
+from agent.mqtt.bounded_socket import BoundedSocket
 from agent.mqtt.connection import Received
-from agent.mqtt.packets import BoundedSocket
 from agent.mqtt.payload import Payload
 from agent.parsing.checksum import checked, signed
 from agent.parsing.lines import LineParser
@@ -417,7 +417,7 @@ def test_whatever_a_broker_sends_is_passed_on_shortened_or_ends_the_connection()
             with contextlib.suppress(ConnectionAbortedError):
                 while more := bounded.recv(chance.choice([1, 2, 100, 100_000])):
                     got += more
-        if not broken and bounded.trouble is None and all(len(one) <= 1000 for one in sent):
+        if not broken and bounded.packets.trouble is None and all(len(one) <= 1000 for one in sent):
             assert got == stream
         assert len(got) <= len(stream) + 100 * len(sent)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from agent.mqtt.packets import BoundedSocket
+from agent.mqtt.bounded_socket import BoundedSocket
 from tests.conftest import WAIT_S_MAX
 from tests.scripted_broker import fixed_header
 
@@ -109,11 +109,11 @@ def test_a_longer_message_has_a_short_one_in_its_place(
     first, body = one.packet()
     head = b"\0\3a/b" + (b"\0\7" if qos else b"") + (b"\0" if mqtt5 else b"")
     assert (first, body[: len(head)]) == (large[0], head)
-    assert one.bounded.too_large(body[len(head) :]) == len(large)
+    assert one.bounded.packets.too_large(body[len(head) :]) == len(large)
     assert len(body) < 100
     first, body = one.packet()
     assert fixed_header(first, len(body)) + body == small
-    assert one.bounded.too_large(body) is None
+    assert one.bounded.packets.too_large(body) is None
 
 
 def test_a_reader_hears_that_something_comes_while_a_large_message_does(reading: Connect) -> None:
@@ -127,8 +127,8 @@ def test_a_reader_hears_that_something_comes_while_a_large_message_does(reading:
 def test_nobody_can_send_what_looks_like_a_message_that_was_too_large(reading: Connect) -> None:
     one, other = reading(message(2000)), reading(b"")
     _, body = one.packet()
-    assert one.bounded.too_large(body[7:]) is not None
-    assert other.bounded.too_large(body[7:]) is None
+    assert one.bounded.packets.too_large(body[7:]) is not None
+    assert other.bounded.packets.too_large(body[7:]) is None
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_what_is_no_mqtt_or_no_message_and_too_large_ends_the_connection(
     one = reading(sent)
     with pytest.raises(ConnectionAbortedError, match=said):
         one.packet()
-    assert said in str(one.bounded.trouble)
+    assert said in str(one.bounded.packets.trouble)
 
 
 def test_an_end_in_the_middle_is_an_end(reading: Connect) -> None:
@@ -161,7 +161,7 @@ def test_an_end_in_the_middle_is_an_end(reading: Connect) -> None:
         one = reading(large[:cut])
         while one.bounded.recv(100):
             pass
-        assert one.bounded.trouble is None
+        assert one.bounded.packets.trouble is None
 
 
 @pytest.mark.parametrize("topic", [b"\xff\xfe", b"a/\xed\xa0\x80", b"a\0b", b"\x80" * 65_535, b""])
@@ -179,8 +179,8 @@ def test_a_message_whose_topic_is_no_text_has_one_in_its_place(
     first, body = one.packet()
     head = b"\0\1?" + (b"\0\7" if qos else b"") + (b"\0" if mqtt5 else b"")
     assert (first, body[: len(head)]) == (0x30 | qos << 1, head)
-    assert one.bounded.has_no_topic(body[len(head) :])
-    assert one.bounded.too_large(body[len(head) :]) is None
+    assert one.bounded.packets.has_no_topic(body[len(head) :])
+    assert one.bounded.packets.too_large(body[len(head) :]) is None
     first, body = one.packet()
     assert fixed_header(first, len(body)) + body == small
 

@@ -24,6 +24,7 @@ from agent.config.inputs import MqttInputTable
 from agent.health.status import input_lines
 from agent.inputs.mqtt import MqttInput
 from agent.inputs.source import Chunk
+from agent.mqtt.bounded_socket import BoundedSocket
 from agent.mqtt.client import Client
 from agent.mqtt.connection import (
     Connected,
@@ -35,7 +36,6 @@ from agent.mqtt.connection import (
     Subscribed,
     TooLarge,
 )
-from agent.mqtt.packets import BoundedSocket
 from agent.mqtt.version import probe_broker
 from tests.conftest import ROOT, WAIT_S_MAX, RealBroker, wait_until
 from tests.scripted_broker import ScriptedBroker, Session
