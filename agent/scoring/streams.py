@@ -6,14 +6,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.alarms.document import Reason, link_lost
 from agent.config.load import StreamTable
 from agent.health.measured import inference
-from agent.inputs.source import Chunk, InputStatus
+from agent.inputs.source import Chunk
 from agent.parsing.lines import LineParser
 from agent.scoring.fleet import Fleet, misfit
 from agent.scoring.intake import Intake
 from agent.scoring.origin import Origin, Unwatched
+from agent.scoring.silence import Links, Silence
 from agent.store.batch import Batch
 from models.detector import Detector
 from models.messages import stored_samples
@@ -37,7 +37,7 @@ class Streams:
         inputs: Mapping[str, str],
         parsers: Mapping[str, LineParser],
         unwatched: Sequence[Unwatched] = (),
-        links: Mapping[str, Callable[[], InputStatus]] | None = None,
+        links: Links | None = None,
     ) -> None:
         self._fleets, self._clock = list(fleets), fleets[0].clock
         self._by_name = {stream.name: stream for fleet in fleets for stream in fleet.streams}
@@ -45,10 +45,7 @@ class Streams:
         self._inputs = inputs
         watched = {name: stream for name, stream in inputs.items() if stream in self._by_name}
         self._intake = Intake(fleets, watched, parsers)
-        self._heard: dict[str, float] = {}  # monotonic time of each stream's last reading
-        self._links = links or {}
-        # which input of a stream had no link since its last reading, and why
-        self._lost: dict[str, str] = {}
+        self._silence = Silence(self._by_name, inputs, links or {}, self._intake.nothing_usable)
 
     def __len__(self) -> int:
         """Return how many are watched."""
@@ -63,7 +60,7 @@ class Streams:
 
         ``samples_from``: returns a stream's stored samples from a number on.
         """
-        self._heard = dict.fromkeys(self._by_name, self._clock.monotonic_s())
+        self._silence.begin(self._clock.monotonic_s())
         for stream in self._by_name.values():
             if stream.saved_through is not None and (
                 rows := samples_from(stream.name, stream.saved_through)
@@ -88,42 +85,14 @@ class Streams:
     def take(self, chunks: Sequence[Chunk], batch: Batch) -> None:
         """Parse and score chunks."""
         for chunk, stream in self._intake.take(chunks, batch):
-            self._hear(stream, chunk.arrived_mono_s)
-
-    def _hear(self, name: str, now: float) -> None:
-        """Take note of a reading of a stream, and of the pause before it."""
-        paused_s, self._heard[name] = now - self._heard.get(name, now), now
-        gaps = self._by_name[name].gaps
-        if paused_s > gaps.least_s:
-            gaps.pause(paused_s, self._lost.get(name))
-        if self._lost:
-            self._lost.pop(name, None)
-
-    def _look_at_links(self, name: str) -> None:
-        """Take note if an input of a stream that brings nothing has lost what it reads from."""
-        for source, stream in self._inputs.items():
-            if stream == name and source in self._links:
-                link = self._links[source]()
-                if not link.connected and link.since is not None:  # else it has not tried yet
-                    self._lost[name] = f"input {source}: {link.last_error}"
+            self._silence.over(stream, chunk.arrived_mono_s)
 
     def tick(self, batch: Batch) -> None:
         """Score held rows that have become usable; raise an alarm for silent streams."""
         now = self._clock.monotonic_s()
         for name in self._intake.look(batch):
-            self._hear(name, now)
-        for name, heard in self._heard.items():
-            stream, silent_s = self._by_name[name], now - heard
-            if silent_s > min(stream.gaps.least_s / 2, stream.silent_after_s):
-                self._look_at_links(name)
-            if silent_s > stream.silent_after_s:
-                stream.open_silence(heard, batch, self._why_silent(name))
-
-    def _why_silent(self, name: str) -> Reason | None:
-        """Return why a stream has no readings; None: its device sends nothing, as far as known."""
-        if (lost := self._lost.get(name)) is not None:
-            return link_lost(lost)
-        return self._intake.nothing_usable(name)
+            self._silence.over(name, now)
+        self._silence.look(now, batch)
 
     def flush(self, batch: Batch) -> None:
         """Put what was scored since the last call into ``batch``."""
@@ -190,7 +159,8 @@ class Streams:
 
     def leave(self, names: Collection[str]) -> None:
         """Save nothing more of these streams, because a defect may have touched them."""
-        self._by_name = {n: stream for n, stream in self._by_name.items() if n not in names}
+        for name in self._by_name.keys() & names:
+            del self._by_name[name]
 
     def timed_by_arrival(self) -> frozenset[str]:
         """Return the names of those whose samples have the gateway's own times."""

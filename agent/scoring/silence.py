@@ -1,0 +1,80 @@
+"""When streams were last heard of, and why one that says nothing is silent.
+
+A link that is lost, or rows of which none can be used, explain a silence: then nobody blames the
+device. What is not explained is the device's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from agent.alarms.document import Reason, link_lost
+
+if TYPE_CHECKING:
+    from agent.inputs.source import InputStatus
+    from agent.scoring.stream import Stream
+    from agent.store.batch import Batch
+
+Links = Mapping[str, Callable[[], "InputStatus"]]
+
+
+class Silence:
+    """Watches that streams bring readings; one thread uses it.
+
+    Args:
+        streams: By name. An exchanged one is in the place of the one before.
+        inputs: Each input's stream, by the input's name.
+        links: Says of each input, by its name, whether what it reads from is there.
+        unusable: Returns why a stream is silent though rows come; None: none come.
+
+    """
+
+    def __init__(
+        self,
+        streams: Mapping[str, Stream],
+        inputs: Mapping[str, str],
+        links: Links,
+        unusable: Callable[[str], Reason | None],
+    ) -> None:
+        self._streams, self._inputs = streams, inputs
+        self._links, self._unusable = links, unusable
+        self._heard: dict[str, float] = {}  # monotonic time of each stream's last reading
+        # which input of a stream had no link since its last reading, and why
+        self._lost: dict[str, str] = {}
+
+    def begin(self, now: float) -> None:
+        """Wait for readings from now on (monotonic)."""
+        self._heard = dict.fromkeys(self._streams, now)
+
+    def over(self, name: str, now: float) -> None:
+        """Take note of a reading of a stream, and of the pause before it."""
+        paused_s, self._heard[name] = now - self._heard.get(name, now), now
+        gaps = self._streams[name].gaps
+        if paused_s > gaps.least_s:
+            gaps.pause(paused_s, self._lost.get(name))
+        if self._lost:
+            self._lost.pop(name, None)
+
+    def look(self, now: float, batch: Batch) -> None:
+        """Raise an alarm for silent streams."""
+        for name, heard in self._heard.items():
+            stream, silent_s = self._streams[name], now - heard
+            if silent_s > min(stream.gaps.least_s / 2, stream.silent_after_s):
+                self._look_at_links(name)
+            if silent_s > stream.silent_after_s:
+                stream.open_silence(heard, batch, self._reason(name))
+
+    def _look_at_links(self, name: str) -> None:
+        """Take note if an input of a stream that brings nothing has lost what it reads from."""
+        for source, stream in self._inputs.items():
+            if stream == name and source in self._links:
+                link = self._links[source]()
+                if not link.connected and link.since is not None:  # else it has not tried yet
+                    self._lost[name] = f"input {source}: {link.last_error}"
+
+    def _reason(self, name: str) -> Reason | None:
+        """Return why a stream has no readings; None: its device sends nothing, as far as known."""
+        if (lost := self._lost.get(name)) is not None:
+            return link_lost(lost)
+        return self._unusable(name)
