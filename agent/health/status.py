@@ -5,6 +5,7 @@ Does not import numpy: the command must be fast on small gateways and over slow 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -122,6 +123,8 @@ def _stream(name: str, stream: Document) -> Iterator[str]:
         f" {'none' if score is None else format(score, '.2f')} by {stream['bundle']}"
         f" on {stream['interpreter']}"
     )
+    if warm_up := stream.get("warm_up"):  # none of an older agent's
+        yield f"          {_warm_up(stream, warm_up)}"
     if signer := stream.get("signer"):  # none of an older agent's
         yield f"          signed by key {signer['key_id']} ({signer['comment']})"
     yield from _refused(stream)
@@ -129,10 +132,35 @@ def _stream(name: str, stream: Document) -> Iterator[str]:
     if quality := stream.get("quality"):  # none of an older agent's
         told = ", ".join(f"{channel} {what}" for channel, what in quality.items())
         yield f"          not measured: {told}"
+    for channel, since in stream.get("unchanged", {}).items():
+        yield f"          {channel} has not changed since {since}: is that right?"
     if stream.get("forecast"):  # a status stored before there were forecasts has none
         yield from _forecast(stream["forecast"])
     for alarm in gravest_first(stream["open_alarms"]):
         yield f"  ALARM   {describe_alarm(alarm)}"
+
+
+def _warm_up(stream: Document, warm_up: Document) -> str:
+    """Say when scores begin, and why not now."""
+    by = "the baseline" if stream["detector"] == "hampel" else "the network"
+    needs = f"{by} needs {warm_up['needs_samples']} samples, and has {warm_up['has_samples']}"
+    if not warm_up["left_s"]:
+        return f"no score: {needs}, but not enough values of channels that have a score"
+    return f"scores begin in {_duration(warm_up['left_s'])}: {needs}"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time to wait in its two greatest units.
+
+    >>> _duration(130), _duration(7320), _duration(12.4)
+    ('2 min 10 s', '2 h 2 min', '13 s')
+    """
+    whole = math.ceil(seconds)
+    for unit, size, lower, part in (("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {unit}" + (f" {rest} {lower}" if rest else "")
+    return f"{whole} s"
 
 
 def _refused(stream: Document) -> Iterator[str]:
@@ -144,7 +172,13 @@ def _refused(stream: Document) -> Iterator[str]:
 
 
 def _forecast(forecast: Document) -> Iterator[str]:
-    if forecast["refused"]:
+    if warm_up := forecast.get("warm_up"):  # none of an older agent's
+        yield (
+            f"forecast  begins in {_duration(warm_up['left_s'])}: it needs"
+            f" {warm_up['needs_steps']} steps of {span(forecast['step_s'])}, and has"
+            f" {warm_up['has_steps']}"
+        )
+    elif forecast["refused"]:
         yield f"forecast  none: {forecast['refused']}"
     else:
         made = forecast["last_forecast"] or "nothing yet"

@@ -86,6 +86,8 @@ class Unwatched:
             "open_alarms": self._open_alarms,
             "counters": dict(self.counters),
             "forecast": None,
+            "warm_up": None,
+            "unchanged": {},
             "watched": False,
             "signer": None,
             "stands_in": None,

@@ -16,13 +16,14 @@ from agent.alarms.predicted import LimitWatch
 from agent.clock import Clock
 from agent.config.load import StreamTable
 from agent.scoring.part import Changes, Moment, Part, Teller
+from agent.scoring.remarks import Unchanged
 from agent.scoring.summary import Summary
 from agent.store.batch import Batch
 from models.accuracy import by_channel, by_lead
 from models.align import Aligners
 from models.detector import Detector, Memory
 from models.features import Features
-from models.forecaster import NEVER
+from models.forecaster import NEVER, Forecaster, ForecastState
 from models.manifest import Channel
 from models.messages import Event, Float32, Forecast, Samples
 from models.times import iso_time
@@ -92,6 +93,7 @@ class Summaries(Part):
     ) -> None:
         self._teller, self._channels, self._clock = teller, channels, clock
         self.summary = Summary(channels, interval_s)
+        self.unchanged = Unchanged()
 
     def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
         """Begin another interval; what the one in progress has is sent."""
@@ -117,6 +119,7 @@ class Summaries(Part):
 
     def _send(self, ended: list[dict[str, Any]], time: float, batch: Batch) -> None:
         for summary in ended:
+            self.unchanged.see(summary)
             self._teller.send("summary", time, summary, batch)
 
 
@@ -260,12 +263,22 @@ class Limits(Part):
             "step_s": forecaster.step_s,
             "horizon_s": forecaster.part.horizon_steps * forecaster.step_s,
             "last_forecast": self._step_time(made),
+            "warm_up": self._warm_up(forecaster, state),
             "refused": refused and f"{refused.reason.replace('_', ' ')}: {refused.detail}",
             "counters": dict(state.counters),
             "limits": self._watch.document(self._teller.correction_s),
             "accuracy": by_channel(forecaster, state.judged),
             "by_lead": by_lead(forecaster, state.judged),
         }
+
+    @staticmethod
+    def _warm_up(forecaster: Forecaster, state: ForecastState) -> dict[str, Any] | None:
+        """Return how many steps are there of those that a forecast needs; None: all are."""
+        needed, has = forecaster.part.context_steps, int(state.history.written.max())
+        if has >= needed:
+            return None
+        left_s = (needed - has) * forecaster.step_s
+        return {"needs_steps": needed, "has_steps": has, "left_s": left_s}
 
     def _step_time(self, number: int) -> str | None:
         if number == NEVER or self._forecaster is None:

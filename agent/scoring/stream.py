@@ -28,6 +28,7 @@ from agent.scoring.gaps import Gaps
 from agent.scoring.origin import BASELINE, Origin
 from agent.scoring.part import Moment, Part
 from agent.scoring.parts import Doubts, GridPosition, Limits, PassedLimits, Summaries
+from agent.scoring.remarks import WarmUp
 from agent.scoring.summary import uncertain
 from agent.store.batch import THROUGH, Batch
 from agent.store.record import Kind, Outgoing
@@ -93,6 +94,8 @@ class Stream:
         self.add(GridPosition(aligners, number))
         self.add(summaries := Summaries(self, manifest.channel_names, summary_interval_s, clock))
         self.add(Doubts(summaries))
+        self.add(summaries.unchanged)
+        self.add(WarmUp(self, manifest))
         self.gaps = Gaps(self, manifest.sampling, settings.lateness_samples)
         self.add(self.gaps)
         self.origin = origin or Origin()
