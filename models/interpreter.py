@@ -114,7 +114,9 @@ class StepNetwork:
     def _resize(self, batch: int) -> None:
         for name, width in (("sample", self.sample_size), ("state", self.state_size)):
             self._interpreter.resize_tensor_input(self._index[name], [batch, width])
-        with contextlib.nullcontext() if self._batch else _quiet():  # XNNPACK comes in, says so
+        with (
+            contextlib.nullcontext() if self._batch else without_chatter()
+        ):  # XNNPACK comes in, says so
             self._interpreter.allocate_tensors()
         self._batch = batch
         tensors = [self._interpreter.tensor(self._index[name]) for name in _TENSORS]
@@ -218,7 +220,7 @@ _REDIRECTED = threading.Lock()  # stderr is the process's
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def without_chatter() -> Iterator[None]:
     """Keep what native code tells of itself off stderr; there is no setting for it.
 
     Whatever else is written to stderr meanwhile, also by other threads, comes after the block.

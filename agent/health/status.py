@@ -33,7 +33,7 @@ def describe(document: Document, not_watching: str | None = None) -> Iterator[st
     for name, source in document["inputs"].items():
         yield from input_lines(name, source)
     for name, stream in document["streams"].items():
-        yield from _stream(name, stream)
+        yield from stream_lines(name, stream)
     yield from set_aside_lines(document.get("set_aside"))  # none of an older agent
     yield from _store(document["store"], document["uplink"] is not None)
     yield from uplink_lines(document["uplink"])
@@ -109,7 +109,8 @@ def set_aside_lines(aside: Document | None) -> Iterator[str]:
 _STANDS_IN = {"previous_bundle": "the bundle that ran before", "baseline": "the baseline"}
 
 
-def _stream(name: str, stream: Document) -> Iterator[str]:
+def stream_lines(name: str, stream: Document) -> Iterator[str]:
+    """Yield how a stream is doing, as a person reads it."""
     score = stream["last_score"]
     if not stream.get("watched", True):  # of an older agent each is
         yield f"stream    {name}: NOT WATCHED, its readings are not stored"

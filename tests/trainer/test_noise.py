@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.interpreter import _quiet
+from models.interpreter import without_chatter
 from tests.conftest import ROOT
 from tests.trainer.conftest import CONFIG, Trained, machine, write_recording
 
@@ -51,10 +51,10 @@ def test_a_training_is_told_without_noise(tmp_path: Path) -> None:
 
 
 def test_only_what_is_no_error_is_kept_back(capfd: pytest.CaptureFixture[str]) -> None:
-    with _quiet():
+    with without_chatter():
         os.write(2, b"INFO: Created a delegate\nERROR: no memory\nINFO: and so on\n")
         os.write(2, b"of another thread\n")
-    with pytest.raises(ValueError, match="refused"), _quiet():
+    with pytest.raises(ValueError, match="refused"), without_chatter():
         os.write(2, b"ERROR: a reason\n")
         raise ValueError("refused")
     os.write(2, b"later\n")

@@ -21,7 +21,7 @@ from tests.uplink_rig import Collecting
 
 @pytest.fixture(autouse=True)
 def _looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(enrolled_keys, "_LOOK_S", 0.0)
+    monkeypatch.setattr(enrolled_keys, "LOOK_S", 0.0)
 
 
 def directory_with(tmp_path: Path, role: str, name: str) -> tuple[Path, Path]:

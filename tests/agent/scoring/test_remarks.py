@@ -11,7 +11,7 @@ from agent.alarms.document import span
 from agent.bundles.load import load
 from agent.clock import Clock
 from agent.config.load import StreamTable
-from agent.health.status import _stream
+from agent.health.status import stream_lines
 from agent.inputs.plant import PERIOD_S, Pump
 from agent.scoring.fleet import Fleet
 from agent.store.batch import Batch
@@ -50,7 +50,7 @@ class Network:
 
 
 def lines(stream: dict[str, Any]) -> str:
-    return "\n".join(_stream("pump", stream))
+    return "\n".join(stream_lines("pump", stream))
 
 
 def test_before_the_first_score_the_status_says_when_it_comes() -> None:
