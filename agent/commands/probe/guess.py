@@ -377,7 +377,7 @@ def _put_together(found: Guess, apart: Apart, texts: Sequence[str], separator: s
     found.settings.pop("separator", None)
     found.settings |= {"format": "regex", "pattern": pattern} | ({"keys": keys} if keys else {})
     found.header = None
-    _take(found, where, moment)
+    _take(found, f"{labels[apart.first]} with {labels[apart.second]}", moment)
 
 
 # ---- times

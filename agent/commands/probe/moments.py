@@ -94,8 +94,8 @@ def days_of_a_spreadsheet(
 ) -> tuple[int, Moment] | None:
     """Return which column is days since 1899-12-30; None if none is.
 
-    Other figures may be as large: so they never go back, and the column is named for a time, or is
-    the first one and has parts of days.
+    Other figures may be as large: so the column is named for a time; or it is the first one, has
+    parts of days, and never goes back.
     """
     for at, texts in enumerate(columns):
         try:
@@ -103,11 +103,10 @@ def days_of_a_spreadsheet(
         except ValueError:
             continue
         low, high = _EXCEL_DAYS
-        inside = all(low <= day <= high for day in days) and days[-1] - days[0] <= _SPAN_DAYS_MAX
-        if not inside or days != sorted(days):
+        if not (low <= min(days) and max(days) <= min(high, min(days) + _SPAN_DAYS_MAX)):
             continue
-        parts = days[0] < days[-1] and any(day % 1 for day in days)
-        if _NAMES_A_TIME.search(labels[at]) or (at == 0 and parts):
+        goes_on = days[0] < days[-1] and days == sorted(days) and any(day % 1 for day in days)
+        if _NAMES_A_TIME.search(labels[at]) or (at == 0 and goes_on):
             return at, Moment(EXCEL, (), True)
     return None
 

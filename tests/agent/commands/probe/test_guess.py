@@ -263,7 +263,7 @@ def test_days_of_a_spreadsheet_are_times(monkeypatch: pytest.MonkeyPatch) -> Non
         assert "seems to be days of a spreadsheet: check the times" in found.notes[0]
         assert len(found.channels) == 1
         assert understood(found, rows) == 3
-    dated = guess([b"Datum;p", b"45989;4.5", b"45990;4.6"])
+    dated = guess([b"Datum;p", b"45991;4.5", b"45990;4.6"])  # and are not in order
     assert dated is not None
     assert dated.time == "Datum"
 

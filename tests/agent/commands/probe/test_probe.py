@@ -265,7 +265,7 @@ def test_a_file_with_the_date_and_the_time_of_day_in_two_columns(tmp_path: Path)
     path.write_text("\n".join(["Datum;Zeit;Öl-Druck;Status", *rows, ""]))
     document = found("file", path, seconds=0.1)
     (source,) = document["sources"]
-    assert (source["readings"], source["time"]) == (20, "Datum and Zeit")
+    assert (source["readings"], source["time"]) == (20, "Datum with Zeit")
     assert source["rejected"] == {"bad_time": 1, "not_a_number": 1}
     assert "the header is counted as one line that cannot be read" in source["notes"][0]
     assert source["channels"]["Oel-Druck"]["low"] == pytest.approx(1404.1)
