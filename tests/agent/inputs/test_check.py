@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,21 @@ def test_a_recording_is_looked_into(directory: Path) -> None:
     assert (wrong.ok, wrong.exit_code) == (False, 69)
     assert "no column 'time' among at, flow" in wrong.detail
     assert finding(directory, table + 'time_key = "at"').ok
+
+
+def test_a_file_that_is_there_is_looked_into(directory: Path) -> None:
+    table = 'type = "file"\npath = "log.jsonl"\nformat = "json"\n'
+    assert finding(directory, table).ok  # it may come
+    (directory / "log.jsonl").write_text('{\n "flow": 1\n}\n')
+    wrong = finding(directory, table)
+    assert (wrong.ok, wrong.exit_code) == (False, 69)
+    assert "log.jsonl: its JSON documents go over several lines" in wrong.detail
+    (directory / "log.jsonl").write_text('{"flow": 1}\n')
+    assert finding(directory, table).ok
+    (directory / "log.jsonl").unlink()
+    os.mkfifo(directory / "log.jsonl")
+    told = f"{directory}/log.jsonl cannot be read: it is a named pipe, not a file"
+    assert finding(directory, table).detail == told
 
 
 def test_the_simulator_has_to_fit_the_stream(directory: Path) -> None:
