@@ -249,10 +249,10 @@ class RealAgent:
         self.process.wait()
 
     def stop(self) -> int:
-        """SIGTERM; the exit code. The promise is five seconds."""
+        """SIGTERM; the exit code. The promise is five seconds; a busy machine may take longer."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(5.0)
+        return self.process.wait(WAIT_S_MAX)
 
 
 @pytest.fixture

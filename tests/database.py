@@ -22,6 +22,7 @@ def make_files(directory: Path) -> None:
     for name in (RECORDS, READINGS):
         if not (directory / name).exists():
             sqlite.open_for_writing(directory / name, "FULL").close()
+            (directory / name).chmod(0o640)  # as an agent makes them, whatever our umask is
 
 
 def asked(file: Path, question: str, values: Sequence[object] = ()) -> list[Any]:

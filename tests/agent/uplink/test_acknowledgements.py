@@ -268,6 +268,12 @@ def test_a_collector_that_is_told_of_nothing_new_is_left_alone(
         one.put(10)
         one.store.commit(Batch(messages=[Outgoing("alarm", "pump", 0.0, {})]), "synced")
         wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox")
-    assert one.uplink.snapshot()["central"]["resent"] == 0
-    assert central.collector.counters == {"new": 44}
+    # on a busy machine its word came late, and some were sent again; from now on there is no reason
+    wait_until(lambda: one.uplink.snapshot()["central"]["unconfirmed"] == 0, "its last word")
+    resent, quiet_s = one.uplink.snapshot()["central"]["resent"], time.monotonic() + 5 * 0.3
+    wait_until(lambda: time.monotonic() > quiet_s, "what it could be told after some time")
+    assert one.uplink.snapshot()["central"]["resent"] == resent
+    assert central.collector.counters["new"] == 44
+    assert central.collector.counters["repeated"] <= resent
+    assert central.collector.counters.keys() <= {"new", "repeated"}
     assert not [message for message in ops.received if message["type"] == "fieldwatch.gone.v1"]
