@@ -31,16 +31,21 @@ def fitted(seed: int = 1, **settings: Any) -> tuple[Fitted, list[Epoch]]:
     return result, told
 
 
-def test_it_learns_and_tells_of_each_epoch() -> None:
-    result, told = fitted(epochs=8)
+@pytest.fixture(scope="module")
+def usual() -> tuple[Fitted, list[Epoch]]:
+    return fitted(epochs=8)
+
+
+def test_it_learns_and_tells_of_each_epoch(usual: tuple[Fitted, list[Epoch]]) -> None:
+    result, told = usual
     assert result.epochs == told
     assert [epoch.number for epoch in told] == list(range(1, 9))
     assert told[-1].validation_loss < 0.3 * told[0].validation_loss
 
 
 @pytest.mark.parametrize("loss", ["squared", "huber"])
-def test_it_learns_by_other_losses_too(loss: str) -> None:
-    (_, told), (_, absolute) = fitted(epochs=6, loss=loss), fitted(epochs=6)
+def test_it_learns_by_other_losses_too(loss: str, usual: tuple[Fitted, list[Epoch]]) -> None:
+    (_, told), (_, absolute) = fitted(epochs=8, loss=loss), usual
     assert told[-1].validation_loss < 0.3 * told[0].validation_loss
     assert told[0].loss != absolute[0].loss
 
@@ -50,8 +55,8 @@ def test_a_short_validation_part_still_says_when_to_stop() -> None:
     assert all(np.isfinite(epoch.validation_loss) for epoch in result.epochs)
 
 
-def test_the_learning_rate_may_stay() -> None:
-    (_, falls), (_, stays) = fitted(epochs=8), fitted(epochs=8, schedule="constant")
+def test_the_learning_rate_may_stay(usual: tuple[Fitted, list[Epoch]]) -> None:
+    (_, falls), (_, stays) = usual, fitted(epochs=8, schedule="constant")
     assert falls[0].loss != stays[0].loss  # from the first step on
 
 
