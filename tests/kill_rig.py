@@ -381,13 +381,22 @@ def compared(
     score = uninterrupted.scores.score
     events = [(e.number, e.kind, e.state, iso_time(e.onset)) for e in uninterrupted.events]
     newest = {number: (number, kind, state, onset) for number, kind, state, onset in events}
-    kept = [(a["number"], a["kind"], a["state"], a["onset"]) for a in alarms]
+    # who was never killed has no gaps, and does not count them
+    of_events = sorted({a["number"] for a in alarms if a["kind"] != "gap"})
+    numbers = {number: at for at, number in enumerate(of_events, 1)}
+    kept = [
+        (numbers[a["number"]], a["kind"], a["state"], a["onset"])
+        for a in alarms
+        if a["number"] in numbers
+    ]
     sent: Counter[tuple[Any, ...]] = Counter()
     told: dict[str, list[dict[str, Any]]] = {}
     for message in {message["seq"]: message for message in messages}.values():
         data = message["data"]
         if message["type"].startswith("fieldwatch.alarm"):
-            sent[data["number"], data["kind"], data["state"], data["onset"]] += 1
+            if data["kind"] != "gap":
+                number = numbers.get(data["number"], -1)
+                sent[number, data["kind"], data["state"], data["onset"]] += 1
         elif message["type"].startswith("fieldwatch.summary"):
             told.setdefault(data["from"], []).append(data)
     names = [channel.name for channel in CHANNELS]
