@@ -171,6 +171,7 @@ def train(
     It ends with a verdict by the configuration's [gates]. A bundle that fails one is written as
     NAME.failed.fieldwatch, and the exit code is 1.
     """
+    tell(f"reading {config}")  # what follows takes seconds to import
     from trainer import config as configuration
     from trainer import train as training
 

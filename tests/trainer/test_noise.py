@@ -46,6 +46,7 @@ def test_a_training_is_told_without_noise(tmp_path: Path) -> None:
     ended = called("trainer", "train", path)
     assert (ended.returncode, ended.stderr) == (0, "")
     lines = ended.stdout.splitlines()
+    assert lines[0] == f"reading {path}"
     epochs = [line.partition("/")[0] for line in lines if "epoch  " in line]
     assert epochs == ["epoch   2", "forecaster epoch  2"]
 
