@@ -521,7 +521,7 @@ class GatesTable(Table):
         1.0, description="False events per day of normal operation, in the test part"
     )
     tail_factor_max: Positive = Field(
-        5.0, description="Scores above a level in the test part / as many as the calibration says"
+        10.0, description="Scores above a level in the test part / as many as the calibration says"
     )
     coverage_error_max: Positive = Field(
         0.15, description="Distance from 80 % of what the forecaster's 80 % intervals cover"

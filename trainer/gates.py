@@ -63,8 +63,8 @@ def _tail(tail: Mapping[str, Any] | None, gates: GatesTable) -> Iterator[Gate]:
         "high scores in normal operation, observed / predicted",
         max(ratios, default=None),
         gates.tail_factor_max,
-        "the calibration part is not like the test part: give longer recordings, so that both have"
-        " all kinds of normal operation",
+        "severities will be too high, as the calibration part is not like the test part: give"
+        " longer recordings, so that both have all kinds of normal operation",
     )
 
 
