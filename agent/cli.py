@@ -87,7 +87,8 @@ def main() -> NoReturn:
 
 def _fail(message: str, exit_code: int) -> NoReturn:
     """End a command; a program that asked for JSON gets a document."""
-    if "--json" in sys.argv:  # the words may not have been understood
+    # the words may not have been understood
+    if "--json" in sys.argv and not console.json_was_said():
         say_json({"error": {"message": message, "exit_code": exit_code}}, indent=None)
     sys.exit(exit_code)
 

@@ -19,6 +19,7 @@ LINE_CHARACTERS_MAX: Final = 20_000
 _COLORS: Final = {"red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m"}
 _OFF: Final = "\x1b[0m"
 _ERROR_PREFIX: Final = "<3>"  # to the journal: the priority "err", see sd-daemon(3)
+_json_was_said = False
 
 
 class Colored(NamedTuple):
@@ -34,6 +35,8 @@ def begin() -> None:
     Characters that the terminal's encoding lacks are printed as escapes, whoever prints. The trace
     of a defect becomes printable too, as its text may quote input.
     """
+    global _json_was_said
+    _json_was_said = False
     sys.excepthook = _trace
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -102,7 +105,14 @@ def say_error(command: str, text: str) -> None:
 
 def say_json(document: object, indent: int | None = 2) -> None:
     """Print a document as JSON, on one line where ``indent`` is None."""
+    global _json_was_said
+    _json_was_said = True
     say_lines(json_text(document, indent, _encoding()))
+
+
+def json_was_said() -> bool:
+    """Whether a document was printed since ``begin``: another one after it would be too many."""
+    return _json_was_said
 
 
 def _encoding() -> str:

@@ -273,3 +273,15 @@ def test_alarms_follow_prints_the_end_and_the_return_of_the_agent(started: RealA
         following.send_signal(signal.SIGINT)
         assert following.wait(60) == 130
         following.communicate()
+
+
+def test_after_a_document_there_is_no_second_one(started: RealAgent) -> None:
+    words = ["alarms", "--follow", "--json", "--config", str(started.config)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "agent", *words], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as following:
+        assert following.stdout is not None
+        assert json.loads(following.stdout.readline())["agent"]["watching"]
+        following.send_signal(signal.SIGINT)
+        assert following.wait(60) == 130
+        assert following.stdout.read() == ""
