@@ -25,6 +25,7 @@ from models.errors import ConfigError, FieldwatchError
 from models.messages import GOOD, MISSING, QUALITIES, Samples, stored_samples
 from models.printable import printable
 from models.settings import nearest
+from models.shown import short, shown
 from models.times import iso_time
 
 THRESHOLD: Final = 1.0  # scores are multiples of the threshold in force
@@ -79,7 +80,7 @@ def _stream(
         "watched_by": stream["bundle"],
         "last_sample": _time(last_s),
         "age_s": _age(last_s, now_s),
-        "score": _number(scores[-1]) if len(scores) else None,
+        "score": short(scores[-1]) if len(scores) else None,
         "threshold": THRESHOLD,
         "open_alarms": len(stream["open_alarms"]),
         "input_troubles": troubles,
@@ -115,7 +116,7 @@ def _newest_value(samples: Samples, column: int, now_s: float) -> dict[str, Any]
     row = int(measured[-1]) if len(measured) else None
     time_s = None if row is None else float(samples.times[row])
     return {
-        "value": None if row is None else _number(column_values[row]),
+        "value": None if row is None else short(column_values[row]),
         "time": _time(time_s),
         "age_s": _age(time_s, now_s),
         "quality": QUALITIES[int(quality[-1])] if len(quality) else QUALITIES[MISSING],
@@ -155,10 +156,6 @@ def _rejected(status: Mapping[str, Any], inputs: Sequence[str], channel: str) ->
     return f"{newest['cause']}: {newest['excerpt']}"
 
 
-def _number(value: Any) -> float | None:
-    return None if value != value else float(f"{value:z.6g}")  # NaN
-
-
 def _time(unix_s: float | None) -> str | None:
     return None if unix_s is None else iso_time(unix_s)
 
@@ -186,7 +183,7 @@ def _head(stream: Mapping[str, Any]) -> str:
         return f"{name}: no sample yet"
     alarms = stream["open_alarms"]
     return (
-        f"{name}: score {_text(stream['score'])} (threshold {stream['threshold']:g}),"
+        f"{name}: score {shown(stream['score'], '.6g', '-')} (threshold {stream['threshold']:g}),"
         f" {span(stream['age_s'])} ago{f', ALARMS OPEN: {alarms}' if alarms else ''}"
     )
 
@@ -194,17 +191,11 @@ def _head(stream: Mapping[str, Any]) -> str:
 def _channel(channel: Mapping[str, Any], width: int) -> Iterator[str]:
     age = "no value" if channel["age_s"] is None else f"{span(channel['age_s'])} ago"
     good = channel["quality"] == QUALITIES[GOOD]
-    line = (
-        f"  {printable(channel['channel'], width):<{width}} {_text(channel['value']):>12}"
-        f" {channel['unit'] or '':<8} {age}"
-    )
+    name, value = printable(channel["channel"], width), shown(channel["value"], ".6g", "-")
+    line = f"  {name:<{width}} {value:>12} {channel['unit'] or '':<8} {age}"
     yield line if good else f"{line}, now {channel['quality']}"
     if not good and channel["rejected"] is not None:
         yield from _wrapped(f"    rejected: {channel['rejected']}", "      ")
-
-
-def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:z.6g}"
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
