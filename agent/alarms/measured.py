@@ -183,7 +183,8 @@ def _told(guard: _Guard, seen: Seen, take_number: Callable[[], int]) -> list[Eve
         if not 0 <= seen.at - shown.newest_at < REFRESH_S:
             watch.event = _shown(guard, watch.event, seen)
         return []
-    if guard.graver is not None and guard.graver.event is not None:
+    graver_is_told = guard.graver is not None and guard.graver.event is not None
+    if graver_is_told or guard.beyond(seen.value) <= 0:  # within: the off-delay runs
         return []
     opened = Event(
         number=take_number(),

@@ -163,6 +163,18 @@ def test_a_warning_that_is_over_with_the_critical_limit_is_never_told() -> None:
     assert watched.feed(130.0, 90.0, 90.0, 90.0) == ["critical opened", "critical closed"]
 
 
+@pytest.mark.parametrize("back", [100.0, 109.0])
+def test_a_warning_opens_after_the_critical_limit_only_with_a_value_beyond_it(back: float) -> None:
+    watched = Watched(high_warning=110.0, deadband=2.0)
+    assert watched.feed(130.0, 112.0, 112.0) == ["critical opened"]
+    # the critical limit is over, and of the warning the off-delay runs: nothing to be called for
+    assert watched.feed(back, back) == ["critical closed"]
+    again = watched.feed(111.0)
+    assert again == ["warning opened"]
+    (*_, event) = watched.events
+    assert (event.onset, limit(event).newest) == (START_S, 111.0)
+
+
 def test_an_open_event_is_brought_up_to_date_now_and_then() -> None:
     watched = Watched()
     watched.feed(130.0, *[140.0] * 5)
