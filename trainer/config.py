@@ -74,7 +74,7 @@ class ColumnTable(Table):
     unit: str = Field("", max_length=16, description="As printed to people, e.g. mm/s")
     low: Finite | None = Field(None, description="Lower values are rejected, in unit")
     high: Finite | None = Field(None, description="Higher values are rejected, in unit")
-    column: str | None = Field(None, description="Column of the recordings; None: the name")
+    column: str | None = Field(None, description="Column of the recordings; without it: name")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -97,10 +97,10 @@ class ChannelTable(ColumnTable):
     """One channel; the order of the tables is the order of the network's inputs."""
 
     scored: bool = Field(
-        True, description="False: a command or set point, an input that is not predicted"
+        True, description="False for a command or set point: an input that is not predicted"
     )
     feature: Feature | None = Field(
-        None, description="Computes the channel from a source; None: it has a column"
+        None, description="Computes the channel from a source; without it: it has a column"
     )
 
     @model_validator(mode="after")
@@ -130,9 +130,9 @@ class DataTable(Table):
     time_column: str = Field("time", description="Column of the recordings' times")
     encoding: Encoding = Field("utf-8", description="How the recordings' text is encoded")
     separator: str | None = Field(
-        None, min_length=1, max_length=1, description="None: whichever makes a line the header"
+        None, min_length=1, max_length=1, description="Without it: the one that fits the header"
     )
-    decimal: Decimal | None = Field(None, description="None: as the first rows have it")
+    decimal: Decimal | None = Field(None, description="Without it: as in the first rows")
     missing_words: list[str] = Field(
         list(MISSING_WORDS), description="Words in place of a value that mean it is missing"
     )
@@ -147,11 +147,11 @@ class DataTable(Table):
         ge=0,
         le=1,
         description="If a larger share of the rows, or of the cells of a column, cannot be read,"
-        " the training stops with the first of them: the file is probably read in a wrong way",
+        " the training stops and names the first: probably another setting here is wrong",
     )
     channels: list[ChannelTable] = Field(min_length=1)
     sources: list[SourceTable] = Field(
-        [], max_length=SOURCES_MAX, description="Raw channels that features are computed from"
+        [], max_length=SOURCES_MAX, description="Raw channels; features are computed from them"
     )
 
     @property
@@ -265,9 +265,9 @@ class FitTable(Table):
     loss: Literal["absolute", "squared", "huber"] = Field(
         "absolute", description="Loss of an error; scores are made of absolute errors"
     )
-    learning_rate: Positive = Field(0.004, description="Of the optimizer Adam")
+    learning_rate: Positive = Field(0.004, description="Setting of the optimizer Adam")
     schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="Learning rate over all epochs"
+        "cosine", description="How the learning rate falls over the epochs"
     )
     gradient_norm_max: Positive = Field(1.0, description="Longer gradients are shortened to it")
     patience: int = Field(12, ge=1, description="Epochs without progress until training stops")
@@ -301,7 +301,7 @@ class ThresholdTable(Table):
         0.13, ge=0, lt=1, description="Least relative drop from an anomaly to the next error"
     )
     settle_samples: int = Field(
-        0, ge=0, description="First samples of a stream that are not judged, for other machines"
+        0, ge=0, description="First samples not judged, for machines other than the trained one"
     )
     adapt_samples: int = Field(
         432_000, ge=1, description="Samples until the errors of an event are the new normal"
@@ -320,12 +320,12 @@ class EventsTable(Table):
     on_samples: int = Field(3, ge=1, description="Samples above the threshold until opened")
     off_samples: int = Field(150, ge=1, description="Samples below the deadband until closed")
     deadband: float = Field(
-        0.7, gt=0, le=1, description="An event closes below this part of the threshold"
+        0.7, gt=0, le=1, description="An event closes below this fraction of the threshold"
     )
 
 
 class CalibrateTable(Table):
-    """The rules for the least thresholds, from the calibration part."""
+    """The rules for the minimum thresholds, from the calibration part."""
 
     floor_margin: Positive = Field(
         1.5, description="Minimum threshold / largest smoothed error of the calibration part"
@@ -335,7 +335,7 @@ class CalibrateTable(Table):
     )
     floor_changes: list[Annotated[float, Field(ge=0)]] = Field(
         [],
-        description="Least threshold / largest smoothed change in normal operation, per span;"
+        description="Minimum threshold / largest smoothed change in normal operation, per span;"
         " for recordings so short that the network overfits",
     )
     calm_margin: float = Field(
@@ -348,7 +348,7 @@ class SeveritiesTable(Table):
 
     medium: Share = Field(1e-4, description="An event of at most this probability is medium")
     high: Share = Field(1e-6, description="An event of at most this probability is high")
-    unrated: Severity = Field("medium", description="Of events without a probability")
+    unrated: Severity = Field("medium", description="Severity of events without a probability")
 
     @model_validator(mode="after")
     def _ordered(self) -> SeveritiesTable:
@@ -358,7 +358,7 @@ class SeveritiesTable(Table):
 
 
 class ParityTable(Table):
-    """The changes that quantization and another interpreter may cause.
+    """The largest changes that quantization and another interpreter may cause.
 
     The first default follows from ``floor_margin``: the highest score of the calibration part
     (2/3), changed by the tolerance, still raises no alarm.
@@ -409,9 +409,9 @@ class ForecastFitTable(Table):
 
     epochs: int = Field(10, ge=1, description="Passes over the windows, at most")
     batch: int = Field(256, ge=1, description="Windows of one channel each, per step")
-    steps_per_epoch_max: int = Field(500, ge=1, description="Limit of long recordings")
-    learning_rate: Positive = Field(0.0003, description="Of the optimizer AdamW")
-    weight_decay: NotNegative = Field(0.0, description="Of the optimizer AdamW")
+    steps_per_epoch_max: int = Field(500, ge=1, description="Shortens epochs of long recordings")
+    learning_rate: Positive = Field(0.0003, description="Setting of the optimizer AdamW")
+    weight_decay: NotNegative = Field(0.0, description="Setting of the optimizer AdamW")
     gradient_norm_max: Positive = Field(1.0, description="Longer gradients are shortened to it")
     squared_weight: NotNegative = Field(
         0.5, description="Weight of the median's squared error, added to the pinball loss"
@@ -425,7 +425,7 @@ class ForecastFitTable(Table):
     )
     patience: int = Field(3, ge=1, description="Epochs without progress until training stops")
     validation: Share = Field(0.15, description="Share of the training part, at its end")
-    validation_windows_max: int = Field(2000, ge=1, description="Windows that are validated on")
+    validation_windows_max: int = Field(2000, ge=1, description="Windows used for validation")
     seed: int = Field(1, ge=0, description="The same seed and data give the same network")
 
 
@@ -439,10 +439,10 @@ class ImputationTable(Table):
         None, ge=2, le=STEPS_MAX, description="Length of the season, for method seasonal"
     )
     gap_steps_max: int = Field(
-        12, ge=0, le=STEPS_MAX, description="With more missing in a row there is no forecast"
+        12, ge=0, le=STEPS_MAX, description="If more in a row are missing, there is no forecast"
     )
     missing_share_max: float = Field(
-        0.1, ge=0, lt=1, description="With more missing in the context there is no forecast"
+        0.1, ge=0, lt=1, description="If more of the context is missing, there is no forecast"
     )
 
 
@@ -454,7 +454,7 @@ class IntervalsTable(Table):
 
 
 class ForecastParityTable(Table):
-    """The changes of a forecast that quantization and another interpreter may cause."""
+    """The largest changes of a forecast that quantization and another interpreter may cause."""
 
     quantizations: list[Quantization] = Field(
         ["dynamic-range-int8", "float16", "int8", "int16x8"],
@@ -504,7 +504,7 @@ class ForecastTable(Table):
 
 
 class EvaluateTable(Table):
-    """Labelled recordings. They set nothing in the bundle."""
+    """Labelled recordings. They change nothing in the bundle."""
 
     files: list[str] = Field(
         default_factory=list, description="Paths or patterns; X.csv has its labels in X.labels.csv"
@@ -515,16 +515,16 @@ class EvaluateTable(Table):
 
 
 class GatesTable(Table):
-    """What a bundle must do on held-out data; one that does not is not sealed under its name."""
+    """What a bundle must do on held-out data; if it fails, it does not get its own name."""
 
     events_per_day_max: NotNegative = Field(
         1.0, description="False events per day of normal operation, in the test part"
     )
     tail_factor_max: Positive = Field(
-        10.0, description="Scores above a level in the test part / as many as the calibration says"
+        10.0, description="Scores above a level in the test part / number that calibration predicts"
     )
     coverage_error_max: Positive = Field(
-        0.15, description="Distance from 80 % of what the forecaster's 80 % intervals cover"
+        0.15, description="Distance from 80 % of the share that the 80 % intervals cover"
     )
 
 

@@ -314,9 +314,9 @@ class MqttInputTable(WholeTable):
     client_id: str | None = Field(
         None,
         pattern="^[!-~]{1,200}$",
-        description="The name of the connection at the broker, unique there: printable ASCII"
-        " without spaces. Default: fieldwatch:SITE:GATEWAY:INPUT; another one leaves the session of"
-        " the old one behind",
+        description="The MQTT client id, unique at the broker: printable ASCII without spaces."
+        " Default: fieldwatch:SITE:GATEWAY:INPUT. If you change it, the broker keeps the session of"
+        " the old id",
     )
     session_expiry_s: int | None = Field(
         None,

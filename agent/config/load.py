@@ -115,8 +115,8 @@ class LogTable(Table):
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
-        description="Log from this level on; debug adds each try to connect, the first row of each"
-        " connection, gaps, why a stream has no score, and what is sent",
+        description="The least level that is logged; debug adds each attempt to connect, the first"
+        " row of each connection, gaps, why a stream has no score, and what is sent",
     )
 
 

@@ -76,32 +76,32 @@ class LimitTable(Table):
 
     channel: str = Field(description="A channel of the stream's bundle or baseline")
     unit: str | None = Field(
-        None, description="If given, it must be the channel's unit there: a safeguard"
+        None, description="A safeguard: if given, it must be the unit that the channel has there"
     )
     high_critical: Finite | None = Field(None, description="Dangerous above this, in unit")
     high_warning: Finite | None = Field(None, description="Plan work above this, in unit")
     low_warning: Finite | None = Field(None, description="Plan work below this, in unit")
     low_critical: Finite | None = Field(None, description="Dangerous below this, in unit")
     on_delay_s: NotNegative = Field(
-        0.0, description="Alarm once measured values have been beyond a limit for this long"
+        0.0, description="Alarm when measured values have been beyond a limit for this long"
     )
     off_delay_s: NotNegative = Field(
-        60.0, description="It closes once they have been back for this long"
+        60.0, description="The alarm closes when they have been back for this long"
     )
     deadband: NotNegative = Field(
-        0.0, description="Back is a value within the limit by at least this, in unit"
+        0.0, description='"Back" means within the limit by at least this, in unit'
     )
     action: str | None = Field(
         None,
         min_length=1,
         max_length=ACTION_CHARS_MAX,
-        description="What to do when a limit is or will be passed; absent: a general advice",
+        description="Advice in the alarms: what to do; without it they give general advice",
     )
     high_action: str | None = Field(
-        None, min_length=1, max_length=ACTION_CHARS_MAX, description="The same, of the high limits"
+        None, min_length=1, max_length=ACTION_CHARS_MAX, description="The same, for high limits"
     )
     low_action: str | None = Field(
-        None, min_length=1, max_length=ACTION_CHARS_MAX, description="The same, of the low limits"
+        None, min_length=1, max_length=ACTION_CHARS_MAX, description="The same, for low limits"
     )
 
     def action_of(self, side: Literal["high", "low"]) -> str | None:
