@@ -208,7 +208,7 @@ def schema(markdown: bool) -> int:
     "--limits",
     "limits_file",
     type=click.Path(path_type=Path),
-    help="Guard the limits of a stream of this configuration (agent.toml), too.",
+    help="Also guard the limits of a stream of this configuration (agent.toml).",
 )
 @click.option("--stream", help="Which stream of --limits; not needed if there is only one.")
 @_json_option
@@ -235,7 +235,7 @@ def replay(
     if time_format is not None:
         layout = layout._replace(time_format=time_format)
     if stream is not None and limits_file is None:
-        raise click.UsageError("--stream says whose --limits are guarded: give both")
+        raise click.UsageError("--stream names the stream of --limits: give both")
     guarded = None if limits_file is None else configuration.load(limits_file).stream(stream)
     outcome = replay_recording(recording, bundle_file, interpreter, layout, guarded)
     if as_json:
@@ -262,8 +262,8 @@ def replay(
 def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json: bool) -> int:
     """List the alarms this gateway raised, newest last.
 
-    If no agent watches, it says since when, and ends with exit code 3. With --json it prints one
-    document; with --follow, too, one object a line.
+    If no agent is watching, it says since when, and ends with exit code 3. With --json it prints
+    one document; with --json and --follow, one object per line.
     """
     from agent.alarms.document import gravest_first
     from agent.commands.follow import follow_alarms
@@ -480,8 +480,8 @@ def history(
 def values(config_file: Path, streams: tuple[str, ...], as_json: bool) -> int:
     """Show the newest measured value of each channel, its age, and each stream's score.
 
-    "now held" and such says that the newest sample has no measured value of the channel. If no
-    agent watches, it says since when, and ends with exit code 3. `watch` repeats it.
+    "now held" means that the newest sample has no measured value of the channel. If no agent is
+    watching, it says since when, and ends with exit code 3.
     """
     from agent.commands.values import describe
     from agent.commands.values import values as newest
@@ -551,13 +551,14 @@ def inspect(file: Path, as_json: bool) -> int:
 @click.option(
     "--require-signature/--allow-unsigned",
     default=None,
-    help="Whether a bundle that is not signed is refused; with --keys it is.",
+    help="Refuse a bundle without a signature, or not.  [default: refuse it if --keys is given]",
 )
 @click.option("--interpreter", type=click.Choice(["auto", "litert", "tflite"]), default="auto")
 def verify(file: Path, keys: Path | None, require_signature: bool | None, interpreter: Any) -> int:
     """Do what the gateway does before a bundle goes live: signature, digests, known answers.
 
-    The network is tried in another process first. Only a gateway knows which version ran on it.
+    It tries the network in another process first. It does not check for a downgrade: only a
+    gateway knows which versions it has run.
     """
     from agent.bundles.load import load
     from agent.bundles.trial import try_out
@@ -653,8 +654,8 @@ def revoke(key_id: str, why: str, config_file: Path, directory: Path | None) -> 
 def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
     """Show the main job on a simulated pump: serial line, scores, alarm, SQLite, MQTT.
 
-    It fails if there is no alarm of the fault. bearing_wear and seal_leak grow slowly: they need
-    some minutes.
+    It fails if the fault raises no alarm. bearing_wear and seal_leak grow slowly: they need some
+    minutes.
     """
     from agent.demo.run import check_found, run_demo
 
@@ -783,15 +784,15 @@ def collect(
     type=click.IntRange(0),
     default=20,
     show_default=True,
-    help="Most entries of the quarantine to print; the newest are printed.",
+    help="Print at most this many entries of the quarantine, the newest ones.",
 )
 @_json_option
 def collected(directory: Path, cause: str | None, entries: int, as_json: bool) -> int:
     """Print what a collector has of each gateway, and what it did not file and why.
 
-    A message is not filed if it is not as a gateway writes it, or if another one is filed under its
-    number. These are counted by cause; the newest are kept in the quarantine. If no collector runs,
-    it says so, and ends with exit code 3.
+    A collector does not file a message that no gateway would write, or whose number another message
+    has. It counts these by cause, and keeps the newest in the quarantine. If no collector runs, the
+    command says so, and ends with exit code 3.
     """
     from agent.collector.overview import UnknownCause, lines, not_collecting, overview
     from agent.commands.life import NOT_WATCHING

@@ -97,9 +97,9 @@ def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise BundleMissing(f"{path}: no such bundle; copy it there or mend the path") from None
+        raise BundleMissing(f"{path}: no such bundle; copy it there or correct the path") from None
     except NotAFile as error:
-        raise BundleMissing(f"{error}; put a bundle there or mend the path") from None
+        raise BundleMissing(f"{error}; put a bundle there or correct the path") from None
     except OSError as error:
         raise BundleMissing(f"{path}: cannot be read: {error.strerror}") from error
     except _DAMAGE as error:

@@ -71,7 +71,7 @@ def read_file(path: Path, bytes_max: int) -> bytes:
     with open_file(path) as file:
         data = file.read(bytes_max + 1)
     if len(data) > bytes_max:
-        raise OSError(errno.EFBIG, f"over {bytes_max} bytes is too long", str(path))
+        raise OSError(errno.EFBIG, f"it has more than {bytes_max} bytes", str(path))
     return data
 
 

@@ -130,7 +130,7 @@ def _verbosity(command: Callable[..., int]) -> Callable[..., int]:
         "-v",
         "--verbose",
         is_flag=True,
-        help="Print the time of each step, and what TensorFlow tells of itself.",
+        help="Also print the time of each step, and TensorFlow's own messages.",
     )
     @functools.wraps(command)
     def wrapped(quiet: bool, verbose: bool, **rest: Any) -> int:
@@ -160,7 +160,7 @@ def _verbosity(command: Callable[..., int]) -> Callable[..., int]:
 @click.option(
     "--accept",
     is_flag=True,
-    help="Write the bundle under its name even if it fails a gate. The report says so.",
+    help="Write the bundle under its own name even if it fails a gate. The report says so.",
 )
 @_verbosity
 def train(
@@ -168,8 +168,8 @@ def train(
 ) -> int:
     """Train the bundle of CONFIG (TOML); write it with a report (HTML) and metrics (JSON).
 
-    It ends with a verdict by the configuration's [gates]. A bundle that fails one is written as
-    NAME.failed.fieldwatch, and the exit code is 1.
+    The training ends with a verdict: the table [gates] of the configuration sets its limits. A
+    bundle that fails is written as NAME.failed.fieldwatch, and the exit code is 1.
     """
     tell(f"reading {config}")  # what follows takes seconds to import
     from trainer import config as configuration
@@ -223,8 +223,8 @@ def schema(markdown: bool) -> int:
 @click.option(
     "--bad-share-max",
     type=click.FloatRange(0, 1),
-    help="If a larger share of the rows, or of the cells of a column, cannot be read, the recording"
-    " is refused; without this more than 0.1.",
+    help="Refuse a recording if a larger share of its rows, or of the cells of a column, cannot be"
+    " read.  [default: 0.1]",
 )
 @click.option(
     "--grace-s",

@@ -52,4 +52,4 @@ def told(bundle: Signed, keys: Path | None) -> str:
         return "signed by nobody knows whom"
     if signer is None:
         return "not signed"
-    return f"signed by {signer}" + ("" if keys else ", which nobody has checked")
+    return f"signed by {signer}" + ("" if keys else ", but nobody has checked the signature")

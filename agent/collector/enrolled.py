@@ -84,7 +84,7 @@ class Enrolled:
             self.keyring = replace(self.keyring, revoked=revoked)
             self._problem = (
                 f"the keys of gateways stay as they were, and {len(revoked)} keys or bundles are"
-                f" revoked, until this is corrected: {error}"
+                f" revoked, until you correct this: {error}"
             )
 
     def why_revoked(self, key: SecretKey) -> str | None:

@@ -427,8 +427,8 @@ class _Collecting:
 def _revoked(key: SecretKey, why: str) -> str:
     return (
         f"this collector's key {key.key_id.hex()} is revoked{f': {why}' if why else ''}. Gateways"
-        " that know it believe nothing that this collector says, and keep their messages; it goes"
-        f" on to file what comes. Make a new key and start it with that: {key.source}"
+        " that know this believe nothing that this collector says, and keep their messages. The"
+        f" collector still files what comes. Make a new key and start it with that: {key.source}"
     )
 
 

@@ -39,7 +39,7 @@ def secrets(config: AgentConfig) -> Iterator[Finding]:
             yield Finding(True, what, detail, mark="warn")
     if config.mqtt is not None and not _password_is_known(config.mqtt):
         detail = (
-            f"no password for the user {config.mqtt.username} is known here, so none is tried."
+            f"no password for the user {config.mqtt.username} is known here, so check tries none."
             f" If it is in /etc/credstore/{PASSWORD}, only the service gets it, from systemd"
         )
         yield Finding(True, "mqtt", detail, mark="warn")
@@ -66,8 +66,8 @@ def other_user(config: AgentConfig) -> Iterator[Finding]:
         return
     user = _user(service)
     detail = (
-        f"root may do more than {user}, who owns the store, so the agent may still fail where this"
-        f" says ok. Test it as {user}: sudo -u {user} fieldwatch-agent check"
+        f"root may do more than {user}, who owns the store, so the agent may still fail where check"
+        f" says ok. Run check as {user}: sudo -u {user} fieldwatch-agent check"
     )
     yield Finding(True, "user", detail, mark="warn")
 

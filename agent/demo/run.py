@@ -278,7 +278,7 @@ def run_demo(seconds: float, fault: FaultKind, seed: int, show: bool) -> dict[st
 
 def _conclusion(outcome: dict[str, Any]) -> list[str]:
     delay = outcome["detection_delay_s"]
-    found = f"found {delay} s after it set in" if delay is not None else "NOT FOUND"
+    found = f"found {delay} s after it began" if delay is not None else "NOT FOUND"
     return [
         "",
         *outcome["fan"],
@@ -301,7 +301,7 @@ def check_found(outcome: dict[str, Any]) -> None:
     if not outcome["scored"]:
         raise FaultNotFound(f"{said}: none of {outcome['readings']} readings was scored")
     raise FaultNotFound(
-        f"{said} within {outcome['seconds_after_fault']:g} s after it set in; a fault that grows"
+        f"{said} within {outcome['seconds_after_fault']:g} s after it began; a fault that grows"
         " slowly needs more --seconds"
     )
 

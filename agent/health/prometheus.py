@@ -201,7 +201,7 @@ _STREAM_COUNTERS = (
     ("alarms_opened", "Alarms opened."),
     ("alarms_closed", "Alarms closed."),
     ("alarms_unwatched", "Alarms closed because nothing watches them any more."),
-    ("gaps", "Gaps in the samples, of any cause, that were over when they were told."),
+    ("gaps", "Gaps in the samples, of any cause, each counted when it was over."),
     ("lines_unwatched", "Lines not stored, as nothing watches the stream."),
 )
 

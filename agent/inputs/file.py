@@ -169,5 +169,5 @@ def probe_file(settings: FileTable) -> str | None:
 def _unreadable(settings: FileTable, begin: bytes) -> str | None:
     """Say why a file that begins so cannot be read line by line, or None."""
     if is_utf16(begin):
-        return "it is UTF-16; let its program write UTF-8"
+        return "it is UTF-16; make the program that writes it use UTF-8"
     return OVER_LINES if settings.format == "json" and go_over_lines(begin) else None

@@ -283,7 +283,7 @@ class MqttInput(ThreadedInput):
             return 0
         if len(self._packets) >= WAITING_MAX:
             raise LinkError(
-                f"{WAITING_MAX} messages wait for their commit, and the broker sends more;"
+                f"{WAITING_MAX} messages wait for their commit, and the broker keeps sending;"
                 " it should send fewer before they are acknowledged"
             )
         token = next(self._tokens)

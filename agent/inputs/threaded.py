@@ -95,7 +95,7 @@ class ThreadedInput(ABC):
                 extra={INPUT: self.name},
             )
         else:
-            _LOG.debug("input %s: tried again: %s", self.name, error, extra={INPUT: self.name})
+            _LOG.debug("input %s: still fails: %s", self.name, error, extra={INPUT: self.name})
 
     def _change(self, connected: bool) -> None:
         self._connected, self._since = connected, time.time()

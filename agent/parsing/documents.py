@@ -9,8 +9,8 @@ from models.formats.lines import whole_lines
 
 _BOM: Final = b"\xef\xbb\xbf"
 OVER_LINES: Final = (
-    "its JSON documents go over several lines, and it is read line by line; let its program write"
-    " each of them in one line (jq -c . FILE does that)"
+    "its JSON documents have several lines, and the agent reads line by line; make the program that"
+    " writes it put each document in one line (jq -c . FILE does that)"
 )
 
 

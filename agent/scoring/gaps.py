@@ -27,7 +27,7 @@ from models.messages import GOOD, Event, Float32, Samples
 
 GapCause = Literal["agent", "link", "device", "times"]
 ACTIONS: Final[Mapping[GapCause, str]] = {
-    "agent": "nothing: the agent did not run, because it was restarted or the gateway was off",
+    "agent": "nothing: the agent did not run, because of a restart or because the gateway was off",
     "link": "nothing now; if it happens again, check what the input reads from",
     "device": "nothing now; if it happens again, check the device, its cable and power",
     "times": "nothing now: readings kept coming, but none has a time in between. The device lost"

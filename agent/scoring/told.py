@@ -49,4 +49,4 @@ def _gaps(times: Float64, period_s: float) -> list[tuple[str, float]]:
 def _why(samples: Samples) -> str:
     if samples.quality is not None and (samples.quality[-1] == MISSING).all():
         return "no channel has a value"
-    return "the detector needs more samples, as after each start and each gap"
+    return "the detector needs more samples, as it does after each start and each gap"

@@ -173,9 +173,9 @@ def _prepare(connection: Connection, path: Path, synchronous: Synchronous, name:
     current = len(MIGRATIONS[name])
     if version > current:
         raise StoreError(
-            f"{path}: written by a newer version of this software: its tables have version"
-            f" {version}, and this one knows them up to {current}. Install the newer one again; or"
-            f" move the files of {path.parent} away, and the agent begins with new ones"
+            f"{path}: a newer version of this software wrote it: its tables have version"
+            f" {version}, and this version knows them up to {current}. Install the newer version"
+            f" again; or move the files of {path.parent} away, and the agent begins with new ones"
         )
     if version < current:
         with _room_named(path):
@@ -193,8 +193,8 @@ def _room_named(path: Path) -> Iterator[None]:
         needed_mb = 2 * path.stat().st_size / 1e6 + 1  # its pages anew, and the log of them
         free_mb = shutil.disk_usage(path.parent).free / 1e6
         raise StoreError(
-            f"{path}: the disk is full, and the tables must be brought up to this version: that"
-            f" takes up to {needed_mb:.0f} MB in {path.parent}, where {free_mb:.0f} MB are free."
+            f"{path}: the disk is full, and the tables must be updated to this version. That takes"
+            f" up to {needed_mb:.0f} MB in {path.parent}, where {free_mb:.0f} MB are free."
             " Make room, then start again; nothing is lost"
         ) from error
 

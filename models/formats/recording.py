@@ -86,7 +86,7 @@ def _without_header(lines: Sequence[bytes], wanted: Wanted) -> str:
     """Say what is missing in the line that is most like a header."""
     texts = [line.decode(errors="replace") for line in lines[:100] if line.strip()]
     if texts and texts[0].lstrip("\ufeff \t").startswith(("{", "[")):
-        return "it seems to be JSON; a recording has a header and rows, as CSV"
+        return "it seems to be JSON; a recording must be CSV, with a header and rows"
     candidates = [names_in(text, separator) for text in texts for separator in SEPARATORS]
     named = [cells for cells in candidates if wanted.names.intersection(cells)]
     timed = [cells for cells in candidates if wanted.time in cells]

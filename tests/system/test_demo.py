@@ -68,7 +68,7 @@ def test_a_demo_without_its_alarm_fails_and_says_why() -> None:
     )
     assert ended.returncode == 1
     assert json.loads(ended.stdout)["alarms"] == []
-    assert "the fault (bearing_wear) was not found within 10 s after it set in" in ended.stderr
+    assert "the fault (bearing_wear) was not found within 10 s after it began" in ended.stderr
     assert "needs more --seconds" in ended.stderr
 
 

@@ -365,13 +365,13 @@ def _put_together(found: Guess, apart: Apart, texts: Sequence[str], separator: s
     moment = moment_of([match[TIME] if match else "" for match in matches])
     if moment is None:
         found.notes.append(
-            f"{where} are date and time of day, which no pattern can read as one here: let what"
-            " writes the lines put them into one column"
+            f"{where} are date and time of day, and no pattern can read them as one time here:"
+            " change the program that writes the lines, so that it writes one column"
         )
         return
     above = "; the header is counted as one line that cannot be read" if found.header else ""
     found.notes.append(
-        f"{where} are date and time of day, which a pattern reads as one time{above}"
+        f"{where} are date and time of day; the pattern reads them as one time{above}"
     )
     del found.settings["columns"]
     found.settings.pop("separator", None)
@@ -397,7 +397,7 @@ def _take(found: Guess, where: str, moment: Moment) -> None:
         found.settings["time_format"] = moment.form
     if moment.also:
         also = " or ".join(map(repr, moment.also))
-        found.notes.append(f"{where} may be {also} as well: check the proposed time_format")
+        found.notes.append(f"{where} may also be {also}: check the proposed time_format")
     if moment.local:
         found.settings["time_zone"] = zone = gateway_zone()
         found.notes.append(

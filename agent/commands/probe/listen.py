@@ -106,7 +106,7 @@ def listen_to_file(table: FileTable, seconds: float, show: Show) -> Heard:
         size = os.fstat(file.fileno()).st_size
         begin = file.read(_HEAD_BYTES)
         if is_utf16(begin):
-            raise OSError(errno.EILSEQ, "it is UTF-16; let its program write UTF-8")
+            raise OSError(errno.EILSEQ, "it is UTF-16; make the program that writes it use UTF-8")
         if go_over_lines(begin):
             raise OSError(errno.EILSEQ, OVER_LINES)
         cr = bool(ends_with_cr(begin))

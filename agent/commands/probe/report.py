@@ -62,7 +62,7 @@ def _source(source: Document) -> Iterator[str]:
     if backwards := source["backwards"]:
         yield (
             f"  the time of {backwards} lines is before that of the line above: the agent uses a"
-            " late one only within lateness_samples of the stream; better sort them by their time"
+            " late line only within lateness_samples of the stream; better sort them by their time"
         )
     for cause, count in sorted(source["rejected"].items()):
         yield f"  rejected, {cause}: {count}"

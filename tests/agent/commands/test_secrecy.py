@@ -175,7 +175,7 @@ def test_root_is_told_to_test_as_the_user_of_the_agent(tmp_path: Path) -> None:
     (told,) = warnings(tmp_path, source)
     assert told == (
         f"user: root may do more than {NOBODYS}, who owns the store, so the agent may still fail"
-        f" where this says ok. Test it as {NOBODYS}: sudo -u {NOBODYS} fieldwatch-agent check"
+        f" where check says ok. Run check as {NOBODYS}: sudo -u {NOBODYS} fieldwatch-agent check"
     )
 
 

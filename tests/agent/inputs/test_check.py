@@ -106,7 +106,7 @@ def test_a_file_that_is_there_is_looked_into(directory: Path) -> None:
     (directory / "log.jsonl").write_text('{\n "flow": 1\n}\n')
     wrong = finding(directory, table)
     assert (wrong.ok, wrong.exit_code) == (False, 69)
-    assert "log.jsonl: its JSON documents go over several lines" in wrong.detail
+    assert "log.jsonl: its JSON documents have several lines" in wrong.detail
     (directory / "log.jsonl").write_text('{"flow": 1}\n')
     assert finding(directory, table).ok
     (directory / "log.jsonl").unlink()

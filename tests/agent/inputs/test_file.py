@@ -164,7 +164,7 @@ def test_utf_16_is_named(path: Path, tails: list[Tail]) -> None:
     path.write_bytes("time,flow\n1,2\n".encode("utf-16"))
     tails.append(tail := Tail(path, columns=None, header=True))
     wait_until(lambda: tail.input.status().last_error is not None, "the reason")
-    assert "is UTF-16; let its program write UTF-8" in str(tail.input.status().last_error)
+    assert "is UTF-16; make the program that writes it" in str(tail.input.status().last_error)
 
 
 def test_a_file_without_a_header_says_so(path: Path, tails: list[Tail]) -> None:
@@ -262,7 +262,7 @@ def test_json_over_several_lines_is_refused_and_read_when_it_is_in_one(
     append(path, b'{\n  "flow": 1\n}\n')
     tails.append(tail := Tail(path, format="json", columns=None))
     wait_until(lambda: "jq -c" in (tail.input.status().last_error or ""), "the refusal")
-    assert "documents go over several lines" in (probe_file(tail.settings) or "")
+    assert "documents have several lines" in (probe_file(tail.settings) or "")
     path.unlink()
     path.write_bytes(b"")
     wait_until(lambda: tail.input.status().connected, "a file in its place")

@@ -228,7 +228,7 @@ def test_a_full_disk_is_told_with_what_a_migration_needs(tmp_path: Path, name: s
         text=True,
         check=True,
     ).stdout
-    assert told.startswith(f"{tmp_path / name}: the disk is full, and the tables must be brought")
+    assert told.startswith(f"{tmp_path / name}: the disk is full, and the tables must be updated")
     assert re.search(rf"takes up to \d+ MB in {tmp_path}, where \d+ MB are free", told)
     assert "Make room, then start again; nothing is lost" in told
     with contextlib.closing(sqlite3.connect(tmp_path / name)) as connection:

@@ -230,7 +230,7 @@ def test_a_date_and_a_time_of_day_in_two_columns_are_read_by_a_pattern(
     found = guess(lines)
     assert found is not None
     assert found.settings == settings | {"format": "regex", "time_zone": "UTC"}
-    assert "are date and time of day, which a pattern reads as one time" in found.notes[0]
+    assert "are date and time of day; the pattern reads them as one time" in found.notes[0]
     table = InputTable.model_validate({"name": "a", "stream": "s"} | found.settings)
     parser = LineParser(table, plain_channels(list(found.channels)))
     read = parser.parse(lines, 0.0)
@@ -248,7 +248,7 @@ def test_what_no_pattern_can_put_together_is_told() -> None:
     assert found is not None
     assert found.time is None
     assert "column 1 and column 2 are date and time of day" in found.notes[0]
-    assert "let what writes the lines put them into one column" in found.notes[0]
+    assert "change the program that writes the lines" in found.notes[0]
 
 
 def test_days_of_a_spreadsheet_are_times(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +289,7 @@ def test_a_day_that_may_be_a_month_is_told() -> None:
     found = guess([b"01/02/2026 14:13:33,7", b"01/02/2026 14:13:34,8"])
     assert found is not None
     assert found.settings["time_format"] == "%d/%m/%Y %H:%M:%S"
-    assert "may be '%m/%d/%Y %H:%M:%S' as well" in found.notes[0]
+    assert "may also be '%m/%d/%Y %H:%M:%S'" in found.notes[0]
 
 
 def test_another_encoding_is_proposed() -> None:

@@ -324,7 +324,7 @@ def test_options_before_the_command_hold_or_are_refused(tmp_path: Path) -> None:
     [
         (b"1,2", "has 3 bytes, but no line end"),
         ("1,2\n".encode("utf-16"), "it is UTF-16"),
-        (b'{\n  "flow": 7\n}\n', "each of them in one line (jq -c . FILE does that)"),
+        (b'{\n  "flow": 7\n}\n', "each document in one line (jq -c . FILE does that)"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, data: bytes, said: str) -> None:
