@@ -92,10 +92,7 @@ class SerialInput(ThreadedInput):
                     self._found(f"reading {port.port}")
                     self._read(port, put)
             except OSError as error:
-                self._lost(
-                    error.strerror or str(error),
-                    explain(self._settings.port, self._settings.by_id, error),
-                )
+                self._lost(explain(self._settings.port, self._settings.by_id, error))
             if self._bytes > bytes_before:  # a port that opens but gives nothing is not back yet
                 backoff.succeeded()
             backoff.failed()

@@ -78,10 +78,10 @@ class ThreadedInput(ABC):
         self._change(True)
         _LOG.info("input %s: %s", self.name, doing, extra={INPUT: self.name})
 
-    def _lost(self, error: str, explained: str | None = None) -> None:
+    def _lost(self, error: str) -> None:
         """Take note that the source is not there, at each try; log it once. A stop is no loss.
 
-        ``error`` is for the status; ``explained``, where it is given, for the log.
+        ``error`` says to a person what is wrong, and how to fix it.
         """
         if self._stopping.is_set():
             return
@@ -91,7 +91,7 @@ class ThreadedInput(ABC):
             _LOG.warning(
                 "input %s: %s; trying again until it is back",
                 self.name,
-                explained or error,
+                error,
                 extra={INPUT: self.name},
             )
         else:

@@ -218,6 +218,10 @@ def test_an_absent_port_is_waited_for(device):
     with reading(settings(device.port)) as (source, queue):
         wait_for(lambda: source.status().last_error is not None, "the first attempt")
         assert not source.status().connected
+        # status, and the alarm "silent", say what to do
+        assert f"{device.port} does not exist: is the device plugged in?" in str(
+            source.status().last_error
+        )
         device.plug_in()
         connected(source)
         device.write(b"1700000000,1\n")
