@@ -90,7 +90,8 @@ def history(
 def _unknown_stream(stream: str, known: Sequence[str]) -> str:
     if not known:
         return "no stream has a history yet: has an agent of this version run?"
-    return f"no history of a stream {stream!r}{nearest(stream, known) or f'; of {known}'}"
+    there = nearest(stream, known) or f"; there are {', '.join(known)}"
+    return f"no history of a stream {stream!r}{there}"
 
 
 def _points(found: History, channels: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -54,7 +54,8 @@ def values(
         status = reader.status()
         for name in streams:
             if name not in status["streams"]:
-                there = nearest(name, status["streams"]) or f"; of {', '.join(status['streams'])}"
+                known = status["streams"]
+                there = nearest(name, known) or f"; there are {', '.join(known)}"
                 raise ConfigError(f"--stream {name}: the agent has no such stream{there}")
         found = [
             _stream(reader, name, status, config, now_s)

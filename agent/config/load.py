@@ -241,7 +241,8 @@ class AgentConfig(Table):
                 raise ConfigError(f"there are several streams, name one: {', '.join(tables)}")
             return self.streams[0]
         if name not in tables:
-            raise ConfigError(f"no stream {name!r}{nearest(name, tables)}")
+            there = nearest(name, tables) or f"; there are {', '.join(tables)}"
+            raise ConfigError(f"no stream {name!r}{there}")
         return tables[name]
 
     @model_validator(mode="after")

@@ -198,6 +198,7 @@ def test_beyond_the_trained_horizon_only_where_asked_for(
         (["--set", "flow"], 2, "'flow': must be"),
         (["--set", "flow=inf"], 2, "'flow=inf': must be"),
         (["--stream", "pumpe"], 78, "no stream 'pumpe'; did you mean 'pump'?"),
+        (["--stream", "x"], 78, "no stream 'x'; there are pump"),
         (["--horizon", "0"], 2, "--horizon"),
     ],
 )

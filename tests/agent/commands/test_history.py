@@ -78,6 +78,7 @@ def test_a_person_sees_a_chart_or_the_table_of_a_channel(config: Path) -> None:
     ("words", "said"),
     [
         (["--stream", "pumb"], "did you mean 'pump'"),
+        (["--stream", "x"], "no history of a stream 'x'; there are pump$"),
         (["--stream", "pump", "--channel", "x"], "there are pressure, flow"),
     ],
 )

@@ -165,6 +165,8 @@ def test_what_is_missing_since_the_start_and_unwatched_streams_are_told(tmp_path
     assert "new: no sample yet" in text
     with pytest.raises(ConfigError, match="did you mean 'tank'"):
         values(config, ["tnak"])
+    with pytest.raises(ConfigError, match="no such stream; there are tank, pump"):
+        values(config, ["x"])
     store.readings.history.describe({"tank": ("other",)})  # another detector, with fewer channels
     later = Samples(np.array([1003.0]), np.array([[7.0]], np.float32))
     store.commit(Batch(samples=[("tank", later, np.full(1, 0.5, np.float32))]), "synced")
