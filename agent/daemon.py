@@ -204,6 +204,7 @@ class Daemon:
         while not self._stopping:
             chunks = self._chunks.take(max(0.0, next_tick - time.monotonic()))
             woke = time.monotonic()
+            self._streams.stood_still(next_tick, woke)
             self._take(chunks)
             at_once = self._batch.alarms and not self._commits.error
             if at_once or time.monotonic() >= next_tick:

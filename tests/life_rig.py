@@ -117,6 +117,12 @@ class Life:
             seconds -= 1.0
             self.tick()
 
+    def stand_still(self, seconds: float) -> None:
+        """Let time pass in which the agent does nothing, as a process that was stopped."""
+        since = self.clock.monotonic_s()
+        self.world.wait(seconds)
+        self.streams.stood_still(since, self.clock.monotonic_s())
+
     def tick(self) -> None:
         """Do what the loop does in an interval."""
         self.clock.look()

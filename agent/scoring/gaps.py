@@ -1,7 +1,8 @@
 """Gaps in a stream's samples: each is told once, with its cause, when it is over.
 
     no value for long ─┬─ nothing of this was in the agent's life ──> the agent was away
-                       ├─ nothing arrived for as long ─┬─ no link ──> the link was away
+                       ├─ nothing arrived for as long ─┬─ the agent stood still ──> it was away
+                       │                               ├─ no link ──> the link was away
                        │                               └─ a link ───> the device was silent
                        └─ readings kept coming ─────────────────────> their times leave it out
 
@@ -13,8 +14,7 @@ tells of the gap. Times are the detector's, so that a step of the gateway's cloc
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -25,21 +25,37 @@ from models.events import SENSOR_DETECTOR
 from models.manifest import Sampling
 from models.messages import GOOD, Event, Float32, Samples
 
-GapCause = Literal["agent", "link", "device", "times"]
-ACTIONS: Final[Mapping[GapCause, str]] = {
-    "agent": "nothing: the agent did not run, because of a restart or because the gateway was off",
-    "link": "nothing now; if it happens again, check what the input reads from",
-    "device": "nothing now; if it happens again, check the device, its cable and power",
-    "times": "nothing now: readings kept coming, but none has a time in between. The device lost"
-    " them, or its clock was set",
-}
+AGENT_AWAY: Final = Reason(
+    "agent",
+    "nothing: the agent did not run, because of a restart or because the gateway was off",
+)
+STOOD_STILL: Final = Reason(
+    "agent",
+    "nothing now; if it happens again, see journalctl -u fieldwatch-agent: the agent stood still,"
+    " because something stopped it or the gateway was too busy",
+)
+DEVICE_AWAY: Final = Reason(
+    "device", "nothing now; if it happens again, check the device, its cable and power"
+)
+TIMES: Final = Reason(
+    "times",
+    "nothing now: readings kept coming, but none has a time in between. The device lost them, or"
+    " its clock was set",
+)
+
+
+def link_away(lost: str) -> Reason:
+    """Return why nothing came; ``lost`` says which input had no link, and why."""
+    return Reason(
+        "link", f"nothing now; if it happens again, check what the input reads from: {lost}"
+    )
 
 
 class Pause(NamedTuple):
     """Nothing arrived, by the clock that nobody sets."""
 
     seconds: float
-    lost: str | None  # which input had lost its link, and why; None: none had
+    reason: Reason
 
 
 class Gaps(Part):
@@ -71,10 +87,10 @@ class Gaps(Part):
         self._resumed = self._last is not None and not self._silent
         self._takes_left = self._takes_max
 
-    def pause(self, seconds: float, lost: str | None) -> None:
-        """Take note that nothing arrived for so long; ``lost``: see ``Pause``."""
+    def pause(self, seconds: float, reason: Reason) -> None:
+        """Take note that nothing arrived for so long, and why."""
         if self._pause is None or seconds > self._pause.seconds:
-            self._pause = Pause(seconds, lost)
+            self._pause = Pause(seconds, reason)
         self._takes_left = self._takes_max
 
     def alarmed(self) -> None:
@@ -119,24 +135,21 @@ class Gaps(Part):
 
     def _tell(self, begin: float, end: float, batch: Batch) -> None:
         """Tell the causes of a gap, each with the part of it that it made."""
-        paused_s, lost = self._pause or (0.0, None)
+        paused_s, reason = self._pause or (0.0, None)
         if self._resumed:
             self._resumed = False
             start = min(max(begin, end - paused_s), end)  # of the agent
             if end - start <= self.least_s:
                 start = end
-            self._report(begin, start, "agent", ACTIONS["agent"], batch)
+            self._report(begin, start, AGENT_AWAY, batch)
             begin = start
         if self._silent:
             return
-        if paused_s < (end - begin) / 2:
-            self._report(begin, end, "times", ACTIONS["times"], batch)
-        elif lost is None:
-            self._report(begin, end, "device", ACTIONS["device"], batch)
-        else:
-            self._report(begin, end, "link", f"{ACTIONS['link']}: {lost}", batch)
+        if reason is None or paused_s < (end - begin) / 2:
+            reason = TIMES
+        self._report(begin, end, reason, batch)
 
-    def _report(self, begin: float, end: float, cause: GapCause, action: str, batch: Batch) -> None:
+    def _report(self, begin: float, end: float, reason: Reason, batch: Batch) -> None:
         if end - begin <= self.least_s:
             return
         event = Event(
@@ -150,7 +163,7 @@ class Gaps(Part):
             probability=None,
             severity="low",
         )
-        self._teller.report([event], batch, reason=Reason(cause, action))
+        self._teller.report([event], batch, reason=reason)
 
     def to_bytes(self, moment: Moment) -> bytes | None:
         """Save where it is with the memory: samples stored later are taken again."""

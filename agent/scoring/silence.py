@@ -1,21 +1,23 @@
 """When streams were last heard of, and why one that says nothing is silent.
 
-A link that is lost, or rows of which none can be used, explain a silence: then nobody blames the
-device. What is not explained is the device's.
+A link that is lost, rows of which none can be used, or an agent that stood still explain a silence:
+then nobody blames the device. What is not explained is the device's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent.alarms.document import Reason, link_lost
+from agent.scoring.gaps import DEVICE_AWAY, STOOD_STILL, link_away
 
 if TYPE_CHECKING:
     from agent.inputs.source import InputStatus
     from agent.scoring.stream import Stream
     from agent.store.batch import Batch
 
+STILL_S: Final = 1.0  # a busy gateway's loop is late by less
 Links = Mapping[str, Callable[[], "InputStatus"]]
 
 
@@ -42,24 +44,35 @@ class Silence:
         self._heard: dict[str, float] = {}  # monotonic time of each stream's last reading
         # which input of a stream had no link since its last reading, and why
         self._lost: dict[str, str] = {}
+        self._still = (0.0, 0.0)  # from when to when the agent stood still (monotonic)
 
     def begin(self, now: float) -> None:
         """Wait for readings from now on (monotonic)."""
         self._heard = dict.fromkeys(self._streams, now)
 
+    def stood_still(self, since: float, until: float) -> None:
+        """Take note that the agent did nothing in this time (monotonic), though it was to."""
+        if until - since > STILL_S:
+            self._still = (since, until)
+
+    def _still_s(self, since: float, until: float) -> float:
+        """Return for how long of this time the agent stood still."""
+        return max(0.0, min(until, self._still[1]) - max(since, self._still[0]))
+
     def over(self, name: str, now: float) -> None:
         """Take note of a reading of a stream, and of the pause before it."""
-        paused_s, self._heard[name] = now - self._heard.get(name, now), now
-        gaps = self._streams[name].gaps
+        heard, self._heard[name] = self._heard.get(name, now), now
+        paused_s, gaps = now - heard, self._streams[name].gaps
         if paused_s > gaps.least_s:
-            gaps.pause(paused_s, self._lost.get(name))
+            still = self._still_s(heard, now) > paused_s / 2
+            gaps.pause(paused_s, STOOD_STILL if still else self._away(name))
         if self._lost:
             self._lost.pop(name, None)
 
     def look(self, now: float, batch: Batch) -> None:
         """Raise an alarm for silent streams."""
         for name, heard in self._heard.items():
-            stream, silent_s = self._streams[name], now - heard
+            stream, silent_s = self._streams[name], now - heard - self._still_s(heard, now)
             if silent_s > min(stream.gaps.least_s / 2, stream.silent_after_s):
                 self._look_at_links(name)
             if silent_s > stream.silent_after_s:
@@ -72,6 +85,11 @@ class Silence:
                 link = self._links[source]()
                 if not link.connected and link.since is not None:  # else it has not tried yet
                     self._lost[name] = f"input {source}: {link.last_error}"
+
+    def _away(self, name: str) -> Reason:
+        """Return why nothing came of a stream, now that something has."""
+        lost = self._lost.get(name)
+        return DEVICE_AWAY if lost is None else link_away(lost)
 
     def _reason(self, name: str) -> Reason | None:
         """Return why a stream has no readings; None: its device sends nothing, as far as known."""

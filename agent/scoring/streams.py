@@ -87,6 +87,10 @@ class Streams:
         for chunk, stream in self._intake.take(chunks, batch):
             self._silence.over(stream, chunk.arrived_mono_s)
 
+    def stood_still(self, since: float, until: float) -> None:
+        """Take note that the agent did nothing in this time (monotonic), though it was to."""
+        self._silence.stood_still(since, until)
+
     def tick(self, batch: Batch) -> None:
         """Score held rows that have become usable; raise an alarm for silent streams."""
         now = self._clock.monotonic_s()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -317,6 +319,28 @@ def test_a_restart_is_one_gap_at_ops_and_calls_nobody(
     with Reader(tmp_path / "data") as reader:
         assert reader.alarms(10) == [told]
     assert not {"missing", "silent"} & {word for word in agent.log().split()}
+
+
+def test_an_agent_that_was_stopped_for_a_while_blames_no_device(
+    tmp_path: Path, line: Line, broker: RealBroker, start_agent: StartAgent
+) -> None:
+    """Of more seconds than the bundle allows a channel to be missing."""
+    config, rows = configure(tmp_path, line, broker.port), Pump(13).run(200)
+    agent = start_agent(config)
+    wait_until(lambda: running(tmp_path), "the agent")
+    line.write(lines(rows[:100]))
+    wait_until(lambda: scored(tmp_path) == 100, "the first part")
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGSTOP)
+    until = time.monotonic() + 6.0
+    wait_until(lambda: time.monotonic() > until, "the pause")
+    agent.process.send_signal(signal.SIGCONT)
+    line.write(lines(rows[140:], 140))
+    wait_until(lambda: scored(tmp_path) >= 160, "the second part")
+    with Reader(tmp_path / "data") as reader:
+        (told,) = reader.alarms(10)
+    assert (told["kind"], told["cause"]) == ("gap", "agent")
+    assert "the agent stood still" in told["action"]
 
 
 def test_an_unplugged_port_is_found_again_and_the_gap_stays_a_gap(

@@ -47,6 +47,36 @@ def test_a_device_that_was_silent_for_a_while_is_one_gap(timed: bool, seconds: i
 
 
 @TIMED
+@pytest.mark.parametrize("tick_first", [True, False])
+@pytest.mark.parametrize("seconds", [30, 300])
+def test_an_agent_that_stood_still_blames_no_device(
+    timed: bool, seconds: int, tick_first: bool
+) -> None:
+    life = Life(timed=timed)
+    life.rows(40)
+    life.stand_still(seconds)
+    if tick_first:
+        life.tick()
+    life.rows(40)
+    told = gap(life, "agent")
+    assert life.between(told) == (40, 41 + seconds)
+    assert "the agent stood still" in told["action"]
+    life.pause(30)
+    life.rows(40)
+    assert life.brief()[1:] == [("gap", "closed", "device")]
+
+
+def test_a_loop_that_was_late_for_a_moment_explains_no_silence() -> None:
+    life = Life()
+    life.rows(40)
+    life.pause(15)
+    life.stand_still(9)
+    life.pause(6)
+    life.row()
+    assert gap(life, "device")
+
+
+@TIMED
 def test_a_link_that_was_away_is_one_gap_that_names_it(timed: bool) -> None:
     life = Life(timed=timed)
     life.rows(40)
