@@ -84,7 +84,7 @@ def replace(path: Path, data: bytes, mode: int | None = None) -> None:
         mode: its permissions, whatever the umask; None: as the umask has them.
 
     Raises:
-        OSError: it cannot be written; the one before is still there.
+        OSError: it cannot be written, with its name; the one before is still there.
 
     """
     partial = path.with_name(path.name + PARTIAL)
@@ -96,6 +96,10 @@ def replace(path: Path, data: bytes, mode: int | None = None) -> None:
             file.flush()
             os.fsync(file.fileno())  # or a power cut may leave the name without the bytes
         partial.replace(path)
+    except OSError as error:
+        if error.filename is None:  # a write does not know what it writes to
+            error.filename = str(path)
+        raise
     finally:
         with contextlib.suppress(OSError):  # not there any more, or no file of ours
             partial.unlink()

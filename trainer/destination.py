@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from models.errors import ConfigError
 
+ROOM_BYTES = 16 * 2**20  # a bundle of usual size, its report and its metrics, several times over
 
-def check_directory(path: Path, files: tuple[str, ...] = ()) -> None:
-    """Refuse a directory that cannot be made or written to; nothing is made.
+
+def check_directory(path: Path, files: tuple[str, ...] = (), room_bytes: int = ROOM_BYTES) -> None:
+    """Refuse a directory that cannot be made or written to, or has no room; nothing is made.
 
     Args:
         path: of the directory, which need not exist.
         files: names that it will have; none may be a directory.
+        room_bytes: must be free on its disk.
 
     Raises:
         ConfigError: names the place, and says why.
@@ -26,6 +30,11 @@ def check_directory(path: Path, files: tuple[str, ...] = ()) -> None:
         raise ConfigError(
             f"{path}: cannot be written: {there} does not allow it; permit it, or name another"
             " directory"
+        )
+    if (free := shutil.disk_usage(there).free) < room_bytes:
+        raise ConfigError(
+            f"{path}: there is too little room: {free / 2**20:.3g} MiB are free, and"
+            f" {room_bytes / 2**20:.3g} MiB are needed; make room, or name another directory"
         )
     for name in files:
         if (path / name).is_dir():

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
+from models.files import replace
 from models.printable import printable
 from models.shown import shown
 
@@ -27,7 +28,7 @@ def write(path: Path, title: str, body: Iterable[str]) -> None:
     """Write a page of this title, whose body is HTML."""
     head = f'<meta charset="utf-8"><title>{text(title)}</title><style>{_STYLE}</style>'
     page = f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n'
-    path.write_text(page + "\n".join(body) + "\n</body></html>\n", encoding="utf-8")
+    replace(path, (page + "\n".join(body) + "\n</body></html>\n").encode())
 
 
 def text(value: object) -> str:

@@ -19,7 +19,16 @@ import numpy as np
 from models.align import Aligner
 from models.errors import DataError
 from models.features import Features
-from models.manifest import Channel, Feature, Manifest, Sampling, Source, StreamRules
+from models.manifest import (
+    MAGNITUDE_MAX,
+    MAGNITUDE_MIN,
+    Channel,
+    Feature,
+    Manifest,
+    Sampling,
+    Source,
+    StreamRules,
+)
 from models.messages import Float32, Float64, Samples, joined
 from models.telemanom import fill_forward as fill_forward
 from models.times import iso_time
@@ -34,6 +43,7 @@ _TAILS_APART = 5.15  # standard deviations between these quantiles of a normal d
 _CONSTANT_SHARE = 0.01  # of its magnitude is the scale of a channel that never moved
 _FLOAT32_STEPS = 1e-6  # a scale below this share of the magnitude would be rounding noise
 
+_DENSE_SHARE = 1e-3  # of the period; rows nearer than that are in another unit of time
 _RATE_TOLERANCE = 0.05  # of a source's rate, that clocks may be off by
 
 _STUCK_FACTOR = 2  # times the longest run of equal values seen in normal operation
@@ -95,13 +105,13 @@ def align(recordings: Sequence[Recording], grid: Grid) -> tuple[Samples, Counter
         ``models.align`` and ``models.features``.
 
     Raises:
-        DataError: two recordings overlap in time, the grid is much finer than their rows, or a
-            source has another rate than the configured one.
+        DataError: two recordings overlap in time, the grid is much finer or coarser than their
+            rows, or a source has another rate than the configured one.
 
     """
     sampling, features = grid.sampling, grid.start()
     for recording in recordings:
-        _check_period(recording, sampling.period_s)
+        _check_period(recording, grid)
         _check_rates(recording, grid)
     ordered = sorted(recordings, key=lambda recording: float(recording.readings.times.min()))
     for before, after in itertools.pairwise(ordered):
@@ -115,12 +125,20 @@ def align(recordings: Sequence[Recording], grid: Grid) -> tuple[Samples, Counter
     return joined(pieces), aligner.counters + (features.counters if features else Counter())
 
 
-def _check_period(recording: Recording, period_s: float) -> None:
-    apart = np.diff(recording.readings.times)
-    if len(apart) and float(np.median(apart)) > 1.5 * period_s:
+def _check_period(recording: Recording, grid: Grid) -> None:
+    """Refuse rows too far apart for the grid, or so near that nearly all would be left out."""
+    if len(recording.readings.times) < 2:
+        return
+    apart_s, period_s = float(np.median(np.diff(recording.readings.times))), grid.sampling.period_s
+    found = (
+        f"{recording.name} has a row every {apart_s:.3g} s, and sampling.period_s is {period_s:g}"
+    )
+    if apart_s > 1.5 * period_s:
+        raise DataError(f"{found}: most samples would be missing; set a longer period")
+    if apart_s < _DENSE_SHARE * period_s and not grid.sources:
         raise DataError(
-            f"{recording.name} has a row every {np.median(apart):g} s, and sampling.period_s is"
-            f" {period_s:g}: most samples would be missing; set a longer period"
+            f"{found}: nearly all rows would be left out; set a shorter period, or"
+            ' data.time_format = "excel" if the times are days of a spreadsheet'
         )
 
 
@@ -247,8 +265,8 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
     """Return the channels of the manifest, with their scaling and ``stuck_samples``.
 
     Raises:
-        DataError: a channel has no value in the training part, or a scored one none in the
-            calibration part.
+        DataError: a channel has no value in the training part, or values that are too large or
+            too small for a bundle, or a scored one has none in the calibration part.
 
     """
     normal = np.concatenate([parts.train.values, parts.calibrate.values])
@@ -267,6 +285,13 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
                 " threshold cannot be set; remove it from data.channels, or correct the recordings"
             )
         center = float(np.median(known))
+        scale = _scale(known.astype(np.float64), center)
+        if abs(center) > MAGNITUDE_MAX or not MAGNITUDE_MIN <= scale <= MAGNITUDE_MAX:
+            raise DataError(
+                f"channel {table.name} ({_origin(table)}) has values that no bundle can have: their"
+                f" median is {center:.3g}, their spread {scale:.3g}; set low and high of the"
+                " channel, or use another unit"
+            )
         described.append(
             Channel(
                 name=table.name,
@@ -274,7 +299,7 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
                 low=table.low,
                 high=table.high,
                 center=center,
-                scale=_scale(known.astype(np.float64), center),
+                scale=scale,
                 scored=table.scored,
                 feature=table.feature,
                 # a command may hold for as long as it likes

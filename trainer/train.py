@@ -24,6 +24,7 @@ import numpy as np
 
 from models.bundle import Bundle
 from models.features import COUNTERS as FEATURE_COUNTERS
+from models.files import replace
 from models.manifest import KNOWN_ANSWERS, NETWORK, Channel, Lineage, TelemanomManifest
 from models.messages import QUALITIES, Samples
 from models.times import iso_time
@@ -405,4 +406,4 @@ def _agreement_line(found: Agreement) -> str:
 
 def _write_metrics(bundle: Bundle, path: Path) -> None:
     document = {"digest": bundle.digest} | bundle.manifest.metrics
-    path.write_text(json.dumps(document, indent=2) + "\n")
+    replace(path, f"{json.dumps(document, indent=2)}\n".encode())

@@ -96,7 +96,15 @@ def _without_header(lines: Sequence[bytes], wanted: Wanted) -> str:
         missing = f"no column {wanted.time!r}"
     else:
         missing = f"no column for any of {', '.join(sorted(wanted.names))}"
-    return f"{missing}; the header has: {', '.join(best)}"
+    if not best:
+        return f"{missing}: there is no text"
+    have = ", ".join(best)
+    return f"{missing}; the header has: {have}{encoding_hint(have)}"
+
+
+def encoding_hint(text: str) -> str:
+    """Return what to add to an error that quotes a text; "" where its encoding is right."""
+    return "; it is not UTF-8: set the encoding" if "\ufffd" in text else ""
 
 
 def without_last_cell(row: bytes, separator: str) -> bytes:

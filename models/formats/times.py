@@ -90,7 +90,7 @@ class Times:
 
     def explain(self, text: str) -> str:
         """Say why a text is no time of this form."""
-        if _ISO.fullmatch(text.strip()) and self._zone is None and self.numbers_are_times:
+        if self._zone is None and self._is_local(text.strip()):
             return f"{text!r} has no offset from UTC: add Z or +02:00 to it, or set time_zone"
         if not self.numbers_are_times:
             return f"{text!r} is no time of the form {self._form!r}"
@@ -102,6 +102,16 @@ class Times:
                 " pattern such as '%d.%m.%Y %H:%M:%S'"
             )
         return f"{text!r} is no time between 2000 and 2100"
+
+    def _is_local(self, text: str) -> bool:
+        """Whether a text, which is no time as it is, needs only a zone to be one."""
+        if self.numbers_are_times:
+            return _ISO.fullmatch(text) is not None
+        try:
+            datetime.strptime(text, self._form)  # noqa: DTZ007 - only whether it can be read
+        except ValueError:
+            return False
+        return True
 
     def json_seconds(self, value: object) -> float:
         """Return Unix seconds of a JSON value, like ``seconds``."""

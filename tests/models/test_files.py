@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import socket
 import ssl
 import stat
@@ -164,6 +165,21 @@ def test_what_cannot_be_replaced_stays(tmp_path: Path) -> None:
     assert names(tmp_path) == ["folder", "some"]
     with pytest.raises(FileNotFoundError):
         replace(tmp_path / "absent" / "some", b"after")
+
+
+def test_a_write_that_the_system_refuses_is_told_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as refused:
+            replace(path, b"after")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert refused.value.filename == str(path)
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_directory_is_synced(tmp_path: Path) -> None:

@@ -118,3 +118,7 @@ def test_a_small_number_is_a_time_only_since_a_start() -> None:
     assert Times("elapsed").unix_s(f"{TIME_MIN * 1000:.0f}") == TIME_MIN
     assert "time_zone" in Times().explain("2025-11-28 18:40:00")
     assert "pattern" in Times().explain("28.11.2025")
+    german = "%d.%m.%Y %H:%M"
+    assert "time_zone" in Times(german).explain("28.11.2025 18:40")
+    assert "no time of the form" in Times(german).explain("28.11.2025")
+    assert "no time of the form" in Times(german, "UTC").explain("30.02.2025 18:40")

@@ -12,7 +12,7 @@ from models import keys
 from models.errors import ConfigError, DataError
 from tests.trainer.conftest import CONFIG, Trained, machine, write_recording
 from tests.trainer.test_cli import run
-from trainer import config, train
+from trainer import config, destination, train
 from trainer.datasets.csv_files import read_recording
 from trainer.forecast import evaluate as forecasts
 from trainer.prepare import parts_of
@@ -96,6 +96,12 @@ def test_an_output_whose_files_are_directories(tmp_path: Path) -> None:
     (tmp_path / "made" / "tiny.report.html").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"tiny\.report\.html: is a directory"):
         train.train(config.read(path), tmp_path / "made", None, print)
+
+
+def test_an_output_on_a_disk_that_is_full(tmp_path: Path) -> None:
+    destination.check_directory(tmp_path / "made")
+    with pytest.raises(ConfigError, match=r"made: there is too little room: .* MiB are free, and"):
+        destination.check_directory(tmp_path / "made", room_bytes=2**62)
 
 
 def test_a_python_that_cannot_replay(tmp_path: Path) -> None:

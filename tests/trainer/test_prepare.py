@@ -65,6 +65,20 @@ def test_a_grid_much_finer_than_the_recording_is_refused() -> None:
         prepare.align([recording("slow", 1000.0 + 60.0 * np.arange(4))], GRID)
 
 
+@pytest.mark.parametrize("apart", [0.0, 1 / 86400])
+def test_times_in_another_unit_than_seconds_are_refused(apart: float) -> None:
+    with pytest.raises(DataError, match=r"nearly all rows would be left out; .*excel"):
+        prepare.align([recording("days", 45000.0 + apart * np.arange(4))], GRID)
+
+
+@pytest.mark.parametrize("value", [2e30, 3e-37])
+def test_values_that_no_bundle_can_have_are_refused(value: float) -> None:
+    varied = value * np.arange(1, 10)
+    parts = Parts(*(samples(column(varied)) for _ in Parts._fields))
+    with pytest.raises(DataError, match=r"channel a .* has values that no bundle can have: .* low"):
+        prepare.channels(parts, config().data.channels)
+
+
 def raw(rate_hz: float) -> Recording:
     """Ten seconds of a sine of 2 Hz and amplitude 3, after half a second without it."""
     times = 1000.5 + np.arange(0, 10, 1 / rate_hz)

@@ -19,7 +19,7 @@ from models.columns import Sought, cut
 from models.errors import DataError
 from models.formats.cells import TIME, Cells, Decimal
 from models.formats.header import Wanted, plain
-from models.formats.recording import Layout, Recorded, recorded
+from models.formats.recording import Layout, Recorded, encoding_hint, recorded
 from models.formats.separated import ReadRow, Separated, split
 from models.formats.times import TIME_MAX, Times
 from models.messages import Float32, Float64, Readings
@@ -80,7 +80,10 @@ class _Rows:
         for column in (time_column, *columns):
             if header.count(column) != 1:
                 count = "more than one column" if column in header else "no column"
-                raise DataError(f"{path}: {count} {column!r}; the header has: {', '.join(header)}")
+                have = ", ".join(header)
+                raise DataError(
+                    f"{path}: {count} {column!r}; the header has: {have}{encoding_hint(have)}"
+                )
         meaning = {column: column for column in columns} | {time_column: TIME}
         decimal: Decimal = "," if self._recorded.decimal_comma else "."
         self._separated = Separated(
@@ -159,8 +162,8 @@ class _Rows:
                 self.rejected[cause] += 1
                 continue
             cell = split(text, self._recorded.separator)[self._recorded.header.index(column)]
-            hint = "; it is not UTF-8: set the encoding" if "\ufffd" in cell else ""
-            self._note(column, row, cause, f"{column}: {cell.strip()!r} is no number{hint}")
+            said = f"{column}: {cell.strip()!r} is no number{encoding_hint(cell)}"
+            self._note(column, row, cause, said)
 
     def _note(self, what: str, row: int, cause: str, said: str) -> None:
         self.rejected[cause] += 1
