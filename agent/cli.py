@@ -86,11 +86,8 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    """End a command; a program that asked for JSON gets a document."""
-    # the words may not have been understood
-    if "--json" in sys.argv and not console.json_was_said():
-        say_json({"error": {"message": message, "exit_code": exit_code}}, indent=None)
-    sys.exit(exit_code)
+    """End a command; the words may not have been understood, so they are looked at here."""
+    console.fail(message, exit_code, "--json" in sys.argv)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

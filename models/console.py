@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from types import TracebackType
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, NoReturn
 
 from models.printable import indented, json_text, printable, printable_lines
 
@@ -110,9 +110,14 @@ def say_json(document: object, indent: int | None = 2) -> None:
     say_lines(json_text(document, indent, _encoding()))
 
 
-def json_was_said() -> bool:
-    """Whether a document was printed since ``begin``: another one after it would be too many."""
-    return _json_was_said
+def fail(message: str, exit_code: int, as_json: bool) -> NoReturn:
+    """End a command that told its error; a program that asked for JSON gets a document of it.
+
+    There is none if a document was printed before: another one after it would be too many.
+    """
+    if as_json and not _json_was_said:
+        say_json({"error": {"message": message, "exit_code": exit_code}}, indent=None)
+    sys.exit(exit_code)
 
 
 def _encoding() -> str:

@@ -3,7 +3,7 @@
 Exit codes: 0 done, 1 a trained bundle fails a gate, a channel of a benchmark failed, or a bundle's
 metrics are not reproduced, 2 wrong usage, 65 recordings or bundle refused, 69 the extra is not
 installed, 71 not enough memory, 74 the system refused to read or write, 78 configuration, 130
-interrupted.
+interrupted. With ``evaluate --json`` an error is a document, too.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ EXTRA = ("tensorflow", "matplotlib")
 EXTRA_MISSING_EXIT_CODE = 69
 MEMORY_EXIT_CODE = 71
 SYSTEM_EXIT_CODE = 74
+INTERRUPTED = 130  # as a shell has it: 128 and SIGINT
 
 _File = click.Path(path_type=Path, dir_okay=False)
 _Directory = click.Path(path_type=Path, file_okay=False)
@@ -61,22 +62,41 @@ def main() -> NoReturn:
             say_lines(error.ctx.get_usage(), error=True)
             say(f"Try '{error.ctx.command_path} --help' for help.", error=True)
         say_error("Error", error.format_message())
-        sys.exit(error.exit_code)
+        _fail(error.format_message(), error.exit_code)
     except click.Abort:
-        sys.exit(130)
+        say("stopped", error=True)
+        _fail("interrupted", INTERRUPTED)
     except FieldwatchError as error:
-        say_error("fieldwatch-trainer", str(error))
-        sys.exit(error.exit_code)
+        _end(str(error), error.exit_code)
     except OSError as error:
-        say_error("fieldwatch-trainer", _system_error(error))
-        sys.exit(SYSTEM_EXIT_CODE)
+        _end(_system_error(error), SYSTEM_EXIT_CODE)
     except MemoryError as error:
-        say_error(
-            "fieldwatch-trainer",
-            f"there is not enough memory{f': {error}' if str(error) else ''}. Use fewer or shorter"
-            " recordings, a longer sampling.period_s, a smaller fit.batch, or a larger machine",
-        )
-        sys.exit(MEMORY_EXIT_CODE)
+        _end(_memory_error(error), MEMORY_EXIT_CODE)
+    except ImportError as error:
+        if _NO_ROOM_FOR_A_LIBRARY not in str(error):
+            raise
+        _end(_memory_error(error), MEMORY_EXIT_CODE)
+
+
+def _end(message: str, exit_code: int) -> NoReturn:
+    """Tell an error, and end the command."""
+    say_error("fieldwatch-trainer", message)
+    _fail(message, exit_code)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    """End the command; ``--json`` of a benchmark is a file."""
+    console.fail(message, exit_code, "--json" in sys.argv and "benchmark" not in sys.argv)
+
+
+def _memory_error(error: Exception) -> str:
+    return (
+        f"there is not enough memory{f': {error}' if str(error) else ''}. Use fewer or shorter"
+        " recordings, a longer sampling.period_s, a smaller fit.batch, or a larger machine"
+    )
+
+
+_NO_ROOM_FOR_A_LIBRARY = "failed to map segment"  # ld.so, where mmap has no memory
 
 
 def _system_error(error: OSError) -> str:
@@ -508,7 +528,8 @@ def _show_lines(ends: Iterator[Finished], total: int, tell: Tell) -> None:
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:
-    say(f"{'recording':24}{'hours':>8}{'faults':>8}{'found':>7}{'false':>7}{'highest':>9}")
+    if metrics["recordings"]:
+        say(f"{'recording':24}{'hours':>8}{'faults':>8}{'found':>7}{'false':>7}{'highest':>9}")
     for row in metrics["recordings"]:
         say(
             f"{row['name']:24}{shown(row['hours'], '.3g'):>8}{row['faults']:8}{row['found']:7}"

@@ -89,3 +89,30 @@ def test_a_bundle_that_is_not_there(
 ) -> None:
     assert run(monkeypatch, "evaluate", tmp_path / "none", "a.csv") == 65
     assert "no such bundle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("none.fieldwatch", "x.csv"), ("--no-such-option",)])
+def test_an_error_for_programs_is_a_document(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    code = run(monkeypatch, "evaluate", *words, "--json")
+    captured = capsys.readouterr()
+    error = json.loads(captured.out)["error"]
+    assert error["exit_code"] == code != 0
+    assert error["message"] in captured.err
+
+
+def test_the_file_of_a_benchmark_is_no_wish_for_a_document(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ("benchmark", "nasa", "--data", tmp_path, "--json", tmp_path / "no" / "file")
+    assert run(monkeypatch, *words) == 78
+    assert capsys.readouterr().out == ""
+
+
+def test_without_recordings_there_is_no_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], trained: Trained
+) -> None:
+    normal = trained.file.path.parent / "normal.csv"
+    assert run(monkeypatch, "evaluate", trained.path, "--trained-on", normal) == 0
+    assert capsys.readouterr().out.startswith("test part: the same metrics as in the bundle")
