@@ -69,7 +69,7 @@ def test_replay_prints_the_events_of_a_recording(recording: Path) -> None:
     states = [event["state"] for event in outcome["events"] if event["kind"] == "anomaly"]
     assert states[:2] == ["opened", "closed"]
     text = call("replay", recording, "--bundle", ZOO_BUNDLE).output
-    assert "pump #1 anomaly (score " in text
+    assert "pump #1 anomaly, severity " in text
     assert "1440 samples" in text
 
 
@@ -294,7 +294,8 @@ def test_alarms_shows_the_newest_values_that_the_status_has(tmp_path: Path) -> N
     first = {"worst_at": ALARM["opened"], "newest_at": ALARM["opened"]}
     alarm = ALARM | first | {"channels": [flow | {"newest": 43.21}]}
     later = {"newest_at": "2026-01-01T00:00:40.000Z", "channels": [flow | {"newest": 47.5}]}
-    shown = json.dumps({"streams": {"pump": {"open_alarms": [alarm | later]}}})
+    life = {"running": False, "updated": "2026-01-01T00:00:40.000Z"}
+    shown = json.dumps(life | {"streams": {"pump": {"open_alarms": [alarm | later]}}})
     store = Store(tmp_path / "data", "plant", "gw-1", 100, 100)
     store.open()
     store.commit(Batch(alarms=[alarm], status=lambda: shown), "x")
@@ -312,8 +313,8 @@ def test_an_alarm_reads_as_a_person_would_say_it() -> None:
     later = {"worst_at": "2026-01-01T00:00:09.000Z", "newest_at": "2026-01-01T00:00:40.000Z"}
     later |= {"channels": [flow | {"newest": 47.5}, flow | {"channel": "level", "newest": None}]}
     assert describe(ALARM | later) == (
-        "pump #1 medium anomaly since 2026-01-01T00:00:00.000Z, still open; at its worst,"
-        " 2026-01-01T00:00:09.000Z (score 2.5): flow 43.21 m3/h, expected 50.06;"
+        "pump #1 anomaly, severity medium, since 2026-01-01T00:00:00.000Z, still open; at its"
+        " worst, 2026-01-01T00:00:09.000Z (score 2.5): flow 43.21 m3/h, expected 50.06;"
         " level 43.21 m3/h, expected 50.06; newest, 2026-01-01T00:00:40.000Z: flow 47.5 m3/h,"
         " level no value. To do: look"
     )
