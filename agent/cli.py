@@ -560,6 +560,7 @@ def verify(file: Path, keys: Path | None, require_signature: bool | None, interp
     from agent.bundles.load import load
     from agent.bundles.trial import try_out
     from agent.bundles.trust import told
+    from agent.bundles.verdict import objection
 
     if require_signature and keys is None:
         raise click.UsageError("--require-signature needs --keys")
@@ -571,6 +572,8 @@ def verify(file: Path, keys: Path | None, require_signature: bool | None, interp
     say(f"{file}: good on {pipeline.runtime}")
     say(f"  {manifest.name} version {manifest.version}, digest {loaded.digest}")
     say(f"  {told(loaded, keys)}")
+    if (said := objection(manifest.metrics)) is not None:
+        say(Colored("  warning: ", "yellow"), said)
     return 0
 
 

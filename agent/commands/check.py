@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from agent.alarms.limit import check_limits, unreachable
 from agent.bundles.load import Loader, baseline
 from agent.bundles.trust import told
+from agent.bundles.verdict import objection
 from agent.commands.apart import NOT_ASKED, Apart
 from agent.commands.finding import Finding
 from agent.commands.secrecy import other_user, secrets
@@ -50,6 +51,7 @@ from agent.store.sqlite import LOCK
 from models.detector import Detector
 from models.errors import BundleError, ConfigError, InterpreterMissing, StoreError
 from models.keys import ROLES, ed25519, names, read_keyring
+from models.manifest import Manifest
 from models.printable import printable
 from models.settings import dotted, explain
 from models.validation import ValidationError
@@ -144,6 +146,7 @@ def check(config_file: Path, other: Access | None = None) -> list[Finding]:
     for stream in config.streams:
         findings.append(_stream(config, stream, chooser, detectors))
         findings += _limits(stream, detectors.get(stream.name))
+        findings += _verdict(stream, detectors.get(stream.name))
     for source in config.inputs:
         findings += _input(source, detectors)
     findings.append(_store(config.store.directory))
@@ -182,6 +185,12 @@ def _stream(
 
 def _limits(stream: StreamTable, detector: Detector | None) -> Iterator[Finding]:
     for said in unreachable(stream.limits, detector.manifest.channels if detector else ()):
+        yield Finding(True, f"stream {stream.name}", said, mark="warn")
+
+
+def _verdict(stream: StreamTable, detector: Detector | None) -> Iterator[Finding]:
+    rules = None if detector is None else detector.manifest
+    if isinstance(rules, Manifest) and (said := objection(rules.metrics)) is not None:
         yield Finding(True, f"stream {stream.name}", said, mark="warn")
 
 
