@@ -262,7 +262,8 @@ def disk(tmp_path: Path) -> Disk:
 
 
 @pytest.fixture
-def start_agent() -> Iterator[Callable[..., RealAgent]]:
+def start_agent(tmp_path: Path) -> Iterator[Callable[..., RealAgent]]:
+    """Start agents in ``tmp_path``, which may go once they have ended."""
     agents: list[RealAgent] = []
 
     def start(config: Path, program: Sequence[str] = AGENT, **environment: str) -> RealAgent:

@@ -196,7 +196,7 @@ def test_the_collector(trap: Trap, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("trap", ["modules"], indirect=True)
 def test_the_demo_with_its_broker_and_its_agent(trap: Trap) -> None:
-    assert trap.call("fieldwatch-agent", "demo", "--seconds", 10, "--json").returncode == 0
+    assert trap.call("fieldwatch-agent", "demo", "--seconds", 20, "--json").returncode == 0
 
 
 @pytest.mark.parametrize("trap", ["modules"], indirect=True)

@@ -131,7 +131,7 @@ def test_a_channel_that_never_changes_draws_a_remark(trained: Trained) -> None:
 def test_a_calibration_that_is_too_short_for_a_severity_is_told(trained: Trained) -> None:
     manifest = trained.bundle.manifest
     assert manifest.tail is not None
-    (warning,) = [line for line in trained.said if line.startswith("warning")]
+    (warning,) = [line for line in trained.outcome.lines if line.startswith("warning")]
     assert f"has {manifest.tail.samples} scores" in warning
     assert re.search(r"is high from a score of \d+(\.\d+)?, until you calibrate on 10,000", warning)
     enough = manifest.tail.model_copy(update={"samples": 10_000})
