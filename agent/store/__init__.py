@@ -5,5 +5,5 @@
 ``writer`` has a ``records_file`` with ``alarm_table`` and ``outbox``, and a ``readings_file`` with
 ``ring`` and ``history``; each is a ``file``. ``record`` is a message in the outbox. ``sqlite``
 opens files, ``migrations`` makes their tables, ``salvage`` reads damaged ones. ``retention`` and
-``compaction`` keep them small, ``correction`` puts times right.
+``compaction`` keep them small, ``correction`` corrects times.
 """

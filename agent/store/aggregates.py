@@ -1,8 +1,8 @@
-"""What a chart needs of many samples: how many, least, greatest and mean of each channel.
+"""What a chart needs to know about many samples: count, minimum, maximum and mean of each channel.
 
-Columns, not objects, as in ``models.messages``: ``E`` entries of ``C`` channels. An entry is of the
-samples of one interval; intervals without a sample have none. A **block** is the entries of ten
-minutes or an hour as they are stored: compressed, a few hundred bytes.
+Columns, not objects, as in ``models.messages``: ``E`` entries of ``C`` channels. An entry sums up
+the samples of one interval; an interval without samples has no entry. A **block** is the stored
+form of the entries of ten minutes or an hour: compressed, a few hundred bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SECONDS_MAX: Final = 1e11  # a time beyond it is damage: the year 5138
 
 
 class Entries(NamedTuple):
-    """What the samples of some intervals add up to, in order of time."""
+    """Statistics of the samples of some intervals, in order of time."""
 
     times: Float64  # (E,) begin of each interval, Unix seconds
     rows: Int64  # (E,) samples
@@ -33,7 +33,7 @@ class Entries(NamedTuple):
     mean: Float64  # (E, C)
 
     def rows_at(self, index: Int64 | Bool) -> Entries:
-        """Return some of the entries, by their numbers, or those that are marked."""
+        """Return some of the entries, by a list of their indices or by a mask."""
         columns: Any = (column[index] for column in self)
         return Entries(*columns)
 
@@ -56,7 +56,7 @@ def merged(
 ) -> Entries:
     """Return at least one entry as entries of longer intervals, which begin at ``origin_s``.
 
-    The last of ``count_max`` intervals takes what rounding would put into one more.
+    If rounding would make one more interval than ``count_max``, the last one takes its entries.
     """
     index = np.minimum(np.floor((entries.times - origin_s) / interval_s), count_max - 1)
     begins = np.flatnonzero(np.concatenate([[True], index[1:] != index[:-1]]))
@@ -76,7 +76,7 @@ def merged(
 
 
 def between(entries: Entries, from_s: float, to_s: float) -> Entries:
-    """Return the entries that begin in this time; its end is not in it."""
+    """Return the entries that begin at or after the start and before the end."""
     return entries.rows_at((entries.times >= from_s) & (entries.times < to_s))
 
 
@@ -101,7 +101,7 @@ def from_bytes(data: bytes, start_s: float, interval_s: float) -> Entries:
     """Return the entries of a block.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the bytes are not a block.
 
     """
     body = _unpacked(data)

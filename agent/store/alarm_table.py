@@ -1,4 +1,4 @@
-"""The table of alarms as it is written: one row each, in the store's transactions."""
+"""The write side of the table of alarms: one row per alarm, in the store's transactions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class AlarmTable:
         self._last_numbers: dict[str, int] = {}  # stream -> highest, as far as asked for
 
     def open(self, records: Connection) -> None:
-        """Find out what there is."""
+        """Read the number of the newest row."""
         (newest,) = records.execute("SELECT ifnull(max(id), 0) FROM alarms").fetchone()
         self.next_id = int(newest) + 1
 
@@ -42,7 +42,7 @@ class AlarmTable:
         raise_numbers(
             records, [(_LAST_ALARM + alarm["stream"], alarm["number"]) for alarm in alarms]
         )
-        # ids count up, so this needs no counting of rows; what is open stays
+        # ids count up, so this needs no counting of rows; open alarms stay
         excess = records.execute(
             """DELETE FROM alarms WHERE id IN
             (SELECT id FROM alarms WHERE id <= (SELECT max(id) FROM alarms) - ?
@@ -53,7 +53,7 @@ class AlarmTable:
         self.open(records)
 
     def committed(self, alarms: Sequence[dict[str, Any]]) -> None:
-        """The transaction of these is committed: their numbers are given."""
+        """Take note of the numbers of these alarms; their transaction has been committed."""
         for alarm in alarms:
             if (last := self._last_numbers.get(alarm["stream"])) is not None:
                 self._last_numbers[alarm["stream"]] = max(last, alarm["number"])
@@ -69,7 +69,7 @@ class AlarmTable:
     def last_number(self, records: Connection, stream: str) -> int:
         """Return the highest number of the stream's alarms, kept or dropped; 0 before the first."""
         if stream not in self._last_numbers:
-            # a version that did not write it to meta gave no higher number than it kept
+            # versions that did not write the number to meta kept the alarm with the highest one
             rows = records.execute("SELECT max(number) FROM alarms WHERE stream = ?", [stream])
             key = [_LAST_ALARM + stream]
             meta = records.execute("SELECT value FROM meta WHERE key = ?", key)

@@ -1,4 +1,4 @@
-"""What one commit contains, and how much of it memory keeps while nothing can be committed."""
+"""What one commit contains, and how much of it stays in memory while commits fail."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 WAITING_SAMPLES_MAX: Final = 20_000
 WAITING_MESSAGES_MAX: Final = 2000  # some 8 MB
 WAITING_ALARMS_MAX: Final = 2000
-# part of a stream's state: number of the first stored sample that the other parts know nothing of
+# part of a stream's state: number of the first stored sample that the other parts do not include
 THROUGH: Final = "through"
-COUNTER: Final = "counter/"  # in the keys of ``meta``, before what the counter is of
+COUNTER: Final = "counter/"  # prefix of the keys of ``meta`` that hold a counter
 EVICTION: Final = ("health", "summary", "alarm")  # in this order, oldest first
 
 
 @dataclass(slots=True)
 class Batch:
-    """What one commit holds; the loop fills it."""
+    """The contents of one commit; the loop fills it."""
 
     samples: list[tuple[str, Samples, Float32]] = field(default_factory=list)  # with the scores
     alarms: list[dict[str, Any]] = field(default_factory=list)
     messages: list[Outgoing] = field(default_factory=list)
     state: dict[str, dict[str, bytes]] = field(default_factory=dict)  # stream -> part -> data
-    # streams whose stored state is deleted before ``state`` is written: of another detector
+    # streams whose stored state belongs to another detector: deleted before ``state`` is written
     forgotten: set[str] = field(default_factory=set)
     acked: list[int] = field(default_factory=list)
-    counters: dict[str, int] = field(default_factory=dict)  # of what central ops said; they rise
+    counters: dict[str, int] = field(default_factory=dict)  # of messages of central ops; they rise
     clock: bytes | None = None  # its state, stored with the samples
     status: Callable[[], str] | None = None  # asked once the rest is written, so that it counts it
 
@@ -47,7 +47,7 @@ class Batch:
         return any(THROUGH in parts for parts in self.state.values())
 
     def forget(self, stream: str) -> None:
-        """Have the stream's stored state deleted, in the transaction that writes a new one."""
+        """Delete the stream's stored state in the transaction that writes the new one."""
         self.forgotten.add(stream)
         self.state.pop(stream, None)
 
@@ -69,8 +69,9 @@ class Batch:
     def shed(self) -> Counter[str]:
         """Drop what exceeds the limits of memory; return how much of each kind.
 
-        Samples, oldest first; messages in the order in which the outbox drops them. Of an alarm
-        only the latest state is kept; which go first is ``SHED_FIRST``'s to say.
+        It drops the oldest samples first, and messages in the order in which the outbox drops
+        them. It keeps only the latest state of an alarm, and drops alarms in the order of
+        ``SHED_FIRST``.
         """
         shed = Counter(samples=self.shed_samples(WAITING_SAMPLES_MAX))
         for kind in EVICTION:

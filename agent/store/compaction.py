@@ -1,7 +1,7 @@
-"""Makes room in a crowded outbox: summaries of a stream that follow each other become one.
+"""Makes room in a crowded outbox: merges consecutive summaries of a stream into one.
 
-The longer summary says what the shorter ones said together, with a number of its own; its
-``merged`` has their numbers, so that a collector that got some of them all the same can tell.
+The longer summary says what the shorter ones said together, and has its own number. Its
+``merged`` lists their numbers, so that a collector that got some of them can recognise it.
 Alarms are never merged.
 """
 
@@ -40,7 +40,7 @@ class Summary(NamedTuple):
 
     @classmethod
     def of(cls, record: Record) -> Summary:
-        """Return a record with its data read."""
+        """Return a record with its data decoded."""
         return cls(record, record.read())
 
 
@@ -74,7 +74,7 @@ def _replace(group: Sequence[Summary], outbox: Connection, seq: int) -> None:
 
 
 def _groups(summaries: Sequence[Summary]) -> Iterator[list[Summary]]:
-    """Yield what may be merged: of one stream and one detector, following each other."""
+    """Yield groups that may be merged: consecutive summaries of one stream and one detector."""
     mergeable = (one for one in summaries if "from" in one.data)
     by_time = sorted(mergeable, key=lambda one: one.data["from"])
     for _, run in groupby(by_time, key=_likeness):
@@ -97,12 +97,12 @@ def _likeness(summary: Summary) -> tuple[object, ...]:
 
 
 def _count(summary: Summary) -> int:
-    """Return how many summaries it was once."""
+    """Return how many original summaries it contains."""
     return 1 + Ranges(map(tuple, summary.data.get("merged", []))).total()
 
 
 def merge(summaries: Sequence[Summary]) -> Outgoing:
-    """Return the summary of what these say together; they are of one stream and detector."""
+    """Return one summary in place of these, which are all of one stream and detector."""
     all_data = [summary.data for summary in summaries]
     last = max(summaries, key=lambda one: one.data["to"])
     scored = sum(data["scored"] for data in all_data)
@@ -132,7 +132,7 @@ def merge(summaries: Sequence[Summary]) -> Outgoing:
 
 
 def _channel(parts: Sequence[tuple[int, Data]]) -> dict[str, float | int | None]:
-    """Combine counts, means and squares; a part is its samples and its statistics."""
+    """Combine counts, means and squares; each part is a number of samples and their statistics."""
     counts = {"missing": sum(one["missing"] for _, one in parts)}
     for name in ("held", "interpolated"):  # left out where there are none
         if count := sum(one.get(name, 0) for _, one in parts):

@@ -1,9 +1,9 @@
-"""Times given while the clock was wrong, put right once it is set.
+"""Corrects the times that the agent gave while the gateway's clock was wrong.
 
-A gateway that booted in 1970 stores and queues with times that are all off by the same amount. Once
-the clock is set, that amount is known: what is still here is moved by it, newest first and some a
-commit, and messages then say ``corrected``. What was sent meanwhile said ``unsynced``. Times that
-devices gave are not the gateway's to correct.
+If a gateway boots in 1970, all times that it stores and queues are off by the same amount. Once the
+clock is set, that amount is known. The agent then moves the times of all that is still here, newest
+first and some rows per commit; these messages say ``corrected``. Messages that were sent before
+said ``unsynced``. The agent does not correct times that devices gave.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from agent.store.sqlite import Connection
 
 _ROWS = 500  # of a table in one commit, which must not keep the loop from its work
-_SLACK_S = 1.0  # a commit's worth on either side of the window
+_SLACK_S = 1.0  # tolerance on either side of the window: about one commit
 
-# of the data of each kind, what is a time by the gateway's clock
+# which keys in the data of each kind are times of the gateway's clock
 _TIMES: Final = {
     "summary": ("from", "to", "last_sample"),
     "alarm": ("onset", "opened", "closed", "worst_at", "newest_at"),
@@ -33,18 +33,18 @@ _LIMIT_TIMES: Final = ("made", "worst_at", "newest_at")  # the same of an alarm'
 
 @dataclass(slots=True)
 class Correction:
-    """How to put right what was timed in a while; the rows below ``samples`` … are yet to be seen.
+    """How to correct the times of one period; rows below ``samples`` and so on are still to do.
 
     Args:
-        by_s: What is missing to the true time.
-        since_s: The while, Unix seconds as the clock had them.
+        by_s: What must be added to get the true time.
+        since_s: Begin of the period, Unix seconds of the wrong clock.
         until_s: Its end, when the clock was set.
-        streams: Those that have no time of their device's.
+        streams: Those whose devices give no time.
         samples: Number of the first sample after it.
         messages: Number of the first message after it.
         alarms: Number of the first row of the alarms after it.
-        cut: What ``samples`` is at first.
-        history: Whether minutes and hours are yet to be seen.
+        cut: The first value of ``samples``.
+        history: Whether minutes and hours are still to be corrected.
 
     """
 
@@ -60,20 +60,20 @@ class Correction:
 
     @property
     def done(self) -> bool:
-        """Whether all has been seen to."""
+        """Whether everything is corrected."""
         return not (self.samples or self.messages or self.alarms or self.history)
 
     def moved(self, time: str) -> str:
-        """Return a time as it should have been."""
+        """Return the corrected time."""
         return iso_time(unix_s(time) + self.by_s)
 
     def covers(self, time: float) -> bool:
-        """Whether a time was given in that while."""
+        """Whether a time lies in the period."""
         return self.since_s - _SLACK_S <= time <= self.until_s + _SLACK_S
 
 
 def correct_messages(connection: Connection, by: Correction) -> None:
-    """Move the times of some messages that wait; within the caller's transaction."""
+    """Correct the times of some waiting messages, within the caller's transaction."""
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM outbox WHERE seq < ? ORDER BY seq DESC LIMIT ?",  # noqa: S608
         [by.messages, _ROWS],
@@ -95,7 +95,7 @@ def correct_messages(connection: Connection, by: Correction) -> None:
 
 
 def correct_alarms(connection: Connection, by: Correction) -> None:
-    """Move the times of some alarms as staff sees them; within the caller's transaction."""
+    """Correct the times of some alarms that staff sees, within the caller's transaction."""
     rows = connection.execute(
         "SELECT id, stream, document FROM alarms WHERE id < ? ORDER BY id DESC LIMIT ?",
         [by.alarms, _ROWS],
@@ -115,8 +115,8 @@ def correct_alarms(connection: Connection, by: Correction) -> None:
 
 
 def correct_samples(connection: Connection, by: Correction) -> None:
-    """Move the times of some stored samples; within the caller's transaction."""
-    import numpy as np  # where this is imported without a need for it, it stays out
+    """Correct the times of some stored samples, within the caller's transaction."""
+    import numpy as np  # imported here because most users of this module do not need it
 
     rows = connection.execute(
         "SELECT number, stream, times FROM samples WHERE number < ? ORDER BY number DESC LIMIT ?",
@@ -136,7 +136,7 @@ def correct_samples(connection: Connection, by: Correction) -> None:
 
 
 def is_corrected(before: bytes, after: bytes, kind: str) -> bool:
-    """Whether a message of a kind says the same as one before, but for times that were put right.
+    """Whether two messages of a kind say the same, except for times that were corrected.
 
     Raises:
         ValueError: one of them is not JSON.
@@ -148,7 +148,7 @@ def is_corrected(before: bytes, after: bytes, kind: str) -> bool:
 
 
 def _timeless(message: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Return a message without what a correction changes."""
+    """Return a message without the parts that a correction changes."""
     data = dict(message["data"])
     for key in _TIMES.get(kind, ()):
         data.pop(key, None)

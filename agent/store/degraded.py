@@ -1,9 +1,9 @@
 """While the store cannot be written, the batch stays in memory, within limits.
 
-Staff learn it from the log and from systemd's status line, as the status itself cannot be stored;
-central ops from the retained status of the link, which names the alarms that wait. A message gets
-its number, and is a record, only once it is on the disk; so does an alarm: a number that was told
-before would be given again if the agent ended meanwhile.
+Staff learn this from the log and from systemd's status line, because the status itself cannot be
+stored. Central ops learn it from the retained status of the link, which names the waiting alarms. A
+message or an alarm gets its number only once it is on the disk: if the agent told a number earlier
+and then ended, it would give that number again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ALARMS_TOLD_MAX = 20
 
 
 class Trouble:
-    """Whether the store fails, and what that has cost since the start; for the loop's thread."""
+    """Whether the store fails, and what was dropped since the start; for the loop's thread."""
 
     def __init__(self) -> None:
         self.error: str | None = None  # why nothing can be stored
@@ -50,7 +50,7 @@ class Trouble:
         return True
 
     def news(self, batch: Batch) -> dict[str, Any] | None:
-        """Return what central ops must know; None if everything is stored."""
+        """Return what to tell central ops; None if everything is stored."""
         if self.error is None:
             return None
         alarms = [m.data | {"number": None} for m in batch.messages if m.kind == "alarm"]
@@ -62,7 +62,7 @@ class Trouble:
         }
 
     def brief(self) -> str:
-        """Return it for ``systemctl status``."""
+        """Return a line for ``systemctl status``."""
         return f"CANNOT STORE since {iso_time(self._since_s)}: {self.error}"
 
     def counters(self) -> dict[str, int]:

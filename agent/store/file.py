@@ -1,7 +1,7 @@
 """One database file of the store, its only writer, and its repair if it is damaged.
 
-What SQLite cannot read at the opening is mended before it is used. Damage that shows up later is
-mended by another process, beside the loop: until that is done nothing can be written to the file.
+If SQLite cannot read the file when it is opened, it is repaired before use. Damage that shows up
+later is repaired by another process while the loop runs: until then nothing is written to the file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from models.errors import StoreError
 
 _LOG = logging.getLogger(__name__)
 
-_RETRY_S = 10.0  # to mend, where that failed
+_RETRY_S = 10.0  # until the next attempt after a failed repair
 
 Mend = Callable[[Path, Numbers | None, int], Report]
 
@@ -37,7 +37,7 @@ Mend = Callable[[Path, Numbers | None, int], Report]
 class StoreFile:
     """A file and its connection; one thread uses it."""
 
-    connection: Connection  # closed while the file is mended
+    connection: Connection  # closed during a repair
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class StoreFile:
         numbers: Callable[[], Numbers | None],
         mended: Callable[[], None],
     ) -> None:
-        """``numbers`` go on in a new file; ``mended`` is called when there is one."""
+        """Set up; a new file continues ``numbers``, and ``mended`` is called when there is one."""
         self.path = path
         self._synchronous: Synchronous = synchronous
         self._numbers, self._mended = numbers, mended
@@ -90,10 +90,10 @@ class StoreFile:
             _LOG.warning("deleted %s: only the newest damaged files are kept", name)
 
     def ready(self) -> None:
-        """Go on with a repair, if there is one.
+        """Continue a repair, if there is one.
 
         Raises:
-            StoreError: it is not over.
+            StoreError: the repair is not finished.
 
         """
         self._look_at_the_check()
@@ -135,11 +135,11 @@ class StoreFile:
             report = self._mending.poll()
         except StoreError as error:
             self._mending = None
-            self._failure = f"{self.path} is damaged and cannot be mended: {error}"
+            self._failure = f"{self.path} is damaged and cannot be repaired: {error}"
             self._retry_at = time.monotonic() + _RETRY_S
             raise StoreError(self._failure) from error
         if report is None:
-            raise StoreError(f"{self.path}: it is being mended")
+            raise StoreError(f"{self.path}: it is being repaired")
         self._mending = None
         self.connection = open_for_writing(self.path, self._synchronous)
         self._damaged = False
@@ -165,7 +165,7 @@ class StoreFile:
     def transaction(self, durable: bool = False) -> Iterator[None]:
         """Commit all that is done inside, or nothing; a damaged file is repaired.
 
-        If ``durable``, this commit and those before are on the disk when it is over.
+        If ``durable``, this commit and all earlier ones are then on the disk.
 
         Raises:
             StoreError: nothing was written.
@@ -199,7 +199,7 @@ class StoreFile:
         return self._bytes
 
     def close(self) -> None:
-        """Close it; the next opening starts an unfinished repair again."""
+        """Close the file; the next opening starts an unfinished repair again."""
         for helper in (self._mending, self._checking):
             if helper is not None:
                 helper.stop()

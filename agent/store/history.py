@@ -1,13 +1,12 @@
 """Minutes and hours of each stream's past, written beside the ring in ``readings.db``.
 
-What is not written yet is in ``open_blocks``, in memory only. Nothing is lost by it: each row says
-which samples it is of, by their numbers, and after a kill what no row is of is added up again from
-the ring. So a stream costs one page of the disk in ten minutes and one in an hour, whatever its
-rate. A row is written with the commit that follows its end, after the samples that it is of.
+``open_blocks`` holds what is not written yet, in memory only. A kill loses nothing: each row has
+the numbers of the samples that it sums up, and the next start adds up the samples without a row
+from the ring. So a stream costs one page of the disk per ten minutes and one per hour, whatever its
+rate. A row is written with the commit that follows its end, after its samples.
 
-A row's key is the stream's number, and the number of the row's first sample. Both numbers and
-times grow, so that rows are found by time by halving, without an index; and a row points to the
-samples of its time.
+A row's key is the stream's number and the number of the row's first sample. Both numbers and times
+grow, so a binary search finds rows by time without an index, and a row points to its samples.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 60.0  # between two looks for blocks that nothing is added to
 IDLE_S = 1200.0
-_ROWS_READ = 20  # of a stream at a look, of what may be too old
+_ROWS_READ = 20  # of a stream per search for rows that are too old
 _ROWS_DROPPED = 200  # in a commit
 
 Chunk = tuple[str, Samples, Float32]
@@ -43,9 +42,9 @@ class _Track:
 
     id: int
     channels: list[str]
-    next: int  # number of the first sample that no row was of, when it was opened
+    next: int  # number of the first sample without a row, when the file was opened
     open: OpenBlocks
-    checked: bool = False  # whether its channels are those described
+    checked: bool = False  # whether its channels were compared with the described ones
 
 
 class History:
@@ -67,13 +66,13 @@ class History:
         self._now_s = time.monotonic()
 
     def describe(self, channels: Mapping[str, Sequence[str]]) -> None:
-        """Set the names of the streams' channels; without them they are called by their number."""
+        """Set the names of the streams' channels; without names, channels get numbers."""
         self._described |= {stream: list(names) for stream, names in channels.items()}
         for track in self._tracks.values():
             track.checked = False
 
     def open(self, readings: Connection) -> int:
-        """Add up what no row is of; return the first number above all that rows know of."""
+        """Add up the samples that have no row; return the first number above those of all rows."""
         self._begin()
         for id_, stream, names, since in readings.execute(
             "SELECT id, stream, channels, since FROM history_streams ORDER BY id"
@@ -93,7 +92,7 @@ class History:
         return _Track(id_, channels, first, OpenBlocks(id_, self._due), checked)
 
     def _read_hour(self, readings: Connection, track: _Track, since: int) -> None:
-        """Add up the blocks that no hour is of."""
+        """Add up the blocks that are in no hour yet."""
         from_number = _last_next(readings, "hours", track.id) or since
         for key, next_number, start_s, data in readings.execute(
             "SELECT key, next, start, data FROM minutes WHERE key BETWEEN ? AND ? ORDER BY key",
@@ -124,9 +123,9 @@ class History:
                 track.open.add(number + begin, samples, score, self._now_s)
 
     def write(self, readings: Connection, chunks: Sequence[Chunk], next_sample: int) -> None:
-        """Write what is due, within the transaction of these samples; they are not added yet.
+        """Write the finished rows, within the transaction of these samples, not yet added.
 
-        To be called again where that is rolled back; else ``written`` and ``take`` follow.
+        After a commit call ``written`` and ``take``; after a rollback call this again.
         """
         self._new = {}
         for stream, samples, _ in chunks:
@@ -175,7 +174,7 @@ class History:
         self._new = {}
 
     def take(self, chunks: Sequence[Chunk], number: int, oldest: int) -> None:
-        """Add samples that are committed; the first has this number, the ring's oldest that."""
+        """Add committed samples; arguments: number of the first one, and of the ring's oldest."""
         now_s = self._now_s = time.monotonic()
         for stream, samples, scores in chunks:
             self._tracks[stream].open.add(number, samples, scores, now_s)
@@ -186,7 +185,7 @@ class History:
             self._close_idle(now_s, oldest)
 
     def _close_idle(self, now_s: float, oldest: int) -> None:
-        """Write what nothing is added to, and what could not be added up again from the ring."""
+        """Finish blocks that get no more samples, or whose samples begin to leave the ring."""
         for track in self._tracks.values():
             if track.open.idle_since(now_s - IDLE_S):
                 track.open.close()
@@ -194,15 +193,15 @@ class History:
                 track.open.close_block()
 
     def cut(self, number: int) -> None:
-        """Keep samples from this number on apart: those before may be moved in time."""
+        """Keep samples from this number on separate: the times of earlier ones may be corrected."""
         for track in self._tracks.values():
             track.open.cut = number
 
     def correct(self, readings: Connection, by: Correction) -> None:
-        """Move what was timed by a wrong clock, in the caller's transaction; ``written`` follows.
+        """Correct rows timed by a wrong clock, in the caller's transaction; then call ``written``.
 
-        Rows that are moved begin at no whole minute. One that is partly of the time before is
-        moved as a whole.
+        Corrected rows do not begin at a whole minute. A row that lies only partly in the wrong
+        period is moved as a whole.
         """
         for stream in by.streams & self._tracks.keys():
             opened = self._tracks[stream].open
@@ -226,7 +225,7 @@ class History:
         return len(old)
 
     def _drop_excess(self, readings: Connection) -> None:
-        """Delete the oldest minutes while there is too much, and where there are none, hours."""
+        """While the history is too large, delete the oldest minutes; if there are none, hours."""
         (self.bytes,) = readings.execute("SELECT bytes FROM history").fetchone()
         excess: list[tuple[Level, int, int]] = []
         bytes_left = self.bytes

@@ -1,8 +1,8 @@
 """Creates, migrates, checks and repairs the database files in a separate process.
 
-``python -m`` with the directory, ``--mend FILE`` or ``--check FILE``. What makes tables
-(sqlite-utils) takes 33 MB, which would stay with an agent that runs for years; and to mend or
-check a large file takes seconds, in which the agent's loop goes on.
+``python -m`` with the directory, ``--mend FILE`` or ``--check FILE``. sqlite-utils, which makes the
+tables, takes 33 MB of memory, which an agent that runs for years would keep. The repair or check of
+a large file takes seconds, and meanwhile the agent's loop keeps running.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from models.printable import printable
 
 _LOG = logging.getLogger(__name__)
 
-_SECONDS_MAX = 600  # a migration may rewrite all there is
+_SECONDS_MAX = 600  # a migration may rewrite the whole file
 _NOT_POSSIBLE = 3
 
 
 class Helper:
-    """A process that does one of these things; the loop waits for it or goes on."""
+    """A process that does one of these things; the loop may wait for it or continue."""
 
     def __init__(self, *words: str) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own command line
@@ -61,7 +61,7 @@ class Helper:
         return None if self._process.poll() is None else self.wait()
 
     def wait(self) -> Report:
-        """Wait for its end; return its report, and log its warnings.
+        """Wait until it ends; return its report, and log its warnings.
 
         Raises:
             StoreError: it failed; the text says why.
@@ -100,7 +100,7 @@ def bring_up_to_date(directory: Path) -> None:
 
 
 def mending(path: Path, numbers: Numbers | None = None, commits_lost: int = 0) -> Helper:
-    """Start to repair a file; see ``agent.store.salvage.mend``. The caller has the lock."""
+    """Start to repair a file; see ``agent.store.salvage.mend``. The caller holds the lock."""
     epoch, last_seq = numbers or ("", 0)
     with errors_of(path):
         return Helper("--mend", str(path), epoch, str(last_seq), str(commits_lost))
@@ -149,7 +149,7 @@ def _make(directory: Path) -> None:
         for name in (RECORDS, READINGS):
             try:
                 open_for_writing(directory / name, "FULL").close()
-            except Damaged:  # the agent has it mended when it opens it
+            except Damaged:  # the agent repairs the file when it opens it
                 continue
 
 

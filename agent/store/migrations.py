@@ -1,4 +1,4 @@
-"""The tables of each database file, and how an older file becomes one of today.
+"""The tables of each database file, and the migrations of older files.
 
 Every migration is kept for ever: a gateway may be updated from any version.
 """
@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 RECORDS = "fieldwatch.db"
 READINGS = "readings.db"
-COLLECTED = "collected.db"  # of a collector, not of a gateway
+COLLECTED = "collected.db"  # the database of a collector, not of a gateway
 
 # the tables of the history; a key is the stream's number and that of a sample
 Level = Literal["minutes", "hours"]
@@ -30,8 +30,8 @@ NUMBER_BITS: Final = 40  # of a sample, in a key
 
 
 def migrate(connection: Connection, name: str) -> None:
-    """Bring a file's tables up to date; each migration as a whole or not at all."""
-    # only where a file is new or old: it costs a small gateway 15 MB and 0.15 s
+    """Update a file's tables; each migration happens as a whole or not at all."""
+    # imported only for a new or old file: it costs a small gateway 15 MB and 0.15 s
     from sqlite_utils import Database, Migrations
 
     migrations = Migrations(name)
@@ -70,9 +70,9 @@ _ROWS_SPLIT: Final = 1000  # at a time: a full outbox is larger than the memory
 
 
 def _m002_records(database: Database) -> None:
-    """The outbox with neutral records: a message was kept as it is sent, with its topic.
+    """Store neutral records in the outbox; before, it had messages ready to send, with topics.
 
-    What cannot be read is counted as evicted: the collector is told that its number is gone.
+    An unreadable message counts as evicted: the agent tells the collector that its number is gone.
     """
     _execute(
         database,
@@ -134,7 +134,7 @@ def _m001_readings(database: Database) -> None:
 
 
 def _m001_collected(database: Database) -> None:
-    """Every message of every gateway once, and the books of their numbers."""
+    """Every message of every gateway once, and the books: which numbers were received."""
     _execute(
         database,
         """CREATE TABLE messages (
@@ -149,10 +149,10 @@ def _m001_collected(database: Database) -> None:
 
 
 def _m002_collected(database: Database) -> None:
-    """With what retention needs; NULL: from before that.
+    """Add what retention needs; NULL in rows that are older.
 
-    A message has when it came, a book when it was used, and the numbers beyond ``through_seq``
-    whose messages were here and were dropped.
+    A message has the time when it came. A book has the time when it was last used, and the numbers
+    beyond ``through_seq`` whose messages were here and were dropped.
     """
     _execute(
         database,
@@ -163,19 +163,19 @@ def _m002_collected(database: Database) -> None:
 
 
 def _m003_collected(database: Database) -> None:
-    """With the highest counter that is reserved for what the collector says."""
+    """Add the highest counter that is reserved for the collector's messages."""
     _execute(
         database, "CREATE TABLE counters (id INTEGER PRIMARY KEY, reserved INTEGER NOT NULL) STRICT"
     )
 
 
 def _m004_collected(database: Database) -> None:
-    """What came is kept: what replaced a message, and what was refused or came otherwise before.
+    """Keep all that comes: replaced messages, refused ones, and those whose number was used before.
 
-    ``superseded`` is the number of the message that replaced one; NULL: it counts. ``merges`` are
-    the ranges that message ``seq`` replaces. Up to ``unsure`` a book forgot which numbers were
-    missing. ``quarantine`` is for a person to look at; where ``epoch`` and ``seq`` are given, a
-    message of that number was here already.
+    ``superseded`` is the number of the message that replaced this one; NULL: none did. ``merges``
+    are the ranges that message ``seq`` replaces. Up to ``unsure`` a book no longer knows which
+    numbers were missing. A person looks at ``quarantine``; if ``epoch`` and ``seq`` are given, a
+    message with that number was already here.
     """
     _execute(
         database,
@@ -204,12 +204,12 @@ def _m004_collected(database: Database) -> None:
 
 
 def _m002_readings(database: Database) -> None:
-    """Without the index by stream: each commit wrote a page of it for each stream."""
+    """Drop the index by stream: each commit wrote a page of it for each stream."""
     _execute(database, "DROP INDEX samples_stream")
 
 
 def _m003_readings(database: Database) -> None:
-    """The status compressed: it changes with each commit, and is then one page instead of five."""
+    """Compress the status: each commit writes it, and now that is one page instead of five."""
     found = database.conn.execute("SELECT id, document FROM status").fetchall()
     _execute(
         database,
@@ -221,20 +221,20 @@ def _m003_readings(database: Database) -> None:
 
 
 def _m004_readings(database: Database) -> None:
-    """The clock's state, in the last row of each commit: no time of arrival comes twice."""
+    """Add the clock's state, in the last row of each commit: no arrival time is given twice."""
     _execute(database, "ALTER TABLE samples ADD COLUMN clock BLOB")
 
 
 def _m005_readings(database: Database) -> None:
-    """With the samples' quality; NULL: all was measured, or an older version did not keep it."""
+    """Add the samples' quality; NULL: all was measured, or an older version did not keep it."""
     _execute(database, "ALTER TABLE samples ADD COLUMN quality BLOB")
 
 
 def _m006_readings(database: Database) -> None:
-    """With minutes and hours of the past; see ``agent.store.history``.
+    """Add minutes and hours of the past; see ``agent.store.history``.
 
-    A key is ``stream << 40 | number of the first sample``. ``settled``: all samples below it are in
-    a row of ``minutes``.
+    A key is ``stream << 40 | number of the first sample``. All samples below ``settled`` are in a
+    row of ``minutes``.
     """
     level = """CREATE TABLE {} (
         key INTEGER PRIMARY KEY, next INTEGER NOT NULL, start REAL NOT NULL, data BLOB NOT NULL

@@ -1,6 +1,6 @@
-"""What keeps a user from a database's files, in words: SQLite says "unable to open" of all of it.
+"""Says why a user cannot use a database's files: SQLite always says only "unable to open".
 
-Looked for before a file is opened: a named pipe in its place would hold up whoever opens it.
+It looks before a file is opened: to open a named pipe in its place would block.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ def _refuse_directory(directory: Path) -> None:
 
 
 def _why(path: Path, error: OSError) -> str:
-    """Say why nothing can be learnt of a path."""
+    """Say why the system tells nothing about a path."""
     if error.errno == errno.ENOENT:
-        return f"{path} does not exist: make it, owned by the agent's user"
+        return f"{path} does not exist: create it, owned by the agent's user"
     if error.errno == errno.ENOTDIR:
-        return f"{path} cannot be there: a part of its path is a file, where a directory belongs"
+        return f"{path} cannot exist: a part of its path is a file, where a directory belongs"
     if error.errno == errno.EACCES:
         return f"{path} cannot be reached by user {_user()}: {_remedy(path.parent)}"
     return f"{path} cannot be used: {error.strerror}"
@@ -88,7 +88,7 @@ def _remedy(path: Path) -> str:
         read_only = 0
     if read_only:
         return "its file system is read-only"
-    return "use the agent's user, or let this user in (chown, chmod)"
+    return "use the agent's user, or give this user access (chown, chmod)"
 
 
 def _user() -> str:

@@ -1,4 +1,4 @@
-"""What is added up of one stream and not written yet: its open block and its open hour; no I/O.
+"""The open block and the open hour of one stream: added up, but not written yet. No I/O.
 
 samples ─> open block (10 minutes) ─> row of ``minutes`` ─> open hour ─> row of ``hours``
 """
@@ -20,7 +20,7 @@ HOUR_S: Final = 3600.0
 _BLOCK_S: Final = 600.0
 BLOCK_S: Final = {"minutes": _BLOCK_S, "hours": HOUR_S}  # of a row
 ENTRY_S: Final = {"minutes": MINUTE_S, "hours": HOUR_S}
-_PARTS_MAX = 60  # chunks that are added up together, and what that made
+_PARTS_MAX = 60  # chunks that are added up together; also the most results that wait
 _ROWS_MAX = 1024
 
 
@@ -41,23 +41,23 @@ class Row(NamedTuple):
 
 @dataclass(slots=True)
 class _Open:
-    """What is not written yet of a block or an hour."""
+    """A block or an hour that is not written yet."""
 
-    index: float  # its begin, in lengths of a block
+    index: float  # its begin / length of a block
     first: int  # number of its first sample
     next: int  # and of the first after it
     parts: list[Entries] = field(default_factory=list)
-    samples: list[tuple[Float64, Float32, Float32]] = field(default_factory=list)  # not added up
+    samples: list[tuple[Float64, Float32, Float32]] = field(default_factory=list)  # to add up
     rows: int = 0  # of these
     touched_s: float = 0.0  # monotonic
 
 
 class OpenBlocks:
-    """The open block and the open hour of one stream; what is closed is put into ``finished``."""
+    """The open block and the open hour of one stream; closed ones go into ``finished``."""
 
     def __init__(self, stream: int, finished: list[Row]) -> None:
         self._stream, self._finished = stream, finished
-        self.cut = 0  # what is from this number on stays apart from what is before
+        self.cut = 0  # samples from this number on stay separate from earlier ones
         self._block: _Open | None = None
         self._hour: _Open | None = None
 
@@ -67,11 +67,11 @@ class OpenBlocks:
         return None if self._block is None else self._block.first
 
     def idle_since(self, time_s: float) -> bool:
-        """Say whether there is a block, and nothing was added to it since a monotonic time."""
+        """Return whether there is a block to which nothing was added since a monotonic time."""
         return self._block is not None and self._block.touched_s < time_s
 
     def has_before(self, number: int) -> bool:
-        """Say whether samples before this number are in the open block or hour."""
+        """Return whether samples before this number are in the open block or hour."""
         return any(
             opened is not None and opened.first < number for opened in (self._block, self._hour)
         )
@@ -144,7 +144,7 @@ class OpenBlocks:
 
 
 def _add_up(block: _Open) -> None:
-    """Make minutes of the samples that wait for it: of several chunks at once, which is cheaper."""
+    """Add up the waiting samples into minutes: several chunks at once, which is cheaper."""
     if block.samples:
         times, values, scores = map(np.concatenate, zip(*block.samples, strict=True))
         block.parts.append(merged(of_samples(times, values, scores), MINUTE_S))

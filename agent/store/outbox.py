@@ -1,4 +1,4 @@
-"""The outbox as it is written: numbers, caps, merging and deletion, in the store's transactions."""
+"""The write side of the outbox: numbers, caps, merging, deletion, in the store's transactions."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _MERGINGS_MAX = 20  # in one commit, which must not take long
 
 @dataclass(slots=True)
 class Totals:
-    """What the rows add up to, so that nobody has to count."""
+    """Totals of the rows, so that nobody has to count them."""
 
     last_seq: int = 0
     rows: int = 0
     evicted: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVICTION, 0))
-    merged: int = 0  # summaries that others have taken in
+    merged: int = 0  # summaries that were merged into others
 
 
 class Outbox:
     """Messages that wait to be sent; the store's thread uses it.
 
-    ``totals`` are those of the last commit: ``change`` returns those of the transaction, which the
-    store puts there once it is committed.
+    ``totals`` describe the last commit. ``change`` returns the totals of its transaction, and the
+    store assigns them to ``totals`` once that is committed.
     """
 
     def __init__(self, rows_max: int) -> None:
@@ -62,7 +62,7 @@ class Outbox:
             messages: to be numbered and written.
             acknowledged: numbers of those to delete.
             clock: quality of the gateway's clock.
-            is_too_large: whether the store takes more than it may, and only messages can go.
+            is_too_large: whether the store is too large, and only messages can be dropped.
 
         """
         totals = replace(self.totals, evicted=dict(self.totals.evicted))
@@ -78,9 +78,9 @@ class Outbox:
         return totals
 
     def _compact(self, records: Connection, totals: Totals) -> None:
-        """Merge some summaries where the outbox is crowded: that costs detail, no message.
+        """Merge some summaries if the outbox is crowded: that costs detail, but no message.
 
-        More of them where it is too full: what would be dropped next is rather merged.
+        If it is over its cap, merge more: better to merge summaries than to drop them next.
         """
         if totals.rows <= _CROWDED * self.rows_max:
             return
@@ -100,7 +100,7 @@ class Outbox:
         rows_dropped_max: int,
         is_too_large: Callable[[], bool],
     ) -> None:
-        """Keep to the cap: health first, then summaries, oldest first; all counted."""
+        """Drop rows above the cap, in the order of ``EVICTION``, oldest first; count them all."""
         for kind in EVICTION:
             excess = min(totals.rows - self.rows_max, rows_dropped_max)
             if excess > 0:

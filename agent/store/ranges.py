@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-Range = tuple[int, int]  # first and last, both in it
+Range = tuple[int, int]  # first and last, both inclusive
 
 
 class Ranges:
@@ -24,7 +24,7 @@ class Ranges:
     def total(self) -> int:
         """Return how many numbers there are.
 
-        It is not the length: ``list`` would take the memory of so many ranges.
+        This is not ``__len__``: ``list`` would reserve memory for as many ranges.
         """
         return sum(last - first + 1 for first, last in self)
 
@@ -55,7 +55,7 @@ class Ranges:
         self._lasts[begin:end] = [one for _, one in rest]
 
     def missing(self, first: int, last: int) -> Iterator[Range]:
-        """Yield what lies from ``first`` to ``last`` and is not in the set."""
+        """Yield the ranges from ``first`` to ``last`` that are not in the set."""
         at = bisect_left(self._lasts, first)
         while first <= last:
             known = at < len(self._firsts) and self._firsts[at] <= last
@@ -67,7 +67,7 @@ class Ranges:
             first, at = self._lasts[at] + 1, at + 1
 
     def within(self, first: int, last: int) -> list[Range]:
-        """Return what of the set lies from ``first`` to ``last``."""
+        """Return the part of the set from ``first`` to ``last``."""
         begin = bisect_left(self._lasts, first)
         end = bisect_right(self._firsts, last)
         return [
@@ -80,7 +80,7 @@ class Ranges:
         return len(self._firsts)
 
     def below(self, number: int) -> int:
-        """Return the highest number of the set that is below; 0 if there is none."""
+        """Return the highest number of the set below the given one; 0 if there is none."""
         at = bisect_left(self._firsts, number) - 1
         return min(self._lasts[at], number - 1) if at >= 0 else 0
 
@@ -96,7 +96,7 @@ class Ranges:
         return highest
 
     def take_through(self, low: int) -> int:
-        """Drop what is at or directly follows ``low``, and return where that ends."""
+        """Drop all numbers up to ``low`` and those that directly follow; return where that ends."""
         while self._firsts and self._firsts[0] <= low + 1:
             low = max(low, self._lasts.pop(0))
             self._firsts.pop(0)
@@ -111,7 +111,7 @@ def parse(value: Any, above: int, ranges_max: int) -> list[Range]:
 
     """
     if not isinstance(value, list) or len(value) > ranges_max:
-        raise ValueError(f"a list of at most {ranges_max} ranges is wanted")
+        raise ValueError(f"it must be a list of at most {ranges_max} ranges")
     found: list[Range] = []
     for pair in value:
         if not (isinstance(pair, list) and len(pair) == 2 and all(map(is_number, pair))):

@@ -1,6 +1,6 @@
 """The read-only side of the store: for ``status``, ``alarms``, the uplink and the demo.
 
-It can neither write nor checkpoint. Where a damaged file was replaced, it goes on with the new one.
+It can neither write nor checkpoint. If a damaged file was replaced, it continues with the new one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Opened(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """Samples that follow each other, as they are stored."""
+    """Consecutive samples, in their stored form."""
 
     times: bytes  # f8
     values: bytes  # f4
@@ -56,7 +56,7 @@ class Reader:
             opened.connection.close()
 
     def alarms(self, limit: int, open_only: bool = False) -> list[dict[str, Any]]:
-        """Return the newest alarms, oldest of them first; what is open has its newest values."""
+        """Return the newest alarms, oldest of them first; open ones have their newest values."""
         some = f"WHERE state = '{OPENED}'" if open_only else ""  # as its index has it
         rows = self._query(
             RECORDS,
@@ -100,13 +100,13 @@ class Reader:
         return document
 
     def held(self) -> bool | None:
-        """Whether an agent has the store open; None if that cannot be seen."""
+        """Whether an agent has the store open; None if it is impossible to tell."""
         return locked(self._directory / LOCK)
 
     def newest_samples(self, stream: str, rows: int, since: int = 0) -> list[Stored]:
         """Return the newest samples, oldest first; none with a number below ``since``.
 
-        In the chunks they were stored in; the first may begin earlier than asked for.
+        They come in the chunks in which they were stored; the first may begin before ``since``.
         """
         columns = self._query(READINGS, "SELECT name FROM pragma_table_info('samples')", [])
         quality = "quality" if ("quality",) in columns else "NULL"  # of an older version's file
@@ -139,8 +139,8 @@ class Reader:
     def history(self, stream: str, from_s: float, to_s: float, points_max: int) -> History:
         """Return a stream's past between two times (Unix seconds) in at most ``points_max`` points.
 
-        From the finest of samples, minutes and hours that is not too long; the cost goes with
-        ``points_max``. Of a stream without a history there is no point.
+        It reads the finest of samples, minutes and hours that has not too many entries, so the cost
+        depends on ``points_max``. A stream without a history has no points.
         """
         from agent.store import timeline
 
@@ -154,7 +154,7 @@ class Reader:
     ) -> list[Record]:
         """Return the next messages of these kinds, in order.
 
-        Streams that are ``held`` are passed over; None stands for the gateway.
+        It skips the streams in ``held``; None stands for the gateway.
         """
         rows = self._query(
             RECORDS,
@@ -172,9 +172,9 @@ class Reader:
         return [seq for (seq,) in rows]
 
     def waiting_above(self, low: int, limit: int) -> tuple[list[int], int]:
-        """Return the next numbers in the outbox above ``low``, and up to where that is all of them.
+        """Return the next numbers in the outbox above ``low``, and up to which number they are all.
 
-        The end is the highest number given so far, where there are fewer than ``limit``.
+        If there are fewer than ``limit``, that is the highest number given so far.
         """
         rows = self._query(
             RECORDS,
@@ -187,7 +187,7 @@ class Reader:
         return seqs, seqs[-1] if len(seqs) == limit else int(rows[-1][1])
 
     def state(self, stream: str) -> dict[str, bytes]:
-        """Return the parts of a stream's state that were committed last."""
+        """Return the last committed state of a stream, by part."""
         rows = self._query(RECORDS, "SELECT part, data FROM state WHERE stream = ?", [stream])
         return dict(rows)
 
@@ -197,7 +197,7 @@ class Reader:
         return value
 
     def counters(self) -> dict[str, int]:
-        """Return the highest counters of what central ops said, by topic and key."""
+        """Return the highest counters of central ops' messages, by topic and key."""
         begin = len(COUNTER)
         rows = self._query(
             RECORDS, "SELECT key, value FROM meta WHERE substr(key, 1, ?) = ?", [begin, COUNTER]
@@ -236,7 +236,7 @@ class Reader:
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:
-    """Return device and inode of a file; None if it is absent, as while it is being replaced."""
+    """Return device and inode of a file; None if it is absent, for example during a replacement."""
     try:
         found = os.stat(path)  # noqa: PTH116 - called for each query; a Path costs as much again
     except OSError:

@@ -1,7 +1,8 @@
 """``readings.db``: the ring of samples, minutes and hours of them, and the status.
 
-A commit here need not be on the disk at once: what a power cut costs comes again or is bearable. It
-is synced every ``SYNC_S``, and with each memory of the samples, which must not outlive them.
+A commit here need not be on the disk at once: what a power cut costs comes again, or the loss is
+acceptable. The file is synced every ``SYNC_S``, and with each saved memory of the samples, which
+must not outlive them.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from models.errors import StoreError
 if TYPE_CHECKING:
     from agent.store.history import History
 
-SYNC_S = 10.0  # samples are on the disk this often at least; a power cut costs what came since
+SYNC_S = 10.0  # the file is synced at least this often; a power cut costs what came since
 
 
 class ReadingsFile:
-    """The file that is large, and written most; the store's thread uses it."""
+    """The large file, which is written most; the store's thread uses it."""
 
     def __init__(self, path: Path, ring_rows_max: int, history_bytes_max: int) -> None:
         self._ring = Ring(ring_rows_max)
         self.history = _history(history_bytes_max)
         self._next_sync = 0.0  # of the samples
-        self._unsynced = False  # whether some are stored, and not on the disk for sure
+        self._unsynced = False  # whether some are written but perhaps not on the disk
         # since the start
         self._evicted = 0  # samples, for the size
         self._dropped_old = {"samples_old": 0, "history_old": 0}
@@ -44,7 +45,7 @@ class ReadingsFile:
         self._ring.rows_max, self.history.bytes_max = ring_rows_max, history_bytes_max
 
     def read(self) -> None:
-        """Find out what there is; the file is open."""
+        """Read the state of the file, which is open."""
         self._ring.open(self._readings, self.history.open(self._readings))
 
     @property
@@ -62,7 +63,7 @@ class ReadingsFile:
         return self._ring.rows
 
     def commit_samples(self, batch: Batch, is_too_large: Callable[[], bool]) -> None:
-        """Write the samples, and remove them from the batch; the oldest go if it is too large.
+        """Write the samples and remove them from the batch; drop the oldest if it is too large.
 
         Raises:
             StoreError: nothing was written.
@@ -71,7 +72,7 @@ class ReadingsFile:
         self.file.ready()
         before, evicted = (self._ring.next_sample, self._ring.rows), 0
         try:
-            # a memory of samples must not outlive them, nor be the only one to survive a power cut
+            # a memory of samples must not outlive them, as it would if only it survived a power cut
             due = time.monotonic() >= self._next_sync
             durable = due or batch.remembers
             with self.file.transaction(durable):
@@ -126,7 +127,7 @@ class ReadingsFile:
         """Correct some of the times that were wrong.
 
         Raises:
-            StoreError: nothing was moved; it can be called again.
+            StoreError: nothing was corrected; you can call it again.
 
         """
         samples, history = by.samples, by.history
@@ -149,7 +150,7 @@ class ReadingsFile:
                 newest = readings.execute(
                     "SELECT clock FROM samples ORDER BY number DESC LIMIT 1"
                 ).fetchone()
-        except Damaged:  # which is seen to
+        except Damaged:  # the repair has started
             return None
         return newest[0] if newest else None
 
@@ -162,7 +163,7 @@ class ReadingsFile:
                     " ORDER BY number",
                     [stream, number],
                 ).fetchall()
-        except Damaged:  # which is seen to; what is lost is lost
+        except Damaged:  # the repair has started; these samples are lost
             return []
 
     def document(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class RecordsFile:
-    """The file whose losses would be noticed; the store's thread uses it."""
+    """The file that must not lose anything; the store's thread uses it."""
 
     origin: Origin  # of its messages; read with the file
 
@@ -39,7 +39,7 @@ class RecordsFile:
         self._outbox.rows_max, self._alarms.rows_max = outbox_rows_max, alarm_rows_max
 
     def read(self) -> None:
-        """Find out what there is; the file is open."""
+        """Read the state of the file, which is open."""
         self._outbox.open(self._records)
         self._alarms.open(self._records)
         (epoch,) = self._records.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
@@ -59,7 +59,7 @@ class RecordsFile:
 
     @property
     def next_alarm(self) -> int:
-        """Row of the next alarm; all streams share one count."""
+        """Number of the next alarm's row; all streams share one count."""
         return self._alarms.next_id
 
     def commit(self, batch: Batch, clock: str, is_too_large: Callable[[], bool]) -> None:
@@ -68,7 +68,7 @@ class RecordsFile:
         Args:
             batch: To be written.
             clock: Quality of the gateway's clock, for the messages.
-            is_too_large: Whether the store takes more than it may, and only messages can go.
+            is_too_large: Whether the store is too large, and only messages can be dropped.
 
         Raises:
             StoreError: nothing was written.
@@ -115,7 +115,7 @@ class RecordsFile:
         """Correct some of the times that were wrong.
 
         Raises:
-            StoreError: nothing was moved; it can be called again.
+            StoreError: nothing was corrected; you can call it again.
 
         """
         messages, alarms = by.messages, by.alarms
@@ -128,7 +128,7 @@ class RecordsFile:
             raise
 
     def state(self, stream: str) -> dict[str, bytes]:
-        """Return the parts of a stream's state that were committed last."""
+        """Return the last committed state of a stream, by part."""
         with self.file.reading() as records:
             parts = records.execute("SELECT part, data FROM state WHERE stream = ?", [stream])
             return dict(parts.fetchall())

@@ -1,7 +1,8 @@
 """Deletes what is old: samples, closed alarms, history.
 
-Age is told by the samples' own times and the alarms' ends, and only while the gateway's clock is
-set: a clock that is ahead must not empty the store. Looked at a few rows at a time, oldest first.
+The age follows from the samples' own times and the alarms' ends. Nothing is deleted unless the
+gateway's clock is set: a clock that is ahead must not empty the store. It looks at a few rows at a
+time, oldest first.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from agent.alarms.lifecycle import CLOSED
 if TYPE_CHECKING:
     from agent.store.sqlite import Connection
 
-LOOK_S: Final = 10.0  # between two looks
+LOOK_S: Final = 10.0  # between two searches
 _DAY_S = 86400.0
-_CHUNKS_READ = 500  # at a look: more than come in between, so that a shorter time takes effect
+_CHUNKS_READ = 500  # per search: more than come in between, so that a shorter limit takes effect
 _ALARMS_READ = 200
 
 
 class Retention(NamedTuple):
-    """How long things are kept, in days; None has no limit."""
+    """How long things are kept, in days; None means without limit."""
 
     samples_days_max: float | None = None
     alarms_days_max: float | None = None

@@ -1,4 +1,4 @@
-"""The ring of samples as it is written: the newest of all streams, in the store's transactions."""
+"""The write side of the ring: the newest samples of all streams, in the store's transactions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Chunk = tuple[str, "Samples", "Float32"]  # of a stream, with the scores
 class Ring:
     """Samples, numbered over all streams; the store's thread uses it.
 
-    ``next_sample`` and ``rows`` are as of the last change, committed or not: the store puts them
-    back where that was rolled back.
+    ``next_sample`` and ``rows`` describe the last change, committed or not. After a rollback the
+    store sets them back.
     """
 
     def __init__(self, rows_max: int) -> None:
@@ -29,7 +29,7 @@ class Ring:
         self.rows = 0  # samples in it
 
     def open(self, readings: Connection, known: int) -> None:
-        """Find out what there is; ``known`` is the first number that the history has not given."""
+        """Read the state; ``known`` is the first number that the history does not know."""
         newest = readings.execute(
             "SELECT number + rows FROM samples ORDER BY number DESC LIMIT 1"
         ).fetchone()
@@ -52,7 +52,7 @@ class Ring:
             self._drop(readings, self.next_sample - self.rows_max, size(chunks))
 
     def _numbered(self, chunks: Sequence[Chunk], clock: bytes | None) -> Iterator[tuple[Any, ...]]:
-        """Yield a row for each; the last one has the clock's state, which costs no page so."""
+        """Yield a row for each; the last one has the clock's state, which so costs no page."""
         for number, (stream, samples, score) in enumerate(chunks, 1):
             rows = len(samples.times)
             yield (
@@ -68,14 +68,14 @@ class Ring:
             self.next_sample += rows
 
     def evict(self, readings: Connection, bytes_written: int) -> int:
-        """Drop some of the oldest samples, as the store is too large; return how many."""
+        """Drop some of the oldest samples because the store is too large; return how many."""
         before = self.rows
         if before:
             self._drop(readings, self.next_sample, bytes_written)
         return before - self.rows
 
     def _drop(self, readings: Connection, below: int, bytes_written: int) -> None:
-        """Drop the oldest samples with numbers below this one, but not many more than came."""
+        """Drop the oldest samples below this number, but not many more than were just written."""
         rows = readings.execute(
             """SELECT number, length(times) + length(readings) + length(scores) FROM samples
             WHERE number < ? ORDER BY number LIMIT ?""",

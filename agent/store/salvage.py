@@ -1,13 +1,12 @@
-"""A new database in the place of a damaged one, with what of that can still be read.
+"""Puts a new database in the place of a damaged one, with everything that can still be read.
 
-SQLite reads a table page by page. A page that it cannot read takes a range of row numbers with
-it, which is narrowed down by halving; everything else is copied, row by row, if it is what it
-should be. The damaged file is set aside with a report beside it (``.json``), the newest few are
-kept.
+SQLite reads a table page by page. A page that it cannot read hides a range of row numbers; a binary
+search narrows that range down. All other rows are copied one by one if they are valid. The damaged
+file is set aside with a report beside it (``.json``); the newest few are kept.
 
-Numbers of messages are never used twice. They go on where the highest number is known: to the
-running agent, or from a file that has it and has lost no commit. Elsewhere a new epoch begins, in
-which what still waits gets new numbers.
+Numbers of messages are never used twice. They continue if the highest number is known: to the
+running agent, or from a file that has it and has lost no commit. Otherwise a new epoch begins, in
+which the waiting messages get new numbers.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ from agent.store.wrapped import Wrapped, is_record
 from models.times import iso_time
 
 _ROWS_READ = 1000  # at a time
-_QUERIES_MAX = 20_000  # of a table, to narrow down what cannot be read
-_IN_VAIN_MAX = 500  # of these, where no row has been read yet
-_SAMPLE_ROWS_MAX = 200_000  # of the ring, the newest
+_QUERIES_MAX = 20_000  # per table, to narrow down what cannot be read
+_IN_VAIN_MAX = 500  # of these, while no row has been read yet
+_SAMPLE_ROWS_MAX = 200_000  # of the ring; the newest are copied
 _ASIDE_MAX = 3  # files, of the directory
 _ASIDE_BYTES_MAX = 2**30
 _CLOCK_BYTES = 24  # of ``Clock.packed``
@@ -50,7 +49,7 @@ Report = dict[str, Any]
 
 
 class Numbers(NamedTuple):
-    """What the running agent knows of its messages' numbers."""
+    """What the running agent knows about its messages' numbers."""
 
     epoch: str
     last_seq: int
@@ -60,18 +59,18 @@ class _Table(NamedTuple):
     name: str
     columns: str
     key: str  # the row's number
-    good: Callable[[Row], bool]  # whether a row is what it should be
-    rows_max: int | None = None  # the newest
-    record_of: Callable[[Row], Row] | None = None  # of a row of an older version
+    good: Callable[[Row], bool]  # whether a row is valid
+    rows_max: int | None = None  # copy only so many, the newest
+    record_of: Callable[[Row], Row] | None = None  # converts a row of an older version
 
 
 def mend(path: Path, numbers: Numbers | None = None, commits_lost: int = 0) -> Report:
-    """Set a damaged file aside, and put a new one there with what could be read; say what that is.
+    """Set a damaged file aside, and put a new one there with what could be read; return a report.
 
     Args:
         path: of the file; nobody writes to it.
-        numbers: that go on; None where they must be found in the file.
-        commits_lost: newer than all that can be read.
+        numbers: to continue; None if they must be found in the file.
+        commits_lost: commits newer than everything that can be read.
 
     Raises:
         StoreError: there is no room for a new one, or the disk fails; nothing has changed.
@@ -88,7 +87,7 @@ def mend(path: Path, numbers: Numbers | None = None, commits_lost: int = 0) -> R
             os.fsync(file.fileno())
         aside = take_the_place(new, path)
     report = {"file": aside.name, "time": iso_time(time.time())} | report | {"deleted": deleted}
-    with contextlib.suppress(OSError):  # a full disk; the agent says it all the same
+    with contextlib.suppress(OSError):  # a full disk; the agent logs the report in any case
         aside.with_name(f"{aside.name}.json").write_text(json.dumps(report) + "\n")
     return report
 
@@ -112,7 +111,7 @@ def _fill(new: Connection, path: Path, numbers: Numbers | None, commits_lost: in
 class _Copied(NamedTuple):
     table: str
     saved: int
-    lost: int | None  # None: nobody knows
+    lost: int | None  # None: unknown
 
 
 def _report(copied: list[_Copied]) -> Report:
@@ -143,14 +142,14 @@ def _as_it_is(row: Row) -> Row:
 
 
 class _Reading:
-    """What can be read of a table."""
+    """Reads the readable rows of a table."""
 
     def __init__(self, old: Connection, table: _Table) -> None:
         self._old, self._table = old, table
         self._failed = False
 
     def rows(self) -> Iterator[list[Row]]:
-        """Yield what can be read, up to ``_ROWS_READ`` at a time."""
+        """Yield the readable rows, up to ``_ROWS_READ`` at a time."""
         low, high = self._bounds()
         if self._table.rows_max is not None:
             low = max(low, self._newest(self._table.rows_max) or low)
@@ -175,7 +174,7 @@ class _Reading:
         self._failed = True
 
     def lost(self, saved: int) -> int | None:
-        """Return how many are missing; an index may know what the table does not."""
+        """Return how many rows are missing; an index may show rows that the table does not."""
         if not self._failed:
             return 0
         counted = self._one(f"SELECT count(*) FROM {self._table.name}")  # noqa: S608
@@ -284,7 +283,7 @@ def _read(document: Any) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-_FAR: Final = 2**40  # more than there will ever be
+_FAR: Final = 2**40  # higher than any number that will ever be used
 _ALARMS: Final = _Table("alarms", "id, stream, number, state, document", "id", _is_alarm)
 _OUTBOX: Final = _Table("outbox", COLUMNS, "seq", is_record)
 _WRAPPED: Final = _Table(
@@ -302,7 +301,7 @@ _SAMPLES: Final = _Table(
 
 
 def _columns(old: Connection, table: str) -> set[str]:
-    """Return those that there are: an older file is not migrated before. None where unreadable."""
+    """Return the columns that exist: the file may be of an older version. None if unreadable."""
     try:
         return {name for _, name, *_ in old.execute(f"PRAGMA table_info({table})")}
     except (sqlite3.DatabaseError, UnicodeDecodeError):
@@ -320,7 +319,7 @@ def _samples_table(old: Connection) -> _Table:
 
 
 def _history(old: Connection, new: Connection) -> list[_Copied]:
-    """Copy minutes and hours; those of streams that are not known any more are worth nothing."""
+    """Copy minutes and hours; drop those of streams that are no longer known."""
     if not _has_history(old):
         return []
     copied = [_copy(old, new, table) for table in (_STREAMS, _MINUTES, _HOURS)]
@@ -333,7 +332,7 @@ def _history(old: Connection, new: Connection) -> list[_Copied]:
         """SELECT ifnull(sum(length(data)), 0) FROM
         (SELECT data FROM minutes UNION ALL SELECT data FROM hours)"""
     ).fetchone()
-    # from where on samples are in no row yet: the agent adds them up from the ring
+    # the samples from here on are in no row yet: the agent adds them up from the ring
     (settled,) = new.execute(
         f"""SELECT ifnull(min(ends), 1) FROM (
             SELECT max(since, ifnull((SELECT max(next) FROM minutes
@@ -344,12 +343,12 @@ def _history(old: Connection, new: Connection) -> list[_Copied]:
 
 
 def _has_history(old: Connection) -> bool:
-    """Whether it is of a version that has one; unknown, where its head cannot be read."""
+    """Whether the file's version has a history; false if its header cannot be read."""
     return bool(_columns(old, "minutes"))
 
 
 def _both_ways(old: Connection, statement: str, key: str) -> tuple[dict[Any, Row], bool]:
-    """Return the rows of a table without row numbers, read from both ends; and if that is all."""
+    """Read a table without row numbers from both ends; return its rows, and if they are all."""
     found: dict[Any, Row] = {}
     whole = True
     for order in ("ASC", "DESC"):
@@ -364,7 +363,7 @@ def _both_ways(old: Connection, statement: str, key: str) -> tuple[dict[Any, Row
 
 
 def _state(old: Connection, new: Connection) -> _Copied:
-    """Copy the streams' memory; its parts are sealed, a damaged one is noticed when it is read."""
+    """Copy the streams' memory; its parts have checksums, so a damaged one is noticed later."""
     found, whole = _both_ways(old, "SELECT stream, part, data FROM state", "stream, part")
     saved = 0
     for row in found.values():
@@ -374,7 +373,7 @@ def _state(old: Connection, new: Connection) -> _Copied:
 
 
 def _meta(old: Connection, new: Connection) -> dict[str, Any]:
-    """Copy the counters; return all there is where that can be trusted, else nothing."""
+    """Copy the counters; return the whole table if it can be trusted, else nothing."""
     found, whole = _both_ways(old, "SELECT key, value FROM meta", "key")
     meta = {key: value for key, value in found.values() if isinstance(key, str)}
     for key, value in meta.items():
@@ -386,7 +385,7 @@ def _meta(old: Connection, new: Connection) -> dict[str, Any]:
 def _number(
     new: Connection, meta: dict[str, Any], numbers: Numbers | None, commits_lost: int
 ) -> str:
-    """Let the numbers go on, or begin a new epoch; say which."""
+    """Continue the numbers, or begin a new epoch; return which."""
     (highest,) = new.execute("SELECT max(seq) FROM outbox").fetchone()
     if numbers is None and not commits_lost:
         epoch, last_seq = meta.get("epoch"), meta.get("last_seq")
@@ -403,7 +402,7 @@ def _number(
 
 
 def _begin_epoch(new: Connection) -> None:
-    """Number what waits from 1, in its order."""
+    """Number the waiting messages from 1, in their order."""
     rows = new.execute(f"SELECT {COLUMNS} FROM outbox ORDER BY seq").fetchall()  # noqa: S608
     new.execute("DELETE FROM outbox")
     for seq, record in enumerate(map(Record._make, rows), 1):
@@ -415,7 +414,7 @@ def _begin_epoch(new: Connection) -> None:
 
 
 def reports(path: Path) -> list[Report]:
-    """Return what is said of the damaged files that lie beside a database, the oldest first."""
+    """Return the reports of the damaged files beside a database, the oldest first."""
     found = []
     for file in sorted(path.parent.glob(f"{path.name}{ASIDE}*.json"), key=_age):
         with contextlib.suppress(ValueError):  # cut off by a crash
@@ -424,7 +423,7 @@ def reports(path: Path) -> list[Report]:
 
 
 def _prune(directory: Path) -> list[str]:
-    """Delete the oldest damaged files, so that there is room for one more; say which."""
+    """Delete the oldest damaged files to make room for one more; return their names."""
     files = [file for name in (RECORDS, READINGS) for file in directory.glob(f"{name}{ASIDE}*")]
     groups: dict[str, list[Path]] = {}
     for file in sorted(files, key=_age):

@@ -1,7 +1,7 @@
-"""The database files: how they are opened, checked, kept to one writer; and their tables.
+"""Opens and checks the database files, makes their tables, and allows each only one writer.
 
-Nothing else meets SQLite: ``agent.store.file``, which the writer's tables are in, and
-``agent.store.salvage``, which reads damaged ones, go through here.
+All access to SQLite goes through here: ``agent.store.file``, which holds the writer's tables, and
+``agent.store.salvage``, which reads damaged files, use it.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     pass
 
 LOCK = "lock"
-WAL_BYTES_MAX = 4 * 2**20  # what stays of the log after a checkpoint
+WAL_BYTES_MAX = 4 * 2**20  # size of the log after a checkpoint
 BUSY_MS = 5000
 _CACHE_KIB = 256  # of pages, per connection; the system has its own of the file
-CHECKED_BYTES_MAX = 128 * 2**20  # at the opening; reading more would hold up the start
+CHECKED_BYTES_MAX = 128 * 2**20  # when a file is opened; reading more would delay the start
 ASIDE = ".corrupt-"  # in the names of damaged files, before the time
 _SUFFIXES = ("", *BESIDE)
 _FREE_PAGES_KEPT = 256  # to be used again: 1 MB
 _PAGES_GIVEN_BACK = 64  # in a commit
-_LOCK_TRIES_S = (0.01, 0.04, 0.15)  # between two
+_LOCK_TRIES_S = (0.01, 0.04, 0.15)  # waits between attempts
 
 Synchronous = Literal["FULL", "NORMAL"]
 
-# not the file's fault: it is left where it is, and may be whole
+# errors that are not the file's fault: it stays in place, and may be intact
 _OUTSIDE = {
     sqlite3.SQLITE_AUTH,
     sqlite3.SQLITE_BUSY,
@@ -52,7 +52,7 @@ _OUTSIDE = {
     sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_READONLY,
 }
-_CUT_OFF = sqlite3.SQLITE_IOERR_SHORT_READ  # but this is: the file ends too early
+_CUT_OFF = sqlite3.SQLITE_IOERR_SHORT_READ  # but this one is damage: the file ends too early
 
 
 # what SQLite says of pages that it cannot read, in a file that was whole when it was opened
@@ -65,7 +65,7 @@ class Damaged(StoreError):
     def __init__(self, path: Path, why: object, commits_lost: int = 0) -> None:
         super().__init__(f"{path}: {why}")
         self.path = path
-        self.commits_lost = commits_lost  # newer than all that can be read
+        self.commits_lost = commits_lost  # newer than everything that can be read
 
 
 @contextlib.contextmanager
@@ -73,7 +73,7 @@ def errors_of(path: Path) -> Iterator[None]:
     """Raise SQLite's and the system's errors as ``StoreError`` that names ``path``.
 
     Raises:
-        Damaged: the file is; any other error is the disk's, or a mistake.
+        Damaged: the file is damaged; any other error comes from the disk, or from a mistake.
 
     """
     try:
@@ -99,13 +99,13 @@ def transaction(connection: Connection, path: Path) -> Iterator[None]:
             yield
             connection.execute("COMMIT")
         except BaseException:
-            if connection.in_transaction:  # SQLite rolls back by itself where the disk is full
+            if connection.in_transaction:  # on a full disk SQLite has rolled back by itself
                 connection.execute("ROLLBACK")
             raise
 
 
 def touch(connection: Connection) -> None:
-    """Write something in this transaction: SQLite syncs nothing where nothing was written."""
+    """Write something in this transaction: SQLite does not sync a transaction without writes."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     connection.execute(f"PRAGMA user_version = {version}")
 
@@ -115,11 +115,11 @@ def open_for_writing(path: Path, synchronous: Synchronous, name: str = "") -> Co
 
     Args:
         path: of the file.
-        synchronous: whether a commit is on the disk when it is over.
-        name: which of our databases it is, where its file is called otherwise.
+        synchronous: SQLite's setting: with FULL each commit is on the disk when it returns.
+        name: which of our databases it is, if its file has another name.
 
     Raises:
-        Damaged: the file is no database of ours, or no whole one.
+        Damaged: the file is not our database, or not all of it.
         StoreError: it cannot be opened, or is of a newer version of this software.
 
     """
@@ -129,7 +129,7 @@ def open_for_writing(path: Path, synchronous: Synchronous, name: str = "") -> Co
         log = read_log(log_of(path))
         connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_MS / 1000)
         try:
-            if synchronous == "FULL":  # else several may be lost with the power
+            if synchronous == "FULL":  # otherwise a power cut may take several commits
                 _check_log(connection, path, log)
             _prepare(connection, path, synchronous, name or path.name)
         except BaseException as error:
@@ -145,9 +145,9 @@ def _check_log(connection: Connection, path: Path, log: Log) -> None:
         (_, frames, _) = connection.execute("PRAGMA wal_checkpoint").fetchone()
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            return  # a disk that cannot be written is no reason not to start
+            return  # the agent must start even if the disk cannot be written
         raise
-    # below 0: another process checkpoints it just now, and how much it read is not known
+    # below 0: another process is making a checkpoint, and it is unknown how much SQLite read
     if frames >= 0 and (lost := log.lost(frames)):
         raise Damaged(path, f"{lost} commits are lost with a part of the log", lost)
 
@@ -163,7 +163,7 @@ def _prepare(connection: Connection, path: Path, synchronous: Synchronous, name:
     if path.stat().st_size <= CHECKED_BYTES_MAX:
         check(connection, path)
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    if not pages:  # in an older file freed pages stay, and are used again
+    if not pages:  # in an older file freed pages stay, and SQLite uses them again
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute("PRAGMA journal_mode = WAL")
@@ -184,7 +184,7 @@ def _prepare(connection: Connection, path: Path, synchronous: Synchronous, name:
 
 @contextlib.contextmanager
 def _room_named(path: Path) -> Iterator[None]:
-    """Say of a full disk that a migration needs room, how much, and what to do."""
+    """If the disk is full, say how much room a migration needs, and what to do."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -203,7 +203,7 @@ def check(connection: Connection, path: Path) -> None:
     """Read all pages of a file (``PRAGMA quick_check``); a larger file takes longer.
 
     Raises:
-        Damaged: the file is.
+        Damaged: the file is damaged.
 
     """
     (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -236,10 +236,10 @@ def remove(path: Path) -> None:
 
 
 def take_the_place(new: Path, path: Path) -> Path:
-    """Put a new database, closed and whole, in the place of a damaged one; return where that is.
+    """Put a new database, closed and complete, in the place of a damaged one; return its new path.
 
-    A crash in between leaves a file from which the next opening goes on: at no time would it find
-    nothing, or the old log beside the new file.
+    After a crash in between, the next opening finishes the work. At no time would it find no file,
+    or the old log beside the new file.
     """
     new.rename(_mended(path))
     sync_directory(path.parent)
@@ -247,7 +247,7 @@ def take_the_place(new: Path, path: Path) -> Path:
 
 
 def finish_mending(path: Path) -> None:
-    """Go on where a crash ended ``take_the_place``."""
+    """Finish ``take_the_place`` after a crash."""
     if _mended(path).exists():
         _swap(path)
 
@@ -264,7 +264,7 @@ def _mended(path: Path) -> Path:
 
 
 def bytes_used(connection: Connection) -> int:
-    """Return the size of what a file holds: without its log, and pages that are free."""
+    """Return the size of a file's content: without its log and its free pages."""
     pages, free, size = (
         connection.execute(f"PRAGMA {what}").fetchone()[0]
         for what in ("page_count", "freelist_count", "page_size")
@@ -281,17 +281,17 @@ def give_back(connection: Connection) -> None:
 
 
 def current_version(name: str) -> int:
-    """Return the version of a database's tables that this software makes."""
+    """Return the version of the tables that this software makes."""
     return len(MIGRATIONS[name])
 
 
 def outdated(path: Path) -> bool:
-    """Tell whether a file is absent, or its tables are of an older version.
+    """Return whether a file is absent, or its tables are of an older version.
 
-    A damaged file is not: what becomes of it is decided when it is opened.
+    A damaged file is not outdated: the agent repairs it when it opens it.
 
     Raises:
-        StoreError: it cannot be looked at.
+        StoreError: the file cannot be read.
 
     """
     refuse_obstacles(path, writing=True)
@@ -307,7 +307,7 @@ def outdated(path: Path) -> bool:
 
 
 def open_for_reading(path: Path) -> tuple[Connection, bool]:
-    """Open a file that another connection may be writing; also say whether it may be kept open.
+    """Open a file that another connection may write; also return whether you may keep it open.
 
     Raises:
         StoreError: there is no such file, or it cannot be read.
@@ -322,31 +322,31 @@ def open_for_reading(path: Path) -> tuple[Connection, bool]:
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
-        # no -shm file and no right to make one: nobody writes, the file is all there is;
-        # that may end at any time, and this connection would not notice
+        # no -shm file and no permission to make one: nobody writes now, so the file is complete.
+        # A writer may start at any time, and this connection would not notice it
         connection.close()
         return sqlite3.connect(f"{uri}&immutable=1", uri=True), False
     return connection, True
 
 
 def lock_of(database: Path) -> Path:
-    """Return the lock of a database that has one of its own."""
+    """Return the path of the lock of a database that has its own lock."""
     return database.with_name(f"{database.name}.lock")
 
 
 def lock(path: Path) -> IO[str]:
     """Keep other agents out for as long as the returned file is open.
 
-    Two would number their messages alike.
+    Two agents would give the same numbers to different messages.
 
     Raises:
-        StoreError: another process has the lock, or something else is in the file's place.
-        OSError: the file cannot be made.
+        StoreError: another process has the lock, or the path is not a file.
+        OSError: the file cannot be created.
 
     """
     refuse_obstacle(path, writing=True)
     file = path.open("a+")
-    for more_s in (*_LOCK_TRIES_S, None):  # ``locked`` has it for a moment
+    for more_s in (*_LOCK_TRIES_S, None):  # ``locked`` holds it for a moment
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
@@ -367,12 +367,12 @@ def lock(path: Path) -> IO[str]:
 
 
 def locked(path: Path) -> bool | None:
-    """Whether a process holds a ``lock``; None if that cannot be seen."""
+    """Whether a process holds a ``lock``; None if it is impossible to tell."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # it may be a pipe
     except FileNotFoundError:
         return False
-    except OSError:  # no right to read it
+    except OSError:  # no permission to read it
         return None
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,8 +1,8 @@
-"""Answers how a stream went between two times, in as many points as a chart has room for.
+"""Reads a stream's history between two times, in as many points as a chart has room for.
 
-Reads the finest of three levels that has at most some entries per point: the ring's samples,
-minutes or hours. So the cost goes with the points, not with the samples. What is not yet in a row
-of a level is read from the next finer one: no answer lacks the newest.
+It reads one of three levels: the ring's samples, minutes or hours. It takes the finest one that has
+not too many entries per point. So the cost depends on the points, not on the samples. It reads what
+a level does not have yet from the next finer one, so no answer lacks the newest samples.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _NUMBERS: Final = 1 << NUMBER_BITS  # more samples than there will be
 
 
 class History(NamedTuple):
-    """How a stream went; a point is of ``interval_s``, and points without a sample are absent."""
+    """A stream's history; a point covers ``interval_s``, and points without samples are absent."""
 
     channels: list[str]
     interval_s: float
-    level_s: float | None  # of the entries that were read; None: samples
+    level_s: float | None  # length of the entries that were read; None: samples
     points: Entries
 
 
 class _Part(NamedTuple):
-    """A stream with the same channels all the time."""
+    """A part of a stream's past in which its channels did not change."""
 
     id: int
     channels: list[str]
@@ -60,11 +60,11 @@ def history(query: Query, stream: str, from_s: float, to_s: float, points_max: i
     """Return at most ``points_max`` points, the last of which may end after ``to_s``.
 
     Raises:
-        ValueError: there is no such time, or no point is wanted.
+        ValueError: the time is empty, or ``points_max`` is below 1.
 
     """
     if not from_s < to_s or points_max < 1:
-        raise ValueError("a history is of some time, and has at least one point")
+        raise ValueError("a history must cover some time, and have at least one point")
     past = [_Past(query, stream, part) for part in _parts(query, stream)]
     level = _level(past, from_s, to_s, points_max)
     level_s = None if level is None else ENTRY_S[level]
@@ -81,7 +81,7 @@ def history(query: Query, stream: str, from_s: float, to_s: float, points_max: i
 
 
 def _level(past: Sequence[_Past], from_s: float, to_s: float, points_max: int) -> Level | None:
-    """Return the finest level that is fine; None is the samples themselves."""
+    """Return the finest level with few enough entries; None means the samples themselves."""
     entries_max = ENTRIES_PER_POINT_MAX * points_max
     if (to_s - from_s) / MINUTE_S > entries_max:
         return "hours"
@@ -97,17 +97,17 @@ def _level(past: Sequence[_Past], from_s: float, to_s: float, points_max: int) -
 
 
 class _Past:
-    """One part of a stream's past, of which the rows are found by halving."""
+    """Reads one part of a stream's past; a binary search finds its rows."""
 
     def __init__(self, query: Query, stream: str, part: _Part) -> None:
         self._query, self._stream, self.part = query, stream, part
         self._ends = {"minutes": self._end("minutes"), "hours": self._end("hours")}
         settled = query("SELECT settled FROM history", [])
-        # nothing of this stream lies between what its last row ends with and what is settled
+        # between the end of its last row and ``settled`` there are no samples of this stream
         self._open = max([self._ends["minutes"], *(number for (number,) in settled)])
 
     def _end(self, level: Level) -> int:
-        """Return the number of the first sample that no row of a level is of."""
+        """Return the number of the first sample that is in no row of a level."""
         rows = self._query(
             f"SELECT next FROM {level} WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1",  # noqa: S608
             [self._key(0), key_of(self.part.id + 1, 0) - 1],
@@ -123,13 +123,13 @@ class _Past:
         return np.inf if row is None else row[1]
 
     def has_samples(self, from_s: float) -> bool:
-        """Whether the ring goes back as far as that, or as the minutes do."""
+        """Whether the ring goes back to this time, or as far as the minutes do."""
         ((oldest,),) = self._query("SELECT min(number) FROM samples", [])
         begin = self._number_at("minutes", from_s)
         return begin == self._ends["minutes"] or (oldest is not None and oldest <= begin)
 
     def entries(self, level: Level | None, from_s: float, to_s: float) -> Entries:
-        """Return the entries that begin in a time; at the newest end, those of finer levels."""
+        """Return the entries that begin between two times; the newest come from finer levels."""
         if level is None:
             begin = self._number_at("minutes", from_s)
             end = self._number_at("minutes", to_s + BLOCK_S["minutes"])
@@ -162,7 +162,7 @@ class _Past:
         channels = len(self.part.channels)
         columns: list[tuple[Float64, Float32, Float32]] = []
         for number, times, values, scores in rows:
-            if len(values) * 2 != len(times) * channels:  # of another bundle
+            if len(values) * 2 != len(times) * channels:  # stored with another bundle
                 continue
             skipped = max(0, begin - number)
             column = (
@@ -178,7 +178,7 @@ class _Past:
         return _together([of_samples(times_s, together, score)], channels)
 
     def _number_at(self, level: Level, time_s: float) -> int:
-        """Return the number that the first row which ends after this time begins with."""
+        """Return the first sample's number in the first row that ends after this time."""
         low, high = self.part.since, self._ends[level]
         while low < high:
             middle = (low + high) // 2
@@ -213,7 +213,7 @@ def _parts(query: Query, stream: str) -> list[_Part]:
 
 
 def _together(parts: Sequence[Entries], channels: int) -> Entries:
-    """Return entries as one, in order of time."""
+    """Join entries, in order of time."""
     if not parts:
         none = np.empty((0, channels))
         return of_samples(np.empty(0), none.astype(np.float32), np.empty(0, np.float32))
@@ -222,7 +222,7 @@ def _together(parts: Sequence[Entries], channels: int) -> Entries:
 
 
 def _widened(entries: Entries, names: Sequence[str], all_names: Sequence[str]) -> Entries:
-    """Return entries with a column for each of all channels; it misses what others have."""
+    """Return entries with a column for each name in ``all_names``; new columns have no values."""
     if list(names) == list(all_names):
         return entries
     rows = len(entries.times)

@@ -1,9 +1,9 @@
-"""Whether a log (WAL) of SQLite has lost commits that were on the disk.
+"""Finds out whether a log (WAL) of SQLite has lost commits that were on the disk.
 
-SQLite reads a log up to the first frame whose checksum is wrong, and takes the rest for what a
-power cut left of a commit that was not over. Where whole commits follow it was none: with
-``synchronous=FULL`` a commit is on the disk before the next one begins. What was said after the
-frame is missing then, and so is the highest number that was given to a message.
+SQLite reads a log up to the first frame whose checksum is wrong. It takes the rest for an
+unfinished commit that a power cut left. If whole commits follow, that is wrong: with
+``synchronous=FULL`` a commit is on the disk before the next one begins. Then everything after the
+frame is lost, with the highest number that was given to a message.
 
 The format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
@@ -16,26 +16,26 @@ from array import array
 from pathlib import Path
 from typing import NamedTuple
 
-_HEADER, _FRAME = 32, 24  # bytes of their heads
+_HEADER, _FRAME = 32, 24  # bytes of the log's header, and of a frame's header
 
 
 class Log(NamedTuple):
-    """The commits that a log was made of."""
+    """The commits in a log."""
 
-    sound: bool  # its head; where that is damaged, SQLite reads nothing of it
-    commits: list[int]  # numbers of the frames that end them, from 1
+    sound: bool  # whether its header is intact; otherwise SQLite reads nothing of it
+    commits: list[int]  # number of the last frame of each, counted from 1
 
     def lost(self, read: int) -> int:
-        """Return how many commits SQLite did not find, having read so many frames.
+        """Return how many commits SQLite did not find when it read so many frames.
 
-        One at the end may be what a power cut left of it, which is no loss.
+        The last one may be the rest of an unfinished commit, which is no loss.
         """
         beyond = sum(number > read for number in self.commits)
         return beyond if beyond > 1 or not self.sound else 0
 
 
 def read_log(path: Path) -> Log:
-    """Return the commits of the newest round of a log; of one that is absent, none.
+    """Return the commits of the newest round of a log; none if the log is absent.
 
     Raises:
         OSError: it cannot be read.
@@ -63,7 +63,7 @@ def read_log(path: Path) -> Log:
 
 
 def _sums(data: bytes, order: str) -> bytes:
-    """Return the checksum of whole words, as the head has it."""
+    """Return the checksum of 32-bit words, in the byte order that the header gives."""
     words = array("I", data)
     if order != sys.byteorder:
         words.byteswap()

@@ -1,7 +1,7 @@
-"""Messages as the outbox of version 1 kept them: wrapped for sending, with their topic.
+"""The messages in an outbox of version 1: ready to send, with their topic.
 
-The migration and the salvage of an older file make records of them. This never changes: it knows
-the form of those files, whatever dialects there are now.
+The migration and the salvage of an older file turn them into records. This code never changes: it
+knows the form of those files, whatever dialects there are now.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Wrapped(NamedTuple):
         return record
 
     def is_all_in(self, record: Record) -> bool:
-        """Whether the record says all that this one says: then it is sent with the same bytes."""
+        """Whether the record says all that this row says: then it is sent with the same bytes."""
         said = self._read()
         names = (*_NAMES, "subject") if record.stream is not None else _NAMES
         return packed(said) == self.body and tuple(said) == names
@@ -74,7 +74,7 @@ class Wrapped(NamedTuple):
 
 
 def is_record(row: tuple[Any, ...]) -> bool:
-    """Whether a row of the outbox is a record: a damaged file may have anything."""
+    """Whether a row of the outbox is a valid record: a damaged file may contain anything."""
     _, kind, stream, time, clock, bundle, detector, data = row
     return (
         kind in get_args(Kind)

@@ -1,10 +1,10 @@
-"""What the gateway saw, said and still has to say, in SQLite.
+"""Stores samples, alarms, waiting messages and state in SQLite.
 
-Two files in one directory. ``fieldwatch.db`` has what must survive a power cut (alarms, the
-outbox, the streams' state): every commit is on the disk before it is over (synchronous=FULL).
-``readings.db`` has the ring of samples, its history and the status: consistent after a power cut,
-but the commits since a stream's memory was last saved may be gone (NORMAL; with the memory, FULL).
-One read-write connection per file, the loop's; everyone else reads through ``agent.store.reader``.
+Two files in one directory. ``fieldwatch.db`` has what must survive a power cut: alarms, the outbox,
+the streams' state. Every commit to it is on the disk before it returns (synchronous=FULL).
+``readings.db`` has the ring of samples, its history and the status. It is consistent after a power
+cut, but may lose the commits since a stream's memory was last saved (NORMAL; with a memory, FULL).
+The loop has the only read-write connection to each file; all others use ``agent.store.reader``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from models.errors import StoreError
 
 
 class Store:
-    """The read-write side: both files, what is committed when, and the limit of both together.
+    """The read-write side: both files, the order of commits, and the limit of both together.
 
     One thread of one process uses it.
     """
@@ -91,7 +91,7 @@ class Store:
 
     @property
     def origin(self) -> Origin:
-        """Of all messages."""
+        """Site, gateway and epoch of all messages."""
         return self.records.origin
 
     @property
@@ -119,20 +119,21 @@ class Store:
     def commit(self, batch: Batch, clock: str) -> None:
         """Write the batch, and remove from it what was written.
 
-        The samples first: what a kill leaves stored without the streams' memory of it is scored
-        again at the next start; a memory of samples that are not there would never miss them.
+        It writes the samples first. If a kill leaves samples that the streams' memory does not
+        know, the next start scores them again. A memory of samples that are not stored could not
+        be repaired.
 
         ``clock`` is the quality of the gateway's clock, for the messages.
 
         Raises:
             StoreError: disk full, read-only, I/O error; what is left in the batch was not
-                written and can be committed again.
+                written, and you can commit it again.
 
         """
         trouble: StoreError | None = None
         try:
             self.readings.commit_samples(batch, self._is_too_large)
-        except StoreError as error:  # does not hold back alarms
+        except StoreError as error:  # must not delay alarms
             trouble = error
         self.records.commit(batch, clock, self._is_full_of_messages)
         if trouble is not None:
@@ -147,14 +148,14 @@ class Store:
         return self._bytes() > self._bytes_max
 
     def _is_full_of_messages(self) -> bool:
-        """Whether it is too large and has no samples left: those are dropped first."""
+        """Whether the store is too large and has no samples left, which are dropped first."""
         return not self.readings.rows and self._is_too_large()
 
     def _bytes(self) -> int:
         return sum(file.bytes() for file in self._files)
 
     def _drop_what_is_old(self) -> None:
-        """Look for it now and then."""
+        """Delete old rows, now and then."""
         now = time.monotonic()
         if self._retention == FOREVER or now < self._next_look:
             return
@@ -184,7 +185,7 @@ class Store:
         """Correct some of the times that were wrong; call it until ``by`` is done.
 
         Raises:
-            StoreError: nothing was moved in one of the files; it can be called again.
+            StoreError: nothing was corrected in one of the files; you can call it again.
 
         """
         self.records.correct(by)
@@ -209,5 +210,5 @@ class Store:
 
 
 def _history_bytes(history_bytes_max: int, bytes_max: int) -> int:
-    """Return the limit of minutes and hours in bytes; it leaves room for samples in any store."""
+    """Return the limit of minutes and hours in bytes; it always leaves room for samples."""
     return min(history_bytes_max, bytes_max // 4)

@@ -174,7 +174,7 @@ def test_a_failed_opening_lets_others_in(tmp_path: Path) -> None:
 
 
 def test_no_directory_is_said(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="does not exist: make it, owned by the agent's user"):
+    with pytest.raises(StoreError, match="does not exist: create it, owned by the agent's user"):
         opened(tmp_path / "absent")
 
 
