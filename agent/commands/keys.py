@@ -62,7 +62,9 @@ def revoke(directory: Path, key_id: str, why: str) -> str:
     file = keys.revoke(directory, key_id, why)
     known = [key.source for key in keys.read_keys(directory) if key.key_id.hex() == key_id]
     told = ", ".join(known) or f"no key in {directory} has this id"
-    return f"{file}: key {key_id} is revoked ({told}); bundles are checked at the next start"
+    return (
+        f"{file}: key {key_id} is revoked ({told}); bundles are checked at the next reload or start"
+    )
 
 
 def describe(document: Mapping[str, Any]) -> Iterator[str]:

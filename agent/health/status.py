@@ -122,7 +122,7 @@ def stream_lines(name: str, stream: Document) -> Iterator[str]:
     yield (
         f"stream    {name}: last sample {stream['last_sample'] or 'none yet'}, score"
         f" {'none' if score is None else format(score, '.2f')} by {stream['bundle']}"
-        f" on {stream['interpreter']}"
+        + ("" if _by_baseline(stream) else f" on {stream['interpreter']}")
     )
     if warm_up := stream.get("warm_up"):  # none of an older agent's
         yield f"          {_warm_up(stream, warm_up)}"
@@ -143,11 +143,16 @@ def stream_lines(name: str, stream: Document) -> Iterator[str]:
 
 def _warm_up(stream: Document, warm_up: Document) -> str:
     """Say when scores begin, and why not now."""
-    by = "the baseline" if stream["detector"] == "hampel" else "the network"
+    by = "the baseline" if _by_baseline(stream) else "the network"
     needs = f"{by} needs {warm_up['needs_samples']} samples, and has {warm_up['has_samples']}"
     if not warm_up["left_s"]:
         return f"no score: {needs}, but not enough values of channels that have a score"
-    return f"scores begin in {_duration(warm_up['left_s'])}: {needs}"
+    # no promise of a time: it may be that nothing comes
+    return f"scores begin after {_duration(warm_up['left_s'])} more of readings: {needs}"
+
+
+def _by_baseline(stream: Document) -> bool:
+    return bool(stream["detector"] == "hampel")
 
 
 def _duration(seconds: float) -> str:
@@ -175,7 +180,7 @@ def _refused(stream: Document) -> Iterator[str]:
 def _forecast(forecast: Document) -> Iterator[str]:
     if warm_up := forecast.get("warm_up"):  # none of an older agent's
         yield (
-            f"forecast  begins in {_duration(warm_up['left_s'])}: it needs"
+            f"forecast  begins after {_duration(warm_up['left_s'])} more of readings: it needs"
             f" {warm_up['needs_steps']} steps of {span(forecast['step_s'])}, and has"
             f" {warm_up['has_steps']}"
         )

@@ -59,7 +59,10 @@ def test_before_the_first_score_the_status_says_when_it_comes() -> None:
     assert nothing == {"needs_samples": WARM_UP, "has_samples": 0, "left_s": WARM_UP * PERIOD_S}
     now = network.feed(0, 30)
     assert now["warm_up"]["has_samples"] == 30
-    assert "scores begin in 4 s: the network needs 50 samples, and has 30" in lines(now)
+    assert (
+        "scores begin after 4 s more of readings: the network needs 50 samples, and has 30"
+        in lines(now)
+    )
     now = network.feed(30, 200)
     assert now["last_score"] is not None
     assert now["warm_up"] is None
@@ -87,13 +90,14 @@ def test_before_the_first_forecast_the_status_says_when_it_comes() -> None:
     assert warm_up["left_s"] == (warm_up["needs_steps"] - warm_up["has_steps"]) * step_s
     said = lines(network.stream.document())
     assert f"steps of {span(step_s)}, and has {warm_up['has_steps']}" in said
-    assert "forecast  begins in " in said
+    assert "forecast  begins after " in said
 
 
 def test_the_baseline_counts_on_over_an_interruption() -> None:
     life = Life()
     life.rows(10)
     assert document(life)["warm_up"]["has_samples"] == 10
+    assert "score none by baseline version 1\n" in lines(document(life))
     life.pause(50)
     life.rows(5)
     assert document(life)["warm_up"]["has_samples"] >= 14
