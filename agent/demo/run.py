@@ -200,6 +200,7 @@ class Demo:
             "alarms": alarms,
             "detection_delay_s": round(min(found) - fault_at, 2) if found else None,
             "seconds_after_fault": round(seconds, 1),
+            "speed": round(self._speed, 1),  # of the pump's clock, which all times here are of
             "false_alarms": sum(_unix(alarm["onset"]) < fault_at for alarm in alarms),
             "published": status["uplink"]["published"],
             "received_by_ops": len(ops.ids),
@@ -271,14 +272,17 @@ def run_demo(seconds: float, fault: FaultKind, seed: int, show: bool) -> dict[st
     with tempfile.TemporaryDirectory(prefix="fieldwatch-demo-") as directory:
         outcome = Demo(Path(directory), seconds, fault, seed).run(show)
     if show:
-        for line in _conclusion(outcome):
+        for line in conclusion(outcome):
             say(line)
     return outcome
 
 
-def _conclusion(outcome: dict[str, Any]) -> list[str]:
+def conclusion(outcome: dict[str, Any]) -> list[str]:
+    """Return the summary as a person reads it, line by line."""
     delay = outcome["detection_delay_s"]
     found = f"found {delay} s after it began" if delay is not None else "NOT FOUND"
+    if (speed := outcome["speed"]) != 1.0:
+        found += f" by the pump's clock, which runs {speed:.0f} times as fast"
     return [
         "",
         *outcome["fan"],
@@ -316,7 +320,7 @@ def _reads(store: Reader) -> bool:
 
 def _show(view: View) -> None:
     if not sys.stdout.isatty():
-        say(" ".join(line.strip() for line in head(view, color=False)[1:]))
+        say("; ".join(" ".join(line.split()) for line in head(view, color=False)[1:]))
         return
     columns, rows = shutil.get_terminal_size()
     lines = screen(view, "NO_COLOR" not in os.environ, columns, rows)

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from agent.cli import commands
 from agent.demo import broker as brokers
 from agent.demo.fan import AHEAD_COLUMNS, HEIGHT, PAST_COLUMNS
 from agent.demo.line import PumpLine
-from agent.demo.run import Demo, FaultNotFound, check_found
+from agent.demo.run import Demo, FaultNotFound, check_found, conclusion
 from agent.demo.screen import CHART_HEIGHT, CHART_WIDTH, View, chart, screen
 from agent.inputs.plant import PERIOD_S, Pump
 from models.bundle import Bundle
@@ -76,6 +77,18 @@ def test_a_demo_too_short_for_any_score_says_so() -> None:
     outcome = {"fault": "spike", "detection_delay_s": None, "scored": 0, "readings": 80}
     with pytest.raises(FaultNotFound, match="none of 80 readings was scored"):
         check_found(outcome)
+
+
+@pytest.mark.parametrize(
+    ("speed", "said"),
+    [
+        (1.0, "was found 2.4 s after it set in; 0 false"),
+        (90.0, "was found 2.4 s after it set in by the pump's clock, which runs 90 times as fast;"),
+    ],
+)
+def test_the_demo_says_whose_seconds_they_are(speed: float, said: str) -> None:
+    outcome = defaultdict(int) | {"detection_delay_s": 2.4, "speed": speed, "fan": []}
+    assert said in "\n".join(conclusion(outcome))
 
 
 @pytest.mark.parametrize("seconds", [15, 19])
