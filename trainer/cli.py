@@ -199,6 +199,8 @@ def train(
     made = training.train(file, output or file.output, tflite_python, tell, accept)
     for line in made.lines:
         tell(line)
+    for warning in made.warnings:
+        say(f"warning: {warning}", error=True)
     say(made.summary)
     say(f"{made.path}")
     say(f"{made.report}")
@@ -533,7 +535,7 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
     for row in metrics["recordings"]:
         say(
             f"{row['name']:24}{shown(row['hours'], '.3g'):>8}{row['faults']:8}{row['found']:7}"
-            f"{row['false_events']:7}{shown(row['score_max'], '.2f', absent='none'):>9}"
+            f"{row['false_events']:7} {shown(row['score_max'], '.2f', absent='none'):>8}"
         )
     labelled = metrics["labelled"]
     for kind, row in labelled["kinds"].items():

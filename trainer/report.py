@@ -14,6 +14,7 @@ from models.bundle import Bundle
 from models.manifest import Feature, Manifest, TelemanomManifest
 from models.shown import shown
 from trainer import figures, gates, pages
+from trainer.detector import score_tail
 from trainer.evaluate import Judged, Judgement
 from trainer.forecast import report as forecast_report
 
@@ -38,7 +39,7 @@ def write(
         f'<p class="lead">{pages.text(summary(manifest.metrics))}</p>',
         *_verdict(manifest.metrics.get("verdict")),
         *_found(manifest.metrics, judged),
-        *_tail(manifest.metrics),
+        *_tail(manifest),
         *_forecast(manifest, judged),
         *(_features(manifest) if manifest.sources else []),
         *_network(manifest, epochs),
@@ -131,8 +132,8 @@ def _score(recording: Judged) -> str:
     )
 
 
-def _tail(metrics: dict[str, Any]) -> Iterable[str]:
-    tail = metrics["tail"]
+def _tail(manifest: Manifest) -> Iterable[str]:
+    tail = manifest.metrics["tail"]
     yield "<h2>Does the probability of a score hold?</h2>"
     yield (
         "<p>Every score comes with a probability: how often normal operation exceeds it, fitted to"
@@ -147,6 +148,8 @@ def _tail(metrics: dict[str, Any]) -> Iterable[str]:
             figures.exceedance(tail["predicted"], tail["observed"]),
             "observed against predicted share of exceedances",
         )
+    for warning in score_tail.warnings(manifest):
+        yield f"<p>Warning: {pages.text(warning)}.</p>"
 
 
 def _forecast(manifest: Manifest, judged: Judgement) -> Iterable[str]:

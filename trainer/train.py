@@ -91,7 +91,8 @@ class Outcome(NamedTuple):
     path: Path  # of the bundle; a name with .failed in it if the bundle fails and nobody accepts it
     report: Path
     passed: bool  # all gates, or a person has accepted it
-    lines: list[str]  # the figures of parity and of each gate, and what calibration cannot tell
+    lines: list[str]  # the figures of parity and of each gate
+    warnings: list[str]  # what calibration cannot tell
     summary: str  # the verdict and what was found, in some sentences
 
 
@@ -145,10 +146,8 @@ def train(
     report.write(shipped, measured.judged, built.epochs, measured.foretold, report_file)
     summary = report.summary(shipped.manifest.metrics)
     lines = [*map(_agreement_line, measured.agreements), *gates.lines(found)]
-    tail = sealed.manifest.tail
-    if tail is not None and (short := score_tail.foresight(tail, sealed.manifest.severities)):
-        lines.append(short)
-    return Outcome(path, report_file, verdict["passed"] or accept, lines, summary)
+    warnings = list(score_tail.warnings(sealed.manifest))
+    return Outcome(path, report_file, verdict["passed"] or accept, lines, warnings, summary)
 
 
 class _Measured(NamedTuple):

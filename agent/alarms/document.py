@@ -300,5 +300,5 @@ def _channel(kind: str, channel: Mapping[str, Any]) -> str:
     observed, expected, unit = channel["observed"], channel["expected"], channel["unit"]
     if observed is None:
         return f"{channel['channel']} {NO_VALUE}"
-    told = f"{channel['channel']} {shown(observed)} {unit}"
+    told = f"{channel['channel']} {_value(observed, unit)}"
     return told if kind == "stuck" or expected is None else f"{told}, expected {shown(expected)}"

@@ -322,6 +322,8 @@ def test_an_alarm_reads_as_a_person_would_say_it() -> None:
     over = {"state": "closed", "closed": "2026-01-01T00:00:40.000Z"}
     assert "; when it closed: flow 47.5 m3/h" in describe(ALARM | later | over)
     missing = {"channel": "flow", "unit": "m3/h", "score": 1, "observed": None, "expected": 50.1}
+    bare = {"channels": [flow | {"unit": ""}]}
+    assert "flow 43.21, expected 50.06." in describe(ALARM | bare)
     assert "flow no value" in describe(ALARM | {"kind": "missing", "channels": [missing]})
 
 

@@ -82,8 +82,8 @@ def test_a_demo_too_short_for_any_score_says_so() -> None:
 @pytest.mark.parametrize(
     ("speed", "said"),
     [
-        (1.0, "was found 2.4 s after it set in; 0 false"),
-        (90.0, "was found 2.4 s after it set in by the pump's clock, which runs 90 times as fast;"),
+        (1.0, "was found 2.4 s after it began; 0 false"),
+        (90.0, "was found 2.4 s after it began by the pump's clock, which runs 90 times as fast;"),
     ],
 )
 def test_the_demo_says_whose_seconds_they_are(speed: float, said: str) -> None:

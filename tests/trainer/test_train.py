@@ -131,11 +131,12 @@ def test_a_channel_that_never_changes_draws_a_remark(trained: Trained) -> None:
 def test_a_calibration_that_is_too_short_for_a_severity_is_told(trained: Trained) -> None:
     manifest = trained.bundle.manifest
     assert manifest.tail is not None
-    (warning,) = [line for line in trained.outcome.lines if line.startswith("warning")]
+    (warning,) = trained.outcome.warnings
     assert f"has {manifest.tail.samples} scores" in warning
     assert re.search(r"is high from a score of \d+(\.\d+)?, until you calibrate on 10,000", warning)
+    assert f"Warning: {warning}." in trained.path.with_suffix(".report.html").read_text()
     enough = manifest.tail.model_copy(update={"samples": 10_000})
-    assert score_tail.foresight(enough, manifest.severities) is None
+    assert not list(score_tail.warnings(manifest.model_copy(update={"tail": enough})))
 
 
 def test_what_no_bundle_may_have_is_refused_before_any_training(tmp_path: Path) -> None:

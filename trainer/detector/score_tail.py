@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import ceil
 from typing import NamedTuple
 
 import numpy as np
 
-from models.manifest import Severities, Tail
+from models.manifest import Manifest, Tail
 from models.messages import Float32, Float64
 from models.score_tail import FORESIGHT, ScoreTail
 
@@ -64,17 +65,16 @@ def _moments(excesses: Float64) -> tuple[float, float]:
 _SHAPE_MAX = 0.9  # with a shape of 1 or more the mean is infinite, and the moments mean nothing
 
 
-def foresight(tail: Tail, severities: Severities) -> str | None:
-    """Say what a calibration that was too short for a severity means; None: it was long enough."""
-    known = ScoreTail(tail)
-    if known.least <= severities.high:
-        return None
-    enough = ceil(1 / (FORESIGHT * severities.high))
-    return (
-        f"warning: the calibration part has {tail.samples} scores, which tell no probability below"
-        f" {known.least:.1g}; the severity high begins at {severities.high:.1g}. So an anomaly is"
-        f" high from a score of {known.score_at(severities.high):.3g}, until you calibrate on"
-        f" {enough:,} scores or more"
+def warnings(manifest: Manifest) -> Iterator[str]:
+    """Yield what a calibration that was too short for a severity means; nothing: it was not."""
+    tail, high = manifest.tail, manifest.severities.high
+    if tail is None or (known := ScoreTail(tail)).least <= high:
+        return
+    enough = ceil(1 / (FORESIGHT * high))
+    yield (
+        f"the calibration part has {tail.samples} scores, which tell no probability below"
+        f" {known.least:.1g}; the severity high begins at {high:.1g}. So an anomaly is high from a"
+        f" score of {known.score_at(high):.3g}, until you calibrate on {enough:,} scores or more"
     )
 
 
