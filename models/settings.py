@@ -75,6 +75,13 @@ def tags(table: type[BaseModel]) -> tuple[str, ...]:
     return () if field is None else get_args(field.annotation)
 
 
+_REASONS = {  # where pydantic's words are those of Python
+    "model_type": "must be a table, as [name] or { key = value }",
+    "dict_type": "must be a table, as [name] or { key = value }",
+    "list_type": "must be a list, as [value, value]",
+}
+
+
 def _explain(
     root: type[BaseModel],
     wrong: Mapping[str, Any],
@@ -83,7 +90,7 @@ def _explain(
 ) -> str:
     location, table = _resolve(root, wrong["loc"])
     place = where(location)
-    reason = wrong["msg"].removeprefix("Value error, ")
+    reason = _REASONS.get(wrong["type"]) or wrong["msg"].removeprefix("Value error, ")
     match wrong["type"]:
         case "extra_forbidden":
             name = str(location[-1])
@@ -96,6 +103,8 @@ def _explain(
             tag, expected = wrong["ctx"]["tag"], wrong["ctx"]["expected_tags"]
             near = nearest(tag, [name.strip(" '") for name in expected.split(",")])
             return f"{where((*location, 'type'))} = {tag!r}: allowed are {expected}{near}"
+        case "list_type" if isinstance(wrong["input"], Mapping):
+            return f"{place}: must be a list of tables: write [[{place}]], not [{place}]"
     if isinstance(wrong["input"], Mapping):  # its text names the keys
         return f"{place}: {reason}" if place else reason  # of the whole file, or of a table
     return f"{place} = {wrong['input']!r}: {reason}"

@@ -46,6 +46,13 @@ class Root(Table):
         ),
         ({"inputs": [{"unit": 1}]}, "inputs[0].type: missing; it has no default"),
         ({"one": {"prt": 1, "port": "p"}}, "one.prt: unknown key; did you mean 'port'?"),
+        ({"one": 3}, "one = 3: must be a table, as [name] or { key = value }"),
+        ({"names": 3}, "names = 3: must be a table, as [name] or { key = value }"),
+        ({"inputs": 3}, "inputs = 3: must be a list, as [value, value]"),
+        (
+            {"inputs": {"type": "serial", "port": "p"}},
+            "inputs: must be a list of tables: write [[inputs]], not [inputs]",
+        ),
         ({"names": {"a": "x"}}, "names.a = 'x': Input should be a valid integer"),
     ],
 )
