@@ -247,6 +247,8 @@ def replay(
     )
     if outcome["rejected"]:
         say(f"rejected: {_counts(outcome['rejected'])}")
+    if outcome["absent"]:
+        say(Colored("warning: ", "yellow"), f"no column holds {', '.join(outcome['absent'])}")
     return 0
 
 

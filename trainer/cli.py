@@ -64,7 +64,6 @@ def main() -> NoReturn:
         say_error("Error", error.format_message())
         _fail(error.format_message(), error.exit_code)
     except click.Abort:
-        say("stopped", error=True)
         _fail("interrupted", INTERRUPTED)
     except FieldwatchError as error:
         _end(str(error), error.exit_code)

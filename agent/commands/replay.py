@@ -109,6 +109,7 @@ def replay(
         "uncertain": doubtful,
         "values": dict(made_up),
         "rejected": dict(rejected),
+        "absent": _absent(read, manifest),
         "events": told.in_order(),
         "samples_per_s": round(samples / max(time.perf_counter() - began, 1e-9)),
     }
@@ -210,6 +211,16 @@ def _recorded(recording: Path, manifest: Manifest, layout: Layout) -> tuple[Reco
         raise DataError(
             f"{recording}: {error}; it needs {TIME} and channels of the bundle: {names}"
         ) from error
+
+
+def _absent(read: Recorded, manifest: Manifest) -> list[str]:
+    """Return the channels that no column holds: all their samples are without a value."""
+    sought = columns.of_bundle(manifest).channels
+    return [
+        channel.name
+        for channel, names in zip(manifest.source_channels, sought, strict=True)
+        if not set(names).intersection(read.header)
+    ]
 
 
 def _table(

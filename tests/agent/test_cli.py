@@ -71,6 +71,18 @@ def test_replay_prints_the_events_of_a_recording(recording: Path) -> None:
     text = call("replay", recording, "--bundle", ZOO_BUNDLE).output
     assert "pump #1 anomaly, severity " in text
     assert "1440 samples" in text
+    assert outcome["absent"] == []
+    assert "no column" not in text
+
+
+def test_replay_says_which_channels_the_recording_does_not_have(
+    recording: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text(recording.read_text().replace("flow", "Flow [m3/h]", 1))
+    words = ("replay", other, "--bundle", ZOO_BUNDLE)
+    assert "warning: no column holds flow\n" in call(*words).output
+    assert json.loads(call(*words, "--json").output)["absent"] == ["flow"]
 
 
 LIMIT = """
