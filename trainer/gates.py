@@ -104,8 +104,12 @@ def document(found: Sequence[Gate], accepted: bool) -> dict[str, Any]:
 
 
 def summary(verdict: Mapping[str, Any]) -> str:
-    """Return the verdict as a sentence."""
-    failed = [row["what"] for row in verdict["gates"] if not row["passed"]]
+    """Return the verdict as a sentence, with the figures that fail."""
+    failed = [
+        Gate(*(row[name] for name in Gate._fields)).text
+        for row in verdict["gates"]
+        if not row["passed"]
+    ]
     if not failed:
         return "The bundle passes all gates."
     accepted = " A person has accepted it." if verdict["accepted"] else ""
