@@ -215,6 +215,7 @@ def _shown(guard: _Guard, event: Event, seen: Seen) -> Event:
     limit, worst = guard.limit, guard.watch.worst or seen
     return replace(
         event,
+        worst=worst.at,
         channels=(Contribution(limit.channel, score=1.0, observed=worst.value, expected=None),),
         limit=LimitPassed(
             side=limit.side,

@@ -98,6 +98,7 @@ def test_a_low_limit_is_passed_from_above() -> None:
         START_S + 3,
     )
     assert limit(closed).newest == 11.0
+    assert closed.worst == START_S + 3  # as of other kinds
     assert closed.channels[0].observed == 7.0
 
 
