@@ -265,12 +265,13 @@ def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json
     one document; with --json and --follow, one object per line.
     """
     from agent.alarms.document import gravest_first
-    from agent.commands.follow import follow_alarms
+    from agent.commands.follow import follow_alarms, known_alarms
     from agent.commands.life import life
     from agent.config.location import store_directory
     from agent.store.reader import Reader
 
     with Reader(store_directory(config_file)) as reader:
+        old = known_alarms(reader) if follow else []  # first: what changes then is shown, or news
         rows = reader.alarms(limit=limit, open_only=open_only)
         found = life(reader)
         shown = gravest_first(rows) if open_only else rows
@@ -281,7 +282,7 @@ def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json
             _print_alarm(row, as_json)
         _print_life(found, as_json)
         if follow:
-            for news in follow_alarms(reader, rows, found):
+            for news in follow_alarms(reader, [*old, *rows], found):
                 if isinstance(news, tuple):
                     _print_life(news, as_json)
                     if news.watching and not as_json:

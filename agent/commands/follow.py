@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from agent.store.reader import Reader
 
 POLL_S = 0.5
+_LOOKED_AT = 1000  # the newest; more do not change within a poll
+
+
+def known_alarms(reader: Reader) -> list[dict[str, Any]]:
+    """Return the alarms that are no news now, whether they are shown or not."""
+    return reader.alarms(limit=_LOOKED_AT, open_only=False)
 
 
 def follow_alarms(
@@ -23,7 +29,7 @@ def follow_alarms(
     """
     states = {(row["stream"], row["number"]): row["state"] for row in seen}
     while True:
-        for row in reader.alarms(limit=1000, open_only=False):
+        for row in known_alarms(reader):
             key = (row["stream"], row["number"])
             if states.get(key) != row["state"]:
                 states[key] = row["state"]

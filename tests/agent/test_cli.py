@@ -373,6 +373,28 @@ def test_following_shows_each_alarm_as_it_opens_and_as_it_closes(tmp_path: Path)
     store.close()
 
 
+@pytest.mark.parametrize("words", [["--limit", "1"], ["--open"]])
+def test_following_calls_no_old_alarm_news(tmp_path: Path, words: list[str]) -> None:
+    config = configure(tmp_path)
+    store = Store(tmp_path / "data", "plant", "gw-1", 100, 100)
+    store.open()
+    old = [ALARM | {"number": n, "state": "closed"} for n in (1, 2)]
+    store.commit(Batch(alarms=[*old, ALARM | {"number": 3}]), "synced")
+    command = [sys.executable, "-m", "agent", "alarms", "--follow", "--json", *words]
+    with subprocess.Popen(
+        [*command, "--config", config], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as following:
+        try:
+            assert following.stdout is not None
+            assert json.loads(following.stdout.readline())["number"] == 3
+            assert "agent" in json.loads(following.stdout.readline())
+            store.commit(Batch(alarms=[ALARM | {"number": 4}]), "synced")
+            assert json.loads(following.stdout.readline())["number"] == 4
+        finally:
+            following.kill()
+    store.close()
+
+
 @pytest.mark.parametrize("site", ["+", "#", "", "a/b", "$SYS", "a b", "x" * 65, "a\x1b[2J"])
 def test_a_collector_of_a_site_that_no_gateway_can_have_is_refused(
     tmp_path: Path, site: str
