@@ -1,6 +1,6 @@
-"""Alarms: events that a person must act on, as stored, as sent, and as read.
+"""Alarms, on which a person must act: their stored and sent form, and their text for people.
 
-Imports no numpy, so that the ``alarms`` command starts at once on a small gateway.
+This imports no numpy, so that the ``alarms`` command starts at once on a small gateway.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ ACTIONS = {
     "missing": "check the sensor and its cable: it gives no usable value",
     "silent": "check the device, its cable and power: nothing comes from it",
 }
-# by the side of a limit: what a forecast does, what it will do, where a passed one is, its worst;
-# a stored alarm that somebody else wrote may have any side
+# words by the side of a limit: what a forecast does, what it will do, where a passed value is, its
+# worst value; a stored alarm that other software wrote may have any side
 _RISES = {"high": "rises", "low": "falls"}
 _RISE = {"high": "rise above", "low": "fall below"}
 _ABOVE = {"high": "above", "low": "below"}
@@ -29,7 +29,7 @@ _HIGHEST = {"high": "highest", "low": "lowest"}
 
 
 def advice(event: Event) -> str:
-    """Return what to do about an event, where nobody says better: by its kind, or its limit."""
+    """Return the default advice about an event, by its kind or its limit."""
     limit = event.limit
     if limit is None:
         return ACTIONS[event.kind]
@@ -47,14 +47,14 @@ def advice(event: Event) -> str:
 
 
 class Reason(NamedTuple):
-    """What is known of an alarm beside its kind."""
+    """What is known about an alarm besides its kind."""
 
-    cause: str | None  # why nothing came: agent, link, device, times or unusable; silent and gap
+    cause: str | None  # of silent and gap, why nothing came: agent, link, device, times, unusable
     action: str  # what to do
 
 
 class Newest(NamedTuple):
-    """A stream's newest sample, beside which an alarm's worst one is history."""
+    """A stream's newest sample, in contrast to an alarm's worst one."""
 
     time: float  # Unix seconds
     values: Mapping[str, float | None]  # of each channel, in its unit; None: it had none
@@ -64,14 +64,14 @@ SILENT: Final = Reason("device", ACTIONS["silent"])
 
 
 def link_lost(lost: str) -> Reason:
-    """Return why a stream is silent; ``lost`` says which input has no link, and why."""
+    """Return the reason for a silence: ``lost`` says which input has no link, and why."""
     return Reason("link", f"check what the input reads from: {lost}")
 
 
 def nothing_usable(counts: Mapping[str, int], seconds: float, last: str) -> Reason:
-    """Return why a stream is silent whose input brings lines that cannot be used.
+    """Return the reason for a silence although lines come: none of them can be used.
 
-    ``counts``: of rejects by cause, in so many seconds; ``last``: one of them.
+    ``counts``: rejects by cause in the given seconds; ``last``: one of them.
     """
     a_minute = 60 / max(seconds, 60.0)
     said = ", ".join(f"{max(1, round(n * a_minute))} {cause}" for cause, n in counts.items())
@@ -93,8 +93,8 @@ def alarm_document(
     """Return the alarm as JSON data: what the store keeps and central ops receives.
 
     ``quality``: of the channels that were not measured in the sample that opened the event;
-    ``reason``: of a ``silent`` or a ``gap``, or where the configuration says what to do;
-    ``newest``: of the stream, as known now.
+    ``reason``: of a ``silent`` or a ``gap``, or if the configuration says what to do;
+    ``newest``: the stream's newest known sample.
     """
     return {
         "stream": stream,
@@ -128,8 +128,8 @@ def alarm_document(
 
 
 def limit_document(limit: LimitForecast | LimitPassed) -> dict[str, Any]:
-    """Return when a limit will be passed, or how far it is, as JSON data."""
-    from models.messages import LimitPassed  # numpy: where there is a limit, it is loaded
+    """Return as JSON data when a limit will be passed, or how far it is passed."""
+    from models.messages import LimitPassed  # imports numpy, which is loaded if there is a limit
 
     own = {"side": limit.side, "level": limit.level, "value": limit.value, "unit": limit.unit}
     return own | (_passed(limit) if isinstance(limit, LimitPassed) else _forecast(limit))
@@ -156,13 +156,13 @@ def _forecast(limit: LimitForecast) -> dict[str, Any]:
 
 
 def gravest_first(alarms: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the alarms in the order to look at them: by severity, the rarer score first."""
+    """Return the alarms in order of urgency: by severity, and then the rarer score first."""
     return sorted(alarms, key=_gravity)
 
 
 def _gravity(alarm: Mapping[str, Any]) -> tuple[int, float, float]:
     probability = alarm.get("probability")
-    # alarms stored before there were severities come after those that have one
+    # alarms of older versions have no severity; they come last
     severity = _SEVERITIES.index(alarm["severity"]) if "severity" in alarm else len(_SEVERITIES)
     rarity = 1.0 if probability is None else float(probability)
     if alarm["kind"] == "limit_passed":  # what is certain comes first
@@ -174,7 +174,7 @@ _SEVERITIES = ("high", "medium", "low")
 
 
 def without_newest(alarm: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an alarm without what changes with each sample."""
+    """Return an alarm without the values that change with each sample."""
     channels = [channel | {"newest": None} for channel in alarm["channels"]]
     settled = {**alarm, "newest_at": None, "channels": channels}
     if "newest" in (limit := alarm.get("limit") or {}):
@@ -183,7 +183,7 @@ def without_newest(alarm: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_newest(alarm: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an alarm with the newest values that ``now``, the same alarm, has."""
+    """Return an alarm with the newest values of ``now``, which is the same alarm."""
     values = {channel["channel"]: channel.get("newest") for channel in now["channels"]}
     channels = [
         channel | {"newest": values.get(channel["channel"])} for channel in alarm["channels"]
@@ -195,16 +195,16 @@ def describe(alarm: Mapping[str, Any]) -> str:
     """Return the alarm in one line for a person; times are UTC."""
     until = f" until {alarm['closed']}" if alarm["closed"] else ", still open"
     channels = "; ".join(_channel(alarm["kind"], channel) for channel in alarm["channels"])
-    if limit := alarm.get("limit"):  # alarms stored before there were forecasts have none
+    if limit := alarm.get("limit"):  # absent in alarms of versions without forecasts
         told = _how_far(limit, alarm) if "worst" in limit else time_to_limit(limit)
         channels = f"{alarm['channels'][0]['channel']} {told}"
     what, worst = "", ""
     if alarm["kind"] == "anomaly":
         what = f" (score {shown(alarm['score'], '.1f')})"
-        if alarm.get("worst_at"):  # none of an older agent's
+        if alarm.get("worst_at"):  # absent in alarms of older versions
             what, worst = "", f"; at its worst, {alarm['worst_at']}{what}"
     number = "(not stored yet)" if alarm["number"] is None else f"#{alarm['number']}"
-    # apart from the kind: "high limit" would read as the limit's side
+    # separate from the kind: "high limit" would read as the limit's side
     grave = f", severity {alarm['severity']}," if "severity" in alarm else ""
     return (
         f"{alarm['stream']} {number} {alarm['kind'].replace('_', ' ')}{what}{grave}"
@@ -217,8 +217,8 @@ def describe(alarm: Mapping[str, Any]) -> str:
 
 
 def _newest(alarm: Mapping[str, Any]) -> str:
-    """Say what the channels show now, where the worst sample was another one."""
-    newest_at = alarm.get("newest_at")  # none of an older agent's
+    """Return the newest values as text, if the worst sample was another one."""
+    newest_at = alarm.get("newest_at")  # absent in alarms of older versions
     if alarm["kind"] != "anomaly" or newest_at is None or newest_at == alarm["worst_at"]:
         return ""
     values = ", ".join(
@@ -233,7 +233,7 @@ def _value(value: float | None, unit: str) -> str:
 
 
 def _not_measured(alarm: Mapping[str, Any]) -> str:
-    """Say which values were made up or missing when the alarm opened; what it is of, is known."""
+    """Say which values were not measured when the alarm opened; not its own, if ``missing``."""
     missing = {channel["channel"] for channel in alarm["channels"] if alarm["kind"] == "missing"}
     found = [
         f"{channel} {quality}"
@@ -244,7 +244,7 @@ def _not_measured(alarm: Mapping[str, Any]) -> str:
 
 
 def time_to_limit(limit: Mapping[str, Any]) -> str:
-    """Say when a limit will be passed, for a person; counted from the forecast's last step."""
+    """Say when a limit will be passed, for people; counted from the last step of the history."""
     name, rise = _name(limit), _RISE.get(limit["side"], "pass")
     chance = f"chance {_percent(limit['probability'])} within {span(limit['horizon_s'])}"
     median = limit["median_s"]
@@ -277,7 +277,7 @@ def _interval(limit: Mapping[str, Any]) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a stretch of time in the unit that a person would choose.
+    """Return a duration in the unit that a person would choose.
 
     >>> span(90), span(5400), span(11520)
     ('90 s', '90.0 min', '3.2 h')
@@ -289,7 +289,7 @@ def span(seconds: float) -> str:
 
 
 def _percent(chance: float) -> str:
-    """Nothing that is forecast is certain: 0 % and 100 % are for what has been seen."""
+    """Return a chance as text; no forecast is certain, so never 100 %, and 0 % only for 0."""
     percent = f"{100 * chance:.0f} %"
     if chance < 1 and percent == "100 %":
         return "over 99 %"

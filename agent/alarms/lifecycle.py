@@ -1,14 +1,14 @@
-"""The life cycle of a stream's alarms: what state one is in, and the only ways to change that.
+"""The life cycle of a stream's alarms: their states, and the only ways to change a state.
 
                       event opens               event closes: normal
     (nothing is open) ──────────> opened ──────────────────────────────────> closed
                                    │  ↺ update, at each commit                 ↑
                                    └─ nobody watches it, its limit is gone … ──┘
 
-A gap is closed at once: it is over when it is told. A closed alarm stays as it is. States that a
-person sets (acknowledged, shelved, suppressed in the terms of ISA-18.2) would come between these
-two, in ``State`` and ``SHED_FIRST``. Does no I/O: it returns each change, and the stream has it
-stored, sent, counted and logged. Loads no numpy, as the store imports it.
+A gap is closed at once: it is over when the agent reports it. A closed alarm does not change.
+States that a person sets (acknowledged, shelved, suppressed in the terms of ISA-18.2) would come
+between these two, in ``State`` and ``SHED_FIRST``. This does no I/O: it returns each change, and the
+stream stores, sends, counts and logs it. It loads no numpy, because the store imports it.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 State = Literal["opened", "closed"]
 OPENED: Final = "opened"
 CLOSED: Final = "closed"
-GAP: Final = "gap"  # a kind that is over when it is told: nobody is called for it
-# what goes first where not all alarms can be kept: a person can act only on those that are open
+GAP: Final = "gap"  # a kind that is over when it is reported: it calls nobody
+# the order in which alarms are dropped if not all can be kept: a person acts only on open ones
 SHED_FIRST: Final[tuple[State, ...]] = (CLOSED, OPENED)
 
 Cause = Literal["normal", "unwatched", "limit_passed", "limit_removed", "stream_removed"]
-CAUSES: Final[Mapping[Cause, str]] = {  # of a closing; as the log says it
+CAUSES: Final[Mapping[Cause, str]] = {  # of a closing, as text for the log
     "normal": "back to normal",
     "unwatched": "another detector watches the stream, or its memory is lost",
     "limit_passed": "the limit has been passed, and another alarm says so",
-    "limit_removed": "its limit is not set any more",
-    "stream_removed": "the stream is not watched any more",
+    "limit_removed": "its limit is no longer set",
+    "stream_removed": "the stream is no longer watched",
 }
 
 
@@ -62,7 +62,7 @@ class Change(NamedTuple):
 
     @property
     def counters(self) -> Counter[str]:
-        """What counts with it, of the stream's counters."""
+        """The counters of the stream that this change increases."""
         if self.alarm["kind"] == GAP:
             return Counter(gaps=1)
         counted = Counter({f"alarms_{self.state}": 1})
@@ -71,7 +71,7 @@ class Change(NamedTuple):
         return counted
 
     def __str__(self) -> str:
-        """Return it as the log says it."""
+        """Return the change as text for the log."""
         if (alarm := self.alarm)["kind"] == GAP:
             return f"gap from {alarm['onset']} to {alarm['closed']}: {alarm['action']}"
         said = f"alarm {self.state}: {alarm['kind']} since {alarm['onset']}"
@@ -89,41 +89,41 @@ class Alarms:
 
     def __init__(self, stream: str, units: Mapping[str, str]) -> None:
         self._stream, self._units = stream, units
-        self._open: dict[int, dict[str, Any]] = {}  # by number, as last told or stored
+        self._open: dict[int, dict[str, Any]] = {}  # by number, as last reported or stored
         self._stored: list[dict[str, Any]] = []
-        self._over: set[int] = set()  # closed by ``close``: their events have no say any more
-        self._left: set[int] = set()  # those of a detector that does not run, see ``leave_open``
+        self._over: set[int] = set()  # closed by ``close``: their events no longer matter
+        self._left: set[int] = set()  # of a detector that does not run, see ``leave_open``
 
     @property
     def stored(self) -> list[dict[str, Any]]:
-        """Those that are open, as last stored."""
+        """The open alarms, as last stored."""
         return self._stored
 
     def adopt(self, stored: Iterable[dict[str, Any]]) -> None:
-        """Go on with alarms that the store has as open."""
+        """Continue with the open alarms of the store."""
         self._stored = list(stored)
         self._open = {alarm["number"]: alarm for alarm in self._stored}
 
     def release(self, kind: EventKind) -> list[dict[str, Any]]:
-        """Give up the open alarms of a kind, and return them: another goes on with them."""
+        """Hand over the open alarms of a kind: return them and forget them."""
         given = [alarm for alarm in self._open.values() if alarm["kind"] == kind]
         for alarm in given:
             del self._open[alarm["number"]]
         return given
 
     def go_on(self, alarm: dict[str, Any]) -> None:
-        """Go on with an alarm that another has released."""
+        """Continue an alarm that another ``Alarms`` has released."""
         self._open[alarm["number"]] = alarm
         self._stored = [*self._stored, alarm]
 
     def leave_open(self, kinds: Collection[str], but: Collection[int] = ()) -> None:
-        """Leave those that are open now as they are: what found them does not run for a while.
+        """Leave the present alarms open although their detector does not run for a while.
 
-        They have no events any more. ``close`` leaves them out, unless it gets their numbers.
+        They no longer have events. ``close`` skips them, unless it gets their numbers.
 
         Args:
             kinds: Only alarms of these kinds.
-            but: Numbers of those that are followed.
+            but: Numbers of alarms whose events are still followed.
 
         """
         self._left = {
@@ -139,10 +139,10 @@ class Alarms:
         reason: Reason | None = None,
         newest: Newest | None = None,
     ) -> Change | None:
-        """Open or close the alarm of an event; None: ``close`` has closed it before.
+        """Open or close the alarm of an event; None: ``close`` has already closed it.
 
         ``quality``: of the channels that were not measured in the sample that opened it;
-        ``reason`` and ``newest``: see ``alarm_document``. A closing says what its opening said.
+        ``reason`` and ``newest``: see ``alarm_document``. A closing repeats what its opening said.
         """
         if event.kind == GAP:
             alarm = alarm_document(self._stream, event, self._units, quality, reason, newest)
@@ -155,26 +155,26 @@ class Alarms:
             return Change(alarm, event.time)
         if event.number in self._over:
             return None
-        # the sample may be older, where a device tells late, or its clock was set back
+        # the sample may be older, if the device sends late or its clock was set back
         event = replace(event, closed=max(event.closed, event.opened))
         alarm = self._document(event, newest)
         self._open.pop(event.number, None)
         return Change(alarm, event.time, "normal")
 
     def explain(self, reason: Reason) -> None:
-        """Note why nothing comes, in a ``silent`` alarm that is open and says something else."""
+        """Write the reason into an open ``silent`` alarm that gives another one."""
         for number, alarm in self._open.items():
             if alarm["kind"] == "silent" and alarm.get("cause") != reason.cause:
                 self._open[number] = alarm | reason._asdict()
 
     def update(self, events: Iterable[Event], newest: Newest | None = None) -> list[dict[str, Any]]:
-        """Bring the open alarms up to date with their events; return those to be stored.
+        """Update the open alarms from their events; return those that must be stored.
 
-        What only has another newest value is not stored again: the status has it.
+        An alarm that has only a new newest value is not stored again: the status has that value.
 
         Args:
-            events: All that are open now.
-            newest: Of the stream.
+            events: All open events.
+            newest: The stream's newest sample.
 
         """
         now = [self._document(event, newest) for event in events if event.number not in self._over]
@@ -185,7 +185,7 @@ class Alarms:
         return changed
 
     def open_among(self, numbers: Collection[int]) -> list[dict[str, Any]]:
-        """Return the open alarms with these numbers, as last told or stored."""
+        """Return the open alarms with these numbers, as last reported or stored."""
         return [alarm for number, alarm in self._open.items() if number in numbers]
 
     def close(
@@ -195,11 +195,11 @@ class Alarms:
         numbers: Iterable[int] | None = None,
         but: Collection[int] = (),
     ) -> list[Change]:
-        """Close open alarms whose events nobody follows any more; None: all but those left open.
+        """Close open alarms whose events nobody follows any more; None: all except left-open ones.
 
         ``but``: numbers of others that stay open.
-        ``now_s`` (Unix seconds) may be before an opening, where the clock was set back: an alarm
-        does not close before it opened.
+        ``now_s`` (Unix seconds) may be before an opening if the clock was set back: an alarm never
+        closes before it opened.
         """
         closed = []
         if numbers is None:

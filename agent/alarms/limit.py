@@ -32,17 +32,17 @@ class Limit(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What tells it from the stream's other limits."""
+        """Identifies it among the stream's limits."""
         return f"{self.channel} {self.side} {self.level} {self.value!r}"
 
     @property
     def severity(self) -> Severity:
-        """Of its alarms."""
+        """The severity of its alarms."""
         return "high" if self.level == "critical" else "medium"
 
 
 def reason_of(tables: Sequence[LimitTable], event: Event) -> Reason | None:
-    """Return what the configuration says to do about an event of a limit; None: nothing."""
+    """Return the configuration's advice about an event of a limit; None: there is none."""
     assert event.limit is not None
     (table,) = (one for one in tables if one.channel == event.channels[0].channel)
     action = table.action_of(event.limit.side)
@@ -50,7 +50,7 @@ def reason_of(tables: Sequence[LimitTable], event: Event) -> Reason | None:
 
 
 def check_limits(stream: str, tables: Sequence[LimitTable], channels: Sequence[Channel]) -> None:
-    """Raise ConfigError where a limit does not fit the channels of the stream."""
+    """Raise ConfigError if a limit does not fit the channels of the stream."""
     known = {channel.name: channel for channel in channels}
     for table in tables:
         if table.channel not in known:
@@ -68,7 +68,7 @@ def check_limits(stream: str, tables: Sequence[LimitTable], channels: Sequence[C
 
 
 def unreachable(tables: Sequence[LimitTable], channels: Sequence[Channel]) -> Iterator[str]:
-    """Yield which limits no measured value can pass, as the channel's range rejects those."""
+    """Yield the limits that no measured value can pass, because the channel's range rejects it."""
     for limit in limits_of(tables, channels):
         channel = channels[limit.position]
         end = channel.high if limit.side == "high" else channel.low
@@ -82,9 +82,9 @@ def unreachable(tables: Sequence[LimitTable], channels: Sequence[Channel]) -> It
 
 
 def limits_of(tables: Sequence[LimitTable], channels: Sequence[Channel]) -> Iterator[Limit]:
-    """Yield the limits of these channels, of each side the critical one first.
+    """Yield the limits of these channels, the critical one of each side first.
 
-    Limits of channels that are not there are left out.
+    It skips limits of other channels.
     """
     names = [channel.name for channel in channels]
     sides: tuple[Side, ...] = ("high", "low")

@@ -1,14 +1,14 @@
-"""Alarms of limits that a channel has passed, as measured: absolute alarms (IEC 62682).
+"""Alarms of limits that measured values have passed: absolute alarms (IEC 62682).
 
 They need neither a forecast nor a score, so they come with the first sample, and with any detector.
 The terms are those of ISA-18.2 and IEC 62682: a limit is passed once the value has been beyond it
-for the **on-delay**. It is so no longer once the value has been back by at least the **deadband**
-for the **off-delay**. Only measured values count: what is missing, held or interpolated neither
-opens nor closes anything, and interrupts no delay.
+for the **on-delay**. This ends once the value has been back by at least the **deadband** for the
+**off-delay**. Only measured values count: missing, held or interpolated values neither open nor
+close an alarm, and do not interrupt a delay.
 
-A value beyond the critical limit is beyond the warning, too. To call staff once, the warning opens
-no alarm while that of the critical limit on the same side is open. It opens when that one has
-closed and the value is still beyond the warning.
+A value beyond the critical limit is also beyond the warning limit. To call staff only once, the
+warning opens no alarm while the critical alarm on the same side is open. It opens one when that has
+closed and the value is still beyond the warning limit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from models.manifest import Channel
 from models.messages import GOOD, Contribution, Event, LimitPassed, Samples
 
 DETECTOR: Final = "limit"
-# an open event is brought up to date this often, in sample time: each time is a write to the disk
+# an open event is updated this often, in sample time: each update is a write to the disk
 REFRESH_S: Final = 10.0
 
 
@@ -40,28 +40,28 @@ class Seen(NamedTuple):
 
 @dataclass(slots=True)
 class _Watch:
-    """What is known of one limit."""
+    """The state of one limit."""
 
     passed: bool = False
-    since: float | None = None  # of the delay that runs: Unix seconds; None: none does
-    onset: float = 0.0  # the first value beyond it, while it is passed
+    since: float | None = None  # begin of the running delay, Unix seconds; None: none runs
+    onset: float = 0.0  # time of the first value beyond it, while it is passed
     worst: Seen | None = None  # of the values beyond it
-    event: Event | None = None  # open, as last brought up to date
+    event: Event | None = None  # open, as last updated
 
     def lasts(self, at: float, delay_s: float) -> bool:
-        """Count a value for the delay that it starts or continues; say whether that is over."""
+        """Count a value for the delay that it starts or continues; return whether that is over."""
         if self.since is None or at < self.since:  # the clock may be set back
             self.since = at
         return at - self.since >= delay_s
 
 
 class _Guard(NamedTuple):
-    """A limit, its settings and what is known of it."""
+    """A limit, its settings and its state."""
 
     limit: Limit
     table: LimitTable
     watch: _Watch
-    graver: _Watch | None  # of a warning: the critical limit's on the same side, if there is one
+    graver: _Watch | None  # for a warning: the critical limit on the same side, if there is one
 
     @property
     def bound(self) -> float:
@@ -69,7 +69,7 @@ class _Guard(NamedTuple):
         return float(np.float32(self.limit.value))
 
     def beyond(self, value: float) -> float:
-        """Return how far a value is beyond the limit; less than 0 within it."""
+        """Return how far a value is beyond the limit; negative within it."""
         return value - self.bound if self.limit.side == "high" else self.bound - value
 
 
@@ -86,7 +86,7 @@ class MeasuredLimits:
         by_channel = {table.channel: table for table in tables}
         critical: dict[tuple[str, str], _Watch] = {}
         self._guards: dict[str, _Guard] = {}
-        for limit in limits_of(tables, channels):  # of each side the critical one first
+        for limit in limits_of(tables, channels):  # the critical one of each side first
             watch, side = _Watch(), (limit.channel, limit.side)
             table = by_channel[limit.channel]
             self._guards[limit.key] = _Guard(limit, table, watch, critical.get(side))
@@ -107,12 +107,12 @@ class MeasuredLimits:
 
     @property
     def active(self) -> bool:
-        """Whether a limit is passed, or a delay runs."""
+        """Whether any limit is passed, or any delay runs."""
         watches = (guard.watch for guard in self._guards.values())
         return any(watch.passed or watch.since is not None for watch in watches)
 
     def take(self, samples: Samples, take_number: Callable[[], int]) -> list[Event]:
-        """Return what samples, (n, C) in the order of time, open and close."""
+        """Return the events that samples, (n, C) in the order of time, open and close."""
         values = samples.values.take(self._positions, axis=1)
         if not self.active and not ((values > self._most) | (values < self._least)).any():
             return []
@@ -126,7 +126,7 @@ class MeasuredLimits:
         return events
 
     def open_events(self) -> list[Event]:
-        """Return the events that are open, as last brought up to date."""
+        """Return the open events, as last updated."""
         watches = (guard.watch for guard in self._guards.values())
         return [watch.event for watch in watches if watch.event is not None]
 
@@ -136,9 +136,9 @@ class MeasuredLimits:
         return json.dumps(watches).encode()
 
     def restore(self, data: bytes) -> list[int]:
-        """Go on where ``to_bytes`` left off.
+        """Continue where ``to_bytes`` stopped.
 
-        Returns the numbers of open events whose limits are not set any more: nobody watches them.
+        Returns the numbers of open events whose limits are no longer set: nobody watches them.
         """
         left = []
         for key, saved in json.loads(data).items():
@@ -154,7 +154,7 @@ class MeasuredLimits:
 
 
 def _step(guard: _Guard, seen: Seen, take_number: Callable[[], int]) -> list[Event]:
-    """Return what one measured value opens or closes of a limit."""
+    """Return the event that one measured value opens or closes for a limit."""
     watch, settings = guard.watch, guard.table
     beyond = guard.beyond(seen.value)
     if beyond > 0 and (watch.worst is None or beyond > guard.beyond(watch.worst.value)):
@@ -175,7 +175,7 @@ def _step(guard: _Guard, seen: Seen, take_number: Callable[[], int]) -> list[Eve
 
 
 def _told(guard: _Guard, seen: Seen, take_number: Callable[[], int]) -> list[Event]:
-    """Bring the event of a limit that is passed up to date; return it where it opens."""
+    """Update the event of a passed limit; return the event if it opens."""
     watch = guard.watch
     if watch.event is not None:
         shown = watch.event.limit
@@ -201,7 +201,7 @@ def _told(guard: _Guard, seen: Seen, take_number: Callable[[], int]) -> list[Eve
 
 
 def _closed(guard: _Guard, seen: Seen) -> list[Event]:
-    """Forget that the limit was passed; return the closing of its event, if one is open."""
+    """Reset a limit that is no longer passed; return the closing of its event, if any."""
     watch = guard.watch
     closed = (
         [] if watch.event is None else [replace(_shown(guard, watch.event, seen), closed=seen.at)]

@@ -1,12 +1,12 @@
 """Predictive alarms: a channel will pass an engineering limit within the forecaster's horizon.
 
-Limits are the stream's, from the configuration; the chance to pass one follows from each forecast
+Limits come from the stream's configuration. Each forecast gives the chance to pass a limit
 (``models.limits``). An alarm opens after some forecasts in a row above a chance, and closes after
-some below a lower one: the delays and the deadband that keep it from chattering (ISA-18.2). While
-there is no forecast, nothing changes.
+some below a lower chance: these delays and this deadband prevent chattering (ISA-18.2). While there
+is no forecast, nothing changes.
 
-What is measured counts more: while a channel is beyond a limit (``agent.alarms.measured``), the
-limit has no predictive alarm, so that staff is not called twice for the same.
+Measured values count more: while a channel is beyond a limit (``agent.alarms.measured``), the limit
+has no predictive alarm, so that staff is not called twice for one problem.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _ESTIMATES = ("made", "probability", "median_s", "earliest_s", "latest_s", "hori
 
 @dataclass(slots=True)
 class _Watch:
-    """What is known of one limit."""
+    """The state of one limit."""
 
     now: LimitForecast | None = None  # as last forecast
-    over_run: int = 0  # forecasts in a row above the chance, while none is open
-    calm_run: int = 0  # forecasts in a row below the lower one, while one is open
+    over_run: int = 0  # forecasts in a row above the chance, while no event is open
+    calm_run: int = 0  # forecasts in a row below the lower chance, while an event is open
     onset: float = 0.0  # of the first of over_run
     event: Event | None = None  # open
 
@@ -42,7 +42,7 @@ class _Watch:
 class LimitWatch:
     """Watches the limits of one stream; does no I/O.
 
-    Only those of channels that are forecast: without a forecaster, none.
+    It watches only channels that are forecast: without a forecaster, none.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class LimitWatch:
         take_number: Callable[[], int],
         passed: Collection[str] = (),
     ) -> list[Event]:
-        """Return what a forecast opens and closes.
+        """Return the events that a forecast opens and closes.
 
-        ``passed``: keys of the limits that the measured value is beyond. They open nothing.
+        ``passed``: keys of the limits that measured values have passed; these open nothing.
         """
         events = []
         for limit in self._limits:
@@ -78,7 +78,7 @@ class LimitWatch:
         return events
 
     def withdraw(self, passed: Collection[str]) -> list[int]:
-        """Follow the open events of these limits, by key, no longer; return their numbers."""
+        """Stop following the open events of these limits, by key; return their numbers."""
         numbers = []
         for key in passed:
             watch = self._watches.get(key)
@@ -88,7 +88,7 @@ class LimitWatch:
         return numbers
 
     def look(self, forecast: Forecast) -> None:
-        """Take note of a forecast without any alarm."""
+        """Take note of a forecast without opening or closing alarms."""
         for limit in self._limits:
             self._watches[limit.key].now = _find(limit, forecast, self._levels)
 
@@ -131,13 +131,13 @@ class LimitWatch:
         return watch.event
 
     def open_events(self) -> list[Event]:
-        """Return the events that are open, each as last forecast."""
+        """Return the open events, as in the last forecast."""
         return [watch.event for watch in self._watches.values() if watch.event is not None]
 
     def document(self, correction_s: float) -> list[dict[str, Any]]:
-        """Return when each limit will be passed, as last forecast, for ``status``.
+        """Return when each limit will be passed, by the last forecast, for ``status``.
 
-        ``correction_s`` is that of the gateway's clock.
+        ``correction_s``: of the gateway's clock.
         """
         found = [(limit, self._watches[limit.key].now) for limit in self._limits]
         return [_document(limit, now and now.moved(correction_s)) for limit, now in found]
@@ -147,9 +147,9 @@ class LimitWatch:
         return json.dumps({key: asdict(watch) for key, watch in self._watches.items()}).encode()
 
     def restore(self, data: bytes) -> list[int]:
-        """Go on where ``to_bytes`` left off.
+        """Continue where ``to_bytes`` stopped.
 
-        Returns the numbers of open events whose limits are not set any more: nobody watches them.
+        Returns the numbers of open events whose limits are no longer set: nobody watches them.
         """
         left = []
         for key, saved in json.loads(data).items():
@@ -185,7 +185,7 @@ def _document(limit: Limit, now: LimitForecast | None) -> dict[str, Any]:
 def _seen(
     event: Event, limit: Limit, found: LimitForecast, forecast: Forecast, settings: PredictionTable
 ) -> Event:
-    """Return the event as the newest forecast shows it; a score of 1 is the chance to open."""
+    """Return the event by the newest forecast; a score of 1 is the chance that opens it."""
     path = forecast.quantiles[limit.position, :, forecast.quantiles.shape[2] // 2]
     worst = float(path.max() if limit.side == "high" else path.min())
     score = found.probability / settings.probability

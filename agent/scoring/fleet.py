@@ -39,7 +39,7 @@ _Number = TypeVar("_Number", bound=np.generic)
 
 
 class _Scored(NamedTuple):
-    """Samples that wait for the commit: n of each of B streams, after those before."""
+    """Samples that wait for the commit: n of each of B streams, in the order of scoring."""
 
     streams: Int64  # (B,)
     times: Float64  # (n, B)
@@ -59,7 +59,7 @@ class Fleet:
         clock: Clock,
         origins: Sequence[Origin] | None = None,
     ) -> None:
-        """``origins``: of the detector, for each stream; see ``Stream``."""
+        """Set up; ``origins`` has the origin of each stream's detector; see ``Stream``."""
         manifest = detector.manifest
         self.clock = clock
         self._detector = detector
@@ -93,9 +93,10 @@ class Fleet:
         self._scored: list[_Scored] = []
 
     def take(self, streams: Int64, readings: Readings, batch: Batch) -> None:
-        """Score what the readings of these streams, (n,), complete; see ``source_channels``.
+        """Take readings of these streams, (n,), and score the samples that they complete.
 
-        What came of it goes into ``batch``: events at once, the rest with ``flush``.
+        The columns are ``source_channels``. Events go into ``batch`` at once, the rest with
+        ``flush``.
         """
         self._taken.append((streams, readings.values))
         if self._features:
@@ -107,7 +108,7 @@ class Fleet:
 
     @property
     def newest_s(self) -> Float64:
-        """The latest time of a reading, of each stream; NaN before the first."""
+        """The latest time of each stream's readings; NaN before the first."""
         return self._aligners.newest_s
 
     def news(self, stream: int, readings: Readings) -> Readings:
@@ -115,7 +116,7 @@ class Fleet:
         return self._aligners.news(stream, readings, raw=bool(self._features))
 
     def replace(self, stream: int, before: Fleet, number: int, batch: Batch) -> None:
-        """Make a stream take the place of one of another fleet, which then gets nothing more.
+        """Let a stream take the place of one of another fleet, which then gets nothing more.
 
         It continues at the same position on the grid, so no reading is lost. Its detector starts
         without a memory. ``misfit`` must return None for the two.
@@ -156,7 +157,7 @@ class Fleet:
             self.streams[streams[column]].foretell(forecast, batch)
 
     def flush(self, batch: Batch) -> None:
-        """Put the samples since the last call, with what they sum up to, into ``batch``."""
+        """Put the samples since the last call, and their summaries, into ``batch``."""
         self._count_readings()
         if not self._scored:
             return
@@ -192,7 +193,7 @@ class Fleet:
 def misfit(now: StreamRules, new: StreamRules) -> str | None:
     """Return why a running stream cannot get a detector with these rules; None: it can.
 
-    Its inputs and its position on the grid must stay.
+    The stream's inputs and its position on the grid must stay the same.
     """
     if sorted(new.channel_names) != sorted(now.channel_names):
         return f"its channels are {_named(new)}, those of the running one {_named(now)}"

@@ -1,4 +1,4 @@
-"""Gaps in a stream's samples: each is told once, with its cause, when it is over.
+"""Gaps in a stream's samples: the agent reports each once, with its cause, when it is over.
 
     no value for long ─┬─ nothing of this was in the agent's life ──> the agent was away
                        ├─ nothing arrived for as long ─┬─ the agent stood still ──> it was away
@@ -6,9 +6,9 @@
                        │                               └─ a link ───> the device was silent
                        └─ readings kept coming ─────────────────────> their times leave it out
 
-A gap in the life of a device is over before anyone could act on it, so it is no open alarm: it is
-stored and sent as one that is closed. A silence that lasts is the alarm ``silent``, which then
-tells of the gap. Times are the detector's, so that a step of the gateway's clock makes no gap.
+A gap is over before anyone could act on it, so it is not an open alarm: it is stored and sent as a
+closed one. A longer silence opens the alarm ``silent``, which then reports the gap. Times are the
+detector's, so a step of the gateway's clock makes no gap.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def link_away(lost: str) -> Reason:
 
 
 class Pause(NamedTuple):
-    """Nothing arrived, by the clock that nobody sets."""
+    """A time in which nothing arrived, by the monotonic clock."""
 
     seconds: float
     reason: Reason
@@ -64,7 +64,7 @@ class Gaps(Part):
     Args:
         teller: The stream.
         sampling: More than ``missing_samples`` periods without a value of any channel are a gap.
-        lateness_samples: So many slots wait for late readings.
+        lateness_samples: How many slots wait for late readings.
 
     """
 
@@ -75,41 +75,41 @@ class Gaps(Part):
         self.least_s = (sampling.missing_samples + 0.5) * sampling.period_s  # from value to value
         self._last: float | None = None  # the detector's time of the newest value
         self._measured: float | None = None  # the same, of the newest that was not held
-        self._silent = False  # an alarm tells of the time since then
-        self._resumed = False  # nothing came yet in this life of the agent
+        self._silent = False  # whether an alarm reports the time since then
+        self._resumed = False  # whether nothing came yet since this start of the agent
         self._pause: Pause | None = None  # the longest since then
-        # the slots that wait come before the gap, in a call for each at the most
+        # slots that wait for late readings come before the gap, in at most one call each
         self._takes_max = lateness_samples + 2
-        self._takes_left = 0  # until the three above are of the past
+        self._takes_left = 0  # calls until the three above are reset
 
     def begin(self) -> None:
-        """Take what comes next as the first of the agent's life."""
+        """Treat the next samples as the first since the agent's start."""
         self._resumed = self._last is not None and not self._silent
         self._takes_left = self._takes_max
 
     def pause(self, seconds: float, reason: Reason) -> None:
-        """Take note that nothing arrived for so long, and why."""
+        """Take note of a time in which nothing arrived, and why."""
         if self._pause is None or seconds > self._pause.seconds:
             self._pause = Pause(seconds, reason)
         self._takes_left = self._takes_max
 
     def alarmed(self) -> None:
-        """Take note that an alarm tells of the silence until the next value."""
+        """Take note that an alarm reports the silence until the next value."""
         self._silent = True
         self._takes_left = self._takes_max
 
     def replace(self, before: Gaps) -> None:
-        """Go on as the stream that had another detector."""
+        """Continue from the gaps of the same stream with its former detector."""
         self._last, self._measured = before._last, before._measured
         self._silent = before._silent
         self._resumed, self._pause = before._resumed, before._pause
         self._takes_left = before._takes_left
 
     def take(self, samples: Samples, score: Float32, batch: Batch) -> None:
-        """Tell the gaps that are over with these samples."""
+        """Report the gaps that end with these samples."""
         by_s, newest = self._teller.correction_s, samples.values[-1]
         last = float(samples.times[-1]) - by_s
-        # of a row, one number that is one is quicker to find than all that are none
+        # to find one number in a row is faster than to find that all are missing
         some = bool(newest[0] == newest[0] or not np.isnan(newest).all())
         at_once = self._last is not None and 0 <= last - self._last <= self.least_s
         if some and at_once and samples.quality is None:
@@ -134,7 +134,7 @@ class Gaps(Part):
                 self._measured = time
 
     def _tell(self, begin: float, end: float, batch: Batch) -> None:
-        """Tell the causes of a gap, each with the part of it that it made."""
+        """Report the causes of a gap, each with its part of the time."""
         paused_s, reason = self._pause or (0.0, None)
         if self._resumed:
             self._resumed = False
@@ -166,14 +166,14 @@ class Gaps(Part):
         self._teller.report([event], batch, reason=reason)
 
     def to_bytes(self, moment: Moment) -> bytes | None:
-        """Save where it is with the memory: samples stored later are taken again."""
+        """Save the state with the memory: samples that are stored later are taken again."""
         if moment < Moment.MEMORY:
             return None
         saved = {"last": self._last, "measured": self._measured, "silent": self._silent}
         return json.dumps(saved).encode()
 
     def restore(self, data: bytes, batch: Batch) -> None:
-        """Go on from the newest value."""
+        """Continue from the newest value."""
         saved = json.loads(data)
         self._last, self._measured = saved["last"], saved["measured"]
         self._silent = saved["silent"]

@@ -38,13 +38,13 @@ class _Route(NamedTuple):
     stream: int  # number in the fleet
     parser: LineParser
     target: Stream
-    kind: int | None  # the same for those that are read alike; None: alone, to stay in order
-    leaps: Leaps | None  # of the stream; None: its times are steady, or may run ahead
+    kind: int | None  # inputs of one kind are parsed together; None: alone, to keep the order
+    leaps: Leaps | None  # of the stream; None: its times come from the agent, or may run ahead
 
 
 @dataclass
 class _Unusable:
-    """What came for a stream since its last reading, and could not be used."""
+    """Unusable rows that came for a stream since its last reading."""
 
     since_mono_s: float
     counts: Counter[str] = field(default_factory=Counter)
@@ -62,7 +62,7 @@ class Intake:
     ) -> None:
         self._clock = fleets[0].clock
         self._mono_s, self._wall_s = self._clock.monotonic_s(), 0.0  # of the chunks taken now
-        # while the clock is not kept: when each stream last brought a reading, monotonic seconds
+        # while no time server keeps the clock: time of each stream's last reading, monotonic s
         self._heard_mono_s = {id(one): np.full(len(one.streams), self._mono_s) for one in fleets}
         self._parsers = dict(parsers)
         self._routes: dict[str, _Route] = {}
@@ -78,7 +78,7 @@ class Intake:
                 leaps = Leaps(target.leap_agreed_s, ahead_max_s, self._drop)
                 for name in names:
                     parser = parsers[name]
-                    # what several inputs bring for one stream must stay in order
+                    # the rows of several inputs of one stream must stay in order
                     kind = self._kind(fleet, parser) if len(names) == 1 else None
                     judged = not target.timed_by_arrival and math.isfinite(parser.ahead_max_s)
                     self._routes[name] = _Route(
@@ -127,7 +127,7 @@ class Intake:
         self._kinds = {key: kind for key, kind in self._kinds.items() if key[0] in used}
 
     def take(self, chunks: Sequence[Chunk], batch: Batch) -> list[tuple[Chunk, str]]:
-        """Score what chunks hold; return those with readings, each with its stream's name."""
+        """Score the chunks; return those with readings, each with its stream's name."""
         self._look_at_the_clock()
         heard: list[tuple[Chunk, str]] = []
         kinds: dict[int, list[tuple[Chunk, _Route]]] = {}
@@ -152,7 +152,7 @@ class Intake:
         return heard
 
     def _without_strays(self, chunk: Chunk, route: _Route) -> Chunk:
-        """Return a chunk with what its input's settings announce: lines, or measurements."""
+        """Return a chunk with only what its input's settings allow: lines, or measurements."""
         announced = route.parser.reads_measurements
         strays: Sequence[Raw] = chunk.lines if announced else chunk.measurements
         route.parser.refuse(strays, "malformed", _arrived_s(chunk, route))
@@ -170,7 +170,7 @@ class Intake:
         return nothing_usable(found.counts, self._mono_s - found.since_mono_s, found.last)
 
     def _note_unusable(self, route: _Route, before: Counter[str]) -> None:
-        """Keep why nothing of a chunk was used; ``before``: what the parser had counted."""
+        """Remember why nothing of a chunk was used; ``before``: the parser's earlier counts."""
         counts = route.parser.counters - before
         if not counts:  # blank lines, or rows that are held
             return
@@ -234,7 +234,7 @@ class Intake:
         return self._usable(heard)
 
     def _usable(self, heard: list[tuple[Chunk, str]]) -> list[tuple[Chunk, str]]:
-        """Forget what could not be used for streams that have readings again."""
+        """Forget the unusable rows of streams that have readings again."""
         for _, name in heard:
             self._unusable.pop(name, None)
         return heard
@@ -260,24 +260,24 @@ class Intake:
         return readings
 
     def _latest_s(self, route: _Route, streams: Int64) -> float:
-        """Return after what no time of these streams, (n,), is taken as it is.
+        """Return the latest time that is accepted at once from each of these streams, (n,).
 
-        That is so far ahead of the clock; or, if no time server keeps it, of what it shows and of
-        where the streams would be by their own past, whichever is later.
+        It is a fixed distance ahead of the clock. If no time server keeps the clock, it is that
+        distance ahead of the clock or of the stream's own past, whichever is later.
         """
         if route.leaps is None:
             return math.inf
         now_s = self._wall_s
         if not self._clock.synced:
-            if not route.parser.has_time:  # the clock is no witness of what it said itself
+            if not route.parser.has_time:  # its times come from the clock, so it cannot check them
                 now_s = -math.inf
             now_s = self._by_their_past(route, streams, now_s)
-            if now_s < TIME_MIN:  # a clock that was never set knows nothing
+            if now_s < TIME_MIN:  # a clock that was never set proves nothing
                 return math.inf
         return now_s + route.parser.ahead_max_s
 
     def _by_their_past(self, route: _Route, streams: Int64, now_s: float) -> float:
-        """Return the least of what time it is to the streams, each at least ``now_s``."""
+        """Return the earliest of the streams' own present times, each at least ``now_s``."""
         newest_s, heard_mono_s = route.fleet.newest_s, self._heard_mono_s[id(route.fleet)]
         if len(streams) == 1:  # a third of the time
             alone_s = newest_s.item(route.stream) - heard_mono_s.item(route.stream) + self._mono_s
@@ -301,7 +301,7 @@ class Intake:
 def _of_each_line(
     alike: Sequence[tuple[Chunk, _Route]], value: Callable[[Chunk, _Route], float]
 ) -> npt.NDArray[Any]:
-    """Return what each line of the chunks has of its chunk."""
+    """Return, for each line of the chunks, the value that belongs to its chunk."""
     values = np.array([value(chunk, route) for chunk, route in alike])
     counts = [len(chunk.lines or chunk.measurements) for chunk, _ in alike]
     return values if counts.count(1) == len(counts) else np.repeat(values, counts)

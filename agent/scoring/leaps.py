@@ -1,4 +1,4 @@
-"""Times that leap ahead while the gateway's clock is not synchronised: rows are held, then decided.
+"""Holds rows whose times leap ahead while the gateway's clock is not synchronised, then decides.
 
 A time far ahead of a synchronised clock is wrong, and the parser rejects it. Without such a clock
 the device may be right: it was away, or its own clock was set. It may also be wrong. If the stream
@@ -96,7 +96,7 @@ class Leaps:
         return _together([_part(readings, at_pace), *self._agreed(name, mono_s)])
 
     def look(self, mono_s: float) -> Readings | None:
-        """Return held rows that the time since has made usable; None: none."""
+        """Return held rows that have become usable with time; None: none."""
         for name in list(self._runs):
             if agreed := self._agreed(name, mono_s):
                 return _together(agreed)

@@ -1,4 +1,4 @@
-"""What a stream runs with and why: its own bundle, or what stands in for one that is refused."""
+"""What a stream runs with and why: its own bundle, or the substitute for a refused one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BASELINE: Final = "baseline"
 
 
 class Refusal(NamedTuple):
-    """A bundle that is configured and refused."""
+    """A configured bundle that is refused."""
 
     bundle: Path
     why: str
@@ -46,12 +46,12 @@ class Origin(Part):
         self._signer = signer
 
     def replace(self, other: Origin) -> None:
-        """Have what ``other`` has: the detector stays, and what is known of it changes."""
+        """Take over the values of ``other``: the detector stays, the knowledge about it changes."""
         self.refused, self.stands_in = other.refused, other.stands_in
         self._signer = other._signer
 
     def document(self) -> dict[str, Any]:
-        """Say who signed the bundle, and what is refused."""
+        """Return who signed the bundle, and what is refused."""
         return {
             "watched": True,
             "signer": self._signer,
@@ -61,10 +61,10 @@ class Origin(Part):
 
 
 class Unwatched:
-    """A stream whose bundle is refused, and that nothing can stand in for.
+    """A stream whose bundle is refused and has no substitute.
 
-    Its lines are counted and not stored: without a bundle nobody knows its channels. They are not
-    confirmed to their input, so what an input can deliver again comes again at the next start. Its
+    Its lines are counted and not stored: without a bundle its channels are unknown. They are not
+    confirmed to their input, so an input that can deliver them again does so at the next start. Its
     open alarms stay as they are.
     """
 
@@ -74,7 +74,7 @@ class Unwatched:
         self.counters: Counter[str] = Counter()
 
     def document(self) -> dict[str, Any]:
-        """Return what ``Stream.document`` has, as far as there is any."""
+        """Return the keys of ``Stream.document``, as far as they are known."""
         return {
             "bundle": None,
             "bundle_digest": None,

@@ -1,4 +1,4 @@
-"""What a stream carries beside its detector, in parts: what each is asked, by whom, and when.
+"""The parts that a stream has beside its detector: which calls each gets, from whom, and when.
 
 A part belongs to one stream, ``agent.scoring.stream.Stream``, which has a list of them. The loop's
 thread makes all calls; no call does any input or output. In the order of a stream's life:
@@ -8,7 +8,7 @@ thread makes all calls; no call does any input or output. In the order of a stre
     if saved       after the last save                                         gets another detector
 
 A part sends messages, and opens and closes alarms, through its ``Teller``.
-``agent.scoring.parts`` has those that a stream has from the start.
+``agent.scoring.parts`` has those that each stream has.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from models.messages import Event, Float32, Forecast, Samples
 
 
 class Moment(IntEnum):
-    """Why the stream saves; each saves what those before save, too.
+    """Why the stream saves; each also saves everything that the earlier ones save.
 
-    ``COMMIT``, some per second: samples are stored, and after a crash they are scored again.
-    ``MEMORY``: the detector's memory, where something was told or its interval is over. ``STOP``:
-    the agent ends in an orderly way.
+    ``COMMIT``, several per second: samples are stored, and after a crash they are scored again.
+    ``MEMORY``: the detector's memory is saved, because something was reported or its interval is
+    over. ``STOP``: the agent stops normally.
     """
 
     COMMIT = 0
@@ -45,8 +45,8 @@ class Part:
     seconds, float64.
     """
 
-    name: ClassVar[str]  # of what it saves, among a stream's state; none has it twice
-    # whether it goes on where another detector takes over: the new part of this name is then
+    name: ClassVar[str]  # of its saved state; unique in a stream
+    # whether it continues when another detector takes over: the new part of this name is then
     # restored with what ``to_bytes(Moment.STOP)`` returns, and its alarms stay open
     lasting: ClassVar[bool] = False
 
@@ -56,7 +56,7 @@ class Part:
         return {}
 
     def check(self, settings: StreamTable) -> None:
-        """Say whether it could go on with new settings; nothing changes.
+        """Check whether it could continue with new settings; nothing changes.
 
         Raises:
             ConfigError: the settings do not fit the stream's bundle.
@@ -64,47 +64,48 @@ class Part:
         """
 
     def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
-        """Go on with settings that ``check`` let pass; called at each reload, changed or not."""
+        """Continue with settings that passed ``check``; called at each reload, changed or not."""
 
     def take(self, samples: Samples, score: Float32, batch: Batch) -> None:
         """Take samples, (n, C), n ≥ 1, with their scores, (n,), NaN where there is none.
 
-        Before each commit, all since the last in one call; at a start also what was stored after
-        the memory was last saved. In the order of time, unless the clock was set back.
+        Called before each commit with all samples since the last one. After a start it also gets
+        those that were stored after the memory was last saved. They are in the order of time,
+        unless the clock was set back.
         """
 
     def foretell(self, forecast: Forecast, batch: Batch) -> None:
-        """Take a forecast as it is made, before ``take`` gets the samples that it was made at."""
+        """Take a new forecast, before ``take`` gets the samples that it was made from."""
 
     def open_events(self) -> list[Event]:
-        """Return its events that are open, as they are now, in the detector's times."""
+        """Return its open events in their present state, with the detector's times."""
         return []
 
     def document(self) -> dict[str, Any]:
         """Return keys of the stream's document, for ``status`` and the health message.
 
-        At each commit, so it is to be quick.
+        Called at each commit, so it must be quick.
         """
         return {}
 
     def to_bytes(self, moment: Moment) -> bytes | None:
-        """Return what is to be saved now; None: what was saved last is still good.
+        """Return what must be saved now; None: what was saved last is still valid.
 
-        What is returned counts as saved, and costs a write. A part decides itself when: each
-        time that the memory is (``moment`` ≥ ``Moment.MEMORY``), only what has changed
+        The returned bytes count as saved, and cost a write. A part decides when to save: each time
+        that the memory is saved (``moment`` ≥ ``Moment.MEMORY``), only after a change
         (``Changes``), or at a stop.
         """
         return None
 
     def restore(self, data: bytes, batch: Batch) -> None:
-        """Go on with what ``to_bytes`` returned last.
+        """Continue with what ``to_bytes`` returned last.
 
-        Not called where nothing was saved, as by an older version, or the detector's memory is
-        of another bundle and the part is not ``lasting``: the part then is as it was made.
+        Not called if nothing was saved, as by an older version, or if the detector's memory belongs
+        to another bundle and the part is not ``lasting``: then the part stays new.
         """
 
     def close(self, batch: Batch) -> None:
-        """Send what is not sent yet: the stream leaves, or gets another detector and new parts.
+        """Send what is not sent yet, because the stream leaves or gets another detector and parts.
 
         Not called at a stop: the saved data continues at the next start. The stream closes the
         alarms.
@@ -112,7 +113,7 @@ class Part:
 
 
 class Changes:
-    """Saves data only where it differs from the last saved; nothing saved counts as empty."""
+    """Saves data only if it differs from what was saved last; at first that is empty."""
 
     def __init__(self) -> None:
         self._saved = b""
@@ -130,7 +131,7 @@ class Changes:
 
 
 class Teller(Protocol):
-    """The stream as its parts see it: they report and send through it."""
+    """What parts see of their stream: they report and send through it."""
 
     @property
     def last_time(self) -> float | None:
@@ -152,7 +153,7 @@ class Teller(Protocol):
     ) -> None:
         """Open and close the alarms of events, in the detector's times, in order.
 
-        ``samples``: they were found in, if in any;
+        ``samples``: those in which they were found, if any;
         ``reason``: see ``agent.alarms.document.alarm_document``.
         """
 

@@ -1,6 +1,6 @@
-"""The parts that a stream has from the start; ``agent.scoring.part`` says what a part is.
+"""The parts that each stream has; ``agent.scoring.part`` says what a part is.
 
-Each is a stream's side of something that knows no stream: the aligner, the features of fast
+Each connects a stream to something that does not know streams: the aligner, the features of fast
 channels, the summary, the watches over limits.
 """
 
@@ -30,7 +30,7 @@ from models.times import iso_time
 
 
 class GridPosition(Part):
-    """The place of the stream on its grid, which the fleet's aligners know."""
+    """The position of the stream on its grid, which the fleet's aligners know."""
 
     name = "aligner"
 
@@ -44,21 +44,21 @@ class GridPosition(Part):
         return self._aligners.of(self._number).counters
 
     def to_bytes(self, moment: Moment) -> bytes | None:
-        """Save it where it changed, at a commit only if the last sample does not say it."""
+        """Save it after a change; at a commit only if the last sample does not imply it."""
         if moment < Moment.MEMORY and self._aligners.is_plain(self._number):
             return None
         return self._changes.of(self._aligners.of(self._number).to_bytes())
 
     def restore(self, data: bytes, batch: Batch) -> None:
-        """Go on at the place that was saved."""
+        """Continue at the saved position."""
         self._aligners.restore(self._number, data)
 
 
 class RawValues(Part):
     """The raw values of fast channels that are in no window yet.
 
-    They are large, and soon of the past: only a stop saves them. After a crash the first windows
-    may be short; what an earlier stop saved is emptied, that it does not come back then.
+    They are large and soon out of date, so only a stop saves them. After a crash the first windows
+    may be short. What an earlier stop saved is deleted, so that it does not come back then.
     """
 
     name = "features"
@@ -77,7 +77,7 @@ class RawValues(Part):
         return self._changes.of(self._features.to_bytes() if moment == Moment.STOP else b"")
 
     def restore(self, data: bytes, batch: Batch) -> None:
-        """Go on with raw values of a stop."""
+        """Continue with the raw values that a stop saved."""
         self._changes.restore(data)
         if data:
             self._features.restore(data)
@@ -96,13 +96,13 @@ class Summaries(Part):
         self.unchanged = Unchanged()
 
     def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
-        """Begin another interval; what the one in progress has is sent."""
+        """Send the interval in progress and begin another one."""
         if summary_interval_s != self.summary.interval_s:
             self.close(batch)
             self.summary = Summary(self._channels, summary_interval_s)
 
     def take(self, samples: Samples, score: Float32, batch: Batch) -> None:
-        """Sum them up."""
+        """Add samples to the interval."""
         self._send(self.summary.add(samples, score), float(samples.times[-1]), batch)
 
     def to_bytes(self, moment: Moment) -> bytes | None:
@@ -110,11 +110,11 @@ class Summaries(Part):
         return self.summary.to_bytes() if moment >= Moment.MEMORY else None
 
     def restore(self, data: bytes, batch: Batch) -> None:
-        """Go on with the interval that was in progress."""
+        """Continue the interval that was in progress."""
         self.summary.restore(data)
 
     def close(self, batch: Batch) -> None:
-        """Send what the interval in progress has."""
+        """Send the interval in progress."""
         self._send(self.summary.close(), self._teller.last_time or self._clock.wall_s(), batch)
 
     def _send(self, ended: list[dict[str, Any]], time: float, batch: Batch) -> None:
@@ -124,7 +124,7 @@ class Summaries(Part):
 
 
 class Doubts(Part):
-    """What was not measured in the summary's interval; apart, as mostly there is nothing."""
+    """What was not measured in the summary's interval; separate, because it is mostly empty."""
 
     name = "doubts"
 
@@ -133,31 +133,31 @@ class Doubts(Part):
         self._changes = Changes()
 
     def to_bytes(self, moment: Moment) -> bytes | None:
-        """Save it with the memory, where it changed."""
+        """Save it with the memory, after a change."""
         if moment < Moment.MEMORY:
             return None
         return self._changes.of(self._summaries.summary.doubts_to_bytes())
 
     def restore(self, data: bytes, batch: Batch) -> None:
-        """Go on with the doubts of the interval that was in progress."""
+        """Continue with the doubts of the interval that was in progress."""
         self._changes.restore(data)
         self._summaries.summary.restore_doubts(data)
 
 
 class PassedLimits(Part):
-    """The alarms of limits that measured values are beyond; of no detector, so they last."""
+    """The alarms of limits that measured values have passed; lasting: they need no detector."""
 
     name = "passed_limits"
     lasting = True
 
     def __init__(self, teller: Teller, settings: StreamTable, channels: Sequence[Channel]) -> None:
-        """``channels``: the stream's."""
+        """Set up; ``channels`` are the stream's."""
         self._teller, self._settings, self._channels = teller, settings, channels
         self.watch = MeasuredLimits(settings.limits, channels)
-        self._saved = False  # whether what was saved last is more than nothing
+        self._saved = False  # whether the last saved data was not empty
 
     def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
-        """Go on with the delays and alarms of limits that stay; others close."""
+        """Continue the delays and alarms of limits that stay; close others."""
         before, self._settings = self._settings, settings
         if settings.limits != before.limits:
             state, self.watch = (
@@ -187,13 +187,13 @@ class PassedLimits(Part):
         return self.watch.to_bytes()
 
     def restore(self, data: bytes, batch: Batch) -> None:
-        """Go on with delays and alarms; those of limits that are not set any more close."""
+        """Continue with delays and alarms; close those of limits that are no longer set."""
         self._saved = True
         self._teller.close_alarms("limit_removed", batch, self.watch.restore(data))
 
 
 class Limits(Part):
-    """What is forecast, and the alarms of limits that will be passed."""
+    """The forecasts, and the alarms of limits that will be passed."""
 
     name = "limits"
 
@@ -206,7 +206,7 @@ class Limits(Part):
         number: int,
         measured: PassedLimits,
     ) -> None:
-        """``measured``: of the same stream; what it says counts more than a forecast."""
+        """Set up; ``measured``: the same stream's; it counts more than a forecast."""
         self._teller, self._settings, self._measured = teller, settings, measured
         self._detector, self._memory, self._number = detector, memory, number
         self._forecaster = detector.forecaster
@@ -216,14 +216,14 @@ class Limits(Part):
         return LimitWatch(settings.limits, settings.prediction, self._forecaster)
 
     def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
-        """Go on with the runs and alarms of limits that stay; others close."""
+        """Continue the runs and alarms of limits that stay; close others."""
         before, self._settings = self._settings, settings
         if (settings.limits, settings.prediction) != (before.limits, before.prediction):
             runs, self._watch = self._watch.to_bytes(), self._watch_of(settings)
             self.restore(runs, batch)
 
     def take(self, samples: Samples, score: Float32, batch: Batch) -> None:
-        """Close the alarms of limits that have been passed: those of ``measured`` are open."""
+        """Close the alarms of limits that have been passed: ``measured`` has alarms for these."""
         if passed := self._watch.withdraw(self._measured.watch.passed):
             self._teller.close_alarms("limit_passed", batch, passed)
 
@@ -235,11 +235,11 @@ class Limits(Part):
             self._teller.report([event], batch, reason=reason)
 
     def open_events(self) -> list[Event]:
-        """Return the alarms' events, each as last forecast."""
+        """Return the alarms' events, as in the last forecast."""
         return self._watch.open_events()
 
     def document(self) -> dict[str, Any]:
-        """Say what is forecast and how good that has been; None where nothing is."""
+        """Return the forecast and how good forecasts were; None if nothing is forecast."""
         return {"forecast": self._forecast()}
 
     def to_bytes(self, moment: Moment) -> bytes | None:
@@ -249,7 +249,7 @@ class Limits(Part):
         return self._watch.to_bytes()
 
     def restore(self, data: bytes, batch: Batch) -> None:
-        """Go on with runs and alarms; those of limits that are not set any more close."""
+        """Continue with runs and alarms; close those of limits that are no longer set."""
         left = self._watch.restore(data)
         self._teller.close_alarms("limit_removed", batch, left)
 
@@ -273,7 +273,7 @@ class Limits(Part):
 
     @staticmethod
     def _warm_up(forecaster: Forecaster, state: ForecastState) -> dict[str, Any] | None:
-        """Return how many steps are there of those that a forecast needs; None: all are."""
+        """Return how many of the steps that a forecast needs are there; None: all are."""
         needed, has = forecaster.part.context_steps, int(state.history.written.max())
         if has >= needed:
             return None

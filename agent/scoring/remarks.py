@@ -1,4 +1,4 @@
-"""What a person wonders about in ``status``: why there is no score yet, and what never moves."""
+"""Remarks for ``status``: why there is no score yet, and which channels never change."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from models.manifest import HAMPEL, StreamRules
 from models.messages import Float32, Samples
 from models.times import unix_s
 
-UNCHANGED_INTERVALS: Final = 10  # of summaries, until a channel that does not move is named
+UNCHANGED_INTERVALS: Final = 10  # summaries until a channel that does not change is named
 
 
 class WarmUp(Part):
-    """How many samples are there of those that the detector needs before its first score."""
+    """Counts the samples that the detector needs before its first score."""
 
     name = "warm_up"
 
@@ -31,7 +31,7 @@ class WarmUp(Part):
         self._changes = Changes()
 
     def take(self, samples: Samples, score: Float32, batch: Batch) -> None:
-        """Count the samples since the last that has a score."""
+        """Count the samples since the last one that has a score."""
         self._scored = bool(score[-1] == score[-1])  # not NaN
         if self._scored:
             self._count, self._last_s = 0, None
@@ -51,7 +51,7 @@ class WarmUp(Part):
         self._last_s = float(times[-1])
 
     def document(self) -> dict[str, Any]:
-        """Say what is there of what is needed; None where there is a score."""
+        """Return the needed samples and those that are there; None if there is a score."""
         if self._scored:
             return {"warm_up": None}
         has = min(self._count, self._needed)
@@ -59,26 +59,26 @@ class WarmUp(Part):
         return {"warm_up": {"needs_samples": self._needed, "has_samples": has, "left_s": left_s}}
 
     def to_bytes(self, moment: Moment) -> bytes | None:
-        """Save the count with the memory, where it changed."""
+        """Save the count with the memory, after a change."""
         if moment < Moment.MEMORY:
             return None
         return self._changes.of(json.dumps([self._count, self._last_s, self._scored]).encode())
 
     def restore(self, data: bytes, batch: Batch) -> None:
-        """Go on counting."""
+        """Continue to count."""
         self._changes.restore(data)
         self._count, self._last_s, self._scored = json.loads(data)
 
 
 class _Still(NamedTuple):
-    """A channel that has had one value in all intervals so far."""
+    """A channel that has had the same value in all intervals so far."""
 
     value: float
     since: str  # begin of the first of them
 
 
 class Unchanged(Part):
-    """Which channels do not move, by their summaries: that costs nothing for each sample."""
+    """Finds channels that do not change from their summaries: this costs nothing per sample."""
 
     name = "unchanged"
 
@@ -89,7 +89,7 @@ class Unchanged(Part):
         self._changes = Changes()
 
     def see(self, summary: dict[str, Any]) -> None:
-        """Take the summary of an interval that has ended."""
+        """Take the summary of a finished interval."""
         self._until = summary["to"]
         self._interval_s = unix_s(summary["to"]) - unix_s(summary["from"])
         for name, seen in summary["channels"].items():
@@ -103,7 +103,7 @@ class Unchanged(Part):
                 self._still[name] = _Still(low, summary["from"])
 
     def document(self) -> dict[str, Any]:
-        """Return since when each channel that does not move has not."""
+        """Return since when each unchanged channel has had its value."""
         if not self._still or not self._until:
             return {"unchanged": {}}
         latest = unix_s(self._until) - UNCHANGED_INTERVALS * self._interval_s
@@ -116,12 +116,12 @@ class Unchanged(Part):
         }
 
     def to_bytes(self, moment: Moment) -> bytes | None:
-        """Save them with the memory, where they changed."""
+        """Save them with the memory, after a change."""
         if moment < Moment.MEMORY:
             return None
         return self._changes.of(json.dumps(self._still).encode() if self._still else b"")
 
     def restore(self, data: bytes, batch: Batch) -> None:
-        """Go on with those that did not move."""
+        """Continue with the unchanged channels."""
         self._changes.restore(data)
         self._still = {name: _Still(*still) for name, still in json.loads(data or b"{}").items()}

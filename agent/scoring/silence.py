@@ -1,7 +1,7 @@
-"""When streams were last heard of, and why one that says nothing is silent.
+"""When each stream last had a reading, and why a stream is silent.
 
-A link that is lost, rows of which none can be used, or an agent that stood still explain a silence:
-then nobody blames the device. What is not explained is the device's.
+A lost link, rows of which none can be used, or an agent that stood still explain a silence: then
+nobody blames the device. If nothing explains it, the device is silent.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Silence:
     """Watches that streams bring readings; one thread uses it.
 
     Args:
-        streams: By name. An exchanged one is in the place of the one before.
+        streams: By name. An exchanged stream replaces the former one.
         inputs: Each input's stream, by the input's name.
-        links: Says of each input, by its name, whether what it reads from is there.
+        links: The state of each input's link, by the input's name.
         unusable: Returns why a stream is silent though rows come; None: none come.
 
     """
@@ -47,7 +47,7 @@ class Silence:
         self._still = (0.0, 0.0)  # from when to when the agent stood still (monotonic)
 
     def begin(self, now: float) -> None:
-        """Wait for readings from now on (monotonic)."""
+        """Start to wait for readings (monotonic time)."""
         self._heard = dict.fromkeys(self._streams, now)
 
     def stood_still(self, since: float, until: float) -> None:
@@ -79,11 +79,11 @@ class Silence:
                 stream.open_silence(heard, batch, self._reason(name))
 
     def _look_at_links(self, name: str) -> None:
-        """Take note if an input of a stream that brings nothing has lost what it reads from."""
+        """Take note if an input of a stream without readings has lost its link."""
         for source, stream in self._inputs.items():
             if stream == name and source in self._links:
                 link = self._links[source]()
-                if not link.connected and link.since is not None:  # else it has not tried yet
+                if not link.connected and link.since is not None:  # it has tried
                     self._lost[name] = f"input {source}: {link.last_error}"
 
     def _away(self, name: str) -> Reason:
@@ -92,7 +92,7 @@ class Silence:
         return DEVICE_AWAY if lost is None else link_away(lost)
 
     def _reason(self, name: str) -> Reason | None:
-        """Return why a stream has no readings; None: its device sends nothing, as far as known."""
+        """Return why a stream has no readings; None: apparently its device sends nothing."""
         if (lost := self._lost.get(name)) is not None:
             return link_lost(lost)
         return self._unusable(name)

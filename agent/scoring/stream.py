@@ -1,8 +1,8 @@
 """One stream: makes alarms, summaries, messages and saved memory of its samples and events.
 
-Its fleet aligns and scores it together with the other streams of its bundle. Beside its detector a
-stream has parts (``agent.scoring.part``). It does no I/O: the daemon commits what it puts into the
-batch.
+Its fleet aligns and scores it together with the other streams of its bundle. Besides its detector,
+a stream has parts (``agent.scoring.part``). It does no I/O: the daemon commits what the stream puts
+into the batch.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ from models.times import iso_time, unix_s
 
 _LOG = logging.getLogger(__name__)
 
-# what may go on though nobody looks
+# alarms of these kinds stay open while another detector replaces the one that found them
 _LASTING = ("anomaly", "limit")
-_FOUND_BY = {"limit": FORECASTER, "limit_passed": MEASURED}  # where it is not the detector
+_FOUND_BY = {"limit": FORECASTER, "limit_passed": MEASURED}  # kinds that the detector does not find
 
 
 class Stream:
@@ -70,9 +70,9 @@ class Stream:
         clock: Clock,
         origin: Origin | None = None,
     ) -> None:
-        """``origin``: None for a detector that is as configured, and not signed."""
+        """Set up; ``origin``: None for a detector that is as configured, and not signed."""
         self._clock = clock
-        self.timed_by_arrival = False  # no input of it has a time of its own
+        self.timed_by_arrival = False  # whether no input of it has its own times
         self.manifest = manifest = detector.manifest
         self.name = settings.name
         self.silent_after_s = settings.silent_after_s
@@ -88,7 +88,7 @@ class Stream:
         self.last_score: float | None = None
         self._last_values: Float32 | None = None  # (C,) of the last sample
         self._quality: Uint8 | None = None  # the worst per channel since the last commit
-        self._told = True  # something since the memory was last saved
+        self._told = True  # whether it reported something since the memory was last saved
         self.saved_through: int | None = None  # see ``THROUGH``; None: all that is stored
         self._parts: list[Part] = []
         self.add(GridPosition(aligners, number))
@@ -106,10 +106,10 @@ class Stream:
         self.add(self.origin)
 
     def add(self, part: Part) -> None:
-        """Carry another part from now on; before ``restore``, so that it goes on, too.
+        """Add a part; call this before ``restore``, so that the part is restored, too.
 
         Raises:
-            ValueError: something else is saved under its name.
+            ValueError: another part has this name.
 
         """
         if part.name in {THROUGH, *(other.name for other in self._parts)}:
@@ -123,13 +123,13 @@ class Stream:
         last_number: int,
         batch: Batch,
     ) -> bool:
-        """Go on where ``save`` left off; say whether that was possible.
+        """Continue where ``save`` stopped; return whether that was possible.
 
-        If not (first start, other bundle), numbers go on after ``last_number``, the alarms that
-        are open are closed, as nothing watches them any more, and the stored state is forgotten.
-        What is ``Part.lasting`` goes on all the same, and so does a silence: the clock found it,
-        and no detector. Where a baseline stands in for a refused bundle, the alarms of the bundle
-        stay open until a bundle runs again.
+        If not (first start, other bundle), numbers continue after ``last_number``. Open alarms
+        close, because nothing watches them any more, and the stored state is forgotten. Parts that
+        are ``Part.lasting`` still continue, and so does a silence: the clock found it, not the
+        detector. If a baseline replaces a refused bundle, the alarms of the bundle stay open until
+        a bundle runs again.
         """
         try:
             if not parts:
@@ -140,7 +140,7 @@ class Stream:
                 "stream %s starts from nothing: %s", self.name, reason, extra={STREAM: self.name}
             )
             batch.forget(self.name)
-            if Gaps.name in parts:  # it knows no detector
+            if Gaps.name in parts:  # it does not depend on the detector
                 self.gaps.restore(parts[Gaps.name], batch)
             self.detector.events(self._memory, self._number).next_number = last_number + 1
             self._alarms.adopt(open_alarms)
@@ -171,11 +171,11 @@ class Stream:
         return {event.number for event in self._open_events()}
 
     def replace(self, before: Stream, batch: Batch) -> None:
-        """Take the place of the stream of the same name that another detector watched.
+        """Replace the stream of the same name that another detector watched.
 
-        Alarm numbers and counters continue, and so does what is ``Part.lasting``, and a silence:
-        the clock found it. The summary in progress is sent. The other alarms close and the stored
-        state is forgotten, as both belong to the other detector.
+        Alarm numbers, counters and ``Part.lasting`` parts continue. So does a silence: the clock
+        found it. The summary in progress is sent. The other alarms close and the stored state is
+        forgotten, because both belong to the other detector.
         """
         lasting = [part for part in before._parts if part.lasting]
         kept = {event.number for part in lasting for event in part.open_events()}
@@ -197,7 +197,7 @@ class Stream:
     def catch_up(self, samples: Samples, batch: Batch) -> None:
         """Score the samples again that were stored after the memory was last saved.
 
-        They opened and closed nothing that was not saved, or it was reported before.
+        Everything that they opened or closed was saved or reported before.
         """
         inside = samples._replace(times=samples.times - self.correction_s)
         found = self.detector.step_together(
@@ -224,21 +224,21 @@ class Stream:
         return self._clock.correction_s if self.timed_by_arrival else 0.0
 
     def arrived_s(self, monotonic_s: float) -> float:
-        """Return the time of a reading that has none, by its arrival (``time.monotonic``)."""
+        """Return the time of a reading without its own time, from its arrival (``monotonic``)."""
         clock = self._clock
         steady = self.timed_by_arrival
         return clock.steady_s(monotonic_s) if steady else clock.wall_s(monotonic_s)
 
     def check(self, settings: StreamTable) -> None:
-        """Raise ConfigError where the settings do not fit the stream's bundle."""
+        """Raise ConfigError if the settings do not fit the stream's bundle."""
         self._check_limits(settings)
         for part in self._parts:
             part.check(settings)
 
     def _check_limits(self, settings: StreamTable) -> None:
-        """Raise ConfigError where a limit does not fit.
+        """Raise ConfigError if a limit does not fit.
 
-        A baseline that stands in for a bundle guards the limits of the channels that it has.
+        A baseline in place of a bundle guards the limits of those channels that it has.
         """
         if not self._replaces_bundle:
             check_limits(settings.name, settings.limits, self.manifest.channels)
@@ -250,7 +250,7 @@ class Stream:
             part.reconfigure(settings, summary_interval_s, batch)
 
     def keep(self, samples: Samples, score: Float32, batch: Batch) -> None:
-        """Store samples with their scores, (n,), n ≥ 1, and sum them up."""
+        """Store samples with their scores, (n,), n ≥ 1, and add them to the summary."""
         samples = samples._replace(times=samples.times + self.correction_s)
         batch.samples.append((self.name, samples, score))
         self.counters["samples"] += len(samples.times)
@@ -286,7 +286,7 @@ class Stream:
     ) -> None:
         """Open the alarm ``silent``, once until the next reading.
 
-        ``reason``: if it is known; where it becomes known later, the alarm says it from then on.
+        ``reason``: if it is known; if it becomes known later, the alarm gives it from then on.
         """
         since, now = self.arrived_s(since_monotonic_s), self.arrived_s(self._clock.monotonic_s())
         opened = self.detector.open_silence(self._memory, now, since, self._number)
@@ -296,7 +296,7 @@ class Stream:
         self.report(opened, batch, reason=reason)
 
     def _stay_silent(self, alarms: Iterable[dict[str, Any]]) -> None:
-        """Go on with a ``silent`` alarm of the detector before, under its number."""
+        """Continue a ``silent`` alarm of the former detector, under its number."""
         events, by_s = self.detector.events(self._memory, self._number), self.correction_s
         for alarm in alarms:
             opened, onset = unix_s(alarm["opened"]) - by_s, unix_s(alarm["onset"]) - by_s
@@ -313,7 +313,7 @@ class Stream:
         samples: Samples | None = None,
         reason: Reason | None = None,
     ) -> None:
-        """Make alarms of events, and of the ``samples`` that they were found in, if in any.
+        """Make alarms of events, with the ``samples`` in which they were found, if any.
 
         ``reason``: see ``alarm_document``.
         """
@@ -336,7 +336,7 @@ class Stream:
         return self._as_newest(self.last_time - self.correction_s, self._last_values)
 
     def _as_newest(self, time: float, values: Float32) -> Newest:
-        """Return a sample, (C,), with the detector's time as alarms have it."""
+        """Return a sample, (C,), in the form of alarms; its time is the detector's."""
         known = [value if math.isfinite(value) else None for value in values.tolist()]
         names = self.manifest.channel_names
         return Newest(time + self.correction_s, dict(zip(names, known, strict=True)))
@@ -348,14 +348,14 @@ class Stream:
         numbers: Iterable[int] | None = None,
         but: Collection[int] = (),
     ) -> None:
-        """Close open alarms whose events will not close them; None: all of them, ``but`` these."""
+        """Close open alarms whose events will not close them; None: all but those in ``but``."""
         for change in self._alarms.close(cause, self._clock.wall_s(), numbers, but):
             self._tell(change, _FOUND_BY.get(change.alarm["kind"], self.detector.detector), batch)
 
     def _tell(self, change: Change, detector: str, batch: Batch) -> None:
         """Store, send, count and log an alarm that was opened or closed.
 
-        The log does not give its number: only numbers that are on the disk are told.
+        The log does not give its number: the agent tells a number only once it is on the disk.
         """
         batch.alarms.append(change.alarm)
         self.send("alarm", change.time, change.alarm, batch, detector)
@@ -372,7 +372,7 @@ class Stream:
     ) -> None:
         """Send a message of this time; the memory is saved with the commit that has it.
 
-        ``detector``: what found it; None: the stream's.
+        ``detector``: the one that found it; None: the stream's.
         """
         self._told = True
         batch.messages.append(
@@ -414,22 +414,22 @@ class Stream:
     def save(
         self, batch: Batch, next_sample: int, whole: bool = True, stopping: bool = False
     ) -> None:
-        """Put this stream's open alarms into ``batch``, its place on the grid, and its memory.
+        """Put this stream's open alarms, its position on the grid and its memory into ``batch``.
 
-        The place only where the last sample does not say it, the memory only if ``whole``, or
-        something was told since it was last saved: the rest is scored again after a restart,
-        from the stored samples.
+        The position is saved only if the last sample does not imply it. The memory is saved only
+        if ``whole``, or if something was reported since the last time: after a restart the stream
+        scores later stored samples again.
 
         Args:
             batch: with all samples of the stream that are not stored yet.
             next_sample: number that the next sample has when those of the batch are stored.
-            whole: the memory, too.
-            stopping: the agent ends; see ``Moment``.
+            whole: also save the memory.
+            stopping: the agent stops; see ``Moment``.
 
         """
         events = [event.moved(self.correction_s) for event in self._open_events()]
         batch.alarms += self._alarms.update(events, self._newest() if events else None)
-        # a batch that could not be committed keeps the parts that have not changed since
+        # a batch that could not be committed still has the parts that did not change since
         saved = batch.state.setdefault(self.name, {})
         whole = whole or self._told
         moment = Moment.STOP if stopping else Moment.MEMORY if whole else Moment.COMMIT
@@ -449,9 +449,9 @@ class Stream:
         return events
 
     def close(self, cause: Cause, batch: Batch, but: Collection[int] = ()) -> None:
-        """Send what the parts still hold, and close the open alarms: the stream leaves.
+        """Send what the parts still hold, and close the open alarms, because the stream leaves.
 
-        ``but``: numbers of alarms that stay open, as another detector's stream goes on with them.
+        ``but``: numbers of alarms that stay open: another detector's stream continues them.
         """
         for part in self._parts:
             part.close(batch)
@@ -460,7 +460,7 @@ class Stream:
 
 
 def _not_measured(quality: Uint8, score: Float32) -> dict[str, int]:
-    """Count values, (n, C), that were not measured, and scores, (n,), that such are in."""
+    """Count values, (n, C), that were not measured, and scores, (n,), made from such values."""
     counts = {
         f"values_{QUALITIES[code]}": int((quality == code).sum())
         for code in (HELD, INTERPOLATED, MISSING)

@@ -26,8 +26,8 @@ class Streams:
         fleets: Of all streams.
         inputs: Each input's stream, by the input's name.
         parsers: Of each input whose stream is watched.
-        unwatched: Streams that nothing watches, as their bundles are refused.
-        links: Says of each input, by its name, whether what it reads from is there.
+        unwatched: Streams that nothing watches, because their bundles are refused.
+        links: The state of each input's link, by the input's name.
 
     """
 
@@ -48,7 +48,7 @@ class Streams:
         self._silence = Silence(self._by_name, inputs, links or {}, self._intake.nothing_usable)
 
     def __len__(self) -> int:
-        """Return how many are watched."""
+        """Return how many streams are watched."""
         return len(self._by_name)
 
     def start(
@@ -70,7 +70,7 @@ class Streams:
             stream.gaps.begin()
 
     def watched(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
-        """Return the chunks of streams that something watches; count what the others have."""
+        """Return the chunks of watched streams; count the lines of the others."""
         if not self._unwatched:
             return chunks
         watched = []
@@ -92,14 +92,14 @@ class Streams:
         self._silence.stood_still(since, until)
 
     def tick(self, batch: Batch) -> None:
-        """Score held rows that have become usable; raise an alarm for silent streams."""
+        """Score held rows that have become usable, and raise alarms for silent streams."""
         now = self._clock.monotonic_s()
         for name in self._intake.look(batch):
             self._silence.over(name, now)
         self._silence.look(now, batch)
 
     def flush(self, batch: Batch) -> None:
-        """Put what was scored since the last call into ``batch``."""
+        """Put everything scored since the last call into ``batch``."""
         for fleet in self._fleets:
             fleet.flush(batch)
 
@@ -109,7 +109,7 @@ class Streams:
             stream.save(batch, next_sample, whole, stopping)
 
     def check(self, table: StreamTable) -> None:
-        """Raise ConfigError where the settings do not fit the stream's bundle."""
+        """Raise ConfigError if the settings do not fit the stream's bundle."""
         if table.name in self._by_name:
             self._by_name[table.name].check(table)
 
@@ -132,7 +132,7 @@ class Streams:
         return {name: stream.detector for name, stream in self._by_name.items()}
 
     def refused(self) -> dict[str, Path]:
-        """Return the bundles that are configured and refused, by their streams' names."""
+        """Return the configured bundles that are refused, by their streams' names."""
         found = {name: stream.origin.refused for name, stream in self._by_name.items()}
         found |= {name: stream.refused for name, stream in self._unwatched.items()}
         return {name: refusal.bundle for name, refusal in found.items() if refusal is not None}
@@ -154,7 +154,7 @@ class Streams:
         self._fleets.append(fleet)
 
     def mend(self, name: str, origin: Origin) -> None:
-        """Note that what stands in for a stream's bundle is that bundle; its memory goes on."""
+        """Note that a stream's substitute is now its own bundle; its memory continues."""
         self._by_name[name].origin.replace(origin)
 
     def channels(self) -> dict[str, tuple[str, ...]]:
@@ -167,7 +167,7 @@ class Streams:
             del self._by_name[name]
 
     def timed_by_arrival(self) -> frozenset[str]:
-        """Return the names of those whose samples have the gateway's own times."""
+        """Return the names of the streams whose samples have the gateway's own times."""
         return frozenset(n for n, stream in self._by_name.items() if stream.timed_by_arrival)
 
     def document(self, last_alarm: Callable[[str], int]) -> dict[str, dict[str, Any]]:

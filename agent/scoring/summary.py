@@ -1,7 +1,7 @@
-"""What central ops gets of a stream's normal life: one summary per interval of sample time.
+"""What central ops gets of a stream in normal operation: one summary per interval of sample time.
 
-Intervals lie on multiples of ``interval_s`` of the samples' own time, so that the summaries of a
-fleet line up, and a restart goes on with the interval it was in.
+Intervals begin at multiples of ``interval_s`` of the samples' own time. So the summaries of a fleet
+line up, and a restart continues the interval in progress.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from models.times import iso_time
 
 @dataclass(slots=True)
 class _Doubts:
-    """What was not measured in an interval; saved apart, as mostly there is nothing."""
+    """What was not measured in an interval; saved separately, because it is mostly empty."""
 
     number: int  # of the interval
     held: list[int]  # samples, per channel
@@ -32,7 +32,7 @@ class _Doubts:
 
 @dataclass(slots=True)
 class _Interval:
-    """What is known of the current interval; ``known`` to ``squares`` have a value per channel."""
+    """The current interval so far; ``known`` to ``squares`` have one value per channel."""
 
     number: int  # counted from 1970
     last_time: float
@@ -54,12 +54,12 @@ class Summary:
         self._channels = tuple(channels)
         self.interval_s = interval_s
         self._now: _Interval | None = None  # None before the first sample
-        self._doubts: _Doubts | None = None  # None where there were none yet
+        self._doubts: _Doubts | None = None  # None: none yet
 
     def add(self, samples: Samples, score: Float32) -> list[dict[str, Any]]:
-        """Take in samples with their scores, (n,); return summaries of the intervals that ended.
+        """Add samples with their scores, (n,); return summaries of the finished intervals.
 
-        Best many at a time: one by one they cost ten times as much.
+        Add many at a time: one by one they cost ten times as much.
         """
         ended: list[dict[str, Any]] = []
         if len(samples.times) == 0:
@@ -135,21 +135,21 @@ class Summary:
         ]
 
     def doubts_to_bytes(self) -> bytes:
-        """Return what was not measured in the interval, for the store; empty: all was."""
+        """Return what was not measured in the interval, for the store; empty: all was measured."""
         return b"" if self._doubts is None else json.dumps(asdict(self._doubts)).encode()
 
     def restore_doubts(self, data: bytes) -> None:
-        """Go on with what ``doubts_to_bytes`` saved."""
+        """Continue with what ``doubts_to_bytes`` saved."""
         self._doubts = _Doubts(**json.loads(data)) if data else None
 
     def to_bytes(self) -> bytes:
-        """Return the interval so far, for the store; what was not measured is not in it."""
+        """Return the interval so far, for the store, without the doubts."""
         if self._now is None:
             return b"null"
         return json.dumps(asdict(self._now), default=np.ndarray.tolist).encode()
 
     def restore(self, data: bytes) -> None:
-        """Go on with the interval that ``to_bytes`` saved."""
+        """Continue the interval that ``to_bytes`` saved."""
         saved = json.loads(data)
         if saved is not None:
             arrays = {
@@ -164,7 +164,7 @@ def _counted_on(counts: list[int], samples: Bool) -> list[int]:
 
 
 def uncertain(quality: Uint8, score: Float32) -> int:
-    """Return how many samples, (n, C), have a score, (n,), from values not all measured."""
+    """Return how many samples, (n, C), have a score, (n,), although not all were measured."""
     return int(((quality != GOOD).any(axis=1) & ~np.isnan(score)).sum())
 
 

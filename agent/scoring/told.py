@@ -19,7 +19,7 @@ _GAP: Final = 1.5  # periods between two samples
 def tell(
     name: str, samples: Samples, score: Float32, period_s: float, before: tuple[float, bool] | None
 ) -> None:
-    """Log what is new with these samples of a stream, at least one.
+    """Log what these samples of a stream, at least one, change.
 
     ``before``: the time of the last sample (Unix seconds), and whether it had a score; None if
     there is none.

@@ -1,8 +1,8 @@
-"""Store and forward: what waits in the outbox goes to central ops, and what comes back.
+"""Store and forward: sends the outbox to central ops, and handles what comes back.
 
     loop ─handover─> sender ─session─> broker
 
-``scheduler`` says which message is next, ``window`` what the broker has not answered,
-``acknowledgements`` what the collector has and ``unconfirmed`` what it has not, and ``words``
-whether it was the collector that said so.
+``scheduler`` says which message is next. ``window`` knows what the broker has not answered yet.
+``acknowledgements`` knows what the collector has, and ``unconfirmed`` what it has not. ``words``
+checks that a message really comes from the collector.
 """

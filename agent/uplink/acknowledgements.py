@@ -1,11 +1,11 @@
-"""What central ops says to this gateway (``acknowledgement``), and what it is told of what is gone.
+"""The collector's acknowledgements, and the gateway's reports of messages that are gone.
 
-The collector says, retained, whether it is there, and which messages it has: all of an epoch up to
-``through_seq``, and the ranges ``also`` beyond. ``agent.uplink.words`` tells whether it said so. A
-message that the broker took stays in the outbox until the collector has it, and is sent again after
-a while (``agent.uplink.unconfirmed``). Whatever is said, a message that this agent has not sent
-stays there; what was sent before it started is sent again. What is not in the outbox any more
-(dropped, merged into another) is told to the collector, which would wait for it for ever.
+In retained messages the collector says whether it is online, and which messages it has: all of an
+epoch up to ``through_seq``, and the ranges ``also`` above. ``agent.uplink.words`` checks who said
+it. A message that the broker took stays in the outbox until the collector has it, and is sent again
+after a while (``agent.uplink.unconfirmed``). No acknowledgement removes a message that this agent
+has not sent; what was sent before the agent started is sent again. The agent reports messages that
+left the outbox (dropped, merged into another), for which the collector would wait for ever.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-ALSO_MAX = 100  # ranges beyond through_seq, in an acknowledgement
+ALSO_MAX = 100  # ranges above through_seq in an acknowledgement
 GONE_MAX = 1000  # ranges in a gone message
-_LOOK_ROWS = 5000  # of the outbox, for what is gone
-LOOK_S = 1.0  # between two such looks
+_LOOK_ROWS = 5000  # rows of the outbox per search for gone messages
+LOOK_S = 1.0  # between two such searches
 
 
 class Central:
@@ -54,11 +54,11 @@ class Central:
         self._told_at = 0.0
 
     def has(self, seq: int) -> bool:
-        """Whether the collector says that it has it."""
+        """Whether the collector says that it has this message."""
         return (self.through_seq is not None and seq <= self.through_seq) or seq in self._also
 
     def connected(self, outbox: Reader) -> None:
-        """Begin with what is known of the collector.
+        """Begin a connection with what is known about the collector.
 
         Raises:
             StoreError: the outbox cannot be read.
@@ -67,7 +67,7 @@ class Central:
         self.words.connected(outbox.counters())
 
     def disconnected(self) -> None:
-        """Forget what was heard on this connection: on the next the broker repeats what holds."""
+        """Forget what came on this connection: on the next one the broker repeats what is valid."""
         self._be_online(online=False)
         self.through_seq, self._also = None, Ranges()
         self._told = []
@@ -77,14 +77,14 @@ class Central:
         self.online = online
 
     def taken(self, seq: int) -> bool:
-        """Take note that the broker has it; return whether it is confirmed by that."""
+        """Take note that the broker has a message; return whether that alone confirms it."""
         if self.has(seq):
             return self.unconfirmed.confirm(seq)
         self.unconfirmed.taken(seq)
         return False
 
     def heard(self, topic: str, body: bytes, outbox: Reader) -> None:
-        """Take in what the collector says; what cannot be used is counted by cause.
+        """Process a message of the collector; count it by cause if it cannot be used.
 
         Raises:
             StoreError: the outbox cannot be read.
@@ -95,18 +95,18 @@ class Central:
             if topic == self._status_topic:
                 self._take_status(said)
             elif topic == self._acknowledged_topic:
-                # not what the loop says: the collector may be faster than the end of its commit
+                # read the store, not the loop's number: the collector may be faster than its commit
                 self._take_acknowledgement(said, int(outbox.meta("last_seq")))
         except Rejected as error:
             self._reject(topic, error)
 
     def too_large(self, topic: str, size_bytes: int) -> None:
-        """Count a message that was thrown away as it came."""
+        """Count a message that was dropped because it is too large."""
         self._reject(topic, Rejected("too_large", f"{size_bytes} bytes"))
 
     def without_topic(self) -> None:
-        """Count a message that was thrown away, as its topic is no text."""
-        self._reject("?", Rejected("malformed", "its topic is no text"))
+        """Count a message that was dropped because its topic is not text."""
+        self._reject("?", Rejected("malformed", "its topic is not text"))
 
     def _reject(self, topic: str, why: Rejected) -> None:
         if not self.rejected[why.cause]:
@@ -130,7 +130,7 @@ class Central:
         through: Any = said.get("through_seq")
         epoch = said.get("epoch")
         if not isinstance(epoch, str) or not is_number(through) or through < 0:
-            raise Rejected("malformed", "epoch and through_seq are wanted")
+            raise Rejected("malformed", "epoch or through_seq is missing or wrong")
         try:
             also = parse(said.get("also", []), through, ALSO_MAX)
         except ValueError as error:
@@ -141,7 +141,7 @@ class Central:
                 f"of epoch {printable(epoch, 64)}; here it is {self._epoch}",
             )
         highest = also[-1][1] if also else through
-        # numbers that others made up must not keep it from the rest
+        # numbers that are too high must not hide the valid ones
         self.through_seq, self._also = min(through, last_seq), Ranges(also)
         self._also.remove(last_seq + 1, highest)
         self._looked = 0.0
@@ -164,7 +164,7 @@ class Central:
         return self.unconfirmed.confirm_all([(0, self.through_seq), *self._also], outbox)
 
     def gone(self, outbox: Reader) -> Message | None:
-        """Return what the collector is to be told now: numbers that it lacks and will not get.
+        """Return what to report to the collector now: numbers that it lacks and will not get.
 
         Raises:
             StoreError: the outbox cannot be read.
@@ -187,7 +187,7 @@ class Central:
         return self._dialect.gone(gone, time.time(), seq, suffix, clock_quality())
 
     def document(self) -> dict[str, Any]:
-        """Say how it is doing, for ``status``."""
+        """Return its state, for ``status``."""
         return {
             "state": "online" if self.online else "offline",
             "through_seq": self.through_seq,

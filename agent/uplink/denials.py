@@ -1,9 +1,9 @@
 """Topics that the broker does not let this gateway publish to, over all connections.
 
-A broker with an access list may answer that it does not let us (MQTT 5), end the connection, or
-both. One such topic must not cost the others theirs: it is parked, and asks again after a while.
-Where the connection ends without a word, all topics without an answer are suspects. Until each has
-had an answer, one message is sent at a time, alarms first, which shows who ends the connection.
+A broker with an access list may answer that it denies a message (MQTT 5), end the connection, or
+both. One denied topic must not block the others: it is parked, and tried again after a while. If
+the connection ends without a reason, all topics without an answer are suspects. Until each has had
+an answer, the agent sends one message at a time, alarms first. This shows which topic is the cause.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from models.printable import printable
 
 _LOG = logging.getLogger(__name__)
 
-_STRIKES: Final = 3  # connections that ended with the topic in flight, and no answer between
+_STRIKES: Final = 3  # connections in a row that ended with the topic in flight, without an answer
 
 
 class Denials:
@@ -37,20 +37,20 @@ class Denials:
 
     @property
     def suspicious(self) -> bool:
-        """Whether one message is to be sent at a time, to find who ends the connection."""
+        """Whether to send one message at a time, to find the topic that ends the connection."""
         return bool(self._suspects)
 
     def __contains__(self, topic: Topic) -> bool:
         return topic in self._asks_at
 
     def wait_s(self) -> float | None:
-        """Return how long until a parked topic asks again; None where none is parked."""
+        """Return how long until a parked topic is tried again; None if none is parked."""
         if not self._asks_at:
             return None
         return max(0.0, min(self._asks_at.values()) - time.monotonic())
 
     def due(self) -> list[Topic]:
-        """Return the topics that ask now with one message; they ask again after ``retry_s``."""
+        """Return the topics to try now with one message; the next try is after ``retry_s``."""
         now = time.monotonic()
         due = [topic for topic, asks_at in self._asks_at.items() if asks_at <= now]
         self._asks_at |= dict.fromkeys(due, now + self._retry_s)
@@ -60,8 +60,8 @@ class Denials:
         """Park a topic."""
         if topic not in self._asks_at:
             _LOG.error(
-                "the broker does not allow us to publish to %s: %s; its messages wait, and one is"
-                " sent every %.0f s to ask again",
+                "the broker does not allow us to publish to %s: %s; its messages wait, and the"
+                " agent tries one of them every %.0f s",
                 printable(topic),
                 reason,
                 self._retry_s,
@@ -70,7 +70,7 @@ class Denials:
         self._acquit(topic)
 
     def dropped(self, topics: Sequence[Topic]) -> None:
-        """The connection ended before messages of these topics, in order, had an answer."""
+        """Take note that the connection ended before these topics, in order, had an answer."""
         self._suspects.update(topics)
         for topic in topics[:1]:  # a broker answers in order
             strikes = self._strikes[topic] = self._strikes.get(topic, 0) + 1
@@ -78,7 +78,7 @@ class Denials:
                 self.deny(topic, "the connection ends each time")
 
     def nothing_waits(self) -> None:
-        """Suspected topics have nothing to send: end the search."""
+        """End the search: the suspected topics have nothing to send."""
         self._suspects.clear()
 
     def _acquit(self, topic: Topic) -> None:
@@ -86,7 +86,7 @@ class Denials:
         self._suspects.discard(topic)
 
     def taken(self, topic: Topic) -> bool:
-        """The broker has accepted a message of a topic; return whether it was parked."""
+        """Take note that the broker accepted a message of a topic; return if that was parked."""
         self._acquit(topic)
         parked = self._asks_at.pop(topic, None) is not None
         if parked:

@@ -1,7 +1,7 @@
-"""The present uplink, and the next one when ``mqtt`` changes: the loop sees only one.
+"""The present uplink, and its successor when ``mqtt`` changes: the loop sees only one.
 
-An uplink takes seconds to say goodbye. The loop does not wait for it, and the next one starts when
-what the last one got acknowledged has been deleted, so that nothing is sent again.
+An uplink takes seconds to disconnect. The loop does not wait for it. The next uplink starts when
+the messages that were acknowledged to the last one are deleted, so that nothing is sent again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Relay:
         self._uplink = uplink
         self._following: Uplink | None = None
         self._goodbye: threading.Thread | None = None  # while the uplink is being replaced
-        self._drained = False  # what it got acknowledged was fetched
+        self._drained = False  # whether its acknowledged numbers were fetched
 
     def start(self) -> None:
         """Begin to send."""
@@ -38,7 +38,7 @@ class Relay:
             self._goodbye.start()
 
     def tell(self, unstored: dict[str, Any] | None) -> None:
-        """Tell central ops what cannot be stored; None: everything is stored."""
+        """Tell central ops about what cannot be stored; None: everything is stored."""
         if self._uplink:
             self._uplink.tell(unstored)
 
@@ -57,11 +57,11 @@ class Relay:
         return numbers
 
     def counters(self) -> dict[str, int]:
-        """Return counters of what central ops said that rose since the last call, to be stored."""
+        """Return the counters of central ops' messages that rose since the last call, to store."""
         return self._uplink.counters() if self._uplink else {}
 
     def committed(self, deleted: list[int]) -> None:
-        """Take in that a commit has deleted these from the outbox."""
+        """Take note that a commit has deleted these from the outbox."""
         if self._uplink:
             self._uplink.committed(deleted)
         if self._goodbye is None or self._goodbye.is_alive() or not self._drained:
@@ -75,7 +75,7 @@ class Relay:
         return self._uplink.snapshot() if self._uplink else None
 
     def stop(self) -> None:
-        """Send what can be sent, say goodbye and end."""
+        """Send what can be sent, disconnect and end."""
         if self._goodbye:
             self._goodbye.join()
         elif self._uplink:

@@ -1,4 +1,4 @@
-"""What the parts of an uplink share, whatever the connection."""
+"""The parts of an uplink that last over all its connections."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Lasting:
-    """What an uplink has over all its connections."""
+    """The parts of an uplink that last over all its connections."""
 
     settings: MqttTable
     link: Link

@@ -1,4 +1,4 @@
-"""What the sender's thread tells the loop: how the link is doing, and what may be deleted."""
+"""What the sender's thread tells the loop: the state of the link, and which messages to delete."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LinkState = Literal["offline", "online", "held", "stopped", "failed"]
 
 @dataclass(slots=True)
 class Link:
-    """How the link is doing: the sender writes it, the loop reads it."""
+    """The state of the link: the sender writes it, the loop reads it."""
 
     state: LinkState = "offline"
     since_s: float = field(default_factory=time.time)
@@ -24,8 +24,8 @@ class Link:
     in_flight: int = 0
     parked: int = 0  # messages that the broker of this connection will not take
     expired: int = 0  # health messages too old to be sent
-    refused: int = 0  # what central ops says, not read as the thread ended with it in hand
-    held: tuple[str, ...] = ()  # topics that the broker takes nothing of for now
+    refused: int = 0  # messages of central ops not read, because they ended the agent before
+    held: tuple[str, ...] = ()  # topics whose messages the broker does not take for now
     denied: tuple[str, ...] = ()  # topics that the broker does not let us publish to
 
     def change(self, state: LinkState) -> None:

@@ -1,9 +1,9 @@
 """The order in which the outbox is sent: each lane keeps its order, and lanes overtake each other.
 
-What was there when the link came up is the backlog, what comes after it is live. An alarm goes
-before anything else, and alarms never overtake each other. Live summaries and health go before
-the backlog of them, which flows at ``replay_rate_max`` at most: a gateway that was cut off for a
-week says at once how things are now, and does not flood the broker with how they were.
+Messages that waited when the link came up are the backlog; later ones are live. Alarms go first,
+and never overtake each other. Live summaries and health go before their backlog, which flows at
+``replay_rate_max`` at most. So a gateway that was cut off for a week reports the present state at
+once, and does not flood the broker with the past.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class Allowance:
         self._held, self._at = 1.0, time.monotonic()
 
     def wait_s(self) -> float:
-        """Return how long until the next one may go."""
+        """Return how long until the next message may go."""
         now = time.monotonic()
         self._held = min(self._held_max, self._held + (now - self._at) * self._rate_max)
         self._at = now
         return max(0.0, (1.0 - self._held) / self._rate_max)
 
     def spend(self) -> None:
-        """Count a message that is sent."""
+        """Count a sent message."""
         self._held -= 1.0
 
 
@@ -90,7 +90,7 @@ class Lanes:
         return None
 
     def wait_s(self) -> float | None:
-        """Return how long until more of the backlog may go; None if nothing waits for that."""
+        """Return how long until more of the backlog may go; None if no backlog waits."""
         return self._allowance.wait_s() if self._backlog_waits else None
 
     def look_again(self) -> None:
@@ -116,7 +116,7 @@ class _Lane:
         self._held = held  # streams, or None for the gateway
         self._records: deque[Record] = deque()
         self._at_end = False
-        self.empty = False  # it has none, until there is another look
+        self.empty = False  # whether it had no more messages at the last look
 
     def next(self, skip: Callable[[Record], bool]) -> Record | None:
         while self._records or self._read():

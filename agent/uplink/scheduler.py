@@ -1,7 +1,8 @@
 """Which message of the outbox is sent next on one connection, and when.
 
-The lanes give the order. What is done, in flight, parked or held is left out, and so is what the
-collector may yet confirm. Where that changes, the lanes begin with the oldest again.
+The lanes give the order. The scheduler skips messages that are done, in flight, parked or held,
+and those that the collector may still confirm. When that changes, the lanes begin again with the
+oldest.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from agent.uplink.waiting import Waiting
     from agent.uplink.window import Window
 
-LOOK_S = 1.0  # the outbox is looked at this often even if nobody says that something is in it
+LOOK_S = 1.0  # it looks into the outbox this often even if nobody reports a new message
 
 
 class Scheduler:
@@ -55,7 +56,7 @@ class Scheduler:
         )
 
     def _expired(self, record: Record) -> bool:
-        """Whether it is too old to tell anything; then it may be deleted."""
+        """Whether a message is too old to be useful; then it may be deleted."""
         if time.time() - unix_s(record.time) <= self._expiry_s:
             return False
         self._ledger.add(record.seq)
@@ -63,7 +64,7 @@ class Scheduler:
         return True
 
     def wait_s(self) -> float:
-        """Return how long until there may be something to send, if nothing happens before."""
+        """Return how long until there may be something to send, if nothing happens earlier."""
         waits = [LOOK_S, self._waiting.wait_s()]
         if self._central is not None:
             waits.append(self._central.unconfirmed.wait_s())
@@ -76,21 +77,21 @@ class Scheduler:
         self._lanes.look_again()
 
     def let_ask(self) -> None:
-        """Let one message go of each topic that waits and whose time has come."""
+        """Let one message of each waiting topic go whose time has come."""
         if self._waiting.let_ask():
             self.begin_again()
 
     def catch_up(self) -> None:
-        """Begin again; what was skipped is a backlog."""
+        """Begin again; skipped messages are a backlog."""
         self._backlog_through = self._last_seq()
         self.begin_again()
 
     def send_again(self, through: int) -> None:
-        """Begin again; what goes again, up to this number, is a backlog."""
+        """Begin again; messages up to this number, which are sent again, are a backlog."""
         self._backlog_through = max(self._backlog_through, through)
         self.begin_again()
 
     def begin_again(self) -> None:
-        """Begin with the oldest again, for what was skipped or refused."""
+        """Begin again with the oldest, to send what was skipped or refused."""
         with_backlog = self._central is None or self._central.online
         self._lanes.begin(self._backlog_through, with_backlog, self._waiting.passed_over())

@@ -5,10 +5,9 @@
 
 A message leaves the outbox only after the broker's PUBACK, or, with ``acknowledgement =
 "central"``, when the collector says that it has it (``agent.uplink.acknowledgements``). Until the
-loop has deleted it, it is remembered as done, so that a new connection does not send it again.
-Nobody but SQLite queues: at most ``inflight_max`` messages, or what the broker allows, are with
-paho.
-``agent.uplink.session`` is one connection's part in this.
+loop has deleted it, the sender remembers it as done, so that a new connection does not send it
+again. Only SQLite queues messages: paho has at most ``inflight_max`` of them, or as many as the
+broker allows. ``agent.uplink.session`` handles one connection.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-DELETED_MAX = 1000  # rows in one commit, which must not keep the loop from its work
+DELETED_MAX = 1000  # rows in one commit, which must not delay the loop
 
 
 class Uplink:
@@ -72,7 +71,7 @@ class Uplink:
         keys: Path | None = None,
         signer: Signer | None = None,
     ) -> None:
-        """``keys`` is the directory of the public keys that are trusted."""
+        """Set up; ``keys`` is the directory of the trusted public keys."""
         self._settings = settings
         self._dialect = dialect_of(settings.dialect, origin, signer)
         self._directory = directory
@@ -82,8 +81,8 @@ class Uplink:
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
         self._stopping = threading.Event()
         self._stop_by = 0.0  # monotonic; once ``_stopping`` is set
-        self._run_id = secrets.token_hex(4)  # with the number, tells statuses from all others
-        self._number = 0  # of the connection, tried or open
+        self._run_id = secrets.token_hex(4)  # with the number, identifies our own statuses
+        self._number = 0  # of the connection, attempted or open
         self._connection: Connection | None = None
         self._link = Link()
         self._ledger = Ledger()
@@ -91,10 +90,10 @@ class Uplink:
         if settings.acknowledgement == "central":
             words = Words(Trust(keys), settings.unsigned_acknowledgements)
             self._central = Central(self._dialect, settings.central_timeout_s, words)
-        self._unstored: dict[str, Any] | None = None  # as central ops is to know it
+        self._unstored: dict[str, Any] | None = None  # what to tell central ops about it
         self._news = 0  # counts its changes
         self._damaged = threading.Event()  # the outbox
-        # a twin that waits as long as we may is not gone
+        # a twin may wait as long as we do between connections, and is not gone
         self._twin = Twin(origin, self._run_id, max(QUIET_S, 3 * settings.backoff_max_s))
         self._lasting = Lasting(
             settings,
@@ -115,21 +114,21 @@ class Uplink:
         self._thread.start()
 
     def acknowledged(self) -> list[int]:
-        """Return numbers of messages that are to be deleted, each once."""
+        """Return the numbers of messages to delete, each once."""
         return drain(self._ledger.done, DELETED_MAX)
 
     def counters(self) -> dict[str, int]:
-        """Return what is to be stored of the counters in what central ops said."""
+        """Return the counters of central ops' messages that must be stored."""
         return self._central.words.news() if self._central else {}
 
     def committed(self, deleted: list[int]) -> None:
-        """Take in that a commit has deleted these from the outbox."""
+        """Take note that a commit has deleted these from the outbox."""
         for seq in deleted:
             self._ledger.deleted.put(seq)
         self._wake()
 
     def tell(self, unstored: dict[str, Any] | None) -> None:
-        """Tell central ops in the status what cannot be stored; None: everything is stored."""
+        """Tell central ops, in the status, what cannot be stored; None: everything is stored."""
         if unstored != self._unstored:
             self._unstored = unstored
             self._news += 1
@@ -145,7 +144,7 @@ class Uplink:
         """Return the state of the link, for ``status``."""
         link = self._link
         if self._thread.ident and not self._thread.is_alive() and not self._stopping.is_set():
-            link.change("failed")  # a defect; the log has its trace
+            link.change("failed")  # a defect; the log has its traceback
         return {
             "state": link.state,
             "since": iso_time(link.since_s),
@@ -167,10 +166,10 @@ class Uplink:
         }
 
     def stop(self) -> None:
-        """Send what can be sent, say goodbye and end, within ``stop_timeout_s``.
+        """Send what can be sent, disconnect and end, within ``stop_timeout_s``.
 
-        A thread that hangs in a name look-up or a handshake is left behind: it has nothing to
-        lose, and the process ends without it.
+        It does not wait for a thread that hangs in a name look-up or a handshake: that thread has
+        nothing to lose, and the process ends without it.
         """
         self._stop_by = time.monotonic() + self._settings.stop_timeout_s
         self._stopping.set()
@@ -199,7 +198,7 @@ class Uplink:
         """Open a connection, and send until its end.
 
         Raises:
-            LinkError: why it could not be opened, or why it ended.
+            LinkError: the connection could not be opened, or it ended; the text says why.
             StoreError: the outbox cannot be read.
 
         """
@@ -225,7 +224,7 @@ class Uplink:
             self._link.in_flight, self._link.parked, self._link.held = 0, 0, ()
 
     def _send(self, connection: Connection, broker: Connected, outbox: Reader) -> bool:
-        """Send until the stop or a renewal; return whether the broker is to drop the will."""
+        """Send until the stop or a renewal; return whether the broker must drop the will."""
         began = time.monotonic()
         session = Session(connection, broker, outbox, self._lasting)
         try:
@@ -239,11 +238,11 @@ class Uplink:
             session.suspect()
             raise
         finally:
-            if not self._twin.found:  # else the waits grow, so that each has the link for a while
+            if not self._twin.found:  # otherwise waits grow, so that each has the link for a while
                 self.backoff.lasted(time.monotonic() - began)
 
     def _online(self, told: int | None, bytes_max: int) -> tuple[int, Message] | None:
-        """Return the status and its number if it has changed since the one ``told``."""
+        """Return the status and its number if it is newer than number ``told``."""
         number = self._news
         if number == told:
             return None

@@ -1,7 +1,7 @@
-"""What the uplink sends and the broker acknowledges, on one connection.
+"""One connection of the uplink: it sends messages and handles the broker's answers.
 
-``agent.uplink.scheduler`` says which message is next, ``agent.uplink.window`` knows those that the
-broker has not answered, and ``agent.uplink.waiting`` which are not sent for now.
+``agent.uplink.scheduler`` says which message is next. ``agent.uplink.window`` knows those that the
+broker has not answered. ``agent.uplink.waiting`` knows those that must wait.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-RENEWAL_LOOK_S = 5.0  # password and certificates are looked at this often
-_DRAIN_SHARE = 0.6  # of the time for a stop; the rest is for the goodbye
+RENEWAL_LOOK_S = 5.0  # it checks password and certificates for changes this often
+_DRAIN_SHARE = 0.6  # of the time for a stop; the rest is for the disconnection
 
-_REASON_S = 0.2  # for the news of a lost connection to come
+_REASON_S = 0.2  # time for the reason of a lost connection to arrive
 
 NO_SUBSCRIBER = 0x10
 _DENIED = {0x87, 0x90}  # not authorised, bad topic
@@ -50,7 +50,7 @@ _NEVER = _DENIED | {0x95, 0x99}  # too large, bad format
 _PUBLISH_OVERHEAD_BYTES = 60  # header, lengths, packet number and properties, at most
 
 
-# returns number and message of the status, where it is not the one with this number; within bytes
+# arguments: the known number, most bytes; returns number and message of the status if it is newer
 Status = Callable[[int | None, int], "tuple[int, Message] | None"]
 
 
@@ -76,11 +76,11 @@ class Session:
         self._scheduler = Scheduler(outbox, lasting, self._window, self._waiting)
         self._packet_bytes_max = broker.packet_bytes_max
         self._next_look = time.monotonic() + RENEWAL_LOOK_S
-        self._renewed = False  # password, certificates or keys; then this connection is let run out
-        self._told: int | None = None  # number of the status
+        self._renewed = False  # password, certificates or keys; then this connection finishes
+        self._told: int | None = None  # number of the status that was sent last
 
     def open(self, status: Status) -> None:
-        """Publish the retained status, and ask for what central ops says.
+        """Publish the retained status, and subscribe to central ops' messages.
 
         Raises:
             LinkError: the connection is gone.
@@ -95,12 +95,12 @@ class Session:
         self._tell_status()
 
     def suspect(self) -> None:
-        """The broker has ended the connection: a topic in flight may be the reason."""
+        """Take note that the broker ended the connection: a topic in flight may be the reason."""
         self._denials.dropped(self._window.topics)
         self._link.denied = self._denials.topics
 
     def _tell_status(self) -> None:
-        """Publish the status if it has changed, before everything that waits."""
+        """Publish the status if it has changed, before all waiting messages."""
         if self._window.full:
             return
         news = self._status(self._told, self._packet_bytes_max - _PUBLISH_OVERHEAD_BYTES)
@@ -110,13 +110,13 @@ class Session:
         self._publish(Sent(topic, None, status=True), body, retain=True)
 
     def send_until(self, stopping: threading.Event) -> None:
-        """Send what is in the outbox and what comes into it.
+        """Send the outbox and everything that comes into it.
 
-        Ends once ``stopping`` is set, or password, certificates or keys were renewed: when all is
-        answered, or a share of ``stop_timeout_s`` is over.
+        After ``stopping`` is set, or password, certificates or keys were renewed, it ends as soon
+        as the broker has answered everything, or after a share of ``stop_timeout_s``.
 
         Raises:
-            LinkError: the connection is gone, or the broker does not answer any more.
+            LinkError: the connection is gone, or the broker no longer answers.
             StoreError: the outbox cannot be read.
 
         """
@@ -149,7 +149,7 @@ class Session:
     def part(self, status: Message, deadline: float) -> bool:
         """Publish the last status; return whether the broker has it by ``deadline`` (monotonic).
 
-        If not, an end without a goodbye makes the broker publish the will instead.
+        If not, the connection must end without a DISCONNECT, so that the broker publishes the will.
 
         Raises:
             LinkError: the connection is gone.
@@ -165,7 +165,7 @@ class Session:
         return not self._window.has_status
 
     def _follow_central(self) -> None:
-        """Send again what is overdue, and tell the collector what is gone."""
+        """Send overdue messages again, and tell the collector which ones are gone."""
         if self._central is None:
             return
         overdue = self._central.unconfirmed.overdue()
@@ -193,7 +193,7 @@ class Session:
 
     def _send(self, record: Record) -> None:
         if self._guard.refuses(record.data):
-            self._waiting.park(record.seq, "the agent ended with it in hand")
+            self._waiting.park(record.seq, "the agent ended while it handled this message")
             return
         with self._guard.over(record.data):
             self._send_whole(record)
@@ -209,12 +209,12 @@ class Session:
             self._central.unconfirmed.sent(record.seq)
         self._publish(Sent(topic, record.seq), body, expiry_s=expiry_s, form=self._payload)
         self._link.published += 1
-        if topic in self._waiting.asking:  # one asks for all
+        if topic in self._waiting.asking:  # one message tries the topic for all
             self._waiting.asking.remove(topic)
             self._scheduler.begin_again()
 
     def _must_wait(self, topic: Topic) -> bool:
-        """Whether a status or gone message has to wait; if its time has come, it asks."""
+        """Whether a status or gone message has to wait; when its time has come, it is tried."""
         self._scheduler.let_ask()
         return self._waiting.is_denied(topic)
 
@@ -226,7 +226,7 @@ class Session:
         expiry_s: float | None = None,
         form: Payload | None = None,
     ) -> None:
-        """Publish topic and bytes as they are: everything but the last will goes through here."""
+        """Publish topic and bytes unchanged: everything but the last will goes through here."""
         packet = self._connection.publish(sent.topic, body, retain, expiry_s, form)
         self._window.add(packet, sent)
         if packet is None:
@@ -279,9 +279,9 @@ class Session:
         for seq in central.confirmed(self._outbox):
             self._confirm(seq)
         if central.online != was_online:
-            if central.online:  # it has subscribed before it says so
+            if central.online:  # it subscribes before it says so
                 self._waiting.ask_soon()
-                self._told = None  # our highest number was of when the connection opened
+                self._told = None  # the highest number in it dates from the start of the connection
             self._scheduler.catch_up()
 
     def _answered(self, answer: Acknowledged) -> None:
@@ -293,7 +293,7 @@ class Session:
             self._scheduler.begin_again()
         elif self._waiting.taken(sent.topic):
             self._scheduler.catch_up()
-        if sent.seq is None:  # a status has done its work once it is retained
+        if sent.seq is None:  # a status is finished once the broker retains it
             return
         if self._central is not None and (answer.failed or answer.code == NO_SUBSCRIBER):
             self._central.unconfirmed.not_taken(sent.seq)
@@ -308,12 +308,12 @@ class Session:
                 self._scheduler.catch_up()
 
     def _taken(self, seq: int) -> None:
-        """The broker has a message: it is done, or the collector has to confirm it."""
+        """Handle a message that the broker has: it is done, or the collector must confirm it."""
         if self._central is None or self._central.taken(seq):
             self._confirm(seq)
 
     def _confirm(self, seq: int) -> None:
-        """Let it be deleted."""
+        """Let the loop delete a message."""
         if seq not in self._ledger:
             self._link.acknowledged += 1
             self._ledger.add(seq)

@@ -1,8 +1,8 @@
 """Whom the uplink believes: the keys of collectors, read for each connection.
 
-When something in their directory changes, the uplink connects again: so a new key counts, and a
-revoked one does not, within seconds and without a restart. While the directory or a file in it
-cannot be read, nobody is believed.
+When something in their directory changes, the uplink connects again. So the agent accepts a new
+key, and rejects a revoked one, within seconds and without a restart. While the directory or a file
+in it cannot be read, the agent believes nobody.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Trust:
         self.keyring = _nobody(directory)
 
     def read(self) -> None:
-        """Read the keys, where they are not as they were."""
+        """Read the keys if they have changed."""
         if self._directory is None or not self.renewed():
             return
         self._files = files_of(self._directory)
@@ -38,17 +38,17 @@ class Trust:
             self.keyring, self._problem = _keyring(self._directory), None
         except ConfigError as error:
             self.keyring, self._problem = _nobody(self._directory), str(error)
-            _LOG.error("no collector is believed until this is corrected: %s", error)
+            _LOG.error("the agent believes no collector until you correct this: %s", error)
         collectors = self.keyring.of("collector")
         self._told = [key.key_id.hex() for key in collectors]
-        _LOG.info("keys of collectors in %s: %s", self._directory, names(collectors) or "none")
+        _LOG.info("collectors' keys in %s: %s", self._directory, names(collectors) or "none")
 
     def renewed(self) -> bool:
         """Whether keys were added, removed, changed or revoked since they were read."""
         return self._directory is not None and files_of(self._directory) != self._files
 
     def document(self) -> dict[str, Any]:
-        """Say who is believed, for ``status``."""
+        """Return who is believed, for ``status``."""
         return {"keys": self._told, "problem": self._problem}
 
 
@@ -64,7 +64,7 @@ def _nobody(directory: Path | None) -> Keyring:
 
 
 def files_of(directory: Path) -> _Files:
-    """Return what differs once somebody has changed the keys; never empty."""
+    """Return a fingerprint that changes when somebody changes the keys; never empty."""
     found: _Files = {}
     for file in (directory, directory / REVOKED, *sorted(directory.glob("*.pub"))):
         try:

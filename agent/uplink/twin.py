@@ -1,11 +1,11 @@
 """Finds another gateway with our name, such as one started from a copy of our SD card.
 
 Both have the same client id, so at the broker each connection ends the other's, and neither ever
-sees the other online. But each hears the status topic that both publish to. The ``id`` of a status
-names the run (a random word of the process) and counts its connections. A status of another run is
-no sign by itself: an earlier life of this gateway left one, and the broker may publish its last
-will late. It is a sign where the other run makes a new connection after our own status was there.
-The epoch is no such mark: a copied database has ours, and a new database has another.
+sees the other online. But each receives the status topic that both publish to. The ``id`` of a
+status names the run (a random word of the process) and counts its connections. A status of another
+run proves nothing by itself: an earlier run of this gateway left one, and the broker may publish
+its last will late. It is proof if the other run makes a new connection after our own status was
+there. The epoch does not help: a copied database has ours, and a new database has another.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-QUIET_S: Final = 900.0  # connected this long, and nothing heard of it: it is gone
-_RUNS_MAX: Final = 8  # remembered; anybody who may publish there can make up any number
-_HELD_S: Final = 20.0  # a connection that lasts as long did not end by itself
-_STRIKES: Final = 2  # fewer than the status topic has, which is in flight meanwhile
+QUIET_S: Final = 900.0  # after so long a connection without a sign of the twin, it is gone
+_RUNS_MAX: Final = 8  # remembered; anybody who may publish there can invent any number of runs
+_HELD_S: Final = 20.0  # a connection that lasted this long was not refused at once
+_STRIKES: Final = 2  # fewer than for the status topic, which is in flight at the same time
 _IDENTITY: Final = re.compile(r"[^/]+/(\w{1,64})/[0-9]+/([0-9a-f]{1,16})-([0-9]{1,9})-.+", re.ASCII)
 
 
@@ -43,7 +43,7 @@ class Voice(NamedTuple):
 
 
 def voice_of(body: bytes) -> Voice | None:
-    """Return who published a status; None if it is not as a gateway writes it."""
+    """Return who published a status; None if no gateway would write it so."""
     try:
         said = json.loads(body)
         epoch, run, connection = _IDENTITY.fullmatch(said["id"]).groups()  # type: ignore[union-attr]
@@ -56,16 +56,16 @@ class Twin:
     """Listens for one over all connections of an uplink; the sender's thread uses it."""
 
     def __init__(self, origin: Origin, run: str, quiet_s: float = QUIET_S) -> None:
-        """``run`` is in our own statuses."""
+        """Set up; ``run`` is the word in our own statuses."""
         self.topic = gateway_topic(origin.site, origin.gateway, "status")
         self._origin = origin
         self._run = run
         self._quiet_s = quiet_s
         self._ours = False  # our own status was there
-        self._first: dict[str, int] = {}  # other run -> its first connection heard of
+        self._first: dict[str, int] = {}  # other run -> the first of its connections seen
         self._found: Voice | None = None
         self._since_s = 0.0  # Unix seconds
-        self._heard_at = 0.0  # of it, or the begin of our connection; monotonic
+        self._heard_at = 0.0  # last sign of it, or begin of our connection; monotonic
         self._taken_over = 0
         self._asked: int | None = None  # packet number of the subscription, until it is answered
         self._strikes = 0
@@ -85,7 +85,7 @@ class Twin:
 
         """
         self._heard_at = time.monotonic()
-        if self._asked is not None:  # some brokers end the connection instead of an answer
+        if self._asked is not None:  # some brokers end the connection instead of answering
             self._strikes += 1
         elif self._strikes >= _STRIKES and time.monotonic() - self._began < _HELD_S:
             self._strikes = 0  # connections end without the subscription, too: it was not the cause
@@ -94,11 +94,11 @@ class Twin:
         if self._strikes >= _STRIKES:
             self._deaf("the connection ends each time")
         else:
-            self._asked = NO_PACKET  # if this fails, it may have gone out, and be the reason
+            self._asked = NO_PACKET  # if this fails, the request may have gone out as the reason
             self._asked = connection.subscribe([self.topic])
 
     def answered(self, answer: Subscribed) -> bool:
-        """Take the broker's answer to a subscription; say whether it was this one."""
+        """Handle the broker's answer to a subscription; return whether it was for this one."""
         if answer.packet != self._asked:
             return False
         self._asked, self._strikes = None, 0
@@ -124,7 +124,7 @@ class Twin:
             self._asked = None  # that was the reason, not the subscription
 
     def heard(self, body: bytes, retained: bool) -> None:
-        """Take in what was published on our status topic."""
+        """Handle a message on our status topic."""
         voice = voice_of(body)
         if voice is None:
             return
@@ -156,14 +156,14 @@ class Twin:
         self._found, self._heard_at = voice, time.monotonic()
 
     def look(self) -> None:
-        """Forget it when nothing was heard of it for long; call it while connected."""
+        """Forget the twin after a long time without a sign of it; call this while connected."""
         if self._found is not None and time.monotonic() - self._heard_at > self._quiet_s:
             _LOG.info("the other gateway with this name is gone")
             self._found = None
             self._first.clear()
 
     def document(self) -> dict[str, Any]:
-        """Say what is known, for ``status``."""
+        """Return what is known about the twin, for ``status``."""
         state = "found" if self._found else "none" if self._ours else "unknown"
         return {
             "state": state,

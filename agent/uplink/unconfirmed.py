@@ -1,4 +1,4 @@
-"""What the broker may have and the collector has yet to confirm; after a while it is sent again."""
+"""Messages that the broker may have and the collector must confirm; sent again after a while."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from agent.store.ranges import Range, Ranges
 if TYPE_CHECKING:
     from agent.store.reader import Reader
 
-UNCONFIRMED_MAX = 2000  # messages that the broker has, and the collector has not confirmed
+UNCONFIRMED_MAX = 2000  # messages that the broker has and the collector has not confirmed
 
 
 class Unconfirmed:
     """The messages that only the collector can confirm; the sender's thread uses it."""
 
     def __init__(self, timeout_s: float) -> None:
-        """``timeout_s``: a message goes again if the collector was there so long without a word."""
+        """Set up; after ``timeout_s`` of the collector's time online a message is sent again."""
         self._timeout_s = timeout_s
         self.resent = 0
         self._online = False
-        # only while it is there can it confirm anything: so much of that time there was, s
+        # the collector can confirm only while it is online: for how long it was, in s
         self._online_s = 0.0
         self._online_since = 0.0  # monotonic
         # seq -> when the broker took it, by that time; the oldest first
@@ -30,38 +30,38 @@ class Unconfirmed:
         self._sent = Ranges()  # what the broker may have, as far as it is not confirmed
 
     def __len__(self) -> int:
-        """Return how many messages the broker has for sure."""
+        """Return how many messages the broker certainly has."""
         return len(self._taken)
 
     def __contains__(self, seq: int) -> bool:
-        """Whether the broker has it, and the collector may yet confirm it."""
+        """Whether the broker has a message that the collector may still confirm."""
         return seq in self._taken
 
     @property
     def full(self) -> bool:
-        """Whether the collector has to confirm something before more is sent."""
+        """Whether the collector must confirm something before the agent may send more."""
         return len(self._taken) >= UNCONFIRMED_MAX
 
     def be_online(self, online: bool) -> None:
-        """Take note that the collector is there, or not."""
+        """Take note that the collector is online, or not."""
         self._online_s, self._online_since = self._waited_s(), time.monotonic()
         self._online = online
 
     def _waited_s(self) -> float:
-        """Return how long the collector has been there, over all connections."""
+        """Return how long the collector has been online, over all connections."""
         since_s = time.monotonic() - self._online_since if self._online else 0.0
         return self._online_s + since_s
 
     def sent(self, seq: int) -> None:
-        """Take note that it goes to the broker."""
+        """Take note that a message goes to the broker."""
         self._sent.add(seq, seq)
 
     def not_taken(self, seq: int) -> None:
-        """Take note that the broker has not passed it on."""
+        """Take note that the broker has not forwarded a message."""
         self._sent.remove(seq, seq)
 
     def taken(self, seq: int) -> None:
-        """Take note that the broker has it."""
+        """Take note that the broker has a message."""
         self._taken[seq] = self._waited_s()
 
     def confirm(self, seq: int) -> bool:
@@ -71,7 +71,7 @@ class Unconfirmed:
         return new
 
     def confirm_all(self, ranges: Sequence[Range], outbox: Reader) -> list[int]:
-        """Take note of all that the collector has; return which of it is in the outbox.
+        """Take note of all that the collector has; return which of these are in the outbox.
 
         Raises:
             StoreError: the outbox cannot be read.
@@ -88,14 +88,14 @@ class Unconfirmed:
         return found
 
     def wait_s(self) -> float | None:
-        """Return how long until the next message is to be sent again; None if there is none."""
+        """Return how long until a message must be sent again; None if there is none."""
         first = next(iter(self._taken.values()), None)
         if first is None or not self._online:
             return None
         return max(0.0, first + self._timeout_s - self._waited_s())
 
     def overdue(self) -> int | None:
-        """Return the highest of the numbers that are to be sent again, and let them go."""
+        """Return the highest number to be sent again, and forget all of them."""
         if self.wait_s() != 0:
             return None
         due = self._waited_s() - self._timeout_s

@@ -1,9 +1,9 @@
-"""What has to wait on one connection: topics that are held or denied, messages that are parked.
+"""What must wait on one connection: topics that are held or denied, messages that are parked.
 
 If the broker answers that nobody is subscribed to a topic, or that its queue is full, the messages
-of that topic are **held**: they stay in the outbox, and one of them asks again every
-``unsubscribed_retry_s``. Other topics go on. A topic that the broker does not let us publish to
-(``agent.uplink.denials``) is treated likewise. A message that the broker will never take is
+of that topic are **held**: they stay in the outbox, and the agent tries one of them every
+``unsubscribed_retry_s``. Other topics continue. The agent does the same for a topic that the broker
+does not let it publish to (``agent.uplink.denials``). A message that the broker will never take is
 **parked** until the next connection.
 """
 
@@ -29,10 +29,10 @@ class Waiting:
     def __init__(self, denials: Denials, link: Link, retry_s: float) -> None:
         self._denials, self._link, self._retry_s = denials, link, retry_s
         self.parked: set[int] = set()
-        self._refused: dict[int, Topic] = {}  # those of them whose topic was denied -> topic
-        self._pardoned: set[int] = set()  # parked for that once, and not any more
-        self._held: dict[Topic, float] = {}  # topic -> when one message may ask again, monotonic
-        self.asking: set[Topic] = set()  # held or denied topics whose next message asks
+        self._refused: dict[int, Topic] = {}  # parked because of a denied topic -> that topic
+        self._pardoned: set[int] = set()  # were parked because of their topic, and are no longer
+        self._held: dict[Topic, float] = {}  # topic -> when to try it again, monotonic
+        self.asking: set[Topic] = set()  # held or denied topics whose next message tries again
         self._show()
 
     def _show(self) -> None:
@@ -40,21 +40,21 @@ class Waiting:
         self._link.held, self._link.denied = tuple(self._held), self._denials.topics
 
     def passed_over(self) -> list[Topic]:
-        """Return the topics of which nothing is to be sent now."""
+        """Return the topics whose messages must wait now."""
         waiting = [*self._held, *self._denials.topics]
         return [topic for topic in waiting if topic not in self.asking]
 
     def wait_s(self) -> float | None:
-        """Return how long until a topic may ask; None if none waits."""
+        """Return how long until a topic may be tried; None if none waits."""
         waits = [at - time.monotonic() for at in self._held.values()]
         if (denied_s := self._denials.wait_s()) is not None:
             waits.append(denied_s)
         return min(waits, default=None)
 
     def let_ask(self) -> bool:
-        """Let one message of each topic ask whose time has come; return whether there is any.
+        """Try each topic whose time has come with one message; return whether there is any.
 
-        It asks now, or as soon as there is one.
+        If no message waits, the next one that comes is the try.
         """
         now = time.monotonic()
         due = [topic for topic, time_s in self._held.items() if time_s <= now]
@@ -64,11 +64,11 @@ class Waiting:
         return bool(due)
 
     def ask_soon(self) -> None:
-        """Let all held topics ask: the collector has come."""
+        """Try all held topics soon: the collector has come online."""
         self._held = dict.fromkeys(self._held, time.monotonic())
 
     def is_denied(self, topic: Topic) -> bool:
-        """Return whether a message beside the outbox has to wait; if it may ask, it does not."""
+        """Whether a message outside the outbox must wait for its topic; not if it may try it."""
         if topic not in self._denials:
             return False
         asks = topic in self.asking
@@ -84,7 +84,7 @@ class Waiting:
         self._show()
 
     def deny(self, topic: Topic, seq: int | None, reason: str) -> None:
-        """Let a topic wait that the broker denies; ``seq`` is the message that it answered."""
+        """Let a denied topic wait; ``seq`` is the message that the broker answered."""
         self._denials.deny(topic, reason)
         self._link.last_error = reason
         if seq is not None and seq not in self._pardoned:
@@ -92,9 +92,9 @@ class Waiting:
         self._show()
 
     def taken(self, topic: Topic) -> bool:
-        """Return whether a topic was denied until now: the broker has taken a message of it.
+        """Take note that the broker took a message of a topic; return if that was denied before.
 
-        Then what was refused because of its topic is sent again.
+        Then messages that were refused because of this topic are sent again.
         """
         if not self._denials.taken(topic):
             return False
@@ -107,7 +107,7 @@ class Waiting:
         return True
 
     def hold(self, topic: Topic, reason: str) -> None:
-        """Hold a topic: nobody would get its messages, or the broker is full."""
+        """Hold a topic: nobody would receive its messages, or the broker's queue is full."""
         if not self._held:
             _LOG.warning("messages on %s, perhaps others, are held: %s", printable(topic), reason)
         self._held[topic] = time.monotonic() + self._retry_s
@@ -116,7 +116,7 @@ class Waiting:
         self._show()
 
     def release(self, topic: Topic) -> bool:
-        """Hold a topic no longer; return whether it was held."""
+        """Stop holding a topic; return whether it was held."""
         if self._held.pop(topic, None) is None:
             return False
         self.asking.discard(topic)

@@ -1,7 +1,7 @@
-"""The window of one connection: what the broker has not answered yet, and how much that may be.
+"""The window of one connection: the messages that the broker has not answered, and their limit.
 
-MQTT 5 calls its size the receive maximum. It is 1 while it is not known which topic makes the
-broker end the connection (``agent.uplink.denials``).
+MQTT 5 calls its size the receive maximum. It is 1 while the agent searches for the topic that makes
+the broker end the connection (``agent.uplink.denials``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Sent(NamedTuple):
     """A message that the broker has not answered yet."""
 
     topic: Topic
-    seq: int | None  # None: no message of the outbox but a status, or what is gone
+    seq: int | None  # None: not from the outbox, but a status or a gone message
     status: bool = False
 
 
@@ -28,11 +28,11 @@ class Window:
     """The messages in flight; the sender's thread uses it."""
 
     def __init__(self, denials: Denials, size_max: int, timeout_s: float) -> None:
-        """``timeout_s``: how long the broker may take for an answer."""
+        """Set up; the broker must answer within ``timeout_s``."""
         self._denials, self._size_max, self._timeout_s = denials, size_max, timeout_s
         self._in_flight: dict[int, Sent] = {}  # by packet number
         self._seqs: set[int] = set()  # the numbers of those
-        self._progress = time.monotonic()  # of the last answer, or the first unanswered message
+        self._progress = time.monotonic()  # time of the last answer, or of the first message
 
     def __len__(self) -> int:
         """Return how many messages are in flight."""
@@ -44,7 +44,7 @@ class Window:
 
     @property
     def full(self) -> bool:
-        """Whether an answer has to come before the next message."""
+        """Whether an answer must come before the next message."""
         return len(self._in_flight) >= (1 if self._denials.suspicious else self._size_max)
 
     @property
@@ -58,7 +58,7 @@ class Window:
         return any(sent.status for sent in self._in_flight.values())
 
     def add(self, packet: int | None, sent: Sent) -> None:
-        """Wait for the answer to a packet; None: it may have gone out, or not."""
+        """Wait for the answer to a packet; None: the packet may or may not have gone out."""
         if not self._in_flight:
             self._progress = time.monotonic()
         if packet is None:
@@ -69,7 +69,7 @@ class Window:
             self._seqs.add(sent.seq)
 
     def answered(self, packet: int) -> Sent | None:
-        """Return what the broker has answered, which is not in flight any more."""
+        """Return the message that the broker answered, which is no longer in flight."""
         self._progress = time.monotonic()
         sent = self._in_flight.pop(packet, None)
         if sent is not None and sent.seq is not None:
@@ -77,10 +77,10 @@ class Window:
         return sent
 
     def check(self) -> None:
-        """Look whether the broker answers.
+        """Check that the broker still answers.
 
         Raises:
-            LinkError: it has not for too long.
+            LinkError: it has not answered for too long.
 
         """
         waited = time.monotonic() - self._progress

@@ -1,11 +1,11 @@
-"""What the collector says is believed if it is signed, and has not been said before.
+"""Accepts a message of the collector only if it is signed and not a replay.
 
     {"state":"online","counter":1790000000000,"signature":"…"}
 
-The signature is by a key of the role collector, over the topic, which names site and gateway, and
-the message. The counter rises with each word of a key. A broker repeats what it retains, so the
-last word may come again; an older one is a replay. The highest counter of each key and topic is
-stored with the next commit.
+A key of the role collector signs the topic, which names site and gateway, and the message. The
+counter rises with each message of a key. A broker repeats retained messages, so the last one may
+come again; an older one is a replay. The highest counter of each key and topic is stored with the
+next commit.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
 
 
 class Rejected(Exception):
-    """What was said cannot be used."""
+    """A message cannot be used."""
 
     def __init__(self, cause: Cause, reason: str) -> None:
         super().__init__(reason)
@@ -47,18 +47,18 @@ class Rejected(Exception):
 
 
 class Words:
-    """Tells the collector's words from all others; the sender's thread uses it."""
+    """Finds the collector's messages among all others; the sender's thread uses it."""
 
     def __init__(self, trust: Trust, unsigned: bool) -> None:
-        """``unsigned``: believe everybody."""
+        """Set up; with ``unsigned`` it believes everybody."""
         self._trust = trust
         self._unsigned = unsigned
         self._counters: dict[str, int] = {}  # topic and key -> the highest
-        self._latest: dict[str, str] = {}  # topic -> key of the word that holds
+        self._latest: dict[str, str] = {}  # topic -> key of the message that is in force
         self._news: SimpleQueue[tuple[str, int]] = SimpleQueue()  # sender -> loop
 
     def connected(self, counters: Mapping[str, int]) -> None:
-        """Begin with the keys as they are, and the counters that were stored."""
+        """Begin with the present keys and the stored counters."""
         if not self._unsigned:
             self._trust.read()
         for name, counter in counters.items():
@@ -66,14 +66,14 @@ class Words:
         self._latest = {}
 
     def renewed(self) -> bool:
-        """Whether the keys have changed, so that another word may hold now."""
+        """Whether the keys have changed, so that another message may be in force now."""
         return not self._unsigned and self._trust.renewed()
 
     def read(self, topic: str, body: bytes) -> dict[str, Any]:
-        """Return what was said.
+        """Return the content of a message.
 
         Raises:
-            Rejected: it is not believed.
+            Rejected: the message is not accepted.
 
         """
         message, signature = parted(body)
@@ -91,7 +91,7 @@ class Words:
 
     def _count(self, topic: str, key_id: str, counter: Any) -> None:
         if not is_number(counter) or not 0 < counter <= _COUNTER_MAX:
-            raise Rejected("malformed", "counter is wanted")
+            raise Rejected("malformed", "counter is missing or wrong")
         name = f"{topic}/{key_id}"
         last = self._counters.get(name, 0)
         again = counter == last and self._latest.get(topic, key_id) == key_id
@@ -103,7 +103,7 @@ class Words:
             self._news.put((name, counter))
 
     def news(self) -> dict[str, int]:
-        """Return the counters that rose since the last call, to be stored; for the loop."""
+        """Return the counters that rose since the last call, for the loop to store."""
         found: dict[str, int] = {}
         try:
             while True:
@@ -113,7 +113,7 @@ class Words:
             return found
 
     def document(self) -> dict[str, Any]:
-        """Say who is believed, for ``status``."""
+        """Return who is believed, for ``status``."""
         return {"unsigned": self._unsigned} | self._trust.document()
 
 
@@ -123,5 +123,5 @@ def _json(message: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise Rejected("malformed", "no JSON") from error
     if not isinstance(said, dict):
-        raise Rejected("malformed", "no JSON object")
+        raise Rejected("malformed", "it is not a JSON object")
     return said
