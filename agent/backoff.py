@@ -1,8 +1,8 @@
-"""How long to wait before the next try of what failed: exponential backoff with full jitter.
+"""How long to wait before the next attempt after a failure: exponential backoff with full jitter.
 
-The bound of the wait doubles with each failure in a row. The wait is random below it, so that a
-fleet whose broker comes back does not come back in step (Brooker, "Exponential Backoff And Jitter",
-AWS 2015). What is tried, and what counts as a success, its user says; it has no clock.
+The upper bound of the wait doubles with each failure in a row. The wait is random below it, so that
+the gateways of a fleet do not all reconnect at the same time (Brooker, "Exponential Backoff And
+Jitter", AWS 2015). The caller decides what is tried and what is a success; this has no clock.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Final
 
 STEADY_S: Final = 20.0
 _FACTOR: Final = 2.0
-_DOUBLINGS_MAX: Final = 32  # beyond, a float would overflow in the end
+_DOUBLINGS_MAX: Final = 32  # without a limit, a float would overflow in the end
 
 
 class Backoff:
-    """The waits of one thing that is tried again and again."""
+    """The waits of one thing that is tried repeatedly."""
 
     def __init__(self, first_s: float, max_s: float) -> None:
-        """``first_s`` bounds the first wait, ``max_s`` every wait; seconds."""
+        """Set up; ``first_s`` bounds the first wait, ``max_s`` every wait; seconds."""
         self._first_s = first_s
         self._max_s = max_s
         self.failures = 0  # since the last success
@@ -29,13 +29,13 @@ class Backoff:
         self.failures += 1
 
     def succeeded(self) -> None:
-        """Begin anew: the wait after the next failure is short."""
+        """Reset: the wait after the next failure is short again."""
         self.failures = 0
 
     def lasted(self, seconds: float) -> None:
         """Count a connection as a success if it held for ``STEADY_S``, or the longest wait.
 
-        One that is accepted and breaks at once, again and again, is none.
+        A connection that is accepted and breaks at once, again and again, is no success.
         """
         if seconds >= min(STEADY_S, self._max_s):
             self.succeeded()
@@ -48,5 +48,5 @@ class Backoff:
         return min(self._max_s, self._first_s * _FACTOR ** min(self.failures - 1, _DOUBLINGS_MAX))
 
     def wait_s(self) -> float:
-        """Return the seconds to wait before the next try; 0 after a success."""
+        """Return the seconds to wait before the next attempt; 0 after a success."""
         return random.uniform(0, self.bound_s)  # noqa: S311 - no secret

@@ -1,10 +1,9 @@
-"""The gateway's time: steady for all that has an order, and the wall's for all that is told.
+"""The gateway's two times: steady time orders everything; wall time is stored, sent and shown.
 
-A gateway boots in 1970, or an hour off, and is put right while it runs. What arrives is therefore
-stamped by a **steady** time, which only goes on, at the pace of ``time.monotonic``; the wall's time
-is that and a **correction**, which changes when the clock is set. Alignment, scores and
-forecasts know the steady time only, so that no step of the clock reorders, loses or interrupts
-anything; what is stored, sent and shown has the wall's.
+A gateway may boot in 1970, or an hour off, and its clock is set while it runs. Arrivals therefore
+get a **steady** time, which only moves forward, at the pace of ``time.monotonic``. Wall time is
+steady time plus a **correction**, which changes when the clock is set. Alignment, scores and
+forecasts use only steady time, so no step of the clock reorders, loses or interrupts anything.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ STEP_S: Final = (
     0.5  # a time server lets a clock run faster or slower up to this, and sets it beyond
 )
 
-_BUILT_S: Final = 1_735_689_600.0  # 2025-01-01: a clock before this software's time was never set
+_BUILT_S: Final = 1_735_689_600.0  # 2025-01-01, before this software: an earlier clock is not set
 
 _SECONDS_MAX: Final = 1e10  # some 300 years
 _PACKED = struct.Struct("<3d")  # as in ``_Known``; NaN for None
@@ -37,7 +36,7 @@ _TIME_ERROR = 5
 
 
 class Timex(ctypes.Structure):
-    """The beginning of the kernel's ``struct timex``, and room for the rest of it."""
+    """The beginning of the kernel's ``struct timex``, and space for the rest of it."""
 
     _fields_ = (
         ("modes", ctypes.c_uint),  # 0: only read
@@ -54,12 +53,12 @@ class Step(NamedTuple):
     """The clock was set."""
 
     by_s: float  # how far, forward if positive
-    # steady time since when the clock had not been in step with a time server; None: it was
+    # steady time since when no time server had kept the clock; None: one did
     unsure_since_s: float | None
 
 
 class _Known(NamedTuple):
-    """What a clock goes on from."""
+    """The saved state from which a clock continues."""
 
     steady_s: float
     correction_s: float
@@ -67,12 +66,12 @@ class _Known(NamedTuple):
 
 
 class Clock:
-    """Steady and wall's time; one thread uses it.
+    """Steady time and wall time; one thread uses it.
 
     Args:
         quality: Says whether a time server keeps the clock.
         wall: Unix seconds; may be set at any time.
-        monotonic: Seconds since some moment; only goes on.
+        monotonic: Seconds since some moment; never goes back.
 
     """
 
@@ -85,17 +84,17 @@ class Clock:
         self._quality = quality or clock_quality
         self._wall, self._monotonic = wall, monotonic
         self._began_s = wall() - monotonic()
-        self.correction_s = 0.0  # the wall's time - the steady time
-        self._behind = False  # the wall's time is one that has been already
+        self.correction_s = 0.0  # wall time - steady time
+        self._behind = False  # whether the wall clock is behind the latest known time
         self._unsure_since_s: float | None = None  # see ``Step``
-        self.synced = False  # as of the last look
+        self.synced = False  # at the last look
         self._judge()
 
     def restore(self, *saved: bytes) -> None:
-        """Go on from the latest of what ``to_bytes`` and ``packed`` returned in runs before."""
+        """Continue from the latest state that ``to_bytes`` and ``packed`` returned earlier."""
         readable = [known for one in saved if (known := _known(one)) is not None]
         if len(readable) < len(saved):
-            _LOG.warning("a saved state of the clock cannot be read; going on without it")
+            _LOG.warning("a saved state of the clock cannot be read; the agent continues without")
         if not readable:
             return
         known = max(readable, key=lambda known: known.steady_s)
@@ -105,11 +104,11 @@ class Clock:
         if self.steady_s() < known.steady_s:  # a clock without a battery
             self._behind = True
             self._began_s = known.steady_s - self._monotonic()
-            _LOG.warning("the clock is behind the last time known; going on from that")
+            _LOG.warning("the clock is behind the last known time; the agent continues from that")
         self._judge()
 
     def monotonic_s(self) -> float:
-        """Return the moment by which arrivals are known."""
+        """Return the moment for the arrival of something, seconds."""
         return self._monotonic()
 
     def steady_s(self, monotonic_s: float | None = None) -> float:
@@ -117,16 +116,16 @@ class Clock:
         return self._began_s + (self._monotonic() if monotonic_s is None else monotonic_s)
 
     def wall_s(self, monotonic_s: float | None = None) -> float:
-        """Return the wall's time, Unix seconds, as far as known."""
+        """Return wall time, Unix seconds, as far as known."""
         return self.steady_s(monotonic_s) + self.correction_s
 
     def quality(self) -> ClockQuality:
-        """Return whether the wall's time can be trusted."""
+        """Return how far wall time can be trusted."""
         never_set = self._behind or self._wall() < _BUILT_S
         return "unsynced" if never_set else self._quality()
 
     def look(self) -> Step | None:
-        """Say whether the clock was set since the last look, and go by it from now on."""
+        """Return the step if the clock was set since the last look, and use the new time."""
         apart = self._wall() - self.wall_s()
         if self._behind and apart < 0:
             return None
@@ -140,7 +139,7 @@ class Clock:
         return Step(apart, unsure)
 
     def _judge(self) -> None:
-        """Remember since when the clock has not been kept by a time server."""
+        """Remember since when no time server has kept the clock."""
         self.synced = self.quality() == "synced"
         if self.synced:
             self._unsure_since_s = None
@@ -148,7 +147,7 @@ class Clock:
             self._unsure_since_s = self.steady_s()
 
     def to_bytes(self) -> bytes:
-        """Return what the next run goes on from."""
+        """Return the state from which the next run continues."""
         known = {
             "correction_s": self.correction_s,
             "steady_s": self.steady_s(),
@@ -163,7 +162,7 @@ class Clock:
 
 
 def _known(saved: bytes) -> _Known | None:
-    """Return what is saved; None where that is damaged: a disk may have anything."""
+    """Return the saved state; None if it is damaged."""
     try:
         if len(saved) != _PACKED.size:  # the JSON is longer
             known = _Known(**json.loads(saved))
@@ -186,12 +185,12 @@ def clock_quality() -> ClockQuality:
 
 @functools.cache
 def _libc() -> ctypes.CDLL:
-    """Once: each one makes classes of its own, which an agent that runs for years would litter."""
+    """Load libc once: each load makes new classes, which would use more and more memory."""
     return ctypes.CDLL(None)
 
 
 def quality_of(state: int, status: int) -> ClockQuality:
-    """Return what the kernel's answer and the status in it mean, see ``adjtimex(2)``."""
-    if state == -1:  # a sandbox may forbid even asking
+    """Return the quality that the kernel's answer and its status mean, see ``adjtimex(2)``."""
+    if state == -1:  # a sandbox may forbid even this call
         return "unknown"
     return "unsynced" if state == _TIME_ERROR or status & _STA_UNSYNC else "synced"

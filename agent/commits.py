@@ -26,7 +26,7 @@ from agent.uplink.handover import Relay
 from agent.uplink.sender import DELETED_MAX
 from models.errors import StoreError
 
-CLOCK: Final = "_clock"  # among the streams' states; no stream's name begins like this
+CLOCK: Final = "_clock"  # a key among the streams' states; no stream's name begins like this
 _DRAIN_S = 0.1  # between two commits while many messages are deleted
 
 
@@ -39,9 +39,9 @@ class Commits:
         inputs: By name; each is told which of its chunks are stored.
         relay: The uplink; it is told what is deleted, and what cannot be stored.
         notifier: Tells systemd what cannot be stored.
-        clock: Its state is committed, too.
-        batch: Committed first.
-        state_interval_s: Seconds between two times that the whole memory is saved.
+        clock: Its state is also committed.
+        batch: The first batch to commit.
+        state_interval_s: Seconds between two saves of the whole memory.
 
     """
 
@@ -62,21 +62,21 @@ class Commits:
         self._relay, self._notifier, self._clock = relay, notifier, clock
         self._state_interval_s = state_interval_s
         self._trouble = Trouble()  # of the store
-        # of the chunks in the batch, monotonic seconds
+        # arrival of the chunks in the batch, monotonic seconds
         self._arrivals: deque[float] = deque(maxlen=LATENCIES_KEPT)
-        self._tokens: dict[str, list[int]] = {}  # of chunks not committed, by input
+        self._tokens: dict[str, list[int]] = {}  # of uncommitted chunks, by input
         self._next_save = time.monotonic()
         self._samples = 0  # committed
         self._more_acknowledged = False
-        self._mended = 0  # database files, as of the last commit
+        self._mended = 0  # repaired database files, at the last commit
 
     @property
     def error(self) -> str | None:
-        """Why nothing can be stored; None if everything is."""
+        """Why nothing can be stored; None if everything is stored."""
         return self._trouble.error
 
     def took(self, chunks: Sequence[Chunk]) -> None:
-        """Record chunks whose readings are in the batch now."""
+        """Record chunks whose readings are now in the batch."""
         self._arrivals.extend(chunk.arrived_mono_s for chunk in chunks)
         for chunk in chunks:
             if chunk.token:
@@ -93,7 +93,7 @@ class Commits:
             self._tokens.pop(name, None)
 
     def interval_s(self, flush_interval_s: float) -> float:
-        """Return when to commit next: soon, where more was acknowledged than one commit deletes."""
+        """Return when to commit next: soon, if more was acknowledged than one commit deletes."""
         return min(flush_interval_s, _DRAIN_S) if self._more_acknowledged else flush_interval_s
 
     def commit(self, status: Callable[[], str] | None, stopping: bool) -> bool:
@@ -101,7 +101,7 @@ class Commits:
 
         Args:
             status: Returns the status to store after everything else; None: store none.
-            stopping: The agent ends in an orderly way.
+            stopping: The agent stops normally.
 
         Returns:
             Whether a damaged database file was repaired.
@@ -122,7 +122,7 @@ class Commits:
         except StoreError as error:
             self._samples += waiting - batch.rows()
             self._failed(error)
-            if not batch.acked:  # those are deleted
+            if not batch.acked:  # all of them are deleted
                 self._relay.committed(acked)
             return False
         if self._trouble.over():
@@ -140,24 +140,24 @@ class Commits:
         return self._mended > before
 
     def _save(self, stopping: bool) -> None:
-        """Put the streams' memory into the batch, whole where that is due."""
+        """Put the streams' memory into the batch, all of it if that is due."""
         now, batch = time.monotonic(), self.batch
         due = now >= self._next_save or stopping
         if due:
             self._next_save = now + self._state_interval_s
         self._streams.save(batch, self._store.readings.next_sample + batch.rows(), due, stopping)
         batch.clock = self._clock.packed()
-        # no write of its own, where what needs it is written to the same file
+        # no extra write, if the data that needs it goes to the same file
         if due or batch.messages or (batch.state and not batch.samples):
             batch.state[CLOCK] = {CLOCK: self._clock.to_bytes()}
 
     def _failed(self, error: StoreError) -> None:
-        """Keep what was not written in memory, and report it where that is possible."""
+        """Keep what was not written in memory, and report it if possible."""
         self._trouble.failed(error, self.batch, self._clock.wall_s())
         self._notifier.status(self._trouble.brief())
         self._relay.tell(self._trouble.news(self.batch))
-        self.save_soon()  # what waits, and is shed, has other numbers then
+        self.save_soon()  # if samples are dropped, the waiting ones get other numbers
 
     def counters(self) -> dict[str, int]:
-        """Return what was committed, and what could not be."""
+        """Return the counters of what was committed, and of what could not be."""
         return {"samples_committed": self._samples} | self._trouble.counters()

@@ -1,4 +1,4 @@
-"""Stored times that a wrong clock made, put right once a time server has set the clock."""
+"""Corrects stored times of a wrong clock, once a time server has set the clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Corrections:
-    """The corrections in progress, some of the work at each tick; the loop's thread uses it."""
+    """The corrections in progress; each tick does some of the work, in the loop's thread."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
@@ -26,8 +26,8 @@ class Corrections:
 
         Args:
             step: The step that the clock has just made.
-            streams: Streams whose samples have times of the gateway.
-            batch: Not stored yet.
+            streams: Streams whose samples have the gateway's times.
+            batch: The batch that is not stored yet.
 
         """
         if step.unsure_since_s is None:

@@ -5,8 +5,8 @@
                                  watchdog ┘  │         └───── [queue] <── uplink <───┘
     signals, socket ─commands─> [inbox] ─────┘ each answered after its commit
 
-Threads only enqueue. Everything between a reading and its commit happens here, in order, so that
-what is committed together belongs together. Only this thread writes to the database.
+Other threads only enqueue. Everything between a reading and its commit happens here, in order, so
+that data that belongs together is committed together. Only this thread writes to the database.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Daemon:
         door: Door | None = None,
         unwatched: Sequence[Unwatched] = (),
     ) -> None:
-        """``batch`` is committed first; ``parsers`` has none of inputs of ``unwatched``."""
+        """Set up; ``batch`` is the first; ``parsers`` has no inputs of ``unwatched`` streams."""
         self._config = config
         self._store = store
         self._streams = Streams(
@@ -128,7 +128,7 @@ class Daemon:
             config.store.state_interval_s,
         )
         self._batch = self._commits.batch
-        self._in_hand: Sequence[Chunk] = ()  # those that are being scored
+        self._in_hand: Sequence[Chunk] = ()  # the chunks that are being scored
         self._exchanging: set[str] = set()  # streams that are being exchanged
         self._stopping = False
         self._aborted = False
@@ -179,10 +179,10 @@ class Daemon:
             self._take_what_is_left()
         except StoreError:
             raise
-        except BaseException as error:  # also what a parser of another package may raise
-            _LOG.critical("the loop ended by a defect; start the agent again", exc_info=error)
+        except BaseException as error:  # a parser of another package may raise anything
+            _LOG.critical("a defect ended the loop; start the agent again", exc_info=error)
             self._rescue()
-            raise Defect("the loop ended by a defect; the log has its traceback") from error
+            raise Defect("a defect ended the loop; the log has its traceback") from error
         self._finish()
 
     def _start(self) -> None:
@@ -194,7 +194,7 @@ class Daemon:
             source.start(self._chunks.put)
             self._reading.append(source)
         self._relay.start()
-        self._commit()  # a first status, for those who ask before any reading
+        self._commit()  # stores a first status, for commands before the first reading
         self._control.open()
         self._notifier.ready()
         _LOG.info("ready: %d streams, %d inputs", len(self._streams), len(self._inputs))
@@ -257,7 +257,7 @@ class Daemon:
         """Do what is due once per interval. Feed the watchdog here: only a live loop gets here."""
         now = time.monotonic()
         if (step := self._clock.look()) is not None:
-            self._commits.save_soon()  # what is stored from now on has other times
+            self._commits.save_soon()  # data that is stored from now on has other times
             self._corrections.begin(step, self._streams.timed_by_arrival(), self._batch)
         self._streams.tick(self._batch)
         if now >= self._next_health:
@@ -271,9 +271,9 @@ class Daemon:
         self._notifier.watchdog()
 
     def _commit(self, with_status: bool = True) -> str | None:
-        """Commit the batch; return why that failed, if it did: the next tick tries it again."""
+        """Commit the batch; if that fails, return why: the next tick tries it again."""
         if self._commits.commit(self._status if with_status else None, self._stopping):
-            self._next_health = time.monotonic()  # tell central ops of the damage soon
+            self._next_health = time.monotonic()  # report the damage to central ops soon
         return self._commits.error
 
     def _state(self, _: Command) -> dict[str, Any]:
@@ -291,12 +291,12 @@ class Daemon:
         return {"stored": iso_time(self._clock.wall_s())}
 
     def _reload(self) -> None:
-        """Apply a new configuration that is ready; the commit before its answer follows."""
+        """Apply a new configuration that is ready; a commit follows, and then the answer."""
         prepared = self._reloads.turn(self._config)
         if prepared is None:
             return
         if prepared.changed or prepared.fleets or prepared.mended:
-            self._commit()  # what was scored belongs to the old settings and detectors
+            self._commit()  # scored data belongs to the old settings and detectors
             if prepared.fleets and self._commits.error:
                 self._reloads.done(
                     Refused(
@@ -339,10 +339,10 @@ class Daemon:
             self._relay.replace(uplink_of(config, self._store, self._quarantine.guard))
 
     def _rescue(self) -> None:
-        """Commit what the defect did not touch, and close; the rest is as after a kill.
+        """Commit what the defect did not touch, and close; the rest is lost as after a kill.
 
-        Nothing is committed of streams that were being scored or exchanged: their samples, memory
-        and messages belong together, and some of these are wrong. No status is committed, as the
+        It commits nothing of streams that were being scored or exchanged: their samples, memory and
+        messages belong together, and some of these are wrong. It commits no status, because the
         code that makes it may have failed.
         """
         self._control.stop()
@@ -363,7 +363,7 @@ class Daemon:
 
     def _stop_inputs(self) -> None:
         for source in self._reading:
-            source.ask_to_stop()  # all together, as each may take a moment
+            source.ask_to_stop()  # all at the same time, because each may take a moment
         while self._reading:
             self._reading.pop().stop()
 
@@ -376,7 +376,7 @@ class Daemon:
             self._take(chunks)
 
     def _finish(self) -> None:
-        """Commit, end the uplink, and commit what was acknowledged meanwhile."""
+        """Commit, end the uplink, and then commit what was acknowledged meanwhile."""
         self._commit()
         self._relay.stop()
         self._commit()
@@ -386,7 +386,7 @@ class Daemon:
         self._reloads.stop()
         if self._commits.error is not None:
             rows, messages = self._batch.rows(), len(self._batch.messages)
-            _LOG.error("could not store, and lost: %d samples, %d messages", rows, messages)
+            _LOG.error("could not store %d samples and %d messages; they are lost", rows, messages)
         _LOG.info("stopped")
 
     def _status(self) -> str:
@@ -404,7 +404,7 @@ def run(config_file: Path, checker: Checker) -> int:
         InterpreterMissing: no interpreter is installed that can run a network.
         StoreError: the database cannot be used.
         NotChecked: the checking process failed.
-        Defect: a mistake in the code ended the loop or a thread; all that is right is committed.
+        Defect: a mistake in the code ended the loop or a thread; all sound data is committed.
 
     """
     start_logging()
@@ -495,7 +495,7 @@ def _retention(table: StoreTable) -> Retention:
 
 
 def store_of(config: AgentConfig, kind: type[S]) -> S:
-    """Return the configured store, of this class; it is not open yet."""
+    """Return the configured store, of the given class, not opened yet."""
     return kind(
         config.store.directory,
         config.gateway.site,
@@ -510,7 +510,7 @@ def store_of(config: AgentConfig, kind: type[S]) -> S:
 
 
 def uplink_of(config: AgentConfig, store: Store, guard: Guard) -> Uplink | None:
-    """Return the configured uplink, or None; it does not send yet."""
+    """Return the configured uplink, not started yet; None if none is configured."""
     if config.mqtt is None:
         return None
     return Uplink(

@@ -1,7 +1,8 @@
-"""From the configured streams to fleets that score: a refused bundle costs its own stream only.
+"""Makes fleets from the configured streams: a refused bundle affects only its own stream.
 
-A stream whose bundle is refused runs the bundle that it ran last, else the baseline of its table,
-else it is not watched. What runs, and what is refused and why, is in the log and in the status.
+A stream whose bundle is refused runs the bundle that it ran last. If there is none, it runs the
+baseline of its table; otherwise nothing watches it. Log and status show what runs, what is refused
+and why.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from models.signing import signer_of
 
 _LOG = logging.getLogger(__name__)
 
-# two trials of a busy machine, of the bundle and of the one before, and what comes after them
+# on a busy machine: two trials, of the bundle and of the previous one, and what follows them
 CHOICE_S_MAX: Final = 2 * SECONDS_MAX + 60
 
 
 class Choice(NamedTuple):
-    """What a stream runs with."""
+    """What a stream runs."""
 
     table: StreamTable
     detector: Detector | None  # None: the stream is not watched
@@ -57,7 +58,7 @@ def its_baseline(table: StreamTable) -> Choice:
 
 
 def its_bundle(table: StreamTable, loaded: Loaded) -> Choice:
-    """Return the bundle of a stream, which is believed."""
+    """Return the trusted bundle of a stream."""
     return Choice(table, loaded.detector, loaded.bundle, Origin(_signer(loaded.bundle)))
 
 
@@ -81,11 +82,11 @@ class Chooser:
         self._loaded: dict[Path, Loaded | BundleError] = {}  # streams of a bundle share it
 
     def choose(self, table: StreamTable) -> Choice:
-        """Return what the stream runs with; ``origin`` says why it is not its own bundle.
+        """Return what the stream runs; ``origin`` says why that is not its own bundle.
 
         Raises:
             ConfigError: a limit does not fit the bundle, or the trusted keys cannot be read.
-            InterpreterMissing: there is nothing to score with.
+            InterpreterMissing: no interpreter is installed.
 
         """
         if table.bundle is None:
@@ -97,7 +98,7 @@ class Chooser:
         return its_bundle(table, loaded)
 
     def _load(self, path: Path) -> Loaded:
-        """Return the bundle at a path, or raise as the first time."""
+        """Return the bundle at a path, or raise the same error as the first time."""
         if path not in self._loaded:
             try:
                 self._loaded[path] = self._loader.load(path, self._manifest_of)
@@ -109,13 +110,13 @@ class Chooser:
         return found
 
     def _in_place(self, table: StreamTable, path: Path, why: str) -> Choice:
-        """Return what runs in place of the bundle at ``path``, which is refused."""
+        """Return what runs in place of the refused bundle at ``path``."""
         if (copy := self._loader.copy_of_previous(table.name)) is not None:
             try:
                 loaded = self._load(copy)
                 check_fit(self._config, table, loaded.detector)
             except (BundleError, ConfigError) as error:
-                why += f"; nor can its previous bundle run: {error}"
+                why += f"; its previous bundle cannot run, either: {error}"
             else:
                 origin = Origin(_signer(loaded.bundle), Refusal(path, why), "previous_bundle")
                 return Choice(table, loaded.detector, loaded.bundle, origin)
@@ -124,7 +125,7 @@ class Chooser:
             try:
                 check_fit(self._config, table, detector, limits=False)
             except ConfigError as error:
-                why += f"; nor can its baseline: {error}"
+                why += f"; its baseline cannot run, either: {error}"
             else:
                 return Choice(table, detector, None, Origin(None, Refusal(path, why), BASELINE))
         return Choice(table, None, None, Origin(None, Refusal(path, why)))
@@ -136,7 +137,7 @@ def log_refused(choices: Sequence[Choice]) -> None:
         if (refused := choice.origin.refused) is not None:
             name = choice.table.name
             _LOG.error(
-                "stream %s: bundle refused: %s. Until it is mended, %s",
+                "stream %s: bundle refused: %s. Until you correct this, %s",
                 *(name, refused.why, choice),
                 extra={STREAM: name},
             )
@@ -145,7 +146,7 @@ def log_refused(choices: Sequence[Choice]) -> None:
 def check_fit(
     config: AgentConfig, table: StreamTable, detector: Detector, limits: bool = True
 ) -> None:
-    """Raise ConfigError where the inputs of a stream, or its limits, do not fit a detector."""
+    """Raise ConfigError if the inputs of a stream, or its limits, do not fit a detector."""
     if limits:
         check_limits(table.name, table.limits, detector.manifest.channels)
     for source in config.inputs:
@@ -154,7 +155,7 @@ def check_fit(
 
 
 def fleets_of(choices: Sequence[Choice], summary_interval_s: float, clock: Clock) -> list[Fleet]:
-    """Return the streams that something watches; those of one detector share its network.
+    """Return the watched streams as fleets; the streams of one detector share its network.
 
     Raises:
         ConfigError: a limit does not fit the bundle.
@@ -184,7 +185,7 @@ def fleets_of(choices: Sequence[Choice], summary_interval_s: float, clock: Clock
 def unwatched_of(
     choices: Sequence[Choice], open_alarms: Callable[[str], Sequence[dict[str, Any]]]
 ) -> list[Unwatched]:
-    """Return the streams that nothing watches; ``open_alarms`` gives those of a stream."""
+    """Return the streams that nothing watches; ``open_alarms`` returns a stream's open alarms."""
     return [
         Unwatched(choice.table.name, choice.origin.refused, open_alarms(choice.table.name))
         for choice in choices
@@ -193,9 +194,9 @@ def unwatched_of(
 
 
 def _signer(bundle: Bundle) -> dict[str, str] | None:
-    """Return who signed a bundle that is believed, for ``status``."""
+    """Return who signed a trusted bundle, for ``status``."""
     try:
         signer = signer_of(bundle)
-    except SignatureInvalid:  # where it counts, it was refused for that
+    except SignatureInvalid:  # if signatures count, the bundle was refused before
         return None
     return None if signer is None else signer._asdict()

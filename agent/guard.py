@@ -1,4 +1,4 @@
-"""What a thread has in hand when a defect ends it; see ``agent.defects.quarantine``."""
+"""Knows what a thread is working on when a defect ends it; see ``agent.defects.quarantine``."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from models.errors import FieldwatchError
 
 
 class Guard:
-    """Knows what threads work on: ``with guard.over(body): ...``; one of a process.
+    """Knows what threads work on: ``with guard.over(body): ...``; one per process.
 
-    Set up before the threads start, and asked after they have ended.
+    It is set up before the threads start, and asked after they have ended.
     """
 
     def __init__(self) -> None:
         self.refused: frozenset[str] = frozenset()  # digests of what ended a thread too often
-        self.suspects: frozenset[str] = frozenset()  # of what ended one, and not too often
+        self.suspects: frozenset[str] = frozenset()  # of what ended one, but not too often
         self.innocent: set[str] = set()  # suspects that have passed
         self.ended_with: str | None = None  # digest
 
     def refuses(self, *parts: bytes) -> bool:
-        """Whether this is not to be worked on any more."""
+        """Whether threads must skip this."""
         return bool(self.refused) and digest(parts) in self.refused
 
     def over(self, *parts: bytes, last: bool = True) -> _Over:
         """Take note of what the thread works on until the end of the ``with``.
 
-        ``last``: no other thread works on it after that, so a suspect has passed then.
+        ``last``: no other thread works on it afterwards, so a suspect has then proved innocent.
         """
         return _Over(self, parts, last)
 
@@ -41,7 +41,7 @@ class _Over:
         self._guard, self._parts, self._last = guard, parts, last
 
     def __enter__(self) -> None:
-        """Nothing has ended yet."""
+        """Begin the work."""
 
     def __exit__(
         self,
@@ -49,7 +49,7 @@ class _Over:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Take note where it ends by what nobody handles, and where a suspect does not."""
+        """Take note of an unhandled exception, or of a suspect that passed."""
         guard = self._guard
         if kind is not None and not issubclass(kind, FieldwatchError):
             guard.ended_with = guard.ended_with or digest(self._parts)

@@ -1,10 +1,10 @@
-"""Logging: to stderr, and under systemd to the journal with fields of its own.
+"""Logging: to stderr, and under systemd to the journal with additional fields.
 
 A message about one stream or one input carries its name, so that ``journalctl
 FIELDWATCH_STREAM=pump-1`` finds it: ``_LOG.info("…", extra={STREAM: name})``.
 
-Messages may quote what comes from outside. Whoever wrote that can neither begin a line of the log,
-nor reach the terminal it is read in, nor stop the thread that logs it.
+Messages may quote text from outside. Such text can neither begin a new line of the log, nor control
+the reader's terminal, nor stop the thread that logs it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 
 
 
 def start_logging() -> None:
-    """Log to the journal where that listens, else to stderr."""
+    """Log to the journal if it listens, otherwise to stderr."""
     handler: logging.Handler = logging.StreamHandler()
     if "JOURNAL_STREAM" in os.environ:
         handler.setFormatter(PrefixFormatter("%(name)s: %(message)s"))
@@ -42,7 +42,7 @@ def start_logging() -> None:
 
 
 def set_level(level: str) -> None:
-    """Log from this level on, such as ``debug``; libraries tell no more than ``info``."""
+    """Log from this level on, such as ``debug``; libraries log no more than ``info``."""
     number = logging.getLevelNamesMapping()[level.upper()]
     logging.getLogger().setLevel(max(number, logging.INFO))
     for package in _OURS:
@@ -50,14 +50,14 @@ def set_level(level: str) -> None:
 
 
 def log_to_stderr(form: str, level: int) -> None:
-    """Log to stderr, in this form of ``logging``: of commands that people start."""
+    """Log to stderr in this format of ``logging``, for commands that people start."""
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter(form))
     logging.basicConfig(level=level, handlers=[handler])
 
 
 class JournalHandler(logging.Handler):
-    """Sends records to journald's socket; what that does not take goes to ``otherwise``."""
+    """Sends records to journald's socket; records that it does not take go to ``otherwise``."""
 
     def __init__(self, address: Path, otherwise: logging.Handler) -> None:
         super().__init__()
@@ -87,21 +87,21 @@ class JournalHandler(logging.Handler):
 
 
 def _field(name: str, value: bytes) -> bytes:
-    """Return a field as journald's native protocol has it; lines need their length before them."""
+    """Return a field in journald's native protocol; a text of several lines needs its length."""
     if b"\n" in value:
         return name.encode() + b"\n" + struct.pack("<Q", len(value)) + value + b"\n"
     return name.encode() + b"=" + value + b"\n"
 
 
 class LineFormatter(logging.Formatter):
-    """Makes one printable line of a message, and below it indented lines of a trace."""
+    """Makes one printable line of a message, and below it indented lines of a traceback."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the message in its line."""
         return printable(super().formatMessage(record), MESSAGE_CHARACTERS_MAX)
 
     def formatException(self, ei: Any) -> str:
-        """Return the trace; an exception's text may have come from outside."""
+        """Return the traceback; an exception's text may come from outside."""
         return indented(super().formatException(ei))
 
 

@@ -1,8 +1,7 @@
-"""Keeps small what an agent takes that runs for years: ``begin``, before anything else is loaded.
+"""Reduces the memory of an agent that runs for years; call ``begin`` before other imports.
 
-Without it an agent of ten streams takes 16 to 20 MB more, for nothing: pydantic
-(``models.unchecked``) 11, OpenSSL where there is no TLS 5, parts of numpy 1 that are not used 4,
-and what the C library keeps of memory that was given back 2.
+Without it an agent of ten streams wastes 16 to 20 MB: 11 for pydantic (``models.unchecked``), 5 for
+OpenSSL without TLS, 4 for unused parts of numpy 1, and 2 for freed memory that the C library keeps.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from typing import Any, Final
 
 from models import unchecked
 
-# numpy 1 loads them with itself, numpy 2 when they are used; paho asks urllib for proxies of kinds
-# that another package would have to bring
+# numpy 1 loads these at once, numpy 2 when they are used; paho asks urllib for proxies of kinds
+# that need another package
 _LATER: Final = ("numpy.fft", "numpy.ma", "numpy.polynomial", "numpy.random", "urllib.request")
-# what hashlib has without OpenSSL, by the version of Python; some distributions leave them out
+# what hashlib uses without OpenSSL, by the version of Python; some distributions omit them
 _HASHES: Final = ("_md5", "_sha1", "_sha3", "_blake2")
 _SHA2: Final = ("_sha2",) if sys.version_info >= (3, 12) else ("_sha256", "_sha512")
 
@@ -32,7 +31,7 @@ _MMAP_THRESHOLD_BYTES = 128 * 1024  # where it begins; set, it does not grow
 
 
 def begin() -> None:
-    """Leave out, or load when it is needed, what an agent need not have."""
+    """Omit what an agent does not need, or load it only when it is used."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     unchecked.choose()
     sys.meta_path.insert(0, _Later())
@@ -44,20 +43,20 @@ def begin() -> None:
 
 
 def _keep_little() -> None:
-    """Let glibc have one heap for all threads, and give back what is large at once."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # others have none
+    """Make glibc use one heap for all threads, and return large blocks at once."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)
         mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
 
 
 class _Later:
-    """Finds the modules of ``_LATER``, and has them loaded when something in them is used."""
+    """Finds the modules of ``_LATER``, which are loaded when something in them is used."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the module's place; None for all others, which others find."""
+        """Return the module's spec; None for all other modules."""
         spec = PathFinder.find_spec(name, path) if name in _LATER else None
         if spec is not None and spec.loader is not None:
             spec.loader = importlib.util.LazyLoader(spec.loader)
@@ -65,13 +64,13 @@ class _Later:
 
 
 class _NotRaised(OSError):
-    """Stands for errors of TLS as long as there is no TLS, which alone raises them."""
+    """Replaces the errors of TLS while TLS is not used: only TLS raises them."""
 
 
 class _LateSsl(ModuleType):
-    """The module ``ssl``, loaded when something of it is used.
+    """The module ``ssl``, loaded when something in it is used.
 
-    paho asks for these errors whenever it has read all there is, with TLS or without.
+    paho asks for these errors each time it has read everything, with TLS or without.
     """
 
     SSLWantReadError: type[OSError] = _NotRaised
@@ -79,7 +78,7 @@ class _LateSsl(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
-            raise AttributeError(name)  # the import system looks for some
+            raise AttributeError(name)  # the import system looks for some of these
         if sys.modules.get("ssl") is self:
             del sys.modules["ssl"]
         loaded = importlib.import_module("ssl")

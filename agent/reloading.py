@@ -52,10 +52,10 @@ class Prepared(NamedTuple):
     config: AgentConfig  # the running one with the settings that take effect
     changed: list[str]  # keys that take effect
     needs_restart: list[str]  # keys that do not, some with the reason
-    still_refused: Mapping[str, str]  # why a stream's bundle still cannot run, by its name
+    still_refused: Mapping[str, str]  # why a stream's bundle still cannot run, by the stream's name
     choices: Sequence[Choice] = ()  # of the streams that get another detector
-    fleets: Sequence[Fleet] = ()  # those streams
-    mended: Sequence[Choice] = ()  # of streams whose bundle is what stood in for it
+    fleets: Sequence[Fleet] = ()  # of those streams
+    mended: Sequence[Choice] = ()  # of streams whose bundle is valid again and already runs
 
     def answer(self) -> dict[str, Any]:
         """Return the result for the client."""
@@ -71,11 +71,11 @@ class Prepared(NamedTuple):
 
 
 class _Choices:
-    """What the streams of a new configuration run with; the thread uses it.
+    """Chooses what the streams of a new configuration run; the thread uses it.
 
     Args:
-        running: Each stream's detector now, of those that are watched.
-        refused: The bundles that are configured and refused, by their streams' names.
+        running: The present detector of each watched stream.
+        refused: The configured bundles that are refused, by their streams' names.
         loader: Loads bundles, as the configuration in effect trusts them.
         manifest_of: Reads a manifest in the checking process.
 
@@ -91,15 +91,15 @@ class _Choices:
         self._running, self._refused = running, refused
         self._loader, self._manifest_of = loader, manifest_of
         self.still_refused: dict[str, str] = {}  # why, by the stream's name
-        self.mended: list[Choice] = []  # bundles that are good again, and stood in for themselves
+        self.mended: list[Choice] = []  # bundles that are good again, and ran as their substitutes
         self._read: dict[Path, Bundle] = {}
         # by digest; streams of the same contents share one, and its network
         self._detectors = {detector.digest: detector for detector in running.values()}
 
     def of(self, table: StreamTable) -> Choice | None:
-        """Return what a stream is to run with; None: what it runs with now.
+        """Return what a stream must run; None: what it runs now.
 
-        What stands in for a refused bundle goes on while the bundle is refused.
+        The substitute for a refused bundle continues while the bundle is refused.
 
         Raises:
             BundleError: the bundle is refused.
@@ -226,11 +226,11 @@ class Reloads:
                 )
         for choice in outcome.mended:
             name = choice.table.name
-            _LOG.warning("stream %s: its bundle is mended; %s", name, choice, extra={STREAM: name})
+            _LOG.warning("stream %s: its bundle is valid again; %s", name, choice, extra={STREAM: name})
         for name, why in outcome.still_refused.items():
             _LOG.warning("stream %s: bundle still refused: %s", name, why, extra={STREAM: name})
         if self._needs_restart:
-            _LOG.warning("these need a restart: %s", "; ".join(self._needs_restart))
+            _LOG.warning("these settings need a restart: %s", "; ".join(self._needs_restart))
         return outcome.answer()
 
     def document(self) -> dict[str, Any]:

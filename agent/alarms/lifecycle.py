@@ -7,8 +7,8 @@
 
 A gap is closed at once: it is over when the agent reports it. A closed alarm does not change.
 States that a person sets (acknowledged, shelved, suppressed in the terms of ISA-18.2) would come
-between these two, in ``State`` and ``SHED_FIRST``. This does no I/O: it returns each change, and the
-stream stores, sends, counts and logs it. It loads no numpy, because the store imports it.
+between these two, in ``State`` and ``SHED_FIRST``. This does no I/O: it returns each change, and
+the stream stores, sends, counts and logs it. It loads no numpy, because the store imports it.
 """
 
 from __future__ import annotations

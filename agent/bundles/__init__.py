@@ -1,1 +1,1 @@
-"""From a bundle's file to a detector that may score, or a reason why not."""
+"""Turns a bundle's file into a detector that may score, or says why not."""

@@ -1,14 +1,14 @@
-"""What this gateway remembers of bundles: which it has tried, which ran, and which may run again.
+"""What this gateway remembers about bundles: which it tried, which ran, and which may run again.
 
-All of it is in the directory ``bundles`` beside the database:
+It is in the directory ``bundles`` beside the database:
 
     ran.json               networks that were tried, the highest version of each name that ran, and
                            the bundle that each stream ran last
-    DIGEST.fieldwatch      a copy of each of those; what no stream ran last is removed
-    NAME.downgrade         a person lets this version, and later ones, run again
+    DIGEST.fieldwatch      a copy of each of those; other copies are removed
+    NAME.downgrade         a person allows this version, and later ones, to run again
 
-Whatever is written is on the disk before it has its name. Where it cannot be written, the agent
-goes on with what it has in memory, and says so.
+A file is complete on the disk before it gets its name. If it cannot be written, the agent continues
+with what it has in memory, and logs this.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Ran:
 
     @classmethod
     def of(cls, document: Any) -> _Ran:
-        """Return what a document says; raise ValueError where it is none of ours."""
+        """Return the content of a document; raise ValueError if an agent did not write it."""
         match document:
             case {"tried": list(tried), "floors": dict(floors), "streams": dict(streams)}:
                 texts = [*tried, *floors, *streams, *streams.values()]
@@ -80,9 +80,7 @@ class Ledger:
             why = error.strerror
         except (ValueError, RecursionError) as error:
             why = str(error)
-        _LOG.error(
-            "%s cannot be read (%s): which bundles have run here is not known any more", path, why
-        )
+        _LOG.error("%s cannot be read (%s): the agent no longer knows which bundles ran", path, why)
         return _Ran()
 
     def tried(self, key: str) -> bool:
@@ -104,7 +102,7 @@ class Ledger:
         return version if allowed is None else min(version, allowed)
 
     def _allowed(self, name: str) -> int | None:
-        """Return the version down to which a person lets bundles of this name run again."""
+        """Return the lowest version of this name that a person allows to run again."""
         path = self.directory / f"{name}{_DOWNGRADE}"
         try:
             return int(read_file(path, _NUMBER_BYTES_MAX))
@@ -114,7 +112,7 @@ class Ledger:
             why = error.strerror
         except ValueError:
             why = "not a number"
-        _LOG.error("%s cannot be read, so it allows nothing: %s", path, why)
+        _LOG.error("%s cannot be read, so it permits no downgrade: %s", path, why)
         return None
 
     def copy_of_previous(self, stream: str) -> Path | None:
@@ -129,12 +127,12 @@ class Ledger:
     def note_running(
         self, running: Mapping[str, Bundle], streams: Collection[str], signed: bool
     ) -> None:
-        """Remember what runs now, with a copy, and forget what no stream needs any more.
+        """Remember what runs now, with a copy, and remove what no stream needs any more.
 
         Args:
             running: the bundle of each stream that runs another one than before.
-            streams: all that have a bundle configured; the others keep what they ran last.
-            signed: signatures are checked, so that versions count.
+            streams: all with a configured bundle; those not in ``running`` keep their last one.
+            signed: whether signatures are checked, so that versions count.
 
         """
         with self._lock:
@@ -163,7 +161,7 @@ class Ledger:
             self._clean()
 
     def _set_floor(self, name: str, version: int) -> None:
-        """Have the version that runs as the lowest of its name; lower, if a person allowed that."""
+        """Make the running version the lowest of its name; lower it only if a person allowed it."""
         before = self._ran.floors.get(name, 0)
         if version > before:
             self._ran.floors[name] = version
@@ -177,10 +175,10 @@ class Ledger:
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
-                _LOG.error("%s cannot be removed, and still allows it: %s", path, error.strerror)
+                _LOG.error("%s cannot be removed, and still permits this: %s", path, error.strerror)
 
     def _keep(self, bundle: Bundle) -> bool:
-        """Have a copy of a bundle on the disk; say whether there is one."""
+        """Write a copy of a bundle to the disk; return whether there is one."""
         path = self._copy(bundle.digest)
         if _is_copy(path, bundle):
             return True
@@ -197,7 +195,7 @@ class Ledger:
         return True
 
     def _clean(self) -> None:
-        """Remove copies that no stream needs, and what a power cut left half-written."""
+        """Remove copies that no stream needs, and unfinished files that a power cut left."""
         needed = {self._copy(digest).name for digest in self._ran.streams.values()}
         try:
             for path in self.directory.iterdir():
@@ -222,7 +220,7 @@ class Ledger:
 
 
 def _lowest(running: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Return the lowest version of each name: streams need not all have the newest."""
+    """Return the lowest version of each name: not all streams need the newest."""
     versions: dict[str, int] = {}
     for name, version in running:
         versions[name] = min(version, versions.get(name, version))
@@ -230,13 +228,13 @@ def _lowest(running: Iterable[tuple[str, int]]) -> dict[str, int]:
 
 
 def allow_downgrade(store_directory: Path, name: str, version: int) -> int:
-    """Let bundles of this name run again from this version on; the agent may run or not.
+    """Allow bundles of this name from this version on to run again; the agent may run or not.
 
     Returns the lowest version that could run before.
 
     Raises:
         ConfigError: they can anyway.
-        StoreError: it cannot be written, or what has run here cannot be read.
+        StoreError: the permission cannot be written, or ``ran.json`` cannot be read.
 
     """
     ran = store_directory / DIRECTORY / _RAN
@@ -259,7 +257,7 @@ def allow_downgrade(store_directory: Path, name: str, version: int) -> int:
 
 
 def _is_copy(path: Path, bundle: Bundle) -> bool:
-    """Whether there is a whole file with this bundle's manifest and signature."""
+    """Whether there is a complete file with this bundle's manifest and signature."""
     try:
         with Archive(path) as archive:
             signature = archive.read(SIGNATURE) if SIGNATURE in archive.names else None

@@ -1,4 +1,4 @@
-"""From a bundle's path to a detector that may be trusted: nothing goes live on hope.
+"""Turns a bundle's path into a trusted detector: every bundle is tested before it scores.
 
     signature, where keys are configured ─> read (digests) ─> version ─> trial in another process
       ─> family ─> known answers ─> detector
@@ -47,7 +47,7 @@ SEVERITIES = Severities(medium=1e-4, high=1e-6, unrated="medium")
 
 
 class Loaded(NamedTuple):
-    """A bundle that is believed, and its detector."""
+    """A trusted bundle and its detector."""
 
     bundle: Bundle
     detector: Detector
@@ -64,8 +64,8 @@ def load(
     """Return the bundle at ``path`` and its detector, or refuse it.
 
     ``keys`` and ``require_signature``: see ``trust``; ``manifest_of``: see
-    ``bundles.read``; ``approve``: sees a whole bundle that is believed before its network is
-    loaded, and raises what it wants to refuse it with.
+    ``bundles.read``; ``approve``: gets a complete and trusted bundle before its network is loaded,
+    and raises an error to refuse it.
 
     Raises:
         BundleError: missing, altered, too new, wrongly signed, revoked, of an unknown family,
@@ -87,7 +87,7 @@ def load(
 
 
 class Loader:
-    """Loads an agent's bundles, as its configuration and its past allow; any thread may use it."""
+    """Loads an agent's bundles, by its configuration and its past; any thread may use it."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Loader:
         runtime: Runtime = "auto",
         remember: bool = True,
     ) -> None:
-        """``keys``: see ``trust``; ``remember``: False for a command, which leaves no trace."""
+        """Set up; ``keys``: see ``trust``; ``remember``: False for a command: it writes nothing."""
         self._keys, self._require_signature = keys, require_signature
         self._runtime, self._remember = runtime, remember
         self._ledger = Ledger(store_directory)
@@ -111,10 +111,10 @@ class Loader:
         return cls(config.store.directory, keys, required, config.runtime.interpreter, remember)
 
     def read(self, path: Path, manifest_of: Callable[[str, bytes], Manifest]) -> Bundle:
-        """Return the bundle at ``path``, if it is believed; its network is not loaded.
+        """Return the bundle at ``path`` if it is trusted, without loading its network.
 
         Raises:
-            BundleError: it is not.
+            BundleError: it is not trusted.
             ConfigError: the trusted keys cannot be read.
 
         """
@@ -129,7 +129,7 @@ class Loader:
         """Return the bundle at ``path`` and its detector, or refuse it.
 
         A network that is new to this gateway is tried in another process first, which takes half a
-        second. ``manifest_of``: see ``bundles.read``; a running agent gives its checker's.
+        second. ``manifest_of``: see ``bundles.read``; a running agent gives its checking process's.
 
         Raises:
             BundleError: as ``load``; or older than what has run here, or its trial failed.
@@ -147,7 +147,7 @@ class Loader:
         )
 
     def abandon(self) -> None:
-        """End a trial that is in progress, and let none begin; for any thread."""
+        """End a trial in progress, and prevent new ones; for any thread."""
         self._abandoned = True
         if (trial := self._trial) is not None:
             trial.kill()
@@ -175,19 +175,19 @@ class Loader:
             try_out(bundle, self._runtime, self._trial)
 
     def _check_version(self, bundle: Bundle) -> None:
-        """Refuse an older version than has run here. Only a signature says what version it is."""
+        """Refuse a version older than one that ran here. Only a signature proves a version."""
         if self._keys is None or bundle.signature is None:
             return
         manifest = bundle.manifest
         if manifest.version < (floor := self._ledger.floor(manifest.name)):
             raise BundleOutdated(
                 f"{bundle.source}: {manifest.name} version {manifest.version} is older than version"
-                f" {floor}, which has run here. If that is meant: fieldwatch-agent allow-downgrade"
+                f" {floor}, which has run here. To allow this: fieldwatch-agent allow-downgrade"
                 f" {manifest.name} --to {manifest.version}"
             )
 
     def _interpreter(self, bundle: Bundle) -> list[str]:
-        """Return what else a trial depends on: another interpreter may not survive the network."""
+        """Return what else a trial depends on: the network may crash another interpreter."""
         network = isinstance(bundle.manifest, TelemanomManifest)
         return [runtime_version(self._runtime)] if network else []
 

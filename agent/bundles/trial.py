@@ -1,7 +1,7 @@
-"""Tries a network in a process of its own before the agent loads it.
+"""Tries a network in a separate process before the agent loads it.
 
-The interpreters are native code: a network that is damaged, or made to, can end the process that
-loads it, or take all memory. Only one that has passed here is loaded where the streams run.
+The interpreters are native code: a damaged or malicious network can end the process that loads it,
+or take all memory. The agent loads only a network that passed here.
 
     bundle ─> process with limits: load, known answers, step of several streams ─> good, or refused
 """
@@ -24,7 +24,7 @@ from models.interpreter import Runtime, runtime_version
 from models.manifest import TelemanomManifest, manifest_of
 from models.messages import ALL
 
-SECONDS_MAX: Final = 60  # in all; of a busy machine, so more than of CPU time
+SECONDS_MAX: Final = 60  # of wall time; the machine may be busy, so more than the CPU time
 CPU_SECONDS_MAX: Final = 20
 # on top of Python, numpy and the interpreter, which take 60 MB. Agent, trial and the process that
 # checks then have room in the 384 MB of the systemd unit
@@ -37,11 +37,11 @@ _TIME: Final = (signal.SIGALRM, signal.SIGXCPU)
 def try_out(bundle: Bundle, runtime: Runtime, trials: Checker | None = None) -> None:
     """Load and step the network of a bundle in another process.
 
-    ``trials``: a process to do it in; None: a new one, which ends with it.
+    ``trials``: the process to use; None: a new one, which ends afterwards.
 
     Raises:
-        TrialFailed: the process has ended, or had to be ended.
-        BundleError: the bundle is refused there, as it would be here.
+        TrialFailed: the process ended, or had to be ended.
+        BundleError: that process refuses the bundle, as this one would.
         InterpreterMissing: there is nothing to run it with.
 
     """
@@ -53,7 +53,7 @@ def try_out(bundle: Bundle, runtime: Runtime, trials: Checker | None = None) -> 
         trials.call(attempt, bundle.source, bundle.manifest_bytes, dict(bundle.parts), runtime)
     except NotChecked as error:
         raise TrialFailed(
-            f"{bundle.source}: {_how(error)}. The bundle was tried in a process of its own, and the"
+            f"{bundle.source}: {_how(error)}. The bundle was tried in a separate process, and the"
             " agent does not load it; train it again, or use another"
         ) from None
 
@@ -85,7 +85,7 @@ def _name(number: int) -> str:
 def attempt(
     source: str, manifest_bytes: bytes, parts: Mapping[str, bytes], runtime: Runtime
 ) -> None:
-    """Do what the agent will do with a bundle that was read and checked; in the other process.
+    """Do in the other process what the agent will do with a bundle that was read and checked.
 
     Raises:
         BundleError: the bundle is refused, or needs too much memory.
@@ -94,7 +94,7 @@ def attempt(
     """
     manifest = manifest_of(source, manifest_bytes)
     bundle = Bundle(manifest, manifest_bytes, parts, None, source)
-    # what it takes to have the package or the interpreter does not count
+    # the memory of the package and the interpreter does not count
     builder_of(manifest.detector)
     if isinstance(manifest, TelemanomManifest):
         runtime_version(runtime)
@@ -109,14 +109,14 @@ def attempt(
             f"{source}: its network needs more than {BYTES_MAX // 2**20} MB of memory; train a"
             " smaller one"
         ) from None
-    except (RuntimeError, TypeError, ValueError) as error:  # as the interpreters raise them
+    except (RuntimeError, TypeError, ValueError) as error:  # the errors of the interpreters
         raise TrialFailed(f"{source}: its network cannot be run: {error}") from None
 
 
 def _limit() -> None:
-    """Limit memory and CPU time from here on, and leave no dump of the memory.
+    """Limit memory and CPU time from here on, and allow no core dump.
 
-    Only the soft limits: a process that does several trials has the same for each of them.
+    It sets only the soft limits: a process that does several trials has the same for each.
     """
     with open("/proc/self/statm") as file:  # noqa: PTH123 - no file
         taken = int(file.read().split()[0]) * resource.getpagesize()

@@ -1,7 +1,7 @@
-"""Which bundles this gateway believes: signed by a key that it trusts, and not taken back since.
+"""Which bundles this gateway trusts: signed by a trusted key, and not revoked.
 
-Without a directory of trusted keys it believes every bundle that is whole. ``models.keys`` says
-what is in that directory; the keys of the role bundle count here.
+Without a directory of trusted keys it trusts every intact bundle. ``models.keys`` says what is in
+that directory; the keys of the role bundle count here.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from models.signing import Signed
 def believe(seal: Seal, keys: Path | None, require_signature: bool) -> None:
     """Refuse a bundle that none of the trusted keys has signed, or that is revoked.
 
-    Without ``require_signature`` an unsigned one is believed; one that is signed by another key is
-    refused all the same.
+    Without ``require_signature`` an unsigned bundle is trusted; one with the signature of another
+    key is still refused.
 
     Raises:
-        SignatureInvalid: it is not believed.
-        BundleRevoked: it was once, or its key was.
-        ConfigError: the trusted keys, or what is revoked, cannot be read.
+        SignatureInvalid: it is not trusted.
+        BundleRevoked: the bundle or its key is revoked.
+        ConfigError: the trusted keys, or the list of revoked ones, cannot be read.
 
     """
     if keys is None:
@@ -45,11 +45,11 @@ def _check_revoked(seal: Seal, file: Path, revoked: Mapping[str, str]) -> None:
 
 
 def told(bundle: Signed, keys: Path | None) -> str:
-    """Say who signed a bundle that is believed, and whether that was checked; for people."""
+    """Return, for people, who signed a trusted bundle, and whether that was checked."""
     try:
         signer = signing.signer_of(bundle)
-    except SignatureInvalid:  # where it counts, it was refused for that
-        return "signed by nobody knows whom"
+    except SignatureInvalid:  # if signatures count, the bundle was refused before
+        return "signed, but the signature cannot be read"
     if signer is None:
         return "not signed"
     return f"signed by {signer}" + ("" if keys else ", but nobody has checked the signature")

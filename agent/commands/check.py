@@ -164,7 +164,7 @@ def _stream(
         if choice.detector is not None:
             detectors[stream.name] = choice.detector
         if (refused := choice.origin.refused) is not None:
-            said = f"{refused.why}. Until it is mended, {choice}"
+            said = f"{refused.why}. Until you correct this, {choice}"
             return Finding(False, what, said, BundleError.exit_code)
         _check_settings(config, stream, choice.detector)
     except (ConfigError, InterpreterMissing) as error:

@@ -1,5 +1,5 @@
-"""What becomes of a mistake in the agent: no thread is missed, no message ends it for ever.
+"""Handles defects of the agent: no thread ends unnoticed, no message crashes it for ever.
 
-``threads`` ends the process where a thread of it ended; ``quarantine`` sets aside what was in hand
-at each of several ends, which ``notes`` has on the disk.
+``threads`` ends the process if a thread of it ended. ``quarantine`` sets aside what the agent was
+working on at each of several crashes. ``notes`` keeps that on the disk.
 """

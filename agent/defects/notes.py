@@ -1,7 +1,7 @@
-"""A small document that outlives a power cut, and can be written where the disk is full.
+"""A small document that survives a power cut, and can be written even if the disk is full.
 
-One file has two places, which are written in turn. What a power cut leaves half-written does not
-fit its checksum, and then the other place counts. The file never grows: its room is taken once.
+One file has two places, which are written in turn. If a power cut leaves one half-written, its
+checksum is wrong, and the other place counts. The file never grows: its space is reserved once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import zlib
 from pathlib import Path
 from typing import Any, Final
 
-BYTES_MAX: Final = 65_536  # of a document, with its head
+BYTES_MAX: Final = 65_536  # of a document, with its header
 _HEAD = struct.Struct("<QII")  # number of the writing, bytes, CRC-32
 
 
@@ -21,7 +21,7 @@ class Notes:
     """The file; one thread of one process uses it. ``number`` counts its writings."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, made where it is absent.
+        """Open the file; create it if it is absent.
 
         Raises:
             OSError: it cannot be used.
@@ -36,7 +36,7 @@ class Notes:
         )
 
     def _read(self, place: int) -> tuple[int, dict[str, Any]]:
-        """Return number and document of a place; 0 and an empty one where there is none."""
+        """Return number and document of a place; 0 and an empty one if there is none."""
         data = os.pread(self._file, BYTES_MAX, place * BYTES_MAX)
         if len(data) < _HEAD.size:
             return 0, {}
@@ -51,14 +51,14 @@ class Notes:
         return (number, document) if isinstance(document, dict) else (0, {})
 
     def read(self) -> dict[str, Any]:
-        """Return the document that was written last; an empty one before any."""
+        """Return the document that was written last; empty before the first."""
         return self._document
 
     def write(self, document: dict[str, Any]) -> None:
-        """Have a document on the disk, as UTF-8 at most ``BYTES_MAX`` less 16 bytes.
+        """Write a document to the disk; as UTF-8 it has at most ``BYTES_MAX`` less 16 bytes.
 
         Raises:
-            OSError: it is not there; the one before still is.
+            OSError: it is not on the disk; the former one still is.
 
         """
         text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()

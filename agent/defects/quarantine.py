@@ -1,4 +1,4 @@
-"""Sets aside what ended the agent again and again, so that no message can hold it in a loop.
+"""Sets aside messages that crash the agent again and again, so that none can cause a crash loop.
 
     an end that was no clean stop
       └> the next agent is careful: what is delivered again it takes alone, and commits, and has the
@@ -6,10 +6,11 @@
            └> it ends again with that in hand, ``ENDS_MAX`` times: that is set aside, counted and
               acknowledged, and the rest goes on
 
-What another thread had in hand when it ended counts too: the uplink's, or one of an MQTT input. The
-loop is in good order then. Without such an end nothing is written but at the start and at the stop.
-What is committed was innocent, and its ends are forgotten: power cuts cost no good message. A read
-of many lines is first taken as a whole, and line by line only where that ended the agent.
+What another thread was working on when it ended also counts: the uplink's thread, or one of an MQTT
+input. The loop itself is then in good order. Without a crash the agent writes these notes only at
+its start and stop. Everything that was committed is innocent, and its crashes are forgotten: power
+cuts cost no good message. A read of many lines is first taken as a whole, and line by line only
+after that crashed the agent.
 """
 
 from __future__ import annotations
@@ -32,37 +33,37 @@ from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
 
-ENDS_MAX: Final = 3  # with the same in hand, and nothing else of what is delivered again
-NOTES: Final = "in-hand"  # beside the database
-KEPT: Final = "set-aside"  # a directory beside it, with what was set aside
-KEPT_MAX: Final = 20  # of what was set aside, the newest
-KEPT_BYTES_MAX: Final = 65_536  # of each
+ENDS_MAX: Final = 3  # crashes with the same message, alone, in work
+NOTES: Final = "in-hand"  # a file beside the database
+KEPT: Final = "set-aside"  # a directory beside the database, with copies of what was set aside
+KEPT_MAX: Final = 20  # copies, the newest
+KEPT_BYTES_MAX: Final = 65_536  # of each copy
 _ORIGIN_MAX: Final = 100  # characters
 _EXCERPT_MAX: Final = 120  # characters
-_TOLD_MAX: Final = 5  # of what was set aside, in a status
+_TOLD_MAX: Final = 5  # entries in a status
 _SUSPECTS_MAX: Final = 100
-_GUARDED: Final = "link "  # before the digest of what another thread had in hand
-_READ: Final = "read "  # before the digest of a read's first line: stands for all of its lines
+_GUARDED: Final = "link "  # prefix of the digest of what another thread was working on
+_READ: Final = "read "  # prefix of the digest of a read's first line, which stands for all lines
 
 
 class Quarantine:
-    """What was in hand when the agent ended, and what is set aside; the loop's thread uses it."""
+    """What was in work when the agent crashed, and what is set aside; for the loop's thread."""
 
     def __init__(self, directory: Path, headed: Collection[str]) -> None:
-        """``headed`` are inputs of which each read begins with a header."""
+        """Set up; ``headed`` are inputs whose reads each begin with a header."""
         self._directory, self._headed = directory, headed
         self.guard = Guard()  # of the other threads
-        self.careful = False  # the last end was no clean stop
-        self.at_rest = True  # there is nothing to be careful about
-        self.count = 0  # set aside, or passed over as it was before; in all
+        self.careful = False  # whether the agent ended last time without a clean stop
+        self.at_rest = True  # whether there is nothing to be careful about
+        self.count = 0  # set aside now, or skipped because it was set aside before
         self._ends: dict[str, int] = {}  # by digest
         self._aside: list[dict[str, Any]] = []  # oldest first
-        self._known: dict[str, dict[str, Any]] = {}  # those of them that are passed over
+        self._known: dict[str, dict[str, Any]] = {}  # entries that are skipped when they come again
         self._hand: str | None = None
-        self._passed: list[str] = []  # digests of what was in hand, and may not be committed yet
-        self._noted: str | None = None  # in hand, as the disk has it
+        self._passed: list[str] = []  # digests of finished work that may not be committed yet
+        self._noted: str | None = None  # what is in work, as noted on the disk
         self._notes: Notes | None = None
-        self._trouble = False  # with the disk, as was said
+        self._trouble = False  # whether the disk fails, and that was logged
 
     def open(self) -> None:
         """Find out how the last agent ended, and note that this one runs."""
@@ -83,11 +84,11 @@ class Quarantine:
         self._known = {one["digest"]: one for one in self._aside if one["version"] == __version__}
         self.at_rest = not (self.careful or self._known or self.guard.refused)
         if self.careful:
-            _LOG.warning("the last end was no clean stop: what comes again is taken one by one")
+            _LOG.warning("the agent did not stop cleanly: repeated messages are taken one by one")
         self._write()
 
     def _instruct(self) -> None:
-        """Have other threads leave alone what ended one of them too often."""
+        """Tell other threads to skip what ended one of them too often."""
         guarded = {
             key.removeprefix(_GUARDED): ends
             for key, ends in self._ends.items()
@@ -96,16 +97,16 @@ class Quarantine:
         refused = frozenset(key for key, ends in guarded.items() if ends >= ENDS_MAX)
         self.guard.refused, self.guard.suspects = refused, frozenset(guarded.keys() - refused)
         if refused:
-            _LOG.error("not sent, or not read, as a thread ended with them: %d", len(refused))
+            _LOG.error("messages skipped because they ended a thread before: %d", len(refused))
 
     def _blame(self, digest: str) -> None:
-        """Count an end against what was in hand; the newest are kept."""
+        """Count a crash against what was in work; keep the newest counts."""
         self._ends[digest] = self._ends.pop(digest, 0) + 1
         for old in list(self._ends)[:-_SUSPECTS_MAX]:
             del self._ends[old]
 
     def cleared(self, chunk: Chunk) -> Chunk:
-        """Return a chunk without what is set aside."""
+        """Return a chunk without the parts that are set aside."""
         if chunk.refused:
             if not self._passed_over(chunk, chunk.lines):
                 self._set_aside(chunk, chunk.lines, _digest(chunk, chunk.lines))
@@ -117,9 +118,9 @@ class Quarantine:
         return chunk if len(good) == len(units) else self._joined(chunk, good)
 
     def parts(self, chunk: Chunk) -> Iterator[tuple[str, Chunk]]:
-        """Yield what to take alone of a chunk, with the digest for ``hold`` and ``passed``.
+        """Yield the parts of a chunk to take alone, each with its digest for ``hold``, ``passed``.
 
-        The last one has the token; where all is set aside, it has no lines.
+        The last one has the token; if everything is set aside, it has no lines.
         """
         units = list(self._units(chunk))
         first = _READ + _digest(chunk, units[0] if units else [])
@@ -133,7 +134,7 @@ class Quarantine:
         self._ends.pop(first, None)
 
     def _units(self, chunk: Chunk) -> Iterator[Sequence[Raw]]:
-        """Yield what can be taken alone: a row; of some inputs the header, then lines below it."""
+        """Yield what can be taken alone: a row; for some inputs the header, then lines below it."""
         if chunk.input_name not in self._headed:
             yield from ([row] for row in chunk.rows)
             return
@@ -150,7 +151,7 @@ class Quarantine:
         )
 
     def _suspect(self, chunk: Chunk, unit: Sequence[Raw]) -> bool:
-        """Whether a unit is set aside, as it was before or from now on."""
+        """Whether a unit is set aside, from an earlier time or from now on."""
         if self._passed_over(chunk, unit):
             return True
         digest = _digest(chunk, unit)
@@ -177,7 +178,7 @@ class Quarantine:
             "version": __version__,
         }
         _LOG.error(
-            "set aside, as the agent ended %d times with it in hand: %s%s%s",
+            "set aside, because the agent ended %d times while it handled this: %s%s%s",
             self._ends.pop(digest, ENDS_MAX),
             entry["origin"],
             ": " if entry["origin"] else "",
@@ -197,44 +198,44 @@ class Quarantine:
         self._write()
 
     def _keep(self, digest: str, data: bytes) -> bool:
-        """Keep a copy for those who mend it; say whether it is whole."""
+        """Keep a copy for those who fix the defect; return whether the copy is complete."""
         copy = self._directory / KEPT / digest
         try:
             copy.parent.mkdir(mode=0o700, exist_ok=True)
             copy.write_bytes(data[:KEPT_BYTES_MAX])
-        except OSError as error:  # a full disk: the excerpt is all there is
-            _LOG.error("no copy could be kept of what is set aside: %s", error)
+        except OSError as error:  # a full disk: only the excerpt remains
+            _LOG.error("the agent could not keep a copy of what it set aside: %s", error)
             with contextlib.suppress(OSError):
                 copy.unlink()
             return False
         return True
 
     def hold(self, digest: str) -> None:
-        """Have on the disk what is in hand from now on."""
+        """Note on the disk what is in work from now on."""
         self._hand = digest
         self._write()
 
     def passed(self, digest: str, committed: bool = True) -> None:
-        """Take note that this is in hand no more; once it is committed, its ends are forgotten."""
+        """Take note that this is finished; once it is committed, its crashes are forgotten."""
         self._hand = None
         self._passed.append(digest)
         if committed:
             self._forget()
 
     def _forget(self) -> bool:
-        """Forget the ends of what has passed, all of which is committed; say whether it had any."""
+        """Forget the crashes of finished work, now committed; return whether there were any."""
         had = [digest for digest in self._passed if self._ends.pop(digest, None)]
         self._passed.clear()
         return bool(had)
 
     def settle(self, committed: bool = True) -> None:
-        """Have on the disk that nothing is in hand, and is suspected, where it says otherwise."""
+        """Note on the disk that nothing is in work or suspected, if it says otherwise."""
         forgotten = committed and self._forget()
         if forgotten or (self._hand is None and self._noted is not None):
             self._write()
 
     def close(self, clean: bool = True) -> None:
-        """Note that this is a stop in good order, or that a defect has ended a thread."""
+        """Note that this is a clean stop, or that a defect has ended a thread."""
         for digest in self.guard.innocent:
             self._ends.pop(_GUARDED + digest, None)
         if self.guard.ended_with is not None:
@@ -265,14 +266,14 @@ class Quarantine:
     def _complain(self, error: OSError) -> None:
         if not self._trouble:
             _LOG.error(
-                "what is in hand cannot be noted in %s, going on without: %s",
+                "the agent cannot note in %s what it works on, and continues without: %s",
                 self._directory / NOTES,
                 error.strerror or error,
             )
         self._trouble = True
 
     def document(self) -> dict[str, Any]:
-        """Say what is set aside, for ``status``."""
+        """Return what is set aside, for ``status``."""
         told = self._aside[-_TOLD_MAX:]
         return {"count": self.count, "ends": ENDS_MAX, "careful": self.careful, "last": told}
 

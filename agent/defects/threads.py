@@ -1,9 +1,9 @@
-"""A thread that an exception ends takes the process with it: none may be missing unnoticed.
+"""If an exception ends a thread, the process ends, too: no thread may be missing unnoticed.
 
     thread ─exception─> Watch: log, with its traceback ─> the loop commits and closes ─> exit 70
 
-Whoever started the thread: an input, the uplink, paho, a package with an input of its own. systemd
-starts the process again. A thread that returns has done its work, and is not missed.
+It does not matter who started the thread: an input, the uplink, paho, a package with its own input.
+systemd starts the process again. A thread that returns has finished its work, which is no fault.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _LOG = logging.getLogger(__name__)
 
 
 class Watch:
-    """Sees what ends threads: ``with Watch(stop): run()``; one of a process."""
+    """Notices exceptions that end threads: ``with Watch(stop): run()``; one per process."""
 
     def __init__(self, stop: Callable[[], None]) -> None:
-        """``stop`` makes the main thread end soon; it is called in the thread that ends."""
+        """Set up; ``stop`` ends the main thread soon; the thread that ends calls it."""
         self._stop = stop
         self._ended: str | None = None  # name of the first
 
     def __enter__(self) -> Self:
-        """See all threads from now on."""
+        """Watch all threads from now on."""
         threading.excepthook = self._take_note
         return self
 
@@ -38,10 +38,10 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Say at the end whether a thread was ended.
+        """Raise an error at the end if a thread was ended.
 
         Raises:
-            Defect: one was, and nothing else is raised.
+            Defect: a thread was ended, and nothing else is raised.
 
         """
         if error is None and self._ended is not None:
@@ -52,7 +52,7 @@ class Watch:
         self._ended = self._ended or name
         try:
             _LOG.critical(
-                "thread %r ended by a defect, so all ends; to be started again",
+                "a defect ended thread %r, so the agent ends; systemd starts it again",
                 name,
                 exc_info=what.exc_value,
             )

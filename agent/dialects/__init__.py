@@ -1,8 +1,8 @@
-"""How messages look to central ops: a dialect makes topic and bytes of what the outbox keeps.
+"""The form of messages to central ops: a dialect makes topic and bytes from the outbox's records.
 
     outbox ─record─> dialect ─topic, bytes─> session ─> broker
 
-``dialect`` says what one is, ``kinds`` makes the one that is configured, ``cloudevents`` and
-``cbor`` are the two there are. ``topics`` has those of the collector, which is the same in all
-dialects, and ``received`` reads at central ops what any of them has written.
+``dialect`` defines the interface, ``kinds`` makes the configured dialect, ``cloudevents`` and
+``cbor`` are the two dialects. ``topics`` has the topics of the collector, which are the same in all
+dialects. ``received`` reads at central ops what any of them has written.
 """

@@ -1,7 +1,7 @@
 """The same messages as CBOR (RFC 8949): fewer bytes, with the same names and values.
 
-Only this file loads the library. Status and gone stay JSON: they are few, and anybody can read
-whether a gateway is there.
+Only this file loads the library. Status and gone stay JSON: they are few, and so anybody can read
+whether a gateway is online.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from agent.mqtt.payload import DEPTH_MAX
 from agent.mqtt.signer import Signer
 from agent.store.record import Origin, Record
 
-# what a decoder would make of tags: references, which can make much of little, and types of its own
+# a decoder turns tags into references, which can expand a small message hugely, and into own types
 _TAGS: Final = (
     *range(6),
     25,
@@ -48,7 +48,7 @@ class Cbor:
         self.status, self.gone = self._json.status, self._json.gone
 
     def record(self, record: Record) -> Message:
-        """Return a record as it is sent."""
+        """Return the message to send for a record."""
         topic, body = self._json.record(record)
         return Message(topic, from_json(body))
 
@@ -67,7 +67,7 @@ def to_json(body: bytes) -> bytes:
     """Return a CBOR message as JSON.
 
     Raises:
-        ValueError: it is damaged, or has what JSON does not have.
+        ValueError: it is damaged, or has values that JSON does not have.
 
     """
     rest = io.BytesIO(body)
@@ -84,7 +84,7 @@ def to_json(body: bytes) -> bytes:
         if rest.tell() != len(body):
             raise ValueError("there are bytes after the CBOR message")
         return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
-    except (cbor2.CBORError, TypeError) as error:  # TypeError: what JSON does not have
+    except (cbor2.CBORError, TypeError) as error:  # TypeError: a value that JSON does not have
         raise ValueError(f"not a CBOR message: {error}") from error
 
 

@@ -1,10 +1,10 @@
 """The default dialect: JSON with the attribute names of CloudEvents 1.0, a topic for each stream.
 
-``id`` is ``gateway/epoch/seq`` and the same for each repeat, so that ops drops repeats. Status and
-gone have an ``id`` with a suffix of their own.
+``id`` is ``gateway/epoch/seq`` and the same for each repeat, so that ops can drop repeats. Status
+and gone have an ``id`` with an additional suffix.
 
-The outbox keeps ``data`` as JSON. It is put into its envelope as it is: to read and write it again
-would cost more than all else that a message costs here.
+The outbox keeps ``data`` as JSON, which goes into its envelope unchanged: to parse and write it
+again would cost more than everything else here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class CloudEvents:
     content_type = JSON
 
     def __init__(self, origin: Origin, signer: Signer | None = None) -> None:
-        """``signer``: signs each message as JSON; None: nobody does."""
+        """Set up; ``signer`` signs each message as JSON; None: they are not signed."""
         self.origin = origin
         self._signer = signer or Signer()
         self._id = json.dumps(f"{origin.gateway}/{origin.epoch}/")[:-1]
@@ -46,7 +46,7 @@ class CloudEvents:
         self._like = lru_cache(maxsize=1000)(self._in_common)  # they come again and again
 
     def record(self, record: Record, suffix: str = "") -> Message:
-        """Return a record as it is sent; ``suffix`` ends the ``id`` of what is no record."""
+        """Return the message to send for a record; ``suffix`` ends the ``id`` of other messages."""
         seq, kind, stream, time, clock, bundle, detector, data = record
         topic, type_, about, subject = self._like(kind, stream, clock, bundle, detector)
         head = (
@@ -73,7 +73,7 @@ class CloudEvents:
     def gone(
         self, ranges: Sequence[tuple[int, int]], time: float, seq: int, suffix: str, clock: str
     ) -> Message:
-        """Return which numbers will not come; see ``Dialect``."""
+        """Return the message about numbers that will not come; see ``Dialect``."""
         data = packed({"ranges": [list(one) for one in ranges]})
         return self._beside("gone", data, time, seq, suffix, clock)
 

@@ -1,13 +1,13 @@
-"""What a dialect of the uplink is.
+"""The interface of a dialect of the uplink.
 
-A **record** is sent once the broker, or central ops, lets it go, and again with the same bytes
-until it is acknowledged. Beside the records there are two messages that have no number:
+A **record** is sent when the window and its topic allow it, and again with the same bytes until it
+is acknowledged. Besides records there are two messages without a number:
 
 - the **status**: the link is up (birth), or not (death; the broker publishes it as the last will).
-  It is retained, and written for the last will when the connection opens: its time and ``seq`` are
-  of that moment, not of the loss. ``seq`` is the highest number given so far, by which ops sees
-  what has yet to come.
-- what is **gone**: which numbers will not come (any more). Only a collector is told.
+  It is retained. The last will is made when the connection opens: its time and ``seq`` are of that
+  moment, not of the loss. ``seq`` is the highest number given so far, so that ops sees what is
+  still to come.
+- **gone**: which numbers will not come (any more). Only a collector gets it.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ class Topic(str):
     stream: str | None
 
     def __new__(cls, name: str, kind: str, stream: str | None = None) -> Self:
-        """Return the topic with what it is for."""
+        """Return the topic together with its kind and stream."""
         topic = super().__new__(cls, name)
         topic.kind, topic.stream = kind, stream
         return topic
 
 
 class Message(NamedTuple):
-    """What is published."""
+    """A message to publish."""
 
     topic: Topic
     body: bytes
 
     def size(self) -> int:
-        """Return the bytes that the broker's limit counts, without the head of the packet."""
+        """Return the bytes that the broker's limit counts, without the packet's header."""
         return len(self.topic.encode()) + len(self.body)
 
 
@@ -53,10 +53,10 @@ class Dialect(Protocol):
     """Encodes the messages of one gateway; the sender's thread uses it."""
 
     origin: Origin
-    content_type: str  # of records; status and gone are JSON in every dialect there is
+    content_type: str  # of records; status and gone are JSON in every dialect
 
     def record(self, record: Record) -> Message:
-        """Return a record as it is sent: each time the same."""
+        """Return the message to send for a record; it is the same each time."""
         ...
 
     def status(
@@ -74,9 +74,9 @@ class Dialect(Protocol):
             state: of the link.
             time: Unix seconds.
             seq: the highest number given so far.
-            suffix: tells it from all other messages with this number.
+            suffix: distinguishes it from all other messages with this number.
             clock: quality of the gateway's clock.
-            more: what else central ops is to know.
+            more: other data for central ops.
 
         """
         ...
@@ -84,5 +84,8 @@ class Dialect(Protocol):
     def gone(
         self, ranges: Sequence[tuple[int, int]], time: float, seq: int, suffix: str, clock: str
     ) -> Message:
-        """Return which numbers will not come: ranges of first and last; the rest as in status."""
+        """Return the message about numbers that will not come: ranges of first and last number.
+
+        The other arguments are those of ``status``.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Which class speaks which dialect; only the one in use is loaded."""
+"""Which class implements which dialect; only the one in use is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What central ops gets, in any dialect, as JSON."""
+"""Decodes the messages that central ops gets, in any dialect, into JSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def decoded(body: bytes) -> bytes:
     """Return a message of any form as JSON.
 
     The first byte decides: ``{`` is JSON, 0xA0 to 0xBB a CBOR map, 0x28 begins the magic number of
-    zstd, which contains one of the others. It takes at most the memory of a message of
-    ``agent.mqtt.payload.BYTES_MAX``, and little for a short one.
+    zstd, which contains one of the others. It needs at most the memory for a message of
+    ``agent.mqtt.payload.BYTES_MAX`` bytes, and little for a short one.
 
     Raises:
-        ValueError: it has another form, or is damaged or too long, or a library is not installed.
+        ValueError: it has another form, is damaged or too long, or a library is not installed.
 
     """
     body, bytes_max = expanded(body)

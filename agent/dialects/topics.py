@@ -1,11 +1,11 @@
-"""Topics of gateways, and of what the collector says to them."""
+"""Topics of gateways, and of the collector's messages to them."""
 
 from __future__ import annotations
 
 from typing import Final
 
 ROOT: Final = "fieldwatch/v1"
-CENTRAL: Final = "_central"  # in the place of a gateway; no gateway's name begins like this
+CENTRAL: Final = "_central"  # in place of a gateway's name, which never begins like this
 
 
 def gateway_topic(site: str, gateway: str, kind: str, stream: str | None = None) -> str:
@@ -14,10 +14,10 @@ def gateway_topic(site: str, gateway: str, kind: str, stream: str | None = None)
 
 
 def central_status_topic(site: str) -> str:
-    """Return where the collector of a site says, retained, whether it is there."""
+    """Return the topic where the collector of a site says, retained, whether it is online."""
     return f"{ROOT}/{site}/{CENTRAL}/status"
 
 
 def acknowledged_topic(site: str, gateway: str) -> str:
-    """Return where the collector says, retained, what it has of a gateway."""
+    """Return the topic where the collector says, retained, what it has of a gateway."""
     return f"{ROOT}/{site}/{gateway}/acknowledged"

@@ -205,7 +205,7 @@ def test_what_ends_the_loop_costs_the_other_streams_nothing(
     line.write(b"%s,1,1,1,1,1,1,1,1\n" % MARK)
     assert end(agent) == Defect.exit_code
     log = agent.log()
-    assert "CRITICAL agent.daemon: the loop ended by a defect" in log
+    assert "CRITICAL agent.daemon: a defect ended the loop" in log
     assert ("Planted" if mistake == "fail" else "SystemExit") in log
     with Reader(tmp_path / "data") as reader:
         kept = {

@@ -52,13 +52,13 @@ def test_the_stream_runs_its_previous_bundle_and_its_alarm_goes_on(gateway: Gate
     assert "truncated or altered" in now["refused"]["why"]
     assert [alarm["state"] for alarm in gateway.alarms()] == ["closed"]  # by its own detector
     assert "alarms_unwatched" not in now["counters"]
-    assert "Until it is mended, the stream runs flow version 1" in agent.log()
+    assert "Until you correct this, the stream runs flow version 1" in agent.log()
     shown = printed(gateway, "status")
     assert "BUNDLE REFUSED: " in shown
     assert "until it is mended, the bundle that ran before stands in for it" in shown
     checked = printed(gateway, "check")
     assert "FAIL  stream pump: " in checked
-    assert "Until it is mended, the stream runs flow version 1" in checked
+    assert "Until you correct this, the stream runs flow version 1" in checked
     metrics = printed(gateway, "status", "--prometheus")
     assert 'fieldwatch_stream_bundle_refused{stream="pump"} 1' in metrics
     assert 'fieldwatch_stream_bundle_refused{stream="fan"} 0' in metrics
@@ -81,8 +81,8 @@ def test_a_bundle_that_is_mended_goes_on_with_its_memory_and_its_alarm(gateway: 
     gateway.wait_for_samples("pump", 1)
 
     flow_bundle(gateway.bundle)  # mended
-    assert "stream pump: its bundle is mended; the stream goes on" in printed(gateway, "reload")
-    assert "stream pump: its bundle is mended; the stream runs flow version 1" in agent.log()
+    assert "stream pump: its bundle is valid again; the stream continues" in printed(gateway, "reload")
+    assert "stream pump: its bundle is valid again; the stream runs flow version 1" in agent.log()
     now = gateway.stream()
     assert (now["refused"], now["stands_in"], now["watched"]) == (None, None, True)
     assert [alarm["number"] for alarm in now["open_alarms"]] == [1]
@@ -198,8 +198,8 @@ def test_what_does_not_fit_the_inputs_cannot_stand_in(gateway: Gateway) -> None:
     gateway.start()
     assert not gateway.stream()["watched"]
     why = gateway.stream()["refused"]["why"]
-    assert "; nor can its previous bundle run: input" in why
-    assert "; nor can its baseline: input" in why
+    assert "; its previous bundle cannot run, either: input" in why
+    assert "; its baseline cannot run, either: input" in why
 
 
 def test_check_says_early_that_a_baseline_could_not_stand_in(gateway: Gateway) -> None:
@@ -297,5 +297,5 @@ def test_notes_that_cannot_be_read_cost_what_they_said_and_nothing_else(gateway:
     gateway.stop()
     gateway.kept("ran.json").write_text('{"tried": [1], "floors": {}, "streams": {}}')
     agent = gateway.start()
-    assert "which bundles have run here is not known any more" in agent.log()
+    assert "the agent no longer knows which bundles ran" in agent.log()
     assert list(gateway.ran()["streams"]) == ["pump"]

@@ -219,7 +219,7 @@ def test_the_agent_runs_on_and_check_and_verify_say_why(
     )
     assert checked.return_value == 65
     assert "SIGSEGV" in checked.output
-    assert "Until it is mended, nothing watches the stream" in checked.output
+    assert "Until you correct this, nothing watches the stream" in checked.output
     assert gateway.kept("ran.json").exists() == before
     verified = CliRunner().invoke(commands, ["bundle", "verify", str(gateway.bundle)])
     assert isinstance(verified.exception, TrialFailed)

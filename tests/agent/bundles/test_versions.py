@@ -194,7 +194,7 @@ def test_a_permission_that_cannot_be_read_permits_nothing(
     (store / "bundles" / "flow.downgrade").write_text("\x1b[2Jany")
     with pytest.raises(BundleOutdated):
         loader(store, keys).load(tmp_path / "1.fieldwatch")
-    assert "cannot be read, so it allows nothing" in caplog.text
+    assert "cannot be read, so it permits no downgrade" in caplog.text
 
 
 def test_what_cannot_be_written_stops_nothing(

@@ -67,7 +67,10 @@ def test_what_stands_in_the_place_of_the_notes_is_named(
     quarantine = Quarantine(tmp_path, ())
     quarantine.open()
     quarantine.close()
-    assert f"cannot be noted in {tmp_path / NOTES}, going on without: " in caplog.text
+    assert (
+        f"cannot note in {tmp_path / NOTES} what it works on, and continues without: "
+        in caplog.text
+    )
 
 
 def test_notes_that_cannot_be_read_are_told(tmp_path: Path) -> None:

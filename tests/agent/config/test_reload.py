@@ -149,7 +149,7 @@ def test_what_can_change_takes_effect_and_the_rest_is_told(
         "still_refused": {},
         "mended": [],
     }
-    assert f"these need a restart: {'; '.join(waiting)}\n" in agent.log()
+    assert f"these settings need a restart: {'; '.join(waiting)}\n" in agent.log()
     wait_until(lambda: opened(main) == ["silent"], "the alarm of a stream that is silent")
     wait_until(lambda: status(main)["store"]["outbox_rows"] >= 3, "health messages")
     assert status(main)["configuration"]["needs_restart"] == waiting
