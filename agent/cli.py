@@ -367,7 +367,7 @@ def reload(config_file: Path) -> int:
             f" (digest {detector['bundle_digest']})"
         )
     for stream in mended:
-        say(f"stream {stream}: its bundle is valid again; the stream continues with it")
+        say(f"stream {stream}: its bundle is valid; the stream continues with it")
     if outcome["needs_restart"]:
         say(f"needs a restart: {'; '.join(outcome['needs_restart'])}")
     for stream, why in outcome["still_refused"].items():

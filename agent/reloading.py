@@ -226,7 +226,7 @@ class Reloads:
                 )
         for choice in outcome.mended:
             name = choice.table.name
-            _LOG.warning("stream %s: its bundle is valid again; %s", name, choice, extra={STREAM: name})
+            _LOG.warning("stream %s: its bundle is valid; %s", name, choice, extra={STREAM: name})
         for name, why in outcome.still_refused.items():
             _LOG.warning("stream %s: bundle still refused: %s", name, why, extra={STREAM: name})
         if self._needs_restart:

@@ -16,14 +16,14 @@ from models.manifest import Manifest
 
 
 class Sought(NamedTuple):
-    """The columns that may hold what is read; of each the first that a header has counts."""
+    """The columns that may hold each value; the first one that the header has counts."""
 
     time: Sequence[str]
     channels: Sequence[Sequence[str]]  # of each channel
 
 
 class Found(NamedTuple):
-    """The columns that do."""
+    """The columns that hold the values."""
 
     time: str
     channels: list[str]
@@ -40,9 +40,9 @@ def of_bundle(manifest: Manifest) -> Sought:
 
 
 def cut(data: bytes, sought: Sought, layout: Layout) -> tuple[Recorded, Found]:
-    """Cut a recording into rows; return them, and the columns that count.
+    """Cut a recording into rows; return them, and the columns to read.
 
-    Without any of its columns a channel has the first of them.
+    If the header has none of a channel's columns, the first one is returned.
 
     Raises:
         ValueError: see ``models.formats.recording.recorded``.

@@ -1,7 +1,7 @@
-"""Files, opened without waiting for anybody, and replaced as a whole or not at all.
+"""Opens files without blocking, and replaces them as a whole or not at all.
 
-Whoever opens a pipe waits for who writes to it, and a device may never end. So what a
-configuration names is opened here, where it may be in the hands of others.
+To open a named pipe blocks until somebody writes to it, and a device may never end. So paths from a
+configuration are opened here, because other users may control what is there.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class NotAFile(OSError):
 
 
 def kind_of(mode: int) -> str | None:
-    """Return what a ``st_mode`` is of, in words; None: of a file."""
+    """Return in words what has this ``st_mode``; None: a file."""
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 def descriptor_of(path: str, flags: int = os.O_RDONLY) -> int:
-    """Open a file, for ``flags`` that say so made with the permissions that the umask leaves.
+    """Open a file; if ``flags`` create it, it gets the permissions that the umask leaves.
 
-    An ``opener`` for ``open`` and ``io.FileIO``.
+    This is an ``opener`` for ``open`` and ``io.FileIO``.
 
     Raises:
         NotAFile: it is a pipe, a device or a directory.
@@ -62,7 +62,7 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def read_file(path: Path, bytes_max: int) -> bytes:
-    """Return what is in a file.
+    """Return the content of a file.
 
     Raises:
         OSError: as ``descriptor_of``, it cannot be read, or it is longer than ``bytes_max``.
@@ -76,7 +76,7 @@ def read_file(path: Path, bytes_max: int) -> bytes:
 
 
 def replace(path: Path, data: bytes, mode: int | None = None) -> None:
-    """Have a file with this content on the disk, or the one before, also after a power cut.
+    """Replace a file's content; after a power cut the disk has either the new or the old file.
 
     Args:
         path: of the file.

@@ -9,11 +9,11 @@ fitted by the trainer to the scores of held-out normal operation. Below the leve
 shares themselves are interpolated. The score is relative to a threshold that follows the
 stream, so one tail holds while the stream drifts.
 
-The probability is never said to be less than the scores of the fit can tell. After a short
-calibration that is more than the limit of a severity, and yet a score far above all that was ever
-normal is grave. So below it, and for the severity only, the size of the score counts: the same
-distribution, with the largest shape that is plausible from so few excesses. That is the upper end
-of the confidence interval of the shape, from the variance of its estimate (Hosking and Wallis,
+The probability is never below the least value that the scores of the fit can prove. After a short
+calibration that value is above the limit of a severity; but a score far above everything normal is
+still severe. So below that value, and only for the severity, the size of the score counts: by the
+same distribution, with the largest shape that is plausible from so few excesses. This is the upper
+end of the shape's confidence interval, from the variance of its estimate (Hosking and Wallis,
 "Parameter and Quantile Estimation for the Generalized Pareto Distribution", Technometrics 1987,
 section 3). A shape of 1/2 or more would give the scores an infinite variance; where the fit does
 not find one, it is not assumed. The fewer scores there were, the larger a score must be.
@@ -47,7 +47,7 @@ class ScoreTail:
 
     @property
     def least(self) -> float:
-        """The least probability that its data can tell."""
+        """The least probability that its data can prove."""
         return self._least
 
     def probability(self, scores: Float32 | Float64) -> Float64:

@@ -1,7 +1,7 @@
-"""Figures as people and programs get to see them: the one place that writes them.
+"""Formats figures for people and programs: the one place that writes them.
 
-A figure that is not there is said to be none: nobody should have to know what nan is, and JSON has
-no such number. A zero has no sign.
+A missing figure is shown as missing: nobody should have to know what nan is, and JSON has no such
+number. A zero has no sign.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def shown(value: SupportsFloat | None, form: str = ".4g", absent: str = NO_VALUE
     Args:
         value: The figure; None or NaN if there is none.
         form: As ``format`` has it, without a width.
-        absent: What is said if there is none.
+        absent: The text if there is none.
 
     >>> shown(-0.0004, ".2f"), shown(math.nan), shown(None, absent="–"), shown(-math.inf)
     ('0.00', 'no value', '–', '-infinite')

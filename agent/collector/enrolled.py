@@ -2,9 +2,9 @@
 
 A gateway with a key must sign: what is unsigned, or signed by another key, is not from it. A
 gateway without one is believed, unless signatures are required of all. The keys are read again when
-something in their directory changes. If they cannot be read then, those that were read before hold:
-to believe nobody would stop all alarms, and to believe everybody is what the keys prevent. But what
-can be understood of the file ``revoked`` counts, and the log repeats the error while it lasts.
+something in their directory changes. If they cannot be read then, the keys that were read before
+stay valid: to believe nobody would stop all alarms, and the keys exist so that not everybody is
+believed. But the readable lines of the file ``revoked`` count, and the log repeats the error.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from models.signed import parted, text
 
 _LOG = logging.getLogger(__name__)
 
-LOOK_S: Final = 5.0  # between two looks for new keys
+LOOK_S: Final = 5.0  # between two checks for new keys
 
 
 class Enrolled:
     """The keys of a site's gateways."""
 
     def __init__(self, directory: Path, site: str, required: bool = False) -> None:
-        """``required``: a gateway without a key is not believed.
+        """Read the keys; if ``required``, a gateway without a key is not believed.
 
         Raises:
             ConfigError: the keys cannot be read, or ``cryptography`` is missing.
@@ -70,7 +70,7 @@ class Enrolled:
             return
         self._next_look_s = time.monotonic() + LOOK_S
         files = files_of(self._directory)
-        if files != self._files or self._problem is not None:  # it may not be the files' fault
+        if files != self._files or self._problem is not None:  # the error may pass by itself
             self._files = files
             self._read_again()
         self._reminder.look(self._problem)
@@ -95,7 +95,7 @@ class Enrolled:
         """Check who sent a message, before anything of it is read.
 
         Raises:
-            Refused: its gateway did not, as far as its key or ``required`` tells.
+            Refused: its gateway did not send it, by its key or ``required``.
 
         """
         message, signature = parted(body)

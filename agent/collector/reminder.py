@@ -1,4 +1,4 @@
-"""Logs a trouble that lasts: at once, then once a minute while it lasts, and its end."""
+"""Logs a problem at once, then once a minute while it lasts, and its end."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ AGAIN_S: Final = 60.0
 
 
 class Reminder:
-    """One trouble, which is there or not."""
+    """One problem, which exists or not."""
 
     def __init__(self, over: str) -> None:
-        """``over`` is logged at its end."""
+        """Set up; ``over`` is logged when the problem ends."""
         self._over = over
         self._told: str | None = None
         self._next_s = -math.inf  # monotonic
 
     def look(self, trouble: str | None) -> None:
-        """Log what is to be said about the trouble now; None: there is none."""
+        """Log what must be said about the problem now; None: there is none."""
         now_s = time.monotonic()
         if trouble is None:
             if self._told is not None:

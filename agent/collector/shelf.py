@@ -1,7 +1,7 @@
-"""The books of all gateways' numbers: some in memory, all on the disk, and little of both.
+"""The books of all gateways' numbers: some in memory, all on the disk, both within limits.
 
-In memory are the most recently used. On the disk ``agent.collector.room`` says which have to go, or
-to become smaller, for the others; what a book lacks then its gateway sends, or says, again.
+The most recently used ones are in memory. ``agent.collector.room`` says which books on the disk
+must go or shrink to make room. The gateway sends or says again what its book then lacks.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from agent.collector.retention import drop
 from agent.collector.room import Room, Shelved
 from agent.store.sqlite import Connection, errors_of
 
-BOOKS_IN_MEMORY: Final = 1000  # a garbled epoch begins a book, too
+BOOKS_IN_MEMORY: Final = 1000  # a garbled epoch also begins a book
 RANGES_IN_MEMORY: Final = 100_000  # of all books; about 100 bytes each
 
 
 class Shelf:
-    """The books of a site; all is written within the caller's transaction."""
+    """The books of a site; everything is written within the caller's transaction."""
 
     def __init__(
         self, path: Path, database: Connection, site: str, filed: Filed, bytes_max: int | None
     ) -> None:
-        """``path`` is the database's file, ``bytes_max`` the limit of its size."""
+        """Set up; ``path`` is the database's file, ``bytes_max`` the limit of its size."""
         self._path, self._database, self._site, self._filed = path, database, site, filed
         self.room = Room(database, site, bytes_max)
         self._books: dict[Source, Book] = {}  # the most recently used, the latest at the end
-        self._loaded = 0  # ranges, since the last look for those to let go
+        self._loaded = 0  # ranges loaded since books were last removed from memory
         self._forgotten: list[Source] = []
 
     def __len__(self) -> int:
@@ -58,17 +58,17 @@ class Shelf:
         return book
 
     def grew(self, ranges: int) -> None:
-        """Count ranges that books got, at most so many."""
+        """Count ranges that books may have got: an upper bound."""
         self._loaded += ranges
 
     def is_full(self) -> bool:
-        """Whether so much is new that some has to be let go."""
+        """Whether so many ranges are new that some books must leave memory."""
         return self._loaded > RANGES_IN_MEMORY
 
     def let_go(self) -> None:
-        """Keep the most recently used books in memory; those with room again are read again.
+        """Keep only the most recently used books in memory; read others again when needed.
 
-        Call it when all are written.
+        Call it when all books are written.
         """
         for source in [one for one, book in self._books.items() if book.has_room_again()]:
             del self._books[source]
@@ -96,7 +96,7 @@ class Shelf:
         )
 
     def _make_room(self, gateway: str) -> None:
-        """Make a gateway's books fit into its part: drop the older ones, cut the last one."""
+        """Make a gateway's books fit into its share: drop the older ones, cut the last one."""
         self._forget(self.room.too_many(gateway))
         while self.room.look([gateway]) and self._shrink(gateway):
             pass

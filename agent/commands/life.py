@@ -1,4 +1,4 @@
-"""Whether anything watches: what an agent of the past has stored says nothing of the present.
+"""Whether an agent is watching: the store may hold the data of an agent that no longer runs.
 
 Each command that reads the store says so, and ends with ``NOT_WATCHING``. It costs one row of the
 database, and imports no numpy: these commands start at once on a small gateway.
@@ -19,11 +19,11 @@ NOT_WATCHING: Final = 3  # the exit code, as systemctl status and LSB init scrip
 
 
 class Life(NamedTuple):
-    """Whether an agent watches, as far as its store tells; ready for JSON with ``_asdict``."""
+    """Whether an agent is watching, by its store; ready for JSON with ``_asdict``."""
 
     watching: bool
-    last_sign: str | None  # of life, RFC 3339: when the agent stored its status last
-    why: str | None  # nothing watches
+    last_sign: str | None  # of life, RFC 3339: when the agent last stored its status
+    why: str | None  # why nothing watches; None: an agent does
 
     def told(self) -> str | None:
         """Return a line that says that nothing watches; None if an agent does."""
@@ -32,17 +32,17 @@ class Life(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """Of a command that showed what the store has."""
+        """The exit code of a command that showed what the store has."""
         return 0 if self.watching else NOT_WATCHING
 
     def covers(self, to_s: float) -> bool:
-        """Whether it watched until a time (Unix seconds): then later ends change nothing."""
+        """Whether it watched until a time (Unix seconds): then a later end does not matter."""
         sign = self.last_sign
         return self.watching or (sign is not None and to_s <= unix_s(sign))
 
 
 def life(reader: Reader, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Life:
-    """Return whether the agent of this store watches; if it cannot be read, why not."""
+    """Return whether the agent of this store is watching; an unreadable store counts as no."""
     try:
         document = reader.status()
     except StoreError as error:
@@ -51,12 +51,12 @@ def life(reader: Reader, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
 def life_of(document: dict[str, Any], held: bool | None, now: datetime) -> Life:
-    """Judge by a status.
+    """Return whether the agent is watching, by its status.
 
     Args:
         document: the status.
-        held: whether a process holds the store's lock; None if that cannot be seen.
-        now: the time.
+        held: whether a process holds the store's lock; None if it is impossible to tell.
+        now: the present time.
 
     """
     why = None

@@ -95,8 +95,8 @@ def set_aside_lines(aside: Document | None) -> Iterator[str]:
     if not aside or not aside["count"]:
         return
     yield (
-        f"SET ASIDE {aside['count']} lines, as the agent ended {aside['ends']} times with each of"
-        " these in hand; please report it:"
+        f"SET ASIDE {aside['count']} lines, as the agent ended {aside['ends']} times while it"
+        " handled each of these; please report it:"
     )
     for one in aside["last"]:
         no_copy = "" if one.get("kept", True) else ", no copy could be kept"  # none of an older
@@ -174,7 +174,7 @@ def _refused(stream: Document) -> Iterator[str]:
         return
     yield f"          BUNDLE REFUSED: {refused['why']}"
     if stream["stands_in"] is not None:
-        yield f"          until it is mended, {_STANDS_IN[stream['stands_in']]} stands in for it"
+        yield f"          until corrected, {_STANDS_IN[stream['stands_in']]} runs in its place"
 
 
 def _forecast(forecast: Document) -> Iterator[str]:
@@ -263,7 +263,7 @@ def uplink_lines(link: Document | None) -> Iterator[str]:
     if refused := link.get("refused"):  # none of an older agent
         yield (
             f"          {refused} messages of the collector are not read, because the agent"
-            " ended several times with them in hand: see the log"
+            " ended several times while it handled them: see the log"
         )
     if link["held"]:
         yield f"          held until the broker takes them: {', '.join(link['held'])}"

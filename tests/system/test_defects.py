@@ -104,7 +104,7 @@ def test_a_thread_that_dies_takes_the_agent_with_it_and_no_reading(
         broker.start()
     assert end(agent) == Defect.exit_code
     log = agent.log()
-    assert f"CRITICAL agent.defects.threads: thread '{thread}" in log
+    assert f"CRITICAL agent.defects.threads: a defect ended thread '{thread}" in log
     assert "Planted" in log
     assert "Traceback" in log
     assert log.splitlines()[-1].startswith("fieldwatch-agent: thread")

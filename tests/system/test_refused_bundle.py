@@ -55,7 +55,7 @@ def test_the_stream_runs_its_previous_bundle_and_its_alarm_goes_on(gateway: Gate
     assert "Until you correct this, the stream runs flow version 1" in agent.log()
     shown = printed(gateway, "status")
     assert "BUNDLE REFUSED: " in shown
-    assert "until it is mended, the bundle that ran before stands in for it" in shown
+    assert "until corrected, the bundle that ran before runs in its place" in shown
     checked = printed(gateway, "check")
     assert "FAIL  stream pump: " in checked
     assert "Until you correct this, the stream runs flow version 1" in checked
@@ -81,8 +81,8 @@ def test_a_bundle_that_is_mended_goes_on_with_its_memory_and_its_alarm(gateway: 
     gateway.wait_for_samples("pump", 1)
 
     flow_bundle(gateway.bundle)  # mended
-    assert "stream pump: its bundle is valid again; the stream continues" in printed(gateway, "reload")
-    assert "stream pump: its bundle is valid again; the stream runs flow version 1" in agent.log()
+    assert "stream pump: its bundle is valid; the stream continues" in printed(gateway, "reload")
+    assert "stream pump: its bundle is valid; the stream runs flow version 1" in agent.log()
     now = gateway.stream()
     assert (now["refused"], now["stands_in"], now["watched"]) == (None, None, True)
     assert [alarm["number"] for alarm in now["open_alarms"]] == [1]
