@@ -13,6 +13,8 @@ from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
 from tests.conftest import wait_until
 
+WHY = "gone; is it plugged in?"
+
 
 class Scripted(ThreadedInput):
     """Finds and loses its source as the script says; keeps its status after each step."""
@@ -27,7 +29,7 @@ class Scripted(ThreadedInput):
             if step == "+":
                 self._found("reading it")
             elif step == "-":
-                self._lost("gone", "gone; is it plugged in?")
+                self._lost(WHY)
             else:
                 self._stopping.set()
             self.statuses.append(self.status())
@@ -41,7 +43,7 @@ def played(script: str) -> list[InputStatus]:
     return one.statuses
 
 
-LOST = "input line: gone; is it plugged in?; trying again until it is back"
+LOST = f"input line: {WHY}; trying again until it is back"
 FOUND = "input line: reading it"
 
 
@@ -65,8 +67,16 @@ def test_each_loss_and_each_return_is_logged_once(
 
 def test_the_status_says_since_when_and_why() -> None:
     first, second, found, lost, still = played("--+--")
-    assert (first.connected, first.last_error, first.reconnects) == (False, "gone", 0)
-    assert (found.connected, found.last_error, found.reconnects) == (True, "gone", 0)
+    assert (first.connected, first.last_error, first.reconnects) == (
+        False,
+        "gone; is it plugged in?",
+        0,
+    )
+    assert (found.connected, found.last_error, found.reconnects) == (
+        True,
+        "gone; is it plugged in?",
+        0,
+    )
     assert not lost.connected
     assert first.since == second.since != found.since
     assert found.since != lost.since == still.since
