@@ -408,7 +408,10 @@ def forecast(
     recursive: bool,
     as_json: bool,
 ) -> int:
-    """Forecast a stream from its stored history, and from a hypothetical one."""
+    """Forecast a stream from its stored history, and from a hypothetical one.
+
+    If no agent watches, it says since when, and ends with exit code 3.
+    """
     from agent.commands import forecast as forecasts
     from agent.commands.forecast_text import describe
 
@@ -452,7 +455,8 @@ def history(
 ) -> int:
     """Show a stream's history: minimum, mean and maximum of each channel, and the worst score.
 
-    One channel gives a table, several give a chart with a line each. The agent need not run.
+    One channel gives a table, several give a chart with a line each. The agent need not run. If
+    none watches, it says since when, and ends with exit code 3 if the time reaches beyond that.
     """
     from agent.commands import history as histories
 
