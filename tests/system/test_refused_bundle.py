@@ -113,7 +113,7 @@ def test_without_a_previous_bundle_its_baseline_watches_it(gateway: Gateway) -> 
     assert (now["stands_in"], now["detector"]) == ("baseline", "hampel")
     assert "truncated" in now["refused"]["why"]
     assert gateway.stored_samples("pump") > len(CALM)
-    assert "the baseline stands in for it" in printed(gateway, "status")
+    assert "the baseline runs in its place" in printed(gateway, "status")
 
 
 def test_an_alarm_of_the_bundle_stays_open_while_the_baseline_stands_in(gateway: Gateway) -> None:
