@@ -1,4 +1,4 @@
-"""Can files be written where they are to go? It is asked before the work that makes them."""
+"""Checks that the results can be written, before the work that makes them."""
 
 from __future__ import annotations
 

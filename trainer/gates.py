@@ -1,4 +1,4 @@
-"""The verdict on a bundle: does the sealed file do, on held-out data, what a machine needs?
+"""The verdict on a bundle: is the sealed file good enough on held-out data?
 
 Each gate is one figure of the metrics with its limit from the configuration. A bundle that fails a
 gate is not written under its own name, unless a person accepts it.
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from trainer.config import GatesTable, ParityTable
 from trainer.forecast.evaluate import SEALED
 
-EXCEEDANCES_MIN = 10  # expected at a share of the tail; of fewer the observed number is chance
+EXCEEDANCES_MIN = 10  # predicted at a level of the tail; with fewer the observed number is chance
 _COVERAGE = 0.8  # of the interval that is judged
 
 
@@ -94,7 +94,7 @@ def _coverage(forecaster: Mapping[str, Any] | None, gates: GatesTable) -> Iterat
 
 
 def document(found: Sequence[Gate], accepted: bool) -> dict[str, Any]:
-    """Return the verdict for the metrics; ``accepted``: a person takes what fails as it is."""
+    """Return the verdict for the metrics; ``accepted``: a person accepts a bundle that fails."""
     passed = all(gate.passed for gate in found)
     return {
         "passed": passed,

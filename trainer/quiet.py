@@ -1,4 +1,4 @@
-"""Keeps TensorFlow's native chatter off the terminal, where the progress is to be read."""
+"""Keeps TensorFlow's native messages off the terminal, so that people can read the progress."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _shown = False
 
 
 def begin(show: bool = False) -> None:
-    """Leave what TensorFlow and XLA tell of themselves out; call it before the first import.
+    """Suppress the messages of TensorFlow and XLA; call this before their first import.
 
     Args:
         show: show it, and all that ``quiet`` would suppress.

@@ -1,8 +1,8 @@
 """CSV recordings: a header, a column of times, a column of numbers for each channel.
 
-They are read as the agent reads them; see ``models.formats``. What cannot be read costs its cell,
-or its row, and is counted. If it is more than a small share, it is an error that names the line,
-because a person is there to mend it.
+They are read as the agent reads them; see ``models.formats``. A cell or row that cannot be read is
+not used, and is counted. If more than a small share is bad, that is an error that names the line,
+because a person is there to correct it.
 """
 
 from __future__ import annotations
