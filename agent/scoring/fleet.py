@@ -152,7 +152,7 @@ class Fleet:
             _Scored(streams, aligned.times, aligned.values, found.score, aligned.quality)
         )
         for column, event in found.events:
-            self.streams[streams[column]].report([event], batch, aligned.of(column))
+            self.streams[streams[column]].teller.report([event], batch, aligned.of(column))
         for column, forecast in found.forecasts:
             self.streams[streams[column]].foretell(forecast, batch)
 

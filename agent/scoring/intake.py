@@ -73,14 +73,15 @@ class Intake:
         for fleet in fleets:
             for number, target in enumerate(fleet.streams):
                 names = [name for name in parsers if streams[name] == target.name]
-                target.timed_by_arrival = not any(parsers[name].has_time for name in names)
+                target.teller.timed_by_arrival = not any(parsers[name].has_time for name in names)
                 ahead_max_s = {name: parsers[name].ahead_max_s for name in names}
                 leaps = Leaps(target.leap_agreed_s, ahead_max_s, self._drop)
                 for name in names:
                     parser = parsers[name]
                     # the rows of several inputs of one stream must stay in order
                     kind = self._kind(fleet, parser) if len(names) == 1 else None
-                    judged = not target.timed_by_arrival and math.isfinite(parser.ahead_max_s)
+                    timed = not target.teller.timed_by_arrival
+                    judged = timed and math.isfinite(parser.ahead_max_s)
                     self._routes[name] = _Route(
                         name, fleet, number, parser, target, kind, leaps if judged else None
                     )
@@ -102,7 +103,7 @@ class Intake:
         channels = target.manifest.source_channels
         columns = [channel.name for channel in before.target.manifest.source_channels]
         order = np.array([columns.index(channel.name) for channel in channels])
-        target.timed_by_arrival = before.target.timed_by_arrival
+        target.teller.timed_by_arrival = before.target.teller.timed_by_arrival
         fleet.replace(number, before.fleet, before.stream, batch)
         heard_mono_s = self._heard_mono_s[id(before.fleet)][before.stream]
         never = np.full(len(fleet.streams), self._mono_s)
@@ -312,4 +313,4 @@ def _stream(_: Chunk, route: _Route) -> int:
 
 
 def _arrived_s(chunk: Chunk, route: _Route) -> float:
-    return route.target.arrived_s(chunk.arrived_mono_s)
+    return route.target.teller.arrived_s(chunk.arrived_mono_s)

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from agent.alarms.document import Newest, Reason
-from agent.alarms.lifecycle import Alarms, Cause, Change
+from agent.alarms.document import Reason
+from agent.alarms.lifecycle import Cause
 from agent.alarms.limit import check_limits
-from agent.alarms.measured import DETECTOR as MEASURED
-from agent.alarms.predicted import DETECTOR as FORECASTER
 from agent.clock import Clock
 from agent.config.load import StreamTable
 from agent.journal import STREAM
@@ -30,8 +27,8 @@ from agent.scoring.part import Moment, Part
 from agent.scoring.parts import Doubts, GridPosition, Limits, PassedLimits, Summaries
 from agent.scoring.remarks import WarmUp
 from agent.scoring.summary import uncertain
+from agent.scoring.teller import StreamTeller
 from agent.store.batch import THROUGH, Batch
-from agent.store.record import Kind, Outgoing
 from models.align import Aligners
 from models.detector import Detector, Memory
 from models.messages import (
@@ -47,13 +44,12 @@ from models.messages import (
     named_quality,
 )
 from models.state import StateMismatch
-from models.times import iso_time, unix_s
+from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
 
 # alarms of these kinds stay open while another detector replaces the one that found them
 _LASTING = ("anomaly", "limit")
-_FOUND_BY = {"limit": FORECASTER, "limit_passed": MEASURED}  # kinds that the detector does not find
 
 
 class Stream:
@@ -71,8 +67,6 @@ class Stream:
         origin: Origin | None = None,
     ) -> None:
         """Set up; ``origin``: None for a detector that is as configured, and not signed."""
-        self._clock = clock
-        self.timed_by_arrival = False  # whether no input of it has its own times
         self.manifest = manifest = detector.manifest
         self.name = settings.name
         self.silent_after_s = settings.silent_after_s
@@ -80,29 +74,24 @@ class Stream:
         self.detector = detector
         self._memory, self._number = memory, number
         self._aligners = aligners
-        self._alarms = Alarms(
-            settings.name, {channel.name: channel.unit for channel in manifest.channels}
-        )
-        self.counters: Counter[str] = Counter()
-        self.last_time: float | None = None  # of the last sample, Unix seconds
+        self.teller = teller = StreamTeller(settings.name, detector, memory, number, clock)
+        self.counters = teller.counters
         self.last_score: float | None = None
-        self._last_values: Float32 | None = None  # (C,) of the last sample
         self._quality: Uint8 | None = None  # the worst per channel since the last commit
-        self._told = True  # whether it reported something since the memory was last saved
         self.saved_through: int | None = None  # see ``THROUGH``; None: all that is stored
         self._parts: list[Part] = []
         self.add(GridPosition(aligners, number))
-        self.add(summaries := Summaries(self, manifest.channel_names, summary_interval_s, clock))
+        self.add(summaries := Summaries(teller, manifest.channel_names, summary_interval_s, clock))
         self.add(Doubts(summaries))
         self.add(summaries.unchanged)
-        self.add(WarmUp(self, manifest))
-        self.gaps = Gaps(self, manifest.sampling, settings.lateness_samples)
+        self.add(WarmUp(teller, manifest))
+        self.gaps = Gaps(teller, manifest.sampling, settings.lateness_samples)
         self.add(self.gaps)
         self.origin = origin or Origin()
         self._replaces_bundle = self.origin.stands_in == BASELINE
         self._check_limits(settings)
-        self.add(measured := PassedLimits(self, settings, manifest.channels))
-        self.add(Limits(self, settings, detector, memory, number, measured))
+        self.add(measured := PassedLimits(teller, settings, manifest.channels))
+        self.add(Limits(teller, settings, detector, memory, number, measured))
         self.add(self.origin)
 
     def add(self, part: Part) -> None:
@@ -143,20 +132,20 @@ class Stream:
             if Gaps.name in parts:  # it does not depend on the detector
                 self.gaps.restore(parts[Gaps.name], batch)
             self.detector.events(self._memory, self._number).next_number = last_number + 1
-            self._alarms.adopt(open_alarms)
+            self.teller.alarms.adopt(open_alarms)
             lasting = {part.name for part in self._parts if part.lasting}
             self._restore_parts({name: parts[name] for name in lasting & parts.keys()}, batch)
-            silent = self._alarms.release("silent")
+            silent = self.teller.alarms.release("silent")
             if self._replaces_bundle:
-                self._alarms.leave_open(_LASTING)
-            self.close_alarms("unwatched", batch, but=self._followed())
+                self.teller.alarms.leave_open(_LASTING)
+            self.teller.close_alarms("unwatched", batch, but=self._followed())
             self._stay_silent(silent)
             return False
         self.detector.adopt(self._memory, self._number, restored)
-        self._alarms.adopt(open_alarms)
+        self.teller.alarms.adopt(open_alarms)
         self._restore_parts(parts, batch)
         if self._replaces_bundle:
-            self._alarms.leave_open(_LASTING, but=self._followed())
+            self.teller.alarms.leave_open(_LASTING, but=self._followed())
         if THROUGH in parts:
             self.saved_through = int(parts[THROUGH])
         return True
@@ -180,31 +169,29 @@ class Stream:
         lasting = [part for part in before._parts if part.lasting]
         kept = {event.number for part in lasting for event in part.open_events()}
         saved = {part.name: part.to_bytes(Moment.STOP) for part in lasting}
-        silent = before._alarms.release("silent")
+        silent = before.teller.alarms.release("silent")
         before.close("unwatched", batch, but=kept)
         batch.forget(self.name)
-        self._alarms.adopt(before._alarms.open_among(kept))
+        self.teller.alarms.adopt(before.teller.alarms.open_among(kept))
         self._restore_parts({name: data for name, data in saved.items() if data}, batch)
         events = before.detector.events(before._memory, before._number)
         self.detector.events(self._memory, self._number).next_number = events.next_number
         self._stay_silent(silent)
         self.counters.update(before.counters)
-        self.last_time = before.last_time
+        self.teller.last_time = before.teller.last_time
         self.gaps.replace(before.gaps)
-        before._parts.clear()  # parts and stream refer to each other, and so keep the network
-        del before.gaps
 
     def catch_up(self, samples: Samples, batch: Batch) -> None:
         """Score the samples again that were stored after the memory was last saved.
 
         Everything that they opened or closed was saved or reported before.
         """
-        inside = samples._replace(times=samples.times - self.correction_s)
+        inside = samples._replace(times=samples.times - self.teller.correction_s)
         found = self.detector.step_together(
             self._memory, np.array([self._number]), inside.times[:, None], inside.values[:, None]
         )
         for _, event in found.events:
-            self.report([event], batch, inside)
+            self.teller.report([event], batch, inside)
         for _, forecast in found.forecasts:
             self.foretell(forecast, batch)
         self._aligners.caught_up(self._number, inside)
@@ -217,17 +204,6 @@ class Stream:
             "bundle": f"{self.manifest.name} version {self.manifest.version}",
             "bundle_digest": self.detector.digest,
         }
-
-    @property
-    def correction_s(self) -> float:
-        """Seconds to add to the detector's times; 0 for a device with times of its own."""
-        return self._clock.correction_s if self.timed_by_arrival else 0.0
-
-    def arrived_s(self, monotonic_s: float) -> float:
-        """Return the time of a reading without its own time, from its arrival (``monotonic``)."""
-        clock = self._clock
-        steady = self.timed_by_arrival
-        return clock.steady_s(monotonic_s) if steady else clock.wall_s(monotonic_s)
 
     def check(self, settings: StreamTable) -> None:
         """Raise ConfigError if the settings do not fit the stream's bundle."""
@@ -251,7 +227,7 @@ class Stream:
 
     def keep(self, samples: Samples, score: Float32, batch: Batch) -> None:
         """Store samples with their scores, (n,), n ≥ 1, and add them to the summary."""
-        samples = samples._replace(times=samples.times + self.correction_s)
+        samples = samples._replace(times=samples.times + self.teller.correction_s)
         batch.samples.append((self.name, samples, score))
         self.counters["samples"] += len(samples.times)
         self.counters["scored"] += int(np.count_nonzero(~np.isnan(score)))
@@ -260,15 +236,14 @@ class Stream:
             self._quality = samples.quality.max(axis=0)
             self.counters.update(_not_measured(samples.quality, score))
         if told.LOG.isEnabledFor(logging.DEBUG):
-            last = self.last_time
+            last = self.teller.last_time
             before = None if last is None else (last, self.last_score is not None)
             told.tell(self.name, samples, score, self.manifest.sampling.period_s, before)
         self._record(samples, score, batch)
 
     def _record(self, samples: Samples, score: Float32, batch: Batch) -> None:
-        self.last_time = float(samples.times[-1])
+        self.teller.note(float(samples.times[-1]), samples.values[-1])
         self.last_score = _or_none(score[-1])
-        self._last_values = samples.values[-1].copy()
         for part in self._parts:
             part.take(samples, score, batch)
 
@@ -277,10 +252,6 @@ class Stream:
         for part in self._parts:
             part.foretell(forecast, batch)
 
-    def take_number(self) -> int:
-        """Return the number of a new event."""
-        return self.detector.events(self._memory, self._number).take_number()
-
     def open_silence(
         self, since_monotonic_s: float, batch: Batch, reason: Reason | None = None
     ) -> None:
@@ -288,110 +259,21 @@ class Stream:
 
         ``reason``: if it is known; if it becomes known later, the alarm gives it from then on.
         """
-        since, now = self.arrived_s(since_monotonic_s), self.arrived_s(self._clock.monotonic_s())
-        opened = self.detector.open_silence(self._memory, now, since, self._number)
+        self.teller.open_silence(since_monotonic_s, batch, reason)
         self.gaps.alarmed()
-        if reason is not None and not opened:
-            self._alarms.explain(reason)
-        self.report(opened, batch, reason=reason)
 
     def _stay_silent(self, alarms: Iterable[dict[str, Any]]) -> None:
-        """Continue a ``silent`` alarm of the former detector, under its number."""
-        events, by_s = self.detector.events(self._memory, self._number), self.correction_s
+        """Continue ``silent`` alarms of the former detector."""
         for alarm in alarms:
-            opened, onset = unix_s(alarm["opened"]) - by_s, unix_s(alarm["onset"]) - by_s
-            next_number, events.next_number = events.next_number, alarm["number"]
-            self.detector.open_silence(self._memory, opened, onset, self._number)
-            events.next_number = next_number
-            self._alarms.go_on(alarm)
+            self.teller.stay_silent(alarm)
             self.gaps.alarmed()
-
-    def report(
-        self,
-        events: list[Event],
-        batch: Batch,
-        samples: Samples | None = None,
-        reason: Reason | None = None,
-    ) -> None:
-        """Make alarms of events, with the ``samples`` in which they were found, if any.
-
-        ``reason``: see ``alarm_document``.
-        """
-        for inside in events:
-            event = inside.moved(self.correction_s)
-            quality, newest = None, self._newest()
-            if samples is not None:
-                quality = samples.quality_at(inside.time)
-                row = samples.row_at(inside.time)
-                newest = self._as_newest(float(samples.times[row]), samples.values[row])
-            named = named_quality(self.manifest.channel_names, quality)
-            change = self._alarms.take(event, named, reason, newest)
-            if change is not None:
-                self._tell(change, event.detector, batch)
-
-    def _newest(self) -> Newest | None:
-        """Return the newest sample; None before the first since the start."""
-        if self._last_values is None or self.last_time is None:
-            return None
-        return self._as_newest(self.last_time - self.correction_s, self._last_values)
-
-    def _as_newest(self, time: float, values: Float32) -> Newest:
-        """Return a sample, (C,), in the form of alarms; its time is the detector's."""
-        known = [value if math.isfinite(value) else None for value in values.tolist()]
-        names = self.manifest.channel_names
-        return Newest(time + self.correction_s, dict(zip(names, known, strict=True)))
-
-    def close_alarms(
-        self,
-        cause: Cause,
-        batch: Batch,
-        numbers: Iterable[int] | None = None,
-        but: Collection[int] = (),
-    ) -> None:
-        """Close open alarms whose events will not close them; None: all but those in ``but``."""
-        for change in self._alarms.close(cause, self._clock.wall_s(), numbers, but):
-            self._tell(change, _FOUND_BY.get(change.alarm["kind"], self.detector.detector), batch)
-
-    def _tell(self, change: Change, detector: str, batch: Batch) -> None:
-        """Store, send, count and log an alarm that was opened or closed.
-
-        The log does not give its number: the agent tells a number only once it is on the disk.
-        """
-        batch.alarms.append(change.alarm)
-        self.send("alarm", change.time, change.alarm, batch, detector)
-        self.counters.update(change.counters)
-        _LOG.warning("stream %s: %s", self.name, change, extra={STREAM: self.name})
-
-    def send(
-        self,
-        kind: Kind,
-        time: float,
-        data: dict[str, Any],
-        batch: Batch,
-        detector: str | None = None,
-    ) -> None:
-        """Send a message of this time; the memory is saved with the commit that has it.
-
-        ``detector``: the one that found it; None: the stream's.
-        """
-        self._told = True
-        batch.messages.append(
-            Outgoing(
-                kind,
-                self.name,
-                time,
-                data,
-                self.detector.digest,
-                detector or self.detector.detector,
-            )
-        )
 
     def document(self, last_alarm: float = math.inf) -> dict[str, Any]:
         """Return the stream's state for ``status``.
 
         ``last_alarm``: the highest alarm number on the disk; higher ones are left out.
         """
-        counters = self.counters.copy()
+        counters, last_time = self.counters.copy(), self.teller.last_time
         for part in self._parts:
             counters.update(part.counters)
         return (
@@ -399,12 +281,12 @@ class Stream:
             | {
                 "detector": self.detector.detector,
                 "interpreter": self.detector.runtime,
-                "last_sample": None if self.last_time is None else iso_time(self.last_time),
+                "last_sample": None if last_time is None else iso_time(last_time),
                 "last_score": self.last_score,
                 "quality": named_quality(self.manifest.channel_names, self._quality),
                 "open_alarms": [
                     alarm if alarm["number"] <= last_alarm else alarm | {"number": None}
-                    for alarm in self._alarms.stored
+                    for alarm in self.teller.alarms.stored
                 ],
                 "counters": dict(+counters),
             }
@@ -427,18 +309,17 @@ class Stream:
             stopping: the agent stops; see ``Moment``.
 
         """
-        events = [event.moved(self.correction_s) for event in self._open_events()]
-        batch.alarms += self._alarms.update(events, self._newest() if events else None)
+        self.teller.update(self._open_events(), batch)
         # a batch that could not be committed still has the parts that did not change since
         saved = batch.state.setdefault(self.name, {})
-        whole = whole or self._told
+        whole = whole or self.teller.unsaved
         moment = Moment.STOP if stopping else Moment.MEMORY if whole else Moment.COMMIT
         for part in self._parts:
             if (data := part.to_bytes(moment)) is not None:
                 saved[part.name] = data
         if moment < Moment.MEMORY:
             return
-        self._told = False
+        self.teller.unsaved = False
         saved |= self.detector.changed_parts(self._memory, self._number)
         saved[THROUGH] = str(next_sample).encode()
 
@@ -455,8 +336,8 @@ class Stream:
         """
         for part in self._parts:
             part.close(batch)
-        self._alarms.leave_open(())
-        self.close_alarms(cause, batch, but=but)
+        self.teller.alarms.leave_open(())
+        self.teller.close_alarms(cause, batch, but=but)
 
 
 def _not_measured(quality: Uint8, score: Float32) -> dict[str, int]:

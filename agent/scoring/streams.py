@@ -168,7 +168,7 @@ class Streams:
 
     def timed_by_arrival(self) -> frozenset[str]:
         """Return the names of the streams whose samples have the gateway's own times."""
-        return frozenset(n for n, stream in self._by_name.items() if stream.timed_by_arrival)
+        return frozenset(n for n, stream in self._by_name.items() if stream.teller.timed_by_arrival)
 
     def document(self, last_alarm: Callable[[str], int]) -> dict[str, dict[str, Any]]:
         """Return the state of each; ``last_alarm``: a stream's highest alarm number on the disk."""
@@ -185,7 +185,7 @@ class Streams:
         if stream in self._unwatched:
             return {"rejected": {}, "rejects": []}
         parser = self._intake.parser(name)
-        correction_s = self._by_name[stream].correction_s
+        correction_s = self._by_name[stream].teller.correction_s
         return {
             "rejected": dict(parser.counters),
             "rejects": [

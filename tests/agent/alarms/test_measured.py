@@ -429,7 +429,7 @@ def test_times_of_arrival_move_with_the_clock() -> None:
     world = World(START_S, "unsynced")
     clock = world.clock()
     fleet = Fleeting("pump", clock=clock, limits=[HIGH])
-    fleet.stream.timed_by_arrival = True
+    fleet.stream.teller.timed_by_arrival = True
     world.wall_s += 3600.0
     assert clock.look() is not None
     fleet.take(rows(1))

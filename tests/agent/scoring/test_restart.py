@@ -54,7 +54,7 @@ class Gateway:
         clock.correction_s = correction_s
         self.fleet = Fleet(detector, [table], 10.0, clock)
         (self.stream,) = self.fleet.streams
-        self.stream.timed_by_arrival = True
+        self.stream.teller.timed_by_arrival = True
         self.batch = Batch()
         records = self.store.records
         saved, alarms = records.state("pump"), records.open_alarms("pump")

@@ -172,7 +172,7 @@ def test_times_of_arrival_move_with_the_clock_and_a_devices_own_do_not() -> None
         world = World(START_S, "unsynced")
         clock = world.clock()
         fleet = Fleeting("pump", clock=clock)
-        fleet.stream.timed_by_arrival = by_arrival
+        fleet.stream.teller.timed_by_arrival = by_arrival
         world.wall_s += HOUR_S
         assert clock.look() is not None
         fleet.take(rows(CALM))
@@ -244,7 +244,7 @@ def test_what_the_bundle_found_stays_open_and_a_silence_goes_on() -> None:
     assert states(batch) == []
     stream.save(Batch(), 1)
     assert sorted(alarm["number"] for alarm in stream.document()["open_alarms"]) == [1, 2, 3]
-    assert stream.take_number() == 4
+    assert stream.teller.take_number() == 4
     stream.close("stream_removed", batch)  # it leaves
     assert sorted(states(batch)) == [
         (1, "anomaly", "closed"),
