@@ -376,7 +376,7 @@ class Connection:
         elif self.events.qsize() < self._received_waiting_max:
             self.events.put(received, len(body))
         elif self._session_expiry_s is not None:
-            self.events.put(Lost("the broker sends more than is taken from its connection"))
+            self.events.put(Lost("the broker keeps sending more than is taken from its connection"))
 
 
 class _Client(Client):
