@@ -46,8 +46,8 @@ CROWDED = (RECORDS, "1-crowded")  # with merged summaries, alarms, health, and t
 ON_A_FULL_DISK = """
 import sys
 from pathlib import Path
-from tests.disk_layer import Layer
-Layer(fault=lambda: "full")
+from tests.disk import Layer
+Layer(fault=lambda path: "full")
 from agent.store.sqlite import open_for_writing
 from models.errors import StoreError
 try:
