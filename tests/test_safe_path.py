@@ -145,14 +145,9 @@ columns = ["time", "flow"]
 def test_an_agent_and_those_who_ask_it(trap: Trap, running: Path, tmp_path: Path) -> None:
     Rows(tmp_path / "flow.csv").add(noisy(40))
     asked = ("--config", running)
-    for words in (
-        ["flush"],
-        ["state"],
-        ["status", "--prometheus"],
-        ["alarms"],
-        ["history", "--stream", "flow"],
-        ["reload"],
-    ):
+    history = ("fieldwatch-agent", "history", "--stream", "flow", *asked)
+    wait_until(lambda: trap.call(*history).returncode == 0, "the first samples in the store")
+    for words in (["flush"], ["state"], ["status", "--prometheus"], ["alarms"], ["reload"]):
         assert trap.call("fieldwatch-agent", *words, *asked).returncode == 0
     assert trap.call("fieldwatch-agent", "allow-downgrade", "flow", "--to", 1, *asked).returncode
     assert trap.call("fieldwatch-agent", "forecast", "--stream", "pump", *asked).returncode
