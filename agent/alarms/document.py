@@ -188,7 +188,10 @@ def with_newest(alarm: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]
     channels = [
         channel | {"newest": values.get(channel["channel"])} for channel in alarm["channels"]
     ]
-    return alarm | {"newest_at": now.get("newest_at"), "channels": channels}
+    newer = alarm | {"newest_at": now.get("newest_at"), "channels": channels}
+    if "newest" in (limit := alarm.get("limit") or {}):
+        newer["limit"] = limit | {key: now["limit"][key] for key in ("newest", "newest_at")}
+    return newer
 
 
 def describe(alarm: Mapping[str, Any]) -> str:

@@ -35,7 +35,8 @@ ASIDE = ".corrupt-"  # in the names of damaged files, before the time
 _SUFFIXES = ("", *BESIDE)
 _FREE_PAGES_KEPT = 256  # to be used again: 1 MB
 _PAGES_GIVEN_BACK = 64  # in a commit
-_LOCK_TRIES_S = (0.01, 0.04, 0.15)  # waits between attempts
+_LOCK_LOOK_S = 0.01  # between attempts
+_LOCK_WAIT_S_MAX = 30.0  # for commands that ask; on a busy gateway one may stand still
 
 Synchronous = Literal["FULL", "NORMAL"]
 
@@ -346,20 +347,17 @@ def lock(path: Path) -> IO[str]:
     """
     refuse_obstacle(path, writing=True)
     file = path.open("a+")
-    for more_s in (*_LOCK_TRIES_S, None):  # ``locked`` holds it for a moment
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if more_s is not None:
-                time.sleep(more_s)
-                continue
-            with file:
-                file.seek(0)
-                holder = file.read().strip()
-            raise StoreError(
-                f"{path.parent} is in use by another agent (process {holder})"
-            ) from None
+    deadline = time.monotonic() + _LOCK_WAIT_S_MAX
+    while not _flock(file.fileno(), fcntl.LOCK_EX):
+        # a command that asks ``locked`` shares it for a moment; an agent does not share it
+        if time.monotonic() < deadline and _flock(file.fileno(), fcntl.LOCK_SH):
+            fcntl.flock(file, fcntl.LOCK_UN)
+            time.sleep(_LOCK_LOOK_S)
+            continue
+        with file:
+            file.seek(0)
+            holder = file.read().strip()
+        raise StoreError(f"{path.parent} is in use by another agent (process {holder})")
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()
@@ -375,11 +373,17 @@ def locked(path: Path) -> bool | None:
     except OSError:  # no permission to read it
         return None
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _flock(file, fcntl.LOCK_SH)
     except OSError:  # a file system without locks
         return None
     finally:
         os.close(file)
-    return False
+
+
+def _flock(file: int, kind: int) -> bool:
+    """Lock a file at once; return whether nobody else's lock prevents it."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

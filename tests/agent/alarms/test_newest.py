@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.alarms.document import describe
+from agent.alarms.document import describe, with_newest, without_newest
 from models.times import iso_time
 from tests.life_rig import START_S, Life, second
 
@@ -76,3 +76,11 @@ def test_the_worst_is_known_over_a_restart() -> None:
     life.restart(away_s=5)
     life.rows(1, about=LESS)
     assert second(shown(life)["worst_at"]) == 45
+
+
+def test_a_stored_alarm_of_a_limit_gets_its_newest_value_from_the_status() -> None:
+    limit = {"side": "high", "value": 40.0, "worst": 50.0, "worst_at": "1"}
+    stored = {"newest_at": "1", "channels": [], "limit": limit | {"newest": 50.0, "newest_at": "1"}}
+    now = {"newest_at": "9", "channels": [], "limit": limit | {"newest": 42.0, "newest_at": "9"}}
+    assert without_newest(stored) == without_newest(now)  # so it is not stored again
+    assert with_newest(stored, now) == now

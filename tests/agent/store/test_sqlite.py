@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -13,6 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +25,7 @@ from agent.store.batch import Batch
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.reader import Reader
 from agent.store.record import Outgoing
-from agent.store.sqlite import LOCK
+from agent.store.sqlite import LOCK, locked
 from agent.store.writer import Store
 from models.errors import StoreError
 from tests.conftest import ROOT
@@ -202,6 +204,27 @@ def test_a_lock_outlives_no_process(tmp_path: Path) -> None:
             opened(tmp_path)
         other.kill()
     opened(tmp_path).close()
+
+
+def test_commands_that_ask_who_has_the_lock_do_not_keep_an_agent_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long such a command stands still with it, as on a busy gateway."""
+    opened(tmp_path).close()
+    asking = os.open(tmp_path / LOCK, os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    waits = iter(range(99, -1, -1))
+
+    def wait(_: float) -> None:
+        if next(waits) == 0:
+            os.close(asking)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "sleep", wait)
+        store = opened(tmp_path)
+    assert locked(tmp_path / LOCK)
+    store.close()
+    assert not locked(tmp_path / LOCK)
 
 
 @contextlib.contextmanager
