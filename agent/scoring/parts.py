@@ -224,6 +224,8 @@ class Limits(Part):
 
     def take(self, samples: Samples, score: Float32, batch: Batch) -> None:
         """Close the alarms of limits that have been passed: ``measured`` has alarms for these."""
+        if not self._settings.limits:
+            return
         if passed := self._watch.withdraw(self._measured.watch.passed):
             self._teller.close_alarms("limit_passed", batch, passed)
 

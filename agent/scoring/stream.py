@@ -80,6 +80,7 @@ class Stream:
         self._quality: Uint8 | None = None  # the worst per channel since the last commit
         self.saved_through: int | None = None  # see ``THROUGH``; None: all that is stored
         self._parts: list[Part] = []
+        self._takers: list[Part] = []  # those that look at samples: nobody else is asked each time
         self.add(GridPosition(aligners, number))
         self.add(summaries := Summaries(teller, manifest.channel_names, summary_interval_s, clock))
         self.add(Doubts(summaries))
@@ -104,6 +105,8 @@ class Stream:
         if part.name in {THROUGH, *(other.name for other in self._parts)}:
             raise ValueError(f"stream {self.name}: {part.name!r} is saved already: take another")
         self._parts.append(part)
+        if type(part).take is not Part.take:
+            self._takers.append(part)
 
     def restore(
         self,
@@ -244,7 +247,7 @@ class Stream:
     def _record(self, samples: Samples, score: Float32, batch: Batch) -> None:
         self.teller.note(float(samples.times[-1]), samples.values[-1])
         self.last_score = _or_none(score[-1])
-        for part in self._parts:
+        for part in self._takers:
             part.take(samples, score, batch)
 
     def foretell(self, forecast: Forecast, batch: Batch) -> None:
