@@ -1,11 +1,11 @@
-"""What a collector has of each gateway: every message once, and the books of their numbers.
+"""The collector's database: every message of each gateway once, and a book of its numbers.
 
-Nothing that is received deletes anything. A message that another one replaces stays, with the
-number of that one; what comes under a number that is taken goes to the quarantine.
+No received message deletes another. A message that a later one replaces stays, and refers to the
+number of that one. A different message with a number that is already used goes to the quarantine.
 
-A number is settled when its message is here, or its gateway said that it is gone. ``through_seq``
-of an acknowledgement is the last of the settled numbers that follow each other from 1. If a message
-comes after its gateway said that it is gone, the collector still takes it in.
+A number is settled when its message is stored, or when its gateway has reported it as gone.
+``through_seq`` of an acknowledgement is the end of the unbroken run of settled numbers from 1. If a
+message arrives after its gateway reported it as gone, the collector still stores it.
 """
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ class Collected:
         self._site = site
         self._keeping = keeping
         self._next_look_s = -math.inf  # monotonic
-        self._told: dict[Source, int] = {}  # the highest number by the latest status
+        self._told: dict[Source, int] = {}  # the highest number in the latest status
         self._waiting: dict[tuple[Source, int], Message] = {}
         self._touched: dict[Source, None] = {}
 
     def __enter__(self) -> Self:
-        """Open it; create it if needed.
+        """Open the database; create it if needed.
 
         Raises:
-            StoreError: it cannot be used, or is damaged, or another collector uses it.
+            StoreError: the database cannot be used or is damaged, or another collector uses it.
 
         """
         with contextlib.ExitStack() as opening, errors_of(self._path):
@@ -92,15 +92,16 @@ class Collected:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it; drop what was not committed."""
+        """Close the database; drop everything that is not committed."""
         self._closing.close()
 
     def take(self, message: Message) -> Taken:
-        """Take in a message with the next commit; say what is new about it.
+        """Take in a message with the next commit; return how it relates to the stored ones.
 
-        ``new``, or ``far`` if its number is so far above all others that it isn't acknowledged yet;
-        ``repeated`` if it is here; ``corrected`` or ``conflict`` if another body is here under its
-        number: then the quarantine has this one.
+        - ``new``: its number was not used.
+        - ``far``: as ``new``, but its number is too far above all others to be acknowledged yet.
+        - ``repeated``: it is already stored.
+        - ``corrected``, ``conflict``: its number has another body. The quarantine takes this one.
 
         Raises:
             StoreError: the database cannot be read.
@@ -112,10 +113,10 @@ class Collected:
         with errors_of(self._path):
             here = self._body(source, seq)
             if here is not None:
-                book.settle(seq, seq)  # where the book was cut it is new to it
+                book.settle(seq, seq)  # a book that was cut may not have the number
                 return self._compare(message, here)
             if book.has(seq) and not self._is_replaced(source, seq):
-                return "repeated"  # it was here, and was dropped
+                return "repeated"  # it was stored once, and was dropped
         far = book.jumps(seq, self._told.get(source, 0))
         self.shelf.grew(len(message.merged) + 1)
         book.gone.remove(seq, seq)
@@ -129,39 +130,40 @@ class Collected:
         return waiting.body if waiting else self._filed.body(source, seq)
 
     def _is_replaced(self, source: Source, seq: int) -> bool:
-        """Whether a message that came before says that it replaces this one, truly or not."""
+        """Whether an earlier message claims to replace this one; the claim may be false."""
         return self._filed.is_replaced(source, seq) or any(
             other.source == source and covers(other.merged, seq) for other in self._waiting.values()
         )
 
     def _compare(self, message: Message, here: bytes) -> Taken:
-        """Say how a message differs from that of its number; keep what is new in it."""
+        """Return how a message differs from the one with its number; quarantine new content."""
         source, seq, topic, body, _ = message
-        said = parted(body).message  # another key makes another signature
+        said = parted(body).message  # without its signature, which depends on the key
         others = [here, *self.quarantine.bodies(source, seq)]
         if said in [parted(other).message for other in others]:
             return "repeated"
         corrected = is_corrected(parted(here).message, said, topic.split("/")[4])
         cause, reason = (
-            (CORRECTED, "its times were put right after it was sent first")
+            (CORRECTED, "its gateway corrected its times after it had sent it")
             if corrected
-            else (CONFLICT, "another message came under this number before")
+            else (CONFLICT, "an earlier message has the same number and other content")
         )
         self.quarantine.add_body(Entry(source.gateway, cause, reason, topic, body), source, seq)
         return "corrected" if corrected else "conflict"
 
     def hear(self, source: Source, seq: int) -> None:
-        """Take in the highest number that a gateway has given, by its latest status."""
+        """Take in the highest number that a gateway has assigned, from its latest status."""
         self._told.pop(source, None)
         self._told[source] = seq
         if len(self._told) > _TOLD_MAX:
             del self._told[next(iter(self._told))]
 
     def forgo(self, source: Source, ranges: Iterable[Range]) -> list[Range]:
-        """Settle numbers that will not come; return those that were still missing.
+        """Settle numbers whose messages are gone; return those that were still missing.
 
         Raises:
-            ValueError: that is more than lies between its messages, or far above them.
+            ValueError: these are more numbers than lie between the source's messages, or they are
+                far above them.
 
         """
         book = self.shelf.book(source)
@@ -179,10 +181,11 @@ class Collected:
         return missing
 
     def commit(self) -> list[Message]:
-        """Write what was taken in; return the new messages.
+        """Write everything that was taken in; return the new messages.
 
         Raises:
-            StoreError: nothing was written; what is in memory is ahead of it, so end here.
+            StoreError: nothing was written. The memory is now ahead of the disk, so the caller must
+                close this object.
 
         """
         with transaction(self._database, self._path):
@@ -197,10 +200,11 @@ class Collected:
     def drop_old(self) -> int:
         """Delete the oldest messages if they are too old or too many; return how many.
 
-        Call it after a commit, as often as you like: it looks only now and then.
+        Call it after every commit. It checks only once in ``LOOK_S`` seconds.
 
         Raises:
-            StoreError: nothing was deleted; what is in memory is ahead of it, so end here.
+            StoreError: nothing was deleted. The memory is now ahead of the disk, so the caller must
+                close this object.
 
         """
         now_s = time.monotonic()
@@ -232,12 +236,12 @@ class Collected:
         self.shelf.let_go()
 
     def messages(self, source: Source) -> list[tuple[int, bytes]]:
-        """Return number and body of a source's messages that no other replaces, in order."""
+        """Return number and body of a source's messages in order, without replaced ones."""
         with errors_of(self._path):
             return self._filed.of(source)
 
     def reserve_counters(self, at_least: int, count: int) -> int:
-        """Return the first of so many counters, all above those that were reserved before.
+        """Reserve ``count`` counters; return the first: unused, and at least ``at_least``.
 
         Raises:
             StoreError: the database cannot be written.
@@ -254,15 +258,15 @@ class Collected:
         return int(first)
 
     def touched(self) -> list[Source]:
-        """Return whose books changed, or had a repeated message, since the last call."""
+        """Return the sources that had a change or a repeated message since the last call."""
         touched, self._touched = list(self._touched), {}
         return touched
 
     def acknowledgement(self, source: Source) -> bytes:
-        """Return the acknowledgement: what a gateway may delete."""
+        """Return the acknowledgement (JSON): the numbers that a gateway may delete."""
         book = self.shelf.book(source)
         also = [list(one) for one in book.acknowledged(self._told.get(source, 0))]
-        if self.shelf.is_full() and not self._touched:  # what is touched is not on the disk yet
+        if self.shelf.is_full() and not self._touched:  # touched books are not on the disk yet
             self.shelf.let_go()
         return json.dumps(
             {"epoch": source.epoch, "through_seq": book.through, "also": also},

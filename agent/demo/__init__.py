@@ -1,5 +1,5 @@
-"""The main job with nothing to set up: pump -> serial line -> agent -> SQLite -> MQTT -> ops.
+"""The demo: pump -> serial line -> agent -> SQLite -> MQTT -> ops, without any setup.
 
-Only the pump is simulated. The agent is the real one, a process of its own that reads a real
-(pseudo-)terminal, scores with the reference bundle and publishes to a real broker.
+Only the pump is simulated. The agent is the real one. It runs as a separate process, reads a
+pseudo-terminal, scores with the reference bundle, and publishes to a real broker.
 """

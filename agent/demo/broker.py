@@ -1,4 +1,4 @@
-"""A broker for the demo: a real mosquitto if there is one, else amqtt from the demo extra."""
+"""A broker for the demo: mosquitto if it is installed, otherwise amqtt from the demo extra."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from models.errors import FieldwatchError
 
 _START_S_MAX = 15.0
-SBIN = "/usr/sbin:/usr/local/sbin"  # where Debian puts it; not in a user's PATH
+SBIN = "/usr/sbin:/usr/local/sbin"  # Debian installs mosquitto here, outside a user's PATH
 
 
 class BrokerMissing(FieldwatchError):
@@ -25,7 +25,7 @@ class BrokerMissing(FieldwatchError):
 
 
 class Broker:
-    """A broker on a free loopback port, as a process of its own; a context manager."""
+    """A broker on a free loopback port, in a separate process; a context manager."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -62,12 +62,12 @@ class Broker:
             config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
             return [mosquitto, "-c", str(config)]
         if importlib.util.find_spec("amqtt") is not None:
-            # it does not answer to MQTT 5 at all, and the agent would find out by waiting
+            # amqtt does not answer MQTT 5 at all; with "auto" the agent would wait for a time-out
             self.name, self.protocol = "amqtt", "3.1.1"
             return [sys.executable, "-P", "-m", __spec__.name, str(self.port)]
         raise BrokerMissing(
-            "no MQTT broker: install mosquitto (apt install mosquitto), or the embedded one"
-            " (pip install 'fieldwatch[demo]')"
+            "no MQTT broker is installed: install mosquitto (apt install mosquitto) or the embedded"
+            " broker (pip install 'fieldwatch[demo]')"
         )
 
     def _wait(self) -> None:
@@ -90,7 +90,7 @@ def _free_port() -> int:
 
 
 async def _serve(port: int) -> None:
-    """Run amqtt until the process is ended."""
+    """Run amqtt until the process ends."""
     from amqtt.broker import Broker as EmbeddedBroker
 
     broker = EmbeddedBroker(

@@ -1,4 +1,4 @@
-"""A forecast as text: what was, and a fan of what comes, with the limits as lines."""
+"""A forecast as a text chart: recent values, the fan of the intervals, and the limits as lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-HEIGHT = 8  # with the widest name of a limit, 80 columns
+HEIGHT = 8  # rows; the widest line, with a limit's name, has 80 columns
 PAST_COLUMNS, AHEAD_COLUMNS = 20, 36
 _PAST, _MEDIAN, _INNER, _OUTER, _LIMIT = "•", "━", "▒", "░", "╌"
 
@@ -14,12 +14,12 @@ _PAST, _MEDIAN, _INNER, _OUTER, _LIMIT = "•", "━", "▒", "░", "╌"
 def fan(
     history: Sequence[float], channel: Mapping[str, Any], limits: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """Draw a channel's recent steps and its forecast; darker is the 80 % interval.
+    """Draw a channel's recent steps and its forecast; the 80 % interval is darker than the 95 %.
 
     Args:
-        history: newest last; NaN where missing.
-        channel: of the forecast command's document.
-        limits: of the same channel.
+        history: values of the recent steps, newest last; NaN where missing.
+        channel: the channel's part of the forecast command's document.
+        limits: the limits of this channel in that document.
 
     """
     past = _columns([value for value in history if not math.isnan(value)], PAST_COLUMNS)
@@ -43,7 +43,7 @@ def fan(
 
 
 def _columns(values: Sequence[float], count: int) -> list[float]:
-    """Return at most ``count`` of the values, evenly spaced, with the last."""
+    """Return at most ``count`` of the values, evenly spaced; the last one is among them."""
     if len(values) <= count:
         return list(values)
     return [values[round((at + 1) * len(values) / count) - 1] for at in range(count)]

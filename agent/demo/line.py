@@ -13,12 +13,12 @@ from agent.inputs.plant import PERIOD_S, Pump, csv_line
 
 
 class PumpLine:
-    """Writes the pump's samples to a pseudo-terminal as a device would; a context manager."""
+    """Writes the pump's samples to a pseudo-terminal, as a device would; a context manager."""
 
     def __init__(self, pump: Pump, speed: float = 1.0, samples: int | None = None) -> None:
-        """Take the pump, whose clock goes ``speed`` times as fast; it stops after ``samples``.
+        """Take the pump, whose clock runs ``speed`` times as fast, and stop after ``samples``.
 
-        Then its clock is right.
+        The pump's clock starts late by so much that it agrees with the real one at the end.
         """
         self._pump = pump
         self._every_s = PERIOD_S / speed
@@ -26,7 +26,7 @@ class PumpLine:
         self._behind_s = (speed - 1) * self._every_s * (samples or 0)
         self._controller, self._device = pty.openpty()
         tty.setraw(self._device)
-        # a real line does not wait for its reader; what nobody reads is lost
+        # a real line does not wait for its reader; unread data is lost
         os.set_blocking(self._controller, False)
         self.port = os.ttyname(self._device)
         self._stop = threading.Event()
@@ -35,7 +35,7 @@ class PumpLine:
         self.lines = 0
 
     def __enter__(self) -> PumpLine:
-        """Return itself; ``start`` starts to write."""
+        """Return itself; ``start`` begins to write."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,13 +45,13 @@ class PumpLine:
         os.close(self._device)
 
     def start(self) -> None:
-        """Start to write."""
+        """Begin to write, in a thread."""
         self.started_s = time.time() - self._behind_s
         self._thread.start()
 
     @property
     def over(self) -> bool:
-        """Whether all samples are written, and the reader has taken them."""
+        """Whether all samples are written and read."""
         if self.lines != self._samples:
             return False
         unread, _, _ = select.select([self._device], [], [], 0)
@@ -73,5 +73,5 @@ class PumpLine:
             try:
                 os.write(self._controller, text.encode() + b"\n")
             except BlockingIOError:
-                pass  # the terminal's buffer is full: nobody reads
+                pass  # the terminal's buffer is full, because nobody reads
             self.lines += 1

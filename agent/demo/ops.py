@@ -12,9 +12,9 @@ from agent.mqtt.client import Client
 
 
 class Ops:
-    """Subscribes to everything the gateway says; a context manager.
+    """Subscribes to all topics of the gateway; a context manager.
 
-    The network thread only enqueues; ``drain`` is called by the demo's own loop.
+    The network thread only puts messages into a queue. The demo's loop calls ``drain``.
     """
 
     def __init__(self, port: int) -> None:
@@ -44,7 +44,7 @@ class Ops:
         self._received.put((message.topic, bytes(message.payload)))
 
     def drain(self) -> None:
-        """Take in what has arrived since the last call."""
+        """Process the messages that arrived since the last call."""
         while not self._received.empty():
             topic, payload = self._received.get()
             message = json.loads(payload)

@@ -1,4 +1,4 @@
-"""Runs the demo: starts the parts, watches them, and sums up what happened."""
+"""Runs the demo: starts its processes, watches them, and returns a summary."""
 
 from __future__ import annotations
 
@@ -34,35 +34,35 @@ from models.errors import DataError, FieldwatchError, StoreError
 ZOO_BUNDLE = Path(bundles.__file__).parent / "zoo" / "pump.fieldwatch"
 FAULT_AT_SHARE = 0.5  # of the demo's time
 REFRESH_S = 0.5
-DRIFT_LIFE_S = 5400.0  # of the pump, that a drift is shown in
+DRIFT_LIFE_S = 5400.0  # seconds of the pump's life that a demo of a drift shows
 FORECAST_EVERY_S = 2.0
 FAN_STEPS = 144
 DRIFTING = "fluid_temperature"
 STREAM = "pump-1"
-_START_S_MAX = 300.0  # of the agent, on the slowest machine
+_START_S_MAX = 300.0  # the agent's start on the slowest machine
 _STOP_S_MAX = 60.0
 _CLEAR = "\x1b[H\x1b[J"
 
 
 class AgentFailed(FieldwatchError):
-    """The agent that the demo started has ended by itself."""
+    """The agent did not start, or it ended unasked."""
 
 
 class FaultNotFound(FieldwatchError):
-    """The demo is over, and there was no alarm of its fault."""
+    """The demo ended without an alarm for its fault."""
 
 
 class Demo:
-    """One run of the demo in a directory of its own."""
+    """One run of the demo in its own directory."""
 
     def __init__(self, directory: Path, seconds: float, fault: FaultKind, seed: int) -> None:
         self._directory = directory
         self._seconds = seconds
         self._fault = fault
-        # a drift takes an hour, which the pump's clock then runs through in the demo's time
+        # a drift takes over an hour, so the pump's clock runs faster
         self._speed = DRIFT_LIFE_S / seconds if fault in SLOW_KINDS else 1.0
-        # the demo is measured in samples: on a slow machine the agent starts late, and then
-        # sees as much of the pump as on any other
+        # the demo lasts a number of samples: on a slow machine the agent starts later, but
+        # reads as many
         self._samples = round(seconds * self._speed / PERIOD_S)
         self._fault_at_s = self._samples * PERIOD_S * FAULT_AT_SHARE
         self._pump = Pump(seed, [sudden(fault, self._fault_at_s, math.inf)])
@@ -84,7 +84,7 @@ class Demo:
                     line.stop()
                     _stop(agent)
                 fault_at = line.started_s + self._fault_at_s
-            time.sleep(REFRESH_S)  # what the broker has may still be on its way to ops
+            time.sleep(REFRESH_S)  # the last messages may still be on their way to ops
             ops.drain()
             return self._summary(ops, fault_at, broker.name)
 
@@ -115,7 +115,7 @@ class Demo:
     def _wait_until_it_reads(self, agent: subprocess.Popen[bytes], show: bool) -> None:
         deadline = time.monotonic() + _START_S_MAX
         if show:
-            say("the agent starts …")
+            say("starting the agent …")
         with Reader(self._directory / "data") as store:
             while not _reads(store):
                 self._check(agent)
@@ -154,7 +154,7 @@ class Demo:
         )
         try:
             status = store.status()
-        except StoreError:  # the agent has only just begun
+        except StoreError:  # the agent has not written its database yet
             return view
         stream = status["streams"][STREAM]
         view.readings = stream["counters"].get("readings", 0)
@@ -170,7 +170,7 @@ class Demo:
         return view
 
     def _fan(self, store: Reader) -> list[str]:
-        """Draw the drifting channel's forecast; say why where there is none."""
+        """Draw the drifting channel's forecast; if there is none, return the reason."""
         if time.monotonic() >= self._look_again:
             self._look_again = time.monotonic() + FORECAST_EVERY_S
             try:
@@ -200,7 +200,7 @@ class Demo:
             "alarms": alarms,
             "detection_delay_s": round(min(found) - fault_at, 2) if found else None,
             "seconds_after_fault": round(seconds, 1),
-            "speed": round(self._speed, 1),  # of the pump's clock, which all times here are of
+            "speed": round(self._speed, 1),  # of the pump's clock, which all these times follow
             "false_alarms": sum(_unix(alarm["onset"]) < fault_at for alarm in alarms),
             "published": status["uplink"]["published"],
             "received_by_ops": len(ops.ids),
@@ -262,11 +262,11 @@ columns = {columns}
 
 
 def run_demo(seconds: float, fault: FaultKind, seed: int, show: bool) -> dict[str, Any]:
-    """Run the demo in a fresh directory, which is removed afterwards; return the summary.
+    """Run the demo in a temporary directory; return the summary.
 
     Raises:
-        BrokerMissing: there is no broker to publish to.
-        AgentFailed: the agent ended by itself; the text has its log.
+        BrokerMissing: no broker can be started.
+        AgentFailed: the agent did not start, or ended unasked; the text contains its log.
 
     """
     with tempfile.TemporaryDirectory(prefix="fieldwatch-demo-") as directory:
@@ -278,7 +278,7 @@ def run_demo(seconds: float, fault: FaultKind, seed: int, show: bool) -> dict[st
 
 
 def conclusion(outcome: dict[str, Any]) -> list[str]:
-    """Return the summary as a person reads it, line by line."""
+    """Return the summary as lines of text for people."""
     delay = outcome["detection_delay_s"]
     found = f"found {delay} s after it began" if delay is not None else "NOT FOUND"
     if (speed := outcome["speed"]) != 1.0:
@@ -298,7 +298,7 @@ def conclusion(outcome: dict[str, Any]) -> list[str]:
 
 
 def check_found(outcome: dict[str, Any]) -> None:
-    """Raise FaultNotFound, with what is known of why, where there was no alarm of the fault."""
+    """Raise FaultNotFound, with the likely reason, if no alarm found the fault."""
     if outcome["detection_delay_s"] is not None:
         return
     said = f"the fault ({outcome['fault']}) was not found"
@@ -314,7 +314,7 @@ def _reads(store: Reader) -> bool:
     """Whether the agent has opened its port."""
     try:
         return all(one["connected"] for one in store.status()["inputs"].values())
-    except StoreError:  # it has only just begun
+    except StoreError:  # the agent has not written its database yet
         return False
 
 
@@ -325,11 +325,11 @@ def _show(view: View) -> None:
     columns, rows = shutil.get_terminal_size()
     lines = screen(view, "NO_COLOR" not in os.environ, columns, rows)
     shown = "\n".join(line if "\x1b" in line else line[:columns] for line in lines)
-    print(_CLEAR + shown, end="", flush=True)  # a line end would scroll a full screen
+    print(_CLEAR + shown, end="", flush=True)  # a newline would scroll a full screen
 
 
 def _scores(store: Reader) -> list[float]:
-    """The newest scores in columns of the chart, whose edges stay where they are."""
+    """Return the newest scores, the highest per chart column; columns have fixed time borders."""
     chunks = store.newest_samples(STREAM, CHART_WIDTH * COLUMN_SAMPLES)
     scores = np.frombuffer(b"".join(chunk.scores for chunk in chunks), np.float32)
     times = np.frombuffer(b"".join(chunk.times for chunk in chunks), np.float64)
@@ -341,7 +341,7 @@ def _scores(store: Reader) -> list[float]:
 
 
 def _steps(store: Reader, step_s: float) -> list[float]:
-    """The drifting channel's newest steps."""
+    """Return the drifting channel's newest steps: means of ``step_s`` seconds."""
     samples = round(step_s / PERIOD_S)
     chunks = store.newest_samples(STREAM, FAN_STEPS * samples)
     values = np.frombuffer(b"".join(chunk.values for chunk in chunks), np.float32)

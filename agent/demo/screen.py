@@ -1,4 +1,4 @@
-"""What a person sees of the demo: pure text from a view of the moment, so that it can be tested."""
+"""Draws the demo's screen as plain text from a snapshot, so that tests can check it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.printable import printable
 
 CHART_WIDTH = 64
 CHART_HEIGHT = 8
-COLUMN_SAMPLES = 4  # a column is the highest score of so many
+COLUMN_SAMPLES = 4  # a column shows the highest score of this many samples
 SCORE_TOP = 2.0  # the chart's upper edge, in thresholds
 _TEXT_MAX = 2000  # characters
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
@@ -40,7 +40,7 @@ class View:
 
 
 def chart(scores: Sequence[float], color: bool) -> list[str]:
-    """Draw the newest scores as columns, a value each; the dashed row is the threshold."""
+    """Draw the newest scores, one per column; the dashed row is the threshold."""
     newest = list(scores)[-CHART_WIDTH:]
     padded = [math.nan] * (CHART_WIDTH - len(newest)) + newest
     threshold_row = round(CHART_HEIGHT / SCORE_TOP)  # counted from the bottom
@@ -68,7 +68,7 @@ def _cell(score: float, row: int, at_threshold: bool) -> str:
 
 
 def screen(view: View, color: bool, columns: int = 80, rows: int = 24) -> list[str]:
-    """Return the whole screen, line by line: what is newest, as far as it fits in."""
+    """Return the screen line by line; it has the newest alarms and messages that fit."""
     top, picture = head(view, color), _picture(view, color, columns)
     link = (
         f"  MQTT         {view.link}; {view.published} published,"
@@ -89,7 +89,7 @@ def screen(view: View, color: bool, columns: int = 80, rows: int = 24) -> list[s
 
 
 def head(view: View, color: bool) -> list[str]:
-    """Return what the demo is doing: title, serial line and fault, a line each."""
+    """Return the demo's state in three lines: title, serial line, fault."""
     bold, off = (_BOLD, _OFF) if color else ("", "")
     to_fault = view.fault_at_s - view.elapsed_s
     fault = (
@@ -105,7 +105,7 @@ def head(view: View, color: bool) -> list[str]:
 
 
 def _picture(view: View, color: bool, columns: int) -> list[str]:
-    """Return the score's chart, or where a drift is shown the forecast."""
+    """Return the chart of the score; for a drift, that of the forecast."""
     dim, off = (_DIM, _OFF) if color else ("", "")
     if view.speed == 1.0:
         return [f"  {dim}{_caption(view.scores)}{off}", *chart(view.scores, color)]
@@ -116,12 +116,12 @@ def _picture(view: View, color: bool, columns: int) -> list[str]:
 
 def _caption(scores: Sequence[float]) -> str:
     if all(math.isnan(score) for score in scores):
-        return "the network warms up: it has to see some of the pump's life before it scores"
-    return "score of the pump, newest right; above the dashed line is abnormal"
+        return "the network warms up: it needs some samples before it can score"
+    return "score of the pump, newest on the right; scores above the dashed line are abnormal"
 
 
 def _newest(texts: Sequence[str], columns: int, rows: int) -> list[str]:
-    """Return the newest texts in whole, oldest of them first; of the newest at least a part."""
+    """Return the newest texts that fit, oldest first; the newest one may be cut."""
     shown: list[str] = []
     for text in reversed(texts):
         lines = _wrapped(f"    {printable(text, _TEXT_MAX)}", columns)
@@ -132,7 +132,7 @@ def _newest(texts: Sequence[str], columns: int, rows: int) -> list[str]:
 
 
 def _wrapped(line: str, columns: int) -> list[str]:
-    """Return a line as lines that are no longer than the screen is wide; what fits stays as is."""
+    """Wrap a line to the width of the screen; a line that fits stays unchanged."""
     if len(line) <= columns:
         return [line]
     indent = " " * (len(line) - len(line.lstrip()))

@@ -1,4 +1,4 @@
-"""The socket between the network and paho: of what a broker sends, paho sees what fits."""
+"""The socket between the network and paho: it bounds the size of what paho receives."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class BoundedSocket:
 
     Args:
         sock: The socket, which may be a TLS one. It is read in large pieces.
-        packet_bytes_max: See ``Packets``, like the others.
-        mqtt5: Whether messages have properties.
-        wait_for_room: Called before each packet; may wait.
+        packet_bytes_max: See ``Packets``.
+        mqtt5: See ``Packets``.
+        wait_for_room: See ``Packets``.
 
     """
 
@@ -28,14 +28,14 @@ class BoundedSocket:
     ) -> None:
         self._sock = sock
         self._within_tls = getattr(sock, "pending", None)
-        self._starved = False  # it needs more bytes to continue
+        self._starved = False  # ``packets`` needs more bytes to continue
         self.packets = Packets(packet_bytes_max, mqtt5, wait_for_room)
 
     def recv(self, buffer_size: int) -> bytes:
         """Return at most ``buffer_size`` bytes; none at the end of the connection.
 
         Raises:
-            OSError: from the socket; ConnectionAbortedError for what is not MQTT, or too large.
+            OSError: the socket fails; ConnectionAbortedError if the data is not MQTT or too large.
 
         """
         while not (data := self.packets.take(buffer_size)):
@@ -47,7 +47,7 @@ class BoundedSocket:
         """Read more; return whether the broker is still connected."""
         try:
             data = self._sock.recv(PIECE_BYTES)
-        except OSError:  # there is nothing yet, mostly
+        except OSError:  # usually because nothing has arrived yet
             self._starved = True
             raise
         self.packets.feed(data)
@@ -55,11 +55,11 @@ class BoundedSocket:
         return bool(data)
 
     def pending(self) -> int:
-        """Return how many bytes can be read that ``select`` does not see."""
+        """Return how many bytes are ready to be read without ``select`` knowing of them."""
         waiting = 0 if self._starved else len(self.packets)
         return waiting + (self._within_tls() if self._within_tls else 0)
 
-    # what else paho does with a socket
+    # paho's other calls of a socket
 
     def send(self, buffer: bytes | bytearray) -> int:
         """See ``socket.send``."""

@@ -9,11 +9,11 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 
 class Client(paho.Client):
-    """paho, with one race less.
+    """paho's client without the race between ``loop_stop`` and the end of the network thread.
 
-    paho's ``loop_stop`` looks at its thread, and then waits for it; its thread forgets itself as
-    it ends. If it ends in between, there is nothing left to wait for, and ``loop_stop`` raises
-    ``AttributeError``. Here the side that stops the thread forgets it.
+    paho's ``loop_stop`` checks ``_thread`` and then joins it, but the thread sets ``_thread`` to
+    None when it ends. If it ends in between, ``loop_stop`` raises ``AttributeError``. Here only
+    ``loop_stop`` sets ``_thread`` to None.
 
     ``_thread_main`` and ``_thread`` are not in paho's public interface. Tests fail if paho no
     longer uses them.

@@ -1,8 +1,8 @@
 """The gateway's password and certificates for the broker, read at each connection.
 
-They are in files that the configuration names, or among systemd's credentials; never in the
-configuration itself, and nothing here is ever logged. Files replaced during a connection are
-noticed; systemd's credentials are copies made at the start, and do not change.
+They come from files that the configuration names, or from systemd's credentials. The configuration
+itself never contains them, and the agent never logs them. The agent notices files that are replaced
+during a connection. systemd copies its credentials at the start, so they do not change.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ class Credentials:
         self._stamps: list[_Stamp] = []
 
     def read(self) -> tuple[str | None, ssl.SSLContext | None]:
-        """Return the password, and what TLS needs; None for what is not configured.
+        """Return the password and the TLS context; None for each that is not configured.
 
         Raises:
             OSError: a file cannot be read.
-            ssl.SSLError: it contains no certificate, or the key does not fit.
+            ssl.SSLError: a file contains no certificate, or the key does not match.
             ValueError: the key is encrypted, or the password is not text.
 
         """
-        self._stamps = self._stamps_now()  # before the reading: a change in between is seen
+        self._stamps = self._stamps_now()  # taken before reading, so that a later change is noticed
         return self._password(), self._context()
 
     def renewed(self) -> bool:
-        """Whether the files changed since they were read, and the new ones can be used.
+        """Whether the files changed since they were read, and the new ones are usable.
 
-        Certificate and key are two files: between the two writes of a renewal they do not match.
+        A renewal writes two files, certificate and key. Between the two writes they do not match.
         """
         if self._stamps_now() == self._stamps:
             return False
@@ -61,7 +61,7 @@ class Credentials:
 
     def _password(self) -> str | None:
         file = self._settings.password_file or credential(PASSWORD)
-        # editors end a file with a line break; a blank may belong to the password
+        # strip only line breaks: editors add one, but a space may belong to the password
         if file is None:
             return None
         return read_file(file, _PASSWORD_BYTES_MAX).decode().rstrip("\r\n")
@@ -72,14 +72,14 @@ class Credentials:
         certificate, key = self._own()
         for file in (self._settings.tls_ca_file, certificate, key):
             if file is not None:
-                open_file(file).close()  # OpenSSL would wait at a pipe
+                open_file(file).close()  # refuses a pipe, on which OpenSSL would block
         context = ssl.create_default_context(cafile=str(self._settings.tls_ca_file))
         if certificate is not None:
             context.load_cert_chain(certificate, key, password=_no_passphrase)
         return context
 
     def _own(self) -> tuple[Path | None, Path | None]:
-        """Certificate and key; without a file for the key, it is in the certificate's."""
+        """Return certificate and key files; without a key file, the first contains both."""
         certificate = self._settings.tls_cert_file or credential(CERTIFICATE)
         return certificate, self._settings.tls_key_file or credential(KEY)
 
@@ -89,10 +89,10 @@ class Credentials:
 
 
 def credential(name: str) -> Path | None:
-    """Return the file of a credential of systemd; None: there is none, or only a line end in it.
+    """Return the file of a systemd credential; None if there is none, or it is blank.
 
-    That is the default that the unit gives each: systemd complains of those without a default, and
-    takes no empty one.
+    The unit sets a line end as each default. systemd warns about a credential without a default,
+    and does not accept an empty one.
     """
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if directory is None:
@@ -110,5 +110,5 @@ def _stamp(file: Path) -> _Stamp:
 
 
 def _no_passphrase() -> str:
-    """Keep OpenSSL from asking at a terminal."""
-    raise ValueError("the key is encrypted; nobody is there to type a passphrase")
+    """Keep OpenSSL from asking for a passphrase at the terminal."""
+    raise ValueError("the key is encrypted, and nobody can type its passphrase: use a plain key")

@@ -1,13 +1,14 @@
-"""Cuts what a broker sends, packet by packet, to a bounded size before paho sees it.
+"""Bounds the size of the packets from a broker before they reach paho.
 
 paho keeps a packet until it is complete, up to 256 MB. Not every broker respects the maximum packet
-size of a client, and with MQTT 3.1.1 a client cannot announce one. So what fits is passed on, and a
-longer message is discarded while it arrives: paho gets a short one in its place, with the same
-topic and packet number, so that paho acknowledges it and the broker does not send it for ever.
+size of a client, and with MQTT 3.1.1 a client cannot announce one. So a packet that fits is passed
+on, and a longer message is discarded while it arrives. paho gets a short message in its place, with
+the same topic and packet identifier. paho acknowledges it, so the broker does not resend it for
+ever.
 
-A message whose topic is not text is replaced, too; and properties of messages, which nobody here
-reads, are removed. Either would end paho's network thread, because not every broker checks them as
-paho does.
+A message whose topic is not valid text is replaced, too. The properties of messages, which the
+agent does not read, are removed. paho checks both more strictly than some brokers do, and an
+invalid one would end its network thread.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ from collections.abc import Callable
 from typing import Final
 
 _PUBLISH: Final = 3
-_QOS: Final = 0b110  # of the first byte of a message
+_QOS: Final = 0b110  # mask in the first byte of a message
 _QOS_1: Final = 0b010
 PIECE_BYTES: Final = 65_536
-_LENGTH_BYTES_MAX: Final = 4  # of a fixed header, by the standard
+_LENGTH_BYTES_MAX: Final = 4  # in a fixed header (MQTT 3.1.1 and 5, section 2)
 _FIXED_BYTES_MAX: Final = 1 + _LENGTH_BYTES_MAX
-_MORE: Final = 128  # in a byte of a length: another one follows
-_HEAD_BYTES_MAX: Final = 2 + 65_535 + 2  # topic and packet number
+_MORE: Final = 128  # this bit in a byte of a length says that another byte follows
+_HEAD_BYTES_MAX: Final = 2 + 65_535 + 2  # length of the topic, topic, packet identifier
 _MARK_BYTES: Final = 16
 _SIZE_BYTES: Final = 4
 
 
 class Packets:
-    """What one connection brings; ``agent.mqtt.bounded_socket`` feeds it. It does no I/O.
+    """The packets that one connection receives. It does no I/O: ``bounded_socket`` feeds it.
 
     Args:
-        packet_bytes_max: A longer packet is not kept. If it is a message, ``too_large`` knows its
-            replacement; any other ends the connection.
+        packet_bytes_max: A longer message is replaced, and ``too_large`` recognizes the
+            replacement. Any other longer packet ends the connection.
         mqtt5: Whether messages have properties.
-        wait_for_room: Called before each packet; may wait.
+        wait_for_room: Called before each packet; may block.
 
     """
 
@@ -45,27 +46,28 @@ class Packets:
         self._packet_bytes_max = packet_bytes_max
         self._mqtt5 = mqtt5
         self._wait_for_room = wait_for_room
-        self._mark = secrets.token_bytes(_MARK_BYTES)  # which no sender can know ...
-        self._no_text = secrets.token_bytes(_MARK_BYTES)  # ... nor this, for one without a topic
-        self._buffer, self._at = b"", 0  # what was read, and how much of it is used
-        self._ready = b""  # for the reader, before what is in the buffer
-        self._passing = 0  # bytes of the packet that are passed on unchanged
-        self._discarding = 0  # bytes of the packet that are discarded
+        # random, so that no sender can imitate them
+        self._mark = secrets.token_bytes(_MARK_BYTES)  # replaces a message that is too large
+        self._no_text = secrets.token_bytes(_MARK_BYTES)  # replaces one with an invalid topic
+        self._buffer, self._at = b"", 0  # received bytes, and how many of them are used
+        self._ready = b""  # the reader gets these before the bytes in the buffer
+        self._passing = 0  # bytes of the packet still to pass on unchanged
+        self._discarding = 0  # bytes of the packet still to discard
         self.trouble: str | None = None  # why ``take`` has raised ConnectionAbortedError
 
     def feed(self, data: bytes) -> None:
-        """Add what was received."""
+        """Add received bytes."""
         self._buffer, self._at = self._buffer[self._at :] + data, 0
 
     def __len__(self) -> int:
-        """Return how many bytes were received, or made, and not taken yet."""
+        """Return how many bytes, received or generated, were not taken yet."""
         return len(self._ready) + len(self._buffer) - self._at
 
     def take(self, bytes_max: int) -> bytes:
-        """Return at most so many bytes of what fits; none: more has to be received first.
+        """Return at most ``bytes_max`` bytes for paho; none if more must be received first.
 
         Raises:
-            ConnectionAbortedError: what was received is not MQTT, or too large.
+            ConnectionAbortedError: the received bytes are not MQTT, or a packet is too large.
 
         """
         while not self._ready:
@@ -81,35 +83,35 @@ class Packets:
         return data
 
     def too_large(self, payload: bytes | bytearray) -> int | None:
-        """Return the length of the packet that a message replaces; None for any other message."""
+        """Return the length of the packet that this message replaces; None if it replaces none."""
         if not payload.startswith(self._mark):
             return None
         return int.from_bytes(payload[_MARK_BYTES : _MARK_BYTES + _SIZE_BYTES], "big")
 
     def has_no_topic(self, payload: bytes | bytearray) -> bool:
-        """Whether a message replaces one whose topic is not text."""
+        """Whether this message replaces one whose topic is not valid text."""
         return payload.startswith(self._no_text)
 
     def _begin(self) -> bool:
-        """Decide what to do with a packet; return whether enough of it has come for that."""
+        """Decide what to do with a packet; return whether enough of it has arrived to decide."""
         self._wait_for_room()
         return self._decided()
 
     def _decided(self) -> bool:
-        """Decide, if enough of the packet has come."""
+        """Decide, if enough of the packet has arrived; return whether it has."""
         buffer, at = self._buffer, self._at
         if len(buffer) - at < 2:
             return False
         first, fixed, length = buffer[at], 2, buffer[at + 1]
         if first >> 4 == _PUBLISH and first & _QOS > _QOS_1:
-            # paho keeps these until the broker says something that it need not say
-            raise self._broken("the broker sends a message at QoS 2, which nobody asked for")
+            # paho keeps a QoS 2 message until the broker releases it, which may never happen
+            raise self._broken("the broker sends a message at QoS 2; the agent asked for QoS 1")
         if length >= _MORE:
             head = buffer[at : at + _FIXED_BYTES_MAX]
             ends = [number for number, byte in enumerate(head) if number and byte < _MORE]
             if not ends:
                 if len(head) == _FIXED_BYTES_MAX:
-                    raise self._broken("the broker sends what is no MQTT: a length without an end")
+                    raise self._broken("the broker sends invalid MQTT: a packet length without end")
                 return False
             fixed = ends[0] + 1
             length = sum((byte & 127) << 7 * number for number, byte in enumerate(head[1:fixed]))
@@ -117,13 +119,13 @@ class Packets:
             return self._message(first, fixed, fixed + length)
         if fixed + length > self._packet_bytes_max:
             raise self._broken(
-                f"the broker sends a packet of {fixed + length} bytes that is no message"
+                f"the broker sends a packet of {fixed + length} bytes that is not a message"
             )
         self._passing = fixed + length
         return True
 
     def _message(self, first: int, fixed: int, size: int) -> bool:
-        """Decide what to do with a message, if its topic and its properties have come."""
+        """Decide what to do with a message, if its topic and its properties have arrived."""
         if self._is_plain(first, fixed, size):
             self._passing = size
             return True
@@ -144,7 +146,7 @@ class Packets:
         return True
 
     def _is_plain(self, first: int, fixed: int, size: int) -> bool:
-        """Whether a message is complete and passed on unchanged: fast, because most are."""
+        """Whether a message is complete and needs no change; this is the fast, common case."""
         buffer, begin, end = self._buffer, self._at + fixed, self._at + size
         if end > len(buffer) or end < begin + 2 or size > self._packet_bytes_max:
             return False
@@ -155,9 +157,12 @@ class Packets:
         return _is_topic(buffer[begin + 2 : topic_end])
 
     def _head(self, first: int, fixed: int, size: int) -> bytes | None:
-        """Return topic and packet number of a message; None before they have come."""
+        """Return a message's topic, with its length, and its packet identifier.
+
+        None if they have not arrived yet.
+        """
         come = self._buffer[self._at + fixed : self._at + fixed + _HEAD_BYTES_MAX]
-        # a message at QoS 0 has no packet number
+        # a message at QoS 0 has no packet identifier
         wanted = 2 + int.from_bytes(come[:2], "big") + 2 * bool(first & _QOS)
         if len(come) >= 2 or size - fixed < 2:
             self._check_within(fixed + wanted, size, "a topic")
@@ -165,10 +170,10 @@ class Packets:
 
     def _check_within(self, end: int, size: int, what: str) -> None:
         if end > size:
-            raise self._broken(f"the broker sends what is no MQTT: {what} longer than its packet")
+            raise self._broken(f"the broker sends invalid MQTT: {what} longer than its packet")
 
     def _without_properties(self, first: int, head: bytes, fixed: int, size: int) -> bool:
-        """Pass on a message without its properties, if they have come."""
+        """Pass on a message without its properties, if they have arrived."""
         begin = self._at + fixed + len(head)
         come = self._buffer[begin : begin + _LENGTH_BYTES_MAX]
         ends = [number for number, byte in enumerate(come, 1) if byte < _MORE]
@@ -191,16 +196,16 @@ class Packets:
         return True
 
     def _replace(self, first: int, head: bytes, mark: bytes, used: int, size: int) -> None:
-        """Replace a message, of which this many bytes are used, by a short one."""
+        """Replace a message of ``size`` bytes, ``used`` of which were read, by a short one."""
         self._at += used
         self._discarding = size - used
         self._ready = self._in_its_place(first, head, mark, size)
 
     def _in_its_place(self, first: int, head: bytes, mark: bytes, size: int) -> bytes:
-        """Return the beginning of a message without the long one's properties and payload.
+        """Return the beginning of a message that replaces a long one; it has no properties.
 
-        Its payload has a byte for each discarded piece: paho would take the broker for lost if it
-        received nothing during a large message.
+        Its payload is ``mark``, then one byte for each discarded piece. If paho received nothing
+        during a large message, it would consider the broker lost.
         """
         properties = b"\0" * self._mqtt5
         begin = head + properties + mark + size.to_bytes(_SIZE_BYTES, "big")

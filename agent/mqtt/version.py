@@ -1,6 +1,6 @@
-"""Which version of MQTT to speak: 5, or 3.1.1 where the broker does not know 5.
+"""Chooses the version of MQTT: 5, or 3.1.1 if the broker does not support 5.
 
-A broker that does not know a version says so, or only hangs up, or says nothing at all.
+A broker that does not support a version refuses it, closes the connection, or does not answer.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ _OTHER: dict[Protocol, Protocol] = {"5": "3.1.1", "3.1.1": "5"}
 
 
 class Version:
-    """The version for the next connection to one broker, over all connections to it."""
+    """The version for the next connection to one broker; it lasts over all connections to it."""
 
     def __init__(self, wanted: Literal["auto", "5", "3.1.1"]) -> None:
         self._auto = wanted == "auto"
         self.now: Protocol = "5" if wanted == "auto" else wanted
 
     def answer(self, connection: Connection, stopping: threading.Event) -> Connected | None:
-        """Wait for the broker's answer to a connection of the version ``now``.
+        """Wait for the broker's answer to a connection with the version ``now``.
 
-        None where it wants the older version: that is no failure, and the next connection has it.
+        None if the broker wants the older version. This is not a failure: the next connection uses
+        that version.
 
         Raises:
-            LinkError: it refuses, says nothing, or ``stopping`` is set. Where it may have been
-                for the version, the next connection has the other one.
+            LinkError: the broker refuses or does not answer, or ``stopping`` is set. If the version
+                may be the cause, the next connection uses the other one.
 
         """
         try:
@@ -62,16 +63,16 @@ class Version:
 def connected(
     settings: BrokerTable, client_id: str, will_topic: str | None = None
 ) -> Iterator[tuple[Connection, Protocol]]:
-    """Connect once as the agent would, and say goodbye at the end; yield also the version.
+    """Connect once as the agent would; yield the connection and its version; disconnect at the end.
 
     Raises:
-        LinkError: the broker cannot be reached, or refuses, with either version.
+        LinkError: with either version, the broker cannot be reached or refuses.
 
     """
     version = Version(settings.protocol)
     if (found := _tried(settings, client_id, will_topic, version)) is None:
         found = _tried(settings, client_id, will_topic, version)
-    assert found is not None  # of the older version nothing is older
+    assert found is not None  # the second try used 3.1.1, and there is no older version
     try:
         yield found
     finally:
@@ -81,7 +82,7 @@ def connected(
 def _tried(
     settings: BrokerTable, client_id: str, will_topic: str | None, version: Version
 ) -> tuple[Connection, Protocol] | None:
-    """Connect by the version ``now``; None where that of the next try is the older one."""
+    """Connect with the version ``now``; None if the next try should use the older one."""
     protocol = version.now
     connection = Connection(settings, client_id, protocol)
     answer = None
@@ -98,10 +99,10 @@ def _tried(
 
 
 def probe_broker(settings: BrokerTable, client_id: str) -> Protocol:
-    """Connect as the agent would; return the version of MQTT that the broker takes.
+    """Connect as the agent would; return the version of MQTT that the broker accepts.
 
     Raises:
-        LinkError: it cannot be reached, or refuses.
+        LinkError: the broker cannot be reached, or refuses.
 
     """
     with connected(settings, client_id, f"fieldwatch/check/{client_id}") as (_, protocol):

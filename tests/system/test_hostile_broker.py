@@ -115,7 +115,7 @@ CASES = {
     "packet too large, and ends": Case("offline", "Packet too large", on_publish=end_with(0x95)),
     "garbage later": Case("offline", "Protocol error", accept_then_garbage),
     "a topic longer than its packet": Case(
-        "offline", "what is no MQTT", on_publish=a_topic_longer_than_its_packet
+        "offline", "invalid MQTT", on_publish=a_topic_longer_than_its_packet
     ),
     "session taken over": Case("offline", "Session taken over", on_publish=end_with(0x8E)),
 }

@@ -1,6 +1,6 @@
-"""Probing: what an input delivers, what that seems to be, and its configuration.
+"""The command ``probe``: listens to an input, guesses its format, and proposes its configuration.
 
     listen ─arrivals─> guess ─settings─> measured by the agent's own parser ─> propose ─> TOML
 
-``commands`` is its part of the command line, ``run`` joins the others.
+``commands`` is the command line. ``run`` joins the other modules.
 """

@@ -1,4 +1,4 @@
-"""The command ``fieldwatch-agent probe``: what an input delivers, and its configuration."""
+"""The command line of ``fieldwatch-agent probe``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from click.core import ParameterSource
 from models.console import say, say_error, say_json
 from models.printable import printable
 
-UNAVAILABLE = 69  # as of agent.commands.check: something outside that may come back
-REFUSED = 65  # data that cannot be used
+UNAVAILABLE = 69  # as in agent.commands.check: something outside failed, and may recover
+REFUSED = 65  # the data cannot be used
 BY_ID = Path("/dev/serial/by-id")
-SHOWN_MAX = 20  # lines, as they come
+SHOWN_MAX = 20  # lines that are printed on arrival
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -25,7 +25,7 @@ _seconds = click.option(
     type=click.FloatRange(0, 3600, min_open=True),
     default=5.0,
     show_default=True,
-    help="Listen this long.",
+    help="How long to listen, in seconds.",
 )
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
@@ -43,14 +43,14 @@ _stream = click.option(
     default="stream-1",
     show_default=True,
     callback=_name,
-    help="The stream's name in the proposal.",
+    help="Name of the stream in the proposed configuration.",
 )
 _by_id = click.option(
     "--by-id",
     type=click.Path(path_type=Path),
     default=BY_ID,
     show_default=True,
-    help="Directory of the stable names of serial devices.",
+    help="Directory with the stable names of the serial devices.",
 )
 
 
@@ -69,7 +69,7 @@ def _common(function: Decorated) -> Decorated:
     default=Path("/etc/fieldwatch/agent.toml"),
     show_default=True,
     envvar="FIELDWATCH_CONFIG",
-    help="The agent's configuration, with --input.",
+    help="The agent's configuration file, for --input.",
 )
 @_by_id
 @_seconds
@@ -83,11 +83,11 @@ def probe(
     seconds: float,
     as_json: bool,
 ) -> int | None:
-    """Show live what an input delivers, and propose its configuration.
+    """Show what an input delivers, and propose its configuration.
 
-    Without a command it lists the serial devices. Ctrl-C ends the listening.
+    Without a command, probe lists the serial devices. Press Ctrl-C to stop listening.
     """
-    # errors are reported once, at the end
+    # the document reports errors once, at the end; the log would repeat them
     logging.getLogger().addHandler(logging.NullHandler())
     if context.invoked_subcommand is not None:
         _hand_on(context, context.invoked_subcommand)
@@ -109,7 +109,7 @@ def probe(
 
 
 def _hand_on(context: click.Context, command: str) -> None:
-    """Let options that were given before a command hold for it; refuse those it does not have."""
+    """Pass options given before a command on to it; refuse those that it does not have."""
     assert isinstance(context.command, click.Group)
     known = {parameter.name for parameter in context.command.commands[command].params}
     given = {
@@ -128,15 +128,22 @@ def _hand_on(context: click.Context, command: str) -> None:
 @click.argument("port", type=click.Path(path_type=Path, readable=False))
 @click.option("--baud", default="auto", show_default=True, help="Bits per second, or auto.")
 @click.option("--bytesize", type=click.Choice(["5", "6", "7", "8"]), help="Bits per character.")
-@click.option("--parity", type=click.Choice(["none", "even", "odd", "mark", "space"]))
-@click.option("--stopbits", type=click.Choice(["1", "2"]))
-@click.option("--flow-control", type=click.Choice(["none", "rtscts", "xonxoff"]))
+@click.option(
+    "--parity", type=click.Choice(["none", "even", "odd", "mark", "space"]), help="Parity bit."
+)
+@click.option("--stopbits", type=click.Choice(["1", "2"]), help="Stop bits per character.")
+@click.option(
+    "--flow-control", type=click.Choice(["none", "rtscts", "xonxoff"]), help="Flow control."
+)
 @_by_id
 @_common
 def serial(
     port: Path, baud: str, by_id: Path, seconds: float, stream: str, as_json: bool, **line: Any
 ) -> int:
-    """Probe a serial port; PORT is a device, a pattern below /dev/serial/by-id, or auto."""
+    """Probe a serial port.
+
+    PORT is a device, a pattern below /dev/serial/by-id, or auto.
+    """
     from agent.commands.probe import run
 
     options: dict[str, Any] = {key: value for key, value in line.items() if value is not None}
@@ -158,9 +165,7 @@ def serial(
     "--topic", "topics", multiple=True, default=["#"], show_default=True, help="Topic filter."
 )
 @click.option("--username", help="User at the broker.")
-@click.option(
-    "--password-file", type=click.Path(), help="File that contains the password and nothing else."
-)
+@click.option("--password-file", type=click.Path(), help="File that contains only the password.")
 @click.option("--tls-ca-file", type=click.Path(), help="CA certificates (PEM); turns TLS on.")
 @click.option("--tls-cert-file", type=click.Path(), help="This gateway's certificate (PEM).")
 @click.option("--tls-key-file", type=click.Path(), help="The certificate's key (PEM).")
@@ -168,7 +173,7 @@ def serial(
 def mqtt(
     broker: str, topics: tuple[str, ...], seconds: float, stream: str, as_json: bool, **login: Any
 ) -> int:
-    """Probe a broker: propose an input for each topic that somebody publishes to."""
+    """Probe a broker, and propose an input for each topic that receives messages."""
     from agent.commands.probe import run
 
     settings = _address(broker) | {key: value for key, value in login.items() if value is not None}
@@ -180,7 +185,7 @@ def mqtt(
 @click.argument("path", type=click.Path(path_type=Path))
 @_common
 def file(path: Path, seconds: float, stream: str, as_json: bool) -> int:
-    """Probe a file: its content, and new lines."""
+    """Probe a file: its present content and the lines added meanwhile."""
     from agent.commands.probe import run
 
     return _print(run.probe_file(path, stream, seconds, _shower(as_json)), as_json)
@@ -191,18 +196,39 @@ def _registers(function: Decorated) -> Decorated:
     types += ["float32", "float64", "bcd16", "bcd32"]
     orders = click.Choice(["big", "little"])
     options = (
-        click.option("--unit", type=click.IntRange(0, 255), default=1, show_default=True),
-        click.option("--address", type=click.IntRange(0, 65535), default=0, show_default=True),
-        click.option("--count", type=click.IntRange(1, 125), default=10, show_default=True),
+        click.option(
+            "--unit",
+            type=click.IntRange(0, 255),
+            default=1,
+            show_default=True,
+            help="Unit identifier of the device.",
+        ),
+        click.option(
+            "--address",
+            type=click.IntRange(0, 65535),
+            default=0,
+            show_default=True,
+            help="Address of the first register or bit.",
+        ),
+        click.option(
+            "--count",
+            type=click.IntRange(1, 125),
+            default=10,
+            show_default=True,
+            help="How many registers or bits to read.",
+        ),
         click.option(
             "--function",
             type=click.Choice(["holding", "input", "coil", "discrete"]),
             default="holding",
             show_default=True,
+            help="Holding or input registers, coils or discrete inputs.",
         ),
         click.option("--type", "kind", type=click.Choice(types), help="Type of the values."),
         click.option(
-            "--word-order", type=orders, help="Which word of several registers comes first."
+            "--word-order",
+            type=orders,
+            help="Which register of a longer value comes first.",
         ),
         click.option("--byte-order", type=orders, help="Which byte of a register comes first."),
         click.option(
@@ -224,28 +250,42 @@ def _registers(function: Decorated) -> Decorated:
 @click.option(
     "--framing",
     type=click.Choice(["tcp", "rtu"]),
-    help="Modbus TCP, or frames of a serial line over TCP.  [default: tcp]",
+    help="tcp is Modbus TCP; rtu is serial frames over TCP.  [default: tcp]",
 )
 @_registers
 @_common
 def modbus_tcp(device: str, framing: str | None, **given: Any) -> int:
-    """Probe the registers, or bits, of a Modbus device on the network."""
+    """Probe registers or bits of a Modbus device on the network."""
     line = {} if framing is None else {"framing": framing}
     return _probe_registers({"type": "modbus-tcp"} | _address(device) | line, given)
 
 
 @probe.command("modbus-rtu")
 @click.argument("port", type=click.Path())
-@click.option("--baud", type=click.IntRange(50), default=19200, show_default=True)
-@click.option("--parity", type=click.Choice(["none", "even", "odd"]), default="even")
-@click.option("--stopbits", type=click.Choice(["1", "2"]), default="1")
-@click.option("--handle-local-echo", is_flag=True, help="The adapter receives what it sends.")
+@click.option(
+    "--baud", type=click.IntRange(50), default=19200, show_default=True, help="Bits per second."
+)
+@click.option(
+    "--parity",
+    type=click.Choice(["none", "even", "odd"]),
+    default="even",
+    show_default=True,
+    help="Parity bit.",
+)
+@click.option(
+    "--stopbits",
+    type=click.Choice(["1", "2"]),
+    default="1",
+    show_default=True,
+    help="Stop bits per character.",
+)
+@click.option("--handle-local-echo", is_flag=True, help="The adapter also receives what it sends.")
 @_registers
 @_common
 def modbus_rtu(
     port: str, baud: int, parity: str, stopbits: str, handle_local_echo: bool, **given: Any
 ) -> int:
-    """Probe the registers, or bits, of a Modbus device on a serial line."""
+    """Probe registers or bits of a Modbus device on a serial line."""
     line = {"port": port, "baud": baud, "parity": parity, "stopbits": int(stopbits)}
     line |= {"handle_local_echo": True} if handle_local_echo else {}
     return _probe_registers({"type": "modbus-rtu"} | line, given)
@@ -259,7 +299,8 @@ def _probe_registers(device: dict[str, Any], given: dict[str, Any]) -> int:
     chosen = {key: value for key, value in chosen.items() if value is not None}
     if given["function"] in ("coil", "discrete") and len(chosen) > 1:
         raise click.UsageError(
-            f"--type and --*-order are for registers, not for {given['function']}"
+            "--type, --word-order and --byte-order apply to registers,"
+            f" not to --function {given['function']}"
         )
     settings = device | {"unit": given["unit"], "poll_interval_s": given["poll_interval_s"]}
     begin = given["address"]
@@ -283,7 +324,7 @@ def _teller(as_json: bool) -> Callable[[str], None]:
 
 
 def _shower(as_json: bool) -> Callable[[bytes], None]:
-    """Return a function that prints the first lines as they come."""
+    """Return a function that prints the first ``SHOWN_MAX`` lines as they arrive."""
     shown = 0
 
     def show(line: bytes) -> None:
@@ -314,6 +355,6 @@ def _print(document: dict[str, Any], as_json: bool) -> int:
         source.get("readings") for source in document.get("sources", ())
     ):
         if not as_json:
-            say_error("fieldwatch-agent", "nothing that came can be read")
+            say_error("fieldwatch-agent", "data arrived, but none of it can be read")
         return REFUSED
     return 0

@@ -1,7 +1,7 @@
-"""Guesses what lines of a device are: format, separator, keys, time, checksum. Pure.
+"""Guesses how to read a device's lines: format, separator, keys, time, checksum. Pure.
 
-A guess is settings of the configuration, and it is worth what the agent's own parser makes of the
-lines with them.
+A guess is a set of input settings. ``measure`` then tests it: the agent's own parser reads the
+lines with these settings.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from models.formats.times import zone_named
 from models.printable import printable
 
 _DEPTH_MAX: Final = 8
-_HIGH_SHARE_MAX: Final = 0.2  # of the bytes are not ASCII in Western text
-_WORDS_MAX: Final = 5  # without a value, in lines of pairs
+_HIGH_SHARE_MAX: Final = 0.2  # the largest share of non-ASCII bytes in Western text
+_WORDS_MAX: Final = 5  # different words without a value, in lines of pairs
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
-_SURROGATES = re.compile("[\ud800-\udfff]")  # halves of pairs, as JSON can write them
+_SURROGATES = re.compile("[\ud800-\udfff]")  # halves of surrogate pairs, which JSON can contain
 _KEY = re.compile(r"[A-Za-z_][^\s=:,;]*")
 
 
@@ -51,14 +51,14 @@ class Guess:
     settings: dict[str, Any]  # of an input's table
     channels: dict[str, str] = field(default_factory=dict)  # name -> column, key or pointer
     time: str | None = None  # column, key or pointer of the time
-    header: list[str] | None = None  # names of the columns, as the lines have them
+    header: list[str] | None = None  # names of the columns, as in the header line
     notes: list[str] = field(default_factory=list)
 
-    label: str = ""  # of where the lines come from, for names
-    taken: frozenset[str] = frozenset()  # names of other channels of the stream
+    label: str = ""  # names the source of the lines; it makes channel names unique
+    taken: frozenset[str] = frozenset()  # names of the stream's other channels
 
     def name(self, wanted: str, where: str) -> str:
-        """Add a channel for what is at ``where``; return its name, unique and allowed."""
+        """Add a channel for the column, key or pointer ``where``; return its unique, valid name."""
         plain = plain_name(wanted)[:40] or "channel"
         if plain in (TIME, IGNORED):
             plain = f"{plain}_value"
@@ -77,7 +77,7 @@ def guess(
 ) -> Guess | None:
     """Return the best way to read these lines; None if they match no known format.
 
-    ``label`` says where they come from, ``taken`` are names that no channel may get.
+    ``label`` names their source. No channel gets one of the names ``taken``.
     """
     kind = _checksum(lines)
     if kind is not None:
@@ -93,7 +93,7 @@ def guess(
             if encoding != "utf-8":
                 found.settings["encoding"] = encoding
                 found.notes.append(
-                    f"the text is not UTF-8; if names look wrong with {encoding}, try"
+                    f"the text is not UTF-8; if names look wrong in {encoding}, try"
                     f" {'cp1252' if encoding == 'latin-1' else 'latin-1'}"
                 )
             return found
@@ -109,7 +109,7 @@ def _checksum(lines: Sequence[bytes]) -> checksum.Kind | None:
 
 
 def _encoding(lines: Sequence[bytes]) -> Encoding:
-    """Return the likely encoding; a line of noise here and there says nothing."""
+    """Return the likely encoding; a few lines of noise do not change it."""
     odd = [likely(line) != "utf-8" for line in lines]
     text = b"\n".join(lines)
     if not any(odd) or not (odd[0] or sum(odd) > len(odd) / 2):
@@ -141,13 +141,15 @@ def _json(texts: Sequence[str], found: Guess) -> bool:
             leaves.setdefault(pointer, []).append(value)
     for pointer in [pointer for pointer in leaves if _SURROGATES.search(pointer)]:
         del leaves[pointer]
-        found.notes.append(f"{printable(pointer)} is not text: no configuration can name it")
+        found.notes.append(
+            f"{printable(pointer)} is not valid text, so a configuration cannot name it"
+        )
     found.settings["format"] = "json"
     nested = any("/" in pointer[1:] and _is_numbers(values) for pointer, values in leaves.items())
     keys, ignored = {}, []
     for pointer, values in leaves.items():
         plain = pointer[1:].replace("~1", "/").replace("~0", "~")
-        # a plain key that begins with / would be taken for a pointer
+        # the parser would take a plain key that begins with / for a pointer
         where = pointer if nested or plain.startswith("/") else plain
         if _takes_time(found, where, list(map(str, values))):
             found.settings["time_key"] = where
@@ -190,7 +192,7 @@ def _last_part(pointer: str) -> str:
 
 
 def _is_numbers(values: Sequence[Any]) -> bool:
-    """Whether most are numbers, as such or in strings, or booleans."""
+    """Whether most of the known values are numbers, booleans, or strings that contain a number."""
     known = _known([value for value in values if value is not None])
     numbers = sum(
         bool(_NUMBER.fullmatch(value.strip()))
@@ -244,7 +246,7 @@ def _pairs(texts: Sequence[str], found: Guess) -> bool:
 
 
 def _words(text: str) -> tuple[dict[str, str], list[str]]:
-    """Return pairs and other words, as ``agent.parsing.keyvalue`` splits a line."""
+    """Return the pairs and the other words of a line, split as ``agent.parsing.keyvalue`` does."""
     text = " ".join(text.replace(",", " ").replace(";", " ").split())
     for sign in ("=", ":"):
         text = text.replace(f" {sign}", sign).replace(f"{sign} ", sign)
@@ -335,7 +337,7 @@ def _name_columns(
     columns = [[_with_point(cell, decimal) for cell in cells] for cells in columns]
     if time_at is None and may_be_days and (days := days_of_a_spreadsheet(labels, columns)):
         time_at, moment = days
-        found.notes.append(f"{labels[time_at]} seems to be days of a spreadsheet: check the times")
+        found.notes.append(f"{labels[time_at]} seems to be a spreadsheet's dates: check the times")
         _take(found, labels[time_at], moment)
     names = []
     for at, cells in enumerate(columns):
@@ -356,7 +358,10 @@ def _labels(found: Guess, width: int) -> Sequence[str]:
 
 
 def _put_together(found: Guess, apart: Apart, texts: Sequence[str], separator: str) -> None:
-    """Have a pattern read a date and a time of day as one: no two columns can be the time."""
+    """Set a pattern that reads a date and a time of day as one time.
+
+    The time cannot come from two columns.
+    """
     columns = found.settings["columns"]
     labels = _labels(found, len(columns))
     where = f"{labels[apart.first]} and {labels[apart.second]}"
@@ -365,11 +370,11 @@ def _put_together(found: Guess, apart: Apart, texts: Sequence[str], separator: s
     moment = moment_of([match[TIME] if match else "" for match in matches])
     if moment is None:
         found.notes.append(
-            f"{where} are date and time of day, and no pattern can read them as one time here:"
-            " change the program that writes the lines, so that it writes one column"
+            f"{where} are date and time of day, but no pattern can read them as one time;"
+            " make the program that writes the lines put both into one column"
         )
         return
-    above = "; the header is counted as one line that cannot be read" if found.header else ""
+    above = "; the header counts as one line that cannot be read" if found.header else ""
     found.notes.append(
         f"{where} are date and time of day; the pattern reads them as one time{above}"
     )
@@ -384,7 +389,7 @@ def _put_together(found: Guess, apart: Apart, texts: Sequence[str], separator: s
 
 
 def _takes_time(found: Guess, where: str, texts: Sequence[str]) -> bool:
-    """Take a column for the time if most of it looks like one, and there is none yet."""
+    """Take a column as the time if most of its texts are times and there is no time yet."""
     moment = moment_of(texts) if found.time is None else None
     if moment is not None:
         _take(found, where, moment)
@@ -401,8 +406,8 @@ def _take(found: Guess, where: str, moment: Moment) -> None:
     if moment.local:
         found.settings["time_zone"] = zone = gateway_zone()
         found.notes.append(
-            f"{where} has no offset from UTC: the proposed time_zone = {zone!r} is the gateway's;"
-            " set that of the device"
+            f"{where} has no offset from UTC; the proposed time_zone = {zone!r} is the gateway's:"
+            " set the device's time zone"
         )
 
 

@@ -1,4 +1,4 @@
-"""Listens to an input for some seconds, through the agent's own inputs if possible."""
+"""Listens to an input for some seconds; uses the agent's own inputs where it can."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from models.formats.encodings import is_utf16
 from models.formats.lines import ends_with_cr, whole_lines
 from models.printable import printable
 
-LINES_MAX: Final = 20_000  # kept; what comes after is only counted
+LINES_MAX: Final = 20_000  # lines kept; later lines are only counted
 BYTES_MAX: Final = 16 * 2**20  # in those lines
-_HEAD_BYTES: Final = 16_384  # of a file, with its header
-_TAIL_BYTES: Final = 65_536  # of a file that is there already
+_HEAD_BYTES: Final = 16_384  # read from the beginning of a file, for its header
+_TAIL_BYTES: Final = 65_536  # read from the end of a file
 
 Show = Callable[[bytes], None]
 
@@ -52,12 +52,12 @@ class Heard:
     lines: int = 0
     bytes: int = 0
     bytes_kept: int = 0
-    problem: str | None = None  # why there is nothing, or nothing more
-    note: str | None = None  # what else went wrong
-    retained: int = 0  # messages of a broker that were there before
+    problem: str | None = None  # why nothing arrived, or why the input stopped
+    note: str | None = None  # a lesser fault
+    retained: int = 0  # messages that the broker had retained
 
     def add(self, arrival: Arrival, show: Show) -> None:
-        """Keep a line or measurement, and show it."""
+        """Keep a line or measurement, within the limits, and show it."""
         line = as_bytes(arrival.line)
         self.lines += 1
         if len(self.arrivals) < LINES_MAX and self.bytes_kept < BYTES_MAX:
@@ -67,7 +67,12 @@ class Heard:
 
 
 def listen(table: AnyInput, seconds: float, show: Show) -> Heard:
-    """Run an input this long, or until Ctrl-C; raises ConfigError if it cannot be used."""
+    """Run an input for ``seconds``, or until Ctrl-C.
+
+    Raises:
+        ConfigError: the input cannot be used.
+
+    """
     heard, lock = Heard(seconds), threading.Lock()
     source = open_input(table)
 
@@ -82,7 +87,7 @@ def listen(table: AnyInput, seconds: float, show: Show) -> Heard:
     try:
         source.start(take)
         time.sleep(seconds)
-    except KeyboardInterrupt:  # what came by then counts
+    except KeyboardInterrupt:  # use what has arrived
         heard.seconds = round(time.monotonic() - began, 1)
     status: InputStatus = source.status()
     source.stop()
@@ -95,7 +100,7 @@ def listen(table: AnyInput, seconds: float, show: Show) -> Heard:
 
 
 def listen_to_file(table: FileTable, seconds: float, show: Show) -> Heard:
-    """Return the first lines of a file, its end, and new lines.
+    """Return the first lines of a file, its last lines, and new lines.
 
     Raises:
         OSError: the file cannot be read.
@@ -133,13 +138,13 @@ def listen_to_file(table: FileTable, seconds: float, show: Show) -> Heard:
 def listen_to_broker(
     broker: BrokerTable, topics: Sequence[str], seconds: float, show: Show
 ) -> Heard:
-    """Subscribe for some seconds, and leave nothing behind at the broker."""
+    """Subscribe for some seconds; leave no session and no message at the broker."""
     heard = Heard(seconds)
     client_id = f"fieldwatch-probe:{secrets.token_hex(6)}"
     try:
         with connected(broker, client_id) as (connection, _):
             connection.subscribe(topics)
-            with contextlib.suppress(KeyboardInterrupt):  # what came by then counts
+            with contextlib.suppress(KeyboardInterrupt):  # use what has arrived
                 _receive(connection, heard, show)
     except LinkError as error:
         heard.problem = str(error)
@@ -164,7 +169,7 @@ def _receive(connection: Connection, heard: Heard, show: Show) -> None:
             case TooLarge() as message:
                 heard.note = (
                     f"a message of {message.size_bytes} bytes on {printable(message.topic)} was not"
-                    f" taken, as the agent would not; at most {RECEIVED_BYTES_MAX} are"
+                    f" taken: probe and the agent take at most {RECEIVED_BYTES_MAX} bytes"
                 )
             case Lost(reason):
                 raise LinkError(reason)

@@ -1,4 +1,4 @@
-"""Measures lines with the agent's own parser: readings, rejects by cause, ranges, the rate."""
+"""Parses lines as the agent does, and measures the result: readings, rejects, ranges, period."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from models.manifest import Channel
 from models.messages import Float64
 from models.shown import short
 
-REJECTS_SHOWN = 3  # of each cause
+REJECTS_SHOWN = 3  # per cause
 
 
 class Arrival(NamedTuple):
-    """One line, or measurement."""
+    """One line or measurement."""
 
-    source: str  # the topic of MQTT; else empty
-    arrived_s: float | None  # monotonic seconds; None if it was there before
+    source: str  # the MQTT topic; empty for other inputs
+    arrived_s: float | None  # monotonic seconds; None if it existed before the probe
     line: Raw
 
 
 def measured(
     table: InputTable, channels: Sequence[Channel], arrivals: Sequence[Arrival]
 ) -> dict[str, Any]:
-    """Return how many lines give readings, why others do not, and the values' ranges."""
+    """Return how many lines became readings, why the others did not, and the values' ranges."""
     parser = LineParser(table.model_copy(update={"rejects_kept": REJECTS_SHOWN}), channels)
     parts = [parser.parse([arrival.line], arrival.arrived_s or 0.0) for arrival in arrivals]
     width = len(channels)
@@ -51,15 +51,15 @@ def measured(
 
 
 def plain_channels(names: Sequence[str]) -> list[Channel]:
-    """Return channels of these names without limits."""
+    """Return channels with these names and without limits."""
     return [Channel(name=name, unit="", center=0.0, scale=1.0) for name in names]
 
 
 def _period_s(times: Float64, steady: bool) -> float | None:
-    """Return the time between two readings; None if it cannot be measured.
+    """Return the time between two readings in seconds; None if it cannot be measured.
 
-    Of times that the device gives, the median. Arrivals come in heaps, and the first heap may have
-    waited for long: of those that come after it, the mean.
+    For the device's own times (``steady``) this is the median step. Arrivals come in bursts, and
+    the first burst may have waited long. So for arrivals it is the mean step after that burst.
     """
     steps = np.diff(times)
     if len(steps) == 0:

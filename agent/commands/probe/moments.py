@@ -1,4 +1,4 @@
-"""Which texts are times, of which form, and where date and time of day are apart. Pure."""
+"""Recognizes times in columns of text, their formats, and separate date and clock columns. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Final, NamedTuple
 from models.formats.cells import IGNORED, TIME
 from models.formats.times import EXCEL, Times
 
-MOST: Final = 0.8  # of the texts must look alike
+MOST: Final = 0.8  # this share of the texts must have the same form
 
 _WITH_OFFSET: Final = Times()
-_TIMES: Final = Times(zone="UTC")  # of local times, too
+_TIMES: Final = Times(zone="UTC")  # reads local times, too
 _DATE: Final = r"\d{1,4}(?P<mark>[./-])\d{1,2}[./-]\d{2,4}"
 _CLOCK: Final = r"\d{1,2}:\d\d(?P<seconds>:\d\d)?(?P<fraction>[.,]\d{1,6})?(?P<half>\s?[AaPp][Mm])?"
 _ONE_DATE, _ONE_CLOCK = re.compile(_DATE, re.ASCII), re.compile(_CLOCK, re.ASCII)
 _JOINT: Final = r"(?P<joint>\D{1,5})"
 _DATE_FIRST = re.compile(_DATE + _JOINT + _CLOCK, re.ASCII)
 _CLOCK_FIRST = re.compile(_CLOCK + _JOINT + _DATE, re.ASCII)
-_DAYS: Final = {  # where a day and a month could be each other, the first that fits the most counts
+_DAYS: Final = {  # if several formats match equally many texts, the first one is chosen
     ".": ("%d.%m.%Y", "%d.%m.%y", "%Y.%m.%d"),
     "/": ("%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d"),
     "-": ("%d-%m-%Y", "%Y-%m-%d"),
@@ -35,25 +35,25 @@ _SPAN_DAYS_MAX: Final = 3660.0
 class Moment(NamedTuple):
     """How times are written."""
 
-    form: str | None  # a setting ``time_format``; None: the default
-    also: tuple[str, ...]  # other forms that fit as well
-    local: bool  # they have no offset from UTC
+    form: str | None  # the setting ``time_format``; None: the default
+    also: tuple[str, ...]  # other formats that match as many texts
+    local: bool  # the times have no offset from UTC
 
 
 class Apart(NamedTuple):
-    """Two columns side by side, one with the date, the other with the time of day."""
+    """Two adjacent columns, one with the date, the other with the time of day."""
 
     first: int
     second: int
 
 
 def is_time(text: str) -> bool:
-    """Whether a text is a time, of any form."""
+    """Whether a text is a time, in any known format."""
     return not math.isnan(_TIMES.unix_s(text)) or bool(_forms_of(text))
 
 
 def moment_of(texts: Sequence[str]) -> Moment | None:
-    """Return how texts are times; None if most are none."""
+    """Return how the texts are written as times; None if most are not times."""
     timely = sum(not math.isnan(_TIMES.unix_s(text)) for text in texts)
     if texts and timely >= MOST * len(texts):
         return Moment(None, (), sum(map(_has_offset, texts)) < timely)
@@ -69,7 +69,7 @@ def _has_offset(text: str) -> bool:
 
 
 def _forms_of(text: str) -> list[str]:
-    """Return the patterns of ``strptime`` that a date with a time of day fits."""
+    """Return the ``strptime`` formats that match a date with a time of day."""
     text = text.strip()
     match = _DATE_FIRST.fullmatch(text) or _CLOCK_FIRST.fullmatch(text)
     if match is None:
@@ -92,10 +92,10 @@ def _times_of(form: str) -> Times:
 def days_of_a_spreadsheet(
     labels: Sequence[str], columns: Sequence[Sequence[str]]
 ) -> tuple[int, Moment] | None:
-    """Return which column is days since 1899-12-30; None if none is.
+    """Return the column that counts days since 1899-12-30, as spreadsheets do; None if none does.
 
-    Other figures may be as large: so the column is named for a time; or it is the first one, has
-    parts of days, and never goes back.
+    Other numbers may have the same size. So the column's label must name a time. Otherwise the
+    column must be the first one, contain fractions of days, and never decrease.
     """
     for at, texts in enumerate(columns):
         try:
@@ -112,7 +112,7 @@ def days_of_a_spreadsheet(
 
 
 def date_and_clock(columns: Sequence[Sequence[str]]) -> Apart | None:
-    """Return where the date and the time of day are in two columns side by side."""
+    """Return two adjacent columns with the date and the time of day; None if there are none."""
     dates, clocks = (
         {at for at, texts in enumerate(columns) if _most(kind, texts)}
         for kind in (_ONE_DATE, _ONE_CLOCK)
@@ -129,10 +129,10 @@ def _most(kind: re.Pattern[str], texts: Sequence[str]) -> bool:
 
 
 def pattern_of(apart: Apart, columns: Sequence[str], separator: str) -> tuple[str, dict[str, str]]:
-    """Return a regular expression for whole lines, and which channels its groups are.
+    """Return a regular expression for whole lines, and the setting ``keys`` (channel -> group).
 
-    ``columns`` is what each column is: a channel, or ``-``. A channel that cannot name a group has
-    another name there.
+    ``columns`` has a channel's name, or ``-``, for each column. A group has its channel's name if
+    that is a valid group name; ``keys`` has the other channels.
     """
     mark = re.escape(separator)
     cell, glue, around = (r"\S+", r"\s+", r"\s*") if separator == " " else (f"[^{mark}]*", mark, "")

@@ -1,4 +1,4 @@
-"""Names for inputs and channels, made of whatever a device or a file calls them."""
+"""Makes names of inputs and channels from the names that a device or a file uses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CAPITALS: Final = str.maketrans(
 
 
 def plain_name(text: str, joined: str = "_") -> str:
-    """Return a text in the characters of a name, with ``joined`` for what has none; maybe empty.
+    """Return a text in the characters of a name, maybe empty; ``joined`` replaces all others.
 
     >>> plain_name("Öldruck [bar]"), plain_name("DÜSE"), plain_name("Débit m³/h", "-")
     ('Oeldruck_bar', 'DUESE', 'Debit-m3-h')

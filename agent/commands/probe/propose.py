@@ -1,4 +1,4 @@
-"""Tables of the configuration as TOML, ready to paste."""
+"""Writes tables of the configuration as TOML, ready to paste."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from agent.commands.probe.names import plain_name
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _LINE_MAX: Final = 100
-_USUAL: Final = (1.0, 2.0, 2.5, 4.0, 5.0, 6.0, 8.0, 10.0)  # digits of periods
-_NEAR: Final = 0.07
-_PERIOD_S: Final = 1.0  # if nothing is known
+_USUAL: Final = (1.0, 2.0, 2.5, 4.0, 5.0, 6.0, 8.0, 10.0)  # periods, but for the power of ten
+_NEAR: Final = 0.07  # the largest relative difference from a usual period
+_PERIOD_S: Final = 1.0  # if no period was measured
 
 
 def input_name(text: str, taken: set[str]) -> str:
-    """Return a name for an input, made from what it reads, and add it to those taken."""
+    """Return an unused name for an input, made from its source's name; add it to ``taken``."""
     plain = plain_name(text, "-")[:60] or "input"
     names = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
     name = next(name for name in names if name not in taken)
@@ -33,7 +33,7 @@ def input_table(settings: Mapping[str, Any]) -> str:
 
 
 def stream_table(name: str, channels: Sequence[str], period_s: float | None) -> str:
-    """Return tables for the stream, to watch it until there is a bundle."""
+    """Return the tables of a stream whose baseline watches it until it has a bundle."""
     period_s = _PERIOD_S if period_s is None else max(rounded(period_s), 0.001)
     rows = [{"name": channel, "unit": ""} for channel in channels]
     lines = ["[[streams]]", *_pairs({"name": name}), "[streams.baseline]"]
@@ -41,7 +41,7 @@ def stream_table(name: str, channels: Sequence[str], period_s: float | None) -> 
 
 
 def rounded(period_s: float) -> float:
-    """Return the likely period of a device, if a usual one is near the measured one.
+    """Return the usual period nearest the measured one, or the measured one if none is near.
 
     >>> [rounded(period_s) for period_s in (0.106, 0.99, 0.26, 60.2, 0.33)]
     [0.1, 1.0, 0.25, 60.0, 0.33]
@@ -74,7 +74,7 @@ def _value(value: Any) -> str:
 
 
 def _in_string(character: str) -> str:
-    """Return a character as TOML writes it, so that it can be pasted from any terminal."""
+    """Return a character as in a TOML string; escape what a terminal cannot copy."""
     if character in '"\\':
         return f"\\{character}"
     if character.isprintable():

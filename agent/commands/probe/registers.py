@@ -1,4 +1,4 @@
-"""Probes a Modbus device: what its registers contain, read in each of the usual ways."""
+"""Probes a Modbus device: shows its registers, decoded as each of the usual types."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from models.settings import explain
 from models.shown import short
 from models.validation import ValidationError
 
-_PAIRS: Final = (  # of two registers
+_PAIRS: Final = (  # usual types of two registers
     ("float32", {"type": "float32"}),
     ("float32, low word first", {"type": "float32", "word_order": "little"}),
     ("int32", {"type": "int32"}),
@@ -36,11 +36,11 @@ def probe_registers(
 
     Args:
         device: settings of the input's table: type, host or port, unit ...
-        addresses: of the registers, or bits.
-        kind: function and type of the registers that are proposed.
-        stream: for the proposal.
+        addresses: those of the registers or bits.
+        kind: function and type of the proposed registers.
+        stream: name of the stream in the proposal.
         seconds: how long to poll.
-        show: told each poll.
+        show: called with each poll.
 
     Raises:
         ConfigError: the settings do not fit together.
@@ -94,7 +94,7 @@ def _name(device: dict[str, Any]) -> str:
 def _proposed(
     addresses: range, kind: dict[str, Any], polls: Sequence[Sequence[int | None]]
 ) -> list[dict[str, Any]]:
-    """Return tables of adjacent registers that the device has, as far as is known."""
+    """Return the tables of adjacent registers, without those that no poll could read."""
     function = kind.get("function", "holding")
     words = RegisterTable.model_validate({"channel": "a", "address": 0} | kind).words
     return [
@@ -110,7 +110,7 @@ def _is_missing(at: int, addresses: range, polls: Sequence[Sequence[int | None]]
 
 
 def _words(poll: Raw, addresses: range) -> list[int | None]:
-    assert isinstance(poll, Measurement)  # as Modbus brings
+    assert isinstance(poll, Measurement)  # Modbus delivers no other
     values = [poll.values[f"r{at}"] for at in addresses]
     return [int(value) if isinstance(value, float) else None for value in values]
 
@@ -118,7 +118,7 @@ def _words(poll: Raw, addresses: range) -> list[int | None]:
 def _seen(
     at: int, polls: Sequence[Sequence[int | None]], addresses: range, registers: bool
 ) -> dict[str, Any]:
-    """Say what a register or bit contains, and a register with the next one."""
+    """Return the content of a register or bit, and the values of a register with the next one."""
     index = at - addresses.start
     known = [words[index] for words in polls if words[index] is not None]
     seen: dict[str, Any] = {"address": at, "last": known[-1] if known else None}

@@ -1,4 +1,4 @@
-"""Describes in words what a probe found."""
+"""Describes the result of a probe in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Document = Mapping[str, Any]
 
 
 def ports(found: Sequence[Mapping[str, str]], by_id: object) -> Iterator[str]:
-    """Yield the serial devices."""
+    """Yield the serial devices, a line each."""
     if not found:
         yield f"there is no serial device: {by_id} is empty or absent"
     for device in found:
@@ -20,7 +20,7 @@ def ports(found: Sequence[Mapping[str, str]], by_id: object) -> Iterator[str]:
 
 
 def lines(document: Document) -> Iterator[str]:
-    """Yield what was found, line by line; the proposal comes last."""
+    """Yield the result line by line; the proposal comes last."""
     if document["problem"] and not document.get("lines") and not document.get("polls"):
         return
     if "registers" in document:
@@ -35,16 +35,16 @@ def lines(document: Document) -> Iterator[str]:
     if retained := document.get("retained"):
         yield (
             f"messages retained by the broker, of unknown age: {retained}."
-            " The agent uses one only if it has a time, or with use_retained = true"
+            " The agent uses a retained message only if it has a time, or if use_retained = true"
         )
     if document["note"]:
         yield f"also: {document['note']}"
     if document["proposal"]:
         yield ""
-        yield "# for the configuration; name the channels"
+        yield "# add this to the configuration, and name the channels"
         yield from document["proposal"].rstrip("\n").split("\n")
         yield ""
-        yield "# and for the stream, until it has a bundle"
+        yield "# and this, until the stream has a bundle"
         yield from document["stream"].rstrip("\n").split("\n")
 
 
@@ -56,13 +56,15 @@ def _source(source: Document) -> Iterator[str]:
             " format = 'regex' with a pattern may read them"
         )
         return
-    yield f"{where}{_format(source)}{source['readings']} of {source['lines']} lines give readings"
+    yield (
+        f"{where}{_format(source)}{source['readings']} of {source['lines']} lines contain a reading"
+    )
     if source["period_s"]:
         yield f"  one every {source['period_s']:g} s"
     if backwards := source["backwards"]:
         yield (
-            f"  the time of {backwards} lines is before that of the line above: the agent uses a"
-            " late line only within lateness_samples of the stream; better sort them by their time"
+            f"  {backwards} lines have an earlier time than the line before; the agent uses a late"
+            " line only within the stream's lateness_samples: sort the lines by time"
         )
     for cause, count in sorted(source["rejected"].items()):
         yield f"  rejected, {cause}: {count}"

@@ -1,4 +1,4 @@
-"""Probes an input and returns the result as one document, for people and for programs."""
+"""Probes an input, and returns the result as one document for people and programs."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from models.settings import explain
 from models.validation import ValidationError
 
 RAW_MAX: Final = 20  # lines
-RAW_CHARACTERS_MAX: Final = 2000  # of each
+RAW_CHARACTERS_MAX: Final = 2000  # per line
 SOURCES_MAX: Final = 20  # topics
 _SAMPLE_S: Final = 2.0  # per rate, at most
 _UNDATED: Final = (
-    "no time was found: the agent dates a row when it reads it, and uses one of those that are"
-    " there already. If a column is a time, set time_key and time_format"
+    "no time was found, so the agent dates a row when it reads it; of the rows that the file"
+    " already has, it uses one. If a column is a time, set time_key and time_format"
 )
-_SILENT: Final = "is the device on, does it send by itself, are RX and TX swapped?"
+_SILENT: Final = "is the device on, does it send unasked, are RX and TX swapped?"
 
 Document = dict[str, Any]
-Options = dict[str, Any]  # settings of the table that is proposed
+Options = dict[str, Any]  # settings of the proposed table
 Tell = Callable[[str], None]
 
 
 def probe_serial(
     port: Path, by_id: Path, options: Options, stream: str, seconds: float, tell: Tell, show: Show
 ) -> Document:
-    """Read a port for some seconds; without the option ``baud``, find the rate first."""
+    """Read a serial port for some seconds; without the option ``baud``, find the rate first."""
     settings = SerialTable.model_validate(
-        # JSON needs no other settings to be cut into lines; how to read them is decided later
+        # a table needs a format; JSON needs no further settings, and the lines are guessed later
         {"name": "probe", "stream": stream, "port": port, "by_id": by_id, "format": "json"}
         | options
     )
@@ -57,17 +57,17 @@ def probe_serial(
     if "baud" not in options:
         rate = _rate(settings, min(_SAMPLE_S, seconds), tell)
         if rate is None:
-            return _failed(seconds, f"nothing came at any rate; {_SILENT}")
+            return _failed(seconds, f"nothing arrived at any rate: {_SILENT}")
         settings = settings.model_copy(update={"baud": rate})
     heard = listen(settings, seconds, show)
     if len(heard.arrivals) > 2:
-        del heard.arrivals[0]  # its beginning may be missing
+        del heard.arrivals[0]  # the beginning of the first line may be missing
     if heard.problem is None and not heard.lines:
         heard.problem = (
-            f"{heard.bytes} bytes came, but no line end: is {settings.baud} baud right?"
+            f"{heard.bytes} bytes arrived, but no line end: is {settings.baud} baud right?"
             " Try --baud auto"
             if heard.bytes
-            else f"nothing came in {seconds:g} s: {_SILENT}"
+            else f"nothing arrived in {seconds:g} s: {_SILENT}"
         )
     given = {"port": str(port), "baud": settings.baud} | options
     return document_of(heard, {"type": "serial"} | given, stream, port.name)
@@ -84,7 +84,7 @@ def _rate(settings: SerialTable, seconds: float, tell: Tell) -> int | None:
 
 
 def probe_file(path: Path, stream: str, seconds: float, show: Show) -> Document:
-    """Read a file and its new lines for some seconds."""
+    """Read a file, then its new lines for some seconds."""
     settings = FileTable.model_validate(
         {"name": "probe", "type": "file", "stream": stream, "path": path, "format": "json"}
         | {"poll_interval_s": 0.1}
@@ -97,7 +97,7 @@ def probe_file(path: Path, stream: str, seconds: float, show: Show) -> Document:
         heard.problem = (
             f"{path} has {heard.bytes} bytes, but no line end"
             if heard.bytes
-            else f"{path} is empty, and nothing came in {seconds:g} s"
+            else f"{path} is empty, and nothing was added in {seconds:g} s"
         )
     given = {"type": "file", "path": str(path.absolute()), "begin": "end"}
     return document_of(heard, given, stream, path.stem)
@@ -109,7 +109,7 @@ def probe_mqtt(
     """Subscribe for some seconds; each topic gets its own input.
 
     Raises:
-        ConfigError: the settings of the broker do not fit together.
+        ConfigError: the broker's settings, or a topic filter, are invalid.
 
     """
     try:
@@ -131,7 +131,7 @@ def probe_input(config_file: Path, name: str, seconds: float, show: Show) -> Doc
     """Run a configured input, and read its lines as the agent would.
 
     Raises:
-        ConfigError: the configuration is wrong, or has no such input.
+        ConfigError: the configuration is invalid, or has no input ``name``.
         BundleError: the stream's bundle is refused.
 
     """
@@ -139,7 +139,7 @@ def probe_input(config_file: Path, name: str, seconds: float, show: Show) -> Doc
     table = next((one for one in config.inputs if one.name == name), None)
     if table is None:
         there = ", ".join(one.name for one in config.inputs)
-        raise ConfigError(f"{config_file}: there is no input {name!r}; there are {there}")
+        raise ConfigError(f"{config_file} has no input {name!r}; its inputs are {there}")
     if isinstance(table, SerialTable) and (trouble := probe_port(table)):
         return _failed(seconds, trouble)
     if isinstance(table, MqttInputTable):
@@ -147,7 +147,7 @@ def probe_input(config_file: Path, name: str, seconds: float, show: Show) -> Doc
     else:
         heard = listen(table, seconds, show)
     if heard.problem is None and not heard.lines:
-        heard.problem = f"nothing came in {seconds:g} s"
+        heard.problem = f"nothing arrived in {seconds:g} s"
     found = measured(table.lines, _channels(config, table.stream), heard.arrivals)
     return _heard(heard) | {"sources": [{"source": name} | found], "proposal": None, "stream": None}
 
@@ -155,7 +155,7 @@ def probe_input(config_file: Path, name: str, seconds: float, show: Show) -> Doc
 def _channels(config: AgentConfig, name: str) -> Sequence[Channel]:
     (stream,) = (one for one in config.streams if one.name == name)
     if stream.baseline is None:
-        assert stream.bundle is not None  # the configuration sees to it
+        assert stream.bundle is not None  # the configuration's checks ensure it
         return bundles.read(stream.bundle).manifest.source_channels
     return [
         Channel(name=one.name, unit=one.unit, low=one.low, high=one.high, center=0.0, scale=1.0)
@@ -183,7 +183,7 @@ def _heard(heard: Heard) -> Document:
 
 
 def document_of(heard: Heard, given: Options, stream: str, name: str) -> Document:
-    """Return everything that was found, and the proposed configuration."""
+    """Return the whole result, and the proposed configuration."""
     by_source: dict[str, list[Arrival]] = {}
     for arrival in heard.arrivals:
         by_source.setdefault(arrival.source, []).append(arrival)
@@ -223,7 +223,7 @@ def document_of(heard: Heard, given: Options, stream: str, name: str) -> Documen
 
 
 def _without_preamble(table: InputTable, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
-    """Return the header and the rows, without the lines around the header, as the agent does."""
+    """Return the header and the rows; drop the lines around the header, as the agent does."""
     if not table.header:
         return arrivals
     preamble = Preamble(Wanted(table.time_key), table.separator or ",", table.encoding)
@@ -235,7 +235,7 @@ def _without_preamble(table: InputTable, arrivals: Sequence[Arrival]) -> Sequenc
 
 
 def _settings(found: Guess, is_file: bool) -> dict[str, Any]:
-    """Return how lines are read; a file's header names its columns, whatever their order."""
+    """Return the settings that read the lines; in a file, the header finds the columns."""
     settings = dict(found.settings)
     if not is_file or not found.header:
         return settings

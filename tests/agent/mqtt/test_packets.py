@@ -134,9 +134,9 @@ def test_nobody_can_send_what_looks_like_a_message_that_was_too_large(reading: C
 @pytest.mark.parametrize(
     ("sent", "said"),
     [
-        (b"\x30\xff\xff\xff\xff", "a length without an end"),
-        (b"\x20\xff\xff\xff\x7f", "a packet of 268435460 bytes that is no message"),
-        (b"\x90\xe9\x07", "a packet of 1004 bytes that is no message"),
+        (b"\x30\xff\xff\xff\xff", "a packet length without end"),
+        (b"\x20\xff\xff\xff\x7f", "a packet of 268435460 bytes that is not a message"),
+        (b"\x90\xe9\x07", "a packet of 1004 bytes that is not a message"),
         (b"\x32\xe9\x07\xff\xff" + b"x" * 2000, "a topic longer than its packet"),
         (b"\x30\0", "a topic longer than its packet"),
         (b"\x30\1\0", "a topic longer than its packet"),
@@ -203,5 +203,5 @@ def test_a_message_is_passed_on_without_its_properties(
 def test_properties_that_do_not_fit_end_the_connection(reading: Connect, tail: bytes) -> None:
     body = b"\0\3a/b\0\7" + tail
     one = reading(fixed_header(0x32, len(body)) + body + b"\xd0\0" * 9, mqtt5=True)
-    with pytest.raises(ConnectionAbortedError, match="no MQTT"):
+    with pytest.raises(ConnectionAbortedError, match="invalid MQTT"):
         one.packet()

@@ -183,7 +183,7 @@ def test_no_thread_of_paho_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) 
 
 
 MALFORMED = {
-    "a length without an end": b"\x30\xff\xff\xff\xff\x01",
+    "a packet length without end": b"\x30\xff\xff\xff\xff\x01",
     "a packet of 268435460 bytes": b"\x90\xff\xff\xff\x7f",
     "a message at QoS 2": b"\x34\x05\0\1a\0\1",
     "a topic longer than its packet": b"\x30\x01\x00",

@@ -248,7 +248,7 @@ def test_what_no_pattern_can_put_together_is_told() -> None:
     assert found is not None
     assert found.time is None
     assert "column 1 and column 2 are date and time of day" in found.notes[0]
-    assert "change the program that writes the lines" in found.notes[0]
+    assert "make the program that writes the lines put both" in found.notes[0]
 
 
 def test_days_of_a_spreadsheet_are_times(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +260,7 @@ def test_days_of_a_spreadsheet_are_times(monkeypatch: pytest.MonkeyPatch) -> Non
         assert found is not None
         assert found.settings["time_format"] == "excel"
         assert found.settings["time_zone"] == "Europe/Berlin"
-        assert "seems to be days of a spreadsheet: check the times" in found.notes[0]
+        assert "seems to be a spreadsheet's dates: check the times" in found.notes[0]
         assert len(found.channels) == 1
         assert understood(found, rows) == 3
     dated = guess([b"Datum;p", b"45991;4.5", b"45990;4.6"])  # and are not in order

@@ -170,11 +170,11 @@ def test_what_is_wrong_with_a_line_is_told(port: tuple[int, Path], tmp_path: Pat
     absent = found("serial", tmp_path / "ttyUSB9", "--baud", 9600)
     assert "ttyUSB9 does not exist: is the device plugged in?" in absent["problem"]
     silent = found("serial", name, "--baud", 9600)
-    assert silent["problem"].startswith("nothing came in 0.5 s: is the device on")
+    assert silent["problem"].startswith("nothing arrived in 0.5 s: is the device on")
     talk = Talking(lambda _: os.write(controller, b"x"))
     document = found("serial", name, "--baud", 9600)
     talk.close()
-    assert "bytes came, but no line end: is 9600 baud right?" in document["problem"]
+    assert "bytes arrived, but no line end: is 9600 baud right?" in document["problem"]
     file = tmp_path / "file"
     file.touch()
     assert str(file) in found("serial", file, "--baud", 9600)["problem"]
@@ -209,7 +209,7 @@ def test_lines_of_no_known_format_are_told(
     assert (document["problem"], document["proposal"]) == (None, None)
     text = probe("serial", name, "--baud", 9600, "--seconds", 0.3).output
     assert "match no known format; format = 'regex'" in text
-    assert "nothing that came can be read" in text
+    assert "data arrived, but none of it can be read" in text
 
 
 # ---- a file
@@ -267,7 +267,7 @@ def test_a_file_with_the_date_and_the_time_of_day_in_two_columns(tmp_path: Path)
     (source,) = document["sources"]
     assert (source["readings"], source["time"]) == (20, "Datum with Zeit")
     assert source["rejected"] == {"bad_time": 1, "not_a_number": 1}
-    assert "the header is counted as one line that cannot be read" in source["notes"][0]
+    assert "the header counts as one line that cannot be read" in source["notes"][0]
     assert source["channels"]["Oel-Druck"]["low"] == pytest.approx(1404.1)
     config = pasted(document, tmp_path)
     assert reads(config, 0, [b"22.09.2026;00:00:00;7,5;y"]) == [[7.5]]
@@ -278,8 +278,8 @@ def test_rows_that_are_not_in_order_are_told(tmp_path: Path) -> None:
     path.write_text("".join(f"2023-11-14T22:13:{second}Z,7\n" for second in (10, 12, 11, 13, 12)))
     assert found("file", path, seconds=0.1)["sources"][0]["backwards"] == 2
     told = probe("file", path, "--seconds", 0.1).stdout
-    assert "the time of 2 lines is before that of the line above" in told
-    assert "sort them by their time" in told
+    assert "2 lines have an earlier time than the line before" in told
+    assert "sort the lines by time" in told
 
 
 def test_control_c_ends_the_listening_and_what_came_counts(tmp_path: Path) -> None:
@@ -577,7 +577,7 @@ columns = ["flow"]
     text = probe("--input", "line", "--config", config, "--seconds", 0.3).output
     assert "rejected, malformed: " in text
     wrong = probe("--input", "lime", "--config", config)
-    assert "there is no input 'lime'; there are line" in str(wrong.exception)
+    assert "has no input 'lime'; its inputs are line" in str(wrong.exception)
 
 
 @pytest.mark.parametrize(
