@@ -1,15 +1,15 @@
-"""From readings in order of arrival to samples on the bundle's grid.
+"""Turns readings in order of arrival into samples on the bundle's grid.
 
-The trainer uses it on recordings and the agent on live readings, so both get the same samples. The
-first reading sets the phase of the grid. A reading belongs to the nearest slot. A slot is emitted
-as soon as every channel has a value, or when a reading of a later slot comes. After more than
-``reset_gap_samples`` empty slots ``times`` jumps, and the slots are not emitted.
+The trainer uses this module for recordings and the agent for live readings, so both get the same
+samples. The first reading sets the phase of the grid. A reading belongs to the nearest slot. A slot
+is emitted as soon as every channel has a value, or when a reading of a later slot arrives. A gap of
+more than ``reset_gap_samples`` empty slots is not emitted: ``times`` jumps over it.
 
-``models.gaps`` says what a slot gets for a channel without a value.
+``models.gaps`` fills a slot's channels that have no value.
 
-The clock was set where time goes back by more than that gap for ``FAR_LATE_ROWS`` consecutive rows.
-Then a new grid starts. A single wrong time, in either direction, costs a few rows, and no clock
-can block a stream for ever.
+If the times of ``FAR_LATE_ROWS`` consecutive rows are older by more than that gap, the clock was
+set back. Then a new grid starts. A single wrong time, in either direction, costs only a few rows,
+and no clock can block a stream for ever.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from models.messages import (
 
 FAR_LATE_ROWS = 10  # this many consecutive late rows show that the clock was set
 
-_ON_GRID_S = 1e-4  # times are sums of floats
+_ON_GRID_S = 1e-4  # tolerance, because times are sums of floats
 
 
 class Aligner:
@@ -49,17 +49,18 @@ class Aligner:
 
     ``counters`` counts rows:
 
-    - ``late``: their slot was emitted; they are not used.
-    - ``duplicate``: their slot has a value of the same channel. The newest wins while it is open.
-    - ``out_of_order``: they are used, but a later row came before them.
-    - ``clock_step``: a new grid started.
+    - ``late``: their slot was already emitted, so they are not used.
+    - ``duplicate``: their slot already has a value of the same channel. While the slot is open, the
+      newest value replaces it.
+    - ``out_of_order``: they are used, but a row with a later time arrived before them.
+    - ``clock_step``: they started a new grid.
 
     Args:
         sampling: the grid.
         channels: number of channels.
-        lateness_samples: a slot stays open until a reading comes that is this many slots later;
+        lateness_samples: a slot stays open until a reading arrives that is this many slots later;
             0 is for inputs that keep the order.
-        anchored: slots lie at multiples of the period in Unix time, as the windows of
+        anchored: slots lie at multiples of the period in Unix time, where the windows of
             ``models.features`` end. Otherwise the first reading sets their phase.
 
     """
@@ -80,12 +81,12 @@ class Aligner:
         self._next = 0  # the first slot not emitted yet
         self._newest = 0  # the last slot with a reading
         self._newest_s = math.nan  # the latest time of a reading
-        self._open: dict[int, Float32] = {}  # what slots that may get more have so far
+        self._open: dict[int, Float32] = {}  # values so far of the slots that are not complete
         self._gaps = Gaps(sampling, channels)
         self._far_late_rows = 0
 
     def push(self, readings: Readings) -> Samples:
-        """Process readings (n, C), in order of arrival; return the samples that they complete."""
+        """Process readings (n, C) in order of arrival; return the samples that they complete."""
         emitted = [Samples(np.empty(0), np.empty((0, readings.values.shape[1]), np.float32))]
         begin = 0
         while begin < len(readings.times):
@@ -94,7 +95,7 @@ class Aligner:
         return joined(emitted)
 
     def _take_some(self, readings: Readings, emitted: list[Samples]) -> int:
-        """Take rows up to a clock step, or all; return how many."""
+        """Take all rows, or those before a clock step; return how many."""
         if math.isnan(self._phase_s):
             self._begin(float(readings.times[0]))
         slots = slots_of(readings.times, self._phase_s, self._period_s).astype(np.int64)
@@ -117,7 +118,7 @@ class Aligner:
         return at
 
     def _begin(self, time: float) -> None:
-        """Start the grid at ``time``, with nothing held from before."""
+        """Start the grid at ``time``; forget all held values."""
         self._phase_s = 0.0 if self._anchored else math.fmod(time, self._period_s)
         self._next = self._newest = slot_of(time, self._phase_s, self._period_s)
         self._newest_s = time
@@ -125,14 +126,14 @@ class Aligner:
         self._far_late_rows = 0
 
     def _pass_through(self, readings: Readings, slots: Int64, begin: int, end: int) -> Samples:
-        """Emit whole rows that are the next slots': the common case, done at once."""
+        """Emit complete rows of the next slots all at once; this is the common case."""
         last = end - 1
         self.passed(int(slots[last]), float(readings.times[last]), readings.values[last])
         return Samples(self._times(slots[begin:end]), readings.values[begin:end])
 
     @property
     def next_whole_slot(self) -> float:
-        """The slot whose complete row would be emitted at once; NaN: there is none."""
+        """The slot whose complete row would be emitted at once; NaN if there is none."""
         return math.nan if self._open or math.isnan(self._phase_s) else float(self._next)
 
     @property
@@ -155,11 +156,11 @@ class Aligner:
         self._far_late_rows = 0
 
     def caught_up(self, samples: Samples) -> None:
-        """Continue after ``samples``, n ≥ 1, emitted before or after the position was saved."""
+        """Continue after ``samples`` (n ≥ 1), which were emitted before or after the last save."""
         time = float(samples.times[-1])
         slot = 0.0 if math.isnan(self._phase_s) else (time - self._phase_s) / self._period_s
         if math.isnan(self._phase_s) or abs(slot - round(slot)) * self._period_s > _ON_GRID_S:
-            self._begin(time)  # the clock was set in between
+            self._begin(time)  # the clock was set after the save
             slot = self._next
         if round(slot) >= self._next:
             self._emitted(round(slot), samples)
@@ -167,7 +168,7 @@ class Aligner:
     def replace(self, before: Aligner, order: Sequence[int]) -> None:
         """Continue at the position of another aligner with the same period and lateness.
 
-        Channel ``order[c]`` of ``before`` is channel ``c`` of this one. Its counters go on, too.
+        Channel ``order[c]`` of ``before`` is channel ``c`` here. Its counters are added.
         """
         self._phase_s, self._next = before._phase_s, before._next
         self._newest, self._newest_s = before._newest, before._newest_s
@@ -177,13 +178,13 @@ class Aligner:
         self.counters.update(before.counters)
 
     def _emitted(self, last: int, samples: Samples) -> None:
-        """Go on after slot ``last``, the one of the newest sample."""
+        """Continue after slot ``last``, that of the newest sample."""
         self._open = {slot: row for slot, row in self._open.items() if slot > last}
         slots = last - np.rint((samples.times[-1] - samples.times) / self._period_s).astype(
             np.int64
         )
         good: Bool = np.logical_not(np.isnan(samples.values))
-        good[slots > last] = False  # of before the clock was set back
+        good[slots > last] = False  # these samples are from before the clock was set back
         if samples.quality is not None:
             good &= samples.quality == GOOD
         self._gaps.hold_newest(slots, samples.values, good)
@@ -195,11 +196,11 @@ class Aligner:
     def news(self, readings: Readings, raw: bool = False) -> Readings:
         """Return the rows whose slots are not emitted yet; the others count as ``duplicate``.
 
-        It is for readings that an input may deliver twice, and never detects a clock step.
+        Use it for readings that an input may deliver twice. It never detects a clock step.
 
         Args:
             readings: (n, C).
-            raw: the rows are raw values, of windows that end at the slots.
+            raw: whether the rows are raw values of windows that end at the slots.
 
         """
         if math.isnan(self._phase_s):
@@ -213,7 +214,7 @@ class Aligner:
         return Readings(readings.times[new], readings.values[new])
 
     def _is_clock_step(self, slot: int) -> bool:
-        """Tell whether a row, not taken yet, shows that time itself went back."""
+        """Whether this row, which is not taken yet, shows that the clock was set back."""
         far = slot < self._newest - self._gap_max
         self._far_late_rows = self._far_late_rows + 1 if far else 0
         if self._far_late_rows < FAR_LATE_ROWS:
@@ -222,10 +223,10 @@ class Aligner:
         return True
 
     def _take(self, readings: Readings, slot: int, at: int, emitted: list[Samples]) -> None:
-        """Put one row into its slot; emit what that completes."""
+        """Put one row into its slot; emit the samples that it completes."""
         time, values = float(readings.times[at]), readings.values[at]
         if slot < self._next:
-            # in order, its slot is gone only because it was complete
+            # a row in order has an emitted slot only if that slot was complete
             self.counters["late" if time < self._newest_s else "duplicate"] += 1
             return
         if time < self._newest_s:
@@ -243,7 +244,7 @@ class Aligner:
         so_far[known] = values[known]
 
     def _is_due(self, slot: int) -> bool:
-        """Tell whether the first open slot and the empty ones before it get nothing any more."""
+        """Whether the first open slot, and the empty slots before it, can be emitted."""
         first_waiting = self._newest - self._lateness
         if slot < first_waiting:
             return True
@@ -252,7 +253,7 @@ class Aligner:
         return not np.isnan(self._open[slot]).any()
 
     def _emit(self, slot: int) -> Samples:
-        """Emit a slot with the empty ones before it; what they lack is as the policy says."""
+        """Emit a slot and the empty slots before it; the gap policy fills missing values."""
         if slot - self._next > self._gap_max:
             self._next = slot
             self._gaps.forget()
@@ -329,7 +330,7 @@ class Aligners:
         self._all = np.arange(streams).tobytes()
         self._phase_s = np.full(streams, np.nan)
         self._next = np.full(streams, np.nan)  # ``Aligner.next_whole_slot``
-        # the last rows, and whether they have not been passed to the aligners yet
+        # the last rows, and whether the aligners have still to get them (``ahead``)
         self._ahead = np.zeros(streams, np.bool_)
         self._last_s = np.full(streams, np.nan)
         self._last = np.zeros((streams, channels), np.float32)
@@ -340,7 +341,7 @@ class Aligners:
         return self._last_s
 
     def of(self, stream: int) -> Aligner:
-        """Return a stream's own aligner, brought up to date, to read or to save it."""
+        """Return a stream's own aligner, brought up to date, for reading or saving."""
         own = self._each[stream]
         if self._ahead[stream]:
             slot = int(self._next[stream]) - 1
@@ -349,7 +350,7 @@ class Aligners:
         return own
 
     def is_plain(self, stream: int) -> bool:
-        """Whether a stream's last rows were complete: its last sample gives its position."""
+        """Whether a stream's last rows were complete, so that its last sample is its position."""
         return bool(self._ahead[stream])
 
     def caught_up(self, stream: int, samples: Samples) -> None:
@@ -374,7 +375,7 @@ class Aligners:
         self._look_at(stream)
 
     def push(self, streams: Int64, readings: Readings) -> list[Aligned]:
-        """Process readings (n, C), row i of ``streams[i]``; return the samples they complete."""
+        """Process readings (n, C); row i is of stream ``streams[i]``; return complete samples."""
         if len(streams) == 1:
             return self._push_one(int(streams[0]), readings)
         if len(streams) == len(self._each) and (aligned := self._push_all(streams, readings)):
@@ -400,11 +401,11 @@ class Aligners:
         return aligned
 
     def _push_one(self, stream: int, readings: Readings) -> list[Aligned]:
-        """Do as ``push`` for a single row, in a third of the time."""
+        """Do as ``push`` does for a single row, in a third of the time."""
         time, phase_s = float(readings.times[0]), float(self._phase_s[stream])
         place = (time - phase_s) / self._period_s + self._half
         slot = math.nan if math.isnan(place) else float(math.floor(place))
-        # a sum of floats is quicker than one of a few float32
+        # for a few values, a sum of Python floats is faster than one in numpy
         if slot != self._next[stream] or math.isnan(sum(readings.values[0].tolist())):
             return self._push(stream, readings)
         self._next[stream] = slot + 1
@@ -415,7 +416,7 @@ class Aligners:
         return [Aligned(who, on_grid, readings.values[None])]
 
     def _push_all(self, streams: Int64, readings: Readings) -> list[Aligned] | None:
-        """Do as ``push`` for the next complete row of every stream; None: it is another case."""
+        """Do as ``push`` does, if each stream has one row, complete and next; otherwise None."""
         times, values = readings
         if streams.tobytes() != self._all:
             order = np.argsort(streams)

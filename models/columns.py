@@ -1,7 +1,7 @@
-"""The columns of a recording that hold a bundle's channels.
+"""Finds the columns of a recording that contain a bundle's channels.
 
-The training may have read a channel from a column of another name; the bundle's lineage has that
-name. A recording may also come from a gateway and have the channels' own names.
+The training may have read a channel from a column with another name, which is in the bundle's
+lineage. A recording from a gateway has the channels' own names.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from models.manifest import Manifest
 
 
 class Sought(NamedTuple):
-    """The columns that may hold each value; the first one that the header has counts."""
+    """The possible columns of each value; the first one that the header has is read."""
 
     time: Sequence[str]
     channels: Sequence[Sequence[str]]  # of each channel
 
 
 class Found(NamedTuple):
-    """The columns that hold the values."""
+    """The columns to read."""
 
     time: str
     channels: list[str]
 
 
 def of_bundle(manifest: Manifest) -> Sought:
-    """Return the columns of a bundle's source channels: as in its training, or by their names."""
+    """Return the possible columns of a bundle's channels: the training's, then the names."""
     lineage = manifest.lineage
     names = [channel.name for channel in manifest.source_channels]
     return Sought(
@@ -40,9 +40,9 @@ def of_bundle(manifest: Manifest) -> Sought:
 
 
 def cut(data: bytes, sought: Sought, layout: Layout) -> tuple[Recorded, Found]:
-    """Cut a recording into rows; return them, and the columns to read.
+    """Cut a recording into rows; return them and the columns to read.
 
-    If the header has none of a channel's columns, the first one is returned.
+    If the header has none of a channel's columns, this returns the first one.
 
     Raises:
         ValueError: see ``models.formats.recording.recorded``.

@@ -1,7 +1,7 @@
-"""Opens files without blocking, and replaces them as a whole or not at all.
+"""Opens files without blocking, and replaces files atomically.
 
-To open a named pipe blocks until somebody writes to it, and a device may never end. So paths from a
-configuration are opened here, because other users may control what is there.
+Opening a named pipe blocks until somebody writes to it, and reading a device may never end. Other
+users may control what lies at a path of the configuration, so such paths are opened here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KINDS: Final = {
 
 
 class NotAFile(OSError):
-    """Something else is in a file's place; ``strerror`` says what."""
+    """The path is not a regular file; ``strerror`` says what it is."""
 
     def __init__(self, path: str, kind: str) -> None:
         super().__init__(errno.EINVAL, f"it is {kind}, not a file", path)
@@ -34,18 +34,18 @@ class NotAFile(OSError):
 
 
 def kind_of(mode: int) -> str | None:
-    """Return in words what has this ``st_mode``; None: a file."""
+    """Return the kind of file that an ``st_mode`` denotes, in words; None for a regular file."""
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 def descriptor_of(path: str, flags: int = os.O_RDONLY) -> int:
-    """Open a file; if ``flags`` create it, it gets the permissions that the umask leaves.
+    """Open a file; a file that ``flags`` create gets the permissions 0o666 less the umask.
 
     This is an ``opener`` for ``open`` and ``io.FileIO``.
 
     Raises:
-        NotAFile: it is a pipe, a device or a directory.
-        OSError: it cannot be opened.
+        NotAFile: the path is a pipe, a socket, a device or a directory.
+        OSError: the file cannot be opened.
 
     """
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
@@ -57,7 +57,7 @@ def descriptor_of(path: str, flags: int = os.O_RDONLY) -> int:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a file to read it; raises as ``descriptor_of``."""
+    """Open a file for reading; raises the same errors as ``descriptor_of``."""
     return os.fdopen(descriptor_of(str(path)), "rb")
 
 
@@ -65,7 +65,7 @@ def read_file(path: Path, bytes_max: int) -> bytes:
     """Return the content of a file.
 
     Raises:
-        OSError: as ``descriptor_of``, it cannot be read, or it is longer than ``bytes_max``.
+        OSError: as ``descriptor_of``; or it cannot be read, or is longer than ``bytes_max``.
 
     """
     with open_file(path) as file:
@@ -80,11 +80,11 @@ def replace(path: Path, data: bytes, mode: int | None = None) -> None:
 
     Args:
         path: of the file.
-        data: its content.
-        mode: its permissions, whatever the umask; None: as the umask has them.
+        data: its new content.
+        mode: its permissions, regardless of the umask; None: the umask applies.
 
     Raises:
-        OSError: it cannot be written, with its name; the one before is still there.
+        OSError: the file cannot be written; ``filename`` is set, and the old file is unchanged.
 
     """
     partial = path.with_name(path.name + PARTIAL)
@@ -97,17 +97,17 @@ def replace(path: Path, data: bytes, mode: int | None = None) -> None:
             os.fsync(file.fileno())  # or a power cut may leave the name without the bytes
         partial.replace(path)
     except OSError as error:
-        if error.filename is None:  # a write does not know what it writes to
+        if error.filename is None:  # an error of a write has no name
             error.filename = str(path)
         raise
     finally:
-        with contextlib.suppress(OSError):  # not there any more, or no file of ours
+        with contextlib.suppress(OSError):  # it was renamed, or is not a file that we made
             partial.unlink()
     sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:
-    """Sync the names in a directory to the disk.
+    """Sync a directory's entries to the disk.
 
     Raises:
         OSError: the disk fails.

@@ -1,12 +1,12 @@
-"""What a slot of the grid gets for a channel without a value: the bundle's gap policy.
+"""The bundle's gap policy: it fills a slot of the grid for channels that have no value in it.
 
 - ``hold``: the last value for ``hold_samples_max`` slots, then NaN.
 - ``missing``: NaN at once.
 - ``interpolate``: values on the straight line from the last value to the new one, if the gap has at
-  most ``hold_samples_max`` slots; else NaN. A slot that is emitted before the channel's next value
-  comes, because other channels went on, gets the value that ``hold`` gives. This happens for
-  channels slower than the grid. It does not depend on how long a gateway waits for late readings:
-  no sample depends on readings after it was emitted.
+  most ``hold_samples_max`` slots; otherwise NaN. If other channels are faster, a slot may be
+  emitted before the channel's next value arrives. It then gets the same value as with ``hold``.
+  This does not depend on how long a gateway waits for late readings: no sample depends on readings
+  that arrive after it was emitted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NEVER = -(2**62)  # the slot of a channel that has had no value
 
 
 class Gaps:
-    """The last value of each channel, and what follows from it for slots without one."""
+    """The last value of each channel, from which slots without a value are filled."""
 
     def __init__(self, sampling: Sampling, channels: int) -> None:
         self._hold_max = 0 if sampling.gap == "missing" else sampling.hold_samples_max
@@ -33,7 +33,7 @@ class Gaps:
         self._held_slot = np.full(channels, _NEVER)  # the slot of that value
 
     def forget(self) -> None:
-        """Begin without a value of any channel."""
+        """Forget the values of all channels."""
         self._held_slot[:] = _NEVER
 
     def hold(self, slot: int, values: Float32) -> None:
@@ -42,16 +42,17 @@ class Gaps:
         self._held_slot[:] = slot
 
     def hold_newest(self, slots: Int64, values: Float32, good: Bool) -> None:
-        """Take the newest ``good`` value of each channel; slots (n,), the others (n, C)."""
+        """Take the newest ``good`` value of each channel; ``slots`` (n,), the others (n, C)."""
         known = np.logical_or.reduce(good)
-        newest = len(slots) - 1 - np.argmax(good[::-1], axis=0)  # good one of each channel
+        newest = len(slots) - 1 - np.argmax(good[::-1], axis=0)  # row of the last good value
         self._held[known] = values[newest, np.arange(len(known))][known]
         self._held_slot[known] = slots[newest][known]
 
     def fill(self, slots: Int64, row: Float32) -> tuple[Float32, Uint8]:
-        """Return values and quality, (n, C), of slots (n,): empty ones, and the last has ``row``.
+        """Return values and quality (n, C) of slots (n,).
 
-        What is NaN in ``row`` was not measured. The rest is held from now on.
+        All slots but the last are empty. The last one has the values ``row`` (C,), NaN where not
+        measured. These values are held from now on.
         """
         fresh = slots[:, None] - self._held_slot <= self._hold_max
         values = np.where(fresh, self._held, np.float32(np.nan))
@@ -66,7 +67,7 @@ class Gaps:
     def _interpolate(
         self, slots: Int64, row: Float32, known: Bool, values: Float32, quality: Uint8
     ) -> None:
-        """Fill the slots before the last one, whose ``row`` is ``known`` in some channels."""
+        """Fill the slots before the last one in the channels that are ``known`` in ``row``."""
         span = slots[-1] - self._held_slot
         short = span - 1 <= self._hold_max
         share = (slots[:-1, None] - self._held_slot) / span
@@ -76,11 +77,11 @@ class Gaps:
         quality[:-1, known] = np.where(short, INTERPOLATED, MISSING)[known]
 
     def replace(self, before: Gaps, order: Sequence[int]) -> None:
-        """Go on with the values of another one; its channel ``order[c]`` is channel ``c`` here."""
+        """Take over the values of ``before``; its channel ``order[c]`` is channel ``c`` here."""
         self._held, self._held_slot = before._held[order], before._held_slot[order]
 
     def document(self) -> dict[str, Any]:
-        """Return the values as JSON has them, for the store."""
+        """Return the values as JSON data, for the store."""
         return {"held": nullable(self._held), "held_slot": self._held_slot.tolist()}
 
     def restore(self, document: dict[str, Any]) -> None:
@@ -90,5 +91,5 @@ class Gaps:
 
 
 def nullable(array: Float32) -> list[float | None]:
-    """Return numbers as JSON has them: null for NaN."""
+    """Return numbers as JSON data: None (null) for NaN."""
     return [None if math.isnan(value) else value for value in array.tolist()]

@@ -1,10 +1,10 @@
-"""The interval of a grid that a time belongs to: one rule for slots, windows, steps and summaries.
+"""Finds the interval of a grid that contains a time: slots, windows, steps and summaries.
 
 Intervals are half-open, so each time is in exactly one. Slots and summaries include their lower
 border, windows and steps their upper one. Float64 times have a resolution of 2.4e-7 s today, and of
-twice that from 2038 on. A sum or quotient of a few times has an error of about 1e-6 s. A time that
-is closer to a border than ``BORDER_S`` counts as on it. Without this rule rounding would choose the
-interval. Times, phases, periods and intervals are in seconds, times in Unix seconds.
+twice that from 2038 on. A sum or quotient of a few times has an error of about 1e-6 s. A time
+within ``BORDER_S`` of a border counts as on it. Without this rule, rounding errors would decide.
+Times are Unix seconds; phases, periods and intervals are seconds.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 from models.messages import Float64
 
 BORDER_S: Final = 2e-6
-_WINDOW_SHARE: Final = 1e-4  # of a period: devices' times of fast readings are coarse
+_WINDOW_SHARE: Final = 1e-4  # of a period, because devices round the times of fast readings
 
 
 def half(period_s: float) -> float:
-    """Return the summand that makes ``floor`` of a place (in periods) the number of its slot.
+    """Return the number to add to a position, in periods, so that ``floor`` gives its slot.
 
     Slot k is the interval [k - 1/2, k + 1/2).
     """
@@ -56,8 +56,8 @@ def interval_of(time: float, interval_s: float) -> int:
 def ended_by(times: Float64, interval_s: float, border_s: float = BORDER_S) -> Float64:
     """Return the intervals (n,) of times (n,); interval k is (k - 1, k] × ``interval_s``.
 
-    A time that is closer to a border than ``border_s`` is on it. The least value of ``border_s``
-    is ``BORDER_S``.
+    A time within ``border_s`` of a border counts as on it. A smaller ``border_s`` than ``BORDER_S``
+    counts as ``BORDER_S``.
     """
     return np.ceil((times - max(border_s, BORDER_S)) / interval_s)
 

@@ -1,4 +1,4 @@
-"""A bounded history of normal values per row: rings, saved in parts of which few change."""
+"""A bounded history of normal values per row: ring buffers, saved in parts if they changed."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class History:
     values: Float32  # (R, H), a ring per row
     written: Int64  # (R,) values ever put into each ring
     changed: set[int] = field(default_factory=set)  # parts changed since they were last saved
-    # of the K parts, (K, R), so that only changed parts are computed again; None: not yet computed
+    # moments of the K parts, (K, R), so that only changed parts are recomputed; None: not computed
     _moments: Moments | None = None
-    _outdated: set[int] = field(default_factory=set)  # parts changed since
+    _outdated: set[int] = field(default_factory=set)  # parts whose moments must be recomputed
 
     @staticmethod
     def empty(rows: int, size: int) -> History:
@@ -37,7 +37,7 @@ class History:
         return History(np.zeros((rows, size), np.float32), np.zeros(rows, np.int64))
 
     def kept(self, row: int) -> Float32:
-        """Return the row's values in order of time, oldest first."""
+        """Return the row's values, oldest first."""
         size, written = self.values.shape[1], int(self.written[row])
         if written <= size:
             return self.values[row, :written]
@@ -71,9 +71,9 @@ class History:
             self.remember(row, values[row] if chosen is None else values[row, chosen[row]])
 
     def _remember_all(self, values: Float32, written: int) -> None:
-        """Append ``values`` (R, n) to rows that have all got the same number of values."""
+        """Append ``values`` (R, n) to rows that all have the same number of values."""
         size, count = self.values.shape[1], values.shape[1]
-        skipped = max(0, count - size)  # they would be overwritten at once
+        skipped = max(0, count - size)  # later values would overwrite these at once
         at, first = (written + skipped) % size, min(size, count)
         end = min(size, at + first)
         self.values[:, at:end] = values[:, skipped : skipped + end - at]

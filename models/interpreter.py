@@ -1,7 +1,7 @@
 """The only door to a TFLite interpreter: LiteRT (``ai-edge-litert``) or ``tflite-runtime``.
 
-Both have the same Python interface; LiteRT is 2-4 times faster but has no wheel for 32-bit Arm.
-The import happens when a network is loaded, so that commands which score nothing stay small.
+Both have the same Python interface. LiteRT is 2 to 4 times faster, but has no wheel for 32-bit Arm.
+The interpreter is imported when a network is loaded, so commands that score nothing stay small.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ _FORECAST_TENSORS = {"context": 2, "quantiles": 3}
 class StepNetwork:
     """A one-step recurrent network: ``sample, state -> prediction, next_state``.
 
-    An instance is kept as long as the process runs: an interpreter does not return its memory. One
-    thread uses it. The batch axis is open: ``B`` streams that share the network step in one call.
+    Keep an instance for as long as the process runs, because an interpreter does not return its
+    memory. Use it in one thread. The batch axis is open: one call steps ``B`` streams that share
+    the network.
 
     Raises:
-        BundleCorrupt: the bytes are no network of this form, or need a newer interpreter.
+        BundleCorrupt: the bytes are not a network of this form, or need a newer interpreter.
         InterpreterMissing: no interpreter is installed.
 
     """
@@ -75,8 +76,8 @@ class StepNetwork:
         expected = (sample_size, state_size, prediction_size)
         if found != expected:
             raise BundleCorrupt(
-                f"the network takes and gives (sample, state, prediction) {found},"
-                f" the manifest says {expected}"
+                f"the network's sizes (sample, state, prediction) are {found},"
+                f" but the manifest has {expected}"
             )
 
     def run(
@@ -87,11 +88,12 @@ class StepNetwork:
         Args:
             samples: ``(n, B, C)``, n ≥ 1, scaled and clipped.
             state: ``(B, S)`` as the last call returned it; zeros at the start.
-            after: ``(B, S)`` array for the state after the last sample; may be ``state``.
+            after: ``(B, S)`` array that receives the state after the last sample; may be
+                ``state``. None: a new array.
 
         Returns:
-            The predictions of each next sample, ``(n, B, P)``, scaled, and the state after the
-            last sample, ``(B, S)``.
+            The scaled prediction of each sample's successor, ``(n, B, P)``, and the state after
+            the last sample, ``(B, S)``.
 
         """
         steps, batch, _ = samples.shape
@@ -116,7 +118,7 @@ class StepNetwork:
             self._interpreter.resize_tensor_input(self._index[name], [batch, width])
         with (
             contextlib.nullcontext() if self._batch else without_chatter()
-        ):  # XNNPACK comes in, says so
+        ):  # XNNPACK logs its start
             self._interpreter.allocate_tensors()
         self._batch = batch
         tensors = [self._interpreter.tensor(self._index[name]) for name in _TENSORS]
@@ -128,10 +130,10 @@ class StepNetwork:
 
 
 def _lasting(tensor: Float32) -> Float32:
-    """Return a view of a tensor that may be kept until the next ``allocate_tensors``.
+    """Return a view of a tensor that stays valid until the next ``allocate_tensors``.
 
-    The interpreter's own views refer to it, and while there is one it refuses to run: they would
-    have to be made anew for each call.
+    The interpreter's own views hold a reference to it. It refuses to run while one exists, so each
+    call would have to create them again.
     """
     floats = (ctypes.c_float * tensor.size).from_address(tensor.ctypes.data)
     view: Float32 = np.frombuffer(memoryview(floats), np.float32).reshape(tensor.shape)
@@ -139,20 +141,20 @@ def _lasting(tensor: Float32) -> Float32:
 
 
 class ForecastNetwork:
-    """A forecaster: ``context -> quantiles`` of the steps that follow, one series per row.
+    """A forecaster: ``context -> quantiles`` of the following steps, one series per row.
 
-    An instance is kept as long as the process runs, and one thread uses it; see ``StepNetwork``.
+    Keep an instance for as long as the process runs, and use it in one thread; see ``StepNetwork``.
 
     Raises:
-        BundleCorrupt: the bytes are no network of this form, or need a newer interpreter.
+        BundleCorrupt: the bytes are not a network of this form, or need a newer interpreter.
         InterpreterMissing: no interpreter is installed.
 
     """
 
     def __init__(self, model: bytes, runtime: Runtime = "auto") -> None:
         module, self.runtime = module_of(runtime)
-        # with XNNPACK, LiteRT 2.3 computes such networks wrongly from the second call on, in some
-        # instances and not in others; the plain kernels do not, and cost a tenth of a ms more
+        # with XNNPACK, some instances of LiteRT 2.3 compute these networks wrongly from the second
+        # call on; the plain kernels are right, and cost 0.1 ms more
         plain = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         try:
             self._interpreter = module.Interpreter(
@@ -179,12 +181,12 @@ class ForecastNetwork:
         expected = (context_steps, horizon_steps, quantiles)
         if self.shape != expected:
             raise BundleCorrupt(
-                f"the forecaster takes and gives (context, horizon, quantiles) {self.shape},"
-                f" the manifest says {expected}"
+                f"the forecaster's sizes (context, horizon, quantiles) are {self.shape},"
+                f" but the manifest has {expected}"
             )
 
     def run(self, context: Float32) -> Float32:
-        """Return the quantiles (B, H, Q) of the steps after each ``context`` (B, L), normalised."""
+        """Return the quantiles (B, H, Q) of the steps after each context (B, L), all normalised."""
         if len(context) != self._batch:
             self._resize(len(context))
         interpreter = self._interpreter
@@ -197,16 +199,16 @@ class ForecastNetwork:
         shape = [batch, self._context_steps]
         self._interpreter.resize_tensor_input(self._index["context"], shape)
         self._interpreter.allocate_tensors()
-        self._interpreter.invoke()  # shapes of outputs may be known only then
+        self._interpreter.invoke()  # only this sets the shapes of some outputs
         self._batch = batch
 
 
 def opened(model: bytes, runtime: Runtime = "auto") -> Any:
-    """Return an interpreter with one thread that has loaded a network of any form.
+    """Return a single-threaded interpreter that has loaded a network of any form.
 
     Raises:
         InterpreterMissing: no interpreter is installed.
-        ValueError: the bytes are no network that it can run. It may also raise RuntimeError.
+        ValueError: it cannot run the network. It may also raise RuntimeError.
 
     """
     module, _ = module_of(runtime)
@@ -215,20 +217,20 @@ def opened(model: bytes, runtime: Runtime = "auto") -> Any:
     return interpreter
 
 
-_CHATTER = b"INFO: "  # begins a line of what is neither warning nor error
-_REDIRECTED = threading.Lock()  # stderr is the process's
+_CHATTER = b"INFO: "  # begins a line that is neither a warning nor an error
+_REDIRECTED = threading.Lock()  # the whole process shares stderr
 
 
 @contextlib.contextmanager
 def without_chatter() -> Iterator[None]:
-    """Keep what native code tells of itself off stderr; there is no setting for it.
+    """Keep the info lines of native code off stderr; there is no setting for them.
 
-    Whatever else is written to stderr meanwhile, also by other threads, comes after the block.
+    Other output to stderr in the meantime, also by other threads, appears after the block.
     """
     with _REDIRECTED:
         try:
             stderr, said = os.dup(2), os.memfd_create("stderr")
-        except (OSError, AttributeError):  # there is no stderr, or no such file: let it talk
+        except (OSError, AttributeError):  # no stderr, or no memory files here: let the lines pass
             yield
             return
         os.dup2(said, 2)
@@ -268,10 +270,10 @@ def module_of(runtime: Runtime) -> tuple[Any, str]:
             reasons.append(f"{distribution}: {error}")
             continue
         if distribution == "tflite-runtime" and int(np.__version__.split(".")[0]) >= 2:
-            # built against numpy 1; it imports, and fails at the first Interpreter()
+            # it is built against numpy 1: the import works, but the first Interpreter() fails
             reasons.append(f"{distribution}: needs numpy < 2, found {np.__version__}")
             continue
-        # importlib.metadata knows it too, and takes 1 MB
+        # importlib.metadata would also have the version, but takes 1 MB
         package = importlib.import_module(_DISTRIBUTIONS[distribution].partition(".")[0])
         return module, f"{distribution} {package.__version__}"
     raise InterpreterMissing(
@@ -281,16 +283,20 @@ def module_of(runtime: Runtime) -> tuple[Any, str]:
 
 
 def _tensors(interpreter: Any) -> dict[str, dict[str, Any]]:
-    """Tensor details by their signature names; positions and raw names vary with the converter."""
-    # the runner holds a reference that forbids allocate_tensors(), so it must end with this scope
+    """Return tensor details by signature name; positions and raw names depend on the converter."""
+    # the runner's reference blocks allocate_tensors(), so it must not outlive this function
     runner = interpreter.get_signature_runner("serving_default")
     return dict(runner.get_input_details()) | dict(runner.get_output_details())
 
 
 def _check_form(tensors: dict[str, dict[str, Any]], ranks: dict[str, int]) -> None:
-    """Refuse what would be cast or broadcast silently: other types, ranks or names."""
+    """Refuse other types, ranks or names, which would be cast or broadcast silently."""
     if tensors.keys() != ranks.keys():
-        raise BundleCorrupt(f"the network's signature has {sorted(tensors)}, not {sorted(ranks)}")
+        raise BundleCorrupt(
+            f"the network's signature has the tensors {sorted(tensors)}, not {sorted(ranks)}"
+        )
     for name, tensor in tensors.items():
         if tensor["dtype"] is not np.float32 or len(tensor["shape"]) != ranks[name]:
-            raise BundleCorrupt(f"the network's {name} is not a batch of rows of float32")
+            raise BundleCorrupt(
+                f"the network's tensor {name} is not float32 with {ranks[name]} dimensions"
+            )

@@ -1,4 +1,4 @@
-"""The reference of a configuration, from its tables: for editors (JSON schema) and for people."""
+"""Writes the reference of a configuration from its tables: JSON schema for editors, Markdown."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pydantic.fields import FieldInfo
 from models.settings import is_list, tables_in, tags
 
 Schema = Mapping[str, Any]
-Place = tuple[str, ...]  # keys from the root, with * for each table of a list
+Place = tuple[str, ...]  # keys from the root; * stands for the tables of a list
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
-_TINY = 1e-20  # a bound below this means: above 0
+_TINY = 1e-20  # a minimum below this is shown as > 0
 
 
 class Column(NamedTuple):
     """One more column of the reference."""
 
     heading: str
-    cell: Callable[[Place], str]  # of a setting
+    cell: Callable[[Place], str]  # returns the text for a setting
 
 
 class _Section(NamedTuple):
@@ -83,7 +83,7 @@ def _sections(table: type[BaseModel], place: Place, inside: str) -> Iterator[_Se
 
 
 def _values(schema: Schema, definitions: Schema) -> Iterator[str]:
-    """Yield in words the allowed values of a setting."""
+    """Yield the allowed values of a setting in words."""
     if "$ref" in schema:
         schema = definitions[schema["$ref"].rsplit("/", 1)[1]]
     if "anyOf" in schema:

@@ -1,7 +1,7 @@
-"""Formats figures for people and programs: the one place that writes them.
+"""Formats all figures, for people and for programs.
 
-A missing figure is shown as missing: nobody should have to know what nan is, and JSON has no such
-number. A zero has no sign.
+A missing figure is shown as missing: nobody should have to know what nan means, and JSON has no
+NaN. A zero has no sign.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def shown(value: SupportsFloat | None, form: str = ".4g", absent: str = NO_VALUE
 
     Args:
         value: The figure; None or NaN if there is none.
-        form: As ``format`` has it, without a width.
-        absent: The text if there is none.
+        form: A format specification without a width, as for ``format``.
+        absent: The text for a missing figure.
 
     >>> shown(-0.0004, ".2f"), shown(math.nan), shown(None, absent="–"), shown(-math.inf)
     ('0.00', 'no value', '–', '-infinite')
@@ -35,7 +35,7 @@ def shown(value: SupportsFloat | None, form: str = ".4g", absent: str = NO_VALUE
 def short(value: SupportsFloat | None, digits: int = 6) -> float | None:
     """Return a figure for a program; None if there is none, or it is infinite.
 
-    More digits than six are noise of float32, and have to be sent and read.
+    More than six digits are float32 noise that somebody would have to send and read.
 
     >>> short(0.1 + 0.2), short(-0.0), short(math.nan), short(None)
     (0.3, 0.0, None, None)

@@ -1,8 +1,9 @@
-"""The memory of streams, and the form of one on disk: named parts, only the changed ones.
+"""The state of streams in memory, and its form on disk: named parts, saved only if they changed.
 
-A stream's state commits with its scores, many times a minute, on SD cards: the part that always
-changes (``head``) is a few kilobytes, and the threshold's history goes to disk in small parts
-of which a commit rewrites one or two. No pickle: a line of JSON, then raw little-endian arrays.
+A stream's state is committed with its scores, many times a minute, often to an SD card. So the part
+that always changes (``head``) has only a few kilobytes. The threshold's history has small parts, of
+which a commit rewrites one or two. A part is a line of JSON, then raw little-endian arrays; there
+is no pickle.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _FORECAST, _PENDING, _STEPS = "forecast", "forecast.pending", "forecast.history.
 class State:
     """The state of scoring of ``N`` streams of one bundle between two calls.
 
-    Its arrays have an axis of streams, so streams step together without copies.
+    Its arrays have a stream axis, so that all streams step together without copies.
     """
 
     numbers: Int64  # (N,) 0, 1, 2 …
@@ -43,7 +44,7 @@ class State:
     sensors: SensorState
     recent: Recent
     events: list[EventState]  # (N)
-    watched: set[int]  # the streams that are ``EventState.watched``
+    watched: set[int]  # the streams whose ``EventState.watched`` is true
     forecast: list[ForecastState]  # (N); empty where the bundle has no forecaster
 
     def watch(self, stream: int) -> None:
@@ -69,7 +70,7 @@ def changed_parts(state: State, stream: int, digest: str) -> dict[str, bytes]:
 
 
 def restore(state: State, parts: Mapping[str, bytes], digest: str) -> None:
-    """Set ``state`` to the contents of ``parts``. It must be new and of one stream.
+    """Set ``state`` to the contents of ``parts``. It must be new and have one stream.
 
     Raises:
         StateMismatch: the parts belong to another bundle (``digest``), or are damaged.
@@ -90,12 +91,12 @@ def restore(state: State, parts: Mapping[str, bytes], digest: str) -> None:
 
 
 def adopt(state: State, stream: int, one: State) -> None:
-    """Set the memory of one of ``N`` streams to that of the only one of ``one``."""
+    """Set the state of one of ``N`` streams to that of the only stream in ``one``."""
     for name in ("telemanom", "threshold", "sensors"):
         target, source = getattr(state, name), getattr(one, name)
         for item in fields(target):
             own = getattr(source, item.name)
-            if isinstance(own, int):  # what holds for all streams, which has to be seen anew
+            if isinstance(own, int):  # it summarizes all streams, so it is computed again
                 setattr(target, item.name, type(own)())
             else:
                 getattr(target, item.name)[stream] = own[0]
@@ -113,7 +114,7 @@ def packed(
     history: History,
     digest: str,
 ) -> dict[str, bytes]:
-    """Return the head, and the parts of ``history`` that changed; marks them as saved."""
+    """Return the head and the changed parts of ``history``; mark these as saved."""
     head = {HEAD: _pack(dict(scalars) | {"digest": digest}, arrays)}
     return head | _history_parts(history, HISTORY)
 
@@ -133,10 +134,10 @@ def unpacked(
     take: Callable[[Mapping[str, Any], Mapping[str, np.ndarray[Any, Any]]], None],
     history: History,
 ) -> None:
-    """Give the head's scalars and arrays to ``take``, and set ``history``.
+    """Pass the head's scalars and arrays to ``take``, and set ``history``.
 
     Raises:
-        StateMismatch: the parts are of another bundle, or damaged.
+        StateMismatch: the parts belong to another bundle, or are damaged.
 
     """
     with _as_mismatch():
@@ -149,7 +150,7 @@ def unpacked(
 
 @contextlib.contextmanager
 def _as_mismatch() -> Iterator[None]:
-    """Raise what unpacking damaged or foreign parts raises as ``StateMismatch``."""
+    """Turn the errors of unpacking damaged or foreign parts into ``StateMismatch``."""
     try:
         yield
     except StateMismatch:
@@ -164,7 +165,7 @@ def set_arrays(
     """Set each array to what was saved under its name.
 
     Raises:
-        StateMismatch: one has another type or shape.
+        StateMismatch: a saved array has another type or shape.
 
     """
     for name, target in targets.items():
@@ -175,7 +176,7 @@ def set_arrays(
 
 
 def _arrays(state: State, stream: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Every array of a stream's head, by a name that stays; the history has parts of its own."""
+    """Return every array of a stream's head by its fixed name; the history has its own parts."""
     t, d, s, r = state.telemanom, state.threshold, state.sensors, state.recent
     used = int(d.pending[stream])
     in_progress = {}
@@ -222,7 +223,7 @@ def _set_scalars(state: State, scalars: Mapping[str, Any]) -> None:
 
 
 def _forecast_parts(state: ForecastState) -> dict[str, bytes]:
-    """Return what changed: with a step the small part, with a forecast what awaits its time."""
+    """Return the changed parts: the small one after a step, the pending one after a forecast."""
     parts = _history_parts(state.history, _STEPS)
     if state.changed:
         scalars = {
@@ -249,7 +250,7 @@ def _set_forecast(state: ForecastState, parts: Mapping[str, bytes]) -> None:
 
 
 def forecast_offsets(parts: Mapping[str, bytes]) -> Float32:
-    """Return the intervals' offsets (Q, C, G) of saved parts, in units of the context's scale.
+    """Return the intervals' offsets (Q, C, G) in saved parts, in units of the context's scale.
 
     Raises:
         StateMismatch: the parts have no forecaster, or are damaged.
@@ -278,7 +279,7 @@ def _pending_arrays(state: ForecastState) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def event_scalars(events: EventState) -> dict[str, Any]:
-    """Return what is open, as JSON data."""
+    """Return the open events and the counters of a stream as JSON data."""
     return {
         "next_number": events.next_number,
         "above_run": events.above_run,
@@ -302,7 +303,7 @@ def set_events(events: EventState, scalars: Mapping[str, Any]) -> None:
     events.anomaly = scalars["anomaly"] and _event(scalars["anomaly"])
     events.silence = scalars["silence"] and _event(scalars["silence"])
     opened = [_event(saved) for saved in scalars["sensors"]]
-    # an older version had an event for each channel
+    # an older version saved no channels, but had one event per channel
     channels = scalars.get("sensor_channels", [event.channels[0].channel for event in opened])
     events.sensors = {
         (kind, channel): event
@@ -348,7 +349,7 @@ _CHECKSUM = struct.Struct("<I")
 
 
 def _sealed(data: bytes) -> bytes:
-    """Add the checksum that tells a damaged part, which would change scores in silence."""
+    """Add a checksum: a damaged part would otherwise change scores silently."""
     return data + _CHECKSUM.pack(zlib.crc32(data))
 
 

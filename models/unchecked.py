@@ -1,9 +1,9 @@
-"""Tables without pydantic, for a process whose tables another process has checked.
+"""Configuration tables without pydantic, for a process whose tables another process has checked.
 
 pydantic and its tables take 15 MB. An agent that runs for years needs them once, at its start.
-After ``choose`` the tables use the names below, which replace pydantic's of the same name in
-``models.validation``. They check nothing, and have only what the agent uses of a table.
-Tables that pydantic has checked arrive here by ``pickle``.
+After ``choose``, ``models.validation`` exports the names below instead of pydantic's. They check
+nothing, and offer only the part of pydantic's interface that the agent uses. Tables that pydantic
+has checked arrive here by ``pickle``.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ chosen = False
 
 
 def choose() -> None:
-    """Define all tables of this process without pydantic. Call it before any is defined."""
+    """Define all tables of this process without pydantic. Call it before the first is defined."""
     global chosen
     assert "models.validation" not in sys.modules
     chosen = True
 
 
 class FieldInfo(NamedTuple):
-    """A field of a table; of what is said about it only the default matters here."""
+    """A field of a table; only its default is kept."""
 
     default: Any
     default_factory: Callable[[], Any] | None
 
 
 def Field(default: Any = ..., *, default_factory: Callable[[], Any] | None = None, **_: Any) -> Any:
-    """Return a field with its default; ``...``: it has none."""
+    """Return a field with its default; ``...`` means that it has none."""
     return FieldInfo(default, default_factory)
 
 
 class BaseModel:
-    """A table: values by name, which do not change."""
+    """A table: immutable values by name."""
 
     model_fields: ClassVar[dict[str, FieldInfo]] = {}
     _serialized: ClassVar[Callable[..., dict[str, Any]] | None] = None  # see model_serializer
 
     def __init_subclass__(cls) -> None:
-        """Collect the fields: those of the class it is made of, and its own."""
+        """Collect the fields of the base class and of this class."""
         fields = dict(cls.model_fields)
         for name in inspect.get_annotations(cls):
             given = vars(cls).get(name, ...)
             fields[name] = given if isinstance(given, FieldInfo) else FieldInfo(given, None)
             if name in vars(cls):
-                delattr(cls, name)  # a value is the instance's
+                delattr(cls, name)  # only instances have values
         cls.model_fields = fields
         for value in list(vars(cls).values()):
             if getattr(value, "serializes", False):
@@ -65,11 +65,11 @@ class BaseModel:
         vars(self).update({name: values[name] for name in self.model_fields})
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Take the values that pydantic's ``__getstate__`` gave, where it was checked."""
+        """Take the values that pydantic's ``__getstate__`` returned in the other process."""
         vars(self).update(state["__dict__"] | (state["__pydantic_extra__"] or {}))
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__}.{name} does not change")
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be changed")
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
@@ -82,17 +82,17 @@ class BaseModel:
 
     @property
     def model_extra(self) -> dict[str, Any]:
-        """Values that are no fields; some tables may have them."""
+        """Values that are not fields; some tables allow them."""
         return {key: value for key, value in self if key not in self.model_fields}
 
     def model_copy(self, *, update: Mapping[str, Any]) -> BaseModel:
-        """Return the same table with other values."""
+        """Return a copy of the table with other values."""
         copy = object.__new__(type(self))
         vars(copy).update({**vars(self), **update})
         return copy
 
     def model_dump(self) -> dict[str, Any]:
-        """Return the values, with those of the tables inside."""
+        """Return the values as a dictionary; nested tables become dictionaries, too."""
         return {key: _dump(value) for key, value in self.said().items()}
 
     def model_dump_json(self, *, include: set[str] | None = None) -> str:
@@ -101,7 +101,7 @@ class BaseModel:
         return canonical_json({k: v for k, v in said if include is None or k in include})
 
     def said(self) -> dict[str, Any]:
-        """Return the values that are written, as they are."""
+        """Return the values to write, nested tables unchanged."""
         own = vars(self).copy()
         return own if self._serialized is None else self._serialized(lambda _: own)
 
@@ -122,12 +122,12 @@ class ValidationError(ValueError):
 
 
 def field_validator(*_: str) -> Callable[[Any], Any]:
-    """Leave the method as it is; nobody calls it."""
+    """Return the method unchanged; nobody calls it."""
     return lambda method: method
 
 
 def model_validator(*, mode: str) -> Callable[[Any], Any]:
-    """Leave the method as it is; nobody calls it."""
+    """Return the method unchanged; nobody calls it."""
     return lambda method: method
 
 
@@ -142,7 +142,7 @@ def model_serializer(*, mode: str) -> Callable[[Any], Any]:
 
 
 def _nothing(*_: Any, **__: Any) -> None:
-    """Stand for what only checking needs."""
+    """Replace the names that only validation needs."""
 
 
 AfterValidator = ConfigDict = Discriminator = Tag = ValidationInfo = _nothing

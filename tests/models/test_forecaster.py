@@ -310,14 +310,14 @@ def test_offsets_that_do_not_fit_are_refused(
 def test_a_network_that_does_not_fit_is_refused(forecasting_bundle: Bundles) -> None:
     bundle = forecasting_bundle()
     odd = bundle.parts["network.tflite"]
-    with pytest.raises(BundleCorrupt, match="signature has"):
+    with pytest.raises(BundleCorrupt, match="signature has the tensors"):
         ForecastNetwork(odd)
     part = bundle.manifest.forecaster
     assert part is not None
     shorter = bundle.manifest.model_copy(
         update={"forecaster": part.model_copy(update={"context_steps": 20})}
     )
-    with pytest.raises(BundleCorrupt, match=r"\(24, 12, 7\), the manifest says \(20, 12, 7\)"):
+    with pytest.raises(BundleCorrupt, match=r"\(24, 12, 7\), but the manifest has \(20, 12, 7\)"):
         Forecaster(shorter, ForecastNetwork(bundle.parts[FORECASTER]))
 
 

@@ -97,9 +97,9 @@ def test_a_network_computes_what_the_page_says() -> None:
 @pytest.mark.parametrize(
     ("odd", "said"),
     [
-        ("names", r"signature has \['next_state', 'output', 'sample', 'state'\]"),
-        ("type", "sample is not a batch of rows of float32"),
-        ("rank", "sample is not a batch of rows of float32"),
+        ("names", r"signature has the tensors \['next_state', 'output', 'sample', 'state'\]"),
+        ("type", "tensor sample is not float32 with 2 dimensions"),
+        ("rank", "tensor sample is not float32 with 2 dimensions"),
         ("batch", "cannot load the network"),
         ("size", "state and next_state differ"),
     ],
@@ -111,7 +111,7 @@ def test_a_network_of_another_form_is_a_corrupt_bundle(odd: str, said: str) -> N
 
 def test_a_network_of_other_sizes_than_the_manifest_says_is_refused(network: StepNetwork) -> None:
     network.expect(network.sample_size, network.state_size, network.prediction_size)
-    with pytest.raises(BundleCorrupt, match="the manifest says"):
+    with pytest.raises(BundleCorrupt, match="but the manifest has"):
         network.expect(network.sample_size, network.state_size, network.prediction_size + 1)
 
 

@@ -291,7 +291,7 @@ def test_the_manifest_and_the_network_must_agree(zoo_bundle: Bundle) -> None:
             )
         }
     )
-    with pytest.raises(BundleCorrupt, match="the manifest says"):
+    with pytest.raises(BundleCorrupt, match="but the manifest has"):
         Pipeline(sealed(manifest, dict(zoo_bundle.parts)))
     broken = dict(zoo_bundle.parts) | {"network.tflite": b"TFL3 no network"}
     with pytest.raises(BundleCorrupt, match="cannot load"):
