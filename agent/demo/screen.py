@@ -117,7 +117,7 @@ def _picture(view: View, color: bool, columns: int) -> list[str]:
 def _caption(scores: Sequence[float]) -> str:
     if all(math.isnan(score) for score in scores):
         return "the network warms up: it needs some samples before it can score"
-    return "score of the pump, newest on the right; scores above the dashed line are abnormal"
+    return "score, newest on the right; scores above the dashed line are abnormal"
 
 
 def _newest(texts: Sequence[str], columns: int, rows: int) -> list[str]:

@@ -180,7 +180,7 @@ class Packets:
         if not ends:
             self._check_within(fixed + len(head) + len(come) + 1, size, "properties")
             if len(come) == _LENGTH_BYTES_MAX:
-                raise self._broken("the broker sends what is no MQTT: a length without an end")
+                raise self._broken("the broker sends invalid MQTT: a length without end")
             return False
         length = sum((byte & 127) << 7 * at for at, byte in enumerate(come[: ends[0]]))
         used = fixed + len(head) + ends[0] + length
