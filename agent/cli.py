@@ -1,7 +1,7 @@
 """The command ``fieldwatch-agent``: reads arguments, calls the code that does the work, prints.
 
-Each command imports what it needs when it runs, so that ``status`` and ``alarms`` start at once
-on a small gateway. Exit codes: 0 done, 1 failure at run time, 2 wrong usage, 3 done, but no agent
+Each command imports its modules when it runs, so that ``status`` and ``alarms`` start at once on a
+small gateway. Exit codes: 0 done, 1 failure at run time, 2 wrong usage, 3 done, but no agent
 watches, 65 bundle or data refused, 69 something is missing, such as a running agent, 70 a defect,
 74 database, 75 try again, 77 not allowed, 78 configuration, 130 interrupted. With ``--json`` an
 error is a document, too.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agent.commands.check import Setting
     from agent.commands.life import Life
 
-# of agent.inputs.plant, here so that --help does not load numpy; a test compares them
+# a copy of agent.inputs.plant's, so that --help does not load numpy; a test compares both
 FAULTS = (
     "bearing_wear",
     "cavitation",
@@ -43,7 +43,7 @@ FAULTS = (
     "cooling_loss",
 )
 _PRIVATE = 0o027  # bits removed from a file's mode
-INTERRUPTED = 130  # as a shell has it: 128 and SIGINT
+INTERRUPTED = 130  # as in a shell: 128 + SIGINT
 DEFAULT_CONFIG = Path("/etc/fieldwatch/agent.toml")
 
 _config_option = click.option(
@@ -65,7 +65,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON 
 
 
 def main() -> NoReturn:
-    """Run the command line; our own errors end in one line and their exit code."""
+    """Run the command line; print an error of our own as one line, and exit with its code."""
     console.begin()
     try:
         sys.exit(commands(standalone_mode=False))
@@ -80,20 +80,20 @@ def main() -> NoReturn:
     except FieldwatchError as error:
         say_error("fieldwatch-agent", str(error))
         _fail(str(error), error.exit_code)
-    except BrokenPipeError:  # the reader, head or less, has gone
+    except BrokenPipeError:  # the reader, such as head or less, has ended
         sys.stderr.close()
         sys.exit(0)
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    """End a command; the words may not have been understood, so they are looked at here."""
+    """End a command; look for --json itself, as the arguments may not have been parsed."""
     console.fail(message, exit_code, "--json" in sys.argv)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fieldwatch-agent")
 def commands() -> None:
-    """Score sensor streams on the gateway, keep them in SQLite, sync them over MQTT."""
+    """Score sensor streams on the gateway, store them in SQLite, and send them over MQTT."""
 
 
 @commands.command()
@@ -101,10 +101,10 @@ def commands() -> None:
 @click.option("-v", "--verbose", is_flag=True, help="Log debug messages, whatever log.level is.")
 @click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
 def run(config_file: Path, verbose: bool, quiet: bool) -> int:
-    """Run the agent until SIGTERM (this is what systemd starts)."""
+    """Run the agent until SIGTERM. systemd starts this command."""
     if verbose and quiet:
         raise click.UsageError("-v and -q exclude each other")
-    if verbose or quiet:  # above all files, and at each reload
+    if verbose or quiet:  # a variable overrides all files, also at each reload
         os.environ["FIELDWATCH_LOG__LEVEL"] = "debug" if verbose else "warning"
     _keep_private()
     from agent import memory
@@ -113,7 +113,7 @@ def run(config_file: Path, verbose: bool, quiet: bool) -> int:
     from agent.config.checker import Checker
 
     checker = Checker()
-    checker.start()  # it loads its part while we load ours
+    checker.start()  # it loads its modules while we load ours
     from agent import daemon
 
     return daemon.run(config_file, checker)
@@ -125,24 +125,27 @@ commands.add_command(probe)
 @commands.command()
 @_config_option
 @click.option(
-    "--origins", is_flag=True, help="Only show every setting in effect and where it was set."
+    "--origins", is_flag=True, help="Only show each setting in effect, and where it was set."
 )
 @click.option(
     "--as-other",
     metavar="USER",
-    help="Another user of the broker: test that it neither hears this gateway nor speaks for it.",
+    help="Another user of the broker. Test that this user can neither receive this gateway's"
+    " messages nor send messages in its name.",
 )
 @click.option("--other-password-file", type=_FILE, help="File with that user's password.")
 @click.option("--other-cert-file", type=_FILE, help="That user's certificate (PEM), if it has one.")
 @click.option(
-    "--other-key-file", type=_FILE, help="The key (PEM) to it, unless it is in that file."
+    "--other-key-file",
+    type=_FILE,
+    help="That certificate's key (PEM), if it is not in the same file.",
 )
 @_json_option
 def check(config_file: Path, origins: bool, as_json: bool, **other: Any) -> int:
     """Check configuration, bundles, ports, store, secrets and broker; say what to fix.
 
-    The configuration is the file, then conf.d/*.toml beside it in the order of their names, then
-    variables such as FIELDWATCH_MQTT__PORT. Later ones override earlier ones.
+    The agent reads the configuration file, then conf.d/*.toml beside it in the order of their
+    names, then variables such as FIELDWATCH_MQTT__PORT. Later settings override earlier ones.
     """
     from agent.commands import check as checks
 
@@ -191,23 +194,32 @@ def schema(markdown: bool) -> int:
     required=True,
     help="The bundle to score with.",
 )
-@click.option("--interpreter", type=click.Choice(["auto", "litert", "tflite"]), default="auto")
+@click.option(
+    "--interpreter",
+    type=click.Choice(["auto", "litert", "tflite"]),
+    default="auto",
+    show_default=True,
+    help="The interpreter that runs the network.",
+)
 @click.option(
     "--encoding",
     type=click.Choice(["utf-8", "latin-1", "cp1252"]),
     default="utf-8",
     show_default=True,
-    help="How the recording's text is encoded.",
+    help="Text encoding of the recording.",
 )
-@click.option("--time-format", help="excel, or a pattern such as '%d.%m.%Y %H:%M:%S'.")
-@click.option("--time-zone", help="Zone of times without an offset, such as Europe/Berlin.")
+@click.option(
+    "--time-format",
+    help="Format of the times: excel, or a pattern such as '%d.%m.%Y %H:%M:%S'.",
+)
+@click.option("--time-zone", help="Time zone of times without an offset, such as Europe/Berlin.")
 @click.option(
     "--limits",
     "limits_file",
     type=click.Path(path_type=Path),
-    help="Also guard the limits of a stream of this configuration (agent.toml).",
+    help="Also check the limits of a stream in this configuration (agent.toml).",
 )
-@click.option("--stream", help="Which stream of --limits; not needed if there is only one.")
+@click.option("--stream", help="The stream of --limits; not needed if there is only one.")
 @_json_option
 def replay(
     recording: Path,
@@ -222,7 +234,7 @@ def replay(
 ) -> int:
     """Score a recording (CSV with a header) at full speed; print the events.
 
-    It fails if the recording gives no score, and says why.
+    If no sample gets a score, the command fails and says why.
     """
     from agent.commands.replay import LAYOUT
     from agent.commands.replay import replay as replay_recording
@@ -232,7 +244,7 @@ def replay(
     if time_format is not None:
         layout = layout._replace(time_format=time_format)
     if stream is not None and limits_file is None:
-        raise click.UsageError("--stream names the stream of --limits: give both")
+        raise click.UsageError("--stream needs --limits: it names a stream of that configuration")
     guarded = None if limits_file is None else configuration.load(limits_file).stream(stream)
     outcome = replay_recording(recording, bundle_file, interpreter, layout, guarded)
     if as_json:
@@ -248,7 +260,8 @@ def replay(
     if outcome["rejected"]:
         say(f"rejected: {_counts(outcome['rejected'])}")
     if outcome["absent"]:
-        say(Colored("warning: ", "yellow"), f"no column holds {', '.join(outcome['absent'])}")
+        absent = ", ".join(outcome["absent"])
+        say(Colored("warning: ", "yellow"), f"the recording has no column for {absent}")
     return 0
 
 
@@ -298,14 +311,14 @@ def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    help="Replace this file with the Prometheus text; for node-exporter's textfile collector.",
+    help="Write the Prometheus text to this file, for node-exporter's textfile collector.",
 )
 @_json_option
 def status(config_file: Path, prometheus: bool, output: Path | None, as_json: bool) -> int:
     """Show the agent's state: inputs, streams, alarms, link, counters.
 
-    If no agent watches, it says since when, and ends with exit code 3; with --prometheus the metric
-    fieldwatch_up is 0 then.
+    If no agent watches, the command says since when, and ends with exit code 3. With --prometheus,
+    it sets the metric fieldwatch_up to 0 instead.
     """
     if output is not None and not prometheus:
         raise click.UsageError("--output needs --prometheus")
@@ -329,7 +342,7 @@ def status(config_file: Path, prometheus: bool, output: Path | None, as_json: bo
 @_config_option
 @_json_option
 def state(config_file: Path, as_json: bool) -> int:
-    """Show the running agent's state at this moment; `status` shows what it stored last."""
+    """Show the running agent's present state; `status` shows the state that it stored last."""
     from agent.control.client import NoAgent
     from agent.health.status import describe
 
@@ -344,9 +357,9 @@ def state(config_file: Path, as_json: bool) -> int:
 @commands.command()
 @_config_option
 def flush(config_file: Path) -> int:
-    """Make the running agent store everything that has arrived; end when it is on the disk.
+    """Make the running agent write everything that has arrived to the disk, and wait for it.
 
-    Use it before you cut the power on purpose.
+    Use this before you switch the power off.
     """
     _ask(config_file, "flush")
     say("stored: everything that had arrived is on the disk")
@@ -356,9 +369,9 @@ def flush(config_file: Path) -> int:
 @commands.command()
 @_config_option
 def reload(config_file: Path) -> int:
-    """Make the running agent read its configuration again; say what took effect."""
+    """Make the running agent read its configuration again; print the changes."""
     outcome = _ask(config_file, "reload")
-    mended = outcome.get("mended", ())  # an agent that runs since before an update has none
+    mended = outcome.get("mended", ())  # an agent older than this command does not return it
     if outcome["changed"] or not (outcome["exchanged"] or mended):
         say(f"changed: {', '.join(outcome['changed']) or 'nothing'}")
     for stream, detector in outcome["exchanged"].items():
@@ -383,21 +396,25 @@ def reload(config_file: Path) -> int:
     "settings",
     multiple=True,
     metavar="CHANNEL=VALUE",
-    help="What if the last steps had this value (or CHANNEL+=VALUE: this much more)?",
+    help="Assume that the channel's last steps had this value. CHANNEL+=VALUE adds to them.",
 )
 @click.option(
     "--hold",
     type=click.IntRange(1),
     metavar="STEPS",
-    help="For how many of the last steps.  [default: patch]",
+    help="How many of the last steps --set changes.  [default: one patch of the network]",
 )
 @click.option(
     "--horizon",
     type=click.IntRange(1),
     metavar="STEPS",
-    help="How far ahead.  [default: as trained]",
+    help="How many steps to forecast.  [default: as trained]",
 )
-@click.option("--recursive", is_flag=True, help="Guess beyond the trained horizon.")
+@click.option(
+    "--recursive",
+    is_flag=True,
+    help="Forecast beyond the trained horizon, from the forecast itself; this is less certain.",
+)
 @_json_option
 def forecast(
     config_file: Path,
@@ -408,9 +425,9 @@ def forecast(
     recursive: bool,
     as_json: bool,
 ) -> int:
-    """Forecast a stream from its stored history, and from a hypothetical one.
+    """Forecast a stream from its stored history, or from a hypothetical one (--set).
 
-    If no agent watches, it says since when, and ends with exit code 3.
+    If no agent watches, the command says since when, and ends with exit code 3.
     """
     from agent.commands import forecast as forecasts
     from agent.commands.forecast_text import describe
@@ -427,17 +444,23 @@ def forecast(
 @commands.command()
 @_config_option
 @click.option("--stream", required=True, help="The stream's name.")
-@click.option("--from", "from_text", metavar="TIME", help="Such as 2026-11-29T08:00:00Z or -3h.")
-@click.option("--to", "to_text", metavar="TIME", help="In the same form.  [default: now]")
+@click.option(
+    "--from", "from_text", metavar="TIME", help="Begin, such as 2026-11-29T08:00:00Z or -3h."
+)
+@click.option("--to", "to_text", metavar="TIME", help="End, in the same form.  [default: now]")
 @click.option(
     "--hours",
     type=click.FloatRange(0, min_open=True),
     default=24.0,
     show_default=True,
-    help="Hours before the end, without --from.",
+    help="Hours before the end, if there is no --from.",
 )
 @click.option(
-    "--points", type=click.IntRange(1, 10_000), default=80, show_default=True, help="Most points."
+    "--points",
+    type=click.IntRange(1, 10_000),
+    default=80,
+    show_default=True,
+    help="Largest number of points.",
 )
 @click.option("--channel", "channels", multiple=True, help="Only this channel; may be repeated.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
@@ -455,8 +478,9 @@ def history(
 ) -> int:
     """Show a stream's history: minimum, mean and maximum of each channel, and the worst score.
 
-    One channel gives a table, several give a chart with a line each. The agent need not run. If
-    none watches, it says since when, and ends with exit code 3 if the time reaches beyond that.
+    One channel is shown as a table, several as a chart with a line each. The agent need not run. If
+    no agent watches, the command says since when. If the range reaches beyond that time, it ends
+    with exit code 3.
     """
     from agent.commands import history as histories
 
@@ -484,8 +508,8 @@ def history(
 def values(config_file: Path, streams: tuple[str, ...], as_json: bool) -> int:
     """Show the newest measured value of each channel, its age, and each stream's score.
 
-    "now held" means that the newest sample has no measured value of the channel. If no agent is
-    watching, it says since when, and ends with exit code 3.
+    "now held" means that the newest sample has no measured value of the channel. If no agent
+    watches, the command says since when, and ends with exit code 3.
     """
     from agent.commands.values import describe
     from agent.commands.values import values as newest
@@ -508,14 +532,14 @@ def values(config_file: Path, streams: tuple[str, ...], as_json: bool) -> int:
 def allow_downgrade(name: str, version: int, config_file: Path) -> int:
     """Let an older version of the bundle NAME run again; the agent may be stopped.
 
-    Where signatures are checked, the agent refuses a bundle that is older than one of the same name
-    that has run. Call this as a user who may write to the store, such as that of the agent.
+    If the agent checks signatures, it refuses a bundle older than one of the same name that has
+    run. Call this as a user who may write to the store, such as the agent's user.
     """
     from agent.bundles import ledger
     from agent.config.location import store_directory
 
     before = ledger.allow_downgrade(store_directory(config_file), name, version)
-    say(f"{name}: version {version} and later may run again; so far it was version {before}")
+    say(f"{name}: versions from {version} on may run again; before, the lowest was {before}")
     return 0
 
 
@@ -541,7 +565,7 @@ def inspect(file: Path, as_json: bool) -> int:
         say_json({"digest": read.digest} | signed | evaluated | manifest)
         return 0
     say(f"digest         {read.digest}")
-    told = "what its metrics were measured on" if read.evaluated else "its metrics do not say"
+    told = "the file that was evaluated" if read.evaluated else "not named in its metrics"
     say(f"evaluated      {read.evaluated_digest}: {told}")
     say(f"signed         {f'by {signer}; verify --keys checks it' if signer else 'no'}")
     long = {name: manifest.pop(name) for name in ("lineage", "metrics", "files")}
@@ -555,14 +579,20 @@ def inspect(file: Path, as_json: bool) -> int:
 @click.option(
     "--require-signature/--allow-unsigned",
     default=None,
-    help="Refuse a bundle without a signature, or not.  [default: refuse it if --keys is given]",
+    help="Refuse or allow a bundle without a signature.  [default: refuse it if --keys is given]",
 )
-@click.option("--interpreter", type=click.Choice(["auto", "litert", "tflite"]), default="auto")
+@click.option(
+    "--interpreter",
+    type=click.Choice(["auto", "litert", "tflite"]),
+    default="auto",
+    show_default=True,
+    help="The interpreter that runs the network.",
+)
 def verify(file: Path, keys: Path | None, require_signature: bool | None, interpreter: Any) -> int:
-    """Do what the gateway does before a bundle goes live: signature, digests, known answers.
+    """Check a bundle as the gateway does before using it: signature, digests, known answers.
 
-    It tries the network in another process first. It does not check for a downgrade: only a
-    gateway knows which versions it has run.
+    The network is first tried in another process. This command does not check for a downgrade,
+    because only a gateway knows which versions it has run.
     """
     from agent.bundles.load import load
     from agent.bundles.trial import try_out
@@ -586,31 +616,33 @@ def verify(file: Path, keys: Path | None, require_signature: bool | None, interp
 
 @commands.group()
 def keys() -> None:
-    """Make, list and revoke keys: who may sign bundles, messages and commands."""
+    """Create, list and revoke the keys that sign bundles, messages and commands."""
 
 
 _keys_option = click.option(
     "--keys",
     "directory",
     type=click.Path(path_type=Path),
-    help="The directory of public keys.  [default: keys.directory of the configuration]",
+    help="Directory of the public keys.  [default: keys.directory of the configuration]",
 )
 
 
 @keys.command()
 @click.argument("role", type=click.Choice(ROLES))
 @click.argument("key", type=click.Path(path_type=Path))
-@click.option("--name", default="", help="SITE/NAME of a gateway; a name of your choice else.")
+@click.option(
+    "--name", default="", help="SITE/NAME for a gateway key; any name for the other roles."
+)
 def new(role: Any, key: Path, name: str) -> int:
-    """Create a key pair. KEY stays secret; copy KEY.pub to those who must trust it.
+    """Create a key pair. Keep the file KEY secret; copy KEY.pub to all who must trust it.
 
-    A bundle key signs bundles, a collector key what a collector tells gateways, a gateway key that
-    gateway's messages, and an operate key an operator's commands.
+    A bundle key signs bundles. A collector key signs a collector's messages to gateways. A gateway
+    key signs that gateway's messages. An operate key signs an operator's commands.
     """
     from models.keys import new_key
 
     public = new_key(key, role, name)
-    say(f"{key} (secret, stays here), {public} (for the directory of keys of the others)")
+    say(f"{key} is secret: keep it here. Copy {public} to the key directories of the others")
     return 0
 
 
@@ -619,7 +651,7 @@ def new(role: Any, key: Path, name: str) -> int:
 @_keys_option
 @_json_option
 def list_keys(config_file: Path, directory: Path | None, as_json: bool) -> int:
-    """List the trusted keys: role, id, name, file, and why one is revoked."""
+    """List the trusted keys: role, id, name, file, and the reason if a key is revoked."""
     from agent.commands import keys as key_commands
 
     document = key_commands.listed(key_commands.directory(config_file, directory))
@@ -633,7 +665,7 @@ def list_keys(config_file: Path, directory: Path | None, as_json: bool) -> int:
 @_config_option
 @_keys_option
 def revoke(key_id: str, why: str, config_file: Path, directory: Path | None) -> int:
-    """Trust the key KEY_ID no more: add it to the file revoked beside the keys."""
+    """Revoke the key KEY_ID: add it to the file revoked in the directory of keys."""
     from agent.commands import keys as key_commands
 
     place = key_commands.directory(config_file, directory)
@@ -644,25 +676,25 @@ def revoke(key_id: str, why: str, config_file: Path, directory: Path | None) -> 
 @commands.command()
 @click.option(
     "--seconds",
-    type=click.IntRange(20),  # the network needs ten before it scores, and the fault sets in then
+    type=click.IntRange(20),  # the network warms up for ten, and then the fault begins
     default=60,
     show_default=True,
-    help="How long the pump runs once the agent reads it.",
+    help="How long the pump runs after the agent has started.",
 )
 @click.option(
     "--fault",
     type=click.Choice(FAULTS),
     default="cavitation",
     show_default=True,
-    help="The fault to inject half-way; cooling_loss is a slow drift, shown at high speed.",
+    help="The fault to inject halfway. cooling_loss is a slow drift, so the pump runs faster.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the simulated pump.")
 @_json_option
 def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
-    """Show the main job on a simulated pump: serial line, scores, alarm, SQLite, MQTT.
+    """Show the agent at work on a simulated pump: serial line, scores, alarm, SQLite, MQTT.
 
-    It fails if the fault raises no alarm. bearing_wear and seal_leak grow slowly: they need some
-    minutes.
+    The demo fails if the fault raises no alarm. bearing_wear and seal_leak grow slowly, and need
+    some minutes (--seconds).
     """
     from agent.demo.run import check_found, run_demo
 
@@ -674,16 +706,18 @@ def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
 
 
 @commands.command()
-@click.option("--streams", type=click.IntRange(1), default=64, show_default=True)
 @click.option(
-    "--channels", type=click.IntRange(1), default=8, show_default=True, help="Per stream."
+    "--streams", type=click.IntRange(1), default=64, show_default=True, help="Number of streams."
+)
+@click.option(
+    "--channels", type=click.IntRange(1), default=8, show_default=True, help="Channels per stream."
 )
 @click.option(
     "--rate",
     type=click.FloatRange(0),
     default=0.0,
     show_default=True,
-    help="Lines per second and stream; 0 is as fast as possible.",
+    help="Lines per second and stream; 0 means as fast as possible.",
 )
 @click.option(
     "--seconds",
@@ -692,12 +726,12 @@ def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
     show_default=True,
     help="Duration of each of three runs.",
 )
-@click.option("--layers", default="80,80", show_default=True, help="Cells per layer.")
+@click.option("--layers", default="80,80", show_default=True, help="LSTM cells of each layer.")
 @_json_option
 def bench(
     streams: int, channels: int, rate: float, seconds: float, layers: str, as_json: bool
 ) -> int:
-    """Measure what a reading costs on this machine, stage by stage, beside the bare parts."""
+    """Measure the time per reading on this machine, by stage, and that of the bare libraries."""
     from agent.bench.report import table
     from agent.bench.run import bench as measure
 
@@ -715,14 +749,18 @@ def bench(
 @commands.command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False, readable=False))
 @click.option(
-    "--site", required=True, help="The site of the gateways: gateway.site of their configuration."
+    "--site", required=True, help="The gateways' site: gateway.site of their configuration."
 )
 @click.option("--host", required=True, help="Name or address of the broker.")
-@click.option("--port", type=click.IntRange(1, 65535), default=1883, show_default=True)
-@click.option("--username", help="User at the broker.")
 @click.option(
-    "--password-file", type=click.Path(), help="File that contains the password and nothing else."
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=1883,
+    show_default=True,
+    help="Port of the broker.",
 )
+@click.option("--username", help="User at the broker.")
+@click.option("--password-file", type=click.Path(), help="File that contains only the password.")
 @click.option("--tls-ca-file", type=click.Path(), help="CA certificates (PEM); turns TLS on.")
 @click.option("--tls-cert-file", type=click.Path(), help="The collector's certificate (PEM).")
 @click.option("--tls-key-file", type=click.Path(), help="The certificate's key (PEM).")
@@ -732,22 +770,25 @@ def bench(
 @click.option(
     "--key",
     type=click.Path(path_type=Path),
-    help="The collector's secret key; signs what it tells the gateways.",
+    help="The collector's secret key, which signs its messages to the gateways.",
 )
 @click.option(
     "--require-signatures",
     is_flag=True,
-    help="Refuse messages of gateways without a key in --keys. Those with a key must sign anyway.",
+    help="Refuse messages of gateways without a key in --keys. Gateways with a key must always"
+    " sign.",
 )
 @click.option(
-    "--days-max", type=click.FloatRange(0, min_open=True), help="Drop messages older than this."
+    "--days-max",
+    type=click.FloatRange(0, min_open=True),
+    help="Delete messages older than this many days.",
 )
 @click.option(
     "--bytes-max",
     type=click.IntRange(2**20),
     default=10 * 2**30,
-    help="Size of the database without its log (8 MB); above it the oldest messages go."
-    "  [default: 10 GiB]",
+    help="Largest size of the database, without its log (8 MB). Above it, the oldest messages are"
+    " deleted.  [default: 10 GiB]",
 )
 @_json_option
 def collect(
@@ -761,10 +802,10 @@ def collect(
     as_json: bool,
     **broker: Any,
 ) -> int:
-    """Collect and acknowledge what the gateways of a site send, until SIGTERM; for central ops.
+    """Store and acknowledge the messages of a site's gateways until SIGTERM; for central ops.
 
-    Each message goes once to DIRECTORY/collected.db. Gateways with mqtt.acknowledgement =
-    "central" delete only what is there. With --json it also prints each new message.
+    DIRECTORY/collected.db gets each message once. Gateways with mqtt.acknowledgement = "central"
+    delete a message only after that. With --json, the command also prints each new message.
     """
     from agent.collector.retention import Keeping
     from agent.collector.run import document, run
@@ -785,21 +826,23 @@ def collect(
 
 @commands.command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False, readable=False))
-@click.option("--cause", help="Only entries of this cause: conflict, disagrees, unreadable, …")
+@click.option(
+    "--cause", help="Only quarantine entries with this cause: conflict, disagrees, unreadable, …"
+)
 @click.option(
     "--entries",
     type=click.IntRange(0),
     default=20,
     show_default=True,
-    help="Print at most this many entries of the quarantine, the newest ones.",
+    help="Print at most this many quarantine entries, the newest ones.",
 )
 @_json_option
 def collected(directory: Path, cause: str | None, entries: int, as_json: bool) -> int:
-    """Print what a collector has of each gateway, and what it did not file and why.
+    """Print a collector's messages per gateway, and the messages that it did not accept.
 
-    A collector does not file a message that no gateway would write, or whose number another message
-    has. It counts these by cause, and keeps the newest in the quarantine. If no collector runs, the
-    command says so, and ends with exit code 3.
+    A collector does not accept a message that no gateway would write, or whose number belongs to
+    another message. It counts these by cause, and keeps the newest in the quarantine. If no
+    collector runs, the command says so, and ends with exit code 3.
     """
     from agent.collector.overview import UnknownCause, lines, not_collecting, overview
     from agent.commands.life import NOT_WATCHING
@@ -818,13 +861,21 @@ def collected(directory: Path, cause: str | None, entries: int, as_json: bool) -
 
 @commands.command()
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=1.0)
-@click.option("--seed", type=int, default=1, show_default=True)
 @click.option(
-    "--faults", is_flag=True, help="Inject one fault of each kind; labels in OUTPUT.labels.csv."
+    "--hours",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Length of the recording.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the simulated pump.")
+@click.option(
+    "--faults",
+    is_flag=True,
+    help="Inject one fault of each kind. For X.csv, the labels are written to X.labels.csv.",
 )
 def simulate(output: Path, hours: float, seed: int, faults: bool) -> int:
-    """Write a recording of the simulated pump as CSV, to try training and replay."""
+    """Write a recording of the simulated pump as CSV, to try out training and replay."""
     from agent.inputs import plant
 
     try:
@@ -836,7 +887,7 @@ def simulate(output: Path, hours: float, seed: int, faults: bool) -> int:
 
 
 def _keep_private() -> None:
-    """Let only our user and group read new files, whatever the umask was."""
+    """Let only our user and group read new files, regardless of the umask."""
     os.umask(os.umask(_PRIVATE) | _PRIVATE)
 
 
@@ -890,7 +941,7 @@ def _print_alarm(alarm: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _print_life(life: Life, as_json: bool) -> None:
-    """Say it if nothing watches; a program is told in any case."""
+    """Print a notice if no agent watches; for a program, print the agent's state in any case."""
     if as_json:
         say_json({"agent": life._asdict()}, indent=None)
     elif (told := life.told()) is not None:
@@ -900,7 +951,7 @@ def _print_life(life: Life, as_json: bool) -> None:
 def _end(
     document: Mapping[str, Any], as_json: bool, to_s: float = math.inf, to_stderr: bool = False
 ) -> int:
-    """Say, below what the store has until ``to_s``, if nothing watches; return the exit code."""
+    """Print a notice if no agent watched until ``to_s``; return the exit code."""
     from agent.commands.life import Life
 
     life = Life(**document["agent"])
@@ -912,7 +963,7 @@ def _end(
 
 
 def _last_sign(config_file: Path) -> str:
-    """Say when the agent that does not answer gave a sign of life last."""
+    """Return in words when an agent that does not answer last showed that it ran."""
     from agent.commands.life import life
     from agent.config.location import store_directory
     from agent.store.reader import Reader

@@ -81,7 +81,7 @@ def test_replay_says_which_channels_the_recording_does_not_have(
     other = tmp_path / "other.csv"
     other.write_text(recording.read_text().replace("flow", "Flow [m3/h]", 1))
     words = ("replay", other, "--bundle", ZOO_BUNDLE)
-    assert "warning: no column holds flow\n" in call(*words).output
+    assert "warning: the recording has no column for flow\n" in call(*words).output
     assert json.loads(call(*words, "--json").output)["absent"] == ["flow"]
 
 
@@ -250,7 +250,7 @@ def test_bundle_inspect_and_verify_show_what_it_is() -> None:
     inspected = call("bundle", "inspect", ZOO_BUNDLE).output
     assert "vibration_x" in inspected
     assert document["digest"] in inspected
-    assert f"evaluated      {document['evaluated_digest']}: its metrics do not say" in inspected
+    assert f"evaluated      {document['evaluated_digest']}: not named in its metrics" in inspected
     assert document["evaluated"] is False
 
 

@@ -79,7 +79,7 @@ def test_an_older_version_is_refused_until_a_person_allows_it(
     agent = loader(store, keys)  # that is running meanwhile
     code, said = allow(store, "flow", "--to", "2")
     assert code == 0
-    assert "flow: version 2 and later may run again; so far it was version 3" in said
+    assert "flow: versions from 2 on may run again; before, the lowest was 3" in said
     with pytest.raises(BundleOutdated, match="version 1 is older than version 2"):
         agent.load(files[1])
     caplog.set_level(logging.WARNING)
