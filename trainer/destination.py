@@ -1,4 +1,4 @@
-"""Checks that the results can be written, before the work that makes them."""
+"""Checks that results can be written, before the long work that produces them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ ROOM_BYTES = 16 * 2**20  # a bundle of usual size, its report and its metrics, s
 
 
 def check_directory(path: Path, files: tuple[str, ...] = (), room_bytes: int = ROOM_BYTES) -> None:
-    """Refuse a directory that cannot be made or written to, or has no room; nothing is made.
+    """Refuse a directory that cannot be created or written to, or whose disk is full.
+
+    This creates nothing.
 
     Args:
         path: of the directory, which need not exist.
-        files: names that it will have; none may be a directory.
-        room_bytes: must be free on its disk.
+        files: names of the files to write; none may be a directory.
+        room_bytes: the bytes that must be free on its disk.
 
     Raises:
-        ConfigError: names the place, and says why.
+        ConfigError: the text has the path and the reason.
 
     """
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
@@ -28,26 +30,26 @@ def check_directory(path: Path, files: tuple[str, ...] = (), room_bytes: int = R
         raise ConfigError(f"{path}: cannot be a directory: {there} is a file; name another one")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ConfigError(
-            f"{path}: cannot be written: {there} does not allow it; permit it, or name another"
-            " directory"
+            f"{path}: cannot be written: you have no permission for {there}; allow it, or name"
+            " another directory"
         )
     if (free := shutil.disk_usage(there).free) < room_bytes:
         raise ConfigError(
-            f"{path}: there is too little room: {free / 2**20:.3g} MiB are free, and"
-            f" {room_bytes / 2**20:.3g} MiB are needed; make room, or name another directory"
+            f"{path}: the disk has too little space: {free / 2**20:.3g} MiB are free, but"
+            f" {room_bytes / 2**20:.3g} MiB are needed; free some, or name another directory"
         )
     for name in files:
         if (path / name).is_dir():
             raise ConfigError(
-                f"{path / name}: is a directory, and a file of that name is to be made"
+                f"{path / name}: is a directory, but a file of that name must be written"
             )
 
 
 def check_file(path: Path | None) -> None:
-    """Refuse a file that cannot be written; None is fine.
+    """Refuse a file that cannot be written; None is allowed.
 
     Raises:
-        ConfigError: names the place, and says why.
+        ConfigError: the text has the path and the reason.
 
     """
     if path is not None and not path.absolute().parent.is_dir():

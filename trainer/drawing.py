@@ -1,4 +1,4 @@
-"""The look of all drawings: one style, a few colours, SVG whose bytes follow from the data."""
+"""The style of all figures: a few colours, and SVG whose bytes depend only on the data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECOND: Final = "#0d9488"
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "fieldwatch",  # the same data gives the same file
+    "svg.hashsalt": "fieldwatch",  # the same data makes the same file
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.spines.top": False,
@@ -31,15 +31,15 @@ _STYLE: dict[Any, Any] = {
 
 
 def style() -> Any:
-    """Return the matplotlib context of a drawing."""
+    """Return the matplotlib context for a figure."""
     return mpl.rc_context(_STYLE)
 
 
 def svg(figure: Figure) -> bytes:
-    """Return a drawing as SVG, without a date; texts are shown as they are, "$" too.
+    """Return a figure as SVG without a date.
 
-    What is given before this stands in them. Numbers at the axes come when it is drawn, and are
-    set as mathematics.
+    All texts set so far appear literally, with their "$". matplotlib adds the numbers at the axes
+    while it draws, and may set them as mathematics.
     """
     for text in figure.findobj(Text):
         if given := text.get_text():

@@ -1,11 +1,11 @@
-"""Evaluation of a sealed bundle: its predictions, and its events against labels.
+"""Evaluates a sealed bundle: its predictions, and its events against labels.
 
-The sealed file is opened and run as on a gateway, by ``models.families``. The bundle does not
-change, and the labels set nothing.
+``models.families`` opens and runs the sealed file as on a gateway. The bundle does not change, and
+no setting depends on the labels.
 
-Events are counted as Telemanom counts them, without point adjustment: a label that an event
-opens in is one true positive, one without is a false negative, and an event that opens in no
-label is a false positive.
+Events are counted as Telemanom counts them, without point adjustment. A label in which an event
+opens is one true positive. A label without an event is a false negative. An event that opens
+outside all labels is a false positive.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Judged:
     result: Result
     events: list[Event]  # each once, in its last state
     detections: list[Detection]
-    false: list[Event]  # opened in no label
+    false: list[Event]  # those that opened outside all labels
 
     @property
     def scored_days(self) -> float:
@@ -93,7 +93,7 @@ def read_labelled(
     """Read a recording and the labels beside it.
 
     Raises:
-        DataError: either cannot be read.
+        DataError: the recording or its labels cannot be read.
 
     """
     recording = read_recording(path, time_column, columns, layout)
@@ -114,15 +114,15 @@ def evaluate(
 
     Args:
         source: the bundle.
-        recordings: CSV files with a column per channel of the bundle, called as in its training
-            or like the channel. Features have a column per source instead.
-        labels: of a single recording; None: those of X.csv are in X.labels.csv. A recording
-            without labels counts as free of faults.
-        time_column: of the recordings; None: that of the training, or ``time``.
+        recordings: CSV files with a column per channel of the bundle, named as in its training or
+            like the channel. Features have a column per source instead.
+        labels: the labels of a single recording; None: those of X.csv are in X.labels.csv. A
+            recording without labels counts as free of faults.
+        time_column: the time column of the recordings; None: that of the training, or ``time``.
         grace_s: seconds, see ``judge``.
         trained_on: all recordings that the bundle was trained on, in any order. Their test part
             is evaluated as in the training.
-        layout: how the recordings are written.
+        layout: the format of the recordings.
 
     Raises:
         BundleError: the bundle cannot be used.
@@ -142,7 +142,7 @@ def evaluate(
     timed = of_bundle(manifest).time if time_column is None else time_column
     judged = []
     for path in recordings:
-        if path.name.endswith(LABELS_SUFFIX):  # X*.csv on a command line finds both
+        if path.name.endswith(LABELS_SUFFIX):  # X*.csv on a command line matches both
             continue
         beside = labels or labels_path(path)
         samples, _ = align([read_recording(path, timed, columns, layout)], Grid.of(manifest))
@@ -150,7 +150,7 @@ def evaluate(
         judged.append(judge(detector, Labelled(path.stem, samples, marks), grace_s))
         _refuse_unscored(path, judged[-1], manifest)
     if recordings and not judged:
-        raise DataError(f"{recordings[0]}: there are only labels, and no recording")
+        raise DataError(f"{recordings[0]}: these are only labels; name a recording, too")
     figures: dict[str, Any] = {
         "bundle": bundle.digest,
         "evaluated_digest": bundle.evaluated_digest,
@@ -165,26 +165,26 @@ def evaluate(
 
 
 class _BundleColumn(ColumnTable):
-    """A channel of a bundle in a recording: called as in the training, or like the channel."""
+    """A bundle's channel in a recording, whose column is named as in the training or like it."""
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Columns that may contain it; the first that a recording has counts."""
+        """Possible columns; the first one that a recording has is read."""
         return self.source, self.name
 
 
 def _refuse_unscored(path: Path, judged: Judged, manifest: Manifest) -> None:
-    """Refuse a recording without any score: it has no false events, and no faults are found."""
+    """Refuse a recording without any score: its zero events would look like a result."""
     if np.isnan(judged.result.scores.score).all():
         raise DataError(
-            f"{path}: no sample gets a score. It has {len(judged.samples.times)} samples, and the"
-            f" first {manifest.sampling.warm_up_samples} after a start or a gap get none: give a"
+            f"{path}: no sample gets a score. It has {len(judged.samples.times)} samples, but the"
+            f" first {manifest.sampling.warm_up_samples} after a start or a gap get none: use a"
             " longer recording"
         )
 
 
 def test_part_metrics(bundle: Bundle, parts: Parts) -> dict[str, Any]:
-    """Return the metrics that a sealed bundle and its recordings reproduce."""
+    """Return the metrics of a sealed bundle on the test part of its own recordings."""
     detector = detector_of(bundle)
     normal = judge(detector, Labelled("test part", parts.test, []), grace_s=0.0)
     found = metrics(Judgement(normal, []), bundle.manifest)
@@ -194,7 +194,7 @@ def test_part_metrics(bundle: Bundle, parts: Parts) -> dict[str, Any]:
 
 
 def as_sealed(found: Any, sealed: Any) -> bool:
-    """Whether metrics are equal, bit for bit, to those of a bundle, which may have more."""
+    """Whether metrics are equal, bit for bit, to those of a bundle; ``sealed`` may have more."""
     if isinstance(found, dict):
         return isinstance(sealed, dict) and all(
             key in sealed and as_sealed(value, sealed[key]) for key, value in found.items()
@@ -227,7 +227,7 @@ def metrics(judged: Judgement, manifest: Manifest) -> dict[str, Any]:
 
 
 def judge(detector: DetectorOf[M], recording: Labelled, grace_s: float) -> Judged:
-    """Score a recording, starting without memory, and compare its events with its labels.
+    """Score a recording from a fresh state, and compare its events with its labels.
 
     An event that opens within ``grace_s`` seconds after a label's end belongs to the label.
     """
@@ -241,7 +241,7 @@ def judge(detector: DetectorOf[M], recording: Labelled, grace_s: float) -> Judge
 def match(
     opened: Sequence[Event], labels: Sequence[Label], grace_s: float
 ) -> tuple[list[Detection], list[Event]]:
-    """Return each label with the first event that opened in it, and the events of no label."""
+    """Return each label with the first event that opened in it, and the events outside all."""
     detections = [
         Detection(label, next((event for event in opened if _in(event, label, grace_s)), None))
         for label in labels
@@ -260,9 +260,9 @@ def _in(event: Event, label: Label, grace_s: float) -> bool:
 
 
 def forecast_metrics(judged: Judged, channels: Sequence[Channel]) -> dict[str, dict[str, Any]]:
-    """Return the mean absolute error one sample ahead of each channel, in its unit.
+    """Return the mean absolute error of each channel, one sample ahead, in its unit.
 
-    ``last_value_mae`` is the error of repeating the last value. A network that is not better has
+    ``last_value_mae`` is the error of repeating the last value. A network that is no better has
     learnt little about that channel.
     """
     values, predicted = judged.samples.values, judged.result.scores.predicted
@@ -281,7 +281,7 @@ def forecast_metrics(judged: Judged, channels: Sequence[Channel]) -> dict[str, d
 
 
 def normal_metrics(judged: Judged) -> dict[str, Any]:
-    """Return the metrics of a recording without faults, in which all events are false."""
+    """Return the metrics of a recording without faults, where all events are false."""
     days = judged.scored_days
     score = judged.result.scores.score
     return {
@@ -303,7 +303,7 @@ def tail_metrics(judged: Judged, fitted: Tail) -> dict[str, Any]:
 
 
 def recording_metrics(judged: Judged) -> dict[str, Any]:
-    """Return the comparison of a recording's events with its labels; ``hours`` got a score."""
+    """Return the comparison of a recording's events with its labels; ``hours`` are scored hours."""
     return {
         "name": judged.name,
         "hours": _rounded(judged.scored_days * 24),

@@ -1,4 +1,4 @@
-"""The report's figures, each as one SVG: what was learnt, what was expected, what was found."""
+"""The report's figures, one SVG each: training curve, forecasts, exceedances, scores."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from trainer.evaluate import Judged
 if TYPE_CHECKING:
     from trainer.detector.fit import Epoch
 
-POINTS_MAX = 900  # per curve: more than that nobody sees, and files grow
-STRETCH_SAMPLES = 400  # of each channel in signal against forecast
+POINTS_MAX = 900  # per curve; nobody sees more, and files would grow
+STRETCH_SAMPLES = 400  # per channel in the figure of the forecasts
 
 
 def training_curve(epochs: Sequence[Epoch]) -> bytes:
-    """Return the loss of training and validation data over the epochs."""
+    """Draw the loss of training and validation data over the epochs."""
     numbers = [epoch.number for epoch in epochs]
     best = next(epoch for epoch in reversed(epochs) if epoch.best)
     with style():
@@ -37,7 +37,7 @@ def training_curve(epochs: Sequence[Epoch]) -> bytes:
 
 
 def forecasts(judged: Judged, channels: Sequence[Channel]) -> bytes:
-    """Return the end of the recording, with the predictions of the network, per channel."""
+    """Draw each channel at the end of the recording, with the network's predictions."""
     times = judged.samples.times[-STRETCH_SAMPLES:]
     since = times - times[0]
     with style():
@@ -55,7 +55,7 @@ def forecasts(judged: Judged, channels: Sequence[Channel]) -> bytes:
 
 
 def exceedance(predicted: Sequence[float], observed: Sequence[float]) -> bytes:
-    """Return the observed shares of normal operation above scores, over the predicted ones."""
+    """Draw the observed shares of exceedances over the predicted ones."""
     with style():
         figure, axes = _axes(3.6, 3.2)
         axes.plot(predicted, predicted, color=LIMIT, linewidth=0.9, linestyle="--", label="ideal")
@@ -67,7 +67,7 @@ def exceedance(predicted: Sequence[float], observed: Sequence[float]) -> bytes:
 
 
 def score(judged: Judged) -> bytes:
-    """Return a recording's score against the threshold, its faults and its events marked."""
+    """Draw a recording's score and the threshold, and mark its faults and events."""
     begin = judged.samples.times[0]
     times, highest = _envelope(judged.samples.times - begin, judged.result.scores.score)
     with style():
@@ -99,7 +99,7 @@ def _named(channel: Channel) -> str:
 
 
 def _envelope(times: Float64, values: Float32) -> tuple[Float64, npt.NDArray[Any]]:
-    """Return at most ``POINTS_MAX`` points, each the maximum of its stretch: no peak is lost."""
+    """Return at most ``POINTS_MAX`` points: the maximum of each stretch, so no peak is lost."""
     edges = np.linspace(0, len(times), min(POINTS_MAX, len(times)) + 1).astype(int)[:-1]
     highest = np.fmax.reduceat(values, edges)
     return times[edges], highest

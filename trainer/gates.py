@@ -1,7 +1,7 @@
 """The verdict on a bundle: is the sealed file good enough on held-out data?
 
-Each gate is one figure of the metrics with its limit from the configuration. A bundle that fails a
-gate is not written under its own name, unless a person accepts it.
+Each gate compares one figure of the metrics with its limit in the configuration. A bundle that
+fails a gate is not written under its own name, unless a person accepts it.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import Any, NamedTuple
 from trainer.config import GatesTable, ParityTable
 from trainer.forecast.evaluate import SEALED
 
-EXCEEDANCES_MIN = 10  # predicted at a level of the tail; with fewer the observed number is chance
-_COVERAGE = 0.8  # of the interval that is judged
+EXCEEDANCES_MIN = 10  # predicted at a level of the tail; with fewer, chance decides
+_COVERAGE = 0.8  # nominal coverage of the checked interval
 
 
 class Gate(NamedTuple):
-    """One figure, its limit, and what to do if it is beyond that."""
+    """One figure, its limit, and advice if it exceeds the limit."""
 
     what: str
-    found: float | None  # None: nothing was measured, which fails
+    found: float | None  # None: it was not measured, and fails
     limit: float  # the largest that passes
     advice: str
 
     @property
     def passed(self) -> bool:
-        """Whether the figure is within its limit; false for NaN and for none."""
+        """Whether the figure is within its limit; false for NaN and None."""
         return self.found is not None and self.found <= self.limit
 
     @property
@@ -37,13 +37,13 @@ class Gate(NamedTuple):
 
 
 def judge(metrics: Mapping[str, Any], gates: GatesTable, parity: ParityTable) -> list[Gate]:
-    """Return the gates of a bundle by its metrics; see ``trainer.evaluate.metrics``."""
+    """Return the gates of a bundle with these metrics; see ``trainer.evaluate.metrics``."""
     return [
         Gate(
             "false events per day of normal operation",
             metrics["normal"]["events_per_day"],
             gates.events_per_day_max,
-            "give recordings of more kinds of normal operation, or raise calibrate.floor_margin",
+            "use recordings of more kinds of normal operation, or raise calibrate.floor_margin",
         ),
         *_tail(metrics.get("tail"), gates),
         *(_parity(row, parity) for row in metrics["parity"]),
@@ -63,8 +63,8 @@ def _tail(tail: Mapping[str, Any] | None, gates: GatesTable) -> Iterator[Gate]:
         "high scores in normal operation, observed / predicted",
         max(ratios, default=None),
         gates.tail_factor_max,
-        "severities will be too high, as the calibration part is not like the test part: give"
-        " longer recordings, so that both have all kinds of normal operation",
+        "severities will be too high, as the calibration part differs from the test part: use"
+        " longer recordings, so that both parts contain all kinds of normal operation",
     )
 
 
@@ -89,12 +89,12 @@ def _coverage(forecaster: Mapping[str, Any] | None, gates: GatesTable) -> Iterat
         f"share of values in the {_COVERAGE:.0%} intervals, off by",
         None if covered is None else abs(covered - _COVERAGE),
         gates.coverage_error_max,
-        "the calibration part is not like the test part: give longer recordings",
+        "the calibration part differs from the test part: use longer recordings",
     )
 
 
 def document(found: Sequence[Gate], accepted: bool) -> dict[str, Any]:
-    """Return the verdict for the metrics; ``accepted``: a person accepts a bundle that fails."""
+    """Return the verdict for the metrics; ``accepted``: a person accepts a failing bundle."""
     passed = all(gate.passed for gate in found)
     return {
         "passed": passed,
@@ -104,7 +104,7 @@ def document(found: Sequence[Gate], accepted: bool) -> dict[str, Any]:
 
 
 def summary(verdict: Mapping[str, Any]) -> str:
-    """Return the verdict as a sentence, with the figures that fail."""
+    """Return the verdict in words, with the figures that fail."""
     failed = [
         Gate(*(row[name] for name in Gate._fields)).text
         for row in verdict["gates"]

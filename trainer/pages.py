@@ -1,4 +1,4 @@
-"""Pages of HTML that need nothing else to be read: the look of all reports, tables and images."""
+"""Writes self-contained HTML pages: the style, tables and images of all reports."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ th, td { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px so
 
 
 def write(path: Path, title: str, body: Iterable[str]) -> None:
-    """Write a page of this title, whose body is HTML."""
+    """Write a page with this title; ``body`` is HTML."""
     head = f'<meta charset="utf-8"><title>{text(title)}</title><style>{_STYLE}</style>'
     page = f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n'
     replace(path, (page + "\n".join(body) + "\n</body></html>\n").encode())
 
 
 def text(value: object) -> str:
-    """Return a value as text in HTML, whatever is in it."""
+    """Return a value as HTML text; everything in it is escaped."""
     told = shown(value, "g", absent="–") if isinstance(value, float) else str(value)
     return escape(printable(told, TEXT_CHARACTERS_MAX))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table of text; without a header if all of it is empty."""
+    """Return a table of text; without a header row if all its cells are empty."""
     lines = ["".join(f"<th>{text(name)}</th>" for name in header)] if any(header) else []
     lines += ["".join(f"<td>{text(cell)}</td>" for cell in row) for row in rows]
     return "<table>" + "".join(f"<tr>{line}</tr>\n" for line in lines) + "</table>"
 
 
 def image(svg: bytes, instead: str) -> str:
-    """Return a drawing with the text that stands for it."""
+    """Return a drawing with its alternative text."""
     data = base64.b64encode(svg).decode()
     return f'<p><img alt="{text(instead)}" src="data:image/svg+xml;base64,{data}"></p>'

@@ -1,9 +1,9 @@
-"""From recordings to training data: the grid, the parts, the scaling, the sequences.
+"""Turns recordings into training data: the grid, the parts, the scaling, the sequences.
 
     recordings ─> align (as on a gateway) ─> split by time ─┬─> scaling, from the training part
                                                             └> series: inputs and targets
 
-A setting depends on one part only. Some samples between two parts belong to none.
+Every fitted value depends on one part only. Some samples between two parts belong to neither.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from models.times import iso_time
 from trainer.config import ChannelTable, Config, NetworkTable
 from trainer.datasets import Recording, time_in
 
-CALIBRATE_SAMPLES_MIN = 1000  # a largest error of fewer says little
+CALIBRATE_SAMPLES_MIN = 1000  # the largest error of fewer samples says little
 TEST_SAMPLES_MIN = 200
 
-_TAIL = 0.005  # share of the values at each end that the scale takes no notice of
+_TAIL = 0.005  # share of the values at each end that the scale ignores
 _TAILS_APART = 5.15  # standard deviations between these quantiles of a normal distribution
-_CONSTANT_SHARE = 0.01  # of its magnitude is the scale of a channel that never moved
+_CONSTANT_SHARE = 0.01  # a constant channel's scale, as a share of its magnitude
 _FLOAT32_STEPS = 1e-6  # a scale below this share of the magnitude would be rounding noise
 
-_DENSE_SHARE = 1e-3  # of the period; rows nearer than that are in another unit of time
-_RATE_TOLERANCE = 0.05  # of a source's rate, that clocks may be off by
+_DENSE_SHARE = 1e-3  # of the period; closer rows have another unit of time
+_RATE_TOLERANCE = 0.05  # the largest error of a clock, as a share of a source's rate
 
-_STUCK_FACTOR = 2  # times the longest run of equal values seen in normal operation
+_STUCK_FACTOR = 2  # times the longest run of equal values in normal operation
 _STUCK_SAMPLES_MIN = 25
-_STUCK_SHARE_MAX = 0.1  # of what was recorded; more says that the channel repeats by nature
+_STUCK_SHARE_MAX = 0.1  # of the recorded samples; with more, the channel repeats by nature
 
 
 class Parts(NamedTuple):
@@ -62,7 +62,7 @@ class Parts(NamedTuple):
 class Series(NamedTuple):
     """One sequence without gaps, as the network sees it."""
 
-    inputs: Float32  # (n, C) scaled and clipped; the last known value where one is missing
+    inputs: Float32  # (n, C) scaled and clipped; the last known value replaces a missing one
     targets: Float32  # (n, P) scored channels H samples later, scaled; NaN where missing
 
 
@@ -81,7 +81,7 @@ class Grid(NamedTuple):
     """The definition of a sample: the grid, the features, and the raw channels."""
 
     sampling: Sampling
-    features: Sequence[Feature | None]  # of each channel; None: it is no feature
+    features: Sequence[Feature | None]  # of each channel; None: the channel is not a feature
     sources: Sequence[Source]
 
     @classmethod
@@ -91,22 +91,22 @@ class Grid(NamedTuple):
         return cls(rules.sampling, made, rules.sources)
 
     def start(self) -> Features | None:
-        """Return new features of raw readings; None where there are no sources."""
+        """Return new features of raw readings; None if there are no sources."""
         return Features(self.features, self.sources, self.sampling) if self.sources else None
 
 
 def align(recordings: Sequence[Recording], grid: Grid) -> tuple[Samples, Counter[str]]:
     """Put recordings on the sampling grid, in order of time, with the gateway's code.
 
-    Their columns are the channels that are no features, then the sources.
+    Their columns are the channels that are not features, then the sources.
 
     Returns:
-        The samples, and the numbers of rows that were ``late``, ``duplicate`` and so on; see
+        The samples, and the counts of rows that were ``late``, ``duplicate`` and so on; see
         ``models.align`` and ``models.features``.
 
     Raises:
         DataError: two recordings overlap in time, the grid is much finer or coarser than their
-            rows, or a source has another rate than the configured one.
+            rows, or the rate of a source differs from the configured one.
 
     """
     sampling, features = grid.sampling, grid.start()
@@ -126,12 +126,12 @@ def align(recordings: Sequence[Recording], grid: Grid) -> tuple[Samples, Counter
 
 
 def _check_period(recording: Recording, grid: Grid) -> None:
-    """Refuse rows too far apart for the grid, or so near that nearly all would be left out."""
+    """Refuse rows too far apart for the grid, or so close that nearly all would be left out."""
     if len(recording.readings.times) < 2:
         return
     apart_s, period_s = float(np.median(np.diff(recording.readings.times))), grid.sampling.period_s
     found = (
-        f"{recording.name} has a row every {apart_s:.3g} s, and sampling.period_s is {period_s:g}"
+        f"{recording.name} has a row every {apart_s:.3g} s, but sampling.period_s is {period_s:g}"
     )
     if apart_s > 1.5 * period_s:
         raise DataError(f"{found}: most samples would be missing; set a longer period")
@@ -143,18 +143,18 @@ def _check_period(recording: Recording, grid: Grid) -> None:
 
 
 def _check_rates(recording: Recording, grid: Grid) -> None:
-    """Refuse a source with another rate: its frequencies would be wrong, or windows too short."""
+    """Refuse a source with a wrong rate: its frequencies or windows would be wrong."""
     times, values = recording.readings
     for position, source in enumerate(grid.sources, len(values.T) - len(grid.sources)):
         known = times[~np.isnan(values[:, position])]
         _, counts = np.unique(np.floor(known / grid.sampling.period_s), return_counts=True)
         if len(counts) == 0:
-            raise DataError(f"{recording.name} has no value of source {source.name}")
+            raise DataError(f"{recording.name} has no value for source {source.name}")
         found = float(np.median(counts)) / grid.sampling.period_s
         most_off = _RATE_TOLERANCE * source.rate_hz + 1 / grid.sampling.period_s
         if abs(found - source.rate_hz) > most_off:
             raise DataError(
-                f"{recording.name} has {found:g} values of source {source.name} a second, and its"
+                f"{recording.name} has {found:g} values per second for source {source.name}, but"
                 f" rate_hz is {source.rate_hz:g}"
             )
 
@@ -166,7 +166,7 @@ def split(samples: Samples, config: Config) -> Parts:
     on the last samples of the part before.
 
     Raises:
-        DataError: a part is too short. The text has the needed and the actual length.
+        DataError: a part is too short; the text has the needed and the actual length.
 
     """
     count, gap = len(samples.times), config.sampling.warm_up_samples
@@ -188,11 +188,11 @@ def parts_of(recordings: Sequence[Recording], manifest: Manifest) -> Parts:
     """Split recordings into the parts of a bundle's training, by its lineage.
 
     Args:
-        recordings: those of the training, in any order.
+        recordings: all recordings of the training, in any order.
         manifest: of the bundle.
 
     Raises:
-        DataError: the recordings are other ones, or give other samples.
+        DataError: these are not the recordings of the training, or their samples differ.
 
     """
     files, lineage = list(recordings), manifest.lineage
@@ -200,8 +200,8 @@ def parts_of(recordings: Sequence[Recording], manifest: Manifest) -> Parts:
     files.sort(key=lambda recording: order.get(recording.name, len(order)))
     if data_digest(files) != lineage.data_digest:
         raise DataError(
-            "these are not the recordings that the bundle was trained on, byte for byte: it names"
-            f" {', '.join(lineage.data_files)}; give all of them, unchanged"
+            "these are not, byte for byte, the recordings that the bundle was trained on:"
+            f" give all of {', '.join(lineage.data_files)}, unchanged"
         )
     samples, _ = align(files, Grid.of(manifest))
     return Parts(*(_part(samples, name, manifest) for name in Parts._fields))
@@ -209,21 +209,21 @@ def parts_of(recordings: Sequence[Recording], manifest: Manifest) -> Parts:
 
 def _part(samples: Samples, name: str, manifest: Manifest) -> Samples:
     if name not in manifest.lineage.parts:
-        raise DataError(f"{manifest.name}: its lineage does not have the {name} part")
+        raise DataError(f"{manifest.name}: its lineage has no {name} part")
     *ends, count = manifest.lineage.parts[name]
     first, last = (time_in("lineage", f"parts.{name}", end, iso_time(0)) for end in ends)
     half = manifest.sampling.period_s / 2
     begin, end = np.searchsorted(samples.times, [first - half, last + half]).tolist()
     if end - begin != count:
         raise DataError(
-            f"the recordings give {end - begin} samples of the {name} part; the bundle had {count}:"
-            " it was trained with a version of this software that aligned them differently"
+            f"the recordings have {end - begin} samples in the {name} part, but the bundle had"
+            f" {count}: another version of this software trained it, and aligned them differently"
         )
     return _cut(samples, begin, end)
 
 
 def data_digest(recordings: Sequence[Recording]) -> str:
-    """Return the sha256 of the recordings' sha256, in order, as hexadecimal digits."""
+    """Return the sha256 of the recordings' sha256 digests, in order, as hexadecimal digits."""
     digests = "".join(recording.sha256 for recording in recordings)
     return hashlib.sha256(digests.encode()).hexdigest()
 
@@ -231,11 +231,12 @@ def data_digest(recordings: Sequence[Recording]) -> str:
 def split_all(samples: Samples, config: Config) -> Parts:
     """Split samples into a training and a calibration part, with an empty test part.
 
-    No sample is left out. It is for benchmarks, which have test recordings of their own and may
-    have little training data.
+    No sample is left out. This is for benchmarks, which have separate test recordings and may have
+    little training data.
 
     Raises:
-        DataError: there are too few for one sequence of the network. The text has the number.
+        DataError: there are too few samples for one sequence of the network; the text has the
+            needed number.
 
     """
     count, shares = len(samples.times), config.split
@@ -244,17 +245,17 @@ def split_all(samples: Samples, config: Config) -> Parts:
     if learnt < config.fit.chunk_samples:
         needed = int(np.ceil(config.fit.chunk_samples * count / max(learnt, 1)))
         raise DataError(
-            f"too little data for one sequence: {count} samples give {learnt} for training, and"
+            f"too little data for one sequence: of {count} samples, {learnt} are for training, but"
             f" fit.chunk_samples is {config.fit.chunk_samples}: at least {needed} are needed"
         )
     return Parts(_cut(samples, 0, cut), _cut(samples, cut, count), _cut(samples, count, count))
 
 
 def training_and_validation(part: Samples, config: Config) -> tuple[Samples, Samples]:
-    """Split the training part into training data and, at its end, validation data.
+    """Split the training part into training data and, at the end, validation data.
 
-    The validation data starts with the last ``warm_up_samples`` of the training data. They only
-    warm the network up.
+    The validation data begins with the last ``warm_up_samples`` of the training data, which only
+    warm up the network.
     """
     cut = round(len(part.times) * (1 - config.fit.validation))
     warm = max(0, cut - config.sampling.warm_up_samples)
@@ -265,8 +266,8 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
     """Return the channels of the manifest, with their scaling and ``stuck_samples``.
 
     Raises:
-        DataError: a channel has no value in the training part, or values that are too large or
-            too small for a bundle, or a scored one has none in the calibration part.
+        DataError: a channel has no value in the training part, its values are too large or too
+            small for a bundle, or a scored channel has no value in the calibration part.
 
     """
     normal = np.concatenate([parts.train.values, parts.calibrate.values])
@@ -288,8 +289,8 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
         scale = _scale(known.astype(np.float64), center)
         if abs(center) > MAGNITUDE_MAX or not MAGNITUDE_MIN <= scale <= MAGNITUDE_MAX:
             raise DataError(
-                f"channel {table.name} ({_origin(table)}) has values that no bundle can have: their"
-                f" median is {center:.3g}, their spread {scale:.3g}; set low and high of the"
+                f"channel {table.name} ({_origin(table)}) has values that a bundle cannot store:"
+                f" their median is {center:.3g}, their spread {scale:.3g}; set low and high of the"
                 " channel, or use another unit"
             )
         described.append(
@@ -302,7 +303,7 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
                 scale=scale,
                 scored=table.scored,
                 feature=table.feature,
-                # a command may hold for as long as it likes
+                # a command may stay the same for any time
                 stuck_samples=_stuck_samples(normal[:, column]) if table.scored else None,
             )
         )
@@ -310,17 +311,17 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
 
 
 def remarks(part: Samples, tables: Sequence[ChannelTable]) -> list[str]:
-    """Return what a person should know of the training part: channels that never change."""
+    """Return a remark for each channel that never changes in the training part."""
     found = []
     for column, table in enumerate(tables):
         known = part.values[:, column]
         known = known[~np.isnan(known)]
         if len(known) and known.min() == known.max():
             value = f"{known[0]:g} {table.unit}".rstrip()
-            so = "any change of it will look abnormal" if table.scored else "it tells nothing"
+            so = "any change of it will look abnormal" if table.scored else "it has no use"
             found.append(
-                f"{table.name} is always {value} in the training part, so nothing is learnt of it"
-                f" and {so}; remove it, or give recordings in which it changes"
+                f"{table.name} is always {value} in the training part, so the network learns"
+                f" nothing of it, and {so}; remove it, or use recordings in which it changes"
             )
     return found
 
@@ -365,7 +366,7 @@ def _cut(samples: Samples, begin: int, end: int) -> Samples:
 
 
 def _needed(config: Config) -> dict[str, int]:
-    """Return the least number of samples of each part."""
+    """Return the least number of samples in each part."""
     warm_up, fit = config.sampling.warm_up_samples, config.fit
     learn = (warm_up + 4 * fit.chunk_samples) / (1 - fit.validation)
     validate = (warm_up + fit.chunk_samples) / fit.validation
@@ -381,18 +382,18 @@ def _too_little(name: str, found: int, needed: int, config: Config) -> str:
     whole = needed / share + 2 * config.sampling.warm_up_samples
     return (
         f"too little data: the {name} part has {found} samples and needs {needed}"
-        f" ({needed * period_s:g} s). With split.{name} = {share:g} that takes recordings of"
-        f" about {whole * period_s / 3600:.2g} h without gaps"
+        f" ({needed * period_s:g} s). With split.{name} = {share:g} you need recordings of about"
+        f" {whole * period_s / 3600:.2g} h without gaps"
     )
 
 
 def _scale(known: Float64, center: float) -> float:
     """Return the spread of a channel in normal operation, in its unit; never zero.
 
-    It is the distance of two outer quantiles, divided by that of a standard normal distribution:
-    rare outliers do not count, and every operating mode does. It is at least the channel's
-    resolution. For a channel that rarely changes it is the standard deviation. For a constant one
-    it is a share of its magnitude, or 1 if that is zero.
+    It is the distance between two outer quantiles, divided by their distance in a standard normal
+    distribution. So it ignores rare outliers, and covers every operating mode. It is at least the
+    channel's resolution. For a channel that rarely changes, it is the standard deviation. For a
+    constant channel, it is a share of its magnitude, or 1 if that is zero.
     """
     low, high = np.quantile(known, [_TAIL, 1 - _TAIL])
     steps = np.diff(np.unique(known))
@@ -403,7 +404,7 @@ def _scale(known: Float64, center: float) -> float:
 
 
 def _stuck_samples(values: Float32) -> int | None:
-    """Return how many equal values in a row are abnormal; None: no number is."""
+    """Return how many equal values in a row are abnormal; None if no number is."""
     run = _longest_run(values)
     limit = max(_STUCK_FACTOR * run, _STUCK_SAMPLES_MIN)
     return None if limit > _STUCK_SHARE_MAX * len(values) else limit

@@ -16,7 +16,7 @@ def begin(show: bool = False) -> None:
     """Suppress the messages of TensorFlow and XLA; call this before their first import.
 
     Args:
-        show: show it, and all that ``quiet`` would suppress.
+        show: do not suppress them, nor the output inside ``quiet``.
 
     """
     global _shown

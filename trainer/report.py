@@ -1,7 +1,7 @@
-"""The report beside a bundle: one HTML file that needs nothing else to be read.
+"""Writes the report beside a bundle: one self-contained HTML file.
 
-First it has the verdict, the faults found, the delays and the false events, then the drawings, then
-the origin of the bundle.
+It begins with the verdict, the faults found, the delays and the false events. Then come the
+figures, and at the end the origin of the bundle.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def write(
     foretold: Foretold | None,
     path: Path,
 ) -> None:
-    """Write the report of a sealed bundle to ``path``; ``foretold`` where it has a forecaster."""
+    """Write the report of a sealed bundle to ``path``; ``foretold`` is for its forecaster."""
     manifest = bundle.telemanom
     title = f"{manifest.name}, version {manifest.version}"
     body = [
@@ -53,7 +53,7 @@ def write(
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """Return a summary of the metrics in some sentences; the verdict is the first."""
+    """Return a summary of the metrics in some sentences; the first one is the verdict."""
     verdict = metrics.get("verdict")
     found = _found_in_short(metrics)
     return found if verdict is None else f"{gates.summary(verdict)} {found}"
@@ -84,7 +84,7 @@ def _verdict(verdict: dict[str, Any] | None) -> Iterable[str]:
     if verdict is None:  # a bundle of an older version
         return
     yield "<h2>Verdict</h2>"
-    yield "<p>On the test part, which nothing was fitted to, by the sealed file.</p>"
+    yield "<p>Measured with the sealed file on the test part, to which nothing was fitted.</p>"
     yield pages.table(
         ("gate", "found", "at most", "", "what to do"),
         (
@@ -134,19 +134,19 @@ def _score(recording: Judged) -> str:
 
 def _tail(manifest: Manifest) -> Iterable[str]:
     tail = manifest.metrics["tail"]
-    yield "<h2>Does the probability of a score hold?</h2>"
+    yield "<h2>Are the probabilities of scores right?</h2>"
     yield (
-        "<p>Every score comes with a probability: how often normal operation exceeds it, fitted to"
-        " the calibration part. Here it is on the test part, which nothing was fitted to.</p>"
+        "<p>Every score has a probability: how often normal operation exceeds it. The calibration"
+        " part sets it. This table checks it on the test part, to which nothing was fitted.</p>"
     )
     yield pages.table(
-        ("samples that should exceed", *(shown(share, "g") for share in tail["predicted"])),
-        [("that did", *(shown(share, "g") for share in tail["observed"]))],
+        ("predicted share of exceedances", *(shown(share, "g") for share in tail["predicted"])),
+        [("observed share", *(shown(share, "g") for share in tail["observed"]))],
     )
     if any(tail["observed"]):
         yield pages.image(
             figures.exceedance(tail["predicted"], tail["observed"]),
-            "observed against predicted share of exceedances",
+            "observed share of exceedances against the predicted one",
         )
     for warning in score_tail.warnings(manifest):
         yield f"<p>Warning: {pages.text(warning)}.</p>"
@@ -155,7 +155,7 @@ def _tail(manifest: Manifest) -> Iterable[str]:
 def _forecast(manifest: Manifest, judged: Judgement) -> Iterable[str]:
     yield "<h2>Forecast, one sample ahead</h2>"
     yield pages.table(
-        ("channel", "unit", "mean absolute error", "of the last value repeated"),
+        ("channel", "unit", "mean absolute error", "that of repeating the last value"),
         (
             (name, row["unit"], _or_dash(row["mae"]), _or_dash(row["last_value_mae"]))
             for name, row in manifest.metrics["forecast"].items()
@@ -168,9 +168,9 @@ def _forecast(manifest: Manifest, judged: Judgement) -> Iterable[str]:
 
 def _features(manifest: Manifest) -> Iterable[str]:
     yield "<h2>Signal features</h2>"
-    yield "<p>Computed alike here and on gateways, once per period of the grid.</p>"
+    yield "<p>Computed once per period of the grid, here as on gateways.</p>"
     yield pages.table(
-        ("source", "unit", "values per second", "window", "may lack"),
+        ("source", "unit", "values per second", "window", "may be missing"),
         (
             (
                 source.name,
@@ -183,7 +183,7 @@ def _features(manifest: Manifest) -> Iterable[str]:
         ),
     )
     yield pages.table(
-        ("channel", "unit", "source", "what"),
+        ("channel", "unit", "source", "feature"),
         (
             (channel.name, channel.unit, feature.source, _what(feature))
             for channel in manifest.channels
@@ -212,7 +212,7 @@ def _network(manifest: TelemanomManifest, epochs: Sequence[Epoch]) -> Iterable[s
             ("weights as 8-bit integers", f"{network['integer_weights']:,}"),
             ("weights as floats", f"{network['float_weights']:,}"),
             ("operators, all builtin", ", ".join(network["operators"])),
-            ("epochs, kept", f"{fit['epochs']}, {fit['best_epoch']}"),
+            ("epochs, epoch kept", f"{fit['epochs']}, {fit['best_epoch']}"),
             ("seconds", f"{sum(epoch.seconds for epoch in epochs):.0f}"),
         ),
     )
@@ -222,8 +222,8 @@ def _network(manifest: TelemanomManifest, epochs: Sequence[Epoch]) -> Iterable[s
 def _quantization(metrics: dict[str, Any]) -> Iterable[str]:
     yield "<h2>How the network is stored</h2>"
     yield (
-        "<p>Every form was replayed on the calibration part, as it is and with disturbances put in,"
-        " and compared with float32. The smallest that passed ships: the first.</p>"
+        "<p>Every form scored the calibration part, unchanged and with added disturbances, and was"
+        " compared with float32. The smallest form that passed ships. It is the first.</p>"
     )
     yield pages.table(
         ("form", "bytes", "µs per step", "change", "between interpreters", "same events", ""),
@@ -243,10 +243,10 @@ def _quantization(metrics: dict[str, Any]) -> Iterable[str]:
 
 
 def _parity(metrics: dict[str, Any]) -> Iterable[str]:
-    yield "<h2>Does the network score alike everywhere?</h2>"
+    yield "<h2>Are the scores the same everywhere?</h2>"
     yield (
-        "<p>Largest change of a score, |a − b| / (1 + |b|), by quantizing the network (against the"
-        " float one, on LiteRT) and by running it on another interpreter (against LiteRT).</p>"
+        "<p>The largest change of a score, |a − b| / (1 + |b|), by quantization (against the float"
+        " network, on LiteRT) and by another interpreter (against LiteRT).</p>"
     )
     yield pages.table(
         (
@@ -270,13 +270,13 @@ def _parity(metrics: dict[str, Any]) -> Iterable[str]:
         ),
     )
     if not any(row["change"] == "interpreter" for row in metrics["parity"]):
-        yield "<p>Only LiteRT was tried: no Python with tflite-runtime was named.</p>"
+        yield "<p>Only LiteRT was checked, as no Python with tflite-runtime was given.</p>"
 
 
 def _data(data: dict[str, Any] | None) -> Iterable[str]:
     if data is None:  # a bundle of an older version
         return
-    yield "<h2>What was read</h2>"
+    yield "<h2>Recordings</h2>"
     yield pages.table(
         ("recording", "rows", "values out of range", "not used"),
         (
@@ -296,7 +296,7 @@ def _causes(counts: Mapping[str, int]) -> str:
 
 def _lineage(manifest: Manifest) -> Iterable[str]:
     lineage = manifest.lineage
-    yield "<h2>Where it comes from</h2>"
+    yield "<h2>Origin</h2>"
     yield pages.table(
         ("part", "from", "to", "samples"),
         ((name, *extent) for name, extent in lineage.parts.items()),

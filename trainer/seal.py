@@ -1,4 +1,4 @@
-"""Builds the manifest of a network, and keeps it consistent with the parts of the bundle."""
+"""Builds a network's manifest, and seals it with the parts of the bundle."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def draft(
     created: datetime,
     quantization: str,
 ) -> TelemanomManifest:
-    """Return the manifest before calibration. Its floors are 1; it has no lower limits, no tail.
+    """Return the manifest before calibration: floors of 1, no lower limits, no tail.
 
     Raises:
         ConfigError: a bundle cannot have these settings.
@@ -112,7 +112,7 @@ def sampling(config: Config) -> Sampling:
 def assemble(manifest: TelemanomManifest, parts: Mapping[str, bytes]) -> Bundle:
     """Return the bundle of these parts, in memory. Its manifest lists their digests.
 
-    Metrics of ``manifest`` belong to other parts and are left out.
+    The metrics of ``manifest`` belong to other parts, so they are left out.
     """
     files = {name: file_part(data) for name, data in parts.items()}
     manifest = manifest.model_copy(update={"files": files, "metrics": {}})
@@ -139,14 +139,14 @@ def ship(bundle: Bundle, metrics: Mapping[str, Any], path: Path) -> Bundle:
 
     Raises:
         BundleCorrupt: the file differs from the evaluated one in more than the metrics.
-        DataError: a metric is no finite number.
+        DataError: a metric is not a finite number.
         KnownAnswerMismatch: the file does not reproduce the scores of the bundle.
 
     """
     if odd := list(_not_finite(metrics)):
         raise DataError(
-            f"the metrics {', '.join(odd)} are no finite numbers, so nothing was measured: the"
-            " test part or a recording of evaluate.files is too short, or has too many gaps"
+            f"the metrics {', '.join(odd)} could not be measured: the test part or a recording of"
+            " evaluate.files is too short, or has too many gaps"
         )
     named = dict(metrics) | {EVALUATED: bundle.digest}
     manifest = bundle.manifest.model_copy(update={"metrics": named})
@@ -155,7 +155,7 @@ def ship(bundle: Bundle, metrics: Mapping[str, Any], path: Path) -> Bundle:
 
 
 def _not_finite(value: Any, name: str = "") -> Iterator[str]:
-    """Yield the dotted names of numbers that JSON does not have."""
+    """Yield the dotted names of numbers that JSON cannot contain."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _not_finite(inner, f"{name}.{key}".removeprefix("."))
@@ -173,7 +173,7 @@ def _opened(path: Path) -> Bundle:
 
 
 def software() -> dict[str, str]:
-    """Return the versions that a training depends on."""
+    """Return the versions of the software that the result of a training depends on."""
     versions = {name: importlib.metadata.version(name) for name in _SOFTWARE}
     return versions | {
         "fieldwatch": models.__version__,

@@ -1,13 +1,13 @@
-"""The training: from a configuration to a sealed bundle with its report.
+"""The training: makes a sealed bundle and its report from a configuration.
 
     recordings ─> prepare ─> fit ─> export ─> calibrate ─┐
                         └─> forecaster (trainer.forecast) ┴> seal ─> evaluate ─> gates ─> report
 
-The sealed file is evaluated, opened as on a gateway. Afterwards only the metrics are added, with
-the verdict of ``trainer.gates``.
+The training opens the sealed file as a gateway does, and evaluates it. Afterwards it adds only the
+metrics, with the verdict of ``trainer.gates``.
 
-TensorFlow takes seconds to import. It is imported after the configuration and the recordings were
-checked, so their errors are reported at once.
+Importing TensorFlow takes seconds. It happens after the checks of the configuration and the
+recordings, so you see their errors at once.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class Prepared:
     parts: prepare.Parts
     channels: list[Channel]
     labelled: list[Labelled]
-    rejected: Counter[str]  # rows that the grid did not take, by cause
-    remarks: list[str]  # for people
+    rejected: Counter[str]  # rows that could not be put on the grid, by cause
+    remarks: list[str]  # sentences for people
 
     def metrics(self) -> dict[str, Any]:
-        """Return what was read, and what could not be used of it."""
+        """Return the counts of rows read, and of rows and values that could not be used."""
         return {
             "recordings": [
                 {
@@ -88,12 +88,12 @@ class Built:
 class Outcome(NamedTuple):
     """The files of a training, and its verdict."""
 
-    path: Path  # of the bundle; a name with .failed in it if the bundle fails and nobody accepts it
+    path: Path  # of the bundle; its name contains .failed if it fails and nobody accepts it
     report: Path
-    passed: bool  # all gates, or a person has accepted it
+    passed: bool  # it passes all gates, or a person has accepted it
     lines: list[str]  # the figures of parity and of each gate
-    warnings: list[str]  # what calibration cannot tell
-    summary: str  # the verdict and what was found, in some sentences
+    warnings: list[str]  # limits of the calibration
+    summary: str  # the verdict and the results, in some sentences
 
 
 def train(
@@ -110,7 +110,8 @@ def train(
 
     Raises:
         DataError: the recordings cannot be used.
-        ConfigError: the configuration does not fit the recordings, or the results have no place.
+        ConfigError: the configuration does not fit the recordings, or the results cannot be
+            written.
         KnownAnswerMismatch: the sealed file does not reproduce the scores of the training.
 
     """
@@ -151,7 +152,7 @@ def train(
 
 
 class _Measured(NamedTuple):
-    """What a sealed file does on held-out data."""
+    """The results of a sealed file on held-out data."""
 
     metrics: dict[str, Any]
     agreements: list[Agreement]
@@ -186,7 +187,7 @@ def _path(output: Path, config: Config, passed: bool) -> Path:
 
 
 def _beside(path: Path) -> tuple[Path, Path]:
-    """Return the files of metrics (JSON) and report (HTML) of a bundle."""
+    """Return the paths of a bundle's metrics (JSON) and report (HTML)."""
     return path.with_suffix(".metrics.json"), path.with_suffix(".report.html")
 
 
@@ -201,11 +202,11 @@ def build(
     """Train, export and calibrate a network, without writing files.
 
     Args:
-        config: of the training; ``data`` is not used.
+        config: the configuration; its ``data`` is not used.
         parts: samples (n, C) on the grid; the test part is not used.
         channels: the ``C`` channels of the samples, in order.
         lineage: for the manifest.
-        tflite_python: a Python with ``tflite-runtime`` to check the quantization on as well.
+        tflite_python: a Python with ``tflite-runtime``, to check the quantization on it as well.
         say: called with each line of progress.
 
     Raises:
@@ -214,7 +215,7 @@ def build(
 
     """
     created = datetime.now(UTC)
-    draft = seal.draft(config, channels, lineage, created, "float32")  # refused before the work
+    draft = seal.draft(config, channels, lineage, created, "float32")  # fails before the long work
     exported, epochs, metrics = _learn(config, parts.train, channels, say)
     say("calibrating")
     floating = _calibrated(draft, exported.networks["float32"], parts, config)

@@ -103,7 +103,9 @@ def test_an_output_whose_files_are_directories(tmp_path: Path) -> None:
 
 def test_an_output_on_a_disk_that_is_full(tmp_path: Path) -> None:
     destination.check_directory(tmp_path / "made")
-    with pytest.raises(ConfigError, match=r"made: there is too little room: .* MiB are free, and"):
+    with pytest.raises(
+        ConfigError, match=r"made: the disk has too little space: .* MiB are free, but"
+    ):
         destination.check_directory(tmp_path / "made", room_bytes=2**62)
 
 

@@ -40,11 +40,14 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ("", "header must be 'date'"),
         ("date,OT,OT\n", "each once"),
         (HEADER, "no rows below the header"),
-        (HEADER + ROWS[0] + "\n" + ROWS[1] + ",9\n", ":3: 4 cells, the header has 3"),
-        (HEADER + ROWS[0] + "\nyesterday,1,2\n", ":3: date: 'yesterday' is no time"),
-        (HEADER + ROWS[0] + "\n2016-07-01 01:00:00,1,hot\n", ":3: OT: 'hot' is no number"),
+        (
+            HEADER + ROWS[0] + "\n" + ROWS[1] + ",9\n",
+            ":3: the row has 4 cells, but the header has 3",
+        ),
+        (HEADER + ROWS[0] + "\nyesterday,1,2\n", ":3: date: 'yesterday' is not a time"),
+        (HEADER + ROWS[0] + "\n2016-07-01 01:00:00,1,hot\n", ":3: OT: 'hot' is not a number"),
         (HEADER + "\n".join([*ROWS, "2016-07-01 04:00:00,1,2"]), ":5: 7200 s after the row"),
-        (HEADER + "\n".join(reversed(ROWS)), "times do not rise"),
+        (HEADER + "\n".join(reversed(ROWS)), "times do not increase"),
     ],
 )
 def test_an_odd_file_is_named(tmp_path: Path, text: str, said: str) -> None:

@@ -182,7 +182,9 @@ def test_other_recordings_are_not_the_test_part(
     if not path.exists():
         path = tmp_path / name
         path.write_text((trained.file.path.parent / "normal.csv").read_text() + "1900000000,1,2,3")
-    with pytest.raises(DataError, match=r"not the recordings .* byte for byte: it names normal"):
+    with pytest.raises(
+        DataError, match=r"not, byte for byte, the recordings .*: give all of normal"
+    ):
         evaluate.evaluate(trained.path, [], None, "time", 60.0, [path])
 
 

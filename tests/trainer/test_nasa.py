@@ -135,12 +135,15 @@ def test_what_is_not_finite_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("test", "said"),
     [
-        (np.zeros(50), r"test/A-1\.npy: an array of shape \(50,\); it must be \(steps, inputs\)"),
+        (
+            np.zeros(50),
+            r"test/A-1\.npy: the array.s shape is \(50,\); it must be \(steps, inputs\)",
+        ),
         (np.zeros((2, 3, 4)), r"shape \(2, 3, 4\)"),
         (np.zeros((0, 25)), r"shape \(0, 25\)"),
         (np.zeros((50, 0)), r"shape \(50, 0\)"),
-        (np.full((50, 25), "x"), r"an array of <U1; it must hold numbers"),
-        (np.zeros((50, 25), np.complex64), r"an array of complex64"),
+        (np.full((50, 25), "x"), r"the array.s type is <U1; it must be numeric"),
+        (np.zeros((50, 25), np.complex64), r"the array.s type is complex64"),
         (np.full((50, 25), np.nan), r"the telemetry value \(column 0\) is never a finite number"),
         (ramp(50, 24), r"test/A-1\.npy: 24 inputs, but 25 in .*train/A-1\.npy"),
     ],
@@ -182,7 +185,7 @@ def test_a_missing_channel_or_partner_is_named(tmp_path: Path) -> None:
     published(tmp_path)
     with pytest.raises(DataError, match=r"no channel 'B-1'; there are: A-1, A-2, A-10, M-1"):
         read(tmp_path, "B-1")
-    with pytest.raises(DataError, match=r"train/A-3\.npy: missing, though there is .*test/A-3"):
+    with pytest.raises(DataError, match=r"train/A-3\.npy: this file is missing, but .*test/A-3"):
         read(tmp_path, "A-3")
 
 
@@ -197,14 +200,14 @@ def test_an_array_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_folder_of_another_kind_says_where_was_looked(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="absent: no such folder"):
         names(tmp_path / "absent")
-    with pytest.raises(DataError, match=r"no folders train and test; looked in .*data"):
+    with pytest.raises(DataError, match=r"no folders train and test in .*data"):
         names(tmp_path)
     (tmp_path / "train").mkdir()
     (tmp_path / "test").mkdir()
     with pytest.raises(DataError, match="no channel has both"):
         names(tmp_path)
     channel(tmp_path, "A-1")
-    with pytest.raises(DataError, match=rf"no {LABELS_FILE}; looked in .*{tmp_path.parent}"):
+    with pytest.raises(DataError, match=rf"no {LABELS_FILE} in .*{tmp_path.parent}"):
         read(tmp_path, "A-1")
 
 
@@ -219,7 +222,7 @@ def test_a_folder_of_another_kind_says_where_was_looked(tmp_path: Path) -> None:
         ("A-1,SMAP", r":3: A-1: anomaly_sequences ''"),
         ('A-1,SMAP,"[[5, 1]]",x,50', r":3: A-1: the sequence \[5, 1\] ends before it starts"),
         ('A-1,SMAP,"[[50, 60]]",x,50', r":3: A-1: the sequence \[50, 60\] lies outside .* 50 rows"),
-        ('A-1,MSL,"[[1, 5]]",x,50', r":3: A-1: more than one spacecraft: SMAP, MSL"),
+        ('A-1,MSL,"[[1, 5]]",x,50', r":3: A-1 has more than one spacecraft: SMAP, MSL"),
         ('A-1,"SMAP', r":3: not CSV"),
     ],
 )
@@ -239,7 +242,7 @@ def test_odd_labels_of_one_channel_leave_the_others_alone(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "no column 'chan_id'; it must have chan_id, spacecraft, anomaly_sequences"),
+        (b"", "no column 'chan_id'; the columns must be chan_id, spacecraft, anomaly_sequences"),
         (b"chan_id,spacecraft,class\n", "no column 'anomaly_sequences'"),
         (b"\xff\xfe", "not UTF-8 text"),
     ],

@@ -61,7 +61,7 @@ def test_recordings_that_overlap_are_refused() -> None:
 
 
 def test_a_grid_much_finer_than_the_recording_is_refused() -> None:
-    with pytest.raises(DataError, match=r"slow has a row every 60 s, and sampling\.period_s is 1"):
+    with pytest.raises(DataError, match=r"slow has a row every 60 s, but sampling\.period_s is 1"):
         prepare.align([recording("slow", 1000.0 + 60.0 * np.arange(4))], GRID)
 
 
@@ -75,7 +75,9 @@ def test_times_in_another_unit_than_seconds_are_refused(apart: float) -> None:
 def test_values_that_no_bundle_can_have_are_refused(value: float) -> None:
     varied = value * np.arange(1, 10)
     parts = Parts(*(samples(column(varied)) for _ in Parts._fields))
-    with pytest.raises(DataError, match=r"channel a .* has values that no bundle can have: .* low"):
+    with pytest.raises(
+        DataError, match=r"channel a .* has values that a bundle cannot store: .* low"
+    ):
         prepare.channels(parts, config().data.channels)
 
 
@@ -104,14 +106,14 @@ def test_another_rate_than_is_said_is_refused(rate_hz: float, refused: bool) -> 
     if not refused:
         prepare.align([raw(rate_hz)], FEATURES)
         return
-    with pytest.raises(DataError, match=rf"has {rate_hz:g} values of source x a second, and"):
+    with pytest.raises(DataError, match=rf"has {rate_hz:g} values per second for source x, but"):
         prepare.align([raw(rate_hz)], FEATURES)
 
 
 def test_a_source_without_any_value_is_refused() -> None:
     silent = raw(20.0)
     silent.readings.values[:] = np.nan
-    with pytest.raises(DataError, match="raw has no value of source x"):
+    with pytest.raises(DataError, match="raw has no value for source x"):
         prepare.align([silent], FEATURES)
 
 

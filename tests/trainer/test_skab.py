@@ -97,9 +97,9 @@ def test_a_file_without_labels_has_none(tmp_path: Path) -> None:
         ([HEADER.replace("Voltage", "Current"), row()], r"more than one column 'Current'"),
         ([HEADER + ";anomaly", row() + ";1"], r"more than one column 'anomaly'"),
         ([HEADER.replace(";", ","), row()], r"no column 'datetime'"),
-        ([HEADER, row(), row() + ";1"], r":3: 12 cells, the header has 11"),
-        ([HEADER, row(), row(first="0,5")], r":3: Accelerometer1RMS: '0,5' is no number"),
-        ([HEADER, row(), row(61)], r":3: datetime: '2020-03-09 10:14:61' is no time"),
+        ([HEADER, row(), row() + ";1"], r":3: the row has 12 cells, but the header has 11"),
+        ([HEADER, row(), row(first="0,5")], r":3: Accelerometer1RMS: '0,5' is not a number"),
+        ([HEADER, row(), row(61)], r":3: datetime: '2020-03-09 10:14:61' is not a time"),
         ([HEADER, row(), row(anomaly="0.5")], r":3: anomaly: '0\.5' is neither 0 nor 1"),
         ([HEADER, row(), row(anomaly="")], r":3: anomaly: '' is neither 0 nor 1"),
         ([HEADER, row(), row(first='"0.5')], r":3: not CSV"),
@@ -122,5 +122,5 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_a_folder_without_files_says_where_was_looked(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         files(tmp_path / "absent")
-    with pytest.raises(DataError, match=r"no CSV files in valve1, valve2, other; looked in .*data"):
+    with pytest.raises(DataError, match=r"no CSV files in valve1, valve2, other of .*data"):
         files(tmp_path)

@@ -124,7 +124,7 @@ def test_what_could_not_be_read_costs_its_cells_and_is_counted(trained: Trained)
 
 def test_a_channel_that_never_changes_draws_a_remark(trained: Trained) -> None:
     [remark] = [line for line in trained.said if "always" in line]
-    assert remark.startswith("supply is always 24 V in the training part, so nothing is learnt")
+    assert remark.startswith("supply is always 24 V in the training part, so the network learns")
     assert remark in trained.path.with_suffix(".report.html").read_text()
 
 
@@ -133,7 +133,9 @@ def test_a_calibration_that_is_too_short_for_a_severity_is_told(trained: Trained
     assert manifest.tail is not None
     (warning,) = trained.outcome.warnings
     assert f"has {manifest.tail.samples} scores" in warning
-    assert re.search(r"is high from a score of \d+(\.\d+)?, until you calibrate on 10,000", warning)
+    assert re.search(
+        r"high from a score of \d+(\.\d+)? on, until you calibrate with at least 10,000", warning
+    )
     assert f"Warning: {warning}." in trained.path.with_suffix(".report.html").read_text()
     enough = manifest.tail.model_copy(update={"samples": 10_000})
     assert not list(score_tail.warnings(manifest.model_copy(update={"tail": enough})))

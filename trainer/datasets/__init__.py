@@ -1,4 +1,4 @@
-"""Recordings to learn from and to evaluate on: columns of numbers, read from files."""
+"""Readers of recordings for training and evaluation: columns of numbers from files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
 
 class Recording(NamedTuple):
-    """The readings of one file, as they are in it, off the grid."""
+    """The readings of one file, as recorded; they are not on the grid."""
 
     name: str
     readings: Readings
     out_of_range: int  # values outside their channel's low and high, set to missing
     sha256: str  # of the file's bytes
-    rejected: Mapping[str, int] = {}  # cells and rows that were not used, by cause
+    rejected: Mapping[str, int] = {}  # counts of cells and rows that were not used, by cause
 
 
 class Label(NamedTuple):
@@ -36,37 +36,37 @@ class Label(NamedTuple):
 
 
 def natural_order(name: str) -> list[tuple[str, int]]:
-    """Return what sorts names as a person counts: A-1, A-2, A-10."""
+    """Return a sort key that orders names by their numbers: A-1, A-2, A-10."""
     return [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
 def time_in(where: str, column: str, cell: str, example: str) -> float:
-    """Return the time that a cell holds, in Unix seconds; without an offset it is UTC.
+    """Return the time in a cell, in Unix seconds; a time without an offset is UTC.
 
     Raises:
-        DataError: it holds none; names the place and the column.
+        DataError: the cell is not a time; the text has the place and the column.
 
     """
     try:
         moment = datetime.fromisoformat(cell.strip())
     except ValueError:
         raise DataError(
-            f"{where}: {column}: {cell!r} is no time; it must be as {example}"
+            f"{where}: {column}: {cell!r} is not a time; write it like {example}"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def number_in(where: str, column: str, cell: str) -> float:
-    """Return the number that a cell holds; NaN where it is empty or no finite float32.
+    """Return the number in a cell; NaN if it is empty, or not a finite float32.
 
     Raises:
-        DataError: it holds something else; names the place and the column.
+        DataError: the cell has other text; the error has the place and the column.
 
     """
     try:
         value = float(cell) if cell.strip() else math.nan
     except ValueError:
-        raise DataError(f"{where}: {column}: {cell!r} is no number") from None
+        raise DataError(f"{where}: {column}: {cell!r} is not a number") from None
     return value if abs(value) <= _FLOAT32_MAX else math.nan
 
 
@@ -74,7 +74,7 @@ def read_bytes(path: Path) -> bytes:
     """Read a whole file.
 
     Raises:
-        DataError: it cannot be read; names the file and the system's reason.
+        DataError: it cannot be read; the text has the file and the system's reason.
 
     """
     try:

@@ -1,8 +1,8 @@
-"""CSV recordings: a header, a column of times, a column of numbers for each channel.
+"""CSV recordings: a header, a column of times, and a column of numbers for each channel.
 
-They are read as the agent reads them; see ``models.formats``. A cell or row that cannot be read is
-not used, and is counted. If more than a small share is bad, that is an error that names the line,
-because a person is there to correct it.
+This module reads them as the agent does; see ``models.formats``. It counts cells and rows that it
+cannot read, and does not use them. If they are more than a small share, it raises an error with the
+line number, because here a person can correct the file.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def read_recording(
 
     Args:
         path: of the file.
-        time_column: of the times; of several the first that the header has.
-        channels: to read, each with its column.
-        layout: how the file is written.
+        time_column: the column of the times; of several, the first one that the header has.
+        channels: the channels to read, with their columns.
+        layout: the format of the file.
 
     Raises:
-        DataError: unreadable, a column is missing, or too many cells or rows cannot be used;
-            names file, line and column.
+        DataError: the file cannot be read, a column is missing, or too many cells or rows cannot be
+            used; the text has file, line and column.
 
     """
     data = read_bytes(path)
@@ -65,7 +65,7 @@ def read_recording(
 
 
 class _Rows:
-    """The rows of one file, and what could not be used of them."""
+    """The rows of one file, with counts of rows and cells that could not be used."""
 
     def __init__(self, path: Path, data: bytes, sought: Sought, layout: Layout) -> None:
         self._path, self._bad_share_max = path, layout.bad_share_max
@@ -96,7 +96,7 @@ class _Rows:
             may_be_damaged=False,
         )
         self.rejected: Counter[str] = Counter()
-        self._first: dict[str, str] = {}  # by what is bad, a channel or the row: where, and why
+        self._first: dict[str, str] = {}  # column or "row" -> place and cause of its first fault
         self._bad: Counter[str] = Counter()
 
     def read(self) -> tuple[Float64, Float32]:
@@ -120,7 +120,7 @@ class _Rows:
         table = self._separated.block(rows)
         if table is None or not self._are_times(table[0]).all():
             table = self._one_by_one(start, rows)
-        with np.errstate(over="ignore"):  # what float32 cannot hold is missing
+        with np.errstate(over="ignore"):  # values outside float32 become missing
             return self._times.scaled(table[0]), table[1].astype(np.float32)
 
     def _one_by_one(self, start: int, rows: Sequence[bytes]) -> tuple[Float64, Float64]:
@@ -145,14 +145,14 @@ class _Rows:
         return np.asarray((times >= self._times.earliest_s) & (times <= TIME_MAX))
 
     def _refuse(self, row: int, cause: str, text: str) -> None:
-        """Count a row that cannot be used, or only in part."""
+        """Count a row that cannot be used, or that can be used only in part."""
         cells = split(text, self._recorded.separator)
         width = len(self._recorded.header)
         if cause == "bad_time" or (cause == "malformed" and len(cells) == width):
             at = self._separated.time_at
             said = self._times.explain(cells[at].strip() if at < len(cells) else "")
         else:
-            said = f"{len(cells)} cells, the header has {width}"
+            said = f"the row has {len(cells)} cells, but the header has {width}"
         self._note("row", row, cause, said)
 
     def _count(self, row: int, read: ReadRow, text: str) -> None:
@@ -162,7 +162,7 @@ class _Rows:
                 self.rejected[cause] += 1
                 continue
             cell = split(text, self._recorded.separator)[self._recorded.header.index(column)]
-            said = f"{column}: {cell.strip()!r} is no number{encoding_hint(cell)}"
+            said = f"{column}: {cell.strip()!r} is not a number{encoding_hint(cell)}"
             self._note(column, row, cause, said)
 
     def _note(self, what: str, row: int, cause: str, said: str) -> None:
@@ -172,15 +172,15 @@ class _Rows:
 
 
 def labels_path(recording: Path) -> Path:
-    """Return where the labels of a recording lie: ``X.labels.csv`` beside ``X.csv``."""
+    """Return the path of a recording's labels: ``X.labels.csv`` beside ``X.csv``."""
     return recording.with_name(recording.stem + LABELS_SUFFIX)
 
 
 def read_labels(path: Path, layout: Layout = LAYOUT) -> list[Label]:
-    """Read the labelled stretches of a recording: columns ``start``, ``end``, ``kind``.
+    """Read the labelled intervals of a recording: columns ``start``, ``end``, ``kind``.
 
     Raises:
-        DataError: unreadable, or a row is no stretch; names file and line.
+        DataError: the file cannot be read, or a row is not an interval; the text has file and line.
 
     """
     try:
@@ -207,7 +207,8 @@ def _cells(path: Path, read: Recorded, columns: Sequence[str]) -> Iterator[tuple
         cells = split(row.decode(errors="replace"), read.separator)
         if len(cells) != len(read.header):
             raise DataError(
-                f"{path}:{number}: {len(cells)} cells, the header has {len(read.header)}"
+                f"{path}:{number}: the row has {len(cells)} cells, but the header has"
+                f" {len(read.header)}"
             )
         yield f"{path}:{number}", [plain(cells[read.header.index(column)]) for column in columns]
 
@@ -220,7 +221,7 @@ def _time(where: str, cell: str, times: Times) -> float:
 
 
 def _drop_out_of_range(values: Float32, channels: Sequence[ColumnTable]) -> int:
-    """Set to missing what a gateway would reject; return how many values that were."""
+    """Set the values that a gateway would reject to missing; return their number."""
     low = np.array([-np.inf if c.low is None else c.low for c in channels], np.float32)
     high = np.array([np.inf if c.high is None else c.high for c in channels], np.float32)
     outside = (values < low) | (values > high)

@@ -1,7 +1,7 @@
-"""ETT, electricity-transformer temperature (Zhou et al., AAAI 2021), and files of its layout.
+"""ETT, electricity transformer temperature (Zhou et al., AAAI 2021), and files of its layout.
 
-A CSV file with ``date`` first and a column per variable, evenly spaced: hourly (ETTh) or every
-15 minutes (ETTm). The dates have no offset from UTC and are taken as UTC.
+A file is CSV, with ``date`` as the first column and a column per variable. Its rows are evenly
+spaced: hourly (ETTh) or every 15 minutes (ETTm). The dates have no offset, and are read as UTC.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from models.messages import Float32, Float64
 from trainer.datasets import number_in, read_bytes, time_in
 
 _TIME, _EXAMPLE = "date", "2016-07-01 00:00:00"
-_UNEVEN_SHARE = 0.01  # of the period; more says that rows are missing or twice
+_UNEVEN_SHARE = 0.01  # of the period; with more, rows are missing or repeated
 
 
 class EttFile(NamedTuple):
-    """The rows of one file, in order and without a gap in time."""
+    """The rows of one file, in order and without gaps in time."""
 
     name: str
     channels: tuple[str, ...]
@@ -36,7 +36,8 @@ def read(path: Path) -> EttFile:
     """Read a file.
 
     Raises:
-        DataError: unreadable, not of this layout, or unevenly spaced; names file, line and column.
+        DataError: the file cannot be read, has another layout, or is unevenly spaced; the text has
+            file, line and column.
 
     """
     data = read_bytes(path)
@@ -47,15 +48,17 @@ def read(path: Path) -> EttFile:
     header = [name.strip() for name in rows[0]] if rows else []
     if len(header) < 2 or header[0] != _TIME or len(set(header)) != len(header):
         raise DataError(
-            f"{path}: the header must be {_TIME!r} and a name for each variable, each once; it is"
-            f" {', '.join(header) or 'empty'}"
+            f"{path}: the header must be {_TIME!r} and a different name for each variable, but it"
+            f" is {', '.join(header) or 'empty'}"
         )
     body = [(f"{path}:{number}", row) for number, row in enumerate(rows[1:], 2) if row]
     if len(body) < 2:
         raise DataError(f"{path}: no rows below the header")
     for where, row in body:
         if len(row) != len(header):
-            raise DataError(f"{where}: {len(row)} cells, the header has {len(header)}")
+            raise DataError(
+                f"{where}: the row has {len(row)} cells, but the header has {len(header)}"
+            )
     times = np.array([time_in(where, _TIME, row[0], _EXAMPLE) for where, row in body])
     values = [
         [number_in(where, name, cell) for name, cell in zip(header[1:], row[1:], strict=True)]
@@ -75,11 +78,11 @@ def _period(path: Path, times: Float64, wheres: list[str]) -> float:
     apart = np.diff(times)
     period = float(np.median(apart))
     if period <= 0:
-        raise DataError(f"{path}: times do not rise")
+        raise DataError(f"{path}: the times do not increase")
     uneven = np.flatnonzero(np.abs(apart - period) > _UNEVEN_SHARE * period)
     if len(uneven):
         raise DataError(
-            f"{wheres[int(uneven[0]) + 1]}: {apart[uneven[0]]:g} s after the row before; the"
-            f" others are {period:g} s apart"
+            f"{wheres[int(uneven[0]) + 1]}: the row is {apart[uneven[0]]:g} s after the row before,"
+            f" but the others are {period:g} s apart"
         )
     return period

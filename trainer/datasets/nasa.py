@@ -1,9 +1,9 @@
 """NASA's telemetry of SMAP and MSL, as published with Telemanom (Hundman et al., KDD 2018).
 
-A channel is two arrays, ``train/ID.npy`` and ``test/ID.npy``, of one row per step: column 0 is
-the telemetry value, the others are commands. There are no times. ``labeled_anomalies.csv``
-gives the anomalous sequences of the test arrays, and the spacecraft of each channel. As
-downloaded, the arrays lie in ``data/`` and the labels beside that folder or in it.
+A channel has two arrays, ``train/ID.npy`` and ``test/ID.npy``, with one row per step. Column 0 is
+the telemetry value, the others are commands. There are no times. ``labeled_anomalies.csv`` lists
+the anomalous sequences of the test arrays, and the spacecraft of each channel. In the download, the
+arrays are in ``data/``, and the labels beside that folder or in it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LABELS_FILE = "labeled_anomalies.csv"
 _COLUMNS = ("chan_id", "spacecraft", "anomaly_sequences")
 
 _MAGIC = b"\x93NUMPY"
-# what numpy's reader raises on damaged files, as found by altering bytes at random
+# the errors of numpy's reader on damaged files, found by altering random bytes
 _DAMAGED = (ValueError, TypeError, SyntaxError, TokenError, MemoryError, OverflowError)
 
 _Index = Annotated[int, Field(strict=True, ge=0)]
@@ -35,14 +35,14 @@ _SEQUENCES = TypeAdapter(list[tuple[_Index, _Index]])
 
 
 class NasaChannel(NamedTuple):
-    """One telemetry channel; a value that is not finite is NaN."""
+    """One telemetry channel; values that are not finite are NaN."""
 
     name: str
     spacecraft: str  # "SMAP" or "MSL"; "" if the label file does not name the channel
     train: Float32  # (n, C) the telemetry value, then the commands
     test: Float32  # (m, C)
-    labels: list[tuple[int, int]]  # rows of test, both ends included; in order, none overlap
-    sha256: str  # of the bytes of the two arrays' files, train first
+    labels: list[tuple[int, int]]  # rows of test, both ends included; in order, not overlapping
+    sha256: str  # of the bytes of both files, train first
 
 
 class _Row(NamedTuple):
@@ -58,7 +58,8 @@ def names(directory: Path) -> list[str]:
     """List the channels that have both arrays: A-1, A-2, A-10.
 
     Raises:
-        DataError: no such folder, or no channels in it; the text has the places searched.
+        DataError: there is no such folder, or it has no channels; the text has the folders
+            searched.
 
     """
     root = _root(directory)
@@ -74,8 +75,8 @@ def read(directory: Path, name: str) -> NasaChannel:
     """Read one channel.
 
     Raises:
-        DataError: a file is missing, is no array of numbers, or does not fit the others, or the
-            channel's labels make no sense; names the file and what is wrong in it.
+        DataError: a file is missing, is not an array of numbers, or does not match the other one,
+            or the channel's labels are invalid; the text has the file and the fault.
 
     """
     known = names(directory)
@@ -87,8 +88,8 @@ def read(directory: Path, name: str) -> NasaChannel:
     train, test = (_array(path, data) for path, data in zip(paths, contents, strict=True))
     if train.shape[1] != test.shape[1]:
         raise DataError(
-            f"{paths[1]}: {test.shape[1]} inputs, but {train.shape[1]} in {paths[0]}; "
-            "both must be of the same channel"
+            f"{paths[1]}: it has {test.shape[1]} inputs, but {paths[0]} has {train.shape[1]}; "
+            "both must belong to the same channel"
         )
     path = _labels_file(directory)
     rows = [row for row in _label_rows(path) if row.name == name]
@@ -103,7 +104,7 @@ def read(directory: Path, name: str) -> NasaChannel:
 
 
 def _root(directory: Path) -> Path:
-    """Return the folder that holds ``train`` and ``test``."""
+    """Return the folder that contains ``train`` and ``test``."""
     if not directory.is_dir():
         raise DataError(f"{directory}: no such folder")
     places = [directory, directory / "data"]
@@ -111,7 +112,7 @@ def _root(directory: Path) -> Path:
         if (place / "train").is_dir() and (place / "test").is_dir():
             return place
     raise DataError(
-        f"{directory}: no folders train and test; looked in {' and '.join(map(str, places))}"
+        f"{directory}: there are no folders train and test in {' or '.join(map(str, places))}"
     )
 
 
@@ -121,8 +122,8 @@ def _labels_file(directory: Path) -> Path:
         if (place / LABELS_FILE).is_file():
             return place / LABELS_FILE
     raise DataError(
-        f"{directory}: no {LABELS_FILE}; looked in {', '.join(map(str, places))}. It is published "
-        "with the arrays, but not inside their archive: put it beside them"
+        f"{directory}: there is no {LABELS_FILE} in {', '.join(map(str, places))}. It is published "
+        "with the arrays, but not in their archive: put it beside them"
     )
 
 
@@ -131,7 +132,7 @@ def _why_unknown(name: str, known: list[str], paths: list[Path]) -> str:
     if not there:
         return f"no channel {name!r}; there are: {', '.join(known)}"
     missing = next(path for path in paths if path not in there)
-    return f"{missing}: missing, though there is {there[0]}; a channel needs both"
+    return f"{missing}: this file is missing, but {there[0]} is there; a channel needs both"
 
 
 def _array(path: Path, data: bytes) -> Float32:
@@ -140,12 +141,12 @@ def _array(path: Path, data: bytes) -> Float32:
     try:
         array: npt.NDArray[Any] = np.load(BytesIO(data), allow_pickle=False)
     except _DAMAGED as error:
-        raise DataError(f"{path}: not a whole array of numbers: {error}") from error
+        raise DataError(f"{path}: not a complete array of numbers: {error}") from error
     if array.dtype.kind not in "fiu":
-        raise DataError(f"{path}: an array of {array.dtype}; it must hold numbers")
+        raise DataError(f"{path}: the array's type is {array.dtype}; it must be numeric")
     if array.ndim != 2 or 0 in array.shape:
-        raise DataError(f"{path}: an array of shape {array.shape}; it must be (steps, inputs)")
-    with np.errstate(over="ignore"):  # what overflows becomes infinite, and then missing
+        raise DataError(f"{path}: the array's shape is {array.shape}; it must be (steps, inputs)")
+    with np.errstate(over="ignore"):  # values that overflow become infinite, and then missing
         values: Float32 = array.astype(np.float32, order="C")
     values[~np.isfinite(values)] = np.nan
     if np.isnan(values[:, 0]).all():
@@ -162,7 +163,9 @@ def _label_rows(path: Path) -> list[_Row]:
     try:
         missing = [column for column in _COLUMNS if column not in (reader.fieldnames or ())]
         if missing:
-            raise DataError(f"{path}: no column {missing[0]!r}; it must have {', '.join(_COLUMNS)}")
+            raise DataError(
+                f"{path}: no column {missing[0]!r}; the columns must be {', '.join(_COLUMNS)}"
+            )
         return [
             _Row(reader.reader.line_num, *((row[column] or "").strip() for column in _COLUMNS))
             for row in reader
@@ -176,13 +179,13 @@ def _spacecraft(path: Path, rows: list[_Row]) -> str:
     if len(found) > 1:
         row = rows[-1]
         raise DataError(
-            f"{path}:{row.line}: {row.name}: more than one spacecraft: {', '.join(found)}"
+            f"{path}:{row.line}: {row.name} has more than one spacecraft: {', '.join(found)}"
         )
     return next(iter(found), "")
 
 
 def _labels(path: Path, rows: list[_Row], steps: int) -> list[tuple[int, int]]:
-    """Return the union of a channel's sequences; what overlaps becomes one."""
+    """Return the union of a channel's sequences; overlapping ones are merged."""
     union: list[tuple[int, int]] = []
     for start, end in sorted(pair for row in rows for pair in _sequences(path, row, steps)):
         if union and start <= union[-1][1]:
@@ -198,8 +201,8 @@ def _sequences(path: Path, row: _Row, steps: int) -> list[tuple[int, int]]:
         sequences = _SEQUENCES.validate_json(row.sequences)
     except ValidationError:
         raise DataError(
-            f"{where}: anomaly_sequences {row.sequences!r} must be [[start, end], …] "
-            "in rows of the test array, from 0"
+            f"{where}: anomaly_sequences is {row.sequences!r}; it must be [[start, end], …], "
+            "rows of the test array, counted from 0"
         ) from None
     for start, end in sequences:
         if start > end:

@@ -1,8 +1,8 @@
 """SKAB, the Skoltech Anomaly Benchmark (Katser & Kozitsin, 2020): a water-circulation test bed.
 
-A file is one experiment at about 1 Hz: ``;``-separated, with eight sensors, ``datetime``, and,
-but for the anomaly-free run, the labels ``anomaly`` and ``changepoint``. The times have no
-offset from UTC and are taken as UTC, which only names them: all that matters is their distance.
+A file is one experiment at about 1 Hz, separated by ``;``. It has eight sensors and ``datetime``,
+and, except in the anomaly-free run, the labels ``anomaly`` and ``changepoint``. The times have no
+offset, and are read as UTC. Only their differences matter.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ANOMALY = "anomaly"
 
 
 class SkabFile(NamedTuple):
-    """One experiment, its rows as they are in the file: times may repeat or step back."""
+    """One experiment, with its rows as in the file; times may repeat or go back."""
 
     name: str  # "valve1/0"
     times: Float64  # (n,) Unix seconds
@@ -50,7 +50,8 @@ def files(directory: Path) -> list[Path]:
     """List the labelled files: other/1, …, valve1/0, valve1/1, …, valve1/10, valve2/0, ….
 
     Raises:
-        DataError: no such folder, or no labelled files in it; the text has the places searched.
+        DataError: there is no such folder, or it has no labelled files; the text has the folders
+            searched.
 
     """
     if not directory.is_dir():
@@ -61,8 +62,8 @@ def files(directory: Path) -> list[Path]:
         if found:
             return sorted(found, key=lambda path: natural_order(_name(path)))
     raise DataError(
-        f"{directory}: no CSV files in {', '.join(LABELLED_FOLDERS)}; "
-        f"looked in {' and '.join(map(str, places))}"
+        f"{directory}: there are no CSV files in {', '.join(LABELLED_FOLDERS)} "
+        f"of {' or '.join(map(str, places))}"
     )
 
 
@@ -70,7 +71,7 @@ def read(path: Path) -> SkabFile:
     """Read one experiment, with its labels if it has any.
 
     Raises:
-        DataError: unreadable, a column is missing, or a cell is not what its column holds; names
+        DataError: the file cannot be read, a column is missing, or a cell is invalid; the text has
             file, line and column.
 
     """
@@ -86,8 +87,8 @@ def read(path: Path) -> SkabFile:
         values.append([number_in(row.where, *named) for named in zip(CHANNELS, cells, strict=True)])
         if label is not None:
             anomaly.append(_flag(row, row.cells[label]))
-    if np.isnan(values).all():  # of no values, too
-        raise DataError(f"{path}: no values below the header")
+    if np.isnan(values).all():  # true without values, too
+        raise DataError(f"{path}: it has no values below the header")
     return SkabFile(
         _name(path),
         np.array(times, np.float64),
@@ -108,7 +109,7 @@ def _name(path: Path) -> str:
 
 
 def _rows(path: Path, data: bytes) -> Iterator[_Row]:
-    """Yield the header, then every row that is not empty, all as long as the header."""
+    """Yield the header, then every row that is not empty; all have the header's length."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -122,7 +123,9 @@ def _rows(path: Path, data: bytes) -> Iterator[_Row]:
             if len(cells) == len(header):
                 yield _Row(where, cells)
             elif cells:
-                raise DataError(f"{where}: {len(cells)} cells, the header has {len(header)}")
+                raise DataError(
+                    f"{where}: the row has {len(cells)} cells, but the header has {len(header)}"
+                )
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from error
 

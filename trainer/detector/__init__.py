@@ -1,4 +1,4 @@
-"""The detector: its network fitted, exported, quantized and calibrated.
+"""Builds the detector: fits, exports, quantizes and calibrates its network.
 
 prepared parts ─fit─> network ─export─> .tflite ─quantize, parity─> candidate ─calibrate─> tail
 """

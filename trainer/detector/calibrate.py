@@ -1,12 +1,13 @@
-"""Sets what is left to set once the network is there, on held-out normal data only.
+"""Calibrates a trained network on held-out normal data: thresholds, lower limits and the tail.
 
-The least threshold of each error row is a margin over the largest smoothed error that the
-calibration part shows: through the deployed code, on the network as it ships. What a machine
-did in hours of normal operation never raises an alarm, and the margin covers what it did not
-happen to do in them. However well a channel is forecast, a deviation far below its normal
-spread is of no meaning to the machine, nor is one that a few ordinary changes at another moment
-than expected explain: a network that learnt its recordings by heart shows no such errors in
-them, and makes them ever after.
+The least threshold of each error row is a margin over the largest smoothed error in the calibration
+part, computed by the deployed code with the network that ships. So nothing that the machine did in
+these hours of normal operation raises an alarm, and the margin covers what it happened not to do.
+
+Two more minima apply, however well the network predicts a channel. A deviation far below the
+channel's normal spread means nothing for the machine. A deviation may also come from a few ordinary
+changes that happen earlier or later than predicted. A network that has memorized its recordings
+shows no such errors in them, but makes them ever after.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from trainer.config import CalibrateTable
 from trainer.detector import score_tail
 from trainer.seal import assemble
 
-KNOWN_SAMPLES = 100  # calm after the warm-up, as many disturbed, as many calm
+KNOWN_SAMPLES = 100  # calm samples after the warm-up, then as many disturbed, then as many calm
 DISTURBANCE = np.float32(6.0)  # in units of the channels' scales
 
 
@@ -44,9 +45,9 @@ def calibrated(
 
     Args:
         draft: the manifest; its own limits are replaced.
-        parts: of the bundle, with the network.
-        train: the training part, for the largest changes in normal operation.
-        samples: the calibration part, which the network was not trained on.
+        parts: the parts of the bundle, with the network.
+        train: the training part; it shows the largest changes in normal operation.
+        samples: the calibration part, on which the network was not trained.
         settings: the margins.
 
     Raises:
@@ -68,7 +69,7 @@ def calibrated(
 
 
 class _Replay:
-    """Scores the calibration part; the network is warm where it goes on from the training part."""
+    """Scores the calibration part; the end of the training part warms up the network before."""
 
     def __init__(self, draft: TelemanomManifest, train: Samples, samples: Samples) -> None:
         spans = draft.smoothing.spans_samples
@@ -96,7 +97,7 @@ def _check_known(manifest: TelemanomManifest, smoothed: Float32) -> None:
 def smoothed_changes(manifest: TelemanomManifest, samples: Samples) -> Float32:
     """Return the largest smoothed change from sample to sample of each error row, scaled, (R,).
 
-    It is the smoothed error of a prediction that repeats the last value.
+    This is the smoothed error of a prediction that repeats the last value.
     """
     scored = manifest.scored
     scale = np.array([manifest.channels[position].scale for position in scored], np.float32)
@@ -110,10 +111,10 @@ def smoothed_changes(manifest: TelemanomManifest, samples: Samples) -> Float32:
 def floors(
     manifest: TelemanomManifest, smoothed: Float32, changes: Float32, settings: CalibrateTable
 ) -> list[float]:
-    """Return the least threshold of each error row, in scaled units: the largest of three.
+    """Return the least threshold of each error row, in scaled units: the largest of three minima.
 
-    ``smoothed`` (n, R) are the errors of the calibration part, ``changes`` (R,) the largest
-    smoothed changes of normal operation.
+    ``smoothed`` (n, R) are the errors of the calibration part. ``changes`` (R,) are the largest
+    smoothed changes in normal operation.
     """
     per_span = settings.floor_changes or [0.0] * len(manifest.smoothing.spans_samples)
     per_row = np.repeat(per_span, manifest.prediction_size)
@@ -123,7 +124,7 @@ def floors(
 
 
 def calm(manifest: TelemanomManifest, smoothed: Float32, settings: CalibrateTable) -> list[float]:
-    """Return the lower limit of each error row; 0, no limit, for all but the longest span."""
+    """Return the lower limit of each error row; only the longest span has one, others have 0."""
     spans = manifest.smoothing.spans_samples
     longest = np.repeat(np.array(spans) == max(spans), manifest.prediction_size)
     least = np.nanmin(smoothed, axis=0) / settings.calm_margin
@@ -133,11 +134,12 @@ def calm(manifest: TelemanomManifest, smoothed: Float32, settings: CalibrateTabl
 def known_answers(bundle: Bundle, samples: Samples) -> bytes:
     """Return the known answers of a calibrated bundle, recorded on some of ``samples``.
 
-    Normal samples come first, then every other channel swings for a while, then normal samples
-    follow. An event opens, far above its threshold on any machine. Too few samples are repeated.
+    Normal samples come first, then every other scored channel swings for a while, then normal
+    samples follow. The swing opens an event far above the threshold, so it opens on any machine. If
+    there are too few samples, they are repeated.
 
     Raises:
-        DataError: no event opens: the thresholds are too high.
+        DataError: no event opens, because the thresholds are too high.
 
     """
     manifest = bundle.telemanom
@@ -155,7 +157,7 @@ def known_answers(bundle: Bundle, samples: Samples) -> bytes:
     if not any(event.kind == "anomaly" for event in result.events):
         raise DataError(
             "the known answers raise no event: the calibration part differs so much from the"
-            f" training part that a swing by {DISTURBANCE:g} scales is not found: check the"
-            " recordings"
+            f" training part that the bundle does not detect a swing by {DISTURBANCE:g} scales;"
+            " check the recordings"
         )
     return with_features(recorded(disturbed, result), manifest)

@@ -1,12 +1,12 @@
-"""From trained weights to the ``.tflite`` that gateways run.
+"""Converts trained weights to the ``.tflite`` file that gateways run.
 
 - ``float16``: weights as 16-bit floats.
-- ``dynamic-range-int8``: weights of at least 1,024 elements as 8-bit integers; activations and
-  the memory stay floats.
-- ``int8``: activations and memory as 8-bit integers too.
-- ``int16x8``: 8-bit weights, activations and memory as 16-bit integers.
+- ``dynamic-range-int8``: tensors of at least 1,024 weights as 8-bit integers; activations and state
+  stay floats.
+- ``int8``: activations and state as 8-bit integers, too.
+- ``int16x8``: weights as 8-bit integers, activations and state as 16-bit integers.
 
-Which one ships is decided by evidence; see ``trainer.detector.quantize``.
+``trainer.detector.quantize`` measures all of them, and chooses the one that ships.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from trainer.config import Quantization
 from trainer.detector.networks import Architecture, copy_weights, step_network
 from trainer.quiet import quiet
 
-REPRESENTATIVE_SAMPLES = 200  # that the ranges of activations are set by
+REPRESENTATIVE_SAMPLES = 200  # they set the ranges of the activations
 
 
 class Exported(NamedTuple):
     """The same network in several forms."""
 
     networks: dict[Quantization, bytes]  # float32 is always there
-    refused: dict[Quantization, str]  # what did not convert, and why
+    refused: dict[Quantization, str]  # the forms that failed to convert, with the reason
 
 
 class Contents(NamedTuple):
     """The operators and weights of a ``.tflite`` file."""
 
-    operators: list[str]  # builtin operators by name; a custom one would not load on a gateway
+    operators: list[str]  # names of builtin operators; a gateway could not load a custom one
     integer_weights: int  # elements stored as 8-bit integers
     float_weights: int  # elements stored as 32-bit floats
 
@@ -47,16 +47,16 @@ class Contents(NamedTuple):
 def export(
     network: Any, architecture: Architecture, quantizations: Sequence[Quantization], inputs: Float32
 ) -> Exported:
-    """Convert a trained sequence network to its one-step form, quantized and not.
+    """Convert a trained sequence network to its one-step form, in float32 and quantized.
 
     The signature ``serving_default`` names the tensors ``sample``, ``state``, ``prediction`` and
-    ``next_state``; the batch axis is open, and all four are float32 in every form.
+    ``next_state``. Their batch axis is open, and all four are float32 in every form.
 
     Args:
         network: see ``networks.sequence_network``.
         architecture: of the network.
-        quantizations: the forms wanted beside float32.
-        inputs: (n, C) scaled and clipped samples, to calibrate the ranges of activations.
+        quantizations: the wanted forms besides float32.
+        inputs: (n, C) scaled and clipped samples that calibrate the ranges of activations.
 
     """
     step = step_network(architecture)
@@ -71,7 +71,7 @@ def in_every_form(
     quantizations: Sequence[Quantization],
     seen: Callable[[], Iterator[dict[str, Float32]]],
 ) -> Exported:
-    """Convert a Keras network, of which ``floating`` is the float32 form, to the forms wanted."""
+    """Convert a Keras network to the wanted forms; ``floating`` is its float32 form."""
     networks: dict[Quantization, bytes] = {"float32": floating}
     refused: dict[Quantization, str] = {}
     for quantization in [one for one in quantizations if one not in networks]:
@@ -83,7 +83,7 @@ def in_every_form(
 
 
 class _Representative:
-    """Samples with the states that the network is in when it meets them."""
+    """Samples with the network's state before each of them."""
 
     def __init__(self, floating: bytes, inputs: Float32) -> None:
         self._floating, self._inputs = floating, inputs[-REPRESENTATIVE_SAMPLES:]
@@ -99,7 +99,7 @@ class _Representative:
 def zero_network(channels: int, scored: Sequence[int]) -> bytes:
     """Return a one-step network, in the form of ``export``, whose prediction is always zero.
 
-    It has one head and one cell. It is for predictors that are not trained.
+    It has one head and one cell. Use it for predictors without training.
     """
     step = step_network(Architecture(channels, tuple(scored), layers=(1,), heads=("value",)))
     step.set_weights([np.zeros_like(weights) for weights in step.get_weights()])
@@ -107,7 +107,7 @@ def zero_network(channels: int, scored: Sequence[int]) -> bytes:
 
 
 def contents(model: bytes) -> Contents:
-    """Read operators and weights out of a ``.tflite``."""
+    """Return the operators and the number of weights of a ``.tflite`` file."""
     parsed = schema.ModelT.InitFromPackedBuf(model, 0)
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
     operators = sorted({names[code.builtinCode] for code in parsed.operatorCodes})
@@ -127,7 +127,7 @@ def convert(
     quantization: Quantization,
     seen: Callable[[], Iterator[dict[str, Float32]]] | None = None,
 ) -> bytes:
-    """Return a Keras network as ``.tflite``; ``seen`` yields inputs as it will meet them."""
+    """Return a Keras network as ``.tflite``; ``seen`` yields representative inputs."""
     converter = tf.lite.TFLiteConverter.from_keras_model(network)
     operators = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if quantization != "float32":
@@ -142,7 +142,7 @@ def convert(
     # per-channel scales of dense layers need an operator version that tflite-runtime 2.14 lacks
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that its own interpreter is deprecated
+        warnings.simplefilter("ignore", UserWarning)  # TensorFlow's interpreter is deprecated
         model: bytes = converter.convert()
     return model
 

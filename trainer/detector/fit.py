@@ -1,9 +1,9 @@
-"""Training many-to-many: a loss at every sample, on chunks cut out of the whole recordings.
+"""Trains a network many-to-many: every sample has a loss.
 
-Every unbroken stretch of a recording is cut into chunks of equal length. Side by side, many
-lanes go through consecutive chunks; the network's memory is carried from chunk to chunk as it
-is on a gateway, only the gradient is cut. Where a lane enters a new stretch the memory starts
-from nothing, and the first samples, the warm-up, count for nothing, as on a gateway.
+Every stretch of a recording without gaps is cut into chunks of equal length. A batch has several
+lanes, and each lane goes through consecutive chunks. As on a gateway, the network keeps its state
+from chunk to chunk; only the gradient stops there (truncated backpropagation through time). When a
+lane enters a new stretch, the state starts at zero, and the warm-up samples do not count.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from trainer.detector.networks import Architecture, sequence_network
 from trainer.prepare import Series
 from trainer.quiet import quiet
 
-LANE_CHUNKS_MIN = 16  # with less data, fewer lanes: an epoch must not be one step
-ROW_WEIGHT_MAX = 20.0  # of the quietest channel, relative to the liveliest
+LANE_CHUNKS_MIN = 16  # with less data there are fewer lanes, so that an epoch has several steps
+ROW_WEIGHT_MAX = 20.0  # weight of the quietest channel relative to the liveliest
 
 
-_TINY = 1e-9  # where no channel moves at all
+_TINY = 1e-9  # avoids a division by zero if no channel changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ class Chunk(NamedTuple):
     """One chunk of every lane; ``B`` lanes of ``T`` samples."""
 
     inputs: Float32  # (B, T, C)
-    targets: Float32  # (B, T, P), 0 where there is none
-    weight: Float32  # (B, T, P), 0 where nothing is to be learnt
-    carried: Float32  # (B, 1), 0 where the memory starts from nothing
+    targets: Float32  # (B, T, P), 0 where missing
+    weight: Float32  # (B, T, P), 0 where the error does not count
+    carried: Float32  # (B, 1), 0 where the state starts at zero
 
 
 def fit(
@@ -69,11 +69,11 @@ def fit(
     """Train a network; the same seed, data and software give the same network.
 
     Args:
-        architecture: what to train.
+        architecture: sizes of the network.
         training: sequences without gaps.
         validation: sequences without gaps; their loss decides when to stop.
-        settings: of the training.
-        warm_up: samples after a start that do not count in the loss.
+        settings: the settings ``[fit]``.
+        warm_up: number of samples after a start that do not count in the loss.
         on_epoch: called after each epoch.
 
     Raises:
@@ -86,7 +86,7 @@ def fit(
     whole = settings.model_copy(update={"chunk_samples": min(settings.chunk_samples, longest)})
     train, check = Chunks(training, settings, warm_up), Chunks(validation, whole, warm_up)
     weights = _row_weights(training, architecture)
-    with quiet():  # the first operation looks for accelerators, and complains
+    with quiet():  # the first operation searches for accelerators, and logs warnings
         learner = _Learner(architecture, settings, weights, train.steps)
     random = np.random.default_rng(settings.seed)
     epochs: list[Epoch] = []
@@ -96,7 +96,7 @@ def fit(
         loss = learner.learn(train.cut(int(random.integers(settings.chunk_samples))))
         judged = learner.judge(check.cut(0))
         if not np.isfinite(loss + judged):
-            raise DataError(f"the loss is not finite in epoch {number}: lower fit.learning_rate")
+            raise DataError(f"the loss of epoch {number} is not finite: lower fit.learning_rate")
         improved = judged < best
         if improved:
             best, kept = judged, learner.network.get_weights()
@@ -109,7 +109,7 @@ def fit(
 
 
 def _row_weights(stretches: Sequence[Series], architecture: Architecture) -> Float32:
-    """Return the weight (P,) of each error row: 1 / the error of repeating the last value.
+    """Return the weight (P,) of each error row: the inverse error of repeating the last value.
 
     Without weights a noisy channel would dominate the loss.
     """
@@ -121,7 +121,7 @@ def _row_weights(stretches: Sequence[Series], architecture: Architecture) -> Flo
 
 
 class Chunks:
-    """The chunks of some stretches, in lanes."""
+    """The chunks of stretches without gaps, arranged in lanes."""
 
     def __init__(self, stretches: Sequence[Series], settings: FitTable, warm_up: int) -> None:
         self._size = settings.chunk_samples
@@ -135,12 +135,12 @@ class Chunks:
         self.steps = self._lanes(0)[0].shape[1]
 
     def cut(self, offset: int) -> Iterator[Chunk]:
-        """Yield one chunk of every lane at a time, the first cut ``offset`` samples late."""
+        """Yield one chunk of every lane at a time; stretches begin ``offset`` samples late."""
         lanes, since = self._lanes(offset)
         for column in range(lanes.shape[1]):
             rows = lanes[:, column, None] + np.arange(self._size)
             age = since[:, column, None] + np.arange(self._size)
-            # a lane starts from nothing in its first column, wherever in the stretch that is
+            # in its first column a lane starts at zero, even in the middle of a stretch
             age = np.minimum(age, column * self._size + np.arange(self._size))
             yield Chunk(
                 self._inputs[rows],
@@ -150,7 +150,7 @@ class Chunks:
             )
 
     def _lanes(self, offset: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Return each chunk's first row and how far into its stretch that is, both (B, chunks)."""
+        """Return each chunk's first row, and its position in its stretch, both (B, chunks)."""
         starts: list[int] = []
         since: list[int] = []
         begin = 0
@@ -162,7 +162,7 @@ class Chunks:
             begin += length
         if not starts:
             raise DataError(
-                f"there is no stretch of {self._size} samples without a gap: lower"
+                f"the recordings have no stretch of {self._size} samples without a gap: lower"
                 " fit.chunk_samples, or record without interruptions"
             )
         lanes = max(1, min(self._batch, len(starts) // LANE_CHUNKS_MIN))
@@ -181,7 +181,7 @@ _LOSSES = {"absolute": tf.abs, "squared": tf.square, "huber": _huber}
 
 
 class _Learner:
-    """A network with its optimizer and its memory of each lane."""
+    """A network with its optimizer and its loss."""
 
     def __init__(
         self, architecture: Architecture, settings: FitTable, row_weights: Float32, steps: int
@@ -203,11 +203,11 @@ class _Learner:
         self._judge = tf.function(self._judge_chunk, jit_compile=True)
 
     def learn(self, chunks: Iterator[Chunk]) -> float:
-        """Go through the chunks once, learning; return the mean loss."""
+        """Train on the chunks once; return the mean loss."""
         return self._through(chunks, self._learn)
 
     def judge(self, chunks: Iterator[Chunk]) -> float:
-        """Go through the chunks once; return the mean loss."""
+        """Evaluate the chunks once; return the mean loss."""
         return self._through(chunks, self._judge)
 
     def _through(self, chunks: Iterator[Chunk], step: Any) -> float:
@@ -231,9 +231,9 @@ class _Learner:
         return self._loss(chunk, state, training=False)
 
     def _loss(self, chunk: Chunk, state: Any, training: bool) -> tuple[Any, Any]:
-        """Return the mean loss of the errors that count.
+        """Return the mean loss of the errors that count, and the state after the chunk.
 
-        Absolute errors are what is scored, and no outlier dominates them.
+        The default loss, absolute, is the error that is scored, and outliers do not dominate it.
         """
         inputs, targets, weight, carried = chunk
         predictions, state = self.network([inputs, state * carried], training=training)

@@ -1,8 +1,8 @@
-"""The Keras architectures: the sequence form that is trained, the one-step form that runs.
+"""The Keras architectures: the sequence form for training, and the one-step form for gateways.
 
-Both hold the same weights. The sequence form steps through whole chunks in one call, which is
-what makes training fast; the one-step form takes its memory as an input and returns it, which
-makes each sample cost the same on a gateway for as long as it runs.
+Both have the same weights. The sequence form runs through whole chunks in one call, which makes
+training fast. The one-step form takes its state as an input and returns it, so on a gateway each
+sample has the same cost, however long the gateway runs.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from models.messages import Float32
 class Architecture:
     """Sizes of a recurrent forecaster of the next sample."""
 
-    channels: int  # that the network sees
-    scored: tuple[int, ...]  # positions of those that it predicts
+    channels: int  # number of input channels
+    scored: tuple[int, ...]  # positions of the channels that it predicts
     layers: tuple[int, ...]  # cells per LSTM layer
     heads: tuple[Head, ...]
-    dropout: float = 0.0  # between layers, while training
+    dropout: float = 0.0  # between layers, in training only
 
     @property
     def state_size(self) -> int:
-        """Floats of memory per stream: h and c of each layer."""
+        """Floats of state per stream: h and c of each layer."""
         return 2 * sum(self.layers)
 
     @property
@@ -40,9 +40,9 @@ class Architecture:
 
 
 def sequence_network(architecture: Architecture) -> Any:
-    """Return the form that is trained: ``samples (B, T, C), state (B, S) -> (B, T, P), (B, S)``.
+    """Return the form for training: ``samples (B, T, C), state (B, S) -> (B, T, P), (B, S)``.
 
-    ``state`` is laid out [h1, c1, h2, c2, …], as in the one-step form.
+    The layout of ``state`` is [h1, c1, h2, c2, …], as in the one-step form.
     """
     samples = keras.Input((None, architecture.channels), name="samples")
     state = keras.Input((architecture.state_size,), name="state")
@@ -60,14 +60,14 @@ def sequence_network(architecture: Architecture) -> Any:
 
 
 def step_network(architecture: Architecture) -> Any:
-    """Return the form that runs: ``sample (B, C), state (B, S) -> prediction (B, P), (B, S)``.
+    """Return the form for gateways: ``sample (B, C), state (B, S) -> prediction (B, P), (B, S)``.
 
-    It is built of dense layers and gates. A Keras LSTM would add a loop or its fused operator, and
-    neither converts to quantized built-in operators of every runtime.
+    It consists of dense layers and gates. A Keras LSTM would add a loop or a fused operator, and
+    neither converts to builtin operators that every runtime has in quantized form.
 
-    What touches the sample and the prediction is cut into small matrices, one per gate and one
-    per head: quantization leaves those of fewer than 1,024 elements floats, which takes away
-    two thirds of its error (measured) and costs a few kilobytes.
+    The layers next to the sample and the prediction are split into small matrices, one per gate and
+    one per head. Quantization keeps matrices of fewer than 1,024 elements in floats. This removes
+    two thirds of its error (measured), and costs a few kilobytes.
     """
     sample = keras.Input((architecture.channels,), name="sample")
     state = keras.Input((architecture.state_size,), name="state")
@@ -86,7 +86,7 @@ def step_network(architecture: Architecture) -> Any:
 
 
 def copy_weights(sequence: Any, step: Any, architecture: Architecture) -> None:
-    """Give the one-step form the weights of the trained sequence form."""
+    """Copy the weights of the trained sequence form to the one-step form."""
     for number in range(len(architecture.layers)):
         kernel, recurrent, bias = sequence.get_layer(_cell(number)).get_weights()
         _set_columns(step, _gate_names(number), kernel, bias)
@@ -95,7 +95,7 @@ def copy_weights(sequence: Any, step: Any, architecture: Architecture) -> None:
 
 
 def _set_columns(step: Any, names: Sequence[str], kernel: Float32, bias: Float32) -> None:
-    """Give each of the dense layers its share of the columns."""
+    """Set each of the dense layers to its share of the columns."""
     shares = np.split(kernel, len(names), axis=1), np.split(bias, len(names))
     for name, *weights in zip(names, *shares, strict=True):
         step.get_layer(name).set_weights(weights)
@@ -118,7 +118,7 @@ def _gate_names(number: int) -> list[str]:
 
 
 def _memories(architecture: Architecture, state: Any) -> list[tuple[int, list[Any]]]:
-    """Return the size of each layer with its h and c, cut out of the state."""
+    """Return the size of each layer with its h and c, which are slices of the state."""
     memories, begin = [], 0
     for size in architecture.layers:
         middle, end = begin + size, begin + 2 * size

@@ -1,8 +1,8 @@
-"""Does the network that ships score as the trained one does, on every interpreter at hand?
+"""Checks that the network that ships has the scores of the trained one, on every interpreter.
 
-The quantized network is compared with the float one, both on LiteRT; then each with itself under
-``tflite-runtime``, which cannot be installed next to TensorFlow and runs in a Python of its own
-(``python -m trainer.detector.parity`` there; it needs ``models`` and its dependencies only).
+The quantized network is compared with the float one, both on LiteRT. Then each of them is compared
+with itself on ``tflite-runtime``. That cannot be installed beside TensorFlow, so it runs in another
+Python, as ``python -m trainer.detector.parity``, and needs only ``models`` and its dependencies.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ REPLAY_TIMEOUT_S = 600
 class Replayed(NamedTuple):
     """The results of one network on one interpreter, for some recordings."""
 
-    network: str  # float, or how it is quantized
-    runtime: str  # name and version
+    network: str  # "float", or its quantization
+    runtime: str  # name and version of the interpreter
     scores: list[Float32]  # (n,) of each recording
     events: list[list[str]]  # kind, state and time of each, in order, of each recording
 
 
 class Agreement(NamedTuple):
-    """The changes that quantization or another interpreter causes.
+    """The changes of scores by quantization or by another interpreter.
 
-    A difference is the largest |a - b| / (1 + |b|) of a score, in normal operation. While an event
-    is open, the dynamic threshold amplifies the smallest difference.
+    A difference is the largest |a - b| / (1 + |b|) of a score. Normal operation and faults have
+    their own: while an event is open, the dynamic threshold amplifies the smallest difference.
     """
 
     change: Literal["quantization", "interpreter"]
@@ -60,10 +60,10 @@ def compare(
     """Replay recordings on both networks and every interpreter.
 
     Args:
-        bundle: sealed, with the network that ships; a forecaster in it is left out.
+        bundle: the sealed bundle with the network that ships; its forecaster is not used.
         floating: the same network, not quantized.
-        recordings: to replay, each from a fresh state; the first is of normal operation.
-        tflite_python: a Python with ``tflite-runtime``; None where there is none.
+        recordings: each is replayed from a fresh state; the first is of normal operation.
+        tflite_python: a Python with ``tflite-runtime``; None if there is none.
 
     Raises:
         DataError: ``tflite_python`` cannot replay; the text has its output.
@@ -82,7 +82,7 @@ def compare(
 
 
 def _detector(bundle: Bundle, network: bytes) -> Bundle:
-    """Return the bundle with this network and without a forecaster, which gives no score."""
+    """Return the bundle with this network and without its forecaster, which makes no scores."""
     manifest = bundle.telemanom.model_copy(update={"forecaster": None})
     parts = {name: data for name, data in bundle.parts.items() if name != FORECASTER}
     return assemble(manifest, parts | {NETWORK: network})
@@ -124,7 +124,7 @@ def agreement(
 
 
 def largest_change(scores: Float32, reference: Float32) -> float:
-    """Return the largest |a - b| / (1 + |b|); 0 where there is nothing to compare."""
+    """Return the largest |a - b| / (1 + |b|); 0 if there is nothing to compare."""
     return float(np.nanmax(np.abs(scores - reference) / (1 + np.abs(reference)), initial=0.0))
 
 
@@ -134,7 +134,7 @@ def replay_elsewhere(
     """Do as ``replay`` does, in a process of another Python.
 
     Raises:
-        DataError: it cannot; the text has its output.
+        DataError: that Python cannot replay; the text has its output.
 
     """
     with tempfile.TemporaryDirectory() as directory:
@@ -153,10 +153,10 @@ def replay_elsewhere(
 
 
 def check_python(python: Path) -> None:
-    """Refuse a Python that cannot replay, before anything is trained.
+    """Refuse a Python that cannot replay, before the training.
 
     Raises:
-        DataError: it cannot; the text has its output.
+        DataError: that Python cannot replay; the text has its output.
 
     """
     run_elsewhere(python, "trainer.detector.parity", "tflite")
@@ -166,12 +166,12 @@ def run_elsewhere(python: Path, module: str, *arguments: str) -> None:
     """Run a module of this package in another Python.
 
     Raises:
-        DataError: it fails; the text has its output.
+        DataError: the module fails; the text has its output.
 
     """
     path = str(Path(__file__).resolve().parent.parent)
     try:
-        subprocess.run(  # noqa: S603  whoever trains names this Python
+        subprocess.run(  # noqa: S603  the person who trains names this Python
             [str(python), "-m", module, *arguments],
             env=os.environ | {"PYTHONPATH": path},
             capture_output=True,
@@ -186,7 +186,7 @@ def run_elsewhere(python: Path, module: str, *arguments: str) -> None:
 
 
 def _main(runtime: Runtime, sealed: str, given: str, gotten: str) -> None:
-    """Be the other Python: replay there and leave the scores in a file."""
+    """Run in the other Python: replay, and write the scores to a file."""
     with np.load(given) as arrays:
         recordings = [
             Samples(arrays[f"times_{i}"], arrays[f"values_{i}"]) for i in range(len(arrays) // 2)

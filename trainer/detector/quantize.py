@@ -1,8 +1,8 @@
-"""Chooses the form of a network that ships: the smallest that scores as the float one does.
+"""Chooses the form of the network that ships: the smallest one with the float network's scores.
 
-Judged on the calibration part, as it is and with disturbances put in, so that there are events to
-compare; through the deployed code, on every interpreter at hand. Limits are the float network's
-for all: what differs then is the network alone.
+Every form scores the calibration part, unchanged and with disturbances, so that there are events to
+compare. The deployed code does this on every available interpreter. All forms use the thresholds of
+the float network, so only the network differs.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from trainer.seal import assemble
 
 DISTURBANCE = np.float32(6.0)  # in units of the channels' scales
 DISTURBED_SAMPLES = 60
-GATE_SAMPLES_MAX = 20_000  # of normal operation; more would only take longer
+GATE_SAMPLES_MAX = 20_000  # samples of normal operation; more would only take longer
 TIMED_STEPS = 500
-TIME_RESOLUTION_S = 0.002  # times of events are compared as text in milliseconds
+TIME_RESOLUTION_S = 0.002  # because the compared times of events are texts in milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class DetectorTrial:
     """One form of the network and the result of its checks."""
 
     quantization: Quantization
-    size_bytes: int | None  # None: there is no such file
-    step_us: float | None  # one sample of one stream, on LiteRT on this machine
-    change: float | None  # largest of a score in normal operation, against float32
-    interpreter_change: float | None  # the same between interpreters; None: one was tried
+    size_bytes: int | None  # of the file; None: the network did not convert
+    step_us: float | None  # time of one sample of one stream, on LiteRT on this machine
+    change: float | None  # the largest change of a score in normal operation, against float32
+    interpreter_change: float | None  # the same between interpreters; None: only one was tried
     events: str  # "SAME of ALL", or ""
     passed: bool
-    reason: str  # why not
+    reason: str  # why it failed, or ""
 
     def as_json(self) -> dict[str, Any]:
         """Return it for the metrics."""
@@ -62,9 +62,9 @@ def choose(
 
     Args:
         floating: the calibrated bundle with the float32 network.
-        networks: the ``.tflite`` file of each form, with float32.
+        networks: the ``.tflite`` file of each form, including float32.
         refused: the reason for each form that cannot be converted.
-        parts: training and calibration part.
+        parts: the training and calibration parts.
         settings: the tolerances.
         tflite_python: a Python with ``tflite-runtime``; None: there is none.
 
@@ -72,7 +72,7 @@ def choose(
     gate = _Gate(floating, recordings(floating.telemanom, parts), settings, tflite_python)
     trials = [gate.trial(name, network) for name, network in networks.items()]
     trials += [_missing(name, f"does not convert: {reason}") for name, reason in refused.items()]
-    # float32 is what the others are compared with: it ships if none of them passes
+    # float32 is the reference; it ships if no other form passes
     chosen = min(
         (trial for trial in trials if trial.passed and trial.size_bytes is not None),
         key=lambda trial: trial.size_bytes or 0,
@@ -82,9 +82,9 @@ def choose(
 
 
 def recordings(manifest: TelemanomManifest, parts: Parts) -> list[Samples]:
-    """Return the calibration part, as it is and disturbed, after what makes the network warm.
+    """Return the calibration part, unchanged and disturbed, both after samples for the warm-up.
 
-    Of a long part its end is enough.
+    For a long part, this uses only the end.
     """
     before = manifest.sampling.warm_up_samples + manifest.threshold.settle_samples
     train, part = parts.train, parts.calibrate
@@ -95,7 +95,7 @@ def recordings(manifest: TelemanomManifest, parts: Parts) -> list[Samples]:
 
 
 def _disturbed(manifest: TelemanomManifest, values: Float32, count: int) -> Float32:
-    """Lift, drop, swing and freeze scored channels within the last ``count`` samples."""
+    """Raise, lower, swing and freeze scored channels in the last ``count`` samples."""
     changed = values.copy()
     scored, length = manifest.scored, min(DISTURBED_SAMPLES, count // 8)
     size = DISTURBANCE * np.array([channel.scale for channel in manifest.channels], np.float32)
@@ -110,7 +110,7 @@ def _disturbed(manifest: TelemanomManifest, values: Float32, count: int) -> Floa
 
 
 class _Gate:
-    """Replays one form after the other and compares it with float32."""
+    """Replays one form after another, and compares each with float32."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class _Gate:
         self._reference = replay("float32", floating, given, "litert")
 
     def trial(self, name: Quantization, network: bytes) -> DetectorTrial:
-        """Put one form through the gate."""
+        """Check one form."""
         bundle = assemble(self._floating.telemanom, dict(self._floating.parts) | {NETWORK: network})
         try:
             here = replay(name, bundle, self._given, "litert")
@@ -163,7 +163,7 @@ class _Gate:
         )
 
     def _same(self, run: Replayed) -> int:
-        """How many transitions of events are the same within the tolerance, in all recordings."""
+        """Return how many event transitions match within the tolerance, over all recordings."""
         within = self._settings.event_tolerance_samples * self._floating.manifest.sampling.period_s
         return sum(
             same_events(ours, theirs, within)
@@ -172,7 +172,7 @@ class _Gate:
 
 
 def same_events(ours: Sequence[str], theirs: Sequence[str], within_s: float) -> int:
-    """Count what both have in the same order at the same time; none, if one has more of them."""
+    """Count the equal transitions at the same position and time; 0 if the numbers differ."""
     if len(ours) != len(theirs):
         return 0
     pairs = [(a.split(), b.split()) for a, b in zip(ours, theirs, strict=True)]
@@ -188,7 +188,7 @@ def _step_us(network: bytes) -> float:
     step = StepNetwork(network, "litert")
     samples = np.zeros((TIMED_STEPS, 1, step.sample_size), np.float32)
     state = np.zeros((1, step.state_size), np.float32)
-    step.run(samples, state)  # the first call prepares
+    step.run(samples, state)  # the first call is slower
     began = time.perf_counter()
     step.run(samples, state)
     return round((time.perf_counter() - began) / TIMED_STEPS * 1e6, 2)

@@ -1,4 +1,4 @@
-"""Fits the extreme-value tail of the score to held-out normal operation, and checks the fit."""
+"""Fits the extreme-value tail of scores in held-out normal operation, and checks the fit."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from models.manifest import Manifest, Tail
 from models.messages import Float32, Float64
 from models.score_tail import FORESIGHT, ScoreTail
 
-BODY_SHARES = (0.5, 0.2, 0.1, 0.05, 0.02)  # of the scores above; the tail begins at the last
+BODY_SHARES = (0.5, 0.2, 0.1, 0.05, 0.02)  # shares of higher scores; the tail begins at the last
 CHECK_SHARES = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 
-_SCALE_MIN = 0.01  # of the threshold: scores that never moved say nothing of how far they could
-_SCORE_STEP = 1e-6  # the body's scores rise at least by this, where normal scores are all equal
+_SCALE_MIN = 0.01  # in thresholds: constant scores do not show how far scores could rise
+_SCORE_STEP = 1e-6  # the body's scores rise at least by this, even if all normal scores are equal
 
 
 class Exceedances(NamedTuple):
     """The probabilities of a tail, and the shares observed in other normal operation."""
 
-    predicted: Float64  # shares of the scores that should lie above each level
-    observed: Float64  # shares that do
+    predicted: Float64  # predicted share of scores above each level
+    observed: Float64  # observed share
     samples: int
 
 
@@ -32,7 +32,7 @@ def fit(scores: Float32) -> Tail:
 
     Shape and scale follow from probability-weighted moments (Hosking and Wallis, Technometrics
     1987), which also work for few excesses. A negative shape would exclude all scores above some
-    value, which no finite recording can show. The tail is then exponential.
+    value, but no finite recording can show such a bound. The tail is then exponential.
     """
     known = np.sort(scores[~np.isnan(scores)].astype(np.float64))
     levels = np.quantile(known, [1 - share for share in BODY_SHARES])
@@ -62,24 +62,25 @@ def _moments(excesses: Float64) -> tuple[float, float]:
     return min(shape, _SHAPE_MAX), 2 * mean * weighted / ratio
 
 
-_SHAPE_MAX = 0.9  # with a shape of 1 or more the mean is infinite, and the moments mean nothing
+_SHAPE_MAX = 0.9  # from a shape of 1 on, the mean is infinite, and the moments do not apply
 
 
 def warnings(manifest: Manifest) -> Iterator[str]:
-    """Yield what a calibration that was too short for a severity means; nothing: it was not."""
+    """Yield a warning if the calibration part was too short for the severity ``high``."""
     tail, high = manifest.tail, manifest.severities.high
     if tail is None or (known := ScoreTail(tail)).least <= high:
         return
     enough = ceil(1 / (FORESIGHT * high))
     yield (
-        f"the calibration part has {tail.samples} scores, which tell no probability below"
-        f" {known.least:.1g}; the severity high begins at {high:.1g}. So an anomaly is high from a"
-        f" score of {known.score_at(high):.3g}, until you calibrate on {enough:,} scores or more"
+        f"the calibration part has {tail.samples} scores, too few for a probability below"
+        f" {known.least:.1g}, but the severity high begins at {high:.1g}. An anomaly gets the"
+        f" severity high from a score of {known.score_at(high):.3g} on, until you calibrate with at"
+        f" least {enough:,} scores"
     )
 
 
 def check(tail: Tail, scores: Float32) -> Exceedances:
-    """Return the tail's probabilities and the shares of ``scores`` (n,) of normal operation."""
+    """Return the tail's probabilities, and the shares of ``scores`` (n,) in normal operation."""
     known = scores[~np.isnan(scores)]
     claimed = ScoreTail(tail).probability(known)
     predicted = np.array(CHECK_SHARES)
