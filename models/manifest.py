@@ -82,7 +82,7 @@ AdaptSamples = Annotated[
     Field(
         ge=1,
         le=SAMPLES_MAX,
-        description="After this many samples of an open event its values are the new normal",
+        description="After this many samples of an open event, its values count as normal",
     ),
 ]
 
@@ -116,8 +116,8 @@ class Feature(_Part):
     See ``models.features``.
     """
 
-    source: str = Field(description="Name of the source that it is computed from")
-    kind: FeatureKind = Field(description="What is computed from a window")
+    source: str = Field(description="Name of the source from which it is computed")
+    kind: FeatureKind = Field(description="The statistic of a window")
     low_hz: NotNegative | None = Field(None, description="Lower edge of the band, for band_energy")
     high_hz: Positive | None = Field(None, description="Upper edge of the band, for band_energy")
 
@@ -134,7 +134,7 @@ class Source(_Part):
     """A raw channel, much faster than the grid, that features are computed from."""
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
-    unit: str = Field(max_length=16, description="As printed to people, e.g. m/s2")
+    unit: str = Field(max_length=16, description="Unit as shown to people, e.g. m/s2")
     low: Finite | None = Field(None, description="Below this the value is rejected, in unit")
     high: Finite | None = Field(None, description="Above this the value is rejected, in unit")
     rate_hz: Positive = Field(description="Values per second, evenly spaced")
@@ -154,11 +154,11 @@ class Channel(_Part):
     """One channel, in the order the network takes them."""
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
-    unit: str = Field(max_length=16, description="As printed to people, e.g. mm/s")
+    unit: str = Field(max_length=16, description="Unit as shown to people, e.g. mm/s")
     low: Finite | None = Field(None, description="Below this the reading is rejected, in unit")
     high: Finite | None = Field(None, description="Above this the reading is rejected, in unit")
-    center: Finite = Field(description="Subtracted before the network, in unit")
-    scale: Positive = Field(description="Divided by before the network, in unit")
+    center: Finite = Field(description="Subtracted from the network's input, in unit")
+    scale: Positive = Field(description="Divides the network's input, in unit")
     scored: bool = Field(
         True, description="False: a command or set point, an input that is not predicted"
     )
@@ -168,7 +168,7 @@ class Channel(_Part):
         le=SAMPLES_MAX,
         description="This many equal samples in a row open a 'stuck' event",
     )
-    feature: Feature | None = Field(None, description="None: its readings come as they are")
+    feature: Feature | None = Field(None, description="None: the channel is measured, not computed")
 
     @model_serializer(mode="wrap")
     def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -195,12 +195,12 @@ class Sampling(_Part):
         le=SAMPLES_MAX,
         description="A missing channel keeps its last value for this many samples",
     )
-    gap: Gap = Field("hold", description="What a slot gets for a channel without a value")
+    gap: Gap = Field("hold", description="How a slot's missing value is filled")
     missing_samples: int = Field(
         ge=1, le=SAMPLES_MAX, description="This many samples without a value open a 'missing' event"
     )
     reset_gap_samples: int = Field(
-        ge=1, le=SAMPLES_MAX, description="After a longer gap the network starts from nothing again"
+        ge=1, le=SAMPLES_MAX, description="After a longer gap the network starts from a fresh state"
     )
     warm_up_samples: int = Field(
         ge=0, le=SAMPLES_MAX, description="Samples after a start that get no score"
@@ -306,10 +306,10 @@ class Tail(_Part):
         min_length=1, max_length=16, description="Rising; the tail begins at the last"
     )
     shares: list[Share] = Field(
-        min_length=1, max_length=16, description="Of normal operation, above each of scores"
+        min_length=1, max_length=16, description="Share of normal operation above each of scores"
     )
-    shape: float = Field(ge=0, lt=1, description="Of the generalized Pareto distribution")
-    scale: Positive = Field(description="Of the same, in units of the score")
+    shape: float = Field(ge=0, lt=1, description="Shape of the generalized Pareto distribution")
+    scale: Positive = Field(description="Scale of that distribution, in units of the score")
     samples: int = Field(ge=1, description="Scores of normal operation that it was fitted to")
 
     @model_validator(mode="after")
@@ -328,7 +328,7 @@ class Severities(_Part):
 
     medium: Share = Field(description="An event of at most this probability is medium")
     high: Share = Field(description="An event of at most this probability is high")
-    unrated: Severity = Field(description="Of events without a probability, e.g. of a sensor")
+    unrated: Severity = Field(description="Severity of events without a probability (sensors)")
 
     @model_validator(mode="after")
     def _ordered(self) -> Severities:
@@ -367,9 +367,7 @@ class Intervals(_Part):
     offsets: list[list[list[Finite]]] = Field(
         description="Per quantile, scored channel and lead, in units of the context's scale"
     )
-    rate: float = Field(
-        ge=0, lt=1, description="Of the adaptation to what the gateway sees; 0: none"
-    )
+    rate: float = Field(ge=0, lt=1, description="Rate of adaptation on the gateway; 0: none")
 
     @model_validator(mode="after")
     def _rising(self) -> Intervals:
@@ -385,7 +383,7 @@ class ForecastPart(_Part):
     step_samples: int = Field(ge=1, le=SAMPLES_MAX, description="Samples whose mean is a step")
     context_steps: int = Field(ge=2, le=STEPS_MAX, description="Steps that a forecast is made from")
     horizon_steps: int = Field(ge=1, le=STEPS_MAX, description="Steps that are forecast")
-    stride_steps: int = Field(ge=1, le=STEPS_MAX, description="From one forecast to the next")
+    stride_steps: int = Field(ge=1, le=STEPS_MAX, description="Steps from one forecast to the next")
     quantiles: list[Share] = Field(
         min_length=3, max_length=31, description="Rising, symmetric about 0.5, which is in it"
     )
@@ -393,9 +391,9 @@ class ForecastPart(_Part):
         description="Least scale of a context, as a part of the channel's scale"
     )
     patch_steps: int = Field(ge=1, le=STEPS_MAX, description="Steps that the network reads at once")
-    width: int = Field(ge=1, description="Of the encoder, d_model")
-    heads: int = Field(ge=1, description="Of the attention")
-    layers: int = Field(ge=1, description="Of the encoder")
+    width: int = Field(ge=1, description="Width of the encoder, d_model")
+    heads: int = Field(ge=1, description="Attention heads")
+    layers: int = Field(ge=1, description="Layers of the encoder")
     imputation: Imputation
     intervals: Intervals
     quantization: str = Field(description="e.g. dynamic-range-int8")
@@ -439,7 +437,7 @@ class Lineage(_Part):
     software: dict[str, str]
     time_column: str = Field("time", description="Column of the recordings' times")
     columns: dict[str, str] = Field(
-        {}, description="Columns of the channels that are not called like them"
+        {}, description="Columns of the channels whose column has another name"
     )
 
     @model_serializer(mode="wrap")
@@ -519,11 +517,11 @@ class Manifest(_Part):
     detector: str = Field(description="The family; named in every score, alarm and message")
     channels: list[Channel] = Field(min_length=1)
     sources: list[Source] = Field(
-        [], max_length=SOURCES_MAX, description="Raw channels that features are computed from"
+        [], max_length=SOURCES_MAX, description="Raw channels from which features are computed"
     )
     sampling: Sampling
     events: Events
-    tail: Tail | None = Field(None, description="None: the detector gives no probabilities")
+    tail: Tail | None = Field(None, description="None: the detector has no probabilities")
     severities: Severities
     known_answers: KnownAnswers
     lineage: Lineage
@@ -637,7 +635,7 @@ class ForeignManifest(Manifest):
     format_version: Literal[2] = 2
     detector: str = Field(pattern=_FAMILY)
     settings: Annotated[dict[str, Any], AfterValidator(_json)] = Field(
-        {}, description="The family's own"
+        {}, description="Settings of the family"
     )
 
 

@@ -56,7 +56,7 @@ class BundleTable(Table):
 
     name: str = Field(
         pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$",
-        description="Name of the bundle: small letters, digits, points and hyphens",
+        description="Name of the bundle: lower-case letters, digits, points and hyphens",
     )
     version: int = Field(1, ge=1, description="Increase it with each training of the same name")
     output: str = Field(".", description="Directory of the bundle, its report and its metrics")
@@ -71,10 +71,10 @@ class ColumnTable(Table):
         pattern=r"^[A-Za-z0-9_.\-]+$",
         description="Name in alarms, messages and `agent.toml`",
     )
-    unit: str = Field("", max_length=16, description="As printed to people, e.g. mm/s")
+    unit: str = Field("", max_length=16, description="Unit as shown to people, e.g. mm/s")
     low: Finite | None = Field(None, description="Lower values are rejected, in unit")
     high: Finite | None = Field(None, description="Higher values are rejected, in unit")
-    column: str | None = Field(None, description="Column of the recordings; without it: name")
+    column: str | None = Field(None, description="Column of the recordings; default: name")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -89,7 +89,7 @@ class ColumnTable(Table):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Columns that may contain it; the first that a recording has counts."""
+        """Possible columns; the first one that a recording has is read."""
         return (self.source,)
 
 
@@ -100,7 +100,7 @@ class ChannelTable(ColumnTable):
         True, description="False for a command or set point: an input that is not predicted"
     )
     feature: Feature | None = Field(
-        None, description="Computes the channel from a source; without it: it has a column"
+        None, description="Computes the channel from a source; absent: the channel has a column"
     )
 
     @model_validator(mode="after")
@@ -112,7 +112,7 @@ class ChannelTable(ColumnTable):
 
 
 class SourceTable(ColumnTable):
-    """A raw channel, much faster than the grid, that features are computed from."""
+    """A raw channel, much faster than the grid, from which features are computed."""
 
     rate_hz: Positive = Field(description="Values per second, evenly spaced")
     window_samples: int = Field(
@@ -128,11 +128,16 @@ class DataTable(Table):
 
     files: list[str] = Field(min_length=1, description="Paths or patterns, e.g. recordings/*.csv")
     time_column: str = Field("time", description="Column of the recordings' times")
-    encoding: Encoding = Field("utf-8", description="How the recordings' text is encoded")
+    encoding: Encoding = Field("utf-8", description="Text encoding of the recordings")
     separator: str | None = Field(
-        None, min_length=1, max_length=1, description="Without it: the one that fits the header"
+        None,
+        min_length=1,
+        max_length=1,
+        description="Separates two cells; default: the separator of the header",
     )
-    decimal: Decimal | None = Field(None, description="Without it: as in the first rows")
+    decimal: Decimal | None = Field(
+        None, description="Decimal point or comma; default: as in the first rows"
+    )
     missing_words: list[str] = Field(
         list(MISSING_WORDS), description="Words in place of a value that mean it is missing"
     )
@@ -141,13 +146,13 @@ class DataTable(Table):
         description="elapsed: Unix time, RFC 3339, or seconds since a start; excel: days of a"
         " spreadsheet; or a pattern of strptime",
     )
-    time_zone: str | None = Field(None, description="Zone of times without an offset")
+    time_zone: str | None = Field(None, description="Time zone of times without an offset")
     bad_share_max: float = Field(
         Layout().bad_share_max,
         ge=0,
         le=1,
-        description="If a larger share of the rows, or of the cells of a column, cannot be read,"
-        " the training stops and names the first: probably another setting here is wrong",
+        description="If a larger share of the rows, or of a column's cells, cannot be read, the"
+        " training stops and names the first: another setting here is probably wrong",
     )
     channels: list[ChannelTable] = Field(min_length=1)
     sources: list[SourceTable] = Field(
@@ -156,7 +161,7 @@ class DataTable(Table):
 
     @property
     def layout(self) -> Layout:
-        """How the recordings are written."""
+        """The format of the recordings."""
         return Layout(
             self.encoding,
             self.separator,
@@ -169,7 +174,7 @@ class DataTable(Table):
 
     @property
     def columns(self) -> list[ColumnTable]:
-        """The columns of the recordings: channels that are no features, then the sources."""
+        """The columns of the recordings: channels that are not features, then the sources."""
         passing = [channel for channel in self.channels if channel.feature is None]
         return [*passing, *self.sources]
 
@@ -197,20 +202,18 @@ class DataTable(Table):
 
 
 class SamplingTable(Table):
-    """The grid that readings are put on, as on the gateway."""
+    """The grid of the samples, the same as on the gateway."""
 
     period_s: Positive = Field(description="Seconds from one sample to the next")
     hold_samples_max: int = Field(
         2, ge=0, description="A missing channel keeps its last value for this many samples"
     )
-    gap: Gap = Field(
-        "hold", description="What a sample gets for a channel without a value; see samples.md"
-    )
+    gap: Gap = Field("hold", description="How a sample's missing value is filled; see samples.md")
     missing_samples: int = Field(
         25, ge=1, description="This many samples without a value open a 'missing' event"
     )
     reset_gap_samples: int = Field(
-        50, ge=1, description="After a longer gap the network starts from nothing again"
+        50, ge=1, description="After a longer gap the network starts from a fresh state"
     )
     warm_up_samples: int = Field(
         100, ge=0, description="Samples after a start or a gap that get no score"
@@ -218,11 +221,13 @@ class SamplingTable(Table):
 
 
 class SplitTable(Table):
-    """Parts of the recordings, by time, in this order."""
+    """Shares of the recordings' time, in this order."""
 
-    train: Share = Field(0.6, description="The network learns from it")
-    calibrate: Share = Field(0.2, description="Thresholds, tail and intervals are set by it")
-    test: Share = Field(0.2, description="All metrics and the verdict come from it")
+    train: Share = Field(0.6, description="Training part: the network learns from it")
+    calibrate: Share = Field(
+        0.2, description="Calibration part: it sets thresholds, tail and intervals"
+    )
+    test: Share = Field(0.2, description="Test part: all metrics and the verdict come from it")
 
     @model_validator(mode="after")
     def _whole(self) -> SplitTable:
@@ -242,12 +247,12 @@ class NetworkTable(Table):
         ["value", "change"],
         min_length=1,
         max_length=2,
-        description="What is predicted: the sample itself, or its difference from this one",
+        description="Predictions of the network: the next sample, or its change from this one",
     )
     horizon_samples: int = Field(
         1, ge=1, le=HORIZON_MAX, description="Samples from the input to the predicted sample"
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="Share of inputs left out in training")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout between layers, in training")
     input_clip: Positive = Field(5.0, description="Inputs are clipped to ± this, in scales")
 
     @model_validator(mode="after")
@@ -259,19 +264,21 @@ class NetworkTable(Table):
 class FitTable(Table):
     """The training of the network."""
 
-    epochs: int = Field(60, ge=1, description="Passes over the training part, at most")
+    epochs: int = Field(60, ge=1, description="Largest number of passes over the training part")
     chunk_samples: int = Field(100, ge=2, description="Samples of truncated backpropagation")
     batch: int = Field(64, ge=1, description="Sequences trained in parallel")
     loss: Literal["absolute", "squared", "huber"] = Field(
-        "absolute", description="Loss of an error; scores are made of absolute errors"
+        "absolute", description="Loss function of an error; scores use absolute errors"
     )
-    learning_rate: Positive = Field(0.004, description="Setting of the optimizer Adam")
+    learning_rate: Positive = Field(0.004, description="Learning rate of the optimizer Adam")
     schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="How the learning rate falls over the epochs"
+        "cosine", description="How the learning rate changes over the epochs"
     )
-    gradient_norm_max: Positive = Field(1.0, description="Longer gradients are shortened to it")
+    gradient_norm_max: Positive = Field(1.0, description="Gradients are clipped to this norm")
     patience: int = Field(12, ge=1, description="Epochs without progress until training stops")
-    validation: Share = Field(0.15, description="Share of the training part, at its end")
+    validation: Share = Field(
+        0.15, description="Share of the training part, at its end, for validation"
+    )
     seed: int = Field(1, ge=0, description="The same seed and data give the same network")
     progress_epochs: int = Field(
         1, ge=0, description="Epochs per progress line, of the forecaster too; 0: no lines"
@@ -285,7 +292,7 @@ class SmoothingTable(Table):
         [60.0],
         min_length=1,
         max_length=SPANS_MAX,
-        description="One mean each: a short one for spikes, a long one for drifts",
+        description="A span for each mean: a short one for spikes, a long one for drifts",
     )
 
 
@@ -298,13 +305,16 @@ class ThresholdTable(Table):
     z_max: Positive = Field(6.0, description="Highest threshold tried, in standard deviations")
     z_step: Positive = Field(0.5, description="Step from one threshold tried to the next")
     prune_drop: float = Field(
-        0.13, ge=0, lt=1, description="Least relative drop from an anomaly to the next error"
+        0.13, ge=0, lt=1, description="Least relative drop from an anomaly to the next lower error"
     )
     settle_samples: int = Field(
-        0, ge=0, description="First samples not judged, for machines other than the trained one"
+        0,
+        ge=0,
+        description="Samples at the start without events, for machines that the training did not"
+        " see",
     )
     adapt_samples: int = Field(
-        432_000, ge=1, description="Samples until the errors of an event are the new normal"
+        432_000, ge=1, description="Samples of an event until its errors count as normal"
     )
 
     @model_validator(mode="after")
@@ -315,10 +325,10 @@ class ThresholdTable(Table):
 
 
 class EventsTable(Table):
-    """From scores to events."""
+    """The rules that open and close events."""
 
-    on_samples: int = Field(3, ge=1, description="Samples above the threshold until opened")
-    off_samples: int = Field(150, ge=1, description="Samples below the deadband until closed")
+    on_samples: int = Field(3, ge=1, description="Samples above the threshold until an event opens")
+    off_samples: int = Field(150, ge=1, description="Samples below the deadband until it closes")
     deadband: float = Field(
         0.7, gt=0, le=1, description="An event closes below this fraction of the threshold"
     )
@@ -328,18 +338,21 @@ class CalibrateTable(Table):
     """The rules for the minimum thresholds, from the calibration part."""
 
     floor_margin: Positive = Field(
-        1.5, description="Minimum threshold / largest smoothed error of the calibration part"
+        1.5,
+        description="Minimum threshold, divided by the calibration part's largest smoothed error",
     )
     floor_min: Positive = Field(
         0.1, description="Minimum threshold in any case, as a fraction of the channel's scale"
     )
     floor_changes: list[Annotated[float, Field(ge=0)]] = Field(
         [],
-        description="Minimum threshold / largest smoothed change in normal operation, per span;"
-        " for recordings so short that the network overfits",
+        description="Minimum threshold, divided by the largest smoothed change in normal operation,"
+        " per span; for recordings so short that the network overfits",
     )
     calm_margin: float = Field(
-        2.0, ge=1, description="Smallest smoothed error of the calibration part / the lower limit"
+        2.0,
+        ge=1,
+        description="The calibration part's smallest smoothed error, divided by the lower limit",
     )
 
 
@@ -367,7 +380,7 @@ class ParityTable(Table):
     quantizations: list[Quantization] = Field(
         ["dynamic-range-int8", "float16", "int8", "int16x8"],
         min_length=1,
-        description="Forms of the network to try; the smallest that passes ships, else float32",
+        description="Forms of the network to try; the smallest that passes ships, or float32",
     )
     quantization_tolerance: Positive = Field(
         0.2, description="Largest change of a score in normal operation, absolute + relative"
@@ -384,13 +397,13 @@ class EncoderTable(Table):
     """The forecaster's network, a patched transformer encoder beside a linear map."""
 
     patch_steps: int = Field(
-        24, ge=1, le=STEPS_MAX, description="Steps per patch; best the season, or a part of it"
+        24, ge=1, le=STEPS_MAX, description="Steps per patch; preferably a season or a part of it"
     )
     d_model: int = Field(16, ge=1, le=1024, description="Width of the encoder")
     num_heads: int = Field(4, ge=1, le=64, description="Attention heads; they share d_model")
     layers: int = Field(2, ge=1, le=16, description="Layers of the encoder")
-    feed_forward: int = Field(64, ge=1, le=4096, description="Width within a layer")
-    dropout: float = Field(0.3, ge=0, lt=1, description="Share left out in training")
+    feed_forward: int = Field(64, ge=1, le=4096, description="Width of a layer's inner part")
+    dropout: float = Field(0.3, ge=0, lt=1, description="Dropout, in training")
     share: float = Field(
         0.5, ge=0, le=1, description="Weight of the encoder in the median; the rest is linear"
     )
@@ -407,12 +420,12 @@ class EncoderTable(Table):
 class ForecastFitTable(Table):
     """The training of the forecaster's network."""
 
-    epochs: int = Field(10, ge=1, description="Passes over the windows, at most")
+    epochs: int = Field(10, ge=1, description="Largest number of passes over the windows")
     batch: int = Field(256, ge=1, description="Windows of one channel each, per step")
     steps_per_epoch_max: int = Field(500, ge=1, description="Shortens epochs of long recordings")
-    learning_rate: Positive = Field(0.0003, description="Setting of the optimizer AdamW")
-    weight_decay: NotNegative = Field(0.0, description="Setting of the optimizer AdamW")
-    gradient_norm_max: Positive = Field(1.0, description="Longer gradients are shortened to it")
+    learning_rate: Positive = Field(0.0003, description="Learning rate of the optimizer AdamW")
+    weight_decay: NotNegative = Field(0.0, description="Weight decay of the optimizer AdamW")
+    gradient_norm_max: Positive = Field(1.0, description="Gradients are clipped to this norm")
     squared_weight: NotNegative = Field(
         0.5, description="Weight of the median's squared error, added to the pinball loss"
     )
@@ -424,7 +437,9 @@ class ForecastFitTable(Table):
         " recordings of normal operation do not",
     )
     patience: int = Field(3, ge=1, description="Epochs without progress until training stops")
-    validation: Share = Field(0.15, description="Share of the training part, at its end")
+    validation: Share = Field(
+        0.15, description="Share of the training part, at its end, for validation"
+    )
     validation_windows_max: int = Field(2000, ge=1, description="Windows used for validation")
     seed: int = Field(1, ge=0, description="The same seed and data give the same network")
 
@@ -433,23 +448,31 @@ class ImputationTable(Table):
     """How steps without a value are filled before a forecast."""
 
     method: Literal["linear", "seasonal"] = Field(
-        "linear", description="A straight line, or the value of a season before or after"
+        "linear", description="A straight line, or the value one season before or after"
     )
     season_steps: int | None = Field(
         None, ge=2, le=STEPS_MAX, description="Length of the season, for method seasonal"
     )
     gap_steps_max: int = Field(
-        12, ge=0, le=STEPS_MAX, description="If more in a row are missing, there is no forecast"
+        12,
+        ge=0,
+        le=STEPS_MAX,
+        description="If more steps in a row are missing, there is no forecast",
     )
     missing_share_max: float = Field(
-        0.1, ge=0, lt=1, description="If more of the context is missing, there is no forecast"
+        0.1,
+        ge=0,
+        lt=1,
+        description="If a larger share of the context is missing, there is no forecast",
     )
 
 
 class IntervalsTable(Table):
     """The calibration of the forecast intervals."""
 
-    leads: int = Field(8, ge=1, le=64, description="Lead times with offsets, 1 to the horizon")
+    leads: int = Field(
+        8, ge=1, le=64, description="Number of calibrated lead times, from 1 to the horizon"
+    )
     rate: float = Field(0.01, ge=0, lt=1, description="Rate of adaptation on the gateway; 0: none")
 
 
@@ -459,7 +482,7 @@ class ForecastParityTable(Table):
     quantizations: list[Quantization] = Field(
         ["dynamic-range-int8", "float16", "int8", "int16x8"],
         min_length=1,
-        description="Forms of the network to try; the smallest that passes ships, else float32",
+        description="Forms of the network to try; the smallest that passes ships, or float32",
     )
     error_tolerance: Positive = Field(
         0.01, description="Largest relative change of the squared error on the calibration part"
@@ -472,14 +495,17 @@ class ForecastParityTable(Table):
 class ForecastTable(Table):
     """The forecaster; without this table the bundle has none."""
 
-    step_samples: int = Field(1, ge=1, description="Samples whose mean is a step")
+    step_samples: int = Field(1, ge=1, description="Samples per step; a step is their mean")
     context_steps: int = Field(336, ge=2, le=STEPS_MAX, description="Steps of the input")
     horizon_steps: int = Field(96, ge=1, le=STEPS_MAX, description="Steps of a forecast")
-    stride_steps: int = Field(1, ge=1, le=STEPS_MAX, description="From one forecast to the next")
+    stride_steps: int = Field(
+        1, ge=1, le=STEPS_MAX, description="Steps from one forecast to the next"
+    )
     quantiles: list[Share] = Field(
         [0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975],
         min_length=5,
-        description="Rising, symmetric about 0.5; must have those of the 80 % and 95 % intervals",
+        description="Increasing, symmetric about 0.5; must include those of the 80 % and 95 %"
+        " intervals",
     )
     scale_floor: Positive = Field(
         0.01, description="Minimum scale of a context, as a fraction of the channel's scale"
@@ -515,16 +541,18 @@ class EvaluateTable(Table):
 
 
 class GatesTable(Table):
-    """What a bundle must do on held-out data; if it fails, it does not get its own name."""
+    """The limits of the verdict on held-out data; a bundle that fails gets another file name."""
 
     events_per_day_max: NotNegative = Field(
         1.0, description="False events per day of normal operation, in the test part"
     )
     tail_factor_max: Positive = Field(
-        10.0, description="Scores above a level in the test part / number that calibration predicts"
+        10.0,
+        description="Number of scores above a level in the test part, divided by the number that"
+        " the calibration predicts",
     )
     coverage_error_max: Positive = Field(
-        0.15, description="Distance from 80 % of the share that the 80 % intervals cover"
+        0.15, description="Difference between 80 % and the share that the 80 % intervals cover"
     )
 
 
@@ -564,25 +592,25 @@ class Config(Table):
 
 
 def source_part(source: SourceTable) -> Source:
-    """Return a source as a bundle has it."""
+    """Return a source in the form of the manifest."""
     return Source(**source.model_dump(exclude={"column"}))
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A configuration and the file it came from: paths in it are relative to that file."""
+    """A configuration and its file; paths in it are relative to that file."""
 
     path: Path
     config: Config
     digest: str  # sha256 of the file's bytes
 
     def recordings(self, patterns: list[str], key: str) -> list[Path]:
-        """Return the files that ``patterns`` stand for, sorted within each pattern.
+        """Return the files that match ``patterns``, sorted within each pattern.
 
-        Files of labels are left out.
+        Label files are left out.
 
         Raises:
-            ConfigError: a pattern finds nothing; ``key`` names the setting.
+            ConfigError: a pattern matches no file; ``key`` names the setting.
 
         """
         found: list[Path] = []
@@ -597,7 +625,7 @@ class ConfigFile:
 
     @property
     def output(self) -> Path:
-        """The directory that the bundle goes to."""
+        """The directory of the results."""
         return self.path.parent / self.config.bundle.output
 
 
@@ -605,7 +633,8 @@ def read(path: Path) -> ConfigFile:
     """Read and check a configuration.
 
     Raises:
-        ConfigError: not readable, not TOML, or a setting is wrong; names file, key and value.
+        ConfigError: the file cannot be read, is not TOML, or a setting is wrong; the text has file,
+            key and value.
 
     """
     document, data = read_toml(path)

@@ -16,7 +16,7 @@ Compression = Literal["none", "zstd"]
 
 
 def missing(form: str) -> str | None:
-    """Say what must be installed for a form of message; None if nothing is missing."""
+    """Return what must be installed for a form of message; None if nothing is missing."""
     if form == "cbor" and find_spec("cbor2") is None:
         return "CBOR needs cbor2: pip install 'fieldwatch[cbor]'"
     if form == "zstd" and sys.version_info < (3, 14) and find_spec("zstandard") is None:
@@ -30,26 +30,26 @@ class BrokerTable(Table):
     host: str = Field(min_length=1, description="Name or address of the broker")
     port: int = Field(1883, ge=1, le=65535, description="1883, or usually 8883 with TLS")
     username: str | None = Field(None, description="User at the broker")
-    password_file: FilePath | None = Field(
-        None, description="File that holds the password and nothing else"
-    )
+    password_file: FilePath | None = Field(None, description="File that contains only the password")
     tls_ca_file: FilePath | None = Field(
-        None, description="CA certificates (PEM) to verify the broker's; turns TLS on"
+        None, description="CA certificates (PEM) that verify the broker's; turns TLS on"
     )
     tls_cert_file: FilePath | None = Field(
         None, description="This gateway's certificate (PEM), if the broker asks for one"
     )
     tls_key_file: FilePath | None = Field(
-        None, description="The key (PEM) to tls_cert_file, unless it is in that file too"
+        None, description="The key (PEM) of tls_cert_file, if it is not in the same file"
     )
     protocol: Literal["auto", "5", "3.1.1"] = Field(
         "auto", description="MQTT version; auto is 5, or 3.1.1 if the broker refuses that"
     )
     keepalive_s: int = Field(
-        60, ge=5, le=65535, description="A lost link is noticed after one and a half times this"
+        60, ge=5, le=65535, description="The agent notices a lost link after 1.5 times this"
     )
-    backoff_min_s: Positive = Field(1.0, description="Longest first wait before connecting again")
-    backoff_max_s: Positive = Field(60.0, description="Longest wait before connecting again")
+    backoff_min_s: Positive = Field(
+        1.0, description="Longest wait before the first try to reconnect"
+    )
+    backoff_max_s: Positive = Field(60.0, description="Longest wait before any try to reconnect")
 
     @model_validator(mode="after")
     def _consistent(self) -> BrokerTable:
@@ -68,45 +68,45 @@ class BrokerTable(Table):
 
 
 class MqttTable(BrokerTable):
-    """The broker; without this table the gateway works alone."""
+    """The broker; without this table the agent sends nothing."""
 
     inflight_max: Count = Field(
         20, description="Messages sent and not yet acknowledged; a broker may ask for fewer"
     )
     acknowledgement: Literal["broker", "central"] = Field(
         "broker",
-        description="Whose acknowledgement deletes a message: the broker's, or a collector's",
+        description="Who acknowledges a message before it is deleted: the broker, or a collector",
     )
     sign: FilePath | None = Field(
         None,
-        description="This gateway's secret key (role gateway) to sign all messages with, so that a"
-        " collector can tell it from others; needs the extra signing",
+        description="This gateway's secret key (role gateway), which signs all messages, so that a"
+        " collector can verify their origin; needs the extra signing",
     )
     unsigned_acknowledgements: bool = Field(
         False,
-        description="central: believe a collector without a key; then any client of the broker can"
-        " delete messages that no collector has",
+        description="central: accept unsigned acknowledgements; then any client of the broker can"
+        " make the agent delete messages that no collector has",
     )
     central_timeout_s: Positive = Field(
-        60.0, description="central: send again what the collector has not acknowledged within this"
+        60.0, description="central: resend messages that are not acknowledged within this time"
     )
     replay_rate_max: Positive = Field(
-        200.0, description="Most messages of the backlog (summaries, health) sent per second"
+        200.0, description="Largest number of backlog messages (summaries, health) per second"
     )
     health_expiry_s: Positive = Field(
         600.0, description="Drop a health message older than this, here and at the broker"
     )
     ack_timeout_s: Positive = Field(
-        60.0, description="Connect again if messages wait this long without any acknowledgement"
+        60.0, description="Reconnect if messages wait this long without any acknowledgement"
     )
     stop_timeout_s: Positive = Field(
-        3.0, description="At a stop, wait this long for acknowledgements"
+        3.0, description="How long a stopping agent waits for acknowledgements"
     )
     unsubscribed_retry_s: Positive = Field(
-        30.0, description="Send again after this if the broker says that nobody is subscribed"
+        30.0, description="Resend after this if the broker reports that nobody has subscribed"
     )
     denied_retry_s: Positive = Field(
-        600.0, description="Send again after this to a topic that the broker denies"
+        600.0, description="Resend after this if the broker denies the topic"
     )
     dialect: DialectName = Field(
         "json", description="Encoding of summaries, alarms and health; cbor needs the extra cbor"

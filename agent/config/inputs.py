@@ -25,29 +25,29 @@ _KEPT_S: Final = 86_400  # by a broker, for an agent that is away
 
 
 class SourceTable(Table):
-    """Where readings come from; common to all kinds of input."""
+    """The settings of all kinds of input."""
 
     name: TopicName = Field(description="Unique; names the input in logs and status")
     stream: TopicName = Field(description="The stream that the readings belong to")
     rejects_kept: int = Field(
-        5, ge=0, le=100, description="Rejected lines kept for status, of each cause"
+        5, ge=0, le=100, description="Rejected lines kept for status, per cause"
     )
 
 
 class InputTable(SourceTable):
-    """Where lines come from, and how a line is read."""
+    """An input of lines, and how to read a line."""
 
     format: Literal["csv", "json", "keyvalue", "regex", "readings"] = Field(
         "csv",
-        description="csv: values with a separator in between; json: one object per line; keyvalue:"
-        " pairs such as T=21.4 P=1.2; regex: what a regular expression finds; readings: for an"
-        " input of another package that delivers numbers, not lines",
+        description="csv: values with separators; json: one object per line; keyvalue: pairs such"
+        " as T=21.4 P=1.2; regex: the groups of a regular expression; readings: for an input of"
+        " another package that delivers numbers, not lines",
     )
     columns: list[str] | None = Field(
         None,
         min_length=1,
-        description="csv: what each column is: 'time', a channel of the bundle, or '-' to ignore;"
-        " readings: the channels that it delivers, and 'time' if its readings have one",
+        description="csv: the meaning of each column: 'time', a channel of the bundle, or '-' to"
+        " ignore it; readings: the delivered channels, and 'time' if the readings have one",
     )
     header: bool = Field(
         False, description="csv: a line of the file or message names the columns; see keys"
@@ -56,8 +56,8 @@ class InputTable(SourceTable):
         None,
         min_length=1,
         max_length=1,
-        description="csv: between two values; default: a comma; a blank stands for any number of"
-        " blanks; keyvalue: between two pairs; default: blanks, commas and semicolons",
+        description="csv: separates two values; default: a comma; a blank stands for any number of"
+        " blanks; keyvalue: separates two pairs; default: blanks, commas and semicolons",
     )
     decimal: Literal[".", ","] = Field(
         ".", description="The decimal point, or a comma; json: in numbers that are strings"
@@ -77,7 +77,7 @@ class InputTable(SourceTable):
     time_key: str | None = Field(
         None,
         min_length=1,
-        description="json, keyvalue, header: the key of the time; absent: the arrival time counts",
+        description="json, keyvalue, header: the key of the time; absent: the time of arrival",
     )
     time_format: str = Field(
         "auto",
@@ -88,8 +88,8 @@ class InputTable(SourceTable):
     )
     time_zone: str | None = Field(
         None,
-        description="Zone of times without an offset, such as Europe/Berlin or UTC; absent: such"
-        " times are rejected as bad_time (days of a spreadsheet are UTC)",
+        description="Time zone of times without an offset, such as Europe/Berlin or UTC; absent:"
+        " such times are rejected as bad_time (days of a spreadsheet are UTC)",
     )
     keys: dict[str, str] = Field(
         default_factory=dict,
@@ -102,14 +102,14 @@ class InputTable(SourceTable):
     )
     quality_keys: dict[str, str] = Field(
         default_factory=dict,
-        description="json: channel = key, or JSON pointer, of the quality of its value; a value"
-        " whose quality is not among quality_good is missing, and counted as bad_quality",
+        description="json: channel = key, or JSON pointer, of the value's quality; a value whose"
+        " quality is not in quality_good is missing, and counted as bad_quality",
     )
     quality_good: list[str] = Field(
         ["good"],
         min_length=1,
-        description="json: the values that mean good quality, in upper or lower case; a number as"
-        " text: '192'",
+        description="json: the values that mean good quality, in upper or lower case; write a"
+        " number as text: '192'",
     )
     units: list[str] = Field(
         default_factory=list,
@@ -117,8 +117,8 @@ class InputTable(SourceTable):
     )
     checksum: Literal["xor", "crc16-modbus", "crc32"] | None = Field(
         None,
-        description="Each line ends in * and this checksum in hex, over everything before the *;"
-        " xor as in NMEA 0183, without the $ or ! at the beginning",
+        description="Each line ends in * and this checksum in hex, computed over everything before"
+        " the *; xor is that of NMEA 0183, without the $ or ! at the beginning",
     )
     line_bytes_max: int = Field(
         4096,
@@ -128,13 +128,13 @@ class InputTable(SourceTable):
     )
     encoding: Literal["utf-8", "latin-1", "cp1252"] = Field(
         "utf-8",
-        description="Encoding of the text: utf-8, or latin-1 or cp1252 of Western Windows; it"
-        " matters for names and words that are not ASCII",
+        description="Encoding of the text: utf-8, latin-1, or cp1252 (Western Windows); it matters"
+        " for names and words that are not ASCII",
     )
     line_end: Literal["auto", "lf", "cr"] = Field(
         "auto",
-        description="What ends a line: lf: a line feed, also after a carriage return; cr: a"
-        " carriage return or a line feed; auto: whichever comes first",
+        description="The end of a line: lf: a line feed, also after a carriage return; cr: a"
+        " carriage return or a line feed; auto: the one that comes first",
     )
 
     channels: list[str] | None = Field(
@@ -247,7 +247,7 @@ def _told(kinds: Iterable[str]) -> str:
 
 
 class TextTable(InputTable):
-    """Where lines of text come from."""
+    """An input of lines of text."""
 
     @model_validator(mode="after")
     def _brings_lines(self) -> TextTable:
@@ -264,7 +264,7 @@ class TextTable(InputTable):
 
 
 class WholeTable(TextTable):
-    """Where lines come from as they were written: nothing is lost or changed on the way."""
+    """An input that delivers lines exactly as they were written, without loss or damage."""
 
     @property
     def may_be_damaged(self) -> bool:
@@ -277,8 +277,8 @@ class SerialTable(TextTable):
 
     type: Literal["serial"] = Field("serial", description="The kind of input")
     port: PortPath = Field(
-        description="The device, best by its stable name below /dev/serial/by-id; a pattern (*, ?)"
-        " that matches one device; or 'auto', the only device"
+        description="The device, preferably its stable name below /dev/serial/by-id; a pattern"
+        " (*, ?) that matches one device; or 'auto', the only device"
     )
     by_id: FilePath = Field(BY_ID, description="Where 'auto' looks")
     baud: int = Field(115200, ge=50, description="Bits per second, as the device is set")
@@ -302,7 +302,7 @@ class SerialTable(TextTable):
 
 
 class MqttInputTable(WholeTable):
-    """Messages of a broker, each of one or more lines; acknowledged when they are committed."""
+    """Messages from a broker, each with one or more lines; acknowledged after their commit."""
 
     type: Literal["mqtt"] = Field(description="The kind of input")
     broker: BrokerTable = Field(
@@ -322,14 +322,14 @@ class MqttInputTable(WholeTable):
         None,
         ge=0,
         le=2**32 - 2,
-        description="The broker keeps messages this long while the agent is away; 0: not at all;"
-        " with MQTT 3.1.1 any other value means as long as the broker decides. Default: 86400 if"
-        " messages have their own time, else 0: an old message would be a reading of now",
+        description="How long the broker keeps messages while the agent is away; 0: not at all;"
+        " with MQTT 3.1.1 the broker decides for any other value. Default: 86400 if messages have"
+        " their own time, otherwise 0, because an old message would become a reading of now",
     )
     use_retained: bool = Field(
         False,
-        description="Use a retained message without its own time as a reading of now; else it is"
-        " rejected as retained",
+        description="Use a retained message without its own time as a reading of now; otherwise it"
+        " is rejected as retained",
     )
 
     @property
@@ -344,19 +344,19 @@ class FileTable(WholeTable):
     """A file that another program writes lines to; it may be rotated."""
 
     type: Literal["file"] = Field(description="The kind of input")
-    path: FilePath = Field(description="The file; it may be absent for now")
+    path: FilePath = Field(description="The file; it may be created later")
     begin: Literal["start", "end"] = Field(
-        "end", description="Where to begin in a file that exists at the start"
+        "end", description="Where to begin in a file that exists when the agent starts"
     )
     poll_interval_s: Positive = Field(0.5, description="Look for new lines this often")
 
 
 class ReplayTable(WholeTable):
-    """A recording (CSV) that is played as if it came now, to test an installation."""
+    """A recording (CSV) that is played back as live readings, to test an installation."""
 
     type: Literal["replay"] = Field(description="The kind of input")
     path: FilePath = Field(description="The recording; its rows have times, in order")
-    header: bool = Field(True, description="A line of it names the columns; else set columns")
+    header: bool = Field(True, description="A header names the columns; if false, set columns")
     time_key: str | None = Field("time", min_length=1, description="header: the column of the time")
     time_format: str = Field(
         "elapsed",
@@ -391,19 +391,19 @@ class SimulatorTable(SourceTable):
     """The simulated pump of the demo, in real time: an input without any device."""
 
     type: Literal["simulator"] = Field(description="The kind of input")
-    seed: int = Field(1, ge=0, description="Another seed is another pump")
+    seed: int = Field(1, ge=0, description="Each seed simulates a different pump")
     channels: list[str] | None = Field(
-        None, min_length=1, description="Which of its eight channels are used; absent: all"
+        None, min_length=1, description="The channels to use, of the pump's eight; absent: all"
     )
     fault: FaultKind | None = Field(None, description="The fault, if any")
     fault_at_s: float = Field(
         120.0,
         ge=0,
         allow_inf_nan=False,
-        description="When the fault begins, after the agent's start",
+        description="Time from the agent's start to the fault",
     )
     fault_duration_s: Positive | None = Field(
-        None, description="How long the fault lasts; absent: for good"
+        None, description="How long the fault lasts; absent: until the agent stops"
     )
 
     @property
@@ -451,20 +451,20 @@ class ModbusTable(SourceTable):
         1,
         ge=0,
         le=255,
-        description="The device's address, 1 to 247; with framing = 'tcp' also 0 or 255, for a"
-        " device that has the network address for itself",
+        description="The device's unit identifier, 1 to 247; with framing = 'tcp' also 0 or 255,"
+        " for a device with its own network address",
     )
-    poll_interval_s: Positive = Field(1.0, description="Between two polls")
+    poll_interval_s: Positive = Field(1.0, description="Time from one poll to the next")
     timeout_s: Positive = Field(
-        1.0, description="Wait this long for an answer; the same in all inputs of a line"
+        1.0, description="How long to wait for an answer; the same in all inputs of a line"
     )
     registers: list[RegisterTable] = Field(min_length=1, description="What is read")
     registers_max: int = Field(
         REGISTERS_MAX,
         ge=1,
         le=REGISTERS_MAX,
-        description="Registers in one request at most. If the device refuses a long request with"
-        " exception 3 and gives its parts, the input stays below that by itself",
+        description="Largest number of registers in a request. If the device refuses a long request"
+        " with exception 3, but answers its parts, the input lowers this limit by itself",
     )
     bits_max: int = Field(
         BITS_MAX, ge=1, le=BITS_MAX, description="The same for coils and discrete inputs"
@@ -476,8 +476,8 @@ class ModbusTable(SourceTable):
     )
     refused_retry_max_s: Positive = Field(
         600.0,
-        description="Registers that the device refuses (exception 1, 2 or 3) are asked for again,"
-        " first after 10 s and then less and less often, down to this interval",
+        description="If the device refuses registers (exception 1, 2 or 3), the input requests them"
+        " again after 10 s, then after ever longer intervals, up to this one",
     )
     reconnect_delay_max_s: Positive = Field(
         10.0, description="Longest wait before a lost device is tried again"
@@ -535,8 +535,8 @@ class ModbusTcpTable(ModbusTable):
     port: int = Field(502, ge=1, le=65535, description="Port of the device")
     framing: Literal["tcp", "rtu"] = Field(
         "tcp",
-        description="tcp: Modbus TCP; rtu: frames of a serial line with their checksum (RTU over"
-        " TCP), as a plain serial-to-network converter passes them on",
+        description="tcp: Modbus TCP; rtu: serial frames with their checksum (RTU over TCP), which"
+        " a plain serial-to-network converter passes on",
     )
 
     @property
@@ -550,7 +550,7 @@ class ModbusRtuTable(ModbusTable):
 
     type: Literal["modbus-rtu"] = Field(description="The kind of input")
     port: PortPath = Field(
-        description="The line, best by its stable name below /dev/serial/by-id; a pattern, or"
+        description="The device, preferably its stable name below /dev/serial/by-id; a pattern, or"
         " 'auto', as for serial"
     )
     by_id: FilePath = Field(BY_ID, description="Where 'auto' looks")
@@ -558,12 +558,12 @@ class ModbusRtuTable(ModbusTable):
     parity: Literal["none", "even", "odd"] = Field("even", description="Parity bit")
     stopbits: Literal[1, 2] = Field(1, description="Stop bits")
     handle_local_echo: bool = Field(
-        False, description="The adapter (RS-485) also receives what it sends: discard that"
+        False, description="Discard the bytes that the adapter (RS-485) receives from itself"
     )
 
 
 class SharedLine(NamedTuple):
-    """What inputs at one Modbus line have in common; they share its connection."""
+    """The settings that inputs on one Modbus line have in common; they share its connection."""
 
     table: type[ModbusTcpTable | ModbusRtuTable]
     named_by: tuple[str, ...]  # settings; inputs that agree in them are at the same line
@@ -581,7 +581,7 @@ LINES: Final = {
 
 
 class ForeignTable(InputTable):
-    """An input of another package, by its entry point; its own settings are beside these."""
+    """An input of another package, named by its entry point; it adds its own settings."""
 
     model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
@@ -589,7 +589,7 @@ class ForeignTable(InputTable):
 
 
 def _kind(value: Any) -> str:
-    """Return which of the tables a value is for."""
+    """Return the kind of table that reads a value."""
     named = value.get("type", "serial") if isinstance(value, dict) else value.type
     if named in _BUILT_IN:
         return str(named)

@@ -47,29 +47,29 @@ class StoreTable(Table):
 
     directory: FilePath = Field(STORE_DIRECTORY, description="Directory of the database files")
     flush_interval_s: Positive = Field(
-        1.0, description="Commit this often; a power cut loses what is not committed"
+        1.0, description="Time between commits; a power cut loses everything uncommitted"
     )
     state_interval_s: Positive = Field(
         30.0,
-        description="Save the streams' memory this often, and with each message of the stream;"
-        " a restart scores the samples since then again",
+        description="Time between saves of the streams' state, which each message of a stream also"
+        " saves; a restart scores the samples since then again",
     )
     ring_rows_max: Count = Field(
         1_000_000,
-        description="Samples kept with their scores, over all streams; the oldest go first",
+        description="Samples kept with their scores, in all streams; the oldest are deleted first",
     )
     outbox_rows_max: Count = Field(
         100_000,
-        description="Messages kept while central ops cannot be reached; the oldest go first",
+        description="Messages kept while central ops is unreachable; the oldest are deleted first",
     )
     bytes_max: int = Field(
         2**30,
         ge=2**20,
-        description="Size of both files without their logs (8 MB); above it the oldest samples"
-        " go, then messages as from a full outbox",
+        description="Size of both files without their logs (8 MB); above it, the oldest samples are"
+        " deleted, then messages as from a full outbox",
     )
     alarm_rows_max: Count = Field(
-        100_000, description="Alarms kept for the alarms command; the oldest closed ones go first"
+        100_000, description="Alarms kept; the oldest closed ones are deleted first"
     )
     samples_days_max: Positive | None = Field(
         None, description="Drop samples older than this, by their own times; absent: no limit"
@@ -83,8 +83,8 @@ class StoreTable(Table):
     history_bytes_max: int = Field(
         2**28,
         ge=2**16,
-        description="Size of the history, at most a quarter of bytes_max; above it the oldest"
-        " minutes go, then the oldest hours",
+        description="Size of the history, at most a quarter of bytes_max; above it, the oldest"
+        " minutes are deleted, then the oldest hours",
     )
 
 
@@ -115,8 +115,8 @@ class LogTable(Table):
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
-        description="The least level that is logged; debug adds each attempt to connect, the first"
-        " row of each connection, gaps, why a stream has no score, and what is sent",
+        description="The lowest level that is logged; debug adds each attempt to connect, the first"
+        " row of each connection, gaps, why a stream has no score, and the sent messages",
     )
 
 
@@ -126,7 +126,7 @@ class KeysTable(Table):
     directory: FilePath | None = Field(
         None,
         description="Directory of the public keys (*.pub) that this gateway trusts, each for its"
-        " role, and of the file revoked; bundles must be signed by one of the role bundle",
+        " role, and of the file revoked; a key of the role bundle must sign bundles",
     )
 
     def check(self) -> None:
@@ -145,8 +145,8 @@ class BundlesTable(Table):
 
     require_signature: bool = Field(
         True,
-        description="With keys.directory: refuse a bundle that is not signed at all;"
-        " false takes it, and still refuses one signed by another key",
+        description="With keys.directory: refuse a bundle without a signature; false accepts it,"
+        " but still refuses a bundle signed by an unknown key",
     )
 
 
@@ -154,18 +154,19 @@ class RuntimeTable(Table):
     """How the agent runs on this machine."""
 
     interpreter: Literal["auto", "litert", "tflite"] = Field(
-        "auto", description="What runs the networks; auto is LiteRT, else tflite-runtime"
+        "auto", description="What runs the networks; auto is LiteRT, or tflite-runtime without it"
     )
     queue_chunks_max: Count = Field(
         1000,
-        description="Reads that may wait for the loop; then the oldest that cannot come again go",
+        description="Reads that may wait for the loop; above it, the oldest that cannot be read"
+        " again are dropped",
     )
     gather_s: float = Field(
         0.05,
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="Wait this long for readings of other inputs, to score them together",
+        description="How long to wait for readings of other inputs, to score them together",
     )
 
 
@@ -178,23 +179,24 @@ class StreamTable(Table):
     )
     baseline: BaselineTable | None = Field(
         None,
-        description="Instead of a bundle; or, beside one, what watches the stream while its bundle"
-        " is refused and no earlier one has run",
+        description="Watches the stream if it has no bundle, or if its bundle is refused and no"
+        " earlier one has run",
     )
     silent_after_s: Positive = Field(
         30.0, description="Raise the alarm 'silent' after this long without any reading"
     )
     leap_agreed_s: Positive = Field(
         60.0,
-        description="While no time server has set the gateway's clock: follow an input whose times"
-        " leap ahead once it has continued there for this long, or for ten rows, and no other input"
-        " of the stream continued as before; at once if most of them leap together",
+        description="Applies while no time server has set the gateway's clock. If an input's times"
+        " leap ahead, the agent follows it after it has continued there for this long or for ten"
+        " rows, unless another input of the stream continues as before; it follows at once if most"
+        " inputs leap together",
     )
     lateness_samples: int = Field(
         0,
         ge=0,
         le=1000,
-        description="Wait this many samples for readings that come out of order",
+        description="How many samples to wait for readings that arrive out of order",
     )
     limits: list[LimitTable] = Field(
         default_factory=list, description="Engineering limits of channels"

@@ -27,14 +27,14 @@ SUNSPEC_MISSING: Final = {
 
 
 class RegisterTable(Table):
-    """A channel's register or registers, or its bit."""
+    """The registers, or the bit, of one channel."""
 
     channel: str = Field(description="A channel of the bundle")
     address: int = Field(
         ge=0,
         le=65535,
-        description="As in the request, counted from 0: what a manual calls 40001 is the holding"
-        " register 0, and 30001 the input register 0",
+        description="Address as in the request, counted from 0: a manual's 40001 is the holding"
+        " register 0, and its 30001 the input register 0",
     )
     function: Literal["holding", "input", "coil", "discrete"] = Field(
         "holding",
@@ -53,39 +53,39 @@ class RegisterTable(Table):
         "bcd16",
         "bcd32",
     ] = Field(
-        "int16", description="What the registers contain; bcd has a decimal digit per half byte"
+        "int16", description="Type of the registers' value; bcd has a decimal digit per half byte"
     )
     word_order: Literal["big", "little"] = Field(
-        "big", description="In values of several registers: big: the high word first; little: last"
+        "big", description="In values of several registers, the high word is first (big) or last"
     )
     byte_order: Literal["big", "little"] = Field(
         "big",
-        description="In each register: big: the high byte first, as in the standard; little: last",
+        description="In each register, the high byte is first (big, as in the standard) or last",
     )
     bits: list[int] | None = Field(
         None,
         min_length=1,
         max_length=2,
-        description="Use only these bits of an integer, counted from the lowest, 0: [4] is one"
-        " bit, [4, 7] are the bits 4 to 7 as a number of 0 to 15",
+        description="Use only these bits of an integer; bit 0 is the lowest. [4] is one bit;"
+        " [4, 7] are the bits 4 to 7 as a number from 0 to 15",
     )
     invalid: list[int | float] | None = Field(
         None,
-        description="Numbers that the device sends if it has no value, before bits, scale and"
-        " offset, such as -32768; such a value is missing, and counted as bad_quality. Absent: none"
-        " or, with sunspec, the one of the type; []: none",
+        description="Raw numbers, before bits, scale and offset, that the device sends instead of a"
+        " value, such as -32768; the value is then missing, and counted as bad_quality. Absent:"
+        " none, or with sunspec the one of the type; []: none",
     )
     scale_factor_address: int | None = Field(
         None,
         ge=0,
         le=65535,
-        description="Address of a register (int16) of the same function, read with each poll: the"
-        " number times 10 to its power is used. It is from -10 to 10, as SunSpec's scale factors",
+        description="Address of a register (int16, same function) with an exponent, -10 to 10, as"
+        " SunSpec's scale factors. Each poll reads it; the number is multiplied by 10 to its power",
     )
     scale: Finite = Field(
-        1.0, description="The value in the channel's unit is the number times this ..."
+        1.0, description="The value, in the channel's unit, is the number times scale plus offset"
     )
-    offset: Finite = Field(0.0, description="... plus this")
+    offset: Finite = Field(0.0, description="Added after scale, in the channel's unit")
 
     @property
     def is_bit(self) -> bool:

@@ -37,7 +37,7 @@ class BaselineTable(Table):
     """Watches a stream without a bundle, by each channel's robust distance from its median."""
 
     period_s: Annotated[float, Field(ge=PERIOD_S_MIN, allow_inf_nan=False)] = Field(
-        description="Between two samples; readings are put on this grid"
+        description="Time from one sample to the next; readings are put on this grid"
     )
     channels: list[BaselineChannelTable] = Field(min_length=1, description="In any order")
     deviations_max: Positive = Field(
@@ -47,19 +47,21 @@ class BaselineTable(Table):
     update_samples: int = Field(
         50, ge=1, le=10_000, description="Samples between two updates of the median"
     )
-    warm_up_samples: int = Field(200, ge=1, le=100_000, description="No score before this")
+    warm_up_samples: int = Field(
+        200, ge=1, le=100_000, description="Samples before the first score"
+    )
     adapt_samples: int = Field(
-        432_000, ge=1, le=SAMPLES_MAX, description="What lasts longer is the new normal"
+        432_000, ge=1, le=SAMPLES_MAX, description="An anomaly that lasts longer is the new normal"
     )
     missing_samples: int = Field(
-        25, ge=1, le=SAMPLES_MAX, description="Samples without a value until 'missing' is raised"
+        25, ge=1, le=SAMPLES_MAX, description="Samples without a value until a 'missing' alarm"
     )
-    on_samples: int = Field(3, ge=1, le=SAMPLES_MAX, description="Samples outside until it opens")
+    on_samples: int = Field(3, ge=1, le=SAMPLES_MAX, description="Samples outside until an alarm")
     off_samples: int = Field(
-        150, ge=1, le=SAMPLES_MAX, description="Samples inside until it closes"
+        150, ge=1, le=SAMPLES_MAX, description="Samples inside until the alarm closes"
     )
     deadband: float = Field(
-        0.7, gt=0, le=1, description="It closes below this fraction of the limit"
+        0.7, gt=0, le=1, description="The alarm closes below this fraction of the limit"
     )
 
     @model_validator(mode="after")
@@ -72,21 +74,21 @@ class BaselineTable(Table):
 
 
 class LimitTable(Table):
-    """Engineering limits of one channel: alarms when it passes one, and when it is forecast to."""
+    """Engineering limits of one channel; an alarm opens if a value, or a forecast, passes one."""
 
     channel: str = Field(description="A channel of the stream's bundle or baseline")
     unit: str | None = Field(
-        None, description="A safeguard: if given, it must be the unit that the channel has there"
+        None, description="A safeguard: if set, it must be the channel's unit there"
     )
     high_critical: Finite | None = Field(None, description="Dangerous above this, in unit")
     high_warning: Finite | None = Field(None, description="Plan work above this, in unit")
     low_warning: Finite | None = Field(None, description="Plan work below this, in unit")
     low_critical: Finite | None = Field(None, description="Dangerous below this, in unit")
     on_delay_s: NotNegative = Field(
-        0.0, description="Alarm when measured values have been beyond a limit for this long"
+        0.0, description="An alarm opens when values have been beyond a limit for this long"
     )
     off_delay_s: NotNegative = Field(
-        60.0, description="The alarm closes when they have been back for this long"
+        60.0, description="The alarm closes when values have been back for this long"
     )
     deadband: NotNegative = Field(
         0.0, description='"Back" means within the limit by at least this, in unit'
@@ -95,7 +97,7 @@ class LimitTable(Table):
         None,
         min_length=1,
         max_length=ACTION_CHARS_MAX,
-        description="Advice in the alarms: what to do; without it they give general advice",
+        description="Advice in the alarms: what to do; absent: general advice",
     )
     high_action: str | None = Field(
         None, min_length=1, max_length=ACTION_CHARS_MAX, description="The same, for high limits"
@@ -124,13 +126,19 @@ class PredictionTable(Table):
     """When a forecast that passes a limit raises an alarm."""
 
     probability: float = Field(
-        0.5, gt=0, lt=1, description="Alarm at this chance of passing a limit within the horizon"
+        0.5,
+        gt=0,
+        lt=1,
+        description="An alarm opens at this probability of passing a limit within the horizon",
     )
     clear_probability: float = Field(
-        0.3, gt=0, lt=1, description="It closes below this chance; the difference is the deadband"
+        0.3,
+        gt=0,
+        lt=1,
+        description="The alarm closes below this probability; the difference is the deadband",
     )
     on_forecasts: Count = Field(3, description="Forecasts in a row until the alarm opens")
-    off_forecasts: Count = Field(3, description="Forecasts in a row until it closes")
+    off_forecasts: Count = Field(3, description="Forecasts in a row until the alarm closes")
 
     @model_validator(mode="after")
     def _ordered(self) -> PredictionTable:
