@@ -1,4 +1,4 @@
-"""The command ``fieldwatch-trainer``: reads arguments, calls the module that works, and prints.
+"""The command ``fieldwatch-trainer``: reads arguments, calls the code that does the work, prints.
 
 Exit codes: 0 done, 1 a trained bundle fails a gate, a channel of a benchmark failed, or a bundle's
 metrics are not reproduced, 2 wrong usage, 65 recordings or bundle refused, 69 the extra is not
@@ -36,16 +36,16 @@ EXTRA = ("tensorflow", "matplotlib")
 EXTRA_MISSING_EXIT_CODE = 69
 MEMORY_EXIT_CODE = 71
 SYSTEM_EXIT_CODE = 74
-INTERRUPTED = 130  # as a shell has it: 128 and SIGINT
+INTERRUPTED = 130  # as in a shell: 128 + SIGINT
 
 _File = click.Path(path_type=Path, dir_okay=False)
 _Directory = click.Path(path_type=Path, file_okay=False)
 
 
 def main() -> NoReturn:
-    """Run the command line. A ``FieldwatchError`` ends it with one line and its exit code."""
+    """Run the command line; print a ``FieldwatchError`` as one line, and exit with its code."""
     console.begin()
-    # for processes of this one: none imports anything from the directory that the user is in
+    # keeps child processes from importing modules from the user's directory
     os.environ["PYTHONSAFEPATH"] = "1"
     missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
     if missing:
@@ -78,7 +78,7 @@ def main() -> NoReturn:
 
 
 def _end(message: str, exit_code: int) -> NoReturn:
-    """Tell an error, and end the command."""
+    """Print an error, and end the command."""
     say_error("fieldwatch-trainer", message)
     _fail(message, exit_code)
 
@@ -99,7 +99,7 @@ _NO_ROOM_FOR_A_LIBRARY = "failed to map segment"  # ld.so, where mmap has no mem
 
 
 def _system_error(error: OSError) -> str:
-    """Say what the system refused, where, and what to do."""
+    """Return in words what the system refused, where, and what to do."""
     names = [os.fspath(name) for name in (error.filename, error.filename2) if name is not None]
     where = " -> ".join(map(str, names))
     said = f"{where}: {error.strerror or error}" if where else str(error.strerror or error)
@@ -108,14 +108,14 @@ def _system_error(error: OSError) -> str:
 
 
 _ADVICE = {
-    errno.ENOSPC: "make room there, or name another directory",
-    errno.EDQUOT: "make room there, or name another directory",
-    errno.EROFS: "name a directory that can be written to",
-    errno.EACCES: "permit it, or name another place",
-    errno.EPERM: "permit it, or name another place",
-    errno.ENOENT: "make the directory, or name another place",
-    errno.ENOTDIR: "a file is in the place of a directory: name another place",
-    errno.EISDIR: "a directory is in the place of a file: name another place",
+    errno.ENOSPC: "free some space there, or name another directory",
+    errno.EDQUOT: "free some space there, or name another directory",
+    errno.EROFS: "name a writable directory",
+    errno.EACCES: "change the permissions, or name another path",
+    errno.EPERM: "change the permissions, or name another path",
+    errno.ENOENT: "create the directory, or name another path",
+    errno.ENOTDIR: "a part of the path is a file, not a directory: name another path",
+    errno.EISDIR: "the path is a directory: name a file",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 
@@ -127,7 +127,7 @@ def commands() -> None:
 
 
 class Tell:
-    """Prints lines of progress; none with -q, and with -v each with the seconds since the start."""
+    """Prints progress lines: none with -q; with -v, each has the seconds since the start."""
 
     def __init__(self, quiet: bool, verbose: bool) -> None:
         self.quiet = quiet
@@ -142,9 +142,9 @@ class Tell:
 
 
 def _verbosity(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options -q and -v; it is called with a ``tell``."""
+    """Add the options -q and -v to a command, which gets the argument ``tell``."""
 
-    @click.option("-q", "--quiet", is_flag=True, help="Print results only, and no progress.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print only results, no progress.")
     @click.option(
         "-v",
         "--verbose",
@@ -168,13 +168,13 @@ def _verbosity(command: Callable[..., int]) -> Callable[..., int]:
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of the bundle, the report and the metrics, instead of bundle.output.",
+    help="Directory for the bundle, the report and the metrics; overrides bundle.output.",
 )
 @click.option(
     "--tflite-python",
     type=_File,
     envvar="FIELDWATCH_TFLITE_PYTHON",
-    help="A Python with tflite-runtime and pydantic, to check parity on that interpreter too.",
+    help="A Python with tflite-runtime and pydantic, to check parity on that interpreter, too.",
 )
 @click.option(
     "--accept",
@@ -185,12 +185,12 @@ def _verbosity(command: Callable[..., int]) -> Callable[..., int]:
 def train(
     config: Path, output: Path | None, tflite_python: Path | None, accept: bool, tell: Tell
 ) -> int:
-    """Train the bundle of CONFIG (TOML); write it with a report (HTML) and metrics (JSON).
+    """Train a bundle by CONFIG (TOML); write it with a report (HTML) and metrics (JSON).
 
-    The training ends with a verdict: the table [gates] of the configuration sets its limits. A
+    The training ends with a verdict. The table [gates] of the configuration sets its limits. A
     bundle that fails is written as NAME.failed.fieldwatch, and the exit code is 1.
     """
-    tell(f"reading {config}")  # what follows takes seconds to import
+    tell(f"reading {config}")  # before the imports, which take seconds
     from trainer import config as configuration
     from trainer import train as training
 
@@ -226,40 +226,43 @@ def schema(markdown: bool) -> int:
 @click.argument("bundle", type=_File)
 @click.argument("recordings", type=_File, nargs=-1)
 @click.option(
-    "--labels", type=_File, help="CSV of the faults of a single recording: start,end,kind."
+    "--labels", type=_File, help="CSV file with the faults of a single recording: start,end,kind."
 )
 @click.option(
     "--time-column",
-    help="Column of the recordings' times.  [default: as in the training, or time]",
+    help="Name of the time column.  [default: as in the training, or time]",
 )
 @click.option(
     "--encoding",
     type=click.Choice(["utf-8", "latin-1", "cp1252"]),
     default="utf-8",
     show_default=True,
-    help="How the recordings' text is encoded.",
+    help="Text encoding of the recordings.",
 )
-@click.option("--time-format", help="excel, or a pattern such as '%d.%m.%Y %H:%M:%S'.")
-@click.option("--time-zone", help="Zone of times without an offset, such as Europe/Berlin.")
+@click.option(
+    "--time-format",
+    help="Format of the times: excel, or a pattern such as '%d.%m.%Y %H:%M:%S'.",
+)
+@click.option("--time-zone", help="Time zone of times without an offset, such as Europe/Berlin.")
 @click.option(
     "--bad-share-max",
     type=click.FloatRange(0, 1),
-    help="Refuse a recording if a larger share of its rows, or of the cells of a column, cannot be"
-    " read.  [default: 0.1]",
+    help="Refuse a recording if a larger share of its rows, or of a column's cells, cannot be read."
+    "  [default: 0.1]",
 )
 @click.option(
     "--grace-s",
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
-    help="Seconds after the end of a fault in which an event still counts as found.",
+    help="Seconds after a fault's end in which an event still counts as found.",
 )
 @click.option(
     "--trained-on",
     type=_File,
     multiple=True,
-    help="A recording that the bundle was trained on. Give all of them. The metrics of their test"
-    " part are computed again and compared with those in the bundle.",
+    help="A recording that the bundle was trained on; repeat this for all of them. The command"
+    " computes the metrics of their test part again, and compares them with the bundle's.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def evaluate(
@@ -275,11 +278,11 @@ def evaluate(
     trained_on: tuple[Path, ...],
     as_json: bool,
 ) -> int:
-    """Score RECORDINGS (CSV) with a sealed BUNDLE and compare its events with labels.
+    """Score RECORDINGS (CSV) with a sealed BUNDLE, and compare its events with labels.
 
     The labels of X.csv are in X.labels.csv beside it. A recording without labels counts as free of
-    faults. --trained-on also checks the metrics in the bundle: the exit code is 1 if they are not
-    reproduced.
+    faults. --trained-on checks the metrics in the bundle: if the command cannot reproduce them, the
+    exit code is 1.
     """
     from trainer import evaluate as evaluation
 
@@ -305,7 +308,7 @@ def evaluate(
 @commands.command()
 @click.argument("key", type=_File)
 def keygen(key: Path) -> int:
-    """Create a key pair to sign bundles. KEY stays secret; copy KEY.pub to the gateways."""
+    """Create a key pair to sign bundles. Keep KEY secret; copy KEY.pub to the gateways."""
     from models.keys import new_key
 
     say(f"{key} (secret), {new_key(key, 'bundle')} (for gateways)")
@@ -314,7 +317,7 @@ def keygen(key: Path) -> int:
 
 @commands.command()
 @click.argument("bundle", type=_File)
-@click.option("--key", type=_File, required=True, help="The secret key of keygen.")
+@click.option("--key", type=_File, required=True, help="The secret key, made by keygen.")
 def sign(bundle: Path, key: Path) -> int:
     """Sign a sealed BUNDLE in place. Its digest does not change."""
     from models import bundle as bundles
@@ -330,7 +333,7 @@ def sign(bundle: Path, key: Path) -> int:
 
 @commands.group()
 def benchmark() -> None:
-    """Train and evaluate the detectors on public data sets, with simple ones for comparison."""
+    """Train and evaluate the detectors, and simple ones for comparison, on public data sets."""
 
 
 def _benchmark_options(command: Callable[..., int]) -> Callable[..., int]:
