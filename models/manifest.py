@@ -14,6 +14,8 @@ from math import ceil
 from typing import Annotated, Any, Final, Literal, Protocol
 
 from models.errors import BundleCorrupt, BundleTooNew, FamilyUnknown
+from models.names import BUNDLE, CHANNEL, DIGEST
+from models.plainly import reason
 from models.validation import (
     AfterValidator,
     BaseModel,
@@ -61,8 +63,6 @@ def _json(value: dict[str, Any]) -> dict[str, Any]:
     json.dumps(value, allow_nan=False)
     return value
 
-
-_FAMILY: Final = r"^[a-z0-9][a-z0-9.\-]{0,63}$"  # a name of a family
 
 Finite = Annotated[float, AfterValidator(_finite)]
 Positive = Annotated[float, Field(ge=MAGNITUDE_MIN), AfterValidator(_finite)]
@@ -133,7 +133,7 @@ class Feature(_Part):
 class Source(_Part):
     """A raw channel, much faster than the grid, that features are computed from."""
 
-    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
+    name: str = Field(min_length=1, max_length=64, pattern=CHANNEL)
     unit: str = Field(max_length=16, description="Unit as shown to people, e.g. m/s2")
     low: Finite | None = Field(None, description="Below this the value is rejected, in unit")
     high: Finite | None = Field(None, description="Above this the value is rejected, in unit")
@@ -153,7 +153,7 @@ class Source(_Part):
 class Channel(_Part):
     """One channel, in the order the network takes them."""
 
-    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
+    name: str = Field(min_length=1, max_length=64, pattern=CHANNEL)
     unit: str = Field(max_length=16, description="Unit as shown to people, e.g. mm/s")
     low: Finite | None = Field(None, description="Below this the reading is rejected, in unit")
     high: Finite | None = Field(None, description="Above this the reading is rejected, in unit")
@@ -449,7 +449,7 @@ class FilePart(_Part):
     """Size and digest of one part."""
 
     size_bytes: int = Field(ge=0)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: str = Field(pattern=DIGEST)
 
 
 class StreamRules(Protocol):
@@ -511,7 +511,7 @@ class Manifest(_Part):
     """
 
     format_version: int = Field(description="1, or 2 where the family came with that format")
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")
+    name: str = Field(pattern=BUNDLE)
     version: int = Field(ge=1, description="Counts up with each training of the same name")
     created: str = Field(description="RFC 3339, UTC")
     detector: str = Field(description="The family; named in every score, alarm and message")
@@ -633,7 +633,7 @@ class ForeignManifest(Manifest):
     """The manifest of another package's family, which checks ``settings`` itself."""
 
     format_version: Literal[2] = 2
-    detector: str = Field(pattern=_FAMILY)
+    detector: str = Field(pattern=BUNDLE)
     settings: Annotated[dict[str, Any], AfterValidator(_json)] = Field(
         {}, description="Settings of the family"
     )
@@ -778,7 +778,7 @@ def manifest_of(source: str, data: bytes) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
-        raise BundleCorrupt(f"{source}: {MANIFEST}: {where}: {first['msg']}") from error
+        raise BundleCorrupt(f"{source}: {MANIFEST}: {where}: {reason(first)}") from error
     _check_evaluated(source, manifest, data)
     return manifest
 
@@ -805,7 +805,7 @@ def _check_evaluated(source: str, manifest: Manifest, data: bytes) -> None:
 def _form(source: str, document: Mapping[str, Any]) -> type[Manifest]:
     """Return the form of the document's family; the first format's where it says none."""
     family = document.get("detector", TELEMANOM)
-    if not isinstance(family, str) or not re.fullmatch(_FAMILY, family):
+    if not isinstance(family, str) or not re.fullmatch(BUNDLE, family):
         raise BundleCorrupt(f"{source}: {MANIFEST}: detector: is no name of a family of models")
     if family in MANIFESTS:
         return MANIFESTS[family]

@@ -1,8 +1,22 @@
-"""Names that are a level of an MQTT topic: of a site, a gateway, a stream, an input, a key."""
+"""Names: what is allowed in them, for programs as patterns and for people in words."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
+# a level of an MQTT topic: of a site, a gateway, a stream, an input, a key
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
+
+CHANNEL: Final = r"^[A-Za-z0-9_.\-]+$"  # a channel or source
+BUNDLE: Final = r"^[a-z0-9][a-z0-9.\-]{0,63}$"  # a bundle, or a family of models
+CLIENT_ID: Final = "^[!-~]{1,200}$"  # at an MQTT broker
+DIGEST: Final = r"^[0-9a-f]{64}$"  # sha256
+
+ALLOWED: Final[Mapping[str, str]] = {  # by pattern
+    CHANNEL: "letters, digits, '_', '.' and '-'",
+    BUNDLE: "1 to 64 small letters, digits, '.' and '-', the first a letter or digit",
+    CLIENT_ID: "1 to 200 printable ASCII characters without blanks",
+    DIGEST: "64 hexadecimal digits, the letters small",
+}

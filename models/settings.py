@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from models.errors import ConfigError
+from models.plainly import reason, written
 from models.toml import Location
 from models.validation import BaseModel, ConfigDict, ValidationError
 
@@ -33,7 +34,7 @@ def explain(
     hints: Mapping[str, str] | None = None,
     where: Callable[[Location], str] | None = None,
 ) -> list[str]:
-    """Return a line for each error in the settings.
+    """Return a line for each setting that is wrong, in our words and not in pydantic's.
 
     Args:
         root: the table of the whole file.
@@ -42,7 +43,11 @@ def explain(
         where: names the place of a setting; None: its dotted key, such as ``inputs[0].port``.
 
     """
-    return [_explain(root, wrong, hints or {}, where or dotted) for wrong in error.errors()]
+    lines = {}
+    for wrong in error.errors():
+        place, table = _resolve(root, wrong["loc"])  # several if no part of a union takes the value
+        lines[place] = _explain(place, table, wrong, hints or {}, where or dotted)
+    return list(lines.values())
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -66,7 +71,11 @@ def tables_in(annotation: Any) -> list[type[BaseModel]]:
 
 def is_list(annotation: Any) -> bool:
     """Whether a field may have a list."""
-    return get_origin(annotation) is list or any(map(is_list, get_args(annotation)))
+    return _is(list, annotation)
+
+
+def _is(kind: type, annotation: Any) -> bool:
+    return get_origin(annotation) is kind or any(_is(kind, part) for part in get_args(annotation))
 
 
 def tags(table: type[BaseModel]) -> tuple[str, ...]:
@@ -75,30 +84,22 @@ def tags(table: type[BaseModel]) -> tuple[str, ...]:
     return () if field is None else get_args(field.annotation)
 
 
-_REASONS = {  # where pydantic's words are those of Python
-    "model_type": "must be a table, as [name] or { key = value }",
-    "dict_type": "must be a table, as [name] or { key = value }",
-    "list_type": "must be a list, as [value, value]",
-}
-
-
 def _explain(
-    root: type[BaseModel],
+    location: Location,
+    table: type[BaseModel] | None,
     wrong: Mapping[str, Any],
     hints: Mapping[str, str],
     where: Callable[[Location], str],
 ) -> str:
-    location, table = _resolve(root, wrong["loc"])
     place = where(location)
-    reason = _REASONS.get(wrong["type"]) or wrong["msg"].removeprefix("Value error, ")
     match wrong["type"]:
         case "extra_forbidden":
             name = str(location[-1])
-            return f"{place}: unknown key{hints.get(name) or _allowed(table, name)}"
+            return f"{place}: {reason(wrong)}{hints.get(name) or _allowed(table, name)}"
         case "missing":
-            return f"{place}: missing; it has no default"
+            return f"{place}: {reason(wrong)}"
         case "union_tag_not_found":
-            return f"{where((*location, 'type'))}: missing; it has no default"
+            return f"{where((*location, 'type'))}: {reason({**wrong, 'type': 'missing'})}"
         case "union_tag_invalid":
             tag, expected = wrong["ctx"]["tag"], wrong["ctx"]["expected_tags"]
             near = nearest(tag, [name.strip(" '") for name in expected.split(",")])
@@ -106,8 +107,8 @@ def _explain(
         case "list_type" if isinstance(wrong["input"], Mapping):
             return f"{place}: must be a list of tables: write [[{place}]], not [{place}]"
     if isinstance(wrong["input"], Mapping):  # its text names the keys
-        return f"{place}: {reason}" if place else reason  # of the whole file, or of a table
-    return f"{place} = {wrong['input']!r}: {reason}"
+        return f"{place}: {reason(wrong)}" if place else reason(wrong)  # of the file, or a table
+    return f"{place} = {written(wrong['input'])}: {reason(wrong)}"
 
 
 def _allowed(table: type[BaseModel] | None, name: str) -> str:
@@ -118,14 +119,17 @@ def _allowed(table: type[BaseModel] | None, name: str) -> str:
 def _resolve(root: type[BaseModel], location: Location) -> tuple[Location, type[BaseModel] | None]:
     """Return the place in the document, without pydantic's tags, and the innermost table there."""
     place: list[int | str] = []
-    tables, inside = [root], None
+    tables, inside, has_keys = [root], None, True
     for step in location:
         if isinstance(step, str) and len(tables) > 1:
             tables = [table for table in tables if step in tags(table)]
             continue  # no key but the tag of a union
+        if isinstance(step, str) and not has_keys:
+            continue  # no key but a part of a union, such as int
         place.append(step)
         if isinstance(step, str) and tables:
             inside = tables[0]
             field = inside.model_fields.get(step)
             tables = [] if field is None else tables_in(field.annotation)
+            has_keys = field is None or bool(tables) or _is(dict, field.annotation)
     return tuple(place), inside

@@ -35,6 +35,7 @@ from models.manifest import (
     Source,
     check_features,
 )
+from models.names import BUNDLE, CHANNEL
 from models.printable import printable
 from models.settings import Table, explain, refusal
 from models.toml import read_toml
@@ -55,7 +56,7 @@ class BundleTable(Table):
     """The bundle and its directory."""
 
     name: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$",
+        pattern=BUNDLE,
         description="Name of the bundle: lower-case letters, digits, points and hyphens",
     )
     version: int = Field(1, ge=1, description="Increase it with each training of the same name")
@@ -68,7 +69,7 @@ class ColumnTable(Table):
     name: str = Field(
         min_length=1,
         max_length=64,
-        pattern=r"^[A-Za-z0-9_.\-]+$",
+        pattern=CHANNEL,
         description="Name in alarms, messages and `agent.toml`",
     )
     unit: str = Field("", max_length=16, description="Unit as shown to people, e.g. mm/s")

@@ -14,8 +14,9 @@ from agent.config.registers import BITS_MAX, REGISTERS_MAX, RegisterTable
 from agent.config.streams import repeated
 from models.formats.cells import IGNORED, MISSING_WORDS, TIME
 from models.manifest import Positive
+from models.names import CLIENT_ID
 from models.settings import Table
-from models.validation import ConfigDict, Discriminator, Field, Tag, model_validator
+from models.validation import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 BY_ID: Final = Path("/dev/serial/by-id")  # where udev puts lasting names of serial devices
 ENTRY_POINTS: Final = "fieldwatch.inputs"  # where other packages name their inputs
@@ -313,7 +314,7 @@ class MqttInputTable(WholeTable):
     )
     client_id: str | None = Field(
         None,
-        pattern="^[!-~]{1,200}$",
+        pattern=CLIENT_ID,
         description="The MQTT client id, unique at the broker: printable ASCII without spaces."
         " Default: fieldwatch:SITE:GATEWAY:INPUT. If you change it, the broker keeps the session of"
         " the old id",
@@ -590,7 +591,9 @@ class ForeignTable(InputTable):
 
 def _kind(value: Any) -> str:
     """Return the kind of table that reads a value."""
-    named = value.get("type", "serial") if isinstance(value, dict) else value.type
+    if not isinstance(value, dict | BaseModel):
+        return "serial"  # whose table refuses it
+    named = value.get("type", "serial") if isinstance(value, dict) else getattr(value, "type", "")
     if named in _BUILT_IN:
         return str(named)
     from importlib.metadata import entry_points  # takes 1 MB, and few need it

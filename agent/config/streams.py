@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 
 from agent.config.kinds import Count
 from models.manifest import PERIOD_S_MIN, SAMPLES_MAX, Finite, NotNegative, Positive
+from models.names import CHANNEL
 from models.settings import Table
 from models.validation import Field, model_validator
 
@@ -18,9 +19,7 @@ ACTION_CHARS_MAX: Final = 500  # of a text that each alarm has
 class BaselineChannelTable(Table):
     """One channel of a stream without a bundle."""
 
-    name: str = Field(
-        min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$", description="Unique"
-    )
+    name: str = Field(min_length=1, max_length=64, pattern=CHANNEL, description="Unique")
     unit: str = Field("", max_length=16, description="As shown to people, e.g. mm/s")
     low: Finite | None = Field(None, description="A reading below this is rejected, in unit")
     high: Finite | None = Field(None, description="A reading above this is rejected, in unit")

@@ -31,8 +31,7 @@ class Root(Table):
     [
         (
             {"inputs": [{"type": "modbus-tcp", "unit": "x"}]},
-            "inputs[0].unit = 'x': Input should be a valid integer, unable to parse string"
-            " as an integer",
+            "inputs[0].unit = 'x': must be a whole number, such as 3",
         ),
         (
             {"inputs": [{"type": "modbus-rtu", "unit": 1, "unti": 1}]},
@@ -53,7 +52,7 @@ class Root(Table):
             {"inputs": {"type": "serial", "port": "p"}},
             "inputs: must be a list of tables: write [[inputs]], not [inputs]",
         ),
-        ({"names": {"a": "x"}}, "names.a = 'x': Input should be a valid integer"),
+        ({"names": {"a": "x"}}, "names.a = 'x': must be a whole number"),
     ],
 )
 def test_places_have_no_tags(document: dict[str, Any], said: str) -> None:

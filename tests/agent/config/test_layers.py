@@ -147,7 +147,7 @@ def test_conf_d_that_is_no_directory_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("drop_in", "said"),
     [
-        ("[mqtt]\nport = 0\n", "conf.d/a.toml: mqtt.port = 0: Input should be greater"),
+        ("[mqtt]\nport = 0\n", "conf.d/a.toml: mqtt.port = 0: must be at least 1"),
         ("[mqtt]\nprot = 1\n", "conf.d/a.toml: mqtt.prot: unknown key; did you mean 'port'?"),
         ("mqtt = 5\n", "conf.d/a.toml: mqtt = 5: "),
         # the second table of the merged list is the first of its file
@@ -207,8 +207,8 @@ def test_a_variable_can_make_a_table(written: Write, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("FIELDWATCH_MQTT__PORT", "many", "FIELDWATCH_MQTT__PORT = 'many': Input should be a"),
-        ("FIELDWATCH_MQTT__PORT", "0", "FIELDWATCH_MQTT__PORT = 0: Input should be greater"),
+        ("FIELDWATCH_MQTT__PORT", "many", "FIELDWATCH_MQTT__PORT = 'many': must be a whole number"),
+        ("FIELDWATCH_MQTT__PORT", "0", "FIELDWATCH_MQTT__PORT = 0: must be at least 1"),
         (
             "FIELDWATCH_MQTT_PORT",
             "1",
