@@ -220,10 +220,18 @@ class LimitPassed:
     worst_at: float  # Unix seconds
     newest: float  # in unit
     newest_at: float  # Unix seconds
+    back_since: float | None = None  # Unix seconds: the off-delay runs since then; None: none runs
+    off_delay_s: float | None = None  # after so long the alarm closes; None: as ``back_since``
 
     def moved(self, by_s: float) -> LimitPassed:
         """Return the same with its times ``by_s`` seconds later."""
-        return replace(self, worst_at=self.worst_at + by_s, newest_at=self.newest_at + by_s)
+        back = None if self.back_since is None else self.back_since + by_s
+        return replace(
+            self,
+            worst_at=self.worst_at + by_s,
+            newest_at=self.newest_at + by_s,
+            back_since=back,
+        )
 
 
 @dataclass(frozen=True, slots=True)

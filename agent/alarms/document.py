@@ -141,6 +141,8 @@ def _passed(limit: LimitPassed) -> dict[str, Any]:
         "worst_at": iso_time(limit.worst_at),
         "newest": short(limit.newest),
         "newest_at": iso_time(limit.newest_at),
+        "back_since": None if limit.back_since is None else iso_time(limit.back_since),
+        "off_delay_s": limit.off_delay_s,
     }
 
 
@@ -171,6 +173,8 @@ def _gravity(alarm: Mapping[str, Any]) -> tuple[int, float, float]:
 
 
 _SEVERITIES = ("high", "medium", "low")
+# of a limit that is passed; alarms of older versions lack the last two
+_NEWEST_OF_LIMIT: Final = ("newest", "newest_at", "back_since", "off_delay_s")
 
 
 def without_newest(alarm: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,7 +182,7 @@ def without_newest(alarm: Mapping[str, Any]) -> dict[str, Any]:
     channels = [channel | {"newest": None} for channel in alarm["channels"]]
     settled = {**alarm, "newest_at": None, "channels": channels}
     if "newest" in (limit := alarm.get("limit") or {}):
-        settled["limit"] = limit | {"newest": None, "newest_at": None}
+        settled["limit"] = limit | dict.fromkeys(_NEWEST_OF_LIMIT)
     return settled
 
 
@@ -190,7 +194,9 @@ def with_newest(alarm: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]
     ]
     newer = alarm | {"newest_at": now.get("newest_at"), "channels": channels}
     if "newest" in (limit := alarm.get("limit") or {}):
-        newer["limit"] = limit | {key: now["limit"][key] for key in ("newest", "newest_at")}
+        newer["limit"] = limit | {
+            key: value for key, value in now["limit"].items() if key in _NEWEST_OF_LIMIT
+        }
     return newer
 
 
@@ -215,7 +221,19 @@ def describe(alarm: Mapping[str, Any]) -> str:
         + (f": {channels}" if channels else "")
         + _newest(alarm)
         + _not_measured(alarm)
-        + f". To do: {alarm['action']}"
+        + f". To do: {_to_do(alarm)}"
+    )
+
+
+def _to_do(alarm: Mapping[str, Any]) -> str:
+    """Return what to do now: while the off-delay of a limit runs, to wait for its end."""
+    limit = alarm.get("limit") or {}
+    if alarm["closed"] or limit.get("back_since") is None:
+        return str(alarm["action"])
+    channel, delay = alarm["channels"][0]["channel"], span(limit["off_delay_s"])
+    return (
+        f"wait: {channel} is back since {limit['back_since']}, and the alarm closes once it has"
+        f" been back for {delay}. If it does not stay back: {alarm['action']}"
     )
 
 

@@ -47,6 +47,7 @@ class _Watch:
     onset: float = 0.0  # time of the first value beyond it, while it is passed
     worst: Seen | None = None  # of the values beyond it
     event: Event | None = None  # open, as last updated
+    newest: Seen | None = None  # of the values of an open event; not saved
 
     def lasts(self, at: float, delay_s: float) -> bool:
         """Count a value for the delay that it starts or continues; return whether that is over."""
@@ -125,6 +126,12 @@ class MeasuredLimits:
                     events += _step(guard, Seen(value, at), take_number)
         return events
 
+    def settle(self) -> None:
+        """Bring the open events up to date, as they are stored at a stop."""
+        for guard in self._guards.values():
+            if (watch := guard.watch).event is not None and watch.newest is not None:
+                watch.event = _shown(guard, watch.event, watch.newest)
+
     def open_events(self) -> list[Event]:
         """Return the open events, as last updated."""
         watches = (guard.watch for guard in self._guards.values())
@@ -180,7 +187,9 @@ def _told(guard: _Guard, seen: Seen, take_number: Callable[[], int]) -> list[Eve
     if watch.event is not None:
         shown = watch.event.limit
         assert isinstance(shown, LimitPassed)
-        if not 0 <= seen.at - shown.newest_at < REFRESH_S:
+        watch.newest = seen
+        turned = shown.back_since != watch.since  # the off-delay began, or was interrupted
+        if turned or not 0 <= seen.at - shown.newest_at < REFRESH_S:
             watch.event = _shown(guard, watch.event, seen)
         return []
     graver_is_told = guard.graver is not None and guard.graver.event is not None
@@ -206,7 +215,8 @@ def _closed(guard: _Guard, seen: Seen) -> list[Event]:
     closed = (
         [] if watch.event is None else [replace(_shown(guard, watch.event, seen), closed=seen.at)]
     )
-    watch.passed, watch.since, watch.worst, watch.event = False, None, None, None
+    watch.passed, watch.since, watch.worst = False, None, None
+    watch.event = watch.newest = None
     return closed
 
 
@@ -226,6 +236,8 @@ def _shown(guard: _Guard, event: Event, seen: Seen) -> Event:
             worst_at=worst.at,
             newest=seen.value,
             newest_at=seen.at,
+            back_since=guard.watch.since,
+            off_delay_s=None if guard.watch.since is None else guard.table.off_delay_s,
         ),
     )
 

@@ -77,6 +77,9 @@ class Part:
     def foretell(self, forecast: Forecast, batch: Batch) -> None:
         """Take a new forecast, before ``take`` gets the samples that it was made from."""
 
+    def settle(self) -> None:
+        """Bring the open events up to date: the agent stops, and stores them."""
+
     def open_events(self) -> list[Event]:
         """Return its open events in their present state, with the detector's times."""
         return []

@@ -175,6 +175,10 @@ class PassedLimits(Part):
             reason = reason_of(self._settings.limits, event)
             self._teller.report([event], batch, inside, reason)
 
+    def settle(self) -> None:
+        """Bring the alarms' events up to date."""
+        self.watch.settle()
+
     def open_events(self) -> list[Event]:
         """Return the alarms' events, each with its worst and its newest value."""
         return self.watch.open_events()

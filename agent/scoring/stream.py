@@ -312,6 +312,9 @@ class Stream:
             stopping: the agent stops; see ``Moment``.
 
         """
+        if stopping:
+            for part in self._parts:
+                part.settle()
         self.teller.update(self._open_events(), batch)
         # a batch that could not be committed still has the parts that did not change since
         saved = batch.state.setdefault(self.name, {})

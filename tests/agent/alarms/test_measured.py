@@ -187,6 +187,24 @@ def test_an_open_event_is_brought_up_to_date_now_and_then() -> None:
     assert limit(event).newest_at == START_S + 10
 
 
+def test_while_the_off_delay_runs_an_open_event_says_since_when_the_value_is_back() -> None:
+    watched = Watched(off_delay_s=9.0)
+    watched.feed(130.0, 130.0, 110.0, 111.0)
+    (event,) = watched.watch.open_events()
+    assert (limit(event).back_since, limit(event).off_delay_s) == (START_S + 2, 9.0)
+    watched.feed(130.0)
+    (event,) = watched.watch.open_events()
+    assert (limit(event).back_since, limit(event).off_delay_s) == (None, None)
+
+
+def test_a_settled_event_has_its_worst_and_its_newest_value() -> None:
+    watched = Watched()
+    watched.feed(130.0, 140.0, 135.0)
+    watched.watch.settle()
+    (event,) = watched.watch.open_events()
+    assert (limit(event).worst, limit(event).newest) == (140.0, 135.0)
+
+
 def test_a_clock_that_was_set_back_lets_the_delay_begin_again() -> None:
     watched = Watched(on_delay_s=2.0)
     watched.fed = 3600
@@ -315,6 +333,33 @@ def test_it_reads_as_a_person_would_say_it() -> None:
     assert ": flow below 60 m (critical limit): lowest 49.98" in closed
     assert "newest" not in closed
     assert "high limit" not in opened + closed
+
+
+def test_a_value_that_is_back_calls_nobody_to_act_now() -> None:
+    fleet = guarded(off_delay_s=90.0)
+    fleet.take([[40.0, 2.0]] * 10, 3)
+    (alarm,) = saved(fleet).alarms[-1:]
+    assert describe(alarm).endswith(
+        ". To do: wait: flow is back since 2023-11-14T22:13:23.000Z, and the alarm closes once it"
+        " has been back for 90 s. If it does not stay back: act now: flow is dangerously high;"
+        " bring it back, or the machine into a safe state"
+    )
+    fleet.take([[40.0, 2.0]] * 90, 13)
+    (alarm,) = saved(fleet).alarms[-1:]
+    assert alarm["state"] == "closed"
+    assert "is back since" not in describe(alarm)
+
+
+def test_a_clean_stop_stores_the_worst_value_so_far() -> None:
+    fleet = guarded()
+    saved(fleet)
+    fleet.take([[70.0, 2.0]], 3)
+    fleet.take(rows(1), 4)
+    fleet.fleet.flush(fleet.batch)
+    fleet.stream.save(fleet.batch, fleet.batch.rows(), stopping=True)
+    (alarm,) = fleet.flush().alarms
+    assert alarm["limit"]["worst"] == alarm["channels"][0]["observed"] == 70.0
+    assert alarm["limit"]["newest_at"] == "2023-11-14T22:13:24.000Z"
 
 
 def test_what_is_certain_is_listed_before_what_is_likely() -> None:
