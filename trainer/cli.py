@@ -340,7 +340,11 @@ def _benchmark_options(command: Callable[..., int]) -> Callable[..., int]:
     options = (
         click.option("--data", type=_Directory, required=True, help="The downloaded data set."),
         click.option("--channels", help="Only these, e.g. A-1,P-2.  [default: all]"),
-        click.option("--config", type=_File, help="TOML file, instead of the built-in one."),
+        click.option("--config", type=_File, help="TOML file, instead of the built-in ones."),
+        click.option(
+            "--seeds",
+            help="Seeds of the networks, e.g. 1,2,3, with a table each.  [default: fit.seed]",
+        ),
         click.option(
             "--jobs",
             type=click.IntRange(min=1),
@@ -459,6 +463,7 @@ def _benchmark(
     data: Path,
     channels: str | None,
     config: Path | None,
+    seeds: str | None,
     jobs: int,
     work: Path | None,
     json_path: Path | None,
@@ -471,28 +476,39 @@ def _benchmark(
     from trainer.benchmark import runs, tables
     from trainer.benchmark.cases import BENCHMARKS
     from trainer.benchmark.counts import vus_pr_missing
-    from trainer.benchmark.outcome import WorkDirectory
 
     if missing := vus_pr_missing():
         say(missing, error=True)
-    chosen, kept = BENCHMARKS[name], WorkDirectory(work or Path(f"fieldwatch-benchmark-{name}"))
-    destination.check_directory(kept.path)
+    chosen, work = BENCHMARKS[name], work or Path(f"fieldwatch-benchmark-{name}")
+    destination.check_directory(work)
     destination.check_file(json_path)
     destination.check_file(report)
+    settings = chosen.settings(config)
+    numbers = _seeds(seeds) or [settings.config.fit.seed]
     names = chosen.chosen(data, channels.split(",") if channels else [])
-    run = runs.plan(chosen, data, names, chosen.settings(config), kept, tflite_python)
-    if run.outcomes:
-        tell(f"taken from {kept.path}, unchanged: {', '.join(run.outcomes)}", error=True)
-    _show_progress(run, jobs, tell)
-    document = run.document()
-    page.write(document, run.in_order(), kept, report or kept.path / "report.html")
+    planned = runs.plan_seeds(chosen, data, names, settings, numbers, work, tflite_python)
+    for run in planned.values():
+        if run.outcomes:
+            tell(f"taken from {run.work.path}, unchanged: {', '.join(run.outcomes)}", error=True)
+        _show_progress(run, jobs, tell)
+    document = runs.all_documents(planned)
+    page.write(document, planned[numbers[0]], report or work / "report.html")
     if json_path is not None:
         json_path.write_text(json.dumps(document, indent=2) + "\n")
-    for line in tables.lines(document):
+    for line in tables.seeds(document):
         say(line)
-    for failed, message in run.failed.items():
-        say(f"fieldwatch-trainer: {failed} failed: {message}", error=True)
-    return 1 if run.failed else 0
+    failed = {name: message for run in planned.values() for name, message in run.failed.items()}
+    for name, message in failed.items():
+        say(f"fieldwatch-trainer: {name} failed: {message}", error=True)
+    return 1 if failed else 0
+
+
+def _seeds(text: str | None) -> list[int]:
+    """Return the seeds of ``--seeds``, each once; none if it was not given."""
+    seeds = list(dict.fromkeys(_whole_numbers("--seeds", text))) if text else []
+    if any(seed < 0 for seed in seeds):
+        raise click.UsageError(f"--seeds {text!r}: a seed is 0 or more")
+    return seeds
 
 
 def _show_progress(run: Run, jobs: int, tell: Tell) -> None:

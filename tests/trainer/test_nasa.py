@@ -62,7 +62,7 @@ def test_a_channel_is_read_with_its_labels(tmp_path: Path) -> None:
     assert read_back.train.dtype == read_back.test.dtype == np.float32
     np.testing.assert_array_equal(read_back.train, ramp(20).astype(np.float32))
     assert read_back.test.shape == (50, 25)
-    assert read_back.labels == [(3, 7), (40, 45)]
+    assert read_back.label_rows == [[(3, 7), (40, 45)]]
     both = b"".join((tmp_path / part / "A-1.npy").read_bytes() for part in ("train", "test"))
     assert read_back.sha256 == hashlib.sha256(both).hexdigest()
 
@@ -73,19 +73,19 @@ def test_the_two_spacecraft_lie_in_the_same_folders(tmp_path: Path) -> None:
     assert read_back.train.shape == (20, 55)
 
 
-def test_rows_of_one_channel_are_united_and_end_with_the_array(tmp_path: Path) -> None:
-    assert read(published(tmp_path), "A-10").labels == [(1, 2), (25, 49)]
+def test_rows_of_one_channel_stay_rows_and_end_with_the_array(tmp_path: Path) -> None:
+    assert read(published(tmp_path), "A-10").label_rows == [[(30, 49)], [(1, 2), (25, 32)]]
 
 
-def test_sequences_that_only_touch_stay_two(tmp_path: Path) -> None:
+def test_sequences_of_a_row_stay_as_they_are(tmp_path: Path) -> None:
     channel(tmp_path, "A-1")
     labels(tmp_path, 'A-1,SMAP,"[[1, 5], [6, 9], [9, 9], [20, 30], [22, 25]]",x,50')
-    assert read(tmp_path, "A-1").labels == [(1, 5), (6, 9), (20, 30)]
+    assert read(tmp_path, "A-1").label_rows == [[(1, 5), (6, 9), (9, 9), (20, 30), (22, 25)]]
 
 
 def test_a_channel_that_is_not_labelled_has_no_anomalies(tmp_path: Path) -> None:
     read_back = read(published(tmp_path), "A-2")
-    assert read_back.labels == []
+    assert read_back.label_rows == []
     assert read_back.spacecraft == ""
 
 
@@ -95,9 +95,9 @@ def test_the_folder_is_taken_as_it_unpacks(tmp_path: Path, beside: str) -> None:
     channel(download / "data", "A-1")
     labels(download / beside, 'A-1,SMAP,"[[3, 7]]",[point],50')
     assert names(download) == ["A-1"]
-    assert read(download, "A-1").labels == [(3, 7)]
+    assert read(download, "A-1").label_rows == [[(3, 7)]]
     if beside != "..":
-        assert read(download / "data", "A-1").labels == [(3, 7)]
+        assert read(download / "data", "A-1").label_rows == [[(3, 7)]]
 
 
 def test_a_relative_path_finds_the_labels_above(
@@ -106,7 +106,7 @@ def test_a_relative_path_finds_the_labels_above(
     channel(tmp_path / "data", "A-1")
     labels(tmp_path, 'A-1,SMAP,"[[3, 7]]",[point],50')
     monkeypatch.chdir(tmp_path / "data")
-    assert read(Path(), "A-1").labels == [(3, 7)]
+    assert read(Path(), "A-1").label_rows == [[(3, 7)]]
 
 
 @pytest.mark.parametrize("dtype", ["f2", ">f4", "f8", "i4"])
@@ -236,7 +236,7 @@ def test_odd_labels_are_refused_with_their_line(tmp_path: Path, row: str, said: 
 def test_odd_labels_of_one_channel_leave_the_others_alone(tmp_path: Path) -> None:
     channel(tmp_path, "A-1")
     labels(tmp_path, "A-2,SMAP,nonsense,x,50", 'A-1,SMAP,"[[1, 5]]",x,50')
-    assert read(tmp_path, "A-1").labels == [(1, 5)]
+    assert read(tmp_path, "A-1").label_rows == [[(1, 5)]]
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ Data sets without a usable clock are put on the grid row by row: sample ``i`` is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,25 +17,34 @@ from models.errors import DataError
 from models.messages import Float32, Samples
 from models.settings import nearest
 from trainer.benchmark import settings
+from trainer.benchmark.counts import Span
 from trainer.benchmark.settings import Settings
 from trainer.config import ChannelTable
 from trainer.datasets import nasa, skab
 
+SHARED_CONFIG: Final = Path(__file__).with_name("detection.toml")
 SKAB_TRAIN_ROWS: Final = 400  # of each file, by the data set's own protocol
+
+
+class Unit(NamedTuple):
+    """What is judged as one stream: a test array with its labels."""
+
+    name: str
+    values: Float32  # (n, C)
+    rows: list[list[Span]]  # first and last sample of the labelled sequences, row by row
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One channel of NASA's, or one file of SKAB's."""
+    """What one network is trained for: a channel of NASA's, a file of SKAB's."""
 
     name: str
     channels: list[ChannelTable]
-    prescaled: bool  # values lie in -1 to 1, and none is to be scaled again
-    goes_on: bool  # the test array follows the training array without a break
-    train: Float32  # (n, C)
-    test: Float32  # (n, C)
-    labels: list[tuple[int, int]]  # first and last sample of the test array, of each sequence
+    train: list[Float32]  # (n, C) each; the recording was interrupted between two
+    units: list[Unit]
     sha256: str  # of the data, without the labels
+    prescaled: bool = False  # values lie in -1 to 1, and none is to be scaled again
+    goes_on: bool = False  # a unit follows the training array without a break
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +56,14 @@ class Benchmark:
     names: Callable[[Path], list[str]]  # of the cases in a directory
     read: Callable[[Path, str], Case]
 
-    @property
-    def config(self) -> Path:
-        """The one configuration for all cases, as it ships."""
-        return Path(__file__).with_name(f"{self.name}.toml")
-
     def settings(self, path: Path | None) -> Settings:
-        """Return the configuration of ``path``, or the one that ships."""
-        return settings.read(path or self.config)
+        """Return the configuration of ``path``, or the one that ships.
+
+        That is the configuration of all data sets, with what this one dictates.
+        """
+        if path is not None:
+            return settings.read(path)
+        return settings.read(Path(__file__).with_name(f"{self.name}.toml"), SHARED_CONFIG)
 
     def chosen(self, directory: Path, wanted: list[str]) -> list[str]:
         """Return the names of the cases ``wanted``, all if none is, in the directory's order.
@@ -70,12 +79,24 @@ class Benchmark:
         return [name for name in there if name in wanted] if wanted else there
 
 
-def on_grid(values: Float32, period_s: float, first: int = 0) -> Samples:
-    """Return rows as samples, the first at ``first`` periods."""
-    return Samples(np.arange(first, first + len(values), dtype=np.float64) * period_s, values)
+def on_grid(pieces: Sequence[Float32], period_s: float, first: int, apart: int) -> Samples:
+    """Return the rows of some arrays as samples.
+
+    Args:
+        pieces: (n, C) each.
+        period_s: from one row to the next.
+        first: periods of the first row.
+        apart: periods that are missing between two arrays.
+
+    """
+    numbers, begin = [], first
+    for piece in pieces:
+        numbers.append(np.arange(begin, begin + len(piece), dtype=np.float64))
+        begin += len(piece) + apart
+    return Samples(np.concatenate(numbers) * period_s, np.concatenate(pieces))
 
 
-def sequences(flagged: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+def sequences(flagged: npt.NDArray[np.bool_]) -> list[Span]:
     """Return first and last position of each run of true ones."""
     edges = np.diff(np.concatenate([[False], flagged, [False]]).astype(np.int8))
     starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1) - 1
@@ -91,12 +112,10 @@ def _read_nasa(directory: Path, name: str) -> Case:
             ChannelTable(name="telemetry"),
             *(ChannelTable(name=f"command_{number}", scored=False) for number in commands),
         ],
-        prescaled=True,
-        goes_on=False,
-        train=channel.train,
-        test=channel.test,
-        labels=channel.labels,
+        train=[channel.train],
+        units=[Unit(name, channel.test, channel.label_rows or [[]])],
         sha256=channel.sha256,
+        prescaled=True,
     )
 
 
@@ -118,12 +137,12 @@ def _read_skab(directory: Path, name: str) -> Case:
     return Case(
         name=name,
         channels=[ChannelTable(name=column.replace(" ", "_")) for column in file.channels],
-        prescaled=False,
-        goes_on=True,
-        train=file.values[:SKAB_TRAIN_ROWS],
-        test=file.values[SKAB_TRAIN_ROWS:],
-        labels=sequences(file.anomaly[SKAB_TRAIN_ROWS:]),
+        train=[file.values[:SKAB_TRAIN_ROWS]],
+        units=[
+            Unit(name, file.values[SKAB_TRAIN_ROWS:], [sequences(file.anomaly[SKAB_TRAIN_ROWS:])])
+        ],
         sha256=file.sha256,
+        goes_on=True,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +12,11 @@ from models.console import say
 from models.families import detector_of
 from models.manifest import Channel, Lineage, Manifest
 from trainer import prepare, seal
-from trainer.benchmark.cases import BENCHMARKS, Case, on_grid
+from trainer.benchmark.cases import BENCHMARKS, Case, Unit, on_grid
+from trainer.benchmark.counts import union
 from trainer.benchmark.curves import telling
-from trainer.benchmark.judge import judge, score
-from trainer.benchmark.outcome import Detector, Judged, Outcome, WorkDirectory
+from trainer.benchmark.judge import Scored, judge, score
+from trainer.benchmark.outcome import DETECTORS, Detector, Judged, Outcome, WorkDirectory
 from trainer.benchmark.references import HEADS, reference
 from trainer.benchmark.settings import Settings
 from trainer.config import Config
@@ -35,36 +37,47 @@ class Task(NamedTuple):
 
 
 def perform(task: Task) -> None:
-    """Train and judge one channel, and keep its outcome.
+    """Train for one case, judge its units, and keep their outcomes.
 
     Raises:
-        DataError: the channel's data cannot be used.
+        DataError: the case's data cannot be used.
 
     """
     case = BENCHMARKS[task.benchmark].read(task.data, task.name)
     config = task.settings.config
-    period_s = config.sampling.period_s
-    train = on_grid(case.train, period_s)
-    test = on_grid(case.test, period_s, len(case.train))
-    before = train if case.goes_on else None
+    apart = config.sampling.reset_gap_samples + 1
+    train = on_grid(case.train, config.sampling.period_s, 0, apart)
     bundles = _bundles(case, prepare.split_all(train, config), task)
-    judged: dict[Detector, Judged] = {}
-    for detector, bundle in bundles.items():
-        scored = score(detector_of(bundle), test, before)
-        judged[detector] = judge(scored, case.labels, period_s, len(bundle.network))
-        if detector == "quantized":
-            curves = telling(bundle.telemanom, test, scored.result)
-    baseline = score(detector_of(_baseline(bundles["quantized"].manifest, config)), test, train)
-    judged["baseline"] = judge(baseline, case.labels, period_s, model_bytes=0)
-    outcome = Outcome(
-        name=case.name,
-        key=task.key,
-        steps=len(case.test),
-        labels=case.labels,
-        quantization=bundles["quantized"].telemanom.network.quantization,
-        detectors=judged,
-    )
-    task.work.keep(outcome, curves)
+    baseline = _baseline(bundles["quantized"].manifest, config)
+    after = round(train.times[-1] / config.sampling.period_s) + 1
+    for unit in case.units:
+        test = on_grid([unit.values], config.sampling.period_s, after, apart)
+        scored = {
+            name: score(detector_of(bundle), test, train if case.goes_on else None)
+            for name, bundle in bundles.items()
+        }
+        scored["baseline"] = score(detector_of(baseline), test, train)
+        outcome = Outcome(
+            name=unit.name,
+            key=task.key,
+            steps=len(unit.values),
+            rows=unit.rows,
+            quantization=bundles["quantized"].telemanom.network.quantization,
+            detectors=_judged(scored, bundles, unit, config.sampling.period_s),
+        )
+        curves = telling(bundles["quantized"].telemanom, test, scored["quantized"].result)
+        task.work.keep(outcome, curves)
+
+
+def _judged(
+    scored: Mapping[Detector, Scored],
+    bundles: Mapping[Detector, Bundle],
+    unit: Unit,
+    period_s: float,
+) -> dict[Detector, Judged]:
+    labels = union(label for row in unit.rows for label in row)
+    size = {name: len(bundle.network) for name, bundle in bundles.items()}
+    return {name: judge(scored[name], labels, period_s, size.get(name, 0)) for name in DETECTORS}
 
 
 def _baseline(manifest: Manifest, config: Config) -> BaselineSettings:

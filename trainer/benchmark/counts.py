@@ -15,20 +15,21 @@ from typing import NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from models.messages import Float32, Float64
-
-Bool = npt.NDArray[np.bool_]
+from models.messages import Bool, Float32, Float64
 
 VUS_BUFFER_SAMPLES_MAX = 100  # one for all, so that channels compare; 1 s per 8,500 samples
 _INSTALL = "pip install 'fieldwatch[benchmark]'"
 
+Span = tuple[int, int]  # first and last position
 
-class Detected(NamedTuple):
-    """A detected sequence, and the sample at which the detector opened it."""
 
-    start: int
-    end: int
-    opened: int
+class Alarm(NamedTuple):
+    """One alarm in a judged array, as positions; it lasts to ``closed``, or to the array's end."""
+
+    kind: str
+    onset: int  # where the stretch began; known only when the alarm opened
+    opened: int  # where the alarm was raised
+    closed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class EventCounts:
     tp: int = 0  # labels overlapped by a detection
     fp: int = 0  # detections that overlap no label
     fn: int = 0  # labels that no detection overlaps
-    delays: tuple[int, ...] = ()  # steps from a found label's start to the first opening, >= 0
+    delays: tuple[int, ...] = ()  # steps from a found label's start to the first detection, >= 0
     steps: int = 0  # that were scored
 
     def __add__(self, other: EventCounts) -> EventCounts:
@@ -63,12 +64,12 @@ class EventCounts:
     @property
     def f1(self) -> float | None:
         """Harmonic mean of precision and recall; None without labels and detections."""
-        return _f_score(self.tp, self.fp, self.fn, beta=1.0)
+        return f_score(self.tp, self.fp, self.fn)
 
     @property
     def f05(self) -> float | None:
         """As ``f1``, with precision weighing twice as much as recall."""
-        return _f_score(self.tp, self.fp, self.fn, beta=0.5)
+        return f_score(self.tp, self.fp, self.fn, beta=0.5)
 
     @property
     def delay_steps_median(self) -> float | None:
@@ -112,7 +113,7 @@ class PointCounts:
     @property
     def f1(self) -> float | None:
         """Harmonic mean of precision and recall; None without labels and detections."""
-        return _f_score(self.tp, self.fp, self.fn, beta=1.0)
+        return f_score(self.tp, self.fp, self.fn)
 
     @property
     def far(self) -> float | None:
@@ -137,27 +138,72 @@ class PointCounts:
         }
 
 
-def count_events(
-    detected: Sequence[Detected], labels: Sequence[tuple[int, int]], steps: int
-) -> EventCounts:
+def onset_spans(alarms: Iterable[Alarm]) -> list[Span]:
+    """Return the detected sequences from onset to close, as the published rule has them.
+
+    The onset lies before the opening: at the onset, nobody knew of the alarm yet.
+    """
+    return union((alarm.onset, alarm.closed) for alarm in alarms)
+
+
+def opened_spans(alarms: Iterable[Alarm]) -> list[Span]:
+    """Return the detected sequences from opening to close: what was known at the time."""
+    return union((alarm.opened, alarm.closed) for alarm in alarms)
+
+
+def union(spans: Iterable[Span]) -> list[Span]:
+    """Return the spans in order; those that overlap become one."""
+    found: list[Span] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found
+
+
+def count_events(detected: Sequence[Span], labels: Sequence[Span], steps: int) -> EventCounts:
     """Count as Telemanom does (Hundman et al., KDD 2018).
 
     A label overlapped by at least one detection is one true positive, however many they are;
     a detection that overlaps several labels finds each of them. The delay of a found label
-    runs to the earliest opening among the detections that overlap it.
+    runs to the earliest start among the detections that overlap it.
     """
-    assert all(event.start <= event.end for event in detected)
-    found = [[event.opened for event in detected if _overlap(event, label)] for label in labels]
-    delays = tuple(
-        max(0, min(opened) - start)
-        for opened, (start, _) in zip(found, labels, strict=True)
-        if opened
-    )
-    false = [event for event in detected if not any(_overlap(event, label) for label in labels)]
-    return EventCounts(len(delays), len(false), len(labels) - len(delays), delays, steps)
+    spans, known = _table(detected), _table(labels)
+    assert (spans[:, 0] <= spans[:, 1]).all()
+    overlap = (spans[:, None, 0] <= known[:, 1]) & (known[:, 0] <= spans[:, None, 1])
+    found = overlap.any(axis=0)  # of each label
+    first = np.where(overlap, spans[:, None, 0], steps).min(axis=0, initial=steps)
+    delays = np.maximum(0, first - known[:, 0])[found]
+    tp, false = int(found.sum()), int((~overlap.any(axis=1)).sum())
+    return EventCounts(tp, false, len(known) - tp, tuple(delays.tolist()), steps)
 
 
-def point_mask(sequences: Iterable[tuple[int, int]], steps: int) -> Bool:
+def count_published(
+    alarms: Sequence[Alarm], rows: Sequence[Sequence[Span]], steps: int
+) -> EventCounts:
+    """Count as in the published results: from the onsets, for each row of the label file alone.
+
+    A channel with two rows is judged twice, and a detection that overlaps no label of a row is
+    false in that row.
+    """
+    spans = onset_spans(alarms)
+    return sum((count_events(spans, row, steps) for row in rows), EventCounts())
+
+
+def count_causal(
+    alarms: Sequence[Alarm], rows: Sequence[Sequence[Span]], steps: int
+) -> EventCounts:
+    """Count from the openings; labels that overlap are one, whatever their rows.
+
+    An alarm that opened after a label's end does not find it. If it overlaps no other label, it is
+    false.
+    """
+    labels = union(label for row in rows for label in row)
+    return count_events(opened_spans(alarms), labels, steps)
+
+
+def point_mask(sequences: Iterable[Span], steps: int) -> Bool:
     """Return which of ``steps`` samples lie in one of the sequences: (steps,)."""
     mask = np.zeros(steps, np.bool_)
     for start, end in sequences:
@@ -222,14 +268,16 @@ def _ranks(score: Float32 | Float64) -> Float64:
     return np.unique(values, return_inverse=True)[1].astype(np.float64)
 
 
-def _overlap(event: Detected, label: tuple[int, int]) -> bool:
-    return event.start <= label[1] and label[0] <= event.end
+def _table(spans: Sequence[Span]) -> npt.NDArray[np.int64]:
+    """Return starts and ends, (n, 2)."""
+    return np.array(list(spans), np.int64).reshape(-1, 2)
 
 
 def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
-def _f_score(tp: int, fp: int, fn: int, beta: float) -> float | None:
+def f_score(tp: int, fp: int, fn: int, beta: float = 1.0) -> float | None:
+    """Return the weighted harmonic mean of precision and recall; None where all are zero."""
     weight = beta * beta
     return _ratio((1 + weight) * tp, (1 + weight) * tp + weight * fn + fp)

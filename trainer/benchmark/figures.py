@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from models.messages import Float32
+from trainer.benchmark.counts import onset_spans
 from trainer.benchmark.outcome import Curve, Outcome
 from trainer.drawing import EVENT, FAULT, INK, MODEL, SECOND, style, svg
 
@@ -50,7 +51,7 @@ def _mark(axes: Any, outcome: Outcome) -> None:
     for number, (start, end) in enumerate(outcome.labels):
         label = "_" if number else "labelled"
         axes.axvspan(start, end + 1, color=FAULT, alpha=0.25, linewidth=0, label=label)
-    for number, (start, end) in enumerate(outcome.detectors["quantized"].spans):
+    for number, (start, end) in enumerate(onset_spans(outcome.detectors["quantized"].alarms)):
         label = "_" if number else "detected"
         axes.axvspan(start, end + 1, 0, 0.07, color=EVENT, linewidth=0, label=label)
 

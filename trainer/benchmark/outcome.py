@@ -21,12 +21,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import models
 import trainer
 from models.messages import Float32
-from trainer.benchmark.counts import EventCounts, PointCounts
+from trainer.benchmark.counts import Alarm, Span, union
 
 Detector = Literal["quantized", "float", "baseline", "last_value", "constant"]
 DETECTORS: Final[tuple[Detector, ...]] = get_args(Detector)
 
-_PRESENTATION = {"cli.py", "figures.py", "report.py", "document.py", "tables.py"}
+# what counts and shows the kept alarms; a change of it needs no new training
+_PRESENTATION = {
+    *("cli.py", "figures.py", "report.py", "pages.py", "drawing.py", "forecast_report.py"),
+    *("chance.py", "document.py", "lives.py", "tables.py", "suite.py"),
+}
 
 
 class _Kept(BaseModel):
@@ -34,25 +38,32 @@ class _Kept(BaseModel):
 
 
 class Judged(_Kept):
-    """One detector on one channel's test array."""
+    """One detector on one test array."""
 
-    events: EventCounts
-    points: PointCounts
-    vus_pr: float | None  # None where nothing is labelled
-    spans: list[tuple[int, int]]  # first and last sample of each detected sequence
-    model_bytes: int  # of the network's file
-    us_per_sample: float  # processor time of the whole pipeline
+    alarms: list[Alarm]  # of every kind that says something of the values
+    vus_pr: float | None = None  # None where nothing is labelled
+    model_bytes: int = 0  # of the network's file
+    us_per_sample: float | None = None  # processor time of the whole pipeline
+
+    def of(self, *kinds: str) -> list[Alarm]:
+        """Return the alarms of these kinds."""
+        return [alarm for alarm in self.alarms if alarm.kind in kinds]
 
 
 class Outcome(_Kept):
-    """All detectors on one channel."""
+    """All detectors on one test array."""
 
     name: str
     key: str  # digest of what this came from
     steps: int  # samples of the test array
-    labels: list[tuple[int, int]]  # first and last sample of each labelled sequence
+    rows: list[list[Span]]  # first and last sample of the labelled sequences, row by row
     quantization: str  # that the parity gate chose
     detectors: dict[Detector, Judged]
+
+    @property
+    def labels(self) -> list[Span]:
+        """The labelled sequences of all rows; those that overlap are one."""
+        return union(label for row in self.rows for label in row)
 
 
 class Curve(NamedTuple):
@@ -116,7 +127,7 @@ def key(
     benchmark: str,
     config_digest: str,
     data_sha256: str,
-    labels: Sequence[tuple[int, int]],
+    labels: Sequence[Sequence[Sequence[Span]]],
     software: dict[str, str],
 ) -> str:
     """Return the sha256 of everything that an outcome depends on."""

@@ -8,46 +8,64 @@ from typing import Any
 
 from trainer import pages
 from trainer.benchmark import figures, tables
-from trainer.benchmark.outcome import DETECTORS, Outcome, WorkDirectory
+from trainer.benchmark.counts import count_causal
+from trainer.benchmark.document import HEADLINE, NAMES
+from trainer.benchmark.outcome import Outcome, WorkDirectory
+from trainer.benchmark.runs import Run
 
 
-def write(
-    document: Mapping[str, Any], outcomes: Sequence[Outcome], work: WorkDirectory, path: Path
-) -> None:
-    """Write the report of a run; the curves of the plots lie in ``work``."""
-    title = f"Benchmark {document['benchmark']}: {len(outcomes)} channels"
+def write(document: Mapping[str, Any], run: Run, path: Path) -> None:
+    """Write the report of a benchmark.
+
+    Args:
+        document: of all seeds.
+        run: of the first seed; its curves are drawn.
+        path: of the page.
+
+    """
+    title = f"Benchmark {document['benchmark']}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    pages.write(path, title, _body(title, document, outcomes, work))
+    pages.write(path, title, _body(title, document, run))
 
 
-def _body(
-    title: str, document: Mapping[str, Any], outcomes: Sequence[Outcome], work: WorkDirectory
-) -> Iterator[str]:
+def _body(title: str, document: Mapping[str, Any], run: Run) -> Iterator[str]:
     yield f"<h1>{pages.text(title)}</h1>"
     yield f'<p class="lead">{pages.text(document["protocol"])}</p>'
-    if document["failed"]:
-        yield "<h2>Failed</h2>"
-        yield pages.table(("channel", "reason"), document["failed"].items())
+    for seed, found in document["seeds"].items():
+        yield f"<h2>Seed {pages.text(seed)}</h2>"
+        if found["failed"]:
+            yield "<h3>Failed</h3>"
+            yield pages.table(("channel", "reason"), found["failed"].items())
+        if found["quantized"]["total"] is not None:
+            yield from _figures(found)
+    outcomes = run.in_order()
     if outcomes:
-        yield "<h2>All channels together</h2>"
-        yield _table("detector", ((name, document[name]["total"]) for name in DETECTORS))
-        yield "<h2>Each channel, quantized network</h2>"
-        yield _table("channel", document["quantized"]["channels"].items())
-        yield "<h2>What happened</h2>"
+        yield "<h2>What happened, first seed</h2>"
         for outcome in outcomes:
-            yield from _plot(outcome, work)
+            yield from _plot(outcome, run.work)
     yield "<h2>Where it comes from</h2>"
-    yield pages.table(("", ""), _origin(document))
+    yield pages.table(("", ""), document["software"].items())
 
 
-def _table(title: str, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
-    header = (title, *(column.title for column in tables.COLUMNS))
-    return pages.table(header, ((name, *tables.cells(metrics)) for name, metrics in rows))
+def _figures(found: Mapping[str, Any]) -> Iterator[str]:
+    yield "<h3>All channels together</h3>"
+    for title, columns in tables.TOTALS.items():
+        yield _table(title, columns, ((name, found[name]["total"]) for name in NAMES))
+    yield "<h3>Each channel, quantized network</h3>"
+    yield _table("channel", tables.CHANNEL, found["quantized"]["channels"].items())
+
+
+def _table(
+    title: str, columns: Sequence[tables.Column], rows: Iterable[tuple[str, Mapping[str, Any]]]
+) -> str:
+    header = (title, *(column.title for column in columns))
+    return pages.table(header, ((name, *tables.cells(metrics, columns)) for name, metrics in rows))
 
 
 def _plot(outcome: Outcome, work: WorkDirectory) -> Iterator[str]:
     curves = work.curves(outcome.name)
-    events = outcome.detectors["quantized"].events
+    alarms = outcome.detectors["quantized"].of(HEADLINE)
+    events = count_causal(alarms, outcome.rows, outcome.steps)
     yield f"<h3>{pages.text(outcome.name)}</h3>"
     yield (
         f'<p class="quiet">{events.tp} of {len(outcome.labels)} labelled sequences found,'
@@ -58,9 +76,3 @@ def _plot(outcome: Outcome, work: WorkDirectory) -> Iterator[str]:
         return
     drawn = figures.channel(outcome, curves)
     yield pages.image(drawn, f"signal, error, labels and detections of {outcome.name}")
-
-
-def _origin(document: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
-    yield "sha256 of the configuration", document["config_digest"]
-    yield "seed", document["seed"]
-    yield from document["software"].items()

@@ -6,7 +6,7 @@ names ─> plan ─┬─> kept (same configuration, data and software)
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from trainer import seal
 from trainer.benchmark import channel, outcome, workers
 from trainer.benchmark.cases import Benchmark
 from trainer.benchmark.channel import Task
-from trainer.benchmark.document import document
+from trainer.benchmark.document import document, over_seeds
 from trainer.benchmark.outcome import Outcome, WorkDirectory
 from trainer.benchmark.settings import Settings
 from trainer.benchmark.workers import Finished
@@ -24,42 +24,90 @@ from trainer.benchmark.workers import Finished
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The channels of a run: to do, finished or failed. They move out of ``tasks``."""
+    """The channels of a run with one seed: to do, finished or failed.
+
+    They move out of ``tasks``.
+    """
 
     benchmark: Benchmark
     settings: Settings
     work: WorkDirectory
     software: dict[str, str]
-    names: list[str]
+    units: dict[str, list[str]]  # of each channel, in order
     tasks: dict[str, Task]
-    outcomes: dict[str, Outcome]
+    outcomes: dict[str, Outcome]  # by unit
     failed: dict[str, str]  # message by name
 
     def go_on(self, jobs: int) -> Generator[Finished, None, None]:
         """Run the channels to do, ``jobs`` at a time; yield each as it ends."""
         for finished in workers.run(channel.perform, dict(self.tasks), jobs, self.work.logs):
             task = self.tasks.pop(finished.name)
-            found = self.work.outcome(task.name, task.key) if finished.error is None else None
-            if found is None:
+            found = self._kept(task)
+            if finished.error is not None or found is None:
                 self.failed[task.name] = finished.error or f"its outcome is not in {self.work.path}"
             else:
-                self.outcomes[task.name] = found
+                self.outcomes.update(found)
             yield finished
+
+    def _kept(self, task: Task) -> dict[str, Outcome] | None:
+        """Return the outcomes of all units of a task; None where one is missing."""
+        found = {name: self.work.outcome(name, task.key) for name in self.units[task.name]}
+        kept = {name: outcome for name, outcome in found.items() if outcome is not None}
+        return kept if len(kept) == len(found) else None
+
+    def add(self, task: Task) -> None:
+        """Take what is kept of a task; what is not, is to do."""
+        found = self._kept(task)
+        if found is None:
+            self.tasks[task.name] = task
+        else:
+            self.outcomes.update(found)
 
     def document(self) -> dict[str, Any]:
         """Return the figures of all channels that came through, ready for JSON."""
-        about = {
-            "benchmark": self.benchmark.name,
-            "protocol": self.benchmark.protocol,
-            "config_digest": self.settings.digest,
-            "seed": self.settings.config.fit.seed,
-            "software": self.software,
-        }
+        about = {"benchmark": self.benchmark.name, "config_digest": self.settings.digest}
         return document(about, self.in_order(), self.failed)
 
     def in_order(self) -> list[Outcome]:
-        """Return the outcomes in the order of the names."""
-        return [self.outcomes[name] for name in self.names if name in self.outcomes]
+        """Return the outcomes in the order of the channels."""
+        names = [name for units in self.units.values() for name in units]
+        return [self.outcomes[name] for name in names if name in self.outcomes]
+
+
+def all_documents(runs: Mapping[int, Run]) -> dict[str, Any]:
+    """Return the figures of the runs, one of each seed, and their spread."""
+    first = next(iter(runs.values()))
+    found = {seed: run.document() for seed, run in runs.items()}
+    return {
+        "benchmark": first.benchmark.name,
+        "protocol": first.benchmark.protocol,
+        "software": first.software,
+        "seeds": {str(seed): each for seed, each in found.items()},
+        "over_seeds": over_seeds(list(found.values())),
+    }
+
+
+def plan_seeds(
+    benchmark: Benchmark,
+    data: Path,
+    names: Sequence[str],
+    settings: Settings,
+    seeds: Sequence[int],
+    work: Path,
+    tflite_python: Path | None = None,
+) -> dict[int, Run]:
+    """Return a run for each seed, which keeps what is finished in a directory of its own."""
+    return {
+        seed: plan(
+            benchmark,
+            data,
+            names,
+            settings.with_seed(seed),
+            WorkDirectory(work / f"seed-{seed}"),
+            tflite_python,
+        )
+        for seed in seeds
+    }
 
 
 def plan(
@@ -75,17 +123,15 @@ def plan(
     A channel whose data cannot be read fails at once.
     """
     software = seal.software() | {"interpreters": "2" if tflite_python else "1"}
-    run = Run(benchmark, settings, work, software, list(names), {}, {}, {})
+    run = Run(benchmark, settings, work, software, {}, {}, {}, {})
     for name in names:
         try:
             case = benchmark.read(data, name)
         except DataError as error:
             run.failed[name] = str(error)
             continue
-        key = outcome.key(benchmark.name, settings.digest, case.sha256, case.labels, software)
-        kept = work.outcome(name, key)
-        if kept is None:
-            run.tasks[name] = Task(benchmark.name, data, name, settings, work, key, tflite_python)
-        else:
-            run.outcomes[name] = kept
+        run.units[name] = [unit.name for unit in case.units]
+        labels = [unit.rows for unit in case.units]
+        key = outcome.key(benchmark.name, settings.digest, case.sha256, labels, software)
+        run.add(Task(benchmark.name, data, name, settings, work, key, tflite_python))
     return run

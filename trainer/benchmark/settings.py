@@ -33,6 +33,11 @@ class Settings:
 
     config: Config
 
+    def with_seed(self, seed: int) -> Settings:
+        """Return the same settings with another seed of the networks."""
+        fit = self.config.fit.model_copy(update={"seed": seed})
+        return Settings(self.config.model_copy(update={"fit": fit}))
+
     @property
     def digest(self) -> str:
         """The sha256 of the settings; comments and order in the file do not matter."""
@@ -40,14 +45,20 @@ class Settings:
         return hashlib.sha256(json.dumps(sections, sort_keys=True).encode()).hexdigest()
 
 
-def read(path: Path) -> Settings:
+def read(path: Path, shared: Path | None = None) -> Settings:
     """Read and check a configuration.
+
+    Args:
+        path: the file.
+        shared: a file with settings that ``path`` does not have, table by table.
 
     Raises:
         ConfigError: not readable, not TOML, or a setting is wrong; names file, key and value.
 
     """
     document, _ = read_toml(path)
+    if shared is not None:
+        document = _over(read_toml(shared)[0], document)
     for name in _FOLLOWS:
         if name in document:
             raise ConfigError(f"{path}: [{name}]: not allowed; each channel of a benchmark sets it")
@@ -55,3 +66,13 @@ def read(path: Path) -> Settings:
         return Settings(Config.model_validate(document | _FOLLOWS))
     except ValidationError as error:
         raise refusal(path, explain(Config, error)) from error
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of both; where both have one, that of ``above``."""
+    return {
+        key: _over(below[key], value)
+        if isinstance(value, dict) and isinstance(below.get(key), dict)
+        else value
+        for key, value in (below | above).items()
+    }

@@ -1,11 +1,11 @@
-"""The benchmark's figures as a table for a terminal of 120 columns."""
+"""The benchmark's figures as tables for a terminal of 120 columns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from trainer.benchmark.outcome import DETECTORS
+from trainer.benchmark.document import NAMES
 
 _NAME_WIDTH = 12
 
@@ -14,55 +14,120 @@ class Column(NamedTuple):
     """One figure of a table."""
 
     title: str
-    key: str  # in the document
+    key: str  # in the document; a dot leads into a figure
     form: str  # how its value is written
 
 
-COLUMNS = (
+PUBLISHED = (
     Column("TP", "tp", "d"),
     Column("FP", "fp", "d"),
     Column("FN", "fn", "d"),
     Column("P", "precision", ".3f"),
     Column("R", "recall", ".3f"),
     Column("F1", "f1", ".3f"),
-    Column("F0.5", "f05", ".3f"),
-    Column("delay", "delay_steps_median", "g"),
-    Column("FP/10k", "false_per_10k", ".2f"),
+    Column("95 % from", "f1_interval.low", ".3f"),
+    Column("to", "f1_interval.high", ".3f"),
+    Column("shifted F1", "f1_shifted.mean", ".3f"),
+    Column("95 % from", "f1_shifted.low", ".3f"),
+    Column("to", "f1_shifted.high", ".3f"),
+    Column("stuck", "stuck", "d"),
+    Column("F1 with", "with_stuck.f1", ".3f"),
+    Column("in alarm %", "alarm_share", ".2f"),
+)
+CAUSAL = (
+    Column("TP", "causal.tp", "d"),
+    Column("FP", "causal.fp", "d"),
+    Column("FN", "causal.fn", "d"),
+    Column("P", "causal.precision", ".3f"),
+    Column("R", "causal.recall", ".3f"),
+    Column("F1", "causal.f1", ".3f"),
+    Column("F0.5", "causal.f05", ".3f"),
+    Column("delay", "causal.delay_steps_median", "g"),
+    Column("FP/10k", "causal.false_per_10k", ".2f"),
+)
+SAMPLES = (
     Column("pt F1", "point_f1", ".3f"),
+    Column("shifted F1", "point_f1_shifted.mean", ".3f"),
+    Column("95 % from", "point_f1_shifted.low", ".3f"),
+    Column("to", "point_f1_shifted.high", ".3f"),
     Column("FAR %", "far", ".2f"),
     Column("MAR %", "mar", ".2f"),
     Column("VUS-PR", "vus_pr", ".3f"),
     Column("bytes", "model_bytes", "d"),
     Column("µs", "us_per_sample", ".1f"),
 )
+CHANNEL = (
+    *PUBLISHED[:3],
+    *(column._replace(title=f"causal {column.title}") for column in CAUSAL[:3]),
+    CAUSAL[7],
+    PUBLISHED[11],
+    PUBLISHED[13],
+    SAMPLES[0],
+    *SAMPLES[4:],
+)
+OVER_SEEDS = ("tp", "fp", "fn", "f1", "causal.f1", "alarm_share", "point_f1")
+TOTALS = {"published rule": PUBLISHED, "causal rule": CAUSAL, "samples, cost": SAMPLES}
 
 
 def lines(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the table: totals of all detectors, then each channel with the quantized network."""
+    """Yield the tables: totals of all detectors, then each channel with the quantized network."""
     if document["quantized"]["total"] is None:
         return
-    yield from _table("total", ((name, document[name]["total"]) for name in DETECTORS))
-    yield ""
-    yield from _table("quantized", document["quantized"]["channels"].items())
+    for title, columns in TOTALS.items():
+        yield from text(
+            [title, *(column.title for column in columns)],
+            ([name, *cells(document[name]["total"], columns)] for name in NAMES),
+        )
+        yield ""
+    channels = document["quantized"]["channels"].items()
+    yield from text(
+        ["quantized", *(column.title for column in CHANNEL)],
+        ([name, *cells(metrics, CHANNEL)] for name, metrics in channels),
+    )
 
 
-def cells(metrics: Mapping[str, Any]) -> list[str]:
+def seeds(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the tables of every seed, and mean ± standard deviation if there are several."""
+    several = len(document["seeds"]) > 1
+    for seed, found in document["seeds"].items():
+        if several:
+            yield f"seed {seed}"
+        yield from lines(found)
+        if several:
+            yield ""
+    if several:
+        yield from text(
+            [f"{len(document['seeds'])} seeds", *OVER_SEEDS],
+            (
+                [name, *(_spread(found.get(key)) for key in OVER_SEEDS)]
+                for name, found in document["over_seeds"].items()
+            ),
+        )
+
+
+def cells(metrics: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:
     """Return the figures of one row, as text."""
-    return [
-        "–" if metrics[column.key] is None else format(metrics[column.key], column.form)
-        for column in COLUMNS
-    ]
+    return [_cell(metrics, column) for column in columns]
 
 
-def _table(title: str, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-    table = [
-        [title, *(column.title for column in COLUMNS)],
-        *([name, *cells(metrics)] for name, metrics in rows),
-    ]
+def text(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield a table, the first column at the left and the others at the right."""
+    table = [list(header), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     widths[0] = max(widths[0], _NAME_WIDTH)
     for row in table:
         yield _line(row, widths)
+
+
+def _cell(metrics: Mapping[str, Any], column: Column) -> str:
+    value: Any = metrics
+    for key in column.key.split("."):
+        value = None if value is None else value[key]
+    return "–" if value is None else format(value, column.form)
+
+
+def _spread(found: Mapping[str, float] | None) -> str:
+    return "–" if found is None else f"{found['mean']:.3f} ± {found['sd']:.3f}"
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:

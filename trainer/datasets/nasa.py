@@ -41,7 +41,8 @@ class NasaChannel(NamedTuple):
     spacecraft: str  # "SMAP" or "MSL"; "" if the label file does not name the channel
     train: Float32  # (n, C) the telemetry value, then the commands
     test: Float32  # (m, C)
-    labels: list[tuple[int, int]]  # rows of test, both ends included; in order, not overlapping
+    # of each row of the label file: steps of test, both ends included, in order
+    label_rows: list[list[tuple[int, int]]]
     sha256: str  # of the bytes of both files, train first
 
 
@@ -98,7 +99,7 @@ def read(directory: Path, name: str) -> NasaChannel:
         _spacecraft(path, rows),
         train,
         test,
-        _labels(path, rows, len(test)),
+        [sorted(_sequences(path, row, len(test))) for row in rows],
         hashlib.sha256(b"".join(contents)).hexdigest(),
     )
 
@@ -182,17 +183,6 @@ def _spacecraft(path: Path, rows: list[_Row]) -> str:
             f"{path}:{row.line}: {row.name} has more than one spacecraft: {', '.join(found)}"
         )
     return next(iter(found), "")
-
-
-def _labels(path: Path, rows: list[_Row], steps: int) -> list[tuple[int, int]]:
-    """Return the union of a channel's sequences; overlapping ones are merged."""
-    union: list[tuple[int, int]] = []
-    for start, end in sorted(pair for row in rows for pair in _sequences(path, row, steps)):
-        if union and start <= union[-1][1]:
-            union[-1] = (union[-1][0], max(end, union[-1][1]))
-        else:
-            union.append((start, end))
-    return union
 
 
 def _sequences(path: Path, row: _Row, steps: int) -> list[tuple[int, int]]:

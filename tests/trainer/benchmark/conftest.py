@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.messages import Float32, Float64
-from trainer.benchmark.counts import EventCounts, PointCounts
+from trainer.benchmark.counts import Alarm, Span
 from trainer.benchmark.outcome import DETECTORS, Curve, Judged, Outcome
 
 STEPS = 8640
@@ -17,26 +17,31 @@ STEPS = 8640
 MakeOutcome = Callable[..., Outcome]
 
 
-def judged(tp: int, fp: int, fn: int, vus_pr: float | None, model_bytes: int = 68_000) -> Judged:
-    return Judged(
-        events=EventCounts(tp, fp, fn, delays=tuple(range(tp)), steps=STEPS),
-        points=PointCounts(tp=10 * tp, fp=10 * fp, fn=10 * fn, tn=STEPS - 10 * (tp + fp + fn)),
-        vus_pr=vus_pr,
-        spans=[(100, 900), (4000, 4100)],
-        model_bytes=model_bytes,
-        us_per_sample=31.25,
-    )
+LABEL, ELSEWHERE = (500, 700), (4000, 4100)
+
+
+def judged(*alarms: Alarm, vus_pr: float | None = None, model_bytes: int = 68_000) -> Judged:
+    return Judged(alarms=list(alarms), vus_pr=vus_pr, model_bytes=model_bytes, us_per_sample=31.25)
+
+
+def alarm(onset: int, closed: int, opened: int | None = None, kind: str = "anomaly") -> Alarm:
+    return Alarm(kind, onset, onset if opened is None else opened, closed)
 
 
 @pytest.fixture
 def make_outcome() -> MakeOutcome:
-    def make(name: str, key: str = "k", quantized: Judged | None = None) -> Outcome:
-        plain = judged(1, 1, 0, 0.5)
+    def make(
+        name: str,
+        key: str = "k",
+        quantized: Judged | None = None,
+        rows: Sequence[Sequence[Span]] = ((LABEL,),),
+    ) -> Outcome:
+        plain = judged(alarm(510, 720, 515), alarm(*ELSEWHERE), vus_pr=0.5)
         return Outcome(
             name=name,
             key=key,
             steps=STEPS,
-            labels=[(500, 700)],
+            rows=[list(row) for row in rows],
             quantization="float16",
             detectors=dict.fromkeys(DETECTORS, plain) | {"quantized": quantized or plain},
         )

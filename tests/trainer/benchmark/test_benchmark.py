@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -28,23 +29,17 @@ from trainer.benchmark.outcome import WorkDirectory
 from trainer.cli import commands
 
 DETECTORS = ("quantized", "float", "baseline", "last_value", "constant")
-FIGURES = {
-    "tp",
-    "fp",
-    "fn",
-    "precision",
-    "recall",
-    "f1",
-    "f05",
-    "delay_steps_median",
+REFERENCES = ("always_on", "random")
+COUNTS = {
+    *("tp", "fp", "fn", "precision", "recall", "f1", "f05", "delay_steps_median"),
     "false_per_10k",
-    "point_f1",
-    "far",
-    "mar",
-    "vus_pr",
-    "model_bytes",
-    "us_per_sample",
 }
+FIGURES = {
+    *COUNTS,
+    *("causal", "with_stuck", "stuck", "alarm_share"),
+    *("point_f1", "far", "mar", "vus_pr", "model_bytes", "us_per_sample"),
+}
+OF_TOTALS = {"f1_interval", "f1_shifted", "point_f1_shifted"}
 CONFIG = """
 [sampling]
 period_s = 1.0
@@ -88,6 +83,10 @@ class Benchmarked:
         document: dict[str, Any] = json.loads((self.directory / name).read_text())
         return document
 
+    def figures(self, name: str = "out.json", seed: int = 1) -> dict[str, Any]:
+        figures: dict[str, Any] = self.document(name)["seeds"][str(seed)]
+        return figures
+
 
 def arguments(directory: Path, *more: object, benchmark: str = "nasa") -> list[str]:
     config, data = directory / "tiny.toml", directory / "data"
@@ -118,36 +117,39 @@ def test_each_channel_is_done_but_the_broken_one_which_is_named(done: Benchmarke
     assert done.exit_code == 1
     assert "1/1 A-1: done" in done.err
     assert "B-1 failed: " in done.err
-    assert "B-1.npy" in done.document()["failed"]["B-1"]
-    assert not list((done.work / "logs").iterdir())
+    assert "B-1.npy" in done.figures()["failed"]["B-1"]
+    assert not list((done.work / "seed-1" / "logs").iterdir())
 
 
 def test_the_json_has_every_figure_of_every_detector(done: Benchmarked) -> None:
-    document = done.document()
-    for detector in DETECTORS:
-        found = document[detector]
-        assert found["total"].keys() == FIGURES
-        assert found["channels"] == {"A-1": found["total"]}
-        assert found["total"]["tp"] + found["total"]["fn"] == 1
-    assert document["quantization"].keys() == {"A-1"}
-    assert document["quantized"]["total"]["model_bytes"] > 1000
-    assert document["baseline"]["total"]["model_bytes"] == 0
-    for name in ("benchmark", "protocol", "config_digest", "seed", "software"):
+    document, figures = done.document(), done.figures()
+    for detector in (*DETECTORS, *REFERENCES):
+        found = figures[detector]
+        assert found["total"].keys() == FIGURES | OF_TOTALS
+        one = found["channels"]["A-1"]
+        assert one == {name: found["total"][name] for name in FIGURES}
+        assert one["causal"].keys() == one["with_stuck"].keys() == COUNTS
+        assert one["tp"] + one["fn"] == 1
+        assert document["over_seeds"][detector]["f1"]["sd"] == 0
+    assert figures["quantization"].keys() == {"A-1"}
+    assert figures["quantized"]["total"]["model_bytes"] > 1000
+    assert figures["baseline"]["total"]["model_bytes"] == 0
+    assert figures["config_digest"]
+    for name in ("benchmark", "protocol", "software"):
         assert document[name]
 
 
 def test_the_references_are_what_they_are_called(done: Benchmarked) -> None:
     """The shift by 3 stays for 100 steps: the constant sees it all along."""
-    document = done.document()
+    document = done.figures()
     assert document["constant"]["total"]["tp"] == 1
     assert document["constant"]["total"]["vus_pr"] > document["last_value"]["total"]["vus_pr"]
 
 
 def test_the_table_and_the_report(done: Benchmarked) -> None:
     lines = done.out.splitlines()
-    assert [line.split()[0] for line in lines[1:6]] == list(DETECTORS)
-    assert lines[7].startswith("quantized")
-    assert [line.split()[0] for line in lines[8:]] == ["A-1"]
+    assert [line.split()[0] for line in lines[1:8]] == [*DETECTORS, *REFERENCES]
+    assert [line.split()[0] for line in lines[-2:]] == ["quantized", "A-1"]
     report = (done.work / "report.html").read_text()
     assert report.count("data:image/svg+xml") == 1
     assert "B-1" in report
@@ -158,7 +160,7 @@ def test_what_is_done_is_used_again(done: Benchmarked) -> None:
     assert again.exit_code == 0
     assert "unchanged: A-1\n" in again.err
     assert "done" not in again.err
-    assert again.document("again.json")["quantized"] == done.document()["quantized"]
+    assert again.figures("again.json")["quantized"] == done.figures()["quantized"]
 
 
 @pytest.mark.parametrize("changed", ["tiny.toml", "data/labeled_anomalies.csv"])
@@ -174,9 +176,30 @@ def test_nothing_is_used_again_after_a_change(
         directory / "data",
         ["A-1"],
         NASA.settings(directory / "tiny.toml"),
-        WorkDirectory(directory / "work"),
+        WorkDirectory(directory / "work" / "seed-1"),
     )
     assert list(planned.tasks) == ["A-1"]
+
+
+def test_a_seed_has_its_own_networks_in_a_directory_of_its_own(done: Benchmarked) -> None:
+    seeds = runs.plan_seeds(
+        NASA,
+        done.directory / "data",
+        ["A-1"],
+        NASA.settings(done.directory / "tiny.toml"),
+        [1, 2],
+        done.work,
+    )
+    assert (list(seeds[1].outcomes), list(seeds[1].tasks)) == (["A-1"], [])
+    assert (list(seeds[2].outcomes), list(seeds[2].tasks)) == ([], ["A-1"])
+    assert seeds[2].tasks["A-1"].settings.config.fit.seed == 2
+    assert seeds[2].work.path == done.work / "seed-2"
+
+
+@pytest.mark.parametrize("seeds", ["1,x", "-1", "1,,2"])
+def test_odd_seeds_are_refused(done: Benchmarked, seeds: str) -> None:
+    with pytest.raises(click.UsageError, match="--seeds"):
+        run(done.directory, "--seeds", seeds)
 
 
 def test_an_unknown_channel_is_refused_with_the_nearest(done: Benchmarked) -> None:
@@ -218,7 +241,7 @@ def started(directory: Path, *more: object) -> tuple[subprocess.Popen[str], int]
         # a job in the background ignores Ctrl-C, and so would what it starts
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    log = directory / "work" / "logs" / "A-2.log"
+    log = directory / "work" / "seed-1" / "logs" / "A-2.log"
     until(log.exists)
     children = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
     workers = [
@@ -240,7 +263,7 @@ def test_a_killed_worker_takes_no_other_channel_along(half: Path) -> None:
     _, err = program.communicate(timeout=60)
     assert program.returncode == 1
     assert "A-2 failed: its process was ended by SIGKILL" in err
-    document = json.loads((half / "killed.json").read_text())
+    document = json.loads((half / "killed.json").read_text())["seeds"]["1"]
     assert "SIGKILL" in document["failed"]["A-2"]
     assert document["quantized"]["channels"].keys() == {"A-1"}
 
@@ -258,14 +281,17 @@ def test_ctrl_c_ends_it_cleanly(half: Path) -> None:
 def test_skab(tmp_path: Path) -> None:
     write_skab(tmp_path / "data" / "valve1" / "0.csv", 600, range(500, 560))
     (tmp_path / "tiny.toml").write_text(CONFIG)
-    settings, work = SKAB.settings(tmp_path / "tiny.toml"), WorkDirectory(tmp_path / "work")
+    settings, work = (
+        SKAB.settings(tmp_path / "tiny.toml"),
+        WorkDirectory(tmp_path / "work" / "seed-1"),
+    )
     planned = runs.plan(SKAB, tmp_path / "data", ["valve1/0"], settings, work)
     perform(planned.tasks["valve1/0"])  # as a worker would; TensorFlow is here already
     ended = run(tmp_path, "--json", tmp_path / "out.json", benchmark="skab")
     assert ended.exit_code == 0, ended.err
     assert "unchanged: valve1/0" in ended.err
-    total = ended.document()["quantized"]["total"]
-    assert total.keys() == FIGURES | {"f1_point"}
-    assert ended.document()["quantized"]["channels"].keys() == {"valve1/0"}
+    total = ended.figures()["quantized"]["total"]
+    assert total.keys() == FIGURES | OF_TOTALS | {"f1_point"}
+    assert ended.figures()["quantized"]["channels"].keys() == {"valve1/0"}
     assert total["tp"] == 1
     assert total["mar"] < 50

@@ -10,15 +10,16 @@ import pytest
 from models.errors import ConfigError, DataError
 from tests.trainer.benchmark.conftest import write_nasa, write_skab
 from trainer.benchmark import settings
-from trainer.benchmark.cases import BENCHMARKS, NASA, SKAB, sequences
+from trainer.benchmark.cases import BENCHMARKS, NASA, SKAB, on_grid, sequences
 
 
 def test_a_channel_of_nasa(tmp_path: Path) -> None:
     write_nasa(tmp_path, ["A-1", "A-10", "A-2"], train=50, test=80)
     assert NASA.chosen(tmp_path, []) == ["A-1", "A-2", "A-10"]
     case = NASA.read(tmp_path, "A-2")
-    assert (case.train.shape, case.test.shape) == ((50, 2), (80, 2))
-    assert case.labels == [(60, 79)]
+    [train], [unit] = case.train, case.units
+    assert (train.shape, unit.values.shape) == ((50, 2), (80, 2))
+    assert (unit.name, unit.rows) == ("A-2", [[(60, 79)]])
     assert [channel.scored for channel in case.channels] == [True, False]
 
 
@@ -27,8 +28,9 @@ def test_a_file_of_skab_is_judged_after_its_first_400_rows(tmp_path: Path) -> No
     write_skab(tmp_path / "other" / "1.csv", 400, range(0))
     assert SKAB.chosen(tmp_path, []) == ["other/1", "valve1/0"]
     case = SKAB.read(tmp_path, "valve1/0")
-    assert (case.train.shape, case.test.shape) == ((400, 8), (100, 8))
-    assert case.labels == [(50, 79)]
+    [train], [unit] = case.train, case.units
+    assert (train.shape, unit.values.shape) == ((400, 8), (100, 8))
+    assert (unit.name, unit.rows) == ("valve1/0", [[(50, 79)]])
     assert case.channels[-1].name == "Volume_Flow_RateRMS"
     with pytest.raises(DataError, match="400 rows"):
         SKAB.read(tmp_path, "other/1")
@@ -47,6 +49,29 @@ def test_an_unknown_channel_is_refused_with_the_nearest(tmp_path: Path) -> None:
     assert NASA.chosen(tmp_path, ["P-10"]) == ["P-10"]
     with pytest.raises(DataError, match=r"no channel 'P10'; did you mean 'P-10'\?"):
         NASA.chosen(tmp_path, ["A-1", "P10"])
+
+
+def test_a_channel_without_labels_is_judged_all_the_same(tmp_path: Path) -> None:
+    write_nasa(tmp_path, ["A-1"], train=5, test=8)
+    (tmp_path / "labeled_anomalies.csv").write_text("chan_id,spacecraft,anomaly_sequences\n")
+    assert NASA.read(tmp_path, "A-1").units[0].rows == [[]]
+
+
+def test_arrays_lie_on_the_grid_with_what_is_missing_between_them() -> None:
+    pieces = [np.zeros((2, 1), np.float32), np.ones((3, 1), np.float32)]
+    samples = on_grid(pieces, 0.5, first=10, apart=4)
+    assert samples.times.tolist() == [5.0, 5.5, 8.0, 8.5, 9.0]
+    assert samples.values[:, 0].tolist() == [0, 0, 1, 1, 1]
+
+
+def test_a_data_set_has_what_it_dictates_over_the_shared_settings(tmp_path: Path) -> None:
+    below, above = tmp_path / "below.toml", tmp_path / "above.toml"
+    below.write_text("[fit]\nbatch = 16\nepochs = 3\n[network]\nlayers = [7]\n")
+    above.write_text("[sampling]\nperiod_s = 2.0\n[fit]\nepochs = 5\n")
+    config = settings.read(above, below).config
+    assert (config.sampling.period_s, config.fit.batch, config.fit.epochs) == (2.0, 16, 5)
+    assert config.network.layers == [7]
+    assert NASA.settings(None).config.network.layers == [80, 80]  # of the shared file
 
 
 def test_runs_of_flags() -> None:

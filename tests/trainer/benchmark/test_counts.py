@@ -9,24 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.messages import Bool
 from trainer.benchmark.counts import (
-    Bool,
-    Detected,
+    Alarm,
     EventCounts,
     PointCounts,
+    Span,
+    count_causal,
     count_events,
     count_points,
+    count_published,
+    onset_spans,
+    opened_spans,
     point_mask,
+    union,
     vus_pr,
     vus_pr_missing,
 )
 
 LABELS = [(100, 199), (300, 399), (600, 699)]
 STEPS = 2_000
-
-
-def detected(*sequences: tuple[int, int]) -> list[Detected]:
-    return [Detected(start, end, start) for start, end in sequences]
 
 
 @pytest.mark.parametrize(
@@ -44,29 +46,74 @@ def detected(*sequences: tuple[int, int]) -> list[Detected]:
         ([(100, 110), (210, 220), (800, 900)], 1, 2, 2),
     ],
 )
-def test_events_are_counted_by_overlap(
-    sequences: list[tuple[int, int]], tp: int, fp: int, fn: int
-) -> None:
-    counts = count_events(detected(*sequences), LABELS, STEPS)
+def test_events_are_counted_by_overlap(sequences: list[Span], tp: int, fp: int, fn: int) -> None:
+    counts = count_events(sequences, LABELS, STEPS)
     assert (counts.tp, counts.fp, counts.fn) == (tp, fp, fn)
     assert counts.steps == STEPS
 
 
+def alarm(onset: int, opened: int, closed: int) -> Alarm:
+    return Alarm("anomaly", onset, opened, closed)
+
+
 @pytest.mark.parametrize(
-    ("events", "delays"),
+    ("alarms", "published", "causal", "delays"),
     [
-        ([Detected(110, 150, 117)], (17,)),
-        ([Detected(90, 150, 95)], (0,)),  # opened before the label: no delay, not a negative one
-        ([Detected(130, 140, 133), Detected(110, 120, 118)], (18,)),  # the earliest counts
-        ([Detected(190, 230, 215)], (115,)),  # opened when the label was over
-        ([Detected(150, 310, 160)], (60, 0)),
-        ([Detected(210, 220, 211)], ()),
+        ([], (0, 0, 3), (0, 0, 3), ()),
+        ([alarm(110, 117, 150)], (1, 0, 2), (1, 0, 2), (17,)),
+        # opened before the label and still open: found, without a delay
+        ([alarm(80, 95, 150)], (1, 0, 2), (1, 0, 2), (0,)),
+        # dated back into the label, but raised when it was over: found by the published rule only
+        ([alarm(190, 215, 230)], (1, 0, 2), (0, 1, 3), ()),
+        # raised when one label was over, and still open in the next
+        ([alarm(190, 215, 310)], (2, 0, 1), (1, 0, 2), (0,)),
+        ([alarm(130, 133, 140), alarm(110, 118, 120)], (1, 0, 2), (1, 0, 2), (18,)),
+        # open to the end of the array
+        ([alarm(650, 660, STEPS - 1)], (1, 0, 2), (1, 0, 2), (60,)),
+        ([alarm(150, 160, 310)], (2, 0, 1), (2, 0, 1), (60, 0)),
+        ([alarm(210, 211, 220)], (0, 1, 3), (0, 1, 3), ()),
+        # they overlap by their onsets only: one detection, and two by their openings
+        ([alarm(210, 211, 230), alarm(225, 240, 250)], (0, 1, 3), (0, 2, 3), ()),
     ],
 )
-def test_the_delay_runs_from_the_label_s_start_to_the_opening(
-    events: list[Detected], delays: tuple[int, ...]
+def test_the_two_rules(
+    alarms: list[Alarm],
+    published: tuple[int, int, int],
+    causal: tuple[int, int, int],
+    delays: tuple[int, ...],
 ) -> None:
-    assert count_events(events, LABELS, STEPS).delays == delays
+    one = count_published(alarms, [LABELS], STEPS)
+    assert (one.tp, one.fp, one.fn) == published
+    two = count_causal(alarms, [LABELS], STEPS)
+    assert (two.tp, two.fp, two.fn) == causal
+    assert two.delays == delays
+
+
+def test_the_published_rule_judges_each_row_and_the_causal_rule_the_union() -> None:
+    """As the rows of P-2: the labels overlap, and the alarm lies in the first row's only."""
+    rows = [[(100, 199)], [(150, 250)]]
+    inside, outside = alarm(110, 112, 120), alarm(400, 401, 410)
+    published = count_published([inside, outside], rows, STEPS)
+    assert (published.tp, published.fp, published.fn) == (1, 3, 1)
+    assert published.steps == 2 * STEPS
+    causal = count_causal([inside, outside], rows, STEPS)
+    assert (causal.tp, causal.fp, causal.fn) == (1, 1, 0)
+
+
+def test_without_labels_every_alarm_is_false() -> None:
+    for counts in (
+        count_published([alarm(1, 2, 3)], [[]], STEPS),
+        count_causal([alarm(1, 2, 3)], [[]], STEPS),
+    ):
+        assert (counts.tp, counts.fp, counts.fn) == (0, 1, 0)
+
+
+def test_spans_that_overlap_are_one() -> None:
+    alarms = [alarm(10, 30, 40), alarm(20, 22, 25), alarm(41, 42, 50)]
+    assert onset_spans(alarms) == [(10, 40), (41, 50)]
+    assert opened_spans(alarms) == [(22, 25), (30, 40), (42, 50)]
+    assert union([(5, 9), (1, 5), (11, 12), (6, 7)]) == [(1, 9), (11, 12)]
+    assert union([]) == []
 
 
 def test_the_figures_are_those_worked_out_by_hand() -> None:
@@ -100,13 +147,13 @@ def test_what_is_undefined_is_none_and_what_is_bad_is_zero() -> None:
     assert nothing.f1 is nothing.precision is nothing.recall is nothing.false_per_10k is None
     silent = count_events([], LABELS, STEPS)
     assert (silent.precision, silent.recall, silent.f1, silent.f05) == (None, 0.0, 0.0, 0.0)
-    noisy = count_events(detected((0, 1)), [], STEPS)
+    noisy = count_events([(0, 1)], [], STEPS)
     assert (noisy.precision, noisy.recall, noisy.f1, noisy.f05) == (0.0, None, 0.0, 0.0)
 
 
 def test_totals_are_counts_of_all_and_no_means_of_ratios() -> None:
-    first = count_events([Detected(100, 120, 110)], [(100, 130)], 1_000)
-    second = count_events([Detected(0, 5, 5), Detected(40, 45, 45)], [(20, 25)], 3_000)
+    first = count_events([(110, 120)], [(100, 130)], 1_000)
+    second = count_events([(0, 5), (40, 45)], [(20, 25)], 3_000)
     total = sum([first, second], start=EventCounts())
     assert total == EventCounts(tp=1, fp=2, fn=1, delays=(10,), steps=4_000)
     assert total.precision == pytest.approx(1 / 3)
@@ -120,14 +167,14 @@ def test_totals_are_counts_of_all_and_no_means_of_ratios() -> None:
 def test_every_label_is_found_or_missed_and_masks_agree(
     events: list[tuple[int, int]], labels: list[tuple[int, int]]
 ) -> None:
-    found = detected(*((start, start + length) for start, length in events))
+    found: list[Span] = [(start, start + length) for start, length in events]
     known = [(start, start + length) for start, length in labels]
     counts = count_events(found, known, 100)
     assert counts.tp + counts.fn == len(known)
-    seen = point_mask([(event.start, event.end) for event in found], 100)
+    seen = point_mask(found, 100)
     assert counts.tp == sum(bool(seen[start : end + 1].any()) for start, end in known)
     labelled = point_mask(known, 100)
-    assert counts.fp == sum(not labelled[e.start : e.end + 1].any() for e in found)
+    assert counts.fp == sum(not labelled[start : end + 1].any() for start, end in found)
 
 
 def test_a_mask_holds_both_ends() -> None:

@@ -1,4 +1,4 @@
-"""Alarms as detected sequences, and what came before the judged samples."""
+"""Alarms as positions, and what came before the judged samples."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from models.baseline import Baseline, BaselineSettings
 from models.manifest import Channel, Events, Sampling, Severities
 from models.messages import Event, EventKind
 from trainer.benchmark.cases import on_grid
-from trainer.benchmark.counts import Detected
-from trainer.benchmark.judge import detected, judge, score
+from trainer.benchmark.counts import Alarm
+from trainer.benchmark.judge import alarms, judge, score
 
 TIMES = np.arange(100.0, 200.0)
 
@@ -23,19 +23,24 @@ def event(
 
 def test_positions_begin_with_the_judged_samples() -> None:
     events = [event(1, 90, 95, 110), event(2, 120, 125, None), event(2, 120, 125, 130)]
-    assert detected(events, TIMES, 1.0) == [Detected(0, 10, 0), Detected(20, 30, 25)]
-    assert detected([event(3, 150, 151, None)], TIMES, 1.0) == [Detected(50, 99, 51)]
+    assert alarms(events, TIMES, 1.0) == [
+        Alarm("anomaly", 0, 0, 10),
+        Alarm("anomaly", 20, 25, 30),
+    ]
+    assert alarms([event(3, 150, 151, None)], TIMES, 1.0) == [Alarm("anomaly", 50, 51, 99)]
 
 
-def test_overlapping_alarms_are_one_and_alarms_of_the_line_are_none() -> None:
+def test_alarms_of_the_line_say_nothing_of_the_values() -> None:
     events = [
-        event(1, 110, 112, 120),
         event(2, 118, 119, 140, "stuck"),
-        event(3, 125, 126, 130),
+        event(1, 110, 112, 120),
         event(4, 160, 161, 170, "missing"),
         event(5, 170, 171, 180, "silent"),
     ]
-    assert detected(events, TIMES, 1.0) == [Detected(10, 40, 12)]
+    assert alarms(events, TIMES, 1.0) == [
+        Alarm("anomaly", 10, 12, 20),
+        Alarm("stuck", 18, 19, 40),
+    ]
 
 
 @pytest.fixture
@@ -61,13 +66,11 @@ def baseline() -> Baseline:
 def test_an_alarm_that_lasts_on_from_before_counts(baseline: Baseline) -> None:
     values = np.random.default_rng(1).normal(0, 1, (400, 1)).astype(np.float32)
     values[290:] += 30
-    before, after = on_grid(values[:300], 1.0), on_grid(values[300:], 1.0, 300)
+    before, after = on_grid([values[:300]], 1.0, 0, 1), on_grid([values[300:]], 1.0, 300, 1)
     scored = score(baseline, after, before)
-    assert detected(scored.events, after.times, 1.0) == [Detected(0, 99, 0)]
-    judged = judge(scored, [(0, 99)], 1.0, model_bytes=0)
-    assert (judged.events.tp, judged.events.fp, judged.points.tp) == (1, 0, 100)
+    assert judge(scored, [(0, 99)], 1.0, model_bytes=0).alarms == [Alarm("anomaly", 0, 0, 99)]
 
 
 def test_without_what_came_before_it_begins_from_nothing(baseline: Baseline) -> None:
-    after = on_grid(np.full((100, 1), 30, np.float32), 1.0, 300)
+    after = on_grid([np.full((100, 1), 30, np.float32)], 1.0, 300, 1)
     assert score(baseline, after).events == []

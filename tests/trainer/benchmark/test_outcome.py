@@ -48,8 +48,8 @@ def test_what_is_damaged_is_made_again(
 
 
 def test_the_key_is_of_everything_an_outcome_comes_from() -> None:
-    sources = ("nasa", "config", "data", [(1, 2)], {"numpy": "2"})
-    others = ("skab", "other", "other", [(1, 3)], {"numpy": "1"})
+    sources = ("nasa", "config", "data", [[[(1, 2)]]], {"numpy": "2"})
+    others = ("skab", "other", "other", [[[(1, 3)]]], {"numpy": "1"})
     keys = {outcome.key(*sources)}
     for position, other in enumerate(others):
         keys.add(outcome.key(*sources[:position], other, *sources[position + 1 :]))  # type: ignore[arg-type]
