@@ -1,0 +1,137 @@
+"""The scorer of NAB, the Numenta Anomaly Benchmark.
+
+After Lavin & Ahmad, "Evaluating Real-time Anomaly Detection Algorithms – the Numenta Anomaly
+Benchmark", ICMLA 2015, and the rules of its published scorer. Every row with a score of at least
+the threshold is a detection. The first detection in a window counts up to 1, the more the earlier
+it is. Each detection outside counts against the detector, less so shortly after a window. A window
+without a detection counts -1, or -2. The first rows of a file, on probation, do not count. One
+threshold serves all files: the one of the best sum. The sum is scaled: 0 is a detector that never
+detects, 100 one that detects every window at its first row and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from models.messages import Bool, Float64
+
+PROBATION_SHARE: Final = 0.15
+_PROBATION_ROWS_MAX: Final = 750  # 15 % of 5000
+_STEEPNESS: Final = 5.0
+_FAR: Final = 3.0  # widths of a window behind it: a detection counts in full against the detector
+
+
+class Profile(NamedTuple):
+    """What a detection, a false one and a missed window count."""
+
+    name: str
+    found: float
+    false: float
+    missed: float
+
+
+PROFILES: Final = (
+    Profile("standard", 1.0, 0.11, 1.0),
+    Profile("reward_low_FP_rate", 1.0, 0.22, 1.0),
+    Profile("reward_low_FN_rate", 1.0, 0.11, 2.0),
+)
+
+
+class Rated(NamedTuple):
+    """One file with the scores of a detector."""
+
+    scores: Float64  # (n,) NaN is no detection at any threshold
+    windows: Sequence[tuple[int, int]]  # first and last row of each, in order
+
+
+class Sweep(NamedTuple):
+    """The score of some files at every threshold that matters, highest threshold first."""
+
+    thresholds: Float64  # (T,) falling, the first is infinite: nothing is detected
+    sums: Float64  # (T,) not scaled
+    windows: int  # that count
+    profile: Profile
+
+    @property
+    def best(self) -> float:
+        """The threshold of the largest sum; of several the highest."""
+        return float(self.thresholds[int(np.argmax(self.sums))])
+
+    def at(self, threshold: float) -> float:
+        """Return the sum at a threshold, not scaled."""
+        return float(self.sums[int(np.searchsorted(-self.thresholds, -threshold, "right")) - 1])
+
+    def scaled(self, threshold: float) -> float | None:
+        """Return the score at a threshold, 100 at best; None: there is no window to find."""
+        nothing = -self.profile.missed * self.windows
+        perfect = self.profile.found * self.windows
+        if perfect == nothing:
+            return None
+        return 100.0 * (self.at(threshold) - nothing) / (perfect - nothing)
+
+
+def sweep(files: Sequence[Rated], profile: Profile) -> Sweep:
+    """Return the score of all files together at every threshold."""
+    gains, scores, windows = [], [], 0
+    for file in files:
+        of_rows = _gains(file, profile)
+        counted = _counted(file) & ~np.isnan(file.scores)
+        gains.append(of_rows[counted])
+        scores.append(file.scores[counted])
+        windows += _windows_counted(file)
+    gain, score = np.concatenate(gains), np.concatenate(scores)
+    order = np.argsort(-score, kind="stable")
+    score, total = score[order], np.cumsum(gain[order])
+    last = np.flatnonzero(np.append(np.diff(score) != 0, True)) if len(score) else np.array([], int)
+    nothing = 0.0 - profile.missed * windows
+    return Sweep(
+        np.concatenate([[np.inf], score[last]]),
+        np.concatenate([[nothing], nothing + total[last]]),
+        windows,
+        profile,
+    )
+
+
+def _probation(rows: int) -> int:
+    return min(int(PROBATION_SHARE * rows), _PROBATION_ROWS_MAX)
+
+
+def _counted(file: Rated) -> Bool:
+    return np.arange(len(file.scores)) >= _probation(len(file.scores))
+
+
+def _windows_counted(file: Rated) -> int:
+    return sum(end >= _probation(len(file.scores)) for _, end in file.windows)
+
+
+def _gains(file: Rated, profile: Profile) -> Float64:
+    """Return what each row adds to the sum (n,), once the threshold has fallen to its score."""
+    gains = np.full(len(file.scores), -profile.false)
+    for start, end in file.windows:
+        behind = np.arange(1, len(gains) - end)
+        gains[end + 1 :] = profile.false * _sigmoid(behind / max(end - start, 1))
+    for start, end in file.windows:
+        gains[start : end + 1] = _window_gains(file, start, end, profile)
+    return gains
+
+
+def _window_gains(file: Rated, start: int, end: int, profile: Profile) -> Float64:
+    """Return what each row of a window adds: by how much it is the best of those before it."""
+    width = end - start + 1
+    rows = np.arange(start, end + 1)
+    worth = profile.found * _sigmoid(-(end - rows + 1) / width) / _sigmoid(np.array([-1.0]))
+    worth[~_counted(file)[rows] | np.isnan(file.scores[rows])] = -profile.missed
+    order = np.argsort(-file.scores[rows], kind="stable")  # NaN last
+    best = np.maximum.accumulate(np.append(-profile.missed, worth[order]))
+    gains = np.zeros(width)
+    gains[order] = np.diff(best)
+    return gains
+
+
+def _sigmoid(position: Float64) -> Float64:
+    """Return the worth of a position, in widths of a window from its last row: 1 to -1."""
+    worth = 2.0 / (1.0 + np.exp(_STEEPNESS * position)) - 1.0
+    return np.where(position >= _FAR, -1.0, worth)
