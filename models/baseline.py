@@ -14,8 +14,7 @@ nothing of relations between channels or over time. It is for streams that have 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,34 +22,23 @@ import numpy as np
 
 from models import state as saved
 from models.bundle import Bundle
-from models.canonical import canonical_json
-from models.detector import BatchResult, Result
-from models.events import EventRules, EventState, Recent
-from models.forecaster import ForecastState
+from models.events import EventState, Recent
 from models.history import History
 from models.manifest import (
     HAMPEL,
     AdaptSamples,
-    Channel,
-    Events,
     HampelManifest,
     HistorySamples,
-    NotNegative,
     Positive,
-    Sampling,
-    Severities,
-    Source,
     StreamRules,
-    Tail,
     UpdateSamples,
     check_baseline,
 )
-from models.messages import ALL, Bool, Event, Float32, Float64, Index, Samples
-from models.score_tail import ScoreTail
-from models.sensors import SensorChecks, SensorState
-from models.settings import Table
+from models.messages import ALL, Bool, Event, Float32, Samples
+from models.sensors import SensorState
 from models.threshold import RATIO_MAX, Exceedance
 from models.validation import Field, model_validator
+from models.watching import Watcher, WatchSettings
 
 NORMAL_MAD: Final = 1.4826  # standard deviations per median absolute deviation, normal distribution
 NORMAL_QUANTILES: Final = (0.005, 0.995)
@@ -58,19 +46,13 @@ NORMAL_SPAN: Final = 5.15  # standard deviations between these quantiles
 RESOLUTION: Final = 1e-6  # of a value's magnitude: a float32 cannot tell less apart
 
 
-class BaselineSettings(Table):
-    """Everything that changes a score of the baseline; see ``models.manifest`` for its parts."""
+class BaselineSettings(WatchSettings):
+    """Everything that changes a score of the baseline."""
 
-    name: str = "baseline"
-    channels: list[Channel] = Field(min_length=1, description="Center and scale are not used")
-    resolution: list[NotNegative] = Field(description="Least change that counts, per channel")
-    sampling: Sampling
     history_samples: HistorySamples = 1000
     update_samples: UpdateSamples = 50
     deviations_max: Positive = Field(6.0, description="A value farther from the median is outside")
     adapt_samples: AdaptSamples
-    events: Events
-    severities: Severities
 
     @model_validator(mode="after")
     def _consistent(self) -> BaselineSettings:
@@ -90,44 +72,9 @@ class BaselineSettings(Table):
         )
 
     @property
-    def digest(self) -> str:
-        """The sha256 of everything that changes a score; saved states belong to it."""
-        return hashlib.sha256(canonical_json(self.model_dump()).encode()).hexdigest()
-
-    @property
-    def version(self) -> int:
-        """Always 1: settings of a configuration have no versions."""
-        return 1
-
-    @property
     def detector(self) -> str:
         """The detector's name in events."""
         return HAMPEL
-
-    @property
-    def tail(self) -> Tail | None:
-        """None: without held-out normal operation there are no probabilities."""
-        return None
-
-    @property
-    def sources(self) -> Sequence[Source]:
-        """Empty: only a bundle has features."""
-        return ()
-
-    @property
-    def source_channels(self) -> list[Channel]:
-        """The channels that inputs must bring: all."""
-        return self.channels
-
-    @property
-    def channel_names(self) -> tuple[str, ...]:
-        """Names of the channels, in order."""
-        return tuple(channel.name for channel in self.channels)
-
-    @property
-    def scored(self) -> list[int]:
-        """Indices of the scored channels."""
-        return [position for position, channel in enumerate(self.channels) if channel.scored]
 
 
 @dataclass(slots=True)
@@ -144,30 +91,21 @@ class BaselineState:
     events: EventState
 
 
-class Baseline:
+class Baseline(Watcher[BaselineState]):
     """Scores streams without a network. It holds the settings and no memory.
 
-    Shapes and units are those of ``models.detector``. Errors are dimensionless: the distance from
-    the median, 1 at ``deviations_max`` robust standard deviations.
+    Errors are dimensionless: the distance from the median, 1 at ``deviations_max`` robust standard
+    deviations. A row is a scored channel.
     """
 
     def __init__(self, settings: BaselineSettings, sealed: Bundle | None = None) -> None:
         """``sealed`` is the bundle of the settings; None: they come from a configuration."""
-        self.manifest: StreamRules = settings if sealed is None else sealed.manifest
-        self.digest = settings.digest if sealed is None else sealed.digest
-        self.detector = settings.detector
-        self.runtime = "no network"
-        self.forecaster = None
         self._settings = settings
-        self._tail = None if self.manifest.tail is None else ScoreTail(self.manifest.tail)
         self._scored = settings.scored
         self._resolution = np.array(settings.resolution, np.float32)[self._scored]
-        self._sensors = SensorChecks(self.manifest)
-        self._events = EventRules(self.manifest)
-
-    def start(self, streams: int = 1) -> list[BaselineState]:
-        """Return a memory of ``streams`` streams without samples."""
-        return [self._start() for _ in range(streams)]
+        rules: StreamRules = settings if sealed is None else sealed.manifest
+        digest = settings.digest if sealed is None else sealed.digest
+        super().__init__(rules, digest, len(self._scored))
 
     def _start(self) -> BaselineState:
         settings, rows = self._settings, len(self._scored)
@@ -204,43 +142,11 @@ class Baseline:
         saved.unpacked(parts, self.digest, take, state.history)
         return [state]
 
-    def adopt(self, states: list[BaselineState], stream: int, one: list[BaselineState]) -> None:
-        """Copy the only stream of ``one`` into ``states``, in place of its stream ``stream``."""
-        states[stream] = one[0]
-
     def changed_parts(self, states: list[BaselineState], stream: int = 0) -> dict[str, bytes]:
         """Return the parts of a stream's memory that changed since the last call, to be saved."""
         state = states[stream]
         scalars = saved.event_scalars(state.events)
         return saved.packed(scalars, _arrays(state), state.history, self.digest)
-
-    def step(self, states: list[BaselineState], samples: Samples) -> Result:
-        """Score the next ``samples`` of the only stream of ``states``."""
-        times, values = samples.times[:, None], samples.values[:, None]
-        return self.step_together(states, ALL, times, values).first(samples.times, self._tail)
-
-    def step_together(
-        self, states: list[BaselineState], who: Index, times: Float64, values: Float32
-    ) -> BatchResult:
-        """Score the next samples of some streams; see ``models.detector.Scorer.step_together``.
-
-        The score is the largest distance from the median over the channels, 1 at
-        ``deviations_max``. A jump in ``times`` changes no score.
-        """
-        streams = np.arange(len(states))[who].tolist()
-        ratio = np.full((*times.shape, len(self._scored)), np.nan, np.float32)
-        expected = np.full(values.shape, np.nan, np.float32)
-        events = [
-            (column, event)
-            for column, stream in enumerate(streams)
-            for event in self._step(
-                states[stream],
-                Samples(times[:, column], values[:, column]),
-                ratio[:, column],
-                expected[:, column],
-            )
-        ]
-        return BatchResult(_worst(ratio), expected, ratio, np.ones_like(ratio), events)
 
     def _step(
         self, state: BaselineState, samples: Samples, ratio: Float32, expected: Float32
@@ -257,27 +163,6 @@ class Baseline:
             events += self._judge(state, block, ratio[begin:end], expected[begin:end])
             begin = end
         return events
-
-    def open_silence(
-        self, states: list[BaselineState], time: float, since: float, stream: int = 0
-    ) -> list[Event]:
-        """Open the ``silent`` event of a stream and return it; [] where it is open already.
-
-        Now is ``time``, and the last sample was at ``since``, both in Unix seconds.
-        """
-        return self._events.open_silence(states[stream].events, time, since)
-
-    def open_events(self, states: list[BaselineState], stream: int = 0) -> list[Event]:
-        """Return the open events of a stream, each with its worst sample so far."""
-        return self._events.open_events(states[stream].events)
-
-    def events(self, states: list[BaselineState], stream: int = 0) -> EventState:
-        """Return the state of a stream's events."""
-        return states[stream].events
-
-    def forecasts(self, states: list[BaselineState], stream: int = 0) -> ForecastState | None:
-        """Return None: this family has no forecaster."""
-        return None
 
     def _ratio(self, state: BaselineState, block: Samples) -> Float32:
         """Distance from the median in units of the limit, (n, R)."""
@@ -329,12 +214,6 @@ class Baseline:
         floor = max(least / self._settings.deviations_max, float(np.finfo(np.float32).tiny))
         state.median[row] = median
         state.deviation[row] = max(spread, float(high - low) / NORMAL_SPAN, floor)
-
-
-def _worst(ratio: Float32) -> Float32:
-    """Largest over the rows, the last axis; NaN where no row has an error."""
-    largest: Float32 = np.fmax.reduce(ratio, axis=-1)
-    return largest
 
 
 def _arrays(state: BaselineState) -> dict[str, np.ndarray[Any, Any]]:

@@ -1,0 +1,182 @@
+"""What detectors without a network share: they learn by watching, and step stream by stream.
+
+Their settings are in a bundle or in the gateway's configuration; their memory is a list with a
+state per stream. What is learnt, and how it is judged, ``models.baseline`` and ``models.novelty``
+say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from models.canonical import canonical_json
+from models.detector import BatchResult, Result
+from models.events import EventRules, EventState
+from models.forecaster import ForecastState
+from models.manifest import (
+    Channel,
+    Events,
+    NotNegative,
+    Sampling,
+    Severities,
+    Source,
+    StreamRules,
+    Tail,
+)
+from models.messages import ALL, Event, Float32, Float64, Index, Samples
+from models.score_tail import ScoreTail
+from models.sensors import SensorChecks
+from models.settings import Table
+from models.validation import Field
+
+
+class WatchSettings(Table):
+    """Settings that every such detector has; see ``models.manifest`` for their parts."""
+
+    name: str = "baseline"
+    channels: list[Channel] = Field(min_length=1, description="Center and scale are not used")
+    resolution: list[NotNegative] = Field(description="Least change that counts, per channel")
+    sampling: Sampling
+    events: Events
+    severities: Severities
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of everything that changes a score; saved states belong to it."""
+        document = self.model_dump()
+        for name in ("events", "severities"):  # the order that digests have always been made in
+            document[name] = document.pop(name)
+        return hashlib.sha256(canonical_json(document).encode()).hexdigest()
+
+    @property
+    def version(self) -> int:
+        """Always 1: settings of a configuration have no versions."""
+        return 1
+
+    @property
+    def detector(self) -> str:
+        """The detector's name in events."""
+        raise NotImplementedError
+
+    @property
+    def tail(self) -> Tail | None:
+        """None: without held-out normal operation there are no probabilities."""
+        return None
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """Empty: only a bundle has features."""
+        return ()
+
+    @property
+    def source_channels(self) -> list[Channel]:
+        """The channels that inputs must bring: all."""
+        return self.channels
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the channels, in order."""
+        return tuple(channel.name for channel in self.channels)
+
+    @property
+    def scored(self) -> list[int]:
+        """Indices of the scored channels."""
+        return [position for position, channel in enumerate(self.channels) if channel.scored]
+
+
+class Watched(Protocol):
+    """What the state of a stream has in every such detector."""
+
+    events: EventState
+
+
+S = TypeVar("S", bound=Watched)
+
+
+class Watcher(Generic[S]):
+    """A detector of single streams. It holds settings and no memory.
+
+    Shapes and units are those of ``models.detector``.
+    """
+
+    forecaster = None
+    runtime = "no network"
+
+    def __init__(self, rules: StreamRules, digest: str, rows: int) -> None:
+        """``rows`` is the number of error rows, ``R``."""
+        self.manifest = rules
+        self.digest = digest
+        self.detector = rules.detector
+        self._rows = rows
+        self._tail = None if rules.tail is None else ScoreTail(rules.tail)
+        self._sensors = SensorChecks(rules)
+        self._events = EventRules(rules)
+
+    def start(self, streams: int = 1) -> list[S]:
+        """Return a memory of ``streams`` streams without samples."""
+        return [self._start() for _ in range(streams)]
+
+    def _start(self) -> S:
+        raise NotImplementedError
+
+    def adopt(self, states: list[S], stream: int, one: list[S]) -> None:
+        """Copy the only stream of ``one`` into ``states``, in place of its stream ``stream``."""
+        states[stream] = one[0]
+
+    def step(self, states: list[S], samples: Samples) -> Result:
+        """Score the next ``samples`` of the only stream of ``states``."""
+        times, values = samples.times[:, None], samples.values[:, None]
+        return self.step_together(states, ALL, times, values).first(samples.times, self._tail)
+
+    def step_together(
+        self, states: list[S], who: Index, times: Float64, values: Float32
+    ) -> BatchResult:
+        """Score the next samples of some streams; see ``models.detector.Scorer.step_together``.
+
+        The score is the largest of the error rows, 1 at the limit. A jump in ``times`` changes no
+        score.
+        """
+        streams = np.arange(len(states))[who].tolist()
+        ratio = np.full((*times.shape, self._rows), np.nan, np.float32)
+        expected = np.full(values.shape, np.nan, np.float32)
+        events = [
+            (column, event)
+            for column, stream in enumerate(streams)
+            for event in self._step(
+                states[stream],
+                Samples(times[:, column], values[:, column]),
+                ratio[:, column],
+                expected[:, column],
+            )
+        ]
+        score: Float32 = np.fmax.reduce(ratio, axis=-1)  # NaN where no row has an error
+        return BatchResult(score, expected, ratio, np.ones_like(ratio), events)
+
+    def _step(self, state: S, samples: Samples, ratio: Float32, expected: Float32) -> list[Event]:
+        """Fill in ``ratio`` (n, R) and ``expected`` (n, C) of one stream; return its events."""
+        raise NotImplementedError
+
+    def open_silence(
+        self, states: list[S], time: float, since: float, stream: int = 0
+    ) -> list[Event]:
+        """Open the ``silent`` event of a stream and return it; [] where it is open already.
+
+        Now is ``time``, and the last sample was at ``since``, both in Unix seconds.
+        """
+        return self._events.open_silence(states[stream].events, time, since)
+
+    def open_events(self, states: list[S], stream: int = 0) -> list[Event]:
+        """Return the open events of a stream, each with its worst sample so far."""
+        return self._events.open_events(states[stream].events)
+
+    def events(self, states: list[S], stream: int = 0) -> EventState:
+        """Return the state of a stream's events."""
+        return states[stream].events
+
+    def forecasts(self, states: list[S], stream: int = 0) -> ForecastState | None:
+        """Return None: there is no forecaster."""
+        return None
