@@ -23,7 +23,7 @@ from agent.scoring.part import Moment, Part, Teller
 from agent.store.batch import Batch
 from models.events import SENSOR_DETECTOR
 from models.manifest import Sampling
-from models.messages import GOOD, Event, Float32, Samples
+from models.messages import GOOD, Bool, Event, Float32, Float64, Samples
 
 AGENT_AWAY: Final = Reason(
     "agent",
@@ -107,31 +107,47 @@ class Gaps(Part):
 
     def take(self, samples: Samples, score: Float32, batch: Batch) -> None:
         """Report the gaps that end with these samples."""
-        by_s, newest = self._teller.correction_s, samples.values[-1]
-        last = float(samples.times[-1]) - by_s
-        # to find one number in a row is faster than to find that all are missing
-        some = bool(newest[0] == newest[0] or not np.isnan(newest).all())
-        at_once = self._last is not None and 0 <= last - self._last <= self.least_s
-        if some and at_once and samples.quality is None:
-            self._last = self._measured = last
+        times = samples.times - self._teller.correction_s
+        if samples.quality is None and self._all_in_a_row(times, samples.values):
+            self._last = self._measured = float(times[-1])
         else:
-            self._take_one_by_one(samples, batch)
+            self._look_for_gaps(samples._replace(times=times), batch)
         self._takes_left -= 1
         if self._takes_left <= 0:
             self._silent, self._resumed, self._pause = False, False, None
 
-    def _take_one_by_one(self, samples: Samples, batch: Batch) -> None:
+    def _all_in_a_row(self, times: Float64, values: Float32) -> bool:
+        """Return whether all values (n, C) are known, and none comes after a gap.
+
+        This is the usual case, and takes a third of the time of ``_look_for_gaps``.
+        """
+        if self._last is None or np.isnan(values).any():
+            return False
+        longest_s = times.item(0) - self._last
+        if len(times) > 1:
+            longest_s = max(longest_s, np.maximum.reduce(times[1:] - times[:-1]))
+        return bool(longest_s <= self.least_s)
+
+    def _look_for_gaps(self, samples: Samples, batch: Batch) -> None:
+        """Report the gaps; the times of ``samples`` are the detector's."""
         known = ~np.isnan(samples.values).all(axis=1)
-        quality = samples.quality
-        measured = known if quality is None else (quality == GOOD).any(axis=1)
-        times = samples.times - self._teller.correction_s
-        for at in np.flatnonzero(known).tolist():
-            time = float(times[at])
-            if self._last is not None and time - self._last > self.least_s:
-                self._tell(self._last if self._measured is None else self._measured, time, batch)
-            self._last = time
-            if measured.item(at):
-                self._measured = time
+        times, quality = samples.times[known], samples.quality
+        good = None if quality is None else (quality == GOOD).any(axis=1)[known]
+        before = times[:1] if self._last is None else [self._last]
+        steps = np.diff(np.concatenate([before, times]))
+        for end in np.flatnonzero(steps > self.least_s).tolist():
+            self._note_last(times[:end], None if good is None else good[:end])
+            begin = self._last if self._measured is None else self._measured
+            assert begin is not None  # no gap comes before the first value
+            self._tell(begin, times.item(end), batch)
+        self._note_last(times, good)
+
+    def _note_last(self, times: Float64, good: Bool | None) -> None:
+        """Take note of the last of these values, (n,); ``good``: which were measured; None: all."""
+        if len(times):
+            self._last = float(times[-1])
+        if len(measured := times if good is None else times[good]):
+            self._measured = float(measured[-1])
 
     def _tell(self, begin: float, end: float, batch: Batch) -> None:
         """Report the causes of a gap, each with its part of the time."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from models.times import unix_s
+from tests.fleet_rig import Fleeting, rows
 from tests.life_rig import CHANNELS, MISSING, Life
 
 HOUR_S = 3600.0
@@ -206,6 +210,35 @@ def test_times_that_leave_something_out_while_readings_come_are_told_as_that() -
     told = gap(life, "times")
     assert life.between(told) == (40, 86)
     assert "its clock was set" in told["action"]
+
+
+@pytest.mark.parametrize("commit_every", [7, 50, 1000])
+def test_the_gaps_do_not_depend_on_how_many_samples_a_commit_has(commit_every: int) -> None:
+    """Times are left out, a channel is held, and rows come without any value."""
+    part = rows(300)
+    part[100:130] = [[math.nan, math.nan]] * 30
+    part[150:200] = [[50.0, math.nan]] * 50
+    runs = [(0, part[:40]), (70, part[40:200]), (260, part[200:201]), (500, part[201:250])]
+    runs.append((800, part[250:]))  # with nothing but whole rows around it
+    expected = gaps_of(runs, commit_every=1)
+    assert [seconds for _, seconds in expected] == [31, 31, 31, 240, 252]
+    assert gaps_of(runs, commit_every) == expected
+
+
+def gaps_of(
+    runs: Sequence[tuple[int, list[list[float]]]], commit_every: int
+) -> list[tuple[float, float]]:
+    """Return begin and length of the gaps of these rows, each run from a second on."""
+    fleet, found, taken = Fleeting("pump", missing_samples=MISSING), [], 0
+    for first, run in runs:
+        for at, row in enumerate(run):
+            fleet.take([row], first + at)
+            taken += 1
+            if taken % commit_every == 0:
+                found += fleet.flush().alarms
+    found += fleet.flush().alarms
+    told = [(unix_s(one["onset"]), unix_s(one["closed"])) for one in found if one["kind"] == "gap"]
+    return [(begin, end - begin) for begin, end in told]
 
 
 def test_what_comes_late_but_whole_has_no_gap() -> None:
