@@ -6,14 +6,15 @@ nobody blames the device. If nothing explains it, the device is silent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from agent.alarms.document import Reason, link_lost
 from agent.scoring.gaps import DEVICE_AWAY, STOOD_STILL, link_away
 
 if TYPE_CHECKING:
-    from agent.inputs.source import InputStatus
+    from agent.inputs.source import Chunk, InputStatus
     from agent.scoring.stream import Stream
     from agent.store.batch import Batch
 
@@ -45,6 +46,12 @@ class Silence:
         # which input of a stream had no link since its last reading, and why
         self._lost: dict[str, str] = {}
         self._still = (0.0, 0.0)  # from when to when the agent stood still (monotonic)
+        self.streams_changed()
+
+    def streams_changed(self) -> None:
+        """Take note that some streams have another detector."""
+        # what is shorter is no gap of any stream
+        self._pause_s = min(stream.gaps.least_s for stream in self._streams.values())
 
     def begin(self, now: float) -> None:
         """Start to wait for readings (monotonic time)."""
@@ -58,6 +65,19 @@ class Silence:
     def _still_s(self, since: float, until: float) -> float:
         """Return for how long of this time the agent stood still."""
         return max(0.0, min(until, self._still[1]) - max(since, self._still[0]))
+
+    def heard(self, found: Iterable[tuple[Chunk, str]]) -> None:
+        """Take note of chunks with readings, each with its stream's name.
+
+        Most come without a pause: these cost next to nothing.
+        """
+        heard, pause_s = self._heard, -math.inf if self._lost else self._pause_s
+        for chunk, name in found:
+            now = chunk.arrived_mono_s
+            if now - heard.get(name, now) > pause_s:
+                self.over(name, now)
+            else:
+                heard[name] = now
 
     def over(self, name: str, now: float) -> None:
         """Take note of a reading of a stream, and of the pause before it."""

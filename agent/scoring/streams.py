@@ -84,8 +84,7 @@ class Streams:
 
     def take(self, chunks: Sequence[Chunk], batch: Batch) -> None:
         """Parse and score chunks."""
-        for chunk, stream in self._intake.take(chunks, batch):
-            self._silence.over(stream, chunk.arrived_mono_s)
+        self._silence.heard(self._intake.take(chunks, batch))
 
     def stood_still(self, since: float, until: float) -> None:
         """Take note that the agent did nothing in this time (monotonic), though it was to."""
@@ -146,6 +145,7 @@ class Streams:
         for number, stream in enumerate(fleet.streams):
             self._intake.exchange(fleet, number, batch)
             self._by_name[stream.name] = stream
+        self._silence.streams_changed()
         used = set(map(id, self._by_name.values()))
         for gone in [one for one in self._fleets if used.isdisjoint(map(id, one.streams))]:
             self._fleets.remove(gone)
