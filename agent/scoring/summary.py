@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
 
 import numpy as np
 
@@ -45,6 +45,9 @@ class _Interval:
     scored: int = 0
     anomalous: int = 0
     score_max: float | None = None
+
+
+_SAVED: Final = tuple(field.name for field in fields(_Interval))
 
 
 class Summary:
@@ -146,7 +149,8 @@ class Summary:
         """Return the interval so far, for the store, without the doubts."""
         if self._now is None:
             return b"null"
-        return json.dumps(asdict(self._now), default=np.ndarray.tolist).encode()
+        saved = {name: getattr(self._now, name) for name in _SAVED}  # ``asdict`` copies the arrays
+        return json.dumps(saved, default=np.ndarray.tolist).encode()
 
     def restore(self, data: bytes) -> None:
         """Continue the interval that ``to_bytes`` saved."""
