@@ -642,7 +642,7 @@ def new(role: Any, key: Path, name: str) -> int:
     from models.keys import new_key
 
     public = new_key(key, role, name)
-    say(f"{key} is secret: keep it here. Copy {public} to the key directories of the others")
+    say(f"{key} is secret: keep it here. Copy {public} to all who must trust it")
     return 0
 
 

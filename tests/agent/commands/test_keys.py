@@ -26,7 +26,7 @@ def config(tmp_path: Path) -> Path:
         CliRunner().invoke(trainer_commands, ["keygen", str(tmp_path / "ops.key")]).exit_code == 0
     )
     made = call("new", "collector", tmp_path / "central.key", "--name", "central")
-    assert made.output.startswith(f"{tmp_path}/central.key (secret, stays here)")
+    assert made.output.startswith(f"{tmp_path}/central.key is secret: keep it here")
     for name in ("ops.pub", "central.pub"):
         (tmp_path / name).rename(tmp_path / "keys" / name)
     file = tmp_path / "agent.toml"
