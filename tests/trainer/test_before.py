@@ -76,7 +76,9 @@ def test_a_forecaster_that_foretells_nothing_is_no_metric(trained: Trained) -> N
 
 def test_a_metric_that_is_no_number_is_not_sealed(trained: Trained, tmp_path: Path) -> None:
     metrics = {"forecaster": {"accuracy": [{"mse": float("nan")}]}}
-    with pytest.raises(DataError, match=r"the metrics forecaster\.accuracy\[0\]\.mse are no"):
+    with pytest.raises(
+        DataError, match=r"the metrics forecaster\.accuracy\[0\]\.mse could not be measured"
+    ):
         ship(trained.bundle, metrics, tmp_path / "b.fieldwatch")
     assert list(tmp_path.iterdir()) == []
 

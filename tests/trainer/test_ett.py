@@ -38,7 +38,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     [
         ("time,OT\n", "header must be 'date'"),
         ("", "header must be 'date'"),
-        ("date,OT,OT\n", "each once"),
+        ("date,OT,OT\n", "a different name for each"),
         (HEADER, "no rows below the header"),
         (
             HEADER + ROWS[0] + "\n" + ROWS[1] + ",9\n",
@@ -46,7 +46,10 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ),
         (HEADER + ROWS[0] + "\nyesterday,1,2\n", ":3: date: 'yesterday' is not a time"),
         (HEADER + ROWS[0] + "\n2016-07-01 01:00:00,1,hot\n", ":3: OT: 'hot' is not a number"),
-        (HEADER + "\n".join([*ROWS, "2016-07-01 04:00:00,1,2"]), ":5: 7200 s after the row"),
+        (
+            HEADER + "\n".join([*ROWS, "2016-07-01 04:00:00,1,2"]),
+            ":5: the row is 7200 s after the row",
+        ),
         (HEADER + "\n".join(reversed(ROWS)), "times do not increase"),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_poor_bundle_is_not_written_under_its_name(
     (tmp_path / "tiny.fieldwatch").write_text("of an earlier training")
     assert run(monkeypatch, "train", path) == 1
     shown = capsys.readouterr().out
-    assert "(at most 1): fails: give recordings" in shown
+    assert "(at most 1): fails: use recordings" in shown
     assert "The bundle fails: false events per day of normal operation" in shown
     assert (tmp_path / "tiny.fieldwatch").read_text() == "of an earlier training"
     made = tmp_path / "tiny.failed.fieldwatch"

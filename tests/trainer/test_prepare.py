@@ -261,7 +261,9 @@ def test_without_a_test_part_nothing_is_left_out() -> None:
 
 def test_too_little_for_one_sequence_says_how_much_is_needed() -> None:
     settings, count = config(), 1
-    with pytest.raises(DataError, match="too little data for one sequence: 50 samples") as refused:
+    with pytest.raises(
+        DataError, match="too little data for one sequence: of 50 samples"
+    ) as refused:
         prepare.split_all(samples(column(np.arange(50.0))), settings)
     count = int(str(refused.value).split("at least ")[1].split()[0])
     prepare.split_all(samples(column(np.arange(float(count)))), settings)

@@ -90,9 +90,12 @@ def test_a_file_without_labels_has_none(tmp_path: Path) -> None:
     ("lines", "said"),
     [
         ([], r"0\.csv: no column 'datetime'"),
-        ([HEADER], r"0\.csv: no values"),
+        ([HEADER], r"0\.csv: it has no values"),
         ([HEADER, row(first="x").replace(";2;3;4;5;6;7;8;", ";;;;;;;;")], r":2: Accelerometer1RMS"),
-        ([HEADER, row(first="").replace(";2;3;4;5;6;7;8;", ";;;;;;;;")], r"0\.csv: no values"),
+        (
+            [HEADER, row(first="").replace(";2;3;4;5;6;7;8;", ";;;;;;;;")],
+            r"0\.csv: it has no values",
+        ),
         ([HEADER.replace("Voltage", "Volts"), row()], r"no column 'Voltage'; the header has: "),
         ([HEADER.replace("Voltage", "Current"), row()], r"more than one column 'Current'"),
         ([HEADER + ";anomaly", row() + ";1"], r"more than one column 'anomaly'"),
