@@ -6,6 +6,7 @@ the same line share one ``Line``, and take turns on it in the order in which the
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -18,7 +19,7 @@ from weakref import WeakValueDictionary
 from agent.config.inputs import LINES, ModbusRtuTable, ModbusTcpTable
 from agent.config.registers import BIT_FUNCTIONS
 from agent.inputs.modbus_terms import FUNCTION_CODES, Block, Refusal, Words
-from agent.inputs.ports import explain, find
+from agent.inputs.ports import explain, find, not_a_port
 from agent.inputs.turns import Turns
 from models.errors import ConfigError
 
@@ -219,4 +220,5 @@ def _why_closed(settings: ModbusRtuTable) -> str:
         os.close(os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
     except OSError as error:
         return explain(settings.port, settings.by_id, error)
-    return f"{port} is in use by another program (a running agent?), or is no serial port"
+    closed = errno.EBUSY if not_a_port(port) is None else errno.ENOTTY
+    return explain(settings.port, settings.by_id, OSError(closed, os.strerror(closed)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import glob
 import grp
+import os
+import stat
 from pathlib import Path
 
 from agent.config.kinds import AUTO
@@ -52,7 +54,29 @@ def explain(port: Path, by_id: Path, error: OSError) -> str:
         return f"no permission to open {found}: add the agent's user to the group {_group(found)}"
     if error.errno in (errno.EBUSY, errno.EAGAIN):
         return f"{found} is in use by another program (a running agent?)"
-    return f"{found}: {error}"
+    if (kind := not_a_port(found)) is not None:
+        return (
+            f"{found} is {kind}, and no serial port: set port to a serial device, best by its name"
+            f" below {by_id}; {ports_there(by_id)}"
+        )
+    return f"{found}: {error.strerror or error}"
+
+
+def not_a_port(path: Path) -> str | None:
+    """Return what a file is that is no serial port; None if it is one, or nobody can tell."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return "a directory"
+        if not stat.S_ISCHR(mode):
+            return "a file" if stat.S_ISREG(mode) else "no device"
+        descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        return None if os.isatty(descriptor) else "another device"
+    finally:
+        os.close(descriptor)
 
 
 def _group(port: Path) -> str:

@@ -50,7 +50,7 @@ def test_an_unclear_port_is_told(directory: Path) -> None:
         (directory / "by-id" / name).touch()
     assert "matches 2 devices; name one:" in finding(directory, table).detail
     one = finding(directory, table.replace("auto", "by-id/*a"))
-    assert one.detail.startswith(f"{directory}/by-id/usb-a: ")  # a file, which is no port
+    assert one.detail.startswith(f"{directory}/by-id/usb-a is a file")  # a file, which is no port
 
 
 def test_a_modbus_device_is_polled(directory: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_line_of_modbus_is_opened(directory: Path) -> None:
     assert (gone.ok, gone.exit_code) == (False, 69)
     assert gone.detail.startswith(f"{directory}/by-id/usb-485 does not exist: is the device")
     (directory / "by-id" / "usb-485").touch()
-    assert "or is no serial port" in finding(directory, table).detail
+    assert "usb-485 is a file, and no serial port: set port to" in finding(directory, table).detail
 
 
 def test_a_recording_is_looked_into(directory: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import pty
@@ -485,13 +484,18 @@ def unprivileged():
         os.seteuid(was)
 
 
-def test_probe_of_what_is_no_port(tmp_path):
-    file = tmp_path / "file"
-    file.write_text("no port")
-    trouble = probe_port(settings(file))
-    assert trouble is not None
-    assert trouble.startswith(f"{file}: ")
-    assert os.strerror(errno.ENOTTY) in trouble
+@pytest.mark.parametrize(
+    ("name", "kind"), [("file", "a file"), ("/dev/null", "another device"), ("", "a directory")]
+)
+def test_probe_of_what_is_no_port(tmp_path, name, kind):
+    (tmp_path / "file").write_text("no port")
+    (tmp_path / "usb-485").touch()
+    port = tmp_path / name
+    trouble = probe_port(settings(port, by_id=tmp_path))
+    assert trouble == (
+        f"{port} is {kind}, and no serial port: set port to a serial device, best by its name below"
+        f" {tmp_path}; the ports are: {tmp_path}/file, {tmp_path}/usb-485"
+    )
 
 
 # ---- the queue
