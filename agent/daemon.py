@@ -54,6 +54,7 @@ from agent.scoring.origin import Unwatched
 from agent.scoring.streams import Streams
 from agent.store.batch import Batch
 from agent.store.maintenance import bring_up_to_date, mend_meanwhile
+from agent.store.obstacles import refuse_directory
 from agent.store.record import Outgoing
 from agent.store.retention import Retention
 from agent.store.writer import Store
@@ -427,6 +428,7 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
     """Create all parts and connect them; nothing runs yet."""
     notifier = Notifier()
     notifier.check(config.store.flush_interval_s)
+    refuse_directory(config.store.directory)  # before others look for their files in it
     config.keys.check()
     signer_of(config)
     clock = Clock()

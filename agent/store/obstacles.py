@@ -26,7 +26,7 @@ def refuse_obstacles(path: Path, writing: bool) -> None:
 
     """
     if writing:
-        _refuse_directory(path.parent)
+        refuse_directory(path.parent)
     for part in (path, *(path.with_name(path.name + suffix) for suffix in BESIDE)):
         refuse_obstacle(part, writing)
 
@@ -42,7 +42,7 @@ def refuse_obstacle(path: Path, writing: bool) -> None:
                 " bring that back, or remove the link"
             ) from None
         if writing:
-            _refuse_directory(path.parent)
+            refuse_directory(path.parent)
         return
     except OSError as error:
         raise StoreError(_why(path, error)) from error
@@ -55,7 +55,8 @@ def refuse_obstacle(path: Path, writing: bool) -> None:
         raise StoreError(f"{path} cannot be written by user {_user()}: {_remedy(path)}")
 
 
-def _refuse_directory(directory: Path) -> None:
+def refuse_directory(directory: Path) -> None:
+    """Look at the directory of a database; raises StoreError as ``refuse_obstacles`` does."""
     try:
         mode = directory.stat().st_mode
     except OSError as error:

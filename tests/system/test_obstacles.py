@@ -175,3 +175,5 @@ def test_a_file_in_the_directorys_place(tmp_path: Path, directories: tuple[Path,
         assert code == 74, (command, text)
         assert "a file, where a directory belongs" in text
         assert "Traceback" not in text
+    (only,) = found["run"][1].splitlines()  # not first of what else is missing there
+    assert "a file, where a directory belongs" in only
