@@ -29,6 +29,8 @@ _LOG = logging.getLogger(__name__)
 QUIET_S: Final = 900.0  # after so long a connection without a sign of the twin, it is gone
 _RUNS_MAX: Final = 8  # remembered; anybody who may publish there can invent any number of runs
 _HELD_S: Final = 20.0  # a connection that lasted this long was not refused at once
+_OFTEN_S: Final = 300.0  # a connection that is taken over sooner was taken over quickly
+_TAKE_OVERS: Final = 3  # quick ones in a row; one may be our own last run, or a person who tries
 _STRIKES: Final = 2  # fewer than for the status topic, which is in flight at the same time
 _IDENTITY: Final = re.compile(r"[^/]+/(\w{1,64})/[0-9]+/([0-9a-f]{1,16})-([0-9]{1,9})-.+", re.ASCII)
 
@@ -67,6 +69,7 @@ class Twin:
         self._since_s = 0.0  # Unix seconds
         self._heard_at = 0.0  # last sign of it, or begin of our connection; monotonic
         self._taken_over = 0
+        self._quickly = 0  # taken over in a row, each soon after its begin
         self._asked: int | None = None  # packet number of the subscription, until it is answered
         self._strikes = 0
         self._began = 0.0  # of our connection, monotonic
@@ -118,10 +121,26 @@ class Twin:
         self._refusal = reason
 
     def lost(self, event: Lost) -> None:
-        """Count a connection that another client with our client id has taken over."""
-        if event.taken_over:
-            self._taken_over += 1
-            self._asked = None  # that was the reason, not the subscription
+        """Count a connection that another client with our client id has taken over.
+
+        Its status may not reach us; so what happens again and again is told by itself.
+        """
+        lasted_s = time.monotonic() - self._began
+        if not event.taken_over:
+            self._quickly = 0 if lasted_s >= _OFTEN_S else self._quickly
+            return
+        self._taken_over += 1
+        self._asked = None  # that was the reason, not the subscription
+        self._quickly = self._quickly + 1 if lasted_s < _OFTEN_S else 0
+        if self._quickly == _TAKE_OVERS and self._found is None:
+            _LOG.warning(
+                "another client with our client id has taken over the connection %d times in a row:"
+                " probably another gateway uses the name %s/%s, such as a copy of this one. Give"
+                " it its own gateway.name and an empty store.directory",
+                self._quickly,
+                self._origin.site,
+                self._origin.gateway,
+            )
 
     def heard(self, body: bytes, retained: bool) -> None:
         """Handle a message on our status topic."""

@@ -314,11 +314,33 @@ def test_a_broker_that_ends_the_connection_for_it_is_not_asked_for_ever(
         gateways.end(one)
 
 
-def test_a_connection_that_was_taken_over_does_not_count_as_a_refusal() -> None:
-    class Asked:
-        def subscribe(self, topics: list[str]) -> int:
-            return 7
+class Asked:
+    """A connection whose broker does not answer."""
 
+    def subscribe(self, topics: list[str]) -> int:
+        return 7
+
+
+def test_take_overs_in_a_row_are_told_with_the_likely_cause_though_no_status_was_heard(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one = Twin(ORIGIN, OURS)
+
+    def ends(taken_over: bool) -> int:
+        one.listen(Asked())  # type: ignore[arg-type]
+        one.lost(Lost("ended", taken_over))
+        return len(caplog.records)
+
+    assert [ends(True), ends(True), ends(False), ends(True), ends(True)] == [0, 0, 0, 1, 1]
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "another client with our client id has taken over the connection 3 times in a row: probably"
+        " another gateway uses the name plant/gw-1, such as a copy of this one. Give it its own"
+        " gateway.name and an empty store.directory"
+    )
+
+
+def test_a_connection_that_was_taken_over_does_not_count_as_a_refusal() -> None:
     one = Twin(ORIGIN, OURS)
     for _ in range(5):
         one.listen(Asked())  # type: ignore[arg-type]
