@@ -36,6 +36,8 @@ from trainer.forecast import evaluate as forecasts
 from trainer.prepare import Grid, Parts, align, parts_of
 
 DAY_S = 86400.0
+SEALED_LATER = ("mape", "r2")  # metrics that older bundles do not have
+_ACTUAL_MIN = 0.01  # of a channel's scale: the least denominator of MAPE
 
 
 class Labelled(NamedTuple):
@@ -194,10 +196,14 @@ def test_part_metrics(bundle: Bundle, parts: Parts) -> dict[str, Any]:
 
 
 def as_sealed(found: Any, sealed: Any) -> bool:
-    """Whether metrics are equal, bit for bit, to those of a bundle; ``sealed`` may have more."""
+    """Whether metrics are equal, bit for bit, to those of a bundle, which may have more.
+
+    Metrics of ``SEALED_LATER`` may be missing there.
+    """
     if isinstance(found, dict):
         return isinstance(sealed, dict) and all(
-            key in sealed and as_sealed(value, sealed[key]) for key, value in found.items()
+            as_sealed(value, sealed[key]) if key in sealed else key in SEALED_LATER
+            for key, value in found.items()
         )
     return bool(found == sealed)
 
@@ -262,8 +268,9 @@ def _in(event: Event, label: Label, grace_s: float) -> bool:
 def forecast_metrics(judged: Judged, channels: Sequence[Channel]) -> dict[str, dict[str, Any]]:
     """Return the mean absolute error of each channel, one sample ahead, in its unit.
 
-    ``last_value_mae`` is the error of repeating the last value. A network that is no better has
-    learnt little about that channel.
+    ``last_value_mae`` is the error of repeating the last value. A network that is not better has
+    learnt little about that channel. ``mape`` is in percent; an actual value nearer to zero than
+    1 % of the channel's scale counts as that. ``r2`` is None for a channel that does not change.
     """
     values, predicted = judged.samples.values, judged.result.scores.predicted
     errors = np.abs(values - predicted)[1:]
@@ -275,9 +282,25 @@ def forecast_metrics(judged: Judged, channels: Sequence[Channel]) -> dict[str, d
             "unit": channel.unit,
             "mae": _mean(errors[:, column]),
             "last_value_mae": _mean(repeated[:, column]),
+            "mape": _mape(errors[:, column], values[1:, column], channel.scale),
+            "r2": _r2(errors[:, column], values[1:, column]),
         }
         for column, channel in enumerate(channels)
     }
+
+
+def _mape(errors: Float32, actual: Float32, scale: float) -> float | None:
+    found = _mean(errors / np.maximum(np.abs(actual), np.float32(_ACTUAL_MIN * scale)))
+    return None if found is None else _rounded(100 * found)
+
+
+def _r2(errors: Float32, actual: Float32) -> float | None:
+    known = ~np.isnan(errors)
+    squared = np.square(errors[known], dtype=np.float64).sum()
+    spread = (
+        np.square(actual[known] - actual[known].mean(dtype=np.float64)).sum() if known.any() else 0
+    )
+    return _rounded(float(1 - squared / spread)) if spread else None
 
 
 def normal_metrics(judged: Judged) -> dict[str, Any]:

@@ -155,9 +155,20 @@ def _tail(manifest: Manifest) -> Iterable[str]:
 def _forecast(manifest: Manifest, judged: Judgement) -> Iterable[str]:
     yield "<h2>Forecast, one sample ahead</h2>"
     yield pages.table(
-        ("channel", "unit", "mean absolute error", "that of repeating the last value"),
         (
-            (name, row["unit"], _or_dash(row["mae"]), _or_dash(row["last_value_mae"]))
+            "channel",
+            "unit",
+            "mean absolute error",
+            "that of repeating the last value",
+            "MAPE %",
+            "R²",
+        ),
+        (
+            (
+                name,
+                row["unit"],
+                *(_or_dash(row.get(key)) for key in ("mae", "last_value_mae", "mape", "r2")),
+            )
             for name, row in manifest.metrics["forecast"].items()
         ),
     )

@@ -94,7 +94,23 @@ def test_forecasts_are_compared_where_both_are_known() -> None:
     )
     figures = evaluate.forecast_metrics(Judged("x", samples, result, [], [], []), [channel])
     # only samples 1 and 4 have a forecast, a value, and a value before
-    assert figures == {"flow": {"unit": "l/s", "mae": pytest.approx(0.35), "last_value_mae": 1.0}}
+    assert figures["flow"] == {
+        "unit": "l/s",
+        "mae": pytest.approx(0.35),
+        "last_value_mae": 1.0,
+        "mape": pytest.approx(100 * (0.5 / 2 + 0.2 / 5) / 2, rel=1e-3),
+        "r2": pytest.approx(1 - (0.5**2 + 0.2**2) / (2 * 1.5**2), rel=1e-3),
+    }
+
+
+def test_a_channel_at_zero_has_a_guarded_mape_and_no_r2() -> None:
+    values, predicted = np.zeros((9, 1), np.float32), np.full((9, 1), 0.5, np.float32)
+    samples = Samples(np.arange(9.0), values)
+    result = Result(Scores(samples.times, values[:, 0], np.zeros(9), predicted), [], values, values)
+    channel = Channel(name="flow", unit="l/s", center=0.0, scale=5.0)
+    figures = evaluate.forecast_metrics(Judged("x", samples, result, [], [], []), [channel])
+    assert figures["flow"]["mape"] == pytest.approx(100 * 0.5 / (0.01 * 5))
+    assert figures["flow"]["r2"] is None
 
 
 def test_a_recording_is_scored_from_a_fresh_state_each_time(trained: Trained) -> None:
@@ -193,3 +209,5 @@ def test_figures_are_among_others_or_not() -> None:
     assert not evaluate.as_sealed({"a": {"b": [1.0]}}, {"a": {"b": [1.0000001]}})
     assert not evaluate.as_sealed({"a": {"b": 1}}, {"a": 1})
     assert not evaluate.as_sealed({"a": 1}, {})
+    assert evaluate.as_sealed({"a": {"mse": 1, "r2": 0.5}}, {"a": {"mse": 1}})  # of an older bundle
+    assert not evaluate.as_sealed({"a": {"r2": 0.5}}, {"a": {"r2": 0.6}})

@@ -24,6 +24,7 @@ from models.errors import ConfigError, DataError
 from models.manifest import Channel, Intervals, Lineage, TelemanomManifest
 from models.messages import Float32, Samples
 from models.settings import Table, explain, refusal
+from models.shown import shown
 from models.toml import read_toml
 from trainer import seal
 from trainer.config import (
@@ -252,26 +253,31 @@ def _without_adaptation(form: Form) -> Form:
     return Form(fixed, form.network)
 
 
+_COLUMNS = (  # title, key, width, form
+    ("MSE", "mse", 8, ".4f"),
+    ("MAE", "mae", 8, ".4f"),
+    ("MASE", "mase", 8, ".3f"),
+    ("sMAPE", "smape", 7, ".1f"),
+    ("MAPE", "mape", 7, ".1f"),
+    ("R²", "r2", 7, ".3f"),
+    ("pinball", "pinball", 9, ".4f"),
+    ("80 %", "coverage_80", 7, ".1%"),
+    ("95 %", "coverage_95", 7, ".1%"),
+    ("width 80", "width_80", 10, ".3f"),
+    ("bytes", "model_bytes", 10, ",.0f"),
+    ("ms", "ms_per_forecast", 8, ".2f"),
+)
+
+
 def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """Yield the figures as a table for a terminal."""
     for outcome in outcomes:
-        columns = (
-            f"{f'horizon {outcome.horizon}':16}{'MSE':>8}{'MAE':>8}{'MASE':>8}{'sMAPE':>8}"
-            f"{'pinball':>9}{'80 %':>7}{'95 %':>7}{'width 80':>10}{'bytes':>10}{'ms':>8}"
-        )
-        yield columns
+        header = "".join(f"{title:>{width}}" for title, _, width, _ in _COLUMNS)
+        yield f"{f'horizon {outcome.horizon}':16}{header}"
         for name, row in outcome.figures.items():
-            yield (
-                f"{name:16}{row['mse']:8.4f}{row['mae']:8.4f}{row['mase']:8.3f}{row['smape']:8.1f}"
-                + _rest(row)
+            cells = (
+                f"{shown(row.get(key), form, absent='–'):>{width}}"
+                for _, key, width, form in _COLUMNS
             )
+            yield f"{name:16}{''.join(cells)}"
         yield ""
-
-
-def _rest(row: dict[str, Any]) -> str:
-    if "pinball" not in row:
-        return ""
-    return (
-        f"{row['pinball']:9.4f}{100 * row['coverage_80']:7.1f}{100 * row['coverage_95']:7.1f}"
-        f"{row['width_80']:10.3f}{row['model_bytes']:10,}{row['ms_per_forecast']:8.2f}"
-    )

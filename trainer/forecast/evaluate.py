@@ -3,8 +3,10 @@
 Errors are in scales of the channels, so that channels may be averaged. MASE is the mean absolute
 error in units of that of the season repeated, in the training part (Hyndman & Koehler, 2006).
 sMAPE is |error| / mean of |actual| and |forecast|, in percent, with the least scale of a context
-as the least denominator: it stays finite at zero. Pinball is the mean over all quantiles; twice
-that approximates the CRPS.
+as the least denominator: it stays finite at zero. MAPE is |error| / |actual|, in percent, with the
+same least denominator. R² is 1 - squared error / squared distance of the actual values from their
+mean, of each channel over all leads, and then the mean over the channels; one whose actual values
+do not change has none. Pinball is the mean over all quantiles; twice that approximates the CRPS.
 """
 
 from __future__ import annotations
@@ -58,6 +60,8 @@ class Accuracy:
         self._squared = np.zeros((channels, horizon))
         self._absolute = np.zeros((channels, horizon))
         self._symmetric = np.zeros((channels, horizon))
+        self._relative = np.zeros((channels, horizon))
+        self._spread = _Spread(channels)
         self._pinball = np.zeros((channels, horizon))
         self._inside = np.zeros((len(self.pairs), channels, horizon))
         self._width = np.zeros((len(self.pairs), channels, horizon))
@@ -77,6 +81,8 @@ class Accuracy:
         self._absolute += known * np.abs(error)
         size = np.maximum((np.abs(truth) + np.abs(point)) / 2, self._least)
         self._symmetric += known * np.abs(truth - point) / size
+        self._relative += known * np.abs(truth - point) / np.maximum(np.abs(truth), self._least)
+        self._spread.add(truth / self._scales, known)
         if quantiles.shape[2] == len(self._levels):
             self._add_quantiles(quantiles, truth, known)
 
@@ -105,7 +111,10 @@ class Accuracy:
             "mae": float(self._absolute.sum() / whole),
             "rmse": float(np.sqrt(self._squared.sum() / whole)),
             "smape": 100 * float(self._symmetric.sum() / whole),
+            "mape": 100 * float(self._relative.sum() / whole),
         }
+        if (explained := self._explained()) is not None:
+            found["r2"] = explained
         if naive is not None:
             found["mase"] = float((absolute / naive).mean())
         if self._width.any():
@@ -114,6 +123,14 @@ class Accuracy:
                 found[f"coverage_{level}"] = float(self._inside[row].sum() / whole)
                 found[f"width_{level}"] = float(self._width[row].sum() / whole)
         return {name: float(f"{value:.5g}") for name, value in found.items()}
+
+    def _explained(self) -> float | None:
+        """Return R²; None where the actual values of no channel change."""
+        apart = self._spread.squared
+        changes = apart > 0
+        if not changes.any():
+            return None
+        return float((1 - self._squared.sum(axis=1)[changes] / apart[changes]).mean())
 
     def below(self) -> dict[str, float]:
         """Return the share of actual values at or below each quantile; ideal is its level."""
@@ -146,6 +163,28 @@ class Accuracy:
             name: {figure: float(f"{values[at]:.4g}") for figure, values in figures.items()}
             for at, name in enumerate(names)
         }
+
+
+class _Spread:
+    """The squared distances of values from their mean, per channel, without keeping the values.
+
+    Pieces are joined as by Chan, Golub & LeVeque (1979): a mean far from zero costs no digits.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self._count, self._mean = np.zeros(channels), np.zeros(channels)
+        self.squared = np.zeros(channels)
+
+    def add(self, values: Float64, known: Any) -> None:
+        """Add values (C, n), where they are known."""
+        count = known.sum(axis=1)
+        mean = (known * values).sum(axis=1) / np.maximum(count, 1)
+        within = (known * np.square(values - mean[:, None])).sum(axis=1)
+        together = np.maximum(self._count + count, 1)
+        apart = mean - self._mean
+        self.squared += within + np.square(apart) * self._count * count / together
+        self._mean += apart * count / together
+        self._count += count
 
 
 def evaluate(

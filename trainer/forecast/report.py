@@ -19,6 +19,8 @@ _COLUMNS = (
     ("RMSE", "rmse", ".4f"),
     ("MASE", "mase", ".3f"),
     ("sMAPE %", "smape", ".1f"),
+    ("MAPE %", "mape", ".1f"),
+    ("R²", "r2", ".3f"),
     ("pinball", "pinball", ".4f"),
     ("80 % covers", "coverage_80", ".1%"),
     ("95 % covers", "coverage_95", ".1%"),

@@ -117,7 +117,15 @@ def test_the_benchmark_tells_all_that_it_promises(tmp_path: Path, config: Path) 
             assert 0 < row["width_80"] < row["width_95"]
             for level, share in row["quantiles"].items():
                 assert abs(share - float(level)) < 0.06
-            assert {"mae", "mase", "smape", "pinball", "before_adaptation"} <= row.keys()
+            assert {
+                "mae",
+                "mase",
+                "smape",
+                "mape",
+                "r2",
+                "pinball",
+                "before_adaptation",
+            } <= row.keys()
         assert horizon["linear"]["mase"] < 1
         assert len(horizon["by_lead"]["quantized"]["coverage_80"]) == 8
         assert horizon["float"]["quantization"] == "float32"

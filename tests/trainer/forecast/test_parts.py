@@ -134,6 +134,9 @@ def test_accuracy_is_computed_by_hand() -> None:
     assert total["coverage_80"] == pytest.approx(1 / 3, rel=1e-4)
     assert total["width_80"] == pytest.approx(2.0)
     assert total["smape"] == pytest.approx(100 * (4 / 5 + 2 / 4 + 3 / 1.5) / 3, rel=1e-4)
+    assert total["mape"] == pytest.approx(100 * (4 / 7 + 2 / 5 + 3 / 0.02) / 3, rel=1e-4)
+    spread = sum((value - 4) ** 2 for value in (7, 5, 0)) / 2**2  # of 7, 5 and 0, in scales
+    assert total["r2"] == pytest.approx(1 - (4 + 1 + 2.25) / spread, rel=1e-4)
     by_hand = sum(
         max(t * (7 - q), (t - 1) * (7 - q)) for t, q in zip(levels, range(7), strict=True)
     )
@@ -150,9 +153,21 @@ def test_accuracy_is_computed_by_hand() -> None:
 def test_figures_stay_finite_at_zero() -> None:
     accuracy = Accuracy(np.ones(1, np.float32), 1, SETTINGS.quantiles, 0.01)
     accuracy.add(np.zeros((1, 1, 1), np.float32), np.zeros((1, 1), np.float32))
-    assert accuracy.total()["smape"] == 0
+    assert accuracy.total()["smape"] == accuracy.total()["mape"] == 0
+    assert "r2" not in accuracy.total()  # the actual values do not change
     constant = season_error(np.ones((10, 1), np.float32), np.ones(1, np.float32), 2)
     assert constant[0] > 0  # what MASE divides by
+
+
+def test_r2_is_the_mean_over_the_channels_that_change_and_keeps_its_digits() -> None:
+    accuracy = Accuracy(np.ones(3, np.float32), 2, SETTINGS.quantiles, 0.01)
+    far = 1e6  # where float32 tells 1/16 apart
+    rows = [[[0, 4], [far, far + 2], [5, 5]], [[8, 4], [far + 4, far + 6], [5, 5]]]
+    for row in rows:
+        actual = np.array(row, np.float32)
+        accuracy.add(actual[:, :, None] + np.array([[[1]], [[2]], [[0]]], np.float32), actual)
+    first, second = 1 - 4 * 1 / 32, 1 - 4 * 4 / 20
+    assert accuracy.total()["r2"] == pytest.approx((first + second) / 2, rel=1e-4)
 
 
 def test_the_smallest_form_that_forecasts_as_well_is_chosen() -> None:
