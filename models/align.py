@@ -349,6 +349,10 @@ class Aligners:
             self._ahead[stream] = False
         return own
 
+    def counters(self, stream: int) -> Counter[str]:
+        """Return what a stream's own aligner has counted; see ``Aligner``."""
+        return self._each[stream].counters
+
     def is_plain(self, stream: int) -> bool:
         """Whether a stream's last rows were complete, so that its last sample is its position."""
         return bool(self._ahead[stream])

@@ -183,8 +183,6 @@ class Gaps(Part):
 
     def to_bytes(self, moment: Moment) -> bytes | None:
         """Save the state with the memory: samples that are stored later are taken again."""
-        if moment < Moment.MEMORY:
-            return None
         saved = {"last": self._last, "measured": self._measured, "silent": self._silent}
         return json.dumps(saved).encode()
 

@@ -49,6 +49,8 @@ class Part:
     # whether it continues when another detector takes over: the new part of this name is then
     # restored with what ``to_bytes(Moment.STOP)`` returns, and its alarms stay open
     lasting: ClassVar[bool] = False
+    # the first moment at which it may have something to save: the stream asks it from then on
+    saved_from: ClassVar[Moment] = Moment.MEMORY
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -94,8 +96,8 @@ class Part:
     def to_bytes(self, moment: Moment) -> bytes | None:
         """Return what must be saved now; None: what was saved last is still valid.
 
-        The returned bytes count as saved, and cost a write. A part decides when to save: each time
-        that the memory is saved (``moment`` ≥ ``Moment.MEMORY``), only after a change
+        Called from the moment ``saved_from`` on. The returned bytes count as saved, and cost a
+        write. A part decides when to save: each time that the memory is saved, only after a change
         (``Changes``), or at a stop.
         """
         return None
@@ -113,6 +115,11 @@ class Part:
         Not called at a stop: the saved data continues at the next start. The stream closes the
         alarms.
         """
+
+
+def answers(part: Part, call: str) -> bool:
+    """Return whether a part has its own method or property of this name, not the default."""
+    return getattr(type(part), call) is not getattr(Part, call)
 
 
 class Changes:

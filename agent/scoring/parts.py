@@ -33,6 +33,7 @@ class GridPosition(Part):
     """The position of the stream on its grid, which the fleet's aligners know."""
 
     name = "aligner"
+    saved_from = Moment.COMMIT
 
     def __init__(self, aligners: Aligners, number: int) -> None:
         self._aligners, self._number = aligners, number
@@ -41,7 +42,7 @@ class GridPosition(Part):
     @property
     def counters(self) -> Counter[str]:
         """Rows that were late, duplicate, …; see ``models.align.Aligner``."""
-        return self._aligners.of(self._number).counters
+        return self._aligners.counters(self._number)
 
     def to_bytes(self, moment: Moment) -> bytes | None:
         """Save it after a change; at a commit only if the last sample does not imply it."""
@@ -62,6 +63,7 @@ class RawValues(Part):
     """
 
     name = "features"
+    saved_from = Moment.COMMIT
 
     def __init__(self, features: Features) -> None:
         self._features = features
@@ -107,7 +109,7 @@ class Summaries(Part):
 
     def to_bytes(self, moment: Moment) -> bytes | None:
         """Save the interval in progress with the memory: samples stored later are added again."""
-        return self.summary.to_bytes() if moment >= Moment.MEMORY else None
+        return self.summary.to_bytes()
 
     def restore(self, data: bytes, batch: Batch) -> None:
         """Continue the interval that was in progress."""
@@ -134,8 +136,6 @@ class Doubts(Part):
 
     def to_bytes(self, moment: Moment) -> bytes | None:
         """Save it with the memory, after a change."""
-        if moment < Moment.MEMORY:
-            return None
         return self._changes.of(self._summaries.summary.doubts_to_bytes())
 
     def restore(self, data: bytes, batch: Batch) -> None:
@@ -185,7 +185,7 @@ class PassedLimits(Part):
 
     def to_bytes(self, moment: Moment) -> bytes | None:
         """Save delays and alarms with the memory, while there are any."""
-        if moment < Moment.MEMORY or not (self.watch.active or self._saved):
+        if not (self.watch.active or self._saved):
             return None
         self._saved = self.watch.active
         return self.watch.to_bytes()
@@ -250,9 +250,7 @@ class Limits(Part):
 
     def to_bytes(self, moment: Moment) -> bytes | None:
         """Save runs and alarms with the memory."""
-        if self._forecaster is None or moment < Moment.MEMORY:
-            return None
-        return self._watch.to_bytes()
+        return None if self._forecaster is None else self._watch.to_bytes()
 
     def restore(self, data: bytes, batch: Batch) -> None:
         """Continue with runs and alarms; close those of limits that are no longer set."""

@@ -60,8 +60,6 @@ class WarmUp(Part):
 
     def to_bytes(self, moment: Moment) -> bytes | None:
         """Save the count with the memory, after a change."""
-        if moment < Moment.MEMORY:
-            return None
         return self._changes.of(json.dumps([self._count, self._last_s, self._scored]).encode())
 
     def restore(self, data: bytes, batch: Batch) -> None:
@@ -117,8 +115,6 @@ class Unchanged(Part):
 
     def to_bytes(self, moment: Moment) -> bytes | None:
         """Save them with the memory, after a change."""
-        if moment < Moment.MEMORY:
-            return None
         return self._changes.of(json.dumps(self._still).encode() if self._still else b"")
 
     def restore(self, data: bytes, batch: Batch) -> None:

@@ -23,7 +23,7 @@ from agent.journal import STREAM
 from agent.scoring import told
 from agent.scoring.gaps import Gaps
 from agent.scoring.origin import BASELINE, Origin
-from agent.scoring.part import Moment, Part
+from agent.scoring.part import Moment, Part, answers
 from agent.scoring.parts import Doubts, GridPosition, Limits, PassedLimits, Summaries
 from agent.scoring.remarks import WarmUp
 from agent.scoring.summary import uncertain
@@ -50,6 +50,7 @@ _LOG = logging.getLogger(__name__)
 
 # alarms of these kinds stay open while another detector replaces the one that found them
 _LASTING = ("anomaly", "limit")
+_AT_COMMITS = ("take", "open_events", "counters", "document")  # calls of ``Part``
 
 
 class Stream:
@@ -80,7 +81,9 @@ class Stream:
         self._quality: Uint8 | None = None  # the worst per channel since the last commit
         self.saved_through: int | None = None  # see ``THROUGH``; None: all that is stored
         self._parts: list[Part] = []
-        self._takers: list[Part] = []  # those that look at samples: nobody else is asked each time
+        # those that do something at a call: nobody else is asked, at each commit of each stream
+        self._answering: dict[str, list[Part]] = {call: [] for call in _AT_COMMITS}
+        self._saved_at: dict[Moment, list[Part]] = {moment: [] for moment in Moment}
         self.add(GridPosition(aligners, number))
         self.add(summaries := Summaries(teller, manifest.channel_names, summary_interval_s, clock))
         self.add(Doubts(summaries))
@@ -105,8 +108,12 @@ class Stream:
         if part.name in {THROUGH, *(other.name for other in self._parts)}:
             raise ValueError(f"stream {self.name}: {part.name!r} is saved already: take another")
         self._parts.append(part)
-        if type(part).take is not Part.take:
-            self._takers.append(part)
+        for call in _AT_COMMITS:
+            if answers(part, call):
+                self._answering[call].append(part)
+        for moment in Moment:
+            if moment >= part.saved_from:
+                self._saved_at[moment].append(part)
 
     def restore(
         self,
@@ -247,7 +254,7 @@ class Stream:
     def _record(self, samples: Samples, score: Float32, batch: Batch) -> None:
         self.teller.note(float(samples.times[-1]), samples.values[-1])
         self.last_score = _or_none(score[-1])
-        for part in self._takers:
+        for part in self._answering["take"]:
             part.take(samples, score, batch)
 
     def foretell(self, forecast: Forecast, batch: Batch) -> None:
@@ -277,7 +284,7 @@ class Stream:
         ``last_alarm``: the highest alarm number on the disk; higher ones are left out.
         """
         counters, last_time = self.counters.copy(), self.teller.last_time
-        for part in self._parts:
+        for part in self._answering["counters"]:
             counters.update(part.counters)
         return (
             self.watched_by
@@ -293,7 +300,11 @@ class Stream:
                 ],
                 "counters": dict(+counters),
             }
-            | {key: value for part in self._parts for key, value in part.document().items()}
+            | {
+                key: value
+                for part in self._answering["document"]
+                for key, value in part.document().items()
+            }
         )
 
     def save(
@@ -320,7 +331,7 @@ class Stream:
         saved = batch.state.setdefault(self.name, {})
         whole = whole or self.teller.unsaved
         moment = Moment.STOP if stopping else Moment.MEMORY if whole else Moment.COMMIT
-        for part in self._parts:
+        for part in self._saved_at[moment]:
             if (data := part.to_bytes(moment)) is not None:
                 saved[part.name] = data
         if moment < Moment.MEMORY:
@@ -331,7 +342,7 @@ class Stream:
 
     def _open_events(self) -> list[Event]:
         events = list(self.detector.open_events(self._memory, self._number))
-        for part in self._parts:
+        for part in self._answering["open_events"]:
             events += part.open_events()
         return events
 

@@ -56,7 +56,7 @@ class Counting(Part):
     def to_bytes(self, moment: Moment) -> bytes | None:
         """Save the count with the memory."""
         self.moments.append(moment)
-        return str(self.count).encode() if moment >= Moment.MEMORY else None
+        return str(self.count).encode()
 
     def restore(self, data: bytes, batch: Batch) -> None:
         """Go on counting."""
@@ -120,15 +120,24 @@ def test_where_nothing_was_saved_of_a_part_it_begins_as_it_was_made(missing: str
     assert after.stream.document()["counters"]["scored"] > 0
 
 
-def test_a_part_hears_what_is_saved_and_says_itself_when_it_is() -> None:
-    fleet, part = counted()
+class CountingEachCommit(Counting):
+    """Saves the count with each commit."""
+
+    saved_from = Moment.COMMIT
+
+
+@pytest.mark.parametrize("kind", [Counting, CountingEachCommit])
+def test_a_part_says_from_which_moment_on_it_is_asked_what_to_save(kind: type[Counting]) -> None:
+    fleet, part = Fleeting("pump"), kind()
+    fleet.stream.add(part)
     fleet.take(rows(5))
     save(fleet)  # something is told from the start
     fleet.take(rows(1), 5)
-    assert "counting" not in save(fleet, whole=False).state["pump"]
+    at_commit = kind is CountingEachCommit
+    assert ("counting" in save(fleet, whole=False).state["pump"]) == at_commit
     fleet.take(rows(1), 6)
     assert save(fleet, stopping=True).state["pump"]["counting"] == b"7"
-    assert part.moments == [Moment.MEMORY, Moment.COMMIT, Moment.STOP]
+    assert part.moments == [Moment.MEMORY, *[Moment.COMMIT] * at_commit, Moment.STOP]
 
 
 def test_new_settings_are_checked_by_the_part_and_then_taken_over() -> None:
@@ -185,6 +194,8 @@ def test_the_parts_of_a_stream_are_written_no_more_often_than_needed() -> None:
     assert not first.keys() & {"doubts", "limits", "features"}  # there is none
     fleet.take(rows(2), 5)
     assert save(fleet, whole=False).state["pump"] == {}  # the last sample says where it is
+    fleet.stream.document()  # as each commit asks for it
+    assert save(fleet, whole=False).state["pump"] == {}  # it still does
     fleet.take([[50.0, float("nan")]], 7)
     fleet.take(rows(1), 8)
     assert save(fleet, whole=False).state["pump"].keys() == {"aligner"}
