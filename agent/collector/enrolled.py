@@ -1,10 +1,11 @@
-"""Which gateways have a key, and whether a message is signed with it.
+"""Knows which gateways have a key, and checks that their messages are signed with it.
 
-A gateway with a key must sign: what is unsigned, or signed by another key, is not from it. A
-gateway without one is believed, unless signatures are required of all. The keys are read again when
-something in their directory changes. If they cannot be read then, the keys that were read before
-stay valid: to believe nobody would stop all alarms, and the keys exist so that not everybody is
-believed. But the readable lines of the file ``revoked`` count, and the log repeats the error.
+A gateway with a key must sign. A message that is unsigned, or signed with another key, is not from
+it. A gateway without a key is believed, unless signatures are required from all. The keys are read
+again when something in their directory changes. If they cannot be read then, the keys that were
+read before stay valid: to believe nobody would stop all alarms, and to believe everybody would make
+the keys useless. But the readable lines of the file ``revoked`` apply, and the log repeats the
+error.
 """
 
 from __future__ import annotations
@@ -58,19 +59,19 @@ class Enrolled:
     def _read(self) -> Keyring:
         keyring = read_keyring(self._directory)
         ed25519()
-        # with revoked keys: their gateways did not stop to sign
+        # revoked keys are included, because their gateways still have to sign
         self._names = {key.name for key in keyring.keys if key.role == "gateway"}
         told = names(keyring.of("gateway")) or "none"
         _LOG.info("keys of gateways in %s: %s", self._directory, told)
         return keyring
 
     def renew(self) -> None:
-        """Read the keys again if they changed; call it as often as you like."""
+        """Read the keys again if they changed. Call this often; it checks every ``LOOK_S``."""
         if time.monotonic() < self._next_look_s:
             return
         self._next_look_s = time.monotonic() + LOOK_S
         files = files_of(self._directory)
-        if files != self._files or self._problem is not None:  # the error may pass by itself
+        if files != self._files or self._problem is not None:  # the error may be temporary
             self._files = files
             self._read_again()
         self._reminder.look(self._problem)
@@ -83,19 +84,20 @@ class Enrolled:
             revoked = {**self.keyring.revoked, **understood}
             self.keyring = replace(self.keyring, revoked=revoked)
             self._problem = (
-                f"the keys of gateways stay as they were, and {len(revoked)} keys or bundles are"
+                f"the keys of gateways stay as before, and {len(revoked)} keys or bundles are"
                 f" revoked, until you correct this: {error}"
             )
 
     def why_revoked(self, key: SecretKey) -> str | None:
-        """Return why a key is revoked, maybe ""; None if it is not."""
+        """Return why a key is revoked, maybe ""; None if it is not revoked."""
         return self.keyring.revoked.get(f"key {key.key_id.hex()}")
 
     def check(self, topic: str, body: bytes) -> None:
-        """Check who sent a message, before anything of it is read.
+        """Check who sent a message, before any of it is parsed.
 
         Raises:
-            Refused: its gateway did not send it, by its key or ``required``.
+            Refused: the signature that the gateway's key or ``required`` demands is missing or
+                wrong.
 
         """
         message, signature = parted(body)
@@ -114,4 +116,4 @@ class Enrolled:
 
     @staticmethod
     def _why(enrolled: bool, name: str) -> str:
-        return f"{name} has a key" if enrolled else "all gateways have to sign"
+        return f"{name} has a key" if enrolled else "all gateways must sign"

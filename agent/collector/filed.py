@@ -1,4 +1,4 @@
-"""The messages that a collector has filed, and which of them others replace."""
+"""The table of stored messages, and which of them are replaced by others."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _OF = "site = ? AND gateway = ? AND epoch = ?"
 
 
 class Filed:
-    """The messages of a site; all is written within the caller's transaction."""
+    """The messages of a site; everything is written within the caller's transaction."""
 
     def __init__(self, database: Connection, site: str) -> None:
         self._database = database
         self._site = site
 
     def body(self, source: Source, seq: int) -> bytes | None:
-        """Return what is filed under a number; None if nothing is (any more)."""
+        """Return the stored body of a number; None if none is stored, or if it was dropped."""
         row = self._database.execute(
             f"SELECT body FROM messages WHERE {_OF} AND seq = ?",  # noqa: S608
             [self._site, *source, seq],
@@ -33,7 +33,7 @@ class Filed:
         return None if row is None else row[0]
 
     def is_replaced(self, source: Source, seq: int) -> bool:
-        """Whether a message that is filed says that it replaces this number."""
+        """Whether a stored message claims to replace this number."""
         row = self._database.execute(
             f"SELECT 1 FROM merges WHERE {_OF} AND last >= ? AND first <= ? LIMIT 1",  # noqa: S608
             [self._site, *source, seq, seq],
@@ -41,7 +41,7 @@ class Filed:
         return row is not None
 
     def replacing(self, source: Source, seq: int, topic: str) -> int | None:
-        """Return which message of the same topic says that it replaces this one."""
+        """Return the number of a message of the same topic that claims to replace this one."""
         row = self._database.execute(
             f"""SELECT seq FROM merges WHERE {_OF} AND last >= ? AND first <= ? AND EXISTS (
                 SELECT 1 FROM messages WHERE messages.site = merges.site
@@ -53,7 +53,7 @@ class Filed:
         return None if row is None else int(row[0])
 
     def add(self, message: Message) -> None:
-        """File a message; those of its topic that it replaces stay, with its number."""
+        """Store a message; the messages of its topic that it replaces stay, with its number."""
         key = (self._site, *message.source)
         self._database.execute(
             "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -73,7 +73,7 @@ class Filed:
         )
 
     def of(self, source: Source) -> list[tuple[int, bytes]]:
-        """Return number and body of a source's messages that no other replaces, in order."""
+        """Return number and body of a source's messages in order, without replaced ones."""
         return self._database.execute(
             f"SELECT seq, body FROM messages WHERE {_OF} AND superseded IS NULL"  # noqa: S608
             " ORDER BY seq",
@@ -81,13 +81,13 @@ class Filed:
         ).fetchall()
 
     def book(self, source: Source) -> Book:
-        """Return the numbers of a source; none if it is new."""
+        """Return the book of a source; an empty one if the source is new."""
         key = [self._site, *source]
         row = self._database.execute(
             f"SELECT through_seq, gone, dropped, unsure FROM books WHERE {_OF}",  # noqa: S608
             key,
         ).fetchone()
-        through, gone, dropped, unsure = row or (0, "[]", None, 0)  # its messages may be left
+        through, gone, dropped, unsure = row or (0, "[]", None, 0)  # messages may exist without it
         book = Book(
             through, gone=_stored(gone), dropped=_stored(dropped or "[]"), unsure=unsure or 0
         )
@@ -100,13 +100,13 @@ class Filed:
         for first, last in merge(book.gone, book.dropped, beyond):
             if last > through:
                 book.settle(first, last)
-            if book.cut is not None:  # the rest is above
+            if book.cut is not None:  # all further ranges are above
                 break
         return book
 
 
 def covers(ranges: Sequence[Range], number: int) -> bool:
-    """Whether a number is in one of some ranges, which rise."""
+    """Whether one of the ranges, in increasing order, contains a number."""
     at = bisect_right(ranges, (number, inf)) - 1
     return at >= 0 and number <= ranges[at][1]
 

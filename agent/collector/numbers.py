@@ -1,8 +1,8 @@
 """The book of one gateway's numbers: which of them are settled.
 
-A number is settled if its message is here, or its gateway said that it will not come. The book
-knows so many ranges beyond ``through`` and no more, the lowest. What is above them is filed, too,
-and gets into the book once there is room.
+A number is settled if its message is stored, or if its gateway reported it as gone. The book has at
+most ``RANGES_MAX`` ranges beyond ``through``, the lowest ones. Messages above them are stored, too,
+and their numbers enter the book once there is room.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 from agent.store.ranges import Range, Ranges
 from agent.uplink.acknowledgements import ALSO_MAX, GONE_MAX
 
-JUMP_MAX: Final = 1_000_000  # above the known numbers; a week of 100 messages a minute
+JUMP_MAX: Final = 1_000_000  # above the known numbers; a week of 100 messages per minute
 RANGES_MAX: Final = 10_000  # per set of a book
 
 
@@ -27,22 +27,22 @@ class Book:
 
     through: int = 0
     beyond: Ranges = field(default_factory=Ranges)  # settled, above ``through``
-    gone: Ranges = field(default_factory=Ranges)  # settled, but never here
+    gone: Ranges = field(default_factory=Ranges)  # settled, but never stored
     dropped: Ranges = field(
         default_factory=Ranges
-    )  # the part of ``beyond`` that is not here any more
-    cut: int | None = None  # from here on the book lacks what the database has
-    unsure: int = 0  # up to here some missing numbers were forgotten
+    )  # the part of ``beyond`` that is no longer stored
+    cut: int | None = None  # from this number on, the book lacks numbers of the database
+    unsure: int = 0  # up to this number, some missing numbers were forgotten
 
     def expect_gone(self, ranges: Sequence[Range], told: int) -> None:
         """Raise ValueError if a gateway reports more missing numbers than it can have.
 
-        Missing numbers lie between its messages. So it may be ahead of them by as many ranges as
-        it reports at a time, and by more if more of its messages came.
+        Missing numbers lie between its messages. So a gateway can have as many missing ranges as
+        one report holds, plus one for each of its stored messages.
 
         Args:
             ranges: the missing numbers, the highest last.
-            told: the highest number that it has given, as it said elsewhere.
+            told: the highest number that it has assigned, from its status.
 
         """
         here = self.through + self.beyond.total() - self.gone.total()
@@ -53,7 +53,7 @@ class Book:
             raise ValueError(f"{ranges[-1][1]} is gone, and {highest} is the highest known number")
 
     def jumps(self, seq: int, told: int) -> bool:
-        """Whether a new message is too far above all that is known to be acknowledged."""
+        """Whether a new message is too far above all known numbers to be acknowledged."""
         return seq > max(self.through, told, self.beyond.below(seq)) + JUMP_MAX
 
     def acknowledged(self, told: int) -> list[Range]:
@@ -69,7 +69,7 @@ class Book:
             top = max(top, last)
 
     def ranges(self) -> int:
-        """Return what it takes of the memory."""
+        """Return how many ranges the book has in memory."""
         return self.beyond.count() + self.gone.count() + self.dropped.count()
 
     def halve(self) -> None:
@@ -86,12 +86,12 @@ class Book:
         self.unsure = max(self.unsure, self.gone.keep_last(count))
 
     def has(self, seq: int) -> bool:
-        """Whether its message is settled, and was surely not said to be gone."""
+        """Whether a number is settled, and was certainly not reported as gone."""
         settled = seq <= self.through or seq in self.beyond
         return settled and seq not in self.gone and seq > self.unsure
 
     def settle(self, first: int, last: int) -> None:
-        """Take in numbers that need not come (again), as far as there is room."""
+        """Settle numbers, as far as there is room."""
         if self.cut is not None:
             last = min(last, self.cut - 1)
         if first > last:
@@ -102,11 +102,11 @@ class Book:
             self.cut, _ = self.beyond.pop_last()
 
     def has_room_again(self) -> bool:
-        """Whether what the database has above it fits in again."""
+        """Whether there is room again for numbers of the database that the book lacks."""
         return self.cut is not None and self.beyond.count() < RANGES_MAX // 2
 
     def row(self) -> tuple[int, str, str | None, float, int]:
-        """Return the book as it is stored; of the missing numbers only the newest ranges."""
+        """Return the book's row; it has only the newest ranges of missing numbers."""
         self.dropped.remove(0, self.through)
         self._keep_gone(RANGES_MAX)
         dropped = json.dumps(list(self.dropped)) if self.dropped.count() else None

@@ -1,4 +1,4 @@
-"""What a collector has, for people: its gateways, what it did not file and why, and if it runs."""
+"""Describes a collector's database: gateways, messages not accepted, and whether it runs."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _ENTRIES: Final = """
 
 
 class UnknownCause(ValueError):
-    """Nothing is refused for such a cause; the text names those that exist."""
+    """There is no such cause; the text names the existing ones."""
 
 
 def overview(directory: Path, cause: str | None, entries_max: int) -> dict[str, Any]:
-    """Return gateways, counts by cause, the quarantine's newest entries, and whether anyone files.
+    """Return gateways, counts by cause, newest quarantine entries, and whether a collector runs.
 
     Raises:
         StoreError: there is no database of a collector, or it cannot be read.
@@ -49,7 +49,7 @@ def overview(directory: Path, cause: str | None, entries_max: int) -> dict[str, 
         if not path.exists():
             raise StoreError(f"{path}: no such database; has a collector run with this directory?")
         if outdated(path):
-            raise StoreError(f"{path}: of an older version; run fieldwatch-agent collect once")
+            raise StoreError(f"{path}: an older version made it; run fieldwatch-agent collect once")
         connection, _ = open_for_reading(path)
         with contextlib.closing(connection):
             refused = _rows(connection, "SELECT * FROM refused ORDER BY site, cause")
@@ -80,28 +80,28 @@ def _check_cause(cause: str | None, known: set[str]) -> None:
 
 
 def not_collecting(document: Mapping[str, Any]) -> str | None:
-    """Return a line that says that nobody collects; None if a collector runs, or may run."""
+    """Return a line that says that no collector runs; None if one runs, or may run."""
     collector = document["collector"]
-    if collector["running"] is not False:  # None: that cannot be seen
+    if collector["running"] is not False:  # None: unknown
         return None
     newest = collector["last_received"]
-    told = "" if newest is None else f"; the newest message came at {newest}"
+    told = "" if newest is None else f"; the newest message arrived at {newest}"
     return f"NOT COLLECTING: no collector runs with this directory{told}"
 
 
 def lines(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield what ``overview`` returned, for a terminal."""
     if not document["gateways"]:
-        yield "no messages of any gateway"
+        yield "no messages from any gateway"
     for one in document["gateways"]:
         yield (
             f"{one['site']}/{one['gateway']} epoch {one['epoch']}: {one['messages']} messages"
             f" up to {one['last_seq']}, complete through {one['through_seq'] or 0},"
-            f" {one['superseded']} superseded, {one['conflicts']} in conflict; the newest came at"
-            f" {one['last_received'] or 'an unknown time'}"
+            f" {one['superseded']} superseded, {one['conflicts']} in conflict; the newest arrived"
+            f" at {one['last_received'] or 'an unknown time'}"
         )
     for one in document["refused"]:
-        yield f"{one['site']}: {one['count']} not filed, {one['cause']}; the last {one['last']}"
+        yield f"{one['site']}: {one['count']} not accepted, {one['cause']}; the last {one['last']}"
     for one in document["quarantine"]:
         number = "" if one["seq"] is None else f" (epoch {one['epoch']}, number {one['seq']})"
         yield f"{one['id']}  {one['received']}  {one['cause']}  {one['topic']}{number}"
@@ -118,7 +118,7 @@ def _rows(
 
 
 def _time(unix_s: float | None) -> str | None:
-    return None if unix_s is None else iso_time(unix_s)  # none of an older version's messages
+    return None if unix_s is None else iso_time(unix_s)  # older versions stored no time
 
 
 def _text(body: bytes) -> str:

@@ -1,7 +1,7 @@
-"""What was not filed, for a person to look at: refused messages, and second bodies of one number.
+"""The quarantine: refused messages, and further bodies of one number, for a person to look at.
 
-Its space is bounded: each gateway has some for each cause, and all together have a share of the
-database. Where something is full its oldest entries go, so a flood displaces only its like.
+Its space is bounded. Each gateway has a share per cause, and the whole has a share of the database.
+If a share is full, its oldest entries are deleted. So a flood displaces only entries of its kind.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Final, NamedTuple, get_args
 from agent.collector.reading import Cause, Source
 from agent.store.sqlite import Connection
 
-BYTES_MAX: Final = 64 * 2**20  # of all
-SHARE: Final = 16  # it has one of this many parts of the limit
-CAUSE_BYTES_MAX: Final = 2**20  # of a gateway and a cause; so much of a flood tells enough
-_CAUSES: Final = 16  # at least this many are needed to fill all
-_BODIES_MAX: Final = 8  # of one number, beside the one that is filed
+BYTES_MAX: Final = 64 * 2**20  # the whole quarantine
+SHARE: Final = 16  # the quarantine has this fraction (1/16) of the database's limit
+CAUSE_BYTES_MAX: Final = 2**20  # per gateway and cause; this much of a flood shows enough
+_CAUSES: Final = 16  # at least this many pairs of gateway and cause fill the quarantine
+_BODIES_MAX: Final = 8  # of one number, besides the stored message
 _KEPT_BYTES_MAX: Final = 2**16  # of the body of a refused message
-_WAITING_BYTES_MAX: Final = 2**24  # until the commit, 0.2 s; the rest is only counted
-_FREED_ROWS: Final = 10  # at a time
+_WAITING_BYTES_MAX: Final = 2**24  # between commits (0.2 s); further messages are only counted
+_FREED_ROWS: Final = 10  # deleted at a time
 
 CONFLICT: Final = "conflict"
 CORRECTED: Final = "corrected"
@@ -31,19 +31,19 @@ _NUMBER: Final = "site = ? AND gateway = ? AND epoch = ? AND seq = ?"
 
 
 class Entry(NamedTuple):
-    """What is kept of a message that was not filed."""
+    """A message that was not accepted."""
 
-    gateway: str  # empty if the topic names none
+    gateway: str  # empty if the topic names no gateway
     cause: str
     reason: str
     topic: str
     body: bytes
-    epoch: str | None = None  # with seq: a message of this number was here already
+    epoch: str | None = None  # with seq: the number that an accepted message already has
     seq: int | None = None
 
     @property
     def size_bytes(self) -> int:
-        """What it takes of the disk, as ``_SIZE`` has it."""
+        """The entry's space on the disk, computed as in ``_SIZE``."""
         return len(self.body) + len(self.topic.encode()) + len(self.reason.encode()) + 300
 
 
@@ -67,7 +67,7 @@ class Quarantine:
 
     @property
     def size_bytes(self) -> int:
-        """What all entries take of the disk."""
+        """The space of all entries on the disk."""
         return sum(self._sizes.values())
 
     def add(self, entry: Entry) -> None:
@@ -81,7 +81,7 @@ class Quarantine:
             self._waiting_bytes += size
 
     def bodies(self, source: Source, seq: int) -> list[bytes]:
-        """Return the second bodies of a number that are kept, whatever their cause."""
+        """Return all further bodies of a number, for any cause."""
         found = self._database.execute(
             f"SELECT body FROM quarantine WHERE {_NUMBER}",  # noqa: S608
             [self._site, *source, seq],
@@ -91,14 +91,14 @@ class Quarantine:
         return [*(body for (body,) in found), *waiting]
 
     def add_body(self, entry: Entry, source: Source, seq: int) -> None:
-        """Add a second body of a number, unless it has so many that more tell nothing."""
+        """Add a further body of a number; if it already has ``_BODIES_MAX``, only count it."""
         if len(self.bodies(source, seq)) < _BODIES_MAX:
             self.add(entry._replace(epoch=source.epoch, seq=seq))
         else:
             self._counts[entry.cause] += 1
 
     def write(self) -> None:
-        """Write what was added; within the caller's transaction."""
+        """Write the added entries, within the caller's transaction."""
         now_s = time.time()
         self._database.executemany(
             "INSERT INTO quarantine (site, gateway, cause, reason, topic, body, epoch, seq,"
@@ -121,7 +121,7 @@ class Quarantine:
         self._waiting, self._waiting_bytes, self._counts = [], 0, Counter()
 
     def drop_older(self, before_s: float) -> None:
-        """Delete what came before a time, Unix seconds; within the caller's transaction."""
+        """Delete entries from before a time (Unix seconds), within the caller's transaction."""
         while self._free("received < ?", (before_s,)):
             pass
 

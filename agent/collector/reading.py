@@ -1,7 +1,7 @@
-"""Reads what a gateway publishes: a message, which numbers are gone, or its status.
+"""Reads the messages of a gateway: numbered messages, reports of gone numbers, and its status.
 
-The topic says who speaks and of what. The broker checks who may publish there, so the topic is what
-a collector goes by. What the body says of the same things must agree with it.
+The topic names the sender and the kind of message. The broker checks who may publish there, so the
+collector trusts the topic. The body must agree with it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KINDS: Final = (*_OF_A_STREAM, "health", "gone", "status")
 
 
 class Refused(ValueError):
-    """A message that is not filed; ``cause`` is what it is counted under."""
+    """A message is not accepted; it is counted under ``cause``."""
 
     def __init__(self, cause: Cause, reason: str) -> None:
         super().__init__(reason)
@@ -53,21 +53,21 @@ class Message(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """Which numbers will not come, as their gateway says."""
+    """Numbers that their gateway reported as gone."""
 
     source: Source
     ranges: list[Range]
 
 
 class Status(NamedTuple):
-    """The highest number that a gateway has given, as its status says."""
+    """The highest number that a gateway has assigned, from its status."""
 
     source: Source
     seq: int
 
 
 class _Place(NamedTuple):
-    """What a topic says."""
+    """The parts of a topic."""
 
     gateway: str
     kind: str
@@ -75,23 +75,23 @@ class _Place(NamedTuple):
 
 
 def subscriptions(site: str) -> list[str]:
-    """Return the topics on which the gateways of a site publish all but their status."""
+    """Return the topic filters for all messages of a site's gateways except their status."""
     kinds = [kind for kind in _KINDS if kind != "status"]
     levels = [f"{kind}/+" if kind in _OF_A_STREAM else kind for kind in kinds]
     return [gateway_topic(site, "+", level) for level in levels]
 
 
 def gateway_of(topic: str) -> str | None:
-    """Return whose topic it is; None if no gateway can have such a name."""
+    """Return the gateway that a topic belongs to; None if its name is invalid."""
     levels = topic.split("/")
     return levels[3] if len(levels) > 3 and NAME.fullmatch(levels[3]) else None
 
 
 def read_message(topic: str, body: bytes, site: str) -> Message | Gone | Status:
-    """Return what a gateway published.
+    """Return the content of a gateway's message.
 
     Raises:
-        Refused: it is not as a gateway writes it.
+        Refused: no gateway writes such a message.
 
     """
     place = _place(topic, site)
@@ -150,7 +150,7 @@ def _numbered(document: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
 
 
 def _agree(document: dict[str, Any], topic: str, place: _Place, site: str, name: str) -> None:
-    """Raise Refused if a body says something else than its topic."""
+    """Raise Refused if a body contradicts its topic."""
     expected = {
         "source": f"/{site}/{place.gateway}",
         "type": f"fieldwatch.{place.kind}.v1",
@@ -162,11 +162,11 @@ def _agree(document: dict[str, Any], topic: str, place: _Place, site: str, name:
         optional = key in ("topic", "subject") and key not in document
         if not optional and document.get(key, "") != value:
             said = printable(str(document.get(key)), 80)
-            raise Refused("disagrees", f"{key} is {said}, and not {value} as its topic says")
+            raise Refused("disagrees", f"{key} is {said}, but the topic says {value}")
     identity = str(document.get("id"))
     numbered = place.kind not in ("gone", "status")
     if not (identity == name if numbered else identity.startswith(f"{name}/")):
-        raise Refused("disagrees", f"id is {printable(identity, 80)}, and not {name}")
+        raise Refused("disagrees", f"id is {printable(identity, 80)}, not {name}")
 
 
 def _deeper_than(depth_max: int, value: Any) -> bool:
@@ -188,7 +188,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def _merged(value: Any, seq: int) -> list[Range]:
     ranges = _ranges(value, seq - 1)
     if (count := sum(last - first + 1 for first, last in ranges)) > _MERGED_MAX:
-        raise ValueError(f"{count} messages are not merged into one")
+        raise ValueError(f"{count} merged messages are too many")
     return ranges
 
 

@@ -1,7 +1,7 @@
 """Deletes the oldest messages of a collector, so that its database stays bounded.
 
-The age counts from the arrival of a message, by the clock of the collector. The books stay correct:
-a number is settled whether its message is still here or not. It looks at a few rows at a time.
+A message's age counts from its arrival, by the collector's clock. The books stay correct: a number
+stays settled after its message is deleted. A search looks at a few rows only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from agent.store.sqlite import Connection, bytes_used
 
 BYTES_MAX: Final = 10 * 2**30
 BOOKS_MAX: Final = 100_000  # one per gateway and epoch
-LOOK_S: Final = 10.0  # between two looks, if the last one found few rows
+LOOK_S: Final = 10.0  # between two searches, if the last one found few rows
 ROWS_A_LOOK: Final = 1000
 _DAY_S: Final = 86_400.0
 
@@ -31,7 +31,7 @@ class Space(Protocol):
 
 
 class Keeping(NamedTuple):
-    """How much is kept; None has no limit."""
+    """How much is kept; None means no limit."""
 
     days_max: float | None = None
     bytes_max: int | None = BYTES_MAX
@@ -41,7 +41,7 @@ FOREVER: Final = Keeping(bytes_max=None)
 
 
 class Row(NamedTuple):
-    """Which message is in a row."""
+    """The message of one row."""
 
     number: int  # in order of arrival
     received_s: float | None  # Unix seconds; None: received by an older version
@@ -56,7 +56,7 @@ def to_drop(
 ) -> list[Row]:
     """Return the oldest messages that are too many or too old, at most ``ROWS_A_LOOK``.
 
-    What is ``beside`` them has its own space, and never displaces a message.
+    The parts of the database in ``beside`` have their own space, and never displace a message.
     """
     rows = _oldest(database, site)
     too_many = 0
@@ -68,7 +68,7 @@ def to_drop(
 
 
 def older_than_s(keeping: Keeping, now_s: float) -> float | None:
-    """Return from before when nothing is kept, Unix seconds; None: the age does not matter."""
+    """Return the time before which messages are too old, Unix seconds; None without a limit."""
     return None if keeping.days_max is None else now_s - keeping.days_max * _DAY_S
 
 
@@ -90,7 +90,7 @@ def _as_many_as(rows: Sequence[Row], size_bytes: int) -> int:
 
 
 def _older(rows: Sequence[Row], before_s: float | None) -> int:
-    """Return how many came before; one without a time came before those with a time."""
+    """Return how many rows arrived before a time; rows without a time are older than the others."""
     if before_s is None:
         return 0
     known = [at for at, row in enumerate(rows) if row.received_s is not None]

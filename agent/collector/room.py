@@ -11,15 +11,15 @@ from typing import Final, NamedTuple
 
 from agent.store.sqlite import Connection
 
-BYTES_MAX: Final = 256 * 2**20  # of all books
+BYTES_MAX: Final = 256 * 2**20  # all books together
 GATEWAY_BYTES_MAX: Final = 2**20
 EPOCHS_MAX: Final = 32  # per gateway; a new one begins if its database was lost
-_SHARE: Final = 4  # the books have one of this many parts of the limit
-_GATEWAYS: Final = 16  # at least this many are needed to fill that part
-_LEAST: Final = 2000  # per gateway; it can always have one book of few ranges
-_FREED: Final = 8  # one of this many parts is freed at a time, so that this happens seldom
+_SHARE: Final = 4  # the books have this fraction (1/4) of the database's limit
+_GATEWAYS: Final = 16  # at least this many gateways fill that part
+_LEAST: Final = 2000  # bytes per gateway; enough for one book with few ranges
+_FREED: Final = 8  # this fraction (1/8) is freed at a time, so that it happens seldom
 
-# an upper estimate: a long row has its own pages, and pages are not full
+# an upper bound: a long row has its own pages, and pages are not full
 _SIZE: Final = """(300 + 2 * (length(gateway) + length(epoch)) + length(gone)
     + ifnull(length(dropped), 0)
     + CASE WHEN length(gone) + ifnull(length(dropped), 0) > 600 THEN 4500 ELSE 600 END)"""
@@ -28,7 +28,7 @@ _HAS_MESSAGES: Final = """EXISTS (SELECT 1 FROM messages WHERE messages.site = b
 
 
 class Shelved(NamedTuple):
-    """A book as it is stored."""
+    """A stored book."""
 
     gateway: str
     epoch: str
@@ -36,7 +36,7 @@ class Shelved(NamedTuple):
 
 
 class Room:
-    """The space that the books of a site take, by gateway."""
+    """The space of a site's books, by gateway."""
 
     def __init__(self, database: Connection, site: str, bytes_max: int | None) -> None:
         self._database = database
@@ -51,7 +51,7 @@ class Room:
         self.size_bytes = sum(self._of.values())
 
     def look(self, gateways: Iterable[str]) -> list[str]:
-        """Measure the books of these gateways; return which have too much."""
+        """Measure the books of these gateways; return the gateways that exceed their share."""
         return [gateway for gateway in gateways if self._has_too_much(gateway)]
 
     def _has_too_much(self, gateway: str) -> bool:
@@ -66,9 +66,9 @@ class Room:
         return bool(count > EPOCHS_MAX or size > self._gateway_bytes_max)
 
     def too_many(self, gateway: str) -> list[Shelved]:
-        """Return which of a gateway's books to drop if it has too much; one stays.
+        """Return the books to drop if a gateway exceeds its share; one book always stays.
 
-        Those without messages go first, and of these the least recently used.
+        Books without messages are dropped first, the least recently used of them at the head.
         """
         rest = self.of(gateway)
         size = sum(book.size_bytes for book in rest)

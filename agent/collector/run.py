@@ -1,8 +1,8 @@
 """The reference collector: the other side of ``mqtt.acknowledgement = "central"``.
 
 It subscribes to the messages of a site's gateways, writes each once into a database, and
-acknowledges what is on the disk. So a gateway deletes nothing that the broker lost. It publishes
-retained that it is online; its last will says that it is offline.
+acknowledges it after that. So a gateway deletes nothing that the broker lost. The collector
+publishes a retained status that it is online; its last will says that it is offline.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ from models.settings import explain
 
 _LOG = logging.getLogger(__name__)
 
-_COMMIT_S = 0.2  # messages within this are written and acknowledged together
+_COMMIT_S = 0.2  # messages within this time are written and acknowledged together
 _ROWS_MAX = 500
 _WAITING_MAX = 20_000
 _TELL_S = 60.0  # between two log messages about the same thing
@@ -109,7 +109,7 @@ class Collector:
     ) -> None:
         self._settings = settings
         self._enrolled = enrolled  # None: no gateway's signature can be checked
-        self._key = key  # None: gateways are told without a signature
+        self._key = key  # None: messages to gateways are not signed
         self._keeping = keeping
         self.site = site
         self._directory = directory
@@ -124,23 +124,23 @@ class Collector:
         self._twins = Twins()
         self._twins_log = _Tally(
             "%d times a gateway connected under a name that another gateway uses, too; the last"
-            " one is %s. Is one a copy of the other?"
+            " one is %s. Is one gateway a copy of the other?"
         )
-        self._gone_log = _Tally("%d messages will not come; the last ones are %s")
+        self._gone_log = _Tally("%d messages are gone at their gateway; the last ones are %s")
         self._dropped_log = _Tally("%d old messages dropped, %s")
         self._forgotten_log = _Tally(
-            "%d books of numbers dropped or cut, because they take too much; the last one is of %s"
+            "%d books of numbers dropped or cut to save space; the last one is that of %s"
         )
         self._overwritten_log = _Tally(
-            "%d times somebody else published the collector's status; the last one on %s"
+            "%d times another client published the collector's status; the last time on %s"
         )
         self._far_log = _Tally(
             "%d numbers are far above all others of their gateway, and are not acknowledged until"
-            " it has come so far; the last one is %s"
+            " its other numbers are near; the last one is %s"
         )
         self._conflict_log = _Tally(
-            "%d messages have another text than the one filed under their number; both are kept,"
-            " see: fieldwatch-agent collected; the last one is %s"
+            "%d messages differ from the stored message with their number; both are kept, see"
+            " fieldwatch-agent collected; the last one is %s"
         )
         self._rejected_logs: dict[Cause, _Tally] = {}
         self._key_reminder = Reminder("this collector's key is no longer revoked")
@@ -153,7 +153,7 @@ class Collector:
         """Collect until ``stop``.
 
         Raises:
-            StoreError: the database cannot be used; only what it contains is acknowledged.
+            StoreError: the database cannot be used; only messages in it were acknowledged.
 
         """
         with Collected(self._directory, self.site, self._keeping) as collected:
@@ -199,11 +199,11 @@ class Collector:
             self.backoff.lasted(time.monotonic() - began_s)
 
     def take(self, received: Received, collected: Collected) -> None:
-        """Take in a gateway's message; count and keep apart what cannot be filed."""
+        """Take in a gateway's message; count and quarantine it if it is refused."""
         topic = received.topic
         body = received.body
         if topic == central_status_topic(self.site) or (not body and topic.endswith("/status")):
-            return  # our own, or one that somebody cleared
+            return  # our own status, or one that somebody cleared
         if topic.endswith(f"/alarm/{CHECK_STREAM}") or body.startswith(CHECK_BEGINS):
             return  # of `fieldwatch-agent check`
         try:
@@ -255,7 +255,7 @@ class Collector:
             self._conflict_log.add(1, which)
 
     def overwritten(self) -> None:
-        """Count that somebody else published our status."""
+        """Count that another client published our status."""
         self.counters["overwritten"] += 1
         self._overwritten_log.add(1, central_status_topic(self.site))
 
@@ -273,7 +273,7 @@ class Collector:
         collected.quarantine.add(Entry(gateway_of(topic) or "", cause, printable(why), shown, body))
 
     def drop_old(self, collected: Collected) -> None:
-        """Delete what is too old or too much."""
+        """Delete messages that are too old or too many."""
         count = collected.drop_old()
         if forgotten := collected.shelf.forgotten():
             self.counters["forgotten"] += len(forgotten)
@@ -284,7 +284,7 @@ class Collector:
         self._dropped_log.add(count, "by --days-max or --bytes-max")
 
     def renew(self) -> None:
-        """Read the keys of gateways again if they changed; say if ours is revoked."""
+        """Read the keys of gateways again if they changed; log it if our key is revoked."""
         if self._enrolled is None:
             return
         self._enrolled.renew()
@@ -305,7 +305,7 @@ class Collector:
         self._overwritten_log.tell()
 
     def committed(self, messages: list[Message]) -> None:
-        """Pass on what is on the disk."""
+        """Pass on messages that are on the disk."""
         for message in messages:
             self._on_message(message)
 
@@ -323,10 +323,10 @@ class _Collecting:
         statuses: int,
         online: bytes,
     ) -> None:
-        """``statuses`` is the packet number of a subscription that the broker may refuse."""
+        """``statuses`` is the packet identifier of a subscription that the broker may refuse."""
         self._voice = voice
         self._status_topic, self._online = central_status_topic(collector.site), online
-        self._overwritten = False  # what the broker retains of our status
+        self._overwritten = False  # whether another client replaced our retained status
         self._collector = collector
         self._connection = connection
         self._collected = collected
@@ -383,18 +383,18 @@ class _Collecting:
                 self._collector.reject(topic, "too_large", why, self._collected)
 
     def _take_own_status(self, body: bytes, retained: bool) -> None:
-        """Look who published it; connect again where gateways would refuse what we say now."""
+        """Check who published our status; reconnect if gateways would refuse our counters."""
         if not retained:
             self._overwritten |= body != self._online
         elif self._voice.behind(self._status_topic, body, self._online):
             raise LinkError(
                 "the broker has a status that this key signed with a higher counter, and gateways"
-                " refuse lower ones; the counters go on above it. Is the clock behind? Or does"
+                " refuse lower ones; the counters now continue above it. Is the clock slow? Or does"
                 " another collector of this site use the key?"
             )
 
     def _commit(self) -> None:
-        """Write, pass on, acknowledge: in this order, so that what is acknowledged is on disk."""
+        """Write, pass on, acknowledge, in this order: only stored messages are acknowledged."""
         self._collector.tell()
         self._collector.renew()
         self._hold_status()
@@ -414,9 +414,9 @@ class _Collecting:
             self._in_flight.add(packet)
 
     def _hold_status(self) -> None:
-        """Say again that we are online, in the same words, where somebody said something else.
+        """Publish our status again, unchanged, if another client replaced it.
 
-        Else a gateway that connects later would not hear it, and keep its backlog.
+        Otherwise a gateway that connects later would not see it, and would keep its backlog.
         """
         if self._overwritten:
             self._overwritten = False
@@ -427,8 +427,8 @@ class _Collecting:
 def _revoked(key: SecretKey, why: str) -> str:
     return (
         f"this collector's key {key.key_id.hex()} is revoked{f': {why}' if why else ''}. Gateways"
-        " that know this believe nothing that this collector says, and keep their messages. The"
-        f" collector still files what comes. Make a new key and start it with that: {key.source}"
+        " that know this ignore this collector's messages, and keep their own. The collector still"
+        f" stores messages. Make a new key, and start the collector with it: {key.source}"
     )
 
 
@@ -436,7 +436,7 @@ def document(message: Message) -> dict[str, Any]:
     """Return a message for a program, with its topic."""
     topic = {"topic": message.topic}
     body: dict[str, Any] = json.loads(message.body)
-    return topic | body | topic  # first, and ours
+    return topic | body | topic  # the topic comes first, and ours replaces the body's
 
 
 def run(
@@ -452,13 +452,13 @@ def run(
     """Collect until SIGTERM or SIGINT; ``broker`` has settings of the table ``[mqtt]``.
 
     ``keys`` is the directory of the public keys that the collector trusts, ``key`` its own secret
-    key. With ``require_signatures`` it believes only gateways that have a key there.
+    key. With ``require_signatures`` it accepts only gateways that have a key there.
 
     Raises:
-        ConfigError: the settings do not fit together, no gateway can be of this site, or a key
+        ConfigError: the settings contradict each other, the site's name is invalid, or a key
             cannot be read.
         StoreError: the database cannot be used.
-        Defect: a thread ended by one.
+        Defect: a defect ended a thread.
 
     """
     try:
@@ -475,12 +475,12 @@ def run(
     enrolled = None if keys is None else Enrolled(keys, site, require_signatures)
     secret = None if key is None else read_secret(key, "collector")
     if secret is None:
-        _LOG.warning("without --key gateways are told without a signature")
+        _LOG.warning("without --key, messages to gateways are not signed")
     else:
         ed25519()
         if enrolled is not None and enrolled.why_revoked(secret) is not None:
             raise ConfigError(f"{key}: this key is revoked in {keys}; make a new one")
-        _LOG.info("gateways are told with key %s", secret.key_id.hex())
+        _LOG.info("messages to gateways are signed with key %s", secret.key_id.hex())
     collector = Collector(settings, site, directory, on_message, keeping, enrolled, secret)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: collector.stop())

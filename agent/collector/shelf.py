@@ -1,7 +1,7 @@
 """The books of all gateways' numbers: some in memory, all on the disk, both within limits.
 
-The most recently used ones are in memory. ``agent.collector.room`` says which books on the disk
-must go or shrink to make room. The gateway sends or says again what its book then lacks.
+The most recently used books are in memory. ``agent.collector.room`` decides which books on the disk
+are dropped or cut to make room. Then the gateway sends or reports the forgotten numbers again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from agent.collector.retention import drop
 from agent.collector.room import Room, Shelved
 from agent.store.sqlite import Connection, errors_of
 
-BOOKS_IN_MEMORY: Final = 1000  # a garbled epoch also begins a book
+BOOKS_IN_MEMORY: Final = 1000  # bounded, because a garbled epoch also begins a book
 RANGES_IN_MEMORY: Final = 100_000  # of all books; about 100 bytes each
 
 
@@ -58,17 +58,17 @@ class Shelf:
         return book
 
     def grew(self, ranges: int) -> None:
-        """Count ranges that books may have got: an upper bound."""
+        """Count ranges that books may have gained; this is an upper bound."""
         self._loaded += ranges
 
     def is_full(self) -> bool:
-        """Whether so many ranges are new that some books must leave memory."""
+        """Whether there are enough new ranges that some books must leave memory."""
         return self._loaded > RANGES_IN_MEMORY
 
     def let_go(self) -> None:
-        """Keep only the most recently used books in memory; read others again when needed.
+        """Keep only the most recently used books in memory; others are read again when needed.
 
-        Call it when all books are written.
+        Call this after all books are written.
         """
         for source in [one for one, book in self._books.items() if book.has_room_again()]:
             del self._books[source]
@@ -96,13 +96,13 @@ class Shelf:
         )
 
     def _make_room(self, gateway: str) -> None:
-        """Make a gateway's books fit into its share: drop the older ones, cut the last one."""
+        """Fit a gateway's books into its share: drop the older ones, then cut the last one."""
         self._forget(self.room.too_many(gateway))
         while self.room.look([gateway]) and self._shrink(gateway):
             pass
 
     def _shrink(self, gateway: str) -> bool:
-        """Forget some numbers of a gateway; return whether there were any."""
+        """Forget some of a gateway's numbers; return whether there were any."""
         *older, last = self.room.of(gateway)
         if older:
             self._forget(older[:1])
@@ -113,7 +113,7 @@ class Shelf:
             return False
         book.halve()
         self._write(source)
-        del self._books[source]  # less is settled now; what is left is read from the disk
+        del self._books[source]  # fewer numbers are settled now; read the book from the disk again
         self._forgotten.append(source)
         self.room.look([gateway])
         return True
@@ -124,7 +124,7 @@ class Shelf:
         self.dropped(sources)
 
     def dropped(self, sources: Iterable[Source]) -> None:
-        """Take note that the books of these sources were deleted."""
+        """Update the state after the books of these sources were deleted."""
         sources = list(sources)
         for source in sources:
             self._books.pop(source, None)
@@ -132,6 +132,6 @@ class Shelf:
         self.room.look({source.gateway for source in sources})
 
     def forgotten(self) -> list[Source]:
-        """Return whose books were dropped or cut to save space, since the last call."""
+        """Return the sources whose books were dropped or cut to save space since the last call."""
         forgotten, self._forgotten = self._forgotten, []
         return forgotten

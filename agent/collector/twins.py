@@ -1,7 +1,7 @@
-"""Finds gateways whose name two agents use at a time, by their statuses.
+"""Finds gateways whose name two agents use at the same time, from their statuses.
 
-Each agent names its run in its statuses, a random word of the process. A run that has ended never
-comes back. So one that is online again after another was is a second agent beside that one.
+A status names the run of its agent, a random word of the process. A run that has ended never comes
+back. So if a run is online again after another run was, two agents use the name.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ class Twins:
     """The last runs of each gateway of a site."""
 
     def __init__(self) -> None:
-        # gateway -> run -> what it said last; the latest at the end
+        # gateway -> run -> its last status; the latest at the end
         self._runs: OrderedDict[str, OrderedDict[str, Voice]] = OrderedDict()
 
     def heard(self, gateway: str, status: bytes) -> str | None:
-        """Take in a status; if another agent was online in between, say which two these are."""
+        """Take in a status; if another agent was online in between, return both in words."""
         voice = voice_of(status)
-        if voice is None or not voice.online:  # a last will comes when it comes
+        if voice is None or not voice.online:  # a last will may arrive at any time
             return None
         runs = self._runs.setdefault(gateway, OrderedDict())
         self._runs.move_to_end(gateway)

@@ -1,10 +1,10 @@
-"""What the collector says to gateways: signed, and each time with a higher counter.
+"""Signs the collector's messages to gateways, each with a higher counter.
 
 Gateways refuse a counter that is not higher than the last one of this key, so that nobody can
-repeat old words (``agent.uplink.words``). The counters are Unix milliseconds, or the next number.
-So they rise even if the database is lost. Some are reserved in the database at a time, so that they
-rise over a restart while the clock is wrong. If database and clock are wrong at a time, the status
-that the broker retains tells how far the key has counted (``behind``).
+replay old messages (``agent.uplink.words``). The counters are Unix milliseconds, or the next
+number. So they increase even if the database is lost. The database reserves a block of counters at
+a time, so that they also increase over a restart while the clock is wrong. If database and clock
+are both wrong, the retained status at the broker shows how far the key has counted (``behind``).
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from models.keys import SecretKey
 
 _RESERVED: Final = 10_000
-# above the counter of a status: what was said on one connection after it, in ms; over a year
+# ms; no connection counts so far above the counter of its status: over a year
 _SAID_AFTER_STATUS: Final = 2**35
 
 
 class Voice:
-    """Says what the collector has to say; without a key as it is."""
+    """Signs the collector's messages; without a key it leaves them unchanged."""
 
     def __init__(self, key: SecretKey | None, collected: Collected) -> None:
         self._key = key
         self._collected = collected
-        self._next, self._end = 0, 0  # counters that are reserved
+        self._next, self._end = 0, 0  # the reserved counters
 
     def say(self, topic: str, said: bytes) -> bytes:
-        """Return what is to be published, a JSON object.
+        """Return the message to publish, a JSON object with counter and signature.
 
         Raises:
             StoreError: the database cannot be written.
@@ -46,15 +46,15 @@ class Voice:
         return signed(said[:-1] + counter, topic, CONTEXT, self._key)
 
     def behind(self, topic: str, status: bytes, online: bytes) -> bool:
-        """Whether a status is ours, and its counter above that of ``online``; then go on above it.
+        """Whether our key signed ``status`` with a higher counter than ``online``.
 
-        Nobody else can sign it. So it is from before the database was lost, or an older copy of it
-        was put in its place.
+        If so, later messages get counters above it. Nobody else can sign such a status. So the
+        database was lost after it, or replaced by an older copy.
 
         Args:
-            topic: of both.
-            status: what the broker has.
-            online: what we say on this connection.
+            topic: the topic of both.
+            status: the status that the broker has.
+            online: the status that we publish on this connection.
 
         Raises:
             StoreError: the database cannot be written.
@@ -63,7 +63,7 @@ class Voice:
         if self._key is None:
             return False
         message, _ = parted(status)
-        if signed(message, topic, CONTEXT, self._key) != status:  # the same each time it is signed
+        if signed(message, topic, CONTEXT, self._key) != status:  # Ed25519 is deterministic
             return False
         counter = _counter_in(message)
         if counter <= _counter_in(parted(online).message):

@@ -24,7 +24,7 @@ def message(source: Source, seq: int) -> Message:
 
 def test_a_collector_without_messages_says_so(tmp_path: Path) -> None:
     with Collected(tmp_path, "plant") as collected:
-        assert list(lines(overview(tmp_path, None, 20))) == ["no messages of any gateway"]
+        assert list(lines(overview(tmp_path, None, 20))) == ["no messages from any gateway"]
         collected.take(message(Source("gw-1", "0" * 16), 1))
         collected.commit()
         (told,) = lines(overview(tmp_path, None, 20))

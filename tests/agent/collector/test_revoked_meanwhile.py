@@ -73,12 +73,12 @@ def test_a_broken_file_revokes_what_its_other_lines_say_and_is_told_again(
         central.hear(topic(), ours.signed(topic(), numbered(2)))
         assert central.here() == [1]
         assert central.collector.rejected == {"revoked_key": 1}
-        assert caplog.text.count("the keys of gateways stay as they were") == 1
+        assert caplog.text.count("the keys of gateways stay as before") == 1
         monkeypatch.setattr(reminder, "AGAIN_S", 0.0)
         file.write_text(f"something more\nkey {ours.key_id} lost\n")
         for _ in range(3):
             central.collector.renew()
-        assert caplog.text.count("the keys of gateways stay as they were") == 4
+        assert caplog.text.count("the keys of gateways stay as before") == 4
         assert "line 1: 'something more' is neither" in caplog.text
         file.write_text("# nobody\n")
         central.collector.renew()

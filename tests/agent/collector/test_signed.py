@@ -168,7 +168,7 @@ def test_keys_are_read_again_when_they_change_and_stay_if_they_cannot_be_read(
         (keys.directory / "revoked").write_text("something else\n")
         central.collector.renew()
         central.collector.renew()
-        assert caplog.text.count("the keys of gateways stay as they were") == 1
+        assert caplog.text.count("the keys of gateways stay as before") == 1
         central.hear(topic(), numbered(4))
         assert central.here() == [1, 3]
         (keys.directory / "revoked").write_text(f"key {ours.key_id} lost\n")
