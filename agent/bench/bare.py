@@ -1,13 +1,13 @@
-"""What the parts cost by themselves: as little code around each as it can be used with.
+"""Measures the parts by themselves, each with as little code around it as possible.
 
-- ``parse``: the same lines, ``float`` of each field between commas, and nothing checked.
-- ``score``: the network stepped through samples by ``StepNetwork.run``, its tensors set and read
-  through views, at the batch of the run; nothing scaled, no state kept per stream.
-- ``commit``: the rows of the run, by ``executemany``, in as many transactions of the same files
-  with the same pragmas.
+- ``parse``: ``float`` of each field between commas of the same lines, without checks.
+- ``score``: ``StepNetwork.run`` with the batch of the run, its tensors set and read through views;
+  without scaling, and without a state per stream.
+- ``commit``: ``executemany`` of the run's rows, in as many transactions, in the same files with the
+  same pragmas.
 
-All in CPU time, and means, as the agent's own figures are: on a shared machine the best of some
-repeats lies a third lower. The uplink's bare part is in ``agent.bench.drain``.
+All figures are means of CPU time, like the agent's own. On a shared machine, the best of some
+repeats would be a third lower. The uplink's bare part is in ``agent.bench.drain``.
 """
 
 from __future__ import annotations
@@ -76,14 +76,14 @@ def windowed_us(bundle: Bundle) -> float:
 def stepped_us(bundle: Bundle, streams: int) -> float:
     """Return µs per sample of the cheapest way to run a window for every sample.
 
-    The window is stepped through from nothing by the bundle's own network, with its 8-bit weights,
-    which have no form with the loop inside; ``streams`` windows go together.
+    The bundle's own network steps through the window from a fresh state, with ``streams`` windows
+    at once. Its 8-bit weights have no form with the loop inside.
     """
     return _network_us(bundle, WINDOW_SAMPLES, streams)
 
 
 def _network_us(bundle: Bundle, steps: int, streams: int) -> float:
-    """Return µs per stream for so many steps from nothing."""
+    """Return µs per stream for ``steps`` steps from a fresh state."""
     network = StepNetwork(bundle.network)
     shape = (steps, streams, network.sample_size)
     samples = np.random.default_rng(1).normal(0, 0.5, shape).astype(np.float32)
@@ -102,7 +102,7 @@ def _mean_us(run: Callable[[], object]) -> float:
 
 
 def commit_s(run_directory: Path, committed: Committed, directory: Path) -> float:
-    """Return the CPU time of writing what a run's commits held, into new files."""
+    """Return the CPU time of writing the content of a run's commits into new files."""
     commits = len(committed.states)
     new_store(directory)
     samples = _stored_samples(run_directory / READINGS)

@@ -1,9 +1,9 @@
-"""The bundle that the benchmark scores with: the reference bundle's rules, a network to choose.
+"""The benchmark's bundle: the reference bundle's rules with a chosen network.
 
-``networks/*.tflite`` are made by ``tests/bench/make_network.py``: random weights in the form that
-the trainer exports, and in ``windowed`` the same layers in Telemanom's published form. What a
-network costs does not depend on what it has learnt. The limits are set
-so that the benchmark's lines (``agent.bench.lines``) raise alarms only where they have a fault.
+``tests/bench/make_network.py`` makes ``networks/*.tflite``: random weights in the form that the
+trainer exports, and in ``windowed`` the same layers in Telemanom's published form. A network's cost
+does not depend on its weights. The limits are set so that the benchmark's lines
+(``agent.bench.lines``) raise alarms only if they contain a fault.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _FLOOR = 5.0  # smoothed errors of the lines are below 1, those of a fault far a
 
 
 def bench_bundle(layers: Sequence[int], channels: int) -> Bundle:
-    """Return a bundle with a network of this size; its known answers are not its own.
+    """Return a bundle with a network of this size; its known answers are not those of the network.
 
     Raises:
-        ConfigError: there is no such network; the text says which there are.
+        ConfigError: there is no such network; the text names the existing ones.
 
     """
     reference = bundles.read(REFERENCE_BUNDLE)
     there = len(reference.manifest.channels)
     if channels != there:
-        raise ConfigError(f"--channels {channels}: the networks there are have {there} channels")
+        raise ConfigError(f"--channels {channels}: the existing networks have {there} channels")
     parts = {
         NETWORK: _network(list(layers), reference),
         KNOWN_ANSWERS: reference.parts[KNOWN_ANSWERS],

@@ -1,8 +1,8 @@
-"""From ``fieldwatch-agent run`` to the first score that is stored, as a process of its own.
+"""Measures the time from ``fieldwatch-agent run``, a separate process, to the first stored score.
 
-The reference bundle, detector and forecaster, a database that is there already, and a line that
-sends all the time: what a restart on a gateway is. The database is committed and looked at every
-few milliseconds, so that neither is what is measured.
+It runs the reference bundle with detector and forecaster, an existing database, and a line that
+always sends, like a restart on a gateway. Commits and checks happen every few milliseconds, so that
+they do not change the result.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _UNCOMPILED = "PYTHONDONTWRITEBYTECODE"
 
 
 class NotStarted(FieldwatchError):
-    """The agent has not scored anything; the text has its log."""
+    """The agent has not scored anything; the text contains its log."""
 
 
 def cold_start_s(directory: Path) -> float:
-    """Return the seconds until the first score, of the second of two starts.
+    """Return the seconds until the first score in the second of two starts.
 
-    What is installed is compiled; from a checkout, the first start sees to that. The first also
-    tries the network in another process, which the second then knows.
+    The first start compiles the modules of a checkout; an installation is already compiled. It also
+    tries the network in another process, which the second start need not repeat.
 
     Raises:
-        NotStarted: there was none.
+        NotStarted: there was no score.
 
     """
     directory.mkdir()

@@ -1,10 +1,10 @@
-"""The devices at the other end of the inputs, which send all streams' lines.
+"""The simulated devices at the other end of the inputs; they send the lines of all streams.
 
-As fast as it goes (rate 0) they send in ``Rounds``, one line of each stream, and the next round
-once the agent has scored the last: the loop never waits, and the queue does not overflow. The
-loop's own thread sends them, between two turns: another thread would take the interpreter from
-the agent. With a rate (``Steady``) each stream sends so many lines a second, the streams evenly
-spread over the time between two lines of one, and a thread sends them.
+At full speed (rate 0) they send in ``Rounds``: one line of each stream, and the next round after
+the agent has scored the last. So the loop never waits, and the queue does not overflow. The loop's
+own thread sends them between two turns, because another thread would compete for the interpreter.
+With a rate (``Steady``), a thread sends that many lines per second for each stream. The streams are
+evenly spread over the time between two lines of one stream.
 
 The lines go into the agent's queue, as a reader thread would put them there, or into
 pseudo-terminals that the agent's serial inputs read.
@@ -28,20 +28,20 @@ from agent.bench.machine import thread_cpu_s
 from agent.inputs.source import Chunk, InputStatus
 from models.errors import FieldwatchError
 
-DONE_S_MAX = 30.0  # a round that is not scored in this time was lost
+DONE_S_MAX = 30.0  # a round that is not scored within this time is lost
 
 Send = Callable[[int, bytes], None]  # stream, line without its end
 
 
 class Arrival(NamedTuple):
-    """Lines that were sent at one moment."""
+    """The lines sent at one moment."""
 
     time_s: float  # monotonic
     lines_so_far: int  # with these
 
 
 class LineLost(FieldwatchError):
-    """The agent has not read what was sent."""
+    """The agent has not read all lines that were sent."""
 
 
 class MemoryInput:
@@ -54,25 +54,25 @@ class MemoryInput:
         self._lines = 0
 
     def start(self, put: Callable[[Chunk], None]) -> None:
-        """Take what is sent from now on."""
+        """Accept lines from now on."""
         self._put = put
 
     def ask_to_stop(self) -> None:
-        """Have no thread that would have to end."""
+        """Do nothing: there is no thread to end."""
 
     def stop(self) -> None:
-        """Take nothing any more."""
+        """Accept no more lines."""
         self._put = None
 
     def status(self) -> InputStatus:
-        """Say how it is doing."""
+        """Return the state of the input."""
         return InputStatus(self._put is not None, None, None, 0, self._lines, 0, 0)
 
     def committed(self, tokens: Sequence[int]) -> None:
-        """Need not know."""
+        """Do nothing: commits do not matter here."""
 
     def send(self, line: bytes) -> None:
-        """Put a line as a chunk of its own, as a reader does with a line that comes alone."""
+        """Put a line into the queue as a separate chunk, as a reader does with a single line."""
         if self._put is not None:
             self._lines += 1
             self._put(Chunk(self.name, time.time(), time.monotonic(), [line]))
@@ -80,14 +80,14 @@ class MemoryInput:
 
 @contextlib.contextmanager
 def terminals(count: int) -> Iterator[tuple[list[str], Send]]:
-    """Open pseudo-terminals; return their ports, and what writes a line to one of them."""
+    """Open pseudo-terminals; return their ports, and a function that writes a line to one."""
     with contextlib.ExitStack() as closing:
         pairs = [pty.openpty() for _ in range(count)]
         for controller, device in pairs:
             closing.callback(os.close, controller)
             closing.callback(os.close, device)
             tty.setraw(device)
-            # a real line does not wait for its reader; what nobody reads is lost
+            # a real line does not wait for its reader; unread data is lost
             os.set_blocking(controller, False)
         controllers = [controller for controller, _ in pairs]
 
@@ -99,7 +99,7 @@ def terminals(count: int) -> Iterator[tuple[list[str], Send]]:
 
 
 class Devices(ABC):
-    """They send until ``stop``; ``ready`` is asked until the agent listens."""
+    """They send until ``stop``; they call ``ready`` until the agent listens."""
 
     def __init__(self, lines: Lines, streams: int, send: Send, ready: Callable[[], bool]) -> None:
         self._lines = lines
@@ -108,34 +108,34 @@ class Devices(ABC):
         self._ready = ready
         self._stopping = threading.Event()
         self._sent = 0  # lines
-        self.arrivals: deque[Arrival] = deque()  # whoever takes note of them takes them out
+        self.arrivals: deque[Arrival] = deque()  # the reader removes them
 
     @abstractmethod
     def start(self, lost: Callable[[], None]) -> None:
-        """Begin to send; ``lost`` is called where what was sent is not read."""
+        """Begin to send; call ``lost`` if the agent does not read the lines."""
 
     def stop(self) -> None:
-        """Send no more; does not wait."""
+        """Stop sending; do not wait."""
         self._stopping.set()
 
     @abstractmethod
     def join(self) -> None:
-        """Wait for the end of the sending; raises LineLost where what was sent was not read."""
+        """Wait until the sending has ended; raise LineLost if lines were not read."""
 
     @abstractmethod
     def cpu_s(self) -> float:
         """Return the CPU time of the sending so far."""
 
     def loop_cpu_s(self) -> float:
-        """Return how much of it the loop's thread has spent."""
+        """Return the part of this time that the loop's thread spent."""
         return 0.0
 
     def between_turns(self, lines: int) -> None:  # noqa: B027 - one of two has to
-        """Send, if the loop's thread does; ``lines`` is how many the agent has scored so far."""
+        """Send, if the loop's thread sends; the agent has scored ``lines`` lines so far."""
 
 
 class Rounds(Devices):
-    """Sends the next round when the last is scored, in the loop's thread."""
+    """Sends the next round when the last one is scored, in the loop's thread."""
 
     def start(self, lost: Callable[[], None]) -> None:
         """Send from the loop's next turn on; see ``Devices``."""
@@ -144,7 +144,7 @@ class Rounds(Devices):
         self._cpu_s = self._sent_s = 0.0
 
     def join(self) -> None:
-        """Raise LineLost where what was sent was not read; see ``Devices``."""
+        """Raise LineLost if lines were not read; see ``Devices``."""
         if self._lost:
             raise LineLost(self._lost)
 
@@ -153,11 +153,11 @@ class Rounds(Devices):
         return self._cpu_s
 
     def loop_cpu_s(self) -> float:
-        """Return the same: it is all the loop's thread's."""
+        """Return the same: the loop's thread sends everything."""
         return self._cpu_s
 
     def between_turns(self, lines: int) -> None:
-        """Send the next round where the last is scored; see ``Devices``."""
+        """Send the next round if the last one is scored; see ``Devices``."""
         began_s = time.thread_time()
         if lines < self._sent:
             if time.monotonic() > self._sent_s + DONE_S_MAX:
@@ -177,7 +177,7 @@ class Rounds(Devices):
 
 
 class Steady(Devices):
-    """Sends ``rate`` lines a second and stream, from a thread."""
+    """Sends ``rate`` lines per second and stream, from a thread."""
 
     def __init__(
         self, lines: Lines, streams: int, rate: float, send: Send, ready: Callable[[], bool]
@@ -191,7 +191,7 @@ class Steady(Devices):
         self._thread.start()
 
     def join(self) -> None:
-        """Wait for the end of the thread; lines that are not read are no error at a rate."""
+        """Wait until the thread has ended; with a rate, unread lines are not an error."""
         self._thread.join()
 
     def cpu_s(self) -> float:
@@ -214,7 +214,7 @@ class Steady(Devices):
 
 
 def memory_inputs(names: Sequence[tuple[str, str]]) -> tuple[list[MemoryInput], Send]:
-    """Return inputs of these names and streams, and what gives a line to one of them."""
+    """Return inputs with these names and streams, and a function that sends a line to one."""
     inputs = [MemoryInput(name, stream) for name, stream in names]
 
     def send(stream: int, line: bytes) -> None:

@@ -1,7 +1,7 @@
-"""How fast a full outbox is sent, beside paho alone with the same messages and the same window.
+"""Measures how fast a full outbox is sent, and paho alone with the same messages and window.
 
-By turns, and the best of each counts: the others had company. What paho costs is the mean, as the
-other bare parts are.
+Both run in turns, and the best turn of each counts, because other work disturbed the others. paho's
+cost is the mean, as for the other bare parts.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from agent.uplink.sender import Uplink
 
 _MESSAGES = 3000
 _TURNS = 3
-_LOOK_S = 0.005  # a look takes the interpreter from the sender
+_LOOK_S = 0.005  # not more often, because each check takes time from the sender
 _DRAIN_S_MAX = 60.0
-_UNTHROTTLED = 1e9  # messages a second: what is asked is how fast it could be
+_UNTHROTTLED = 1e9  # messages per second, so that no limit slows the measurement
 
 
 class Rates(NamedTuple):
-    """Messages a second, and what paho alone costs."""
+    """Messages per second, and paho's cost."""
 
     agent: float
     bare: float
-    bare_cpu_s: float  # of a message
+    bare_cpu_s: float  # per message
 
 
 def drain(messages: Sequence[Outgoing], mqtt: MqttTable, directory: Path) -> Rates | None:
-    """Measure with some messages, repeated as often as needed; None where there are none.
+    """Measure with some messages, repeated as often as needed; None if there are none.
 
     Raises:
         NoAnswer: the broker does not acknowledge.
@@ -72,7 +72,7 @@ def _agent(messages: list[Outgoing], mqtt: MqttTable, directory: Path) -> float:
 
 
 def _rate(uplink: Uplink, messages: int) -> float:
-    """Return messages a second, from the first acknowledgement seen to the last."""
+    """Return messages per second, from the first acknowledgement to the last."""
     deadline = time.monotonic() + _DRAIN_S_MAX
     began, done_before = 0.0, 0
     while time.monotonic() < deadline:

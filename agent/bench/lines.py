@@ -1,4 +1,4 @@
-"""What the benchmark's devices send: normal operation with rare faults, as text and as numbers."""
+"""The lines of the benchmark's devices: normal operation with rare faults, as text and numbers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Lines:
         return b"%.3f%b" % (_start_s(stream) + sample * self._period_s, tail)
 
     def before(self, stream: int, samples: int) -> Readings:
-        """Return the readings of so many of a stream's samples before sample 0, without faults."""
+        """Return the readings of a stream's last ``samples`` samples before sample 0; no faults."""
         sample = np.arange(-samples, 0)
         values = self._values[(sample + stream * _STREAM_STRIDE) % _ROWS].astype(np.float32)
         times = (_start_s(stream) + sample * self._period_s).astype(np.float64, copy=False)

@@ -1,4 +1,4 @@
-"""The kernel's clocks and counters of this process, and what kind of machine this is."""
+"""The kernel's clocks and counters of this process, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _MOUNTS = Path("/proc/self/mounts")
 
 
 def thread_cpu_s(thread: threading.Thread) -> float:
-    """Return the CPU time of a thread that runs."""
+    """Return the CPU time of a running thread."""
     assert thread.ident is not None
     return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
 
 
 def disk_bytes_written() -> int | None:
-    """Return the bytes this process has made dirty on disks; None where that cannot be read."""
+    """Return the bytes that this process wrote for disks; None if the kernel does not count."""
     try:
         text = _IO.read_text()
     except OSError:

@@ -1,7 +1,7 @@
-"""Marks at the commits of a run, and what lies between two of them.
+"""Takes marks at the commits of a run, and measures between two marks.
 
-A commit is where nothing is half done: all lines that were read are scored and stored. What is
-measured is therefore from one commit to another, with all commits between.
+At a commit nothing is unfinished: all lines that were read are scored and stored. So a measurement
+goes from one commit to another, with all commits in between.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class Mark(NamedTuple):
     wall_s: float  # monotonic
     process_s: float  # CPU time of all threads
     loop_s: float  # of the daemon's loop
-    devices_s: float  # of what plays the devices; not in ``loop_s``
+    devices_s: float  # of the simulated devices; not in ``loop_s``
     lines: int  # read so far
     disk_bytes: int | None
     store_bytes: int  # size of the store's files
-    stages_s: dict[str, float]  # of the loop, where it is watched
+    stages_s: dict[str, float]  # of the loop, in a watched run
 
 
 @dataclass(slots=True)
 class Committed:
-    """What the commits of a watched run held, for the bare parts to do again."""
+    """The content of a watched run's commits, which the bare parts repeat."""
 
     messages: list[Outgoing] = field(default_factory=list)
     states: list[list[tuple[str, str, bytes]]] = field(default_factory=list)  # by commit
@@ -68,7 +68,7 @@ class Meter:
         self._lines_done = 0
 
     def mark(self) -> bool:
-        """Take a mark; say whether the time is over."""
+        """Take a mark; return whether the time is over."""
         now = self._now()
         begun = self.first is not None
         self._take_delays(now, begun)
@@ -79,7 +79,7 @@ class Meter:
         return now.wall_s - self.first.wall_s >= self._seconds
 
     def keep(self, batch: Batch) -> None:
-        """Remember what is about to be committed, where that is asked for."""
+        """Remember the content of the next commit, if requested."""
         if self.committed is not None and self.lines:
             self.committed.messages += batch.messages
             self.committed.states.append(

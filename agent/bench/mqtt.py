@@ -1,7 +1,7 @@
-"""The other ends of the broker: a subscriber in a process of its own, and a bare publisher.
+"""The broker's other clients: a subscriber in a separate process, and a bare publisher.
 
-Nobody would get messages that nobody is subscribed to, and the agent keeps those; and a subscriber
-in this process would be counted as the agent's cost.
+The agent would keep messages without a subscriber. A subscriber in this process would count as the
+agent's cost.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class NoAnswer(FieldwatchError):
 
 
 class Subscriber:
-    """Subscribes to all that the agent says; a process of its own, a context manager."""
+    """Subscribes to all messages of the agent, in a separate process; a context manager."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -58,7 +58,7 @@ def _client(name: str, protocol: MQTTProtocolVersion) -> paho.Client:
 
 
 def _subscribe(port: int) -> None:
-    """Subscribe until the process is ended; a line on stdout says when that is done."""
+    """Subscribe until the process ends; print a line on stdout once subscribed."""
     client = _client("bench-ops", MQTTProtocolVersion.MQTTv311)
 
     def ask(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""The benchmark's document as lines for a person."""
+"""Writes the benchmark's document as lines for people."""
 
 from __future__ import annotations
 

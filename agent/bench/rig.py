@@ -1,7 +1,7 @@
 """The daemon with meters at its ends: one run, in this process, for some seconds.
 
 Everything between an input and the broker is the daemon's own: queue, loop, parsers, streams,
-pipeline, store and uplink. Its streams go on from a saved state, as after a restart, so that the
+pipeline, store and uplink. Its streams continue from a saved state, as after a restart, so that the
 threshold's history is full and nothing warms up.
 """
 
@@ -44,19 +44,19 @@ _QUEUE_CHUNKS_MIN = 1000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What all runs have in common."""
+    """The settings that all runs share."""
 
     bundle: Bundle
     detector: Detector
     lines: Lines
     streams: int
-    rate: float  # lines per second and stream; 0: as fast as it goes
+    rate: float  # lines per second and stream; 0: as fast as possible
     mqtt: MqttTable
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What came of a run."""
+    """The result of a run."""
 
     first: Mark
     last: Mark
@@ -87,7 +87,7 @@ def run_from_memory(
     """Run with lines that are put into the queue.
 
     Raises:
-        LineLost: the agent did not read what was sent.
+        LineLost: the agent did not read all lines.
 
     """
     config = _config(plan, directory, [f"memory-{number}" for number in range(plan.streams)])
@@ -96,10 +96,10 @@ def run_from_memory(
 
 
 def run_from_terminals(plan: Plan, directory: Path, seconds: float) -> Run:
-    """Run with pseudo-terminals, read by the serial input.
+    """Run with pseudo-terminals, which the serial input reads.
 
     Raises:
-        LineLost: the agent did not read what was sent.
+        LineLost: the agent did not read all lines.
 
     """
     with terminals(plan.streams) as (ports, send):
@@ -188,7 +188,7 @@ def _outcome(meter: Meter, directory: Path) -> Run:
 
 
 def _going_on(plan: Plan, config: AgentConfig, store: MeteredStore) -> Fleet:
-    """Return the streams, each with the memory of a stream that has run for a while."""
+    """Return the streams, each with the state of a stream that has run for a while."""
     saved, batch = _saved(plan, config), Batch()
     fleet = Fleet(plan.detector, config.streams, config.summary.interval_s, Clock())
     for number, stream in enumerate(fleet.streams):
@@ -201,9 +201,9 @@ def _going_on(plan: Plan, config: AgentConfig, store: MeteredStore) -> Fleet:
 
 
 def _saved(plan: Plan, config: AgentConfig) -> list[dict[str, bytes]]:
-    """Return what streams saved whose history is full, each at another place in its block.
+    """Return saved states with a full history, each at another position in its block.
 
-    Streams ``PHASES`` apart go on from the same.
+    Streams ``PHASES`` apart use the same state.
     """
     threshold = plan.bundle.telemanom.threshold
     saved = []
@@ -233,7 +233,7 @@ def _both(one: Callable[[], None], other: Callable[[], None]) -> Callable[[], No
 
 @contextlib.contextmanager
 def _log_to_nowhere() -> Iterator[None]:
-    """Let the agent log as it does, at its cost, to where nobody reads."""
+    """Let the agent log as usual, at its usual cost, to ``/dev/null``."""
     logger = logging.getLogger("agent")
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - no file
         handler = logging.StreamHandler(nowhere)

@@ -1,9 +1,10 @@
-"""What is measured, in which order, and the document that comes of it.
+"""Runs the measurements in order, and returns the resulting document.
 
-One run from memory gives the figures; a second, watched one says where the loop's time goes
-(``agent.bench.stages``) and what the bare parts have to do again; a third comes in through
-pseudo-terminals. Stages are the watched run's shares of the first run's loop; the uplink is what
-the process spends besides the loop and the devices: its own thread and paho's.
+The first run, from memory, measures the figures. The second run is watched: it measures the loop's
+time by stage (``agent.bench.stages``), and records the work that the bare parts repeat. The third
+run goes through pseudo-terminals. A stage is its share in the watched run times the first run's
+loop. The uplink is the rest of the process's time, without loop and devices: its own thread and
+paho's.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from agent.demo.broker import Broker
 from models.families import detector_of
 
 TERMINALS_MAX: Final = 64  # each takes a thread and four descriptors
-_WATCHED_S_MAX = 3.0  # what is committed is kept in memory
+_WATCHED_S_MAX = 3.0  # short, because all commits stay in memory
 
 
 def bench(
@@ -38,15 +39,15 @@ def bench(
     """Measure; return the document that ``docs/speed.md`` describes.
 
     Args:
-        streams: that are scored, by one network.
-        channels: of each stream.
-        rate: lines per second and stream; 0 is as fast as it goes.
-        seconds: of a run, at least.
+        streams: number of streams; one network scores all.
+        channels: number of channels of each stream.
+        rate: lines per second and stream; 0 is as fast as possible.
+        seconds: minimum duration of a run.
         layers: cells per layer of the network.
 
     Raises:
         ConfigError: there is no network of this size.
-        BrokerMissing: there is no broker to publish to.
+        BrokerMissing: no broker can be started.
 
     """
     bundle = bench_bundle(layers, channels)
@@ -77,11 +78,11 @@ def bench(
 
 
 def _bare(plan: Plan, watched: Run, rates: Rates | None, directory: Path) -> dict[str, float]:
-    """Return what the bare parts cost, µs per reading."""
+    """Return the cost of the bare parts, µs per reading."""
     channels = len(plan.bundle.manifest.channels)
     committed = watched.meter.committed
     assert committed is not None
-    readings = watched.status["counters"]["samples"] * channels  # all that was committed
+    readings = watched.status["counters"]["samples"] * channels  # all committed ones
     commit_s = bare.commit_s(watched.directory, committed, directory / "bare")
     message_s = rates.bare_cpu_s if rates else 0.0
     return {
@@ -118,11 +119,11 @@ def _stages(plan: Plan, plain: Run, watched: Run) -> dict[str, float]:
 
 
 def _comparison(plan: Plan, stages: dict[str, float], parts: dict[str, float]) -> dict[str, Any]:
-    """Return the stages, and what they are compared with."""
+    """Return the stages, and the figures for comparison."""
     channels = len(plan.bundle.manifest.channels)
     bare_sum = sum(parts.values())
     windowed, stepped = bare.windowed_us(plan.bundle), bare.stepped_us(plan.bundle, 1)
-    score_us = stages["score"] * channels  # of a sample
+    score_us = stages["score"] * channels  # per sample
     return {
         "stages": {stage: _rounded(us) for stage, us in stages.items()},
         "bare": {part: _rounded(us) for part, us in parts.items()} | {"sum": _rounded(bare_sum)},
@@ -139,7 +140,7 @@ def _comparison(plan: Plan, stages: dict[str, float], parts: dict[str, float]) -
 
 
 def _uplink(rates: Rates | None) -> dict[str, float] | None:
-    """Return how fast a full outbox is sent; None where the run had no message to send."""
+    """Return how fast a full outbox is sent; None if the run had no message to send."""
     if rates is None:
         return None
     return {
@@ -152,7 +153,7 @@ def _uplink(rates: Rates | None) -> dict[str, float] | None:
 def _terminals(
     plan: Plan, directory: Path, seconds: float, from_memory_us: float
 ) -> dict[str, Any]:
-    """Return what a run through pseudo-terminals costs, with the lines' own part."""
+    """Return the cost of a run through pseudo-terminals, and the part that these add."""
     streams = min(plan.streams, TERMINALS_MAX)
     plan = replace(plan, streams=streams, lines=Lines(plan.bundle.manifest, streams))
     run = run_from_terminals(plan, directory / "terminals", seconds)
@@ -202,5 +203,5 @@ def _settings(plan: Plan, run: Run, seconds: float, broker: str, directory: Path
 
 
 def _rounded(value: float) -> float:
-    """Three digits: more would not be the same in the next run."""
+    """Return three digits; further ones would differ in the next run."""
     return float(f"{value:.3g}")

@@ -1,10 +1,10 @@
-"""Where the loop's CPU time goes: a stopwatch around the public methods of the parts it calls.
+"""Measures the loop's CPU time by stage: a stopwatch around the public methods of its parts.
 
 While ``watch`` is on, every public method of the classes in ``_STAGES`` stops the clock of its
-caller's stage and runs its own; the network's time is thus not the detector's. What is called in a
-commit belongs to the commit, whatever it is. What none of the methods covers (the queue, the
-marks of the benchmark, the loop itself) is ``loop``. The watching costs some microseconds a sample:
-the shares are what can be taken from a watched run, not the sum.
+caller's stage and starts its own. So the network's time does not count as the detector's. All calls
+in a commit count as the commit. Time outside these methods (the queue, the marks of the benchmark,
+the loop itself) counts as ``loop``. Watching costs some microseconds per sample, so only the shares
+of a watched run are used, not their sum.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from models.interpreter import StepNetwork
 from models.pipeline import Pipeline
 
 LOOP: Final = "loop"
-_DEVICES: Final = "devices"  # no stage, but what plays them in the loop's thread
+_DEVICES: Final = "devices"  # not a stage: the simulated devices in the loop's thread
 COMMIT: Final = "commit"
 _STAGES: dict[type, str] = {
     Intake: "parse",
@@ -35,7 +35,7 @@ _STAGES: dict[type, str] = {
     Aligners: "align",
     StepNetwork: "score",  # with the copies into and out of its tensors
     Pipeline: "detect",  # scaling, smoothing, threshold, sensor checks, events
-    Fleet: "alarms",  # what is made of the scores: alarms, summaries, counters
+    Fleet: "alarms",  # the results of the scores: alarms, summaries, counters
     Stream: "alarms",
     Store: COMMIT,
 }
@@ -52,7 +52,7 @@ class Stopwatch:
         self._since_ns = time.thread_time_ns()
 
     def enter(self, stage: str) -> str:
-        """Go on in this stage, or in the commit that runs; return the stage before."""
+        """Switch to this stage, unless a commit is running; return the stage before."""
         before = self._stage
         if before != COMMIT:
             self._turn(stage)
@@ -75,7 +75,7 @@ class Stopwatch:
 
 @contextlib.contextmanager
 def watch() -> Iterator[Stopwatch]:
-    """Time the stages of what this thread does; the methods are as before afterwards."""
+    """Time the stages of this thread; restore the methods afterwards."""
     stopwatch = Stopwatch()
     with contextlib.ExitStack() as restoring:
         for owner, stage in (_STAGES | {Rounds: _DEVICES}).items():
