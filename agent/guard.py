@@ -25,7 +25,7 @@ class Guard:
         return bool(self.refused) and digest(parts) in self.refused
 
     def over(self, *parts: bytes, last: bool = True) -> _Over:
-        """Take note of what the thread works on until the end of the ``with``.
+        """Record what the thread works on until the end of the ``with``.
 
         ``last``: no other thread works on it afterwards, so a suspect has then proved innocent.
         """
@@ -49,7 +49,7 @@ class _Over:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Take note of an unhandled exception, or of a suspect that passed."""
+        """Record an unhandled exception, or that a suspect passed."""
         guard = self._guard
         if kind is not None and not issubclass(kind, FieldwatchError):
             guard.ended_with = guard.ended_with or digest(self._parts)

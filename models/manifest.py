@@ -722,7 +722,7 @@ def _check_feature(name: str, feature: Feature, sources: Mapping[str, Source]) -
     if feature.high_hz - feature.low_hz < resolution:
         raise ValueError(
             f"channel {name}: a band of {feature.high_hz - feature.low_hz:g} Hz is narrower than"
-            f" what a window can tell apart, {resolution:g} Hz: make window_samples larger"
+            f" the resolution of a window, {resolution:g} Hz: increase window_samples"
         )
 
 
@@ -793,20 +793,20 @@ def evaluated_digest(data: bytes) -> str:
 
 
 def _check_evaluated(source: str, manifest: Manifest, data: bytes) -> None:
-    """Refuse metrics that are of another bundle; bundles of before do not say of which they are."""
+    """Refuse the metrics of another bundle; in older bundles, metrics do not name theirs."""
     said = manifest.metrics.get(EVALUATED)
     if said is not None and said != (found := evaluated_digest(data)):
         raise BundleCorrupt(
-            f"{source}: {MANIFEST}: metrics.{EVALUATED} does not match: what was evaluated is not"
-            f" what is in this file, which is {found} without its metrics; train it again"
+            f"{source}: {MANIFEST}: metrics.{EVALUATED} does not match: another file was evaluated;"
+            f" the digest of this file without its metrics is {found}: train it again"
         )
 
 
 def _form(source: str, document: Mapping[str, Any]) -> type[Manifest]:
-    """Return the form of the document's family; the first format's where it says none."""
+    """Return the form of the document's family; without a family, that of the first format."""
     family = document.get("detector", TELEMANOM)
     if not isinstance(family, str) or not re.fullmatch(BUNDLE, family):
-        raise BundleCorrupt(f"{source}: {MANIFEST}: detector: is no name of a family of models")
+        raise BundleCorrupt(f"{source}: {MANIFEST}: detector: not a valid name of a model family")
     if family in MANIFESTS:
         return MANIFESTS[family]
     foreign = foreign_families()

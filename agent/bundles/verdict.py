@@ -7,7 +7,7 @@ from typing import Any
 
 
 def objection(metrics: Mapping[str, Any]) -> str | None:
-    """Say what a bundle failed at the end of its training, if nobody accepted that; for people.
+    """Return what a bundle failed at the end of its training, if nobody accepted that; for people.
 
     Args:
         metrics: of its manifest; those of an older or foreign bundle have no verdict.

@@ -241,7 +241,7 @@ def _input(source: AnyInput, detectors: dict[str, Detector]) -> Iterator[Finding
 
 
 def _untimed(source: AnyInput) -> str:
-    """Say what happens to messages that wait at a broker, if nothing says how old they are."""
+    """Return what happens to messages that wait at a broker, if nothing says how old they are."""
     if not isinstance(source, MqttInputTable) or source.has_time:
         return ""
     return _WAITED_USED if source.kept_s else _WAITED_LOST
@@ -270,7 +270,7 @@ def _store(directory: Path) -> Finding:
 
 
 def _open_to_all(directory: Path) -> str:
-    """Say which files every user of this machine can read; older versions made such files."""
+    """Return which files every user of this machine can read; older versions made such files."""
     files = [directory / name for name in (RECORDS, READINGS)]
     found = [str(file) for file in files if file.exists() and file.stat().st_mode & 0o007]
     return f"; every user can read {' and '.join(found)}; chmod o= prevents that" if found else ""

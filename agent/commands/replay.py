@@ -274,7 +274,7 @@ def _unscored(
     parser: LineParser,
     manifest: Manifest,
 ) -> str:
-    """Say why a recording gives no score."""
+    """Return why a recording has no score."""
     if not read.rows:
         return f"{recording}: there are no rows below the header"
     said = [f"{recording}: none of its {len(read.rows)} rows is scored"]

@@ -98,7 +98,7 @@ def _own_groups(config: AgentConfig) -> frozenset[int]:
 
 
 def readers(file: Path, own_groups: frozenset[int]) -> str | None:
-    """Say who beside its owner can read a file, and what prevents that; None: nobody.
+    """Return who beside its owner can read a file, and what prevents that; None: nobody.
 
     A directory on the way that others cannot enter protects the file. A file that is not there, or
     that we cannot see, has no readers.
@@ -125,7 +125,7 @@ def _trusted(keys: Path | None) -> list[Path]:
 
 
 def _writers(path: Path) -> str | None:
-    """Say that others than the owner and root's group can change whom the gateway believes."""
+    """Return a warning if others than owner and root's group can change the trusted keys."""
     try:
         found = path.stat()
     except OSError:
@@ -139,9 +139,9 @@ def _writers(path: Path) -> str | None:
 
 
 def _closed(file: Path, store: Path) -> str | None:
-    """Say that the service cannot read a file that root made; its user owns the store's directory.
+    """Return a warning if the service cannot read a file that root made.
 
-    Whoever tests it as root can read everything.
+    The service's user owns the store's directory. A test as root can read everything.
     """
     try:
         service, found = store.stat(), file.stat()

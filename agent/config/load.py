@@ -331,7 +331,7 @@ def _place(layers: Layers, location: Location) -> str:
 
 
 def _crossed(document: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
-    """Say what does not fit between tables; the document may have other errors."""
+    """Yield the contradictions between tables; the document may have other errors."""
     streams = _strings(document, "streams", "name")
     fed = _strings(document, "inputs", "stream")
     yield from _lines(document)

@@ -216,7 +216,7 @@ class Quarantine:
         self._write()
 
     def passed(self, digest: str, committed: bool = True) -> None:
-        """Take note that this is finished; once it is committed, its crashes are forgotten."""
+        """Record that this is finished; once it is committed, its crashes are forgotten."""
         self._hand = None
         self._passed.append(digest)
         if committed:

@@ -110,8 +110,16 @@ def _agent(document: Document, up: bool) -> Iterator[Metric]:
     yield one("status_time_seconds", "When this was measured.", _seconds(document["updated"]))
     yield one("clock_synced", "Whether the clock is set.", int(document["clock"] == "synced"))
     yield one("resident_memory_bytes", "Resident memory.", document["rss_mb"] * _MB)
-    yield one("cpu_temperature_celsius", "Of the hottest CPU zone.", machine["cpu_temperature_c"])
-    yield one("disk_free_bytes", "Free where the store is.", _scaled(machine["disk_free_mb"], _MB))
+    yield one(
+        "cpu_temperature_celsius",
+        "Temperature of the hottest CPU zone.",
+        machine["cpu_temperature_c"],
+    )
+    yield one(
+        "disk_free_bytes",
+        "Free space of the store's file system.",
+        _scaled(machine["disk_free_mb"], _MB),
+    )
     yield one("loop_lag_seconds", "How late the last tick was.", loop["lag_ms_last"] / 1000)
     yield one("loop_lag_max_seconds", "How late a tick was at most.", loop["lag_ms_max"] / 1000)
     yield one("loop_turn_max_seconds", "Longest turn of the loop.", loop["turn_ms_max"] / 1000)
@@ -167,7 +175,7 @@ def _inputs(inputs: Mapping[str, Document]) -> Iterator[Metric]:
     yield Metric(
         "input_registers_refused",
         "gauge",
-        "Registers that the device does not give.",
+        "Registers that the device refuses.",
         [
             Value(len(source.get("registers_refused", ())), {"input": name})
             for name, source in inputs.items()
@@ -280,7 +288,7 @@ def _central(central: Document) -> Iterator[Metric]:
     yield Metric(
         "uplink_acknowledgements_rejected_total",
         "counter",
-        "Words of a collector that were not followed, by cause.",
+        "Ignored messages of a collector, by cause.",
         rejected,
     )
     trust = central.get("trust")  # none of an older agent

@@ -43,19 +43,19 @@ class Notifier:
             )
 
     def starting(self, seconds: float) -> None:
-        """Say that the start goes on, and may take so long from now, whatever the unit allows."""
+        """Tell systemd that the start continues, and how long it may still take."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def ready(self) -> None:
-        """Say that the start is over."""
+        """Tell systemd that the start is over."""
         self._send("READY=1", _READY_WAIT_S_MAX)
 
     def reloading(self) -> None:
-        """Say that the configuration is being read again."""
+        """Tell systemd that the agent reads its configuration again."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def reloaded(self) -> None:
-        """Say that this is over."""
+        """Tell systemd that the reload is over."""
         self._send("READY=1", _RELOADED_WAIT_S_MAX)
 
     def status(self, text: str) -> None:
@@ -67,7 +67,7 @@ class Notifier:
         self._send("WATCHDOG=1")
 
     def stopping(self) -> None:
-        """Say that a clean stop has begun."""
+        """Tell systemd that a clean stop has begun."""
         self._send("STOPPING=1")
 
     def _send(self, message: str, wait_s_max: float = 0.0) -> None:

@@ -198,7 +198,7 @@ def _forecast(forecast: Document) -> Iterator[str]:
 
 
 def _coverage(judged: Collection[Document]) -> str:
-    """Say what share the intervals told to people covered, where the bundle has them."""
+    """Return the coverage of the intervals that people see, if the bundle has them."""
     weight = sum(one["judged"] for one in judged)
     shares = {
         level: sum(one[f"coverage_{level}"] * one["judged"] for one in judged) / weight

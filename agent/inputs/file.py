@@ -155,7 +155,7 @@ class FileInput(ThreadedInput):
 
 
 def probe_file(settings: FileTable) -> str | None:
-    """Say why a file that is there cannot be read, or None."""
+    """Return why a file that is there cannot be read, or None."""
     try:
         with open_file(settings.path) as file:
             why = _unreadable(settings, file.read(_READ_BYTES_MAX))
@@ -167,7 +167,7 @@ def probe_file(settings: FileTable) -> str | None:
 
 
 def _unreadable(settings: FileTable, begin: bytes) -> str | None:
-    """Say why a file that begins so cannot be read line by line, or None."""
+    """Return why a file that begins so cannot be read line by line, or None."""
     if is_utf16(begin):
         return "it is UTF-16; make the program that writes it use UTF-8"
     return OVER_LINES if settings.format == "json" and go_over_lines(begin) else None

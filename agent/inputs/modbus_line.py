@@ -214,7 +214,7 @@ def _of_other_length(length: int, block: Block) -> Refusal:
 
 
 def _why_closed(settings: ModbusRtuTable) -> str:
-    """Say why a serial port cannot be opened; pymodbus does not."""
+    """Return why a serial port cannot be opened; pymodbus does not."""
     port = find(settings.port, settings.by_id)
     try:
         os.close(os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))

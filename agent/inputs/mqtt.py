@@ -180,7 +180,7 @@ class MqttInput(ThreadedInput):
             self._acknowledge(connection)
 
     def _explained(self, lost: Lost) -> str:
-        """Say why a connection is gone: two clients with the same id disconnect each other."""
+        """Return why a connection is gone: two clients with the same id disconnect each other."""
         soon = time.monotonic() - self._found_mono_s < _SHORT_S
         self._short_lived = self._short_lived + 1 if soon else 0
         if not lost.taken_over and self._short_lived < _SHORT_LIVED_MIN:

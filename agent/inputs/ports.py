@@ -43,7 +43,7 @@ def named(port: Path, by_id: Path) -> str:
 
 
 def explain(port: Path, by_id: Path, error: OSError) -> str:
-    """Say why the device that ``port`` stands for does not open, and how to fix it."""
+    """Return why the device that ``port`` stands for does not open, and how to fix it."""
     try:
         found = find(port, by_id)
     except OSError as unclear:
@@ -88,7 +88,7 @@ def _group(port: Path) -> str:
 
 
 def ports_there(by_id: Path) -> str:
-    """Say which serial devices have a stable name."""
+    """Return which serial devices have a stable name."""
     ports = [str(port) for port in devices(by_id)]
     return f"the ports are: {', '.join(ports)}" if ports else "there is no port with a stable name"
 

@@ -176,7 +176,7 @@ def _numbered(settings: ReplayTable, file: BinaryIO) -> Iterator[tuple[int, byte
 
 
 def probe_recording(settings: ReplayTable) -> str | None:
-    """Say what is wrong with a recording, or None."""
+    """Return what is wrong with a recording, or None."""
     times, last = Times(settings.time_format, settings.time_zone), -math.inf
     try:
         with open_file(settings.path) as file:

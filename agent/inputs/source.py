@@ -72,4 +72,4 @@ class Input(Protocol):
         """Return its state."""
 
     def committed(self, tokens: Sequence[int]) -> None:
-        """Be told that these chunks are on the disk; called by the loop, returns at once."""
+        """Learn that these chunks are on the disk. The loop calls this; it returns at once."""

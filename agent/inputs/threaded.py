@@ -70,16 +70,16 @@ class ThreadedInput(ABC):
         )
 
     def committed(self, tokens: Sequence[int]) -> None:  # noqa: B027 - few have to
-        """Be told that these chunks are on the disk; most sources do not need that."""
+        """Learn that these chunks are on the disk; most sources do not need this."""
 
     def _found(self, doing: str) -> None:
-        """Take note that the source is there, or there again; log ``doing``, "reading PORT"."""
+        """Record that the source is there, or there again; log ``doing``, "reading PORT"."""
         self._connections += 1
         self._change(True)
         _LOG.info("input %s: %s", self.name, doing, extra={INPUT: self.name})
 
     def _lost(self, error: str) -> None:
-        """Take note that the source is not there, at each try; log it once. A stop is no loss.
+        """Record that the source is not there, at each try; log it once. A stop is no loss.
 
         ``error`` says to a person what is wrong, and how to fix it.
         """

@@ -68,7 +68,7 @@ def refuse_directory(directory: Path) -> None:
 
 
 def _why(path: Path, error: OSError) -> str:
-    """Say why the system tells nothing about a path."""
+    """Return why the system does not show a path."""
     if error.errno == errno.ENOENT:
         return f"{path} does not exist: create it, owned by the agent's user"
     if error.errno == errno.ENOTDIR:

@@ -69,7 +69,7 @@ class Wrapped(NamedTuple):
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"message {self.seq} cannot be read: {error}") from error
         if not isinstance(said, dict):
-            raise ValueError(f"message {self.seq} is no JSON object")
+            raise ValueError(f"message {self.seq} is not a JSON object")
         return said
 
 

@@ -77,7 +77,7 @@ class Central:
         self.online = online
 
     def taken(self, seq: int) -> bool:
-        """Take note that the broker has a message; return whether that alone confirms it."""
+        """Record that the broker has a message; return whether that alone confirms it."""
         if self.has(seq):
             return self.unconfirmed.confirm(seq)
         self.unconfirmed.taken(seq)

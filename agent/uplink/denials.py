@@ -70,7 +70,7 @@ class Denials:
         self._acquit(topic)
 
     def dropped(self, topics: Sequence[Topic]) -> None:
-        """Take note that the connection ended before these topics, in order, had an answer."""
+        """Record that the connection ended before these topics, in order, had an answer."""
         self._suspects.update(topics)
         for topic in topics[:1]:  # a broker answers in order
             strikes = self._strikes[topic] = self._strikes.get(topic, 0) + 1
@@ -86,7 +86,7 @@ class Denials:
         self._suspects.discard(topic)
 
     def taken(self, topic: Topic) -> bool:
-        """Take note that the broker accepted a message of a topic; return if that was parked."""
+        """Record that the broker accepted a message of a topic; return whether that was parked."""
         self._acquit(topic)
         parked = self._asks_at.pop(topic, None) is not None
         if parked:

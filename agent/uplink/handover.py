@@ -61,7 +61,7 @@ class Relay:
         return self._uplink.counters() if self._uplink else {}
 
     def committed(self, deleted: list[int]) -> None:
-        """Take note that a commit has deleted these from the outbox."""
+        """Record that a commit has deleted these from the outbox."""
         if self._uplink:
             self._uplink.committed(deleted)
         if self._goodbye is None or self._goodbye.is_alive() or not self._drained:

@@ -122,7 +122,7 @@ class Uplink:
         return self._central.words.news() if self._central else {}
 
     def committed(self, deleted: list[int]) -> None:
-        """Take note that a commit has deleted these from the outbox."""
+        """Record that a commit has deleted these from the outbox."""
         for seq in deleted:
             self._ledger.deleted.put(seq)
         self._wake()

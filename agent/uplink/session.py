@@ -95,7 +95,7 @@ class Session:
         self._tell_status()
 
     def suspect(self) -> None:
-        """Take note that the broker ended the connection: a topic in flight may be the reason."""
+        """Record that the broker ended the connection: a topic in flight may be the reason."""
         self._denials.dropped(self._window.topics)
         self._link.denied = self._denials.topics
 

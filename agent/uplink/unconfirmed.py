@@ -43,7 +43,7 @@ class Unconfirmed:
         return len(self._taken) >= UNCONFIRMED_MAX
 
     def be_online(self, online: bool) -> None:
-        """Take note that the collector is online, or not."""
+        """Record that the collector is online, or not."""
         self._online_s, self._online_since = self._waited_s(), time.monotonic()
         self._online = online
 
@@ -53,25 +53,25 @@ class Unconfirmed:
         return self._online_s + since_s
 
     def sent(self, seq: int) -> None:
-        """Take note that a message goes to the broker."""
+        """Record that a message goes to the broker."""
         self._sent.add(seq, seq)
 
     def not_taken(self, seq: int) -> None:
-        """Take note that the broker has not forwarded a message."""
+        """Record that the broker has not forwarded a message."""
         self._sent.remove(seq, seq)
 
     def taken(self, seq: int) -> None:
-        """Take note that the broker has a message."""
+        """Record that the broker has a message."""
         self._taken[seq] = self._waited_s()
 
     def confirm(self, seq: int) -> bool:
-        """Take note that the collector has a message; return whether that is new."""
+        """Record that the collector has a message; return whether that is new."""
         new = seq in self._sent
         self._sent.remove(seq, seq)
         return new
 
     def confirm_all(self, ranges: Sequence[Range], outbox: Reader) -> list[int]:
-        """Take note of all that the collector has; return which of these are in the outbox.
+        """Record everything that the collector has; return which of these are in the outbox.
 
         Raises:
             StoreError: the outbox cannot be read.

@@ -92,7 +92,7 @@ class Waiting:
         self._show()
 
     def taken(self, topic: Topic) -> bool:
-        """Take note that the broker took a message of a topic; return if that was denied before.
+        """Record that the broker took a message of a topic; return whether that was denied before.
 
         Then messages that were refused because of this topic are sent again.
         """

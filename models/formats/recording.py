@@ -83,7 +83,7 @@ def recorded(data: bytes, wanted: Wanted, layout: Layout = Layout()) -> Recorded
 
 
 def _without_header(lines: Sequence[bytes], wanted: Wanted) -> str:
-    """Say what is missing in the line that is most like a header."""
+    """Return what is missing in the line that is most like a header."""
     texts = [line.decode(errors="replace") for line in lines[:100] if line.strip()]
     if texts and texts[0].lstrip("\ufeff \t").startswith(("{", "[")):
         return "it seems to be JSON; a recording must be CSV, with a header and rows"

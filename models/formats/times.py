@@ -89,19 +89,19 @@ class Times:
         return time_s if self.earliest_s <= time_s <= TIME_MAX else NO_TIME
 
     def explain(self, text: str) -> str:
-        """Say why a text is no time of this form."""
+        """Return why a text is not a time of this format."""
         if self._zone is None and self._is_local(text.strip()):
             return f"{text!r} has no offset from UTC: add Z or +02:00 to it, or set time_zone"
         if not self.numbers_are_times:
-            return f"{text!r} is no time of the form {self._form!r}"
+            return f"{text!r} is not a time of the format {self._form!r}"
         try:
             number(text)
         except ValueError:
             return (
-                f"{text!r} is no time; it must be Unix time or RFC 3339, or set time_format to a"
+                f"{text!r} is not a time; it must be Unix time or RFC 3339, or set time_format to a"
                 " pattern such as '%d.%m.%Y %H:%M:%S'"
             )
-        return f"{text!r} is no time between 2000 and 2100"
+        return f"{text!r} is not a time between 2000 and 2100"
 
     def _is_local(self, text: str) -> bool:
         """Whether a text, which is no time as it is, needs only a zone to be one."""

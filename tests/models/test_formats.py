@@ -120,5 +120,5 @@ def test_a_small_number_is_a_time_only_since_a_start() -> None:
     assert "pattern" in Times().explain("28.11.2025")
     german = "%d.%m.%Y %H:%M"
     assert "time_zone" in Times(german).explain("28.11.2025 18:40")
-    assert "no time of the form" in Times(german).explain("28.11.2025")
-    assert "no time of the form" in Times(german, "UTC").explain("30.02.2025 18:40")
+    assert "not a time of the format" in Times(german).explain("28.11.2025")
+    assert "not a time of the format" in Times(german, "UTC").explain("30.02.2025 18:40")
