@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.collector.quarantine import CAUSES
+from agent.collector.trouble import trouble_in
 from agent.store.migrations import COLLECTED
 from agent.store.sqlite import Connection, errors_of, lock_of, locked, open_for_reading, outdated
 from models.errors import StoreError
@@ -58,11 +59,14 @@ def overview(directory: Path, cause: str | None, entries_max: int) -> dict[str, 
                 row | {"last_received": _time(row["last_received"])}
                 for row in _rows(connection, _GATEWAYS)
             ]
+            running = locked(lock_of(path))
             signs = [row["last_received"] for row in gateways if row["last_received"]]
             return {
                 "collector": {
-                    "running": locked(lock_of(path)),
+                    "running": running,
                     "last_received": max(signs, default=None),
+                    # what an earlier one left is no trouble of a collector that does not run
+                    "trouble": None if running is False else trouble_in(directory),
                 },
                 "gateways": gateways,
                 "refused": [row | {"last": iso_time(row["last"])} for row in refused],
@@ -91,6 +95,8 @@ def not_collecting(document: Mapping[str, Any]) -> str | None:
 
 def lines(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield what ``overview`` returned, for a terminal."""
+    if (trouble := document["collector"]["trouble"]) is not None:
+        yield f"WRONG: {trouble}"
     if not document["gateways"]:
         yield "no messages from any gateway"
     for one in document["gateways"]:

@@ -38,6 +38,7 @@ from agent.collector.reading import (
 )
 from agent.collector.reminder import Reminder
 from agent.collector.retention import FOREVER, Keeping
+from agent.collector.trouble import Trouble
 from agent.collector.twins import Twins
 from agent.collector.voice import Voice
 from agent.config.broker import MqttTable
@@ -144,6 +145,7 @@ class Collector:
         )
         self._rejected_logs: dict[Cause, _Tally] = {}
         self._key_reminder = Reminder("this collector's key is no longer revoked")
+        self._trouble = Trouble(directory)
 
     def stop(self) -> None:
         """Make ``run`` return soon; safe in a signal handler."""
@@ -284,13 +286,14 @@ class Collector:
         self._dropped_log.add(count, "by --days-max or --bytes-max")
 
     def renew(self) -> None:
-        """Read the keys of gateways again if they changed; log it if our key is revoked."""
-        if self._enrolled is None:
-            return
-        self._enrolled.renew()
-        if self._key is not None:
-            why = self._enrolled.why_revoked(self._key)
-            self._key_reminder.look(None if why is None else _revoked(self._key, why))
+        """Read the keys of gateways again if they changed; report if our key is revoked."""
+        trouble = None
+        if self._enrolled is not None:
+            self._enrolled.renew()
+            if self._key is not None and (why := self._enrolled.why_revoked(self._key)) is not None:
+                trouble = _revoked(self._key, why)
+        self._trouble.look(trouble)
+        self._key_reminder.look(trouble)
 
     def tell(self) -> None:
         """Log the counts now and then."""

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from agent.cli import commands
 from agent.collector import enrolled as enrolled_keys
 from agent.collector import reminder
 from agent.collector.enrolled import Enrolled
@@ -33,6 +35,11 @@ def directory_with(tmp_path: Path, role: str, name: str) -> tuple[Path, Path]:
     return directory, secret
 
 
+def collected(store: Path) -> str:
+    """Return what the command ``collected`` prints."""
+    return CliRunner().invoke(commands, ["collected", str(store)]).output
+
+
 def test_a_collector_notices_that_its_own_key_is_revoked(
     tmp_path: Path,
     broker: RealBroker,
@@ -53,8 +60,11 @@ def test_a_collector_notices_that_its_own_key_is_revoked(
     monkeypatch.setattr(reminder, "AGAIN_S", 0.0)  # each minute, here at once
     (directory / "revoked").write_text(f"key {key.key_id.hex()} for another reason\n")
     wait_until(lambda: caplog.text.count("for another reason") > 2, "it to be repeated")
+    store = tmp_path / "central"
+    wait_until(lambda: "for another reason" in collected(store), "collected to say so")
     (directory / "revoked").unlink()
     wait_until(lambda: "key is no longer revoked" in caplog.text, "the end")
+    assert "is revoked" not in collected(store)
 
 
 def test_a_broken_file_revokes_what_its_other_lines_say_and_is_told_again(
