@@ -81,6 +81,23 @@ def unreachable(tables: Sequence[LimitTable], channels: Sequence[Channel]) -> It
         )
 
 
+def never_back(tables: Sequence[LimitTable], channels: Sequence[Channel]) -> Iterator[str]:
+    """Yield the limits whose alarm no measured value can close: the deadband is too large."""
+    deadbands = {table.channel: table.deadband for table in tables}
+    for limit in limits_of(tables, channels):
+        channel, deadband = channels[limit.position], deadbands[limit.channel]
+        end = channel.low if limit.side == "high" else channel.high
+        back = limit.value - deadband if limit.side == "high" else limit.value + deadband
+        if end is None or (back >= end if limit.side == "high" else back <= end):
+            continue
+        yield (
+            f"limits: {limit.channel}: an alarm of {limit.side}_{limit.level} = {limit.value:g} can"
+            f" never close: with deadband = {deadband:g}, 'back' means"
+            f" {'at most' if limit.side == 'high' else 'at least'} {back:g}, and readings"
+            f" {'below' if limit.side == 'high' else 'above'} {end:g} are rejected"
+        )
+
+
 def limits_of(tables: Sequence[LimitTable], channels: Sequence[Channel]) -> Iterator[Limit]:
     """Yield the limits of these channels, the critical one of each side first.
 

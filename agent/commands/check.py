@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agent.alarms.limit import check_limits, unreachable
+from agent.alarms.limit import check_limits, never_back, unreachable
 from agent.bundles.load import Loader, baseline
 from agent.bundles.trust import told
 from agent.bundles.verdict import objection
@@ -184,7 +184,8 @@ def _stream(
 
 
 def _limits(stream: StreamTable, detector: Detector | None) -> Iterator[Finding]:
-    for said in unreachable(stream.limits, detector.manifest.channels if detector else ()):
+    channels = detector.manifest.channels if detector else ()
+    for said in (*unreachable(stream.limits, channels), *never_back(stream.limits, channels)):
         yield Finding(True, f"stream {stream.name}", said, mark="warn")
 
 

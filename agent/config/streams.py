@@ -90,7 +90,9 @@ class LimitTable(Table):
         60.0, description="The alarm closes when values have been back for this long"
     )
     deadband: NotNegative = Field(
-        0.0, description='"Back" means within the limit by at least this, in unit'
+        0.0,
+        description='"Back" means within the limit by at least this, in unit; it must be less than'
+        " the distance from the low to the high limits",
     )
     action: str | None = Field(
         None,
@@ -118,6 +120,17 @@ class LimitTable(Table):
         for (lower, low), (upper, high) in itertools.pairwise(given):
             if low >= high:
                 raise ValueError(f"{lower} {low:g} is not below {upper} {high:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _deadband_is_between_the_sides(self) -> LimitTable:
+        lows = [value for value in (self.low_critical, self.low_warning) if value is not None]
+        highs = [value for value in (self.high_warning, self.high_critical) if value is not None]
+        if lows and highs and self.deadband >= (apart := min(highs) - max(lows)):
+            raise ValueError(
+                f"deadband {self.deadband:g} is not below {apart:g}, the distance from the low to"
+                " the high limit: an alarm of one would last until the value passes the other"
+            )
         return self
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.alarms.limit import check_limits, limits_of, unreachable
+from agent.alarms.limit import check_limits, limits_of, never_back, unreachable
 from agent.commands.check import check
 from agent.config.streams import LimitTable
 from models.errors import ConfigError
@@ -98,3 +98,20 @@ def test_check_warns_of_a_limit_that_guards_nothing_and_refuses_a_wrong_one(tmp_
     (refused,) = (one for one in check(file) if one.what == "stream pump")
     assert (refused.ok, refused.exit_code) == (False, 78)
     assert "did you mean 'flow'" in refused.detail
+
+
+def test_an_alarm_that_no_reading_can_close_is_found() -> None:
+    ranged = [unscaled("flow", "m3/h", 0.0, 150.0), CHANNELS[1]]
+
+    def found(**given: float) -> list[str]:
+        tables = [LimitTable.model_validate({"channel": name} | given) for name in ("flow", "head")]
+        return list(never_back(tables, ranged))
+
+    assert found(high_critical=100.0, deadband=100.0) == []
+    assert found(high_critical=100.0, deadband=1e9) == [
+        "limits: flow: an alarm of high_critical = 100 can never close: with deadband = 1e+09,"
+        " 'back' means at most -1e+09, and readings below 0 are rejected"
+    ]
+    (told,) = found(low_warning=100.0, deadband=51.0)
+    assert "low_warning = 100 can never close" in told
+    assert "'back' means at least 151, and readings above 150 are rejected" in told

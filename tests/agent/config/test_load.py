@@ -415,6 +415,7 @@ def test_limits_and_when_they_raise_an_alarm(written):
         ),
         ("probability = 0.6", "probability = 1", "streams[0].prediction.probability = 1: "),
         ("probability = 0.6", "on_forecasts = 0", "streams[0].prediction.on_forecasts = 0: "),
+        ("low_critical = 5", "deadband = 1e9", "deadband 1e+09 is not below 100.5, the distance"),
         ("low_critical = 5", "deadband = -1", "streams[0].limits[0].deadband = -1"),
         ("low_critical = 5", "on_delay_s = inf", "streams[0].limits[0].on_delay_s = inf"),
         ("low_critical = 5", 'action = ""', "streams[0].limits[0].action = ''"),
