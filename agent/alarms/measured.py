@@ -4,7 +4,9 @@ They need neither a forecast nor a score, so they come with the first sample, an
 The terms are those of ISA-18.2 and IEC 62682: a limit is passed once the value has been beyond it
 for the **on-delay**. This ends once the value has been back by at least the **deadband** for the
 **off-delay**. Only measured values count: missing, held or interpolated values neither open nor
-close an alarm, and do not interrupt a delay.
+close an alarm, and do not interrupt a delay. Delays are counted in sample time. Between two
+measured values a delay counts at most the time after which a value is missing: what the machine did
+for longer, nobody knows, and a device's clock that was set forward is no time that passed.
 
 A value beyond the critical limit is also beyond the warning limit. To call staff only once, the
 warning opens no alarm while the critical alarm on the same side is open. It opens one when that has
@@ -43,16 +45,21 @@ class _Watch:
     """The state of one limit."""
 
     passed: bool = False
-    since: float | None = None  # begin of the running delay, Unix seconds; None: none runs
+    # begin of the running delay, Unix seconds; None: none runs. Time that does not count moves it
+    since: float | None = None
+    last: float | None = None  # time of the last measured value, while a delay runs
     onset: float = 0.0  # time of the first value beyond it, while it is passed
     worst: Seen | None = None  # of the values beyond it
     event: Event | None = None  # open, as last updated
     newest: Seen | None = None  # of the values of an open event; not saved
 
-    def lasts(self, at: float, delay_s: float) -> bool:
+    def lasts(self, at: float, delay_s: float, known_s: float) -> bool:
         """Count a value for the delay that it starts or continues; return whether that is over."""
         if self.since is None or at < self.since:  # the clock may be set back
             self.since = at
+        elif self.last is not None:
+            self.since += max(0.0, at - self.last - known_s)
+        self.last = at
         return at - self.since >= delay_s
 
 
@@ -63,6 +70,7 @@ class _Guard(NamedTuple):
     table: LimitTable
     watch: _Watch
     graver: _Watch | None  # for a warning: the critical limit on the same side, if there is one
+    known_s: float  # what a delay counts at most between two measured values
 
     @property
     def bound(self) -> float:
@@ -80,17 +88,23 @@ class MeasuredLimits:
     Args:
         tables: The limits. Those of channels that the stream does not have are left out.
         channels: The stream's, in the order of its samples.
+        known_s: What a delay counts at most between two measured values, seconds.
 
     """
 
-    def __init__(self, tables: Sequence[LimitTable], channels: Sequence[Channel]) -> None:
+    def __init__(
+        self,
+        tables: Sequence[LimitTable],
+        channels: Sequence[Channel],
+        known_s: float = math.inf,
+    ) -> None:
         by_channel = {table.channel: table for table in tables}
         critical: dict[tuple[str, str], _Watch] = {}
         self._guards: dict[str, _Guard] = {}
         for limit in limits_of(tables, channels):  # the critical one of each side first
             watch, side = _Watch(), (limit.channel, limit.side)
             table = by_channel[limit.channel]
-            self._guards[limit.key] = _Guard(limit, table, watch, critical.get(side))
+            self._guards[limit.key] = _Guard(limit, table, watch, critical.get(side), known_s)
             if limit.level == "critical":
                 critical[side] = watch
         guards = self._guards.values()
@@ -154,6 +168,7 @@ class MeasuredLimits:
                 watch = self._guards[key].watch
                 watch.passed, watch.since = saved["passed"], saved["since"]
                 watch.onset, watch.event = saved["onset"], event
+                watch.last = saved.get("last")  # none of older versions
                 watch.worst = saved["worst"] and Seen(*saved["worst"])
             elif event is not None:
                 left.append(event.number)
@@ -169,12 +184,12 @@ def _step(guard: _Guard, seen: Seen, take_number: Callable[[], int]) -> list[Eve
     if watch.passed:
         if beyond > -settings.deadband:
             watch.since = None
-        elif watch.lasts(seen.at, settings.off_delay_s):
+        elif watch.lasts(seen.at, settings.off_delay_s, guard.known_s):
             return _closed(guard, seen)
     elif beyond <= 0:
         watch.since = watch.worst = None
         return []
-    elif watch.lasts(seen.at, settings.on_delay_s):
+    elif watch.lasts(seen.at, settings.on_delay_s, guard.known_s):
         watch.passed, watch.onset, watch.since = True, watch.since or seen.at, None
     else:
         return []

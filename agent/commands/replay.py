@@ -180,7 +180,7 @@ class _Limits:
         channels = pipeline.manifest.channels
         check_limits(settings.name, settings.limits, channels)
         self._told = told
-        self._measured = PassedLimits(told, settings, channels)
+        self._measured = PassedLimits(told, settings, channels, pipeline.manifest.sampling)
         self._forecast = Limits(told, settings, pipeline, state, 0, self._measured)
 
     def take(self, samples: Samples, result: Result) -> None:

@@ -24,7 +24,7 @@ from models.align import Aligners
 from models.detector import Detector, Memory
 from models.features import Features
 from models.forecaster import NEVER, Forecaster, ForecastState
-from models.manifest import Channel
+from models.manifest import Channel, Sampling
 from models.messages import Event, Float32, Forecast, Samples
 from models.times import iso_time
 
@@ -150,21 +150,28 @@ class PassedLimits(Part):
     name = "passed_limits"
     lasting = True
 
-    def __init__(self, teller: Teller, settings: StreamTable, channels: Sequence[Channel]) -> None:
-        """Set up; ``channels`` are the stream's."""
+    def __init__(
+        self,
+        teller: Teller,
+        settings: StreamTable,
+        channels: Sequence[Channel],
+        sampling: Sampling,
+    ) -> None:
+        """Set up; ``channels`` and ``sampling`` are the stream's."""
         self._teller, self._settings, self._channels = teller, settings, channels
-        self.watch = MeasuredLimits(settings.limits, channels)
+        self._known_s = sampling.missing_samples * sampling.period_s
+        self.watch = self._watch_of(settings)
         self._saved = False  # whether the last saved data was not empty
 
     def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
         """Continue the delays and alarms of limits that stay; close others."""
         before, self._settings = self._settings, settings
         if settings.limits != before.limits:
-            state, self.watch = (
-                self.watch.to_bytes(),
-                MeasuredLimits(settings.limits, self._channels),
-            )
+            state, self.watch = self.watch.to_bytes(), self._watch_of(settings)
             self.restore(state, batch)
+
+    def _watch_of(self, settings: StreamTable) -> MeasuredLimits:
+        return MeasuredLimits(settings.limits, self._channels, self._known_s)
 
     def take(self, samples: Samples, score: Float32, batch: Batch) -> None:
         """Open and close the alarms of measured values."""

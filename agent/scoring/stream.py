@@ -94,7 +94,7 @@ class Stream:
         self.origin = origin or Origin()
         self._replaces_bundle = self.origin.stands_in == BASELINE
         self._check_limits(settings)
-        self.add(measured := PassedLimits(teller, settings, manifest.channels))
+        self.add(measured := PassedLimits(teller, settings, manifest.channels, manifest.sampling))
         self.add(Limits(teller, settings, detector, memory, number, measured))
         self.add(self.origin)
 

@@ -29,6 +29,7 @@ CHANNELS = [unscaled("head", "m", None, None), unscaled("flow", "m3/h", None, No
 FLOW = {"channel": "flow", "high_critical": 120.0, "off_delay_s": 2.0}
 MakeBundle = Callable[..., Bundle]
 NO_VALUE = math.nan
+KNOWN_S = 20.0
 
 
 class Watched:
@@ -36,7 +37,7 @@ class Watched:
 
     def __init__(self, **settings: Any) -> None:
         self._tables = [LimitTable.model_validate(FLOW | settings)]
-        self.watch = MeasuredLimits(self._tables, CHANNELS)
+        self.watch = MeasuredLimits(self._tables, CHANNELS, KNOWN_S)
         self.events: list[Event] = []
         self._numbers = itertools.count(7)
         self.fed = 0
@@ -54,7 +55,7 @@ class Watched:
     def restart(self, **settings: Any) -> list[int]:
         saved = self.watch.to_bytes()
         tables = [LimitTable.model_validate(FLOW | settings)] if settings else self._tables
-        self.watch = MeasuredLimits(tables, CHANNELS)
+        self.watch = MeasuredLimits(tables, CHANNELS, KNOWN_S)
         return self.watch.restore(saved)
 
 
@@ -203,6 +204,29 @@ def test_a_settled_event_has_its_worst_and_its_newest_value() -> None:
     watched.watch.settle()
     (event,) = watched.watch.open_events()
     assert (limit(event).worst, limit(event).newest) == (140.0, 135.0)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_clock_that_was_set_forward_ends_no_delay_early(restart: bool) -> None:
+    """Nor does a long time without any value, after which nobody knows what was meanwhile."""
+    watched = Watched(on_delay_s=30.0, off_delay_s=40.0)
+
+    def step() -> None:
+        watched.fed += 3600
+        if restart:
+            assert watched.restart() == []
+
+    watched.feed(*[130.0] * 6)
+    step()
+    assert watched.feed(*[130.0] * 5) == []  # 5 s, KNOWN_S and 4 s
+    assert watched.feed(130.0, 130.0) == ["critical opened"]
+    assert watched.events[0].opened - watched.events[0].onset == 30.0
+    watched.feed(*[100.0] * 11)
+    step()
+    assert watched.feed(*[100.0] * 10) == []
+    (event,) = watched.watch.open_events()
+    assert limit(event).back_since == START_S + watched.fed - 1 - 39
+    assert watched.feed(100.0, 100.0) == ["critical closed"]
 
 
 def test_a_clock_that_was_set_back_lets_the_delay_begin_again() -> None:
