@@ -6,6 +6,8 @@
                                       │
                                       └─> detector: scorer, state codec, events, forecasts
 
+    settings of a gateway, for a stream without a bundle ─> novelty  models.novelty, or hampel
+
 A family has a form of the manifest (``models.manifest.MANIFESTS``) and a builder. A builder is a
 function or class ``(model, runtime) -> detector``:
 
@@ -24,7 +26,7 @@ the builder. The manifest of such a family has ``settings``, and its builder che
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from models.baseline import Baseline, BaselineSettings, BaselineState
 from models.bundle import Bundle
@@ -32,11 +34,12 @@ from models.detector import Detector, DetectorOf
 from models.errors import FamilyUnknown
 from models.interpreter import Runtime
 from models.manifest import FAMILIES, HAMPEL, TELEMANOM, HampelManifest
+from models.novelty import Novelty, NoveltySettings
 from models.pipeline import Pipeline
 from models.state import State
 
 # a bundle that was read and checked, or the settings of a stream without a bundle
-Model = Bundle | BaselineSettings
+Model = Bundle | BaselineSettings | NoveltySettings
 Builder = Callable[[Any, Runtime], DetectorOf[Any]]
 
 
@@ -44,7 +47,7 @@ def _telemanom(bundle: Bundle, runtime: Runtime) -> DetectorOf[State]:
     return Pipeline(bundle, runtime)
 
 
-def _hampel(model: Model, runtime: Runtime) -> DetectorOf[list[BaselineState]]:
+def _hampel(model: Bundle | BaselineSettings, runtime: Runtime) -> DetectorOf[list[BaselineState]]:
     if isinstance(model, BaselineSettings):
         return Baseline(model)
     assert isinstance(model.manifest, HampelManifest)
@@ -67,6 +70,8 @@ def detector_of(model: Model, runtime: Runtime = "auto") -> Detector:
         InterpreterMissing: no interpreter is installed that can run the network.
 
     """
+    if isinstance(model, NoveltySettings):
+        return cast("Detector", Novelty(model))  # no bundle has it, so that it has no builder
     family = model.detector if isinstance(model, BaselineSettings) else model.manifest.detector
     return builder_of(family)(model, runtime)
 

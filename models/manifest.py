@@ -30,6 +30,7 @@ from models.validation import (
 FORMAT_VERSION: Final = 2  # the newest that is read; see ``Manifest.format_version``
 TELEMANOM: Final = "telemanom"
 HAMPEL: Final = "hampel"
+NOVELTY: Final = "novelty"  # without a bundle: its settings are a gateway's
 EVALUATED: Final = "evaluated_digest"  # key of the metrics: the bundle they were measured on
 FAMILIES: Final = "fieldwatch.families"  # group of the entry points of other packages
 MANIFEST = "manifest.json"
@@ -662,10 +663,20 @@ def check_baseline(
         ValueError: they do not.
 
     """
-    if len(resolution) != len(channels):
-        raise ValueError("resolution needs a value per channel")
+    check_resolution(channels, resolution)
     if sampling.warm_up_samples > history_samples:
         raise ValueError("sampling.warm_up_samples is more than history_samples")
+
+
+def check_resolution(channels: Sequence[Channel], resolution: Sequence[float]) -> None:
+    """Check that each channel has a resolution.
+
+    Raises:
+        ValueError: they are not as many.
+
+    """
+    if len(resolution) != len(channels):
+        raise ValueError("resolution needs a value per channel")
 
 
 def check_features(

@@ -1,0 +1,416 @@
+"""The family ``novelty``: how far a sample lies beyond everything that was seen before it.
+
+It watches streams without a bundle. It needs no training and no network, and learns from the first
+sample on. Each scored channel is looked at in four ways, the views:
+
+    value    the sample itself
+    change   its difference from the sample before
+    mean     an exponentially weighted mean of the last samples: shifts that noise hides
+    season   its difference from what is usual at this time of the day
+
+Per view, a bounded history keeps what was seen: of each entry, a sample or some minutes, the
+largest and the smallest value. A few entries at either end are left out (``dropped_share``); the
+others span the range. A sample is outside at more than ``reach`` half ranges from the middle. That
+is novelty detection by the range of a sliding window, a nonparametric tolerance interval (Wilks,
+"Determination of Sample Sizes for Setting Tolerance Limits", 1941), of a value and of residuals of
+simple predictions (the last value, the mean, the season).
+
+- **Wide at first**: after ``n`` entries the limits are (1 + ``learning_entries`` / ``n``) times as
+  wide, because little is known of what is yet to come.
+- **It learns all it sees**, as what came once is no news. An alarm is not over because of that:
+  while one is open, the limits of value and mean as they were at its beginning hold it open, for
+  ``adapt_samples`` at most.
+- **Exact for constant signals**: a value equal to all before it is never outside, and any change
+  above the channel's resolution is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from models import state as saved
+from models.events import EventState, Recent
+from models.history import History
+from models.manifest import (
+    NOVELTY,
+    SAMPLES_MAX,
+    AdaptSamples,
+    Positive,
+    Share,
+    UpdateSamples,
+    check_resolution,
+)
+from models.messages import ALL, Event, Float32, Float64, Int64, Samples
+from models.sensors import SensorState
+from models.threshold import RATIO_MAX, Exceedance
+from models.validation import Field, model_validator
+from models.watching import Watcher, WatchSettings
+
+VIEWS: Final = ("value", "change", "mean", "season")
+ENTRIES_MAX: Final = 100_000
+BINS_MAX: Final = 2_000
+_LEAST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+RESOLUTION: Final = 1e-6  # of a value's magnitude: a float32 cannot tell less apart
+
+Int32 = npt.NDArray[np.int32]
+
+HistoryEntries = Annotated[
+    int, Field(ge=20, le=ENTRIES_MAX, description="Entries kept, per channel and view")
+]
+Reach = Annotated[
+    float, Field(gt=1, le=1000, description="Half ranges from the middle; farther is outside")
+]
+
+
+class NoveltySettings(WatchSettings):
+    """Everything that changes a score."""
+
+    history_entries: HistoryEntries = 4000
+    entry_samples: int = Field(
+        1,
+        ge=1,
+        le=SAMPLES_MAX,
+        description="Samples whose largest and smallest value are an entry: 1, or a multiple of"
+        " update_samples",
+    )
+    update_samples: UpdateSamples = 50
+    dropped_share: float = Field(
+        0.001, ge=0, lt=0.5, description="Of the entries, at either end of the range, left out"
+    )
+    reach: Reach = 1.3
+    learning_entries: float = Field(
+        50.0, ge=0, le=SAMPLES_MAX, description="After so many entries limits are twice as wide"
+    )
+    mean_samples: float = Field(
+        12.0, ge=1, le=SAMPLES_MAX, description="Span of the exponentially weighted mean"
+    )
+    season_s: Positive = Field(86_400.0, description="After this time a season begins again")
+    season_bins: int = Field(
+        96, ge=1, le=BINS_MAX, description="Parts of a season, with a mean each"
+    )
+    season_rate: Share = Field(0.3, description="Weight of the newest season, at least")
+    adapt_samples: AdaptSamples
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NoveltySettings:
+        check_resolution(self.channels, self.resolution)
+        if self.entry_samples > 1 and self.entry_samples % self.update_samples:
+            raise ValueError("entry_samples is neither 1 nor a multiple of update_samples")
+        return self
+
+    @property
+    def detector(self) -> str:
+        """The detector's name in events."""
+        return NOVELTY
+
+
+@dataclass(slots=True)
+class Season:
+    """What is usual at each time of the season: ``B`` bins, ``R`` scored channels."""
+
+    bin: Int64  # (1,) number of the current bin since 1970; -1 before the first sample
+    total: Float64  # (R,) sum of the values in the current bin, in the channels' units
+    count: Int64  # (R,) number of these values
+    profile: Float32  # (B, R) in the channels' units; NaN: not seen yet
+    seasons: Int32  # (B, R) that each is the mean of
+
+
+@dataclass(slots=True)
+class NoveltyState:
+    """The memory of one stream, of constant size. A row is a scored channel in a view.
+
+    There are ``R`` scored channels and ``V`` views; rows are ordered by view, then channel.
+    """
+
+    history: History  # the largest values of each row; if entries are longer, then the smallest
+    extremes: Float32  # (2, VR) largest and smallest of the entry in progress; NaN: none
+    filled: Int64  # (1,) samples of the entry in progress
+    heard: Int64  # (VR,) values ever seen
+    middle: Float32  # (VR,) of the range; NaN until there are enough values
+    limit: Float32  # (VR,) the largest distance from the middle that is not outside
+    held_middle: Float32  # (VR,) the same as the open alarm began; NaN: none is held
+    held_limit: Float32  # (VR,)
+    last: Float32  # (R,) the sample before, in the channels' units; NaN: none
+    mean: Float64  # (R,) in the channels' units; NaN: none
+    season: Season
+    views: Float32  # (U, VR) the block
+    recent: Recent  # the block
+    pending: int  # rows of the block in use
+    sensors: SensorState
+    events: EventState
+
+
+class Novelty(Watcher[NoveltyState]):
+    """Scores streams without a bundle. It holds the settings and no memory.
+
+    Errors are dimensionless: the distance from the middle of the range, 1 at the limit.
+    """
+
+    def __init__(self, settings: NoveltySettings) -> None:
+        self._settings = settings
+        self._scored = settings.scored
+        self._resolution = np.array(settings.resolution, np.float32)[self._scored]
+        self._long = settings.entry_samples > 1
+        # what is usual at a time follows a fault, and a change is over at once
+        views = np.repeat(VIEWS, len(self._scored))
+        self._holding = (views == "value") | (views == "mean")
+        super().__init__(settings, settings.digest, len(VIEWS) * len(self._scored))
+
+    def _start(self) -> NoveltyState:
+        settings, channels, rows = self._settings, len(self._scored), self._rows
+        block, width = settings.update_samples, len(settings.channels)
+
+        def unknown(*shape: int) -> Float32:
+            return np.full(shape, np.nan, np.float32)
+
+        return NoveltyState(
+            history=History.empty(rows * (1 + self._long), settings.history_entries),
+            extremes=unknown(2, rows),
+            filled=np.zeros(1, np.int64),
+            heard=np.zeros(rows, np.int64),
+            middle=unknown(rows),
+            limit=unknown(rows),
+            held_middle=unknown(rows),
+            held_limit=unknown(rows),
+            last=unknown(channels),
+            mean=np.full(channels, np.nan),
+            season=Season(
+                bin=np.full(1, -1),
+                total=np.zeros(channels),
+                count=np.zeros(channels, np.int64),
+                profile=unknown(settings.season_bins, channels),
+                seasons=np.zeros((settings.season_bins, channels), np.int32),
+            ),
+            views=unknown(block, rows),
+            recent=Recent(np.full(block, np.nan), unknown(block, width), unknown(block, width)),
+            pending=0,
+            sensors=self._sensors.start(),
+            events=self._events.start(),
+        )
+
+    def restore(self, parts: Mapping[str, bytes]) -> list[NoveltyState]:
+        """Return a memory of one stream from the parts that ``changed_parts`` returned.
+
+        Raises:
+            StateMismatch: the parts belong to other settings, or are damaged.
+
+        """
+        state = self._start()
+
+        def take(scalars: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+            state.pending = len(arrays["times"])
+            saved.set_arrays(_arrays(state), arrays)
+            saved.set_events(state.events, scalars)
+
+        saved.unpacked(parts, self.digest, take, state.history)
+        return [state]
+
+    def changed_parts(self, states: list[NoveltyState], stream: int = 0) -> dict[str, bytes]:
+        """Return the parts of a stream's memory that changed since the last call, to be saved."""
+        state = states[stream]
+        scalars = saved.event_scalars(state.events)
+        return saved.packed(scalars, _arrays(state), state.history, self.digest)
+
+    def _step(
+        self, state: NoveltyState, samples: Samples, ratio: Float32, expected: Float32
+    ) -> list[Event]:
+        times, count = samples.times, len(samples.times)
+        events = self._events.heard(state.events, float(times[0])) if count else []
+        begin = 0
+        while begin < count:
+            end = min(begin + self._settings.update_samples - state.pending, count)
+            block = Samples(times[begin:end], samples.values[begin:end])
+            views = self._look(state, block, expected[begin:end])
+            ratio[begin:end] = _ratio(views, state.middle, state.limit)
+            events += self._judge(state, block, views, ratio[begin:end], expected[begin:end])
+            begin = end
+        return events
+
+    def _look(self, state: NoveltyState, block: Samples, expected: Float32) -> Float32:
+        """Return the views (n, VR) of a block, and fill in ``expected`` (n, C)."""
+        values = block.values[:, self._scored]
+        before = np.concatenate([state.last[None], values[:-1]])
+        state.last = values[-1].copy()
+        ahead, means = self._means(state, values)
+        usual = state.season.profile[self._bins(block.times) % self._settings.season_bins]
+        expected[:, self._scored] = np.where(np.isnan(usual), ahead, usual)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity is limited
+            views = (values, values - before, means, values - usual)
+        return np.concatenate(views, axis=1)
+
+    def _bins(self, times: Float64) -> Int64:
+        """Return the numbers (n,) of the bins that are at ``times``, counted since 1970."""
+        width = self._settings.season_s / self._settings.season_bins
+        return np.floor_divide(times, width).astype(np.int64)
+
+    def _means(self, state: NoveltyState, values: Float32) -> tuple[Float32, Float32]:
+        """Return the weighted means (n, R) before and with each sample; NaN where it has no value.
+
+        A first value is its own mean.
+        """
+        ahead, means = np.empty_like(values), np.empty_like(values)
+        weight = 1.0 / self._settings.mean_samples
+        for channel, column in enumerate(values.T.tolist()):
+            mean = float(state.mean[channel])
+            for at, value in enumerate(column):
+                ahead[at, channel] = mean
+                if math.isfinite(value):
+                    mean = mean + weight * (value - mean) if mean == mean else value
+                    means[at, channel] = mean
+                else:
+                    means[at, channel] = math.nan
+            state.mean[channel] = mean
+        return ahead, means
+
+    def _learn_season(self, season: Season, recent: Recent) -> None:
+        """Add a full block to the bins it is in; a bin that is over moves the profile."""
+        numbers = self._bins(recent.times)
+        values = recent.observed[:, self._scored].astype(np.float64)
+        known = np.isfinite(values)
+        begins = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))
+        totals = np.add.reduceat(np.where(known, values, 0.0), begins)
+        counts = np.add.reduceat(known.astype(np.int64), begins)
+        runs = numbers[begins]
+        if runs[0] == season.bin[0]:
+            totals[0] += season.total
+            counts[0] += season.count
+        elif season.bin[0] >= 0:
+            self._move(season, season.bin, season.total[None], season.count[None])
+        at_once = len(np.unique(runs % self._settings.season_bins)) == len(runs)
+        for run in (
+            [slice(0, -1)] if at_once else [slice(at, at + 1) for at in range(len(runs) - 1)]
+        ):
+            self._move(season, runs[run], totals[run], counts[run])
+        season.bin, season.total, season.count = runs[-1:], totals[-1], counts[-1]
+
+    def _move(self, season: Season, runs: Int64, totals: Float64, counts: Int64) -> None:
+        """Move the profile of bins (K,), each once, towards the means (K, R) of what came."""
+        at, had = runs % self._settings.season_bins, counts > 0
+        seasons = season.seasons[at] + had
+        weight = np.maximum(self._settings.season_rate, 1.0 / np.maximum(seasons, 1))
+        mean, before = totals / np.maximum(counts, 1), season.profile[at].astype(np.float64)
+        moved = np.where(np.isnan(before), mean, before + weight * (mean - before))
+        with np.errstate(over="ignore"):
+            season.profile[at] = np.where(had, moved, before)
+        season.seasons[at] = seasons
+
+    def _judge(
+        self,
+        state: NoveltyState,
+        block: Samples,
+        views: Float32,
+        ratio: Float32,
+        expected: Float32,
+    ) -> list[Event]:
+        begin, end = state.pending, state.pending + len(ratio)
+        state.recent.times[begin:end] = block.times
+        state.recent.observed[begin:end] = block.values
+        state.recent.expected[begin:end] = expected
+        state.views[begin:end] = np.where(np.isfinite(views), views, np.nan)
+        state.pending = end
+        runs = self._sensors.step(state.sensors, ALL, block.values[:, None]).of(0)
+        held = np.minimum(_ratio(views, state.held_middle, state.held_limit), np.float32(1))
+        seen = Exceedance(np.ones_like(ratio), np.fmax(ratio, held), ratio > 1)
+        events = self._events.step(state.events, state.recent, begin, seen, runs)
+        if end == self._settings.update_samples:
+            self._update(state)
+        return events
+
+    def _update(self, state: NoveltyState) -> None:
+        """Hold the limits of an open alarm; learn the full block, and compute new limits."""
+        state.pending = 0
+        self._hold(state)
+        self._learn_season(state.season, state.recent)
+        state.heard += (~np.isnan(state.views)).sum(axis=0)
+        if not self._long:
+            self._remember(state, state.views.T, state.views.T)
+        else:
+            state.extremes[0] = np.fmax(state.extremes[0], np.fmax.reduce(state.views))
+            state.extremes[1] = np.fmin(state.extremes[1], np.fmin.reduce(state.views))
+            state.filled += len(state.views)
+            if state.filled[0] >= self._settings.entry_samples:
+                self._remember(state, state.extremes[0][:, None], state.extremes[1][:, None])
+                state.extremes[:], state.filled[:] = np.nan, 0
+        for row in np.flatnonzero(state.heard >= max(self._settings.sampling.warm_up_samples, 1)):
+            self._limit(state, int(row))
+
+    def _hold(self, state: NoveltyState) -> None:
+        open_samples = state.events.open_samples
+        if open_samples is None:
+            state.held_middle[:], state.held_limit[:] = np.nan, np.nan
+        elif open_samples >= self._settings.adapt_samples:
+            state.held_limit[self._holding] = np.inf  # what lasts as long is normal
+        elif np.isnan(state.held_limit).all():
+            state.held_middle[self._holding] = state.middle[self._holding]
+            state.held_limit[self._holding] = state.limit[self._holding]
+
+    def _remember(self, state: NoveltyState, highs: Float32, lows: Float32) -> None:
+        """Append entries (VR, n) to the history, without those that are NaN."""
+        entries = np.concatenate([highs, lows]) if self._long else highs
+        for row, values in enumerate(entries):
+            state.history.remember(row, values[~np.isnan(values)])
+
+    def _limit(self, state: NoveltyState, row: int) -> None:
+        """Compute middle and limit of a row from its history and its entry in progress."""
+        highs, lows = self._kept(state, row, 0), self._kept(state, row, 1)
+        count = len(highs)
+        dropped = int(count * self._settings.dropped_share)
+        high = float(np.partition(highs, count - 1 - dropped)[count - 1 - dropped])
+        low = float(np.partition(lows, dropped)[dropped])
+        channel = row % len(self._scored)
+        value = (
+            abs(float(state.middle[channel])) if row >= len(self._scored) else abs(high + low) / 2
+        )
+        least = max(float(self._resolution[channel]), RESOLUTION * value)
+        wide = self._settings.reach * (1 + self._settings.learning_entries / count)
+        state.middle[row] = (high + low) / 2
+        state.limit[row] = np.clip(max(wide * (high - low) / 2, least), _LEAST, _LARGEST)
+
+    def _kept(self, state: NoveltyState, row: int, end: int) -> Float32:
+        """Return the entries of a row, with the one in progress: ``end`` 0 largest, 1 smallest."""
+        history, at = state.history, row + end * self._rows * self._long
+        kept = history.values[at, : min(int(history.written[at]), history.values.shape[1])]
+        if np.isnan(state.extremes[end, row]):
+            return kept
+        return np.append(kept, state.extremes[end, row])
+
+
+def _ratio(views: Float32, middle: Float32, limit: Float32) -> Float32:
+    """Distance of views (n, VR) from the middle, in units of the limit."""
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity is limited
+        return np.asarray(np.minimum(np.abs(views - middle) / limit, RATIO_MAX))
+
+
+def _arrays(state: NoveltyState) -> dict[str, np.ndarray[Any, Any]]:
+    """Every array of the head, by a name that stays; the history has parts of its own."""
+    used, recent, sensors, season = state.pending, state.recent, state.sensors, state.season
+    return {
+        "written": state.history.written,
+        "extremes": state.extremes,
+        "filled": state.filled,
+        "heard": state.heard,
+        "middle": state.middle,
+        "limit": state.limit,
+        "held_middle": state.held_middle,
+        "held_limit": state.held_limit,
+        "last": state.last,
+        "mean": state.mean,
+        "season_bin": season.bin,
+        "season_total": season.total,
+        "season_count": season.count,
+        "season_profile": season.profile,
+        "season_seasons": season.seasons,
+        "views": state.views[:used],
+        "times": recent.times[:used],
+        "observed": recent.observed[:used],
+        "expected": recent.expected[:used],
+        "sensor_last": sensors.last[0],
+        "stuck": sensors.stuck[0],
+        "missing": sensors.missing[0],
+    }
