@@ -367,4 +367,4 @@ def _not_measured(quality: Uint8, score: Float32) -> dict[str, int]:
 
 
 def _or_none(value: np.float32) -> float | None:
-    return None if np.isnan(value) else float(value)
+    return float(value) if value == value else None

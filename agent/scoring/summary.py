@@ -174,33 +174,34 @@ def uncertain(quality: Uint8, score: Float32) -> int:
 
 def _add(now: _Interval, times: Float64, values: Float32, scores: Float32) -> None:
     now.last_time = float(times[-1])
-    _add_values(now, values.astype(np.float64))
+    # by channels: numpy goes along a row several times as fast as down the columns
+    _add_values(now, np.ascontiguousarray(values.T, np.float64))
     _add_scores(now, scores.astype(np.float64))
 
 
 def _add_values(now: _Interval, values: Float64) -> None:
-    """Merge counts, means and squares (Chan, Golub & LeVeque 1979).
+    """Merge counts, means and squares of values, (C, n) (Chan, Golub & LeVeque 1979).
 
     Stays exact where a large mean would swamp a plain sum of squares.
     """
     if np.isnan(np.add.reduce(values, axis=None)):
         missing = np.isnan(values)
-        known = np.add.reduce(~missing, axis=0)
-        mean = np.add.reduce(np.where(missing, 0, values)) / np.maximum(known, 1)
-        apart = np.where(missing, 0, values - mean)
+        known = np.add.reduce(~missing, axis=1)
+        mean = np.add.reduce(np.where(missing, 0, values), axis=1) / np.maximum(known, 1)
+        apart = np.where(missing, 0, values - mean[:, None])
         low, high = np.where(missing, np.inf, values), np.where(missing, -np.inf, values)
     else:
-        known = np.full(values.shape[1], len(values))
-        mean = np.add.reduce(values) / len(values)
-        apart, low, high = values - mean, values, values
+        known = np.full(len(values), values.shape[1])
+        mean = np.add.reduce(values, axis=1) / known
+        apart, low, high = values - mean[:, None], values, values
     total = np.maximum(now.known + known, 1)
     moved = (mean - now.mean) * known / total  # of the mean; nothing where nothing is known
-    now.squares += np.einsum("ij,ij->j", apart, apart) + moved * (mean - now.mean) * now.known
+    now.squares += np.einsum("ij,ij->i", apart, apart) + moved * (mean - now.mean) * now.known
     now.mean += moved
     now.known += known
-    np.minimum(now.low, np.minimum.reduce(low), out=now.low)
-    np.maximum(now.high, np.maximum.reduce(high), out=now.high)
-    now.samples += len(values)
+    np.minimum(now.low, np.minimum.reduce(low, axis=1), out=now.low)
+    np.maximum(now.high, np.maximum.reduce(high, axis=1), out=now.high)
+    now.samples += values.shape[1]
 
 
 def _add_scores(now: _Interval, scores: Float64) -> None:
