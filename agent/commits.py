@@ -77,7 +77,7 @@ class Commits:
 
     def took(self, chunks: Sequence[Chunk]) -> None:
         """Record chunks whose readings are now in the batch."""
-        self._arrivals.extend(chunk.arrived_mono_s for chunk in chunks)
+        self._arrivals.extend([chunk.arrived_mono_s for chunk in chunks])
         for chunk in chunks:
             if chunk.token:
                 self._tokens.setdefault(chunk.input_name, []).append(chunk.token)

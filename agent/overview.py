@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent.clock import Clock
@@ -45,7 +45,7 @@ class Overview:
     def document(self, running: bool) -> dict[str, Any]:
         """Return the document; docs/messages.md describes it as the health message's data."""
         inputs = {
-            name: asdict(source.status()) | self.streams.rejects(name)
+            name: source.status()._asdict() | self.streams.rejects(name)
             for name, source in self.inputs.items()
         }
         streams = self.streams.document(self.store.records.last_alarm_number)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from agent.parsing.measurement import Measurement, Raw
@@ -29,8 +28,7 @@ class Chunk(NamedTuple):
         return self.lines or self.measurements
 
 
-@dataclass(frozen=True, slots=True)
-class InputStatus:
+class InputStatus(NamedTuple):
     """The state of an input; counts since the agent started."""
 
     connected: bool

@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -459,7 +458,7 @@ def test_a_topic_that_is_no_text_costs_its_own_message_only(protocol: str) -> No
         assert (status.messages_without_topic, status.reconnects) == (3, 0)
         assert any(
             "3 messages were discarded" in line
-            for line in input_lines("plant", asdict(status) | {"rejected": {}, "rejects": []})
+            for line in input_lines("plant", status._asdict() | {"rejected": {}, "rejects": []})
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -84,9 +83,9 @@ def test_a_loop_that_was_late_for_a_moment_explains_no_silence() -> None:
 def test_a_link_that_was_away_is_one_gap_that_names_it(timed: bool) -> None:
     life = Life(timed=timed)
     life.rows(40)
-    life.link = replace(life.link, connected=False, last_error="/dev/ttyX does not exist")
+    life.link = life.link._replace(connected=False, last_error="/dev/ttyX does not exist")
     life.pause(30)
-    life.link = replace(life.link, connected=True)
+    life.link = life.link._replace(connected=True)
     life.rows(40)
     told = gap(life, "link")
     assert life.between(told) == (40, 71)
@@ -100,7 +99,7 @@ def test_a_long_silence_is_one_alarm_and_no_gap_beside_it(
 ) -> None:
     life = Life(timed=timed)
     life.rows(40)
-    life.link = replace(life.link, connected=not lost, last_error="gone")
+    life.link = life.link._replace(connected=not lost, last_error="gone")
     life.pause(100)
     life.rows(40)
     assert life.brief() == [("silent", "opened", cause), ("silent", "closed", cause)]
@@ -112,11 +111,11 @@ def test_a_silence_whose_cause_is_seen_later_says_it_from_then_on() -> None:
     life = Life()
     life.rows(40)
     life.pause(100)
-    life.link = replace(life.link, connected=False, last_error="gone")
+    life.link = life.link._replace(connected=False, last_error="gone")
     life.pause(2)
     (shown,) = life.streams.document(lambda _: 9)["pump"]["open_alarms"]
     assert (shown["cause"], shown["number"]) == ("link", 1)
-    life.link = replace(life.link, connected=True)
+    life.link = life.link._replace(connected=True)
     life.rows(40)
     assert life.brief() == [("silent", "opened", "device"), ("silent", "closed", "link")]
 
