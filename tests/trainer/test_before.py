@@ -151,7 +151,7 @@ def test_what_the_system_refuses_is_told(
     assert run(monkeypatch, "sign", bundle, "--key", tmp_path / "ops.key") == 74
     said = capsys.readouterr().err
     assert said.startswith(f"fieldwatch-trainer: {bundle}.partial: Is a directory; ")
-    assert "name another path" in said
+    assert "the path is a directory: name a file" in said
 
 
 @pytest.fixture
