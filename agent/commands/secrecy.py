@@ -13,6 +13,7 @@ import pwd
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from agent.commands.finding import Finding
 from agent.config.broker import BrokerTable, MqttTable
@@ -20,6 +21,13 @@ from agent.config.inputs import MqttInputTable
 from agent.config.load import AgentConfig
 from agent.mqtt.credentials import PASSWORD, credential
 from models.keys import REVOKED
+
+
+class Service(NamedTuple):
+    """As whom the agent runs: the owner of the store's directory."""
+
+    user: int
+    group: int
 
 
 def secrets(config: AgentConfig) -> Iterator[Finding]:
@@ -46,8 +54,8 @@ def secrets(config: AgentConfig) -> Iterator[Finding]:
     files = sorted({file for broker in brokers.values() for file in _secret_files(broker)})
     readable = [told for file in files if (told := readers(file, _own_groups(config)))]
     trusted = _trusted(config.keys.directory)
-    store = config.store.directory
-    closed = [told for file in (*files, *trusted) if (told := _closed(file, store))]
+    service = _service(config)
+    closed = [told for file in (*files, *trusted) if service and (told := closed_to(file, service))]
     writable = [told for path in trusted if (told := _writers(path))]
     for told in (*readable, *closed, *writable):
         yield Finding(True, "secrets", told, mark="warn")
@@ -58,18 +66,24 @@ def secrets(config: AgentConfig) -> Iterator[Finding]:
 
 def other_user(config: AgentConfig) -> Iterator[Finding]:
     """Warn root that it may do more than the service, whose user owns the store's directory."""
-    try:
-        service = config.store.directory.stat().st_uid
-    except OSError:
+    service = _service(config)
+    if service is None or os.geteuid() != 0 or service.user == 0:
         return
-    if os.geteuid() != 0 or service == 0:
-        return
-    user = _user(service)
+    user = _user(service.user)
     detail = (
         f"root may do more than {user}, who owns the store, so the agent may still fail where check"
         f" says ok. Run check as {user}: sudo -u {user} fieldwatch-agent check"
     )
     yield Finding(True, "user", detail, mark="warn")
+
+
+def _service(config: AgentConfig) -> Service | None:
+    """Return as whom the agent runs; None: nobody knows."""
+    try:
+        found = config.store.directory.stat()
+    except OSError:
+        return None
+    return Service(found.st_uid, found.st_gid)
 
 
 def _password_is_known(broker: MqttTable) -> bool:
@@ -91,10 +105,8 @@ def _secret_files(broker: BrokerTable) -> list[Path]:
 
 def _own_groups(config: AgentConfig) -> frozenset[int]:
     """Return the groups that may read them: the service's, that of who runs this, and root's."""
-    groups = {0, os.getegid()}
-    with contextlib.suppress(OSError):
-        groups.add(config.store.directory.stat().st_gid)
-    return frozenset(groups)
+    service = _service(config)
+    return frozenset({0, os.getegid()} | ({service.group} if service else set()))
 
 
 def readers(file: Path, own_groups: frozenset[int]) -> str | None:
@@ -138,26 +150,26 @@ def _writers(path: Path) -> str | None:
     )
 
 
-def _closed(file: Path, store: Path) -> str | None:
-    """Return a warning if the service cannot read a file that root made.
+def closed_to(file: Path, service: Service) -> str | None:
+    """Return a warning if the service cannot read a file that another user made.
 
     The service's user owns the store's directory. A test as root can read everything.
     """
     try:
-        service, found = store.stat(), file.stat()
+        found = file.stat()
     except OSError:
         return None
-    if service.st_uid in (0, os.geteuid()):
+    if service.user in (0, os.geteuid()):
         return None
-    if found.st_uid == service.st_uid:
+    if found.st_uid == service.user:
         may = found.st_mode & stat.S_IRUSR
-    elif found.st_gid == service.st_gid:
+    elif found.st_gid == service.group:
         may = found.st_mode & stat.S_IRGRP
     else:
         may = found.st_mode & stat.S_IROTH
     if may:
         return None
-    user = _user(service.st_uid)
+    user = _user(service.user)
     return (
         f"the user {user}, who owns the store, cannot read {file}; chown {user} {file} permits it"
     )

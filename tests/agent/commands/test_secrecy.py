@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from agent.cli import commands
 from agent.commands.check import check
 from agent.commands.finding import Finding
-from agent.commands.secrecy import readers
+from agent.commands.secrecy import Service, closed_to, readers
 from models.errors import ConfigError
 from models.keys import new_key
 
@@ -137,6 +137,36 @@ def test_so_is_a_key(tmp_path: Path, password: Path) -> None:
     assert f"can read {tmp_path / 'certificate'};" in told
 
 
+def test_a_group_may_read_it_if_it_is_its_own(password: Path) -> None:
+    group = password.stat().st_gid
+    password.chmod(0o640)
+    assert readers(password, frozenset({group})) is None
+    told = readers(password, frozenset({NOBODYS}))
+    assert told == (
+        f"the group {password.group()}, which is not the service's, can read {password}; chmod g="
+        f" {password} prevents that"
+    )
+
+
+def test_a_file_that_the_service_cannot_read_is_named(password: Path) -> None:
+    service = Service(NOBODYS, NOBODYS)
+    told = (
+        f"the user {NOBODYS}, who owns the store, cannot read {password}; chown {NOBODYS}"
+        f" {password} permits it"
+    )
+    for mode, group, said in (
+        (0o600, NOBODYS, told),
+        (0o640, NOBODYS, told),
+        (0o640, password.stat().st_gid, None),
+        (0o604, NOBODYS, None),
+    ):
+        password.chmod(mode)
+        assert closed_to(password, service._replace(group=group)) == said
+    password.chmod(0o200)
+    assert closed_to(password, Service(os.geteuid(), NOBODYS)) is None  # we would see it ourselves
+    assert closed_to(password.with_name("absent"), service) is None
+
+
 def test_a_group_may_read_it_if_it_is_the_services(tmp_path: Path, password: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root gives files to any group")
@@ -166,11 +196,11 @@ def test_a_file_of_roots_that_the_service_cannot_read_is_named(
 
 
 def test_root_is_told_to_test_as_the_user_of_the_agent(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root gives files to any user")
     (tmp_path / "data").mkdir()
     source = INPUT.partition("broker =")[0] + 'broker = { host = "localhost" }\n'
     assert warnings(tmp_path, source) == []
+    if os.geteuid() != 0:  # nobody else can make it so
+        return
     os.chown(tmp_path / "data", NOBODYS, NOBODYS)
     (told,) = warnings(tmp_path, source)
     assert told == (
