@@ -19,6 +19,8 @@ from models.formats.times import ELAPSED, Times
 from models.manifest import (
     HORIZON_MAX,
     SOURCES_MAX,
+    MAGNITUDE_MIN,
+    SAMPLES_MAX,
     SPANS_MAX,
     STEPS_MAX,
     WINDOW_SAMPLES_MAX,
@@ -43,6 +45,8 @@ from models.toml import read_toml
 LABELS_SUFFIX = ".labels.csv"
 
 # how a network's numbers are stored; see ``trainer.detector.export``
+# of an optimizer whose steps are as large as this, whatever the gradient (Kingma and Ba, 2015)
+Rate = Annotated[float, Field(ge=MAGNITUDE_MIN, le=1)]
 Quantization = Literal["float32", "float16", "dynamic-range-int8", "int8", "int16x8"]
 
 
@@ -207,17 +211,26 @@ class SamplingTable(Table):
 
     period_s: Positive = Field(description="Seconds from one sample to the next")
     hold_samples_max: int = Field(
-        2, ge=0, description="A missing channel keeps its last value for this many samples"
+        2,
+        ge=0,
+        le=SAMPLES_MAX,
+        description="A missing channel keeps its last value for this many samples",
     )
     gap: Gap = Field("hold", description="How a sample's missing value is filled; see samples.md")
     missing_samples: int = Field(
-        25, ge=1, description="This many samples without a value open a 'missing' event"
+        25,
+        ge=1,
+        le=SAMPLES_MAX,
+        description="This many samples without a value open a 'missing' event",
     )
     reset_gap_samples: int = Field(
-        50, ge=1, description="After a longer gap the network starts from a fresh state"
+        50,
+        ge=1,
+        le=SAMPLES_MAX,
+        description="After a longer gap the network starts from a fresh state",
     )
     warm_up_samples: int = Field(
-        100, ge=0, description="Samples after a start or a gap that get no score"
+        100, ge=0, le=SAMPLES_MAX, description="Samples after a start or a gap that get no score"
     )
 
 
@@ -271,7 +284,7 @@ class FitTable(Table):
     loss: Literal["absolute", "squared", "huber"] = Field(
         "absolute", description="Loss function of an error; scores use absolute errors"
     )
-    learning_rate: Positive = Field(0.004, description="Learning rate of the optimizer Adam")
+    learning_rate: Rate = Field(0.004, description="Learning rate of the optimizer Adam")
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="How the learning rate changes over the epochs"
     )
@@ -300,8 +313,10 @@ class SmoothingTable(Table):
 class ThresholdTable(Table):
     """The dynamic threshold of the smoothed errors (Hundman et al., KDD 2018)."""
 
-    history_samples: int = Field(2100, ge=50, description="Errors of normal samples that are kept")
-    update_samples: int = Field(70, ge=1, description="Samples between two updates")
+    history_samples: int = Field(
+        2100, ge=50, le=SAMPLES_MAX, description="Errors of normal samples that are kept"
+    )
+    update_samples: int = Field(70, ge=1, le=SAMPLES_MAX, description="Samples between two updates")
     z_min: Positive = Field(2.5, description="Lowest threshold tried, in standard deviations")
     z_max: Positive = Field(6.0, description="Highest threshold tried, in standard deviations")
     z_step: Positive = Field(0.5, description="Step from one threshold tried to the next")
@@ -311,11 +326,15 @@ class ThresholdTable(Table):
     settle_samples: int = Field(
         0,
         ge=0,
+        le=SAMPLES_MAX,
         description="Samples at the start without events, for machines that the training did not"
         " see",
     )
     adapt_samples: int = Field(
-        432_000, ge=1, description="Samples of an event until its errors count as normal"
+        432_000,
+        ge=1,
+        le=SAMPLES_MAX,
+        description="Samples of an event until its errors count as normal",
     )
 
     @model_validator(mode="after")
@@ -328,8 +347,12 @@ class ThresholdTable(Table):
 class EventsTable(Table):
     """The rules that open and close events."""
 
-    on_samples: int = Field(3, ge=1, description="Samples above the threshold until an event opens")
-    off_samples: int = Field(150, ge=1, description="Samples below the deadband until it closes")
+    on_samples: int = Field(
+        3, ge=1, le=SAMPLES_MAX, description="Samples above the threshold until an event opens"
+    )
+    off_samples: int = Field(
+        150, ge=1, le=SAMPLES_MAX, description="Samples below the deadband until it closes"
+    )
     deadband: float = Field(
         0.7, gt=0, le=1, description="An event closes below this fraction of the threshold"
     )
@@ -424,7 +447,7 @@ class ForecastFitTable(Table):
     epochs: int = Field(10, ge=1, description="Largest number of passes over the windows")
     batch: int = Field(256, ge=1, description="Windows of one channel each, per step")
     steps_per_epoch_max: int = Field(500, ge=1, description="Shortens epochs of long recordings")
-    learning_rate: Positive = Field(0.0003, description="Learning rate of the optimizer AdamW")
+    learning_rate: Rate = Field(0.0003, description="Learning rate of the optimizer AdamW")
     weight_decay: NotNegative = Field(0.0, description="Weight decay of the optimizer AdamW")
     gradient_norm_max: Positive = Field(1.0, description="Gradients are clipped to this norm")
     squared_weight: NotNegative = Field(
@@ -496,7 +519,9 @@ class ForecastParityTable(Table):
 class ForecastTable(Table):
     """The forecaster; without this table the bundle has none."""
 
-    step_samples: int = Field(1, ge=1, description="Samples per step; a step is their mean")
+    step_samples: int = Field(
+        1, ge=1, le=SAMPLES_MAX, description="Samples per step; a step is their mean"
+    )
     context_steps: int = Field(336, ge=2, le=STEPS_MAX, description="Steps of the input")
     horizon_steps: int = Field(96, ge=1, le=STEPS_MAX, description="Steps of a forecast")
     stride_steps: int = Field(

@@ -97,6 +97,13 @@ def test_features_need_their_source_and_no_column(tmp_path: Path) -> None:
             GOOD + "[calibrate]\nfloor_changes = [1, 2]\n",
             "calibrate.floor_changes needs a value per smoothing.spans_samples",
         ),
+        (
+            GOOD.replace("files", 'clock_column = "time"\nfiles'),
+            "data: clock_column is time_column, 'time': leave it out",
+        ),
+        (GOOD + "[events]\ndeadband = 1e9\n", "events.deadband = 1000000000.0: must be at most 1"),
+        (GOOD + "[events]\noff_samples = 1_000_001\n", "events.off_samples = 1000001: must be at"),
+        (GOOD + "[fit]\nlearning_rate = 1e9\n", "fit.learning_rate = 1000000000.0: must be at"),
         (GOOD + "[threshold]\nadapt_samples = 0\n", "threshold.adapt_samples = 0"),
         (GOOD + "[severities]\nhigh = 0.1\n", "severities: high 0.1 is above medium"),
         (GOOD + '[parity]\nquantizations = ["int4"]\n', "parity.quantizations[0] = 'int4'"),

@@ -144,10 +144,10 @@ def test_a_calibration_that_is_too_short_for_a_severity_is_told(trained: Trained
 def test_what_no_bundle_may_have_is_refused_before_any_training(tmp_path: Path) -> None:
     write_recording(tmp_path / "normal.csv", *machine(4000, seed=1))
     text = CONFIG.replace('[evaluate]\nfiles = ["faulty.csv"]\n', "")
-    (tmp_path / "tiny.toml").write_text(text + "[threshold]\nhistory_samples = 2000000\n")
+    (tmp_path / "tiny.toml").write_text(text + "[threshold]\nz_step = 0.001\n")
     said: list[str] = []
     with pytest.raises(
-        ConfigError, match="a bundle cannot have these settings: history_samples = 2000000"
+        ConfigError, match="a bundle cannot have these settings: z_min to z_max in steps of z_step"
     ):
         train.train(config.read(tmp_path / "tiny.toml"), tmp_path, None, said.append)
     assert not any(line.startswith("epoch") for line in said)

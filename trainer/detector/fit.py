@@ -21,6 +21,7 @@ from models.errors import DataError
 from models.messages import Float32
 from trainer.config import FitTable
 from trainer.detector.networks import Architecture, sequence_network
+from trainer.divergence import Divergence
 from trainer.prepare import Series
 from trainer.quiet import quiet
 
@@ -77,7 +78,8 @@ def fit(
         on_epoch: called after each epoch.
 
     Raises:
-        DataError: no stretch is as long as a chunk, or the loss is not finite.
+        DataError: no stretch is as long as a chunk.
+        ConfigError: the training diverged.
 
     """
     keras.utils.set_random_seed(settings.seed)
@@ -90,13 +92,13 @@ def fit(
         learner = _Learner(architecture, settings, weights, train.steps)
     random = np.random.default_rng(settings.seed)
     epochs: list[Epoch] = []
+    watch = Divergence("fit.learning_rate", settings.learning_rate, learner.judge(check.cut(0)))
     best, kept = np.inf, learner.network.get_weights()
     for number in range(1, settings.epochs + 1):
         began = time.perf_counter()
         loss = learner.learn(train.cut(int(random.integers(settings.chunk_samples))))
         judged = learner.judge(check.cut(0))
-        if not np.isfinite(loss + judged):
-            raise DataError(f"the loss of epoch {number} is not finite: lower fit.learning_rate")
+        watch.look(number, loss + judged)
         improved = judged < best
         if improved:
             best, kept = judged, learner.network.get_weights()
@@ -104,6 +106,7 @@ def fit(
         on_epoch(epochs[-1])
         if number - max(epoch.number for epoch in epochs if epoch.best) >= settings.patience:
             break
+    watch.end(best)
     learner.network.set_weights(kept)
     return Fitted(learner.network, epochs)
 

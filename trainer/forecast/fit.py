@@ -14,10 +14,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.errors import DataError
 from models.messages import Float32
 from trainer.config import ForecastFitTable, ForecastTable
 from trainer.detector.fit import Epoch
+from trainer.divergence import Divergence
 from trainer.forecast.network import forecast_network, mix
 from trainer.forecast.windows import Cutter, Int64
 from trainer.quiet import quiet
@@ -57,7 +57,7 @@ def fit(
         on_epoch: called after each epoch.
 
     Raises:
-        DataError: the loss is not finite.
+        ConfigError: the training diverged.
 
     """
     how = settings.fit
@@ -68,18 +68,20 @@ def fit(
     with quiet():
         learner = _Learner(settings, steps)
     check = validation.some(how.validation_windows_max)
+
+    def judge() -> float:
+        of_seed = np.random.default_rng(how.seed)
+        return learner.judge(_batches(validation, check, how, of_seed))
+
+    watch = Divergence("forecast.fit.learning_rate", how.learning_rate, judge())
     epochs: list[Epoch] = []
     best, kept = np.inf, learner.network.get_weights()
     for number in range(1, how.epochs + 1):
         began = time.perf_counter()
         order = random.permutation(len(training.places))[: steps * how.batch]
         loss = learner.learn(_batches(training, training.places[order], how, random))
-        judged = learner.judge(_batches(validation, check, how, np.random.default_rng(how.seed)))
-        if not np.isfinite(loss + judged):
-            raise DataError(
-                f"the forecaster's loss is not finite in epoch {number}: lower"
-                " forecast.fit.learning_rate"
-            )
+        judged = judge()
+        watch.look(number, loss + judged)
         improved = judged < best
         if improved:
             best, kept = judged, learner.network.get_weights()
@@ -87,6 +89,7 @@ def fit(
         on_epoch(epochs[-1])
         if number - max(epoch.number for epoch in epochs if epoch.best) >= how.patience:
             break
+    watch.end(best)
     learner.network.set_weights(kept)
     mix(learner.network, linear, settings.network.share)
     return Fitted(learner.network, epochs)

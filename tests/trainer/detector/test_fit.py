@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.errors import DataError
+from models.errors import ConfigError, DataError
 from trainer.config import FitTable
 from trainer.detector.fit import Chunks, Epoch, Fitted, fit
 from trainer.detector.networks import Architecture
@@ -134,5 +134,14 @@ def test_stretches_shorter_than_a_chunk_are_refused() -> None:
 def test_a_loss_that_is_no_number_is_an_error() -> None:
     broken = wave(600)
     broken.targets[300] = np.inf
-    with pytest.raises(DataError, match=r"lower fit\.learning_rate"):
+    with pytest.raises(ConfigError, match=r"not finite in epoch 1.*: lower fit\.learning_rate"):
         fit(ARCHITECTURE, [broken], [wave(300)], SETTINGS, WARM_UP, lambda epoch: None)
+
+
+def test_steps_so_large_that_the_network_gets_worse_are_an_error() -> None:
+    with pytest.raises(
+        ConfigError,
+        match=r"diverged: its validation loss is at best \S+, and was \S+ before the training\. Its"
+        r" steps are too large: lower fit\.learning_rate, which is 1000, for example to 100$",
+    ):
+        fitted(learning_rate=1e3)
