@@ -145,6 +145,7 @@ def train(
     shipped = seal.ship(sealed, measured.metrics | {"verdict": verdict}, path)
     _write_metrics(shipped, metrics_file)
     report.write(shipped, measured.judged, built.epochs, measured.foretold, report_file)
+    _remove_failed(output, config, path, say)
     summary = report.summary(shipped.manifest.metrics)
     lines = [*map(_agreement_line, measured.agreements), *gates.lines(found)]
     warnings = list(score_tail.warnings(sealed.manifest))
@@ -180,6 +181,19 @@ def _measure(
         foretold = forecasting.judge(sealed, forecaster, prepared.parts, config.forecast)
         metrics["forecaster"] = foretold.metrics
     return _Measured(metrics, agreements, judged, foretold)
+
+
+def _remove_failed(output: Path, config: Config, made: Path, say: Say) -> None:
+    """Remove what an earlier training left that failed, where this one has its own name."""
+    failed = _path(output, config, passed=False)
+    if made == failed:
+        return
+    there = [path for path in (failed, *_beside(failed)) if path.exists()]
+    for path in there:
+        path.unlink()
+    if there:
+        names = ", ".join(path.name for path in there)
+        say(f"removed what an earlier training left that failed: {names}")
 
 
 def _path(output: Path, config: Config, passed: bool) -> Path:

@@ -111,3 +111,4 @@ def test_a_poor_bundle_is_not_written_under_its_name(
     kept = json.loads((tmp_path / "tiny.metrics.json").read_text())["verdict"]
     assert (kept["passed"], kept["accepted"]) == (False, True)
     assert bundles.read(tmp_path / "tiny.fieldwatch").manifest.name == "tiny"
+    assert not list(tmp_path.glob("tiny.failed*"))  # of the earlier training
