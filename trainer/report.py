@@ -37,7 +37,7 @@ def write(
         f"<h1>{pages.text(title)}</h1>",
         f'<p class="quiet">{pages.text(manifest.created)} · digest {bundle.digest}</p>',
         f'<p class="lead">{pages.text(summary(manifest.metrics))}</p>',
-        *_verdict(manifest.metrics.get("verdict")),
+        *_verdict(manifest.metrics["verdict"]),
         *_found(manifest.metrics, judged),
         *_tail(manifest),
         *_forecast(manifest, judged),
@@ -46,17 +46,15 @@ def write(
         *_quantization(manifest.metrics),
         *_parity(manifest.metrics),
         *([] if foretold is None else forecast_report.section(foretold)),
-        *_data(manifest.metrics.get("data")),
+        *_data(manifest.metrics["data"]),
         *_lineage(manifest),
     ]
     pages.write(path, title, body)
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """Return a summary of the metrics in some sentences; the first one is the verdict."""
-    verdict = metrics.get("verdict")
-    found = _found_in_short(metrics)
-    return found if verdict is None else f"{gates.summary(verdict)} {found}"
+    """Return a summary of the metrics in some sentences; the verdict is the first."""
+    return f"{gates.summary(metrics['verdict'])} {_found_in_short(metrics)}"
 
 
 def _found_in_short(metrics: dict[str, Any]) -> str:
@@ -80,9 +78,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _verdict(verdict: dict[str, Any] | None) -> Iterable[str]:
-    if verdict is None:  # a bundle of an older version
-        return
+def _verdict(verdict: dict[str, Any]) -> Iterable[str]:
     yield "<h2>Verdict</h2>"
     yield "<p>Measured with the sealed file on the test part, to which nothing was fitted.</p>"
     yield pages.table(
@@ -284,9 +280,7 @@ def _parity(metrics: dict[str, Any]) -> Iterable[str]:
         yield "<p>Only LiteRT was checked, as no Python with tflite-runtime was given.</p>"
 
 
-def _data(data: dict[str, Any] | None) -> Iterable[str]:
-    if data is None:  # a bundle of an older version
-        return
+def _data(data: dict[str, Any]) -> Iterable[str]:
     yield "<h2>Recordings</h2>"
     yield pages.table(
         ("recording", "rows", "values out of range", "not used"),

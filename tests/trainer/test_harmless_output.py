@@ -17,7 +17,7 @@ from models.errors import ConfigError
 from tests.hostile import Printed, assert_harmless, printed
 from tests.trainer.conftest import CONFIG
 from trainer import config as configuration
-from trainer import evaluate, report
+from trainer import evaluate, gates, report
 from trainer.cli import main
 from trainer.config import ColumnTable, EvaluateTable
 from trainer.detector.fit import Epoch
@@ -42,10 +42,17 @@ def hostile_bundle(zoo_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory)
         update={"data_files": [KIND], "software": manifest.lineage.software | {KIND: KIND}}
     )
     changes = {
+    data = {
+        "recordings": [{"name": KIND, "rows": 1, "out_of_range": 0, "rejected": {KIND: 1}}],
+        "rejected": {KIND: 2},
+        "remarks": [KIND],
+    }
+    found = gates.judge(manifest.metrics, GatesTable(), ParityTable())
+    told = {"forecast": forecast, "data": data, "verdict": gates.document(found, accept=False)}
         "created": KIND,
         "channels": channels,
         "lineage": lineage,
-        "metrics": manifest.metrics | {"forecast": forecast},
+        "metrics": manifest.metrics | told,
     }
     path = tmp_path_factory.mktemp("bundles") / "hostile.fieldwatch"
     bundles.write(path, manifest.model_copy(update=changes), zoo_bundle.parts, None)
