@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -395,6 +395,28 @@ def skab(**options: Any) -> int:
 
 
 @benchmark.command()
+@_benchmark_options
+@_verbosity
+def ims(**options: Any) -> int:
+    """Bearings run to failure (IMS); its channels are bearings, e.g. 1st_test/3.
+
+    An interrupted run continues where it stopped.
+    """
+    return _benchmark("ims", **options)
+
+
+@benchmark.command()
+@_benchmark_options
+@_verbosity
+def cmapss(**options: Any) -> int:
+    """Turbofan engines run to failure (C-MAPSS FD001), one network for all.
+
+    An interrupted run continues where it stopped.
+    """
+    return _benchmark("cmapss", **options)
+
+
+@benchmark.command()
 @click.option("--data", type=_File, required=True, help="ETTh1.csv, or a file of the same layout.")
 @click.option(
     "--horizons",
@@ -451,6 +473,99 @@ def ett(
     return 0
 
 
+@benchmark.command(name="all")
+@click.option(
+    "--data",
+    type=_Directory,
+    required=True,
+    help="A folder of data sets: nasa_smap, skab, ims, cmapss, ett; some may be missing.",
+)
+@click.option("--seeds", default="1", show_default=True, help="Seeds of the networks, e.g. 1,2,3.")
+@click.option(
+    "--horizons", default="96,192,336,720", show_default=True, help="Horizons of ETT, in steps."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=os.cpu_count() or 1,
+    help="Channels trained in parallel.  [default: number of processors]",
+)
+@click.option(
+    "--work",
+    type=_Directory,
+    default="fieldwatch-benchmark-all",
+    show_default=True,
+    help="Directory of finished channels.",
+)
+@click.option("--json", "json_path", type=_File, help="File for all figures, as JSON.")
+@click.option("--report", type=_File, help="File for the report.  [default: report.html in --work]")
+@click.option(
+    "--tflite-python",
+    type=_File,
+    envvar="FIELDWATCH_TFLITE_PYTHON",
+    help="A Python with tflite-runtime, to check the quantization on it too.",
+)
+@_verbosity
+def every(
+    data: Path,
+    seeds: str,
+    horizons: str,
+    jobs: int,
+    work: Path,
+    json_path: Path | None,
+    report: Path | None,
+    tflite_python: Path | None,
+    tell: Tell,
+) -> int:
+    """All data sets of a folder, in one table; those that are missing are named.
+
+    An interrupted run continues where it stopped; forecasts are made again.
+    """
+    from trainer import destination
+    from trainer.benchmark import runs, suite
+    from trainer.benchmark.cases import BENCHMARKS
+
+    numbers, wanted = _seeds(seeds), _whole_numbers("--horizons", horizons)
+    destination.check_directory(work)
+    destination.check_file(json_path)
+    destination.check_file(report)
+    found = suite.find(data)
+    measured = []
+    done: list[Run] = []
+    for name, folder in found.detectors:
+        chosen = BENCHMARKS[name]
+        tell(f"{folder.name}: {name}", error=True)
+        settings, names = chosen.settings(None), chosen.chosen(folder, [])
+        place = work / folder.name
+        planned = runs.plan_seeds(chosen, folder, names, settings, numbers, place, tflite_python)
+        _finish(planned, jobs, tell)
+        done += planned.values()
+        document = runs.all_documents(planned)
+        measured.append(suite.of_detectors(folder.name, document, planned[numbers[0]]))
+    for path in found.forecasts:
+        tell(f"{path.name}: {suite.FORECASTS}", error=True)
+        documents = [_forecasts(path, wanted, seed, tflite_python, tell) for seed in numbers]
+        measured.append(suite.of_forecasts(path.stem, documents))
+    suite.write(measured, found.missing, report or work / "report.html")
+    if json_path is not None:
+        json_path.write_text(json.dumps(suite.document(measured, found.missing), indent=2) + "\n")
+    for line in suite.lines(measured, found.missing):
+        say(line)
+    return _say_failed(done)
+
+
+def _forecasts(
+    path: Path, horizons: list[int], seed: int, tflite_python: Path | None, tell: Tell
+) -> dict[str, Any]:
+    """Return the figures of the forecasting benchmark on one file."""
+    from trainer.benchmark import forecasting
+    from trainer.datasets import ett as files
+
+    settings, digest = forecasting.read_config(None, seed)
+    run = forecasting.EttBenchmark(files.read(path), settings, digest)
+    return run.document(list(run.run(horizons, tflite_python, lambda line: tell(line, error=True))))
+
+
 def _whole_numbers(option: str, text: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
@@ -487,17 +602,27 @@ def _benchmark(
     numbers = _seeds(seeds) or [settings.config.fit.seed]
     names = chosen.chosen(data, channels.split(",") if channels else [])
     planned = runs.plan_seeds(chosen, data, names, settings, numbers, work, tflite_python)
-    for run in planned.values():
-        if run.outcomes:
-            tell(f"taken from {run.work.path}, unchanged: {', '.join(run.outcomes)}", error=True)
-        _show_progress(run, jobs, tell)
+    _finish(planned, jobs, tell)
     document = runs.all_documents(planned)
     page.write(document, planned[numbers[0]], report or work / "report.html")
     if json_path is not None:
         json_path.write_text(json.dumps(document, indent=2) + "\n")
     for line in tables.seeds(document):
         say(line)
-    failed = {name: message for run in planned.values() for name, message in run.failed.items()}
+    return _say_failed(planned.values())
+
+
+def _finish(planned: Mapping[int, Run], jobs: int, tell: Tell) -> None:
+    """Do what is to do of each seed."""
+    for run in planned.values():
+        if run.outcomes:
+            tell(f"taken from {run.work.path}, unchanged: {', '.join(run.outcomes)}", error=True)
+        _show_progress(run, jobs, tell)
+
+
+def _say_failed(planned: Iterable[Run]) -> int:
+    """Name the channels that failed; return the exit code."""
+    failed = {name: message for run in planned for name, message in run.failed.items()}
     for name, message in failed.items():
         say(f"fieldwatch-trainer: {name} failed: {message}", error=True)
     return 1 if failed else 0

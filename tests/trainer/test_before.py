@@ -118,15 +118,17 @@ def test_a_python_that_cannot_replay(tmp_path: Path) -> None:
     assert lines == []
 
 
+@pytest.mark.parametrize("name", ["nasa", "skab", "ims", "cmapss", "all"])
 @pytest.mark.parametrize("option", ["--json", "--report"])
 def test_a_benchmark_asks_where_its_files_go(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
+    name: str,
     option: str,
 ) -> None:
     (tmp_path / "data").mkdir()
-    words = ("benchmark", "nasa", "--data", tmp_path / "data", "--work", tmp_path / "work")
+    words = ("benchmark", name, "--data", tmp_path / "data", "--work", tmp_path / "work")
     assert run(monkeypatch, *words, option, tmp_path / "no" / "file") == 78
     assert f"there is no directory {tmp_path / 'no'}" in capsys.readouterr().err
 

@@ -18,11 +18,16 @@ from models.messages import Float32, Samples
 from models.settings import nearest
 from trainer.benchmark import settings
 from trainer.benchmark.counts import Span
+from trainer.benchmark.document import Style
+from trainer.benchmark.lives import EARLY_CYCLES
 from trainer.benchmark.settings import Settings
 from trainer.config import ChannelTable
-from trainer.datasets import nasa, skab
+from trainer.datasets import cmapss, ims, nasa, skab
 
 SHARED_CONFIG: Final = Path(__file__).with_name("detection.toml")
+IMS_TRAIN_SHARE: Final = 0.2  # of a test; nothing is learnt after it
+CMAPSS_TRAIN_CYCLES: Final = 40  # of each engine's life, of which the shortest has 128
+CMAPSS_NAME: Final = "FD001"
 SKAB_TRAIN_ROWS: Final = 400  # of each file, by the data set's own protocol
 
 
@@ -32,11 +37,13 @@ class Unit(NamedTuple):
     name: str
     values: Float32  # (n, C)
     rows: list[list[Span]]  # first and last sample of the labelled sequences, row by row
+    fails: bool = False  # at its end: a machine run to failure
+    seconds: Sequence[float] = ()  # of each sample, where one step is not one period
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What one network is trained for: a channel of NASA's, a file of SKAB's."""
+    """What one network is trained for, as a channel of NASA's or a bearing."""
 
     name: str
     channels: list[ChannelTable]
@@ -55,6 +62,7 @@ class Benchmark:
     protocol: str  # for people
     names: Callable[[Path], list[str]]  # of the cases in a directory
     read: Callable[[Path, str], Case]
+    style: Style = "events"  # what is counted
 
     def settings(self, path: Path | None) -> Settings:
         """Return the configuration of ``path``, or the one that ships.
@@ -146,6 +154,54 @@ def _read_skab(directory: Path, name: str) -> Case:
     )
 
 
+def _ims_names(directory: Path) -> list[str]:
+    return [
+        f"{path.stem}/{bearing}"
+        for path in ims.files(directory)
+        for bearing in ims.read(path).bearings
+    ]
+
+
+def _read_ims(directory: Path, name: str) -> Case:
+    test_name, _, bearing = name.partition("/")
+    test = ims.read(directory / f"{test_name}.csv")
+    values = test.bearings[bearing]
+    cut = round(IMS_TRAIN_SHARE * len(values))
+    return Case(
+        name=name,
+        channels=[ChannelTable(name=f"vibration_{axis + 1}") for axis in range(values.shape[1])],
+        train=[values[:cut]],
+        units=[
+            Unit(
+                name,
+                values[cut:],
+                [[]],
+                fails=bearing in ims.FAILED[test_name],
+                seconds=test.times[cut:].tolist(),
+            )
+        ],
+        sha256=test.sha256,
+        goes_on=True,
+    )
+
+
+def _read_cmapss(directory: Path, name: str) -> Case:
+    fleet = cmapss.read(directory, "train")
+    return Case(
+        name=name,
+        channels=[
+            *(ChannelTable(name=setting, scored=False) for setting in cmapss.SETTINGS),
+            *(ChannelTable(name=sensor) for sensor in cmapss.SENSORS),
+        ],
+        train=[engine[:CMAPSS_TRAIN_CYCLES] for engine in fleet.engines],
+        units=[
+            Unit(f"{name}/{number}", engine, [[]], fails=True)
+            for number, engine in enumerate(fleet.engines, 1)
+        ],
+        sha256=fleet.sha256,
+    )
+
+
 NASA = Benchmark(
     name="nasa",
     protocol=(
@@ -169,4 +225,28 @@ SKAB = Benchmark(
     names=_skab_names,
     read=_read_skab,
 )
-BENCHMARKS: Final = {benchmark.name: benchmark for benchmark in (NASA, SKAB)}
+IMS = Benchmark(
+    name="ims",
+    protocol=(
+        f"Each bearing is a stream of its own, trained on the first {IMS_TRAIN_SHARE:.0%} of its"
+        " test and judged on the rest, going on from there. There are no labels of a fault's"
+        " beginning. Told are the bearing that is reported first, the days from its first alarm to"
+        " the end of the test, and the alarms of bearings that did not fail."
+    ),
+    names=_ims_names,
+    read=_read_ims,
+    style="bearings",
+)
+CMAPSS = Benchmark(
+    name="cmapss",
+    protocol=(
+        f"One network for all engines of FD001's training file, trained on the first"
+        f" {CMAPSS_TRAIN_CYCLES} cycles of each. Each engine is judged as its own stream, from its"
+        f" first cycle to its failure. An engine is warned if an alarm opens in its last"
+        f" {EARLY_CYCLES} cycles; an alarm that opens earlier is false."
+    ),
+    names=lambda directory: [CMAPSS_NAME],
+    read=_read_cmapss,
+    style="engines",
+)
+BENCHMARKS: Final = {benchmark.name: benchmark for benchmark in (NASA, SKAB, IMS, CMAPSS)}

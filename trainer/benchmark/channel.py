@@ -62,6 +62,8 @@ def perform(task: Task) -> None:
             key=task.key,
             steps=len(unit.values),
             rows=unit.rows,
+            fails=unit.fails,
+            seconds=list(unit.seconds),
             quantization=bundles["quantized"].telemanom.network.quantization,
             detectors=_judged(scored, bundles, unit, config.sampling.period_s),
         )

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median, stdev
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal
 
-from trainer.benchmark import chance
+from trainer.benchmark import chance, lives
 from trainer.benchmark.chance import Range, Row
 from trainer.benchmark.counts import (
     EventCounts,
@@ -22,23 +22,21 @@ from trainer.benchmark.counts import (
     onset_spans,
     union,
 )
-from trainer.benchmark.outcome import DETECTORS, Judged, Outcome
+from trainer.benchmark.outcome import DETECTORS, HEADLINE, Judged, Outcome, Watched
+
+Style = Literal["events", "engines", "bearings"]
+Figures = Callable[[Sequence[Watched]], dict[str, Any]]
 
 ALWAYS_ON, RANDOM = "always_on", "random"
 NAMES = (*DETECTORS, ALWAYS_ON, RANDOM)  # of the table's rows
-HEADLINE = "anomaly"  # the kind of alarm that the published rule is about
 SENSOR = "stuck"
 
 
-class Case(NamedTuple):
-    """One detector on one test array."""
-
-    outcome: Outcome
-    judged: Judged
-
-
 def document(
-    about: Mapping[str, Any], outcomes: Sequence[Outcome], failed: Mapping[str, str]
+    about: Mapping[str, Any],
+    outcomes: Sequence[Outcome],
+    failed: Mapping[str, str],
+    style: Style = "events",
 ) -> dict[str, Any]:
     """Return all figures of one seed, ready for JSON.
 
@@ -46,8 +44,10 @@ def document(
         about: benchmark, protocol, configuration, seed and software.
         outcomes: of the finished channels, in the order of the report.
         failed: the error of each failed channel, by its name.
+        style: what is counted.
 
     """
+    of_all, of_one = _FIGURES[style]
     found: dict[str, Any] = {
         **about,
         "failed": dict(failed),
@@ -55,18 +55,18 @@ def document(
     }
     for name, cases in rows(outcomes).items():
         found[name] = {
-            "total": total(cases) if cases else None,
-            "channels": {case.outcome.name: metrics([case]) for case in cases},
+            "total": of_all(cases) if cases else None,
+            "channels": {case.outcome.name: of_one([case]) for case in cases},
         }
         if about["benchmark"] == "skab" and cases:  # the name on SKAB's leaderboard
             found[name]["total"]["f1_point"] = found[name]["total"]["point_f1"]
     return found
 
 
-def rows(outcomes: Sequence[Outcome]) -> dict[str, list[Case]]:
+def rows(outcomes: Sequence[Outcome]) -> dict[str, list[Watched]]:
     """Return each detector, and each reference that needs no detector, on all test arrays."""
     found = {
-        str(name): [Case(outcome, outcome.detectors[name]) for outcome in outcomes]
+        str(name): [Watched(outcome, outcome.detectors[name]) for outcome in outcomes]
         for name in DETECTORS
     }
     steps = {outcome.name: outcome.steps for outcome in outcomes}
@@ -75,12 +75,12 @@ def rows(outcomes: Sequence[Outcome]) -> dict[str, list[Case]]:
     drawn = chance.middle_draw(quantized, labels, steps) if outcomes else {}
     for outcome in outcomes:
         everywhere = Judged(alarms=chance.always(outcome.steps))
-        found.setdefault(ALWAYS_ON, []).append(Case(outcome, everywhere))
-        found.setdefault(RANDOM, []).append(Case(outcome, Judged(alarms=drawn[outcome.name])))
+        found.setdefault(ALWAYS_ON, []).append(Watched(outcome, everywhere))
+        found.setdefault(RANDOM, []).append(Watched(outcome, Judged(alarms=drawn[outcome.name])))
     return {name: found.get(name, []) for name in NAMES}
 
 
-def total(cases: Sequence[Case]) -> dict[str, Any]:
+def total(cases: Sequence[Watched]) -> dict[str, Any]:
     """Return the figures over all channels, with their intervals and what chance would give."""
     each = [_published(case) for case in cases]
     interval = chance.bootstrap_f1([(one.tp, one.fp, one.fn) for one in each])
@@ -95,7 +95,7 @@ def total(cases: Sequence[Case]) -> dict[str, Any]:
     }
 
 
-def metrics(cases: Sequence[Case]) -> dict[str, Any]:
+def metrics(cases: Sequence[Watched]) -> dict[str, Any]:
     """Return the figures of one detector over some channels, at least one.
 
     Counts are added up and ratios taken of the sums; ``vus_pr`` is the mean over the channels
@@ -119,6 +119,13 @@ def metrics(cases: Sequence[Case]) -> dict[str, Any]:
         "model_bytes": round(median(one.model_bytes for one in judged)),
         "us_per_sample": round(median(times), 2) if times else None,
     }
+
+
+_FIGURES: Final[Mapping[Style, tuple[Figures, Figures]]] = {
+    "events": (total, metrics),
+    "engines": (lives.engines, lives.unit),
+    "bearings": (lives.bearings, lives.unit),
+}
 
 
 def over_seeds(documents: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -148,7 +155,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def _shared(totals: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the figures that are numbers in all of them."""
     first = totals[0] if totals else {}
-    return [key for key in first if all(each.get(key) is not None for each in totals)]
+    return [key for key in first if all(isinstance(each.get(key), int | float) for each in totals)]
 
 
 def _flat(figures: Mapping[str, Any], inside: str = "") -> dict[str, Any]:
@@ -161,28 +168,28 @@ def _flat(figures: Mapping[str, Any], inside: str = "") -> dict[str, Any]:
     return found
 
 
-def _alarms(case: Case) -> list[Any]:
+def _alarms(case: Watched) -> list[Any]:
     return case.judged.of(HEADLINE)
 
 
-def _published(case: Case) -> EventCounts:
+def _published(case: Watched) -> EventCounts:
     return count_published(_alarms(case), case.outcome.rows, case.outcome.steps)
 
 
-def _causal(case: Case) -> EventCounts:
+def _causal(case: Watched) -> EventCounts:
     return count_causal(_alarms(case), case.outcome.rows, case.outcome.steps)
 
 
-def _with_stuck(case: Case) -> EventCounts:
+def _with_stuck(case: Watched) -> EventCounts:
     alarms = case.judged.of(HEADLINE, SENSOR)
     return count_published(alarms, case.outcome.rows, case.outcome.steps)
 
 
-def _points(case: Case) -> Any:
+def _points(case: Watched) -> Any:
     return count_points(*chance.masks(_alarms(case), case.outcome.labels, case.outcome.steps))
 
 
-def _rows(case: Case) -> list[Row]:
+def _rows(case: Watched) -> list[Row]:
     spans = onset_spans(_alarms(case))
     return [Row(spans, labels, case.outcome.steps) for labels in case.outcome.rows]
 

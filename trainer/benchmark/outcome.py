@@ -24,6 +24,7 @@ from models.messages import Float32
 from trainer.benchmark.counts import Alarm, Span, union
 
 Detector = Literal["quantized", "float", "baseline", "last_value", "constant"]
+HEADLINE: Final = "anomaly"  # the kind of alarm that the benchmarks are about
 DETECTORS: Final[tuple[Detector, ...]] = get_args(Detector)
 
 # what counts and shows the kept alarms; a change of it needs no new training
@@ -59,11 +60,20 @@ class Outcome(_Kept):
     rows: list[list[Span]]  # first and last sample of the labelled sequences, row by row
     quantization: str  # that the parity gate chose
     detectors: dict[Detector, Judged]
+    fails: bool = False  # at its end: a machine run to failure
+    seconds: list[float] = []  # of each sample, where one step is not one period
 
     @property
     def labels(self) -> list[Span]:
         """The labelled sequences of all rows; those that overlap are one."""
         return union(label for row in self.rows for label in row)
+
+
+class Watched(NamedTuple):
+    """One detector, or a reference, on one test array."""
+
+    outcome: Outcome
+    judged: Judged
 
 
 class Curve(NamedTuple):

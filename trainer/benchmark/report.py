@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from trainer import pages
-from trainer.benchmark import figures, tables
+from trainer.benchmark import figures, lives, tables
 from trainer.benchmark.counts import count_causal
-from trainer.benchmark.document import HEADLINE, NAMES
-from trainer.benchmark.outcome import Outcome, WorkDirectory
+from trainer.benchmark.document import NAMES, Style
+from trainer.benchmark.outcome import HEADLINE, Outcome, Watched, WorkDirectory
 from trainer.benchmark.runs import Run
+
+PLOTS_MAX: Final = 60
 
 
 def write(document: Mapping[str, Any], run: Run, path: Path) -> None:
@@ -37,22 +39,46 @@ def _body(title: str, document: Mapping[str, Any], run: Run) -> Iterator[str]:
             yield "<h3>Failed</h3>"
             yield pages.table(("channel", "reason"), found["failed"].items())
         if found["quantized"]["total"] is not None:
-            yield from _figures(found)
+            yield from _figures(found, tables.LOOKS[document["style"]])
     outcomes = run.in_order()
     if outcomes:
         yield "<h2>What happened, first seed</h2>"
-        for outcome in outcomes:
-            yield from _plot(outcome, run.work)
+        yield from plots(outcomes if len(outcomes) <= PLOTS_MAX else wrong(run), run.work)
     yield "<h2>Where it comes from</h2>"
     yield pages.table(("", ""), document["software"].items())
 
 
-def _figures(found: Mapping[str, Any]) -> Iterator[str]:
+def plots(outcomes: Sequence[Outcome], work: WorkDirectory) -> Iterator[str]:
+    """Yield a plot of each outcome, of at most ``PLOTS_MAX``."""
+    for outcome in outcomes[:PLOTS_MAX]:
+        yield from _plot(outcome, work)
+    if len(outcomes) > PLOTS_MAX:
+        yield f"<p>{len(outcomes) - PLOTS_MAX} more are not drawn.</p>"
+
+
+def wrong(run: Run) -> list[Outcome]:
+    """Return the outcomes in which the quantized network missed something or was false."""
+    return [each for each in run.in_order() if is_wrong(each, run.benchmark.style)]
+
+
+def is_wrong(outcome: Outcome, style: Style) -> bool:
+    """Whether the quantized network missed something in a test array, or was false."""
+    judged = outcome.detectors["quantized"]
+    if style == "events":
+        counts = count_causal(judged.of(HEADLINE), outcome.rows, outcome.steps)
+        return counts.fp + counts.fn > 0
+    if style == "engines":
+        figures = lives.engines([Watched(outcome, judged)])
+        return not figures["warned"] or figures["false"] > 0
+    return bool(judged.of(HEADLINE)) is not outcome.fails
+
+
+def _figures(found: Mapping[str, Any], look: tables.Look) -> Iterator[str]:
     yield "<h3>All channels together</h3>"
-    for title, columns in tables.TOTALS.items():
+    for title, columns in look.totals.items():
         yield _table(title, columns, ((name, found[name]["total"]) for name in NAMES))
     yield "<h3>Each channel, quantized network</h3>"
-    yield _table("channel", tables.CHANNEL, found["quantized"]["channels"].items())
+    yield _table("channel", look.channel, found["quantized"]["channels"].items())
 
 
 def _table(

@@ -66,7 +66,7 @@ class Run:
     def document(self) -> dict[str, Any]:
         """Return the figures of all channels that came through, ready for JSON."""
         about = {"benchmark": self.benchmark.name, "config_digest": self.settings.digest}
-        return document(about, self.in_order(), self.failed)
+        return document(about, self.in_order(), self.failed, self.benchmark.style)
 
     def in_order(self) -> list[Outcome]:
         """Return the outcomes in the order of the channels."""
@@ -81,6 +81,7 @@ def all_documents(runs: Mapping[int, Run]) -> dict[str, Any]:
     return {
         "benchmark": first.benchmark.name,
         "protocol": first.benchmark.protocol,
+        "style": first.benchmark.style,
         "software": first.software,
         "seeds": {str(seed): each for seed, each in found.items()},
         "over_seeds": over_seeds(list(found.values())),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from trainer.benchmark.document import NAMES
+from trainer.benchmark.document import NAMES, Style
+from trainer.datasets.ims import FAILED
 
 _NAME_WIDTH = 12
 
@@ -65,15 +66,75 @@ CHANNEL = (
     SAMPLES[0],
     *SAMPLES[4:],
 )
-OVER_SEEDS = ("tp", "fp", "fn", "f1", "causal.f1", "alarm_share", "point_f1")
-TOTALS = {"published rule": PUBLISHED, "causal rule": CAUSAL, "samples, cost": SAMPLES}
+ENGINES = (
+    Column("engines", "engines", "d"),
+    Column("warned", "warned", "d"),
+    Column("lead, median", "lead.median", "g"),
+    Column("10 %", "lead.low", "g"),
+    Column("90 %", "lead.high", "g"),
+    Column("false alarms", "false", "d"),
+    Column("in engines", "engines_false", "d"),
+    Column("silent", "silent", "d"),
+    Column("in alarm %", "alarm_share", ".2f"),
+)
+BEARINGS = (
+    Column("failing", "failing", "d"),
+    Column("warned", "warned", "d"),
+    Column("first right", "first_right", "d"),
+    Column("healthy: before", "before", "d"),
+    Column("in all", "false", "d"),
+    Column("in alarm %", "alarm_share", ".2f"),
+)
+TESTS = tuple(
+    Column(title, f"tests.{test}.{key}", form)
+    for test, failed in FAILED.items()
+    for title, key, form in (
+        (f"{test}: first", "first", ""),
+        ("days left", "first_days", ".2f"),
+        *((f"bearing {bearing}", f"failing_days.{bearing}", ".2f") for bearing in failed),
+    )
+)
+LIFE = (
+    Column("fails", "fails", "d"),
+    Column("alarms", "alarms", "d"),
+    Column("first, steps before the end", "first_lead", "d"),
+    Column("in alarm %", "alarm_share", ".2f"),
+)
 
 
-def lines(document: Mapping[str, Any]) -> Iterator[str]:
+class Look(NamedTuple):
+    """The tables of one style of benchmark."""
+
+    totals: Mapping[str, Sequence[Column]]  # by title
+    channel: Sequence[Column]
+    over_seeds: Sequence[str]
+
+
+LOOKS: Final[Mapping[Style, Look]] = {
+    "events": Look(
+        {"published rule": PUBLISHED, "causal rule": CAUSAL, "samples, cost": SAMPLES},
+        CHANNEL,
+        ("tp", "fp", "fn", "f1", "causal.f1", "alarm_share", "point_f1"),
+    ),
+    "engines": Look(
+        {"engines": ENGINES},
+        LIFE,
+        ("warned", "lead.median", "false", "engines_false", "silent", "alarm_share"),
+    ),
+    "bearings": Look(
+        {"bearings": BEARINGS, "tests": TESTS},
+        LIFE,
+        ("warned", "first_right", "before", "false", "alarm_share"),
+    ),
+}
+
+
+def lines(document: Mapping[str, Any], style: Style = "events") -> Iterator[str]:
     """Yield the tables: totals of all detectors, then each channel with the quantized network."""
     if document["quantized"]["total"] is None:
         return
-    for title, columns in TOTALS.items():
+    look = LOOKS[style]
+    for title, columns in look.totals.items():
         yield from text(
             [title, *(column.title for column in columns)],
             ([name, *cells(document[name]["total"], columns)] for name in NAMES),
@@ -81,8 +142,8 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield ""
     channels = document["quantized"]["channels"].items()
     yield from text(
-        ["quantized", *(column.title for column in CHANNEL)],
-        ([name, *cells(metrics, CHANNEL)] for name, metrics in channels),
+        ["quantized", *(column.title for column in look.channel)],
+        ([name, *cells(metrics, look.channel)] for name, metrics in channels),
     )
 
 
@@ -92,14 +153,15 @@ def seeds(document: Mapping[str, Any]) -> Iterator[str]:
     for seed, found in document["seeds"].items():
         if several:
             yield f"seed {seed}"
-        yield from lines(found)
+        yield from lines(found, document["style"])
         if several:
             yield ""
     if several:
+        keys = LOOKS[document["style"]].over_seeds
         yield from text(
-            [f"{len(document['seeds'])} seeds", *OVER_SEEDS],
+            [f"{len(document['seeds'])} seeds", *keys],
             (
-                [name, *(_spread(found.get(key)) for key in OVER_SEEDS)]
+                [name, *(_spread(found.get(key)) for key in keys)]
                 for name, found in document["over_seeds"].items()
             ),
         )
@@ -122,7 +184,7 @@ def text(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 def _cell(metrics: Mapping[str, Any], column: Column) -> str:
     value: Any = metrics
     for key in column.key.split("."):
-        value = None if value is None else value[key]
+        value = None if value is None else value.get(key)
     return "–" if value is None else format(value, column.form)
 
 

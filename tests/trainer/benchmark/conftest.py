@@ -103,3 +103,28 @@ def write_skab(path: Path, rows: int, anomaly: range) -> None:
         lines.append(f"{time};{cells};{float(flag)};0.0")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
+
+
+def write_ims(directory: Path, records: int) -> None:
+    """Test 2 with two bearings; in the last quarter the first one shakes more."""
+    random = np.random.default_rng(records)
+    lines = [",Datetime,Bearing 1,Bearing 2"]
+    for record in range(records):
+        first, second = random.normal([0.3 * (record >= records * 3 // 4), 0.0], 0.01) + 0.1
+        at = f"2004.02.{12 + record // 144:02d}.{record // 6 % 24:02d}.{record % 6 * 10:02d}.39"
+        lines.append(f"{record},{at},{first:.4f},{second:.4f}")
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "2nd_test.csv").write_text("\n".join(lines) + "\n")
+
+
+def write_cmapss(directory: Path, lives: Sequence[int]) -> None:
+    """Engines whose sensors drift away in the last 40 cycles."""
+    random = np.random.default_rng(len(lives))
+    lines = []
+    for engine, life in enumerate(lives, 1):
+        for cycle in range(1, life + 1):
+            drift = max(0, cycle - life + 40) / 4
+            values = random.normal(100 + drift, 0.1, 24)
+            lines.append(f"{engine} {cycle} " + " ".join(f"{value:.3f}" for value in values))
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "train_FD001.txt").write_text("\n".join(lines) + "\n")

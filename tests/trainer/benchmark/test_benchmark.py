@@ -20,9 +20,9 @@ import pytest
 from click.testing import CliRunner
 
 from models.errors import DataError
-from tests.trainer.benchmark.conftest import write_nasa, write_skab
+from tests.trainer.benchmark.conftest import write_cmapss, write_ims, write_nasa, write_skab
 from trainer.benchmark import runs
-from trainer.benchmark.cases import NASA, SKAB
+from trainer.benchmark.cases import CMAPSS, IMS, NASA, SKAB
 from trainer.benchmark.channel import perform
 from trainer.benchmark.counts import vus_pr
 from trainer.benchmark.outcome import WorkDirectory
@@ -295,3 +295,39 @@ def test_skab(tmp_path: Path) -> None:
     assert ended.figures()["quantized"]["channels"].keys() == {"valve1/0"}
     assert total["tp"] == 1
     assert total["mar"] < 50
+
+
+def test_one_network_judges_all_engines(tmp_path: Path) -> None:
+    write_cmapss(tmp_path / "data", [140, 150, 160, 130, 145, 155, 135, 150])
+    (tmp_path / "tiny.toml").write_text(CONFIG)
+    settings = CMAPSS.settings(tmp_path / "tiny.toml")
+    work = WorkDirectory(tmp_path / "work" / "seed-1")
+    planned = runs.plan(CMAPSS, tmp_path / "data", ["FD001"], settings, work)
+    perform(planned.tasks["FD001"])
+    ended = run(tmp_path, "--json", tmp_path / "out.json", benchmark="cmapss")
+    assert ended.exit_code == 0, ended.err
+    assert "unchanged: FD001/1, FD001/2, FD001/3" in ended.err
+    names = {f"FD001/{number}" for number in range(1, 9)}
+    found = ended.figures()["quantized"]
+    assert found["total"]["engines"] == 8
+    assert found["total"]["warned"] >= 6  # two epochs learn little
+    assert found["total"]["lead"]["median"] <= 40
+    assert found["channels"].keys() == names
+    (work.path / "FD001-2.json").unlink()  # one engine is missing: the network is trained again
+    assert list(runs.plan(CMAPSS, tmp_path / "data", ["FD001"], settings, work).tasks) == ["FD001"]
+
+
+def test_the_failing_bearing_is_reported(tmp_path: Path) -> None:
+    write_ims(tmp_path / "data", 600)
+    (tmp_path / "tiny.toml").write_text(CONFIG)
+    settings, work = IMS.settings(tmp_path / "tiny.toml"), WorkDirectory(tmp_path / "work/seed-1")
+    for name, task in runs.plan(
+        IMS, tmp_path / "data", ["2nd_test/1", "2nd_test/2"], settings, work
+    ).tasks.items():
+        assert task.name == name
+        perform(task)
+    ended = run(tmp_path, "--json", tmp_path / "out.json", benchmark="ims")
+    assert ended.exit_code == 0, ended.err
+    test = ended.figures()["quantized"]["total"]["tests"]["2nd_test"]
+    assert test["failing_days"]["1"] == pytest.approx(150 / 144, abs=0.1)
+    assert ended.figures()["quantized"]["channels"].keys() == {"2nd_test/1", "2nd_test/2"}

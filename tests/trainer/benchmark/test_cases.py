@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from models.errors import ConfigError, DataError
-from tests.trainer.benchmark.conftest import write_nasa, write_skab
+from tests.trainer.benchmark.conftest import write_cmapss, write_ims, write_nasa, write_skab
 from trainer.benchmark import settings
-from trainer.benchmark.cases import BENCHMARKS, NASA, SKAB, on_grid, sequences
+from trainer.benchmark.cases import BENCHMARKS, CMAPSS, IMS, NASA, SKAB, on_grid, sequences
 
 
 def test_a_channel_of_nasa(tmp_path: Path) -> None:
@@ -42,6 +42,31 @@ def test_a_file_of_skab_without_labels(tmp_path: Path) -> None:
     path.write_text("\n".join(line.rsplit(";", 2)[0] for line in path.read_text().splitlines()))
     with pytest.raises(DataError, match="no column 'anomaly'"):
         SKAB.read(tmp_path, "valve1/0")
+
+
+def test_a_bearing_is_trained_on_the_first_fifth_of_its_test(tmp_path: Path) -> None:
+    write_ims(tmp_path, 200)
+    assert IMS.chosen(tmp_path, []) == ["2nd_test/1", "2nd_test/2"]
+    for name, fails in (("2nd_test/1", True), ("2nd_test/2", False)):
+        case = IMS.read(tmp_path, name)
+        [train], [unit] = case.train, case.units
+        assert (train.shape, unit.values.shape, len(unit.seconds)) == ((40, 1), (160, 1), 160)
+        assert (unit.fails, case.goes_on) == (fails, True)
+    assert unit.seconds[1] - unit.seconds[0] == 600
+
+
+def test_engines_share_a_network_and_are_judged_from_their_first_cycle(tmp_path: Path) -> None:
+    write_cmapss(tmp_path, [130, 150])
+    [name] = CMAPSS.chosen(tmp_path, [])
+    case = CMAPSS.read(tmp_path, name)
+    assert [piece.shape for piece in case.train] == [(40, 24)] * 2
+    assert [(unit.name, len(unit.values)) for unit in case.units] == [
+        ("FD001/1", 130),
+        ("FD001/2", 150),
+    ]
+    np.testing.assert_array_equal(case.units[1].values[:40], case.train[1])
+    assert [channel.scored for channel in case.channels] == [False] * 3 + [True] * 21
+    assert not case.goes_on
 
 
 def test_an_unknown_channel_is_refused_with_the_nearest(tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""All benchmarks in one table: what is found in a folder, what is told, what is missing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from models.errors import DataError
+from tests.trainer.benchmark.conftest import (
+    ELSEWHERE,
+    LABEL,
+    MakeOutcome,
+    alarm,
+    judged,
+    write_cmapss,
+    write_ims,
+    write_nasa,
+    write_skab,
+)
+from trainer.benchmark import suite
+from trainer.benchmark.cases import BENCHMARKS, NASA
+from trainer.benchmark.document import spread
+from trainer.benchmark.outcome import Curve, Judged, WorkDirectory
+from trainer.benchmark.runs import Run, all_documents
+from trainer.cli import commands
+
+
+def test_every_benchmark_has_a_place_in_the_table() -> None:
+    assert suite.FIGURES.keys() == BENCHMARKS.keys()
+
+
+def test_what_is_there_is_found_and_what_is_not_is_named(tmp_path: Path) -> None:
+    write_nasa(tmp_path / "MSL", ["M-1"], 50, 80)
+    write_nasa(tmp_path / "nasa_smap", ["A-1"], 50, 80)
+    write_skab(tmp_path / "skab" / "valve1" / "0.csv", 410, range(0))
+    (tmp_path / "notes.txt").write_text("")
+    found = suite.find(tmp_path)
+    assert found.detectors == [
+        ("nasa", tmp_path / "MSL"),
+        ("nasa", tmp_path / "nasa_smap"),
+        ("skab", tmp_path / "skab"),
+    ]
+    assert found.missing == [
+        f"{name}: no folder {tmp_path / name}" for name in ("ims", "cmapss", "ett")
+    ]
+    write_ims(tmp_path / "ims", 10)
+    write_cmapss(tmp_path / "cmapss", [1])
+    (tmp_path / "ett").mkdir()
+    (tmp_path / "ett" / "ETTh1.csv").write_text("")
+    found = suite.find(tmp_path)
+    assert [name for name, _ in found.detectors] == ["nasa", "nasa", "skab", "ims", "cmapss"]
+    assert (found.forecasts, found.missing) == ([tmp_path / "ett" / "ETTh1.csv"], [])
+
+
+def test_a_folder_without_any_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"no data set in it; nasa: no folder {tmp_path}/nasa_smap"):
+        suite.find(tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        suite.find(tmp_path / "none")
+
+
+@pytest.fixture
+def measured(tmp_path: Path, make_outcome: MakeOutcome, curves: list[Curve]) -> suite.Measured:
+    """Two seeds of two channels: the first seed finds A-1 and misses A-2, the second finds both."""
+    found, missed = judged(alarm(*LABEL)), judged(alarm(*ELSEWHERE))
+    runs = {}
+    for seed, second in ((1, missed), (2, found)):
+        work = WorkDirectory(tmp_path / str(seed))
+        outcomes = {name: make_outcome(name, quantized=one) for name, one in _two(found, second)}
+        for outcome in outcomes.values():
+            work.keep(outcome, curves)
+        units = {name: [name] for name in outcomes}
+        runs[seed] = Run(NASA, NASA.settings(None), work, {}, units, {}, outcomes, {})
+    return suite.of_detectors("SMAP", all_documents(runs), runs[1])
+
+
+def _two(first: Judged, second: Judged) -> list[tuple[str, Judged]]:
+    return [("A-1", first), ("A-2", second)]
+
+
+def forecast(seed: int, quantized: float) -> dict[str, Any]:
+    row = {"quantized": quantized, "last_value": 1.25, "linear": 0.4}
+    return {"seed": seed, "horizons": {"96": {name: {"mse": mse} for name, mse in row.items()}}}
+
+
+def test_the_table_has_mean_and_deviation_over_the_seeds(measured: suite.Measured) -> None:
+    told = suite.of_forecasts("ETTh1", [forecast(1, 0.5), forecast(2, 0.25)])
+    lines = list(suite.lines([measured, told], ["ims: no folder x"]))
+    assert lines[0].split() == ["data", "set", "figure", *suite.COLUMNS]
+    assert "F1, published rule" in lines[1]
+    assert "0.750 ± 0.35" in lines[1]  # 0.5 and 1
+    assert "0.375 ± 0.18" in lines[5]
+    assert lines[5].split()[-2:] == ["0.400", "–"]
+    assert lines[-1] == "not measured: ims: no folder x"
+    document = suite.document([measured, told], ["ims: no folder x"])
+    table = json.loads(json.dumps(document))["table"]
+    assert table["SMAP"]["F1, published rule"]["quantized"] == spread([0.5, 1.0])
+    assert table["ETTh1"]["MSE, 96 steps ahead"]["linear"]["mean"] == pytest.approx(0.4)
+    assert document["data_sets"]["SMAP"]["seeds"].keys() == {"1", "2"}
+
+
+def test_the_report_shows_where_it_fails(measured: suite.Measured, tmp_path: Path) -> None:
+    told = suite.of_forecasts("ETTh1", [forecast(1, 0.5)])
+    path = tmp_path / "made" / "report.html"
+    suite.write([measured, told], ["ims: no folder x"], path)
+    page = path.read_text()
+    assert page.count("data:image/svg+xml") == 1  # of A-2, which was missed
+    assert "1 of 2: A-2" in page
+    assert "MSE, 96 steps ahead: linear is better" in page
+    assert "Not measured: ims: no folder x" in page
+
+
+def test_the_command_names_what_is_missing_and_what_failed(tmp_path: Path) -> None:
+    """Both channels are broken, so that nothing is trained here."""
+    write_nasa(tmp_path / "data" / "nasa_smap", ["A-1", "B-1"], 50, 80)
+    for name in ("A-1", "B-1"):
+        (tmp_path / "data" / "nasa_smap" / "train" / f"{name}.npy").write_bytes(b"broken")
+    words = ["benchmark", "all", "--data", tmp_path / "data", "--work", tmp_path / "work"]
+    words += ["--json", tmp_path / "all.json"]
+    ended = CliRunner().invoke(commands, [str(word) for word in words], standalone_mode=False)
+    assert (ended.exception, ended.return_value) == (None, 1)
+    assert f"not measured: skab: no folder {tmp_path / 'data' / 'skab'}" in ended.stdout
+    assert "A-1 failed: " in ended.stderr
+    document = json.loads((tmp_path / "all.json").read_text())
+    assert len(document["missing"]) == len(suite.FIGURES)  # those, without nasa, and ett
+    assert (tmp_path / "work" / "report.html").exists()
+    shutil.rmtree(tmp_path / "data" / "nasa_smap")
+    ended = CliRunner().invoke(commands, [str(word) for word in words], standalone_mode=False)
+    assert isinstance(ended.exception, DataError)

@@ -1,0 +1,199 @@
+"""All benchmarks that a folder has data for, in one table: data set × figure × detector.
+
+A benchmark of detectors needs one entry in ``FIGURES``, beside its own in
+``trainer.benchmark.cases``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from models.errors import DataError
+from trainer import pages
+from trainer.benchmark import report, tables
+from trainer.benchmark.document import ALWAYS_ON, RANDOM, spread
+from trainer.benchmark.runs import Run
+from trainer.datasets import nasa
+
+COLUMNS: Final = (
+    *("quantized", "baseline", "last_value", "constant", ALWAYS_ON, RANDOM),
+    *("linear", "seasonal_naive"),
+)
+FORECASTS: Final = "ett"
+PLOTS_MAX: Final = 12  # of each data set
+
+
+class Figure(NamedTuple):
+    """A row of the table."""
+
+    title: str
+    key: str  # in the totals; a dot leads into a figure
+    form: str = ".3f"
+
+
+FIGURES: Final[Mapping[str, Sequence[Figure]]] = {
+    "nasa": (
+        Figure("F1, published rule", "f1"),
+        Figure("F1, causal rule", "causal.f1"),
+        Figure("F1 of shifted alarms", "f1_shifted.mean"),
+        Figure("steps in alarm, %", "alarm_share", ".1f"),
+    ),
+    "skab": (
+        Figure("point-wise F1", "point_f1"),
+        Figure("F1 of shifted alarms", "point_f1_shifted.mean"),
+        Figure("false-alarm rate, %", "far", ".1f"),
+        Figure("missed-alarm rate, %", "mar", ".1f"),
+    ),
+    "ims": (
+        Figure("failing bearings warned", "warned", "g"),
+        Figure("tests, first one right", "first_right", "g"),
+        Figure("alarms of healthy ones", "false", "g"),
+    ),
+    "cmapss": (
+        Figure("engines warned in time", "warned", "g"),
+        Figure("median lead, cycles", "lead.median", "g"),
+        Figure("alarms too early", "false", "g"),
+    ),
+}
+_FOLDERS: Final = {"nasa": "nasa_smap"}  # where the folder is not called as the benchmark
+
+
+class Measured(NamedTuple):
+    """What came of one data set."""
+
+    name: str  # of its folder or file
+    document: Mapping[str, Any]
+    cells: list[tuple[Figure, dict[str, dict[str, float]]]]  # spread over the seeds by column
+    wrong: str  # HTML: where the first seed fails
+
+
+class Found(NamedTuple):
+    """The data sets of a folder."""
+
+    detectors: list[tuple[str, Path]]  # the benchmark, its data
+    forecasts: list[Path]
+    missing: list[str]  # for people
+
+
+def find(directory: Path) -> Found:
+    """Return what a folder has data for, and what it has not.
+
+    Every folder of NASA's layout is taken, whatever its name, so that MSL counts as well as SMAP.
+
+    Raises:
+        DataError: no such folder, or no data set in it.
+
+    """
+    if not directory.is_dir():
+        raise DataError(f"{directory}: no such folder")
+    detectors = [("nasa", path) for path in sorted(directory.iterdir()) if _is_nasa(path)]
+    others = [name for name in FIGURES if name != "nasa"]
+    detectors += [(name, directory / name) for name in others if (directory / name).is_dir()]
+    forecasts = sorted((directory / FORECASTS).glob("[!.]*.csv"))
+    there = {name for name, _ in detectors} | ({FORECASTS} if forecasts else set())
+    missing = [
+        f"{name}: no folder {directory / _FOLDERS.get(name, name)}"
+        for name in (*FIGURES, FORECASTS)
+        if name not in there
+    ]
+    if not there:
+        raise DataError(f"{directory}: no data set in it; {'; '.join(missing)}")
+    return Found(detectors, forecasts, missing)
+
+
+def of_detectors(name: str, document: Mapping[str, Any], first: Run) -> Measured:
+    """Return what came of a benchmark of detectors; ``first`` is the run of the first seed."""
+    over_seeds = document["over_seeds"]
+    rows = [
+        (figure, {column: over_seeds[column][figure.key] for column in _having(over_seeds, figure)})
+        for figure in FIGURES[document["benchmark"]]
+    ]
+    wrong = report.wrong(first)
+    told = f"{len(wrong)} of {len(first.in_order())}: {', '.join(each.name for each in wrong)}"
+    drawn = report.plots(wrong[:PLOTS_MAX], first.work)
+    return Measured(name, document, rows, "\n".join([f"<p>{pages.text(told)}</p>", *drawn]))
+
+
+def of_forecasts(name: str, documents: Sequence[Mapping[str, Any]]) -> Measured:
+    """Return what came of a benchmark of forecasts, one document of each seed."""
+    rows = []
+    for horizon in documents[0]["horizons"]:
+        seeds = [document["horizons"][horizon] for document in documents]
+        figure = Figure(f"MSE, {horizon} steps ahead", "mse")
+        found = {
+            column: spread([each[column]["mse"] for each in seeds])
+            for column in COLUMNS
+            if column in seeds[0]
+        }
+        rows.append((figure, found))
+    seeds_told = {str(document["seed"]): document for document in documents}
+    return Measured(name, {"benchmark": FORECASTS, "seeds": seeds_told}, rows, _beaten(rows))
+
+
+def document(measured: Sequence[Measured], missing: Sequence[str]) -> dict[str, Any]:
+    """Return everything for programs."""
+    return {
+        "missing": list(missing),
+        "table": {
+            each.name: {figure.title: found for figure, found in each.cells} for each in measured
+        },
+        "data_sets": {each.name: each.document for each in measured},
+    }
+
+
+def lines(measured: Sequence[Measured], missing: Sequence[str]) -> Iterator[str]:
+    """Yield the table, and below it what was not measured."""
+    yield from tables.text(["data set", "figure", *COLUMNS], _rows(measured))
+    for line in missing:
+        yield f"not measured: {line}"
+
+
+def write(measured: Sequence[Measured], missing: Sequence[str], path: Path) -> None:
+    """Write the page: the table, and of each data set where the quantized network fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pages.write(path, "All benchmarks", _body(measured, missing))
+
+
+def _body(measured: Sequence[Measured], missing: Sequence[str]) -> Iterator[str]:
+    yield "<h1>All benchmarks</h1>"
+    yield pages.table(("data set", "figure", *COLUMNS), _rows(measured))
+    for line in missing:
+        yield f"<p>Not measured: {pages.text(line)}.</p>"
+    for each in measured:
+        yield f"<h2>Where it fails: {pages.text(each.name)}</h2>"
+        yield each.wrong
+
+
+def _rows(measured: Sequence[Measured]) -> Iterator[list[str]]:
+    for each in measured:
+        for figure, found in each.cells:
+            yield [each.name, figure.title, *(_cell(found.get(name), figure) for name in COLUMNS)]
+
+
+def _cell(found: Mapping[str, float] | None, figure: Figure) -> str:
+    if found is None:
+        return "–"
+    mean = format(found["mean"], figure.form)
+    return mean if found["low"] == found["high"] else f"{mean} ± {found['sd']:.2g}"
+
+
+def _having(over_seeds: Mapping[str, Mapping[str, Any]], figure: Figure) -> list[str]:
+    return [column for column in COLUMNS if figure.key in over_seeds.get(column, {})]
+
+
+def _beaten(rows: Sequence[tuple[Figure, Mapping[str, Mapping[str, float]]]]) -> str:
+    """Return by which references the quantized network is beaten."""
+    told = []
+    for figure, found in rows:
+        better = [name for name in found if found[name]["mean"] < found["quantized"]["mean"]]
+        told.append(f"{figure.title}: {', '.join(better) or 'no reference'} is better")
+    return "".join(f"<p>{pages.text(line)}.</p>" for line in told)
+
+
+def _is_nasa(path: Path) -> bool:
+    try:
+        return bool(nasa.names(path))
+    except DataError:
+        return False
