@@ -392,9 +392,9 @@ class ForecastPart(_Part):
         description="Least scale of a context, as a part of the channel's scale"
     )
     patch_steps: int = Field(ge=1, le=STEPS_MAX, description="Steps that the network reads at once")
-    width: int = Field(ge=1, description="Width of the encoder, d_model")
-    heads: int = Field(ge=1, description="Attention heads")
-    layers: int = Field(ge=1, description="Layers of the encoder")
+    width: int = Field(ge=0, description="Width of the encoder, d_model; 0: there is no encoder")
+    heads: int = Field(ge=0, description="Attention heads")
+    layers: int = Field(ge=0, description="Layers of the encoder; 0: a linear map alone")
     imputation: Imputation
     intervals: Intervals
     quantization: str = Field(description="e.g. dynamic-range-int8")

@@ -418,7 +418,7 @@ class ParityTable(Table):
 
 
 class EncoderTable(Table):
-    """The forecaster's network, a patched transformer encoder beside a linear map."""
+    """The forecaster's network, a patched transformer encoder on top of linear maps."""
 
     patch_steps: int = Field(
         24, ge=1, le=STEPS_MAX, description="Steps per patch; preferably a season or a part of it"
@@ -428,9 +428,6 @@ class EncoderTable(Table):
     layers: int = Field(2, ge=1, le=16, description="Layers of the encoder")
     feed_forward: int = Field(64, ge=1, le=4096, description="Width of a layer's inner part")
     dropout: float = Field(0.3, ge=0, lt=1, description="Dropout, in training")
-    share: float = Field(
-        0.5, ge=0, le=1, description="Weight of the encoder in the median; the rest is linear"
-    )
 
     @model_validator(mode="after")
     def _whole_heads(self) -> EncoderTable:
@@ -466,6 +463,50 @@ class ForecastFitTable(Table):
     )
     validation_windows_max: int = Field(2000, ge=1, description="Windows used for validation")
     seed: int = Field(1, ge=0, description="The same seed and data give the same network")
+
+
+class MapsTable(Table):
+    """The forecasters in closed form, linear maps of the context."""
+
+    contexts_steps: list[Annotated[int, Field(ge=2, le=STEPS_MAX)]] = Field(
+        [],
+        max_length=8,
+        description="Contexts of ridge maps, beside forecast.context_steps; a gateway keeps the"
+        " longest that is used",
+    )
+    penalties: list[Positive] = Field(
+        [0.01, 0.1, 1.0],
+        min_length=1,
+        max_length=8,
+        description="Penalties of the ridge maps, in mean squares of a step of the context",
+    )
+    season_steps: int | None = Field(
+        None,
+        ge=2,
+        le=STEPS_MAX,
+        description="Season for the maps that repeat or fold it, e.g. a day; none: without them",
+    )
+
+
+class ChoiceTable(Table):
+    """The choice between the closed forms, their mix, and the network on top of it."""
+
+    origins: int = Field(
+        4,
+        ge=1,
+        le=20,
+        description="Rolling origins that candidates are fitted before and judged after, evenly"
+        " over the second half of the training part; a mix or a network needs two",
+    )
+    network: bool = Field(True, description="False: no network is tried")
+    margin: NotNegative = Field(
+        1.0,
+        description="A network ships only if its gain over the closed form is above this, in"
+        " standard errors of the gain over the origins",
+    )
+    gain_min: NotNegative = Field(
+        0.01, description="and above this, as a fraction of the closed form's squared error"
+    )
 
 
 class ImputationTable(Table):
@@ -536,6 +577,8 @@ class ForecastTable(Table):
     scale_floor: Positive = Field(
         0.01, description="Minimum scale of a context, as a fraction of the channel's scale"
     )
+    maps: MapsTable = MapsTable()
+    choice: ChoiceTable = ChoiceTable()
     network: EncoderTable = EncoderTable()
     fit: ForecastFitTable = ForecastFitTable()
     imputation: ImputationTable = ImputationTable()
@@ -552,7 +595,23 @@ class ForecastTable(Table):
                 f"network.patch_steps {self.network.patch_steps} is more than context_steps"
                 f" {self.context_steps}"
             )
+        season = self.maps.season_steps
+        if season is not None and season > self.longest_steps:
+            raise ValueError(
+                f"maps.season_steps {season} is more than the longest context,"
+                f" {self.longest_steps}: give a longer one in maps.contexts_steps"
+            )
         return self
+
+    @property
+    def contexts_steps(self) -> list[int]:
+        """The contexts of the ridge maps, rising."""
+        return sorted({self.context_steps, *self.maps.contexts_steps})
+
+    @property
+    def longest_steps(self) -> int:
+        """The longest context of any candidate."""
+        return self.contexts_steps[-1]
 
 
 class EvaluateTable(Table):

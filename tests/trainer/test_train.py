@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from models import known_answers
@@ -16,8 +17,10 @@ from models.errors import ConfigError, DataError, KnownAnswerMismatch
 from models.pipeline import Pipeline
 from tests.trainer.conftest import CONFIG, Trained, machine, write_recording
 from trainer import config, train
+from trainer.config import ChoiceTable
 from trainer.detector import score_tail
 from trainer.forecast.evaluate import TOLD
+from trainer.forecast.stack import Evidence, choose
 
 
 def test_the_bundle_reproduces_its_known_answers(trained: Trained) -> None:
@@ -182,3 +185,20 @@ def test_labels_must_be_there(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(CONFIG)
     with pytest.raises(DataError, match=r"faulty\.labels\.csv: cannot be read"):
         train.train(config.read(tmp_path / "tiny.toml"), tmp_path, None, print)
+
+
+def test_the_evidence_in_the_manifest_gives_the_choice_again(trained: Trained) -> None:
+    found = trained.bundle.manifest.metrics["forecaster"]
+    evidence = Evidence.from_json(found["evidence"])
+    again = choose(evidence)
+    assert again.name == found["choice"]["chosen"]
+    assert again.weights == found["choice"]["weights"]
+    assert np.mean(again.errors[again.name]) == min(map(np.mean, again.errors.values()))
+    network, settings = found["network"], ChoiceTable()
+    gains = np.subtract(network["closed"], network["network"])
+    error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
+    least = max(settings.margin * error, settings.gain_min * np.mean(network["closed"]))
+    assert network["ships"] == bool(gains.mean() > least)
+    part = trained.bundle.telemanom.forecaster
+    assert part is not None
+    assert (part.layers > 0) == network["ships"]

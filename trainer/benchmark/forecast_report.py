@@ -27,6 +27,7 @@ def _body(
         yield f"<h2>{outcome.horizon} steps ahead</h2>"
         yield report.table(outcome.figures)
         yield _before(outcome)
+        yield from report.evidence(outcome.trained)
         yield from report.drawings(outcome.by_lead, outcome.fans, channels)
     yield "<h2>Where it comes from</h2>"
     software = document["software"].items()
@@ -44,6 +45,6 @@ def _body(
 def _before(outcome: Outcome) -> str:
     before = outcome.figures["quantized"]["before_adaptation"]
     return (
-        "<p>Without adaptation on the gateway the intervals of the quantized network would cover"
+        "<p>Without adaptation on the gateway the intervals of the quantized form would cover"
         f" {before['coverage_80']:.1%} and {before['coverage_95']:.1%}.</p>"
     )

@@ -65,7 +65,7 @@ class Outcome:
     figures: dict[str, dict[str, Any]]  # by forecaster: quantized, float and the references
     by_lead: dict[str, dict[str, list[float]]]
     fans: list[Told]
-    trials: list[dict[str, Any]]
+    trained: dict[str, Any]  # the choice and its evidence, and the forms
     seconds: float
 
 
@@ -124,26 +124,31 @@ class EttBenchmark:
                 )
             began = time.perf_counter()
             say(f"horizon {horizon}")
-            settings = self._settings.model_copy(update={"horizon_steps": horizon})
-            yield self._horizon(settings, tflite_python, say, began)
+            yield self._horizon(self._for(horizon), tflite_python, say, began)
+
+    def _for(self, horizon: int) -> ForecastTable:
+        """Return the settings for a horizon, with the day of the file as the season."""
+        chosen = self._settings.maps
+        if chosen.season_steps is None and self._season > 1:
+            chosen = chosen.model_copy(update={"season_steps": self._season})
+        return self._settings.model_copy(update={"horizon_steps": horizon, "maps": chosen})
 
     def _horizon(
         self, settings: ForecastTable, tflite_python: Path | None, say: Say, began: float
     ) -> Outcome:
         first, second, _ = self._ends
-        context = settings.context_steps
-        train = self._file.values[:first]
+        context = settings.longest_steps
         held_out = self._file.values[first - context : second]
-        parts = StepParts(train, held_out, held_out)
+        parts = StepParts(self._file.values[:second], first, held_out)
         built = build(settings, self._scales, parts, tflite_python, say)
         figures, leads, fans = self._judge(built, settings)
         for name, reference in self._references(built, settings):
             found = references.evaluate(reference, self._test(context), self._scales, settings)
             figures[name] = found.total(self._naive())
             leads[name] = {"mse": found.by_lead()["mse"]}
-        trials = [trial.as_json() for trial in built.trials]
+        trained = built.metrics()
         seconds = round(time.perf_counter() - began, 1)
-        return Outcome(settings.horizon_steps, figures, leads, fans, trials, seconds)
+        return Outcome(settings.horizon_steps, figures, leads, fans, trained, seconds)
 
     def _judge(
         self, built: BuiltForecaster, settings: ForecastTable
@@ -168,8 +173,8 @@ class EttBenchmark:
         return figures, leads, fans
 
     def _evaluated(self, form: Form, settings: ForecastTable) -> tuple[Accuracy, list[Told]]:
-        context, begin = settings.context_steps, self._ends[1] - settings.context_steps
-        values = self._test(context)
+        context = form.part.context_steps
+        values, begin = self._test(context), self._ends[1] - context
         numbers = np.arange(begin + 1, begin + 1 + len(values), dtype=np.float64)
         samples = Samples(numbers * self._file.period_s, values)
         forecaster = form.forecaster(self._manifest(settings))
@@ -178,7 +183,7 @@ class EttBenchmark:
     def _ms_per_forecast(self, form: Form, settings: ForecastTable) -> float:
         """Return the time of one forecast of all channels, through the deployed code."""
         forecaster = form.forecaster(self._manifest(settings))
-        context = self._test(settings.context_steps)[: settings.context_steps]
+        context = self._test(form.part.context_steps)[: form.part.context_steps]
         offsets = forecaster.intervals.start()
         forecaster.forecast(context, 0, offsets)  # the first call prepares
         began = time.perf_counter()
@@ -236,7 +241,7 @@ class EttBenchmark:
             "horizons": {
                 str(outcome.horizon): outcome.figures
                 | {"by_lead": outcome.by_lead}
-                | {"forms": outcome.trials, "seconds": outcome.seconds}
+                | {"trained": outcome.trained, "seconds": outcome.seconds}
                 for outcome in outcomes
             },
         }

@@ -1,14 +1,18 @@
 """The forecaster's wiring: from steps to the part of a bundle.
 
-steps ─> fit ─> every form ─> choose ─> intervals ─> part of the manifest + network
+steps ─> origins: closed forms ─> stack ─> a network on top, if it gains ─┐
+part of the manifest + network <─ intervals <─ choose a form <─ every form <┘
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from models.errors import DataError
 from models.forecaster import Forecaster
@@ -16,19 +20,23 @@ from models.interpreter import ForecastNetwork, Runtime
 from models.manifest import ForecastPart, Imputation, Intervals, TelemanomManifest
 from models.messages import Float32
 from trainer.config import ForecastTable, Quantization
-from trainer.forecast import calibrate, linear
+from trainer.forecast import calibrate, maps, origins, stack
 from trainer.forecast.choose import (
+    BATCH,
     GATE_WINDOWS_MAX,
     ForecasterTrial,
     choose,
     predict,
     representative,
 )
+from trainer.forecast.origins import Origin
+from trainer.forecast.stack import Choice, Evidence, Trial
 from trainer.forecast.windows import Cutter, Windows
 from trainer.quiet import quiet
 
 if TYPE_CHECKING:
     from trainer.detector.fit import Epoch
+    from trainer.forecast.fit import Learner
 
 Say = Callable[[str], None]
 
@@ -36,8 +44,8 @@ Say = Callable[[str], None]
 class StepParts(NamedTuple):
     """The steps of each part, (n, C) in the channels' units, NaN where missing."""
 
-    train: Float32
-    validate: Float32  # says when to stop; may begin with a context of the part before
+    learn: Float32  # training and validation, in order of time
+    trained: int  # the first so many of ``learn`` are fitted; the rest says when to stop
     calibrate: Float32  # sets form and intervals
 
 
@@ -59,19 +67,27 @@ class BuiltForecaster:
 
     shipped: Form
     floating: Form
-    linear: Float32  # (L, H) its linear path, which is a forecaster too
-    epochs: list[Epoch]
+    linear: Float32  # (L, H) the chosen mix of closed forms, which is a forecaster too
+    evidence: Evidence
+    choice: Choice  # of the closed forms
+    network: Trial | None  # None: no network was tried
+    epochs: list[Epoch]  # of the network that ships
     trials: list[ForecasterTrial]  # the chosen form first
 
     def metrics(self) -> dict[str, Any]:
         """Return the metrics of the training."""
-        best = next(epoch for epoch in reversed(self.epochs) if epoch.best)
-        return {
-            "epochs": len(self.epochs),
-            "best_epoch": best.number,
-            "validation_loss": round(best.validation_loss, 6),
+        found: dict[str, Any] = {
+            "choice": self.choice.as_json(),
+            "evidence": self.evidence.as_json(),
+            "network": None if self.network is None else self.network.as_json(),
             "quantization": [trial.as_json() for trial in self.trials],
         }
+        if self.epochs:
+            best = next(epoch for epoch in reversed(self.epochs) if epoch.best)
+            found["epochs"] = len(self.epochs)
+            found["best_epoch"] = best.number
+            found["validation_loss"] = round(best.validation_loss, 6)
+        return found
 
 
 def build(
@@ -82,7 +98,7 @@ def build(
     say: Say,
     progress_epochs: int = 1,
 ) -> BuiltForecaster:
-    """Train a forecaster and choose its form.
+    """Choose a forecaster, fit it, and choose its form.
 
     Args:
         settings: of the forecaster.
@@ -98,48 +114,93 @@ def build(
     """
     with quiet():
         from trainer.detector.export import convert, in_every_form
-        from trainer.forecast.fit import fit
-    train, validate, held_out = cutters(settings, scales, parts)
-    checked = validate.some(settings.fit.validation_windows_max)
-    weights = linear.fit(train, validate, checked)
-
-    def progress(epoch: Epoch) -> None:
-        if progress_epochs and epoch.number % progress_epochs == 0:
-            say(_line(epoch, settings))
-
-    say(f"training the forecaster, at most {settings.fit.epochs} epochs")
-    fitted = fit(train, validate, weights, settings, progress)
+        from trainer.forecast.network import closed_network, on_top
+    cut = cutters(settings, scales, parts)
+    say(f"choosing the forecaster, at {settings.choice.origins} origins")
+    rolled = origins.roll(cut.learn, len(parts.learn), settings)
+    found = origins.evidence(rolled)
+    choice = stack.choose(found)
+    say(_choice_line(choice))
+    closed = _closed(cut.train, choice, settings)
+    trainer = _Networks(cut, settings, say, progress_epochs)
+    trial = _tried(rolled, choice, trainer, settings, say)
+    epochs: list[Epoch] = []
+    if trial is not None and trial.ships:
+        say(f"training the forecaster's network, at most {settings.fit.epochs} epochs")
+        epochs = trainer.fit(cut.train, cut.validate, closed)
+        network = on_top(trainer.network, closed, trial.share)
+    else:
+        closed = closed[-max(settings.context_steps, maps.support(closed)) :]
+        checked = cut.validate.cut(cut.validate.some(settings.fit.validation_windows_max))
+        network = closed_network(closed, calibrate.distances(closed, checked, settings))
+    held_out = cut.calibrate.shortened(len(closed))
     gate = held_out.cut(held_out.some(GATE_WINDOWS_MAX))
-    floating = convert(fitted.network, "float32")
+    floating = convert(network, "float32")
     exported = in_every_form(
-        fitted.network, floating, settings.parity.quantizations, lambda: representative(gate)
+        network, floating, settings.parity.quantizations, lambda: representative(gate)
     )
     trials = choose(exported.networks, exported.refused, gate, settings.parity, tflite_python)
-    for trial in trials:
-        say(_gate_line(trial))
+    for form in trials:
+        say(_gate_line(form))
     windows = held_out.cut(held_out.some(calibrate.WINDOWS_MAX))
-    forms = _Forms(exported.networks, windows, len(scales), settings)
+    shape = _Shape(len(closed), len(scales), bool(epochs))
+    forms = _Forms(exported.networks, windows, shape, settings)
     return BuiltForecaster(
         shipped=forms.calibrated(trials[0].quantization),
         floating=forms.calibrated("float32"),
-        linear=weights,
-        epochs=fitted.epochs,
+        linear=closed,
+        evidence=found,
+        choice=choice,
+        network=trial,
+        epochs=epochs,
         trials=trials,
     )
 
 
-def cutters(
-    settings: ForecastTable, scales: Float32, parts: StepParts
-) -> tuple[Cutter, Cutter, Cutter]:
+def _closed(train: Cutter, choice: Choice, settings: ForecastTable) -> Float32:
+    """Return the chosen mix of closed forms, fitted on the whole training part."""
+    moments = maps.Moments.empty(settings)
+    random = np.random.default_rng(settings.fit.seed)
+    moments.add(train, train.some(maps.WINDOWS_MAX), settings.fit.trend_share, random)
+    return origins.mixed(maps.fitted(moments, settings), choice.weights)
+
+
+def _tried(
+    rolled: Sequence[Origin], choice: Choice, trainer: _Networks, settings: ForecastTable, say: Say
+) -> Trial | None:
+    """Return what a network gains on top of the closed form; None: none is to be tried."""
+    if not settings.choice.network or len(rolled) < 2:
+        return None
+    found = origins.try_network(rolled, choice.weights, trainer.forecasts, settings.choice)
+    say(_network_line(found, len(rolled)))
+    return found
+
+
+class Cutters(NamedTuple):
+    """What cuts the windows of each part."""
+
+    learn: Cutter  # training and validation
+    train: Cutter
+    validate: Cutter
+    calibrate: Cutter
+
+
+def cutters(settings: ForecastTable, scales: Float32, parts: StepParts) -> Cutters:
     """Return what cuts the windows of each part.
 
     Raises:
         DataError: a part has no whole window.
 
     """
-    needed = settings.context_steps + settings.horizon_steps
+    needed = settings.longest_steps + settings.horizon_steps
+    validated = parts.learn[max(0, parts.trained - settings.longest_steps) :]
+    by_part = {
+        "training": parts.learn[: parts.trained],
+        "validation": validated,
+        "calibration": parts.calibrate,
+    }
     made = []
-    for part, values in zip(("training", "validation", "calibration"), parts, strict=True):
+    for part, values in by_part.items():
         check_length(part, len(values), needed)
         made.append(Cutter(values, scales, settings))
         if len(made[-1].places) == 0:
@@ -147,8 +208,51 @@ def cutters(
                 f"the {part} part has no window of the forecaster without a gap: make"
                 " forecast.context_steps shorter, or record without interruptions"
             )
-    train, validate, held_out = made
-    return train, validate, held_out
+    return Cutters(Cutter(parts.learn, scales, settings), *made)
+
+
+class _Networks:
+    """Fits networks on top of closed forms, one after the other in the same place."""
+
+    def __init__(self, cut: Cutters, settings: ForecastTable, say: Say, progress: int) -> None:
+        self._cut, self._settings, self._say, self._progress = cut, settings, say, progress
+
+    @functools.cached_property
+    def _learner(self) -> Learner:
+        with quiet():
+            from trainer.forecast.fit import Learner
+        return Learner(self._settings)
+
+    @property
+    def network(self) -> Any:
+        """The network of the last fit, of what the closed form leaves over."""
+        return self._learner.network
+
+    def fit(self, train: Cutter, validate: Cutter, closed: Float32) -> list[Epoch]:
+        """Fit the network on top of a map (L, H)."""
+        from trainer.forecast.fit import fit
+
+        return fit(self._learner, train, validate, closed, self._tell).epochs
+
+    def forecasts(self, origin: Origin, closed: Float32) -> Float32:
+        """Return what both, fitted before an origin, forecast for its windows, (n, H)."""
+        learn, settings = self._cut.learn, self._settings
+        stop = round(origin.step * (1 - settings.fit.validation))
+        train = learn.only(learn.ending(0, stop))
+        validate = learn.only(learn.ending(stop, origin.step))
+        if len(train.places) == 0 or len(validate.places) == 0:
+            train = validate = learn.only(learn.ending(0, origin.step))
+        self._say(f"trying a network on the steps before number {origin.step}")
+        self.fit(train, validate, closed)
+        middle = len(settings.quantiles) // 2
+        contexts = origin.judged.context
+        batches = [contexts[begin : begin + BATCH] for begin in range(0, len(contexts), BATCH)]
+        added = [np.asarray(self.network(batch)["quantiles"])[:, :, middle] for batch in batches]
+        return np.asarray(contexts @ closed + np.concatenate(added), np.float32)
+
+    def _tell(self, epoch: Epoch) -> None:
+        if self._progress and epoch.number % self._progress == 0:
+            self._say(_line(epoch, self._settings))
 
 
 def check_length(part: str, found: int, needed: int) -> None:
@@ -166,6 +270,14 @@ def check_length(part: str, found: int, needed: int) -> None:
         )
 
 
+class _Shape(NamedTuple):
+    """What a part of the manifest says of the network."""
+
+    context: int  # L, steps
+    channels: int  # C
+    encoder: bool  # False: a linear map alone
+
+
 class _Forms:
     """Every form of one network, and the windows to set the intervals by."""
 
@@ -173,36 +285,53 @@ class _Forms:
         self,
         networks: Mapping[Quantization, bytes],
         windows: Windows,
-        channels: int,
+        shape: _Shape,
         settings: ForecastTable,
     ) -> None:
         self._networks, self._windows = networks, windows
-        self._channels, self._settings = channels, settings
+        self._shape, self._settings = shape, settings
 
     def calibrated(self, name: Quantization) -> Form:
         """Return a form with its intervals."""
         network = self._networks[name]
         quantiles = predict(network, self._windows.context)
-        found = calibrate.intervals(quantiles, self._windows, self._channels, self._settings)
-        return Form(_part(self._settings, name, found), network)
+        channels = self._shape.channels
+        found = calibrate.intervals(quantiles, self._windows, channels, self._settings)
+        return Form(_part(self._settings, self._shape, name, found), network)
 
 
-def _part(settings: ForecastTable, quantization: str, intervals: Intervals) -> ForecastPart:
-    network = settings.network
+def _part(
+    settings: ForecastTable, shape: _Shape, quantization: str, intervals: Intervals
+) -> ForecastPart:
+    network, encoder = settings.network, shape.encoder
     return ForecastPart(
         step_samples=settings.step_samples,
-        context_steps=settings.context_steps,
+        context_steps=shape.context,
         horizon_steps=settings.horizon_steps,
         stride_steps=settings.stride_steps,
         quantiles=settings.quantiles,
         scale_floor=settings.scale_floor,
         patch_steps=network.patch_steps,
-        width=network.d_model,
-        heads=network.num_heads,
-        layers=network.layers,
+        width=network.d_model if encoder else 0,
+        heads=network.num_heads if encoder else 0,
+        layers=network.layers if encoder else 0,
         imputation=Imputation(**settings.imputation.model_dump()),
         intervals=intervals,
         quantization=quantization,
+    )
+
+
+def _choice_line(choice: Choice) -> str:
+    error = np.mean(choice.errors[choice.name])
+    weights = ", ".join(f"{weight:.2f} of {name}" for name, weight in choice.weights.items())
+    return f"closed form: {weights}; squared error {error:.3f} of the naive forecast's"
+
+
+def _network_line(trial: Trial, count: int) -> str:
+    verdict = "ships" if trial.ships else "does not ship"
+    return (
+        f"network: gains {trial.gain:.4f}, standard error {trial.standard_error:.4f}, at"
+        f" {len(trial.closed)} of {count} origins; it {verdict}"
     )
 
 

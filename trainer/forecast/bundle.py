@@ -85,11 +85,11 @@ def check(
 
     """
     scales = _scales(channels)
-    cut = cutters(settings, scales, _step_parts(parts, channels, settings, period_s))
-    calibrate.check(cut[-1].cut(cut[-1].some(calibrate.WINDOWS_MAX)), len(scales), settings)
+    cut = cutters(settings, scales, _step_parts(parts, channels, settings, period_s)).calibrate
+    calibrate.check(cut.cut(cut.some(calibrate.WINDOWS_MAX)), len(scales), settings)
     test = steps(parts.test, _scored(channels), settings.step_samples, period_s)
     # the first forecast waits for its context and then for its turn
-    needed = settings.context_steps + settings.horizon_steps + settings.stride_steps - 1
+    needed = settings.longest_steps + settings.horizon_steps + settings.stride_steps - 1
     check_length("test", len(test.values), needed)
 
 
@@ -100,7 +100,7 @@ def _step_parts(
         steps(part, _scored(channels), settings.step_samples, period_s).values
         for part in (parts.train, parts.calibrate)
     )
-    return StepParts(*_training_and_validation(learnt, settings), held_out)
+    return StepParts(learnt, _trained(learnt, settings), held_out)
 
 
 def _scored(channels: Sequence[Channel]) -> list[int]:
@@ -111,14 +111,13 @@ def _scales(channels: Sequence[Channel]) -> Float32:
     return np.array([channel.scale for channel in channels if channel.scored], np.float32)
 
 
-def _training_and_validation(values: Float32, settings: ForecastTable) -> tuple[Float32, Float32]:
-    """Split the steps into training and validation data, which starts with a training context.
+def _trained(values: Float32, settings: ForecastTable) -> int:
+    """Return the number of steps that are for training; the rest is for validation.
 
     The share counts steps with a value: between recordings there may be days without one.
     """
     known = np.flatnonzero(~np.isnan(values).all(axis=1))
-    learnt = int(known[round(len(known) * (1 - settings.fit.validation)) - 1]) + 1
-    return values[:learnt], values[max(0, learnt - settings.context_steps) :]
+    return int(known[round(len(known) * (1 - settings.fit.validation)) - 1]) + 1
 
 
 def _assembled(bundle: Bundle, built: BuiltForecaster, held_out: Float32) -> Bundle:
@@ -156,7 +155,8 @@ def _beside(
     bundle: Bundle, built: BuiltForecaster, test: Samples, settings: ForecastTable
 ) -> dict[str, Accuracy]:
     """Return the accuracy of the float32 form and of forecasters without training."""
-    manifest, season = bundle.manifest, settings.imputation.season_steps or 1
+    manifest = bundle.manifest
+    season = settings.maps.season_steps or settings.imputation.season_steps or 1
     cut = steps(test, manifest.scored, settings.step_samples, manifest.sampling.period_s)
     floating, _ = evaluate.evaluate(built.floating.forecaster(bundle.telemanom), test, cut)
     simple = {

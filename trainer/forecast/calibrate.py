@@ -23,6 +23,19 @@ def leads(count: int, horizon: int) -> list[int]:
     return sorted({round(lead) for lead in np.geomspace(1, horizon, count)} | {horizon})
 
 
+def distances(weights: Float32, windows: Windows, settings: ForecastTable) -> Float32:
+    """Return how far the quantiles lie from the median of a map (L, H), (H, Q), rising along Q.
+
+    They are those of the map's errors in ``windows``, which have contexts of at least L steps.
+    """
+    forecasts = windows.context[:, -len(weights) :] @ weights
+    levels = np.array(settings.quantiles)
+    found = np.nanquantile(windows.future - forecasts, levels, axis=0).T
+    found -= np.nanquantile(windows.future - forecasts, 0.5, axis=0)[:, None]
+    least = np.finfo(np.float32).eps * np.sign(levels - 0.5)
+    return np.asarray(np.nan_to_num(found + least), np.float32)
+
+
 def check(windows: Windows, channels: int, settings: ForecastTable) -> None:
     """Refuse windows that no intervals can be set by.
 

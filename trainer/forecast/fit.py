@@ -18,7 +18,7 @@ from models.messages import Float32
 from trainer.config import ForecastFitTable, ForecastTable
 from trainer.detector.fit import Epoch
 from trainer.divergence import Divergence
-from trainer.forecast.network import forecast_network, mix
+from trainer.forecast.network import residual_network
 from trainer.forecast.windows import Cutter, Int64
 from trainer.quiet import quiet
 
@@ -26,9 +26,9 @@ SCHEDULE_END = 0.02  # of the learning rate, where it ends
 
 
 class Fitted(NamedTuple):
-    """A trained network and the epochs of its training."""
+    """What a training found."""
 
-    network: Any  # see ``network.forecast_network``, with the best epoch's weights, mixed
+    weights: list[Any]  # of the best epoch, for ``Learner.network``
     epochs: list[Epoch]
 
 
@@ -36,42 +36,41 @@ class Batch(NamedTuple):
     """Windows to learn from; ``B`` of them."""
 
     context: Float32  # (B, L)
-    future: Float32  # (B, H), 0 where it is not known
+    residual: Float32  # (B, H) of the future, what the linear path leaves over; 0: not known
     weight: Float32  # (B, H) scale of the window, 0 where the future is not known
 
 
 def fit(
+    learner: Learner,
     training: Cutter,
     validation: Cutter,
     linear: Float32,
-    settings: ForecastTable,
     on_epoch: Callable[[Epoch], None],
 ) -> Fitted:
-    """Train a forecaster; the same seed, data and software give the same network.
+    """Train a network on what a linear path leaves over; it then has the best epoch's weights.
+
+    The same seed, data and software give the same network.
 
     Args:
+        learner: whose network is trained, from the beginning.
         training: windows to learn from.
         validation: windows that decide when to stop.
         linear: (L, H) of the linear path.
-        settings: of the forecaster.
         on_epoch: called after each epoch.
 
     Raises:
         ConfigError: the training diverged.
 
     """
-    how = settings.fit
-    keras.utils.set_random_seed(how.seed)
-    tf.config.experimental.enable_op_determinism()
+    how = learner.settings.fit
     random = np.random.default_rng(how.seed)
     steps = min(how.steps_per_epoch_max, max(1, len(training.places) // how.batch))
-    with quiet():
-        learner = _Learner(settings, steps)
+    learner.start_anew(steps)
     check = validation.some(how.validation_windows_max)
 
     def judge() -> float:
         of_seed = np.random.default_rng(how.seed)
-        return learner.judge(_batches(validation, check, how, of_seed))
+        return learner.judge(_batches(validation, check, linear, how, of_seed))
 
     watch = Divergence("forecast.fit.learning_rate", how.learning_rate, judge())
     epochs: list[Epoch] = []
@@ -79,7 +78,7 @@ def fit(
     for number in range(1, how.epochs + 1):
         began = time.perf_counter()
         order = random.permutation(len(training.places))[: steps * how.batch]
-        loss = learner.learn(_batches(training, training.places[order], how, random))
+        loss = learner.learn(_batches(training, training.places[order], linear, how, random))
         judged = judge()
         watch.look(number, loss + judged)
         improved = judged < best
@@ -91,12 +90,15 @@ def fit(
             break
     watch.end(best)
     learner.network.set_weights(kept)
-    mix(learner.network, linear, settings.network.share)
-    return Fitted(learner.network, epochs)
+    return Fitted(kept, epochs)
 
 
 def _batches(
-    cutter: Cutter, places: Int64, how: ForecastFitTable, random: np.random.Generator
+    cutter: Cutter,
+    places: Int64,
+    linear: Float32,
+    how: ForecastFitTable,
+    random: np.random.Generator,
 ) -> Iterator[Batch]:
     """Yield batches of one size: the last is filled up with windows from the beginning."""
     count = -(-len(places) // how.batch) * how.batch
@@ -105,29 +107,48 @@ def _batches(
         known = ~np.isnan(windows.future)
         yield Batch(
             windows.context,
-            np.where(known, windows.future, np.float32(0)),
+            np.where(known, windows.future - windows.context @ linear, np.float32(0)),
             (known * windows.scale[:, None]).astype(np.float32),
         )
 
 
-class _Learner:
-    """A network with its optimizer."""
+def _schedule(how: ForecastFitTable, steps: int) -> Any:
+    """Return the learning rate, by the number of the batch, for epochs of ``steps`` batches."""
+    return keras.optimizers.schedules.CosineDecay(
+        how.learning_rate, how.epochs * steps, alpha=SCHEDULE_END
+    )
 
-    def __init__(self, settings: ForecastTable, steps: int) -> None:
-        how = settings.fit
-        self.network = forecast_network(settings)
+
+class Learner:
+    """A network with its optimizer. It is compiled once, for any number of trainings."""
+
+    def __init__(self, settings: ForecastTable) -> None:
+        self.settings = settings
+        keras.utils.set_random_seed(settings.fit.seed)
+        tf.config.experimental.enable_op_determinism()
+        with quiet():
+            self.network = residual_network(settings)
+        self._first = self.network.get_weights()
         self._levels = tf.constant(settings.quantiles, tf.float32)
         self._middle = len(settings.quantiles) // 2
+        how = settings.fit
         self._squared_weight = how.squared_weight
-        schedule = keras.optimizers.schedules.CosineDecay(
-            how.learning_rate, how.epochs * steps, alpha=SCHEDULE_END
-        )
+        self._schedule = _schedule(how, 1)
         self._optimizer = keras.optimizers.AdamW(
-            schedule, weight_decay=how.weight_decay, global_clipnorm=how.gradient_norm_max
+            how.learning_rate, weight_decay=how.weight_decay, global_clipnorm=how.gradient_norm_max
         )
         self._optimizer.build(self.network.trainable_variables)
+        self._step = 0
         self._learn = tf.function(self._learn_batch, jit_compile=True)
         self._judge = tf.function(self._judge_batch, jit_compile=True)
+
+    def start_anew(self, steps: int) -> None:
+        """Forget all trainings; the next has epochs of ``steps`` batches."""
+        keras.utils.set_random_seed(self.settings.fit.seed)
+        self.network.set_weights(self._first)
+        for variable in self._optimizer.variables:
+            variable.assign(np.zeros(variable.shape))
+        self._schedule, self._step = _schedule(self.settings.fit, steps), 0
 
     def learn(self, batches: Iterator[Batch]) -> float:
         """Go through the batches, learning; return the mean loss."""
@@ -138,23 +159,28 @@ class _Learner:
         return self._through(batches, self._judge)
 
     def _through(self, batches: Iterator[Batch], step: Any) -> float:
-        losses = [step(*batch) for batch in batches]
+        losses = []
+        for batch in batches:
+            if step is self._learn:
+                self._optimizer.learning_rate = float(self._schedule(self._step))
+                self._step += 1
+            losses.append(step(*batch))
         return float(np.mean([float(loss) for loss in losses]))
 
-    def _learn_batch(self, context: Any, future: Any, weight: Any) -> Any:
+    def _learn_batch(self, context: Any, residual: Any, weight: Any) -> Any:
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
-            loss = self._loss(context, future, weight, training=True)
+            loss = self._loss(context, residual, weight, training=True)
         self._optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss
 
-    def _judge_batch(self, context: Any, future: Any, weight: Any) -> Any:
-        return self._loss(context, future, weight, training=False)
+    def _judge_batch(self, context: Any, residual: Any, weight: Any) -> Any:
+        return self._loss(context, residual, weight, training=False)
 
-    def _loss(self, context: Any, future: Any, weight: Any, training: bool) -> Any:
+    def _loss(self, context: Any, residual: Any, weight: Any, training: bool) -> Any:
         """Return twice the mean pinball loss, and a share of the median's squared error."""
         quantiles = self.network(context, training=training)["quantiles"]
-        errors = (future[:, :, None] - quantiles) * weight[:, :, None]
+        errors = (residual[:, :, None] - quantiles) * weight[:, :, None]
         pinball = tf.maximum(self._levels * errors, (self._levels - 1.0) * errors)
         squared = tf.square(errors[:, :, self._middle])
         return 2.0 * tf.reduce_mean(pinball) + self._squared_weight * tf.reduce_mean(squared)

@@ -1,23 +1,15 @@
-"""The forecaster's Keras architecture: a patch Transformer with quantile heads.
+"""The forecaster's Keras architectures: a linear path, alone or with a patch Transformer on top.
 
-    context ─┬─> patches ─┬─> embedding, position ─> encoder ─┬─> + ─┬─> + ─> median ─┬─> quantiles
-             │            └─> seasonal path ──────────────────│───┘  │                │
-             └─> linear path ─────────────────────────────────│──────┘                │
-                                                              └─> widths ─────────────┘
+    context ─┬─> patches ─> embedding, position ─> encoder ─┬─> + ─> median ─┬─> quantiles
+             └─> linear path ───────────────────────────────│───┘            │
+                                                            └─> widths ──────┘
 
-Each row is one series, normalised (see ``models.forecaster``). The encoder follows PatchTST (Nie
-et al., ICLR 2023), with normalisation before each block and learned positions. It sees distances
-from the last value and forecasts such (as NLinear does, Zeng et al., AAAI 2023): what comes begins
-where the context ends, whatever level that is. Beside it goes a **seasonal path**: what stands at
-one place of the coming patches is a linear combination of what stood at that place of the past
-ones, the same for all places. It has a few hundred weights, is right where a season is a multiple
-of a patch, and leaves the encoder what is left to learn.
-
-The **linear path** is a forecaster of its own, fitted in closed form (see
-``trainer.forecast.linear``). While the others learn it repeats the last value; afterwards they are
-mixed (``mix``), by default in equal parts: they err differently, and a mean of forecasts is hard
-to beat (Bates & Granger, 1969). A proportion found on the validation part is not: what comes is
-rarely like the part just before.
+Each row is one series, normalised (see ``models.forecaster``). The **linear path** is the mix of
+closed forms that forecast best (see ``trainer.forecast.maps``); it does not learn. The encoder
+learns what the path leaves over. It follows PatchTST (Nie et al., ICLR 2023), with normalisation
+before each block and learned positions, and sees distances from the last value. A share of what it
+finds is added (``on_top``); if that adds too little (see ``trainer.forecast.stack``), the path
+ships alone.
 
 Quantiles cannot cross: each lies a positive width from the one nearer to the median. Widths share
 a narrow layer, since ``quantiles × horizon`` outputs of the whole encoder would be most of the
@@ -35,7 +27,6 @@ import numpy as np
 from models.messages import Float32
 from trainer.config import ForecastTable
 
-_MEDIAN, _SEASONAL, _LINEAR = "median", "seasonal", "linear"  # layers that add up to the median
 WIDTHS_SIZE = 32  # of the layer that all widths follow from
 
 
@@ -53,27 +44,66 @@ class Positions(keras.layers.Layer):  # type: ignore[misc]
         return inputs + self.vectors
 
 
-def forecast_network(settings: ForecastTable) -> Any:
-    """Return the network, ``context (B, L) -> quantiles (B, H, Q)``."""
-    context = keras.Input((settings.context_steps,), name="context")
+def residual_network(settings: ForecastTable) -> Any:
+    """Return the encoder with its heads, ``context (B, L) -> quantiles (B, H, Q)``.
+
+    The quantiles are of what the linear path leaves over. ``L`` is the longest context.
+    """
+    context = keras.Input((settings.longest_steps,), name="context")
     patches = _patches(context - context[:, -1:], settings)
     encoded = keras.layers.Flatten()(_encoder(patches, settings))
-    horizon = settings.horizon_steps
     small = keras.initializers.RandomNormal(stddev=0.01)
-    learnt = keras.layers.Dense(horizon, kernel_initializer=small, name=_MEDIAN)(encoded)
-    linear = keras.layers.Dense(horizon, use_bias=False, trainable=False, name=_LINEAR)
-    added = linear(context)
-    linear.set_weights([_last_value(settings)])
-    median = learnt + _seasonal(patches, settings) + added
-    quantiles = _quantiles(median, encoded, settings)
-    return keras.Model(context, {"quantiles": quantiles})
+    median = keras.layers.Dense(settings.horizon_steps, kernel_initializer=small)(encoded)
+    return keras.Model(context, {"quantiles": _quantiles(median, encoded, settings)})
+
+
+def on_top(residual: Any, weights: Float32, share: float) -> Any:
+    """Return the linear path with a network on top, ``context (B, L) -> quantiles (B, H, Q)``.
+
+    Args:
+        residual: see ``residual_network``.
+        weights: (L, H) of the linear path.
+        share: of the residual's median that is added; its intervals are added as they are.
+
+    """
+    context = keras.Input((len(weights),), name="context")
+    found = residual(context)["quantiles"]
+    middle = found.shape[2] // 2
+    median = found[:, :, middle : middle + 1]
+    linear = keras.layers.Reshape((weights.shape[1], 1))(_linear(context, weights))
+    return keras.Model(context, {"quantiles": found + (linear + median * (share - 1))})
+
+
+def closed_network(weights: Float32, distances: Float32) -> Any:
+    """Return a network of the linear path alone, ``context (B, L) -> quantiles (B, H, Q)``.
+
+    Args:
+        weights: (L, H) of the linear path.
+        distances: (H, Q) of the quantiles from the median, in scales of the context.
+
+    """
+    context = keras.Input((len(weights),), name="context")
+    median = keras.layers.Reshape((weights.shape[1], 1))(_linear(context, weights))
+    return keras.Model(context, {"quantiles": median + distances[None]})
+
+
+def _linear(context: Any, weights: Float32) -> Any:
+    """Return the linear path's forecast, (B, H).
+
+    Its matrix is stored with columns of magnitude 1, which 8-bit integers hold evenly.
+    """
+    size = np.maximum(np.abs(weights).max(axis=0), np.finfo(np.float32).tiny)
+    layer = keras.layers.Dense(weights.shape[1], use_bias=False)
+    found = layer(context)
+    layer.set_weights([weights / size])
+    return found * size[None]
 
 
 def _patches(context: Any, settings: ForecastTable) -> Any:
-    """Return the newest whole patches, (B, N, P)."""
+    """Return the newest whole patches, (B, N, P), of at most ``context_steps``."""
     size = settings.network.patch_steps
     count = settings.context_steps // size
-    return keras.layers.Reshape((count, size))(context[:, settings.context_steps - count * size :])
+    return keras.layers.Reshape((count, size))(context[:, context.shape[1] - count * size :])
 
 
 def _encoder(patches: Any, settings: ForecastTable) -> Any:
@@ -105,33 +135,6 @@ def _attention(flow: Any, settings: ForecastTable) -> Any:
     weights = keras.layers.Dropout(network.dropout)(keras.ops.softmax(likeness))
     found = keras.layers.Permute((2, 1, 3))(keras.ops.matmul(weights, value))
     return keras.layers.Reshape((count, network.d_model))(found)
-
-
-def _seasonal(patches: Any, settings: ForecastTable) -> Any:
-    """Return the seasonal path's forecast, (B, H); it begins as the mean of the past patches."""
-    count, size = patches.shape[1], settings.network.patch_steps
-    ahead = -(-settings.horizon_steps // size)
-    mean = keras.initializers.Constant(1.0 / count)
-    places = keras.layers.Permute((2, 1))(patches)
-    coming = keras.layers.Dense(ahead, use_bias=False, kernel_initializer=mean, name=_SEASONAL)
-    steps = keras.layers.Reshape((ahead * size,))(keras.layers.Permute((2, 1))(coming(places)))
-    return steps[:, : settings.horizon_steps]
-
-
-def _last_value(settings: ForecastTable) -> Float32:
-    """Return the linear map (L, H) that repeats the last value."""
-    weights = np.zeros((settings.context_steps, settings.horizon_steps), np.float32)
-    weights[-1] = 1.0
-    return weights
-
-
-def mix(network: Any, linear: Float32, share: float) -> None:
-    """Let the median be ``share`` of what was learnt and the rest of the linear map (L, H)."""
-    [last] = network.get_layer(_LINEAR).get_weights()
-    network.get_layer(_LINEAR).set_weights([linear * np.float32(1 - share) + last * share])
-    for name in (_MEDIAN, _SEASONAL):
-        layer = network.get_layer(name)
-        layer.set_weights([weights * np.float32(share) for weights in layer.get_weights()])
 
 
 def _quantiles(median: Any, encoded: Any, settings: ForecastTable) -> Any:

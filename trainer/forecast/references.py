@@ -8,7 +8,7 @@ import numpy as np
 
 from models.messages import Float32
 from trainer.config import ForecastTable
-from trainer.forecast import linear as maps
+from trainer.forecast import maps
 from trainer.forecast.evaluate import Accuracy
 
 Reference = Callable[[Float32], Float32]  # contexts (C, L) in units -> forecasts (C, H)
@@ -26,7 +26,7 @@ def seasonal(settings: ForecastTable, season: int) -> Reference:
 
 
 def linear(weights: Float32) -> Reference:
-    """Return a linear map of the context; see ``trainer.forecast.linear``."""
+    """Return a linear map of the context; see ``trainer.forecast.maps``."""
     return lambda context: maps.forecast(weights, context)
 
 
@@ -36,8 +36,8 @@ def evaluate(
     """Return the accuracy of a reference on steps (n, C), at every stride, on whole windows."""
     accuracy = Accuracy(scales, settings.horizon_steps, settings.quantiles, settings.scale_floor)
     last = len(values) - settings.horizon_steps
-    for now in range(settings.context_steps, last + 1, settings.stride_steps):
-        context = values[now - settings.context_steps : now].T
+    for now in range(settings.longest_steps, last + 1, settings.stride_steps):
+        context = values[now - settings.longest_steps : now].T
         if not np.isnan(context).any():
             point = reference(context)
             accuracy.add(point[:, :, None], values[now : now + settings.horizon_steps].T)

@@ -51,6 +51,38 @@ def drawings(
         yield pages.image(figures.fans(told, channels), "forecast fans over what came")
 
 
+def evidence(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which forecaster was chosen and why, from the metrics of its training."""
+    choice, network = metrics["choice"], metrics["network"]
+    yield "<h3>How it was chosen</h3>"
+    weights = ", ".join(f"{weight:g} of {name}" for name, weight in choice["weights"].items())
+    yield (
+        "<p>Every candidate was fitted before each origin and judged after it. The figures are"
+        " squared errors, as fractions of that of the last season repeated (without a season: the"
+        f" last value). In closed form ships: {weights}.</p>"
+    )
+    errors = dict(choice["errors"])
+    if network is not None and network["closed"]:
+        errors["network on top"] = network["network"]
+    count = max(map(len, errors.values()))
+    yield pages.table(
+        ("candidate", *(f"origin {number}" for number in range(1, count + 1)), "mean"),
+        (_errors(name, values, count) for name, values in errors.items()),
+    )
+    if network is not None:
+        yield (
+            f"<p>The network gains {network['gain']:.4f} at the origins where it was tried, with a"
+            f" standard error of {network['standard_error']:.4f}. It"
+            f" {'ships' if network['ships'] else 'does not ship'}.</p>"
+        )
+
+
+def _errors(name: str, values: Sequence[float], count: int) -> Sequence[object]:
+    """Return a row; what was tried at fewer origins was tried at the last ones."""
+    cells = ["–"] * (count - len(values)) + [f"{value:.4f}" for value in values]
+    return [name, *cells, f"{sum(values) / len(values):.4f}"]
+
+
 def section(foretold: Foretold) -> Iterator[str]:
     """Yield the forecaster's part of a bundle's report."""
     metrics = foretold.metrics
@@ -74,6 +106,7 @@ def section(foretold: Foretold) -> Iterator[str]:
         ((level, shown(share, ".1%")) for level, share in quantiles),
     )
     yield from drawings(foretold.by_lead, foretold.fans, foretold.channels)
+    yield from evidence(metrics)
     yield "<h3>How it is stored</h3>"
     yield pages.table(
         ("form", "bytes", "ms per window", "squared error grows", "between interpreters", ""),

@@ -6,6 +6,7 @@ when they are needed: a step is part of many hundreds of them.
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -55,8 +56,8 @@ class Cutter:
 
     def __init__(self, values: Float32, scales: Float32, settings: ForecastTable) -> None:
         """Take ``values`` (n, C) in units and the channels' ``scales`` (C,)."""
-        self._length = settings.context_steps + settings.horizon_steps
-        self._context = settings.context_steps
+        self._length = settings.longest_steps + settings.horizon_steps
+        self._context = settings.longest_steps
         self._scale_floor = settings.scale_floor
         self._scaled = (values / scales).astype(np.float32)
         self.places = self._whole()
@@ -100,7 +101,38 @@ class Cutter:
 
     def some(self, count_max: int) -> Int64:
         """Return at most ``count_max`` places, evenly of all channels, in order of time."""
-        if len(self.places) <= count_max:
-            return self.places
-        random = np.random.default_rng(0)  # even strides would fall on some channels only
-        return self.places[np.sort(random.permutation(len(self.places))[:count_max])]
+        return some_of(self.places, count_max)
+
+    def shortened(self, context_steps: int) -> Cutter:
+        """Return a cutter of windows with the newest steps of the same contexts only."""
+        other = self.only(self.places + np.array([self._context - context_steps, 0]))
+        other._length += context_steps - self._context
+        other._context = context_steps
+        return other
+
+    def only(self, places: Int64) -> Cutter:
+        """Return the same cutter with only these ``places`` (n, 2)."""
+        other = copy.copy(self)
+        other.places = places
+        return other
+
+    def ending(self, begin: int, end: int) -> Int64:
+        """Return the places whose windows end after step ``begin``, and at ``end`` at the latest.
+
+        Both count steps from the first of ``values``.
+        """
+        ends = self.places[:, 0] + self._length
+        return self.places[(ends > begin) & (ends <= end)]
+
+    def forecast_from(self, begin: int, end: int) -> Int64:
+        """Return the places whose futures begin at a step from ``begin`` to before ``end``."""
+        first = self.places[:, 0] + self._context
+        return self.places[(first >= begin) & (first < end)]
+
+
+def some_of(places: Int64, count_max: int) -> Int64:
+    """Return at most ``count_max`` of ``places`` (n, 2), in the same order."""
+    if len(places) <= count_max:
+        return places
+    random = np.random.default_rng(0)  # even strides would fall on some channels only
+    return places[np.sort(random.permutation(len(places))[:count_max])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ from pydantic import ValidationError
 from models.messages import Float32
 from trainer.config import EncoderTable, ForecastTable
 from trainer.detector.export import convert
-from trainer.forecast import calibrate, linear, references
+from trainer.forecast import calibrate, references
 from trainer.forecast.choose import choose, predict
 from trainer.forecast.evaluate import Accuracy, season_error
-from trainer.forecast.network import forecast_network, mix
-from trainer.forecast.windows import Cutter, Windows
+from trainer.forecast.network import closed_network, on_top, residual_network
+from trainer.forecast.windows import Windows
 
 SETTINGS = ForecastTable(
     context_steps=50,  # not whole patches: the oldest two are left out
@@ -56,10 +57,15 @@ def test_an_odd_forecaster_is_refused(settings: dict[str, object], said: str) ->
         ForecastTable.model_validate(settings)
 
 
-def test_quantiles_cannot_cross_and_survive_the_export() -> None:
-    network = forecast_network(SETTINGS)
+def wild(network: Any) -> Any:
+    """Give a network large weights."""
     weights = [noise(kernel.shape, seed) for seed, kernel in enumerate(network.get_weights())]
-    network.set_weights(weights)  # wild ones
+    network.set_weights(weights)
+    return network
+
+
+def test_quantiles_cannot_cross_and_survive_the_export() -> None:
+    network = on_top(wild(residual_network(SETTINGS)), noise((50, 10)), 0.5)
     context = noise((20, 50))
     quantiles = np.asarray(network(context)["quantiles"])
     assert quantiles.shape == (20, 10, 7)
@@ -68,24 +74,27 @@ def test_quantiles_cannot_cross_and_survive_the_export() -> None:
     np.testing.assert_allclose(exported, quantiles, rtol=1e-3, atol=1e-3)
 
 
-def test_a_share_of_nothing_is_the_linear_map() -> None:
-    network, weights, context = forecast_network(SETTINGS), noise((50, 10)), noise((5, 50))
-    before = np.asarray(network(context)["quantiles"])[:, :, 3]
-    mix(network, weights, 0.25)
-    mixed = np.asarray(network(context)["quantiles"])[:, :, 3]
-    np.testing.assert_allclose(mixed, 0.25 * before + 0.75 * context @ weights, atol=1e-4)
-    mix(network, weights, 0.0)
-    alone = np.asarray(network(context)["quantiles"])[:, :, 3]
-    np.testing.assert_allclose(alone, context @ weights, atol=1e-4)
+def test_a_share_of_what_the_network_finds_is_on_top_of_the_map() -> None:
+    residual, weights, context = wild(residual_network(SETTINGS)), noise((50, 10)), noise((5, 50))
+    found = np.asarray(residual(context)["quantiles"])
+    mixed = np.asarray(on_top(residual, weights, 0.25)(context)["quantiles"])
+    median = context @ weights + 0.25 * found[:, :, 3]
+    np.testing.assert_allclose(mixed[:, :, 3], median, atol=1e-3)
+    distances = found - found[:, :, 3:4]
+    np.testing.assert_allclose(mixed, median[:, :, None] + distances, atol=1e-3)
 
 
-def test_the_linear_map_finds_a_linear_law() -> None:
-    at = np.arange(600)
-    values = np.stack([np.sin(at / 7) + 3, 5 * np.cos(at / 7)], axis=1).astype(np.float32)
-    cutter = Cutter(values, np.array([1.0, 5.0], np.float32), SETTINGS)
-    weights = linear.fit(cutter, cutter, cutter.some(200))
-    forecast = linear.forecast(weights, values[100:150].T)
-    np.testing.assert_allclose(forecast, values[150:160].T, atol=0.02)
+def test_a_map_alone_is_a_network_too_and_loses_nothing_as_integers() -> None:
+    weights, context = noise((50, 10)) / 50, noise((5, 50))
+    weights[-1, 0] = 1.0  # one column is far larger than the others
+    distances = np.linspace(-1, 1, 7, dtype=np.float32)[None] * np.ones((10, 1), np.float32)
+    network = closed_network(weights, distances)
+    expected = (context @ weights)[:, :, None] + distances
+    exact = predict(convert(network, "float32"), context)
+    np.testing.assert_allclose(exact, expected, atol=1e-5)
+    np.testing.assert_allclose(
+        predict(convert(network, "dynamic-range-int8"), context), expected, atol=0.03
+    )
 
 
 def test_references_are_what_they_are_called() -> None:
@@ -171,7 +180,7 @@ def test_r2_is_the_mean_over_the_channels_that_change_and_keeps_its_digits() -> 
 
 
 def test_the_smallest_form_that_forecasts_as_well_is_chosen() -> None:
-    network, context = forecast_network(SETTINGS), noise((60, 50))
+    network, context = residual_network(SETTINGS), noise((60, 50))
     good = convert(network, "float32")
     actual = predict(good, context)[:, :, 3] + 0.5 * noise((60, 10))
     windows = Windows(context, actual, np.ones(60, np.float32), np.zeros(60, int))
@@ -198,7 +207,7 @@ def test_the_smallest_form_that_forecasts_as_well_is_chosen() -> None:
 
 
 def test_every_call_of_every_instance_forecasts_alike(tmp_path: Path) -> None:
-    network, contexts = forecast_network(ForecastTable()), noise((70, 336))
+    network, contexts = residual_network(ForecastTable()), noise((70, 336))
     kernels = network.get_weights()
     network.set_weights(
         [kernel + 0.05 * noise(kernel.shape, at) for at, kernel in enumerate(kernels)]
@@ -215,6 +224,7 @@ def test_every_call_of_every_instance_forecasts_alike(tmp_path: Path) -> None:
 EVERY_CALL = """
 import sys
 from pathlib import Path
+from typing import Any
 import numpy as np
 from models.interpreter import ForecastNetwork
 

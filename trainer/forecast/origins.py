@@ -1,0 +1,143 @@
+"""Rolling origins: candidates fitted on what came before each, and judged on what came next.
+
+Windows get the same added trends as in training (``forecast.fit.trend_share``), the same for all
+candidates, so that what must follow a drift is judged by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from models.errors import DataError
+from models.messages import Float32, Float64
+from trainer.config import ChoiceTable, ForecastTable
+from trainer.forecast import maps
+from trainer.forecast.stack import Evidence, Trial, convex, judge_network
+from trainer.forecast.windows import Cutter, Windows, some_of
+
+DECIMALS = 9  # of the evidence, so that the written one gives the same choice
+BEFORE_SHARE = 0.5  # of the steps is before the first origin
+
+
+class Origin(NamedTuple):
+    """One origin, and the candidates fitted before it."""
+
+    step: int  # the first that is judged
+    judged: Windows
+    maps: dict[str, Float32]  # (L, H) by name
+    naive: float  # squared error of the season, or the last value, repeated
+
+
+def roll(cutter: Cutter, steps: int, settings: ForecastTable) -> list[Origin]:
+    """Fit every closed form before each origin.
+
+    Args:
+        cutter: of the steps to learn from.
+        steps: their number.
+        settings: of the forecaster.
+
+    Raises:
+        DataError: no origin has windows both before and after it.
+
+    """
+    random = np.random.default_rng(settings.fit.seed)
+    moments, origins, before = maps.Moments.empty(settings), list[Origin](), 0
+    for step, end in _edges(steps, settings):
+        new = some_of(cutter.ending(before, step), _windows_max(settings))
+        moments.add(cutter, new, settings.fit.trend_share, random)
+        before = step
+        places = some_of(cutter.forecast_from(step, end), settings.fit.validation_windows_max)
+        if not moments.squares.any() or len(places) == 0:
+            continue
+        judged = cutter.cut_with_trends(places, settings.fit.trend_share, random)
+        fitted = maps.fitted(moments, settings)
+        naive = fitted.get("season", fitted["last"])
+        origins.append(Origin(step, judged, fitted, _squared(errors(judged, naive))))
+    if not origins:
+        raise DataError(
+            "too little data for the forecaster: no part of the training part can be forecast from"
+            " what is before it; make forecast.context_steps or forecast.horizon_steps shorter, or"
+            " give longer recordings"
+        )
+    return origins
+
+
+def _edges(steps: int, settings: ForecastTable) -> list[tuple[int, int]]:
+    """Return begin and end of the steps at which what is judged begins, for each origin."""
+    last = steps - settings.horizon_steps + 1
+    first = min(round(BEFORE_SHARE * steps), last - 1)
+    edges = np.linspace(first, last, settings.choice.origins + 1).round().astype(int)
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+
+
+def _windows_max(settings: ForecastTable) -> int:
+    return max(1, maps.WINDOWS_MAX // settings.choice.origins)
+
+
+def evidence(origins: Sequence[Origin]) -> Evidence:
+    """Return the products of the errors of all closed forms."""
+    names = tuple(origins[0].maps)
+    products = [
+        _products([errors(one.judged, one.maps[name]) for name in names], one) for one in origins
+    ]
+    return Evidence(names, np.round(np.stack(products), DECIMALS))
+
+
+def mixed(fitted: Mapping[str, Float32], weights: Mapping[str, float]) -> Float32:
+    """Return the mix of maps, which is a map."""
+    total = sum(weights.values())
+    parts = [np.float32(weight / total) * fitted[name] for name, weight in weights.items()]
+    return np.asarray(sum(parts), np.float32)
+
+
+def errors(windows: Windows, weights: Float32) -> Float32:
+    """Return forecast - actual of a map, (n, H), in scales of the channels; 0: not known."""
+    return errors_of(windows, windows.context @ weights)
+
+
+def errors_of(windows: Windows, forecasts: Float32) -> Float32:
+    """Return forecast - actual, (n, H), in scales of the channels; 0: not known."""
+    found = (forecasts - windows.future) * windows.scale[:, None]
+    return np.asarray(np.nan_to_num(found), np.float32)
+
+
+def _squared(found: Float32) -> float:
+    tiny = float(np.finfo(np.float32).tiny)
+    return max(float(np.square(found, dtype=np.float64).mean()), tiny)
+
+
+def _products(found: Sequence[Float32], origin: Origin) -> Float64:
+    flat = np.stack([one.ravel() for one in found]).astype(np.float64)
+    return np.asarray(flat @ flat.T / flat.shape[1] / origin.naive, np.float64)
+
+
+def try_network(
+    origins: Sequence[Origin],
+    weights: Mapping[str, float],
+    forecasts: Callable[[Origin, Float32], Float32],
+    settings: ChoiceTable,
+) -> Trial:
+    """Judge a network on top of a closed form at the origins, the newest first.
+
+    Where it gains nothing at one of them, it is not fitted at those before.
+
+    Args:
+        origins: in order of time.
+        weights: of the closed form's mix.
+        forecasts: fits a network before an origin, on top of a map (L, H), and returns what it
+            forecasts for the origin's windows, (n, H).
+        settings: see ``stack.judge_network``.
+
+    """
+    products: list[Float64] = []
+    for origin in reversed(origins):
+        closed = mixed(origin.maps, weights)
+        made = forecasts(origin, closed)
+        both = [errors(origin.judged, closed), errors_of(origin.judged, made)]
+        products.insert(0, _products(both, origin))
+        if convex(products[0])[1] == 0:
+            break
+    return judge_network(np.stack(products), settings)

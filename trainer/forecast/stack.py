@@ -1,0 +1,157 @@
+"""Chooses between forecasters, and mixes them, by their errors over several rolling origins.
+
+At each origin every candidate is fitted on what came before it and judged on what came next. The
+**evidence** is, per origin, the matrix of mean products of the candidates' errors, in units of the
+squared error of repeating the last season (without a season: the last value). The error of any mix
+follows from it: ``w' E w``. So whoever has the evidence can repeat the choice.
+
+A mix is convex (weights of at least 0 that sum to 1; Breiman, "Stacked Regressions", 1996). What it
+is worth is judged with the weights that fit the *other* origins best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from models.messages import Float64
+from trainer.config import ChoiceTable
+
+STACK, NETWORK = "stack", "network"
+WEIGHT_LEAST = 0.02  # a smaller weight is left out
+_SWEEPS = 3000  # of the coordinate descent, which then has long converged
+
+
+class Evidence(NamedTuple):
+    """Errors over ``K`` origins of ``J`` candidates."""
+
+    names: tuple[str, ...]
+    products: Float64  # (K, J, J)
+
+    def errors(self) -> dict[str, Float64]:
+        """Return each candidate's error at each origin, (K,)."""
+        return {name: self.products[:, at, at] for at, name in enumerate(self.names)}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for the metrics."""
+        return {"candidates": list(self.names), "products": self.products.tolist()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Evidence:
+        """Return the evidence that was written by ``as_json``."""
+        return cls(tuple(document["candidates"]), np.array(document["products"], np.float64))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The chosen mix, and what speaks for it."""
+
+    name: str  # of a candidate, or STACK
+    weights: dict[str, float]  # by candidate; they sum to 1
+    errors: dict[str, list[float]]  # of every candidate and of the stack, at each origin
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for the metrics."""
+        return {"chosen": self.name, "weights": self.weights, "errors": self.errors}
+
+
+def convex(products: Float64) -> Float64:
+    """Return the weights (J,) ≥ 0, of sum 1, with the least ``w' E w`` for ``products`` (J, J).
+
+    They are those of the least ``w' E w / 2 - Σ w`` over all w ≥ 0, scaled to sum 1; that is found
+    by coordinate descent.
+    """
+    count = len(products)
+    weights = np.full(count, 1 / count)
+    diagonal = np.maximum(np.diag(products), np.finfo(np.float64).tiny)
+    for _ in range(_SWEEPS):
+        for at in range(count):
+            slope = 1 - products[at] @ weights
+            weights[at] = max(0.0, weights[at] + slope / diagonal[at])
+    return _tidy(weights / weights.sum())
+
+
+def _tidy(weights: Float64) -> Float64:
+    kept = np.where(weights < WEIGHT_LEAST, 0.0, weights)
+    return np.asarray(kept / kept.sum(), np.float64)
+
+
+def nested(products: Float64) -> tuple[Float64, list[Float64]]:
+    """Return the stack's error at each origin, (K,), and the weights (J,) that it had there.
+
+    The weights are those of the other origins; with one origin they are its own.
+    """
+    weights = [
+        convex(np.delete(products, at, axis=0).mean(axis=0) if len(products) > 1 else products[0])
+        for at in range(len(products))
+    ]
+    errors = [mix @ product @ mix for mix, product in zip(weights, products, strict=True)]
+    return np.array(errors), weights
+
+
+def choose(evidence: Evidence) -> Choice:
+    """Return the single candidate or the stack with the least mean error over the origins.
+
+    A stack needs more than one origin, as its weights are judged at another.
+    """
+    errors = evidence.errors()
+    best = min(errors, key=lambda name: float(errors[name].mean()))
+    chosen, weights = best, {best: 1.0}
+    if len(evidence.products) > 1:
+        errors = errors | {STACK: nested(evidence.products)[0]}
+        if errors[STACK].mean() < errors[best].mean():
+            chosen, weights = STACK, _named(evidence.names, convex(evidence.products.mean(axis=0)))
+    shown = {name: np.round(values, 6).tolist() for name, values in errors.items()}
+    return Choice(chosen, weights, shown)
+
+
+def _named(names: Sequence[str], weights: Float64) -> dict[str, float]:
+    return {
+        name: round(float(weight), 4)
+        for name, weight in zip(names, weights, strict=True)
+        if weight > 0
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The network on what the closed form leaves over, against the closed form alone."""
+
+    closed: list[float]  # error at each origin
+    network: list[float]  # of the mix of both, with the share of the other origins
+    share: float  # of what the network adds
+    gain: float  # mean of closed - network
+    standard_error: float  # of the gain, over the origins
+    ships: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for the metrics."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def judge_network(products: Float64, settings: ChoiceTable) -> Trial:
+    """Return whether a network earns its bytes: it gains more than chance, and enough.
+
+    Args:
+        products: (K, 2, 2) of the errors of the closed form and of closed form plus network.
+        settings: the least gain, in standard errors and as a fraction of the error.
+
+    """
+    mixed = nested(products)[0]
+    gains = products[:, 0, 0] - mixed
+    count = len(gains)
+    error = float(gains.std(ddof=1) / np.sqrt(count)) if count > 1 else float("inf")
+    gain = float(gains.mean())
+    return Trial(
+        closed=np.round(products[:, 0, 0], 6).tolist(),
+        network=np.round(mixed, 6).tolist(),
+        share=round(float(convex(products.mean(axis=0))[1]), 4),
+        gain=round(gain, 6),
+        standard_error=round(error, 6) if np.isfinite(error) else 0.0,
+        ships=count > 1
+        and gain > settings.margin * error
+        and gain > settings.gain_min * float(products[:, 0, 0].mean()),
+    )
