@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from agent.commands.alarms.commands import alarms
+from agent.commands.options import config_option, json_option
 from agent.commands.probe.commands import probe
 from models import __version__, console
 from models.console import Colored, say, say_error, say_json, say_lines
@@ -29,7 +31,6 @@ from models.shown import shown
 if TYPE_CHECKING:
     from agent.collector.reading import Message
     from agent.commands.check import Setting
-    from agent.commands.life import Life
 
 # a copy of agent.inputs.plant's, so that --help does not load numpy; a test compares both
 FAULTS = (
@@ -44,24 +45,13 @@ FAULTS = (
 )
 _PRIVATE = 0o027  # bits removed from a file's mode
 INTERRUPTED = 130  # as in a shell: 128 + SIGINT
-DEFAULT_CONFIG = Path("/etc/fieldwatch/agent.toml")
 
-_config_option = click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path, readable=False),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    envvar="FIELDWATCH_CONFIG",
-    help="The agent's configuration.",
-)
 _FILE = click.Path(path_type=Path)
 _MARKS = {
     "ok": Colored("ok  ", "green"),
     "warn": Colored("WARN", "yellow"),
     "unknown": Colored("?   ", "yellow"),
 }
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 def main() -> NoReturn:
@@ -97,7 +87,7 @@ def commands() -> None:
 
 
 @commands.command()
-@_config_option
+@config_option
 @click.option("-v", "--verbose", is_flag=True, help="Log debug messages, whatever log.level is.")
 @click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
 def run(config_file: Path, verbose: bool, quiet: bool) -> int:
@@ -123,7 +113,7 @@ commands.add_command(probe)
 
 
 @commands.command()
-@_config_option
+@config_option
 @click.option(
     "--origins", is_flag=True, help="Only show each setting in effect, and where it was set."
 )
@@ -140,7 +130,7 @@ commands.add_command(probe)
     type=_FILE,
     help="That certificate's key (PEM), if it is not in the same file.",
 )
-@_json_option
+@json_option
 def check(config_file: Path, origins: bool, as_json: bool, **other: Any) -> int:
     """Check configuration, bundles, ports, store, secrets and broker; say what to fix.
 
@@ -220,7 +210,7 @@ def schema(markdown: bool) -> int:
     help="Also check the limits of a stream in this configuration (agent.toml).",
 )
 @click.option("--stream", help="The stream of --limits; not needed if there is only one.")
-@_json_option
+@json_option
 def replay(
     recording: Path,
     bundle_file: Path,
@@ -265,55 +255,18 @@ def replay(
     return 0
 
 
-@commands.command()
-@_config_option
-@click.option("--open", "open_only", is_flag=True, help="Only open alarms, the most severe first.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
-@click.option("--follow", is_flag=True, help="Keep printing alarms as they open and close.")
-@_json_option
-def alarms(config_file: Path, open_only: bool, limit: int, follow: bool, as_json: bool) -> int:
-    """List the alarms this gateway raised, newest last.
-
-    If no agent is watching, it says since when, and ends with exit code 3. With --json it prints
-    one document; with --json and --follow, one object per line.
-    """
-    from agent.alarms.document import gravest_first
-    from agent.commands.follow import follow_alarms, known_alarms
-    from agent.commands.life import life
-    from agent.config.location import store_directory
-    from agent.store.reader import Reader
-
-    with Reader(store_directory(config_file)) as reader:
-        old = known_alarms(reader) if follow else []  # first: what changes then is shown, or news
-        rows = reader.alarms(limit=limit, open_only=open_only)
-        found = life(reader)
-        shown = gravest_first(rows) if open_only else rows
-        if as_json and not follow:
-            say_json({"agent": found._asdict(), "alarms": shown})
-            return found.exit_code
-        for row in shown:
-            _print_alarm(row, as_json)
-        _print_life(found, as_json)
-        if follow:
-            for news in follow_alarms(reader, [*old, *rows], found):
-                if isinstance(news, tuple):
-                    _print_life(news, as_json)
-                    if news.watching and not as_json:
-                        say(Colored("an agent watches again", "green"))
-                else:
-                    _print_alarm(news, as_json)
-    return found.exit_code
+commands.add_command(alarms)
 
 
 @commands.command()
-@_config_option
+@config_option
 @click.option("--prometheus", is_flag=True, help="Print Prometheus text.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
     help="Write the Prometheus text to this file, for node-exporter's textfile collector.",
 )
-@_json_option
+@json_option
 def status(config_file: Path, prometheus: bool, output: Path | None, as_json: bool) -> int:
     """Show the agent's state: inputs, streams, alarms, link, counters.
 
@@ -339,8 +292,8 @@ def status(config_file: Path, prometheus: bool, output: Path | None, as_json: bo
 
 
 @commands.command()
-@_config_option
-@_json_option
+@config_option
+@json_option
 def state(config_file: Path, as_json: bool) -> int:
     """Show the running agent's present state; `status` shows the state that it stored last."""
     from agent.control.client import NoAgent
@@ -355,7 +308,7 @@ def state(config_file: Path, as_json: bool) -> int:
 
 
 @commands.command()
-@_config_option
+@config_option
 def flush(config_file: Path) -> int:
     """Make the running agent write everything that has arrived to the disk, and wait for it.
 
@@ -367,7 +320,7 @@ def flush(config_file: Path) -> int:
 
 
 @commands.command()
-@_config_option
+@config_option
 def reload(config_file: Path) -> int:
     """Make the running agent read its configuration again; print the changes."""
     outcome = _ask(config_file, "reload")
@@ -389,7 +342,7 @@ def reload(config_file: Path) -> int:
 
 
 @commands.command()
-@_config_option
+@config_option
 @click.option("--stream", required=True, help="The stream's name.")
 @click.option(
     "--set",
@@ -415,7 +368,7 @@ def reload(config_file: Path) -> int:
     is_flag=True,
     help="Forecast beyond the trained horizon, from the forecast itself; this is less certain.",
 )
-@_json_option
+@json_option
 def forecast(
     config_file: Path,
     stream: str,
@@ -442,7 +395,7 @@ def forecast(
 
 
 @commands.command()
-@_config_option
+@config_option
 @click.option("--stream", required=True, help="The stream's name.")
 @click.option(
     "--from", "from_text", metavar="TIME", help="Begin, such as 2026-11-29T08:00:00Z or -3h."
@@ -464,7 +417,7 @@ def forecast(
 )
 @click.option("--channel", "channels", multiple=True, help="Only this channel; may be repeated.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
-@_json_option
+@json_option
 def history(
     config_file: Path,
     stream: str,
@@ -502,9 +455,9 @@ def history(
 
 
 @commands.command()
-@_config_option
+@config_option
 @click.option("--stream", "streams", multiple=True, help="Only this stream; may be repeated.")
-@_json_option
+@json_option
 def values(config_file: Path, streams: tuple[str, ...], as_json: bool) -> int:
     """Show the newest measured value of each channel, its age, and each stream's score.
 
@@ -528,7 +481,7 @@ def values(config_file: Path, streams: tuple[str, ...], as_json: bool) -> int:
     required=True,
     help="The lowest version that may run.",
 )
-@_config_option
+@config_option
 def allow_downgrade(name: str, version: int, config_file: Path) -> int:
     """Let an older version of the bundle NAME run again; the agent may be stopped.
 
@@ -550,7 +503,7 @@ def bundle() -> None:
 
 @bundle.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@_json_option
+@json_option
 def inspect(file: Path, as_json: bool) -> int:
     """Show the contents of a bundle: channels, grid, thresholds, lineage, metrics."""
     from models import bundle as bundles
@@ -647,9 +600,9 @@ def new(role: Any, key: Path, name: str) -> int:
 
 
 @keys.command("list")
-@_config_option
+@config_option
 @_keys_option
-@_json_option
+@json_option
 def list_keys(config_file: Path, directory: Path | None, as_json: bool) -> int:
     """List the trusted keys: role, id, name, file, and the reason if a key is revoked."""
     from agent.commands import keys as key_commands
@@ -662,7 +615,7 @@ def list_keys(config_file: Path, directory: Path | None, as_json: bool) -> int:
 @keys.command()
 @click.argument("key_id")
 @click.option("--why", required=True, help="The reason, for people.")
-@_config_option
+@config_option
 @_keys_option
 def revoke(key_id: str, why: str, config_file: Path, directory: Path | None) -> int:
     """Revoke the key KEY_ID: add it to the file revoked in the directory of keys."""
@@ -689,7 +642,7 @@ def revoke(key_id: str, why: str, config_file: Path, directory: Path | None) -> 
     help="The fault to inject halfway. cooling_loss is a slow drift, so the pump runs faster.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the simulated pump.")
-@_json_option
+@json_option
 def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
     """Show the agent at work on a simulated pump: serial line, scores, alarm, SQLite, MQTT.
 
@@ -727,7 +680,7 @@ def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
     help="Duration of each of three runs.",
 )
 @click.option("--layers", default="80,80", show_default=True, help="LSTM cells of each layer.")
-@_json_option
+@json_option
 def bench(
     streams: int, channels: int, rate: float, seconds: float, layers: str, as_json: bool
 ) -> int:
@@ -790,7 +743,7 @@ def bench(
     help="Largest size of the database, without its log (8 MB). Above it, the oldest messages are"
     " deleted.  [default: 10 GiB]",
 )
-@_json_option
+@json_option
 def collect(
     directory: Path,
     site: str,
@@ -836,7 +789,7 @@ def collect(
     show_default=True,
     help="Print at most this many quarantine entries, the newest ones.",
 )
-@_json_option
+@json_option
 def collected(directory: Path, cause: str | None, entries: int, as_json: bool) -> int:
     """Print a collector's messages per gateway, and the messages that it did not accept.
 
@@ -931,21 +884,6 @@ def _print_settings(settings: Iterable[Setting], as_json: bool) -> None:
         return
     for key, value, source in settings:
         say(f"{key} = {json_text(value)}  # {source}")
-
-
-def _print_alarm(alarm: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:  # one object a line, so that --follow can be piped
-        say_json(alarm, indent=None)
-    else:
-        say(_alarm_line(alarm))
-
-
-def _print_life(life: Life, as_json: bool) -> None:
-    """Print a notice if no agent watches; for a program, print the agent's state in any case."""
-    if as_json:
-        say_json({"agent": life._asdict()}, indent=None)
-    elif (told := life.told()) is not None:
-        say(Colored(told, "red"))
 
 
 def _end(

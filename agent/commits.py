@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
+from agent.alarms.points import Points
 from agent.clock import Clock
 from agent.health.measured import LATENCIES_KEPT, Latencies
 from agent.health.sdnotify import Notifier
@@ -21,6 +22,7 @@ from agent.inputs.source import Chunk, Input
 from agent.scoring.streams import Streams
 from agent.store.batch import Batch
 from agent.store.degraded import Trouble
+from agent.store.record import Outgoing
 from agent.store.writer import Store
 from agent.uplink.handover import Relay
 from agent.uplink.sender import DELETED_MAX
@@ -42,6 +44,7 @@ class Commits:
         clock: Its state is also committed.
         batch: The first batch to commit.
         state_interval_s: Seconds between two saves of the whole memory.
+        points: What people and time make of alarms.
 
     """
 
@@ -55,8 +58,10 @@ class Commits:
         clock: Clock,
         batch: Batch,
         state_interval_s: float,
+        points: Points,
     ) -> None:
         self.batch = batch
+        self._points = points
         self.latencies = Latencies()
         self._store, self._streams, self._inputs = store, streams, inputs
         self._relay, self._notifier, self._clock = relay, notifier, clock
@@ -112,6 +117,7 @@ class Commits:
         batch.counters |= self._relay.counters()
         self._streams.flush(batch)
         self._save(stopping)
+        self._handle_alarms()
         batch.status = status
         acked, waiting = batch.acked, batch.rows()
         self._more_acknowledged = len(acked) >= DELETED_MAX and not self.error
@@ -138,6 +144,20 @@ class Commits:
         self._tokens.clear()
         before, self._mended = self._mended, self._store.mended
         return self._mended > before
+
+    def _handle_alarms(self) -> None:
+        """Put into the batch what alarms, people and time changed, and tell central ops."""
+        batch, points, now_s = self.batch, self._points, self._clock.wall_s()
+        for alarm in batch.untaken:
+            points.take(alarm, now_s)
+        batch.untaken = []
+        points.tick(now_s)
+        made, changed = points.drain()
+        batch.standings |= changed
+        batch.transitions += made
+        batch.messages += [
+            Outgoing("transition", one.stream, one.at, one.document()) for one in made
+        ]
 
     def _save(self, stopping: bool) -> None:
         """Put the streams' memory into the batch, all of it if that is due."""

@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agent.alarms.lifecycle import closed_as_removed
+from agent.alarms.points import Points, handled_as
 from agent.bundles.load import Loader
 from agent.clock import Clock
 from agent.commits import CLOCK, Commits
@@ -46,6 +48,7 @@ from agent.inputs.queue import ChunkQueue
 from agent.inputs.source import Chunk, Input
 from agent.journal import set_level, start_logging
 from agent.mqtt.signer import signer_of
+from agent.operating import Operating
 from agent.overview import Overview, brief
 from agent.parsing.lines import LineParser
 from agent.reloading import Prepared, Reloads
@@ -89,9 +92,11 @@ class Daemon:
         inbox: Inbox | None = None,
         door: Door | None = None,
         unwatched: Sequence[Unwatched] = (),
+        points: Points | None = None,
     ) -> None:
         """Set up; ``batch`` is the first; ``parsers`` has no inputs of ``unwatched`` streams."""
         self._config = config
+        self._points = points or Points(handled_as(config))
         self._store = store
         self._streams = Streams(
             fleets,
@@ -106,6 +111,9 @@ class Daemon:
         self._relay = Relay(uplink)
         self._notifier = notifier
         self._reloads = Reloads(config_file, self._streams, loader, clock, notifier, chunks.wake)
+        self._operating = Operating(
+            self._points, store.records.alarm, clock.wall_s, config.control.operators
+        )
         self._control = Control(
             inbox or Inbox(),
             door,
@@ -113,7 +121,8 @@ class Daemon:
                 "reload": Verb(lambda _: self._reloads.ask()),
                 "flush": Verb(self._flush),
                 "state": Verb(self._state, changes=False),
-            },
+            }
+            | self._operating.verbs(),
             chunks.wake,
         )
         self._chunks = chunks
@@ -127,6 +136,7 @@ class Daemon:
             clock,
             batch or Batch(),
             config.store.state_interval_s,
+            self._points,
         )
         self._batch = self._commits.batch
         self._in_hand: Sequence[Chunk] = ()  # the chunks that are being scored
@@ -150,6 +160,7 @@ class Daemon:
             self._quarantine,
             self._reloads,
             self._control,
+            self._points,
         )
 
     def stop(self) -> None:
@@ -259,6 +270,7 @@ class Daemon:
         now = time.monotonic()
         if (step := self._clock.look()) is not None:
             self._commits.save_soon()  # data that is stored from now on has other times
+            self._points.clock_set(step.by_s)
             self._corrections.begin(step, self._streams.timed_by_arrival(), self._batch)
         self._streams.tick(self._batch)
         if now >= self._next_health:
@@ -322,7 +334,10 @@ class Daemon:
             store.bytes_max,
             _retention(store),
             store.history_bytes_max,
+            store.logbook_rows_max,
         )
+        self._points.configure(handled_as(config))
+        self._operating.operators = config.control.operators
         now = time.monotonic()
         self._next_health = min(self._next_health, now + config.health.interval_s)
         for fleet in prepared.fleets:
@@ -455,7 +470,13 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
     records, readings = store.records, store.readings
     if known := [saved for saved in (records.state(CLOCK).get(CLOCK), readings.clock()) if saved]:
         clock.restore(*known)
-    batch = Batch()
+    batch, points = Batch(), Points(handled_as(config))
+    points.restore(records.standings(), clock.wall_s())
+    open_alarms, configured = records.all_open_alarms(), {table.name for table in config.streams}
+    points.compare(open_alarms, clock.wall_s())
+    for alarm in open_alarms:
+        if alarm["stream"] not in configured:
+            batch.tell(closed_as_removed(alarm, clock.wall_s()))
     for name, stream in streams.items():
         number = records.last_alarm_number(name)
         stream.restore(records.state(name), records.open_alarms(name), number, batch)
@@ -484,6 +505,7 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
         inbox,
         None if config.control_socket is None else Door(config.control_socket),
         unwatched_of(choices, records.open_alarms),
+        points,
     )
 
 
@@ -505,6 +527,7 @@ def store_of(config: AgentConfig, kind: type[S]) -> S:
         config.store.outbox_rows_max,
         config.store.ring_rows_max,
         alarm_rows_max=config.store.alarm_rows_max,
+        logbook_rows_max=config.store.logbook_rows_max,
         bytes_max=config.store.bytes_max,
         history_bytes_max=config.store.history_bytes_max,
         retention=_retention(config.store),

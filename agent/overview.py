@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.alarms.points import Points
 from agent.clock import Clock
 from agent.commits import Commits
 from agent.config.load import GatewayTable
@@ -40,6 +41,7 @@ class Overview:
     quarantine: Quarantine
     reloads: Reloads
     control: Control
+    points: Points
     started_s: float = field(default_factory=time.monotonic)
 
     def document(self, running: bool) -> dict[str, Any]:
@@ -80,6 +82,7 @@ class Overview:
             "set_aside": self.quarantine.document(),
             "configuration": self.reloads.document(),
             "control": self.control.document(),
+            "alarms": dict(self.points.states()),
         }
 
 

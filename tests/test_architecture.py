@@ -30,14 +30,16 @@ ROOMS: dict[str, set[str]] = {
     "guard": set(),
     "journal": set(),
     "memory": set(),
-    "config": set(),
+    "config": {"handling"},  # the classes of consequence
     "control": set(),  # knows names of commands, and nothing of what they do
+    # the states of an alarm and what leads from one to the next: no input, output or clock
+    "handling": set(),
     # knows no configuration: its limits are numbers; of an alarm it knows the states
-    "store": {"alarms", "journal"},
+    "store": {"alarms", "handling", "journal"},
     "mqtt": {"config", "guard"},
     "dialects": {"config", "mqtt", "store"},
     "parsing": {"config"},
-    "alarms": {"config"},
+    "alarms": {"config", "handling"},
     "bundles": {"config"},
     # the streams' detectors, for the daemon
     "fleets": {"alarms", "bundles", "clock", "config", "journal", "parsing", "scoring"},
@@ -47,9 +49,11 @@ ROOMS: dict[str, set[str]] = {
     "inputs": {"backoff", "config", "guard", "journal", "mqtt", "parsing"},
     "scoring": {"alarms", "clock", "config", "health", "inputs", "journal", "parsing", "store"},
     # parts of the loop: of a commit, who is told; what a wrong clock timed
-    "commits": {"clock", "health", "inputs", "scoring", "store", "uplink"},
+    "commits": {"alarms", "clock", "health", "inputs", "scoring", "store", "uplink"},
     "corrections": {"clock", "store"},
+    "operating": {"alarms", "control", "handling"},  # what people ask of alarms
     "overview": {  # asks all parts of the loop
+        "alarms",
         "clock",
         "commits",
         "config",
@@ -88,11 +92,14 @@ ROOMS: dict[str, set[str]] = {
         "alarms",
         "bundles",
         "config",
+        "control",
         "defects",
         "dialects",
         "fleets",
+        "handling",
         "inputs",
         "mqtt",
+        "operating",
         "parsing",
         "scoring",
         "store",
@@ -126,7 +133,13 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "pymodbus": {"agent/inputs/modbus_line.py"},
     "termios": {"agent/inputs/serial.py"},
     "selectors": {"agent/control/clients.py"},
-    "click": {"agent/cli.py", "agent/commands/probe/commands.py", "trainer/cli.py"},
+    "click": {
+        "agent/cli.py",
+        "agent/commands/alarms/commands.py",
+        "agent/commands/options.py",
+        "agent/commands/probe/commands.py",
+        "trainer/cli.py",
+    },
     # tables take it from models.validation: an agent that runs does without it
     "pydantic": {
         "models/validation.py",

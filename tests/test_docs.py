@@ -130,7 +130,7 @@ def test_the_examples_of_messages_are_as_the_asyncapi_document_says() -> None:
         kinds.add(kind)
         schema = {"$ref": f"#/components/schemas/{kind.capitalize()}", "components": components}
         jsonschema.Draft202012Validator(schema).validate(example)
-    assert kinds == {"status", "summary", "alarm", "health"}
+    assert kinds == {"status", "summary", "alarm", "transition", "health"}
 
 
 def test_the_changes_of_this_version_are_told() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli import DEFAULT_CONFIG
+from agent.commands.options import DEFAULT_CONFIG
 from agent.config import load as config
 from agent.control.door import MODE
 from agent.mqtt.credentials import CERTIFICATE, KEY, PASSWORD, SIGN

@@ -18,9 +18,9 @@ from models.formats.recording import Layout
 from models.formats.times import ELAPSED, Times
 from models.manifest import (
     HORIZON_MAX,
-    SOURCES_MAX,
     MAGNITUDE_MIN,
     SAMPLES_MAX,
+    SOURCES_MAX,
     SPANS_MAX,
     STEPS_MAX,
     WINDOW_SAMPLES_MAX,

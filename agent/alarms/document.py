@@ -104,6 +104,7 @@ def alarm_document(
         "onset": iso_time(event.onset),
         "opened": iso_time(event.opened),
         "closed": None if event.closed is None else iso_time(event.closed),
+        "ended": None if event.closed is None else "normal",
         "worst_at": None if event.worst is None else iso_time(event.worst),
         "newest_at": newest and iso_time(newest.time),
         "score": short(event.score),
@@ -203,10 +204,7 @@ def with_newest(alarm: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]
 def describe(alarm: Mapping[str, Any]) -> str:
     """Return the alarm in one line for a person; times are UTC."""
     until = f" until {alarm['closed']}" if alarm["closed"] else ", still open"
-    channels = "; ".join(_channel(alarm["kind"], channel) for channel in alarm["channels"])
-    if limit := alarm.get("limit"):  # absent in alarms of versions without forecasts
-        told = _how_far(limit, alarm) if "worst" in limit else time_to_limit(limit)
-        channels = f"{alarm['channels'][0]['channel']} {told}"
+    channels = observed(alarm)
     what, worst = "", ""
     if alarm["kind"] == "anomaly":
         what = f" (score {shown(alarm['score'], '.1f')})"
@@ -235,6 +233,21 @@ def _to_do(alarm: Mapping[str, Any]) -> str:
         f"wait: {channel} is back since {limit['back_since']}, and the alarm closes once it has"
         f" been back for {delay}. If it does not stay back: {alarm['action']}"
     )
+
+
+def observed(alarm: Mapping[str, Any], channels_max: int | None = None) -> str:
+    """Say of each channel what was observed and expected, or how it is beyond its limit.
+
+    ``channels_max``: name only so many, and say how many others there are.
+    """
+    if not (limit := alarm.get("limit")):  # absent in alarms of versions without forecasts
+        channels = alarm["channels"]
+        said = [_channel(alarm["kind"], channel) for channel in channels[:channels_max]]
+        if (others := len(channels) - len(said)) > 0:
+            said.append(f"{others} other channel{'s' if others > 1 else ''}")
+        return "; ".join(said)
+    told = _how_far(limit, alarm) if "worst" in limit else time_to_limit(limit)
+    return f"{alarm['channels'][0]['channel']} {told}"
 
 
 def _newest(alarm: Mapping[str, Any]) -> str:

@@ -6,8 +6,8 @@
                                    └─ nobody watches it, its limit is gone … ──┘
 
 A gap is closed at once: it is over when the agent reports it. A closed alarm does not change.
-States that a person sets (acknowledged, shelved, suppressed in the terms of ISA-18.2) would come
-between these two, in ``State`` and ``SHED_FIRST``. This does no I/O: it returns each change, and
+These are the states of the condition. What people make of it (acknowledged, shelved, …) is in
+``agent.alarms.points``. This does no I/O: it returns each change, and
 the stream stores, sends, counts and logs it. It loads no numpy, because the store imports it.
 """
 
@@ -76,6 +76,16 @@ class Change(NamedTuple):
             return f"gap from {alarm['onset']} to {alarm['closed']}: {alarm['action']}"
         said = f"alarm {self.state}: {alarm['kind']} since {alarm['onset']}"
         return said if self.cause is None else f"{said}: {CAUSES[self.cause]}"
+
+
+def closed_as_removed(alarm: Mapping[str, Any], now_s: float) -> dict[str, Any]:
+    """Return an open alarm of a stream that is no longer configured, closed."""
+    return _closed(alarm, "stream_removed", max(now_s, unix_s(alarm["opened"])))
+
+
+def _closed(alarm: Mapping[str, Any], cause: Cause, time: float) -> dict[str, Any]:
+    closed = max(iso_time(time), alarm["opened"])
+    return {**alarm, "state": CLOSED, "closed": closed, "ended": cause}
 
 
 class Alarms:
@@ -208,8 +218,7 @@ class Alarms:
             if (alarm := self._open.pop(number, None)) is not None:
                 self._over.add(number)
                 time = max(now_s, unix_s(alarm["opened"]))
-                over = {"state": CLOSED, "closed": max(iso_time(time), alarm["opened"])}
-                closed.append(Change(alarm | over, time, cause))
+                closed.append(Change(_closed(alarm, cause, time), time, cause))
         return closed
 
     def _document(self, event: Event, newest: Newest | None) -> dict[str, Any]:

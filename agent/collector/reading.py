@@ -23,7 +23,7 @@ Cause = Literal[
 
 _EPOCH_CHARACTERS_MAX: Final = 64
 _MERGED_MAX: Final = 10_000  # numbers in one message; a gateway merges 60 at most
-_OF_A_STREAM: Final = ("alarm", "summary")
+_OF_A_STREAM: Final = ("alarm", "transition", "summary")
 _KINDS: Final = (*_OF_A_STREAM, "health", "gone", "status")
 
 

@@ -20,22 +20,44 @@ def known_alarms(reader: Reader) -> list[dict[str, Any]]:
     return reader.alarms(limit=_LOOKED_AT, open_only=False)
 
 
-def follow_alarms(
-    reader: Reader, seen: Sequence[Mapping[str, Any]], was: Life, poll_s: float = POLL_S
-) -> Iterator[Mapping[str, Any] | Life]:
-    """Yield each alarm as it opens and again as it closes, after those in ``seen``; endless.
+class Followed:
+    """What changes from now on.
 
-    Between them it yields when the agent stops watching or watches again, after it ``was`` so.
+    Args:
+        reader: Of the agent's store.
+        seen: Alarms that are no news.
+
     """
-    states = {(row["stream"], row["number"]): row["state"] for row in seen}
-    while True:
-        for row in known_alarms(reader):
+
+    def __init__(self, reader: Reader, seen: Sequence[Mapping[str, Any]]) -> None:
+        self._reader = reader
+        self._states = {(row["stream"], row["number"]): row["state"] for row in seen}
+        self._row = reader.last_logbook_row()
+
+    def changes(self, was: Life, poll_s: float = POLL_S) -> Iterator[Mapping[str, Any] | Life]:
+        """Yield each alarm as it opens and again as it closes; endless.
+
+        Between them it yields what people and time made of alarms, as ``{"transition": row}``, and
+        when the agent stops watching or watches again, after it ``was`` so.
+        """
+        while True:
+            yield from self._alarms()
+            yield from self._transitions()
+            now = life(self._reader)
+            if now.watching != was.watching:
+                yield now
+            was = now
+            time.sleep(poll_s)
+
+    def _alarms(self) -> Iterator[Mapping[str, Any]]:
+        for row in known_alarms(self._reader):
             key = (row["stream"], row["number"])
-            if states.get(key) != row["state"]:
-                states[key] = row["state"]
+            if self._states.get(key) != row["state"]:
+                self._states[key] = row["state"]
                 yield row
-        now = life(reader)
-        if now.watching != was.watching:
-            yield now
-        was = now
-        time.sleep(poll_s)
+
+    def _transitions(self) -> Iterator[Mapping[str, Any]]:
+        for number, row in self._reader.logbook_after(self._row, _LOOKED_AT):
+            self._row = number
+            if row["what"] not in ("raised", "cleared"):  # the alarms above say these
+                yield {"transition": row}

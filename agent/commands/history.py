@@ -138,7 +138,7 @@ def describe(document: dict[str, Any], blocks: bool) -> Iterator[str]:
     elif len(document["channels"]) == 1:
         yield from _table(document, document["channels"][0])
     else:
-        yield from _chart(document, blocks)
+        yield from chart(document, blocks)
 
 
 def _table(document: dict[str, Any], channel: str) -> Iterator[str]:
@@ -150,7 +150,8 @@ def _table(document: dict[str, Any], channel: str) -> Iterator[str]:
         yield f"{point['time']:<24}  {point['samples']:>8}  {columns}  {score:>8}"
 
 
-def _chart(document: dict[str, Any], blocks: bool) -> Iterator[str]:
+def chart(document: dict[str, Any], blocks: bool) -> Iterator[str]:
+    """Yield a line for each channel and for the score, from its lowest to its highest value."""
     points = document["points"]
     first_s = _unix_s(points[0]["time"])
     places = [

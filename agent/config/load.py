@@ -18,7 +18,14 @@ from agent.config.inputs import LINES, AnyInput, MqttInputTable
 from agent.config.kinds import OFF, Count, FilePath, SocketPath, TopicName
 from agent.config.layers import Layers, read
 from agent.config.location import STORE_DIRECTORY, socket_beside
-from agent.config.streams import BaselineTable, LimitTable, PredictionTable, repeated
+from agent.config.streams import (
+    BaselineTable,
+    LimitTable,
+    PredictionTable,
+    StreamAlarmsTable,
+    repeated,
+)
+from agent.handling.states import Consequence
 from models.errors import ConfigError
 from models.keys import read_keyring
 from models.manifest import Positive
@@ -71,11 +78,16 @@ class StoreTable(Table):
     alarm_rows_max: Count = Field(
         100_000, description="Alarms kept; the oldest closed ones are deleted first"
     )
+    logbook_rows_max: Count = Field(
+        200_000, description="Rows of the alarms' logbook; the oldest go first"
+    )
     samples_days_max: Positive | None = Field(
         None, description="Drop samples older than this, by their own times; absent: no limit"
     )
     alarms_days_max: Positive | None = Field(
-        None, description="Drop alarms closed for longer than this; absent: no limit"
+        None,
+        description="Drop alarms closed for longer than this, and older rows of the logbook;"
+        " absent: no limit",
     )
     history_days_max: Positive = Field(
         366.0, description="Drop minutes and hours of the history older than this"
@@ -100,6 +112,32 @@ class HealthTable(Table):
     interval_s: Positive = Field(60.0, description="Interval of the health messages")
 
 
+class AlarmsTable(Table):
+    """How people handle alarms; ``[streams.alarms]`` has what differs between streams."""
+
+    shelve_h_max: Positive = Field(
+        8.0, le=168, description="Longest shelving, hours; it ends by itself"
+    )
+    shelved_h_max: Positive = Field(
+        24.0,
+        le=744,
+        description="Longest time of shelvings one after the other, hours, until the alarm was"
+        " normal",
+    )
+    not_shelvable: list[Consequence] = Field(
+        default_factory=list,
+        description="Alarms of streams with these consequences must not be shelved",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AlarmsTable:
+        if self.shelve_h_max > self.shelved_h_max:
+            raise ValueError(
+                f"shelve_h_max {self.shelve_h_max:g} is above shelved_h_max {self.shelved_h_max:g}"
+            )
+        return self
+
+
 class ControlTable(Table):
     """Commands to the agent while it runs."""
 
@@ -107,6 +145,14 @@ class ControlTable(Table):
         None,
         description='Unix socket for reload, flush and state, or "off"; absent:'
         " control.sock in store.directory",
+    )
+    operators: str = Field(
+        "fieldwatch-operators",
+        min_length=1,
+        max_length=32,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]*$",
+        description="Group whose members may acknowledge and shelve alarms; so may root and the"
+        " agent's user",
     )
 
 
@@ -204,6 +250,9 @@ class StreamTable(Table):
     prediction: PredictionTable = Field(
         PredictionTable(), description="When a forecast raises an alarm"
     )
+    alarms: StreamAlarmsTable = Field(
+        StreamAlarmsTable(), description="How people handle the alarms of this stream"
+    )
 
     @model_validator(mode="after")
     def _scored_by_one(self) -> StreamTable:
@@ -222,6 +271,7 @@ class AgentConfig(Table):
     mqtt: MqttTable | None = Field(None, description="The broker; absent: no central ops")
     summary: SummaryTable = Field(SummaryTable(), description="Summaries to central ops")
     health: HealthTable = Field(HealthTable(), description="Health messages to central ops")
+    alarms: AlarmsTable = Field(AlarmsTable(), description="How people handle alarms")
     control: ControlTable = Field(ControlTable(), description="Commands to the running agent")
     log: LogTable = Field(LogTable(), description="What the agent logs")
     keys: KeysTable = Field(KeysTable(), description="Whose signatures are trusted")

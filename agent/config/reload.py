@@ -22,6 +22,7 @@ RELOADED: Final = (
     ("store", "ring_rows_max"),
     ("store", "outbox_rows_max"),
     ("store", "alarm_rows_max"),
+    ("store", "logbook_rows_max"),
     ("store", "bytes_max"),
     ("store", "samples_days_max"),
     ("store", "alarms_days_max"),
@@ -32,6 +33,9 @@ RELOADED: Final = (
     ("streams", "*", "silent_after_s"),
     ("streams", "*", "limits"),
     ("streams", "*", "prediction"),
+    ("streams", "*", "alarms"),
+    ("alarms",),
+    ("control", "operators"),
 )
 
 KeyPath = tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Tables of the configuration within a stream: the baseline, limits, alarms by forecasts."""
+"""Tables of the configuration within a stream: the baseline, limits, forecasts, alarms."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
 from agent.config.kinds import Count
+from agent.handling.states import Consequence
 from models.manifest import PERIOD_S_MIN, SAMPLES_MAX, Finite, NotNegative, Positive
 from models.names import CHANNEL
 from models.settings import Table
@@ -160,6 +161,20 @@ class PredictionTable(Table):
                 f" {self.probability:g}"
             )
         return self
+
+
+class StreamAlarmsTable(Table):
+    """How people handle the alarms of a stream."""
+
+    consequence: Consequence = Field(
+        "major",
+        description="What a failure of this machine costs; with the severity it gives the priority"
+        " of the alarms",
+    )
+    latching: bool = Field(
+        False,
+        description="A cleared alarm stays latched until a person acknowledges and resets it",
+    )
 
 
 def repeated(names: Iterable[str]) -> list[str]:

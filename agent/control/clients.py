@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import grp
 import os
 import pwd
 import selectors
@@ -17,7 +18,7 @@ import struct
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
@@ -230,8 +231,16 @@ class Clients:
 def _peer(connection: socket.socket) -> Asker:
     """Return the user at the other end, as told by the kernel."""
     told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-    _, uid, _ = _PEER.unpack(told)
+    _, uid, gid = _PEER.unpack(told)
     try:
-        return Asker("socket", pwd.getpwuid(uid).pw_name, uid)
+        name = pwd.getpwuid(uid).pw_name
     except KeyError:
         return Asker("socket", f"uid {uid}", uid)
+    return Asker("socket", name, uid, frozenset(_groups(name, gid)))
+
+
+def _groups(user: str, gid: int) -> Iterator[str]:
+    """Yield the groups of a user, as the system knows them now."""
+    for group in os.getgrouplist(user, gid):
+        with contextlib.suppress(KeyError):  # a group without a name
+            yield grp.getgrgid(group).gr_name

@@ -22,6 +22,7 @@ class Asker(NamedTuple):
     way: Literal["socket", "signal", "mqtt"]
     name: str  # of the user at the other end of the socket
     uid: int | None = None
+    groups: frozenset[str] = frozenset()  # of which the user is a member
 
     def __str__(self) -> str:
         return f"{self.name} ({self.way})"

@@ -115,7 +115,8 @@ class StreamTeller:
     def update(self, events: Iterable[Event], batch: Batch) -> None:
         """Put the open alarms into ``batch`` as they are now; ``events``: all that are open."""
         moved = [event.moved(self.correction_s) for event in events]
-        batch.alarms += self.alarms.update(moved, self._newest() if moved else None)
+        for alarm in self.alarms.update(moved, self._newest() if moved else None):
+            batch.tell(alarm)
 
     def _newest(self) -> Newest | None:
         """Return the newest sample; None before the first since the start."""
@@ -146,7 +147,7 @@ class StreamTeller:
 
         The log does not give its number: the agent tells a number only once it is on the disk.
         """
-        batch.alarms.append(change.alarm)
+        batch.tell(change.alarm)
         self.send("alarm", change.time, change.alarm, batch, detector)
         self.counters.update(change.counters)
         _LOG.warning("stream %s: %s", self._name, change, extra={STREAM: self._name})

@@ -58,13 +58,19 @@ class AlarmTable:
             if (last := self._last_numbers.get(alarm["stream"])) is not None:
                 self._last_numbers[alarm["stream"]] = max(last, alarm["number"])
 
-    def open_ones(self, records: Connection, stream: str) -> list[dict[str, Any]]:
-        """Return the stream's alarms that are open."""
+    def open_ones(self, records: Connection, stream: str | None = None) -> list[dict[str, Any]]:
+        """Return the alarms that are open, of one stream or of all."""
         rows = records.execute(
-            f"SELECT document FROM alarms WHERE state = '{OPENED}' AND stream = ? ORDER BY id",  # noqa: S608 - as its index has it
-            [stream],
+            f"SELECT stream, document FROM alarms WHERE state = '{OPENED}' ORDER BY id"  # noqa: S608 - as its index has it
         )
-        return [json.loads(document) for (document,) in rows]
+        return [json.loads(document) for name, document in rows if stream in (None, name)]
+
+    def one(self, records: Connection, stream: str, number: int) -> dict[str, Any] | None:
+        """Return an alarm; None if there is none."""
+        found = records.execute(
+            "SELECT document FROM alarms WHERE stream = ? AND number = ?", [stream, number]
+        ).fetchone()
+        return None if found is None else dict(json.loads(found[0]))
 
     def last_number(self, records: Connection, stream: str) -> int:
         """Return the highest number of the stream's alarms, kept or dropped; 0 before the first."""

@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.alarms.lifecycle import SHED_FIRST
 
 if TYPE_CHECKING:
+    from agent.handling.states import Standing
+    from agent.handling.transition import Transition
     from agent.store.record import Outgoing
     from models.messages import Float32, Samples
 
 WAITING_SAMPLES_MAX: Final = 20_000
 WAITING_MESSAGES_MAX: Final = 2000  # some 8 MB
 WAITING_ALARMS_MAX: Final = 2000
+WAITING_TRANSITIONS_MAX: Final = 10_000
 # part of a stream's state: number of the first stored sample that the other parts do not include
 THROUGH: Final = "through"
 COUNTER: Final = "counter/"  # prefix of the keys of ``meta`` that hold a counter
-EVICTION: Final = ("health", "summary", "alarm")  # in this order, oldest first
+EVICTION: Final = ("health", "summary", "transition", "alarm")  # in this order, oldest first
 
 
 @dataclass(slots=True)
@@ -28,6 +31,10 @@ class Batch:
 
     samples: list[tuple[str, Samples, Float32]] = field(default_factory=list)  # with the scores
     alarms: list[dict[str, Any]] = field(default_factory=list)
+    # of these, what the points have not taken yet (``agent.alarms.points``)
+    untaken: list[dict[str, Any]] = field(default_factory=list)
+    transitions: list[Transition] = field(default_factory=list)  # rows of the logbook
+    standings: dict[tuple[str, str], Standing] = field(default_factory=dict)  # by stream and point
     messages: list[Outgoing] = field(default_factory=list)
     state: dict[str, dict[str, bytes]] = field(default_factory=dict)  # stream -> part -> data
     # streams whose stored state belongs to another detector: deleted before ``state`` is written
@@ -36,6 +43,11 @@ class Batch:
     counters: dict[str, int] = field(default_factory=dict)  # of messages of central ops; they rise
     clock: bytes | None = None  # its state, stored with the samples
     status: Callable[[], str] | None = None  # asked once the rest is written, so that it counts it
+
+    def tell(self, alarm: dict[str, Any]) -> None:
+        """Add an alarm that was opened, changed or closed."""
+        self.alarms.append(alarm)
+        self.untaken.append(alarm)
 
     def rows(self) -> int:
         """Return how many samples it holds."""
@@ -55,6 +67,9 @@ class Batch:
         """Drop everything of these streams."""
         self.samples = [one for one in self.samples if one[0] not in streams]
         self.alarms = [alarm for alarm in self.alarms if alarm["stream"] not in streams]
+        self.untaken = [alarm for alarm in self.untaken if alarm["stream"] not in streams]
+        self.transitions = [one for one in self.transitions if one.stream not in streams]
+        self.standings = {key: one for key, one in self.standings.items() if key[0] not in streams}
         self.messages = [one for one in self.messages if one.stream not in streams]
         self.state = {name: parts for name, parts in self.state.items() if name not in streams}
         self.forgotten.difference_update(streams)
@@ -71,7 +86,7 @@ class Batch:
 
         It drops the oldest samples first, and messages in the order in which the outbox drops
         them. It keeps only the latest state of an alarm, and drops alarms in the order of
-        ``SHED_FIRST``.
+        ``SHED_FIRST``. It drops the oldest rows of the logbook; the standings stay.
         """
         shed = Counter(samples=self.shed_samples(WAITING_SAMPLES_MAX))
         for kind in EVICTION:
@@ -83,6 +98,9 @@ class Batch:
         for key in order[:-WAITING_ALARMS_MAX]:
             del latest[key]
         self.alarms = list(latest.values())
+        if (excess := len(self.transitions) - WAITING_TRANSITIONS_MAX) > 0:
+            shed["logbook"] = excess
+            del self.transitions[:excess]
         return shed
 
     def _drop(self, kind: str, count: int) -> int:

@@ -26,6 +26,7 @@ _SLACK_S = 1.0  # tolerance on either side of the window: about one commit
 _TIMES: Final = {
     "summary": ("from", "to", "last_sample"),
     "alarm": ("onset", "opened", "closed", "worst_at", "newest_at"),
+    "transition": ("at", "until"),
     "health": ("started", "updated"),
 }
 _LIMIT_TIMES: Final = ("made", "worst_at", "newest_at")  # the same of an alarm's limit
@@ -85,7 +86,8 @@ def correct_messages(connection: Connection, by: Correction) -> None:
         if message.clock == "synced" and not given:  # and so were those before
             by.messages = 0
             break
-        if message.stream is None or message.stream in by.streams:
+        # transitions have the time of the gateway's clock, whatever the stream's readings have
+        if message.stream is None or message.stream in by.streams or message.kind == "transition":
             data = message.read()
             _move_data(data, message.kind, by)
             moved.append((by.moved(message.time), packed(data), message.seq))

@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from agent.store.batch import EVICTION
 from models.times import iso_time
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ class Trouble:
         """Return how much was dropped because it could not be stored."""
         return {
             "samples_not_stored": self._shed["samples"],
-            "messages_not_stored": self._shed.total() - self._shed["samples"],
+            "messages_not_stored": sum(self._shed[kind] for kind in EVICTION),
             "alarms_not_stored": self._shed["alarm"],
+            "logbook_not_stored": self._shed["logbook"],
         }
 
 

@@ -109,6 +109,23 @@ def _m002_records(database: Database) -> None:
     )
 
 
+def _m003_records(database: Database) -> None:
+    """Add what people make of alarms: how each point stands, and the logbook of its transitions."""
+    _execute(
+        database,
+        """CREATE TABLE points (
+            id INTEGER PRIMARY KEY, stream TEXT NOT NULL, point TEXT NOT NULL,
+            document TEXT NOT NULL, UNIQUE (stream, point)
+        ) STRICT""",
+        """CREATE TABLE logbook (
+            id INTEGER PRIMARY KEY, stream TEXT NOT NULL, point TEXT NOT NULL,
+            number INTEGER NOT NULL, revision INTEGER NOT NULL, at REAL NOT NULL,
+            what TEXT NOT NULL, document TEXT NOT NULL
+        ) STRICT""",
+        "CREATE INDEX logbook_point ON logbook (stream, point, revision)",
+    )
+
+
 def _count_evicted(connection: Connection, kind: str) -> None:
     connection.execute(
         "INSERT INTO meta VALUES (?, 1) ON CONFLICT DO UPDATE SET value = value + 1",
@@ -260,7 +277,7 @@ def _execute(database: Database, *statements: str) -> None:
 
 # in order; PRAGMA user_version counts those a file has, and none is ever changed or removed
 MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
-    RECORDS: [_m001_records, _m002_records],
+    RECORDS: [_m001_records, _m002_records, _m003_records],
     READINGS: [
         _m001_readings,
         _m002_readings,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from agent.alarms.document import with_newest
 from agent.alarms.lifecycle import OPENED
+from agent.handling.states import Standing
 from agent.store.batch import COUNTER
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.record import COLUMNS, Record
@@ -73,6 +74,75 @@ class Reader:
             else alarm
             for alarm in alarms
         ]
+
+    def alarm(self, stream: str, number: int) -> dict[str, Any] | None:
+        """Return one alarm, with its newest values if it is open; None if there is none."""
+        rows = self._query(
+            RECORDS,
+            "SELECT document FROM alarms WHERE stream = ? AND number = ?",
+            [stream, number],
+        )
+        if not rows:
+            return None
+        alarm: dict[str, Any] = json.loads(rows[0][0])
+        now = self._open_now().get((stream, number)) if alarm["state"] == OPENED else None
+        return alarm if now is None else with_newest(alarm, now)
+
+    def streams_with(self, number: int) -> list[str]:
+        """Return the streams that have an alarm of this number."""
+        rows = self._query(
+            RECORDS, "SELECT stream FROM alarms WHERE number = ? ORDER BY stream", [number]
+        )
+        return [stream for (stream,) in rows]
+
+    def standings(self) -> dict[tuple[str, str], Standing]:
+        """Return how each point stands, by stream and point; none in a file of an older version."""
+        if not self._has_logbook():
+            return {}
+        rows = self._query(RECORDS, "SELECT stream, point, document FROM points", [])
+        return {(stream, point): Standing.of(json.loads(text)) for stream, point, text in rows}
+
+    def logbook(self, stream: str, point: str, limit: int) -> list[dict[str, Any]]:
+        """Return the newest transitions of a point, oldest of them first."""
+        if not self._has_logbook():
+            return []
+        rows = self._query(
+            RECORDS,
+            "SELECT document FROM logbook WHERE stream = ? AND point = ?"
+            " ORDER BY revision DESC LIMIT ?",
+            [stream, point, limit],
+        )
+        return [json.loads(document) for (document,) in reversed(rows)]
+
+    def last_logbook_row(self) -> int:
+        """Return the number of the newest row of the logbook; 0 if there is none."""
+        if not self._has_logbook():
+            return 0
+        ((newest,),) = self._query(RECORDS, "SELECT ifnull(max(id), 0) FROM logbook", [])
+        return int(newest)
+
+    def logbook_after(self, row: int, limit: int) -> list[tuple[int, dict[str, Any]]]:
+        """Return the next transitions after a row of the logbook, each with its row."""
+        if not self._has_logbook():
+            return []
+        rows = self._query(
+            RECORDS,
+            "SELECT id, document FROM logbook WHERE id > ? ORDER BY id LIMIT ?",
+            [row, limit],
+        )
+        return [(number, json.loads(document)) for number, document in rows]
+
+    def labels(self) -> list[dict[str, Any]]:
+        """Return all transitions that label an alarm, in their order."""
+        if not self._has_logbook():
+            return []
+        rows = self._query(
+            RECORDS, "SELECT document FROM logbook WHERE what = 'labelled' ORDER BY id", []
+        )
+        return [json.loads(document) for (document,) in rows]
+
+    def _has_logbook(self) -> bool:
+        return bool(self._query(RECORDS, "SELECT 1 FROM sqlite_master WHERE name = 'logbook'", []))
 
     def _open_now(self) -> dict[tuple[str, int], dict[str, Any]]:
         """Return the open alarms as the last status has them, by stream and number."""

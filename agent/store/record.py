@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from models.times import iso_time
 
-Kind = Literal["summary", "alarm", "health"]
+Kind = Literal["summary", "alarm", "transition", "health"]
 
 
 class Origin(NamedTuple):

@@ -10,6 +10,7 @@ from agent.store.alarm_table import AlarmTable
 from agent.store.batch import COUNTER, Batch
 from agent.store.correction import Correction, correct_alarms, correct_messages
 from agent.store.file import StoreFile
+from agent.store.logbook import Key, Logbook, standings
 from agent.store.meta import raise_numbers
 from agent.store.outbox import Outbox
 from agent.store.record import Origin
@@ -18,6 +19,7 @@ from agent.store.salvage import Numbers
 from models.errors import StoreError
 
 if TYPE_CHECKING:
+    from agent.handling.states import Standing
     from agent.store.sqlite import Connection
 
 
@@ -27,15 +29,23 @@ class RecordsFile:
     origin: Origin  # of its messages; read with the file
 
     def __init__(
-        self, path: Path, site: str, gateway: str, outbox_rows_max: int, alarm_rows_max: int
+        self,
+        path: Path,
+        site: str,
+        gateway: str,
+        outbox_rows_max: int,
+        alarm_rows_max: int,
+        logbook_rows_max: int,
     ) -> None:
+        self._logbook = Logbook(logbook_rows_max)
         self._site, self._gateway = site, gateway
         self._outbox, self._alarms = Outbox(outbox_rows_max), AlarmTable(alarm_rows_max)
         self._dropped_old = 0  # alarms, since the start
         self.file = StoreFile(path, "FULL", self._numbers, self.read)
 
-    def limit(self, outbox_rows_max: int, alarm_rows_max: int) -> None:
+    def limit(self, outbox_rows_max: int, alarm_rows_max: int, logbook_rows_max: int) -> None:
         """Set new limits; the next commits delete what exceeds them."""
+        self._logbook.rows_max = logbook_rows_max
         self._outbox.rows_max, self._alarms.rows_max = outbox_rows_max, alarm_rows_max
 
     def read(self) -> None:
@@ -77,6 +87,7 @@ class RecordsFile:
         self.file.ready()
         with self.file.transaction():
             self._alarms.write(self._records, batch.alarms)
+            self._logbook.write(self._records, batch.transitions, batch.standings, clock)
             self._records.executemany(
                 "DELETE FROM state WHERE stream = ?", [(stream,) for stream in batch.forgotten]
             )
@@ -97,6 +108,7 @@ class RecordsFile:
         self._outbox.totals = totals
         self._alarms.committed(batch.alarms)
         batch.alarms, batch.messages, batch.state, batch.acked = [], [], {}, []
+        batch.transitions, batch.standings = [], {}
         batch.forgotten = set()
         batch.counters = {}
 
@@ -138,6 +150,21 @@ class RecordsFile:
         with self.file.reading() as records:
             return self._alarms.open_ones(records, stream)
 
+    def all_open_alarms(self) -> list[dict[str, Any]]:
+        """Return the open alarms of all streams, also of those that are no longer configured."""
+        with self.file.reading() as records:
+            return self._alarms.open_ones(records)
+
+    def alarm(self, stream: str, number: int) -> dict[str, Any] | None:
+        """Return an alarm that is on the disk; None if there is none."""
+        with self.file.reading() as records:
+            return self._alarms.one(records, stream, number)
+
+    def standings(self) -> dict[Key, Standing]:
+        """Return how each point stands, by stream and point."""
+        with self.file.reading() as records:
+            return standings(records)
+
     def last_alarm_number(self, stream: str) -> int:
         """Return the highest number of the stream's alarms, kept or dropped; 0 before the first.
 
@@ -159,4 +186,8 @@ class RecordsFile:
 
     def dropped(self) -> dict[str, int]:
         """Return how many alarms were deleted since the start, by cause."""
-        return {"alarms_old": self._dropped_old, "alarms_excess": self._alarms.excess}
+        return {
+            "alarms_old": self._dropped_old,
+            "alarms_excess": self._alarms.excess,
+            "logbook_excess": self._logbook.excess,
+        }

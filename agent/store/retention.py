@@ -58,7 +58,10 @@ def _seconds(last: bytes) -> float:
 
 
 def drop_alarms(records: Connection, retention: Retention, now_s: float) -> int:
-    """Delete alarms that have been closed for too long; return how many."""
+    """Delete alarms that have been closed for too long, and the logbook of that time.
+
+    It returns how many alarms were deleted.
+    """
     if retention.alarms_days_max is None:
         return 0
     before_s = now_s - retention.alarms_days_max * _DAY_S
@@ -68,6 +71,10 @@ def drop_alarms(records: Connection, retention: Retention, now_s: float) -> int:
     ).fetchall()
     old = [(number,) for number, document in rows if _closed_s(document) < before_s]
     records.executemany("DELETE FROM alarms WHERE id = ?", old)
+    records.execute(
+        "DELETE FROM logbook WHERE id IN (SELECT id FROM logbook ORDER BY id LIMIT ?) AND at < ?",
+        [_ALARMS_READ, before_s],
+    )
     return len(old)
 
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from agent.handling.states import Standing
 from agent.store.migrations import LEVELS, NUMBER_BITS, READINGS, RECORDS
 from agent.store.record import COLUMNS, INSERT, Record, packed
 from agent.store.sqlite import (
@@ -100,7 +101,7 @@ def _fill(new: Connection, path: Path, numbers: Numbers | None, commits_lost: in
     with contextlib.closing(old):
         if path.name == READINGS:
             return _report([_copy(old, new, _samples_table(old)), *_history(old, new)])
-        found = [_copy(old, new, _ALARMS), _copy(old, new, _outbox_table(old))]
+        found = [_copy(old, new, _ALARMS), _copy(old, new, _outbox_table(old)), *_handled(old, new)]
         with transaction(new, path):
             meta = _meta(old, new)
             state = _state(old, new)
@@ -222,6 +223,24 @@ def _is_alarm(row: Row) -> bool:
     return (said.get("stream"), said.get("number"), said.get("state")) == (stream, number, state)
 
 
+def _is_point(row: Row) -> bool:
+    _, stream, point, document = row
+    if not isinstance(stream, str) or not isinstance(point, str):
+        return False
+    try:
+        Standing.of(_read(document))
+    except (KeyError, TypeError):
+        return False
+    return True
+
+
+def _is_transition(row: Row) -> bool:
+    _, stream, point, number, revision, _, what, document = row
+    said = _read(document)
+    found = tuple(said.get(key) for key in ("stream", "point", "number", "revision", "what"))
+    return found == (stream, point, number, revision, what)
+
+
 def _is_wrapped(row: Row) -> bool:
     try:
         Wrapped._make(row).record()
@@ -285,6 +304,10 @@ def _read(document: Any) -> dict[str, Any]:
 
 _FAR: Final = 2**40  # higher than any number that will ever be used
 _ALARMS: Final = _Table("alarms", "id, stream, number, state, document", "id", _is_alarm)
+_POINTS: Final = _Table("points", "id, stream, point, document", "id", _is_point)
+_LOGBOOK: Final = _Table(
+    "logbook", "id, stream, point, number, revision, at, what, document", "id", _is_transition
+)
 _OUTBOX: Final = _Table("outbox", COLUMNS, "seq", is_record)
 _WRAPPED: Final = _Table(
     "outbox", "seq, kind, topic, body", "seq", _is_wrapped, record_of=_record_of
@@ -340,6 +363,11 @@ def _history(old: Connection, new: Connection) -> list[_Copied]:
     ).fetchone()
     new.execute("INSERT INTO history VALUES (1, ?, ?)", [settled, size])
     return copied
+
+
+def _handled(old: Connection, new: Connection) -> list[_Copied]:
+    """Copy what people made of alarms; files of older versions have nothing of it."""
+    return [_copy(old, new, one) for one in (_POINTS, _LOGBOOK) if _columns(old, one.name)]
 
 
 def _has_history(old: Connection) -> bool:

@@ -42,6 +42,7 @@ class Store:
         ring_rows_max: int,
         *,
         alarm_rows_max: int = 100_000,
+        logbook_rows_max: int = 200_000,
         bytes_max: int = 2**30,
         history_bytes_max: int = 2**28,
         retention: Retention = FOREVER,
@@ -50,7 +51,7 @@ class Store:
         self._bytes_max = bytes_max
         self._retention, self._next_look = retention, 0.0
         self.records = RecordsFile(
-            directory / RECORDS, site, gateway, outbox_rows_max, alarm_rows_max
+            directory / RECORDS, site, gateway, outbox_rows_max, alarm_rows_max, logbook_rows_max
         )
         self.readings = ReadingsFile(
             directory / READINGS, ring_rows_max, _history_bytes(history_bytes_max, bytes_max)
@@ -65,10 +66,11 @@ class Store:
         bytes_max: int,
         retention: Retention = FOREVER,
         history_bytes_max: int = 2**28,
+        logbook_rows_max: int = 200_000,
     ) -> None:
         """Set new limits; the next commits delete what exceeds them."""
         self._retention, self._bytes_max = retention, bytes_max
-        self.records.limit(outbox_rows_max, alarm_rows_max)
+        self.records.limit(outbox_rows_max, alarm_rows_max, logbook_rows_max)
         self.readings.limit(ring_rows_max, _history_bytes(history_bytes_max, bytes_max))
 
     def open(self, mend: Mend = salvage.mend) -> None:

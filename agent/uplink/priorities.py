@@ -1,9 +1,9 @@
 """The order in which the outbox is sent: each lane keeps its order, and lanes overtake each other.
 
 Messages that waited when the link came up are the backlog; later ones are live. Alarms go first,
-and never overtake each other. Live summaries and health go before their backlog, which flows at
-``replay_rate_max`` at most. So a gateway that was cut off for a week reports the present state at
-once, and does not flood the broker with the past.
+then their transitions; each of the two keeps its order. Live summaries and health go before their
+backlog, which flows at ``replay_rate_max`` at most. So a gateway that was cut off for a week
+reports the present state at once, and does not flood the broker with the past.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agent.store.reader import Reader
     from agent.store.record import Kind, Record
 
+_ALARM_LANES = 2  # alarms, and what people and time made of them
 _ROWS_READ = 100  # rows of a lane in memory at a time
 
 
@@ -54,12 +55,15 @@ class Lanes:
     def begin(self, backlog_through: int, with_backlog: bool, passed_over: Sequence[Topic]) -> None:
         """Begin with the oldest of each lane; skip the topics ``passed_over``."""
 
+        first = 0 if with_backlog else backlog_through
+
         def lane(kind: Kind, after: int, through: int | None = None) -> _Lane:
             held = [topic.stream for topic in passed_over if topic.kind == kind]
             return _Lane(self._outbox, kind, after, through, held)
 
         self._free = [
-            lane("alarm", 0 if with_backlog else backlog_through),
+            lane("alarm", first),
+            lane("transition", first),
             lane("summary", backlog_through),
             lane("health", backlog_through),
         ]
@@ -74,7 +78,7 @@ class Lanes:
 
         """
         self._backlog_waits = False
-        for lane in self._free[:1] if only_alarms else self._free:
+        for lane in self._free[:_ALARM_LANES] if only_alarms else self._free:
             if not lane.empty and (record := lane.next(skip)) is not None:
                 return record
         if only_alarms:

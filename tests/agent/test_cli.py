@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from agent.alarms.document import describe, gravest_first
 from agent.cli import FAULTS, commands
-from agent.commands.follow import follow_alarms
+from agent.commands.follow import Followed
 from agent.commands.life import life
 from agent.inputs import plant
 from agent.store.batch import Batch
@@ -295,7 +296,9 @@ def test_alarms_lists_what_the_store_has(tmp_path: Path) -> None:
     closed = ALARM | {"number": 2, "state": "closed", "closed": "2026-01-01T00:01:00.000Z"}
     store.commit(Batch(alarms=[ALARM, closed], messages=[Outgoing("health", None, 0, {})]), "x")
     store.close()
-    assert call("alarms", "--config", config).output.count("pump #") == 2
+    said = call("alarms", "--config", config).output
+    assert said.index("NOT ACKNOWLEDGED: 1\n") < said.index("pump#1 ") < said.index("OVER: 1\n")
+    assert said.index("OVER: 1\n") < said.index("pump#2 ")
     only = json.loads(call("alarms", "--config", config, "--open", "--json").output)
     assert [alarm["number"] for alarm in only["alarms"]] == [1]
 
@@ -312,8 +315,9 @@ def test_alarms_shows_the_newest_values_that_the_status_has(tmp_path: Path) -> N
     store.open()
     store.commit(Batch(alarms=[alarm], status=lambda: shown), "x")
     store.close()
-    said = call("alarms", "--config", config).output
-    assert "newest, 2026-01-01T00:00:40.000Z: flow 47.5 m3/h" in said
+    said = call("alarms", "show", "1", "--utc", "--config", config).output
+    assert "newest     01 Jan 2026 00:00:40 UTC\n" in said
+    assert re.search(r"flow m3/h +43.21 +50.06 +47.5  100 %\n", said)
 
 
 def test_an_alarm_reads_as_a_person_would_say_it() -> None:
@@ -361,7 +365,7 @@ def test_following_shows_each_alarm_as_it_opens_and_as_it_closes(tmp_path: Path)
     store.open()
     store.commit(Batch(alarms=[ALARM]), "synced")
     with Reader(tmp_path) as reader:
-        followed = follow_alarms(reader, reader.alarms(10), life(reader), poll_s=0.001)
+        followed = Followed(reader, reader.alarms(10)).changes(life(reader), poll_s=0.001)
         store.commit(Batch(alarms=[ALARM | {"number": 2}]), "synced")
         opened = next(followed)
         assert isinstance(opened, dict)

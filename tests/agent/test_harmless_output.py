@@ -208,6 +208,16 @@ PAST = ("--from", "2023-11-14T22:13:00Z", "--to", "2023-11-14T22:18:00Z")  # of 
         ("alarms",),
         ("alarms", "--open"),
         ("alarms", "--json"),
+        ("alarms", "--utc"),
+        ("alarms", "show", "1"),
+        ("alarms", "show", "2"),
+        ("alarms", "show", "2", "--json"),
+        ("alarms", "show", HOSTILE),
+        ("alarms", "ack", "2"),
+        ("alarms", "ack", HOSTILE),
+        ("alarms", "note", "1", HOSTILE),
+        ("alarms", "labels"),
+        ("alarms", "labels", "--stream", HOSTILE, "--csv"),
         ("state", "--json"),
         ("status",),
         ("status", "--json"),
@@ -241,7 +251,7 @@ def test_commands_about_a_gateway(config: Path, words: tuple[str, ...], encoding
 
 
 def test_what_is_seen_of_it(config: Path) -> None:
-    assert f": {SHOWN} 1 {SHOWN}" in call("alarms", "--config", config).out
+    assert f"\n  {SHOWN[:10]}" in call("alarms", "show", "2", "--config", config).out
     assert f"{SHOWN} ({SHOWN}): {SHOWN}" in call("status", "--config", config).out
     metrics = call("status", "--prometheus", "--config", config).out
     assert f'input="{SHOWN}"'.replace("\\", "\\\\") in metrics

@@ -56,7 +56,10 @@ def test_a_gateway_changes_its_dialect_and_the_collector_has_all_it_says(
             wait_until(lambda: running(tmp_path), "the agent")
             rows = Pump(11, [Fault("cavitation", 100.0)]).run(700)
             line.write(lines(rows))
-            wait_until(lambda: kinds_of(central) == {"alarm", "summary", "health"}, "each kind")
+            wait_until(
+                lambda: kinds_of(central) == {"alarm", "transition", "summary", "health"},
+                "each kind",
+            )
             config.write_text(text.replace("[mqtt]", f'[mqtt]\ndialect = "{then}"'))
             assert agent.process is not None
             agent.process.send_signal(signal.SIGHUP)

@@ -41,7 +41,6 @@ def hostile_bundle(zoo_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory)
     lineage = manifest.lineage.model_copy(
         update={"data_files": [KIND], "software": manifest.lineage.software | {KIND: KIND}}
     )
-    changes = {
     data = {
         "recordings": [{"name": KIND, "rows": 1, "out_of_range": 0, "rejected": {KIND: 1}}],
         "rejected": {KIND: 2},
@@ -49,6 +48,7 @@ def hostile_bundle(zoo_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory)
     }
     found = gates.judge(manifest.metrics, GatesTable(), ParityTable())
     told = {"forecast": forecast, "data": data, "verdict": gates.document(found, accept=False)}
+    changes = {
         "created": KIND,
         "channels": channels,
         "lineage": lineage,

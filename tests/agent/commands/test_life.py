@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agent.collector.books import Collected
-from agent.commands.follow import follow_alarms
+from agent.commands.follow import Followed
 from agent.commands.life import NOT_WATCHING, Life, life
 from agent.store.batch import Batch
 from agent.store.reader import Reader
@@ -165,7 +165,7 @@ def test_following_tells_that_the_agent_ended_and_came_back(tmp_path: Path) -> N
     store.open()
     commit(running=True)
     with Reader(tmp_path) as reader:
-        news = follow_alarms(reader, [], life(reader), poll_s=0.001)
+        news = Followed(reader, []).changes(life(reader), poll_s=0.001)
         commit(running=False)
         ended = next(news)
         assert isinstance(ended, Life)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import pwd
@@ -112,7 +113,10 @@ def test_a_command_has_a_name_arguments_who_asks_and_an_answer(rig: Rig) -> None
     connection.sendall(b'{"v": 1, "command": "label", "arguments": {"text": "seal \xc3\xa9"}}\n')
     (command,) = rig.commands(1)
     assert (command.name, command.arguments) == ("label", {"text": "seal é"})
-    assert command.asker == ("socket", pwd.getpwuid(os.getuid()).pw_name, os.getuid())
+    user = pwd.getpwuid(os.getuid())
+    assert command.asker[:3] == ("socket", user.pw_name, user.pw_uid)
+    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    assert command.asker.groups == {grp.getgrgid(group).gr_name for group in groups}
     command.answer({"number": 7})
     assert line(connection) == {"v": 1, "ok": True, "result": {"number": 7}}
 

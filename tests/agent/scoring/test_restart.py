@@ -186,7 +186,7 @@ def test_alarms_that_are_open_are_closed_where_another_bundle_watches(
         told = [one.read() for one in reader.outbox(["alarm"], 0, 100)]
     assert [(one["number"], one["state"]) for one in told] == [(1, "opened"), (1, "closed")]
     assert alarm == told[-1]
-    assert alarm | {"state": "opened", "closed": None} == open_alarm
+    assert alarm | {"state": "opened", "closed": None, "ended": None} == open_alarm
     after.feed(rows[:200], ROWS, whole=True)
     after.feed(10 * rows[:200], ROWS + 200, whole=True)
     assert [one["number"] for one in after.store.records.open_alarms("pump")] == [2]

@@ -102,7 +102,7 @@ def test_a_crowded_outbox_merges_summaries_and_loses_no_sample(tmp_path: Path) -
     for pump, fan in zip(minutes(1000, "pump"), minutes(1000, "fan"), strict=True):
         store.commit(Batch(messages=[pump, fan]), "synced")
     totals = store.document()
-    assert totals["evicted"] == {"health": 0, "summary": 0, "alarm": 0}
+    assert totals["evicted"] == {"health": 0, "summary": 0, "transition": 0, "alarm": 0}
     assert len(queued(tmp_path, "alarm")) == 50
     rows = queued(tmp_path, "summary")
     assert totals["outbox_rows"] == len(rows) + 50 <= 400

@@ -124,10 +124,10 @@ def test_a_full_outbox_evicts_health_then_summaries_and_alarms_last(tmp_path: Pa
     assert queued(tmp_path) == [1, 4, 5, 7]
     store.commit(Batch(messages=[message("alarm")] * 3), "synced")
     assert queued(tmp_path, "alarm") == [7, 8, 9, 10]
-    assert store.document()["evicted"] == {"health": 2, "summary": 2, "alarm": 2}
+    assert store.document()["evicted"] == {"health": 2, "summary": 2, "transition": 0, "alarm": 2}
     store.close()
     store = opened(tmp_path, outbox=4)
-    assert store.document()["evicted"] == {"health": 2, "summary": 2, "alarm": 2}
+    assert store.document()["evicted"] == {"health": 2, "summary": 2, "transition": 0, "alarm": 2}
     store.close()
 
 
@@ -498,7 +498,7 @@ def test_a_full_store_drops_samples_first_and_keeps_to_its_size(tmp_path: Path) 
     document = store.document()
     assert document["samples_evicted"] > 100_000
     assert document["ring_rows"] + document["samples_evicted"] == 400_000
-    assert document["evicted"] == {"health": 0, "summary": 0, "alarm": 0}
+    assert document["evicted"] == {"health": 0, "summary": 0, "transition": 0, "alarm": 0}
     with Reader(tmp_path) as reader:
         ((times, *_),) = reader.newest_samples("pump", 1000)
     assert np.frombuffer(times)[-1] == 399_999

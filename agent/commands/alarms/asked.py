@@ -1,0 +1,53 @@
+"""Requests to the running agent: only it writes, so a command asks it and waits for the commit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.commands.alarms.listed import NoSuchAlarm, Reference, one
+from agent.config.location import control_socket, store_directory
+from agent.control.client import NoAgent, ask
+from agent.store.reader import Reader
+
+_START = "Nothing has changed. Start the agent: sudo systemctl start fieldwatch-agent"
+
+
+def asked(
+    config_file: Path, verb: str, wanted: Reference, arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Ask the agent to do something with an alarm; return the transition, once it is on the disk.
+
+    The request names the revision that the person saw: that of the reference, or, without it, the
+    present one.
+
+    Raises:
+        NoSuchAlarm: there is none, or several streams have one of this number.
+        NoAgent: no agent runs; nothing has changed.
+        Refused: the agent did not do it; the text says why.
+
+    """
+    with Reader(store_directory(config_file)) as reader:
+        alarm = one(reader, wanted)
+    handling = alarm["handling"]
+    if handling is None and verb not in ("alarm.note", "alarm.label"):
+        raise NoSuchAlarm(_not_the_newest(alarm))
+    revision = wanted.revision if wanted.revision is not None else handling and handling["revision"]
+    named = {"stream": alarm["stream"], "number": alarm["number"], "revision": revision}
+    given = {key: value for key, value in (named | dict(arguments)).items() if value is not None}
+    path = control_socket(config_file)
+    if path is None:
+        raise NoAgent(f'{config_file}: control.socket is "off", so its agent takes no commands')
+    try:
+        return ask(path, verb, given)
+    except NoAgent as error:
+        raise NoAgent(f"{error}\n{_START}") from error
+
+
+def _not_the_newest(alarm: Mapping[str, Any]) -> str:
+    name = f"{alarm['stream']}#{alarm['number']}"
+    if not alarm["logbook"]:
+        return f"{name} is of before the agent had a logbook; it can get a note or a label"
+    newest = alarm["logbook"][-1]
+    return f"{name} is over; the newest alarm of its kind is {newest['stream']}#{newest['number']}"

@@ -1,0 +1,351 @@
+"""The command ``fieldwatch-agent alarms`` and its own commands: reads arguments, prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from agent.commands.options import config_option, json_option
+from agent.handling.transition import LABELS
+from models import console
+from models.console import Colored, say, say_error, say_json, say_lines
+from models.errors import FieldwatchError
+
+if TYPE_CHECKING:
+    from agent.commands.alarms.listed import Reference
+    from agent.commands.life import Life
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_utc_option = click.option("--utc", is_flag=True, help="Times in UTC, not in local time.")
+_HOURS = click.FloatRange(0, 168, min_open=True)
+
+
+def _reference(_: click.Context, __: click.Parameter, value: str) -> Reference:
+    from agent.commands.alarms.listed import parse_reference
+
+    try:
+        return parse_reference(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _references(
+    context: click.Context, parameter: click.Parameter, value: Sequence[str]
+) -> list[Reference]:
+    return [_reference(context, parameter, one) for one in value]
+
+
+_several = click.argument(
+    "alarms", metavar="ALARM...", nargs=-1, required=True, callback=_references
+)
+_single = click.argument("alarm", metavar="ALARM", callback=_reference)
+
+
+def _reason(required: bool) -> Callable[[Decorated], Decorated]:
+    return click.option("--reason", required=required, help="Why; it goes into the logbook.")
+
+
+@click.group(invoke_without_command=True)
+@config_option
+@click.option("--open", "open_only", is_flag=True, help="Only alarms that are not normal.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--follow", is_flag=True, help="Keep printing what changes.")
+@_utc_option
+@json_option
+@click.pass_context
+def alarms(
+    context: click.Context,
+    config_file: Path,
+    open_only: bool,
+    limit: int,
+    follow: bool,
+    utc: bool,
+    as_json: bool,
+) -> int:
+    """List alarms, what needs somebody first; or show and handle one: see the commands below.
+
+    The first column names an alarm for the other commands: pump-1#3.7 is alarm 3 of pump-1 as it
+    was at its change 7. If it has changed since, the agent refuses the request and says how it is
+    now.
+
+    If no agent is watching, it says since when, and ends with exit code 3. With --json it prints
+    one document; with --json and --follow, one object per line.
+    """
+    if context.invoked_subcommand is not None:
+        return 0
+    from agent.commands.alarms import listed, table
+    from agent.commands.follow import Followed, known_alarms
+    from agent.commands.life import life
+    from agent.config.location import store_directory
+    from agent.store.reader import Reader
+
+    with Reader(store_directory(config_file)) as reader:
+        followed = Followed(reader, known_alarms(reader)) if follow else None  # first
+        rows = listed.alarms(reader, limit, open_only)
+        found = life(reader)
+        if as_json and followed is None:
+            say_json({"agent": found._asdict(), "alarms": rows})
+            return found.exit_code
+        if as_json:
+            for row in rows:
+                say_json(row, indent=None)
+        else:
+            _say_list(table.lines(rows, _moments(utc)), rows)
+        _say_life(found, as_json)
+        if followed is not None:
+            for news in followed.changes(found):
+                _say_news(news, as_json, utc)
+    return found.exit_code
+
+
+def _say_list(lines: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    from agent.commands.alarms.listed import section
+    from agent.commands.alarms.table import reference
+    from models.printable import printable
+
+    urgent = {printable(reference(row)) for row in rows if section(row) == "unacknowledged"}
+    for line in lines:
+        say(Colored(line, "red") if line.partition(" ")[0] in urgent else line)
+
+
+def _say_life(life: Life, as_json: bool) -> None:
+    """Say it if nothing watches; a program is told in any case."""
+    if as_json:
+        say_json({"agent": life._asdict()}, indent=None)
+    elif (told := life.told()) is not None:
+        say(Colored(told, "red"))
+
+
+def _say_news(news: Mapping[str, Any] | Life, as_json: bool, utc: bool) -> None:
+    from agent.alarms.document import describe
+    from agent.alarms.lifecycle import OPENED
+    from agent.commands.life import Life
+
+    if isinstance(news, Life):
+        _say_life(news, as_json)
+        if news.watching and not as_json:
+            say(Colored("an agent watches again", "green"))
+    elif as_json:
+        say_json(news, indent=None)
+    elif "transition" in news:
+        for line in _transition_lines(news["transition"], utc):
+            say(line)
+    else:
+        text = describe(news)
+        say(Colored(text, "red") if news["state"] == OPENED else text)
+
+
+def _transition_lines(row: Mapping[str, Any], utc: bool) -> Sequence[str]:
+    from agent.commands.alarms.shown import row_text
+
+    return [f"{row['stream']} {row_text(row, _moments(utc))}"]
+
+
+def _moments(utc: bool) -> Any:
+    from agent.commands.alarms.moments import Moments
+
+    return Moments(datetime.now(UTC), utc)
+
+
+@alarms.command()
+@_single
+@config_option
+@_utc_option
+@json_option
+def show(alarm: Reference, config_file: Path, utc: bool, as_json: bool) -> int:
+    """Show one ALARM: what to do, what was found, how sure, a chart, and the logbook."""
+    from agent.commands.alarms import listed, shown
+    from agent.commands.life import life
+    from agent.config.location import store_directory
+    from agent.store.reader import Reader
+
+    with Reader(store_directory(config_file)) as reader:
+        found, watched = listed.one(reader, alarm), life(reader)
+    if as_json:
+        say_json({"agent": watched._asdict(), "alarm": found})
+        return watched.exit_code
+    for line in shown.lines(found, _moments(utc), config_file, console.has_blocks()):
+        say(line)
+    _say_life(watched, as_json)
+    return watched.exit_code
+
+
+@alarms.command()
+@_several
+@_reason(required=False)
+@config_option
+@json_option
+def ack(alarms: Sequence[Reference], reason: str | None, config_file: Path, as_json: bool) -> int:
+    """Acknowledge: somebody has seen each ALARM and takes care of it."""
+    return _ask(config_file, "alarm.acknowledge", alarms, as_json, reason=reason)
+
+
+@alarms.command()
+@_several
+@_reason(required=False)
+@config_option
+@json_option
+def unack(alarms: Sequence[Reference], reason: str | None, config_file: Path, as_json: bool) -> int:
+    """Take the acknowledgement of each ALARM back."""
+    return _ask(config_file, "alarm.unacknowledge", alarms, as_json, reason=reason)
+
+
+@alarms.command()
+@_several
+@_reason(required=False)
+@config_option
+@json_option
+def reset(alarms: Sequence[Reference], reason: str | None, config_file: Path, as_json: bool) -> int:
+    """Release the latch of each ALARM that is over and acknowledged."""
+    return _ask(config_file, "alarm.reset", alarms, as_json, reason=reason)
+
+
+@alarms.command()
+@_several
+@_reason(required=True)
+@click.option("--hours", type=_HOURS, default=8.0, show_default=True, help="At most this long.")
+@click.option("--fixed", is_flag=True, help="For this time, even if it clears earlier.")
+@config_option
+@json_option
+def shelve(
+    alarms: Sequence[Reference],
+    reason: str,
+    hours: float,
+    fixed: bool,
+    config_file: Path,
+    as_json: bool,
+) -> int:
+    """Put each ALARM aside until it clears, or for a time. This does not acknowledge it."""
+    return _ask(
+        *(config_file, "alarm.shelve", alarms, as_json),
+        reason=reason,
+        hours=hours,
+        until_clear=not fixed,
+    )
+
+
+@alarms.command()
+@_several
+@_reason(required=False)
+@config_option
+@json_option
+def unshelve(
+    alarms: Sequence[Reference], reason: str | None, config_file: Path, as_json: bool
+) -> int:
+    """End the shelving of each ALARM."""
+    return _ask(config_file, "alarm.unshelve", alarms, as_json, reason=reason)
+
+
+@alarms.command("out-of-service")
+@_several
+@_reason(required=True)
+@config_option
+@json_option
+def out_of_service(
+    alarms: Sequence[Reference], reason: str, config_file: Path, as_json: bool
+) -> int:
+    """Take each ALARM out of service for maintenance. This has no time limit."""
+    return _ask(config_file, "alarm.out-of-service", alarms, as_json, reason=reason)
+
+
+@alarms.command("in-service")
+@_several
+@_reason(required=False)
+@config_option
+@json_option
+def in_service(
+    alarms: Sequence[Reference], reason: str | None, config_file: Path, as_json: bool
+) -> int:
+    """Put each ALARM back into service."""
+    return _ask(config_file, "alarm.in-service", alarms, as_json, reason=reason)
+
+
+@alarms.command()
+@_single
+@click.argument("text")
+@config_option
+@json_option
+def note(alarm: Reference, text: str, config_file: Path, as_json: bool) -> int:
+    """Write TEXT into the logbook of ALARM."""
+    return _ask(config_file, "alarm.note", [alarm], as_json, reason=text)
+
+
+@alarms.command()
+@_single
+@click.argument("label", type=click.Choice(LABELS))
+@click.option("--reason", help="The kind of fault or what was done; it goes into the logbook.")
+@config_option
+@json_option
+def label(
+    alarm: Reference, label: str, reason: str | None, config_file: Path, as_json: bool
+) -> int:
+    """Say what was behind ALARM. A later label replaces an earlier one."""
+    return _ask(config_file, "alarm.label", [alarm], as_json, label=label, reason=reason)
+
+
+@alarms.command()
+@click.option("--stream", help="Only of this stream.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a file of labels for the trainer.")
+@config_option
+@_utc_option
+@json_option
+def labels(stream: str | None, as_csv: bool, config_file: Path, utc: bool, as_json: bool) -> int:
+    """List the newest label of each alarm.
+
+    With --csv it prints confirmed faults and maintenance as a file for fieldwatch-trainer evaluate
+    --labels. Give --stream, because such a file belongs to a recording of one stream.
+    """
+    from agent.commands.alarms import labels as labelled
+    from agent.config.location import store_directory
+    from agent.store.reader import Reader
+
+    if as_csv and (as_json or stream is None):
+        raise click.UsageError("--csv needs --stream, and excludes --json")
+    with Reader(store_directory(config_file)) as reader:
+        found = labelled.labels(reader, stream)
+    if as_json:
+        say_json({"labels": found})
+    elif as_csv:
+        say_lines(labelled.as_csv(found))
+    else:
+        for line in labelled.lines(found, _moments(utc)):
+            say(line)
+    return 0
+
+
+def _ask(
+    config_file: Path,
+    verb: str,
+    references: Sequence[Reference],
+    as_json: bool,
+    **arguments: Any,
+) -> int:
+    """Ask the agent for each alarm; say what it did. Return the exit code of the first refusal."""
+    from agent.commands.alarms.asked import asked
+    from agent.control.client import NoAgent
+
+    made, first = [], 0
+    for reference in references:
+        try:
+            done = asked(config_file, verb, reference, arguments)
+        except NoAgent:
+            raise
+        except FieldwatchError as error:
+            if len(references) == 1:
+                raise
+            name = f"{reference.stream or ''}#{reference.number}"
+            say_error("fieldwatch-agent", f"{name}: {error}")
+            first = first or error.exit_code
+            continue
+        made.append(done)
+        if not as_json:
+            said = f"{done['stream']}#{done['number']}.{done['revision']}: {done['told']}"
+            say(f"{said}; it is in the logbook")
+    if as_json:
+        say_json({"transitions": made})
+    return first

@@ -1,0 +1,169 @@
+"""Alarms as the store has them, each with the standing of its point, in order of urgency."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+from agent.alarms.document import gravest_first
+from agent.alarms.lifecycle import GAP, OPENED
+from agent.alarms.points import point_of, severity_of
+from agent.handling.priority import PRIORITIES
+from agent.handling.states import SUPPRESSED, UNACKNOWLEDGED, WORDS, Standing
+from agent.store.reader import Reader
+from models.errors import FieldwatchError
+from models.times import iso_time
+
+Section = Literal["unacknowledged", "acknowledged", "suppressed", "over", "interruptions"]
+SECTIONS: Final[tuple[Section, ...]] = (
+    "unacknowledged",
+    "acknowledged",
+    "suppressed",
+    "over",
+    "interruptions",
+)
+_REFERENCE: Final = re.compile(
+    r"(?:(?P<stream>[^#\s]+)#)?(?P<number>\d{1,15})(?:\.(?P<seen>\d{1,15}))?"
+)
+_LOGBOOK_ROWS: Final = 200
+
+Alarm = dict[str, Any]
+
+
+class NoSuchAlarm(FieldwatchError):
+    """There is no such alarm, or several streams have one of this number."""
+
+    exit_code = 2  # as for other wrong words on the command line
+
+
+class Reference(NamedTuple):
+    """An alarm as a person names it: ``pump-1#3.7`` is alarm 3 of pump-1 as of revision 7."""
+
+    stream: str | None  # None: the only stream that has this number
+    number: int
+    revision: int | None  # as the person saw it
+
+
+def parse_reference(text: str) -> Reference:
+    """Return what a reference means.
+
+    Raises:
+        ValueError: it is none.
+
+    >>> parse_reference("pump-1#3.7")
+    Reference(stream='pump-1', number=3, revision=7)
+    >>> parse_reference("3")
+    Reference(stream=None, number=3, revision=None)
+
+    """
+    found = _REFERENCE.fullmatch(text)
+    if found is None:
+        raise ValueError("an alarm is named as in the first column, such as pump-1#3.7 or 3")
+    seen = found["seen"]
+    return Reference(found["stream"], int(found["number"]), None if seen is None else int(seen))
+
+
+def alarms(reader: Reader, limit: int, open_only: bool) -> list[Alarm]:
+    """Return the newest alarms, each with ``handling``, the most urgent first.
+
+    All that are not normal are there, however old. ``open_only``: only these.
+    """
+    standings = reader.standings()
+    rows = {(row["stream"], row["number"]): row for row in reader.alarms(limit, open_only)}
+    for (stream, _), standing in standings.items():
+        for number in {standing.number, *standing.open} - {0}:
+            if standing.state != "NORM" and (stream, number) not in rows:
+                if (older := reader.alarm(stream, number)) is not None:
+                    rows[stream, number] = older
+    found = [handled(row, standings) for row in rows.values()]
+    return in_order(one for one in found if not open_only or section(one) in SECTIONS[:3])
+
+
+def handled(alarm: Mapping[str, Any], standings: Mapping[tuple[str, str], Standing]) -> Alarm:
+    """Return an alarm with ``handling``: how its point stands; None if that is of a newer alarm."""
+    point = point_of(alarm)
+    standing = standings.get((alarm["stream"], point))
+    mine = standing is not None and alarm["number"] in {standing.number, *standing.open}
+    return {**alarm, "handling": _document(point, standing) if mine and standing else None}
+
+
+def _document(point: str, standing: Standing) -> dict[str, Any]:
+    shelving = standing.shelving
+    return {
+        "point": point,
+        "state": standing.state,
+        "told": WORDS[standing.state],
+        "revision": standing.revision,
+        "priority": standing.priority,
+        "consequence": standing.consequence,
+        "condition": standing.condition,
+        "acknowledged": standing.acknowledged,
+        "raised": standing.raised,
+        "shelvings": standing.shelvings,
+        "shelved_until": shelving and iso_time(shelving.until),
+        "until_clear": shelving is not None and shelving.until_clear,
+    }
+
+
+def section(alarm: Mapping[str, Any]) -> Section:
+    """Return where an alarm belongs in the list."""
+    if alarm["kind"] == GAP:
+        return "interruptions"
+    handling = alarm["handling"]
+    if handling is None:  # of a version without a logbook, or of a point that was raised again
+        return "unacknowledged" if alarm["state"] == OPENED else "over"
+    if handling["state"] in UNACKNOWLEDGED:
+        return "unacknowledged"
+    if handling["state"] in SUPPRESSED:
+        return "suppressed"
+    return "over" if handling["state"] == "NORM" else "acknowledged"
+
+
+def in_order(found: Iterable[Alarm]) -> list[Alarm]:
+    """Return alarms by section and priority; what needs nobody comes last, the newest first."""
+    gravest = gravest_first(found)
+    ranked = sorted(gravest, key=lambda one: (SECTIONS.index(section(one)), _rank(one)))
+    count = sum(section(one) in SECTIONS[:3] for one in ranked)
+    rest = sorted(ranked[count:], key=_newest, reverse=True)
+    return ranked[:count] + sorted(rest, key=lambda one: SECTIONS.index(section(one)))
+
+
+def priority_of(alarm: Mapping[str, Any]) -> str:
+    """Return the priority of an alarm; that of a stream of consequence "major" is its severity."""
+    return str((alarm["handling"] or {}).get("priority") or severity_of(alarm))
+
+
+def _newest(alarm: Mapping[str, Any]) -> tuple[str, int]:
+    return str(alarm["onset"]), alarm["number"] or 0
+
+
+def _rank(alarm: Mapping[str, Any]) -> int:
+    return [str(one) for one in PRIORITIES].index(priority_of(alarm))
+
+
+def one(reader: Reader, wanted: Reference) -> Alarm:
+    """Return the alarm that a person named, with ``handling`` and ``logbook``.
+
+    Raises:
+        NoSuchAlarm: there is none, or several streams have one of this number.
+
+    """
+    stream, number = wanted.stream, wanted.number
+    if stream is None:
+        streams = reader.streams_with(number)
+        if len(streams) != 1:
+            raise NoSuchAlarm(_unclear(number, streams))
+        (stream,) = streams
+    alarm = reader.alarm(stream, number)
+    if alarm is None:
+        raise NoSuchAlarm(f"{stream} has no alarm {number}; fieldwatch-agent alarms lists them")
+    logbook = reader.logbook(stream, point_of(alarm), _LOGBOOK_ROWS)
+    return handled(alarm, reader.standings()) | {"logbook": logbook}
+
+
+def _unclear(number: int, streams: list[str]) -> str:
+    if not streams:
+        return f"there is no alarm {number}; fieldwatch-agent alarms lists them"
+    names = ", ".join(f"{name}#{number}" for name in streams)
+    return f"several streams have an alarm {number}; name one: {names}"

@@ -1,0 +1,70 @@
+"""Times for people: in local time with its zone, and ages in words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from models.times import unix_s
+
+_UNITS = (("day", 86400.0), ("h", 3600.0), ("min", 60.0))
+
+
+class Moments(NamedTuple):
+    """Writes times as they are ``now``, in local time or in UTC."""
+
+    now: datetime  # with a zone
+    utc: bool
+
+    def of(self, text: str | None) -> datetime | None:
+        """Return a time of a document, in the zone of the reader; None if it is none."""
+        if text is None:
+            return None
+        try:
+            moment = datetime.fromtimestamp(unix_s(text), UTC)
+        except (ValueError, OverflowError):  # of a file that something else wrote
+            return None
+        return moment if self.utc else moment.astimezone()
+
+    def between_s(self, begin: str | None, end: str | None) -> float | None:
+        """Return the seconds between two times, until now without an end; None if unknown."""
+        first, last = self.of(begin), self.now if end is None else self.of(end)
+        return None if first is None or last is None else (last - first).total_seconds()
+
+    def brief(self, text: str | None) -> str:
+        """Return day, hour and minute; of another year, the day and the year."""
+        moment = self.of(text)
+        if moment is None:
+            return "-"
+        here = self.now if self.utc else self.now.astimezone()
+        return moment.strftime("%d %b %H:%M" if moment.year == here.year else "%d %b %Y")
+
+    def full(self, text: str | None) -> str:
+        """Return the whole time with its zone, to the second."""
+        moment = self.of(text)
+        return "-" if moment is None else moment.strftime("%d %b %Y %H:%M:%S %Z")
+
+    def zone(self) -> str:
+        """Return the zone of the times."""
+        here = self.now if self.utc else self.now.astimezone()
+        offset = here.strftime("%z")
+        name = here.tzname() or ""
+        return "UTC" if name == "UTC" else f"{name} (UTC{offset[:3]}:{offset[3:5]})"
+
+    def age(self, text: str | None) -> str:
+        """Return how long ago a time was."""
+        seconds = self.between_s(text, None)
+        return "-" if seconds is None else lasting(seconds)
+
+
+def lasting(seconds: float) -> str:
+    """Return a duration in words, in the largest unit that it fills.
+
+    >>> lasting(30), lasting(90), lasting(7300), lasting(86400), lasting(3 * 86400)
+    ('under 1 min', '1 min', '2 h', '1 day', '3 days')
+    """
+    for name, size in _UNITS:
+        if seconds >= size:
+            count = int(seconds / size)
+            return f"{count} {name}{'s' if name == 'day' and count > 1 else ''}"
+    return "under 1 min"

@@ -1,0 +1,108 @@
+"""The list of alarms for a person: sections by what is to be done, 80 columns wide, without color.
+
+Each alarm has a line of facts, then what to do, then what was found.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+from agent.alarms.document import observed
+from agent.commands.alarms.listed import SECTIONS, Section, priority_of, section
+from agent.commands.alarms.moments import Moments
+from models.printable import printable
+
+WIDTH: Final = 80
+CHANNELS_MAX: Final = 2  # named in a sentence
+_INDENT: Final = "    "
+_NAME_CHARS: Final = 22
+_ROW: Final = "{:<22} {:<8} {:<12} {:<11} {}"
+_HEAD: Final = _ROW.format("ALARM", "PRIORITY", "SINCE", "AGO", "STATE")
+_TITLES: Final[Mapping[Section, str]] = {
+    "unacknowledged": "NOT ACKNOWLEDGED",
+    "acknowledged": "ACKNOWLEDGED",
+    "suppressed": "SHELVED, SUPPRESSED, OUT OF SERVICE",
+    "over": "OVER",
+    "interruptions": "INTERRUPTIONS (for information: nothing to acknowledge)",
+}
+
+Alarm = Mapping[str, Any]
+
+
+def lines(alarms: Sequence[Alarm], moments: Moments) -> Iterator[str]:
+    """Yield the list; ``alarms`` are in order."""
+    if not alarms:
+        return
+    yield f"Times are {moments.zone()}. Details: fieldwatch-agent alarms show ALARM"
+    for which, group in groupby(alarms, key=section):
+        found = list(group)
+        yield ""
+        yield f"{_TITLES[which]}: {len(found)}"
+        if which == "interruptions":
+            for one in found:
+                yield from _interruption(one, moments)
+        else:
+            yield _HEAD
+            for one in found:
+                yield from _alarm(one, moments, which)
+
+
+def count(alarms: Sequence[Alarm]) -> dict[Section, int]:
+    """Return how many alarms are in each section."""
+    return {name: sum(section(one) == name for one in alarms) for name in SECTIONS}
+
+
+def reference(alarm: Alarm) -> str:
+    """Return how a person names an alarm: stream, number and the revision that is shown."""
+    if alarm["number"] is None:
+        return f"{alarm['stream']} (not stored yet)"
+    handling = alarm["handling"]
+    seen = f".{handling['revision']}" if handling else ""
+    return f"{alarm['stream']}#{alarm['number']}{seen}"
+
+
+def _alarm(alarm: Alarm, moments: Moments, which: Section) -> Iterator[str]:
+    name = printable(reference(alarm))
+    facts = (priority_of(alarm), moments.brief(alarm["onset"]), moments.age(alarm["onset"]))
+    row = [name, *facts, _state(alarm, moments)]
+    if len(name) > _NAME_CHARS:  # it must stay whole, to be typed
+        yield name
+        row[0] = ""
+    yield _ROW.format(*map(printable, row)).rstrip()
+    if which != "over":
+        yield from wrapped(f"To do: {alarm['action']}")
+    kind = alarm["kind"].replace("_", " ")
+    found = observed(alarm, CHANNELS_MAX)
+    yield from wrapped(f"{kind}: {found}" if found else kind)
+
+
+def _state(alarm: Alarm, moments: Moments) -> str:
+    handling = alarm["handling"]
+    if handling is None:
+        return "active" if alarm["state"] == "opened" else f"until {moments.brief(alarm['closed'])}"
+    state, times = handling["state"], handling["raised"]
+    again = f" x{times}" if times > 1 else ""
+    if state == "SHLVD":
+        return f"until {moments.brief(handling['shelved_until'])}"
+    if state in ("DSUPR", "OOSRV"):
+        return "by design" if state == "DSUPR" else "out of service"
+    latched = ", latched" if state in ("LATUN", "LATAK") else ""
+    condition = {"active": "active", "unknown": "not watched", "normal": "returned"}
+    told: str = condition[handling["condition"]]
+    return told + latched + again if state != "NORM" else f"until {moments.brief(alarm['closed'])}"
+
+
+def _interruption(alarm: Alarm, moments: Moments) -> Iterator[str]:
+    begin, end = moments.brief(alarm["onset"]), moments.brief(alarm["closed"])
+    yield from wrapped(f"{alarm['stream']}: no samples from {begin} to {end}: {alarm['action']}")
+
+
+def wrapped(text: str, indent: str = _INDENT, hanging: str | None = None) -> Iterator[str]:
+    """Yield a text in lines of at most ``WIDTH`` columns; ``hanging``: the indent of the others."""
+    others = indent if hanging is None else hanging
+    yield from textwrap.wrap(
+        printable(text, 2000), WIDTH, initial_indent=indent, subsequent_indent=others
+    )

@@ -1,0 +1,200 @@
+"""The transitions: each function takes a standing and returns the next one.
+
+The caller writes one row for each (``agent.handling.transition``), so each raises the revision by
+one. A function that a person calls raises ``Impossible`` if the state does not allow it.
+
+Rules beyond the standard's diagram, each with its reason:
+
+- A rise in severity makes an acknowledged alarm unacknowledged: the person saw something milder.
+- Only the condition clears an alarm. If nothing watches it any more, it is not normal but unknown,
+  and it stays until a person acknowledges it.
+- The end of any suppression announces what is still there: it is unacknowledged then. What came
+  and went meanwhile unacknowledged still waits for its acknowledgement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from agent.handling.priority import graver
+from agent.handling.states import UNACKNOWLEDGED, WORDS, Severity, Shelving, Standing
+
+_HOUR_S: Final = 3600.0
+
+
+class Impossible(ValueError):
+    """The state of the alarm, or a rule, does not allow it; the text says why."""
+
+
+class Rules(NamedTuple):
+    """What is configured for a point."""
+
+    latching: bool = False  # a cleared alarm waits for a reset
+    shelvable: bool = True
+    shelve_s_max: float = 8 * _HOUR_S  # one shelving
+    shelved_s_max: float = 24 * _HOUR_S  # shelvings one after the other, until it is normal
+
+
+# ---- the condition
+
+
+def raised(now: Standing, number: int, severity: Severity) -> Standing:
+    """Return the standing after alarm ``number`` of the point has opened."""
+    active = now.condition == "active"
+    return _next(
+        now,
+        condition="active",
+        acknowledged=False,
+        number=max(number, now.number),
+        open=(*now.open, number),
+        severity=now.severity if active and not graver(severity, now.severity) else severity,
+        raised=now.raised + 1,
+    )
+
+
+def worsened(now: Standing, severity: Severity) -> Standing:
+    """Return the standing after the severity of an active alarm has risen."""
+    return _next(now, severity=severity, acknowledged=False)
+
+
+def cleared(now: Standing, number: int, rules: Rules, at: float) -> Standing:
+    """Return the standing after the condition of its last open alarm has cleared."""
+    left = _without(now, number)
+    shelved = now.shelving
+    if shelved is not None and shelved.until_clear:
+        left = _unshelved(left, at)
+    return _next(left, condition="normal", latched=now.latched or rules.latching)
+
+
+def unwatched(now: Standing, number: int) -> Standing:
+    """Return the standing after nothing watches its last open alarm any more."""
+    return _next(_without(now, number), condition="unknown")
+
+
+def superseded(now: Standing, number: int) -> Standing:
+    """Return the standing after an alarm of another point has taken over: nobody is called twice.
+
+    A predicted limit is superseded once the limit has been passed.
+    """
+    return _next(_without(now, number), condition="normal", acknowledged=True)
+
+
+def one_of_several_over(now: Standing, number: int) -> Standing:
+    """Return the standing after one of several open alarms is over: no transition."""
+    return _without(now, number)
+
+
+# ---- people
+
+
+def acknowledge(now: Standing) -> Standing:
+    """Return the standing after a person has seen the alarm."""
+    if now.state not in UNACKNOWLEDGED:
+        raise Impossible(f"it is {WORDS[now.state]}; only an unacknowledged alarm can be")
+    return _next(now, acknowledged=True)
+
+
+def unacknowledge(now: Standing) -> Standing:
+    """Return the standing after an acknowledgement was taken back."""
+    if now.state not in ("ACKED", "LATAK", "NORM") or not now.number:
+        raise Impossible(f"it is {WORDS[now.state]}; there is no acknowledgement to take back")
+    return _next(now, acknowledged=False)
+
+
+def reset(now: Standing) -> Standing:
+    """Return the standing after a person has released the latch."""
+    if now.state != "LATAK":
+        raise Impossible(
+            f"it is {WORDS[now.state]}; only a latched alarm that is acknowledged can be reset"
+        )
+    return _next(now, latched=False)
+
+
+def shelve(now: Standing, rules: Rules, at: float, seconds: float, until_clear: bool) -> Standing:
+    """Return the standing after a person has shelved the alarm for a time, with a second limit.
+
+    ``until_clear``: the shelving ends earlier, once the condition clears.
+    """
+    if not rules.shelvable:
+        raise Impossible("alarms of this consequence must not be shelved (alarms.not_shelvable)")
+    if now.state in ("OOSRV", "SHLVD"):
+        raise Impossible(f"it is {WORDS[now.state]} already")
+    if until_clear and now.condition != "active":
+        raise Impossible("it is not active, so it cannot clear: shelve it for a fixed time")
+    if not 0 < seconds <= rules.shelve_s_max:
+        raise Impossible(
+            f"a shelving lasts at most {rules.shelve_s_max / _HOUR_S:g} h (alarms.shelve_h_max)"
+        )
+    left_s = rules.shelved_s_max - now.shelved_s
+    if seconds > left_s:
+        raise Impossible(
+            f"it was shelved {now.shelvings} times since it was last normal, and"
+            f" {max(0.0, left_s) / _HOUR_S:.1f} of {rules.shelved_s_max / _HOUR_S:g} h are left"
+            " (alarms.shelved_h_max)"
+        )
+    shelving = Shelving(at, at + seconds, until_clear)
+    return _next(now, shelving=shelving, shelvings=now.shelvings + 1)
+
+
+def unshelve(now: Standing, at: float) -> Standing:
+    """Return the standing after a shelving has ended, by a person or by its time."""
+    if now.state != "SHLVD":
+        raise Impossible(f"it is {WORDS[now.state]}, not shelved")
+    return _next(_announced(_unshelved(now, at)))
+
+
+def out_of_service(now: Standing, at: float) -> Standing:
+    """Return the standing after a person has taken the alarm out of service; this has no end."""
+    if now.out_of_service:
+        raise Impossible("it is out of service already")
+    return _next(_unshelved(now, at), out_of_service=True)
+
+
+def in_service(now: Standing) -> Standing:
+    """Return the standing after a person has put the alarm back into service."""
+    if not now.out_of_service:
+        raise Impossible(f"it is {WORDS[now.state]}, not out of service")
+    return _next(_announced(now), out_of_service=False)
+
+
+def noted(now: Standing) -> Standing:
+    """Return the standing after a person has written something about the alarm."""
+    return _next(now)
+
+
+# ---- by design
+
+
+def suppress(now: Standing) -> Standing:
+    """Return the standing once a condition of the design, such as a stopped machine, holds."""
+    return _next(now, suppressed=True)
+
+
+def unsuppress(now: Standing) -> Standing:
+    """Return the standing once that condition no longer holds."""
+    return _next(_announced(now), suppressed=False)
+
+
+def _without(now: Standing, number: int) -> Standing:
+    return replace(now, open=tuple(one for one in now.open if one != number))
+
+
+def _unshelved(now: Standing, at: float) -> Standing:
+    if now.shelving is None:
+        return now
+    lasted_s = min(max(0.0, at - now.shelving.since), now.shelving.until - now.shelving.since)
+    return replace(now, shelving=None, shelved_s=now.shelved_s + lasted_s)
+
+
+def _announced(now: Standing) -> Standing:
+    """Return it unacknowledged if its condition is there, or unknown."""
+    return now if now.condition == "normal" else replace(now, acknowledged=False)
+
+
+def _next(now: Standing, **changes: object) -> Standing:
+    """Return the standing with changes; once it is normal, the counts begin again."""
+    then = replace(now, **changes, revision=now.revision + 1)  # type: ignore[arg-type]
+    if then.state != "NORM":
+        return then
+    return replace(then, raised=0, shelvings=0, shelved_s=0.0)

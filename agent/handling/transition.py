@@ -1,0 +1,82 @@
+"""A transition as the logbook keeps it and central ops receives it: a row that never changes."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, NamedTuple, get_args
+
+from agent.handling.states import Condition, Consequence, Priority, Severity, State
+from models.times import iso_time
+
+What = Literal[
+    "raised",
+    "worsened",
+    "cleared",
+    "unwatched",
+    "superseded",
+    "acknowledged",
+    "unacknowledged",
+    "reset",
+    "shelved",
+    "unshelved",
+    "out_of_service",
+    "in_service",
+    "suppressed",
+    "unsuppressed",
+    "noted",
+    "labelled",
+]
+Label = Literal["confirmed", "false", "nothing-found", "maintenance"]  # what a person found
+LABELS: Final[tuple[Label, ...]] = get_args(Label)
+Door = Literal["agent", "terminal"]  # where the change came from
+AGENT: Final = "agent"  # who made it, if no person did
+
+SAID: Final[dict[What, str]] = {  # for people
+    "raised": "raised",
+    "worsened": "worse",
+    "cleared": "returned to normal",
+    "unwatched": "no longer watched",
+    "superseded": "another alarm took over",
+    "acknowledged": "acknowledged",
+    "unacknowledged": "acknowledgement taken back",
+    "reset": "latch reset",
+    "shelved": "shelved",
+    "unshelved": "shelving ended",
+    "out_of_service": "taken out of service",
+    "in_service": "back in service",
+    "suppressed": "suppressed by design",
+    "unsuppressed": "suppression ended",
+    "noted": "note",
+    "labelled": "label",
+}
+
+
+class Transition(NamedTuple):
+    """What changed, when, by whom, why, and from which door."""
+
+    stream: str
+    point: str
+    number: int  # of the newest alarm of the point
+    revision: int  # counts the point's transitions
+    at: float  # Unix seconds
+    what: What
+    before: State
+    after: State
+    condition: Condition  # after it
+    severity: Severity
+    consequence: Consequence
+    priority: Priority
+    by: str  # the user's name, or ``AGENT``
+    door: Door
+    why: str | None = None  # the reason, or the note
+    until: float | None = None  # of a shelving: when it ends at the latest, Unix seconds
+    until_clear: bool = False  # of a shelving: it ends once the condition clears
+    shelvings: int = 0  # since the point was last normal
+    label: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON data; ``docs/messages.md`` describes it."""
+        times = {
+            "at": iso_time(self.at),
+            "until": None if self.until is None else iso_time(self.until),
+        }
+        return self._asdict() | times

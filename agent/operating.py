@@ -1,0 +1,166 @@
+"""What people ask of alarms through the control socket: who may, and what a request must say.
+
+A request names the alarm by stream and number, and the revision that the person saw. It changes the
+points (``agent.alarms.points``); the commit that follows makes that durable, and then comes the
+answer. The kernel names the user, and the system their groups: a client can choose neither.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from agent.alarms.points import Points, Request, Stale
+from agent.control.dispatch import Verb
+from agent.control.inbox import Asker, Command
+from agent.control.protocol import Refused
+from agent.handling.machine import Impossible
+from agent.handling.states import WORDS
+from agent.handling.transition import LABELS, What
+from models.errors import StoreError
+
+REASON_CHARS_MAX: Final = 500
+_HOUR_S: Final = 3600.0
+_NUMBER_MAX: Final = 2**53  # what every program that reads JSON has exactly
+
+VERBS: Final[Mapping[str, What]] = {
+    "alarm.acknowledge": "acknowledged",
+    "alarm.unacknowledge": "unacknowledged",
+    "alarm.reset": "reset",
+    "alarm.shelve": "shelved",
+    "alarm.unshelve": "unshelved",
+    "alarm.out-of-service": "out_of_service",
+    "alarm.in-service": "in_service",
+    "alarm.note": "noted",
+    "alarm.label": "labelled",
+}
+_NEEDS_REASON: Final[frozenset[What]] = frozenset({"shelved", "out_of_service", "noted"})
+_NEEDS_NO_REVISION: Final[frozenset[What]] = frozenset({"noted", "labelled"})
+_ALL: Final = frozenset({"stream", "number", "revision", "reason"})
+_MORE: Final[Mapping[What, frozenset[str]]] = {
+    "shelved": frozenset({"hours", "until_clear"}),
+    "labelled": frozenset({"label"}),
+}
+
+
+class Operating:
+    """Does what people ask of alarms; the loop's thread uses it.
+
+    Args:
+        points: The points of all streams.
+        find: Returns an alarm that is on the disk, by stream and number; None: there is none.
+        now_s: Returns the time, Unix seconds.
+        operators: Name of the group that may.
+
+    """
+
+    def __init__(
+        self,
+        points: Points,
+        find: Callable[[str, int], dict[str, Any] | None],
+        now_s: Callable[[], float],
+        operators: str,
+    ) -> None:
+        self._points, self._find, self._now_s = points, find, now_s
+        self.operators = operators
+
+    def verbs(self) -> dict[str, Verb]:
+        """Return the commands, by name."""
+        return {
+            name: Verb(self._do, _ALL | _MORE.get(what, frozenset()), shared=False)
+            for name, what in VERBS.items()
+        }
+
+    def _do(self, command: Command) -> dict[str, Any]:
+        """Carry a command out; return the transition, and the new state in words."""
+        self._admit(command.asker)
+        what = VERBS[command.name]
+        request = self._request(what, command.arguments, command.asker.name)
+        try:
+            made = self._points.ask(request, self._now_s())
+        except Stale as error:
+            raise Refused(
+                "stale", f"nothing was done: {error}. Look at it, and ask again"
+            ) from None
+        except Impossible as error:
+            raise Refused("impossible", f"nothing was done: {error}") from None
+        return made.document() | {"told": WORDS[made.after]}
+
+    def _admit(self, asker: Asker) -> None:
+        if asker.uid in (0, os.geteuid()) or self.operators in asker.groups:
+            return
+        raise Refused(
+            "not_allowed",
+            f"{asker.name} is not in the group {self.operators}, which may handle alarms;"
+            " nothing was done",
+        )
+
+    def _request(self, what: What, arguments: Mapping[str, Any], by: str) -> Request:
+        stream, number = _text(arguments, "stream", 64), _whole(arguments, "number", 1)
+        if stream is None or number is None:
+            raise _wrong("stream and number must name an alarm")
+        revision = _whole(arguments, "revision", 0)
+        if revision is None and what not in _NEEDS_NO_REVISION:
+            raise _wrong("revision must be that of the alarm as you saw it")
+        why = _text(arguments, "reason", REASON_CHARS_MAX)
+        if why is None and what in _NEEDS_REASON:
+            raise _wrong("reason is missing")
+        label = arguments.get("label")
+        if what == "labelled" and label not in LABELS:
+            raise _wrong(f"label must be one of {', '.join(LABELS)}")
+        seconds, until_clear = 0.0, False
+        if what == "shelved":
+            seconds, until_clear = _hours(arguments) * _HOUR_S, _flag(arguments, "until_clear")
+        alarm = self._alarm(stream, number)
+        return Request(what, alarm, by, "terminal", revision, why, seconds, until_clear, label)
+
+    def _alarm(self, stream: str, number: int) -> dict[str, Any]:
+        try:
+            alarm = self._find(stream, number)
+        except StoreError as error:
+            raise Refused("not_stored", f"nothing was done: {error}") from None
+        if alarm is None:
+            raise Refused("unknown_alarm", f"{stream} has no alarm {number} on the disk")
+        if alarm["kind"] == "gap":
+            raise Refused("unknown_alarm", f"{stream} {number} is a gap, not an alarm")
+        return alarm
+
+
+def _wrong(text: str) -> Refused:
+    return Refused("arguments", f"nothing was done: {text}")
+
+
+def _text(arguments: Mapping[str, Any], key: str, characters_max: int) -> str | None:
+    """Return a text in one line; None if it is absent or empty."""
+    value = arguments.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > characters_max or not value.isprintable():
+        raise _wrong(f"{key} must be a text in one line, of at most {characters_max} characters")
+    return value.strip() or None
+
+
+def _whole(arguments: Mapping[str, Any], key: str, least: int) -> int | None:
+    value = arguments.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _NUMBER_MAX:
+        raise _wrong(f"{key} must be a whole number, at least {least}")
+    return value
+
+
+def _hours(arguments: Mapping[str, Any]) -> float:
+    value = arguments.get("hours")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
+        raise _wrong("hours must be a number above 0")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _flag(arguments: Mapping[str, Any], key: str) -> bool:
+    value = arguments.get(key, True)
+    if not isinstance(value, bool):
+        raise _wrong(f"{key} must be true or false")
+    return value

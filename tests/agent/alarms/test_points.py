@@ -1,0 +1,110 @@
+"""Points: which alarms are one point, what a start finds, what the clock does to shelvings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent.alarms.points import Handled, Points, Request, Stale, point_of
+from agent.handling.machine import Rules
+from agent.handling.states import Shelving, Standing
+
+HOUR_S = 3600.0
+KEY = ("pump", "anomaly")
+
+
+def alarm(number: int = 1, state: str = "opened", **more: Any) -> dict[str, Any]:
+    return {
+        "stream": "pump",
+        "number": number,
+        "kind": "anomaly",
+        "state": state,
+        "severity": "medium",
+        "channels": [],
+    } | more
+
+
+FLOW = [{"channel": "flow"}, {"channel": "head"}]
+
+
+@pytest.mark.parametrize(
+    ("document", "point"),
+    [
+        ({"kind": "anomaly", "channels": FLOW, "limit": None}, "anomaly"),
+        ({"kind": "anomaly"}, "anomaly"),  # of an old version
+        ({"kind": "silent", "channels": []}, "silent"),
+        ({"kind": "stuck", "channels": FLOW}, "stuck flow"),
+        ({"kind": "missing", "channels": FLOW}, "missing flow"),
+        (
+            {"kind": "limit", "channels": FLOW, "limit": {"side": "low", "level": "warning"}},
+            "limit flow low warning",
+        ),
+    ],
+)
+def test_alarms_of_one_kind_of_trouble_are_one_point(document: dict[str, Any], point: str) -> None:
+    assert point_of(document) == point
+
+
+def test_a_gap_is_no_alarm() -> None:
+    points = Points({})
+    points.take(alarm(kind="gap", state="closed"), 0.0)
+    assert points.drain() == ([], {})
+    assert not points.states()
+
+
+def test_a_start_raises_what_an_older_version_left_open_and_ends_what_the_store_lost() -> None:
+    points = Points({})
+    points.restore({("pump", "silent"): Standing("active", False, number=4, open=(4,))}, 0.0)
+    points.compare([alarm(3)], 5.0)
+    made, changed = points.drain()
+    assert [(one.point, one.what, one.number) for one in made] == [
+        ("anomaly", "raised", 3),
+        ("silent", "unwatched", 4),
+    ]
+    assert {key: one.state for key, one in changed.items()} == {
+        KEY: "UNACK",
+        ("pump", "silent"): "UNACK",
+    }
+    points.compare([alarm(3)], 6.0)
+    assert points.drain() == ([], {})
+
+
+def test_the_priority_is_of_the_severity_and_the_consequence() -> None:
+    points = Points({"pump": Handled(Rules(), "severe")})
+    points.take(alarm(), 0.0)
+    points.take(alarm(severity="high"), 1.0)
+    made, changed = points.drain()
+    assert [(one.what, one.severity, one.priority) for one in made] == [
+        ("raised", "medium", "high"),
+        ("worsened", "high", "high"),
+    ]
+    assert (changed[KEY].priority, changed[KEY].consequence) == ("high", "severe")
+
+
+def test_a_shelving_moves_with_the_clock_and_never_lasts_longer_than_a_new_one() -> None:
+    points = Points({})
+    points.take(alarm(), 0.0)
+    shelved = Request("shelved", alarm(), "maria", "terminal", 1, "noon", HOUR_S)
+    assert points.ask(shelved, 0.0).until == HOUR_S
+    points.clock_set(1e9)  # a time server has set it
+    points.tick(1e9 + HOUR_S - 1)
+    assert points.states() == {"SHLVD": 1}
+    points.tick(1e9 + HOUR_S)
+    assert points.states() == {"UNACK": 1}
+    later = Points({})
+    wrong = Standing("active", False, shelving=Shelving(1e9, 2e9, False), number=1, open=(1,))
+    later.restore({KEY: wrong}, 1000.0)
+    later.tick(1000.0 + 8 * HOUR_S)
+    assert later.states() == {"UNACK": 1}
+
+
+def test_a_note_is_taken_of_an_alarm_that_is_over_and_a_handling_is_not() -> None:
+    points = Points({})
+    for number in (1, 2):
+        points.take(alarm(number), 0.0)
+        points.take(alarm(number, "closed"), 1.0)
+    noted = points.ask(Request("noted", alarm(1, "closed"), "maria", "terminal", why="rust"), 2.0)
+    assert (noted.number, noted.before, noted.after) == (1, "RTNUN", "RTNUN")
+    with pytest.raises(Stale, match=r"it is over; alarm 2\.5 of pump is returned to normal"):
+        points.ask(Request("acknowledged", alarm(1, "closed"), "maria", "terminal", 5), 3.0)

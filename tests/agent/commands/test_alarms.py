@@ -1,0 +1,265 @@
+"""The commands ``alarms`` and ``alarms show`` for people: what stands where, width, times."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from agent.alarms.points import Handled, Points, Request
+from agent.cli import commands
+from agent.commands.alarms.listed import Reference, parse_reference
+from agent.commands.alarms.moments import Moments, lasting
+from agent.handling.machine import Rules
+from agent.handling.transition import What
+from agent.store.batch import Batch
+from agent.store.writer import Store
+from models.messages import Samples
+from trainer.datasets.csv_files import Label, read_labels
+
+ONSET_S = 1_700_000_000.0
+ONSET = "2023-11-14T22:13:20.000Z"
+LONG = "a-stream-with-a-very-long-name-that-is-allowed"
+WIDTH = 80
+
+
+def alarm(number: int, stream: str = "pump", state: str = "opened", **more: Any) -> dict[str, Any]:
+    channels = [
+        {"channel": name, "unit": "m3/h", "score": 2.0, "observed": 9.5, "expected": 12.25}
+        for name in ("flow", "head", "torque")
+    ]
+    return {
+        "stream": stream,
+        "number": number,
+        "kind": "anomaly",
+        "state": state,
+        "onset": ONSET,
+        "opened": ONSET,
+        "closed": None if state == "opened" else "2023-11-14T22:23:20.000Z",
+        "ended": None if state == "opened" else "normal",
+        "score": 2.0,
+        "probability": 1e-6,
+        "severity": "medium",
+        "action": "look at the machine: " + "the channels moved as never before, " * 3,
+        "channels": channels,
+        "quality": {},
+        "limit": None,
+    } | more
+
+
+class Kept:
+    """A gateway's store with alarms, and what people did to them."""
+
+    def __init__(self, directory: Path) -> None:
+        (directory / "data").mkdir()
+        self.config = directory / "agent.toml"
+        self.config.write_text('[store]\ndirectory = "data"\n')
+        self.store = Store(directory / "data", "plant", "gw-1", 100, 1000)
+        self.store.open()
+        self.points = Points({LONG: Handled(Rules(latching=True), "severe")})
+
+    def take(self, *alarms: dict[str, Any]) -> None:
+        for one in alarms:
+            self.points.take(one, ONSET_S)
+        self._commit(alarms=list(alarms))
+
+    def ask(self, what: What, one: dict[str, Any], **more: Any) -> None:
+        self.points.ask(Request(what, one, "maria", "terminal", **more), ONSET_S + 60)
+        self._commit()
+
+    def _commit(self, **more: Any) -> None:
+        made, changed = self.points.drain()
+        self.store.commit(Batch(transitions=made, standings=changed, **more), "synced")
+
+    def call(self, *words: str) -> Result:
+        return CliRunner().invoke(commands, ["alarms", *words, "--config", str(self.config)])
+
+
+def assert_in_order(said: str, words: list[str]) -> None:
+    at = 0
+    for one in words:
+        at = said.find(one, at)
+        assert at >= 0, one
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    made = Kept(tmp_path)
+    yield made
+    made.store.close()
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_what_needs_somebody_comes_first_in_sections_of_80_columns(kept: Kept) -> None:
+    gap = alarm(9, kind="gap", state="closed", channels=[], action="the device sent nothing")
+    low, high = alarm(1, severity="low"), alarm(2, LONG)
+    seen, put_aside = alarm(3, "fan"), alarm(4, "mill")
+    kept.take(low, high, seen, put_aside, gap, alarm(5, "saw"), alarm(5, "saw", "closed"))
+    kept.take(alarm(6, "lathe"), alarm(6, "lathe", "closed"))
+    kept.ask("acknowledged", seen)
+    kept.ask("acknowledged", alarm(6, "lathe", "closed"))
+    kept.ask("shelved", put_aside, why="noon", seconds=3600.0, until_clear=True)
+    said = kept.call().output
+    assert max(map(len, said.splitlines()[:-1])) <= WIDTH  # the last says that nothing watches
+    order = [
+        *("Times are CET (UTC+01:00)", "NOT ACKNOWLEDGED: 3\n", f"{LONG}#2.1\n", "high", "saw#5.2"),
+        *(
+            "pump#1.1",
+            "low",
+            "\nACKNOWLEDGED: 1\n",
+            "fan#3.2",
+            "SHELVED, SUPPRESSED, OUT OF",
+            "mill#4.2",
+        ),
+        *(
+            "OVER: 1\n",
+            "lathe#6.3",
+            "INTERRUPTIONS",
+            "no samples from 14 Nov 2023 to 14 Nov 2023: the device",
+        ),
+    ]
+    assert_in_order(said, order)
+    assert said.index("To do: look at the machine") < said.index("flow 9.5 m3/h, expected 12.25")
+    assert "1 other channel" in " ".join(said.split())
+    assert kept.call("--utc").output.startswith("Times are UTC.")
+    only = json.loads(kept.call("--open", "--json").output)["alarms"]
+    assert [(one["number"], one["handling"]["state"]) for one in only] == [
+        (2, "UNACK"),
+        (5, "RTNUN"),
+        (1, "UNACK"),
+        (3, "ACKED"),
+        (4, "SHLVD"),
+    ]
+
+
+def test_an_old_alarm_that_waits_for_somebody_is_listed_whatever_the_limit(kept: Kept) -> None:
+    kept.take(alarm(1, "old"), *(alarm(n, state="closed") for n in range(1, 5)))
+    listed = json.loads(kept.call("--limit", "2", "--json").output)["alarms"]
+    assert [(one["stream"], one["number"]) for one in listed] == [
+        ("old", 1),
+        ("pump", 4),
+        ("pump", 3),
+    ]
+
+
+def test_an_alarm_is_shown_with_what_is_known_of_it(kept: Kept) -> None:
+    pump = alarm(1, newest_at=ONSET, worst_at=ONSET)
+    kept.take(pump)
+    kept.ask("noted", pump, why="gauge shows 7.9 bar")
+    kept.ask("acknowledged", pump, why="Tom cleans the strainer")
+    kept.store.readings.history.describe({"pump": ("flow", "head", "torque")})
+    samples = Samples(ONSET_S - 30 + np.arange(60.0), np.ones((60, 3), np.float32))
+    kept.store.commit(Batch(samples=[("pump", samples, np.ones(60, np.float32))]), "synced")
+    said = kept.call("show", "pump#1").output
+    assert max(map(len, said.splitlines()[:-1])) <= WIDTH
+    said = " ".join(said.split())
+    order = [
+        "pump#1.3: anomaly: flow 9.5 m3/h, expected 12.25; head",
+        "To do: look at the machine",
+        "state acknowledged (ACKED)",
+        "priority medium: severity medium, consequence major",
+        "(1 is the threshold); normal operation reaches it in 1 of 1,000,000 samples",
+        "onset 14 Nov 2023 23:13:20 CET",
+        "torque m3/h",
+        "33 %",
+        "around the onset",
+        "score (1 is the threshold)",
+        "logbook",
+        "#1 raised: now unacknowledged",
+        "#1 note by maria (gauge shows 7.9 bar)",
+        "#1 acknowledged by maria: now acknowledged (Tom cleans",
+    ]
+    assert_in_order(said, order)
+    document = json.loads(kept.call("show", "1", "--json").output)["alarm"]
+    assert [row["what"] for row in document["logbook"]] == ["raised", "noted", "acknowledged"]
+
+
+def test_the_newest_label_of_each_alarm_is_listed_and_the_trainer_reads_the_faults(
+    kept: Kept, tmp_path: Path
+) -> None:
+    closed = [alarm(number, state="closed") for number in range(1, 5)]
+    still = alarm(5)
+    kept.take(*(alarm(number) for number in range(1, 5)), *closed, still, alarm(1, "fan"))
+    assert "no alarm has a label yet" in kept.call("labels").output
+    for one, label, why in (
+        (closed[0], "false", None),
+        (closed[0], "confirmed", 'cavitation, "heavy"'),
+        (closed[1], "maintenance", None),
+        (closed[2], "nothing-found", None),
+        (closed[3], "false", None),
+        (still, "confirmed", None),
+        (alarm(1, "fan"), "confirmed", None),
+    ):
+        kept.ask("labelled", one, label=label, why=why)
+    listed = json.loads(kept.call("labels", "--json").output)["labels"]
+    assert [(one["stream"], one["number"], one["label"]) for one in listed] == [
+        ("pump", 1, "confirmed"),
+        ("pump", 2, "maintenance"),
+        ("pump", 3, "nothing-found"),
+        ("pump", 4, "false"),
+        ("pump", 5, "confirmed"),
+        ("fan", 1, "confirmed"),
+    ]
+    assert "pump#1                 confirmed      14 Nov 2023" in kept.call("labels").output
+    file = tmp_path / "pump.labels.csv"
+    file.write_text(kept.call("labels", "--stream", "pump", "--csv").output)
+    assert read_labels(file) == [
+        Label(ONSET_S, ONSET_S + 600, 'cavitation, "heavy"'),
+        Label(ONSET_S, ONSET_S + 600, "maintenance"),
+    ]
+    assert kept.call("labels", "--csv").exit_code == 2
+
+
+def test_a_number_that_several_streams_have_is_asked_back(kept: Kept) -> None:
+    kept.take(alarm(1, "a"), alarm(1, "b"))
+    for words, says in (
+        (("show", "1"), "several streams have an alarm 1; name one: a#1, b#1"),
+        (("show", "2"), "there is no alarm 2"),
+        (("show", "a#2"), "a has no alarm 2"),
+    ):
+        ended = kept.call(*words)
+        assert says in str(ended.exception)
+    assert kept.call("show", "b#1").output.startswith("b#1.1: anomaly")
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("3", Reference(None, 3, None)),
+        ("3.7", Reference(None, 3, 7)),
+        ("pump-1.a#3", Reference("pump-1.a", 3, None)),
+        ("pump-1.a#3.7", Reference("pump-1.a", 3, 7)),
+    ],
+)
+def test_an_alarm_is_named_as_in_the_list(text: str, reference: Reference) -> None:
+    assert parse_reference(text) == reference
+
+
+@pytest.mark.parametrize("text", ["", "x", "#3", "3.", "pump", "pump#", "a b#3", "3" * 20, "-1"])
+def test_other_words_name_no_alarm(text: str) -> None:
+    with pytest.raises(ValueError, match="first column"):
+        parse_reference(text)
+
+
+def test_ages_are_in_words_and_a_broken_time_is_none() -> None:
+    assert [lasting(s) for s in (-5, 59, 60, 3600, 90_000, 200_000)] == [
+        "under 1 min",
+        "under 1 min",
+        "1 min",
+        "1 h",
+        "1 day",
+        "2 days",
+    ]
+    moments = Moments(datetime(2026, 1, 1, tzinfo=UTC), True)
+    assert (moments.brief("x"), moments.full(None), moments.age("x")) == ("-", "-", "-")
+    assert moments.brief("2025-12-31T08:00:00.000Z") == "31 Dec 2025"

@@ -1,0 +1,335 @@
+"""Every order of events over a point: what ISA-18.2 draws, and what no order may ever do.
+
+The machine of ``hypothesis`` raises, worsens and clears alarms, handles them as people do, lets
+time pass, and restarts the agent from what it wrote. Beside it runs a second opinion: a few facts
+kept in the plainest way, from which the state must follow.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_args
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from agent.alarms.points import Handled, Points, Request, Stale
+from agent.handling.machine import Impossible, Rules
+from agent.handling.priority import PRIORITIES, SEVERITIES, TABLE, priority
+from agent.handling.states import Consequence, Severity, Standing, State
+from agent.handling.transition import Transition, What
+
+HOUR_S = 3600.0
+STREAM, POINT = "pump", "anomaly"
+RULES = Rules(shelve_s_max=8 * HOUR_S, shelved_s_max=12 * HOUR_S)
+
+
+def alarm(number: int, state: str = "opened", **more: Any) -> dict[str, Any]:
+    base = {"stream": STREAM, "number": number, "kind": "anomaly", "state": state, "channels": []}
+    return base | {"severity": "medium"} | more
+
+
+class Handling(RuleBasedStateMachine):
+    """All that can happen to one point."""
+
+    latching = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at = 1_700_000_000.0
+        self.handled = {STREAM: Handled(RULES._replace(latching=self.latching))}
+        self.points = Points(self.handled)
+        self.book: list[Transition] = []
+        self.saved: dict[tuple[str, str], str] = {}  # as the store has it
+        # the second opinion
+        self.last = 0  # number
+        self.open: dict[int, Severity] = {}
+        self.unknown = self.latched = self.out = False
+        self.acked = True
+        self.shelf: tuple[float, bool] | None = None  # its end, and whether it ends with the alarm
+
+    # ---- what happens
+
+    @rule(severity=st.sampled_from(SEVERITIES))
+    def raise_one(self, severity: Severity) -> None:
+        if len(self.open) == 3:
+            return
+        self.last += 1
+        self.open[self.last] = severity
+        self.points.take(alarm(self.last, severity=severity), self.at)
+        self.acked, self.unknown = False, False
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), severity=st.sampled_from(SEVERITIES))
+    def change(self, data: st.DataObject, severity: Severity) -> None:
+        number = data.draw(st.sampled_from(sorted(self.open)))
+        gravest = self.standing.severity
+        assert gravest is not None
+        self.points.take(alarm(number, severity=severity), self.at)
+        if SEVERITIES.index(severity) > SEVERITIES.index(gravest):
+            self.acked = False
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), ended=st.sampled_from(["normal", "unwatched", "limit_passed"]))
+    def close(self, data: st.DataObject, ended: str) -> None:
+        number = data.draw(st.sampled_from(sorted(self.open)))
+        del self.open[number]
+        self.points.take(alarm(number, "closed", ended=ended), self.at)
+        if self.open:
+            return
+        self.unknown = ended == "unwatched"
+        self.acked |= ended == "limit_passed"
+        self.latched |= self.latching and ended == "normal"
+        if ended == "normal" and self.shelf is not None and self.shelf[1]:
+            self.shelf = None
+
+    @rule(number=st.integers(1, 3))
+    def come_late(self, number: int) -> None:
+        """An alarm that is over already changes nothing."""
+        if number not in self.open and number <= self.last:
+            before = self.points.drain()
+            self.keep(*before)
+            self.points.take(alarm(number, "closed", ended="normal"), self.at)
+            assert self.points.drain() == ([], {})
+
+    @rule(hours=st.floats(0, 10))
+    def wait(self, hours: float) -> None:
+        self.at += hours * HOUR_S
+        self.points.tick(self.at)
+        if self.shelf is not None and self.at >= self.shelf[0]:
+            self.end_of_suppression()
+            self.shelf = None
+
+    @rule()
+    def restart(self) -> None:
+        """The agent is killed, and starts from what it committed."""
+        self.keep(*self.points.drain())
+        self.points = Points(self.handled)
+        known = {key: Standing.of(json.loads(text)) for key, text in self.saved.items()}
+        self.points.restore(known, self.at)
+        self.points.compare([alarm(n, severity=s) for n, s in self.open.items()], self.at)
+
+    # ---- what people do
+
+    @rule(what=st.sampled_from(["acknowledged", "unacknowledged", "reset", "unshelved"]))
+    def handle(self, what: What) -> None:
+        state = self.state()
+        allowed = {
+            "acknowledged": state in ("UNACK", "RTNUN", "LATUN"),
+            "unacknowledged": state in ("ACKED", "LATAK", "NORM") and self.last > 0,
+            "reset": state == "LATAK",
+            "unshelved": state == "SHLVD",
+        }[what]
+        if not self.ask(what, allowed):
+            return
+        if what == "unshelved":
+            self.end_of_suppression()
+            self.shelf = None
+        elif what == "reset":
+            self.latched = False
+        else:
+            self.acked = what == "acknowledged"
+
+    @rule(hours=st.floats(0.5, 9), until_clear=st.booleans())
+    def shelve(self, hours: float, until_clear: bool) -> None:
+        standing, seconds = self.standing, hours * HOUR_S
+        allowed = (
+            self.state() not in ("SHLVD", "OOSRV")
+            and seconds <= RULES.shelve_s_max
+            and seconds <= RULES.shelved_s_max - standing.shelved_s
+            and (bool(self.open) or not until_clear)
+        )
+        if self.ask("shelved", allowed, seconds=seconds, until_clear=until_clear):
+            self.shelf = (self.at + seconds, until_clear)
+
+    @rule(what=st.sampled_from(["out_of_service", "in_service"]))
+    def serve(self, what: What) -> None:
+        if self.ask(what, self.out == (what == "in_service")):
+            self.out = what == "out_of_service"
+            self.shelf = None
+            if not self.out:
+                self.end_of_suppression()
+
+    @rule()
+    def note(self) -> None:
+        self.ask("noted", True, why="looked at it")
+
+    @precondition(lambda self: self.last)
+    @rule(back=st.integers(1, 5))
+    def ask_of_what_is_stale(self, back: int) -> None:
+        before = self.standing
+        with pytest.raises(Stale):
+            self.points.ask(
+                Request("acknowledged", alarm(self.last), "b", "terminal", before.revision - back),
+                self.at,
+            )
+        assert self.standing == before
+
+    def ask(self, what: What, allowed: bool, **more: Any) -> bool:
+        """Ask as a person who saw the newest state; return whether it was done."""
+        if not self.last:
+            return False
+        before = self.standing
+        given: dict[str, Any] = {"revision": before.revision, "why": "because"} | more
+        request = Request(what, alarm(self.last), "maria", "terminal", **given)
+        if not allowed:
+            with pytest.raises(Impossible):
+                self.points.ask(request, self.at)
+            assert self.standing == before
+            return False
+        made = self.points.ask(request, self.at)
+        assert (made.by, made.door, made.before) == ("maria", "terminal", before.state)
+        return True
+
+    def end_of_suppression(self) -> None:
+        if self.open or self.unknown:
+            self.acked = False
+
+    # ---- what must hold
+
+    @property
+    def standing(self) -> Standing:
+        self.keep(*self.points.drain())
+        text = self.saved.get((STREAM, POINT))
+        return Standing() if text is None else Standing.of(json.loads(text))
+
+    def keep(self, made: list[Transition], changed: dict[tuple[str, str], Standing]) -> None:
+        """Do what a commit does."""
+        self.book += made
+        self.saved |= {key: json.dumps(one.to_json()) for key, one in changed.items()}
+
+    def state(self) -> State:
+        if self.out:
+            return "OOSRV"
+        if self.shelf is not None:
+            return "SHLVD"
+        if self.open:
+            return "ACKED" if self.acked else "UNACK"
+        if self.unknown and not self.acked:
+            return "UNACK"
+        if self.latched:
+            return "LATAK" if self.acked else "LATUN"
+        return "NORM" if self.acked else "RTNUN"
+
+    @invariant()
+    def the_second_opinion_agrees(self) -> None:
+        assert self.standing.state == self.state()
+
+    @invariant()
+    def the_logbook_explains_the_state(self) -> None:
+        standing = self.standing
+        assert [one.revision for one in self.book] == list(range(1, standing.revision + 1))
+        state: State = "NORM"
+        for one in self.book:
+            assert one.before == state
+            state = one.after
+        assert state == standing.state
+
+    @invariant()
+    def nothing_is_suppressed_for_too_long(self) -> None:
+        shelving = self.standing.shelving
+        if shelving is not None:
+            assert self.at < shelving.until <= self.at + RULES.shelve_s_max
+            assert shelving.until - shelving.since + self.standing.shelved_s <= (
+                RULES.shelved_s_max + 1e-3
+            )
+
+    @invariant()
+    def only_a_person_acknowledges(self) -> None:
+        for one in self.book:
+            settled = one.after in ("ACKED", "LATAK", "NORM")
+            if settled and one.before in ("UNACK", "RTNUN", "LATUN"):
+                assert one.what in ("acknowledged", "superseded")
+
+
+class Latching(Handling):
+    """The same, where alarms are latched."""
+
+    latching = True
+
+
+TestEveryOrder = Handling.TestCase
+TestEveryOrderLatched = Latching.TestCase
+for case in (TestEveryOrder, TestEveryOrderLatched):
+    case.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+
+
+# ---- one by one: the transitions that the standard draws; docs/alarms.md has the same table
+
+
+def points(latching: bool = False) -> Points:
+    return Points({STREAM: Handled(RULES._replace(latching=latching))})
+
+
+STEPS: dict[str, Any] = {
+    "raise": lambda p: p.take(alarm(1), 0.0),
+    "raise again": lambda p: p.take(alarm(2), 0.0),
+    "clear": lambda p: p.take(alarm(1, "closed", ended="normal"), 1.0),
+    "lose": lambda p: p.take(alarm(1, "closed", ended="unwatched"), 1.0),
+    "worsen": lambda p: p.take(alarm(1, severity="high"), 0.0),
+    "time": lambda p: p.tick(9 * HOUR_S),
+    "ack": lambda p: ask(p, "acknowledged"),
+    "unack": lambda p: ask(p, "unacknowledged"),
+    "reset": lambda p: ask(p, "reset"),
+    "shelve": lambda p: ask(p, "shelved", seconds=HOUR_S),
+    "shelve until clear": lambda p: ask(p, "shelved", seconds=HOUR_S, until_clear=True),
+    "unshelve": lambda p: ask(p, "unshelved"),
+    "out": lambda p: ask(p, "out_of_service"),
+    "in": lambda p: ask(p, "in_service"),
+}
+
+
+def ask(p: Points, what: What, **more: Any) -> None:
+    p.ask(Request(what, alarm(1), "maria", "terminal", **more), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "states", "latching"),
+    [
+        ("raise, ack, clear", "UNACK ACKED NORM", False),
+        ("raise, clear, ack", "UNACK RTNUN NORM", False),
+        ("raise, clear, raise again", "UNACK RTNUN UNACK", False),
+        ("raise, ack, unack", "UNACK ACKED UNACK", False),
+        ("raise, ack, clear, unack", "UNACK ACKED NORM RTNUN", False),
+        ("raise, ack, worsen", "UNACK ACKED UNACK", False),
+        ("raise, lose, ack", "UNACK UNACK NORM", False),
+        ("raise, ack, lose", "UNACK ACKED NORM", False),
+        ("raise, clear, ack, reset", "UNACK LATUN LATAK NORM", True),
+        ("raise, ack, clear, reset", "UNACK ACKED LATAK NORM", True),
+        ("raise, clear, raise again", "UNACK LATUN UNACK", True),
+        ("raise, shelve, unshelve", "UNACK SHLVD UNACK", False),
+        ("raise, ack, shelve, time", "UNACK ACKED SHLVD UNACK", False),
+        ("raise, shelve, clear, time", "UNACK SHLVD SHLVD RTNUN", False),
+        ("raise, shelve until clear, clear", "UNACK SHLVD RTNUN", False),
+        ("raise, ack, shelve until clear, clear", "UNACK ACKED SHLVD NORM", False),
+        ("raise, shelve, clear, time", "UNACK SHLVD SHLVD LATUN", True),
+        ("raise, ack, out, in", "UNACK ACKED OOSRV UNACK", False),
+        ("raise, ack, out, clear, in", "UNACK ACKED OOSRV OOSRV NORM", False),
+        ("raise, shelve, out, in", "UNACK SHLVD OOSRV UNACK", False),
+    ],
+)
+def test_the_states_follow_each_other_as_the_standard_draws_them(
+    steps: str, states: str, latching: bool
+) -> None:
+    p = points(latching)
+    for step in steps.split(", "):
+        STEPS[step](p)
+    made, _ = p.drain()
+    assert [one.after for one in made] == states.split()
+
+
+def test_a_stream_of_this_consequence_is_not_shelved() -> None:
+    p = Points({STREAM: Handled(RULES._replace(shelvable=False))})
+    STEPS["raise"](p)
+    with pytest.raises(Impossible, match="must not be shelved"):
+        STEPS["shelve"](p)
+
+
+def test_the_priority_is_a_table_that_never_falls() -> None:
+    assert list(TABLE) == list(get_args(Consequence))
+    for by_severity in TABLE.values():
+        ranks = [PRIORITIES.index(by_severity[severity]) for severity in SEVERITIES]
+        assert ranks == sorted(ranks, reverse=True)
+    assert priority("high", "minor") == priority("medium", "major") == priority("low", "severe")

@@ -1,0 +1,278 @@
+"""People handle alarms of an agent that runs: over its socket, and through kills.
+
+The alarms are those of a limit: one reading of the voltage beyond it raises one, and others within
+it end it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.control.client import ask
+from agent.control.protocol import Refused
+from agent.inputs.plant import CHANNELS, Pump
+from agent.store.reader import Reader
+from models.errors import FieldwatchError
+from tests.agent_rig import Ops, StartAgent, configure, lines
+from tests.conftest import ROOT, RealAgent, RealBroker, wait_until
+from tests.serial_line import Line
+
+VOLTAGE = [channel.name for channel in CHANNELS].index("voltage")
+LIMITS = """
+[[streams.limits]]
+channel = "voltage"
+high_critical = 450.0
+high_warning = 440.0
+off_delay_s = 0.0
+"""
+NAME, POINT = "pump", "limit_passed voltage high critical"
+OTHER_USER = 65534  # nobody
+
+
+class Gateway:
+    """An agent with one line, and what people ask of it."""
+
+    def __init__(self, directory: Path, line: Line, start: StartAgent, port: int = 1) -> None:
+        self.directory, self.line, self._start = directory, line, start
+        self.config = configure(directory, line, port)
+        self.config.write_text(self.config.read_text().replace("[[inputs]]", LIMITS + "[[inputs]]"))
+        self.socket = directory / "data" / "control.sock"
+        self._sent = 0
+        self.start()
+
+    def start(self) -> None:
+        self.agent: RealAgent = self._start(self.config)
+        wait_until(lambda: self.socket.exists() and self._answers(), "the agent")
+
+    def _answers(self) -> bool:
+        try:
+            return bool(ask(self.socket, "state"))
+        except FieldwatchError:
+            return False
+
+    def send(self, voltage: float) -> None:
+        rows = Pump(1).run(3)
+        rows[:, VOLTAGE] = voltage
+        self.line.write(lines(rows, self._sent))
+        self._sent += len(rows)
+
+    def raise_one(self, number: int = 1, voltage: float = 480.0) -> None:
+        self.send(voltage)
+        wait_until(lambda: self.standing().get("number") == number, f"alarm {number}")
+
+    def standing(self) -> dict[str, Any]:
+        with Reader(self.directory / "data") as reader:
+            known = reader.standings().get((NAME, POINT))
+        return {} if known is None else known.to_json() | {"state": known.state}
+
+    def logbook(self) -> list[dict[str, Any]]:
+        with Reader(self.directory / "data") as reader:
+            return reader.logbook(NAME, POINT, 10_000)
+
+    def states(self) -> list[str]:
+        return [row["after"] for row in self.logbook()]
+
+    def ask(self, verb: str, number: int = 1, **more: Any) -> dict[str, Any]:
+        named = {"stream": NAME, "number": number, "revision": self.standing()["revision"]}
+        return ask(self.socket, f"alarm.{verb}", named | more)
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "agent", "alarms", *words, "--config", str(self.config)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+        )
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, line: Line, start_agent: StartAgent) -> Iterator[Gateway]:
+    made = Gateway(tmp_path, line, start_agent)
+    made.raise_one()
+    yield made
+
+
+def test_an_alarm_is_acknowledged_on_the_terminal_and_central_ops_sees_it(
+    tmp_path: Path, line: Line, start_agent: StartAgent, broker: RealBroker, ops: Ops
+) -> None:
+    gateway = Gateway(tmp_path, line, start_agent, broker.port)
+    gateway.raise_one()
+    listed = json.loads(gateway.command("--json").stdout)["alarms"]
+    (alarm,) = [one for one in listed if one["kind"] == "limit_passed"]
+    assert (alarm["handling"]["state"], alarm["handling"]["priority"]) == ("UNACK", "high")
+    ended = gateway.command("ack", "pump#1.1", "--reason", "mains are being changed")
+    assert ended.stdout == "pump#1.2: acknowledged; it is in the logbook\n", ended.stderr
+    gateway.send(400.0)
+    wait_until(lambda: gateway.standing()["state"] == "NORM", "the end of the alarm")
+    wait_until(lambda: len(ops.of_kind("transition")) == 3, "central ops")
+    told = [body["data"] for body in ops.of_kind("transition")]
+    assert [one["after"] for one in told] == ["UNACK", "ACKED", "NORM"]
+    assert [one | {"clock": told[0].get("clock")} for one in told] == [
+        row | {"clock": None} for row in gateway.logbook()
+    ]
+    assert (told[1]["why"], told[1]["door"]) == ("mains are being changed", "terminal")
+    assert told[1]["by"] not in ("agent", "")
+    assert [body["data"]["number"] for body in ops.of_kind("alarm")] == [1, 1]
+
+
+def test_what_people_did_survives_kills_between_any_two_requests(gateway: Gateway) -> None:
+    steps: list[tuple[str, dict[str, Any]]] = [
+        ("acknowledge", {}),
+        ("note", {"reason": "looked at it"}),
+        ("label", {"label": "false"}),
+        ("shelve", {"reason": "spare part comes at noon", "hours": 2}),
+        ("unshelve", {}),
+        ("acknowledge", {}),
+        ("out-of-service", {"reason": "motor is being changed"}),
+        ("in-service", {}),
+        ("acknowledge", {}),
+    ]
+    expected = ["UNACK"]
+    for verb, more in steps:
+        expected.append(gateway.ask(verb, **more)["after"])
+        gateway.agent.kill()
+        assert gateway.states() == expected
+        gateway.start()
+        assert gateway.states() == expected
+        assert gateway.standing()["state"] == expected[-1]
+    assert expected[1:] == "ACKED ACKED ACKED SHLVD UNACK ACKED OOSRV UNACK ACKED".split()
+    gateway.send(400.0)
+    wait_until(lambda: gateway.standing()["state"] == "NORM", "the end of the alarm")
+
+
+def test_two_at_once_the_logbook_explains_every_state(gateway: Gateway) -> None:
+    done: dict[str, list[int]] = {"acknowledge": [], "unacknowledge": []}
+    refused: list[str] = []
+
+    def insist(verb: str) -> None:
+        while len(done[verb]) < 100:
+            try:
+                done[verb].append(gateway.ask(verb)["revision"])
+            except Refused as refusal:
+                refused.append(refusal.code)
+
+    writers = [threading.Thread(target=insist, args=[verb]) for verb in done]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    book = gateway.logbook()
+    assert [row["revision"] for row in book] == list(range(1, 202))
+    assert all(before["after"] == after["before"] for before, after in itertools.pairwise(book))
+    for verb, what in (("acknowledge", "acknowledged"), ("unacknowledge", "unacknowledged")):
+        assert [row["revision"] for row in book if row["what"] == what] == done[verb]
+    assert set(refused) <= {"stale", "impossible", "busy"}
+    counted = ask(gateway.socket, "state")["control"]
+    assert counted["commands"]["alarm.acknowledge"] == 100
+    assert sum(counted["refused"].values()) == len(refused)
+
+
+def test_who_has_not_seen_the_newest_state_is_refused(gateway: Gateway) -> None:
+    gateway.ask("acknowledge")
+    gateway.send(400.0)
+    wait_until(lambda: gateway.standing()["state"] == "NORM", "the end of the alarm")
+    gateway.raise_one(2)
+    stale = gateway.command("ack", "pump#2.3")
+    assert stale.returncode == 75
+    assert "alarm 2.4 of pump is unacknowledged" in stale.stderr
+    over = gateway.command("ack", "pump#1")
+    assert over.returncode == 2
+    assert "the newest alarm of its kind is pump#2" in over.stderr
+    assert gateway.standing()["state"] == "UNACK"
+    assert gateway.command("ack", "2").returncode == 0
+
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("acknowledge", {"stream": "other"}, "unknown_alarm"),
+    ("acknowledge", {"number": 7}, "unknown_alarm"),
+    ("acknowledge", {"number": True}, "arguments"),
+    ("acknowledge", {"number": 10**30}, "arguments"),
+    ("acknowledge", {"revision": None}, "arguments"),
+    ("acknowledge", {"revision": 0}, "stale"),
+    ("acknowledge", {"reason": "x" * 501}, "arguments"),
+    ("acknowledge", {"reason": "a\x1b[2J"}, "arguments"),
+    ("acknowledge", {"hours": 1}, "arguments"),
+    ("unacknowledge", {}, "impossible"),
+    ("shelve", {"hours": 1}, "arguments"),
+    ("shelve", {"reason": "noon", "hours": 1e308}, "impossible"),
+    ("shelve", {"reason": "noon", "hours": -1}, "arguments"),
+    ("shelve", {"reason": "noon", "hours": "1"}, "arguments"),
+    ("shelve", {"reason": "noon", "hours": 1, "until_clear": 1}, "arguments"),
+    ("note", {"reason": " "}, "arguments"),
+    ("label", {"label": "true"}, "arguments"),
+]
+
+
+def test_a_wrong_request_changes_nothing_and_is_counted(gateway: Gateway) -> None:
+    named = {"stream": NAME, "number": 1, "revision": 1}
+    for verb, arguments, code in WRONG:
+        with pytest.raises(Refused) as refused:
+            ask(gateway.socket, f"alarm.{verb}", named | arguments)
+        assert refused.value.code == code, (verb, arguments)
+    assert gateway.states() == ["UNACK"]
+    counted = ask(gateway.socket, "state")["control"]["refused"]
+    assert counted == Counter(code for _, _, code in WRONG)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user can only be had as root")
+def test_another_user_may_read_and_not_handle(gateway: Gateway) -> None:
+    gateway.socket.chmod(0o666)
+    for parent in (gateway.directory / "data", gateway.directory, *gateway.directory.parents[:2]):
+        parent.chmod(parent.stat().st_mode | 0o055)
+    pid = os.fork()
+    if pid == 0:
+        os.setgroups([])
+        os.setgid(OTHER_USER)
+        os.setuid(OTHER_USER)
+        os._exit(_handled_as_other(gateway.socket))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 77
+    assert gateway.states() == ["UNACK"]
+
+
+def _handled_as_other(socket: Path) -> int:
+    try:
+        ask(socket, "state")
+    except FieldwatchError:
+        return 1
+    try:
+        named = {"stream": NAME, "number": 1, "revision": 1}
+        ask(socket, "alarm.acknowledge", named)
+    except FieldwatchError as error:
+        return error.exit_code
+    return 0
+
+
+def test_without_an_agent_nothing_changes_and_the_command_says_what_starts_it(
+    gateway: Gateway,
+) -> None:
+    gateway.agent.kill()
+    ended = gateway.command("ack", "pump#1")
+    assert ended.returncode == 69
+    assert "Nothing has changed. Start the agent: sudo systemctl start" in ended.stderr
+    assert gateway.states() == ["UNACK"]
+
+
+def test_alarms_of_a_stream_that_is_no_longer_configured_end_as_unwatched(
+    gateway: Gateway,
+) -> None:
+    gateway.agent.stop()
+    text = gateway.config.read_text().replace('"pump"', '"other"')
+    gateway.config.write_text(text)
+    gateway.start()
+    standing = gateway.standing()
+    assert (standing["state"], standing["condition"]) == ("UNACK", "unknown")
+    assert gateway.logbook()[-1]["what"] == "unwatched"
+    assert "not watched" in gateway.command("--open").stdout
+    assert gateway.ask("acknowledge")["after"] == "NORM"
