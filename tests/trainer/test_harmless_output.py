@@ -19,7 +19,7 @@ from tests.trainer.conftest import CONFIG
 from trainer import config as configuration
 from trainer import evaluate, gates, report
 from trainer.cli import main
-from trainer.config import ColumnTable, EvaluateTable
+from trainer.config import ColumnTable, EvaluateTable, GatesTable, ParityTable
 from trainer.detector.fit import Epoch
 from trainer.prepare import Grid
 
