@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from models.formats.cells import TIME
+from models.formats.cells import CLOCK, TIME
 from models.formats.header import Wanted
 from models.formats.recording import Layout, Recorded, recorded
 from models.manifest import Manifest
@@ -20,6 +20,7 @@ class Sought(NamedTuple):
 
     time: Sequence[str]
     channels: Sequence[Sequence[str]]  # of each channel
+    clock: str | None = None  # of the time of day, if the first of ``time`` has only the date
 
 
 class Found(NamedTuple):
@@ -27,6 +28,12 @@ class Found(NamedTuple):
 
     time: str
     channels: list[str]
+    clock: str | None  # of the time of day; None: ``time`` has it
+
+    def meaning(self, names: Sequence[str]) -> dict[str, str]:
+        """Return what each column is; ``names``: of the channels."""
+        of_time = {self.time: TIME} | ({} if self.clock is None else {self.clock: CLOCK})
+        return dict(zip(self.channels, names, strict=True)) | of_time
 
 
 def of_bundle(manifest: Manifest) -> Sought:
@@ -36,6 +43,7 @@ def of_bundle(manifest: Manifest) -> Sought:
     return Sought(
         tuple(dict.fromkeys((lineage.time_column, TIME))),
         [tuple(dict.fromkeys((lineage.columns.get(name, name), name))) for name in names],
+        lineage.clock_column,
     )
 
 
@@ -57,9 +65,15 @@ def cut(data: bytes, sought: Sought, layout: Layout) -> tuple[Recorded, Found]:
             refused = refused or error
             continue
         columns = [_first(columns, read.header) for columns in sought.channels]
-        return read, Found(time, columns)
+        return read, Found(time, columns, _clock(sought, time, read.header))
     assert refused is not None, "no column of times is sought"
     raise refused
+
+
+def _clock(sought: Sought, time: str, header: Sequence[str]) -> str | None:
+    """Return the column of the time of day; a gateway's recording has the whole time in one."""
+    apart = time == sought.time[0] and (time != TIME or sought.clock in header)
+    return sought.clock if apart else None
 
 
 def _first(columns: Sequence[str], header: Sequence[str]) -> str:

@@ -437,13 +437,16 @@ class Lineage(_Part):
     seed: int
     software: dict[str, str]
     time_column: str = Field("time", description="Column of the recordings' times")
+    clock_column: str | None = Field(
+        None, description="Column of the time of day, if time_column has only the date"
+    )
     columns: dict[str, str] = Field(
         {}, description="Columns of the channels whose column has another name"
     )
 
     @model_serializer(mode="wrap")
     def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(serialize(self), time_column="time", columns={})
+        return _without(serialize(self), time_column="time", clock_column=None, columns={})
 
 
 class FilePart(_Part):

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from models.columns import Sought
 from models.errors import ConfigError
 from models.formats.cells import MISSING_WORDS, Decimal
 from models.formats.encodings import Encoding
@@ -44,9 +45,9 @@ from models.toml import read_toml
 
 LABELS_SUFFIX = ".labels.csv"
 
-# how a network's numbers are stored; see ``trainer.detector.export``
 # of an optimizer whose steps are as large as this, whatever the gradient (Kingma and Ba, 2015)
 Rate = Annotated[float, Field(ge=MAGNITUDE_MIN, le=1)]
+# how a network's numbers are stored; see ``trainer.detector.export``
 Quantization = Literal["float32", "float16", "dynamic-range-int8", "int8", "int16x8"]
 
 
@@ -92,11 +93,6 @@ class ColumnTable(Table):
         """The column of the recordings that contains this channel."""
         return self.column or self.name
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Possible columns; the first one that a recording has is read."""
-        return (self.source,)
-
 
 class ChannelTable(ColumnTable):
     """One channel; the order of the tables is the order of the network's inputs."""
@@ -133,6 +129,9 @@ class DataTable(Table):
 
     files: list[str] = Field(min_length=1, description="Paths or patterns, e.g. recordings/*.csv")
     time_column: str = Field("time", description="Column of the recordings' times")
+    clock_column: str | None = Field(
+        None, description="Column of the time of day, if time_column has only the date"
+    )
     encoding: Encoding = Field("utf-8", description="Text encoding of the recordings")
     separator: str | None = Field(
         None,
@@ -183,9 +182,17 @@ class DataTable(Table):
         passing = [channel for channel in self.channels if channel.feature is None]
         return [*passing, *self.sources]
 
+    @property
+    def sought(self) -> Sought:
+        """The columns of the recordings that hold the times and ``columns``."""
+        columns = [(column.source,) for column in self.columns]
+        return Sought((self.time_column,), columns, self.clock_column)
+
     @model_validator(mode="after")
     def _times_can_be_read(self) -> DataTable:
         Times(self.time_format, self.time_zone)
+        if self.clock_column == self.time_column:
+            raise ValueError(f"clock_column is time_column, {self.time_column!r}: leave it out")
         return self
 
     @model_validator(mode="after")

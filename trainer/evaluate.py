@@ -20,17 +20,17 @@ import numpy as np
 
 from models import bundle as bundles
 from models.bundle import Bundle
-from models.columns import of_bundle
+from models.columns import Sought, of_bundle
 from models.detector import DetectorOf, M, Result
 from models.errors import DataError
 from models.families import detector_of
 from models.formats.recording import Layout
 from models.manifest import Channel, Manifest, Tail
 from models.messages import Event, Float32, Samples
-from trainer.config import LABELS_SUFFIX, ColumnTable, EvaluateTable
+from trainer.config import LABELS_SUFFIX, EvaluateTable
 from trainer.datasets import Label
 from trainer.datasets.csv_files import LAYOUT as LAYOUT
-from trainer.datasets.csv_files import labels_path, read_labels, read_recording
+from trainer.datasets.csv_files import Ranged, labels_path, read_labels, read_recording
 from trainer.detector import score_tail
 from trainer.forecast import evaluate as forecasts
 from trainer.prepare import Grid, Parts, align, parts_of
@@ -87,8 +87,8 @@ class Judgement(NamedTuple):
 
 def read_labelled(
     path: Path,
-    time_column: str,
-    columns: Sequence[ColumnTable],
+    sought: Sought,
+    channels: Sequence[Ranged],
     grid: Grid,
     layout: Layout = LAYOUT,
 ) -> Labelled:
@@ -98,7 +98,7 @@ def read_labelled(
         DataError: the recording or its labels cannot be read.
 
     """
-    recording = read_recording(path, time_column, columns, layout)
+    recording = read_recording(path, sought, channels, layout)
     samples, _ = align([recording], grid)
     return Labelled(path.stem, samples, read_labels(labels_path(path), layout))
 
@@ -111,6 +111,7 @@ def evaluate(
     grace_s: float,
     trained_on: Sequence[Path] = (),
     layout: Layout = LAYOUT,
+    clock_column: str | None = None,
 ) -> dict[str, Any]:
     """Evaluate a sealed bundle on recordings; return the metrics, ready for JSON.
 
@@ -125,6 +126,7 @@ def evaluate(
         trained_on: all recordings that the bundle was trained on, in any order. Their test part
             is evaluated as in the training.
         layout: the format of the recordings.
+        clock_column: the column of the time of day, if ``time_column`` has only the date.
 
     Raises:
         BundleError: the bundle cannot be used.
@@ -134,20 +136,15 @@ def evaluate(
     """
     bundle = bundles.read(source)
     detector, manifest = detector_of(bundle), bundle.manifest
-    columns = [
-        _BundleColumn(
-            **channel.model_dump(include={"name", "unit", "low", "high"}),
-            column=manifest.lineage.columns.get(channel.name),
-        )
-        for channel in manifest.source_channels
-    ]
-    timed = of_bundle(manifest).time if time_column is None else time_column
+    sought, channels = of_bundle(manifest), manifest.source_channels
+    if time_column is not None:
+        sought = sought._replace(time=(time_column,), clock=clock_column)
     judged = []
     for path in recordings:
         if path.name.endswith(LABELS_SUFFIX):  # X*.csv on a command line matches both
             continue
         beside = labels or labels_path(path)
-        samples, _ = align([read_recording(path, timed, columns, layout)], Grid.of(manifest))
+        samples, _ = align([read_recording(path, sought, channels, layout)], Grid.of(manifest))
         marks = read_labels(beside, layout) if labels or beside.exists() else []
         judged.append(judge(detector, Labelled(path.stem, samples, marks), grace_s))
         _refuse_unscored(path, judged[-1], manifest)
@@ -160,19 +157,10 @@ def evaluate(
         "labelled": label_metrics(judged),
     }
     if trained_on:
-        learnt = [read_recording(path, timed, columns, layout) for path in trained_on]
+        learnt = [read_recording(path, sought, channels, layout) for path in trained_on]
         found = test_part_metrics(bundle, parts_of(learnt, manifest))
         figures |= {"test_part": found, "as_sealed": as_sealed(found, manifest.metrics)}
     return figures
-
-
-class _BundleColumn(ColumnTable):
-    """A bundle's channel in a recording, whose column is named as in the training or like it."""
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Possible columns; the first one that a recording has is read."""
-        return self.source, self.name
 
 
 def _refuse_unscored(path: Path, judged: Judged, manifest: Manifest) -> None:

@@ -288,7 +288,7 @@ def _prepare(file: ConfigFile, say: Say) -> Prepared:
     labelled = [
         evaluate.read_labelled(
             path,
-            config.data.time_column,
+            config.data.sought,
             config.data.columns,
             grid,
             config.data.layout,
@@ -318,7 +318,7 @@ def _made_up(samples: Samples, tables: Sequence[ChannelTable]) -> Iterator[str]:
 def _read(path: Path, config: Config, say: Say) -> Recording:
     data = config.data
     say(f"reading {path.name}")
-    recording = read_recording(path, data.time_column, data.columns, data.layout)
+    recording = read_recording(path, data.sought, data.columns, data.layout)
     count = len(recording.readings.times)
     outside = f", {recording.out_of_range} values out of range" if recording.out_of_range else ""
     causes = sorted(recording.rejected.items())
@@ -387,6 +387,7 @@ def _lineage(file: ConfigFile, prepared: Prepared) -> Lineage:
         seed=file.config.fit.seed,
         software=seal.software(),
         time_column=file.config.data.time_column,
+        clock_column=file.config.data.clock_column,
         columns={
             column.name: column.source
             for column in file.config.data.columns

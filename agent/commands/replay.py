@@ -227,8 +227,7 @@ def _table(
     recording: Path, read: Recorded, found: Found, manifest: Manifest, layout: Layout
 ) -> InputTable:
     """Return how to read the rows, as the configuration of an input would say it."""
-    names = (channel.name for channel in manifest.source_channels)
-    meaning = dict(zip(found.channels, names, strict=True)) | {found.time: TIME}
+    meaning = found.meaning([channel.name for channel in manifest.source_channels])
     try:
         return ReplayTable(
             name="replay",

@@ -12,7 +12,7 @@ from agent.config.kinds import FilePath, PortPath, TopicFilter, TopicName
 from agent.config.line_patterns import REGEX_BYTES_MAX, channels_in
 from agent.config.registers import BITS_MAX, REGISTERS_MAX, RegisterTable
 from agent.config.streams import repeated
-from models.formats.cells import IGNORED, MISSING_WORDS, TIME
+from models.formats.cells import CLOCK, IGNORED, MISSING_WORDS, TIME
 from models.manifest import Positive
 from models.names import CLIENT_ID
 from models.settings import Table
@@ -48,7 +48,8 @@ class InputTable(SourceTable):
         None,
         min_length=1,
         description="csv: the meaning of each column: 'time', a channel of the bundle, or '-' to"
-        " ignore it; readings: the delivered channels, and 'time' if the readings have one",
+        " ignore it; '+time' is the time of day, if 'time' is only the date; readings: the delivered"
+        " channels, and 'time' if the readings have one",
     )
     header: bool = Field(
         False, description="csv: a line of the file or message names the columns; see keys"
@@ -201,8 +202,10 @@ class InputTable(SourceTable):
         twice = repeated(column for column in self.columns if column != IGNORED)
         if twice:
             raise ValueError(f"columns: {twice[0]!r} occurs twice")
-        if not set(self.columns) - {TIME, IGNORED}:
+        if not set(self.columns) - {TIME, CLOCK, IGNORED}:
             raise ValueError("columns: no channel among them")
+        if CLOCK in self.columns and (TIME not in self.columns or self.format != "csv"):
+            raise ValueError(f"columns: {CLOCK!r} is for format = 'csv', beside {TIME!r}, the date")
 
     def _check_separator(self) -> None:
         separator = self.separator or ","

@@ -14,8 +14,9 @@ from agent.config.inputs import ReplayTable
 from agent.inputs.source import Chunk
 from agent.inputs.threaded import ThreadedInput
 from agent.journal import INPUT
+from models.errors import ConfigError
 from models.files import open_file
-from models.formats.cells import TIME
+from models.formats.cells import CLOCK, TIME
 from models.formats.header import Preamble, Wanted, names_in, plain
 from models.formats.recording import each_line, without_last_cell
 from models.formats.separated import split
@@ -35,6 +36,11 @@ class ReplayInput(ThreadedInput):
 
     def __init__(self, settings: ReplayTable) -> None:
         super().__init__(settings)
+        if CLOCK in (settings.columns or ()):
+            raise ConfigError(
+                f"input {settings.name}: a replay gives its rows new times, and needs each in one"
+                f" column: {CLOCK!r} is not for type = 'replay'"
+            )
         self._settings = settings
         self._times = Times(settings.time_format, settings.time_zone)
         self._put_so_far = self._committed = 0  # chunks

@@ -18,7 +18,7 @@ from agent.config.inputs import InputTable
 from agent.parsing.measurement import Raw
 from agent.parsing.rejects import Rejects
 from models.errors import ConfigError
-from models.formats.cells import ABSENT, IGNORED, TIME, Cells, Fault, json_number
+from models.formats.cells import ABSENT, CLOCK, IGNORED, TIME, Cells, Fault, json_number
 from models.formats.separated import ReadRow, Separated
 from models.formats.times import NO_TIME, Times
 from models.messages import Float64
@@ -95,7 +95,7 @@ class Csv:
         names: Sequence[str],
         rejects: Rejects,
     ) -> None:
-        expect(settings, "columns", set(columns) - {TIME, IGNORED}, names)
+        expect(settings, "columns", set(columns) - {TIME, CLOCK, IGNORED}, names)
         self._rejects = rejects
         self._values = Values(settings, names, rejects)
         self._separated = Separated(

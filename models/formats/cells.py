@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal, NamedTuple
 
 TIME: Final = "time"  # the column of a line that holds its time
+CLOCK: Final = "+time"  # a column with the time of day, where that of the time has only the date
 IGNORED: Final = "-"  # a column that is not used
 
 ABSENT = math.nan  # no value at all

@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
-from models.formats.cells import ABSENT, IGNORED, NOT_FINITE, TIME, Cells, Fault
+from models.formats.cells import ABSENT, CLOCK, IGNORED, NOT_FINITE, TIME, Cells, Fault
 from models.formats.times import NO_TIME, Times
 from models.messages import Float64
 
@@ -34,7 +34,10 @@ Refusal = Literal["truncated", "malformed", "header"]
 
 
 class Columns:
-    """Fields of text in a fixed order: one is the time, others are channels, the rest ignored."""
+    """Fields of text in a fixed order: one is the time, others are channels, the rest ignored.
+
+    The time may be in two fields, the date and the time of day; they are read with a blank between.
+    """
 
     def __init__(self, columns: Sequence[str], names: Sequence[str], times: Times) -> None:
         self.width = len(columns)
@@ -42,6 +45,7 @@ class Columns:
         self._numeric = times.numbers_are_times
         self.has_comma = times.has_comma and TIME in columns  # which is no decimal sign
         self._time = columns.index(TIME) if TIME in columns else None
+        self._clock = columns.index(CLOCK) if CLOCK in columns else None
         self.has_time = self._time is not None
         channels = [names.index(name) if name in names else None for name in columns]
         self._used = [at for at, channel in enumerate(channels) if channel is not None]
@@ -57,7 +61,7 @@ class Columns:
         if not self.has_comma:
             return [field.replace(",", ".") for field in fields]
         return [
-            field if at % self.width == self._time else field.replace(",", ".")
+            field if at % self.width in (self._time, self._clock) else field.replace(",", ".")
             for at, field in enumerate(fields)
         ]
 
@@ -66,7 +70,7 @@ class Columns:
 
         ``has_nan``: whether one may be NaN.
         """
-        if not self._numeric:
+        if not self._numeric or self._clock is not None:
             return self._by_column(fields)
         try:
             table = np.array(list(map(float, fields))).reshape(-1, self.width)
@@ -83,9 +87,13 @@ class Columns:
         except ValueError:
             return None
         if self._time is not None:
-            if '"' in "".join(fields[self._time :: self.width]):
+            times = fields[self._time :: self.width]
+            if self._clock is not None:
+                clocks = fields[self._clock :: self.width]
+                times = [_joint(date, clock) for date, clock in zip(times, clocks, strict=True)]
+            if '"' in "".join(times):
                 return None
-            table[:, self._time] = list(map(self._seconds, fields[self._time :: self.width]))
+            table[:, self._time] = list(map(self._seconds, times))
         return self._judged(table, True)
 
     def _judged(self, table: Float64, has_nan: bool) -> Table:
@@ -106,7 +114,19 @@ class Columns:
 
     def time(self, fields: Sequence[str]) -> float:
         """Return the time of one line as ``Times`` reads it; NaN if it has none."""
-        return NO_TIME if self._time is None else self._seconds(fields[self._time])
+        return NO_TIME if self._time is None else self._seconds(self.time_text(fields))
+
+    def time_text(self, fields: Sequence[str]) -> str:
+        """Return the text of a line's time; "" where the line is too short."""
+        date, clock = (
+            fields[at] if at is not None and at < len(fields) else ""
+            for at in (self._time, self._clock)
+        )
+        return date if self._clock is None else _joint(date, clock)
+
+
+def _joint(date: str, clock: str) -> str:
+    return f"{date.strip()} {clock.strip()}"
 
 
 class Separated:
@@ -136,7 +156,7 @@ class Separated:
         self._cells, self._channels = cells, len(names)
         self._may_be_damaged = may_be_damaged
         self.has_time = self._columns.has_time
-        self.time_at = columns.index(TIME) if self.has_time else -1
+        self.time_text = self._columns.time_text
         self._separator = separator
         self._decimal_comma = decimal_comma
 

@@ -16,11 +16,11 @@ from agent.inputs.plant import CHANNELS, PERIOD_S, Pump
 from agent.store.reader import Reader
 from models import bundle as bundles
 from models.bundle import Bundle
+from models.columns import of_bundle
 from models.errors import StoreError
 from models.messages import Samples
 from tests.conftest import RealAgent, wait_until
 from tests.database import make_files
-from trainer.config import ColumnTable
 from trainer.datasets.csv_files import read_recording
 from trainer.prepare import Grid, align
 
@@ -101,11 +101,8 @@ def wanted(tmp_path: Path, bundle: Path, lines: list[str]) -> Samples:
     recording = tmp_path / "recording.csv"
     recording.write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")
     manifest = bundles.read(bundle).manifest
-    columns = [
-        ColumnTable(**channel.model_dump(include={"name", "unit", "low", "high"}))
-        for channel in manifest.source_channels
-    ]
-    samples, counters = align([read_recording(recording, "time", columns)], Grid.of(manifest))
+    read = read_recording(recording, of_bundle(manifest), manifest.source_channels)
+    samples, counters = align([read], Grid.of(manifest))
     assert counters["windows_short"] > 1
     assert np.isfinite(samples.values).mean() > 0.9
     return samples

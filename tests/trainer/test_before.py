@@ -67,8 +67,9 @@ def test_a_channel_without_a_value_to_calibrate_by(tmp_path: Path) -> None:
 
 def test_a_forecaster_that_foretells_nothing_is_no_metric(trained: Trained) -> None:
     recorded = trained.file.path.parent / "normal.csv"
-    columns = trained.file.config.data.columns
-    parts = parts_of([read_recording(recorded, "time", columns)], trained.bundle.manifest)
+    data = trained.file.config.data
+    read = read_recording(recorded, data.sought, data.columns)
+    parts = parts_of([read], trained.bundle.manifest)
     few = parts.test._replace(times=parts.test.times[:80], values=parts.test.values[:80])
     with pytest.raises(DataError, match="makes no forecast in the test part"):
         forecasts.judge(trained.bundle, parts._replace(test=few))

@@ -10,6 +10,7 @@ import pytest
 from agent.commands.replay import replay
 from models import bundle as bundles
 from models.errors import DataError
+from models.times import iso_time
 from tests.trainer.conftest import Trained
 from trainer.evaluate import evaluate
 
@@ -66,6 +67,23 @@ def test_both_read_the_time_of_the_training_or_time(
 ) -> None:
     bundle = other_times(trained, tmp_path / "b.fieldwatch", time_column="Zeit")
     assert judged(bundle, renamed(trained, tmp_path / "x.csv", header)) == (1, 1, 577)
+
+
+def test_both_read_a_date_and_a_time_of_day_as_the_training_did(
+    trained: Trained, tmp_path: Path
+) -> None:
+    names = {"time_column": "Datum", "clock_column": "Uhrzeit"}
+    bundle = other_times(trained, tmp_path / "b.fieldwatch", **names)
+    whole = renamed(trained, tmp_path / "x.csv", "time,load,P (kW),supply")
+    _, *rows = whole.read_text().splitlines()
+    apart = tmp_path / "apart.csv"
+    apart.write_text("Datum,Uhrzeit,load,P (kW),supply\n")
+    with apart.open("a") as file:
+        for row in rows:
+            time, _, values = row.partition(",")
+            date, _, clock = iso_time(float(time)).partition("T")
+            file.write(f"{date},{clock},{values}\n")
+    assert judged(bundle, apart) == judged(bundle, whole) == (1, 1, 577)
 
 
 def test_a_header_with_neither_is_refused_by_both(trained: Trained, tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.columns import Sought
 from models.errors import DataError
 from models.formats.recording import Layout
 from trainer.config import ChannelTable, DataTable
 from trainer.datasets import Label
 from trainer.datasets.csv_files import labels_path, read_labels, read_recording
 
+SOUGHT = Sought(("time",), [("flow",), ("T 1",)])
 CHANNELS = [ChannelTable(name="flow", low=0.0, high=100.0), ChannelTable(name="heat", column="T 1")]
 HEADER = "time,flow,T 1\n"
 
@@ -26,7 +28,7 @@ def recording(directory: Path, text: str | bytes) -> Path:
 
 def test_columns_are_found_by_name_in_any_order(tmp_path: Path) -> None:
     path = recording(tmp_path, "\ufeffnote, T 1 ,time,flow\nx,20.5,1700000000.25,3\n\n")
-    read = read_recording(path, "time", CHANNELS)
+    read = read_recording(path, SOUGHT, CHANNELS)
     assert read.readings.times.tolist() == [1_700_000_000.25]
     assert read.readings.values.tolist() == [[3.0, 20.5]]
     assert read.readings.values.dtype == np.float32
@@ -37,12 +39,12 @@ def test_columns_are_found_by_name_in_any_order(tmp_path: Path) -> None:
 )
 def test_times_are_unix_seconds_or_rfc_3339(tmp_path: Path, time: str) -> None:
     path = recording(tmp_path, f"{HEADER}{time},3,4\n")
-    assert read_recording(path, "time", CHANNELS).readings.times.tolist() == [1_700_000_000.25]
+    assert read_recording(path, SOUGHT, CHANNELS).readings.times.tolist() == [1_700_000_000.25]
 
 
 @pytest.mark.parametrize("cell", ["", " ", "nan", "NaN", "N/A", "null", "None", "-", "inf"])
 def test_what_says_that_nothing_is_there_is_missing(tmp_path: Path, cell: str) -> None:
-    read = read_recording(recording(tmp_path, f"{HEADER}1,{cell},4\n"), "time", CHANNELS)
+    read = read_recording(recording(tmp_path, f"{HEADER}1,{cell},4\n"), SOUGHT, CHANNELS)
     assert math.isnan(read.readings.values[0, 0])
     assert read.readings.values[0, 1] == 4.0
     assert read.out_of_range == 0
@@ -50,7 +52,7 @@ def test_what_says_that_nothing_is_there_is_missing(tmp_path: Path, cell: str) -
 
 def test_values_out_of_range_are_missing_and_counted(tmp_path: Path) -> None:
     text = HEADER + "1,-0.5,-999\n2,100.5,1\n3,0,1\n4,100,1\n"
-    read = read_recording(recording(tmp_path, text), "time", CHANNELS)
+    read = read_recording(recording(tmp_path, text), SOUGHT, CHANNELS)
     assert np.isnan(read.readings.values[:, 0]).tolist() == [True, True, False, False]
     assert read.readings.values[0, 1] == -999.0
     assert read.out_of_range == 2
@@ -83,7 +85,7 @@ def test_what_cannot_be_read_is_refused_with_its_place(
     tmp_path: Path, text: str | bytes, said: str
 ) -> None:
     with pytest.raises(DataError) as refused:
-        read_recording(recording(tmp_path, text), "time", CHANNELS)
+        read_recording(recording(tmp_path, text), SOUGHT, CHANNELS)
     assert said in str(refused.value)
 
 
@@ -91,19 +93,19 @@ def test_how_much_may_be_bad_is_a_setting(tmp_path: Path) -> None:
     cells = ["1", "2", "high", "4", "5"]
     path = recording(tmp_path, HEADER + "".join(f"{n},{cell},3\n" for n, cell in enumerate(cells)))
     with pytest.raises(DataError, match=r"1 of 5 rows is more than bad_share_max = 0.1 allows"):
-        read_recording(path, "time", CHANNELS)
+        read_recording(path, SOUGHT, CHANNELS)
     data = {"files": ["x"], "channels": [{"name": "flow"}], "bad_share_max": 0.2}
     layout = DataTable.model_validate(data).layout
-    read = read_recording(path, "time", CHANNELS, layout)
+    read = read_recording(path, SOUGHT, CHANNELS, layout)
     assert read.rejected == {"not_a_number": 1}
     with pytest.raises(DataError, match=r"bad_share_max = 0\.19"):
-        read_recording(path, "time", CHANNELS, layout._replace(bad_share_max=0.19))
+        read_recording(path, SOUGHT, CHANNELS, layout._replace(bad_share_max=0.19))
 
 
 def test_some_rows_may_be_bad_up_to_a_share(tmp_path: Path) -> None:
     text = HEADER + "1,2,3\n2,high,3\n3,2\n4,2,3\n"
     layout = Layout()._replace(bad_share_max=0.25)
-    read = read_recording(recording(tmp_path, text), "time", CHANNELS, layout)
+    read = read_recording(recording(tmp_path, text), SOUGHT, CHANNELS, layout)
     assert np.isnan(read.readings.values).tolist() == [
         [False, False],
         [True, False],
@@ -115,7 +117,7 @@ def test_some_rows_may_be_bad_up_to_a_share(tmp_path: Path) -> None:
 
 def test_a_recording_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv: cannot be read: No such file"):
-        read_recording(tmp_path / "none.csv", "time", CHANNELS)
+        read_recording(tmp_path / "none.csv", SOUGHT, CHANNELS)
 
 
 def test_labels_lie_beside_the_recording(tmp_path: Path) -> None:
@@ -130,3 +132,26 @@ def test_a_label_that_ends_before_it_starts(tmp_path: Path) -> None:
     path.write_text("start,end,kind\n1,2,leak\n20,10,leak\n")
     with pytest.raises(DataError, match=r"x\.labels\.csv:3: the label ends before it starts"):
         read_labels(path)
+
+
+APART = Sought(("Datum",), [("flow",), ("T 1",)], "Uhrzeit")
+GERMAN = Layout(decimal=",", time_format="%d.%m.%Y %H:%M:%S", time_zone="UTC")
+
+
+@pytest.mark.parametrize("more", ["", '"14.11.2023";22:13:22;5;7\n'])  # all at once, or row by row
+def test_a_date_and_a_time_of_day_in_two_columns_are_one_time(tmp_path: Path, more: str) -> None:
+    text = f"flow;Uhrzeit;T 1;Datum\n3,5; 22:13:20;4;14.11.2023\n4;22:13:21;5;14.11.2023\n{more}"
+    text = text.replace('"14.11.2023";22:13:22;5;7', '5;22:13:22;7;"14.11.2023"')
+    read = read_recording(recording(tmp_path, text), APART, CHANNELS, GERMAN)
+    begin = 1_700_000_000.0
+    assert read.readings.times.tolist() == [begin + row for row in range(3 if more else 2)]
+    assert read.readings.values[:2].tolist() == [[3.5, 4.0], [4.0, 5.0]]
+
+
+def test_a_date_without_its_time_of_day_is_told(tmp_path: Path) -> None:
+    text = "Datum;Uhrzeit;flow;T 1\n14.11.2023;soon;3;4\n"
+    with pytest.raises(DataError, match=r"'14\.11\.2023 soon' is no time of the form"):
+        read_recording(recording(tmp_path, text), APART, CHANNELS, GERMAN)
+    with pytest.raises(DataError, match="no column 'Uhrzeit'; the header has: Datum, flow, T 1"):
+        text = "Datum;flow;T 1\n14.11.2023;3;4\n"
+        read_recording(recording(tmp_path, text), APART, CHANNELS, GERMAN)

@@ -127,7 +127,7 @@ def test_a_gateway_makes_the_same_samples_and_finds_the_fault(
     bundle, faulty = directory / "signal.fieldwatch", directory / "faulty.csv"
     outcome = replay(faulty, bundle)
     file = config.read(directory / "signal.toml").config
-    recording = read_recording(faulty, "time", file.data.columns)
+    recording = read_recording(faulty, file.data.sought, file.data.columns)
     samples, counters = prepare.align([recording], seal.grid(file))
     assert outcome["samples"] == len(samples.times)
     assert outcome["rejected"] == dict(counters)

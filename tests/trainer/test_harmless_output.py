@@ -13,13 +13,14 @@ import pytest
 from agent.inputs import plant
 from models import bundle as bundles
 from models.bundle import Bundle
+from models.columns import of_bundle
 from models.errors import ConfigError
 from tests.hostile import Printed, assert_harmless, printed
 from tests.trainer.conftest import CONFIG
 from trainer import config as configuration
 from trainer import evaluate, gates, report
 from trainer.cli import main
-from trainer.config import ColumnTable, EvaluateTable, GatesTable, ParityTable
+from trainer.config import EvaluateTable, GatesTable, ParityTable
 from trainer.detector.fit import Epoch
 from trainer.prepare import Grid
 
@@ -87,15 +88,10 @@ def test_an_evaluation(
 def test_a_report_and_its_figures(hostile_bundle: Bundle, recording: Path, tmp_path: Path) -> None:
     """What is given as text is drawn as text: "$" begins no mathematics, and ends no report."""
     manifest = hostile_bundle.manifest
-    columns = [
-        ColumnTable(name=channel.name, unit=channel.unit) for channel in manifest.source_channels
-    ]
-    judged = evaluate.judge_all(
-        hostile_bundle,
-        evaluate.read_labelled(recording, "time", columns, Grid.of(manifest)).samples,
-        [evaluate.read_labelled(recording, "time", columns, Grid.of(manifest))],
-        EvaluateTable(),
+    read = evaluate.read_labelled(
+        recording, of_bundle(manifest), manifest.source_channels, Grid.of(manifest)
     )
+    judged = evaluate.judge_all(hostile_bundle, read.samples, [read], EvaluateTable())
     epochs = [Epoch(number, 1.0 / number, 1.0 / number, True, 1.0) for number in (1, 2)]
     path = tmp_path / "report.html"
     report.write(hostile_bundle, judged, epochs, None, path)

@@ -9,6 +9,7 @@ import pytest
 
 from agent.commands.replay import opened
 from models import bundle as bundles
+from models.columns import Sought
 from models.formats.recording import Layout
 from tests.conftest import ZOO_BUNDLE
 from trainer.config import ColumnTable
@@ -55,7 +56,7 @@ def test_trainer_and_agent_read_the_same(name: str, tmp_path: Path) -> None:
     path = tmp_path / "recording.csv"
     path.write_bytes(TEXTS[name].encode(errors="surrogateescape"))
     wide = [ColumnTable(name=name) for name in NAMES]
-    learnt = read_recording(path, "time", wide)
+    learnt = read_recording(path, Sought(("time",), [(name,) for name in NAMES]), wide)
     read, parser = opened(path, MANIFEST, Layout())
     scored = parser.parse(read.rows, 0.0)
     assert len(learnt.readings.times) >= 39
@@ -67,7 +68,7 @@ def test_trainer_and_agent_read_the_same(name: str, tmp_path: Path) -> None:
 def test_a_recording_that_goes_backwards_is_sorted(tmp_path: Path) -> None:
     path = tmp_path / "recording.csv"
     path.write_text("time,flow\n3,30\n1,10\n2,20\n")
-    read = read_recording(path, "time", [ColumnTable(name="flow")])
+    read = read_recording(path, Sought(("time",), [("flow",)]), [ColumnTable(name="flow")])
     assert read.readings.times.tolist() == [1.0, 2.0, 3.0]
     assert read.readings.values[:, 0].tolist() == [10.0, 20.0, 30.0]
     assert read.rejected == {"backwards": 1}

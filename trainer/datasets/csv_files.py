@@ -11,37 +11,49 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
 from models.columns import Sought, cut
 from models.errors import DataError
-from models.formats.cells import TIME, Cells, Decimal
+from models.formats.cells import Cells, Decimal
 from models.formats.header import Wanted, plain
 from models.formats.recording import Layout, Recorded, encoding_hint, recorded
 from models.formats.separated import ReadRow, Separated, split
 from models.formats.times import TIME_MAX, Times
 from models.messages import Float32, Float64, Readings
-from trainer.config import LABELS_SUFFIX, ColumnTable
+from trainer.config import LABELS_SUFFIX
 from trainer.datasets import Label, Recording, read_bytes
 
 _BLOCK_LINES: Final = 2000
 LAYOUT: Final = Layout()
 
 
+class Ranged(Protocol):
+    """A channel, or a source; values outside its range, in its unit, are missing."""
+
+    @property
+    def low(self) -> float | None:
+        """The lowest value; None: any."""
+
+    @property
+    def high(self) -> float | None:
+        """The highest value; None: any."""
+
+
 def read_recording(
     path: Path,
-    time_column: str | Sequence[str],
-    channels: Sequence[ColumnTable],
+    sought: Sought,
+    channels: Sequence[Ranged],
     layout: Layout = LAYOUT,
 ) -> Recording:
     """Read one recording, in the order of its times.
 
     Args:
         path: of the file.
-        time_column: the column of the times; of several, the first one that the header has.
-        channels: the channels to read, with their columns.
+        sought: the columns of the times and of each channel.
+        channels: the channels to read, each with its range.
         layout: the format of the file.
 
     Raises:
@@ -50,8 +62,7 @@ def read_recording(
 
     """
     data = read_bytes(path)
-    timed = (time_column,) if isinstance(time_column, str) else time_column
-    rows = _Rows(path, data, Sought(timed, [channel.sources for channel in channels]), layout)
+    rows = _Rows(path, data, sought, layout)
     times, values = rows.read()
     backwards = int((np.diff(times) < 0).sum())
     if backwards:
@@ -74,20 +85,19 @@ class _Rows:
             self._recorded, found = cut(data, sought, layout)
         except ValueError as error:
             raise DataError(f"{path}: {error}") from error
-        time_column, columns = found
-        self._columns = columns
+        columns = self._columns = found.channels
+        of_time = [found.time, *([] if found.clock is None else [found.clock])]
         header = self._recorded.header
-        for column in (time_column, *columns):
+        for column in (*of_time, *columns):
             if header.count(column) != 1:
                 count = "more than one column" if column in header else "no column"
                 have = ", ".join(header)
                 raise DataError(
                     f"{path}: {count} {column!r}; the header has: {have}{encoding_hint(have)}"
                 )
-        meaning = {column: column for column in columns} | {time_column: TIME}
         decimal: Decimal = "," if self._recorded.decimal_comma else "."
         self._separated = Separated(
-            self._recorded.columns(meaning),
+            self._recorded.columns(found.meaning(columns)),
             columns,
             self._recorded.separator,
             self._recorded.decimal_comma,
@@ -149,8 +159,7 @@ class _Rows:
         cells = split(text, self._recorded.separator)
         width = len(self._recorded.header)
         if cause == "bad_time" or (cause == "malformed" and len(cells) == width):
-            at = self._separated.time_at
-            said = self._times.explain(cells[at].strip() if at < len(cells) else "")
+            said = self._times.explain(self._separated.time_text(cells).strip())
         else:
             said = f"the row has {len(cells)} cells, but the header has {width}"
         self._note("row", row, cause, said)
@@ -220,7 +229,7 @@ def _time(where: str, cell: str, times: Times) -> float:
     return time_s
 
 
-def _drop_out_of_range(values: Float32, channels: Sequence[ColumnTable]) -> int:
+def _drop_out_of_range(values: Float32, channels: Sequence[Ranged]) -> int:
     """Set the values that a gateway would reject to missing; return their number."""
     low = np.array([-np.inf if c.low is None else c.low for c in channels], np.float32)
     high = np.array([np.inf if c.high is None else c.high for c in channels], np.float32)

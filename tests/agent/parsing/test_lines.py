@@ -50,6 +50,23 @@ def rows(readings: Readings) -> list[tuple[float, ...]]:
 # ---- lines that are good
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_date_and_a_time_of_day_in_two_columns_are_one_time(together):
+    how = {"separator": ";", "decimal": ",", "time_format": "%d.%m.%Y %H:%M:%S", "time_zone": "UTC"}
+    parser = csv("+time", "time", "temp", "flow", **how)
+    lines = [b"22:13:20;14.11.2023;20,5;7", b"22:13:21;14.11.2023;21;8"]
+    bad = [b"soon;14.11.2023;21;9"]
+    given = [lines] if together else [lines[:1], [*lines[1:], *bad]]
+    read = [row for chunk in given for row in rows(parser.parse(chunk, ARRIVED))]
+    assert read == [(1700000000.0, 7.0, 20.5), (1700000001.0, 8.0, 21.0)]
+    assert parser.counters["bad_time"] == (0 if together else 1)
+
+
+def test_a_time_of_day_needs_its_date():
+    with pytest.raises(ValueError, match="beside 'time', the date"):
+        csv("+time", "flow")
+
+
 def test_csv_columns_are_put_into_the_order_of_the_channels():
     parser = csv("temp", "-", "time", "flow")
     readings = parser.parse(
