@@ -25,12 +25,14 @@ from models import __version__, console
 from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import DataError, FieldwatchError
 from models.keys import ROLES
+from models.options import layout_options
 from models.printable import json_text
 from models.shown import shown
 
 if TYPE_CHECKING:
     from agent.collector.reading import Message
     from agent.commands.check import Setting
+    from models.formats.recording import Layout
 
 # a copy of agent.inputs.plant's, so that --help does not load numpy; a test compares both
 FAULTS = (
@@ -191,18 +193,7 @@ def schema(markdown: bool) -> int:
     show_default=True,
     help="The interpreter that runs the network.",
 )
-@click.option(
-    "--encoding",
-    type=click.Choice(["utf-8", "latin-1", "cp1252"]),
-    default="utf-8",
-    show_default=True,
-    help="Text encoding of the recording.",
-)
-@click.option(
-    "--time-format",
-    help="Format of the times: excel, or a pattern such as '%d.%m.%Y %H:%M:%S'.",
-)
-@click.option("--time-zone", help="Time zone of times without an offset, such as Europe/Berlin.")
+@layout_options
 @click.option(
     "--limits",
     "limits_file",
@@ -215,9 +206,7 @@ def replay(
     recording: Path,
     bundle_file: Path,
     interpreter: Any,
-    encoding: Any,
-    time_format: str | None,
-    time_zone: str | None,
+    layout: Layout,
     limits_file: Path | None,
     stream: str | None,
     as_json: bool,
@@ -226,13 +215,9 @@ def replay(
 
     If no sample gets a score, the command fails and says why.
     """
-    from agent.commands.replay import LAYOUT
     from agent.commands.replay import replay as replay_recording
     from agent.config import load as configuration
 
-    layout = LAYOUT._replace(encoding=encoding, time_zone=time_zone)
-    if time_format is not None:
-        layout = layout._replace(time_format=time_format)
     if stream is not None and limits_file is None:
         raise click.UsageError("--stream needs --limits: it names a stream of that configuration")
     guarded = None if limits_file is None else configuration.load(limits_file).stream(stream)

@@ -138,6 +138,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
         "agent/commands/alarms/commands.py",
         "agent/commands/options.py",
         "agent/commands/probe/commands.py",
+        "models/options.py",
         "trainer/cli.py",
     },
     # tables take it from models.validation: an agent that runs does without it

@@ -25,10 +25,12 @@ import click
 from models import __version__, console
 from models.console import say, say_error, say_json, say_lines
 from models.errors import FieldwatchError
+from models.options import layout_options
 from models.printable import printable
 from models.shown import shown
 
 if TYPE_CHECKING:
+    from models.formats.recording import Layout
     from trainer.benchmark.runs import Run
     from trainer.benchmark.workers import Finished
 
@@ -156,8 +158,10 @@ def _verbosity(command: Callable[..., int]) -> Callable[..., int]:
         if quiet and verbose:
             raise click.UsageError("-q and -v exclude each other")
         from trainer import quiet as native
+        from trainer import room
 
         native.begin(show=verbose)
+        room.check_address_space()
         return command(tell=Tell(quiet, verbose), **rest)
 
     return wrapped
@@ -233,17 +237,9 @@ def schema(markdown: bool) -> int:
     help="Name of the time column.  [default: as in the training, or time]",
 )
 @click.option(
-    "--encoding",
-    type=click.Choice(["utf-8", "latin-1", "cp1252"]),
-    default="utf-8",
-    show_default=True,
-    help="Text encoding of the recordings.",
+    "--clock-column", help="Column of the time of day, if --time-column has only the date."
 )
-@click.option(
-    "--time-format",
-    help="Format of the times: excel, or a pattern such as '%d.%m.%Y %H:%M:%S'.",
-)
-@click.option("--time-zone", help="Time zone of times without an offset, such as Europe/Berlin.")
+@layout_options
 @click.option(
     "--bad-share-max",
     type=click.FloatRange(0, 1),
@@ -270,9 +266,8 @@ def evaluate(
     recordings: tuple[Path, ...],
     labels: Path | None,
     time_column: str | None,
-    encoding: Any,
-    time_format: str | None,
-    time_zone: str | None,
+    clock_column: str | None,
+    layout: Layout,
     bad_share_max: float | None,
     grace_s: float,
     trained_on: tuple[Path, ...],
@@ -290,13 +285,12 @@ def evaluate(
         raise click.UsageError("RECORDINGS or --trained-on is missing")
     if labels is not None and len(recordings) != 1:
         raise click.UsageError("--labels needs exactly one recording")
-    layout = evaluation.LAYOUT._replace(encoding=encoding, time_zone=time_zone)
+    if clock_column is not None and time_column is None:
+        raise click.UsageError("--clock-column needs --time-column: the column of the date")
     if bad_share_max is not None:
         layout = layout._replace(bad_share_max=bad_share_max)
-    if time_format is not None:
-        layout = layout._replace(time_format=time_format)
     metrics = evaluation.evaluate(
-        bundle, recordings, labels, time_column, grace_s, trained_on, layout
+        bundle, recordings, labels, time_column, grace_s, trained_on, layout, clock_column
     )
     if as_json:
         say_json(metrics)

@@ -48,8 +48,8 @@ class InputTable(SourceTable):
         None,
         min_length=1,
         description="csv: the meaning of each column: 'time', a channel of the bundle, or '-' to"
-        " ignore it; '+time' is the time of day, if 'time' is only the date; readings: the delivered"
-        " channels, and 'time' if the readings have one",
+        " ignore it; '+time' is the time of day, if 'time' is only the date; readings: the"
+        " delivered channels, and 'time' if the readings have one",
     )
     header: bool = Field(
         False, description="csv: a line of the file or message names the columns; see keys"

@@ -76,6 +76,24 @@ def test_replay_prints_the_events_of_a_recording(recording: Path) -> None:
     assert "no column" not in text
 
 
+def test_replay_reads_what_a_spreadsheet_wrote(recording: Path, tmp_path: Path) -> None:
+    header, *rows = recording.read_text().splitlines()
+    rows[5] = ",".join([rows[5].split(",")[0], "kaputt", *rows[5].split(",")[2:]])
+    odd = tmp_path / "odd.csv"
+    swapped = str.maketrans(",.", ";,")
+    odd.write_text("".join(f"{line.translate(swapped)}\n" for line in [header, *rows]))
+    command = ("replay", odd, "--bundle", ZOO_BUNDLE, "--json")
+    usual = json.loads(call(*command).output)
+    assert usual["rejected"] == {"not_a_number": 1}
+    how = ("--separator", ";", "--decimal", ",", "--missing-words", "KAPUTT")
+    told = json.loads(call(*command, *how).output)
+    assert (told["samples"], told["rejected"]) == (1440, {"no_value": 1})
+    assert isinstance(call(*command, "--decimal", ".").exception, DataError)  # no number has one
+    refused = call(*command, "--separator", "ab")
+    assert refused.exit_code == 2
+    assert "must be one character, no letter or digit; or tab" in refused.output
+
+
 def test_replay_says_which_channels_the_recording_does_not_have(
     recording: Path, tmp_path: Path
 ) -> None:

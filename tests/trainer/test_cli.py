@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -116,3 +118,45 @@ def test_without_recordings_there_is_no_table(
     normal = trained.file.path.parent / "normal.csv"
     assert run(monkeypatch, "evaluate", trained.path, "--trained-on", normal) == 0
     assert capsys.readouterr().out.startswith("test part: the same metrics as in the bundle")
+
+
+def as_a_spreadsheet_writes(recording: Path, path: Path) -> Path:
+    """Write a recording with semicolons, decimal commas, and a word for a missing value."""
+    header, *rows = recording.read_text().splitlines()
+    rows[3] = ",".join([rows[3].split(",")[0], "kaputt", *rows[3].split(",")[2:]])
+    lines = [header, *rows]
+    path.write_text("".join(line.translate(str.maketrans(",.", ";,")) + "\n" for line in lines))
+    return path
+
+
+def test_evaluate_reads_what_the_training_would_with_the_same_settings(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    trained: Trained,
+    tmp_path: Path,
+) -> None:
+    plain = trained.file.path.parent / "faulty.csv"
+    odd = as_a_spreadsheet_writes(plain, tmp_path / "odd.csv")
+    command = ("evaluate", trained.path, odd, "--json", "--bad-share-max", "0")
+    assert run(monkeypatch, *command) == 65
+    assert "'kaputt' is no number" in capsys.readouterr().err
+    written = ("--separator", ";", "--decimal", ",", "--missing-words", "kaputt")
+    assert run(monkeypatch, *command, *written) == 0
+    assert json.loads(capsys.readouterr().out)["recordings"][0]["hours"] > 0
+    assert run(monkeypatch, *command, "--separator", ";;") == 2
+
+
+def test_too_small_an_address_space_is_told_before_tensorflow_ends_the_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", "train", "none.toml"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 71
+    assert done.stderr == (
+        "fieldwatch-trainer: the address space of this process is limited to 2 GiB, and TensorFlow"
+        " needs 4 GiB: lift the limit with ulimit -v unlimited, or LimitAS=infinity in a unit of"
+        " systemd; it limits no memory (MemoryMax= does)\n"
+    )
