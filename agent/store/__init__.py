@@ -1,9 +1,9 @@
-"""What the gateway keeps: the only room that meets SQLite.
+"""Persists what the gateway must keep. Only this package uses SQLite.
 
     batch ─writer─> fieldwatch.db, readings.db ─reader─> commands, uplink
 
 ``writer`` has a ``records_file`` with ``alarm_table`` and ``outbox``, and a ``readings_file`` with
 ``ring`` and ``history``; each is a ``file``. ``record`` is a message in the outbox. ``sqlite``
 opens files, ``migrations`` makes their tables, ``salvage`` reads damaged ones. ``retention`` and
-``compaction`` keep them small, ``correction`` corrects times.
+``compaction`` keep them small. ``correction`` corrects times.
 """

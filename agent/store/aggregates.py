@@ -1,8 +1,8 @@
-"""What a chart needs to know about many samples: count, minimum, maximum and mean of each channel.
+"""Summarises samples for charts: count, minimum, maximum and mean of each channel.
 
-Columns, not objects, as in ``models.messages``: ``E`` entries of ``C`` channels. An entry sums up
-the samples of one interval; an interval without samples has no entry. A **block** is the stored
-form of the entries of ten minutes or an hour: compressed, a few hundred bytes.
+The data are columns, not objects, as in ``models.messages``: ``E`` entries of ``C`` channels. An
+entry summarises the samples of one interval; an interval without samples has no entry. A **block**
+stores the entries of ten minutes or an hour in compressed form, in a few hundred bytes.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ import numpy as np
 from models.messages import Bool, Float32, Float64, Int64
 
 _HEAD: Final = struct.Struct("<HH")  # entries, channels
-_LEVEL: Final = 1  # of the compression: one is as small as nine here
-_SECONDS_MAX: Final = 1e11  # a time beyond it is damage: the year 5138
+_LEVEL: Final = 1  # zlib compression level; level 9 saves no more space here
+_SECONDS_MAX: Final = 1e11  # the year 5138; a later time indicates damage
 
 
 class Entries(NamedTuple):
-    """Statistics of the samples of some intervals, in order of time."""
+    """Statistics of the samples, one entry per interval, in chronological order."""
 
-    times: Float64  # (E,) begin of each interval, Unix seconds
-    rows: Int64  # (E,) samples
+    times: Float64  # (E,) start of each interval, Unix seconds
+    rows: Int64  # (E,) number of samples
     score_max: Float32  # (E,) NaN where none was scored
-    counts: Int64  # (E, C) values that are not missing
-    low: Float32  # (E, C) NaN where all are missing; so are the others
+    counts: Int64  # (E, C) number of values that are not missing
+    low: Float32  # (E, C) NaN where all values are missing; likewise high and mean
     high: Float32  # (E, C)
     mean: Float64  # (E, C)
 
     def rows_at(self, index: Int64 | Bool) -> Entries:
-        """Return some of the entries, by a list of their indices or by a mask."""
+        """Return the entries that an array of indices or a mask selects."""
         columns: Any = (column[index] for column in self)
         return Entries(*columns)
 
 
 def of_samples(times: Float64, values: Float32, scores: Float32) -> Entries:
-    """Return samples, (n,), (n, C) and (n,), as entries of one sample each."""
+    """Convert samples of shapes (n,), (n, C) and (n,) to entries of one sample each."""
     rows = np.ones(len(times), np.int64)
     counts = (~np.isnan(values)).astype(np.int64)
     return Entries(times, rows, scores, counts, values, values, values.astype(np.float64))
 
 
 def joined(parts: Sequence[Entries]) -> Entries:
-    """Return entries that follow each other, at least one part, as one."""
+    """Concatenate consecutive parts, of which there is at least one."""
     columns: Any = map(np.concatenate, zip(*parts, strict=True))
     return parts[0] if len(parts) == 1 else Entries(*columns)
 
@@ -54,9 +54,9 @@ def joined(parts: Sequence[Entries]) -> Entries:
 def merged(
     entries: Entries, interval_s: float, origin_s: float = 0.0, count_max: float = np.inf
 ) -> Entries:
-    """Return at least one entry as entries of longer intervals, which begin at ``origin_s``.
+    """Merge entries, at least one, into longer intervals counted from ``origin_s``.
 
-    If rounding would make one more interval than ``count_max``, the last one takes its entries.
+    If rounding would produce an interval beyond ``count_max``, its entries go to the last interval.
     """
     index = np.minimum(np.floor((entries.times - origin_s) / interval_s), count_max - 1)
     begins = np.flatnonzero(np.concatenate([[True], index[1:] != index[:-1]]))
@@ -81,7 +81,7 @@ def between(entries: Entries, from_s: float, to_s: float) -> Entries:
 
 
 def to_bytes(entries: Entries, start_s: float, interval_s: float) -> bytes:
-    """Return a block of entries whose intervals are counted from ``start_s``."""
+    """Encode entries as a block; their intervals are counted from ``start_s``."""
     count, channels = entries.low.shape
     at = np.rint((entries.times - start_s) / interval_s)
     columns = (
@@ -98,7 +98,7 @@ def to_bytes(entries: Entries, start_s: float, interval_s: float) -> bytes:
 
 
 def from_bytes(data: bytes, start_s: float, interval_s: float) -> Entries:
-    """Return the entries of a block.
+    """Decode the entries of a block.
 
     Raises:
         ValueError: the bytes are not a block.
@@ -123,7 +123,7 @@ def from_bytes(data: bytes, start_s: float, interval_s: float) -> Entries:
 
 
 def is_block(start_s: object, data: object) -> bool:
-    """Whether a row of the tables has a block, and a time."""
+    """Whether the start time and the block of a stored row are valid."""
     if not (isinstance(start_s, float) and abs(start_s) < _SECONDS_MAX and isinstance(data, bytes)):
         return False
     try:
@@ -138,7 +138,7 @@ def _unpacked(data: bytes) -> bytes:
         body = zlib.decompress(data)
         count, channels = _HEAD.unpack_from(body)
     except (zlib.error, struct.error) as error:
-        raise ValueError(f"no block of a history: {error}") from error
+        raise ValueError(f"not a history block: {error}") from error
     if len(body) != _HEAD.size + count * (10 + 16 * channels) or not count:
-        raise ValueError("a block of a history has a wrong length")
+        raise ValueError("a history block has the wrong length")
     return body

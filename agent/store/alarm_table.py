@@ -53,7 +53,7 @@ class AlarmTable:
         self.open(records)
 
     def committed(self, alarms: Sequence[dict[str, Any]]) -> None:
-        """Take note of the numbers of these alarms; their transaction has been committed."""
+        """Record the numbers of these alarms after their transaction was committed."""
         for alarm in alarms:
             if (last := self._last_numbers.get(alarm["stream"])) is not None:
                 self._last_numbers[alarm["stream"]] = max(last, alarm["number"])

@@ -40,9 +40,9 @@ class Batch:
     # streams whose stored state belongs to another detector: deleted before ``state`` is written
     forgotten: set[str] = field(default_factory=set)
     acked: list[int] = field(default_factory=list)
-    counters: dict[str, int] = field(default_factory=dict)  # of messages of central ops; they rise
+    counters: dict[str, int] = field(default_factory=dict)  # of central ops' messages; only rise
     clock: bytes | None = None  # its state, stored with the samples
-    status: Callable[[], str] | None = None  # asked once the rest is written, so that it counts it
+    status: Callable[[], str] | None = None  # called last, so that it counts the rest
 
     def tell(self, alarm: dict[str, Any]) -> None:
         """Add an alarm that was opened, changed or closed."""
@@ -50,12 +50,12 @@ class Batch:
         self.untaken.append(alarm)
 
     def rows(self) -> int:
-        """Return how many samples it holds."""
+        """Return the number of samples in the batch."""
         return sum(len(samples.times) for _, samples, _ in self.samples)
 
     @property
     def remembers(self) -> bool:
-        """Whether it contains a stream's memory of samples."""
+        """Whether the batch contains a stream's memory of samples."""
         return any(THROUGH in parts for parts in self.state.values())
 
     def forget(self, stream: str) -> None:
@@ -64,7 +64,7 @@ class Batch:
         self.state.pop(stream, None)
 
     def forgo(self, streams: Collection[str]) -> None:
-        """Drop everything of these streams."""
+        """Drop everything that belongs to these streams."""
         self.samples = [one for one in self.samples if one[0] not in streams]
         self.alarms = [alarm for alarm in self.alarms if alarm["stream"] not in streams]
         self.untaken = [alarm for alarm in self.untaken if alarm["stream"] not in streams]
@@ -82,7 +82,7 @@ class Batch:
         return dropped
 
     def shed(self) -> Counter[str]:
-        """Drop what exceeds the limits of memory; return how much of each kind.
+        """Drop what exceeds the memory limits; return the number dropped, by kind.
 
         It drops the oldest samples first, and messages in the order in which the outbox drops
         them. It keeps only the latest state of an alarm, and drops alarms in the order of

@@ -1,7 +1,7 @@
 """Makes room in a crowded outbox: merges consecutive summaries of a stream into one.
 
-The longer summary says what the shorter ones said together, and has its own number. Its
-``merged`` lists their numbers, so that a collector that got some of them can recognise it.
+The merged summary contains the information of the originals and has its own number. Its ``merged``
+field lists their numbers, so that a collector that received some of them can recognise it.
 Alarms are never merged.
 """
 
@@ -19,7 +19,7 @@ from models.times import unix_s
 if TYPE_CHECKING:
     from agent.store.sqlite import Connection
 
-# in one commit, which must not keep the loop from its work
+# per commit, so that the loop is not blocked for long
 _ROWS_READ = 30  # of a stream
 _STREAMS_TRIED = 2
 _MERGED_MAX = 60  # summaries in one: an hour of the default minutes
@@ -33,7 +33,7 @@ Data = Mapping[str, Any]
 
 
 class Summary(NamedTuple):
-    """A summary that waits, and what it says."""
+    """A waiting summary with its decoded data."""
 
     record: Record
     data: Data
@@ -45,10 +45,10 @@ class Summary(NamedTuple):
 
 
 class Compacted(NamedTuple):
-    """What a step did."""
+    """The result of one compaction step."""
 
-    merged: int  # rows that are gone
-    written: int  # rows in their place
+    merged: int  # rows that were removed
+    written: int  # rows that replaced them
     last_seq: int
     after: int  # where the next step begins; 0 is the oldest row
 
@@ -102,7 +102,7 @@ def _count(summary: Summary) -> int:
 
 
 def merge(summaries: Sequence[Summary]) -> Outgoing:
-    """Return one summary in place of these, which are all of one stream and detector."""
+    """Merge summaries of the same stream and detector into one."""
     all_data = [summary.data for summary in summaries]
     last = max(summaries, key=lambda one: one.data["to"])
     scored = sum(data["scored"] for data in all_data)
@@ -134,7 +134,7 @@ def merge(summaries: Sequence[Summary]) -> Outgoing:
 def _channel(parts: Sequence[tuple[int, Data]]) -> dict[str, float | int | None]:
     """Combine counts, means and squares; each part is a number of samples and their statistics."""
     counts = {"missing": sum(one["missing"] for _, one in parts)}
-    for name in ("held", "interpolated"):  # left out where there are none
+    for name in ("held", "interpolated"):  # omitted if zero
         if count := sum(one.get(name, 0) for _, one in parts):
             counts[name] = count
     known = [(n - one["missing"], one) for n, one in parts if n > one["missing"]]

@@ -1,9 +1,9 @@
-"""Corrects the times that the agent gave while the gateway's clock was wrong.
+"""Corrects timestamps that the agent assigned while the gateway's clock was wrong.
 
 If a gateway boots in 1970, all times that it stores and queues are off by the same amount. Once the
-clock is set, that amount is known. The agent then moves the times of all that is still here, newest
-first and some rows per commit; these messages say ``corrected``. Messages that were sent before
-said ``unsynced``. The agent does not correct times that devices gave.
+clock is set, that amount is known. The agent then corrects all rows that are still stored, newest
+first and some rows per commit. It marks these messages as ``corrected``. Messages sent earlier are
+marked as ``unsynced``. The agent does not correct timestamps that come from devices.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from models.times import iso_time, unix_s
 if TYPE_CHECKING:
     from agent.store.sqlite import Connection
 
-_ROWS = 500  # of a table in one commit, which must not keep the loop from its work
+_ROWS = 500  # per table and commit, so that the loop is not blocked for long
 _SLACK_S = 1.0  # tolerance on either side of the window: about one commit
 
 # which keys in the data of each kind are times of the gateway's clock
@@ -34,13 +34,15 @@ _LIMIT_TIMES: Final = ("made", "worst_at", "newest_at")  # the same of an alarm'
 
 @dataclass(slots=True)
 class Correction:
-    """How to correct the times of one period; rows below ``samples`` and so on are still to do.
+    """Describes how to correct the times of one period, and how far the correction has come.
+
+    Rows whose numbers are below ``samples``, ``messages`` and ``alarms`` are still to be corrected.
 
     Args:
-        by_s: What must be added to get the true time.
-        since_s: Begin of the period, Unix seconds of the wrong clock.
+        by_s: Offset in seconds to add to get the true time.
+        since_s: Start of the period, Unix seconds of the wrong clock.
         until_s: Its end, when the clock was set.
-        streams: Those whose devices give no time.
+        streams: The streams whose devices send no time.
         samples: Number of the first sample after it.
         messages: Number of the first message after it.
         alarms: Number of the first row of the alarms after it.
@@ -83,10 +85,10 @@ def correct_messages(connection: Connection, by: Correction) -> None:
     by.messages = rows[-1][0] if len(rows) == _ROWS else 0
     for message in map(Record._make, rows):
         given = by.covers(unix_s(message.time))
-        if message.clock == "synced" and not given:  # and so were those before
+        if message.clock == "synced" and not given:  # and so are all earlier ones
             by.messages = 0
             break
-        # transitions have the time of the gateway's clock, whatever the stream's readings have
+        # transitions always use the gateway's clock, even if the stream's readings do not
         if message.stream is None or message.stream in by.streams or message.kind == "transition":
             data = message.read()
             _move_data(data, message.kind, by)
@@ -97,7 +99,7 @@ def correct_messages(connection: Connection, by: Correction) -> None:
 
 
 def correct_alarms(connection: Connection, by: Correction) -> None:
-    """Correct the times of some alarms that staff sees, within the caller's transaction."""
+    """Correct the times of some alarms in the alarm list, within the caller's transaction."""
     rows = connection.execute(
         "SELECT id, stream, document FROM alarms WHERE id < ? ORDER BY id DESC LIMIT ?",
         [by.alarms, _ROWS],
@@ -138,7 +140,7 @@ def correct_samples(connection: Connection, by: Correction) -> None:
 
 
 def is_corrected(before: bytes, after: bytes, kind: str) -> bool:
-    """Whether two messages of a kind say the same, except for times that were corrected.
+    """Whether two messages of a kind are equal except for corrected times.
 
     Raises:
         ValueError: one of them is not JSON.

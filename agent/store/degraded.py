@@ -1,9 +1,9 @@
-"""While the store cannot be written, the batch stays in memory, within limits.
+"""Keeps the batch in memory, within limits, while the store cannot be written.
 
-Staff learn this from the log and from systemd's status line, because the status itself cannot be
-stored. Central ops learn it from the retained status of the link, which names the waiting alarms. A
-message or an alarm gets its number only once it is on the disk: if the agent told a number earlier
-and then ended, it would give that number again.
+The log and systemd's status line report this, because the status itself cannot be stored. The
+link's retained status reports it to central ops and names the waiting alarms. A message or an alarm
+gets its number only once it is on the disk. If the agent published a number earlier and then ended,
+it would use that number again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ALARMS_TOLD_MAX = 20
 
 
 class Trouble:
-    """Whether the store fails, and what was dropped since the start; for the loop's thread."""
+    """Tracks whether the store fails, and what was dropped since the start; the loop uses it."""
 
     def __init__(self) -> None:
         self.error: str | None = None  # why nothing can be stored
@@ -37,7 +37,7 @@ class Trouble:
         """Keep what could not be written; log it once."""
         if self.error is None:
             self._since_s = wall_s
-            _LOG.error("cannot store, trying again until it works: %s", error)
+            _LOG.error("cannot write to the store, retrying: %s", error)
         self.error = str(error)
         self._shed.update(batch.shed())
 
@@ -46,12 +46,12 @@ class Trouble:
         if self.error is None:
             return False
         lost = self._shed - self._shed_before
-        _LOG.warning("storing again; %s", _counts(lost) if lost else "nothing was lost")
+        _LOG.warning("storing works again; %s", _counts(lost) if lost else "nothing was lost")
         self.error, self._shed_before = None, self._shed.copy()
         return True
 
     def news(self, batch: Batch) -> dict[str, Any] | None:
-        """Return what to tell central ops; None if everything is stored."""
+        """Return the report to central ops; None if everything is stored."""
         if self.error is None:
             return None
         alarms = [m.data | {"number": None} for m in batch.messages if m.kind == "alarm"]

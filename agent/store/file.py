@@ -1,7 +1,7 @@
 """One database file of the store, its only writer, and its repair if it is damaged.
 
 If SQLite cannot read the file when it is opened, it is repaired before use. Damage that shows up
-later is repaired by another process while the loop runs: until then nothing is written to the file.
+later is repaired by another process while the loop runs. Meanwhile nothing is written to the file.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class StoreFile:
         numbers: Callable[[], Numbers | None],
         mended: Callable[[], None],
     ) -> None:
-        """Set up; a new file continues ``numbers``, and ``mended`` is called when there is one."""
+        """Set up; a repaired file continues ``numbers``; ``mended`` is called after a repair."""
         self.path = path
         self._synchronous: Synchronous = synchronous
         self._numbers, self._mended = numbers, mended
-        self.reports: list[Report] = []  # of the damaged files that lie beside it
+        self.reports: list[Report] = []  # on damaged files, kept in the same directory
         self._damaged = False
         self._mending: Helper | None = None
         self._checking: Helper | None = None
@@ -70,7 +70,7 @@ class StoreFile:
         try:
             self.connection = open_for_writing(self.path, self._synchronous)
         except Damaged as damage:
-            _LOG.error("%s; the file is damaged: saving what can be read", damage)
+            _LOG.error("%s; the file is damaged: recovering the readable rows", damage)
             self._take_note(mend(self.path, None, damage.commits_lost))
             self.connection = open_for_writing(self.path, self._synchronous)
         if self.path.stat().st_size > CHECKED_BYTES_MAX:
@@ -80,7 +80,7 @@ class StoreFile:
         self.reports.append(report)
         lost = {table: "unknown" if n is None else n for table, n in report["lost"].items()}
         _LOG.error(
-            "%s was damaged; it is kept as %s, and a new file has its rows: saved %s, lost %s",
+            "%s was damaged and is kept as %s; a new file replaces it: rows saved %s, lost %s",
             self.path,
             report["file"],
             report["saved"],
@@ -105,7 +105,7 @@ class StoreFile:
             return
         try:
             found = self._checking.poll()
-        except StoreError as error:  # it may be the disk; whether it is, the next commit tells
+        except StoreError as error:  # perhaps a disk error; the next commit will show it
             self._checking = None
             _LOG.warning("%s could not be checked: %s", self.path, error)
             return
@@ -122,7 +122,7 @@ class StoreFile:
     def damaged(self, why: object) -> None:
         """Close the file and have it repaired."""
         if not self._damaged:
-            _LOG.error("%s; the file is damaged: saving what can be read", why)
+            _LOG.error("%s; the file is damaged: recovering the readable rows", why)
             self._damaged, self._retry_at = True, 0.0
             self.connection.close()
 
@@ -139,7 +139,7 @@ class StoreFile:
             self._retry_at = time.monotonic() + _RETRY_S
             raise StoreError(self._failure) from error
         if report is None:
-            raise StoreError(f"{self.path}: it is being repaired")
+            raise StoreError(f"{self.path} is being repaired")
         self._mending = None
         self.connection = open_for_writing(self.path, self._synchronous)
         self._damaged = False
@@ -148,7 +148,7 @@ class StoreFile:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Read; if the file turns out to be damaged, it is repaired.
+        """Provide the connection for reading; if the file proves damaged, start its repair.
 
         Raises:
             StoreError: the file cannot be read.
@@ -163,9 +163,9 @@ class StoreFile:
 
     @contextlib.contextmanager
     def transaction(self, durable: bool = False) -> Iterator[None]:
-        """Commit all that is done inside, or nothing; a damaged file is repaired.
+        """Commit everything in the block, or nothing; if the file proves damaged, start its repair.
 
-        If ``durable``, this commit and all earlier ones are then on the disk.
+        If ``durable``, this commit and all earlier ones are on the disk afterwards.
 
         Raises:
             StoreError: nothing was written.
@@ -185,7 +185,7 @@ class StoreFile:
         """Return some free pages to the file system.
 
         Raises:
-            StoreError: the disk fails.
+            StoreError: disk failure.
 
         """
         with self.reading() as connection:

@@ -1,9 +1,9 @@
-"""Minutes and hours of each stream's past, written beside the ring in ``readings.db``.
+"""Stores minute and hour statistics of each stream, beside the ring in ``readings.db``.
 
-``open_blocks`` holds what is not written yet, in memory only. A kill loses nothing: each row has
-the numbers of the samples that it sums up, and the next start adds up the samples without a row
-from the ring. So a stream costs one page of the disk per ten minutes and one per hour, whatever its
-rate. A row is written with the commit that follows its end, after its samples.
+``open_blocks`` holds, in memory only, what is not written yet. A kill loses nothing: each row has
+the numbers of the samples that it summarises, and the next start aggregates the remaining samples
+from the ring. So a stream writes one disk page per ten minutes and one per hour, whatever its rate.
+A row is written with the commit that follows its end, after its samples.
 
 A row's key is the stream's number and the number of the row's first sample. Both numbers and times
 grow, so a binary search finds rows by time without an index, and a row points to its samples.
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from agent.store.correction import Correction
     from agent.store.sqlite import Connection
 
-LOOK_S = 60.0  # between two looks for blocks that nothing is added to
+LOOK_S = 60.0  # interval between searches for idle blocks
 IDLE_S = 1200.0
-_ROWS_READ = 20  # of a stream per search for rows that are too old
+_ROWS_READ = 20  # per stream and search for rows that are too old
 _ROWS_DROPPED = 200  # in a commit
 
 Chunk = tuple[str, Samples, Float32]
@@ -44,11 +44,11 @@ class _Track:
     channels: list[str]
     next: int  # number of the first sample without a row, when the file was opened
     open: OpenBlocks
-    checked: bool = False  # whether its channels were compared with the described ones
+    checked: bool = False  # whether its channels were compared with ``describe``'s
 
 
 class History:
-    """The writer of minutes and hours; the store's thread uses it."""
+    """Writes minutes and hours; the store's thread uses it."""
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
@@ -59,9 +59,9 @@ class History:
 
     def _begin(self) -> None:
         self._tracks: dict[str, _Track] = {}
-        self._new: dict[str, _Track] = {}  # whose row is in a transaction
+        self._new: dict[str, _Track] = {}  # inserted in the current transaction
         self._due: list[Row] = []
-        self._taken = 0  # number of the first sample that is not added yet
+        self._taken = 0  # number of the first sample not added yet
         self._next_look_s = 0.0
         self._now_s = time.monotonic()
 
@@ -72,7 +72,7 @@ class History:
             track.checked = False
 
     def open(self, readings: Connection) -> int:
-        """Add up the samples that have no row; return the first number above those of all rows."""
+        """Aggregate samples that have no row; return the first sample number above all rows."""
         self._begin()
         for id_, stream, names, since in readings.execute(
             "SELECT id, stream, channels, since FROM history_streams ORDER BY id"
@@ -92,7 +92,7 @@ class History:
         return _Track(id_, channels, first, OpenBlocks(id_, self._due), checked)
 
     def _read_hour(self, readings: Connection, track: _Track, since: int) -> None:
-        """Add up the blocks that are in no hour yet."""
+        """Aggregate the blocks that are in no hour yet."""
         from_number = _last_next(readings, "hours", track.id) or since
         for key, next_number, start_s, data in readings.execute(
             "SELECT key, next, start, data FROM minutes WHERE key BETWEEN ? AND ? ORDER BY key",
@@ -123,9 +123,9 @@ class History:
                 track.open.add(number + begin, samples, score, self._now_s)
 
     def write(self, readings: Connection, chunks: Sequence[Chunk], next_sample: int) -> None:
-        """Write the finished rows, within the transaction of these samples, not yet added.
+        """Write the finished rows, in the transaction that stores ``chunks``; these are not added.
 
-        After a commit call ``written`` and ``take``; after a rollback call this again.
+        After a commit, call ``written`` and ``take``. After a rollback, call this again.
         """
         self._new = {}
         for stream, samples, _ in chunks:
@@ -185,7 +185,7 @@ class History:
             self._close_idle(now_s, oldest)
 
     def _close_idle(self, now_s: float, oldest: int) -> None:
-        """Finish blocks that get no more samples, or whose samples begin to leave the ring."""
+        """Finish blocks that are idle, or whose samples are about to leave the ring."""
         for track in self._tracks.values():
             if track.open.idle_since(now_s - IDLE_S):
                 track.open.close()
@@ -198,7 +198,7 @@ class History:
             track.open.cut = number
 
     def correct(self, readings: Connection, by: Correction) -> None:
-        """Correct rows timed by a wrong clock, in the caller's transaction; then call ``written``.
+        """Correct rows with wrong times, in the caller's transaction; then call ``written``.
 
         Corrected rows do not begin at a whole minute. A row that lies only partly in the wrong
         period is moved as a whole.

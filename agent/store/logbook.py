@@ -1,6 +1,7 @@
-"""The write side of the logbook: how each point stands, and a row for each of its transitions.
+"""The write side of the logbook: the standing of each point, and a row for each transition.
 
-Rows are only added, in the transaction of the change that they describe; the oldest go above a cap.
+Rows are only added, in the transaction of the change that they describe. Above a cap, the oldest
+rows are deleted.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Logbook:
 
 
 def standings(records: Connection) -> dict[Key, Standing]:
-    """Return how each point stands. A revision that the logbook has is never given again."""
+    """Return the standing of each point. A revision in the logbook is never used again."""
     rows = records.execute("SELECT stream, point, document FROM points").fetchall()
     found = {(stream, point): Standing.of(json.loads(text)) for stream, point, text in rows}
     highest = records.execute(

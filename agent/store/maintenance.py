@@ -1,8 +1,8 @@
 """Creates, migrates, checks and repairs the database files in a separate process.
 
-``python -m`` with the directory, ``--mend FILE`` or ``--check FILE``. sqlite-utils, which makes the
-tables, takes 33 MB of memory, which an agent that runs for years would keep. The repair or check of
-a large file takes seconds, and meanwhile the agent's loop keeps running.
+Run it with ``python -m`` and the directory, ``--mend FILE`` or ``--check FILE``. sqlite-utils,
+which creates the tables, takes 33 MB of memory. A long-running agent would never release that
+memory. The repair or check of a large file takes seconds; the agent's loop keeps running meanwhile.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NOT_POSSIBLE = 3
 
 
 class Helper:
-    """A process that does one of these things; the loop may wait for it or continue."""
+    """A process that does one of these tasks; the loop may wait for it or continue."""
 
     def __init__(self, *words: str) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own command line
@@ -52,7 +52,7 @@ class Helper:
         )
 
     def poll(self) -> Report | None:
-        """Return its report; None while it runs.
+        """Return the report of the process; None while it runs.
 
         Raises:
             StoreError: it failed; the text says why.
@@ -69,18 +69,18 @@ class Helper:
         """
         out, err = self._process.communicate()
         if self._process.returncode == -signal.SIGALRM:
-            raise StoreError(f"the process was stopped after {_SECONDS_MAX} s")
+            raise StoreError(f"the maintenance process was stopped after {_SECONDS_MAX} s")
         if self._process.returncode == _NOT_POSSIBLE:
             raise StoreError(err.strip())
         if self._process.returncode:
-            raise StoreError(f"a process that makes the tables failed:\n{err}")
+            raise StoreError(f"the maintenance process failed:\n{err}")
         for line in err.splitlines():
             _LOG.warning("%s", printable(line))
         report: Report = json.loads(out)
         return report
 
     def stop(self) -> None:
-        """Kill it; the files stay as they were."""
+        """Kill the process; the files remain unchanged."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
@@ -100,7 +100,7 @@ def bring_up_to_date(directory: Path) -> None:
 
 
 def mending(path: Path, numbers: Numbers | None = None, commits_lost: int = 0) -> Helper:
-    """Start to repair a file; see ``agent.store.salvage.mend``. The caller holds the lock."""
+    """Start the repair of a file; see ``agent.store.salvage.mend``. The caller holds the lock."""
     epoch, last_seq = numbers or ("", 0)
     with errors_of(path):
         return Helper("--mend", str(path), epoch, str(last_seq), str(commits_lost))
@@ -112,13 +112,13 @@ def mend_meanwhile(path: Path, numbers: Numbers | None, commits_lost: int) -> Re
 
 
 def checking(path: Path) -> Helper:
-    """Start to read a whole file; the report is empty or has a ``finding``."""
+    """Start the check of a whole file; the report is empty or has a ``finding``."""
     with errors_of(path):
         return Helper("--check", str(path))
 
 
 def main(words: list[str]) -> int:
-    """Do what the command line says; SIGALRM ends it after ``_SECONDS_MAX``."""
+    """Run the command line; SIGALRM ends the process after ``_SECONDS_MAX``."""
     signal.alarm(_SECONDS_MAX)
     console.begin()
     log_to_stderr("%(message)s", logging.WARNING)

@@ -1,4 +1,4 @@
-"""Numbers in the table ``meta`` that only rise."""
+"""Numbers in the table ``meta`` that only increase."""
 
 from __future__ import annotations
 

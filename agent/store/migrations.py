@@ -1,6 +1,6 @@
 """The tables of each database file, and the migrations of older files.
 
-Every migration is kept for ever: a gateway may be updated from any version.
+No migration is ever removed: a gateway may be updated from any version.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NUMBER_BITS: Final = 40  # of a sample, in a key
 
 def migrate(connection: Connection, name: str) -> None:
     """Update a file's tables; each migration happens as a whole or not at all."""
-    # imported only for a new or old file: it costs a small gateway 15 MB and 0.15 s
+    # imported only for a new or outdated file: the import takes 15 MB and 0.15 s on a small gateway
     from sqlite_utils import Database, Migrations
 
     migrations = Migrations(name)
@@ -54,7 +54,7 @@ def _m001_records(database: Database) -> None:
         """CREATE TABLE outbox (
             seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, topic TEXT NOT NULL, body BLOB NOT NULL
         ) STRICT""",
-        # the topic is in it so that held topics are passed over without reading their messages
+        # includes the topic, so that held topics are skipped without reading their messages
         "CREATE INDEX outbox_kind ON outbox (kind, seq, topic)",
         """CREATE TABLE state (
             stream TEXT NOT NULL, part TEXT NOT NULL, data BLOB NOT NULL,
@@ -66,13 +66,13 @@ def _m001_records(database: Database) -> None:
     )
 
 
-_ROWS_SPLIT: Final = 1000  # at a time: a full outbox is larger than the memory
+_ROWS_SPLIT: Final = 1000  # per step, because a full outbox may not fit into memory
 
 
 def _m002_records(database: Database) -> None:
-    """Store neutral records in the outbox; before, it had messages ready to send, with topics.
+    """Store neutral records in the outbox. Before, it held ready-to-send messages with topics.
 
-    An unreadable message counts as evicted: the agent tells the collector that its number is gone.
+    An unreadable message counts as evicted: the agent reports its number to the collector as lost.
     """
     _execute(
         database,
@@ -92,25 +92,25 @@ def _m002_records(database: Database) -> None:
             try:
                 record = row.record()
             except ValueError as error:
-                _LOG.warning("an outbox of an older version: %s; it is dropped", error)
+                _LOG.warning("outbox of an older version: %s; this message is dropped", error)
                 _count_evicted(connection, row.kind)
                 continue
             altered += not row.is_all_in(record)
             connection.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?)", record)
-        # at once, so that the file does not grow
+        # immediately, so that the file does not grow
         connection.execute("DELETE FROM wrapped WHERE seq <= ?", [rows[-1][0]])
     if altered:
-        _LOG.warning("an outbox of an older version: %d messages are sent in another form", altered)
+        _LOG.warning("outbox of an older version: %d messages change their form", altered)
     _execute(
         database,
         "DROP TABLE wrapped",
-        # the stream is in it so that held streams are passed over without reading their messages
+        # includes the stream, so that held streams are skipped without reading their messages
         "CREATE INDEX outbox_kind ON outbox (kind, seq, stream)",
     )
 
 
 def _m003_records(database: Database) -> None:
-    """Add what people make of alarms: how each point stands, and the logbook of its transitions."""
+    """Add the handling of alarms: the standing of each point, and the logbook of transitions."""
     _execute(
         database,
         """CREATE TABLE points (
@@ -137,7 +137,7 @@ def _m001_readings(database: Database) -> None:
     """The ring of samples with their scores, and the status snapshot.
 
     A row is a chunk of one stream's samples; its ``number`` is that of its first sample, counted
-    over all streams, so that the ring's length needs no counting of rows.
+    over all streams, so that the ring's length is known without counting rows.
     """
     _execute(
         database,
@@ -151,7 +151,7 @@ def _m001_readings(database: Database) -> None:
 
 
 def _m001_collected(database: Database) -> None:
-    """Every message of every gateway once, and the books: which numbers were received."""
+    """Store every message of every gateway once, and the books of received numbers."""
     _execute(
         database,
         """CREATE TABLE messages (
@@ -168,8 +168,8 @@ def _m001_collected(database: Database) -> None:
 def _m002_collected(database: Database) -> None:
     """Add what retention needs; NULL in rows that are older.
 
-    A message has the time when it came. A book has the time when it was last used, and the numbers
-    beyond ``through_seq`` whose messages were here and were dropped.
+    A message has its time of arrival. A book has the time of its last use, and the numbers beyond
+    ``through_seq`` whose messages were received and later dropped.
     """
     _execute(
         database,
@@ -187,12 +187,12 @@ def _m003_collected(database: Database) -> None:
 
 
 def _m004_collected(database: Database) -> None:
-    """Keep all that comes: replaced messages, refused ones, and those whose number was used before.
+    """Keep everything received: replaced and refused messages, and those with a reused number.
 
-    ``superseded`` is the number of the message that replaced this one; NULL: none did. ``merges``
-    are the ranges that message ``seq`` replaces. Up to ``unsure`` a book no longer knows which
-    numbers were missing. A person looks at ``quarantine``; if ``epoch`` and ``seq`` are given, a
-    message with that number was already here.
+    ``superseded`` is the number of the message that replaced this one, or NULL. ``merges`` are the
+    ranges that message ``seq`` replaces. Up to ``unsure``, a book no longer knows which numbers
+    were missing. ``quarantine`` is for review by a person; if ``epoch`` and ``seq`` are set, a
+    message with that number had already been received.
     """
     _execute(
         database,
@@ -221,12 +221,12 @@ def _m004_collected(database: Database) -> None:
 
 
 def _m002_readings(database: Database) -> None:
-    """Drop the index by stream: each commit wrote a page of it for each stream."""
+    """Drop the index by stream: each commit wrote one index page per stream."""
     _execute(database, "DROP INDEX samples_stream")
 
 
 def _m003_readings(database: Database) -> None:
-    """Compress the status: each commit writes it, and now that is one page instead of five."""
+    """Compress the status: each commit writes it, now in one page instead of five."""
     found = database.conn.execute("SELECT id, document FROM status").fetchall()
     _execute(
         database,
@@ -238,12 +238,12 @@ def _m003_readings(database: Database) -> None:
 
 
 def _m004_readings(database: Database) -> None:
-    """Add the clock's state, in the last row of each commit: no arrival time is given twice."""
+    """Add the clock's state to each commit's last row, so that no arrival time is used twice."""
     _execute(database, "ALTER TABLE samples ADD COLUMN clock BLOB")
 
 
 def _m005_readings(database: Database) -> None:
-    """Add the samples' quality; NULL: all was measured, or an older version did not keep it."""
+    """Add the samples' quality; NULL: all measured, or an older version did not store it."""
     _execute(database, "ALTER TABLE samples ADD COLUMN quality BLOB")
 
 
@@ -275,7 +275,7 @@ def _execute(database: Database, *statements: str) -> None:
         database.conn.execute(statement)
 
 
-# in order; PRAGMA user_version counts those a file has, and none is ever changed or removed
+# in order; PRAGMA user_version counts those applied to a file; none is ever changed or removed
 MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
     RECORDS: [_m001_records, _m002_records, _m003_records],
     READINGS: [

@@ -1,6 +1,6 @@
-"""Says why a user cannot use a database's files: SQLite always says only "unable to open".
+"""Reports why a user cannot use a database's files: SQLite only reports "unable to open".
 
-It looks before a file is opened: to open a named pipe in its place would block.
+It checks before a file is opened, because opening a named pipe would block.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ BESIDE: Final = ("-wal", "-shm")  # SQLite's own files beside a database
 
 
 def refuse_obstacles(path: Path, writing: bool) -> None:
-    """Look at a database's file, the files beside it, and their directory.
+    """Check a database's file, the files beside it, and their directory.
 
     Raises:
-        StoreError: they cannot be used; the text says which, why, and what to do.
+        StoreError: they cannot be used; the text states which, why, and what to do.
 
     """
     if writing:
@@ -32,7 +32,7 @@ def refuse_obstacles(path: Path, writing: bool) -> None:
 
 
 def refuse_obstacle(path: Path, writing: bool) -> None:
-    """Look at one file, which may be absent; raises StoreError as ``refuse_obstacles`` does."""
+    """Check one file, which may be absent; raises StoreError as ``refuse_obstacles`` does."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -56,7 +56,7 @@ def refuse_obstacle(path: Path, writing: bool) -> None:
 
 
 def refuse_directory(directory: Path) -> None:
-    """Look at the directory of a database; raises StoreError as ``refuse_obstacles`` does."""
+    """Check the directory of a database; raises StoreError as ``refuse_obstacles`` does."""
     try:
         mode = directory.stat().st_mode
     except OSError as error:
@@ -68,7 +68,7 @@ def refuse_directory(directory: Path) -> None:
 
 
 def _why(path: Path, error: OSError) -> str:
-    """Return why the system does not show a path."""
+    """Return why a path is not accessible."""
     if error.errno == errno.ENOENT:
         return f"{path} does not exist: create it, owned by the agent's user"
     if error.errno == errno.ENOTDIR:

@@ -1,4 +1,4 @@
-"""The open block and the open hour of one stream: added up, but not written yet. No I/O.
+"""The open block and the open hour of one stream: aggregated, but not written yet. No I/O.
 
 samples ─> open block (10 minutes) ─> row of ``minutes`` ─> open hour ─> row of ``hours``
 """
@@ -20,7 +20,7 @@ HOUR_S: Final = 3600.0
 _BLOCK_S: Final = 600.0
 BLOCK_S: Final = {"minutes": _BLOCK_S, "hours": HOUR_S}  # of a row
 ENTRY_S: Final = {"minutes": MINUTE_S, "hours": HOUR_S}
-_PARTS_MAX = 60  # chunks that are added up together; also the most results that wait
+_PARTS_MAX = 60  # chunks aggregated together; also the maximum number of waiting results
 _ROWS_MAX = 1024
 
 
@@ -43,7 +43,7 @@ class Row(NamedTuple):
 class _Open:
     """A block or an hour that is not written yet."""
 
-    index: float  # its begin / length of a block
+    index: float  # its start / length of a block
     first: int  # number of its first sample
     next: int  # and of the first after it
     parts: list[Entries] = field(default_factory=list)
@@ -144,7 +144,7 @@ class OpenBlocks:
 
 
 def _add_up(block: _Open) -> None:
-    """Add up the waiting samples into minutes: several chunks at once, which is cheaper."""
+    """Aggregate the waiting samples into minutes: several chunks at once, which is cheaper."""
     if block.samples:
         times, values, scores = map(np.concatenate, zip(*block.samples, strict=True))
         block.parts.append(merged(of_samples(times, values, scores), MINUTE_S))

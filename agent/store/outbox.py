@@ -20,7 +20,7 @@ _MERGINGS_MAX = 20  # in one commit, which must not take long
 
 @dataclass(slots=True)
 class Totals:
-    """Totals of the rows, so that nobody has to count them."""
+    """Running totals of the rows, which avoid counting them."""
 
     last_seq: int = 0
     rows: int = 0
@@ -78,9 +78,9 @@ class Outbox:
         return totals
 
     def _compact(self, records: Connection, totals: Totals) -> None:
-        """Merge some summaries if the outbox is crowded: that costs detail, but no message.
+        """Merge some summaries if the outbox is crowded: this loses detail, but no message.
 
-        If it is over its cap, merge more: better to merge summaries than to drop them next.
+        If the outbox is over its cap, merge more: the next step would drop messages.
         """
         if totals.rows <= _CROWDED * self.rows_max:
             return

@@ -1,4 +1,4 @@
-"""Sets of whole numbers that mostly follow each other, as ranges: cheap for millions."""
+"""Stores sets of mostly consecutive integers as ranges: cheap even for millions of numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Range = tuple[int, int]  # first and last, both inclusive
 
 
 class Ranges:
-    """A set of whole numbers; iteration gives its ranges, the lowest first."""
+    """A set of integers; iteration yields its ranges, the lowest first."""
 
     def __init__(self, ranges: Iterable[Range] = ()) -> None:
         self._firsts: list[int] = []
@@ -22,7 +22,7 @@ class Ranges:
         return zip(self._firsts, self._lasts, strict=True)
 
     def total(self) -> int:
-        """Return how many numbers there are.
+        """Return the number of integers in the set.
 
         This is not ``__len__``: ``list`` would reserve memory for as many ranges.
         """
@@ -33,7 +33,7 @@ class Ranges:
         return at >= 0 and number <= self._lasts[at]
 
     def add(self, first: int, last: int) -> None:
-        """Take in all from ``first`` to ``last``; ranges that touch become one."""
+        """Add all numbers from ``first`` to ``last``; adjacent ranges are joined."""
         begin = bisect_left(self._lasts, first - 1)
         end = bisect_right(self._firsts, last + 1)
         if begin < end:
@@ -43,7 +43,7 @@ class Ranges:
         self._lasts[begin:end] = [last]
 
     def remove(self, first: int, last: int) -> None:
-        """Drop all from ``first`` to ``last``."""
+        """Remove all numbers from ``first`` to ``last``."""
         begin = bisect_left(self._lasts, first)
         end = bisect_right(self._firsts, last)
         if begin >= end:
@@ -76,7 +76,7 @@ class Ranges:
         ]
 
     def count(self) -> int:
-        """Return how many ranges there are."""
+        """Return the number of ranges."""
         return len(self._firsts)
 
     def below(self, number: int) -> int:
@@ -104,10 +104,10 @@ class Ranges:
 
 
 def parse(value: Any, above: int, ranges_max: int) -> list[Range]:
-    """Check what came as JSON: pairs of whole numbers, rising, none at or below ``above``.
+    """Validate decoded JSON: pairs of integers in rising order, none at or below ``above``.
 
     Raises:
-        ValueError: it is something else, or more than ``ranges_max`` ranges.
+        ValueError: it has another form, or more than ``ranges_max`` ranges.
 
     """
     if not isinstance(value, list) or len(value) > ranges_max:
@@ -125,5 +125,5 @@ def parse(value: Any, above: int, ranges_max: int) -> list[Range]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether JSON gave a whole number; true and false are none."""
+    """Whether a decoded JSON value is an integer; true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)

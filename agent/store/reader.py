@@ -1,4 +1,4 @@
-"""The read-only side of the store: for ``status``, ``alarms``, the uplink and the demo.
+"""The read-only side of the store, for ``status``, ``alarms``, the uplink and the demo.
 
 It can neither write nor checkpoint. If a damaged file was replaced, it continues with the new one.
 """
@@ -37,7 +37,7 @@ class Stored(NamedTuple):
     times: bytes  # f8
     values: bytes  # f4
     scores: bytes  # f4
-    quality: bytes | None  # u1; None: all was measured, or an older version did not keep it
+    quality: bytes | None  # u1; None: all measured, or an older version did not store it
 
 
 class Reader:
@@ -57,7 +57,7 @@ class Reader:
             opened.connection.close()
 
     def alarms(self, limit: int, open_only: bool = False) -> list[dict[str, Any]]:
-        """Return the newest alarms, oldest of them first; open ones have their newest values."""
+        """Return the newest alarms in chronological order; open ones have their newest values."""
         some = f"WHERE state = '{OPENED}'" if open_only else ""  # as its index has it
         rows = self._query(
             RECORDS,
@@ -96,14 +96,14 @@ class Reader:
         return [stream for (stream,) in rows]
 
     def standings(self) -> dict[tuple[str, str], Standing]:
-        """Return how each point stands, by stream and point; none in a file of an older version."""
+        """Return the standing of each point, by stream and point; empty for an older file."""
         if not self._has_logbook():
             return {}
         rows = self._query(RECORDS, "SELECT stream, point, document FROM points", [])
         return {(stream, point): Standing.of(json.loads(text)) for stream, point, text in rows}
 
     def logbook(self, stream: str, point: str, limit: int) -> list[dict[str, Any]]:
-        """Return the newest transitions of a point, oldest of them first."""
+        """Return the newest transitions of a point in chronological order."""
         if not self._has_logbook():
             return []
         rows = self._query(
@@ -170,13 +170,13 @@ class Reader:
         return document
 
     def held(self) -> bool | None:
-        """Whether an agent has the store open; None if it is impossible to tell."""
+        """Whether an agent has the store open; None if unknown."""
         return locked(self._directory / LOCK)
 
     def newest_samples(self, stream: str, rows: int, since: int = 0) -> list[Stored]:
         """Return the newest samples, oldest first; none with a number below ``since``.
 
-        They come in the chunks in which they were stored; the first may begin before ``since``.
+        They are in the chunks in which they were stored; the first may begin before ``since``.
         """
         columns = self._query(READINGS, "SELECT name FROM pragma_table_info('samples')", [])
         quality = "quality" if ("quality",) in columns else "NULL"  # of an older version's file
@@ -209,8 +209,8 @@ class Reader:
     def history(self, stream: str, from_s: float, to_s: float, points_max: int) -> History:
         """Return a stream's past between two times (Unix seconds) in at most ``points_max`` points.
 
-        It reads the finest of samples, minutes and hours that has not too many entries, so the cost
-        depends on ``points_max``. A stream without a history has no points.
+        It reads the finest level (samples, minutes or hours) that does not have too many entries,
+        so the cost depends on ``points_max``. A stream without a history has no points.
         """
         from agent.store import timeline
 
@@ -242,9 +242,9 @@ class Reader:
         return [seq for (seq,) in rows]
 
     def waiting_above(self, low: int, limit: int) -> tuple[list[int], int]:
-        """Return the next numbers in the outbox above ``low``, and up to which number they are all.
+        """Return the next numbers in the outbox above ``low``, and how far this list is complete.
 
-        If there are fewer than ``limit``, that is the highest number given so far.
+        If there are fewer than ``limit``, it is complete up to the highest number used so far.
         """
         rows = self._query(
             RECORDS,

@@ -1,8 +1,8 @@
 """``readings.db``: the ring of samples, minutes and hours of them, and the status.
 
-A commit here need not be on the disk at once: what a power cut costs comes again, or the loss is
-acceptable. The file is synced every ``SYNC_S``, and with each saved memory of the samples, which
-must not outlive them.
+A commit here need not be on the disk immediately: what a power cut loses is received again, or the
+loss is acceptable. The file is synced every ``SYNC_S``, and with each saved memory of the samples,
+which must not outlive them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from models.errors import StoreError
 if TYPE_CHECKING:
     from agent.store.history import History
 
-SYNC_S = 10.0  # the file is synced at least this often; a power cut costs what came since
+SYNC_S = 10.0  # the file is synced at least this often; a power cut loses later commits
 
 
 class ReadingsFile:
@@ -34,7 +34,7 @@ class ReadingsFile:
         self._ring = Ring(ring_rows_max)
         self.history = _history(history_bytes_max)
         self._next_sync = 0.0  # of the samples
-        self._unsynced = False  # whether some are written but perhaps not on the disk
+        self._unsynced = False  # whether some samples are written but perhaps not on the disk
         # since the start
         self._evicted = 0  # samples, for the size
         self._dropped_old = {"samples_old": 0, "history_old": 0}
@@ -59,7 +59,7 @@ class ReadingsFile:
 
     @property
     def rows(self) -> int:
-        """How many samples it has."""
+        """Number of samples in the file."""
         return self._ring.rows
 
     def commit_samples(self, batch: Batch, is_too_large: Callable[[], bool]) -> None:
@@ -72,7 +72,7 @@ class ReadingsFile:
         self.file.ready()
         before, evicted = (self._ring.next_sample, self._ring.rows), 0
         try:
-            # a memory of samples must not outlive them, as it would if only it survived a power cut
+            # a power cut must not leave a memory of samples without the samples
             due = time.monotonic() >= self._next_sync
             durable = due or batch.remembers
             with self.file.transaction(durable):

@@ -1,9 +1,9 @@
 """A message to central ops as the outbox keeps it: neutral, before a dialect encodes it.
 
 Summaries, alarms and health are **numbered**: ``seq`` counts up by one within an ``epoch`` (the
-life of the gateway's database). A record has all that a message says except whose it is (its
-``Origin``, the same for all of them). ``agent.dialects`` makes topic and bytes of it when it is
-sent, so that a message that waits is sent in the dialect that is configured by then.
+life of the gateway's database). A record has the whole content of a message except its ``Origin``,
+which is the same for all messages. ``agent.dialects`` creates topic and payload only when the
+message is sent, so a waiting message is sent in the dialect configured at that time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Kind = Literal["summary", "alarm", "transition", "health"]
 
 
 class Origin(NamedTuple):
-    """Whose messages they are: a gateway, in one life of its database."""
+    """The sender of messages: a gateway, in one life of its database."""
 
     site: str
     gateway: str
@@ -30,17 +30,17 @@ class Outgoing:
     """A message before it has a number."""
 
     kind: Kind
-    stream: str | None  # None: it is about the gateway
+    stream: str | None  # None: the message concerns the gateway
     time: float  # Unix seconds
     data: dict[str, Any]
     bundle: str | None = None  # digest
     detector: str | None = None
 
     def numbered(self, seq: int, clock: str) -> Record:
-        """Return it as the outbox keeps it; ``clock`` is the quality of the gateway's clock.
+        """Return the record for the outbox; ``clock`` is the quality of the gateway's clock.
 
         Raises:
-            ValueError: there is a number in it that JSON does not have (NaN, infinity).
+            ValueError: it contains a number that JSON cannot represent (NaN, infinity).
 
         """
         time, data = iso_time(self.time), packed(self.data)
@@ -51,13 +51,13 @@ class Record(NamedTuple):
     """A numbered message: a row of the outbox, in the order of its columns."""
 
     seq: int
-    kind: str  # a ``Kind``; what else a damaged file may have
+    kind: str  # a ``Kind``; in a damaged file perhaps another text
     stream: str | None
     time: str  # as ``iso_time`` writes it, and as the times in the data are
     clock: str  # quality of the gateway's clock, or "corrected"
     bundle: str | None  # digest
     detector: str | None
-    data: bytes  # a JSON object without spaces, which dialects take over as it is
+    data: bytes  # a JSON object without spaces, which dialects embed unchanged
 
     def read(self) -> dict[str, Any]:
         """Return its data."""
@@ -70,10 +70,10 @@ INSERT: Final = f"INSERT INTO outbox ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 
 def packed(data: dict[str, Any]) -> bytes:
-    """Return data as a record has it.
+    """Encode data for a record.
 
     Raises:
-        ValueError: there is a number in it that JSON does not have (NaN, infinity).
+        ValueError: it contains a number that JSON cannot represent (NaN, infinity).
 
     """
     return json.dumps(data, allow_nan=False, separators=(",", ":")).encode()

@@ -161,7 +161,7 @@ class RecordsFile:
             return self._alarms.one(records, stream, number)
 
     def standings(self) -> dict[Key, Standing]:
-        """Return how each point stands, by stream and point."""
+        """Return the standing of each point, by stream and point."""
         with self.file.reading() as records:
             return standings(records)
 

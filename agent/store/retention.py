@@ -1,8 +1,8 @@
-"""Deletes what is old: samples, closed alarms, history.
+"""Deletes old samples, closed alarms and history.
 
-The age follows from the samples' own times and the alarms' ends. Nothing is deleted unless the
-gateway's clock is set: a clock that is ahead must not empty the store. It looks at a few rows at a
-time, oldest first.
+The age is computed from the samples' own times and the alarms' ends. Nothing is deleted unless the
+gateway's clock is set: a clock that is ahead must not empty the store. Each search checks a few
+rows, oldest first.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 LOOK_S: Final = 10.0  # between two searches
 _DAY_S = 86400.0
-_CHUNKS_READ = 500  # per search: more than come in between, so that a shorter limit takes effect
+_CHUNKS_READ = 500  # per search: more than arrive in between, so that a shorter limit takes effect
 _ALARMS_READ = 200
 
 
 class Retention(NamedTuple):
-    """How long things are kept, in days; None means without limit."""
+    """Retention times in days; None means without limit."""
 
     samples_days_max: float | None = None
     alarms_days_max: float | None = None
     history_days_max: float | None = None
 
     def history_since(self, now_s: float) -> float | None:
-        """Return since when minutes and hours are kept, Unix seconds; None: all are."""
+        """Return the time from which minutes and hours are kept, Unix seconds; None: no limit."""
         return None if self.history_days_max is None else now_s - self.history_days_max * _DAY_S
 
 
@@ -39,7 +39,7 @@ FOREVER: Final = Retention()
 
 
 def drop_samples(readings: Connection, retention: Retention, now_s: float) -> int:
-    """Delete chunks whose last sample is too old; return how many samples that were."""
+    """Delete chunks whose last sample is too old; return the number of samples deleted."""
     if retention.samples_days_max is None:
         return 0
     before_s = now_s - retention.samples_days_max * _DAY_S
@@ -60,7 +60,7 @@ def _seconds(last: bytes) -> float:
 def drop_alarms(records: Connection, retention: Retention, now_s: float) -> int:
     """Delete alarms that have been closed for too long, and the logbook of that time.
 
-    It returns how many alarms were deleted.
+    Return the number of alarms deleted.
     """
     if retention.alarms_days_max is None:
         return 0

@@ -20,7 +20,7 @@ class Ring:
     """Samples, numbered over all streams; the store's thread uses it.
 
     ``next_sample`` and ``rows`` describe the last change, committed or not. After a rollback the
-    store sets them back.
+    store resets them.
     """
 
     def __init__(self, rows_max: int) -> None:
@@ -29,7 +29,7 @@ class Ring:
         self.rows = 0  # samples in it
 
     def open(self, readings: Connection, known: int) -> None:
-        """Read the state; ``known`` is the first number that the history does not know."""
+        """Read the state; ``known`` is the first number above those in the history."""
         newest = readings.execute(
             "SELECT number + rows FROM samples ORDER BY number DESC LIMIT 1"
         ).fetchone()
@@ -52,7 +52,7 @@ class Ring:
             self._drop(readings, self.next_sample - self.rows_max, size(chunks))
 
     def _numbered(self, chunks: Sequence[Chunk], clock: bytes | None) -> Iterator[tuple[Any, ...]]:
-        """Yield a row for each; the last one has the clock's state, which so costs no page."""
+        """Yield a row for each; the last one has the clock's state, which takes no extra page."""
         for number, (stream, samples, score) in enumerate(chunks, 1):
             rows = len(samples.times)
             yield (
@@ -91,7 +91,7 @@ class Ring:
 
 
 def size(chunks: Sequence[Chunk]) -> int:
-    """Return the bytes of times, values and scores."""
+    """Return the size of times, values and scores in bytes."""
     return sum(
         samples.times.nbytes + samples.values.nbytes + score.nbytes for _, samples, score in chunks
     )

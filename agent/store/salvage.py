@@ -1,12 +1,12 @@
-"""Puts a new database in the place of a damaged one, with everything that can still be read.
+"""Replaces a damaged database by a new one with every row that can still be read.
 
 SQLite reads a table page by page. A page that it cannot read hides a range of row numbers; a binary
 search narrows that range down. All other rows are copied one by one if they are valid. The damaged
 file is set aside with a report beside it (``.json``); the newest few are kept.
 
-Numbers of messages are never used twice. They continue if the highest number is known: to the
-running agent, or from a file that has it and has lost no commit. Otherwise a new epoch begins, in
-which the waiting messages get new numbers.
+Numbers of messages are never used twice. They continue if the highest number is known: the running
+agent knows it, or the file has it and has lost no commit. Otherwise a new epoch begins, in which
+the waiting messages get new numbers.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from agent.store.wrapped import Wrapped, is_record
 from models.times import iso_time
 
 _ROWS_READ = 1000  # at a time
-_QUERIES_MAX = 20_000  # per table, to narrow down what cannot be read
-_IN_VAIN_MAX = 500  # of these, while no row has been read yet
+_QUERIES_MAX = 20_000  # per table, to narrow down the unreadable ranges
+_IN_VAIN_MAX = 500  # of these queries, until the first row is read
 _SAMPLE_ROWS_MAX = 200_000  # of the ring; the newest are copied
 _ASIDE_MAX = 3  # files, of the directory
 _ASIDE_BYTES_MAX = 2**30
@@ -50,7 +50,7 @@ Report = dict[str, Any]
 
 
 class Numbers(NamedTuple):
-    """What the running agent knows about its messages' numbers."""
+    """The numbers of messages as the running agent knows them."""
 
     epoch: str
     last_seq: int
@@ -61,20 +61,20 @@ class _Table(NamedTuple):
     columns: str
     key: str  # the row's number
     good: Callable[[Row], bool]  # whether a row is valid
-    rows_max: int | None = None  # copy only so many, the newest
+    rows_max: int | None = None  # copy at most this many of the newest rows
     record_of: Callable[[Row], Row] | None = None  # converts a row of an older version
 
 
 def mend(path: Path, numbers: Numbers | None = None, commits_lost: int = 0) -> Report:
-    """Set a damaged file aside, and put a new one there with what could be read; return a report.
+    """Replace a damaged file by a new one with the readable rows, keep it, and return a report.
 
     Args:
-        path: of the file; nobody writes to it.
-        numbers: to continue; None if they must be found in the file.
-        commits_lost: commits newer than everything that can be read.
+        path: the damaged file; nobody writes to it.
+        numbers: the numbers to continue; None if they must be read from the file.
+        commits_lost: number of lost commits, newer than all readable ones.
 
     Raises:
-        StoreError: there is no room for a new one, or the disk fails; nothing has changed.
+        StoreError: no space for the new file, or disk failure; nothing has changed.
 
     """
     deleted = _prune(path.parent)
@@ -82,7 +82,7 @@ def mend(path: Path, numbers: Numbers | None = None, commits_lost: int = 0) -> R
     with errors_of(new):
         remove(new)
         with contextlib.closing(open_for_writing(new, "FULL", path.name)) as mended:
-            mended.execute("PRAGMA synchronous = OFF")  # it is worth nothing before its end
+            mended.execute("PRAGMA synchronous = OFF")  # an incomplete copy is discarded anyway
             report = _fill(mended, path, numbers, commits_lost)
         with new.open("rb+") as file:
             os.fsync(file.fileno())
@@ -96,7 +96,7 @@ def mend(path: Path, numbers: Numbers | None = None, commits_lost: int = 0) -> R
 def _fill(new: Connection, path: Path, numbers: Numbers | None, commits_lost: int) -> Report:
     try:
         old, _ = open_for_reading(path)
-    except (sqlite3.DatabaseError, UnicodeDecodeError):  # not even its head
+    except (sqlite3.DatabaseError, UnicodeDecodeError):  # not even its header can be read
         old = sqlite3.connect(":memory:")
     with contextlib.closing(old):
         if path.name == READINGS:
@@ -123,7 +123,7 @@ def _report(copied: list[_Copied]) -> Report:
 
 
 def _copy(old: Connection, new: Connection, table: _Table) -> _Copied:
-    """Copy the rows of a table that can be read."""
+    """Copy the readable rows of a table."""
     reading = _Reading(old, table)
     columns = table.columns if table.record_of is None else COLUMNS
     marks = ", ".join("?" * (columns.count(",") + 1))
@@ -132,7 +132,7 @@ def _copy(old: Connection, new: Connection, table: _Table) -> _Copied:
     for rows in reading.rows():
         new.execute("BEGIN")
         for row in map(table.record_of or _as_it_is, filter(table.good, rows)):
-            with contextlib.suppress(sqlite3.IntegrityError):  # of another type than the column's
+            with contextlib.suppress(sqlite3.IntegrityError):  # wrong type for the column
                 saved += new.execute(statement, row).rowcount
         new.execute("COMMIT")
     return _Copied(table.name, saved, reading.lost(saved))
@@ -175,7 +175,7 @@ class _Reading:
         self._failed = True
 
     def lost(self, saved: int) -> int | None:
-        """Return how many rows are missing; an index may show rows that the table does not."""
+        """Return how many rows are missing; an index may contain rows that the table lacks."""
         if not self._failed:
             return 0
         counted = self._one(f"SELECT count(*) FROM {self._table.name}")  # noqa: S608
@@ -355,7 +355,7 @@ def _history(old: Connection, new: Connection) -> list[_Copied]:
         """SELECT ifnull(sum(length(data)), 0) FROM
         (SELECT data FROM minutes UNION ALL SELECT data FROM hours)"""
     ).fetchone()
-    # the samples from here on are in no row yet: the agent adds them up from the ring
+    # samples from this number on are in no row yet; the agent aggregates them from the ring
     (settled,) = new.execute(
         f"""SELECT ifnull(min(ends), 1) FROM (
             SELECT max(since, ifnull((SELECT max(next) FROM minutes
@@ -366,7 +366,7 @@ def _history(old: Connection, new: Connection) -> list[_Copied]:
 
 
 def _handled(old: Connection, new: Connection) -> list[_Copied]:
-    """Copy what people made of alarms; files of older versions have nothing of it."""
+    """Copy the handling of alarms; files of older versions have none."""
     return [_copy(old, new, one) for one in (_POINTS, _LOGBOOK) if _columns(old, one.name)]
 
 
@@ -376,7 +376,7 @@ def _has_history(old: Connection) -> bool:
 
 
 def _both_ways(old: Connection, statement: str, key: str) -> tuple[dict[Any, Row], bool]:
-    """Read a table without row numbers from both ends; return its rows, and if they are all."""
+    """Read a table without row numbers from both ends; return rows, and whether all were read."""
     found: dict[Any, Row] = {}
     whole = True
     for order in ("ASC", "DESC"):
@@ -391,7 +391,7 @@ def _both_ways(old: Connection, statement: str, key: str) -> tuple[dict[Any, Row
 
 
 def _state(old: Connection, new: Connection) -> _Copied:
-    """Copy the streams' memory; its parts have checksums, so a damaged one is noticed later."""
+    """Copy the streams' memory; its parts have checksums, so damage is detected later."""
     found, whole = _both_ways(old, "SELECT stream, part, data FROM state", "stream, part")
     saved = 0
     for row in found.values():
@@ -401,7 +401,7 @@ def _state(old: Connection, new: Connection) -> _Copied:
 
 
 def _meta(old: Connection, new: Connection) -> dict[str, Any]:
-    """Copy the counters; return the whole table if it can be trusted, else nothing."""
+    """Copy the counters; return the whole table if it can be trusted, else an empty one."""
     found, whole = _both_ways(old, "SELECT key, value FROM meta", "key")
     meta = {key: value for key, value in found.values() if isinstance(key, str)}
     for key, value in meta.items():
@@ -413,7 +413,7 @@ def _meta(old: Connection, new: Connection) -> dict[str, Any]:
 def _number(
     new: Connection, meta: dict[str, Any], numbers: Numbers | None, commits_lost: int
 ) -> str:
-    """Continue the numbers, or begin a new epoch; return which."""
+    """Continue the numbers, or begin a new epoch; return which was done."""
     (highest,) = new.execute("SELECT max(seq) FROM outbox").fetchone()
     if numbers is None and not commits_lost:
         epoch, last_seq = meta.get("epoch"), meta.get("last_seq")

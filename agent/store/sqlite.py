@@ -1,4 +1,4 @@
-"""Opens and checks the database files, makes their tables, and allows each only one writer.
+"""Opens and checks the database files, creates their tables, and allows only one writer each.
 
 All access to SQLite goes through here: ``agent.store.file``, which holds the writer's tables, and
 ``agent.store.salvage``, which reads damaged files, use it.
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 LOCK = "lock"
 WAL_BYTES_MAX = 4 * 2**20  # size of the log after a checkpoint
 BUSY_MS = 5000
-_CACHE_KIB = 256  # of pages, per connection; the system has its own of the file
+_CACHE_KIB = 256  # page cache per connection; the system also caches the file
 CHECKED_BYTES_MAX = 128 * 2**20  # when a file is opened; reading more would delay the start
 ASIDE = ".corrupt-"  # in the names of damaged files, before the time
 _SUFFIXES = ("", *BESIDE)
 _FREE_PAGES_KEPT = 256  # to be used again: 1 MB
 _PAGES_GIVEN_BACK = 64  # in a commit
 _LOCK_LOOK_S = 0.01  # between attempts
-_LOCK_WAIT_S_MAX = 30.0  # for commands that ask; on a busy gateway one may stand still
+_LOCK_WAIT_S_MAX = 30.0  # for commands that hold the lock briefly; on a busy gateway one may stall
 
 Synchronous = Literal["FULL", "NORMAL"]
 
-# errors that are not the file's fault: it stays in place, and may be intact
+# errors not caused by the file's content: it stays in place, and may be intact
 _OUTSIDE = {
     sqlite3.SQLITE_AUTH,
     sqlite3.SQLITE_BUSY,
@@ -56,17 +56,17 @@ _OUTSIDE = {
 _CUT_OFF = sqlite3.SQLITE_IOERR_SHORT_READ  # but this one is damage: the file ends too early
 
 
-# what SQLite says of pages that it cannot read, in a file that was whole when it was opened
+# what SQLite reports for unreadable pages in a file that was intact when it was opened
 _BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class Damaged(StoreError):
-    """The file is not, or no longer, a database of ours."""
+    """The file is not, or is no longer, one of our databases."""
 
     def __init__(self, path: Path, why: object, commits_lost: int = 0) -> None:
         super().__init__(f"{path}: {why}")
         self.path = path
-        self.commits_lost = commits_lost  # newer than everything that can be read
+        self.commits_lost = commits_lost  # newer than all readable ones
 
 
 @contextlib.contextmanager
@@ -74,7 +74,7 @@ def errors_of(path: Path) -> Iterator[None]:
     """Raise SQLite's and the system's errors as ``StoreError`` that names ``path``.
 
     Raises:
-        Damaged: the file is damaged; any other error comes from the disk, or from a mistake.
+        Damaged: the file is damaged; any other error is a disk error or a programming error.
 
     """
     try:
@@ -88,7 +88,7 @@ def errors_of(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def transaction(connection: Connection, path: Path) -> Iterator[None]:
-    """Commit all that is done inside, or nothing.
+    """Commit everything in the block, or nothing.
 
     Raises:
         StoreError: nothing was written.
@@ -116,12 +116,12 @@ def open_for_writing(path: Path, synchronous: Synchronous, name: str = "") -> Co
 
     Args:
         path: of the file.
-        synchronous: SQLite's setting: with FULL each commit is on the disk when it returns.
+        synchronous: SQLite's setting; with FULL each commit is on the disk when it returns.
         name: which of our databases it is, if its file has another name.
 
     Raises:
-        Damaged: the file is not our database, or not all of it.
-        StoreError: it cannot be opened, or is of a newer version of this software.
+        Damaged: the file is not one of our databases, or is incomplete.
+        StoreError: it cannot be opened, or a newer version of this software wrote it.
 
     """
     with errors_of(path):
@@ -148,9 +148,9 @@ def _check_log(connection: Connection, path: Path, log: Log) -> None:
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             return  # the agent must start even if the disk cannot be written
         raise
-    # below 0: another process is making a checkpoint, and it is unknown how much SQLite read
+    # negative: another process runs a checkpoint, so it is unknown how much SQLite read
     if frames >= 0 and (lost := log.lost(frames)):
-        raise Damaged(path, f"{lost} commits are lost with a part of the log", lost)
+        raise Damaged(path, f"{lost} commits are lost because the log is damaged", lost)
 
 
 def _is_damage(error: BaseException) -> bool:
@@ -175,8 +175,8 @@ def _prepare(connection: Connection, path: Path, synchronous: Synchronous, name:
     if version > current:
         raise StoreError(
             f"{path}: a newer version of this software wrote it: its tables have version"
-            f" {version}, and this version knows them up to {current}. Install the newer version"
-            f" again; or move the files of {path.parent} away, and the agent begins with new ones"
+            f" {version}, and this version supports up to {current}. Reinstall the newer version,"
+            f" or move the files of {path.parent} away so that the agent creates new ones"
         )
     if version < current:
         with _room_named(path):
@@ -185,18 +185,18 @@ def _prepare(connection: Connection, path: Path, synchronous: Synchronous, name:
 
 @contextlib.contextmanager
 def _room_named(path: Path) -> Iterator[None]:
-    """If the disk is full, say how much room a migration needs, and what to do."""
+    """If the disk is full, report how much space a migration needs, and what to do."""
     try:
         yield
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
             raise
-        needed_mb = 2 * path.stat().st_size / 1e6 + 1  # its pages anew, and the log of them
+        needed_mb = 2 * path.stat().st_size / 1e6 + 1  # the rewritten pages, and their log
         free_mb = shutil.disk_usage(path.parent).free / 1e6
         raise StoreError(
             f"{path}: the disk is full, and the tables must be updated to this version. That takes"
             f" up to {needed_mb:.0f} MB in {path.parent}, where {free_mb:.0f} MB are free."
-            " Make room, then start again; nothing is lost"
+            " Free some space, then start again; nothing is lost"
         ) from error
 
 
@@ -237,10 +237,10 @@ def remove(path: Path) -> None:
 
 
 def take_the_place(new: Path, path: Path) -> Path:
-    """Put a new database, closed and complete, in the place of a damaged one; return its new path.
+    """Replace a damaged database by a new one, closed and complete; return where the old one is.
 
-    After a crash in between, the next opening finishes the work. At no time would it find no file,
-    or the old log beside the new file.
+    After a crash in between, the next opening finishes the work. There is always a file, and never
+    the old log beside the new file.
     """
     new.rename(_mended(path))
     sync_directory(path.parent)
@@ -265,7 +265,7 @@ def _mended(path: Path) -> Path:
 
 
 def bytes_used(connection: Connection) -> int:
-    """Return the size of a file's content: without its log and its free pages."""
+    """Return the size of a file's content in bytes, without its log and its free pages."""
     pages, free, size = (
         connection.execute(f"PRAGMA {what}").fetchone()[0]
         for what in ("page_count", "freelist_count", "page_size")
@@ -277,12 +277,12 @@ def give_back(connection: Connection) -> None:
     """Return a few free pages to the file system, so that the commit stays short."""
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     if free > _FREE_PAGES_KEPT:
-        # execute() would step once, which is one page
+        # execute() would step only once and free one page
         connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})")
 
 
 def current_version(name: str) -> int:
-    """Return the version of the tables that this software makes."""
+    """Return the version of the tables that this software creates."""
     return len(MIGRATIONS[name])
 
 
@@ -323,7 +323,7 @@ def open_for_reading(path: Path) -> tuple[Connection, bool]:
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
-        # no -shm file and no permission to make one: nobody writes now, so the file is complete.
+        # no -shm file and no permission to create one: nobody writes now, so the file is complete.
         # A writer may start at any time, and this connection would not notice it
         connection.close()
         return sqlite3.connect(f"{uri}&immutable=1", uri=True), False
@@ -338,7 +338,7 @@ def lock_of(database: Path) -> Path:
 def lock(path: Path) -> IO[str]:
     """Keep other agents out for as long as the returned file is open.
 
-    Two agents would give the same numbers to different messages.
+    Two agents would assign the same numbers to different messages.
 
     Raises:
         StoreError: another process has the lock, or the path is not a file.
@@ -349,7 +349,7 @@ def lock(path: Path) -> IO[str]:
     file = path.open("a+")
     deadline = time.monotonic() + _LOCK_WAIT_S_MAX
     while not _flock(file.fileno(), fcntl.LOCK_EX):
-        # a command that asks ``locked`` shares it for a moment; an agent does not share it
+        # a command that calls ``locked`` briefly takes a shared lock; an agent's lock is exclusive
         if time.monotonic() < deadline and _flock(file.fileno(), fcntl.LOCK_SH):
             fcntl.flock(file, fcntl.LOCK_UN)
             time.sleep(_LOCK_LOOK_S)
@@ -365,7 +365,7 @@ def lock(path: Path) -> IO[str]:
 
 
 def locked(path: Path) -> bool | None:
-    """Whether a process holds a ``lock``; None if it is impossible to tell."""
+    """Whether a process holds a ``lock``; None if unknown."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # it may be a pipe
     except FileNotFoundError:
@@ -381,7 +381,7 @@ def locked(path: Path) -> bool | None:
 
 
 def _flock(file: int, kind: int) -> bool:
-    """Lock a file at once; return whether nobody else's lock prevents it."""
+    """Try to lock a file without waiting; return whether it succeeded."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,8 +1,8 @@
-"""Reads a stream's history between two times, in as many points as a chart has room for.
+"""Reads a stream's history between two times, with as many points as a chart can show.
 
-It reads one of three levels: the ring's samples, minutes or hours. It takes the finest one that has
-not too many entries per point. So the cost depends on the points, not on the samples. It reads what
-a level does not have yet from the next finer one, so no answer lacks the newest samples.
+It reads one of three levels: the ring's samples, minutes or hours. It uses the finest one that does
+not have too many entries per point. So the cost depends on the points, not on the samples. It reads
+what a level lacks from the next finer one, so every result includes the newest samples.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from models.messages import Float32, Float64, Int64
 Query = Callable[[str, Sequence[Any]], list[Any]]
 
 ENTRIES_PER_POINT_MAX: Final = 64
-_NUMBERS: Final = 1 << NUMBER_BITS  # more samples than there will be
+_NUMBERS: Final = 1 << NUMBER_BITS  # above any sample number
 
 
 class History(NamedTuple):
@@ -39,7 +39,7 @@ class _Part(NamedTuple):
     id: int
     channels: list[str]
     since: int  # number of its first sample
-    until: int  # and of the first after it
+    until: int  # number of the first sample after it
 
 
 def streams(query: Query) -> list[str]:
@@ -60,11 +60,11 @@ def history(query: Query, stream: str, from_s: float, to_s: float, points_max: i
     """Return at most ``points_max`` points, the last of which may end after ``to_s``.
 
     Raises:
-        ValueError: the time is empty, or ``points_max`` is below 1.
+        ValueError: the period is empty, or ``points_max`` is below 1.
 
     """
     if not from_s < to_s or points_max < 1:
-        raise ValueError("a history must cover some time, and have at least one point")
+        raise ValueError("a history must cover a period above 0 s and have at least one point")
     past = [_Past(query, stream, part) for part in _parts(query, stream)]
     level = _level(past, from_s, to_s, points_max)
     level_s = None if level is None else ENTRY_S[level]
@@ -123,7 +123,7 @@ class _Past:
         return np.inf if row is None else row[1]
 
     def has_samples(self, from_s: float) -> bool:
-        """Whether the ring goes back to this time, or as far as the minutes do."""
+        """Whether the ring goes back to this time, or as far back as the minutes."""
         ((oldest,),) = self._query("SELECT min(number) FROM samples", [])
         begin = self._number_at("minutes", from_s)
         return begin == self._ends["minutes"] or (oldest is not None and oldest <= begin)
@@ -152,7 +152,7 @@ class _Past:
             yield from_bytes(data, start_s, ENTRY_S[level])
 
     def _samples(self, begin: int, end: int | None, to_s: float) -> Entries:
-        """Return the ring's samples from a number on, each an entry."""
+        """Return the ring's samples from a number on, one entry each."""
         rows = self._query(
             """SELECT number, times, readings, scores FROM samples WHERE number >=
             ifnull((SELECT max(number) FROM samples WHERE number <= ?), 0) AND number < ?
@@ -213,7 +213,7 @@ def _parts(query: Query, stream: str) -> list[_Part]:
 
 
 def _together(parts: Sequence[Entries], channels: int) -> Entries:
-    """Join entries, in order of time."""
+    """Join entries in chronological order."""
     if not parts:
         none = np.empty((0, channels))
         return of_samples(np.empty(0), none.astype(np.float32), np.empty(0, np.float32))

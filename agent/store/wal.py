@@ -1,9 +1,9 @@
-"""Finds out whether a log (WAL) of SQLite has lost commits that were on the disk.
+"""Detects whether a write-ahead log (WAL) of SQLite has lost commits that were on the disk.
 
-SQLite reads a log up to the first frame whose checksum is wrong. It takes the rest for an
-unfinished commit that a power cut left. If whole commits follow, that is wrong: with
-``synchronous=FULL`` a commit is on the disk before the next one begins. Then everything after the
-frame is lost, with the highest number that was given to a message.
+SQLite reads a log up to the first frame whose checksum is wrong. It assumes that the rest is a
+commit that a power cut interrupted. If complete commits follow, this assumption is wrong: with
+``synchronous=FULL`` a commit is on the disk before the next one begins. Then everything after that
+frame is lost, including the highest message number.
 
 The format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
@@ -22,13 +22,13 @@ _HEADER, _FRAME = 32, 24  # bytes of the log's header, and of a frame's header
 class Log(NamedTuple):
     """The commits in a log."""
 
-    sound: bool  # whether its header is intact; otherwise SQLite reads nothing of it
-    commits: list[int]  # number of the last frame of each, counted from 1
+    sound: bool  # whether its header is intact; otherwise SQLite ignores the log
+    commits: list[int]  # number of each commit's last frame, counted from 1
 
     def lost(self, read: int) -> int:
-        """Return how many commits SQLite did not find when it read so many frames.
+        """Return how many commits SQLite missed when it read ``read`` frames.
 
-        The last one may be the rest of an unfinished commit, which is no loss.
+        The last one may be part of an unfinished commit, which is no loss.
         """
         beyond = sum(number > read for number in self.commits)
         return beyond if beyond > 1 or not self.sound else 0
@@ -63,7 +63,7 @@ def read_log(path: Path) -> Log:
 
 
 def _sums(data: bytes, order: str) -> bytes:
-    """Return the checksum of 32-bit words, in the byte order that the header gives."""
+    """Return the checksum of 32-bit words, in the byte order that the header states."""
     words = array("I", data)
     if order != sys.byteorder:
         words.byteswap()

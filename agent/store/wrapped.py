@@ -1,7 +1,7 @@
 """The messages in an outbox of version 1: ready to send, with their topic.
 
-The migration and the salvage of an older file turn them into records. This code never changes: it
-knows the form of those files, whatever dialects there are now.
+The migration and the salvage of an older file convert them to records. This code never changes: it
+describes the format of those files, independently of today's dialects.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Wrapped(NamedTuple):
     body: bytes
 
     def record(self) -> Record:
-        """Return it as a record.
+        """Convert the row to a record.
 
         Raises:
             ValueError: it cannot be read.
@@ -54,11 +54,11 @@ class Wrapped(NamedTuple):
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"message {self.seq} cannot be read: {error}") from error
         if said.get("seq") != self.seq or not is_record(record):
-            raise ValueError(f"message {self.seq} is not one of ours")
+            raise ValueError(f"message {self.seq} was not written by this agent")
         return record
 
     def is_all_in(self, record: Record) -> bool:
-        """Whether the record says all that this row says: then it is sent with the same bytes."""
+        """Whether the record contains everything in this row, so that the payload is identical."""
         said = self._read()
         names = (*_NAMES, "subject") if record.stream is not None else _NAMES
         return packed(said) == self.body and tuple(said) == names

@@ -1,7 +1,8 @@
 """Stores samples, alarms, waiting messages and state in SQLite.
 
-Two files in one directory. ``fieldwatch.db`` has what must survive a power cut: alarms, the outbox,
-the streams' state. Every commit to it is on the disk before it returns (synchronous=FULL).
+There are two files in one directory. ``fieldwatch.db`` has what must survive a power cut: alarms,
+the outbox, the streams' state. Every commit to it is on the disk before it returns
+(synchronous=FULL).
 ``readings.db`` has the ring of samples, its history and the status. It is consistent after a power
 cut, but may lose the commits since a stream's memory was last saved (NORMAL; with a memory, FULL).
 The loop has the only read-write connection to each file; all others use ``agent.store.reader``.
@@ -111,7 +112,7 @@ class Store:
 
     @property
     def mended(self) -> int:
-        """How many reports of damaged files there are."""
+        """Number of reports of damaged files."""
         return len(self._reports())
 
     def outbox_damaged(self) -> None:
@@ -121,15 +122,15 @@ class Store:
     def commit(self, batch: Batch, clock: str) -> None:
         """Write the batch, and remove from it what was written.
 
-        It writes the samples first. If a kill leaves samples that the streams' memory does not
-        know, the next start scores them again. A memory of samples that are not stored could not
-        be repaired.
+        It writes the samples first. If the process is killed before the streams' memory includes
+        them, the next start scores them again. The reverse, a memory of samples that are not
+        stored, could not be repaired.
 
         ``clock`` is the quality of the gateway's clock, for the messages.
 
         Raises:
-            StoreError: disk full, read-only, I/O error; what is left in the batch was not
-                written, and you can commit it again.
+            StoreError: disk full, read-only, or I/O error; what remains in the batch was not
+                written, and the caller can commit it again.
 
         """
         trouble: StoreError | None = None
@@ -150,14 +151,14 @@ class Store:
         return self._bytes() > self._bytes_max
 
     def _is_full_of_messages(self) -> bool:
-        """Whether the store is too large and has no samples left, which are dropped first."""
+        """Whether the store is still too large after all samples, which go first, were dropped."""
         return not self.readings.rows and self._is_too_large()
 
     def _bytes(self) -> int:
         return sum(file.bytes() for file in self._files)
 
     def _drop_what_is_old(self) -> None:
-        """Delete old rows, now and then."""
+        """Delete old rows, at most once per ``LOOK_S``."""
         now = time.monotonic()
         if self._retention == FOREVER or now < self._next_look:
             return
@@ -169,7 +170,7 @@ class Store:
     def correction(
         self, by_s: float, since_s: float, until_s: float, streams: frozenset[str], batch: Batch
     ) -> Correction:
-        """Return how to correct the times of all that is stored or in ``batch``."""
+        """Return the correction for the times of everything stored or in ``batch``."""
         next_sample = self.readings.next_sample + batch.rows()
         self.readings.history.cut(next_sample)
         return Correction(

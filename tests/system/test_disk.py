@@ -84,8 +84,8 @@ def test_on_a_disk_that_fails_alarms_are_told_and_nothing_is_lost(
     assert np.array_equal(kept_scores(tmp_path), expected.scores.score, equal_nan=True)
     assert alarm_numbers(ops) == [(event.number, event.state) for event in expected.events]
     assert sorted(one["seq"] for one in ops.numbered()) == list(range(1, len(ops.numbered()) + 1))
-    assert agent.log().count("cannot store, trying again") == 1
-    assert agent.log().count("storing again; nothing was lost") == 1
+    assert agent.log().count("cannot write to the store, retrying") == 1
+    assert agent.log().count("storing works again; nothing was lost") == 1
     assert status(tmp_path)["counters"]["samples_not_stored"] == 0
 
 
@@ -245,7 +245,7 @@ def test_damage_while_it_runs_is_mended_and_told(
         assert {one["epoch"] for one in ops.numbered()} == {epoch}
         ids = {one["id"]: one for one in ops.numbered()}
         assert all(ids[one["id"]] == one for one in ops.numbered())
-        assert "is damaged: saving what can be read" in agent.log()
+        assert "is damaged: recovering the readable rows" in agent.log()
         modes = {file.name: file.stat().st_mode & 0o027 for file in (tmp_path / "data").iterdir()}
         del modes["control.sock"]  # the group may write to it: that is how it asks
         assert set(modes) > {report["file"], f"{report['file']}.json"}
@@ -273,4 +273,4 @@ def test_permission_that_is_lost_stops_no_agent_that_runs(
         (tmp_path / "data" / name).chmod(0o600)
     wait_until(lambda: scored(tmp_path) == 100, "all samples")
     assert agent.stop() == 0, agent.log()
-    assert "cannot store" not in agent.log()
+    assert "cannot write to the store" not in agent.log()

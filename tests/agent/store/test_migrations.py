@@ -186,7 +186,7 @@ def test_a_message_that_cannot_be_read_is_dropped_and_counted_and_the_others_sta
     document = store.document()
     assert (document["outbox_rows"], document["evicted"]["health"]) == (18, len(BROKEN))
     assert sum("cannot be read" in text for text in caplog.messages) >= 5
-    assert "1 messages are sent in another form" in caplog.text
+    assert "1 messages change their form" in caplog.text
     store.close()
 
 
@@ -230,7 +230,7 @@ def test_a_full_disk_is_told_with_what_a_migration_needs(tmp_path: Path, name: s
     ).stdout
     assert told.startswith(f"{tmp_path / name}: the disk is full, and the tables must be updated")
     assert re.search(rf"takes up to \d+ MB in {tmp_path}, where \d+ MB are free", told)
-    assert "Make room, then start again; nothing is lost" in told
+    assert "Free some space, then start again; nothing is lost" in told
     with contextlib.closing(sqlite3.connect(tmp_path / name)) as connection:
         assert rows(connection) == before
     open_for_writing(tmp_path / name, "FULL").close()

@@ -176,7 +176,7 @@ def test_damage_while_it_runs_is_mended_beside_the_loop(tmp_path: Path) -> None:
         try:
             store.commit(batch, "synced")
         except StoreError as error:
-            assert "it is being repaired" in str(error)
+            assert "is being repaired" in str(error)
             time.sleep(0.05)
     assert not batch.samples
     assert [path.name.split(".corrupt")[0] for path in store.set_aside] == [READINGS]

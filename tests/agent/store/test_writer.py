@@ -353,8 +353,8 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="newer version") as refused:
         opened(tmp_path)
     assert f"{tmp_path / RECORDS}: " in str(refused.value)
-    assert "version 99, and this version knows them up to " in str(refused.value)
-    assert "Install the newer version again; or move the files" in str(refused.value)
+    assert "version 99, and this version supports up to " in str(refused.value)
+    assert "Reinstall the newer version, or move the files" in str(refused.value)
 
 
 def test_readers_work_beside_the_writer_and_after_a_clean_stop(tmp_path: Path) -> None:
