@@ -534,7 +534,7 @@ def every(
         planned = runs.plan_seeds(chosen, folder, names, settings, numbers, place, tflite_python)
         _finish(planned, jobs, tell)
         done += planned.values()
-        document = runs.all_documents(planned)
+        document = runs.all_documents(planned, runs.beside(chosen, folder))
         measured.append(suite.of_detectors(folder.name, document, planned[numbers[0]]))
     for path in found.forecasts:
         tell(f"{path.name}: {suite.FORECASTS}", error=True)
@@ -597,7 +597,7 @@ def _benchmark(
     names = chosen.chosen(data, channels.split(",") if channels else [])
     planned = runs.plan_seeds(chosen, data, names, settings, numbers, work, tflite_python)
     _finish(planned, jobs, tell)
-    document = runs.all_documents(planned)
+    document = runs.all_documents(planned, runs.beside(chosen, data))
     page.write(document, planned[numbers[0]], report or work / "report.html")
     if json_path is not None:
         json_path.write_text(json.dumps(document, indent=2) + "\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from models.baseline import BaselineSettings
 from models.bundle import Bundle
@@ -15,7 +15,7 @@ from trainer import prepare, seal
 from trainer.benchmark.cases import BENCHMARKS, Case, Unit, on_grid
 from trainer.benchmark.counts import union
 from trainer.benchmark.curves import telling
-from trainer.benchmark.judge import Scored, judge, score
+from trainer.benchmark.judge import Scored, judge, score, watched
 from trainer.benchmark.outcome import DETECTORS, Detector, Judged, Outcome, WorkDirectory
 from trainer.benchmark.references import HEADS, reference
 from trainer.benchmark.settings import Settings
@@ -48,15 +48,16 @@ def perform(task: Task) -> None:
     apart = config.sampling.reset_gap_samples + 1
     train = on_grid(case.train, config.sampling.period_s, 0, apart)
     bundles = _bundles(case, prepare.split_all(train, config), task)
-    baseline = _baseline(bundles["quantized"].manifest, config)
     after = round(train.times[-1] / config.sampling.period_s) + 1
+    detectors: dict[Detector, Any] = {name: detector_of(each) for name, each in bundles.items()}
+    detectors["baseline"] = detector_of(_baseline(bundles["quantized"].manifest, config))
+    states = {
+        name: watched(each, train if case.goes_on or name == "baseline" else None)
+        for name, each in detectors.items()
+    }
     for unit in case.units:
         test = on_grid([unit.values], config.sampling.period_s, after, apart)
-        scored = {
-            name: score(detector_of(bundle), test, train if case.goes_on else None)
-            for name, bundle in bundles.items()
-        }
-        scored["baseline"] = score(detector_of(baseline), test, train)
+        scored = {name: score(each, test, states[name]) for name, each in detectors.items()}
         outcome = Outcome(
             name=unit.name,
             key=task.key,

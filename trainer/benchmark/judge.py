@@ -6,6 +6,7 @@ not change for far longer than it ever did. ``missing`` and ``silent`` say nothi
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,14 +28,21 @@ class Scored(NamedTuple):
     us_per_sample: float
 
 
-def score(detector: DetectorOf[M], samples: Samples, before: Samples | None = None) -> Scored:
-    """Score ``samples`` from a fresh state, and take the processor time.
-
-    ``before`` are samples that the detector scores first. Its alarms count if they last on.
-    """
+def watched(detector: DetectorOf[M], before: Samples | None) -> M:
+    """Return the state of a detector that has scored ``before``, or nothing yet."""
     state = detector.start()
     if before is not None:
         detector.step(state, before)
+    return state
+
+
+def score(detector: DetectorOf[M], samples: Samples, since: M) -> Scored:
+    """Score ``samples``, and take the processor time.
+
+    ``since`` is the state that the detector goes on from; it stays as it is. Its open alarms count
+    if they last on.
+    """
+    state = copy.deepcopy(since)
     lasting = detector.open_events(state)
     began = time.process_time()
     result = detector.step(state, samples)

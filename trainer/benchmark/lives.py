@@ -87,18 +87,19 @@ def alarm_share(cases: Sequence[Watched]) -> float:
 def _test(cases: Sequence[Watched]) -> dict[str, Any]:
     """Return what happened in one test.
 
-    ``before`` are the alarms of healthy bearings that opened before the first alarm of a failing
-    one; ``false`` are all alarms of healthy bearings.
+    ``first`` names all bearings that were reported at the same time, before any other; it is right
+    if all of them fail. ``before`` are the alarms of healthy bearings that opened before the first
+    alarm of a failing one; ``false`` are all alarms of healthy bearings.
     """
     firsts = sorted(filter(None, map(_first, cases)), key=lambda first: first.opened)
     failing = [first for first in firsts if first.fails]
     healthy = [alarm for case in cases if not case.outcome.fails for alarm in _alarms(case)]
     until = failing[0].opened if failing else np.inf
-    first = firsts[0] if firsts else None
+    earliest = [first for first in firsts if first.opened == firsts[0].opened]
     return {
-        "first": None if first is None else first.bearing,
-        "first_fails": first is not None and first.fails,
-        "first_days": None if first is None else first.days_left,
+        "first": "+".join(first.bearing for first in earliest) or None,
+        "first_fails": bool(earliest) and all(first.fails for first in earliest),
+        "first_days": earliest[0].days_left if earliest else None,
         "failing_days": {first.bearing: first.days_left for first in failing},
         "before": sum(alarm.opened < until for alarm in healthy),
         "false": len(healthy),

@@ -44,6 +44,12 @@ def _body(title: str, document: Mapping[str, Any], run: Run) -> Iterator[str]:
     if outcomes:
         yield "<h2>What happened, first seed</h2>"
         yield from plots(outcomes if len(outcomes) <= PLOTS_MAX else wrong(run), run.work)
+    if "remaining_life" in document:
+        yield "<h2>Remaining life, test engines</h2>"
+        yield pages.table(
+            ("", "RMSE, cycles", "Saxena's score"),
+            ((name, *found.values()) for name, found in document["remaining_life"].items()),
+        )
     yield "<h2>Where it comes from</h2>"
     yield pages.table(("", ""), document["software"].items())
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from models.errors import DataError
 from trainer import seal
-from trainer.benchmark import channel, outcome, workers
+from trainer.benchmark import channel, outcome, remaining, workers
 from trainer.benchmark.cases import Benchmark
 from trainer.benchmark.channel import Task
 from trainer.benchmark.document import document, over_seeds
 from trainer.benchmark.outcome import Outcome, WorkDirectory
 from trainer.benchmark.settings import Settings
 from trainer.benchmark.workers import Finished
+
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,11 @@ class Run:
         return [self.outcomes[name] for name in names if name in self.outcomes]
 
 
-def all_documents(runs: Mapping[int, Run]) -> dict[str, Any]:
-    """Return the figures of the runs, one of each seed, and their spread."""
+def all_documents(runs: Mapping[int, Run], beside: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
+    """Return the figures of the runs, one of each seed, and their spread.
+
+    ``beside`` are figures of the data set that need no detector.
+    """
     first = next(iter(runs.values()))
     found = {seed: run.document() for seed, run in runs.items()}
     return {
@@ -85,7 +90,21 @@ def all_documents(runs: Mapping[int, Run]) -> dict[str, Any]:
         "software": first.software,
         "seeds": {str(seed): each for seed, each in found.items()},
         "over_seeds": over_seeds(list(found.values())),
+        **beside,
     }
+
+
+def beside(benchmark: Benchmark, data: Path) -> dict[str, Any]:
+    """Return the figures of a data set that need no detector: the remaining life of engines.
+
+    Raises:
+        DataError: a file for them is missing or not of its layout.
+
+    """
+    if benchmark.style != "engines" or not remaining.is_there(data):
+        return {}
+    figures = remaining.figures(data).items()
+    return {"remaining_life": {name: found._asdict() for name, found in figures}}
 
 
 def plan_seeds(

@@ -57,6 +57,10 @@ FIGURES: Final[Mapping[str, Sequence[Figure]]] = {
         Figure("alarms too early", "false", "g"),
     ),
 }
+LIFE: Final = (
+    Figure("remaining life, RMSE", "rmse", ".1f"),
+    Figure("remaining life, score", "score", ".0f"),
+)
 _FOLDERS: Final = {"nasa": "nasa_smap"}  # where the folder is not called as the benchmark
 
 
@@ -109,6 +113,12 @@ def of_detectors(name: str, document: Mapping[str, Any], first: Run) -> Measured
     rows = [
         (figure, {column: over_seeds[column][figure.key] for column in _having(over_seeds, figure)})
         for figure in FIGURES[document["benchmark"]]
+    ]
+    life = document.get("remaining_life", {})
+    rows += [
+        (figure, {name: spread([found[figure.key]]) for name, found in life.items()})
+        for figure in LIFE
+        if life
     ]
     wrong = report.wrong(first)
     told = f"{len(wrong)} of {len(first.in_order())}: {', '.join(each.name for each in wrong)}"

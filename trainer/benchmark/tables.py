@@ -165,6 +165,15 @@ def seeds(document: Mapping[str, Any]) -> Iterator[str]:
                 for name, found in document["over_seeds"].items()
             ),
         )
+    if "remaining_life" in document:
+        yield ""
+        yield from text(
+            ["remaining life", "RMSE, cycles", "Saxena's score"],
+            (
+                [name, format(found["rmse"], ".1f"), format(found["score"], ".0f")]
+                for name, found in document["remaining_life"].items()
+            ),
+        )
 
 
 def cells(metrics: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:

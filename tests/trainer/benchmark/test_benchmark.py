@@ -308,11 +308,15 @@ def test_one_network_judges_all_engines(tmp_path: Path) -> None:
     assert ended.exit_code == 0, ended.err
     assert "unchanged: FD001/1, FD001/2, FD001/3" in ended.err
     names = {f"FD001/{number}" for number in range(1, 9)}
+    assert "remaining_life" not in ended.document()  # there are no test engines
     found = ended.figures()["quantized"]
     assert found["total"]["engines"] == 8
     assert found["total"]["warned"] >= 6  # two epochs learn little
     assert found["total"]["lead"]["median"] <= 40
     assert found["channels"].keys() == names
+    (tmp_path / "data" / "test_FD001.txt").write_text("1 1" + " 1.0" * 24 + "\n")
+    with pytest.raises(DataError, match=r"RUL_FD001.txt: cannot be read"):
+        run(tmp_path, benchmark="cmapss")
     (work.path / "FD001-2.json").unlink()  # one engine is missing: the network is trained again
     assert list(runs.plan(CMAPSS, tmp_path / "data", ["FD001"], settings, work).tasks) == ["FD001"]
 

@@ -10,7 +10,7 @@ from models.manifest import Channel, Events, Sampling, Severities
 from models.messages import Event, EventKind
 from trainer.benchmark.cases import on_grid
 from trainer.benchmark.counts import Alarm
-from trainer.benchmark.judge import alarms, judge, score
+from trainer.benchmark.judge import alarms, judge, score, watched
 
 TIMES = np.arange(100.0, 200.0)
 
@@ -67,10 +67,13 @@ def test_an_alarm_that_lasts_on_from_before_counts(baseline: Baseline) -> None:
     values = np.random.default_rng(1).normal(0, 1, (400, 1)).astype(np.float32)
     values[290:] += 30
     before, after = on_grid([values[:300]], 1.0, 0, 1), on_grid([values[300:]], 1.0, 300, 1)
-    scored = score(baseline, after, before)
+    since = watched(baseline, before)
+    scored = score(baseline, after, since)
     assert judge(scored, [(0, 99)], 1.0, model_bytes=0).alarms == [Alarm("anomaly", 0, 0, 99)]
+    again = score(baseline, after, since)  # the state before is as it was
+    np.testing.assert_array_equal(again.result.scores.score, scored.result.scores.score)
 
 
 def test_without_what_came_before_it_begins_from_nothing(baseline: Baseline) -> None:
     after = on_grid([np.full((100, 1), 30, np.float32)], 1.0, 300, 1)
-    assert score(baseline, after).events == []
+    assert score(baseline, after, watched(baseline, None)).events == []

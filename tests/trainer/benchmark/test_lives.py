@@ -95,6 +95,18 @@ def test_bearings_of_a_test() -> None:
     assert [found[name] for name in sums] == [1, 3, 2, 1, 2]
 
 
+def test_bearings_reported_at_once_are_right_only_if_all_fail() -> None:
+    seconds = [step * DAY for step in range(STEPS)]
+    for fails, right in ((False, 0), (True, 1)):
+        cases = [
+            outcome("1st_test/3", [alarm(9, 199)], True, seconds),
+            outcome("1st_test/4", [alarm(9, 20)], fails, seconds),
+            outcome("1st_test/1", [alarm(10, 20)], False, seconds),
+        ]
+        found = lives.bearings([watched(case) for case in cases])
+        assert (found["tests"]["1st_test"]["first"], found["first_right"]) == ("3+4", right)
+
+
 def test_a_test_in_which_nothing_is_raised() -> None:
     found = lives.bearings([watched(outcome("2nd_test/1", [], True, [0.0] * STEPS))])
     assert found["tests"]["2nd_test"]["first"] is None

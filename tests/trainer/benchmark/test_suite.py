@@ -22,8 +22,8 @@ from tests.trainer.benchmark.conftest import (
     write_nasa,
     write_skab,
 )
-from trainer.benchmark import suite
-from trainer.benchmark.cases import BENCHMARKS, NASA
+from trainer.benchmark import report, suite, tables
+from trainer.benchmark.cases import BENCHMARKS, CMAPSS, NASA
 from trainer.benchmark.document import spread
 from trainer.benchmark.outcome import Curve, Judged, WorkDirectory
 from trainer.benchmark.runs import Run, all_documents
@@ -102,6 +102,29 @@ def test_the_table_has_mean_and_deviation_over_the_seeds(measured: suite.Measure
     assert table["SMAP"]["F1, published rule"]["quantized"] == spread([0.5, 1.0])
     assert table["ETTh1"]["MSE, 96 steps ahead"]["linear"]["mean"] == pytest.approx(0.4)
     assert document["data_sets"]["SMAP"]["seeds"].keys() == {"1", "2"}
+
+
+def test_the_remaining_life_stands_beside_the_detectors(
+    tmp_path: Path, make_outcome: MakeOutcome, curves: list[Curve]
+) -> None:
+    work = WorkDirectory(tmp_path)
+    engine = make_outcome("FD001/1").model_copy(update={"fails": True})
+    work.keep(engine, curves)
+    outcomes = {engine.name: engine}
+    run = Run(CMAPSS, CMAPSS.settings(None), work, {}, {"FD001": ["FD001/1"]}, {}, outcomes, {})
+    life = {
+        "linear": {"rmse": 13.25, "score": 325.4},
+        "constant": {"rmse": 49.2, "score": 166491.0},
+    }
+    document = all_documents({1: run}, {"remaining_life": life})
+    lines = list(suite.lines([suite.of_detectors("cmapss", document, run)], []))
+    [rmse] = [line for line in lines if "remaining life, RMSE" in line]
+    assert rmse.split()[-2:] == ["13.2", "–"]
+    printed = list(tables.seeds(document))
+    assert printed[-2].split() == ["linear", "13.2", "325"]
+    assert printed[-1].split() == ["constant", "49.2", "166491"]
+    report.write(document, run, tmp_path / "report.html")
+    assert "13.25" in (tmp_path / "report.html").read_text()
 
 
 def test_the_report_shows_where_it_fails(measured: suite.Measured, tmp_path: Path) -> None:
