@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from models.aggregated import Learnt
 from models.grid import ended_by
 from models.history import History
 from models.impute import fill, longest_gap
@@ -71,6 +72,7 @@ class ForecastState:
     newest: int  # number of the last whole step, NEVER before the first
     history: History  # (C, L) of whole steps, NaN where missing
     offsets: Float32  # (Q, C, G) see ``models.intervals``
+    learnt: Learnt | None  # what they follow from; None: nothing else
     pending: Pending
     judged: Judged
     refused: NoForecast | None = None  # why the last forecast that was due was not made
@@ -112,6 +114,7 @@ class Forecaster:
             newest=NEVER,
             history=History.empty(channels, part.context_steps),
             offsets=self.intervals.start(),
+            learnt=self.intervals.start_learning(),
             pending=Pending(
                 made=np.full(part.slots, NEVER),
                 shown=np.zeros((part.slots, leads, channels, len(part.quantiles)), np.float32),
@@ -295,7 +298,9 @@ class Forecaster:
             if made % self.part.stride_steps or pending.made[slot] != made:
                 continue
             shown = pending.shown[slot, position]
-            self.intervals.adapt(state.offsets, position, observed, shown, pending.scale[slot])
+            self.intervals.adapt(
+                state.offsets, state.learnt, position, observed, shown, pending.scale[slot]
+            )
             error = np.where(known, shown[:, self.intervals.middle] - observed, 0)
             fade = np.where(known, self._fade, 1.0)
             judged.weight[position] = judged.weight[position] * fade + known
@@ -305,6 +310,7 @@ class Forecaster:
                 inside = (shown[:, low] <= observed) & (observed <= shown[:, high])
                 judged.inside[row, position] = judged.inside[row, position] * fade + inside
             state.counters["judged"] += 1
+        self.intervals.update(state.offsets, state.learnt)
 
 
 def step_numbers(times: Float64, step_s: float, period_s: float) -> Int64:

@@ -5,7 +5,8 @@ and lead time, in units of the context's scale:
 
 - at export, the offset that makes it cover on the calibration part (split-conformal quantile
   regression in its asymmetric form, Romano, Patterson & Candès, NeurIPS 2019);
-- on the gateway, whenever a forecast's time has come, a step up or down (the quantile tracker of
+- on the gateway, by what ``models.aggregated`` learns from forecasts whose time has come; or, in a
+  bundle without its settings, by a step up or down for each (the quantile tracker of
   Angelopoulos, Candès & Tibshirani, "Conformal PID Control for Time Series Prediction", NeurIPS
   2023, which with a fixed step has the long-run coverage of Gibbs & Candès, NeurIPS 2021): a
   quantile of level τ rises by ``τ`` steps where the value was above it, and falls by ``1 - τ``
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from models.aggregated import Aggregated, Learnt
 from models.manifest import ForecastPart
 from models.messages import Float32
 
@@ -44,10 +46,22 @@ class Intervals:
         self._rates = np.minimum(part.intervals.rate, DELAY_SHARE / delays)  # (G,)
         self._weights = _between(self.leads, part.horizon_steps)
         self._moves = np.arange(len(self.levels)) != self.middle
+        settings = part.intervals.aggregated
+        self.aggregated = None if settings is None else Aggregated(part, settings)
+        self._fixed = part.intervals.rate == 0
 
     def start(self) -> Float32:
         """Return the offsets as exported, (Q, C, G)."""
         return self._start.copy()
+
+    def start_learning(self) -> Learnt | None:
+        """Return what is learnt at the start; None: the offsets are all there is."""
+        return None if self.aggregated is None else self.aggregated.start()
+
+    def update(self, offsets: Float32, learnt: Learnt | None) -> None:
+        """Set ``offsets`` (Q, C, G) to what was learnt, in place."""
+        if self.aggregated is not None and learnt is not None:
+            offsets[:] = self._start + self.aggregated.added(learnt)
 
     def widen(self, quantiles: Float32, offsets: Float32) -> Float32:
         """Return normalised ``quantiles`` (C, H, Q) plus ``offsets`` (Q, C, G), rising along Q."""
@@ -63,18 +77,31 @@ class Intervals:
         return np.asarray(np.concatenate(ordered, axis=-1), np.float32)
 
     def adapt(
-        self, offsets: Float32, lead: int, observed: Float32, shown: Float32, scale: Float32
+        self,
+        offsets: Float32,
+        learnt: Learnt | None,
+        lead: int,
+        observed: Float32,
+        shown: Float32,
+        scale: Float32,
     ) -> None:
-        """Adapt ``offsets`` to the observed value of a forecast.
+        """Learn from the observed value of a forecast.
 
         Args:
-            offsets: (Q, C, G), changed in place.
+            offsets: (Q, C, G), changed in place; or only by ``update``, where there is
+                something ``learnt``.
+            learnt: changed in place.
             lead: index in ``leads``.
             observed: (C,) in the channels' units; NaN changes nothing.
             shown: (C, Q) the quantiles that were forecast, in the channels' units.
             scale: (C,) scale of the forecast's context, in the channels' units.
 
         """
+        if self._fixed:
+            return
+        if self.aggregated is not None and learnt is not None:
+            self.aggregated.learn(learnt, lead, observed, shown, scale)
+            return
         width = (shown[:, -2] - shown[:, 1]) / scale
         step = self._rates[lead] * np.where(np.isnan(observed), 0, width)  # (C,)
         above = observed[:, None] > shown  # (C, Q)

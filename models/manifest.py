@@ -359,6 +359,24 @@ class Imputation(_Part):
         return self
 
 
+class Aggregation(_Part):
+    """How the widths of intervals follow what the gateway sees; see ``models.aggregated``."""
+
+    widths: list[list[list[Finite]]] = Field(
+        description="Mean distance of each quantile, scored channel and lead from the median, as"
+        " exported, in units of the context's scale"
+    )
+    rates: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        max_length=8, description="Of the experts of a channel, beside one that stays"
+    )
+    delay_share: Positive = Field(description="Largest rate of an expert times a lead's forecasts")
+    pooled_rate: float = Field(ge=0, lt=1, description="Of what the channels have in common")
+    pooled_delay_share: Positive = Field(description="Largest such rate times a lead's forecasts")
+    integral_rate: float = Field(ge=0, lt=1, description="Of the correction by the coverage so far")
+    sharpness: NotNegative = Field(description="How strongly a better expert is preferred")
+    memory: float = Field(ge=0, lt=1, description="What remains of an expert's loss at the next")
+
+
 class Intervals(_Part):
     """The offsets that calibrate the network's quantiles; see ``models.intervals``."""
 
@@ -369,6 +387,13 @@ class Intervals(_Part):
         description="Per quantile, scored channel and lead, in units of the context's scale"
     )
     rate: float = Field(ge=0, lt=1, description="Rate of adaptation on the gateway; 0: none")
+    aggregated: Aggregation | None = Field(
+        None, description="None: each offset adapts alone, at the rate"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), aggregated=None)
 
     @model_validator(mode="after")
     def _rising(self) -> Intervals:
@@ -743,14 +768,9 @@ def _check_feature(name: str, feature: Feature, sources: Mapping[str, Source]) -
 def _check_forecaster(part: ForecastPart, channels: int) -> None:
     """Refuse offsets that do not fit, or that would take a gateway's memory."""
     shape = (len(part.quantiles), channels, len(part.intervals.leads_steps))
-    offsets = part.intervals.offsets
-    inner = [row for quantile in offsets for row in quantile]
-    if (
-        len(offsets) != shape[0]
-        or any(len(quantile) != shape[1] for quantile in offsets)
-        or any(len(row) != shape[2] for row in inner)
-    ):
-        raise ValueError(f"forecaster.intervals.offsets are not {shape}")
+    _check_shape("offsets", part.intervals.offsets, shape)
+    if part.intervals.aggregated is not None:
+        _check_shape("aggregated.widths", part.intervals.aggregated.widths, shape)
     count = shape[0] * shape[1] * shape[2]
     if count > OFFSETS_MAX:
         raise ValueError(f"forecaster.intervals.offsets are more than {OFFSETS_MAX}")
@@ -760,6 +780,17 @@ def _check_forecaster(part: ForecastPart, channels: int) -> None:
             f"forecasts that wait take {pending} bytes, over {PENDING_BYTES_MAX}: make"
             " forecaster.stride_steps longer"
         )
+
+
+def _check_shape(
+    name: str, values: Sequence[Sequence[Sequence[float]]], shape: tuple[int, int, int]
+) -> None:
+    if (
+        len(values) != shape[0]
+        or any(len(rows) != shape[1] for rows in values)
+        or any(len(row) != shape[2] for rows in values for row in rows)
+    ):
+        raise ValueError(f"forecaster.intervals.{name} are not {shape}")
 
 
 def manifest_of(source: str, data: bytes) -> Manifest:

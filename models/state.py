@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from models.aggregated import Learnt
 from models.events import EventState, Recent
 from models.forecaster import ForecastState
 from models.history import PART_COLUMNS, History
@@ -262,8 +263,12 @@ def forecast_offsets(parts: Mapping[str, bytes]) -> Float32:
 
 
 def _forecast_arrays(state: ForecastState) -> dict[str, np.ndarray[Any, Any]]:
-    judged = state.judged
-    return {
+    judged, learnt = state.judged, {}
+    if state.learnt is not None:
+        learnt = {
+            f"learnt_{item.name}": getattr(state.learnt, item.name) for item in fields(Learnt)
+        }
+    return learnt | {
         "steps_written": state.history.written,
         "offsets": state.offsets,
         "judged_weight": judged.weight,

@@ -545,7 +545,29 @@ class IntervalsTable(Table):
     leads: int = Field(
         8, ge=1, le=64, description="Number of calibrated lead times, from 1 to the horizon"
     )
-    rate: float = Field(0.01, ge=0, lt=1, description="Rate of adaptation on the gateway; 0: none")
+    rate: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="Rate of a channel's adaptation on the gateway; 0: nothing adapts",
+    )
+    delay_share: Positive = Field(0.5, description="Upper limit of a channel's rate times the lead")
+    pooled_rate: float = Field(
+        0.02, ge=0, lt=1, description="Rate of the adaptation that all channels share; 0: none"
+    )
+    pooled_delay_share: Positive = Field(
+        2.0, description="Upper limit of the shared rate times the lead"
+    )
+    integral_rate: float = Field(
+        0.02, ge=0, lt=1, description="Rate of the correction by the observed coverage; 0: none"
+    )
+    sharpness: NotNegative = Field(
+        1.0,
+        description="How strongly the experts that fit a channel better are preferred; 0: none is",
+    )
+    memory: float = Field(
+        0.995, ge=0, lt=1, description="Factor by which a loss counts less with each forecast"
+    )
 
 
 class ForecastParityTable(Table):

@@ -269,6 +269,7 @@ _COLUMNS = (  # title, key, width, form
     ("80 %", "coverage_80", 7, ".1%"),
     ("95 %", "coverage_95", 7, ".1%"),
     ("width 80", "width_80", 10, ".3f"),
+    ("scaled", "scaled_width_80", 8, ".2f"),
     ("bytes", "model_bytes", 10, ",.0f"),
     ("ms", "ms_per_forecast", 8, ".2f"),
 )

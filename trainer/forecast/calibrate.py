@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from models.errors import DataError
-from models.manifest import Intervals
-from models.messages import Float32
-from trainer.config import ForecastTable
+from models.manifest import Aggregation, Intervals
+from models.messages import Float32, Float64
+from trainer.config import ForecastTable, IntervalsTable
 from trainer.forecast.windows import Windows
 
 WINDOWS_MAX = 6000
@@ -71,10 +71,34 @@ def intervals(
             found = np.nanquantile(mine[..., position], _corrected(level, len(mine)), axis=0)
             offsets[position, channel] = found
     offsets[len(settings.quantiles) // 2] = 0  # the median stays the network's
+    widths = offsets + _distances(quantiles[:, at - 1], windows, channels)
     return Intervals(
         leads_steps=at.tolist(),
         offsets=np.round(offsets, 6).tolist(),
         rate=settings.intervals.rate,
+        aggregated=_aggregation(widths, settings.intervals),
+    )
+
+
+def _distances(quantiles: Float32, windows: Windows, channels: int) -> Float64:
+    """Return the mean distances (Q, C, G) of quantiles (n, G, Q) from the median."""
+    apart = quantiles - quantiles[..., quantiles.shape[2] // 2, None]
+    means = [apart[windows.channel == channel].mean(axis=0) for channel in range(channels)]
+    return np.stack(means).transpose(2, 0, 1).astype(np.float64)
+
+
+def _aggregation(widths: Float64, settings: IntervalsTable) -> Aggregation | None:
+    if settings.rate == 0:
+        return None
+    return Aggregation(
+        widths=np.round(widths, 6).tolist(),
+        rates=[settings.rate],
+        delay_share=settings.delay_share,
+        pooled_rate=settings.pooled_rate,
+        pooled_delay_share=settings.pooled_delay_share,
+        integral_rate=settings.integral_rate,
+        sharpness=settings.sharpness,
+        memory=settings.memory,
     )
 
 

@@ -1,7 +1,8 @@
 """What forecasts are worth, on data after all that anything was set from.
 
 Errors are in scales of the channels, so that channels may be averaged. MASE is the mean absolute
-error in units of that of the season repeated, in the training part (Hyndman & Koehler, 2006).
+error in units of that of the season repeated, in the training part (Hyndman & Koehler, 2006). A
+scaled width is the width of intervals in the same unit.
 sMAPE is |error| / mean of |actual| and |forecast|, in percent, with the least scale of a context
 as the least denominator: it stays finite at zero. MAPE is |error| / |actual|, in percent, with the
 same least denominator. R² is 1 - squared error / squared distance of the actual values from their
@@ -122,6 +123,9 @@ class Accuracy:
             for row, level in enumerate(self.pairs):
                 found[f"coverage_{level}"] = float(self._inside[row].sum() / whole)
                 found[f"width_{level}"] = float(self._width[row].sum() / whole)
+                if naive is not None:
+                    width = self._width[row].sum(axis=1) / np.maximum(self.count.sum(axis=1), 1)
+                    found[f"scaled_width_{level}"] = float((width / naive).mean())
         return {name: float(f"{value:.5g}") for name, value in found.items()}
 
     def _explained(self) -> float | None:

@@ -83,7 +83,8 @@ def evidence(origins: Sequence[Origin]) -> Evidence:
     products = [
         _products([errors(one.judged, one.maps[name]) for name in names], one) for one in origins
     ]
-    return Evidence(names, np.stack(products).round(DECIMALS))
+    rounded = np.round(np.stack(products), DECIMALS).astype(np.float64)
+    return Evidence(names, rounded)
 
 
 def mixed(fitted: Mapping[str, Float32], weights: Mapping[str, float]) -> Float32:

@@ -25,6 +25,7 @@ _COLUMNS = (
     ("80 % covers", "coverage_80", ".1%"),
     ("95 % covers", "coverage_95", ".1%"),
     ("width of 80 %", "width_80", ".3f"),
+    ("in naive errors", "scaled_width_80", ".2f"),
     ("bytes", "model_bytes", ",.0f"),
     ("ms per forecast", "ms_per_forecast", ".2f"),
 )

@@ -1,0 +1,109 @@
+"""Interval widths that follow what a gateway sees, soon and without overshooting.
+
+A quantile's distance from the median is its exported width times ``exp(θ)``. ``θ`` is a sum:
+
+- **pooled**, per lead: a quantile tracker on the errors of all channels together (the P part of
+  Angelopoulos, Candès & Tibshirani, "Conformal PID Control for Time Series Prediction", NeurIPS
+  2023). A season or a load changes all channels, and together they show it soon.
+- **own**, per channel and lead: several experts with rates of their own (one of them 0), weighted
+  by their pinball losses of the recent past (aggregated adaptive conformal inference, Zaffran et
+  al., "Adaptive Conformal Predictions for Time Series", ICML 2022). A channel that changes alone
+  moves to a faster expert; the others stay with the pooled one.
+- **integral**, one per quantile: adds up by how much the intervals *as they were shown* missed
+  their coverage, over all leads and channels (the I part of the same). Trackers that learn of an
+  error only when its lead is over would cover a little too little in the long run without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.manifest import Aggregation, ForecastPart
+from models.messages import Float32, Float64
+
+GRADIENT_SCALE = 0.4  # a miss counts (1 - α) of it, a hit α; so a rate is about a relative step
+LOG_MAX = 5.0  # of θ: intervals become at most e⁵ times wider or narrower than exported
+
+
+@dataclass(slots=True)
+class Learnt:
+    """What was learnt of a stream: ``K`` experts, ``Q`` quantiles, ``C`` channels, ``G`` leads."""
+
+    pooled: Float64  # (Q, G) logarithm of a factor, as the next two
+    own: Float64  # (K, Q, C, G)
+    integral: Float64  # (Q,)
+    losses: Float64  # (K, Q, C, G) fading sums of pinball losses, in widths of the 80 % interval
+
+
+class Aggregated:
+    """Learns ``θ`` from forecasts whose time has come. It holds settings and no memory."""
+
+    def __init__(self, part: ForecastPart, settings: Aggregation) -> None:
+        self._settings = settings
+        self._levels = np.array(part.quantiles)[:, None]  # (Q, 1), as the next three
+        middle = len(part.quantiles) // 2
+        self._side = np.sign(np.arange(len(part.quantiles)) - middle)[:, None]
+        self._share = np.minimum(self._levels, 1 - self._levels)
+        self._rates = np.array([0.0, *settings.rates])
+        leads = np.array(part.intervals.leads_steps)
+        delays = np.maximum(leads / part.stride_steps, 1)  # in forecasts
+        self._pooled_rates = np.minimum(settings.pooled_rate, settings.pooled_delay_share / delays)
+        self._own_rates = np.minimum.outer(self._rates, settings.delay_share / delays)  # (K, G)
+        self._widths = np.array(settings.widths)  # (Q, C, G)
+        self._unit = np.maximum(self._widths[-2] - self._widths[1], np.finfo(np.float32).tiny)
+
+    def start(self) -> Learnt:
+        """Return what is known before the first forecast."""
+        quantiles, channels, leads = self._widths.shape
+        experts = (len(self._rates), quantiles, channels, leads)
+        return Learnt(
+            pooled=np.zeros((quantiles, leads)),
+            own=np.zeros(experts),
+            integral=np.zeros(quantiles),
+            losses=np.zeros(experts),
+        )
+
+    def added(self, learnt: Learnt) -> Float32:
+        """Return what is added to the exported offsets, (Q, C, G), in scales of the context."""
+        least = learnt.losses - learnt.losses.min(axis=0)
+        weights = np.exp(-self._settings.sharpness * least)
+        own = (weights * learnt.own).sum(axis=0) / weights.sum(axis=0)
+        theta = learnt.pooled[:, None] + own + learnt.integral[:, None, None]
+        theta = np.clip(theta, -LOG_MAX, LOG_MAX)
+        return np.asarray(self._widths * np.expm1(theta), np.float32)
+
+    def learn(
+        self, learnt: Learnt, lead: int, observed: Float32, shown: Float32, scale: Float32
+    ) -> None:
+        """Learn from the observed value of a forecast; see ``models.intervals.Intervals.adapt``."""
+        known = ~np.isnan(observed)
+        if not known.any():
+            return
+        distances = ((shown.T - shown[:, len(self._levels) // 2]) / scale).astype(np.float64)
+        error = np.where(known, (observed - shown[:, len(self._levels) // 2]) / scale, 0.0)
+        pooled = self._widths[:, :, lead] * np.exp(learnt.pooled[:, lead, None])  # (Q, C)
+        experts = pooled * np.exp(learnt.own[..., lead])  # (K, Q, C)
+        for expert, rate in enumerate(self._own_rates[:, lead]):
+            loss = self._pinball(error, experts[expert]) / self._unit[:, lead]
+            fading = learnt.losses[expert, :, :, lead]
+            fading[:, known] = (fading * self._settings.memory + loss)[:, known]
+            moved = learnt.own[expert, :, :, lead] + rate * self._gradient(error, experts[expert])
+            learnt.own[expert, :, known, lead] = np.clip(moved, -LOG_MAX, LOG_MAX)[:, known].T
+        mean = self._gradient(error, pooled)[:, known].mean(axis=1)
+        learnt.pooled[:, lead] += self._pooled_rates[lead] * mean
+        missed = self._gradient(error, distances)[:, known].mean(axis=1)
+        learnt.integral += self._settings.integral_rate / self._widths.shape[2] * missed
+        np.clip(learnt.pooled, -LOG_MAX, LOG_MAX, out=learnt.pooled)
+        np.clip(learnt.integral, -LOG_MAX, LOG_MAX, out=learnt.integral)
+
+    def _gradient(self, error: Float64, distances: Float64) -> Float64:
+        """Return by how much each distance (Q, C) should grow, for errors (C,)."""
+        outside = (error - distances) * self._side > 0
+        return np.asarray((outside - self._share) / GRADIENT_SCALE * (self._side != 0), np.float64)
+
+    def _pinball(self, error: Float64, distances: Float64) -> npt.NDArray[np.float64]:
+        apart = error - distances
+        return np.asarray(np.maximum(self._levels * apart, (self._levels - 1) * apart), np.float64)
