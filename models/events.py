@@ -48,6 +48,14 @@ class Recent(NamedTuple):
         return Recent(self.times[stream], self.observed[stream], self.expected[stream])
 
 
+class Levels(NamedTuple):
+    """The levels that training knew, for the error rows that compare with them."""
+
+    first_row: int  # they are the error rows from here on
+    low: Float64  # (W,) of the scored channels, in their units
+    high: Float64  # (W,)
+
+
 @dataclass(slots=True)
 class EventState:
     """The open events of one stream, and those that may open."""
@@ -81,8 +89,10 @@ class EventState:
 class EventRules:
     """Opens and closes events. It holds the settings and no memory."""
 
-    def __init__(self, manifest: StreamRules) -> None:
+    def __init__(self, manifest: StreamRules, levels: Levels | None = None) -> None:
+        """``levels``: of the rows that are levels; None: no row is one."""
         self._settings = manifest.events
+        self._levels = levels
         self._detector = manifest.detector
         self._channels = manifest.channel_names
         self._period_s = manifest.sampling.period_s
@@ -208,6 +218,14 @@ class EventRules:
         )
         return [self._open(state, candidate, candidate.opened)]
 
+    def accept(self, state: EventState, time: float) -> list[Event]:
+        """Close the open anomaly at ``time`` (Unix seconds): its values are the new normal."""
+        if state.anomaly is None:
+            return []
+        closed = replace(state.anomaly, closed=time, accepted=True)
+        state.anomaly, state.calm_run = None, 0
+        return [closed]
+
     def _open(self, state: EventState, candidate: Event, time: float) -> Event:
         state.anomaly = replace(candidate, number=state.take_number(), opened=time)
         state.candidate, state.above_run, state.calm_run, state.open_run = None, 0, 0, 0
@@ -242,7 +260,13 @@ class EventRules:
         )
 
     def _contribution(self, row: int, score: float, recent: Recent, at: int) -> Contribution:
-        return self._contribution_of(self._scored[row % len(self._scored)], score, recent, at)
+        place = row % len(self._scored)
+        contribution = self._contribution_of(self._scored[place], score, recent, at)
+        levels, observed = self._levels, contribution.observed
+        if levels is None or row < levels.first_row or observed is None:
+            return contribution
+        nearest = float(np.clip(observed, levels.low[place], levels.high[place]))
+        return replace(contribution, expected=nearest, level=True)
 
     def _contribution_of(self, channel: int, score: float, recent: Recent, at: int) -> Contribution:
         return Contribution(

@@ -236,6 +236,26 @@ class Smoothing(_Part):
     )
 
 
+class LevelPart(_Part):
+    """The levels that the training recordings show; see ``models.telemanom``."""
+
+    span_samples: Annotated[float, Field(ge=1), AfterValidator(_finite)] = Field(
+        description="Span of the mean that is a channel's level"
+    )
+    middle: list[Finite] = Field(
+        min_length=1, description="Middle of the known levels per scored channel, scaled"
+    )
+    half: list[NotNegative] = Field(
+        min_length=1, description="Distance from there to the outermost known level, scaled"
+    )
+
+    @model_validator(mode="after")
+    def _alike(self) -> LevelPart:
+        if len(self.half) != len(self.middle):
+            raise ValueError("middle and half differ in length")
+        return self
+
+
 class Threshold(_Part):
     """Settings of the nonparametric dynamic threshold; see ``models.threshold``."""
 
@@ -252,7 +272,7 @@ class Threshold(_Part):
     settle_samples: int = Field(
         ge=0,
         le=SAMPLES_MAX,
-        description="The first scored samples of a new stream enter the history unjudged",
+        description="The first scored samples of a new stream raise no event",
     )
     adapt_samples: int = Field(
         ge=1,
@@ -265,6 +285,17 @@ class Threshold(_Part):
     calm: list[NotNegative] = Field(
         min_length=1, description="A smaller error is abnormal too; 0: no error is too small"
     )
+    accepts: bool = Field(
+        False, description="An event of adapt_samples closes: its values are the new normal"
+    )
+
+    settle_judged: bool = Field(
+        False, description="Of those samples only the ones within the limits enter the history"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), accepts=False, settle_judged=False)
 
     @model_validator(mode="after")
     def _bounded(self) -> Threshold:
@@ -613,7 +644,12 @@ class TelemanomManifest(Manifest):
     network: NetworkPart
     smoothing: Smoothing
     threshold: Threshold
+    level: LevelPart | None = Field(None, description="None: no error row is a channel's level")
     forecaster: ForecastPart | None = Field(None, description="None: nothing is forecast")
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), sources=[], level=None)
 
     @model_validator(mode="after")
     def _fitting(self) -> TelemanomManifest:
@@ -623,6 +659,8 @@ class TelemanomManifest(Manifest):
             raise ValueError("network.state_size is not h and c of network.layers")
         if len(self.threshold.floor) != self.error_rows:
             raise ValueError(f"threshold.floor must have {self.error_rows} values")
+        if self.level is not None and len(self.level.middle) != len(self.scored):
+            raise ValueError(f"level.middle must have {len(self.scored)} values")
         if self.forecaster is not None:
             _check_forecaster(self.forecaster, len(self.scored))
         return self
@@ -635,8 +673,13 @@ class TelemanomManifest(Manifest):
 
     @property
     def error_rows(self) -> int:
-        """``R``, the smoothed errors of a sample, ordered by span, then head, then channel."""
-        return len(self.smoothing.spans_samples) * self.prediction_size
+        """``R``, the smoothed errors of a sample: by span, head and channel, then the levels."""
+        return len(self.smoothing.spans_samples) * self.prediction_size + self.level_rows
+
+    @property
+    def level_rows(self) -> int:
+        """The last error rows, which are levels: one per scored channel, or none."""
+        return 0 if self.level is None else len(self.scored)
 
     @property
     def prediction_size(self) -> int:

@@ -182,6 +182,7 @@ class Contribution:
     score: float  # smoothed error / threshold; 1 for stuck and missing
     observed: float | None  # channel units; None where the channel was missing
     expected: float | None  # channel units; None where there was no prediction
+    level: bool = False  # the smoothed value is far out; ``expected`` is the nearest known level
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +255,7 @@ class Event:
     closed: float | None = None  # the sample that closed it
     limit: LimitForecast | LimitPassed | None = None  # of the kinds "limit" and "limit_passed"
     worst: float | None = None  # the sample that ``score`` and ``channels`` are of
+    accepted: bool = False  # closed because its values are taken as the new normal
 
     @property
     def state(self) -> Literal["opened", "closed"]:

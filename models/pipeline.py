@@ -19,7 +19,7 @@ import numpy as np
 from models import state as saved
 from models.bundle import Bundle
 from models.detector import BatchResult, Result
-from models.events import EventRules, EventState, Recent
+from models.events import EventRules, EventState, Levels, Recent
 from models.forecaster import Forecaster, ForecastState
 from models.interpreter import ForecastNetwork, Runtime, StepNetwork
 from models.manifest import FORECASTER, TelemanomManifest
@@ -62,9 +62,9 @@ class Pipeline:
         )
         self.runtime = self._network.runtime
         self._telemanom = Telemanom(manifest, self._network)
-        self._threshold = DynamicThreshold(manifest.threshold)
+        self._threshold = DynamicThreshold(manifest.threshold, manifest.level_rows)
         self._sensors = SensorChecks(manifest)
-        self._events = EventRules(manifest)
+        self._events = EventRules(manifest, _known_levels(manifest))
         self.forecaster = _forecaster(bundle, manifest, runtime)
         self._tail = None if manifest.tail is None else ScoreTail(manifest.tail)
         self._channels = len(manifest.channels)
@@ -252,10 +252,14 @@ class Pipeline:
     def _update(self, state: State, stream: int) -> list[Event]:
         """Recompute a stream's threshold at the end of its block."""
         events = state.events[stream]
+        recent = state.recent.of(stream)
+        accepted = self._threshold.accepts(events.open_samples)
         found = self._threshold.update(state.threshold, stream, events.open_samples)
-        opened = self._events.found(events, state.recent.of(stream), found)
+        told = self._events.found(events, recent, found)
+        if accepted:
+            told += self._events.accept(events, float(recent.times[-1]))
         state.watch(stream)
-        return opened
+        return told
 
 
 def _block_position(begin: Int64, streams: Int64, samples: int) -> BlockPosition:
@@ -264,6 +268,21 @@ def _block_position(begin: Int64, streams: Int64, samples: int) -> BlockPosition
         first, stream = int(begin[0]), int(streams[0])
         return slice(stream, stream + 1), slice(first, first + samples)
     return streams[:, None], begin[:, None] + np.arange(samples)
+
+
+def _known_levels(manifest: TelemanomManifest) -> Levels | None:
+    """Return the known levels of the scored channels, in their units; None: no row is a level."""
+    if manifest.level is None:
+        return None
+    middle, half = np.array(manifest.level.middle), np.array(manifest.level.half)
+    scored = [manifest.channels[position] for position in manifest.scored]
+    center = np.array([channel.center for channel in scored])
+    scale = np.array([channel.scale for channel in scored])
+    return Levels(
+        first_row=manifest.error_rows - manifest.level_rows,
+        low=center + (middle - half) * scale,
+        high=center + (middle + half) * scale,
+    )
 
 
 def _forecaster(bundle: Bundle, manifest: TelemanomManifest, runtime: Runtime) -> Forecaster | None:

@@ -29,6 +29,7 @@ from models.threshold import ThresholdState
 
 HEAD = "head"
 HISTORY = "history."
+_LATER = ("learning", "fixed")
 _FORECAST, _PENDING, _STEPS = "forecast", "forecast.pending", "forecast.history."
 
 
@@ -80,7 +81,9 @@ def restore(state: State, parts: Mapping[str, bytes], digest: str) -> None:
 
     def take(scalars: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
         state.threshold.pending[0] = len(arrays["times"])
-        set_arrays(_arrays(state, 0), arrays)
+        targets = _arrays(state, 0)
+        older = {name: targets[name] for name in _LATER}  # of versions that had none
+        set_arrays(targets, {**older, **arrays})
         _set_scalars(state, scalars)
         set_events(state.events[0], scalars)
         state.watch(0)
@@ -180,10 +183,12 @@ def _arrays(state: State, stream: int) -> dict[str, np.ndarray[Any, Any]]:
     """Return every array of a stream's head by its fixed name; the history has its own parts."""
     t, d, s, r = state.telemanom, state.threshold, state.sensors, state.recent
     used = int(d.pending[stream])
-    in_progress = {}
+    in_progress: dict[str, np.ndarray[Any, Any]] = {}  # of what not every bundle has
     if state.forecast:
         forecast = state.forecast[stream]
         in_progress = {"step_total": forecast.total, "step_count": forecast.count}
+    if t.level_sum.size:
+        in_progress |= {"level_sum": t.level_sum[stream], "level_weight": t.level_weight[stream]}
     return in_progress | {
         "network": t.network[stream],
         "prediction": t.prediction[stream],
@@ -193,6 +198,8 @@ def _arrays(state: State, stream: int) -> dict[str, np.ndarray[Any, Any]]:
         "written": d.history[stream].written,
         "threshold": d.threshold[stream],
         "calm": d.calm[stream],
+        "learning": d.learning[stream],
+        "fixed": d.fixed[stream],
         "block": d.block[stream, :used],
         "block_outside": d.block_outside[stream, :used],
         "times": r.times[stream, :used],

@@ -5,19 +5,23 @@ sample; here the same network is exported as one step with its state as input an
 gives the same predictions at a constant cost per sample. Errors stay one row per smoothing span,
 head and channel: a mean over channels would hide an anomaly in one of many, one span either a
 spike or a slow drift.
+
+A network that predicts one step follows what changes slowly, to levels that it never knew. So a
+bundle may have one more row per channel, its level: the distance of the smoothed value from the
+middle of the levels that the training recordings show.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from models.interpreter import StepNetwork
-from models.manifest import TelemanomManifest
+from models.manifest import LevelPart, TelemanomManifest
 from models.messages import ALL, Bool, Float32, Float64, Index, Int64
+from models.smoother import Smoother
 
 SCALED_MAX = np.float32(1e6)  # a larger deviation says no more, and would overflow the mean
 
@@ -25,7 +29,8 @@ SCALED_MAX = np.float32(1e6)  # a larger deviation says no more, and would overf
 class Errors(NamedTuple):
     """The errors of ``n`` samples of ``B`` streams; NaN where there is nothing to compare."""
 
-    smoothed: Float32  # (n, B, R) smoothed absolute errors, scaled; by span, then head and channel
+    # (n, B, R) smoothed absolute errors, scaled; by span, then head and channel; then the levels
+    smoothed: Float32
     predicted: Float32  # (n, B, C) the expected samples, in the channels' units; NaN: not scored
     whole: bool  # no value was missing or clipped
 
@@ -39,6 +44,8 @@ class TelemanomState:
     last: Float32  # (N, H, C) last known values at the last H samples, scaled; NaN before the first
     smoothed_sum: Float64  # (N, spans, P) of the weighted mean
     smoothed_weight: Float64  # (N, spans, P)
+    level_sum: Float64  # (N, 1, W) of the W scored channels' mean; W is 0 without level rows
+    level_weight: Float64  # (N, 1, W)
     since_start: Int64  # (N,) samples since the network started from nothing, up to the warm-up
     last_time: Float64  # (N,) of the last sample; NaN before the first
     steady: Bool  # (N,) all can be compared, and the means have their full weight
@@ -64,17 +71,22 @@ class Telemanom:
         self._width = len(manifest.scored)
         self._predicted = len(self._heads) * self._width
         self._smoother = Smoother(manifest.smoothing.spans_samples)
+        self._level = None if manifest.level is None else _Level(manifest.level)
 
     def start(self, streams: int = 1) -> TelemanomState:
         """Return the state of ``streams`` streams before their first samples."""
         channels, ahead = self._center.size, (streams, self._horizon)
         smoothed_sum, smoothed_weight = self._smoother.start((streams,), self._predicted)
+        levels = 0 if self._level is None else self._width
+        level_sum, level_weight = np.zeros((2, streams, 1, levels))
         return TelemanomState(
             network=np.zeros((streams, self._network.state_size), np.float32),
             prediction=np.full((*ahead, self._predicted), np.nan, np.float32),
             last=np.full((*ahead, channels), np.nan, np.float32),
             smoothed_sum=smoothed_sum,
             smoothed_weight=smoothed_weight,
+            level_sum=level_sum,
+            level_weight=level_weight,
             since_start=np.zeros(streams, np.int64),
             last_time=np.full(streams, np.nan),
             steady=np.zeros(streams, np.bool_),
@@ -110,7 +122,7 @@ class Telemanom:
     def restart(self, state: TelemanomState, streams: Int64) -> None:
         """Reset the network and the smoothing of ``streams`` (indices); they warm up again."""
         fresh = self.start(len(streams))
-        for name in ("network", "prediction", "last", "smoothed_sum", "smoothed_weight"):
+        for name in _RESTARTED:
             getattr(state, name)[streams] = getattr(fresh, name)
         state.since_start[streams] = 0
         state.steady[streams] = False
@@ -147,6 +159,9 @@ class Telemanom:
         if not steady:
             self._withhold(state, who, errors)
         smoothed = self._smooth(state, who, errors, whole and steady)
+        if self._level is not None:
+            levels = self._levels(state, who, scaled, self._level, whole and steady)
+            smoothed = np.concatenate([smoothed, levels], axis=-1)
         predicted = self._in_units(expected)
         state.prediction[who], state.last[who] = prediction, last
         state.last_time[who] = times[-1]
@@ -187,6 +202,19 @@ class Telemanom:
             state.smoothed_sum[who], state.smoothed_weight[who] = total, weight
         return smoothed
 
+    def _levels(
+        self, state: TelemanomState, who: Index, scaled: Float32, level: _Level, steady: bool
+    ) -> Float32:
+        values = scaled[..., self._scored]
+        if not steady:
+            values = values.copy()
+            self._withhold(state, who, values)
+        total, weight = state.level_sum[who], state.level_weight[who]
+        levels = level.errors(values, total, weight, steady)
+        if who is not ALL:
+            state.level_sum[who], state.level_weight[who] = total, weight
+        return levels
+
     def _withhold(self, state: TelemanomState, who: Index, errors: Float32) -> None:
         """Blank the errors of streams that still warm up."""
         since = state.since_start[who]
@@ -199,6 +227,8 @@ class Telemanom:
         known = np.isfinite(state.prediction[who]).all(axis=(1, 2))
         known &= np.isfinite(state.last[who]).all(axis=(1, 2))
         known &= state.since_start[who] >= self._warm_up
+        if self._level is not None:
+            known &= self._level.is_full(state.level_weight[who])
         return known & self._smoother.is_full(state.smoothed_weight[who])
 
     def _in_units(self, expected: Float32) -> Float32:
@@ -213,54 +243,38 @@ class Telemanom:
         return units
 
 
-class Smoother:
-    """Exponentially weighted means of errors, newest first in weight, one per span.
+_RESTARTED = (
+    "network",
+    "prediction",
+    "last",
+    "smoothed_sum",
+    "smoothed_weight",
+    "level_sum",
+    "level_weight",
+)
 
-    A mean is normalised by the sum of the weights so far, as in pandas' ``ewm(span, adjust=True)``,
-    which Telemanom uses. The unnormalised recursion differs from it by up to 98 % at the start.
-    The mean is NaN until half of the weight is reached: the mean of a few errors is too noisy.
-    """
 
-    def __init__(self, spans: Sequence[float]) -> None:
-        self._keep = 1.0 - 2.0 / (np.array(spans)[:, None] + 1.0)  # (spans, 1)
-        self._weight_min = 0.5 / (1.0 - self._keep)  # half of what the weights add up to
-        self._factor = self._keep if len(spans) > 1 else self._keep.reshape(())  # the quicker form
+class _Level:
+    """The distance of each scored channel's smoothed value from the middle of its known levels."""
 
-    def start(self, streams: tuple[int, ...], columns: int) -> tuple[Float64, Float64]:
-        """Return sum and weight before the first error, (*streams, spans, columns) each."""
-        shape = (*streams, len(self._keep), columns)
-        return np.zeros(shape), np.zeros(shape)
+    def __init__(self, part: LevelPart) -> None:
+        self._middle = np.array(part.middle, np.float32)  # (W,), scaled
+        self._smoother = Smoother([part.span_samples])
 
-    def smooth(self, errors: Float32, total: Float64, weight: Float64) -> Float32:
-        """Return the means after each of ``errors`` (n, …, columns), (n, …, R), ordered by span.
+    def errors(self, values: Float32, total: Float64, weight: Float64, steady: bool) -> Float32:
+        """Return the distances (n, B, W) after each of ``values`` (n, B, W), scaled.
 
-        ``total`` and ``weight`` (…, spans, columns) are updated in place. A missing error changes
-        neither, and its smoothed value is NaN.
+        ``total`` and ``weight`` (B, 1, W) of the mean are updated in place. NaN is missing.
+        ``steady``: no value is missing and every weight ``is_full``.
         """
-        smoothed = np.full((len(errors), *total.shape), np.nan, np.float32)
-        known = ~np.isnan(errors)
-        for step in np.flatnonzero(known.reshape(len(errors), -1).any(axis=1)):
-            seen, error = known[step][..., None, :], errors[step][..., None, :]
-            np.copyto(total, total * self._keep + error, where=seen)
-            np.copyto(weight, weight * self._keep + 1.0, where=seen)
-            enough = seen & (weight >= self._weight_min)
-            np.divide(total, weight, out=smoothed[step], where=enough, casting="same_kind")
-        return smoothed.reshape(*errors.shape[:-1], -1)
-
-    def smooth_on(self, errors: Float32, total: Float64, weight: Float64) -> Float32:
-        """Do as ``smooth``, where no error is missing and every weight ``is_full``."""
-        smoothed = np.empty((len(errors), *total.shape), np.float32)
-        exact = errors[..., None, :].astype(np.float64)
-        for row, newest in zip(smoothed, exact, strict=True):
-            np.multiply(total, self._factor, total)
-            np.add(total, newest, total)
-            row[...] = total / weight
-        return smoothed.reshape(*errors.shape[:-1], -1)
+        smooth = self._smoother.smooth_on if steady else self._smoother.smooth
+        levels = smooth(values, total, weight)
+        levels -= self._middle
+        return np.abs(levels, out=levels)
 
     def is_full(self, weight: Float64) -> Bool:
-        """Return where ``weight`` (…, spans, columns) has reached its limit, (…)."""
-        full: Bool = (weight * self._keep + 1.0 == weight).all(axis=(-2, -1))
-        return full
+        """Return where ``weight`` (B, 1, W) has reached its limit, (B,)."""
+        return self._smoother.is_full(weight)
 
 
 def fill_forward(values: Float32, before: Float32) -> Float32:

@@ -13,8 +13,9 @@ What differs from the published batch form, and why:
   enters while an anomaly is open: a fault's smaller errors would raise the threshold too, close
   its own event and hide the next. What has lasted for ``adapt_samples`` is the new normal: the
   rows that show it begin a new history.
-- **A new stream settles first**: ``settle_samples`` enter the history unjudged, so that it is
-  this machine's own errors that the first verdict rests on.
+- **A new stream settles first**: ``settle_samples`` raise no event, so that it is this machine's
+  own errors that the first verdict rests on. They enter the history unjudged, or, where the bundle
+  says ``settle_judged``, only those within the limits: a fault from the start raises no limit.
 - **A floor per row**, from held-out normal data: tiny errors on a quiet channel never alarm.
 - **Both directions**: an error unnaturally small, below ``mean - z_max * deviation`` and below
   what held-out normal data ever showed, is as telling as a large one: life has gone out of the
@@ -77,6 +78,8 @@ class ThresholdState:
     settled: Int64  # (N,) scored samples so far, counted up to ``settle_samples``
     threshold: Float32  # (N, R) in force
     calm: Float32  # (N, R) in force: errors below it are unnaturally small
+    learning: Bool  # (N, R) the row's history is of the open event, which may be the new normal
+    fixed: Bool  # (N, R) the row's limits are the bundle's until an event that shows it is accepted
     room: int = 0  # lower bound of the samples that still fit into each block
     all_settled: bool = False
 
@@ -84,8 +87,10 @@ class ThresholdState:
 class DynamicThreshold:
     """Finds and applies the threshold of each error row. It holds settings and no memory."""
 
-    def __init__(self, settings: Threshold) -> None:
+    def __init__(self, settings: Threshold, fixed: int = 0) -> None:
+        """``fixed``: of so many rows, the last ones, the limits do not follow the errors."""
         self._settings = settings
+        self._fixed = np.arange(len(settings.floor)) >= len(settings.floor) - fixed
         self._floor = np.asarray(settings.floor, np.float32)
         self._calm = np.asarray(settings.calm, np.float32)
         self._judges_calm = bool((self._calm > 0).any())
@@ -104,6 +109,8 @@ class DynamicThreshold:
             settled=np.zeros(streams, np.int64),
             threshold=np.tile(self._floor, (streams, 1)),
             calm=np.tile(self._calm, (streams, 1)),
+            learning=np.zeros((streams, rows), np.bool_),
+            fixed=np.tile(self._fixed, (streams, 1)),
         )
 
     @property
@@ -159,11 +166,13 @@ class DynamicThreshold:
             np.minimum(ratio, RATIO_MAX, out=ratio)  # infinity, too
             np.minimum(score, RATIO_MAX, out=score)
             np.greater(ratio, 1, out=outside)
+        kept_out = outside
         if not state.all_settled:
-            outside &= self._settled(state, who, smoothed)[..., None]
+            outside = outside & self._settled(state, who, smoothed)[..., None]
+            kept_out = smoothed > threshold if self._settings.settle_judged else outside
         state.block[at] = smoothed.swapaxes(0, 1)
         if some:
-            state.block_outside[at] = outside.swapaxes(0, 1)
+            state.block_outside[at] = kept_out.swapaxes(0, 1)
         if who is ALL:
             state.pending += len(smoothed)
         else:
@@ -172,11 +181,18 @@ class DynamicThreshold:
         shown = threshold.repeat(len(smoothed), axis=0)  # of its own: it changes with the update
         return score, Exceedance(shown, ratio, outside, some)
 
+    def accepts(self, open_samples: int | None) -> bool:
+        """Tell whether ``update`` takes the open anomaly as the new normal, and it is over."""
+        settings = self._settings
+        return settings.accepts and (open_samples or 0) >= settings.adapt_samples
+
     def update(self, state: ThresholdState, stream: int, open_samples: int | None) -> list[Found]:
         """Recompute the threshold of each row and move the block's normal errors to the history.
 
         While an anomaly is open, the block is dropped, and thresholds and history do not change.
-        After ``adapt_samples`` the block becomes the new normal.
+        After ``adapt_samples`` the block becomes the new normal. Where events are accepted, their
+        rows begin a new history at half of this time already: the new limits rest on more than
+        one block.
 
         Args:
             state: of ``N`` streams, changed in place; the block of ``stream`` is full.
@@ -188,10 +204,13 @@ class DynamicThreshold:
 
         """
         found: list[Found] = []
+        settings = self._settings
         if open_samples is None:
             found = self._learn(state, stream)
-        elif open_samples >= self._settings.adapt_samples:
+        elif open_samples >= settings.adapt_samples:
             self._adapt(state, stream)
+        elif settings.accepts and 2 * open_samples >= settings.adapt_samples:
+            self._prepare(state, stream)
         state.pending[stream] = 0
         state.block_outside[stream] = False
         return found
@@ -205,6 +224,7 @@ class DynamicThreshold:
 
     def _learn(self, state: ThresholdState, stream: int) -> list[Found]:
         block, history = state.block[stream].T, state.history[stream]
+        self._unlearn(state, stream)
         known = not np.isnan(np.add.reduce(block, axis=None))
         normal = None  # all
         if not known or state.block_outside[stream].any():
@@ -228,13 +248,37 @@ class DynamicThreshold:
         return found
 
     def _adapt(self, state: ThresholdState, stream: int) -> None:
-        """Let the rows that have been outside begin a new history with this block."""
-        outside, history = state.block_outside[stream], state.history[stream]
-        history.forget(np.asarray(outside.any(axis=0)))
-        block = state.block[stream].T
+        """Let the rows that have been outside begin a new history, at the latest with this block.
+
+        Their limits follow their errors from now on.
+        """
+        begun = self._begin(state, stream)
+        if self._settings.accepts:
+            state.fixed[stream] &= ~begun
+        block, history = state.block[stream].T, state.history[stream]
         known = ~np.isnan(block)
         self._limit(state, stream, block, known)
         history.remember_where(block, None if known.all() else known)
+        state.learning[stream] = False
+
+    def _prepare(self, state: ThresholdState, stream: int) -> None:
+        """Let the rows that are outside begin a new history with the open anomaly's errors."""
+        begun, block = self._begin(state, stream), state.block[stream].T
+        state.history[stream].remember_where(block, ~np.isnan(block) & begun[:, None])
+
+    def _begin(self, state: ThresholdState, stream: int) -> Bool:
+        """Forget the history of the rows outside; return the rows whose history is new, (R,)."""
+        outside: Bool = state.block_outside[stream].any(axis=0)
+        state.history[stream].forget(outside & ~state.learning[stream])
+        state.learning[stream] |= outside
+        begun: Bool = state.learning[stream].copy()
+        return begun
+
+    def _unlearn(self, state: ThresholdState, stream: int) -> None:
+        """Forget what rows have learnt of an anomaly that closed before it was accepted."""
+        if state.learning[stream].any():
+            state.history[stream].forget(state.learning[stream])
+            state.learning[stream] = False
 
     def _select(
         self, state: ThresholdState, stream: int, row: int, recent: Float32, normal: Bool
@@ -264,7 +308,7 @@ class DynamicThreshold:
         """
         count, mean, squares = merged(state.history[stream].moments(), moments(block, normal))
         deviation = np.sqrt(squares / np.maximum(count, 1))
-        enough = np.asarray(count >= self._settings.update_samples)
+        enough = np.asarray(count >= self._settings.update_samples) & ~state.fixed[stream]
         far = self._z[-1] * deviation
         high = np.maximum(self._floor, mean + far)
         low = np.maximum(0.0, np.minimum(self._calm, mean - far))

@@ -315,6 +315,11 @@ class SmoothingTable(Table):
         max_length=SPANS_MAX,
         description="A span for each mean: a short one for spikes, a long one for drifts",
     )
+    level_span_samples: Annotated[Positive, Field(ge=1)] | None = Field(
+        None,
+        description="Span of the mean value that is a channel's level; without it: levels are not"
+        " judged",
+    )
 
 
 class ThresholdTable(Table):
@@ -337,11 +342,19 @@ class ThresholdTable(Table):
         description="Samples at the start without events, for machines that the training did not"
         " see",
     )
+    settle_judged: bool = Field(
+        False, description="Whether what is outside the limits then is kept out of the history"
+    )
     adapt_samples: int = Field(
         432_000,
         ge=1,
         le=SAMPLES_MAX,
         description="Samples of an event until its errors count as normal",
+    )
+    accepts: bool = Field(
+        False,
+        description="Whether the event closes then, at the latest after as many samples as were"
+        " trained and calibrated on",
     )
 
     @model_validator(mode="after")
@@ -366,25 +379,50 @@ class EventsTable(Table):
 
 
 class CalibrateTable(Table):
-    """The rules for the minimum thresholds, from the calibration part."""
+    """The rules for the minimum thresholds, from the training and calibration parts."""
 
     floor_margin: Positive = Field(
         1.5,
         description="Minimum threshold, divided by the calibration part's largest smoothed error",
+    )
+    margin_samples: NotNegative = Field(
+        0.0,
+        description="Divided by the number of samples trained and calibrated on, it is added to"
+        " floor_margin: the largest error of few samples says little",
     )
     floor_min: Positive = Field(
         0.1, description="Minimum threshold in any case, as a fraction of the channel's scale"
     )
     floor_changes: list[Annotated[float, Field(ge=0)]] = Field(
         [],
-        description="Minimum threshold, divided by the largest smoothed change in normal operation,"
-        " per span; for recordings so short that the network overfits",
+        description="Minimum threshold, divided by the smoothed change in normal operation, per span;"
+        " for recordings so short that the network overfits",
+    )
+    changes_quantile: float = Field(
+        1.0, gt=0, le=1, description="Which of the smoothed changes that is; 1: the largest"
     )
     calm_margin: float = Field(
         2.0,
         ge=1,
         description="The calibration part's smallest smoothed error, divided by the lower limit",
     )
+    level_min: Positive = Field(
+        0.2, description="Least distance of a limit from the known levels, in scales"
+    )
+    level_spread: NotNegative = Field(
+        0.5,
+        description="Part of a channel's spread that the margin of its levels covers beside their"
+        " own range",
+    )
+    level_growth: NotNegative = Field(
+        2.0,
+        description="Power of the ratio of the range of all known levels to that of a quarter of"
+        " the recording: a range that has grown may go on growing; 0: no such growth",
+    )
+
+    def margin(self, samples: int) -> float:
+        """Return the margin over the largest error of this many samples, or the known levels."""
+        return self.floor_margin + self.margin_samples / samples
 
 
 class SeveritiesTable(Table):

@@ -25,6 +25,7 @@ from models.manifest import (
     Channel,
     Events,
     KnownAnswers,
+    LevelPart,
     Lineage,
     NetworkPart,
     Sampling,
@@ -69,7 +70,8 @@ def _draft(
 ) -> TelemanomManifest:
     layers, heads = config.network.layers, config.network.heads
     scored = sum(channel.scored for channel in channels)
-    rows = len(config.smoothing.spans_samples) * len(heads) * scored
+    span, spans = config.smoothing.level_span_samples, config.smoothing.spans_samples
+    rows = (len(spans) * len(heads) + (span is not None)) * scored
     return TelemanomManifest(
         name=config.bundle.name,
         version=config.bundle.version,
@@ -85,8 +87,9 @@ def _draft(
             input_clip=config.network.input_clip,
             quantization=quantization,
         ),
-        smoothing=Smoothing(**config.smoothing.model_dump()),
+        smoothing=Smoothing(spans_samples=spans),
         threshold=Threshold(**config.threshold.model_dump(), floor=[1.0] * rows, calm=[0.0] * rows),
+        level=None if span is None else level(span, scored),
         events=Events(**config.events.model_dump()),
         tail=None,
         severities=Severities(**config.severities.model_dump()),
@@ -95,6 +98,11 @@ def _draft(
         metrics={},
         files={},
     )
+
+
+def level(span_samples: float, scored: int) -> LevelPart:
+    """Return the levels of ``scored`` channels before calibration: none is known."""
+    return LevelPart(span_samples=span_samples, middle=[0.0] * scored, half=[0.0] * scored)
 
 
 def grid(config: Config) -> Grid:

@@ -60,6 +60,7 @@ class Newest(NamedTuple):
     values: Mapping[str, float | None]  # of each channel, in its unit; None: it had none
 
 
+ACCEPTED: Final = "accepted"  # cause of a closing: the values are taken as the new normal
 SILENT: Final = Reason("device", ACTIONS["silent"])
 
 
@@ -120,6 +121,7 @@ def alarm_document(
                 "observed": short(channel.observed),
                 "expected": short(channel.expected),
                 "newest": short(newest.values[channel.channel]) if newest else None,
+                **({"level": True} if channel.level else {}),
             }
             for channel in event.channels
         ],
@@ -204,6 +206,8 @@ def with_newest(alarm: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]
 def describe(alarm: Mapping[str, Any]) -> str:
     """Return the alarm in one line for a person; times are UTC."""
     until = f" until {alarm['closed']}" if alarm["closed"] else ", still open"
+    if alarm.get("cause") == ACCEPTED:
+        until += ", when it was taken as the new normal"
     channels = observed(alarm)
     what, worst = "", ""
     if alarm["kind"] == "anomaly":
@@ -335,4 +339,7 @@ def _channel(kind: str, channel: Mapping[str, Any]) -> str:
     if observed is None:
         return f"{channel['channel']} {NO_VALUE}"
     told = f"{channel['channel']} {_value(observed, unit)}"
-    return told if kind == "stuck" or expected is None else f"{told}, expected {shown(expected)}"
+    if kind == "stuck" or expected is None:
+        return told
+    known = "known levels end at" if channel.get("level") else "expected"
+    return f"{told}, {known} {shown(expected)}"

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from agent.alarms.document import (
+    ACCEPTED,
     SILENT,
     Newest,
     Reason,
@@ -38,9 +39,12 @@ GAP: Final = "gap"  # a kind that is over when it is reported: it calls nobody
 # the order in which alarms are dropped if not all can be kept: a person acts only on open ones
 SHED_FIRST: Final[tuple[State, ...]] = (CLOSED, OPENED)
 
-Cause = Literal["normal", "unwatched", "limit_passed", "limit_removed", "stream_removed"]
+Cause = Literal[
+    "normal", "accepted", "unwatched", "limit_passed", "limit_removed", "stream_removed"
+]
 CAUSES: Final[Mapping[Cause, str]] = {  # of a closing, as text for the log
     "normal": "back to normal",
+    "accepted": "its values are taken as the new normal",
     "unwatched": "another detector watches the stream, or its memory is lost",
     "limit_passed": "the limit has been passed, and another alarm says so",
     "limit_removed": "its limit is no longer set",
@@ -66,7 +70,7 @@ class Change(NamedTuple):
         if self.alarm["kind"] == GAP:
             return Counter(gaps=1)
         counted = Counter({f"alarms_{self.state}": 1})
-        if self.cause not in (None, "normal", "limit_passed"):
+        if self.cause not in (None, "normal", "accepted", "limit_passed"):
             counted["alarms_unwatched"] = 1
         return counted
 
@@ -169,6 +173,8 @@ class Alarms:
         event = replace(event, closed=max(event.closed, event.opened))
         alarm = self._document(event, newest)
         self._open.pop(event.number, None)
+        if event.accepted:
+            return Change(alarm | {"cause": ACCEPTED}, event.time, ACCEPTED)
         return Change(alarm, event.time, "normal")
 
     def explain(self, reason: Reason) -> None:

@@ -195,6 +195,62 @@ def test_what_an_event_showed_for_long_is_the_new_normal() -> None:
     assert not run(threshold, shifted, state, open_samples=200)[0].any()
 
 
+def test_what_is_accepted_is_learnt_from_half_of_the_time_on() -> None:
+    threshold = made(adapt_samples=200, accepts=True, floor=[0.14, 0.14])
+    state = threshold.start()
+    run(threshold, noise(500, rows=2), state)
+    shifted = noise(BLOCK, rows=2, seed=9)
+    shifted[:, 0] += 0.9
+    written = []
+    for open_samples in (50, 100, 150):
+        run(threshold, shifted, state, open_samples=open_samples)
+        written.append(state.history[0].written.tolist())
+        assert not threshold.accepts(open_samples)
+        assert state.threshold[0, 0] < 0.3  # until it is accepted
+    assert written == [[500, 500], [BLOCK, 500], [2 * BLOCK, 500]]
+    run(threshold, shifted, state, open_samples=200)
+    assert threshold.accepts(200)
+    assert not made(adapt_samples=200).accepts(200)
+    assert state.history[0].written.tolist() == [3 * BLOCK, 550]
+    assert 1.0 < state.threshold[0, 0] < 1.2
+
+
+def test_what_ends_before_it_is_accepted_is_not_learnt() -> None:
+    threshold = made(adapt_samples=200, accepts=True)
+    state = threshold.start()
+    run(threshold, noise(500), state)
+    run(threshold, noise(BLOCK) + np.float32(0.9), state, open_samples=150)
+    run(threshold, noise(2 * BLOCK), state)
+    assert state.history[0].written.tolist() == [2 * BLOCK]
+    assert state.threshold[0, 0] < 0.3
+
+
+def test_a_fixed_row_follows_its_errors_only_after_an_accepted_event() -> None:
+    threshold = DynamicThreshold(
+        settings_of(adapt_samples=100, accepts=True, floor=[0.14, 0.14], z_max=12.0), fixed=1
+    )
+    state = threshold.start()
+    rising = np.linspace(0.05, 0.138, 1000, dtype=np.float32)[:, None].repeat(2, axis=1)
+    _, limits, found = run(threshold, rising, state)
+    assert (limits[:, 1] == np.float32(0.14)).all()
+    assert limits[-1, 0] > 0.2
+    assert not found
+    high = noise(BLOCK, rows=2) + np.float32(0.9)
+    run(threshold, high, state, open_samples=100)
+    assert not state.fixed.any()
+    assert state.threshold[0].min() > 1.0
+    assert not run(threshold, high, state)[0].any()
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_a_fault_from_the_start_raises_the_limit_only_if_nobody_judges_it(judged: bool) -> None:
+    errors = noise(400)
+    errors[50:80] += 2.0
+    outside, limits, _ = run(made(settle_samples=200, settle_judged=judged), errors)
+    assert not outside[:200].any()
+    assert (limits[-1, 0] < 0.3) == judged
+
+
 def test_a_new_stream_settles_before_it_is_judged() -> None:
     errors = noise(600, seed=5) + np.float32(0.5)  # this machine differs from the recorded one
     errors[:20] = np.nan  # what is not scored does not count

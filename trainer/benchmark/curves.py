@@ -21,17 +21,24 @@ def telling(manifest: TelemanomManifest, samples: Samples, result: Result) -> li
 
 def _curve(manifest: TelemanomManifest, samples: Samples, result: Result, row: int) -> Curve:
     channel = manifest.scored[row % len(manifest.scored)]
-    head = manifest.network.heads[row % manifest.prediction_size // len(manifest.scored)]
-    span = manifest.smoothing.spans_samples[row // manifest.prediction_size]
 
     def column(values: Float32, position: int) -> Float32:
         return values[:, position].astype(np.float32)
 
     return Curve(
         channel=manifest.channel_names[channel],
-        row=f"{head}, span {span:g}",
+        row=row_name(manifest, row),
         signal=column(samples.values, channel),
         predicted=column(result.scores.predicted, channel),
         smoothed=column(result.smoothed, row),
         threshold=column(result.threshold, row),
     )
+
+
+def row_name(manifest: TelemanomManifest, row: int) -> str:
+    """Return what an error row is of, for people: the head, or the level, and the span."""
+    if manifest.level is not None and row >= manifest.error_rows - manifest.level_rows:
+        return f"level, span {manifest.level.span_samples:g}"
+    head = manifest.network.heads[row % manifest.prediction_size // len(manifest.scored)]
+    span = manifest.smoothing.spans_samples[row // manifest.prediction_size]
+    return f"{head}, span {span:g}"

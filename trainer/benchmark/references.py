@@ -47,7 +47,8 @@ def reference(
         input_clip=manifest.network.input_clip,
         quantization="float32",
     )
-    rows = len(manifest.smoothing.spans_samples) * len(manifest.scored)
+    scored = len(manifest.scored)
+    rows = len(manifest.smoothing.spans_samples) * scored + manifest.level_rows
     threshold = manifest.threshold.model_copy(update={"floor": [1.0] * rows, "calm": [0.0] * rows})
     draft = manifest.model_copy(
         update={

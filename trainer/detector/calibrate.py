@@ -25,9 +25,10 @@ from models.known_answers import with_features
 from models.manifest import TelemanomManifest
 from models.messages import Float32, Samples
 from models.pipeline import Pipeline
-from models.telemanom import Smoother
+from models.smoother import Smoother
 from trainer.config import CalibrateTable
 from trainer.detector import score_tail
+from trainer.detector.levels import with_levels
 from trainer.seal import assemble
 
 KNOWN_SAMPLES = 100  # calm samples after the warm-up, then as many disturbed, then as many calm
@@ -48,20 +49,29 @@ def calibrated(
         parts: the parts of the bundle, with the network.
         train: the training part; it shows the largest changes in normal operation.
         samples: the calibration part, on which the network was not trained.
-        settings: the margins.
+        settings: the margins; an event is accepted at the latest after as many samples as both
+            parts have.
 
     Raises:
         DataError: a channel has no value in the calibration part.
 
     """
+    draft, level_limits = with_levels(draft, train, samples, settings)
     replay = _Replay(draft, train, samples)
     smoothed = replay(assemble(draft, parts)).smoothed
     _check_known(draft, smoothed)
-    changes = np.fmax(smoothed_changes(draft, train), smoothed_changes(draft, samples))
-    limits = {
-        "floor": floors(draft, smoothed, changes, settings),
-        "calm": calm(draft, smoothed, settings),
+    errors = smoothed[:, : draft.error_rows - draft.level_rows]
+    changes = np.fmax(
+        smoothed_changes(draft, train, settings.changes_quantile),
+        smoothed_changes(draft, samples, settings.changes_quantile),
+    )
+    count = len(train.times) + len(samples.times)
+    limits: dict[str, object] = {
+        "floor": floors(draft, errors, changes, settings, count) + level_limits,
+        "calm": calm(draft, errors, settings) + [0.0] * draft.level_rows,
     }
+    if draft.threshold.accepts:
+        limits["adapt_samples"] = min(draft.threshold.adapt_samples, count)
     threshold = draft.threshold.model_copy(update=limits)
     limited = draft.model_copy(update={"threshold": threshold})
     scores = replay(assemble(limited, parts)).scores.score
@@ -72,7 +82,10 @@ class _Replay:
     """Scores the calibration part; the end of the training part warms up the network before."""
 
     def __init__(self, draft: TelemanomManifest, train: Samples, samples: Samples) -> None:
-        spans = draft.smoothing.spans_samples
+        spans = [
+            *draft.smoothing.spans_samples,
+            1.0 if draft.level is None else draft.level.span_samples,
+        ]
         before = draft.sampling.warm_up_samples + draft.threshold.settle_samples + ceil(max(spans))
         self._before = Samples(train.times[-before:], train.values[-before:])
         self._samples = samples
@@ -94,10 +107,11 @@ def _check_known(manifest: TelemanomManifest, smoothed: Float32) -> None:
         )
 
 
-def smoothed_changes(manifest: TelemanomManifest, samples: Samples) -> Float32:
-    """Return the largest smoothed change from sample to sample of each error row, scaled, (R,).
+def smoothed_changes(manifest: TelemanomManifest, samples: Samples, quantile: float) -> Float32:
+    """Return a quantile of the smoothed changes from sample to sample, scaled, (R,) without levels.
 
-    This is the smoothed error of a prediction that repeats the last value.
+    These are the smoothed errors of a prediction that repeats the last value; ``quantile`` 1 is the
+    largest.
     """
     scored = manifest.scored
     scale = np.array([manifest.channels[position].scale for position in scored], np.float32)
@@ -105,20 +119,27 @@ def smoothed_changes(manifest: TelemanomManifest, samples: Samples) -> Float32:
     errors = np.tile(changes, len(manifest.network.heads)).astype(np.float32)
     smoother = Smoother(manifest.smoothing.spans_samples)
     smoothed = smoother.smooth(errors, *smoother.start((), errors.shape[1]))
-    return np.asarray(np.fmax.reduce(smoothed, axis=0, initial=np.float32(0)))
+    if np.isnan(smoothed).all(axis=0).any():
+        smoothed = np.nan_to_num(smoothed)
+    return np.asarray(np.nanquantile(smoothed, quantile, axis=0), np.float32)
 
 
 def floors(
-    manifest: TelemanomManifest, smoothed: Float32, changes: Float32, settings: CalibrateTable
+    manifest: TelemanomManifest,
+    smoothed: Float32,
+    changes: Float32,
+    settings: CalibrateTable,
+    count: int,
 ) -> list[float]:
     """Return the least threshold of each error row, in scaled units: the largest of three minima.
 
-    ``smoothed`` (n, R) are the errors of the calibration part. ``changes`` (R,) are the largest
-    smoothed changes in normal operation.
+    ``smoothed`` (n, R) are the errors of the calibration part, ``changes`` (R,) the smoothed
+    changes in normal operation, both without the levels. ``count`` is the number of samples that
+    were trained and calibrated on.
     """
     per_span = settings.floor_changes or [0.0] * len(manifest.smoothing.spans_samples)
     per_row = np.repeat(per_span, manifest.prediction_size)
-    largest = settings.floor_margin * np.nanmax(smoothed, axis=0)
+    largest = settings.margin(count) * np.nanmax(smoothed, axis=0)
     found = np.maximum(np.maximum(per_row * changes, largest), settings.floor_min)
     return [float(floor) for floor in found]
 

@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 
+from agent.alarms.document import describe
 from agent.alarms.lifecycle import CAUSES, SHED_FIRST, Alarms, Cause, Change, State
 from models.messages import Contribution, Event
 from models.times import iso_time, unix_s
@@ -65,12 +66,29 @@ def test_an_alarm_opens_is_brought_up_to_date_and_closes() -> None:
     assert alarms.update([]) == alarms.stored == []
 
 
+def test_what_is_taken_as_the_new_normal_closes_and_says_so() -> None:
+    over = opened(1).take(replace(event(closed=OPENED_S + 9.0), accepted=True), {})
+    assert over is not None
+    assert (over.cause, over.alarm["cause"]) == ("accepted", "accepted")
+    assert over.counters == {"alarms_closed": 1}
+    assert "Z, when it was taken as the new normal: flow" in describe(over.alarm)
+
+
+def test_a_level_is_told_with_the_nearest_known_one() -> None:
+    channel = Contribution("flow", 2.0, 71.3, 84.2, level=True)
+    change = Alarms("pump-7", {"flow": "m3/h"}).take(replace(event(), channels=(channel,)), {})
+    assert change is not None
+    assert change.alarm["channels"][0]["level"] is True
+    assert "flow 71.3 m3/h, known levels end at 84.2" in describe(change.alarm)
+
+
 @pytest.mark.parametrize("cause", [cause for cause in CAUSES if cause != "normal"])
 def test_an_alarm_of_which_no_event_says_so_is_closed_for_a_cause(cause: Cause) -> None:
     (over,) = opened(1).close(cause, OPENED_S + 60.0)
     assert (over.state, over.time, over.cause) == ("closed", OPENED_S + 60.0, cause)
     assert over.alarm["closed"] == iso_time(OPENED_S + 60.0)
-    unwatched = {} if cause == "limit_passed" else {"alarms_unwatched": 1}  # another alarm goes on
+    watched = ("limit_passed", "accepted")  # another alarm goes on, or its own event says so
+    unwatched = {} if cause in watched else {"alarms_unwatched": 1}
     assert over.counters == {"alarms_closed": 1} | unwatched
     assert str(over).endswith(f": {CAUSES[cause]}")
 

@@ -1,0 +1,84 @@
+"""Sets the known levels of the channels, and how far from them a level is abnormal.
+
+A level is the smoothed value. What training knows of it is a range, and the range of few samples
+says little. So its limit has a margin that shrinks with the number of samples. A range that grew
+from a quarter of the recording to the whole, as that of a drifting channel does, is expected to go
+on growing likewise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.manifest import LevelPart, TelemanomManifest
+from models.messages import Float32, Float64, Samples, joined
+from models.smoother import Smoother
+from trainer.config import CalibrateTable
+
+_QUARTERS = 4
+_TAIL = 0.005  # share of the values at each end that the spread takes no notice of
+_TAILS_APART = 5.15  # standard deviations between these quantiles of a normal distribution
+_TINY = 1e-6  # scales; ranges below are those of a constant channel
+
+
+def with_levels(
+    draft: TelemanomManifest, train: Samples, samples: Samples, settings: CalibrateTable
+) -> tuple[TelemanomManifest, list[float]]:
+    """Return ``draft`` with the levels of both parts, and the limits of its level rows, scaled.
+
+    A draft without level rows is returned as it is, with no limit.
+    """
+    if draft.level is None:
+        return draft, []
+    both = joined([train, samples])
+    levels = _smoothed(draft, draft.level.span_samples, both)
+    low, high = np.nanmin(levels, axis=0), np.nanmax(levels, axis=0)
+    middle, half = (low + high) / 2, (high - low) / 2
+    part = LevelPart(
+        span_samples=draft.level.span_samples, middle=middle.tolist(), half=half.tolist()
+    )
+    margin = settings.margin(len(both.times)) - 1
+    wide = half + margin * (half + settings.level_spread * _spread(draft, train))
+    grown = half * _growth(levels, half) ** settings.level_growth
+    limits = np.maximum(np.maximum(wide, grown), half + settings.level_min)
+    return draft.model_copy(update={"level": part}), limits.tolist()
+
+
+def _smoothed(manifest: TelemanomManifest, span: float, samples: Samples) -> Float64:
+    """Return the levels (n, W), scaled; NaN where a stretch of samples warms up."""
+    period_s, warm_up = manifest.sampling.period_s, manifest.sampling.warm_up_samples
+    breaks = np.flatnonzero(np.abs(np.diff(samples.times) - period_s) > 0.5 * period_s) + 1
+    smoother, found = Smoother([span]), []
+    for stretch in np.split(_scaled(manifest, samples), breaks):
+        values = stretch.copy()
+        values[:warm_up] = np.nan
+        found.append(smoother.smooth(values, *smoother.start((), values.shape[1])))
+    return np.concatenate(found).astype(np.float64)
+
+
+def _scaled(manifest: TelemanomManifest, samples: Samples) -> Float32:
+    scored = [manifest.channels[position] for position in manifest.scored]
+    center = np.array([channel.center for channel in scored], np.float32)
+    scale = np.array([channel.scale for channel in scored], np.float32)
+    return np.asarray((samples.values[:, manifest.scored] - center) / scale)
+
+
+def _spread(manifest: TelemanomManifest, train: Samples) -> Float64:
+    """Return the standard deviation of each channel, scaled, by its outer quantiles, (W,).
+
+    It is not always 1: a benchmark's values come scaled by others.
+    """
+    low, high = np.nanquantile(_scaled(manifest, train), [_TAIL, 1 - _TAIL], axis=0)
+    return np.asarray((high - low) / _TAILS_APART, np.float64)
+
+
+def _growth(levels: Float64, half: Float64) -> Float64:
+    """Return the range of all levels / the mean range of a quarter of them, at least 1, (W,)."""
+    ranges = [
+        np.nanmax(quarter, axis=0) - np.nanmin(quarter, axis=0)
+        for quarter in np.array_split(levels, _QUARTERS)
+        if not np.isnan(quarter).all(axis=0).any()
+    ]
+    if not ranges:
+        return np.ones(levels.shape[1])
+    return np.asarray((2 * half + _TINY) / (np.mean(ranges, axis=0) + _TINY))
