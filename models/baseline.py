@@ -25,7 +25,6 @@ from models.bundle import Bundle
 from models.events import EventState, Recent
 from models.history import History
 from models.manifest import (
-    HAMPEL,
     AdaptSamples,
     HampelManifest,
     HistorySamples,
@@ -35,6 +34,7 @@ from models.manifest import (
     check_baseline,
 )
 from models.messages import ALL, Bool, Event, Float32, Samples
+from models.names import HAMPEL
 from models.sensors import SensorState
 from models.threshold import RATIO_MAX, Exceedance
 from models.validation import Field, model_validator

@@ -33,7 +33,8 @@ from models.bundle import Bundle
 from models.detector import Detector, DetectorOf
 from models.errors import FamilyUnknown
 from models.interpreter import Runtime
-from models.manifest import FAMILIES, HAMPEL, TELEMANOM, HampelManifest
+from models.manifest import FAMILIES, TELEMANOM, HampelManifest
+from models.names import HAMPEL
 from models.novelty import Novelty, NoveltySettings
 from models.pipeline import Pipeline
 from models.state import State

@@ -14,7 +14,7 @@ from math import ceil
 from typing import Annotated, Any, Final, Literal, Protocol
 
 from models.errors import BundleCorrupt, BundleTooNew, FamilyUnknown
-from models.names import BUNDLE, CHANNEL, DIGEST
+from models.names import BUNDLE, CHANNEL, DIGEST, HAMPEL
 from models.plainly import reason
 from models.validation import (
     AfterValidator,
@@ -29,8 +29,6 @@ from models.validation import (
 
 FORMAT_VERSION: Final = 2  # the newest that is read; see ``Manifest.format_version``
 TELEMANOM: Final = "telemanom"
-HAMPEL: Final = "hampel"
-NOVELTY: Final = "novelty"  # without a bundle: its settings are a gateway's
 EVALUATED: Final = "evaluated_digest"  # key of the metrics: the bundle they were measured on
 FAMILIES: Final = "fieldwatch.families"  # group of the entry points of other packages
 MANIFEST = "manifest.json"
@@ -40,6 +38,7 @@ KNOWN_ANSWERS: Final = "known_answers.json"
 SAMPLES_MAX = 1_000_000  # of any count of samples
 ERRORS_KEPT_BYTES_MAX = 32 * 2**20  # history and block of the threshold, per stream
 CANDIDATES_MAX = 1_000  # of the threshold, at each update
+ENTRIES_MAX = 100_000  # of a history of novelty, per row
 SPANS_MAX = 4  # of the smoothing
 HORIZON_MAX = 1_000  # samples from a prediction to the sample that it is for
 STEPS_MAX = 10_000  # of a forecaster's context and horizon
@@ -85,6 +84,14 @@ AdaptSamples = Annotated[
         le=SAMPLES_MAX,
         description="After this many samples of an open event, its values count as normal",
     ),
+]
+
+# of the novelty of a stream without a bundle
+HistoryEntries = Annotated[
+    int, Field(ge=20, le=ENTRIES_MAX, description="Entries kept, per channel and view")
+]
+Reach = Annotated[
+    float, Field(gt=1, le=1000, description="Half ranges from the middle; farther is outside")
 ]
 
 # what a head of the network predicts: the next sample, or its difference from this one

@@ -1,4 +1,4 @@
-"""Names: what is allowed in them, for programs as patterns and for people in words."""
+"""Names: what is allowed in them, and the names of the detector families that are known here."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ ALLOWED: Final[Mapping[str, str]] = {  # by pattern
     CLIENT_ID: "1 to 200 printable ASCII characters without blanks",
     DIGEST: "64 hexadecimal digits, the letters small",
 }
+
+# families of detectors; those that need no training learn by watching
+HAMPEL: Final = "hampel"
+NOVELTY: Final = "novelty"  # of streams without a bundle only
+UNTRAINED: Final = (HAMPEL, NOVELTY)

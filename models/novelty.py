@@ -15,8 +15,8 @@ is novelty detection by the range of a sliding window, a nonparametric tolerance
 "Determination of Sample Sizes for Setting Tolerance Limits", 1941), of a value and of residuals of
 simple predictions (the last value, the mean, the season).
 
-- **Wide at first**: after ``n`` entries the limits are (1 + ``learning_entries`` / ``n``) times as
-  wide, because little is known of what is yet to come.
+- **Wide at first**: limits are about (1 + ``learning_entries`` / ``n``) times as wide after ``n``
+  entries, and 11 times with the first, because little is known of what is yet to come.
 - **It learns all it sees**, as what came once is no news. An alarm is not over because of that:
   while one is open, the limits of value and mean as they were at its beginning hold it open, for
   ``adapt_samples`` at most.
@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -38,40 +38,35 @@ from models import state as saved
 from models.events import EventState, Recent
 from models.history import History
 from models.manifest import (
-    NOVELTY,
     SAMPLES_MAX,
     AdaptSamples,
+    HistoryEntries,
     Positive,
+    Reach,
     Share,
     UpdateSamples,
     check_resolution,
 )
 from models.messages import ALL, Event, Float32, Float64, Int64, Samples
+from models.names import NOVELTY
 from models.sensors import SensorState
 from models.threshold import RATIO_MAX, Exceedance
 from models.validation import Field, model_validator
 from models.watching import Watcher, WatchSettings
 
 VIEWS: Final = ("value", "change", "mean", "season")
-ENTRIES_MAX: Final = 100_000
 BINS_MAX: Final = 2_000
+WIDER_MAX: Final = 10.0  # times as wide, in addition, before the first entry
 _LEAST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 RESOLUTION: Final = 1e-6  # of a value's magnitude: a float32 cannot tell less apart
 
 Int32 = npt.NDArray[np.int32]
 
-HistoryEntries = Annotated[
-    int, Field(ge=20, le=ENTRIES_MAX, description="Entries kept, per channel and view")
-]
-Reach = Annotated[
-    float, Field(gt=1, le=1000, description="Half ranges from the middle; farther is outside")
-]
-
 
 class NoveltySettings(WatchSettings):
     """Everything that changes a score."""
 
-    history_entries: HistoryEntries = 4000
+    history_entries: HistoryEntries = 4032
     entry_samples: int = Field(
         1,
         ge=1,
@@ -108,6 +103,12 @@ class NoveltySettings(WatchSettings):
     def detector(self) -> str:
         """The detector's name in events."""
         return NOVELTY
+
+
+def entry_samples(history_s: float, period_s: float, entries: int, update_samples: int) -> int:
+    """Return how long an entry must be so that so many look back on ``history_s`` seconds."""
+    samples = history_s / period_s / entries
+    return 1 if samples <= 1 else math.ceil(samples / update_samples) * update_samples
 
 
 @dataclass(slots=True)
@@ -368,7 +369,7 @@ class Novelty(Watcher[NoveltyState]):
             abs(float(state.middle[channel])) if row >= len(self._scored) else abs(high + low) / 2
         )
         least = max(float(self._resolution[channel]), RESOLUTION * value)
-        wide = self._settings.reach * (1 + self._settings.learning_entries / count)
+        wide = self._settings.reach * (1 + _yet_unknown(count, self._settings.learning_entries))
         state.middle[row] = (high + low) / 2
         state.limit[row] = np.clip(max(wide * (high - low) / 2, least), _LEAST, _LARGEST)
 
@@ -379,6 +380,11 @@ class Novelty(Watcher[NoveltyState]):
         if np.isnan(state.extremes[end, row]):
             return kept
         return np.append(kept, state.extremes[end, row])
+
+
+def _yet_unknown(count: int, learning: float) -> float:
+    """Return by how much limits are wider after ``count`` entries, as a part of the limits."""
+    return learning / (count + learning / WIDER_MAX) if learning else 0.0
 
 
 def _ratio(views: Float32, middle: Float32, limit: Float32) -> Float32:

@@ -411,6 +411,25 @@ def cmapss(**options: Any) -> int:
 
 
 @benchmark.command()
+@click.option("--data", type=_Directory, required=True, help="The downloaded data set.")
+@click.option("--json", "json_path", type=_File, help="File for all figures, as JSON.")
+@_verbosity
+def nab(data: Path, json_path: Path | None, tell: Tell) -> int:
+    """The Numenta Anomaly Benchmark: streams without a bundle, by NAB's own scorer."""
+    from trainer import destination
+    from trainer.benchmark import nab as benchmarked
+
+    destination.check_file(json_path)
+    tell(f"reading {data}", error=True)
+    document = benchmarked.run(data)
+    for line in benchmarked.lines(document):
+        say(line)
+    if json_path is not None:
+        json_path.write_text(json.dumps(document, indent=2) + "\n")
+    return 0
+
+
+@benchmark.command()
 @click.option("--data", type=_File, required=True, help="ETTh1.csv, or a file of the same layout.")
 @click.option(
     "--horizons",

@@ -395,8 +395,8 @@ class CalibrateTable(Table):
     )
     floor_changes: list[Annotated[float, Field(ge=0)]] = Field(
         [],
-        description="Minimum threshold, divided by the smoothed change in normal operation, per span;"
-        " for recordings so short that the network overfits",
+        description="Minimum threshold, divided by the smoothed change in normal operation, per"
+        " span; for recordings so short that the network overfits",
     )
     changes_quantile: float = Field(
         1.0, gt=0, le=1, description="Which of the smoothed changes that is; 1: the largest"

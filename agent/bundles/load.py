@@ -12,14 +12,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from agent.bundles.ledger import Ledger
 from agent.bundles.trial import SECONDS_MAX, try_out
 from agent.bundles.trust import believe, told
 from agent.config.checker import Checker
 from agent.config.load import AgentConfig
-from agent.config.streams import BaselineTable
+from agent.config.streams import DEVIATIONS_MAX, HISTORY_SAMPLES, BaselineTable
 from models import bundle as bundles
 from models import known_answers
 from models.baseline import BaselineSettings
@@ -37,12 +37,15 @@ from models.manifest import (
     manifest_of,
     unscaled,
 )
+from models.novelty import NoveltySettings, entry_samples
 
 _LOG = logging.getLogger(__name__)
 
 # of streams without a bundle; as the trainer's own
 HOLD_SAMPLES_MAX = 2
 RESET_GAP_SAMPLES = 50
+ON_SAMPLES, ON_SAMPLES_BY_MEDIAN = 1, 3
+DAY_S = 86_400.0
 SEVERITIES = Severities(medium=1e-4, high=1e-6, unrated="medium")
 
 
@@ -194,30 +197,47 @@ class Loader:
 
 def baseline(table: BaselineTable) -> Detector:
     """Return the detector of a stream without a bundle."""
-    channels = [
-        unscaled(channel.name, channel.unit, channel.low, channel.high)
-        for channel in table.channels
-    ]
-    return detector_of(
-        BaselineSettings(
-            channels=channels,
-            resolution=[channel.resolution for channel in table.channels],
-            sampling=Sampling(
-                period_s=table.period_s,
-                hold_samples_max=HOLD_SAMPLES_MAX,
-                missing_samples=table.missing_samples,
-                reset_gap_samples=RESET_GAP_SAMPLES,
-                warm_up_samples=table.warm_up_samples,
-            ),
-            history_samples=table.history_samples,
-            update_samples=table.update_samples,
-            deviations_max=table.deviations_max,
-            adapt_samples=table.adapt_samples,
-            events=Events(
-                on_samples=table.on_samples,
-                off_samples=table.off_samples,
-                deadband=table.deadband,
-            ),
-            severities=SEVERITIES,
-        )
+    shared: dict[str, Any] = {
+        "channels": [
+            unscaled(channel.name, channel.unit, channel.low, channel.high)
+            for channel in table.channels
+        ],
+        "resolution": [channel.resolution for channel in table.channels],
+        "sampling": Sampling(
+            period_s=table.period_s,
+            hold_samples_max=HOLD_SAMPLES_MAX,
+            missing_samples=table.missing_samples,
+            reset_gap_samples=RESET_GAP_SAMPLES,
+            warm_up_samples=table.warm_up_samples,
+        ),
+        "update_samples": table.update_samples,
+        "adapt_samples": table.adapt_samples,
+        "events": Events(
+            on_samples=table.on_samples
+            or (ON_SAMPLES_BY_MEDIAN if table.by_median else ON_SAMPLES),
+            off_samples=table.off_samples,
+            deadband=table.deadband,
+        ),
+        "severities": SEVERITIES,
+    }
+    return detector_of(_by_median(table, shared) if table.by_median else _by_range(table, shared))
+
+
+def _by_median(table: BaselineTable, shared: Mapping[str, Any]) -> BaselineSettings:
+    return BaselineSettings(
+        **shared,
+        history_samples=table.history_samples or HISTORY_SAMPLES,
+        deviations_max=table.deviations_max or DEVIATIONS_MAX,
+    )
+
+
+def _by_range(table: BaselineTable, shared: Mapping[str, Any]) -> NoveltySettings:
+    return NoveltySettings(
+        **shared,
+        reach=table.reach,
+        history_entries=table.history_entries,
+        entry_samples=entry_samples(
+            table.history_days * DAY_S, table.period_s, table.history_entries, table.update_samples
+        ),
+        season_s=table.season_s,
     )

@@ -9,11 +9,22 @@ from typing import Annotated, Final, Literal
 
 from agent.config.kinds import Count
 from agent.handling.states import Consequence
-from models.manifest import PERIOD_S_MIN, SAMPLES_MAX, Finite, NotNegative, Positive
+from models.manifest import (
+    PERIOD_S_MIN,
+    SAMPLES_MAX,
+    Finite,
+    HistoryEntries,
+    NotNegative,
+    Positive,
+    Reach,
+)
 from models.names import CHANNEL
 from models.settings import Table
 from models.validation import Field, model_validator
 
+DEVIATIONS_MAX: Final = 6.0  # where the median decides
+HISTORY_SAMPLES: Final = 1000  # of it
+HISTORY_DAYS_MAX: Final = 3_660
 ACTION_CHARS_MAX: Final = 500  # of a text that each alarm has
 
 
@@ -34,18 +45,42 @@ class BaselineChannelTable(Table):
 
 
 class BaselineTable(Table):
-    """Watches a stream without a bundle, by each channel's robust distance from its median."""
+    """Watches a stream without a bundle; it learns from the first day what is usual.
+
+    By default each channel is compared with the range of what was seen before. With deviations_max
+    or history_samples, it is compared with its median instead.
+    """
 
     period_s: Annotated[float, Field(ge=PERIOD_S_MIN, allow_inf_nan=False)] = Field(
         description="Time from one sample to the next; readings are put on this grid"
     )
     channels: list[BaselineChannelTable] = Field(min_length=1, description="In any order")
-    deviations_max: Positive = Field(
-        6.0, description="Values farther from the median, in robust deviations, are an anomaly"
+    reach: Reach = Field(
+        1.3,
+        description="An anomaly is farther from the middle of the range than this, in half ranges",
     )
-    history_samples: int = Field(1000, ge=20, le=100_000, description="Normal values kept")
+    history_days: Annotated[float, Field(gt=0, le=HISTORY_DAYS_MAX, allow_inf_nan=False)] = Field(
+        14.0, description="The range covers this many days"
+    )
+    history_entries: HistoryEntries = Field(
+        4032,
+        description="Number of entries in these days, each with its largest and smallest value",
+    )
+    season_s: Positive = Field(86_400.0, description="Length of the season, usually a day")
+    deviations_max: Positive | None = Field(
+        None,
+        description="Compare with the median instead: values farther from it than this, in robust"
+        " deviations, are an anomaly; default with history_samples: 6",
+    )
+    history_samples: int | None = Field(
+        None,
+        ge=20,
+        le=100_000,
+        description="Compare with the median of this many normal values; default with"
+        " deviations_max: 1000",
+    )
     update_samples: int = Field(
-        50, ge=1, le=10_000, description="Samples between two updates of the median"
+        50, ge=1, le=10_000, description="Samples between two updates of the limits"
     )
     warm_up_samples: int = Field(
         200, ge=1, le=100_000, description="Samples before the first score"
@@ -56,7 +91,12 @@ class BaselineTable(Table):
     missing_samples: int = Field(
         25, ge=1, le=SAMPLES_MAX, description="Samples without a value until a 'missing' alarm"
     )
-    on_samples: int = Field(3, ge=1, le=SAMPLES_MAX, description="Samples outside until an alarm")
+    on_samples: int | None = Field(
+        None,
+        ge=1,
+        le=SAMPLES_MAX,
+        description="Samples outside until an alarm; default: 1, with the median 3",
+    )
     off_samples: int = Field(
         150, ge=1, le=SAMPLES_MAX, description="Samples inside until the alarm closes"
     )
@@ -64,9 +104,15 @@ class BaselineTable(Table):
         0.7, gt=0, le=1, description="The alarm closes below this fraction of the limit"
     )
 
+    @property
+    def by_median(self) -> bool:
+        """Whether the median decides, and not the range."""
+        return self.deviations_max is not None or self.history_samples is not None
+
     @model_validator(mode="after")
     def _consistent(self) -> BaselineTable:
-        if self.warm_up_samples > self.history_samples:
+        kept = self.history_samples or HISTORY_SAMPLES
+        if self.by_median and self.warm_up_samples > kept:
             raise ValueError("warm_up_samples is more than history_samples")
         for name in repeated([channel.name for channel in self.channels]):
             raise ValueError(f"channel {name!r} occurs twice")

@@ -11,6 +11,7 @@ from typing import Any
 
 from agent.alarms.document import describe as describe_alarm
 from agent.alarms.document import gravest_first, span, time_to_limit
+from models.names import UNTRAINED
 from models.shown import shown
 
 _REFUSED_SHOWN_MAX = 10  # registers of an input
@@ -152,7 +153,7 @@ def _warm_up(stream: Document, warm_up: Document) -> str:
 
 
 def _by_baseline(stream: Document) -> bool:
-    return bool(stream["detector"] == "hampel")
+    return stream["detector"] in UNTRAINED
 
 
 def _duration(seconds: float) -> str:

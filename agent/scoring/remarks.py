@@ -9,8 +9,9 @@ import numpy as np
 
 from agent.scoring.part import Changes, Moment, Part, Teller
 from agent.store.batch import Batch
-from models.manifest import HAMPEL, StreamRules
+from models.manifest import StreamRules
 from models.messages import Float32, Samples
+from models.names import UNTRAINED
 from models.times import unix_s
 
 UNCHANGED_INTERVALS: Final = 10  # summaries until a channel that does not change is named
@@ -24,7 +25,8 @@ class WarmUp(Part):
     def __init__(self, teller: Teller, rules: StreamRules) -> None:
         self._teller = teller
         self._needed, self._period_s = rules.sampling.warm_up_samples, rules.sampling.period_s
-        self._in_a_row = rules.detector != HAMPEL  # a network begins again after an interruption
+        # a network begins again after an interruption
+        self._in_a_row = rules.detector not in UNTRAINED
         self._count = 0  # samples with a value since the last score
         self._last_s: float | None = None  # of the last of them, the detector's time
         self._scored = False

@@ -14,7 +14,7 @@ from models.detector import Result
 from models.families import detector_of
 from models.manifest import Events, Sampling, Severities, unscaled
 from models.messages import Event, Float32, Samples
-from models.novelty import Novelty, NoveltySettings, NoveltyState
+from models.novelty import Novelty, NoveltySettings, NoveltyState, entry_samples
 from models.state import StateMismatch
 from tests.models.test_baseline import EVENTFUL
 
@@ -84,7 +84,7 @@ def test_limits_are_wide_at_first_and_narrow_with_what_is_seen() -> None:
     for begin in range(0, 2000, 100):
         novelty.step(state, samples_of(noise(100, seed=begin), begin))
         limits.append(float(state[0].limit[0] / np.ptp(state[0].history.kept(0))))
-    assert limits[0] == pytest.approx(0.65 * 1.5)
+    assert limits[0] == pytest.approx(0.65 * (1 + 50 / 105))
     assert limits == sorted(limits, reverse=True)
     assert limits[-1] == pytest.approx(0.65, rel=0.05)
 
@@ -238,6 +238,15 @@ def test_values_of_any_size_are_scored(huge: float) -> None:
     score = run(made(), values).scores.score
     assert score[500] > 1 or huge == 1e-42
     assert not np.isnan(score[1000:]).any()
+    assert not np.isnan(run(made(), values).smoothed[1000:]).any()
+
+
+@pytest.mark.parametrize(
+    ("period_s", "expected"),
+    [(3600.0, 1), (300.0, 1), (60.0, 50), (1.0, 300), (0.25, 1200), (0.24, 1250)],
+)
+def test_an_entry_is_as_long_as_the_history_needs(period_s: float, expected: int) -> None:
+    assert entry_samples(14 * 86400.0, period_s, 4032, 50) == expected
 
 
 @settings(max_examples=25, deadline=None)

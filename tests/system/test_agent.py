@@ -118,9 +118,9 @@ def test_a_stream_without_a_bundle_is_watched_by_the_baseline(
         stream = reader.status()["streams"]["pump"]
     assert (alarm["kind"], alarm["state"]) == ("anomaly", "opened")
     assert {channel["channel"] for channel in alarm["channels"]} & {"flow", "discharge_pressure"}
-    assert (stream["detector"], stream["bundle"]) == ("hampel", "baseline version 1")
+    assert (stream["detector"], stream["bundle"]) == ("novelty", "baseline version 1")
     wait_until(lambda: ops.of_kind("alarm"), "the alarm")
-    assert ops.of_kind("alarm")[0]["detector"] == "hampel"
+    assert ops.of_kind("alarm")[0]["detector"] == "novelty"
     assert ops.of_kind("alarm")[0]["data"]["probability"] is None
 
 

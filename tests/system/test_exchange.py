@@ -210,7 +210,7 @@ def test_a_stream_goes_from_a_baseline_to_a_bundle_and_back(gateway: Gateway) ->
     assert told["exchanged"].keys() == {"pump"}
     gateway.send(rows[50:100])
     wait_until(lambda: gateway.has_stored(100), "samples")
-    assert gateway.stream()["detector"] == "hampel"
+    assert gateway.stream()["detector"] == "novelty"
 
     gateway.config.write_text(by_bundle)
     assert gateway.ask("reload")["exchanged"]["pump"]["bundle_digest"] == digest

@@ -119,6 +119,7 @@ def test_a_report_and_its_figures(hostile_bundle: Bundle, recording: Path, tmp_p
         ("benchmark", "cmapss", "--data", "none\x1b[2J\n<0>root"),
         ("benchmark", "all", "--data", "none\x1b[2J\n<0>root"),
         ("benchmark", "all", "--data", "none", "--seeds", "\x1b[2J\n<0>root"),
+        ("benchmark", "nab", "--data", "none\x1b[2J\n<0>root"),
         ("benchmark", "ett", "--data", "none", "--horizons", "\x1b[2J\n<0>root"),
         ("\x1b[2J\n<0>root",),
         ("--help",),

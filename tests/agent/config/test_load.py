@@ -338,7 +338,7 @@ def without_a_bundle(text: str = BASELINE) -> str:
 def test_a_stream_may_do_without_a_bundle(written):
     stream = config.load(written(without_a_bundle())).streams[0]
     assert stream.bundle is None
-    assert stream.baseline.deviations_max == 6.0
+    assert stream.baseline.reach == 1.3
     assert [channel.name for channel in stream.baseline.channels] == ["flow"]
 
 
@@ -348,7 +348,7 @@ def test_a_stream_has_a_bundle_or_a_baseline_or_both(written):
     ]
     both = config.load(written(without_a_bundle('bundle = "pump.fieldwatch"\n' + BASELINE)))
     assert both.streams[0].bundle.name == "pump.fieldwatch"
-    assert both.streams[0].baseline.deviations_max == 6.0
+    assert both.streams[0].baseline.reach == 1.3
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,11 @@ def test_a_stream_has_a_bundle_or_a_baseline_or_both(written):
         ("period_s = 0.5", "period_s = 0.0", "streams[0].baseline.period_s = 0.0"),
         ("period_s = 0.5", "period_s = inf", "streams[0].baseline.period_s = inf"),
         ('unit = "m3/h"', "low = 3.0\nhigh = 3.0", "low 3 is not below high 3"),
-        ("period_s = 0.5", "period_s = 0.5\nwarm_up_samples = 2000", "more than history_samples"),
+        (
+            "period_s = 0.5",
+            "period_s = 0.5\nwarm_up_samples = 50\nhistory_samples = 40",
+            "more than history_samples",
+        ),
         ("period_s = 0.5", "period_s = 0.5\ndeviation_max = 3", "did you mean 'deviations_max'"),
         ('unit = "m3/h"', '[[streams.baseline.channels]]\nname = "flow"', "'flow' occurs twice"),
     ],

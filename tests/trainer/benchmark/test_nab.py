@@ -1,0 +1,74 @@
+"""The benchmark of streams without a bundle, on a small data set of NAB's layout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainer.benchmark import nab
+
+START, ROWS = datetime(2014, 4, 1, tzinfo=UTC), 2000
+
+
+def at(row: int) -> str:
+    return f"{START + timedelta(minutes=5 * row):%Y-%m-%d %H:%M:%S}"
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two series of noise, one with a step that is labelled from 1200 to 1300."""
+    root = tmp_path_factory.mktemp("nab")
+    windows = {"made/step.csv": [[at(1200), at(1300)]], "calm/noise.csv": []}
+    for number, name in enumerate(windows):
+        values = np.random.default_rng(number).uniform(10.0, 12.0, ROWS)
+        values[1210:1290] += 8.0 if windows[name] else 0.0
+        rows = [f"{at(row)},{value:.4f}" for row, value in enumerate(values)]
+        path = root / "data" / name
+        path.parent.mkdir(parents=True)
+        path.write_text("\n".join(["timestamp,value", *rows]))
+    (root / "labels").mkdir()
+    (root / "labels" / "combined_windows.json").write_text(json.dumps(windows))
+    return root
+
+
+def test_a_step_is_found_and_noise_is_not(directory: Path) -> None:
+    document = nab.run(directory)
+    standard = document["profiles"]["standard"]
+    assert (document["files"], document["rows"], standard["windows"]) == (2, 2 * ROWS, 1)
+    assert standard["own_score"] > 90  # ten rows late, and its end is news as well
+    assert standard["score"] >= standard["own_score"]
+    assert standard["folders"]["made"]["found"] == 1
+    assert standard["folders"]["calm"] == {
+        "files": 1,
+        "windows": 0,
+        "found": 0,
+        "sum": 0.0,
+        "score": None,
+        "own_score": None,
+    }
+
+
+def test_the_command_prints_a_table_and_writes_all_figures(directory: Path, tmp_path: Path) -> None:
+    words = ["benchmark", "nab", "--data", str(directory), "--json", str(tmp_path / "nab.json")]
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", *words], capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    written = json.loads((tmp_path / "nab.json").read_text())
+    assert lines[0].split() == ["profile", "score", "threshold", "at", "1"]
+    score = written["profiles"]["standard"]["score"]
+    assert lines[1].split()[:2] == ["standard", f"{score:.1f}"]
+    assert any(line.split()[:4] == ["made", "1", "1", "1"] for line in lines)
+
+
+def test_rows_at_the_same_time_are_scored_one_after_the_other(directory: Path) -> None:
+    file = nab.nab.read(directory, "made/step")
+    times = file.times.copy()
+    times[700:720] = times[700]
+    assert not np.isnan(nab.scores(file._replace(times=times))[200:]).any()
