@@ -1,8 +1,8 @@
-"""Store and forward: sends the outbox to central ops, and handles what comes back.
+"""Store and forward: sends the outbox to central ops, and handles the replies.
 
     loop ─handover─> sender ─session─> broker
 
-``scheduler`` says which message is next. ``window`` knows what the broker has not answered yet.
-``acknowledgements`` knows what the collector has, and ``unconfirmed`` what it has not. ``words``
-checks that a message really comes from the collector.
+``scheduler`` selects the next message. ``window`` tracks messages without the broker's answer.
+``acknowledgements`` tracks what the collector has, ``unconfirmed`` what it must still confirm.
+``words`` verifies that a message really comes from the collector.
 """

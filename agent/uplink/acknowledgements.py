@@ -1,11 +1,12 @@
 """The collector's acknowledgements, and the gateway's reports of messages that are gone.
 
-In retained messages the collector says whether it is online, and which messages it has: all of an
-epoch up to ``through_seq``, and the ranges ``also`` above. ``agent.uplink.words`` checks who said
-it. A message that the broker took stays in the outbox until the collector has it, and is sent again
-after a while (``agent.uplink.unconfirmed``). No acknowledgement removes a message that this agent
-has not sent; what was sent before the agent started is sent again. The agent reports messages that
-left the outbox (dropped, merged into another), for which the collector would wait for ever.
+The collector publishes, in retained messages, whether it is online and which messages it has: all
+of an epoch up to ``through_seq``, and the ranges ``also`` above. ``agent.uplink.words`` verifies
+the sender. A message that the broker accepted stays in the outbox until the collector has it, and
+is sent again after a while (``agent.uplink.unconfirmed``). No acknowledgement removes a message
+that this process has not sent; messages sent by an earlier process are sent again. The agent
+reports messages that left the outbox (dropped, or merged into another), because the collector would
+wait for them forever.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ LOOK_S = 1.0  # between two such searches
 
 
 class Central:
-    """The collector as this gateway knows it, over all connections; the sender's thread uses it."""
+    """The collector as this gateway sees it, over all connections; for the sender's thread."""
 
     def __init__(self, dialect: Dialect, timeout_s: float, words: Words) -> None:
         self._dialect, self._epoch = dialect, dialect.origin.epoch
@@ -47,18 +48,18 @@ class Central:
         self.topics = (self._status_topic, self._acknowledged_topic)
         self.online = False
         self.rejected: dict[Cause, int] = dict.fromkeys(CAUSES, 0)
-        self.through_seq: int | None = None  # None: nothing heard on this connection
+        self.through_seq: int | None = None  # None: nothing received on this connection
         self._also = Ranges()
-        self._looked = 0.0  # for what is gone, monotonic
+        self._looked = 0.0  # last search for gone messages, monotonic
         self._told: list[Range] = []
         self._told_at = 0.0
 
     def has(self, seq: int) -> bool:
-        """Whether the collector says that it has this message."""
+        """Whether the collector has acknowledged this message."""
         return (self.through_seq is not None and seq <= self.through_seq) or seq in self._also
 
     def connected(self, outbox: Reader) -> None:
-        """Begin a connection with what is known about the collector.
+        """Begin a connection; keep what is known about the collector.
 
         Raises:
             StoreError: the outbox cannot be read.
@@ -67,7 +68,7 @@ class Central:
         self.words.connected(outbox.counters())
 
     def disconnected(self) -> None:
-        """Forget what came on this connection: on the next one the broker repeats what is valid."""
+        """Discard this connection's messages: on the next one the broker repeats the valid ones."""
         self._be_online(online=False)
         self.through_seq, self._also = None, Ranges()
         self._told = []
@@ -95,7 +96,7 @@ class Central:
             if topic == self._status_topic:
                 self._take_status(said)
             elif topic == self._acknowledged_topic:
-                # read the store, not the loop's number: the collector may be faster than its commit
+                # read the store, not the loop's number: the collector may confirm before its commit
                 self._take_acknowledgement(said, int(outbox.meta("last_seq")))
         except Rejected as error:
             self._reject(topic, error)
@@ -111,7 +112,7 @@ class Central:
     def _reject(self, topic: str, why: Rejected) -> None:
         if not self.rejected[why.cause]:
             _LOG.warning(
-                "message on %s rejected, %s: %s; others like it are counted only",
+                "message on %s rejected, %s: %s; further ones are only counted",
                 printable(topic),
                 why.cause,
                 why,
@@ -138,7 +139,7 @@ class Central:
         if epoch != self._epoch:
             raise Rejected(
                 "foreign_epoch",
-                f"of epoch {printable(epoch, 64)}; here it is {self._epoch}",
+                f"it is for epoch {printable(epoch, 64)}; this database has {self._epoch}",
             )
         highest = also[-1][1] if also else through
         # numbers that are too high must not hide the valid ones
@@ -148,12 +149,12 @@ class Central:
         if highest > last_seq:
             raise Rejected(
                 "beyond",
-                f"of number {highest}; the highest so far is {last_seq}. Is the database here an"
-                " older copy? Then stop the agent and move what is in store.directory away",
+                f"it is for number {highest}; the highest so far is {last_seq}. If this database is"
+                " an older copy, stop the agent and move the files in store.directory away",
             )
 
     def confirmed(self, outbox: Reader) -> list[int]:
-        """Return which messages in the outbox were sent, and the collector has.
+        """Return the messages in the outbox that were sent and that the collector has.
 
         Raises:
             StoreError: the outbox cannot be read.
@@ -164,7 +165,7 @@ class Central:
         return self.unconfirmed.confirm_all([(0, self.through_seq), *self._also], outbox)
 
     def gone(self, outbox: Reader) -> Message | None:
-        """Return what to report to the collector now: numbers that it lacks and will not get.
+        """Return the report to the collector on numbers that it lacks and will never receive.
 
         Raises:
             StoreError: the outbox cannot be read.

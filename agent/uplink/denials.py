@@ -1,9 +1,9 @@
-"""Topics that the broker does not let this gateway publish to, over all connections.
+"""Topics to which the broker does not let this gateway publish, over all connections.
 
 A broker with an access list may answer that it denies a message (MQTT 5), end the connection, or
-both. One denied topic must not block the others: it is parked, and tried again after a while. If
-the connection ends without a reason, all topics without an answer are suspects. Until each has had
-an answer, the agent sends one message at a time, alarms first. This shows which topic is the cause.
+both. One denied topic must not block the others: it is parked, and retried after a while. If the
+connection ends without a reason, all unanswered topics are suspects. Until each has been answered,
+the agent sends one message at a time, alarms first. This shows which topic is the cause.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Denials:
         """Park a topic."""
         if topic not in self._asks_at:
             _LOG.error(
-                "the broker does not allow us to publish to %s: %s; its messages wait, and the"
-                " agent tries one of them every %.0f s",
+                "the broker does not allow this gateway to publish to %s: %s; its messages wait,"
+                " and the agent retries with one of them every %.0f s",
                 printable(topic),
                 reason,
                 self._retry_s,
@@ -72,7 +72,7 @@ class Denials:
     def dropped(self, topics: Sequence[Topic]) -> None:
         """Record that the connection ended before these topics, in order, had an answer."""
         self._suspects.update(topics)
-        for topic in topics[:1]:  # a broker answers in order
+        for topic in topics[:1]:  # brokers answer in order
             strikes = self._strikes[topic] = self._strikes.get(topic, 0) + 1
             if strikes >= _STRIKES or topic in self._asks_at:
                 self.deny(topic, "the connection ends each time")
@@ -90,5 +90,5 @@ class Denials:
         self._acquit(topic)
         parked = self._asks_at.pop(topic, None) is not None
         if parked:
-            _LOG.info("the broker allows us to publish to %s again", printable(topic))
+            _LOG.info("the broker allows this gateway to publish to %s again", printable(topic))
         return parked

@@ -1,4 +1,4 @@
-"""The present uplink, and its successor when ``mqtt`` changes: the loop sees only one.
+"""Replaces the uplink when ``mqtt`` changes, so that the loop sees only one at a time.
 
 An uplink takes seconds to disconnect. The loop does not wait for it. The next uplink starts when
 the messages that were acknowledged to the last one are deleted, so that nothing is sent again.
@@ -16,7 +16,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Relay:
-    """Has one uplink or none at a time; the loop's thread uses it."""
+    """Holds at most one uplink at a time; the loop's thread uses it."""
 
     def __init__(self, uplink: Uplink | None) -> None:
         self._uplink = uplink
@@ -38,7 +38,7 @@ class Relay:
             self._goodbye.start()
 
     def tell(self, unstored: dict[str, Any] | None) -> None:
-        """Tell central ops about what cannot be stored; None: everything is stored."""
+        """Report to central ops what cannot be stored; None: everything is stored."""
         if self._uplink:
             self._uplink.tell(unstored)
 
@@ -57,7 +57,7 @@ class Relay:
         return numbers
 
     def counters(self) -> dict[str, int]:
-        """Return the counters of central ops' messages that rose since the last call, to store."""
+        """Return the counters of central ops' messages that changed since the last call."""
         return self._uplink.counters() if self._uplink else {}
 
     def committed(self, deleted: list[int]) -> None:
@@ -75,7 +75,7 @@ class Relay:
         return self._uplink.snapshot() if self._uplink else None
 
     def stop(self) -> None:
-        """Send what can be sent, disconnect and end."""
+        """Send what is possible, disconnect and end."""
         if self._goodbye:
             self._goodbye.join()
         elif self._uplink:

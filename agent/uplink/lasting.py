@@ -1,4 +1,4 @@
-"""The parts of an uplink that last over all its connections."""
+"""The parts of an uplink that outlive a connection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Lasting:
-    """The parts of an uplink that last over all its connections."""
+    """The parts of an uplink that outlive a connection."""
 
     settings: MqttTable
     link: Link

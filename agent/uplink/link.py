@@ -1,4 +1,4 @@
-"""What the sender's thread tells the loop: the state of the link, and which messages to delete."""
+"""Passes the state of the link and the messages to delete from the sender to the loop."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class Link:
     published: int = 0
     acknowledged: int = 0
     in_flight: int = 0
-    parked: int = 0  # messages that the broker of this connection will not take
+    parked: int = 0  # messages that the broker will not accept on this connection
     expired: int = 0  # health messages too old to be sent
     refused: int = 0  # messages of central ops not read, because they ended the agent before
-    held: tuple[str, ...] = ()  # topics whose messages the broker does not take for now
-    denied: tuple[str, ...] = ()  # topics that the broker does not let us publish to
+    held: tuple[str, ...] = ()  # topics whose messages the broker does not accept for now
+    denied: tuple[str, ...] = ()  # topics to which we may not publish
 
     def change(self, state: LinkState) -> None:
-        """Set the state, and since when it holds."""
+        """Set the state, and the time of the change."""
         if state != self.state:
             self.state, self.since_s = state, time.time()
 
 
 class Ledger:
-    """Messages that need not be sent any more, until the loop has deleted them."""
+    """Messages that need no more sending, until the loop has deleted them."""
 
     def __init__(self) -> None:
         self.done: SimpleQueue[int] = SimpleQueue()  # sender -> loop
@@ -56,7 +56,7 @@ class Ledger:
 
 
 def drain(queue: SimpleQueue[int], limit: int | None = None) -> list[int]:
-    """Return what is in a queue now, at most ``limit``."""
+    """Return the items that are in a queue now, at most ``limit``."""
     found: list[int] = []
     try:
         while limit is None or len(found) < limit:

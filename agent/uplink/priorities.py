@@ -1,9 +1,9 @@
-"""The order in which the outbox is sent: each lane keeps its order, and lanes overtake each other.
+"""Orders the outbox for sending: each lane keeps its order, but lanes can overtake each other.
 
 Messages that waited when the link came up are the backlog; later ones are live. Alarms go first,
-then their transitions; each of the two keeps its order. Live summaries and health go before their
-backlog, which flows at ``replay_rate_max`` at most. So a gateway that was cut off for a week
-reports the present state at once, and does not flood the broker with the past.
+then their transitions; each of the two keeps its order. Live summaries and health messages go
+before their backlog, whose rate is at most ``replay_rate_max``. So a gateway that was offline for a
+week reports its current state immediately, and does not flood the broker with old messages.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from agent.store.reader import Reader
     from agent.store.record import Kind, Record
 
-_ALARM_LANES = 2  # alarms, and what people and time made of them
+_ALARM_LANES = 2  # alarms, and their transitions
 _ROWS_READ = 100  # rows of a lane in memory at a time
 
 
 class Allowance:
-    """How much of the backlog may be sent now: a token bucket that holds a tenth of a second."""
+    """Limits the rate of the backlog: a token bucket that holds a tenth of a second."""
 
     def __init__(self, rate_max: float) -> None:
         self._rate_max = rate_max  # per second
@@ -31,7 +31,7 @@ class Allowance:
         self._held, self._at = 1.0, time.monotonic()
 
     def wait_s(self) -> float:
-        """Return how long until the next message may go."""
+        """Return how long until the next message may be sent."""
         now = time.monotonic()
         self._held = min(self._held_max, self._held + (now - self._at) * self._rate_max)
         self._at = now
@@ -53,7 +53,7 @@ class Lanes:
         self._backlog_waits = False
 
     def begin(self, backlog_through: int, with_backlog: bool, passed_over: Sequence[Topic]) -> None:
-        """Begin with the oldest of each lane; skip the topics ``passed_over``."""
+        """Begin with the oldest message of each lane; skip the topics ``passed_over``."""
 
         first = 0 if with_backlog else backlog_through
 
@@ -71,7 +71,7 @@ class Lanes:
         self._throttled = [lane(kind, 0, backlog_through) for kind in kinds]
 
     def next(self, skip: Callable[[Record], bool], only_alarms: bool = False) -> Record | None:
-        """Return the next one to send, or the next alarm; None if there is none now.
+        """Return the next message to send, or the next alarm; None if there is none now.
 
         Raises:
             StoreError: the outbox cannot be read.
@@ -94,7 +94,7 @@ class Lanes:
         return None
 
     def wait_s(self) -> float | None:
-        """Return how long until more of the backlog may go; None if no backlog waits."""
+        """Return how long until more of the backlog may be sent; None if no backlog waits."""
         return self._allowance.wait_s() if self._backlog_waits else None
 
     def look_again(self) -> None:
@@ -104,7 +104,7 @@ class Lanes:
 
 
 class _Lane:
-    """The messages of one kind with numbers above one and up to another, in their order."""
+    """The messages of one kind within a range of numbers, in their order."""
 
     def __init__(
         self,

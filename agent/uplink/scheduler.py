@@ -1,6 +1,6 @@
-"""Which message of the outbox is sent next on one connection, and when.
+"""Selects the next message of the outbox on one connection, and when to send it.
 
-The lanes give the order. The scheduler skips messages that are done, in flight, parked or held,
+The lanes define the order. The scheduler skips messages that are done, in flight, parked or held,
 and those that the collector may still confirm. When that changes, the lanes begin again with the
 oldest.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agent.uplink.waiting import Waiting
     from agent.uplink.window import Window
 
-LOOK_S = 1.0  # it looks into the outbox this often even if nobody reports a new message
+LOOK_S = 1.0  # poll interval of the outbox if nobody reports a new message
 
 
 class Scheduler:
@@ -64,7 +64,7 @@ class Scheduler:
         return True
 
     def wait_s(self) -> float:
-        """Return how long until there may be something to send, if nothing happens earlier."""
+        """Return how long to wait for something to send, unless an event comes earlier."""
         waits = [LOOK_S, self._waiting.wait_s()]
         if self._central is not None:
             waits.append(self._central.unconfirmed.wait_s())
@@ -77,17 +77,17 @@ class Scheduler:
         self._lanes.look_again()
 
     def let_ask(self) -> None:
-        """Let one message of each waiting topic go whose time has come."""
+        """Retry each waiting topic that is due with one message."""
         if self._waiting.let_ask():
             self.begin_again()
 
     def catch_up(self) -> None:
-        """Begin again; skipped messages are a backlog."""
+        """Begin again with the oldest; skipped messages become backlog."""
         self._backlog_through = self._last_seq()
         self.begin_again()
 
     def send_again(self, through: int) -> None:
-        """Begin again; messages up to this number, which are sent again, are a backlog."""
+        """Begin again with the oldest; resent messages, up to this number, are backlog."""
         self._backlog_through = max(self._backlog_through, through)
         self.begin_again()
 

@@ -1,13 +1,13 @@
-"""Store and forward: the one thread that sends what waits in the outbox.
+"""Store and forward: the single thread that sends the messages in the outbox.
 
     outbox (SQLite, read-only here) ─agent.uplink.priorities─> window ─QoS 1─> broker
     loop (deletes in its next commit) <─acknowledged────────────────┘ or collector
 
 A message leaves the outbox only after the broker's PUBACK, or, with ``acknowledgement =
-"central"``, when the collector says that it has it (``agent.uplink.acknowledgements``). Until the
+"central"``, after the collector's acknowledgement (``agent.uplink.acknowledgements``). Until the
 loop has deleted it, the sender remembers it as done, so that a new connection does not send it
-again. Only SQLite queues messages: paho has at most ``inflight_max`` of them, or as many as the
-broker allows. ``agent.uplink.session`` handles one connection.
+again. Only SQLite queues messages: paho holds at most ``inflight_max`` of them, or fewer if the
+broker's limit is lower. ``agent.uplink.session`` handles one connection.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Uplink:
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
         self._stopping = threading.Event()
         self._stop_by = 0.0  # monotonic; once ``_stopping`` is set
-        self._run_id = secrets.token_hex(4)  # with the number, identifies our own statuses
+        self._run_id = secrets.token_hex(4)  # together with ``_number`` identifies our own statuses
         self._number = 0  # of the connection, attempted or open
         self._connection: Connection | None = None
         self._link = Link()
@@ -90,10 +90,10 @@ class Uplink:
         if settings.acknowledgement == "central":
             words = Words(Trust(keys), settings.unsigned_acknowledgements)
             self._central = Central(self._dialect, settings.central_timeout_s, words)
-        self._unstored: dict[str, Any] | None = None  # what to tell central ops about it
+        self._unstored: dict[str, Any] | None = None  # the report to central ops
         self._news = 0  # counts its changes
         self._damaged = threading.Event()  # the outbox
-        # a twin may wait as long as we do between connections, and is not gone
+        # a twin may wait between connections as long as we do without being gone
         self._twin = Twin(origin, self._run_id, max(QUIET_S, 3 * settings.backoff_max_s))
         self._lasting = Lasting(
             settings,
@@ -128,7 +128,7 @@ class Uplink:
         self._wake()
 
     def tell(self, unstored: dict[str, Any] | None) -> None:
-        """Tell central ops, in the status, what cannot be stored; None: everything is stored."""
+        """Report in the status what cannot be stored; None: everything is stored."""
         if unstored != self._unstored:
             self._unstored = unstored
             self._news += 1
@@ -166,10 +166,10 @@ class Uplink:
         }
 
     def stop(self) -> None:
-        """Send what can be sent, disconnect and end, within ``stop_timeout_s``.
+        """Send what is possible, disconnect and end, within ``stop_timeout_s``.
 
-        It does not wait for a thread that hangs in a name look-up or a handshake: that thread has
-        nothing to lose, and the process ends without it.
+        It does not wait for a thread that hangs in a name look-up or a handshake: that thread holds
+        no data, and the process ends without it.
         """
         self._stop_by = time.monotonic() + self._settings.stop_timeout_s
         self._stopping.set()
@@ -198,7 +198,7 @@ class Uplink:
         """Open a connection, and send until its end.
 
         Raises:
-            LinkError: the connection could not be opened, or it ended; the text says why.
+            LinkError: the connection could not be opened, or it ended; the text states why.
             StoreError: the outbox cannot be read.
 
         """
@@ -231,14 +231,14 @@ class Uplink:
             session.open(self._online)
             session.send_until(self._stopping)
             if not self._stopping.is_set():
-                _LOG.info("password, certificates or keys were renewed; connecting again")
+                _LOG.info("password, certificates or keys were renewed; reconnecting")
                 return True
             return session.part(self._status("offline", "stopped"), self._stop_by)
         except LinkError:
             session.suspect()
             raise
         finally:
-            if not self._twin.found:  # otherwise waits grow, so that each has the link for a while
+            if not self._twin.found:  # with a twin, delays grow, so that each gets its turn
                 self.backoff.lasted(time.monotonic() - began)
 
     def _online(self, told: int | None, bytes_max: int) -> tuple[int, Message] | None:
@@ -271,7 +271,7 @@ class Uplink:
 
     def _failed(self, reason: str) -> None:
         if self._link.state != "offline" or self._link.last_error is None:
-            _LOG.warning("link to central ops lost: %s; trying again until it is back", reason)
+            _LOG.warning("link to central ops lost: %s; retrying until it is back", reason)
         self._link.last_error = reason
         self._link.change("offline")
         self._link.failures += 1

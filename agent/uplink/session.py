@@ -1,7 +1,7 @@
 """One connection of the uplink: it sends messages and handles the broker's answers.
 
-``agent.uplink.scheduler`` says which message is next. ``agent.uplink.window`` knows those that the
-broker has not answered. ``agent.uplink.waiting`` knows those that must wait.
+``agent.uplink.scheduler`` selects the next message. ``agent.uplink.window`` tracks those that the
+broker has not answered. ``agent.uplink.waiting`` tracks those that must wait.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-RENEWAL_LOOK_S = 5.0  # it checks password and certificates for changes this often
-_DRAIN_SHARE = 0.6  # of the time for a stop; the rest is for the disconnection
+RENEWAL_LOOK_S = 5.0  # interval between checks of password and certificates for changes
+_DRAIN_SHARE = 0.6  # share of the stop time-out; the rest is for disconnecting
 
 _REASON_S = 0.2  # time for the reason of a lost connection to arrive
 
@@ -50,12 +50,12 @@ _NEVER = _DENIED | {0x95, 0x99}  # too large, bad format
 _PUBLISH_OVERHEAD_BYTES = 60  # header, lengths, packet number and properties, at most
 
 
-# arguments: the known number, most bytes; returns number and message of the status if it is newer
+# arguments: number last published, maximum bytes; returns a newer status with its number, or None
 Status = Callable[[int | None, int], "tuple[int, Message] | None"]
 
 
 class Session:
-    """What is sent and acknowledged on one connection; the sender's thread uses it."""
+    """Sends and handles acknowledgements on one connection; the sender's thread uses it."""
 
     def __init__(
         self, connection: Connection, broker: Connected, outbox: Reader, lasting: Lasting
@@ -110,9 +110,9 @@ class Session:
         self._publish(Sent(topic, None, status=True), body, retain=True)
 
     def send_until(self, stopping: threading.Event) -> None:
-        """Send the outbox and everything that comes into it.
+        """Send the outbox and everything added to it.
 
-        After ``stopping`` is set, or password, certificates or keys were renewed, it ends as soon
+        Once ``stopping`` is set, or password, certificates or keys were renewed, it ends as soon
         as the broker has answered everything, or after a share of ``stop_timeout_s``.
 
         Raises:
@@ -165,7 +165,7 @@ class Session:
         return not self._window.has_status
 
     def _follow_central(self) -> None:
-        """Send overdue messages again, and tell the collector which ones are gone."""
+        """Resend overdue messages, and report to the collector which ones are gone."""
         if self._central is None:
             return
         overdue = self._central.unconfirmed.overdue()
@@ -202,19 +202,19 @@ class Session:
         topic, body = self._dialect.record(record)
         body = self._payload.encode(body)
         if len(topic) + len(body) + _PUBLISH_OVERHEAD_BYTES > self._packet_bytes_max:
-            self._waiting.park(record.seq, "longer than the broker takes")
+            self._waiting.park(record.seq, "longer than the broker accepts")
             return
         expiry_s = self._settings.health_expiry_s if record.kind == "health" else None
         if self._central is not None:
             self._central.unconfirmed.sent(record.seq)
         self._publish(Sent(topic, record.seq), body, expiry_s=expiry_s, form=self._payload)
         self._link.published += 1
-        if topic in self._waiting.asking:  # one message tries the topic for all
+        if topic in self._waiting.asking:  # one message tests the topic for all
             self._waiting.asking.remove(topic)
             self._scheduler.begin_again()
 
     def _must_wait(self, topic: Topic) -> bool:
-        """Whether a status or gone message has to wait; when its time has come, it is tried."""
+        """Whether a status or gone message has to wait; if its topic is due, it is the retry."""
         self._scheduler.let_ask()
         return self._waiting.is_denied(topic)
 
@@ -226,11 +226,11 @@ class Session:
         expiry_s: float | None = None,
         form: Payload | None = None,
     ) -> None:
-        """Publish topic and bytes unchanged: everything but the last will goes through here."""
+        """Publish a message unchanged; all messages except the last will pass through here."""
         packet = self._connection.publish(sent.topic, body, retain, expiry_s, form)
         self._window.add(packet, sent)
         if packet is None:
-            self._take_in(_REASON_S)  # which raises with the broker's reason, if it gave one
+            self._take_in(_REASON_S)  # raises with the broker's reason, if there is one
             raise LinkError("the connection is gone")
 
     def _take_in(self, wait_s: float) -> None:
@@ -279,9 +279,9 @@ class Session:
         for seq in central.confirmed(self._outbox):
             self._confirm(seq)
         if central.online != was_online:
-            if central.online:  # it subscribes before it says so
+            if central.online:  # it subscribes before it reports online
                 self._waiting.ask_soon()
-                self._told = None  # the highest number in it dates from the start of the connection
+                self._told = None  # publish again, with the current highest number
             self._scheduler.catch_up()
 
     def _answered(self, answer: Acknowledged) -> None:

@@ -1,8 +1,8 @@
-"""Whom the uplink believes: the keys of collectors, read for each connection.
+"""The collectors that the uplink trusts: their keys, read for each connection.
 
-When something in their directory changes, the uplink connects again. So the agent accepts a new
-key, and rejects a revoked one, within seconds and without a restart. While the directory or a file
-in it cannot be read, the agent believes nobody.
+When their directory changes, the uplink reconnects. So the agent accepts a new key, and rejects a
+revoked one, within seconds and without a restart. While the directory or a file in it cannot be
+read, the agent trusts no collector.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Trust:
             self.keyring, self._problem = _keyring(self._directory), None
         except ConfigError as error:
             self.keyring, self._problem = _nobody(self._directory), str(error)
-            _LOG.error("the agent believes no collector until you correct this: %s", error)
+            _LOG.error("the agent trusts no collector until you correct this: %s", error)
         collectors = self.keyring.of("collector")
         self._told = [key.key_id.hex() for key in collectors]
         _LOG.info("collectors' keys in %s: %s", self._directory, names(collectors) or "none")
@@ -48,7 +48,7 @@ class Trust:
         return self._directory is not None and files_of(self._directory) != self._files
 
     def document(self) -> dict[str, Any]:
-        """Return who is believed, for ``status``."""
+        """Return the trusted collectors, for ``status``."""
         return {"keys": self._told, "problem": self._problem}
 
 

@@ -1,11 +1,12 @@
-"""Finds another gateway with our name, such as one started from a copy of our SD card.
+"""Detects another gateway with our name, such as one started from a copy of our SD card.
 
 Both have the same client id, so at the broker each connection ends the other's, and neither ever
-sees the other online. But each receives the status topic that both publish to. The ``id`` of a
-status names the run (a random word of the process) and counts its connections. A status of another
-run proves nothing by itself: an earlier run of this gateway left one, and the broker may publish
-its last will late. It is proof if the other run makes a new connection after our own status was
-there. The epoch does not help: a copied database has ours, and a new database has another.
+sees the other online. But each receives the status topic, to which both publish. The ``id`` of a
+status contains a random identifier of the run (the process) and the number of its connection. A
+status of another run proves nothing by itself: an earlier run of this gateway left one, and the
+broker may publish its last will late. A new connection of the other run after our own status was
+published is proof. The epoch does not help: a copied database has ours, and a new database has
+another.
 """
 
 from __future__ import annotations
@@ -26,26 +27,26 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-QUIET_S: Final = 900.0  # after so long a connection without a sign of the twin, it is gone
-_RUNS_MAX: Final = 8  # remembered; anybody who may publish there can invent any number of runs
-_HELD_S: Final = 20.0  # a connection that lasted this long was not refused at once
-_OFTEN_S: Final = 300.0  # a connection that is taken over sooner was taken over quickly
-_TAKE_OVERS: Final = 3  # quick ones in a row; one may be our own last run, or a person who tries
-_STRIKES: Final = 2  # fewer than for the status topic, which is in flight at the same time
+QUIET_S: Final = 900.0  # connected this long without a sign of the twin: it is gone
+_RUNS_MAX: Final = 8  # remembered; anyone allowed to publish there can invent any number of runs
+_HELD_S: Final = 20.0  # a connection that lasted this long was not refused immediately
+_OFTEN_S: Final = 300.0  # a take-over within this time counts as quick
+_TAKE_OVERS: Final = 3  # quick ones in a row; one may be our own last run, or a person's test
+_STRIKES: Final = 2  # fewer than in ``denials``, as the status topic is in flight at the same time
 _IDENTITY: Final = re.compile(r"[^/]+/(\w{1,64})/[0-9]+/([0-9a-f]{1,16})-([0-9]{1,9})-.+", re.ASCII)
 
 
 class Voice(NamedTuple):
-    """Who published a status."""
+    """The publisher of a status."""
 
     epoch: str  # of its database
     run: str  # of its process
-    connection: int  # counts those of the run
+    connection: int  # its number within the run
     online: bool
 
 
 def voice_of(body: bytes) -> Voice | None:
-    """Return who published a status; None if no gateway would write it so."""
+    """Return the publisher of a status; None if the message is not in a gateway's format."""
     try:
         said = json.loads(body)
         epoch, run, connection = _IDENTITY.fullmatch(said["id"]).groups()  # type: ignore[union-attr]
@@ -55,21 +56,21 @@ def voice_of(body: bytes) -> Voice | None:
 
 
 class Twin:
-    """Listens for one over all connections of an uplink; the sender's thread uses it."""
+    """Watches for a twin over all connections of an uplink; the sender's thread uses it."""
 
     def __init__(self, origin: Origin, run: str, quiet_s: float = QUIET_S) -> None:
-        """Set up; ``run`` is the word in our own statuses."""
+        """Set up; ``run`` is the identifier in our own statuses."""
         self.topic = gateway_topic(origin.site, origin.gateway, "status")
         self._origin = origin
         self._run = run
         self._quiet_s = quiet_s
-        self._ours = False  # our own status was there
+        self._ours = False  # our own status was received
         self._first: dict[str, int] = {}  # other run -> the first of its connections seen
         self._found: Voice | None = None
         self._since_s = 0.0  # Unix seconds
-        self._heard_at = 0.0  # last sign of it, or begin of our connection; monotonic
+        self._heard_at = 0.0  # last sign of the twin, or start of our connection; monotonic
         self._taken_over = 0
-        self._quickly = 0  # taken over in a row, each soon after its begin
+        self._quickly = 0  # consecutive quick take-overs
         self._asked: int | None = None  # packet number of the subscription, until it is answered
         self._strikes = 0
         self._began = 0.0  # of our connection, monotonic
@@ -91,13 +92,13 @@ class Twin:
         if self._asked is not None:  # some brokers end the connection instead of answering
             self._strikes += 1
         elif self._strikes >= _STRIKES and time.monotonic() - self._began < _HELD_S:
-            self._strikes = 0  # connections end without the subscription, too: it was not the cause
+            self._strikes = 0  # connections also end without the subscription: it is not the cause
         self._began = time.monotonic()
         self._asked = None
         if self._strikes >= _STRIKES:
             self._deaf("the connection ends each time")
         else:
-            self._asked = NO_PACKET  # if this fails, the request may have gone out as the reason
+            self._asked = NO_PACKET  # if this fails, a sent request may be the cause
             self._asked = connection.subscribe([self.topic])
 
     def answered(self, answer: Subscribed) -> bool:
@@ -115,7 +116,7 @@ class Twin:
         if self._refusal is None:
             _LOG.warning(
                 "the broker refuses a subscription to our own status (%s): another gateway with"
-                " the same name would not be found",
+                " the same name would not be detected",
                 reason,
             )
         self._refusal = reason
@@ -123,14 +124,14 @@ class Twin:
     def lost(self, event: Lost) -> None:
         """Count a connection that another client with our client id has taken over.
 
-        Its status may not reach us; so what happens again and again is told by itself.
+        Its status may not reach us, so repeated take-overs are reported on their own.
         """
         lasted_s = time.monotonic() - self._began
         if not event.taken_over:
             self._quickly = 0 if lasted_s >= _OFTEN_S else self._quickly
             return
         self._taken_over += 1
-        self._asked = None  # that was the reason, not the subscription
+        self._asked = None  # the take-over was the cause, not the subscription
         self._quickly = self._quickly + 1 if lasted_s < _OFTEN_S else 0
         if self._quickly == _TAKE_OVERS and self._found is None:
             _LOG.warning(

@@ -1,4 +1,4 @@
-"""Messages that the broker may have and the collector must confirm; sent again after a while."""
+"""Tracks messages that the collector must confirm, and when to send them again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.store.ranges import Range, Ranges
 if TYPE_CHECKING:
     from agent.store.reader import Reader
 
-UNCONFIRMED_MAX = 2000  # messages that the broker has and the collector has not confirmed
+UNCONFIRMED_MAX = 2000  # messages
 
 
 class Unconfirmed:
@@ -22,12 +22,12 @@ class Unconfirmed:
         self._timeout_s = timeout_s
         self.resent = 0
         self._online = False
-        # the collector can confirm only while it is online: for how long it was, in s
+        # total time online in s, because the collector can confirm only while it is online
         self._online_s = 0.0
         self._online_since = 0.0  # monotonic
-        # seq -> when the broker took it, by that time; the oldest first
+        # seq -> total time online when the broker accepted it; the oldest first
         self._taken: dict[int, float] = {}
-        self._sent = Ranges()  # what the broker may have, as far as it is not confirmed
+        self._sent = Ranges()  # sent to the broker, not confirmed
 
     def __len__(self) -> int:
         """Return how many messages the broker certainly has."""
@@ -39,11 +39,11 @@ class Unconfirmed:
 
     @property
     def full(self) -> bool:
-        """Whether the collector must confirm something before the agent may send more."""
+        """Whether the collector must confirm a message before the agent may send more."""
         return len(self._taken) >= UNCONFIRMED_MAX
 
     def be_online(self, online: bool) -> None:
-        """Record that the collector is online, or not."""
+        """Record whether the collector is online."""
         self._online_s, self._online_since = self._waited_s(), time.monotonic()
         self._online = online
 
@@ -53,7 +53,7 @@ class Unconfirmed:
         return self._online_s + since_s
 
     def sent(self, seq: int) -> None:
-        """Record that a message goes to the broker."""
+        """Record that a message is being sent to the broker."""
         self._sent.add(seq, seq)
 
     def not_taken(self, seq: int) -> None:
@@ -95,7 +95,7 @@ class Unconfirmed:
         return max(0.0, first + self._timeout_s - self._waited_s())
 
     def overdue(self) -> int | None:
-        """Return the highest number to be sent again, and forget all of them."""
+        """Return the highest overdue number, and forget all overdue messages."""
         if self.wait_s() != 0:
             return None
         due = self._waited_s() - self._timeout_s

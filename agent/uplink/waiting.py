@@ -1,10 +1,10 @@
-"""What must wait on one connection: topics that are held or denied, messages that are parked.
+"""Tracks what must wait on one connection: held or denied topics, and parked messages.
 
 If the broker answers that nobody is subscribed to a topic, or that its queue is full, the messages
-of that topic are **held**: they stay in the outbox, and the agent tries one of them every
-``unsubscribed_retry_s``. Other topics continue. The agent does the same for a topic that the broker
-does not let it publish to (``agent.uplink.denials``). A message that the broker will never take is
-**parked** until the next connection.
+of that topic are **held**: they stay in the outbox, and the agent retries with one of them every
+``unsubscribed_retry_s``. Other topics continue. The agent does the same for a topic to which the
+broker does not let it publish (``agent.uplink.denials``). A message that the broker will never
+accept is **parked** until the next connection.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _LOG = logging.getLogger(__name__)
 
 
 class Waiting:
-    """Which topics and messages are not sent for now; the sender's thread uses it."""
+    """Topics and messages that are not sent for now; the sender's thread uses it."""
 
     def __init__(self, denials: Denials, link: Link, retry_s: float) -> None:
         self._denials, self._link, self._retry_s = denials, link, retry_s
         self.parked: set[int] = set()
         self._refused: dict[int, Topic] = {}  # parked because of a denied topic -> that topic
-        self._pardoned: set[int] = set()  # were parked because of their topic, and are no longer
+        self._pardoned: set[int] = set()  # formerly parked because of their topic
         self._held: dict[Topic, float] = {}  # topic -> when to try it again, monotonic
         self.asking: set[Topic] = set()  # held or denied topics whose next message tries again
         self._show()
@@ -52,9 +52,9 @@ class Waiting:
         return min(waits, default=None)
 
     def let_ask(self) -> bool:
-        """Try each topic whose time has come with one message; return whether there is any.
+        """Retry each topic that is due with one message; return whether any is due.
 
-        If no message waits, the next one that comes is the try.
+        If no message waits, the next new message is the retry.
         """
         now = time.monotonic()
         due = [topic for topic, time_s in self._held.items() if time_s <= now]
@@ -68,7 +68,7 @@ class Waiting:
         self._held = dict.fromkeys(self._held, time.monotonic())
 
     def is_denied(self, topic: Topic) -> bool:
-        """Whether a message outside the outbox must wait for its topic; not if it may try it."""
+        """Whether a message outside the outbox must wait for its topic; false if a retry is due."""
         if topic not in self._denials:
             return False
         asks = topic in self.asking
@@ -78,7 +78,7 @@ class Waiting:
     def park(self, seq: int, reason: str) -> None:
         """Leave a message in the outbox; the next connection tries again."""
         if not self.parked and seq not in self._refused:
-            _LOG.error("the broker will not take message %d, perhaps others: %s", seq, reason)
+            _LOG.error("the broker does not accept message %d, and perhaps others: %s", seq, reason)
         self.parked.add(seq)
         self._link.last_error = reason
         self._show()
@@ -92,9 +92,9 @@ class Waiting:
         self._show()
 
     def taken(self, topic: Topic) -> bool:
-        """Record that the broker took a message of a topic; return whether that was denied before.
+        """Record that the broker accepted a message; return whether its topic was denied before.
 
-        Then messages that were refused because of this topic are sent again.
+        If so, messages that were refused because of this topic are sent again.
         """
         if not self._denials.taken(topic):
             return False
@@ -109,7 +109,7 @@ class Waiting:
     def hold(self, topic: Topic, reason: str) -> None:
         """Hold a topic: nobody would receive its messages, or the broker's queue is full."""
         if not self._held:
-            _LOG.warning("messages on %s, perhaps others, are held: %s", printable(topic), reason)
+            _LOG.warning("messages on %s and perhaps others are held: %s", printable(topic), reason)
         self._held[topic] = time.monotonic() + self._retry_s
         self._link.last_error = reason
         self._link.change("held")

@@ -62,7 +62,7 @@ class Window:
         if not self._in_flight:
             self._progress = time.monotonic()
         if packet is None:
-            self._in_flight[NO_PACKET] = sent  # it may be the reason for the end
+            self._in_flight[NO_PACKET] = sent  # it may have caused the end of the connection
             return
         self._in_flight[packet] = sent
         if sent.seq is not None:

@@ -2,10 +2,10 @@
 
     {"state":"online","counter":1790000000000,"signature":"…"}
 
-A key of the role collector signs the topic, which names site and gateway, and the message. The
-counter rises with each message of a key. A broker repeats retained messages, so the last one may
-come again; an older one is a replay. The highest counter of each key and topic is stored with the
-next commit.
+A key with the role collector signs the topic, which names site and gateway, and the message. The
+counter increases with each message of a key. A broker repeats retained messages, so the last one
+may arrive again; an older one is a replay. The highest counter of each key and topic is stored with
+the next commit.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Rejected(Exception):
 
 
 class Words:
-    """Finds the collector's messages among all others; the sender's thread uses it."""
+    """Verifies the collector's messages; the sender's thread uses it."""
 
     def __init__(self, trust: Trust, unsigned: bool) -> None:
-        """Set up; with ``unsigned`` it believes everybody."""
+        """Set up; with ``unsigned``, messages need no signature."""
         self._trust = trust
         self._unsigned = unsigned
         self._counters: dict[str, int] = {}  # topic and key -> the highest
@@ -58,7 +58,7 @@ class Words:
         self._news: SimpleQueue[tuple[str, int]] = SimpleQueue()  # sender -> loop
 
     def connected(self, counters: Mapping[str, int]) -> None:
-        """Begin with the present keys and the stored counters."""
+        """Begin with the current keys and the stored counters."""
         if not self._unsigned:
             self._trust.read()
         for name, counter in counters.items():
@@ -96,14 +96,14 @@ class Words:
         last = self._counters.get(name, 0)
         again = counter == last and self._latest.get(topic, key_id) == key_id
         if counter <= last and not again:
-            raise Rejected("replayed", f"its counter is {counter}; {last} was there before")
+            raise Rejected("replayed", f"its counter is {counter}, but {last} was received before")
         self._latest[topic] = key_id
         if counter > last:
             self._counters[name] = counter
             self._news.put((name, counter))
 
     def news(self) -> dict[str, int]:
-        """Return the counters that rose since the last call, for the loop to store."""
+        """Return the counters that increased since the last call, for the loop to store."""
         found: dict[str, int] = {}
         try:
             while True:
@@ -113,7 +113,7 @@ class Words:
             return found
 
     def document(self) -> dict[str, Any]:
-        """Return who is believed, for ``status``."""
+        """Return the trusted collectors, for ``status``."""
         return {"unsigned": self._unsigned} | self._trust.document()
 
 
@@ -121,7 +121,7 @@ def _json(message: bytes) -> dict[str, Any]:
     try:
         said = json.loads(message)
     except (ValueError, RecursionError) as error:
-        raise Rejected("malformed", "no JSON") from error
+        raise Rejected("malformed", "it is not JSON") from error
     if not isinstance(said, dict):
         raise Rejected("malformed", "it is not a JSON object")
     return said

@@ -121,7 +121,7 @@ def test_an_acknowledgement_counts_as_far_as_there_are_numbers(
     wait_until(lambda: one.delete_acknowledged() == left, "what was confirmed to be gone")
     central = one.uplink.snapshot()["central"]
     assert central["rejected"]["beyond"] == 1
-    assert "Is the database here an older copy?" in caplog.text
+    assert "If this database is an older copy" in caplog.text
     assert central["through_seq"] <= 4
 
 

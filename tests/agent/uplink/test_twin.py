@@ -286,7 +286,7 @@ def test_a_broker_that_refuses_the_subscription_keeps_the_link_and_is_told(
         one = gateways.start(scripted.port, "one")
         one.put(3)
         wait_until(lambda: one.delete_acknowledged() == 0, "an empty outbox")
-        assert "another gateway with the same name would not be found" in caplog.text
+        assert "another gateway with the same name would not be detected" in caplog.text
         assert twin(one)["state"] == "unknown"
         assert len(scripted.sessions) == 1
         gateways.end(one)
