@@ -1,8 +1,8 @@
-"""Makes fleets from the configured streams: a refused bundle affects only its own stream.
+"""Builds fleets from the configured streams: a refused bundle affects only its own stream.
 
 A stream whose bundle is refused runs the bundle that it ran last. If there is none, it runs the
-baseline of its table; otherwise nothing watches it. Log and status show what runs, what is refused
-and why.
+baseline of its table. If there is none either, nothing watches the stream. Log and status show what
+runs, what is refused and why.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from models.signing import signer_of
 
 _LOG = logging.getLogger(__name__)
 
-# on a busy machine: two trials, of the bundle and of the previous one, and what follows them
+# on a busy machine: two trials (the bundle and the previous one) and the steps after them
 CHOICE_S_MAX: Final = 2 * SECONDS_MAX + 60
 
 
 class Choice(NamedTuple):
-    """What a stream runs."""
+    """The detector of a stream and its origin."""
 
     table: StreamTable
     detector: Detector | None  # None: the stream is not watched
@@ -42,7 +42,7 @@ class Choice(NamedTuple):
     origin: Origin
 
     def __str__(self) -> str:
-        """Return what runs, for people."""
+        """Describe the detector."""
         if self.detector is None:
             return "nothing watches the stream"
         if self.bundle is None:
@@ -79,10 +79,10 @@ class Chooser:
         manifest_of: Callable[[str, bytes], Manifest] = manifest_of,
     ) -> None:
         self._config, self._loader, self._manifest_of = config, loader, manifest_of
-        self._loaded: dict[Path, Loaded | BundleError] = {}  # streams of a bundle share it
+        self._loaded: dict[Path, Loaded | BundleError] = {}  # shared by streams of a bundle
 
     def choose(self, table: StreamTable) -> Choice:
-        """Return what the stream runs; ``origin`` says why that is not its own bundle.
+        """Choose the detector of a stream; ``origin`` states why it is not the stream's own bundle.
 
         Raises:
             ConfigError: a limit does not fit the bundle, or the trusted keys cannot be read.
@@ -110,13 +110,13 @@ class Chooser:
         return found
 
     def _in_place(self, table: StreamTable, path: Path, why: str) -> Choice:
-        """Return what runs in place of the refused bundle at ``path``."""
+        """Choose a substitute for the refused bundle at ``path``."""
         if (copy := self._loader.copy_of_previous(table.name)) is not None:
             try:
                 loaded = self._load(copy)
                 check_fit(self._config, table, loaded.detector)
             except (BundleError, ConfigError) as error:
-                why += f"; its previous bundle cannot run, either: {error}"
+                why += f"; its previous bundle cannot run either: {error}"
             else:
                 origin = Origin(_signer(loaded.bundle), Refusal(path, why), "previous_bundle")
                 return Choice(table, loaded.detector, loaded.bundle, origin)
@@ -125,14 +125,14 @@ class Chooser:
             try:
                 check_fit(self._config, table, detector, limits=False)
             except ConfigError as error:
-                why += f"; its baseline cannot run, either: {error}"
+                why += f"; its baseline cannot run either: {error}"
             else:
                 return Choice(table, detector, None, Origin(None, Refusal(path, why), BASELINE))
         return Choice(table, None, None, Origin(None, Refusal(path, why)))
 
 
 def log_refused(choices: Sequence[Choice]) -> None:
-    """Log which bundles are refused, and what runs."""
+    """Log which bundles are refused, and what runs instead."""
     for choice in choices:
         if (refused := choice.origin.refused) is not None:
             name = choice.table.name
@@ -155,11 +155,11 @@ def check_fit(
 
 
 def fleets_of(choices: Sequence[Choice], summary_interval_s: float, clock: Clock) -> list[Fleet]:
-    """Return the watched streams as fleets; the streams of one detector share its network.
+    """Group the watched streams into fleets; the streams of one detector share its network.
 
     Raises:
         ConfigError: a limit does not fit the bundle.
-        NoStreamRuns: nothing watches any of them.
+        NoStreamRuns: none of the streams can be watched.
 
     """
     together: dict[Detector, list[Choice]] = {}

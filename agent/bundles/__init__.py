@@ -1,1 +1,1 @@
-"""Turns a bundle's file into a detector that may score, or says why not."""
+"""Loads a bundle file into a trusted detector, or refuses it with the reason."""

@@ -1,11 +1,11 @@
-"""What this gateway remembers about bundles: which it tried, which ran, and which may run again.
+"""Remembers which bundles this gateway has tried, which ran, and which may run again.
 
-It is in the directory ``bundles`` beside the database:
+The directory ``bundles`` beside the database contains:
 
-    ran.json               networks that were tried, the highest version of each name that ran, and
-                           the bundle that each stream ran last
+    ran.json               networks that passed a trial, the highest version of each name that ran,
+                           and the bundle that each stream ran last
     DIGEST.fieldwatch      a copy of each of those; other copies are removed
-    NAME.downgrade         a person allows this version, and later ones, to run again
+    NAME.downgrade         a person's permission to run this version and later ones again
 
 A file is complete on the disk before it gets its name. If it cannot be written, the agent continues
 with what it has in memory, and logs this.
@@ -57,7 +57,7 @@ class _Ran:
                     type(version) is int for version in floors.values()
                 ):
                     return cls(tried, floors, streams)
-        raise ValueError("not what an agent writes")
+        raise ValueError("not in the format that an agent writes")
 
 
 class Ledger:
@@ -80,7 +80,7 @@ class Ledger:
             why = error.strerror
         except (ValueError, RecursionError) as error:
             why = str(error)
-        _LOG.error("%s cannot be read (%s): the agent no longer knows which bundles ran", path, why)
+        _LOG.error("%s cannot be read (%s): the record of which bundles ran is lost", path, why)
         return _Ran()
 
     def tried(self, key: str) -> bool:
@@ -102,7 +102,7 @@ class Ledger:
         return version if allowed is None else min(version, allowed)
 
     def _allowed(self, name: str) -> int | None:
-        """Return the lowest version of this name that a person allows to run again."""
+        """Return the lowest version of this name that a person has allowed to run again."""
         path = self.directory / f"{name}{_DOWNGRADE}"
         try:
             return int(read_file(path, _NUMBER_BYTES_MAX))
@@ -112,7 +112,7 @@ class Ledger:
             why = error.strerror
         except ValueError:
             why = "not a number"
-        _LOG.error("%s cannot be read, so it permits no downgrade: %s", path, why)
+        _LOG.error("%s cannot be read, so no downgrade is allowed: %s", path, why)
         return None
 
     def copy_of_previous(self, stream: str) -> Path | None:
@@ -127,12 +127,12 @@ class Ledger:
     def note_running(
         self, running: Mapping[str, Bundle], streams: Collection[str], signed: bool
     ) -> None:
-        """Remember what runs now, with a copy, and remove what no stream needs any more.
+        """Record the running bundles, keep copies of them, and remove copies that are not needed.
 
         Args:
-            running: the bundle of each stream that runs another one than before.
+            running: the bundle of each stream whose bundle has changed.
             streams: all with a configured bundle; those not in ``running`` keep their last one.
-            signed: whether signatures are checked, so that versions count.
+            signed: whether signatures are verified, so that versions can be trusted.
 
         """
         with self._lock:
@@ -168,17 +168,17 @@ class Ledger:
         elif version < before:
             path = self.directory / f"{name}{_DOWNGRADE}"
             _LOG.warning(
-                "bundle %s: version %d runs again instead of version %d, as %s has allowed",
+                "bundle %s: version %d runs again instead of version %d, as allowed by %s",
                 *(name, version, before, _owner(path)),
             )
             self._ran.floors[name] = version
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
-                _LOG.error("%s cannot be removed, and still permits this: %s", path, error.strerror)
+                _LOG.error("%s still allows this; it cannot be removed: %s", path, error.strerror)
 
     def _keep(self, bundle: Bundle) -> bool:
-        """Write a copy of a bundle to the disk; return whether there is one."""
+        """Write a copy of a bundle to the disk; return whether a copy exists."""
         path = self._copy(bundle.digest)
         if _is_copy(path, bundle):
             return True
@@ -187,7 +187,7 @@ class Ledger:
             bundles.write_copy(path, bundle)
         except OSError as error:
             _LOG.error(
-                "no copy can be kept of %s, so no stream can go back to it: %s",
+                "no copy of %s can be kept, so no stream can fall back to it: %s",
                 bundle.source,
                 error.strerror,
             )
@@ -195,7 +195,7 @@ class Ledger:
         return True
 
     def _clean(self) -> None:
-        """Remove copies that no stream needs, and unfinished files that a power cut left."""
+        """Remove copies that no stream needs, and partial files left by a power cut."""
         needed = {self._copy(digest).name for digest in self._ran.streams.values()}
         try:
             for path in self.directory.iterdir():
@@ -233,7 +233,7 @@ def allow_downgrade(store_directory: Path, name: str, version: int) -> int:
     Returns the lowest version that could run before.
 
     Raises:
-        ConfigError: they can anyway.
+        ConfigError: they can run without a permission.
         StoreError: the permission cannot be written, or ``ran.json`` cannot be read.
 
     """
@@ -243,11 +243,11 @@ def allow_downgrade(store_directory: Path, name: str, version: int) -> int:
     except FileNotFoundError:  # nothing ran
         pass
     except OSError as error:
-        raise StoreError(f"{ran}: cannot be read: {error.strerror}; call this as root") from error
+        raise StoreError(f"{ran}: cannot be read: {error.strerror}; run this as root") from error
     floor = Ledger(store_directory).floor(name)
     if version >= floor:
         why = f"the lowest is {floor}" if floor else "no signed version has run here"
-        raise ConfigError(f"{name}: version {version} may run anyway: {why}")
+        raise ConfigError(f"{name}: version {version} can run without a permission: {why}")
     path = store_directory / DIRECTORY / f"{name}{_DOWNGRADE}"
     try:
         replace(path, f"{version}\n".encode(), 0o644)

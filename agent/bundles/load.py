@@ -1,10 +1,10 @@
-"""Turns a bundle's path into a trusted detector: every bundle is tested before it scores.
+"""Loads the detector of a bundle: every bundle is verified and tested before it scores.
 
     signature, where keys are configured ─> read (digests) ─> version ─> trial in another process
       ─> family ─> known answers ─> detector
 
-``load`` is for commands, ``Loader`` for an agent, which remembers what has run. A stream without a
-bundle is watched by the baseline, which its table sets up.
+``load`` is for commands. ``Loader`` is for an agent, which remembers which bundles have run. The
+baseline, configured in the stream's table, watches a stream without a bundle.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from models.novelty import NoveltySettings, entry_samples
 
 _LOG = logging.getLogger(__name__)
 
-# of streams without a bundle; as the trainer's own
+# for streams without a bundle; the same value as in the trainer
 HOLD_SAMPLES_MAX = 2
 RESET_GAP_SAMPLES = 50
 ON_SAMPLES, ON_SAMPLES_BY_MEDIAN = 1, 3
@@ -66,14 +66,14 @@ def load(
 ) -> Loaded:
     """Return the bundle at ``path`` and its detector, or refuse it.
 
-    ``keys`` and ``require_signature``: see ``trust``; ``manifest_of``: see
-    ``bundles.read``; ``approve``: gets a complete and trusted bundle before its network is loaded,
-    and raises an error to refuse it.
+    ``keys`` and ``require_signature``: see ``trust``; ``manifest_of``: see ``bundles.read``.
+    ``approve`` is called with a complete and trusted bundle before its network is loaded. It raises
+    an error to refuse the bundle.
 
     Raises:
         BundleError: missing, altered, too new, wrongly signed, revoked, of an unknown family,
             or its known answers differ.
-        InterpreterMissing: there is nothing to run it with.
+        InterpreterMissing: no interpreter is installed.
         ConfigError: the trusted keys cannot be read.
 
     """
@@ -90,7 +90,7 @@ def load(
 
 
 class Loader:
-    """Loads an agent's bundles, by its configuration and its past; any thread may use it."""
+    """Loads an agent's bundles, by its configuration and its ledger; any thread may use it."""
 
     def __init__(
         self,
@@ -100,16 +100,16 @@ class Loader:
         runtime: Runtime = "auto",
         remember: bool = True,
     ) -> None:
-        """Set up; ``keys``: see ``trust``; ``remember``: False for a command: it writes nothing."""
+        """Set up; ``keys``: see ``trust``; ``remember``: False for a command, so it writes nothing."""
         self._keys, self._require_signature = keys, require_signature
         self._runtime, self._remember = runtime, remember
         self._ledger = Ledger(store_directory)
-        self._trial: Checker | None = None  # the last one's process
+        self._trial: Checker | None = None  # process of the last trial
         self._abandoned = False
 
     @classmethod
     def of(cls, config: AgentConfig, remember: bool = True) -> Self:
-        """Return the loader that is configured."""
+        """Create the loader that the configuration describes."""
         keys, required = config.keys.directory, config.bundles.require_signature
         return cls(config.store.directory, keys, required, config.runtime.interpreter, remember)
 
@@ -132,11 +132,11 @@ class Loader:
         """Return the bundle at ``path`` and its detector, or refuse it.
 
         A network that is new to this gateway is tried in another process first, which takes half a
-        second. ``manifest_of``: see ``bundles.read``; a running agent gives its checking process's.
+        second. ``manifest_of``: see ``bundles.read``; a running agent passes its checker's.
 
         Raises:
-            BundleError: as ``load``; or older than what has run here, or its trial failed.
-            InterpreterMissing: there is nothing to run it with.
+            BundleError: as ``load``; or older than one that has run here, or its trial failed.
+            InterpreterMissing: no interpreter is installed.
             ConfigError: the trusted keys cannot be read.
 
         """
@@ -150,7 +150,7 @@ class Loader:
         )
 
     def abandon(self) -> None:
-        """End a trial in progress, and prevent new ones; for any thread."""
+        """Abort a trial in progress, and prevent new ones; any thread may call this."""
         self._abandoned = True
         if (trial := self._trial) is not None:
             trial.kill()
@@ -160,7 +160,7 @@ class Loader:
         return self._ledger.copy_of_previous(stream)
 
     def note_running(self, running: Mapping[str, Bundle], streams: Collection[str]) -> None:
-        """Remember what runs now, for the next start; see ``Ledger.note_running``."""
+        """Record the running bundles for the next start; see ``Ledger.note_running``."""
         self._ledger.note_running(running, streams, self._keys is not None)
 
     def _approve(self, bundle: Bundle) -> None:
@@ -190,7 +190,7 @@ class Loader:
             )
 
     def _interpreter(self, bundle: Bundle) -> list[str]:
-        """Return what else a trial depends on: the network may crash another interpreter."""
+        """Return the interpreter, on which a trial depends: the network may crash another one."""
         network = isinstance(bundle.manifest, TelemanomManifest)
         return [runtime_version(self._runtime)] if network else []
 

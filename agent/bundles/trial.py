@@ -1,7 +1,7 @@
 """Tries a network in a separate process before the agent loads it.
 
 The interpreters are native code: a damaged or malicious network can end the process that loads it,
-or take all memory. The agent loads only a network that passed here.
+or use up all memory. The agent loads only a network that passed this trial.
 
     bundle ─> process with limits: load, known answers, step of several streams ─> good, or refused
 """
@@ -26,23 +26,23 @@ from models.messages import ALL
 
 SECONDS_MAX: Final = 60  # of wall time; the machine may be busy, so more than the CPU time
 CPU_SECONDS_MAX: Final = 20
-# on top of Python, numpy and the interpreter, which take 60 MB. Agent, trial and the process that
-# checks then have room in the 384 MB of the systemd unit
+# in addition to Python, numpy and the interpreter, which take 60 MB. Agent, trial and checker
+# process then fit into the 384 MB of the systemd unit
 BYTES_MAX: Final = 128 * 2**20
 
-_STREAMS = 3  # the batch of a network is resized for more than one
+_STREAMS = 3  # more than one, so that the network's batch is resized
 _TIME: Final = (signal.SIGALRM, signal.SIGXCPU)
 
 
 def try_out(bundle: Bundle, runtime: Runtime, trials: Checker | None = None) -> None:
-    """Load and step the network of a bundle in another process.
+    """Load and run the network of a bundle in another process.
 
     ``trials``: the process to use; None: a new one, which ends afterwards.
 
     Raises:
-        TrialFailed: the process ended, or had to be ended.
+        TrialFailed: the process ended, or was killed.
         BundleError: that process refuses the bundle, as this one would.
-        InterpreterMissing: there is nothing to run it with.
+        InterpreterMissing: no interpreter is installed.
 
     """
     if trials is None:
@@ -53,26 +53,26 @@ def try_out(bundle: Bundle, runtime: Runtime, trials: Checker | None = None) -> 
         trials.call(attempt, bundle.source, bundle.manifest_bytes, dict(bundle.parts), runtime)
     except NotChecked as error:
         raise TrialFailed(
-            f"{bundle.source}: {_how(error)}. The bundle was tried in a separate process, and the"
-            " agent does not load it; train it again, or use another"
+            f"{bundle.source}: {_how(error)}. The bundle was tested in a separate process, and the"
+            " agent does not load it. Train it again, or use another one"
         ) from None
 
 
 def _how(error: NotChecked) -> str:
-    """Say how the process ended."""
+    """Describe how the process ended."""
     if error.code is None:
-        return f"it cannot be tried: {error}"
+        return f"the trial is not possible: {error}"
     if error.code >= 0:
-        return f"the trial ended with code {error.code}; the log has its message, if it had one"
+        return f"the trial ended with exit code {error.code}; the log may have its message"
     number = -error.code
     if number in _TIME:
         return (
-            f"its network was not done after {CPU_SECONDS_MAX} s of CPU time or {SECONDS_MAX} s"
+            f"its network did not finish within {CPU_SECONDS_MAX} s of CPU time or {SECONDS_MAX} s"
             f" ({_name(number)})"
         )
-    greedy = f", as one does that needs more than {BYTES_MAX // 2**20} MB"
+    greedy = f"; perhaps it needs more than {BYTES_MAX // 2**20} MB"
     more = greedy if number == signal.SIGABRT else ""
-    return f"its network ended the interpreter by {_name(number)}{more}"
+    return f"its network crashed the interpreter with {_name(number)}{more}"
 
 
 def _name(number: int) -> str:
@@ -85,16 +85,16 @@ def _name(number: int) -> str:
 def attempt(
     source: str, manifest_bytes: bytes, parts: Mapping[str, bytes], runtime: Runtime
 ) -> None:
-    """Do in the other process what the agent will do with a bundle that was read and checked.
+    """Run, in the other process, the same steps that the agent will run with a checked bundle.
 
     Raises:
         BundleError: the bundle is refused, or needs too much memory.
-        InterpreterMissing: there is nothing to run it with.
+        InterpreterMissing: no interpreter is installed.
 
     """
     manifest = manifest_of(source, manifest_bytes)
     bundle = Bundle(manifest, manifest_bytes, parts, None, source)
-    # the memory of the package and the interpreter does not count
+    # import first: the memory of the package and the interpreter does not count
     builder_of(manifest.detector)
     if isinstance(manifest, TelemanomManifest):
         runtime_version(runtime)
@@ -109,14 +109,14 @@ def attempt(
             f"{source}: its network needs more than {BYTES_MAX // 2**20} MB of memory; train a"
             " smaller one"
         ) from None
-    except (RuntimeError, TypeError, ValueError) as error:  # the errors of the interpreters
+    except (RuntimeError, TypeError, ValueError) as error:  # raised by the interpreters
         raise TrialFailed(f"{source}: its network cannot be run: {error}") from None
 
 
 def _limit() -> None:
     """Limit memory and CPU time from here on, and allow no core dump.
 
-    It sets only the soft limits: a process that does several trials has the same for each.
+    It sets only the soft limits, so that a process with several trials can reset them for each.
     """
     with open("/proc/self/statm") as file:  # noqa: PTH123 - no file
         taken = int(file.read().split()[0]) * resource.getpagesize()

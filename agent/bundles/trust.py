@@ -1,7 +1,7 @@
-"""Which bundles this gateway trusts: signed by a trusted key, and not revoked.
+"""Decides which bundles this gateway trusts: those signed by a trusted key, and not revoked.
 
-Without a directory of trusted keys it trusts every intact bundle. ``models.keys`` says what is in
-that directory; the keys of the role bundle count here.
+Without a directory of trusted keys it trusts every intact bundle. ``models.keys`` describes that
+directory; only keys with the role bundle count here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from models.signing import Signed
 
 
 def believe(seal: Seal, keys: Path | None, require_signature: bool) -> None:
-    """Refuse a bundle that none of the trusted keys has signed, or that is revoked.
+    """Refuse a bundle that no trusted key has signed, or that is revoked.
 
     Without ``require_signature`` an unsigned bundle is trusted; one with the signature of another
     key is still refused.
@@ -45,11 +45,11 @@ def _check_revoked(seal: Seal, file: Path, revoked: Mapping[str, str]) -> None:
 
 
 def told(bundle: Signed, keys: Path | None) -> str:
-    """Return, for people, who signed a trusted bundle, and whether that was checked."""
+    """Describe who signed a trusted bundle, and whether the signature was verified."""
     try:
         signer = signing.signer_of(bundle)
     except SignatureInvalid:  # if signatures count, the bundle was refused before
         return "signed, but the signature cannot be read"
     if signer is None:
         return "not signed"
-    return f"signed by {signer}" + ("" if keys else ", but nobody has checked the signature")
+    return f"signed by {signer}" + ("" if keys else ", but the signature was not verified")

@@ -1,4 +1,4 @@
-"""The verdict that a bundle's training ended with. A gateway runs the bundle all the same."""
+"""The verdict of a bundle's training. A gateway runs the bundle regardless of the verdict."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def objection(metrics: Mapping[str, Any]) -> str | None:
-    """Return what a bundle failed at the end of its training, if nobody accepted that; for people.
+    """Describe the checks that a bundle failed in training, unless a person accepted that.
 
     Args:
         metrics: of its manifest; those of an older or foreign bundle have no verdict.
@@ -25,6 +25,6 @@ def objection(metrics: Mapping[str, Any]) -> str | None:
         if isinstance(row, Mapping) and row.get("passed") is False
     ]
     return (
-        f"the bundle failed its training: {'; '.join(failed)}. Train it again, or with --accept if"
-        " you want it as it is"
+        f"the bundle failed its training: {'; '.join(failed)}. Train it again, or use --accept to"
+        " keep it as it is"
     )

@@ -1,5 +1,5 @@
-"""Handles defects of the agent: no thread ends unnoticed, no message crashes it for ever.
+"""Handles defects of the agent: no thread ends unnoticed, and no message crashes it forever.
 
-``threads`` ends the process if a thread of it ended. ``quarantine`` sets aside what the agent was
-working on at each of several crashes. ``notes`` keeps that on the disk.
+``threads`` ends the process if an exception ends a thread. ``quarantine`` sets aside a message that
+was being processed at each of several crashes. ``notes`` stores this on the disk.
 """

@@ -1,7 +1,7 @@
 """A small document that survives a power cut, and can be written even if the disk is full.
 
-One file has two places, which are written in turn. If a power cut leaves one half-written, its
-checksum is wrong, and the other place counts. The file never grows: its space is reserved once.
+One file has two slots, which are written alternately. If a power cut leaves one half-written, its
+checksum is wrong, and the other slot is valid. The file never grows: its space is reserved once.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 BYTES_MAX: Final = 65_536  # of a document, with its header
-_HEAD = struct.Struct("<QII")  # number of the writing, bytes, CRC-32
+_HEAD = struct.Struct("<QII")  # sequence number, bytes, CRC-32
 
 
 class Notes:
-    """The file; one thread of one process uses it. ``number`` counts its writings."""
+    """The file; one thread of one process uses it. ``number`` counts the writes."""
 
     def __init__(self, path: Path) -> None:
         """Open the file; create it if it is absent.
@@ -36,7 +36,7 @@ class Notes:
         )
 
     def _read(self, place: int) -> tuple[int, dict[str, Any]]:
-        """Return number and document of a place; 0 and an empty one if there is none."""
+        """Return sequence number and document of a slot; 0 and an empty one if it is invalid."""
         data = os.pread(self._file, BYTES_MAX, place * BYTES_MAX)
         if len(data) < _HEAD.size:
             return 0, {}
@@ -58,7 +58,7 @@ class Notes:
         """Write a document to the disk; as UTF-8 it has at most ``BYTES_MAX`` less 16 bytes.
 
         Raises:
-            OSError: it is not on the disk; the former one still is.
+            OSError: it is not on the disk; the previous one still is.
 
         """
         text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,16 +1,16 @@
-"""Sets aside messages that crash the agent again and again, so that none can cause a crash loop.
+"""Sets aside messages that repeatedly crash the agent, so that none can cause a crash loop.
 
-    an end that was no clean stop
-      └> the next agent is careful: what is delivered again it takes alone, and commits, and has the
-         digest of what is in hand on the disk before
-           └> it ends again with that in hand, ``ENDS_MAX`` times: that is set aside, counted and
-              acknowledged, and the rest goes on
+    the process ends without a clean stop
+      └> the next process is careful: it handles each redelivered message alone and commits it, and
+         writes its digest to the disk before
+           └> the process ends ``ENDS_MAX`` times with the same message in work: that message is set
+              aside, counted and acknowledged, and the others continue
 
-What another thread was working on when it ended also counts: the uplink's thread, or one of an MQTT
-input. The loop itself is then in good order. Without a crash the agent writes these notes only at
-its start and stop. Everything that was committed is innocent, and its crashes are forgotten: power
-cuts cost no good message. A read of many lines is first taken as a whole, and line by line only
-after that crashed the agent.
+The same holds for a message that another thread was handling when it ended: the uplink's thread, or
+one of an MQTT input. The loop is not affected then. Without a crash the agent writes these notes
+only at its start and stop. A committed message is cleared, and its crashes are forgotten, so power
+cuts lose no good message. A read of many lines is first handled as a whole, and line by line only
+after the whole crashed the agent.
 """
 
 from __future__ import annotations
@@ -33,40 +33,40 @@ from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
 
-ENDS_MAX: Final = 3  # crashes with the same message, alone, in work
+ENDS_MAX: Final = 3  # crashes while the same message was handled alone
 NOTES: Final = "in-hand"  # a file beside the database
-KEPT: Final = "set-aside"  # a directory beside the database, with copies of what was set aside
+KEPT: Final = "set-aside"  # a directory beside the database, with copies of messages set aside
 KEPT_MAX: Final = 20  # copies, the newest
 KEPT_BYTES_MAX: Final = 65_536  # of each copy
 _ORIGIN_MAX: Final = 100  # characters
 _EXCERPT_MAX: Final = 120  # characters
 _TOLD_MAX: Final = 5  # entries in a status
 _SUSPECTS_MAX: Final = 100
-_GUARDED: Final = "link "  # prefix of the digest of what another thread was working on
+_GUARDED: Final = "link "  # prefix of the digest of another thread's message
 _READ: Final = "read "  # prefix of the digest of a read's first line, which stands for all lines
 
 
 class Quarantine:
-    """What was in work when the agent crashed, and what is set aside; for the loop's thread."""
+    """Tracks messages in work at crashes, and those set aside; for the loop's thread."""
 
     def __init__(self, directory: Path, headed: Collection[str]) -> None:
         """Set up; ``headed`` are inputs whose reads each begin with a header."""
         self._directory, self._headed = directory, headed
-        self.guard = Guard()  # of the other threads
-        self.careful = False  # whether the agent ended last time without a clean stop
-        self.at_rest = True  # whether there is nothing to be careful about
-        self.count = 0  # set aside now, or skipped because it was set aside before
+        self.guard = Guard()  # for the other threads
+        self.careful = False  # whether the last process ended without a clean stop
+        self.at_rest = True  # whether no message is suspected or in work
+        self.count = 0  # messages set aside now, or skipped because they were set aside before
         self._ends: dict[str, int] = {}  # by digest
         self._aside: list[dict[str, Any]] = []  # oldest first
-        self._known: dict[str, dict[str, Any]] = {}  # entries that are skipped when they come again
+        self._known: dict[str, dict[str, Any]] = {}  # entries that are skipped when received again
         self._hand: str | None = None
-        self._passed: list[str] = []  # digests of finished work that may not be committed yet
-        self._noted: str | None = None  # what is in work, as noted on the disk
+        self._passed: list[str] = []  # digests of finished messages that may not be committed yet
+        self._noted: str | None = None  # digest of the message in work, as on the disk
         self._notes: Notes | None = None
-        self._trouble = False  # whether the disk fails, and that was logged
+        self._trouble = False  # whether a disk failure has been logged
 
     def open(self) -> None:
-        """Find out how the last agent ended, and note that this one runs."""
+        """Determine how the last process ended, and note that this one runs."""
         try:
             self._notes = Notes(self._directory / NOTES)
         except OSError as error:
@@ -76,7 +76,7 @@ class Quarantine:
         self.careful = bool(found.get("running", False))
         self.count = int(found.get("count", 0))
         self._aside = list(found.get("aside", []))
-        if found.get("version") == __version__:  # a newer one may know better
+        if found.get("version") == __version__:  # another version may have fixed the defect
             self._ends = dict(found.get("ends", {}))
         if self.careful and (hand := found.get("hand")):
             self._blame(hand)
@@ -84,11 +84,11 @@ class Quarantine:
         self._known = {one["digest"]: one for one in self._aside if one["version"] == __version__}
         self.at_rest = not (self.careful or self._known or self.guard.refused)
         if self.careful:
-            _LOG.warning("the agent did not stop cleanly: repeated messages are taken one by one")
+            _LOG.warning("the agent did not stop cleanly: repeated messages are handled one by one")
         self._write()
 
     def _instruct(self) -> None:
-        """Tell other threads to skip what ended one of them too often."""
+        """Make the other threads skip messages that ended one of them too often."""
         guarded = {
             key.removeprefix(_GUARDED): ends
             for key, ends in self._ends.items()
@@ -97,10 +97,10 @@ class Quarantine:
         refused = frozenset(key for key, ends in guarded.items() if ends >= ENDS_MAX)
         self.guard.refused, self.guard.suspects = refused, frozenset(guarded.keys() - refused)
         if refused:
-            _LOG.error("messages skipped because they ended a thread before: %d", len(refused))
+            _LOG.error("messages to skip because they ended a thread before: %d", len(refused))
 
     def _blame(self, digest: str) -> None:
-        """Count a crash against what was in work; keep the newest counts."""
+        """Count a crash against the message in work; keep the newest counts."""
         self._ends[digest] = self._ends.pop(digest, 0) + 1
         for old in list(self._ends)[:-_SUSPECTS_MAX]:
             del self._ends[old]
@@ -118,7 +118,7 @@ class Quarantine:
         return chunk if len(good) == len(units) else self._joined(chunk, good)
 
     def parts(self, chunk: Chunk) -> Iterator[tuple[str, Chunk]]:
-        """Yield the parts of a chunk to take alone, each with its digest for ``hold``, ``passed``.
+        """Yield the parts of a chunk to handle alone, with digests for ``hold`` and ``passed``.
 
         The last one has the token; if everything is set aside, it has no lines.
         """
@@ -134,7 +134,7 @@ class Quarantine:
         self._ends.pop(first, None)
 
     def _units(self, chunk: Chunk) -> Iterator[Sequence[Raw]]:
-        """Yield what can be taken alone: a row; for some inputs the header, then lines below it."""
+        """Yield the smallest units: a row; for some inputs the header with the lines below it."""
         if chunk.input_name not in self._headed:
             yield from ([row] for row in chunk.rows)
             return
@@ -151,7 +151,7 @@ class Quarantine:
         )
 
     def _suspect(self, chunk: Chunk, unit: Sequence[Raw]) -> bool:
-        """Whether a unit is set aside, from an earlier time or from now on."""
+        """Whether a unit is set aside, already or as of now."""
         if self._passed_over(chunk, unit):
             return True
         digest = _digest(chunk, unit)
@@ -178,7 +178,7 @@ class Quarantine:
             "version": __version__,
         }
         _LOG.error(
-            "set aside, because the agent ended %d times while it handled this: %s%s%s",
+            "message set aside, because the agent ended %d times while it handled it: %s%s%s",
             self._ends.pop(digest, ENDS_MAX),
             entry["origin"],
             ": " if entry["origin"] else "",
@@ -198,44 +198,44 @@ class Quarantine:
         self._write()
 
     def _keep(self, digest: str, data: bytes) -> bool:
-        """Keep a copy for those who fix the defect; return whether the copy is complete."""
+        """Keep a copy for debugging; return whether the copy is complete."""
         copy = self._directory / KEPT / digest
         try:
             copy.parent.mkdir(mode=0o700, exist_ok=True)
             copy.write_bytes(data[:KEPT_BYTES_MAX])
         except OSError as error:  # a full disk: only the excerpt remains
-            _LOG.error("the agent could not keep a copy of what it set aside: %s", error)
+            _LOG.error("cannot keep a copy of the message that was set aside: %s", error)
             with contextlib.suppress(OSError):
                 copy.unlink()
             return False
         return True
 
     def hold(self, digest: str) -> None:
-        """Note on the disk what is in work from now on."""
+        """Write the digest of the message in work to the disk."""
         self._hand = digest
         self._write()
 
     def passed(self, digest: str, committed: bool = True) -> None:
-        """Record that this is finished; once it is committed, its crashes are forgotten."""
+        """Record that a message is finished; once it is committed, its crashes are forgotten."""
         self._hand = None
         self._passed.append(digest)
         if committed:
             self._forget()
 
     def _forget(self) -> bool:
-        """Forget the crashes of finished work, now committed; return whether there were any."""
+        """Forget the crashes of finished messages, now committed; return whether there were any."""
         had = [digest for digest in self._passed if self._ends.pop(digest, None)]
         self._passed.clear()
         return bool(had)
 
     def settle(self, committed: bool = True) -> None:
-        """Note on the disk that nothing is in work or suspected, if it says otherwise."""
+        """Clear the message in work and the suspicions on the disk, if there are any."""
         forgotten = committed and self._forget()
         if forgotten or (self._hand is None and self._noted is not None):
             self._write()
 
     def close(self, clean: bool = True) -> None:
-        """Note that this is a clean stop, or that a defect has ended a thread."""
+        """Write that the process stops cleanly, or that a defect has ended a thread."""
         for digest in self.guard.innocent:
             self._ends.pop(_GUARDED + digest, None)
         if self.guard.ended_with is not None:
@@ -266,14 +266,14 @@ class Quarantine:
     def _complain(self, error: OSError) -> None:
         if not self._trouble:
             _LOG.error(
-                "the agent cannot note in %s what it works on, and continues without: %s",
+                "cannot write the message in work to %s, continuing without: %s",
                 self._directory / NOTES,
                 error.strerror or error,
             )
         self._trouble = True
 
     def document(self) -> dict[str, Any]:
-        """Return what is set aside, for ``status``."""
+        """Return the messages set aside, for ``status``."""
         told = self._aside[-_TOLD_MAX:]
         return {"count": self.count, "ends": ENDS_MAX, "careful": self.careful, "last": told}
 

@@ -1,9 +1,9 @@
-"""If an exception ends a thread, the process ends, too: no thread may be missing unnoticed.
+"""Ends the process if an exception ends a thread: no thread may be missing unnoticed.
 
     thread ─exception─> Watch: log, with its traceback ─> the loop commits and closes ─> exit 70
 
-It does not matter who started the thread: an input, the uplink, paho, a package with its own input.
-systemd starts the process again. A thread that returns has finished its work, which is no fault.
+It does not matter who started the thread: an input, the uplink, paho, or an input's own package.
+systemd restarts the process. A thread that returns has finished its work, which is no fault.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class Watch:
-    """Notices exceptions that end threads: ``with Watch(stop): run()``; one per process."""
+    """Catches exceptions that end threads: ``with Watch(stop): run()``; one per process."""
 
     def __init__(self, stop: Callable[[], None]) -> None:
-        """Set up; ``stop`` ends the main thread soon; the thread that ends calls it."""
+        """Set up; ``stop`` makes the main thread end soon; the failing thread calls it."""
         self._stop = stop
         self._ended: str | None = None  # name of the first
 
@@ -52,7 +52,7 @@ class Watch:
         self._ended = self._ended or name
         try:
             _LOG.critical(
-                "a defect ended thread %r, so the agent ends; systemd starts it again",
+                "a defect ended thread %r, so the agent ends; systemd restarts it",
                 name,
                 exc_info=what.exc_value,
             )

@@ -1,1 +1,1 @@
-"""What the agent reports about itself: measurements, status, metrics, and systemd."""
+"""Reports on the agent itself: measurements, status, metrics, and systemd notifications."""

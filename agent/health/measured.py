@@ -1,4 +1,4 @@
-"""What the agent measures and counts: latency, loop, inference, machine, counters."""
+"""Measurements and counters of the agent: latency, loop, inference, machine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LATENCIES_KEPT = 4096
 
 _STATUS = Path("/proc/self/status")
 _THERMAL = Path("/sys/class/thermal")
-_CPU_ZONES = ("cpu", "soc", "x86_pkg_temp", "k10temp")  # what the types of a CPU's zones contain
-_LOOK_S = 10.0  # between two looks at the machine
+_CPU_ZONES = ("cpu", "soc", "x86_pkg_temp", "k10temp")  # substrings of the types of CPU zones
+_LOOK_S = 10.0  # between two reads of the machine's state
 _WEIGHT = 0.02  # weight of the newest call in the moving inference time
 
 Document = Mapping[str, Any]
@@ -29,7 +29,7 @@ class Latencies:
         self._kept_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
 
     def add(self, seconds: float) -> None:
-        """Take in one."""
+        """Add a latency."""
         self._kept_ms.append(seconds * 1000)
 
     def percentile(self, percent: float) -> float | None:
@@ -53,19 +53,19 @@ class LoopTimes:
 
     lag_s: float = 0.0  # of the last tick
     lag_s_max: float = 0.0
-    turn_s_max: float = 0.0  # longest time without a look at the queue
+    turn_s_max: float = 0.0  # longest time between two polls of the queue
 
     def ticked(self, late_s: float) -> None:
-        """Record a tick; one that is early, for an alarm, is not late."""
+        """Record a tick; an early tick, for an alarm, counts as on time."""
         self.lag_s = max(0.0, late_s)
         self.lag_s_max = max(self.lag_s_max, self.lag_s)
 
     def turned(self, took_s: float) -> None:
-        """Record a turn: everything between two looks at the queue."""
+        """Record a turn: everything between two polls of the queue."""
         self.turn_s_max = max(self.turn_s_max, took_s)
 
     def document(self) -> dict[str, float]:
-        """Return it in ms, for ``status``."""
+        """Return the values in ms, for ``status``."""
         return {
             "lag_ms_last": round(self.lag_s * 1000, 1),
             "lag_ms_max": round(self.lag_s_max * 1000, 1),
@@ -75,7 +75,7 @@ class LoopTimes:
 
 @dataclass(slots=True)
 class Pace:
-    """The time that scoring took."""
+    """The time spent on scoring."""
 
     seconds: float = 0.0
     samples: int = 0
@@ -92,7 +92,7 @@ class Pace:
 
 
 def inference(paces: Iterable[Pace]) -> dict[str, float | int | None]:
-    """Return the scoring time over all detectors, and the slowest one's moving time."""
+    """Return the scoring time over all detectors, and the slowest one's moving average."""
     paces = list(paces)
     moving = [pace.us_moving for pace in paces if pace.us_moving is not None]
     return {
@@ -103,7 +103,7 @@ def inference(paces: Iterable[Pace]) -> dict[str, float | int | None]:
 
 
 class Machine:
-    """The gateway itself; read now and then, because reading costs a little."""
+    """The state of the gateway; read only every ``_LOOK_S``, because reading takes time."""
 
     def __init__(self, directory: Path) -> None:
         """``directory`` is the store's."""
@@ -112,7 +112,7 @@ class Machine:
         self._seen: dict[str, float | None] = {}
 
     def document(self) -> dict[str, float | None]:
-        """Return temperature and disk; None for what this machine does not report."""
+        """Return temperature and free disk space; None where this machine does not report it."""
         now = time.monotonic()
         if now - self._looked_s >= _LOOK_S:
             self._looked_s = now
@@ -142,7 +142,7 @@ def disk_free_mb(directory: Path) -> float | None:
     """Return the space that the agent may still use on the directory's file system."""
     try:
         found = os.statvfs(directory)
-    except OSError:  # gone; the store says so
+    except OSError:  # the directory is gone; the store reports it
         return None
     return round(found.f_bavail * found.f_frsize / 2**20, 1)
 
@@ -184,12 +184,12 @@ def totals(
 
 
 def rss_mb() -> float:
-    """Return this process's resident memory."""
+    """Return this process's resident memory in MB."""
     return _status_mb("VmRSS:")
 
 
 def rss_max_mb(pid: int | str = "self") -> float:
-    """Return the largest resident memory a process has had."""
+    """Return the peak resident memory of a process in MB."""
     return _status_mb("VmHWM:", Path(f"/proc/{pid}/status"))
 
 

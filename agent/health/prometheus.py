@@ -1,4 +1,4 @@
-"""The status as Prometheus text, for node-exporter's textfile collector.
+"""Formats the status as Prometheus text, for node-exporter's textfile collector.
 
 Imports neither numpy nor pydantic: a timer starts this once a minute on a small gateway.
 """
@@ -20,14 +20,14 @@ _MB = 2**20
 
 
 class Value(NamedTuple):
-    """One value of a metric; None is not shown."""
+    """One value of a metric; None is omitted."""
 
     value: float | None
     labels: Mapping[str, str] = {}
 
 
 class Metric(NamedTuple):
-    """A metric with all its values; a name ends in its unit, and a counter's in ``_total``."""
+    """A metric with all its values. Its name ends in the unit, a counter's name in ``_total``."""
 
     name: str  # without the prefix
     kind: Literal["counter", "gauge"]
@@ -36,14 +36,14 @@ class Metric(NamedTuple):
 
 
 def text(document: Document, up: bool = True) -> str:
-    """Return the status in Prometheus' text format, version 0.0.4; ``up``: an agent watches.
+    """Return the status in Prometheus' text format, version 0.0.4; ``up``: an agent is running.
 
     Raises:
-        StoreError: the status was stored by an older agent.
+        StoreError: an older agent stored the status.
 
     """
     if "loop" not in document:
-        raise StoreError(f"the status is of fieldwatch {document['version']}; restart the agent")
+        raise StoreError(f"fieldwatch {document['version']} wrote the status; restart the agent")
     return "".join(line + "\n" for metric in _metrics(document, up) for line in _lines(metric))
 
 
@@ -120,13 +120,13 @@ def _agent(document: Document, up: bool) -> Iterator[Metric]:
         "Free space of the store's file system.",
         _scaled(machine["disk_free_mb"], _MB),
     )
-    yield one("loop_lag_seconds", "How late the last tick was.", loop["lag_ms_last"] / 1000)
-    yield one("loop_lag_max_seconds", "How late a tick was at most.", loop["lag_ms_max"] / 1000)
+    yield one("loop_lag_seconds", "Delay of the last tick.", loop["lag_ms_last"] / 1000)
+    yield one("loop_lag_max_seconds", "Longest delay of a tick.", loop["lag_ms_max"] / 1000)
     yield one("loop_turn_max_seconds", "Longest turn of the loop.", loop["turn_ms_max"] / 1000)
     yield Metric(
         "commit_latency_seconds",
         "gauge",
-        "From reading to commit, of the newest readings.",
+        "Time from reading to commit of the newest readings.",
         [
             Value(
                 _scaled(latency[f"reading_to_commit_ms_p{percent}"], 1e-3), {"quantile": quantile}
@@ -138,9 +138,9 @@ def _agent(document: Document, up: bool) -> Iterator[Metric]:
     yield _count("inference_samples_total", "Samples in that time.", pace["samples"])
     yield one("queue_chunks", "Reads that wait for the loop.", document["queues"]["chunks"])
     dropped = document["counters"]["lines_dropped"]
-    yield _count("lines_dropped_total", "Lines dropped as the loop was too slow.", dropped)
+    yield _count("lines_dropped_total", "Lines dropped because the loop was too slow.", dropped)
     aside = document["counters"].get("set_aside", 0)
-    yield _count("set_aside_total", "Lines not used, as they ended the agent.", aside)
+    yield _count("set_aside_total", "Lines set aside because they ended the agent.", aside)
 
 
 def _inputs(inputs: Mapping[str, Document]) -> Iterator[Metric]:
@@ -150,7 +150,7 @@ def _inputs(inputs: Mapping[str, Document]) -> Iterator[Metric]:
     yield Metric("input_connected", "gauge", "Whether the input is connected.", each("connected"))
     yield Metric("input_lines_total", "counter", "Lines received.", each("lines"))
     yield Metric("input_received_bytes_total", "counter", "Bytes received.", each("bytes"))
-    yield Metric("input_reconnects_total", "counter", "Times it came back.", each("reconnects"))
+    yield Metric("input_reconnects_total", "counter", "Reconnections.", each("reconnects"))
     yield Metric(
         "input_messages_too_large_total",
         "counter",
@@ -166,7 +166,7 @@ def _inputs(inputs: Mapping[str, Document]) -> Iterator[Metric]:
     yield Metric(
         "input_topics_given_up",
         "gauge",
-        "Topics not subscribed to, as they bring too large messages.",
+        "Topics not subscribed to, because they deliver too large messages.",
         [
             Value(len(source.get("topics_given_up", ())), {"input": name})
             for name, source in inputs.items()
@@ -184,7 +184,7 @@ def _inputs(inputs: Mapping[str, Document]) -> Iterator[Metric]:
     yield Metric(
         "rejected_total",
         "counter",
-        "What could not be used, by cause.",
+        "Rejected lines and values, by cause.",
         [
             Value(count, {"input": name, "cause": cause})
             for name, source in inputs.items()
@@ -194,23 +194,23 @@ def _inputs(inputs: Mapping[str, Document]) -> Iterator[Metric]:
 
 
 _STREAM_COUNTERS = (
-    ("readings", "Readings taken in."),
+    ("readings", "Readings accepted."),
     ("samples", "Samples aligned to the grid."),
     ("scored", "Samples scored."),
     ("late", "Rows too late for their sample."),
-    ("duplicate", "Rows whose sample was there already."),
-    ("out_of_order", "Rows out of order, and used."),
-    ("values_held", "Values of a sample that are held from one before."),
-    ("values_interpolated", "Values of a sample that are interpolated."),
-    ("values_missing", "Values that a sample lacks."),
+    ("duplicate", "Rows whose sample already existed."),
+    ("out_of_order", "Rows out of order but used."),
+    ("values_held", "Values held from an earlier sample."),
+    ("values_interpolated", "Values interpolated."),
+    ("values_missing", "Values missing in a sample."),
     ("raw_late", "Raw values too late for their window."),
-    ("windows_short", "Windows of raw values with too few."),
+    ("windows_short", "Windows with too few raw values."),
     ("uncertain", "Samples scored with values that were not measured."),
     ("alarms_opened", "Alarms opened."),
     ("alarms_closed", "Alarms closed."),
     ("alarms_unwatched", "Alarms closed because nothing watches them any more."),
-    ("gaps", "Gaps in the samples, of any cause, each counted when it was over."),
-    ("lines_unwatched", "Lines not stored, as nothing watches the stream."),
+    ("gaps", "Gaps in the samples, of any cause, each counted at its end."),
+    ("lines_unwatched", "Lines not stored because nothing watches the stream."),
 )
 
 
@@ -258,7 +258,7 @@ def _store(document: Document) -> Iterator[Metric]:
     evicted = [Value(count, {"kind": kind}) for kind, count in store["evicted"].items()]
     yield Metric("evicted_total", "counter", "Lost because the store was full.", evicted)
     dropped = [Value(count, {"kind": kind}) for kind, count in store.get("dropped", {}).items()]
-    yield Metric("dropped_total", "counter", "Dropped by age or number.", dropped)
+    yield Metric("dropped_total", "counter", "Dropped because of age or number.", dropped)
 
 
 def _uplink(link: Document) -> Iterator[Metric]:
@@ -268,7 +268,7 @@ def _uplink(link: Document) -> Iterator[Metric]:
     yield _count("uplink_published_total", "Messages sent.", link["published"])
     yield _count("uplink_acknowledged_total", "Messages acknowledged.", link["acknowledged"])
     refused = link.get("refused", 0)
-    yield _count("uplink_refused_total", "Not read, as the agent ended with it.", refused)
+    yield _count("uplink_refused_total", "Messages not read because they ended the agent.", refused)
     in_flight = [Value(link["in_flight"])]
     yield Metric("uplink_in_flight_messages", "gauge", "Sent, not yet acknowledged.", in_flight)
     twin = link.get("twin")  # none of an older agent's
@@ -276,7 +276,7 @@ def _uplink(link: Document) -> Iterator[Metric]:
         found = [Value(int(twin["state"] == "found"))]
         yield Metric("uplink_name_used_twice", "gauge", "Another gateway has our name.", found)
         taken_over = twin["taken_over"]
-        yield _count("uplink_taken_over_total", "Connections that it took over.", taken_over)
+        yield _count("uplink_taken_over_total", "Connections another client took over.", taken_over)
     denied = [Value(len(link.get("denied", ())))]  # none of an older agent's
     yield Metric("uplink_denied_topics", "gauge", "Topics we may not publish to.", denied)
     if link.get("central"):

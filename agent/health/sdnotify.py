@@ -1,4 +1,4 @@
-"""Tells systemd how the agent is doing (``sd_notify(3)``); does nothing without systemd."""
+"""Reports the agent's state to systemd (``sd_notify(3)``); does nothing without systemd."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import suppress
 from models.errors import ConfigError
 from models.printable import printable
 
-_READY_WAIT_S_MAX = 30.0  # said once only, so it must not be lost
-_RELOADED_WAIT_S_MAX = 1.0  # nor this; but the loop waits meanwhile
+_READY_WAIT_S_MAX = 30.0  # sent only once, so it must not be lost
+_RELOADED_WAIT_S_MAX = 1.0  # the same, but the loop waits meanwhile
 
 
 class Notifier:
@@ -22,14 +22,14 @@ class Notifier:
 
     @property
     def watchdog_s(self) -> float | None:
-        """The longest that systemd waits to be fed, in seconds; None where it does not watch us."""
+        """The watchdog time-out of systemd in seconds; None if it does not watch this process."""
         if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
             return None
         interval_us = int(os.environ.get("WATCHDOG_USEC", "0"))
         return interval_us / 1e6 if interval_us else None
 
     def check(self, flush_interval_s: float) -> None:
-        """Refuse a flush interval that would let systemd take the loop for hung.
+        """Refuse a flush interval at which systemd would consider the loop hung.
 
         Raises:
             ConfigError: it is more than half of the unit's ``WatchdogSec``.
@@ -38,12 +38,12 @@ class Notifier:
         watchdog_s = self.watchdog_s
         if watchdog_s is not None and flush_interval_s > watchdog_s / 2:
             raise ConfigError(
-                f"store.flush_interval_s = {flush_interval_s:g}: at most half of the unit's"
+                f"store.flush_interval_s = {flush_interval_s:g} must be at most half of the unit's"
                 f" WatchdogSec, which is {watchdog_s:g}"
             )
 
     def starting(self, seconds: float) -> None:
-        """Tell systemd that the start continues, and how long it may still take."""
+        """Tell systemd that the start continues, and the maximum time left."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def ready(self) -> None:
@@ -51,7 +51,7 @@ class Notifier:
         self._send("READY=1", _READY_WAIT_S_MAX)
 
     def reloading(self) -> None:
-        """Tell systemd that the agent reads its configuration again."""
+        """Tell systemd that the agent reloads its configuration."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def reloaded(self) -> None:
@@ -60,7 +60,7 @@ class Notifier:
 
     def status(self, text: str) -> None:
         """Show a line in ``systemctl status``."""
-        self._send(f"STATUS={printable(text)}")  # a line end would begin another word
+        self._send(f"STATUS={printable(text)}")  # a line end would begin another assignment
 
     def watchdog(self) -> None:
         """Feed the watchdog."""
@@ -76,6 +76,6 @@ class Notifier:
         # an address that begins with @ lies in the abstract namespace
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, suppress(OSError):
-            # systemd that is gone, or too busy to take it, must not end the agent or hold it up
+            # if systemd is gone or too busy, this must not end or delay the agent
             sock.settimeout(wait_s_max)
             sock.sendto(message.encode(), address)

@@ -1,4 +1,4 @@
-"""The status for a person: the document that the agent stores, in lines.
+"""Formats the status that the agent stores as lines of text.
 
 Does not import numpy: the command must be fast on small gateways and over slow links.
 """
@@ -20,7 +20,7 @@ Document = Mapping[str, Any]
 
 
 def describe(document: Document, not_watching: str | None = None) -> Iterator[str]:
-    """Yield the status line by line; ``not_watching`` says that the agent does not watch now."""
+    """Yield the status line by line; ``not_watching`` states why the agent does not run."""
     yield f"gateway   {document['gateway']}, fieldwatch {document['version']}"
     yield f"agent     {not_watching or 'running since ' + document['started']}"
     latency = document["latency"]
@@ -45,7 +45,7 @@ def describe(document: Document, not_watching: str | None = None) -> Iterator[st
 def _not_stored(counters: Document) -> Iterator[str]:
     lost = {name: counters.get(f"{name}_not_stored", 0) for name in ("samples", "messages")}
     if any(lost.values()):
-        yield f"LOST      as they could not be stored: {_counts(lost)}"
+        yield f"LOST      because they could not be stored: {_counts(lost)}"
 
 
 def _machine(document: Document) -> Iterator[str]:
@@ -67,7 +67,7 @@ def _machine(document: Document) -> Iterator[str]:
 
 
 def input_lines(name: str, source: Document) -> Iterator[str]:
-    """Yield how an input is doing, as a person reads it."""
+    """Yield the state of an input as lines of text."""
     state = "connected" if source["connected"] else f"NOT CONNECTED: {source['last_error']}"
     yield (f"input     {name}: {state}; {source['lines']} lines, {source['reconnects']} reconnects")
     if source["rejected"]:
@@ -92,15 +92,15 @@ def input_lines(name: str, source: Document) -> Iterator[str]:
 
 
 def set_aside_lines(aside: Document | None) -> Iterator[str]:
-    """Yield which lines ended the agent again and again, as a person reads it."""
+    """Yield the lines of input that repeatedly ended the agent, as lines of text."""
     if not aside or not aside["count"]:
         return
     yield (
-        f"SET ASIDE {aside['count']} lines, as the agent ended {aside['ends']} times while it"
-        " handled each of these; please report it:"
+        f"SET ASIDE {aside['count']} lines, because the agent ended {aside['ends']} times while it"
+        " handled each of them; please report this:"
     )
     for one in aside["last"]:
-        no_copy = "" if one.get("kept", True) else ", no copy could be kept"  # none of an older
+        no_copy = "" if one.get("kept", True) else ", no copy kept"  # none of an older
         yield (
             f"          {one['time']} {one['input']} {one['origin']}, {one['bytes']} bytes,"
             f" {one['digest'][:12]}{no_copy}: {one['excerpt']}"
@@ -111,11 +111,11 @@ _STANDS_IN = {"previous_bundle": "the bundle that ran before", "baseline": "the 
 
 
 def stream_lines(name: str, stream: Document) -> Iterator[str]:
-    """Yield how a stream is doing, as a person reads it."""
+    """Yield the state of a stream as lines of text."""
     score = stream["last_score"]
     if not stream.get("watched", True):  # of an older agent each is
         yield f"stream    {name}: NOT WATCHED, its readings are not stored"
-        yield f"          {_counts(stream['counters']) or 'nothing came yet'}"
+        yield f"          {_counts(stream['counters']) or 'nothing received yet'}"
         yield from _refused(stream)
         for alarm in gravest_first(stream["open_alarms"]):
             yield f"  ALARM   open when the stream was last watched: {describe_alarm(alarm)}"
@@ -143,12 +143,12 @@ def stream_lines(name: str, stream: Document) -> Iterator[str]:
 
 
 def _warm_up(stream: Document, warm_up: Document) -> str:
-    """Say when scores begin, and why not now."""
+    """Describe when scores begin, and why there is none now."""
     by = "the baseline" if _by_baseline(stream) else "the network"
     needs = f"{by} needs {warm_up['needs_samples']} samples, and has {warm_up['has_samples']}"
     if not warm_up["left_s"]:
-        return f"no score: {needs}, but not enough values of channels that have a score"
-    # no promise of a time: it may be that nothing comes
+        return f"no score: {needs}, but too few values of the channels that have a score"
+    # a duration of readings, not a time of day: perhaps no readings arrive
     return f"scores begin after {_duration(warm_up['left_s'])} more of readings: {needs}"
 
 
@@ -157,7 +157,7 @@ def _by_baseline(stream: Document) -> bool:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time to wait in its two greatest units.
+    """Format a duration in its two largest units.
 
     >>> _duration(130), _duration(7320), _duration(12.4)
     ('2 min 10 s', '2 h 2 min', '13 s')
@@ -199,7 +199,7 @@ def _forecast(forecast: Document) -> Iterator[str]:
 
 
 def _coverage(judged: Collection[Document]) -> str:
-    """Return the coverage of the intervals that people see, if the bundle has them."""
+    """Format the coverage of the published intervals, if the bundle has them."""
     weight = sum(one["judged"] for one in judged)
     shares = {
         level: sum(one[f"coverage_{level}"] * one["judged"] for one in judged) / weight
@@ -228,9 +228,9 @@ def _store(store: Document, has_uplink: bool) -> Iterator[str]:
     if evicted:
         yield f"          LOST because the outbox was full: {_counts(evicted)}"
     if store.get("merged"):  # a status stored by an older version has none
-        yield f"          {store['merged']} summaries merged into others: the outbox is crowded"
+        yield f"          {store['merged']} summaries merged because the outbox was crowded"
     if old := _counts(store.get("dropped", {})):
-        yield f"          dropped by age or number: {old}"
+        yield f"          dropped because of age or number: {old}"
     for report in store.get("damage", []):
         yield from _damage(report)
 
@@ -246,7 +246,7 @@ def _damage(report: Document) -> Iterator[str]:
 
 
 def uplink_lines(link: Document | None) -> Iterator[str]:
-    """Yield how the link is doing, as a person reads it."""
+    """Yield the state of the link as lines of text."""
     if link is None:
         yield "uplink    none configured; messages wait, within limits, until [mqtt] names a broker"
         return
@@ -279,8 +279,8 @@ def _twin(twin: Document | None) -> Iterator[str]:
         return
     if twin["state"] == "found":
         yield (
-            f"          NAME USED TWICE since {twin['since']}: another gateway has it (its epoch is"
-            f" {twin['epoch']}), and each ends the other's connection"
+            f"          NAME USED TWICE since {twin['since']}: another gateway has the same name"
+            f" (its epoch is {twin['epoch']}), and each ends the other's connection"
         )
     if count := twin["taken_over"]:
         yield f"          {count} connections were taken over by a client with our client id"
@@ -310,7 +310,7 @@ def _control(control: Document | None) -> Iterator[str]:
 
 def _central(central: Document) -> Iterator[str]:
     through = central["through_seq"]
-    has = "said nothing yet" if through is None else f"has all through {through}"
+    has = "has sent nothing yet" if through is None else f"has all through {through}"
     yield (
         f"          collector {central['state']}, {has}; {central['unconfirmed']} to be confirmed,"
         f" {central['resent']} sent again"
@@ -321,16 +321,16 @@ def _central(central: Document) -> Iterator[str]:
 
 
 def _trust(trust: Document) -> Iterator[str]:
-    """Yield a line where the collector's word counts too much, or not at all."""
+    """Yield a line if collectors are trusted without a signature, or not at all."""
     if trust["unsigned"]:
         yield (
-            "          UNSIGNED acknowledgements are believed: any client of the broker can delete"
+            "          UNSIGNED acknowledgements are accepted: any client of the broker can delete"
             " messages that no collector has"
         )
     elif trust["problem"]:
-        yield f"          NO COLLECTOR is believed: {trust['problem']}"
+        yield f"          NO COLLECTOR is trusted: {trust['problem']}"
     elif not trust["keys"]:
-        yield "          NO COLLECTOR is believed: keys.directory has no key of one that counts"
+        yield "          NO COLLECTOR is trusted: keys.directory has no valid key of a collector"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -135,12 +135,12 @@ def loads(directory: Path) -> list[int]:
 @pytest.mark.parametrize(
     ("does", "said"),
     [
-        ("crash", "its network ended the interpreter by SIGSEGV. The bundle was tried"),
-        ("abort", f"by SIGABRT, as one does that needs more than {BYTES_MAX // 2**20} MB"),
+        ("crash", "its network crashed the interpreter with SIGSEGV. The bundle was tested"),
+        ("abort", f"with SIGABRT; perhaps it needs more than {BYTES_MAX // 2**20} MB"),
         ("take all memory", f"its network needs more than {BYTES_MAX // 2**20} MB of memory"),
-        ("leave", "the trial ended with code 3"),
+        ("leave", "the trial ended with exit code 3"),
         ("raise", "its network cannot be run: no such operator"),
-        ("fail", "the trial ended with code 1"),
+        ("fail", "the trial ended with exit code 1"),
     ],
 )
 def test_what_dies_of_a_network_is_not_the_agent(make: Make, does: str, said: str) -> None:
@@ -209,7 +209,7 @@ def test_the_agent_runs_on_and_check_and_verify_say_why(
     gateway = Gateway(tmp_path, start_agent)
     agent = gateway.start()
     assert not gateway.stream()["watched"]
-    assert "ended the interpreter by SIGSEGV" in gateway.stream()["refused"]["why"]
+    assert "crashed the interpreter with SIGSEGV" in gateway.stream()["refused"]["why"]
     assert "Traceback" not in agent.log()
     gateway.stop()
 

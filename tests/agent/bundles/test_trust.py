@@ -87,7 +87,7 @@ def test_key_and_comment_are_told_as_anybody_may_print_them(
     assert said in caplog.messages[-1]
     assert zoo_bundle.digest in caplog.messages[-1]
     assert said in verify(path, "--keys", keys).output
-    assert f"{said}, but nobody has checked the signature" in verify(path).output
+    assert f"{said}, but the signature was not verified" in verify(path).output
     assert said.removeprefix("signed ") in inspect(path).output
     assert json.loads(inspect(path, "--json").output)["signer"] == {
         "key_id": key_id,

@@ -68,7 +68,7 @@ def test_what_stands_in_the_place_of_the_notes_is_named(
     quarantine.open()
     quarantine.close()
     assert (
-        f"cannot note in {tmp_path / NOTES} what it works on, and continues without: "
+        f"cannot write the message in work to {tmp_path / NOTES}, continuing without: "
         in caplog.text
     )
 

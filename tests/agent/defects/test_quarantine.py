@@ -280,4 +280,4 @@ def test_where_no_copy_can_be_kept_no_empty_one_is_and_it_is_said(tmp_path: Path
     assert list((tmp_path / KEPT).iterdir()) == []
     (one,) = quarantine.document()["last"]
     assert not one["kept"]
-    assert any("no copy could be kept" in line for line in set_aside_lines(quarantine.document()))
+    assert any("no copy kept" in line for line in set_aside_lines(quarantine.document()))

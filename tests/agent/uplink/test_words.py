@@ -259,7 +259,7 @@ def test_what_was_never_sent_stays_whoever_says_that_he_has_it(
     one.uplink.start()
     ops.say(ACKNOWLEDGED, {"epoch": one.store.origin.epoch, "through_seq": 9, "also": [[11, 19]]})
     wait_until(lambda: central(one)["through_seq"] == 9, "the word")
-    assert "UNSIGNED acknowledgements are believed" in told(one)
+    assert "UNSIGNED acknowledgements are accepted" in told(one)
     assert one.delete_acknowledged() == 19
     ops.say(STATUS, {"state": "online"})
     wait_until(lambda: one.delete_acknowledged() == 1, "what was sent and confirmed to go")
@@ -312,7 +312,7 @@ def test_while_the_keys_cannot_be_read_nobody_is_believed(
     sending(one, ops, key, 1)
     (keys / "revoked").write_text("scribble\n")
     wait_until(lambda: central(one)["trust"]["problem"] is not None, "the problem")
-    assert "NO COLLECTOR is believed" in told(one)
+    assert "NO COLLECTOR is trusted" in told(one)
     assert "revoked: line 1" in told(one)
     ops.say(ACKNOWLEDGED, word(key, 9, epoch=one.store.origin.epoch, through_seq=1))
     wait_until(lambda: rejected(one).get("unknown_key") == 2, "the words to be refused")
