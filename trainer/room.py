@@ -11,7 +11,8 @@ from typing import Final
 
 from models.errors import FieldwatchError
 
-# measured: the training of a tiny bundle with its forecaster takes 3.0 GiB on one thread
+# measured on one thread, without a forecaster: a tiny training takes 2.95 GiB, and with 2 GiB
+# TensorFlow aborts; more threads take more
 ADDRESS_SPACE_MIN: Final = 4 * 2**30  # bytes
 
 

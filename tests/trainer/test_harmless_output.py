@@ -48,7 +48,7 @@ def hostile_bundle(zoo_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory)
         "remarks": [KIND],
     }
     found = gates.judge(manifest.metrics, GatesTable(), ParityTable())
-    told = {"forecast": forecast, "data": data, "verdict": gates.document(found, accept=False)}
+    told = {"forecast": forecast, "data": data, "verdict": gates.document(found, accepted=False)}
     changes = {
         "created": KIND,
         "channels": channels,
