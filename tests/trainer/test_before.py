@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,10 +156,10 @@ def test_what_the_system_refuses_is_told(
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """Let this process take 2 GiB more than it has."""
+    """Let this process take 5 GiB more than it has: TensorFlow could be loaded."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + 2 * 2**30
+    limit = pages * resource.getpagesize() + 5 * 2**30
     resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_AS, before)
@@ -180,18 +177,3 @@ def test_memory_that_is_not_there_is_told(
     said = capsys.readouterr().err
     assert said.startswith("fieldwatch-trainer: there is not enough memory: Unable to allocate")
     assert "a longer sampling.period_s" in said
-
-
-def test_memory_that_is_too_little_for_tensorflow_is_told(tmp_path: Path) -> None:
-    """In a process of its own, as TensorFlow stays loaded in this one."""
-    path = project(tmp_path)
-    limit = (400 * 2**20,) * 2
-    ended = subprocess.run(
-        [sys.executable, "-m", "trainer", "train", path, "--output", tmp_path],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, limit),
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # which take memory for each processor
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 71, ended.stderr
-    assert "fieldwatch-trainer: there is not enough memory: libtensorflow" in ended.stderr
