@@ -121,9 +121,11 @@ def of_detectors(name: str, document: Mapping[str, Any], first: Run) -> Measured
         if life
     ]
     wrong = report.wrong(first)
+    failed = [f"{name} failed: {message}" for name, message in first.failed.items()]
     told = f"{len(wrong)} of {len(first.in_order())}: {', '.join(each.name for each in wrong)}"
     drawn = report.plots(wrong[:PLOTS_MAX], first.work)
-    return Measured(name, document, rows, "\n".join([f"<p>{pages.text(told)}</p>", *drawn]))
+    said = (f"<p>{pages.text(line)}</p>" for line in (*failed, told))
+    return Measured(name, document, rows, "\n".join([*said, *drawn]))
 
 
 def of_forecasts(name: str, documents: Sequence[Mapping[str, Any]]) -> Measured:

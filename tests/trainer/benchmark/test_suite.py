@@ -151,7 +151,7 @@ def test_the_command_names_what_is_missing_and_what_failed(tmp_path: Path) -> No
     assert "A-1 failed: " in ended.stderr
     document = json.loads((tmp_path / "all.json").read_text())
     assert len(document["missing"]) == len(suite.FIGURES)  # those, without nasa, and ett
-    assert (tmp_path / "work" / "report.html").exists()
+    assert "A-1 failed: " in (tmp_path / "work" / "report.html").read_text()
     shutil.rmtree(tmp_path / "data" / "nasa_smap")
     ended = CliRunner().invoke(commands, [str(word) for word in words], standalone_mode=False)
     assert isinstance(ended.exception, DataError)
