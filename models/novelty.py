@@ -17,6 +17,8 @@ simple predictions (the last value, the mean, the season).
 
 - **Wide at first**: limits are about (1 + ``learning_entries`` / ``n``) times as wide after ``n``
   entries, and 11 times with the first, because little is known of what is yet to come.
+- **Wider for many channels**: the more channels, the more often one of them is beyond its range by
+  chance.
 - **It learns all it sees**, as what came once is no news. An alarm is not over because of that:
   while one is open, the limits of value and mean as they were at its beginning hold it open, for
   ``adapt_samples`` at most.
@@ -158,6 +160,8 @@ class Novelty(Watcher[NoveltyState]):
         self._scored = settings.scored
         self._resolution = np.array(settings.resolution, np.float32)[self._scored]
         self._long = settings.entry_samples > 1
+        # neighbouring means are alike, so that they tell less of the range than as many values
+        self._alike = max(1.0, math.sqrt(settings.mean_samples / settings.entry_samples))
         # what is usual at a time follows a fault, and a change is over at once
         views = np.repeat(VIEWS, len(self._scored))
         self._holding = (views == "value") | (views == "mean")
@@ -369,9 +373,19 @@ class Novelty(Watcher[NoveltyState]):
             abs(float(state.middle[channel])) if row >= len(self._scored) else abs(high + low) / 2
         )
         least = max(float(self._resolution[channel]), RESOLUTION * value)
-        wide = self._settings.reach * (1 + _yet_unknown(count, self._settings.learning_entries))
+        wide = self._settings.reach * self._widened(count, VIEWS[row // len(self._scored)])
         state.middle[row] = (high + low) / 2
         state.limit[row] = np.clip(max(wide * (high - low) / 2, least), _LEAST, _LARGEST)
+
+    def _widened(self, count: int, view: str) -> float:
+        """Return how many times as wide the limits of a view are with ``count`` entries.
+
+        The largest of ``n`` values grows with √(ln n) where they are normally distributed, and that
+        of ``m`` channels with √(ln nm): with many channels limits are as much wider.
+        """
+        known = count / self._alike if view == "mean" else count
+        at_once = math.log(count * len(self._scored) + 1) / math.log(count + 1)
+        return math.sqrt(at_once) * (1 + _yet_unknown(known, self._settings.learning_entries))
 
     def _kept(self, state: NoveltyState, row: int, end: int) -> Float32:
         """Return the entries of a row, with the one in progress: ``end`` 0 largest, 1 smallest."""
@@ -382,7 +396,7 @@ class Novelty(Watcher[NoveltyState]):
         return np.append(kept, state.extremes[end, row])
 
 
-def _yet_unknown(count: int, learning: float) -> float:
+def _yet_unknown(count: float, learning: float) -> float:
     """Return by how much limits are wider after ``count`` entries, as a part of the limits."""
     return learning / (count + learning / WIDER_MAX) if learning else 0.0
 

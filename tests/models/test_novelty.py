@@ -89,6 +89,15 @@ def test_limits_are_wide_at_first_and_narrow_with_what_is_seen() -> None:
     assert limits[-1] == pytest.approx(0.65, rel=0.05)
 
 
+def test_limits_are_wider_with_many_channels() -> None:
+    one, many = made(), made(40)
+    alone, together = one.start(), many.start()
+    run(one, noise(1000), alone)
+    run(many, np.repeat(noise(1000)[:, None], 40, axis=1), together)
+    wider = together[0].limit[0] / alone[0].limit[0]
+    assert wider == pytest.approx(np.sqrt(np.log(40_001) / np.log(1001)), rel=1e-4)
+
+
 @pytest.mark.parametrize("level", [0.0, 0.1, -273.15, 1e9])
 def test_a_constant_is_never_outside_and_the_least_change_is(level: float) -> None:
     values = np.full(1200, level, np.float32)
