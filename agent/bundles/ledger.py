@@ -233,7 +233,7 @@ def allow_downgrade(store_directory: Path, name: str, version: int) -> int:
     Returns the lowest version that could run before.
 
     Raises:
-        ConfigError: they can run without a permission.
+        ConfigError: they can run anyway.
         StoreError: the permission cannot be written, or ``ran.json`` cannot be read.
 
     """
@@ -247,7 +247,7 @@ def allow_downgrade(store_directory: Path, name: str, version: int) -> int:
     floor = Ledger(store_directory).floor(name)
     if version >= floor:
         why = f"the lowest is {floor}" if floor else "no signed version has run here"
-        raise ConfigError(f"{name}: version {version} can run without a permission: {why}")
+        raise ConfigError(f"{name}: version {version} can run anyway: {why}")
     path = store_directory / DIRECTORY / f"{name}{_DOWNGRADE}"
     try:
         replace(path, f"{version}\n".encode(), 0o644)

@@ -100,7 +100,7 @@ class Loader:
         runtime: Runtime = "auto",
         remember: bool = True,
     ) -> None:
-        """Set up; ``keys``: see ``trust``; ``remember``: False for a command, so it writes nothing."""
+        """Set up; ``keys``: see ``trust``; ``remember``: False for a command: it writes nothing."""
         self._keys, self._require_signature = keys, require_signature
         self._runtime, self._remember = runtime, remember
         self._ledger = Ledger(store_directory)

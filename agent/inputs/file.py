@@ -18,7 +18,7 @@ from models.formats.header import LINES_MAX, Preamble, Wanted, plain
 from models.formats.lines import Framer, ends_with_cr
 
 _READ_BYTES_MAX: Final = 65536
-_UNCOMMITTED_MAX: Final = 64  # reads; a file can wait, where the loop's queue would drop
+_UNCOMMITTED_MAX: Final = 64  # reads; a file can wait, whereas the loop's queue would drop chunks
 
 
 class FileInput(ThreadedInput):
@@ -31,7 +31,7 @@ class FileInput(ThreadedInput):
         self._put = self._committed = 0  # reads, by their tokens
         self._there_at_start = 0  # bytes
         self._framer = self._new_framer()
-        self._preamble: Preamble | None = None  # while the header or the first row is awaited
+        self._preamble: Preamble | None = None  # until the header or the first row is found
         self._header: bytes | None = None  # of this file, if it has one
         self._begin_anew()
 
@@ -48,7 +48,7 @@ class FileInput(ThreadedInput):
             try:
                 if self._file is None:
                     self._open(begin_at_end)
-                begin_at_end = False  # what appears later is all new
+                begin_at_end = False  # a file that appears later is all new
                 self._read(put)
                 self._look_whether_replaced()
             except OSError as error:
@@ -73,7 +73,7 @@ class FileInput(ThreadedInput):
         self._found(f"reading {self._settings.path}")
 
     def _knows_header(self, begin: bytes) -> bool:
-        """Look for the header if one is expected; return False if it is not there yet."""
+        """Search for the header if one is expected; return False if it is not there yet."""
         if self._preamble is None:
             return True
         self._rows(self._new_framer().push(begin))
@@ -83,7 +83,7 @@ class FileInput(ThreadedInput):
         return False
 
     def _go_to_end(self, file: io.FileIO) -> None:
-        """Begin with the first line that is all new."""
+        """Begin with the first complete line after the present end."""
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             if file.read(1) not in b"\r\n":
@@ -97,12 +97,12 @@ class FileInput(ThreadedInput):
         if not settings.header:
             return None
         time_key = None if settings.time_key is None else plain(settings.time_key)
-        # channels without a key are named like their columns, which only the stream knows
+        # channels without a key have the names of their columns, which only the stream knows
         names = frozenset(map(plain, settings.keys.values())) if time_key is None else frozenset()
         return Preamble(Wanted(time_key, names), settings.separator or ",", settings.encoding)
 
     def _rows(self, lines: list[bytes]) -> list[bytes]:
-        """Return the lines that are rows; keep the header, drop what is around it."""
+        """Return the lines that are rows; keep the header, drop the lines around it."""
         if self._preamble is None:
             return lines
         for at, line in enumerate(lines):
@@ -126,14 +126,14 @@ class FileInput(ThreadedInput):
             lines = self._rows(lines)
             self._lines += len(lines)
             if lines:
-                # each chunk with the header: one that was dropped must not cost the next
+                # each chunk has the header, so that a dropped chunk does not affect the next
                 head = [] if self._header is None else [self._header]
                 self._put += 1
                 now = time.time(), time.monotonic()
                 put(Chunk(self.name, *now, [*head, *lines], token=self._put, again=again))
 
     def _look_whether_replaced(self) -> None:
-        """Start from the beginning if the name is another file, or the file became shorter."""
+        """Start from the beginning if the file was replaced or truncated."""
         assert self._file is not None
         mine, there = os.fstat(self._file.fileno()), self._settings.path.stat()
         if (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino):
@@ -155,7 +155,7 @@ class FileInput(ThreadedInput):
 
 
 def probe_file(settings: FileTable) -> str | None:
-    """Return why a file that is there cannot be read, or None."""
+    """Return why an existing file cannot be read, or None."""
     try:
         with open_file(settings.path) as file:
             why = _unreadable(settings, file.read(_READ_BYTES_MAX))
@@ -167,7 +167,7 @@ def probe_file(settings: FileTable) -> str | None:
 
 
 def _unreadable(settings: FileTable, begin: bytes) -> str | None:
-    """Return why a file that begins so cannot be read line by line, or None."""
+    """Return why a file with this beginning cannot be read line by line, or None."""
     if is_utf16(begin):
         return "it is UTF-16; make the program that writes it use UTF-8"
     return OVER_LINES if settings.format == "json" and go_over_lines(begin) else None

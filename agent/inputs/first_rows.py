@@ -1,4 +1,4 @@
-"""Logs the first row that each connection of an input brings, at the level debug."""
+"""Logs, at level debug, the first row of each connection of an input."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _LOG = logging.getLogger(__name__)
 
 
 class FirstRows:
-    """The first rows of the inputs; the loop's thread uses it."""
+    """Logs the first rows of the inputs; the loop's thread uses it."""
 
     def __init__(self, inputs: Mapping[str, Input]) -> None:
         self._inputs = inputs
         self._connections: dict[str, int] = {}  # the one whose first row was logged, by input
 
     def look(self, chunks: Sequence[Chunk]) -> None:
-        """Log what is first; call it only if the level is debug, as it looks at each chunk."""
+        """Log first rows; call it only at level debug, because it checks each chunk."""
         for chunk in chunks:
             name = chunk.input_name
             connection = self._inputs[name].status().reconnects

@@ -1,4 +1,4 @@
-"""Which class reads which table of the configuration; only the kinds in use are loaded."""
+"""Maps each table of the configuration to its class; only the kinds in use are loaded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def open_input(settings: SourceTable, guard: Guard | None = None) -> Input:
     """Return the input of this kind; its device is not opened before ``start``.
 
     Raises:
-        ConfigError: what it needs is not installed, or a setting of another package's is wrong.
+        ConfigError: a package is missing, or a setting of another package's input is wrong.
 
     """
     # other kinds are not loaded

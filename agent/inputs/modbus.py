@@ -1,7 +1,7 @@
 """The Modbus input: one thread that polls registers and bits (Modbus application protocol 1.1b3).
 
-Each poll makes one measurement, a value for each register in the channel's unit. What the device
-refuses, or marks as invalid, is of bad quality; all else is checked like lines.
+Each poll makes one measurement: a value for each register, in the channel's unit. A value that the
+device refuses, or marks as invalid, has bad quality. All other values are checked like lines.
 
     Line (shared by the inputs of a line) ─words─> Plan ─words of each value─> Value ─> Measurement
 """
@@ -29,11 +29,11 @@ from agent.parsing.measurement import Bad, Measurement
 _LOG = logging.getLogger(__name__)
 
 _RECONNECT_DELAY_S = 0.5  # bound of the first wait; doubles up to reconnect_delay_max_s
-_NAMED_MAX: Final = 10  # refused registers in one line of the log
+_NAMED_MAX: Final = 10  # refused registers per log line
 
 
 class Device:
-    """What is polled: a unit at a line, its requests, and how they become values.
+    """A polled device: a unit on a line, its requests, and the conversion to values.
 
     Raises:
         ConfigError: pymodbus is not installed.
@@ -61,17 +61,17 @@ class Device:
 
     @property
     def where(self) -> str:
-        """Name it for people."""
+        """Return the device's name for messages."""
         return f"unit {self.unit} at {self.line.where}"
 
     @property
     def changes(self) -> int:
-        """Count of the changes of what follows."""
+        """Number of changes of ``refused`` and ``longest``."""
         return self._plan.changes
 
     @property
     def refused(self) -> dict[str, str]:
-        """Which registers it refuses, with the channels that lack them, and why."""
+        """The registers that it refuses, with the channels that need them, and why."""
         return {
             f"{block} ({', '.join(self._channels[block])})": str(refusal)
             for block, refusal in self._plan.refused.items()
@@ -79,14 +79,14 @@ class Device:
 
     @property
     def longest(self) -> dict[str, int]:
-        """Registers or bits that one request may have, by function; the device may lower it."""
+        """Maximum number of registers or bits per request, by function; the device may lower it."""
         return self._plan.longest.copy()
 
     def poll(self, stopping: threading.Event) -> Found:
-        """Read all; return what came, for ``values``.
+        """Read all blocks; return the answers, for ``values``.
 
         Raises:
-            OSError: the line or the device is not there, or it gave nothing at all.
+            OSError: the line or the device is absent, or returned no value at all.
             Stopped: ``stopping`` is set.
 
         """
@@ -109,14 +109,14 @@ class Device:
 
 
 class Probed(NamedTuple):
-    """What came of one poll."""
+    """The result of one poll."""
 
     complete: bool  # everything was read
     text: str
 
 
 def probe_device(settings: ModbusTcpTable | ModbusRtuTable) -> Probed:
-    """Poll a device once, as the agent would; say what it gives, or what is wrong.
+    """Poll a device once, as the agent would; report what it returns, or what is wrong.
 
     Raises:
         ConfigError: pymodbus is not installed.
@@ -137,7 +137,7 @@ def probe_device(settings: ModbusTcpTable | ModbusRtuTable) -> Probed:
         if isinstance(bad := value.of(found), Bad)
     ]
     wanted = len(device.values)
-    text = f"{device.where} gives {wanted - len(missing)} of {wanted} values"
+    text = f"{device.where} returns {wanted - len(missing)} of {wanted} values"
     return Probed(True, f"{text}; {_listed(missing)}" if missing else text)
 
 
@@ -170,7 +170,7 @@ class ModbusInput(ThreadedInput):
                 self._stopping.wait(backoff.wait_s())
 
     def _poll(self, put: Callable[[Chunk], None]) -> None:
-        """Poll until the stop, or until the device fails; at a steady pace."""
+        """Poll at a steady rate until the stop, or until the device fails."""
         device = self._device
         due = time.monotonic()
         while not self._stopping.is_set():
@@ -191,7 +191,7 @@ class ModbusInput(ThreadedInput):
             self._stopping.wait(due - time.monotonic())
 
     def _tell_what_it_refuses(self) -> None:
-        """Log what is new in it, once."""
+        """Log each change once."""
         device = self._device
         before, self._refused = self._refused, device.refused
         new = [f"{what}: {why}" for what, why in self._refused.items() if what not in before]
@@ -199,14 +199,14 @@ class ModbusInput(ThreadedInput):
         if new:
             self._log(logging.WARNING, f"{device.where} refuses {_listed(new)}; the rest is read")
         if back:
-            self._log(logging.INFO, f"{device.where} gives {_listed(back)} again")
+            self._log(logging.INFO, f"{device.where} returns {_listed(back)} again")
         for function, longest in device.longest.items():
             if longest < self._longest[function]:
                 setting = "bits_max" if function in BIT_FUNCTIONS else "registers_max"
                 self._log(
                     logging.INFO,
-                    f"{device.where} refuses long requests of {function} and gives their parts;"
-                    f" from now on a request asks for at most {longest}, as with {setting} ="
+                    f"{device.where} refuses long requests of {function} but answers their parts;"
+                    f" from now on a request reads at most {longest}, as with {setting} ="
                     f" {longest}",
                 )
         self._longest = device.longest
@@ -218,6 +218,6 @@ class ModbusInput(ThreadedInput):
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return names in one line, a limited number of them."""
+    """Join a limited number of names in one line."""
     more = len(names) - _NAMED_MAX
     return "; ".join(names[:_NAMED_MAX]) + (f"; and {more} more" if more > 0 else "")

@@ -1,7 +1,7 @@
-"""The connection to Modbus devices: the only door to pymodbus.
+"""The connection to Modbus devices. Only this module uses pymodbus.
 
-A serial line, and many a gateway, takes one request at a time. So the inputs whose devices are at
-the same line share one ``Line``, and take turns on it in the order in which they ask.
+A serial line, like many gateways, handles one request at a time. So the inputs whose devices are on
+the same line share one ``Line``, and use it in the order of their requests.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _ASK: Final = {
     "holding": "read_holding_registers",
     "input": "read_input_registers",
 }
-_NO_ANSWERS_MAX: Final = 2  # in a row, of any device; then the connection is opened again
+_NO_ANSWERS_MAX: Final = 2  # in a row, from any device; then the connection is reopened
 
 
 class NoAnswer(OSError):
-    """The device did not answer in time, or not intelligibly."""
+    """The device did not answer in time, or its answer is invalid."""
 
 
 class Stopped(Exception):
-    """Whoever asked is to end, and was not served any more."""
+    """The request was not sent, because the caller must stop."""
 
 
 class Line:
-    """One connection, shared by threads that each ask one device; use ``line_of``.
+    """One connection, shared by threads that each poll one device; use ``line_of``.
 
-    Nothing is opened before the first request; after an error, the next one opens it again.
+    The first request opens the connection; after an error, the next request reopens it.
     """
 
     def __init__(self, settings: ModbusTcpTable | ModbusRtuTable) -> None:
@@ -56,7 +56,7 @@ class Line:
             raise ConfigError(
                 f"input {settings.name}: Modbus needs pymodbus: pip install 'fieldwatch[modbus]'"
             ) from error
-        # it reports each try; an input reports the first and counts the rest
+        # pymodbus logs each attempt; an input logs the first and counts the rest
         logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
         self._settings = settings
         self._client, self._framers = client, FramerType
@@ -69,7 +69,7 @@ class Line:
 
     @property
     def where(self) -> str:
-        """Name the line for people."""
+        """Return the line's name for messages."""
         settings = self._settings
         if isinstance(settings, ModbusTcpTable):
             return f"{settings.host}:{settings.port}"
@@ -77,7 +77,7 @@ class Line:
 
     @contextmanager
     def used(self) -> Iterator[None]:
-        """Keep the connection as long as anybody is within."""
+        """Keep the connection open while any thread is in this block."""
         with self._turns.next():
             self._users += 1
         try:
@@ -89,16 +89,16 @@ class Line:
                     self._close()
 
     def ask(self, unit: int, block: Block, stopping: threading.Event) -> Words | Refusal:
-        """Return the words or bits of a block, or why the device does not give them.
+        """Return the words or bits of a block, or why the device does not return them.
 
         Raises:
-            NoAnswer: the device does not answer; others at the line may.
-            OSError: the line, or its other end, is not there.
+            NoAnswer: the device does not answer; others on the line may.
+            OSError: the line, or its other end, is absent.
             Stopped: ``stopping`` is set.
 
         """
         with self._turns.next():
-            if stopping.is_set():  # perhaps since it waits
+            if stopping.is_set():  # perhaps set while this thread waited
                 raise Stopped
             if time.monotonic() < self._late_until.get(unit, 0.0):
                 raise self._unanswered(unit)
@@ -148,10 +148,10 @@ class Line:
     def _failed(self, unit: int, error: Exception) -> OSError:
         """Return the error to raise; close the connection if that may help.
 
-        A device that is off must not cost the others their connection. Frames of a serial line
-        have no number that says which request an answer is for. So a device that did not answer is
-        left alone until a late answer would be there, and is not taken for the next one. A late
-        answer that came through a network would also wait in the connection.
+        A device that is off must not end the connection of the others. Frames on a serial line have
+        no number that matches an answer to its request. So after a missing answer, the device is
+        not polled until a late answer would have arrived; otherwise it could be mistaken for the
+        next answer. On a network, a late answer would also stay in the connection's buffer.
         """
         if not isinstance(error, self._no_answer):
             self._close()
@@ -182,7 +182,7 @@ _lines_lock = threading.Lock()
 
 
 def line_of(settings: ModbusTcpTable | ModbusRtuTable) -> Line:
-    """Return the line that the device is at, one for all inputs with the same settings of it.
+    """Return the line of the device; inputs with the same line settings share it.
 
     Raises:
         ConfigError: pymodbus is not installed.
@@ -201,7 +201,7 @@ def _words(answer: Any, block: Block) -> Words | Refusal:
     if answer.isError():
         return Refusal.by_exception(int(answer.exception_code))
     if answer.function_code != FUNCTION_CODES[block.function]:
-        return Refusal(None, f"the answer is of function code {answer.function_code}")
+        return Refusal(None, f"the answer has function code {answer.function_code}")
     if block.function in BIT_FUNCTIONS:  # in whole bytes
         bits = [int(bit) for bit in answer.bits[: block.words]]
         return bits if len(bits) == block.words else _of_other_length(len(bits), block)
@@ -214,7 +214,7 @@ def _of_other_length(length: int, block: Block) -> Refusal:
 
 
 def _why_closed(settings: ModbusRtuTable) -> str:
-    """Return why a serial port cannot be opened; pymodbus does not."""
+    """Return why a serial port cannot be opened; pymodbus does not report it."""
     port = find(settings.port, settings.by_id)
     try:
         os.close(os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))

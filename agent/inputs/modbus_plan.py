@@ -1,9 +1,9 @@
-"""Which requests read the registers of a device; it learns what the device refuses.
+"""Plans the requests that read the registers of a device, and learns which ones it refuses.
 
-A plan begins with requests as long as the protocol and the settings allow. Where the device
-refuses one, its parts are asked for, down to each value, so that a register that does not exist
-costs no other. What is refused by itself is remembered, and asked for again now and then. Pure: the
-caller asks, and has the clock.
+A plan begins with requests as long as the protocol and the settings allow. If the device refuses
+one, the plan requests its parts, down to single values, so that a missing register affects no
+other. It remembers blocks that are refused on their own, and retries them periodically. This module
+is pure: the caller sends the requests and provides the clock.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from agent.backoff import Backoff
 from agent.inputs.modbus_terms import Block, Refusal, Words
 
 _RETRY_S: Final = 10.0  # the first wait; doubles up to refused_retry_max_s
-_WRONG_FUNCTION: Final = 1  # codes of exceptions that are about the request, not about now
+_WRONG_FUNCTION: Final = 1  # exception codes caused by the request itself, not by a temporary state
 _WRONG_ADDRESS: Final = 2
 _WRONG_LENGTH: Final = 3
 _LASTING: Final = (_WRONG_FUNCTION, _WRONG_ADDRESS, _WRONG_LENGTH)
@@ -25,7 +25,7 @@ Found = list[Words | Refusal]  # of each wanted block
 
 
 class _Part(NamedTuple):
-    """Where a wanted block is in a request."""
+    """The position of a wanted block in a request."""
 
     at: int  # index of the wanted block
     begin: int
@@ -33,14 +33,14 @@ class _Part(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A block to ask for, and what is wanted of it."""
+    """A block to request, and the wanted blocks in it."""
 
     block: Block
     parts: tuple[_Part, ...]
 
 
 class _Refused(NamedTuple):
-    """Why a wanted block is not asked for, and until when (monotonic)."""
+    """Why a wanted block is not requested, and until when (monotonic)."""
 
     refusal: Refusal
     due_s: float
@@ -50,9 +50,9 @@ class Plan:
     """The requests for one device.
 
     Args:
-        wanted: What each value needs; a block is read as a whole or not at all.
-        longest: Words of one request at most, by function.
-        retry_max_s: Longest wait before what is refused is asked for again.
+        wanted: The block of each value; a block is read as a whole or not at all.
+        longest: Maximum words per request, by function.
+        retry_max_s: Longest wait before a refused block is requested again.
 
     """
 
@@ -64,17 +64,17 @@ class Plan:
         self.longest = dict(longest)
         self.changes = 0  # of ``refused`` and ``longest``
         self._refused: dict[int, _Refused] = {}  # by the index of the wanted block
-        self._waits: dict[int, Backoff] = {}  # likewise, of all that were ever refused
+        self._waits: dict[int, Backoff] = {}  # by index, for all that were ever refused
         self.requests = list(self._requests(range(len(wanted))))
 
     @property
     def refused(self) -> dict[Block, Refusal]:
-        """What the device refuses, in the order of its addresses."""
+        """The blocks that the device refuses, in the order of their addresses."""
         found = {self._wanted[at]: refused.refusal for at, refused in self._refused.items()}
         return dict(sorted(found.items()))
 
     def read(self, ask: Ask, now_s: float) -> Found:
-        """Ask for everything; return what came of each wanted block, in their order.
+        """Read everything; return the result for each wanted block, in their order.
 
         ``now_s`` is monotonic. If ``ask`` raises, the requests stay as they were.
         """
@@ -87,7 +87,7 @@ class Plan:
         return found
 
     def _pass(self, ask: Ask, now_s: float) -> Found:
-        """Ask for everything that is not refused."""
+        """Read everything that is not refused."""
         found: Found = [[]] * len(self._wanted)
         kept: list[Request] = []
         for request in self.requests:
@@ -99,7 +99,7 @@ class Plan:
         return found
 
     def _settled(self, request: Request, ask: Ask, now_s: float, found: Found) -> list[Request]:
-        """Ask; return the requests that are to take this one's place, itself if it is answered."""
+        """Send a request; return the requests that replace it, or itself if it is answered."""
         answer = ask(request.block)
         if not isinstance(answer, Refusal):
             for at, begin, end in request.parts:
@@ -115,7 +115,7 @@ class Plan:
             return []
         halves = self._halves(request)
         settled = [one for half in halves for one in self._settled(half, ask, now_s, found)]
-        if answer.code == _WRONG_LENGTH and settled == halves:  # nothing else was wrong with it
+        if answer.code == _WRONG_LENGTH and settled == halves:  # only the length was wrong
             self.longest[request.block.function] = max(half.block.words for half in halves)
             self.changes += 1
         return settled
@@ -127,7 +127,7 @@ class Plan:
         self._refused[at] = _Refused(refusal, now_s + wait.bound_s)
 
     def _is_back(self, ask: Ask, now_s: float) -> bool:
-        """Ask again for one block that is due; whether it is given, so that others may be, too."""
+        """Retry one block that is due; return whether it is answered, as others may be then."""
         if not self._refused:
             return False
         at, refused = min(self._refused.items(), key=lambda item: item[1].due_s)
@@ -141,7 +141,7 @@ class Plan:
         return True
 
     def _short(self, request: Request) -> Sequence[Request]:
-        """Return the request, in pieces if it is longer than the device takes."""
+        """Return the request, split if it is longer than the device accepts."""
         if request.block.words <= self.longest[request.block.function] or len(request.parts) == 1:
             return (request,)
         return list(self._requests([part.at for part in request.parts]))
@@ -152,7 +152,7 @@ class Plan:
         return [*self._requests(indexes[:middle]), *self._requests(indexes[middle:])]
 
     def _requests(self, indexes: Sequence[int]) -> Iterator[Request]:
-        """Yield requests for wanted blocks: adjacent ones of a function go together."""
+        """Yield requests for wanted blocks; adjacent blocks of a function share one."""
         group: list[int] = []
         begin, end, function = 0, 0, ""
         for at in sorted(indexes, key=lambda at: self._wanted[at]):

@@ -1,4 +1,4 @@
-"""Terms of the Modbus application protocol 1.1b3: what is asked for, and what comes back."""
+"""Terms of the Modbus application protocol 1.1b3: requested blocks, and answers."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Block(NamedTuple):
 class Refusal(NamedTuple):
     """An answer without values."""
 
-    code: int | None  # of the exception; None: the answer does not fit the request
+    code: int | None  # of the exception; None: the answer does not match the request
     reason: str
 
     @classmethod
     def by_exception(cls, code: int) -> Refusal:
-        """Return what an exception says."""
+        """Return the refusal for an exception code."""
         return cls(code, _EXCEPTIONS.get(code, "not of the standard"))
 
     def __str__(self) -> str:

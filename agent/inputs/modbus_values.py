@@ -1,4 +1,4 @@
-"""From the words of registers to values in a channel's unit."""
+"""Converts the words of registers to values in a channel's unit."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ Reader = Callable[[Sequence[int]], float | None]
 
 
 def block_of(register: RegisterTable) -> Block:
-    """Return what is to be read of a register."""
+    """Return the block to read for a register."""
     return Block(register.function, register.address, register.words)
 
 
 def factor_block(register: RegisterTable) -> Block | None:
-    """Return where its scale factor is, if it has one."""
+    """Return the block of its scale factor, if it has one."""
     factor = register.scale_factor_address
     return None if factor is None else Block(register.function, factor, 1)
 
 
 class Value:
-    """Makes a channel's value from what was read.
+    """Converts the words read to a channel's value.
 
     Args:
-        register: How.
-        sunspec: Whether what SunSpec reserves for "not implemented" is no value.
-        places: Index of each block among what is read.
+        register: Describes the conversion.
+        sunspec: Whether SunSpec's values for "not implemented" count as missing.
+        places: Index of each block in the results.
 
     """
 
@@ -87,13 +87,13 @@ class Value:
             return Bad(f"scale factor: {_NOT_IMPLEMENTED}", raw)
         if not -_POWER_MAX <= power <= _POWER_MAX:
             return Bad(f"scale factor {power} is not from {-_POWER_MAX} to {_POWER_MAX}", raw)
-        # dividing is exact where a factor such as 0.01 is not
+        # division is exact, whereas a factor such as 0.01 is not
         scaled = raw / 10.0**-power if power < 0 else raw * 10.0**power
         return scaled * self._scale + self._offset
 
 
 def _invalid(register: RegisterTable, sunspec: bool) -> dict[float, str]:
-    """Return the numbers that stand for no value, and why."""
+    """Return the numbers that mean a missing value, and why."""
     if register.invalid is not None:
         return dict.fromkeys(register.invalid, "marked as invalid")
     if sunspec and not register.is_bit and register.type in SUNSPEC_MISSING:
@@ -108,7 +108,7 @@ def decoded(register: RegisterTable, words: Sequence[int]) -> float:
 
 
 def reader(register: RegisterTable) -> Reader:
-    """Return what makes the number of words, before bits and scale; None if there is none."""
+    """Return a function that decodes words, before bits and scale; None if not a number."""
     if register.is_bit:
         return itemgetter(0)
     order = ">" if register.byte_order == "big" else "<"

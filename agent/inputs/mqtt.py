@@ -1,11 +1,11 @@
 """The MQTT input: one thread that receives messages, and acknowledges them once committed.
 
-The broker keeps what it sent until then. So if a gateway is killed with messages in its memory, it
-gets them again. The aligner drops repeated readings by their time. By default the broker keeps no
-messages without a time, because nobody could say how long they have waited.
+The broker keeps messages until they are acknowledged. So if a gateway is killed with messages in
+memory, it receives them again. The aligner drops repeated readings by their time. By default the
+broker keeps no messages without a time, because their age would be unknown.
 
-Messages that wait for their commit are bounded in bytes, too: above that the input fetches nothing
-from the connection, which then reads nothing, so that the broker waits.
+The bytes of messages that wait for their commit are also limited. Above the limit the input stops
+reading from the connection, so that the broker has to wait.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from models.printable import printable
 
 _LOG = logging.getLogger(__name__)
 
-# messages not acknowledged yet; MQTT 5 tells the broker, with 3.1.1 it has a number of its own
+# messages not acknowledged yet; MQTT 5 sends this limit to the broker, with 3.1.1 it has its own
 WAITING_MAX: Final = 1000
 WAITING_BYTES_MAX: Final = 16 * 2**20  # of those, in memory
-_LINE_BYTES: Final = 48  # that a line takes in addition to its text
-# few brokers say that another client has the same id, and none with MQTT 3.1.1; this looks like it:
-_SHORT_S: Final = 10.0  # so soon a connection is gone ...
-_SHORT_LIVED_MIN: Final = 3  # ... so many times running
-_LOOK_S: Final = 60.0  # this often, whether a topic may be asked for again
+_LINE_BYTES: Final = 48  # memory of a line in addition to its text
+# few brokers report that another client has the same id, and none with MQTT 3.1.1; a sign of it:
+_SHORT_S: Final = 10.0  # connections that end within this time,
+_SHORT_LIVED_MIN: Final = 3  # at least this many in a row
+_LOOK_S: Final = 60.0  # between checks whether a topic may be subscribed to again
 
 
 class MqttInput(ThreadedInput):
@@ -60,7 +60,7 @@ class MqttInput(ThreadedInput):
         super().__init__(settings)
         self._guard = guard or Guard()
         self._settings = settings
-        # of a loaded configuration each has one
+        # each input of a loaded configuration has one
         self._client_id = settings.client_id or f"fieldwatch:{self.name}"
         self._found_mono_s = 0.0
         self._short_lived = 0  # connections, in a row
@@ -76,7 +76,7 @@ class MqttInput(ThreadedInput):
         self._done: SimpleQueue[int] = SimpleQueue()  # tokens that are committed
 
     def ask_to_stop(self) -> None:
-        """Let the receiving end; what is not acknowledged, the broker keeps."""
+        """Request the end of receiving; the broker keeps messages that are not acknowledged."""
         super().ask_to_stop()
         self._done.put(0)  # wakes a thread that waits for a commit
         self._wake()
@@ -118,7 +118,7 @@ class MqttInput(ThreadedInput):
             session_expiry_s=settings.kept_s,
             guard=self._guard,
         )
-        # numbers of another connection mean nothing in this one
+        # packet numbers of another connection are meaningless in this one
         self._packets.clear()
         self._waiting_bytes = 0
         try:
@@ -130,7 +130,7 @@ class MqttInput(ThreadedInput):
             self._asked = []
             self._subscribe(connection)
             self._found_mono_s = time.monotonic()
-            if not self._asked:  # all are given up; nothing will be granted
+            if not self._asked:  # all are given up, so no subscription is granted
                 self._receiving()
             self._receive(connection, put)
         finally:
@@ -175,7 +175,7 @@ class MqttInput(ThreadedInput):
                     raise LinkError(self._explained(lost))
                 case Subscribed(str(refusal)):
                     raise LinkError(f"the broker refuses the subscription: {refusal}")
-                case Subscribed(None):  # what was published before this may not come
+                case Subscribed(None):  # earlier messages may be missing
                     self._receiving()
             self._acknowledge(connection)
 
@@ -187,12 +187,12 @@ class MqttInput(ThreadedInput):
             return lost.reason
         return (
             f"{lost.reason}; {'' if lost.taken_over else 'perhaps '}another agent connects with the"
-            f" same client id, {self._client_id}: set client_id in one of the two, or"
-            " gateway.name if both gateways have the same"
+            f" same client id, {self._client_id}: set client_id in one of them, or gateway.name if"
+            " both gateways have the same name"
         )
 
     def _acknowledge(self, connection: Connection) -> None:
-        """Acknowledge what is committed; wait while too much is not committed."""
+        """Acknowledge committed messages; wait while too many bytes are uncommitted."""
         while True:
             try:
                 token = self._done.get(timeout=self._commit_wait_s())
@@ -210,7 +210,7 @@ class MqttInput(ThreadedInput):
         return 1.0 if crowded and not self._stopping.is_set() else 0.0
 
     def _refuse(self, message: TooLarge, connection: Connection) -> None:
-        """Count a message that was too large; give its topic up if it comes on each connection.
+        """Count a message that was too large; give up its topic if each connection delivers it.
 
         Raises:
             LinkError: the connection is gone.
@@ -219,7 +219,7 @@ class MqttInput(ThreadedInput):
         self._messages_too_large += 1
         if self._messages_too_large == 1:
             _LOG.warning(
-                "a message of %d bytes on %s, perhaps others, was not taken; at most %d are",
+                "a message of %d bytes on %s was discarded, perhaps others too; the limit is %d",
                 message.size_bytes,
                 printable(message.topic),
                 RECEIVED_BYTES_MAX,
@@ -228,7 +228,7 @@ class MqttInput(ThreadedInput):
         given_up = self._subscriptions.too_large(message.topic) if message.retained else []
         if given_up:
             _LOG.error(
-                "no longer subscribed to %s for %.0f h: each connection brings a retained message"
+                "not subscribed to %s for %.0f h: each connection delivers a retained message"
                 " of %d bytes on %s; clear it at the broker, then restart",
                 ", ".join(given_up),
                 GIVEN_UP_S / 3600,
@@ -269,7 +269,7 @@ class MqttInput(ThreadedInput):
         self._bytes += len(received.body)
         self._lines += len(lines)
         if not (received.again or received.retained):
-            self._backoff.succeeded()  # what comes again may be what ends each connection
+            self._backoff.succeeded()  # a repeated message may be what ends each connection
         put(self._chunk(received, lines, token))
 
     def _token(self, received: Received, lines: Sequence[bytes]) -> int:
@@ -279,12 +279,12 @@ class MqttInput(ThreadedInput):
             LinkError: it is too much for the memory; the broker sends it again later.
 
         """
-        if not received.packet:  # one at QoS 0 has no number, and no acknowledgement
+        if not received.packet:  # QoS 0: no number and no acknowledgement
             return 0
         if len(self._packets) >= WAITING_MAX:
             raise LinkError(
                 f"{WAITING_MAX} messages wait for their commit, and the broker keeps sending;"
-                " it should send fewer before they are acknowledged"
+                " lower its limit of unacknowledged messages"
             )
         token = next(self._tokens)
         size_bytes = len(received.body) + _LINE_BYTES * len(lines)
@@ -293,7 +293,7 @@ class MqttInput(ThreadedInput):
         return token
 
     def _chunk(self, received: Received, lines: list[bytes], token: int) -> Chunk:
-        # a retained message comes with each new connection
+        # a retained message is delivered on each new connection
         again, old = received.again or received.retained, received.retained
         if self._settings.use_retained:
             old = False

@@ -1,9 +1,9 @@
 """A simulated centrifugal pump: eight channels, operating modes, faults; seeded.
 
-It feeds the demo, the tests and the reference bundle, and stands in for nothing else. A small
-physical model rather than eight curves: demand sets the speed; the affinity laws (flow ~ speed,
-head ~ speed², power ~ speed³) give flow, pressure and current; losses heat the bearing through
-a first-order lag; vibration follows speed and the distance from the best efficiency point.
+Only the demo, the tests and the reference bundle use it. It is a small physical model rather than
+eight curves. Demand sets the speed. The affinity laws (flow ~ speed, head ~ speed², power ~ speed³)
+determine flow, pressure and current. Losses heat the bearing through a first-order lag. Vibration
+follows speed and the distance from the best efficiency point.
 
     schedule (mode, demand) ─> speed ─> flow, head ─> power ─> current <─ mains voltage
                                  └─> vibration ─> bearing temperature <─ fluid temperature
@@ -24,7 +24,7 @@ from agent.config.fault_kinds import FAULT_KINDS, SLOW_KINDS, FaultKind
 from models.messages import Float32, Float64
 
 PERIOD_S = 0.2
-BLOCK_SAMPLES = 1500  # noise and schedule are drawn in blocks, so that chunking changes nothing
+BLOCK_SAMPLES = 1500  # noise and schedule are drawn in blocks, so that chunking has no effect
 
 
 class PlantChannel(NamedTuple):
@@ -56,17 +56,17 @@ _RESOLUTION = np.array([channel.resolution for channel in CHANNELS])
 _LOW = np.array([channel.low for channel in CHANNELS])
 _HIGH = np.array([channel.high for channel in CHANNELS])
 
-# operating modes: relative speed, and how likely the schedule chooses each
+# operating modes: relative speed, and probability in the schedule
 _MODE_SPEED = np.array([0.55, 0.75, 0.9, 1.0])
 _MODE_SHARE = np.array([0.1, 0.3, 0.4, 0.2])
 _START_MODE = 2
-_DWELL_S = (60.0, 600.0)  # of a mode
+_DWELL_S = (60.0, 600.0)  # duration of a mode
 _DEMAND_S = (20.0, 90.0)  # between changes of load within a mode
 _RAMP_S = 4.0  # time constant of the drive
 _DRIFT_S = 300.0  # time constant of slow wandering: mains, demand
 _BEARING_S = 240.0  # thermal time constant
 _DAY_S = 86_400.0
-_RELEASE_S = 4.0  # over which the physics of a fault goes back, at the end of its duration
+_RELEASE_S = 4.0  # time over which a fault's effect decays at the end of its duration
 _ROUNDING_S = 1e-6  # sample times are products of floats: equal within this
 
 
@@ -74,7 +74,7 @@ _ROUNDING_S = 1e-6  # sample times are products of floats: equal within this
 class Fault:
     """A fault that begins ``at_s`` seconds after the pump's start.
 
-    An engineer would see ``severity`` 1 within about a minute.
+    An engineer would notice ``severity`` 1 within about a minute.
     """
 
     kind: FaultKind
@@ -96,9 +96,9 @@ class Fault:
         return (since >= -_ROUNDING_S) & (since < self.duration_s - _ROUNDING_S)
 
     def strength(self, time_s: Float64, grows_over_s: float) -> Float64:
-        """Return 0 before and after, ``severity`` once grown, for each time.
+        """Return the strength at each time: 0 before and after, ``severity`` once fully grown.
 
-        It is back at 0 at the end of ``duration_s``, not after it: a label encloses the cause.
+        It is back at 0 by the end of ``duration_s``, so that a label encloses the cause.
         """
         since = time_s - self.at_s
         left = self.duration_s - since
@@ -107,11 +107,11 @@ class Fault:
 
 
 class Pump:
-    """One pump; ``run`` continues where the last call ended, the same for any chunking."""
+    """One pump; ``run`` continues where the last call ended; the same for any chunking."""
 
     def __init__(self, seed: int, faults: Sequence[Fault] = ()) -> None:
         self._random = np.random.default_rng(seed)
-        self._phase = self._random.uniform(0, 2 * np.pi)  # the hour of day it begins at
+        self._phase = self._random.uniform(0, 2 * np.pi)  # time of day at the start
         self._faults = tuple(faults)
         self._samples = 0  # of the blocks drawn so far
         self._ready = np.empty((0, len(CHANNELS)), np.float32)
@@ -144,7 +144,7 @@ class Pump:
         return self._sensors(time_s, values.astype(np.float32))
 
     def _physics(self, time_s: Float64) -> Float64:
-        """What the sensors would show without noise, (n, 8)."""
+        """Return the sensors' values without noise, (n, 8)."""
         speed = self._lag("speed", self._schedule(), _RAMP_S)
         load = 1.0 + self._wander("wander", 0.02)
         wear = self._strength("bearing_wear", time_s, 120.0)
@@ -156,10 +156,10 @@ class Pump:
 
         flow = 100.0 * speed * load * (1 - 0.5 * blocked) * (1 - 0.07 * cavitation)
         flow = np.maximum(flow * (1 + 0.06 * leak) + 2.5 * surge, 0)  # through the impeller
-        delivered = flow * (1 - 0.13 * leak)  # what does not escape at the seal
+        delivered = flow * (1 - 0.13 * leak)  # without the leakage at the seal
         ideal = flow / np.maximum(100.0 * speed, 1e-9)  # 1 at the best efficiency point
         head = speed**2 * (9.2 - 2.6 * ideal**2) * (1 - 0.1 * cavitation)
-        # vapour takes flow and head together: more than the curve gives back when flow falls
+        # vapour reduces flow and head together, by more than the curve adds when flow falls
         pressure = 0.4 + head + 0.25 * surge
         mains = 400.0 + self._wander("mains", 2.0) - 3.0 * speed**3
         power_kw = 4.0 + 22.0 * speed**3 * (0.45 + 0.55 * ideal) * (1 + 0.05 * wear)
@@ -194,7 +194,7 @@ class Pump:
         )
 
     def _schedule(self) -> Float64:
-        """Relative speed demanded from the drive at each sample of the block."""
+        """Return the relative speed demanded from the drive at each sample of the block."""
         asked = np.empty(BLOCK_SAMPLES)
         for sample in range(BLOCK_SAMPLES):
             self._mode_left_s -= PERIOD_S
@@ -209,13 +209,13 @@ class Pump:
         return asked
 
     def _wander(self, name: str, deviation: float) -> Float64:
-        """Slow wandering about zero that keeps to ``deviation`` however long it runs."""
+        """Return slow drift about zero whose deviation stays at ``deviation`` for any duration."""
         drive = self._random.normal(0, 1, BLOCK_SAMPLES)
         keep = math.exp(-PERIOD_S / _DRIFT_S)
         return self._lag(name, drive * deviation * math.sqrt((1 + keep) / (1 - keep)), _DRIFT_S)
 
     def _lag(self, name: str, target: Float64, constant_s: float) -> Float64:
-        """First-order lag, continued from the previous block."""
+        """Apply a first-order lag, continued from the previous block."""
         keep = math.exp(-PERIOD_S / constant_s)
         value, followed = self._lagged[name], np.empty(len(target))
         for sample, goal in enumerate(target.tolist()):
@@ -249,7 +249,7 @@ class Pump:
 
 
 def measured(row: Float32) -> dict[str, float]:
-    """Return what the pump's controller measures: rounded; without channels that have no signal."""
+    """Return the controller's rounded measurements, without channels that have no signal."""
     return {
         channel.name: round(value, channel.decimals)
         for channel, value in zip(CHANNELS, row.tolist(), strict=True)
@@ -260,7 +260,7 @@ def measured(row: Float32) -> dict[str, float]:
 def csv_line(time_s: float, row: Float32) -> str:
     """Return the line that the pump's controller sends: time, then a field per channel.
 
-    A channel without a signal leaves its field empty.
+    The field of a channel without a signal is empty.
     """
     fields = (
         "" if math.isnan(value) else f"{value:z.{channel.decimals}f}"
@@ -270,7 +270,7 @@ def csv_line(time_s: float, row: Float32) -> str:
 
 
 def one_of_each(hours: float, seed: int) -> list[Fault]:
-    """Faults of every kind, in an order and with pauses that the seed decides."""
+    """Return one fault of each kind; the seed determines their order and the pauses."""
     random = np.random.default_rng(seed)
     every_s = hours * 3600 / len(FAULT_KINDS)
     faults = []
@@ -281,7 +281,7 @@ def one_of_each(hours: float, seed: int) -> list[Fault]:
 
 
 def sudden(kind: FaultKind, at_s: float, duration_s: float) -> Fault:
-    """A fault of usual severity; a spike is over in three samples."""
+    """Return a fault of typical severity; a spike lasts three samples."""
     return Fault(kind, at_s, 3 * PERIOD_S if kind == "spike" else duration_s)
 
 

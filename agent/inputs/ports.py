@@ -1,4 +1,4 @@
-"""Finds the device of a serial input: by a name, a pattern of names, or as the only one."""
+"""Finds the device of a serial input by its name or a pattern, or if it is the only one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def find(port: Path, by_id: Path) -> Path:
     A plain name is returned as it is, whether it exists or not.
 
     Raises:
-        OSError: no device or several match the pattern; the text lists the devices.
+        OSError: no device or several devices match the pattern; the text lists the devices.
 
     """
     if port != AUTO and (not glob.has_magic(str(port)) or port.exists()):
@@ -56,20 +56,20 @@ def explain(port: Path, by_id: Path, error: OSError) -> str:
         return f"{found} is in use by another program (a running agent?)"
     if (kind := not_a_port(found)) is not None:
         return (
-            f"{found} is {kind}, and no serial port: set port to a serial device, best by its name"
-            f" below {by_id}; {ports_there(by_id)}"
+            f"{found} is {kind}, not a serial port: set port to a serial device, preferably by its"
+            f" name below {by_id}; {ports_there(by_id)}"
         )
     return f"{found}: {error.strerror or error}"
 
 
 def not_a_port(path: Path) -> str | None:
-    """Return what a file is that is no serial port; None if it is one, or nobody can tell."""
+    """Return what kind of file this is; None if it is a serial port, or this is unknown."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             return "a directory"
         if not stat.S_ISCHR(mode):
-            return "a file" if stat.S_ISREG(mode) else "no device"
+            return "a file" if stat.S_ISREG(mode) else "another kind of file"
         descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError:
         return None
@@ -88,7 +88,7 @@ def _group(port: Path) -> str:
 
 
 def ports_there(by_id: Path) -> str:
-    """Return which serial devices have a stable name."""
+    """List the serial devices that have a stable name."""
     ports = [str(port) for port in devices(by_id)]
     return f"the ports are: {', '.join(ports)}" if ports else "there is no port with a stable name"
 
@@ -97,5 +97,5 @@ def devices(by_id: Path) -> list[Path]:
     """Return the stable names of the serial devices that are plugged in."""
     try:
         return sorted(by_id.iterdir())
-    except OSError:  # udev makes the directory with the first device
+    except OSError:  # udev creates the directory with the first device
         return []

@@ -8,19 +8,19 @@ from threading import Event, Lock
 
 from agent.inputs.source import Chunk
 
-LINES_TAKEN_MAX = 2000  # at once, about: bounds the memory of a loop that is behind
+LINES_TAKEN_MAX = 2000  # per call, approximately: bounds the memory of a loop that is behind
 
 
 class ChunkQueue:
-    """From the readers to the loop; bounded, and a reader never waits in it.
+    """Passes chunks from the readers to the loop; bounded, and ``put`` never blocks a reader.
 
-    If a reader waited, the kernel would drop its bytes uncounted. A chunk with a token is never
-    dropped: its input waits for commits, and so bounds its own chunks.
+    If a reader blocked, the kernel would drop its bytes uncounted. A chunk with a token is never
+    dropped: its input waits for commits, and so limits its own chunks.
 
     Args:
         chunks_max: Most chunks that wait.
-        gather_s: How long ``take`` waits for more once there is one ...
-        enough: ... unless there are this many.
+        gather_s: How long ``take`` waits for more chunks once there is one.
+        enough: Number of chunks for which ``take`` does not wait.
 
     """
 
@@ -31,7 +31,7 @@ class ChunkQueue:
         self._guard = Lock()
         self._chunks: deque[Chunk] = deque()
         self._many = Event()
-        # its put may be called by a signal handler that interrupts its get
+        # reentrant: a signal handler may call put while it interrupts get
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self.dropped_chunks = 0
         self.dropped_lines = 0

@@ -1,4 +1,4 @@
-"""The replay input: one thread that plays a recording at its own pace, or faster."""
+"""The replay input: one thread that plays a recording at its original rate, or faster."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _LOG = logging.getLogger(__name__)
 
 _RETRY_S: Final = 1.0
 _CHUNK_LINES_MAX: Final = 500
-_AHEAD_MAX: Final = 50  # chunks not committed; at high speed the store sets the pace
+_AHEAD_MAX: Final = 50  # uncommitted chunks; at high speed the store limits the rate
 _LOOK_S: Final = 0.05
-_STEP_S: Final = 1.0  # between two passes, if the recording does not say
+_STEP_S: Final = 1.0  # between two passes, if the recording does not determine it
 
 
 class ReplayInput(ThreadedInput):
@@ -38,8 +38,8 @@ class ReplayInput(ThreadedInput):
         super().__init__(settings)
         if CLOCK in (settings.columns or ()):
             raise ConfigError(
-                f"input {settings.name}: a replay gives its rows new times, and needs each in one"
-                f" column: {CLOCK!r} is not for type = 'replay'"
+                f"input {settings.name}: a replay shifts its rows' times; it needs them in one"
+                f" column: {CLOCK!r} is not allowed for type = 'replay'"
             )
         self._settings = settings
         self._times = Times(settings.time_format, settings.time_zone)
@@ -138,7 +138,7 @@ class ReplayInput(ThreadedInput):
         put(Chunk(self.name, now, now_mono, [*head, *lines], self._put_so_far))
 
     def _end(self) -> None:
-        self._last_error = "the recording is at its end"
+        self._last_error = "the recording has ended"
         self._change(False)
         _LOG.warning("input %s: %s", self.name, self._last_error, extra={INPUT: self.name})
 
@@ -155,12 +155,12 @@ def recorded(settings: ReplayTable, file: BinaryIO) -> _Rows:
     """Read up to the first row.
 
     Raises:
-        OSError: no line names the time.
+        OSError: no line names the time column.
 
     """
     lines = _numbered(settings, file)
     if not settings.header:
-        assert settings.columns is not None  # the configuration sees to it
+        assert settings.columns is not None  # the configuration ensures it
         return _Rows([], settings.columns.index(TIME), lines)
     assert settings.time_key is not None
     time_key = plain(settings.time_key)
@@ -200,6 +200,6 @@ def probe_recording(settings: ReplayTable) -> str | None:
 
 def _backwards(path: Path, number: int) -> str:
     return (
-        f"{path}:{number}: the time is before that of the row above; sort the rows by their time"
-        " (in local time, the hour that comes twice in autumn does this)"
+        f"{path}:{number}: the time is earlier than in the row above; sort the rows by their time"
+        " (in local time, the repeated hour in autumn causes this)"
     )

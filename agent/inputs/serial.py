@@ -1,4 +1,4 @@
-"""The serial input: one thread that reads a port, and finds it again after unplugging."""
+"""The serial input: one thread that reads a port, and reopens it after unplugging."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from agent.inputs.threaded import ThreadedInput
 from models.formats.cells import IGNORED, TIME
 from models.formats.lines import Framer
 
-_READ_BYTES_MAX: Final = 4096  # what Linux keeps of a port; more takes room in the heap each time
-_READ_TIMEOUT_S = 0.25  # how long a stop may have to wait
+_READ_BYTES_MAX: Final = 4096  # Linux's buffer of a port; more only wastes memory
+_READ_TIMEOUT_S = 0.25  # bounds the delay of a stop
 RECONNECT_DELAY_S = 0.5  # bound of the first wait; doubles up to reconnect_delay_max_s
 _PARITY = {
     "none": serial.PARITY_NONE,
@@ -36,12 +36,12 @@ PSEUDO_TERMINALS = range(136, 144)  # major numbers of devices that have no real
 
 
 class Port(serial.Serial):
-    """A port whose waiting bytes are kept at the opening; pyserial discards them.
+    """A port that keeps waiting bytes when it is opened; pyserial would discard them.
 
-    What came at another speed is noise, and is discarded.
+    Bytes received at another speed are noise, and are discarded.
     """
 
-    _noise = False  # what waits
+    _noise = False  # whether the waiting bytes are noise
 
     def _reconfigure_port(self, force_update: bool = False) -> None:
         assert self.fd is not None
@@ -54,7 +54,7 @@ class Port(serial.Serial):
             self.discard()
 
     def discard(self) -> None:
-        """Discard what waits."""
+        """Discard the waiting bytes."""
         assert self.fd is not None
         termios.tcflush(self.fd, termios.TCIFLUSH)
 
@@ -93,7 +93,7 @@ class SerialInput(ThreadedInput):
                     self._read(port, put)
             except OSError as error:
                 self._lost(explain(self._settings.port, self._settings.by_id, error))
-            if self._bytes > bytes_before:  # a port that opens but gives nothing is not back yet
+            if self._bytes > bytes_before:  # a port that opens but delivers nothing is not back yet
                 backoff.succeeded()
             backoff.failed()
             self._stopping.wait(backoff.wait_s())
@@ -108,7 +108,7 @@ class SerialInput(ThreadedInput):
                 self._bytes += len(data)
                 if lines:
                     put(Chunk(self.name, time.time(), time.monotonic(), lines))
-                self._lines += len(lines)  # what is counted is available to a flush
+                self._lines += len(lines)  # after put: a flush finds all counted lines
         finally:
             self._framer.end()
 
@@ -116,8 +116,8 @@ class SerialInput(ThreadedInput):
 class Arriving:
     """Reads an open port by its descriptor.
 
-    Takes two calls of the kernel where ``Serial.read`` takes six; at each a thread gives the
-    interpreter away, and with many ports has to wait for the others to get it back.
+    A read takes two system calls instead of the six of ``Serial.read``. At each call a thread
+    releases the interpreter lock, and with many ports it has to wait to get it back.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -126,7 +126,7 @@ class Arriving:
         self._poll.register(self._fd, select.POLLIN)
 
     def read(self) -> bytes:
-        """Return what has come, or nothing after ``_READ_TIMEOUT_S``.
+        """Return the bytes received, or none after ``_READ_TIMEOUT_S``.
 
         Raises:
             OSError: the port is gone.
@@ -138,16 +138,16 @@ class Arriving:
             data = os.read(self._fd, _READ_BYTES_MAX)
         except BlockingIOError:  # another program was faster
             return b""
-        if not data:  # such a port is always ready
+        if not data:  # a port that is gone is always ready
             raise OSError(errno.ENODEV, "the device is gone")
         return data
 
 
 def _first_may_mislead(settings: SerialTable) -> bool:
-    """Whether the rest of a line, read from its middle on, can pass for a whole one.
+    """Whether a line whose beginning is missing could be mistaken for a whole one.
 
-    A time or a JSON object that lacks its beginning is rejected; '12.5' cut to '2.5' is not, nor
-    'inflow=7' cut to 'flow=7'.
+    A time or a JSON object without its beginning is rejected. '12.5' cut to '2.5' is not rejected,
+    nor is 'inflow=7' cut to 'flow=7'.
     """
     if settings.format == "csv":
         assert settings.columns is not None  # the configuration sees to it
@@ -156,10 +156,10 @@ def _first_may_mislead(settings: SerialTable) -> bool:
 
 
 def open_port(settings: SerialTable) -> Port:
-    """Open the port for this process only; what waits there can be read.
+    """Open the port for this process only; the bytes waiting there can be read.
 
     Raises:
-        OSError: absent, not permitted, in use, no serial port, or it cannot be set like this.
+        OSError: absent, not permitted, in use, not a serial port, or it refuses the settings.
 
     """
     port = find(settings.port, settings.by_id)
@@ -174,15 +174,15 @@ def open_port(settings: SerialTable) -> Port:
             xonxoff=settings.flow_control == "xonxoff",
             exclusive=True,
         )
-    except (ValueError, termios.error) as error:  # so say some drivers that they refuse a setting
+    except (ValueError, termios.error) as error:  # some drivers refuse a setting this way
         raise OSError(f"cannot be set to {settings.baud} baud: {error}") from error
 
 
 def sample(settings: SerialTable, seconds: float) -> bytes:
-    """Return what comes within some seconds; raises OSError like ``open_port``."""
+    """Return the bytes received within some seconds; raises OSError like ``open_port``."""
     data, until = b"", time.monotonic() + seconds
     with open_port(settings) as port:
-        port.discard()  # it came at another speed
+        port.discard()  # bytes received at another speed
         arriving = Arriving(port.fileno())
         while time.monotonic() < until:
             data += arriving.read()
@@ -190,7 +190,7 @@ def sample(settings: SerialTable, seconds: float) -> bytes:
 
 
 def probe_port(settings: SerialTable) -> str | None:
-    """Open the port as the agent would; say what is wrong and how to fix it, or None."""
+    """Open the port as the agent would; return what is wrong and how to fix it, or None."""
     try:
         open_port(settings).close()
     except OSError as error:

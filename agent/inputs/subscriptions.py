@@ -1,8 +1,9 @@
-"""Chooses the topics of an MQTT input: not those that cost too much at every connection.
+"""Selects the topics of an MQTT input, without those that cost too much on every connection.
 
-A retained message stays at the broker and comes with each subscription. A too large one is
-discarded while it is received, but it uses the link, which may be cellular. So the input gives up,
-for a day, a topic filter that delivers one on two connections in a row. The others continue.
+A retained message stays at the broker and is delivered with each subscription. One that is too
+large is discarded during reception, but still uses the link, which may be cellular. So the input
+gives up, for a day, a topic filter that delivers one on two connections in a row. The others
+continue.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Subscriptions:
         self._filters = filters
         self._clock_s = clock_s
         self._strikes = dict.fromkeys(filters, 0)
-        self._asked: list[str] = []  # subscribed at the beginning of this connection
-        self._struck: set[str] = set()  # on this connection
+        self._asked: list[str] = []  # subscribed at the start of this connection
+        self._struck: set[str] = set()  # with a strike on this connection
         self._until_s = dict.fromkeys(filters, -math.inf)  # given up until then
 
     def begin(self) -> None:

@@ -18,8 +18,8 @@ _LOG = logging.getLogger(__name__)
 class ThreadedInput(ABC):
     """Reads in ``_run`` until ``_stopping`` is set; see ``agent.inputs.Input``.
 
-    The thread keeps ``_connected`` and the counters, and nobody else writes them. It says by
-    ``_found`` and ``_lost`` whether its source is there.
+    Only this thread writes ``_connected`` and the counters. It calls ``_found`` and ``_lost`` to
+    report whether its source is available.
     """
 
     def __init__(self, settings: SourceTable) -> None:
@@ -44,7 +44,7 @@ class ThreadedInput(ABC):
         self._thread.start()
 
     def ask_to_stop(self) -> None:
-        """Let the reading end; does not wait for it."""
+        """Request the end of reading; does not wait for it."""
         self._stopping.set()
 
     def stop(self) -> None:
@@ -70,18 +70,18 @@ class ThreadedInput(ABC):
         )
 
     def committed(self, tokens: Sequence[int]) -> None:  # noqa: B027 - few have to
-        """Learn that these chunks are on the disk; most sources do not need this."""
+        """Note that these chunks are on the disk; most sources do not need this."""
 
     def _found(self, doing: str) -> None:
-        """Record that the source is there, or there again; log ``doing``, "reading PORT"."""
+        """Record that the source is available (again); log ``doing``, such as "reading PORT"."""
         self._connections += 1
         self._change(True)
         _LOG.info("input %s: %s", self.name, doing, extra={INPUT: self.name})
 
     def _lost(self, error: str) -> None:
-        """Record that the source is not there, at each try; log it once. A stop is no loss.
+        """Record, on each attempt, that the source is unavailable; log it once. A stop is no loss.
 
-        ``error`` says to a person what is wrong, and how to fix it.
+        ``error`` states what is wrong, and how to fix it.
         """
         if self._stopping.is_set():
             return
@@ -89,13 +89,13 @@ class ThreadedInput(ABC):
         if self._connected or self._since is None:
             self._change(False)
             _LOG.warning(
-                "input %s: %s; trying again until it is back",
+                "input %s: %s; retrying until it is back",
                 self.name,
                 error,
                 extra={INPUT: self.name},
             )
         else:
-            _LOG.debug("input %s: still fails: %s", self.name, error, extra={INPUT: self.name})
+            _LOG.debug("input %s: still failing: %s", self.name, error, extra={INPUT: self.name})
 
     def _change(self, connected: bool) -> None:
         self._connected, self._since = connected, time.time()
@@ -105,4 +105,4 @@ class ThreadedInput(ABC):
 
     @abstractmethod
     def _run(self, put: Callable[[Chunk], None]) -> None:
-        """Read until ``_stopping`` is set; whatever is opened is closed at the end."""
+        """Read until ``_stopping`` is set; close everything that was opened."""

@@ -1,4 +1,4 @@
-"""Threads that share what takes one at a time."""
+"""A fair lock for threads that share a resource."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from contextlib import contextmanager
 
 
 class Turns:
-    """A lock that is granted in the order in which it was asked for."""
+    """A lock that is granted in the order of the requests."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self.asked = 0  # times; the last who asked has this number
+        self.asked = 0  # number of requests; the latest has this number
         self._served = 0
 
     @contextmanager
     def next(self) -> Iterator[None]:
-        """Wait for one's turn, and hold it."""
+        """Wait for the lock, and hold it in the block."""
         with self._changed:
             self.asked += 1
             mine = self.asked

@@ -3,7 +3,7 @@
     lines ───────────────┬─lines.LineParser─> readings, rejects
     numbers> measurements┘
 
-``formats``, ``headed``, ``keyvalue`` and ``regex`` are the formats that a line can have; what they
-share with the trainer is in ``models.formats``. ``documents`` takes messages of JSON apart.
-``measurement`` is a row of an input that has numbers; ``numbers`` reads that.
+``formats``, ``headed``, ``keyvalue`` and ``regex`` are the formats of lines. ``models.formats`` has
+the code that they share with the trainer. ``documents`` splits JSON messages. ``measurement`` is a
+row of a numeric input; ``numbers`` reads it.
 """

@@ -1,7 +1,7 @@
-"""Checksums at the ends of lines: ``...*hh``, the * and hex digits, as of NMEA 0183.
+"""Checksums at the ends of lines: ``...*hh``, a * and hex digits, as in NMEA 0183.
 
-It covers all bytes before the last ``*``. With ``xor`` it does not cover a ``$`` or ``!`` at the
-beginning, which starts a sentence of NMEA 0183 and is then not part of the line.
+A checksum covers all bytes before the last ``*``. With ``xor`` it does not cover a ``$`` or ``!``
+at the beginning, which starts a sentence of NMEA 0183 and is not part of the line.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ KINDS: Final = tuple(_METHODS)
 
 
 def checked(line: bytes, kind: Kind) -> bytes | None:
-    """Return what the checksum of a line covers; None if it is missing or wrong."""
+    """Return the part of a line that its checksum covers; None if it is missing or wrong."""
     method = _METHODS[kind]
     body, star, digits = line.rpartition(b"*")
     digits = digits.rstrip()

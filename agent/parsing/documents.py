@@ -1,4 +1,4 @@
-"""JSON documents of a message or line: one, also over several lines, or the objects of an array."""
+"""Splits a message into JSON documents: a single one, or the objects of an array."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OVER_LINES: Final = (
 
 
 def documents(body: bytes) -> list[bytes]:
-    """Return the objects of a message, one a line; its lines if it is not one JSON document.
+    """Return the objects of a message, one per line; its lines if it is not one JSON document.
 
     >>> documents(b'[{"flow": 1}, {"flow": 2}]')
     [b'{"flow":1}', b'{"flow":2}']
@@ -34,7 +34,7 @@ def documents(body: bytes) -> list[bytes]:
 
 
 def go_over_lines(begin: bytes) -> bool:
-    """Whether what a file begins with is a JSON document that goes on in its next line.
+    """Whether a file begins with a JSON document that continues in the next line.
 
     >>> go_over_lines(b'{\n  "flow": 1\n}\n'), go_over_lines(b'{"flow": 1}\n{"flow": 2}\n')
     (True, False)
@@ -45,7 +45,7 @@ def go_over_lines(begin: bytes) -> bool:
     try:
         json.loads(lines[0])
     except (ValueError, RecursionError):
-        # a line that was cut is followed by a whole one
+        # a truncated line is followed by a whole one
         return lines[0].strip() in (b"{", b"[", b"[{") or lines[1].lstrip()[:1] in (
             b'"',
             b"]",

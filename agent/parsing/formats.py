@@ -1,6 +1,6 @@
-"""The formats of a line: text into numbers, which are not checked yet.
+"""The formats of a line: they convert text to numbers, which are not validated yet.
 
-Each format reads a block of clean lines at once and any line by itself, with the same result.
+Each format parses a block of clean lines at once, or any line by itself, with the same result.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")  # of RFC 6901
 
 
 class Row(NamedTuple):
-    """One line, or measurement, as numbers, not yet checked."""
+    """One line or measurement as numbers, not validated yet."""
 
     line: Raw
-    time: float  # Unix seconds; NaN if the line should have one but has not
+    time: float  # Unix seconds; NaN if a required time is missing
     values: list[float]  # one per channel; ``ABSENT`` and ``NOT_FINITE`` as such
 
 
 class Rows(NamedTuple):
-    """``n`` lines, or measurements, as numbers, not yet checked."""
+    """``n`` lines or measurements as numbers, not validated yet."""
 
     lines: Sequence[Raw]
     times: Float64  # (n,)
@@ -43,7 +43,7 @@ class Rows(NamedTuple):
 
 
 class Format(Protocol):
-    """How the text of a line contains numbers."""
+    """Extracts numbers from the text of a line."""
 
     has_time: bool
     block_counts_nothing: bool  # because a block is either clean or not read at all
@@ -56,7 +56,7 @@ class Format(Protocol):
 
 
 class Values:
-    """Reads the values of a row cell by cell. A bad cell costs only its own value."""
+    """Parses the values of a row cell by cell. A bad cell affects only its own value."""
 
     def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
         self.cells = Cells(settings.decimal, settings.missing_words)
@@ -65,14 +65,14 @@ class Values:
     def read(self, line: bytes, cells: Iterable[tuple[int, str]]) -> list[float]:
         """Return a value for each channel; count the cells that have none.
 
-        ``cells`` has the number of a channel and its text.
+        ``cells`` yields the index of a channel and its text.
         """
         values, faults = self.cells.row(cells, len(self._names))
         self.count(line, faults)
         return values
 
     def read_json(self, line: bytes, values: Iterable[tuple[int, object]]) -> list[float]:
-        """Do the same for values of JSON."""
+        """Do the same for JSON values."""
         read, faults = self.cells.json_row(values, len(self._names))
         self.count(line, faults)
         return read
@@ -84,7 +84,7 @@ class Values:
 
 
 class Csv:
-    """Values with a separator in between, each column as configured; a header is ignored."""
+    """Values with a separator between them, in configured columns; a header is ignored."""
 
     block_counts_nothing = True
 
@@ -110,7 +110,7 @@ class Csv:
         self.has_time = self._separated.has_time
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
-        """Read all lines at once, if each is whole and has a number in every column used."""
+        """Parse all lines at once, if each is complete and has a number in every column used."""
         table = self._separated.block(lines)
         return None if table is None else Rows(lines, *table)
 
@@ -130,10 +130,10 @@ class Csv:
 
 
 class Keys:
-    """Which keys of a line are read, and what they are.
+    """The keys of a line that are read, and their meaning.
 
     Raises:
-        ConfigError: a key is named for a channel that the bundle does not have.
+        ConfigError: a key is configured for a channel that the bundle does not have.
 
     """
 
@@ -169,8 +169,8 @@ class Json:
     def block(self, lines: Sequence[bytes]) -> Rows | None:
         """Read all lines at once, if each is one flat object."""
         joined = b",\n".join(lines)
-        # Each line is a whole object, not two or half of one, if it has the only braces at its
-        # ends: no string can go over a line end, so these braces are in none.
+        # A line is one whole object if its only braces are at its ends. No string can span a line
+        # end, so these braces are not inside a string.
         if not (
             joined.startswith(b"{")
             and joined.endswith(b"}")
@@ -230,7 +230,7 @@ class Json:
         return Row(line, time, values)
 
     def _is_good(self, quality: object) -> bool:
-        """Whether a quality is good; without a quality it is."""
+        """Whether a quality is good; a missing quality counts as good."""
         return quality is None or str(quality).casefold() in self._good
 
 
@@ -250,7 +250,7 @@ def _at(document: object, pointer: str) -> object:
 
 
 def stacked(rows: Sequence[Row], channels: int) -> Rows:
-    """Return single rows as one block."""
+    """Join single rows into one block."""
     return Rows(
         [row.line for row in rows],
         np.array([row.time for row in rows], np.float64),
@@ -259,7 +259,7 @@ def stacked(rows: Sequence[Row], channels: int) -> Rows:
 
 
 def times_of(settings: InputTable) -> Times:
-    """Return how an input's times are read."""
+    """Return the parser of an input's times."""
     return Times(settings.time_format, settings.time_zone)
 
 

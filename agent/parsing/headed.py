@@ -1,4 +1,4 @@
-"""CSV with a header: a line of the file or message that names the columns."""
+"""CSV with a header, a line of the file or message that names the columns."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from models.formats.header import Wanted, is_header, names_in, plain
 
 
 class HeadedCsv:
-    """Values below a header; it may come again, and name other columns then.
+    """Values below a header; a later header may name other columns.
 
-    A line is a header if it names the time (if there is a ``time_key``) and a channel. Lines
-    before any are malformed.
+    A line is a header if it names the time (if there is a ``time_key``) and a channel. Lines before
+    the first header are malformed.
     """
 
     block_counts_nothing = False  # a header is a line without a row
@@ -23,7 +23,7 @@ class HeadedCsv:
     def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
         expect(settings, "keys", settings.keys, names)
         self._settings, self._names, self._rejects = settings, names, rejects
-        # older proposals name columns with their quotes
+        # older versions of ``probe`` proposed column names with their quotes
         self._meaning = {plain(settings.keys.get(name, name)): name for name in names}
         time_key = None if settings.time_key is None else plain(settings.time_key)
         self._wanted = Wanted(time_key, frozenset(self._meaning))
@@ -34,7 +34,7 @@ class HeadedCsv:
         self._csv: Csv | None = None
 
     def go_on_below(self, before: HeadedCsv) -> None:
-        """Read on below the header that another reader of the same lines knows."""
+        """Continue with the header that another reader of the same lines found."""
         if before._header:
             self.line(before._header, before._header.decode())
 
@@ -58,7 +58,7 @@ class HeadedCsv:
         return self._csv.line(line, text)
 
     def _columns(self, text: str) -> list[str] | None:
-        """Return what each column is, if this is a header; of two equal names the first counts."""
+        """Return each column's meaning if this is a header; of equal names the first counts."""
         cells = names_in(text, self._settings.separator or ",")
         if not is_header(cells, self._wanted):
             return None

@@ -29,7 +29,7 @@ class KeyValue:
         self._words = frozenset([*settings.ignore_keys, *settings.units])  # not pairs; ignored
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
-        """Read all lines at once, if each has nothing but expected pairs."""
+        """Parse all lines at once, if each has only expected pairs."""
         rows = []
         try:
             for line in lines:
@@ -58,7 +58,7 @@ class KeyValue:
         return Row(line, self._time(pairs), values)
 
     def _pairs(self, text: str) -> dict[str, str]:
-        """Return the value of each key as text; if a key comes twice, the last one.
+        """Return the value of each key as text; the last one if a key is repeated.
 
         Raises:
             _NoPair: something is not a pair.
@@ -110,5 +110,5 @@ class _NoPair(ValueError):
     """A word without a = or :, or without a key before it."""
 
     def __init__(self, last: bool) -> None:
-        super().__init__("no pair of key and value")
-        self.last = last  # the last word of the line, which may be cut
+        super().__init__("not a pair of key and value")
+        self.last = last  # whether it is the last word of the line, which may be truncated

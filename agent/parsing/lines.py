@@ -1,11 +1,11 @@
-"""Bytes into lines, lines or measurements into readings. Pure: no I/O, no clock.
+"""Converts bytes to lines, and lines or measurements to readings. Pure: no I/O, no clock.
 
     bytes ─Framer─> lines ─┬─LineParser─> Readings
          measurements ─────┘      └─────> counters and last rejects, by cause
 
-Blocks of lines are read as a whole where all are clean, else line by line, with the same result.
-A bad line never costs a good neighbour, and a value out of range costs no other value of its line.
-The same holds for measurements: only how they become numbers differs.
+A block of lines is parsed as a whole if all are clean, otherwise line by line, with the same
+result. A bad line never affects a good neighbour, and a value out of range affects no other value
+of its line. The same holds for measurements; only the conversion to numbers differs.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
 
 class _Source(Protocol):
-    """Turns what an input delivers into rows of numbers, which are not checked yet."""
+    """Converts an input's lines or measurements to rows of numbers, not validated yet."""
 
     has_time: bool
-    earliest_s: float  # no time is before this
+    earliest_s: float  # lower bound of valid times
     block_counts_nothing: bool  # because a block is either clean or not read at all
 
     def block(self, lines: Sequence[Any]) -> Rows | None:
@@ -50,11 +50,11 @@ class _Source(Protocol):
         """Read one by one; count what cannot be used."""
 
     def in_seconds(self, times: Float64) -> Float64:
-        """Return times (n,) as Unix seconds, of those that are in another unit; else as given."""
+        """Convert times (n,) in another unit to Unix seconds; return others unchanged."""
 
 
 class Text:
-    """Turns lines of text into rows of numbers, which are not checked yet."""
+    """Converts lines of text to rows of numbers, not validated yet."""
 
     def __init__(self, settings: InputTable, names: Sequence[str], rejects: Rejects) -> None:
         self._rejects = rejects
@@ -72,7 +72,7 @@ class Text:
         self.block_counts_nothing = self._format.block_counts_nothing
 
     def go_on_below(self, before: object) -> None:
-        """Read on below the header that another reader of the same lines knows, if there is one."""
+        """Continue with the header that another reader of the same lines found, if there is one."""
         if isinstance(before, Text) and isinstance(before._format, HeadedCsv):
             assert isinstance(self._format, HeadedCsv)
             self._format.go_on_below(before._format)
@@ -102,7 +102,7 @@ class Text:
         return stacked(rows, self._width)
 
     def _parts(self, line: bytes) -> Sequence[bytes]:
-        """Return the objects of an array of JSON; else the line."""
+        """Return the objects of a JSON array; otherwise the line."""
         line = transcoded(line, self._encoding)
         return documents(line) if self._is_json and line.lstrip()[:1] == b"[" else [line]
 
@@ -121,7 +121,7 @@ class Text:
     def _text(self, line: bytes) -> str | None:
         """Return the line as text; None if it is not text, or blank.
 
-        If nothing can have damaged the line on its way, a byte that is not text costs its cell.
+        If the line cannot have been damaged in transit, an undecodable byte affects only its cell.
         """
         if b"\0" in line and is_utf16(line):
             self._rejects.add("utf_16", line)
@@ -137,11 +137,11 @@ class Text:
 
 
 class LineParser:
-    """Reads the lines, or the measurements, of one input; one thread uses it.
+    """Parses the lines, or the measurements, of one input; one thread uses it.
 
     Args:
         settings: The format and its limits.
-        channels: Of the stream's bundle, in its order.
+        channels: The channels of the stream's bundle, in its order.
 
     Raises:
         ConfigError: the settings name a channel that the bundle does not have.
@@ -151,7 +151,7 @@ class LineParser:
     def __init__(
         self, settings: InputTable, channels: Sequence[Channel], rejects: Rejects | None = None
     ) -> None:
-        """``rejects`` of a parser that this one takes the place of."""
+        """Set up; ``rejects``: those of the parser that this one replaces."""
         self._settings = settings
         self._names = [channel.name for channel in channels]
         self._rejects = rejects or Rejects(settings.rejects_kept)
@@ -162,7 +162,7 @@ class LineParser:
         self.has_time = self._source.has_time  # whether lines, or measurements, have a time
         self._low = _limits((channel.low for channel in channels), -np.inf)
         self._high = _limits((channel.high for channel in channels), np.inf)
-        # what float32 cannot hold is not clean
+        # values beyond float32 are not clean
         self._clean_low = np.maximum(self._low, -_FLOAT32_MAX)[None]  # (1, C), as a line's values
         self._clean_high = np.minimum(self._high, _FLOAT32_MAX)[None]
         expect(settings, "channels", settings.channels or (), self._names)
@@ -175,9 +175,9 @@ class LineParser:
         )
 
     def for_channels(self, channels: Sequence[Channel]) -> LineParser:
-        """Return a parser of the same input for the channels of another bundle, of the same names.
+        """Return a parser of the same input for another bundle with the same channel names.
 
-        It goes on where this one is: it counts on, and knows the header.
+        It continues this one's counters, and keeps the header.
         """
         following = LineParser(self._settings, channels, self._rejects)
         if isinstance(following._source, Text):
@@ -194,7 +194,7 @@ class LineParser:
         return self._rejects.last()
 
     def refuse(self, lines: Sequence[Raw], cause: Cause, arrived_s: float) -> None:
-        """Reject whole lines, unread; ``arrived_s`` (Unix seconds) is when they came."""
+        """Reject whole lines without parsing; ``arrived_s`` is their arrival (Unix seconds)."""
         self._rejects.arrived_s = arrived_s
         for line in lines:
             if as_bytes(line).strip():
@@ -203,8 +203,8 @@ class LineParser:
     def parse(self, lines: Sequence[Raw], arrived_s: float, latest_s: float = math.inf) -> Readings:
         """Return the readings in ``lines``, in their order.
 
-        ``arrived_s`` (Unix seconds) is their time if lines of this format have none. Lines with
-        their own time after ``latest_s`` are rejected.
+        ``arrived_s`` (Unix seconds) is their time if lines of this format have none. Lines whose
+        own time is after ``latest_s`` are rejected.
         """
         self._rejects.arrived_s = arrived_s
         rows = self._source.block(lines) or self._source.each(lines)
@@ -222,12 +222,12 @@ class LineParser:
     def parse_clean(
         self, lines: Sequence[Raw], arrived_s: Float64 | None, latest_s: float = TIME_MAX
     ) -> Readings | None:
-        """Like ``parse`` for lines of any inputs with the same ``layout``, if all are good.
+        """Do ``parse`` for lines of any inputs with the same ``layout``, if all are good.
 
         Args:
             lines: n of them.
             arrived_s: (n,) Unix seconds; not needed if lines have their own time.
-            latest_s: No time may be after this.
+            latest_s: Latest valid time.
 
         Returns:
             A row for each line, in their order. None, and nothing is counted, if a line or a
@@ -278,7 +278,7 @@ class LineParser:
         return _chosen(rows, good)
 
     def _of_its_channels(self, rows: Rows) -> Rows:
-        """Return the rows without values of other channels; drop rows without a value."""
+        """Drop values of other channels, and rows that have no value then."""
         refused = ~np.isnan(rows.values[:, self._foreign])
         if not refused.any():
             return rows
@@ -292,7 +292,7 @@ class LineParser:
 
     def _good_values(self, rows: Rows) -> Float32:
         """Return the values (n, C) with NaN in place of those that cannot be used."""
-        with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
+        with np.errstate(over="ignore"):  # values beyond float32 become infinite
             values = rows.values.astype(np.float32, order="C")
         not_finite = np.isinf(values)
         outside = ((rows.values < self._low) | (rows.values > self._high)) & ~not_finite
@@ -322,7 +322,7 @@ def _format(settings: InputTable, names: Sequence[str], rejects: Rejects) -> For
 
 
 def _foreign(channels: Sequence[str] | None, names: Sequence[str]) -> list[int]:
-    """Return the places of channels that an input must not deliver."""
+    """Return the indices of channels that an input must not deliver."""
     if channels is None:
         return []
     return [at for at, name in enumerate(names) if name not in channels]

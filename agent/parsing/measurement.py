@@ -1,4 +1,4 @@
-"""Readings that an input has as numbers, with their quality, without text in between."""
+"""Readings that an input delivers as numbers with their quality, not as text."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 
 class Bad(NamedTuple):
-    """In place of a value of bad quality, by the device or the input."""
+    """Replaces a value that the device or the input marks as bad."""
 
     reason: str  # for people
-    value: float | None = None  # what the device sent nevertheless
+    value: float | None = None  # the value that the device sent
 
     def __str__(self) -> str:
         sent = "" if self.value is None else f"{self.value!r}, "
@@ -18,23 +18,23 @@ class Bad(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """One row of readings; its maker must not change it afterwards.
+    """One row of readings; its creator must not change it afterwards.
 
-    ``values`` has a number for each channel, in the channel's unit, of good quality; or ``Bad``.
-    A channel that is not there, or is None, was not measured.
+    ``values`` has, for each channel, a number of good quality in the channel's unit, or ``Bad``. A
+    channel that is absent, or None, was not measured.
     """
 
     values: Mapping[str, float | Bad | None]  # by channel
     time: float | None = None  # Unix seconds, if the input's ``columns`` have the time
 
 
-Raw = bytes | Measurement  # what an input delivers as one row
+Raw = bytes | Measurement  # one row of an input
 
 
 def as_bytes(raw: Raw, channel: str | None = None) -> bytes:
-    """Return a row for people to read: a line as it is, a measurement as ``channel=value``.
+    """Return a readable row: a line unchanged, a measurement as ``channel=value``.
 
-    That is the value of one channel if the row has it, else all values.
+    It has only the value of ``channel`` if the row has it, otherwise all values.
     """
     if isinstance(raw, bytes):
         return raw

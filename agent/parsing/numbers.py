@@ -1,4 +1,4 @@
-"""Turns measurements of an input into rows of numbers, which are not checked yet."""
+"""Converts measurements of an input to rows of numbers, which are not validated yet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from models.messages import Float64
 
 
 class Numbers:
-    """Reads measurements: a block at once if all values exist and are good, or any by itself.
+    """Reads measurements: a block at once if all values exist and are good, otherwise singly.
 
     Raises:
         ConfigError: ``columns`` names a channel that the bundle does not have.
@@ -52,7 +52,7 @@ class Numbers:
                 numbers.extend([values[name] for _, name in self._used])  # type: ignore[misc]
                 if self.has_time:
                     times.append(time)  # type: ignore[arg-type]
-        except (KeyError, TypeError, OverflowError):  # not measured, bad, or beyond a double
+        except (KeyError, TypeError, OverflowError):  # not measured, bad, or too large for a double
             return None
         return Rows(measurements, np.frombuffer(times), self._table(numbers, len(measurements)))
 
@@ -72,7 +72,7 @@ class Numbers:
         return stacked([row for row in rows if row], self._width)
 
     def in_seconds(self, times: Float64) -> Float64:
-        """Return times as they are: those of measurements are Unix seconds."""
+        """Return times unchanged: those of measurements are Unix seconds."""
         return times
 
     def _row(self, measurement: Measurement) -> Row | None:
@@ -109,7 +109,7 @@ class Numbers:
 
 
 def _number(value: float) -> float:
-    """Return a number as a block would have it; raises TypeError if it is not a number."""
+    """Convert a number as ``block`` does; raises TypeError if it is not a number."""
     try:
         return array("d", [value])[0]
     except OverflowError:

@@ -1,7 +1,7 @@
-"""Lines that a regular expression describes: its named groups are channels, or the time.
+"""Lines in a format given by a regular expression: its named groups are channels, or the time.
 
-A line for which the pattern takes too long is rejected. If there are many, lines are rejected
-unread, so that they take at most about a tenth of the time.
+A line for which matching takes too long is rejected. If there are many, further lines are rejected
+without matching, so that slow lines take at most about a tenth of the time.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from models.printable import printable
 
 _LOG = logging.getLogger(__name__)
 
-_USUAL_S: Final = 0.001  # that a line takes at most; a hundred times of what it should
-_LIMIT_MET_S: Final = 2 * LIMIT_S  # of computing; where the limit is met at the latest
-_SHARE: Final = 0.1  # of the time may go into longer ones ...
-_AHEAD_S: Final = 1.0  # ... or this much at once
+_USUAL_S: Final = 0.001  # upper limit for a normal line; a hundred times the expected duration
+_LIMIT_MET_S: Final = 2 * LIMIT_S  # CPU time by which the limit has taken effect at the latest
+_SHARE: Final = 0.1  # share of the time that slow lines may take,
+_AHEAD_S: Final = 1.0  # after this much at once
 
 
 class Regex:
@@ -48,7 +48,7 @@ class Regex:
         self._values = Values(settings, names, rejects)
         self._decimal_comma = settings.decimal == ","
         self.has_time = self._columns.has_time
-        self._rested_s = -math.inf  # monotonic; when slow lines are made up for
+        self._rested_s = -math.inf  # monotonic; end of the pause that compensates slow lines
         self._warned = False
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
@@ -62,7 +62,7 @@ class Regex:
                 fields += found
         except (UnicodeDecodeError, TooSlow):
             return None
-        # which float accepts, in its own way
+        # float would accept these, but reads them differently
         if any("_" in field or not field.isascii() for field in fields):
             return None
         if self._decimal_comma:
@@ -87,7 +87,7 @@ class Regex:
         """Return the texts of the groups; None if the line does not match.
 
         Raises:
-            TooSlow: matching takes too long, or did for too many lines just before.
+            TooSlow: matching takes too long, or took too long for too many recent lines.
 
         """
         began = time.monotonic()
@@ -110,9 +110,9 @@ class Regex:
             TIME_LIMIT.end()
 
     def _computing_s(self, text: str) -> float:
-        """Measure a line that seemed slow again, by this thread's own time.
+        """Repeat the match of a line that seemed slow; return this thread's CPU time.
 
-        The machine may have been busy with something else, which is no fault of the line.
+        The machine may have been busy with other work.
         """
         began = time.thread_time()
         with contextlib.suppress(TooSlow):
@@ -125,7 +125,7 @@ class Regex:
         if took_s > LIMIT_S and not self._warned:
             self._warned = True
             _LOG.warning(
-                "the pattern %s took more than %g s of computing for a line; such lines are"
+                "the pattern %s took more than %g s of CPU time for a line; such lines are"
                 " rejected as too_slow, see fieldwatch-agent check",
                 printable(self._pattern.pattern),
                 LIMIT_S,

@@ -1,4 +1,4 @@
-"""Counts by cause what was not used of lines or measurements, and keeps the last few."""
+"""Counts rejected lines, measurements and values by cause, and keeps the last few."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Cause = Literal[
     "malformed",  # not a line of this format
     "not_a_number",  # something else in place of a value; the rest of the line is used
     "no_value",  # a word that means a missing value, such as NA; the rest of the line is used
-    "too_slow",  # regex: the pattern takes too long for it, or did for lines just before
-    "truncated",  # the line ends too early; of a file or message, all but its last value is used
+    "too_slow",  # regex: matching takes too long, or did for recent lines
+    "truncated",  # the line ends too early; in a file or message, all but its last value are used
     "bad_time",  # no time, or one before 2000 or after 2100
     "in_future",  # ahead_max_s or more ahead of a correct clock, or of the stream and alone
     "retained",  # mqtt: a retained message without its own time, and so of unknown age
@@ -42,7 +42,7 @@ class Reject(NamedTuple):
 
 
 class Rejects:
-    """Counts by cause, and keeps the last few of each: a flood of one must not hide the others."""
+    """Counts by cause, and keeps the last few of each, so that one cause cannot hide the others."""
 
     def __init__(self, kept_max: int) -> None:
         self.counters: Counter[str] = Counter()
@@ -60,7 +60,7 @@ class Rejects:
     def last(self) -> list[Reject]:
         """Return the last rejects of each cause, the latest at the end."""
         rejects = [
-            # a byte is four characters at most: \xff
+            # a byte becomes at most four characters: \xff
             Reject(
                 time, cause, printable(line, 4 * EXCERPT_BYTES_MAX), channel and printable(channel)
             )

@@ -375,7 +375,7 @@ def test_an_unplugged_port_is_found_again_and_the_gap_stays_a_gap(
         assert reader.alarms(10)[-1]["state"] == "closed"
     times = np.concatenate([np.frombuffer(times) for times, *_ in chunks])
     assert np.diff(times).max() == pytest.approx(1300 * PERIOD_S + PERIOD_S, abs=0.01)
-    assert agent.log().count("trying again until it is back") == 1
+    assert agent.log().count("retrying until it is back") == 1
 
 
 @pytest.mark.parametrize(

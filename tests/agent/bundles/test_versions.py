@@ -158,11 +158,11 @@ def test_only_a_signature_that_is_checked_says_what_version_it_is(
 def test_what_need_not_be_allowed_is_not(tmp_path: Path, store: Path, keys: Keys) -> None:
     code, said = allow(store, "flow", "--to", "2")
     assert code == 1
-    assert "flow: version 2 can run without a permission: no signed version has run here" in said
+    assert "flow: version 2 can run anyway: no signed version has run here" in said
     flow_bundle(tmp_path / "2.fieldwatch", 2, keys.new())
     ran(loader(store, keys), tmp_path / "2.fieldwatch")
-    assert "version 2 can run without a permission: the lowest is 2" in allow(store, "flow", "--to", "2")[1]
-    assert "can run without a permission" in allow(store, "../../flow\x00", "--to", "2")[1]
+    assert "version 2 can run anyway: the lowest is 2" in allow(store, "flow", "--to", "2")[1]
+    assert "can run anyway" in allow(store, "../../flow\x00", "--to", "2")[1]
 
 
 def test_what_cannot_be_read_is_not_taken_for_nothing(store: Path) -> None:

@@ -62,10 +62,10 @@ def test_a_modbus_device_is_polled(directory: Path) -> None:
         'registers = [{ channel = "flow", address = 0 }, { channel = "voltage", address = 1 }]\n'
     )
     assert finding(directory, table + registers) == Finding(
-        True, "input in", f"unit 7 at {where} gives 2 of 2 values"
+        True, "input in", f"unit 7 at {where} returns 2 of 2 values"
     )
     absent = finding(directory, f"{table}sunspec = true\n{registers}")
-    said = f"unit 7 at {where} gives 1 of 2 values; voltage: not implemented (SunSpec)"
+    said = f"unit 7 at {where} returns 1 of 2 values; voltage: not implemented (SunSpec)"
     assert absent == Finding(True, "input in", said)
     refused = finding(directory, table + registers.replace("address = 1", "address = 9"))
     assert (refused.ok, refused.exit_code) == (False, 69)
@@ -87,7 +87,7 @@ def test_a_line_of_modbus_is_opened(directory: Path) -> None:
     assert (gone.ok, gone.exit_code) == (False, 69)
     assert gone.detail.startswith(f"{directory}/by-id/usb-485 does not exist: is the device")
     (directory / "by-id" / "usb-485").touch()
-    assert "usb-485 is a file, and no serial port: set port to" in finding(directory, table).detail
+    assert "usb-485 is a file, not a serial port: set port to" in finding(directory, table).detail
 
 
 def test_a_recording_is_looked_into(directory: Path) -> None:

@@ -79,7 +79,7 @@ def test_what_a_device_refuses_is_in_the_status_and_the_log(
     text = told("check", config)
     why = "refuses holding register 101 (pressure): exception 2, illegal data address"
     assert f"unit 1 at {cable.ends[0]} {why}; the rest is read" in text
-    assert f"unit 2 at {cable.ends[0]} gives 1 of 1 values" in text
+    assert f"unit 2 at {cable.ends[0]} returns 1 of 1 values" in text
 
     off = f"unit 3 at {cable.ends[0]} does not answer in 0.5 s"
     assert off in text

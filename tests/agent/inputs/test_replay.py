@@ -71,7 +71,7 @@ def test_a_recording_is_played_once_with_its_own_times(playing: Callable[..., Pl
     wait_until(lambda: one.input.status().last_error is not None, "the end")
     status = one.input.status()
     assert (status.connected, status.lines) == (False, 4)
-    assert status.last_error == "the recording is at its end"
+    assert status.last_error == "the recording has ended"
     assert flat(one.readings(CHANNELS)) == [(1.7e9, 1.0), (1.7e9 + 0.5, 2.0), (1.7e9 + 1, 3.0)]
 
 
@@ -125,7 +125,7 @@ def test_what_is_no_recording_is_told(
 
 def test_a_recording_that_goes_backwards_names_the_line(playing: Callable[..., Playing]) -> None:
     one = playing("title\ntime,flow\n1700000001,1\n1700000002,2\n1700000000,3\n")
-    said = "recording.csv:5: the time is before that of the row above"
+    said = "recording.csv:5: the time is earlier than in the row above"
     assert said in str(probe_recording(one.settings))
     wait_until(lambda: said in str(one.input.status().last_error), "the refusal")
 
@@ -145,7 +145,7 @@ def test_a_recording_may_have_times_of_any_form(
     before = time.time()
     one = playing(f'"time","flow"\n{text}', **given)
     wait_until(lambda: one.input.status().last_error is not None, "the end")
-    assert one.input.status().last_error == "the recording is at its end"
+    assert one.input.status().last_error == "the recording has ended"
     (first, flow), (second, more) = flat(one.readings(CHANNELS))
     assert (flow, more) == (1.0, 2.0)
     assert before - 0.01 <= first <= time.time()

@@ -252,7 +252,7 @@ def test_a_port_that_goes_away_is_closed_and_found_again(device, caplog):
         str(device.port),
         "reading",
     ]
-    assert "trying again until it is back" in messages[1]
+    assert "retrying until it is back" in messages[1]
 
 
 def is_open(terminal: str) -> bool:
@@ -493,8 +493,8 @@ def test_probe_of_what_is_no_port(tmp_path, name, kind):
     port = tmp_path / name
     trouble = probe_port(settings(port, by_id=tmp_path))
     assert trouble == (
-        f"{port} is {kind}, and no serial port: set port to a serial device, best by its name below"
-        f" {tmp_path}; the ports are: {tmp_path}/file, {tmp_path}/usb-485"
+        f"{port} is {kind}, not a serial port: set port to a serial device, preferably by its"
+        f" name below {tmp_path}; the ports are: {tmp_path}/file, {tmp_path}/usb-485"
     )
 
 

@@ -43,7 +43,7 @@ def played(script: str) -> list[InputStatus]:
     return one.statuses
 
 
-LOST = f"input line: {WHY}; trying again until it is back"
+LOST = f"input line: {WHY}; retrying until it is back"
 FOUND = "input line: reading it"
 
 
