@@ -1,8 +1,9 @@
 """The recent accuracy of a stream's forecasts: error, bias, and coverage of the intervals.
 
-Forecasts are kept until their steps have come, and are compared with them at some lead times. Each
-new comparison lowers the weight of the older ones (see ``models.forecaster``). An error is median -
-actual step. ``judged`` is the sum of the weights. The figures are None before the first comparison.
+Forecasts are kept until the actual values arrive, and are compared with them at some lead times.
+Each new comparison lowers the weight of the older ones (see ``models.forecaster``). An error is
+median - actual value. ``judged`` is the sum of the weights. The figures are None before the first
+comparison.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from models.messages import Float64
 
 
 def by_channel(forecaster: Forecaster, judged: Judged) -> dict[str, Any]:
-    """Return the figures of each channel over all leads, by its name, in its unit."""
+    """Return the figures of each channel over all lead times, by channel name, in its unit."""
     ones = np.ones(len(forecaster.channels))
     return {
         channel.name: {"unit": channel.unit} | _figures(forecaster, judged, ones, column)
@@ -25,7 +26,7 @@ def by_channel(forecaster: Forecaster, judged: Judged) -> dict[str, Any]:
 
 
 def by_lead(forecaster: Forecaster, judged: Judged) -> list[dict[str, Any]]:
-    """Return the figures of each lead over all channels, errors in the channels' scales.
+    """Return the figures of each lead time over all channels, with errors in the channels' scales.
 
     ``lead_s`` is in seconds.
     """

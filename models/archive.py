@@ -1,8 +1,8 @@
-"""The zip around a bundle, read with distrust: its directory first, and of that no more than fits.
+"""Reads the zip file of a bundle as untrusted input, beginning with its directory.
 
-Whoever can put a file on a gateway chooses every byte of it. So sizes and counts are held against
-their limits before anything that they speak of is read, and each byte of the file belongs to one
-part, its name or the directory: what is signed is all that there is.
+Anyone who can place a file on a gateway controls every byte of it. So sizes and counts are checked
+against their limits before the data they describe are read. Each byte of the file must belong to a
+part, its name or the directory, so that the signature covers everything in the file.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ SIGNATURE: Final = "manifest.json.minisig"
 FILE_SIZE_BYTES_MAX: Final = 64 * 2**20
 PARTS_MAX: Final = 64
 _DIRECTORY_BYTES_MAX: Final = 2**16
-# of what is parsed: JSON takes more than twenty times its size in memory
+# for parts that are parsed: JSON takes more than twenty times its size in memory
 _SIZES_BYTES_MAX: Final = {MANIFEST: 2**20, SIGNATURE: 2**14, KNOWN_ANSWERS: 8 * 2**20}
 
-_END: Final = struct.Struct("<4s4H2LH")  # of the directory: the last bytes of a zip
-_END_64: Final = struct.Struct("<4sLQL")  # stands before it, and would overrule it
-_LOCAL: Final = struct.Struct("<26x2H")  # what is before a part: lengths of name and extra
+_END: Final = struct.Struct("<4s4H2LH")  # end of the directory: the last bytes of a zip
+_END_64: Final = struct.Struct("<4sLQL")  # precedes it, and would override it
+_LOCAL: Final = struct.Struct("<26x2H")  # header of a part: lengths of name and extra field
 
-_DAMAGE: Final = (  # all of these are raised on damaged input, depending on where the damage is
+_DAMAGE: Final = (  # raised on damaged input, depending on the place of the damage
     *(zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError),
     struct.error,
 )
@@ -42,8 +42,8 @@ class Archive:
         """Open a bundle.
 
         Raises:
-            BundleMissing: no file there, or what is there is no file.
-            BundleCorrupt: no zip, truncated, or not as a bundle's is.
+            BundleMissing: no file exists there, or it is not a regular file.
+            BundleCorrupt: not a zip file, truncated, or not in the form of a bundle.
 
         """
         self._path = path
@@ -71,10 +71,10 @@ class Archive:
         self._file.close()
 
     def read(self, name: str) -> bytes:
-        """Return one of ``names``.
+        """Return the content of one of ``names``.
 
         Raises:
-            BundleCorrupt: it is damaged.
+            BundleCorrupt: the part is damaged.
 
         """
         with _damage_named(self._path):
@@ -82,14 +82,14 @@ class Archive:
 
 
 def check_sizes(source: str, sizes: Mapping[str, int]) -> None:
-    """Raise BundleCorrupt where a bundle with parts of these sizes, in bytes, is none."""
+    """Raise BundleCorrupt if the number or the sizes of the parts, in bytes, exceed the limits."""
     if len(sizes) > PARTS_MAX:
-        raise BundleCorrupt(f"{source}: {len(sizes)} parts is more than a bundle may have")
+        raise BundleCorrupt(f"{source}: {len(sizes)} parts are more than a bundle may have")
     if sum(sizes.values()) > FILE_SIZE_BYTES_MAX:
         raise BundleCorrupt(f"{source}: the parts are larger than a bundle may be")
     for name, size_max in _SIZES_BYTES_MAX.items():
         if (size := sizes.get(name, 0)) > size_max:
-            raise BundleCorrupt(f"{source}: {name}: {size} bytes is more than {size_max}")
+            raise BundleCorrupt(f"{source}: {name}: {size} bytes are more than {size_max}")
 
 
 @contextmanager
@@ -109,21 +109,21 @@ def _damage_named(path: Path) -> Iterator[None]:
 
 
 def _directory(source: str, file: BinaryIO) -> int:
-    """Return where the directory begins, which ends the file, and is not too long to be read."""
+    """Return the offset of the directory, after checking its length and that it ends the file."""
     size = file.seek(0, 2)
     if size > FILE_SIZE_BYTES_MAX:
-        raise BundleCorrupt(f"{source}: {size} bytes is more than a bundle may have")
+        raise BundleCorrupt(f"{source}: {size} bytes are more than a bundle may have")
     file.seek(max(0, size - _END.size - _END_64.size))
     tail = file.read()
     if len(tail) < _END.size:
         raise zipfile.BadZipFile("File is not a zip file")
     mark, *_, length, place, comment = _END.unpack(tail[-_END.size :])
     if mark != b"PK\x05\x06" or comment or tail.startswith(b"PK\x06\x07"):
-        raise zipfile.BadZipFile("its end is of no part, or missing")
+        raise zipfile.BadZipFile("missing end, or extra bytes after it")
     if place + length + _END.size != size:
-        raise zipfile.BadZipFile("bytes that are of no part, or missing")
+        raise zipfile.BadZipFile("missing bytes, or bytes that belong to no part")
     if length > _DIRECTORY_BYTES_MAX:
-        raise BundleCorrupt(f"{source}: its directory is longer than that of a bundle may be")
+        raise BundleCorrupt(f"{source}: its directory is longer than a bundle's may be")
     return int(place)
 
 
@@ -131,23 +131,23 @@ def _check_infos(source: str, infos: list[zipfile.ZipInfo]) -> None:
     sizes = {info.filename: info.file_size for info in infos}
     check_sizes(source, sizes)
     if any(info.compress_type != zipfile.ZIP_STORED for info in infos):
-        raise BundleCorrupt(f"{source}: a part is compressed, which no bundle's is")
+        raise BundleCorrupt(f"{source}: a part is compressed, which is not allowed in a bundle")
     if len(sizes) != len(infos):
         raise BundleCorrupt(f"{source}: a part occurs twice")
 
 
 def _check_whole(file: BinaryIO, infos: list[zipfile.ZipInfo], place: int) -> None:
-    """Refuse bytes between the parts, or that two of them share; ``place``: of the directory."""
+    """Refuse gaps between the parts, and overlaps; ``place``: offset of the directory."""
     starts = sorted(info.header_offset for info in infos)
     ends = {_end(file, info) for info in infos}
     if [0, *sorted(ends)] != [*starts, place]:
-        raise zipfile.BadZipFile("bytes that are of no part, or of two")
+        raise zipfile.BadZipFile("bytes that belong to no part, or to two")
 
 
 def _end(file: BinaryIO, info: zipfile.ZipInfo) -> int:
-    """Return where a part ends, by what stands before it."""
+    """Return the end offset of a part, from its local header."""
     if info.compress_size != info.file_size:
-        raise zipfile.BadZipFile("the size of a part")
+        raise zipfile.BadZipFile("wrong size of a part")
     file.seek(info.header_offset)
     name, extra = _LOCAL.unpack(file.read(_LOCAL.size))
     return int(info.header_offset) + _LOCAL.size + int(name) + int(extra) + info.file_size

@@ -1,7 +1,7 @@
-"""Values as JSON of one form, that digests may hang on: no library decides a byte of it.
+"""Canonical JSON for digests, which depends on no library.
 
-The form is that in which pydantic 2 writes tables: keys in the order given, no white space, text as
-it is, each float by its shortest digits. It never changes: saved memory is known by such digests.
+The form is that of pydantic 2: keys in the given order, no white space, unescaped text, floats with
+their shortest digits. It never changes, because such digests identify saved memory.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> str:
-    """Return dicts, lists, tuples, text, numbers, booleans and None as JSON.
+    """Convert dicts, lists, tuples, text, numbers, booleans and None to JSON.
 
-    What is none of these is written as its text. Floats are finite.
+    Other values are written as their text. Floats must be finite.
     """
     return "".join(_pieces(value))
 

@@ -1,26 +1,26 @@
-"""The errors of the product, classed by what the caller does about them.
+"""The errors of the product, classified by how the caller handles them.
 
     FieldwatchError
-    ├── ConfigError            stop: says file, key, value and what is allowed      exit 78
-    ├── BundleError            refuse this bundle, keep the one that runs           exit 65
+    ├── ConfigError            stop: states file, key, value and what is allowed    exit 78
+    ├── BundleError            refuse this bundle, keep the running one             exit 65
     │   ├── BundleMissing      no such file
     │   ├── BundleCorrupt      truncated, altered, or not a bundle
     │   ├── BundleTooNew       format_version newer than this software reads
-    │   ├── FamilyUnknown      no installed package knows the bundle's family
-    │   ├── FamilyUnfit        the bundle is of a family that cannot do what is asked
+    │   ├── FamilyUnknown      no installed package provides the bundle's family
+    │   ├── FamilyUnfit        the bundle's family does not support the operation
     │   ├── SignatureInvalid   signature missing, by an unknown key, or wrong
-    │   ├── BundleRevoked      it, or the key that signed it, is trusted no more
+    │   ├── BundleRevoked      it, or the key that signed it, is revoked
     │   ├── BundleOutdated     a newer version of it has run on this gateway
-    │   ├── TrialFailed        its network ended the process it was tried in, or took too much
-    │   ├── NoStreamRuns       no stream has anything that it could run with
+    │   ├── TrialFailed        its network crashed the trial process, or used too much
+    │   ├── NoStreamRuns       no stream has a detector that it can run
     │   └── KnownAnswerMismatch  this gateway does not compute what the trainer computed
     ├── InterpreterMissing     no TFLite interpreter that can run here              exit 69
     ├── StoreError             the database cannot be opened or written             exit 74
     ├── NotAuthentic           ignore this message, count it by its cause           exit 65
-    ├── Defect                 a mistake of this software; start it again           exit 70
-    └── DataError              recordings that cannot be trained or scored on       exit 65
+    ├── Defect                 a bug in this software; start it again               exit 70
+    └── DataError              recordings unusable for training or scoring          exit 65
 
-A bad reading is no exception. It is one item among good ones, and is counted by its cause.
+A bad reading does not raise an exception: it is one item among good ones, and is counted by cause.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Unproven = Literal["unreadable", "unknown_key", "wrong_role", "revoked_key", "ba
 
 
 class FieldwatchError(Exception):
-    """Any error that the product raises on purpose. Its text says what, where and what to do."""
+    """Any error that the product raises on purpose. Its text states what, where and what to do."""
 
     exit_code = 1
 
 
 class ConfigError(FieldwatchError):
-    """A setting is wrong; nothing starts until it is mended."""
+    """A setting is wrong; nothing starts until it is corrected."""
 
     exit_code = 78
 
@@ -61,11 +61,11 @@ class BundleTooNew(BundleError):
 
 
 class FamilyUnknown(BundleError):
-    """The bundle is of a family of models that no installed package knows."""
+    """No installed package provides the bundle's family of models."""
 
 
 class FamilyUnfit(BundleError):
-    """What is asked takes a bundle of another family."""
+    """The operation needs a bundle of another family."""
 
 
 class SignatureInvalid(BundleError):
@@ -81,15 +81,15 @@ class BundleOutdated(BundleError):
 
 
 class TrialFailed(BundleError):
-    """The bundle's network ended the process that it was tried in, or took too much there."""
+    """The bundle's network crashed the trial process, or used too much memory or time."""
 
 
 class NoStreamRuns(BundleError):
-    """Every stream's bundle is refused, and there is nothing to run instead."""
+    """Every stream's bundle is refused, and no substitute can run."""
 
 
 class KnownAnswerMismatch(BundleError):
-    """The interpreter here does not reproduce the scores that the trainer sealed."""
+    """The interpreter here does not reproduce the scores that the trainer recorded."""
 
 
 class InterpreterMissing(FieldwatchError):
@@ -105,7 +105,7 @@ class StoreError(FieldwatchError):
 
 
 class NotAuthentic(FieldwatchError):
-    """A message is not signed by a key that may sign it; its cause is for a counter."""
+    """A message is not signed by a key that may sign it; ``cause`` names the counter."""
 
     exit_code = 65
 
@@ -115,12 +115,12 @@ class NotAuthentic(FieldwatchError):
 
 
 class Defect(FieldwatchError):
-    """A mistake of this software ended it; the log has the traceback."""
+    """A bug in this software ended it; the log has the traceback."""
 
     exit_code = 70
 
 
 class DataError(FieldwatchError):
-    """A recording cannot be trained, calibrated or scored on."""
+    """A recording cannot be used for training, calibration or scoring."""
 
     exit_code = 65

@@ -1,6 +1,6 @@
-"""The families of models: each has a builder, chosen by the manifest's ``detector``.
+"""The families of models. The manifest's ``detector`` selects the family and its builder.
 
-    bundle ─> manifest.detector ─┬─> telemanom  models.pipeline   a network that expects
+    bundle ─> manifest.detector ─┬─> telemanom  models.pipeline   a predicting network
                                  ├─> hampel     models.baseline   distance from the median
                                  └─> an entry point of the group ``fieldwatch.families``
                                       │
@@ -11,13 +11,13 @@
 A family has a form of the manifest (``models.manifest.MANIFESTS``) and a builder. A builder is a
 function or class ``(model, runtime) -> detector``:
 
-- ``model`` is a ``Bundle`` that was read and checked; ``hampel`` also takes ``BaselineSettings``,
+- ``model`` is a ``Bundle`` that was read and checked; ``hampel`` also accepts ``BaselineSettings``,
   the settings of a stream without a bundle;
 - ``runtime`` is ``auto``, ``litert`` or ``tflite``; a family without a network ignores it;
-- the result has the members of ``models.detector.DetectorOf``, with the shapes, types and units
-  that are documented there;
-- it raises ``BundleCorrupt`` where a part or a setting is wrong, and ``InterpreterMissing`` where
-  no interpreter is installed that can run its network.
+- the result implements ``models.detector.DetectorOf``, with the shapes, types and units
+  documented there;
+- it raises ``BundleCorrupt`` if a part or a setting is wrong, and ``InterpreterMissing`` if no
+  installed interpreter can run its network.
 
 Another package adds a family by an entry point. The entry point has the family's name and loads
 the builder. The manifest of such a family has ``settings``, and its builder checks them.
@@ -62,8 +62,8 @@ def detector_of(model: Model, runtime: Runtime = "auto") -> Detector:
     """Return the detector of a model.
 
     Args:
-        model: a bundle, or settings that need none.
-        runtime: the interpreter of the network; ``auto``: the first that is installed.
+        model: a bundle, or the settings of a detector without a bundle.
+        runtime: the interpreter of the network; ``auto``: the first one installed.
 
     Raises:
         FamilyUnknown: no installed package has the family, two have it, or its package is broken.
@@ -72,13 +72,13 @@ def detector_of(model: Model, runtime: Runtime = "auto") -> Detector:
 
     """
     if isinstance(model, NoveltySettings):
-        return cast("Detector", Novelty(model))  # no bundle has it, so that it has no builder
+        return cast("Detector", Novelty(model))  # it has no builder, because no bundle uses it
     family = model.detector if isinstance(model, BaselineSettings) else model.manifest.detector
     return builder_of(family)(model, runtime)
 
 
 def builder_of(family: str) -> Builder:
-    """Return what builds the detectors of a family; loads the package that has it.
+    """Return the builder of a family, after loading the package that provides it.
 
     Raises:
         FamilyUnknown: as ``detector_of``.
@@ -94,14 +94,14 @@ def _foreign(family: str) -> Builder:
     points = entry_points(group=FAMILIES, name=family)
     if len(points) != 1:
         raise FamilyUnknown(
-            f"the family {family!r} is brought by {len(points)} installed packages: leave one"
+            f"the family {family!r} is provided by {len(points)} installed packages: keep one"
         )
     (point,) = points
     try:
         builder: Builder = point.load()
     except (ImportError, AttributeError) as error:
         raise FamilyUnknown(
-            f"the family {family!r} cannot be loaded from {point.value}: {error}; install its"
-            " package again"
+            f"the family {family!r} cannot be loaded from {point.value}: {error}; reinstall its"
+            " package"
         ) from error
     return builder

@@ -3,27 +3,27 @@
     raw readings ─> windows, one per period of the grid ─> figures ─┬─> readings ─> models.align
     other channels ─────────────────────────────────────────────────┘
 
-Trainer and agent both come through here, so that a figure is the same in both. A window ends at
-each multiple of the grid's period, in Unix time: it has the newest ``window_samples`` raw values up
-to then, and its figures are readings of that time. Raw values are taken to be evenly spaced, in the
-order in which they came: coarse times, or the same one for all that a read brought, do no harm. A
-raw value whose window is over is late and not used. Holes close up; a window has no figures if it
-lacks more than ``missing_share_max`` of its values, or would have to reach back more periods than
-it is long.
+Trainer and agent both use this module, so that the figures are identical. A window ends at each
+multiple of the grid's period, in Unix time. It contains the newest ``window_samples`` raw values up
+to then, and its figures are readings of that time. Raw values are assumed to be evenly spaced, in
+the order of arrival, so coarse times, or one time for a whole read, do no harm. A raw value that
+arrives after the end of its window is late and not used. Missing values are skipped. A window has
+no figures if it lacks more than ``missing_share_max`` of its values, or would have to reach back
+more periods than its length.
 
-The figures are those of condition monitoring by vibration (ISO 13373-1, ISO 13373-2, ISO 20816-1;
+The figures are those of vibration condition monitoring (ISO 13373-1, ISO 13373-2, ISO 20816-1;
 kurtosis after Dyer and Stewart, J. Mech. Design 1978; the spectrum's scaling after Harris, Proc.
-IEEE 1978). All but the mean are of the alternating part, that is after the mean was subtracted:
+IEEE 1978). All except the mean are computed after subtraction of the mean:
 
 - ``mean``;
 - ``rms``: root of the mean square;
 - ``peak``: largest magnitude;
-- ``peak_to_peak``: largest minus least;
-- ``crest_factor``: peak / rms; 1, its least, for a signal that does not move;
+- ``peak_to_peak``: maximum minus minimum;
+- ``crest_factor``: peak / rms; 1, its minimum, for a constant signal;
 - ``kurtosis``: fourth moment / square of the second (Pearson: 3 for a normal distribution); 1, its
-  least, for a signal that does not move;
-- ``band_energy``: mean square from ``low_hz`` to ``high_hz``, this one not included unless it is
-  half of the rate; a sine of amplitude A within gives A²/2, and bands side by side add up.
+  minimum, for a constant signal;
+- ``band_energy``: mean square from ``low_hz`` to ``high_hz``, excluding the upper limit unless it
+  is half of the rate; a sine of amplitude A inside has A²/2, and adjacent bands are additive.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from models.manifest import Feature, Sampling, Source, StreamRules
 from models.messages import Bool, Float32, Float64, Int64, Readings
 
 COUNTERS = ("raw_late", "windows_short")
-_ON_TIME = 1e-4  # of a line of the spectrum: frequencies are quotients of floats
+_ON_TIME = 1e-4  # tolerance in spectral lines: frequencies are quotients of floats
 
 
 def figure(feature: Feature, window: Float64, rate_hz: float) -> float:
-    """Return a feature of ``window`` (n,), evenly spaced values; the module defines the features.
+    """Return a feature of ``window`` (n,), evenly spaced values; the module docstring defines it.
 
     Its unit is the source's; that of ``band_energy`` is its square; ``crest_factor`` and
     ``kurtosis`` are dimensionless. ``rate_hz`` is in values per second.
@@ -77,7 +77,7 @@ def figure(feature: Feature, window: Float64, rate_hz: float) -> float:
 
 
 def _band_energy(moving: Float64, low: float, high: float) -> float:
-    """Return the mean square between two frequencies, as parts of the rate.
+    """Return the mean square between two frequencies, given as fractions of the rate.
 
     By Parseval's theorem the squares of a one-sided spectrum add up to the mean square. A Hann
     window limits the leakage of a sine to the neighbouring bins.
@@ -85,7 +85,7 @@ def _band_energy(moving: Float64, low: float, high: float) -> float:
     count = len(moving)
     hann = _hann(count)
     squares = np.abs(np.fft.rfft(moving * hann)) ** 2
-    squares[1 : (count + 1) // 2] *= 2  # those that stand for a negative frequency, too
+    squares[1 : (count + 1) // 2] *= 2  # lines that also represent a negative frequency
     first = math.ceil(low * count - _ON_TIME)
     end = len(squares) if high >= 0.5 else math.ceil(high * count - _ON_TIME)
     return float(squares[first:end].sum() / (count * (hann * hann).sum()))
@@ -102,26 +102,26 @@ class _Signal:
     """The newest values of one source; of bounded size."""
 
     values: Float32  # at most ``window_samples``, oldest first
-    counts: Int64  # values that came in each of the last periods, the current one last
+    counts: Int64  # values received in each of the last periods, the current one last
     period: int | None = None  # number of the current one; None before the first value
     far_late_rows: int = 0
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Reset the signal."""
         self.values, self.counts[:], self.period = self.values[:0], 0, None
         self.far_late_rows = 0
 
 
 class _Window(NamedTuple):
-    """A period of a source that is over."""
+    """A completed period of a source."""
 
     at: int  # the row that ended it
     period: int
-    values: Float32 | None  # None where there are too few
+    values: Float32 | None  # None if there are too few
 
 
 class _Cutter:
-    """Cuts one source's values into windows."""
+    """Splits one source's values into windows."""
 
     def __init__(self, source: Source, sampling: Sampling, counters: Counter[str]) -> None:
         self._size = source.window_samples
@@ -131,15 +131,15 @@ class _Cutter:
         self._counters = counters
 
     def start(self) -> _Signal:
-        """Return a signal before its first value."""
+        """Create an empty signal."""
         return _Signal(np.empty(0, np.float32), np.zeros(self._periods, np.int64))
 
     def take(
         self, signal: _Signal, rows: Int64, periods: Int64, values: Float32, in_time: Bool
     ) -> Iterator[_Window]:
-        """Take in values, (n,), of these rows and periods; yield the windows that they end.
+        """Add values, (n,), of these rows and periods; yield the windows that they complete.
 
-        ``in_time``, by row, becomes False where a value is late.
+        ``in_time``, by row, is set to False for late values.
         """
         breaks = (np.flatnonzero(np.diff(periods)) + 1).tolist()
         for begin, end in itertools.pairwise([0, *breaks, len(rows)]):
@@ -156,9 +156,9 @@ class _Cutter:
                 signal.counts[-1] += end - begin
 
     def _late(self, signal: _Signal, period: int, count: int) -> int:
-        """Return how many of the next are late; not all are, if they show that the clock was set.
+        """Return how many of the next values are late; a clock that was set resets the signal.
 
-        That is as in ``models.align``: the signal begins anew.
+        This is the same rule as in ``models.align``; then not all values count as late.
         """
         assert signal.period is not None
         far = period < signal.period - self._gap_max
@@ -173,7 +173,7 @@ class _Cutter:
         return late
 
     def _move_on(self, signal: _Signal, period: int, at: int) -> Iterator[_Window]:
-        """Yield the windows up to a period, as far as there is anything in them."""
+        """Yield the windows up to a period that contain any values."""
         assert signal.period is not None
         for over in range(signal.period, min(period, signal.period + self._periods)):
             count = min(int(signal.counts.sum()), len(signal.values))
@@ -185,17 +185,17 @@ class _Cutter:
 
 
 class Features:
-    """Computes the features of one stream, and passes its other channels.
+    """Computes the features of one stream, and passes on its other channels.
 
-    The input has the ``P`` channels that are no features, in their order, then the ``S`` sources
+    The input has the ``P`` channels that are not features, in their order, then the ``S`` sources
     (``StreamRules.source_channels``). The output has the ``C`` channels of the bundle. In a row
     with a value of a source, the newest value of each other channel goes into the reading at the
-    end of the window. So a device that sends all of its channels in every row gives one whole
-    reading per period. Other rows pass unchanged. Rows without any value pass once per period, as
-    they show that time goes on.
+    end of the window. So a device that sends all of its channels in every row results in one
+    complete reading per period. Other rows pass unchanged. Rows without any value pass once per
+    period, because they show that time advances.
 
-    ``counters`` has ``raw_late``, values whose window is over, and ``windows_short``, windows with
-    too few values.
+    ``counters`` has ``raw_late``, values that arrived after their window, and ``windows_short``,
+    windows with too few values.
 
     Args:
         channels: the feature of each of the bundle's channels; None: the channel passes.
@@ -223,7 +223,7 @@ class Features:
         self._cutters = [_Cutter(source, sampling, self.counters) for source in sources]
         self._signals = [cutter.start() for cutter in self._cutters]
         self._beside = np.full(len(self._passing), np.nan, np.float32)
-        self._empty_period = -1  # the last in which a row without any value passed
+        self._empty_period = -1  # last period in which a row without any value passed
 
     def push(self, readings: Readings) -> Readings:
         """Process readings (n, P + S), in order of arrival; return the complete ones, (m, C)."""
@@ -250,7 +250,7 @@ class Features:
         return np.full(self._channels, np.nan, np.float32)
 
     def _fill(self, row: Float32, source: int, values: Float32 | None) -> None:
-        """Put a source's figures into a reading; what a float32 cannot hold is missing."""
+        """Put a source's figures into a reading; values beyond float32 become missing."""
         if values is None:
             return
         window = values.astype(np.float64)
@@ -262,7 +262,7 @@ class Features:
                 row[channel] = np.nan
 
     def _lend(self, ends: Mapping[tuple[int, int], Float32], beside: Float32, lent: Bool) -> None:
-        """Put the other channels' values of rows with a source's into the next window's end."""
+        """Move other channels' values in rows with a source's to the end of the next window."""
         begin = 0
         for at, period in sorted(ends):
             self._newest_of(beside[begin:at][lent[begin:at]])
@@ -278,13 +278,13 @@ class Features:
                 self._beside[column] = values[known[-1]]
 
     def _passed(self, beside: Float32, alone: Bool, empty: Bool, periods: Int64) -> Int64:
-        """Return the rows that pass: with values of their own, and of those without any the first.
+        """Return the rows that pass: those with own values, and the first empty row of each period.
 
         Args:
             beside: (n, P) the other channels.
-            alone: (n,) whether the row has no value that is in a window.
+            alone: (n,) whether no value of the row is in a window.
             empty: (n,) whether it has no value at all.
-            periods: (n,) that it is of.
+            periods: (n,) the row's period.
 
         """
         passes = alone & ~np.isnan(beside).all(axis=1)
@@ -301,7 +301,7 @@ class Features:
         times: Float64,
         beside: Float32,
     ) -> Readings:
-        """Return the readings of windows and the rows that pass, as they came."""
+        """Return the readings of windows and the rows that pass, in order of arrival."""
         made = sorted(ends)
         rows = np.full((len(made) + len(passed), self._channels), np.nan, np.float32)
         for number, end in enumerate(made):
@@ -313,7 +313,7 @@ class Features:
         return Readings(np.concatenate([ended_s, times[passed]])[order], rows[order])
 
     def to_bytes(self) -> bytes:
-        """Return the state for the store: a line of JSON, then the raw values as float32."""
+        """Serialise the state for the store: a line of JSON, then the raw values as float32."""
         document = {
             "signals": [
                 {
@@ -331,7 +331,7 @@ class Features:
         return json.dumps(document).encode() + b"\n" + values
 
     def replace(self, before: Features) -> None:
-        """Continue with the raw values of other features, made from the same sources."""
+        """Take over the raw values of another instance with the same sources."""
         self._signals, self._beside = before._signals, before._beside
         self._empty_period = before._empty_period
         self.counters.update(before.counters)
@@ -350,7 +350,7 @@ class Features:
 
 
 def features_of(rules: StreamRules) -> Features | None:
-    """Return the features of a stream; None where it has no sources."""
+    """Return the features of a stream; None if it has no sources."""
     if not rules.sources:
         return None
     made = [channel.feature for channel in rules.channels]

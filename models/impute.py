@@ -1,11 +1,10 @@
-"""Fills the steps without a value in a forecaster's context; the method is the bundle's.
+"""Fills missing steps in a forecaster's context, with the method that the bundle specifies.
 
-- ``linear``: values on the straight line between the known neighbours; at the ends, the nearest
-  value.
-- ``seasonal``: the value one season before, or else one season after, plus the difference of level
-  between there and here. Steps without either are filled ``linear``.
+- ``linear``: linear interpolation between the known neighbours; at the ends, the nearest value.
+- ``seasonal``: the value one season before, or else one season after, plus the difference in level
+  between the two places. Steps without either are filled with ``linear``.
 
-A mean is never filled in, as it would bias the forecast towards it.
+A mean is never used, because it would bias the forecast.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def _linear(series: Float32) -> None:
 
 
 def _seasonal(series: Float32, season: int) -> None:
-    """Fill what a season tells, in pieces of at most a season, the oldest first."""
+    """Fill gaps from the season before or after, in pieces of at most a season, oldest first."""
     pieces = [
         (at, min(at + season, end))
         for begin, end in _gaps(np.isnan(series))
@@ -60,7 +59,7 @@ def _seasonal(series: Float32, season: int) -> None:
 
 
 def _shifted(series: Float32, begin: int, end: int, apart: int) -> Float32 | None:
-    """Return the stretch ``apart`` steps away, moved to the level at the gap's edges."""
+    """Return the values ``apart`` steps away, shifted to the level at the gap's edges."""
     edges = [at for at in (begin - 1, end) if 0 <= at < len(series)]
     if begin + apart < 0 or end + apart > len(series):
         return None

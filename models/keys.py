@@ -1,30 +1,30 @@
-"""Ed25519 keys: whose they are, what each may sign, and which are revoked.
+"""Ed25519 keys: their owners, what each may sign, and which are revoked.
 
-Each side has one directory of the public keys that it trusts. A key has one role, and nothing else
-signed by it is believed:
+Each side has one directory of the public keys that it trusts. A key has one role, and its
+signatures count only for that role:
 
     role        who has the secret key         what it signs
     ----        ----------------------         -------------
     bundle      who trains and releases        bundles
-    collector   the collector at central ops   what it tells the gateways
+    collector   the collector at central ops   its messages to the gateways
     gateway     that gateway                   its messages
     operate     an operator                    commands
 
-A key is two lines, as minisign writes them. The first line has the role, and a gateway's name:
+A key file has two lines in minisign's format. The first line has the role, and a gateway's name:
 
     untrusted comment: fieldwatch gateway public key 3f1c9a20b7d4e655 plant-7/press-2
     RWQ/HJogt9TmVX…
 
-A public key without a role, such as one of minisign's, is one for bundles. Beside the keys may be a
-file ``revoked``:
+A public key without a role, such as one of minisign's, has the role bundle. The directory may also
+have a file ``revoked``:
 
-    # one a line: what it is, key id or digest in hexadecimal, and why
+    # one per line: kind, key id or digest in hexadecimal, and reason
     key    3f1c9a20b7d4e655    lost with the notebook, 2026-11-02
     bundle 4ce4c9a5d157…       wrong unit of pressure
 
-Short messages are signed together with a context that names their kind. So a signature of one kind
-is none of another. ``cryptography`` (the extra ``signing``) is imported only where a signature is
-made or checked: it costs a gateway 9 MB.
+Short messages are signed together with a context that names their kind. So a signature for one kind
+is invalid for another. ``cryptography`` (the extra ``signing``) is imported only when a signature
+is made or verified: it takes 9 MB of memory.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from models.printable import printable
 
 Role = Literal["bundle", "collector", "gateway", "operate"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
-REVOKED: Final = "revoked"  # the file beside the keys
+REVOKED: Final = "revoked"  # the file in the directory of keys
 SIGNATURE_BYTES: Final = 72  # of a short message: key id and Ed25519
 
 _ALGORITHM = b"Ed"
@@ -62,12 +62,12 @@ _INSTALL = "pip install 'fieldwatch[signing]'"
 
 
 class PublicKey(NamedTuple):
-    """A key that verifies signatures, as its file says."""
+    """A key that verifies signatures, as stated in its file."""
 
     key_id: bytes  # 8 bytes
     raw: bytes  # 32 bytes, Ed25519
     role: Role
-    name: str  # SITE/NAME of a gateway; of others any name, or ""
+    name: str  # SITE/NAME of a gateway; for other roles any name, or ""
     source: str  # its file
 
 
@@ -84,25 +84,25 @@ class SecretKey:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The keys of a directory, and what is revoked."""
+    """The keys of a directory, and the revocations."""
 
     directory: Path
     keys: tuple[PublicKey, ...]
-    revoked: Mapping[str, str]  # "key ID" or "bundle DIGEST" -> why, maybe ""
+    revoked: Mapping[str, str]  # "key ID" or "bundle DIGEST" -> reason, may be ""
 
     def of(self, role: Role) -> list[PublicKey]:
-        """Return the keys of a role that are not revoked."""
+        """Return the unrevoked keys of a role."""
         return [key for key in self.keys if key.role == role and self.why(key) is None]
 
     def why(self, key: PublicKey) -> str | None:
-        """Return why a key is revoked, maybe ""; None if it is not."""
+        """Return the reason why a key is revoked, which may be ""; None if it is not revoked."""
         return self.revoked.get(f"key {key.key_id.hex()}")
 
     def verify(self, role: Role, context: str, message: bytes, signature: bytes) -> PublicKey:
         """Return the key of ``role`` that signed a short message.
 
         Raises:
-            NotAuthentic: it is not signed by a key that is trusted for this; ``cause`` says why.
+            NotAuthentic: no trusted key of this role signed it; ``cause`` states why.
             ConfigError: ``cryptography`` is missing.
 
         """
@@ -123,15 +123,15 @@ class Keyring:
 
 
 def new_key(path: Path, role: Role = "bundle", name: str = "") -> Path:
-    """Make a key pair: the secret one at ``path`` (mode 0600), the public one beside it as .pub.
+    """Create a key pair: the secret key at ``path`` (mode 0600), the public one beside it as .pub.
 
     Args:
-        path: of the secret key.
-        role: what it may sign.
-        name: ``SITE/NAME`` of a gateway; of others any name without spaces, or "".
+        path: file of the secret key.
+        role: what the key may sign.
+        name: ``SITE/NAME`` of a gateway; for other roles any name without spaces, or "".
 
     Raises:
-        ConfigError: the name does not fit, a key is there already, or cannot be written; or
+        ConfigError: the name is invalid, a key exists already or cannot be written, or
             ``cryptography`` is missing.
 
     """
@@ -139,7 +139,7 @@ def new_key(path: Path, role: Role = "bundle", name: str = "") -> Path:
     key_id, secret = os.urandom(_KEY_ID_BYTES), ed25519().Ed25519PrivateKey.generate()
     public = path.with_suffix(".pub")
     if public == path:
-        raise ConfigError(f"{path}: .pub is for the public key; name the secret one otherwise")
+        raise ConfigError(f"{path}: .pub is for the public key; give the secret key another name")
     _write(path, _text(role, "secret", key_id, secret.private_bytes_raw(), name), 0o600)
     raw = secret.public_key().public_bytes_raw()
     try:
@@ -159,9 +159,9 @@ def read_secret(file: Path, role: Role) -> SecretKey:
     """
     key = _read(file)
     if key.half == "public":
-        raise ConfigError(f"{file}: a public key; the secret one is needed to sign")
+        raise ConfigError(f"{file}: this is a public key; signing needs the secret key")
     if key.role != role:
-        raise ConfigError(f"{file}: its role is {key.role}; a key of the role {role} is needed")
+        raise ConfigError(f"{file}: its role is {key.role}; a key with the role {role} is needed")
     return SecretKey(key.key_id, key.raw, key.role, key.name, str(file))
 
 
@@ -187,7 +187,7 @@ def read_keys(directory: Path) -> list[PublicKey]:
 
 
 def read_keyring(directory: Path) -> Keyring:
-    """Return the public keys of a directory, and what is revoked there.
+    """Return the public keys of a directory, and its revocations.
 
     Raises:
         ConfigError: see ``read_keys`` and ``read_revoked``.
@@ -197,10 +197,10 @@ def read_keyring(directory: Path) -> Keyring:
 
 
 def read_revoked(file: Path) -> dict[str, str]:
-    """Return what is revoked and why: ``key ID`` and ``bundle DIGEST``; nothing without the file.
+    """Return the revoked keys and bundles with the reasons; empty if there is no file.
 
     Raises:
-        ConfigError: the file cannot be read, or a line in it cannot be understood.
+        ConfigError: the file cannot be read, or a line in it is invalid.
 
     """
     text = _read_bytes(file, _REVOKED_BYTES_MAX, missing=b"")
@@ -209,10 +209,10 @@ def read_revoked(file: Path) -> dict[str, str]:
 
 
 def understood_revoked(file: Path) -> dict[str, str]:
-    """Return what ``read_revoked`` does, without lines that cannot be understood.
+    """Return the same as ``read_revoked``, but skip invalid lines.
 
-    It is for what is revoked in addition, while somebody corrects the file. Of a file that cannot
-    be read it is nothing.
+    It applies new revocations while somebody still has to correct the file. It returns nothing if
+    the file cannot be read.
     """
     found: dict[str, str] = {}
     try:
@@ -231,12 +231,12 @@ def revoke(directory: Path, key_id: str, why: str) -> Path:
     """Add a key to the file ``revoked`` of a directory; return the file.
 
     Args:
-        directory: of the public keys.
+        directory: directory of the public keys.
         key_id: 16 hexadecimal digits. The key itself need not be there.
-        why: for people; one line.
+        why: the reason, in one line.
 
     Raises:
-        ConfigError: that is not a key id, or the file cannot be read or written.
+        ConfigError: the key id is invalid, or the file cannot be read or written.
 
     """
     if not directory.is_dir():
@@ -245,7 +245,7 @@ def revoke(directory: Path, key_id: str, why: str) -> Path:
     line = f"key {key_id} {printable(why)}".rstrip()
     if _LINE.fullmatch(line) is None:
         raise ConfigError(
-            f"{printable(key_id)!r}: not a key id; it has 16 hexadecimal digits in small letters"
+            f"{printable(key_id)!r}: not a key id, which has 16 lower-case hexadecimal digits"
         )
     read_revoked(file)
     try:
@@ -268,7 +268,7 @@ def sign(secret: SecretKey, context: str, message: bytes) -> bytes:
     Args:
         secret: the key.
         context: the kind of message and its version, such as ``fieldwatch.acknowledged.v1``.
-        message: its bytes.
+        message: the bytes to sign.
 
     Raises:
         ConfigError: ``cryptography`` is missing.
@@ -279,10 +279,10 @@ def sign(secret: SecretKey, context: str, message: bytes) -> bytes:
 
 
 def verify(public: PublicKey, context: str, message: bytes, signature: bytes) -> None:
-    """Check that ``public`` signed a short message in this context.
+    """Verify that ``public`` signed a short message in this context.
 
     Raises:
-        NotAuthentic: it did not; ``cause`` says why.
+        NotAuthentic: it did not; ``cause`` states why.
         ConfigError: ``cryptography`` is missing.
 
     """
@@ -307,17 +307,17 @@ def signer_of(signature: bytes) -> bytes:
 
     """
     if len(signature) != SIGNATURE_BYTES:
-        raise NotAuthentic("unreadable", f"a signature has {SIGNATURE_BYTES} bytes")
+        raise NotAuthentic("unreadable", f"a signature must have {SIGNATURE_BYTES} bytes")
     return signature[:_KEY_ID_BYTES]
 
 
 def names(keys: Iterable[PublicKey]) -> str:
-    """Return keys for a line of text: their ids, with names."""
+    """Format the ids and names of keys for a line of text."""
     return ", ".join(f"{key.key_id.hex()}{f' ({key.name})' if key.name else ''}" for key in keys)
 
 
 def ed25519() -> ModuleType:
-    """Return the module of ``cryptography``.
+    """Return the Ed25519 module of ``cryptography``.
 
     Raises:
         ConfigError: it is missing.
@@ -331,9 +331,9 @@ def ed25519() -> ModuleType:
 
 
 class _Key(NamedTuple):
-    """What is in a file."""
+    """The content of a key file."""
 
-    half: str | None  # "public" or "secret"; None where the file does not say it
+    half: str | None  # "public" or "secret"; None if the file does not state it
     key_id: bytes
     raw: bytes
     role: Role
@@ -344,7 +344,7 @@ def _public(file: Path) -> PublicKey:
     key = _read(file)
     if key.half == "secret":
         raise ConfigError(
-            f"{file}: a secret key among the public ones; delete it here, and make a new one if"
+            f"{file}: a secret key among the public ones; delete it here, and create a new one if"
             " others could read it"
         )
     return PublicKey(key.key_id, key.raw, key.role, key.name, str(file))
@@ -357,7 +357,7 @@ def _read(file: Path) -> _Key:
     except (IndexError, ValueError) as error:
         raise ConfigError(f"{file}: not a key: {error}") from error
     if body[:2] != _ALGORITHM or len(body) != 2 + _KEY_ID_BYTES + _KEY_BYTES:
-        raise ConfigError(f"{file}: not an Ed25519 key as fieldwatch-agent keys new writes it")
+        raise ConfigError(f"{file}: not an Ed25519 key in the format of fieldwatch-agent keys new")
     key_id, raw = body[2:10], body[10:]
     if not comment.startswith(_OURS):
         return _Key(None, key_id, raw, "bundle", "")
@@ -365,7 +365,7 @@ def _read(file: Path) -> _Key:
 
 
 def _told(file: Path, comment: str, key_id: bytes, raw: bytes) -> _Key:
-    """Believe the first line only if all of it is understood: a wrong role is dangerous."""
+    """Accept the first line only if all of it is valid: a wrong role is dangerous."""
     found = _COMMENT.fullmatch(comment)
     role, half, told_id, name = found.groups("") if found else ("", "", "", "")
     role = role or "bundle"
@@ -411,7 +411,7 @@ def _write(path: Path, text: str, mode: int) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
-        raise ConfigError(f"{path}: there is a key already; it is not overwritten") from None
+        raise ConfigError(f"{path}: a key exists already; it is not overwritten") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
     with os.fdopen(descriptor, "w") as file:
@@ -429,10 +429,10 @@ def _says_something(line: str) -> bool:
 
 def _revoked(file: Path, number: int, line: str) -> tuple[str, str]:
     found = _LINE.fullmatch(" ".join(line.split()))
-    if found is None:  # whom it was to revoke is not known, so nobody can be believed
+    if found is None:  # the key to revoke is unknown, so no key can be trusted
         raise ConfigError(
             f"{file}: line {number}: {printable(line)!r} is neither 'key' with 16 nor 'bundle' with"
-            " 64 hexadecimal digits in small letters"
+            " 64 lower-case hexadecimal digits"
         )
     return found[1], printable(found[2] or "")
 

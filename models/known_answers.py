@@ -1,8 +1,8 @@
-"""Known answers: a check that this machine computes what the trainer computed.
+"""Known answers: a test that this machine computes the same results as the trainer.
 
-A bundle has samples with the scores and events that its trainer got from them. The gateway replays
-them on its own interpreter before it uses the bundle. So a different kernel, a faulty CPU feature
-or an exchanged part shows here, and not at 3 a.m.
+A bundle contains samples with the scores and events that its trainer computed for them. The gateway
+replays them on its own interpreter before it uses the bundle. So this test detects a different
+kernel, a faulty CPU feature or a replaced part before operation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from models.forecaster import Forecaster, normalised
 from models.manifest import KNOWN_ANSWERS, ForecastPart, Manifest, StreamRules
 from models.messages import Event, Float32, Float64, NoForecast, Samples
 
-_DIGITS = 9  # float32 comes back exactly from nine significant digits
+_DIGITS = 9  # nine significant digits preserve a float32 exactly
 
 
 class Foretold(NamedTuple):
@@ -31,15 +31,15 @@ class Foretold(NamedTuple):
 
 
 def foretell(forecaster: Forecaster, context: Float32) -> Foretold:
-    """Return the forecast of ``context`` (L, C), with the offsets as exported.
+    """Return the forecast from ``context`` (L, C), with the exported offsets.
 
     Raises:
-        BundleCorrupt: the context gives no forecast.
+        BundleCorrupt: no forecast can be made from the context.
 
     """
     made = forecaster.forecast(context, 0, forecaster.intervals.start())
     if isinstance(made, NoForecast):
-        raise BundleCorrupt(f"the known context gives no forecast: {made.detail}")
+        raise BundleCorrupt(f"no forecast from the known context: {made.detail}")
     return Foretold(context, made.quantiles[:, forecaster.intervals.leads - 1])
 
 
@@ -65,9 +65,9 @@ def with_features(answers: bytes, manifest: Manifest) -> bytes:
 
 
 def _known_features(manifest: StreamRules) -> Float32:
-    """Return each feature of a window of a signal that any second implementation can make.
+    """Return each feature of a window of a signal that is simple to reproduce elsewhere.
 
-    A sine that rises from 0 to half of the rate, on a mean, with impulses.
+    The signal is a sine sweep from 0 to half of the sampling rate, with an offset and impulses.
     """
     sources = {source.name: source for source in manifest.sources}
     figures = []
@@ -100,18 +100,18 @@ def largest_difference(detector: Detector, bundle: Bundle) -> float:
 
     Raises:
         BundleCorrupt: the part cannot be read.
-        KnownAnswerMismatch: other samples have a score, or the events differ.
+        KnownAnswerMismatch: different samples have a score, or the events differ.
 
     """
     samples, expected, events = _read(bundle)
     result = detector.step(detector.start(), samples)
     got = result.scores.score
     if not np.array_equal(np.isnan(got), np.isnan(expected)):
-        raise KnownAnswerMismatch(f"{bundle.source}: other samples are scored than in training")
+        raise KnownAnswerMismatch(f"{bundle.source}: other samples have a score than in training")
     found = [_brief(event) for event in result.events]
     if _of_scores(found) != _of_scores(events):
         raise KnownAnswerMismatch(
-            f"{bundle.source}: the known answers give the events {found} here, not {events}"
+            f"{bundle.source}: the known answers lead to the events {found} here, not {events}"
         )
     tolerance = bundle.manifest.known_answers.tolerance
     change = np.abs(got - expected) / (tolerance * (1 + np.abs(expected)))
@@ -132,12 +132,12 @@ def _feature_difference(bundle: Bundle) -> float:
             f"{bundle.source}: {KNOWN_ANSWERS} has no readable features: {error}"
         ) from error
     if got.shape != expected.shape:
-        raise BundleCorrupt(f"{bundle.source}: {KNOWN_ANSWERS} has not one figure per feature")
+        raise BundleCorrupt(f"{bundle.source}: {KNOWN_ANSWERS} must have one number per feature")
     return _largest(np.abs(got - expected) / (1 + np.abs(expected)))
 
 
 def _largest(differences: Float32 | Float64) -> float:
-    """Infinite where one is NaN: a figure that is none."""
+    """Return the largest difference; infinite if one is NaN."""
     difference = float(differences.max())
     return np.inf if np.isnan(difference) else difference
 
@@ -153,7 +153,7 @@ def _forecast_difference(detector: Detector, bundle: Bundle) -> float:
 
 
 def check(detector: Detector, bundle: Bundle) -> None:
-    """Refuse a bundle whose known answers this machine does not reproduce.
+    """Refuse a bundle if this machine does not reproduce its known answers.
 
     Raises:
         BundleCorrupt: the part cannot be read.
@@ -164,8 +164,8 @@ def check(detector: Detector, bundle: Bundle) -> None:
     if not difference <= 1:
         raise KnownAnswerMismatch(
             f"{bundle.source}: on {detector.runtime} an answer differs from the trainer's by"
-            f" {difference:.1f} × the tolerance; the bundle is not used. Train it again with this"
-            " interpreter among those checked"
+            f" {difference:.1f} × the tolerance; the bundle is not used. Train it again, and"
+            " include this interpreter in the check"
         )
 
 
@@ -211,15 +211,15 @@ def _numbers(row: Float32) -> list[float | None]:
 
 
 def _of_scores(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out what follows from absent values alone, and what each number is then.
+    """Drop events that follow from absent values alone, and the numbers of the others.
 
-    Versions differ in it: older ones told a gap of the whole stream for each channel.
+    Versions differ in these: older ones reported a gap of the whole stream for each channel.
     """
     return [event | {"number": None} for event in events if event.get("kind") != "missing"]
 
 
 def _brief(event: Event) -> dict[str, Any]:
-    """What must be the same everywhere; scores are compared with a tolerance instead."""
+    """Return the fields that must be equal everywhere; scores are compared with a tolerance."""
     return {
         "number": event.number,
         "kind": event.kind,

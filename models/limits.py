@@ -1,10 +1,10 @@
 """The time until a channel passes its limit, from the quantile paths of a forecast.
 
 The probability that a step lies beyond the limit is interpolated between its quantiles. Beyond the
-outermost quantile it follows an exponential tail through the outer two. The probability to have
-passed the limit by a step is the largest one so far. Quantile paths count as scenarios: each is
-beyond the limit or not. The dependence between steps is not known, so this is the smallest
-probability that the quantiles allow.
+outermost quantile it follows an exponential tail through the outer two. The probability of having
+passed the limit by a step is the largest one so far. Quantile paths are treated as scenarios, each
+of which is beyond the limit or not. The dependence between steps is unknown, so the result is the
+smallest probability that is consistent with the quantiles.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from models.messages import Float64, Forecast
 
 Side = Literal["high", "low"]
 
-INTERVAL = 0.8  # of the time to the limit: from a probability of 10 % to one of 90 %
-_WIDTH_MIN = 1e-9  # of a tail, where two quantiles are equal
+INTERVAL = 0.8  # coverage of the interval of the time to the limit: 10 % to 90 %
+_WIDTH_MIN = 1e-9  # width of a tail if two quantiles are equal
 
 
 class TimeToLimit(NamedTuple):
@@ -27,7 +27,7 @@ class TimeToLimit(NamedTuple):
     A time is None where its probability is not reached within the horizon.
     """
 
-    probability: float  # to have passed the limit by the end of the horizon, 0 to 1
+    probability: float  # of passing the limit by the end of the horizon, 0 to 1
     median_s: float | None  # with a probability of 50 %
     earliest_s: float | None  # 10 %
     latest_s: float | None  # 90 %
@@ -40,11 +40,11 @@ def time_to_limit(
     """Return the time until a channel passes ``limit``.
 
     Args:
-        forecast: of the stream; its quantiles are (C, H, Q).
+        forecast: the stream's forecast; its quantiles are (C, H, Q).
         levels: (Q,) float64, the levels of the quantiles, 0 to 1, rising and symmetric.
         channel: index among the forecast's channels.
         side: ``high``: the limit is an upper one; ``low``: a lower one.
-        limit: in the channel's unit.
+        limit: the limit, in the channel's unit.
 
     """
     sign = 1.0 if side == "high" else -1.0
@@ -65,7 +65,7 @@ def time_to_limit(
 
 
 def _chance_above(quantiles: Float64, levels: Float64, limit: float) -> float:
-    """Return the chance of more than ``limit``; ``quantiles`` rise, their levels too."""
+    """Return the probability above ``limit``; ``quantiles`` and ``levels`` must be rising."""
     if limit < quantiles[0]:
         return 1 - float(levels[0]) * _tail(
             quantiles[0] - limit, quantiles[1] - quantiles[0], levels
@@ -77,13 +77,13 @@ def _chance_above(quantiles: Float64, levels: Float64, limit: float) -> float:
 
 
 def _tail(beyond: float, width: float, levels: Float64) -> float:
-    """Return how much of the outermost chance lies ``beyond`` it; levels are symmetric."""
+    """Return the part of the tail's probability that lies ``beyond``; levels are symmetric."""
     per_width = float(np.log(levels[1] / levels[0]))
     return float(np.exp(-beyond * per_width / max(width, _WIDTH_MIN)))
 
 
 def _when(passed: Float64, times: Float64, chance: float) -> float | None:
-    """Return when the chance is first reached, between steps on a straight line."""
+    """Return when the probability is first reached, interpolated linearly between steps."""
     reached = int(np.argmax(passed >= chance))
     if passed[reached] < chance:
         return None

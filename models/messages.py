@@ -1,8 +1,8 @@
 """The data of the product: readings, samples, scores, forecasts and events.
 
-Data are columns, not objects: ``n`` rows of ``C`` channels are two arrays. So a reading costs
-little more than its place in the arrays. Times are float64 Unix seconds in UTC, with a resolution
-of 0.3 µs. A forecast has ``H`` steps and ``Q`` quantiles.
+Data are stored in columns, not objects: ``n`` rows of ``C`` channels are two arrays. So a reading
+takes little more memory than its array elements. Times are float64 Unix seconds in UTC, with a
+resolution of 0.3 µs. A forecast has ``H`` steps and ``Q`` quantiles.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 Uint8 = npt.NDArray[np.uint8]
 
-# a choice among the N streams of a memory: all (in place, nothing copied), or their indices (B,)
+# a selection of the N streams of a memory: all (in place, without copies), or their indices (B,)
 Index = slice | Int64
 ALL = slice(None)
 
@@ -46,15 +46,15 @@ class Readings(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Rows on a bundle's sampling grid, in order of time, each slot once.
+    """Rows on a bundle's sampling grid, in chronological order, each slot once.
 
     A slot without a known value is NaN in ``values``. A gap of more slots than the bundle's
-    ``reset_gap_samples`` is left out, and ``times`` jumps.
+    ``reset_gap_samples`` is omitted, so that ``times`` jumps.
     """
 
     times: Float64  # (n,) Unix seconds, on the grid
     values: Float32  # (n, C) in the channels' units
-    quality: Uint8 | None = None  # (n, C) ``GOOD`` to ``MISSING``; None where all is good
+    quality: Uint8 | None = None  # (n, C) ``GOOD`` to ``MISSING``; None if all are good
 
     def part(self, begin: int, end: int) -> Samples:
         """Return samples ``begin`` to ``end``, ``end`` not included. The arrays are views."""
@@ -71,8 +71,8 @@ class Samples(NamedTuple):
     def quality_at(self, time: float) -> Uint8 | None:
         """Return the qualities (C,) of the sample at ``time`` (Unix seconds).
 
-        Without such a sample they are those of the last one: an event that is found at the end of
-        a block may belong to a sample of an earlier call. None where all are good.
+        If there is no such sample, they are those of the last one: an event that is detected at the
+        end of a block may belong to a sample of an earlier call. None if all are good.
         """
         if self.quality is None:
             return None
@@ -80,13 +80,13 @@ class Samples(NamedTuple):
         return row
 
     def row_at(self, time: float) -> int:
-        """Return the number of the sample at ``time`` (Unix seconds); of the last if none is."""
+        """Return the index of the sample at ``time`` (Unix seconds), or that of the last sample."""
         (at,) = np.nonzero(self.times == time)
         return int(at[-1]) if len(at) else -1
 
 
 def joined(parts: Sequence[Samples]) -> Samples:
-    """Return consecutive samples as one; ``parts`` must not be empty."""
+    """Concatenate consecutive samples; ``parts`` must not be empty."""
     return Samples(
         np.concatenate([part.times for part in parts]),
         np.concatenate([part.values for part in parts]),
@@ -95,7 +95,7 @@ def joined(parts: Sequence[Samples]) -> Samples:
 
 
 def stored_samples(chunks: Sequence[tuple[bytes, bytes, bytes | None]], channels: int) -> Samples:
-    """Return stored samples as one.
+    """Decode and concatenate stored samples.
 
     Args:
         chunks: consecutive samples, as raw arrays: times (n,) float64, values (n, C) float32, and
@@ -103,7 +103,7 @@ def stored_samples(chunks: Sequence[tuple[bytes, bytes, bytes | None]], channels
         channels: ``C``.
 
     Raises:
-        ValueError: a chunk is no whole number of rows.
+        ValueError: a chunk does not have a whole number of rows.
 
     """
     parts = [_stored(*chunk, channels) for chunk in chunks]
@@ -143,9 +143,9 @@ def named_quality(channels: Sequence[str], codes: Uint8 | None) -> dict[str, str
 class Scores(NamedTuple):
     """The scores of ``n`` samples of one stream.
 
-    ``score`` is the largest ratio of a smoothed error to the threshold then in force, over all
-    error rows: 1 is the threshold. It is NaN where nothing can be scored: during warm-up, or when
-    all channels are missing. ``probability`` is the share of normal operation with a higher score.
+    ``score`` is the largest ratio of a smoothed error to the current threshold, over all error
+    rows: 1 is the threshold. It is NaN if no score is possible: during warm-up, or when all
+    channels are missing. ``probability`` is the share of normal operation with a higher score.
     """
 
     times: Float64  # (n,) Unix seconds
@@ -176,7 +176,7 @@ class NoForecast(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """The part of one channel in an event, at the event's worst sample so far."""
+    """The contribution of one channel to an event, at the event's worst sample so far."""
 
     channel: str
     score: float  # smoothed error / threshold; 1 for stuck and missing
@@ -221,11 +221,11 @@ class LimitPassed:
     worst_at: float  # Unix seconds
     newest: float  # in unit
     newest_at: float  # Unix seconds
-    back_since: float | None = None  # Unix seconds: the off-delay runs since then; None: none runs
-    off_delay_s: float | None = None  # after so long the alarm closes; None: as ``back_since``
+    back_since: float | None = None  # Unix seconds: start of the off-delay; None: it does not run
+    off_delay_s: float | None = None  # delay after which the alarm closes; None: as ``back_since``
 
     def moved(self, by_s: float) -> LimitPassed:
-        """Return the same with its times ``by_s`` seconds later."""
+        """Return a copy with its times ``by_s`` seconds later."""
         back = None if self.back_since is None else self.back_since + by_s
         return replace(
             self,
@@ -237,7 +237,7 @@ class LimitPassed:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An abnormal stretch of a stream. A detector opens it and later closes it.
+    """An abnormal period of a stream. A detector opens it and later closes it.
 
     Opening and closing are two ``Event`` values with the same ``number``. Times are the Unix
     seconds of samples.
@@ -246,15 +246,15 @@ class Event:
     number: int  # counts up from 1 per stream, over restarts
     kind: EventKind
     detector: str
-    onset: float  # the first sample of the stretch; at or before the opening
+    onset: float  # the first abnormal sample; at or before the opening
     opened: float  # the sample that opened it
     score: float  # the worst so far, dimensionless; 1 is the threshold
     probability: float | None  # share of normal operation above the score; None: not known
-    severity: Severity  # of the probability, by the bundle's ``severities``
+    severity: Severity  # from the probability, by the bundle's ``severities``
     channels: tuple[Contribution, ...] = ()  # worst first
     closed: float | None = None  # the sample that closed it
     limit: LimitForecast | LimitPassed | None = None  # of the kinds "limit" and "limit_passed"
-    worst: float | None = None  # the sample that ``score`` and ``channels`` are of
+    worst: float | None = None  # the sample to which ``score`` and ``channels`` belong
     accepted: bool = False  # closed because its values are taken as the new normal
 
     @property

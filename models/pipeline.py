@@ -4,10 +4,10 @@
             ├> sensors (runs of equal and missing values) ────────┘              │
             └> forecaster (steps, network, intervals) ───────────────────────────┘
 
-Calibration, evaluation and the agent all take it; see ``models.detector`` for what its parts are.
-There is one implementation and it streams: a batch is a call with many samples, and how a
-recording is cut into calls never changes a result. Streams of one bundle step together, in one
-call of the network, with the same results as one by one. No score looks at the future.
+Calibration, evaluation and the agent all use it; ``models.detector`` describes its parts. There is
+only a streaming implementation: a batch is one call with many samples, and chunking never changes a
+result. Streams of one bundle are processed together, in one call of the network, with the same
+results as one by one. No score depends on future samples.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Pipeline:
         self._channels = len(manifest.channels)
 
     def start(self, streams: int = 1) -> State:
-        """Return a memory of ``streams`` streams without samples."""
+        """Create an empty memory of ``streams`` streams."""
         block = (streams, self._threshold.block_samples)
         forecaster = self.forecaster
         return State(
@@ -89,7 +89,7 @@ class Pipeline:
         )
 
     def restore(self, parts: Mapping[str, bytes]) -> State:
-        """Return a memory of one stream from the parts that ``changed_parts`` returned.
+        """Restore the memory of one stream from the parts that ``changed_parts`` returned.
 
         Raises:
             StateMismatch: the parts belong to another bundle, or are damaged.
@@ -117,8 +117,8 @@ class Pipeline:
     ) -> BatchResult:
         """Score the next samples of some streams.
 
-        After an interruption, a jump in a stream's ``times``, its network starts anew and warms
-        up.
+        After an interruption, that is a jump in a stream's ``times``, its network is reset and
+        warms up again.
 
         Args:
             state: of ``N`` streams, changed in place.
@@ -147,9 +147,9 @@ class Pipeline:
         )
 
     def open_silence(self, state: State, time: float, since: float, stream: int = 0) -> list[Event]:
-        """Open the ``silent`` event of a stream and return it; [] where it is open already.
+        """Open the ``silent`` event of a stream and return it; [] if it is open already.
 
-        Now is ``time``, and the last sample was at ``since``, both in Unix seconds.
+        ``time`` is the present time, ``since`` that of the last sample, both in Unix seconds.
         """
         events = self._events.open_silence(state.events[stream], time, since)
         state.watched.add(stream)
@@ -164,7 +164,7 @@ class Pipeline:
         return state.events[stream]
 
     def forecasts(self, state: State, stream: int = 0) -> ForecastState | None:
-        """Return the forecaster's state of a stream; None where there is no forecaster."""
+        """Return the forecaster's state of a stream; None if there is no forecaster."""
         return state.forecast[stream] if state.forecast else None
 
     def _nothing(self, state: State, streams: int) -> BatchResult:
@@ -205,7 +205,7 @@ class Pipeline:
     def _parts(
         self, state: State, who: Index, streams: Int64, times: Float64, values: Float32
     ) -> list[BatchResult]:
-        """Step up to each interruption and each update of a threshold: chunking never matters."""
+        """Process up to each interruption and threshold update, so that chunking never matters."""
         broken = self._telemanom.interruptions(state.telemanom, who, times)
         starts = [] if broken is None else np.flatnonzero(broken.any(axis=1)).tolist()
         parts, begin = [], 0
@@ -263,7 +263,7 @@ class Pipeline:
 
 
 def _block_position(begin: Int64, streams: Int64, samples: int) -> BlockPosition:
-    """Return where in the blocks the next samples of these streams go, each at its ``begin``."""
+    """Return the position in the blocks of these streams' next samples, from ``begin``."""
     if len(begin) == 1:
         first, stream = int(begin[0]), int(streams[0])
         return slice(stream, stream + 1), slice(first, first + samples)

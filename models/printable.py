@@ -1,11 +1,11 @@
-"""Text from outside made printable: the one place, used at every door out.
+"""Makes text from outside printable, for every output.
 
-Devices, brokers, bundles and files give texts that may hold anything: half of a pair of
-surrogates (no UTF-8, no terminal and no database takes it), escape sequences that move a
-terminal's cursor, line ends that forge a line of a log, marks that turn the order of the letters
-around, a megabyte. What a person or a program gets to see of them goes through here.
+Text from devices, brokers, bundles and files may contain anything: unpaired surrogates (which
+UTF-8, terminals and databases do not accept), escape sequences that move a terminal's cursor, line
+ends that forge a log line, marks that reverse the order of the letters, or a megabyte of data. All
+such text passes through this module before people or programs see it.
 
-A backslash stays what it is, so that a text made printable twice is the same as made so once.
+A backslash is not escaped, so that applying the conversion twice has no further effect.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Final
 
 CHARACTERS_MAX: Final = 200
 ELLIPSIS: Final = "…"
-_SPACES: Final = dict.fromkeys(  # all of Unicode's but the plain one
+_SPACES: Final = dict.fromkeys(  # all Unicode spaces except the plain one
     (0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " "
 )
 
 
 def printable(text: str | bytes, characters_max: int = CHARACTERS_MAX) -> str:
-    r"""Return a text in one line: at most ``characters_max``, each of them printable.
+    r"""Return text as one line of at most ``characters_max`` printable characters.
 
-    Controls, line ends, surrogates, marks of format and what Unicode gives no meaning become
-    escapes as Python writes them; other spaces become plain ones; bytes are read as UTF-8.
+    Control characters, line ends, surrogates, format characters and unassigned code points become
+    Python escapes. Other spaces become plain ones. Bytes are decoded as UTF-8.
 
     >>> printable("flow"), printable("a\nb \x1b[2J"), printable(b"\xff", characters_max=4)
     ('flow', 'a\\nb \\x1b[2J', '\\xff')
@@ -34,7 +34,7 @@ def printable(text: str | bytes, characters_max: int = CHARACTERS_MAX) -> str:
     'temp…'
     """
     if isinstance(text, bytes):
-        # no character takes more than four bytes: the rest would be cut off anyway
+        # a character takes at most four bytes; the rest would be cut off anyway
         text = text[: 4 * (characters_max + 1)].decode(errors="backslashreplace")
     if len(text) <= characters_max and text.isprintable():
         return text
@@ -43,7 +43,7 @@ def printable(text: str | bytes, characters_max: int = CHARACTERS_MAX) -> str:
 
 
 def printable_lines(text: str) -> str:
-    r"""Return a text of any length with its line ends kept, all else in it printable.
+    r"""Make text of any length printable, but keep its line ends.
 
     >>> printable_lines("ok\nnot\r\x1b[2J\n")
     'ok\nnot\\r\\x1b[2J\n'
@@ -52,16 +52,16 @@ def printable_lines(text: str) -> str:
 
 
 def indented(text: str) -> str:
-    """Return lines of text that nobody takes for lines of ours: traces of exceptions."""
+    """Indent lines of text, such as tracebacks, so that they cannot be mistaken for log lines."""
     return textwrap.indent(printable_lines(text), "  ", lambda _: True)
 
 
 def json_text(value: object, indent: int | None = None, encoding: str = "utf-8") -> str:
-    r"""Return JSON as people read it, letters as they are; what isn't printable is escaped.
+    r"""Return readable JSON: letters are not escaped, unprintable characters are.
 
-    It means the same as with the characters themselves, but for surrogates: many a reader stops
-    at half of a pair, so those become the text of their escape. It can be written in ``encoding``.
-    A number that JSON does not have, such as NaN, becomes null.
+    The escapes do not change the meaning, except for surrogates: many parsers reject unpaired ones,
+    so these become the text of their escape. The result can be encoded in ``encoding``. A number
+    that JSON cannot represent, such as NaN, becomes null.
 
     >>> print(json_text({"unit": "m³/h", "key": "\ud800\x1b"}))
     {"unit": "m³/h", "key": "\\ud800\u001b"}
@@ -71,7 +71,7 @@ def json_text(value: object, indent: int | None = None, encoding: str = "utf-8")
     except ValueError:
         text = json.dumps(_with_null(value), ensure_ascii=False, indent=indent)
     if not text.isprintable():
-        # a line end is between the values: json escapes those in them
+        # line ends are only between values: json escapes those inside
         text = "".join(c if c.isprintable() or c == "\n" else _json_escape(c) for c in text)
     try:
         text.encode(encoding)
@@ -81,7 +81,7 @@ def json_text(value: object, indent: int | None = None, encoding: str = "utf-8")
 
 
 def _with_null(value: object) -> object:
-    """Return a document with null for each number that JSON does not have."""
+    """Replace each number that JSON cannot represent by null."""
     if isinstance(value, dict):
         return {key: _with_null(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""Faults of the sensor, as opposed to faults of the machine: stuck and missing.
+"""Detects sensor faults, as opposed to machine faults: stuck and missing values.
 
-A person who is sent to a machine at 3 a.m. should know whether to bring a wrench or a new sensor.
+A technician should know whether to repair the machine or to replace a sensor.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ NEVER = np.iinfo(np.int64).max
 class SensorRuns(NamedTuple):
     """Length of the current run at each of ``n`` samples, per channel: (n, B, C) each."""
 
-    stuck: Int64  # equal values in a row, this one included; 0 while missing
-    missing: Int64  # samples in a row without a value, though another channel has one
+    stuck: Int64  # consecutive equal values, including this one; 0 while missing
+    missing: Int64  # consecutive samples without a value although another channel has one
 
     def of(self, column: int) -> SensorRuns:
         """Return the runs of one stream, (n, C) each."""
@@ -38,7 +38,7 @@ class SensorState:
     stuck: Int64  # (N, C)
     missing: Int64  # (N, C)
     complete: bool = False  # nothing was missing in the last sample of any stream
-    calm: int = 0  # lower bound of the complete samples until a run can be too long
+    calm: int = 0  # lower bound of the number of complete samples before a run can be too long
 
 
 class SensorChecks:
@@ -61,7 +61,7 @@ class SensorChecks:
         )
 
     def step_calmly(self, state: SensorState, who: Index, values: Float32) -> bool:
-        """Count a complete sample ``values`` (1, B, C), where no run can become too long by it.
+        """Count a complete sample ``values`` (1, B, C) if no run can become too long with it.
 
         Returns:
             Whether it was counted. If not, ``state`` is unchanged: call ``step``.
@@ -71,7 +71,7 @@ class SensorChecks:
             return False
         state.calm -= 1
         same = values[0] == state.last[who]
-        if b"\1" in same.tobytes():  # any, in a tenth of the time
+        if b"\1" in same.tobytes():  # like any(), in a tenth of the time
             state.stuck[who] = state.stuck[who] * same + 1
         else:
             state.stuck[who] = 1
@@ -85,7 +85,7 @@ class SensorChecks:
         if len(values) > 1:
             before = np.concatenate([before, values[:-1]])
         runs = SensorRuns(
-            # a first value is a run of one, so a run restarts at 1, a missing one at 0
+            # a first value is a run of one, so a run restarts at 1, a missing run at 0
             stuck=_runs(values == before, state.stuck[who], np.where(missing, 0, 1)),
             missing=_missing_runs(missing, state.missing[who]),
         )
@@ -110,8 +110,8 @@ class SensorChecks:
 def _missing_runs(missing: Bool, before: Int64) -> Int64:
     """Count samples without a value, per channel.
 
-    One in which no channel has a value says nothing of a sensor: it neither counts nor breaks a
-    run.
+    A sample in which no channel has a value gives no information on a sensor: it neither extends
+    nor ends a run.
     """
     if not missing.any():
         return np.zeros(missing.shape, np.int64)
@@ -122,7 +122,7 @@ def _missing_runs(missing: Bool, before: Int64) -> Int64:
 
 
 def _runs(goes_on: Bool, before: Int64, restart: Int64) -> Int64:
-    """Per channel: one more than at the sample before where the run goes on, else ``restart``."""
+    """Return the runs per channel: previous length plus one if it goes on, else ``restart``."""
     if len(goes_on) == 1:  # a live stream's common case, in a quarter of the time
         return np.where(goes_on, before + 1, restart)
     index = np.arange(1, len(goes_on) + 1).reshape(-1, *[1] * before.ndim)

@@ -2,9 +2,9 @@
 
     {"epoch":"5e…","through_seq":3,"counter":1790000000000,"signature":"P2zGkS…"}
 
-What is signed is the topic, a line end, and the message without that member, byte for byte. So
-nothing is parsed before it is believed, and a message counts on its own topic only. A reader that
-knows no signatures reads one member more. It costs 111 bytes.
+The signature covers the topic, a line end, and the exact bytes of the message without that member.
+So no message is parsed before it is verified, and a message is valid only on its own topic. To a
+reader that does not know signatures, it is one more member. It adds 111 bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Parted(NamedTuple):
 
 
 def signed(message: bytes, topic: str, context: str, secret: SecretKey) -> bytes:
-    """Return a JSON object that is not empty, with a signature.
+    """Add a signature to a JSON object that is not empty.
 
     Raises:
         ConfigError: ``cryptography`` is missing.
@@ -38,7 +38,7 @@ def signed(message: bytes, topic: str, context: str, secret: SecretKey) -> bytes
 
 
 def parted(body: bytes) -> Parted:
-    """Return message and signature; nothing is checked."""
+    """Split a body into message and signature, without verifying it."""
     found = _SIGNATURE.fullmatch(body, max(0, len(body) - _END_BYTES))
     if found is None:
         return Parted(body, None)

@@ -1,10 +1,10 @@
 """Ed25519 signatures over a bundle's manifest, in minisign's format.
 
-``minisign -Vm manifest.json -p ops.pub`` accepts them too: prehashed form (``ED``), that is
+``minisign -Vm manifest.json -p ops.pub`` also accepts them. They have the prehashed form (``ED``):
 Ed25519 over the BLAKE2b-512 of the manifest's bytes, with a signed ("trusted") comment. The
 manifest lists the sha256 of every part, so its signature covers the whole bundle.
 
-Only a key of the role bundle counts here; ``models.keys`` has the keys.
+Only keys with the role bundle are valid here; see ``models.keys``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SIGNATURE_ALGORITHM = b"ED"
 
 
 class Signed(Protocol):
-    """A bundle, or as much of it as is known before it is believed."""
+    """A bundle, or the part of it that is known before it is trusted."""
 
     @property
     def manifest_bytes(self) -> bytes: ...  # noqa: D102
@@ -35,7 +35,7 @@ class Signed(Protocol):
 
 
 class Signer(NamedTuple):
-    """Who made a bundle, as its signature says; ``check`` finds out whether that is true."""
+    """The signer that a bundle's signature names; ``check`` verifies it."""
 
     key_id: str  # hexadecimal
     comment: str  # printable
@@ -71,7 +71,7 @@ def check(bundle: Signed, keys: Iterable[PublicKey]) -> PublicKey:
     """Return the trusted key that signed ``bundle``.
 
     Raises:
-        SignatureInvalid: not signed, by none of ``keys``, or altered since.
+        SignatureInvalid: not signed, not signed by one of ``keys``, or altered since.
         ConfigError: ``cryptography`` is missing.
 
     """
@@ -87,8 +87,8 @@ def check(bundle: Signed, keys: Iterable[PublicKey]) -> PublicKey:
         raise SignatureInvalid(f"{bundle.source}: signed by key {key_id.hex()}, not a trusted one")
     if key.role != "bundle":
         raise SignatureInvalid(
-            f"{bundle.source}: signed by {key.source}, whose role is {key.role}; only a key of the"
-            " role bundle counts"
+            f"{bundle.source}: signed by {key.source}, whose role is {key.role}; the key must have"
+            " the role bundle"
         )
     from cryptography.exceptions import InvalidSignature
 
@@ -104,7 +104,7 @@ def check(bundle: Signed, keys: Iterable[PublicKey]) -> PublicKey:
 
 
 def signer_of(bundle: Signed) -> Signer | None:
-    """Return who says to have signed ``bundle``, None if nobody does.
+    """Return the signer that the signature of ``bundle`` names; None if it is not signed.
 
     Raises:
         SignatureInvalid: the signature cannot be read.
@@ -117,7 +117,7 @@ def signer_of(bundle: Signed) -> Signer | None:
 
 
 def _parse(bundle: Signed) -> tuple[bytes, bytes, bytes, bytes]:
-    """Key id, signature, trusted comment and its signature."""
+    """Return key id, signature, trusted comment and the comment's signature."""
     assert bundle.signature is not None
     lines = bundle.signature.split(b"\n")
     marker = b"trusted comment: "

@@ -1,4 +1,4 @@
-"""The names that tables are defined with: pydantic's, or ``models.unchecked``'s in a running agent.
+"""The names for defining tables: pydantic's, or those of ``models.unchecked`` in a running agent.
 
 ``models`` and ``agent`` import these names from here only.
 """

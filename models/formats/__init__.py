@@ -1,4 +1,4 @@
-"""The text of devices and recordings: cells, times, lines. Agent and trainer read with this code.
+"""Parses text from devices and recordings: cells, times, lines; shared by agent and trainer.
 
     bytes ─text─> text ─lines─> lines ─separated─> cells ─┬─cells──> values
                                                           └─times──> Unix seconds

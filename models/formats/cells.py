@@ -1,4 +1,4 @@
-"""Cells of text into numbers: plain ones, those that say there is no value, and the rest."""
+"""Converts cells of text to numbers; recognises words that mean a missing value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal, NamedTuple
 
 TIME: Final = "time"  # the column of a line that holds its time
-CLOCK: Final = "+time"  # a column with the time of day, where that of the time has only the date
+CLOCK: Final = "+time"  # a column with the time of day, if the time column has only the date
 IGNORED: Final = "-"  # a column that is not used
 
 ABSENT = math.nan  # no value at all
@@ -16,11 +16,11 @@ NOT_FINITE = math.inf  # a value that is NaN or infinite; NaN means absent alrea
 
 Decimal = Literal[".", ","]
 
-# in upper or lower case; what loggers, spreadsheets and meters write in place of a number
+# in upper or lower case; written by loggers, spreadsheets and meters in place of a number
 MISSING_WORDS: Final = ("NA", "N/A", "NULL", "NONE", "ERR", "MM", "OL", "-", "--", "---")
 
 
-# thousands set apart: 1.404,95 and 1,404.95, each of which can be read in one way only
+# numbers with thousands separators that are unambiguous: 1.404,95 and 1,404.95
 _GROUPED_COMMA = re.compile(r"\s*[-+]?[1-9]\d{0,2}(?:\.\d{3})+,\d+\s*", re.ASCII)
 _GROUPED_POINT = re.compile(r"\s*[-+]?[1-9]\d{0,2}(?:,\d{3})+\.\d+\s*", re.ASCII)
 _COMMA_NUMBER = re.compile(r"\s*[-+]?\d+,\d+\s*", re.ASCII)
@@ -35,19 +35,19 @@ class NoValue(ValueError):
 
 
 class Fault(NamedTuple):
-    """Why a cell gives no value."""
+    """The reason why a cell has no value."""
 
     channel: int
     cause: Literal["no_value", "not_a_number"]
 
 
 class Cells:
-    """Reads cells as a format writes them.
+    """Parses the cells of a format.
 
     Args:
         decimal: The decimal sign. With a comma, a point is read too.
-        missing_words: What means a missing value, in upper or lower case. An empty cell does,
-            and NaN does, too.
+        missing_words: Words that mean a missing value, in upper or lower case. An empty cell and
+            NaN also mean this.
 
     """
 
@@ -83,14 +83,14 @@ class Cells:
     def row(self, cells: Iterable[tuple[int, str]], width: int) -> tuple[list[float], list[Fault]]:
         """Return the values of ``width`` channels, and why some are missing.
 
-        ``cells`` has the number of a channel and its text.
+        ``cells`` yields the index of a channel and its text.
         """
         return _row(cells, width, self.value)
 
     def json_row(
         self, values: Iterable[tuple[int, object]], width: int
     ) -> tuple[list[float], list[Fault]]:
-        """Do the same for values of JSON."""
+        """Do the same for JSON values."""
         return _row(values, width, self.json_value)
 
     def json_value(self, value: object) -> float:
@@ -127,7 +127,7 @@ def _row(
 
 
 def number(text: str) -> float:
-    """Like ``float``, which accepts more than devices should send: 1_000, digits of any script.
+    """Convert like ``float``, but reject forms that no device should send: 1_000, non-ASCII digits.
 
     Raises:
         ValueError: the text is not a number.
@@ -139,7 +139,7 @@ def number(text: str) -> float:
 
 
 def ungrouped(text: str, comma: bool) -> str | None:
-    """Return a number whose thousands are set apart as ``float`` reads it; None: it is none.
+    """Remove thousands separators, for ``float``; None if the text is not such a number.
 
     ``comma``: the decimal sign is a comma, else a point.
 
@@ -152,7 +152,7 @@ def ungrouped(text: str, comma: bool) -> str | None:
 
 
 def has_decimal_comma(cells: Iterable[str]) -> bool:
-    """Whether a cell is a number with a comma, such as 41,7, and none is one such as 1,404.95."""
+    """Whether a cell is a number such as 41,7, and no cell is one such as 1,404.95."""
     found = False
     for cell in cells:
         if _GROUPED_POINT.fullmatch(cell):

@@ -1,4 +1,4 @@
-"""Encodings of text that devices and recorders write."""
+"""Text encodings of devices and recorders."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ _LOOKED_AT: Final = 1024  # bytes
 
 
 def is_utf16(data: bytes) -> bool:
-    """Whether text is UTF-16: it says so at its beginning, or about half of its bytes are zeros."""
+    """Whether text is UTF-16: it has a byte order mark, or about half of its bytes are zeros."""
     part = data[:_LOOKED_AT]
     return part[:2] in _UTF16_BOMS or (len(part) >= 4 and 3 * part.count(0) > len(part))
 
 
 def as_utf8(data: bytes, encoding: Encoding) -> bytes:
-    """Return text as UTF-8, without a byte order mark; what is not text in it stays or becomes �.
+    """Convert text to UTF-8 without a byte order mark; invalid bytes stay or become �.
 
     Raises:
         ValueError: it is UTF-16.
 
     """
     if is_utf16(data):
-        raise ValueError("is UTF-16, which is not read: save it as UTF-8")
+        raise ValueError("is UTF-16, which is not supported: save it as UTF-8")
     if data.startswith(_BOM):
         return data[len(_BOM) :]
     return transcoded(data, encoding)
 
 
 def transcoded(text: bytes, encoding: Encoding) -> bytes:
-    """Return a piece of text as UTF-8; what is UTF-8 already stays as it is."""
+    """Convert a piece of text to UTF-8; UTF-8 remains unchanged."""
     if encoding == "utf-8" or text.isascii():
         return text
     try:
@@ -43,7 +43,7 @@ def transcoded(text: bytes, encoding: Encoding) -> bytes:
 
 
 def likely(data: bytes) -> Encoding:
-    """Return the likely encoding: UTF-8 if it is that, else the one of Western Windows."""
+    """Return the likely encoding: UTF-8 if the data are valid UTF-8, else Western Windows."""
     try:
         data.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Where the header of a file is: below lines of a title, above lines with units."""
+"""Finds the header of a file, below title lines and above lines with units."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _BOM: Final = "\ufeff"
 
 
 class Wanted(NamedTuple):
-    """What is known of a header."""
+    """The expected content of a header."""
 
-    time: str | None = None  # the column of the time; None: there need not be one
-    names: frozenset[str] = frozenset()  # of channels' columns, of which it has one; empty: unknown
+    time: str | None = None  # name of the time column; None: not required
+    names: frozenset[str] = frozenset()  # channels' columns; it has at least one; empty: unknown
 
 
 def names_in(text: str, separator: str) -> list[str]:
-    """Return the cells of a header without blanks, quotes and byte order mark."""
+    """Return the cells of a header, without blanks, quotes and byte order mark."""
     return [plain(cell) for cell in split(text.removeprefix(_BOM), separator)]
 
 
@@ -36,7 +36,7 @@ def plain(name: str) -> str:
 
 
 def is_header(cells: Sequence[str], wanted: Wanted) -> bool:
-    """Whether cells without blanks and quotes are a header: by the names, or by its looks."""
+    """Whether cells without blanks and quotes are a header, by known names or by their form."""
     if wanted.time is not None and wanted.time not in cells:
         return False
     if wanted.names:
@@ -63,18 +63,18 @@ def is_value(cell: str) -> bool:
 class Preamble:
     """Finds the header of a file, line by line.
 
-    If no name in it is known, it is the first line that looks like names and has as many cells as
-    the first row below it.
+    If no name in it is known, the header is the first line that looks like names and has as many
+    cells as the first row below it.
 
     Args:
-        wanted: What is known of the header.
-        separator: None: the one with which a line is the header, or that a line ``sep=;`` names.
-        encoding: Of the lines.
+        wanted: The expected content of the header.
+        separator: None: the one that makes a line the header, or that a line ``sep=;`` names.
+        encoding: The encoding of the lines.
 
     Attributes:
         header: The names of the columns; None until they are found.
-        line: The header as it is.
-        separator: Between two cells; None until it is known.
+        line: The unchanged header.
+        separator: The separator between cells; None until it is known.
 
     """
 
@@ -82,7 +82,7 @@ class Preamble:
         self._wanted = wanted
         self._encoding = encoding
         self._by_looks = wanted == Wanted()
-        self._candidates: dict[int, bytes | None] = {}  # by their cells; None: a row came first
+        self._candidates: dict[int, bytes | None] = {}  # by number of cells; None: a row came first
         self._seen = 0
         self.header: list[str] | None = None
         self.line: bytes | None = None
@@ -94,9 +94,9 @@ class Preamble:
         return self._seen > LINES_MAX
 
     def takes(self, line: bytes) -> bool:
-        """Return whether a line belongs to it; the first that does not is a row.
+        """Return whether a line belongs to the preamble; the first that does not is a row.
 
-        Without a header among the first ``LINES_MAX`` lines, what follows are rows.
+        If the first ``LINES_MAX`` lines have no header, the following lines are rows.
         """
         text = self._text(line)
         if self.header is not None:
@@ -117,7 +117,7 @@ class Preamble:
         return True
 
     def _looks_on(self, line: bytes, cells: list[str]) -> bool:
-        """Keep what looks like a header, until a row of its length says that it is one."""
+        """Keep lines that look like a header, until a row with as many cells confirms one."""
         if not any(map(is_value, cells)):
             if looks_like_names(cells):
                 self._candidates.setdefault(len(cells), line)

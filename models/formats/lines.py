@@ -1,4 +1,4 @@
-"""Bytes into lines."""
+"""Splits bytes into lines."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ LineEnd = Literal["auto", "lf", "cr"]
 
 
 class Framer:
-    """Cuts a stream of bytes into lines; holds at most one line.
+    """Splits a stream of bytes into lines; holds at most one line.
 
     Args:
-        line_bytes_max: A longer line is cut, to one byte more than this.
+        line_bytes_max: A longer line is truncated to one byte more than this.
         skip_first: Drop everything before the first line end: its beginning may be missing.
         line_end: ``lf`` is a line feed, with or without a carriage return before it; ``cr`` is
             either of the two; with ``auto`` the first line end of the stream decides.
 
-    ``lines_cut`` counts the pieces of lines that were dropped.
+    ``lines_cut`` counts the partial lines that were dropped.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Framer:
     def push(self, data: bytes) -> list[bytes]:
         """Return the lines that ``data`` completes, without their ends; blank ones are dropped.
 
-        A line that is too long is returned as soon as that is clear.
+        A line that is too long is returned as soon as it exceeds the limit.
         """
         data = self._rest + data
         if not self._known and (cr := ends_with_cr(data)) is not None:
@@ -50,16 +50,16 @@ class Framer:
         return [line for line in lines if line]
 
     def _shorten(self, lines: list[bytes]) -> None:
-        """Give away a line in progress that is too long; drop what comes of it until its end."""
+        """Return an unfinished line that is too long; drop the rest of it."""
         if not self._skip:
             lines.append(self._rest[: self._kept_max])
-            self.lines_cut -= 1  # what is dropped of it at its end is no piece by itself
+            self.lines_cut -= 1  # the dropped rest does not count as a partial line
             self._skip = True
-        # of what is dropped, as much as says that there was something, and half a line end
+        # keep enough of the dropped rest to know that it was not empty, and half a line end
         self._rest = self._rest[:1] + (b"\r" if self._rest.endswith(b"\r") else b"")
 
     def skip_line(self) -> None:
-        """Drop what comes before the next line end: its beginning is not there."""
+        """Drop the bytes before the next line end: the beginning of that line is missing."""
         self._skip = True
 
     def end(self) -> None:
@@ -70,7 +70,7 @@ class Framer:
 
 
 def ends_with_cr(data: bytes) -> bool | None:
-    """Return whether the first line end is a carriage return alone; None if that is not clear."""
+    """Return whether the first line end is a carriage return alone; None if still unknown."""
     feed, end = data.find(b"\n"), data.find(b"\r")
     if feed >= 0 and (end < 0 or end > feed or end == feed - 1):
         return False
@@ -80,7 +80,7 @@ def ends_with_cr(data: bytes) -> bool | None:
 def whole_lines(data: bytes) -> tuple[list[bytes], bool]:
     """Return all lines of a file or message, and whether the last one has no end.
 
-    Blank lines are among them, so that their numbers are those of the file.
+    Blank lines are included, so that indices match the line numbers of the file.
     """
     if ends_with_cr(data) or (b"\n" not in data and data.endswith(b"\r")):
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")

@@ -1,4 +1,4 @@
-"""A whole recording: its header, its rows, and how they are written."""
+"""Parses a whole recording: its layout, its header and its rows."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ _LOOKED_AT: Final = 1000  # rows, for the decimal sign
 
 
 class Layout(NamedTuple):
-    """How a recording is written, as far as it does not say so itself, and how good it must be."""
+    """The layout of a recording that it does not state itself, and its required quality."""
 
     encoding: Encoding = "utf-8"
-    separator: str | None = None  # None: whichever makes a line the header
-    decimal: Decimal | None = None  # None: numbers in the first rows say it
+    separator: str | None = None  # None: the one that makes a line the header
+    decimal: Decimal | None = None  # None: detected from numbers in the first rows
     missing_words: Sequence[str] = MISSING_WORDS
     time_format: str = ELAPSED
     time_zone: str | None = None
-    bad_share_max: float = 0.1  # of the rows, or of a column's cells; more is an error in training
+    bad_share_max: float = 0.1  # of rows, or of a column's cells; above it training fails
 
 
 class Recorded(NamedTuple):
-    """A recording that is cut into rows."""
+    """A recording split into rows."""
 
     header: list[str]
     separator: str
     decimal_comma: bool
-    numbers: list[int]  # (n,) of the rows' lines in the file, from 1
-    rows: list[bytes]  # (n,) UTF-8, without line ends; blank ones are left out
+    numbers: list[int]  # (n,) line numbers of the rows in the file, from 1
+    rows: list[bytes]  # (n,) UTF-8, without line ends; without blank rows
 
     def columns(self, meaning: Mapping[str, str]) -> list[str]:
-        """Return what each column is; of two equal names the first counts."""
+        """Return the meaning of each column; of two equal names the first counts."""
         found: list[str] = []
         for name in self.header:
             what = meaning.get(name, IGNORED)
@@ -48,15 +48,15 @@ class Recorded(NamedTuple):
 
 
 def recorded(data: bytes, wanted: Wanted, layout: Layout = Layout()) -> Recorded:  # noqa: B008
-    """Cut a recording into rows.
+    """Split a recording into rows.
 
     Args:
         data: The whole file.
-        wanted: The names of its header.
-        layout: How it is written.
+        wanted: The names expected in its header.
+        layout: Its layout.
 
     Raises:
-        ValueError: it is UTF-16, or no line is the header; says what the best line has.
+        ValueError: it is UTF-16, or has no header; the text states what the closest line has.
 
     """
     lines, cut = whole_lines(as_utf8(data, layout.encoding))
@@ -83,7 +83,7 @@ def recorded(data: bytes, wanted: Wanted, layout: Layout = Layout()) -> Recorded
 
 
 def _without_header(lines: Sequence[bytes], wanted: Wanted) -> str:
-    """Return what is missing in the line that is most like a header."""
+    """Return what is missing in the line that is closest to a header."""
     texts = [line.decode(errors="replace") for line in lines[:100] if line.strip()]
     if texts and texts[0].lstrip("\ufeff \t").startswith(("{", "[")):
         return "it seems to be JSON; a recording must be CSV, with a header and rows"
@@ -103,12 +103,12 @@ def _without_header(lines: Sequence[bytes], wanted: Wanted) -> str:
 
 
 def encoding_hint(text: str) -> str:
-    """Return what to add to an error that quotes a text; "" where its encoding is right."""
+    """Return a hint for an error that quotes text; "" if the encoding is right."""
     return "; it is not UTF-8: set the encoding" if "\ufffd" in text else ""
 
 
 def without_last_cell(row: bytes, separator: str) -> bytes:
-    """Return a row that may be cut off within its last cell with that cell empty."""
+    """Clear the last cell of a row, in which the row may be truncated."""
     return row[: row.rstrip().rfind(separator.encode()) + 1]
 
 

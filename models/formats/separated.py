@@ -1,4 +1,4 @@
-"""Rows of cells with a separator in between, as blocks of lines or line by line."""
+"""Parses rows of cells with a separator between them, as blocks of lines or line by line."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _BLANKS: Final = re.compile(r'"([^"]*)"|(\S+)')
 
 
 class ReadRow(NamedTuple):
-    """One line as numbers, not yet checked."""
+    """One line as numbers, not validated yet."""
 
     time: float  # as ``Times.seconds`` reads it; NaN if there is none
     values: list[float]  # one per channel; ``ABSENT`` and ``NOT_FINITE`` as such
     faults: list[Fault]  # why values are missing
-    cut: bool  # the line ends too early; its last cell is not used
+    cut: bool  # the line is truncated; its last cell is not used
 
 
 Refusal = Literal["truncated", "malformed", "header"]
 
 
 class Columns:
-    """Fields of text in a fixed order: one is the time, others are channels, the rest ignored.
+    """Fields of text in a fixed order: one is the time, others are channels, the rest are ignored.
 
-    The time may be in two fields, the date and the time of day; they are read with a blank between.
+    The time may be in two fields, date and time of day, which are joined with a blank.
     """
 
     def __init__(self, columns: Sequence[str], names: Sequence[str], times: Times) -> None:
         self.width = len(columns)
         self._seconds = times.seconds
         self._numeric = times.numbers_are_times
-        self.has_comma = times.has_comma and TIME in columns  # which is no decimal sign
+        self.has_comma = times.has_comma and TIME in columns  # which is not a decimal sign
         self._time = columns.index(TIME) if TIME in columns else None
         self._clock = columns.index(CLOCK) if CLOCK in columns else None
         self.has_time = self._time is not None
@@ -57,7 +57,7 @@ class Columns:
         self._in_order = self._order == list(range(len(names)))
 
     def with_points(self, fields: list[str]) -> list[str]:
-        """Return the fields of n lines with a point for each decimal comma."""
+        """Replace each decimal comma by a point in the fields of n lines."""
         if not self.has_comma:
             return [field.replace(",", ".") for field in fields]
         return [
@@ -66,9 +66,9 @@ class Columns:
         ]
 
     def block(self, fields: list[str], has_nan: bool = True) -> Table | None:
-        """Read the fields of n lines, one after the other; None if a used one is not a number.
+        """Parse the concatenated fields of n lines; None if a used field is not a number.
 
-        ``has_nan``: whether one may be NaN.
+        ``has_nan``: whether a field may be NaN.
         """
         if not self._numeric or self._clock is not None:
             return self._by_column(fields)
@@ -79,7 +79,7 @@ class Columns:
         return self._judged(table, has_nan)
 
     def _by_column(self, fields: list[str]) -> Table | None:
-        """Read a block with times that are not numbers, or with unused columns."""
+        """Parse a block with times that are not numbers, or with unused columns."""
         table = np.zeros((len(fields) // self.width, self.width))
         try:
             for at in self._used:
@@ -109,7 +109,7 @@ class Columns:
         return times, ordered
 
     def used(self, fields: Sequence[str]) -> list[tuple[int, str]]:
-        """Return the fields of one line that are channels, each with the channel's number."""
+        """Return the fields of one line that are channels, each with the channel's index."""
         return [(channel, fields[at]) for at, channel in zip(self._used, self._order, strict=True)]
 
     def time(self, fields: Sequence[str]) -> float:
@@ -117,7 +117,7 @@ class Columns:
         return NO_TIME if self._time is None else self._seconds(self.time_text(fields))
 
     def time_text(self, fields: Sequence[str]) -> str:
-        """Return the text of a line's time; "" where the line is too short."""
+        """Return the text of a line's time; "" if the line is too short."""
         date, clock = (
             fields[at] if at is not None and at < len(fields) else ""
             for at in (self._time, self._clock)
@@ -133,10 +133,10 @@ class Separated:
     """Lines whose columns are known.
 
     Args:
-        columns: What each column is: ``time``, a channel, or ``-`` to ignore it.
-        names: Of the C channels.
+        columns: The meaning of each column: ``time``, a channel, or ``-`` to ignore it.
+        names: The names of the C channels.
         separator: A blank stands for any number of blanks.
-        decimal_comma: Numbers have a comma in place of the point.
+        decimal_comma: Numbers have a decimal comma.
         may_be_damaged: A line with too few columns cannot be used at all.
 
     """
@@ -163,7 +163,7 @@ class Separated:
     def block(self, lines: Sequence[bytes]) -> Table | None:
         """Read all lines at once, if each is whole and has a number in every column used."""
         joined = b"\n" + (self._separator.encode() + b"\n").join(lines)
-        if b"_" in joined or not joined.isascii():  # which float accepts, in its own way
+        if b"_" in joined or not joined.isascii():  # float reads these differently
             return None
         if self._separator == " ":
             if any(len(line.split()) != self._columns.width for line in lines):
@@ -171,8 +171,8 @@ class Separated:
             fields = self._plain(joined.decode())
         else:
             fields, width, count = self._plain(joined.decode()), self._columns.width, len(lines)
-            # each line has its columns if all line ends, which float passes over, are before a
-            # first field
+            # each line has all columns if every line end, which float ignores, comes directly
+            # before a first field
             if not (
                 len(fields) == count * width
                 and "".join(fields[::width]).count("\n") == count == joined.count(b"\n")
@@ -193,7 +193,7 @@ class Separated:
     def line(self, text: str) -> ReadRow | Refusal:
         """Read one line; return why it cannot be used."""
         fields = split(text, self._separator)
-        if not self._may_be_damaged:  # a separator at the end of each row, as some loggers write
+        if not self._may_be_damaged:  # some loggers write a separator at the end of each row
             while len(fields) > self._columns.width and not fields[-1].strip():
                 fields.pop()
         lacking = self._columns.width - len(fields)

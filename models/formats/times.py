@@ -1,6 +1,6 @@
-"""Times as devices write them, as Unix seconds.
+"""Converts times in the formats of devices to Unix seconds.
 
-a number       Unix time in s, ms, µs or ns: its size says which; or seconds since a start;
+a number       Unix time in s, ms, µs or ns, distinguished by its size; or seconds since a start;
                or the days of a spreadsheet
 RFC 3339       with an offset: Z, UTC, +01:00, +0100, +01
 local time     without an offset, if the zone is known
@@ -19,7 +19,7 @@ import numpy as np
 from models.formats.cells import from_int, number
 from models.messages import Float64
 
-TIME_MIN: Final = 946_684_800.0  # 2000-01-01; before it, a clock that was never set
+TIME_MIN: Final = 946_684_800.0  # 2000-01-01; an earlier time means a clock that was never set
 TIME_MAX: Final = 4_102_444_800.0  # 2100-01-01
 NO_TIME = math.nan
 
@@ -44,7 +44,7 @@ class Times:
     Args:
         form: ``auto``, ``elapsed``, ``excel``, or a pattern of ``strptime`` such as
             ``%d.%m.%Y %H:%M:%S``.
-        zone: Of local times, and of the days of a spreadsheet; such as ``Europe/Berlin``.
+        zone: Time zone of local times and of a spreadsheet's days, such as ``Europe/Berlin``.
 
     Raises:
         ValueError: the form is none of these, or the machine does not know the zone.
@@ -58,21 +58,21 @@ class Times:
             )
         self._form = form
         self._zone = None if zone is None else zone_named(zone)
-        self.numbers_are_times = "%" not in form  # else 20251128 may be a date
+        self.numbers_are_times = "%" not in form  # with a pattern, 20251128 may be a date
         self.has_comma = "," in form
         self.earliest_s = -TIME_MAX if form == ELAPSED else TIME_MIN
 
     def seconds(self, text: str) -> float:
         """Return Unix seconds; NaN if the text is not a time of this form.
 
-        A number is returned as it is: ``scaled`` turns it into seconds.
+        A number is returned unchanged; ``scaled`` converts it to seconds.
         """
         text = text.strip()
         try:
             if not self.numbers_are_times:
                 moment = datetime.strptime(text, self._form)  # noqa: DTZ007 - has the zone below
                 return self._timestamp(moment)
-            # most are numbers; a date has its first dash here
+            # most times are numbers; a date has its first dash here
             if text[4:5] != "-" or (match := _ISO.fullmatch(text)) is None:
                 return number(text.replace(",", "."))
             day, clock, offset = match.groups()
@@ -82,7 +82,7 @@ class Times:
             return NO_TIME
 
     def unix_s(self, text: str) -> float:
-        """Return Unix seconds of a time in any unit; NaN if it is no time that can be used."""
+        """Return Unix seconds of a time in any unit; NaN if it is not a valid time."""
         time_s = self.seconds(text)
         if not self.earliest_s <= time_s <= TIME_MAX:
             time_s = float(self.scaled(np.array([time_s]))[0])
@@ -104,7 +104,7 @@ class Times:
         return f"{text!r} is not a time between 2000 and 2100"
 
     def _is_local(self, text: str) -> bool:
-        """Whether a text, which is no time as it is, needs only a zone to be one."""
+        """Whether a text that is not a time would be one with a time zone."""
         if self.numbers_are_times:
             return _ISO.fullmatch(text) is not None
         try:
@@ -122,7 +122,7 @@ class Times:
         return from_int(value) if type(value) is int else NO_TIME
 
     def scaled(self, times: Float64) -> Float64:
-        """Return times (n,) as Unix seconds, of those that are in another unit; else as given."""
+        """Convert times (n,) in another unit to Unix seconds; return others unchanged."""
         if self._form == EXCEL:
             return np.array([self._of_day(day) for day in times.tolist()])
         for per_second in _EPOCHS:
@@ -132,7 +132,7 @@ class Times:
         return times
 
     def written(self, unix_s: float) -> str:
-        """Return a time as ``seconds`` and ``scaled`` read it."""
+        """Format a time so that ``seconds`` and ``scaled`` can read it."""
         if self._form in (AUTO, ELAPSED):
             return f"{unix_s:.6f}"
         moment = datetime.fromtimestamp(unix_s, self._zone or UTC)
@@ -142,7 +142,7 @@ class Times:
         return f"{(as_utc_s - _EXCEL_DAY_0) / _DAY_S:.9f}"
 
     def _of_day(self, day: float) -> float:
-        """Return Unix seconds of a day of a spreadsheet, to the millisecond; else as given."""
+        """Convert a spreadsheet's day to Unix seconds, to the millisecond; others are unchanged."""
         as_utc_s = round(_EXCEL_DAY_0 + day * _DAY_S, 3)
         if not TIME_MIN <= as_utc_s <= TIME_MAX:
             return day
@@ -153,7 +153,7 @@ class Times:
     def _timestamp(self, moment: datetime) -> float:
         if moment.tzinfo is None:
             if self._zone is None:
-                raise ValueError("local time of an unknown zone")
+                raise ValueError("local time in an unknown zone")
             moment = moment.replace(tzinfo=self._zone)
         return moment.timestamp()
 

@@ -103,7 +103,7 @@ def test_a_name_that_does_not_fit_makes_no_key(tmp_path: Path, role: Role, name:
 def test_a_secret_key_is_used_for_its_role_only(made: Path) -> None:
     with pytest.raises(ConfigError, match="its role is bundle; a key of the role collector"):
         read_secret(made / "bundle.key", "collector")
-    with pytest.raises(ConfigError, match="a public key; the secret one is needed"):
+    with pytest.raises(ConfigError, match="this is a public key; signing needs"):
         read_secret(made / "collector.pub", "collector")
 
 

@@ -76,7 +76,7 @@ def test_values_out_of_range_are_missing_and_counted(tmp_path: Path) -> None:
         (HEADER + "nan,2,3\n", "'nan' is not a time between"),
         (HEADER + '1,"2,3\n', "2 cells, but the header has 3"),
         (HEADER.encode() + b"1,\xff,3\n", "is not a number; it is not UTF-8: set the encoding"),
-        (HEADER.encode("utf-16"), "is UTF-16, which is not read: save it as UTF-8"),
+        (HEADER.encode("utf-16"), "is UTF-16, which is not supported: save it as UTF-8"),
         ('{"time": 1,\n "flow": 2}\n', "it seems to be JSON; a recording must be CSV, with a"),
         ("title\nunits\n", "no column 'time'; the header has: title"),
     ],

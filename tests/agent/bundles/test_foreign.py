@@ -241,7 +241,7 @@ def test_two_packages_of_one_name_are_refused(package: Path) -> None:
     install(package, "others", "size = sizes:Size")
     ended = run(package, "-m", "agent", "bundle", "verify", file)
     assert ended.returncode == 65
-    assert "the family 'size' is brought by 2 installed packages: leave one" in ended.stderr
+    assert "the family 'size' is provided by 2 installed packages: keep one" in ended.stderr
 
 
 def test_a_package_that_cannot_be_loaded_is_refused(package: Path) -> None:

@@ -194,7 +194,7 @@ def test_a_permission_that_cannot_be_read_permits_nothing(
     (store / "bundles" / "flow.downgrade").write_text("\x1b[2Jany")
     with pytest.raises(BundleOutdated):
         loader(store, keys).load(tmp_path / "1.fieldwatch")
-    assert "cannot be read, so it permits no downgrade" in caplog.text
+    assert "cannot be read, so no downgrade is allowed" in caplog.text
 
 
 def test_what_cannot_be_written_stops_nothing(
@@ -208,7 +208,7 @@ def test_what_cannot_be_written_stops_nothing(
     ran(agent, tmp_path / "2.fieldwatch")
     with pytest.raises(BundleOutdated):  # as long as it runs it knows
         agent.load(tmp_path / "1.fieldwatch")
-    assert "no copy can be kept of" in caplog.text
+    assert "can be kept, so no stream can fall back" in caplog.text
     assert "ran.json cannot be written" in caplog.text
 
 

@@ -327,8 +327,8 @@ def test_what_only_json_can_write_is_signed_as_it_is_sent(keys: Keys, name: Dial
 def test_a_key_that_cannot_sign_for_this_gateway_is_refused(tmp_path: Path, keys: Keys) -> None:
     for file, why in {
         keys.make("plant/gw-2"): "the key of plant/gw-2, and not of plant/gw-1; make one with",
-        keys.make("plant", "operate"): "its role is operate; a key of the role gateway is needed",
-        keys.directory / "plant-gw-2.pub": "a public key; the secret one is needed to sign",
+        keys.make("plant", "operate"): "its role is operate; a key with the role gateway is needed",
+        keys.directory / "plant-gw-2.pub": "this is a public key; signing needs the secret key",
         tmp_path / "nowhere": "cannot be read",
     }.items():
         with pytest.raises(ConfigError, match=why):

@@ -120,7 +120,7 @@ def test_labels_are_escaped(document: dict[str, Any]) -> None:
 
 def test_the_status_of_an_older_agent_is_refused(document: dict[str, Any]) -> None:
     del document["loop"]
-    with pytest.raises(StoreError, match=r"fieldwatch 0\.1\.0; restart the agent"):
+    with pytest.raises(StoreError, match=r"fieldwatch 0\.1\.0 wrote the status; restart the agent"):
         prometheus.text(document)
 
 
