@@ -553,8 +553,9 @@ def every(
         planned = runs.plan_seeds(chosen, folder, names, settings, numbers, place, tflite_python)
         _finish(planned, jobs, tell)
         done += planned.values()
-        document = runs.all_documents(planned, runs.beside(chosen, folder))
+        document = runs.all_documents(planned)
         measured.append(suite.of_detectors(folder.name, document, planned[numbers[0]]))
+    measured += [suite.of_plain(plain, folder) for plain, folder in found.plain]
     for path in found.forecasts:
         tell(f"{path.name}: {suite.FORECASTS}", error=True)
         documents = [_forecasts(path, wanted, seed, tflite_python, tell) for seed in numbers]

@@ -51,6 +51,16 @@ def figures(directory: Path) -> dict[str, Accuracy]:
     return {"linear": accuracy(predicted, left), "constant": accuracy(median, left)}
 
 
+def document(directory: Path) -> dict[str, dict[str, float]]:
+    """Return the figures, ready for JSON.
+
+    Raises:
+        DataError: as ``figures``.
+
+    """
+    return {name: found._asdict() for name, found in figures(directory).items()}
+
+
 def is_there(directory: Path) -> bool:
     """Whether a folder has test engines."""
     return (directory / "test_FD001.txt").is_file()

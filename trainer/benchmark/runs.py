@@ -103,8 +103,7 @@ def beside(benchmark: Benchmark, data: Path) -> dict[str, Any]:
     """
     if benchmark.style != "engines" or not remaining.is_there(data):
         return {}
-    figures = remaining.figures(data).items()
-    return {"remaining_life": {name: found._asdict() for name, found in figures}}
+    return {"remaining_life": remaining.document(data)}
 
 
 def plan_seeds(

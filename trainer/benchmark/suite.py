@@ -6,13 +6,13 @@ A benchmark of detectors needs one entry in ``FIGURES``, beside its own in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from models.errors import DataError
 from trainer import pages
-from trainer.benchmark import report, tables
+from trainer.benchmark import remaining, report, tables
 from trainer.benchmark.document import ALWAYS_ON, RANDOM, spread
 from trainer.benchmark.runs import Run
 from trainer.datasets import nasa
@@ -57,11 +57,31 @@ FIGURES: Final[Mapping[str, Sequence[Figure]]] = {
         Figure("alarms too early", "false", "g"),
     ),
 }
-LIFE: Final = (
-    Figure("remaining life, RMSE", "rmse", ".1f"),
-    Figure("remaining life, score", "score", ".0f"),
-)
 _FOLDERS: Final = {"nasa": "nasa_smap"}  # where the folder is not called as the benchmark
+
+
+class Plain(NamedTuple):
+    """A benchmark without networks: nothing of it is kept, and it has no seed."""
+
+    name: str  # in the table
+    folder: str
+    is_there: Callable[[Path], bool]  # in this folder
+    run: Callable[[Path], Mapping[str, Any]]  # returns its document
+    cells: Callable[[Mapping[str, Any]], list[tuple[Figure, Mapping[str, float]]]]  # by column
+
+
+def _life(document: Mapping[str, Any]) -> list[tuple[Figure, Mapping[str, float]]]:
+    figures = (
+        Figure("remaining life, RMSE", "rmse", ".1f"),
+        Figure("remaining life, score", "score", ".0f"),
+    )
+    return [
+        (figure, {name: found[figure.key] for name, found in document.items()})
+        for figure in figures
+    ]
+
+
+PLAIN: Final = (Plain("cmapss, life", "cmapss", remaining.is_there, remaining.document, _life),)
 
 
 class Measured(NamedTuple):
@@ -77,6 +97,7 @@ class Found(NamedTuple):
     """The data sets of a folder."""
 
     detectors: list[tuple[str, Path]]  # the benchmark, its data
+    plain: list[tuple[Plain, Path]]
     forecasts: list[Path]
     missing: list[str]  # for people
 
@@ -95,16 +116,22 @@ def find(directory: Path) -> Found:
     detectors = [("nasa", path) for path in sorted(directory.iterdir()) if _is_nasa(path)]
     others = [name for name in FIGURES if name != "nasa"]
     detectors += [(name, directory / name) for name in others if (directory / name).is_dir()]
+    plain = [
+        (each, directory / each.folder) for each in PLAIN if each.is_there(directory / each.folder)
+    ]
     forecasts = sorted((directory / FORECASTS).glob("[!.]*.csv"))
-    there = {name for name, _ in detectors} | ({FORECASTS} if forecasts else set())
+    there = {name for name, _ in detectors} | {each.name for each, _ in plain}
+    there |= {FORECASTS} if forecasts else set()
+    folders = {name: _FOLDERS.get(name, name) for name in (*FIGURES, FORECASTS)}
+    folders |= {each.name: each.folder for each in PLAIN}
     missing = [
-        f"{name}: no folder {directory / _FOLDERS.get(name, name)}"
-        for name in (*FIGURES, FORECASTS)
+        f"{name}: no data in {directory / folder}"
+        for name, folder in folders.items()
         if name not in there
     ]
     if not there:
         raise DataError(f"{directory}: no data set in it; {'; '.join(missing)}")
-    return Found(detectors, forecasts, missing)
+    return Found(detectors, plain, forecasts, missing)
 
 
 def of_detectors(name: str, document: Mapping[str, Any], first: Run) -> Measured:
@@ -114,18 +141,27 @@ def of_detectors(name: str, document: Mapping[str, Any], first: Run) -> Measured
         (figure, {column: over_seeds[column][figure.key] for column in _having(over_seeds, figure)})
         for figure in FIGURES[document["benchmark"]]
     ]
-    life = document.get("remaining_life", {})
-    rows += [
-        (figure, {name: spread([found[figure.key]]) for name, found in life.items()})
-        for figure in LIFE
-        if life
-    ]
     wrong = report.wrong(first)
     failed = [f"{name} failed: {message}" for name, message in first.failed.items()]
     told = f"{len(wrong)} of {len(first.in_order())}: {', '.join(each.name for each in wrong)}"
     drawn = report.plots(wrong[:PLOTS_MAX], first.work)
     said = (f"<p>{pages.text(line)}</p>" for line in (*failed, told))
     return Measured(name, document, rows, "\n".join([*said, *drawn]))
+
+
+def of_plain(plain: Plain, folder: Path) -> Measured:
+    """Run a benchmark without networks and return what came of it.
+
+    Raises:
+        DataError: its data cannot be used.
+
+    """
+    document = plain.run(folder)
+    rows = [
+        (figure, {name: spread([value]) for name, value in found.items()})
+        for figure, found in plain.cells(document)
+    ]
+    return Measured(plain.name, document, rows, "")
 
 
 def of_forecasts(name: str, documents: Sequence[Mapping[str, Any]]) -> Measured:
@@ -173,7 +209,7 @@ def _body(measured: Sequence[Measured], missing: Sequence[str]) -> Iterator[str]
     yield pages.table(("data set", "figure", *COLUMNS), _rows(measured))
     for line in missing:
         yield f"<p>Not measured: {pages.text(line)}.</p>"
-    for each in measured:
+    for each in filter(lambda one: one.wrong, measured):
         yield f"<h2>Where it fails: {pages.text(each.name)}</h2>"
         yield each.wrong
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -128,3 +129,30 @@ def write_cmapss(directory: Path, lives: Sequence[int]) -> None:
             lines.append(f"{engine} {cycle} " + " ".join(f"{value:.3f}" for value in values))
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "train_FD001.txt").write_text("\n".join(lines) + "\n")
+
+
+def write_engines(directory: Path) -> None:
+    """Engines to their failure and before it, with the cycles left of the latter."""
+    directory.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(1)
+    lives = random.integers(130, 300, 30).tolist()
+    _write_wear(directory / "train_FD001.txt", lives, lives, seed=2)
+    lives = random.integers(130, 300, 20).tolist()
+    left = random.integers(5, 120, 20).tolist()
+    cycles = [life - rest for life, rest in zip(lives, left, strict=True)]
+    _write_wear(directory / "test_FD001.txt", lives, cycles, seed=3)
+    (directory / "RUL_FD001.txt").write_text("RUL\n" + "\n".join(map(str, left)) + "\n")
+
+
+def _write_wear(path: Path, lives: list[int], cycles: list[int], seed: int) -> None:
+    """One sensor wears with the cycles left, one never moves, the others say nothing."""
+    random = np.random.default_rng(seed)
+    lines = []
+    for engine, (life, until) in enumerate(zip(lives, cycles, strict=True), 1):
+        for cycle in range(1, until + 1):
+            sensors = random.normal(100, 1, 21)
+            sensors[6] = 500 + 40 / (1 + math.exp((life - cycle) / 30)) + random.normal(0, 0.1)
+            sensors[3] = 518.67
+            cells = " ".join(f"{value:.4f}" for value in (0.0, 0.0, 100.0, *sensors))
+            lines.append(f"{engine} {cycle} {cells}")
+    path.write_text("\n".join(lines) + "\n")

@@ -9,34 +9,14 @@ import numpy as np
 import pytest
 
 from models.errors import DataError
+from tests.trainer.benchmark.conftest import write_engines
 from trainer.benchmark import remaining
 from trainer.benchmark.remaining import CAP_CYCLES
 
 
-def write(directory: Path, part: str, lives: list[int], cycles: list[int], seed: int) -> None:
-    """Engines with one sensor that wears with the cycles left, 20 that say nothing."""
-    random = np.random.default_rng(seed)
-    lines = []
-    for engine, (life, until) in enumerate(zip(lives, cycles, strict=True), 1):
-        for cycle in range(1, until + 1):
-            sensors = random.normal(100, 1, 21)
-            sensors[6] = 500 + 40 / (1 + math.exp((life - cycle) / 30)) + random.normal(0, 0.1)
-            sensors[3] = 518.67  # never moves
-            cells = " ".join(f"{value:.4f}" for value in (0.0, 0.0, 100.0, *sensors))
-            lines.append(f"{engine} {cycle} {cells}")
-    (directory / f"{part}_FD001.txt").write_text("\n".join(lines) + "\n")
-
-
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    random = np.random.default_rng(1)
-    lives = random.integers(130, 300, 30).tolist()
-    write(tmp_path, "train", lives, lives, seed=2)
-    lives = random.integers(130, 300, 20).tolist()
-    left = random.integers(5, 120, 20).tolist()
-    cycles = [life - rest for life, rest in zip(lives, left, strict=True)]
-    write(tmp_path, "test", lives, cycles, seed=3)
-    (tmp_path / "RUL_FD001.txt").write_text("RUL\n" + "\n".join(map(str, left)) + "\n")
+    write_engines(tmp_path)
     return tmp_path
 
 

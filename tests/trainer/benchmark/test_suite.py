@@ -17,7 +17,7 @@ from tests.trainer.benchmark.conftest import (
     MakeOutcome,
     alarm,
     judged,
-    write_cmapss,
+    write_engines,
     write_ims,
     write_nasa,
     write_skab,
@@ -46,19 +46,23 @@ def test_what_is_there_is_found_and_what_is_not_is_named(tmp_path: Path) -> None
         ("skab", tmp_path / "skab"),
     ]
     assert found.missing == [
-        f"{name}: no folder {tmp_path / name}" for name in ("ims", "cmapss", "ett")
+        *(f"{name}: no data in {tmp_path / name}" for name in ("ims", "cmapss", "ett")),
+        f"cmapss, life: no data in {tmp_path / 'cmapss'}",
     ]
     write_ims(tmp_path / "ims", 10)
-    write_cmapss(tmp_path / "cmapss", [1])
+    write_engines(tmp_path / "cmapss")
     (tmp_path / "ett").mkdir()
     (tmp_path / "ett" / "ETTh1.csv").write_text("")
     found = suite.find(tmp_path)
     assert [name for name, _ in found.detectors] == ["nasa", "nasa", "skab", "ims", "cmapss"]
+    assert [each.name for each, _ in found.plain] == ["cmapss, life"]
     assert (found.forecasts, found.missing) == ([tmp_path / "ett" / "ETTh1.csv"], [])
 
 
 def test_a_folder_without_any_data_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f"no data set in it; nasa: no folder {tmp_path}/nasa_smap"):
+    with pytest.raises(
+        DataError, match=f"no data set in it; nasa: no data in {tmp_path}/nasa_smap"
+    ):
         suite.find(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         suite.find(tmp_path / "none")
@@ -117,14 +121,24 @@ def test_the_remaining_life_stands_beside_the_detectors(
         "constant": {"rmse": 49.2, "score": 166491.0},
     }
     document = all_documents({1: run}, {"remaining_life": life})
-    lines = list(suite.lines([suite.of_detectors("cmapss", document, run)], []))
-    [rmse] = [line for line in lines if "remaining life, RMSE" in line]
-    assert rmse.split()[-2:] == ["13.2", "–"]
     printed = list(tables.seeds(document))
     assert printed[-2].split() == ["linear", "13.2", "325"]
     assert printed[-1].split() == ["constant", "49.2", "166491"]
     report.write(document, run, tmp_path / "report.html")
     assert "13.25" in (tmp_path / "report.html").read_text()
+
+
+def test_a_benchmark_without_networks_has_its_rows(tmp_path: Path) -> None:
+    write_engines(tmp_path / "cmapss")
+    [(plain, folder)] = suite.find(tmp_path).plain
+    told = suite.of_plain(plain, folder)
+    rmse, score = list(suite.lines([told], []))[1:]
+    for line, title in ((rmse, "remaining life, RMSE"), (score, "remaining life, score")):
+        assert line.startswith("cmapss, life ")
+        assert title in line
+    linear = told.document["linear"]["rmse"]
+    assert rmse.split()[-2:] == [f"{linear:.1f}", "–"]
+    assert linear < told.document["constant"]["rmse"]
 
 
 def test_the_report_shows_where_it_fails(measured: suite.Measured, tmp_path: Path) -> None:
@@ -147,10 +161,10 @@ def test_the_command_names_what_is_missing_and_what_failed(tmp_path: Path) -> No
     words += ["--json", tmp_path / "all.json"]
     ended = CliRunner().invoke(commands, [str(word) for word in words], standalone_mode=False)
     assert (ended.exception, ended.return_value) == (None, 1)
-    assert f"not measured: skab: no folder {tmp_path / 'data' / 'skab'}" in ended.stdout
+    assert f"not measured: skab: no data in {tmp_path / 'data' / 'skab'}" in ended.stdout
     assert "A-1 failed: " in ended.stderr
     document = json.loads((tmp_path / "all.json").read_text())
-    assert len(document["missing"]) == len(suite.FIGURES)  # those, without nasa, and ett
+    assert len(document["missing"]) == len(suite.FIGURES) + len(suite.PLAIN)  # but nasa; and ett
     assert "A-1 failed: " in (tmp_path / "work" / "report.html").read_text()
     shutil.rmtree(tmp_path / "data" / "nasa_smap")
     ended = CliRunner().invoke(commands, [str(word) for word in words], standalone_mode=False)
