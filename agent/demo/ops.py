@@ -23,7 +23,7 @@ class Ops:
         self._client.on_connect = self._on_connect
         self._client.on_message = self._on_message
         self._port = port
-        self.ids: set[str] = set()  # of numbered messages: summaries, alarms, health
+        self.ids: set[str] = set()  # of numbered messages
         self.lines: list[str] = []
 
     def __enter__(self) -> Ops:
@@ -57,6 +57,8 @@ class Ops:
 def _brief(kind: str, data: dict[str, Any]) -> str:
     if kind == "alarm":
         return f"{data['kind']} {data['state']}, score {data['score']:.1f}"
+    if kind == "transition":
+        return f"{data['point']} #{data['number']} {data['what']}, now {data['after']}"
     if kind == "summary":
         score = data["score_max"]
         highest = "not scored yet" if score is None else f"highest score {score:.2f}"
