@@ -9,6 +9,7 @@ ISA-18.2.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypedDict
@@ -100,6 +101,12 @@ class EventRules:
         self._scored = manifest.scored
         self._severities = manifest.severities
         self._tail = None if manifest.tail is None else ScoreTail(manifest.tail)
+
+    def rated_by(self, tail: ScoreTail | None) -> EventRules:
+        """Return the same rules with the probabilities of another tail; None: of none."""
+        other = copy.copy(self)
+        other._tail = tail
+        return other
 
     @staticmethod
     def open_events(state: EventState) -> list[Event]:

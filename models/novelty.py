@@ -22,6 +22,8 @@ simple predictions (the last value, the mean, the season).
 - **It learns all it sees**, as what came once is no news. An alarm is not over because of that:
   while one is open, the limits of value and mean as they were at its beginning hold it open, for
   ``adapt_samples`` at most.
+- **Its own probabilities**: the scores of the entries that it remembers give the tail that rates
+  its alarms, see ``models.score_tail``. With fewer than ``TAIL_ENTRIES_MIN`` there is none.
 - **Exact for constant signals**: a value equal to all before it is never outside, and any change
   above the channel's resolution is.
 """
@@ -46,18 +48,25 @@ from models.manifest import (
     Positive,
     Reach,
     Share,
+    Tail,
     UpdateSamples,
     check_resolution,
 )
 from models.messages import ALL, Event, Float32, Float64, Int64, Samples
 from models.names import NOVELTY
+from models.score_tail import ScoreTail
 from models.sensors import SensorState
+from models.tail_fit import BODY_SHARES, fit
 from models.threshold import RATIO_MAX, Exceedance
 from models.validation import Field, model_validator
 from models.watching import Watcher, WatchSettings
 
 VIEWS: Final = ("value", "change", "mean", "season")
 BINS_MAX: Final = 2_000
+TAIL_ENTRIES_MIN: Final = 500  # scores without which nothing is said of their probability
+REFIT_ENTRIES: Final = 50  # from one fit of the tail to the next
+_SCORE_MAX = 10.0  # a higher score says no more of the tail
+_TAIL_NUMBERS = 2 * len(BODY_SHARES) + 3
 WIDER_MAX: Final = 10.0  # times as wide, in addition, before the first entry
 _LEAST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 RESOLUTION: Final = 1e-6  # of a value's magnitude: a float32 cannot tell less apart
@@ -131,11 +140,15 @@ class NoveltyState:
     There are ``R`` scored channels and ``V`` views; rows are ordered by view, then channel.
     """
 
-    history: History  # the largest values of each row; if entries are longer, then the smallest
+    # the largest values of each row; if entries are longer, the smallest; then the scores
+    history: History
     extremes: Float32  # (2, VR) largest and smallest of the entry in progress; NaN: none
     filled: Int64  # (1,) samples of the entry in progress
     heard: Int64  # (VR,) values ever seen
     middle: Float32  # (VR,) of the range; NaN until there are enough values
+    scores: Float32  # (U,) largest ratio of each sample of the block
+    peak: Float32  # (1,) the largest of the entry in progress
+    tail: Float64  # of the scores, see ``_pack_tail``; NaN until there are enough
     limit: Float32  # (VR,) the largest distance from the middle that is not outside
     held_middle: Float32  # (VR,) the same as the open alarm began; NaN: none is held
     held_limit: Float32  # (VR,)
@@ -175,7 +188,10 @@ class Novelty(Watcher[NoveltyState]):
             return np.full(shape, np.nan, np.float32)
 
         return NoveltyState(
-            history=History.empty(rows * (1 + self._long), settings.history_entries),
+            history=History.empty(rows * (1 + self._long) + 1, settings.history_entries),
+            scores=unknown(block),
+            peak=unknown(1),
+            tail=np.full(_TAIL_NUMBERS, np.nan),
             extremes=unknown(2, rows),
             filled=np.zeros(1, np.int64),
             heard=np.zeros(rows, np.int64),
@@ -221,6 +237,10 @@ class Novelty(Watcher[NoveltyState]):
         state = states[stream]
         scalars = saved.event_scalars(state.events)
         return saved.packed(scalars, _arrays(state), state.history, self.digest)
+
+    def tail_of(self, states: list[NoveltyState], stream: int = 0) -> ScoreTail | None:
+        """Return the tail that rates a stream's alarms; None: there are too few scores yet."""
+        return _unpack_tail(states[stream].tail)
 
     def _step(
         self, state: NoveltyState, samples: Samples, ratio: Float32, expected: Float32
@@ -322,7 +342,11 @@ class Novelty(Watcher[NoveltyState]):
         runs = self._sensors.step(state.sensors, ALL, block.values[:, None]).of(0)
         held = np.minimum(_ratio(views, state.held_middle, state.held_limit), np.float32(1))
         seen = Exceedance(np.ones_like(ratio), np.fmax(ratio, held), ratio > 1)
-        events = self._events.step(state.events, state.recent, begin, seen, runs)
+        state.scores[begin:end] = np.fmax.reduce(ratio, axis=1)
+        rules = self._events
+        if seen.outside.any() or state.events.anomaly is not None:
+            rules = rules.rated_by(_unpack_tail(state.tail))
+        events = rules.step(state.events, state.recent, begin, seen, runs)
         if end == self._settings.update_samples:
             self._update(state)
         return events
@@ -334,14 +358,16 @@ class Novelty(Watcher[NoveltyState]):
         self._learn_season(state.season, state.recent)
         state.heard += (~np.isnan(state.views)).sum(axis=0)
         if not self._long:
-            self._remember(state, state.views.T, state.views.T)
+            self._remember(state, state.views.T, state.views.T, state.scores)
         else:
             state.extremes[0] = np.fmax(state.extremes[0], np.fmax.reduce(state.views))
             state.extremes[1] = np.fmin(state.extremes[1], np.fmin.reduce(state.views))
+            state.peak[:] = np.fmax(state.peak, np.fmax.reduce(state.scores))
             state.filled += len(state.views)
             if state.filled[0] >= self._settings.entry_samples:
-                self._remember(state, state.extremes[0][:, None], state.extremes[1][:, None])
-                state.extremes[:], state.filled[:] = np.nan, 0
+                highs, lows = state.extremes[:, :, None]
+                self._remember(state, highs, lows, state.peak)
+                state.extremes[:], state.peak[:], state.filled[:] = np.nan, np.nan, 0
         for row in np.flatnonzero(state.heard >= max(self._settings.sampling.warm_up_samples, 1)):
             self._limit(state, int(row))
 
@@ -355,11 +381,29 @@ class Novelty(Watcher[NoveltyState]):
             state.held_middle[self._holding] = state.middle[self._holding]
             state.held_limit[self._holding] = state.limit[self._holding]
 
-    def _remember(self, state: NoveltyState, highs: Float32, lows: Float32) -> None:
-        """Append entries (VR, n) to the history, without those that are NaN."""
-        entries = np.concatenate([highs, lows]) if self._long else highs
-        for row, values in enumerate(entries):
+    def _remember(
+        self, state: NoveltyState, highs: Float32, lows: Float32, scores: Float32
+    ) -> None:
+        """Append entries (VR, n) and their scores (n,) to the history, without what is NaN."""
+        before = int(state.history.written[-1])
+        ends = [highs, lows] if self._long else [highs]
+        for row, values in enumerate(np.concatenate([*ends, scores[None]])):
             state.history.remember(row, values[~np.isnan(values)])
+        written = int(state.history.written[-1])
+        if written >= TAIL_ENTRIES_MIN and written // REFIT_ENTRIES != before // REFIT_ENTRIES:
+            self._fit_tail(state)
+
+    def _fit_tail(self, state: NoveltyState) -> None:
+        """Fit the tail of the scores anew.
+
+        An entry has a higher score if one of its samples has: of so many, the share is as many
+        times smaller.
+        """
+        kept = state.history.kept(len(state.history.written) - 1)
+        tail, length = fit(np.minimum(kept, _SCORE_MAX)), self._settings.entry_samples
+        shares = [share / length for share in tail.shares]
+        samples = len(kept) * length
+        state.tail[:] = _pack_tail(tail.model_copy(update={"shares": shares, "samples": samples}))
 
     def _limit(self, state: NoveltyState, row: int) -> None:
         """Compute middle and limit of a row from its history and its entry in progress."""
@@ -396,6 +440,22 @@ class Novelty(Watcher[NoveltyState]):
         return np.append(kept, state.extremes[end, row])
 
 
+def _pack_tail(tail: Tail) -> list[float]:
+    """Return the numbers of a tail, to be saved as an array."""
+    return [*tail.scores, *tail.shares, tail.shape, tail.scale, float(tail.samples)]
+
+
+def _unpack_tail(numbers: Float64) -> ScoreTail | None:
+    """Return the tail of ``_pack_tail``; None: there is none yet."""
+    if np.isnan(numbers[0]):
+        return None
+    *knots, shape, scale, samples = numbers.tolist()
+    scores, shares = knots[: len(BODY_SHARES)], knots[len(BODY_SHARES) :]
+    return ScoreTail(
+        Tail(scores=scores, shares=shares, shape=shape, scale=scale, samples=int(samples))
+    )
+
+
 def _yet_unknown(count: float, learning: float) -> float:
     """Return by how much limits are wider after ``count`` entries, as a part of the limits."""
     return learning / (count + learning / WIDER_MAX) if learning else 0.0
@@ -417,6 +477,9 @@ def _arrays(state: NoveltyState) -> dict[str, np.ndarray[Any, Any]]:
         "heard": state.heard,
         "middle": state.middle,
         "limit": state.limit,
+        "scores": state.scores[:used],
+        "peak": state.peak,
+        "tail": state.tail,
         "held_middle": state.held_middle,
         "held_limit": state.held_limit,
         "last": state.last,

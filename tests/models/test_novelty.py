@@ -206,6 +206,35 @@ def test_false_alarms_of_gaussian_noise_are_rare() -> None:
     assert len(opened_at(run(made(4), values))) <= 15
 
 
+def test_an_alarm_has_no_probability_before_there_are_enough_scores() -> None:
+    values = noise(600)
+    values[550:] += 20
+    assert [event.probability for event in anomalies(run(made(), values))] == [None]
+
+
+@pytest.mark.parametrize(("by", "severity"), [(1.0, "low"), (30.0, "high")])
+def test_an_alarm_is_rated_by_the_scores_that_there_were(by: float, severity: str) -> None:
+    values = np.random.default_rng(4).normal(20.0, 1.0, 20_000)
+    values[19_000:19_010] += np.where(np.arange(10) == 0, by * 6.0, by)
+    opened = [event for event in anomalies(run(made(), values)) if event.opened == 19_000 * 300.0]
+    assert opened[0].severity == severity
+    assert opened[0].probability is not None
+
+
+@pytest.mark.parametrize("entry_samples", [1, 50])
+def test_probabilities_are_the_shares_of_what_comes_later(entry_samples: int) -> None:
+    values = np.random.default_rng(4).normal(20.0, 1.0, 200_000)
+    novelty = made(history_entries=2000, entry_samples=entry_samples)
+    state = novelty.start()
+    novelty.step(state, samples_of(values[:150_000]))
+    tail = novelty.tail_of(state)
+    assert tail is not None
+    later = novelty.step(state, samples_of(values[150_000:], 150_000)).scores.score
+    for level in (1e-3, 3e-4):
+        share = float(np.mean(tail.probability(later) <= level))
+        assert level / 10 < share < level * 3  # rather too common than too rare
+
+
 def test_entries_of_many_samples_look_back_as_many_times_longer() -> None:
     values = noise(20_000)
     values[2000:2020] += 10

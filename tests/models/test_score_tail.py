@@ -7,7 +7,8 @@ import pytest
 
 from models.manifest import Tail
 from models.score_tail import FORESIGHT, ScoreTail
-from trainer.detector import score_tail as fitting
+from models.tail_fit import fit
+from trainer.detector import score_tail as checking
 
 
 def tail(**changes: object) -> Tail:
@@ -82,7 +83,7 @@ def test_a_short_calibration_seldom_calls_normal_operation_high(draw: str) -> No
         "pareto": (lambda n: 0.1 * random.pareto(5, n), 0.1 * (1e6 ** (1 / 5) - 1)),
         "standard_normal": (lambda n: 0.2 * np.abs(random.standard_normal(n)), 0.2 * 4.8916),
     }[draw]
-    fits = [ScoreTail(fitting.fit(make(1500).astype(np.float32))) for _ in range(400)]
+    fits = [ScoreTail(fit(make(1500).astype(np.float32))) for _ in range(400)]
     too_rare = np.mean([one.cautious(true) < HIGH / 10 for one in fits])
     assert too_rare < 0.1
 
@@ -100,15 +101,15 @@ def test_a_fitted_tail_is_calibrated_on_scores_it_has_not_seen(draw: str) -> Non
         "pareto": lambda count: 0.1 * random.pareto(5, count),
         "standard_normal": lambda count: np.abs(random.standard_normal(count)) * 0.2,
     }[draw]
-    fitted = fitting.fit(make(50_000).astype(np.float32))
-    checked = fitting.check(fitted, make(500_000).astype(np.float32))
+    fitted = fit(make(50_000).astype(np.float32))
+    checked = checking.check(fitted, make(500_000).astype(np.float32))
     # a bounded-tail family such as the normal is judged too common, never too rare
     assert (checked.observed < 1.35 * checked.predicted).all()
     assert (checked.observed > 0.6 * checked.predicted).all()
 
 
 def test_scores_that_never_moved_still_give_a_tail() -> None:
-    fitted = fitting.fit(np.zeros(600, np.float32))
+    fitted = fit(np.zeros(600, np.float32))
     probability = ScoreTail(fitted).probability(np.array([0.0, 1.0]))
     assert probability.tolist() == [1.0, 1 / (FORESIGHT * 600)]
 
@@ -116,7 +117,7 @@ def test_scores_that_never_moved_still_give_a_tail() -> None:
 def test_a_tail_of_missing_scores_too() -> None:
     scores = np.random.default_rng(1).exponential(0.1, 5000).astype(np.float32)
     with_gaps = np.concatenate([np.full(300, np.nan, np.float32), scores])
-    assert fitting.fit(with_gaps) == fitting.fit(scores)
+    assert fit(with_gaps) == fit(scores)
 
 
 @pytest.mark.parametrize(

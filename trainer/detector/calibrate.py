@@ -17,6 +17,7 @@ from math import ceil
 
 import numpy as np
 
+from models import tail_fit
 from models.bundle import Bundle
 from models.detector import Result
 from models.errors import DataError
@@ -27,7 +28,6 @@ from models.messages import Float32, Samples
 from models.pipeline import Pipeline
 from models.smoother import Smoother
 from trainer.config import CalibrateTable
-from trainer.detector import score_tail
 from trainer.detector.levels import with_levels
 from trainer.seal import assemble
 
@@ -75,7 +75,7 @@ def calibrated(
     threshold = draft.threshold.model_copy(update=limits)
     limited = draft.model_copy(update={"threshold": threshold})
     scores = replay(assemble(limited, parts)).scores.score
-    return limited.model_copy(update={"tail": score_tail.fit(scores)})
+    return limited.model_copy(update={"tail": tail_fit.fit(scores)})
 
 
 class _Replay:
