@@ -43,9 +43,9 @@ class Aggregated:
 
     def __init__(self, part: ForecastPart, settings: Aggregation) -> None:
         self._settings = settings
-        self._levels = np.array(part.quantiles)[:, None]  # (Q, 1), as the next three
+        self._levels = np.array(part.quantiles)[:, None, None]  # (Q, 1, 1), as the next three
         middle = len(part.quantiles) // 2
-        self._side = np.sign(np.arange(len(part.quantiles)) - middle)[:, None]
+        self._side = np.sign(np.arange(len(part.quantiles)) - middle)[:, None, None]
         self._share = np.minimum(self._levels, 1 - self._levels)
         self._rates = np.array([0.0, *settings.rates])
         leads = np.array(part.intervals.leads_steps)
@@ -76,31 +76,44 @@ class Aggregated:
         return np.asarray(self._widths * np.expm1(theta), np.float32)
 
     def learn(
-        self, learnt: Learnt, lead: int, observed: Float32, shown: Float32, scale: Float32
+        self, learnt: Learnt, leads: list[int], observed: Float32, shown: Float32, scale: Float32
     ) -> None:
-        """Learn from the observed value of a forecast; see ``models.intervals.Intervals.adapt``."""
-        known = ~np.isnan(observed)
-        if not known.any():
+        """Learn from the observed value of forecasts at ``g`` leads.
+
+        Args:
+            learnt: changed in place.
+            leads: indices of the leads, (g).
+            observed: (C,) in the channels' units; a channel with NaN teaches nothing.
+            shown: (g, C, Q) the quantiles that were forecast, in the channels' units.
+            scale: (g, C) scales of the forecasts' contexts, in the channels' units.
+
+        """
+        known = np.flatnonzero(~np.isnan(observed))
+        if len(known) == 0 or len(leads) == 0:
             return
-        distances = ((shown.T - shown[:, len(self._levels) // 2]) / scale).astype(np.float64)
-        error = np.where(known, (observed - shown[:, len(self._levels) // 2]) / scale, 0.0)
-        pooled = self._widths[:, :, lead] * np.exp(learnt.pooled[:, lead, None])  # (Q, C)
-        experts = pooled * np.exp(learnt.own[..., lead])  # (K, Q, C)
-        for expert, rate in enumerate(self._own_rates[:, lead]):
-            loss = self._pinball(error, experts[expert]) / self._unit[:, lead]
-            fading = learnt.losses[expert, :, :, lead]
-            fading[:, known] = (fading * self._settings.memory + loss)[:, known]
-            moved = learnt.own[expert, :, :, lead] + rate * self._gradient(error, experts[expert])
-            learnt.own[expert, :, known, lead] = np.clip(moved, -LOG_MAX, LOG_MAX)[:, known].T
-        mean = self._gradient(error, pooled)[:, known].mean(axis=1)
-        learnt.pooled[:, lead] += self._pooled_rates[lead] * mean
-        missed = self._gradient(error, distances)[:, known].mean(axis=1)
+        row, column = np.ix_(known, leads)  # of channels and leads
+        units = scale[:, known].T.astype(np.float64)  # (c, g) of the known channels, as all below
+        quantiles = shown[:, known].transpose(2, 1, 0).astype(np.float64)  # (Q, c, g)
+        median = quantiles[len(quantiles) // 2]
+        error = (observed[known, None] - median) / units
+        pooled = self._widths[:, row, column] * np.exp(learnt.pooled[:, None, leads])
+        experts = pooled * np.exp(learnt.own[:, :, row, column])  # (K, Q, c, g)
+        loss = self._pinball(error, experts) / self._unit[row, column]
+        learnt.losses[:, :, row, column] = (
+            learnt.losses[:, :, row, column] * self._settings.memory + loss
+        )
+        moves = self._own_rates[:, None, None, leads] * self._gradient(error, experts)
+        learnt.own[:, :, row, column] = np.clip(
+            learnt.own[:, :, row, column] + moves, -LOG_MAX, LOG_MAX
+        )
+        mean = self._pooled_rates[leads] * self._gradient(error, pooled).mean(axis=1)
+        learnt.pooled[:, leads] = np.clip(learnt.pooled[:, leads] + mean, -LOG_MAX, LOG_MAX)
+        missed = self._gradient(error, (quantiles - median) / units).mean(axis=1).sum(axis=1)
         learnt.integral += self._settings.integral_rate / self._widths.shape[2] * missed
-        np.clip(learnt.pooled, -LOG_MAX, LOG_MAX, out=learnt.pooled)
         np.clip(learnt.integral, -LOG_MAX, LOG_MAX, out=learnt.integral)
 
     def _gradient(self, error: Float64, distances: Float64) -> Float64:
-        """Return by how much each distance (Q, C) should grow, for errors (C,)."""
+        """Return by how much each distance (…, Q, c, g) should grow, for errors (c, g)."""
         outside = (error - distances) * self._side > 0
         return np.asarray((outside - self._share) / GRADIENT_SCALE * (self._side != 0), np.float64)
 

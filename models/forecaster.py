@@ -292,15 +292,14 @@ class Forecaster:
         """Compare the step with what was forecast for it, and move the intervals by that."""
         pending, judged = state.pending, state.judged
         known = ~np.isnan(observed)
+        judged_now: list[tuple[int, int]] = []  # position of the lead, and slot
         for position, lead in enumerate(self.intervals.leads.tolist()):
             made = state.newest - lead
             slot = made // self.part.stride_steps % self.part.slots
             if made % self.part.stride_steps or pending.made[slot] != made:
                 continue
             shown = pending.shown[slot, position]
-            self.intervals.adapt(
-                state.offsets, state.learnt, position, observed, shown, pending.scale[slot]
-            )
+            judged_now.append((position, slot))
             error = np.where(known, shown[:, self.intervals.middle] - observed, 0)
             fade = np.where(known, self._fade, 1.0)
             judged.weight[position] = judged.weight[position] * fade + known
@@ -310,7 +309,16 @@ class Forecaster:
                 inside = (shown[:, low] <= observed) & (observed <= shown[:, high])
                 judged.inside[row, position] = judged.inside[row, position] * fade + inside
             state.counters["judged"] += 1
-        self.intervals.update(state.offsets, state.learnt)
+        if judged_now:
+            leads, slots = map(list, zip(*judged_now, strict=True))
+            self.intervals.learn(
+                state.offsets,
+                state.learnt,
+                leads,
+                observed,
+                pending.shown[slots, leads],
+                pending.scale[slots],
+            )
 
 
 def step_numbers(times: Float64, step_s: float, period_s: float) -> Int64:

@@ -58,11 +58,6 @@ class Intervals:
         """Return what is learnt at the start; None: the offsets are all there is."""
         return None if self.aggregated is None else self.aggregated.start()
 
-    def update(self, offsets: Float32, learnt: Learnt | None) -> None:
-        """Set ``offsets`` (Q, C, G) to what was learnt, in place."""
-        if self.aggregated is not None and learnt is not None:
-            offsets[:] = self._start + self.aggregated.added(learnt)
-
     def widen(self, quantiles: Float32, offsets: Float32) -> Float32:
         """Return normalised ``quantiles`` (C, H, Q) plus ``offsets`` (Q, C, G), rising along Q."""
         moved = quantiles + np.einsum("hg,qcg->chq", self._weights, offsets)
@@ -76,32 +71,41 @@ class Intervals:
         )
         return np.asarray(np.concatenate(ordered, axis=-1), np.float32)
 
-    def adapt(
+    def learn(
         self,
         offsets: Float32,
         learnt: Learnt | None,
-        lead: int,
+        leads: list[int],
         observed: Float32,
         shown: Float32,
         scale: Float32,
     ) -> None:
-        """Learn from the observed value of a forecast.
+        """Adapt ``offsets`` (Q, C, G), in place, to the observed value of forecasts at ``g`` leads.
+
+        ``learnt``, what they follow from, changes too; the rest as ``Aggregated.learn`` takes it.
+        """
+        if self._fixed:
+            return
+        if self.aggregated is None or learnt is None:
+            for at, lead in enumerate(leads):
+                self._adapt(offsets, lead, observed, shown[at], scale[at])
+            return
+        self.aggregated.learn(learnt, leads, observed, shown, scale)
+        offsets[:] = self._start + self.aggregated.added(learnt)
+
+    def _adapt(
+        self, offsets: Float32, lead: int, observed: Float32, shown: Float32, scale: Float32
+    ) -> None:
+        """Adapt ``offsets`` to the observed value of a forecast.
 
         Args:
-            offsets: (Q, C, G), changed in place; or only by ``update``, where there is
-                something ``learnt``.
-            learnt: changed in place.
+            offsets: (Q, C, G), changed in place.
             lead: index in ``leads``.
             observed: (C,) in the channels' units; NaN changes nothing.
             shown: (C, Q) the quantiles that were forecast, in the channels' units.
             scale: (C,) scale of the forecast's context, in the channels' units.
 
         """
-        if self._fixed:
-            return
-        if self.aggregated is not None and learnt is not None:
-            self.aggregated.learn(learnt, lead, observed, shown, scale)
-            return
         width = (shown[:, -2] - shown[:, 1]) / scale
         step = self._rates[lead] * np.where(np.isnan(observed), 0, width)  # (C,)
         above = observed[:, None] > shown  # (C, Q)

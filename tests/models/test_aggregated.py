@@ -120,10 +120,10 @@ def test_missing_values_teach_nothing(forecasting_bundle: Bundles) -> None:
     learnt = learns.start()
     shown = np.tile(np.linspace(-1, 1, 7, dtype=np.float32), (CHANNELS, 1))
     observed = np.full(CHANNELS, np.nan, np.float32)
-    learns.learn(learnt, 0, observed, shown, np.ones(CHANNELS, np.float32))
+    learns.learn(learnt, [0], observed, shown[None], np.ones((1, CHANNELS), np.float32))
     assert not learnt.pooled.any()
     observed[2] = 5.0  # above all quantiles
-    learns.learn(learnt, 0, observed, shown, np.ones(CHANNELS, np.float32))
+    learns.learn(learnt, [0], observed, shown[None], np.ones((1, CHANNELS), np.float32))
     assert (learnt.own[1, -1, :, 0] != 0).tolist() == [column == 2 for column in range(CHANNELS)]
     assert learnt.pooled[-1, 0] > 0  # the upper quantile rises
     assert learnt.pooled[0, 0] < 0  # the lower one comes nearer

@@ -31,7 +31,7 @@ from trainer.forecast.choose import (
 )
 from trainer.forecast.origins import Origin
 from trainer.forecast.stack import Choice, Evidence, Trial
-from trainer.forecast.windows import Cutter, Windows
+from trainer.forecast.windows import Cutter, Windows, joined
 from trainer.quiet import quiet
 
 if TYPE_CHECKING:
@@ -114,37 +114,32 @@ def build(
     """
     with quiet():
         from trainer.detector.export import convert, in_every_form
-        from trainer.forecast.network import closed_network, on_top
     cut = cutters(settings, scales, parts)
     say(f"choosing the forecaster, at {settings.choice.origins} origins")
     rolled = origins.roll(cut.learn, len(parts.learn), settings)
     found = origins.evidence(rolled)
     choice = stack.choose(found)
     say(_choice_line(choice))
-    closed = _closed(cut.train, choice, settings)
-    trainer = _Networks(cut, settings, say, progress_epochs)
-    trial = _tried(rolled, choice, trainer, settings, say)
-    epochs: list[Epoch] = []
+    networks = _Networks(cut, settings, say, progress_epochs)
+    trial = _tried(rolled, choice, networks, settings, say)
     if trial is not None and trial.ships:
-        say(f"training the forecaster's network, at most {settings.fit.epochs} epochs")
-        epochs = trainer.fit(cut.train, cut.validate, closed)
-        network = on_top(trainer.network, closed, trial.share)
+        made = _with_network(cut, choice, trial, networks, settings)
     else:
-        closed = closed[-max(settings.context_steps, maps.support(closed)) :]
-        checked = cut.validate.cut(cut.validate.some(settings.fit.validation_windows_max))
-        network = closed_network(closed, calibrate.distances(closed, checked, settings))
+        inside = [origin for origin in rolled if origin.step < parts.trained]
+        made = _closed_alone(cut, choice, inside, settings)
+    closed = made.closed
     held_out = cut.calibrate.shortened(len(closed))
     gate = held_out.cut(held_out.some(GATE_WINDOWS_MAX))
-    floating = convert(network, "float32")
+    floating = convert(made.network, "float32")
     exported = in_every_form(
-        network, floating, settings.parity.quantizations, lambda: representative(gate)
+        made.network, floating, settings.parity.quantizations, lambda: representative(gate)
     )
     trials = choose(exported.networks, exported.refused, gate, settings.parity, tflite_python)
     for form in trials:
         say(_gate_line(form))
     windows = held_out.cut(held_out.some(calibrate.WINDOWS_MAX))
-    shape = _Shape(len(closed), len(scales), bool(epochs))
-    forms = _Forms(exported.networks, windows, shape, settings)
+    shape = _Shape(len(closed), len(scales), bool(made.epochs))
+    forms = _Forms(exported.networks, windows, made.earlier, shape, settings)
     return BuiltForecaster(
         shipped=forms.calibrated(trials[0].quantization),
         floating=forms.calibrated("float32"),
@@ -152,9 +147,55 @@ def build(
         evidence=found,
         choice=choice,
         network=trial,
-        epochs=epochs,
+        epochs=made.epochs,
         trials=trials,
     )
+
+
+class _Made(NamedTuple):
+    """A forecaster before its export."""
+
+    network: Any  # in Keras, ``context -> quantiles``
+    closed: Float32  # (L, H) its linear path
+    epochs: list[Epoch]  # of its encoder; none: it is the path alone
+    earlier: list[Judged]  # windows of the training part to set the intervals by
+
+
+def _with_network(
+    cut: Cutters, choice: Choice, trial: Trial, networks: _Networks, settings: ForecastTable
+) -> _Made:
+    from trainer.forecast.network import on_top
+
+    closed = _closed(cut.train, choice, settings)
+    epochs = networks.fit(cut.train, cut.validate, closed)
+    return _Made(on_top(networks.network, closed, trial.share), closed, epochs, [])
+
+
+def _closed_alone(
+    cut: Cutters, choice: Choice, inside: Sequence[Origin], settings: ForecastTable
+) -> _Made:
+    """Return the closed form, with no more context than it needs; ``inside`` the training part."""
+    with quiet():
+        from trainer.forecast.network import closed_network
+    closed = _closed(cut.train, choice, settings)
+    closed = closed[-max(settings.context_steps, maps.support(closed)) :]
+    checked = cut.validate.cut(cut.validate.some(settings.fit.validation_windows_max))
+    distances = calibrate.distances(closed, checked, settings)
+    earlier = _judged(inside, cut.learn.shortened(len(closed)), choice, distances)
+    return _Made(closed_network(closed, distances), closed, [], earlier)
+
+
+def _judged(
+    rolled: Sequence[Origin], learn: Cutter, choice: Choice, distances: Float32
+) -> list[Judged]:
+    """Return what the chosen closed form, fitted before each origin, forecast after it."""
+    found = []
+    for origin in rolled:
+        windows = learn.at(origin.places)
+        weights = origins.mixed(origin.maps, choice.weights)[-windows.context.shape[1] :]
+        median = windows.context @ weights
+        found.append(Judged(windows, median[:, :, None] + distances))
+    return found
 
 
 def _closed(train: Cutter, choice: Choice, settings: ForecastTable) -> Float32:
@@ -166,12 +207,12 @@ def _closed(train: Cutter, choice: Choice, settings: ForecastTable) -> Float32:
 
 
 def _tried(
-    rolled: Sequence[Origin], choice: Choice, trainer: _Networks, settings: ForecastTable, say: Say
+    rolled: Sequence[Origin], choice: Choice, networks: _Networks, settings: ForecastTable, say: Say
 ) -> Trial | None:
     """Return what a network gains on top of the closed form; None: none is to be tried."""
     if not settings.choice.network or len(rolled) < 2:
         return None
-    found = origins.try_network(rolled, choice.weights, trainer.forecasts, settings.choice)
+    found = origins.try_network(rolled, choice.weights, networks.forecasts, settings.choice)
     say(_network_line(found, len(rolled)))
     return found
 
@@ -270,6 +311,13 @@ def check_length(part: str, found: int, needed: int) -> None:
         )
 
 
+class Judged(NamedTuple):
+    """Windows and what was forecast for them by what had not seen them."""
+
+    windows: Windows
+    quantiles: Float32  # (n, H, Q)
+
+
 class _Shape(NamedTuple):
     """What a part of the manifest says of the network."""
 
@@ -279,16 +327,21 @@ class _Shape(NamedTuple):
 
 
 class _Forms:
-    """Every form of one network, and the windows to set the intervals by."""
+    """Every form of one network, and the windows to set the intervals by.
+
+    The calibration part is one season or load of many. What was forecast earlier, at the origins in
+    the training part, adds others.
+    """
 
     def __init__(
         self,
         networks: Mapping[Quantization, bytes],
         windows: Windows,
+        earlier: Sequence[Judged],
         shape: _Shape,
         settings: ForecastTable,
     ) -> None:
-        self._networks, self._windows = networks, windows
+        self._networks, self._windows, self._earlier = networks, windows, earlier
         self._shape, self._settings = shape, settings
 
     def calibrated(self, name: Quantization) -> Form:
@@ -296,7 +349,9 @@ class _Forms:
         network = self._networks[name]
         quantiles = predict(network, self._windows.context)
         channels = self._shape.channels
-        found = calibrate.intervals(quantiles, self._windows, channels, self._settings)
+        windows = joined([self._windows, *(one.windows for one in self._earlier)])
+        quantiles = np.concatenate([quantiles, *(one.quantiles for one in self._earlier)])
+        found = calibrate.intervals(quantiles, windows, channels, self._settings)
         return Form(_part(self._settings, self._shape, name, found), network)
 
 

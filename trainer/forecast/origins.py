@@ -15,8 +15,8 @@ from models.errors import DataError
 from models.messages import Float32, Float64
 from trainer.config import ChoiceTable, ForecastTable
 from trainer.forecast import maps
-from trainer.forecast.stack import Evidence, Trial, convex, judge_network
-from trainer.forecast.windows import Cutter, Windows, some_of
+from trainer.forecast.stack import Evidence, Trial, gains_enough, judge_network
+from trainer.forecast.windows import Cutter, Int64, Windows, some_of
 
 DECIMALS = 9  # of the evidence, so that the written one gives the same choice
 BEFORE_SHARE = 0.5  # of the steps is before the first origin
@@ -26,7 +26,8 @@ class Origin(NamedTuple):
     """One origin, and the candidates fitted before it."""
 
     step: int  # the first that is judged
-    judged: Windows
+    places: Int64  # of the windows that are judged
+    judged: Windows  # these
     maps: dict[str, Float32]  # (L, H) by name
     naive: float  # squared error of the season, or the last value, repeated
 
@@ -55,7 +56,7 @@ def roll(cutter: Cutter, steps: int, settings: ForecastTable) -> list[Origin]:
         judged = cutter.cut_with_trends(places, settings.fit.trend_share, random)
         fitted = maps.fitted(moments, settings)
         naive = fitted.get("season", fitted["last"])
-        origins.append(Origin(step, judged, fitted, _squared(errors(judged, naive))))
+        origins.append(Origin(step, places, judged, fitted, _squared(errors(judged, naive))))
     if not origins:
         raise DataError(
             "too little data for the forecaster: no part of the training part can be forecast from"
@@ -123,7 +124,7 @@ def try_network(
 ) -> Trial:
     """Judge a network on top of a closed form at the origins, the newest first.
 
-    Where it gains nothing at one of them, it is not fitted at those before.
+    Where it gains too little at one of them, it is not fitted at those before.
 
     Args:
         origins: in order of time.
@@ -139,6 +140,6 @@ def try_network(
         made = forecasts(origin, closed)
         both = [errors(origin.judged, closed), errors_of(origin.judged, made)]
         products.insert(0, _products(both, origin))
-        if convex(products[0])[1] == 0:
+        if not gains_enough(products[0][None], settings):
             break
     return judge_network(np.stack(products), settings)

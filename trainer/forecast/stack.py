@@ -132,6 +132,12 @@ class Trial:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
+def gains_enough(products: Float64, settings: ChoiceTable) -> bool:
+    """Return whether a network gains the least fraction of the error, chance or not."""
+    closed = products[:, 0, 0]
+    return bool((closed - nested(products)[0]).mean() > settings.gain_min * closed.mean())
+
+
 def judge_network(products: Float64, settings: ChoiceTable) -> Trial:
     """Return whether a network earns its bytes: it gains more than chance, and enough.
 
@@ -151,7 +157,5 @@ def judge_network(products: Float64, settings: ChoiceTable) -> Trial:
         share=round(float(convex(products.mean(axis=0))[1]), 4),
         gain=round(gain, 6),
         standard_error=round(error, 6) if np.isfinite(error) else 0.0,
-        ships=count > 1
-        and gain > settings.margin * error
-        and gain > settings.gain_min * float(products[:, 0, 0].mean()),
+        ships=count > 1 and gain > settings.margin * error and gains_enough(products, settings),
     )

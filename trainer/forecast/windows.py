@@ -7,6 +7,7 @@ when they are needed: a step is part of many hundreds of them.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +59,7 @@ class Cutter:
         """Take ``values`` (n, C) in units and the channels' ``scales`` (C,)."""
         self._length = settings.longest_steps + settings.horizon_steps
         self._context = settings.longest_steps
+        self._shift = 0  # of the places, by shortening
         self._scale_floor = settings.scale_floor
         self._scaled = (values / scales).astype(np.float32)
         self.places = self._whole()
@@ -106,9 +108,14 @@ class Cutter:
     def shortened(self, context_steps: int) -> Cutter:
         """Return a cutter of windows with the newest steps of the same contexts only."""
         other = self.only(self.places + np.array([self._context - context_steps, 0]))
+        other._shift = self._context - context_steps
         other._length += context_steps - self._context
         other._context = context_steps
         return other
+
+    def at(self, places: Int64) -> Windows:
+        """Return the windows with the same futures as those at ``places`` before shortening."""
+        return self.cut(places + np.array([self._shift, 0]))
 
     def only(self, places: Int64) -> Cutter:
         """Return the same cutter with only these ``places`` (n, 2)."""
@@ -128,6 +135,11 @@ class Cutter:
         """Return the places whose futures begin at a step from ``begin`` to before ``end``."""
         first = self.places[:, 0] + self._context
         return self.places[(first >= begin) & (first < end)]
+
+
+def joined(parts: Sequence[Windows]) -> Windows:
+    """Return the windows of all parts, of the same lengths."""
+    return Windows(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def some_of(places: Int64, count_max: int) -> Int64:

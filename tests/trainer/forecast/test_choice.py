@@ -147,6 +147,15 @@ def test_no_origin_sees_what_it_is_judged_by() -> None:
             np.testing.assert_array_equal(weights, theirs_at.maps[name])
 
 
+def test_intervals_know_other_seasons_than_the_calibration_part() -> None:
+    values = autoregression(3000)
+    values[3000 * 3 // 4 :] = np.sin(np.arange(750) / 5)  # a calm that is easily forecast
+    part = built(values, network=False).shipped.part
+    assert part.intervals.aggregated is not None
+    upper = np.array(part.intervals.aggregated.widths)[-1, 0]
+    assert upper[-1] > 0.3  # in scales of the context
+
+
 def test_a_map_moves_and_scales_with_the_series() -> None:
     settings = ForecastTable.model_validate(SETTINGS)
     cutter = Cutter(autoregression(600)[:, None], np.ones(1, np.float32), settings)
