@@ -5,9 +5,9 @@
       staff <── commands, health (status, metrics, log) <──────────────────┤
       central ops <── mqtt <── uplink <────────────────────────────────────┘
 
-``config`` says what there is, ``bundles`` loads what scores, ``fleets`` chooses what each stream
-runs, ``daemon`` wires all and runs the loop, with ``commits``, ``corrections``, ``overview`` and
-``reloading``. ``collector`` is the other end of the uplink. ``bench`` and ``demo`` measure and
-show the agent from outside. Which room may import which is a table in
-``tests/test_architecture.py``.
+``config`` reads the configuration, ``bundles`` loads the detectors, ``fleets`` chooses the detector
+of each stream. ``daemon`` connects all parts and runs the loop, with ``commits``, ``corrections``,
+``overview`` and ``reloading``. ``collector`` is the other end of the uplink. ``bench`` and ``demo``
+measure and show the agent from outside. A table in ``tests/test_architecture.py`` defines the
+allowed imports between packages.
 """

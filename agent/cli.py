@@ -57,7 +57,7 @@ _MARKS = {
 
 
 def main() -> NoReturn:
-    """Run the command line; print an error of our own as one line, and exit with its code."""
+    """Run the command line; print an expected error as one line, and exit with its code."""
     console.begin()
     try:
         sys.exit(commands(standalone_mode=False))
@@ -78,7 +78,7 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    """End a command; look for --json itself, as the arguments may not have been parsed."""
+    """End a command; search for --json here, because the arguments may not have been parsed."""
     console.fail(message, exit_code, "--json" in sys.argv)
 
 
@@ -105,7 +105,7 @@ def run(config_file: Path, verbose: bool, quiet: bool) -> int:
     from agent.config.checker import Checker
 
     checker = Checker()
-    checker.start()  # it loads its modules while we load ours
+    checker.start()  # it loads its modules while this process loads its own
     from agent import daemon
 
     return daemon.run(config_file, checker)
@@ -886,7 +886,7 @@ def _end(
 
 
 def _last_sign(config_file: Path) -> str:
-    """Return in words when an agent that does not answer last showed that it ran."""
+    """Describe the last sign of an agent that does not answer."""
     from agent.commands.life import life
     from agent.config.location import store_directory
     from agent.store.reader import Reader

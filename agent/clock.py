@@ -1,7 +1,7 @@
-"""The gateway's two times: steady time orders everything; wall time is stored, sent and shown.
+"""The gateway's two time scales: steady time for the order; wall time for storage and display.
 
 A gateway may boot in 1970, or an hour off, and its clock is set while it runs. Arrivals therefore
-get a **steady** time, which only moves forward, at the pace of ``time.monotonic``. Wall time is
+get a **steady** time, which only moves forward, at the rate of ``time.monotonic``. Wall time is
 steady time plus a **correction**, which changes when the clock is set. Alignment, scores and
 forecasts use only steady time, so no step of the clock reorders, loses or interrupts anything.
 """
@@ -22,11 +22,9 @@ from models.messages import ClockQuality
 
 _LOG = logging.getLogger(__name__)
 
-STEP_S: Final = (
-    0.5  # a time server lets a clock run faster or slower up to this, and sets it beyond
-)
+STEP_S: Final = 0.5  # up to this, a time client slews a clock; beyond, it steps the clock
 
-_BUILT_S: Final = 1_735_689_600.0  # 2025-01-01, before this software: an earlier clock is not set
+_BUILT_S: Final = 1_735_689_600.0  # 2025-01-01; an earlier time means that the clock is not set
 
 _SECONDS_MAX: Final = 1e10  # some 300 years
 _PACKED = struct.Struct("<3d")  # as in ``_Known``; NaN for None
@@ -36,7 +34,7 @@ _TIME_ERROR = 5
 
 
 class Timex(ctypes.Structure):
-    """The beginning of the kernel's ``struct timex``, and space for the rest of it."""
+    """The beginning of the kernel's ``struct timex``, and space for the rest."""
 
     _fields_ = (
         ("modes", ctypes.c_uint),  # 0: only read
@@ -50,10 +48,10 @@ class Timex(ctypes.Structure):
 
 
 class Step(NamedTuple):
-    """The clock was set."""
+    """A step of the clock."""
 
-    by_s: float  # how far, forward if positive
-    # steady time since when no time server had kept the clock; None: one did
+    by_s: float  # size of the step, forward if positive
+    # steady time since which the clock had not been synchronised; None: it was synchronised
     unsure_since_s: float | None
 
 
@@ -69,9 +67,9 @@ class Clock:
     """Steady time and wall time; one thread uses it.
 
     Args:
-        quality: Says whether a time server keeps the clock.
+        quality: Returns whether the clock is synchronised.
         wall: Unix seconds; may be set at any time.
-        monotonic: Seconds since some moment; never goes back.
+        monotonic: Seconds since an arbitrary moment; never decreases.
 
     """
 
@@ -87,14 +85,14 @@ class Clock:
         self.correction_s = 0.0  # wall time - steady time
         self._behind = False  # whether the wall clock is behind the latest known time
         self._unsure_since_s: float | None = None  # see ``Step``
-        self.synced = False  # at the last look
+        self.synced = False  # at the last check
         self._judge()
 
     def restore(self, *saved: bytes) -> None:
         """Continue from the latest state that ``to_bytes`` and ``packed`` returned earlier."""
         readable = [known for one in saved if (known := _known(one)) is not None]
         if len(readable) < len(saved):
-            _LOG.warning("a saved state of the clock cannot be read; the agent continues without")
+            _LOG.warning("a saved state of the clock cannot be read; continuing without it")
         if not readable:
             return
         known = max(readable, key=lambda known: known.steady_s)
@@ -104,11 +102,11 @@ class Clock:
         if self.steady_s() < known.steady_s:  # a clock without a battery
             self._behind = True
             self._began_s = known.steady_s - self._monotonic()
-            _LOG.warning("the clock is behind the last known time; the agent continues from that")
+            _LOG.warning("the clock is behind the last known time; continuing from that time")
         self._judge()
 
     def monotonic_s(self) -> float:
-        """Return the moment for the arrival of something, seconds."""
+        """Return the monotonic time for an arrival, in seconds."""
         return self._monotonic()
 
     def steady_s(self, monotonic_s: float | None = None) -> float:
@@ -116,16 +114,16 @@ class Clock:
         return self._began_s + (self._monotonic() if monotonic_s is None else monotonic_s)
 
     def wall_s(self, monotonic_s: float | None = None) -> float:
-        """Return wall time, Unix seconds, as far as known."""
+        """Return the best known wall time, Unix seconds."""
         return self.steady_s(monotonic_s) + self.correction_s
 
     def quality(self) -> ClockQuality:
-        """Return how far wall time can be trusted."""
+        """Return the quality of wall time."""
         never_set = self._behind or self._wall() < _BUILT_S
         return "unsynced" if never_set else self._quality()
 
     def look(self) -> Step | None:
-        """Return the step if the clock was set since the last look, and use the new time."""
+        """Return the step if the clock was set since the last call, and adopt the new time."""
         apart = self._wall() - self.wall_s()
         if self._behind and apart < 0:
             return None
@@ -139,7 +137,7 @@ class Clock:
         return Step(apart, unsure)
 
     def _judge(self) -> None:
-        """Remember since when no time server has kept the clock."""
+        """Record since when the clock has not been synchronised."""
         self.synced = self.quality() == "synced"
         if self.synced:
             self._unsure_since_s = None
@@ -156,7 +154,7 @@ class Clock:
         return json.dumps(known).encode()
 
     def packed(self) -> bytes:
-        """Return the same in 24 bytes, for what is written with each commit."""
+        """Return the same in 24 bytes, to be written with each commit."""
         unsure_s = math.nan if self._unsure_since_s is None else self._unsure_since_s
         return _PACKED.pack(self.steady_s(), self.correction_s, unsure_s)
 
@@ -176,7 +174,7 @@ def _known(saved: bytes) -> _Known | None:
 
 
 def clock_quality() -> ClockQuality:
-    """Ask the kernel (``adjtimex(2)``) whether a time server disciplines the clock."""
+    """Ask the kernel (``adjtimex(2)``) whether the clock is synchronised."""
     timex, libc = Timex(), _libc()
     if not hasattr(libc, "adjtimex"):
         return "unknown"
@@ -185,12 +183,12 @@ def clock_quality() -> ClockQuality:
 
 @functools.cache
 def _libc() -> ctypes.CDLL:
-    """Load libc once: each load makes new classes, which would use more and more memory."""
+    """Load libc once: each load creates new classes, so memory use would grow."""
     return ctypes.CDLL(None)
 
 
 def quality_of(state: int, status: int) -> ClockQuality:
-    """Return the quality that the kernel's answer and its status mean, see ``adjtimex(2)``."""
+    """Convert the kernel's return value and status to a quality, see ``adjtimex(2)``."""
     if state == -1:  # a sandbox may forbid even this call
         return "unknown"
     return "unsynced" if state == _TIME_ERROR or status & _STA_UNSYNC else "synced"

@@ -1,7 +1,7 @@
-"""Commits: the batch with everything that is committed together, and who is told afterwards.
+"""Commits: the batch of everything that is committed together, and the notifications afterwards.
 
     loop ─samples, alarms, messages─> batch ─> store ─┬─> inputs: their chunks are stored
-                 streams' memory, acknowledged ─┘     ├─> uplink: what is deleted, what is new
+                 streams' memory, acknowledged ─┘     ├─> uplink: deleted and new messages
                                                       └─> failed: kept in memory, and reported
 
 Samples, alarms, messages and memory that belong together are in one batch.
@@ -28,7 +28,7 @@ from agent.uplink.handover import Relay
 from agent.uplink.sender import DELETED_MAX
 from models.errors import StoreError
 
-CLOCK: Final = "_clock"  # a key among the streams' states; no stream's name begins like this
+CLOCK: Final = "_clock"  # a key among the streams' states; no stream's name begins with _
 _DRAIN_S = 0.1  # between two commits while many messages are deleted
 
 
@@ -37,14 +37,14 @@ class Commits:
 
     Args:
         store: The database.
-        streams: All streams; their samples and memory are committed.
-        inputs: By name; each is told which of its chunks are stored.
-        relay: The uplink; it is told what is deleted, and what cannot be stored.
-        notifier: Tells systemd what cannot be stored.
-        clock: Its state is also committed.
+        streams: All streams, whose samples and memory are committed.
+        inputs: The inputs by name, which are notified of their stored chunks.
+        relay: The uplink, which is notified of deleted messages and of storage failures.
+        notifier: Reports storage failures to systemd.
+        clock: The clock, whose state is also committed.
         batch: The first batch to commit.
         state_interval_s: Seconds between two saves of the whole memory.
-        points: What people and time make of alarms.
+        points: The handling of alarms.
 
     """
 
@@ -98,7 +98,7 @@ class Commits:
             self._tokens.pop(name, None)
 
     def interval_s(self, flush_interval_s: float) -> float:
-        """Return when to commit next: soon, if more was acknowledged than one commit deletes."""
+        """Return the time to the next commit: short if acknowledged messages wait for deletion."""
         return min(flush_interval_s, _DRAIN_S) if self._more_acknowledged else flush_interval_s
 
     def commit(self, status: Callable[[], str] | None, stopping: bool) -> bool:
@@ -146,7 +146,7 @@ class Commits:
         return self._mended > before
 
     def _handle_alarms(self) -> None:
-        """Put into the batch what alarms, people and time changed, and tell central ops."""
+        """Put the transitions of alarms into the batch, and report them to central ops."""
         batch, points, now_s = self.batch, self._points, self._clock.wall_s()
         for alarm in batch.untaken:
             points.take(alarm, now_s)
@@ -160,24 +160,24 @@ class Commits:
         ]
 
     def _save(self, stopping: bool) -> None:
-        """Put the streams' memory into the batch, all of it if that is due."""
+        """Put the streams' memory into the batch, the whole of it if that is due."""
         now, batch = time.monotonic(), self.batch
         due = now >= self._next_save or stopping
         if due:
             self._next_save = now + self._state_interval_s
         self._streams.save(batch, self._store.readings.next_sample + batch.rows(), due, stopping)
         batch.clock = self._clock.packed()
-        # no extra write, if the data that needs it goes to the same file
+        # no extra sync if the data that needs it goes to the same file
         if due or batch.messages or (batch.state and not batch.samples):
             batch.state[CLOCK] = {CLOCK: self._clock.to_bytes()}
 
     def _failed(self, error: StoreError) -> None:
-        """Keep what was not written in memory, and report it if possible."""
+        """Keep in memory what was not written, and report it if possible."""
         self._trouble.failed(error, self.batch, self._clock.wall_s())
         self._notifier.status(self._trouble.brief())
         self._relay.tell(self._trouble.news(self.batch))
         self.save_soon()  # if samples are dropped, the waiting ones get other numbers
 
     def counters(self) -> dict[str, int]:
-        """Return the counters of what was committed, and of what could not be."""
+        """Return the counters of committed data, and of data that could not be committed."""
         return {"samples_committed": self._samples} | self._trouble.counters()

@@ -22,7 +22,7 @@ class Corrections:
         self._waiting: deque[Correction] = deque()
 
     def begin(self, step: Step, streams: frozenset[str], batch: Batch) -> None:
-        """Begin to correct times of a clock that was not synchronised.
+        """Begin to correct times from a clock that was not synchronised.
 
         Args:
             step: The step that the clock has just made.
@@ -44,13 +44,13 @@ class Corrections:
         )
 
     def go_on(self) -> None:
-        """Do some of the waiting work; call it only while the store can be written."""
+        """Do part of the remaining work; call it only while the store can be written."""
         if not self._waiting:
             return
         try:
             self._store.correct(self._waiting[0])
         except StoreError as error:
-            _LOG.error("cannot correct stored times, trying again: %s", error)
+            _LOG.error("cannot correct stored times, retrying: %s", error)
             return
         if self._waiting[0].done:
             by_s = self._waiting.popleft().by_s

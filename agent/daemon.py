@@ -1,4 +1,4 @@
-"""The agent's wiring and its one loop.
+"""Connects the parts of the agent, and runs its only loop.
 
     reader threads ─chunks─> [queue] ─> loop: parse, align, score, alarms ─> commit (SQLite)
                                           │  ▲         ▲ acknowledged                │ wake
@@ -94,7 +94,7 @@ class Daemon:
         unwatched: Sequence[Unwatched] = (),
         points: Points | None = None,
     ) -> None:
-        """Set up; ``batch`` is the first; ``parsers`` has no inputs of ``unwatched`` streams."""
+        """Set up; ``batch`` is the first; ``parsers`` excludes inputs of ``unwatched`` streams."""
         self._config = config
         self._points = points or Points(handled_as(config))
         self._store = store
@@ -139,8 +139,8 @@ class Daemon:
             self._points,
         )
         self._batch = self._commits.batch
-        self._in_hand: Sequence[Chunk] = ()  # the chunks that are being scored
-        self._exchanging: set[str] = set()  # streams that are being exchanged
+        self._in_hand: Sequence[Chunk] = ()  # the chunks being scored
+        self._exchanging: set[str] = set()  # streams whose detector is being exchanged
         self._stopping = False
         self._aborted = False
         self._quarantine = quarantine or _quarantine(config)
@@ -182,7 +182,7 @@ class Daemon:
 
         Raises:
             StoreError: the stored data cannot be read.
-            Defect: there is a mistake in the code that the loop calls.
+            Defect: a bug in the code that the loop calls.
 
         """
         try:
@@ -266,10 +266,10 @@ class Daemon:
         self._in_hand = ()
 
     def _tick(self) -> None:
-        """Do what is due once per interval. Feed the watchdog here: only a live loop gets here."""
+        """Do the periodic work. It feeds the watchdog, because only a live loop gets here."""
         now = time.monotonic()
         if (step := self._clock.look()) is not None:
-            self._commits.save_soon()  # data that is stored from now on has other times
+            self._commits.save_soon()  # data stored from now on has corrected times
             self._points.clock_set(step.by_s)
             self._corrections.begin(step, self._streams.timed_by_arrival(), self._batch)
         self._streams.tick(self._batch)
@@ -284,13 +284,13 @@ class Daemon:
         self._notifier.watchdog()
 
     def _commit(self, with_status: bool = True) -> str | None:
-        """Commit the batch; if that fails, return why: the next tick tries it again."""
+        """Commit the batch; if that fails, return why: the next tick retries."""
         if self._commits.commit(self._status if with_status else None, self._stopping):
             self._next_health = time.monotonic()  # report the damage to central ops soon
         return self._commits.error
 
     def _state(self, _: Command) -> dict[str, Any]:
-        """Return the status of this moment, with everything scored since the last commit."""
+        """Return the current status, including everything scored since the last commit."""
         self._streams.flush(self._batch)
         return self._overview.document(True)
 
@@ -304,7 +304,7 @@ class Daemon:
         return {"stored": iso_time(self._clock.wall_s())}
 
     def _reload(self) -> None:
-        """Apply a new configuration that is ready; a commit follows, and then the answer."""
+        """Apply a new configuration that is ready; a commit and then the answer follow."""
         prepared = self._reloads.turn(self._config)
         if prepared is None:
             return
@@ -314,8 +314,8 @@ class Daemon:
                 self._reloads.done(
                     Refused(
                         "not_stored",
-                        "a stream gets another detector only while the agent can store; nothing"
-                        f" has changed. Reload again when it can: {self._commits.error}",
+                        "a stream can get another detector only while the store works; nothing"
+                        f" has changed. Reload again when it works: {self._commits.error}",
                     )
                 )
                 return
@@ -355,11 +355,11 @@ class Daemon:
             self._relay.replace(uplink_of(config, self._store, self._quarantine.guard))
 
     def _rescue(self) -> None:
-        """Commit what the defect did not touch, and close; the rest is lost as after a kill.
+        """Commit data that the defect did not affect, and close; the rest is lost as after a kill.
 
         It commits nothing of streams that were being scored or exchanged: their samples, memory and
         messages belong together, and some of these are wrong. It commits no status, because the
-        code that makes it may have failed.
+        code that creates it may have failed.
         """
         self._control.stop()
         touched = {self._inputs[chunk.input_name].stream for chunk in self._in_hand}
@@ -412,7 +412,7 @@ class Daemon:
 
 
 def run(config_file: Path, checker: Checker) -> int:
-    """Run the agent of this configuration until SIGTERM or SIGINT; ``checker`` ends earlier.
+    """Run the agent with this configuration until SIGTERM or SIGINT; ``checker`` ends earlier.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -420,12 +420,12 @@ def run(config_file: Path, checker: Checker) -> int:
         InterpreterMissing: no interpreter is installed that can run a network.
         StoreError: the database cannot be used.
         NotChecked: the checking process failed.
-        Defect: a mistake in the code ended the loop or a thread; all sound data is committed.
+        Defect: a bug ended the loop or a thread; all unaffected data is committed.
 
     """
     start_logging()
     inbox = Inbox()
-    # SIGHUP may come while the bundles load
+    # SIGHUP may arrive while the bundles load
     signal.signal(signal.SIGHUP, lambda *_: inbox.signal("reload", "SIGHUP"))
     with checker:
         config = checker.call(configuration.load, config_file)
@@ -440,10 +440,10 @@ def run(config_file: Path, checker: Checker) -> int:
 
 
 def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: Inbox) -> Daemon:
-    """Create all parts and connect them; nothing runs yet."""
+    """Create and connect all parts, but start none."""
     notifier = Notifier()
     notifier.check(config.store.flush_interval_s)
-    refuse_directory(config.store.directory)  # before others look for their files in it
+    refuse_directory(config.store.directory)  # before other parts search for their files in it
     config.keys.check()
     signer_of(config)
     clock = Clock()

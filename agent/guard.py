@@ -1,4 +1,4 @@
-"""Knows what a thread is working on when a defect ends it; see ``agent.defects.quarantine``."""
+"""Records which message a thread handles when a defect ends it; see ``agent.defects``."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from models.errors import FieldwatchError
 
 
 class Guard:
-    """Knows what threads work on: ``with guard.over(body): ...``; one per process.
+    """Records the messages that threads handle: ``with guard.over(body): ...``; one per process.
 
-    It is set up before the threads start, and asked after they have ended.
+    It is set up before the threads start, and evaluated after they have ended.
     """
 
     def __init__(self) -> None:
-        self.refused: frozenset[str] = frozenset()  # digests of what ended a thread too often
-        self.suspects: frozenset[str] = frozenset()  # of what ended one, but not too often
-        self.innocent: set[str] = set()  # suspects that have passed
+        self.refused: frozenset[str] = frozenset()  # digests that ended a thread too often
+        self.suspects: frozenset[str] = frozenset()  # digests that ended one, but not too often
+        self.innocent: set[str] = set()  # suspects that were handled without a crash
         self.ended_with: str | None = None  # digest
 
     def refuses(self, *parts: bytes) -> bool:
-        """Whether threads must skip this."""
+        """Whether threads must skip this message."""
         return bool(self.refused) and digest(parts) in self.refused
 
     def over(self, *parts: bytes, last: bool = True) -> _Over:
-        """Record what the thread works on until the end of the ``with``.
+        """Record the message that the thread handles until the end of the ``with``.
 
-        ``last``: no other thread works on it afterwards, so a suspect has then proved innocent.
+        ``last``: no other thread handles it afterwards, so a suspect is cleared then.
         """
         return _Over(self, parts, last)
 
@@ -58,5 +58,5 @@ class _Over:
 
 
 def digest(parts: tuple[bytes, ...]) -> str:
-    """Return the SHA-256 of a message, in one part or as its topic and its body."""
+    """Return the SHA-256 of a message, given as one part or as topic and body."""
     return hashlib.sha256(b"\0".join(parts)).hexdigest()

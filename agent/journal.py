@@ -1,10 +1,10 @@
 """Logging: to stderr, and under systemd to the journal with additional fields.
 
-A message about one stream or one input carries its name, so that ``journalctl
+A log message about one stream or one input has its name as a field, so that ``journalctl
 FIELDWATCH_STREAM=pump-1`` finds it: ``_LOG.info("…", extra={STREAM: name})``.
 
-Messages may quote text from outside. Such text can neither begin a new line of the log, nor control
-the reader's terminal, nor stop the thread that logs it.
+Log messages may quote text from outside. This text cannot start a new line of the log, control the
+reader's terminal, or stop the thread that logs it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ INPUT: Final = "FIELDWATCH_INPUT"
 
 SOCKET: Final = Path("/run/systemd/journal/socket")
 MESSAGE_CHARACTERS_MAX: Final = 8000
-IDENTIFIER = "fieldwatch-agent"  # as in the unit
+IDENTIFIER = "fieldwatch-agent"  # as in the systemd unit
 _OURS: Final = ("agent", "models")
 _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 
 
 def start_logging() -> None:
-    """Log to the journal if it listens, otherwise to stderr."""
+    """Log to the journal if it is available, otherwise to stderr."""
     handler: logging.Handler = logging.StreamHandler()
     if "JOURNAL_STREAM" in os.environ:
         handler.setFormatter(PrefixFormatter("%(name)s: %(message)s"))
@@ -50,14 +50,14 @@ def set_level(level: str) -> None:
 
 
 def log_to_stderr(form: str, level: int) -> None:
-    """Log to stderr in this format of ``logging``, for commands that people start."""
+    """Log to stderr in this format of ``logging``, for interactive commands."""
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter(form))
     logging.basicConfig(level=level, handlers=[handler])
 
 
 class JournalHandler(logging.Handler):
-    """Sends records to journald's socket; records that it does not take go to ``otherwise``."""
+    """Sends records to journald's socket; records that it does not accept go to ``otherwise``."""
 
     def __init__(self, address: Path, otherwise: logging.Handler) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class JournalHandler(logging.Handler):
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
                 sock.setblocking(False)
                 sock.sendto(data, self._address)
-        except OSError:  # journald is gone, busy, or the message too long for it
+        except OSError:  # journald is gone or busy, or the message is too long
             self._otherwise.emit(record)
 
 
@@ -94,14 +94,14 @@ def _field(name: str, value: bytes) -> bytes:
 
 
 class LineFormatter(logging.Formatter):
-    """Makes one printable line of a message, and below it indented lines of a traceback."""
+    """Formats a message as one printable line, and a traceback as indented lines below it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the message in its line."""
+        """Return the message as one line."""
         return printable(super().formatMessage(record), MESSAGE_CHARACTERS_MAX)
 
     def formatException(self, ei: Any) -> str:
-        """Return the traceback; an exception's text may come from outside."""
+        """Return the traceback, made printable: an exception may quote text from outside."""
         return indented(super().formatException(ei))
 
 

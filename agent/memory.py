@@ -1,7 +1,8 @@
-"""Reduces the memory of an agent that runs for years; call ``begin`` before other imports.
+"""Reduces the memory of a long-running agent; call ``begin`` before other imports.
 
-Without it an agent of ten streams wastes 16 to 20 MB: 11 for pydantic (``models.unchecked``), 5 for
-OpenSSL without TLS, 4 for unused parts of numpy 1, and 2 for freed memory that the C library keeps.
+Without it an agent with ten streams wastes 16 to 20 MB: 11 for pydantic (``models.unchecked``), 5
+for OpenSSL without TLS, 4 for unused parts of numpy 1, and 2 for freed memory that the C library
+keeps.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from typing import Any, Final
 
 from models import unchecked
 
-# numpy 1 loads these at once, numpy 2 when they are used; paho asks urllib for proxies of kinds
+# numpy 1 loads these immediately, numpy 2 when they are used; paho asks urllib for proxies of kinds
 # that need another package
 _LATER: Final = ("numpy.fft", "numpy.ma", "numpy.polynomial", "numpy.random", "urllib.request")
-# what hashlib uses without OpenSSL, by the version of Python; some distributions omit them
+# used by hashlib without OpenSSL, depending on Python's version; some distributions omit them
 _HASHES: Final = ("_md5", "_sha1", "_sha3", "_blake2")
 _SHA2: Final = ("_sha2",) if sys.version_info >= (3, 12) else ("_sha256", "_sha512")
 
-# of mallopt(3)
+# parameters of mallopt(3)
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
-_MMAP_THRESHOLD_BYTES = 128 * 1024  # where it begins; set, it does not grow
+_MMAP_THRESHOLD_BYTES = 128 * 1024  # the default initial value; if set explicitly, it does not grow
 
 
 def begin() -> None:
-    """Omit what an agent does not need, or load it only when it is used."""
+    """Omit modules that an agent does not need, or load them only when they are used."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     unchecked.choose()
     sys.meta_path.insert(0, _Later())
@@ -43,7 +44,7 @@ def begin() -> None:
 
 
 def _keep_little() -> None:
-    """Make glibc use one heap for all threads, and return large blocks at once."""
+    """Make glibc use one heap for all threads, and return large blocks immediately."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)
@@ -51,7 +52,7 @@ def _keep_little() -> None:
 
 
 class _Later:
-    """Finds the modules of ``_LATER``, which are loaded when something in them is used."""
+    """Finds the modules of ``_LATER``, and loads them on first use."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -68,9 +69,9 @@ class _NotRaised(OSError):
 
 
 class _LateSsl(ModuleType):
-    """The module ``ssl``, loaded when something in it is used.
+    """The module ``ssl``, loaded on first use.
 
-    paho asks for these errors each time it has read everything, with TLS or without.
+    paho refers to these errors after each complete read, with TLS or without.
     """
 
     SSLWantReadError: type[OSError] = _NotRaised
@@ -78,7 +79,7 @@ class _LateSsl(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
-            raise AttributeError(name)  # the import system looks for some of these
+            raise AttributeError(name)  # the import system queries some of these
         if sys.modules.get("ssl") is self:
             del sys.modules["ssl"]
         loaded = importlib.import_module("ssl")

@@ -1,8 +1,8 @@
-"""What people ask of alarms through the control socket: who may, and what a request must say.
+"""Handles operators' requests on alarms from the control socket: permission, arguments, execution.
 
 A request names the alarm by stream and number, and the revision that the person saw. It changes the
-points (``agent.alarms.points``); the commit that follows makes that durable, and then comes the
-answer. The kernel names the user, and the system their groups: a client can choose neither.
+points (``agent.alarms.points``). The next commit makes the change durable, and then the answer is
+sent. The kernel supplies the user, and the system the user's groups: a client cannot forge them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from models.errors import StoreError
 
 REASON_CHARS_MAX: Final = 500
 _HOUR_S: Final = 3600.0
-_NUMBER_MAX: Final = 2**53  # what every program that reads JSON has exactly
+_NUMBER_MAX: Final = 2**53  # largest integer that every JSON parser represents exactly
 
 VERBS: Final[Mapping[str, What]] = {
     "alarm.acknowledge": "acknowledged",
@@ -46,13 +46,13 @@ _MORE: Final[Mapping[What, frozenset[str]]] = {
 
 
 class Operating:
-    """Does what people ask of alarms; the loop's thread uses it.
+    """Executes operators' requests on alarms; the loop's thread uses it.
 
     Args:
         points: The points of all streams.
         find: Returns an alarm that is on the disk, by stream and number; None: there is none.
         now_s: Returns the time, Unix seconds.
-        operators: Name of the group that may.
+        operators: Name of the group that may handle alarms.
 
     """
 
@@ -74,7 +74,7 @@ class Operating:
         }
 
     def _do(self, command: Command) -> dict[str, Any]:
-        """Carry a command out; return the transition, and the new state in words."""
+        """Execute a command; return the transition, and the new state in words."""
         self._admit(command.asker)
         what = VERBS[command.name]
         request = self._request(what, command.arguments, command.asker.name)

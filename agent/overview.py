@@ -26,7 +26,7 @@ from models.times import iso_time
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Collects this document from all parts of the agent; the loop's thread uses it."""
+    """Collects the state from all parts of the agent; the loop's thread uses it."""
 
     gateway: GatewayTable
     clock: Clock

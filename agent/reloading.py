@@ -1,4 +1,4 @@
-"""A reload: a thread reads the new configuration and loads its bundles, the loop applies them.
+"""Reloads: a thread reads the new configuration and loads its bundles, the loop applies them.
 
     command, SIGHUP ─> Reloads.ask           thread "reload"
                           └─ turn ──> configuration ─> bundles that are new ─> Prepared
@@ -6,9 +6,9 @@
                               └─> the loop applies it between two commits ─> commit ─> answer
 
 A refused configuration or bundle changes nothing. A stream gets another detector if the contents of
-its bundle differ, whatever the path, or the settings of its baseline. A request during a reload
-starts another one after it, because the files may have changed since they were read. One reload
-answers all requests that wait for it.
+its bundle differ (the path does not matter), or if the settings of its baseline differ. A request
+during a reload starts another reload after it, because the files may have changed since they were
+read. One reload answers all waiting requests.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from models.times import iso_time
 
 _LOG = logging.getLogger(__name__)
 
-_STOP_S_MAX: Final = 3.0  # a stop of the agent may take five
+_STOP_S_MAX: Final = 3.0  # the agent may take five seconds to stop
 
 
 class Prepared(NamedTuple):
@@ -71,12 +71,12 @@ class Prepared(NamedTuple):
 
 
 class _Choices:
-    """Chooses what the streams of a new configuration run; the thread uses it.
+    """Chooses the detectors of the streams in a new configuration; the thread uses it.
 
     Args:
-        running: The present detector of each watched stream.
-        refused: The configured bundles that are refused, by their streams' names.
-        loader: Loads bundles, as the configuration in effect trusts them.
+        running: The current detector of each watched stream.
+        refused: The configured bundles that are refused, by stream name.
+        loader: Loads bundles, with the trust settings of the configuration in effect.
         manifest_of: Reads a manifest in the checking process.
 
     """
@@ -91,13 +91,13 @@ class _Choices:
         self._running, self._refused = running, refused
         self._loader, self._manifest_of = loader, manifest_of
         self.still_refused: dict[str, str] = {}  # why, by the stream's name
-        self.mended: list[Choice] = []  # bundles that are good again, and ran as their substitutes
+        self.mended: list[Choice] = []  # bundles valid again that already run as substitutes
         self._read: dict[Path, Bundle] = {}
-        # by digest; streams of the same contents share one, and its network
+        # by digest; streams with the same bundle contents share one, and its network
         self._detectors = {detector.digest: detector for detector in running.values()}
 
     def of(self, table: StreamTable) -> Choice | None:
-        """Return what a stream must run; None: what it runs now.
+        """Choose the detector of a stream; None: keep the current one.
 
         The substitute for a refused bundle continues while the bundle is refused.
 
@@ -145,8 +145,8 @@ class Reloads:
         streams: The running streams; the thread reads their detectors and checks settings.
         loader: Loads bundles; the thread calls it.
         clock: The streams' clock.
-        notifier: Tells systemd of the beginning and the end.
-        wake: Makes the loop turn soon.
+        notifier: Reports begin and end to systemd.
+        wake: Makes the loop run its next turn soon.
 
     """
 
@@ -162,16 +162,16 @@ class Reloads:
         self._file, self._streams, self._loader = config_file, streams, loader
         self._clock, self._notifier, self._wake = clock, notifier, wake
         self._asked: Later | None = None  # for a reload that has not begun
-        self._answer = Later()  # of the one that is in progress
-        self._thread: threading.Thread | None = None  # while one is
+        self._answer = Later()  # of the reload in progress
+        self._thread: threading.Thread | None = None  # while a reload is in progress
         self._checker = Checker()
         self._outcome: Prepared | Refused | None = None
         self._loaded_s = time.time()
-        self._refused: str | None = None  # why, if the last one was
+        self._refused: str | None = None  # reason, if the last reload was refused
         self._needs_restart: list[str] = []
 
     def ask(self) -> Later:
-        """Request a reload; return its answer, which comes later."""
+        """Request a reload; return its future answer."""
         if self._asked is None:
             self._asked = Later()
             self._wake()
@@ -180,8 +180,8 @@ class Reloads:
     def turn(self, now: AgentConfig) -> Prepared | None:
         """Start a requested reload, or return a prepared one; the loop calls it in each turn.
 
-        The caller applies what is returned, and then calls ``done``. ``now`` is the configuration
-        in effect.
+        The caller applies the returned configuration, and then calls ``done``. ``now`` is the
+        configuration in effect.
         """
         if self._thread is None:
             if self._asked is not None:
@@ -243,7 +243,7 @@ class Reloads:
         }
 
     def stop(self) -> None:
-        """Abandon a reload in progress, and wait some seconds for its thread."""
+        """Abort a reload in progress, and wait some seconds for its thread."""
         if self._thread is not None:
             self._checker.kill()
             self._loader.abandon()

@@ -119,7 +119,7 @@ def _directory(source: str, file: BinaryIO) -> int:
         raise zipfile.BadZipFile("File is not a zip file")
     mark, *_, length, place, comment = _END.unpack(tail[-_END.size :])
     if mark != b"PK\x05\x06" or comment or tail.startswith(b"PK\x06\x07"):
-        raise zipfile.BadZipFile("missing end, or extra bytes after it")
+        raise zipfile.BadZipFile("no end, or bytes after it that belong to no part")
     if place + length + _END.size != size:
         raise zipfile.BadZipFile("missing bytes, or bytes that belong to no part")
     if length > _DIRECTORY_BYTES_MAX:

@@ -198,7 +198,7 @@ def test_a_bundle_is_not_exchanged_while_the_disk_fails(
     disk.fails("full")
     told = failing.command("reload")
     assert (told.returncode, told.stdout) == (74, "")
-    assert "nothing has changed. Reload again when it can: " in told.stderr
+    assert "nothing has changed. Reload again when it works: " in told.stderr
     assert failing.ask("state")["streams"]["pump"]["bundle"] == "pump version 1"
     disk.works()
     told = failing.command("reload")

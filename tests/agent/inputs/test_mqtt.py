@@ -164,7 +164,7 @@ def test_two_agents_with_one_client_id_are_told(
 
     wait_until(lambda: bool(told()), "the one that was thrown off")
     assert told()[0].endswith(
-        ": set client_id in one of the two, or gateway.name if both gateways have the same"
+        ": set client_id in one of them, or gateway.name if both gateways have the same name"
     )
 
 
