@@ -1,9 +1,9 @@
-"""Whether the broker keeps this gateway apart from another user, seen by what arrives.
+"""Tests whether the broker isolates this gateway from another user, by the messages that arrive.
 
-An answer of the broker proves little: some grant a subscription to foreign topics and then deliver
-nothing. So another user listens while this gateway speaks, and speaks while this gateway listens.
-Nobody takes these messages for a gateway's: their type is ``fieldwatch.check.v1``, their stream
-``_check``, and none is retained.
+The broker's answers prove little: some brokers grant a subscription to foreign topics and then
+deliver nothing. So the other user subscribes while this gateway publishes, and publishes while this
+gateway is subscribed. These messages cannot be mistaken for a gateway's: their type is
+``fieldwatch.check.v1``, their stream ``_check``, and none is retained.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from agent.mqtt.connection import (
 )
 from agent.mqtt.version import connected
 
-_GRACE_S: Final = 1.0  # a broker of several machines may deliver after its answer to something else
+_GRACE_S: Final = 1.0  # a clustered broker may deliver after its answer to a later request
 _WHAT: Final = "access list"
 NOT_ASKED: Final = Finding(
     True,
     _WHAT,
-    "unknown whether the broker keeps other users from hearing this gateway and from speaking for"
-    " it; give a second user with --as-other and --other-password-file to test it",
+    "unknown whether the broker prevents other users from receiving this gateway's messages and"
+    " from publishing on its topics; to test it, give a second user with --as-other and"
+    " --other-password-file",
     mark="unknown",
 )
 
@@ -45,20 +46,20 @@ class _Client:
     """One user at the broker."""
 
     def __init__(self, connection: Connection, who: str = "") -> None:
-        """``who`` begins what is said of a connection that breaks."""
+        """Set up; ``who`` is the prefix of errors on a broken connection."""
         self._connection = connection
         self._who = who
         self.heard: list[Received] = []
 
     def subscribe(self, *topics: str) -> bool:
-        """Return whether the broker grants it; all that it sent before that is heard."""
+        """Return whether the broker grants this; process all earlier messages."""
         packet = self._connection.subscribe(topics)
         answer = self._until(lambda event: isinstance(event, Subscribed) and event.packet == packet)
         assert isinstance(answer, Subscribed)
         return answer.refusal is None
 
     def publish(self, topic: str, body: bytes) -> bool:
-        """Return whether the broker takes it, as far as it says so."""
+        """Return whether the broker accepts the message, as far as it reports this."""
         packet = self._connection.publish(topic, body)
         answer = self._until(
             lambda event: isinstance(event, Acknowledged) and event.packet == packet
@@ -67,7 +68,7 @@ class _Client:
         return not answer.failed
 
     def listen(self, seconds: float, done: Callable[[], bool] = lambda: False) -> None:
-        """Hear what comes in this time, or until ``done``."""
+        """Receive messages for this time, or until ``done``."""
         deadline = time.monotonic() + seconds
         while not done() and (wait_s := deadline - time.monotonic()) > 0:
             try:
@@ -97,7 +98,7 @@ class Apart:
     """The test of one gateway's topics with one other user."""
 
     def __init__(self, topics: str, ours: BrokerTable, other: BrokerTable, client_id: str) -> None:
-        """``topics`` is what the topics of the gateway begin with."""
+        """Set up; ``topics`` is the prefix of the gateway's topics."""
         self._alarm = f"{topics}/alarm/{CHECK_STREAM}"
         self._status, self._acknowledged = f"{topics}/status", f"{topics}/acknowledged"
         self._all = f"{topics}/#"
@@ -106,7 +107,7 @@ class Apart:
         self._mark = secrets.token_hex(8)
 
     def finding(self) -> Finding:
-        """Carry it out."""
+        """Run the test."""
         user = self._other.username or "the other certificate"
         try:
             with self._as_gateway() as gateway:
@@ -114,23 +115,23 @@ class Apart:
                 said, listened = self._impersonate(gateway)
         except LinkError as error:
             detail = (
-                f"unknown, the test did not come to its end: {error}. If the agent of this gateway"
-                " runs, stop it meanwhile: the broker may allow a user one connection only"
+                f"unknown, the test did not finish: {error}. If the agent of this gateway runs,"
+                " stop it meanwhile: the broker may allow only one connection per user"
             )
             return Finding(True, _WHAT, detail, mark="unknown")
-        faults = [f"{user} hears this gateway on {', '.join(heard)}"] if heard else []
+        faults = [f"{user} receives this gateway's messages on {', '.join(heard)}"] if heard else []
         if said:
-            faults.append(f"{user} can speak for it, and is heard by it, on {', '.join(said)}")
+            faults.append(f"{user} can publish on this gateway's topics; it received {', '.join(said)}")
         if faults:
             return Finding(False, _WHAT, "; ".join(faults), 69)
         if not taken or not listened:
-            which = "does not take its messages" if not taken else "does not let it hear its status"
+            which = "does not accept its messages" if not taken else "does not send it its status"
             detail = f"unknown: nothing arrived at {user} or from it, but the broker {which}"
             return Finding(True, _WHAT, detail, mark="unknown")
-        return Finding(True, _WHAT, f"{user} neither hears this gateway nor speaks for it")
+        return Finding(True, _WHAT, f"{user} can neither receive nor publish on its topics")
 
     def _overhear(self, gateway: _Client) -> tuple[list[str], bool]:
-        """Have the other user listen; return what it heard, and whether the gateway could speak."""
+        """Let the other user listen; return the topics received, and whether we could publish."""
         with self._as_other() as other:
             other.subscribe(self._all)
             taken = gateway.publish(self._alarm, self._body("gateway"))
@@ -139,7 +140,7 @@ class Apart:
             return sorted({received.topic for received in other.heard}), taken
 
     def _impersonate(self, gateway: _Client) -> tuple[list[str], bool]:
-        """Have it speak; return what the gateway heard, and whether that hears anything at all."""
+        """Let it publish; return the topics received here, and whether any message arrives here."""
         gateway.subscribe(self._status)
         gateway.subscribe(self._acknowledged)
         forged, own = self._body("other"), self._body("end")
@@ -154,7 +155,7 @@ class Apart:
         with self._as_other() as other:
             try:
                 other.publish(topic, body)
-            except LinkError:  # some brokers end the connection of who is not allowed to
+            except LinkError:  # some brokers end the connection if this is not allowed
                 return
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Tests everything that the agent needs, before it is needed, and says what to fix.
+"""Tests in advance everything that the agent needs, and reports what to fix.
 
 Each finding is independent: a broken port does not hide a broken bundle.
 """
@@ -56,11 +56,11 @@ from models.printable import printable
 from models.settings import dotted, explain
 from models.validation import ValidationError
 
-UNAVAILABLE = 69  # sysexits: something outside that may come back; the agent would wait for it
+UNAVAILABLE = 69  # sysexits: an external resource is absent; the agent would wait for it
 FREE_BYTES_MIN = 50 * 2**20
 _SLOW = (
     "pattern: several repeats can match the same text, and trying all ways takes too long. Name"
-    " what separates them: \\d+(?:\\.\\d+)? instead of \\d+\\.?\\d*. The agent would reject lines"
+    " their separator: \\d+(?:\\.\\d+)? instead of \\d+\\.?\\d*. The agent would reject lines"
     " such as "
 )
 _LOSSY = (
@@ -68,7 +68,7 @@ _LOSSY = (
     " message counts as accepted, and is lost. Let this user publish to all topics, or use MQTT 5"
 )
 _UNSIGNED = (
-    "believed without a signature (mqtt.unsigned_acknowledgements): any client of the"
+    "accepted without a signature (mqtt.unsigned_acknowledgements): any client of the"
     " broker can delete messages that no collector has"
 )
 _UNTIMED = ". Note: its messages have no time; "
@@ -100,13 +100,13 @@ def settings(config_file: Path) -> Iterator[Setting]:
     config, layers = configuration.load_layers(config_file)
     given = {location for location, _ in leaves(layers.document)}
     for location, value in leaves(config.model_dump(mode="json", exclude_none=True)):
-        inside = any(place[: len(location)] == location for place in given)  # of a whole table
+        inside = any(place[: len(location)] == location for place in given)  # for a whole table
         source = layers.origins(location)[-1].source if inside else "default"
         yield Setting(dotted(location), value, source)
 
 
 class Access(NamedTuple):
-    """How another user connects to the broker of this gateway."""
+    """The credentials of another user of this gateway's broker."""
 
     username: str | None
     password_file: Path | None
@@ -114,10 +114,10 @@ class Access(NamedTuple):
     tls_key_file: Path | None
 
     def of(self, broker: BrokerTable) -> BrokerTable:
-        """Return the broker with this access instead of the gateway's.
+        """Return the broker's table with these credentials instead of the gateway's.
 
         Raises:
-            ConfigError: they do not fit together.
+            ConfigError: they are inconsistent.
 
         """
         try:
@@ -132,7 +132,7 @@ class Access(NamedTuple):
 
 
 def check(config_file: Path, other: Access | None = None) -> list[Finding]:
-    """Test everything that the configuration names; with ``other`` also who hears whom."""
+    """Test everything in the configuration; with ``other`` also the broker's access list."""
     try:
         config = configuration.load(config_file)
     except ConfigError as error:
@@ -196,14 +196,14 @@ def _verdict(stream: StreamTable, detector: Detector | None) -> Iterator[Finding
 
 
 def _check_settings(config: AgentConfig, stream: StreamTable, detector: Detector | None) -> None:
-    """Raise ConfigError where the limits do not fit, or the inputs no second baseline."""
+    """Raise ConfigError if the limits or the substitute baseline do not fit."""
     assert detector is not None
     check_limits(stream.name, stream.limits, detector.manifest.channels)
     if stream.bundle is not None and stream.baseline is not None:
         try:
             check_fit(config, stream, baseline(stream.baseline), limits=False)
         except ConfigError as error:
-            raise ConfigError(f"its baseline could not stand in for the bundle: {error}") from error
+            raise ConfigError(f"its baseline cannot replace the bundle: {error}") from error
 
 
 def _input(source: AnyInput, detectors: dict[str, Detector]) -> Iterator[Finding]:
@@ -242,7 +242,7 @@ def _input(source: AnyInput, detectors: dict[str, Detector]) -> Iterator[Finding
 
 
 def _untimed(source: AnyInput) -> str:
-    """Return what happens to messages that wait at a broker, if nothing says how old they are."""
+    """Describe the fate of messages that wait at a broker, if their age is unknown."""
     if not isinstance(source, MqttInputTable) or source.has_time:
         return ""
     return _WAITED_USED if source.kept_s else _WAITED_LOST
@@ -271,14 +271,14 @@ def _store(directory: Path) -> Finding:
 
 
 def _open_to_all(directory: Path) -> str:
-    """Return which files every user of this machine can read; older versions made such files."""
+    """Report files that every user can read; older versions created such files."""
     files = [directory / name for name in (RECORDS, READINGS)]
     found = [str(file) for file in files if file.exists() and file.stat().st_mode & 0o007]
     return f"; every user can read {' and '.join(found)}; chmod o= prevents that" if found else ""
 
 
 def _signing(config: AgentConfig) -> Iterator[Finding]:
-    """Test the key that signs the messages."""
+    """Test the key that signs messages."""
     if (file := key_file(config)) is None:
         return
     what = f"signing {file}"
@@ -291,7 +291,7 @@ def _signing(config: AgentConfig) -> Iterator[Finding]:
 
 
 def _keys(config: AgentConfig) -> Iterator[Finding]:
-    """Test whose signatures count, and whether somebody can do without."""
+    """Test which keys are trusted, and whether unsigned messages are accepted."""
     if config.keys.directory is None:
         keyring = None
     else:
@@ -304,20 +304,20 @@ def _keys(config: AgentConfig) -> Iterator[Finding]:
             yield Finding(False, what, str(error), error.exit_code)
             return
         told = ", ".join(f"{role} {len(keyring.of(role))}" for role in ROLES)
-        yield Finding(True, what, f"keys that are not revoked: {told}")
+        yield Finding(True, what, f"unrevoked keys: {told}")
     if config.mqtt is None or config.mqtt.acknowledgement != "central":
         return
     collectors = keyring.of("collector") if keyring else []
     if config.mqtt.unsigned_acknowledgements:
-        useless = "; the keys of collectors are not used" if collectors else ""
+        useless = "; collectors' keys are not used" if collectors else ""
         yield Finding(True, "acknowledgements", f"{_UNSIGNED}{useless}", mark="warn")
     elif collectors:
-        yield Finding(True, "acknowledgements", f"believed if signed by {names(collectors)}")
+        yield Finding(True, "acknowledgements", f"accepted if signed by {names(collectors)}")
     else:
         yield Finding(
             False,
             "acknowledgements",
-            f"{config.keys.directory} has no key of a collector that is not revoked: no message"
+            f"{config.keys.directory} has no unrevoked key of a collector: no message"
             " would ever be deleted",
             ConfigError.exit_code,
         )

@@ -1,4 +1,4 @@
-"""What ``check`` finds."""
+"""The findings of ``check``."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ class Finding(NamedTuple):
     what: str
     detail: str
     exit_code: int = 0
-    mark: Literal["ok", "warn", "unknown"] = "ok"  # of what is no failure
+    mark: Literal["ok", "warn", "unknown"] = "ok"  # if it is not a failure

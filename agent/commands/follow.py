@@ -1,4 +1,4 @@
-"""Follows the alarms of an agent: the store is read again, the agent is not disturbed."""
+"""Follows the alarms of an agent by polling the store, without disturbing the agent."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from agent.store.reader import Reader
 
 POLL_S = 0.5
-_LOOKED_AT = 1000  # the newest; more do not change within a poll
+_LOOKED_AT = 1000  # newest alarms; no more change within a poll interval
 
 
 def known_alarms(reader: Reader) -> list[dict[str, Any]]:
-    """Return the alarms that are no news now, whether they are shown or not."""
+    """Return the alarms that are already known, whether they are shown or not."""
     return reader.alarms(limit=_LOOKED_AT, open_only=False)
 
 
 class Followed:
-    """What changes from now on.
+    """The changes from now on.
 
     Args:
-        reader: Of the agent's store.
-        seen: Alarms that are no news.
+        reader: Reads the agent's store.
+        seen: Alarms that are already known.
 
     """
 
@@ -37,8 +37,8 @@ class Followed:
     def changes(self, was: Life, poll_s: float = POLL_S) -> Iterator[Mapping[str, Any] | Life]:
         """Yield each alarm as it opens and again as it closes; endless.
 
-        Between them it yields what people and time made of alarms, as ``{"transition": row}``, and
-        when the agent stops watching or watches again, after it ``was`` so.
+        In between it yields transitions of alarms, as ``{"transition": row}``, and the agent's
+        ``Life`` whenever it stops or resumes watching; ``was`` is the previous one.
         """
         while True:
             yield from self._alarms()
@@ -59,5 +59,5 @@ class Followed:
     def _transitions(self) -> Iterator[Mapping[str, Any]]:
         for number, row in self._reader.logbook_after(self._row, _LOOKED_AT):
             self._row = number
-            if row["what"] not in ("raised", "cleared"):  # the alarms above say these
+            if row["what"] not in ("raised", "cleared"):  # already shown by the alarms above
                 yield {"transition": row}

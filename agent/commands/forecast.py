@@ -1,7 +1,7 @@
-"""The command ``forecast``: forecasts from the stored history, and from a hypothetical one.
+"""The command ``forecast``: forecasts from the stored history, or from a hypothetical one.
 
-It works like the agent: samples of the store, the bundle's forecaster, and the intervals as the
-agent has adapted them. It only reads, and may run beside the agent.
+It works like the agent, with the stored samples, the bundle's forecaster, and the intervals that
+the agent has adapted. It only reads, and can run while the agent runs.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ def forecast(
         config_file: the agent's.
         stream: its name.
         settings: hypothetical values of the last steps.
-        hold_steps: for how many of them; None for as many as the network reads at once.
-        horizon_steps: how far; None for as far as the bundle was trained.
-        recursive: allow more than that.
+        hold_steps: number of these steps; None for one patch of the network.
+        horizon_steps: number of steps to forecast; None for the trained horizon.
+        recursive: allow more than the trained horizon.
 
     Raises:
         ConfigError: there is no such stream, channel or horizon.
-        DataError: there is no forecast from this history; says why.
+        DataError: no forecast is possible from this history; the text states why.
         StoreError: the agent's database cannot be read.
         BundleError: the bundle is refused.
 
@@ -128,16 +128,16 @@ def _check_horizon(forecaster: Forecaster, horizon: int | None, recursive: bool)
     trained, step_s = forecaster.part.horizon_steps, forecaster.step_s
     if horizon is not None and horizon > trained and not recursive:
         raise ConfigError(
-            f"--horizon {horizon}: this bundle forecasts {trained} steps of {step_s:g} s; ask for"
-            " less, or add --recursive to guess the rest from the forecast itself"
+            f"--horizon {horizon}: this bundle forecasts {trained} steps of {step_s:g} s; request"
+            " fewer, or add --recursive to extrapolate the rest from the forecast itself"
         )
 
 
 def _offsets(detector: Detector, parts: dict[str, bytes]) -> Float32:
-    """Return the intervals as the agent has adapted them, or as exported if it never ran."""
+    """Return the intervals adapted by the agent, or the exported ones if it never ran."""
     assert detector.forecaster is not None
     try:
-        detector.restore(parts)  # of this bundle, and whole
+        detector.restore(parts)  # raises if they belong to another bundle or are damaged
         return forecast_offsets(parts)
     except StateMismatch:
         return detector.forecaster.intervals.start()

@@ -1,4 +1,4 @@
-"""A forecast for a person: a table per channel, and when limits will be passed."""
+"""Formats a forecast as text: a table per channel, and the times until limits are passed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Document = Mapping[str, Any]
 
 
 def describe(document: Document) -> Iterator[str]:
-    """Yield what the command ``forecast`` found, line by line."""
+    """Yield the result of the command ``forecast``, line by line."""
     made, supposed = document["forecast"], document["hypothetical"]
     yield f"{document['stream']}: forecast from {made['made']}, times are UTC"
     if made["imputed_values"]:

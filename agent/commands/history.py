@@ -1,6 +1,6 @@
-"""The command ``history``: a stream's past, from what the gateway keeps of it.
+"""The command ``history``: shows a stream's past from the gateway's store.
 
-It only reads, and needs no running agent.
+It only reads, and does not need a running agent.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _AGO: Final = re.compile(r"-(?P<count>\d+(?:\.\d+)?)(?P<unit>[smhd])")
 _UNIT_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LEVELS: Final = {None: "samples", 60.0: "minutes", 3600.0: "hours"}
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
-_LETTERS: Final = "_.-=+*#@"  # for a terminal without block characters
+_LETTERS: Final = "_.-=+*#@"  # for terminals without block characters
 _STATISTICS: Final = ("min", "mean", "max")
 
 
 def parse_time(text: str, now_s: float) -> float:
-    """Return the Unix seconds of an RFC 3339 time, or of one such as ``-3h``, before now.
+    """Return the Unix seconds of an RFC 3339 time, or of a time before now such as ``-3h``.
 
     Raises:
         ValueError: it is neither.
@@ -89,9 +89,9 @@ def history(
 
 def _unknown_stream(stream: str, known: Sequence[str]) -> str:
     if not known:
-        return "no stream has a history yet: has an agent of this version run?"
+        return "no stream has a history yet; has an agent of this version run?"
     there = nearest(stream, known) or f"; there are {', '.join(known)}"
-    return f"no history of a stream {stream!r}{there}"
+    return f"there is no history of stream {stream!r}{there}"
 
 
 def _points(found: History, channels: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -115,7 +115,7 @@ def _points(found: History, channels: Sequence[str]) -> Iterator[dict[str, Any]]
 
 
 def as_csv(document: dict[str, Any]) -> str:
-    """Return the points as CSV with a header, without the last line's end."""
+    """Return the points as CSV with a header, without the last line end."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = [f"{printable(name)}.{what}" for name in document["channels"] for what in _STATISTICS]
@@ -127,14 +127,14 @@ def as_csv(document: dict[str, Any]) -> str:
 
 
 def describe(document: dict[str, Any], blocks: bool) -> Iterator[str]:
-    """Yield it for a person: a line per channel, or a table if one channel was chosen."""
+    """Yield the history as text: a line per channel, or a table if one channel was chosen."""
     points = document["points"]
     yield (
         f"{document['stream']}: {document['from']} to {document['to']}, {len(points)} points of"
-        f" {document['interval_s']:.6g} s, made of {document['level']}"
+        f" {document['interval_s']:.6g} s, from {document['level']}"
     )
     if not points:
-        yield "nothing was stored in this time"
+        yield "nothing was stored in this period"
     elif len(document["channels"]) == 1:
         yield from _table(document, document["channels"][0])
     else:
@@ -191,10 +191,10 @@ def _text(value: float | None) -> str:
 def time_range(
     from_text: str | None, to_text: str | None, hours: float, now_s: float | None = None
 ) -> tuple[float, float]:
-    """Return from when to when, Unix seconds; ``hours`` are those before the end.
+    """Return begin and end in Unix seconds; ``hours`` is the length if there is no begin.
 
     Raises:
-        ValueError: one is no time, or the end is not after the begin.
+        ValueError: one is not a time, or the end is not after the begin.
 
     """
     now_s = time.time() if now_s is None else now_s

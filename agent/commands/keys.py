@@ -11,10 +11,10 @@ from models.errors import ConfigError
 
 
 def directory(config_file: Path, given: Path | None) -> Path:
-    """Return the directory of keys: the one given, else that of the agent's configuration.
+    """Return the directory of keys: the given one, or that of the agent's configuration.
 
     Raises:
-        ConfigError: none is given, and the configuration cannot be read or names none.
+        ConfigError: no directory is given, and the configuration cannot be read or has none.
 
     """
     if given is not None:
@@ -34,7 +34,7 @@ def listed(directory: Path) -> dict[str, Any]:
     """Return the keys of a directory, ordered by role, name and file.
 
     Raises:
-        ConfigError: the directory, a key, or the file of what is revoked cannot be read.
+        ConfigError: the directory, a key, or the file ``revoked`` cannot be read.
 
     """
     keyring = keys.read_keyring(directory)
@@ -53,7 +53,7 @@ def listed(directory: Path) -> dict[str, Any]:
 
 
 def revoke(directory: Path, key_id: str, why: str) -> str:
-    """Add a key to the file of what is revoked; return what to tell.
+    """Add a key to the file ``revoked``; return the message to print.
 
     Raises:
         ConfigError: see ``models.keys.revoke``.

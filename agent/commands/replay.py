@@ -1,4 +1,4 @@
-"""Scores a recording at full speed, through the parser, aligner and pipeline that run live."""
+"""Scores a recording at full speed, with the same parser, aligner and pipeline as the agent."""
 
 from __future__ import annotations
 
@@ -49,22 +49,21 @@ def replay(
 ) -> dict[str, Any]:
     """Return the events of a CSV recording, with counts; its header names the columns.
 
-    A channel's column is called as in the bundle's training, or like the channel. Columns that are
-    no channel of the bundle are ignored. Rows are scored in the order of their
-    times.
+    A channel's column has the name from the bundle's training, or the channel's name. Columns that
+    are not channels of the bundle are ignored. Rows are scored in the order of their times.
 
     Args:
         recording: The file.
-        bundle_file: The bundle that scores.
-        interpreter: What runs its network.
-        layout: How the recording is written.
-        guarded: The stream whose limits are guarded as well; None: there are no limits.
+        bundle_file: The bundle to score with.
+        interpreter: The interpreter that runs its network.
+        layout: The layout of the recording.
+        guarded: The stream whose limits are also checked; None: no limits.
 
     Raises:
         BundleError: the bundle is refused.
         ConfigError: a limit does not fit the bundle.
-        DataError: the recording cannot be read, lacks the time or every channel, or gives no
-            score.
+        DataError: the recording cannot be read, lacks the time or every channel, or no sample gets
+            a score.
 
     """
     bundle, pipeline = load(bundle_file, interpreter)
@@ -116,7 +115,7 @@ def replay(
 
 
 def opened(recording: Path, manifest: Manifest, layout: Layout) -> tuple[Recorded, LineParser]:
-    """Return a recording's rows, and what parses them.
+    """Return a recording's rows, and their parser.
 
     Raises:
         DataError: the recording cannot be read, or lacks the time or every channel.
@@ -128,10 +127,10 @@ def opened(recording: Path, manifest: Manifest, layout: Layout) -> tuple[Recorde
 
 
 class _Told:
-    """The stream of a recording, as parts see it: ``agent.scoring.part.Teller``."""
+    """The stream of a recording, in the role of ``agent.scoring.part.Teller``."""
 
     def __init__(self, name: str, pipeline: Detector, state: Memory) -> None:
-        self.batch = Batch()  # nobody commits it
+        self.batch = Batch()  # never committed
         self.last_time: float | None = None
         self.correction_s = 0.0
         self._pipeline, self._state = pipeline, state
@@ -164,15 +163,15 @@ class _Told:
         self._changes += self._alarms.close(cause, self.last_time or 0.0, numbers)
 
     def send(self, kind: Kind, time: float, data: dict[str, Any], batch: Batch) -> None:
-        """Send nothing: nobody listens."""
+        """Do nothing: there is no receiver."""
 
     def in_order(self) -> list[dict[str, Any]]:
-        """Return the alarms that opened or closed, in the order of time."""
+        """Return the alarms that opened or closed, in chronological order."""
         return [change.alarm for change in sorted(self._changes, key=lambda change: change.time)]
 
 
 class _Limits:
-    """Guards the limits of a stream over a recording, with the parts that do it live."""
+    """Checks the limits of a stream over a recording, with the same parts as the agent."""
 
     def __init__(
         self, told: _Told, settings: StreamTable, pipeline: Detector, state: Memory
@@ -184,7 +183,7 @@ class _Limits:
         self._forecast = Limits(told, settings, pipeline, state, 0, self._measured)
 
     def take(self, samples: Samples, result: Result) -> None:
-        """Take samples with what the pipeline made of them, each forecast at its time."""
+        """Process samples with the pipeline's result, each forecast at its time."""
         begin = 0
         for forecast in result.forecasts:
             end = int(np.searchsorted(samples.times, forecast.time, side="right"))
@@ -214,7 +213,7 @@ def _recorded(recording: Path, manifest: Manifest, layout: Layout) -> tuple[Reco
 
 
 def _absent(read: Recorded, manifest: Manifest) -> list[str]:
-    """Return the channels that no column holds: all their samples are without a value."""
+    """Return the channels without a column, for which no sample has a value."""
     sought = columns.of_bundle(manifest).channels
     return [
         channel.name
@@ -226,7 +225,7 @@ def _absent(read: Recorded, manifest: Manifest) -> list[str]:
 def _table(
     recording: Path, read: Recorded, found: Found, manifest: Manifest, layout: Layout
 ) -> InputTable:
-    """Return how to read the rows, as the configuration of an input would say it."""
+    """Return the rows' layout in the form of an input's configuration."""
     meaning = found.meaning([channel.name for channel in manifest.source_channels])
     try:
         return ReplayTable(
@@ -253,7 +252,7 @@ def _chunks(rows: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
 
 def _in_order(parts: Sequence[Readings]) -> tuple[Sequence[Readings], int]:
-    """Return readings in the order of their times, and how many came before their predecessor."""
+    """Sort readings by their times; also return how many were earlier than their predecessor."""
     times = np.concatenate([part.times for part in parts] or [np.empty(0)])
     backwards = int((np.diff(times) < 0).sum())
     if not backwards:
@@ -275,7 +274,7 @@ def _unscored(
 ) -> str:
     """Return why a recording has no score."""
     if not read.rows:
-        return f"{recording}: there are no rows below the header"
+        return f"{recording}: no rows below the header"
     said = [f"{recording}: none of its {len(read.rows)} rows is scored"]
     if rejected:
         said.append(", ".join(f"{count} {cause}" for cause, count in sorted(rejected.items())))
@@ -284,6 +283,6 @@ def _unscored(
     if samples:
         said.append(
             f"it has {samples} samples, and the first {manifest.sampling.warm_up_samples} after a"
-            " start or a gap get no score: give a longer recording"
+            " start or a gap get no score: use a longer recording"
         )
     return "; ".join(said)

@@ -1,6 +1,6 @@
-"""What ``check`` says of secrets: files that others can read, or the service cannot.
+"""The part of ``check`` for secrets: files that others can read, or that the service cannot read.
 
-It warns of passwords sent without TLS, too.
+It also warns of passwords sent without TLS.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from models.keys import REVOKED
 
 
 class Service(NamedTuple):
-    """As whom the agent runs: the owner of the store's directory."""
+    """The user of the agent: the owner of the store's directory."""
 
     user: int
     group: int
 
 
 def secrets(config: AgentConfig) -> Iterator[Finding]:
-    """Warn of each secret of the configuration that is not kept."""
+    """Warn of each secret of the configuration that is not protected."""
     brokers: dict[str, BrokerTable] = {"mqtt": config.mqtt} if config.mqtt else {}
     brokers |= {
         f"input {source.name}": source.broker
@@ -41,13 +41,13 @@ def secrets(config: AgentConfig) -> Iterator[Finding]:
     for what, broker in brokers.items():
         if broker.username is not None and broker.tls_ca_file is None and not _local(broker.host):
             detail = (
-                f"sends its user and password without TLS: whoever is on the way to {broker.host}"
-                " can read them. Set tls_ca_file"
+                f"sends its user and password without TLS: anyone on the path to {broker.host} can"
+                " read them. Set tls_ca_file"
             )
             yield Finding(True, what, detail, mark="warn")
     if config.mqtt is not None and not _password_is_known(config.mqtt):
         detail = (
-            f"no password for the user {config.mqtt.username} is known here, so check tries none."
+            f"no password for user {config.mqtt.username} is known here, so check uses none."
             f" If it is in /etc/credstore/{PASSWORD}, only the service gets it, from systemd"
         )
         yield Finding(True, "mqtt", detail, mark="warn")
@@ -65,20 +65,20 @@ def secrets(config: AgentConfig) -> Iterator[Finding]:
 
 
 def other_user(config: AgentConfig) -> Iterator[Finding]:
-    """Warn root that it may do more than the service, whose user owns the store's directory."""
+    """Warn root of its greater permissions: the service runs as the owner of the store."""
     service = _service(config)
     if service is None or os.geteuid() != 0 or service.user == 0:
         return
     user = _user(service.user)
     detail = (
-        f"root may do more than {user}, who owns the store, so the agent may still fail where check"
-        f" says ok. Run check as {user}: sudo -u {user} fieldwatch-agent check"
+        f"root has more permissions than {user}, who owns the store, so the agent may fail where"
+        f" check reports ok. Run check as {user}: sudo -u {user} fieldwatch-agent check"
     )
     yield Finding(True, "user", detail, mark="warn")
 
 
 def _service(config: AgentConfig) -> Service | None:
-    """Return as whom the agent runs; None: nobody knows."""
+    """Return the agent's user; None if unknown."""
     try:
         found = config.store.directory.stat()
     except OSError:
@@ -98,22 +98,22 @@ def _local(host: str) -> bool:
 
 
 def _secret_files(broker: BrokerTable) -> list[Path]:
-    key = broker.tls_key_file or broker.tls_cert_file  # without the one, it is in the other
+    key = broker.tls_key_file or broker.tls_cert_file  # the latter may contain the key
     sign = broker.sign if isinstance(broker, MqttTable) else None
     return [file for file in (broker.password_file, key, sign) if file is not None]
 
 
 def _own_groups(config: AgentConfig) -> frozenset[int]:
-    """Return the groups that may read them: the service's, that of who runs this, and root's."""
+    """Return the groups that may read secrets: the service's, the current user's, and root's."""
     service = _service(config)
     return frozenset({0, os.getegid()} | ({service.group} if service else set()))
 
 
 def readers(file: Path, own_groups: frozenset[int]) -> str | None:
-    """Return who beside its owner can read a file, and what prevents that; None: nobody.
+    """Return who besides its owner can read a file, and how to prevent that; None: nobody.
 
-    A directory on the way that others cannot enter protects the file. A file that is not there, or
-    that we cannot see, has no readers.
+    A parent directory that others cannot enter protects the file. A file that does not exist, or
+    that we cannot access, has no readers.
     """
     try:
         resolved = file.resolve(strict=True)
@@ -137,7 +137,7 @@ def _trusted(keys: Path | None) -> list[Path]:
 
 
 def _writers(path: Path) -> str | None:
-    """Return a warning if others than owner and root's group can change the trusted keys."""
+    """Return a warning if users other than the owner and root's group can change the keys."""
     try:
         found = path.stat()
     except OSError:
@@ -145,15 +145,15 @@ def _writers(path: Path) -> str | None:
     if not (found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid)):
         return None
     return (
-        f"other users can write to {path}, and so decide whom the gateway believes;"
+        f"other users can write to {path}, and so change whom the gateway trusts;"
         f" chmod go-w {path} prevents that"
     )
 
 
 def closed_to(file: Path, service: Service) -> str | None:
-    """Return a warning if the service cannot read a file that another user made.
+    """Return a warning if the service cannot read a file that another user owns.
 
-    The service's user owns the store's directory. A test as root can read everything.
+    The service's user owns the store's directory. Reading the file as root would prove nothing.
     """
     try:
         found = file.stat()

@@ -1,7 +1,7 @@
-"""The command ``values``: the newest values of each stream, from what the agent stored last.
+"""The command ``values``: shows the newest values of each stream that the agent stored.
 
-It only reads. Values, scores and qualities are of the store; units are of the configuration and its
-bundles, where these can be read; why a value is missing is of the agent's status.
+It only reads. Values, scores and qualities come from the store. Units come from the configuration
+and its bundles, if these can be read. The reason for a missing value comes from the agent's status.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from models.shown import short, shown
 from models.times import iso_time
 
 THRESHOLD: Final = 1.0  # scores are multiples of the threshold in force
-_LOOKED_AT: Final = 3600  # samples of a stream; a value before these is too old to be current
+_LOOKED_AT: Final = 3600  # samples per stream; an older value is not current
 _WIDTH: Final = 80
 _NAME_MAX: Final = 28
 _TEXT_MAX: Final = 500
@@ -48,7 +48,7 @@ def values(
     now_s = time.time() if now_s is None else now_s
     try:
         config = configuration.load(config_file)
-    except ConfigError:  # the values are what counts; `check` says what is wrong
+    except ConfigError:  # show values anyway; `check` reports what is wrong
         config = None
     with Reader(store_directory(config_file)) as reader:
         status = reader.status()
@@ -107,7 +107,7 @@ def _newest(reader: Reader, name: str) -> tuple[Sequence[str], Samples, np.ndarr
 
 
 def _newest_value(samples: Samples, column: int, now_s: float) -> dict[str, Any]:
-    """Return the newest value that was measured, and the quality of the newest sample."""
+    """Return the newest measured value, and the quality of the newest sample."""
     column_values = samples.values[:, column]
     if samples.quality is None:
         quality = np.where(np.isnan(column_values), MISSING, GOOD)
@@ -144,7 +144,7 @@ def _troubles(status: Mapping[str, Any], inputs: Sequence[str]) -> Iterator[str]
 
 
 def _rejected(status: Mapping[str, Any], inputs: Sequence[str], channel: str) -> str | None:
-    """Return the newest value of a channel that was rejected, and why."""
+    """Return the newest rejected value of a channel, and why."""
     rejects = [
         reject
         for name in inputs
@@ -166,7 +166,7 @@ def _age(unix_s: float | None, now_s: float) -> float | None:
 
 
 def describe(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield it for a person, in lines of 80 characters."""
+    """Yield the values as text, in lines of 80 characters."""
     for stream in document["streams"]:
         yield from _wrapped(_head(stream), "    ")
         for trouble in stream["input_troubles"]:

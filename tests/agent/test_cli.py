@@ -173,7 +173,7 @@ def test_replay_ignores_columns_it_does_not_know_and_counts_bad_lines(
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        (0, "there are no rows below the header"),
+        (0, "no rows below the header"),
         (20, "it has 20 samples, and the first 50 after a start or a gap get no score"),
         (-20, "none of its 20 rows is scored; 20 bad_time; the last, bad_time: soon,"),
     ],

@@ -102,7 +102,7 @@ def test_the_shipped_configuration_keeps_them_apart(tmp_path: Path, certificates
         found = checked(tmp_path, broker.access("plant/gw-1"), *second)
         assert (found["ok"], found["mark"]) == (True, "ok"), found
         user = "the other certificate" if certificates else "plant/gw-2"
-        assert found["detail"] == f"{user} neither hears this gateway nor speaks for it"
+        assert found["detail"] == f"{user} can neither receive nor publish on its topics"
     finally:
         broker.kill()
 
@@ -120,7 +120,8 @@ RULES = {
 ALARM, STATUS, ACKNOWLEDGED = (
     f"{OWN}/{kind}" for kind in ("alarm/_check", "status", "acknowledged")
 )
-HEARS, SPEAKS = "gw-2 hears this gateway on", "gw-2 can speak for it, and is heard by it, on"
+HEARS = "gw-2 receives this gateway's messages on"
+SPEAKS = "gw-2 can publish on this gateway's topics; it received"
 UNKNOWN = "unknown: nothing arrived at gw-2 or from it, but the broker does not"
 
 
@@ -132,8 +133,8 @@ UNKNOWN = "unknown: nothing arrived at gw-2 or from it, but the broker does not"
         ("hears alarms", "fail", f"{HEARS} {ALARM}"),
         ("speaks", "fail", f"{SPEAKS} {STATUS}"),
         ("acknowledges", "fail", f"{SPEAKS} {ACKNOWLEDGED}"),
-        ("apart", "ok", "gw-2 neither hears this gateway nor speaks for it"),
-        ("deaf", "unknown", f"{UNKNOWN} let it hear its status"),
+        ("apart", "ok", "gw-2 can neither receive nor publish on its topics"),
+        ("deaf", "unknown", f"{UNKNOWN} send it its status"),
     ],
 )
 def test_each_way_to_meet_is_found(

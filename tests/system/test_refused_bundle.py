@@ -205,7 +205,7 @@ def test_what_does_not_fit_the_inputs_cannot_stand_in(gateway: Gateway) -> None:
 def test_check_says_early_that_a_baseline_could_not_stand_in(gateway: Gateway) -> None:
     gateway.configure(BASELINE.replace('"flow"', '"pressure"'))
     checked = printed(gateway, "check")
-    assert "FAIL  stream pump: its baseline could not stand in for the bundle: input" in checked
+    assert "FAIL  stream pump: its baseline cannot replace the bundle: input" in checked
     gateway.configure(BASELINE)
     assert "ok    stream pump: flow version 1, not signed" in printed(gateway, "check")
 

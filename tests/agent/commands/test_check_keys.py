@@ -63,7 +63,7 @@ def test_a_collector_with_a_key_is_named(tmp_path: Path, keys: Path) -> None:
     assert "collector 1" in found["keys"].detail
     assert found["acknowledgements"].ok
     assert found["acknowledgements"].detail == (
-        f"believed if signed by {key.key_id.hex()} (central)"
+        f"accepted if signed by {key.key_id.hex()} (central)"
     )
 
 
@@ -72,8 +72,8 @@ def test_a_collector_without_a_key_is_warned_of(tmp_path: Path, keys: Path) -> N
     for directory, useless in (('directory = "keys"', True), ("", False)):
         found = findings(tmp_path, unsigned, directory)["acknowledgements"]
         assert found.mark == "warn"
-        assert found.detail.startswith("believed without a signature")
-        assert ("keys of collectors are not used" in found.detail) == useless
+        assert found.detail.startswith("accepted without a signature")
+        assert ("collectors' keys are not used" in found.detail) == useless
 
 
 def test_a_gateway_that_would_believe_nobody_fails(tmp_path: Path, keys: Path) -> None:

@@ -65,7 +65,7 @@ def test_json_and_csv_say_the_same(config: Path) -> None:
 def test_a_person_sees_a_chart_or_the_table_of_a_channel(config: Path) -> None:
     head, pressure, flow, score, told = run(config, "--points", "20").splitlines()
     assert told.startswith("NOT WATCHING")
-    assert "15 points of 60 s, made of samples" in head
+    assert "15 points of 60 s, from samples" in head
     assert pressure.split()[-1] == "▁▁▂▂▃▃▄▅▅▆▆▇▇██"
     assert flow.split() == ["flow", "-", "to", "-"]
     assert score.startswith("score (1 is the threshold)")
@@ -78,7 +78,7 @@ def test_a_person_sees_a_chart_or_the_table_of_a_channel(config: Path) -> None:
     ("words", "said"),
     [
         (["--stream", "pumb"], "did you mean 'pump'"),
-        (["--stream", "x"], "no history of a stream 'x'; there are pump$"),
+        (["--stream", "x"], "there is no history of stream 'x'; there are pump$"),
         (["--stream", "pump", "--channel", "x"], "there are pressure, flow"),
     ],
 )

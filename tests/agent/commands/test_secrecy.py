@@ -92,7 +92,7 @@ def test_a_password_without_tls_is_warned_of_unless_it_stays_here(
 def test_the_uplinks_is_too(tmp_path: Path, password: Path) -> None:
     (told,) = warnings(tmp_path, UPLINK, INPUT.replace("HOST", "::1"))
     assert told == (
-        "mqtt: sends its user and password without TLS: whoever is on the way to 192.0.2.1 can read"
+        "mqtt: sends its user and password without TLS: anyone on the path to 192.0.2.1 can read"
         " them. Set tls_ca_file"
     )
 
@@ -104,7 +104,7 @@ def test_a_password_that_only_the_service_gets_is_told(
     local = UPLINK.replace("192.0.2.1", "localhost").replace('password_file = "password"', "")
     source = INPUT.replace("HOST", "localhost")
     (told,) = warnings(tmp_path, local, source)
-    assert told.startswith("mqtt: no password for the user gw-1 is known here")
+    assert told.startswith("mqtt: no password for user gw-1 is known here")
     assert "/etc/credstore/mqtt.password" in told
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     password.with_name("mqtt.password").write_text("secret")
@@ -204,8 +204,8 @@ def test_root_is_told_to_test_as_the_user_of_the_agent(tmp_path: Path) -> None:
     os.chown(tmp_path / "data", NOBODYS, NOBODYS)
     (told,) = warnings(tmp_path, source)
     assert told == (
-        f"user: root may do more than {NOBODYS}, who owns the store, so the agent may still fail"
-        f" where check says ok. Run check as {NOBODYS}: sudo -u {NOBODYS} fieldwatch-agent check"
+        f"user: root has more permissions than {NOBODYS}, who owns the store, so the agent may"
+        f" fail where check reports ok. Run check as {NOBODYS}: sudo -u {NOBODYS} fieldwatch-agent check"
     )
 
 
