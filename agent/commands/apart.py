@@ -121,7 +121,7 @@ class Apart:
             return Finding(True, _WHAT, detail, mark="unknown")
         faults = [f"{user} receives this gateway's messages on {', '.join(heard)}"] if heard else []
         if said:
-            faults.append(f"{user} can publish on this gateway's topics; it received {', '.join(said)}")
+            faults.append(f"{user} can publish on its topics; it received {', '.join(said)}")
         if faults:
             return Finding(False, _WHAT, "; ".join(faults), 69)
         if not taken or not listened:

@@ -101,7 +101,7 @@ def test_a_name_that_does_not_fit_makes_no_key(tmp_path: Path, role: Role, name:
 
 
 def test_a_secret_key_is_used_for_its_role_only(made: Path) -> None:
-    with pytest.raises(ConfigError, match="its role is bundle; a key of the role collector"):
+    with pytest.raises(ConfigError, match="its role is bundle; a key with the role collector"):
         read_secret(made / "bundle.key", "collector")
     with pytest.raises(ConfigError, match="this is a public key; signing needs"):
         read_secret(made / "collector.pub", "collector")

@@ -85,7 +85,7 @@ def test_a_key_of_another_role_signs_no_bundle(
     with pytest.raises(SignatureInvalid, match="whose role is collector; the key must have"):
         signing.check(good, read_keys(tmp_path))
     key.write_text(key.read_text().replace(" bundle ", " collector "))
-    with pytest.raises(ConfigError, match="its role is collector; a key of the role"):
+    with pytest.raises(ConfigError, match="its role is collector; a key with the role"):
         signed(zoo_bundle, key)
 
 

@@ -121,7 +121,7 @@ ALARM, STATUS, ACKNOWLEDGED = (
     f"{OWN}/{kind}" for kind in ("alarm/_check", "status", "acknowledged")
 )
 HEARS = "gw-2 receives this gateway's messages on"
-SPEAKS = "gw-2 can publish on this gateway's topics; it received"
+SPEAKS = "gw-2 can publish on its topics; it received"
 UNKNOWN = "unknown: nothing arrived at gw-2 or from it, but the broker does not"
 
 

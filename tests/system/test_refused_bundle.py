@@ -270,7 +270,7 @@ def test_an_older_bundle_runs_once_a_person_allows_it(gateway: Gateway, key: Pat
     agent = gateway.start()
     assert gateway.stream()["bundle"] == "flow version 1"
     assert gateway.stream()["refused"] is None
-    assert f"runs again instead of version 2, as {USER} has allowed" in agent.log()
+    assert f"runs again instead of version 2, as allowed by {USER}" in agent.log()
 
 
 def test_copies_that_no_stream_needs_are_removed(gateway: Gateway) -> None:

@@ -150,7 +150,7 @@ def test_a_date_and_a_time_of_day_in_two_columns_are_one_time(tmp_path: Path, mo
 
 def test_a_date_without_its_time_of_day_is_told(tmp_path: Path) -> None:
     text = "Datum;Uhrzeit;flow;T 1\n14.11.2023;soon;3;4\n"
-    with pytest.raises(DataError, match=r"'14\.11\.2023 soon' is no time of the form"):
+    with pytest.raises(DataError, match=r"'14\.11\.2023 soon' is not a time of the format"):
         read_recording(recording(tmp_path, text), APART, CHANNELS, GERMAN)
     with pytest.raises(DataError, match="no column 'Uhrzeit'; the header has: Datum, flow, T 1"):
         text = "Datum;flow;T 1\n14.11.2023;3;4\n"

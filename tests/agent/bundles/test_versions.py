@@ -85,7 +85,7 @@ def test_an_older_version_is_refused_until_a_person_allows_it(
     caplog.set_level(logging.WARNING)
     ran(agent, files[2])
     user = pwd.getpwuid(os.getuid()).pw_name
-    assert f"version 2 runs again instead of version 3, as {user} has allowed" in caplog.text
+    assert f"version 2 runs again instead of version 3, as allowed by {user}" in caplog.text
 
     again = loader(store, keys)
     assert not list((store / "bundles").glob("*.downgrade"))  # it is used up

@@ -80,7 +80,7 @@ def test_a_gateway_that_would_believe_nobody_fails(tmp_path: Path, keys: Path) -
     revoke(keys, read_keys(keys)[0].key_id.hex(), "lost")
     found = findings(tmp_path, 'acknowledgement = "central"')["acknowledgements"]
     assert (found.ok, found.exit_code) == (False, 78)
-    assert "has no key of a collector" in found.detail
+    assert "has no unrevoked key of a collector" in found.detail
 
 
 def test_keys_that_cannot_be_read_fail(tmp_path: Path, keys: Path) -> None:

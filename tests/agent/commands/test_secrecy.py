@@ -205,7 +205,8 @@ def test_root_is_told_to_test_as_the_user_of_the_agent(tmp_path: Path) -> None:
     (told,) = warnings(tmp_path, source)
     assert told == (
         f"user: root has more permissions than {NOBODYS}, who owns the store, so the agent may"
-        f" fail where check reports ok. Run check as {NOBODYS}: sudo -u {NOBODYS} fieldwatch-agent check"
+        " fail where check reports ok."
+        f" Run check as {NOBODYS}: sudo -u {NOBODYS} fieldwatch-agent check"
     )
 
 
@@ -220,7 +221,7 @@ def test_keys_that_others_can_change_are_named(tmp_path: Path, password: Path) -
         usual = path.stat().st_mode
         path.chmod(usual | 0o002)
         (told,) = warnings(tmp_path, files)
-        assert f"other users can write to {path}, and so decide" in told
+        assert f"other users can write to {path}, and so change" in told
         path.chmod(usual)
 
 
