@@ -46,7 +46,7 @@ class Pipeline:
     Shapes and units are those of ``models.detector``.
 
     Raises:
-        FamilyUnfit: the bundle is of another family.
+        FamilyUnfit: the bundle has another family.
         BundleCorrupt: the network cannot be loaded or does not fit the manifest.
         InterpreterMissing: no interpreter is installed that can run the network.
 

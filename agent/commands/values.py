@@ -77,7 +77,7 @@ def _stream(
     troubles = list(_troubles(status, inputs))
     return {
         "stream": name,
-        "watched": stream.get("watched", True),  # of an older agent each is
+        "watched": stream.get("watched", True),  # absent in old statuses
         "watched_by": stream["bundle"],
         "last_sample": _time(last_s),
         "age_s": _age(last_s, now_s),

@@ -93,7 +93,7 @@ def _metrics(document: Document, up: bool) -> Iterator[Metric]:
     yield from _store(document)
     if document["uplink"]:
         yield from _uplink(document["uplink"])
-    if document.get("control"):  # none of an older agent
+    if document.get("control"):  # absent in old statuses
         yield from _control(document["control"])
 
 
@@ -222,7 +222,7 @@ def _streams(streams: Mapping[str, Document]) -> Iterator[Metric]:
         ]
         yield Metric(f"stream_{key}_total", "counter", told, values)
     watched = [
-        Value(int(one.get("watched", True)), {"stream": name})  # of an older agent each is
+        Value(int(one.get("watched", True)), {"stream": name})  # absent in old statuses
         for name, one in streams.items()
     ]
     yield Metric("stream_watched", "gauge", "Whether anything watches the stream.", watched)
@@ -271,13 +271,13 @@ def _uplink(link: Document) -> Iterator[Metric]:
     yield _count("uplink_refused_total", "Messages not read because they ended the agent.", refused)
     in_flight = [Value(link["in_flight"])]
     yield Metric("uplink_in_flight_messages", "gauge", "Sent, not yet acknowledged.", in_flight)
-    twin = link.get("twin")  # none of an older agent's
+    twin = link.get("twin")  # absent in old statuses
     if twin is not None:
         found = [Value(int(twin["state"] == "found"))]
         yield Metric("uplink_name_used_twice", "gauge", "Another gateway has our name.", found)
         taken_over = twin["taken_over"]
         yield _count("uplink_taken_over_total", "Connections another client took over.", taken_over)
-    denied = [Value(len(link.get("denied", ())))]  # none of an older agent's
+    denied = [Value(len(link.get("denied", ())))]  # absent in old statuses
     yield Metric("uplink_denied_topics", "gauge", "Topics we may not publish to.", denied)
     if link.get("central"):
         yield from _central(link["central"])
@@ -291,7 +291,7 @@ def _central(central: Document) -> Iterator[Metric]:
         "Ignored messages of a collector, by cause.",
         rejected,
     )
-    trust = central.get("trust")  # none of an older agent
+    trust = central.get("trust")  # absent in old statuses
     if trust is None:
         return
     unsigned, keys = [Value(int(trust["unsigned"]))], [Value(len(trust["keys"]))]

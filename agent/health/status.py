@@ -35,11 +35,11 @@ def describe(document: Document, not_watching: str | None = None) -> Iterator[st
         yield from input_lines(name, source)
     for name, stream in document["streams"].items():
         yield from stream_lines(name, stream)
-    yield from set_aside_lines(document.get("set_aside"))  # none of an older agent
+    yield from set_aside_lines(document.get("set_aside"))  # absent in old statuses
     yield from _store(document["store"], document["uplink"] is not None)
     yield from uplink_lines(document["uplink"])
-    yield from _control(document.get("control"))  # none of an older agent
-    yield from _configuration(document.get("configuration"))  # nor this
+    yield from _control(document.get("control"))  # absent in old statuses
+    yield from _configuration(document.get("configuration"))  # likewise
 
 
 def _not_stored(counters: Document) -> Iterator[str]:
@@ -50,7 +50,7 @@ def _not_stored(counters: Document) -> Iterator[str]:
 
 def _machine(document: Document) -> Iterator[str]:
     yield f"memory    {document['rss_mb']} MB, clock {document['clock']}"
-    if "machine" not in document:  # of an agent before it looked at its machine
+    if "machine" not in document:  # absent in old statuses
         return
     machine, loop, pace = document["machine"], document["loop"], document["inference"]
     free, celsius = machine["disk_free_mb"], machine["cpu_temperature_c"]
@@ -72,7 +72,7 @@ def input_lines(name: str, source: Document) -> Iterator[str]:
     yield (f"input     {name}: {state}; {source['lines']} lines, {source['reconnects']} reconnects")
     if source["rejected"]:
         yield f"          rejected: {_counts(source['rejected'])}"
-    if count := source.get("messages_too_large"):  # none of an older agent's
+    if count := source.get("messages_too_large"):  # absent in old statuses
         yield f"          {count} messages were too large and were discarded"
     if count := source.get("messages_without_topic"):
         yield f"          {count} messages were discarded, because their topic is not text"
@@ -100,7 +100,7 @@ def set_aside_lines(aside: Document | None) -> Iterator[str]:
         " handled each of them; please report this:"
     )
     for one in aside["last"]:
-        no_copy = "" if one.get("kept", True) else ", no copy kept"  # none of an older
+        no_copy = "" if one.get("kept", True) else ", no copy kept"  # absent in old ones
         yield (
             f"          {one['time']} {one['input']} {one['origin']}, {one['bytes']} bytes,"
             f" {one['digest'][:12]}{no_copy}: {one['excerpt']}"
@@ -113,7 +113,7 @@ _STANDS_IN = {"previous_bundle": "the bundle that ran before", "baseline": "the 
 def stream_lines(name: str, stream: Document) -> Iterator[str]:
     """Yield the state of a stream as lines of text."""
     score = stream["last_score"]
-    if not stream.get("watched", True):  # of an older agent each is
+    if not stream.get("watched", True):  # absent in old statuses
         yield f"stream    {name}: NOT WATCHED, its readings are not stored"
         yield f"          {_counts(stream['counters']) or 'nothing received yet'}"
         yield from _refused(stream)
@@ -125,13 +125,13 @@ def stream_lines(name: str, stream: Document) -> Iterator[str]:
         f" {'none' if score is None else format(score, '.2f')} by {stream['bundle']}"
         + ("" if _by_baseline(stream) else f" on {stream['interpreter']}")
     )
-    if warm_up := stream.get("warm_up"):  # none of an older agent's
+    if warm_up := stream.get("warm_up"):  # absent in old statuses
         yield f"          {_warm_up(stream, warm_up)}"
-    if signer := stream.get("signer"):  # none of an older agent's
+    if signer := stream.get("signer"):  # absent in old statuses
         yield f"          signed by key {signer['key_id']} ({signer['comment']})"
     yield from _refused(stream)
     yield f"          {_counts(stream['counters']) or 'nothing yet'}"
-    if quality := stream.get("quality"):  # none of an older agent's
+    if quality := stream.get("quality"):  # absent in old statuses
         told = ", ".join(f"{channel} {what}" for channel, what in quality.items())
         yield f"          not measured: {told}"
     for channel, since in stream.get("unchanged", {}).items():
@@ -171,7 +171,7 @@ def _duration(seconds: float) -> str:
 
 
 def _refused(stream: Document) -> Iterator[str]:
-    if (refused := stream.get("refused")) is None:  # or of an older agent
+    if (refused := stream.get("refused")) is None:  # or an old status
         return
     yield f"          BUNDLE REFUSED: {refused['why']}"
     if stream["stands_in"] is not None:
@@ -179,7 +179,7 @@ def _refused(stream: Document) -> Iterator[str]:
 
 
 def _forecast(forecast: Document) -> Iterator[str]:
-    if warm_up := forecast.get("warm_up"):  # none of an older agent's
+    if warm_up := forecast.get("warm_up"):  # absent in old statuses
         yield (
             f"forecast  begins after {_duration(warm_up['left_s'])} more of readings: it needs"
             f" {warm_up['needs_steps']} steps of {span(forecast['step_s'])}, and has"
@@ -256,19 +256,19 @@ def uplink_lines(link: Document | None) -> Iterator[str]:
         f" {link['published']} published, {link['acknowledged']} acknowledged,"
         f" {link['failures']} failures"
     )
-    yield from _twin(link.get("twin"))  # none of an older agent's
+    yield from _twin(link.get("twin"))  # absent in old statuses
     if link["central"]:
         yield from _central(link["central"])
     if link["expired"]:
         yield f"          {link['expired']} health messages were too old to be sent"
-    if refused := link.get("refused"):  # none of an older agent
+    if refused := link.get("refused"):  # absent in old statuses
         yield (
             f"          {refused} messages of the collector are not read, because the agent"
             " ended several times while it handled them: see the log"
         )
     if link["held"]:
         yield f"          held until the broker takes them: {', '.join(link['held'])}"
-    if denied := link.get("denied"):  # none of an older agent's
+    if denied := link.get("denied"):  # absent in old statuses
         yield f"          DENIED by the broker, messages wait: {', '.join(denied)}"
     if link["parked"]:
         yield f"          {link['parked']} messages that the broker does not accept: see the log"

@@ -46,10 +46,10 @@ class Format(Protocol):
     """Extracts numbers from the text of a line."""
 
     has_time: bool
-    block_counts_nothing: bool  # because a block is either clean or not read at all
+    block_counts_nothing: bool  # because it only reads blocks that are clean
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
-        """Read all lines at once; None, and nothing counted, if that is impossible."""
+        """Read all lines at once; if that is impossible, return None and count nothing."""
 
     def line(self, line: bytes, text: str) -> Row | None:
         """Read one line; None if it was rejected (and counted) or has no readings."""

@@ -41,10 +41,10 @@ class _Source(Protocol):
 
     has_time: bool
     earliest_s: float  # lower bound of valid times
-    block_counts_nothing: bool  # because a block is either clean or not read at all
+    block_counts_nothing: bool  # because it only reads blocks that are clean
 
     def block(self, lines: Sequence[Any]) -> Rows | None:
-        """Read all at once; None, and nothing counted, if that is impossible."""
+        """Read all at once; if that is impossible, return None and count nothing."""
 
     def each(self, lines: Sequence[Any]) -> Rows:
         """Read one by one; count what cannot be used."""
@@ -78,7 +78,7 @@ class Text:
             self._format.go_on_below(before._format)
 
     def block(self, lines: Sequence[bytes]) -> Rows | None:
-        """Read all lines at once; None, and nothing counted, if that is impossible."""
+        """Read all lines at once; if that is impossible, return None and count nothing."""
         if not lines or max(map(len, lines)) > self._line_bytes_max:
             return None
         if self._checksum:

@@ -40,7 +40,7 @@ class Numbers:
         self.has_time = TIME in settings.columns
 
     def block(self, measurements: Sequence[Measurement]) -> Rows | None:
-        """Read all at once; None, and nothing counted, if that is impossible."""
+        """Read all at once; if that is impossible, return None and count nothing."""
         if not measurements:
             return None
         numbers = array("d")

@@ -165,7 +165,7 @@ class History:
         return min((first for first in firsts if first is not None), default=self._taken)
 
     def written(self) -> None:
-        """Forget what was written: the transaction is committed."""
+        """Discard the written rows, after the transaction was committed."""
         self._due.clear()
         for stream, track in self._new.items():
             if before := self._tracks.get(stream):

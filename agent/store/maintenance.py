@@ -55,7 +55,7 @@ class Helper:
         """Return the report of the process; None while it runs.
 
         Raises:
-            StoreError: it failed; the text says why.
+            StoreError: it failed; the text states why.
 
         """
         return None if self._process.poll() is None else self.wait()
@@ -64,7 +64,7 @@ class Helper:
         """Wait until it ends; return its report, and log its warnings.
 
         Raises:
-            StoreError: it failed; the text says why.
+            StoreError: it failed; the text states why.
 
         """
         out, err = self._process.communicate()
@@ -90,7 +90,7 @@ def bring_up_to_date(directory: Path) -> None:
     """Create the files in ``directory``, or migrate them if they are old.
 
     Raises:
-        StoreError: it failed; the text says why.
+        StoreError: it failed; the text states why.
 
     """
     if not any(outdated(directory / name) for name in (RECORDS, READINGS)):

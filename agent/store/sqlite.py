@@ -287,7 +287,7 @@ def current_version(name: str) -> int:
 
 
 def outdated(path: Path) -> bool:
-    """Return whether a file is absent, or its tables are of an older version.
+    """Return whether a file is absent, or its tables have an older version.
 
     A damaged file is not outdated: the agent repairs it when it opens it.
 

@@ -51,7 +51,7 @@ class Ledger:
         self.done.put(seq)
 
     def forget_deleted(self) -> None:
-        """Forget what the loop has deleted."""
+        """Forget messages that the loop has deleted."""
         self._done.difference_update(drain(self.deleted))
 
 

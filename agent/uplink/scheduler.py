@@ -92,6 +92,6 @@ class Scheduler:
         self.begin_again()
 
     def begin_again(self) -> None:
-        """Begin again with the oldest, to send what was skipped or refused."""
+        """Begin again with the oldest, to send skipped or refused messages."""
         with_backlog = self._central is None or self._central.online
         self._lanes.begin(self._backlog_through, with_backlog, self._waiting.passed_over())
