@@ -28,12 +28,12 @@ PUBLISHED = (
     Column("F1", "f1", ".3f"),
     Column("95 % from", "f1_interval.low", ".3f"),
     Column("to", "f1_interval.high", ".3f"),
-    Column("shifted F1", "f1_shifted.mean", ".3f"),
+    Column("shifted", "f1_shifted.mean", ".3f"),
     Column("95 % from", "f1_shifted.low", ".3f"),
     Column("to", "f1_shifted.high", ".3f"),
     Column("stuck", "stuck", "d"),
     Column("F1 with", "with_stuck.f1", ".3f"),
-    Column("in alarm %", "alarm_share", ".2f"),
+    Column("alarm %", "alarm_share", ".2f"),
 )
 CAUSAL = (
     Column("TP", "causal.tp", "d"),
@@ -48,7 +48,7 @@ CAUSAL = (
 )
 SAMPLES = (
     Column("pt F1", "point_f1", ".3f"),
-    Column("shifted F1", "point_f1_shifted.mean", ".3f"),
+    Column("shifted", "point_f1_shifted.mean", ".3f"),
     Column("95 % from", "point_f1_shifted.low", ".3f"),
     Column("to", "point_f1_shifted.high", ".3f"),
     Column("FAR %", "far", ".2f"),
@@ -59,7 +59,8 @@ SAMPLES = (
 )
 CHANNEL = (
     *PUBLISHED[:3],
-    *(column._replace(title=f"causal {column.title}") for column in CAUSAL[:3]),
+    CAUSAL[0]._replace(title="causal TP"),
+    *CAUSAL[1:3],
     CAUSAL[7],
     PUBLISHED[11],
     PUBLISHED[13],
@@ -75,7 +76,7 @@ ENGINES = (
     Column("false alarms", "false", "d"),
     Column("in engines", "engines_false", "d"),
     Column("silent", "silent", "d"),
-    Column("in alarm %", "alarm_share", ".2f"),
+    Column("alarm %", "alarm_share", ".2f"),
 )
 BEARINGS = (
     Column("failing", "failing", "d"),
@@ -83,7 +84,7 @@ BEARINGS = (
     Column("first right", "first_right", "d"),
     Column("healthy: before", "before", "d"),
     Column("in all", "false", "d"),
-    Column("in alarm %", "alarm_share", ".2f"),
+    Column("alarm %", "alarm_share", ".2f"),
 )
 TESTS = tuple(
     Column(title, f"tests.{test}.{key}", form)
@@ -98,7 +99,7 @@ LIFE = (
     Column("fails", "fails", "d"),
     Column("alarms", "alarms", "d"),
     Column("first, steps before the end", "first_lead", "d"),
-    Column("in alarm %", "alarm_share", ".2f"),
+    Column("alarm %", "alarm_share", ".2f"),
 )
 
 
@@ -112,7 +113,7 @@ class Look(NamedTuple):
 
 LOOKS: Final[Mapping[Style, Look]] = {
     "events": Look(
-        {"published rule": PUBLISHED, "causal rule": CAUSAL, "samples, cost": SAMPLES},
+        {"published": PUBLISHED, "causal": CAUSAL, "samples, cost": SAMPLES},
         CHANNEL,
         ("tp", "fp", "fn", "f1", "causal.f1", "alarm_share", "point_f1"),
     ),
