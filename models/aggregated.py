@@ -91,21 +91,19 @@ class Aggregated:
         known = np.flatnonzero(~np.isnan(observed))
         if len(known) == 0 or len(leads) == 0:
             return
-        row, column = np.ix_(known, leads)  # of channels and leads
+        row, column = known[:, None], np.array(leads)[None]  # of channels and leads
         units = scale[:, known].T.astype(np.float64)  # (c, g) of the known channels, as all below
         quantiles = shown[:, known].transpose(2, 1, 0).astype(np.float64)  # (Q, c, g)
         median = quantiles[len(quantiles) // 2]
         error = (observed[known, None] - median) / units
         pooled = self._widths[:, row, column] * np.exp(learnt.pooled[:, None, leads])
-        experts = pooled * np.exp(learnt.own[:, :, row, column])  # (K, Q, c, g)
-        loss = self._pinball(error, experts) / self._unit[row, column]
-        learnt.losses[:, :, row, column] = (
-            learnt.losses[:, :, row, column] * self._settings.memory + loss
-        )
-        moves = self._own_rates[:, None, None, leads] * self._gradient(error, experts)
-        learnt.own[:, :, row, column] = np.clip(
-            learnt.own[:, :, row, column] + moves, -LOG_MAX, LOG_MAX
-        )
+        own, losses = learnt.own[:, :, row, column], learnt.losses[:, :, row, column]
+        experts = pooled * np.exp(own)  # (K, Q, c, g)
+        losses = losses * self._settings.memory
+        losses += self._pinball(error, experts) / self._unit[row, column]
+        learnt.losses[:, :, row, column] = losses
+        own += self._own_rates[:, None, None, leads] * self._gradient(error, experts)
+        learnt.own[:, :, row, column] = np.clip(own, -LOG_MAX, LOG_MAX)
         mean = self._pooled_rates[leads] * self._gradient(error, pooled).mean(axis=1)
         learnt.pooled[:, leads] = np.clip(learnt.pooled[:, leads] + mean, -LOG_MAX, LOG_MAX)
         missed = self._gradient(error, (quantiles - median) / units).mean(axis=1).sum(axis=1)
