@@ -67,6 +67,9 @@ class History:
         if chosen is None and written.count(written[0]) == len(written):
             self._remember_all(values, written[0])
             return
+        if chosen is None:
+            self._remember_apart(values)
+            return
         for row in range(len(values)):
             self.remember(row, values[row] if chosen is None else values[row, chosen[row]])
 
@@ -83,6 +86,15 @@ class History:
         parts |= {*range(-(-(at + first - end) // PART_COLUMNS))}
         self.changed |= parts
         self._outdated |= parts
+
+    def _remember_apart(self, values: Float32) -> None:
+        """Append ``values`` (R, n) to rows of which some have got more values than others."""
+        size, count = self.values.shape[1], values.shape[1]
+        skipped = max(0, count - size)  # they would be overwritten at once
+        columns = (self.written[:, None] + np.arange(skipped, count)) % size
+        np.put_along_axis(self.values, columns, values[:, skipped:], axis=1)
+        self.written += count
+        self._change(np.unique(columns))
 
     def moments(self) -> Moments:
         """Return the moments of each of the ``K`` parts of the history, (K, R)."""

@@ -409,10 +409,13 @@ class CalibrateTable(Table):
     level_min: Positive = Field(
         0.2, description="Least distance of a limit from the known levels, in scales"
     )
+    level_samples: NotNegative = Field(
+        500.0,
+        description="Divided by the number of samples trained and calibrated on, it is the margin"
+        " over the range of the known levels",
+    )
     level_spread: NotNegative = Field(
-        0.5,
-        description="Part of a channel's spread that the margin of its levels covers beside their"
-        " own range",
+        0.5, description="Part of a channel's spread that is added to that range for the margin"
     )
     level_growth: NotNegative = Field(
         2.0,
@@ -421,7 +424,7 @@ class CalibrateTable(Table):
     )
 
     def margin(self, samples: int) -> float:
-        """Return the margin over the largest error of this many samples, or the known levels."""
+        """Return the margin over the largest error of this many samples."""
         return self.floor_margin + self.margin_samples / samples
 
 

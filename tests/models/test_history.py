@@ -27,6 +27,27 @@ def test_all_values_at_once_are_the_same_as_row_by_row() -> None:
             assert np.array_equal(one.kept(row), newest[row])
 
 
+@pytest.mark.parametrize("count", [1, 70, 149, 150, 151, 400])
+def test_rows_with_more_values_than_others_take_all_at_once_too(count: int) -> None:
+    random = np.random.default_rng(count)
+    one, other = History.empty(ROWS, SIZE), History.empty(ROWS, SIZE)
+    for history in (one, other):
+        history.remember(1, np.arange(130, dtype=np.float32))
+        history.changed.clear()
+    for _ in range(3):
+        values = random.random((ROWS, count), np.float32)
+        one.remember_where(values, None)
+        other.remember_where(values, np.ones(values.shape, np.bool_))
+        assert np.array_equal(one.written, other.written)
+        for row in range(ROWS):
+            assert np.array_equal(one.kept(row), other.kept(row))
+    assert one.changed <= other.changed
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(one.moments(), History(one.values, one.written).moments(), strict=True)
+    )
+
+
 def test_few_values_change_few_parts() -> None:
     history = History.empty(ROWS, 10 * PART_COLUMNS)
     history.remember_where(np.ones((ROWS, 630), np.float32), None)

@@ -37,7 +37,7 @@ def with_levels(
     part = LevelPart(
         span_samples=draft.level.span_samples, middle=middle.tolist(), half=half.tolist()
     )
-    margin = settings.margin(len(both.times)) - 1
+    margin = settings.level_samples / len(both.times)
     wide = half + margin * (half + settings.level_spread * _spread(draft, train))
     grown = half * _growth(levels, half) ** settings.level_growth
     limits = np.maximum(np.maximum(wide, grown), half + settings.level_min)

@@ -42,7 +42,7 @@ def halves(manifest: TelemanomManifest, scaled: Float32) -> tuple[Samples, Sampl
 
 def limits(trained: Trained, scaled: Float32, **settings: Any) -> tuple[TelemanomManifest, float]:
     manifest = draft(trained)
-    table = CalibrateTable.model_validate({"floor_margin": 1.0} | settings)
+    table = CalibrateTable.model_validate({"level_samples": 0.0} | settings)
     found, limit = with_levels(manifest, *halves(manifest, scaled), table)
     assert len(limit) == len(manifest.scored)
     return found, limit[0]
@@ -70,7 +70,7 @@ def test_the_known_levels_are_the_range_of_the_smoothed_values(trained: Trained)
 
 
 def test_few_samples_have_a_wide_margin(trained: Trained) -> None:
-    rules = {"margin_samples": 500.0, "level_growth": 0.0, "level_spread": 0.5, "level_min": 1e-6}
+    rules = {"level_samples": 500.0, "level_growth": 0.0, "level_spread": 0.5, "level_min": 1e-6}
     for count in (250, 1000):
         values = noise(count)
         manifest, limit = limits(trained, values, **rules)
@@ -101,7 +101,7 @@ def test_stretches_begin_anew(trained: Trained) -> None:
     values = np.repeat(np.float32([0.0, 10.0]), COUNT // 2)
     train, samples = halves(manifest, values)
     apart = Samples(samples.times + 1000.0, samples.values)
-    table = CalibrateTable.model_validate({"floor_margin": 1.0, "level_growth": 0.0})
+    table = CalibrateTable.model_validate({"level_growth": 0.0})
     found, _ = with_levels(manifest, train, apart, table)
     assert found.level is not None
     assert found.level.middle[0] == pytest.approx(5.0, abs=1e-3)
