@@ -20,6 +20,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +29,8 @@ from models.aggregated import Learnt
 from models.grid import ended_by
 from models.history import History
 from models.impute import fill, longest_gap
-from models.interpreter import ForecastNetwork
 from models.intervals import Intervals, pairs
-from models.manifest import TelemanomManifest
+from models.manifest import Channel, ForecastPart, Sampling
 from models.messages import Float32, Float64, Forecast, NoForecast, Samples
 
 NEVER = -(2**62)  # the number of a step that there was not
@@ -38,6 +38,36 @@ JUDGED_MEMORY = 500  # forecasts per lead and channel that the rolling figures l
 _SAMPLE_SHARE = 1e-3  # of a sample's period: times are sums of floats
 
 Int64 = npt.NDArray[np.int64]
+
+
+class Quantiles(Protocol):
+    """What forecasts: a network, or what stands in its place."""
+
+    def expect(self, context_steps: int, horizon_steps: int, quantiles: int) -> None:
+        """Refuse sizes that are not its own."""
+
+    def run(self, context: Float32) -> Float32:
+        """Return quantiles (C, H, Q) of the steps after a normalised context (C, L)."""
+
+
+class Foretold(Protocol):
+    """What is forecast: a bundle's manifest, or the settings of a stream without one."""
+
+    @property
+    def forecaster(self) -> ForecastPart | None:
+        """How it is forecast."""
+
+    @property
+    def channels(self) -> list[Channel]:
+        """All channels."""
+
+    @property
+    def scored(self) -> list[int]:
+        """Indices of those that are forecast."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """The grid of the samples."""
 
 
 @dataclass(slots=True)
@@ -89,7 +119,7 @@ class Forecaster:
 
     """
 
-    def __init__(self, manifest: TelemanomManifest, network: ForecastNetwork) -> None:
+    def __init__(self, manifest: Foretold, network: Quantiles) -> None:
         assert manifest.forecaster is not None
         self.part = part = manifest.forecaster
         network.expect(part.context_steps, part.horizon_steps, len(part.quantiles))

@@ -40,10 +40,12 @@ import numpy.typing as npt
 
 from models import state as saved
 from models.events import EventState, Recent
+from models.forecaster import Forecaster, ForecastState
 from models.history import History
 from models.manifest import (
     SAMPLES_MAX,
     AdaptSamples,
+    ForecastPart,
     HistoryEntries,
     Positive,
     Reach,
@@ -52,9 +54,10 @@ from models.manifest import (
     UpdateSamples,
     check_resolution,
 )
-from models.messages import ALL, Event, Float32, Float64, Int64, Samples
+from models.messages import ALL, Event, Float32, Float64, Forecast, Int64, Samples
 from models.names import NOVELTY
 from models.score_tail import ScoreTail
+from models.season_forecast import SeasonForecast, part_of, season_steps
 from models.sensors import SensorState
 from models.tail_fit import BODY_SHARES, fit
 from models.threshold import RATIO_MAX, Exceedance
@@ -62,7 +65,7 @@ from models.validation import Field, model_validator
 from models.watching import Watcher, WatchSettings
 
 VIEWS: Final = ("value", "change", "mean", "season")
-BINS_MAX: Final = 2_000
+BINS_MAX: Final = 500
 TAIL_ENTRIES_MIN: Final = 500  # scores without which nothing is said of their probability
 REFIT_ENTRIES: Final = 50  # from one fit of the tail to the next
 _SCORE_MAX = 10.0  # a higher score says no more of the tail
@@ -102,6 +105,7 @@ class NoveltySettings(WatchSettings):
     )
     season_rate: Share = Field(0.3, description="Weight of the newest season, at least")
     adapt_samples: AdaptSamples
+    foretells: bool = Field(False, description="Whether scored channels are forecast, too")
 
     @model_validator(mode="after")
     def _consistent(self) -> NoveltySettings:
@@ -114,6 +118,22 @@ class NoveltySettings(WatchSettings):
     def detector(self) -> str:
         """The detector's name in events."""
         return NOVELTY
+
+    @property
+    def season_steps(self) -> int:
+        """The length of a season in steps of the forecaster, each as long as a bin or a sample."""
+        return season_steps(self.season_s, self._step_samples * self.sampling.period_s)
+
+    @property
+    def _step_samples(self) -> int:
+        return max(1, round(self.season_s / self.season_bins / self.sampling.period_s))
+
+    @property
+    def forecaster(self) -> ForecastPart | None:
+        """How the scored channels are forecast; None: they are not, or a season is too short."""
+        if not self.foretells:
+            return None
+        return part_of(self._step_samples, self.season_steps, len(self.scored))
 
 
 def entry_samples(history_s: float, period_s: float, entries: int, update_samples: int) -> int:
@@ -160,6 +180,7 @@ class NoveltyState:
     pending: int  # rows of the block in use
     sensors: SensorState
     events: EventState
+    forecast: ForecastState | None
 
 
 class Novelty(Watcher[NoveltyState]):
@@ -179,6 +200,8 @@ class Novelty(Watcher[NoveltyState]):
         views = np.repeat(VIEWS, len(self._scored))
         self._holding = (views == "value") | (views == "mean")
         super().__init__(settings, settings.digest, len(VIEWS) * len(self._scored))
+        if settings.forecaster is not None:
+            self.forecaster = Forecaster(settings, SeasonForecast(settings.season_steps))
 
     def _start(self) -> NoveltyState:
         settings, channels, rows = self._settings, len(self._scored), self._rows
@@ -213,6 +236,7 @@ class Novelty(Watcher[NoveltyState]):
             pending=0,
             sensors=self._sensors.start(),
             events=self._events.start(),
+            forecast=None if self.forecaster is None else self.forecaster.start(),
         )
 
     def restore(self, parts: Mapping[str, bytes]) -> list[NoveltyState]:
@@ -228,15 +252,32 @@ class Novelty(Watcher[NoveltyState]):
             state.pending = len(arrays["times"])
             saved.set_arrays(_arrays(state), arrays)
             saved.set_events(state.events, scalars)
+            if state.forecast is not None:
+                state.forecast.step = int(scalars["step"])
 
         saved.unpacked(parts, self.digest, take, state.history)
+        if state.forecast is not None:
+            saved.set_forecast(state.forecast, parts)
         return [state]
 
     def changed_parts(self, states: list[NoveltyState], stream: int = 0) -> dict[str, bytes]:
         """Return the parts of a stream's memory that changed since the last call, to be saved."""
         state = states[stream]
         scalars = saved.event_scalars(state.events)
-        return saved.packed(scalars, _arrays(state), state.history, self.digest)
+        if state.forecast is None:
+            return saved.packed(scalars, _arrays(state), state.history, self.digest)
+        scalars["step"] = state.forecast.step
+        head = saved.packed(scalars, _arrays(state), state.history, self.digest)
+        return head | saved.forecast_parts(state.forecast)
+
+    def forecasts(self, states: list[NoveltyState], stream: int = 0) -> ForecastState | None:
+        """Return the forecaster's state of a stream."""
+        return states[stream].forecast
+
+    def _foretell(self, state: NoveltyState, samples: Samples) -> list[Forecast]:
+        if self.forecaster is None or state.forecast is None:
+            return []
+        return self.forecaster.step(state.forecast, samples)
 
     def tail_of(self, states: list[NoveltyState], stream: int = 0) -> ScoreTail | None:
         """Return the tail that rates a stream's alarms; None: there are too few scores yet."""
@@ -470,7 +511,10 @@ def _ratio(views: Float32, middle: Float32, limit: Float32) -> Float32:
 def _arrays(state: NoveltyState) -> dict[str, np.ndarray[Any, Any]]:
     """Every array of the head, by a name that stays; the history has parts of its own."""
     used, recent, sensors, season = state.pending, state.recent, state.sensors, state.season
-    return {
+    in_progress = {}
+    if state.forecast is not None:
+        in_progress = {"step_total": state.forecast.total, "step_count": state.forecast.count}
+    return in_progress | {
         "written": state.history.written,
         "extremes": state.extremes,
         "filled": state.filled,

@@ -67,7 +67,7 @@ def changed_parts(state: State, stream: int, digest: str) -> dict[str, bytes]:
     history = state.threshold.history[stream]
     parts = packed(scalars, _arrays(state, stream), history, digest)
     if state.forecast:
-        parts |= _forecast_parts(state.forecast[stream])
+        parts |= forecast_parts(state.forecast[stream])
     return parts
 
 
@@ -90,8 +90,7 @@ def restore(state: State, parts: Mapping[str, bytes], digest: str) -> None:
 
     unpacked(parts, digest, take, state.threshold.history[0])
     if state.forecast:
-        with _as_mismatch():
-            _set_forecast(state.forecast[0], parts)
+        set_forecast(state.forecast[0], parts)
 
 
 def adopt(state: State, stream: int, one: State) -> None:
@@ -230,7 +229,7 @@ def _set_scalars(state: State, scalars: Mapping[str, Any]) -> None:
         state.forecast[0].step = int(scalars["step"])
 
 
-def _forecast_parts(state: ForecastState) -> dict[str, bytes]:
+def forecast_parts(state: ForecastState) -> dict[str, bytes]:
     """Return the changed parts: the small one after a step, the pending one after a forecast."""
     parts = _history_parts(state.history, _STEPS)
     if state.changed:
@@ -246,7 +245,18 @@ def _forecast_parts(state: ForecastState) -> dict[str, bytes]:
     return parts
 
 
-def _set_forecast(state: ForecastState, parts: Mapping[str, bytes]) -> None:
+def set_forecast(state: ForecastState, parts: Mapping[str, bytes]) -> None:
+    """Set ``state`` to what ``forecast_parts`` returned.
+
+    Raises:
+        StateMismatch: a part is not there, or damaged.
+
+    """
+    with _as_mismatch():
+        _take_forecast(state, parts)
+
+
+def _take_forecast(state: ForecastState, parts: Mapping[str, bytes]) -> None:
     scalars, arrays = _unpack(parts[_FORECAST])
     set_arrays(_forecast_arrays(state), arrays)
     set_arrays(_pending_arrays(state), _unpack(parts[_PENDING])[1])

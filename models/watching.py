@@ -16,7 +16,7 @@ import numpy as np
 from models.canonical import canonical_json
 from models.detector import BatchResult, Result
 from models.events import EventRules, EventState
-from models.forecaster import ForecastState
+from models.forecaster import Forecaster, ForecastState
 from models.manifest import (
     Channel,
     Events,
@@ -27,7 +27,7 @@ from models.manifest import (
     StreamRules,
     Tail,
 )
-from models.messages import ALL, Event, Float32, Float64, Index, Samples
+from models.messages import ALL, Event, Float32, Float64, Forecast, Index, Samples
 from models.score_tail import ScoreTail
 from models.sensors import SensorChecks
 from models.settings import Table
@@ -103,7 +103,7 @@ class Watcher(Generic[S]):
     Shapes and units are those of ``models.detector``.
     """
 
-    forecaster = None
+    forecaster: Forecaster | None = None
     runtime = "no network"
 
     def __init__(self, rules: StreamRules, digest: str, rows: int) -> None:
@@ -153,12 +153,23 @@ class Watcher(Generic[S]):
                 expected[:, column],
             )
         ]
+        forecasts = [
+            (column, forecast)
+            for column, stream in enumerate(streams)
+            for forecast in self._foretell(
+                states[stream], Samples(times[:, column], values[:, column])
+            )
+        ]
         score: Float32 = np.fmax.reduce(ratio, axis=-1)  # NaN where no row has an error
-        return BatchResult(score, expected, ratio, np.ones_like(ratio), events)
+        return BatchResult(score, expected, ratio, np.ones_like(ratio), events, forecasts)
 
     def _step(self, state: S, samples: Samples, ratio: Float32, expected: Float32) -> list[Event]:
         """Fill in ``ratio`` (n, R) and ``expected`` (n, C) of one stream; return its events."""
         raise NotImplementedError
+
+    def _foretell(self, state: S, samples: Samples) -> list[Forecast]:
+        """Return the forecasts that samples of one stream make due; [] without a forecaster."""
+        return []
 
     def open_silence(
         self, states: list[S], time: float, since: float, stream: int = 0

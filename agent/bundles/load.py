@@ -240,4 +240,5 @@ def _by_range(table: BaselineTable, shared: Mapping[str, Any]) -> NoveltySetting
             table.history_days * DAY_S, table.period_s, table.history_entries, table.update_samples
         ),
         season_s=table.season_s,
+        foretells=True,
     )

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agent.alarms.predicted import LimitWatch
-from agent.bundles.load import load
+from agent.bundles.load import baseline, load
 from agent.commands.life import life
 from agent.config import load as configuration
 from agent.config.load import AgentConfig, StreamTable
@@ -114,7 +114,14 @@ def forecast(
 
 def _detector(config: AgentConfig, table: StreamTable) -> Detector:
     if table.bundle is None:
-        raise ConfigError(f"stream {table.name} is watched by a baseline, which makes no forecasts")
+        assert table.baseline is not None
+        detector = baseline(table.baseline)
+        if detector.forecaster is None:
+            raise ConfigError(
+                f"stream {table.name}: its baseline makes no forecasts: it compares with the median"
+                " (deviations_max or history_samples), or a season has too few samples"
+            )
+        return detector
     keys, signature = config.keys.directory, config.bundles.require_signature
     _, detector = load(table.bundle, config.runtime.interpreter, keys, signature)
     if detector.forecaster is None:

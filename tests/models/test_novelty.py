@@ -296,16 +296,19 @@ def test_an_entry_is_as_long_as_the_history_needs(period_s: float, expected: int
 def test_cuts_and_restarts_change_nothing(
     cuts: list[int], restarts: bool, entry_samples: int
 ) -> None:
-    novelty = made(2, adapt_samples=60, entry_samples=entry_samples, season_s=60_000.0)
+    novelty = made(
+        2, adapt_samples=60, entry_samples=entry_samples, season_s=60_000.0, foretells=True
+    )
     whole = run(novelty, EVENTFUL)
     state = novelty.start()
     saved: dict[str, bytes] = {}
-    scores, predicted, events = [], [], []
+    scores, predicted, events, forecasts = [], [], [], []
     for begin, end in pairwise([0, *sorted(cuts), 900]):
         result = novelty.step(state, samples_of(EVENTFUL[begin:end], begin))
         scores.append(result.scores.score)
         predicted.append(result.scores.predicted)
         events += result.events
+        forecasts += result.forecasts
         if restarts:
             saved |= novelty.changed_parts(state)
             state = novelty.restore(saved)
@@ -313,6 +316,9 @@ def test_cuts_and_restarts_change_nothing(
     assert np.array_equal(np.concatenate(predicted), whole.scores.predicted, equal_nan=True)
     assert events == whole.events
     assert {event.kind for event in events} >= {"missing"}
+    assert len(forecasts) == len(whole.forecasts) > 0
+    for one, other in zip(forecasts, whole.forecasts, strict=True):
+        assert np.array_equal(one.quantiles, other.quantiles)
 
 
 def test_the_state_of_other_settings_is_refused() -> None:

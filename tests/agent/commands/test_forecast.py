@@ -258,9 +258,9 @@ def test_a_few_missing_values_are_filled_in_and_that_is_said(
     [
         (f'bundle = "{ZOO_BUNDLE}"', "this bundle has no forecaster"),
         (
-            "[streams.baseline]\nperiod_s = 0.2\n"
+            "[streams.baseline]\nperiod_s = 0.2\ndeviations_max = 6.0\n"
             '[[streams.baseline.channels]]\nname = "flow"\nunit = "m3/h"',
-            "watched by a baseline, which makes no forecasts",
+            "its baseline makes no forecasts",
         ),
     ],
 )
