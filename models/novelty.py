@@ -65,6 +65,7 @@ from models.validation import Field, model_validator
 from models.watching import Watcher, WatchSettings
 
 VIEWS: Final = ("value", "change", "mean", "season")
+_CLEAREST: Final = ("season", "value", "change", "mean")  # to people, the clearest first
 BINS_MAX: Final = 500
 TAIL_ENTRIES_MIN: Final = 500  # scores without which nothing is said of their probability
 REFIT_ENTRIES: Final = 50  # from one fit of the tail to the next
@@ -294,6 +295,7 @@ class Novelty(Watcher[NoveltyState]):
             block = Samples(times[begin:end], samples.values[begin:end])
             views = self._look(state, block, expected[begin:end])
             ratio[begin:end] = _ratio(views, state.middle, state.limit)
+            self._explain(state, block, views, ratio[begin:end], expected[begin:end])
             events += self._judge(state, block, views, ratio[begin:end], expected[begin:end])
             begin = end
         return events
@@ -309,6 +311,32 @@ class Novelty(Watcher[NoveltyState]):
         with np.errstate(over="ignore", invalid="ignore"):  # infinity is limited
             views = (values, values - before, means, values - usual)
         return np.concatenate(views, axis=1)
+
+    def _explain(
+        self,
+        state: NoveltyState,
+        block: Samples,
+        views: Float32,
+        ratio: Float32,
+        expected: Float32,
+    ) -> None:
+        """Fill in ``expected`` (n, C) where a channel is outside: by its clearest view that is.
+
+        It is the value that would have been in the middle of that view's range, or of the range
+        that is held. The mean before it follows a fault within a few samples: people would see
+        hardly a difference.
+        """
+        if not (ratio > 1).any():
+            return
+        shape = (len(ratio), len(VIEWS), len(self._scored))
+        middle = np.where(np.isnan(state.held_middle), state.middle, state.held_middle)
+        with np.errstate(over="ignore", invalid="ignore"):
+            instead = block.values[:, None, self._scored] - (views - middle).reshape(shape)
+        outside = (ratio.reshape(shape) > 1) & np.isfinite(instead)
+        for view in reversed(_CLEAREST):
+            at = outside[:, VIEWS.index(view)]
+            mine = instead[:, VIEWS.index(view)]
+            expected[:, self._scored] = np.where(at, mine, expected[:, self._scored])
 
     def _bins(self, times: Float64) -> Int64:
         """Return the numbers (n,) of the bins that are at ``times``, counted since 1970."""

@@ -192,6 +192,28 @@ def test_what_is_expected_is_what_is_usual_at_this_time() -> None:
     assert predicted[9 * DAY + 12 * 22] == pytest.approx(12, abs=1)
 
 
+@pytest.mark.parametrize("worst_at", [1040, 1240])
+def test_the_worst_of_an_alarm_is_compared_with_what_was_normal_before_it(worst_at: int) -> None:
+    values = noise(1400)
+    values[1000:1300] += 30
+    values[worst_at] = 2000  # the mean of the last samples is 50 by then
+    opened, closed = anomalies(run(made(season_s=1e6), values))
+    assert opened.channels[0].expected == pytest.approx(20, abs=1)
+    assert closed.channels[0].observed == 2000
+    assert closed.channels[0].expected == pytest.approx(20, abs=1)
+
+
+def test_a_jump_between_usual_values_is_compared_with_the_value_before_it() -> None:
+    values = np.sin(np.arange(1200) / 50.0).astype(np.float32)
+    values[1000] = values[999] - np.sign(values[999]) * 0.5
+    (opened,) = (
+        event
+        for event in anomalies(run(made(season_s=1e6), values))
+        if (event.state, event.onset) == ("opened", 1000 * 300.0)
+    )
+    assert opened.channels[0].expected == pytest.approx(values[999], abs=0.05)
+
+
 def test_a_slow_shift_within_the_noise_is_found_by_the_mean() -> None:
     values = noise(3000)
     values[2000:2200] += 1.9
