@@ -60,7 +60,7 @@ class Newest(NamedTuple):
     values: Mapping[str, float | None]  # of each channel, in its unit; None: it had none
 
 
-ACCEPTED: Final = "accepted"  # cause of a closing: the values are taken as the new normal
+ACCEPTED: Final = "accepted"  # how it ended: its values are taken as the new normal
 SILENT: Final = Reason("device", ACTIONS["silent"])
 
 
@@ -105,7 +105,7 @@ def alarm_document(
         "onset": iso_time(event.onset),
         "opened": iso_time(event.opened),
         "closed": None if event.closed is None else iso_time(event.closed),
-        "ended": None if event.closed is None else "normal",
+        "ended": None if event.closed is None else ACCEPTED if event.accepted else "normal",
         "worst_at": None if event.worst is None else iso_time(event.worst),
         "newest_at": newest and iso_time(newest.time),
         "score": short(event.score),
@@ -206,7 +206,7 @@ def with_newest(alarm: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]
 def describe(alarm: Mapping[str, Any]) -> str:
     """Return the alarm in one line for a person; times are UTC."""
     until = f" until {alarm['closed']}" if alarm["closed"] else ", still open"
-    if alarm.get("cause") == ACCEPTED:
+    if alarm.get("ended") == ACCEPTED:  # absent in alarms of older versions
         until += ", when it was taken as the new normal"
     channels = observed(alarm)
     what, worst = "", ""

@@ -173,9 +173,7 @@ class Alarms:
         event = replace(event, closed=max(event.closed, event.opened))
         alarm = self._document(event, newest)
         self._open.pop(event.number, None)
-        if event.accepted:
-            return Change(alarm | {"cause": ACCEPTED}, event.time, ACCEPTED)
-        return Change(alarm, event.time, "normal")
+        return Change(alarm, event.time, ACCEPTED if event.accepted else "normal")
 
     def explain(self, reason: Reason) -> None:
         """Write the reason into an open ``silent`` alarm that gives another one."""

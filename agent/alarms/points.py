@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from agent.alarms.document import ACCEPTED
 from agent.alarms.lifecycle import CAUSES, GAP, OPENED, Cause
 from agent.handling import machine
 from agent.handling.machine import Impossible, Rules
@@ -34,6 +35,7 @@ _HOUR_S: Final = 3600.0
 
 _OF_A_CHANNEL: Final = ("stuck", "missing")
 _TIME_IS_OVER: Final = "its time is over"
+_CLEARED: Final[tuple[Cause, ...]] = ("normal", ACCEPTED)  # the condition itself is over
 
 
 class Handled(NamedTuple):
@@ -149,9 +151,9 @@ class Points:
         if len(now.open) > 1:
             self._standings[key] = machine.one_of_several_over(now, number)
             self._changed.add(key)
-        elif ended == "normal":
-            rules = self._of(key[0]).rules
-            self._go(key, "cleared", machine.cleared(now, number, rules, at), at)
+        elif ended in _CLEARED:
+            then = machine.cleared(now, number, self._of(key[0]).rules, at)
+            self._go(key, "cleared", then, at, why=CAUSES[ended] if ended == ACCEPTED else None)
         elif ended == "limit_passed":
             self._go(key, "superseded", machine.superseded(now, number), at, why=CAUSES[ended])
         else:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
+import jsonschema
 import pytest
+import yaml
 
 from agent.alarms.document import describe
 from agent.alarms.lifecycle import CAUSES, SHED_FIRST, Alarms, Cause, Change, State
 from models.messages import Contribution, Event
 from models.times import iso_time, unix_s
+from tests.conftest import ROOT
 
 OPENED_S = 1_700_000_000.0
 
@@ -69,7 +72,7 @@ def test_an_alarm_opens_is_brought_up_to_date_and_closes() -> None:
 def test_what_is_taken_as_the_new_normal_closes_and_says_so() -> None:
     over = opened(1).take(replace(event(closed=OPENED_S + 9.0), accepted=True), {})
     assert over is not None
-    assert (over.cause, over.alarm["cause"]) == ("accepted", "accepted")
+    assert (over.cause, over.alarm["ended"], over.alarm["cause"]) == ("accepted", "accepted", None)
     assert over.counters == {"alarms_closed": 1}
     assert "Z, when it was taken as the new normal: flow" in describe(over.alarm)
 
@@ -80,6 +83,29 @@ def test_a_level_is_told_with_the_nearest_known_one() -> None:
     assert change is not None
     assert change.alarm["channels"][0]["level"] is True
     assert "flow 71.3 m3/h, known levels end at 84.2" in describe(change.alarm)
+
+
+def assert_documented(alarm: dict[str, Any]) -> None:
+    """Check an alarm against the schema of its message."""
+    components = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text())["components"]
+    data = components["schemas"]["Alarm"]["allOf"][1]["properties"]["data"]
+    jsonschema.Draft202012Validator(data | {"components": components}).validate(alarm)
+
+
+@pytest.mark.parametrize("level", [False, True])
+@pytest.mark.parametrize("accepted", [False, True])
+def test_an_alarm_is_as_its_schema_says(level: bool, accepted: bool) -> None:
+    channel = Contribution("flow", 2.0, 71.3, 84.2, level=level)
+    over = replace(event(closed=OPENED_S + 9.0), channels=(channel,), accepted=accepted)
+    change = opened(1).take(over, {})
+    assert change is not None
+    assert_documented(change.alarm)
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_the_schema_has_every_cause_of_a_closing(cause: Cause) -> None:
+    (over,) = opened(1).close(cause, OPENED_S + 60.0)
+    assert_documented(over.alarm)
 
 
 @pytest.mark.parametrize("cause", [cause for cause in CAUSES if cause != "normal"])

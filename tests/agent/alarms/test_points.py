@@ -70,6 +70,26 @@ def test_a_start_raises_what_an_older_version_left_open_and_ends_what_the_store_
     assert points.drain() == ([], {})
 
 
+@pytest.mark.parametrize(
+    ("ended", "what", "condition", "why"),
+    [
+        ("normal", "cleared", "normal", None),
+        ("accepted", "cleared", "normal", "its values are taken as the new normal"),
+        ("limit_passed", "superseded", "normal", "the limit has been passed, and another"),
+        ("unwatched", "unwatched", "unknown", "another detector watches the stream"),
+    ],
+)
+def test_how_an_alarm_ended_decides_what_its_point_becomes(
+    ended: str, what: str, condition: str, why: str | None
+) -> None:
+    points = Points({})
+    points.take(alarm(), 0.0)
+    points.take(alarm(state="closed", ended=ended), 1.0)
+    over = points.drain()[0][-1]
+    assert (over.what, over.condition) == (what, condition)
+    assert over.why is None if why is None else str(over.why).startswith(why)
+
+
 def test_the_priority_is_of_the_severity_and_the_consequence() -> None:
     points = Points({"pump": Handled(Rules(), "severe")})
     points.take(alarm(), 0.0)
