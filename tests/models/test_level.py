@@ -73,6 +73,18 @@ def test_a_level_is_the_smoothed_value(pipeline: Pipeline) -> None:
     assert np.isnan(smoothed[:WARM_UP, -1]).all()
 
 
+def test_after_an_interruption_a_level_begins_anew(pipeline: Pipeline) -> None:
+    samples = recorded(43, 400)
+    samples.times[200:] += 1000.0
+    state = pipeline.start()
+    pipeline.step(state, samples.part(0, 200))
+    after = pipeline.step(state, samples.part(200, 400)).smoothed
+    alone = pipeline.step(pipeline.start(), samples.part(200, 400)).smoothed
+    rows = len(pipeline.manifest.scored)
+    assert np.isnan(after[:WARM_UP, -rows:]).all()
+    np.testing.assert_array_equal(after[:, -rows:], alone[:, -rows:])
+
+
 def test_a_slow_drift_opens_an_alarm_that_is_accepted_and_tells_the_known_level(
     pipeline: Pipeline, drifting: Samples
 ) -> None:
