@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.bundles.load import load
+from agent.bundles.load import baseline, load
 from agent.clock import Clock
 from agent.config import load as configuration
 from agent.inputs.plant import CHANNELS, PERIOD_S, Pump
@@ -86,11 +86,15 @@ class Gateway:
 
     def __init__(self, config_file: Path) -> None:
         config = configuration.load(config_file)
-        bundle = config.streams[0].bundle
-        assert bundle is not None
+        table = config.streams[0]
+        if table.bundle is None:
+            assert table.baseline is not None
+            detector = baseline(table.baseline)
+        else:
+            detector = load(table.bundle)[1]
         self._store = Store(config.store.directory, "plant", "gw-1", 1000, 100_000)
         self._store.open()
-        self._fleet = Fleet(load(bundle)[1], config.streams, 60.0, Clock())
+        self._fleet = Fleet(detector, config.streams, 60.0, Clock())
         (self.stream,) = self._fleet.streams
         self._batch = Batch()
         records = self._store.records

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from agent.cli import commands
 from agent.commands.forecast import Setting, parse_setting
+from agent.inputs.plant import CHANNELS
 from models import bundle as bundles
 from models.bundle import Bundle
 from models.manifest import FORECASTER, KNOWN_ANSWERS
@@ -24,6 +25,9 @@ from tests.forecast_rig import LIMITS, NAMES, RISE_STEPS, STEP_SAMPLES, Gateway,
 MakeBundle = Callable[..., Bundle]
 STEPS = RISE_STEPS + 6
 SHIFTED = {"rate": 0.05, "leads_steps": [1, 3, 6, 12], "offsets": np.zeros((7, 8, 4)).tolist()}
+
+
+UNITS = [(channel.name, channel.unit) for channel in CHANNELS]
 
 
 def call(config: Path, *arguments: str) -> Result:
@@ -251,6 +255,30 @@ def test_a_few_missing_values_are_filled_in_and_that_is_said(
     gateway.close()
     assert found(config)["forecast"]["imputed_values"] == 2
     assert "2 missing values of the history were filled in" in call(config).output
+
+
+def test_a_stream_without_a_bundle_is_forecast_too(
+    tmp_path: Path, forecasting_bundle: MakeBundle
+) -> None:
+    config = configure(tmp_path, forecasting_bundle())
+    text = config.read_text()
+    line = next(line for line in text.splitlines() if line.startswith("bundle = "))
+    channels = ", ".join(f'{{ name = "{name}", unit = "{unit}" }}' for name, unit in UNITS)
+    table = f"baseline = {{ period_s = 0.2, season_s = 60.0, channels = [{channels}] }}"
+    config.write_text(text.replace(line, table))
+    gateway = Gateway(config)
+    rows = rising(160)
+    rows[:, NAMES.index("bearing_temperature")] = np.linspace(40.0, 59.5, len(rows))
+    gateway.feed(rows)
+    agents = gateway.stream.document()["forecast"]
+    gateway.close()
+    document = found(config)
+    assert document["interpreter"] == "no network"
+    made = document["forecast"]
+    assert made["made"] == agents["last_forecast"]
+    assert made["limits"] == agents["limits"]
+    assert agents["limits"][0]["probability"] > 0.5  # 60 degC, in the minute that is forecast
+    assert made["channels"].keys() == set(NAMES)
 
 
 @pytest.mark.parametrize(
