@@ -36,7 +36,14 @@ def test_a_walk_stays_where_it_is_and_gets_less_sure() -> None:
 
 def test_a_trend_goes_on() -> None:
     found = quantiles(np.arange(2 * SEASON) / SEASON)
-    assert found[-1, MIDDLE] > found[0, MIDDLE] > 1.9
+    assert found[-1, MIDDLE] > 2.2  # it ended at 2, and half of it goes on
+
+
+def test_noise_is_as_wide_at_each_lead() -> None:
+    values = np.random.default_rng(3).normal(size=(2000, 2 * SEASON)).astype(np.float32)
+    found = SeasonForecast(SEASON).run(values)
+    width = (found[..., -1] - found[..., 0]).mean(axis=0) / (2 * 1.645)
+    assert width == pytest.approx(1.0, rel=0.04)  # the mean of two values, each with an error of √2
 
 
 def test_quantiles_rise() -> None:
