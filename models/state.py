@@ -146,7 +146,10 @@ def unpacked(
     with _as_mismatch():
         scalars, arrays = _unpack(parts[HEAD])
         if scalars["digest"] != digest:
-            raise StateMismatch(f"the saved state is of bundle {scalars['digest']}, not {digest}")
+            raise StateMismatch(
+                "the saved state is of another bundle, or of other settings: its digest is"
+                f" {scalars['digest']}, not {digest}"
+            )
         take(scalars, arrays)
         _set_history(history, parts, HISTORY)
 
