@@ -7,8 +7,8 @@ sent. The kernel supplies the user, and the system the user's groups: a client c
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from models.errors import StoreError
 REASON_CHARS_MAX: Final = 500
 _HOUR_S: Final = 3600.0
 _NUMBER_MAX: Final = 2**53  # largest integer that every JSON parser represents exactly
+_LARGEST: Final = sys.float_info.max  # an integer in JSON may be larger, and is then no float
 
 VERBS: Final[Mapping[str, What]] = {
     "alarm.acknowledge": "acknowledged",
@@ -153,10 +154,9 @@ def _whole(arguments: Mapping[str, Any], key: str, least: int) -> int | None:
 
 def _hours(arguments: Mapping[str, Any]) -> float:
     value = arguments.get("hours")
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LARGEST:
         raise _wrong("hours must be a number above 0")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def _flag(arguments: Mapping[str, Any], key: str) -> bool:

@@ -216,6 +216,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("unacknowledge", {}, "impossible"),
     ("shelve", {"hours": 1}, "arguments"),
     ("shelve", {"reason": "noon", "hours": 1e308}, "impossible"),
+    ("shelve", {"reason": "noon", "hours": 10**400}, "arguments"),
     ("shelve", {"reason": "noon", "hours": -1}, "arguments"),
     ("shelve", {"reason": "noon", "hours": "1"}, "arguments"),
     ("shelve", {"reason": "noon", "hours": 1, "until_clear": 1}, "arguments"),
