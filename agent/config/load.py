@@ -29,6 +29,7 @@ from agent.handling.states import Consequence
 from models.errors import ConfigError
 from models.keys import read_keyring
 from models.manifest import Positive
+from models.names import GROUP
 from models.settings import Table, dotted, explain, nearest
 from models.toml import Location
 from models.validation import Field, ValidationError, model_validator
@@ -150,7 +151,7 @@ class ControlTable(Table):
         "fieldwatch-operators",
         min_length=1,
         max_length=32,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]*$",
+        pattern=GROUP,
         description="Group whose members may acknowledge and shelve alarms; so may root and the"
         " agent's user",
     )
