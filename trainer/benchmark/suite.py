@@ -12,13 +12,13 @@ from typing import Any, Final, NamedTuple
 
 from models.errors import DataError
 from trainer import pages
-from trainer.benchmark import remaining, report, tables
+from trainer.benchmark import nab, remaining, report, tables
 from trainer.benchmark.document import ALWAYS_ON, RANDOM, spread
 from trainer.benchmark.runs import Run
 from trainer.datasets import nasa
 
 COLUMNS: Final = (
-    *("quantized", "baseline", "last_value", "constant", ALWAYS_ON, RANDOM),
+    *("quantized", "baseline", "novelty", "last_value", "constant", ALWAYS_ON, RANDOM),
     *("linear", "seasonal_naive"),
 )
 FORECASTS: Final = "ett"
@@ -81,7 +81,23 @@ def _life(document: Mapping[str, Any]) -> list[tuple[Figure, Mapping[str, float]
     ]
 
 
-PLAIN: Final = (Plain("cmapss, life", "cmapss", remaining.is_there, remaining.document, _life),)
+def _nab(document: Mapping[str, Any]) -> list[tuple[Figure, Mapping[str, float]]]:
+    """Return NAB's scores at the detector's own threshold, which no label chose, and at the best.
+
+    A score without a window to find is left out.
+    """
+    scores = [
+        (Figure(f"{name}, {at} threshold", key, ".1f"), profile[key])
+        for name, profile in document["profiles"].items()
+        for at, key in (("own", "own_score"), ("best", "score"))
+    ]
+    return [(figure, {"novelty": score}) for figure, score in scores if score is not None]
+
+
+PLAIN: Final = (
+    Plain("cmapss, life", "cmapss", remaining.is_there, remaining.document, _life),
+    Plain("nab", "nab", Path.is_dir, nab.run, _nab),
+)
 
 
 class Measured(NamedTuple):

@@ -48,14 +48,16 @@ def test_what_is_there_is_found_and_what_is_not_is_named(tmp_path: Path) -> None
     assert found.missing == [
         *(f"{name}: no data in {tmp_path / name}" for name in ("ims", "cmapss", "ett")),
         f"cmapss, life: no data in {tmp_path / 'cmapss'}",
+        f"nab: no data in {tmp_path / 'nab'}",
     ]
     write_ims(tmp_path / "ims", 10)
     write_engines(tmp_path / "cmapss")
+    (tmp_path / "nab").mkdir()
     (tmp_path / "ett").mkdir()
     (tmp_path / "ett" / "ETTh1.csv").write_text("")
     found = suite.find(tmp_path)
     assert [name for name, _ in found.detectors] == ["nasa", "nasa", "skab", "ims", "cmapss"]
-    assert [each.name for each, _ in found.plain] == ["cmapss, life"]
+    assert [each.name for each, _ in found.plain] == ["cmapss, life", "nab"]
     assert (found.forecasts, found.missing) == ([tmp_path / "ett" / "ETTh1.csv"], [])
 
 
@@ -139,6 +141,24 @@ def test_a_benchmark_without_networks_has_its_rows(tmp_path: Path) -> None:
     linear = told.document["linear"]["rmse"]
     assert rmse.split()[-2:] == [f"{linear:.1f}", "–"]
     assert linear < told.document["constant"]["rmse"]
+
+
+def test_nab_has_a_row_for_each_profile_and_threshold(tmp_path: Path) -> None:
+    """A constant series that jumps at the first row of the labelled window."""
+    times = [f"2014-04-01 {row // 12:02}:{row % 12 * 5:02}:00" for row in range(280)]
+    rows = [f"{time},{100 if row == 255 else 1}" for row, time in enumerate(times)]
+    folder = tmp_path / "nab"
+    (folder / "real").mkdir(parents=True)
+    (folder / "real" / "pump.csv").write_text("\n".join(["timestamp,value", *rows]))
+    windows = {"real/pump.csv": [[times[255], times[265]]]}
+    (folder / "combined_windows.json").write_text(json.dumps(windows))
+    [(plain, found)] = suite.find(tmp_path).plain
+    told = suite.of_plain(plain, found)
+    own, best = list(suite.lines([told], []))[1:3]
+    assert own.startswith("nab ") and "standard, own threshold" in own
+    assert "standard, best threshold" in best
+    assert 50 < told.cells[0][1]["novelty"]["mean"] <= told.cells[1][1]["novelty"]["mean"] <= 100
+    assert len(told.cells) == 2 * 3
 
 
 def test_the_report_shows_where_it_fails(measured: suite.Measured, tmp_path: Path) -> None:
