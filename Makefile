@@ -105,8 +105,7 @@ proof-data: $(VENV)/dev.stamp
 	@for part in nasa_smap skab; do [ -d "$(DATA)/$$part" ] || \
 		{ echo "error: no $(DATA)/$$part: the benchmarks are not proven; DATA=... says where it is" >&2; exit 1; }; done
 	work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && \
-		$(BIN)/fieldwatch-trainer benchmark nasa --data "$(DATA)/nasa_smap" --work "$$work/nasa" && \
-		$(BIN)/fieldwatch-trainer benchmark skab --data "$(DATA)/skab" --work "$$work/skab"
+		$(BIN)/fieldwatch-trainer benchmark all --data "$(DATA)" --work "$$work"
 
 # two hours: 600 kills (10 min), 200 power cuts, a week without a broker (5), links that flap (an hour, or MINUTES),
 # and the fuzzing at length (40)
