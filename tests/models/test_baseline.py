@@ -222,7 +222,7 @@ def test_cuts_and_restarts_change_nothing(cuts: list[int], restarts: bool) -> No
 
 def test_the_state_of_other_settings_is_refused() -> None:
     parts = made().changed_parts(made().start())
-    with pytest.raises(StateMismatch, match="is of bundle"):
+    with pytest.raises(StateMismatch, match="or of other settings"):
         made(deviations_max=7.0).restore(parts)
 
 

@@ -85,7 +85,7 @@ def test_state_of_another_bundle_or_damaged_is_refused(
     pipeline.step(state, eventful)
     saved = pipeline.changed_parts(state)
     other = Pipeline(changed(events={"on_samples": 7}))
-    with pytest.raises(StateMismatch, match="is of bundle"):
+    with pytest.raises(StateMismatch, match="or of other settings"):
         other.restore(saved)
     for damaged in (
         {},

@@ -54,5 +54,5 @@ def test_what_is_saved_now_has_the_same_names_and_form(family: str) -> None:
 
 def test_the_state_of_one_family_is_nothing_to_another() -> None:
     detector, _ = detector_and_samples("hampel")
-    with pytest.raises(StateMismatch, match="is of bundle"):
+    with pytest.raises(StateMismatch, match="or of other settings"):
         detector.restore(saved("telemanom")[0])
