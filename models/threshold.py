@@ -168,8 +168,10 @@ class DynamicThreshold:
             np.greater(ratio, 1, out=outside)
         kept_out = outside
         if not state.all_settled:
-            outside = outside & self._settled(state, who, smoothed)[..., None]
-            kept_out = smoothed > threshold if self._settings.settle_judged else outside
+            settled = self._settled(state, who, smoothed)[..., None]
+            outside = kept_out = outside & settled
+            if self._settings.settle_judged:
+                kept_out = np.where(settled, outside, smoothed > threshold)
         state.block[at] = smoothed.swapaxes(0, 1)
         if some:
             state.block_outside[at] = kept_out.swapaxes(0, 1)

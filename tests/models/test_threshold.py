@@ -264,6 +264,24 @@ def test_a_new_stream_settles_before_it_is_judged() -> None:
     assert np.flatnonzero(run(made(settle_samples=10), exactly)[0]).tolist() == list(range(10, 30))
 
 
+def test_a_settled_stream_does_not_depend_on_one_that_still_settles() -> None:
+    threshold = made(calm=[0.05], z_max=3.0, settle_samples=2 * BLOCK, settle_judged=True)
+    errors = noise(3 * BLOCK)
+    errors[-10:] = 0.01  # unnaturally small: kept out of the history
+    alone, beside = threshold.start(), threshold.start(2)
+    run(threshold, errors, alone)
+    run(threshold, errors[: 2 * BLOCK], first := threshold.start())
+    beside.settled[0], beside.history[0] = first.settled[0], first.history[0]
+    beside.threshold[0], beside.calm[0] = first.threshold[0], first.calm[0]
+    both = np.stack([errors[2 * BLOCK :], noise(BLOCK, seed=2)], axis=1)
+    with np.errstate(divide="ignore"):
+        threshold.compare(beside, ALL, (ALL, slice(0, BLOCK)), both)
+    threshold.update(beside, 0, None)
+    assert alone.history[0].written[0] == 3 * BLOCK - 10
+    assert np.array_equal(beside.history[0].kept(0), alone.history[0].kept(0))
+    assert beside.threshold[0] == alone.threshold[0]
+
+
 def test_while_it_settles_a_peak_lowers_no_threshold() -> None:
     errors = noise(BLOCK * 4)
     errors[BLOCK * 3 + 10 : BLOCK * 3 + 20] = 0.17  # it would be found, and the threshold chosen
