@@ -5,7 +5,7 @@ This imports no numpy, so that the ``alarms`` command starts at once on a small 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from models.shown import NO_VALUE, short, shown
@@ -223,19 +223,22 @@ def describe(alarm: Mapping[str, Any]) -> str:
         + (f": {channels}" if channels else "")
         + _newest(alarm)
         + _not_measured(alarm)
-        + f". To do: {_to_do(alarm)}"
+        + f". To do: {to_do(alarm)}"
     )
 
 
-def _to_do(alarm: Mapping[str, Any]) -> str:
-    """Return what to do now: while the off-delay of a limit runs, to wait for its end."""
+def to_do(alarm: Mapping[str, Any], time: Callable[[str], str] = str) -> str:
+    """Return what to do now: while the off-delay of a limit runs, to wait for its end.
+
+    ``time`` writes a time for the reader; by default it stays as in the document.
+    """
     limit = alarm.get("limit") or {}
     if alarm["closed"] or limit.get("back_since") is None:
         return str(alarm["action"])
     channel, delay = alarm["channels"][0]["channel"], span(limit["off_delay_s"])
     return (
-        f"wait: {channel} is back since {limit['back_since']}, and the alarm closes once it has"
-        f" been back for {delay}. If it does not stay back: {alarm['action']}"
+        f"wait: {channel} is back since {time(limit['back_since'])}, and the alarm closes once it"
+        f" has been back for {delay}. If it does not stay back: {alarm['action']}"
     )
 
 

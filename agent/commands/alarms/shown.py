@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from agent.alarms.document import observed
+from agent.alarms.document import observed, to_do
 from agent.commands.alarms.listed import Alarm, priority_of
 from agent.commands.alarms.moments import Moments, lasting
 from agent.commands.alarms.table import CHANNELS_MAX, reference, wrapped
@@ -32,7 +32,7 @@ _NEXT: Final[Mapping[str, str]] = {
 def lines(alarm: Alarm, moments: Moments, config_file: Path, blocks: bool) -> Iterator[str]:
     """Yield the alarm; ``blocks``: whether the terminal has block characters."""
     yield from wrapped(f"{reference(alarm)}: {_sentence(alarm, moments)}", "")
-    yield from wrapped(f"To do: {alarm['action']}", "")
+    yield from wrapped(f"To do: {to_do(alarm, moments.full)}", "")
     yield ""
     yield from _facts(alarm, moments)
     yield from _channels(alarm)
@@ -85,7 +85,7 @@ def _state(alarm: Alarm) -> str:
 
 def _how_sure(alarm: Alarm) -> str:
     if alarm["kind"] == "limit_passed":
-        return "certain: measured values are beyond the limit"
+        return "certain: measured values were beyond the limit"
     if alarm.get("limit"):
         return f"a forecast; chance {100 * alarm['limit']['probability']:.0f} %"
     if alarm["kind"] != "anomaly":

@@ -152,6 +152,20 @@ def test_an_old_alarm_that_waits_for_somebody_is_listed_whatever_the_limit(kept:
     ]
 
 
+def test_while_a_value_is_back_everybody_is_told_to_wait(kept: Kept) -> None:
+    limit = {"side": "high", "level": "critical", "value": 9.0, "unit": "m3/h", "worst": 9.5}
+    limit |= {"worst_at": ONSET, "newest": 8.0, "newest_at": ONSET}
+    limit |= {"back_since": ONSET, "off_delay_s": 90.0}
+    kept.take(alarm(1, kind="limit_passed", limit=limit))
+    for words in ([], ["show", "1"]):
+        said = " ".join(kept.call(*words).output.split())
+        assert "To do: wait: flow is back since 14 Nov 2023 23:13:20 CET, and" in said
+        assert "has been back for 90 s. If it does not stay back: look at the machine" in said
+    assert "measured values were beyond the limit" in " ".join(
+        kept.call("show", "1").output.split()
+    )
+
+
 def test_an_alarm_is_shown_with_what_is_known_of_it(kept: Kept) -> None:
     pump = alarm(1, newest_at=ONSET, worst_at=ONSET)
     kept.take(pump)
