@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agent.alarms.lifecycle import CLOSED, OPENED
+from agent.store.logbook import waiting
 from agent.store.meta import raise_numbers
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ class AlarmTable:
         self.next_id = int(newest) + 1
 
     def write(self, records: Connection, alarms: Sequence[dict[str, Any]]) -> None:
-        """Write alarms, new or changed, and drop the oldest closed ones above the cap."""
+        """Write alarms, new or changed, and drop the oldest above the cap.
+
+        Those that are open or wait for a person stay.
+        """
         if not alarms:
             return
         records.executemany(
@@ -42,15 +46,20 @@ class AlarmTable:
         raise_numbers(
             records, [(_LAST_ALARM + alarm["stream"], alarm["number"]) for alarm in alarms]
         )
-        # ids count up, so this needs no counting of rows; open alarms stay
-        excess = records.execute(
-            """DELETE FROM alarms WHERE id IN
-            (SELECT id FROM alarms WHERE id <= (SELECT max(id) FROM alarms) - ?
-            AND state = ? ORDER BY id LIMIT ?)""",
-            [self.rows_max, CLOSED, len(alarms) + _ROWS_DROPPED],
-        )
-        self.excess += excess.rowcount
+        self.excess += self._drop_excess(records, len(alarms) + _ROWS_DROPPED)
         self.open(records)
+
+    def _drop_excess(self, records: Connection, rows_max: int) -> int:
+        # ids count up, so this needs no counting of rows
+        rows = records.execute(
+            """SELECT id, stream, number FROM alarms
+            WHERE id <= (SELECT max(id) FROM alarms) - ? AND state = ? ORDER BY id LIMIT ?""",
+            [self.rows_max, CLOSED, rows_max],
+        ).fetchall()
+        kept = waiting(records) if rows else set()
+        excess = [(number,) for number, *alarm in rows if tuple(alarm) not in kept]
+        records.executemany("DELETE FROM alarms WHERE id = ?", excess)
+        return len(excess)
 
     def committed(self, alarms: Sequence[dict[str, Any]]) -> None:
         """Record the numbers of these alarms after their transaction was committed."""

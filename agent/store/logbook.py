@@ -62,10 +62,20 @@ class Logbook:
         ).rowcount
 
 
+def waiting(records: Connection) -> set[tuple[str, int]]:
+    """Return stream and number of the alarms that wait for a person, or are suppressed."""
+    points = _points(records).items()
+    return {(stream, one.number) for (stream, _), one in points if one.state != "NORM"}
+
+
+def _points(records: Connection) -> dict[Key, Standing]:
+    rows = records.execute("SELECT stream, point, document FROM points").fetchall()
+    return {(stream, point): Standing.of(json.loads(text)) for stream, point, text in rows}
+
+
 def standings(records: Connection) -> dict[Key, Standing]:
     """Return the standing of each point. A revision in the logbook is never used again."""
-    rows = records.execute("SELECT stream, point, document FROM points").fetchall()
-    found = {(stream, point): Standing.of(json.loads(text)) for stream, point, text in rows}
+    found = _points(records)
     highest = records.execute(
         "SELECT stream, point, max(revision) FROM logbook GROUP BY stream, point"
     ).fetchall()

@@ -86,8 +86,8 @@ class RecordsFile:
         """
         self.file.ready()
         with self.file.transaction():
-            self._alarms.write(self._records, batch.alarms)
             self._logbook.write(self._records, batch.transitions, batch.standings, clock)
+            self._alarms.write(self._records, batch.alarms)
             self._records.executemany(
                 "DELETE FROM state WHERE stream = ?", [(stream,) for stream in batch.forgotten]
             )

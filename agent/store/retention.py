@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.alarms.lifecycle import CLOSED
+from agent.store.logbook import waiting
 
 if TYPE_CHECKING:
     from agent.store.sqlite import Connection
@@ -60,16 +61,21 @@ def _seconds(last: bytes) -> float:
 def drop_alarms(records: Connection, retention: Retention, now_s: float) -> int:
     """Delete alarms that have been closed for too long, and the logbook of that time.
 
-    Return the number of alarms deleted.
+    Alarms that wait for a person stay. Return the number of alarms deleted.
     """
     if retention.alarms_days_max is None:
         return 0
     before_s = now_s - retention.alarms_days_max * _DAY_S
+    kept = waiting(records)
     rows = records.execute(
-        "SELECT id, document FROM alarms WHERE state = ? ORDER BY id LIMIT ?",
-        [CLOSED, _ALARMS_READ],
+        "SELECT id, stream, number, document FROM alarms WHERE state = ? ORDER BY id LIMIT ?",
+        [CLOSED, _ALARMS_READ + len(kept)],
     ).fetchall()
-    old = [(number,) for number, document in rows if _closed_s(document) < before_s]
+    old = [
+        (row,)
+        for row, stream, number, document in rows
+        if (stream, number) not in kept and _closed_s(document) < before_s
+    ]
     records.executemany("DELETE FROM alarms WHERE id = ?", old)
     records.execute(
         "DELETE FROM logbook WHERE id IN (SELECT id FROM logbook ORDER BY id LIMIT ?) AND at < ?",

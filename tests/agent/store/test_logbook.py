@@ -93,6 +93,41 @@ def test_rows_of_a_time_whose_alarms_are_dropped_go_too(tmp_path: Path) -> None:
     store.close()
 
 
+def closed(number: int = 1, **more: Any) -> dict[str, Any]:
+    over = {"number": number, "state": "closed", "closed": ALARM["opened"], "ended": "normal"}
+    return ALARM | over | more
+
+
+def numbers(directory: Path) -> list[int]:
+    with Reader(directory) as reader:
+        return [alarm["number"] for alarm in reader.alarms(1000)]
+
+
+def test_an_alarm_that_waits_for_somebody_is_kept_however_old(tmp_path: Path) -> None:
+    store, points = opened(tmp_path), raised()
+    points.take(closed(), 1.7e9)  # returned to normal, not acknowledged
+    store.commit(batch(points, alarms=[closed()]), "synced")
+    later_s = 1.7e9 + 10 * 86_400
+    store.records.drop_old(Retention(alarms_days_max=5), later_s)
+    assert numbers(tmp_path) == [1]
+    points.ask(Request("acknowledged", closed(), "maria", "terminal"), later_s)
+    store.commit(batch(points), "synced")
+    store.records.drop_old(Retention(alarms_days_max=5), later_s)
+    assert numbers(tmp_path) == []
+    store.close()
+
+
+def test_an_alarm_that_waits_for_somebody_is_kept_whatever_the_cap(tmp_path: Path) -> None:
+    store = Store(tmp_path, "plant", "gw-1", 100, 1000, alarm_rows_max=3)
+    store.open()
+    points = raised()
+    points.take(closed(), 1.7e9)
+    others = [closed(number, stream="fan") for number in range(2, 9)]
+    store.commit(batch(points, alarms=[closed(), *others]), "synced")
+    assert numbers(tmp_path) == [1, 6, 7, 8]
+    store.close()
+
+
 def test_a_repaired_file_keeps_acknowledgements_and_gives_no_revision_twice(
     tmp_path: Path,
 ) -> None:
