@@ -41,14 +41,14 @@ class Rules(NamedTuple):
 
 def raised(now: Standing, number: int, severity: Severity) -> Standing:
     """Return the standing after alarm ``number`` of the point has opened."""
-    active = now.condition == "active"
+    before = None if now.state == "NORM" else now.severity
     return _next(
         now,
         condition="active",
         acknowledged=False,
         number=max(number, now.number),
         open=(*now.open, number),
-        severity=now.severity if active and not graver(severity, now.severity) else severity,
+        severity=severity if graver(severity, before) else before,
         raised=now.raised + 1,
     )
 

@@ -70,6 +70,18 @@ def test_a_start_raises_what_an_older_version_left_open_and_ends_what_the_store_
     assert points.drain() == ([], {})
 
 
+def test_a_milder_alarm_does_not_hide_a_grave_one_that_nobody_has_seen() -> None:
+    points = Points({})
+    points.take(alarm(1, severity="high"), 0.0)
+    points.take(alarm(1, "closed", severity="high"), 1.0)
+    points.take(alarm(2, severity="low"), 2.0)
+    assert points.drain()[1][KEY].severity == "high"
+    points.ask(Request("acknowledged", alarm(2), "maria", "terminal"), 3.0)
+    points.take(alarm(2, "closed", severity="low"), 4.0)
+    points.take(alarm(3, severity="low"), 5.0)
+    assert points.drain()[1][KEY].severity == "low"  # it was normal in between
+
+
 @pytest.mark.parametrize(
     ("ended", "what", "condition", "why"),
     [
