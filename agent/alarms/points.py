@@ -90,6 +90,7 @@ class Points:
     def __init__(self, handled: Mapping[str, Handled]) -> None:
         self._handled = handled
         self._standings: dict[Key, Standing] = {}
+        self._counts: Counter[State] = Counter()  # of points in each state; NORM does not count
         self._made: list[Transition] = []  # since the last ``drain``
         self._changed: set[Key] = set()  # since then
         self._next_end_s = math.inf  # of a shelving, Unix seconds
@@ -106,6 +107,7 @@ class Points:
                 until = min(shelving.until, at + self._of(key[0]).rules.shelve_s_max)
                 shortened = replace(standing, shelving=shelving._replace(until=until))
                 self._standings[key] = shortened
+        self._counts = Counter(standing.state for standing in saved.values())
         self._look_for_ends()
 
     def clock_set(self, by_s: float) -> None:
@@ -241,7 +243,7 @@ class Points:
 
     def states(self) -> Counter[State]:
         """Return how many points are in each state, other than the normal one."""
-        counts = Counter(standing.state for standing in self._standings.values())
+        counts = +self._counts
         del counts["NORM"]
         return counts
 
@@ -269,6 +271,8 @@ class Points:
         before = self._standings.get(key, Standing())
         self._standings[key] = replace(then, consequence=consequence, priority=urgent)
         self._changed.add(key)
+        self._counts[before.state] -= 1
+        self._counts[then.state] += 1
         made = Transition(
             stream=key[0],
             point=key[1],
