@@ -23,6 +23,7 @@ from trainer.config import ChoiceTable
 STACK, NETWORK = "stack", "network"
 WEIGHT_LEAST = 0.02  # a smaller weight is left out
 _SWEEPS = 3000  # of the coordinate descent, which then has long converged
+_NO_ERROR = 1e-12  # of the largest error: a smaller one counts as this, which has all the weight
 
 
 class Evidence(NamedTuple):
@@ -66,7 +67,10 @@ def convex(products: Float64) -> Float64:
     """
     count = len(products)
     weights = np.full(count, 1 / count)
-    diagonal = np.maximum(np.diag(products), np.finfo(np.float64).tiny)
+    largest = np.diag(products).max()
+    if largest <= np.finfo(np.float32).tiny:  # nobody errs
+        return weights
+    diagonal = np.maximum(np.diag(products), _NO_ERROR * largest)
     for _ in range(_SWEEPS):
         for at in range(count):
             slope = 1 - products[at] @ weights

@@ -98,6 +98,14 @@ def gram(*errors: Float64) -> Float64:
     return stacked @ stacked.T / stacked.shape[1]
 
 
+def test_candidates_without_errors_have_weights_too() -> None:
+    assert stack.convex(np.zeros((2, 2))).tolist() == [0.5, 0.5]
+    one = np.array([[0.0, 0.0, 0.0], [0.0, 1.0, 0.5], [0.0, 0.5, 1.0]])
+    assert stack.convex(one).tolist() == [1.0, 0.0, 0.0]
+    trial = stack.judge_network(np.zeros((3, 2, 2)), ChoiceTable())
+    assert (trial.gain, trial.ships, trial.network) == (0.0, False, [0.0] * 3)
+
+
 def test_a_mix_ships_where_candidates_err_differently() -> None:
     random = np.random.default_rng(1)
     products = [gram(*random.normal(size=(2, 500))) for _ in range(3)]
