@@ -39,6 +39,7 @@ SAMPLES_MAX = 1_000_000  # of any count of samples
 ERRORS_KEPT_BYTES_MAX = 32 * 2**20  # history and block of the threshold, per stream
 CANDIDATES_MAX = 1_000  # of the threshold, at each update
 ENTRIES_MAX = 100_000  # of a history of novelty, per row
+NOVELTY_ROWS = 8  # of that history, per channel: two ends of four views
 SPANS_MAX = 4  # of the smoothing
 HORIZON_MAX = 1_000  # samples from a prediction to the sample that it is for
 STEPS_MAX = 10_000  # of a forecaster's context and horizon
@@ -744,6 +745,26 @@ def check_baseline(
     check_resolution(channels, resolution)
     if sampling.warm_up_samples > history_samples:
         raise ValueError("sampling.warm_up_samples is more than history_samples")
+
+
+def check_novelty(channels: int, entries: int, entry_samples: float) -> None:
+    """Check that a history of novelty is no longer and no larger than a gateway can keep.
+
+    Raises:
+        ValueError: it is; the text says what to change.
+
+    """
+    if entry_samples > SAMPLES_MAX:
+        raise ValueError(
+            f"an entry of the history has {entry_samples:.3g} samples, over {SAMPLES_MAX}: keep"
+            " fewer days, or more entries"
+        )
+    kept = 4 * NOVELTY_ROWS * channels * entries
+    if kept > ERRORS_KEPT_BYTES_MAX:
+        raise ValueError(
+            f"the history of {channels} channels takes {kept} bytes, over"
+            f" {ERRORS_KEPT_BYTES_MAX}: lower history_entries"
+        )
 
 
 def check_resolution(channels: Sequence[Channel], resolution: Sequence[float]) -> None:

@@ -52,6 +52,7 @@ from models.manifest import (
     Share,
     Tail,
     UpdateSamples,
+    check_novelty,
     check_resolution,
 )
 from models.messages import ALL, Event, Float32, Float64, Forecast, Int64, Samples
@@ -111,6 +112,7 @@ class NoveltySettings(WatchSettings):
     @model_validator(mode="after")
     def _consistent(self) -> NoveltySettings:
         check_resolution(self.channels, self.resolution)
+        check_novelty(len(self.scored), self.history_entries, self.entry_samples)
         if self.entry_samples > 1 and self.entry_samples % self.update_samples:
             raise ValueError("entry_samples is neither 1 nor a multiple of update_samples")
         return self

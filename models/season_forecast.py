@@ -15,7 +15,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from models.manifest import ForecastPart, Imputation, Intervals
+from models.manifest import SAMPLES_MAX, ForecastPart, Imputation, Intervals
 from models.messages import Float32, Float64
 
 QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
@@ -74,8 +74,11 @@ def season_steps(season_s: float, step_s: float) -> int:
 
 
 def part_of(step_samples: int, season: int, channels: int) -> ForecastPart | None:
-    """Return what a bundle would say of such a forecaster; None: a season has too few steps."""
-    if season < STEPS_MIN:
+    """Return what a bundle would say of such a forecaster; None: there is none.
+
+    Then a season has too few steps, or a step has too many samples.
+    """
+    if season < STEPS_MIN or step_samples > SAMPLES_MAX:
         return None
     leads = [*(lead for lead in _LEADS if lead < season), season]
     zeros = [[[0.0] * len(leads) for _ in range(channels)] for _ in QUANTILES]
@@ -87,9 +90,9 @@ def part_of(step_samples: int, season: int, channels: int) -> ForecastPart | Non
         quantiles=list(QUANTILES),
         scale_floor=1e-6,
         patch_steps=1,
-        width=1,
-        heads=1,
-        layers=1,
+        width=0,
+        heads=0,
+        layers=0,
         imputation=Imputation(
             method="linear",
             gap_steps_max=int(_GAP_SHARE * season),

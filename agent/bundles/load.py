@@ -19,7 +19,7 @@ from agent.bundles.trial import SECONDS_MAX, try_out
 from agent.bundles.trust import believe, told
 from agent.config.checker import Checker
 from agent.config.load import AgentConfig
-from agent.config.streams import DEVIATIONS_MAX, HISTORY_SAMPLES, BaselineTable
+from agent.config.streams import DAY_S, DEVIATIONS_MAX, HISTORY_SAMPLES, BaselineTable
 from models import bundle as bundles
 from models import known_answers
 from models.baseline import BaselineSettings
@@ -45,7 +45,6 @@ _LOG = logging.getLogger(__name__)
 HOLD_SAMPLES_MAX = 2
 RESET_GAP_SAMPLES = 50
 ON_SAMPLES, ON_SAMPLES_BY_MEDIAN = 1, 3
-DAY_S = 86_400.0
 SEVERITIES = Severities(medium=1e-4, high=1e-6, unrated="medium")
 
 

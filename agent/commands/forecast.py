@@ -119,7 +119,7 @@ def _detector(config: AgentConfig, table: StreamTable) -> Detector:
         if detector.forecaster is None:
             raise ConfigError(
                 f"stream {table.name}: its baseline makes no forecasts: it compares with the median"
-                " (deviations_max or history_samples), or a season has too few samples"
+                " (deviations_max or history_samples), or season_s is too short or too long"
             )
         return detector
     keys, signature = config.keys.directory, config.bundles.require_signature

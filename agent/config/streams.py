@@ -17,6 +17,7 @@ from models.manifest import (
     NotNegative,
     Positive,
     Reach,
+    check_novelty,
 )
 from models.names import CHANNEL
 from models.settings import Table
@@ -25,6 +26,7 @@ from models.validation import Field, model_validator
 DEVIATIONS_MAX: Final = 6.0  # where the median decides
 HISTORY_SAMPLES: Final = 1000  # of it
 HISTORY_DAYS_MAX: Final = 3_660
+DAY_S: Final = 86_400.0
 ACTION_CHARS_MAX: Final = 500  # of a text that each alarm has
 
 
@@ -114,6 +116,10 @@ class BaselineTable(Table):
         kept = self.history_samples or HISTORY_SAMPLES
         if self.by_median and self.warm_up_samples > kept:
             raise ValueError("warm_up_samples is more than history_samples")
+        if not self.by_median:
+            entry = self.history_days * DAY_S / self.period_s / self.history_entries
+            longest = entry + self.update_samples  # it ends with an update
+            check_novelty(len(self.channels), self.history_entries, longest)
         for name in repeated([channel.name for channel in self.channels]):
             raise ValueError(f"channel {name!r} occurs twice")
         return self

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from models.detector import Result
 from models.families import detector_of
-from models.manifest import Events, Sampling, Severities, unscaled
+from models.manifest import NOVELTY_ROWS, Events, Sampling, Severities, unscaled
 from models.messages import Event, Float32, Samples
 from models.novelty import Novelty, NoveltySettings, NoveltyState, entry_samples
 from models.state import StateMismatch
@@ -309,6 +309,13 @@ def test_an_entry_is_as_long_as_the_history_needs(period_s: float, expected: int
     assert entry_samples(14 * 86400.0, period_s, 4032, 50) == expected
 
 
+def test_the_history_is_as_large_as_its_limit_counts() -> None:
+    rows = made(3, entry_samples=50).start()[0].history.values.shape[0]
+    assert rows == 3 * NOVELTY_ROWS + 1  # and the scores
+    with pytest.raises(ValueError, match="the history of 261 channels takes 33675264 bytes"):
+        settings_of(261)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     cuts=st.lists(st.integers(0, 900), max_size=12),
@@ -345,7 +352,7 @@ def test_cuts_and_restarts_change_nothing(
 
 def test_the_state_of_other_settings_is_refused() -> None:
     parts = made().changed_parts(made().start())
-    with pytest.raises(StateMismatch, match="is of bundle"):
+    with pytest.raises(StateMismatch, match="or of other settings"):
         made(reach=7.0).restore(parts)
 
 

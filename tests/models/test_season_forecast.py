@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.manifest import SAMPLES_MAX
 from models.messages import Float32, Forecast
 from models.novelty import Novelty
 from models.season_forecast import QUANTILES, SeasonForecast, part_of
@@ -51,8 +52,10 @@ def test_quantiles_rise() -> None:
     assert (np.diff(found, axis=1) > 0).all()
 
 
-def test_a_season_of_few_steps_is_not_forecast() -> None:
+def test_a_season_of_few_steps_or_of_steps_too_long_is_not_forecast() -> None:
     assert part_of(1, 3, 1) is None
+    assert part_of(SAMPLES_MAX + 1, SEASON, 1) is None
+    assert made(season_s=1e12, foretells=True).forecaster is None
     assert made(season_s=900.0, foretells=True).forecaster is None
 
 

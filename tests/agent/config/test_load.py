@@ -363,6 +363,12 @@ def test_a_stream_has_a_bundle_or_a_baseline_or_both(written):
             "more than history_samples",
         ),
         ("period_s = 0.5", "period_s = 0.5\ndeviation_max = 3", "did you mean 'deviations_max'"),
+        ("period_s = 0.5", "period_s = 0.05\nhistory_days = 3660", "keep fewer days, or more"),
+        (
+            'unit = "m3/h"',
+            "".join(f'[[streams.baseline.channels]]\nname = "c{n}"\n' for n in range(260)),
+            "the history of 261 channels takes",
+        ),
         ('unit = "m3/h"', '[[streams.baseline.channels]]\nname = "flow"', "'flow' occurs twice"),
     ],
 )
