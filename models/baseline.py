@@ -14,13 +14,11 @@ nothing of relations between channels or over time. It is for streams that have 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from models import state as saved
 from models.bundle import Bundle
 from models.events import EventState, Recent
 from models.history import History
@@ -105,7 +103,7 @@ class Baseline(Watcher[BaselineState]):
         self._resolution = np.array(settings.resolution, np.float32)[self._scored]
         rules: StreamRules = settings if sealed is None else sealed.manifest
         digest = settings.digest if sealed is None else sealed.digest
-        super().__init__(rules, digest, len(self._scored))
+        super().__init__(rules, digest, len(self._scored), settings.update_samples)
 
     def _start(self) -> BaselineState:
         settings, rows = self._settings, len(self._scored)
@@ -125,44 +123,12 @@ class Baseline(Watcher[BaselineState]):
             events=self._events.start(),
         )
 
-    def restore(self, parts: Mapping[str, bytes]) -> list[BaselineState]:
-        """Return a memory of one stream from the parts that ``changed_parts`` returned.
-
-        Raises:
-            StateMismatch: the parts belong to other settings, or are damaged.
-
-        """
-        state = self._start()
-
-        def take(scalars: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-            state.pending = len(arrays["times"])
-            saved.set_arrays(_arrays(state), arrays)
-            saved.set_events(state.events, scalars)
-
-        saved.unpacked(parts, self.digest, take, state.history)
-        return [state]
-
-    def changed_parts(self, states: list[BaselineState], stream: int = 0) -> dict[str, bytes]:
-        """Return the parts of a stream's memory that changed since the last call, to be saved."""
-        state = states[stream]
-        scalars = saved.event_scalars(state.events)
-        return saved.packed(scalars, _arrays(state), state.history, self.digest)
-
-    def _step(
-        self, state: BaselineState, samples: Samples, ratio: Float32, expected: Float32
+    def _block(
+        self, state: BaselineState, block: Samples, ratio: Float32, expected: Float32
     ) -> list[Event]:
-        """Fill in ``ratio`` (n, R) and ``expected`` (n, C) of one stream; return its events."""
-        times, count = samples.times, len(samples.times)
-        events = self._events.heard(state.events, float(times[0])) if count else []
-        begin = 0
-        while begin < count:
-            end = min(begin + self._settings.update_samples - state.pending, count)
-            block = Samples(times[begin:end], samples.values[begin:end])
-            expected[begin:end, self._scored] = state.median
-            ratio[begin:end] = self._ratio(state, block)
-            events += self._judge(state, block, ratio[begin:end], expected[begin:end])
-            begin = end
-        return events
+        expected[:, self._scored] = state.median
+        ratio[:] = self._ratio(state, block)
+        return self._judge(state, block, ratio, expected)
 
     def _ratio(self, state: BaselineState, block: Samples) -> Float32:
         """Distance from the median in units of the limit, (n, R)."""
@@ -215,19 +181,9 @@ class Baseline(Watcher[BaselineState]):
         state.median[row] = median
         state.deviation[row] = max(spread, float(high - low) / NORMAL_SPAN, floor)
 
-
-def _arrays(state: BaselineState) -> dict[str, np.ndarray[Any, Any]]:
-    """Every array of the head, by a name that stays; the history has parts of its own."""
-    used, recent, sensors = state.pending, state.recent, state.sensors
-    return {
-        "written": state.history.written,
-        "median": state.median,
-        "deviation": state.deviation,
-        "outside": state.outside[:used],
-        "times": recent.times[:used],
-        "observed": recent.observed[:used],
-        "expected": recent.expected[:used],
-        "sensor_last": sensors.last[0],
-        "stuck": sensors.stuck[0],
-        "missing": sensors.missing[0],
-    }
+    def _own_arrays(self, state: BaselineState) -> dict[str, np.ndarray[Any, Any]]:
+        return {
+            "median": state.median,
+            "deviation": state.deviation,
+            "outside": state.outside[: state.pending],
+        }

@@ -31,14 +31,12 @@ simple predictions (the last value, the mean, the season).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from models import state as saved
 from models.events import EventState, Recent
 from models.forecaster import Forecaster, ForecastState
 from models.history import History
@@ -55,7 +53,7 @@ from models.manifest import (
     check_novelty,
     check_resolution,
 )
-from models.messages import ALL, Event, Float32, Float64, Forecast, Int64, Samples
+from models.messages import ALL, Event, Float32, Float64, Int64, Samples
 from models.names import NOVELTY
 from models.score_tail import ScoreTail
 from models.season_forecast import SeasonForecast, part_of, season_steps
@@ -202,7 +200,8 @@ class Novelty(Watcher[NoveltyState]):
         # what is usual at a time follows a fault, and a change is over at once
         views = np.repeat(VIEWS, len(self._scored))
         self._holding = (views == "value") | (views == "mean")
-        super().__init__(settings, settings.digest, len(VIEWS) * len(self._scored))
+        rows, block = len(VIEWS) * len(self._scored), settings.update_samples
+        super().__init__(settings, settings.digest, rows, block)
         if settings.forecaster is not None:
             self.forecaster = Forecaster(settings, SeasonForecast(settings.season_steps))
 
@@ -242,65 +241,43 @@ class Novelty(Watcher[NoveltyState]):
             forecast=None if self.forecaster is None else self.forecaster.start(),
         )
 
-    def restore(self, parts: Mapping[str, bytes]) -> list[NoveltyState]:
-        """Return a memory of one stream from the parts that ``changed_parts`` returned.
+    def _own_arrays(self, state: NoveltyState) -> dict[str, np.ndarray[Any, Any]]:
+        season = state.season
+        return {
+            "extremes": state.extremes,
+            "filled": state.filled,
+            "heard": state.heard,
+            "middle": state.middle,
+            "limit": state.limit,
+            "scores": state.scores[: state.pending],
+            "peak": state.peak,
+            "tail": state.tail,
+            "held_middle": state.held_middle,
+            "held_limit": state.held_limit,
+            "last": state.last,
+            "mean": state.mean,
+            "season_bin": season.bin,
+            "season_total": season.total,
+            "season_count": season.count,
+            "season_profile": season.profile,
+            "season_seasons": season.seasons,
+            "views": state.views[: state.pending],
+        }
 
-        Raises:
-            StateMismatch: the parts belong to other settings, or are damaged.
-
-        """
-        state = self._start()
-
-        def take(scalars: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-            state.pending = len(arrays["times"])
-            saved.set_arrays(_arrays(state), arrays)
-            saved.set_events(state.events, scalars)
-            if state.forecast is not None:
-                state.forecast.step = int(scalars["step"])
-
-        saved.unpacked(parts, self.digest, take, state.history)
-        if state.forecast is not None:
-            saved.set_forecast(state.forecast, parts)
-        return [state]
-
-    def changed_parts(self, states: list[NoveltyState], stream: int = 0) -> dict[str, bytes]:
-        """Return the parts of a stream's memory that changed since the last call, to be saved."""
-        state = states[stream]
-        scalars = saved.event_scalars(state.events)
-        if state.forecast is None:
-            return saved.packed(scalars, _arrays(state), state.history, self.digest)
-        scalars["step"] = state.forecast.step
-        head = saved.packed(scalars, _arrays(state), state.history, self.digest)
-        return head | saved.forecast_parts(state.forecast)
-
-    def forecasts(self, states: list[NoveltyState], stream: int = 0) -> ForecastState | None:
-        """Return the forecaster's state of a stream."""
-        return states[stream].forecast
-
-    def _foretell(self, state: NoveltyState, samples: Samples) -> list[Forecast]:
-        if self.forecaster is None or state.forecast is None:
-            return []
-        return self.forecaster.step(state.forecast, samples)
+    def _forecast_of(self, state: NoveltyState) -> ForecastState | None:
+        return state.forecast
 
     def tail_of(self, states: list[NoveltyState], stream: int = 0) -> ScoreTail | None:
         """Return the tail that rates a stream's alarms; None: there are too few scores yet."""
         return _unpack_tail(states[stream].tail)
 
-    def _step(
-        self, state: NoveltyState, samples: Samples, ratio: Float32, expected: Float32
+    def _block(
+        self, state: NoveltyState, block: Samples, ratio: Float32, expected: Float32
     ) -> list[Event]:
-        times, count = samples.times, len(samples.times)
-        events = self._events.heard(state.events, float(times[0])) if count else []
-        begin = 0
-        while begin < count:
-            end = min(begin + self._settings.update_samples - state.pending, count)
-            block = Samples(times[begin:end], samples.values[begin:end])
-            views = self._look(state, block, expected[begin:end])
-            ratio[begin:end] = _ratio(views, state.middle, state.limit)
-            self._explain(state, block, views, ratio[begin:end], expected[begin:end])
-            events += self._judge(state, block, views, ratio[begin:end], expected[begin:end])
-            begin = end
-        return events
+        views = self._look(state, block, expected)
+        ratio[:] = _ratio(views, state.middle, state.limit)
+        self._explain(state, block, views, ratio, expected)
+        return self._judge(state, block, views, ratio, expected)
 
     def _look(self, state: NoveltyState, block: Samples, expected: Float32) -> Float32:
         """Return the views (n, VR) of a block, and fill in ``expected`` (n, C)."""
@@ -536,38 +513,3 @@ def _ratio(views: Float32, middle: Float32, limit: Float32) -> Float32:
     """Distance of views (n, VR) from the middle, in units of the limit."""
     with np.errstate(over="ignore", invalid="ignore"):  # infinity is limited
         return np.asarray(np.minimum(np.abs(views - middle) / limit, RATIO_MAX))
-
-
-def _arrays(state: NoveltyState) -> dict[str, np.ndarray[Any, Any]]:
-    """Every array of the head, by a name that stays; the history has parts of its own."""
-    used, recent, sensors, season = state.pending, state.recent, state.sensors, state.season
-    in_progress = {}
-    if state.forecast is not None:
-        in_progress = {"step_total": state.forecast.total, "step_count": state.forecast.count}
-    return in_progress | {
-        "written": state.history.written,
-        "extremes": state.extremes,
-        "filled": state.filled,
-        "heard": state.heard,
-        "middle": state.middle,
-        "limit": state.limit,
-        "scores": state.scores[:used],
-        "peak": state.peak,
-        "tail": state.tail,
-        "held_middle": state.held_middle,
-        "held_limit": state.held_limit,
-        "last": state.last,
-        "mean": state.mean,
-        "season_bin": season.bin,
-        "season_total": season.total,
-        "season_count": season.count,
-        "season_profile": season.profile,
-        "season_seasons": season.seasons,
-        "views": state.views[:used],
-        "times": recent.times[:used],
-        "observed": recent.observed[:used],
-        "expected": recent.expected[:used],
-        "sensor_last": sensors.last[0],
-        "stuck": sensors.stuck[0],
-        "missing": sensors.missing[0],
-    }

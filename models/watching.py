@@ -8,15 +8,17 @@ say.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from models import state as saved
 from models.canonical import canonical_json
 from models.detector import BatchResult, Result
-from models.events import EventRules, EventState
+from models.events import EventRules, EventState, Recent
 from models.forecaster import Forecaster, ForecastState
+from models.history import History
 from models.manifest import (
     Channel,
     Events,
@@ -29,7 +31,7 @@ from models.manifest import (
 )
 from models.messages import ALL, Event, Float32, Float64, Forecast, Index, Samples
 from models.score_tail import ScoreTail
-from models.sensors import SensorChecks
+from models.sensors import SensorChecks, SensorState
 from models.settings import Table
 from models.validation import Field
 
@@ -91,6 +93,10 @@ class WatchSettings(Table):
 class Watched(Protocol):
     """What the state of a stream has in every such detector."""
 
+    history: History
+    recent: Recent  # the block
+    pending: int  # rows of the block in use
+    sensors: SensorState
     events: EventState
 
 
@@ -106,12 +112,12 @@ class Watcher(Generic[S]):
     forecaster: Forecaster | None = None
     runtime = "no network"
 
-    def __init__(self, rules: StreamRules, digest: str, rows: int) -> None:
-        """``rows`` is the number of error rows, ``R``."""
+    def __init__(self, rules: StreamRules, digest: str, rows: int, block_samples: int) -> None:
+        """``rows`` is the number of error rows, ``R``; ``block_samples`` fill a block."""
         self.manifest = rules
         self.digest = digest
         self.detector = rules.detector
-        self._rows = rows
+        self._rows, self._block_samples = rows, block_samples
         self._tail = None if rules.tail is None else ScoreTail(rules.tail)
         self._sensors = SensorChecks(rules)
         self._events = EventRules(rules)
@@ -165,11 +171,86 @@ class Watcher(Generic[S]):
 
     def _step(self, state: S, samples: Samples, ratio: Float32, expected: Float32) -> list[Event]:
         """Fill in ``ratio`` (n, R) and ``expected`` (n, C) of one stream; return its events."""
+        times, count = samples.times, len(samples.times)
+        events = self._events.heard(state.events, float(times[0])) if count else []
+        begin = 0
+        while begin < count:
+            end = min(begin + self._block_samples - state.pending, count)
+            block = Samples(times[begin:end], samples.values[begin:end])
+            events += self._block(state, block, ratio[begin:end], expected[begin:end])
+            begin = end
+        return events
+
+    def _block(self, state: S, block: Samples, ratio: Float32, expected: Float32) -> list[Event]:
+        """Do as ``_step`` for samples that fit into the block."""
         raise NotImplementedError
 
     def _foretell(self, state: S, samples: Samples) -> list[Forecast]:
         """Return the forecasts that samples of one stream make due; [] without a forecaster."""
-        return []
+        forecast = self._forecast_of(state)
+        if self.forecaster is None or forecast is None:
+            return []
+        return self.forecaster.step(forecast, samples)
+
+    def _forecast_of(self, state: S) -> ForecastState | None:
+        """Return the forecaster's state; None: there is no forecaster."""
+        return None
+
+    def restore(self, parts: Mapping[str, bytes]) -> list[S]:
+        """Return a memory of one stream from the parts that ``changed_parts`` returned.
+
+        Raises:
+            StateMismatch: the parts belong to other settings, or are damaged.
+
+        """
+        state = self._start()
+        forecast = self._forecast_of(state)
+
+        def take(scalars: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+            state.pending = len(arrays["times"])
+            saved.set_arrays(self._arrays(state), arrays)
+            saved.set_events(state.events, scalars)
+            if forecast is not None:
+                forecast.step = int(scalars["step"])
+
+        saved.unpacked(parts, self.digest, take, state.history)
+        if forecast is not None:
+            saved.set_forecast(forecast, parts)
+        return [state]
+
+    def changed_parts(self, states: list[S], stream: int = 0) -> dict[str, bytes]:
+        """Return the parts of a stream's memory that changed since the last call, to be saved."""
+        state = states[stream]
+        scalars, forecast = saved.event_scalars(state.events), self._forecast_of(state)
+        if forecast is not None:
+            scalars["step"] = forecast.step
+        head = saved.packed(scalars, self._arrays(state), state.history, self.digest)
+        return head if forecast is None else head | saved.forecast_parts(forecast)
+
+    def _arrays(self, state: S) -> dict[str, np.ndarray[Any, Any]]:
+        """Return every array of the head, by a name that stays; the history has its own parts."""
+        used, recent, sensors = state.pending, state.recent, state.sensors
+        forecast = self._forecast_of(state)
+        in_progress = {}
+        if forecast is not None:
+            in_progress = {"step_total": forecast.total, "step_count": forecast.count}
+        return (
+            in_progress
+            | self._own_arrays(state)
+            | {
+                "written": state.history.written,
+                "times": recent.times[:used],
+                "observed": recent.observed[:used],
+                "expected": recent.expected[:used],
+                "sensor_last": sensors.last[0],
+                "stuck": sensors.stuck[0],
+                "missing": sensors.missing[0],
+            }
+        )
+
+    def _own_arrays(self, state: S) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the arrays that only this detector has."""
+        raise NotImplementedError
 
     def open_silence(
         self, states: list[S], time: float, since: float, stream: int = 0
@@ -189,5 +270,5 @@ class Watcher(Generic[S]):
         return states[stream].events
 
     def forecasts(self, states: list[S], stream: int = 0) -> ForecastState | None:
-        """Return None: there is no forecaster."""
-        return None
+        """Return the forecaster's state of a stream; None: there is no forecaster."""
+        return self._forecast_of(states[stream])
