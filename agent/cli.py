@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from agent.commands.alarms.commands import alarms
-from agent.commands.options import config_option, json_option
+from agent.commands.options import config_option, interpreter_option, json_option
 from agent.commands.probe.commands import probe
 from models import __version__, console
 from models.console import Colored, say, say_error, say_json, say_lines
@@ -186,13 +186,7 @@ def schema(markdown: bool) -> int:
     required=True,
     help="The bundle to score with.",
 )
-@click.option(
-    "--interpreter",
-    type=click.Choice(["auto", "litert", "tflite"]),
-    default="auto",
-    show_default=True,
-    help="The interpreter that runs the network.",
-)
+@interpreter_option
 @layout_options
 @click.option(
     "--limits",
@@ -519,13 +513,7 @@ def inspect(file: Path, as_json: bool) -> int:
     default=None,
     help="Refuse or allow a bundle without a signature.  [default: refuse it if --keys is given]",
 )
-@click.option(
-    "--interpreter",
-    type=click.Choice(["auto", "litert", "tflite"]),
-    default="auto",
-    show_default=True,
-    help="The interpreter that runs the network.",
-)
+@interpreter_option
 def verify(file: Path, keys: Path | None, require_signature: bool | None, interpreter: Any) -> int:
     """Check a bundle as the gateway does before using it: signature, digests, known answers.
 

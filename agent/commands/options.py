@@ -19,3 +19,10 @@ config_option = click.option(
     help="The agent's configuration.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+interpreter_option = click.option(
+    "--interpreter",
+    type=click.Choice(["auto", "litert", "tflite"]),
+    default="auto",
+    show_default=True,
+    help="The interpreter that runs the network.",
+)
