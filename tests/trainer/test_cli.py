@@ -139,7 +139,7 @@ def test_evaluate_reads_what_the_training_would_with_the_same_settings(
     odd = as_a_spreadsheet_writes(plain, tmp_path / "odd.csv")
     command = ("evaluate", trained.path, odd, "--json", "--bad-share-max", "0")
     assert run(monkeypatch, *command) == 65
-    assert "'kaputt' is no number" in capsys.readouterr().err
+    assert "'kaputt' is not a number" in capsys.readouterr().err
     written = ("--separator", ";", "--decimal", ",", "--missing-words", "kaputt")
     assert run(monkeypatch, *command, *written) == 0
     assert json.loads(capsys.readouterr().out)["recordings"][0]["hours"] > 0

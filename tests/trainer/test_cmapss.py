@@ -44,8 +44,8 @@ def test_engines_are_read_with_or_without_a_header(tmp_path: Path, header: tuple
         ((row(1, 1), row(1, 3)), "train_FD001.txt:2: cycle 3 of engine 1: .* must count up from 1"),
         ((row(1, 1), row(3, 1)), "train_FD001.txt:2: cycle 1 of engine 3"),
         ((row(2, 1),), "train_FD001.txt:1: cycle 1 of engine 2"),
-        ((row(1, 1), row(1, "2x")), "train_FD001.txt:2: cycle: '2x' is no number"),
-        ((row(1, 1).replace("505", "hot"),), "train_FD001.txt:1: sensor_6: 'hot' is no number"),
+        ((row(1, 1), row(1, "2x")), "train_FD001.txt:2: cycle: '2x' is not a number"),
+        ((row(1, 1).replace("505", "hot"),), "train_FD001.txt:1: sensor_6: 'hot' is not a number"),
     ],
 )
 def test_what_is_odd_is_refused_with_its_place(
@@ -61,7 +61,7 @@ def test_the_remaining_cycles_are_one_number_per_test_engine(tmp_path: Path) -> 
     with pytest.raises(DataError, match=r"RUL_FD001.txt: 2 engines, but test_FD001.txt has 3"):
         cmapss.remaining(tmp_path, 3)
     written(tmp_path, "112", "many", name="RUL_FD001.txt")
-    with pytest.raises(DataError, match=r"RUL_FD001.txt:2: 'many' is no number of cycles"):
+    with pytest.raises(DataError, match=r"RUL_FD001.txt:2: 'many' is not a number of cycles"):
         cmapss.remaining(tmp_path, 2)
 
 

@@ -57,12 +57,15 @@ def test_either_test_may_be_missing(tmp_path: Path) -> None:
         ((",Datetime,flow", "0,2004.02.12.10.32.39,1"), "the header must have 'Datetime'"),
         ((",Bearing 1,Bearing 2", "0,1,2"), "the header must have 'Datetime'"),
         ((",Datetime,Bearing 1,Bearing 1", "0,2004.02.12.10.32.39,1,2"), "each once"),
-        ((SECOND, *ROWS, "3,2004.02.14.10.5"), "2nd_test.csv:5: 2 cells, the header has 4"),
-        ((SECOND, "0,2004-02-12 10:32:39,1,2"), "2nd_test.csv:2: Datetime: .* is no time"),
+        (
+            (SECOND, *ROWS, "3,2004.02.14.10.5"),
+            "2nd_test.csv:5: the row has 2 cells, but the header has 4",
+        ),
+        ((SECOND, "0,2004-02-12 10:32:39,1,2"), "2nd_test.csv:2: Datetime: .* is not a time"),
         ((SECOND, ROWS[1], ROWS[0]), "2nd_test.csv:3: Datetime: not later than the row before"),
         (
             (SECOND, "0,2004.02.12.10.32.39,high,2"),
-            "2nd_test.csv:2: Bearing 1: 'high' is no number",
+            "2nd_test.csv:2: Bearing 1: 'high' is not a number",
         ),
         ((SECOND, '0,"2004.02.12.10.32.39,1,2'), "not a CSV file"),
     ],

@@ -56,9 +56,9 @@ def test_both_layouts_are_read(directory: Path) -> None:
     [
         (["time,value", "2014-04-01 00:00:00,1"], "the header must be timestamp,value"),
         (["timestamp,value"], "no rows below the header"),
-        ([*ROWS, "2014-04-01 00:15:00"], "pump.csv:6: 1 cells, the header has 2"),
-        ([*ROWS, "2014-04-01 00:15:00,x"], "pump.csv:6: value: 'x' is no number"),
-        ([*ROWS, "soon,1"], "pump.csv:6: timestamp: 'soon' is no time"),
+        ([*ROWS, "2014-04-01 00:15:00"], "pump.csv:6: the row has 1 cells, but the header has 2"),
+        ([*ROWS, "2014-04-01 00:15:00,x"], "pump.csv:6: value: 'x' is not a number"),
+        ([*ROWS, "soon,1"], "pump.csv:6: timestamp: 'soon' is not a time"),
         (ROWS[:2], "2014-04-01 00:05:00.000000: .* has no row at this time"),
     ],
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -81,3 +82,36 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def csv_rows(path: Path, data: bytes) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Return the names in a CSV file's header, and the cells of each row below it with its place.
+
+    Raises:
+        DataError: the data is not CSV.
+
+    """
+    try:
+        rows = list(csv.reader(data.decode("utf-8-sig").splitlines(), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file: {error}") from error
+    header = [name.strip() for name in rows[0]] if rows else []
+    return header, [(f"{path}:{number}", row) for number, row in enumerate(rows[1:], 2) if row]
+
+
+def check_rows(
+    path: Path, header: Sequence[str], rows: Sequence[tuple[str, list[str]]], least: int = 1
+) -> None:
+    """Check that there are rows, each with a cell for each name of the header.
+
+    Raises:
+        DataError: there are too few, or one has another number of cells; the text has its place.
+
+    """
+    if len(rows) < least:
+        raise DataError(f"{path}: no rows below the header")
+    for where, row in rows:
+        if len(row) != len(header):
+            raise DataError(
+                f"{where}: the row has {len(row)} cells, but the header has {len(header)}"
+            )

@@ -76,7 +76,7 @@ def remaining(directory: Path, engines: int) -> list[int]:
     found = []
     for where, cells in rows:
         if len(cells) != 1 or not cells[0].isdigit():
-            raise DataError(f"{where}: {' '.join(cells)!r} is no number of cycles")
+            raise DataError(f"{where}: {' '.join(cells)!r} is not a number of cycles")
         found.append(int(cells[0]))
     if len(found) != engines:
         raise DataError(f"{path}: {len(found)} engines, but test_FD001.txt has {engines}")

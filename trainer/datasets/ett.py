@@ -6,7 +6,6 @@ spaced: hourly (ETTh) or every 15 minutes (ETTm). The dates have no offset, and 
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ import numpy as np
 
 from models.errors import DataError
 from models.messages import Float32, Float64
-from trainer.datasets import number_in, read_bytes, time_in
+from trainer.datasets import check_rows, csv_rows, number_in, read_bytes, time_in
 
 _TIME, _EXAMPLE = "date", "2016-07-01 00:00:00"
 _UNEVEN_SHARE = 0.01  # of the period; with more, rows are missing or repeated
@@ -41,24 +40,13 @@ def read(path: Path) -> EttFile:
 
     """
     data = read_bytes(path)
-    try:
-        rows = list(csv.reader(data.decode("utf-8-sig").splitlines(), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV file: {error}") from error
-    header = [name.strip() for name in rows[0]] if rows else []
+    header, body = csv_rows(path, data)
     if len(header) < 2 or header[0] != _TIME or len(set(header)) != len(header):
         raise DataError(
             f"{path}: the header must be {_TIME!r} and a different name for each variable, but it"
             f" is {', '.join(header) or 'empty'}"
         )
-    body = [(f"{path}:{number}", row) for number, row in enumerate(rows[1:], 2) if row]
-    if len(body) < 2:
-        raise DataError(f"{path}: no rows below the header")
-    for where, row in body:
-        if len(row) != len(header):
-            raise DataError(
-                f"{where}: the row has {len(row)} cells, but the header has {len(header)}"
-            )
+    check_rows(path, header, body, least=2)
     times = np.array([time_in(where, _TIME, row[0], _EXAMPLE) for where, row in body])
     values = [
         [number_in(where, name, cell) for name, cell in zip(header[1:], row[1:], strict=True)]

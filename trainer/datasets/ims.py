@@ -8,7 +8,6 @@ numbers without a name, ``Datetime`` and a column per accelerometer: ``Bearing 1
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
 from datetime import UTC, datetime
@@ -19,10 +18,10 @@ import numpy as np
 
 from models.errors import DataError
 from models.messages import Float32, Float64
-from trainer.datasets import number_in, read_bytes
+from trainer.datasets import check_rows, csv_rows, number_in, read_bytes
 
 FAILED: Final = {"1st_test": ("3", "4"), "2nd_test": ("1",)}  # bearings that failed at the end
-_TIME, _FORMAT = "Datetime", "%Y.%m.%d.%H.%M.%S"
+_TIME, _FORMAT, _EXAMPLE = "Datetime", "%Y.%m.%d.%H.%M.%S", "2003.10.22.12.06.24"
 _BEARING = re.compile(r"Bearing (\d+)(?:-([A-Z]))?")
 
 
@@ -58,18 +57,9 @@ def read(path: Path) -> ImsTest:
 
     """
     data = read_bytes(path)
-    try:
-        rows = list(csv.reader(data.decode("utf-8-sig").splitlines(), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV file: {error}") from error
-    header = [name.strip() for name in rows[0]] if rows else []
+    header, body = csv_rows(path, data)
     columns = _columns(path, header)
-    body = [(f"{path}:{number}", row) for number, row in enumerate(rows[1:], 2) if row]
-    if not body:
-        raise DataError(f"{path}: no rows below the header")
-    for where, row in body:
-        if len(row) != len(header):
-            raise DataError(f"{where}: {len(row)} cells, the header has {len(header)}")
+    check_rows(path, header, body)
     bearings = {
         bearing: np.array(
             [[number_in(where, header[at], row[at]) for at in positions] for where, row in body],
@@ -102,7 +92,7 @@ def _times(body: list[tuple[str, list[str]]], column: int) -> Float64:
             moment = datetime.strptime(row[column].strip(), _FORMAT).replace(tzinfo=UTC)
         except ValueError:
             raise DataError(
-                f"{where}: {_TIME}: {row[column]!r} is no time; it must be as 2003.10.22.12.06.24"
+                f"{where}: {_TIME}: {row[column]!r} is not a time; write it like {_EXAMPLE}"
             ) from None
         if found and moment.timestamp() <= found[-1]:
             raise DataError(f"{where}: {_TIME}: not later than the row before")

@@ -8,7 +8,6 @@ have no offset from UTC and are taken as UTC.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 
 from models.errors import DataError
 from models.messages import Float32, Float64
-from trainer.datasets import number_in, read_bytes, time_in
+from trainer.datasets import check_rows, csv_rows, number_in, read_bytes, time_in
 
 _HEADER, _EXAMPLE = ["timestamp", "value"], "2014-04-01 00:05:00"
 _WINDOWS = "combined_windows.json"
@@ -102,19 +101,10 @@ def _are_windows(windows: Any) -> bool:
 
 
 def _rows(path: Path, content: bytes) -> tuple[Float64, Float32]:
-    try:
-        rows = list(csv.reader(content.decode("utf-8-sig").splitlines(), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV file: {error}") from error
-    header = [name.strip() for name in rows[0]] if rows else []
+    header, body = csv_rows(path, content)
     if header != _HEADER:
         raise DataError(f"{path}: the header must be timestamp,value; it is {','.join(header)!r}")
-    body = [(f"{path}:{number}", row) for number, row in enumerate(rows[1:], 2) if row]
-    if not body:
-        raise DataError(f"{path}: no rows below the header")
-    for where, row in body:
-        if len(row) != len(_HEADER):
-            raise DataError(f"{where}: {len(row)} cells, the header has {len(_HEADER)}")
+    check_rows(path, _HEADER, body)
     times = [time_in(where, _HEADER[0], row[0], _EXAMPLE) for where, row in body]
     values = [number_in(where, _HEADER[1], row[1]) for where, row in body]
     return np.array(times, np.float64), np.array(values, np.float32)
