@@ -25,7 +25,7 @@ from models import __version__, console
 from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import DataError, FieldwatchError
 from models.keys import ROLES
-from models.options import layout_options
+from models.options import Number, layout_options, time_column_options
 from models.printable import json_text
 from models.shown import shown
 
@@ -187,6 +187,7 @@ def schema(markdown: bool) -> int:
     help="The bundle to score with.",
 )
 @interpreter_option
+@time_column_options
 @layout_options
 @click.option(
     "--limits",
@@ -200,6 +201,8 @@ def replay(
     recording: Path,
     bundle_file: Path,
     interpreter: Any,
+    time_column: str | None,
+    clock_column: str | None,
     layout: Layout,
     limits_file: Path | None,
     stream: str | None,
@@ -215,7 +218,9 @@ def replay(
     if stream is not None and limits_file is None:
         raise click.UsageError("--stream needs --limits: it names a stream of that configuration")
     guarded = None if limits_file is None else configuration.load(limits_file).stream(stream)
-    outcome = replay_recording(recording, bundle_file, interpreter, layout, guarded)
+    outcome = replay_recording(
+        *(recording, bundle_file, interpreter, layout, guarded, time_column, clock_column)
+    )
     if as_json:
         say_json(outcome)
         return 0
@@ -382,7 +387,7 @@ def forecast(
 @click.option("--to", "to_text", metavar="TIME", help="End, in the same form.  [default: now]")
 @click.option(
     "--hours",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=24.0,
     show_default=True,
     help="Hours before the end, if there is no --from.",
@@ -640,14 +645,14 @@ def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(0),
+    type=Number(0),
     default=0.0,
     show_default=True,
     help="Lines per second and stream; 0 means as fast as possible.",
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=5.0,
     show_default=True,
     help="Duration of each of three runs.",
@@ -706,7 +711,7 @@ def bench(
 )
 @click.option(
     "--days-max",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="Delete messages older than this many days.",
 )
 @click.option(
@@ -789,7 +794,7 @@ def collected(directory: Path, cause: str | None, entries: int, as_json: bool) -
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option(
     "--hours",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=1.0,
     show_default=True,
     help="Length of the recording.",

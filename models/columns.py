@@ -36,13 +36,25 @@ class Found(NamedTuple):
         return dict(zip(self.channels, names, strict=True)) | of_time
 
 
-def of_bundle(manifest: Manifest) -> Sought:
-    """Return the possible columns of a bundle's channels: the training's, then the names."""
+def of_bundle(
+    manifest: Manifest, time_column: str | None = None, clock_column: str | None = None
+) -> Sought:
+    """Return the possible columns of a bundle's channels: the training's, then the names.
+
+    Args:
+        manifest: Of the bundle.
+        time_column: The only column of times; None: that of the training, or ``time``.
+        clock_column: The column of the time of day, if ``time_column`` has only the date.
+
+    """
     lineage = manifest.lineage
     names = [channel.name for channel in manifest.source_channels]
+    channels = [tuple(dict.fromkeys((lineage.columns.get(name, name), name))) for name in names]
+    if time_column is not None:
+        return Sought((time_column,), channels, clock_column)
     return Sought(
         tuple(dict.fromkeys((lineage.time_column, TIME))),
-        [tuple(dict.fromkeys((lineage.columns.get(name, name), name))) for name in names],
+        channels,
         lineage.clock_column,
     )
 

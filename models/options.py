@@ -6,6 +6,7 @@ They have the names of the settings in the table ``[data]`` of a training.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,41 @@ if TYPE_CHECKING:
     from models.formats.encodings import Encoding
 
 _TAB: Final = ("tab", r"\t")  # what people write for it on a command line
+
+
+class Number(click.FloatRange):
+    """A number in a range; unlike click's, it refuses NaN and infinity, which pass comparisons."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number; anything else is an error of use."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
+
+
+def time_column_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options of the columns of time; both are None unless given."""
+
+    @click.option(
+        "--time-column", help="Name of the time column.  [default: as in the training, or time]"
+    )
+    @click.option(
+        "--clock-column", help="Column of the time of day, if --time-column has only the date."
+    )
+    @functools.wraps(command)
+    def wrapped(time_column: str | None, clock_column: str | None, **rest: Any) -> int:
+        if clock_column is not None and time_column is None:
+            raise click.UsageError("--clock-column needs --time-column: the column of the date")
+        if clock_column is not None and clock_column == time_column:
+            raise click.UsageError(
+                f"--clock-column is --time-column, {time_column!r}: leave it out"
+            )
+        return command(time_column=time_column, clock_column=clock_column, **rest)
+
+    return wrapped
 
 
 def layout_options(command: Callable[..., int]) -> Callable[..., int]:

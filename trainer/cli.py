@@ -25,7 +25,7 @@ import click
 from models import __version__, console
 from models.console import say, say_error, say_json, say_lines
 from models.errors import FieldwatchError
-from models.options import layout_options
+from models.options import Number, layout_options, time_column_options
 from models.printable import printable
 from models.shown import shown
 
@@ -232,23 +232,17 @@ def schema(markdown: bool) -> int:
 @click.option(
     "--labels", type=_File, help="CSV file with the faults of a single recording: start,end,kind."
 )
-@click.option(
-    "--time-column",
-    help="Name of the time column.  [default: as in the training, or time]",
-)
-@click.option(
-    "--clock-column", help="Column of the time of day, if --time-column has only the date."
-)
+@time_column_options
 @layout_options
 @click.option(
     "--bad-share-max",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     help="Refuse a recording if a larger share of its rows, or of a column's cells, cannot be read."
     "  [default: 0.1]",
 )
 @click.option(
     "--grace-s",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=60.0,
     show_default=True,
     help="Seconds after a fault's end in which an event still counts as found.",
@@ -285,8 +279,6 @@ def evaluate(
         raise click.UsageError("RECORDINGS or --trained-on is missing")
     if labels is not None and len(recordings) != 1:
         raise click.UsageError("--labels needs exactly one recording")
-    if clock_column is not None and time_column is None:
-        raise click.UsageError("--clock-column needs --time-column: the column of the date")
     if bad_share_max is not None:
         layout = layout._replace(bad_share_max=bad_share_max)
     metrics = evaluation.evaluate(
@@ -469,7 +461,7 @@ def ett(
     from trainer.benchmark import forecast_report, forecasting
     from trainer.datasets import ett as files
 
-    wanted = _whole_numbers("--horizons", horizons)
+    wanted = _whole_numbers("--horizons", horizons, "96,192")
     destination.check_file(json_path)
     destination.check_file(report)
     settings, digest = forecasting.read_config(config, seed)
@@ -538,7 +530,7 @@ def every(
     from trainer.benchmark import runs, suite
     from trainer.benchmark.cases import BENCHMARKS
 
-    numbers, wanted = _seeds(seeds), _whole_numbers("--horizons", horizons)
+    numbers, wanted = _seeds(seeds), _whole_numbers("--horizons", horizons, "96,192")
     destination.check_directory(work)
     destination.check_file(json_path)
     destination.check_file(report)
@@ -580,11 +572,11 @@ def _forecasts(
     return run.document(list(run.run(horizons, tflite_python, lambda line: tell(line, error=True))))
 
 
-def _whole_numbers(option: str, text: str) -> list[int]:
+def _whole_numbers(option: str, text: str, example: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
     except ValueError:
-        raise click.UsageError(f"{option} {text!r}: not a list such as 96,192") from None
+        raise click.UsageError(f"{option} {text!r}: not a list such as {example}") from None
 
 
 def _benchmark(
@@ -644,7 +636,7 @@ def _say_failed(planned: Iterable[Run]) -> int:
 
 def _seeds(text: str | None) -> list[int]:
     """Return the seeds of ``--seeds``, each once; none if it was not given."""
-    seeds = list(dict.fromkeys(_whole_numbers("--seeds", text))) if text else []
+    seeds = list(dict.fromkeys(_whole_numbers("--seeds", text, "1,2,3"))) if text else []
     if any(seed < 0 for seed in seeds):
         raise click.UsageError(f"--seeds {text!r}: a seed is 0 or more")
     return seeds

@@ -136,9 +136,8 @@ def evaluate(
     """
     bundle = bundles.read(source)
     detector, manifest = detector_of(bundle), bundle.manifest
-    sought, channels = of_bundle(manifest), manifest.source_channels
-    if time_column is not None:
-        sought = sought._replace(time=(time_column,), clock=clock_column)
+    sought = of_bundle(manifest, time_column, clock_column)
+    channels = manifest.source_channels
     judged = []
     for path in recordings:
         if path.name.endswith(LABELS_SUFFIX):  # X*.csv on a command line matches both

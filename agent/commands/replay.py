@@ -23,11 +23,10 @@ from agent.store.batch import Batch
 from agent.store.record import Kind
 from models import columns
 from models.align import Aligner
-from models.columns import Found
+from models.columns import Found, Sought
 from models.detector import Detector, Memory, Result
 from models.errors import ConfigError, DataError
 from models.features import features_of
-from models.formats.cells import TIME
 from models.formats.recording import Layout, Recorded
 from models.interpreter import Runtime
 from models.manifest import Manifest
@@ -46,6 +45,8 @@ def replay(
     interpreter: Runtime = "auto",
     layout: Layout = LAYOUT,
     guarded: StreamTable | None = None,
+    time_column: str | None = None,
+    clock_column: str | None = None,
 ) -> dict[str, Any]:
     """Return the events of a CSV recording, with counts; its header names the columns.
 
@@ -58,6 +59,8 @@ def replay(
         interpreter: The interpreter that runs its network.
         layout: The layout of the recording.
         guarded: The stream whose limits are also checked; None: no limits.
+        time_column: The column of the times; None: that of the training, or ``time``.
+        clock_column: The column of the time of day, if ``time_column`` has only the date.
 
     Raises:
         BundleError: the bundle is refused.
@@ -68,7 +71,8 @@ def replay(
     """
     bundle, pipeline = load(bundle_file, interpreter)
     manifest = bundle.manifest
-    read, parser = opened(recording, manifest, layout)
+    sought = columns.of_bundle(manifest, time_column, clock_column)
+    read, parser = opened(recording, manifest, sought, layout)
     features = features_of(manifest)
     aligner = Aligner(manifest.sampling, len(manifest.channels), anchored=bool(features))
     state = pipeline.start()
@@ -114,14 +118,16 @@ def replay(
     }
 
 
-def opened(recording: Path, manifest: Manifest, layout: Layout) -> tuple[Recorded, LineParser]:
+def opened(
+    recording: Path, manifest: Manifest, sought: Sought, layout: Layout
+) -> tuple[Recorded, LineParser]:
     """Return a recording's rows, and their parser.
 
     Raises:
         DataError: the recording cannot be read, or lacks the time or every channel.
 
     """
-    read, found = _recorded(recording, manifest, layout)
+    read, found = _recorded(recording, manifest, sought, layout)
     table = _table(recording, read, found, manifest, layout)
     return read, LineParser(table, manifest.source_channels)
 
@@ -200,15 +206,17 @@ class _Limits:
             self._forecast.take(part, score, self._told.batch)
 
 
-def _recorded(recording: Path, manifest: Manifest, layout: Layout) -> tuple[Recorded, Found]:
+def _recorded(
+    recording: Path, manifest: Manifest, sought: Sought, layout: Layout
+) -> tuple[Recorded, Found]:
     try:
-        return columns.cut(recording.read_bytes(), columns.of_bundle(manifest), layout)
+        return columns.cut(recording.read_bytes(), sought, layout)
     except OSError as error:
         raise DataError(f"{recording}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         names = ", ".join(channel.name for channel in manifest.source_channels)
         raise DataError(
-            f"{recording}: {error}; it needs {TIME} and channels of the bundle: {names}"
+            f"{recording}: {error}; it needs {sought.time[-1]} and channels of the bundle: {names}"
         ) from error
 
 

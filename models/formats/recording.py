@@ -71,7 +71,7 @@ def recorded(data: bytes, wanted: Wanted, layout: Layout = Layout()) -> Recorded
         numbers.append(number)
         rows.append(line)
     if preamble.header is None or preamble.separator is None:
-        raise ValueError(_without_header(lines, wanted))
+        raise ValueError(_without_header(lines, wanted, layout.separator))
     separator = preamble.separator
     if cut and rows:
         rows[-1] = without_last_cell(rows[-1], separator)
@@ -82,18 +82,20 @@ def recorded(data: bytes, wanted: Wanted, layout: Layout = Layout()) -> Recorded
     return Recorded(preamble.header, separator, decimal_comma, numbers, rows)
 
 
-def _without_header(lines: Sequence[bytes], wanted: Wanted) -> str:
+def _without_header(lines: Sequence[bytes], wanted: Wanted, separator: str | None) -> str:
     """Return what is missing in the line that is closest to a header."""
     texts = [line.decode(errors="replace") for line in lines[:100] if line.strip()]
     if texts and texts[0].lstrip("\ufeff \t").startswith(("{", "[")):
         return "it seems to be JSON; a recording must be CSV, with a header and rows"
-    candidates = [names_in(text, separator) for text in texts for separator in SEPARATORS]
+    candidates = [names_in(text, other) for text in texts for other in SEPARATORS]
     named = [cells for cells in candidates if wanted.names.intersection(cells)]
     timed = [cells for cells in candidates if wanted.time in cells]
     likely = [cells for cells in candidates if len(cells) > 1 and looks_like_names(cells)]
     best = next(iter([*named, *timed, *likely, *candidates]), [])
     if wanted.time is not None and wanted.time not in best:
         missing = f"no column {wanted.time!r}"
+    elif separator is not None and wanted.names.intersection(best):
+        missing = f"its header is not separated by {separator!r}"
     else:
         missing = f"no column for any of {', '.join(sorted(wanted.names))}"
     if not best:

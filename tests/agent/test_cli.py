@@ -94,6 +94,26 @@ def test_replay_reads_what_a_spreadsheet_wrote(recording: Path, tmp_path: Path) 
     assert "must be one character, no letter or digit; or tab" in refused.output
 
 
+def test_replay_reads_a_date_and_a_time_of_day(recording: Path, tmp_path: Path) -> None:
+    header, *rows = recording.read_text().splitlines()
+    apart = tmp_path / "apart.csv"
+    with apart.open("w") as file:
+        file.write(header.replace("time", "Datum,Uhrzeit") + "\n")
+        for row in rows:
+            time, _, values = row.partition(",")
+            date, _, clock = iso_time(float(time)).partition("T")
+            file.write(f"{date},{clock},{values}\n")
+    columns = ("--time-column", "Datum", "--clock-column", "Uhrzeit")
+    usual, told = (
+        json.loads(call("replay", path, "--bundle", ZOO_BUNDLE, "--json", *how).output)
+        for path, how in ((recording, ()), (apart, columns))
+    )
+    assert told["events"] == [event | {"stream": "apart"} for event in usual["events"]] != []
+    refused = call("replay", apart, "--bundle", ZOO_BUNDLE, "--time-column", "Zeit")
+    assert "no column 'Zeit'" in str(refused.exception)
+    assert "it needs Zeit and channels" in str(refused.exception)
+
+
 def test_replay_says_which_channels_the_recording_does_not_have(
     recording: Path, tmp_path: Path
 ) -> None:

@@ -61,6 +61,40 @@ def test_evaluate_for_people_and_for_programs(
     assert figures["labelled"]["recall"] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--clock-column", "b"), "--clock-column needs --time-column"),
+        (("--time-column", "a", "--clock-column", "a"), "--clock-column is --time-column, 'a'"),
+        (("--grace-s", "nan"), "'nan' is not a number"),
+        (("--grace-s", "inf"), "'inf' is not a number"),
+        (("--bad-share-max", "nan"), "'nan' is not a number"),
+    ],
+)
+def test_evaluate_refuses_options_that_cannot_be_meant(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    trained: Trained,
+    options: tuple[str, ...],
+    says: str,
+) -> None:
+    faulty = trained.file.path.parent / "faulty.csv"
+    assert run(monkeypatch, "evaluate", trained.path, faulty, *options) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "example"), [("--seeds", "1,2,3"), ("--horizons", "96,192")])
+def test_a_list_that_is_none_is_refused_with_one_of_its_kind(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    option: str,
+    example: str,
+) -> None:
+    assert run(monkeypatch, "benchmark", "all", "--data", tmp_path, option, "1,,x") == 2
+    assert f"not a list such as {example}\n" in capsys.readouterr().err
+
+
 def test_evaluate_proves_the_figures_inside(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

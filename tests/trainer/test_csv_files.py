@@ -89,6 +89,12 @@ def test_what_cannot_be_read_is_refused_with_its_place(
     assert said in str(refused.value)
 
 
+def test_a_wrong_separator_is_named(tmp_path: Path) -> None:
+    path = recording(tmp_path, HEADER + "1,2,3\n")
+    with pytest.raises(DataError, match="its header is not separated by ';'; the header has: time"):
+        read_recording(path, SOUGHT, CHANNELS, Layout(separator=";"))
+
+
 def test_how_much_may_be_bad_is_a_setting(tmp_path: Path) -> None:
     cells = ["1", "2", "high", "4", "5"]
     path = recording(tmp_path, HEADER + "".join(f"{n},{cell},3\n" for n, cell in enumerate(cells)))

@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from models.console import say, say_error, say_json
+from models.options import Number
 from models.printable import printable
 
 UNAVAILABLE = 69  # as in agent.commands.check: something outside failed, and may recover
@@ -22,7 +23,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _seconds = click.option(
     "--seconds",
-    type=click.FloatRange(0, 3600, min_open=True),
+    type=Number(0, 3600, min_open=True),
     default=5.0,
     show_default=True,
     help="How long to listen, in seconds.",
@@ -234,7 +235,7 @@ def _registers(function: Decorated) -> Decorated:
         click.option(
             "--interval",
             "poll_interval_s",
-            type=click.FloatRange(0.01, 60),
+            type=Number(0.01, 60),
             default=1.0,
             show_default=True,
             help="Seconds between two polls.",
