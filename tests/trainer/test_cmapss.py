@@ -34,6 +34,14 @@ def test_engines_are_read_with_or_without_a_header(tmp_path: Path, header: tuple
     np.testing.assert_allclose(fleet.engines[0][0, :5], [-0.0007, 0.0003, 100.0, 500, 501])
 
 
+def test_a_folder_without_them_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        cmapss.names(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"no train_FD001.txt"):
+        cmapss.names(tmp_path)
+    assert cmapss.names(written(tmp_path, *ROWS)) == ["FD001"]
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

@@ -43,6 +43,8 @@ def test_two_accelerometers_are_of_one_bearing(tmp_path: Path) -> None:
 
 
 def test_either_test_may_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        ims.files(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"no 1st_test.csv or 2nd_test.csv"):
         ims.files(tmp_path)
     path = written(tmp_path, SECOND, *ROWS)

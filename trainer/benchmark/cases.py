@@ -27,7 +27,6 @@ from trainer.datasets import cmapss, ims, nasa, skab
 SHARED_CONFIG: Final = Path(__file__).with_name("detection.toml")
 IMS_TRAIN_SHARE: Final = 0.2  # of a test; nothing is learnt after it
 CMAPSS_TRAIN_CYCLES: Final = 40  # of each engine's life, of which the shortest has 128
-CMAPSS_NAME: Final = "FD001"
 SKAB_TRAIN_ROWS: Final = 400  # of each file, by the data set's own protocol
 
 
@@ -245,7 +244,7 @@ CMAPSS = Benchmark(
         f" first cycle to its failure. An engine is warned if an alarm opens in its last"
         f" {EARLY_CYCLES} cycles; an alarm that opens earlier is false."
     ),
-    names=lambda directory: [CMAPSS_NAME],
+    names=cmapss.names,
     read=_read_cmapss,
     style="engines",
 )

@@ -17,6 +17,7 @@ from models.errors import DataError
 from models.messages import Float32
 from trainer.datasets import number_in, read_bytes
 
+NAME: Final = "FD001"
 SETTINGS: Final = tuple(f"setting_{number}" for number in range(1, 4))
 SENSORS: Final = tuple(f"sensor_{number}" for number in range(1, 22))
 COLUMNS: Final = (*SETTINGS, *SENSORS)
@@ -31,6 +32,20 @@ class Fleet(NamedTuple):
     sha256: str  # of the file's bytes
 
 
+def names(directory: Path) -> list[str]:
+    """List the data sets of engines that are there: FD001.
+
+    Raises:
+        DataError: no such folder, or no engines in it; the text has the name searched.
+
+    """
+    if not directory.is_dir():
+        raise DataError(f"{directory}: no such folder")
+    if not (directory / f"train_{NAME}.txt").is_file():
+        raise DataError(f"{directory}: no train_{NAME}.txt")
+    return [NAME]
+
+
 def read(directory: Path, part: str) -> Fleet:
     """Read the engines of ``train`` or ``test``.
 
@@ -38,7 +53,7 @@ def read(directory: Path, part: str) -> Fleet:
         DataError: unreadable, or not of this layout; names file, line and column.
 
     """
-    path = directory / f"{part}_FD001.txt"
+    path = directory / f"{part}_{NAME}.txt"
     data, rows = _rows(path)
     engines: list[list[list[float]]] = []
     for where, cells in rows:
@@ -71,7 +86,7 @@ def remaining(directory: Path, engines: int) -> list[int]:
         DataError: unreadable, no whole numbers, or not as many as ``engines``.
 
     """
-    path = directory / "RUL_FD001.txt"
+    path = directory / f"RUL_{NAME}.txt"
     _, rows = _rows(path)
     found = []
     for where, cells in rows:
@@ -79,7 +94,7 @@ def remaining(directory: Path, engines: int) -> list[int]:
             raise DataError(f"{where}: {' '.join(cells)!r} is not a number of cycles")
         found.append(int(cells[0]))
     if len(found) != engines:
-        raise DataError(f"{path}: {len(found)} engines, but test_FD001.txt has {engines}")
+        raise DataError(f"{path}: {len(found)} engines, but test_{NAME}.txt has {engines}")
     return found
 
 

@@ -38,9 +38,11 @@ def files(directory: Path) -> list[Path]:
     """List the tests that are there.
 
     Raises:
-        DataError: none is there; the text has the names searched.
+        DataError: no such folder, or none is there; the text has the names searched.
 
     """
+    if not directory.is_dir():
+        raise DataError(f"{directory}: no such folder")
     found = [path for name in FAILED if (path := directory / f"{name}.csv").is_file()]
     if not found:
         names = " or ".join(f"{name}.csv" for name in FAILED)
