@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from models.errors import DataError
 from models.manifest import LevelPart, TelemanomManifest
 from models.messages import Float32, Float64, Samples, joined
 from models.smoother import Smoother
@@ -27,11 +28,16 @@ def with_levels(
     """Return ``draft`` with the levels of both parts, and the limits of its level rows, scaled.
 
     A draft without level rows is returned as it is, with no limit.
+
+    Raises:
+        DataError: no stretch is long enough for the level of a channel.
+
     """
     if draft.level is None:
         return draft, []
     both = joined([train, samples])
     levels = _smoothed(draft, draft.level.span_samples, both)
+    _check_known(draft, draft.level.span_samples, levels)
     low, high = np.nanmin(levels, axis=0), np.nanmax(levels, axis=0)
     middle, half = (low + high) / 2, (high - low) / 2
     part = LevelPart(
@@ -42,6 +48,16 @@ def with_levels(
     grown = half * _growth(levels, half) ** settings.level_growth
     limits = np.maximum(np.maximum(wide, grown), half + settings.level_min)
     return draft.model_copy(update={"level": part}), limits.tolist()
+
+
+def _check_known(manifest: TelemanomManifest, span: float, levels: Float64) -> None:
+    unknown = np.flatnonzero(np.isnan(levels).all(axis=0))
+    if len(unknown):
+        name = manifest.channel_names[manifest.scored[unknown[0]]]
+        raise DataError(
+            f"channel {name} has no level: no stretch without a gap is long enough for"
+            f" smoothing.level_span_samples = {span:g}; make it shorter, or leave it out"
+        )
 
 
 def _smoothed(manifest: TelemanomManifest, span: float, samples: Samples) -> Float64:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.errors import DataError
 from models.manifest import TelemanomManifest
 from models.messages import Float32, Samples
 from models.pipeline import Pipeline
@@ -105,6 +106,13 @@ def test_stretches_begin_anew(trained: Trained) -> None:
     found, _ = with_levels(manifest, train, apart, table)
     assert found.level is not None
     assert found.level.middle[0] == pytest.approx(5.0, abs=1e-3)
+
+
+def test_a_span_that_no_stretch_is_long_enough_for_is_refused(trained: Trained) -> None:
+    manifest = draft(trained)
+    longer = manifest.model_copy(update={"level": level(10_000.0, len(manifest.scored))})
+    with pytest.raises(DataError, match=r"has no level: .*level_span_samples = 10000"):
+        with_levels(longer, *halves(manifest, noise()), CalibrateTable())
 
 
 def test_without_level_rows_nothing_changes(trained: Trained) -> None:
