@@ -14,6 +14,7 @@ from agent.handling.transition import LABELS
 from models import console
 from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import FieldwatchError
+from models.options import Number
 
 if TYPE_CHECKING:
     from agent.commands.alarms.listed import Reference
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _utc_option = click.option("--utc", is_flag=True, help="Times in UTC, not in local time.")
-_HOURS = click.FloatRange(0, 168, min_open=True)
+_HOURS = Number(0, 168, min_open=True)
 
 
 def _reference(_: click.Context, __: click.Parameter, value: str) -> Reference:

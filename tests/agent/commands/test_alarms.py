@@ -265,6 +265,13 @@ def test_other_words_name_no_alarm(text: str) -> None:
         parse_reference(text)
 
 
+@pytest.mark.parametrize("hours", ["nan", "0", "169"])
+def test_hours_are_a_number_within_their_bounds(kept: Kept, hours: str) -> None:
+    refused = kept.call("shelve", "1", "--reason", "noon", "--hours", hours)
+    assert refused.exit_code == 2
+    assert "Invalid value for '--hours'" in refused.output
+
+
 def test_ages_are_in_words_and_a_broken_time_is_none() -> None:
     assert [lasting(s) for s in (-5, 59, 60, 3600, 90_000, 200_000)] == [
         "under 1 min",
