@@ -7,6 +7,7 @@ sent. The kernel supplies the user, and the system the user's groups: a client c
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -18,8 +19,10 @@ from agent.control.inbox import Asker, Command
 from agent.control.protocol import Refused
 from agent.handling.machine import Impossible
 from agent.handling.states import WORDS
-from agent.handling.transition import LABELS, What
+from agent.handling.transition import LABELS, SAID, What
 from models.errors import StoreError
+
+_LOG = logging.getLogger(__name__)
 
 REASON_CHARS_MAX: Final = 500
 _HOUR_S: Final = 3600.0
@@ -87,6 +90,7 @@ class Operating:
             ) from None
         except Impossible as error:
             raise Refused("impossible", f"nothing was done: {error}") from None
+        _LOG.info("%s#%d: %s by %s", made.stream, made.number, SAID[what], made.by)
         return made.document() | {"told": WORDS[made.after]}
 
     def _admit(self, asker: Asker) -> None:
@@ -107,7 +111,7 @@ class Operating:
             raise _wrong("revision must be that of the alarm as you saw it")
         why = _text(arguments, "reason", REASON_CHARS_MAX)
         if why is None and what in _NEEDS_REASON:
-            raise _wrong("reason is missing")
+            raise _wrong("a text is missing" if what == "noted" else "a reason is missing")
         label = arguments.get("label")
         if what == "labelled" and label not in LABELS:
             raise _wrong(f"label must be one of {', '.join(LABELS)}")
@@ -139,7 +143,7 @@ def _text(arguments: Mapping[str, Any], key: str, characters_max: int) -> str | 
     if value is None:
         return None
     if not isinstance(value, str) or len(value) > characters_max or not value.isprintable():
-        raise _wrong(f"{key} must be a text in one line, of at most {characters_max} characters")
+        raise _wrong(f"{key} must be one line of at most {characters_max} printable characters")
     return value.strip() or None
 
 

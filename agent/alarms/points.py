@@ -230,7 +230,7 @@ class Points:
         now = self._standings.get(key, Standing())
         if not now.number:
             return "there was no such alarm since this version runs"
-        said = f"alarm {now.number}.{now.revision} of {key[0]} is {WORDS[now.state]}"
+        said = f"{key[0]}#{now.number}.{now.revision} is {WORDS[now.state]}"
         if now.raised > 1:
             said += f", raised {now.raised} times since it was last normal"
         return said if now.severity is None else f"{said}, severity {now.severity}"

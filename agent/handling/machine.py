@@ -91,7 +91,9 @@ def one_of_several_over(now: Standing, number: int) -> Standing:
 def acknowledge(now: Standing) -> Standing:
     """Return the standing after a person has seen the alarm."""
     if now.state not in UNACKNOWLEDGED:
-        raise Impossible(f"it is {WORDS[now.state]}; only an unacknowledged alarm can be")
+        raise Impossible(
+            f"it is {WORDS[now.state]}; only an unacknowledged alarm can be acknowledged"
+        )
     return _next(now, acknowledged=True)
 
 
@@ -129,9 +131,8 @@ def shelve(now: Standing, rules: Rules, at: float, seconds: float, until_clear: 
     left_s = rules.shelved_s_max - now.shelved_s
     if seconds > left_s:
         raise Impossible(
-            f"it was shelved {now.shelvings} times since it was last normal, and"
-            f" {max(0.0, left_s) / _HOUR_S:.1f} of {rules.shelved_s_max / _HOUR_S:g} h are left"
-            " (alarms.shelved_h_max)"
+            f"{max(0.0, left_s) / _HOUR_S:.1f} of {rules.shelved_s_max / _HOUR_S:g} h of shelving"
+            " are left until it has been normal (alarms.shelved_h_max)"
         )
     shelving = Shelving(at, at + seconds, until_clear)
     return _next(now, shelving=shelving, shelvings=now.shelvings + 1)

@@ -188,6 +188,45 @@ def test_two_at_once_the_logbook_explains_every_state(gateway: Gateway) -> None:
     assert sum(counted["refused"].values()) == len(refused)
 
 
+def test_the_terminal_says_what_was_written_and_the_log_who_did_it(gateway: Gateway) -> None:
+    said = [
+        gateway.command(*words).stdout
+        for words in (
+            ("note", "1", "looked at it"),
+            ("label", "1", "nothing-found"),
+            ("ack", "1"),
+        )
+    ]
+    assert said == [
+        "pump#1.2: note; it is in the logbook\n",
+        "pump#1.3: label nothing-found; it is in the logbook\n",
+        "pump#1.4: acknowledged; it is in the logbook\n",
+    ]
+    by = gateway.logbook()[-1]["by"]
+    for did in ("note", "label", "acknowledged"):
+        assert f"pump#1: {did} by {by}" in gateway.agent.log()
+    again = gateway.command("ack", "1")
+    assert again.returncode == 1
+    assert "only an unacknowledged alarm can be acknowledged" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("shelve", "1", "--reason", "x", "--hours", "nan"), 2, "'nan' is not a number"),
+        (("note", "1", " "), 1, "a text is missing"),
+        (("shelve", "1", "--reason", ""), 1, "a reason is missing"),
+        (("note", "1", "a\nb"), 1, "one line of at most 500 printable characters"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_in_words_that_fit(
+    gateway: Gateway, words: tuple[str, ...], code: int, says: str
+) -> None:
+    ended = gateway.command(*words)
+    assert (ended.returncode, gateway.states()) == (code, ["UNACK"])
+    assert says in ended.stderr
+
+
 def test_who_has_not_seen_the_newest_state_is_refused(gateway: Gateway) -> None:
     gateway.ask("acknowledge")
     gateway.send(400.0)
@@ -195,7 +234,7 @@ def test_who_has_not_seen_the_newest_state_is_refused(gateway: Gateway) -> None:
     gateway.raise_one(2)
     stale = gateway.command("ack", "pump#2.3")
     assert stale.returncode == 75
-    assert "alarm 2.4 of pump is unacknowledged" in stale.stderr
+    assert "pump#2.4 is unacknowledged" in stale.stderr
     over = gateway.command("ack", "pump#1")
     assert over.returncode == 2
     assert "the newest alarm of its kind is pump#2" in over.stderr

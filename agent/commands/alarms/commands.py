@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from agent.commands.options import config_option, json_option
-from agent.handling.transition import LABELS
+from agent.handling.transition import LABELS, SAID
 from models import console
 from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import FieldwatchError
@@ -54,7 +54,13 @@ def _reason(required: bool) -> Callable[[Decorated], Decorated]:
 @click.group(invoke_without_command=True)
 @config_option
 @click.option("--open", "open_only", is_flag=True, help="Only alarms that are not normal.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="List so many of the newest; what is not normal is always listed.",
+)
 @click.option("--follow", is_flag=True, help="Keep printing what changes.")
 @_utc_option
 @json_option
@@ -345,8 +351,15 @@ def _ask(
             continue
         made.append(done)
         if not as_json:
-            said = f"{done['stream']}#{done['number']}.{done['revision']}: {done['told']}"
+            said = f"{done['stream']}#{done['number']}.{done['revision']}: {_done(done)}"
             say(f"{said}; it is in the logbook")
     if as_json:
         say_json({"transitions": made})
     return first
+
+
+def _done(transition: Mapping[str, Any]) -> str:
+    """Return what was done: the new state, or what was written, which changes no state."""
+    if transition["what"] in ("noted", "labelled"):
+        return f"{SAID[transition['what']]} {transition['label'] or ''}".strip()
+    return str(transition["told"])

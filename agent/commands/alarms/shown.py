@@ -71,7 +71,9 @@ def _facts(alarm: Alarm, moments: Moments) -> Iterator[str]:
     if handling and handling["shelved_until"]:
         first = ", or until it clears" if handling["until_clear"] else ""
         until = moments.full(handling["shelved_until"])
-        yield f"shelved    until {until}{first}; {handling['shelvings']} times in a row"
+        times = handling["shelvings"]
+        again = f"; {times} times in a row" if times > 1 else ""
+        yield f"shelved    until {until}{first}{again}"
     if handling and handling["raised"] > 1:
         yield f"raised     {handling['raised']} times since it was last normal"
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from agent.alarms.document import observed, to_do
 from agent.commands.alarms.listed import SECTIONS, Section, priority_of, section
-from agent.commands.alarms.moments import Moments
+from agent.commands.alarms.moments import Moments, lasting
 from models.printable import printable
 
 WIDTH: Final = 80
@@ -97,7 +97,10 @@ def _state(alarm: Alarm, moments: Moments) -> str:
 
 def _interruption(alarm: Alarm, moments: Moments) -> Iterator[str]:
     begin, end = moments.brief(alarm["onset"]), moments.brief(alarm["closed"])
-    yield from wrapped(f"{alarm['stream']}: no samples from {begin} to {end}: {alarm['action']}")
+    seconds = moments.between_s(alarm["onset"], alarm["closed"])
+    lasted = "" if seconds is None else f" ({lasting(seconds)})"
+    yield from wrapped(f"{alarm['stream']}: no samples from {begin} to {end}{lasted}")
+    yield from wrapped(f"To do: {alarm['action']}")
 
 
 def wrapped(text: str, indent: str = _INDENT, hanging: str | None = None) -> Iterator[str]:

@@ -138,5 +138,5 @@ def test_a_note_is_taken_of_an_alarm_that_is_over_and_a_handling_is_not() -> Non
         points.take(alarm(number, "closed"), 1.0)
     noted = points.ask(Request("noted", alarm(1, "closed"), "maria", "terminal", why="rust"), 2.0)
     assert (noted.number, noted.before, noted.after) == (1, "RTNUN", "RTNUN")
-    with pytest.raises(Stale, match=r"it is over; alarm 2\.5 of pump is returned to normal"):
+    with pytest.raises(Stale, match=r"it is over; pump#2\.5 is returned to normal"):
         points.ask(Request("acknowledged", alarm(1, "closed"), "maria", "terminal", 5), 3.0)

@@ -125,7 +125,8 @@ def test_what_needs_somebody_comes_first_in_sections_of_80_columns(kept: Kept) -
             "OVER: 1\n",
             "lathe#6.3",
             "INTERRUPTIONS",
-            "no samples from 14 Nov 2023 to 14 Nov 2023: the device",
+            "no samples from 14 Nov 2023 to 14 Nov 2023 (10 min)\n",
+            "To do: the device",
         ),
     ]
     assert_in_order(said, order)
@@ -150,6 +151,15 @@ def test_an_old_alarm_that_waits_for_somebody_is_listed_whatever_the_limit(kept:
         ("pump", 4),
         ("pump", 3),
     ]
+
+
+def test_the_second_shelving_in_a_row_is_counted(kept: Kept) -> None:
+    one = alarm(1)
+    kept.take(one)
+    for times, said in ((1, "until it clears\n"), (2, "until it clears; 2 times in a row\n")):
+        kept.ask("shelved", one, why="noon", seconds=3600.0, until_clear=True)
+        assert said in kept.call("show", "1").output, times
+        kept.ask("unshelved", one)
 
 
 def test_while_a_value_is_back_everybody_is_told_to_wait(kept: Kept) -> None:
