@@ -2,7 +2,7 @@
 
     bundle ─> families ─> detector ─┬─ pipeline: interpreter, telemanom, threshold, forecaster
     readings ─> align ─> samples ───┤
-                                    └─ baseline: history, median
+                                    └─ watching: novelty, baseline (without a network)
                                          └─> sensors, events ─> scores, events, forecasts
 
 ``formats`` reads text into cells, times and rows, for the trainer and the agent alike.
