@@ -197,6 +197,7 @@ name = "pump"
 silent_after_s = 300
 [streams.baseline]
 period_s = {PERIOD_S}
+deviations_max = 6.0  # the same fault again and again: a range of what was seen would know it
 {channels}
 [[inputs]]
 name = "line"
