@@ -250,6 +250,10 @@ def _store(document: Document) -> Iterator[Metric]:
         "Messages that could not be stored.",
         [Value(counters.get("messages_not_stored", 0))],
     )
+    lost = counters.get("logbook_not_stored", 0)  # absent in old statuses, as alarms
+    yield _count("logbook_not_stored_total", "Rows of the logbook that could not be stored.", lost)
+    states = [Value(count, {"state": state}) for state, count in document.get("alarms", {}).items()]
+    yield Metric("alarms_not_normal", "gauge", "Alarms by their state of ISA-18.2.", states)
     yield Metric(
         "damaged_files", "gauge", "Set aside since the start.", [Value(len(store["set_aside"]))]
     )

@@ -61,6 +61,13 @@ def test_refused_registers_are_counted(document: dict[str, Any]) -> None:
     assert values["fieldwatch_input_registers_refused"] == {("old",): 0, ("plc",): 2}
 
 
+def test_alarms_that_are_not_normal_are_counted_by_state(document: dict[str, Any]) -> None:
+    counters = {"counters": document["counters"] | {"logbook_not_stored": 3}}
+    values = read(prometheus.text(document | counters | {"alarms": {"UNACK": 2, "SHLVD": 1}}))
+    assert values["fieldwatch_alarms_not_normal"] == {("UNACK",): 2, ("SHLVD",): 1}
+    assert values["fieldwatch_logbook_not_stored_total"] == {(): 3}
+
+
 def test_a_status_is_given_in_base_units(document: dict[str, Any]) -> None:
     values = read(prometheus.text(document))
     assert values["fieldwatch_info"] == {("0.1.0", "demo/gateway-1"): 1}
