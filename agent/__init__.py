@@ -7,7 +7,8 @@
 
 ``config`` reads the configuration, ``bundles`` loads the detectors, ``fleets`` chooses the detector
 of each stream. ``daemon`` connects all parts and runs the loop, with ``commits``, ``corrections``,
-``overview`` and ``reloading``. ``collector`` is the other end of the uplink. ``bench`` and ``demo``
-measure and show the agent from outside. A table in ``tests/test_architecture.py`` defines the
-allowed imports between packages.
+``operating``, ``overview`` and ``reloading``. ``handling`` has the states of an alarm that people
+handle; their requests come through ``control`` to ``operating``. ``collector`` is the other end of
+the uplink. ``bench`` and ``demo`` measure and show the agent from outside. A table in
+``tests/test_architecture.py`` defines the allowed imports between packages.
 """
