@@ -86,7 +86,9 @@ class Talking:
 
 
 @pytest.fixture
-def talking() -> Iterator[Callable[..., None]]:
+def talking(tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """What starts a Talking; all of them end before ``tmp_path``, which they may write to."""
+    assert tmp_path.is_dir()
     made: list[Talking] = []
     yield lambda *given: made.append(Talking(*given))
     for one in made:
