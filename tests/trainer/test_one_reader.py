@@ -9,7 +9,7 @@ import pytest
 
 from agent.commands.replay import opened
 from models import bundle as bundles
-from models.columns import Sought
+from models.columns import Sought, of_bundle
 from models.formats.recording import Layout
 from tests.conftest import ZOO_BUNDLE
 from trainer.config import ColumnTable
@@ -57,7 +57,7 @@ def test_trainer_and_agent_read_the_same(name: str, tmp_path: Path) -> None:
     path.write_bytes(TEXTS[name].encode(errors="surrogateescape"))
     wide = [ColumnTable(name=name) for name in NAMES]
     learnt = read_recording(path, Sought(("time",), [(name,) for name in NAMES]), wide)
-    read, parser = opened(path, MANIFEST, Layout())
+    read, parser = opened(path, MANIFEST, of_bundle(MANIFEST), Layout())
     scored = parser.parse(read.rows, 0.0)
     assert len(learnt.readings.times) >= 39
     np.testing.assert_array_equal(learnt.readings.times, scored.times)
