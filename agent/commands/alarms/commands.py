@@ -101,8 +101,10 @@ def alarms(
         if as_json:
             for row in rows:
                 say_json(row, indent=None)
-        else:
+        elif rows:
             _say_list(table.lines(rows, _moments(utc)), rows)
+        elif not follow:
+            say("no alarm is open" if open_only else "no alarms")
         _say_life(found, as_json)
         if followed is not None:
             for news in followed.changes(found):

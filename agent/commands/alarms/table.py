@@ -33,9 +33,7 @@ Alarm = Mapping[str, Any]
 
 
 def lines(alarms: Sequence[Alarm], moments: Moments) -> Iterator[str]:
-    """Yield the list; ``alarms`` are in order."""
-    if not alarms:
-        return
+    """Yield the list of at least one alarm; ``alarms`` are in order."""
     yield f"Times are {moments.zone()}. Details: fieldwatch-agent alarms show ALARM"
     for which, group in groupby(alarms, key=section):
         found = list(group)

@@ -153,6 +153,14 @@ def test_an_old_alarm_that_waits_for_somebody_is_listed_whatever_the_limit(kept:
     ]
 
 
+def test_without_alarms_it_says_so(kept: Kept) -> None:
+    assert kept.call().output.startswith("no alarms\n")
+    kept.take(alarm(1), alarm(1, state="closed"))
+    kept.ask("acknowledged", alarm(1, state="closed"))
+    assert kept.call("--open").output.startswith("no alarm is open\n")
+    assert json.loads(kept.call("--open", "--json").output)["alarms"] == []
+
+
 def test_the_second_shelving_in_a_row_is_counted(kept: Kept) -> None:
     one = alarm(1)
     kept.take(one)

@@ -100,7 +100,7 @@ def test_a_killed_agent_is_told_at_once_by_each_command(started: RealAgent) -> N
     config = started.config
     for code, agent in documents_of(config).values():
         assert (code, agent["watching"]) == (0, True)
-    assert call("alarms", "--config", config).stdout == ""
+    assert call("alarms", "--config", config).stdout == "no alarms\n"
 
     started.kill()
     with Reader(config.parent / "data") as reader:
