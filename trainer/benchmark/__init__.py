@@ -1,5 +1,5 @@
-"""The benchmark on public recordings: detectors trained, exported and scored the same way.
+"""The benchmark on public recordings: it trains, exports and scores all detectors the same way.
 
-``counts`` says what a detection is worth against a label; everything it counts comes through
-``models.pipeline`` or the detectors of ``models``, and labels are read only after detecting.
+``counts`` compares detections with labels. All detections come from ``models.pipeline`` or from the
+detectors of ``models``. Labels are read only after detection.
 """

@@ -1,4 +1,4 @@
-"""The benchmarks as cases: what is trained on, what is judged, and what is labelled in it.
+"""The benchmarks as cases: the training data, the test data and the labels of each network.
 
 Data sets without a usable clock are put on the grid row by row: sample ``i`` is at ``i`` periods.
 """
@@ -25,32 +25,32 @@ from trainer.config import ChannelTable
 from trainer.datasets import cmapss, ims, nasa, skab
 
 SHARED_CONFIG: Final = Path(__file__).with_name("detection.toml")
-IMS_TRAIN_SHARE: Final = 0.2  # of a test; nothing is learnt after it
-CMAPSS_TRAIN_CYCLES: Final = 40  # of each engine's life, of which the shortest has 128
+IMS_TRAIN_SHARE: Final = 0.2  # share of a test; training uses no later samples
+CMAPSS_TRAIN_CYCLES: Final = 40  # from the start of each engine's life; the shortest life has 128
 SKAB_TRAIN_ROWS: Final = 400  # of each file, by the data set's own protocol
 
 
 class Unit(NamedTuple):
-    """What is judged as one stream: a test array with its labels."""
+    """A test array with its labels; it is judged as one stream."""
 
     name: str
     values: Float32  # (n, C)
     rows: list[list[Span]]  # first and last sample of the labelled sequences, row by row
-    fails: bool = False  # at its end: a machine run to failure
-    seconds: Sequence[float] = ()  # of each sample, where one step is not one period
+    fails: bool = False  # whether the machine fails at the end of the array
+    seconds: Sequence[float] = ()  # time of each sample, if the samples are not one period apart
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What one network is trained for, as a channel of NASA's or a bearing."""
+    """The data for one network, such as a NASA channel or a bearing."""
 
     name: str
     channels: list[ChannelTable]
-    train: list[Float32]  # (n, C) each; the recording was interrupted between two
+    train: list[Float32]  # (n, C) each; the recording is interrupted between two arrays
     units: list[Unit]
-    sha256: str  # of the data, without the labels
-    prescaled: bool = False  # values lie in -1 to 1, and none is to be scaled again
-    goes_on: bool = False  # a unit follows the training array without a break
+    sha256: str  # digest of the data, without the labels
+    prescaled: bool = False  # whether the values are already scaled to -1 to 1
+    goes_on: bool = False  # whether a unit follows the training array without a break
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +59,24 @@ class Benchmark:
 
     name: str
     protocol: str  # for people
-    names: Callable[[Path], list[str]]  # of the cases in a directory
+    names: Callable[[Path], list[str]]  # returns the names of the cases in a directory
     read: Callable[[Path, str], Case]
     style: Style = "events"  # what is counted
 
     def settings(self, path: Path | None) -> Settings:
-        """Return the configuration of ``path``, or the one that ships.
+        """Return the settings from ``path``, or the default settings of this data set.
 
-        That is the configuration of all data sets, with what this one dictates.
+        The default is the configuration of all data sets, plus the settings that this one requires.
         """
         if path is not None:
             return settings.read(path)
         return settings.read(Path(__file__).with_name(f"{self.name}.toml"), SHARED_CONFIG)
 
     def chosen(self, directory: Path, wanted: list[str]) -> list[str]:
-        """Return the names of the cases ``wanted``, all if none is, in the directory's order.
+        """Return the names of the ``wanted`` cases (all if empty), in the directory's order.
 
         Raises:
-            DataError: there is no such case, or the directory is not of this data set.
+            DataError: a case does not exist, or the directory does not hold this data set.
 
         """
         there = self.names(directory)
@@ -87,12 +87,12 @@ class Benchmark:
 
 
 def on_grid(pieces: Sequence[Float32], period_s: float, first: int, apart: int) -> Samples:
-    """Return the rows of some arrays as samples.
+    """Return the rows of several arrays as samples.
 
     Args:
         pieces: (n, C) each.
-        period_s: from one row to the next.
-        first: periods of the first row.
+        period_s: seconds from one row to the next.
+        first: time of the first row, in periods.
         apart: periods that are missing between two arrays.
 
     """
@@ -104,7 +104,7 @@ def on_grid(pieces: Sequence[Float32], period_s: float, first: int, apart: int) 
 
 
 def sequences(flagged: npt.NDArray[np.bool_]) -> list[Span]:
-    """Return first and last position of each run of true ones."""
+    """Return the first and last position of each run of true values."""
     edges = np.diff(np.concatenate([[False], flagged, [False]]).astype(np.int8))
     starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1) - 1
     return list(zip(starts.tolist(), ends.tolist(), strict=True))

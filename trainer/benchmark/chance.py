@@ -1,7 +1,7 @@
-"""What chance would give: shifted alarms, random alarms, an alarm throughout; and intervals.
+"""Chance levels and intervals: shifted alarms, random alarms, and one alarm over the whole array.
 
-A figure says something of a detector only beside these. Every draw is seeded: the same outcomes
-give the same figures.
+The figures of a detector have a meaning only in comparison with these levels. Every draw is
+seeded, so the same outcomes always produce the same figures.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy.typing as npt
 from models.messages import Bool, Float64
 from trainer.benchmark.counts import Alarm, Span, count_published, f_score, point_mask
 
-DRAWS: Final = 1000  # of the null and of the bootstrap
-RANDOM_DRAWS: Final = 201  # of random alarms; odd, so that one is in the middle
+DRAWS: Final = 1000  # number of draws for the chance level and for the bootstrap
+RANDOM_DRAWS: Final = 201  # draws of random alarms; odd, so that a median draw exists
 _SEED: Final = 1
 _PERCENTILES: Final = (2.5, 97.5)
 
@@ -24,7 +24,7 @@ Counts = npt.NDArray[np.int64]  # (..., 3): true positives, false positives, fal
 
 
 class Range(NamedTuple):
-    """The mean of some draws, and the bounds of 95 % of them."""
+    """The mean of several draws, and the bounds of their central 95 %."""
 
     mean: float
     low: float
@@ -32,7 +32,7 @@ class Range(NamedTuple):
 
 
 class Row(NamedTuple):
-    """The labels of one row of a label file, over ``steps`` steps, and what was detected there."""
+    """The labels of one row of a label file, and the detections, over ``steps`` steps."""
 
     detected: Sequence[Span]
     labels: Sequence[Span]
@@ -40,13 +40,13 @@ class Row(NamedTuple):
 
 
 def shifted_f1(channels: Sequence[Sequence[Row]]) -> Range | None:
-    """Return the F1 of the detections of each channel, shifted in a circle by a random time.
+    """Return the F1 of detections that are shifted by a random time; the shift wraps around.
 
-    Number, lengths and distances of the detections stay as they are. Only the agreement with the
-    labels is left to chance. Each channel is shifted by its own draw, which its rows share.
+    The number, lengths and distances of the detections do not change. Only their agreement with
+    the labels is random. Each channel has its own random shift, which its rows share.
 
     Returns:
-        None where nothing is labelled or detected.
+        None if nothing is labelled or detected.
 
     """
     random = np.random.default_rng(_SEED)
@@ -59,10 +59,10 @@ def shifted_f1(channels: Sequence[Sequence[Row]]) -> Range | None:
 
 
 def shifted_point_f1(masks: Sequence[tuple[Bool, Bool]]) -> Range | None:
-    """Return the point-wise F1 of detections shifted in a circle.
+    """Return the point-wise F1 of randomly shifted detections; the shift wraps around.
 
     Args:
-        masks: of each channel, (n,) each: which samples were detected, which are labelled.
+        masks: for each channel, (n,) each: the detected samples and the labelled samples.
 
     """
     random = np.random.default_rng(_SEED)
@@ -76,13 +76,13 @@ def shifted_point_f1(masks: Sequence[tuple[Bool, Bool]]) -> Range | None:
 
 
 def bootstrap_f1(counts: Sequence[tuple[int, int, int]]) -> Range | None:
-    """Return the F1 of the sums over channels that are drawn again, as many, with replacement.
+    """Return the bootstrap F1: each draw samples as many channels with replacement and sums them.
 
     Args:
         counts: true positives, false positives and false negatives of each channel.
 
     Returns:
-        None where no draw has labels or detections.
+        None if no draw has labels or detections.
 
     """
     random = np.random.default_rng(_SEED)
@@ -99,10 +99,10 @@ def always(steps: int) -> list[Alarm]:
 def random_alarms(
     alarms: Mapping[str, Sequence[Alarm]], steps: Mapping[str, int], random: np.random.Generator
 ) -> dict[str, list[Alarm]]:
-    """Return as many alarms of the same lengths, each at a random place of a random channel.
+    """Return alarms of the same number and lengths, each at a random place of a random channel.
 
-    Every step of all channels is equally likely as the onset. An alarm that is longer than its new
-    channel is cut.
+    Every step of all channels is equally likely as the onset. An alarm that extends beyond the end
+    of its new channel is cut.
     """
     names = list(steps)
     ends = np.cumsum([steps[name] for name in names])
@@ -125,7 +125,7 @@ def middle_draw(
     rows: Mapping[str, Sequence[Sequence[Span]]],
     steps: Mapping[str, int],
 ) -> dict[str, list[Alarm]]:
-    """Return, of many draws of random alarms, the one whose F1 is in the middle."""
+    """Return the draw of random alarms with the median F1."""
     random = np.random.default_rng(_SEED)
     draws = [random_alarms(alarms, steps, random) for _ in range(RANDOM_DRAWS)]
 
@@ -151,13 +151,13 @@ def shifted_counts(row: Row, offsets: npt.NDArray[np.int64]) -> Counts:
 
 
 def _arrays(spans: Sequence[Span]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return starts and lengths."""
+    """Return the starts and the lengths of spans."""
     table = np.array(list(spans), np.int64).reshape(-1, 2)
     return table[:, 0], table[:, 1] - table[:, 0] + 1
 
 
 def agreement(detected: Bool, labelled: Bool) -> npt.NDArray[np.int64]:
-    """Return how many samples agree when ``detected`` is shifted by 0, 1, … in a circle."""
+    """Return the number of samples that agree for each circular shift 0, 1, … of ``detected``."""
     count = len(detected)
     spectrum = np.conj(np.fft.rfft(detected)) * np.fft.rfft(labelled)
     agreed: npt.NDArray[np.int64] = np.rint(np.fft.irfft(spectrum, count)).astype(np.int64)
@@ -165,7 +165,7 @@ def agreement(detected: Bool, labelled: Bool) -> npt.NDArray[np.int64]:
 
 
 def _range(counts: Counts) -> Range | None:
-    """Return mean and bounds of the F1 of each draw (draws, 3); draws without F1 are left out."""
+    """Return mean and bounds of the F1 over draws (draws, 3); skip draws without an F1."""
     found, missed = counts[:, 0], counts[:, 1] + counts[:, 2]
     known = found + missed > 0
     if not known.any():
@@ -174,13 +174,13 @@ def _range(counts: Counts) -> Range | None:
 
 
 def of_values(values: Iterable[float] | Float64) -> Range:
-    """Return mean and bounds of some values, at least one."""
+    """Return mean and bounds of values, at least one."""
     table = np.array(list(values), np.float64)
     low, high = np.percentile(table, _PERCENTILES)
     return Range(float(table.mean()), float(low), float(high))
 
 
 def masks(alarms: Iterable[Alarm], labels: Iterable[Span], steps: int) -> tuple[Bool, Bool]:
-    """Return which samples lie in an alarm, from its opening, and which in a label: (steps,)."""
+    """Return which samples lie in an open alarm, and which lie in a label, (steps,) each."""
     opened = ((alarm.opened, alarm.closed) for alarm in alarms)
     return point_mask(opened, steps), point_mask(labels, steps)

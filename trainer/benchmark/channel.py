@@ -1,4 +1,4 @@
-"""One channel of a benchmark, from its arrays to its outcome: what a worker does."""
+"""The work on one channel of a benchmark: a worker turns its arrays into an outcome."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trainer.train import build
 
 
 class Task(NamedTuple):
-    """A channel to do; it is sent to a worker."""
+    """A channel to process; it is sent to a worker."""
 
     benchmark: str
     data: Path
@@ -37,7 +37,7 @@ class Task(NamedTuple):
 
 
 def perform(task: Task) -> None:
-    """Train for one case, judge its units, and keep their outcomes.
+    """Train the network of one case, judge its units, and save their outcomes.
 
     Raises:
         DataError: the case's data cannot be used.
@@ -84,7 +84,7 @@ def _judged(
 
 
 def _baseline(manifest: Manifest, config: Config) -> BaselineSettings:
-    """Return the baseline for the same stream; what it learns, it learns by watching."""
+    """Return the baseline for the same stream; it learns only while it scores."""
     return BaselineSettings(
         channels=manifest.channels,
         resolution=[0.0] * len(manifest.channels),
@@ -96,7 +96,7 @@ def _baseline(manifest: Manifest, config: Config) -> BaselineSettings:
 
 
 def _bundles(case: Case, parts: Parts, task: Task) -> dict[Detector, Bundle]:
-    """Return the detectors that are a network."""
+    """Return the bundles of the detectors that have a network."""
     config = task.settings.config
     lineage = Lineage(
         data_digest=case.sha256,

@@ -1,7 +1,7 @@
-"""What detections are worth against labels: by event, by point, and over all thresholds.
+"""Compares detections with labels: by event, by point, and over all thresholds.
 
-None of the three adjusts points: a label is not taken as found whole because one sample in it
-was found. Indices are positions in the scored array; both ends of a sequence belong to it.
+None of the three metrics uses point adjustment: one detected sample does not mark all samples of
+its label as detected. Indices are positions in the scored array. A sequence includes both ends.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import numpy.typing as npt
 
 from models.messages import Bool, Float32, Float64
 
-VUS_BUFFER_SAMPLES_MAX = 100  # one for all, so that channels compare; 1 s per 8,500 samples
+VUS_BUFFER_SAMPLES_MAX = 100  # the same for all, to make channels comparable; 1 s per 8,500 samples
 _INSTALL = "pip install 'fieldwatch[benchmark]'"
 
 Span = tuple[int, int]  # first and last position
 
 
 class Alarm(NamedTuple):
-    """One alarm in a judged array, as positions; it lasts to ``closed``, or to the array's end."""
+    """One alarm, as positions in a judged array; it lasts until ``closed`` or the array's end."""
 
     kind: str
     onset: int  # where the stretch began; known only when the alarm opened
@@ -34,13 +34,13 @@ class Alarm(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EventCounts:
-    """Labelled sequences found and missed, detected sequences that are false; they add up."""
+    """Counts of found labels, missed labels and false detections; instances can be added."""
 
     tp: int = 0  # labels overlapped by a detection
     fp: int = 0  # detections that overlap no label
     fn: int = 0  # labels that no detection overlaps
     delays: tuple[int, ...] = ()  # steps from a found label's start to the first detection, >= 0
-    steps: int = 0  # that were scored
+    steps: int = 0  # number of scored steps
 
     def __add__(self, other: EventCounts) -> EventCounts:
         return EventCounts(
@@ -53,12 +53,12 @@ class EventCounts:
 
     @property
     def precision(self) -> float | None:
-        """Found labels among found labels and false detections; None without either."""
+        """Found labels / (found labels + false detections); None if both are 0."""
         return _ratio(self.tp, self.tp + self.fp)
 
     @property
     def recall(self) -> float | None:
-        """Found labels among all labels; None without labels."""
+        """Found labels / all labels; None without labels."""
         return _ratio(self.tp, self.tp + self.fn)
 
     @property
@@ -68,12 +68,12 @@ class EventCounts:
 
     @property
     def f05(self) -> float | None:
-        """As ``f1``, with precision weighing twice as much as recall."""
+        """F0.5, which weighs precision twice as much as recall; None as for ``f1``."""
         return f_score(self.tp, self.fp, self.fn, beta=0.5)
 
     @property
     def delay_steps_median(self) -> float | None:
-        """Median over the found labels; None without any."""
+        """Median delay of the found labels, in steps; None if no label was found."""
         return float(median(self.delays)) if self.delays else None
 
     @property
@@ -82,7 +82,7 @@ class EventCounts:
         return _ratio(10_000 * self.fp, self.steps)
 
     def as_json(self) -> dict[str, float | None]:
-        """Return what the benchmark's JSON holds of a channel or of the total."""
+        """Return the figures of a channel or of the total, for the benchmark's JSON."""
         return {
             "tp": self.tp,
             "fp": self.fp,
@@ -98,7 +98,7 @@ class EventCounts:
 
 @dataclass(frozen=True, slots=True)
 class PointCounts:
-    """Samples by what was detected and what was labelled; they add up."""
+    """Counts of samples by detection and label; instances can be added."""
 
     tp: int = 0
     fp: int = 0
@@ -139,20 +139,20 @@ class PointCounts:
 
 
 def onset_spans(alarms: Iterable[Alarm]) -> list[Span]:
-    """Return the detected sequences from onset to close, as the published rule has them.
+    """Return the detected sequences from onset to close, as the published rule defines them.
 
-    The onset lies before the opening: at the onset, nobody knew of the alarm yet.
+    The onset lies before the opening. The detector finds it only when the alarm opens.
     """
     return union((alarm.onset, alarm.closed) for alarm in alarms)
 
 
 def opened_spans(alarms: Iterable[Alarm]) -> list[Span]:
-    """Return the detected sequences from opening to close: what was known at the time."""
+    """Return the detected sequences from opening to close, as they were known at the time."""
     return union((alarm.opened, alarm.closed) for alarm in alarms)
 
 
 def union(spans: Iterable[Span]) -> list[Span]:
-    """Return the spans in order; those that overlap become one."""
+    """Return the spans in order, with overlapping spans merged."""
     found: list[Span] = []
     for start, end in sorted(spans):
         if found and start <= found[-1][1]:
@@ -165,9 +165,9 @@ def union(spans: Iterable[Span]) -> list[Span]:
 def count_events(detected: Sequence[Span], labels: Sequence[Span], steps: int) -> EventCounts:
     """Count as Telemanom does (Hundman et al., KDD 2018).
 
-    A label overlapped by at least one detection is one true positive, however many they are;
-    a detection that overlaps several labels finds each of them. The delay of a found label
-    runs to the earliest start among the detections that overlap it.
+    A label that at least one detection overlaps is one true positive, however many detections
+    overlap it. A detection that overlaps several labels finds each of them. The delay of a found
+    label ends at the earliest start of the detections that overlap it.
     """
     spans, known = _table(detected), _table(labels)
     assert (spans[:, 0] <= spans[:, 1]).all()
@@ -182,7 +182,7 @@ def count_events(detected: Sequence[Span], labels: Sequence[Span], steps: int) -
 def count_published(
     alarms: Sequence[Alarm], rows: Sequence[Sequence[Span]], steps: int
 ) -> EventCounts:
-    """Count as in the published results: from the onsets, for each row of the label file alone.
+    """Count as in the published results: from the onsets, separately for each row of the labels.
 
     A channel with two rows is judged twice, and a detection that overlaps no label of a row is
     false in that row.
@@ -194,7 +194,7 @@ def count_published(
 def count_causal(
     alarms: Sequence[Alarm], rows: Sequence[Sequence[Span]], steps: int
 ) -> EventCounts:
-    """Count from the openings; labels that overlap are one, whatever their rows.
+    """Count from the openings; merge overlapping labels of all rows.
 
     An alarm that opened after a label's end does not find it. If it overlaps no other label, it is
     false.
@@ -228,16 +228,16 @@ def vus_pr(labels: Bool, score: Float32 | Float64) -> float | None:
     Paparrizos et al., PVLDB 15(11), 2022, as ``aeon`` computes it: the area under the
     precision-recall curve, averaged over buffers of 0 to ``VUS_BUFFER_SAMPLES_MAX`` samples
     that soften the ends of each label, with 250 thresholds spread evenly over the ranks of
-    the score. A perfect score comes near 1 and not to it, as the buffers belong half to the
-    label; a random one comes near the labelled fraction; a constant one orders nothing: 0.
+    the score. A perfect score yields a value near 1 but below it, because half of each buffer
+    counts as label. A random score yields about the labelled fraction. A constant score yields 0.
 
     Args:
         labels: (n,) which samples are labelled.
-        score: (n,) higher is less normal; NaN is below any number.
+        score: (n,) a higher score is less normal; NaN ranks below any number.
 
     Returns:
-        None if no sample is labelled, or every one is: then there is nothing to tell apart. None
-        as well where the package is not installed; see ``vus_pr_missing``.
+        None if no sample or every sample is labelled, because the metric is then undefined. Also
+        None if the package is not installed; see ``vus_pr_missing``.
 
     """
     assert labels.shape == score.shape
@@ -250,7 +250,7 @@ def vus_pr(labels: Bool, score: Float32 | Float64) -> float | None:
 
 
 def vus_pr_missing() -> str | None:
-    """Return what to install if ``vus_pr`` cannot be computed; None if it can."""
+    """Return a hint about the missing package of ``vus_pr``; None if it is installed."""
     if importlib.util.find_spec("aeon") is None:
         return f"VUS-PR is left out; to compute it, install the extra 'benchmark': {_INSTALL}"
     return None
@@ -263,13 +263,13 @@ def _vus_pr() -> Callable[..., float]:
 
 
 def _ranks(score: Float32 | Float64) -> Float64:
-    """Return the ranks, 0 for the lowest value. The metric depends on nothing else."""
+    """Return the ranks, 0 for the lowest value. The metric depends only on ranks."""
     values = np.where(np.isnan(score), -np.inf, score)
     return np.unique(values, return_inverse=True)[1].astype(np.float64)
 
 
 def _table(spans: Sequence[Span]) -> npt.NDArray[np.int64]:
-    """Return starts and ends, (n, 2)."""
+    """Return the starts and ends of spans, (n, 2)."""
     return np.array(list(spans), np.int64).reshape(-1, 2)
 
 

@@ -1,4 +1,4 @@
-"""The curves of a channel's plot: the error rows that say most, with their signals."""
+"""The curves of a channel's plot: the most significant error rows, with their signals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROWS_MAX = 2
 
 
 def telling(manifest: TelemanomManifest, samples: Samples, result: Result) -> list[Curve]:
-    """Return the ``ROWS_MAX`` error rows that come highest above their threshold, worst first."""
+    """Return the ``ROWS_MAX`` error rows that exceed their threshold most, worst first."""
     ratio = np.nan_to_num(result.smoothed / result.threshold)
     rows = np.argsort(-ratio.max(axis=0, initial=0.0), kind="stable")[:ROWS_MAX]
     return [_curve(manifest, samples, result, int(row)) for row in rows]
@@ -36,7 +36,7 @@ def _curve(manifest: TelemanomManifest, samples: Samples, result: Result, row: i
 
 
 def row_name(manifest: TelemanomManifest, row: int) -> str:
-    """Return what an error row is of, for people: the head, or the level, and the span."""
+    """Return a readable name of an error row: the head, or the level, and the span."""
     if manifest.level is not None and row >= manifest.error_rows - manifest.level_rows:
         return f"level, span {manifest.level.span_samples:g}"
     head = manifest.network.heads[row % manifest.prediction_size // len(manifest.scored)]

@@ -1,7 +1,7 @@
 """The benchmark's figures as one document for programs, with totals over all channels.
 
-Every figure is counted here, from the alarms that a run kept. The headline is the published rule
-on alarms of kind ``anomaly``; what else is known of them stands beside it.
+This module computes every figure from the alarms that a run saved. The main figure applies the
+published rule to alarms of kind ``anomaly``. The other figures supplement it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Style = Literal["events", "engines", "bearings"]
 Figures = Callable[[Sequence[Watched]], dict[str, Any]]
 
 ALWAYS_ON, RANDOM = "always_on", "random"
-NAMES = (*DETECTORS, ALWAYS_ON, RANDOM)  # of the table's rows
+NAMES = (*DETECTORS, ALWAYS_ON, RANDOM)  # names of the table's rows
 SENSOR = "stuck"
 
 
@@ -42,9 +42,9 @@ def document(
 
     Args:
         about: benchmark, protocol, configuration, seed and software.
-        outcomes: of the finished channels, in the order of the report.
+        outcomes: outcomes of the finished channels, in the order of the report.
         failed: the error of each failed channel, by its name.
-        style: what is counted.
+        style: the kind of figures to count.
 
     """
     of_all, of_one = _FIGURES[style]
@@ -64,7 +64,7 @@ def document(
 
 
 def rows(outcomes: Sequence[Outcome]) -> dict[str, list[Watched]]:
-    """Return each detector, and each reference that needs no detector, on all test arrays."""
+    """Return the results of each detector and each chance reference on all test arrays."""
     found = {
         str(name): [Watched(outcome, outcome.detectors[name]) for outcome in outcomes]
         for name in DETECTORS
@@ -81,7 +81,7 @@ def rows(outcomes: Sequence[Outcome]) -> dict[str, list[Watched]]:
 
 
 def total(cases: Sequence[Watched]) -> dict[str, Any]:
-    """Return the figures over all channels, with their intervals and what chance would give."""
+    """Return the figures over all channels, with their intervals and chance levels."""
     each = [_published(case) for case in cases]
     interval = chance.bootstrap_f1([(one.tp, one.fp, one.fn) for one in each])
     null = chance.shifted_f1([_rows(case) for case in cases])
@@ -96,10 +96,10 @@ def total(cases: Sequence[Watched]) -> dict[str, Any]:
 
 
 def metrics(cases: Sequence[Watched]) -> dict[str, Any]:
-    """Return the figures of one detector over some channels, at least one.
+    """Return the figures of one detector over one or more channels.
 
-    Counts are added up and ratios taken of the sums; ``vus_pr`` is the mean over the channels
-    that have labels, ``model_bytes`` and ``us_per_sample`` are medians.
+    Counts are summed, and ratios are computed from the sums. ``vus_pr`` is the mean over the
+    channels that have labels. ``model_bytes`` and ``us_per_sample`` are medians.
     """
     points = functools.reduce(operator.add, map(_points, cases))
     judged = [case.judged for case in cases]
@@ -129,10 +129,10 @@ _FIGURES: Final[Mapping[Style, tuple[Figures, Figures]]] = {
 
 
 def over_seeds(documents: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return mean, standard deviation, lowest and highest of each total over the seeds.
+    """Return mean, standard deviation, minimum and maximum of each total over the seeds.
 
     Returns:
-        By detector and figure; figures within figures have a dot in their name.
+        The statistics by detector and figure. The name of a nested figure contains a dot.
 
     """
     found = {}
@@ -143,7 +143,7 @@ def over_seeds(documents: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, An
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return mean, standard deviation, lowest and highest; the deviation of one value is 0."""
+    """Return mean, standard deviation (0 for one value), minimum and maximum of values."""
     return {
         "mean": fmean(values),
         "sd": stdev(values) if len(values) > 1 else 0.0,
@@ -153,7 +153,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def _shared(totals: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the figures that are numbers in all of them."""
+    """Return the names of the figures that are numbers in all totals."""
     first = totals[0] if totals else {}
     return [key for key in first if all(isinstance(each.get(key), int | float) for each in totals)]
 

@@ -1,4 +1,4 @@
-"""The benchmark's plots: what a channel did, what was expected of it, what was made of that."""
+"""The benchmark's plots: signals and predictions of a channel, errors and thresholds."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from trainer.benchmark.counts import onset_spans
 from trainer.benchmark.outcome import Curve, Outcome
 from trainer.drawing import EVENT, FAULT, INK, MODEL, SECOND, style, svg
 
-BUCKETS_MAX = 450  # per curve, each drawn from its lowest to its highest value
-ERROR_MIN = 1e-4  # in scaled units; the log axis shows nothing below
+BUCKETS_MAX = 450  # per curve; each bucket is drawn from its minimum to its maximum
+ERROR_MIN = 1e-4  # in scaled units; lower end of the log axis
 
 _ROWS = (INK, SECOND)
 
 
 def channel(outcome: Outcome, curves: Sequence[Curve]) -> bytes:
-    """Return signals and predictions, and below them errors and thresholds, as one SVG."""
+    """Return one SVG with signals and predictions above errors and thresholds."""
     signals = {curve.channel: curve for curve in reversed(curves)}
     with style():
         figure = Figure(figsize=(10, 1.5 * len(signals) + 1.9), layout="constrained")
@@ -65,7 +65,7 @@ def _draw(axes: Any, values: Float32, **how: Any) -> None:
 
 
 def envelope(values: Float32) -> tuple[Float32, Float32]:
-    """Return positions and values of a curve of few points that reaches as far as ``values``."""
+    """Return positions and values of a short curve with the same extremes as ``values``."""
     count = len(values)
     if count <= 2 * BUCKETS_MAX:
         return np.arange(count, dtype=np.float32), values

@@ -1,4 +1,4 @@
-"""The forecasting benchmark as a page: figures, fans over what came, coverage by lead time."""
+"""The page of the forecasting benchmark: figures, fan charts with actual values, coverage."""
 
 from __future__ import annotations
 

@@ -59,21 +59,22 @@ class EttConfig(Table):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One horizon."""
+    """The result for one horizon."""
 
     horizon: int
     figures: dict[str, dict[str, Any]]  # by forecaster: quantized, float and the references
     by_lead: dict[str, dict[str, list[float]]]
     fans: list[Told]
-    trained: dict[str, Any]  # the choice and its evidence, and the forms
+    trained: dict[str, Any]  # the choice, its evidence, and the forms
     seconds: float
 
 
 def read_config(path: Path | None, seed: int | None) -> tuple[ForecastTable, str]:
-    """Return the settings and their digest.
+    """Return the settings of a file and their digest.
 
     Raises:
-        ConfigError: not readable, not TOML, or a setting is wrong; names file, key and value.
+        ConfigError: the file is not readable or not TOML, or a setting is invalid. The message
+            names file, key and value.
 
     """
     path = path or CONFIG
@@ -90,7 +91,7 @@ def read_config(path: Path | None, seed: int | None) -> tuple[ForecastTable, str
 
 
 class EttBenchmark:
-    """The benchmark on one file, split into its parts."""
+    """The benchmark on one file, which it splits into training, validation and test part."""
 
     def __init__(self, file: EttFile, settings: ForecastTable, digest: str) -> None:
         self._file, self._settings, self._digest = file, settings, digest
@@ -127,7 +128,7 @@ class EttBenchmark:
             yield self._horizon(self._for(horizon), tflite_python, say, began)
 
     def _for(self, horizon: int) -> ForecastTable:
-        """Return the settings for a horizon, with the day of the file as the season."""
+        """Return the settings for a horizon; the season is one day, in steps of the file."""
         chosen = self._settings.maps
         if chosen.season_steps is None and self._season > 1:
             chosen = chosen.model_copy(update={"season_steps": self._season})
@@ -153,7 +154,7 @@ class EttBenchmark:
     def _judge(
         self, built: BuiltForecaster, settings: ForecastTable
     ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, list[float]]], list[Told]]:
-        """Return figures and figures by lead of the forms, and some forecasts."""
+        """Return figures of the forms, their figures by lead, and example forecasts."""
         figures, leads = {}, {}
         fans: list[Told] = []
         for name, form in (("quantized", built.shipped), ("float", built.floating)):
@@ -181,11 +182,11 @@ class EttBenchmark:
         return evaluate(forecaster, samples, Steps(begin + 1, values))
 
     def _ms_per_forecast(self, form: Form, settings: ForecastTable) -> float:
-        """Return the time of one forecast of all channels, through the deployed code."""
+        """Return the time that the deployed code takes to forecast all channels once."""
         forecaster = form.forecaster(self._manifest(settings))
         context = self._test(form.part.context_steps)[: form.part.context_steps]
         offsets = forecaster.intervals.start()
-        forecaster.forecast(context, 0, offsets)  # the first call prepares
+        forecaster.forecast(context, 0, offsets)  # warm-up call
         began = time.perf_counter()
         for _ in range(_TIMED_FORECASTS):
             forecaster.forecast(context, 0, offsets)
@@ -205,7 +206,7 @@ class EttBenchmark:
         yield "last_value", references.last_value(settings)
 
     def _manifest(self, settings: ForecastTable) -> TelemanomManifest:
-        """Return a manifest of the file's channels; its detector's settings mean nothing here."""
+        """Return a manifest of the file's channels; the benchmark ignores its detector settings."""
         names = [f"variable_{number}" for number in range(len(self._file.channels))]
         config = Config(
             bundle=BundleTable(name="benchmark"),

@@ -1,7 +1,7 @@
-"""One detector on one test array, in one run: its alarms as positions, and what it cost.
+"""Runs one detector over one test array; returns its alarms as positions, and its cost.
 
-Kept are the alarms that say something of the values: ``anomaly``, and ``stuck``, a value that does
-not change for far longer than it ever did. ``missing`` and ``silent`` say nothing of the values.
+It keeps only the alarms that concern values: ``anomaly``, and ``stuck``, a value that stays
+constant far longer than ever before. ``missing`` and ``silent`` do not concern values.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ KINDS = ("anomaly", "stuck")
 
 
 class Scored(NamedTuple):
-    """A run over a test array."""
+    """The result of a run over a test array."""
 
     result: Result
-    events: list[Event]  # opened or closed in the array, or open throughout
+    events: list[Event]  # opened or closed in the array, or open during all of it
     us_per_sample: float
 
 
 def watched(detector: DetectorOf[M], before: Samples | None) -> M:
-    """Return the state of a detector that has scored ``before``, or nothing yet."""
+    """Return the state of a detector after it has scored ``before``; None: its initial state."""
     state = detector.start()
     if before is not None:
         detector.step(state, before)
@@ -37,10 +37,10 @@ def watched(detector: DetectorOf[M], before: Samples | None) -> M:
 
 
 def score(detector: DetectorOf[M], samples: Samples, since: M) -> Scored:
-    """Score ``samples``, and take the processor time.
+    """Score ``samples`` and measure the processor time.
 
-    ``since`` is the state that the detector goes on from; it stays as it is. Its open alarms count
-    if they last on.
+    The detector continues from the state ``since``, which does not change. Alarms that are open in
+    it count if they stay open.
     """
     state = copy.deepcopy(since)
     lasting = detector.open_events(state)
@@ -51,12 +51,12 @@ def score(detector: DetectorOf[M], samples: Samples, since: M) -> Scored:
 
 
 def judge(scored: Scored, labels: Sequence[Span], period_s: float, model_bytes: int) -> Judged:
-    """Return what is kept of a run; it is counted later.
+    """Return the part of a run that is saved; the figures are computed later.
 
     Args:
-        scored: samples one period apart.
+        scored: run over samples that are one period apart.
         labels: first and last position of each labelled sequence, for ``vus_pr``.
-        period_s: of the samples.
+        period_s: period of the samples, in seconds.
         model_bytes: size of the detector's network.
 
     """
@@ -71,10 +71,10 @@ def judge(scored: Scored, labels: Sequence[Span], period_s: float, model_bytes: 
 
 
 def alarms(events: Sequence[Event], times: Float64, period_s: float) -> list[Alarm]:
-    """Return the alarms in positions, by their opening.
+    """Return the alarms as positions, in order of their openings.
 
-    ``times`` are the samples' own; what began before them begins with the first. An alarm that
-    never closed lasts to the end.
+    ``times`` are the times of the samples. An alarm that began earlier begins at the first sample.
+    An alarm that never closed lasts to the end.
     """
 
     def position(time: float | None) -> int:

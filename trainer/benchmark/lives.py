@@ -1,7 +1,7 @@
-"""Machines run to failure: was each one reported in time, and what was raised before?
+"""Figures for machines run to failure: warnings in time, and alarms that came too early.
 
-There are no labels of a fault's beginning here, only the end of each life. An alarm counts by its
-opening, and only alarms of kind ``anomaly`` count.
+These data sets do not label the beginning of a fault, only the end of each life. Only alarms of
+kind ``anomaly`` count, and each counts at its opening.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _First(NamedTuple):
 
 
 def engines(cases: Sequence[Watched]) -> dict[str, Any]:
-    """Return the figures of some engines, at least one; each fails after its last step.
+    """Return the figures of one or more engines; each engine fails after its last step.
 
     An engine is warned if an alarm *opens* in its last ``EARLY_CYCLES`` steps. An alarm that opened
     earlier is false; if it stays open, the engine is never warned.
@@ -50,7 +50,7 @@ def engines(cases: Sequence[Watched]) -> dict[str, Any]:
 
 
 def bearings(cases: Sequence[Watched]) -> dict[str, Any]:
-    """Return the figures of some bearings; those of one test share a rig, and some of them fail."""
+    """Return the figures of bearings. Bearings of one test share a rig; some of them fail."""
     tests: dict[str, list[Watched]] = defaultdict(list)
     for case in cases:
         tests[case.outcome.name.partition("/")[0]].append(case)
@@ -67,7 +67,7 @@ def bearings(cases: Sequence[Watched]) -> dict[str, Any]:
 
 
 def unit(cases: Sequence[Watched]) -> dict[str, Any]:
-    """Return what is known of one machine: when it was first reported, and how often."""
+    """Return the alarm figures of one machine: their number, the first lead, and their share."""
     [case] = cases
     leads = _leads(case)
     return {
@@ -79,17 +79,17 @@ def unit(cases: Sequence[Watched]) -> dict[str, Any]:
 
 
 def alarm_share(cases: Sequence[Watched]) -> float:
-    """Return the share of steps in an alarm, from its opening to its close, in percent."""
+    """Return the percentage of steps during which an alarm is open."""
     steps = sum(case.outcome.steps for case in cases)
     return 100 * sum(int(_mask(case).sum()) for case in cases) / steps
 
 
 def _test(cases: Sequence[Watched]) -> dict[str, Any]:
-    """Return what happened in one test.
+    """Return the figures of one test.
 
-    ``first`` names all bearings that were reported at the same time, before any other; it is right
-    if all of them fail. ``before`` are the alarms of healthy bearings that opened before the first
-    alarm of a failing one; ``false`` are all alarms of healthy bearings.
+    ``first`` names the bearing with the earliest alarm, or all bearings that share this time. It is
+    correct if all of them fail. ``before`` counts the alarms of healthy bearings that opened before
+    the first alarm of a failing one. ``false`` counts all alarms of healthy bearings.
     """
     firsts = sorted(filter(None, map(_first, cases)), key=lambda first: first.opened)
     failing = [first for first in firsts if first.fails]
@@ -116,7 +116,7 @@ def _first(case: Watched) -> _First | None:
 
 
 def _leads(case: Watched) -> list[int]:
-    """Return the steps from each opening to the last step."""
+    """Return the number of steps from each opening to the last step."""
     return [case.outcome.steps - 1 - alarm.opened for alarm in _alarms(case)]
 
 

@@ -1,7 +1,7 @@
-"""NAB, the Numenta Anomaly Benchmark: the detector of streams without a bundle, as gateways run it.
+"""Runs the detector for streams without a bundle on NAB, the Numenta Anomaly Benchmark.
 
-Nothing is trained. Each file is one stream from its first row on, and every row with a score of at
-least the threshold is a detection; see ``trainer.benchmark.nab_score``.
+The detector runs as on a gateway, without training. Each file is one stream. Every row with a score
+of at least the threshold is a detection; see ``trainer.benchmark.nab_score``.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ class Judged(NamedTuple):
 
     @property
     def rated(self) -> Rated:
-        """What is scored of it."""
+        """The part of the file that the NAB scorer needs."""
         return Rated(self.scores, self.file.windows)
 
 
 def run(directory: Path) -> dict[str, Any]:
-    """Return the figures of all files that are there, ready for JSON.
+    """Return the figures of all files in the directory, ready for JSON.
 
     Raises:
-        DataError: the directory is not of this data set, or a file cannot be used.
+        DataError: the directory does not hold this data set, or a file cannot be used.
 
     """
     files = [nab.read(directory, name) for name in nab.names(directory)]
@@ -69,7 +69,7 @@ def run(directory: Path) -> dict[str, Any]:
 
 
 def scores(file: NabFile) -> Float64:
-    """Return the score (n,) of each row, from a fresh state; NaN: none."""
+    """Return the score of each row, (n,), from an initial state; NaN: no score."""
     detector = detector_of(settings_for(file))
     samples = Samples(_rising(file.times), file.values[:, None])
     result = detector.step(detector.start(), samples)
@@ -77,7 +77,7 @@ def scores(file: NabFile) -> Float64:
 
 
 def settings_for(file: NabFile) -> NoveltySettings:
-    """Return the settings of a gateway for a stream with this period, which is all that differs."""
+    """Return the gateway's settings for a stream; only the period differs between files."""
     period_s = float(np.median(np.diff(_rising(file.times)))) if len(file.times) > 1 else 1.0
     defaults = NoveltySettings.model_fields
     entries, update = defaults["history_entries"].default, defaults["update_samples"].default
@@ -99,7 +99,7 @@ def settings_for(file: NabFile) -> NoveltySettings:
 
 
 def _rising(times: Float64) -> Float64:
-    """Return times that rise: a row at the time of the one before is a millisecond later."""
+    """Return strictly rising times: equal or falling times become 1 ms apart."""
     return np.asarray(np.maximum.accumulate(times) + np.arange(len(times)) * 1e-3)
 
 
@@ -121,7 +121,7 @@ def _profile(judged: Sequence[Judged], profile: Profile) -> dict[str, Any]:
 
 
 def _folder(judged: Sequence[Judged], profile: Profile, threshold: float) -> dict[str, Any]:
-    """Return the part of a folder in the sum, at the threshold of all files."""
+    """Return the contribution of one folder to the sum, at the common threshold."""
     swept = sweep([one.rated for one in judged], profile)
     return {
         "files": len(judged),

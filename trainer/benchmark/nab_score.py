@@ -2,11 +2,12 @@
 
 After Lavin & Ahmad, "Evaluating Real-time Anomaly Detection Algorithms – the Numenta Anomaly
 Benchmark", ICMLA 2015, and the rules of its published scorer. Every row with a score of at least
-the threshold is a detection. The first detection in a window counts up to 1, the more the earlier
-it is. Each detection outside counts against the detector, less so shortly after a window. A window
-without a detection counts -1, or -2. The first rows of a file, on probation, do not count. One
-threshold serves all files: the one of the best sum. The sum is scaled: 0 is a detector that never
-detects, 100 one that detects every window at its first row and nothing else.
+the threshold is a detection. The first detection in a window scores up to 1; an earlier detection
+scores more. Each detection outside a window reduces the score, but less shortly after a window. A
+window without a detection scores -1 or -2, depending on the profile. The first rows of each file
+are a probation period and do not count. All files share one threshold, which maximizes the sum. The
+sum is scaled: a detector without detections scores 0. A detector that detects every window at its
+first row, and nothing else, scores 100.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from models.messages import Bool, Float64
 PROBATION_SHARE: Final = 0.15
 _PROBATION_ROWS_MAX: Final = 750  # 15 % of 5000
 _STEEPNESS: Final = 5.0
-_FAR: Final = 3.0  # widths of a window behind it: a detection counts in full against the detector
+_FAR: Final = 3.0  # window widths after a window: from here, a detection costs the full penalty
 
 
 class Profile(NamedTuple):
-    """What a detection, a false one and a missed window count."""
+    """The weights of a detection, a false detection and a missed window."""
 
     name: str
     found: float
@@ -43,21 +44,21 @@ PROFILES: Final = (
 class Rated(NamedTuple):
     """One file with the scores of a detector."""
 
-    scores: Float64  # (n,) NaN is no detection at any threshold
+    scores: Float64  # (n,) NaN never counts as a detection
     windows: Sequence[tuple[int, int]]  # first and last row of each, in order
 
 
 class Sweep(NamedTuple):
-    """The score of some files at every threshold that matters, highest threshold first."""
+    """The scores of several files at all thresholds that change them, highest threshold first."""
 
-    thresholds: Float64  # (T,) falling, the first is infinite: nothing is detected
+    thresholds: Float64  # (T,) falling; the first is infinite and detects nothing
     sums: Float64  # (T,) not scaled
-    windows: int  # that count
+    windows: int  # number of windows that count
     profile: Profile
 
     @property
     def best(self) -> float:
-        """The threshold of the largest sum; of several the highest."""
+        """The threshold with the largest sum; the highest one if several are equal."""
         return float(self.thresholds[int(np.argmax(self.sums))])
 
     def at(self, threshold: float) -> float:
@@ -65,7 +66,7 @@ class Sweep(NamedTuple):
         return float(self.sums[int(np.searchsorted(-self.thresholds, -threshold, "right")) - 1])
 
     def scaled(self, threshold: float) -> float | None:
-        """Return the score at a threshold, 100 at best; None: there is no window to find."""
+        """Return the scaled score at a threshold, at most 100; None if there is no window."""
         nothing = -self.profile.missed * self.windows
         perfect = self.profile.found * self.windows
         if perfect == nothing:
@@ -108,7 +109,7 @@ def _windows_counted(file: Rated) -> int:
 
 
 def _gains(file: Rated, profile: Profile) -> Float64:
-    """Return what each row adds to the sum (n,), once the threshold has fallen to its score."""
+    """Return the gain of each row, (n,): it joins the sum when the threshold reaches its score."""
     gains = np.full(len(file.scores), -profile.false)
     for start, end in file.windows:
         behind = np.arange(1, len(gains) - end)
@@ -119,7 +120,7 @@ def _gains(file: Rated, profile: Profile) -> Float64:
 
 
 def _window_gains(file: Rated, start: int, end: int, profile: Profile) -> Float64:
-    """Return what each row of a window adds: by how much it is the best of those before it."""
+    """Return the gain of each row of a window: its improvement over rows with higher scores."""
     width = end - start + 1
     rows = np.arange(start, end + 1)
     worth = profile.found * _sigmoid(-(end - rows + 1) / width) / _sigmoid(np.array([-1.0]))
@@ -132,6 +133,6 @@ def _window_gains(file: Rated, start: int, end: int, profile: Profile) -> Float6
 
 
 def _sigmoid(position: Float64) -> Float64:
-    """Return the worth of a position, in widths of a window from its last row: 1 to -1."""
+    """Return the value, 1 to -1, of a position in window widths from the window's last row."""
     worth = 2.0 / (1.0 + np.exp(_STEEPNESS * position)) - 1.0
     return np.where(position >= _FAR, -1.0, worth)

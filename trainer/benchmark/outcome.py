@@ -1,7 +1,7 @@
-"""What one channel of a benchmark gave, and the work directory that keeps it.
+"""The outcome of one benchmark channel, and the work directory that stores it.
 
-A channel's outcome is written as a whole or not at all, with a key of everything it came from:
-a run that was killed goes on where it stopped, and nothing is reused after a change.
+An outcome is written atomically, with a key that covers all its inputs. So a killed run resumes
+where it stopped, and no outcome is reused after a change of its inputs.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from models.messages import Float32
 from trainer.benchmark.counts import Alarm, Span, union
 
 Detector = Literal["quantized", "float", "baseline", "last_value", "constant"]
-HEADLINE: Final = "anomaly"  # the kind of alarm that the benchmarks are about
+HEADLINE: Final = "anomaly"  # the kind of alarm that the main figures count
 DETECTORS: Final[tuple[Detector, ...]] = get_args(Detector)
 
-# what counts and shows the kept alarms; a change of it needs no new training
+# modules that count and present saved alarms; changing them requires no new training
 _PRESENTATION = {
     *("cli.py", "figures.py", "report.py", "pages.py", "drawing.py", "forecast_report.py"),
     *("chance.py", "document.py", "lives.py", "remaining.py", "tables.py", "suite.py"),
@@ -39,11 +39,11 @@ class _Kept(BaseModel):
 
 
 class Judged(_Kept):
-    """One detector on one test array."""
+    """The result of one detector on one test array."""
 
-    alarms: list[Alarm]  # of every kind that says something of the values
-    vus_pr: float | None = None  # None where nothing is labelled
-    model_bytes: int = 0  # of the network's file
+    alarms: list[Alarm]  # of all kinds that concern values
+    vus_pr: float | None = None  # None if nothing is labelled
+    model_bytes: int = 0  # size of the network's file
     us_per_sample: float | None = None  # processor time of the whole pipeline
 
     def of(self, *kinds: str) -> list[Alarm]:
@@ -52,25 +52,25 @@ class Judged(_Kept):
 
 
 class Outcome(_Kept):
-    """All detectors on one test array."""
+    """The results of all detectors on one test array."""
 
     name: str
-    key: str  # digest of what this came from
+    key: str  # digest of all inputs of this outcome
     steps: int  # samples of the test array
     rows: list[list[Span]]  # first and last sample of the labelled sequences, row by row
-    quantization: str  # that the parity gate chose
+    quantization: str  # the form that the parity gate chose
     detectors: dict[Detector, Judged]
-    fails: bool = False  # at its end: a machine run to failure
-    seconds: list[float] = []  # of each sample, where one step is not one period
+    fails: bool = False  # whether the machine fails at the end of the array
+    seconds: list[float] = []  # time of each sample, if the samples are not one period apart
 
     @property
     def labels(self) -> list[Span]:
-        """The labelled sequences of all rows; those that overlap are one."""
+        """The labelled sequences of all rows, with overlapping sequences merged."""
         return union(label for row in self.rows for label in row)
 
 
 class Watched(NamedTuple):
-    """One detector, or a reference, on one test array."""
+    """The result of one detector, or of one reference, on one test array."""
 
     outcome: Outcome
     judged: Judged
@@ -89,7 +89,7 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WorkDirectory:
-    """The outcomes of earlier runs; made when the first is kept."""
+    """The outcomes of earlier runs; the directory is created with the first outcome."""
 
     path: Path
 
@@ -99,7 +99,7 @@ class WorkDirectory:
         return self.path / "logs"
 
     def outcome(self, name: str, key: str) -> Outcome | None:
-        """Return the outcome kept of this channel; None where none is of this key."""
+        """Return the saved outcome of this channel; None if there is none with this key."""
         try:
             kept = Outcome.model_validate_json(self._file(name, ".json").read_bytes())
         except (FileNotFoundError, ValidationError):  # none, or of another version
@@ -107,23 +107,23 @@ class WorkDirectory:
         return kept if kept.key == key and self.curves(name) is not None else None
 
     def curves(self, name: str) -> list[Curve] | None:
-        """Return the curves kept of this channel; None where there are none."""
+        """Return the saved curves of this channel; None if there are none."""
         try:
             data = BytesIO(self._file(name, ".npz").read_bytes())
             with np.load(data, allow_pickle=False) as kept:
                 named = zip(kept["names"].tolist(), kept["values"], strict=True)
                 return [Curve(*names, *values) for names, values in named]
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
-            return None  # damaged is as good as none: it is made again
+            return None  # a damaged file counts as missing: it is created again
 
     def keep(self, outcome: Outcome, curves: Sequence[Curve]) -> None:
-        """Keep what a channel gave; the outcome last, as the sign that all is there."""
+        """Save curves and outcome; the outcome comes last and marks the channel as complete."""
         self.path.mkdir(parents=True, exist_ok=True)
         names = np.array([curve[:2] for curve in curves])
         values = np.stack([np.stack(curve[2:]) for curve in curves])
         partial = self._file(outcome.name, ".partial.npz")
         np.savez_compressed(partial, names=names, values=values)
-        self._file(outcome.name, ".json").unlink(missing_ok=True)  # it is of other curves
+        self._file(outcome.name, ".json").unlink(missing_ok=True)  # it belongs to the old curves
         partial.replace(self._file(outcome.name, ".npz"))
         partial = self._file(outcome.name, ".partial")
         partial.write_text(outcome.model_dump_json(indent=2) + "\n")
@@ -140,7 +140,7 @@ def key(
     labels: Sequence[Sequence[Sequence[Span]]],
     software: dict[str, str],
 ) -> str:
-    """Return the sha256 of everything that an outcome depends on."""
+    """Return the sha256 of all inputs of an outcome."""
     sources = [benchmark, config_digest, data_sha256, labels, software, _code_sha256()]
     return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
 

@@ -1,8 +1,8 @@
-"""Predictors without learning in the network's place: what is left is what the network is worth.
+"""Replaces the network by a predictor without learning, to show what the network contributes.
 
-A one-step network that answers zero expects the last value again if it predicts the change, and
-the training median if it predicts the value. All else stays as it is with the trained network:
-smoothing, threshold and events; the limits are calibrated on the same samples.
+A one-step network that always returns zero predicts the last value if its output is the change, and
+the training median if its output is the value. Smoothing, threshold and events are the same as with
+the trained network. The limits are calibrated on the same samples.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from trainer.seal import assemble
 
 HEADS: Final[dict[Detector, Head]] = {"last_value": "change", "constant": "value"}
 
-_LAYERS = [1]  # of the least network that a bundle may have
+_LAYERS = [1]  # of the smallest network that a bundle may have
 
 
 def reference(
     bundle: Bundle, head: Head, zero: bytes, parts: Parts, settings: CalibrateTable
 ) -> Bundle:
-    """Return ``bundle`` with a network that answers zero, calibrated anew.
+    """Return ``bundle`` with a network that returns zero, recalibrated.
 
     Args:
-        bundle: of the trained network.
-        head: what zero means.
+        bundle: bundle of the trained network.
+        head: the head of the network; it defines the meaning of zero.
         zero: the network, see ``trainer.detector.export.zero_network``.
-        parts: that ``bundle`` was trained and calibrated on.
-        settings: that it was calibrated by.
+        parts: the data that ``bundle`` was trained and calibrated on.
+        settings: the settings of its calibration.
 
     """
     manifest = bundle.telemanom
@@ -64,7 +64,7 @@ def reference(
 
 
 def _centered(channels: Sequence[Channel], train: Samples) -> list[Channel]:
-    """Return the channels with the training median as their center, whatever it was before."""
+    """Return the channels with the training median as their center."""
     medians = np.nan_to_num(np.nanmedian(train.values, axis=0))
     return [
         channel.model_copy(update={"center": float(median)})

@@ -1,10 +1,10 @@
-"""The remaining life of C-MAPSS FD001, from features that a gateway can compute.
+"""Predicts the remaining life in C-MAPSS FD001 from features that a gateway can compute.
 
 A ridge regression maps the exponentially weighted means of the sensors, their squares and the
-engine's age to the cycles that are left. It learns from the training engines; its ridge is the one
-of ``RIDGES`` with the least error on engines left out. It predicts at the last row of each test
-engine. Predictions and actual values are capped, as usual for this data set: a healthy engine does
-not show how much longer it will last.
+engine's age to the remaining cycles. It is fitted on the training engines. Cross-validation over
+engines selects the penalty from ``RIDGES``. The model predicts at the last row of each test engine.
+Predictions and actual values are capped, as usual for this data set, because a healthy engine does
+not show its remaining life.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from models.messages import Float32, Float64
 from trainer.datasets import cmapss
 
 CAP_CYCLES: Final = 125
-SPANS: Final = (20.0, 60.0)  # cycles, of the means
+SPANS: Final = (20.0, 60.0)  # of the means, in cycles
 RIDGES: Final = (0.1, 1.0, 10.0, 100.0, 1000.0)
-_FOLDS: Final = 5  # by engine
-_CONSTANT: Final = 1e-6  # of its magnitude: a feature that spreads less is left out
-_EARLY, _LATE = 13.0, 10.0  # cycles, of the score: to predict too much is worse
+_FOLDS: Final = 5  # folds over engines
+_CONSTANT: Final = 1e-6  # relative to its magnitude; a feature with less spread is left out
+_EARLY, _LATE = 13.0, 10.0  # cycles, of the score; overestimates cost more
 
 
 class Accuracy(NamedTuple):
-    """How far predictions are off, over the test engines."""
+    """The accuracy of predictions over the test engines."""
 
     rmse: float  # cycles
-    score: float  # of Saxena et al. (PHM 2008), a sum over the engines; 0 is perfect
+    score: float  # score of Saxena et al. (PHM 2008), summed over the engines; 0 is perfect
 
 
 def figures(directory: Path) -> dict[str, Accuracy]:
-    """Return the accuracy of the map, and of the median of the training engines.
+    """Return the accuracy of the regression, and of a constant: the median life left in training.
 
     Raises:
-        DataError: a file is missing or not of its layout.
+        DataError: a file is missing or has another layout.
 
     """
     train, test = (cmapss.read(directory, part).engines for part in ("train", "test"))
@@ -62,7 +62,7 @@ def document(directory: Path) -> dict[str, dict[str, float]]:
 
 
 def is_there(directory: Path) -> bool:
-    """Whether a folder has test engines."""
+    """Return whether a folder has test engines."""
     return (directory / "test_FD001.txt").is_file()
 
 
@@ -74,14 +74,14 @@ def accuracy(predicted: Float64, actual: Float64) -> Accuracy:
 
 
 class _Map(NamedTuple):
-    """A fitted map."""
+    """A fitted ridge regression."""
 
     mean: Float64  # (F,) of the features
     scale: Float64  # (F,) infinite where a feature is constant
     weights: Float64  # (2 F + 1,)
 
     def predict(self, features: Float64) -> Float64:
-        """Return the cycles left (n,) of features (n, F)."""
+        """Return the remaining cycles (n,) for features (n, F)."""
         found: Float64 = _expanded(features, self.mean, self.scale) @ self.weights
         return np.clip(found, 0, CAP_CYCLES)
 
@@ -110,7 +110,7 @@ def _remaining(cycles: int) -> Float64:
 
 
 def _ridge(features: Sequence[Float64], left: Sequence[Float64]) -> float:
-    """Return the ridge with the least squared error on engines left out."""
+    """Return the penalty with the least squared error in cross-validation over engines."""
     fold = np.arange(len(features)) % min(_FOLDS, len(features))
 
     def error(ridge: float) -> float:
@@ -136,13 +136,13 @@ def _fit(features: Sequence[Float64], left: Sequence[Float64], ridge: float) -> 
     scale[scale <= _CONSTANT * np.abs(mean)] = np.inf
     expanded = _expanded(rows, mean, scale)
     penalty = ridge * np.eye(expanded.shape[1])
-    penalty[-1, -1] = 0.0  # the constant term is free
+    penalty[-1, -1] = 0.0  # the constant term has no penalty
     both = expanded.T @ expanded + penalty
     weights = np.linalg.lstsq(both, expanded.T @ target, rcond=None)[0].astype(np.float64)
     return _Map(mean.astype(np.float64), scale.astype(np.float64), weights)
 
 
 def _expanded(features: Float64, mean: Float64, scale: Float64) -> Float64:
-    """Return the scaled features, their squares and a one: (n, 2 F + 1)."""
+    """Return the scaled features, their squares and a column of ones, (n, 2 F + 1)."""
     scaled = (features - mean) / scale
     return np.concatenate([scaled, np.square(scaled), np.ones((len(scaled), 1))], axis=1)

@@ -20,9 +20,9 @@ def write(document: Mapping[str, Any], run: Run, path: Path) -> None:
     """Write the report of a benchmark.
 
     Args:
-        document: of all seeds.
-        run: of the first seed; its curves are drawn.
-        path: of the page.
+        document: figures of all seeds.
+        run: run of the first seed, whose curves are drawn.
+        path: file of the page.
 
     """
     title = f"Benchmark {document['benchmark']}"
@@ -55,7 +55,7 @@ def _body(title: str, document: Mapping[str, Any], run: Run) -> Iterator[str]:
 
 
 def plots(outcomes: Sequence[Outcome], work: WorkDirectory) -> Iterator[str]:
-    """Yield a plot of each outcome, of at most ``PLOTS_MAX``."""
+    """Yield a plot of each outcome, at most ``PLOTS_MAX`` in total."""
     for outcome in outcomes[:PLOTS_MAX]:
         yield from _plot(outcome, work)
     if len(outcomes) > PLOTS_MAX:
@@ -63,12 +63,12 @@ def plots(outcomes: Sequence[Outcome], work: WorkDirectory) -> Iterator[str]:
 
 
 def wrong(run: Run) -> list[Outcome]:
-    """Return the outcomes in which the quantized network missed something or was false."""
+    """Return the outcomes with a missed label or a false alarm of the quantized network."""
     return [each for each in run.in_order() if is_wrong(each, run.benchmark.style)]
 
 
 def is_wrong(outcome: Outcome, style: Style) -> bool:
-    """Whether the quantized network missed something in a test array, or was false."""
+    """Return whether the quantized network missed a label or raised a false alarm."""
     judged = outcome.detectors["quantized"]
     if style == "events":
         counts = count_causal(judged.of(HEADLINE), outcome.rows, outcome.steps)

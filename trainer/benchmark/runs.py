@@ -1,4 +1,4 @@
-"""A run of a benchmark: what there is to do, what earlier runs did, and what came of it.
+"""A run of a benchmark: open channels, outcomes of earlier runs, and results.
 
 names ─> plan ─┬─> kept (same configuration, data and software)
                └─> workers ─> channel ─> work directory ─> document, report
@@ -26,22 +26,22 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The channels of a run with one seed: to do, finished or failed.
+    """The channels of a run with one seed: open, finished or failed.
 
-    They move out of ``tasks``.
+    A channel leaves ``tasks`` when it finishes or fails.
     """
 
     benchmark: Benchmark
     settings: Settings
     work: WorkDirectory
     software: dict[str, str]
-    units: dict[str, list[str]]  # of each channel, in order
+    units: dict[str, list[str]]  # by channel, in order
     tasks: dict[str, Task]
     outcomes: dict[str, Outcome]  # by unit
     failed: dict[str, str]  # message by name
 
     def go_on(self, jobs: int) -> Generator[Finished, None, None]:
-        """Run the channels to do, ``jobs`` at a time; yield each as it ends."""
+        """Run the open channels, ``jobs`` at a time; yield each channel when it ends."""
         for finished in workers.run(channel.perform, dict(self.tasks), jobs, self.work.logs):
             task = self.tasks.pop(finished.name)
             found = self._kept(task)
@@ -52,13 +52,13 @@ class Run:
             yield finished
 
     def _kept(self, task: Task) -> dict[str, Outcome] | None:
-        """Return the outcomes of all units of a task; None where one is missing."""
+        """Return the saved outcomes of all units of a task; None if one is missing."""
         found = {name: self.work.outcome(name, task.key) for name in self.units[task.name]}
         kept = {name: outcome for name, outcome in found.items() if outcome is not None}
         return kept if len(kept) == len(found) else None
 
     def add(self, task: Task) -> None:
-        """Take what is kept of a task; what is not, is to do."""
+        """Use the saved outcomes of a task; if they are incomplete, schedule the task."""
         found = self._kept(task)
         if found is None:
             self.tasks[task.name] = task
@@ -66,7 +66,7 @@ class Run:
             self.outcomes.update(found)
 
     def document(self) -> dict[str, Any]:
-        """Return the figures of all channels that came through, ready for JSON."""
+        """Return the figures of all finished channels, ready for JSON."""
         about = {"benchmark": self.benchmark.name, "config_digest": self.settings.digest}
         return document(about, self.in_order(), self.failed, self.benchmark.style)
 
@@ -77,9 +77,9 @@ class Run:
 
 
 def all_documents(runs: Mapping[int, Run], beside: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
-    """Return the figures of the runs, one of each seed, and their spread.
+    """Return the figures of the runs, one per seed, and their spread.
 
-    ``beside`` are figures of the data set that need no detector.
+    ``beside`` contains figures of the data set that need no detector.
     """
     first = next(iter(runs.values()))
     found = {seed: run.document() for seed, run in runs.items()}
@@ -98,7 +98,7 @@ def beside(benchmark: Benchmark, data: Path) -> dict[str, Any]:
     """Return the figures of a data set that need no detector: the remaining life of engines.
 
     Raises:
-        DataError: a file for them is missing or not of its layout.
+        DataError: a file for them is missing or has another layout.
 
     """
     if benchmark.style != "engines" or not remaining.is_there(data):
@@ -115,7 +115,7 @@ def plan_seeds(
     work: Path,
     tflite_python: Path | None = None,
 ) -> dict[int, Run]:
-    """Return a run for each seed, which keeps what is finished in a directory of its own."""
+    """Return a run for each seed; each run saves its outcomes in its own directory."""
     return {
         seed: plan(
             benchmark,
@@ -137,7 +137,7 @@ def plan(
     work: WorkDirectory,
     tflite_python: Path | None = None,
 ) -> Run:
-    """Return a run without the channels that are finished already.
+    """Return a run that skips the channels that are already finished.
 
     A channel whose data cannot be read fails at once.
     """

@@ -1,7 +1,7 @@
-"""The configuration of a benchmark: one for all its channels, without names and files.
+"""The configuration of a benchmark, which all its channels share.
 
-It has the trainer's own sections; ``bundle`` and ``data`` would say what the data
-set says.
+It has the sections of a training without ``bundle`` and ``data``, because the data set defines
+those.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from models.settings import explain, refusal
 from models.toml import read_toml
 from trainer.config import Config
 
-_FOLLOWS: Final[dict[str, Any]] = {  # from the data, or from nothing
+_FOLLOWS: Final[dict[str, Any]] = {  # defined by the data set, or unused
     "bundle": {"name": "benchmark"},
     "data": {"files": ["benchmark"], "channels": [{"name": "benchmark"}]},
     "evaluate": {},
@@ -29,7 +29,7 @@ _FOLLOWS: Final[dict[str, Any]] = {  # from the data, or from nothing
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A checked configuration; what is in ``_FOLLOWS`` is not used."""
+    """A checked configuration; the settings in ``_FOLLOWS`` are not used."""
 
     config: Config
 
@@ -50,10 +50,11 @@ def read(path: Path, shared: Path | None = None) -> Settings:
 
     Args:
         path: the file.
-        shared: a file with settings that ``path`` does not have, table by table.
+        shared: a file with defaults for settings that ``path`` lacks, table by table.
 
     Raises:
-        ConfigError: not readable, not TOML, or a setting is wrong; names file, key and value.
+        ConfigError: the file is not readable or not TOML, or a setting is invalid. The message
+            names file, key and value.
 
     """
     document, _ = read_toml(path)
@@ -69,7 +70,7 @@ def read(path: Path, shared: Path | None = None) -> Settings:
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of both; where both have one, that of ``above``."""
+    """Return the merged settings; ``above`` overrides ``below``."""
     return {
         key: _over(below[key], value)
         if isinstance(value, dict) and isinstance(below.get(key), dict)

@@ -1,4 +1,4 @@
-"""All benchmarks that a folder has data for, in one table: data set × figure × detector.
+"""Runs all benchmarks with data in a folder; one table shows data set × figure × detector.
 
 A benchmark of detectors needs one entry in ``FIGURES``, beside its own in
 ``trainer.benchmark.cases``.
@@ -22,14 +22,14 @@ COLUMNS: Final = (
     *("linear", "seasonal_naive"),
 )
 FORECASTS: Final = "ett"
-PLOTS_MAX: Final = 12  # of each data set
+PLOTS_MAX: Final = 12  # per data set
 
 
 class Figure(NamedTuple):
     """A row of the table."""
 
     title: str
-    key: str  # in the totals; a dot leads into a figure
+    key: str  # key in the totals; a dot separates nested keys
     form: str = ".3f"
 
 
@@ -57,15 +57,15 @@ FIGURES: Final[Mapping[str, Sequence[Figure]]] = {
         Figure("alarms too early", "false", "g"),
     ),
 }
-_FOLDERS: Final = {"nasa": "nasa_smap"}  # where the folder is not called as the benchmark
+_FOLDERS: Final = {"nasa": "nasa_smap"}  # where the names of folder and benchmark differ
 
 
 class Plain(NamedTuple):
-    """A benchmark without networks: nothing of it is kept, and it has no seed."""
+    """A benchmark without networks: it saves no outcomes and has no seed."""
 
     name: str  # in the table
     folder: str
-    is_there: Callable[[Path], bool]  # in this folder
+    is_there: Callable[[Path], bool]  # whether a folder has its data
     run: Callable[[Path], Mapping[str, Any]]  # returns its document
     cells: Callable[[Mapping[str, Any]], list[tuple[Figure, Mapping[str, float]]]]  # by column
 
@@ -82,9 +82,9 @@ def _life(document: Mapping[str, Any]) -> list[tuple[Figure, Mapping[str, float]
 
 
 def _nab(document: Mapping[str, Any]) -> list[tuple[Figure, Mapping[str, float]]]:
-    """Return NAB's scores at the detector's own threshold, which no label chose, and at the best.
+    """Return the NAB scores at the detector's own threshold and at the best threshold.
 
-    A score without a window to find is left out.
+    No label influences the detector's own threshold. Scores are left out if there is no window.
     """
     scores = [
         (Figure(f"{name}, {at} threshold", key, ".1f"), profile[key])
@@ -101,30 +101,30 @@ PLAIN: Final = (
 
 
 class Measured(NamedTuple):
-    """What came of one data set."""
+    """The results for one data set."""
 
     name: str  # of its folder or file
     document: Mapping[str, Any]
-    cells: list[tuple[Figure, dict[str, dict[str, float]]]]  # spread over the seeds by column
-    wrong: str  # HTML: where the first seed fails
+    cells: list[tuple[Figure, dict[str, dict[str, float]]]]  # by column: spread over the seeds
+    wrong: str  # HTML: the failures of the first seed
 
 
 class Found(NamedTuple):
     """The data sets of a folder."""
 
-    detectors: list[tuple[str, Path]]  # the benchmark, its data
+    detectors: list[tuple[str, Path]]  # name of the benchmark, path of its data
     plain: list[tuple[Plain, Path]]
     forecasts: list[Path]
     missing: list[str]  # for people
 
 
 def find(directory: Path) -> Found:
-    """Return what a folder has data for, and what it has not.
+    """Return the data sets that a folder has, and those that it lacks.
 
-    Every folder of NASA's layout is taken, whatever its name, so that MSL counts as well as SMAP.
+    It accepts every folder with NASA's layout, whatever its name, so it finds both SMAP and MSL.
 
     Raises:
-        DataError: no such folder, or no data set in it.
+        DataError: the folder does not exist or contains no data set.
 
     """
     if not directory.is_dir():
@@ -151,7 +151,7 @@ def find(directory: Path) -> Found:
 
 
 def of_detectors(name: str, document: Mapping[str, Any], first: Run) -> Measured:
-    """Return what came of a benchmark of detectors; ``first`` is the run of the first seed."""
+    """Return the results of a benchmark of detectors; ``first`` is the run of the first seed."""
     over_seeds = document["over_seeds"]
     rows = [
         (figure, {column: over_seeds[column][figure.key] for column in _having(over_seeds, figure)})
@@ -166,7 +166,7 @@ def of_detectors(name: str, document: Mapping[str, Any], first: Run) -> Measured
 
 
 def of_plain(plain: Plain, folder: Path) -> Measured:
-    """Run a benchmark without networks and return what came of it.
+    """Run a benchmark without networks and return its results.
 
     Raises:
         DataError: its data cannot be used.
@@ -181,7 +181,7 @@ def of_plain(plain: Plain, folder: Path) -> Measured:
 
 
 def of_forecasts(name: str, documents: Sequence[Mapping[str, Any]]) -> Measured:
-    """Return what came of a benchmark of forecasts, one document of each seed."""
+    """Return the results of a benchmark of forecasts, from one document per seed."""
     rows = []
     for horizon in documents[0]["horizons"]:
         seeds = [document["horizons"][horizon] for document in documents]
@@ -197,7 +197,7 @@ def of_forecasts(name: str, documents: Sequence[Mapping[str, Any]]) -> Measured:
 
 
 def document(measured: Sequence[Measured], missing: Sequence[str]) -> dict[str, Any]:
-    """Return everything for programs."""
+    """Return all results as one document for programs."""
     return {
         "missing": list(missing),
         "table": {
@@ -208,14 +208,14 @@ def document(measured: Sequence[Measured], missing: Sequence[str]) -> dict[str, 
 
 
 def lines(measured: Sequence[Measured], missing: Sequence[str]) -> Iterator[str]:
-    """Yield the table, and below it what was not measured."""
+    """Yield the table, then the missing data sets."""
     yield from tables.text(["data set", "figure", *COLUMNS], _rows(measured))
     for line in missing:
         yield f"not measured: {line}"
 
 
 def write(measured: Sequence[Measured], missing: Sequence[str], path: Path) -> None:
-    """Write the page: the table, and of each data set where the quantized network fails."""
+    """Write the page: the table, and the failures of the quantized network per data set."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pages.write(path, "All benchmarks", _body(measured, missing))
 
@@ -248,7 +248,7 @@ def _having(over_seeds: Mapping[str, Mapping[str, Any]], figure: Figure) -> list
 
 
 def _beaten(rows: Sequence[tuple[Figure, Mapping[str, Mapping[str, float]]]]) -> str:
-    """Return by which references the quantized network is beaten."""
+    """Return the references that beat the quantized network."""
     told = []
     for figure, found in rows:
         better = [name for name in found if found[name]["mean"] < found["quantized"]["mean"]]

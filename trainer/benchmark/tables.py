@@ -15,8 +15,8 @@ class Column(NamedTuple):
     """One figure of a table."""
 
     title: str
-    key: str  # in the document; a dot leads into a figure
-    form: str  # how its value is written
+    key: str  # key in the document; a dot separates nested keys
+    form: str  # format of its value
 
 
 PUBLISHED = (
@@ -131,7 +131,7 @@ LOOKS: Final[Mapping[Style, Look]] = {
 
 
 def lines(document: Mapping[str, Any], style: Style = "events") -> Iterator[str]:
-    """Yield the tables: totals of all detectors, then each channel with the quantized network."""
+    """Yield the totals of all detectors, then the quantized network's figures per channel."""
     if document["quantized"]["total"] is None:
         return
     look = LOOKS[style]
@@ -183,7 +183,7 @@ def cells(metrics: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:
 
 
 def text(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield a table, the first column at the left and the others at the right."""
+    """Yield a table; the first column is left-aligned, the others are right-aligned."""
     table = [list(header), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     widths[0] = max(widths[0], _NAME_WIDTH)

@@ -1,7 +1,7 @@
-"""Calls one function on many tasks in worker processes: one that dies takes no other along.
+"""Calls one function on many tasks in worker processes; a worker that dies affects no other.
 
 A pool of the standard library breaks as a whole when one of its processes is killed, and does not
-say which task it was at. Here the task is reported by name, and a new process goes on.
+report the task of that process. This module reports the task by name and starts a new process.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ class Finished(NamedTuple):
     """The end of one task."""
 
     name: str
-    error: str | None  # what went wrong; None where nothing did
+    error: str | None  # the error message; None if the task succeeded
 
 
 def run(
     perform: Callable[[T], None], tasks: Mapping[str, T], jobs: int, logs: Path
 ) -> Generator[Finished, None, None]:
-    """Call ``perform`` on each task, ``jobs`` at a time; yield each end as it comes.
+    """Call ``perform`` on each task, ``jobs`` at a time; yield the end of each task.
 
     Args:
-        perform: a function of a module, which the worker can import. A ``FieldwatchError`` that
+        perform: a module-level function, which the worker can import. A ``FieldwatchError`` that
             it raises fails the task; any other exception ends the worker and fails the task too.
-        tasks: what to call it with, by name.
-        jobs: processes at a time, each with one thread for arithmetic.
-        logs: directory for what a worker prints; kept of those that died.
+        tasks: its arguments, by name of the task.
+        jobs: number of processes, each with one thread for arithmetic.
+        logs: directory for the output of workers; only that of dead workers is kept.
 
     Closing the iterator ends all workers.
 
@@ -86,15 +86,15 @@ def run(
 class _Worker:
     process: SpawnProcess
     connection: Connection
-    name: str = ""  # of the task it is at
+    name: str = ""  # name of the current task
 
     def give(self, task: tuple[str, Any]) -> None:
         self.name = task[0]
-        with contextlib.suppress(BrokenPipeError):  # it has just died; its end will be read
+        with contextlib.suppress(BrokenPipeError):  # the worker has died; its end is read later
             self.connection.send(task)
 
     def end_of_task(self, logs: Path) -> tuple[Finished, bool]:
-        """Return how the task ended, and whether the worker can have another."""
+        """Return the end of the task, and whether the worker can take another task."""
         try:
             error = self.connection.recv()
         except (EOFError, ConnectionResetError):
@@ -118,19 +118,20 @@ def _start(
     process = _SPAWN.Process(target=_serve, args=(perform, logs, there), daemon=True)
     with _for_children():
         process.start()
-    there.close()  # or its end would never be seen here
+    there.close()  # otherwise this process would never see its end
     worker = busy[here] = _Worker(process, here)
     worker.give(task)
 
 
 @contextlib.contextmanager
 def _for_children() -> Iterator[None]:
-    """Let a process started inside have one thread, and leave Ctrl-C to its parent.
+    """Give processes started in this context one thread, and leave Ctrl-C to their parent.
 
-    Blocked and not ignored: one that comes now is not lost, and the process inherits either.
+    SIGINT is blocked, not ignored, so the parent still receives a Ctrl-C of this moment. Child
+    processes inherit the block.
     """
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    resource_tracker.ensure_running()  # where it is not, starting it would unblock Ctrl-C
+    resource_tracker.ensure_running()  # starting it later would unblock Ctrl-C
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.environ.update(_ONE_THREAD)
     try:
@@ -145,7 +146,7 @@ def _for_children() -> Iterator[None]:
 
 
 def _serve(perform: Callable[[T], None], logs: Path, connection: Connection) -> None:
-    """Be a worker: take tasks until there is nobody to give them."""
+    """Process tasks until the parent closes the connection."""
     while True:
         try:
             name, task = connection.recv()
@@ -159,7 +160,7 @@ def _serve(perform: Callable[[T], None], logs: Path, connection: Connection) -> 
         except FieldwatchError as refused:
             error = str(refused)
         log.unlink()
-        with contextlib.suppress(BrokenPipeError):  # the parent was killed; what is done is done
+        with contextlib.suppress(BrokenPipeError):  # the parent was killed
             connection.send(error)
 
 
