@@ -1,1 +1,1 @@
-"""The forecaster's training: windows, network, fit, form, intervals, and what it is worth."""
+"""The forecaster's training: windows, network, fit, form, intervals and evaluation."""

@@ -1,4 +1,4 @@
-"""The forecaster's wiring: from steps to the part of a bundle.
+"""Builds a forecaster: from steps to the part of a bundle.
 
 steps ─> origins: closed forms ─> stack ─> a network on top, if it gains ─┐
 part of the manifest + network <─ intervals <─ choose a form <─ every form <┘
@@ -44,9 +44,9 @@ Say = Callable[[str], None]
 class StepParts(NamedTuple):
     """The steps of each part, (n, C) in the channels' units, NaN where missing."""
 
-    learn: Float32  # training and validation, in order of time
-    trained: int  # the first so many of ``learn`` are fitted; the rest says when to stop
-    calibrate: Float32  # sets form and intervals
+    learn: Float32  # training and validation, in chronological order
+    trained: int  # number of first steps of ``learn`` to fit; the rest decides when to stop
+    calibrate: Float32  # determines form and intervals
 
 
 class Form(NamedTuple):
@@ -56,7 +56,7 @@ class Form(NamedTuple):
     network: bytes
 
     def forecaster(self, manifest: TelemanomManifest, runtime: Runtime = "auto") -> Forecaster:
-        """Return it as it runs on a gateway, for the channels of ``manifest``."""
+        """Return the forecaster as it runs on a gateway, for the channels of ``manifest``."""
         whole = manifest.model_copy(update={"forecaster": self.part})
         return Forecaster(whole, ForecastNetwork(self.network, runtime))
 
@@ -67,7 +67,7 @@ class BuiltForecaster:
 
     shipped: Form
     floating: Form
-    linear: Float32  # (L, H) the chosen mix of closed forms, which is a forecaster too
+    linear: Float32  # (L, H) the chosen mix of closed forms, itself a forecaster
     evidence: Evidence
     choice: Choice  # of the closed forms
     network: Trial | None  # None: no network was tried
@@ -101,7 +101,7 @@ def build(
     """Choose a forecaster, fit it, and choose its form.
 
     Args:
-        settings: of the forecaster.
+        settings: settings of the forecaster.
         scales: (C,) of the scored channels, in their units.
         parts: the steps.
         tflite_python: a Python with ``tflite-runtime`` to check the forms on as well.
@@ -157,8 +157,8 @@ class _Made(NamedTuple):
 
     network: Any  # in Keras, ``context -> quantiles``
     closed: Float32  # (L, H) its linear path
-    epochs: list[Epoch]  # of its encoder; none: it is the path alone
-    earlier: list[Judged]  # windows of the training part to set the intervals by
+    epochs: list[Epoch]  # of its encoder; empty: it is only the linear path
+    earlier: list[Judged]  # windows of the training part that also set the intervals
 
 
 def _with_network(
@@ -174,7 +174,7 @@ def _with_network(
 def _closed_alone(
     cut: Cutters, choice: Choice, inside: Sequence[Origin], settings: ForecastTable
 ) -> _Made:
-    """Return the closed form, with no more context than it needs; ``inside`` the training part."""
+    """Return the closed form without unneeded context; ``inside``: origins in training."""
     with quiet():
         from trainer.forecast.network import closed_network
     closed = _closed(cut.train, choice, settings)
@@ -188,7 +188,7 @@ def _closed_alone(
 def _judged(
     rolled: Sequence[Origin], learn: Cutter, choice: Choice, distances: Float32
 ) -> list[Judged]:
-    """Return what the chosen closed form, fitted before each origin, forecast after it."""
+    """Return the forecasts of the chosen closed form after each origin, fitted before it."""
     found = []
     for origin in rolled:
         windows = learn.at(origin.places)
@@ -209,7 +209,7 @@ def _closed(train: Cutter, choice: Choice, settings: ForecastTable) -> Float32:
 def _tried(
     rolled: Sequence[Origin], choice: Choice, networks: _Networks, settings: ForecastTable, say: Say
 ) -> Trial | None:
-    """Return what a network gains on top of the closed form; None: none is to be tried."""
+    """Return the gain of a network over the closed form; None: no network is tried."""
     if not settings.choice.network or len(rolled) < 2:
         return None
     found = origins.try_network(rolled, choice.weights, networks.forecasts, settings.choice)
@@ -218,7 +218,7 @@ def _tried(
 
 
 class Cutters(NamedTuple):
-    """What cuts the windows of each part."""
+    """The cutters for the windows of each part."""
 
     learn: Cutter  # training and validation
     train: Cutter
@@ -227,7 +227,7 @@ class Cutters(NamedTuple):
 
 
 def cutters(settings: ForecastTable, scales: Float32, parts: StepParts) -> Cutters:
-    """Return what cuts the windows of each part.
+    """Return the cutters for the windows of each part.
 
     Raises:
         DataError: a part has no whole window.
@@ -253,7 +253,7 @@ def cutters(settings: ForecastTable, scales: Float32, parts: StepParts) -> Cutte
 
 
 class _Networks:
-    """Fits networks on top of closed forms, one after the other in the same place."""
+    """Fits networks on top of closed forms, one after the other with the same learner."""
 
     def __init__(self, cut: Cutters, settings: ForecastTable, say: Say, progress: int) -> None:
         self._cut, self._settings, self._say, self._progress = cut, settings, say, progress
@@ -266,7 +266,7 @@ class _Networks:
 
     @property
     def network(self) -> Any:
-        """The network of the last fit, of what the closed form leaves over."""
+        """The network of the last fit; it predicts the residual of the closed form."""
         return self._learner.network
 
     def fit(self, train: Cutter, validate: Cutter, closed: Float32) -> list[Epoch]:
@@ -276,7 +276,7 @@ class _Networks:
         return fit(self._learner, train, validate, closed, self._tell).epochs
 
     def forecasts(self, origin: Origin, closed: Float32) -> Float32:
-        """Return what both, fitted before an origin, forecast for its windows, (n, H)."""
+        """Return the forecasts, (n, H), of closed form plus network, fitted before an origin."""
         learn, settings = self._cut.learn, self._settings
         stop = round(origin.step * (1 - settings.fit.validation))
         train = learn.only(learn.ending(0, stop))
@@ -297,10 +297,10 @@ class _Networks:
 
 
 def check_length(part: str, found: int, needed: int) -> None:
-    """Refuse a part of too few steps.
+    """Reject a part with too few steps.
 
     Raises:
-        DataError: has the actual and the needed number.
+        DataError: the part is too short; the message has the actual and the required number.
 
     """
     if found < needed:
@@ -312,25 +312,25 @@ def check_length(part: str, found: int, needed: int) -> None:
 
 
 class Judged(NamedTuple):
-    """Windows and what was forecast for them by what had not seen them."""
+    """Windows, and forecasts for them by a forecaster that was not fitted on them."""
 
     windows: Windows
     quantiles: Float32  # (n, H, Q)
 
 
 class _Shape(NamedTuple):
-    """What a part of the manifest says of the network."""
+    """The sizes of the network, for the manifest."""
 
     context: int  # L, steps
     channels: int  # C
-    encoder: bool  # False: a linear map alone
+    encoder: bool  # False: only a linear map
 
 
 class _Forms:
-    """Every form of one network, and the windows to set the intervals by.
+    """Every form of one network, and the windows that set the intervals.
 
-    The calibration part is one season or load of many. What was forecast earlier, at the origins in
-    the training part, adds others.
+    The calibration part may show only one of many seasons or loads. The earlier forecasts, at the
+    origins in the training part, add others.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Puts a forecaster into a bundle, and tells what the sealed one is worth beside simple ones."""
+"""Adds a forecaster to a bundle, and compares the sealed forecaster with simple ones."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def extend(
 def check(
     settings: ForecastTable, parts: prepare.Parts, channels: Sequence[Channel], period_s: float
 ) -> None:
-    """Refuse parts that no forecaster can be made from, before anything is trained.
+    """Reject parts that are insufficient for a forecaster, before any training.
 
     Args:
         settings: of the forecaster.
@@ -81,14 +81,14 @@ def check(
         channels: of the samples.
 
     Raises:
-        DataError: a part is too short, or has no window without a gap.
+        DataError: a part is too short, or every window has a gap.
 
     """
     scales = _scales(channels)
     cut = cutters(settings, scales, _step_parts(parts, channels, settings, period_s)).calibrate
     calibrate.check(cut.cut(cut.some(calibrate.WINDOWS_MAX)), len(scales), settings)
     test = steps(parts.test, _scored(channels), settings.step_samples, period_s)
-    # the first forecast waits for its context and then for its turn
+    # the first forecast needs a whole context, and then waits for the next stride
     needed = settings.longest_steps + settings.horizon_steps + settings.stride_steps - 1
     check_length("test", len(test.values), needed)
 
@@ -112,9 +112,9 @@ def _scales(channels: Sequence[Channel]) -> Float32:
 
 
 def _trained(values: Float32, settings: ForecastTable) -> int:
-    """Return the number of steps that are for training; the rest is for validation.
+    """Return the number of steps for training; the rest is for validation.
 
-    The share counts steps with a value: between recordings there may be days without one.
+    The share counts only steps with a value, because there may be days between recordings.
     """
     known = np.flatnonzero(~np.isnan(values).all(axis=1))
     return int(known[round(len(known) * (1 - settings.fit.validation)) - 1]) + 1
@@ -133,12 +133,12 @@ def _assembled(bundle: Bundle, built: BuiltForecaster, held_out: Float32) -> Bun
 def judge(
     bundle: Bundle, built: BuiltForecaster, parts: prepare.Parts, settings: ForecastTable
 ) -> Foretold:
-    """Evaluate the forecaster of a sealed bundle, and references without training.
+    """Evaluate the forecaster of a sealed bundle, and untrained references.
 
     Args:
         bundle: sealed; its forecaster is opened as on a gateway.
         built: the result of its training, for the comparison.
-        parts: those of the training; the test part is used.
+        parts: the parts of the training; only the test part is used.
         settings: of the forecaster.
 
     """
@@ -154,7 +154,7 @@ def judge(
 def _beside(
     bundle: Bundle, built: BuiltForecaster, test: Samples, settings: ForecastTable
 ) -> dict[str, Accuracy]:
-    """Return the accuracy of the float32 form and of forecasters without training."""
+    """Return the accuracy of the float32 form and of untrained forecasters."""
     manifest = bundle.manifest
     season = settings.maps.season_steps or settings.imputation.season_steps or 1
     cut = steps(test, manifest.scored, settings.step_samples, manifest.sampling.period_s)

@@ -1,8 +1,8 @@
-"""Sets the offsets that make the quantiles cover, on held-out data.
+"""Sets offsets on held-out data that give the quantiles their nominal coverage.
 
 Split-conformal quantile regression in its asymmetric form (Romano, Patterson & Candès, NeurIPS
-2019), for each quantile, channel and lead on its own: the offset is the quantile, of the same
-level, of what the actual values lie above the network's quantile in the calibration part.
+2019), separately for each quantile, channel and lead. The differences are actual value - network's
+quantile in the calibration part. The offset is their quantile of the same level.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ WINDOWS_MAX = 6000
 
 
 def leads(count: int, horizon: int) -> list[int]:
-    """Return at most ``count`` lead times from 1 to the horizon, near ones closer together."""
+    """Return at most ``count`` lead times from 1 to the horizon, denser at short leads."""
     return sorted({round(lead) for lead in np.geomspace(1, horizon, count)} | {horizon})
 
 
 def distances(weights: Float32, windows: Windows, settings: ForecastTable) -> Float32:
-    """Return how far the quantiles lie from the median of a map (L, H), (H, Q), rising along Q.
+    """Return the quantiles' distances from the median of a map (L, H): (H, Q), rising along Q.
 
-    They are those of the map's errors in ``windows``, which have contexts of at least L steps.
+    They follow from the map's errors in ``windows``, whose contexts have at least L steps.
     """
     forecasts = windows.context[:, -len(weights) :] @ weights
     levels = np.array(settings.quantiles)
@@ -37,7 +37,7 @@ def distances(weights: Float32, windows: Windows, settings: ForecastTable) -> Fl
 
 
 def check(windows: Windows, channels: int, settings: ForecastTable) -> None:
-    """Refuse windows that no intervals can be set by.
+    """Reject windows that are insufficient to set intervals.
 
     Raises:
         DataError: a channel has no window, or no known value at a lead.
@@ -55,7 +55,7 @@ def check(windows: Windows, channels: int, settings: ForecastTable) -> None:
 def intervals(
     quantiles: Float32, windows: Windows, channels: int, settings: ForecastTable
 ) -> Intervals:
-    """Return the offsets for ``quantiles`` (n, H, Q) of ``windows``, as the network gave them.
+    """Return the offsets for the network's raw ``quantiles`` (n, H, Q) of ``windows``.
 
     Raises:
         DataError: a channel has no window, or no known value at a lead.
@@ -70,7 +70,7 @@ def intervals(
         for position, level in enumerate(settings.quantiles):
             found = np.nanquantile(mine[..., position], _corrected(level, len(mine)), axis=0)
             offsets[position, channel] = found
-    offsets[len(settings.quantiles) // 2] = 0  # the median stays the network's
+    offsets[len(settings.quantiles) // 2] = 0  # the network's median does not change
     widths = offsets + _distances(quantiles[:, at - 1], windows, channels)
     return Intervals(
         leads_steps=at.tolist(),
@@ -103,6 +103,6 @@ def _aggregation(widths: Float64, settings: IntervalsTable) -> Aggregation | Non
 
 
 def _corrected(level: float, count: int) -> float:
-    """Return the level with the correction for a finite number of windows, outwards."""
+    """Return the level, moved outwards to correct for a finite number of windows."""
     side = (count + 1) / count
     return min(1.0, level * side) if level > 0.5 else max(0.0, 1 - (1 - level) * side)

@@ -1,7 +1,7 @@
-"""Chooses the form of a forecaster that ships: the smallest that forecasts as well as float32.
+"""Chooses the form of a forecaster that ships: the smallest one about as accurate as float32.
 
-Judged on windows of the calibration part: the squared error may hardly grow, and another
-interpreter may hardly change a quantile.
+It checks each form on windows of the calibration part. The growth of the squared error, and the
+difference of quantiles between interpreters, must stay within tolerances.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trainer.forecast.windows import Windows
 
 GATE_WINDOWS_MAX = 1000
 BATCH = 50
-REPRESENTATIVE_WINDOWS = 200  # that the ranges of activations are set by
+REPRESENTATIVE_WINDOWS = 200  # windows that set the ranges of activations
 TIMED_RUNS = 10
 
 
@@ -34,15 +34,15 @@ class ForecasterTrial:
     """One form of the forecaster and the result of its checks."""
 
     quantization: Quantization
-    size_bytes: int | None  # None: there is no such file
-    window_ms: float | None  # one window, on LiteRT on this machine
+    size_bytes: int | None  # None: the form has no file
+    window_ms: float | None  # time for one window, on LiteRT on this machine
     error_change: float | None  # of the squared error, relative to float32's
-    interpreter_change: float | None  # largest of a quantile; None: one interpreter was tried
+    interpreter_change: float | None  # largest of a quantile; None: only one was tried
     passed: bool
-    reason: str  # why not
+    reason: str  # why it did not pass
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for the metrics."""
+        """Return the trial for the metrics."""
         return asdict(self)
 
 
@@ -56,9 +56,9 @@ def choose(
     """Check every form of the forecaster; return the results, the chosen form first.
 
     Args:
-        networks: the ``.tflite`` file of each form, with float32.
+        networks: the ``.tflite`` file of each form, including float32.
         refused: the reason for each form that cannot be converted.
-        windows: of the calibration part.
+        windows: windows of the calibration part.
         settings: the tolerances.
         tflite_python: a Python with ``tflite-runtime``; None: there is none.
 
@@ -106,7 +106,7 @@ def _trial(
         if tflite_python is not None:
             there = _predict_elsewhere(tflite_python, network, windows.context)
             moved = float(np.abs(there - here).max())
-    except (BundleCorrupt, DataError) as error:  # an operator that a runtime lacks, for one
+    except (BundleCorrupt, DataError) as error:  # for example, the runtime lacks an operator
         return _missing(name, str(error).strip().splitlines()[-1], len(network))
     change = _squared_error(here, windows) / reference - 1
     reasons = []
@@ -137,7 +137,7 @@ def _missing(name: Quantization, reason: str, size_bytes: int | None = None) -> 
 
 def _window_ms(model: bytes, context: Float32) -> float:
     network = ForecastNetwork(model, "litert")
-    network.run(context)  # the first call prepares
+    network.run(context)  # warm-up call
     began = time.perf_counter()
     for _ in range(TIMED_RUNS):
         network.run(context)
@@ -145,7 +145,7 @@ def _window_ms(model: bytes, context: Float32) -> float:
 
 
 def _predict_elsewhere(python: Path, model: bytes, contexts: Float32) -> Float32:
-    """Do as ``predict`` does, on ``tflite-runtime`` in a process of another Python."""
+    """Predict as ``predict`` does, but on ``tflite-runtime`` in a process of another Python."""
     with tempfile.TemporaryDirectory() as directory:
         network, given, gotten = (Path(directory) / name for name in ("n", "given.npy", "got.npy"))
         network.write_bytes(model)
@@ -155,7 +155,7 @@ def _predict_elsewhere(python: Path, model: bytes, contexts: Float32) -> Float32
 
 
 def _main(network: str, given: str, gotten: str) -> None:
-    """Be the other Python: predict there and leave the quantiles in a file."""
+    """Run in the other Python: predict, and write the quantiles into a file."""
     np.save(gotten, predict(Path(network).read_bytes(), np.load(given), "tflite"))
 
 

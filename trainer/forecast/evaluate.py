@@ -1,13 +1,14 @@
-"""What forecasts are worth, on data after all that anything was set from.
+"""Evaluates forecasts on data later than all data of training, validation and calibration.
 
-Errors are in scales of the channels, so that channels may be averaged. MASE is the mean absolute
-error in units of that of the season repeated, in the training part (Hyndman & Koehler, 2006). A
+Errors are in scales of the channels, so that channels can be averaged. MASE is the mean absolute
+error divided by that of the repeated season in the training part (Hyndman & Koehler, 2006). A
 scaled width is the width of intervals in the same unit.
-sMAPE is |error| / mean of |actual| and |forecast|, in percent, with the least scale of a context
-as the least denominator: it stays finite at zero. MAPE is |error| / |actual|, in percent, with the
-same least denominator. R² is 1 - squared error / squared distance of the actual values from their
-mean, of each channel over all leads, and then the mean over the channels; one whose actual values
-do not change has none. Pinball is the mean over all quantiles; twice that approximates the CRPS.
+
+sMAPE is |error| / mean of |actual| and |forecast|, in percent. MAPE is |error| / |actual|, in
+percent. The least scale of a context is the least denominator of both, so they stay finite at zero.
+R² is 1 - squared error / squared distance of the actual values from their mean, for each channel
+over all leads, and then the mean over the channels. A channel with constant actual values has no
+R². Pinball is the mean over all quantiles; twice that approximates the CRPS.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from models.messages import Float32, Float64, Forecast, Samples
 from trainer.forecast.windows import Steps, steps
 from trainer.prepare import Parts
 
-SEALED = "quantized"  # the forecaster that ships, among those it is compared with
-TOLD = 4  # forecasts of a recording that are kept for its report
+SEALED = "quantized"  # name of the forecaster that ships, in comparisons
+TOLD = 4  # number of forecasts of a recording that its report shows
 
 
 class Told(NamedTuple):
@@ -47,7 +48,7 @@ class Sealed(NamedTuple):
 
 
 class Accuracy:
-    """Sums over forecasts, per channel and lead time. No forecast is kept."""
+    """Sums over forecasts, per channel and lead time. It does not store the forecasts."""
 
     def __init__(
         self, scales: Float32, horizon: int, levels: list[float], scale_floor: float
@@ -71,7 +72,7 @@ class Accuracy:
     def add(self, quantiles: Float32, actual: Float32) -> None:
         """Add a forecast (C, H, Q), or a point forecast (C, H, 1), with its actual values (C, H).
 
-        Both are in the same unit; NaN in ``actual`` is missing.
+        Both have the same unit. NaN in ``actual`` is a missing value.
         """
         known = ~np.isnan(actual)
         truth = np.where(known, actual, 0).astype(np.float64)
@@ -129,7 +130,7 @@ class Accuracy:
         return {name: float(f"{value:.5g}") for name, value in found.items()}
 
     def _explained(self) -> float | None:
-        """Return R²; None where the actual values of no channel change."""
+        """Return R²; None if the actual values of all channels are constant."""
         apart = self._spread.squared
         changes = apart > 0
         if not changes.any():
@@ -137,7 +138,7 @@ class Accuracy:
         return float((1 - self._squared.sum(axis=1)[changes] / apart[changes]).mean())
 
     def below(self) -> dict[str, float]:
-        """Return the share of actual values at or below each quantile; ideal is its level."""
+        """Return the share of actual values at or below each quantile; the ideal is its level."""
         shares = self._below.sum(axis=(1, 2)) / self.count.sum()
         return {
             f"{level:g}": float(f"{share:.4g}")
@@ -172,7 +173,7 @@ class Accuracy:
 class _Spread:
     """The squared distances of values from their mean, per channel, without keeping the values.
 
-    Pieces are joined as by Chan, Golub & LeVeque (1979): a mean far from zero costs no digits.
+    Pieces are merged after Chan, Golub & LeVeque (1979), so a mean far from 0 costs no precision.
     """
 
     def __init__(self, channels: int) -> None:
@@ -180,7 +181,7 @@ class _Spread:
         self.squared = np.zeros(channels)
 
     def add(self, values: Float64, known: Any) -> None:
-        """Add values (C, n), where they are known."""
+        """Add values (C, n); ``known`` marks those that count."""
         count = known.sum(axis=1)
         mean = (known * values).sum(axis=1) / np.maximum(count, 1)
         within = (known * np.square(values - mean[:, None])).sum(axis=1)
@@ -194,9 +195,10 @@ class _Spread:
 def evaluate(
     forecaster: Forecaster, samples: Samples, actual: Steps
 ) -> tuple[Accuracy, list[Told]]:
-    """Run a forecaster over a recording, as on a gateway; compare it with the actual values.
+    """Run a forecaster over a recording, as on a gateway, and compare it with the actual values.
 
-    Only forecasts whose whole horizon lies in the recording count. Some are kept, evenly spaced.
+    Only forecasts whose whole horizon lies in the recording count. The result includes a few
+    evenly spaced forecasts.
 
     Args:
         forecaster: the form that ships.
@@ -224,14 +226,14 @@ def evaluate(
 
 
 def judge(bundle: Bundle, parts: Parts) -> Sealed:
-    """Evaluate the forecaster of a bundle on the test part, opened as its family does.
+    """Evaluate a bundle's forecaster on the test part, opened as its detector family does.
 
     Args:
         bundle: sealed, with a forecaster.
-        parts: those of the training.
+        parts: the parts of the training.
 
     Raises:
-        DataError: it makes no forecast there.
+        DataError: the forecaster makes no forecast there.
 
     """
     forecaster = detector_of(bundle).forecaster

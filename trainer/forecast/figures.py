@@ -1,4 +1,4 @@
-"""Drawings of forecasts: fans over what came, coverage and error by lead time."""
+"""Charts of forecasts: fan charts with actual values, coverage and error by lead time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from trainer.forecast.evaluate import Told
 
 Leads = Mapping[str, Mapping[str, Sequence[float]]]
 
-BEFORE_SHARE = 0.5  # of the context drawn, in horizons
+BEFORE_SHARE = 0.5  # length of the drawn context, in horizons
 _NOMINAL = (80, 95)
 _COLORS = (MODEL, SECOND, INK, "#9ca3af")
 
 
 def fans(told: Told, channels: Sequence[str]) -> bytes:
-    """Return what was forecast, as a fan of intervals, over what came, for every channel."""
+    """Return a fan chart of the forecast intervals with the actual values, for every channel."""
     horizon = len(told.came)
     before = told.before[-max(2, round(BEFORE_SHARE * horizon)) :]
     past, ahead = np.arange(1 - len(before), 1), np.arange(1, horizon + 1)
@@ -46,7 +46,7 @@ def _fan(axes: Any, ahead: Any, quantiles: Float32) -> None:
 
 
 def coverage_by_lead(leads: Leads) -> bytes:
-    """Return how often the quantized network's intervals covered, beside what they claim."""
+    """Return a chart of the actual and nominal coverage of the quantized network's intervals."""
     with style():
         figure = Figure(figsize=(8, 2.8), layout="constrained")
         axes = figure.subplots()
@@ -64,7 +64,7 @@ def coverage_by_lead(leads: Leads) -> bytes:
 
 
 def error_by_lead(leads: Leads) -> bytes:
-    """Return the squared error over the lead time, of all forecasters."""
+    """Return a chart of the squared error of all forecasters by lead time."""
     with style():
         figure = Figure(figsize=(8, 2.8), layout="constrained")
         axes = figure.subplots()

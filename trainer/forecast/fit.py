@@ -1,7 +1,7 @@
-"""Training of the forecaster: windows of all channels in random order, pinball loss.
+"""Trains the forecaster on windows of all channels in random order, with the pinball loss.
 
-Errors count in scales of the channel, not of the window: a window that hardly moves would else
-weigh as much as one that tells something.
+Errors are in scales of the channel, not of the window. Otherwise an almost constant window would
+weigh as much as an informative one.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from trainer.forecast.network import residual_network
 from trainer.forecast.windows import Cutter, Int64
 from trainer.quiet import quiet
 
-SCHEDULE_END = 0.02  # of the learning rate, where it ends
+SCHEDULE_END = 0.02  # final learning rate, as a share of the initial one
 
 
 class Fitted(NamedTuple):
-    """What a training found."""
+    """The result of a training."""
 
     weights: list[Any]  # of the best epoch, for ``Learner.network``
     epochs: list[Epoch]
 
 
 class Batch(NamedTuple):
-    """Windows to learn from; ``B`` of them."""
+    """A batch of ``B`` windows for training or validation."""
 
     context: Float32  # (B, L)
-    residual: Float32  # (B, H) of the future, what the linear path leaves over; 0: not known
-    weight: Float32  # (B, H) scale of the window, 0 where the future is not known
+    residual: Float32  # (B, H) future - linear path; 0 where the future is not known
+    weight: Float32  # (B, H) scale of the window; 0 where the future is not known
 
 
 def fit(
@@ -47,15 +47,15 @@ def fit(
     linear: Float32,
     on_epoch: Callable[[Epoch], None],
 ) -> Fitted:
-    """Train a network on what a linear path leaves over; it then has the best epoch's weights.
+    """Train a network on the residual of a linear path; it ends with the best epoch's weights.
 
-    The same seed, data and software give the same network.
+    The same seed, data and software produce the same network.
 
     Args:
-        learner: whose network is trained, from the beginning.
+        learner: its network is trained from scratch.
         training: windows to learn from.
         validation: windows that decide when to stop.
-        linear: (L, H) of the linear path.
+        linear: (L, H) weights of the linear path.
         on_epoch: called after each epoch.
 
     Raises:
@@ -100,7 +100,7 @@ def _batches(
     how: ForecastFitTable,
     random: np.random.Generator,
 ) -> Iterator[Batch]:
-    """Yield batches of one size: the last is filled up with windows from the beginning."""
+    """Yield batches of equal size; windows from the beginning fill up the last batch."""
     count = -(-len(places) // how.batch) * how.batch
     for batch in np.resize(places, (count, 2)).reshape(-1, how.batch, 2):
         windows = cutter.cut_with_trends(batch, how.trend_share, random)
@@ -113,7 +113,7 @@ def _batches(
 
 
 def _schedule(how: ForecastFitTable, steps: int) -> Any:
-    """Return the learning rate, by the number of the batch, for epochs of ``steps`` batches."""
+    """Return the learning-rate schedule, per batch, for epochs of ``steps`` batches."""
     return keras.optimizers.schedules.CosineDecay(
         how.learning_rate, how.epochs * steps, alpha=SCHEDULE_END
     )
@@ -143,7 +143,7 @@ class Learner:
         self._judge = tf.function(self._judge_batch, jit_compile=True)
 
     def start_anew(self, steps: int) -> None:
-        """Forget all trainings; the next has epochs of ``steps`` batches."""
+        """Reset network and optimizer; the next training has epochs of ``steps`` batches."""
         keras.utils.set_random_seed(self.settings.fit.seed)
         self.network.set_weights(self._first)
         for variable in self._optimizer.variables:
@@ -151,11 +151,11 @@ class Learner:
         self._schedule, self._step = _schedule(self.settings.fit, steps), 0
 
     def learn(self, batches: Iterator[Batch]) -> float:
-        """Go through the batches, learning; return the mean loss."""
+        """Train on the batches; return the mean loss."""
         return self._through(batches, self._learn)
 
     def judge(self, batches: Iterator[Batch]) -> float:
-        """Go through the batches; return the mean loss."""
+        """Return the mean loss of the batches, without training."""
         return self._through(batches, self._judge)
 
     def _through(self, batches: Iterator[Batch], step: Any) -> float:
@@ -178,7 +178,7 @@ class Learner:
         return self._loss(context, residual, weight, training=False)
 
     def _loss(self, context: Any, residual: Any, weight: Any, training: bool) -> Any:
-        """Return twice the mean pinball loss, and a share of the median's squared error."""
+        """Return twice the mean pinball loss, plus a share of the median's squared error."""
         quantiles = self.network(context, training=training)["quantiles"]
         errors = (residual[:, :, None] - quantiles) * weight[:, :, None]
         pinball = tf.maximum(self._levels * errors, (self._levels - 1.0) * errors)

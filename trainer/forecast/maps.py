@@ -1,13 +1,13 @@
-"""Forecasters in closed form: linear maps of a context to what follows it.
+"""Forecasters in closed form: linear maps from a context to the steps after it.
 
-All have one form, a matrix (L, H) whose columns sum to 1: it moves and scales with the series, and
-any convex mix of such maps is one more of them. So a stack of them costs as much as one.
+Each map is a matrix (L, H) whose columns sum to 1, so its forecast shifts and scales with the
+series. Any convex mix of these maps is again such a map. So a stack of maps costs no more than one.
 
-- **ridge**: what DLinear (Zeng et al., AAAI 2023) comes down to, an unrestricted linear map, by
-  ridge regression (Toner & Darlow, "An Analysis of Linear Time Series Forecasting Models", ICML
-  2024), one per length of the context and penalty.
-- **period**: the context folded by the season. What comes at one phase is a linear combination of
-  what stood at that phase, the same for all phases (SparseTSF, Lin et al., ICML 2024).
+- **ridge**: an unrestricted linear map, to which DLinear (Zeng et al., AAAI 2023) is equivalent. It
+  is fitted by ridge regression (Toner & Darlow, "An Analysis of Linear Time Series Forecasting
+  Models", ICML 2024). There is one map per length of the context and penalty.
+- **period**: the context folded by the season. The forecast at one phase is a linear combination of
+  past values at that phase, the same for all phases (SparseTSF, Lin et al., ICML 2024).
 - **season** and **last**: the last season or the last value, repeated.
 """
 
@@ -24,7 +24,7 @@ from trainer.config import ForecastTable
 from trainer.forecast.windows import Cutter, Int64
 
 WINDOWS_MAX = 60_000
-CALM_SCALE = 0.1  # of the channel: windows below it count less, as any step there is a large one
+CALM_SCALE = 0.1  # in channel scales; calmer windows count less, as any step is large there
 PERIOD_PENALTY = 0.01  # in mean squares of a step; the map has few weights
 BATCH = 2048
 
@@ -56,7 +56,7 @@ class Moments:
 
 
 def fitted(moments: Moments, settings: ForecastTable) -> dict[str, Float32]:
-    """Return every map, (L, H) each, by its name. ``L`` is the longest context."""
+    """Return every map by its name, (L, H) each; ``L`` is the longest context."""
     maps: dict[str, Float64] = {"last": _repeated(settings, 1)}
     season = settings.maps.season_steps
     if season is not None:
@@ -74,7 +74,7 @@ def support(weights: Float32) -> int:
 
 
 def forecast(weights: Float32, context: Float32) -> Float32:
-    """Return what follows contexts (C, L or more) in units, (C, H)."""
+    """Return the forecasts (C, H) for contexts (C, L or more), both in units."""
     scaled, mean, scale = normalised(context[:, -len(weights) :], float(np.finfo(np.float32).tiny))
     return np.asarray((scaled @ weights) * scale[:, None] + mean[:, None], np.float32)
 
@@ -106,7 +106,7 @@ def _period(moments: Moments, context: int, season: int) -> Float64:
 
 
 def _centred(moments: Moments, context: int) -> tuple[Float64, Float64]:
-    """Return the sums for the newest steps, distances from their mean, as are the futures."""
+    """Return the sums over the newest steps; steps and futures are relative to the steps' mean."""
     rows = moments.squares[-context:, -context:]
     mean = rows.mean(axis=1, keepdims=True)
     squares = rows - mean - mean.T + mean.mean()
@@ -122,7 +122,7 @@ def _solved(squares: Float64, products: Float64, penalty: float) -> Float64:
 
 
 def _placed(centred: Float64, size: int) -> Float64:
-    """Return the map of a whole context for one of distances from the newest steps' mean."""
+    """Return the map for a whole context, from one for distances from the newest steps' mean."""
     weights = np.zeros((size, centred.shape[1]))
     weights[-len(centred) :] = centred + (1 - centred.sum(axis=0)) / len(centred)
     return weights

@@ -5,16 +5,16 @@
                                                             └─> widths ──────┘
 
 Each row is one series, normalised (see ``models.forecaster``). The **linear path** is the mix of
-closed forms that forecast best (see ``trainer.forecast.maps``); it does not learn. The encoder
-learns what the path leaves over. It follows PatchTST (Nie et al., ICLR 2023), with normalisation
-before each block and learned positions, and sees distances from the last value. A share of what it
-finds is added (``on_top``); if that adds too little (see ``trainer.forecast.stack``), the path
-ships alone.
+best closed forms (see ``trainer.forecast.maps``); its weights are fixed. The encoder
+learns the residual of the path. It follows PatchTST (Nie et al., ICLR 2023), with normalisation
+before each block and learned positions. Its inputs are distances from the last value. A share of
+its output is added to the path (``on_top``). If the gain is too small (see
+``trainer.forecast.stack``), the path ships alone.
 
-Quantiles cannot cross: each lies a positive width from the one nearer to the median. Widths share
-a narrow layer, since ``quantiles × horizon`` outputs of the whole encoder would be most of the
-file. Everything is made of dense layers, products of matrices and sums: all of it converts to
-builtin operators that both interpreters have.
+Quantiles cannot cross, because each lies a positive width from the one nearer to the median. The
+widths share a narrow layer: ``quantiles × horizon`` outputs of the whole encoder would take up most
+of the file. The network consists of dense layers, matrix products and sums, which convert to
+builtin operators of both interpreters.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from models.messages import Float32
 from trainer.config import ForecastTable
 
-WIDTHS_SIZE = 32  # of the layer that all widths follow from
+WIDTHS_SIZE = 32  # size of the layer that all widths are computed from
 
 
 @keras.saving.register_keras_serializable("fieldwatch")
@@ -35,7 +35,7 @@ class Positions(keras.layers.Layer):  # type: ignore[misc]
     """Adds a learned vector to each position."""
 
     def build(self, shape: tuple[int | None, ...]) -> None:
-        """Make the vectors, of all but the batch."""
+        """Create the vectors; their shape is that of the inputs without the batch."""
         start = keras.initializers.RandomNormal(stddev=0.02)
         self.vectors = self.add_weight(shape=shape[1:], initializer=start, name="vectors")
 
@@ -47,7 +47,7 @@ class Positions(keras.layers.Layer):  # type: ignore[misc]
 def residual_network(settings: ForecastTable) -> Any:
     """Return the encoder with its heads, ``context (B, L) -> quantiles (B, H, Q)``.
 
-    The quantiles are of what the linear path leaves over. ``L`` is the longest context.
+    The quantiles are those of the linear path's residual. ``L`` is the longest context.
     """
     context = keras.Input((settings.longest_steps,), name="context")
     patches = _patches(context - context[:, -1:], settings)
@@ -63,7 +63,7 @@ def on_top(residual: Any, weights: Float32, share: float) -> Any:
     Args:
         residual: see ``residual_network``.
         weights: (L, H) of the linear path.
-        share: of the residual's median that is added; its intervals are added as they are.
+        share: share of the residual's median that is added; its intervals are added in full.
 
     """
     context = keras.Input((len(weights),), name="context")
@@ -75,7 +75,7 @@ def on_top(residual: Any, weights: Float32, share: float) -> Any:
 
 
 def closed_network(weights: Float32, distances: Float32) -> Any:
-    """Return a network of the linear path alone, ``context (B, L) -> quantiles (B, H, Q)``.
+    """Return a network with only the linear path, ``context (B, L) -> quantiles (B, H, Q)``.
 
     Args:
         weights: (L, H) of the linear path.
@@ -90,7 +90,7 @@ def closed_network(weights: Float32, distances: Float32) -> Any:
 def _linear(context: Any, weights: Float32) -> Any:
     """Return the linear path's forecast, (B, H).
 
-    Its matrix is stored with columns of magnitude 1, which 8-bit integers hold evenly.
+    Its matrix is stored with columns of magnitude 1, so 8-bit integers are equally precise for all.
     """
     size = np.maximum(np.abs(weights).max(axis=0), np.finfo(np.float32).tiny)
     layer = keras.layers.Dense(weights.shape[1], use_bias=False)
@@ -122,7 +122,7 @@ def _encoder(patches: Any, settings: ForecastTable) -> Any:
 
 
 def _attention(flow: Any, settings: ForecastTable) -> Any:
-    """Return what the patches find in each other, (B, N, D), by scaled dot products."""
+    """Return the self-attention of the patches, (B, N, D), by scaled dot products."""
     network = settings.network
     count, size = flow.shape[1], network.d_model // network.num_heads
 
@@ -143,7 +143,7 @@ def _quantiles(median: Any, encoded: Any, settings: ForecastTable) -> Any:
     narrow = keras.layers.Dense(WIDTHS_SIZE, activation="relu", name="widths_in")(encoded)
     widths = keras.layers.Dense(horizon * 2 * side, name="widths_out")(narrow)
     widths = keras.layers.Reshape((horizon, 2 * side))(widths)
-    widths = keras.ops.elu(widths) + 1.0  # above 0; softplus needs an operator too new for some
+    widths = keras.ops.elu(widths) + 1.0  # above 0; some interpreters lack softplus
     middle = keras.layers.Reshape((horizon, 1))(median)
     below, above = [middle], [middle]
     for position in range(side):

@@ -1,7 +1,7 @@
-"""Rolling origins: candidates fitted on what came before each, and judged on what came next.
+"""Rolling origins: candidates are fitted before each origin and judged after it.
 
-Windows get the same added trends as in training (``forecast.fit.trend_share``), the same for all
-candidates, so that what must follow a drift is judged by it.
+Windows have added trends as in training (``forecast.fit.trend_share``), the same for all
+candidates. So the candidates are also judged by how well they follow a drift.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from trainer.forecast import maps
 from trainer.forecast.stack import Evidence, Trial, gains_enough, judge_network
 from trainer.forecast.windows import Cutter, Int64, Windows, some_of
 
-DECIMALS = 9  # of the evidence, so that the written one gives the same choice
-BEFORE_SHARE = 0.5  # of the steps is before the first origin
+DECIMALS = 9  # of the evidence; rounded, so that the written evidence leads to the same choice
+BEFORE_SHARE = 0.5  # share of the steps before the first origin
 
 
 class Origin(NamedTuple):
     """One origin, and the candidates fitted before it."""
 
-    step: int  # the first that is judged
-    places: Int64  # of the windows that are judged
-    judged: Windows  # these
+    step: int  # first step that is judged
+    places: Int64  # places of the windows that are judged
+    judged: Windows  # the windows at these places
     maps: dict[str, Float32]  # (L, H) by name
-    naive: float  # squared error of the season, or the last value, repeated
+    naive: float  # squared error of repeating the last season or the last value
 
 
 def roll(cutter: Cutter, steps: int, settings: ForecastTable) -> list[Origin]:
     """Fit every closed form before each origin.
 
     Args:
-        cutter: of the steps to learn from.
+        cutter: cutter of the training and validation steps.
         steps: their number.
-        settings: of the forecaster.
+        settings: settings of the forecaster.
 
     Raises:
         DataError: no origin has windows both before and after it.
@@ -67,7 +67,7 @@ def roll(cutter: Cutter, steps: int, settings: ForecastTable) -> list[Origin]:
 
 
 def _edges(steps: int, settings: ForecastTable) -> list[tuple[int, int]]:
-    """Return begin and end of the steps at which what is judged begins, for each origin."""
+    """Return, for each origin, the range of steps at which judged futures begin."""
     last = steps - settings.horizon_steps + 1
     first = min(round(BEFORE_SHARE * steps), last - 1)
     edges = np.linspace(first, last, settings.choice.origins + 1).round().astype(int)
@@ -79,7 +79,7 @@ def _windows_max(settings: ForecastTable) -> int:
 
 
 def evidence(origins: Sequence[Origin]) -> Evidence:
-    """Return the products of the errors of all closed forms."""
+    """Return the mean products of the errors of all closed forms."""
     names = tuple(origins[0].maps)
     products = [
         _products([errors(one.judged, one.maps[name]) for name in names], one) for one in origins
@@ -89,7 +89,7 @@ def evidence(origins: Sequence[Origin]) -> Evidence:
 
 
 def mixed(fitted: Mapping[str, Float32], weights: Mapping[str, float]) -> Float32:
-    """Return the mix of maps, which is a map."""
+    """Return the weighted sum of maps, which is also a map."""
     total = sum(weights.values())
     parts = [np.float32(weight / total) * fitted[name] for name, weight in weights.items()]
     return np.asarray(sum(parts), np.float32)
@@ -124,11 +124,11 @@ def try_network(
 ) -> Trial:
     """Judge a network on top of a closed form at the origins, the newest first.
 
-    Where it gains too little at one of them, it is not fitted at those before.
+    If its gain is too small at one origin, it is not fitted at earlier origins.
 
     Args:
-        origins: in order of time.
-        weights: of the closed form's mix.
+        origins: origins in chronological order.
+        weights: weights of the closed form's mix.
         forecasts: fits a network before an origin, on top of a map (L, H), and returns what it
             forecasts for the origin's windows, (n, H).
         settings: see ``stack.judge_network``.

@@ -1,4 +1,4 @@
-"""Forecasts that a network has to beat: the last value, the season repeated, a linear map."""
+"""Reference forecasts that a network must beat: last value, last season, and a linear map."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ Reference = Callable[[Float32], Float32]  # contexts (C, L) in units -> forecast
 
 
 def last_value(settings: ForecastTable) -> Reference:
-    """Return the last value, repeated."""
+    """Return a reference that repeats the last value."""
     return lambda context: np.repeat(context[:, -1:], settings.horizon_steps, axis=1)
 
 
 def seasonal(settings: ForecastTable, season: int) -> Reference:
-    """Return the last season, repeated."""
+    """Return a reference that repeats the last season."""
     at = np.arange(settings.horizon_steps) % season - season
     return lambda context: context[:, at]
 
 
 def linear(weights: Float32) -> Reference:
-    """Return a linear map of the context; see ``trainer.forecast.maps``."""
+    """Return a reference that maps the context linearly; see ``trainer.forecast.maps``."""
     return lambda context: maps.forecast(weights, context)
 
 
 def evaluate(
     reference: Reference, values: Float32, scales: Float32, settings: ForecastTable
 ) -> Accuracy:
-    """Return the accuracy of a reference on steps (n, C), at every stride, on whole windows."""
+    """Return the accuracy of a reference on the whole windows of steps (n, C), at every stride."""
     accuracy = Accuracy(scales, settings.horizon_steps, settings.quantiles, settings.scale_floor)
     last = len(values) - settings.horizon_steps
     for now in range(settings.longest_steps, last + 1, settings.stride_steps):

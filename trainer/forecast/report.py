@@ -1,4 +1,4 @@
-"""What a forecaster is worth, for people: its table, its drawings, its part of a report."""
+"""The evaluation of a forecaster for people: its table, its charts, its section of a report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _COLUMNS = (
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the figures of several forecasters; what one does not have is a dash."""
+    """Return a table of the figures of several forecasters; a dash marks a missing figure."""
     return pages.table(("", *(title for title, _, _ in _COLUMNS)), _rows(found))
 
 
@@ -45,7 +45,7 @@ def _rows(found: Mapping[str, Mapping[str, Any]]) -> Iterable[Sequence[object]]:
 def drawings(
     by_lead: figures.Leads, fans: Sequence[Told], channels: Sequence[str]
 ) -> Iterator[str]:
-    """Yield coverage and error over the lead time, and some forecasts over what came."""
+    """Yield charts of coverage and error by lead time, and fan charts with actual values."""
     yield pages.image(figures.coverage_by_lead(by_lead), "coverage of the intervals by lead time")
     yield pages.image(figures.error_by_lead(by_lead), "squared error by lead time")
     for told in fans:
@@ -53,7 +53,7 @@ def drawings(
 
 
 def evidence(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which forecaster was chosen and why, from the metrics of its training."""
+    """Yield the chosen forecaster and the reasons, from the metrics of its training."""
     choice, network = metrics["choice"], metrics["network"]
     yield "<h3>How it was chosen</h3>"
     weights = ", ".join(f"{weight:g} of {name}" for name, weight in choice["weights"].items())
@@ -79,13 +79,13 @@ def evidence(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _errors(name: str, values: Sequence[float], count: int) -> Sequence[object]:
-    """Return a row; what was tried at fewer origins was tried at the last ones."""
+    """Return a row; values for fewer origins belong to the last origins."""
     cells = ["–"] * (count - len(values)) + [f"{value:.4f}" for value in values]
     return [name, *cells, f"{sum(values) / len(values):.4f}"]
 
 
 def section(foretold: Foretold) -> Iterator[str]:
-    """Yield the forecaster's part of a bundle's report."""
+    """Yield the forecaster's section of a bundle's report."""
     metrics = foretold.metrics
     yield "<h2>What is forecast, and how well</h2>"
     yield (

@@ -1,12 +1,12 @@
-"""Chooses between forecasters, and mixes them, by their errors over several rolling origins.
+"""Chooses or mixes forecasters by their errors over several rolling origins.
 
-At each origin every candidate is fitted on what came before it and judged on what came next. The
-**evidence** is, per origin, the matrix of mean products of the candidates' errors, in units of the
-squared error of repeating the last season (without a season: the last value). The error of any mix
-follows from it: ``w' E w``. So whoever has the evidence can repeat the choice.
+At each origin every candidate is fitted on earlier steps and judged on later ones. The **evidence**
+of an origin is the matrix of mean products of the candidates' errors, in units of the squared error
+of repeating the last season (without a season: the last value). The error of any mix follows from
+it: ``w' E w``. So the choice can be reproduced from the evidence alone.
 
-A mix is convex (weights of at least 0 that sum to 1; Breiman, "Stacked Regressions", 1996). What it
-is worth is judged with the weights that fit the *other* origins best.
+A mix is convex (weights of at least 0 that sum to 1; Breiman, "Stacked Regressions", 1996). Its
+error at an origin is computed with the weights that fit the *other* origins best.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from trainer.config import ChoiceTable
 
 STACK, NETWORK = "stack", "network"
 WEIGHT_LEAST = 0.02  # a smaller weight is left out
-_SWEEPS = 3000  # of the coordinate descent, which then has long converged
-_NO_ERROR = 1e-12  # of the largest error: a smaller one counts as this, which has all the weight
+_SWEEPS = 3000  # of the coordinate descent; it converges long before
+_NO_ERROR = 1e-12  # of the largest error, as a lower bound; a candidate below it has all the weight
 
 
 class Evidence(NamedTuple):
-    """Errors over ``K`` origins of ``J`` candidates."""
+    """Products of the errors of ``J`` candidates over ``K`` origins."""
 
     names: tuple[str, ...]
     products: Float64  # (K, J, J)
@@ -42,15 +42,15 @@ class Evidence(NamedTuple):
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Evidence:
-        """Return the evidence that was written by ``as_json``."""
+        """Return the evidence that ``as_json`` wrote."""
         return cls(tuple(document["candidates"]), np.array(document["products"], np.float64))
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The chosen mix, and what speaks for it."""
+    """The chosen mix, and the reasons for it."""
 
-    name: str  # of a candidate, or STACK
+    name: str  # name of a candidate, or STACK
     weights: dict[str, float]  # by candidate; they sum to 1
     errors: dict[str, list[float]]  # of every candidate and of the stack, at each origin
 
@@ -60,15 +60,14 @@ class Choice:
 
 
 def convex(products: Float64) -> Float64:
-    """Return the weights (J,) ≥ 0, of sum 1, with the least ``w' E w`` for ``products`` (J, J).
+    """Return the weights (J,) ≥ 0 with sum 1 that minimize ``w' E w`` for ``products`` (J, J).
 
-    They are those of the least ``w' E w / 2 - Σ w`` over all w ≥ 0, scaled to sum 1; that is found
-    by coordinate descent.
+    Coordinate descent minimizes ``w' E w / 2 - Σ w`` over all w ≥ 0. The result is scaled to sum 1.
     """
     count = len(products)
     weights = np.full(count, 1 / count)
     largest = np.diag(products).max()
-    if largest <= np.finfo(np.float32).tiny:  # nobody errs
+    if largest <= np.finfo(np.float32).tiny:  # no candidate has an error
         return weights
     diagonal = np.maximum(np.diag(products), _NO_ERROR * largest)
     for _ in range(_SWEEPS):
@@ -84,9 +83,9 @@ def _tidy(weights: Float64) -> Float64:
 
 
 def nested(products: Float64) -> tuple[Float64, list[Float64]]:
-    """Return the stack's error at each origin, (K,), and the weights (J,) that it had there.
+    """Return the stack's error at each origin, (K,), and its weights there, (J,).
 
-    The weights are those of the other origins; with one origin they are its own.
+    The weights are fitted on the other origins. If there is only one origin, they are fitted on it.
     """
     weights = [
         convex(np.delete(products, at, axis=0).mean(axis=0) if len(products) > 1 else products[0])
@@ -99,7 +98,7 @@ def nested(products: Float64) -> tuple[Float64, list[Float64]]:
 def choose(evidence: Evidence) -> Choice:
     """Return the single candidate or the stack with the least mean error over the origins.
 
-    A stack needs more than one origin, as its weights are judged at another.
+    A stack needs more than one origin, because its weights are fitted and judged at different ones.
     """
     errors = evidence.errors()
     best = min(errors, key=lambda name: float(errors[name].mean()))
@@ -122,11 +121,11 @@ def _named(names: Sequence[str], weights: Float64) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The network on what the closed form leaves over, against the closed form alone."""
+    """The comparison of closed form plus network with the closed form alone."""
 
     closed: list[float]  # error at each origin
-    network: list[float]  # of the mix of both, with the share of the other origins
-    share: float  # of what the network adds
+    network: list[float]  # of the mix of both, with the share fitted on the other origins
+    share: float  # share of the network's output that is added
     gain: float  # mean of closed - network
     standard_error: float  # of the gain, over the origins
     ships: bool
@@ -137,16 +136,16 @@ class Trial:
 
 
 def gains_enough(products: Float64, settings: ChoiceTable) -> bool:
-    """Return whether a network gains the least fraction of the error, chance or not."""
+    """Return whether a network gains the least fraction of the error, whether by chance or not."""
     closed = products[:, 0, 0]
     return bool((closed - nested(products)[0]).mean() > settings.gain_min * closed.mean())
 
 
 def judge_network(products: Float64, settings: ChoiceTable) -> Trial:
-    """Return whether a network earns its bytes: it gains more than chance, and enough.
+    """Return whether a network is worth its size: its gain is significant and large enough.
 
     Args:
-        products: (K, 2, 2) of the errors of the closed form and of closed form plus network.
+        products: (K, 2, 2) products of the errors of the closed form and of closed form + network.
         settings: the least gain, in standard errors and as a fraction of the error.
 
     """

@@ -1,7 +1,7 @@
 """Steps and windows of recordings, as the gateway's forecaster sees them.
 
-A window is a context and what came after it, of one channel. Windows are cut out of the steps
-when they are needed: a step is part of many hundreds of them.
+A window is a context and the steps after it, of one channel. Windows are cut from the steps when
+they are needed, because a step belongs to many hundreds of windows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TREND_LEAST, TREND_MAX = 0.5, 30.0  # scales of the context, over its length
 
 
 class Steps(NamedTuple):
-    """One channel a column, one step a row, without a hole in the numbers."""
+    """Consecutive steps: one row per step, one column per channel."""
 
     first: int  # number of the first step
     values: Float32  # (n, C) in units, NaN where missing
@@ -39,7 +39,7 @@ class Windows(NamedTuple):
 
 
 def steps(samples: Samples, scored: list[int], step_samples: int, period_s: float) -> Steps:
-    """Return the steps of a recording, means of the known values in each; see the forecaster."""
+    """Return the steps of a recording: means of known values; see ``models.forecaster``."""
     numbers = step_numbers(samples.times, step_samples * period_s, period_s)
     first = int(numbers[0])
     known = ~np.isnan(samples.values[:, scored])
@@ -53,19 +53,19 @@ def steps(samples: Samples, scored: list[int], step_samples: int, period_s: floa
 
 
 class Cutter:
-    """Cuts windows out of steps; only where the whole context is known."""
+    """Cuts windows from steps, only where the whole context is known."""
 
     def __init__(self, values: Float32, scales: Float32, settings: ForecastTable) -> None:
         """Take ``values`` (n, C) in units and the channels' ``scales`` (C,)."""
         self._length = settings.longest_steps + settings.horizon_steps
         self._context = settings.longest_steps
-        self._shift = 0  # of the places, by shortening
+        self._shift = 0  # shift of the places through ``shortened``
         self._scale_floor = settings.scale_floor
         self._scaled = (values / scales).astype(np.float32)
         self.places = self._whole()
 
     def _whole(self) -> Int64:
-        """Return start and channel of every window that can be used, (n, 2)."""
+        """Return the start and channel of every usable window, (n, 2)."""
         unknown = np.isnan(self._scaled)
         before = np.concatenate([np.zeros((1, unknown.shape[1]), int), unknown.cumsum(axis=0)])
         starts = np.arange(len(self._scaled) - self._length + 1)
@@ -83,12 +83,12 @@ class Cutter:
         return Windows(context, future.astype(np.float32), scale, places[:, 1])
 
     def cut_with_trends(self, places: Int64, share: float, random: np.random.Generator) -> Windows:
-        """Return the windows at ``places``; a share of them with a ramp added.
+        """Return the windows at ``places``; add a ramp to a share of them.
 
         A ramp begins somewhere in the context and goes on to the end of the window. Over one
-        context it rises or falls by ``TREND_LEAST`` to ``TREND_MAX`` scales of the context, all
-        magnitudes alike: from what may be chance to what cannot be. The window still counts by
-        its scale without the ramp.
+        context it rises or falls by ``TREND_LEAST`` to ``TREND_MAX`` scales of the context, with
+        log-uniform magnitude: from plausible chance to clear trends. The window keeps the
+        weight of its scale without the ramp.
         """
         plain = self.cut(places)
         count, length = len(places), self._context
@@ -102,11 +102,11 @@ class Cutter:
         return Windows(context, future, plain.scale, plain.channel)
 
     def some(self, count_max: int) -> Int64:
-        """Return at most ``count_max`` places, evenly of all channels, in order of time."""
+        """Return at most ``count_max`` places, evenly from all channels, in chronological order."""
         return some_of(self.places, count_max)
 
     def shortened(self, context_steps: int) -> Cutter:
-        """Return a cutter of windows with the newest steps of the same contexts only."""
+        """Return a cutter whose windows have only the newest steps of the same contexts."""
         other = self.only(self.places + np.array([self._context - context_steps, 0]))
         other._shift = self._context - context_steps
         other._length += context_steps - self._context
@@ -118,7 +118,7 @@ class Cutter:
         return self.cut(places + np.array([self._shift, 0]))
 
     def only(self, places: Int64) -> Cutter:
-        """Return the same cutter with only these ``places`` (n, 2)."""
+        """Return a cutter that is restricted to these ``places`` (n, 2)."""
         other = copy.copy(self)
         other.places = places
         return other
@@ -138,7 +138,7 @@ class Cutter:
 
 
 def joined(parts: Sequence[Windows]) -> Windows:
-    """Return the windows of all parts, of the same lengths."""
+    """Return the windows of all parts, which have the same lengths."""
     return Windows(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
@@ -146,5 +146,5 @@ def some_of(places: Int64, count_max: int) -> Int64:
     """Return at most ``count_max`` of ``places`` (n, 2), in the same order."""
     if len(places) <= count_max:
         return places
-    random = np.random.default_rng(0)  # even strides would fall on some channels only
+    random = np.random.default_rng(0)  # even strides would hit only some channels
     return places[np.sort(random.permutation(len(places))[:count_max])]
