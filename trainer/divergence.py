@@ -1,7 +1,7 @@
-"""Training steps that are too large: the network gets worse instead of better.
+"""Detects a divergent training: its steps are too large, and the network gets worse.
 
-A clipped gradient keeps even absurd steps finite, so a loss that is a number proves nothing.
-Therefore the loss is also compared with that of the network before any training.
+Gradient clipping keeps even very large steps finite, so a finite loss proves nothing. Therefore the
+loss is also compared with that of the untrained network.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Final
 
 from models.errors import ConfigError
 
-# on mere noise the best prediction is that of an untrained network, and training is no better;
-# nothing but too large steps makes it worse by such a factor
+# on pure noise an untrained network predicts best, and training does not improve it; only steps
+# that are too large make the loss worse by this factor
 WORSE: Final = 2.0
 
 
@@ -30,20 +30,20 @@ class Divergence:
         self._setting, self._rate, self._untrained = setting, rate, untrained
 
     def look(self, number: int, loss: float) -> None:
-        """Look at an epoch's loss.
+        """Check the loss of an epoch.
 
         Raises:
-            ConfigError: it is not finite.
+            ConfigError: the loss is not finite.
 
         """
         if not math.isfinite(loss):
             raise self._refusal(f"its loss is not finite in epoch {number}")
 
     def end(self, best: float) -> None:
-        """Look at the lowest validation loss of all epochs.
+        """Check the lowest validation loss of all epochs.
 
         Raises:
-            ConfigError: it is far above that of the network before the training.
+            ConfigError: it is far above the loss of the untrained network.
 
         """
         if best > WORSE * self._untrained:

@@ -1,7 +1,7 @@
-"""Whether this process may use as much address space as TensorFlow takes.
+"""Checks that this process may use enough address space for TensorFlow.
 
-Where it may not (``ulimit -v``, ``LimitAS=`` of a unit), TensorFlow ends the process with SIGABRT
-and says nothing that a person can use.
+If a limit (``ulimit -v``, ``LimitAS=`` of a unit) is too small, TensorFlow ends the process with
+SIGABRT and without a helpful message.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ ADDRESS_SPACE_MIN: Final = 4 * 2**30  # bytes
 
 
 class NoRoom(FieldwatchError):
-    """The system does not give this process what the training needs."""
+    """The system does not allow this process the resources that the training needs."""
 
     exit_code = 71
 
 
 def check_address_space() -> None:
-    """Check the limit of the address space (RLIMIT_AS); call this before TensorFlow is imported.
+    """Check the limit of the address space (RLIMIT_AS); call this before importing TensorFlow.
 
     Raises:
-        NoRoom: it is too small.
+        NoRoom: the limit is too small.
 
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)

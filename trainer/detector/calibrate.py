@@ -1,13 +1,13 @@
 """Calibrates a trained network on held-out normal data: thresholds, lower limits and the tail.
 
 The least threshold of each error row is a margin over the largest smoothed error in the calibration
-part, computed by the deployed code with the network that ships. So nothing that the machine did in
-these hours of normal operation raises an alarm, and the margin covers what it happened not to do.
+part, computed by the deployed code with the network that ships. So nothing in these hours of normal
+operation raises an alarm. The margin covers normal behaviour that these hours do not show.
 
 Two more minima apply, however well the network predicts a channel. A deviation far below the
-channel's normal spread means nothing for the machine. A deviation may also come from a few ordinary
+channel's normal spread is irrelevant for the machine. A deviation may also come from a few ordinary
 changes that happen earlier or later than predicted. A network that has memorized its recordings
-shows no such errors in them, but makes them ever after.
+does not make these errors there, but makes them on all later data.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from trainer.config import CalibrateTable
 from trainer.detector.levels import with_levels
 from trainer.seal import assemble
 
-KNOWN_SAMPLES = 100  # calm samples after the warm-up, then as many disturbed, then as many calm
+KNOWN_SAMPLES = 100  # length of each section after the warm-up: calm, disturbed, calm
 DISTURBANCE = np.float32(6.0)  # in units of the channels' scales
 
 
@@ -49,8 +49,8 @@ def calibrated(
         parts: the parts of the bundle, with the network.
         train: the training part; it shows the largest changes in normal operation.
         samples: the calibration part, on which the network was not trained.
-        settings: the margins; an event is accepted at the latest after as many samples as both
-            parts have.
+        settings: the margins. An event is accepted at the latest after as many samples as both
+            parts have together.
 
     Raises:
         DataError: a channel has no value in the calibration part.
@@ -79,7 +79,7 @@ def calibrated(
 
 
 class _Replay:
-    """Scores the calibration part; the end of the training part warms up the network before."""
+    """Scores the calibration part; the end of the training part warms up the network."""
 
     def __init__(self, draft: TelemanomManifest, train: Samples, samples: Samples) -> None:
         spans = [
@@ -110,8 +110,8 @@ def _check_known(manifest: TelemanomManifest, smoothed: Float32) -> None:
 def smoothed_changes(manifest: TelemanomManifest, samples: Samples, quantile: float) -> Float32:
     """Return a quantile of the smoothed changes from sample to sample, scaled, (R,) without levels.
 
-    These are the smoothed errors of a prediction that repeats the last value; ``quantile`` 1 is the
-    largest.
+    These changes are the smoothed errors of a prediction that repeats the last value. ``quantile``
+    1 is the maximum.
     """
     scored = manifest.scored
     scale = np.array([manifest.channels[position].scale for position in scored], np.float32)
@@ -145,7 +145,7 @@ def floors(
 
 
 def calm(manifest: TelemanomManifest, smoothed: Float32, settings: CalibrateTable) -> list[float]:
-    """Return the lower limit of each error row; only the longest span has one, others have 0."""
+    """Return the lower limit of each error row; it is 0 for all but the longest span."""
     spans = manifest.smoothing.spans_samples
     longest = np.repeat(np.array(spans) == max(spans), manifest.prediction_size)
     least = np.nanmin(smoothed, axis=0) / settings.calm_margin

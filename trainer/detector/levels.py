@@ -1,9 +1,9 @@
-"""Sets the known levels of the channels, and how far from them a level is abnormal.
+"""Sets the known levels of the channels, and the distance from them at which a level is abnormal.
 
-A level is the smoothed value. What training knows of it is a range, and the range of few samples
-says little. So its limit has a margin that shrinks with the number of samples. A range that grew
-from a quarter of the recording to the whole, as that of a drifting channel does, is expected to go
-on growing likewise.
+A level is the smoothed value. Training knows its range, but the range of few samples is uncertain.
+So the limit has a margin that shrinks with the number of samples. The range of a drifting channel
+grows from a quarter of the recording to the whole. Such a range is expected to grow further in the
+same way.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from models.smoother import Smoother
 from trainer.config import CalibrateTable
 
 _QUARTERS = 4
-_TAIL = 0.005  # share of the values at each end that the spread takes no notice of
+_TAIL = 0.005  # share of the values at each end that the spread ignores
 _TAILS_APART = 5.15  # standard deviations between these quantiles of a normal distribution
-_TINY = 1e-6  # scales; ranges below are those of a constant channel
+_TINY = 1e-6  # in scales; a channel with a smaller range is constant
 
 
 def with_levels(
@@ -27,7 +27,7 @@ def with_levels(
 ) -> tuple[TelemanomManifest, list[float]]:
     """Return ``draft`` with the levels of both parts, and the limits of its level rows, scaled.
 
-    A draft without level rows is returned as it is, with no limit.
+    A draft without level rows is returned unchanged, without limits.
 
     Raises:
         DataError: no stretch is long enough for the level of a channel.
@@ -61,7 +61,7 @@ def _check_known(manifest: TelemanomManifest, span: float, levels: Float64) -> N
 
 
 def _smoothed(manifest: TelemanomManifest, span: float, samples: Samples) -> Float64:
-    """Return the levels (n, W), scaled; NaN where a stretch of samples warms up."""
+    """Return the levels (n, W), scaled; NaN while the smoothing of a stretch warms up."""
     period_s, warm_up = manifest.sampling.period_s, manifest.sampling.warm_up_samples
     breaks = np.flatnonzero(np.abs(np.diff(samples.times) - period_s) > 0.5 * period_s) + 1
     smoother, found = Smoother([span]), []
@@ -82,14 +82,14 @@ def _scaled(manifest: TelemanomManifest, samples: Samples) -> Float32:
 def _spread(manifest: TelemanomManifest, train: Samples) -> Float64:
     """Return the standard deviation of each channel, scaled, by its outer quantiles, (W,).
 
-    It is not always 1: a benchmark's values come scaled by others.
+    It is not always 1, because the publishers of a benchmark may have scaled its values.
     """
     low, high = np.nanquantile(_scaled(manifest, train), [_TAIL, 1 - _TAIL], axis=0)
     return np.asarray((high - low) / _TAILS_APART, np.float64)
 
 
 def _growth(levels: Float64, half: Float64) -> Float64:
-    """Return the range of all levels / the mean range of a quarter of them, at least 1, (W,)."""
+    """Return the range of all levels / the mean range of a quarter, at least 1, (W,)."""
     ranges = [
         np.nanmax(quarter, axis=0) - np.nanmin(quarter, axis=0)
         for quarter in np.array_split(levels, _QUARTERS)
