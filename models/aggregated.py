@@ -1,17 +1,17 @@
-"""Interval widths that follow what a gateway sees, soon and without overshooting.
+"""Adapts interval widths to the values on a gateway, quickly and without overshoot.
 
 A quantile's distance from the median is its exported width times ``exp(θ)``. ``θ`` is a sum:
 
 - **pooled**, per lead: a quantile tracker on the errors of all channels together (the P part of
   Angelopoulos, Candès & Tibshirani, "Conformal PID Control for Time Series Prediction", NeurIPS
-  2023). A season or a load changes all channels, and together they show it soon.
-- **own**, per channel and lead: several experts with rates of their own (one of them 0), weighted
-  by their pinball losses of the recent past (aggregated adaptive conformal inference, Zaffran et
-  al., "Adaptive Conformal Predictions for Time Series", ICML 2022). A channel that changes alone
-  moves to a faster expert; the others stay with the pooled one.
-- **integral**, one per quantile: adds up by how much the intervals *as they were shown* missed
-  their coverage, over all leads and channels (the I part of the same). Trackers that learn of an
-  error only when its lead is over would cover a little too little in the long run without it.
+  2023). A season or a load changes all channels, so together they show the change early.
+- **own**, per channel and lead: several experts with different rates (one of them 0), weighted by
+  their recent pinball losses (aggregated adaptive conformal inference, Zaffran et al., "Adaptive
+  Conformal Predictions for Time Series", ICML 2022). If only one channel changes, it moves to a
+  faster expert; the others stay with the pooled tracker.
+- **integral**, one per quantile: sums the coverage errors of the intervals *as they were shown*,
+  over all leads and channels (the I part of the same method). Trackers see an error only when its
+  lead is over, so without this part their long-run coverage would be slightly too low.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ import numpy.typing as npt
 from models.manifest import Aggregation, ForecastPart
 from models.messages import Float32, Float64
 
-GRADIENT_SCALE = 0.4  # a miss counts (1 - α) of it, a hit α; so a rate is about a relative step
+GRADIENT_SCALE = 0.4  # a miss counts as (1 - α) of it, a hit as α; a rate is about a relative step
 LOG_MAX = 5.0  # of θ: intervals become at most e⁵ times wider or narrower than exported
 
 
 @dataclass(slots=True)
 class Learnt:
-    """What was learnt of a stream: ``K`` experts, ``Q`` quantiles, ``C`` channels, ``G`` leads."""
+    """The learnt state of a stream: ``K`` experts, ``Q`` quantiles, ``C`` channels, ``G`` leads."""
 
-    pooled: Float64  # (Q, G) logarithm of a factor, as the next two
+    pooled: Float64  # (Q, G) logarithm of a factor, like the next two
     own: Float64  # (K, Q, C, G)
     integral: Float64  # (Q,)
     losses: Float64  # (K, Q, C, G) fading sums of pinball losses, in widths of the 80 % interval
 
 
 class Aggregated:
-    """Learns ``θ`` from forecasts whose time has come. It holds settings and no memory."""
+    """Learns ``θ`` from forecasts with known actual values. It holds settings but no memory."""
 
     def __init__(self, part: ForecastPart, settings: Aggregation) -> None:
         self._settings = settings
-        self._levels = np.array(part.quantiles)[:, None, None]  # (Q, 1, 1), as the next three
+        self._levels = np.array(part.quantiles)[:, None, None]  # (Q, 1, 1), like the next three
         middle = len(part.quantiles) // 2
         self._side = np.sign(np.arange(len(part.quantiles)) - middle)[:, None, None]
         self._share = np.minimum(self._levels, 1 - self._levels)
@@ -56,7 +56,7 @@ class Aggregated:
         self._unit = np.maximum(self._widths[-2] - self._widths[1], np.finfo(np.float32).tiny)
 
     def start(self) -> Learnt:
-        """Return what is known before the first forecast."""
+        """Return the state before the first forecast."""
         quantiles, channels, leads = self._widths.shape
         experts = (len(self._rates), quantiles, channels, leads)
         return Learnt(
@@ -67,7 +67,7 @@ class Aggregated:
         )
 
     def added(self, learnt: Learnt) -> Float32:
-        """Return what is added to the exported offsets, (Q, C, G), in scales of the context."""
+        """Return the addition to the exported offsets, (Q, C, G), in scales of the context."""
         least = learnt.losses - learnt.losses.min(axis=0)
         weights = np.exp(-self._settings.sharpness * least)
         own = (weights * learnt.own).sum(axis=0) / weights.sum(axis=0)
@@ -83,7 +83,7 @@ class Aggregated:
         Args:
             learnt: changed in place.
             leads: indices of the leads, (g).
-            observed: (C,) in the channels' units; a channel with NaN teaches nothing.
+            observed: (C,) in the channels' units; a channel with NaN changes nothing.
             shown: (g, C, Q) the quantiles that were forecast, in the channels' units.
             scale: (g, C) scales of the forecasts' contexts, in the channels' units.
 
@@ -91,7 +91,7 @@ class Aggregated:
         known = np.flatnonzero(~np.isnan(observed))
         if len(known) == 0 or len(leads) == 0:
             return
-        row, column = known[:, None], np.array(leads)[None]  # of channels and leads
+        row, column = known[:, None], np.array(leads)[None]  # indices of channels and leads
         units = scale[:, known].T.astype(np.float64)  # (c, g) of the known channels, as all below
         quantiles = shown[:, known].transpose(2, 1, 0).astype(np.float64)  # (Q, c, g)
         median = quantiles[len(quantiles) // 2]
@@ -111,7 +111,7 @@ class Aggregated:
         np.clip(learnt.integral, -LOG_MAX, LOG_MAX, out=learnt.integral)
 
     def _gradient(self, error: Float64, distances: Float64) -> Float64:
-        """Return by how much each distance (…, Q, c, g) should grow, for errors (c, g)."""
+        """Return the amount by which each distance (…, Q, c, g) should grow, for errors (c, g)."""
         outside = (error - distances) * self._side > 0
         return np.asarray((outside - self._share) / GRADIENT_SCALE * (self._side != 0), np.float64)
 

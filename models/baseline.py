@@ -3,13 +3,14 @@
 It also scores streams without a bundle. Its settings are then in the gateway's configuration.
 
 It is a streaming Hampel identifier (Hampel, JASA 1974): per channel, the distance of a value from
-the median of a bounded history, in robust standard deviations. It needs no training, and knows
-nothing of relations between channels or over time. It is for streams that have no network yet.
+the median of a bounded history, in robust standard deviations. It needs no training, and it ignores
+relations between channels and over time. It is for streams that have no network yet.
 
-- **The history keeps normal values only**, as that of the dynamic threshold. Values outside are
-  left out. Nothing enters while an anomaly is open, until ``adapt_samples`` make it the new normal.
-- **Exact for constant signals**: a value equal to all before it is never outside, and any change
-  above the channel's resolution is.
+- **The history contains only normal values**, like that of the dynamic threshold. Values outside
+  the limits are left out. Nothing enters while an anomaly is open, until ``adapt_samples`` make it
+  the new normal.
+- **Exact for constant signals**: a value equal to all values before it is never outside. Any change
+  above the channel's resolution is outside.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from models.watching import Watcher, WatchSettings
 NORMAL_MAD: Final = 1.4826  # standard deviations per median absolute deviation, normal distribution
 NORMAL_QUANTILES: Final = (0.005, 0.995)
 NORMAL_SPAN: Final = 5.15  # standard deviations between these quantiles
-RESOLUTION: Final = 1e-6  # of a value's magnitude: a float32 cannot tell less apart
+RESOLUTION: Final = 1e-6  # relative to a value; float32 cannot represent smaller differences
 
 
 class BaselineSettings(WatchSettings):
@@ -90,14 +91,14 @@ class BaselineState:
 
 
 class Baseline(Watcher[BaselineState]):
-    """Scores streams without a network. It holds the settings and no memory.
+    """Scores streams without a network. It holds the settings but no memory.
 
     Errors are dimensionless: the distance from the median, 1 at ``deviations_max`` robust standard
     deviations. A row is a scored channel.
     """
 
     def __init__(self, settings: BaselineSettings, sealed: Bundle | None = None) -> None:
-        """``sealed`` is the bundle of the settings; None: they come from a configuration."""
+        """``sealed`` is the bundle with the settings; None: they come from a configuration."""
         self._settings = settings
         self._scored = settings.scored
         self._resolution = np.array(settings.resolution, np.float32)[self._scored]
@@ -131,9 +132,9 @@ class Baseline(Watcher[BaselineState]):
         return self._judge(state, block, ratio, expected)
 
     def _ratio(self, state: BaselineState, block: Samples) -> Float32:
-        """Distance from the median in units of the limit, (n, R)."""
+        """Return the distance from the median in units of the limit, (n, R)."""
         limit = state.deviation * np.float32(self._settings.deviations_max)
-        with np.errstate(over="ignore"):  # infinity is limited
+        with np.errstate(over="ignore"):  # infinity is clipped later
             ratio = np.abs(block.values[:, self._scored] - state.median) / limit
         return np.asarray(np.minimum(ratio, RATIO_MAX))
 
@@ -174,7 +175,7 @@ class Baseline(Watcher[BaselineState]):
             return
         median = np.median(kept)
         spread = float(np.median(np.abs(kept - median))) * NORMAL_MAD
-        # a channel of few levels has no deviation by its median, and moves all the same
+        # a channel with few levels may have a median deviation of 0 although its value changes
         low, high = np.quantile(kept, NORMAL_QUANTILES)
         least = max(float(self._resolution[row]), RESOLUTION * abs(float(median)))
         floor = max(least / self._settings.deviations_max, float(np.finfo(np.float32).tiny))

@@ -1,10 +1,10 @@
-"""From scores to events that open and close: delays, deadband and contributing channels.
+"""Turns scores into events that open and close: delays, deadband and contributing channels.
 
-A stream has at most one open ``anomaly`` event, which names the contributing channels, and one
-``silent`` event, while no samples come. Each channel is in at most one open ``stuck`` and one open
-``missing`` event. Channels that go missing at one sample have one cause, and so one event: it
-closes when the last of them is back. The terms on-delay, off-delay and deadband are those of
-ISA-18.2.
+A stream has at most one open ``anomaly`` event, which names the contributing channels. It has at
+most one open ``silent`` event, while no samples arrive. Each channel is in at most one open
+``stuck`` and one open ``missing`` event. Channels that go missing at the same sample have one
+cause, and so share one event: it closes when the last of them is back. The terms on-delay,
+off-delay and deadband are those of ISA-18.2.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Rated(TypedDict):
 
 
 class Recent(NamedTuple):
-    """The samples of the current blocks, ``U`` long, of ``N`` streams.
+    """The samples of the current blocks, each of length ``U``, of ``N`` streams.
 
-    That of one stream has no axis ``N``.
+    For one stream there is no axis ``N``.
     """
 
     times: Float64  # (N, U) Unix seconds
@@ -50,30 +50,30 @@ class Recent(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """The levels that training knew, for the error rows that compare with them."""
+    """The known levels from training, for the error rows that compare with them."""
 
-    first_row: int  # they are the error rows from here on
+    first_row: int  # index of the first level row; all later rows are level rows
     low: Float64  # (W,) of the scored channels, in their units
     high: Float64  # (W,)
 
 
 @dataclass(slots=True)
 class EventState:
-    """The open events of one stream, and those that may open."""
+    """The open events of one stream, and the events that may open."""
 
-    next_number: int = 1  # of the next event
-    above_run: int = 0  # samples in a row outside the limits, before an event opened
-    calm_run: int = 0  # samples in a row below the deadband, while one is open
-    open_run: int = 0  # scored samples since one opened
+    next_number: int = 1  # number of the next event
+    above_run: int = 0  # consecutive samples outside the limits, before an event opens
+    calm_run: int = 0  # consecutive samples below the deadband, while an event is open
+    open_run: int = 0  # scored samples since the event opened
     candidate: Event | None = None  # the anomaly event as it would open now
     anomaly: Event | None = None  # open
-    # open ones; one of several channels stands under each that is not back
+    # the open ones; an event of several channels has an entry for each channel that is not back
     sensors: dict[tuple[SensorKind, str], Event] = field(default_factory=dict)
-    silence: Event | None = None  # open: the whole stream is without samples
+    silence: Event | None = None  # open; the whole stream has no samples
 
     @property
     def open_samples(self) -> int | None:
-        """Scored samples since the anomaly opened; None: none is open."""
+        """Scored samples since the anomaly opened; None if none is open."""
         return None if self.anomaly is None else self.open_run
 
     @property
@@ -82,16 +82,16 @@ class EventState:
         return bool(self.anomaly or self.candidate or self.sensors or self.silence)
 
     def take_number(self) -> int:
-        """Return the number of a new event, and count on."""
+        """Return the number of a new event, and increase the counter."""
         self.next_number += 1
         return self.next_number - 1
 
 
 class EventRules:
-    """Opens and closes events. It holds the settings and no memory."""
+    """Opens and closes events. It holds the settings but no memory."""
 
     def __init__(self, manifest: StreamRules, levels: Levels | None = None) -> None:
-        """``levels``: of the rows that are levels; None: no row is one."""
+        """``levels``: the known levels of the level rows; None: there are no level rows."""
         self._settings = manifest.events
         self._levels = levels
         self._detector = manifest.detector
@@ -103,7 +103,7 @@ class EventRules:
         self._tail = None if manifest.tail is None else ScoreTail(manifest.tail)
 
     def rated_by(self, tail: ScoreTail | None) -> EventRules:
-        """Return the same rules with the probabilities of another tail; None: of none."""
+        """Return the same rules with the probabilities of another tail; None: without a tail."""
         other = copy.copy(self)
         other._tail = tail
         return other
@@ -119,9 +119,9 @@ class EventRules:
         return EventState()
 
     def open_silence(self, state: EventState, time: float, since: float) -> list[Event]:
-        """Open the stream's ``silent`` event and return it; [] where it is open already.
+        """Open the stream's ``silent`` event and return it; [] if it is already open.
 
-        Now is ``time``, and the last sample was at ``since``, both in Unix seconds.
+        ``time`` is now and ``since`` is the time of the last sample, both in Unix seconds.
         """
         if state.silence is not None:
             return []
@@ -152,14 +152,14 @@ class EventRules:
         seen: Exceedance,
         runs: SensorRuns,
     ) -> list[Event]:
-        """Return the events that ``n`` samples of one stream open or close, in order of time.
+        """Return the events that ``n`` samples of one stream open or close, in chronological order.
 
         Args:
             state: of this stream, changed in place.
             recent: the stream's block, up to and including these samples.
             begin: position of the first sample in the block.
-            seen: comparison of their errors with the threshold, (n, R) each.
-            runs: runs that the sensor checks counted, (n, C) each.
+            seen: comparison of the samples' errors with the threshold, (n, R) each.
+            runs: runs of the sensor checks, (n, C) each.
 
         """
         sensors = self._sensor_changes(state, runs)
@@ -190,7 +190,7 @@ class EventRules:
     def _while_open(
         self, state: EventState, opened: Event, recent: Recent, at: int, ratio: Float32
     ) -> Iterator[Event]:
-        if np.isnan(ratio).all():  # nothing to score is no sign of calm
+        if np.isnan(ratio).all():  # without a score, the sample is not known to be calm
             return
         state.open_run += 1
         highest = float(np.nanmax(ratio))
@@ -205,7 +205,7 @@ class EventRules:
     def found(self, state: EventState, recent: Recent, found: list[Found]) -> list[Event]:
         """Open an event for the sequences that the threshold's update found in a full block.
 
-        Returns [] where there are none, or where an anomaly is open already.
+        Returns [] if there are none, or if an anomaly is already open.
         """
         if not found or state.anomaly is not None:
             return []
@@ -226,7 +226,7 @@ class EventRules:
         return [self._open(state, candidate, candidate.opened)]
 
     def accept(self, state: EventState, time: float) -> list[Event]:
-        """Close the open anomaly at ``time`` (Unix seconds): its values are the new normal."""
+        """Close the open anomaly at ``time`` (Unix seconds) as its values are the new normal."""
         if state.anomaly is None:
             return []
         closed = replace(state.anomaly, closed=time, accepted=True)
@@ -286,7 +286,7 @@ class EventRules:
     def _sensor_changes(
         self, state: EventState, runs: SensorRuns
     ) -> dict[int, list[tuple[SensorKind, list[int]]]]:
-        """Return which channels' runs pass their limit or end, by their step."""
+        """Return the channels whose runs pass their limit or end, by step."""
         if not state.sensors and not any(
             (getattr(runs, kind) >= self._limits[kind]).any() for kind in SENSOR_KINDS
         ):
@@ -313,7 +313,7 @@ class EventRules:
         runs: SensorRuns,
         step: int,
     ) -> list[Event]:
-        """Open the event of these channels, or close that of the only one."""
+        """Open the event of these channels, or close the event of the only channel."""
         names, time = [self._channels[channel] for channel in channels], float(recent.times[at])
         if (before := state.sensors.pop((kind, names[0]), None)) is not None:
             goes_on = any(event.number == before.number for event in state.sensors.values())
@@ -336,7 +336,7 @@ class EventRules:
 
 
 def _together(kind: SensorKind, channels: list[int], over: Bool) -> list[list[int]]:
-    """Return changed channels by the event that each change is of; ``over`` (C,): it begins."""
+    """Group changed channels by event; ``over`` (C,) marks the channels whose run begins."""
     if kind == "stuck":
         return [[channel] for channel in channels]
     ends = [[channel] for channel in channels if not over[channel]]
@@ -345,7 +345,7 @@ def _together(kind: SensorKind, channels: list[int], over: Bool) -> list[list[in
 
 
 def _each_once(contributions: tuple[Contribution, ...]) -> tuple[Contribution, ...]:
-    """Keep the first, that is the worst, of each channel: heads and spans may name it twice."""
+    """Keep the first and worst entry of each channel, as heads and spans may repeat a channel."""
     first: dict[str, Contribution] = {}
     for contribution in contributions:
         first.setdefault(contribution.channel, contribution)

@@ -5,13 +5,13 @@
                                 └─> judged: what was forecast for this step, against it
 
 A patch Transformer, after Nie et al., "A Time Series is Worth 64 Words" (PatchTST), ICLR 2023:
-each channel is forecast from its own past, all at once, by the same network. Its context is
-shifted to mean 0 and scaled to deviation 1 and the forecast back (reversible instance
-normalisation, Kim et al., ICLR 2022); that happens here and not in the network, which thus sees
-numbers near 1 only and quantizes well.
+the same network forecasts all channels in one call, each from its own past. A channel's context is
+shifted to mean 0 and scaled to deviation 1, and its forecast is scaled back (reversible instance
+normalisation, Kim et al., ICLR 2022). This module normalises outside the network, so that the
+network only has inputs near 1 and quantizes well.
 
-Steps lie on multiples of the step's length in Unix time, so that a restart, or another cut into
-calls, makes the same steps. A step's time is its end.
+Steps lie on multiples of the step length in Unix time. So the steps do not depend on restarts, or
+on how the samples are split into calls. The time of a step is its end.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ from models.intervals import Intervals, pairs
 from models.manifest import Channel, ForecastPart, Sampling
 from models.messages import Float32, Float64, Forecast, NoForecast, Samples
 
-NEVER = -(2**62)  # the number of a step that there was not
-JUDGED_MEMORY = 500  # forecasts per lead and channel that the rolling figures look back on
-_SAMPLE_SHARE = 1e-3  # of a sample's period: times are sums of floats
+NEVER = -(2**62)  # stands for the number of a step that does not exist
+JUDGED_MEMORY = 500  # forecasts per lead and channel that the rolling figures cover
+_SAMPLE_SHARE = 1e-3  # tolerance, as a share of a sample's period: times are sums of floats
 
 Int64 = npt.NDArray[np.int64]
 
 
 class Quantiles(Protocol):
-    """What forecasts: a network, or what stands in its place."""
+    """A source of quantiles: a network or its substitute."""
 
     def expect(self, context_steps: int, horizon_steps: int, quantiles: int) -> None:
-        """Refuse sizes that are not its own."""
+        """Reject sizes other than its own."""
 
     def run(self, context: Float32) -> Float32:
         """Return quantiles (C, H, Q) of the steps after a normalised context (C, L)."""
 
 
 class Foretold(Protocol):
-    """What is forecast: a bundle's manifest, or the settings of a stream without one."""
+    """The settings for a forecaster: a bundle's manifest, or those of a stream without one."""
 
     @property
     def forecaster(self) -> ForecastPart | None:
-        """How it is forecast."""
+        """The settings of the forecaster."""
 
     @property
     def channels(self) -> list[Channel]:
@@ -63,7 +63,7 @@ class Foretold(Protocol):
 
     @property
     def scored(self) -> list[int]:
-        """Indices of those that are forecast."""
+        """Indices of the channels that are forecast."""
 
     @property
     def sampling(self) -> Sampling:
@@ -72,9 +72,9 @@ class Foretold(Protocol):
 
 @dataclass(slots=True)
 class Pending:
-    """Forecasts whose steps have not all come, in a ring; only at the leads that are judged.
+    """Forecasts whose steps are still incomplete, in a ring buffer, only at the judged leads.
 
-    ``N`` places of the ring, ``G`` leads, ``C`` scored channels, ``Q`` quantiles.
+    Shapes: ``N`` ring places, ``G`` leads, ``C`` scored channels, ``Q`` quantiles.
     """
 
     made: Int64  # (N,) number of the last step of each context
@@ -102,7 +102,7 @@ class ForecastState:
     newest: int  # number of the last whole step, NEVER before the first
     history: History  # (C, L) of whole steps, NaN where missing
     offsets: Float32  # (Q, C, G) see ``models.intervals``
-    learnt: Learnt | None  # what they follow from; None: nothing else
+    learnt: Learnt | None  # state that determines the offsets; None: there is no other state
     pending: Pending
     judged: Judged
     refused: NoForecast | None = None  # why the last forecast that was due was not made
@@ -112,7 +112,7 @@ class ForecastState:
 
 
 class Forecaster:
-    """From samples to forecasts. It holds the network and its scaling, and no memory.
+    """Makes forecasts from samples. It holds the network and its scaling, but no memory.
 
     Raises:
         BundleCorrupt: the network does not fit the manifest.
@@ -159,7 +159,7 @@ class Forecaster:
         )
 
     def step(self, state: ForecastState, samples: Samples) -> list[Forecast]:
-        """Process the next samples, values (n, C) of all channels; return the forecasts then due.
+        """Process the next samples, values (n, C) of all channels; return the forecasts now due.
 
         ``state`` is changed in place.
         """
@@ -169,14 +169,14 @@ class Forecaster:
         numbers = self._number(samples.times)
         for step, rows in self._steps(numbers, samples.values):
             if step != state.step:
-                if state.step != NEVER:  # the rest of it never came
+                if state.step != NEVER:  # its other samples never arrived
                     made += self._complete(state)
                 self._begin(state, step)
             known = ~np.isnan(rows)
             state.total += np.where(known, rows, 0).sum(axis=0, dtype=np.float64)
             state.count += known.sum(axis=0)
         if self._number(samples.times[-1:] + self._period_s)[0] != numbers[-1]:
-            made += self._complete(state)  # the next sample will be of another step
+            made += self._complete(state)  # the next sample belongs to another step
         return made
 
     def _number(self, times: Float64) -> Int64:
@@ -194,19 +194,19 @@ class Forecaster:
 
     def _begin(self, state: ForecastState, step: int) -> None:
         if state.newest != NEVER and not 0 < step - state.newest <= self.part.context_steps:
-            self._restart(state)  # time went back, or nothing of the context is left
+            self._restart(state)  # time went back, or no step of the context is left
         state.step = step
         state.total[:], state.count[:] = 0, 0
 
     def _restart(self, state: ForecastState) -> None:
-        """Forget the past; what was learnt of the intervals stays."""
+        """Clear the context; the learnt intervals remain."""
         state.history.forget(np.ones(len(self.scored), np.bool_))
         state.pending.made[:] = NEVER
         state.newest = NEVER
         state.changed = state.pending_changed = True
 
     def _complete(self, state: ForecastState) -> list[Forecast]:
-        """End the step in progress: judge, remember, and forecast if that is due."""
+        """End the current step: judge earlier forecasts, store the step, and forecast if due."""
         if state.step == NEVER or state.step == state.newest:
             return []
         missed = 0 if state.newest == NEVER else state.step - state.newest - 1
@@ -247,12 +247,12 @@ class Forecaster:
 
         Args:
             context: (n, C) in the channels' units, NaN where a value is missing. A context of
-                fewer than ``context_steps`` steps gives no forecast.
-            number: of its last step.
-            offsets: (Q, C, G) of the intervals.
-            horizon: steps to forecast; None for the trained ones. What goes beyond them is
-                answered recursively: medians become the context, and the deviations add up as
-                those of independent stretches do. That part is not calibrated.
+                fewer than ``context_steps`` steps yields no forecast.
+            number: number of its last step.
+            offsets: (Q, C, G) offsets of the intervals.
+            horizon: steps to forecast; None for the trained horizon. Steps beyond it are forecast
+                recursively: medians become the context, and the deviations add up as those of
+                independent stretches do. That part is not calibrated.
 
         """
         time = number * self.step_s
@@ -278,7 +278,7 @@ class Forecaster:
         )
 
     def _appended(self, before: Float32, after: Float32) -> Float32:
-        """Put a stretch behind another, its deviations widened by those that the other ends in."""
+        """Append a stretch to another; widen its deviations by the other's final deviations."""
         middle = self.intervals.middle
         median = after[..., middle, None]
         ended = before[:, -1:, :] - before[:, -1:, middle, None]
@@ -287,7 +287,7 @@ class Forecaster:
         return np.concatenate([before, (median + widened).astype(np.float32)], axis=1)
 
     def _filled(self, context: Float32, time: float) -> Float32 | NoForecast:
-        """Return the context (L, C) without a hole, or why that cannot be."""
+        """Return the context (L, C) without gaps, or the reason why this is impossible."""
         needed, settings = self.part.context_steps, self.part.imputation
         if len(context) < needed:
             detail = f"{len(context)} of {needed} steps of {self.step_s:g} s are there"
@@ -319,7 +319,7 @@ class Forecaster:
         state.pending_changed = True
 
     def _judge(self, state: ForecastState, observed: Float32) -> None:
-        """Compare the step with what was forecast for it, and move the intervals by that."""
+        """Compare the step with its earlier forecasts, and adapt the intervals."""
         pending, judged = state.pending, state.judged
         known = ~np.isnan(observed)
         judged_now: list[tuple[int, int]] = []  # position of the lead, and slot

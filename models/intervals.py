@@ -3,16 +3,16 @@
 The network's quantiles are calibrated on its training data only. Each gets an offset, per channel
 and lead time, in units of the context's scale:
 
-- at export, the offset that makes it cover on the calibration part (split-conformal quantile
-  regression in its asymmetric form, Romano, Patterson & Candès, NeurIPS 2019);
-- on the gateway, by what ``models.aggregated`` learns from forecasts whose time has come; or, in a
-  bundle without its settings, by a step up or down for each (the quantile tracker of
-  Angelopoulos, Candès & Tibshirani, "Conformal PID Control for Time Series Prediction", NeurIPS
-  2023, which with a fixed step has the long-run coverage of Gibbs & Candès, NeurIPS 2021): a
-  quantile of level τ rises by ``τ`` steps where the value was above it, and falls by ``1 - τ``
-  where it was not. A step is ``rate`` times the width of the forecast's own quantiles, and less
-  for long leads: what it changes shows only when the lead is over, and until then all steps that
-  follow go the same way.
+- At export, it is the offset with the nominal coverage on the calibration part (split-conformal
+  quantile regression in its asymmetric form, Romano, Patterson & Candès, NeurIPS 2019).
+- On the gateway, ``models.aggregated`` adapts it after each forecast whose actual value is known.
+  In a bundle without the settings of ``models.aggregated``, each actual value moves it by one step
+  up or down. This is the quantile tracker of Angelopoulos, Candès & Tibshirani, "Conformal PID
+  Control for Time Series Prediction", NeurIPS 2023. With a fixed step it has the long-run coverage
+  of Gibbs & Candès, NeurIPS 2021. A quantile of level τ rises by ``τ`` steps if the value was above
+  it, and otherwise falls by ``1 - τ`` steps. A step is ``rate`` times the width of the forecast's
+  own quantiles. It is smaller for long leads: its effect shows only at the end of the lead, and
+  until then all steps go in the same direction.
 
 The median has no offset. It is the forecast, and its bias is reported.
 """
@@ -27,11 +27,11 @@ from models.aggregated import Aggregated, Learnt
 from models.manifest import ForecastPart
 from models.messages import Float32
 
-DELAY_SHARE = 0.5  # of the width, at most, is gone before the first step shows
+DELAY_SHARE = 0.5  # of the width: limit for all steps until the first one shows an effect
 
 
 class Intervals:
-    """Adds offsets to quantiles, and adapts offsets. It holds settings and no memory.
+    """Adds offsets to quantiles, and adapts offsets. It holds settings but no memory.
 
     Shapes: ``Q`` quantiles, ``C`` scored channels, ``G`` lead times, ``H`` steps. Offsets are
     float32 in units of the context's scale.
@@ -55,7 +55,7 @@ class Intervals:
         return self._start.copy()
 
     def start_learning(self) -> Learnt | None:
-        """Return what is learnt at the start; None: the offsets are all there is."""
+        """Return the initial learnt state; None: the offsets are the only state."""
         return None if self.aggregated is None else self.aggregated.start()
 
     def widen(self, quantiles: Float32, offsets: Float32) -> Float32:
@@ -82,7 +82,8 @@ class Intervals:
     ) -> None:
         """Adapt ``offsets`` (Q, C, G), in place, to the observed value of forecasts at ``g`` leads.
 
-        ``learnt``, what they follow from, changes too; the rest as ``Aggregated.learn`` takes it.
+        ``learnt``, the state that determines them, also changes. For the other arguments, see
+        ``Aggregated.learn``.
         """
         if self._fixed:
             return
@@ -114,7 +115,7 @@ class Intervals:
 
 
 def _between(leads: np.ndarray[tuple[int], np.dtype[np.int64]], horizon: int) -> Float32:
-    """Return what each lead's offset counts at each step of the horizon, (H, G)."""
+    """Return the weight of each lead's offset at each step of the horizon, (H, G)."""
     steps = np.arange(1, horizon + 1)
     columns = [np.interp(steps, leads, unit) for unit in np.eye(len(leads))]
     return np.stack(columns, axis=1).astype(np.float32)

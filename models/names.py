@@ -1,4 +1,4 @@
-"""Names: what is allowed in them, and the names of the detector families that are known here."""
+"""The patterns of allowed names, and the names of the built-in detector families."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-# a level of an MQTT topic: of a site, a gateway, a stream, an input, a key
+# one level of an MQTT topic: a site, gateway, stream, input or key
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 
 CHANNEL: Final = r"^[A-Za-z0-9_.\-]+$"  # a channel or source
@@ -23,7 +23,7 @@ ALLOWED: Final[Mapping[str, str]] = {  # by pattern
     DIGEST: "64 hexadecimal digits, the letters small",
 }
 
-# families of detectors; those that need no training learn by watching
+# detector families; those without training learn from the streams they score
 HAMPEL: Final = "hampel"
-NOVELTY: Final = "novelty"  # of streams without a bundle only
+NOVELTY: Final = "novelty"  # only for streams without a bundle
 UNTRAINED: Final = (HAMPEL, NOVELTY)

@@ -1,31 +1,31 @@
-"""The family ``novelty``: how far a sample lies beyond everything that was seen before it.
+"""The family ``novelty``: the distance of a sample beyond the range of all earlier samples.
 
 It watches streams without a bundle. It needs no training and no network, and learns from the first
-sample on. Each scored channel is looked at in four ways, the views:
+sample on. It has four views of each scored channel:
 
     value    the sample itself
-    change   its difference from the sample before
-    mean     an exponentially weighted mean of the last samples: shifts that noise hides
-    season   its difference from what is usual at this time of the day
+    change   its difference from the previous sample
+    mean     an exponentially weighted mean of the last samples: shows shifts that noise hides
+    season   its difference from the usual value at this time of the day
 
-Per view, a bounded history keeps what was seen: of each entry, a sample or some minutes, the
+Each view has a bounded history. An entry covers one sample or some minutes, and consists of the
 largest and the smallest value. A few entries at either end are left out (``dropped_share``); the
-others span the range. A sample is outside at more than ``reach`` half ranges from the middle. That
-is novelty detection by the range of a sliding window, a nonparametric tolerance interval (Wilks,
-"Determination of Sample Sizes for Setting Tolerance Limits", 1941), of a value and of residuals of
-simple predictions (the last value, the mean, the season).
+others span the range. A sample is outside if it is more than ``reach`` half ranges from the middle.
+This is novelty detection by the range of a sliding window, a nonparametric tolerance interval
+(Wilks, "Determination of Sample Sizes for Setting Tolerance Limits", 1941). It is applied to a
+value and to residuals of simple predictions (the last value, the mean, the season).
 
 - **Wide at first**: limits are about (1 + ``learning_entries`` / ``n``) times as wide after ``n``
-  entries, and 11 times with the first, because little is known of what is yet to come.
-- **Wider for many channels**: the more channels, the more often one of them is beyond its range by
-  chance.
-- **It learns all it sees**, as what came once is no news. An alarm is not over because of that:
-  while one is open, the limits of value and mean as they were at its beginning hold it open, for
-  ``adapt_samples`` at most.
-- **Its own probabilities**: the scores of the entries that it remembers give the tail that rates
-  its alarms, see ``models.score_tail``. With fewer than ``TAIL_ENTRIES_MIN`` there is none.
-- **Exact for constant signals**: a value equal to all before it is never outside, and any change
-  above the channel's resolution is.
+  entries, and 11 times with the first entry, because few entries do not show the whole range.
+- **Wider for many channels**: with more channels, one of them is beyond its range by chance more
+  often.
+- **It learns all samples**, because a value that was seen before is not novel. This does not end an
+  alarm: while an alarm is open, the limits of value and mean from its beginning keep it open, for
+  at most ``adapt_samples``.
+- **Its own probabilities**: a tail is fitted to the scores of the entries in the history, and rates
+  the alarms; see ``models.score_tail``. With fewer than ``TAIL_ENTRIES_MIN`` there is no tail.
+- **Exact for constant signals**: a value equal to all values before it is never outside. Any change
+  above the channel's resolution is outside.
 """
 
 from __future__ import annotations
@@ -64,15 +64,15 @@ from models.validation import Field, model_validator
 from models.watching import Watcher, WatchSettings
 
 VIEWS: Final = ("value", "change", "mean", "season")
-_CLEAREST: Final = ("season", "value", "change", "mean")  # to people, the clearest first
+_CLEAREST: Final = ("season", "value", "change", "mean")  # for people, clearest first
 BINS_MAX: Final = 500
-TAIL_ENTRIES_MIN: Final = 500  # scores without which nothing is said of their probability
-REFIT_ENTRIES: Final = 50  # from one fit of the tail to the next
-_SCORE_MAX = 10.0  # a higher score says no more of the tail
+TAIL_ENTRIES_MIN: Final = 500  # least number of scores for a tail, and so for probabilities
+REFIT_ENTRIES: Final = 50  # entries between two fits of the tail
+_SCORE_MAX = 10.0  # higher scores carry no more information about the tail
 _TAIL_NUMBERS = 2 * len(BODY_SHARES) + 3
-WIDER_MAX: Final = 10.0  # times as wide, in addition, before the first entry
+WIDER_MAX: Final = 10.0  # additional factor of the limits before the first entry
 _LEAST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
-RESOLUTION: Final = 1e-6  # of a value's magnitude: a float32 cannot tell less apart
+RESOLUTION: Final = 1e-6  # relative to a value; float32 cannot represent smaller differences
 
 Int32 = npt.NDArray[np.int32]
 
@@ -122,7 +122,7 @@ class NoveltySettings(WatchSettings):
 
     @property
     def season_steps(self) -> int:
-        """The length of a season in steps of the forecaster, each as long as a bin or a sample."""
+        """The length of a season, in forecaster steps; a step is as long as a bin or a sample."""
         return season_steps(self.season_s, self._step_samples * self.sampling.period_s)
 
     @property
@@ -131,27 +131,27 @@ class NoveltySettings(WatchSettings):
 
     @property
     def forecaster(self) -> ForecastPart | None:
-        """How the scored channels are forecast; None: they are not, or a season is too short."""
+        """The forecaster of the scored channels; None: there is none, or a season is too short."""
         if not self.foretells:
             return None
         return part_of(self._step_samples, self.season_steps, len(self.scored))
 
 
 def entry_samples(history_s: float, period_s: float, entries: int, update_samples: int) -> int:
-    """Return how long an entry must be so that so many look back on ``history_s`` seconds."""
+    """Return the samples per entry with which ``entries`` entries cover ``history_s`` seconds."""
     samples = history_s / period_s / entries
     return 1 if samples <= 1 else math.ceil(samples / update_samples) * update_samples
 
 
 @dataclass(slots=True)
 class Season:
-    """What is usual at each time of the season: ``B`` bins, ``R`` scored channels."""
+    """The usual value at each time of the season: ``B`` bins, ``R`` scored channels."""
 
     bin: Int64  # (1,) number of the current bin since 1970; -1 before the first sample
     total: Float64  # (R,) sum of the values in the current bin, in the channels' units
     count: Int64  # (R,) number of these values
-    profile: Float32  # (B, R) in the channels' units; NaN: not seen yet
-    seasons: Int32  # (B, R) that each is the mean of
+    profile: Float32  # (B, R) usual values in the channels' units; NaN: not seen yet
+    seasons: Int32  # (B, R) number of seasons that each mean covers
 
 
 @dataclass(slots=True)
@@ -169,11 +169,11 @@ class NoveltyState:
     middle: Float32  # (VR,) of the range; NaN until there are enough values
     scores: Float32  # (U,) largest ratio of each sample of the block
     peak: Float32  # (1,) the largest of the entry in progress
-    tail: Float64  # of the scores, see ``_pack_tail``; NaN until there are enough
+    tail: Float64  # of the scores, see ``_pack_tail``; NaN until there are enough scores
     limit: Float32  # (VR,) the largest distance from the middle that is not outside
-    held_middle: Float32  # (VR,) the same as the open alarm began; NaN: none is held
-    held_limit: Float32  # (VR,)
-    last: Float32  # (R,) the sample before, in the channels' units; NaN: none
+    held_middle: Float32  # (VR,) the middle when the open alarm began; NaN: none is held
+    held_limit: Float32  # (VR,) the limit at the same time
+    last: Float32  # (R,) the previous sample, in the channels' units; NaN: none
     mean: Float64  # (R,) in the channels' units; NaN: none
     season: Season
     views: Float32  # (U, VR) the block
@@ -185,7 +185,7 @@ class NoveltyState:
 
 
 class Novelty(Watcher[NoveltyState]):
-    """Scores streams without a bundle. It holds the settings and no memory.
+    """Scores streams without a bundle. It holds the settings but no memory.
 
     Errors are dimensionless: the distance from the middle of the range, 1 at the limit.
     """
@@ -195,9 +195,9 @@ class Novelty(Watcher[NoveltyState]):
         self._scored = settings.scored
         self._resolution = np.array(settings.resolution, np.float32)[self._scored]
         self._long = settings.entry_samples > 1
-        # neighbouring means are alike, so that they tell less of the range than as many values
+        # neighbouring means are similar, so they show less of the range than as many values
         self._alike = max(1.0, math.sqrt(settings.mean_samples / settings.entry_samples))
-        # what is usual at a time follows a fault, and a change is over at once
+        # the season's usual values follow a fault, and a change is over at once
         views = np.repeat(VIEWS, len(self._scored))
         self._holding = (views == "value") | (views == "mean")
         rows, block = len(VIEWS) * len(self._scored), settings.update_samples
@@ -299,11 +299,11 @@ class Novelty(Watcher[NoveltyState]):
         ratio: Float32,
         expected: Float32,
     ) -> None:
-        """Fill in ``expected`` (n, C) where a channel is outside: by its clearest view that is.
+        """Fill in ``expected`` (n, C) where a channel is outside, from its clearest view outside.
 
-        It is the value that would have been in the middle of that view's range, or of the range
-        that is held. The mean before it follows a fault within a few samples: people would see
-        hardly a difference.
+        The expected value lies in the middle of that view's range, or of the held range. The mean
+        before the sample would be a bad choice: it follows a fault within a few samples, and people
+        would hardly see a difference.
         """
         if not (ratio > 1).any():
             return
@@ -318,14 +318,14 @@ class Novelty(Watcher[NoveltyState]):
             expected[:, self._scored] = np.where(at, mine, expected[:, self._scored])
 
     def _bins(self, times: Float64) -> Int64:
-        """Return the numbers (n,) of the bins that are at ``times``, counted since 1970."""
+        """Return the numbers (n,) of the bins at ``times``, counted since 1970."""
         width = self._settings.season_s / self._settings.season_bins
         return np.floor_divide(times, width).astype(np.int64)
 
     def _means(self, state: NoveltyState, values: Float32) -> tuple[Float32, Float32]:
-        """Return the weighted means (n, R) before and with each sample; NaN where it has no value.
+        """Return the weighted means (n, R) before and after each sample; NaN where it has no value.
 
-        A first value is its own mean.
+        The first value is its own mean.
         """
         ahead, means = np.empty_like(values), np.empty_like(values)
         weight = 1.0 / self._settings.mean_samples
@@ -342,7 +342,7 @@ class Novelty(Watcher[NoveltyState]):
         return ahead, means
 
     def _learn_season(self, season: Season, recent: Recent) -> None:
-        """Add a full block to the bins it is in; a bin that is over moves the profile."""
+        """Add a full block to its bins; a finished bin updates the profile."""
         numbers = self._bins(recent.times)
         values = recent.observed[:, self._scored].astype(np.float64)
         known = np.isfinite(values)
@@ -363,7 +363,7 @@ class Novelty(Watcher[NoveltyState]):
         season.bin, season.total, season.count = runs[-1:], totals[-1], counts[-1]
 
     def _move(self, season: Season, runs: Int64, totals: Float64, counts: Int64) -> None:
-        """Move the profile of bins (K,), each once, towards the means (K, R) of what came."""
+        """Move the profile of distinct bins (K,) towards the means (K, R) of the new values."""
         at, had = runs % self._settings.season_bins, counts > 0
         seasons = season.seasons[at] + had
         weight = np.maximum(self._settings.season_rate, 1.0 / np.maximum(seasons, 1))
@@ -400,7 +400,7 @@ class Novelty(Watcher[NoveltyState]):
         return events
 
     def _update(self, state: NoveltyState) -> None:
-        """Hold the limits of an open alarm; learn the full block, and compute new limits."""
+        """Hold the limits of an open alarm, learn the full block, and compute new limits."""
         state.pending = 0
         self._hold(state)
         self._learn_season(state.season, state.recent)
@@ -424,7 +424,7 @@ class Novelty(Watcher[NoveltyState]):
         if open_samples is None:
             state.held_middle[:], state.held_limit[:] = np.nan, np.nan
         elif open_samples >= self._settings.adapt_samples:
-            state.held_limit[self._holding] = np.inf  # what lasts as long is normal
+            state.held_limit[self._holding] = np.inf  # after this time, it is the new normal
         elif np.isnan(state.held_limit).all():
             state.held_middle[self._holding] = state.middle[self._holding]
             state.held_limit[self._holding] = state.limit[self._holding]
@@ -432,7 +432,7 @@ class Novelty(Watcher[NoveltyState]):
     def _remember(
         self, state: NoveltyState, highs: Float32, lows: Float32, scores: Float32
     ) -> None:
-        """Append entries (VR, n) and their scores (n,) to the history, without what is NaN."""
+        """Append entries (VR, n) and their scores (n,) to the history, without NaN."""
         before = int(state.history.written[-1])
         ends = [highs, lows] if self._long else [highs]
         for row, values in enumerate(np.concatenate([*ends, scores[None]])):
@@ -444,8 +444,8 @@ class Novelty(Watcher[NoveltyState]):
     def _fit_tail(self, state: NoveltyState) -> None:
         """Fit the tail of the scores anew.
 
-        An entry has a higher score if one of its samples has: of so many, the share is as many
-        times smaller.
+        An entry exceeds a score if any of its samples does. So the share per sample is the share
+        per entry divided by the number of samples in an entry.
         """
         kept = state.history.kept(len(state.history.written) - 1)
         tail, length = fit(np.minimum(kept, _SCORE_MAX)), self._settings.entry_samples
@@ -470,17 +470,17 @@ class Novelty(Watcher[NoveltyState]):
         state.limit[row] = np.clip(max(wide * (high - low) / 2, least), _LEAST, _LARGEST)
 
     def _widened(self, count: int, view: str) -> float:
-        """Return how many times as wide the limits of a view are with ``count`` entries.
+        """Return the factor by which ``count`` entries widen the limits of a view.
 
-        The largest of ``n`` values grows with √(ln n) where they are normally distributed, and that
-        of ``m`` channels with √(ln nm): with many channels limits are as much wider.
+        The largest of ``n`` normally distributed values grows with √(ln n), and that of ``m``
+        channels with √(ln nm). Limits for many channels are wider by this ratio.
         """
         known = count / self._alike if view == "mean" else count
         at_once = math.log(count * len(self._scored) + 1) / math.log(count + 1)
         return math.sqrt(at_once) * (1 + _yet_unknown(known, self._settings.learning_entries))
 
     def _kept(self, state: NoveltyState, row: int, end: int) -> Float32:
-        """Return the entries of a row, with the one in progress: ``end`` 0 largest, 1 smallest."""
+        """Return a row's entries, with the one in progress; ``end``: 0 largest, 1 smallest."""
         history, at = state.history, row + end * self._rows * self._long
         kept = history.values[at, : min(int(history.written[at]), history.values.shape[1])]
         if np.isnan(state.extremes[end, row]):
@@ -489,12 +489,12 @@ class Novelty(Watcher[NoveltyState]):
 
 
 def _pack_tail(tail: Tail) -> list[float]:
-    """Return the numbers of a tail, to be saved as an array."""
+    """Return the numbers of a tail, for saving as an array."""
     return [*tail.scores, *tail.shares, tail.shape, tail.scale, float(tail.samples)]
 
 
 def _unpack_tail(numbers: Float64) -> ScoreTail | None:
-    """Return the tail of ``_pack_tail``; None: there is none yet."""
+    """Return the tail that ``_pack_tail`` packed; None: there is none yet."""
     if np.isnan(numbers[0]):
         return None
     *knots, shape, scale, samples = numbers.tolist()
@@ -505,11 +505,11 @@ def _unpack_tail(numbers: Float64) -> ScoreTail | None:
 
 
 def _yet_unknown(count: float, learning: float) -> float:
-    """Return by how much limits are wider after ``count`` entries, as a part of the limits."""
+    """Return the relative widening of the limits after ``count`` entries."""
     return learning / (count + learning / WIDER_MAX) if learning else 0.0
 
 
 def _ratio(views: Float32, middle: Float32, limit: Float32) -> Float32:
-    """Distance of views (n, VR) from the middle, in units of the limit."""
+    """Return the distance of views (n, VR) from the middle, in units of the limit."""
     with np.errstate(over="ignore", invalid="ignore"):  # infinity is limited
         return np.asarray(np.minimum(np.abs(views - middle) / limit, RATIO_MAX))

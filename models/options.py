@@ -1,6 +1,6 @@
-"""The options of commands that read recordings: how these are written.
+"""The command-line options that describe the format of recordings.
 
-They have the names of the settings in the table ``[data]`` of a training.
+They have the same names as the settings in the table ``[data]`` of a training.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Number(click.FloatRange):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return the number; anything else is an error of use."""
+        """Return the number; any other value is a usage error."""
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a number", param, ctx)
@@ -33,7 +33,7 @@ class Number(click.FloatRange):
 
 
 def time_column_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options of the columns of time; both are None unless given."""
+    """Add the options for the time columns to a command; both are None by default."""
 
     @click.option(
         "--time-column", help="Name of the time column.  [default: as in the training, or time]"
@@ -55,7 +55,7 @@ def time_column_options(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def layout_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options of a recording's layout; it is called with a ``layout``."""
+    """Add the options for a recording's layout; the command receives them as ``layout``."""
 
     @click.option(
         "--encoding",

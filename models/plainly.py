@@ -1,7 +1,7 @@
-"""What is wrong with a value of a table, in plain words.
+"""Explains in plain words why a value of a table is invalid.
 
-pydantic's own words are those of Python ("Input should be greater than or equal to 1"). People read
-this at a machine, so each kind of error has a sentence here.
+The messages of pydantic are written for programmers ("Input should be greater than or equal to 1").
+Operators at a machine read these messages, so this module has a sentence for each kind of error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NUMBER: Final = "must be a number, such as 0.5"
 _SWITCH: Final = "must be true or false"
 _TEXT: Final = 'must be a text in quotes, such as "name"'
 
-_INT_BITS_MAX: Final = 1000  # of what is written out: Python refuses to write some thousand digits
+_INT_BITS_MAX: Final = 1000  # of an integer to print: Python refuses to print thousands of digits
 _TINY: Final = 1e-20  # a bound below this only keeps 0 out
 
 _Context = Mapping[str, Any]
@@ -84,13 +84,13 @@ _WORDS: Final[Mapping[str, str | Callable[[_Context], str]]] = {
 
 
 def reason(wrong: Mapping[str, Any]) -> str:
-    """Return what is wrong with a value; ``wrong`` is one of ``ValidationError.errors()``."""
+    """Return why a value is invalid; ``wrong`` is one of ``ValidationError.errors()``."""
     words = _WORDS.get(wrong["type"], "is not a value that this setting can have")
     return words if isinstance(words, str) else words(wrong.get("ctx", {}))
 
 
 def written(value: object) -> str:
-    """Return a value as its file has it, in at most some 200 characters.
+    """Return a value as written in its file, in at most about 200 characters.
 
     >>> written(True), written("x"), written([1, 0.5])
     ('true', "'x'", '[1, 0.5]')
@@ -103,7 +103,7 @@ def written(value: object) -> str:
         case int() if value.bit_length() > _INT_BITS_MAX:
             return "a number of very many digits"
         case None:
-            return "null"  # as JSON has it
+            return "null"  # as in JSON
         case int() | float() | str():
             return printable(repr(value))
     return printable(str(value))  # a date, a path

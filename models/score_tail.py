@@ -5,18 +5,19 @@ Theory", KDD 2017: above a high level the excesses follow a generalized Pareto d
 
     P(score > s) = share * (1 + shape * (s - level) / scale) ** (-1 / shape),
 
-fitted by the trainer to the scores of held-out normal operation. Below the level the observed
-shares themselves are interpolated. The score is relative to a threshold that follows the
-stream, so one tail holds while the stream drifts.
+which the trainer fits to the scores of held-out normal operation. Below the level, the probability
+is interpolated between the observed shares. The score is relative to a threshold that follows the
+stream, so one tail remains valid while the stream drifts.
 
-The probability is never below the least value that the scores of the fit can prove. After a short
-calibration that value is above the limit of a severity; but a score far above everything normal is
-still severe. So below that value, and only for the severity, the size of the score counts: by the
-same distribution, with the largest shape that is plausible from so few excesses. This is the upper
-end of the shape's confidence interval, from the variance of its estimate (Hosking and Wallis,
+The probability is never below the least value that the fitted scores can prove. After a short
+calibration this least value may be too high for a severity, although a score far above all normal
+scores is still severe. So below the least value, and only for the severity, the size of the score
+counts. It is rated by the same distribution with the largest plausible shape for so few excesses.
+This shape is the upper end of the shape's confidence interval, from the variance of its estimate
+(Hosking and Wallis,
 "Parameter and Quantile Estimation for the Generalized Pareto Distribution", Technometrics 1987,
-section 3). A shape of 1/2 or more would give the scores an infinite variance; where the fit does
-not find one, it is not assumed. The fewer scores there were, the larger a score must be.
+section 3). With a shape of 1/2 or more, the scores would have an infinite variance. Such a shape is
+only assumed if the fit finds one. With fewer fitted scores, a score must be larger to be severe.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from models.manifest import Tail
 from models.messages import Float32, Float64
 
 FORESIGHT = 100.0  # the tail extrapolates to probabilities this many times below its data
-CONFIDENCE = 1.2816  # standard deviations: one in ten estimates lies farther below the shape
-_SHAPE_PLAUSIBLE = 0.5  # variances of both, the scores and the shape's estimate, end here
+CONFIDENCE = 1.2816  # standard deviations; one in ten estimates lies farther below the true shape
+_SHAPE_PLAUSIBLE = 0.5  # above it, scores and the shape's estimate have infinite variance
 _EXPONENTIAL = 1e-6  # a smaller shape is numerically zero, the exponential distribution
 
 
 class ScoreTail:
-    """Gives scores their probability in normal operation. It holds settings and no memory."""
+    """Computes the probability of scores in normal operation. It holds settings but no memory."""
 
     def __init__(self, settings: Tail) -> None:
         self._scores = np.array([0.0, *settings.scores])
@@ -47,7 +48,7 @@ class ScoreTail:
 
     @property
     def least(self) -> float:
-        """The least probability that its data can prove."""
+        """The least probability that the fitted data can prove."""
         return self._least
 
     def probability(self, scores: Float32 | Float64) -> Float64:
@@ -63,9 +64,9 @@ class ScoreTail:
         return np.where(np.isnan(scores), np.nan, np.maximum(found, self._least))
 
     def cautious(self, score: float) -> float:
-        """Return the probability that the severity of a score follows from.
+        """Return the probability that determines the severity of a score.
 
-        Below ``least`` it is an upper limit of the probability, above it the probability itself.
+        Below ``least`` it is an upper limit of the probability; above, it is the probability.
         """
         found = float(self.probability(np.array([score]))[0])
         if found > self._least:
@@ -88,7 +89,7 @@ def _survival(beyond: Float64, shape: float) -> Float64:
 
 
 def _largest_plausible(shape: float, excesses: float) -> float:
-    """Return the upper end of the confidence interval of a shape that so many excesses gave."""
+    """Return the upper confidence limit of a shape that was fitted to this many excesses."""
     if shape >= _SHAPE_PLAUSIBLE:
         return shape
     spread = (1 - shape) * (2 - shape) ** 2 * (1 - shape + 2 * shape**2)

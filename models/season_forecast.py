@@ -1,11 +1,11 @@
 """A forecast without a network: the last value, the last season, and half of the trend.
 
-For streams without a bundle. Two simple forecasts are mixed for each lead time: the last value, and
-the value one season before. Each counts the more, the smaller its mean squared error was in the
-context (Bates & Granger, "The Combination of Forecasts", 1969). Half of the slope between the two
-seasons of the context is added, as in the Theta method (Assimakopoulos & Nikolopoulos, 2000;
-Hyndman & Billah, "Unmasking the Theta method", 2003). The quantiles are those of a normal
-distribution with the errors' size. They are a start: ``models.intervals`` moves them by what comes.
+It is for streams without a bundle. For each lead time it mixes two simple forecasts: the last
+value, and the value one season before. Their weights are inverse to their mean squared errors in
+the context (Bates & Granger, "The Combination of Forecasts", 1969). Half of the slope between the
+two seasons of the context is added, as in the Theta method (Assimakopoulos & Nikolopoulos, 2000;
+Hyndman & Billah, "Unmasking the Theta method", 2003). The quantiles are initially those of a normal
+distribution with the size of the errors. ``models.intervals`` adapts them to the actual values.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from models.manifest import SAMPLES_MAX, ForecastPart, Imputation, Intervals
 from models.messages import Float32, Float64
 
 QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
-SEASONS = 2  # in a context
-STEPS_MIN = 4  # in a season; with fewer there is no forecast
+SEASONS = 2  # seasons in a context
+STEPS_MIN = 4  # least steps in a season; with fewer there is no forecast
 _LEADS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _FORECASTS_PER_SEASON = 24
 _RATE = 0.02  # of the intervals' adaptation
-_GAP_SHARE = 0.1  # of a season, that may be missing in a row
-_MISSING_SHARE_MAX = 0.2  # of a context
+_GAP_SHARE = 0.1  # of a season; longest gap within a context
+_MISSING_SHARE_MAX = 0.2  # of a context; largest share of missing steps
 _TINY = 1e-12  # of a normalised value, squared
 
 
 class SeasonForecast:
-    """From a context of ``SEASONS`` seasons to the quantiles of the next. It has no memory."""
+    """Forecasts one season from a context of ``SEASONS`` seasons. It has no memory."""
 
     def __init__(self, season_steps: int, quantiles: Sequence[float] = QUANTILES) -> None:
         self._season = season_steps
         self._normal = np.array([NormalDist().inv_cdf(level) for level in quantiles])
 
     def expect(self, context_steps: int, horizon_steps: int, quantiles: int) -> None:
-        """Check the sizes, which are those of ``part_of``."""
+        """Check the sizes, which must be those of ``part_of``."""
         assert (context_steps, horizon_steps) == (SEASONS * self._season, self._season)
         assert quantiles == len(self._normal)
 
@@ -74,9 +74,9 @@ def season_steps(season_s: float, step_s: float) -> int:
 
 
 def part_of(step_samples: int, season: int, channels: int) -> ForecastPart | None:
-    """Return what a bundle would say of such a forecaster; None: there is none.
+    """Return this forecaster's settings in the form of a bundle's part; None: there is none.
 
-    Then a season has too few steps, or a step has too many samples.
+    It is None if a season has too few steps, or a step has too many samples.
     """
     if season < STEPS_MIN or step_samples > SAMPLES_MAX:
         return None

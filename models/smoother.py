@@ -10,17 +10,18 @@ from models.messages import Bool, Float32, Float64
 
 
 class Smoother:
-    """Means of errors or values, newest first in weight, one per span.
+    """Means of errors or values, one per span; newer values have more weight.
 
     A mean is normalised by the sum of the weights so far, as in pandas' ``ewm(span, adjust=True)``,
     which Telemanom uses. The unnormalised recursion differs from it by up to 98 % at the start.
-    The mean is NaN until half of the weight is reached: the mean of a few errors is too noisy.
+    The mean is NaN until half of the final weight is reached, because the mean of a few errors is
+    too noisy.
     """
 
     def __init__(self, spans: Sequence[float]) -> None:
         self._keep = 1.0 - 2.0 / (np.array(spans)[:, None] + 1.0)  # (spans, 1)
-        self._weight_min = 0.5 / (1.0 - self._keep)  # half of what the weights add up to
-        self._factor = self._keep if len(spans) > 1 else self._keep.reshape(())  # the quicker form
+        self._weight_min = 0.5 / (1.0 - self._keep)  # half of the final sum of the weights
+        self._factor = self._keep if len(spans) > 1 else self._keep.reshape(())  # faster
 
     def start(self, streams: tuple[int, ...], columns: int) -> tuple[Float64, Float64]:
         """Return sum and weight before the first error, (*streams, spans, columns) each."""
@@ -44,7 +45,7 @@ class Smoother:
         return smoothed.reshape(*errors.shape[:-1], -1)
 
     def smooth_on(self, errors: Float32, total: Float64, weight: Float64) -> Float32:
-        """Do as ``smooth``, where no error is missing and every weight ``is_full``."""
+        """Smooth as ``smooth`` does, if no error is missing and every weight ``is_full``."""
         smoothed = np.empty((len(errors), *total.shape), np.float32)
         exact = errors[..., None, :].astype(np.float64)
         for row, newest in zip(smoothed, exact, strict=True):

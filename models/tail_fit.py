@@ -9,8 +9,8 @@ from models.messages import Float32, Float64
 
 BODY_SHARES = (0.5, 0.2, 0.1, 0.05, 0.02)  # shares of higher scores; the tail begins at the last
 
-_SCALE_MIN = 0.01  # in thresholds: constant scores do not show how far scores could rise
-_SCORE_STEP = 1e-6  # the body's scores rise at least by this, even if all normal scores are equal
+_SCALE_MIN = 0.01  # in thresholds; constant scores do not show the possible spread
+_SCORE_STEP = 1e-6  # least rise between the body's scores, even if all normal scores are equal
 _SHAPE_MAX = 0.9  # from a shape of 1 on, the mean is infinite, and the moments do not apply
 
 
@@ -18,8 +18,8 @@ def fit(scores: Float32) -> Tail:
     """Return the tail of the scores of normal operation, (n,); NaN are left out.
 
     Shape and scale follow from probability-weighted moments (Hosking and Wallis, Technometrics
-    1987), which also work for few excesses. A negative shape would exclude all scores above some
-    value, but no finite recording can show such a bound. The tail is then exponential.
+    1987), which also work for few excesses. A negative shape would mean an upper bound of all
+    scores, but no finite recording can prove a bound. In this case the tail is exponential.
     """
     known = np.sort(scores[~np.isnan(scores)].astype(np.float64))
     levels = np.quantile(known, [1 - share for share in BODY_SHARES])

@@ -1,14 +1,14 @@
-"""Telemanom's errors, streaming: how far each sample is from what the network expected.
+"""Telemanom's errors, streaming: the difference between each sample and the network's prediction.
 
-After Hundman et al., KDD 2018. The published form re-runs its LSTM over a window for every
-sample; here the same network is exported as one step with its state as input and output, which
-gives the same predictions at a constant cost per sample. Errors stay one row per smoothing span,
-head and channel: a mean over channels would hide an anomaly in one of many, one span either a
-spike or a slow drift.
+After Hundman et al., KDD 2018. The published form re-runs its LSTM over a window for every sample.
+Here the same network is exported as a single step with its state as input and output. It makes the
+same predictions at a constant cost per sample. There is one row of errors per smoothing span, head
+and channel. A mean over channels would hide an anomaly in a single channel. A single span would
+hide either a spike or a slow drift.
 
-A network that predicts one step follows what changes slowly, to levels that it never knew. So a
-bundle may have one more row per channel, its level: the distance of the smoothed value from the
-middle of the levels that the training recordings show.
+A network that predicts one step follows slow changes, even to unknown levels. So a bundle may have
+one more row per channel, its level: the distance of the smoothed value from the middle of the
+levels in the training recordings.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from models.manifest import LevelPart, TelemanomManifest
 from models.messages import ALL, Bool, Float32, Float64, Index, Int64
 from models.smoother import Smoother
 
-SCALED_MAX = np.float32(1e6)  # a larger deviation says no more, and would overflow the mean
+SCALED_MAX = np.float32(1e6)  # limit of deviations; larger ones add no information and overflow
 
 
 class Errors(NamedTuple):
-    """The errors of ``n`` samples of ``B`` streams; NaN where there is nothing to compare."""
+    """The errors of ``n`` samples of ``B`` streams; NaN where a comparison is not possible."""
 
     # (n, B, R) smoothed absolute errors, scaled; by span, then head and channel; then the levels
     smoothed: Float32
     predicted: Float32  # (n, B, C) the expected samples, in the channels' units; NaN: not scored
-    whole: bool  # no value was missing or clipped
+    whole: bool  # whether no value was missing or clipped
 
 
 @dataclass(slots=True)
@@ -48,17 +48,17 @@ class TelemanomState:
     level_weight: Float64  # (N, 1, W)
     since_start: Int64  # (N,) samples since the network started from nothing, up to the warm-up
     last_time: Float64  # (N,) of the last sample; NaN before the first
-    steady: Bool  # (N,) all can be compared, and the means have their full weight
+    steady: Bool  # (N,) all errors can be computed, and the means have full weight
 
 
 class Telemanom:
-    """From samples to smoothed errors. It holds the network and its scaling, and no memory."""
+    """Computes smoothed errors of samples. It holds the network and its scaling, but no memory."""
 
     def __init__(self, manifest: TelemanomManifest, network: StepNetwork) -> None:
         self._network = network
         self._heads = manifest.network.heads
         self._horizon = manifest.network.horizon_samples
-        # (1, 1, C), as the samples of one stream: numpy takes three times as long to broadcast
+        # (1, 1, C), like the samples of one stream: broadcasting would take three times as long
         self._center = np.array([[[c.center for c in manifest.channels]]], np.float32)
         self._scale = np.array([[[c.scale for c in manifest.channels]]], np.float32)
         self._clip = np.full(self._center.shape, manifest.network.input_clip, np.float32)
@@ -93,9 +93,9 @@ class Telemanom:
         )
 
     def interruptions(self, state: TelemanomState, who: Index, times: Float64) -> Bool | None:
-        """Return before which samples a stream was interrupted, (n, B); None: nowhere.
+        """Return the samples before which a stream was interrupted, (n, B); None: there are none.
 
-        An interruption is a step of time that is not one period (± 50 %).
+        An interruption is a time step other than one period (± 50 %).
 
         Args:
             state: of ``N`` streams.
@@ -134,7 +134,7 @@ class Telemanom:
             state: of ``N`` streams, changed in place.
             who: the ``B`` streams.
             times: (n, B) Unix seconds, n ≥ 1.
-            values: (n, B, C) in the channels' units. Large ones overflow: the caller sets
+            values: (n, B, C) in the channels' units. Large values overflow, so the caller must set
                 ``np.errstate``.
 
         """
@@ -143,9 +143,9 @@ class Telemanom:
         scaled /= self._scale
         filled, sample = scaled, np.fmax(scaled, self._clip_low)
         np.fmin(sample, self._clip, out=sample)
-        # as bytes, which is the quickest way for a few hundred of them
+        # comparing bytes is fastest for a few hundred values
         whole = sample.tobytes() == scaled.tobytes()
-        if not whole:  # some are missing, or far out
+        if not whole:  # some values are missing or very large
             scaled = _limited(scaled, SCALED_MAX)
             filled = fill_forward(scaled, last[:, -1])
             known_so_far = np.where(np.isnan(filled), np.float32(0), filled)
@@ -179,14 +179,14 @@ class Telemanom:
         return outputs
 
     def _add(self, expected: Float32, before: Float32) -> None:
-        """Make expected samples, scaled, of the heads' predictions (n, B, P), in place."""
+        """Turn the heads' predictions (n, B, P) into expected samples, scaled, in place."""
         for head, form in enumerate(self._heads):
             if form == "change":
                 own = expected[..., head * self._width : (head + 1) * self._width]
                 own += before[..., self._scored]
 
     def _apart(self, scaled: Float32, expected: Float32) -> Float32:
-        """Return the errors (n, B, P) of samples (n, B, C) against what each head expected."""
+        """Return the errors (n, B, P) of samples (n, B, C) against the prediction of each head."""
         by_head = expected.reshape(*expected.shape[:-1], len(self._heads), self._width)
         errors: Float32 = scaled[..., None, self._scored] - by_head
         np.abs(errors, out=errors)
@@ -216,14 +216,14 @@ class Telemanom:
         return levels
 
     def _withhold(self, state: TelemanomState, who: Index, errors: Float32) -> None:
-        """Blank the errors of streams that still warm up."""
+        """Set the errors of streams that still warm up to NaN."""
         since = state.since_start[who]
         if np.minimum.reduce(since) < self._warm_up:
             position = since + np.arange(len(errors))[:, None]
             errors[position < self._warm_up] = np.nan
 
     def _steady(self, state: TelemanomState, who: Index) -> Bool:
-        """Tell of which streams nothing is withheld or unknown until a restart, (B,)."""
+        """Return the streams whose errors are all known until a restart, (B,)."""
         known = np.isfinite(state.prediction[who]).all(axis=(1, 2))
         known &= np.isfinite(state.last[who]).all(axis=(1, 2))
         known &= state.since_start[who] >= self._warm_up
@@ -303,5 +303,5 @@ def _delayed(before: Float32, new: Float32) -> tuple[Float32, Float32]:
 
 
 def _limited(values: Float32, limit: Float32 | np.float32) -> Float32:
-    """As ``np.clip``, which takes three times as long for small arrays."""
+    """Clip as ``np.clip`` does, but three times as fast for small arrays."""
     return np.asarray(np.minimum(np.maximum(values, -limit), limit))

@@ -1,25 +1,28 @@
 """The nonparametric dynamic threshold of Telemanom, streaming.
 
 After Hundman et al., "Detecting Spacecraft Anomalies Using LSTMs and Nonparametric Dynamic
-Thresholding", KDD 2018, section 3.3: of the thresholds ``mean + z * deviation`` over a history
-of smoothed errors, take the one whose exceedances, once removed, lower mean and deviation most
-per exceedance; then prune exceedances that do not stand out from the next lower error.
+Thresholding", KDD 2018, section 3.3. The candidates are the thresholds ``mean + z * deviation``
+over a history of smoothed errors. The method takes the candidate whose exceedances, once removed,
+lower mean and deviation most per exceedance. Then it prunes exceedances that do not stand out from
+the next lower error.
 
-What differs from the published batch form, and why:
+Differences from the published batch form, with reasons:
 
-- **Causal.** A sample is compared with a threshold found before it; the selection over z runs
-  every ``update_samples`` and can find, late by at most that much, what stayed below.
-- **The history keeps normal errors only.** What is found anomalous is left out, and nothing
-  enters while an anomaly is open: a fault's smaller errors would raise the threshold too, close
-  its own event and hide the next. What has lasted for ``adapt_samples`` is the new normal: the
-  rows that show it begin a new history.
-- **A new stream settles first**: ``settle_samples`` raise no event, so that it is this machine's
-  own errors that the first verdict rests on. They enter the history unjudged, or, where the bundle
-  says ``settle_judged``, only those within the limits: a fault from the start raises no limit.
+- **Causal.** Each sample is compared with a threshold that was computed before it. The selection
+  over z runs every ``update_samples``. It can find sequences that stayed below the old threshold,
+  with a delay of at most ``update_samples``.
+- **The history contains only normal errors.** Anomalous errors are left out, and nothing enters
+  while an anomaly is open. Otherwise the smaller errors of a fault would raise the threshold, close
+  the fault's own event and hide the next one. An anomaly that lasts for ``adapt_samples`` becomes
+  the new normal: the rows that show it begin a new history.
+- **A new stream settles first.** The first ``settle_samples`` raise no event, so that the first
+  decision is based on this machine's own errors. These errors enter the history unjudged. If the
+  bundle sets ``settle_judged``, only errors within the limits enter, so a fault from the start
+  does not raise the limits.
 - **A floor per row**, from held-out normal data: tiny errors on a quiet channel never alarm.
-- **Both directions**: an error unnaturally small, below ``mean - z_max * deviation`` and below
-  what held-out normal data ever showed, is as telling as a large one: life has gone out of the
-  signal.
+- **Both directions.** An error below ``mean - z_max * deviation``, and below all errors of held-out
+  normal data, is unnaturally small. It is as significant as a large one: the signal has lost its
+  normal variation.
 """
 
 from __future__ import annotations
@@ -33,10 +36,10 @@ from models.history import History, merged, moments
 from models.manifest import Threshold
 from models.messages import ALL, Bool, Float32, Float64, Index, Int64
 
-RATIO_MAX = np.float32(1e6)  # a score beyond says no more
+RATIO_MAX = np.float32(1e6)  # limit of a score; larger scores carry no more information
 
 
-# of blocks, (B, n): all streams at the same positions, or each stream's number with its own
+# positions in blocks, (B, n): the same for all streams, or each stream's number with its own
 BlockPosition = tuple[slice, slice] | tuple[Int64, Int64]
 
 
@@ -47,18 +50,18 @@ class Found(NamedTuple):
     onset: int  # position in the block
     peak: int  # position in the block
     score: float  # error at the peak / the threshold that showed it
-    ratio: float  # the same / the threshold in force then, above which it was not
+    ratio: float  # the same error / the old threshold, which it did not exceed
 
 
 class Exceedance(NamedTuple):
-    """The comparison of ``n`` samples with the threshold. Without axis ``B`` for one stream."""
+    """The comparison of ``n`` samples with the threshold; for one stream there is no axis ``B``."""
 
     threshold: Float32  # (n, B, R) the one each sample was compared with
     ratio: (
         Float32  # (n, B, R) how far out: error / threshold, or calm limit / error; 1 is the limit
     )
     outside: Bool  # (n, B, R) the ratio is above 1, and the stream has settled
-    some: bool = True  # of them may be outside; False: none is
+    some: bool = True  # False: no sample is outside; True: some may be
 
     def of(self, column: int) -> Exceedance:
         """Return the comparison of one stream, without the axis ``B``."""
@@ -77,18 +80,18 @@ class ThresholdState:
     pending: Int64  # (N,) samples of the block in use
     settled: Int64  # (N,) scored samples so far, counted up to ``settle_samples``
     threshold: Float32  # (N, R) in force
-    calm: Float32  # (N, R) in force: errors below it are unnaturally small
-    learning: Bool  # (N, R) the row's history is of the open event, which may be the new normal
-    fixed: Bool  # (N, R) the row's limits are the bundle's until an event that shows it is accepted
+    calm: Float32  # (N, R) in force; errors below it are unnaturally small
+    learning: Bool  # (N, R) the history comes from the open event, which may be the new normal
+    fixed: Bool  # (N, R) the bundle's limits hold until an event with this row is accepted
     room: int = 0  # lower bound of the samples that still fit into each block
     all_settled: bool = False
 
 
 class DynamicThreshold:
-    """Finds and applies the threshold of each error row. It holds settings and no memory."""
+    """Finds and applies the threshold of each error row. It holds settings but no memory."""
 
     def __init__(self, settings: Threshold, fixed: int = 0) -> None:
-        """``fixed``: of so many rows, the last ones, the limits do not follow the errors."""
+        """``fixed``: number of last rows whose limits do not follow the errors."""
         self._settings = settings
         self._fixed = np.arange(len(settings.floor)) >= len(settings.floor) - fixed
         self._floor = np.asarray(settings.floor, np.float32)
@@ -121,7 +124,7 @@ class DynamicThreshold:
     def room(self, state: ThresholdState, who: Index, samples: int) -> int:
         """Return the number of samples of the streams ``who`` that fit into their blocks.
 
-        It is at least 1, as ``update`` empties a full block. It is a lower bound where that is
+        It is at least 1, because ``update`` empties a full block. It may be a lower bound if it is
         not less than ``samples``.
         """
         if state.room >= samples:
@@ -139,10 +142,10 @@ class DynamicThreshold:
     def compare(
         self, state: ThresholdState, who: Index, at: BlockPosition, smoothed: Float32
     ) -> tuple[Float32, Exceedance]:
-        """Compare errors with the threshold in force and put them into the blocks.
+        """Compare errors with the threshold in force, and append them to the blocks.
 
-        A score is the largest ratio of its sample. An error that is NaN is never outside and
-        never enters the history. Errors of 0 divide by zero: the caller sets ``np.errstate``.
+        The score of a sample is its largest ratio. An error of NaN is never outside and never
+        enters the history. Errors of 0 divide by zero, so the caller must set ``np.errstate``.
 
         Args:
             state: of ``N`` streams, changed in place.
@@ -156,14 +159,14 @@ class DynamicThreshold:
         """
         threshold = state.threshold[who][None]
         ratio = smoothed / threshold
-        if self._judges_calm:  # 0 / 0 is no limit, and no error
+        if self._judges_calm:  # fmax ignores the NaN of 0 / 0
             np.fmax(ratio, state.calm[who] / smoothed, out=ratio)
         score: Float32 = np.fmax.reduce(ratio, axis=-1)
         highest = score.item() if score.size == 1 else np.fmax.reduce(score, axis=None)
         some = bool(highest > 1)
         outside = np.zeros(ratio.shape, np.bool_)
         if some:
-            np.minimum(ratio, RATIO_MAX, out=ratio)  # infinity, too
+            np.minimum(ratio, RATIO_MAX, out=ratio)  # also for infinity
             np.minimum(score, RATIO_MAX, out=score)
             np.greater(ratio, 1, out=outside)
         kept_out = outside
@@ -180,11 +183,11 @@ class DynamicThreshold:
         else:
             state.pending[who] += len(smoothed)
         state.room -= len(smoothed)
-        shown = threshold.repeat(len(smoothed), axis=0)  # of its own: it changes with the update
+        shown = threshold.repeat(len(smoothed), axis=0)  # a copy: the update changes it
         return score, Exceedance(shown, ratio, outside, some)
 
     def accepts(self, open_samples: int | None) -> bool:
-        """Tell whether ``update`` takes the open anomaly as the new normal, and it is over."""
+        """Return whether ``update`` accepts the open anomaly as the new normal, which ends it."""
         settings = self._settings
         return settings.accepts and (open_samples or 0) >= settings.adapt_samples
 
@@ -192,9 +195,9 @@ class DynamicThreshold:
         """Recompute the threshold of each row and move the block's normal errors to the history.
 
         While an anomaly is open, the block is dropped, and thresholds and history do not change.
-        After ``adapt_samples`` the block becomes the new normal. Where events are accepted, their
-        rows begin a new history at half of this time already: the new limits rest on more than
-        one block.
+        After ``adapt_samples`` the block becomes the new normal. If events can be accepted, their
+        rows begin a new history after half of this time, so that the new limits are based on more
+        than one block.
 
         Args:
             state: of ``N`` streams, changed in place; the block of ``stream`` is full.
@@ -202,7 +205,7 @@ class DynamicThreshold:
             open_samples: scored samples since the open anomaly opened; None: none is open.
 
         Returns:
-            The sequences that only the new thresholds show to be anomalous.
+            The anomalous sequences that only the new thresholds reveal.
 
         """
         found: list[Found] = []
@@ -218,7 +221,7 @@ class DynamicThreshold:
         return found
 
     def _settled(self, state: ThresholdState, who: Index, smoothed: Float32) -> Bool:
-        """Which of the samples may be judged, (n, B)."""
+        """Return which samples may be judged, (n, B)."""
         scored = state.settled[who] + np.cumsum(~np.isnan(smoothed).all(axis=-1), axis=0)
         state.settled[who] = np.minimum(scored[-1], self._settings.settle_samples)
         state.all_settled = bool(state.settled.min() >= self._settings.settle_samples)
@@ -250,7 +253,7 @@ class DynamicThreshold:
         return found
 
     def _adapt(self, state: ThresholdState, stream: int) -> None:
-        """Let the rows that have been outside begin a new history, at the latest with this block.
+        """Begin a new history for the rows that have been outside, at the latest with this block.
 
         Their limits follow their errors from now on.
         """
@@ -264,12 +267,12 @@ class DynamicThreshold:
         state.learning[stream] = False
 
     def _prepare(self, state: ThresholdState, stream: int) -> None:
-        """Let the rows that are outside begin a new history with the open anomaly's errors."""
+        """Begin a new history for the rows that are outside, from the open anomaly's errors."""
         begun, block = self._begin(state, stream), state.block[stream].T
         state.history[stream].remember_where(block, ~np.isnan(block) & begun[:, None])
 
     def _begin(self, state: ThresholdState, stream: int) -> Bool:
-        """Forget the history of the rows outside; return the rows whose history is new, (R,)."""
+        """Delete the history of the rows outside; return the rows whose history is new, (R,)."""
         outside: Bool = state.block_outside[stream].any(axis=0)
         state.history[stream].forget(outside & ~state.learning[stream])
         state.learning[stream] |= outside
@@ -277,7 +280,7 @@ class DynamicThreshold:
         return begun
 
     def _unlearn(self, state: ThresholdState, stream: int) -> None:
-        """Forget what rows have learnt of an anomaly that closed before it was accepted."""
+        """Delete the history of rows from an anomaly that closed before it was accepted."""
         if state.learning[stream].any():
             state.history[stream].forget(state.learning[stream])
             state.learning[stream] = False
@@ -285,9 +288,9 @@ class DynamicThreshold:
     def _select(
         self, state: ThresholdState, stream: int, row: int, recent: Float32, normal: Bool
     ) -> Bool:
-        """Choose the row's threshold for the samples to come; say which of ``recent`` it shows.
+        """Choose the row's threshold for later samples; return which of ``recent`` exceed it.
 
-        Only errors of the block can be found: the history has been judged.
+        Only errors of the block can be found, because the history was judged before.
         """
         floor, errors = self._floor[row], recent[normal]
         errors = np.concatenate([state.history[stream].kept(row), errors])
@@ -303,10 +306,10 @@ class DynamicThreshold:
     def _limit(
         self, state: ThresholdState, stream: int, block: Float32, normal: Bool | None
     ) -> tuple[Float64, Float64, Bool]:
-        """Set the limits to what normal errors give: the history and those of ``block`` (R, U).
+        """Set the limits from normal errors: the history, and those of ``block`` (R, U).
 
-        Returns mean and deviation of each row, (R,), and whether it has enough of them; with too
-        few the limits are the bundle's alone.
+        Returns mean and deviation of each row, (R,), and whether it has enough normal errors. With
+        too few errors, only the bundle's limits apply.
         """
         count, mean, squares = merged(state.history[stream].moments(), moments(block, normal))
         deviation = np.sqrt(squares / np.maximum(count, 1))
@@ -327,7 +330,7 @@ def _found(
     stream: int,
     before: np.float32,
 ) -> Found:
-    """Describe what of a row's block was found; ``before`` is the threshold it was judged by."""
+    """Describe the found sequence of a row's block; ``before`` is the former threshold."""
     peak = int(np.nanargmax(np.where(anomalous, errors, np.nan)))
     error, onset = float(errors[peak]), int(np.argmax(anomalous))
     threshold = float(state.threshold[stream, row])
@@ -335,16 +338,19 @@ def _found(
 
 
 def most_telling(errors: Float32, mean: float, deviation: float, z: Float64) -> float:
-    """The candidate with the best (Δmean/mean + Δdeviation/deviation) / (sequences² + errors)."""
+    """Return the threshold ``mean + z * deviation`` with the largest value of the criterion.
+
+    The criterion is (Δmean/mean + Δdeviation/deviation) / (sequences² + errors).
+    """
     best, best_merit = mean + z[-1] * deviation, 0.0
-    if mean <= 0 or deviation <= 0:  # a constant history: nothing to weigh
+    if mean <= 0 or deviation <= 0:  # a constant history: the criterion is undefined
         return float(best)
     for factor in z:
         candidate = mean + factor * deviation
         above = errors > candidate
         count = int(above.sum())
         if count == 0:
-            break  # no higher candidate has any either
+            break  # higher candidates have none either
         if count * 2 >= len(errors):
             continue
         normal = errors[~above].astype(np.float64)
@@ -359,8 +365,8 @@ def most_telling(errors: Float32, mean: float, deviation: float, z: Float64) -> 
 def _stands_out(recent: Float32, found: Bool, normal_max: float, prune_drop: float) -> Bool:
     """Prune the sequences of ``found`` that do not stand out from what is normal.
 
-    The sequences' maxima and the largest normal error in descending order: going down, all
-    that lie below the last drop of at least ``prune_drop`` (relative) are normal after all.
+    The sequences' maxima and the largest normal error are sorted in descending order. All values
+    below the last relative drop of at least ``prune_drop`` are considered normal after all.
     """
     starts = np.flatnonzero(found & ~np.concatenate([[False], found[:-1]]))
     ends = np.flatnonzero(found & ~np.concatenate([found[1:], [False]])) + 1

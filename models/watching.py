@@ -1,8 +1,8 @@
-"""What detectors without a network share: they learn by watching, and step stream by stream.
+"""The common base of detectors without a network, which learn from the streams they score.
 
-Their settings are in a bundle or in the gateway's configuration; their memory is a list with a
-state per stream. What is learnt, and how it is judged, ``models.baseline`` and ``models.novelty``
-say.
+They process one stream after the other. Their settings are in a bundle or in the gateway's
+configuration. Their memory is a list with one state per stream. ``models.baseline`` and
+``models.novelty`` define what they learn and how they judge it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class WatchSettings(Table):
     def digest(self) -> str:
         """The sha256 of everything that changes a score; saved states belong to it."""
         document = self.model_dump()
-        for name in ("events", "severities"):  # the order that digests have always been made in
+        for name in ("events", "severities"):  # existing digests depend on this order
             document[name] = document.pop(name)
         return hashlib.sha256(canonical_json(document).encode()).hexdigest()
 
@@ -76,7 +76,7 @@ class WatchSettings(Table):
 
     @property
     def source_channels(self) -> list[Channel]:
-        """The channels that inputs must bring: all."""
+        """The channels that inputs must provide: all."""
         return self.channels
 
     @property
@@ -91,7 +91,7 @@ class WatchSettings(Table):
 
 
 class Watched(Protocol):
-    """What the state of a stream has in every such detector."""
+    """The common part of a stream's state in these detectors."""
 
     history: History
     recent: Recent  # the block
@@ -104,7 +104,7 @@ S = TypeVar("S", bound=Watched)
 
 
 class Watcher(Generic[S]):
-    """A detector of single streams. It holds settings and no memory.
+    """A detector that scores streams one by one. It holds settings but no memory.
 
     Shapes and units are those of ``models.detector``.
     """
@@ -182,11 +182,11 @@ class Watcher(Generic[S]):
         return events
 
     def _block(self, state: S, block: Samples, ratio: Float32, expected: Float32) -> list[Event]:
-        """Do as ``_step`` for samples that fit into the block."""
+        """Do the work of ``_step`` for samples that fit into the block."""
         raise NotImplementedError
 
     def _foretell(self, state: S, samples: Samples) -> list[Forecast]:
-        """Return the forecasts that samples of one stream make due; [] without a forecaster."""
+        """Return the forecasts that become due with the samples; [] without a forecaster."""
         forecast = self._forecast_of(state)
         if self.forecaster is None or forecast is None:
             return []
@@ -219,7 +219,7 @@ class Watcher(Generic[S]):
         return [state]
 
     def changed_parts(self, states: list[S], stream: int = 0) -> dict[str, bytes]:
-        """Return the parts of a stream's memory that changed since the last call, to be saved."""
+        """Return the parts of a stream's memory that changed since the last call, for saving."""
         state = states[stream]
         scalars, forecast = saved.event_scalars(state.events), self._forecast_of(state)
         if forecast is not None:
@@ -228,7 +228,7 @@ class Watcher(Generic[S]):
         return head if forecast is None else head | saved.forecast_parts(forecast)
 
     def _arrays(self, state: S) -> dict[str, np.ndarray[Any, Any]]:
-        """Return every array of the head, by a name that stays; the history has its own parts."""
+        """Return every array of the head, by a stable name; the history has its own parts."""
         used, recent, sensors = state.pending, state.recent, state.sensors
         forecast = self._forecast_of(state)
         in_progress = {}
@@ -255,9 +255,9 @@ class Watcher(Generic[S]):
     def open_silence(
         self, states: list[S], time: float, since: float, stream: int = 0
     ) -> list[Event]:
-        """Open the ``silent`` event of a stream and return it; [] where it is open already.
+        """Open the ``silent`` event of a stream and return it; [] if it is already open.
 
-        Now is ``time``, and the last sample was at ``since``, both in Unix seconds.
+        ``time`` is now and ``since`` is the time of the last sample, both in Unix seconds.
         """
         return self._events.open_silence(states[stream].events, time, since)
 
