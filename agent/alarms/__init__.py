@@ -1,1 +1,1 @@
-"""What an alarm says, and the alarms that limits raise: by forecasts and by measured values."""
+"""The contents of alarms, and the alarms of limits: by forecasts and by measured values."""

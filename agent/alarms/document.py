@@ -20,8 +20,8 @@ ACTIONS = {
     "missing": "check the sensor and its cable: it gives no usable value",
     "silent": "check the device, its cable and power: nothing comes from it",
 }
-# words by the side of a limit: what a forecast does, what it will do, where a passed value is, its
-# worst value; a stored alarm that other software wrote may have any side
+# words by the side of a limit: direction of a forecast, its future, position of a passed value, and
+# its worst value; a stored alarm from other software may have any side
 _RISES = {"high": "rises", "low": "falls"}
 _RISE = {"high": "rise above", "low": "fall below"}
 _ABOVE = {"high": "above", "low": "below"}
@@ -47,9 +47,9 @@ def advice(event: Event) -> str:
 
 
 class Reason(NamedTuple):
-    """What is known about an alarm besides its kind."""
+    """The cause of an alarm, and the advice for it."""
 
-    cause: str | None  # of silent and gap, why nothing came: agent, link, device, times, unusable
+    cause: str | None  # of silent and gap: agent, link, device, times, unusable
     action: str  # what to do
 
 
@@ -57,20 +57,20 @@ class Newest(NamedTuple):
     """A stream's newest sample, in contrast to an alarm's worst one."""
 
     time: float  # Unix seconds
-    values: Mapping[str, float | None]  # of each channel, in its unit; None: it had none
+    values: Mapping[str, float | None]  # of each channel, in its unit; None: no value
 
 
-ACCEPTED: Final = "accepted"  # how it ended: its values are taken as the new normal
+ACCEPTED: Final = "accepted"  # a way to end: the values are accepted as the new normal
 SILENT: Final = Reason("device", ACTIONS["silent"])
 
 
 def link_lost(lost: str) -> Reason:
-    """Return the reason for a silence: ``lost`` says which input has no link, and why."""
+    """Return the reason for a silence; ``lost`` names the input without a link, and the cause."""
     return Reason("link", f"check what the input reads from: {lost}")
 
 
 def nothing_usable(counts: Mapping[str, int], seconds: float, last: str) -> Reason:
-    """Return the reason for a silence although lines come: none of them can be used.
+    """Return the reason for a silence in which lines arrive, but none of them is usable.
 
     ``counts``: rejects by cause in the given seconds; ``last``: one of them.
     """
@@ -91,10 +91,10 @@ def alarm_document(
     reason: Reason | None = None,
     newest: Newest | None = None,
 ) -> dict[str, Any]:
-    """Return the alarm as JSON data: what the store keeps and central ops receives.
+    """Return the alarm as JSON data, for the store and for central ops.
 
     ``quality``: of the channels that were not measured in the sample that opened the event;
-    ``reason``: of a ``silent`` or a ``gap``, or if the configuration says what to do;
+    ``reason``: of a ``silent`` or a ``gap``, or if the configuration gives advice;
     ``newest``: the stream's newest known sample.
     """
     return {
@@ -131,8 +131,8 @@ def alarm_document(
 
 
 def limit_document(limit: LimitForecast | LimitPassed) -> dict[str, Any]:
-    """Return as JSON data when a limit will be passed, or how far it is passed."""
-    from models.messages import LimitPassed  # imports numpy, which is loaded if there is a limit
+    """Return the predicted time to a limit, or the distance beyond it, as JSON data."""
+    from models.messages import LimitPassed  # imports numpy; a limit has loaded it
 
     own = {"side": limit.side, "level": limit.level, "value": limit.value, "unit": limit.unit}
     return own | (_passed(limit) if isinstance(limit, LimitPassed) else _forecast(limit))
@@ -161,7 +161,7 @@ def _forecast(limit: LimitForecast) -> dict[str, Any]:
 
 
 def gravest_first(alarms: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the alarms in order of urgency: by severity, and then the rarer score first."""
+    """Return the alarms by severity, highest first, and then by probability, lowest first."""
     return sorted(alarms, key=_gravity)
 
 
@@ -170,7 +170,7 @@ def _gravity(alarm: Mapping[str, Any]) -> tuple[int, float, float]:
     # alarms of older versions have no severity; they come last
     severity = _SEVERITIES.index(alarm["severity"]) if "severity" in alarm else len(_SEVERITIES)
     rarity = 1.0 if probability is None else float(probability)
-    if alarm["kind"] == "limit_passed":  # what is certain comes first
+    if alarm["kind"] == "limit_passed":  # a certain event comes first
         rarity = 0.0
     return severity, rarity, -float(alarm["score"])
 
@@ -190,7 +190,7 @@ def without_newest(alarm: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_newest(alarm: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an alarm with the newest values of ``now``, which is the same alarm."""
+    """Return an alarm with the newest values of ``now``, a later state of the same alarm."""
     values = {channel["channel"]: channel.get("newest") for channel in now["channels"]}
     channels = [
         channel | {"newest": values.get(channel["channel"])} for channel in alarm["channels"]
@@ -228,7 +228,7 @@ def describe(alarm: Mapping[str, Any]) -> str:
 
 
 def to_do(alarm: Mapping[str, Any], time: Callable[[str], str] = str) -> str:
-    """Return what to do now: while the off-delay of a limit runs, to wait for its end.
+    """Return the advice for now: while the off-delay of a limit runs, it is to wait.
 
     ``time`` writes a time for the reader; by default it stays as in the document.
     """
@@ -243,9 +243,9 @@ def to_do(alarm: Mapping[str, Any], time: Callable[[str], str] = str) -> str:
 
 
 def observed(alarm: Mapping[str, Any], channels_max: int | None = None) -> str:
-    """Say of each channel what was observed and expected, or how it is beyond its limit.
+    """Return the observed and expected value of each channel, or how far it is beyond its limit.
 
-    ``channels_max``: name only so many, and say how many others there are.
+    ``channels_max``: name only this many channels, and count the others.
     """
     if not (limit := alarm.get("limit")):  # absent in alarms of versions without forecasts
         channels = alarm["channels"]
@@ -274,18 +274,18 @@ def _value(value: float | None, unit: str) -> str:
 
 
 def _not_measured(alarm: Mapping[str, Any]) -> str:
-    """Say which values were not measured when the alarm opened; not its own, if ``missing``."""
+    """Return the values not measured at the opening; a ``missing`` alarm omits its own channels."""
     missing = {channel["channel"] for channel in alarm["channels"] if alarm["kind"] == "missing"}
     found = [
         f"{channel} {quality}"
-        for channel, quality in alarm.get("quality", {}).items()  # none of an older agent's
+        for channel, quality in alarm.get("quality", {}).items()  # absent in older alarms
         if channel not in missing
     ]
     return f" (not measured then: {', '.join(found)})" if found else ""
 
 
 def time_to_limit(limit: Mapping[str, Any]) -> str:
-    """Say when a limit will be passed, for people; counted from the last step of the history."""
+    """Return the time to a limit, for people, counted from the last step of the history."""
     name, rise = _name(limit), _RISE.get(limit["side"], "pass")
     chance = f"chance {_percent(limit['probability'])} within {span(limit['horizon_s'])}"
     median = limit["median_s"]
@@ -297,7 +297,7 @@ def time_to_limit(limit: Mapping[str, Any]) -> str:
 
 
 def _how_far(limit: Mapping[str, Any], alarm: Mapping[str, Any]) -> str:
-    """Say how far beyond a limit the measured values have been, and where the newest is."""
+    """Return how far the measured values were beyond a limit, and the newest value, as text."""
     side, unit = limit["side"], limit["unit"]
     worst = f"{_HIGHEST.get(side, 'farthest')} {shown(limit['worst'], '.6g')} {unit}".rstrip()
     newest = "" if alarm["closed"] else f", newest {shown(limit['newest'], '.6g')} {unit}".rstrip()
@@ -330,7 +330,7 @@ def span(seconds: float) -> str:
 
 
 def _percent(chance: float) -> str:
-    """Return a chance as text; no forecast is certain, so never 100 %, and 0 % only for 0."""
+    """Return a probability as text: never 100 %, as no forecast is certain, and 0 % only for 0."""
     percent = f"{100 * chance:.0f} %"
     if chance < 1 and percent == "100 %":
         return "over 99 %"

@@ -1,14 +1,14 @@
-"""The life cycle of a stream's alarms: their states, and the only ways to change a state.
+"""The life cycle of a stream's alarms: their states, and all changes of state.
 
                       event opens               event closes: normal
     (nothing is open) ──────────> opened ──────────────────────────────────> closed
                                    │  ↺ update, at each commit                 ↑
                                    └─ nobody watches it, its limit is gone … ──┘
 
-A gap is closed at once: it is over when the agent reports it. A closed alarm does not change.
-These are the states of the condition. What people make of it (acknowledged, shelved, …) is in
-``agent.alarms.points``. This does no I/O: it returns each change, and
-the stream stores, sends, counts and logs it. It loads no numpy, because the store imports it.
+A gap is closed at once, because it is over when the agent reports it. A closed alarm does not
+change. These are the states of the condition; ``agent.alarms.points`` has the states from people's
+handling (acknowledged, shelved, …). This module does no I/O: it returns each change, and the stream
+stores, sends, counts and logs it. It loads no numpy, because the store imports it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 State = Literal["opened", "closed"]
 OPENED: Final = "opened"
 CLOSED: Final = "closed"
-GAP: Final = "gap"  # a kind that is over when it is reported: it calls nobody
-# the order in which alarms are dropped if not all can be kept: a person acts only on open ones
+GAP: Final = "gap"  # a kind that is over when it is reported; it calls no staff
+# the order in which alarms are dropped if there are too many: people act only on open ones
 SHED_FIRST: Final[tuple[State, ...]] = (CLOSED, OPENED)
 
 Cause = Literal[
@@ -96,8 +96,8 @@ class Alarms:
     """The alarms of one stream.
 
     Args:
-        stream: Its name.
-        units: Of each channel, by name.
+        stream: Name of the stream.
+        units: Unit of each channel, by the channel's name.
 
     """
 
@@ -105,8 +105,8 @@ class Alarms:
         self._stream, self._units = stream, units
         self._open: dict[int, dict[str, Any]] = {}  # by number, as last reported or stored
         self._stored: list[dict[str, Any]] = []
-        self._over: set[int] = set()  # closed by ``close``: their events no longer matter
-        self._left: set[int] = set()  # of a detector that does not run, see ``leave_open``
+        self._over: set[int] = set()  # closed by ``close``; their events no longer matter
+        self._left: set[int] = set()  # alarms of a detector that does not run, see ``leave_open``
 
     @property
     def stored(self) -> list[dict[str, Any]]:
@@ -156,7 +156,7 @@ class Alarms:
         """Open or close the alarm of an event; None: ``close`` has already closed it.
 
         ``quality``: of the channels that were not measured in the sample that opened it;
-        ``reason`` and ``newest``: see ``alarm_document``. A closing repeats what its opening said.
+        ``reason`` and ``newest``: see ``alarm_document``. A closing repeats its opening's data.
         """
         if event.kind == GAP:
             alarm = alarm_document(self._stream, event, self._units, quality, reason, newest)
@@ -169,14 +169,14 @@ class Alarms:
             return Change(alarm, event.time)
         if event.number in self._over:
             return None
-        # the sample may be older, if the device sends late or its clock was set back
+        # the sample may be older if the device sends late, or if its clock was set back
         event = replace(event, closed=max(event.closed, event.opened))
         alarm = self._document(event, newest)
         self._open.pop(event.number, None)
         return Change(alarm, event.time, ACCEPTED if event.accepted else "normal")
 
     def explain(self, reason: Reason) -> None:
-        """Write the reason into an open ``silent`` alarm that gives another one."""
+        """Write the reason into an open ``silent`` alarm that has another one."""
         for number, alarm in self._open.items():
             if alarm["kind"] == "silent" and alarm.get("cause") != reason.cause:
                 self._open[number] = alarm | reason._asdict()
@@ -184,7 +184,7 @@ class Alarms:
     def update(self, events: Iterable[Event], newest: Newest | None = None) -> list[dict[str, Any]]:
         """Update the open alarms from their events; return those that must be stored.
 
-        An alarm that has only a new newest value is not stored again: the status has that value.
+        An alarm is not stored again if only its newest value changed: the status shows that value.
 
         Args:
             events: All open events.
@@ -209,11 +209,11 @@ class Alarms:
         numbers: Iterable[int] | None = None,
         but: Collection[int] = (),
     ) -> list[Change]:
-        """Close open alarms whose events nobody follows any more; None: all except left-open ones.
+        """Close open alarms whose events are no longer followed; None: all except left-open ones.
 
-        ``but``: numbers of others that stay open.
-        ``now_s`` (Unix seconds) may be before an opening if the clock was set back: an alarm never
-        closes before it opened.
+        ``but``: numbers of other alarms that stay open.
+        ``now_s`` (Unix seconds) may be before an opening if the clock was set back. An alarm still
+        never closes before its opening.
         """
         closed = []
         if numbers is None:
@@ -226,9 +226,9 @@ class Alarms:
         return closed
 
     def _document(self, event: Event, newest: Newest | None) -> dict[str, Any]:
-        """Return the alarm of an event that opened before."""
+        """Return the alarm of an event that was already open."""
         known = self._open.get(event.number, {})
-        # older versions stored no quality, and no cause
+        # older versions stored neither quality nor cause
         quality = known.get("quality", {})
         told = alarm_document(self._stream, event, self._units, quality, newest=newest)
         if newest is None and known:

@@ -24,7 +24,7 @@ class Limit(NamedTuple):
     """One limit of one channel."""
 
     channel: str
-    position: int  # of the channel among those that it was looked for in
+    position: int  # index of the channel in the given channels
     side: Side
     level: Level
     value: float  # in unit
@@ -32,12 +32,12 @@ class Limit(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Identifies it among the stream's limits."""
+        """The identifier of the limit within its stream."""
         return f"{self.channel} {self.side} {self.level} {self.value!r}"
 
     @property
     def severity(self) -> Severity:
-        """The severity of its alarms."""
+        """The severity of the limit's alarms."""
         return "high" if self.level == "critical" else "medium"
 
 

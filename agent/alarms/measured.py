@@ -1,16 +1,16 @@
 """Alarms of limits that measured values have passed: absolute alarms (IEC 62682).
 
-They need neither a forecast nor a score, so they come with the first sample, and with any detector.
+They need neither forecast nor score, so they work from the first sample on and with any detector.
 The terms are those of ISA-18.2 and IEC 62682: a limit is passed once the value has been beyond it
-for the **on-delay**. This ends once the value has been back by at least the **deadband** for the
-**off-delay**. Only measured values count: missing, held or interpolated values neither open nor
+for the **on-delay**. The alarm ends once the value has been inside by at least the **deadband** for
+the **off-delay**. Only measured values count: missing, held or interpolated values neither open nor
 close an alarm, and do not interrupt a delay. Delays are counted in sample time. Between two
-measured values a delay counts at most the time after which a value is missing: what the machine did
-for longer, nobody knows, and a device's clock that was set forward is no time that passed.
+measured values, a delay counts at most the time after which a value is missing. The machine's state
+beyond that time is unknown. This also ignores the time by which a device's clock was set forward.
 
 A value beyond the critical limit is also beyond the warning limit. To call staff only once, the
-warning opens no alarm while the critical alarm on the same side is open. It opens one when that has
-closed and the value is still beyond the warning limit.
+warning opens no alarm while the critical alarm on the same side is open. It opens one when the
+critical alarm has closed and the value is still beyond the warning limit.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Watch:
     """The state of one limit."""
 
     passed: bool = False
-    # begin of the running delay, Unix seconds; None: none runs. Time that does not count moves it
+    # begin of the running delay, Unix seconds; None: none runs. Time that does not count shifts it
     since: float | None = None
     last: float | None = None  # time of the last measured value, while a delay runs
     onset: float = 0.0  # time of the first value beyond it, while it is passed
@@ -54,7 +54,7 @@ class _Watch:
     newest: Seen | None = None  # of the values of an open event; not saved
 
     def lasts(self, at: float, delay_s: float, known_s: float) -> bool:
-        """Count a value for the delay that it starts or continues; return whether that is over."""
+        """Start or continue a delay with a value; return whether the delay is over."""
         if self.since is None or at < self.since:  # the clock may be set back
             self.since = at
         elif self.last is not None:
@@ -70,11 +70,11 @@ class _Guard(NamedTuple):
     table: LimitTable
     watch: _Watch
     graver: _Watch | None  # for a warning: the critical limit on the same side, if there is one
-    known_s: float  # what a delay counts at most between two measured values
+    known_s: float  # most time that a delay counts between two measured values, seconds
 
     @property
     def bound(self) -> float:
-        """The limit as samples have it, float32: a reading of 0.1 is not beyond 0.1."""
+        """The limit as float32, like the samples, so that a reading of 0.1 is not beyond 0.1."""
         return float(np.float32(self.limit.value))
 
     def beyond(self, value: float) -> float:
@@ -86,9 +86,9 @@ class MeasuredLimits:
     """Watches the measured values of one stream; does no I/O.
 
     Args:
-        tables: The limits. Those of channels that the stream does not have are left out.
-        channels: The stream's, in the order of its samples.
-        known_s: What a delay counts at most between two measured values, seconds.
+        tables: The limits. Limits of channels that the stream lacks are skipped.
+        channels: The stream's channels, in the order of its samples.
+        known_s: Most time that a delay counts between two measured values, seconds.
 
     """
 
@@ -117,7 +117,7 @@ class MeasuredLimits:
 
     @property
     def passed(self) -> frozenset[str]:
-        """The keys of the limits that are passed, with an alarm or without."""
+        """The keys of the limits that are passed, with or without an alarm."""
         return frozenset(key for key, guard in self._guards.items() if guard.watch.passed)
 
     @property
@@ -127,7 +127,7 @@ class MeasuredLimits:
         return any(watch.passed or watch.since is not None for watch in watches)
 
     def take(self, samples: Samples, take_number: Callable[[], int]) -> list[Event]:
-        """Return the events that samples, (n, C) in the order of time, open and close."""
+        """Return the events that samples, (n, C) in chronological order, open and close."""
         values = samples.values.take(self._positions, axis=1)
         if not self.active and not ((values > self._most) | (values < self._least)).any():
             return []
@@ -141,7 +141,7 @@ class MeasuredLimits:
         return events
 
     def settle(self) -> None:
-        """Bring the open events up to date, as they are stored at a stop."""
+        """Update the open events, because the agent stops and stores them."""
         for guard in self._guards.values():
             if (watch := guard.watch).event is not None and watch.newest is not None:
                 watch.event = _shown(guard, watch.event, watch.newest)
@@ -152,14 +152,15 @@ class MeasuredLimits:
         return [watch.event for watch in watches if watch.event is not None]
 
     def to_bytes(self) -> bytes:
-        """Return delays and open events, for the store."""
+        """Return the delays and the open events, for the store."""
         watches = {key: asdict(guard.watch) for key, guard in self._guards.items()}
         return json.dumps(watches).encode()
 
     def restore(self, data: bytes) -> list[int]:
         """Continue where ``to_bytes`` stopped.
 
-        Returns the numbers of open events whose limits are no longer set: nobody watches them.
+        Returns the numbers of open events whose limits are no longer configured, so nothing watches
+        them.
         """
         left = []
         for key, saved in json.loads(data).items():
@@ -168,7 +169,7 @@ class MeasuredLimits:
                 watch = self._guards[key].watch
                 watch.passed, watch.since = saved["passed"], saved["since"]
                 watch.onset, watch.event = saved["onset"], event
-                watch.last = saved.get("last")  # none of older versions
+                watch.last = saved.get("last")  # absent in states of older versions
                 watch.worst = saved["worst"] and Seen(*saved["worst"])
             elif event is not None:
                 left.append(event.number)
@@ -208,7 +209,7 @@ def _told(guard: _Guard, seen: Seen, take_number: Callable[[], int]) -> list[Eve
             watch.event = _shown(guard, watch.event, seen)
         return []
     graver_is_told = guard.graver is not None and guard.graver.event is not None
-    if graver_is_told or guard.beyond(seen.value) <= 0:  # within: the off-delay runs
+    if graver_is_told or guard.beyond(seen.value) <= 0:  # within the limit: the off-delay runs
         return []
     opened = Event(
         number=take_number(),
@@ -236,7 +237,7 @@ def _closed(guard: _Guard, seen: Seen) -> list[Event]:
 
 
 def _shown(guard: _Guard, event: Event, seen: Seen) -> Event:
-    """Return the event with its worst value and ``seen``, the newest."""
+    """Return the event with its worst value, and with ``seen`` as its newest value."""
     limit, worst = guard.limit, guard.watch.worst or seen
     return replace(
         event,

@@ -1,12 +1,12 @@
-"""The points of a gateway: what alarms, people and time make of their standing.
+"""The points of a gateway: how alarms, people and time change their standing.
 
     alarms as they open, worsen and close ─take─┐
     the end of a shelving ────────────────tick──┼─> points ─drain─> rows of the logbook, standings
     requests of people ───────────────────ask───┘
 
-A point is one kind of trouble of one stream (``point_of``). It belongs to no detector: it outlives
-bundles, reloads and restarts, and so does what people did to it. Nothing here does any input or
-output; the times are given.
+A point is one kind of trouble of one stream (``point_of``). It does not belong to a detector: a
+point, and its handling by people, outlives bundles, reloads and restarts. This module does no I/O
+and reads no clock.
 """
 
 from __future__ import annotations
@@ -39,32 +39,32 @@ _CLEARED: Final[tuple[Cause, ...]] = ("normal", ACCEPTED)  # the condition itsel
 
 
 class Handled(NamedTuple):
-    """How the alarms of a stream are handled, as configured."""
+    """The configured handling of a stream's alarms."""
 
     rules: Rules = Rules()
     consequence: Consequence = "major"
 
 
 class Request(NamedTuple):
-    """What a person asks of an alarm."""
+    """A person's request on an alarm."""
 
     what: What
     alarm: Mapping[str, Any]  # the alarm's document
     by: str  # the user's name
     door: Door
-    revision: int | None = None  # of the point, as the person saw it; None: it does not matter
+    revision: int | None = None  # of the point, as the person saw it; None: any
     why: str | None = None
-    seconds: float = 0.0  # of a shelving
+    seconds: float = 0.0  # duration of a shelving
     until_clear: bool = False  # of a shelving
     label: str | None = None
 
 
 class Stale(ValueError):
-    """The alarm has changed since the person saw it; the text says how it stands now."""
+    """The alarm has changed since the person saw it; the text gives its present state."""
 
 
 def point_of(alarm: Mapping[str, Any]) -> str:
-    """Return the point of an alarm's document, as text that is the same for each of its alarms."""
+    """Return the name of an alarm's point, which is the same for all alarms of the point."""
     kind, channels = str(alarm["kind"]), alarm.get("channels", ())
     if limit := alarm.get("limit"):  # absent in alarms of versions without forecasts
         return f"{kind} {channels[0]['channel']} {limit['side']} {limit['level']}"
@@ -74,7 +74,7 @@ def point_of(alarm: Mapping[str, Any]) -> str:
 
 
 def severity_of(alarm: Mapping[str, Any]) -> Severity:
-    """Return an alarm's severity; alarms of old versions have none, and count as medium."""
+    """Return an alarm's severity; alarms of old versions have none and count as medium."""
     severity: Severity = alarm.get("severity", "medium")
     return severity
 
@@ -83,24 +83,24 @@ class Points:
     """The standings of all points; the loop's thread uses it.
 
     Args:
-        handled: How the alarms of each stream are handled, by the stream's name.
+        handled: Handling of each stream's alarms, by the stream's name.
 
     """
 
     def __init__(self, handled: Mapping[str, Handled]) -> None:
         self._handled = handled
         self._standings: dict[Key, Standing] = {}
-        self._counts: Counter[State] = Counter()  # of points in each state; NORM does not count
+        self._counts: Counter[State] = Counter()  # number of points in each state, without NORM
         self._made: list[Transition] = []  # since the last ``drain``
-        self._changed: set[Key] = set()  # since then
-        self._next_end_s = math.inf  # of a shelving, Unix seconds
+        self._changed: set[Key] = set()  # since the last ``drain``
+        self._next_end_s = math.inf  # end of the next shelving, Unix seconds
 
     def configure(self, handled: Mapping[str, Handled]) -> None:
         """Continue with other settings."""
         self._handled = handled
 
     def restore(self, saved: Mapping[Key, Standing], at: float) -> None:
-        """Continue with what is stored. No shelving lasts longer than one that begins now."""
+        """Continue with the stored standings; limit each shelving to one that begins now."""
         self._standings = dict(saved)
         for key, standing in saved.items():
             if (shelving := standing.shelving) is not None:
@@ -111,7 +111,7 @@ class Points:
         self._look_for_ends()
 
     def clock_set(self, by_s: float) -> None:
-        """Move the times of shelvings with the clock, which was set by this."""
+        """Move the times of shelvings by ``by_s``, because the clock was set by this much."""
         for key, standing in self._standings.items():
             if (shelving := standing.shelving) is not None:
                 since, until = shelving.since + by_s, shelving.until + by_s
@@ -121,9 +121,10 @@ class Points:
         self._look_for_ends()
 
     def compare(self, open_alarms: Iterable[Mapping[str, Any]], at: float) -> None:
-        """Take note, at the start, of the alarms that are open in the store.
+        """Compare the points with the open alarms of the store, at the start.
 
-        An older version, or a repaired file, may have alarms that no point knows, and the reverse.
+        After an older version or a repair of the file, an open alarm may lack a point, and a point
+        may lack its open alarm.
         """
         found = {(alarm["stream"], alarm["number"]): alarm for alarm in open_alarms}
         for alarm in found.values():
@@ -134,7 +135,7 @@ class Points:
                     self._over(key, number, "unwatched", at)
 
     def take(self, alarm: Mapping[str, Any], at: float) -> None:
-        """Take an alarm that has opened, changed or closed, ``at`` this time (Unix seconds)."""
+        """Process an alarm that opened, changed or closed at the time ``at`` (Unix seconds)."""
         if alarm["kind"] == GAP:
             return
         key, number = (alarm["stream"], point_of(alarm)), alarm["number"]
@@ -173,11 +174,11 @@ class Points:
         self._look_for_ends()
 
     def ask(self, request: Request, at: float) -> Transition:
-        """Do what a person asks; return the transition.
+        """Execute a person's request; return the transition.
 
         Raises:
-            Stale: the alarm is not what the person saw.
-            Impossible: its state, or a rule, does not allow it.
+            Stale: the alarm has changed since the person saw it.
+            Impossible: the alarm's state, or a rule, forbids the request.
 
         """
         alarm = request.alarm
@@ -226,7 +227,7 @@ class Points:
         return simple[request.what](now)
 
     def told(self, key: Key) -> str:
-        """Say for a person how a point stands."""
+        """Return a description of a point's standing, for a person."""
         now = self._standings.get(key, Standing())
         if not now.number:
             return "there was no such alarm since this version runs"
@@ -236,7 +237,7 @@ class Points:
         return said if now.severity is None else f"{said}, severity {now.severity}"
 
     def drain(self) -> tuple[list[Transition], dict[Key, Standing]]:
-        """Return the transitions since the last call, and the standings that they changed."""
+        """Return the transitions since the last call, and the standings that changed."""
         made, self._made = self._made, []
         changed, self._changed = self._changed, set()
         return made, {key: self._standings[key] for key in changed}
@@ -264,7 +265,7 @@ class Points:
         severity: Severity | None = None,
         label: str | None = None,
     ) -> Transition:
-        """Move a point to its next standing; keep the row for the logbook."""
+        """Move a point to its next standing, and keep the transition for the logbook."""
         consequence = self._of(key[0]).consequence
         grave: Severity = severity or then.severity or "medium"
         urgent = priority(grave, consequence)
@@ -305,7 +306,7 @@ class Points:
 
 
 def handled_as(config: AgentConfig) -> dict[str, Handled]:
-    """Return how the alarms of each stream are handled, by the configuration."""
+    """Return the configured handling of each stream's alarms."""
     return {table.name: _handled(config.alarms, table.alarms) for table in config.streams}
 
 

@@ -1,12 +1,12 @@
 """Predictive alarms: a channel will pass an engineering limit within the forecaster's horizon.
 
-Limits come from the stream's configuration. Each forecast gives the chance to pass a limit
-(``models.limits``). An alarm opens after some forecasts in a row above a chance, and closes after
-some below a lower chance: these delays and this deadband prevent chattering (ISA-18.2). While there
-is no forecast, nothing changes.
+Limits come from the stream's configuration. ``models.limits`` computes the probability that a
+forecast passes a limit. An alarm opens after several consecutive forecasts above a probability. It
+closes after several below a lower probability. These delays and this deadband prevent chattering
+(ISA-18.2). Without a forecast, nothing changes.
 
-Measured values count more: while a channel is beyond a limit (``agent.alarms.measured``), the limit
-has no predictive alarm, so that staff is not called twice for one problem.
+Measured values have precedence: while a channel is beyond a limit (``agent.alarms.measured``), the
+limit has no predictive alarm, so that staff is not called twice for one problem.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _ESTIMATES = ("made", "probability", "median_s", "earliest_s", "latest_s", "hori
 class _Watch:
     """The state of one limit."""
 
-    now: LimitForecast | None = None  # as last forecast
-    over_run: int = 0  # forecasts in a row above the chance, while no event is open
-    calm_run: int = 0  # forecasts in a row below the lower chance, while an event is open
-    onset: float = 0.0  # of the first of over_run
+    now: LimitForecast | None = None  # from the last forecast
+    over_run: int = 0  # consecutive forecasts above the probability, while no event is open
+    calm_run: int = 0  # consecutive forecasts below the lower one, while an event is open
+    onset: float = 0.0  # time of the first forecast of ``over_run``
     event: Event | None = None  # open
 
 
 class LimitWatch:
     """Watches the limits of one stream; does no I/O.
 
-    It watches only channels that are forecast: without a forecaster, none.
+    It watches only channels that are forecast; without a forecaster there are none.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class LimitWatch:
     ) -> list[Event]:
         """Return the events that a forecast opens and closes.
 
-        ``passed``: keys of the limits that measured values have passed; these open nothing.
+        ``passed``: keys of the limits that measured values have passed; these open no event.
         """
         events = []
         for limit in self._limits:
@@ -88,7 +88,7 @@ class LimitWatch:
         return numbers
 
     def look(self, forecast: Forecast) -> None:
-        """Take note of a forecast without opening or closing alarms."""
+        """Record a forecast without opening or closing alarms."""
         for limit in self._limits:
             self._watches[limit.key].now = _find(limit, forecast, self._levels)
 
@@ -135,21 +135,22 @@ class LimitWatch:
         return [watch.event for watch in self._watches.values() if watch.event is not None]
 
     def document(self, correction_s: float) -> list[dict[str, Any]]:
-        """Return when each limit will be passed, by the last forecast, for ``status``.
+        """Return the predicted time at which each limit is passed, for ``status``.
 
-        ``correction_s``: of the gateway's clock.
+        ``correction_s``: correction of the gateway's clock, seconds.
         """
         found = [(limit, self._watches[limit.key].now) for limit in self._limits]
         return [_document(limit, now and now.moved(correction_s)) for limit, now in found]
 
     def to_bytes(self) -> bytes:
-        """Return runs and open events, for the store."""
+        """Return the runs and the open events, for the store."""
         return json.dumps({key: asdict(watch) for key, watch in self._watches.items()}).encode()
 
     def restore(self, data: bytes) -> list[int]:
         """Continue where ``to_bytes`` stopped.
 
-        Returns the numbers of open events whose limits are no longer set: nobody watches them.
+        Returns the numbers of open events whose limits are no longer configured, so nothing watches
+        them.
         """
         left = []
         for key, saved in json.loads(data).items():
@@ -185,7 +186,7 @@ def _document(limit: Limit, now: LimitForecast | None) -> dict[str, Any]:
 def _seen(
     event: Event, limit: Limit, found: LimitForecast, forecast: Forecast, settings: PredictionTable
 ) -> Event:
-    """Return the event by the newest forecast; a score of 1 is the chance that opens it."""
+    """Return the event, updated by a forecast; a score of 1 is the probability that opens it."""
     path = forecast.quantiles[limit.position, :, forecast.quantiles.shape[2] // 2]
     worst = float(path.max() if limit.side == "high" else path.min())
     score = found.probability / settings.probability

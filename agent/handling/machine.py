@@ -1,15 +1,17 @@
 """The transitions: each function takes a standing and returns the next one.
 
-The caller writes one row for each (``agent.handling.transition``), so each raises the revision by
-one. A function that a person calls raises ``Impossible`` if the state does not allow it.
+The caller writes one row for each transition (``agent.handling.transition``), so each one increases
+the revision by 1. A function for a person's request raises ``Impossible`` if the state does not
+allow it.
 
 Rules beyond the standard's diagram, each with its reason:
 
-- A rise in severity makes an acknowledged alarm unacknowledged: the person saw something milder.
-- Only the condition clears an alarm. If nothing watches it any more, it is not normal but unknown,
-  and it stays until a person acknowledges it.
-- The end of any suppression announces what is still there: it is unacknowledged then. What came
-  and went meanwhile unacknowledged still waits for its acknowledgement.
+- A rise in severity makes an acknowledged alarm unacknowledged: the person saw a lower severity.
+- Only the condition clears an alarm. If the condition is no longer watched, it is unknown, not
+  normal. The alarm stays until a person acknowledges it.
+- At the end of any suppression, an alarm that is still active becomes unacknowledged, so that it is
+  announced. An unacknowledged alarm that came and went meanwhile still waits for its
+  acknowledgement.
 """
 
 from __future__ import annotations
@@ -24,16 +26,16 @@ _HOUR_S: Final = 3600.0
 
 
 class Impossible(ValueError):
-    """The state of the alarm, or a rule, does not allow it; the text says why."""
+    """The state of the alarm, or a rule, forbids the request; the text gives the reason."""
 
 
 class Rules(NamedTuple):
-    """What is configured for a point."""
+    """The configured rules of a point."""
 
-    latching: bool = False  # a cleared alarm waits for a reset
+    latching: bool = False  # whether a cleared alarm waits for a reset
     shelvable: bool = True
-    shelve_s_max: float = 8 * _HOUR_S  # one shelving
-    shelved_s_max: float = 24 * _HOUR_S  # shelvings one after the other, until it is normal
+    shelve_s_max: float = 8 * _HOUR_S  # limit of one shelving
+    shelved_s_max: float = 24 * _HOUR_S  # limit of all shelvings until it is normal again
 
 
 # ---- the condition
@@ -68,20 +70,21 @@ def cleared(now: Standing, number: int, rules: Rules, at: float) -> Standing:
 
 
 def unwatched(now: Standing, number: int) -> Standing:
-    """Return the standing after nothing watches its last open alarm any more."""
+    """Return the standing after its last open alarm is no longer watched."""
     return _next(_without(now, number), condition="unknown")
 
 
 def superseded(now: Standing, number: int) -> Standing:
-    """Return the standing after an alarm of another point has taken over: nobody is called twice.
+    """Return the standing after an alarm of another point has replaced its alarm.
 
-    A predicted limit is superseded once the limit has been passed.
+    An alarm for a predicted limit is superseded once the limit has been passed, so that staff
+    is not called twice.
     """
     return _next(_without(now, number), condition="normal", acknowledged=True)
 
 
 def one_of_several_over(now: Standing, number: int) -> Standing:
-    """Return the standing after one of several open alarms is over: no transition."""
+    """Return the standing after one of several open alarms has ended; this is no transition."""
     return _without(now, number)
 
 
@@ -114,9 +117,10 @@ def reset(now: Standing) -> Standing:
 
 
 def shelve(now: Standing, rules: Rules, at: float, seconds: float, until_clear: bool) -> Standing:
-    """Return the standing after a person has shelved the alarm for a time, with a second limit.
+    """Return the standing after a person has shelved the alarm for a time.
 
-    ``until_clear``: the shelving ends earlier, once the condition clears.
+    ``until_clear``: the shelving ends earlier, once the condition clears. There is also a limit for
+    all shelvings together.
     """
     if not rules.shelvable:
         raise Impossible("alarms of this consequence must not be shelved (alarms.not_shelvable)")
@@ -139,14 +143,14 @@ def shelve(now: Standing, rules: Rules, at: float, seconds: float, until_clear: 
 
 
 def unshelve(now: Standing, at: float) -> Standing:
-    """Return the standing after a shelving has ended, by a person or by its time."""
+    """Return the standing after a person has ended a shelving, or its time is over."""
     if now.state != "SHLVD":
         raise Impossible(f"it is {WORDS[now.state]}, not shelved")
     return _next(_announced(_unshelved(now, at)))
 
 
 def out_of_service(now: Standing, at: float) -> Standing:
-    """Return the standing after a person has taken the alarm out of service; this has no end."""
+    """Return the standing after a person has taken the alarm out of service, without time limit."""
     if now.out_of_service:
         raise Impossible("it is out of service already")
     return _next(_unshelved(now, at), out_of_service=True)
@@ -160,7 +164,7 @@ def in_service(now: Standing) -> Standing:
 
 
 def noted(now: Standing) -> Standing:
-    """Return the standing after a person has written something about the alarm."""
+    """Return the standing after a person has written a note on the alarm."""
     return _next(now)
 
 
@@ -168,12 +172,12 @@ def noted(now: Standing) -> Standing:
 
 
 def suppress(now: Standing) -> Standing:
-    """Return the standing once a condition of the design, such as a stopped machine, holds."""
+    """Return the standing once a designed suppression, such as for a stopped machine, applies."""
     return _next(now, suppressed=True)
 
 
 def unsuppress(now: Standing) -> Standing:
-    """Return the standing once that condition no longer holds."""
+    """Return the standing once the designed suppression no longer applies."""
     return _next(_announced(now), suppressed=False)
 
 
@@ -189,12 +193,12 @@ def _unshelved(now: Standing, at: float) -> Standing:
 
 
 def _announced(now: Standing) -> Standing:
-    """Return it unacknowledged if its condition is there, or unknown."""
+    """Return the standing as unacknowledged if its condition is active or unknown."""
     return now if now.condition == "normal" else replace(now, acknowledged=False)
 
 
 def _next(now: Standing, **changes: object) -> Standing:
-    """Return the standing with changes; once it is normal, the counts begin again."""
+    """Return the standing with changes; once it is normal, reset the counts."""
     then = replace(now, **changes, revision=now.revision + 1)  # type: ignore[arg-type]
     if then.state != "NORM":
         return then

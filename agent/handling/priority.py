@@ -1,7 +1,7 @@
-"""How urgent an alarm is: a table of its severity and of what its stream's failure costs.
+"""The priority of an alarm: a table by its severity and by the consequence of a failure.
 
-The severity comes from the bundle, and says how sure or how far it is. The consequence comes from
-the configuration. ISA-18.2 derives the priority from both in the same way.
+The severity comes from the bundle, and reflects how certain or how large the deviation is. The
+consequence comes from the configuration. ISA-18.2 derives the priority from both in the same way.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ TABLE: Final[Mapping[Consequence, Mapping[Severity, Priority]]] = {
 
 
 def priority(severity: Severity, consequence: Consequence) -> Priority:
-    """Return how urgent an alarm of this severity is."""
+    """Return the priority of an alarm with this severity and consequence."""
     return TABLE[consequence][severity]
 
 
 def graver(one: Severity, other: Severity | None) -> bool:
-    """Whether a severity is above another; above none, any is."""
+    """Return whether a severity is above another; any severity is above None."""
     return other is None or SEVERITIES.index(one) > SEVERITIES.index(other)

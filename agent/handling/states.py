@@ -1,7 +1,8 @@
-"""The standing of an alarm, and its state by ISA-18.2 and IEC 62682.
+"""The standing of an alarm, and its state after ISA-18.2 and IEC 62682.
 
-What those standards call an alarm is here a **point**: one kind of trouble of one stream, such as
-the high limit of one channel. A point is raised again and again; each time has its own number.
+This project uses the term **point** for an alarm of those standards: one kind of trouble of one
+stream, such as the high limit of one channel. A point can be raised many times. Each time is an
+alarm with its own number.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, NamedTuple, Self
 
 State = Literal["NORM", "UNACK", "ACKED", "RTNUN", "LATUN", "LATAK", "SHLVD", "DSUPR", "OOSRV"]
-Condition = Literal["active", "normal", "unknown"]  # unknown: nothing watches it any more
+Condition = Literal["active", "normal", "unknown"]  # unknown: it is no longer watched
 Severity = Literal["low", "medium", "high"]
 Consequence = Literal["minor", "major", "severe"]  # of a failure of the machine, as configured
 Priority = Literal["low", "medium", "high"]
@@ -32,7 +33,7 @@ SUPPRESSED: Final[frozenset[State]] = frozenset({"SHLVD", "DSUPR", "OOSRV"})
 
 
 class Shelving(NamedTuple):
-    """A shelving that runs."""
+    """A shelving in progress."""
 
     since: float  # Unix seconds
     until: float  # Unix seconds; it ends by itself
@@ -41,31 +42,31 @@ class Shelving(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is known of a point. It does not change: a transition makes another one.
+    """The standing of a point. It is immutable: a transition creates a new one.
 
-    Shelving, suppression and service only cover what is below: condition, acknowledgement and latch
-    go on changing meanwhile, and count again at the end.
+    Shelving, suppression and out-of-service only mask condition, acknowledgement and latch. These
+    still change while they are masked, and are effective again afterwards.
     """
 
     condition: Condition = "normal"
     acknowledged: bool = True
-    latched: bool = False  # the condition has cleared, and a person has to reset the alarm
+    latched: bool = False  # the condition has cleared, but a person must reset the alarm
     shelving: Shelving | None = None
     suppressed: bool = False  # by design
     out_of_service: bool = False
-    severity: Severity | None = None  # the gravest since it was last normal
-    consequence: Consequence | None = None  # at the last transition, as the priority
+    severity: Severity | None = None  # the highest since it was last normal
+    consequence: Consequence | None = None  # at the last transition, like the priority
     priority: Priority | None = None
-    number: int = 0  # of the newest alarm of this point; 0: there was none
-    open: tuple[int, ...] = ()  # numbers of those whose condition is active
-    raised: int = 0  # times since it was last normal
-    shelvings: int = 0  # since it was last normal
-    shelved_s: float = 0.0  # how long these lasted in all, without the one that runs
-    revision: int = 0  # of the last transition; each has the next one
+    number: int = 0  # number of the newest alarm of this point; 0: there was none
+    open: tuple[int, ...] = ()  # numbers of the alarms whose condition is active
+    raised: int = 0  # number of times since it was last normal
+    shelvings: int = 0  # number since it was last normal
+    shelved_s: float = 0.0  # total duration of these, without the one in progress
+    revision: int = 0  # number of the last transition; each transition adds 1
 
     @property
     def state(self) -> State:
-        """The state by ISA-18.2; a suppression covers what is below it."""
+        """The state after ISA-18.2; a suppression masks the state below it."""
         if self.out_of_service:
             return "OOSRV"
         if self.shelving is not None:
@@ -82,7 +83,7 @@ class Standing:
         return "NORM" if self.acknowledged else "RTNUN"
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON data."""
+        """Return the standing as JSON data."""
         return asdict(self) | {"shelving": self.shelving and list(self.shelving)}
 
     @classmethod

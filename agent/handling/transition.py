@@ -1,4 +1,4 @@
-"""A transition as the logbook keeps it and central ops receives it: a row that never changes."""
+"""A transition, as the logbook stores it and central ops receives it: an immutable record."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ What = Literal[
     "noted",
     "labelled",
 ]
-Label = Literal["confirmed", "false", "nothing-found", "maintenance"]  # what a person found
+Label = Literal["confirmed", "false", "nothing-found", "maintenance"]  # the finding of a person
 LABELS: Final[tuple[Label, ...]] = get_args(Label)
 Door = Literal["agent", "terminal"]  # where the change came from
 AGENT: Final = "agent"  # who made it, if no person did
@@ -51,30 +51,30 @@ SAID: Final[dict[What, str]] = {  # for people
 
 
 class Transition(NamedTuple):
-    """What changed, when, by whom, why, and from which door."""
+    """A change of a point, with its time, user, reason and door."""
 
     stream: str
     point: str
-    number: int  # of the newest alarm of the point
+    number: int  # number of the point's newest alarm
     revision: int  # counts the point's transitions
     at: float  # Unix seconds
     what: What
     before: State
     after: State
-    condition: Condition  # after it
+    condition: Condition  # after the transition
     severity: Severity
     consequence: Consequence
     priority: Priority
     by: str  # the user's name, or ``AGENT``
     door: Door
     why: str | None = None  # the reason, or the note
-    until: float | None = None  # of a shelving: when it ends at the latest, Unix seconds
+    until: float | None = None  # of a shelving: its latest end, Unix seconds
     until_clear: bool = False  # of a shelving: it ends once the condition clears
-    shelvings: int = 0  # since the point was last normal
+    shelvings: int = 0  # number since the point was last normal
     label: str | None = None
 
     def document(self) -> dict[str, Any]:
-        """Return it as JSON data; ``docs/messages.md`` describes it."""
+        """Return the transition as JSON data; ``docs/messages.md`` describes it."""
         times = {
             "at": iso_time(self.at),
             "until": None if self.until is None else iso_time(self.until),
