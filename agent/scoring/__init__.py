@@ -1,5 +1,6 @@
-"""Readings into scores, summaries and alarms; what the loop does between queue and commit.
+"""Turns readings into scores, summaries and alarms: the loop's work between queue and commit.
 
-chunks ─intake─> readings ─fleet─> samples, scores ─stream─> batch; ``streams`` holds all of these,
-and ``silence`` finds out when and why no readings come
+    chunks ─intake─> readings ─fleet─> samples, scores ─stream─> batch
+
+``streams`` contains all of these. ``silence`` detects when and why no readings arrive.
 """

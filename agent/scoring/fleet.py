@@ -1,7 +1,7 @@
-"""The streams of one detector, aligned and scored together.
+"""The streams of one detector, which are aligned and scored together.
 
-One call of the network serves all streams that have a sample. Work for each stream (counters,
-summaries, rows to store) is done once per commit, not once per sample.
+One network call serves all streams that have a sample. The work per stream (counters, summaries,
+rows to store) is done once per commit, not once per sample.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _Number = TypeVar("_Number", bound=np.generic)
 
 
 class _Scored(NamedTuple):
-    """Samples that wait for the commit: n of each of B streams, in the order of scoring."""
+    """Samples that wait for the commit: n samples of each of B streams, in scoring order."""
 
     streams: Int64  # (B,)
     times: Float64  # (n, B)
@@ -95,7 +95,7 @@ class Fleet:
     def take(self, streams: Int64, readings: Readings, batch: Batch) -> None:
         """Take readings of these streams, (n,), and score the samples that they complete.
 
-        The columns are ``source_channels``. Events go into ``batch`` at once, the rest with
+        The columns are ``source_channels``. Events go into ``batch`` at once, and other data with
         ``flush``.
         """
         self._taken.append((streams, readings.values))
@@ -112,14 +112,14 @@ class Fleet:
         return self._aligners.newest_s
 
     def news(self, stream: int, readings: Readings) -> Readings:
-        """Return the readings of a stream whose samples do not exist yet."""
+        """Return the readings of a stream whose samples have not been made yet."""
         return self._aligners.news(stream, readings, raw=bool(self._features))
 
     def replace(self, stream: int, before: Fleet, number: int, batch: Batch) -> None:
-        """Let a stream take the place of one of another fleet, which then gets nothing more.
+        """Replace a stream of another fleet, which then gets no more readings.
 
-        It continues at the same position on the grid, so no reading is lost. Its detector starts
-        without a memory. ``misfit`` must return None for the two.
+        The new stream continues at the same position on the grid, so no reading is lost. Its
+        detector starts without a memory. ``misfit`` must return None for the two detectors.
         """
         now, then = self.streams[stream], before.streams[number]
         names = then.manifest.channel_names
@@ -130,7 +130,7 @@ class Fleet:
         now.replace(then, batch)
 
     def _extracted(self, streams: Int64, readings: Readings) -> tuple[Int64, Readings]:
-        """Return readings of the bundle's channels, made from raw ones, stream by stream."""
+        """Return readings of the bundle's channels, computed from raw ones, stream by stream."""
         who: list[Int64] = []
         made: list[Readings] = []
         for stream in np.unique(streams).tolist():
@@ -191,7 +191,7 @@ class Fleet:
 
 
 def misfit(now: StreamRules, new: StreamRules) -> str | None:
-    """Return why a running stream cannot get a detector with these rules; None: it can.
+    """Return the reason why a running stream cannot get a detector with these rules; None: it can.
 
     The stream's inputs and its position on the grid must stay the same.
     """
@@ -216,11 +216,11 @@ def _passed(rules: StreamRules) -> list[str]:
 
 
 def _rows(array: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
-    """Return (n, B, C) as (n B, C)."""
+    """Reshape an array from (n, B, C) to (n B, C)."""
     return array.reshape(-1, array.shape[-1])
 
 
 def _by_stream(streams: Int64, count: int) -> tuple[Int64, list[tuple[int, int]]]:
-    """Return the order that puts each stream's rows together, and where they begin and end."""
+    """Return the order that groups rows by stream, and the begin and end of each group."""
     ends = np.cumsum(np.bincount(streams, minlength=count)).tolist()
     return np.argsort(streams, kind="stable"), list(itertools.pairwise([0, *ends]))

@@ -6,9 +6,9 @@
                        │                               └─ a link ───> the device was silent
                        └─ readings kept coming ─────────────────────> their times leave it out
 
-A gap is over before anyone could act on it, so it is not an open alarm: it is stored and sent as a
-closed one. A longer silence opens the alarm ``silent``, which then reports the gap. Times are the
-detector's, so a step of the gateway's clock makes no gap.
+A gap is over before anyone could act on it. So it is not an open alarm: it is stored and sent as a
+closed one. A longer silence opens the alarm ``silent``, which then reports the gap. Times are those
+of the detector, so a step of the gateway's clock causes no gap.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ TIMES: Final = Reason(
 
 
 def link_away(lost: str) -> Reason:
-    """Return why nothing came; ``lost`` says which input had no link, and why."""
+    """Return the reason of a gap; ``lost`` names the input without a link, and the cause."""
     return Reason(
         "link", f"nothing now; if it happens again, check what the input reads from: {lost}"
     )
 
 
 class Pause(NamedTuple):
-    """A time in which nothing arrived, by the monotonic clock."""
+    """A time without arrivals, by the monotonic clock."""
 
     seconds: float
     reason: Reason
@@ -62,7 +62,7 @@ class Gaps(Part):
     """The gaps of one stream.
 
     Args:
-        teller: The stream.
+        teller: Teller of the stream.
         sampling: More than ``missing_samples`` periods without a value of any channel are a gap.
         lateness_samples: How many slots wait for late readings.
 
@@ -74,10 +74,10 @@ class Gaps(Part):
         self._teller = teller
         self.least_s = (sampling.missing_samples + 0.5) * sampling.period_s  # from value to value
         self._last: float | None = None  # the detector's time of the newest value
-        self._measured: float | None = None  # the same, of the newest that was not held
-        self._silent = False  # whether an alarm reports the time since then
-        self._resumed = False  # whether nothing came yet since this start of the agent
-        self._pause: Pause | None = None  # the longest since then
+        self._measured: float | None = None  # the same, of the newest value that was not held
+        self._silent = False  # whether an alarm reports the time since that value
+        self._resumed = False  # whether no value came yet since this start of the agent
+        self._pause: Pause | None = None  # the longest pause since that value
         # slots that wait for late readings come before the gap, in at most one call each
         self._takes_max = lateness_samples + 2
         self._takes_left = 0  # calls until the three above are reset
@@ -88,13 +88,13 @@ class Gaps(Part):
         self._takes_left = self._takes_max
 
     def pause(self, seconds: float, reason: Reason) -> None:
-        """Take note of a time in which nothing arrived, and why."""
+        """Record a time without arrivals, and its reason."""
         if self._pause is None or seconds > self._pause.seconds:
             self._pause = Pause(seconds, reason)
         self._takes_left = self._takes_max
 
     def alarmed(self) -> None:
-        """Take note that an alarm reports the silence until the next value."""
+        """Record that an alarm reports the silence until the next value."""
         self._silent = True
         self._takes_left = self._takes_max
 
@@ -143,7 +143,7 @@ class Gaps(Part):
         self._note_last(times, good)
 
     def _note_last(self, times: Float64, good: Bool | None) -> None:
-        """Take note of the last of these values, (n,); ``good``: which were measured; None: all."""
+        """Record the last of these values, (n,); ``good``: which were measured; None: all."""
         if len(times):
             self._last = float(times[-1])
         if len(measured := times if good is None else times[good]):
@@ -154,7 +154,7 @@ class Gaps(Part):
         paused_s, reason = self._pause or (0.0, None)
         if self._resumed:
             self._resumed = False
-            start = min(max(begin, end - paused_s), end)  # of the agent
+            start = min(max(begin, end - paused_s), end)  # start of the agent
             if end - start <= self.least_s:
                 start = end
             self._report(begin, start, AGENT_AWAY, batch)

@@ -1,7 +1,7 @@
-"""From chunks of many inputs to readings of many streams.
+"""Turns chunks of many inputs into readings of many streams.
 
 Lines of inputs with the same layout, for streams of one fleet, are parsed as one block. If a line
-of the block is not clean, each input is parsed by itself: each line is judged, and each reject
+of the block has an error, each input is parsed separately: each line is checked, and each reject is
 counted.
 """
 
@@ -31,7 +31,7 @@ from models.times import iso_time
 
 
 class _Route(NamedTuple):
-    """Where the lines of an input go."""
+    """The route of an input's lines."""
 
     name: str  # of the input
     fleet: Fleet
@@ -39,12 +39,12 @@ class _Route(NamedTuple):
     parser: LineParser
     target: Stream
     kind: int | None  # inputs of one kind are parsed together; None: alone, to keep the order
-    leaps: Leaps | None  # of the stream; None: its times come from the agent, or may run ahead
+    leaps: Leaps | None  # of the stream; None: times from the agent, or times that may run ahead
 
 
 @dataclass
 class _Unusable:
-    """Unusable rows that came for a stream since its last reading."""
+    """Unusable rows of a stream since its last reading."""
 
     since_mono_s: float
     counts: Counter[str] = field(default_factory=Counter)
@@ -52,7 +52,7 @@ class _Unusable:
 
 
 class Intake:
-    """Reads chunks and gives what they hold to the fleets; one thread uses it."""
+    """Parses chunks and passes their readings to the fleets; one thread uses it."""
 
     def __init__(
         self,
@@ -61,12 +61,12 @@ class Intake:
         parsers: Mapping[str, LineParser],
     ) -> None:
         self._clock = fleets[0].clock
-        self._mono_s, self._wall_s = self._clock.monotonic_s(), 0.0  # of the chunks taken now
-        # while no time server keeps the clock: time of each stream's last reading, monotonic s
+        self._mono_s, self._wall_s = self._clock.monotonic_s(), 0.0  # time of the current chunks
+        # monotonic time of each stream's last reading, while the clock is not synchronised
         self._heard_mono_s = {id(one): np.full(len(one.streams), self._mono_s) for one in fleets}
         self._parsers = dict(parsers)
         self._routes: dict[str, _Route] = {}
-        self._holding: dict[Leaps, _Route] = {}  # those that hold rows
+        self._holding: dict[Leaps, _Route] = {}  # those with held rows
         self._unusable: dict[str, _Unusable] = {}  # by stream
         self._kinds: dict[tuple[int, Hashable], int] = {}  # by fleet and layout
         self._unused_kinds = itertools.count()
@@ -122,7 +122,7 @@ class Intake:
             if route.name in names:
                 leaps.reorder(order)
                 self._holding[leaps] = self._routes[route.name]
-        # a later fleet may get the id of one that is gone
+        # a later fleet may get the id of a deleted one
         used = {id(route.fleet) for route in self._routes.values()}
         self._heard_mono_s = {key: one for key, one in self._heard_mono_s.items() if key in used}
         self._kinds = {key: kind for key, kind in self._kinds.items() if key[0] in used}
@@ -134,7 +134,7 @@ class Intake:
         kinds: dict[int, list[tuple[Chunk, _Route]]] = {}
         for chunk in chunks:
             route = self._routes[chunk.input_name]
-            if not (chunk.lines or chunk.measurements):  # all of it was set aside
+            if not (chunk.lines or chunk.measurements):  # nothing is left of it
                 continue
             if chunk.lines if route.parser.reads_measurements else chunk.measurements:
                 chunk = self._without_strays(chunk, route)
@@ -153,7 +153,7 @@ class Intake:
         return heard
 
     def _without_strays(self, chunk: Chunk, route: _Route) -> Chunk:
-        """Return a chunk with only what its input's settings allow: lines, or measurements."""
+        """Return a chunk with only the lines or measurements that its input's settings allow."""
         announced = route.parser.reads_measurements
         strays: Sequence[Raw] = chunk.lines if announced else chunk.measurements
         route.parser.refuse(strays, "malformed", _arrived_s(chunk, route))
@@ -164,16 +164,16 @@ class Intake:
         return self._parsers[name]
 
     def nothing_usable(self, stream: str) -> Reason | None:
-        """Return why a stream is silent if rows come but none can be used; None if none come."""
+        """Return the reason of a silence if rows arrive but none is usable; None if none arrive."""
         found = self._unusable.get(stream)
         if found is None:
             return None
         return nothing_usable(found.counts, self._mono_s - found.since_mono_s, found.last)
 
     def _note_unusable(self, route: _Route, before: Counter[str]) -> None:
-        """Remember why nothing of a chunk was used; ``before``: the parser's earlier counts."""
+        """Record why no row of a chunk was used; ``before``: the parser's earlier counts."""
         counts = route.parser.counters - before
-        if not counts:  # blank lines, or rows that are held
+        if not counts:  # blank lines or held rows
             return
         name = route.target.name
         found = self._unusable.setdefault(name, _Unusable(self._mono_s))
@@ -235,7 +235,7 @@ class Intake:
         return self._usable(heard)
 
     def _usable(self, heard: list[tuple[Chunk, str]]) -> list[tuple[Chunk, str]]:
-        """Forget the unusable rows of streams that have readings again."""
+        """Delete the unusable rows of streams that have readings again."""
         for _, name in heard:
             self._unusable.pop(name, None)
         return heard
@@ -247,7 +247,7 @@ class Intake:
         route.fleet.take(streams, readings, batch)
 
     def _read(self, chunk: Chunk, route: _Route) -> Readings:
-        """Return the usable readings of a chunk, and of rows held before."""
+        """Return the usable readings of a chunk and of rows that were held before."""
         synced = self._clock.synced
         latest_s = self._latest_s(route, np.array([route.stream]))
         readings = route.parser.parse(
@@ -263,7 +263,7 @@ class Intake:
     def _latest_s(self, route: _Route, streams: Int64) -> float:
         """Return the latest time that is accepted at once from each of these streams, (n,).
 
-        It is a fixed distance ahead of the clock. If no time server keeps the clock, it is that
+        It is a fixed distance ahead of the clock. If the clock is not synchronised, it is this
         distance ahead of the clock or of the stream's own past, whichever is later.
         """
         if route.leaps is None:
@@ -280,7 +280,7 @@ class Intake:
     def _by_their_past(self, route: _Route, streams: Int64, now_s: float) -> float:
         """Return the earliest of the streams' own present times, each at least ``now_s``."""
         newest_s, heard_mono_s = route.fleet.newest_s, self._heard_mono_s[id(route.fleet)]
-        if len(streams) == 1:  # a third of the time
+        if len(streams) == 1:  # takes a third of the time
             alone_s = newest_s.item(route.stream) - heard_mono_s.item(route.stream) + self._mono_s
             return alone_s if alone_s > now_s else now_s  # NaN is not
         each_s = (newest_s - heard_mono_s)[streams] + self._mono_s

@@ -1,18 +1,18 @@
 """Holds rows whose times leap ahead while the gateway's clock is not synchronised, then decides.
 
-A time far ahead of a synchronised clock is wrong, and the parser rejects it. Without such a clock
-the device may be right: it was away, or its own clock was set. It may also be wrong. If the stream
-followed a wrong time, all other readings would seem late. So the stream's own past is the
-reference. Rows ahead of that, and of the gateway's clock, are held:
+A time far ahead of a synchronised clock is wrong, and the parser rejects it. If the clock is not
+synchronised, the device may be right, because it was away or its own clock was set. It may also be
+wrong. If the stream followed a wrong time, all other readings would seem late. So the stream's own
+past is the reference. Rows ahead of this reference and of the gateway's clock are held:
 
 - If a later row of the same input is at the stream's pace again, the held rows are outliers. They
   are dropped.
-- If most of the inputs that were heard lately have leapt there too, the rows are used, in order of
-  time.
-- If the input continues there for ten rows, or for two rows and ``agreed_after_s``, the rows are
-  used, unless another input continued as before during this time.
+- If most of the recently active inputs have leapt to the same time, the rows are used, in
+  chronological order.
+- If the input continues at this time for ten rows, or for two rows and ``agreed_after_s``, the rows
+  are used, unless another input continued as before during this time.
 
-So one wrong time costs only its own row, and after a clock was set, readings wait a short time.
+So one wrong time costs only its own row. After a clock was set, readings wait a short time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 from models.align import FAR_LATE_ROWS
 from models.messages import Float64, Int64, Readings
 
-_AGREED_ROWS: Final = FAR_LATE_ROWS  # consecutive, as where time goes back
+_AGREED_ROWS: Final = FAR_LATE_ROWS  # consecutive rows, as for times that go back
 _HELD_ROWS_MAX: Final = 1000  # of an input
 
 
@@ -50,7 +50,7 @@ class Leaps:
 
     Args:
         agreed_after_s: see the module.
-        ahead_max_s: of each input; times that are not farther apart agree.
+        ahead_max_s: limit of each input, seconds; times that are not farther apart agree.
         drop: called with the input's name and the times of rows that are not used.
 
     """
@@ -65,7 +65,7 @@ class Leaps:
         self._ahead_max_s = ahead_max_s
         self._drop = drop
         self._runs: dict[str, _Run] = {}
-        self._heard_mono_s: dict[str, float] = {}  # when inputs last had a row at the stream's pace
+        self._heard_mono_s: dict[str, float] = {}  # of each input's last row at the stream's pace
 
     @property
     def held(self) -> bool:
@@ -73,7 +73,7 @@ class Leaps:
         return bool(self._runs)
 
     def goes_on(self, name: str, mono_s: float) -> None:
-        """Record a row of an input at the stream's pace; rows of it that are held are dropped."""
+        """Record a row of an input at the stream's pace, and drop the held rows of this input."""
         self._heard_mono_s[name] = mono_s
         if (run := self._runs.pop(name, None)) is not None:
             self._drop_rows(name, run.rows)
@@ -96,14 +96,14 @@ class Leaps:
         return _together([_part(readings, at_pace), *self._agreed(name, mono_s)])
 
     def look(self, mono_s: float) -> Readings | None:
-        """Return held rows that have become usable with time; None: none."""
+        """Return held rows that have become usable after a wait; None: there are none."""
         for name in list(self._runs):
             if agreed := self._agreed(name, mono_s):
                 return _together(agreed)
         return None
 
     def settle(self, latest_s: float) -> Readings | None:
-        """Return the held rows that are right, now that the time is known; drop the others."""
+        """Return the held rows with correct times, now that the time is known; drop the others."""
         runs, self._runs = self._runs, {}
         good: list[Readings] = []
         for name, run in runs.items():
@@ -114,7 +114,7 @@ class Leaps:
         return _together(good) if any(len(rows.times) for rows in good) else None
 
     def _hold(self, name: str, rows: Readings, mono_s: float) -> None:
-        """Add rows to an input's run; begin a new run where their times do not agree."""
+        """Add rows to an input's run; begin a new run if their times do not agree."""
         run = self._runs.get(name)
         before = rows.times[:1] if run is None else np.array([run.newest_s])
         apart = np.abs(np.diff(np.concatenate([before, rows.times])))
@@ -130,7 +130,7 @@ class Leaps:
             self._drop_rows(name, [run.rows.pop(0)])
 
     def _agreed(self, name: str, mono_s: float) -> list[Readings]:
-        """Return the held rows at the times of an input's run, if the stream is to follow it."""
+        """Return the held rows at the times of an input's run, if the stream should follow it."""
         run = self._runs.get(name)
         if run is None:
             return []
@@ -171,7 +171,7 @@ def _joined(parts: list[Readings]) -> Readings:
 
 
 def _together(parts: list[Readings]) -> Readings:
-    """Return rows of several inputs in order of time; rows of one input stay in their order."""
+    """Return rows of several inputs in chronological order; each input's rows keep their order."""
     if len(parts) == 1:
         return parts[0]
     joined = _joined(parts)

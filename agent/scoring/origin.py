@@ -1,4 +1,4 @@
-"""What a stream runs with and why: its own bundle, or the substitute for a refused one."""
+"""The origin of a stream's detector: its own bundle, or a substitute for a refused one."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ BASELINE: Final = "baseline"
 
 
 class Refusal(NamedTuple):
-    """A configured bundle that is refused."""
+    """A configured bundle that was refused."""
 
     bundle: Path
     why: str
 
     def document(self) -> dict[str, str]:
-        """Return it for ``status``."""
+        """Return the refusal for ``status``."""
         return {"bundle": str(self.bundle), "why": self.why}
 
 
 class Origin(Part):
-    """Where the stream's detector comes from; saves nothing.
+    """The origin of the stream's detector; it saves nothing.
 
     Args:
         signer: Key id and comment of the signature; None: not signed, or no bundle.
-        refused: The configured bundle, if it is refused.
-        stands_in: What runs in its place.
+        refused: The configured bundle, if it was refused.
+        stands_in: The detector that runs in its place.
 
     """
 
@@ -46,12 +46,12 @@ class Origin(Part):
         self._signer = signer
 
     def replace(self, other: Origin) -> None:
-        """Take over the values of ``other``: the detector stays, the knowledge about it changes."""
+        """Take over the values of ``other``, for the same detector."""
         self.refused, self.stands_in = other.refused, other.stands_in
         self._signer = other._signer
 
     def document(self) -> dict[str, Any]:
-        """Return who signed the bundle, and what is refused."""
+        """Return the signer of the bundle, and the refused bundle."""
         return {
             "watched": True,
             "signer": self._signer,

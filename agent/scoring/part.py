@@ -1,14 +1,14 @@
-"""The parts that a stream has beside its detector: which calls each gets, from whom, and when.
+"""The parts that a stream has beside its detector: their calls, the callers and the order.
 
-A part belongs to one stream, ``agent.scoring.stream.Stream``, which has a list of them. The loop's
-thread makes all calls; no call does any input or output. In the order of a stream's life:
+A part belongs to one stream, ``agent.scoring.stream.Stream``, which has a list of parts. The loop's
+thread makes all calls, and no call does any I/O. The order of the calls in a stream's life:
 
     restore ──> (take | foretell | reconfigure) … ──> to_bytes, document ──> … ──> close
     at the start,  first of what was stored             at each commit         the stream leaves, or
     if saved       after the last save                                         gets another detector
 
 A part sends messages, and opens and closes alarms, through its ``Teller``.
-``agent.scoring.parts`` has those that each stream has.
+``agent.scoring.parts`` has the parts that each stream has.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from models.messages import Event, Float32, Forecast, Samples
 
 
 class Moment(IntEnum):
-    """Why the stream saves; each also saves everything that the earlier ones save.
+    """The occasion of a save; each occasion includes the data of the ones before it.
 
-    ``COMMIT``, several per second: samples are stored, and after a crash they are scored again.
-    ``MEMORY``: the detector's memory is saved, because something was reported or its interval is
-    over. ``STOP``: the agent stops normally.
+    ``COMMIT``, several per second: samples are stored; after a crash they are scored again.
+    ``MEMORY``: the detector's memory is saved, because something was reported or the saving
+    interval is over. ``STOP``: the agent stops normally.
     """
 
     COMMIT = 0
@@ -39,26 +39,26 @@ class Moment(IntEnum):
 
 
 class Part:
-    """A part that does nothing: a base with a default for each call.
+    """A base with a default for each call, which does nothing.
 
-    ``n`` is the number of samples in a call, ``C`` that of the bundle's channels. Times are Unix
-    seconds, float64.
+    ``n`` is the number of samples in a call, and ``C`` the number of the bundle's channels.
+    Times are Unix seconds, float64.
     """
 
     name: ClassVar[str]  # of its saved state; unique in a stream
-    # whether it continues when another detector takes over: the new part of this name is then
-    # restored with what ``to_bytes(Moment.STOP)`` returns, and its alarms stay open
+    # whether it continues when another detector takes over; then the new part of this name is
+    # restored from ``to_bytes(Moment.STOP)``, and its alarms stay open
     lasting: ClassVar[bool] = False
-    # the first moment at which it may have something to save: the stream asks it from then on
+    # the first moment at which it may have data to save; the stream asks it from this one on
     saved_from: ClassVar[Moment] = Moment.MEMORY
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """What it counted since the agent started; added to the stream's counters."""
+        """Counts since the agent started; they are added to the stream's counters."""
         return {}
 
     def check(self, settings: StreamTable) -> None:
-        """Check whether it could continue with new settings; nothing changes.
+        """Check whether the part can continue with new settings; nothing changes.
 
         Raises:
             ConfigError: the settings do not fit the stream's bundle.
@@ -72,7 +72,7 @@ class Part:
         """Take samples, (n, C), n ≥ 1, with their scores, (n,), NaN where there is none.
 
         Called before each commit with all samples since the last one. After a start it also gets
-        those that were stored after the memory was last saved. They are in the order of time,
+        those that were stored after the memory was last saved. They are in chronological order,
         unless the clock was set back.
         """
 
@@ -80,10 +80,10 @@ class Part:
         """Take a new forecast, before ``take`` gets the samples that it was made from."""
 
     def settle(self) -> None:
-        """Bring the open events up to date: the agent stops, and stores them."""
+        """Update the open events, because the agent stops and stores them."""
 
     def open_events(self) -> list[Event]:
-        """Return its open events in their present state, with the detector's times."""
+        """Return the part's open events in their present state, in the detector's times."""
         return []
 
     def document(self) -> dict[str, Any]:
@@ -94,23 +94,24 @@ class Part:
         return {}
 
     def to_bytes(self, moment: Moment) -> bytes | None:
-        """Return what must be saved now; None: what was saved last is still valid.
+        """Return the data to save now; None: the data saved last is still valid.
 
         Called from the moment ``saved_from`` on. The returned bytes count as saved, and cost a
-        write. A part decides when to save: each time that the memory is saved, only after a change
+        write. A part decides when to save: whenever the memory is saved, only after a change
         (``Changes``), or at a stop.
         """
         return None
 
     def restore(self, data: bytes, batch: Batch) -> None:
-        """Continue with what ``to_bytes`` returned last.
+        """Continue from the last result of ``to_bytes``.
 
-        Not called if nothing was saved, as by an older version, or if the detector's memory belongs
-        to another bundle and the part is not ``lasting``: then the part stays new.
+        Not called if nothing was saved, for example by an older version. Also not called if the
+        detector's memory belongs to another bundle and the part is not ``lasting``. In both cases
+        the part stays in its initial state.
         """
 
     def close(self, batch: Batch) -> None:
-        """Send what is not sent yet, because the stream leaves or gets another detector and parts.
+        """Send unsent data, because the stream is removed or gets another detector and other parts.
 
         Not called at a stop: the saved data continues at the next start. The stream closes the
         alarms.
@@ -118,18 +119,18 @@ class Part:
 
 
 def answers(part: Part, call: str) -> bool:
-    """Return whether a part has its own method or property of this name, not the default."""
+    """Return whether a part overrides the default method or property of this name."""
     return getattr(type(part), call) is not getattr(Part, call)
 
 
 class Changes:
-    """Saves data only if it differs from what was saved last; at first that is empty."""
+    """Saves data only if it differs from the last saved data, which is empty at first."""
 
     def __init__(self) -> None:
         self._saved = b""
 
     def restore(self, data: bytes) -> None:
-        """Record what is saved."""
+        """Record the saved data."""
         self._saved = data
 
     def of(self, data: bytes) -> bytes | None:
@@ -141,18 +142,18 @@ class Changes:
 
 
 class Teller(Protocol):
-    """What parts see of their stream: they report and send through it."""
+    """The interface of a stream for its parts: they report and send through it."""
 
     @property
     def last_time(self) -> float | None:
-        """Of the last sample; None before the first since the start."""
+        """The time of the last sample; None before the first one since the start."""
 
     @property
     def correction_s(self) -> float:
         """Seconds to add to the detector's times, for alarms and messages."""
 
     def take_number(self) -> int:
-        """Return the number of a new event; it is never used again."""
+        """Return a new, unique event number."""
 
     def report(
         self,
@@ -163,7 +164,7 @@ class Teller(Protocol):
     ) -> None:
         """Open and close the alarms of events, in the detector's times, in order.
 
-        ``samples``: those in which they were found, if any;
+        ``samples``: the samples in which the events were found, if any;
         ``reason``: see ``agent.alarms.document.alarm_document``.
         """
 
@@ -173,4 +174,4 @@ class Teller(Protocol):
         """Close open alarms whose events will not close them; None: all of the stream's."""
 
     def send(self, kind: Kind, time: float, data: dict[str, Any], batch: Batch) -> None:
-        """Send a message of this time; the memory is saved with the commit that has it."""
+        """Send a message with this time; the commit that contains it also saves the memory."""

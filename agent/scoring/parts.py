@@ -1,7 +1,7 @@
-"""The parts that each stream has; ``agent.scoring.part`` says what a part is.
+"""The parts that each stream has; ``agent.scoring.part`` defines parts.
 
-Each connects a stream to something that does not know streams: the aligner, the features of fast
-channels, the summary, the watches over limits.
+Each part connects a stream to an object that does not know streams: the aligner, the features of
+fast channels, the summary, or the watches over limits.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class GridPosition(Part):
 
     @property
     def counters(self) -> Counter[str]:
-        """Rows that were late, duplicate, …; see ``models.align.Aligner``."""
+        """Late rows, duplicate rows, …; see ``models.align.Aligner``."""
         return self._aligners.counters(self._number)
 
     def to_bytes(self, moment: Moment) -> bytes | None:
@@ -56,10 +56,10 @@ class GridPosition(Part):
 
 
 class RawValues(Part):
-    """The raw values of fast channels that are in no window yet.
+    """The raw values of fast channels that are not yet part of a window.
 
     They are large and soon out of date, so only a stop saves them. After a crash the first windows
-    may be short. What an earlier stop saved is deleted, so that it does not come back then.
+    may be short. Saved data from an earlier stop is deleted, so that it is not used after a crash.
     """
 
     name = "features"
@@ -71,7 +71,7 @@ class RawValues(Part):
 
     @property
     def counters(self) -> Counter[str]:
-        """Values that were late, windows that were short; see ``models.features.Features``."""
+        """Late values and short windows; see ``models.features.Features``."""
         return self._features.counters
 
     def to_bytes(self, moment: Moment) -> bytes | None:
@@ -126,7 +126,7 @@ class Summaries(Part):
 
 
 class Doubts(Part):
-    """What was not measured in the summary's interval; separate, because it is mostly empty."""
+    """Unmeasured values in the summary's interval; separate, because they are mostly empty."""
 
     name = "doubts"
 
@@ -145,7 +145,7 @@ class Doubts(Part):
 
 
 class PassedLimits(Part):
-    """The alarms of limits that measured values have passed; lasting: they need no detector."""
+    """The alarms of limits that measured values have passed; lasting, as they need no detector."""
 
     name = "passed_limits"
     lasting = True
@@ -157,14 +157,14 @@ class PassedLimits(Part):
         channels: Sequence[Channel],
         sampling: Sampling,
     ) -> None:
-        """Set up; ``channels`` and ``sampling`` are the stream's."""
+        """Set up with the ``channels`` and the ``sampling`` of the stream."""
         self._teller, self._settings, self._channels = teller, settings, channels
         self._known_s = sampling.missing_samples * sampling.period_s
         self.watch = self._watch_of(settings)
         self._saved = False  # whether the last saved data was not empty
 
     def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
-        """Continue the delays and alarms of limits that stay; close others."""
+        """Continue the delays and alarms of unchanged limits; close the others."""
         before, self._settings = self._settings, settings
         if settings.limits != before.limits:
             state, self.watch = self.watch.to_bytes(), self._watch_of(settings)
@@ -183,7 +183,7 @@ class PassedLimits(Part):
             self._teller.report([event], batch, inside, reason)
 
     def settle(self) -> None:
-        """Bring the alarms' events up to date."""
+        """Update the events of the alarms."""
         self.watch.settle()
 
     def open_events(self) -> list[Event]:
@@ -217,7 +217,7 @@ class Limits(Part):
         number: int,
         measured: PassedLimits,
     ) -> None:
-        """Set up; ``measured``: the same stream's; it counts more than a forecast."""
+        """Set up; ``measured``: of the same stream; it has precedence over forecasts."""
         self._teller, self._settings, self._measured = teller, settings, measured
         self._detector, self._memory, self._number = detector, memory, number
         self._forecaster = detector.forecaster
@@ -227,14 +227,14 @@ class Limits(Part):
         return LimitWatch(settings.limits, settings.prediction, self._forecaster)
 
     def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
-        """Continue the runs and alarms of limits that stay; close others."""
+        """Continue the runs and alarms of unchanged limits; close the others."""
         before, self._settings = self._settings, settings
         if (settings.limits, settings.prediction) != (before.limits, before.prediction):
             runs, self._watch = self._watch.to_bytes(), self._watch_of(settings)
             self.restore(runs, batch)
 
     def take(self, samples: Samples, score: Float32, batch: Batch) -> None:
-        """Close the alarms of limits that have been passed: ``measured`` has alarms for these."""
+        """Close the alarms of limits that were passed, as ``measured`` has alarms for these."""
         if not self._settings.limits:
             return
         if passed := self._watch.withdraw(self._measured.watch.passed):
@@ -252,7 +252,7 @@ class Limits(Part):
         return self._watch.open_events()
 
     def document(self) -> dict[str, Any]:
-        """Return the forecast and how good forecasts were; None if nothing is forecast."""
+        """Return the forecast and the accuracy of earlier ones; None if nothing is forecast."""
         return {"forecast": self._forecast()}
 
     def to_bytes(self, moment: Moment) -> bytes | None:
@@ -284,7 +284,7 @@ class Limits(Part):
 
     @staticmethod
     def _warm_up(forecaster: Forecaster, state: ForecastState) -> dict[str, Any] | None:
-        """Return how many of the steps that a forecast needs are there; None: all are."""
+        """Return the present and the required number of steps for a forecast; None: enough."""
         needed, has = forecaster.part.context_steps, int(state.history.written.max())
         if has >= needed:
             return None

@@ -1,4 +1,4 @@
-"""Remarks for ``status``: why there is no score yet, and which channels never change."""
+"""Remarks for ``status``: the reason for a missing score, and unchanging channels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.messages import Float32, Samples
 from models.names import UNTRAINED
 from models.times import unix_s
 
-UNCHANGED_INTERVALS: Final = 10  # summaries until a channel that does not change is named
+UNCHANGED_INTERVALS: Final = 10  # number of summaries before an unchanging channel is reported
 
 
 class WarmUp(Part):
@@ -25,10 +25,10 @@ class WarmUp(Part):
     def __init__(self, teller: Teller, rules: StreamRules) -> None:
         self._teller = teller
         self._needed, self._period_s = rules.sampling.warm_up_samples, rules.sampling.period_s
-        # a network begins again after an interruption
+        # a network starts over after an interruption
         self._in_a_row = rules.detector not in UNTRAINED
         self._count = 0  # samples with a value since the last score
-        self._last_s: float | None = None  # of the last of them, the detector's time
+        self._last_s: float | None = None  # time of the last one, the detector's
         self._scored = False
         self._changes = Changes()
 
@@ -53,7 +53,7 @@ class WarmUp(Part):
         self._last_s = float(times[-1])
 
     def document(self) -> dict[str, Any]:
-        """Return the needed samples and those that are there; None if there is a score."""
+        """Return the numbers of required and present samples; None if there is a score."""
         if self._scored:
             return {"warm_up": None}
         has = min(self._count, self._needed)
@@ -74,11 +74,11 @@ class _Still(NamedTuple):
     """A channel that has had the same value in all intervals so far."""
 
     value: float
-    since: str  # begin of the first of them
+    since: str  # begin of the first of these intervals
 
 
 class Unchanged(Part):
-    """Finds channels that do not change from their summaries: this costs nothing per sample."""
+    """Finds unchanging channels from the summaries, which costs nothing per sample."""
 
     name = "unchanged"
 
@@ -94,7 +94,7 @@ class Unchanged(Part):
         self._interval_s = unix_s(summary["to"]) - unix_s(summary["from"])
         for name, seen in summary["channels"].items():
             low, high = seen["min"], seen["max"]
-            if low is None:  # it had no value
+            if low is None:  # the interval had no value
                 continue
             before = self._still.get(name)
             if low != high:
@@ -103,7 +103,7 @@ class Unchanged(Part):
                 self._still[name] = _Still(low, summary["from"])
 
     def document(self) -> dict[str, Any]:
-        """Return since when each unchanged channel has had its value."""
+        """Return, for each unchanged channel, the time since which its value is constant."""
         if not self._still or not self._until:
             return {"unchanged": {}}
         latest = unix_s(self._until) - UNCHANGED_INTERVALS * self._interval_s

@@ -1,7 +1,7 @@
-"""When each stream last had a reading, and why a stream is silent.
+"""Tracks the last reading of each stream, and determines why a stream is silent.
 
-A lost link, rows of which none can be used, or an agent that stood still explain a silence: then
-nobody blames the device. If nothing explains it, the device is silent.
+A silence can have one of three explanations: a lost link, only unusable rows, or an agent that
+stood still. Otherwise the device is silent.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from agent.scoring.stream import Stream
     from agent.store.batch import Batch
 
-STILL_S: Final = 1.0  # a busy gateway's loop is late by less
+STILL_S: Final = 1.0  # the loop of a busy gateway is late by less than this
 Links = Mapping[str, Callable[[], "InputStatus"]]
 
 
 class Silence:
-    """Watches that streams bring readings; one thread uses it.
+    """Watches for streams without readings; one thread uses it.
 
     Args:
         streams: By name. An exchanged stream replaces the former one.
         inputs: Each input's stream, by the input's name.
         links: The state of each input's link, by the input's name.
-        unusable: Returns why a stream is silent though rows come; None: none come.
+        unusable: Returns the reason of a silence although rows arrive; None: none arrive.
 
     """
 
@@ -43,14 +43,14 @@ class Silence:
         self._streams, self._inputs = streams, inputs
         self._links, self._unusable = links, unusable
         self._heard: dict[str, float] = {}  # monotonic time of each stream's last reading
-        # which input of a stream had no link since its last reading, and why
+        # by stream: the input without a link since the last reading, and the cause
         self._lost: dict[str, str] = {}
         self._still = (0.0, 0.0)  # from when to when the agent stood still (monotonic)
         self.streams_changed()
 
     def streams_changed(self) -> None:
-        """Take note that some streams have another detector."""
-        # what is shorter is no gap of any stream
+        """Update the state after some streams got another detector."""
+        # a shorter pause is no gap of any stream
         self._pause_s = min(stream.gaps.least_s for stream in self._streams.values())
 
     def begin(self, now: float) -> None:
@@ -58,18 +58,18 @@ class Silence:
         self._heard = dict.fromkeys(self._streams, now)
 
     def stood_still(self, since: float, until: float) -> None:
-        """Take note that the agent did nothing in this time (monotonic), though it was to."""
+        """Record a time (monotonic) in which the agent stood still."""
         if until - since > STILL_S:
             self._still = (since, until)
 
     def _still_s(self, since: float, until: float) -> float:
-        """Return for how long of this time the agent stood still."""
+        """Return how long the agent stood still in this time, seconds."""
         return max(0.0, min(until, self._still[1]) - max(since, self._still[0]))
 
     def heard(self, found: Iterable[tuple[Chunk, str]]) -> None:
-        """Take note of chunks with readings, each with its stream's name.
+        """Record chunks with readings, each with its stream's name.
 
-        Most come without a pause: these cost next to nothing.
+        Most chunks arrive without a pause; these cost almost nothing.
         """
         heard, pause_s = self._heard, -math.inf if self._lost else self._pause_s
         for chunk, name in found:
@@ -80,7 +80,7 @@ class Silence:
                 heard[name] = now
 
     def over(self, name: str, now: float) -> None:
-        """Take note of a reading of a stream, and of the pause before it."""
+        """Record a reading of a stream, and the pause before it."""
         heard, self._heard[name] = self._heard.get(name, now), now
         paused_s, gaps = now - heard, self._streams[name].gaps
         if paused_s > gaps.least_s:
@@ -99,20 +99,20 @@ class Silence:
                 stream.open_silence(heard, batch, self._reason(name))
 
     def _look_at_links(self, name: str) -> None:
-        """Take note if an input of a stream without readings has lost its link."""
+        """Record whether an input of a stream without readings has lost its link."""
         for source, stream in self._inputs.items():
             if stream == name and source in self._links:
                 link = self._links[source]()
-                if not link.connected and link.since is not None:  # it has tried
+                if not link.connected and link.since is not None:  # it has tried to connect
                     self._lost[name] = f"input {source}: {link.last_error}"
 
     def _away(self, name: str) -> Reason:
-        """Return why nothing came of a stream, now that something has."""
+        """Return the reason of a stream's pause, after its end."""
         lost = self._lost.get(name)
         return DEVICE_AWAY if lost is None else link_away(lost)
 
     def _reason(self, name: str) -> Reason | None:
-        """Return why a stream has no readings; None: apparently its device sends nothing."""
+        """Return the reason why a stream has no readings; None: its device sends nothing."""
         if (lost := self._lost.get(name)) is not None:
             return link_lost(lost)
         return self._unusable(name)

@@ -1,4 +1,4 @@
-"""One stream: makes alarms, summaries, messages and saved memory of its samples and events.
+"""One stream: turns its samples and events into alarms, summaries, messages and saved memory.
 
 Its fleet aligns and scores it together with the other streams of its bundle. Besides its detector,
 a stream has parts (``agent.scoring.part``). It does no I/O: the daemon commits what the stream puts
@@ -67,7 +67,7 @@ class Stream:
         clock: Clock,
         origin: Origin | None = None,
     ) -> None:
-        """Set up; ``origin``: None for a detector that is as configured, and not signed."""
+        """Set up; ``origin``: None for a detector as configured that is not signed."""
         self.manifest = manifest = detector.manifest
         self.name = settings.name
         self.silent_after_s = settings.silent_after_s
@@ -78,10 +78,10 @@ class Stream:
         self.teller = teller = StreamTeller(settings.name, detector, memory, number, clock)
         self.counters = teller.counters
         self.last_score: float | None = None
-        self._quality: Uint8 | None = None  # the worst per channel since the last commit
-        self.saved_through: int | None = None  # see ``THROUGH``; None: all that is stored
+        self._quality: Uint8 | None = None  # worst quality per channel since the last commit
+        self.saved_through: int | None = None  # see ``THROUGH``; None: all stored samples
         self._parts: list[Part] = []
-        # those that do something at a call: nobody else is asked, at each commit of each stream
+        # the parts that override a call: only these are called at each commit of each stream
         self._answering: dict[str, list[Part]] = {call: [] for call in _AT_COMMITS}
         self._saved_at: dict[Moment, list[Part]] = {moment: [] for moment in Moment}
         self.add(GridPosition(aligners, number))
@@ -125,8 +125,8 @@ class Stream:
         """Continue where ``save`` stopped; return whether that was possible.
 
         If not (first start, other bundle), numbers continue after ``last_number``. Open alarms
-        close, because nothing watches them any more, and the stored state is forgotten. Parts that
-        are ``Part.lasting`` still continue, and so does a silence: the clock found it, not the
+        close, because they are no longer watched, and the stored state is deleted. Parts that are
+        ``Part.lasting`` still continue. So does a silence, because the clock found it, not the
         detector. If a baseline replaces a refused bundle, the alarms of the bundle stay open until
         a bundle runs again.
         """
@@ -162,7 +162,7 @@ class Stream:
 
     def _restore_parts(self, saved: Mapping[str, bytes], batch: Batch) -> None:
         for part in self._parts:
-            if part.name in saved:  # an older version may not have had it
+            if part.name in saved:  # an older version may have lacked the part
                 part.restore(saved[part.name], batch)
 
     def _followed(self) -> set[int]:
@@ -172,9 +172,9 @@ class Stream:
     def replace(self, before: Stream, batch: Batch) -> None:
         """Replace the stream of the same name that another detector watched.
 
-        Alarm numbers, counters and ``Part.lasting`` parts continue. So does a silence: the clock
-        found it. The summary in progress is sent. The other alarms close and the stored state is
-        forgotten, because both belong to the other detector.
+        Alarm numbers, counters and ``Part.lasting`` parts continue. So does a silence, because the
+        clock found it. The summary in progress is sent. The other alarms close and the stored state
+        is deleted, because both belong to the other detector.
         """
         lasting = [part for part in before._parts if part.lasting]
         kept = {event.number for part in lasting for event in part.open_events()}
@@ -194,7 +194,7 @@ class Stream:
     def catch_up(self, samples: Samples, batch: Batch) -> None:
         """Score the samples again that were stored after the memory was last saved.
 
-        Everything that they opened or closed was saved or reported before.
+        All events that they opened or closed were saved or reported before.
         """
         inside = samples._replace(times=samples.times - self.teller.correction_s)
         found = self.detector.step_together(
@@ -209,7 +209,7 @@ class Stream:
 
     @property
     def watched_by(self) -> dict[str, str]:
-        """Name, version and digest of the detector, as ``status`` has them."""
+        """Name, version and digest of the detector, as in ``status``."""
         return {
             "bundle": f"{self.manifest.name} version {self.manifest.version}",
             "bundle_digest": self.detector.digest,
@@ -224,7 +224,7 @@ class Stream:
     def _check_limits(self, settings: StreamTable) -> None:
         """Raise ConfigError if a limit does not fit.
 
-        A baseline in place of a bundle guards the limits of those channels that it has.
+        A baseline in place of a bundle watches only the limits of its own channels.
         """
         if not self._replaces_bundle:
             check_limits(settings.name, settings.limits, self.manifest.channels)
@@ -258,7 +258,7 @@ class Stream:
             part.take(samples, score, batch)
 
     def foretell(self, forecast: Forecast, batch: Batch) -> None:
-        """Give a forecast to the parts, at once: alarms do not wait for the commit."""
+        """Pass a forecast to the parts at once: alarms do not wait for the commit."""
         for part in self._parts:
             part.foretell(forecast, batch)
 
@@ -267,13 +267,13 @@ class Stream:
     ) -> None:
         """Open the alarm ``silent``, once until the next reading.
 
-        ``reason``: if it is known; if it becomes known later, the alarm gives it from then on.
+        ``reason``: if it is known. If it becomes known later, it is added to the alarm.
         """
         self.teller.open_silence(since_monotonic_s, batch, reason)
         self.gaps.alarmed()
 
     def _stay_silent(self, alarms: Iterable[dict[str, Any]]) -> None:
-        """Continue ``silent`` alarms of the former detector."""
+        """Continue the ``silent`` alarms of the former detector."""
         for alarm in alarms:
             self.teller.stay_silent(alarm)
             self.gaps.alarmed()
@@ -313,21 +313,21 @@ class Stream:
         """Put this stream's open alarms, its position on the grid and its memory into ``batch``.
 
         The position is saved only if the last sample does not imply it. The memory is saved only
-        if ``whole``, or if something was reported since the last time: after a restart the stream
-        scores later stored samples again.
+        if ``whole``, or if something was reported since the last save. After a restart, the stream
+        scores the samples again that were stored later.
 
         Args:
-            batch: with all samples of the stream that are not stored yet.
-            next_sample: number that the next sample has when those of the batch are stored.
-            whole: also save the memory.
-            stopping: the agent stops; see ``Moment``.
+            batch: contains all samples of the stream that are not stored yet.
+            next_sample: number of the next sample after those of the batch.
+            whole: whether to save the memory.
+            stopping: whether the agent stops; see ``Moment``.
 
         """
         if stopping:
             for part in self._parts:
                 part.settle()
         self.teller.update(self._open_events(), batch)
-        # a batch that could not be committed still has the parts that did not change since
+        # a batch that was not committed still has the parts that have not changed since
         saved = batch.state.setdefault(self.name, {})
         whole = whole or self.teller.unsaved
         moment = Moment.STOP if stopping else Moment.MEMORY if whole else Moment.COMMIT
@@ -347,9 +347,9 @@ class Stream:
         return events
 
     def close(self, cause: Cause, batch: Batch, but: Collection[int] = ()) -> None:
-        """Send what the parts still hold, and close the open alarms, because the stream leaves.
+        """Send the parts' unsent data, and close the open alarms, because the stream leaves.
 
-        ``but``: numbers of alarms that stay open: another detector's stream continues them.
+        ``but``: numbers of alarms that stay open, because another detector's stream continues them.
         """
         for part in self._parts:
             part.close(batch)
@@ -358,7 +358,7 @@ class Stream:
 
 
 def _not_measured(quality: Uint8, score: Float32) -> dict[str, int]:
-    """Count values, (n, C), that were not measured, and scores, (n,), made from such values."""
+    """Count the unmeasured values, (n, C), and the scores, (n,), that depend on them."""
     counts = {
         f"values_{QUALITIES[code]}": int((quality == code).sum())
         for code in (HELD, INTERPOLATED, MISSING)

@@ -1,4 +1,4 @@
-"""All streams of a gateway together, as the loop uses them."""
+"""All streams of a gateway, with the interface that the loop uses."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Streams:
         self._silence.heard(self._intake.take(chunks, batch))
 
     def stood_still(self, since: float, until: float) -> None:
-        """Take note that the agent did nothing in this time (monotonic), though it was to."""
+        """Record a time (monotonic) in which the agent stood still."""
         self._silence.stood_still(since, until)
 
     def tick(self, batch: Batch) -> None:
@@ -121,7 +121,7 @@ class Streams:
                 self._by_name[table.name].reconfigure(table, summary_interval_s, batch)
 
     def misfit(self, name: str, detector: Detector) -> str | None:
-        """Return why a stream cannot get this detector while it runs; None: it can."""
+        """Return the reason why a running stream cannot get this detector; None: it can."""
         if name in self._unwatched:
             return "nothing watches the stream now"
         return misfit(self._by_name[name].manifest, detector.manifest)
@@ -139,7 +139,7 @@ class Streams:
     def exchange(self, fleet: Fleet, batch: Batch) -> None:
         """Replace running streams by those of the same names in a new fleet.
 
-        If only some streams of a fleet leave, their places in it stay, unused, until a restart.
+        If only some streams of a fleet leave, their places in it stay unused until a restart.
         """
         self.flush(batch)
         for number, stream in enumerate(fleet.streams):
@@ -154,7 +154,7 @@ class Streams:
         self._fleets.append(fleet)
 
     def mend(self, name: str, origin: Origin) -> None:
-        """Note that a stream's substitute is now its own bundle; its memory continues."""
+        """Record that a stream's substitute is now its own bundle; its memory continues."""
         self._by_name[name].origin.replace(origin)
 
     def channels(self) -> dict[str, tuple[str, ...]]:
@@ -162,12 +162,12 @@ class Streams:
         return {name: stream.manifest.channel_names for name, stream in self._by_name.items()}
 
     def leave(self, names: Collection[str]) -> None:
-        """Save nothing more of these streams, because a defect may have touched them."""
+        """Save no more data of these streams, because a defect may have affected them."""
         for name in self._by_name.keys() & names:
             del self._by_name[name]
 
     def timed_by_arrival(self) -> frozenset[str]:
-        """Return the names of the streams whose samples have the gateway's own times."""
+        """Return the names of the streams whose samples get their times from the gateway."""
         return frozenset(n for n, stream in self._by_name.items() if stream.teller.timed_by_arrival)
 
     def document(self, last_alarm: Callable[[str], int]) -> dict[str, dict[str, Any]]:
@@ -176,11 +176,11 @@ class Streams:
         return watched | {n: stream.document() for n, stream in self._unwatched.items()}
 
     def inference(self) -> dict[str, float | int | None]:
-        """Return how long scoring took."""
+        """Return the durations of scoring."""
         return inference(fleet.pace for fleet in self._fleets)
 
     def rejects(self, name: str) -> dict[str, Any]:
-        """Return what was rejected of an input."""
+        """Return the rejects of an input."""
         stream = self._inputs[name]
         if stream in self._unwatched:
             return {"rejected": {}, "rejects": []}

@@ -1,4 +1,4 @@
-"""What central ops gets of a stream in normal operation: one summary per interval of sample time.
+"""Summaries for central ops in normal operation: one per stream and interval of sample time.
 
 Intervals begin at multiples of ``interval_s`` of the samples' own time. So the summaries of a fleet
 line up, and a restart continues the interval in progress.
@@ -22,12 +22,12 @@ from models.times import iso_time
 
 @dataclass(slots=True)
 class _Doubts:
-    """What was not measured in an interval; saved separately, because it is mostly empty."""
+    """Counts of unmeasured values in an interval; saved separately, as they are mostly empty."""
 
-    number: int  # of the interval
+    number: int  # number of the interval
     held: list[int]  # samples, per channel
     interpolated: list[int]
-    uncertain: int = 0  # scored samples with a value that was not measured
+    uncertain: int = 0  # scored samples with an unmeasured value
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class _Interval:
 
     number: int  # counted from 1970
     last_time: float
-    known: Float64  # samples that had a value
+    known: Float64  # number of samples with a value
     low: Float64
     high: Float64
     mean: Float64
@@ -51,18 +51,18 @@ _SAVED: Final = tuple(field.name for field in fields(_Interval))
 
 
 class Summary:
-    """Accumulates the current interval of one stream; of constant size."""
+    """Accumulates the current interval of one stream, in constant memory."""
 
     def __init__(self, channels: Sequence[str], interval_s: float) -> None:
         self._channels = tuple(channels)
         self.interval_s = interval_s
         self._now: _Interval | None = None  # None before the first sample
-        self._doubts: _Doubts | None = None  # None: none yet
+        self._doubts: _Doubts | None = None  # None: no unmeasured values yet
 
     def add(self, samples: Samples, score: Float32) -> list[dict[str, Any]]:
         """Add samples with their scores, (n,); return summaries of the finished intervals.
 
-        Add many at a time: one by one they cost ten times as much.
+        Add many samples at a time: one by one they cost ten times as much.
         """
         ended: list[dict[str, Any]] = []
         if len(samples.times) == 0:
@@ -92,7 +92,7 @@ class Summary:
         doubts.uncertain += uncertain(quality, score)
 
     def _pieces(self, times: Float64) -> list[tuple[int, int, int]]:
-        """Return the numbers of the intervals that follow each other, and where they lie."""
+        """Return the number, begin and end of each run of samples in one interval."""
         first = interval_of(float(np.minimum.reduce(times)), self.interval_s)
         if first == interval_of(float(np.maximum.reduce(times)), self.interval_s):
             return [(first, 0, len(times))]
@@ -138,11 +138,11 @@ class Summary:
         ]
 
     def doubts_to_bytes(self) -> bytes:
-        """Return what was not measured in the interval, for the store; empty: all was measured."""
+        """Return the doubts of the interval, for the store; empty if all values were measured."""
         return b"" if self._doubts is None else json.dumps(asdict(self._doubts)).encode()
 
     def restore_doubts(self, data: bytes) -> None:
-        """Continue with what ``doubts_to_bytes`` saved."""
+        """Continue with the doubts that ``doubts_to_bytes`` saved."""
         self._doubts = _Doubts(**json.loads(data)) if data else None
 
     def to_bytes(self) -> bytes:
@@ -163,18 +163,18 @@ class Summary:
 
 
 def _counted_on(counts: list[int], samples: Bool) -> list[int]:
-    """Return counts per channel with those of more samples, (n, C), added."""
+    """Return the counts per channel plus those of more samples, (n, C)."""
     return [a + b for a, b in zip(counts, samples.sum(axis=0).tolist(), strict=True)]
 
 
 def uncertain(quality: Uint8, score: Float32) -> int:
-    """Return how many samples, (n, C), have a score, (n,), although not all were measured."""
+    """Return the number of samples, (n, C), with a score, (n,), and an unmeasured value."""
     return int(((quality != GOOD).any(axis=1) & ~np.isnan(score)).sum())
 
 
 def _add(now: _Interval, times: Float64, values: Float32, scores: Float32) -> None:
     now.last_time = float(times[-1])
-    # by channels: numpy goes along a row several times as fast as down the columns
+    # by channel: numpy is several times as fast along rows as along columns
     _add_values(now, np.ascontiguousarray(values.T, np.float64))
     _add_scores(now, scores.astype(np.float64))
 
@@ -182,7 +182,7 @@ def _add(now: _Interval, times: Float64, values: Float32, scores: Float32) -> No
 def _add_values(now: _Interval, values: Float64) -> None:
     """Merge counts, means and squares of values, (C, n) (Chan, Golub & LeVeque 1979).
 
-    Stays exact where a large mean would swamp a plain sum of squares.
+    This stays exact for a large mean, with which a plain sum of squares loses precision.
     """
     if np.isnan(np.add.reduce(values, axis=None)):
         missing = np.isnan(values)
@@ -195,7 +195,7 @@ def _add_values(now: _Interval, values: Float64) -> None:
         mean = np.add.reduce(values, axis=1) / known
         apart, low, high = values - mean[:, None], values, values
     total = np.maximum(now.known + known, 1)
-    moved = (mean - now.mean) * known / total  # of the mean; nothing where nothing is known
+    moved = (mean - now.mean) * known / total  # shift of the mean; 0 for channels without a value
     now.squares += np.einsum("ij,ij->i", apart, apart) + moved * (mean - now.mean) * now.known
     now.mean += moved
     now.known += known

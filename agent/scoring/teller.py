@@ -1,6 +1,6 @@
-"""What a stream tells: its alarms and its messages, with their times, numbers and counts.
+"""The alarms and messages of a stream, with their times, numbers and counts.
 
-The parts of a stream (``agent.scoring.part``) report and send through it, and so does the stream.
+A stream and its parts (``agent.scoring.part``) report and send through a teller.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class StreamTeller:
     """The alarms and messages of one stream; one thread uses it.
 
     Args:
-        name: Of the stream.
-        detector: What watches it.
-        memory: Of the detector's streams.
-        number: Of the stream in it.
-        clock: The gateway's.
+        name: Name of the stream.
+        detector: Detector of the stream.
+        memory: Memory of the detector's streams.
+        number: Number of the stream in the memory.
+        clock: Clock of the gateway.
 
     """
 
@@ -47,14 +47,14 @@ class StreamTeller:
         self._detector, self._memory, self._number = detector, memory, number
         channels = detector.manifest.channels
         self.alarms = Alarms(name, {channel.name: channel.unit for channel in channels})
-        self.timed_by_arrival = False  # whether no input of the stream has its own times
+        self.timed_by_arrival = False  # whether all inputs of the stream lack their own times
         self.counters: Counter[str] = Counter()
         self.last_time: float | None = None  # of the last sample, Unix seconds
         self._last_values: Float32 | None = None  # (C,) of the last sample
-        self.unsaved = True  # whether it sent something since the memory was last saved
+        self.unsaved = True  # whether a message was sent since the memory was last saved
 
     def note(self, time: float, values: Float32) -> None:
-        """Take note of the last sample: Unix seconds, and values (C,)."""
+        """Record the last sample: its time, Unix seconds, and its values, (C,)."""
         self.last_time, self._last_values = time, values.copy()
 
     @property
@@ -79,7 +79,7 @@ class StreamTeller:
         samples: Samples | None = None,
         reason: Reason | None = None,
     ) -> None:
-        """Make alarms of events, with the ``samples`` in which they were found, if any.
+        """Turn events into alarms; ``samples``: those in which the events were found, if any.
 
         ``reason``: see ``alarm_document``.
         """
@@ -113,7 +113,7 @@ class StreamTeller:
         self.alarms.go_on(alarm)
 
     def update(self, events: Iterable[Event], batch: Batch) -> None:
-        """Put the open alarms into ``batch`` as they are now; ``events``: all that are open."""
+        """Put the present state of the open alarms into ``batch``; ``events``: all open events."""
         moved = [event.moved(self.correction_s) for event in events]
         for alarm in self.alarms.update(moved, self._newest() if moved else None):
             batch.tell(alarm)
@@ -145,7 +145,7 @@ class StreamTeller:
     def _tell(self, change: Change, detector: str, batch: Batch) -> None:
         """Store, send, count and log an alarm that was opened or closed.
 
-        The log does not give its number: the agent tells a number only once it is on the disk.
+        The log omits its number, because the agent reports a number only once it is on the disk.
         """
         batch.tell(change.alarm)
         self.send("alarm", change.time, change.alarm, batch, detector)
@@ -160,9 +160,9 @@ class StreamTeller:
         batch: Batch,
         detector: str | None = None,
     ) -> None:
-        """Send a message of this time; the memory is saved with the commit that has it.
+        """Send a message with this time; the commit that contains it also saves the memory.
 
-        ``detector``: the one that found it; None: the stream's.
+        ``detector``: name of the detector behind the message; None: the stream's.
         """
         self.unsaved = True
         by = detector or self._detector.detector

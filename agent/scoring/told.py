@@ -1,4 +1,4 @@
-"""Logs gaps in a stream, and since when and why it has no score, at the level debug."""
+"""Logs a stream's gaps and the beginning and reason of missing scores, at the level debug."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _GAP: Final = 1.5  # periods between two samples
 def tell(
     name: str, samples: Samples, score: Float32, period_s: float, before: tuple[float, bool] | None
 ) -> None:
-    """Log what these samples of a stream, at least one, change.
+    """Log the changes that one or more samples of a stream cause.
 
     ``before``: the time of the last sample (Unix seconds), and whether it had a score; None if
-    there is none.
+    there was no sample.
     """
     extra = {STREAM: name}
     times = samples.times if before is None else np.concatenate([[before[0]], samples.times])
