@@ -1,8 +1,9 @@
 """Handles operators' requests on alarms from the control socket: permission, arguments, execution.
 
 A request names the alarm by stream and number, and the revision that the person saw. It changes the
-points (``agent.alarms.points``). The next commit makes the change durable, and then the answer is
-sent. The kernel supplies the user, and the system the user's groups: a client cannot forge them.
+points (``agent.alarms.points``). The next commit makes the change durable. Then the answer is sent.
+The kernel supplies the user, and the system supplies the user's groups, so a client cannot forge
+them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 REASON_CHARS_MAX: Final = 500
 _HOUR_S: Final = 3600.0
 _NUMBER_MAX: Final = 2**53  # largest integer that every JSON parser represents exactly
-_LARGEST: Final = sys.float_info.max  # an integer in JSON may be larger, and is then no float
+_LARGEST: Final = sys.float_info.max  # a JSON integer may be larger, and then cannot become a float
 
 VERBS: Final[Mapping[str, What]] = {
     "alarm.acknowledge": "acknowledged",

@@ -1,10 +1,10 @@
-"""Commands: how people and programs reach the one thread that may write.
+"""Commands: the way of people and programs to the only thread that may write.
 
     socket ─> door ─┐                                 ┌─> answered at once, where nothing changes
     signal ─────────┼─> inbox ─> loop: dispatcher ─> handler
     (MQTT) ─────────┘                                 └─> commit ─> answered
 
-``control`` is all of it as the loop sees it. ``protocol`` defines what goes over the socket, and
-``client`` is its other end. The inbox and the dispatcher do no I/O. The thread of the door does it,
-so the loop never waits for a client.
+``control`` combines these for the loop. ``protocol`` defines the lines on the socket, and
+``client`` is the other end. The inbox and the dispatcher do no I/O. The door's thread does it, so
+the loop never waits for a client.
 """

@@ -1,4 +1,4 @@
-"""The client of the control socket: sends a command to the running agent, waits for the answer."""
+"""The client of the control socket: sends a command to the agent and waits for the answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 from agent.control.protocol import Refused, parse_answer, request_line
 from models.errors import FieldwatchError
 
-ANSWER_S_MAX: Final = 60.0  # the check at a reload may take half of it
+ANSWER_S_MAX: Final = 60.0  # a reload's check may take half of this time
 _KINDS: Final = {stat.S_IFREG: "a file", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a named pipe"}
 
 
@@ -29,7 +29,7 @@ class NotAllowed(FieldwatchError):
 
 
 class NoAnswer(FieldwatchError):
-    """The agent received the command and did not answer. It may be done or not."""
+    """The agent received the command but did not answer. The command may or may not be done."""
 
     exit_code = 75  # as EX_TEMPFAIL
 
@@ -46,7 +46,7 @@ def ask(
         NoAgent: no agent listens there.
         NotAllowed: the socket's permissions forbid it.
         NoAnswer: no answer came within ``seconds_max``, or the agent ended.
-        Refused: the agent did not do it; the code says why.
+        Refused: the agent refused the command; the code is the reason.
 
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -102,7 +102,7 @@ def _connect(connection: socket.socket, path: Path) -> None:
 
 
 def _in_its_place(path: Path) -> str | None:
-    """Return what stands in place of the socket; None if it is a socket, or is gone."""
+    """Return the kind of file in place of the socket; None if it is a socket or does not exist."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -113,7 +113,7 @@ def _in_its_place(path: Path) -> str | None:
 
 
 def _exchange(connection: socket.socket, request: bytes, seconds_max: float) -> bytes:
-    """Return the answer with its line end; without a line end the agent has ended."""
+    """Return the answer with its line end; if the line end is missing, the agent has ended."""
     deadline = time.monotonic() + seconds_max
     connection.settimeout(seconds_max)
     try:

@@ -36,7 +36,7 @@ CLIENTS_MAX: Final = 16
 REQUEST_S_MAX: Final = 30.0  # for a client to send a whole line
 ANSWER_S_MAX: Final = 10.0  # for a client to read an answer
 CAUSES: Final = ("too_many", "slow", "gone")  # why a client was dropped
-_STOP_S_MAX = 1.0  # for clients to read their answers when the agent stops
+_STOP_S_MAX = 1.0  # for clients to read their answers while the agent stops
 _LOOK_S = 1.0  # between two checks for clients that are too slow
 _READ_BYTES = 4096
 _PEER = struct.Struct("3i")  # pid, uid, gid
@@ -52,8 +52,8 @@ class _Client:
         self.asker = _peer(connection)
         self.received = bytearray()
         self.to_send = memoryview(b"")
-        self.in_work = False  # it waits for the answer to its command
-        self.ended = False  # it sends nothing more, and may still read
+        self.in_work = False  # whether it waits for the answer to its command
+        self.ended = False  # whether it sends no more data; it may still read
         self.deadline = time.monotonic() + REQUEST_S_MAX
 
 
@@ -68,7 +68,7 @@ class Clients:
         self._clients: set[_Client] = set()
         self._answers: deque[tuple[_Client, bytes]] = deque()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
-        self.refused: Counter[Code] = Counter()  # requests that are not a command
+        self.refused: Counter[Code] = Counter()  # requests that contain no valid command
         self.dropped = dict.fromkeys(CAUSES, 0)
 
     def start(self) -> None:
@@ -86,7 +86,7 @@ class Clients:
         os.close(self._wakes)
 
     def __len__(self) -> int:
-        """Return how many are connected."""
+        """Return the number of connected clients."""
         return len(self._clients)
 
     # ---- the thread
@@ -135,7 +135,7 @@ class Clients:
         except OSError as error:  # the client is gone, or no descriptors are left
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
                 self.dropped["too_many"] += 1
-                time.sleep(_LOOK_S)  # the waiting client would wake us again at once
+                time.sleep(_LOOK_S)  # the waiting client would wake this thread again at once
             return
         connection.setblocking(False)
         if len(self._clients) >= CLIENTS_MAX:
@@ -213,7 +213,7 @@ class Clients:
         if why is not None:
             self.dropped[why] += 1
         self._clients.discard(client)
-        with contextlib.suppress(KeyError):  # not registered while its command is in work
+        with contextlib.suppress(KeyError):  # not registered during its command
             self._selector.unregister(client.connection)
         client.connection.close()
 
@@ -229,7 +229,7 @@ class Clients:
 
 
 def _peer(connection: socket.socket) -> Asker:
-    """Return the user at the other end, as told by the kernel."""
+    """Return the user at the other end, as reported by the kernel."""
     told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
     _, uid, gid = _PEER.unpack(told)
     try:

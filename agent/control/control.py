@@ -1,4 +1,4 @@
-"""The commands of one agent, from whoever sends them to the answer, as the loop sees them."""
+"""The path of an agent's commands from sender to answer, with the interface for the loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.control.inbox import Command, Inbox
 
 
 class Control:
-    """Inbox, dispatcher and door; the loop's thread uses it, a signal handler ``signal``."""
+    """Inbox, dispatcher and door; the loop's thread uses it, a signal handler only ``signal``."""
 
     def __init__(
         self,
@@ -42,13 +42,13 @@ class Control:
     def obey(self, commit: Callable[[], str | None]) -> None:
         """Carry out waiting commands; their changes are on the disk before the answer.
 
-        ``commit`` commits them, and returns why that failed, if it did.
+        ``commit`` commits the changes, and returns the reason if it failed.
         """
         if self._dispatcher.run(self._inbox.take()):
             self._dispatcher.committed(commit())
 
     def stop(self) -> None:
-        """Refuse what waits, what is begun and not done, and what comes from now on."""
+        """Refuse waiting, unfinished and future commands."""
         self._inbox.close()
         self._dispatcher.stop()
 
@@ -58,7 +58,7 @@ class Control:
             self._door.close()
 
     def document(self) -> dict[str, Any]:
-        """Return its state for ``status``, with counts since the start."""
+        """Return the state of the commands for ``status``, with counts since the start."""
         door = self._door.document() if self._door else {"socket": None}
         refused = self._inbox.refused() + self._dispatcher.refused()
         refused += self._door.refused() if self._door else Counter()

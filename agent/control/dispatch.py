@@ -24,19 +24,20 @@ class Later:
 
 
 class Verb(NamedTuple):
-    """What a command does."""
+    """The function of a command, and its properties."""
 
     # returns the result, as JSON data, or a promise of one; may raise Refused
     run: Callable[[Command], Mapping[str, Any] | Later]
     arguments: frozenset[str] = frozenset()  # the names it accepts
-    changes: bool = True  # it changes something, so a commit comes before the answer
-    shared: bool = True  # one call answers all that wait; False where it matters who asks
+    changes: bool = True  # whether it changes data, so that a commit comes before the answer
+    shared: bool = True  # whether one call answers all waiting askers; False if the asker matters
 
 
 class Dispatcher:
     """Carries out commands; the loop's thread uses it.
 
-    The loop calls ``run`` in each turn, commits if that says so, and then calls ``committed``.
+    The loop calls ``run`` in each turn, commits if ``run`` returns True, and then calls
+    ``committed``.
     """
 
     def __init__(self, verbs: Mapping[str, Verb]) -> None:
@@ -63,7 +64,7 @@ class Dispatcher:
         return bool(self._uncommitted)
 
     def _keep(self, command: Command, answer: Answer | Later) -> None:
-        """Answer now, or after the commit, or once the answer is there."""
+        """Answer now, after the commit, or once the answer exists."""
         if isinstance(answer, Later):
             if answer.answer is None:
                 self._begun.append((command, answer))
@@ -76,7 +77,7 @@ class Dispatcher:
             self._give(command, answer)
 
     def committed(self, trouble: str | None) -> None:
-        """Give the answers that waited for the commit; ``trouble``: why it failed, if it did."""
+        """Send the answers that waited for the commit; ``trouble``: the reason if it failed."""
         for command, answer in self._uncommitted:
             if trouble is not None and not isinstance(answer, Refused):
                 answer = Refused("not_stored", f"done, but not stored: {trouble}; trying again")
@@ -84,7 +85,7 @@ class Dispatcher:
         self._uncommitted = []
 
     def stop(self) -> None:
-        """Refuse the commands that are begun and not done."""
+        """Refuse the commands that have begun but are not done."""
         for command, _ in self._begun:
             self._give(command, stopping())
         self._begun = []

@@ -29,11 +29,11 @@ class Door:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._error: str | None = None  # why no client can connect
+        self._error: str | None = None  # the reason why no client can connect
         self._listening: tuple[socket.socket, os.stat_result, Clients] | None = None
 
     def open(self, put: Put) -> None:
-        """Listen; if that is not possible, report it in the log and in ``document``."""
+        """Listen on the socket; report a failure in the log and in ``document``."""
         try:
             listener, file = _listen(self._path)
         except OSError as error:
@@ -54,7 +54,7 @@ class Door:
             self._listening = None
 
     def document(self) -> dict[str, Any]:
-        """Return its state for ``status``, with counts since the start."""
+        """Return the door's state for ``status``, with counts since the start."""
         clients = None if self._listening is None else self._listening[2]
         return {
             "socket": str(self._path),
@@ -71,7 +71,7 @@ class Door:
 
 
 def _listen(path: Path) -> tuple[socket.socket, os.stat_result]:
-    """Return the listening socket, and its file.
+    """Return the listening socket, and the status of its file.
 
     Raises:
         OSError: another agent listens there, or a socket cannot be created there.
@@ -122,7 +122,7 @@ def _clear(path: Path) -> None:
 
 
 def _remove(path: Path, file: os.stat_result) -> None:
-    """Remove our own socket, and no other that took its place."""
-    with contextlib.suppress(OSError):  # it is gone already, or its directory is
+    """Remove the agent's own socket, but not another one in its place."""
+    with contextlib.suppress(OSError):  # the socket or its directory no longer exists
         if os.path.samestat(path.lstat(), file):
             path.unlink()

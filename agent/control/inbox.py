@@ -11,18 +11,18 @@ from typing import Any, Final, Literal, NamedTuple
 from agent.control.protocol import Code, Refused
 
 WAITING_MAX: Final = 20
-COMMANDS_PER_S_MAX: Final = 20.0  # in the long run; ``WAITING_MAX`` at once
+COMMANDS_PER_S_MAX: Final = 20.0  # long-term rate; up to ``WAITING_MAX`` at once
 
 Answer = Mapping[str, Any] | Refused  # the result, or the reason why the command is not done
 
 
 class Asker(NamedTuple):
-    """Who sent a command, and how."""
+    """The sender of a command."""
 
     way: Literal["socket", "signal", "mqtt"]
     name: str  # of the user at the other end of the socket
     uid: int | None = None
-    groups: frozenset[str] = frozenset()  # of which the user is a member
+    groups: frozenset[str] = frozenset()  # groups of the user
 
     def __str__(self) -> str:
         return f"{self.name} ({self.way})"
@@ -38,7 +38,7 @@ class Command(NamedTuple):
 
 
 def _nobody_listens(_: Answer) -> None:
-    """Ignore the answer to a signal: it is in the log."""
+    """Ignore the answer to a signal, because it is in the log."""
 
 
 class Inbox:
@@ -58,7 +58,7 @@ class Inbox:
         self._refused: Counter[Code] = Counter()
 
     def put(self, command: Command) -> None:
-        """Add a command, or refuse it at once: too many wait, or the agent is stopping."""
+        """Add a command; refuse it at once if too many wait or the agent is stopping."""
         with self._guard:
             refusal = self._refusal()
             if refusal is None:
@@ -69,7 +69,7 @@ class Inbox:
             command.answer(refusal)
 
     def signal(self, name: str, sent: str) -> None:
-        """Add the command of the signal ``sent``, unless the same command waits already."""
+        """Add the command of the signal ``sent``, unless the same command already waits."""
         if all(waiting.name != name for waiting in tuple(self._signals)):
             self._signals.append(Command(name, {}, Asker("signal", sent), _nobody_listens))
 

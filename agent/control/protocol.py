@@ -1,8 +1,9 @@
-"""What goes over the control socket: a request in one line of JSON, and its answer in another.
+"""The protocol of the control socket: a request is one line of JSON, and its answer is another.
 
 A request is ``{"v": 1, "command": "flush", "arguments": {}}``; ``v`` and ``arguments`` may be
-absent. An answer is ``{"v": 1, "ok": true, "result": {}}``, or, where ``ok`` is false, it has
-``{"code": "busy", "message": "..."}`` as ``error``. The codes are those of ``EXIT_CODES``.
+absent. An answer is ``{"v": 1, "ok": true, "result": {}}``. If ``ok`` is false, it has
+``{"code": "busy", "message": "..."}`` as ``error`` instead of a result. The codes are those of
+``EXIT_CODES``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Final, Literal, NamedTuple
 from models.errors import BundleError, ConfigError, FieldwatchError, StoreError
 
 VERSION: Final = 1
-REQUEST_BYTES_MAX: Final = 16 * 1024  # of a line, without its end
+REQUEST_BYTES_MAX: Final = 16 * 1024  # of a line, without its line end
 
 Code = Literal[
     "malformed",
@@ -52,7 +53,7 @@ EXIT_CODES: Final[Mapping[Code, int]] = {
 
 
 class Refused(FieldwatchError):
-    """A command that is not done; ``code`` says why to programs, the text to people."""
+    """A command was refused; ``code`` is the reason for programs, the text the one for people."""
 
     def __init__(self, code: Code, text: str) -> None:
         super().__init__(text)
@@ -61,14 +62,14 @@ class Refused(FieldwatchError):
 
 
 class Request(NamedTuple):
-    """What a client asks for."""
+    """The request of a client."""
 
     command: str
     arguments: Mapping[str, Any]
 
 
 def request_line(command: str, arguments: Mapping[str, Any]) -> bytes:
-    """Return a request with the end of its line."""
+    """Return the line of a request, with its line end."""
     return _line({"v": VERSION, "command": command, "arguments": arguments})
 
 
@@ -76,12 +77,12 @@ def parse_request(line: bytes) -> Request:
     """Return the request of a line.
 
     Raises:
-        Refused: ``malformed`` or ``version``.
+        Refused: with the code ``malformed`` or ``version``.
 
     """
     try:
         document = json.loads(line)
-        # json takes more than JSON has: NaN, numbers without end
+        # json accepts more than JSON: NaN and infinity
         text = json.dumps(document, allow_nan=False, ensure_ascii=False)
     except (ValueError, RecursionError) as error:
         raise Refused("malformed", "the request is not one line of JSON") from error
@@ -114,7 +115,7 @@ def done_line(result: Mapping[str, Any]) -> bytes:
 
 
 def refused_line(error: Refused) -> bytes:
-    """Return the answer to a command that is not done."""
+    """Return the answer to a command that was refused."""
     told = {"code": error.code, "message": str(error)}
     return _line({"v": VERSION, "ok": False, "error": told})
 
@@ -124,11 +125,11 @@ def _line(document: Mapping[str, Any]) -> bytes:
 
 
 def parse_answer(line: bytes) -> dict[str, Any]:
-    """Return the result that an answer has.
+    """Return the result of an answer.
 
     Raises:
-        Refused: it says that the command is not done.
-        ValueError: it is no answer of this protocol.
+        Refused: the command was refused.
+        ValueError: the line is not an answer of this protocol.
 
     """
     document = json.loads(line)
