@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agent.store.sqlite import Connection
 
 _ROWS_DROPPED = 1000  # at a time, so that a commit does not take long
-_LAST_ALARM = "last_alarm/"  # in the keys of ``meta``, before a stream's name
+_LAST_ALARM = "last_alarm/"  # prefix of the keys in ``meta``, before a stream's name
 
 
 class AlarmTable:
@@ -22,19 +22,19 @@ class AlarmTable:
 
     def __init__(self, rows_max: int) -> None:
         self.rows_max = rows_max
-        self.next_id = 1  # of the next row
-        self.excess = 0  # dropped for the cap, since the start
-        self._last_numbers: dict[str, int] = {}  # stream -> highest, as far as asked for
+        self.next_id = 1  # id of the next row
+        self.excess = 0  # rows dropped because of the cap, since the start
+        self._last_numbers: dict[str, int] = {}  # stream -> highest number, a cache
 
     def open(self, records: Connection) -> None:
-        """Read the number of the newest row."""
+        """Read the id of the newest row."""
         (newest,) = records.execute("SELECT ifnull(max(id), 0) FROM alarms").fetchone()
         self.next_id = int(newest) + 1
 
     def write(self, records: Connection, alarms: Sequence[dict[str, Any]]) -> None:
         """Write alarms, new or changed, and drop the oldest above the cap.
 
-        Those that are open or wait for a person stay.
+        Alarms that are open or wait for a person stay.
         """
         if not alarms:
             return
@@ -50,7 +50,7 @@ class AlarmTable:
         self.open(records)
 
     def _drop_excess(self, records: Connection, rows_max: int) -> int:
-        # ids count up, so this needs no counting of rows
+        # ids increase, so rows need not be counted
         rows = records.execute(
             """SELECT id, stream, number FROM alarms
             WHERE id <= (SELECT max(id) FROM alarms) - ? AND state = ? ORDER BY id LIMIT ?""",

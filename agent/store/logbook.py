@@ -27,7 +27,7 @@ class Logbook:
 
     def __init__(self, rows_max: int) -> None:
         self.rows_max = rows_max
-        self.excess = 0  # rows dropped for the cap, since the start
+        self.excess = 0  # rows dropped because of the cap, since the start
 
     def write(
         self,
@@ -63,7 +63,7 @@ class Logbook:
 
 
 def waiting(records: Connection) -> set[tuple[str, int]]:
-    """Return stream and number of the alarms that wait for a person, or are suppressed."""
+    """Return stream and number of the alarms that wait for a person or are suppressed."""
     points = _points(records).items()
     return {(stream, one.number) for (stream, _), one in points if one.state != "NORM"}
 
@@ -74,7 +74,7 @@ def _points(records: Connection) -> dict[Key, Standing]:
 
 
 def standings(records: Connection) -> dict[Key, Standing]:
-    """Return the standing of each point. A revision in the logbook is never used again."""
+    """Return the standing of each point. Revisions in the logbook are never reused."""
     found = _points(records)
     highest = records.execute(
         "SELECT stream, point, max(revision) FROM logbook GROUP BY stream, point"

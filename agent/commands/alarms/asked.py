@@ -1,4 +1,4 @@
-"""Requests to the running agent: only it writes, so a command asks it and waits for the commit."""
+"""Requests to the running agent: only the agent writes, so a command waits for its commit."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _START = "Nothing has changed. Start the agent: sudo systemctl start fieldwatch-
 def asked(
     config_file: Path, verb: str, wanted: Reference, arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Ask the agent to do something with an alarm; return the transition, once it is on the disk.
+    """Send a request on an alarm to the agent; return the transition, once it is on the disk.
 
-    The request names the revision that the person saw: that of the reference, or, without it, the
+    The request names the revision that the person saw: the one of the reference, or otherwise the
     present one.
 
     Raises:
-        NoSuchAlarm: there is none, or several streams have one of this number.
+        NoSuchAlarm: the alarm does not exist, or several streams have one of this number.
         NoAgent: no agent runs; nothing has changed.
-        Refused: the agent did not do it; the text says why.
+        Refused: the agent refused the request; the text gives the reason.
 
     """
     with Reader(store_directory(config_file)) as reader:

@@ -123,7 +123,7 @@ def _say_list(lines: Any, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _say_life(life: Life, as_json: bool) -> None:
-    """Say it if nothing watches; a program is told in any case."""
+    """Report if no agent watches; a program gets the state in any case."""
     if as_json:
         say_json({"agent": life._asdict()}, indent=None)
     elif (told := life.told()) is not None:
@@ -334,7 +334,7 @@ def _ask(
     as_json: bool,
     **arguments: Any,
 ) -> int:
-    """Ask the agent for each alarm; say what it did. Return the exit code of the first refusal."""
+    """Send a request for each alarm; print the results. Return the first refusal's exit code."""
     from agent.commands.alarms.asked import asked
     from agent.control.client import NoAgent
 
@@ -361,7 +361,7 @@ def _ask(
 
 
 def _done(transition: Mapping[str, Any]) -> str:
-    """Return what was done: the new state, or what was written, which changes no state."""
+    """Return the result as text: the new state, or the written note or label."""
     if transition["what"] in ("noted", "labelled"):
         return f"{SAID[transition['what']]} {transition['label'] or ''}".strip()
     return str(transition["told"])

@@ -1,4 +1,4 @@
-"""What people found behind alarms: the newest label of each, and a file of them for the trainer."""
+"""People's findings on alarms: the newest label of each, and a file of labels for the trainer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROW: Final = "{:<22} {:<14} {:<12} {:<12} {}"
 
 
 def labels(reader: Reader, stream: str | None) -> list[dict[str, Any]]:
-    """Return the newest label of each alarm, with the time of the alarm; of one stream or of all.
+    """Return the newest label and the time of each alarm, of one stream or of all.
 
     A later label of an alarm replaces the earlier ones. ``end`` is None while the alarm is active.
     """
@@ -56,8 +56,8 @@ def lines(found: Sequence[dict[str, Any]], moments: Moments) -> Iterator[str]:
 def as_csv(found: Sequence[dict[str, Any]]) -> str:
     """Return the faults as a file of labels for ``fieldwatch-trainer evaluate``.
 
-    These are the alarms that are confirmed or maintenance, and over. The kind is what the person
-    wrote, or the label. Without the last line's end.
+    Faults are ended alarms with the label ``confirmed`` or ``maintenance``. The kind is the text of
+    the person, or else the label. The last line has no line end.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

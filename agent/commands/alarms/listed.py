@@ -1,4 +1,4 @@
-"""Alarms as the store has them, each with the standing of its point, in order of urgency."""
+"""Alarms from the store, each with the standing of its point, in order of urgency."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class Reference(NamedTuple):
 
 
 def parse_reference(text: str) -> Reference:
-    """Return what a reference means.
+    """Parse the text of a reference.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a reference.
 
     >>> parse_reference("pump-1#3.7")
     Reference(stream='pump-1', number=3, revision=7)
@@ -67,7 +67,7 @@ def parse_reference(text: str) -> Reference:
 def alarms(reader: Reader, limit: int, open_only: bool) -> list[Alarm]:
     """Return the newest alarms, each with ``handling``, the most urgent first.
 
-    All that are not normal are there, however old. ``open_only``: only these.
+    All alarms whose points are not normal are included, however old. ``open_only``: only these.
     """
     standings = reader.standings()
     rows = {(row["stream"], row["number"]): row for row in reader.alarms(limit, open_only)}
@@ -81,7 +81,7 @@ def alarms(reader: Reader, limit: int, open_only: bool) -> list[Alarm]:
 
 
 def handled(alarm: Mapping[str, Any], standings: Mapping[tuple[str, str], Standing]) -> Alarm:
-    """Return an alarm with ``handling``: how its point stands; None if that is of a newer alarm."""
+    """Return an alarm with ``handling``, its point's standing; None if a newer alarm has it."""
     point = point_of(alarm)
     standing = standings.get((alarm["stream"], point))
     mine = standing is not None and alarm["number"] in {standing.number, *standing.open}
@@ -107,11 +107,11 @@ def _document(point: str, standing: Standing) -> dict[str, Any]:
 
 
 def section(alarm: Mapping[str, Any]) -> Section:
-    """Return where an alarm belongs in the list."""
+    """Return the section of the list to which an alarm belongs."""
     if alarm["kind"] == GAP:
         return "interruptions"
     handling = alarm["handling"]
-    if handling is None:  # of a version without a logbook, or of a point that was raised again
+    if handling is None:  # from a version without a logbook, or the point was raised again
         return "unacknowledged" if alarm["state"] == OPENED else "over"
     if handling["state"] in UNACKNOWLEDGED:
         return "unacknowledged"
@@ -121,7 +121,7 @@ def section(alarm: Mapping[str, Any]) -> Section:
 
 
 def in_order(found: Iterable[Alarm]) -> list[Alarm]:
-    """Return alarms by section and priority; what needs nobody comes last, the newest first."""
+    """Sort by section and priority; alarms that need nobody come last, newest first."""
     gravest = gravest_first(found)
     ranked = sorted(gravest, key=lambda one: (SECTIONS.index(section(one)), _rank(one)))
     count = sum(section(one) in SECTIONS[:3] for one in ranked)
@@ -130,7 +130,7 @@ def in_order(found: Iterable[Alarm]) -> list[Alarm]:
 
 
 def priority_of(alarm: Mapping[str, Any]) -> str:
-    """Return the priority of an alarm; that of a stream of consequence "major" is its severity."""
+    """Return an alarm's priority; for the consequence "major" it equals the severity."""
     return str((alarm["handling"] or {}).get("priority") or severity_of(alarm))
 
 
@@ -146,7 +146,7 @@ def one(reader: Reader, wanted: Reference) -> Alarm:
     """Return the alarm that a person named, with ``handling`` and ``logbook``.
 
     Raises:
-        NoSuchAlarm: there is none, or several streams have one of this number.
+        NoSuchAlarm: the alarm does not exist, or several streams have one of this number.
 
     """
     stream, number = wanted.stream, wanted.number

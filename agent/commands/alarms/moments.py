@@ -17,22 +17,22 @@ class Moments(NamedTuple):
     utc: bool
 
     def of(self, text: str | None) -> datetime | None:
-        """Return a time of a document, in the zone of the reader; None if it is none."""
+        """Return a time of a document, in the reader's zone; None if it is not a time."""
         if text is None:
             return None
         try:
             moment = datetime.fromtimestamp(unix_s(text), UTC)
-        except (ValueError, OverflowError):  # of a file that something else wrote
+        except (ValueError, OverflowError):  # in a file that another program wrote
             return None
         return moment if self.utc else moment.astimezone()
 
     def between_s(self, begin: str | None, end: str | None) -> float | None:
-        """Return the seconds between two times, until now without an end; None if unknown."""
+        """Return the seconds between two times; without an end, until now; None if unknown."""
         first, last = self.of(begin), self.now if end is None else self.of(end)
         return None if first is None or last is None else (last - first).total_seconds()
 
     def brief(self, text: str | None) -> str:
-        """Return day, hour and minute; of another year, the day and the year."""
+        """Return day, hour and minute; for another year, the day and the year."""
         moment = self.of(text)
         if moment is None:
             return "-"

@@ -1,4 +1,4 @@
-"""One alarm for a person: what to do, what was found, how sure, a chart, and the logbook."""
+"""One alarm for a person: advice, findings, certainty, a chart, and the logbook."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.printable import printable
 from models.shown import NO_VALUE, shown
 
 _POINTS: Final = 24  # of the chart: it must fit beside the names and values
-_AROUND_S: Final = (60.0, 3600.0)  # least and most before the onset that the chart shows
+_AROUND_S: Final = (60.0, 3600.0)  # least and most time that the chart shows before the onset
 _CHANNEL: Final = "  {:<26} {:>14} {:>14} {:>14}  {}"
 _NEXT: Final[Mapping[str, str]] = {
     "UNACK": "ack",
@@ -30,7 +30,7 @@ _NEXT: Final[Mapping[str, str]] = {
 
 
 def lines(alarm: Alarm, moments: Moments, config_file: Path, blocks: bool) -> Iterator[str]:
-    """Yield the alarm; ``blocks``: whether the terminal has block characters."""
+    """Yield the lines of the alarm; ``blocks``: whether the terminal has block characters."""
     yield from wrapped(f"{reference(alarm)}: {_sentence(alarm, moments)}", "")
     yield from wrapped(f"To do: {to_do(alarm, moments.full)}", "")
     yield ""
@@ -115,7 +115,7 @@ def _channels(alarm: Alarm) -> Iterator[str]:
 
 
 def _chart(alarm: Alarm, moments: Moments, config_file: Path, blocks: bool) -> Iterator[str]:
-    """Yield the signals and the score around the onset, if the store has them."""
+    """Yield a chart of signals and score around the onset, if the store has them."""
     from agent.commands import history  # loads numpy, which the list does not need
 
     onset, seconds = moments.of(alarm["onset"]), moments.between_s(alarm["onset"], alarm["closed"])

@@ -1,6 +1,6 @@
-"""The list of alarms for a person: sections by what is to be done, 80 columns wide, without color.
+"""The list of alarms for a person: in sections by required action, 80 columns, without color.
 
-Each alarm has a line of facts, then what to do, then what was found.
+Each alarm has a line of facts, then the advice, then the findings.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _alarm(alarm: Alarm, moments: Moments, which: Section) -> Iterator[str]:
     name = printable(reference(alarm))
     facts = (priority_of(alarm), moments.brief(alarm["onset"]), moments.age(alarm["onset"]))
     row = [name, *facts, _state(alarm, moments)]
-    if len(name) > _NAME_CHARS:  # it must stay whole, to be typed
+    if len(name) > _NAME_CHARS:  # the whole name, so that a person can type it
         yield name
         row[0] = ""
     yield _ROW.format(*map(printable, row)).rstrip()
@@ -102,7 +102,7 @@ def _interruption(alarm: Alarm, moments: Moments) -> Iterator[str]:
 
 
 def wrapped(text: str, indent: str = _INDENT, hanging: str | None = None) -> Iterator[str]:
-    """Yield a text in lines of at most ``WIDTH`` columns; ``hanging``: the indent of the others."""
+    """Yield a text in lines of at most ``WIDTH`` columns; ``hanging``: indent of later lines."""
     others = indent if hanging is None else hanging
     yield from textwrap.wrap(
         printable(text, 2000), WIDTH, initial_indent=indent, subsequent_indent=others
