@@ -32,7 +32,9 @@ from trainer.detector.levels import with_levels
 from trainer.seal import assemble
 
 KNOWN_SAMPLES = 100  # length of each section after the warm-up: calm, disturbed, calm
-DISTURBANCE = np.float32(6.0)  # in units of the channels' scales
+# sizes of the swing that are tried in turn, in units of the channels' scales; limits that were
+# calibrated on few samples are wide
+DISTURBANCES = (6.0, 12.0, 24.0, 48.0)
 
 
 def calibrated(
@@ -156,29 +158,34 @@ def known_answers(bundle: Bundle, samples: Samples) -> bytes:
     """Return the known answers of a calibrated bundle, recorded on some of ``samples``.
 
     Normal samples come first, then every other scored channel swings for a while, then normal
-    samples follow. The swing opens an event far above the threshold, so it opens on any machine. If
-    there are too few samples, they are repeated.
+    samples follow. The smallest swing of ``DISTURBANCES`` that opens an event is recorded. If there
+    are too few samples, they are repeated.
 
     Raises:
         DataError: no event opens, because the thresholds are too high.
 
     """
-    manifest = bundle.telemanom
+    pipeline = Pipeline(bundle)
+    for scales in DISTURBANCES:
+        disturbed = _disturbed(bundle.telemanom, samples, np.float32(scales))
+        result = pipeline.step(pipeline.start(), disturbed)
+        if any(event.kind == "anomaly" for event in result.events):
+            return with_features(recorded(disturbed, result), bundle.telemanom)
+    raise DataError(
+        "the known answers raise no event: the calibration part differs so much from the training"
+        f" part that the bundle does not detect a swing by {DISTURBANCES[-1]:g} scales; check the"
+        " recordings"
+    )
+
+
+def _disturbed(manifest: TelemanomManifest, samples: Samples, scales: np.float32) -> Samples:
+    """Return calm samples, samples in which channels swing by ``scales``, and calm ones."""
     before = manifest.sampling.warm_up_samples + manifest.threshold.settle_samples
     count = before + 3 * KNOWN_SAMPLES
     values = np.resize(samples.values, (count, samples.values.shape[1]))
-    lift = np.array([channel.scale for channel in manifest.channels], np.float32) * DISTURBANCE
+    lift = np.array([channel.scale for channel in manifest.channels], np.float32) * scales
     lifted = manifest.scored[::2]
     swing = np.where(np.arange(KNOWN_SAMPLES) % 2, -1, 1)[:, None]
     values[-2 * KNOWN_SAMPLES : -KNOWN_SAMPLES, lifted] += swing * lift[lifted]
     times = samples.times[0] + np.arange(count) * manifest.sampling.period_s
-    disturbed = Samples(times, values)
-    pipeline = Pipeline(bundle)
-    result = pipeline.step(pipeline.start(), disturbed)
-    if not any(event.kind == "anomaly" for event in result.events):
-        raise DataError(
-            "the known answers raise no event: the calibration part differs so much from the"
-            f" training part that the bundle does not detect a swing by {DISTURBANCE:g} scales;"
-            " check the recordings"
-        )
-    return with_features(recorded(disturbed, result), manifest)
+    return Samples(times, values)

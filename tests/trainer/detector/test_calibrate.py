@@ -113,6 +113,22 @@ def test_samples_that_are_too_few_are_repeated(trained: Trained) -> None:
     assert answers["events"]
 
 
+def test_the_swing_grows_until_it_opens_an_event(trained: Trained) -> None:
+    """Limits of few samples are wide: here a swing by 6 scales stays below them."""
+    bundle = trained.bundle
+    threshold = bundle.manifest.threshold
+    wide = [15.0] * bundle.manifest.error_rows
+    manifest = bundle.manifest.model_copy(
+        update={"threshold": threshold.model_copy(update={"floor": wide})}
+    )
+    answers = json.loads(
+        calibrate.known_answers(
+            type(bundle)(manifest, manifest.to_bytes(), bundle.parts, None, "wide"), part()
+        )
+    )
+    assert answers["events"][0]["state"] == "opened"
+
+
 def test_thresholds_that_nothing_reaches_are_an_error(trained: Trained) -> None:
     bundle = trained.bundle
     floor = [1e6] * bundle.manifest.error_rows
