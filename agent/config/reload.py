@@ -34,6 +34,13 @@ RELOADED: Final = (
     ("streams", "*", "limits"),
     ("streams", "*", "prediction"),
     ("streams", "*", "alarms"),
+    ("streams", "*", "title"),
+    ("streams", "*", "titles"),
+    ("streams", "*", "operating_point"),
+    ("streams", "*", "shift"),
+    ("streams", "*", "help"),
+    ("language",),
+    ("shift",),
     ("alarms",),
     ("control", "operators"),
 )

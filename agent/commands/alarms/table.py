@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from agent.alarms.document import observed, to_do
+from agent.alarms.document import observed
 from agent.commands.alarms.listed import SECTIONS, Section, priority_of, section
 from agent.commands.alarms.moments import Moments, lasting
+from agent.wording.advice import to_do
+from agent.wording.language import Language
 from models.printable import printable
 
 WIDTH: Final = 80
@@ -71,7 +73,7 @@ def _alarm(alarm: Alarm, moments: Moments, which: Section) -> Iterator[str]:
         row[0] = ""
     yield _ROW.format(*map(printable, row)).rstrip()
     if which != "over":
-        yield from wrapped(f"To do: {to_do(alarm, moments.full)}")
+        yield from wrapped(f"To do: {to_do(alarm, Language('en', time=moments.full))}")
     kind = alarm["kind"].replace("_", " ")
     found = observed(alarm, CHANNELS_MAX)
     yield from wrapped(f"{kind}: {found}" if found else kind)
