@@ -18,11 +18,15 @@ from models.options import Number
 
 if TYPE_CHECKING:
     from agent.commands.alarms.listed import Reference
+    from agent.commands.alarms.moments import Moments
     from agent.commands.life import Life
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _utc_option = click.option("--utc", is_flag=True, help="Times in UTC, not in local time.")
+_language_option = click.option(
+    "--language", help="Language of the alarms, such as de; else that of the configuration."
+)
 _HOURS = Number(0, 168, min_open=True)
 
 
@@ -62,6 +66,7 @@ def _reason(required: bool) -> Callable[[Decorated], Decorated]:
     help="List so many of the newest; what is not normal is always listed.",
 )
 @click.option("--follow", is_flag=True, help="Keep printing what changes.")
+@_language_option
 @_utc_option
 @json_option
 @click.pass_context
@@ -71,6 +76,7 @@ def alarms(
     open_only: bool,
     limit: int,
     follow: bool,
+    language: str | None,
     utc: bool,
     as_json: bool,
 ) -> int:
@@ -91,6 +97,7 @@ def alarms(
     from agent.config.location import store_directory
     from agent.store.reader import Reader
 
+    moments = _moments(utc, config_file, language)
     with Reader(store_directory(config_file)) as reader:
         followed = Followed(reader, known_alarms(reader)) if follow else None  # first
         rows = listed.alarms(reader, limit, open_only)
@@ -102,13 +109,14 @@ def alarms(
             for row in rows:
                 say_json(row, indent=None)
         elif rows:
-            _say_list(table.lines(rows, _moments(utc)), rows)
+            _say_list(table.lines(rows, moments), rows)
         elif not follow:
-            say("no alarm is open" if open_only else "no alarms")
+            key = "terminal.none_open" if open_only else "terminal.none"
+            say(moments.language.phrase(key, "no alarms"))
         _say_life(found, as_json)
         if followed is not None:
             for news in followed.changes(found):
-                _say_news(news, as_json, utc)
+                _say_news(news, as_json, moments)
     return found.exit_code
 
 
@@ -130,10 +138,11 @@ def _say_life(life: Life, as_json: bool) -> None:
         say(Colored(told, "red"))
 
 
-def _say_news(news: Mapping[str, Any] | Life, as_json: bool, utc: bool) -> None:
+def _say_news(news: Mapping[str, Any] | Life, as_json: bool, moments: Moments) -> None:
     from agent.alarms.document import describe
     from agent.alarms.lifecycle import OPENED
     from agent.commands.life import Life
+    from agent.wording.sentence import first_sentence
 
     if isinstance(news, Life):
         _say_life(news, as_json)
@@ -142,31 +151,40 @@ def _say_news(news: Mapping[str, Any] | Life, as_json: bool, utc: bool) -> None:
     elif as_json:
         say_json(news, indent=None)
     elif "transition" in news:
-        for line in _transition_lines(news["transition"], utc):
+        for line in _transition_lines(news["transition"], moments):
             say(line)
     else:
         text = describe(news)
+        if moments.language.name != "en":  # a line for programs that read the English one
+            text = f"{news['stream']}#{news['number']}: {first_sentence(news, moments.told)}"
         say(Colored(text, "red") if news["state"] == OPENED else text)
 
 
-def _transition_lines(row: Mapping[str, Any], utc: bool) -> Sequence[str]:
+def _transition_lines(row: Mapping[str, Any], moments: Moments) -> Sequence[str]:
     from agent.commands.alarms.shown import row_text
 
-    return [f"{row['stream']} {row_text(row, _moments(utc))}"]
+    return [f"{row['stream']} {row_text(row, moments)}"]
 
 
-def _moments(utc: bool) -> Any:
+def _moments(utc: bool, config_file: Path | None = None, language: str | None = None) -> Moments:
+    """Return now, in the language asked for or configured; without a file in English."""
     from agent.commands.alarms.moments import Moments
+    from agent.commands.alarms.told import language_of
+    from agent.wording.language import ENGLISH
 
-    return Moments(datetime.now(UTC), utc)
+    told = ENGLISH if config_file is None else language_of(config_file, language)
+    return Moments(datetime.now(UTC), utc, told)
 
 
 @alarms.command()
 @_single
 @config_option
+@_language_option
 @_utc_option
 @json_option
-def show(alarm: Reference, config_file: Path, utc: bool, as_json: bool) -> int:
+def show(
+    alarm: Reference, config_file: Path, language: str | None, utc: bool, as_json: bool
+) -> int:
     """Show one ALARM: what to do, what was found, how sure, a chart, and the logbook."""
     from agent.commands.alarms import listed, shown
     from agent.commands.life import life
@@ -178,7 +196,8 @@ def show(alarm: Reference, config_file: Path, utc: bool, as_json: bool) -> int:
     if as_json:
         say_json({"agent": watched._asdict(), "alarm": found})
         return watched.exit_code
-    for line in shown.lines(found, _moments(utc), config_file, console.has_blocks()):
+    moments = _moments(utc, config_file, language)
+    for line in shown.lines(found, moments, config_file, console.has_blocks()):
         say(line)
     _say_life(watched, as_json)
     return watched.exit_code

@@ -1,6 +1,6 @@
 """The list of alarms for a person: in sections by required action, 80 columns, without color.
 
-Each alarm has a line of facts, then the advice, then the findings.
+Each alarm has a line of facts, then its first sentence, the advice, and the findings.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from agent.alarms.document import observed
 from agent.commands.alarms.listed import SECTIONS, Section, priority_of, section
 from agent.commands.alarms.moments import Moments, lasting
 from agent.wording.advice import to_do
-from agent.wording.language import Language
+from agent.wording.lines import observed
+from agent.wording.message import Message
+from agent.wording.sentence import first_sentence
 from models.printable import printable
 
 WIDTH: Final = 80
@@ -22,7 +23,7 @@ CHANNELS_MAX: Final = 2  # named in a sentence
 _INDENT: Final = "    "
 _NAME_CHARS: Final = 22
 _ROW: Final = "{:<22} {:<8} {:<12} {:<11} {}"
-_HEAD: Final = _ROW.format("ALARM", "PRIORITY", "SINCE", "AGO", "STATE")
+_HEAD: Final = "ALARM PRIORITY SINCE AGO STATE"
 _TITLES: Final[Mapping[Section, str]] = {
     "unacknowledged": "NOT ACKNOWLEDGED",
     "acknowledged": "ACKNOWLEDGED",
@@ -36,18 +37,26 @@ Alarm = Mapping[str, Any]
 
 def lines(alarms: Sequence[Alarm], moments: Moments) -> Iterator[str]:
     """Yield the list of at least one alarm; ``alarms`` are in order."""
-    yield f"Times are {moments.zone()}. Details: fieldwatch-agent alarms show ALARM"
+    told = moments.told
+    yield printable(told.text(Message("terminal.times", {"zone": moments.zone()})))
     for which, group in groupby(alarms, key=section):
         found = list(group)
         yield ""
-        yield f"{_TITLES[which]}: {len(found)}"
+        yield printable(f"{told.phrase(f'section.{which}', _TITLES[which])}: {len(found)}")
         if which == "interruptions":
             for one in found:
                 yield from _interruption(one, moments)
         else:
-            yield _HEAD
+            yield _head(moments)
             for one in found:
                 yield from _alarm(one, moments, which)
+
+
+def _head(moments: Moments) -> str:
+    words = moments.language.phrase("terminal.head", _HEAD).split()
+    return _ROW.format(
+        *map(printable, words if len(words) == len(_HEAD.split()) else _HEAD.split())
+    )
 
 
 def count(alarms: Sequence[Alarm]) -> dict[Section, int]:
@@ -66,41 +75,65 @@ def reference(alarm: Alarm) -> str:
 
 def _alarm(alarm: Alarm, moments: Moments, which: Section) -> Iterator[str]:
     name = printable(reference(alarm))
-    facts = (priority_of(alarm), moments.brief(alarm["onset"]), moments.age(alarm["onset"]))
+    told = moments.told
+    grade = told.phrase(f"grade.{priority_of(alarm)}", priority_of(alarm))
+    facts = (grade, moments.brief(alarm["onset"]), moments.age(alarm["onset"]))
     row = [name, *facts, _state(alarm, moments)]
     if len(name) > _NAME_CHARS:  # the whole name, so that a person can type it
         yield name
         row[0] = ""
     yield _ROW.format(*map(printable, row)).rstrip()
+    yield from wrapped(first_sentence(alarm, told, moments.now.timestamp()))
     if which != "over":
-        yield from wrapped(f"To do: {to_do(alarm, Language('en', time=moments.full))}")
-    kind = alarm["kind"].replace("_", " ")
-    found = observed(alarm, CHANNELS_MAX)
-    yield from wrapped(f"{kind}: {found}" if found else kind)
+        yield from wrapped(told.text(Message("terminal.to_do", {"action": to_do(alarm, told)})))
+    if found := observed(alarm, told, CHANNELS_MAX):
+        yield from wrapped(found)
 
 
 def _state(alarm: Alarm, moments: Moments) -> str:
-    handling = alarm["handling"]
+    handling, told = alarm["handling"], moments.language
     if handling is None:
-        return "active" if alarm["state"] == "opened" else f"until {moments.brief(alarm['closed'])}"
+        return _active(moments) if alarm["state"] == "opened" else _until(alarm["closed"], moments)
     state, times = handling["state"], handling["raised"]
     again = f" x{times}" if times > 1 else ""
     if state == "SHLVD":
-        return f"until {moments.brief(handling['shelved_until'])}"
-    if state in ("DSUPR", "OOSRV"):
-        return "by design" if state == "DSUPR" else "out of service"
-    latched = ", latched" if state in ("LATUN", "LATAK") else ""
-    condition = {"active": "active", "unknown": "not watched", "normal": "returned"}
-    told: str = condition[handling["condition"]]
-    return told + latched + again if state != "NORM" else f"until {moments.brief(alarm['closed'])}"
+        return _until(handling["shelved_until"], moments)
+    if state == "DSUPR":
+        return told.phrase("state.by_design", "by design")
+    if state == "OOSRV":
+        return told.phrase("state.OOSRV", "out of service")
+    if state == "NORM":
+        return _until(alarm["closed"], moments)
+    condition = {"active": "active", "unknown": "unknown", "normal": "returned"}
+    word = condition[handling["condition"]]
+    said = told.phrase(f"state.{word}", word)
+    if state in ("LATUN", "LATAK"):
+        said = told.text(Message("state.latched", {"state": said}))
+    return said + again
+
+
+def _active(moments: Moments) -> str:
+    return moments.language.phrase("state.active", "active")
+
+
+def _until(end: str | None, moments: Moments) -> str:
+    return moments.language.text(Message("terminal.until", {"end": moments.brief(end)}))
 
 
 def _interruption(alarm: Alarm, moments: Moments) -> Iterator[str]:
-    begin, end = moments.brief(alarm["onset"]), moments.brief(alarm["closed"])
+    told = moments.told
+    known = {
+        "stream": alarm["stream"],
+        "begin": moments.brief(alarm["onset"]),
+        "end": moments.brief(alarm["closed"]),
+    }
     seconds = moments.between_s(alarm["onset"], alarm["closed"])
-    lasted = "" if seconds is None else f" ({lasting(seconds)})"
-    yield from wrapped(f"{alarm['stream']}: no samples from {begin} to {end}{lasted}")
-    yield from wrapped(f"To do: {alarm['action']}")
+    if seconds is None:
+        yield from wrapped(told.text(Message("terminal.interruption", known)))
+    else:
+        lasted = {"lasted": lasting(seconds, told)}
+        yield from wrapped(told.text(Message("terminal.interruption_s", known | lasted)))
+    yield from wrapped(told.text(Message("terminal.to_do", {"action": to_do(alarm, told)})))
 
 
 def wrapped(text: str, indent: str = _INDENT, hanging: str | None = None) -> Iterator[str]:
