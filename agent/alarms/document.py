@@ -125,6 +125,7 @@ def alarm_document(
         else None,
         "suspect": None,
         "outlook": None,
+        "renewed": 0,
         "help": context.help(event.kind, channel),
         "found_by": {
             "detector": event.detector,

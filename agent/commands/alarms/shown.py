@@ -22,6 +22,7 @@ from models.shown import NO_VALUE
 
 _POINTS: Final = 24  # of the chart: it must fit beside the names and values
 _AROUND_S: Final = (60.0, 3600.0)  # least and most time that the chart shows before the onset
+_LABEL_CHARS: Final = 11
 _CHANNEL: Final = "  {:<24} {:>12} {:>12} {:>12}  {}"
 _COLUMNS: Final = "channel worst expected newest share"
 _NEXT: Final[Mapping[str, str]] = {
@@ -63,7 +64,7 @@ def _facts(alarm: Alarm, moments: Moments) -> Iterator[str]:
     """Yield a line for each fact that is known, with its name in a column before it."""
     told = moments.told
     facts = [(told.phrase(f"label.{key}", key), fact) for key, fact in _known(alarm, moments)]
-    width = max(len(label) for label, _ in facts) + 2
+    width = max(_LABEL_CHARS, *(len(label) + 2 for label, _ in facts))
     for label, fact in facts:
         yield from wrapped(f"{label:<{width}}{fact}", "", " " * width)
 

@@ -242,7 +242,7 @@ def test_the_configuration_sets_the_language_and_the_plants_own_texts(kept: Kept
     kept.config.write_text(plain + '[language]\ndefault = "nl"\ncatalogue = "texts.toml"\n')
     shown = kept.call("show", "1").output
     assert "pump#1.1: Pump 3: flow te laag, for" in shown
-    assert "toestand  unacknowledged (UNACK)" in shown
+    assert "toestand   unacknowledged (UNACK)" in shown
     assert "texts.toml: de: 'anomaly.lower': unknown parameter {machin}; did you" in shown
     assert "texts.toml: de: 'x': there is no such text" in shown
     german = said(kept, "show", "1", "--language", "de")
