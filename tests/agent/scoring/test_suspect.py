@@ -55,7 +55,7 @@ def suspected(values: Float32) -> tuple[dict[str, Any] | None, Float32]:
 
 
 @pytest.mark.parametrize(
-    ("channel", "by"), [("flow", -0.2), ("discharge_pressure", 0.2), ("motor_current", -0.2)]
+    ("channel", "by"), [("flow", -0.3), ("discharge_pressure", 0.2), ("motor_current", -0.2)]
 )
 def test_a_sensor_that_drifts_alone_is_named_with_the_value_that_a_gauge_shows(
     channel: str, by: float
