@@ -22,6 +22,15 @@ from models.times import iso_time, unix_s
 
 KINDS: Final = ("anomaly", "limit", "limit_passed")  # of alarms for which the question is asked
 
+_OF_THE_FORECAST: Final = (
+    "made",
+    "probability",
+    "earliest_s",
+    "median_s",
+    "latest_s",
+    "horizon_s",
+)
+
 Limit = Mapping[str, Any]  # as in ``LimitWatch.document``
 
 
@@ -29,6 +38,7 @@ def outlook(
     alarm: Mapping[str, Any],
     limits: Sequence[Limit],
     titles: Mapping[str, str],
+    now_s: float,
     shift_s: float,
 ) -> dict[str, Any]:
     """Return the outlook of an alarm as JSON data.
@@ -37,10 +47,11 @@ def outlook(
         alarm: The alarm as JSON data.
         limits: The stream's limits, each with the newest forecast of it, if there is one.
         titles: Display names of channels.
+        now_s: The time now, Unix seconds. A forecast that ended before is none.
         shift_s: Start of the next shift, Unix seconds.
 
     """
-    limit = most_urgent(_relevant(alarm, limits))
+    limit = most_urgent([_still(one, now_s) for one in _relevant(alarm, limits)])
     if limit is None:
         return _document(None, titles, shift_s, "unknown")
     return _document(limit, titles, shift_s, _answer(alarm, limit, shift_s))
@@ -53,6 +64,13 @@ def _relevant(alarm: Mapping[str, Any], limits: Iterable[Limit]) -> list[Limit]:
         return list(limits)
     channel = alarm["channels"][0]["channel"]
     return [one for one in limits if one["channel"] == channel and one["side"] == own["side"]]
+
+
+def _still(limit: Limit, now_s: float) -> Limit:
+    """Return a limit; without its forecast, if that is over."""
+    if limit["made"] is None or unix_s(limit["made"]) + limit["horizon_s"] >= now_s:
+        return limit
+    return {**limit, **dict.fromkeys(_OF_THE_FORECAST)}
 
 
 def most_urgent(limits: Sequence[Limit]) -> Limit | None:
@@ -129,4 +147,6 @@ def says_the_same(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None
     """Whether two outlooks differ only in what each forecast changes."""
     if one is None or other is None:
         return one is other
+    if (one["made_at"] is None) != (other["made_at"] is None):
+        return False
     return all(one[key] == other[key] for key in one if key not in _MADE_ANEW)

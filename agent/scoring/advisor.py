@@ -89,8 +89,9 @@ class Advisor:
             del self._due[number]
 
     def _outlook(self, alarm: Alarm) -> dict[str, Any]:
-        shift_s = next_start(self._clock.wall_s(), self._shift.times, self._zone)
-        return outlook(alarm, self._limits.estimates(), self._titles, shift_s)
+        now_s = self._clock.wall_s()
+        shift_s = next_start(now_s, self._shift.times, self._zone)
+        return outlook(alarm, self._limits.estimates(), self._titles, now_s, shift_s)
 
     def _suspect(self, alarm: Alarm) -> dict[str, Any] | None:
         if alarm["kind"] != "anomaly":

@@ -59,12 +59,19 @@ def passed(level: str) -> dict[str, Any]:
     ],
 )
 def test_the_answer_follows_from_the_forecast(limits: list[dict[str, Any]], answer: str) -> None:
-    found = outlook(ANOMALY, limits, {"flow": "Durchfluss"}, SHIFT_S)
+    found = outlook(ANOMALY, limits, {"flow": "Durchfluss"}, MADE_S, SHIFT_S)
     assert found["answer"] == answer
     assert found["shift_at"] == iso_time(SHIFT_S)
     assert found["title"] == ("Durchfluss" if limits else None)
     if limits and limits[0]["earliest_s"] is not None:
         assert found["earliest_at"] == iso_time(MADE_S + limits[0]["earliest_s"])
+
+
+def test_a_forecast_that_is_over_is_none() -> None:
+    made = [limit(5_000.0, 9_000.0)]
+    for now_s, answer in ((MADE_S + 20_000.0, "does_not_wait"), (MADE_S + 20_001.0, "unknown")):
+        found = outlook(ANOMALY, made, {}, now_s, MADE_S + 30_000.0)
+        assert (found["answer"], found["made_at"] is None) == (answer, answer == "unknown")
 
 
 def test_the_most_urgent_limit_is_that_of_which_most_is_to_be_feared() -> None:
@@ -82,18 +89,25 @@ def test_an_alarm_of_a_limit_is_judged_by_its_own_channel_and_side() -> None:
     both = [other, low, limit()]
     forecast = passed("critical") | {"kind": "limit"}
     forecast["limit"] = {"side": "high", "level": "critical"}
-    assert outlook(forecast, both, {}, SHIFT_S)["answer"] == "waits"
-    assert outlook(passed("critical"), both, {}, SHIFT_S)["answer"] == "passed"
-    assert outlook(passed("critical"), [limit(**NOT_MADE)], {}, SHIFT_S)["answer"] == "passed"
+    assert outlook(forecast, both, {}, MADE_S, SHIFT_S)["answer"] == "waits"
+    assert outlook(passed("critical"), both, {}, MADE_S, SHIFT_S)["answer"] == "passed"
+    assert (
+        outlook(passed("critical"), [limit(**NOT_MADE)], {}, MADE_S, SHIFT_S)["answer"] == "passed"
+    )
     # the warning limit is passed; the critical one is what matters now
-    assert outlook(passed("warning"), both, {}, SHIFT_S)["answer"] == "waits"
-    assert outlook(passed("warning"), [limit(1.0, 2.0)], {}, SHIFT_S)["answer"] == "does_not_wait"
+    assert outlook(passed("warning"), both, {}, MADE_S, SHIFT_S)["answer"] == "waits"
+    assert (
+        outlook(passed("warning"), [limit(1.0, 2.0)], {}, MADE_S, SHIFT_S)["answer"]
+        == "does_not_wait"
+    )
 
 
 def test_only_what_a_person_reads_makes_it_another_one() -> None:
-    first = outlook(ANOMALY, [limit(5_000.0, 9_000.0)], {}, SHIFT_S)
-    anew = outlook(ANOMALY, [limit(5_000.0, 9_000.0, 21_000.0, probability=0.6)], {}, SHIFT_S)
-    later = outlook(ANOMALY, [limit(5_060.0, 9_000.0)], {}, SHIFT_S)
+    first = outlook(ANOMALY, [limit(5_000.0, 9_000.0)], {}, MADE_S, SHIFT_S)
+    anew = outlook(
+        ANOMALY, [limit(5_000.0, 9_000.0, 21_000.0, probability=0.6)], {}, MADE_S, SHIFT_S
+    )
+    later = outlook(ANOMALY, [limit(5_060.0, 9_000.0)], {}, MADE_S, SHIFT_S)
     assert says_the_same(first, anew)
     assert not says_the_same(first, later)
     assert says_the_same(None, None)
