@@ -90,7 +90,8 @@ class Relations:
         alone = [one for one in looked_at if self._is_alone(one, means)]
         if len(alone) == 1:
             return self._sensor(alone[0], means, off)
-        if len(off) > 1 and all(self._is_far_without(one, groups, means) for one in looked_at):
+        # without its only channel, an alarm has none that could be far
+        if all(self._is_far_without(one, groups, means) for one in looked_at):
             return Finding("machine", off[0], None, None, tuple(off))
         return None
 

@@ -198,7 +198,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "terminal.similar": "ähnliche Alarme",
     "terminal.columns": "Kanal Spitze erwartet zuletzt Anteil",
     "terminal.not_measured": "beim Öffnen nicht gemessen: {channels}",
-    "terminal.score": "Abweichung (1 ist die Schwelle)",
+    "terminal.score": "Abweichung (Schwelle: 1)",
     "section.unacknowledged": "NICHT QUITTIERT",
     "section.acknowledged": "QUITTIERT",
     "section.suppressed": "ZURÜCKGESTELLT, UNTERDRÜCKT, AUSSER BETRIEB",

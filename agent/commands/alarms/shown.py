@@ -182,7 +182,7 @@ def _chart(alarm: Alarm, moments: Moments, config_file: Path, blocks: bool) -> I
     told = moments.told
     begin, end = moments.full(document["from"]), moments.full(document["to"])
     yield from wrapped(_text(told, "terminal.around", begin=begin, end=end), "")
-    score = printable(told.phrase("terminal.score", "score"), 30)
+    score = printable(told.phrase("terminal.score", "score"), 26)
     for line in history.chart(document, blocks, score):
         yield f"  {line}"
 
