@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ off_delay_s = 0.0
 """
 NAME, POINT = "pump", "limit_passed voltage high critical"
 OTHER_USER = 65534  # nobody
+ATTEMPTS_MAX = 100_000  # of a writer; it takes some hundreds per request
 
 
 class Gateway:
@@ -155,19 +157,25 @@ def test_what_people_did_survives_kills_between_any_two_requests(gateway: Gatewa
 def test_two_at_once_the_logbook_explains_every_state(gateway: Gateway) -> None:
     done: dict[str, list[int]] = {"acknowledge": [], "unacknowledge": []}
     refused: list[str] = []
+    failed = threading.Event()  # neither can go on without the other
 
     def insist(verb: str) -> None:
-        while len(done[verb]) < 100:
-            try:
-                done[verb].append(gateway.ask(verb)["revision"])
-            except Refused as refusal:
-                refused.append(refusal.code)
+        try:
+            for _ in range(ATTEMPTS_MAX):
+                if len(done[verb]) == 100 or failed.is_set():
+                    return
+                try:
+                    done[verb].append(gateway.ask(verb)["revision"])
+                except Refused as refusal:
+                    refused.append(refusal.code)
+        except BaseException:
+            failed.set()
+            raise
 
-    writers = [threading.Thread(target=insist, args=[verb]) for verb in done]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    with ThreadPoolExecutor(len(done)) as writers:
+        for ended in [writers.submit(insist, verb) for verb in done]:
+            ended.result()
+    assert {verb: len(revisions) for verb, revisions in done.items()} == dict.fromkeys(done, 100)
     book = gateway.logbook()
     assert [row["revision"] for row in book] == list(range(1, 202))
     assert all(before["after"] == after["before"] for before, after in itertools.pairwise(book))

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from agent.alarms.document import observed, to_do
-from agent.commands.alarms.listed import SECTIONS, Section, priority_of, section
+from agent.commands.alarms.listed import Section, priority_of, section
 from agent.commands.alarms.moments import Moments, lasting
 from models.printable import printable
 
@@ -46,11 +46,6 @@ def lines(alarms: Sequence[Alarm], moments: Moments) -> Iterator[str]:
             yield _HEAD
             for one in found:
                 yield from _alarm(one, moments, which)
-
-
-def count(alarms: Sequence[Alarm]) -> dict[Section, int]:
-    """Return how many alarms are in each section."""
-    return {name: sum(section(one) == name for one in alarms) for name in SECTIONS}
 
 
 def reference(alarm: Alarm) -> str:
