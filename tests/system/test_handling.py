@@ -318,6 +318,7 @@ def test_without_an_agent_nothing_changes_and_the_command_says_what_starts_it(
     ended = gateway.command("ack", "pump#1")
     assert ended.returncode == 69
     assert "Nothing has changed. Start the agent: sudo systemctl start" in ended.stderr
+    assert ended.stderr.lower().count("start the agent") == 1
     assert gateway.states() == ["UNACK"]
 
 

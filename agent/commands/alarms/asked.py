@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.commands.alarms.listed import NoSuchAlarm, Reference, one
-from agent.config.location import control_socket, store_directory
-from agent.control.client import NoAgent, ask
+from agent.commands.running import ask_running
+from agent.config.location import store_directory
 from agent.store.reader import Reader
-
-_START = "Nothing has changed. Start the agent: sudo systemctl start fieldwatch-agent"
 
 
 def asked(
@@ -36,13 +34,7 @@ def asked(
     revision = wanted.revision if wanted.revision is not None else handling and handling["revision"]
     named = {"stream": alarm["stream"], "number": alarm["number"], "revision": revision}
     given = {key: value for key, value in (named | dict(arguments)).items() if value is not None}
-    path = control_socket(config_file)
-    if path is None:
-        raise NoAgent(f'{config_file}: control.socket is "off", so its agent takes no commands')
-    try:
-        return ask(path, verb, given)
-    except NoAgent as error:
-        raise NoAgent(f"{error}\n{_START}") from error
+    return ask_running(config_file, verb, given)
 
 
 def _not_the_newest(alarm: Mapping[str, Any]) -> str:
