@@ -20,12 +20,11 @@ from agent.control.inbox import Asker, Command
 from agent.control.protocol import Refused
 from agent.handling.machine import Impossible
 from agent.handling.states import WORDS
-from agent.handling.transition import LABELS, SAID, What
+from agent.handling.transition import LABELS, REASON_CHARS_MAX, SAID, What
 from models.errors import StoreError
 
 _LOG = logging.getLogger(__name__)
 
-REASON_CHARS_MAX: Final = 500
 _HOUR_S: Final = 3600.0
 _NUMBER_MAX: Final = 2**53  # largest integer that every JSON parser represents exactly
 _LARGEST: Final = sys.float_info.max  # a JSON integer may be larger, and then cannot become a float

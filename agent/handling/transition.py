@@ -28,6 +28,7 @@ What = Literal[
 Label = Literal["confirmed", "false", "nothing-found", "maintenance"]  # the finding of a person
 LABELS: Final[tuple[Label, ...]] = get_args(Label)
 Door = Literal["agent", "terminal"]  # where the change came from
+REASON_CHARS_MAX: Final = 500  # of a reason or a note
 AGENT: Final = "agent"  # who made it, if no person did
 
 SAID: Final[dict[What, str]] = {  # for people

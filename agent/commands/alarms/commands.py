@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from agent.commands.options import config_option, json_option
-from agent.handling.transition import LABELS, SAID
+from agent.handling.transition import LABELS, REASON_CHARS_MAX, SAID
 from models import console
 from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import FieldwatchError
@@ -47,8 +47,18 @@ _several = click.argument(
 _single = click.argument("alarm", metavar="ALARM", callback=_reference)
 
 
-def _reason(required: bool) -> Callable[[Decorated], Decorated]:
-    return click.option("--reason", required=required, help="Why; it goes into the logbook.")
+def _short(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and len(value) > REASON_CHARS_MAX:
+        raise click.BadParameter(
+            f"it has {len(value)} characters; shorten it to at most {REASON_CHARS_MAX}"
+        )
+    return value
+
+
+def _reason(
+    required: bool = False, told: str = "Why; it goes into the logbook."
+) -> Callable[[Decorated], Decorated]:
+    return click.option("--reason", required=required, callback=_short, help=told)
 
 
 @click.group(invoke_without_command=True)
@@ -276,7 +286,7 @@ def in_service(
 
 @alarms.command()
 @_single
-@click.argument("text")
+@click.argument("text", callback=_short)
 @config_option
 @json_option
 def note(alarm: Reference, text: str, config_file: Path, as_json: bool) -> int:
@@ -287,7 +297,7 @@ def note(alarm: Reference, text: str, config_file: Path, as_json: bool) -> int:
 @alarms.command()
 @_single
 @click.argument("label", type=click.Choice(LABELS))
-@click.option("--reason", help="The kind of fault or what was done; it goes into the logbook.")
+@_reason(told="The kind of fault or what was done; it goes into the logbook.")
 @config_option
 @json_option
 def label(

@@ -18,7 +18,7 @@ from agent.cli import commands
 from agent.commands.alarms.listed import Reference, parse_reference
 from agent.commands.alarms.moments import Moments, lasting
 from agent.handling.machine import Rules
-from agent.handling.transition import What
+from agent.handling.transition import REASON_CHARS_MAX, What
 from agent.store.batch import Batch
 from agent.store.writer import Store
 from models.messages import Samples
@@ -302,3 +302,22 @@ def test_ages_are_in_words_and_a_broken_time_is_none() -> None:
     moments = Moments(datetime(2026, 1, 1, tzinfo=UTC), True)
     assert (moments.brief("x"), moments.full(None), moments.age("x")) == ("-", "-", "-")
     assert moments.brief("2025-12-31T08:00:00.000Z") == "31 Dec 2025"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("ack", "1", "--reason"), ("unack", "1", "--reason"), ("reset", "1", "--reason")),
+        *(("shelve", "1", "--reason"), ("unshelve", "1", "--reason"), ("note", "1")),
+        *(("out-of-service", "1", "--reason"), ("in-service", "1", "--reason")),
+        ("label", "1", "confirmed", "--reason"),
+    ],
+)
+def test_a_reason_that_is_too_long_is_refused_before_anything_is_asked(
+    kept: Kept, words: tuple[str, ...]
+) -> None:
+    refused = kept.call(*words, "x" * (REASON_CHARS_MAX + 1))
+    assert refused.exit_code == 2
+    assert "it has 501 characters; shorten it to at most 500" in refused.output
+    kept.take(alarm(1))
+    assert "no agent answers" in str(kept.call(*words, "x" * REASON_CHARS_MAX).exception)
