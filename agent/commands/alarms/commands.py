@@ -115,7 +115,7 @@ def alarms(
             _say_list(table.lines(rows, _moments(utc)), rows)
         elif not follow:
             say("no alarm is open" if open_only else "no alarms")
-        _say_life(found, as_json)
+        _say_life(found, as_json, utc)
         if followed is not None:
             for news in followed.changes(found):
                 _say_news(news, as_json, utc)
@@ -132,11 +132,11 @@ def _say_list(lines: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         say(Colored(line, "red") if line.partition(" ")[0] in urgent else line)
 
 
-def _say_life(life: Life, as_json: bool) -> None:
+def _say_life(life: Life, as_json: bool, utc: bool) -> None:
     """Report if no agent watches; a program gets the state in any case."""
     if as_json:
         say_json({"agent": life._asdict()}, indent=None)
-    elif (told := life.told()) is not None:
+    elif (told := life.told(_moments(utc).full)) is not None:
         say(Colored(told, "red"))
 
 
@@ -146,7 +146,7 @@ def _say_news(news: Mapping[str, Any] | Life, as_json: bool, utc: bool) -> None:
     from agent.commands.life import Life
 
     if isinstance(news, Life):
-        _say_life(news, as_json)
+        _say_life(news, as_json, utc)
         if news.watching and not as_json:
             say(Colored("an agent watches again", "green"))
     elif as_json:
@@ -155,7 +155,7 @@ def _say_news(news: Mapping[str, Any] | Life, as_json: bool, utc: bool) -> None:
         for line in _transition_lines(news["transition"], utc):
             say(line)
     else:
-        text = describe(news)
+        text = describe(news, _moments(utc).full)
         say(Colored(text, "red") if news["state"] == OPENED else text)
 
 
@@ -190,7 +190,7 @@ def show(alarm: Reference, config_file: Path, utc: bool, as_json: bool) -> int:
         return watched.exit_code
     for line in shown.lines(found, _moments(utc), config_file, console.has_blocks()):
         say(line)
-    _say_life(watched, as_json)
+    _say_life(watched, as_json, utc)
     return watched.exit_code
 
 

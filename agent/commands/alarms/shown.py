@@ -9,7 +9,7 @@ from typing import Any, Final
 from agent.alarms.document import observed, to_do
 from agent.commands.alarms.listed import Alarm, priority_of
 from agent.commands.alarms.moments import Moments, lasting
-from agent.commands.alarms.table import CHANNELS_MAX, reference, wrapped
+from agent.commands.alarms.table import CHANNELS_MAX, reference, shelving, wrapped
 from agent.handling.states import WORDS
 from agent.handling.transition import AGENT, SAID
 from models.errors import ConfigError, StoreError
@@ -68,12 +68,8 @@ def _facts(alarm: Alarm, moments: Moments) -> Iterator[str]:
         yield f"newest     {moments.full(alarm['newest_at'])}"
     if alarm["closed"]:
         yield f"closed     {moments.full(alarm['closed'])}"
-    if handling and handling["shelved_until"]:
-        first = ", or until it clears" if handling["until_clear"] else ""
-        until = moments.full(handling["shelved_until"])
-        times = handling["shelvings"]
-        again = f"; {times} times in a row" if times > 1 else ""
-        yield f"shelved    until {until}{first}{again}"
+    if (put_aside := shelving(handling, moments)) is not None:
+        yield f"shelved    {put_aside}"
     if handling and handling["raised"] > 1:
         yield f"raised     {handling['raised']} times since it was last normal"
 

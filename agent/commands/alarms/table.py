@@ -65,6 +65,8 @@ def _alarm(alarm: Alarm, moments: Moments, which: Section) -> Iterator[str]:
         yield name
         row[0] = ""
     yield _ROW.format(*map(printable, row)).rstrip()
+    if (put_aside := shelving(alarm["handling"], moments)) is not None:
+        yield from wrapped(f"Shelved {put_aside}")
     if which != "over":
         yield from wrapped(f"To do: {to_do(alarm, moments.full)}")
     kind = alarm["kind"].replace("_", " ")
@@ -78,14 +80,22 @@ def _state(alarm: Alarm, moments: Moments) -> str:
         return "active" if alarm["state"] == "opened" else f"until {moments.brief(alarm['closed'])}"
     state, times = handling["state"], handling["raised"]
     again = f" x{times}" if times > 1 else ""
-    if state == "SHLVD":
-        return f"until {moments.brief(handling['shelved_until'])}"
     if state in ("DSUPR", "OOSRV"):
         return "by design" if state == "DSUPR" else "out of service"
     latched = ", latched" if state in ("LATUN", "LATAK") else ""
     condition = {"active": "active", "unknown": "not watched", "normal": "returned"}
     told: str = condition[handling["condition"]]
     return told + latched + again if state != "NORM" else f"until {moments.brief(alarm['closed'])}"
+
+
+def shelving(handling: Mapping[str, Any] | None, moments: Moments) -> str | None:
+    """Return until when an alarm is shelved, in words; None if it is not."""
+    if handling is None or handling["shelved_until"] is None:
+        return None
+    first = ", or until it clears" if handling["until_clear"] else ""
+    times = handling["shelvings"]
+    again = f"; {times} times in a row" if times > 1 else ""
+    return f"until {moments.full(handling['shelved_until'])}{first}{again}"
 
 
 def _interruption(alarm: Alarm, moments: Moments) -> Iterator[str]:

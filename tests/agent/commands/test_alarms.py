@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -22,6 +24,7 @@ from agent.handling.transition import REASON_CHARS_MAX, What
 from agent.store.batch import Batch
 from agent.store.writer import Store
 from models.messages import Samples
+from tests.conftest import ROOT
 from trainer.datasets.csv_files import Label, read_labels
 
 ONSET_S = 1_700_000_000.0
@@ -159,6 +162,43 @@ def test_without_alarms_it_says_so(kept: Kept) -> None:
     kept.ask("acknowledged", alarm(1, state="closed"))
     assert kept.call("--open").output.startswith("no alarm is open\n")
     assert json.loads(kept.call("--open", "--json").output)["alarms"] == []
+
+
+def test_a_shelved_alarm_shows_whether_it_is_active_and_until_when(kept: Kept) -> None:
+    kept.take(alarm(1, "fan"), alarm(1, "mill"))
+    kept.ask("shelved", alarm(1, "fan"), why="noon", seconds=3600.0, until_clear=True)
+    kept.ask("shelved", alarm(1, "mill"), why="noon", seconds=7200.0)
+    kept.take(alarm(1, "mill", state="closed"))
+    rows = kept.call().output.splitlines()
+    for name, condition, until in (
+        ("fan#1.2", "active", "Shelved until 15 Nov 2023 00:14:20 CET, or until it clears"),
+        ("mill#1.3", "returned", "Shelved until 15 Nov 2023 01:14:20 CET"),
+    ):
+        (at,) = [at for at, row in enumerate(rows) if row.startswith(name)]
+        assert rows[at].endswith(f" {condition}")
+        assert rows[at + 1].strip() == until
+
+
+@pytest.mark.parametrize(
+    ("words", "onset"),
+    [([], "14 Nov 2023 23:13:20 CET"), (["--utc"], "14 Nov 2023 22:13:20 UTC")],
+)
+def test_what_is_followed_has_the_times_of_the_list(
+    kept: Kept, words: list[str], onset: str
+) -> None:
+    command = [sys.executable, "-m", "agent", "alarms", "--follow", *words]
+    with subprocess.Popen(
+        [*command, "--config", kept.config], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as following:
+        try:
+            assert following.stdout is not None
+            assert "NOT WATCHING" in following.stdout.readline()
+            kept.take(alarm(1, worst_at=ONSET, newest_at=ONSET))
+            assert f"since {onset}, still open; at its worst, {onset}" in (
+                following.stdout.readline()
+            )
+        finally:
+            following.kill()
 
 
 def test_the_second_shelving_in_a_row_is_counted(kept: Kept) -> None:
