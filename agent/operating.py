@@ -73,7 +73,9 @@ class Operating:
     def verbs(self) -> dict[str, Verb]:
         """Return the commands, by name."""
         return {
-            name: Verb(self._do, _ALL | _MORE.get(what, frozenset()), shared=False)
+            name: Verb(
+                self._do, _ALL | _MORE.get(what, frozenset()), shared=False, stored=_log_change
+            )
             for name, what in VERBS.items()
         }
 
@@ -90,7 +92,6 @@ class Operating:
             ) from None
         except Impossible as error:
             raise Refused("impossible", f"nothing was done: {error}") from None
-        _LOG.info("%s#%d: %s by %s", made.stream, made.number, SAID[what], made.by)
         return made.document() | {"told": WORDS[made.after]}
 
     def _admit(self, asker: Asker) -> None:
@@ -131,6 +132,11 @@ class Operating:
         if alarm["kind"] == "gap":
             raise Refused("unknown_alarm", f"{stream} {number} is a gap, not an alarm")
         return alarm
+
+
+def _log_change(_: Command, made: Mapping[str, Any]) -> None:
+    """Log a transition that is on the disk."""
+    _LOG.info("%s#%d: %s by %s", made["stream"], made["number"], SAID[made["what"]], made["by"])
 
 
 def _wrong(text: str) -> Refused:
