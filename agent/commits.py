@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from agent.alarms.points import Points
 from agent.clock import Clock
@@ -79,6 +79,10 @@ class Commits:
     def error(self) -> str | None:
         """Why nothing can be stored; None if everything is stored."""
         return self._trouble.error
+
+    def unstored(self) -> dict[str, Any] | None:
+        """Return what waits in memory because the store fails; None if everything is stored."""
+        return self._trouble.news(self.batch)
 
     def took(self, chunks: Sequence[Chunk]) -> None:
         """Record chunks whose readings are now in the batch."""
@@ -175,7 +179,7 @@ class Commits:
         """Keep in memory what was not written, and report it if possible."""
         self._trouble.failed(error, self.batch, self._clock.wall_s())
         self._notifier.status(self._trouble.brief())
-        self._relay.tell(self._trouble.news(self.batch))
+        self._relay.tell(self.unstored())
         self.save_soon()  # if samples are dropped, the waiting ones get other numbers
 
     def counters(self) -> dict[str, int]:

@@ -292,7 +292,7 @@ class Daemon:
     def _state(self, _: Command) -> dict[str, Any]:
         """Return the current status, including everything scored since the last commit."""
         self._streams.flush(self._batch)
-        return self._overview.document(True)
+        return self._overview.document(True) | {"unstored": self._commits.unstored()}
 
     def _flush(self, _: Command) -> dict[str, Any]:
         """Process everything that has arrived; the commit that follows syncs it to the disk."""

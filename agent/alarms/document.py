@@ -245,6 +245,16 @@ def to_do(alarm: Mapping[str, Any], time: Callable[[str], str] = str) -> str:
     )
 
 
+def not_stored(unstored: Mapping[str, Any], time: Callable[[str], str] = str) -> str:
+    """Return since when and why the store fails, and how many changes of alarms wait.
+
+    ``time`` writes a time for the reader; by default it stays as in the document.
+    """
+    count = unstored["alarms_waiting"]
+    alarms = "1 change of an alarm waits" if count == 1 else f"{count} changes of alarms wait"
+    return f"since {time(unstored['since'])}: {unstored['error']}; {alarms} in memory"
+
+
 def observed(alarm: Mapping[str, Any], channels_max: int | None = None) -> str:
     """Return the observed and expected value of each channel, or how far it is beyond its limit.
 

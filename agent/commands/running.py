@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.config.location import control_socket
-from agent.control.client import Blocked, NoAgent, ask
+from agent.control.client import ANSWER_S_MAX, Blocked, NoAgent, NoAnswer, NotAllowed, ask
 from agent.control.protocol import Refused
 
 _START: Final = "Nothing has changed. Start the agent: sudo systemctl start fieldwatch-agent"
+_STATE_S_MAX: Final = 2.0  # a list does not wait longer for an agent that is busy
 _RESTART: Final = (
     "Nothing has changed. The agent that runs is older than this command. Restart it: sudo"
     " systemctl restart fieldwatch-agent"
@@ -18,7 +19,10 @@ _RESTART: Final = (
 
 
 def ask_running(
-    config_file: Path, command: str, arguments: Mapping[str, Any] | None = None
+    config_file: Path,
+    command: str,
+    arguments: Mapping[str, Any] | None = None,
+    seconds_max: float = ANSWER_S_MAX,
 ) -> dict[str, Any]:
     """Send a command to the agent of this configuration; return the result.
 
@@ -34,7 +38,7 @@ def ask_running(
     if path is None:
         raise NoAgent(f'{config_file}: control.socket is "off", so its agent takes no commands')
     try:
-        return ask(path, command, arguments)
+        return ask(path, command, arguments, seconds_max)
     except Blocked:  # an agent may run, so to start it is no advice
         raise
     except NoAgent as error:
@@ -43,3 +47,16 @@ def ask_running(
         if error.code != "unknown_command":
             raise
         raise Refused(error.code, f"{error}\n{_RESTART}") from error
+
+
+def unstored(config_file: Path) -> dict[str, Any] | None:
+    """Return what the running agent cannot store, and so no reader of the store can see.
+
+    None: it stores everything, or it cannot be asked; then the age of its status tells.
+    """
+    try:
+        state = ask_running(config_file, "state", seconds_max=_STATE_S_MAX)
+    except (NoAgent, NotAllowed, NoAnswer, Refused):
+        return None
+    found: dict[str, Any] | None = state.get("unstored")  # an older agent does not return it
+    return found

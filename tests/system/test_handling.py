@@ -27,6 +27,7 @@ from agent.store.reader import Reader
 from models.errors import FieldwatchError
 from tests.agent_rig import Ops, StartAgent, configure, lines
 from tests.conftest import ROOT, RealAgent, RealBroker, wait_until
+from tests.disk import Disk
 from tests.serial_line import Line
 
 VOLTAGE = [channel.name for channel in CHANNELS].index("voltage")
@@ -334,3 +335,41 @@ def test_alarms_of_a_stream_that_is_no_longer_configured_end_as_unwatched(
     assert gateway.logbook()[-1]["what"] == "unwatched"
     assert "not watched" in gateway.command("--open").stdout
     assert gateway.ask("acknowledge")["after"] == "NORM"
+
+
+def test_on_a_full_disk_the_list_says_that_it_is_not_complete(
+    tmp_path: Path, line: Line, start_agent: StartAgent, disk: Disk
+) -> None:
+    gateway = Gateway(tmp_path, line, lambda config: start_agent(config, disk.program))
+    gateway.raise_one()
+    gateway.send(400.0)
+    wait_until(lambda: gateway.standing()["condition"] == "normal", "the end of the alarm")
+    assert gateway.command("--json").returncode == 0
+    disk.fails("full")
+    with pytest.raises(Refused) as refused:
+        gateway.ask("acknowledge")
+    assert refused.value.code == "not_stored"
+    assert "pump#1: acknowledged by" not in gateway.agent.log()
+    gateway.send(480.0)
+    found: dict[str, Any] = {}
+
+    def waits() -> bool:
+        found.update(ask(gateway.socket, "state")["unstored"] or {})
+        return bool(found.get("alarms"))
+
+    wait_until(waits, "the alarm in memory")
+    ended = gateway.command("--utc")
+    assert ended.returncode == 74
+    assert "pump (not stored yet) limit passed" in ended.stdout
+    (said,) = [row for row in ended.stdout.splitlines() if row.startswith("NOT COMPLETE since ")]
+    assert " UTC: " in said
+    assert said.endswith(" in memory")
+    document = gateway.command("--json")
+    assert document.returncode == 74
+    assert json.loads(document.stdout)["unstored"]["alarms_waiting"] >= 1
+    state = [sys.executable, "-m", "agent", "state", "--config", str(gateway.config)]
+    shown = subprocess.run(state, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert f"CANNOT STORE since {found['since']}: " in shown.stdout
+    disk.works()
+    wait_until(lambda: ask(gateway.socket, "state")["unstored"] is None, "the disk")
+    assert gateway.command().returncode == 0

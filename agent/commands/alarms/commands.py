@@ -13,7 +13,7 @@ from agent.commands.options import config_option, json_option
 from agent.handling.transition import LABELS, REASON_CHARS_MAX, SAID
 from models import console
 from models.console import Colored, say, say_error, say_json, say_lines
-from models.errors import FieldwatchError
+from models.errors import FieldwatchError, StoreError
 from models.options import Number
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def alarms(
     was at its change 7. If it has changed since, the agent refuses the request and says how it is
     now.
 
-    If no agent is watching, it says since when, and ends with exit code 3. With --json it prints
+    If no agent is watching, it says since when, and ends with exit code 3. If the agent cannot
+    store, the list is not complete: it says so, and ends with exit code 74. With --json it prints
     one document; with --json and --follow, one object per line.
     """
     if context.invoked_subcommand is not None:
@@ -98,6 +99,7 @@ def alarms(
     from agent.commands.alarms import listed, table
     from agent.commands.follow import Followed, known_alarms
     from agent.commands.life import life
+    from agent.commands.running import unstored
     from agent.config.location import store_directory
     from agent.store.reader import Reader
 
@@ -105,9 +107,11 @@ def alarms(
         followed = Followed(reader, known_alarms(reader)) if follow else None  # first
         rows = listed.alarms(reader, limit, open_only)
         found = life(reader)
+        waits = unstored(config_file) if found.watching else None
+        code = StoreError.exit_code if waits else found.exit_code
         if as_json and followed is None:
-            say_json({"agent": found._asdict(), "alarms": rows})
-            return found.exit_code
+            say_json({"agent": found._asdict(), "unstored": waits, "alarms": rows})
+            return code
         if as_json:
             for row in rows:
                 say_json(row, indent=None)
@@ -115,11 +119,12 @@ def alarms(
             _say_list(table.lines(rows, _moments(utc)), rows)
         elif not follow:
             say("no alarm is open" if open_only else "no alarms")
+        _say_unstored(waits, as_json, utc)
         _say_life(found, as_json, utc)
         if followed is not None:
             for news in followed.changes(found):
                 _say_news(news, as_json, utc)
-    return found.exit_code
+    return code
 
 
 def _say_list(lines: Any, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -130,6 +135,21 @@ def _say_list(lines: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     urgent = {printable(reference(row)) for row in rows if section(row) == "unacknowledged"}
     for line in lines:
         say(Colored(line, "red") if line.partition(" ")[0] in urgent else line)
+
+
+def _say_unstored(waits: Mapping[str, Any] | None, as_json: bool, utc: bool) -> None:
+    """Report what the store cannot show, because the agent cannot write to it."""
+    from agent.alarms.document import describe, not_stored
+
+    if waits is None:
+        return
+    if as_json:
+        say_json({"unstored": waits}, indent=None)
+        return
+    time = _moments(utc).full
+    for one in waits["alarms"]:
+        say(Colored(describe(one, time), "red"))
+    say(Colored(f"NOT COMPLETE {not_stored(waits, time)}", "red"))
 
 
 def _say_life(life: Life, as_json: bool, utc: bool) -> None:
