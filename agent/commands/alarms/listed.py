@@ -71,11 +71,14 @@ def alarms(reader: Reader, limit: int, open_only: bool) -> list[Alarm]:
     """
     standings = reader.standings()
     rows = {(row["stream"], row["number"]): row for row in reader.alarms(limit, open_only)}
-    for (stream, _), standing in standings.items():
-        for number in {standing.number, *standing.open} - {0}:
-            if standing.state != "NORM" and (stream, number) not in rows:
-                if (older := reader.alarm(stream, number)) is not None:
-                    rows[stream, number] = older
+    waiting = [
+        (stream, number)
+        for (stream, _), standing in standings.items()
+        if standing.state != "NORM"
+        for number in {standing.number, *standing.open} - {0}
+    ]
+    for older in reader.alarms_named(name for name in waiting if name not in rows):
+        rows[older["stream"], older["number"]] = older
     found = [handled(row, standings) for row in rows.values()]
     return in_order(one for one in found if not open_only or section(one) in SECTIONS[:3])
 

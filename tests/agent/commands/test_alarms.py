@@ -17,11 +17,13 @@ from click.testing import CliRunner, Result
 
 from agent.alarms.points import Handled, Points, Request
 from agent.cli import commands
+from agent.commands.alarms import listed
 from agent.commands.alarms.listed import Reference, parse_reference
 from agent.commands.alarms.moments import Moments, lasting
 from agent.handling.machine import Rules
 from agent.handling.transition import REASON_CHARS_MAX, What
 from agent.store.batch import Batch
+from agent.store.reader import Reader
 from agent.store.writer import Store
 from models.messages import Samples
 from tests.conftest import ROOT
@@ -154,6 +156,25 @@ def test_an_old_alarm_that_waits_for_somebody_is_listed_whatever_the_limit(kept:
         ("pump", 4),
         ("pump", 3),
     ]
+
+
+class Counting(Reader):
+    """A reader that counts how often it reads the status, which has all streams."""
+
+    times = 0
+
+    def status(self) -> dict[str, Any]:
+        self.times += 1
+        return super().status()
+
+
+def test_many_old_alarms_cost_one_look_at_the_status(kept: Kept) -> None:
+    kept.take(*(alarm(1, f"mill-{n}") for n in range(40)))
+    newest = {"streams": {f"mill-{n}": {"open_alarms": [alarm(1, f"mill-{n}")]} for n in range(40)}}
+    kept.store.commit(Batch(status=lambda: json.dumps(newest)), "synced")
+    with Counting(kept.config.parent / "data") as reader:
+        assert len(listed.alarms(reader, 1, open_only=False)) == 40
+        assert reader.times <= 2  # for the newest, and for all others
 
 
 def test_without_alarms_it_says_so(kept: Kept) -> None:
