@@ -12,6 +12,7 @@ from agent.commands.alarms.moments import Moments, lasting
 from agent.commands.alarms.table import CHANNELS_MAX, reference, shelving, wrapped
 from agent.handling.states import WORDS
 from agent.handling.transition import AGENT, SAID
+from models.cells import cell
 from models.errors import ConfigError, StoreError
 from models.printable import printable
 from models.shown import NO_VALUE, shown
@@ -104,7 +105,7 @@ def _channels(alarm: Alarm) -> Iterator[str]:
         name = f"{one['channel']} {one['unit']}".strip()
         values = [shown(one.get(key), absent="-") for key in ("observed", "expected", "newest")]
         share = f"{100 * (one['score'] or 0.0) / total:.0f} %" if total else ""
-        yield _CHANNEL.format(printable(name, 26), *values, share).rstrip()
+        yield _CHANNEL.format(cell(name, 26), *values, share).rstrip()
     if quality := alarm.get("quality"):
         told = ", ".join(f"{channel} {what}" for channel, what in quality.items())
         yield from wrapped(f"not measured when it opened: {told}", "  ")

@@ -5,7 +5,6 @@ Each alarm has a line of facts, then the advice, then the findings.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
@@ -13,6 +12,7 @@ from typing import Any, Final
 from agent.alarms.document import observed, to_do
 from agent.commands.alarms.listed import Section, priority_of, section
 from agent.commands.alarms.moments import Moments, lasting
+from models.cells import cell, columns, wrap
 from models.printable import printable
 
 WIDTH: Final = 80
@@ -61,10 +61,10 @@ def _alarm(alarm: Alarm, moments: Moments, which: Section) -> Iterator[str]:
     name = printable(reference(alarm))
     facts = (priority_of(alarm), moments.brief(alarm["onset"]), moments.age(alarm["onset"]))
     row = [name, *facts, _state(alarm, moments)]
-    if len(name) > _NAME_CHARS:  # the whole name, so that a person can type it
+    if columns(name) > _NAME_CHARS:  # the whole name, so that a person can type it
         yield name
         row[0] = ""
-    yield _ROW.format(*map(printable, row)).rstrip()
+    yield _ROW.format(*map(cell, row)).rstrip()
     if (put_aside := shelving(alarm["handling"], moments)) is not None:
         yield from wrapped(f"Shelved {put_aside}")
     if which != "over":
@@ -109,6 +109,4 @@ def _interruption(alarm: Alarm, moments: Moments) -> Iterator[str]:
 def wrapped(text: str, indent: str = _INDENT, hanging: str | None = None) -> Iterator[str]:
     """Yield a text in lines of at most ``WIDTH`` columns; ``hanging``: indent of later lines."""
     others = indent if hanging is None else hanging
-    yield from textwrap.wrap(
-        printable(text, 2000), WIDTH, initial_indent=indent, subsequent_indent=others
-    )
+    yield from wrap(printable(text, 2000), WIDTH, indent, others)

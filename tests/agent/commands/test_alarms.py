@@ -25,6 +25,7 @@ from agent.handling.transition import REASON_CHARS_MAX, What
 from agent.store.batch import Batch
 from agent.store.reader import Reader
 from agent.store.writer import Store
+from models.cells import columns
 from models.messages import Samples
 from tests.conftest import ROOT
 from trainer.datasets.csv_files import Label, read_labels
@@ -175,6 +176,20 @@ def test_many_old_alarms_cost_one_look_at_the_status(kept: Kept) -> None:
     with Counting(kept.config.parent / "data") as reader:
         assert len(listed.alarms(reader, 1, open_only=False)) == 40
         assert reader.times <= 2  # for the newest, and for all others
+
+
+def test_wide_characters_stand_in_their_columns(kept: Kept) -> None:
+    wide = [
+        {"channel": name, "unit": "立方米", "score": 2.0, "observed": 9.5, "expected": 1.0}
+        for name in ("流量" * 4, "压力", "flow")
+    ]
+    kept.take(alarm(1, channels=wide, action="检查泵 " * 30))
+    for words in ([], ["show", "1"]):
+        said = kept.call(*words).output.splitlines()[:-1]
+        assert max(map(columns, said)) <= WIDTH
+    rows = [row for row in said if "9.5" in row and "立方米" in row and "expected" not in row]
+    assert len(rows) == 3
+    assert {row.index("9.5") + sum(c in "流量压力立方米" for c in row) for row in rows} == {40}
 
 
 def test_without_alarms_it_says_so(kept: Kept) -> None:
