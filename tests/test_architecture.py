@@ -333,6 +333,16 @@ def test_a_running_agent_does_not_load_what_it_does_not_need() -> None:
     assert not loaded_by(f"{begin}; import agent.daemon, agent.inputs.serial") & heavy
 
 
+def test_a_gateway_of_networks_does_not_load_the_detectors_without_one() -> None:
+    code = "import agent.daemon, sys; print(*sys.modules)"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    loaded = set(ended.stdout.split())
+    assert "models.pipeline" in loaded
+    assert not loaded & {"models.baseline", "models.novelty", "models.season_forecast"}
+
+
 PUBLIC = {"_replace", "_make", "_fields", "_asdict", "_exit"}  # of named tuples and ``os``
 FOREIGN = {"_experimental_disable_per_channel_quantization_for_dense_layers"}  # TensorFlow's
 
