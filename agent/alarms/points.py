@@ -23,7 +23,7 @@ from agent.handling import machine
 from agent.handling.machine import Impossible, Rules
 from agent.handling.priority import graver, priority
 from agent.handling.states import WORDS, Consequence, Severity, Standing, State
-from agent.handling.transition import AGENT, Door, Transition, What
+from agent.handling.transition import AGENT, CALLS, Door, Transition, What
 
 if TYPE_CHECKING:
     from agent.config.load import AgentConfig, AlarmsTable
@@ -294,6 +294,7 @@ class Points:
             until_clear=then.shelving is not None and then.shelving.until_clear,
             shelvings=then.shelvings,
             label=label,
+            announces=what in CALLS and then.state == "UNACK",
         )
         self._made.append(made)
         return made

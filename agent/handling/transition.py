@@ -31,6 +31,9 @@ Door = Literal["agent", "terminal"]  # where the change came from
 REASON_CHARS_MAX: Final = 500  # of a reason or a note
 AGENT: Final = "agent"  # who made it, if no person did
 
+CALLS: Final[frozenset[What]] = frozenset(  # if the alarm is then active and not acknowledged
+    {"raised", "worsened", "unacknowledged", "unshelved", "in_service", "unsuppressed"}
+)
 SAID: Final[dict[What, str]] = {  # for people
     "raised": "raised",
     "worsened": "worse",
@@ -73,6 +76,7 @@ class Transition(NamedTuple):
     until_clear: bool = False  # of a shelving: it ends once the condition clears
     shelvings: int = 0  # number since the point was last normal
     label: str | None = None
+    announces: bool = False  # it calls somebody: a panel, a hook or central ops may sound
 
     def document(self) -> dict[str, Any]:
         """Return the transition as JSON data; ``docs/messages.md`` describes it."""
