@@ -48,7 +48,7 @@ from agent.inputs.queue import ChunkQueue
 from agent.inputs.source import Chunk, Input
 from agent.journal import set_level, start_logging
 from agent.mqtt.signer import signer_of
-from agent.operating import Operating
+from agent.operating import Operating, Roles
 from agent.overview import Overview, brief
 from agent.parsing.lines import LineParser
 from agent.reloading import Prepared, Reloads
@@ -111,9 +111,7 @@ class Daemon:
         self._relay = Relay(uplink)
         self._notifier = notifier
         self._reloads = Reloads(config_file, self._streams, loader, clock, notifier, chunks.wake)
-        self._operating = Operating(
-            self._points, store.records.alarm, clock.wall_s, config.control.operators
-        )
+        self._operating = Operating(self._points, store.records.alarm, clock.wall_s, _roles(config))
         self._control = Control(
             inbox or Inbox(),
             door,
@@ -337,7 +335,7 @@ class Daemon:
             store.logbook_rows_max,
         )
         self._points.configure(handled_as(config))
-        self._operating.operators = config.control.operators
+        self._operating.roles = _roles(config)
         now = time.monotonic()
         self._next_health = min(self._next_health, now + config.health.interval_s)
         for fleet in prepared.fleets:
@@ -512,6 +510,10 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
 def _quarantine(config: AgentConfig) -> Quarantine:
     headed = [source.name for source in config.inputs if source.lines.header]
     return Quarantine(config.store.directory, headed)
+
+
+def _roles(config: AgentConfig) -> Roles:
+    return Roles(config.control.operators, config.control.maintainers)
 
 
 def _retention(table: StoreTable) -> Retention:

@@ -155,6 +155,14 @@ class ControlTable(Table):
         description="Group whose members may acknowledge and shelve alarms; so may root and the"
         " agent's user",
     )
+    maintainers: str = Field(
+        "fieldwatch-maintainers",
+        min_length=1,
+        max_length=32,
+        pattern=GROUP,
+        description="Group whose members may take alarms out of service, and put them back; so may"
+        " root and the agent's user",
+    )
 
 
 class LogTable(Table):

@@ -36,6 +36,7 @@ RELOADED: Final = (
     ("streams", "*", "alarms"),
     ("alarms",),
     ("control", "operators"),
+    ("control", "maintainers"),
 )
 
 KeyPath = tuple[str, ...]

@@ -284,6 +284,24 @@ def test_a_wrong_request_changes_nothing_and_is_counted(gateway: Gateway) -> Non
     assert counted == Counter(code for _, _, code in WRONG)
 
 
+def test_a_group_is_acknowledged_as_it_was_seen_and_each_alarm_may_be_refused(
+    gateway: Gateway,
+) -> None:
+    request = {"stream": NAME, "members": [[1, 1], [7, 1]], "reason": "seen in the list"}
+    answer = ask(gateway.socket, "alarm.acknowledge-group", request)
+    assert [(one["number"], one["after"], one["why"]) for one in answer["transitions"]] == [
+        (1, "ACKED", "seen in the list")
+    ]
+    assert [(one["number"], one["code"]) for one in answer["refused"]] == [(7, "unknown_alarm")]
+    again = ask(gateway.socket, "alarm.acknowledge-group", request)
+    assert [one["code"] for one in again["refused"]] == ["stale", "unknown_alarm"]
+    for members in (None, [], [[1]], [1], [[1, 1]] * 501, "all"):
+        with pytest.raises(Refused) as refused:
+            ask(gateway.socket, "alarm.acknowledge-group", {"stream": NAME, "members": members})
+        assert refused.value.code == "arguments"
+    assert gateway.states() == ["UNACK", "ACKED"]
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="another user can only be had as root")
 def test_another_user_may_read_and_not_handle(gateway: Gateway) -> None:
     gateway.socket.chmod(0o666)
