@@ -29,6 +29,7 @@ from agent.uplink.sender import DELETED_MAX
 from models.errors import StoreError
 
 CLOCK: Final = "_clock"  # a key among the streams' states; no stream's name begins with _
+HANDLING: Final = "_handling"  # the same, of the points
 _DRAIN_S = 0.1  # between two commits while many messages are deleted
 
 
@@ -74,6 +75,7 @@ class Commits:
         self._samples = 0  # committed
         self._more_acknowledged = False
         self._mended = 0  # repaired database files, at the last commit
+        self._seen = 0  # entries of the batch's samples whose values the points have seen
 
     @property
     def error(self) -> str | None:
@@ -135,6 +137,8 @@ class Commits:
             if not batch.acked:  # all of them are deleted
                 self._relay.committed(acked)
             return False
+        finally:
+            self._seen = len(batch.samples)
         if self._trouble.over():
             self._relay.tell(None)
         self._samples += waiting
@@ -152,16 +156,30 @@ class Commits:
     def _handle_alarms(self) -> None:
         """Put the transitions of alarms into the batch, and report them to central ops."""
         batch, points, now_s = self.batch, self._points, self._clock.wall_s()
+        self._show_values(now_s)
         for alarm in batch.untaken:
             points.take(alarm, now_s)
         batch.untaken = []
         points.tick(now_s)
         made, changed = points.drain()
+        if memory := points.memory():
+            batch.state.setdefault(HANDLING, {}).update(memory)
         batch.standings |= changed
         batch.transitions += made
         batch.messages += [
             Outgoing("transition", one.stream, one.at, one.document()) for one in made
         ]
+
+    def _show_values(self, now_s: float) -> None:
+        """Show the points the measured values that may suppress alarms; mostly there are none."""
+        if not (watched := self._points.watched):
+            return
+        channels = self._streams.channels()
+        for stream, samples, _ in self.batch.samples[self._seen :]:
+            for channel in watched.get(stream, ()):
+                if channel in channels.get(stream, ()):
+                    times, values = samples.measured(channels[stream].index(channel))
+                    self._points.see(stream, channel, times, values, now_s)
 
     def _save(self, stopping: bool) -> None:
         """Put the streams' memory into the batch, the whole of it if that is due."""

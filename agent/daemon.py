@@ -19,11 +19,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agent.alarms.handled import check_suppressions, handling_of
 from agent.alarms.lifecycle import closed_as_removed
-from agent.alarms.points import Points, handled_as
+from agent.alarms.points import Points
 from agent.bundles.load import Loader
 from agent.clock import Clock
-from agent.commits import CLOCK, Commits
+from agent.commits import CLOCK, HANDLING, Commits
 from agent.config import load as configuration
 from agent.config.checker import Checker
 from agent.config.load import AgentConfig, StoreTable
@@ -53,7 +54,7 @@ from agent.overview import Overview, brief
 from agent.parsing.lines import LineParser
 from agent.reloading import Prepared, Reloads
 from agent.scoring.fleet import Fleet
-from agent.scoring.origin import Unwatched
+from agent.scoring.origin import BASELINE, Unwatched
 from agent.scoring.streams import Streams
 from agent.store.batch import Batch
 from agent.store.maintenance import bring_up_to_date, mend_meanwhile
@@ -96,7 +97,7 @@ class Daemon:
     ) -> None:
         """Set up; ``batch`` is the first; ``parsers`` excludes inputs of ``unwatched`` streams."""
         self._config = config
-        self._points = points or Points(handled_as(config))
+        self._points = points or Points(*handling_of(config))
         self._store = store
         self._streams = Streams(
             fleets,
@@ -334,7 +335,7 @@ class Daemon:
             store.history_bytes_max,
             store.logbook_rows_max,
         )
-        self._points.configure(handled_as(config))
+        self._points.configure(*handling_of(config))
         self._operating.roles = _roles(config)
         now = time.monotonic()
         self._next_health = min(self._next_health, now + config.health.interval_s)
@@ -454,6 +455,14 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
     log_refused(choices)
     fleets = fleets_of(choices, config.summary.interval_s, clock)
     streams = {stream.name: stream for fleet in fleets for stream in fleet.streams}
+    check_suppressions(
+        config,
+        {
+            name: stream.manifest.channel_names
+            for name, stream in streams.items()
+            if stream.origin.stands_in != BASELINE
+        },
+    )
     store = store_of(config, Store)
     store.readings.history.describe(
         {name: stream.manifest.channel_names for name, stream in streams.items()}
@@ -468,8 +477,8 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
     records, readings = store.records, store.readings
     if known := [saved for saved in (records.state(CLOCK).get(CLOCK), readings.clock()) if saved]:
         clock.restore(*known)
-    batch, points = Batch(), Points(handled_as(config))
-    points.restore(records.standings(), clock.wall_s())
+    batch, points = Batch(), Points(*handling_of(config))
+    points.restore(records.standings(), clock.wall_s(), records.state(HANDLING))
     open_alarms, configured = records.all_open_alarms(), {table.name for table in config.streams}
     points.compare(open_alarms, clock.wall_s())
     for alarm in open_alarms:

@@ -68,6 +68,7 @@ ROOMS: dict[str, set[str]] = {
     },
     # reads, checks and loads; the daemon applies
     "reloading": {
+        "alarms",
         "bundles",
         "clock",
         "config",

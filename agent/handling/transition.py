@@ -10,6 +10,7 @@ from models.times import iso_time
 What = Literal[
     "raised",
     "worsened",
+    "due",
     "cleared",
     "unwatched",
     "superseded",
@@ -22,6 +23,9 @@ What = Literal[
     "in_service",
     "suppressed",
     "unsuppressed",
+    "settled",
+    "ungrouped",
+    "reminded",
     "noted",
     "labelled",
 ]
@@ -31,12 +35,10 @@ Door = Literal["agent", "terminal"]  # where the change came from
 REASON_CHARS_MAX: Final = 500  # of a reason or a note
 AGENT: Final = "agent"  # who made it, if no person did
 
-CALLS: Final[frozenset[What]] = frozenset(  # if the alarm is then active and not acknowledged
-    {"raised", "worsened", "unacknowledged", "unshelved", "in_service", "unsuppressed"}
-)
 SAID: Final[dict[What, str]] = {  # for people
     "raised": "raised",
     "worsened": "worse",
+    "due": "needs action now",
     "cleared": "returned to normal",
     "unwatched": "no longer watched",
     "superseded": "another alarm took over",
@@ -49,6 +51,9 @@ SAID: Final[dict[What, str]] = {  # for people
     "in_service": "back in service",
     "suppressed": "suppressed by design",
     "unsuppressed": "suppression ended",
+    "settled": "does not chatter any more",
+    "ungrouped": "the flood of alarms is over",
+    "reminded": "reminder: acknowledged, and still active",
     "noted": "note",
     "labelled": "label",
 }
@@ -77,6 +82,9 @@ class Transition(NamedTuple):
     shelvings: int = 0  # number since the point was last normal
     label: str | None = None
     announces: bool = False  # it calls somebody: a panel, a hook or central ops may sound
+    advisory: bool = False  # it needs no action now, so that it is no alarm
+    grouped: bool = False  # it belongs to a flood, and is shown with others of its stream
+    chattering: int = 0  # number of times it was raised while it chatters; 0: it does not
 
     def document(self) -> dict[str, Any]:
         """Return the transition as JSON data; ``docs/messages.md`` describes it."""

@@ -8,7 +8,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 from agent.alarms.document import gravest_first
 from agent.alarms.lifecycle import GAP, OPENED
-from agent.alarms.points import point_of, severity_of
+from agent.alarms.names import point_of
+from agent.alarms.points import severity_of
 from agent.handling.priority import PRIORITIES
 from agent.handling.states import SUPPRESSED, UNACKNOWLEDGED, WORDS, Standing
 from agent.store.reader import Reader

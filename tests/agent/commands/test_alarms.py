@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from agent.alarms.points import Handled, Points, Request
+from agent.alarms.handled import Handled
+from agent.alarms.points import Points, Request
 from agent.cli import commands
 from agent.commands.alarms import listed
 from agent.commands.alarms.listed import Reference, parse_reference

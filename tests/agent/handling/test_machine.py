@@ -15,7 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agent.alarms.points import Handled, Points, Request, Stale
+from agent.alarms.handled import Handled
+from agent.alarms.points import Points, Request, Stale
 from agent.handling.machine import Impossible, Rules
 from agent.handling.priority import PRIORITIES, SEVERITIES, TABLE, priority
 from agent.handling.states import Consequence, Severity, Standing, State
